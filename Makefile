@@ -1,0 +1,37 @@
+# demo, test and check each set up what they need on a fresh machine: Python 3.11+, make and git.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test check clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	$(BIN)/invoke demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy ops sandbox bench
+	cd serving && ../$(BIN)/mypy --config-file ../pyproject.toml .
+	cd lambda && ../$(BIN)/mypy --config-file ../pyproject.toml .
+	cd training && ../$(BIN)/mypy --config-file ../pyproject.toml .
+
+clean:
+	-$(BIN)/invoke sandbox.down
+	rm -rf $(VENV) .kennel .sandbox
+
+# TORCH_INDEX=URL takes torch and torchvision from that index: a CPU-only one saves several GB.
+$(READY): pyproject.toml serving/requirements.txt training/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Kennel needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@echo "Setting up $(VENV). To be downloaded, unless pip has it already: torch and torchvision"
+	@echo "(200 MB CPU-only; several GB with CUDA, the default index's choice on Linux) and 300 MB of others."
+	@echo "For a CPU-only torch: make TORCH_INDEX=URL-of-a-CPU-index $(MAKECMDGOALS)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0 torchvision==0.28.0
+	$(BIN)/python -m pip install --quiet -e '.[train,serve,sandbox,demo,test,dev]'
+	@touch $@

@@ -1,0 +1,222 @@
+"""The one door to AWS: sessions, clients, retries, the account guard, the audit log and the one poller."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ops import ROOT
+from ops.cli import say
+from ops.errors import OpsError, Refused
+
+if TYPE_CHECKING:
+    import invoke
+
+    from ops.change import Change, Wait
+    from ops.config import Settings
+
+# Measured with 30 % of calls throttled: standard/10 lost none of 240 calls, the default of 3 attempts lost 5.
+# A retried inference runs the model again, and a retried Lambda call the whole function: few attempts, long reads.
+RETRIES: dict[str, dict[str, Any]] = {
+    "control": {"connect_timeout": 5, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 10}},
+    "inference": {"connect_timeout": 3, "read_timeout": 65, "retries": {"mode": "standard", "total_max_attempts": 2}},
+    "lambda": {"connect_timeout": 3, "read_timeout": 120, "tcp_keepalive": True, "retries": {"mode": "standard", "total_max_attempts": 1}},
+}  # fmt: skip
+
+
+class Account:
+    """One AWS account and region, seen through one profile. Clients are made once and are safe to share by threads."""
+
+    def __init__(self, settings: Settings, audit: Path = ROOT / ".kennel" / "audit.jsonl") -> None:
+        self.settings = settings
+        self.calls = 0  # requests sent, retries included
+        self._audit = audit
+        self._guarded = False
+        self._client = cache(self._new_client)
+        self._session = open_session(settings)
+
+    @classmethod
+    def of(cls, c: invoke.Context) -> Account:
+        """The account that the settings of this command name; a bad setting stops here, before any call."""
+        from ops import config
+
+        return cls(config.load(c.config))
+
+    @property
+    def endpoint_url(self) -> str | None:
+        """Where the profile says AWS is; None for AWS itself. Given to each client, because AWS_ENDPOINT_URL beats a profile."""
+        return self._session.get_scoped_config().get("endpoint_url")
+
+    def client(self, service: str, retries: str = "control") -> Any:
+        return self._client(service, retries)
+
+    def _new_client(self, service: str, retries: str) -> Any:
+        from botocore.config import Config
+
+        config = Config(user_agent_extra="kennel", inject_host_prefix=False, **RETRIES[retries])
+        region = self.settings.aws.region
+        client = self._session.create_client(service, region, endpoint_url=self.endpoint_url, config=config)
+        client.meta.events.register("before-send", self._count)
+        return client
+
+    def _count(self, **_: Any) -> None:
+        self.calls += 1
+
+    def call(self, service: str, call: str, retries: str = "control", **args: Any) -> Any:
+        """AWS's answer to one call that reads. Raises Refused."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return getattr(self.client(service, retries), call)(**args)
+        except ClientError as error:
+            raise refused(error) from error
+
+    def find(self, service: str, call: str, missing: str, **args: Any) -> Any:
+        """As `call`, but None where AWS answers that there is no such thing (`missing`: a part of `code: message`)."""
+        try:
+            return self.call(service, call, **args)
+        except Refused as error:
+            if error.says(*missing.split("|")):
+                return None
+            raise
+
+    def pages(self, service: str, call: str, key: str, **args: Any) -> list[Any]:
+        """All items under `key`, over all pages. Raises Refused."""
+        from botocore.exceptions import ClientError
+
+        try:
+            paginator = self.client(service).get_paginator(call)
+            return [item for page in paginator.paginate(**args) for item in page.get(key, [])]
+        except ClientError as error:
+            raise refused(error) from error
+
+    def tagged(self, call: str, key: str, **more: str) -> list[Any]:
+        """What EC2 lists under `key` with this stack's tag; `more` are further filters, by their names with _ for -."""
+        filters = [{"Name": "tag:kennel:stack", "Values": [self.settings.stack.name]}]
+        filters += [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in more.items()]
+        return self.pages("ec2", call, key, Filters=filters)
+
+    def guard(self) -> None:
+        """Refuse to go on unless the caller's account is the settings' account. Asked once."""
+        if self._guarded:
+            return
+        caller = self.call("sts", "get_caller_identity")["Account"]
+        if caller != self.settings.aws.account:
+            raise OpsError(
+                f"The settings are for account {self.settings.aws.account}, but profile {self.settings.aws.profile!r} is in "
+                f"account {caller}. Nothing was touched. Take the settings file of that account: invoke -f FILE ..."
+            )
+        self._guarded = True
+
+    def make(self, change: Change) -> Any:
+        """Carry out one change; the audit log has it before the call and again with its outcome. Raises Refused."""
+        self.guard()
+        entry = {"call": f"{change.service}.{change.call}", "why": change.why, "args": shortened(change.args)}
+        self._log("begin", entry)
+        try:
+            answer = self.call(change.service, change.call, **change.args)
+        except BaseException as error:
+            self._log(f"failed: {type(error).__name__}: {error}"[:300], entry)
+            raise
+        self._log("done", entry)
+        return answer
+
+    def _log(self, outcome: str, entry: dict[str, Any]) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"time": now, "stack": self.settings.stack.name, "pid": os.getpid(), "outcome": outcome, **entry}
+        self._audit.parent.mkdir(mode=0o700, exist_ok=True)
+        with self._audit.open("a") as log:
+            log.write(json.dumps(line, default=str) + "\n")
+
+    def wait(self, wait: Wait) -> None:
+        """Ask until there is nothing left to wait for, telling each new state. Ctrl-C leaves things as they are.
+
+        Raises OpsError when `wait.timeout_s` have passed, and whatever `wait.until` raises.
+        """
+        started, seen = time.monotonic(), ""
+        for pause in pauses():
+            state = wait.until(self)
+            if not state:
+                return
+            if state != seen:
+                say(f"  {wait.what}: {state} ({time.monotonic() - started:.0f} s)")
+                seen = state
+            if time.monotonic() - started > wait.timeout_s:
+                raise OpsError(f"Gave up on {wait.what} after {wait.timeout_s:.0f} s: still {state}. Run the same command again to go on waiting.")
+            time.sleep(pause)
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between two looks: 0.2 s at first, since a sandbox is quick, then up to 15 s, since AWS is not."""
+    pause = 0.2
+    while True:
+        yield pause
+        pause = min(pause * 1.25, 15.0)
+
+
+def open_session(settings: Settings) -> Any:
+    """A botocore session on the settings' profile and on nothing else: keys in the environment do not count.
+
+    Raises OpsError when the profile is not there.
+    """
+    import botocore.session
+    from botocore.exceptions import ProfileNotFound
+
+    # A proxy for the outside world must not get calls to this machine; on AWS the entry is harmless.
+    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"]))
+    session = botocore.session.Session(profile=settings.aws.profile)
+    if settings.aws.config_file:
+        session.set_config_variable("config_file", str(ROOT / settings.aws.config_file))
+    try:
+        session.get_scoped_config()
+    except ProfileNotFound as error:
+        where = settings.aws.config_file or "~/.aws/config"
+        hint = "Is the sandbox up? invoke sandbox.up" if "sandbox" in where else "Make it: aws configure"
+        raise OpsError(f"There is no AWS profile {settings.aws.profile!r} in {where}. {hint}") from error
+    return session
+
+
+def refused(error: Any) -> Refused:
+    details = error.response.get("Error", {})
+    return Refused(error.operation_name, details.get("Code", "?"), details.get("Message", ""))
+
+
+def shortened(value: Any) -> Any:
+    """Arguments fit for a log: no bytes, no long texts (a policy, a package), no environment."""
+    if isinstance(value, dict):
+        return {key: "..." if key in ("Environment", "UserData") else shortened(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shortened(item) for item in value]
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    return value[:200] + "..." if isinstance(value, str) and len(value) > 200 else value
+
+
+def worded(error: Exception) -> Exception:
+    """SDK errors that a person can act on, in a sentence. ParamValidationError stays as it is: that is our bug."""
+    from botocore import exceptions as sdk
+
+    if isinstance(error, sdk.ClientError):
+        return refused(error)
+    if isinstance(error, sdk.ConnectionError | sdk.HTTPClientError):
+        return OpsError(f"AWS was not reached: {error}\nIs the sandbox up? invoke sandbox.up")
+    if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.TokenRetrievalError):
+        return OpsError(f"There are no usable AWS credentials: {error}. Log in, then: invoke doctor")
+    return error
+
+
+@contextlib.contextmanager
+def ignoring(*words: str) -> Iterator[None]:
+    """Go on where AWS answers that it is done already, or that there is nothing to delete."""
+    try:
+        yield
+    except Refused as error:
+        if not error.says(*words):
+            raise

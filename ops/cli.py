@@ -1,0 +1,126 @@
+"""How commands talk: the task decorator, what is printed where, the questions asked, the wording of foreign errors."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import invoke
+from invoke.executor import Executor as InvokeExecutor
+
+from ops import change
+from ops.errors import DECLINED, INTERRUPTED, OpsError
+
+if TYPE_CHECKING:
+    from ops.aws import Account
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found or did: `data` for --json, `text` for people, `code` for the shell."""
+
+    data: Any
+    text: str
+    code: int = 0
+    changes: int = 0
+
+
+def task(**options: Any) -> Callable[[Callable[..., Answer | None]], Any]:
+    """Invoke's task, whose Answer is printed: its text, or with the task's own --json flag its data."""
+
+    def wrap(body: Callable[..., Answer | None]) -> Any:
+        @functools.wraps(body)
+        def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Answer | None:
+            answer = body(c, *args, **kwargs)
+            if answer is not None:
+                show(answer, as_json=bool(kwargs.get("json")))
+                if answer.code:
+                    raise invoke.Exit(code=answer.code)
+            return answer
+
+        return invoke.task(run, **options)
+
+    return wrap
+
+
+def show(answer: Answer, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps(answer.data, indent=2, default=str))
+    elif answer.text:
+        print(answer.text)
+
+
+def say(text: str) -> None:
+    """Progress, for people; results go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """The rows as text: as wide as needed when nobody watches, coloured and fitted when somebody does."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for row in rows:
+        grid.add_row(*(str(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 200
+    console = Console(width=width, highlight=False)
+    with console.capture() as captured:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
+
+
+def carry_out(c: invoke.Context, account: Account, steps: change.Steps) -> Answer:
+    """Apply the steps, or print them under --dry. The one road from a plan to AWS."""
+    if c.config.run.dry:
+        count = change.dry_run(steps, say)
+        return Answer({"to_make": count}, "")
+    made = change.apply(steps, account, say)
+    return Answer({"made": made}, f"{made} made", changes=made)
+
+
+def confirm(c: invoke.Context, what: str, yes: bool = False, name: str = "", given: str = "") -> None:
+    """Ask before something is lost. With `name`, that name must be typed, or `given` by --confirm.
+
+    Raises OpsError with code 3 when declined, and with code 1 when there is nobody to ask.
+    """
+    if c.config.run.dry or (yes and not name) or (name and given == name):
+        return
+    flag = f"--confirm {name}" if name else "--yes"
+    if given:
+        raise OpsError(f"--confirm says {given!r}, but this would be lost: {name!r}. Nothing was touched.")
+    if not sys.stdin.isatty():
+        raise OpsError(f"{what} Nobody is here to agree: say {flag}.")
+    asked = input(f"{what} Type {name!r} to go on: " if name else f"{what} Go on? [y/N] ")
+    if asked.strip() != name if name else asked.strip().lower() not in ("y", "yes"):
+        raise OpsError("Declined. Nothing was touched.", DECLINED)
+
+
+class Executor(InvokeExecutor):
+    """Invoke's executor (named in invoke.yaml), with faults of other people's code put into words."""
+
+    def execute(self, *tasks: Any) -> Any:
+        try:
+            return super().execute(*tasks)
+        except KeyboardInterrupt as error:
+            raise OpsError("Interrupted. Run the same command again: it goes on from what is there.", INTERRUPTED) from error
+        except Exception as error:
+            worded = translate(error)
+            if worded is error:
+                raise
+            raise worded from error
+
+
+def translate(error: Exception) -> Exception:
+    """The error in a sentence with the next command, or itself where only a traceback helps."""
+    if "botocore.exceptions" not in sys.modules:
+        return error
+    from ops import aws
+
+    return aws.worded(error)

@@ -1,0 +1,187 @@
+"""The settings, checked: the shape of invoke.yaml, and the names that follow from it. Imported when a task runs."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from ops import ROOT
+from ops.errors import OpsError
+
+INVOKES_OWN = {"run", "runners", "sudo", "tasks", "timeouts"}
+ROLES = "iam_policies"
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]  # 20: the longest name made of it must stay under 63
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Stack(Section):
+    name: Name
+    expires_hours: PositiveInt
+
+
+class Aws(Section):
+    profile: str
+    config_file: str
+    account: Annotated[str, Field(pattern=r"^\d{12}$")]
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+
+
+class Data(Section):
+    dir: str
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    shard_mb: PositiveInt
+
+
+class Net(Section):
+    cidr: str
+    zones: Annotated[list[str], Field(min_length=2, max_length=6)]
+    interface_endpoints: list[str]
+
+
+class Ec2(Section):
+    instance_type: str
+    ami_parameter: str
+    disk_gib: PositiveInt
+    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+    python: str
+    home: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    key: str
+    known_hosts: str
+
+
+class Train(Section):
+    arch: str
+    pixels: Annotated[int, Field(ge=8, le=1024)]
+    epochs: PositiveInt
+    batch: PositiveInt
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat
+    shift: Annotated[float, Field(ge=0, lt=0.5)]
+    flip: bool
+    seed: NonNegativeInt
+    threads: PositiveInt
+    image: str
+    instance_type: str
+    volume_gib: PositiveInt
+    max_runtime_s: PositiveInt
+
+    def hyperparameters(self) -> dict[str, str]:
+        """What training/train.py takes, all strings, as SageMaker wants them."""
+        names = ("arch", "pixels", "epochs", "batch", "lr", "weight_decay", "shift", "flip", "seed", "threads")
+        return {name: str(getattr(self, name)).lower() for name in names}
+
+
+class Endpoint(Section):
+    repository: str
+    instance_type: str
+    variant: str
+    instances: PositiveInt
+    bake_s: Annotated[int, Field(ge=0, le=3600)]
+    min_instances: PositiveInt
+    max_instances: PositiveInt
+    invocations_per_instance: PositiveInt
+    scale_out_cooldown_s: NonNegativeInt
+    scale_in_cooldown_s: NonNegativeInt
+    errors_5xx_per_minute: PositiveInt
+    p99_ms: PositiveInt
+    log_days: PositiveInt
+
+
+class Function(Section):
+    runtime: str
+    memory_mb: Annotated[int, Field(ge=128, le=10240)]
+    timeout_s: Annotated[int, Field(ge=3, le=900)]
+    reserved: NonNegativeInt
+    provisioned: NonNegativeInt
+    prefix: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)*/$")]
+    response: Literal["plain", "original"]
+
+
+class Settings(Section):
+    stack: Stack
+    aws: Aws
+    data: Data
+    net: Net
+    ec2: Ec2
+    train: Train
+    endpoint: Endpoint
+    fn: Function
+
+    @property
+    def prefix(self) -> str:
+        return f"kennel-{self.stack.name}"
+
+    @property
+    def bucket(self) -> str:
+        """Bucket names are shared by all accounts, so the account and region stand in it."""
+        return f"{self.prefix}-{self.aws.account}-{self.aws.region}"
+
+    @property
+    def role_path(self) -> str:
+        return f"/kennel/{self.stack.name}/"
+
+    def role_name(self, role: str) -> str:
+        return f"{self.prefix}-{role}"
+
+    def role_arn(self, role: str) -> str:
+        """A role's ARN can be computed, so most plans need no answer from IAM."""
+        return f"arn:aws:iam::{self.aws.account}:role{self.role_path}{self.role_name(role)}"
+
+    @property
+    def registry(self) -> str:
+        return f"{self.aws.account}.dkr.ecr.{self.aws.region}.amazonaws.com"
+
+    @property
+    def endpoint_name(self) -> str:
+        return self.prefix
+
+    @property
+    def function_name(self) -> str:
+        return f"{self.prefix}-classify"
+
+    def tags(self, name: str = "", expires: str = "") -> list[dict[str, str]]:
+        """What every resource carries from its creation on: its stack, its own name, and when it may be deleted."""
+        tags = {"kennel:stack": self.stack.name, "kennel:name": name, "kennel:expires": expires}
+        return [{"Key": key, "Value": value} for key, value in tags.items() if value]
+
+
+def load(values: Any) -> Settings:
+    """The settings of Invoke's merged configuration. Raises OpsError: an unknown name, a wrong type, a missing value."""
+    sections = {name: plain(values[name]) for name in values if name not in INVOKES_OWN}
+    try:
+        return Settings.model_validate(sections)
+    except ValidationError as error:
+        raise OpsError("\n".join(worded(item) for item in error.errors()) + "\nSee invoke.yaml. Nothing was touched.") from error
+
+
+def plain(value: Any) -> Any:
+    return {key: plain(value[key]) for key in value} if hasattr(value, "keys") else value
+
+
+def worded(error: Any) -> str:
+    """`endpoint: unknown setting max_instance; did you mean max_instances?` / `endpoint.max_instances: ... got 'two'`"""
+    *path, last = (str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(last, known(path), n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known(path))}"
+        return f"{'.'.join(path) or 'settings'}: unknown {'setting' if path else 'section'} {last}{hint}"
+    return f"{'.'.join([*path, last])}: {error['msg'].lower()}, got {error['input']!r}"
+
+
+def known(path: list[str]) -> list[str]:
+    model: Any = Settings
+    for name in path:
+        model = model.model_fields[name].annotation
+    return list(model.model_fields)
+
+
+def below_root(path: str) -> Path:
+    """A path of the settings: relative ones start at the checkout, wherever the command was typed."""
+    return ROOT / Path(path).expanduser()

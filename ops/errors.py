@@ -1,0 +1,30 @@
+"""What stops a task: one sentence that says what is wrong, and the command to run next."""
+
+from invoke.exceptions import Exit
+
+FAILED, DECLINED, DENIED, LOCKED, PENDING, FINDINGS, INTERRUPTED = 1, 3, 4, 5, 6, 7, 130
+
+DENIALS = ("AccessDenied", "UnauthorizedOperation", "AuthException")
+
+
+class OpsError(Exit):
+    """Stop the task with a sentence that says what is wrong and what to run next."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message, code=code)
+        self.args = (message,)  # str(error) is the message alone
+
+
+class Refused(OpsError):
+    """AWS said no. `code` is AWS's own error code, `reason` its message."""
+
+    def __init__(self, call: str, code: str, reason: str) -> None:
+        super().__init__(
+            f"AWS refused {call}: {code}: {reason}",
+            DENIED if code.startswith(DENIALS) else FAILED,
+        )
+        self.call, self.aws_code, self.reason = call, code, reason
+
+    def says(self, *words: str) -> bool:
+        """Whether any of these words is in `code: message`; SageMaker's codes alone say too little."""
+        return any(word in f"{self.aws_code}: {self.reason}" for word in words)

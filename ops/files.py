@@ -1,0 +1,37 @@
+"""Folders as content: digests that depend on names and bytes alone, and tar streams without times and owners."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+SKIPPED = {"__pycache__", ".mypy_cache", ".DS_Store"}
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Every file below, in the order of its name; caches left out."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not SKIPPED & set(p.relative_to(folder).parts))
+
+
+def digest_of(folder: Path, length: int = 12) -> str:
+    """Hex digits of a SHA-256 over names and contents."""
+    whole = hashlib.sha256()
+    for path in files_of(folder):
+        whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()[:length]
+
+
+def tar_of(entries: Iterable[tuple[str, Path]]) -> bytes:
+    """A gzipped tar of (name, file): equal files give equal bytes."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=1) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        for name, path in entries:
+            data = path.read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o644
+            tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()

@@ -1,0 +1,155 @@
+"""What IAM holds, from one GetAccountAuthorizationDetails call, and the changes that make it what iam_policies/ says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ops.aws import Account
+from ops.change import Change, Steps
+from ops.config import Settings
+from ops.iam.policies import Wanted, canonical, dumped
+
+VERSIONS_KEPT = 5  # AWS keeps no more of a managed policy
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A role or user. `policies` maps a name to a document (inline), `attached` lists ARNs (managed)."""
+
+    name: str
+    arn: str
+    trust: dict[str, Any] | None = None
+    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attached: tuple[str, ...] = ()
+    instance_profiles: tuple[str, ...] = ()
+    created: datetime | None = None
+    last_used: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A managed policy. `versions` are (id, is default, created), `document` is the default version's."""
+
+    arn: str
+    document: dict[str, Any]
+    versions: tuple[tuple[str, bool, datetime], ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    roles: dict[str, Principal] = field(default_factory=dict)
+    users: dict[str, Principal] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+
+
+def facts(account: Account) -> Facts:
+    kinds = ["Role", "User", "Group", "LocalManagedPolicy", "AWSManagedPolicy"]
+    pages = account.client("iam").get_paginator("get_account_authorization_details").paginate(Filter=kinds, PaginationConfig={"PageSize": 1000})
+    roles, users, policies = {}, {}, {}
+    for page in pages:
+        groups = {g["GroupName"]: g for g in page.get("GroupDetailList", [])}
+        roles |= {r["RoleName"]: role(r) for r in page.get("RoleDetailList", [])}
+        users |= {u["UserName"]: user(u, groups) for u in page.get("UserDetailList", [])}
+        policies |= {p["Arn"]: policy(p) for p in page.get("Policies", []) if p.get("PolicyVersionList")}
+    return Facts(roles, users, policies)
+
+
+def role(r: dict[str, Any]) -> Principal:
+    return Principal(
+        r["RoleName"],
+        r["Arn"],
+        r["AssumeRolePolicyDocument"],
+        {p["PolicyName"]: p["PolicyDocument"] for p in r.get("RolePolicyList", [])},
+        tuple(p["PolicyArn"] for p in r.get("AttachedManagedPolicies", [])),
+        tuple(p["InstanceProfileName"] for p in r.get("InstanceProfileList", [])),
+        r.get("CreateDate"),
+        (r.get("RoleLastUsed") or {}).get("LastUsedDate"),
+    )
+
+
+def user(u: dict[str, Any], groups: dict[str, Any]) -> Principal:
+    """The user with what its groups give it."""
+    holders = [u, *(groups[name] for name in u.get("GroupList", []) if name in groups)]
+    inline = {
+        p["PolicyName"]: p["PolicyDocument"]
+        for holder in holders
+        for p in holder.get("UserPolicyList", []) + holder.get("GroupPolicyList", [])
+    }
+    attached = tuple(p["PolicyArn"] for holder in holders for p in holder.get("AttachedManagedPolicies", []))
+    return Principal(u["UserName"], u["Arn"], None, inline, attached, (), u.get("CreateDate"))
+
+
+def policy(p: dict[str, Any]) -> Policy:
+    versions = p["PolicyVersionList"]
+    default = next(v for v in versions if v["IsDefaultVersion"])
+    return Policy(p["Arn"], default["Document"], tuple((v["VersionId"], v["IsDefaultVersion"], v["CreateDate"]) for v in versions))
+
+
+def steps(have: Facts, wanted: list[Wanted], settings: Settings) -> Steps:
+    for want in wanted:
+        yield from role_steps(have.roles.get(settings.role_name(want.role)), want, settings)
+        for stem in want.permissions:
+            yield from policy_steps(have, want, stem, settings)
+        yield from attachment_steps(have, want, settings)
+        if want.for_instances:
+            yield from profile_steps(have.roles.get(settings.role_name(want.role)), settings.role_name(want.role), settings)
+
+
+def role_steps(have: Principal | None, want: Wanted, settings: Settings) -> Steps:
+    name = settings.role_name(want.role)
+    if have is None:
+        args = {"RoleName": name, "Path": settings.role_path, "AssumeRolePolicyDocument": dumped(want.trust), "Tags": settings.tags(name)}
+        yield Change("iam", "create_role", args, why=f"{name}: the role is missing")
+    elif canonical(have.trust) != canonical(want.trust):
+        args = {"RoleName": name, "PolicyDocument": dumped(want.trust)}
+        yield Change("iam", "update_assume_role_policy", args, why=f"{name}: its trust differs from iam_policies/{want.role}/trust.json")
+
+
+def policy_arn(role: str, stem: str, settings: Settings) -> str:
+    return f"arn:aws:iam::{settings.aws.account}:policy{settings.role_path}{policy_name(role, stem, settings)}"
+
+
+def policy_name(role: str, stem: str, settings: Settings) -> str:
+    return settings.role_name(role) + stem.removeprefix("permissions")
+
+
+def policy_steps(have: Facts, want: Wanted, stem: str, settings: Settings) -> Steps:
+    arn, document = policy_arn(want.role, stem, settings), want.permissions[stem]
+    name = policy_name(want.role, stem, settings)
+    policy = have.policies.get(arn)
+    if policy is None:
+        args = {"PolicyName": name, "Path": settings.role_path, "PolicyDocument": dumped(document), "Tags": settings.tags(name)}
+        yield Change("iam", "create_policy", args, why=f"{name}: the policy is missing")
+    elif canonical(policy.document) != canonical(document):
+        old = sorted(((created, version) for version, default, created in policy.versions if not default))
+        if len(policy.versions) >= VERSIONS_KEPT:
+            args = {"PolicyArn": arn, "VersionId": old[0][1]}
+            yield Change("iam", "delete_policy_version", args, why=f"{name}: AWS keeps {VERSIONS_KEPT} versions; this is the oldest", danger="an old version is lost")
+        args = {"PolicyArn": arn, "PolicyDocument": dumped(document), "SetAsDefault": True}
+        yield Change("iam", "create_policy_version", args, why=f"{name}: it differs from iam_policies/{want.role}/{stem}.json")
+
+
+def attachment_steps(have: Facts, want: Wanted, settings: Settings) -> Steps:
+    name = settings.role_name(want.role)
+    role = have.roles.get(name)
+    arns = [policy_arn(want.role, stem, settings) for stem in want.permissions]
+    attached = role.attached if role else ()
+    for arn in arns:
+        if arn not in attached:
+            yield Change("iam", "attach_role_policy", {"RoleName": name, "PolicyArn": arn}, why=f"{name}: {arn.rsplit('/', 1)[1]} is not attached")
+    for arn in attached:
+        if arn not in arns:
+            args = {"RoleName": name, "PolicyArn": arn}
+            yield Change("iam", "detach_role_policy", args, why=f"{name}: {arn.rsplit('/', 1)[1]} is attached, but not in iam_policies/{want.role}/")
+
+
+def profile_steps(have: Principal | None, name: str, settings: Settings) -> Steps:
+    """The instance profile has the role's name; EC2 gives roles to instances only through one."""
+    if have is not None and name in have.instance_profiles:
+        return
+    args = {"InstanceProfileName": name, "Path": settings.role_path, "Tags": settings.tags(name)}
+    yield Change("iam", "create_instance_profile", args, why=f"{name}: the instance profile is missing")
+    args = {"InstanceProfileName": name, "RoleName": name}
+    yield Change("iam", "add_role_to_instance_profile", args, why=f"{name}: the profile holds no role")

@@ -1,0 +1,105 @@
+"""iam_policies/ as data: one folder a role, with trust.json and permissions*.json, placeholders filled in."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from ops import ROOT
+from ops.config import ROLES, Settings
+from ops.errors import OpsError
+
+FOLDER = ROOT / ROLES
+POLICY_CHARACTERS = 6144  # a managed policy's quota; white space does not count
+TRUST_CHARACTERS = 2048
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A role as its folder describes it; `permissions` maps a file's stem to its document."""
+
+    role: str
+    trust: dict[str, Any]
+    permissions: dict[str, dict[str, Any]]
+
+    @property
+    def for_instances(self) -> bool:
+        """Whether EC2 takes the role, and it so needs an instance profile."""
+        return "ec2.amazonaws.com" in json.dumps(self.trust)
+
+
+@dataclass(frozen=True)
+class Waiver:
+    rule: str
+    principal: str
+    reason: str
+    owner: str
+    expires: date
+
+    @property
+    def expired(self) -> bool:
+        return self.expires < datetime.now(UTC).date()
+
+
+def wanted(settings: Settings, only: str = "", folder: Path = FOLDER) -> list[Wanted]:
+    """The roles of the folder, by name. Raises OpsError: no such role, bad JSON, unknown placeholder, over a quota."""
+    roles = sorted(path.parent.name for path in folder.glob("*/trust.json"))
+    if only and only not in roles:
+        raise OpsError(f"There is no role {only!r} in {ROLES}/. There are: {', '.join(roles)}")
+    return [read(folder / role, settings) for role in roles if only in ("", role)]
+
+
+def read(folder: Path, settings: Settings) -> Wanted:
+    permissions = {path.stem: document(path, settings) for path in sorted(folder.glob("permissions*.json"))}
+    if not permissions:
+        raise OpsError(f"{folder.name}: there is no permissions.json beside trust.json.")
+    trust = document(folder / "trust.json", settings)
+    for name, size, quota in [("trust.json", len(dumped(trust)), TRUST_CHARACTERS)] + [
+        (f"{stem}.json", len(dumped(policy)), POLICY_CHARACTERS) for stem, policy in permissions.items()
+    ]:
+        if size > quota:
+            raise OpsError(f"{folder.name}/{name}: {size} characters, AWS takes {quota}. Split it: permissions-2.json ...")
+    return Wanted(folder.name, trust, permissions)
+
+
+def document(path: Path, settings: Settings) -> dict[str, Any]:
+    """The policy with ${account} ${region} ${stack} ${bucket} filled in. IAM's own variables are written $${aws:...}."""
+    values = {"account": settings.aws.account, "region": settings.aws.region, "stack": settings.stack.name, "bucket": settings.bucket}
+    try:
+        return json.loads(Template(path.read_text()).substitute(values))
+    except KeyError as error:
+        raise OpsError(f"{path.parent.name}/{path.name}: unknown placeholder ${{{error.args[0]}}}; known: {', '.join(values)}") from error
+    except ValueError as error:
+        raise OpsError(f"{path.parent.name}/{path.name}: {error}") from error
+
+
+def dumped(policy: dict[str, Any]) -> str:
+    return json.dumps(policy, separators=(",", ":"))
+
+
+def canonical(policy: Any) -> Any:
+    """The same value for policies that mean the same: IAM writes one thing bare and several in a list, in any order."""
+    if isinstance(policy, dict):
+        return {key: canonical(value if key in ("Version", "Sid", "Effect", "Id") else listed(value)) for key, value in sorted(policy.items())}
+    if isinstance(policy, list):
+        return sorted((canonical(item) for item in policy), key=lambda item: json.dumps(item, sort_keys=True))
+    return policy
+
+
+def listed(value: Any) -> Any:
+    return value if isinstance(value, list | dict) else [value]
+
+
+def waivers(path: Path = FOLDER / "waivers.toml") -> list[Waiver]:
+    """What was looked at and accepted: each with a reason, an owner and a last day. Raises OpsError when one lacks any."""
+    if not path.exists():
+        return []
+    try:
+        return [Waiver(**entry) for entry in tomllib.loads(path.read_text()).get("waiver", [])]
+    except (TypeError, tomllib.TOMLDecodeError) as error:
+        raise OpsError(f"{path.name}: {error}. A waiver has rule, principal, reason, owner and expires.") from error

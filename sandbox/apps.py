@@ -1,0 +1,63 @@
+"""moto's application for a service, with our response classes in the place of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+METHODS = ["GET", "POST", "PUT", "DELETE"]
+# Paths that moto does not have, by its own name of the service.
+MORE_PATHS = {
+    "awslambda": [
+        "/<api_version>/functions/<function_name>/provisioned-concurrency",
+        "/<api_version>/account-settings",
+    ]
+}
+
+
+def ours(service: str) -> Any:
+    """The response class that replaces moto's, or None."""
+    match service:
+        case "awslambda":
+            from sandbox.functions import Functions
+
+            return Functions
+        case "sagemaker":
+            from sandbox.sagemaker import SageMaker
+
+            return SageMaker
+        case "sagemakerruntime":
+            from sandbox.sagemaker import Runtime
+
+            return Runtime
+        case "applicationautoscaling":
+            from sandbox.scaler import Scaling
+
+            return Scaling
+        case "ec2":
+            from sandbox.ec2 import Ec2
+
+            return Ec2
+        case "ec2instanceconnect":
+            from sandbox.ec2 import InstanceConnect
+
+            return InstanceConnect
+    return None
+
+
+def create_app(service: Any) -> Any:
+    """The factory that moto's dispatcher is given: looks up methods by name, so a new operation is a new method."""
+    from moto.core.utils import convert_to_flask_response
+    from moto.moto_server.werkzeug_app import create_backend_app
+
+    app = create_backend_app(service)
+    app.debug = False
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+    replacement = ours(service)
+    if replacement is None:
+        return app
+    view = convert_to_flask_response(replacement.dispatch)
+    for name in app.view_functions:
+        app.view_functions[name] = view
+    for number, path in enumerate(MORE_PATHS.get(service, [])):
+        app.add_url_rule(path, endpoint=f"kennel{number}", view_func=view, methods=METHODS, strict_slashes=False)
+    return app

@@ -1,0 +1,69 @@
+"""Processes the sandbox starts: in a clean environment, in a group of their own, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from sandbox.state import MARK
+
+GRACE_S = 3.0
+
+
+def environment(folder: Path, home: Path, **more: str) -> dict[str, str]:
+    """What a child sees: nothing of the operator's keys, proxies or Python settings."""
+    bins = [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
+    base = {"PATH": ":".join(bins), "HOME": str(home), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", MARK: str(folder)}
+    return base | {"NO_PROXY": "127.0.0.1,localhost", "AWS_DEFAULT_REGION": "us-east-1"} | more
+
+
+def start(argv: list[str], cwd: Path, env: dict[str, str], stdin: int = subprocess.DEVNULL, stderr: int = subprocess.STDOUT) -> subprocess.Popen[bytes]:
+    """Start in a process group of its own, with its output in a pipe."""
+    return subprocess.Popen(argv, cwd=cwd, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
+
+
+def stop(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
+    """SIGTERM to the group, SIGKILL to what is left of it after `grace_s`; then reap."""
+    signal_group(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(grace_s)
+    signal_group(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+
+
+def signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def leftovers(folder: Path) -> list[psutil.Process]:
+    """Processes of this sandbox that run: found by their environment, so that a killed sandbox's are found too."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(folder):
+                found.append(process)
+    return found
+
+
+def sweep(folder: Path) -> int:
+    """End every process of this sandbox; return how many there were."""
+    found = leftovers(folder)
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(found, timeout=GRACE_S)
+    for process in stubborn:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=GRACE_S)
+    return len(found)
+
+

@@ -1,0 +1,59 @@
+"""What is beside the AWS: the sandbox's own switches, for tests and for `invoke sandbox.*`, and the credential endpoints."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from dataclasses import asdict
+from typing import Any
+
+from sandbox.faults import Fault
+from sandbox.world import World
+
+Reply = tuple[int, dict[str, str], bytes]
+
+
+def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
+    method = environ["REQUEST_METHOD"]
+    if path.startswith("/_metadata/"):
+        status, text = world.keys.metadata(method, path.removeprefix("/_metadata/"), environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN", ""))
+        return status, {"Content-Type": "text/plain"}, text.encode()
+    if path.startswith("/_credentials/"):
+        found = world.keys.fetch(path.removeprefix("/_credentials/"))
+        return packed(200 if found else 404, found or {"error": "no such credentials"})
+    if not hmac.compare_digest(environ.get("HTTP_X_SANDBOX_TOKEN", ""), world.token):
+        return packed(403, {"error": "the sandbox's token is missing or wrong"})
+    what = path.removeprefix("/_sandbox/")
+    body = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}")
+    try:
+        return packed(200, switch(world, method, what, body))
+    except (KeyError, TypeError, ValueError) as error:
+        return packed(400, {"error": f"{type(error).__name__}: {error}"})
+
+
+def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
+    """GET health; POST image | fault | faults/clear | clock | break. Raises KeyError for anything else."""
+    from sandbox import endpoints, images
+
+    match method, what:
+        case "GET", "health":
+            return {"up_s": world.clock.now(), "calls": world.log.count}
+        case "POST", "image":
+            return {"tag": images.push(world)}
+        case "POST", "fault":
+            fault = Fault(**body)
+            world.faults.add(fault)
+            return asdict(fault)
+        case "POST", "faults/clear":
+            world.faults.clear()
+            return {}
+        case "POST", "clock":
+            world.clock.set_speed(float(body["speed"]))
+            return {"speed": world.clock.speed}
+        case "POST", "break":
+            return endpoints.break_model(body["endpoint"])
+    raise KeyError(f"{method} {what}")
+
+
+def packed(status: int, body: dict[str, Any]) -> Reply:
+    return status, {"Content-Type": "application/json"}, json.dumps(body).encode()

@@ -1,0 +1,48 @@
+"""Faults on demand: the next calls of an operation are refused, delayed, or carried out with their answer lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+
+@dataclass
+class Fault:
+    """`do`: "error" (code, message, status), "delay" (seconds) or "lost" (carried out, but the answer never comes)."""
+
+    operation: str
+    do: str
+    times: int = 1
+    code: str = "ThrottlingException"
+    message: str = "Rate exceeded"
+    status: int = 400
+    seconds: float = 1.0
+
+
+class Faults:
+    def __init__(self) -> None:
+        self._waiting: list[Fault] = []
+        self._lock = threading.Lock()
+
+    def add(self, fault: Fault) -> None:
+        if fault.do not in ("error", "delay", "lost"):
+            raise ValueError(f"no such fault: {fault.do!r}; there are error, delay and lost")
+        with self._lock:
+            self._waiting.append(fault)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._waiting.clear()
+
+    def take(self, operation: str) -> Fault | None:
+        """The fault that is due for this call, if any; one of its times is used up."""
+        with self._lock:
+            due = next((fault for fault in self._waiting if fault.operation == operation), None)
+            if due:
+                due.times -= 1
+                if due.times <= 0:
+                    self._waiting.remove(due)
+        if due and due.do == "delay":
+            time.sleep(due.seconds)
+        return due

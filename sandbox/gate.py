@@ -1,0 +1,147 @@
+"""The front door of the local AWS: who may come in, what is written down, what is answered instead of moto.
+
+Loopback alone is no protection: a web page can post to it, and every user of the machine can reach it. So: a known access
+key on each call, no foreign Host, no Origin at all.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sandbox import control
+from sandbox.calls import operation_of
+from sandbox.world import World
+
+CREDENTIAL = re.compile(r"Credential=([A-Z0-9]+)/\d{8}/([\w-]+)/([\w-]+)/aws4_request")
+XML = {"ec2", "iam", "sts", "s3", "autoscaling"}
+BODY_BYTES = 5 << 30  # S3's own limit for one PUT
+
+Reply = tuple[int, dict[str, str], bytes]
+
+
+class Gate:
+    """A WSGI application around moto's."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], world: World) -> None:
+        self.app, self.world = app, world
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        refusal = self.stranger(environ)
+        if refusal:
+            return reply(start_response, *refusal)
+        path = environ["PATH_INFO"]
+        if path.startswith("/_"):
+            return reply(start_response, *control.answer(self.world, environ, path))
+        key, service = credential(environ)
+        caller = self.world.keys.caller(key)
+        if caller is None:
+            return reply(start_response, *error(service, 403, "UnrecognizedClientException", "The access key is not this sandbox's. Is it an old one? invoke sandbox.up"))
+        return self.serve(environ, start_response, service, caller)
+
+    def stranger(self, environ: dict[str, Any]) -> Reply | None:
+        """Refuse what a browser could be made to send."""
+        host = environ.get("HTTP_HOST", "")
+        if host not in (f"127.0.0.1:{self.world.port}", f"localhost:{self.world.port}"):
+            return error("", 403, "AccessDenied", f"Host {host!r} is not this sandbox's")
+        if "HTTP_ORIGIN" in environ:
+            return error("", 403, "AccessDenied", "Web pages may not call the sandbox")
+        if int(environ.get("CONTENT_LENGTH") or 0) > BODY_BYTES:
+            return error("s3", 400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
+        return None
+
+    def serve(self, environ: dict[str, Any], start_response: Callable[..., Any], service: str, caller: str) -> Iterable[bytes]:
+        body = b""
+        if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"] = io.BytesIO(body)
+        operation = operation_of(environ, service, body)
+        began = time.monotonic()
+        fault = self.world.faults.take(operation)
+        if fault and fault.do == "error":
+            self.world.log.add(service, operation, caller, fault.status, 0.0, fault.code)
+            return reply(start_response, *error(service, fault.status, fault.code, fault.message))
+        # On AWS these calls come over TLS; a bucket policy that asks for it must not lock the sandbox out.
+        environ["wsgi.url_scheme"] = "https"
+        environ["kennel.caller"] = caller
+        status, chunks = self.ask_moto(environ, start_response, service, operation, lost=bool(fault and fault.do == "lost"))
+        if environ.get("HTTP_X_SANDBOX_TOKEN") != self.world.token:
+            self.world.log.add(service, operation, caller, status, time.monotonic() - began, fault.do if fault else "")
+        return chunks
+
+    def ask_moto(self, environ: dict[str, Any], start_response: Callable[..., Any], service: str, operation: str, lost: bool) -> tuple[int, Iterable[bytes]]:
+        seen: list[Any] = []
+        try:
+            chunks = b"".join(self.app(environ, lambda status, headers, exc_info=None: seen.extend([status, headers]) or (lambda data: None)))
+        except NotImplementedError:
+            return 501, reply(start_response, *not_in_sandbox(service, operation))
+        status, headers = seen[0], [(name, value) for name, value in seen[1] if name.lower() != "content-length"]
+        code = int(status.split()[0])
+        html = any(name.lower() == "content-type" and "html" in value for name, value in headers)
+        if html and (code in (404, 405) and b"<!doctype" in chunks[:50].lower() or code == 500 and b"NotImplementedError" in chunks):
+            return 501, reply(start_response, *not_in_sandbox(service, operation))
+        if lost:
+            return code, reply(start_response, *error(service, 500, "InternalFailure", "The answer was lost (a fault of the sandbox)"))
+        if environ["REQUEST_METHOD"] == "HEAD":
+            start_response(status, seen[1])
+            return code, [chunks]
+        start_response(status, [*headers, ("Content-Length", str(len(chunks)))])
+        return code, [chunks]
+
+
+def credential(environ: dict[str, Any]) -> tuple[str, str]:
+    """(access key id, service) of a signed request or a presigned URL; ("", "") of any other."""
+    from urllib.parse import parse_qs
+
+    found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
+    if not found:
+        query = parse_qs(environ.get("QUERY_STRING", ""))
+        found = CREDENTIAL.search("Credential=" + query.get("X-Amz-Credential", [""])[0])
+    return (found[1], found[3]) if found else ("", "")
+
+
+def not_in_sandbox(service: str, operation: str) -> Reply:
+    return error(service, 501, "NotImplementedInSandbox", f"{service}:{operation} is not part of the sandbox (sandbox/README.md)")
+
+
+def error(service: str, status: int, code: str, message: str) -> Reply:
+    """An error in the protocol of the service, so that any SDK understands it."""
+    if service == "monitoring":
+        return status, {"Content-Type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"}, cbor({"__type": code, "message": message})
+    if service not in XML:
+        body = json.dumps({"__type": code, "message": message, "Message": message}).encode()
+        return status, {"Content-Type": "application/x-amz-json-1.1", "x-amzn-ErrorType": code}, body
+    inner = f"<Error><Code>{code}</Code><Message>{escaped(message)}</Message></Error>"
+    if service == "ec2":
+        inner = f"<Response><Errors>{inner}</Errors><RequestID>0</RequestID></Response>"
+    elif service != "s3":
+        inner = f"<ErrorResponse>{inner}<RequestId>0</RequestId></ErrorResponse>"
+    return status, {"Content-Type": "text/xml"}, inner.encode()
+
+
+def escaped(text: str) -> str:
+    from xml.sax.saxutils import escape
+
+    return escape(text)
+
+
+def cbor(texts: dict[str, str]) -> bytes:
+    """A map of texts, in the encoding that CloudWatch's clients speak (RFC 8949: major types 5 and 3)."""
+
+    def one(text: str) -> bytes:
+        data = text.encode()
+        return b"\x79" + len(data).to_bytes(2, "big") + data
+
+    return bytes([0xA0 + len(texts)]) + b"".join(one(key) + one(value) for key, value in texts.items())
+
+
+def reply(start_response: Callable[..., Any], status: int, headers: dict[str, str], body: bytes) -> list[bytes]:
+    from http import HTTPStatus
+
+    # The request's body may not have been read: this connection cannot carry another.
+    start_response(f"{status} {HTTPStatus(status).phrase}", [*headers.items(), ("Content-Length", str(len(body))), ("Connection", "close")])
+    return [body]

@@ -1,0 +1,47 @@
+"""What runs inside one execution environment: import the handler once, then answer events until the pipe is closed.
+
+Started as a program by workers.py: `python lambda_runtime.py MODULE.FUNCTION ASK_FD ANSWER_FD`. Its stdout is the function's log.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+
+
+class Context:
+    """The part of Lambda's context object that our handler may use."""
+
+    def __init__(self, request_id: str, timeout_s: float) -> None:
+        self.aws_request_id = request_id
+        self.function_name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
+        self.function_version = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
+        self.memory_limit_in_mb = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
+        self._ends = time.monotonic() + timeout_s
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self._ends - time.monotonic()) * 1000))
+
+
+def main(handler_name: str, ask: int, answer: int) -> None:
+    sys.path.insert(0, os.getcwd())
+    sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
+    module, _, function = handler_name.rpartition(".")
+    handler = getattr(importlib.import_module(module), function)
+    with os.fdopen(ask, "rb") as events, os.fdopen(answer, "wb", buffering=0) as answers:
+        answers.write(b'{"ready": true}\n')
+        for line in events:
+            asked = json.loads(line)
+            try:
+                said = {"answer": handler(asked["event"], Context(asked["request_id"], asked["timeout_s"]))}
+                text = json.dumps(said)
+            except Exception as error:
+                traceback.print_exc()
+                text = json.dumps({"error": "Unhandled", "answer": {"errorType": type(error).__name__, "errorMessage": str(error)}})
+            answers.write(text.encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

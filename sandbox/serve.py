@@ -1,0 +1,78 @@
+"""The sandbox's process: `python -m sandbox.serve FOLDER`. Serves until SIGTERM, or until nobody has called for hours."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from sandbox import children, state
+
+IDLE_S = 4 * 3600.0
+# Read by moto when it is imported.
+MOTO = {
+    "MOTO_ENABLE_AMI_VALIDATION": "1",
+    "MOTO_ENABLE_KEYPAIR_VALIDATION": "1",
+    "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "1",
+    "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",  # 12 s of loading, for images nobody uses
+    "MOTO_DISABLE_GLOBAL_CORS": "1",
+    "MOTO_ACCOUNT_ID": state.ACCOUNT,
+}
+
+
+def main(folder: Path) -> None:
+    os.environ.update(MOTO)
+    os.umask(0o077)
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
+    from werkzeug.serving import make_server
+
+    from sandbox import boxes, images, seed
+    from sandbox.apps import create_app
+    from sandbox.gate import Gate
+    from sandbox.scaler import keep_scaling
+    from sandbox.world import World, begin
+
+    class Quiet(MotoRequestHandler):
+        protocol_version = "HTTP/1.1"  # keeps connections: an SDK makes hundreds of calls
+
+        def log_request(self, *_: object) -> None: ...
+
+    world = World(folder, secrets.token_urlsafe(24))
+    begin(world)
+    world.keys.make_operator()
+    server = make_server("127.0.0.1", 0, Gate(DomainDispatcherApplication(create_app), world), threaded=True, request_handler=Quiet)
+    server.daemon_threads = True
+    world.port = server.server_port
+    world.tunnel_port = boxes.start(world)
+    seed.plant(world)
+    images.push(world)
+    for worker in (keep_scaling, leave_when_idle):
+        threading.Thread(target=worker, args=(world,), daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: world.ending.set())
+    signal.signal(signal.SIGINT, lambda *_: world.ending.set())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    state.put(folder / "aws" / "config", world.profile())
+    state.write(folder, state.State(os.getpid(), psutil.Process().create_time(), world.port, world.tunnel_port, world.token))
+    world.note(f"serving on {world.url}")
+    world.ending.wait()
+    world.note("going down")
+    children.sweep(folder)
+    state.clear(folder)
+    os._exit(0)  # threads of werkzeug, asyncio and of runs would hold an ordinary exit up
+
+
+def leave_when_idle(world) -> None:
+    while not world.ending.wait(10):
+        if time.monotonic() - world.log.last > IDLE_S and len(children.leftovers(world.folder)) == 0:
+            world.note("nobody has called for hours")
+            world.ending.set()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

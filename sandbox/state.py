@@ -1,0 +1,77 @@
+"""The sandbox's folder: what one process writes there and the others read. Everything in it is for its owner only."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+PROFILE = "sandbox"
+MARK = "KENNEL_SANDBOX"  # in the environment of every process the sandbox starts: how leftovers are found
+
+
+@dataclass(frozen=True)
+class State:
+    """A running sandbox. `started` is the process's own start time, so that a reused pid is not taken for it."""
+
+    pid: int
+    started: float
+    port: int
+    tunnel_port: int
+    token: str
+    version: int = 1
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def alive(self) -> bool:
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started) < 1
+        except psutil.Error:
+            return False
+
+
+def read(folder: Path) -> State | None:
+    """The sandbox of this folder, or None when none runs; a state file that a crash left behind counts as none."""
+    try:
+        state = State(**json.loads((folder / "state.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return state if state.alive else None
+
+
+def write(folder: Path, state: State) -> None:
+    put(folder / "state.json", json.dumps(asdict(state)))
+
+
+def put(path: Path, text: str) -> None:
+    """Write for the owner only, whole or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def clear(folder: Path) -> None:
+    for name in ("state.json", "aws/config"):
+        (folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One `up` or `down` at a time: of two at once, the second waits and then finds the first one's sandbox."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,113 @@
+"""The local AWS, as commands: start it, stop it, see what runs in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ops import ROOT
+from ops.cli import Answer, say, table, task
+from ops.errors import OpsError
+
+START_S = 60.0
+
+
+@task(help={"json": "Print it as JSON."})
+def up(c, json=False):
+    """Start the local AWS in the background, or say that it is up."""
+    from sandbox import children, state
+
+    folder = folder_of(c)
+    with state.locked(folder):
+        running = state.read(folder)
+        fresh = running is None
+        if running is None:
+            swept = children.sweep(folder)
+            if swept:
+                say(f"Ended {swept} processes that a killed sandbox had left.")
+            running = start(folder)
+        ask(running, "POST", "image")  # serving/ may have changed since it started
+    text = f"The sandbox {'is up' if fresh else 'was up already'}: pid {running.pid}, {running.url}. Next: invoke doctor"
+    return Answer({"pid": running.pid, "url": running.url, "started": fresh}, text)
+
+
+@task()
+def down(c):
+    """Stop the local AWS and everything that runs in it; its contents are gone."""
+    from sandbox import children, state
+
+    folder = folder_of(c)
+    with state.locked(folder):
+        running = state.read(folder)
+        ended = children.sweep(folder)
+        state.clear(folder)
+    (folder / "lock").unlink(missing_ok=True)
+    return Answer({"ended": ended}, f"The sandbox {'is down' if running else 'was not up'}; {ended} processes ended.")
+
+
+@task(help={"json": "Print it as JSON."})
+def status(c, json=False):
+    """Show whether the local AWS is up, and the processes in it."""
+    from sandbox import children, state
+
+    folder = folder_of(c)
+    running = state.read(folder)
+    if running is None:
+        return Answer({"up": False}, "The sandbox is not up. Next: invoke sandbox.up", code=1)
+    health = ask(running, "GET", "health")
+    rows = [(p.pid, f"{p.memory_info().rss >> 20} MB", " ".join(p.cmdline())[:100]) for p in children.leftovers(folder)]
+    head = f"up for {health['up_s']:.0f} s, {health['calls']} calls, {running.url}, log {folder / 'sandbox.log'}"
+    return Answer({"up": True, "url": running.url, **health, "processes": [row[2] for row in rows]}, f"{head}\n{table(('pid', 'memory', 'command'), rows)}")
+
+
+def folder_of(c) -> Path:
+    """The folder that holds the settings' AWS profile is the sandbox's. Raises OpsError for settings that name another."""
+    from ops import config
+
+    aws = config.load(c.config).aws
+    path = config.below_root(aws.config_file)
+    if aws.profile != "sandbox" or path.parts[-2:] != ("aws", "config"):
+        raise OpsError("These settings are for AWS, not for a sandbox. Leave out -f, or see aws.config_file in invoke.yaml.")
+    return path.parent.parent
+
+
+def start(folder: Path):
+    """Start the process and wait until it answers. Raises OpsError with the end of its log."""
+    from sandbox import state
+
+    try:
+        import asyncssh  # noqa: F401
+        import moto  # noqa: F401
+    except ImportError as error:
+        raise OpsError(f"The sandbox needs {error.name}: pip install -e '.[sandbox,serve,train]'") from error
+    log = folder / "sandbox.log"
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ} | {state.MARK: str(folder)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sandbox.serve", str(folder)], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if running := state.read(folder):
+            return running
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.kill()
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    raise OpsError(f"The sandbox did not start. The end of {log}:\n{tail}")
+
+
+def ask(running, method: str, what: str, body: dict | None = None) -> dict:
+    """Talk to the sandbox itself, beside its AWS; its token is in the state file."""
+    import json
+    import urllib.request
+
+    data = json.dumps(body or {}).encode() if method == "POST" else None
+    request = urllib.request.Request(f"{running.url}/_sandbox/{what}", data, {"X-Sandbox-Token": running.token}, method=method)  # noqa: S310
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=60) as answer:
+        return json.loads(answer.read())

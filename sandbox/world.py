@@ -1,0 +1,103 @@
+"""What the parts of one sandbox share: its folder and ports, its clock, its keys, its log of calls, its faults."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ops.cli import say
+from sandbox.calls import CallLog
+from sandbox.credentials import Keys
+from sandbox.faults import Faults
+from sandbox.state import ACCOUNT, PROFILE, REGION
+
+
+class Clock:
+    """Seconds since the sandbox began; `speed` makes minutes of alarms and cool-downs pass faster."""
+
+    def __init__(self) -> None:
+        self._began, self._base, self.speed = time.monotonic(), 0.0, 1.0
+
+    def now(self) -> float:
+        return self._base + (time.monotonic() - self._began) * self.speed
+
+    def set_speed(self, speed: float) -> None:
+        self._base, self._began, self.speed = self.now(), time.monotonic(), speed
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds / self.speed)
+
+
+@dataclass
+class World:
+    folder: Path
+    token: str
+    port: int = 0
+    tunnel_port: int = 0
+    clock: Clock = field(default_factory=Clock)
+    faults: Faults = field(default_factory=Faults)
+    keys: Keys = field(default_factory=Keys)
+    ending: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.log = CallLog(self.folder / "calls.jsonl")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def backend(self, module: str) -> Any:
+        """moto's own store of a service, which we are in one process with."""
+        import moto.backends
+
+        return moto.backends.get_backend(module)[ACCOUNT][REGION]  # type: ignore[call-overload]
+
+    def backend_global(self, module: str) -> Any:
+        """The same, of a service that is not per region."""
+        import moto.backends
+
+        return moto.backends.get_backend(module)[ACCOUNT]["aws"]  # type: ignore[call-overload]
+
+    def profile(self) -> str:
+        """The AWS config file that makes every SDK and the AWS CLI use this sandbox."""
+        key, secret = self.keys.operator
+        return (
+            f"[profile {PROFILE}]\nregion = {REGION}\nendpoint_url = {self.url}\n"
+            f"aws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
+        )
+
+    def client_as(self, role_arn: str, service: str, session: str) -> Any:
+        """A client with a role's own keys, over HTTP like everybody's calls, so that the log has them under that role."""
+        import boto3
+
+        key, secret, token, _ = self.keys.assume(role_arn, session)
+        return boto3.client(
+            service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret, aws_session_token=token
+        )
+
+    def inside(self, service: str) -> Any:
+        """A client for the sandbox's own looks around, which its log of calls leaves out."""
+        import boto3
+
+        key, secret = self.keys.operator
+        client = boto3.client(service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret)
+        client.meta.events.register("before-send", lambda request, **_: request.headers.add_header("X-Sandbox-Token", self.token))
+        return client
+
+    def note(self, text: str) -> None:
+        say(f"{self.clock.now():8.1f}  {text}")
+
+
+_world: list[World] = []
+
+
+def begin(world: World) -> None:
+    _world[:] = [world]
+
+
+def world() -> World:
+    """The one of this process; moto makes its response classes anew for each request, so they cannot be handed it."""
+    return _world[0]
