@@ -135,22 +135,23 @@ class Account:
         with self._audit.open("a") as log:
             log.write(json.dumps(line, default=str) + "\n")
 
-    def wait(self, wait: Wait) -> None:
-        """Ask until there is nothing left to wait for, telling each new state. Ctrl-C leaves things as they are.
+    def wait(self, wait: Wait) -> Any:
+        """Ask until the answer is no text any more, telling each new state; that answer. Ctrl-C leaves things as they are.
 
         Raises OpsError when `wait.timeout_s` have passed, and whatever `wait.until` raises.
         """
         started, seen = time.monotonic(), ""
         for pause in pauses():
             state = wait.until(self)
-            if not state:
-                return
+            if not isinstance(state, str):
+                return state
             if state != seen:
                 say(f"  {wait.what}: {state} ({time.monotonic() - started:.0f} s)")
                 seen = state
             if time.monotonic() - started > wait.timeout_s:
                 raise OpsError(f"Gave up on {wait.what} after {wait.timeout_s:.0f} s: still {state}. Run the same command again to go on waiting.")
             time.sleep(pause)
+        return None
 
 
 def pauses() -> Iterator[float]:

@@ -30,10 +30,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Wait:
-    """Wait until `until(account)` is "", which otherwise is the state still seen. Raises what `until` raises."""
+    """Wait while `until(account)` is a text, the state still seen; anything else ends the wait and is sent to the steps.
+
+    Raises what `until` raises.
+    """
 
     what: str
-    until: Callable[[Account], str] = field(compare=False)
+    until: Callable[[Account], Any] = field(compare=False)
     why: str
     timeout_s: float = 1800.0
 

@@ -71,6 +71,7 @@ class Train(Section):
     instance_type: str
     volume_gib: PositiveInt
     max_runtime_s: PositiveInt
+    platform: str
 
     def hyperparameters(self) -> dict[str, str]:
         """What training/train.py takes, all strings, as SageMaker wants them."""

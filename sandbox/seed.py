@@ -16,6 +16,7 @@ def plant(world: World) -> None:
     from moto.ec2.models.amis import Ami
     from moto.ssm.models import Parameter
 
+    leave_bucket_policies_alone()
     ec2, ssm = world.backend("ec2"), world.backend("ssm")
     ec2.amis[AMI] = Ami(
         ec2, AMI, name="Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.12 (Ubuntu 24.04) 20261101", owner_id="898082745236", public=True,
@@ -28,3 +29,14 @@ def plant(world: World) -> None:
             last_modified_date=datetime(2026, 11, 1, tzinfo=UTC).timestamp(), version=1, data_type="text",
         )
     )  # fmt: skip
+
+
+def leave_bucket_policies_alone() -> None:
+    """moto evaluates bucket policies without their conditions: "deny what is not TLS" would then deny everything.
+
+    Until the sandbox decides calls itself, bucket policies are kept and shown, and deny nothing (sandbox/README.md).
+    """
+    from moto.iam.access_control import PermissionResult
+    from moto.s3.models import FakeBucket
+
+    FakeBucket.get_permission = lambda self, action, resource: PermissionResult.NEUTRAL  # type: ignore[method-assign]

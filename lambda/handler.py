@@ -1,0 +1,122 @@
+"""The function in front of the endpoint: takes one event, fetches the picture, asks the endpoint, answers JSON.
+
+Events: {"s3_uri": "s3://BUCKET/PREFIX..."} for the bucket and prefix it was deployed with, or {"image": BASE64}.
+"""
+
+import base64
+import binascii
+import json
+import os
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+PICTURE_BYTES = 5 << 20  # below InvokeEndpoint's 6,291,456, above any sensible photograph
+ANSWER_S = 10
+
+# Made once per environment. A retry would run the model again: one try, and less time than the function has.
+_config = Config(connect_timeout=3, read_timeout=ANSWER_S, retries={"mode": "standard", "total_max_attempts": 1})
+endpoint = boto3.client("sagemaker-runtime", config=_config)
+s3 = boto3.client("s3", config=_config)
+
+
+class Refused(Exception):
+    """Status and reason for the caller."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
+    try:
+        content_type, answer = ask(picture(event))
+    except Refused as refusal:
+        return plain(refusal.status, {"error": str(refusal)})
+    if os.environ.get("RESPONSE") == "original":
+        return original(answer, content_type)
+    return plain(200, answer)
+
+
+def picture(event: Any) -> bytes:
+    """The event's picture. Raises Refused."""
+    if not isinstance(event, dict):
+        raise Refused(400, "the event must be an object")
+    if isinstance(event.get("s3_uri"), str):
+        return from_s3(event["s3_uri"])
+    if isinstance(event.get("image"), str):
+        return decoded(event["image"])
+    if "url" in event:
+        raise Refused(400, "fetching a url is not enabled; send s3_uri or image")
+    raise Refused(400, "the event must have s3_uri or image")
+
+
+def from_s3(uri: str) -> bytes:
+    """Only from where the function was told to read: else any caller could read what the role can."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    prefix = os.environ["PREFIX"]
+    if not uri.startswith("s3://") or bucket != os.environ["BUCKET"] or not key.startswith(prefix) or ".." in key:
+        raise Refused(403, f"s3_uri must be below s3://{os.environ['BUCKET']}/{prefix}")
+    try:
+        found = s3.get_object(Bucket=bucket, Key=key)
+        data = found["Body"].read(PICTURE_BYTES + 1)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
+            raise Refused(404, f"there is no {uri}") from error
+        raise Refused(502, "S3 did not answer") from error
+    return bounded(data)
+
+
+def decoded(text: str) -> bytes:
+    if len(text) > PICTURE_BYTES * 4 // 3 + 4:
+        raise Refused(413, f"at most {PICTURE_BYTES} bytes are taken")
+    try:
+        return bounded(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise Refused(400, "image is not base64") from error
+
+
+def bounded(data: bytes) -> bytes:
+    if len(data) > PICTURE_BYTES:
+        raise Refused(413, f"at most {PICTURE_BYTES} bytes are taken")
+    return data
+
+
+def ask(data: bytes) -> tuple[str, dict[str, Any]]:
+    """(content type, the endpoint's answer). Raises Refused."""
+    try:
+        answer = endpoint.invoke_endpoint(EndpointName=os.environ["ENDPOINT"], Body=data, ContentType="application/x-image", Accept="application/json")
+        return answer["ContentType"], json.loads(answer["Body"].read())
+    except ClientError as error:
+        raise worded(error) from error
+    except (ConnectionError, HTTPClientError) as error:
+        raise Refused(504, "the endpoint did not answer in time") from error
+
+
+def worded(error: ClientError) -> Refused:
+    """The endpoint's refusals as HTTP: its 4xx are the picture's fault, throttling may be tried again, the rest is ours."""
+    code = error.response["Error"]["Code"]
+    status = error.response.get("OriginalStatusCode", 500)
+    if code == "ModelError" and 400 <= status < 500:
+        return Refused(400, str(error.response.get("OriginalMessage", "the picture was refused"))[:300])
+    if code.startswith("Throttling") or code in ("TooManyRequestsException", "ServiceUnavailable", "ModelNotReadyException"):
+        return Refused(503, "the endpoint is busy; try again")
+    return Refused(502, "the endpoint failed")
+
+
+def plain(status: int, body: dict[str, Any]) -> dict[str, Any]:
+    return {"statusCode": status, "headers": {"Content-Type": "application/json"}, "body": json.dumps(body)}
+
+
+def original(answer: dict[str, Any], content_type: str) -> dict[str, Any]:
+    """The shape of the project this one replaces, for callers that were written for it: scores in a list in a text."""
+    body = json.dumps([answer["scores"]])
+    return {
+        "statusCode": 200,
+        "headers": {"Content-Type": "text/plain", "Access-Control-Allow-Origin": "*"},
+        "type-result": str(type(body)),
+        "Content-Type-In": content_type,
+        "body": body,
+    }

@@ -1,0 +1,53 @@
+"""The private network: no way in or out but SSH through an Instance Connect Endpoint, and S3."""
+
+from __future__ import annotations
+
+from ops import cli
+from ops.aws import Account
+from ops.cli import Answer, carry_out, table, task
+from ops.errors import OpsError
+
+
+@task()
+def up(c):
+    """Make the private network, or mend what differs."""
+    from ops.net import facts, plan
+
+    account = Account.of(c)
+    account.guard()
+    done = carry_out(c, account, plan.steps(facts.read(account), account.settings))
+    return Answer(done.data, f"{account.settings.prefix}: the network is as it should be. {done.text}" if done.text else "", changes=done.changes)
+
+
+@task(help={"yes": "Do not ask."})
+def down(c, yes=False):
+    """Remove the network; refused while something uses it."""
+    from ops.net import facts, plan
+
+    account = Account.of(c)
+    have = facts.read(account)
+    if have.vpc is None:
+        return Answer({"made": 0}, f"There is no network of {account.settings.stack.name}.")
+    users = facts.users(account, have.vpc)
+    if users:
+        raise OpsError(f"The network is in use by {', '.join(users)}. First: invoke ec2.down, invoke sm.delete. Nothing was touched.")
+    account.guard()
+    cli.confirm(c, f"This removes the network of {account.settings.stack.name}.", yes=yes)
+    done = carry_out(c, account, plan.removal(have, account.settings))
+    return Answer(done.data, f"The network is gone. {done.text}", changes=done.changes)
+
+
+@task(help={"json": "Print it as JSON."})
+def status(c, json=False):
+    """Show the network's parts, and what differs from the plan."""
+    from ops import change
+    from ops.net import facts, plan
+
+    account = Account.of(c)
+    have = facts.read(account)
+    differs = [change.shown(step) for step in change.preview(plan.steps(have, account.settings))]
+    rows = [("vpc", have.vpc or "-"), *((f"subnet {zone}", ident) for zone, ident in have.subnets.items())]
+    rows += [(f"group {name}", group.id) for name, group in have.groups.items()]
+    rows += [("S3 gateway endpoint", have.s3_endpoint or "-"), ("Instance Connect Endpoint", have.door or "-")]
+    text = table(("part", "id"), rows) + "".join(f"\n{line}" for line in differs)
+    return Answer({"parts": dict(rows), "differs": differs}, text if have.vpc else "There is no network. Make it: invoke net.up")

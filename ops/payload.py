@@ -1,0 +1,91 @@
+"""What a training job is made of, wherever it runs: code, wheels, settings, and the name that follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ops import ROOT
+from ops.aws import Account
+from ops.cli import say
+from ops.config import Settings
+from ops.errors import OpsError
+from ops.files import digest_of, files_of
+
+TRAINING = ROOT / "training"
+WHEELS = ROOT / ".kennel" / "wheels"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: `name` is the same for the same data, code, settings and number of hosts, and so is its artefact."""
+
+    name: str
+    data: dict[str, Any]
+    code: str
+    hyperparameters: dict[str, str]
+
+    def artefact(self, attempt: str) -> str:
+        """The key of model.tar.gz; SageMaker's own scheme, which the box follows."""
+        return f"jobs/{attempt}/output/model.tar.gz"
+
+    def attempt(self, number: int) -> str:
+        """A name that failed cannot be used again, so later attempts are numbered."""
+        return self.name if number == 1 else f"{self.name}-{number}"
+
+
+def job(settings: Settings, data: dict[str, Any], place: str, hosts: int = 1) -> Job:
+    """`place` is box or sm. Raises OpsError when the global batch cannot be shared out."""
+    if settings.train.batch % hosts:
+        raise OpsError(f"train.batch {settings.train.batch} cannot be divided by {hosts} hosts. Nothing was started.")
+    code, hyperparameters = digest_of(TRAINING), settings.train.hyperparameters()
+    whole = json.dumps([data["digest"], code, hyperparameters, settings.train.image if place == "sm" else ""], sort_keys=True)
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return Job(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters)
+
+
+def commit() -> str:
+    """The checkout's commit, with -dirty when files differ from it; "unknown" outside git."""
+    asked = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "unknown"
+
+
+def wheels(settings: Settings, requirements: str = "requirements.txt") -> list[Path]:
+    """The wheels that a job installs, downloaded once for each list and platform. Raises OpsError when pip cannot."""
+    wanted = "".join((TRAINING / name).read_text() for name in ("requirements.txt", requirements))
+    key = hashlib.sha256(f"{wanted}|{settings.train.platform}|{sys.version_info[:2]}".encode()).hexdigest()[:12]
+    folder = WHEELS / key
+    if not folder.is_dir():
+        say(f"Downloading the wheels of training/{requirements} ...")
+        part = folder.with_suffix(".part")
+        part.mkdir(parents=True, exist_ok=True)
+        where = ["--platform", settings.train.platform] if settings.train.platform else []
+        argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", *where]
+        done = subprocess.run([*argv, "--dest", str(part), "-r", str(TRAINING / requirements)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OpsError(f"pip could not download what training/{requirements} lists:\n{done.stderr.strip()[-800:]}")
+        part.rename(folder)
+    return sorted(folder.glob("*.whl"))
+
+
+def code_files(extra: list[Path]) -> list[tuple[str, Path]]:
+    """(name in the code folder, file): training/ and the wheels beside it."""
+    own = [(path.relative_to(TRAINING).as_posix(), path) for path in files_of(TRAINING)]
+    return own + [(f"wheels/{path.name}", path) for path in extra]
+
+
+def send_code(account: Account, one: Job) -> str:
+    """Put the code below code/DIGEST/ in the bucket, what is missing of it; return the prefix."""
+    files = code_files(wheels(account.settings))
+    whole = hashlib.sha256("".join([one.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
+    prefix, bucket = f"code/{whole}/", account.settings.bucket
+    there = {item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)}
+    for name, path in files:
+        if prefix + name not in there:
+            account.call("s3", "put_object", Bucket=bucket, Key=prefix + name, Body=path.read_bytes(), ChecksumAlgorithm="SHA256")
+    return prefix

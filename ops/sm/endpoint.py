@@ -1,0 +1,221 @@
+"""The endpoint: what is live, what should be, and proof that what was deployed is what answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ops import ROOT, price
+from ops.aws import Account
+from ops.change import Change, Steps, Wait
+from ops.config import Settings
+from ops.errors import OpsError, Refused
+from ops.files import digest_of
+from ops.sm.releases import Release, golden_picture
+
+GONE = "Could not find"
+MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is there: the endpoint as described (None without one), and names of configs, models, alarms and log groups."""
+
+    endpoint: dict[str, Any] | None = None
+    configs: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    alarms: dict[str, float] = field(default_factory=dict)
+    log_groups: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    group: str | None = None
+
+    @property
+    def live(self) -> str:
+        """The name of the config that answers, or ""."""
+        return self.endpoint["EndpointConfigName"] if self.endpoint else ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A release on the settings' instance type; all names follow from it."""
+
+    release: Release
+    settings: Settings
+    image_tag: str = field(default_factory=lambda: digest_of(ROOT / "serving"))
+
+    @property
+    def image(self) -> str:
+        return f"{self.settings.registry}/{self.settings.endpoint.repository}:{self.image_tag}"
+
+    @property
+    def model(self) -> str:
+        return f"{self.settings.prefix}-{self.release.short}-{self.image_tag[:6]}"
+
+    @property
+    def config(self) -> str:
+        kind = hashlib.sha256(self.settings.endpoint.instance_type.encode()).hexdigest()[:4]
+        return f"{self.model}-{kind}"
+
+
+def log_group(settings: Settings) -> str:
+    return f"/aws/sagemaker/Endpoints/{settings.endpoint_name}"
+
+
+def describe(account: Account) -> dict[str, Any] | None:
+    return account.find("sagemaker", "describe_endpoint", GONE, EndpointName=account.settings.endpoint_name)
+
+
+def facts(account: Account) -> Facts:
+    from ops.sm.jobs import network
+
+    settings = account.settings
+    named = {"NameContains": settings.prefix + "-"}
+    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
+    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=log_group(settings))
+    return Facts(
+        describe(account),
+        tuple(c["EndpointConfigName"] for c in account.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)),
+        tuple(m["ModelName"] for m in account.pages("sagemaker", "list_models", "Models", **named)),
+        {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms},
+        tuple(g["logGroupName"] for g in groups if g.get("retentionInDays") == settings.endpoint.log_days),
+        *network(account),
+    )
+
+
+def steps(have: Facts, want: Wanted) -> Steps:
+    settings = want.settings
+    if have.endpoint and have.endpoint["EndpointStatus"] in MOVING:
+        yield settled(settings, "an update is under way already")
+    if want.model not in have.models:
+        yield Change("sagemaker", "create_model", model_request(have, want), why=f"release {want.release.short} has no model")
+    if want.config not in have.configs:
+        yield Change("sagemaker", "create_endpoint_config", config_request(want), why=f"release {want.release.short} has no config on {settings.endpoint.instance_type}")
+    yield from watch_steps(have, settings)
+    if have.endpoint and have.endpoint["EndpointStatus"] == "Failed":
+        yield Change("sagemaker", "delete_endpoint", {"EndpointName": settings.endpoint_name}, why="it failed, and AWS lets a failed endpoint only be deleted")
+        yield Wait(f"endpoint {settings.endpoint_name}", gone, why="it is being deleted")
+        have = Facts()
+    rate = price.hourly("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
+    if have.endpoint is None:
+        args = {"EndpointName": settings.endpoint_name, "EndpointConfigName": want.config, "Tags": settings.tags(settings.endpoint_name, expires(settings))}
+        yield Change("sagemaker", "create_endpoint", args, why=f"no endpoint runs; start one with release {want.release.short}", dollars_per_hour=rate)
+    elif have.live != want.config:
+        args = {"EndpointName": settings.endpoint_name, "EndpointConfigName": want.config, "RetainAllVariantProperties": True, "DeploymentConfig": blue_green(settings)}
+        yield Change("sagemaker", "update_endpoint", args, why=f"{have.live} answers; bring {want.config} up beside it, then change over")
+    else:
+        return
+    yield settled(settings, "instances start, load the release and answer pings")
+
+
+def settled(settings: Settings, why: str) -> Wait:
+    return Wait(f"endpoint {settings.endpoint_name}", moving, why=why, timeout_s=3600)
+
+
+def moving(account: Account) -> str | None:
+    """The state that the endpoint is still in, or None. Raises OpsError when it failed."""
+    found = account.call("sagemaker", "describe_endpoint", EndpointName=account.settings.endpoint_name)
+    if found["EndpointStatus"] in ("Failed", "UpdateRollbackFailed"):
+        raise OpsError(f"The endpoint {found['EndpointStatus']}: {found.get('FailureReason', '')}\nWhy: invoke sm.logs")
+    return found["EndpointStatus"] if found["EndpointStatus"] in MOVING else None
+
+
+def gone(account: Account) -> str | None:
+    found = describe(account)
+    return found["EndpointStatus"] if found else None
+
+
+def expires(settings: Settings) -> str:
+    return (datetime.now(UTC) + timedelta(hours=settings.stack.expires_hours)).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def model_request(have: Facts, want: Wanted) -> dict[str, Any]:
+    settings = want.settings
+    return {
+        "ModelName": want.model,
+        "PrimaryContainer": {"Image": want.image, "ModelDataUrl": f"s3://{settings.bucket}/{want.release.key}"},
+        "ExecutionRoleArn": settings.role_arn("sagemaker-execution"),
+        "VpcConfig": {"Subnets": list(have.subnets), "SecurityGroupIds": [have.group]},
+        "Tags": settings.tags(want.model),
+    }
+
+
+def config_request(want: Wanted) -> dict[str, Any]:
+    settings = want.settings
+    variant = {
+        "VariantName": settings.endpoint.variant,
+        "ModelName": want.model,
+        "InstanceType": settings.endpoint.instance_type,
+        "InitialInstanceCount": settings.endpoint.instances,
+        "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+    }
+    return {"EndpointConfigName": want.config, "ProductionVariants": [variant], "Tags": settings.tags(want.config)}
+
+
+def blue_green(settings: Settings) -> dict[str, Any]:
+    """All at once, since a canary needs two instances; the alarms are watched while the old fleet still stands by."""
+    routing = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": settings.endpoint.bake_s}
+    return {
+        "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing, "TerminationWaitInSeconds": 0, "MaximumExecutionTimeoutInSeconds": 600 + 2 * settings.endpoint.bake_s},
+        "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": alarm["AlarmName"]} for alarm in alarms(settings)]},
+    }
+
+
+def alarms(settings: Settings) -> list[dict[str, Any]]:
+    """5XX answers and the 99th percentile of latency, which CloudWatch has in microseconds."""
+    where = [{"Name": "EndpointName", "Value": settings.endpoint_name}, {"Name": "VariantName", "Value": settings.endpoint.variant}]
+    common = {"Namespace": "AWS/SageMaker", "Dimensions": where, "Period": 60, "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching"}
+    return [
+        {"AlarmName": f"{settings.prefix}-5xx", "MetricName": "Invocation5XXErrors", "Statistic": "Sum", "EvaluationPeriods": 1, "Threshold": float(settings.endpoint.errors_5xx_per_minute), **common},
+        {"AlarmName": f"{settings.prefix}-p99", "MetricName": "ModelLatency", "ExtendedStatistic": "p99", "EvaluationPeriods": 3, "Threshold": settings.endpoint.p99_ms * 1000.0, **common},
+    ]
+
+
+def watch_steps(have: Facts, settings: Settings) -> Steps:
+    for alarm in alarms(settings):
+        if have.alarms.get(alarm["AlarmName"]) != alarm["Threshold"]:
+            args = {**alarm, "Tags": settings.tags(alarm["AlarmName"])}
+            yield Change("cloudwatch", "put_metric_alarm", args, why=f"alarm {alarm['AlarmName']} is missing or differs", dollars_per_hour=price.alarm())
+    if log_group(settings) not in have.log_groups:
+        try:
+            yield Change("logs", "create_log_group", {"logGroupName": log_group(settings)}, why="the endpoint's logs need a group")
+        except Refused as error:
+            if not error.says("ResourceAlreadyExists"):
+                raise
+        args = {"logGroupName": log_group(settings), "retentionInDays": settings.endpoint.log_days}
+        yield Change("logs", "put_retention_policy", args, why=f"logs would be kept for ever; {settings.endpoint.log_days} days are asked for")
+
+
+def prove(account: Account, want: Wanted) -> None:
+    """Success is an answer with the release's own digest. Raises OpsError, with AWS's reason after a roll-back."""
+    found = account.call("sagemaker", "describe_endpoint", EndpointName=want.settings.endpoint_name)
+    if found["EndpointConfigName"] != want.config:
+        raise OpsError(f"AWS went back to {found['EndpointConfigName']}: {found.get('FailureReason', 'no reason given')}\nWhy: invoke sm.logs")
+    answer = invoke(account, golden_picture(want.release))
+    if answer["release"] != want.release.digest:
+        raise OpsError(f"The endpoint answers as release {answer['release'][:12]}, not as {want.release.short}. Run invoke sm.deploy again.")
+
+
+def invoke(account: Account, picture: bytes) -> dict[str, Any]:
+    """The endpoint's answer to one picture: release, best, classes, scores, probabilities. Raises Refused."""
+    name = account.settings.endpoint_name
+    answer = account.call("sagemaker-runtime", "invoke_endpoint", retries="inference", EndpointName=name, Body=picture, ContentType="application/x-image")
+    return json.loads(answer["Body"].read())
+
+
+def errors(account: Account, minutes: int) -> tuple[int, int]:
+    """(requests, 5XX answers) of the last minutes."""
+    settings = account.settings
+    where = [{"Name": "EndpointName", "Value": settings.endpoint_name}, {"Name": "VariantName", "Value": settings.endpoint.variant}]
+    now = datetime.now(UTC)
+
+    def total(metric: str) -> int:
+        points = account.call(
+            "cloudwatch", "get_metric_statistics", Namespace="AWS/SageMaker", MetricName=metric, Dimensions=where,
+            StartTime=now - timedelta(minutes=minutes), EndTime=now + timedelta(seconds=1), Period=60, Statistics=["Sum"],
+        )["Datapoints"]  # fmt: skip
+        return round(sum(point["Sum"] for point in points))
+
+    return total("Invocations"), total("Invocation5XXErrors")

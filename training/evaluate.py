@@ -1,0 +1,38 @@
+"""What a trained model itself answers, without endpoint, ONNX or network: for the whole test split.
+
+    python evaluate.py MODEL_DIR DATA_DIR      prints {"accuracy", "pictures", "answers": {name: class}} as JSON
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import dataset
+import model
+import torch
+from dataset import Preprocess, Tensors
+
+BATCH = 64
+
+
+def evaluate(model_folder: Path, data_folder: Path) -> dict[str, Any]:
+    network, card = model.load(model_folder)
+    pictures = dataset.load(data_folder)
+    if pictures.classes != card["classes"]:
+        raise SystemExit("the model and the data do not have the same classes")
+    preprocess = Preprocess(**{name: tuple(value) if isinstance(value, list) else value for name, value in card["preprocess"].items()})
+    test = Tensors(pictures.splits["test"], preprocess)
+    answers, right = {}, 0
+    for start in range(0, len(test), BATCH):
+        indices = list(range(start, min(start + BATCH, len(test))))
+        batch, labels = test.batch(indices)
+        best = model.predict(network, preprocess.normalised(batch)).argmax(1)
+        right += int((best == labels).sum())
+        answers |= {test.entries[i].name: card["classes"][int(label)] for i, label in zip(indices, best, strict=True)}
+    return {"accuracy": right / len(test), "pictures": len(test), "answers": answers}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(evaluate(Path(sys.argv[1]), Path(sys.argv[2]))))

@@ -1,0 +1,69 @@
+"""Package a trained model for serving: ONNX without traces of this machine, the card, the golden pictures, one digest.
+
+    python export.py MODEL_DIR RELEASE_DIR      prints {"digest", "files"} as JSON
+
+The same model gives the same bytes: torch's exporter writes stack traces with absolute paths, which are taken out here.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import model
+import onnx
+import torch
+
+FILES = ("model.onnx", "model.json", "golden.npz")
+
+
+def exported(folder: Path) -> bytes:
+    """The network of a model folder as ONNX, batch size free."""
+    network, card = model.load(folder)
+    side = card["preprocess"]["pixels"]
+    example = torch.zeros(2, 3, side, side)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network, (example,), input_names=["pictures"], output_names=["scores"], dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=256)},)
+        )
+    assert program is not None
+    return stripped(program.model_proto)
+
+
+def stripped(proto: Any) -> bytes:
+    """Without paths, comments and versions: what is left is the network."""
+    graph = proto.graph
+    for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
+        part.doc_string = ""
+    del graph.value_info[:]
+    proto.producer_version = ""
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString(deterministic=True)
+
+
+def package(source: Path, target: Path) -> dict[str, Any]:
+    """Write the release folder; release.json names each file's SHA-256, and the digest over them."""
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "model.onnx").write_bytes(exported(source))
+    for name in FILES[1:]:
+        shutil.copyfile(source / name, target / name)
+    files = {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in FILES}
+    release = {"digest": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(), "files": files}
+    (target / "release.json").write_text(json.dumps(release, indent=1) + "\n")
+    return release
+
+
+if __name__ == "__main__":
+    with contextlib.redirect_stdout(sys.stderr):
+        release = package(Path(sys.argv[1]), Path(sys.argv[2]))
+    print(json.dumps(release))
+    sys.stdout.flush()
+    os._exit(0)  # the exporter's threads take seconds to end

@@ -1,0 +1,51 @@
+"""torchvision, importable beside any torch.
+
+PyPI's torchvision wheel for Linux is compiled for CUDA. Beside a CPU-only torch its compiled part does not load, and the import
+then fails with "operator torchvision::nms does not exist", because torchvision registers shape rules for two operators that
+nobody has defined. Classification needs neither. Declaring them, only when they are missing, lets the rest import.
+"""
+
+import importlib.util
+
+import torch
+
+_MISSING = {
+    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+}
+_library = None  # dropped, it would take the declarations along
+
+
+def declare_missing_operators() -> list[str]:
+    """Declare what is missing; return the names that were."""
+    global _library
+    compiled_part_loads()
+    missing = [name for name in _MISSING if not hasattr(torch.ops.torchvision, name)]
+    if missing:
+        _library = torch.library.Library("torchvision", "DEF")
+        for name in missing:
+            _library.define(_MISSING[name])
+    return missing
+
+
+def compiled_part_loads() -> bool:
+    """Load torchvision's compiled part before anyone asks which operators there are; importing torchvision does it too late."""
+    spec = importlib.util.find_spec("torchvision")
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        from pathlib import Path
+
+        for path in Path(folder).glob("_C*.so"):
+            try:
+                torch.ops.load_library(str(path))
+            except OSError:
+                return False
+            return True
+    return False
+
+
+declare_missing_operators()
+
+from torchvision import models  # noqa: E402
+from torchvision.models.resnet import BasicBlock, ResNet  # noqa: E402
+
+__all__ = ["BasicBlock", "ResNet", "models"]
