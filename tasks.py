@@ -2,8 +2,8 @@
 
 from invoke import Collection
 
-from ops import data, iam, net, sm
+from ops import data, ec2, iam, net, sm
 from sandbox import tasks as sandbox
 
-ns = Collection(data, iam, net, sm)
+ns = Collection(data, ec2, iam, net, sm)
 ns.add_collection(Collection.from_module(sandbox, name="sandbox"))

@@ -54,13 +54,18 @@ class Account:
         """Where the profile says AWS is; None for AWS itself. Given to each client, because AWS_ENDPOINT_URL beats a profile."""
         return self._session.get_scoped_config().get("endpoint_url")
 
+    def credentials(self) -> Any:
+        """botocore's credentials object, for signing what no client method covers."""
+        return self._session.get_credentials()
+
     def client(self, service: str, retries: str = "control") -> Any:
         return self._client(service, retries)
 
     def _new_client(self, service: str, retries: str) -> Any:
         from botocore.config import Config
 
-        config = Config(user_agent_extra="kennel", inject_host_prefix=False, **RETRIES[retries])
+        signing = {"signature_version": "s3v4"} if service == "s3" else {}  # without it, S3 links are signed the old way
+        config = Config(user_agent_extra="kennel", inject_host_prefix=False, **signing, **RETRIES[retries])
         region = self.settings.aws.region
         client = self._session.create_client(service, region, endpoint_url=self.endpoint_url, config=config)
         client.meta.events.register("before-send", self._count)

@@ -39,7 +39,7 @@ def open_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int, int]
 def blocked(box: dict[str, Any], endpoint: dict[str, Any], endpoint_address: str, groups: dict[str, Any], acls: dict[str, Any]) -> str:
     """What stops the packet, or "". `groups` by id and `acls` by subnet id, as the describe calls give them."""
     address = box["PrivateIpAddress"]
-    box_groups = [group["GroupId"] for group in box["SecurityGroups"]]
+    box_groups = [group["GroupId"] for group in box["NetworkInterfaces"][0]["Groups"]]
     door = endpoint["SecurityGroupIds"]
     if not any(open_groups(groups[g]["IpPermissionsEgress"], SSH, box_groups, address) for g in door):
         return "the endpoint's security group lets nothing out to port 22 of the box"

@@ -84,7 +84,11 @@ class World:
 
         key, secret = self.keys.operator
         client = boto3.client(service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret)
-        client.meta.events.register("before-send", lambda request, **_: request.headers.add_header("X-Sandbox-Token", self.token))
+
+        def marked(request: Any, **_: Any) -> None:
+            request.headers["X-Sandbox-Token"] = self.token
+
+        client.meta.events.register("before-sign", marked)
         return client
 
     def note(self, text: str) -> None:

@@ -21,7 +21,10 @@ def configuration(opt: Path, name: str) -> dict[str, Any]:
 
 
 def install_wheels(wheels: Path) -> str:
-    """Install what lies in `wheels` into a folder of this job alone; return it. There is no package index to ask."""
+    """Install what lies in `wheels` into a folder of this job alone; return it. There is no package index to ask.
+
+    On the box wheels.py has done it, and the folder is empty.
+    """
     target = tempfile.mkdtemp(prefix="site-")
     found = [str(path) for path in sorted(wheels.glob("*.whl"))]
     if found:
@@ -56,7 +59,8 @@ def main() -> int:
     opt = Path(os.environ.get("OPT_ML", "/opt/ml"))
     resource = configuration(opt, "resourceconfig")
     parameters = configuration(opt, "hyperparameters")
-    env = os.environ | {"PYTHONPATH": install_wheels(HERE / "wheels"), "OMP_NUM_THREADS": parameters.get("threads", "1")}
+    path = ":".join(filter(None, [install_wheels(HERE / "wheels"), os.environ.get("PYTHONPATH")]))
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": parameters.get("threads", "1")}
     if interface := resource.get("network_interface_name"):
         # Without it gloo takes the address that the host's name resolves to, which may be nobody's.
         env |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}

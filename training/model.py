@@ -29,7 +29,7 @@ def resnet_tiny(classes: int) -> nn.Module:
 
 def save(network: nn.Module, folder: Path, card: dict[str, Any]) -> None:
     """model.safetensors and model.json. Tensors only: a pickle from a bucket could run anything."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous(memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()}
     save_file(weights, folder / "model.safetensors")
     (folder / "model.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
 

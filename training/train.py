@@ -95,7 +95,7 @@ def train_epoch(network: nn.Module, data: Tensors, optimiser: Any, schedule: Any
         chosen = indices[start : start + args.batch][ranks.rank :: ranks.size]
         pictures, labels = data.batch(chosen)
         pictures = data.preprocess.normalised(augmented(pictures, chosen, args.seed, epoch, args.shift, args.flip))
-        scores = network(pictures)
+        scores = network(pictures.contiguous(memory_format=torch.channels_last))
         loss = nn.functional.cross_entropy(scores, labels)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -192,7 +192,7 @@ def main(args: argparse.Namespace) -> None:
     preprocess = Preprocess(args.pixels)
     splits = {split: Tensors(entries, preprocess) for split, entries in pictures.splits.items()}
     ranks.say(f"{len(splits['train'])} pictures of {len(pictures.classes)} classes, data {pictures.digest[:12]}, {ranks.size} processes of {args.threads} threads")
-    network = model.build(args.arch, len(pictures.classes))
+    network = model.build(args.arch, len(pictures.classes)).to(memory_format=torch.channels_last)  # a fifth faster on CPUs
     lines = fit(network, splits, args, ranks)
     if ranks.rank == 0:
         write(network, pictures, splits["test"], lines, args, ranks.size)

@@ -1,0 +1,150 @@
+"""The one door to SSH: Fabric connections whose host key is pinned, that read no stdin, and whose commands end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ops.errors import OpsError
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+CONNECT_S, COMMAND_S, KEEPALIVE_S = 15, 60, 15
+PAGE = "runbooks/box-unreachable.md"
+
+
+def key_pair(path: Path) -> str:
+    """The public key beside `path`, both made when missing; the private one is for its owner only."""
+    public = path.with_name(path.name + ".pub")
+    if not path.exists():
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = Ed25519PrivateKey.generate()
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" kennel\n")
+    return public.read_text().strip()
+
+
+def host_keys_in(console: str) -> list[str]:
+    """The public host keys that cloud-init prints on the console at boot, as `type base64`."""
+    block = re.search(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", console, re.S)
+    return [" ".join(line.split()[:2]) for line in block[1].strip().splitlines()] if block else []
+
+
+def pinned(known_hosts: Path, name: str) -> bool:
+    return known_hosts.exists() and any(line.split()[0] == name for line in known_hosts.read_text().splitlines() if line)
+
+
+def pin(known_hosts: Path, name: str, keys: list[str]) -> None:
+    known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with known_hosts.open("a") as file:
+        file.writelines(f"{name} {key}\n" for key in keys)
+
+
+def connect(name: str, user: str, key: Path, known_hosts: Path, open_socket: Callable[[], socket.socket]) -> Connection:
+    """An open connection to a host that has the key pinned under `name`. Raises OpsError with what to do."""
+    from fabric import Config, Connection
+    from paramiko import RejectPolicy
+
+    class Box(Connection):
+        def open_gateway(self) -> socket.socket:
+            return open_socket()
+
+    quiet_paramiko()
+    # Nobody types into these commands; reading stdin would eat a script's own input.
+    config = Config(overrides={"run": {"in_stream": False}, "load_ssh_configs": False})
+    box = Box(
+        name, user=user, gateway="tunnel", connect_timeout=CONNECT_S, config=config,
+        connect_kwargs={"key_filename": str(key), "allow_agent": False, "look_for_keys": False, "banner_timeout": CONNECT_S, "auth_timeout": CONNECT_S},
+    )  # fmt: skip
+    # Fabric trusts any key it meets first; on the road to a box with credentials we do not.
+    box.client.load_host_keys(str(known_hosts))
+    box.client.set_missing_host_key_policy(RejectPolicy())
+    try:
+        box.open()
+    except OpsError:
+        raise
+    except Exception as error:
+        raise worded(error, name, known_hosts) from error
+    box.transport.set_keepalive(KEEPALIVE_S)
+    return box
+
+
+def worded(error: Exception, name: str, known_hosts: Path) -> OpsError:
+    from paramiko import AuthenticationException, BadHostKeyException
+
+    if isinstance(error, BadHostKeyException) or "not found in known_hosts" in str(error):
+        return OpsError(
+            f"{name} shows a host key that is not the one pinned in {known_hosts}: refused. If the box was made anew, its line "
+            f"there may go; if not, somebody is in between. See {PAGE}"
+        )
+    if isinstance(error, AuthenticationException):
+        return OpsError(f"{name} does not take our key: {error}. Was ec2.user right for this image? See {PAGE}")
+    return OpsError(f"No SSH to {name}: {type(error).__name__}: {error or 'the connection ended at once'}. See {PAGE}")
+
+
+def quiet_paramiko() -> None:
+    """It prints tracebacks of its own threads, for errors that we word."""
+    logger = logging.getLogger("paramiko")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+
+
+def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
+    """The command's stdout. For small outputs: Invoke's capture is quadratic. Raises OpsError when it fails or hangs."""
+    from invoke.exceptions import CommandTimedOut
+
+    try:
+        done = box.run(command, hide=True, warn=True, timeout=timeout)
+    except (OSError, EOFError, CommandTimedOut) as error:
+        raise lost(error) from error
+    except Exception as error:
+        if type(error).__module__.startswith("paramiko"):
+            raise lost(error) from error
+        raise
+    if done.exited:
+        raise OpsError(f"On the box, `{command.split(chr(10))[0][:80]}` ended with {done.exited}: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
+def lost(error: Exception) -> OpsError:
+    return OpsError(f"The connection to the box was lost ({type(error).__name__}). What runs detached on it goes on. Look: invoke ec2.attach")
+
+
+def stream(box: Connection, command: str, data: bytes = b"", on_output: Callable[[bytes], Any] | None = None) -> int:
+    """Run a command with `data` as its stdin, handing its output on in pieces; its exit code. Raises OpsError on a cut line."""
+    try:
+        channel = box.transport.open_session(timeout=CONNECT_S)
+        channel.set_combine_stderr(True)
+        channel.exec_command(command)
+        channel.sendall(data)
+        channel.shutdown_write()
+        while piece := channel.recv(1 << 16):
+            if on_output:
+                on_output(piece)
+        code = channel.recv_exit_status()
+    except (OSError, EOFError) as error:
+        raise lost(error) from error
+    except Exception as error:
+        if type(error).__module__.startswith("paramiko"):
+            raise lost(error) from error
+        raise
+    if code == -1:
+        raise lost(EOFError())
+    return code
+
+
+def words(*parts: str) -> str:
+    """A command line for the box's shell, every word quoted."""
+    return shlex.join(parts)

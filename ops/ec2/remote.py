@@ -1,0 +1,135 @@
+"""Jobs on the box: code and wheels sent once, started detached, followed by offset. A lost line loses nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ops import box, dataset, payload
+from ops.aws import Account
+from ops.cli import say
+from ops.config import Settings
+from ops.errors import OpsError
+from ops.files import tar_of
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+LINK_S = 300  # how long the box may use the link to its wheels
+PIECE = 1 << 20  # bytes of log at a time
+UNDER_WAY = ("Starting", "Downloading", "Training", "Uploading")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are on the box, below the user's home."""
+
+    home: PurePosixPath
+
+    def code(self, job: payload.Job) -> str:
+        return str(self.home / "code" / job.code)
+
+    def job(self, name: str) -> str:
+        return str(self.home / "jobs" / name)
+
+
+def place(settings: Settings) -> Place:
+    return Place(PurePosixPath(settings.ec2.home))
+
+
+def send_code(link: Connection, there: Place, job: payload.Job) -> None:
+    """training/ as one tar stream, unless this very code is there already."""
+    folder = there.code(job)
+    if box.run(link, f"test -d {box.words(folder)} && echo there || true").strip():
+        return
+    say("Sending the code ...")
+    part = folder + ".part"
+    command = f"rm -rf {box.words(part)} && mkdir -p {box.words(part)} && tar -xzf - -C {box.words(part)} && mv {box.words(part, folder)}"
+    if box.stream(link, command, tar_of(payload.code_files([]))):
+        raise OpsError("The code could not be unpacked on the box. Is its disk full? invoke ec2.run 'df -h'")
+
+
+def send_wheels(account: Account, link: Connection, there: Place, job: payload.Job) -> str:
+    """Wheels by way of S3, which the box reaches without the internet; return their folder on the box."""
+    import hashlib
+
+    settings = account.settings
+    packed = tar_of((path.name, path) for path in payload.wheels(settings, "requirements-box.txt"))
+    sha = hashlib.sha256(packed).hexdigest()
+    target, key = str(there.home / "wheels" / sha[:12]), f"code/wheels-{sha[:12]}.tar.gz"
+    if box.run(link, f"test -d {box.words(target)} && echo there || true").strip():
+        return target
+    if account.find("s3", "head_object", "404|NoSuchKey", Bucket=settings.bucket, Key=key) is None:
+        account.call("s3", "put_object", Bucket=settings.bucket, Key=key, Body=packed, ChecksumAlgorithm="SHA256")
+    say("Installing the wheels on the box ...")
+    url = account.client("s3").generate_presigned_url("get_object", {"Bucket": settings.bucket, "Key": key}, ExpiresIn=LINK_S)
+    command = f"mkdir -p {box.words(str(there.home / 'wheels'))} && {box.words(settings.ec2.python, there.code(job) + '/wheels.py', sha, target)}"
+    heard: list[bytes] = []
+    if box.stream(link, command, url.encode() + b"\n", heard.append):
+        raise OpsError(f"The wheels could not be installed on the box: {b''.join(heard).decode(errors='replace')[-500:]}")
+    return target
+
+
+def start(account: Account, link: Connection, job: payload.Job, attempt: str) -> None:
+    """Start the job in a session of its own: neither this connection nor this machine is needed from here on."""
+    settings, there = account.settings, place(account.settings)
+    send_code(link, there, job)
+    wheels = send_wheels(account, link, there, job)
+    asked = {
+        "bucket": settings.bucket,
+        "region": settings.aws.region,
+        "keys": dataset.channel(settings.bucket, job.data)[1:],
+        "hyperparameters": job.hyperparameters,
+        "output": job.artefact(attempt),
+        "commit": payload.commit(),
+    }
+    folder = there.job(attempt)
+    program = box.words("env", f"PYTHONPATH={wheels}", settings.ec2.python, "-u", there.code(job) + "/host.py", folder + "/job.json")
+    # PYTHONPATH is relative to the user's home, where the command starts.
+    absolute = program.replace(f"PYTHONPATH={wheels}", f'PYTHONPATH="$HOME"/{box.words(wheels)}')
+    command = (
+        f"set -e; mkdir -p {box.words(folder)}; cat > {box.words(folder)}/job.json; "
+        f"setsid -f {absolute} > {box.words(folder)}/log 2>&1 < /dev/null; ln -sfn {box.words(attempt)} {box.words(str(there.home / 'jobs' / 'newest'))}"
+    )
+    if box.stream(link, command, json.dumps(asked).encode()):
+        raise OpsError("The job could not be started on the box. Look: invoke ec2.run 'df -h'")
+
+
+def newest(link: Connection, there: Place) -> str | None:
+    """The job that was started last on this box."""
+    return box.run(link, f"readlink {box.words(there.job('newest'))} || true").strip() or None
+
+
+def status(link: Connection, there: Place, name: str) -> dict[str, Any]:
+    """status.json, with `alive`: whether its process still runs; state "Starting" before it has written any."""
+    folder = box.words(there.job(name))
+    text = box.run(link, f"cat {folder}/status.json 2>/dev/null || true").strip()
+    found: dict[str, Any] = json.loads(text) if text else {"state": "Starting", "pid": 0}
+    alive = f"kill -0 {int(found['pid'])} 2>/dev/null && echo yes || true" if found["pid"] else "pgrep -f host.py >/dev/null && echo yes || true"
+    return found | {"alive": bool(box.run(link, alive).strip())}
+
+
+def follow(link: Connection, there: Place, name: str) -> dict[str, Any]:
+    """Print the job's log from its start to its end, by offset: a command a look, so nothing is lost and nothing hangs.
+
+    Returns the last status. Raises OpsError when the job failed, or its process is gone without a word.
+    """
+    log, offset, pending = box.words(there.job(name) + "/log"), 0, ""
+    while True:
+        found = status(link, there, name)
+        while text := box.run(link, f"tail -c +{offset + 1} {log} 2>/dev/null | head -c {PIECE}"):
+            offset += len(text.encode())
+            *lines, pending = (pending + text).split("\n")
+            for line in lines:
+                say(f"[box] {line}")
+        if found["state"] not in UNDER_WAY:
+            break
+        if not found["alive"] and status(link, there, name)["state"] in UNDER_WAY and found["state"] != "Starting":
+            raise OpsError(f"{name}: the trainer is gone without a word; the box may have been stopped. Again: invoke ec2.train")
+        time.sleep(0.5)
+    if found["state"] != "Completed":
+        raise OpsError(f"{name} failed: {found.get('reason', 'no reason given')}\nIts log: invoke ec2.attach")
+    return found
