@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ops import ROOT
 from ops.cli import say
@@ -34,9 +34,10 @@ RETRIES: dict[str, dict[str, Any]] = {
 class Account:
     """One AWS account and region, seen through one profile. Clients are made once and are safe to share by threads."""
 
+    sent: ClassVar[int] = 0  # requests of this process, retries included
+
     def __init__(self, settings: Settings, audit: Path = ROOT / ".kennel" / "audit.jsonl") -> None:
         self.settings = settings
-        self.calls = 0  # requests sent, retries included
         self._audit = audit
         self._guarded = False
         self._client = cache(self._new_client)
@@ -53,6 +54,11 @@ class Account:
     def endpoint_url(self) -> str | None:
         """Where the profile says AWS is; None for AWS itself. Given to each client, because AWS_ENDPOINT_URL beats a profile."""
         return self._session.get_scoped_config().get("endpoint_url")
+
+    @property
+    def region(self) -> str | None:
+        """The profile's own region; clients use the settings'."""
+        return self._session.get_config_variable("region")
 
     def credentials(self) -> Any:
         """botocore's credentials object, for signing what no client method covers."""
@@ -72,7 +78,7 @@ class Account:
         return client
 
     def _count(self, **_: Any) -> None:
-        self.calls += 1
+        Account.sent += 1
 
     def call(self, service: str, call: str, retries: str = "control", **args: Any) -> Any:
         """AWS's answer to one call that reads. Raises Refused."""
