@@ -87,7 +87,9 @@ def bounded(data: bytes) -> bytes:
 def ask(data: bytes) -> tuple[str, dict[str, Any]]:
     """(content type, the endpoint's answer). Raises Refused."""
     try:
-        answer = endpoint.invoke_endpoint(EndpointName=os.environ["ENDPOINT"], Body=data, ContentType="application/x-image", Accept="application/json")
+        answer = endpoint.invoke_endpoint(
+            EndpointName=os.environ["ENDPOINT"], Body=data, ContentType="application/x-image", Accept="application/json"
+        )
         return answer["ContentType"], json.loads(answer["Body"].read())
     except ClientError as error:
         raise worded(error) from error
@@ -101,7 +103,11 @@ def worded(error: ClientError) -> Refused:
     status = error.response.get("OriginalStatusCode", 500)
     if code == "ModelError" and 400 <= status < 500:
         return Refused(400, str(error.response.get("OriginalMessage", "the picture was refused"))[:300])
-    if code.startswith("Throttling") or code in ("TooManyRequestsException", "ServiceUnavailable", "ModelNotReadyException"):
+    if code.startswith("Throttling") or code in (
+        "TooManyRequestsException",
+        "ServiceUnavailable",
+        "ModelNotReadyException",
+    ):
         return Refused(503, "the endpoint is busy; try again")
     return Refused(502, "the endpoint failed")
 

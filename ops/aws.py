@@ -70,7 +70,9 @@ class Account:
     def _new_client(self, service: str, retries: str) -> Any:
         from botocore.config import Config
 
-        signing = {"signature_version": "s3v4"} if service == "s3" else {}  # without it, S3 links are signed the old way
+        signing = (
+            {"signature_version": "s3v4"} if service == "s3" else {}
+        )  # without it, S3 links are signed the old way
         config = Config(user_agent_extra="kennel", inject_host_prefix=False, **signing, **RETRIES[retries])
         region = self.settings.aws.region
         client = self._session.create_client(service, region, endpoint_url=self.endpoint_url, config=config)
@@ -160,7 +162,9 @@ class Account:
                 say(f"  {wait.what}: {state} ({time.monotonic() - started:.0f} s)")
                 seen = state
             if time.monotonic() - started > wait.timeout_s:
-                raise OpsError(f"Gave up on {wait.what} after {wait.timeout_s:.0f} s: still {state}. Run the same command again to go on waiting.")
+                raise OpsError(
+                    f"Gave up on {wait.what} after {wait.timeout_s:.0f} s: still {state}. Run the same command again to go on waiting."
+                )
             time.sleep(pause)
         return None
 

@@ -42,7 +42,9 @@ def host_keys_in(console: str) -> list[str]:
 
 
 def pinned(known_hosts: Path, name: str) -> bool:
-    return known_hosts.exists() and any(line.split()[0] == name for line in known_hosts.read_text().splitlines() if line)
+    return known_hosts.exists() and any(
+        line.split()[0] == name for line in known_hosts.read_text().splitlines() if line
+    )
 
 
 def pin(known_hosts: Path, name: str, keys: list[str]) -> None:
@@ -65,7 +67,9 @@ def connect(name: str, user: str, key: Path, known_hosts: Path, open_socket: Cal
     config = Config(overrides={"run": {"in_stream": False}, "load_ssh_configs": False})
     box = Box(
         name, user=user, gateway="tunnel", connect_timeout=CONNECT_S, config=config,
-        connect_kwargs={"key_filename": str(key), "allow_agent": False, "look_for_keys": False, "banner_timeout": CONNECT_S, "auth_timeout": CONNECT_S},
+        connect_kwargs={
+            "key_filename": str(key), "allow_agent": False, "look_for_keys": False, "banner_timeout": CONNECT_S, "auth_timeout": CONNECT_S,
+        },
     )  # fmt: skip
     # Fabric trusts any key it meets first; on the road to a box with credentials we do not.
     box.client.load_host_keys(str(known_hosts))
@@ -114,12 +118,16 @@ def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
             raise lost(error) from error
         raise
     if done.exited:
-        raise OpsError(f"On the box, `{command.split(chr(10))[0][:80]}` ended with {done.exited}: {done.stderr.strip()[-500:]}")
+        raise OpsError(
+            f"On the box, `{command.split(chr(10))[0][:80]}` ended with {done.exited}: {done.stderr.strip()[-500:]}"
+        )
     return done.stdout
 
 
 def lost(error: Exception) -> OpsError:
-    return OpsError(f"The connection to the box was lost ({type(error).__name__}). What runs detached on it goes on. Look: invoke ec2.attach")
+    return OpsError(
+        f"The connection to the box was lost ({type(error).__name__}). What runs detached on it goes on. Look: invoke ec2.attach"
+    )
 
 
 def stream(box: Connection, command: str, data: bytes = b"", on_output: Callable[[bytes], Any] | None = None) -> int:

@@ -42,7 +42,7 @@ class Wait:
 
 
 Step = Change | Wait
-Steps = Generator[Step, Any, None]
+Steps = Generator[Step, Any, Any]
 
 
 class PlanError(Exception):
@@ -56,11 +56,9 @@ class Unknown(str):
         return Unknown(f"<{key}>" if isinstance(key, str) else str(self))
 
     def _undecided(self, *_: Any) -> Any:
-        raise PlanError(
-            f"the plan depends on {str.__str__(self)}, which is not known yet; read it as a fact first"
-        )
+        raise PlanError(f"the plan depends on {str.__str__(self)}, which is not known yet; read it as a fact first")
 
-    __iter__ = __bool__ = __len__ = __eq__ = __ne__ = __lt__ = __gt__ = _undecided  # type: ignore[assignment]
+    __iter__ = __bool__ = __len__ = __eq__ = __ne__ = __lt__ = __gt__ = _undecided
     __contains__ = __int__ = _undecided
     __hash__ = str.__hash__
 

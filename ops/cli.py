@@ -109,7 +109,9 @@ class Executor(InvokeExecutor):
         try:
             return super().execute(*tasks)
         except KeyboardInterrupt as error:
-            raise OpsError("Interrupted. Run the same command again: it goes on from what is there.", INTERRUPTED) from error
+            raise OpsError(
+                "Interrupted. Run the same command again: it goes on from what is there.", INTERRUPTED
+            ) from error
         except Exception as error:
             worded = translate(error)
             if worded is error:

@@ -6,7 +6,16 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from ops import ROOT
 from ops.errors import OpsError
@@ -159,7 +168,9 @@ def load(values: Any) -> Settings:
     try:
         return Settings.model_validate(sections)
     except ValidationError as error:
-        raise OpsError("\n".join(worded(item) for item in error.errors()) + "\nSee invoke.yaml. Nothing was touched.") from error
+        raise OpsError(
+            "\n".join(worded(item) for item in error.errors()) + "\nSee invoke.yaml. Nothing was touched."
+        ) from error
 
 
 def plain(value: Any) -> Any:

@@ -61,7 +61,11 @@ def facts(account: Account) -> Facts:
     return Facts(
         True,
         ask("get_public_access_block", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration"),
-        ask("get_bucket_encryption", "ServerSideEncryptionConfiguration", "ServerSideEncryptionConfigurationNotFoundError"),
+        ask(
+            "get_bucket_encryption",
+            "ServerSideEncryptionConfiguration",
+            "ServerSideEncryptionConfigurationNotFoundError",
+        ),
         ask("get_bucket_versioning", "Status", "NoSuchBucket"),
         json.loads(policy) if policy else None,
         ask("get_bucket_lifecycle_configuration", "Rules", "NoSuchLifecycleConfiguration"),
@@ -76,18 +80,32 @@ def steps(have: Facts, settings: Settings) -> Steps:
         return Change("s3", call, {"Bucket": bucket, **args}, why=f"{bucket}: {why}")
 
     if not have.exists:
-        where = {} if settings.aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": settings.aws.region}}
+        where = (
+            {}
+            if settings.aws.region == "us-east-1"
+            else {"CreateBucketConfiguration": {"LocationConstraint": settings.aws.region}}
+        )
         yield change("create_bucket", "there is no bucket", **where)
     if have.public_access != PRIVATE:
         yield change("put_public_access_block", "public access is not blocked", PublicAccessBlockConfiguration=PRIVATE)
     if not encrypted(have.encryption):
-        yield change("put_bucket_encryption", "objects are not encrypted by default", ServerSideEncryptionConfiguration=ENCRYPTED)
+        yield change(
+            "put_bucket_encryption", "objects are not encrypted by default", ServerSideEncryptionConfiguration=ENCRYPTED
+        )
     if have.versioning != "Enabled":
-        yield change("put_bucket_versioning", "deleted objects could not be brought back", VersioningConfiguration={"Status": "Enabled"})
+        yield change(
+            "put_bucket_versioning",
+            "deleted objects could not be brought back",
+            VersioningConfiguration={"Status": "Enabled"},
+        )
     if have.policy != tls_only(bucket):
         yield change("put_bucket_policy", "it can be read without TLS", Policy=json.dumps(tls_only(bucket)))
     if not tidied(have.lifecycle):
-        yield change("put_bucket_lifecycle_configuration", "unfinished uploads and old versions stay for ever", LifecycleConfiguration=TIDY)
+        yield change(
+            "put_bucket_lifecycle_configuration",
+            "unfinished uploads and old versions stay for ever",
+            LifecycleConfiguration=TIDY,
+        )
     if not same_tags(have.tags, settings.tags(bucket)):
         yield change("put_bucket_tagging", "its tags differ", Tagging={"TagSet": settings.tags(bucket)})
 
@@ -106,7 +124,9 @@ def tls_only(bucket: str) -> dict[str, Any]:
 
 def encrypted(have: Any) -> bool:
     """A key of KMS, set by somebody who knows why, is as good as ours."""
-    return bool(have) and all(rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in have["Rules"])
+    return bool(have) and all(
+        rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in have["Rules"]
+    )
 
 
 def tidied(have: Any) -> bool:
@@ -123,21 +143,37 @@ def up(c):
     account = Account.of(c)
     account.guard()
     done = carry_out(c, account, steps(facts(account), account.settings))
-    return Answer(done.data | {"bucket": account.settings.bucket}, f"{account.settings.bucket}. {done.text}", changes=done.changes)
+    return Answer(
+        done.data | {"bucket": account.settings.bucket}, f"{account.settings.bucket}. {done.text}", changes=done.changes
+    )
 
 
-@task(help={"dir": "Folder with train/, valid/ and test/; data.dir of the settings by default.", "skip_bad": "Leave unreadable pictures out.", "json": "Print the manifest's summary as JSON."})
+@task(
+    help={
+        "dir": "Folder with train/, valid/ and test/; data.dir of the settings by default.",
+        "skip_bad": "Leave unreadable pictures out.",
+        "json": "Print the manifest's summary as JSON.",
+    }
+)
 def push(c, dir="", skip_bad=False, json=False):
     """Pack the pictures and upload what is not in the bucket yet."""
     from ops import config
 
     account = Account.of(c)
-    pictures = readable(dataset.survey(Path(dir).expanduser() if dir else config.below_root(account.settings.data.dir)), skip_bad)
+    pictures = readable(
+        dataset.survey(Path(dir).expanduser() if dir else config.below_root(account.settings.data.dir)), skip_bad
+    )
     account.guard()
     if not facts(account).exists:
         raise OpsError(f"There is no bucket {account.settings.bucket}. Make it: invoke data.up")
     manifest, sent = upload(account, pictures, dry=c.config.run.dry)
-    summary = {"name": manifest["name"], "digest": manifest["digest"], "classes": len(manifest["classes"]), "pictures": manifest["pictures"], "uploaded": sent}
+    summary = {
+        "name": manifest["name"],
+        "digest": manifest["digest"],
+        "classes": len(manifest["classes"]),
+        "pictures": manifest["pictures"],
+        "uploaded": sent,
+    }
     verb = "would be uploaded" if c.config.run.dry else "uploaded"
     total = sum(manifest["pictures"].values())
     text = f"{manifest['name']} {manifest['digest'][:12]}: {total} pictures of {len(manifest['classes'])} classes, {sent} objects {verb}."
@@ -149,7 +185,9 @@ def readable(pictures: list[dataset.Picture], skip_bad: bool) -> list[dataset.Pi
     for picture, why in bad:
         say(f"unreadable: {picture.path}: {why}")
     if bad and not skip_bad:
-        raise OpsError(f"{len(bad)} of {len(pictures)} pictures cannot be read. Mend them, or leave them out: --skip-bad. Nothing was uploaded.")
+        raise OpsError(
+            f"{len(bad)} of {len(pictures)} pictures cannot be read. Mend them, or leave them out: --skip-bad. Nothing was uploaded."
+        )
     left_out = {picture for picture, _ in bad}
     return [picture for picture in pictures if picture not in left_out]
 
@@ -160,14 +198,23 @@ def upload(account: Account, pictures: list[dataset.Picture], dry: bool) -> tupl
     Returns (manifest, number of objects sent; under `dry`, that would be).
     """
     settings = account.settings
-    there = {item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=settings.bucket, Prefix="shards/")}
+    there = {
+        item["Key"]
+        for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=settings.bucket, Prefix="shards/")
+    }
     say(f"Packing {len(pictures)} pictures ...")
 
     def send(shard: dataset.Shard) -> tuple[dict[str, Any], int]:
         missing = shard.key not in there
         if missing and not dry:
             put(account, shard.key, shard.data)
-        return {"split": shard.split, "class": shard.label, "sha256": shard.sha256, "bytes": len(shard.data), "files": list(shard.files)}, missing
+        return {
+            "split": shard.split,
+            "class": shard.label,
+            "sha256": shard.sha256,
+            "bytes": len(shard.data),
+            "files": list(shard.files),
+        }, missing
 
     entries, sent = [], 0
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
@@ -210,7 +257,11 @@ def verify(c, json=False):
         found = account.find("s3", "get_object", "NoSuchKey", Bucket=account.settings.bucket, Key=f"shards/{sha}.tar")
         if found is None or hashlib.sha256(found["Body"].read()).hexdigest() != sha:
             bad.append(sha)
-    text = f"{manifest['name']} {manifest['digest'][:12]}: {len(manifest['shards'])} shards, {len(bad)} missing or spoilt."
+    text = (
+        f"{manifest['name']} {manifest['digest'][:12]}: {len(manifest['shards'])} shards, {len(bad)} missing or spoilt."
+    )
     if bad:
         text += " Send them again: delete them in the bucket, then invoke data.push"
-    return Answer({"digest": manifest["digest"], "shards": len(manifest["shards"]), "bad": bad}, text, code=FINDINGS if bad else 0)
+    return Answer(
+        {"digest": manifest["digest"], "shards": len(manifest["shards"]), "bad": bad}, text, code=FINDINGS if bad else 0
+    )

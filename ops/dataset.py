@@ -55,10 +55,14 @@ class Shard:
 def survey(folder: Path) -> list[Picture]:
     """Every picture of DIR/{train,valid,test}/CLASS/, by name. Raises OpsError for a folder that nothing can be trained on."""
     if not folder.is_dir():
-        raise OpsError(f"There is no folder {folder}. Give one with {'/'.join(SPLITS)} in it: invoke data.push --dir DIR")
+        raise OpsError(
+            f"There is no folder {folder}. Give one with {'/'.join(SPLITS)} in it: invoke data.push --dir DIR"
+        )
     missing = [split for split in SPLITS if not (folder / split).is_dir()]
     if missing:
-        raise OpsError(f"{folder} has no {' and no '.join(missing)} folder: pictures go into DIR/SPLIT/CLASS/, SPLIT is {', '.join(SPLITS)}.")
+        raise OpsError(
+            f"{folder} has no {' and no '.join(missing)} folder: pictures go into DIR/SPLIT/CLASS/, SPLIT is {', '.join(SPLITS)}."
+        )
     pictures = [
         Picture(split, label.name, path)
         for split in SPLITS
@@ -74,7 +78,9 @@ def check_classes(folder: Path, pictures: list[Picture]) -> None:
     by_split = {split: {p.label for p in pictures if p.split == split} for split in SPLITS}
     classes = by_split["train"]
     if not classes:
-        raise OpsError(f"{folder}/train has no classes: one folder of pictures for each is wanted ({', '.join(sorted(SUFFIXES))}).")
+        raise OpsError(
+            f"{folder}/train has no classes: one folder of pictures for each is wanted ({', '.join(sorted(SUFFIXES))})."
+        )
     if len(classes) == 1:
         raise OpsError(f"{folder}/train has one class only ({next(iter(classes))}): a classifier needs two.")
     for split in SPLITS[1:]:
@@ -131,7 +137,12 @@ def packed(group: list[Picture]) -> Shard:
 def manifest_of(name: str, packed_ones: list[dict[str, Any]]) -> dict[str, Any]:
     """The manifest, with its own digest. `packed_ones` are shard entries with their files."""
     classes = sorted({shard["class"] for shard in packed_ones})
-    body = {"name": name, "classes": classes, "shards": packed_ones, "pictures": {s: sum(len(x["files"]) for x in packed_ones if x["split"] == s) for s in SPLITS}}
+    body = {
+        "name": name,
+        "classes": classes,
+        "shards": packed_ones,
+        "pictures": {s: sum(len(x["files"]) for x in packed_ones if x["split"] == s) for s in SPLITS},
+    }
     digest = hashlib.sha256(json.dumps([body["classes"], body["shards"]], sort_keys=True).encode()).hexdigest()
     return {**body, "digest": digest}
 
@@ -149,9 +160,17 @@ def channel(bucket: str, manifest: dict[str, Any]) -> list[Any]:
 def current(account: Account) -> dict[str, Any]:
     """The manifest that was pushed last. Raises OpsError when there is none."""
     settings = account.settings
-    pointer = account.find("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=settings.bucket, Key=f"datasets/{settings.data.name}/current.json")
+    pointer = account.find(
+        "s3",
+        "get_object",
+        "NoSuchKey|NoSuchBucket",
+        Bucket=settings.bucket,
+        Key=f"datasets/{settings.data.name}/current.json",
+    )
     if pointer is None:
-        raise OpsError(f"No data set {settings.data.name!r} is in {settings.bucket}. Push one: invoke data.push --dir DIR")
+        raise OpsError(
+            f"No data set {settings.data.name!r} is in {settings.bucket}. Push one: invoke data.push --dir DIR"
+        )
     digest = json.loads(pointer["Body"].read())["digest"]
     key = f"{folder_key(settings.data.name, digest)}/manifest.json"
     return json.loads(account.call("s3", "get_object", Bucket=settings.bucket, Key=key)["Body"].read())

@@ -21,7 +21,13 @@ REPORT = ROOT / ".kennel" / "demo.json"
 DIGITS = ROOT / ".kennel" / "digits"
 SAMPLE = 50
 LEAST_ACCURACY = 0.97  # on the digits; somebody else's pictures may be harder
-LOOK = {"ec2": "invoke ec2.status", "sm": "invoke sm.status", "lambda": "invoke lambda.status", "net": "invoke net.status", "iam": "invoke iam.audit"}
+LOOK = {
+    "ec2": "invoke ec2.status",
+    "sm": "invoke sm.status",
+    "lambda": "invoke lambda.status",
+    "net": "invoke net.status",
+    "iam": "invoke iam.audit",
+}
 
 
 @dataclass
@@ -37,7 +43,13 @@ class Step:
     calls: int = 0
 
 
-@task(help={"data": "A folder of your own pictures: DIR/{train,valid,test}/CLASS/.", "seed": "Which test pictures are asked about.", "again": "Train anew."})
+@task(
+    help={
+        "data": "A folder of your own pictures: DIR/{train,valid,test}/CLASS/.",
+        "seed": "Which test pictures are asked about.",
+        "again": "Train anew.",
+    }
+)
 def demo(c, data="", seed=0, again=False):
     """Run the whole job on the local AWS and show what came of it."""
     from ops import config
@@ -90,7 +102,10 @@ def run(c: invoke.Context, step: Step, number: int, of: int) -> Answer:
     except invoke.Exit as error:
         look = LOOK.get(step.command.split(".")[0], "invoke doctor")
         words = str(error.message or f"it ended with {error.code}")
-        raise OpsError(f"Step {number}, invoke {step.command}: {words}\nLook further: {look}. Then run invoke demo again: it goes on from what is there.", error.code) from error
+        raise OpsError(
+            f"Step {number}, invoke {step.command}: {words}\nLook further: {look}. Then run invoke demo again: it goes on from what is there.",
+            error.code,
+        ) from error
     step.seconds, step.calls = round(time.monotonic() - began, 2), Account.sent - sent
     step.changes, step.outcome = answer.changes, answer.text.splitlines()[-1][:100] if answer.text else "done"
     return answer
@@ -108,12 +123,22 @@ def typed(c: invoke.Context, command: str) -> Answer:
 def summary(steps: list[Step], asked: Answer, offline: Answer, settings: Settings) -> dict[str, Any]:
     """demo.json. What is trained costs while it trains; what stands costs until it is taken down."""
     answers = [
-        {"picture": a["picture"], "truth": a["truth"], "answer": a["answer"], "offline": offline.data["answers"][a["picture"]]} for a in asked.data
+        {
+            "picture": a["picture"],
+            "truth": a["truth"],
+            "answer": a["answer"],
+            "offline": offline.data["answers"][a["picture"]],
+        }
+        for a in asked.data
     ]
     standing = sum(step.dollars_per_hour for step in steps if ".train" not in step.command)
     return {
         "steps": [asdict(step) for step in steps],
-        "test_accuracy": {"release": asked.data[0]["release"], "value": offline.data["accuracy"], "pictures": offline.data["pictures"]},
+        "test_accuracy": {
+            "release": asked.data[0]["release"],
+            "value": offline.data["accuracy"],
+            "pictures": offline.data["pictures"],
+        },
         "answers": answers,
         "dollars_per_hour": round(standing, 4),
     }
@@ -126,7 +151,13 @@ def good(report: dict[str, Any], own: bool) -> bool:
 
 def shown(report: dict[str, Any], settings: Settings) -> str:
     rows = [
-        (s["name"], f"{s['seconds']:.1f}", s["outcome"], f"{s['dollars_per_hour']:.3f}" if s["dollars_per_hour"] else "") for s in report["steps"]
+        (
+            s["name"],
+            f"{s['seconds']:.1f}",
+            s["outcome"],
+            f"{s['dollars_per_hour']:.3f}" if s["dollars_per_hour"] else "",
+        )
+        for s in report["steps"]
     ]
     accuracy, answers = report["test_accuracy"], report["answers"]
     agree = sum(a["answer"] == a["offline"] for a in answers)

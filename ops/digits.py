@@ -18,7 +18,9 @@ def write(folder: Path, seed: int = 0) -> Path:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise OpsError(f"The demo's pictures need {error.name}: pip install -e '.[demo,train]', or give your own: --data DIR") from error
+        raise OpsError(
+            f"The demo's pictures need {error.name}: pip install -e '.[demo,train]', or give your own: --data DIR"
+        ) from error
     digits = load_digits()
     numbers = list(range(len(digits.target)))
     rest, test = train_test_split(numbers, test_size=TEST, stratify=digits.target, random_state=seed)

@@ -27,9 +27,13 @@ class Check:
 def doctor(c, json=False):
     """Check credentials, account, region, image and disk."""
     checks = list(examine(Account.of(c)))
-    rows = [("ok" if check.ok else "WRONG", check.name, check.found, "" if check.ok else check.mend) for check in checks]
+    rows = [
+        ("ok" if check.ok else "WRONG", check.name, check.found, "" if check.ok else check.mend) for check in checks
+    ]
     wrong = [check for check in checks if not check.ok]
-    return Answer([asdict(check) for check in checks], table(("", "check", "found", "mend"), rows), code=1 if wrong else 0)
+    return Answer(
+        [asdict(check) for check in checks], table(("", "check", "found", "mend"), rows), code=1 if wrong else 0
+    )
 
 
 def examine(account: Account) -> Iterator[Check]:
@@ -41,12 +45,24 @@ def examine(account: Account) -> Iterator[Check]:
         yield Check("credentials", False, str(error), "log in, or: invoke sandbox.up")
         return
     same = caller["Account"] == settings.aws.account
-    yield Check("account", same, caller["Account"], f"the settings say {settings.aws.account}: take that account's file, invoke -f FILE ...")
+    yield Check(
+        "account",
+        same,
+        caller["Account"],
+        f"the settings say {settings.aws.account}: take that account's file, invoke -f FILE ...",
+    )
     region = account.region or settings.aws.region
-    yield Check("region", region == settings.aws.region, region, f"aws.region is {settings.aws.region}: one of the two is wrong")
+    yield Check(
+        "region", region == settings.aws.region, region, f"aws.region is {settings.aws.region}: one of the two is wrong"
+    )
     yield image(account)
     free = shutil.disk_usage(ROOT).free / 1e9
-    yield Check("disk", free > DISK_GB, f"{free:.0f} GB free", f"{DISK_GB} GB are wanted for models and releases: rm -r .kennel/models .kennel/releases")
+    yield Check(
+        "disk",
+        free > DISK_GB,
+        f"{free:.0f} GB free",
+        f"{DISK_GB} GB are wanted for models and releases: rm -r .kennel/models .kennel/releases",
+    )
 
 
 def image(account: Account) -> Check:
@@ -54,5 +70,16 @@ def image(account: Account) -> Check:
     settings = account.settings
     tag = digest_of(ROOT / "serving")
     name = f"{settings.registry}/{settings.endpoint.repository}:{tag}"
-    found = account.find("ecr", "describe_images", "ImageNotFound|RepositoryNotFound", repositoryName=settings.endpoint.repository, imageIds=[{"imageTag": tag}])
-    return Check("image", found is not None, f"{settings.endpoint.repository}:{tag}", f"docker build -t {name} serving && docker push {name}; in the sandbox: invoke sandbox.up")
+    found = account.find(
+        "ecr",
+        "describe_images",
+        "ImageNotFound|RepositoryNotFound",
+        repositoryName=settings.endpoint.repository,
+        imageIds=[{"imageTag": tag}],
+    )
+    return Check(
+        "image",
+        found is not None,
+        f"{settings.endpoint.repository}:{tag}",
+        f"docker build -t {name} serving && docker push {name}; in the sandbox: invoke sandbox.up",
+    )

@@ -28,7 +28,10 @@ def digest_of(folder: Path, length: int = 12) -> str:
 def tar_of(entries: Iterable[tuple[str, Path]]) -> bytes:
     """A gzipped tar of (name, file): equal files give equal bytes."""
     packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=1) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=1) as zipped,
+        tarfile.open(fileobj=zipped, mode="w") as tar,
+    ):
         for name, path in entries:
             data = path.read_bytes()
             entry = tarfile.TarInfo(name)

@@ -44,14 +44,18 @@ def job(settings: Settings, data: dict[str, Any], place: str, hosts: int = 1) ->
     if settings.train.batch % hosts:
         raise OpsError(f"train.batch {settings.train.batch} cannot be divided by {hosts} hosts. Nothing was started.")
     code, hyperparameters = digest_of(TRAINING), settings.train.hyperparameters()
-    whole = json.dumps([data["digest"], code, hyperparameters, settings.train.image if place == "sm" else ""], sort_keys=True)
+    whole = json.dumps(
+        [data["digest"], code, hyperparameters, settings.train.image if place == "sm" else ""], sort_keys=True
+    )
     digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
     return Job(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters)
 
 
 def commit() -> str:
     """The checkout's commit, with -dirty when files differ from it; "unknown" outside git."""
-    asked = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return asked.stdout.strip() or "unknown"
 
 
@@ -65,8 +69,22 @@ def wheels(settings: Settings, requirements: str = "requirements.txt") -> list[P
         part = folder.with_suffix(".part")
         part.mkdir(parents=True, exist_ok=True)
         where = ["--platform", settings.train.platform] if settings.train.platform else []
-        argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", *where]
-        done = subprocess.run([*argv, "--dest", str(part), "-r", str(TRAINING / requirements)], capture_output=True, text=True, check=False)
+        argv = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary=:all:",
+            *where,
+        ]
+        done = subprocess.run(
+            [*argv, "--dest", str(part), "-r", str(TRAINING / requirements)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise OpsError(f"pip could not download what training/{requirements} lists:\n{done.stderr.strip()[-800:]}")
         part.rename(folder)
@@ -87,5 +105,7 @@ def send_code(account: Account, one: Job) -> str:
     there = {item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)}
     for name, path in files:
         if prefix + name not in there:
-            account.call("s3", "put_object", Bucket=bucket, Key=prefix + name, Body=path.read_bytes(), ChecksumAlgorithm="SHA256")
+            account.call(
+                "s3", "put_object", Bucket=bucket, Key=prefix + name, Body=path.read_bytes(), ChecksumAlgorithm="SHA256"
+            )
     return prefix

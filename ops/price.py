@@ -23,7 +23,9 @@ def hourly(kind: str, instance_type: str, count: int = 1) -> float:
     try:
         return float(prices()[kind][instance_type]) * count
     except KeyError:
-        raise OpsError(f"No price is known for {instance_type} in ops/prices.toml: add it under [{kind}], with its date.") from None
+        raise OpsError(
+            f"No price is known for {instance_type} in ops/prices.toml: add it under [{kind}], with its date."
+        ) from None
 
 
 def disk(gib: int) -> float:

@@ -34,7 +34,10 @@ def draw(account: Account, count: int, seed: int) -> list[Sample]:
     """`count` different pictures of the test split; the same for the same data and seed."""
     manifest = dataset.current(account)
     every = [
-        Sample(file["path"], shard["class"], file["sha256"], shard["sha256"]) for shard in manifest["shards"] if shard["split"] == "test" for file in shard["files"]
+        Sample(file["path"], shard["class"], file["sha256"], shard["sha256"])
+        for shard in manifest["shards"]
+        if shard["split"] == "test"
+        for file in shard["files"]
     ]
     if count > len(every):
         raise OpsError(f"The test split has {len(every)} pictures; {count} were asked for.")
@@ -44,12 +47,22 @@ def draw(account: Account, count: int, seed: int) -> list[Sample]:
 def send(account: Account, samples: list[Sample], dry: bool) -> int:
     """Put those that are not there yet; return how many were missing."""
     settings, bucket = account.settings, account.settings.bucket
-    there = {item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=settings.fn.prefix)}
+    there = {
+        item["Key"]
+        for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=settings.fn.prefix)
+    }
     missing = [sample for sample in samples if sample.key(settings) not in there]
     if missing and not dry:
         pictures = unpacked(account, {sample.shard for sample in missing})
         for sample in missing:
-            account.call("s3", "put_object", Bucket=bucket, Key=sample.key(settings), Body=pictures[sample.name], ChecksumAlgorithm="SHA256")
+            account.call(
+                "s3",
+                "put_object",
+                Bucket=bucket,
+                Key=sample.key(settings),
+                Body=pictures[sample.name],
+                ChecksumAlgorithm="SHA256",
+            )
     return len(missing)
 
 
@@ -57,7 +70,9 @@ def unpacked(account: Account, shards: set[str]) -> dict[str, bytes]:
     """The pictures of these shards, by their names in the data set."""
     found: dict[str, bytes] = {}
     for sha in sorted(shards):
-        data: Any = account.call("s3", "get_object", Bucket=account.settings.bucket, Key=f"shards/{sha}.tar")["Body"].read()
+        data: Any = account.call("s3", "get_object", Bucket=account.settings.bucket, Key=f"shards/{sha}.tar")[
+            "Body"
+        ].read()
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             for member in tar:
                 file = tar.extractfile(member)

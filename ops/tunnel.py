@@ -8,9 +8,11 @@ A fresh signature is made here for each connection, in this process: nothing sec
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -30,11 +32,25 @@ def presigned(account: Account, endpoint: dict[str, Any], address: str) -> str:
     region = account.settings.aws.region
     client = account.client("ec2-instance-connect")
     credentials = account.credentials()
-    signer = RequestSigner(ServiceId("EC2 Instance Connect"), region, "ec2-instance-connect", "v4", credentials, client.meta.events)
+    signer = RequestSigner(
+        ServiceId("EC2 Instance Connect"), region, "ec2-instance-connect", "v4", credentials, client.meta.events
+    )
     scheme = "ws" if urlsplit(account.endpoint_url or "https:").scheme == "http" else "wss"
-    query = {"instanceConnectEndpointId": endpoint["InstanceConnectEndpointId"], "remotePort": 22, "privateIpAddress": address}
+    query = {
+        "instanceConnectEndpointId": endpoint["InstanceConnectEndpointId"],
+        "remotePort": 22,
+        "privateIpAddress": address,
+    }
     url = f"{scheme}://{endpoint['DnsName']}/openTunnel?{urlencode(query)}"
-    request = {"url": url, "body": {}, "headers": {"host": endpoint["DnsName"]}, "method": "GET", "query_string": "", "url_path": "/", "context": {}}
+    request = {
+        "url": url,
+        "body": {},
+        "headers": {"host": endpoint["DnsName"]},
+        "method": "GET",
+        "query_string": "",
+        "url_path": "/",
+        "context": {},
+    }
     return signer.generate_presigned_url(request, "openTunnel", expires_in=SIGNED_S)
 
 
@@ -90,7 +106,7 @@ def copy_stdio(near: socket.socket) -> None:
 
     def feed() -> None:
         with contextlib.suppress(OSError):
-            while data := sys.stdin.buffer.raw.read(FRAME):  # type: ignore[attr-defined]
+            while data := os.read(sys.stdin.fileno(), FRAME):
                 near.sendall(data)
             near.shutdown(socket.SHUT_WR)
 
@@ -105,12 +121,14 @@ def main(endpoint_id: str, address: str, settings_file: str = "") -> None:
 
     from ops import ROOT
 
-    config = invoke.Config(project_location=str(ROOT), runtime_path=settings_file or None)
+    config = invoke.Config(project_location=ROOT, runtime_path=Path(settings_file) if settings_file else None)
     config.load_project()
     config.load_runtime()
     config.load_shell_env()
     account = Account.of(invoke.Context(config))
-    endpoint = account.call("ec2", "describe_instance_connect_endpoints", InstanceConnectEndpointIds=[endpoint_id])["InstanceConnectEndpoints"][0]
+    endpoint = account.call("ec2", "describe_instance_connect_endpoints", InstanceConnectEndpointIds=[endpoint_id])[
+        "InstanceConnectEndpoints"
+    ][0]
     copy_stdio(gateway(presigned(account, endpoint, address)))
 
 

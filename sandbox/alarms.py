@@ -21,11 +21,18 @@ def evaluate(world: World) -> None:
     store = world.backend("cloudwatch")
     now = datetime.now(UTC)
     for alarm in list(store.alarms.values()):
-        if alarm.namespace != "AWS/SageMaker" or alarm.name.startswith("TargetTracking-") or not alarm.evaluation_periods:
+        if (
+            alarm.namespace != "AWS/SageMaker"
+            or alarm.name.startswith("TargetTracking-")
+            or not alarm.evaluation_periods
+        ):
             continue
         window = timedelta(seconds=alarm.period / world.clock.speed)
         dimensions = {d.name: d.value for d in alarm.dimensions}
-        states = [breach(alarm, values_in(store, alarm, dimensions, now - window * (n + 1), now - window * n)) for n in range(alarm.evaluation_periods)]
+        states = [
+            breach(alarm, values_in(store, alarm, dimensions, now - window * (n + 1), now - window * n))
+            for n in range(alarm.evaluation_periods)
+        ]
         state = "ALARM" if all(states) else "OK"
         if state != alarm.state_value:
             alarm.update_state(f"{alarm.evaluation_periods} x {alarm.period} s looked at", "{}", state)
@@ -58,4 +65,6 @@ def statistic(alarm: Any, values: list[float]) -> float:
     if alarm.extended_statistic:
         ordered = sorted(values)
         return ordered[min(len(ordered) - 1, int(len(ordered) * float(alarm.extended_statistic[1:]) / 100))]
-    return {"Sum": sum(values), "Average": sum(values) / len(values), "Maximum": max(values), "Minimum": min(values)}[alarm.statistic]
+    return {"Sum": sum(values), "Average": sum(values) / len(values), "Maximum": max(values), "Minimum": min(values)}[
+        alarm.statistic
+    ]

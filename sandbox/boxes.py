@@ -52,7 +52,9 @@ class Box:
         if self.role_arn:
             self.secret = self.secret or self.world.keys.source(self.role_arn, self.instance)
             more["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"{self.world.url}/_metadata/{self.secret}/"
-        return children.environment(self.world.folder, self.home, **more) | {"PATH": f"{self.home.parent / 'bin'}:{os.defpath}"}
+        return children.environment(self.world.folder, self.home, **more) | {
+            "PATH": f"{self.home.parent / 'bin'}:{os.defpath}"
+        }
 
 
 class Login(asyncssh.SSHServer):
@@ -75,7 +77,10 @@ class Login(asyncssh.SSHServer):
     def validate_public_key(self, username: str, key: Any) -> bool:
         offered = key.export_public_key().decode().split()[:2]
         now = time.monotonic()
-        return any(user == username and text.split()[:2] == offered and now - at < KEY_S for user, text, at in _keys.get(self.box.instance, []))
+        return any(
+            user == username and text.split()[:2] == offered and now - at < KEY_S
+            for user, text, at in _keys.get(self.box.instance, [])
+        )
 
 
 def start(world: World) -> int:
@@ -149,7 +154,13 @@ async def serve_command(box: Box, process: Any) -> None:
     """Run one command (or a shell) in a group of its own, which ends with the connection."""
     argv = ["bash", "-c", process.command] if process.command else ["bash", "-i"]
     child = await asyncio.create_subprocess_exec(
-        *argv, cwd=box.home, env=box.environment(), start_new_session=True, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *argv,
+        cwd=box.home,
+        env=box.environment(),
+        start_new_session=True,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     feeding = asyncio.ensure_future(feed(process, child))
     try:
@@ -194,7 +205,9 @@ def end(world: World, instances: list[str], gone: bool = False) -> None:
     for instance in instances:
         box = _boxes.get(instance)
         for connection in list(box.connections) if box else []:
-            connection.get_loop().call_soon_threadsafe(connection.abort) if hasattr(connection, "get_loop") else connection.abort()
+            connection.get_loop().call_soon_threadsafe(connection.abort) if hasattr(
+                connection, "get_loop"
+            ) else connection.abort()
         if gone:
             _boxes.pop(instance, None)
             shutil.rmtree(world.folder / "boxes" / instance, ignore_errors=True)

@@ -35,7 +35,13 @@ def operation_of(environ: dict[str, Any], service: str, body: bytes) -> str:
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded") and b"Action=" in body:
         return parse_qs(body.decode("latin-1"))["Action"][0]
     if service in REST:
-        return rest_operation(REST[service], environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), "HTTP_X_AMZ_COPY_SOURCE" in environ)
+        return rest_operation(
+            REST[service],
+            environ["REQUEST_METHOD"],
+            path,
+            environ.get("QUERY_STRING", ""),
+            "HTTP_X_AMZ_COPY_SOURCE" in environ,
+        )
     return "?"
 
 

@@ -23,9 +23,13 @@ def environment(folder: Path, home: Path, **more: str) -> dict[str, str]:
     return base | {"NO_PROXY": "127.0.0.1,localhost", "AWS_DEFAULT_REGION": "us-east-1"} | more
 
 
-def start(argv: list[str], cwd: Path, env: dict[str, str], stdin: int = subprocess.DEVNULL, stderr: int = subprocess.STDOUT) -> subprocess.Popen[bytes]:
+def start(
+    argv: list[str], cwd: Path, env: dict[str, str], stdin: int = subprocess.DEVNULL, stderr: int = subprocess.STDOUT
+) -> subprocess.Popen[bytes]:
     """Start in a process group of its own, with its output in a pipe."""
-    return subprocess.Popen(argv, cwd=cwd, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
+    return subprocess.Popen(
+        argv, cwd=cwd, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+    )
 
 
 def stop(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
@@ -65,5 +69,3 @@ def sweep(folder: Path) -> int:
             process.kill()
     psutil.wait_procs(stubborn, timeout=GRACE_S)
     return len(found)
-
-

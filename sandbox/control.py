@@ -16,7 +16,9 @@ Reply = tuple[int, dict[str, str], bytes]
 def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
     method = environ["REQUEST_METHOD"]
     if path.startswith("/_metadata/"):
-        status, text = world.keys.metadata(method, path.removeprefix("/_metadata/"), environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN", ""))
+        status, text = world.keys.metadata(
+            method, path.removeprefix("/_metadata/"), environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN", "")
+        )
         return status, {"Content-Type": "text/plain"}, text.encode()
     if path.startswith("/_credentials/"):
         found = world.keys.fetch(path.removeprefix("/_credentials/"))

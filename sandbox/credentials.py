@@ -40,9 +40,19 @@ class Keys:
         if not any(role.arn == role_arn for role in iam_backends[ACCOUNT]["aws"].roles.values()):
             raise KeyError(role_arn)
         taken = sts_backends[ACCOUNT]["aws"].assume_role(
-            region_name=REGION, role_session_name=session[:64], role_arn=role_arn, policy=None, duration=SESSION_S, external_id=None
-        )  # type: ignore[arg-type]
-        return taken.access_key_id, taken.secret_access_key, taken.session_token, datetime.now(UTC) + timedelta(seconds=SESSION_S)
+            region_name=REGION,
+            role_session_name=session[:64],
+            role_arn=role_arn,
+            policy=None,  # type: ignore[arg-type]
+            duration=SESSION_S,
+            external_id=None,  # type: ignore[arg-type]
+        )
+        return (
+            taken.access_key_id,
+            taken.secret_access_key,
+            taken.session_token,
+            datetime.now(UTC) + timedelta(seconds=SESSION_S),
+        )
 
     def caller(self, key_id: str) -> str | None:
         """Whose key this is, in short; None when nobody's."""

@@ -45,12 +45,20 @@ class Ec2(EC2Response):
         instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
         key = boxes.host_key(world(), instance.id)
         text = f"[   12.3] cloud-init: Cloud-init finished\n-----BEGIN SSH HOST KEY KEYS-----\n{key} root@box\n-----END SSH HOST KEY KEYS-----\n"
-        return ActionResult({"InstanceId": instance.id, "Timestamp": datetime.now(UTC), "Output": Base64EncodedString.from_raw_string(text)})
+        return ActionResult(
+            {
+                "InstanceId": instance.id,
+                "Timestamp": datetime.now(UTC),
+                "Output": Base64EncodedString.from_raw_string(text),
+            }
+        )
 
     def create_instance_connect_endpoint(self) -> ActionResult:
         subnet = self.ec2_backend.get_subnet(self._get_param("SubnetId"))
         if any(known["VpcId"] == subnet.vpc_id for known in endpoints.values()):
-            raise EC2ClientError("InstanceConnectEndpointLimitExceeded", "Only one EC2 Instance Connect Endpoint is allowed in a VPC.")
+            raise EC2ClientError(
+                "InstanceConnectEndpointLimitExceeded", "Only one EC2 Instance Connect Endpoint is allowed in a VPC."
+            )
         ident = "eice-" + secrets.token_hex(8) + "0"
         endpoints[ident] = {
             "OwnerId": ACCOUNT,
@@ -71,13 +79,20 @@ class Ec2(EC2Response):
     def describe_instance_connect_endpoints(self) -> ActionResult:
         wanted = self._get_param("InstanceConnectEndpointIds", [])
         filters = {entry["Name"]: entry["Values"] for entry in self._get_param("Filters", [])}
-        found = [e for e in endpoints.values() if (not wanted or e["InstanceConnectEndpointId"] in wanted) and fits(e, filters)]
+        found = [
+            e
+            for e in endpoints.values()
+            if (not wanted or e["InstanceConnectEndpointId"] in wanted) and fits(e, filters)
+        ]
         return ActionResult({"InstanceConnectEndpoints": found})
 
     def delete_instance_connect_endpoint(self) -> ActionResult:
         ident = self._get_param("InstanceConnectEndpointId")
         if ident not in endpoints:
-            raise EC2ClientError("InvalidInstanceConnectEndpointId.NotFound", f"The EC2 Instance Connect Endpoint ID '{ident}' does not exist")
+            raise EC2ClientError(
+                "InvalidInstanceConnectEndpointId.NotFound",
+                f"The EC2 Instance Connect Endpoint ID '{ident}' does not exist",
+            )
         return ActionResult({"InstanceConnectEndpoint": endpoints.pop(ident) | {"State": "delete-in-progress"}})
 
 
@@ -90,12 +105,18 @@ def fits(endpoint: dict[str, Any], filters: dict[str, list[str]]) -> bool:
 class InstanceConnect(Ec2InstanceConnectResponse):
     def send_ssh_public_key(self) -> str:
         asked = json.loads(self.body)
-        found = world().inside("ec2").describe_instances(Filters=[{"Name": "instance-id", "Values": [asked["InstanceId"]]}])["Reservations"]
+        found = (
+            world()
+            .inside("ec2")
+            .describe_instances(Filters=[{"Name": "instance-id", "Values": [asked["InstanceId"]]}])["Reservations"]
+        )
         if not found:
             raise JsonRESTError("EC2InstanceNotFoundException", f"Instance {asked['InstanceId']} was not found")
         state = found[0]["Instances"][0]["State"]["Name"]
         if state != "running":
-            raise JsonRESTError("EC2InstanceStateInvalidException", f"Instance {asked['InstanceId']} is {state}, not running")
+            raise JsonRESTError(
+                "EC2InstanceStateInvalidException", f"Instance {asked['InstanceId']} is {state}, not running"
+            )
         if not 80 <= len(asked["SSHPublicKey"]) <= 4096:
             raise JsonRESTError("InvalidArgsException", "SSHPublicKey has 80 to 4096 characters")
         boxes.accept(asked["InstanceId"], asked["InstanceOSUser"], asked["SSHPublicKey"])

@@ -82,7 +82,8 @@ def counted(live: Live) -> None:
 
 def ping_failed(live: Live) -> str:
     variant = live.record.production_variants[0]["VariantName"]
-    return f"The primary container for production variant {variant} did not pass the ping health check. Please check CloudWatch logs for this endpoint."
+    what = f"The primary container for production variant {variant} did not pass the ping health check."
+    return f"{what} Please check CloudWatch logs for this endpoint."
 
 
 def build(world: World, backend: Any, live: Live, config_name: str, count: int) -> Fleet | None:
@@ -258,7 +259,11 @@ def model_error(name: str, status: int, answer: bytes) -> tuple[int, dict[str, s
 
 
 def refusal(status: int, code: str, message: str) -> tuple[int, dict[str, str], bytes]:
-    return status, {"Content-Type": "application/json", "x-amzn-ErrorType": code}, json.dumps({"Message": message}).encode()
+    return (
+        status,
+        {"Content-Type": "application/json", "x-amzn-ErrorType": code},
+        json.dumps({"Message": message}).encode(),
+    )
 
 
 def break_model(name: str) -> dict[str, Any]:

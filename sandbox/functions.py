@@ -32,7 +32,11 @@ class Functions(LambdaResponse):
     def invoke(self) -> Any:
         name, qualifier = self.named
         if len(self.raw_body) > PAYLOAD_BYTES:
-            return failure(413, "RequestEntityTooLargeException", f"{len(self.raw_body)} byte payload is too large for the Invoke operation")
+            return failure(
+                413,
+                "RequestEntityTooLargeException",
+                f"{len(self.raw_body)} byte payload is too large for the Invoke operation",
+            )
         function = self.backend.get_function(name, qualifier or None)
         kind = self.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         if kind == "DryRun":
@@ -58,29 +62,52 @@ class Functions(LambdaResponse):
             return failure(
                 400,
                 "InvalidParameterValueException",
-                f"Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [{UNRESERVED}].",
+                "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
+                f"below its minimum value of [{UNRESERVED}].",
             )
         return super().put_function_concurrency()
 
     def get_account_settings(self) -> Any:
         reserved = sum(f.reserved_concurrency or 0 for f in self.backend.list_functions())
-        limit = {"ConcurrentExecutions": ACCOUNT_LIMIT, "UnreservedConcurrentExecutions": ACCOUNT_LIMIT - reserved, "CodeSizeZipped": 52428800}
-        return 200, {}, json.dumps({"AccountLimit": limit, "AccountUsage": {"FunctionCount": len(list(self.backend.list_functions()))}})
+        limit = {
+            "ConcurrentExecutions": ACCOUNT_LIMIT,
+            "UnreservedConcurrentExecutions": ACCOUNT_LIMIT - reserved,
+            "CodeSizeZipped": 52428800,
+        }
+        return (
+            200,
+            {},
+            json.dumps(
+                {"AccountLimit": limit, "AccountUsage": {"FunctionCount": len(list(self.backend.list_functions()))}}
+            ),
+        )
 
     def put_provisioned_concurrency_config(self) -> Any:
         name, qualifier = self.named
         function = self.backend.get_function(name, qualifier)
         wanted = json.loads(self.body)["ProvisionedConcurrentExecutions"]
         if qualifier in ("", "$LATEST"):
-            return failure(400, "InvalidParameterValueException", "Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
+            return failure(
+                400,
+                "InvalidParameterValueException",
+                "Provisioned Concurrency Configs cannot be applied to unpublished function versions.",
+            )
         if function.reserved_concurrency is not None and wanted > function.reserved_concurrency:
-            return failure(400, "InvalidParameterValueException", "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
+            return failure(
+                400,
+                "InvalidParameterValueException",
+                "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
+            )
         return 202, {}, json.dumps(workers.provision(world(), function, qualifier, wanted))
 
     def get_provisioned_concurrency_config(self) -> Any:
         found = workers.provisioned(*self.named)
         if found is None:
-            return failure(404, "ProvisionedConcurrencyConfigNotFoundException", "No Provisioned Concurrency Config found for this function")
+            return failure(
+                404,
+                "ProvisionedConcurrencyConfigNotFoundException",
+                "No Provisioned Concurrency Config found for this function",
+            )
         return 200, {}, json.dumps(found)
 
     def delete_provisioned_concurrency_config(self) -> Any:
@@ -92,7 +119,12 @@ class Functions(LambdaResponse):
         answer = super().update_alias()
         name, alias = self.named[0], unquote(self.path).rstrip("/").rsplit("/", 1)[-1]
         if config := workers.provisioned(name, alias):
-            workers.provision(world(), self.backend.get_function(name, alias), alias, config["RequestedProvisionedConcurrentExecutions"])
+            workers.provision(
+                world(),
+                self.backend.get_function(name, alias),
+                alias,
+                config["RequestedProvisionedConcurrentExecutions"],
+            )
         return answer
 
     def delete_function(self) -> Any:

@@ -40,7 +40,15 @@ class Gate:
         key, service = credential(environ)
         caller = self.world.keys.caller(key)
         if caller is None:
-            return reply(start_response, *error(service, 403, "UnrecognizedClientException", "The access key is not this sandbox's. Is it an old one? invoke sandbox.up"))
+            return reply(
+                start_response,
+                *error(
+                    service,
+                    403,
+                    "UnrecognizedClientException",
+                    "The access key is not this sandbox's. Is it an old one? invoke sandbox.up",
+                ),
+            )
         return self.serve(environ, start_response, service, caller)
 
     def stranger(self, environ: dict[str, Any]) -> Reply | None:
@@ -54,7 +62,9 @@ class Gate:
             return error("s3", 400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
         return None
 
-    def serve(self, environ: dict[str, Any], start_response: Callable[..., Any], service: str, caller: str) -> Iterable[bytes]:
+    def serve(
+        self, environ: dict[str, Any], start_response: Callable[..., Any], service: str, caller: str
+    ) -> Iterable[bytes]:
         body = b""
         if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
             body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -68,24 +78,38 @@ class Gate:
         # On AWS these calls come over TLS; a bucket policy that asks for it must not lock the sandbox out.
         environ["wsgi.url_scheme"] = "https"
         environ["kennel.caller"] = caller
-        status, chunks = self.ask_moto(environ, start_response, service, operation, lost=bool(fault and fault.do == "lost"))
+        status, chunks = self.ask_moto(
+            environ, start_response, service, operation, lost=bool(fault and fault.do == "lost")
+        )
         if environ.get("HTTP_X_SANDBOX_TOKEN") != self.world.token:
             self.world.log.add(service, operation, caller, status, time.monotonic() - began, fault.do if fault else "")
         return chunks
 
-    def ask_moto(self, environ: dict[str, Any], start_response: Callable[..., Any], service: str, operation: str, lost: bool) -> tuple[int, Iterable[bytes]]:
+    def ask_moto(
+        self, environ: dict[str, Any], start_response: Callable[..., Any], service: str, operation: str, lost: bool
+    ) -> tuple[int, Iterable[bytes]]:
         seen: list[Any] = []
+
+        def note(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+            seen[:] = [status, headers]
+            return lambda data: None
+
         try:
-            chunks = b"".join(self.app(environ, lambda status, headers, exc_info=None: seen.extend([status, headers]) or (lambda data: None)))
+            chunks = b"".join(self.app(environ, note))
         except NotImplementedError:
             return 501, reply(start_response, *not_in_sandbox(service, operation))
         status, headers = seen[0], [(name, value) for name, value in seen[1] if name.lower() != "content-length"]
         code = int(status.split()[0])
         html = any(name.lower() == "content-type" and "html" in value for name, value in headers)
-        if html and (code in (404, 405) and b"<!doctype" in chunks[:50].lower() or code == 500 and b"NotImplementedError" in chunks):
+        if html and (
+            (code in (404, 405) and b"<!doctype" in chunks[:50].lower())
+            or (code == 500 and b"NotImplementedError" in chunks)
+        ):
             return 501, reply(start_response, *not_in_sandbox(service, operation))
         if lost:
-            return code, reply(start_response, *error(service, 500, "InternalFailure", "The answer was lost (a fault of the sandbox)"))
+            return code, reply(
+                start_response, *error(service, 500, "InternalFailure", "The answer was lost (a fault of the sandbox)")
+            )
         if environ["REQUEST_METHOD"] == "HEAD":
             start_response(status, seen[1])
             return code, [chunks]
@@ -105,13 +129,19 @@ def credential(environ: dict[str, Any]) -> tuple[str, str]:
 
 
 def not_in_sandbox(service: str, operation: str) -> Reply:
-    return error(service, 501, "NotImplementedInSandbox", f"{service}:{operation} is not part of the sandbox (sandbox/README.md)")
+    return error(
+        service, 501, "NotImplementedInSandbox", f"{service}:{operation} is not part of the sandbox (sandbox/README.md)"
+    )
 
 
 def error(service: str, status: int, code: str, message: str) -> Reply:
     """An error in the protocol of the service, so that any SDK understands it."""
     if service == "monitoring":
-        return status, {"Content-Type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"}, cbor({"__type": code, "message": message})
+        return (
+            status,
+            {"Content-Type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"},
+            cbor({"__type": code, "message": message}),
+        )
     if service not in XML:
         body = json.dumps({"__type": code, "message": message, "Message": message}).encode()
         return status, {"Content-Type": "application/x-amz-json-1.1", "x-amzn-ErrorType": code}, body
@@ -143,5 +173,8 @@ def reply(start_response: Callable[..., Any], status: int, headers: dict[str, st
     from http import HTTPStatus
 
     # The request's body may not have been read: this connection cannot carry another.
-    start_response(f"{status} {HTTPStatus(status).phrase}", [*headers.items(), ("Content-Length", str(len(body))), ("Connection", "close")])
+    start_response(
+        f"{status} {HTTPStatus(status).phrase}",
+        [*headers.items(), ("Content-Length", str(len(body))), ("Connection", "close")],
+    )
     return [body]

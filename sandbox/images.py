@@ -24,8 +24,17 @@ def push(world: World) -> str:
         ecr.create_repository(REPOSITORY, None, None, None, None, None, None)
     if not any(tag in image.image_tags for image in ecr.repositories[REPOSITORY].images):
         shutil.copytree(source, folder(world, tag), dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        manifest = {"schemaVersion": 2, "config": {"digest": "sha256:" + hashlib.sha256(tag.encode()).hexdigest(), "size": 1}, "layers": []}
-        ecr.put_image(repository_name=REPOSITORY, image_manifest=json.dumps(manifest), image_tag=tag, image_manifest_mediatype="application/vnd.docker.distribution.manifest.v2+json")
+        manifest = {
+            "schemaVersion": 2,
+            "config": {"digest": "sha256:" + hashlib.sha256(tag.encode()).hexdigest(), "size": 1},
+            "layers": [],
+        }
+        ecr.put_image(
+            repository_name=REPOSITORY,
+            image_manifest=json.dumps(manifest),
+            image_tag=tag,
+            image_manifest_mediatype="application/vnd.docker.distribution.manifest.v2+json",
+        )
         world.note(f"image {REPOSITORY}:{tag}")
     return tag
 

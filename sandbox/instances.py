@@ -72,7 +72,12 @@ def boot(world: World, instance: Instance, endpoint: str, variant: str, model: A
         probe.bind(("127.0.0.1", 0))
         instance.port = probe.getsockname()[1]
     env = children.environment(
-        world.folder, instance.folder, OPT_ML=str(instance.folder), SAGEMAKER_BIND_HOST="127.0.0.1", SAGEMAKER_BIND_TO_PORT=str(instance.port), **container.get("Environment", {})
+        world.folder,
+        instance.folder,
+        OPT_ML=str(instance.folder),
+        SAGEMAKER_BIND_HOST="127.0.0.1",
+        SAGEMAKER_BIND_TO_PORT=str(instance.port),
+        **container.get("Environment", {}),
     )
     instance.process = children.start(["python", "server.py", "serve"], image, env)
     logs.follow(world, instance.process, group, stream)

@@ -122,9 +122,18 @@ def prepare(run: Run, host: int) -> Path:
     for name in ("input/config", "input/data", "model", "output/data", "checkpoints"):
         (root / name).mkdir(parents=True)
     hosts = [f"algo-{n + 1}" for n in range(count(run))]
-    resource = {"current_host": hosts[host], "hosts": hosts, "network_interface_name": "lo", "current_instance_type": run.asked["ResourceConfig"]["InstanceType"]}
+    resource = {
+        "current_host": hosts[host],
+        "hosts": hosts,
+        "network_interface_name": "lo",
+        "current_instance_type": run.asked["ResourceConfig"]["InstanceType"],
+    }
     channels = {c["ChannelName"]: {"TrainingInputMode": "File"} for c in run.asked.get("InputDataConfig", [])}
-    for name, content in (("resourceconfig", resource), ("hyperparameters", run.asked.get("HyperParameters", {})), ("inputdataconfig", channels)):
+    for name, content in (
+        ("resourceconfig", resource),
+        ("hyperparameters", run.asked.get("HyperParameters", {})),
+        ("inputdataconfig", channels),
+    ):
         (root / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
     s3 = run.world.client_as(run.asked["RoleArn"], "s3", f"SageMaker-{run.name}"[:60])
     for channel in run.asked.get("InputDataConfig", []):
@@ -199,7 +208,10 @@ def watch(run: Run, roots: list[Path], deadline: float) -> bool:
         return run.stopping.is_set()
     reasons = [p.read_text(errors="replace") for root in roots if (p := root / "output" / "failure").exists()]
     code = run.hosts[failed].returncode
-    raise JobError(f"AlgorithmError: {reasons[0] if reasons else 'the program said nothing'}"[:REASON_CHARACTERS] + f", exit code: {code}")
+    raise JobError(
+        f"AlgorithmError: {reasons[0] if reasons else 'the program said nothing'}"[:REASON_CHARACTERS]
+        + f", exit code: {code}"
+    )
 
 
 def upload(run: Run, roots: list[Path]) -> None:
@@ -207,7 +219,12 @@ def upload(run: Run, roots: list[Path]) -> None:
     s3 = run.world.client_as(run.asked["RoleArn"], "s3", f"SageMaker-{run.name}"[:60])
     bucket, _, prefix = run.asked["OutputDataConfig"]["S3OutputPath"].removeprefix("s3://").partition("/")
     for name, part in (("model.tar.gz", "model"), ("output.tar.gz", "output/data")):
-        files = {path.relative_to(root / part).as_posix(): path for root in roots for path in (root / part).rglob("*") if path.is_file()}
+        files = {
+            path.relative_to(root / part).as_posix(): path
+            for root in roots
+            for path in (root / part).rglob("*")
+            if path.is_file()
+        }
         if not files and part != "model":
             continue
         packed = run.folder / name

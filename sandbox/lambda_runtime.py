@@ -39,7 +39,9 @@ def main(handler_name: str, ask: int, answer: int) -> None:
                 text = json.dumps(said)
             except Exception as error:
                 traceback.print_exc()
-                text = json.dumps({"error": "Unhandled", "answer": {"errorType": type(error).__name__, "errorMessage": str(error)}})
+                text = json.dumps(
+                    {"error": "Unhandled", "answer": {"errorType": type(error).__name__, "errorMessage": str(error)}}
+                )
             answers.write(text.encode() + b"\n")
 
 

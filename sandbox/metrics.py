@@ -12,6 +12,7 @@ def put(world: World, namespace: str, dimensions: dict[str, str], **values: tupl
     now = datetime.now(UTC).replace(tzinfo=None)  # as moto keeps them
     named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
     data = [
-        {"MetricName": name, "Value": value, "Unit": unit, "Dimensions": named, "Timestamp": now} for name, (value, unit) in values.items()
+        {"MetricName": name, "Value": value, "Unit": unit, "Dimensions": named, "Timestamp": now}
+        for name, (value, unit) in values.items()
     ]
     world.backend("cloudwatch").put_metric_data(namespace, data)

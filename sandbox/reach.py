@@ -36,7 +36,9 @@ def open_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int, int]
     return False
 
 
-def blocked(box: dict[str, Any], endpoint: dict[str, Any], endpoint_address: str, groups: dict[str, Any], acls: dict[str, Any]) -> str:
+def blocked(
+    box: dict[str, Any], endpoint: dict[str, Any], endpoint_address: str, groups: dict[str, Any], acls: dict[str, Any]
+) -> str:
     """What stops the packet, or "". `groups` by id and `acls` by subnet id, as the describe calls give them."""
     address = box["PrivateIpAddress"]
     box_groups = [group["GroupId"] for group in box["NetworkInterfaces"][0]["Groups"]]

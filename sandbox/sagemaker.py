@@ -25,10 +25,14 @@ class SageMaker(SageMakerResponse):
     def create_training_job(self) -> ActionResult:
         name = self.asked["TrainingJobName"]
         if name in self.sagemaker_backend.training_jobs:
-            raise ResourceInUseException(f"Training job names must be unique within an AWS account and region, but {name} already exists")
+            raise ResourceInUseException(
+                f"Training job names must be unique within an AWS account and region, but {name} already exists"
+            )
         check_role(self.asked["RoleArn"])
         if images.TRAINING not in self.asked["AlgorithmSpecification"].get("TrainingImage", ""):
-            raise ValidationError(f"Cannot find the requested image: {self.asked['AlgorithmSpecification'].get('TrainingImage')}")
+            raise ValidationError(
+                f"Cannot find the requested image: {self.asked['AlgorithmSpecification'].get('TrainingImage')}"
+            )
         answer = super().create_training_job()
         jobs.submit(world(), self.asked, self.sagemaker_backend.training_jobs[name])
         return answer
@@ -57,7 +61,9 @@ class SageMaker(SageMakerResponse):
     def create_endpoint(self) -> ActionResult:
         name, config = self.asked["EndpointName"], self.asked["EndpointConfigName"]
         if name in self.sagemaker_backend.endpoints:
-            raise ValidationError(f'Cannot create already existing endpoint "{self.sagemaker_backend.endpoints[name].arn}".')
+            raise ValidationError(
+                f'Cannot create already existing endpoint "{self.sagemaker_backend.endpoints[name].arn}".'
+            )
         self.config(config)
         answer = super().create_endpoint()
         endpoints.create(world(), self.sagemaker_backend, name)
@@ -72,7 +78,9 @@ class SageMaker(SageMakerResponse):
     def update_endpoint_weights_and_capacities(self) -> ActionResult:
         record = self.settled("update")
         for wanted in self.asked["DesiredWeightsAndCapacities"]:
-            endpoints.resize(world(), self.sagemaker_backend, record, wanted["VariantName"], wanted["DesiredInstanceCount"])
+            endpoints.resize(
+                world(), self.sagemaker_backend, record, wanted["VariantName"], wanted["DesiredInstanceCount"]
+            )
         return ActionResult({"EndpointArn": record.arn})
 
     def delete_endpoint(self) -> ActionResult:
@@ -113,6 +121,10 @@ class Runtime(SageMakerRuntimeResponse):
     def invoke_endpoint(self) -> Any:
         name = self.path.split("/")[2]
         if len(self.body) > BODY_BYTES:
-            return error("", 413, "ValidationError", f"The body has {len(self.body)} bytes; at most {BODY_BYTES} are taken")
-        status, headers, body = endpoints.invoke(world(), name, self.body, self.headers.get("Content-Type", ""), self.headers.get("Accept", ""))
+            return error(
+                "", 413, "ValidationError", f"The body has {len(self.body)} bytes; at most {BODY_BYTES} are taken"
+            )
+        status, headers, body = endpoints.invoke(
+            world(), name, self.body, self.headers.get("Content-Type", ""), self.headers.get("Accept", "")
+        )
         return status, headers, body

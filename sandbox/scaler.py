@@ -44,7 +44,11 @@ class Scaling(ApplicationAutoScalingResponse):
             raise JsonRESTError("ObjectNotFoundException", f"No scalable target registered for {asked['ResourceId']}")
         super().put_scaling_policy()
         backend = self.applicationautoscaling_backend
-        policy = next(p for p in backend.policies.values() if p.policy_name == asked["PolicyName"] and p.resource_id == asked["ResourceId"])
+        policy = next(
+            p
+            for p in backend.policies.values()
+            if p.policy_name == asked["PolicyName"] and p.resource_id == asked["ResourceId"]
+        )
         policy.alarms = tracking_alarms(world(), asked)
         found = [{"AlarmName": alarm.name, "AlarmARN": alarm.alarm_arn} for alarm in policy.alarms]
         return json.dumps({"PolicyARN": policy.policy_arn, "Alarms": found})
@@ -132,7 +136,11 @@ def track(world: World, policy: Any, minute: int) -> None:
     if wanted == count or now - _last.get((policy.resource_id, way), -math.inf) < cooldown:
         return
     _last[(policy.resource_id, way)] = now
-    cause = f"{points[-1]:.0f} invocations per instance and minute, target {settings['TargetValue']:.0f}" if points[-1] is not None else "the bounds"
+    cause = (
+        f"{points[-1]:.0f} invocations per instance and minute, target {settings['TargetValue']:.0f}"
+        if points[-1] is not None
+        else "the bounds"
+    )
     _activities.append(
         {
             "ActivityId": f"{len(_activities):036d}",

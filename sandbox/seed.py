@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sandbox.state import ACCOUNT
 from sandbox.world import World
@@ -23,12 +24,21 @@ def plant(world: World) -> None:
         virtualization_type="hvm", architecture="x86_64", root_device_type="ebs", root_device_name="/dev/sda1",
         creation_date=datetime(2026, 11, 1, tzinfo=UTC),
     )  # fmt: skip
-    ssm._parameters[DLAMI].append(
-        Parameter(
-            account_id=ACCOUNT, name=DLAMI, value=AMI, parameter_type="String", description=None, allowed_pattern=None, keyid=None,
-            last_modified_date=datetime(2026, 11, 1, tzinfo=UTC).timestamp(), version=1, data_type="text",
-        )
-    )  # fmt: skip
+    made: dict[str, Any] = {
+        "name": DLAMI,
+        "value": AMI,
+        "parameter_type": "String",
+        "description": None,
+        "allowed_pattern": None,
+        "keyid": None,
+    }
+    made |= {
+        "account_id": ACCOUNT,
+        "last_modified_date": datetime(2026, 11, 1, tzinfo=UTC).timestamp(),
+        "version": 1,
+        "data_type": "text",
+    }
+    ssm._parameters[DLAMI].append(Parameter(**made))  # type: ignore[abstract]
 
 
 def leave_bucket_policies_alone() -> None:

@@ -46,8 +46,10 @@ def main(folder: Path) -> None:
     world = World(folder, secrets.token_urlsafe(24))
     begin(world)
     world.keys.make_operator()
-    server = make_server("127.0.0.1", 0, Gate(DomainDispatcherApplication(create_app), world), threaded=True, request_handler=Quiet)
-    server.daemon_threads = True
+    server = make_server(
+        "127.0.0.1", 0, Gate(DomainDispatcherApplication(create_app), world), threaded=True, request_handler=Quiet
+    )
+    server.daemon_threads = True  # type: ignore[attr-defined]
     world.port = server.server_port
     world.tunnel_port = boxes.start(world)
     seed.plant(world)
@@ -58,7 +60,9 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGINT, lambda *_: world.ending.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     state.put(folder / "aws" / "config", world.profile())
-    state.write(folder, state.State(os.getpid(), psutil.Process().create_time(), world.port, world.tunnel_port, world.token))
+    state.write(
+        folder, state.State(os.getpid(), psutil.Process().create_time(), world.port, world.tunnel_port, world.token)
+    )
     world.note(f"serving on {world.url}")
     world.ending.wait()
     world.note("going down")

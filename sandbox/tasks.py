@@ -30,7 +30,9 @@ def up(c, json=False):
                 say(f"Ended {swept} processes that a killed sandbox had left.")
             running = start(folder)
         ask(running, "POST", "image")  # serving/ may have changed since it started
-    text = f"The sandbox {'is up' if fresh else 'was up already'}: pid {running.pid}, {running.url}. Next: invoke doctor"
+    text = (
+        f"The sandbox {'is up' if fresh else 'was up already'}: pid {running.pid}, {running.url}. Next: invoke doctor"
+    )
     return Answer({"pid": running.pid, "url": running.url, "started": fresh}, text)
 
 
@@ -60,7 +62,10 @@ def status(c, json=False):
     health = ask(running, "GET", "health")
     rows = [(p.pid, f"{p.memory_info().rss >> 20} MB", " ".join(p.cmdline())[:100]) for p in children.leftovers(folder)]
     head = f"up for {health['up_s']:.0f} s, {health['calls']} calls, {running.url}, log {folder / 'sandbox.log'}"
-    return Answer({"up": True, "url": running.url, **health, "processes": [row[2] for row in rows]}, f"{head}\n{table(('pid', 'memory', 'command'), rows)}")
+    return Answer(
+        {"up": True, "url": running.url, **health, "processes": [row[2] for row in rows]},
+        f"{head}\n{table(('pid', 'memory', 'command'), rows)}",
+    )
 
 
 def folder_of(c) -> Path:
@@ -70,7 +75,9 @@ def folder_of(c) -> Path:
     aws = config.load(c.config).aws
     path = config.below_root(aws.config_file)
     if aws.profile != "sandbox" or path.parts[-2:] != ("aws", "config"):
-        raise OpsError("These settings are for AWS, not for a sandbox. Leave out -f, or see aws.config_file in invoke.yaml.")
+        raise OpsError(
+            "These settings are for AWS, not for a sandbox. Leave out -f, or see aws.config_file in invoke.yaml."
+        )
     return path.parent.parent
 
 
@@ -84,10 +91,18 @@ def start(folder: Path):
     except ImportError as error:
         raise OpsError(f"The sandbox needs {error.name}: pip install -e '.[sandbox,serve,train]'") from error
     log = folder / "sandbox.log"
-    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ} | {state.MARK: str(folder)}
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ} | {
+        state.MARK: str(folder)
+    }
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sandbox.serve", str(folder)], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            [sys.executable, "-m", "sandbox.serve", str(folder)],
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
@@ -107,7 +122,8 @@ def ask(running, method: str, what: str, body: dict | None = None) -> dict:
     import urllib.request
 
     data = json.dumps(body or {}).encode() if method == "POST" else None
-    request = urllib.request.Request(f"{running.url}/_sandbox/{what}", data, {"X-Sandbox-Token": running.token}, method=method)  # noqa: S310
+    url, headers = f"{running.url}/_sandbox/{what}", {"X-Sandbox-Token": running.token}
+    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310  loopback, from our state file
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=60) as answer:
         return json.loads(answer.read())

@@ -75,7 +75,9 @@ def expired(asked: dict[str, str]) -> bool:
 def look(world: World, endpoint_id: str, address: str) -> tuple[str, str]:
     """Find the box by VPC and address, since two VPCs may use the same addresses, and ask the network's rules."""
     ec2 = world.inside("ec2")
-    found = ec2.describe_instance_connect_endpoints(InstanceConnectEndpointIds=[endpoint_id])["InstanceConnectEndpoints"]
+    found = ec2.describe_instance_connect_endpoints(InstanceConnectEndpointIds=[endpoint_id])[
+        "InstanceConnectEndpoints"
+    ]
     if not found:
         raise NoWay(404, f"The endpoint {endpoint_id} does not exist")
     endpoint = found[0]

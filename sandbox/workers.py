@@ -96,7 +96,9 @@ def invoke(world: World, function: Any, qualifier: str, payload: bytes, waited: 
             metrics.put(world, "AWS/Lambda", where, Throttles=(1, "Count"))
             raise Refusal("ReservedFunctionConcurrentInvocationLimitExceeded")
         _running[name] = _running.get(name, 0) + 1
-        metrics.put(world, "AWS/Lambda", where, Invocations=(1, "Count"), ConcurrentExecutions=(_running[name], "Count"))
+        metrics.put(
+            world, "AWS/Lambda", where, Invocations=(1, "Count"), ConcurrentExecutions=(_running[name], "Count")
+        )
     if waited:
         return counted(world, function, payload)
     threading.Thread(target=counted, args=(world, function, payload), daemon=True).start()
@@ -117,7 +119,10 @@ def counted(world: World, function: Any, payload: bytes) -> Done:
 
 def run(world: World, function: Any, payload: bytes) -> Done:
     request, began = secrets.token_hex(16), time.monotonic()
-    group, stream = f"/aws/lambda/{function.function_name}", f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{world.port}"
+    group, stream = (
+        f"/aws/lambda/{function.function_name}",
+        f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{world.port}",
+    )
     logs.ensure(world, group, stream)
     worker, done = None, Done("")
     try:
@@ -143,7 +148,13 @@ def run(world: World, function: Any, payload: bytes) -> Done:
     done.log = f"END RequestId: {request}\nREPORT RequestId: {request} Duration: {took:.2f} ms Memory Size: {function.memory_size} MB"
     for line in done.log.splitlines():
         logs.write(world, group, stream, line)
-    metrics.put(world, "AWS/Lambda", {"FunctionName": function.function_name}, Duration=(took, "Milliseconds"), Errors=(float(bool(done.error)), "Count"))
+    metrics.put(
+        world,
+        "AWS/Lambda",
+        {"FunctionName": function.function_name},
+        Duration=(took, "Milliseconds"),
+        Errors=(float(bool(done.error)), "Count"),
+    )
     return done
 
 
@@ -203,11 +214,17 @@ def start(world: World, function: Any) -> Worker:
     )
     process = subprocess.Popen(
         ["python", str(RUNTIME), function.handler, str(ask_read), str(answer_write)],
-        cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, pass_fds=(ask_read, answer_write),
+        cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True, pass_fds=(ask_read, answer_write),
     )  # fmt: skip
     os.close(ask_read)
     os.close(answer_write)
-    logs.follow(world, process, f"/aws/lambda/{function.function_name}", f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{process.pid}")
+    logs.follow(
+        world,
+        process,
+        f"/aws/lambda/{function.function_name}",
+        f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{process.pid}",
+    )
     worker = Worker(process, os.fdopen(ask_write, "wb"), answer_read)
     try:
         worker.read(time.monotonic() + INIT_S, function.memory_size)  # says that it is ready
@@ -219,7 +236,11 @@ def start(world: World, function: Any) -> Worker:
 
 def provision(world: World, function: Any, qualifier: str, count: int) -> dict[str, Any]:
     """Start `count` workers ahead, in a thread; the config says when they are ready, or why they are not."""
-    config = {"RequestedProvisionedConcurrentExecutions": count, "AllocatedProvisionedConcurrentExecutions": 0, "AvailableProvisionedConcurrentExecutions": 0}
+    config: dict[str, Any] = {
+        "RequestedProvisionedConcurrentExecutions": count,
+        "AllocatedProvisionedConcurrentExecutions": 0,
+        "AvailableProvisionedConcurrentExecutions": 0,
+    }
     config |= {"Status": "IN_PROGRESS", "LastModified": datetime.now(UTC).isoformat(timespec="seconds")}
     _configs[function.function_name, qualifier] = config
 
@@ -227,7 +248,11 @@ def provision(world: World, function: Any, qualifier: str, count: int) -> dict[s
         try:
             for _ in range(count):
                 give_back(function, start(world, function))
-            config.update(Status="READY", AllocatedProvisionedConcurrentExecutions=count, AvailableProvisionedConcurrentExecutions=count)
+            config.update(
+                Status="READY",
+                AllocatedProvisionedConcurrentExecutions=count,
+                AvailableProvisionedConcurrentExecutions=count,
+            )
         except (EOFError, TimeoutError, MemoryError):
             config.update(Status="FAILED", StatusReason="FUNCTION_ERROR_INIT_FAILURE")
 

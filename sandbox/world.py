@@ -75,7 +75,12 @@ class World:
 
         key, secret, token, _ = self.keys.assume(role_arn, session)
         return boto3.client(
-            service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret, aws_session_token=token
+            service,
+            region_name=REGION,
+            endpoint_url=self.url,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            aws_session_token=token,
         )
 
     def inside(self, service: str) -> Any:
@@ -83,7 +88,9 @@ class World:
         import boto3
 
         key, secret = self.keys.operator
-        client = boto3.client(service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret)
+        client = boto3.client(
+            service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret
+        )
 
         def marked(request: Any, **_: Any) -> None:
             request.headers["X-Sandbox-Token"] = self.token

@@ -43,7 +43,13 @@ async def invocations(request: Request) -> Response:
     except BadPicture as error:
         return refusal(400, str(error))
     return JSONResponse(
-        {"release": engine.digest, "best": answer.best, "classes": engine.classes, "scores": answer.scores, "probabilities": answer.probabilities}
+        {
+            "release": engine.digest,
+            "best": answer.best,
+            "classes": engine.classes,
+            "scores": answer.scores,
+            "probabilities": answer.probabilities,
+        }
     )
 
 
@@ -78,7 +84,12 @@ def main() -> int:
     log.info(json.dumps({"release": engine.digest, "classes": len(engine.classes), "threads": threads()}))
     host = os.environ.get("SAGEMAKER_BIND_HOST", "0.0.0.0")  # noqa: S104  a container's port is reached from outside
     uvicorn.run(
-        application(engine), host=host, port=int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080")), log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_S
+        application(engine),
+        host=host,
+        port=int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080")),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_S,
     )
     return 0
 

@@ -29,6 +29,12 @@ class Preprocess:
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
 
+    @classmethod
+    def of(cls, card: dict[str, Any]) -> "Preprocess":
+        """The one that a model.json names."""
+        named = card["preprocess"]
+        return cls(named["pixels"], tuple(named["mean"]), tuple(named["std"]))
+
     def decoded(self, data: bytes) -> torch.Tensor:
         """uint8 [3, pixels, pixels] of a JPEG's or PNG's bytes: upright, RGB, resized without regard to its shape."""
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
@@ -95,8 +101,12 @@ def from_folder(folder: Path) -> Pictures:
     splits: dict[str, list[Entry]] = {}
     whole = hashlib.sha256()
     for split in SPLITS:
-        paths = [(label, path) for label, name in enumerate(classes) for path in sorted((folder / split / name).iterdir())]
-        splits[split] = [Entry(f"{split}/{classes[label]}/{path.name}", label, path, 0, path.stat().st_size) for label, path in paths]
+        paths = [
+            (label, path) for label, name in enumerate(classes) for path in sorted((folder / split / name).iterdir())
+        ]
+        splits[split] = [
+            Entry(f"{split}/{classes[label]}/{path.name}", label, path, 0, path.stat().st_size) for label, path in paths
+        ]
         for _, path in paths:
             whole.update(hashlib.sha256(path.read_bytes()).digest())
     return Pictures(classes, whole.hexdigest(), splits)
@@ -136,7 +146,9 @@ def augmented(batch: torch.Tensor, indices: list[int], seed: int, epoch: int, sh
     moved = []
     for picture, index in zip(batch, indices, strict=True):
         draw = torch.Generator().manual_seed(hash((seed, epoch, index)) & 0x7FFFFFFFFFFFFFFF)
-        down, right = (torch.randint(-most, most + 1, (2,), generator=draw) if most else torch.zeros(2, dtype=torch.long)).tolist()
+        down, right = (
+            torch.randint(-most, most + 1, (2,), generator=draw) if most else torch.zeros(2, dtype=torch.long)
+        ).tolist()
         picture = torch.roll(picture, (down, right), (1, 2))
         if flip and torch.rand(1, generator=draw).item() < 0.5:
             picture = picture.flip(2)

@@ -1,6 +1,6 @@
 """What a trained model itself answers, without endpoint, ONNX or network: for the whole test split.
 
-    python evaluate.py MODEL_DIR DATA_DIR      prints {"accuracy", "pictures", "answers": {name: class}} as JSON
+python evaluate.py MODEL_DIR DATA_DIR      prints {"accuracy", "pictures", "answers": {name: class}} as JSON
 """
 
 import json
@@ -21,9 +21,10 @@ def evaluate(model_folder: Path, data_folder: Path) -> dict[str, Any]:
     pictures = dataset.load(data_folder)
     if pictures.classes != card["classes"]:
         raise SystemExit("the model and the data do not have the same classes")
-    preprocess = Preprocess(**{name: tuple(value) if isinstance(value, list) else value for name, value in card["preprocess"].items()})
+    preprocess = Preprocess.of(card)
     test = Tensors(pictures.splits["test"], preprocess)
-    answers, right = {}, 0
+    answers: dict[str, str] = {}
+    right = 0
     for start in range(0, len(test), BATCH):
         indices = list(range(start, min(start + BATCH, len(test))))
         batch, labels = test.batch(indices)

@@ -30,7 +30,13 @@ def exported(folder: Path) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            network, (example,), input_names=["pictures"], output_names=["scores"], dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=256)},)
+            network,
+            (example,),
+            input_names=["pictures"],
+            output_names=["scores"],
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=256)},),
         )
     assert program is not None
     return stripped(program.model_proto)

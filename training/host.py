@@ -55,7 +55,9 @@ def upload(s3: Any, asked: dict[str, Any], opt: Path) -> str:
         for path in sorted((opt / "model").iterdir()):
             tar.add(path, path.name)
     s3.upload_file(str(packed), asked["bucket"], asked["output"])
-    s3.upload_file(str(opt / "model" / "metrics.jsonl"), asked["bucket"], asked["output"].rsplit("/", 1)[0] + "/metrics.jsonl")
+    s3.upload_file(
+        str(opt / "model" / "metrics.jsonl"), asked["bucket"], asked["output"].rsplit("/", 1)[0] + "/metrics.jsonl"
+    )
     return f"s3://{asked['bucket']}/{asked['output']}"
 
 

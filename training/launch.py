@@ -29,7 +29,20 @@ def install_wheels(wheels: Path) -> str:
     found = [str(path) for path in sorted(wheels.glob("*.whl"))]
     if found:
         subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check", "--target", target, *found],
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-index",
+                "--no-deps",
+                "--no-compile",
+                "--disable-pip-version-check",
+                "--target",
+                target,
+                *found,
+            ],
             check=True,
         )
     return target
@@ -37,7 +50,10 @@ def install_wheels(wheels: Path) -> str:
 
 def command(resource: dict[str, Any], parameters: dict[str, str], devices: int) -> list[str]:
     """The program to run on this host: train.py, or torchrun of it. One process a GPU, one on a CPU."""
-    script = [str(HERE / "train.py"), *(word for name, value in sorted(parameters.items()) for word in (f"--{name}", value))]
+    script = [
+        str(HERE / "train.py"),
+        *(word for name, value in sorted(parameters.items()) for word in (f"--{name}", value)),
+    ]
     hosts = sorted(resource.get("hosts", ["algo-1"]))
     here = resource.get("current_host", hosts[0])
     if len(hosts) * devices == 1:
@@ -45,14 +61,19 @@ def command(resource: dict[str, Any], parameters: dict[str, str], devices: int) 
     return [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--nnodes", str(len(hosts)), "--nproc_per_node", str(devices), "--node_rank", str(hosts.index(here))),
-        *("--master_addr", os.environ.get("MASTER_ADDR", hosts[0]), "--master_port", os.environ.get("MASTER_PORT", str(PORT))),
+        *(
+            "--master_addr",
+            os.environ.get("MASTER_ADDR", hosts[0]),
+            "--master_port",
+            os.environ.get("MASTER_PORT", str(PORT)),
+        ),
         *script,
     ]
 
 
 def gpus() -> int:
     """How many NVIDIA devices this host has, without importing torch for it."""
-    return len([path for path in Path("/dev").glob("nvidia[0-9]*")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def main() -> int:

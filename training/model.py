@@ -15,21 +15,26 @@ def build(arch: str, classes: int) -> nn.Module:
     if arch == "resnet_tiny":
         return resnet_tiny(classes)
     if arch not in models.list_models(module=models):
-        raise ValueError(f"unknown architecture {arch!r}; known: resnet_tiny, {', '.join(models.list_models(module=models))}")
+        raise ValueError(
+            f"unknown architecture {arch!r}; known: resnet_tiny, {', '.join(models.list_models(module=models))}"
+        )
     return models.get_model(arch, weights=None, num_classes=classes)
 
 
 def resnet_tiny(classes: int) -> nn.Module:
     """torchvision's ResNet with one block a stage and without the fourth: 0.7 million weights, made for 32 pixels."""
     network = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=classes)
-    network.layer4 = nn.Identity()  # type: ignore[assignment]
+    network.layer4 = nn.Identity()
     network.fc = nn.Linear(256, classes)
     return network
 
 
 def save(network: nn.Module, folder: Path, card: dict[str, Any]) -> None:
     """model.safetensors and model.json. Tensors only: a pickle from a bucket could run anything."""
-    weights = {name: tensor.detach().cpu().contiguous(memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()}
+    weights = {
+        name: tensor.detach().cpu().contiguous(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
     save_file(weights, folder / "model.safetensors")
     (folder / "model.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
 

@@ -29,7 +29,17 @@ def install(url: str, sha256: str, target: Path) -> None:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             tar.extractall(folder, filter="data")
         found = [str(path) for path in sorted(Path(folder).glob("*.whl"))]
-        argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check"]
+        argv = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-index",
+            "--no-deps",
+            "--no-compile",
+            "--disable-pip-version-check",
+        ]
         subprocess.run([*argv, "--target", str(part), *found], check=True)
     part.rename(target)
 

@@ -49,7 +49,15 @@ def status(c, json=False):
                 job = remote.newest(link, remote.place(account.settings)) or "-"
         except OpsError as error:
             reach = str(error)
-    data = {"box": have.box["InstanceId"], "type": kind, "state": have.state, "address": have.box.get("PrivateIpAddress"), "dollars_per_hour": rate, "ssh": reach, "newest_job": job}
+    data = {
+        "box": have.box["InstanceId"],
+        "type": kind,
+        "state": have.state,
+        "address": have.box.get("PrivateIpAddress"),
+        "dollars_per_hour": rate,
+        "ssh": reach,
+        "newest_job": job,
+    }
     row = (data["box"], kind, have.state, data["address"], f"{rate:.3f}", "ok" if reach == "ok" else "no", job)
     text = table(("box", "type", "state", "address", "$/h", "ssh", "newest job"), [row])
     if reach not in ("ok", "-"):
@@ -67,9 +75,9 @@ def run(c, command):
 
     account = Account.of(c)
     have = plan.facts(account)
-    access.check(have)
+    box_id = access.check(have)["InstanceId"]
     if c.config.run.dry:
-        say(f"would run on {have.box['InstanceId']}: {command}")
+        say(f"would run on {box_id}: {command}")
         return None
     with access.connected(account, have) as link:
         code = box.stream(link, command, on_output=sys.stdout.buffer.write)
@@ -104,11 +112,14 @@ def train(c, again=False):
     job = payload.job(account.settings, dataset.current(account), "box")
     bucket = account.settings.bucket
     if not again and account.find("s3", "head_object", "404|NoSuchKey", Bucket=bucket, Key=job.artefact(job.name)):
-        return Answer({"job": job.name}, f"{job.name} was trained before, from the same data, code and settings. --again trains anew.")
+        return Answer(
+            {"job": job.name},
+            f"{job.name} was trained before, from the same data, code and settings. --again trains anew.",
+        )
     have = plan.facts(account)
-    access.check(have)
+    box_id = access.check(have)["InstanceId"]
     if c.config.run.dry:
-        say(f"would train {job.name} on {have.box['InstanceId']}")
+        say(f"would train {job.name} on {box_id}")
         return None
     account.guard()
     with access.connected(account, have) as link:
@@ -116,10 +127,14 @@ def train(c, again=False):
         name = remote.newest(link, there)
         if name is None or not remote.status(link, there, name)["alive"]:
             name = attempt(link, there, job)
-            say(f"{name} starts on {have.box['InstanceId']}; it goes on if this connection ends.")
+            say(f"{name} starts on {box_id}; it goes on if this connection ends.")
             remote.start(account, link, job, name)
         found = remote.follow(link, there, name)
-    return Answer({"job": name, "artefact": found["artefact"]}, f"{name}: Completed. Next: invoke sm.deploy --job {name}", changes=1)
+    return Answer(
+        {"job": name, "artefact": found["artefact"]},
+        f"{name}: Completed. Next: invoke sm.deploy --job {name}",
+        changes=1,
+    )
 
 
 def attempt(link, there, job) -> str:

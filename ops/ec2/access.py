@@ -37,7 +37,13 @@ def prepare(account: Account, instance: dict[str, Any]) -> None:
         learn(account, ident)
     public = box.key_pair(below_root(settings.key))
     account.guard()
-    account.call("ec2-instance-connect", "send_ssh_public_key", InstanceId=ident, InstanceOSUser=settings.user, SSHPublicKey=public)
+    account.call(
+        "ec2-instance-connect",
+        "send_ssh_public_key",
+        InstanceId=ident,
+        InstanceOSUser=settings.user,
+        SSHPublicKey=public,
+    )
 
 
 def learn(account: Account, ident: str) -> None:
@@ -45,7 +51,9 @@ def learn(account: Account, ident: str) -> None:
     console = account.call("ec2", "get_console_output", InstanceId=ident, Latest=True).get("Output", "")
     keys = box.host_keys_in(console)
     if not keys:
-        raise OpsError(f"{ident} has not printed its host keys on its console yet: it still boots. Try again in a minute.")
+        raise OpsError(
+            f"{ident} has not printed its host keys on its console yet: it still boots. Try again in a minute."
+        )
     box.pin(below_root(account.settings.ec2.known_hosts), ident, keys)
 
 
@@ -61,7 +69,9 @@ def connected(account: Account, have: Facts) -> Iterator[Connection]:
     def open_socket() -> Any:
         return tunnel.gateway(tunnel.presigned(account, door, instance["PrivateIpAddress"]))
 
-    link = box.connect(instance["InstanceId"], settings.user, below_root(settings.key), below_root(settings.known_hosts), open_socket)
+    link = box.connect(
+        instance["InstanceId"], settings.user, below_root(settings.key), below_root(settings.known_hosts), open_socket
+    )
     try:
         yield link
     finally:
@@ -75,9 +85,17 @@ def ssh_command(account: Account, have: Facts, settings_file: str, command: str)
     instance = check(have)
     assert have.door is not None
     settings = account.settings.ec2
-    proxy = box.words(sys.executable, "-m", "ops.tunnel", have.door["InstanceConnectEndpointId"], instance["PrivateIpAddress"], *([settings_file] if settings_file else []))
+    proxy = box.words(
+        sys.executable,
+        "-m",
+        "ops.tunnel",
+        have.door["InstanceConnectEndpointId"],
+        instance["PrivateIpAddress"],
+        *([settings_file] if settings_file else []),
+    )
     options = {
-        "ProxyCommand": proxy, "IdentityFile": str(below_root(settings.key)), "IdentitiesOnly": "yes", "UserKnownHostsFile": str(below_root(settings.known_hosts)),
+        "ProxyCommand": proxy, "IdentityFile": str(below_root(settings.key)), "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": str(below_root(settings.known_hosts)),
         "StrictHostKeyChecking": "yes", "HostKeyAlias": instance["InstanceId"], "ServerAliveInterval": "15",
     }  # fmt: skip
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]

@@ -40,7 +40,9 @@ def facts(account: Account, image: bool = False) -> Facts:
     found = [i for r in account.tagged("describe_instances", "Reservations") for i in r["Instances"]]
     alive = [i for i in found if i["State"]["Name"] in ALIVE]
     if len(alive) > 1:
-        raise OpsError(f"This stack has {len(alive)} boxes ({', '.join(i['InstanceId'] for i in alive)}); it should have one. Terminate the others by hand.")
+        raise OpsError(
+            f"This stack has {len(alive)} boxes ({', '.join(i['InstanceId'] for i in alive)}); it should have one. Terminate the others by hand."
+        )
     groups = account.tagged("describe_security_groups", "SecurityGroups", group_name=f"{account.settings.prefix}-box")
     doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", state="create-complete")
     subnets = account.tagged("describe_subnets", "Subnets")
@@ -60,7 +62,9 @@ def newest_image(account: Account) -> str:
     name = account.settings.ec2.ami_parameter
     found = account.find("ssm", "get_parameter", "ParameterNotFound", Name=name)
     if found is None:
-        raise OpsError(f"There is no image parameter {name} in {account.settings.aws.region}. Set ec2.ami_parameter; see aws.example.yaml.")
+        raise OpsError(
+            f"There is no image parameter {name} in {account.settings.aws.region}. Set ec2.ami_parameter; see aws.example.yaml."
+        )
     return found["Parameter"]["Value"]
 
 
@@ -74,7 +78,9 @@ def steps(have: Facts, settings: Settings) -> Steps:
         if have.state == "stopping":
             yield Wait(f"box {ident}", state_of(ident, "stopped"), why="a stopping instance cannot be started")
         if have.state != "pending":
-            yield Change("ec2", "start_instances", {"InstanceIds": [ident]}, why=f"{ident} is stopped", dollars_per_hour=rate)
+            yield Change(
+                "ec2", "start_instances", {"InstanceIds": [ident]}, why=f"{ident} is stopped", dollars_per_hour=rate
+            )
     else:
         answer = yield from launch(have, settings, rate + price.disk(settings.ec2.disk_gib))
         ident = answer["Instances"][0]["InstanceId"]
@@ -87,13 +93,17 @@ def launch(have: Facts, settings: Settings, rate: float) -> Steps:
     for subnet in have.subnets:
         why = f"no box runs; start one {settings.ec2.instance_type} in {subnet}"
         try:
-            return (yield Change("ec2", "run_instances", request(have, subnet, settings), why=why, dollars_per_hour=rate))
+            return (
+                yield Change("ec2", "run_instances", request(have, subnet, settings), why=why, dollars_per_hour=rate)
+            )
         except Refused as error:
             if not error.says(*NO_CAPACITY):
                 raise
             refusal = error
     assert refusal is not None
-    raise OpsError(f"No zone has a {settings.ec2.instance_type}: {refusal.reason} Try later, or set ec2.instance_type.") from refusal
+    raise OpsError(
+        f"No zone has a {settings.ec2.instance_type}: {refusal.reason} Try later, or set ec2.instance_type."
+    ) from refusal
 
 
 def request(have: Facts, subnet: str, settings: Settings) -> dict[str, Any]:
@@ -107,10 +117,24 @@ def request(have: Facts, subnet: str, settings: Settings) -> dict[str, Any]:
         "ClientToken": hashlib.sha256(once.encode()).hexdigest()[:40],  # asked twice, EC2 launches once
         "IamInstanceProfile": {"Name": settings.role_name("ec2-box")},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
-        "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": subnet, "Groups": [have.group], "AssociatePublicIpAddress": False}],
-        "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeType": "gp3", "VolumeSize": settings.ec2.disk_gib, "Encrypted": True, "DeleteOnTermination": True}}],
+        "NetworkInterfaces": [
+            {"DeviceIndex": 0, "SubnetId": subnet, "Groups": [have.group], "AssociatePublicIpAddress": False}
+        ],
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": "/dev/sda1",
+                "Ebs": {
+                    "VolumeType": "gp3",
+                    "VolumeSize": settings.ec2.disk_gib,
+                    "Encrypted": True,
+                    "DeleteOnTermination": True,
+                },
+            }
+        ],
         "InstanceInitiatedShutdownBehavior": "stop",
-        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume", "network-interface")],
+        "TagSpecifications": [
+            {"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume", "network-interface")
+        ],
     }
 
 
@@ -122,7 +146,11 @@ def expires(settings: Settings) -> str:
 def state_of(ident: str, wanted: str) -> Callable[[Account], str | None]:
     def until(account: Account) -> str | None:
         found = account.find("ec2", "describe_instances", "InvalidInstanceID.NotFound", InstanceIds=[ident])
-        state = found["Reservations"][0]["Instances"][0]["State"]["Name"] if found and found["Reservations"] else "not there yet"
+        state = (
+            found["Reservations"][0]["Instances"][0]["State"]["Name"]
+            if found and found["Reservations"]
+            else "not there yet"
+        )
         return None if state == wanted else state
 
     return until
@@ -135,10 +163,14 @@ def ready(ident: str) -> Callable[[Account], str | None]:
     def until(account: Account) -> str | None:
         if state := running(account):
             if state == "terminated":
-                raise OpsError(f"{ident} was terminated while it booted. Why: look at its StateReason; then invoke ec2.up again.")
+                raise OpsError(
+                    f"{ident} was terminated while it booted. Why: look at its StateReason; then invoke ec2.up again."
+                )
             return state
         found = account.call("ec2", "describe_instance_status", InstanceIds=[ident])["InstanceStatuses"]
-        checks = {found[0]["InstanceStatus"]["Status"], found[0]["SystemStatus"]["Status"]} if found else {"no status yet"}
+        checks = (
+            {found[0]["InstanceStatus"]["Status"], found[0]["SystemStatus"]["Status"]} if found else {"no status yet"}
+        )
         return None if checks == {"ok"} else f"running, checks {', '.join(sorted(checks))}"
 
     return until

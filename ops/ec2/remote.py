@@ -65,11 +65,15 @@ def send_wheels(account: Account, link: Connection, there: Place, job: payload.J
     if account.find("s3", "head_object", "404|NoSuchKey", Bucket=settings.bucket, Key=key) is None:
         account.call("s3", "put_object", Bucket=settings.bucket, Key=key, Body=packed, ChecksumAlgorithm="SHA256")
     say("Installing the wheels on the box ...")
-    url = account.client("s3").generate_presigned_url("get_object", {"Bucket": settings.bucket, "Key": key}, ExpiresIn=LINK_S)
+    url = account.client("s3").generate_presigned_url(
+        "get_object", {"Bucket": settings.bucket, "Key": key}, ExpiresIn=LINK_S
+    )
     command = f"mkdir -p {box.words(str(there.home / 'wheels'))} && {box.words(settings.ec2.python, there.code(job) + '/wheels.py', sha, target)}"
     heard: list[bytes] = []
     if box.stream(link, command, url.encode() + b"\n", heard.append):
-        raise OpsError(f"The wheels could not be installed on the box: {b''.join(heard).decode(errors='replace')[-500:]}")
+        raise OpsError(
+            f"The wheels could not be installed on the box: {b''.join(heard).decode(errors='replace')[-500:]}"
+        )
     return target
 
 
@@ -87,12 +91,12 @@ def start(account: Account, link: Connection, job: payload.Job, attempt: str) ->
         "commit": payload.commit(),
     }
     folder = there.job(attempt)
-    program = box.words("env", f"PYTHONPATH={wheels}", settings.ec2.python, "-u", there.code(job) + "/host.py", folder + "/job.json")
-    # PYTHONPATH is relative to the user's home, where the command starts.
-    absolute = program.replace(f"PYTHONPATH={wheels}", f'PYTHONPATH="$HOME"/{box.words(wheels)}')
+    program = box.words(settings.ec2.python, "-u", there.code(job) + "/host.py", folder + "/job.json")
     command = (
         f"set -e; mkdir -p {box.words(folder)}; cat > {box.words(folder)}/job.json; "
-        f"setsid -f {absolute} > {box.words(folder)}/log 2>&1 < /dev/null; ln -sfn {box.words(attempt)} {box.words(str(there.home / 'jobs' / 'newest'))}"
+        f'export PYTHONPATH="$HOME"/{box.words(wheels)}; '
+        f"setsid -f {program} > {box.words(folder)}/log 2>&1 < /dev/null; "
+        f"ln -sfn {box.words(attempt)} {box.words(str(there.home / 'jobs' / 'newest'))}"
     )
     if box.stream(link, command, json.dumps(asked).encode()):
         raise OpsError("The job could not be started on the box. Look: invoke ec2.run 'df -h'")
@@ -108,7 +112,11 @@ def status(link: Connection, there: Place, name: str) -> dict[str, Any]:
     folder = box.words(there.job(name))
     text = box.run(link, f"cat {folder}/status.json 2>/dev/null || true").strip()
     found: dict[str, Any] = json.loads(text) if text else {"state": "Starting", "pid": 0}
-    alive = f"kill -0 {int(found['pid'])} 2>/dev/null && echo yes || true" if found["pid"] else "pgrep -f host.py >/dev/null && echo yes || true"
+    alive = (
+        f"kill -0 {int(found['pid'])} 2>/dev/null && echo yes || true"
+        if found["pid"]
+        else "pgrep -f host.py >/dev/null && echo yes || true"
+    )
     return found | {"alive": bool(box.run(link, alive).strip())}
 
 
@@ -128,7 +136,9 @@ def follow(link: Connection, there: Place, name: str) -> dict[str, Any]:
         if found["state"] not in UNDER_WAY:
             break
         if not found["alive"] and status(link, there, name)["state"] in UNDER_WAY and found["state"] != "Starting":
-            raise OpsError(f"{name}: the trainer is gone without a word; the box may have been stopped. Again: invoke ec2.train")
+            raise OpsError(
+                f"{name}: the trainer is gone without a word; the box may have been stopped. Again: invoke ec2.train"
+            )
         time.sleep(0.5)
     if found["state"] != "Completed":
         raise OpsError(f"{name} failed: {found.get('reason', 'no reason given')}\nIts log: invoke ec2.attach")

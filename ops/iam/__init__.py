@@ -18,10 +18,17 @@ def apply(c, role=""):
     wanted = policies.wanted(account.settings, only=role)
     account.guard()
     done = carry_out(c, account, plan.steps(plan.facts(account), wanted, account.settings))
-    return Answer(done.data | {"roles": [w.role for w in wanted]}, f"{len(wanted)} roles. {done.text}", changes=done.changes)
+    return Answer(
+        done.data | {"roles": [w.role for w in wanted]}, f"{len(wanted)} roles. {done.text}", changes=done.changes
+    )
 
 
-@task(help={"fail_on": "critical, high, medium or low: exit 7 at this severity and above.", "json": "Print the findings as JSON."})
+@task(
+    help={
+        "fail_on": "critical, high, medium or low: exit 7 at this severity and above.",
+        "json": "Print the findings as JSON.",
+    }
+)
 def audit(c, fail_on="high", json=False):
     """Look for roles that may do too much, that anyone may take, or that differ from iam_policies/."""
     from ops.iam import plan, policies, rules

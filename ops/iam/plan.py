@@ -46,8 +46,14 @@ class Facts:
 
 def facts(account: Account) -> Facts:
     kinds = ["Role", "User", "Group", "LocalManagedPolicy", "AWSManagedPolicy"]
-    pages = account.client("iam").get_paginator("get_account_authorization_details").paginate(Filter=kinds, PaginationConfig={"PageSize": 1000})
-    roles, users, policies = {}, {}, {}
+    pages = (
+        account.client("iam")
+        .get_paginator("get_account_authorization_details")
+        .paginate(Filter=kinds, PaginationConfig={"PageSize": 1000})
+    )
+    roles: dict[str, Principal] = {}
+    users: dict[str, Principal] = {}
+    policies: dict[str, Policy] = {}
     for page in pages:
         groups = {g["GroupName"]: g for g in page.get("GroupDetailList", [])}
         roles |= {r["RoleName"]: role(r) for r in page.get("RoleDetailList", [])}
@@ -84,7 +90,9 @@ def user(u: dict[str, Any], groups: dict[str, Any]) -> Principal:
 def policy(p: dict[str, Any]) -> Policy:
     versions = p["PolicyVersionList"]
     default = next(v for v in versions if v["IsDefaultVersion"])
-    return Policy(p["Arn"], default["Document"], tuple((v["VersionId"], v["IsDefaultVersion"], v["CreateDate"]) for v in versions))
+    return Policy(
+        p["Arn"], default["Document"], tuple((v["VersionId"], v["IsDefaultVersion"], v["CreateDate"]) for v in versions)
+    )
 
 
 def steps(have: Facts, wanted: list[Wanted], settings: Settings) -> Steps:
@@ -94,17 +102,29 @@ def steps(have: Facts, wanted: list[Wanted], settings: Settings) -> Steps:
             yield from policy_steps(have, want, stem, settings)
         yield from attachment_steps(have, want, settings)
         if want.for_instances:
-            yield from profile_steps(have.roles.get(settings.role_name(want.role)), settings.role_name(want.role), settings)
+            yield from profile_steps(
+                have.roles.get(settings.role_name(want.role)), settings.role_name(want.role), settings
+            )
 
 
 def role_steps(have: Principal | None, want: Wanted, settings: Settings) -> Steps:
     name = settings.role_name(want.role)
     if have is None:
-        args = {"RoleName": name, "Path": settings.role_path, "AssumeRolePolicyDocument": dumped(want.trust), "Tags": settings.tags(name)}
+        args = {
+            "RoleName": name,
+            "Path": settings.role_path,
+            "AssumeRolePolicyDocument": dumped(want.trust),
+            "Tags": settings.tags(name),
+        }
         yield Change("iam", "create_role", args, why=f"{name}: the role is missing")
     elif canonical(have.trust) != canonical(want.trust):
         args = {"RoleName": name, "PolicyDocument": dumped(want.trust)}
-        yield Change("iam", "update_assume_role_policy", args, why=f"{name}: its trust differs from iam_policies/{want.role}/trust.json")
+        yield Change(
+            "iam",
+            "update_assume_role_policy",
+            args,
+            why=f"{name}: its trust differs from iam_policies/{want.role}/trust.json",
+        )
 
 
 def policy_arn(role: str, stem: str, settings: Settings) -> str:
@@ -120,15 +140,28 @@ def policy_steps(have: Facts, want: Wanted, stem: str, settings: Settings) -> St
     name = policy_name(want.role, stem, settings)
     policy = have.policies.get(arn)
     if policy is None:
-        args = {"PolicyName": name, "Path": settings.role_path, "PolicyDocument": dumped(document), "Tags": settings.tags(name)}
+        args: dict[str, Any] = {
+            "PolicyName": name,
+            "Path": settings.role_path,
+            "PolicyDocument": dumped(document),
+            "Tags": settings.tags(name),
+        }
         yield Change("iam", "create_policy", args, why=f"{name}: the policy is missing")
     elif canonical(policy.document) != canonical(document):
         old = sorted(((created, version) for version, default, created in policy.versions if not default))
         if len(policy.versions) >= VERSIONS_KEPT:
             args = {"PolicyArn": arn, "VersionId": old[0][1]}
-            yield Change("iam", "delete_policy_version", args, why=f"{name}: AWS keeps {VERSIONS_KEPT} versions; this is the oldest", danger="an old version is lost")
+            yield Change(
+                "iam",
+                "delete_policy_version",
+                args,
+                why=f"{name}: AWS keeps {VERSIONS_KEPT} versions; this is the oldest",
+                danger="an old version is lost",
+            )
         args = {"PolicyArn": arn, "PolicyDocument": dumped(document), "SetAsDefault": True}
-        yield Change("iam", "create_policy_version", args, why=f"{name}: it differs from iam_policies/{want.role}/{stem}.json")
+        yield Change(
+            "iam", "create_policy_version", args, why=f"{name}: it differs from iam_policies/{want.role}/{stem}.json"
+        )
 
 
 def attachment_steps(have: Facts, want: Wanted, settings: Settings) -> Steps:
@@ -138,11 +171,21 @@ def attachment_steps(have: Facts, want: Wanted, settings: Settings) -> Steps:
     attached = role.attached if role else ()
     for arn in arns:
         if arn not in attached:
-            yield Change("iam", "attach_role_policy", {"RoleName": name, "PolicyArn": arn}, why=f"{name}: {arn.rsplit('/', 1)[1]} is not attached")
+            yield Change(
+                "iam",
+                "attach_role_policy",
+                {"RoleName": name, "PolicyArn": arn},
+                why=f"{name}: {arn.rsplit('/', 1)[1]} is not attached",
+            )
     for arn in attached:
         if arn not in arns:
             args = {"RoleName": name, "PolicyArn": arn}
-            yield Change("iam", "detach_role_policy", args, why=f"{name}: {arn.rsplit('/', 1)[1]} is attached, but not in iam_policies/{want.role}/")
+            yield Change(
+                "iam",
+                "detach_role_policy",
+                args,
+                why=f"{name}: {arn.rsplit('/', 1)[1]} is attached, but not in iam_policies/{want.role}/",
+            )
 
 
 def profile_steps(have: Principal | None, name: str, settings: Settings) -> Steps:

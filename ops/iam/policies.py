@@ -63,17 +63,26 @@ def read(folder: Path, settings: Settings) -> Wanted:
         (f"{stem}.json", len(dumped(policy)), POLICY_CHARACTERS) for stem, policy in permissions.items()
     ]:
         if size > quota:
-            raise OpsError(f"{folder.name}/{name}: {size} characters, AWS takes {quota}. Split it: permissions-2.json ...")
+            raise OpsError(
+                f"{folder.name}/{name}: {size} characters, AWS takes {quota}. Split it: permissions-2.json ..."
+            )
     return Wanted(folder.name, trust, permissions)
 
 
 def document(path: Path, settings: Settings) -> dict[str, Any]:
     """The policy with ${account} ${region} ${stack} ${bucket} filled in. IAM's own variables are written $${aws:...}."""
-    values = {"account": settings.aws.account, "region": settings.aws.region, "stack": settings.stack.name, "bucket": settings.bucket}
+    values = {
+        "account": settings.aws.account,
+        "region": settings.aws.region,
+        "stack": settings.stack.name,
+        "bucket": settings.bucket,
+    }
     try:
         return json.loads(Template(path.read_text()).substitute(values))
     except KeyError as error:
-        raise OpsError(f"{path.parent.name}/{path.name}: unknown placeholder ${{{error.args[0]}}}; known: {', '.join(values)}") from error
+        raise OpsError(
+            f"{path.parent.name}/{path.name}: unknown placeholder ${{{error.args[0]}}}; known: {', '.join(values)}"
+        ) from error
     except ValueError as error:
         raise OpsError(f"{path.parent.name}/{path.name}: {error}") from error
 
@@ -85,7 +94,10 @@ def dumped(policy: dict[str, Any]) -> str:
 def canonical(policy: Any) -> Any:
     """The same value for policies that mean the same: IAM writes one thing bare and several in a list, in any order."""
     if isinstance(policy, dict):
-        return {key: canonical(value if key in ("Version", "Sid", "Effect", "Id") else listed(value)) for key, value in sorted(policy.items())}
+        return {
+            key: canonical(value if key in ("Version", "Sid", "Effect", "Id") else listed(value))
+            for key, value in sorted(policy.items())
+        }
     if isinstance(policy, list):
         return sorted((canonical(item) for item in policy), key=lambda item: json.dumps(item, sort_keys=True))
     return policy

@@ -29,7 +29,9 @@ class Finding:
 def findings(have: Facts, wanted: list[Wanted], settings: Settings) -> list[Finding]:
     """Every rule over every principal, worst first. Service-linked roles are AWS's own and left out."""
     principals = [p for p in [*have.roles.values(), *have.users.values()] if "/aws-service-role/" not in p.arn]
-    found = [f for p in principals for rule in (admin, wildcards, passing, trusting, unused) for f in rule(p, have, settings)]
+    found = [
+        f for p in principals for rule in (admin, wildcards, passing, trusting, unused) for f in rule(p, have, settings)
+    ]
     found += drift(have, wanted, settings)
     return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.principal, f.rule))
 
@@ -63,21 +65,43 @@ def everywhere(statement: dict[str, Any]) -> bool:
 
 def admin(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
     for name, statement in statements(p, have):
-        if everywhere(statement) and "Condition" not in statement and ("*" in as_list(statement.get("Action", [])) or "NotAction" in statement):
-            yield Finding("critical", "IAM-ADMIN-001", p.name, f"{name} allows everything on everything", "name the actions and resources it needs")
+        if (
+            everywhere(statement)
+            and "Condition" not in statement
+            and ("*" in as_list(statement.get("Action", [])) or "NotAction" in statement)
+        ):
+            yield Finding(
+                "critical",
+                "IAM-ADMIN-001",
+                p.name,
+                f"{name} allows everything on everything",
+                "name the actions and resources it needs",
+            )
     for arn in p.attached:
         name = arn.rsplit("/", 1)[1]
         if ":aws:policy/" in arn and name in ADMIN_POLICIES:
             yield Finding("critical", "IAM-ADMIN-001", p.name, f"{name} is attached", "attach a policy of its own")
         elif ":aws:policy/" in arn and name.endswith("FullAccess"):
-            yield Finding("high", "IAM-ADMIN-002", p.name, f"AWS's {name} is attached", "attach a policy with the actions it uses, or waive this with a reason")
+            yield Finding(
+                "high",
+                "IAM-ADMIN-002",
+                p.name,
+                f"AWS's {name} is attached",
+                "attach a policy with the actions it uses, or waive this with a reason",
+            )
 
 
 def wildcards(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
     for name, statement in statements(p, have):
         for action in as_list(statement.get("Action", [])):
             if everywhere(statement) and action.endswith(":*"):
-                yield Finding("high", "IAM-WILD-001", p.name, f"{name} allows {action} on every resource", "name the actions, and the resources by ARN")
+                yield Finding(
+                    "high",
+                    "IAM-WILD-001",
+                    p.name,
+                    f"{name} allows {action} on every resource",
+                    "name the actions, and the resources by ARN",
+                )
 
 
 def passing(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
@@ -85,12 +109,26 @@ def passing(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
         if not allows(statement, "iam:PassRole"):
             continue
         to_whom = "iam:PassedToService" in str(statement.get("Condition", {}))
-        wide = everywhere(statement) or any(r.endswith((":role/*", ":*")) for r in as_list(statement.get("Resource", [])))
+        wide = everywhere(statement) or any(
+            r.endswith((":role/*", ":*")) for r in as_list(statement.get("Resource", []))
+        )
         if wide and not to_whom:
-            yield Finding("high", "IAM-PASS-001", p.name, f"{name} lets it pass any role to any service", "name the role, and iam:PassedToService")
+            yield Finding(
+                "high",
+                "IAM-PASS-001",
+                p.name,
+                f"{name} lets it pass any role to any service",
+                "name the role, and iam:PassedToService",
+            )
         elif wide or not to_whom:
             missing = "the role" if wide else "iam:PassedToService"
-            yield Finding("medium", "IAM-PASS-002", p.name, f"{name} allows iam:PassRole without naming {missing}", f"name {missing}")
+            yield Finding(
+                "medium",
+                "IAM-PASS-002",
+                p.name,
+                f"{name} allows iam:PassRole without naming {missing}",
+                f"name {missing}",
+            )
 
 
 def trusting(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
@@ -102,9 +140,21 @@ def trusting(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]
             continue
         for one in who:
             if one == "*":
-                yield Finding("medium" if conditions else "critical", "IAM-TRUST-001", p.name, "anyone may assume it", "name the principals that may")
+                yield Finding(
+                    "medium" if conditions else "critical",
+                    "IAM-TRUST-001",
+                    p.name,
+                    "anyone may assume it",
+                    "name the principals that may",
+                )
             elif settings.aws.account not in one and "sts:ExternalId" not in conditions:
-                yield Finding("high", "IAM-TRUST-002", p.name, f"{one} of another account may assume it without an external id", "ask for sts:ExternalId")
+                yield Finding(
+                    "high",
+                    "IAM-TRUST-002",
+                    p.name,
+                    f"{one} of another account may assume it without an external id",
+                    "ask for sts:ExternalId",
+                )
 
 
 def unused(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
@@ -113,7 +163,9 @@ def unused(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
         return
     last = p.last_used or p.created
     if datetime.now(UTC) - last > UNUSED:
-        yield Finding("medium", "IAM-USE-001", p.name, f"not used since {last:%Y-%m-%d}", "delete it, if nothing needs it")
+        yield Finding(
+            "medium", "IAM-USE-001", p.name, f"not used since {last:%Y-%m-%d}", "delete it, if nothing needs it"
+        )
 
 
 def drift(have: Facts, wanted: list[Wanted], settings: Settings) -> Iterator[Finding]:
@@ -130,13 +182,21 @@ def drift(have: Facts, wanted: list[Wanted], settings: Settings) -> Iterator[Fin
         arns = {policy_arn(want.role, stem, settings): document for stem, document in want.permissions.items()}
         for arn, document in arns.items():
             if arn not in have.policies or canonical(have.policies[arn].document) != canonical(document):
-                yield Finding("high", "IAM-DRIFT-001", name, f"{arn.rsplit('/', 1)[1]} differs from {ROLES}/{want.role}/", mend)
+                yield Finding(
+                    "high", "IAM-DRIFT-001", name, f"{arn.rsplit('/', 1)[1]} differs from {ROLES}/{want.role}/", mend
+                )
         extra = [*role.policies, *(arn.rsplit("/", 1)[1] for arn in role.attached if arn not in arns)]
         if extra:
             yield Finding("high", "IAM-DRIFT-002", name, f"also holds {', '.join(extra)}", mend)
     for name, role in have.roles.items():
         if f":role{settings.role_path}" in role.arn and name not in ours:
-            yield Finding("medium", "IAM-DRIFT-002", name, f"stands under {settings.role_path}, but not in {ROLES}/", "delete it, or write its folder")
+            yield Finding(
+                "medium",
+                "IAM-DRIFT-002",
+                name,
+                f"stands under {settings.role_path}, but not in {ROLES}/",
+                "delete it, or write its folder",
+            )
 
 
 def waive(found: list[Finding], waivers: list[Waiver]) -> list[Finding]:
@@ -144,9 +204,25 @@ def waive(found: list[Finding], waivers: list[Waiver]) -> list[Finding]:
     kept = [f for f in found if not any(covers(w, f) for w in waivers)]
     for waiver in waivers:
         if waiver.expired:
-            kept.append(Finding("high", "WAIVER-EXPIRED", waiver.principal, f"the waiver of {waiver.rule} ended on {waiver.expires}", "mend it, or decide again"))
+            kept.append(
+                Finding(
+                    "high",
+                    "WAIVER-EXPIRED",
+                    waiver.principal,
+                    f"the waiver of {waiver.rule} ended on {waiver.expires}",
+                    "mend it, or decide again",
+                )
+            )
         elif not any(covers(waiver, f) for f in found):
-            kept.append(Finding("low", "WAIVER-STALE", waiver.principal, f"the waiver of {waiver.rule} covers nothing", "delete the waiver"))
+            kept.append(
+                Finding(
+                    "low",
+                    "WAIVER-STALE",
+                    waiver.principal,
+                    f"the waiver of {waiver.rule} covers nothing",
+                    "delete the waiver",
+                )
+            )
     return kept
 
 

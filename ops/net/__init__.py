@@ -16,13 +16,17 @@ def up(c):
     account = Account.of(c)
     account.guard()
     done = carry_out(c, account, plan.steps(facts.read(account), account.settings))
-    return Answer(done.data, f"{account.settings.prefix}: the network is as it should be. {done.text}" if done.text else "", changes=done.changes)
+    return Answer(
+        done.data,
+        f"{account.settings.prefix}: the network is as it should be. {done.text}" if done.text else "",
+        changes=done.changes,
+    )
 
 
 @task(help={"yes": "Do not ask."})
 def down(c, yes=False):
     """Remove the network; refused while something uses it."""
-    from ops.net import facts, plan
+    from ops.net import facts, removal
 
     account = Account.of(c)
     have = facts.read(account)
@@ -30,10 +34,12 @@ def down(c, yes=False):
         return Answer({"made": 0}, f"There is no network of {account.settings.stack.name}.")
     users = facts.users(account, have.vpc)
     if users:
-        raise OpsError(f"The network is in use by {', '.join(users)}. First: invoke ec2.down, invoke sm.delete. Nothing was touched.")
+        raise OpsError(
+            f"The network is in use by {', '.join(users)}. First: invoke ec2.down, invoke sm.delete. Nothing was touched."
+        )
     account.guard()
     cli.confirm(c, f"This removes the network of {account.settings.stack.name}.", yes=yes)
-    done = carry_out(c, account, plan.removal(have, account.settings))
+    done = carry_out(c, account, removal.steps(have))
     return Answer(done.data, f"The network is gone. {done.text}", changes=done.changes)
 
 
@@ -50,4 +56,6 @@ def status(c, json=False):
     rows += [(f"group {name}", group.id) for name, group in have.groups.items()]
     rows += [("S3 gateway endpoint", have.s3_endpoint or "-"), ("Instance Connect Endpoint", have.door or "-")]
     text = table(("part", "id"), rows) + "".join(f"\n{line}" for line in differs)
-    return Answer({"parts": dict(rows), "differs": differs}, text if have.vpc else "There is no network. Make it: invoke net.up")
+    return Answer(
+        {"parts": dict(rows), "differs": differs}, text if have.vpc else "There is no network. Make it: invoke net.up"
+    )

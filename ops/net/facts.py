@@ -58,7 +58,12 @@ class Facts:
 
 def read(account: Account) -> Facts:
     region = account.settings.aws.region
-    lists = account.pages("ec2", "describe_managed_prefix_lists", "PrefixLists", Filters=[{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{region}.s3"]}])
+    lists = account.pages(
+        "ec2",
+        "describe_managed_prefix_lists",
+        "PrefixLists",
+        Filters=[{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{region}.s3"]}],
+    )
     s3_list = lists[0]["PrefixListId"]
     vpcs = account.tagged("describe_vpcs", "Vpcs")
     if not vpcs:
@@ -68,7 +73,11 @@ def read(account: Account) -> Facts:
     tables = account.tagged("describe_route_tables", "RouteTables", vpc_id=vpc)
     acls = account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
     ours = next((a for a in acls if not a["IsDefault"] and tagged_ours(a, account)), None)
-    endpoints = [e for e in account.tagged("describe_vpc_endpoints", "VpcEndpoints", vpc_id=vpc) if e["State"].lower() not in ("deleting", "deleted")]
+    endpoints = [
+        e
+        for e in account.tagged("describe_vpc_endpoints", "VpcEndpoints", vpc_id=vpc)
+        if e["State"].lower() not in ("deleting", "deleted")
+    ]
     doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", vpc_id=vpc)
     hostnames = account.call("ec2", "describe_vpc_attribute", VpcId=vpc, Attribute="enableDnsHostnames")
     return Facts(
@@ -81,10 +90,18 @@ def read(account: Account) -> Facts:
         groups(account, vpc, s3_list),
         ours["NetworkAclId"] if ours else None,
         frozenset(entry(e) for e in ours["Entries"] if e["RuleNumber"] < 32767) if ours else frozenset(),
-        {a["SubnetId"]: (acl["NetworkAclId"], a["NetworkAclAssociationId"]) for acl in acls for a in acl["Associations"]},
+        {
+            a["SubnetId"]: (acl["NetworkAclId"], a["NetworkAclAssociationId"])
+            for acl in acls
+            for a in acl["Associations"]
+        },
         next((e["VpcEndpointId"] for e in endpoints if e["ServiceName"].endswith(".s3")), None),
         next((d["InstanceConnectEndpointId"] for d in doors if not d["State"].startswith("delete")), None),
-        {e["ServiceName"].rsplit(f"{region}.", 1)[1]: e["VpcEndpointId"] for e in endpoints if e["VpcEndpointType"] == "Interface"},
+        {
+            e["ServiceName"].rsplit(f"{region}.", 1)[1]: e["VpcEndpointId"]
+            for e in endpoints
+            if e["VpcEndpointType"] == "Interface"
+        },
     )
 
 
@@ -94,9 +111,15 @@ def tagged_ours(thing: dict[str, Any], account: Account) -> bool:
 
 def groups(account: Account, vpc: str, s3_list: str) -> dict[str, Group]:
     prefix = account.settings.prefix + "-"
-    found = {g["GroupName"].removeprefix(prefix): g for g in account.tagged("describe_security_groups", "SecurityGroups", vpc_id=vpc)}
+    found = {
+        g["GroupName"].removeprefix(prefix): g
+        for g in account.tagged("describe_security_groups", "SecurityGroups", vpc_id=vpc)
+    }
     names = {g["GroupId"]: f"@{name}" for name, g in found.items()} | {s3_list: S3_PEER}
-    return {name: Group(g["GroupId"], rules(g["IpPermissions"], names), rules(g["IpPermissionsEgress"], names)) for name, g in found.items()}
+    return {
+        name: Group(g["GroupId"], rules(g["IpPermissions"], names), rules(g["IpPermissionsEgress"], names))
+        for name, g in found.items()
+    }
 
 
 def rules(permissions: list[dict[str, Any]], names: dict[str, str]) -> frozenset[Rule]:
@@ -104,19 +127,27 @@ def rules(permissions: list[dict[str, Any]], names: dict[str, str]) -> frozenset
     for p in permissions:
         peers = [pair["GroupId"] for pair in p.get("UserIdGroupPairs", [])]
         peers += [item["PrefixListId"] for item in p.get("PrefixListIds", [])]
-        peers += [item["CidrIp"] for item in p.get("IpRanges", [])] + [item["CidrIpv6"] for item in p.get("Ipv6Ranges", [])]
-        found |= {Rule(p["IpProtocol"], p.get("FromPort", -1), p.get("ToPort", -1), names.get(peer, peer)) for peer in peers}
+        peers += [item["CidrIp"] for item in p.get("IpRanges", [])] + [
+            item["CidrIpv6"] for item in p.get("Ipv6Ranges", [])
+        ]
+        found |= {
+            Rule(p["IpProtocol"], p.get("FromPort", -1), p.get("ToPort", -1), names.get(peer, peer)) for peer in peers
+        }
     return frozenset(found)
 
 
 def entry(e: dict[str, Any]) -> Entry:
     ports = e.get("PortRange", {"From": -1, "To": -1})
-    return Entry(e["RuleNumber"], e["Egress"], e["Protocol"], ports.get("From", -1), ports.get("To", -1), e.get("CidrBlock", ""))
+    return Entry(
+        e["RuleNumber"], e["Egress"], e["Protocol"], ports.get("From", -1), ports.get("To", -1), e.get("CidrBlock", "")
+    )
 
 
 def users(account: Account, vpc: str) -> list[str]:
     """What keeps the network in use: instances, and an endpoint whose model lives in it."""
     found = account.pages("ec2", "describe_instances", "Reservations", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
     names = [i["InstanceId"] for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]
-    endpoint = account.find("sagemaker", "describe_endpoint", "Could not find", EndpointName=account.settings.endpoint_name)
+    endpoint = account.find(
+        "sagemaker", "describe_endpoint", "Could not find", EndpointName=account.settings.endpoint_name
+    )
     return names + ([f"endpoint {endpoint['EndpointName']}"] if endpoint else [])

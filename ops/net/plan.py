@@ -12,7 +12,7 @@ from ops.change import Change, Steps, Wait
 from ops.config import Settings
 from ops.net.facts import S3_PEER, Entry, Facts, Group, Rule
 
-ANYWHERE = "0.0.0.0/0"  # noqa: S104  a CIDR, not an address to bind
+ANYWHERE = "0.0.0.0/0"
 DEFAULT_EGRESS = Rule("-1", -1, -1, ANYWHERE)  # what EC2 puts into every new group
 
 
@@ -22,7 +22,10 @@ def wanted_groups(settings: Settings) -> dict[str, tuple[set[Rule], set[Rule]]]:
     groups = {
         "door": (set[Rule](), {Rule("tcp", 22, 22, "@box")}),
         "box": ({Rule("tcp", 22, 22, "@door")}, {to_s3}),
-        "job": ({Rule("-1", -1, -1, "@job")}, {Rule("-1", -1, -1, "@job"), to_s3}),  # hosts of one job talk to each other
+        "job": (
+            {Rule("-1", -1, -1, "@job")},
+            {Rule("-1", -1, -1, "@job"), to_s3},
+        ),  # hosts of one job talk to each other
     }
     if settings.net.interface_endpoints:
         groups["vpce"] = ({Rule("tcp", 443, 443, "@box"), Rule("tcp", 443, 443, "@job")}, set[Rule]())
@@ -55,10 +58,20 @@ def tag(settings: Settings, kind: str, name: str) -> dict[str, Any]:
 def steps(have: Facts, settings: Settings) -> Steps:
     vpc: Any = have.vpc
     if vpc is None:
-        answer = yield Change("ec2", "create_vpc", {"CidrBlock": settings.net.cidr, **tag(settings, "vpc", "vpc")}, why="there is no network")
+        answer = yield Change(
+            "ec2",
+            "create_vpc",
+            {"CidrBlock": settings.net.cidr, **tag(settings, "vpc", "vpc")},
+            why="there is no network",
+        )
         vpc = answer["Vpc"]["VpcId"]
     if not have.hostnames:
-        yield Change("ec2", "modify_vpc_attribute", {"VpcId": vpc, "EnableDnsHostnames": {"Value": True}}, why="interface endpoints need names")
+        yield Change(
+            "ec2",
+            "modify_vpc_attribute",
+            {"VpcId": vpc, "EnableDnsHostnames": {"Value": True}},
+            why="interface endpoints need names",
+        )
     subnets: dict[str, Any] = yield from subnet_steps(have, vpc, settings)
     routes = yield from route_steps(have, vpc, subnets, settings)
     yield from acl_steps(have, vpc, subnets, settings)
@@ -81,38 +94,78 @@ def route_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settin
     """One table with no way out of the VPC; S3's endpoint adds its own route."""
     routes: Any = have.routes
     if routes is None:
-        answer = yield Change("ec2", "create_route_table", {"VpcId": vpc, **tag(settings, "route-table", "private")}, why="the subnets need a table without a way out")
+        answer = yield Change(
+            "ec2",
+            "create_route_table",
+            {"VpcId": vpc, **tag(settings, "route-table", "private")},
+            why="the subnets need a table without a way out",
+        )
         routes = answer["RouteTable"]["RouteTableId"]
     for zone, subnet in subnets.items():
         if have.subnets.get(zone) is None or have.subnets[zone] not in have.routed:
-            yield Change("ec2", "associate_route_table", {"RouteTableId": routes, "SubnetId": subnet}, why=f"{zone} is not on the private table")
+            yield Change(
+                "ec2",
+                "associate_route_table",
+                {"RouteTableId": routes, "SubnetId": subnet},
+                why=f"{zone} is not on the private table",
+            )
     return routes
 
 
 def acl_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings) -> Steps:
     acl: Any = have.acl
     if acl is None:
-        answer = yield Change("ec2", "create_network_acl", {"VpcId": vpc, **tag(settings, "network-acl", "private")}, why="the VPC's own ACL lets everything through")
+        answer = yield Change(
+            "ec2",
+            "create_network_acl",
+            {"VpcId": vpc, **tag(settings, "network-acl", "private")},
+            why="the VPC's own ACL lets everything through",
+        )
         acl = answer["NetworkAcl"]["NetworkAclId"]
     wanted = wanted_entries(settings)
     for old in sorted(have.entries - wanted):
-        yield Change("ec2", "delete_network_acl_entry", {"NetworkAclId": acl, "RuleNumber": old.number, "Egress": old.egress}, why=f"rule {old.number} is not in the plan")
+        yield Change(
+            "ec2",
+            "delete_network_acl_entry",
+            {"NetworkAclId": acl, "RuleNumber": old.number, "Egress": old.egress},
+            why=f"rule {old.number} is not in the plan",
+        )
     for new in sorted(wanted - have.entries):
-        yield Change("ec2", "create_network_acl_entry", entry_args(acl, new), why=f"rule {new.number} {'out' if new.egress else 'in'}: {new.cidr} ports {port_text(new)}")
+        yield Change(
+            "ec2",
+            "create_network_acl_entry",
+            entry_args(acl, new),
+            why=f"rule {new.number} {'out' if new.egress else 'in'}: {new.cidr} ports {port_text(new)}",
+        )
     for zone, subnet in subnets.items():
         known = have.associations.get(have.subnets.get(zone, ""))
         if known and known[0] == have.acl:
             continue
         association: Any = known[1] if known else None
         if association is None:
-            answer = yield Wait(f"the network ACL of {zone}", association_of(subnet), why="AWS gives a new subnet the VPC's own")
+            answer = yield Wait(
+                f"the network ACL of {zone}", association_of(subnet), why="AWS gives a new subnet the VPC's own"
+            )
             association = answer["id"]
-        yield Change("ec2", "replace_network_acl_association", {"AssociationId": association, "NetworkAclId": acl}, why=f"{zone} is on another ACL")
+        yield Change(
+            "ec2",
+            "replace_network_acl_association",
+            {"AssociationId": association, "NetworkAclId": acl},
+            why=f"{zone} is on another ACL",
+        )
 
 
 def entry_args(acl: str, new: Entry) -> dict[str, Any]:
     ports = {} if new.first == -1 else {"PortRange": {"From": new.first, "To": new.last}}
-    return {"NetworkAclId": acl, "RuleNumber": new.number, "Egress": new.egress, "Protocol": new.protocol, "RuleAction": "allow", "CidrBlock": new.cidr, **ports}
+    return {
+        "NetworkAclId": acl,
+        "RuleNumber": new.number,
+        "Egress": new.egress,
+        "Protocol": new.protocol,
+        "RuleAction": "allow",
+        "CidrBlock": new.cidr,
+        **ports,
+    }
 
 
 def port_text(rule: Entry | Rule) -> str:
@@ -135,7 +188,12 @@ def group_steps(have: Facts, vpc: str, settings: Settings) -> Steps:
     groups: dict[str, Any] = {name: group.id for name, group in have.groups.items()}
     for name in wanted_groups(settings):
         if name not in groups:
-            args = {"GroupName": f"{settings.prefix}-{name}", "Description": f"Kennel: {name}", "VpcId": vpc, **tag(settings, "security-group", name)}
+            args = {
+                "GroupName": f"{settings.prefix}-{name}",
+                "Description": f"Kennel: {name}",
+                "VpcId": vpc,
+                **tag(settings, "security-group", name),
+            }
             answer = yield Change("ec2", "create_security_group", args, why=f"there is no group {name}")
             groups[name] = answer["GroupId"]
     return groups
@@ -147,10 +205,20 @@ def rule_steps(have: Facts, groups: dict[str, Any], settings: Settings) -> Steps
         for way, wanted, found in (("ingress", ingress, there.ingress), ("egress", egress, there.egress)):
             for rule in sorted(found - wanted):
                 args = {"GroupId": groups[name], "IpPermissions": [permission(rule, groups, have.s3_list)]}
-                yield Change("ec2", f"revoke_security_group_{way}", args, why=f"{name}: {way} {rule.peer} port {port_text(rule)} is not in the plan")
+                yield Change(
+                    "ec2",
+                    f"revoke_security_group_{way}",
+                    args,
+                    why=f"{name}: {way} {rule.peer} port {port_text(rule)} is not in the plan",
+                )
             for rule in sorted(wanted - found):
                 args = {"GroupId": groups[name], "IpPermissions": [permission(rule, groups, have.s3_list)]}
-                yield Change("ec2", f"authorize_security_group_{way}", args, why=f"{name}: {way} {rule.peer} port {port_text(rule)} is missing")
+                yield Change(
+                    "ec2",
+                    f"authorize_security_group_{way}",
+                    args,
+                    why=f"{name}: {way} {rule.peer} port {port_text(rule)} is missing",
+                )
 
 
 def permission(rule: Rule, groups: dict[str, Any], s3_list: str) -> dict[str, Any]:
@@ -160,16 +228,28 @@ def permission(rule: Rule, groups: dict[str, Any], s3_list: str) -> dict[str, An
     elif rule.peer.startswith("@"):
         peer = {"UserIdGroupPairs": [{"GroupId": groups[rule.peer[1:]]}]}
     elif rule.peer.startswith(("sg-", "pl-")):
-        peer = {"UserIdGroupPairs": [{"GroupId": rule.peer}]} if rule.peer.startswith("sg-") else {"PrefixListIds": [{"PrefixListId": rule.peer}]}
+        peer = (
+            {"UserIdGroupPairs": [{"GroupId": rule.peer}]}
+            if rule.peer.startswith("sg-")
+            else {"PrefixListIds": [{"PrefixListId": rule.peer}]}
+        )
     else:
         peer = {"Ipv6Ranges": [{"CidrIpv6": rule.peer}]} if ":" in rule.peer else {"IpRanges": [{"CidrIp": rule.peer}]}
     return {"IpProtocol": rule.protocol, **ports, **peer}
 
 
-def endpoint_steps(have: Facts, vpc: str, subnets: dict[str, Any], routes: str, groups: dict[str, Any], settings: Settings) -> Steps:
+def endpoint_steps(
+    have: Facts, vpc: str, subnets: dict[str, Any], routes: str, groups: dict[str, Any], settings: Settings
+) -> Steps:
     region = settings.aws.region
     if have.s3_endpoint is None:
-        args = {"VpcId": vpc, "VpcEndpointType": "Gateway", "ServiceName": f"com.amazonaws.{region}.s3", "RouteTableIds": [routes], **tag(settings, "vpc-endpoint", "s3")}
+        args = {
+            "VpcId": vpc,
+            "VpcEndpointType": "Gateway",
+            "ServiceName": f"com.amazonaws.{region}.s3",
+            "RouteTableIds": [routes],
+            **tag(settings, "vpc-endpoint", "s3"),
+        }
         yield Change("ec2", "create_vpc_endpoint", args, why="nothing inside reaches S3; a gateway endpoint is free")
     for service in settings.net.interface_endpoints:
         if service not in have.interfaces:
@@ -177,10 +257,26 @@ def endpoint_steps(have: Facts, vpc: str, subnets: dict[str, Any], routes: str, 
                 "VpcId": vpc, "VpcEndpointType": "Interface", "ServiceName": f"com.amazonaws.{region}.{service}", "SubnetIds": list(subnets.values()),
                 "SecurityGroupIds": [groups["vpce"]], "PrivateDnsEnabled": True, **tag(settings, "vpc-endpoint", service),
             }  # fmt: skip
-            yield Change("ec2", "create_vpc_endpoint", args, why=f"nothing inside reaches {service}", dollars_per_hour=price.interface_endpoint(len(subnets)))
+            yield Change(
+                "ec2",
+                "create_vpc_endpoint",
+                args,
+                why=f"nothing inside reaches {service}",
+                dollars_per_hour=price.interface_endpoint(len(subnets)),
+            )
     if have.door is None:
-        args = {"SubnetId": subnets[settings.net.zones[0]], "SecurityGroupIds": [groups["door"]], "PreserveClientIp": False, **tag(settings, "instance-connect-endpoint", "door")}
-        yield Change("ec2", "create_instance_connect_endpoint", args, why="there is no way in; an Instance Connect Endpoint is free")
+        args = {
+            "SubnetId": subnets[settings.net.zones[0]],
+            "SecurityGroupIds": [groups["door"]],
+            "PreserveClientIp": False,
+            **tag(settings, "instance-connect-endpoint", "door"),
+        }
+        yield Change(
+            "ec2",
+            "create_instance_connect_endpoint",
+            args,
+            why="there is no way in; an Instance Connect Endpoint is free",
+        )
         yield Wait("the Instance Connect Endpoint", door_opening, why="AWS takes minutes to make one")
 
 
@@ -188,40 +284,3 @@ def door_opening(account: Account) -> str | None:
     doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")
     states = [door["State"] for door in doors if not door["State"].startswith("delete")]
     return None if "create-complete" in states else (states or ["not there yet"])[0]
-
-
-def removal(have: Facts, settings: Settings) -> Steps:
-    """Everything of the network, in the order AWS wants: ways in, rules that name other groups, groups, subnets, VPC."""
-
-    def gone(call: str, **args: Any) -> Change:
-        return Change("ec2", call, args, why="asked for")
-
-    if have.door:
-        yield gone("delete_instance_connect_endpoint", InstanceConnectEndpointId=have.door)
-    ends = [end for end in (have.s3_endpoint, *have.interfaces.values()) if end]
-    if ends:
-        yield gone("delete_vpc_endpoints", VpcEndpointIds=ends)
-    if have.door or ends:
-        yield Wait("network interfaces", interfaces_of(str(have.vpc)), why="the endpoints' own must be gone before their groups")
-    ids = {name: group.id for name, group in have.groups.items()}
-    for group in have.groups.values():
-        for way, found in (("ingress", group.ingress), ("egress", group.egress)):
-            for rule in sorted(found):
-                yield gone(f"revoke_security_group_{way}", GroupId=group.id, IpPermissions=[permission(rule, ids, have.s3_list)])
-    for group in have.groups.values():
-        yield gone("delete_security_group", GroupId=group.id)
-    for subnet in have.subnets.values():
-        yield gone("delete_subnet", SubnetId=subnet)
-    if have.acl:
-        yield gone("delete_network_acl", NetworkAclId=have.acl)
-    if have.routes:
-        yield gone("delete_route_table", RouteTableId=have.routes)
-    yield gone("delete_vpc", VpcId=have.vpc)
-
-
-def interfaces_of(vpc: str) -> Callable[[Account], Any]:
-    def until(account: Account) -> Any:
-        left = account.pages("ec2", "describe_network_interfaces", "NetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
-        return f"{len(left)} left: {left[0].get('Description') or left[0]['NetworkInterfaceId']}" if left else None
-
-    return until

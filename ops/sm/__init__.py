@@ -11,7 +11,12 @@ from ops.cli import Answer, carry_out, say, table, task
 from ops.errors import FINDINGS, OpsError
 
 
-@task(help={"instances": "Hosts that train together.", "again": "Train even if the same data, code and settings were trained before."})
+@task(
+    help={
+        "instances": "Hosts that train together.",
+        "again": "Train even if the same data, code and settings were trained before.",
+    }
+)
 def train(c, instances=1, again=False):
     """Train on SageMaker, on one host or several; follow the logs."""
     from ops import dataset, payload
@@ -21,7 +26,10 @@ def train(c, instances=1, again=False):
     job = payload.job(account.settings, dataset.current(account), "sm", instances)
     have = jobs.facts(account, job)
     if have.status == "Completed" and not again:
-        return Answer({"job": have.attempt}, f"{have.attempt} was trained before, from the same data, code and settings. --again trains anew.")
+        return Answer(
+            {"job": have.attempt},
+            f"{have.attempt} was trained before, from the same data, code and settings. --again trains anew.",
+        )
     if have.group is None or len(have.subnets) < 2:
         raise OpsError("There is no network to train in. Make it: invoke net.up")
     account.guard()
@@ -33,7 +41,11 @@ def train(c, instances=1, again=False):
         if c.config.run.dry:
             return None
     described = jobs.follow(account, attempt)
-    return Answer({"job": attempt, "artefact": described["ModelArtifacts"]["S3ModelArtifacts"]}, f"{attempt}: Completed. Next: invoke sm.deploy --job {attempt}", changes=made)
+    return Answer(
+        {"job": attempt, "artefact": described["ModelArtifacts"]["S3ModelArtifacts"]},
+        f"{attempt}: Completed. Next: invoke sm.deploy --job {attempt}",
+        changes=made,
+    )
 
 
 @task(
@@ -56,7 +68,9 @@ def deploy(c, job="", instances=1, once=False):
     if c.config.run.dry:
         release = releases.known(account, job)
         if release is None:
-            raise OpsError(f"The model of {job} was never packaged, so its release has no name yet. invoke sm.deploy --job {job}")
+            raise OpsError(
+                f"The model of {job} was never packaged, so its release has no name yet. invoke sm.deploy --job {job}"
+            )
     else:
         release = releases.make(account, job)
     want = endpoint.Wanted(release, account.settings)
@@ -79,7 +93,9 @@ def trained(account, instances: int) -> str:
     job = payload.job(account.settings, dataset.current(account), "sm", instances)
     have = jobs.facts(account, job)
     if have.status != "Completed":
-        raise OpsError(f"No completed training of these data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}")
+        raise OpsError(
+            f"No completed training of these data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}"
+        )
     return have.attempt
 
 
@@ -87,12 +103,12 @@ def trained(account, instances: int) -> str:
 def status(c, minutes=15, json=False):
     """Show what is live, what it costs, and its errors; exit 7 when something is wrong."""
     from ops import price
-    from ops.sm import endpoint
+    from ops.sm import watch
 
     account = Account.of(c)
     found = existing(account)
     variant = found["ProductionVariants"][0]
-    requests, failed = endpoint.errors(account, minutes)
+    requests, failed = watch.errors(account, minutes)
     count = variant["CurrentInstanceCount"]
     config = account.call("sagemaker", "describe_endpoint_config", EndpointConfigName=found["EndpointConfigName"])
     kind = config["ProductionVariants"][0]["InstanceType"]
@@ -101,7 +117,14 @@ def status(c, minutes=15, json=False):
         "instances": count, "desired": variant["DesiredInstanceCount"], "instance_type": kind,
         "requests": requests, "errors_5xx": failed, "minutes": minutes, "dollars_per_hour": price.hourly("sagemaker", kind, count),
     }  # fmt: skip
-    row = (data["endpoint"], data["status"], f"{kind} x {count} of {data['desired']}", f"{failed} of {requests}", f"{data['dollars_per_hour']:.3f}", data["config"])
+    row = (
+        data["endpoint"],
+        data["status"],
+        f"{kind} x {count} of {data['desired']}",
+        f"{failed} of {requests}",
+        f"{data['dollars_per_hour']:.3f}",
+        data["config"],
+    )
     text = table(("endpoint", "status", "instances", f"5xx in {minutes} min", "$/h", "config"), [row])
     if found.get("FailureReason"):
         text += f"\nlast failure: {found['FailureReason']}"
@@ -119,10 +142,16 @@ def existing(account):
     return found
 
 
-@task(help={"job": "A training job's name; without it, the endpoint's log.", "minutes": "Of the endpoint's log: how far back.", "errors": "Only lines that speak of an error."})
+@task(
+    help={
+        "job": "A training job's name; without it, the endpoint's log.",
+        "minutes": "Of the endpoint's log: how far back.",
+        "errors": "Only lines that speak of an error.",
+    }
+)
 def logs(c, job="", minutes=15, errors=False):
     """Print a training job's log, or the endpoint's."""
-    from ops.sm import endpoint, jobs
+    from ops.sm import jobs, watch
 
     account = Account.of(c)
     if job:
@@ -132,7 +161,7 @@ def logs(c, job="", minutes=15, errors=False):
         return
     existing(account)
     since = int((time.time() - minutes * 60) * 1000)
-    args = {"logGroupName": endpoint.log_group(account.settings), "startTime": since}
+    args = {"logGroupName": watch.log_group(account.settings), "startTime": since}
     for event in account.pages("logs", "filter_log_events", "events", **args):
         if not errors or "error" in event["message"].lower():
             print(f"{event['logStreamName'].rsplit('/', 1)[-1]}  {event['message']}")
@@ -153,7 +182,13 @@ def invoke(c, picture, json=False):
     return Answer(answer, f"{answer['best']}  {best:.3f}  release {answer['release'][:12]}")
 
 
-@task(help={"job": "A training job's name.", "instances": "Without --job: the job that `sm.train --instances N` runs.", "json": "Print every answer as JSON."})
+@task(
+    help={
+        "job": "A training job's name.",
+        "instances": "Without --job: the job that `sm.train --instances N` runs.",
+        "json": "Print every answer as JSON.",
+    }
+)
 def evaluate(c, job="", instances=1, json=False):
     """Ask a trained model itself about the whole test split, on this machine."""
     from ops.sm import offline
@@ -179,7 +214,9 @@ def autoscale(c, json=False):
         f"({endpoint.invocations_per_instance / 60:.2f} a second), and takes one away after fifteen below; the cool-downs of "
         f"{endpoint.scale_out_cooldown_s} s are shorter than that and hardly matter."
     )
-    return Answer(done.data, f"{endpoint.min_instances} to {endpoint.max_instances} instances. {done.text}", changes=done.changes)
+    return Answer(
+        done.data, f"{endpoint.min_instances} to {endpoint.max_instances} instances. {done.text}", changes=done.changes
+    )
 
 
 @task(help={"confirm": "The endpoint's name, where nobody can be asked."})

@@ -12,8 +12,9 @@ from ops import ROOT, price
 from ops.aws import Account
 from ops.change import Change, Steps, Wait
 from ops.config import Settings
-from ops.errors import OpsError, Refused
+from ops.errors import OpsError
 from ops.files import digest_of
+from ops.sm import watch
 from ops.sm.releases import Release, golden_picture
 
 GONE = "Could not find"
@@ -60,10 +61,6 @@ class Wanted:
         return f"{self.model}-{kind}"
 
 
-def log_group(settings: Settings) -> str:
-    return f"/aws/sagemaker/Endpoints/{settings.endpoint_name}"
-
-
 def describe(account: Account) -> dict[str, Any] | None:
     return account.find("sagemaker", "describe_endpoint", GONE, EndpointName=account.settings.endpoint_name)
 
@@ -74,10 +71,13 @@ def facts(account: Account) -> Facts:
     settings = account.settings
     named = {"NameContains": settings.prefix + "-"}
     alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
-    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=log_group(settings))
+    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=watch.log_group(settings))
     return Facts(
         describe(account),
-        tuple(c["EndpointConfigName"] for c in account.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)),
+        tuple(
+            c["EndpointConfigName"]
+            for c in account.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)
+        ),
         tuple(m["ModelName"] for m in account.pages("sagemaker", "list_models", "Models", **named)),
         {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms},
         tuple(g["logGroupName"] for g in groups if g.get("retentionInDays") == settings.endpoint.log_days),
@@ -90,21 +90,53 @@ def steps(have: Facts, want: Wanted) -> Steps:
     if have.endpoint and have.endpoint["EndpointStatus"] in MOVING:
         yield settled(settings, "an update is under way already")
     if want.model not in have.models:
-        yield Change("sagemaker", "create_model", model_request(have, want), why=f"release {want.release.short} has no model")
+        yield Change(
+            "sagemaker", "create_model", model_request(have, want), why=f"release {want.release.short} has no model"
+        )
     if want.config not in have.configs:
-        yield Change("sagemaker", "create_endpoint_config", config_request(want), why=f"release {want.release.short} has no config on {settings.endpoint.instance_type}")
-    yield from watch_steps(have, settings)
+        yield Change(
+            "sagemaker",
+            "create_endpoint_config",
+            config_request(want),
+            why=f"release {want.release.short} has no config on {settings.endpoint.instance_type}",
+        )
+    yield from watch.steps(have.alarms, have.log_groups, settings)
     if have.endpoint and have.endpoint["EndpointStatus"] == "Failed":
-        yield Change("sagemaker", "delete_endpoint", {"EndpointName": settings.endpoint_name}, why="it failed, and AWS lets a failed endpoint only be deleted")
+        yield Change(
+            "sagemaker",
+            "delete_endpoint",
+            {"EndpointName": settings.endpoint_name},
+            why="it failed, and AWS lets a failed endpoint only be deleted",
+        )
         yield Wait(f"endpoint {settings.endpoint_name}", gone, why="it is being deleted")
         have = Facts()
     rate = price.hourly("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
     if have.endpoint is None:
-        args = {"EndpointName": settings.endpoint_name, "EndpointConfigName": want.config, "Tags": settings.tags(settings.endpoint_name, expires(settings))}
-        yield Change("sagemaker", "create_endpoint", args, why=f"no endpoint runs; start one with release {want.release.short}", dollars_per_hour=rate)
+        args: dict[str, Any] = {
+            "EndpointName": settings.endpoint_name,
+            "EndpointConfigName": want.config,
+            "Tags": settings.tags(settings.endpoint_name, expires(settings)),
+        }
+        yield Change(
+            "sagemaker",
+            "create_endpoint",
+            args,
+            why=f"no endpoint runs; start one with release {want.release.short}",
+            dollars_per_hour=rate,
+        )
     elif have.live != want.config:
-        args = {"EndpointName": settings.endpoint_name, "EndpointConfigName": want.config, "RetainAllVariantProperties": True, "DeploymentConfig": blue_green(settings)}
-        yield Change("sagemaker", "update_endpoint", args, why=f"{have.live} answers; bring {want.config} up beside it, then change over")
+        args = {
+            "EndpointName": settings.endpoint_name,
+            "EndpointConfigName": want.config,
+            "RetainAllVariantProperties": True,
+            "DeploymentConfig": blue_green(settings),
+        }
+        yield Change(
+            "sagemaker",
+            "update_endpoint",
+            args,
+            why=f"{have.live} answers; bring {want.config} up beside it, then change over",
+        )
     else:
         return
     yield settled(settings, "instances start, load the release and answer pings")
@@ -158,64 +190,40 @@ def blue_green(settings: Settings) -> dict[str, Any]:
     """All at once, since a canary needs two instances; the alarms are watched while the old fleet still stands by."""
     routing = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": settings.endpoint.bake_s}
     return {
-        "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing, "TerminationWaitInSeconds": 0, "MaximumExecutionTimeoutInSeconds": 600 + 2 * settings.endpoint.bake_s},
-        "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": alarm["AlarmName"]} for alarm in alarms(settings)]},
+        "BlueGreenUpdatePolicy": {
+            "TrafficRoutingConfiguration": routing,
+            "TerminationWaitInSeconds": 0,
+            "MaximumExecutionTimeoutInSeconds": 600 + 2 * settings.endpoint.bake_s,
+        },
+        "AutoRollbackConfiguration": {
+            "Alarms": [{"AlarmName": alarm["AlarmName"]} for alarm in watch.alarms(settings)]
+        },
     }
-
-
-def alarms(settings: Settings) -> list[dict[str, Any]]:
-    """5XX answers and the 99th percentile of latency, which CloudWatch has in microseconds."""
-    where = [{"Name": "EndpointName", "Value": settings.endpoint_name}, {"Name": "VariantName", "Value": settings.endpoint.variant}]
-    common = {"Namespace": "AWS/SageMaker", "Dimensions": where, "Period": 60, "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching"}
-    return [
-        {"AlarmName": f"{settings.prefix}-5xx", "MetricName": "Invocation5XXErrors", "Statistic": "Sum", "EvaluationPeriods": 1, "Threshold": float(settings.endpoint.errors_5xx_per_minute), **common},
-        {"AlarmName": f"{settings.prefix}-p99", "MetricName": "ModelLatency", "ExtendedStatistic": "p99", "EvaluationPeriods": 3, "Threshold": settings.endpoint.p99_ms * 1000.0, **common},
-    ]
-
-
-def watch_steps(have: Facts, settings: Settings) -> Steps:
-    for alarm in alarms(settings):
-        if have.alarms.get(alarm["AlarmName"]) != alarm["Threshold"]:
-            args = {**alarm, "Tags": settings.tags(alarm["AlarmName"])}
-            yield Change("cloudwatch", "put_metric_alarm", args, why=f"alarm {alarm['AlarmName']} is missing or differs", dollars_per_hour=price.alarm())
-    if log_group(settings) not in have.log_groups:
-        try:
-            yield Change("logs", "create_log_group", {"logGroupName": log_group(settings)}, why="the endpoint's logs need a group")
-        except Refused as error:
-            if not error.says("ResourceAlreadyExists"):
-                raise
-        args = {"logGroupName": log_group(settings), "retentionInDays": settings.endpoint.log_days}
-        yield Change("logs", "put_retention_policy", args, why=f"logs would be kept for ever; {settings.endpoint.log_days} days are asked for")
 
 
 def prove(account: Account, want: Wanted) -> None:
     """Success is an answer with the release's own digest. Raises OpsError, with AWS's reason after a roll-back."""
     found = account.call("sagemaker", "describe_endpoint", EndpointName=want.settings.endpoint_name)
     if found["EndpointConfigName"] != want.config:
-        raise OpsError(f"AWS went back to {found['EndpointConfigName']}: {found.get('FailureReason', 'no reason given')}\nWhy: invoke sm.logs")
+        raise OpsError(
+            f"AWS went back to {found['EndpointConfigName']}: {found.get('FailureReason', 'no reason given')}\nWhy: invoke sm.logs"
+        )
     answer = invoke(account, golden_picture(want.release))
     if answer["release"] != want.release.digest:
-        raise OpsError(f"The endpoint answers as release {answer['release'][:12]}, not as {want.release.short}. Run invoke sm.deploy again.")
+        raise OpsError(
+            f"The endpoint answers as release {answer['release'][:12]}, not as {want.release.short}. Run invoke sm.deploy again."
+        )
 
 
 def invoke(account: Account, picture: bytes) -> dict[str, Any]:
     """The endpoint's answer to one picture: release, best, classes, scores, probabilities. Raises Refused."""
     name = account.settings.endpoint_name
-    answer = account.call("sagemaker-runtime", "invoke_endpoint", retries="inference", EndpointName=name, Body=picture, ContentType="application/x-image")
+    answer = account.call(
+        "sagemaker-runtime",
+        "invoke_endpoint",
+        retries="inference",
+        EndpointName=name,
+        Body=picture,
+        ContentType="application/x-image",
+    )
     return json.loads(answer["Body"].read())
-
-
-def errors(account: Account, minutes: int) -> tuple[int, int]:
-    """(requests, 5XX answers) of the last minutes."""
-    settings = account.settings
-    where = [{"Name": "EndpointName", "Value": settings.endpoint_name}, {"Name": "VariantName", "Value": settings.endpoint.variant}]
-    now = datetime.now(UTC)
-
-    def total(metric: str) -> int:
-        points = account.call(
-            "cloudwatch", "get_metric_statistics", Namespace="AWS/SageMaker", MetricName=metric, Dimensions=where,
-            StartTime=now - timedelta(minutes=minutes), EndTime=now + timedelta(seconds=1), Period=60, Statistics=["Sum"],
-        )["Datapoints"]  # fmt: skip
-        return round(sum(point["Sum"] for point in points))
-
-    return total("Invocations"), total("Invocation5XXErrors")

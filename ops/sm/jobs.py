@@ -36,7 +36,9 @@ class Facts:
 
 
 def describe(account: Account, name: str) -> dict[str, Any] | None:
-    return account.find("sagemaker", "describe_training_job", "Could not find|Requested resource not found", TrainingJobName=name)
+    return account.find(
+        "sagemaker", "describe_training_job", "Could not find|Requested resource not found", TrainingJobName=name
+    )
 
 
 def facts(account: Account, job: Job) -> Facts:
@@ -66,7 +68,13 @@ def steps(have: Facts, attempt: str, job: Job, code: str, hosts: int, settings: 
         yield Change("logs", "put_retention_policy", args, why="logs are kept for ever unless told otherwise")
     rate = price.hourly("sagemaker", settings.train.instance_type, hosts)
     why = f"train on {hosts} x {settings.train.instance_type}, at most {settings.train.max_runtime_s} s"
-    yield Change("sagemaker", "create_training_job", request(have, attempt, job, code, hosts, settings), why, dollars_per_hour=rate)
+    yield Change(
+        "sagemaker",
+        "create_training_job",
+        request(have, attempt, job, code, hosts, settings),
+        why,
+        dollars_per_hour=rate,
+    )
 
 
 def request(have: Facts, attempt: str, job: Job, code: str, hosts: int, settings: Settings) -> dict[str, Any]:
@@ -74,7 +82,11 @@ def request(have: Facts, attempt: str, job: Job, code: str, hosts: int, settings
     folder = f"datasets/{job.data['name']}/{job.data['digest']}"
     return {
         "TrainingJobName": attempt,
-        "AlgorithmSpecification": {"TrainingImage": settings.train.image, "TrainingInputMode": "File", "ContainerEntrypoint": ENTRY},
+        "AlgorithmSpecification": {
+            "TrainingImage": settings.train.image,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ENTRY,
+        },
         "RoleArn": settings.role_arn("sagemaker-execution"),
         "HyperParameters": job.hyperparameters,
         "Environment": {"KENNEL_COMMIT": commit()},
@@ -83,7 +95,11 @@ def request(have: Facts, attempt: str, job: Job, code: str, hosts: int, settings
             channel("data", "ManifestFile", f"s3://{bucket}/{folder}/channel.json"),
         ],
         "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/jobs"},
-        "ResourceConfig": {"InstanceType": settings.train.instance_type, "InstanceCount": hosts, "VolumeSizeInGB": settings.train.volume_gib},
+        "ResourceConfig": {
+            "InstanceType": settings.train.instance_type,
+            "InstanceCount": hosts,
+            "VolumeSizeInGB": settings.train.volume_gib,
+        },
         "VpcConfig": {"Subnets": list(have.subnets), "SecurityGroupIds": [have.group]},
         "StoppingCondition": {"MaxRuntimeInSeconds": settings.train.max_runtime_s},
         "EnableNetworkIsolation": False,
@@ -135,14 +151,21 @@ class Tail:
 
     def new(self) -> dict[str, list[str]]:
         """Lines by stream that came since the last call."""
-        found = self.account.find("logs", "describe_log_streams", "ResourceNotFound", logGroupName=self.group, logStreamNamePrefix=self.prefix)
-        return {stream["logStreamName"]: self._lines(stream["logStreamName"]) for stream in (found or {}).get("logStreams", [])}
+        found = self.account.find(
+            "logs", "describe_log_streams", "ResourceNotFound", logGroupName=self.group, logStreamNamePrefix=self.prefix
+        )
+        return {
+            stream["logStreamName"]: self._lines(stream["logStreamName"])
+            for stream in (found or {}).get("logStreams", [])
+        }
 
     def _lines(self, stream: str) -> list[str]:
         lines: list[str] = []
         while True:
             token = {"nextToken": self._next[stream]} if stream in self._next else {}
-            page = self.account.call("logs", "get_log_events", logGroupName=self.group, logStreamName=stream, startFromHead=True, **token)
+            page = self.account.call(
+                "logs", "get_log_events", logGroupName=self.group, logStreamName=stream, startFromHead=True, **token
+            )
             lines += [event["message"] for event in page["events"]]
             if page["nextForwardToken"] == self._next.get(stream):
                 return lines

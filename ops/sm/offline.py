@@ -18,7 +18,12 @@ DATA = ROOT / ".kennel" / "datasets"
 
 def evaluate(account: Account, job: str) -> dict[str, Any]:
     """{"accuracy", "pictures", "answers": {picture: class}} by training/evaluate.py. Raises OpsError when it fails."""
-    argv = [sys.executable, str(ROOT / "training" / "evaluate.py"), str(releases.fetch(account, job)), str(data(account))]
+    argv = [
+        sys.executable,
+        str(ROOT / "training" / "evaluate.py"),
+        str(releases.fetch(account, job)),
+        str(data(account)),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OpsError(f"The model of {job} could not be evaluated: {(done.stderr.strip().splitlines() or ['?'])[-1]}")

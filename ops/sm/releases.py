@@ -83,7 +83,9 @@ def fetch(account: Account, job: str) -> Path:
     where = {"Bucket": account.settings.bucket, "Key": f"jobs/{job}/output/model.tar.gz"}
     found = account.find("s3", "head_object", "404|NoSuchKey|NoSuchBucket", **where)
     if found is None:
-        raise OpsError(f"There is no model of {job}: s3://{where['Bucket']}/{where['Key']} is missing. Train it: invoke sm.train")
+        raise OpsError(
+            f"There is no model of {job}: s3://{where['Bucket']}/{where['Key']} is missing. Train it: invoke sm.train"
+        )
     folder = MODELS / f"{job}-{found['ETag'].strip(chr(34))[:12]}"
     return folder if folder.is_dir() else unpacked(account.call("s3", "get_object", **where)["Body"].read(), folder)
 
@@ -127,8 +129,20 @@ def preflight(release: Release) -> None:
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(release.folder, home / "model")
     port = free_port()
-    env = {"PATH": os.environ.get("PATH", ""), "OPT_ML": str(home), "SAGEMAKER_BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)}
-    server = subprocess.Popen([sys.executable, "server.py", "serve"], cwd=ROOT / "serving", env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    env = {
+        "PATH": os.environ.get("PATH", ""),
+        "OPT_ML": str(home),
+        "SAGEMAKER_BIND_HOST": "127.0.0.1",
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+    }
+    server = subprocess.Popen(
+        [sys.executable, "server.py", "serve"],
+        cwd=ROOT / "serving",
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         ready(server, port)
         answered = post(port, golden_picture(release))
@@ -169,7 +183,9 @@ def opener() -> urllib.request.OpenerDirector:
 
 
 def post(port: int, picture: bytes) -> dict[str, Any]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", picture, {"Content-Type": "application/x-image"})
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", picture, {"Content-Type": "application/x-image"}
+    )
     with opener().open(request, timeout=30) as answer:
         return json.loads(answer.read())
 

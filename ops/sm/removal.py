@@ -18,13 +18,27 @@ def steps(have: tuple[endpoint.Facts, scaling.Facts], settings: Settings) -> Ste
     if there.endpoint and there.endpoint["EndpointStatus"] in endpoint.MOVING:
         yield endpoint.settled(settings, "AWS deletes no endpoint that is changing")
     if scaled.bounds is not None:
-        yield Change("application-autoscaling", "deregister_scalable_target", scaling.resource(settings), why=f"{name} is not to be scaled any more")
+        yield Change(
+            "application-autoscaling",
+            "deregister_scalable_target",
+            scaling.resource(settings),
+            why=f"{name} is not to be scaled any more",
+        )
     if there.endpoint:
-        yield Change("sagemaker", "delete_endpoint", {"EndpointName": name}, why="asked for", danger="callers fail from now on")
+        yield Change(
+            "sagemaker", "delete_endpoint", {"EndpointName": name}, why="asked for", danger="callers fail from now on"
+        )
         yield Wait(f"endpoint {name}", endpoint.gone, why="its role must stay until it is gone")
     for config in there.configs:
         yield Change("sagemaker", "delete_endpoint_config", {"EndpointConfigName": config}, why="its endpoint is gone")
     for model in there.models:
-        yield Change("sagemaker", "delete_model", {"ModelName": model}, why="its endpoint is gone; its release stays in the bucket")
+        yield Change(
+            "sagemaker",
+            "delete_model",
+            {"ModelName": model},
+            why="its endpoint is gone; its release stays in the bucket",
+        )
     if there.alarms:
-        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": sorted(there.alarms)}, why="they watch nothing any more")
+        yield Change(
+            "cloudwatch", "delete_alarms", {"AlarmNames": sorted(there.alarms)}, why="they watch nothing any more"
+        )

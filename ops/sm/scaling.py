@@ -31,7 +31,11 @@ def facts(account: Account) -> Facts:
         ServiceNamespace="sagemaker", ResourceIds=[where["ResourceId"]], ScalableDimension=DIMENSION,
     )  # fmt: skip
     policies = account.pages("application-autoscaling", "describe_scaling_policies", "ScalingPolicies", **where)
-    mine = [p["TargetTrackingScalingPolicyConfiguration"] for p in policies if p["PolicyName"] == policy_name(account.settings)]
+    mine = [
+        p["TargetTrackingScalingPolicyConfiguration"]
+        for p in policies
+        if p["PolicyName"] == policy_name(account.settings)
+    ]
     return Facts((targets[0]["MinCapacity"], targets[0]["MaxCapacity"]) if targets else None, mine[0] if mine else None)
 
 
@@ -51,10 +55,25 @@ def wanted(settings: Settings) -> dict[str, Any]:
 def steps(have: Facts, settings: Settings) -> Steps:
     where, bounds = resource(settings), (settings.endpoint.min_instances, settings.endpoint.max_instances)
     if have.bounds != bounds:
-        extra = price.hourly("sagemaker", settings.endpoint.instance_type, bounds[1] - bounds[0]) if bounds[1] > bounds[0] else 0.0
+        extra = (
+            price.hourly("sagemaker", settings.endpoint.instance_type, bounds[1] - bounds[0])
+            if bounds[1] > bounds[0]
+            else 0.0
+        )
         args = {**where, "MinCapacity": bounds[0], "MaxCapacity": bounds[1]}
-        yield Change("application-autoscaling", "register_scalable_target", args, why=f"let it run {bounds[0]} to {bounds[1]} instances; at the most", dollars_per_hour=extra)
+        yield Change(
+            "application-autoscaling",
+            "register_scalable_target",
+            args,
+            why=f"let it run {bounds[0]} to {bounds[1]} instances; at the most",
+            dollars_per_hour=extra,
+        )
     if have.policy != wanted(settings):
-        args = {**where, "PolicyName": policy_name(settings), "PolicyType": "TargetTrackingScaling", "TargetTrackingScalingPolicyConfiguration": wanted(settings)}
+        args = {
+            **where,
+            "PolicyName": policy_name(settings),
+            "PolicyType": "TargetTrackingScaling",
+            "TargetTrackingScalingPolicyConfiguration": wanted(settings),
+        }
         why = f"hold {settings.endpoint.invocations_per_instance} invocations per instance and minute"
         yield Change("application-autoscaling", "put_scaling_policy", args, why=why)
