@@ -2,11 +2,12 @@
 
 from invoke import Collection
 
-from ops import data, ec2, fn, iam, net, sm
+from bench import tasks as bench
+from ops import data, ec2, fn, iam, net, runbook, sm
 from ops.demo import demo
 from ops.doctor import doctor
 from sandbox import tasks as sandbox
 
-ns = Collection(data, ec2, iam, net, sm, demo, doctor)
-ns.add_collection(Collection.from_module(fn, name="lambda"))
-ns.add_collection(Collection.from_module(sandbox, name="sandbox"))
+ns = Collection(data, ec2, iam, net, runbook, sm, demo, doctor)
+for name, module in {"bench": bench, "lambda": fn, "sandbox": sandbox}.items():
+    ns.add_collection(Collection.from_module(module, name=name))

@@ -7,12 +7,11 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ops import ROOT
+from ops import ROOT, WORK
 from ops.cli import say
 from ops.errors import OpsError, Refused
 
@@ -36,7 +35,7 @@ class Account:
 
     sent: ClassVar[int] = 0  # requests of this process, retries included
 
-    def __init__(self, settings: Settings, audit: Path = ROOT / ".kennel" / "audit.jsonl") -> None:
+    def __init__(self, settings: Settings, audit: Path = WORK / "audit.jsonl") -> None:
         self.settings = settings
         self._audit = audit
         self._guarded = False
@@ -142,6 +141,8 @@ class Account:
         return answer
 
     def _log(self, outcome: str, entry: dict[str, Any]) -> None:
+        from datetime import UTC, datetime
+
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "stack": self.settings.stack.name, "pid": os.getpid(), "outcome": outcome, **entry}
         self._audit.parent.mkdir(mode=0o700, exist_ok=True)

@@ -17,7 +17,7 @@ from pydantic import (
     ValidationError,
 )
 
-from ops import ROOT
+from ops import ROOT, WORK
 from ops.errors import OpsError
 
 INVOKES_OWN = {"run", "runners", "sudo", "tasks", "timeouts"}
@@ -192,6 +192,11 @@ def known(path: list[str]) -> list[str]:
     for name in path:
         model = model.model_fields[name].annotation
     return list(model.model_fields)
+
+
+def in_work(path: str) -> Path:
+    """A path of the settings below .kennel, where commands keep what is theirs."""
+    return WORK / Path(path).expanduser()
 
 
 def below_root(path: str) -> Path:

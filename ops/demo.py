@@ -8,17 +8,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import invoke
 
-from ops import ROOT, digits, price
+from ops import WORK
 from ops.cli import Answer, Executor, say, table, task
-from ops.config import Settings
 from ops.errors import FAILED, OpsError
 
-REPORT = ROOT / ".kennel" / "demo.json"
-DIGITS = ROOT / ".kennel" / "digits"
+if TYPE_CHECKING:
+    from ops.config import Settings
+
+REPORT, DIGITS = WORK / "demo.json", WORK / "digits"
 SAMPLE = 50
 LEAST_ACCURACY = 0.97  # on the digits; somebody else's pictures may be harder
 LOOK = {
@@ -52,7 +53,7 @@ class Step:
 )
 def demo(c, data="", seed=0, again=False):
     """Run the whole job on the local AWS and show what came of it."""
-    from ops import config
+    from ops import config, digits
 
     settings = config.load(c.config)
     began = time.monotonic()
@@ -68,6 +69,8 @@ def demo(c, data="", seed=0, again=False):
 
 def planned(settings: Settings, pictures: Path, seed: int, again: bool) -> Iterator[Step]:
     """The steps, in the order in which each needs the one before."""
+    from ops import price
+
     anew = " --again" if again else ""
     kind = settings.train.instance_type
     box = price.hourly("ec2", settings.ec2.instance_type) + price.disk(settings.ec2.disk_gib)
@@ -107,8 +110,14 @@ def run(c: invoke.Context, step: Step, number: int, of: int) -> Answer:
             error.code,
         ) from error
     step.seconds, step.calls = round(time.monotonic() - began, 2), Account.sent - sent
-    step.changes, step.outcome = answer.changes, answer.text.splitlines()[-1][:100] if answer.text else "done"
+    step.changes, step.outcome = answer.changes, first(answer.text)
     return answer
+
+
+def first(text: str) -> str:
+    """What a command said, without its hint at the next one."""
+    said = [line for line in text.splitlines() if line.strip()] or ["done"]
+    return said[-1].split(" Next: ")[0].split(" --again")[0][:96]
 
 
 def typed(c: invoke.Context, command: str) -> Answer:
@@ -150,6 +159,8 @@ def good(report: dict[str, Any], own: bool) -> bool:
 
 
 def shown(report: dict[str, Any], settings: Settings) -> str:
+    from ops import price
+
     rows = [
         (
             s["name"],
@@ -170,7 +181,7 @@ def shown(report: dict[str, Any], settings: Settings) -> str:
             f"{agree} of {len(answers)} answers through Lambda and endpoint are the model's own",
             f"{report['seconds']} s; left standing on AWS it would cost ${report['dollars_per_hour']:.3f} an hour "
             f"(list prices of {price.prices()['dated']}, ops/prices.toml)",
-            f"written: {REPORT.relative_to(ROOT)}",
+            f"written: {relative(REPORT)}",
             "",
             "Next: invoke sm.status            look at the endpoint",
             f"      invoke sm.invoke {any_picture()}",
@@ -182,4 +193,9 @@ def shown(report: dict[str, Any], settings: Settings) -> str:
 
 def any_picture() -> str:
     found = next(iter(sorted((DIGITS / "test").rglob("*.png"))), None)
-    return str(found.relative_to(ROOT)) if found else "PICTURE"
+    return str(relative(found)) if found else "PICTURE"
+
+
+def relative(path: Path) -> Path:
+    """As it would be typed from here, if it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from ops import ROOT
 from ops.aws import Account
 from ops.cli import Answer, table, task
-from ops.errors import OpsError, Refused
-from ops.files import digest_of
+from ops.errors import FAILED, OpsError, Refused
 
 DISK_GB = 3
 
@@ -31,12 +29,14 @@ def doctor(c, json=False):
         ("ok" if check.ok else "WRONG", check.name, check.found, "" if check.ok else check.mend) for check in checks
     ]
     wrong = [check for check in checks if not check.ok]
-    return Answer(
-        [asdict(check) for check in checks], table(("", "check", "found", "mend"), rows), code=1 if wrong else 0
-    )
+    verdict = f"{len(checks) - len(wrong)} of {len(checks)} checks are right."
+    text = table(("", "check", "found", "mend"), rows) + "\n" + verdict
+    return Answer([asdict(check) for check in checks], text, code=FAILED if wrong else 0)
 
 
 def examine(account: Account) -> Iterator[Check]:
+    import shutil
+
     settings = account.settings
     try:
         caller = account.call("sts", "get_caller_identity")
@@ -67,6 +67,8 @@ def examine(account: Account) -> Iterator[Check]:
 
 def image(account: Account) -> Check:
     """Whether the image of this very serving/ is in ECR; an endpoint cannot be made without it."""
+    from ops.files import digest_of
+
     settings = account.settings
     tag = digest_of(ROOT / "serving")
     name = f"{settings.registry}/{settings.endpoint.repository}:{tag}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops import ROOT
+from ops import ROOT, WORK
 from ops.aws import Account
 from ops.cli import say
 from ops.config import Settings
@@ -18,7 +18,7 @@ from ops.errors import OpsError
 from ops.files import digest_of, files_of
 
 TRAINING = ROOT / "training"
-WHEELS = ROOT / ".kennel" / "wheels"
+WHEELS = WORK / "wheels"
 
 
 @dataclass(frozen=True)

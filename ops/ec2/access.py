@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops import box, tunnel
 from ops.aws import Account
-from ops.config import below_root
+from ops.config import in_work
 from ops.ec2.plan import Facts
 from ops.errors import OpsError
 
@@ -32,10 +32,10 @@ def prepare(account: Account, instance: dict[str, Any]) -> None:
     """Push our key for a minute and pin the host's: what has to be before either SSH client connects."""
     settings = account.settings.ec2
     ident = instance["InstanceId"]
-    known_hosts = below_root(settings.known_hosts)
+    known_hosts = in_work(settings.known_hosts)
     if not box.pinned(known_hosts, ident):
         learn(account, ident)
-    public = box.key_pair(below_root(settings.key))
+    public = box.key_pair(in_work(settings.key))
     account.guard()
     account.call(
         "ec2-instance-connect",
@@ -54,7 +54,7 @@ def learn(account: Account, ident: str) -> None:
         raise OpsError(
             f"{ident} has not printed its host keys on its console yet: it still boots. Try again in a minute."
         )
-    box.pin(below_root(account.settings.ec2.known_hosts), ident, keys)
+    box.pin(in_work(account.settings.ec2.known_hosts), ident, keys)
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def connected(account: Account, have: Facts) -> Iterator[Connection]:
         return tunnel.gateway(tunnel.presigned(account, door, instance["PrivateIpAddress"]))
 
     link = box.connect(
-        instance["InstanceId"], settings.user, below_root(settings.key), below_root(settings.known_hosts), open_socket
+        instance["InstanceId"], settings.user, in_work(settings.key), in_work(settings.known_hosts), open_socket
     )
     try:
         yield link
@@ -94,8 +94,8 @@ def ssh_command(account: Account, have: Facts, settings_file: str, command: str)
         *([settings_file] if settings_file else []),
     )
     options = {
-        "ProxyCommand": proxy, "IdentityFile": str(below_root(settings.key)), "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": str(below_root(settings.known_hosts)),
+        "ProxyCommand": proxy, "IdentityFile": str(in_work(settings.key)), "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": str(in_work(settings.known_hosts)),
         "StrictHostKeyChecking": "yes", "HostKeyAlias": instance["InstanceId"], "ServerAliveInterval": "15",
     }  # fmt: skip
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ops import ROOT, dataset
+from ops import ROOT, WORK, dataset
 from ops.aws import Account
 from ops.errors import OpsError
 from ops.sm import releases
 
-DATA = ROOT / ".kennel" / "datasets"
+DATA = WORK / "datasets"
 
 
 def evaluate(account: Account, job: str) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops import ROOT
+from ops import ROOT, WORK
 from ops.aws import Account
 from ops.cli import say
 from ops.errors import OpsError
 from ops.files import digest_of, files_of, tar_of
 
-MODELS, RELEASES = ROOT / ".kennel" / "models", ROOT / ".kennel" / "releases"
+MODELS, RELEASES = WORK / "models", WORK / "releases"
 READY_S = 60.0
 
 
