@@ -6,7 +6,7 @@ from ops.cli import task
 
 
 @task(help={"pairs": "How many pairs are measured.", "json": "Print the one JSON object."})
-def cli(c, pairs=9, json=False):
+def cli(c, pairs=25, json=False):
     """What `invoke --list` costs, against `invoke --version` and `aws --version`."""
     import shutil
     import sys

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import invoke
 from invoke.executor import Executor as InvokeExecutor
 
-from ops import change
 from ops.errors import DECLINED, INTERRUPTED, OpsError
 
 if TYPE_CHECKING:
+    from ops import change
     from ops.aws import Account
 
 
@@ -78,6 +78,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def carry_out(c: invoke.Context, account: Account, steps: change.Steps) -> Answer:
     """Apply the steps, or print them under --dry. The one road from a plan to AWS."""
+    from ops import change
+
     if c.config.run.dry:
         count = change.dry_run(steps, say)
         return Answer({"to_make": count}, "")

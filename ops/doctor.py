@@ -1,87 +1,22 @@
-"""What has to be right before anything else can be: looked at, and told with the command that mends it."""
+"""Looking at what has to be right before anything else can be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-
-from ops import ROOT
 from ops.aws import Account
 from ops.cli import Answer, table, task
-from ops.errors import FAILED, OpsError, Refused
-
-DISK_GB = 3
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    ok: bool
-    found: str
-    mend: str = ""
+from ops.errors import FAILED
 
 
 @task(help={"json": "Print the checks as JSON."})
 def doctor(c, json=False):
     """Check credentials, account, region, image and disk."""
-    checks = list(examine(Account.of(c)))
-    rows = [
-        ("ok" if check.ok else "WRONG", check.name, check.found, "" if check.ok else check.mend) for check in checks
-    ]
-    wrong = [check for check in checks if not check.ok]
-    verdict = f"{len(checks) - len(wrong)} of {len(checks)} checks are right."
+    from dataclasses import asdict
+
+    from ops import checks
+
+    found = list(checks.examine(Account.of(c)))
+    rows = [("ok" if check.ok else "WRONG", check.name, check.found, "" if check.ok else check.mend) for check in found]
+    wrong = [check for check in found if not check.ok]
+    verdict = f"{len(found) - len(wrong)} of {len(found)} checks are right."
     text = table(("", "check", "found", "mend"), rows) + "\n" + verdict
-    return Answer([asdict(check) for check in checks], text, code=FAILED if wrong else 0)
-
-
-def examine(account: Account) -> Iterator[Check]:
-    import shutil
-
-    settings = account.settings
-    try:
-        caller = account.call("sts", "get_caller_identity")
-        yield Check("credentials", True, caller["Arn"])
-    except (Refused, OpsError) as error:
-        yield Check("credentials", False, str(error), "log in, or: invoke sandbox.up")
-        return
-    same = caller["Account"] == settings.aws.account
-    yield Check(
-        "account",
-        same,
-        caller["Account"],
-        f"the settings say {settings.aws.account}: take that account's file, invoke -f FILE ...",
-    )
-    region = account.region or settings.aws.region
-    yield Check(
-        "region", region == settings.aws.region, region, f"aws.region is {settings.aws.region}: one of the two is wrong"
-    )
-    yield image(account)
-    free = shutil.disk_usage(ROOT).free / 1e9
-    yield Check(
-        "disk",
-        free > DISK_GB,
-        f"{free:.0f} GB free",
-        f"{DISK_GB} GB are wanted for models and releases: rm -r .kennel/models .kennel/releases",
-    )
-
-
-def image(account: Account) -> Check:
-    """Whether the image of this very serving/ is in ECR; an endpoint cannot be made without it."""
-    from ops.files import digest_of
-
-    settings = account.settings
-    tag = digest_of(ROOT / "serving")
-    name = f"{settings.registry}/{settings.endpoint.repository}:{tag}"
-    found = account.find(
-        "ecr",
-        "describe_images",
-        "ImageNotFound|RepositoryNotFound",
-        repositoryName=settings.endpoint.repository,
-        imageIds=[{"imageTag": tag}],
-    )
-    return Check(
-        "image",
-        found is not None,
-        f"{settings.endpoint.repository}:{tag}",
-        f"docker build -t {name} serving && docker push {name}; in the sandbox: invoke sandbox.up",
-    )
+    return Answer([asdict(check) for check in found], text, code=FAILED if wrong else 0)
