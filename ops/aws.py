@@ -193,11 +193,28 @@ def open_session(settings: Settings) -> Any:
         session.set_config_variable("config_file", str(ROOT / settings.aws.config_file))
     try:
         session.get_scoped_config()
+        answering(session.get_scoped_config().get("endpoint_url"))
     except ProfileNotFound as error:
         where = settings.aws.config_file or "~/.aws/config"
         hint = "Is the sandbox up? invoke sandbox.up" if "sandbox" in where else "Make it: aws configure"
         raise OpsError(f"There is no AWS profile {settings.aws.profile!r} in {where}. {hint}") from error
     return session
+
+
+def answering(endpoint_url: str | None) -> None:
+    """A local AWS that is not there is told at once, not after ten tries. Raises OpsError."""
+    import socket
+    from urllib.parse import urlsplit
+
+    if not endpoint_url:
+        return
+    url = urlsplit(endpoint_url)
+    try:
+        socket.create_connection((url.hostname or "", url.port or 443), timeout=5).close()
+    except OSError as error:
+        raise OpsError(
+            f"AWS was not reached at {endpoint_url}: {error.strerror or error}. Is the sandbox up? invoke sandbox.up"
+        ) from error
 
 
 def refused(error: Any) -> Refused:

@@ -49,6 +49,8 @@ def create_app(service: Any) -> Any:
     from moto.core.utils import convert_to_flask_response
     from moto.moto_server.werkzeug_app import create_backend_app
 
+    if service is None:
+        raise NotImplementedError("moto does not know this service at all")
     app = create_backend_app(service)
     app.debug = False
     app.config["PROPAGATE_EXCEPTIONS"] = True

@@ -37,8 +37,27 @@ class Ec2(EC2Response):
         return super().stop_instances()
 
     def terminate_instances(self) -> ActionResult:
-        boxes.end(world(), self._get_param("InstanceIds", []), gone=True)
-        return super().terminate_instances()
+        """Their network interfaces go with them, which moto forgets."""
+        gone = self._get_param("InstanceIds", [])
+        boxes.end(world(), gone, gone=True)
+        answer = super().terminate_instances()
+        for key in [
+            k for k, eni in self.ec2_backend.enis.items() if eni.instance is not None and eni.instance.id in gone
+        ]:
+            del self.ec2_backend.enis[key]
+        return answer
+
+    def delete_subnet(self) -> ActionResult:
+        """A subnet that is gone holds no ACL and no route table in use; moto would keep them for ever."""
+        subnet = self._get_param("SubnetId")
+        answer = super().delete_subnet()
+        for acl in self.ec2_backend.network_acls.values():
+            for key in [k for k, a in acl._associations.items() if a.subnet_id == subnet]:
+                del acl._associations[key]
+        for table in self.ec2_backend.route_tables.values():
+            for key in [k for k, found in table._associations.items() if found == subnet]:
+                del table._associations[key]
+        return answer
 
     def get_console_output(self) -> ActionResult:
         """What cloud-init prints at boot: the host's public keys, from which a first connection can be trusted."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+LOCK_TRIES = 50  # of 0.2 s
 
 
 def status(job: Path, state: str, **more: Any) -> None:
@@ -83,12 +84,22 @@ def run(job: Path, asked: dict[str, Any]) -> int:
     return 0
 
 
+def locked(lock: Any) -> bool:
+    """One trainer at a time: two would halve each other. One that is just ending is waited for."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.2)
+        else:
+            return True
+    return False
+
+
 def main(job: Path) -> int:
     asked = json.loads(job.read_text())
     with (HERE.parent.parent / "trainer.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one trainer at a time: two would halve each other
-        except BlockingIOError:
+        if not locked(lock):
             status(job, "Failed", code=1, reason="another job is training on this box")
             return 1
         try:

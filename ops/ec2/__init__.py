@@ -61,7 +61,7 @@ def status(c, json=False):
     row = (data["box"], kind, have.state, data["address"], f"{rate:.3f}", "ok" if reach == "ok" else "no", job)
     text = table(("box", "type", "state", "address", "$/h", "ssh", "newest job"), [row])
     if reach not in ("ok", "-"):
-        text += f"\n{reach}\nSee runbooks/box-unreachable.md"
+        text += f"\n{reach}"
     return Answer(data, text, code=FINDINGS if reach not in ("ok", "-") else 0)
 
 
@@ -125,7 +125,7 @@ def train(c, again=False):
     with access.connected(account, have) as link:
         there = remote.place(account.settings)
         name = remote.newest(link, there)
-        if name is None or not remote.status(link, there, name)["alive"]:
+        if name is None or not remote.under_way(link, there, name):
             name = attempt(link, there, job)
             say(f"{name} starts on {box_id}; it goes on if this connection ends.")
             remote.start(account, link, job, name)

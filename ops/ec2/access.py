@@ -67,7 +67,10 @@ def connected(account: Account, have: Facts) -> Iterator[Connection]:
     door = have.door
 
     def open_socket() -> Any:
-        return tunnel.gateway(tunnel.presigned(account, door, instance["PrivateIpAddress"]))
+        try:
+            return tunnel.gateway(tunnel.presigned(account, door, instance["PrivateIpAddress"]))
+        except OpsError as error:
+            raise OpsError(f"{error} Is a rule of the network missing? invoke --dry net.up. See {box.PAGE}") from error
 
     link = box.connect(
         instance["InstanceId"], settings.user, in_work(settings.key), in_work(settings.known_hosts), open_socket

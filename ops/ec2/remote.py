@@ -120,6 +120,12 @@ def status(link: Connection, there: Place, name: str) -> dict[str, Any]:
     return found | {"alive": bool(box.run(link, alive).strip())}
 
 
+def under_way(link: Connection, there: Place, name: str) -> bool:
+    """Whether the job still has something to do, and a process that does it."""
+    found = status(link, there, name)
+    return found["state"] in UNDER_WAY and found["alive"]
+
+
 def follow(link: Connection, there: Place, name: str) -> dict[str, Any]:
     """Print the job's log from its start to its end, by offset: a command a look, so nothing is lost and nothing hangs.
 

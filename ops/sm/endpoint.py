@@ -89,57 +89,52 @@ def steps(have: Facts, want: Wanted) -> Steps:
     settings = want.settings
     if have.endpoint and have.endpoint["EndpointStatus"] in MOVING:
         yield settled(settings, "an update is under way already")
-    if want.model not in have.models:
-        yield Change(
-            "sagemaker", "create_model", model_request(have, want), why=f"release {want.release.short} has no model"
-        )
-    if want.config not in have.configs:
-        yield Change(
-            "sagemaker",
-            "create_endpoint_config",
-            config_request(want),
-            why=f"release {want.release.short} has no config on {settings.endpoint.instance_type}",
-        )
+    yield from artefact_steps(have, want)
     yield from watch.steps(have.alarms, have.log_groups, settings)
     if have.endpoint and have.endpoint["EndpointStatus"] == "Failed":
-        yield Change(
-            "sagemaker",
-            "delete_endpoint",
-            {"EndpointName": settings.endpoint_name},
-            why="it failed, and AWS lets a failed endpoint only be deleted",
-        )
+        why = "it failed, and AWS lets a failed endpoint only be deleted"
+        yield Change("sagemaker", "delete_endpoint", {"EndpointName": settings.endpoint_name}, why)
         yield Wait(f"endpoint {settings.endpoint_name}", gone, why="it is being deleted")
         have = Facts()
-    rate = price.hourly("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
     if have.endpoint is None:
-        args: dict[str, Any] = {
-            "EndpointName": settings.endpoint_name,
-            "EndpointConfigName": want.config,
-            "Tags": settings.tags(settings.endpoint_name, expires(settings)),
-        }
-        yield Change(
-            "sagemaker",
-            "create_endpoint",
-            args,
-            why=f"no endpoint runs; start one with release {want.release.short}",
-            dollars_per_hour=rate,
-        )
+        yield creation(want)
     elif have.live != want.config:
-        args = {
-            "EndpointName": settings.endpoint_name,
-            "EndpointConfigName": want.config,
-            "RetainAllVariantProperties": True,
-            "DeploymentConfig": blue_green(settings),
-        }
-        yield Change(
-            "sagemaker",
-            "update_endpoint",
-            args,
-            why=f"{have.live} answers; bring {want.config} up beside it, then change over",
-        )
+        yield change_over(have, want)
     else:
         return
     yield settled(settings, "instances start, load the release and answer pings")
+
+
+def artefact_steps(have: Facts, want: Wanted) -> Steps:
+    """The model and the config, which never change once made: their names carry the release."""
+    short = want.release.short
+    if want.model not in have.models:
+        why = f"release {short} has no model"
+        yield Change("sagemaker", "create_model", model_request(have, want), why)
+    if want.config not in have.configs:
+        why = f"release {short} has no config on {want.settings.endpoint.instance_type}"
+        yield Change("sagemaker", "create_endpoint_config", config_request(want), why)
+
+
+def creation(want: Wanted) -> Change:
+    settings = want.settings
+    name = settings.endpoint_name
+    args = {"EndpointName": name, "EndpointConfigName": want.config, "Tags": settings.tags(name, expires(settings))}
+    rate = price.hourly("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
+    why = f"no endpoint runs; start one with release {want.release.short}"
+    return Change("sagemaker", "create_endpoint", args, why, dollars_per_hour=rate)
+
+
+def change_over(have: Facts, want: Wanted) -> Change:
+    """Instance counts are kept: scaling may have changed them since."""
+    args = {
+        "EndpointName": want.settings.endpoint_name,
+        "EndpointConfigName": want.config,
+        "RetainAllVariantProperties": True,
+        "DeploymentConfig": blue_green(want.settings),
+    }
+    why = f"{have.live} answers; bring {want.config} up beside it, then change over"
+    return Change("sagemaker", "update_endpoint", args, why)
 
 
 def settled(settings: Settings, why: str) -> Wait:

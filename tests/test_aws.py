@@ -1,0 +1,128 @@
+"""The one door to AWS: whose account, which retries, what is logged, how long is waited."""
+
+import json
+
+import pytest
+from conftest import Cli, write_settings
+
+from ops.aws import Account, shortened
+from ops.change import Change, Wait
+from ops.errors import OpsError, Refused
+from sandbox import state
+from sandbox.tasks import ask
+
+
+def test_a_settings_file_for_another_account_changes_nothing(stacks):
+    cli = stacks("stranger")
+    cli.file.write_text(cli.file.read_text().replace("config_file", "account: '111122223333', config_file"))
+    for command in ("iam.apply", "data.up", "net.up"):
+        ran = cli(command, ok=False)
+        assert ran.code == 1
+        assert "The settings are for account 111122223333" in ran.err
+        assert "is in account 123456789012. Nothing was touched." in ran.err
+    with pytest.raises(OpsError, match="The settings are for account"):
+        cli.account.make(Change("iam", "create_user", {"UserName": "x"}, why="never"))
+
+
+def test_no_profile_says_how_to_get_one(tmp_path):
+    cli = Cli(write_settings(tmp_path / "s.yaml", tmp_path / "sandbox", "none"))
+    ran = cli("iam.audit", ok=False)
+    assert ran.code == 1
+    assert "There is no AWS profile 'sandbox'" in ran.err
+    assert "invoke sandbox.up" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_sandbox_that_is_gone_is_said_to_be_gone(tmp_path, sandbox):
+    folder = tmp_path / "sandbox"
+    (folder / "aws").mkdir(parents=True)
+    profile = (sandbox / "aws" / "config").read_text()
+    port = state.read(sandbox).port
+    (folder / "aws" / "config").write_text(profile.replace(str(port), "9"))
+    ran = Cli(write_settings(tmp_path / "s.yaml", folder, "none"))("iam.audit", ok=False)
+    assert "AWS was not reached" in ran.err
+    assert "Is the sandbox up? invoke sandbox.up" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_keys_of_the_environment_do_not_count(stacks, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x" * 40)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert stacks("env").account.call("sts", "get_caller_identity")["Arn"].endswith(":user/operator")
+
+
+def test_throttled_calls_are_tried_again_and_refused_ones_are_not(stacks, sandbox):
+    running, account = state.read(sandbox), stacks("retry").account
+    ask(
+        running,
+        "POST",
+        "fault",
+        {"operation": "ListRoles", "do": "error", "times": 2, "code": "Throttling", "status": 400},
+    )
+    before = Account.sent
+    account.call("iam", "list_roles")
+    assert Account.sent - before == 3
+    ask(
+        running,
+        "POST",
+        "fault",
+        {"operation": "ListRoles", "do": "error", "code": "AccessDenied", "message": "no", "status": 403},
+    )
+    with pytest.raises(Refused, match="AWS refused ListRoles: AccessDenied: no") as error:
+        account.call("iam", "list_roles")
+    assert error.value.code == 4
+
+
+def test_a_change_is_in_the_audit_log_before_it_is_made_and_with_its_outcome(stacks, tmp_path):
+    account = Account(stacks("audit").settings, audit=tmp_path / "audit.jsonl")
+    account.make(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="a test"))
+    with pytest.raises(Refused, match="EntityAlreadyExists"):
+        account.make(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="again"))
+    account.call("iam", "delete_user", UserName="auditee")
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [line["outcome"].split(":")[0] for line in lines] == ["begin", "done", "begin", "failed"]
+    first = {name: lines[0][name] for name in ("stack", "call", "why", "args")}
+    assert first == {
+        "stack": "audit",
+        "call": "iam.create_user",
+        "why": "a test",
+        "args": {"UserName": "auditee", "Path": "/t/"},
+    }
+
+
+def test_secrets_and_packages_never_reach_the_log():
+    args = {
+        "Environment": {"Variables": {"KEY": "s3cret"}},
+        "Code": {"ZipFile": b"PK..."},
+        "Text": "x" * 500,
+        "Names": ["a", b"bb"],
+    }
+    assert shortened(args) == {
+        "Environment": "...",
+        "Code": {"ZipFile": "<5 bytes>"},
+        "Text": "x" * 200 + "...",
+        "Names": ["a", "<2 bytes>"],
+    }
+
+
+def test_the_poller_tells_each_state_once_and_gives_up(stacks, capsys, monkeypatch):
+    account, states = stacks("poll").account, iter(["Creating", "Creating", "Updating", None])
+    assert account.wait(Wait("it", lambda a: next(states), why="")) is None
+    told = [line.rsplit(" (", 1)[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["  it: Creating", "  it: Updating"]
+    with pytest.raises(OpsError, match="Gave up on it after 0 s: still Stuck"):
+        account.wait(Wait("it", lambda a: "Stuck", why="", timeout_s=0.1))
+
+
+def test_two_stacks_never_see_each_other(stacks):
+    one, two = stacks("one"), stacks("two")
+    one("net.up")
+    assert "There is no network" in two("net.status").out
+    assert two("net.up").out.strip().endswith("28 made")
+    mine = {v["VpcId"] for v in one.account.tagged("describe_vpcs", "Vpcs")}
+    theirs = {v["VpcId"] for v in two.account.tagged("describe_vpcs", "Vpcs")}
+    assert len(mine) == len(theirs) == 1
+    assert not mine & theirs
+    two("net.down", "--yes")
+    assert one("net.up").out.strip().endswith("0 made")

@@ -1,0 +1,111 @@
+"""The plan machine: a dry run and a run walk one generator, and a plan may not decide on what nobody knows."""
+
+import pytest
+from conftest import settings_of
+
+from ops import change
+from ops.change import Change, PlanError, Unknown, Wait
+from ops.errors import Refused
+
+
+def two_steps():
+    answer = yield Change("ec2", "create_vpc", {}, why="first")
+    yield Change("ec2", "create_subnet", {"VpcId": answer["Vpc"]["VpcId"]}, why="second")
+
+
+def test_a_preview_passes_unknown_answers_on():
+    first, second = change.preview(two_steps())
+    assert (first.call, second.call) == ("create_vpc", "create_subnet")
+    assert str.__str__(second.args["VpcId"]) == "<VpcId>"
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [bool, len, list, int, lambda u: u == "x", lambda u: u != "x", lambda u: u < "x", lambda u: "x" in u],
+    ids=["truth", "count", "iterate", "number", "equal", "differ", "order", "contain"],
+)
+def test_an_unknown_answer_cannot_be_decided_on(decide):
+    with pytest.raises(PlanError, match="read it as a fact first"):
+        decide(Unknown("<answer>")["Vpc"])
+
+
+def test_an_unknown_answer_can_be_printed_and_be_a_key():
+    assert f"{Unknown('<answer>')['GroupId']}" == "<GroupId>"
+    assert {Unknown("<a>"): 1}
+
+
+def test_a_refusal_is_thrown_into_the_steps_which_may_carry_on():
+    def steps():
+        for zone in ("a", "b"):
+            try:
+                yield Change("ec2", "run_instances", {"zone": zone}, why=zone)
+                return
+            except Refused:
+                continue
+
+    def answer(step):
+        if step.args["zone"] == "a":
+            raise Refused("RunInstances", "InsufficientInstanceCapacity", "none left")
+        return {}
+
+    assert [s.why for s in change.walk(steps(), answer)] == ["a", "b"]
+
+
+def test_a_refusal_that_nobody_catches_ends_the_walk():
+    def answer(step):
+        raise Refused("CreateVpc", "VpcLimitExceeded", "five are enough")
+
+    with pytest.raises(Refused, match="VpcLimitExceeded"):
+        list(change.walk(two_steps(), answer))
+
+
+class FakeAccount:
+    def __init__(self):
+        self.log = []
+
+    def make(self, step):
+        self.log.append(step.call)
+        return {"Vpc": {"VpcId": "vpc-1"}}
+
+    def wait(self, step):
+        return step.until(self)
+
+
+def test_each_line_is_printed_before_its_call_so_the_last_line_is_the_call_that_failed():
+    account, order = FakeAccount(), []
+    account.make = lambda step: order.append(f"call {step.call}") or {"Vpc": {"VpcId": "vpc-1"}}
+    assert change.apply(two_steps(), account, lambda line: order.append(line)) == 2
+    assert order == ["+ ec2.create_vpc: first", "call create_vpc", "+ ec2.create_subnet: second", "call create_subnet"]
+
+
+def test_a_wait_sends_what_it_found():
+    seen = []
+
+    def steps():
+        seen.append((yield Wait("a thing", lambda account: {"id": "x"}, why="it comes")))
+
+    assert change.apply(steps(), FakeAccount(), lambda line: None) == 0
+    assert seen == [{"id": "x"}]
+
+
+def test_waits_are_equal_by_what_they_wait_for():
+    assert Wait("a", lambda account: None, why="b") == Wait("a", lambda account: "x", why="b")
+
+
+def test_a_dry_run_counts_and_prices_and_touches_nothing(capsys):
+    lines = []
+
+    def steps():
+        yield Change("ec2", "run_instances", {}, why="a box", dollars_per_hour=0.5)
+        yield Wait("box", lambda account: 1 / 0, why="it boots")
+
+    assert change.dry_run(steps(), lines.append) == 1
+    assert lines[0] == "~ ec2.run_instances: a box  $0.500/h"
+    assert lines[-2:] == [
+        "This adds $0.500 an hour, $12.00 a day (list price; ops/prices.toml).",
+        "1 to make; nothing was touched",
+    ]
+
+
+def test_settings_reach_the_plan_by_name():
+    assert settings_of().role_arn("ec2-box") == "arn:aws:iam::123456789012:role/kennel/demo/kennel-demo-ec2-box"

@@ -1,0 +1,95 @@
+"""Settings: every typo and every wrong type is refused in one sentence, before any call."""
+
+import copy
+
+import invoke
+import pytest
+import yaml
+from conftest import settings_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops import ROOT, config
+from ops.errors import OpsError
+
+SHIPPED = {k: v for k, v in yaml.safe_load((ROOT / "invoke.yaml").read_text()).items() if k != "tasks"}
+KEYS = [(section, key) for section, values in SHIPPED.items() for key in values]
+
+
+def load(values):
+    return config.load(invoke.Config(overrides=values))
+
+
+def test_the_shipped_settings_are_right():
+    assert load(SHIPPED).stack.name == "demo"
+
+
+def test_the_example_for_aws_is_right_on_top_of_them():
+    settings = settings_of(ROOT / "aws.example.yaml")
+    assert (settings.stack.name, settings.aws.config_file, settings.train.arch) == ("prod", "", "resnet50")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("endpoint", "max_instance", 2, "endpoint: unknown setting max_instance; did you mean max_instances?"),
+        ("endpoint", "max_instances", "two", "endpoint.max_instances: input should be a valid integer, got 'two'"),
+        ("endpoint", "max_instances", 0, "endpoint.max_instances: input should be greater than 0, got 0"),
+        ("aws", "account", "12", "aws.account: string should match"),
+        ("stack", "name", "Prod_1", "stack.name: string should match"),
+        ("train", "flip", "yes", "train.flip: input should be a valid boolean, got 'yes'"),
+        ("fn", "response", "json", "fn.response: input should be 'plain' or 'original', got 'json'"),
+    ],
+)
+def test_a_wrong_setting_is_named(section, key, value, words):
+    values = copy.deepcopy(SHIPPED)
+    values[section][key] = value
+    with pytest.raises(OpsError) as error:
+        load(values)
+    assert words in str(error.value)
+    assert "Nothing was touched" in str(error.value)
+
+
+def test_an_unknown_section_is_named():
+    with pytest.raises(OpsError, match=r"settings: unknown section endpiont; did you mean endpoint\?"):
+        load({**SHIPPED, "endpiont": {}})
+
+
+def test_a_missing_setting_is_named():
+    values = copy.deepcopy(SHIPPED)
+    del values["data"]["name"]
+    with pytest.raises(OpsError, match=r"data\.name: field required"):
+        load(values)
+
+
+@given(st.sampled_from(KEYS), st.integers(0, 20), st.sampled_from("abcxyz_0"))
+def test_every_misspelt_setting_is_refused(path, at, letter):
+    section, key = path
+    wrong = key[:at] + letter + key[at + 1 :]
+    values = copy.deepcopy(SHIPPED)
+    if wrong in values[section]:
+        return
+    values[section][wrong] = values[section].pop(key)
+    with pytest.raises(OpsError, match=f"unknown setting {wrong}"):
+        load(values)
+
+
+def test_a_file_and_the_environment_lie_over_the_defaults(tmp_path, monkeypatch):
+    file = tmp_path / "mine.yaml"
+    file.write_text("endpoint: {max_instances: 7}\n")
+    monkeypatch.setenv("INVOKE_STACK_NAME", "other")
+    settings = settings_of(file)
+    assert (settings.endpoint.max_instances, settings.stack.name, settings.endpoint.min_instances) == (7, "other", 1)
+    assert settings.bucket == "kennel-other-123456789012-us-east-1"
+
+
+@given(st.from_regex(r"[a-z][a-z0-9-]{0,19}", fullmatch=True))
+def test_every_name_made_of_the_longest_stack_fits_aws(stack):
+    values = copy.deepcopy(SHIPPED)
+    values["stack"]["name"] = stack
+    settings = load(values)
+    assert len(f"{settings.prefix}-box1-12345678-99") <= 63  # a training job's name
+    assert len(f"{settings.prefix}-123456789012-123456-1234") <= 63  # an endpoint config's
+    assert len(settings.bucket) <= 63
+    assert len(settings.role_name("sagemaker-execution")) <= 64
+    assert len(settings.function_name) <= 64

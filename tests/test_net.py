@@ -1,0 +1,173 @@
+"""The network's plan, by equality; a second run that changes nothing; drift that is mended."""
+
+import pytest
+from conftest import settings_of
+
+from ops import change
+from ops.change import Change
+from ops.net import facts, plan, removal
+from ops.net.facts import Facts, Group, Rule
+
+SETTINGS = settings_of()
+COMPLETE = Facts(
+    s3_list="pl-1",
+    vpc="vpc-1",
+    hostnames=True,
+    subnets={"us-east-1a": "subnet-a", "us-east-1b": "subnet-b"},
+    routes="rtb-1",
+    routed=frozenset({"subnet-a", "subnet-b"}),
+    groups={
+        name: Group(f"sg-{name}", frozenset(ingress), frozenset(egress))
+        for name, (ingress, egress) in plan.wanted_groups(SETTINGS).items()
+    },
+    acl="acl-1",
+    entries=frozenset(plan.wanted_entries(SETTINGS)),
+    associations={"subnet-a": ("acl-1", "aclassoc-a"), "subnet-b": ("acl-1", "aclassoc-b")},
+    s3_endpoint="vpce-1",
+    door="eice-1",
+)
+
+
+def planned(have):
+    return change.preview(plan.steps(have, SETTINGS))
+
+
+def with_group(name, **parts):
+    groups = dict(COMPLETE.groups)
+    groups[name] = Group(**{**vars(groups[name]), **parts})
+    return Facts(**{**vars(COMPLETE), "groups": groups})
+
+
+def test_a_complete_network_is_left_alone():
+    assert planned(COMPLETE) == []
+
+
+def test_an_empty_account_gets_no_way_in_from_the_internet():
+    calls = [step.call for step in planned(Facts("pl-1")) if isinstance(step, Change)]
+    assert calls[0] == "create_vpc"
+    assert len(calls) == 28
+    assert not {"create_internet_gateway", "attach_internet_gateway", "create_nat_gateway", "allocate_address"} & set(
+        calls
+    )
+
+
+def test_the_groups_let_ssh_in_from_the_door_and_s3_out_and_nothing_else():
+    groups = plan.wanted_groups(SETTINGS)
+    assert groups["box"] == ({Rule("tcp", 22, 22, "@door")}, {Rule("tcp", 443, 443, "@s3")})
+    assert groups["door"] == (set(), {Rule("tcp", 22, 22, "@box")})
+    assert all(rule.peer != plan.ANYWHERE for ways in groups.values() for rules in ways for rule in rules)
+
+
+def test_a_rule_that_somebody_took_away_comes_back():
+    assert planned(with_group("box", ingress=frozenset())) == [
+        Change(
+            "ec2",
+            "authorize_security_group_ingress",
+            {
+                "GroupId": "sg-box",
+                "IpPermissions": [
+                    {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "UserIdGroupPairs": [{"GroupId": "sg-door"}]}
+                ],
+            },
+            why="box: ingress @door port 22 is missing",
+        )
+    ]
+
+
+def test_a_rule_that_opens_the_box_to_the_world_goes():
+    world = Rule("tcp", 22, 22, "0.0.0.0/0")
+    have = with_group("box", ingress=COMPLETE.groups["box"].ingress | {world})
+    assert planned(have) == [
+        Change(
+            "ec2",
+            "revoke_security_group_ingress",
+            {
+                "GroupId": "sg-box",
+                "IpPermissions": [
+                    {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+                ],
+            },
+            why="box: ingress 0.0.0.0/0 port 22 is not in the plan",
+        )
+    ]
+
+
+def test_a_new_group_loses_the_egress_that_ec2_gives_it():
+    groups = {name: group for name, group in COMPLETE.groups.items() if name != "box"}
+    calls = [
+        (s.call, s.args.get("GroupId"))
+        for s in planned(Facts(**{**vars(COMPLETE), "groups": groups}))
+        if isinstance(s, Change)
+    ]
+    assert [call for call, _ in calls] == [
+        "create_security_group", "authorize_security_group_ingress", "revoke_security_group_egress", "authorize_security_group_egress",
+    ]  # fmt: skip
+    assert {str.__str__(group) for _, group in calls[1:]} == {"<GroupId>"}
+
+
+def test_a_subnet_on_another_acl_is_put_back():
+    have = Facts(**{**vars(COMPLETE), "associations": {**COMPLETE.associations, "subnet-b": ("acl-9", "aclassoc-9")}})
+    (step,) = planned(have)
+    assert (step.call, step.args) == (
+        "replace_network_acl_association",
+        {"AssociationId": "aclassoc-9", "NetworkAclId": "acl-1"},
+    )
+
+
+def test_interface_endpoints_come_with_their_price():
+    settings = SETTINGS.model_copy(update={"net": SETTINGS.net.model_copy(update={"interface_endpoints": ["logs"]})})
+    steps = [s for s in change.preview(plan.steps(Facts("pl-1"), settings)) if isinstance(s, Change)]
+    (endpoint,) = [s for s in steps if s.args.get("ServiceName", "").endswith(".logs")]
+    assert endpoint.dollars_per_hour == pytest.approx(0.02)
+
+
+def test_the_way_back_takes_everything_in_an_order_that_works():
+    calls = [s.call for s in change.preview(removal.steps(COMPLETE)) if isinstance(s, Change)]
+    assert calls[:2] == ["delete_instance_connect_endpoint", "delete_vpc_endpoints"]
+    assert calls[-1] == "delete_vpc"
+    assert calls.index("delete_security_group") > calls.index("revoke_security_group_ingress")
+
+
+def test_dry_up_twice_and_down(stacks):
+    cli = stacks("network")
+    dry = cli("--dry", "net.up")
+    assert "~ ec2.create_vpc: there is no network" in dry.err
+    assert dry.err.strip().endswith("28 to make; nothing was touched")
+    assert facts.read(cli.account).vpc is None
+    assert cli("net.up").out.strip().endswith("28 made")
+    assert cli("net.up").out.strip().endswith("0 made")
+    refused = cli("net.down", ok=False)
+    assert refused.code == 1
+    assert "Nobody is here to agree: say --yes." in refused.err
+    cli("net.down", "--yes")
+    assert facts.read(cli.account).vpc is None
+    assert "There is no network" in cli("net.down", "--yes").out
+
+
+def test_a_crash_after_any_call_leaves_nothing_that_a_second_run_does_not_find(stacks):
+    cli = stacks("crash")
+    account, total = cli.account, 28
+
+    class Crash(BaseException):
+        pass
+
+    for crash_at in (1, 3, 8, 14, 20, 26):
+        made = 0
+        make = account.make
+
+        def breaking(step, make=make, crash_at=crash_at):
+            nonlocal made
+            answer = make(step)
+            made += 1
+            if made == crash_at:
+                raise Crash
+            return answer
+
+        account.make = breaking
+        with pytest.raises(Crash):
+            change.apply(plan.steps(facts.read(account), cli.settings), account, lambda line: None)
+        account.make = make
+        made = change.apply(plan.steps(facts.read(account), cli.settings), account, lambda line: None)
+        assert made == total - crash_at
+        assert len(account.tagged("describe_vpcs", "Vpcs")) == 1
+        change.apply(removal.steps(facts.read(account)), account, lambda line: None)

@@ -1,0 +1,191 @@
+"""The local AWS as a process: it starts once, lets only its own in, and leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import Cli, write_settings
+
+from sandbox import calls, children, state
+from sandbox.faults import Fault, Faults
+from sandbox.tasks import ask
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A sandbox of the test's own, not started."""
+    cli = Cli(write_settings(tmp_path / "own.yaml", tmp_path / "box", "own"))
+    yield cli, tmp_path / "box"
+    cli("sandbox.down")
+
+
+def get(url, **headers):
+    request = urllib.request.Request(url, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_up_down_and_up_again(own):
+    cli, folder = own
+    assert "is up" in cli("sandbox.up").out
+    assert "was up already" in cli("sandbox.up").out
+    running = state.read(folder)
+    assert json.loads(cli("sandbox.status", "--json").out)["up"] is True
+    assert oct(folder.stat().st_mode)[-3:] == "700"
+    assert oct((folder / "aws" / "config").stat().st_mode)[-3:] == "600"
+    assert "is down" in cli("sandbox.down").out
+    assert not running.alive
+    assert children.leftovers(folder) == []
+    assert not (folder / "state.json").exists()
+    assert not (folder / "lock").exists()
+    with pytest.raises(urllib.error.URLError):
+        get(running.url)
+    assert cli("sandbox.status", ok=False).code == 1
+    assert "is up" in cli("sandbox.up").out
+
+
+def test_two_ups_at_once_give_one_sandbox(own):
+    cli, folder = own
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: cli("sandbox.up", "--json"), range(2)))
+    found = [json.loads(ran.out) for ran in both]
+    assert found[0]["pid"] == found[1]["pid"]
+    assert sorted(f["started"] for f in found) == [False, True]
+    assert len(children.leftovers(folder)) == 1
+
+
+def test_up_after_kill_9_sweeps_what_was_left_and_works(own):
+    cli, folder = own
+    cli("sandbox.up")
+    running = state.read(folder)
+    left = subprocess.Popen(["sleep", "300"], env=children.environment(folder, folder), start_new_session=True)
+    os.kill(running.pid, signal.SIGKILL)
+    again = cli("sandbox.up")
+    assert "Ended 1 processes that a killed sandbox had left." in again.err
+    assert left.wait(5) != 0
+    assert state.read(folder).pid != running.pid
+    cli("iam.audit")
+
+
+def test_a_stale_or_spoilt_state_file_is_no_sandbox(own):
+    cli, folder = own
+    folder.mkdir()
+    state.write(folder, state.State(os.getpid(), 1.0, 1, 1, "t"))  # our pid, but started at another time
+    assert state.read(folder) is None
+    (folder / "state.json").write_text("{half")
+    assert state.read(folder) is None
+    cli("sandbox.up")
+
+
+def test_settings_for_aws_start_no_sandbox(tmp_path):
+    ran = Cli(write_settings(tmp_path / "s.yaml", tmp_path, "x"))(
+        "sandbox.up", ok=False, env={"INVOKE_AWS_PROFILE": "prod"}
+    )
+    assert "These settings are for AWS, not for a sandbox" in ran.err
+
+
+def test_a_call_without_its_key_is_refused(sandbox):
+    url = state.read(sandbox).url
+    assert get(url)[0] == 403
+    stolen = "AWS4-HMAC-SHA256 Credential=AKIAAAAAAAAAAAAAAAAA/20261122/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=x"
+    status, body = get(url, Authorization=stolen)
+    assert (status, "UnrecognizedClientException" in body) == (403, True)
+
+
+def test_a_web_page_cannot_drive_it(sandbox):
+    running = state.read(sandbox)
+    assert get(running.url, Origin="https://evil.example")[0] == 403
+    assert get(running.url, Host="evil.example")[0] == 403
+    assert get(running.url + "/_sandbox/health")[0] == 403
+    assert get(running.url + "/_sandbox/health", X_Sandbox_Token="guess")[0] == 403
+    assert get(running.url + "/_sandbox/health", X_Sandbox_Token=running.token)[0] == 200
+
+
+def test_credentials_are_given_only_on_paths_that_were_given_out(sandbox):
+    url = state.read(sandbox).url
+    assert get(f"{url}/_credentials/guess")[0] == 404
+    assert get(f"{url}/_metadata/guess/latest/meta-data/")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "args"),
+    [
+        ("ec2", "describe_network_insights_paths", {}),
+        ("sagemaker", "list_training_jobs_for_hyper_parameter_tuning_job", {"HyperParameterTuningJobName": "x"}),
+        ("iam", "simulate_custom_policy", {"PolicyInputList": ["{}"], "ActionNames": ["s3:GetObject"]}),
+        ("accessanalyzer", "list_analyzers", {}),
+    ],
+)
+def test_what_is_not_there_says_so_by_name(stacks, service, call, args):
+    from ops.errors import Refused
+
+    with pytest.raises(Refused, match="NotImplementedInSandbox") as error:
+        stacks("none").account.call(service, call, **args)
+    assert "is not part of the sandbox" in str(error.value)
+
+
+def test_a_launch_asked_for_twice_happens_once(stacks):
+    cli = stacks("token")
+    ec2, args = (
+        cli.account.client("ec2"),
+        {"ImageId": "ami-0f0e0d0c0b0a09080", "MinCount": 1, "MaxCount": 1, "ClientToken": "one"},
+    )
+    first, second = (
+        ec2.run_instances(InstanceType="t3.medium", **args)["Instances"][0]["InstanceId"] for _ in range(2)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "operation"),
+    [
+        ("GET", "/b", "", "ListObjects"),
+        ("GET", "/b", "list-type=2&prefix=x", "ListObjectsV2"),
+        ("GET", "/b", "lifecycle", "GetBucketLifecycleConfiguration"),
+        ("PUT", "/b", "policy", "PutBucketPolicy"),
+        ("PUT", "/b/k/e/y", "", "PutObject"),
+        ("PUT", "/b/k", "partNumber=1&uploadId=x", "UploadPart"),
+        ("POST", "/b/k", "uploads", "CreateMultipartUpload"),
+        ("DELETE", "/b/k", "uploadId=x", "AbortMultipartUpload"),
+        ("HEAD", "/b", "", "HeadBucket"),
+    ],
+)
+def test_operations_of_s3_are_told_apart(method, path, query, operation):
+    assert calls.rest_operation("s3", method, path, query, False) == operation
+
+
+def test_reading_and_changing_are_told_apart():
+    assert [name for name in ("DescribeVpcs", "InvokeEndpoint", "CreateVpc", "PutObject", "UpdateAlias", "HeadObject") if calls.changes(name)] == [
+        "CreateVpc", "PutObject", "UpdateAlias",
+    ]  # fmt: skip
+
+
+def test_faults_are_used_up():
+    faults = Faults()
+    faults.add(Fault("A", "error", times=2))
+    assert [bool(faults.take("A")), bool(faults.take("B")), bool(faults.take("A")), bool(faults.take("A"))] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    with pytest.raises(ValueError, match="no such fault"):
+        faults.add(Fault("A", "explode"))
+
+
+def test_an_answer_that_was_lost_was_carried_out(stacks, sandbox):
+    account = stacks("lost").account
+    ask(state.read(sandbox), "POST", "fault", {"operation": "CreateUser", "do": "lost"})
+    from ops.errors import Refused
+
+    with pytest.raises(Refused, match="EntityAlreadyExists"):  # the SDK tries again, and finds its own user
+        account.call("iam", "create_user", UserName="lost")
+    account.call("iam", "delete_user", UserName="lost")
