@@ -225,6 +225,7 @@ def test_a_second_train_while_one_runs_attaches_to_it(box_stack, digits):
 
 
 def test_a_job_that_fails_says_why(box_stack, digits):
+    box_stack("data.up", "data.push", "--dir", str(digits))
     cli = type(box_stack)(box_stack.file.with_name("boxbroken.yaml"))
     cli.file.write_text(box_stack.file.read_text() + "train: {arch: resnet_nonsense}\n")
     failed = cli("ec2.train", ok=False)

@@ -1,0 +1,218 @@
+"""The Lambda function: a package that is the same every time, a plan by equality, limits that limit."""
+
+import base64
+import io
+import json
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import settings_of
+
+from ops import change
+from ops.change import Change
+from ops.errors import OpsError, Refused
+from ops.fn import call, plan
+
+SETTINGS = settings_of()
+CODE = plan.package()
+CONFIG = {**plan.wanted(SETTINGS), "CodeSha256": plan.sha256_of(CODE), "FunctionName": SETTINGS.function_name}
+COMPLETE = {
+    "config": CONFIG, "alias": "3", "alias_sha": plan.fingerprint(CONFIG), "reserved": 10, "provisioned": 1,
+    "provisioned_state": "READY", "unreserved": 990, "log_group": True,
+}  # fmt: skip
+
+
+def planned(settings=SETTINGS, **facts):
+    steps = change.preview(plan.steps(plan.Facts(**{**COMPLETE, **facts}), CODE, settings))
+    return [s.call for s in steps if isinstance(s, Change)]
+
+
+def test_the_package_is_the_same_bytes_every_time_and_holds_the_handler_at_its_root():
+    assert plan.package() == CODE
+    assert zipfile.ZipFile(io.BytesIO(CODE)).namelist() == ["handler.py"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "calls"),
+    [
+        ({}, []),
+        (
+            {"config": {**CONFIG, "CodeSha256": "old"}, "alias_sha": "old"},
+            ["update_function_code", "publish_version", "update_alias"],
+        ),
+        (
+            {"config": {**CONFIG, "Timeout": 3}, "alias_sha": "old"},
+            ["update_function_configuration", "publish_version", "update_alias"],
+        ),
+        ({"alias": None, "alias_sha": None}, ["publish_version", "create_alias"]),
+        ({"reserved": None}, ["put_function_concurrency"]),
+        ({"provisioned": None, "provisioned_state": ""}, ["put_provisioned_concurrency_config"]),
+        ({"alias_sha": "of a version that a crash left behind"}, ["publish_version", "update_alias"]),
+    ],
+)
+def test_what_a_deploy_does(facts, calls):
+    assert planned(**facts) == calls
+
+
+def test_a_first_deploy_makes_everything():
+    steps = change.preview(plan.steps(plan.Facts(unreserved=1000), CODE, SETTINGS))
+    assert [s.call for s in steps if isinstance(s, Change)] == [
+        "create_log_group", "put_retention_policy", "create_function", "publish_version", "create_alias",
+        "put_function_concurrency", "put_provisioned_concurrency_config",
+    ]  # fmt: skip
+
+
+def test_a_new_account_that_cannot_reserve_ten_is_told_so_beforehand():
+    with pytest.raises(OpsError, match=r"fn\.reserved is 10, but this account can reserve 0 at most"):
+        planned(reserved=None, unreserved=10)
+
+
+def test_a_role_made_seconds_ago_is_waited_for_and_nothing_else_is(monkeypatch):
+    refusals = iter([Refused("CreateFunction", "InvalidParameterValueException", f"The role {plan.NOT_YET}."), None])
+
+    def answer(step):
+        if isinstance(step, Change) and step.call == "create_function" and (error := next(refusals)):
+            raise error
+        return {"Version": "1"}
+
+    walked = [
+        getattr(s, "call", "wait")
+        for s in change.walk(plan.steps(plan.Facts(unreserved=1000, log_group=True), CODE, SETTINGS), answer)
+    ]
+    assert walked[:4] == ["create_function", "wait", "create_function", "wait"]
+    with pytest.raises(Refused, match="CodeStorageExceeded"):
+        list(
+            change.walk(
+                plan.created(Change("lambda", "create_function", {}, "")),
+                lambda s: (_ for _ in ()).throw(Refused("C", "CodeStorageExceeded", "")),
+            )
+        )
+
+
+def test_at_most_the_reserved_number_run_at_once_and_the_next_is_refused(whole):
+    client, name = whole.account.client("lambda", "lambda"), whole.settings.function_name
+    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=2)
+    try:
+
+        def one(_):
+            try:
+                return client.invoke(
+                    FunctionName=name, Qualifier="live", Payload=json.dumps({"s3_uri": whole_uri}).encode()
+                )["StatusCode"]
+            except client.exceptions.TooManyRequestsException as error:
+                return error.response["Reason"]
+
+        bucket = whole.settings.bucket
+        key = whole.account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix="images/")[0]["Key"]
+        whole_uri = f"s3://{bucket}/{key}"
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(one, range(36)))
+        assert set(answers) == {200, "ReservedFunctionConcurrentInvocationLimitExceeded"}
+        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+        assert one(0) == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    finally:
+        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=10)
+    with pytest.raises(Refused, match=r"below its minimum value of \[100\]"):
+        whole.account.call("lambda", "put_function_concurrency", FunctionName=name, ReservedConcurrentExecutions=950)
+
+
+def zipped(source):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("handler.py", source)
+    return packed.getvalue()
+
+
+@pytest.fixture
+def function(whole):
+    """Makes a function of the sandbox from source, and calls it."""
+    client, made = whole.account.client("lambda", "lambda"), []
+
+    def make(source, **more):
+        name = f"probe{len(made)}"
+        args = {
+            "Runtime": "python3.13",
+            "Role": whole.settings.role_arn("lambda-invoke"),
+            "Handler": "handler.run",
+            "Timeout": 3,
+            **more,
+        }
+        client.create_function(FunctionName=name, Code={"ZipFile": zipped(source)}, **args)
+        made.append(name)
+
+        def ask(event=None):
+            answer = client.invoke(FunctionName=name, Payload=json.dumps(event).encode())
+            return answer.get("FunctionError", ""), json.loads(answer["Payload"].read())
+
+        return ask
+
+    yield make
+    for name in made:
+        client.delete_function(FunctionName=name)
+
+
+def test_environments_are_kept_warm(function):
+    ask = function("import os\ncount = 0\ndef run(e, c):\n    global count; count += 1; return [os.getpid(), count]")
+    first, second = ask()[1], ask()[1]
+    assert (first[0], first[1], second[1]) == (second[0], 1, 2)
+
+
+def test_a_function_that_takes_too_long_is_ended(function):
+    error, answer = function("import time\ndef run(e, c): time.sleep(60)")()
+    assert (error, "Task timed out after 3.00 seconds" in answer["errorMessage"]) == ("Unhandled", True)
+
+
+def test_a_function_that_takes_too_much_memory_is_ended(function):
+    error, answer = function(
+        "import time\ndef run(e, c):\n    x = bytearray(400 << 20); time.sleep(2)", MemorySize=128
+    )()
+    assert (error, "signal: killed" in answer["errorMessage"]) == ("Unhandled", True)
+
+
+def test_an_exception_is_the_callers_to_see(function):
+    assert function("def run(e, c): raise KeyError('gone')")() == (
+        "Unhandled",
+        {"errorType": "KeyError", "errorMessage": "'gone'"},
+    )
+
+
+def test_a_function_has_its_roles_keys_and_none_of_ours(function, whole):
+    source = "import boto3, os\ndef run(e, c): return [boto3.client('sts').get_caller_identity()['Arn'], sorted(k for k in os.environ if 'KENNEL_WORK' in k)]"
+    assert function(source)()[1] == [
+        f"arn:aws:sts::123456789012:assumed-role/{whole.settings.role_name('lambda-invoke')}/probe0",
+        [],
+    ]
+
+
+def test_status_and_concurrency_tell_the_limits(whole):
+    found = json.loads(whole("lambda.status", "--json").out)
+    assert (found["reserved"], found["provisioned"], found["provisioned_state"]) == (10, 1, "READY")
+    assert "the next is refused with 429" in whole("lambda.concurrency").out
+
+
+def test_a_picture_goes_through_the_function(whole, digits):
+    path = next((digits / "test" / "4").iterdir())
+    assert whole("lambda.invoke", "--picture", str(path)).out.split()[0] == "4"
+    refused = whole("lambda.invoke", "--picture", "README.md", ok=False)
+    assert "not a readable PNG or JPEG" in refused.out
+    assert "Give a picture or a number" in whole("lambda.invoke", ok=False).err
+
+
+def test_what_the_function_refuses(whole):
+    account, settings = whole.account, whole.settings
+    for event, status in (
+        ({"url": "http://169.254.169.254/"}, 400), ({"s3_uri": "s3://other/images/x"}, 403), ({"s3_uri": f"s3://{settings.bucket}/jobs/x"}, 403),
+        ({"s3_uri": f"s3://{settings.bucket}/images/none"}, 404), ({"image": "not base64!"}, 400), ({}, 400), ([], 400),
+        ({"image": base64.b64encode(b"text").decode()}, 400),
+    ):  # fmt: skip
+        assert call.ask(account, event).get("statusCode") == status, event
+
+
+def test_no_function_is_said_to_be_none(stacks):
+    cli = stacks("nofunction")
+    for command in (("lambda.status",), ("lambda.concurrency",)):
+        assert (
+            "There is no function kennel-nofunction-classify. Make it: invoke lambda.deploy"
+            in cli(*command, ok=False).err
+        )

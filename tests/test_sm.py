@@ -1,0 +1,255 @@
+"""SageMaker: plans by equality, jobs that really run and really fail, releases that really answer."""
+
+import json
+import re
+
+import pytest
+from conftest import settings_of
+
+from ops import change, payload
+from ops.change import Change
+from ops.errors import OpsError
+from ops.sm import endpoint, jobs, removal, scaling, watch
+from ops.sm.releases import Release
+
+SETTINGS = settings_of()
+WANT = endpoint.Wanted(Release("a" * 64, "job"), SETTINGS, image_tag="b" * 12)
+NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
+WATCHED = {
+    "alarms": {alarm["AlarmName"]: alarm["Threshold"] for alarm in watch.alarms(SETTINGS)},
+    "log_groups": (watch.log_group(SETTINGS),),
+}
+DATA = {"name": "pictures", "digest": "d" * 64}
+
+
+def planned(**facts):
+    steps = change.preview(endpoint.steps(endpoint.Facts(**{**NETWORK, **WATCHED, **facts}), WANT))
+    return [s.call if isinstance(s, Change) else "wait" for s in steps]
+
+
+def live(config, status="InService"):
+    return {"EndpointName": "kennel-demo", "EndpointStatus": status, "EndpointConfigName": config}
+
+
+@pytest.mark.parametrize(
+    ("facts", "calls"),
+    [
+        ({}, ["create_model", "create_endpoint_config", "create_endpoint", "wait"]),
+        ({"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live(WANT.config)}, []),
+        ({"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other")}, ["update_endpoint", "wait"]),
+        (
+            {"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other", "Failed")},
+            ["delete_endpoint", "wait", "create_endpoint", "wait"],
+        ),
+        (
+            {"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other", "Updating")},
+            ["wait", "update_endpoint", "wait"],
+        ),
+    ],
+    ids=["nothing", "live already", "another release", "failed", "moving"],
+)
+def test_what_a_deploy_does(facts, calls):
+    assert planned(**facts) == calls
+
+
+def test_alarms_and_logs_come_with_the_endpoint():
+    assert planned(alarms={}, log_groups=())[2:6] == [
+        "put_metric_alarm",
+        "put_metric_alarm",
+        "create_log_group",
+        "put_retention_policy",
+    ]
+    five, p99 = watch.alarms(SETTINGS)
+    assert (five["MetricName"], five["Statistic"], five["TreatMissingData"]) == (
+        "Invocation5XXErrors",
+        "Sum",
+        "notBreaching",
+    )
+    assert (p99["ExtendedStatistic"], p99["Threshold"]) == ("p99", 2_000_000)  # microseconds
+
+
+def test_an_update_keeps_the_instances_that_scaling_chose_and_rolls_back_on_alarms():
+    change_over = endpoint.change_over(endpoint.Facts(endpoint=live("other")), WANT)
+    assert change_over.args["RetainAllVariantProperties"] is True
+    alarms = change_over.args["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
+    assert [alarm["AlarmName"] for alarm in alarms] == ["kennel-demo-5xx", "kennel-demo-p99"]
+
+
+def test_names_carry_the_release():
+    assert WANT.model == "kennel-demo-aaaaaaaaaaaa-bbbbbb"
+    assert WANT.config.startswith("kennel-demo-aaaaaaaaaaaa-bbbbbb-")
+
+
+def test_the_endpoint_is_tagged_with_the_day_it_may_go():
+    (creation,) = [
+        s
+        for s in change.preview(endpoint.steps(endpoint.Facts(**NETWORK, **WATCHED), WANT))
+        if getattr(s, "call", "") == "create_endpoint"
+    ]
+    tags = {tag["Key"]: tag["Value"] for tag in creation.args["Tags"]}
+    assert tags["kennel:stack"] == "demo"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", tags["kennel:expires"])
+    assert creation.dollars_per_hour == 0.115
+
+
+@pytest.mark.parametrize(
+    ("have", "calls"),
+    [
+        (scaling.Facts(), ["register_scalable_target", "put_scaling_policy"]),
+        (scaling.Facts((1, 2), scaling.wanted(SETTINGS)), []),
+        (scaling.Facts((1, 4), scaling.wanted(SETTINGS)), ["register_scalable_target"]),
+        (scaling.Facts((1, 2), {**scaling.wanted(SETTINGS), "TargetValue": 5.0}), ["put_scaling_policy"]),
+    ],
+)
+def test_what_autoscale_does(have, calls):
+    assert [s.call for s in change.preview(scaling.steps(have, SETTINGS))] == calls
+
+
+def test_the_originals_values_are_the_defaults():
+    assert (SETTINGS.endpoint.instance_type, SETTINGS.endpoint.min_instances, SETTINGS.endpoint.max_instances) == (
+        "ml.m5.large",
+        1,
+        2,
+    )
+    assert scaling.wanted(SETTINGS)["TargetValue"] == 20.0
+    assert (SETTINGS.fn.reserved, SETTINGS.fn.provisioned) == (10, 1)
+
+
+def test_deleting_takes_scaling_first_and_alarms_last():
+    have = endpoint.Facts(live("c"), ("c",), ("m",), {"kennel-demo-5xx": 5.0})
+    calls = [
+        s.call for s in change.preview(removal.steps((have, scaling.Facts((1, 2))), SETTINGS)) if isinstance(s, Change)
+    ]
+    assert calls == [
+        "deregister_scalable_target",
+        "delete_endpoint",
+        "delete_endpoint_config",
+        "delete_model",
+        "delete_alarms",
+    ]
+
+
+def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
+    job = payload.job(SETTINGS, DATA, "sm", 2)
+    request = jobs.request(
+        jobs.Facts(job.name, None, ("s-a", "s-b"), "sg", True), job.name, job, "code/c/", 2, SETTINGS
+    )
+    assert request["ResourceConfig"]["InstanceCount"] == 2
+    assert request["VpcConfig"] == {"Subnets": ["s-a", "s-b"], "SecurityGroupIds": ["sg"]}
+    sources = {c["ChannelName"]: c["DataSource"]["S3DataSource"] for c in request["InputDataConfig"]}
+    assert sources["data"]["S3DataType"] == "ManifestFile"
+    assert sources["data"]["S3Uri"].endswith(f"datasets/pictures/{'d' * 64}/channel.json")
+    assert sources["code"]["S3Uri"].endswith("/code/c/")
+    assert len(request["AlgorithmSpecification"]["ContainerEntrypoint"][2]) <= 256
+
+
+def test_a_jobs_name_follows_from_data_code_settings_and_hosts():
+    name = payload.job(SETTINGS, DATA, "sm").name
+    assert name == payload.job(SETTINGS, DATA, "sm").name
+    other = SETTINGS.model_copy(update={"train": SETTINGS.train.model_copy(update={"seed": 1})})
+    names = {
+        name,
+        payload.job(other, DATA, "sm").name,
+        payload.job(SETTINGS, {**DATA, "digest": "e"}, "sm").name,
+        payload.job(SETTINGS, DATA, "sm", 2).name,
+    }
+    assert len(names) == 4
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(OpsError, match="cannot be divided by 3 hosts"):
+        payload.job(SETTINGS, DATA, "sm", 3)
+
+
+def test_an_endpoint_that_does_not_exist_is_said_not_to_exist(stacks):
+    cli = stacks("noendpoint")
+    for command in (
+        ("sm.status",),
+        ("sm.autoscale",),
+        ("sm.logs",),
+        ("sm.delete", "--confirm", "kennel-noendpoint"),
+        ("sm.invoke", "README.md"),
+    ):
+        refused = cli(*command, ok=False)
+        assert refused.code == 1, command
+        assert "There is no endpoint kennel-noendpoint. Deploy one: invoke sm.deploy" in refused.err, command
+
+
+def test_a_model_whose_image_was_not_built_is_refused(whole):
+    from ops.errors import Refused
+
+    settings = whole.settings
+    container = {"Image": f"{settings.registry}/kennel-serving:nope", "ModelDataUrl": "s3://b/k"}
+    with pytest.raises(Refused, match="not found"):
+        whole.account.call(
+            "sagemaker",
+            "create_model",
+            ModelName="x",
+            PrimaryContainer=container,
+            ExecutionRoleArn=settings.role_arn("sagemaker-execution"),
+        )
+
+
+def test_a_training_job_that_fails_says_why_and_the_next_attempt_has_another_name(whole):
+    cli = type(whole)(whole.file.with_name("wholebroken.yaml"))
+    cli.file.write_text(whole.file.read_text() + "train: {arch: resnet_nonsense}\n")
+    for attempt in ("", "-2"):
+        failed = cli("sm.train", ok=False)
+        assert failed.code == 1
+        assert re.search(
+            rf"kennel-whole-sm1-[0-9a-f]{{8}}{attempt} ended Failed: AlgorithmError: ValueError: unknown architecture",
+            failed.err,
+        )
+
+
+def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
+    from ops import dataset
+    from ops.errors import Refused
+
+    account, settings = whole.account, whole.settings
+    job = payload.job(settings, dataset.current(account), "sm")
+    have = jobs.facts(account, job)
+    described = have.described
+    code = described["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"].split("/", 3)[3]
+    request = jobs.request(have, "stopme", job, code, 1, settings)
+    account.call("sagemaker", "create_training_job", **request)
+    with pytest.raises(Refused, match="ResourceInUse"):
+        account.call("sagemaker", "create_training_job", **request)
+    account.call("sagemaker", "stop_training_job", TrainingJobName="stopme")
+    with pytest.raises(OpsError, match="stopme ended Stopped"):
+        jobs.follow(account, "stopme")
+    assert (
+        account.call("sagemaker", "describe_training_job", TrainingJobName="stopme")["TrainingJobStatus"] == "Stopped"
+    )
+    with pytest.raises(Refused, match="terminal status"):
+        account.call("sagemaker", "stop_training_job", TrainingJobName="stopme")
+
+
+def test_a_release_that_cannot_be_served_never_gets_to_aws(whole, tmp_path):
+    import shutil
+
+    from ops.sm import releases
+
+    account = whole.account
+    broken = releases.RELEASES / ("0" * 64)
+    good = next(p for p in releases.RELEASES.iterdir() if len(p.name) == 64)
+    shutil.copytree(good, broken)
+    (broken / "model.onnx").write_bytes(b"rubbish")
+    with pytest.raises(OpsError, match=r"The server does not start on this release.*model\.onnx is not the file"):
+        releases.preflight(releases.Release("0" * 64, "job"))
+    assert (
+        account.find("s3", "head_object", "404", Bucket=whole.settings.bucket, Key=f"releases/{'0' * 64}/model.tar.gz")
+        is None
+    )
+
+
+def test_status_tells_price_and_release(whole):
+    found = json.loads(whole("sm.status", "--json", "--minutes", "1").out)
+    assert (found["status"], found["instance_type"], found["dollars_per_hour"]) == ("InService", "ml.m5.large", 0.115)
+
+
+def test_a_picture_can_be_sent(whole, digits):
+    path = next((digits / "test" / "7").iterdir())
+    answer = json.loads(whole("sm.invoke", str(path), "--json").out)
+    assert sorted(answer) == ["best", "classes", "probabilities", "release", "scores"]
+    assert "There is no file nowhere.png" in whole("sm.invoke", "nowhere.png", ok=False).err
