@@ -75,6 +75,12 @@ def test_an_update_keeps_the_instances_that_scaling_chose_and_rolls_back_on_alar
     assert [alarm["AlarmName"] for alarm in alarms] == ["kennel-demo-5xx", "kennel-demo-p99"]
 
 
+def test_alarms_that_fire_already_do_not_stop_the_way_out():
+    change_over = endpoint.change_over(endpoint.Facts(endpoint=live("other"), red=("kennel-demo-5xx",)), WANT)
+    assert "AutoRollbackConfiguration" not in change_over.args["DeploymentConfig"]
+    assert "kennel-demo-5xx fires already" in change_over.why
+
+
 def test_names_carry_the_release():
     assert WANT.model == "kennel-demo-aaaaaaaaaaaa-bbbbbb"
     assert WANT.config.startswith("kennel-demo-aaaaaaaaaaaa-bbbbbb-")

@@ -106,8 +106,8 @@ def wildcards(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding
 
 def passing(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
     for name, statement in statements(p, have):
-        if not allows(statement, "iam:PassRole"):
-            continue
+        if not allows(statement, "iam:PassRole") or "*" in as_list(statement.get("Action", [])):
+            continue  # who may do everything is told so once
         to_whom = "iam:PassedToService" in str(statement.get("Condition", {}))
         wide = everywhere(statement) or any(
             r.endswith((":role/*", ":*")) for r in as_list(statement.get("Resource", []))

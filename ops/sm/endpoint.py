@@ -23,12 +23,16 @@ MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is there: the endpoint as described (None without one), and names of configs, models, alarms and log groups."""
+    """What is there: the endpoint as described (None without one), names of configs, models and log groups, alarms.
+
+    `alarms` maps a name to its threshold; `red` are those that fire now.
+    """
 
     endpoint: dict[str, Any] | None = None
     configs: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     alarms: dict[str, float] = field(default_factory=dict)
+    red: tuple[str, ...] = ()
     log_groups: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     group: str | None = None
@@ -80,6 +84,7 @@ def facts(account: Account) -> Facts:
         ),
         tuple(m["ModelName"] for m in account.pages("sagemaker", "list_models", "Models", **named)),
         {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms},
+        tuple(alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"),
         tuple(g["logGroupName"] for g in groups if g.get("retentionInDays") == settings.endpoint.log_days),
         *network(account),
     )
@@ -126,14 +131,22 @@ def creation(want: Wanted) -> Change:
 
 
 def change_over(have: Facts, want: Wanted) -> Change:
-    """Instance counts are kept: scaling may have changed them since."""
+    """Instance counts are kept: scaling may have changed them since.
+
+    An alarm that is red before the update begins would end it at once, and the old release is what makes it red: then
+    the update goes without alarms.
+    """
+    deployment = blue_green(want.settings)
+    watched = "; its alarms roll it back" if not have.red else f"; {', '.join(have.red)} fires already and cannot watch"
+    if have.red:
+        del deployment["AutoRollbackConfiguration"]
     args = {
         "EndpointName": want.settings.endpoint_name,
         "EndpointConfigName": want.config,
         "RetainAllVariantProperties": True,
-        "DeploymentConfig": blue_green(want.settings),
+        "DeploymentConfig": deployment,
     }
-    why = f"{have.live} answers; bring {want.config} up beside it, then change over"
+    why = f"{have.live} answers; bring {want.config} up beside it, then change over{watched}"
     return Change("sagemaker", "update_endpoint", args, why)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 import os
@@ -52,14 +54,15 @@ def packaging() -> str:
 
 
 def known(account: Account, job: str) -> Release | None:
-    """The release that was made of this job before, if its tar is still in the bucket."""
+    """The release that was made of this job before, if its tar is still in the bucket as it was put there."""
     bucket = account.settings.bucket
     note = account.find("s3", "get_object", "NoSuchKey", Bucket=bucket, Key=f"jobs/{job}/release.json")
     found = json.loads(note["Body"].read()) if note else {}
     if found.get("packaging") != packaging():
         return None
     release = Release(found["digest"], job)
-    return release if account.find("s3", "head_object", "404|NoSuchKey", Bucket=bucket, Key=release.key) else None
+    there = account.find("s3", "head_object", "404|NoSuchKey", Bucket=bucket, Key=release.key, ChecksumMode="ENABLED")
+    return release if there and there.get("ChecksumSHA256") == found.get("tar") else None
 
 
 def make(account: Account, job: str) -> Release:
@@ -73,7 +76,8 @@ def make(account: Account, job: str) -> Release:
     bucket = account.settings.bucket
     packed = tar_of((path.name, path) for path in files_of(release.folder))
     account.call("s3", "put_object", Bucket=bucket, Key=release.key, Body=packed, ChecksumAlgorithm="SHA256")
-    note = json.dumps({"digest": release.digest, "packaging": packaging()})
+    tar = base64.b64encode(hashlib.sha256(packed).digest()).decode()  # as S3 writes a checksum
+    note = json.dumps({"digest": release.digest, "packaging": packaging(), "tar": tar})
     account.call("s3", "put_object", Bucket=bucket, Key=f"jobs/{job}/release.json", Body=note.encode())
     return release
 

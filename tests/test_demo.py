@@ -1,0 +1,69 @@
+"""The whole job, run once; and once more, changing nothing."""
+
+import json
+
+from conftest import HOME
+
+from sandbox import calls
+
+STEPS = [
+    "sandbox.up", "doctor", "iam.apply", "data.up", "data.push", "net.up", "ec2.up", "ec2.train", "sm.train", "sm.train", "sm.deploy",
+    "sm.deploy", "sm.autoscale", "lambda.deploy", "lambda.invoke", "iam.audit", "sm.evaluate",
+]  # fmt: skip
+
+
+def report():
+    return json.loads((HOME / "work" / "demo.json").read_text())
+
+
+def test_the_report_tells_every_step_the_accuracy_and_the_answers(whole):
+    found = report()
+    assert [step["command"].split()[0] for step in found["steps"]] == STEPS
+    assert all(
+        set(step) == {"name", "command", "seconds", "outcome", "changes", "calls", "dollars_per_hour"}
+        for step in found["steps"]
+    )
+    assert found["test_accuracy"]["pictures"] == 360
+    assert found["test_accuracy"]["value"] >= 0.97
+    assert len(found["answers"]) == 50
+    assert all(answer["answer"] == answer["offline"] for answer in found["answers"])
+    assert found["dollars_per_hour"] > 0.6
+    assert found["seconds"] > 0
+
+
+def test_a_second_run_makes_no_changing_call(whole, sandbox):
+    log = sandbox / "calls.jsonl"
+    whole("sm.deploy", "--instances", "2")  # whatever other tests have made live since
+    before = len(calls.read(log))
+    again = whole("demo", timeout=120)
+    made = [call["operation"] for call in calls.read(log)[before:] if call["changes"]]
+    assert made == []
+    assert len(calls.read(log)) > before + 50
+    assert "Next: invoke sm.status" in again.out
+    assert sum(step["changes"] for step in report()["steps"]) == 0
+
+
+def test_the_calls_of_each_role_are_in_the_log_under_its_name(whole, sandbox):
+    callers = {call["caller"].split("/")[0] for call in calls.read(sandbox / "calls.jsonl")}
+    assert {f"kennel-whole-{role}" for role in ("ec2-box", "sagemaker-execution", "lambda-invoke")} <= callers
+    assert all(call["operation"] != "?" for call in calls.read(sandbox / "calls.jsonl"))
+
+
+def test_a_step_that_fails_stops_the_demo_and_says_where_to_look(stacks, tmp_path, pictures):
+    import shutil
+
+    shutil.rmtree(pictures / "valid")
+    failed = stacks("failing")("demo", "--data", str(pictures), ok=False)
+    assert failed.code == 1
+    assert "Step 5, invoke data.push --dir" in failed.err
+    assert "has no valid folder" in failed.err
+    assert "Look further: invoke doctor. Then run invoke demo again" in failed.err
+    assert "== 6/17" not in failed.err
+
+
+def test_doctor_names_what_is_wrong_and_what_mends_it(whole):
+    assert json.loads(whole("doctor", "--json").out)[0]["ok"] is True
+    wrong = whole("doctor", ok=False, env={"INVOKE_ENDPOINT_REPOSITORY": "other", "INVOKE_AWS_REGION": "eu-west-1"})
+    assert wrong.code == 1
+    assert "WRONG   region" in wrong.out
+    assert "docker build -t" in wrong.out

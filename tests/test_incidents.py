@@ -1,0 +1,93 @@
+"""Incident pages, followed: the fault is made, Confirm sees it, Verify fails, Mitigate is run, Verify passes."""
+
+import re
+import shlex
+
+import pytest
+
+from ops import ROOT
+from ops.net import facts, plan
+from sandbox import state
+from sandbox.tasks import ask
+
+FENCE = re.compile(r"^```console \{#(\w+) (.*?)\}\n\$ invoke (.+?)\n", re.M)
+
+
+class Page:
+    """The steps of an incident page by their ids, run as they stand."""
+
+    def __init__(self, name, cli, **inputs):
+        self.text, self.cli, self.inputs = (ROOT / "runbooks" / f"{name}.md").read_text(), cli, inputs
+        self.steps = {ident: (attributes, command) for ident, attributes, command in FENCE.findall(self.text)}
+
+    def of(self, heading):
+        part = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", self.text, re.M | re.S)[1]
+        return [ident for ident, _, _ in FENCE.findall(part)]
+
+    def works(self, ident):
+        """Whether a step ends as the page says: its exit code, and its words in the output."""
+        attributes, command = self.steps[ident]
+        code = int(found[1]) if (found := re.search(r"exit=(\d+)", attributes)) else 0
+        words = re.search(r'expect="(.*?)"', attributes)[1]
+        ran = self.cli(*shlex.split(command.format(**self.inputs)), ok=False)
+        return ran.code == code and words in ran.said
+
+    def confirmed(self):
+        return all(self.works(ident) for ident in self.of("Confirm"))
+
+    def verified(self):
+        return all(self.works(ident) for ident in self.of("Verify"))
+
+
+@pytest.fixture(scope="module")
+def boxed(stacks):
+    cli = stacks("incident")
+    cli("iam.apply", "net.up", "ec2.up")
+    return cli
+
+
+def test_box_unreachable(boxed):
+    page = Page("box-unreachable", boxed)
+    assert page.verified()
+    assert not page.confirmed()  # a healthy box must not look like this incident
+    have = facts.read(boxed.account)
+    ids = {name: group.id for name, group in have.groups.items()}
+    (rule,) = have.groups["box"].ingress
+    boxed.account.client("ec2").revoke_security_group_ingress(
+        GroupId=ids["box"], IpPermissions=[plan.permission(rule, ids, have.s3_list)]
+    )
+    assert page.confirmed()
+    assert not page.verified()  # it does not mend itself
+    assert page.works("mend")
+    assert page.verified()
+    assert not page.confirmed()
+
+
+def test_box_unreachable_because_it_was_stopped(boxed):
+    page = Page("box-unreachable", boxed)
+    instance = boxed.account.tagged("describe_instances", "Reservations")[0]["Instances"][0]["InstanceId"]
+    boxed.account.client("ec2").stop_instances(InstanceIds=[instance])
+    assert not page.verified()
+    assert "stop" in boxed("ec2.status", ok=False).out
+    assert page.works("start")
+    assert page.verified()
+
+
+@pytest.mark.timeout(300)
+def test_endpoint_5xx(whole, sandbox, digits):
+    picture = str(next((digits / "test" / "7").iterdir()))
+    page = Page("endpoint-5xx", whole, picture=picture)
+    assert page.verified()
+    ask(state.read(sandbox), "POST", "break", {"endpoint": "kennel-whole"})
+    for _ in range(7):
+        failed = whole("sm.invoke", picture, ok=False)
+        assert failed.code == 1
+        assert "ModelError" in failed.err
+    assert page.confirmed()
+    assert not page.verified()
+    assert page.works("back")
+    assert page.verified()
+    # Afterwards: the newer release is packaged anew, and is live again
+    again = whole("sm.deploy", "--instances", "2")
+    assert "Packaging the model" in again.err
+    assert page.verified()

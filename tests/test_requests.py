@@ -1,0 +1,76 @@
+"""Every change of every plan is a request that AWS's own service model takes."""
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+from conftest import settings_of
+
+from ops import change, payload
+from ops.change import Change, Unknown
+from ops.data import bucket
+from ops.ec2 import plan as ec2
+from ops.fn import plan as fn
+from ops.iam import plan as iam
+from ops.iam import policies
+from ops.net import facts as net_facts
+from ops.net import plan as net
+from ops.net import removal as net_removal
+from ops.sm import endpoint, jobs, removal, scaling
+from ops.sm.releases import Release
+
+SETTINGS = settings_of()
+BUSY = SETTINGS.model_copy(update={"net": SETTINGS.net.model_copy(update={"interface_endpoints": ["logs", "sts"]})})
+WANT = endpoint.Wanted(Release("a" * 64, "job"), SETTINGS)
+JOB = payload.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 2)
+NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
+LIVE = {"EndpointName": "kennel-demo", "EndpointStatus": "InService", "EndpointConfigName": "other"}
+FULL = net_facts.Facts(
+    "pl-1", "vpc-1", True, {"us-east-1a": "subnet-a"}, "rtb-1", frozenset(),
+    {n: net_facts.Group(f"sg-{n}", frozenset(i), frozenset(e)) for n, (i, e) in net.wanted_groups(SETTINGS).items()},
+    "acl-1", frozenset({net_facts.Entry(9, False, "6", 1, 2, "0.0.0.0/0")}), {}, "vpce-1", "eice-1", {"logs": "vpce-2"},
+)  # fmt: skip
+
+PLANS = {
+    "bucket": bucket.steps(bucket.Facts(), SETTINGS),
+    "network": net.steps(net_facts.Facts("pl-1"), BUSY),
+    "network, mended": net.steps(FULL, SETTINGS),
+    "network, down": net_removal.steps(FULL),
+    "box": ec2.steps(ec2.Facts(**NETWORK, image="ami-1"), SETTINGS),
+    "box, started": ec2.steps(
+        ec2.Facts({"InstanceId": "i-1", "InstanceType": "g4dn.xlarge", "State": {"Name": "stopped"}}), SETTINGS
+    ),
+    "box, down": ec2.removal(ec2.Facts({"InstanceId": "i-1", "State": {"Name": "running"}})),
+    "roles": iam.steps(iam.Facts(), policies.wanted(SETTINGS), SETTINGS),
+    "job": jobs.steps(jobs.Facts(JOB.name, None, ("subnet-a",), "sg-1", False), JOB.name, JOB, "code/c/", 2, SETTINGS),
+    "endpoint": endpoint.steps(endpoint.Facts(**NETWORK), WANT),
+    "endpoint, updated": endpoint.steps(endpoint.Facts(endpoint=LIVE, **NETWORK), WANT),
+    "endpoint, deleted": removal.steps(
+        (endpoint.Facts(LIVE, ("c",), ("m",), {"a": 1.0}), scaling.Facts((1, 2))), SETTINGS
+    ),
+    "scaling": scaling.steps(scaling.Facts(), SETTINGS),
+    "function": fn.steps(fn.Facts(unreserved=1000), fn.package(), SETTINGS),
+    "function, down": fn.removal(SETTINGS),
+}
+
+
+def plain(value):
+    if isinstance(value, Unknown):
+        return "unknown-" + str.__str__(value).strip("<>")
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_change_is_a_request_of_awss_own_model(name):
+    session = botocore.session.Session()
+    steps = [step for step in change.preview(PLANS[name]) if isinstance(step, Change)]
+    assert steps
+    for step in steps:
+        client = session.create_client(
+            step.service, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y"
+        )
+        shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[step.call]).input_shape
+        report = ParamValidator().validate(plain(step.args), shape)
+        assert not report.has_errors(), f"{step.service}.{step.call}: {report.generate_report()}"
+        assert step.why

@@ -1,0 +1,95 @@
+"""Runbooks: each page has its parts, each command on it parses, each task is written about, each link leads somewhere."""
+
+import re
+import shlex
+
+import pytest
+from invoke.parser import Parser
+
+import tasks
+from ops import ROOT, runbook
+
+PAGES = sorted((ROOT / "runbooks").glob("*.md"))
+DOCUMENTS = [*PAGES, ROOT / "README.md", ROOT / "sandbox" / "README.md"]
+INCIDENTS = {"box-unreachable", "endpoint-5xx"}
+COMMAND = re.compile(r"^\s*\$ invoke (.+?)(?:\s+#.*)?$|`\$ invoke ([^`]+)`", re.M)
+PARTS = ("**When**", "**Takes**", "**Before you start**", "**Check**", "**Undo**", "**Why**")
+
+
+def commands(text):
+    return [(one or two).strip() for one, two in COMMAND.findall(text)]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_command_on_a_page_is_one_that_exists(path):
+    from invoke.program import Program
+
+    for command in commands(path.read_text()):
+        words = shlex.split(command.replace("{picture}", "p.png"))
+        core = Program().initial_context
+        parser = Parser(contexts=tasks.ns.to_contexts(), initial=core)
+        parsed = [context.name for context in parser.parse_argv(words) if context.name]
+        assert parsed or "--list" in words, command
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if p.stem not in INCIDENTS | {"README"}], ids=lambda p: p.stem)
+def test_a_job_page_has_its_parts_and_fits_a_screen(path):
+    text = path.read_text()
+    assert [part for part in PARTS if part not in text] == []
+    assert text.startswith("# ")
+    assert text.count("\n") <= 60
+    assert "```console" in text
+
+
+@pytest.mark.parametrize("name", sorted(INCIDENTS))
+def test_an_incident_page_has_its_parts(name):
+    text = (ROOT / "runbooks" / f"{name}.md").read_text()
+    assert re.findall(r"^## (\w+)", text, re.M) == ["Confirm", "Decide", "Mitigate", "Verify", "Afterwards"]
+    assert f"id: {name}\n" in text
+    assert len(text.split()) <= 450
+    for attributes in re.findall(r"```console \{(.+)\}", text):
+        assert re.match(r"#\w+ kind=(read|change)", attributes)
+        assert "kind=read" in attributes or "undo=" in attributes
+
+
+def test_every_task_is_written_about():
+    written = "\n".join(path.read_text() for path in DOCUMENTS)
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "README.md").read_text(), re.M)
+    named = set(re.findall(r"invoke (?:--dry )?([\w.]+)", written))
+    for row in rows:
+        names = re.findall(r"`([\w.]+)`", row)
+        if not names:
+            continue
+        first, *rest = names
+        space = first.rpartition(".")[0]
+        named |= {first, *(f"{space}.{name}" for name in rest), *rest}
+    assert set(tasks.ns.task_names) - named == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        found = (path.parent / file) if file else path
+        assert found.exists(), target
+        if anchor:
+            heads = [
+                re.sub(r"[^\w-]", "", head.lower().replace(" ", "-"))
+                for head in re.findall(r"^#+ (.+)", found.read_text(), re.M)
+            ]
+            assert anchor in heads, target
+
+
+def test_the_index_names_every_page():
+    index = (ROOT / "runbooks" / "README.md").read_text()
+    assert [p.name for p in PAGES if p.name != "README.md" and f"({p.name})" not in index] == []
+
+
+def test_pages_are_listed_and_shown(stacks):
+    cli = stacks("pages")
+    assert "box-unreachable" in cli("runbook.list").out
+    assert cli("runbook.show", "audit").out == (ROOT / "runbooks" / "audit.md").read_text() + "\n"
+    assert "Did you mean audit?" in cli("runbook.show", "audt", ok=False).err
+    assert len(runbook.pages()) == len(PAGES) - 1
