@@ -40,13 +40,13 @@ class Functions(LambdaResponse):
         function = self.backend.get_function(name, qualifier or None)
         kind = self.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         if kind == "DryRun":
-            return 204, {}, ""
+            return 204, {"status": 204}, ""
         try:
             done = workers.invoke(world(), function, qualifier, self.raw_body or b"{}", waited=kind != "Event")
         except Refusal as refusal:
             return failure(429, "TooManyRequestsException", "Rate Exceeded.", Reason=str(refusal))
         if kind == "Event":
-            return 202, {}, ""
+            return 202, {"status": 202}, ""
         headers = {"Content-Type": "application/json", "X-Amz-Executed-Version": str(function.version)}
         if done.error:
             headers["X-Amz-Function-Error"] = done.error
@@ -98,7 +98,7 @@ class Functions(LambdaResponse):
                 "InvalidParameterValueException",
                 "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
             )
-        return 202, {}, json.dumps(workers.provision(world(), function, qualifier, wanted))
+        return 202, {"status": 202}, json.dumps(workers.provision(world(), function, qualifier, wanted))
 
     def get_provisioned_concurrency_config(self) -> Any:
         found = workers.provisioned(*self.named)
@@ -112,7 +112,7 @@ class Functions(LambdaResponse):
 
     def delete_provisioned_concurrency_config(self) -> Any:
         workers.unprovision(*self.named)
-        return 204, {}, ""
+        return 204, {"status": 204}, ""
 
     def update_alias(self) -> Any:
         """A moved alias takes its provisioned workers along."""
@@ -134,4 +134,5 @@ class Functions(LambdaResponse):
 
 def failure(status: int, code: str, message: str, **more: str) -> Any:
     body = {"Type": "User", "message": message, "Message": message, **more}
-    return status, {"Content-Type": "application/json", "x-amzn-ErrorType": code}, json.dumps(body)
+    # moto takes the status from the headers, and 200 where it finds none
+    return status, {"Content-Type": "application/json", "x-amzn-ErrorType": code, "status": status}, json.dumps(body)

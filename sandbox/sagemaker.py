@@ -121,10 +121,9 @@ class Runtime(SageMakerRuntimeResponse):
     def invoke_endpoint(self) -> Any:
         name = self.path.split("/")[2]
         if len(self.body) > BODY_BYTES:
-            return error(
-                "", 413, "ValidationError", f"The body has {len(self.body)} bytes; at most {BODY_BYTES} are taken"
-            )
-        status, headers, body = endpoints.invoke(
-            world(), name, self.body, self.headers.get("Content-Type", ""), self.headers.get("Accept", "")
-        )
-        return status, headers, body
+            words = f"The body has {len(self.body)} bytes; at most {BODY_BYTES} are taken"
+            status, headers, body = error("", 413, "ValidationError", words)
+        else:
+            kind, accept = self.headers.get("Content-Type", ""), self.headers.get("Accept", "")
+            status, headers, body = endpoints.invoke(world(), name, self.body, kind, accept)
+        return status, {**headers, "status": status}, body  # moto takes the status from the headers

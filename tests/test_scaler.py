@@ -74,5 +74,5 @@ def test_load_starts_a_second_instance_that_answers(whole, sandbox, digits):
         "application-autoscaling", "describe_scaling_activities", **scaling.resource(whole.settings)
     )["ScalingActivities"]
     assert activities[0]["Description"] == "Setting desired instance count to 2."
-    assert "x 2 of 2" in whole("sm.status", "--minutes", "1").out
+    assert "x 2 of 2" in whole("sm.status", "--minutes", "1", ok=False).out  # other tests may have left errors
     assert account.call("sagemaker-runtime", "invoke_endpoint", EndpointName=name, Body=body, ContentType="image/png")
