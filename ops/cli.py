@@ -65,11 +65,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
-        grid.add_row(*(str(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 200
+        grid.add_row(*(Text(str(cell)) for cell in row))  # as Text, so that [brackets] are not taken for markup
+    width = None if sys.stdout.isatty() else 1000
     console = Console(width=width, highlight=False)
     with console.capture() as captured:
         console.print(grid)

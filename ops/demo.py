@@ -26,6 +26,8 @@ def demo(c, data="", seed=0, again=False):
     began = time.monotonic()
     pictures = Path(data).expanduser() if data else digits.write(journey.DIGITS)
     steps = list(journey.planned(settings, pictures, seed, again))
+    if c.config.run.dry:
+        return Answer([step.command for step in steps], "\n".join(f"invoke {step.command}" for step in steps))
     answers = [journey.run(c, step, number, len(steps)) for number, step in enumerate(steps, 1)]
     report = journey.summary(steps, answers[-3], answers[-1], settings)
     report["seconds"] = round(time.monotonic() - began, 1)

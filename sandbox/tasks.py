@@ -21,6 +21,8 @@ def up(c, json=False):
     from sandbox import children, state
 
     folder = folder_of(c)
+    if c.config.run.dry:
+        return Answer({}, f"would start the local AWS of {folder}, unless it is up")
     with state.locked(folder):
         running = state.read(folder)
         fresh = running is None
@@ -42,6 +44,8 @@ def down(c):
     from sandbox import children, state
 
     folder = folder_of(c)
+    if c.config.run.dry:
+        return Answer({}, f"would end the local AWS of {folder} with {len(children.leftovers(folder))} processes")
     with state.locked(folder):
         running = state.read(folder)
         ended = children.sweep(folder)

@@ -1,6 +1,7 @@
 """One sandbox for the whole suite, in a folder of its own; each test that needs apartness takes a stack of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from PIL import Image  # noqa: E402
 
 from ops import ROOT, config  # noqa: E402
 from ops.aws import Account  # noqa: E402
+from sandbox import children  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ def sandbox():
     cli("sandbox.up")
     yield folder
     cli("sandbox.down")
+    assert children.leftovers(folder) == []
+    shutil.rmtree(HOME)
 
 
 @pytest.fixture(scope="session")

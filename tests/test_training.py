@@ -75,7 +75,7 @@ def test_two_processes_share_the_work_and_one_writes(shards, tmp_path):
     done = train(shards, tmp_path / "out", prefix=prefix, env={"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy") == 1
-    assert "2 processes of 1 threads" in done.stdout
+    assert "2 processes of 1 threads on cpu" in done.stdout
     card = json.loads((tmp_path / "out" / "model.json").read_text())
     assert (card["processes"], card["metrics"]["test"]["pictures"]) == (2, 6)
 

@@ -43,9 +43,9 @@ class Preprocess:
         return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
     def normalised(self, batch: torch.Tensor) -> torch.Tensor:
-        """float32 [n, 3, pixels, pixels] of uint8."""
-        mean = torch.tensor(self.mean).view(1, 3, 1, 1)
-        std = torch.tensor(self.std).view(1, 3, 1, 1)
+        """float32 [n, 3, pixels, pixels] of uint8, on the device where the batch is."""
+        mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
         return (batch.float() / 255 - mean) / std
 
 

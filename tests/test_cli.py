@@ -1,0 +1,107 @@
+"""How commands talk: what is asked before something is lost, what goes where, how foreign errors are worded."""
+
+import io
+import json
+import sys
+
+import invoke
+import pytest
+
+from ops import cli
+from ops.errors import OpsError
+
+
+def context(dry=False):
+    return invoke.Context(invoke.Config(overrides={"run": {"dry": dry}}))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("typed", "given", "goes_on"),
+    [("kennel-x\n", "", True), ("kennel-y\n", "", False), ("y\n", "", False), ("", "kennel-x", True)],
+)
+def test_a_live_endpoint_goes_only_when_its_name_is_typed(monkeypatch, typed, given, goes_on):
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    if goes_on:
+        cli.confirm(context(), "This deletes it.", name="kennel-x", given=given)
+    else:
+        with pytest.raises(OpsError, match="Declined") as declined:
+            cli.confirm(context(), "This deletes it.", name="kennel-x", given=given)
+        assert declined.value.code == 3
+
+
+def test_yes_is_no_name():
+    with pytest.raises(OpsError, match="say --confirm kennel-x"):
+        cli.confirm(context(), "This deletes it.", yes=True, name="kennel-x")
+    with pytest.raises(OpsError, match="--confirm says 'kennel-y', but this would be lost: 'kennel-x'"):
+        cli.confirm(context(), "This deletes it.", name="kennel-x", given="kennel-y")
+
+
+@pytest.mark.parametrize(("typed", "goes_on"), [("y\n", True), ("yes\n", True), ("\n", False), ("no\n", False)])
+def test_the_rest_asks_for_a_yes(monkeypatch, typed, goes_on):
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    if goes_on:
+        cli.confirm(context(), "This removes it.")
+    else:
+        with pytest.raises(OpsError, match="Declined"):
+            cli.confirm(context(), "This removes it.")
+
+
+def test_a_dry_run_asks_nothing():
+    cli.confirm(context(dry=True), "This removes it.", name="x")
+
+
+def test_results_go_to_stdout_and_json_is_json(capsys):
+    @cli.task()
+    def look(c, json=False):
+        """Look."""
+        cli.say("looking")
+        return cli.Answer({"a": 1}, "one a")
+
+    look(context())
+    look(context(), json=True)
+    out, err = capsys.readouterr()
+    first, rest = out.split("\n", 1)
+    assert (first, json.loads(rest), err) == ("one a", {"a": 1}, "looking\nlooking\n")
+
+
+def test_a_code_ends_the_command_with_it():
+    @cli.task()
+    def look(c):
+        """Look."""
+        return cli.Answer({}, "bad", code=7)
+
+    with pytest.raises(invoke.Exit) as ended:
+        look(context())
+    assert ended.value.code == 7
+
+
+def test_tables_keep_brackets_and_never_wrap_for_nobody():
+    text = cli.table(("a", "b"), [("[red]x[/red]", "y" * 300)])
+    assert "[red]x[/red]" in text
+    assert len(text.splitlines()) == 3
+
+
+def test_our_own_bugs_keep_their_traceback():
+    from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
+
+    assert isinstance(cli.translate(ParamValidationError(report="x")), ParamValidationError)
+    assert isinstance(cli.translate(ValueError("x")), ValueError)
+    assert "AWS was not reached" in str(cli.translate(ConnectTimeoutError(endpoint_url="u")))
+    refused = cli.translate(
+        ClientError({"Error": {"Code": "NoSuchEntity", "Message": "Role zz not found"}}, "PutRolePolicy")
+    )
+    assert str(refused) == "AWS refused PutRolePolicy: NoSuchEntity: Role zz not found"
+
+
+def test_dry_demo_and_dry_sandbox_touch_nothing(tmp_path):
+    from conftest import Cli, write_settings
+
+    command = Cli(write_settings(tmp_path / "s.yaml", tmp_path / "box", "dry"))
+    assert "would start" in command("--dry", "sandbox.up").out
+    assert "invoke sm.train --instances 2" in command("--dry", "demo", "--data", str(tmp_path)).out
+    assert not (tmp_path / "box").exists()
