@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -244,13 +243,3 @@ def worded(error: Exception) -> Exception:
     if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.TokenRetrievalError):
         return OpsError(f"There are no usable AWS credentials: {error}. Log in, then: invoke doctor")
     return error
-
-
-@contextlib.contextmanager
-def ignoring(*words: str) -> Iterator[None]:
-    """Go on where AWS answers that it is done already, or that there is nothing to delete."""
-    try:
-        yield
-    except Refused as error:
-        if not error.says(*words):
-            raise

@@ -153,6 +153,13 @@ def stream(box: Connection, command: str, data: bytes = b"", on_output: Callable
     return code
 
 
+def read(box: Connection, command: str) -> bytes:
+    """The command's output, byte for byte. Raises OpsError when the line is cut."""
+    heard: list[bytes] = []
+    stream(box, command, on_output=heard.append)
+    return b"".join(heard)
+
+
 def words(*parts: str) -> str:
     """A command line for the box's shell, every word quoted."""
     return shlex.join(parts)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ops import ROOT
 from ops.aws import Account
+from ops.config import REPOSITORY
 from ops.errors import OpsError, Refused
 from ops.files import digest_of
 
@@ -55,17 +56,17 @@ def image(account: Account) -> Check:
     """Whether the image of this very serving/ is in ECR; an endpoint cannot be made without it."""
     settings = account.settings
     tag = digest_of(ROOT / "serving")
-    name = f"{settings.registry}/{settings.endpoint.repository}:{tag}"
+    name = f"{settings.registry}/{REPOSITORY}:{tag}"
     found = account.find(
         "ecr",
         "describe_images",
         "ImageNotFound|RepositoryNotFound",
-        repositoryName=settings.endpoint.repository,
+        repositoryName=REPOSITORY,
         imageIds=[{"imageTag": tag}],
     )
     return Check(
         "image",
         found is not None,
-        f"{settings.endpoint.repository}:{tag}",
+        f"{REPOSITORY}:{tag}",
         f"docker build -t {name} serving && docker push {name}; in the sandbox: invoke sandbox.up",
     )

@@ -22,6 +22,9 @@ from ops.errors import OpsError
 
 INVOKES_OWN = {"run", "runners", "sudo", "tasks", "timeouts"}
 ROLES = "iam_policies"
+# Named in iam_policies/ too, and so no settings:
+IMAGES = "images/"  # below it lie the pictures that {"s3_uri"} events may name
+REPOSITORY = "kennel-serving"  # in ECR; an image's tag is the digest of serving/
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]  # 20: the longest name made of it must stay under 63
 
@@ -89,7 +92,6 @@ class Train(Section):
 
 
 class Endpoint(Section):
-    repository: str
     instance_type: str
     variant: str
     instances: PositiveInt
@@ -108,9 +110,8 @@ class Function(Section):
     runtime: str
     memory_mb: Annotated[int, Field(ge=128, le=10240)]
     timeout_s: Annotated[int, Field(ge=3, le=900)]
-    reserved: NonNegativeInt
+    reserved: NonNegativeInt | None
     provisioned: NonNegativeInt
-    prefix: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)*/$")]
     response: Literal["plain", "original"]
 
 

@@ -74,7 +74,7 @@ def survey(folder: Path) -> list[Picture]:
     return pictures
 
 
-def check_classes(folder: Path, pictures: list[Picture]) -> None:
+def check_classes(folder: Path | str, pictures: list[Picture]) -> None:
     by_split = {split: {p.label for p in pictures if p.split == split} for split in SPLITS}
     classes = by_split["train"]
     if not classes:

@@ -2,7 +2,7 @@
 
 from invoke.exceptions import Exit
 
-FAILED, DECLINED, DENIED, LOCKED, PENDING, FINDINGS, INTERRUPTED = 1, 3, 4, 5, 6, 7, 130
+FAILED, DECLINED, DENIED, FINDINGS, INTERRUPTED = 1, 3, 4, 7, 130
 
 DENIALS = ("AccessDenied", "UnauthorizedOperation", "AuthException")
 

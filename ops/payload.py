@@ -19,6 +19,7 @@ from ops.files import digest_of, files_of
 
 TRAINING = ROOT / "training"
 WHEELS = WORK / "wheels"
+ATTEMPTS = 99  # at one job; its names must stay below 64 characters
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Job:
     def attempt(self, number: int) -> str:
         """A name that failed cannot be used again, so later attempts are numbered."""
         return self.name if number == 1 else f"{self.name}-{number}"
+
+    def attempts(self) -> list[str]:
+        return [self.attempt(number) for number in range(1, ATTEMPTS + 1)]
 
 
 def job(settings: Settings, data: dict[str, Any], place: str, hosts: int = 1) -> Job:

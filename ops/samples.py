@@ -10,8 +10,8 @@ from typing import Any
 
 from ops import dataset
 from ops.aws import Account
-from ops.config import Settings
-from ops.errors import OpsError
+from ops.cli import say
+from ops.config import IMAGES, Settings
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Sample:
     shard: str
 
     def key(self, settings: Settings) -> str:
-        return f"{settings.fn.prefix}{self.sha256}"
+        return f"{IMAGES}{self.sha256}"
 
     def uri(self, settings: Settings) -> str:
         return f"s3://{settings.bucket}/{self.key(settings)}"
 
 
 def draw(account: Account, count: int, seed: int) -> list[Sample]:
-    """`count` different pictures of the test split; the same for the same data and seed."""
+    """`count` different pictures of the test split, or all if there are fewer; the same for the same data and seed."""
     manifest = dataset.current(account)
     every = [
         Sample(file["path"], shard["class"], file["sha256"], shard["sha256"])
@@ -40,17 +40,14 @@ def draw(account: Account, count: int, seed: int) -> list[Sample]:
         for file in shard["files"]
     ]
     if count > len(every):
-        raise OpsError(f"The test split has {len(every)} pictures; {count} were asked for.")
-    return random.Random(seed).sample(every, count)
+        say(f"The test split has {len(every)} pictures; all of them are taken.")
+    return random.Random(seed).sample(every, min(count, len(every)))
 
 
 def send(account: Account, samples: list[Sample], dry: bool) -> int:
     """Put those that are not there yet; return how many were missing."""
     settings, bucket = account.settings, account.settings.bucket
-    there = {
-        item["Key"]
-        for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=settings.fn.prefix)
-    }
+    there = {item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=IMAGES)}
     missing = [sample for sample in samples if sample.key(settings) not in there]
     if missing and not dry:
         pictures = unpacked(account, {sample.shard for sample in missing})

@@ -17,6 +17,7 @@ from sandbox import instances, metrics
 from sandbox.instances import Instance
 from sandbox.world import World
 
+PING_EVERY_S = 1.0
 ANSWER_S = 60.0  # SageMaker's limit for one invocation
 HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}
 
@@ -183,15 +184,17 @@ def delete(world: World, name: str) -> None:
 
 def supervise(world: World, live: Live) -> None:
     """Start again what has died, as SageMaker replaces instances, and send nothing to what does not answer pings."""
-    while not live.deleted and not world.ending.wait(0.5):
+    while not live.deleted and not world.ending.wait(PING_EVERY_S):
         fleet = live.fleet
         for member in list(fleet.members) if fleet else []:
             if live.deleted or fleet is not live.fleet:
                 break
-            if not member.alive:
-                member.healthy = False
-                assert fleet is not None
-                instances.boot(world, member, live.record.endpoint_name, fleet.variant, fleet.model)
+            if member.alive:
+                member.healthy = member.ping()
+                continue
+            member.healthy = False
+            assert fleet is not None
+            instances.boot(world, member, live.record.endpoint_name, fleet.variant, fleet.model)
 
 
 def invoke(world: World, name: str, body: bytes, content_type: str, accept: str) -> tuple[int, dict[str, str], bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -65,14 +66,23 @@ def put(path: Path, text: str) -> None:
 
 
 def clear(folder: Path) -> None:
-    for name in ("state.json", "aws/config"):
-        (folder / name).unlink(missing_ok=True)
+    """Take everything away but the two logs, which are for looking back."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in ("calls.jsonl", "sandbox.log"):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One `up` or `down` at a time: of two at once, the second waits and then finds the first one's sandbox."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    path = folder / "lock"
+    while True:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # The one before us may have taken the file away when it was done: then this lock is nobody's.
+            if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                yield
+                return

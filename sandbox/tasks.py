@@ -28,6 +28,7 @@ def up(c, json=False):
         fresh = running is None
         if running is None:
             swept = children.sweep(folder)
+            state.clear(folder)  # what a killed one held is of no use to the next, which begins empty
             if swept:
                 say(f"Ended {swept} processes that a killed sandbox had left.")
             running = start(folder)
@@ -50,7 +51,6 @@ def down(c):
         running = state.read(folder)
         ended = children.sweep(folder)
         state.clear(folder)
-    (folder / "lock").unlink(missing_ok=True)
     return Answer({"ended": ended}, f"The sandbox {'is down' if running else 'was not up'}; {ended} processes ended.")
 
 

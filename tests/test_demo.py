@@ -63,7 +63,7 @@ def test_a_step_that_fails_stops_the_demo_and_says_where_to_look(stacks, tmp_pat
 
 def test_doctor_names_what_is_wrong_and_what_mends_it(whole):
     assert json.loads(whole("doctor", "--json").out)[0]["ok"] is True
-    wrong = whole("doctor", ok=False, env={"INVOKE_ENDPOINT_REPOSITORY": "other", "INVOKE_AWS_REGION": "eu-west-1"})
+    wrong = whole("doctor", ok=False, env={"INVOKE_AWS_REGION": "eu-west-1"})
     assert wrong.code == 1
     assert "WRONG   region" in wrong.out
     assert "docker build -t" in wrong.out

@@ -250,7 +250,9 @@ def test_a_release_that_cannot_be_served_never_gets_to_aws(whole, tmp_path):
 
 
 def test_status_tells_price_and_release(whole):
-    found = json.loads(whole("sm.status", "--json", "--minutes", "1", ok=False).out)  # other tests scale it and break it
+    found = json.loads(
+        whole("sm.status", "--json", "--minutes", "1", ok=False).out
+    )  # other tests scale it and break it
     assert (found["status"], found["instance_type"]) == ("InService", "ml.m5.large")
     assert found["dollars_per_hour"] == pytest.approx(0.115 * found["instances"])
 

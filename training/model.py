@@ -18,7 +18,8 @@ def build(arch: str, classes: int) -> nn.Module:
         raise ValueError(
             f"unknown architecture {arch!r}; known: resnet_tiny, {', '.join(models.list_models(module=models))}"
         )
-    return models.get_model(arch, weights=None, num_classes=classes)
+    alone = {"aux_logits": False} if arch in ("googlenet", "inception_v3") else {}  # or they answer with three at once
+    return models.get_model(arch, weights=None, num_classes=classes, **alone)
 
 
 def resnet_tiny(classes: int) -> nn.Module:

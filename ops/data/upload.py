@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,7 +25,9 @@ def readable(pictures: list[dataset.Picture], skip_bad: bool) -> list[dataset.Pi
             f"{len(bad)} of {len(pictures)} pictures cannot be read. Mend them, or leave them out: --skip-bad. Nothing was uploaded."
         )
     left_out = {picture for picture, _ in bad}
-    return [picture for picture in pictures if picture not in left_out]
+    kept = [picture for picture in pictures if picture not in left_out]
+    dataset.check_classes("what is left", kept)
+    return kept
 
 
 def send(account: Account, pictures: list[dataset.Picture], dry: bool) -> tuple[dict[str, Any], int]:
@@ -52,10 +55,13 @@ def send(account: Account, pictures: list[dataset.Picture], dry: bool) -> tuple[
         }, missing
 
     entries, sent = [], 0
+    packed = dataset.shards(pictures, settings.data.shard_mb << 20)
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
-        for entry, missing in pool.map(one, dataset.shards(pictures, settings.data.shard_mb << 20)):
-            entries.append(entry)
-            sent += missing
+        # A few shards at a time: all of them at once would be the whole data set in memory.
+        while some := list(itertools.islice(packed, UPLOADS_AT_ONCE)):
+            for entry, missing in pool.map(one, some):
+                entries.append(entry)
+                sent += missing
     manifest = dataset.manifest_of(settings.data.name, entries)
     folder = dataset.folder_key(settings.data.name, manifest["digest"])
     listing = json.dumps(dataset.channel(settings.bucket, manifest))

@@ -92,7 +92,11 @@ def ssh(c, command=""):
 
     account = Account.of(c)
     have = plan.facts(account)
-    access.prepare(account, access.check(have))
+    box = access.check(have)
+    if c.config.run.dry:
+        say(f"would open SSH to {box['InstanceId']}: {command or 'a shell'}")
+        return None
+    access.prepare(account, box)
     settings_file = os.environ.get("INVOKE_RUNTIME_CONFIG", "") or getattr(c.config, "_runtime_path", None) or ""
     argv = access.ssh_command(account, have, str(settings_file), command)
     try:
@@ -110,12 +114,10 @@ def train(c, again=False):
 
     account = Account.of(c)
     job = payload.job(account.settings, dataset.current(account), "box")
-    bucket = account.settings.bucket
-    if not again and account.find("s3", "head_object", "404|NoSuchKey", Bucket=bucket, Key=job.artefact(job.name)):
-        return Answer(
-            {"job": job.name},
-            f"{job.name} was trained before, from the same data, code and settings. --again trains anew.",
-        )
+    trained = remote.attempts(account, job)
+    if trained and not again:
+        text = f"{trained[-1]} was trained before, from the same data, code and settings. --again trains anew."
+        return Answer({"job": trained[-1]}, text)
     have = plan.facts(account)
     box_id = access.check(have)["InstanceId"]
     if c.config.run.dry:
@@ -125,27 +127,18 @@ def train(c, again=False):
     with access.connected(account, have) as link:
         there = remote.place(account.settings)
         name = remote.newest(link, there)
-        if name is None or not remote.under_way(link, there, name):
-            name = attempt(link, there, job)
+        if name and remote.under_way(link, there, name):
+            if name not in job.attempts():
+                raise OpsError(
+                    f"{name} trains on this box: other data, code or settings. Follow it: invoke ec2.attach. Then this one."
+                )
+        else:
+            name = remote.unused(link, there, job, trained)
             say(f"{name} starts on {box_id}; it goes on if this connection ends.")
             remote.start(account, link, job, name)
         found = remote.follow(link, there, name)
-    return Answer(
-        {"job": name, "artefact": found["artefact"]},
-        f"{name}: Completed. Next: invoke sm.deploy --job {name}",
-        changes=1,
-    )
-
-
-def attempt(link, there, job) -> str:
-    """The first name that this box has not used for the job."""
-    from ops import box
-
-    used = box.run(link, f"ls {box.words(str(there.home / 'jobs'))} 2>/dev/null || true").split()
-    number = 1
-    while job.attempt(number) in used:
-        number += 1
-    return job.attempt(number)
+    text = f"{name}: Completed. Next: invoke sm.deploy --job {name}"
+    return Answer({"job": name, "artefact": found["artefact"]}, text, changes=1)
 
 
 @task(help={"job": "A job of this box; the newest by default."})
@@ -175,4 +168,6 @@ def down(c, yes=False):
     account.guard()
     cli.confirm(c, f"This terminates {have.box['InstanceId']} and deletes its disk.", yes=yes)
     done = carry_out(c, account, plan.removal(have))
+    if c.config.run.dry:
+        return None
     return Answer(done.data, f"{have.box['InstanceId']} is gone. {done.text}", changes=done.changes)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ops import price
+from ops import WORK, price
 from ops.aws import Account
 from ops.change import Change, Steps, Wait
 from ops.config import Settings
@@ -21,14 +22,14 @@ NO_CAPACITY = ("InsufficientInstanceCapacity", "Unsupported")
 
 @dataclass(frozen=True)
 class Facts:
-    """`box` is the instance as EC2 describes it; `before`: ids of this stack's earlier, terminated boxes."""
+    """`box` is the instance as EC2 describes it. `nonce`: kept until a box is seen, so that one launch is asked for once."""
 
     box: dict[str, Any] | None = None
-    before: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     group: str | None = None
     door: dict[str, Any] | None = field(default=None)
     image: str | None = None
+    nonce: str = ""
 
     @property
     def state(self) -> str:
@@ -50,12 +51,24 @@ def facts(account: Account, image: bool = False) -> Facts:
     ordered = sorted(subnets, key=lambda s: zones.get(s["AvailabilityZone"], 99))
     return Facts(
         alive[0] if alive else None,
-        tuple(sorted(i["InstanceId"] for i in found if i["State"]["Name"] not in ALIVE)),
         tuple(s["SubnetId"] for s in ordered),
         groups[0]["GroupId"] if groups else None,
         doors[0] if doors else None,
         newest_image(account) if image and not alive else None,
+        nonce(account.settings.prefix, seen=bool(alive)) if image else "",
     )
+
+
+def nonce(prefix: str, seen: bool) -> str:
+    """A random word for the next launch. EC2 remembers a token for a day after its box is gone: each box needs a new one."""
+    path = WORK / f"{prefix}-launch"
+    if seen:
+        path.unlink(missing_ok=True)
+        return ""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(8))
+    return path.read_text()
 
 
 def newest_image(account: Account) -> str:
@@ -108,13 +121,13 @@ def launch(have: Facts, settings: Settings, rate: float) -> Steps:
 
 def request(have: Facts, subnet: str, settings: Settings) -> dict[str, Any]:
     tags = settings.tags(f"{settings.prefix}-box", expires=expires(settings))
-    once = json.dumps([settings.prefix, have.image, settings.ec2.instance_type, subnet, have.before])
+    what = [have.nonce, have.image, have.group, settings.ec2.instance_type, settings.ec2.disk_gib, subnet, tags]
     return {
         "ImageId": have.image,
         "InstanceType": settings.ec2.instance_type,
         "MinCount": 1,
         "MaxCount": 1,
-        "ClientToken": hashlib.sha256(once.encode()).hexdigest()[:40],  # asked twice, EC2 launches once
+        "ClientToken": hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40],  # asked twice, EC2 launches once
         "IamInstanceProfile": {"Name": settings.role_name("ec2-box")},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
         "NetworkInterfaces": [

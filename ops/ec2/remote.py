@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import time
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LINK_S = 300  # how long the box may use the link to its wheels
 PIECE = 1 << 20  # bytes of log at a time
+PATIENCE = 6  # looks, half a second apart, at a job that should run and has no process
 UNDER_WAY = ("Starting", "Downloading", "Training", "Uploading")
 
 
@@ -92,14 +94,30 @@ def start(account: Account, link: Connection, job: payload.Job, attempt: str) ->
     }
     folder = there.job(attempt)
     program = box.words(settings.ec2.python, "-u", there.code(job) + "/host.py", folder + "/job.json")
+    first = f'echo "{{\\"state\\": \\"Starting\\", \\"pid\\": $$}}" > {box.words(folder)}/status.json; exec {program}'
     command = (
         f"set -e; mkdir -p {box.words(folder)}; cat > {box.words(folder)}/job.json; "
         f'export PYTHONPATH="$HOME"/{box.words(wheels)}; '
-        f"setsid -f {program} > {box.words(folder)}/log 2>&1 < /dev/null; "
+        f"setsid -f sh -c {box.words(first)} > {box.words(folder)}/log 2>&1 < /dev/null; "
         f"ln -sfn {box.words(attempt)} {box.words(str(there.home / 'jobs' / 'newest'))}"
     )
     if box.stream(link, command, json.dumps(asked).encode()):
         raise OpsError("The job could not be started on the box. Look: invoke ec2.run 'df -h'")
+
+
+def attempts(account: Account, job: payload.Job) -> list[str]:
+    """The attempts that left a model in the bucket, oldest first: a new box knows nothing of an old one's jobs."""
+    found = account.pages(
+        "s3", "list_objects_v2", "Contents", Bucket=account.settings.bucket, Prefix=f"jobs/{job.name}"
+    )
+    keys = {item["Key"] for item in found}
+    return [name for name in job.attempts() if job.artefact(name) in keys]
+
+
+def unused(link: Connection, there: Place, job: payload.Job, trained: list[str]) -> str:
+    """The first name that neither this box nor the bucket has used for the job."""
+    here = box.run(link, f"ls {box.words(str(there.home / 'jobs'))} 2>/dev/null || true").split()
+    return next(name for name in job.attempts() if name not in {*here, *trained})
 
 
 def newest(link: Connection, there: Place) -> str | None:
@@ -108,16 +126,12 @@ def newest(link: Connection, there: Place) -> str | None:
 
 
 def status(link: Connection, there: Place, name: str) -> dict[str, Any]:
-    """status.json, with `alive`: whether its process still runs; state "Starting" before it has written any."""
-    folder = box.words(there.job(name))
-    text = box.run(link, f"cat {folder}/status.json 2>/dev/null || true").strip()
+    """status.json, with `alive`: whether its process still runs. A job that has written none yet is just being started."""
+    text = box.run(link, f"cat {box.words(there.job(name))}/status.json 2>/dev/null || true").strip()
     found: dict[str, Any] = json.loads(text) if text else {"state": "Starting", "pid": 0}
-    alive = (
-        f"kill -0 {int(found['pid'])} 2>/dev/null && echo yes || true"
-        if found["pid"]
-        else "pgrep -f host.py >/dev/null && echo yes || true"
-    )
-    return found | {"alive": bool(box.run(link, alive).strip())}
+    # A process that ended and that nobody has reaped counts as ended.
+    state = box.run(link, f"ps -o stat= -p {int(found['pid'])} || true").strip() if found["pid"] else ""
+    return found | {"alive": bool(state) and not state.startswith("Z")}
 
 
 def under_way(link: Connection, there: Place, name: str) -> bool:
@@ -131,21 +145,34 @@ def follow(link: Connection, there: Place, name: str) -> dict[str, Any]:
 
     Returns the last status. Raises OpsError when the job failed, or its process is gone without a word.
     """
-    log, offset, pending = box.words(there.job(name) + "/log"), 0, ""
+    log, offset, silent = Lines(), 0, 0
+    path = box.words(there.job(name) + "/log")
     while True:
         found = status(link, there, name)
-        while text := box.run(link, f"tail -c +{offset + 1} {log} 2>/dev/null | head -c {PIECE}"):
-            offset += len(text.encode())
-            *lines, pending = (pending + text).split("\n")
-            for line in lines:
-                say(f"[box] {line}")
+        while data := box.read(link, f"tail -c +{offset + 1} {path} 2>/dev/null | head -c {PIECE}"):
+            offset += len(data)
+            log.print(data)
         if found["state"] not in UNDER_WAY:
             break
-        if not found["alive"] and status(link, there, name)["state"] in UNDER_WAY and found["state"] != "Starting":
+        silent = 0 if found["alive"] else silent + 1
+        if silent > PATIENCE:
             raise OpsError(
                 f"{name}: the trainer is gone without a word; the box may have been stopped. Again: invoke ec2.train"
             )
         time.sleep(0.5)
+    log.print(b"", last=True)
     if found["state"] != "Completed":
         raise OpsError(f"{name} failed: {found.get('reason', 'no reason given')}\nIts log: invoke ec2.attach")
     return found
+
+
+class Lines:
+    """Prints whole lines of a log that comes in pieces, which may end in the middle of a letter."""
+
+    def __init__(self) -> None:
+        self._decoder, self._rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
+
+    def print(self, data: bytes, last: bool = False) -> None:
+        *lines, self._rest = (self._rest + self._decoder.decode(data, last)).split("\n")
+        for line in [*lines, self._rest] if last and self._rest else lines:
+            say(f"[box] {line}")

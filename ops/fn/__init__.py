@@ -115,4 +115,6 @@ def down(c, yes=False):
     account.guard()
     confirm(c, f"This deletes {account.settings.function_name}; callers will fail.", yes=yes)
     done = carry_out(c, account, plan.removal(account.settings))
+    if c.config.run.dry:
+        return None
     return Answer(done.data, f"{account.settings.function_name} is deleted. {done.text}", changes=done.changes)

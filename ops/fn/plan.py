@@ -14,7 +14,7 @@ from typing import Any
 from ops import ROOT, price
 from ops.aws import Account
 from ops.change import Change, Steps, Wait
-from ops.config import Settings
+from ops.config import IMAGES, Settings
 from ops.errors import OpsError, Refused
 from ops.files import files_of
 
@@ -109,7 +109,7 @@ def wanted(settings: Settings) -> dict[str, Any]:
             "Variables": {
                 "ENDPOINT": settings.endpoint_name,
                 "BUCKET": settings.bucket,
-                "PREFIX": settings.fn.prefix,
+                "PREFIX": IMAGES,
                 "RESPONSE": settings.fn.response,
             }
         },
@@ -124,6 +124,7 @@ def fingerprint(config: dict[str, Any]) -> str:
 
 def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
     name, want = {"FunctionName": settings.function_name}, wanted(settings)
+    check_room(have, settings)
     yield from log_steps(have, settings)
     if have.config is None:
         args = {
@@ -209,21 +210,24 @@ def log_steps(have: Facts, settings: Settings) -> Steps:
     )
 
 
-def concurrency_steps(have: Facts, settings: Settings) -> Steps:
-    name = {"FunctionName": settings.function_name}
-    if have.reserved != settings.fn.reserved:
-        room = have.unreserved + (have.reserved or 0) - UNRESERVED
-        if settings.fn.reserved > room:
-            raise OpsError(
-                f"fn.reserved is {settings.fn.reserved}, but this account can reserve {max(0, room)} at most: AWS keeps {UNRESERVED} of "
-                "its concurrency for other functions. Ask for more (quota L-B99A9384), or lower fn.reserved."
-            )
-        yield Change(
-            "lambda",
-            "put_function_concurrency",
-            {**name, "ReservedConcurrentExecutions": settings.fn.reserved},
-            why=f"at most {settings.fn.reserved} may run at once",
+def check_room(have: Facts, settings: Settings) -> None:
+    """Raises OpsError when the account cannot reserve as many; to lower a reservation, or to stop all calls, always goes."""
+    wanted = settings.fn.reserved or 0
+    room = max(0, have.unreserved + (have.reserved or 0) - UNRESERVED)
+    if wanted > (have.reserved or 0) and wanted > room:
+        raise OpsError(
+            f"fn.reserved is {wanted}, but this account can reserve {room} at most: AWS keeps {UNRESERVED} of its concurrency "
+            "for other functions. Ask for more (quota L-B99A9384), or reserve nothing: fn.reserved: null. Nothing was touched."
         )
+
+
+def concurrency_steps(have: Facts, settings: Settings) -> Steps:
+    name, wanted = {"FunctionName": settings.function_name}, settings.fn.reserved
+    if wanted is None and have.reserved is not None:
+        yield Change("lambda", "delete_function_concurrency", name, why="nothing is to be reserved")
+    elif wanted is not None and have.reserved != wanted:
+        args = {**name, "ReservedConcurrentExecutions": wanted}
+        yield Change("lambda", "put_function_concurrency", args, why=f"at most {wanted} may run at once")
     if settings.fn.provisioned and have.provisioned != settings.fn.provisioned:
         args = {**name, "Qualifier": ALIAS, "ProvisionedConcurrentExecutions": settings.fn.provisioned}
         rate = price.provisioned(settings.fn.provisioned, settings.fn.memory_mb)

@@ -48,4 +48,4 @@ def audit(c, fail_on="high", json=False):
         say(summary)
     rows = [(f.severity, f.rule, f.principal, f.what, f.remedy) for f in open_ones]
     text = table(("severity", "rule", "principal", "what", "remedy"), rows) if rows else summary
-    return Answer([vars(f) for f in found], text, code=FINDINGS if serious else 0)
+    return Answer([vars(f) for f in open_ones], text, code=FINDINGS if serious else 0)

@@ -9,6 +9,7 @@ from typing import Any
 from ops.aws import Account
 from ops.change import Change, Steps
 from ops.config import Settings
+from ops.errors import Refused
 from ops.iam.policies import Wanted, canonical, dumped
 
 VERSIONS_KEPT = 5  # AWS keeps no more of a managed policy
@@ -52,13 +53,15 @@ def facts(account: Account) -> Facts:
         .paginate(Filter=kinds, PaginationConfig={"PageSize": 1000})
     )
     roles: dict[str, Principal] = {}
-    users: dict[str, Principal] = {}
     policies: dict[str, Policy] = {}
+    groups: dict[str, Any] = {}
+    raw_users: list[dict[str, Any]] = []
     for page in pages:
-        groups = {g["GroupName"]: g for g in page.get("GroupDetailList", [])}
+        groups |= {g["GroupName"]: g for g in page.get("GroupDetailList", [])}
+        raw_users += page.get("UserDetailList", [])
         roles |= {r["RoleName"]: role(r) for r in page.get("RoleDetailList", [])}
-        users |= {u["UserName"]: user(u, groups) for u in page.get("UserDetailList", [])}
         policies |= {p["Arn"]: policy(p) for p in page.get("Policies", []) if p.get("PolicyVersionList")}
+    users = {u["UserName"]: user(u, groups) for u in raw_users}  # their groups may stand on another page
     return Facts(roles, users, policies)
 
 
@@ -186,6 +189,10 @@ def attachment_steps(have: Facts, want: Wanted, settings: Settings) -> Steps:
                 args,
                 why=f"{name}: {arn.rsplit('/', 1)[1]} is attached, but not in iam_policies/{want.role}/",
             )
+    for inline in role.policies if role else ():
+        args = {"RoleName": name, "PolicyName": inline}
+        why = f"{name}: it holds {inline} itself, which is not in iam_policies/{want.role}/"
+        yield Change("iam", "delete_role_policy", args, why, danger="the inline policy is lost")
 
 
 def profile_steps(have: Principal | None, name: str, settings: Settings) -> Steps:
@@ -193,6 +200,10 @@ def profile_steps(have: Principal | None, name: str, settings: Settings) -> Step
     if have is not None and name in have.instance_profiles:
         return
     args = {"InstanceProfileName": name, "Path": settings.role_path, "Tags": settings.tags(name)}
-    yield Change("iam", "create_instance_profile", args, why=f"{name}: the instance profile is missing")
+    try:
+        yield Change("iam", "create_instance_profile", args, why=f"{name}: the instance profile is missing")
+    except Refused as error:  # a crash may have left one that holds no role, which no role's description shows
+        if not error.says("EntityAlreadyExists"):
+            raise
     args = {"InstanceProfileName": name, "RoleName": name}
     yield Change("iam", "add_role_to_instance_profile", args, why=f"{name}: the profile holds no role")

@@ -181,7 +181,11 @@ def drift(have: Facts, wanted: list[Wanted], settings: Settings) -> Iterator[Fin
             yield Finding("high", "IAM-DRIFT-001", name, "its trust differs from trust.json", mend)
         arns = {policy_arn(want.role, stem, settings): document for stem, document in want.permissions.items()}
         for arn, document in arns.items():
-            if arn not in have.policies or canonical(have.policies[arn].document) != canonical(document):
+            if (
+                arn not in role.attached
+                or arn not in have.policies
+                or canonical(have.policies[arn].document) != canonical(document)
+            ):
                 yield Finding(
                     "high", "IAM-DRIFT-001", name, f"{arn.rsplit('/', 1)[1]} differs from {ROLES}/{want.role}/", mend
                 )

@@ -40,6 +40,8 @@ def down(c, yes=False):
     account.guard()
     cli.confirm(c, f"This removes the network of {account.settings.stack.name}.", yes=yes)
     done = carry_out(c, account, removal.steps(have))
+    if c.config.run.dry:
+        return None
     return Answer(done.data, f"The network is gone. {done.text}", changes=done.changes)
 
 

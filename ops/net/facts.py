@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ops.aws import Account
 
 S3_PEER = "@s3"
+OPENING = ("create-in-progress", "create-complete", "update-in-progress", "update-complete")
 
 
 class Rule(NamedTuple):
@@ -20,7 +21,7 @@ class Rule(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A network ACL's rule; `protocol` is a number as text, -1 for all."""
+    """A network ACL's rule; `protocol` is a number as text, -1 for all; `action` is allow or deny."""
 
     number: int
     egress: bool
@@ -28,6 +29,7 @@ class Entry(NamedTuple):
     first: int
     last: int
     cidr: str
+    action: str = "allow"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Facts:
     associations: dict[str, tuple[str, str]] = field(default_factory=dict)
     s3_endpoint: str | None = None
     door: str | None = None
+    failed_doors: tuple[str, ...] = ()
     interfaces: dict[str, str] = field(default_factory=dict)
 
 
@@ -96,7 +99,8 @@ def read(account: Account) -> Facts:
             for a in acl["Associations"]
         },
         next((e["VpcEndpointId"] for e in endpoints if e["ServiceName"].endswith(".s3")), None),
-        next((d["InstanceConnectEndpointId"] for d in doors if not d["State"].startswith("delete")), None),
+        next((d["InstanceConnectEndpointId"] for d in doors if d["State"] in OPENING), None),
+        tuple(d["InstanceConnectEndpointId"] for d in doors if d["State"].endswith("-failed")),
         {
             e["ServiceName"].rsplit(f"{region}.", 1)[1]: e["VpcEndpointId"]
             for e in endpoints
@@ -139,7 +143,13 @@ def rules(permissions: list[dict[str, Any]], names: dict[str, str]) -> frozenset
 def entry(e: dict[str, Any]) -> Entry:
     ports = e.get("PortRange", {"From": -1, "To": -1})
     return Entry(
-        e["RuleNumber"], e["Egress"], e["Protocol"], ports.get("From", -1), ports.get("To", -1), e.get("CidrBlock", "")
+        e["RuleNumber"],
+        e["Egress"],
+        e["Protocol"],
+        ports.get("From", -1),
+        ports.get("To", -1),
+        e.get("CidrBlock", ""),
+        e["RuleAction"],
     )
 
 

@@ -264,6 +264,13 @@ def endpoint_steps(
                 why=f"nothing inside reaches {service}",
                 dollars_per_hour=price.interface_endpoint(len(subnets)),
             )
+    for failed in have.failed_doors:
+        yield Change(
+            "ec2",
+            "delete_instance_connect_endpoint",
+            {"InstanceConnectEndpointId": failed},
+            why="AWS could not make it",
+        )
     if have.door is None:
         args = {
             "SubnetId": subnets[settings.net.zones[0]],

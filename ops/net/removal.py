@@ -17,8 +17,8 @@ def steps(have: Facts) -> Steps:
     def gone(call: str, **args: Any) -> Change:
         return Change("ec2", call, args, why="asked for")
 
-    if have.door:
-        yield gone("delete_instance_connect_endpoint", InstanceConnectEndpointId=have.door)
+    for door in filter(None, (have.door, *have.failed_doors)):
+        yield gone("delete_instance_connect_endpoint", InstanceConnectEndpointId=door)
     ends = [end for end in (have.s3_endpoint, *have.interfaces.values()) if end]
     if ends:
         yield gone("delete_vpc_endpoints", VpcEndpointIds=ends)

@@ -25,10 +25,10 @@ def train(c, instances=1, again=False):
     account = Account.of(c)
     job = payload.job(account.settings, dataset.current(account), "sm", instances)
     have = jobs.facts(account, job)
-    if have.status == "Completed" and not again:
+    if have.completed and not again:
         return Answer(
-            {"job": have.attempt},
-            f"{have.attempt} was trained before, from the same data, code and settings. --again trains anew.",
+            {"job": have.completed},
+            f"{have.completed} was trained before, from the same data, code and settings. --again trains anew.",
         )
     if have.group is None or len(have.subnets) < 2:
         raise OpsError("There is no network to train in. Make it: invoke net.up")
@@ -61,6 +61,8 @@ def deploy(c, job="", instances=1, once=False):
 
     account = Account.of(c)
     job = job or trained(account, instances)
+    if not c.config.run.dry:
+        endpoint.rest(account)
     have = endpoint.facts(account)
     if have.group is None or len(have.subnets) < 2:
         raise OpsError("There is no network to serve in. Make it: invoke net.up")
@@ -74,7 +76,7 @@ def deploy(c, job="", instances=1, once=False):
     else:
         release = releases.make(account, job)
     want = endpoint.Wanted(release, account.settings)
-    if once and want.config in have.configs:
+    if once and want.config in have.configs and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
         return Answer({"release": release.digest}, f"Release {release.short} was deployed before; {have.live} is live.")
     done = carry_out(c, account, endpoint.steps(have, want))
     if c.config.run.dry:
@@ -92,11 +94,11 @@ def trained(account, instances: int) -> str:
 
     job = payload.job(account.settings, dataset.current(account), "sm", instances)
     have = jobs.facts(account, job)
-    if have.status != "Completed":
+    if not have.completed:
         raise OpsError(
             f"No completed training of these data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}"
         )
-    return have.attempt
+    return have.completed
 
 
 @task(help={"minutes": "How far back errors count.", "json": "Print it as JSON."})
@@ -107,14 +109,14 @@ def status(c, minutes=15, json=False):
 
     account = Account.of(c)
     found = existing(account)
-    variant = found["ProductionVariants"][0]
+    variant = (found.get("ProductionVariants") or [{}])[0]  # one that never came up has none
     requests, failed = watch.errors(account, minutes)
-    count = variant["CurrentInstanceCount"]
+    count = variant.get("CurrentInstanceCount", 0)
     config = account.call("sagemaker", "describe_endpoint_config", EndpointConfigName=found["EndpointConfigName"])
     kind = config["ProductionVariants"][0]["InstanceType"]
     data = {
         "endpoint": found["EndpointName"], "status": found["EndpointStatus"], "config": found["EndpointConfigName"],
-        "instances": count, "desired": variant["DesiredInstanceCount"], "instance_type": kind,
+        "instances": count, "desired": variant.get("DesiredInstanceCount", 0), "instance_type": kind,
         "requests": requests, "errors_5xx": failed, "minutes": minutes, "dollars_per_hour": price.hourly("sagemaker", kind, count),
     }  # fmt: skip
     row = (
@@ -222,12 +224,16 @@ def autoscale(c, json=False):
 @task(help={"confirm": "The endpoint's name, where nobody can be asked."})
 def delete(c, confirm=""):
     """Delete the endpoint with its scaling, configs, models and alarms."""
-    from ops.sm import removal
+    from ops.sm import endpoint, removal
 
     account = Account.of(c)
     name = account.settings.endpoint_name
-    existing(account)
+    if not c.config.run.dry:
+        endpoint.rest(account)
+    have = removal.facts(account)
+    if not removal.anything(have):
+        raise OpsError(f"There is no endpoint {name}, nor anything left of one.")
     account.guard()
-    cli.confirm(c, f"This deletes the live endpoint {name}; callers will fail.", name=name, given=confirm)
-    done = carry_out(c, account, removal.steps(removal.facts(account), account.settings))
-    return Answer(done.data, f"{name} is deleted. {done.text}", changes=done.changes)
+    cli.confirm(c, f"This deletes the endpoint {name}; callers will fail.", name=name, given=confirm)
+    done = carry_out(c, account, removal.steps(have, account.settings))
+    return None if c.config.run.dry else Answer(done.data, f"{name} is deleted. {done.text}", changes=done.changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +12,10 @@ from typing import Any
 from ops import ROOT, price
 from ops.aws import Account
 from ops.change import Change, Steps, Wait
-from ops.config import Settings
+from ops.config import REPOSITORY, Settings
 from ops.errors import OpsError
 from ops.files import digest_of
-from ops.sm import watch
+from ops.sm import jobs, watch
 from ops.sm.releases import Release, golden_picture
 
 GONE = "Could not find"
@@ -53,7 +54,7 @@ class Wanted:
 
     @property
     def image(self) -> str:
-        return f"{self.settings.registry}/{self.settings.endpoint.repository}:{self.image_tag}"
+        return f"{self.settings.registry}/{REPOSITORY}:{self.image_tag}"
 
     @property
     def model(self) -> str:
@@ -70,30 +71,29 @@ def describe(account: Account) -> dict[str, Any] | None:
 
 
 def facts(account: Account) -> Facts:
-    from ops.sm.jobs import network
-
+    """Only what has exactly the names we give: `demo` must not see what is `demo-2`'s."""
     settings = account.settings
+    ours = re.compile(re.escape(settings.prefix) + r"-[0-9a-f]{12}-[0-9a-f]{6}(-[0-9a-f]{4})?")
     named = {"NameContains": settings.prefix + "-"}
-    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
+    configs = account.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)
+    models = account.pages("sagemaker", "list_models", "Models", **named)
+    names = [alarm["AlarmName"] for alarm in watch.alarms(settings)]
+    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=names)
     groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=watch.log_group(settings))
     return Facts(
         describe(account),
-        tuple(
-            c["EndpointConfigName"]
-            for c in account.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)
-        ),
-        tuple(m["ModelName"] for m in account.pages("sagemaker", "list_models", "Models", **named)),
+        tuple(c["EndpointConfigName"] for c in configs if ours.fullmatch(c["EndpointConfigName"])),
+        tuple(m["ModelName"] for m in models if ours.fullmatch(m["ModelName"])),
         {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms},
         tuple(alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"),
         tuple(g["logGroupName"] for g in groups if g.get("retentionInDays") == settings.endpoint.log_days),
-        *network(account),
+        *jobs.network(account),
     )
 
 
 def steps(have: Facts, want: Wanted) -> Steps:
+    """For an endpoint at rest: `rest` comes first, and the facts after it."""
     settings = want.settings
-    if have.endpoint and have.endpoint["EndpointStatus"] in MOVING:
-        yield settled(settings, "an update is under way already")
     yield from artefact_steps(have, want)
     yield from watch.steps(have.alarms, have.log_groups, settings)
     if have.endpoint and have.endpoint["EndpointStatus"] == "Failed":
@@ -160,6 +160,16 @@ def moving(account: Account) -> str | None:
     if found["EndpointStatus"] in ("Failed", "UpdateRollbackFailed"):
         raise OpsError(f"The endpoint {found['EndpointStatus']}: {found.get('FailureReason', '')}\nWhy: invoke sm.logs")
     return found["EndpointStatus"] if found["EndpointStatus"] in MOVING else None
+
+
+def rest(account: Account) -> None:
+    """Wait until the endpoint changes no more: whatever was under way decides what there is to do."""
+
+    def until(account: Account) -> str | None:
+        found = describe(account)
+        return found["EndpointStatus"] if found and found["EndpointStatus"] in MOVING else None
+
+    account.wait(Wait(f"endpoint {account.settings.endpoint_name}", until, why="something is under way already"))
 
 
 def gone(account: Account) -> str | None:

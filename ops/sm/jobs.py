@@ -22,13 +22,14 @@ ENTRY = ["sh", "-c", 'exec python "${OPT_ML:-/opt/ml}/input/data/code/launch.py"
 
 @dataclass(frozen=True)
 class Facts:
-    """The newest attempt at a job: its name and AWS's description, or None when there was none; and the network."""
+    """The newest attempt at a job, with AWS's description (None: there was none), and the newest that completed."""
 
     attempt: str
     described: dict[str, Any] | None
     subnets: tuple[str, ...]
     group: str | None
     log_group: bool
+    completed: str = ""
 
     @property
     def status(self) -> str:
@@ -42,11 +43,17 @@ def describe(account: Account, name: str) -> dict[str, Any] | None:
 
 
 def facts(account: Account, job: Job) -> Facts:
-    number, described = 1, describe(account, job.attempt(1))
-    while described and (newer := describe(account, job.attempt(number + 1))):
-        number, described = number + 1, newer
+    number, described, completed = 1, describe(account, job.attempt(1)), ""
+    newer = described
+    while newer:
+        described = newer
+        if described["TrainingJobStatus"] == "Completed":
+            completed = job.attempt(number)
+        newer = describe(account, job.attempt(number + 1))
+        number += bool(newer)
     groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=GROUP)
-    return Facts(job.attempt(number), described, *network(account), any(g["logGroupName"] == GROUP for g in groups))
+    logged = any(g["logGroupName"] == GROUP for g in groups)
+    return Facts(job.attempt(number), described, *network(account), logged, completed)
 
 
 def network(account: Account) -> tuple[tuple[str, ...], str | None]:

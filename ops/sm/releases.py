@@ -58,11 +58,18 @@ def known(account: Account, job: str) -> Release | None:
     bucket = account.settings.bucket
     note = account.find("s3", "get_object", "NoSuchKey", Bucket=bucket, Key=f"jobs/{job}/release.json")
     found = json.loads(note["Body"].read()) if note else {}
-    if found.get("packaging") != packaging():
+    if found.get("packaging") != packaging() or found.get("model") != model_tag(account, job):
         return None
     release = Release(found["digest"], job)
     there = account.find("s3", "head_object", "404|NoSuchKey", Bucket=bucket, Key=release.key, ChecksumMode="ENABLED")
     return release if there and there.get("ChecksumSHA256") == found.get("tar") else None
+
+
+def model_tag(account: Account, job: str) -> str | None:
+    """S3's tag of the job's model.tar.gz: another one is another model."""
+    key = f"jobs/{job}/output/model.tar.gz"
+    found = account.find("s3", "head_object", "404|NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=key)
+    return found["ETag"].strip('"') if found else None
 
 
 def make(account: Account, job: str) -> Release:
@@ -77,21 +84,22 @@ def make(account: Account, job: str) -> Release:
     packed = tar_of((path.name, path) for path in files_of(release.folder))
     account.call("s3", "put_object", Bucket=bucket, Key=release.key, Body=packed, ChecksumAlgorithm="SHA256")
     tar = base64.b64encode(hashlib.sha256(packed).digest()).decode()  # as S3 writes a checksum
-    note = json.dumps({"digest": release.digest, "packaging": packaging(), "tar": tar})
+    made_of = {"packaging": packaging(), "model": model_tag(account, job)}
+    note = json.dumps({"digest": release.digest, "tar": tar, **made_of})
     account.call("s3", "put_object", Bucket=bucket, Key=f"jobs/{job}/release.json", Body=note.encode())
     return release
 
 
 def fetch(account: Account, job: str) -> Path:
     """The job's model.tar.gz, unpacked below .kennel/models. Raises OpsError when the job left none."""
-    where = {"Bucket": account.settings.bucket, "Key": f"jobs/{job}/output/model.tar.gz"}
-    found = account.find("s3", "head_object", "404|NoSuchKey|NoSuchBucket", **where)
-    if found is None:
-        raise OpsError(
-            f"There is no model of {job}: s3://{where['Bucket']}/{where['Key']} is missing. Train it: invoke sm.train"
-        )
-    folder = MODELS / f"{job}-{found['ETag'].strip(chr(34))[:12]}"
-    return folder if folder.is_dir() else unpacked(account.call("s3", "get_object", **where)["Body"].read(), folder)
+    bucket, key = account.settings.bucket, f"jobs/{job}/output/model.tar.gz"
+    tag = model_tag(account, job)
+    if tag is None:
+        raise OpsError(f"There is no model of {job}: s3://{bucket}/{key} is missing. Train it: invoke sm.train")
+    folder = MODELS / f"{job}-{tag[:12]}"
+    if folder.is_dir():
+        return folder
+    return unpacked(account.call("s3", "get_object", Bucket=bucket, Key=key)["Body"].read(), folder)
 
 
 def unpacked(data: bytes, folder: Path) -> Path:

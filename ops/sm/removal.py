@@ -12,11 +12,15 @@ def facts(account: Account) -> tuple[endpoint.Facts, scaling.Facts]:
     return endpoint.facts(account), scaling.facts(account)
 
 
+def anything(have: tuple[endpoint.Facts, scaling.Facts]) -> bool:
+    """Whether there is something to delete; an interrupted delete may have left all but the endpoint."""
+    there, scaled = have
+    return bool(there.endpoint or there.configs or there.models or there.alarms or scaled.bounds)
+
+
 def steps(have: tuple[endpoint.Facts, scaling.Facts], settings: Settings) -> Steps:
     there, scaled = have
     name = settings.endpoint_name
-    if there.endpoint and there.endpoint["EndpointStatus"] in endpoint.MOVING:
-        yield endpoint.settled(settings, "AWS deletes no endpoint that is changing")
     if scaled.bounds is not None:
         yield Change(
             "application-autoscaling",
