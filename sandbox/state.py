@@ -66,11 +66,11 @@ def put(path: Path, text: str) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Take everything away but the two logs, which are for looking back."""
+    """Take everything away but the lock, which somebody holds, and the two logs, which are for looking back."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in ("calls.jsonl", "sandbox.log"):
+        elif path.name not in ("lock", "calls.jsonl", "sandbox.log"):
             path.unlink(missing_ok=True)
 
 

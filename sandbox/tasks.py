@@ -51,6 +51,7 @@ def down(c):
         running = state.read(folder)
         ended = children.sweep(folder)
         state.clear(folder)
+        (folder / "lock").unlink()  # last, and still held: who waits for it finds it gone, and takes a new one
     return Answer({"ended": ended}, f"The sandbox {'is down' if running else 'was not up'}; {ended} processes ended.")
 
 

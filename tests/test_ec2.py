@@ -98,6 +98,22 @@ def test_a_quota_does_not_move_on():
         walked(["VcpuLimitExceeded"])
 
 
+def test_each_box_is_asked_for_by_another_word_and_one_box_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "WORK", tmp_path)
+    first = plan.nonce("kennel-x", seen=False)
+    assert plan.nonce("kennel-x", seen=False) == first  # a crash before the box was seen
+    assert plan.nonce("kennel-x", seen=True) == ""
+    assert plan.nonce("kennel-x", seen=False) != first
+
+
+def test_a_log_is_read_by_the_byte_whatever_letters_it_is_cut_in(capsys):
+    lines, text = remote.Lines(), "né à Genève\nzweite Zeile\nlast without end".encode()
+    for at in range(len(text)):
+        lines.print(text[at : at + 1])
+    lines.print(b"", last=True)
+    assert capsys.readouterr().err.splitlines() == ["[box] né à Genève", "[box] zweite Zeile", "[box] last without end"]
+
+
 def test_host_keys_are_read_from_the_console_and_nothing_else():
     console = "boot\n-----BEGIN SSH HOST KEY KEYS-----\nssh-ed25519 AAAA root@box\necdsa-sha2-nistp256 BBBB x\n-----END SSH HOST KEY KEYS-----\n"
     assert box.host_keys_in(console) == ["ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB"]
@@ -232,6 +248,18 @@ def test_a_job_that_fails_says_why(box_stack, digits):
     failed = cli("ec2.train", ok=False)
     assert failed.code == 1
     assert "unknown architecture 'resnet_nonsense'" in failed.err
+
+
+def test_a_trainer_that_was_killed_is_told_to_be_gone(box_stack, digits):
+    box_stack("data.up", "data.push", "--dir", str(digits))
+    training = box_stack.background("ec2.train", "--again")
+    for line in training.stdout:
+        if "epoch 1/" in line:
+            break
+    box_stack("ec2.run", "pkill -9 -f 'host[.]py'; pkill -9 -f 'train[.]py'; true")
+    said, _ = training.communicate(timeout=60)
+    assert training.returncode == 1
+    assert "the trainer is gone without a word" in said
 
 
 def test_down_asks_and_takes_the_disk(stacks):

@@ -68,6 +68,16 @@ def test_a_new_account_that_cannot_reserve_ten_is_told_so_beforehand():
         planned(reserved=None, unreserved=10)
 
 
+def test_all_calls_can_be_stopped_and_nothing_reserved_on_any_account():
+    def with_reserved(value):
+        return SETTINGS.model_copy(update={"fn": SETTINGS.fn.model_copy(update={"reserved": value, "provisioned": 0})})
+
+    small = {"unreserved": 10, "provisioned": None, "provisioned_state": ""}
+    assert planned(with_reserved(0), **{**small, "reserved": None}) == ["put_function_concurrency"]
+    assert planned(with_reserved(None), **{**small, "reserved": None}) == []
+    assert planned(with_reserved(None), **{**small, "reserved": 5}) == ["delete_function_concurrency"]
+
+
 def test_a_role_made_seconds_ago_is_waited_for_and_nothing_else_is(monkeypatch):
     refusals = iter([Refused("CreateFunction", "InvalidParameterValueException", f"The role {plan.NOT_YET}."), None])
 

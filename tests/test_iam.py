@@ -83,6 +83,31 @@ def test_a_changed_policy_gets_a_new_version_and_the_oldest_of_five_goes_first()
     ]
 
 
+def test_an_instance_profile_that_a_crash_left_without_a_role_gets_it():
+    from ops.errors import Refused
+
+    name, made = SETTINGS.role_name("ec2-box"), []
+
+    def answer(step):
+        if step.call == "create_instance_profile":
+            raise Refused("CreateInstanceProfile", "EntityAlreadyExists", "it is there")
+        made.append(step.call)
+
+    list(change.walk(plan.profile_steps(None, name, SETTINGS), answer))
+    assert made == ["add_role_to_instance_profile"]
+
+
+def test_what_a_role_holds_itself_is_taken_away_and_what_was_detached_is_drift():
+    have, name = applied(), SETTINGS.role_name("auditor")
+    role = have.roles[name]
+    have.roles[name] = Principal(role.name, role.arn, role.trust, {"extra": {"Statement": []}}, (), (), role.created)
+    assert {f.rule for f in rules.findings(have, WANTED, SETTINGS)} == {"IAM-DRIFT-001", "IAM-DRIFT-002"}
+    assert [s.call for s in change.preview(plan.steps(have, WANTED, SETTINGS))] == [
+        "attach_role_policy",
+        "delete_role_policy",
+    ]
+
+
 def test_order_and_single_values_do_not_matter():
     one = {"Statement": [{"Sid": "A", "Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": "x"}]}
     two = {"Statement": {"Resource": ["x"], "Effect": "Allow", "Sid": "A", "Action": ["s3:PutObject", "s3:GetObject"]}}

@@ -114,6 +114,20 @@ def test_a_subnet_on_another_acl_is_put_back():
     )
 
 
+def test_an_acl_rule_turned_into_a_denial_is_made_to_allow_again():
+    denied = frozenset(
+        e._replace(action="deny") if (e.number, e.egress) == (100, False) else e for e in COMPLETE.entries
+    )
+    calls = [(s.call, s.args["RuleNumber"]) for s in planned(Facts(**{**vars(COMPLETE), "entries": denied}))]
+    assert calls == [("delete_network_acl_entry", 100), ("create_network_acl_entry", 100)]
+
+
+def test_a_door_that_aws_could_not_make_is_made_again():
+    have = Facts(**{**vars(COMPLETE), "door": None, "failed_doors": ("eice-9",)})
+    calls = [s.call for s in planned(have) if isinstance(s, Change)]
+    assert calls == ["delete_instance_connect_endpoint", "create_instance_connect_endpoint"]
+
+
 def test_interface_endpoints_come_with_their_price():
     settings = SETTINGS.model_copy(update={"net": SETTINGS.net.model_copy(update={"interface_endpoints": ["logs"]})})
     steps = [s for s in change.preview(plan.steps(Facts("pl-1"), settings)) if isinstance(s, Change)]

@@ -41,12 +41,8 @@ def live(config, status="InService"):
             {"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other", "Failed")},
             ["delete_endpoint", "wait", "create_endpoint", "wait"],
         ),
-        (
-            {"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other", "Updating")},
-            ["wait", "update_endpoint", "wait"],
-        ),
     ],
-    ids=["nothing", "live already", "another release", "failed", "moving"],
+    ids=["nothing", "live already", "another release", "failed"],
 )
 def test_what_a_deploy_does(facts, calls):
     assert planned(**facts) == calls
@@ -135,6 +131,22 @@ def test_deleting_takes_scaling_first_and_alarms_last():
     ]
 
 
+def test_a_delete_that_was_interrupted_goes_on_with_what_is_left():
+    have = (endpoint.Facts(None, ("c",), ("m",), {"kennel-demo-5xx": 5.0}), scaling.Facts())
+    assert removal.anything(have)
+    calls = [s.call for s in change.preview(removal.steps(have, SETTINGS)) if isinstance(s, Change)]
+    assert calls == ["delete_endpoint_config", "delete_model", "delete_alarms"]
+    assert not removal.anything((endpoint.Facts(), scaling.Facts()))
+
+
+def test_a_stack_whose_name_begins_with_ours_is_left_alone(whole, stacks):
+    """Every list call takes a part of a name; `whole` has models, configs and alarms, `wh` has none."""
+    short = stacks("wh")
+    seen = endpoint.facts(short.account)
+    assert (seen.configs, seen.models, seen.alarms, seen.endpoint) == ((), (), {}, None)
+    assert len(endpoint.facts(whole.account).models) == 2
+
+
 def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
     job = payload.job(SETTINGS, DATA, "sm", 2)
     request = jobs.request(
@@ -179,6 +191,8 @@ def test_an_endpoint_that_does_not_exist_is_said_not_to_exist(stacks):
         refused = cli(*command, ok=False)
         assert refused.code == 1, command
         assert "There is no endpoint kennel-noendpoint. Deploy one: invoke sm.deploy" in refused.err, command
+    gone = cli("sm.delete", "--confirm", "kennel-noendpoint", ok=False)
+    assert (gone.code, "nor anything left of one" in gone.err) == (1, True)
 
 
 def test_a_model_whose_image_was_not_built_is_refused(whole):
