@@ -232,7 +232,9 @@ def delete(c, confirm=""):
         endpoint.rest(account)
     have = removal.facts(account)
     if not removal.anything(have):
-        raise OpsError(f"There is no endpoint {name}, nor anything left of one.")
+        raise OpsError(
+            f"There is no endpoint {name}. Deploy one: invoke sm.deploy. Nothing is left of an older one either."
+        )
     account.guard()
     cli.confirm(c, f"This deletes the endpoint {name}; callers will fail.", name=name, given=confirm)
     done = carry_out(c, account, removal.steps(have, account.settings))
