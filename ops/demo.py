@@ -33,4 +33,6 @@ def demo(c, data="", seed=0, again=False):
     report["seconds"] = round(time.monotonic() - began, 1)
     journey.REPORT.parent.mkdir(exist_ok=True)
     journey.REPORT.write_text(json.dumps(report, indent=1) + "\n")
-    return Answer(report, journey.shown(report, settings), code=0 if journey.good(report, own=bool(data)) else FAILED)
+    return Answer(
+        report, journey.shown(report, settings, pictures), code=0 if journey.good(report, own=bool(data)) else FAILED
+    )

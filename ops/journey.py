@@ -132,7 +132,7 @@ def good(report: dict[str, Any], own: bool) -> bool:
     return agree and (own or report["test_accuracy"]["value"] >= LEAST_ACCURACY)
 
 
-def shown(report: dict[str, Any], settings: Settings) -> str:
+def shown(report: dict[str, Any], settings: Settings, pictures: Path) -> str:
     rows = [
         (
             s["name"],
@@ -156,15 +156,16 @@ def shown(report: dict[str, Any], settings: Settings) -> str:
             f"written: {relative(REPORT)}",
             "",
             "Next: invoke sm.status            look at the endpoint",
-            f"      invoke sm.invoke {any_picture()}",
+            f"      invoke sm.invoke {any_picture(pictures)}",
             f"      invoke sm.delete --confirm {settings.endpoint_name} lambda.down --yes ec2.down --yes     tear down what costs",
             "      invoke sandbox.down         or stop the whole local AWS",
         )
     )
 
 
-def any_picture() -> str:
-    found = next(iter(sorted((DIGITS / "test").rglob("*.png"))), None)
+def any_picture(pictures: Path) -> str:
+    """One of the test split, to try the endpoint with."""
+    found = next((path for path in sorted((pictures / "test").rglob("*")) if path.is_file()), None)
     return str(relative(found)) if found else "PICTURE"
 
 
