@@ -28,6 +28,7 @@ _tasks: set[Any] = set()  # asyncio keeps only weak references: a command's task
 _keys: dict[str, list[tuple[str, str, float]]] = {}  # instance -> (user, public key, pushed at)
 _boxes: dict[str, Box] = {}
 _lock = threading.Lock()
+_loop: list[asyncio.AbstractEventLoop] = []  # the one that all boxes live in; EC2's calls come from other threads
 
 
 @dataclass
@@ -89,6 +90,7 @@ def start(world: World) -> int:
     up = threading.Event()
 
     async def main() -> None:
+        _loop[:] = [asyncio.get_running_loop()]
         server, port = await tunnel.serve(world)
         ready.append(port)
         up.set()
@@ -205,9 +207,7 @@ def end(world: World, instances: list[str], gone: bool = False) -> None:
     for instance in instances:
         box = _boxes.get(instance)
         for connection in list(box.connections) if box else []:
-            connection.get_loop().call_soon_threadsafe(connection.abort) if hasattr(
-                connection, "get_loop"
-            ) else connection.abort()
+            _loop[0].call_soon_threadsafe(connection.abort)
         if gone:
             _boxes.pop(instance, None)
             shutil.rmtree(world.folder / "boxes" / instance, ignore_errors=True)

@@ -27,9 +27,6 @@ class Clock:
     def set_speed(self, speed: float) -> None:
         self._base, self._began, self.speed = self.now(), time.monotonic(), speed
 
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds / self.speed)
-
 
 @dataclass
 class World:

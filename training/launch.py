@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import wheels
+
 HERE = Path(__file__).resolve().parent
 PORT = 7777
 
@@ -18,34 +20,6 @@ PORT = 7777
 def configuration(opt: Path, name: str) -> dict[str, Any]:
     path = opt / "input" / "config" / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else {}
-
-
-def install_wheels(wheels: Path) -> str:
-    """Install what lies in `wheels` into a folder of this job alone; return it. There is no package index to ask.
-
-    On the box wheels.py has done it, and the folder is empty.
-    """
-    target = tempfile.mkdtemp(prefix="site-")
-    found = [str(path) for path in sorted(wheels.glob("*.whl"))]
-    if found:
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-index",
-                "--no-deps",
-                "--no-compile",
-                "--disable-pip-version-check",
-                "--target",
-                target,
-                *found,
-            ],
-            check=True,
-        )
-    return target
 
 
 def command(resource: dict[str, Any], parameters: dict[str, str], devices: int) -> list[str]:
@@ -80,7 +54,9 @@ def main() -> int:
     opt = Path(os.environ.get("OPT_ML", "/opt/ml"))
     resource = configuration(opt, "resourceconfig")
     parameters = configuration(opt, "hyperparameters")
-    path = ":".join(filter(None, [install_wheels(HERE / "wheels"), os.environ.get("PYTHONPATH")]))
+    site = tempfile.mkdtemp(prefix="site-")  # of this job alone
+    wheels.put(HERE / "wheels", Path(site))  # on the box wheels.py was run before, and nothing lies there
+    path = ":".join(filter(None, [site, os.environ.get("PYTHONPATH")]))
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": parameters.get("threads", "1")}
     if interface := resource.get("network_interface_name"):
         # Without it gloo takes the address that the host's name resolves to, which may be nobody's.

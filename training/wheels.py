@@ -15,6 +15,14 @@ import urllib.request
 from pathlib import Path
 
 
+def put(wheels: Path, target: Path) -> None:
+    """Install the wheels that lie in a folder into another one; there is no package index to ask."""
+    found = [str(path) for path in sorted(wheels.glob("*.whl"))]
+    options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check"]
+    if found:
+        subprocess.run([sys.executable, "-m", "pip", "install", *options, "--target", str(target), *found], check=True)
+
+
 def install(url: str, sha256: str, target: Path) -> None:
     """Raises SystemExit when what came is not what was sent."""
     if target.is_dir():
@@ -28,19 +36,7 @@ def install(url: str, sha256: str, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             tar.extractall(folder, filter="data")
-        found = [str(path) for path in sorted(Path(folder).glob("*.whl"))]
-        argv = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-index",
-            "--no-deps",
-            "--no-compile",
-            "--disable-pip-version-check",
-        ]
-        subprocess.run([*argv, "--target", str(part), *found], check=True)
+        put(Path(folder), part)
     part.rename(target)
 
 
