@@ -9,43 +9,7 @@ from ops import cli
 from ops.aws import Account
 from ops.cli import Answer, carry_out, say, table, task
 from ops.errors import FINDINGS, OpsError
-
-
-@task(
-    help={
-        "instances": "Hosts that train together.",
-        "again": "Train even if the same data, code and settings were trained before.",
-    }
-)
-def train(c, instances=1, again=False):
-    """Train on SageMaker, on one host or several; follow the logs."""
-    from ops import dataset, payload
-    from ops.sm import jobs
-
-    account = Account.of(c)
-    job = payload.job(account.settings, dataset.current(account), "sm", instances)
-    have = jobs.facts(account, job)
-    if have.completed and not again:
-        return Answer(
-            {"job": have.completed},
-            f"{have.completed} was trained before, from the same data, code and settings. --again trains anew.",
-        )
-    if have.group is None or len(have.subnets) < 2:
-        raise OpsError("There is no network to train in. Make it: invoke net.up")
-    account.guard()
-    attempt, made = have.attempt, 0
-    if have.status not in jobs.UNDER_WAY:
-        attempt = jobs.next_attempt(have, job)
-        code = "code/.../" if c.config.run.dry else payload.send_code(account, job)
-        made = carry_out(c, account, jobs.steps(have, attempt, job, code, instances, account.settings)).changes
-        if c.config.run.dry:
-            return None
-    described = jobs.follow(account, attempt)
-    return Answer(
-        {"job": attempt, "artefact": described["ModelArtifacts"]["S3ModelArtifacts"]},
-        f"{attempt}: Completed. Next: invoke sm.deploy --job {attempt}",
-        changes=made,
-    )
+from ops.sm.training import evaluate, train, trained  # noqa: F401  tasks of this namespace too
 
 
 @task(
@@ -85,20 +49,6 @@ def deploy(c, job="", instances=1, once=False):
     endpoint.prove(account, want)
     text = f"{account.settings.endpoint_name} answers as release {release.short}. {done.text}. Next: invoke sm.status"
     return Answer({"release": release.digest, "job": job, "config": want.config}, text, changes=done.changes)
-
-
-def trained(account, instances: int) -> str:
-    """The newest completed attempt of the current data, code and settings. Raises OpsError."""
-    from ops import dataset, payload
-    from ops.sm import jobs
-
-    job = payload.job(account.settings, dataset.current(account), "sm", instances)
-    have = jobs.facts(account, job)
-    if not have.completed:
-        raise OpsError(
-            f"No completed training of these data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}"
-        )
-    return have.completed
 
 
 @task(help={"minutes": "How far back errors count.", "json": "Print it as JSON."})
@@ -182,22 +132,6 @@ def invoke(c, picture, json=False):
     answer = endpoint.invoke(account, path.read_bytes())
     best = max(answer["probabilities"])
     return Answer(answer, f"{answer['best']}  {best:.3f}  release {answer['release'][:12]}")
-
-
-@task(
-    help={
-        "job": "A training job's name.",
-        "instances": "Without --job: the job that `sm.train --instances N` runs.",
-        "json": "Print every answer as JSON.",
-    }
-)
-def evaluate(c, job="", instances=1, json=False):
-    """Ask a trained model itself about the whole test split, on this machine."""
-    from ops.sm import offline
-
-    account = Account.of(c)
-    found = offline.evaluate(account, job or trained(account, instances))
-    return Answer(found, f"{found['accuracy']:.4f} of {found['pictures']} test pictures are right.")
 
 
 @task(help={"json": "Print it as JSON."})
