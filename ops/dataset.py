@@ -3,7 +3,7 @@
 shards/SHA256.tar                      content-addressed: one changed class means new shards for that class alone
 datasets/NAME/DIGEST/manifest.json     classes, shards, and each picture's path, SHA-256 and shard
 datasets/NAME/DIGEST/channel.json      the same objects as a SageMaker manifest file
-datasets/NAME/current.json             the digest that was pushed last
+datasets/NAME/current.json             the digest that was pushed last; in the object's metadata too, so that a HEAD tells it
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,23 +19,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ops.errors import OpsError
+from ops.folder import SPLITS, SUFFIXES, Picture, fit, walk
 
 if TYPE_CHECKING:
     from ops.aws import Account
 
-SPLITS = ("train", "valid", "test")
-SUFFIXES = {".png", ".jpg", ".jpeg"}
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True)
-class Picture:
-    split: str
-    label: str
-    path: Path
+class Spoilt(OpsError):
+    """The object that lists a data set is not there, or not as it was written. `state`: "missing" or "spoilt"."""
 
-    @property
-    def name(self) -> str:
-        return f"{self.split}/{self.label}/{self.path.name}"
+    def __init__(self, message: str, key: str, state: str) -> None:
+        super().__init__(message)
+        self.key, self.state = key, state
 
 
 @dataclass(frozen=True)
@@ -49,29 +47,24 @@ class Shard:
 
     @property
     def key(self) -> str:
-        return f"shards/{self.sha256}.tar"
+        return shard_key(self.sha256)
+
+    def entry(self) -> dict[str, Any]:
+        """The manifest's."""
+        sizes = {"sha256": self.sha256, "bytes": len(self.data)}
+        return {"split": self.split, "class": self.label, **sizes, "files": list(self.files)}
 
 
 def survey(folder: Path) -> list[Picture]:
     """Every picture of DIR/{train,valid,test}/CLASS/, by name. Raises OpsError for a folder that nothing can be trained on."""
-    if not folder.is_dir():
-        raise OpsError(
-            f"There is no folder {folder}. Give one with {'/'.join(SPLITS)} in it: invoke data.push --dir DIR"
-        )
-    missing = [split for split in SPLITS if not (folder / split).is_dir()]
-    if missing:
-        raise OpsError(
-            f"{folder} has no {' and no '.join(missing)} folder: pictures go into DIR/SPLIT/CLASS/, SPLIT is {', '.join(SPLITS)}."
-        )
-    pictures = [
-        Picture(split, label.name, path)
-        for split in SPLITS
-        for label in sorted(p for p in (folder / split).iterdir() if p.is_dir())
-        for path in sorted(label.iterdir())
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+    found = walk(folder)
+    check_classes(folder, found.pictures)
+    empty = [
+        f"{split}/{label}" for split in SPLITS for label in found.classes[split] if label not in found.filled(split)
     ]
-    check_classes(folder, pictures)
-    return pictures
+    if empty:
+        raise OpsError(f"{folder}: no pictures in {', '.join(empty[:5])}. Fill or remove what is empty.")
+    return found.pictures
 
 
 def check_classes(folder: Path | str, pictures: list[Picture]) -> None:
@@ -87,37 +80,30 @@ def check_classes(folder: Path | str, pictures: list[Picture]) -> None:
         if by_split[split] != classes:
             odd = ", ".join(sorted(by_split[split] ^ classes)[:5])
             raise OpsError(f"{folder}/{split} and {folder}/train do not have the same classes: {odd}.")
+    if unfit := [label for label in sorted(classes) if not fit(label)]:
+        raise OpsError(
+            f"A class cannot be called {unfit[0]!r}: no control characters and no backslash, 200 letters at most."
+        )
 
 
-def unreadable(pictures: list[Picture]) -> list[tuple[Picture, str]]:
-    """Pictures that do not decode, with the reason."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise OpsError("Looking at pictures needs Pillow: pip install -e '.[train]'") from error
-    bad = []
-    for picture in pictures:
-        try:
-            with Image.open(picture.path, formats=("PNG", "JPEG")) as image:
-                image.load()
-        except Exception as error:  # Pillow raises many kinds for a broken file
-            bad.append((picture, f"{type(error).__name__}: {error}"))
-    return bad
-
-
-def shards(pictures: list[Picture], limit: int) -> Iterator[Shard]:
-    """Pack in the given order, a split and class at a time, at most `limit` bytes of pictures a shard."""
+def groups(pictures: list[Picture], limit: int) -> Iterator[list[Picture]]:
+    """What goes into one shard, in the given order: one split and class, at most `limit` bytes of pictures."""
     group: list[Picture] = []
     size = 0
     for picture in pictures:
-        length = picture.path.stat().st_size
+        length = picture.bytes
         if group and ((picture.split, picture.label) != (group[0].split, group[0].label) or size + length > limit):
-            yield packed(group)
+            yield group
             group, size = [], 0
         group.append(picture)
         size += length
     if group:
-        yield packed(group)
+        yield group
+
+
+def shards(pictures: list[Picture], limit: int) -> Iterator[Shard]:
+    """Pack in the given order, a split and class at a time, at most `limit` bytes of pictures a shard."""
+    return (packed(group) for group in groups(pictures, limit))
 
 
 def packed(group: list[Picture]) -> Shard:
@@ -143,34 +129,114 @@ def manifest_of(name: str, packed_ones: list[dict[str, Any]]) -> dict[str, Any]:
         "shards": packed_ones,
         "pictures": {s: sum(len(x["files"]) for x in packed_ones if x["split"] == s) for s in SPLITS},
     }
-    digest = hashlib.sha256(json.dumps([body["classes"], body["shards"]], sort_keys=True).encode()).hexdigest()
-    return {**body, "digest": digest}
+    return {**body, "digest": digest_of(body)}
+
+
+def digest_of(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([manifest["classes"], manifest["shards"]], sort_keys=True).encode()).hexdigest()
 
 
 def folder_key(name: str, digest: str) -> str:
     return f"datasets/{name}/{digest}"
 
 
+def pointer_key(name: str) -> str:
+    return f"datasets/{name}/current.json"
+
+
+def manifest_key(manifest: dict[str, Any]) -> str:
+    return f"{folder_key(manifest['name'], manifest['digest'])}/manifest.json"
+
+
+def channel_key(manifest: dict[str, Any]) -> str:
+    return f"{folder_key(manifest['name'], manifest['digest'])}/channel.json"
+
+
+def shard_key(sha256: str) -> str:
+    return f"shards/{sha256}.tar"
+
+
+def keys(manifest: dict[str, Any]) -> list[str]:
+    """Of all that a job reads: the shards, then the manifest."""
+    shas = sorted({shard["sha256"] for shard in manifest["shards"]})
+    return [*map(shard_key, shas), manifest_key(manifest)]
+
+
 def channel(bucket: str, manifest: dict[str, Any]) -> list[Any]:
     """SageMaker's manifest file: a prefix, then the objects below it."""
-    keys = [f"shards/{sha}.tar" for sha in sorted({shard["sha256"] for shard in manifest["shards"]})]
-    return [{"prefix": f"s3://{bucket}/"}, *keys, f"{folder_key(manifest['name'], manifest['digest'])}/manifest.json"]
+    return [{"prefix": f"s3://{bucket}/"}, *keys(manifest)]
+
+
+def objects(manifest: dict[str, Any]) -> set[str]:
+    """The keys of all that a push of this manifest leaves in the bucket."""
+    return {*keys(manifest), channel_key(manifest), pointer_key(manifest["name"])}
 
 
 def current(account: Account) -> dict[str, Any]:
-    """The manifest that was pushed last. Raises OpsError when there is none."""
+    """The manifest that was pushed last. Raises OpsError when there is none, Spoilt when it cannot be trusted."""
     settings = account.settings
-    pointer = account.find(
-        "s3",
-        "get_object",
-        "NoSuchKey|NoSuchBucket",
-        Bucket=settings.bucket,
-        Key=f"datasets/{settings.data.name}/current.json",
-    )
-    if pointer is None:
+    digest = pointed(account, settings.data.name)
+    if not digest:
         raise OpsError(
             f"No data set {settings.data.name!r} is in {settings.bucket}. Push one: invoke data.push --dir DIR"
         )
-    digest = json.loads(pointer["Body"].read())["digest"]
-    key = f"{folder_key(settings.data.name, digest)}/manifest.json"
-    return json.loads(account.call("s3", "get_object", Bucket=settings.bucket, Key=key)["Body"].read())
+    return named(account, digest)
+
+
+def pointed(account: Account, name: str) -> str:
+    """The digest that current.json names, "" when there is none. Raises Spoilt for any other content."""
+    bucket, key = account.settings.bucket, pointer_key(name)
+    found = account.find("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=bucket, Key=key)
+    if found is None:
+        return ""
+    try:
+        digest = json.loads(found["Body"].read())["digest"]
+        if SHA256.fullmatch(digest):
+            return digest
+        raise ValueError("it names no digest")
+    except (KeyError, TypeError, ValueError) as error:
+        raise spoilt(bucket, key, "spoilt", error) from error
+
+
+def named(account: Account, digest: str, name: str = "") -> dict[str, Any]:
+    """The manifest with this digest, of the settings' data set or of another `name`.
+
+    Raises Spoilt when it is not there, or not what its digest says.
+    """
+    name = name or account.settings.data.name
+    bucket, key = account.settings.bucket, f"{folder_key(name, digest)}/manifest.json"
+    found = account.find("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=bucket, Key=key)
+    if found is None:
+        raise spoilt(bucket, key, "missing", "there is no such object (invoke data.list shows what there is)")
+    try:
+        return checked(json.loads(found["Body"].read()), name, digest)
+    except (KeyError, TypeError, ValueError) as error:
+        raise spoilt(bucket, key, "spoilt", error) from error
+
+
+def spoilt(bucket: str, key: str, state: str, why: object) -> Spoilt:
+    return Spoilt(
+        f"{key} in {bucket} cannot be used: {why}. Note it and send it again: invoke data.verify; invoke data.push",
+        key,
+        state,
+    )
+
+
+def checked(manifest: dict[str, Any], name: str, digest: str) -> dict[str, Any]:
+    """The manifest, whose names may be used as paths and keys. Raises KeyError, TypeError or ValueError for any other."""
+    if (manifest["name"], manifest["digest"], digest_of(manifest)) != (name, digest, digest):
+        raise ValueError("its content does not have its digest")
+    seen: set[str] = set()
+    for shard in manifest["shards"]:
+        if shard["split"] not in SPLITS or shard["class"] not in manifest["classes"] or not fit(shard["class"]):
+            raise ValueError(f"a shard is of {shard['split']!r}/{shard['class']!r}")
+        start = f"{shard['split']}/{shard['class']}/"
+        for entry in (shard, *shard["files"]):
+            if not SHA256.fullmatch(entry["sha256"]) or not isinstance(entry["bytes"], int) or entry["bytes"] < 0:
+                raise ValueError(f"{start} has no good SHA-256 or size")
+        for file in shard["files"]:
+            path = file["path"]
+            if path in seen or not path.startswith(start) or not fit(path[len(start) :]):
+                raise ValueError(f"a picture is called {path!r}")
+            seen.add(path)
+    return manifest

@@ -1,7 +1,6 @@
 """Pictures into the bucket: what cannot be trained on is refused; equal pictures are equal bytes; only what is missing is sent."""
 
 import io
-import json
 import shutil
 import tarfile
 
@@ -10,10 +9,14 @@ from conftest import settings_of
 from PIL import Image
 
 from ops import change, dataset
-from ops.data import bucket, upload
+from ops.data import bucket
 from ops.errors import OpsError
 
 SETTINGS = settings_of()
+
+
+def manifest_of(folder):
+    return dataset.manifest_of("p", [shard.entry() for shard in dataset.shards(dataset.survey(folder), 1 << 20)])
 
 
 def test_a_bucket_as_it_should_be_is_left_alone():
@@ -50,8 +53,13 @@ def test_elsewhere_than_in_us_east_1_the_bucket_says_where():
         (lambda p: [shutil.rmtree(d) for d in (p / "train").iterdir()], "has no classes"),
         (lambda p: [shutil.rmtree(p / s / "dog") for s in dataset.SPLITS], "has one class only (cat)"),
         (lambda p: shutil.rmtree(p / "test" / "dog"), "do not have the same classes: dog"),
+        (
+            lambda p: [(p / s / "bird").mkdir() for s in dataset.SPLITS],
+            "no pictures in train/bird, valid/bird, test/bird",
+        ),
+        (lambda p: [(p / s / "dog").rename(p / s / "a\\b") for s in dataset.SPLITS], "cannot be called"),
     ],
-    ids=["no folder", "no split", "no classes", "one class", "other classes"],
+    ids=["no folder", "no split", "no classes", "one class", "other classes", "empty class", "class of an odd name"],
 )
 def test_what_cannot_be_trained_on_is_refused(pictures, stacks, spoil, words):
     spoil(pictures)
@@ -93,50 +101,50 @@ def test_a_shard_is_a_tar_of_the_pictures_themselves(pictures):
         assert tar.extractfile("train/cat/0.png").read() == (pictures / "train" / "cat" / "0.png").read_bytes()
 
 
-def test_push_verify_spoil_and_push_again(pictures, stacks):
-    cli = stacks("push")
-    refused = cli("data.push", "--dir", str(pictures), ok=False)
-    assert "There is no bucket kennel-push" in refused.err
-    assert "invoke data.up" in refused.err
-    cli("data.up")
-    dry = cli("--dry", "data.push", "--dir", str(pictures))
-    assert "9 objects would be uploaded" in dry.out
-    assert json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 9
-    assert json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 0
-    Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
-    assert (
-        json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 4
-    )  # a shard, two lists, the pointer
-    assert json.loads(cli("data.verify", "--json").out)["bad"] == []
-    account = cli.account
-    manifest = dataset.current(account)
-    sha = manifest["shards"][0]["sha256"]
-    account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=f"shards/{sha}.tar", Body=b"spoilt")
-    found = cli("data.verify", "--json", ok=False)
-    assert (found.code, json.loads(found.out)["bad"]) == (7, [sha])
-    assert upload.spoilt(account, manifest) == [sha]
-
-
-def test_unreadable_pictures_are_listed_and_refused_unless_told(pictures, stacks):
-    cli = stacks("bad")
-    cli("data.up")
-    (pictures / "train" / "cat" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
-    refused = cli("data.push", "--dir", str(pictures), ok=False)
-    assert "torn.jpg" in refused.err
-    assert "1 of 19 pictures cannot be read" in refused.err
-    with pytest.raises(OpsError, match="No data set"):
-        dataset.current(cli.account)
-    told = json.loads(cli("data.push", "--dir", str(pictures), "--skip-bad", "--json").out)
-    assert told["pictures"] == {"train": 6, "valid": 6, "test": 6}
-
-
 def test_the_channel_names_every_object_once(pictures):
-    entries = [
-        {"split": s.split, "class": s.label, "sha256": s.sha256, "bytes": len(s.data), "files": list(s.files)}
-        for s in dataset.shards(dataset.survey(pictures), 1 << 20)
-    ]
-    manifest = dataset.manifest_of("p", entries)
+    manifest = manifest_of(pictures)
     listing = dataset.channel("b", manifest)
     assert listing[0] == {"prefix": "s3://b/"}
     assert len(listing) == 1 + 6 + 1
     assert listing[-1] == f"datasets/p/{manifest['digest']}/manifest.json"
+
+
+def test_hidden_files_and_folders_are_passed_over(pictures):
+    before = manifest_of(pictures)
+    (pictures / "train" / ".ipynb_checkpoints").mkdir()
+    (pictures / "train" / "cat" / "._0.png").write_bytes(b"a resource fork of macOS")
+    assert manifest_of(pictures) == before
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: m["shards"][0]["files"][0].update(path="train/cat/../../../../evil.png"),
+        lambda m: m["shards"][0]["files"][0].update(path="/etc/cron.d/evil.png"),
+        lambda m: m["shards"][0]["files"][0].update(path="train/cat/a/b.png"),
+        lambda m: m["shards"][0]["files"][0].update(path="train/dog/0.png"),
+        lambda m: m["shards"][0]["files"][0].update(path="train/cat/.png"),
+        lambda m: m["shards"][0]["files"][0].update(path="train/cat/a\x00.png"),
+        lambda m: m["shards"][0]["files"].append(m["shards"][0]["files"][0]),
+        lambda m: m["shards"][0].update(split="../train"),
+        lambda m: m["shards"][0].update({"class": "mouse"}),
+        lambda m: m["shards"][0].update(sha256="../" + "0" * 61),
+        lambda m: m["shards"][0].update(bytes=-1),
+        lambda m: m["shards"][0].pop("files"),
+        lambda m: m.update(shards={"a": 1}),
+    ],
+)
+def test_a_manifest_that_leads_elsewhere_is_not_taken_even_with_its_right_digest(pictures, spoil):
+    manifest = manifest_of(pictures)
+    assert dataset.checked(manifest, "p", manifest["digest"]) is manifest
+    spoil(manifest)
+    manifest["digest"] = dataset.digest_of(manifest)
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        dataset.checked(manifest, "p", manifest["digest"])
+
+
+def test_a_manifest_under_another_digest_or_name_is_not_taken(pictures):
+    manifest = manifest_of(pictures)
+    for name, digest in (("p", "0" * 64), ("q", manifest["digest"])):
+        with pytest.raises(ValueError, match="its digest"):
+            dataset.checked(manifest, name, digest)

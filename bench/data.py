@@ -1,0 +1,277 @@
+"""data.push against `aws s3 sync`: 2,000 real pictures of 20 KB that do not compress, as whole commands, over one line.
+
+Both sides send the same files to the same store (bench/store.py: moto would be the slower half of every measurement) over
+the same line (bench/link.py), in turn, each into an empty bucket or each a second time. The AWS CLI has a venv of its own,
+because it pins botocore. rclone and s5cmd, where they are installed, are measured once a pair too, and judged by nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import pairs as measure
+from bench.link import Link
+from bench.store import ACCOUNT, Store
+from ops import ROOT, WORK
+from ops.cli import Answer, say, table
+from ops.errors import OpsError
+
+FILES, CLASSES, SIDE = 2000, 10, 80  # a picture of SIDE x SIDE noise is 19.3 KB of PNG
+ROUND_TRIP_S = 0.02
+GBIT, MBIT_100 = 1e9 / 8, 1e8 / 8  # bytes a second
+FASTER, WIRE, UNCHANGED = 5.0, 1.5, 0.5  # the bounds of the checks
+SECRETS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_DEFAULT_REGION": "us-east-1"}
+
+Sender = Callable[[], float]
+
+
+@dataclass
+class Line:
+    """The store behind one line, and what each side needs to reach it. `url` is the near end."""
+
+    store: Store
+    url: str
+    rate: float
+    folder: Path
+    pictures: Path
+    aws: Path
+
+    def ours(self, fresh: bool) -> float:
+        """Seconds of one `invoke data.push`; `fresh`: nothing is in the bucket, and nothing is known from before."""
+        work = self.folder / "work"
+        if fresh:
+            shutil.rmtree(work, ignore_errors=True)
+            self.store.clear()
+        argv = [sys.executable, "-m", "invoke", "-f", str(self.folder / "bench.yaml"), "data.push", "--dir"]
+        return seconds([*argv, str(self.pictures)], {"KENNEL_WORK": str(work)})
+
+    def senders(self, fresh: bool) -> dict[str, Sender]:
+        """Ours, the AWS CLI, and what else is installed."""
+        found: dict[str, Sender] = {"data.push": lambda: self.ours(fresh), "aws s3 sync": lambda: self.sync(fresh)}
+        for name in ("rclone", "s5cmd"):
+            if shutil.which(name):
+                found[name] = partial(self.other, name, fresh)
+        return found
+
+    def theirs(self, argv: list[str], fresh: bool) -> float:
+        if fresh:
+            self.store.clear()
+        return seconds([*argv], {**SECRETS, "HOME": str(self.folder), "AWS_EC2_METADATA_DISABLED": "true"})
+
+    def sync(self, fresh: bool) -> float:
+        argv = [str(self.aws), "--endpoint-url", self.url, "s3", "sync", "--only-show-errors"]
+        return self.theirs([*argv, str(self.pictures), "s3://bench/"], fresh)
+
+    def other(self, name: str, fresh: bool) -> float:
+        rclone = f":s3,provider=Other,env_auth=true,force_path_style=true,endpoint='{self.url}':bench"
+        argv = {
+            "rclone": [
+                "rclone",
+                "sync",
+                "--quiet",
+                "--transfers",
+                "16",
+                "--checkers",
+                "16",
+                str(self.pictures),
+                rclone,
+            ],
+            "s5cmd": [
+                "s5cmd",
+                "--log",
+                "error",
+                "--endpoint-url",
+                self.url,
+                "sync",
+                f"{self.pictures}/",
+                "s3://bench/",
+            ],
+        }
+        return self.theirs(argv[name], fresh)
+
+
+def seconds(argv: list[str], env: dict[str, str]) -> float:
+    """Wall time of a whole command. Raises OpsError with what it said when it fails."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith("AWS_") and "proxy" not in name.lower()
+    }
+    began = time.perf_counter()
+    done = subprocess.run(argv, cwd=ROOT, env=kept | env, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - began
+    if done.returncode:
+        raise OpsError(f"{Path(argv[0]).name} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
+    return took
+
+
+def pictures(folder: Path) -> int:
+    """Write FILES pictures of noise, eight of ten into train; how many bytes they are."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise OpsError("Drawing pictures needs Pillow: pip install -e '.[train]'") from error
+    total = 0
+    for number in range(FILES):
+        split = {8: "valid", 9: "test"}.get(number % 10, "train")
+        path = folder / split / f"class-{number // 10 % CLASSES}" / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.frombytes("RGB", (SIDE, SIDE), os.urandom(SIDE * SIDE * 3)).save(path, compress_level=0)
+        total += path.stat().st_size
+    return total
+
+
+def awscli() -> Path:
+    """The AWS CLI's program, in a venv that is made once. Raises OpsError when pip cannot."""
+    program = WORK / "awscli" / "bin" / "aws"
+    if not program.exists():
+        say("Setting up the AWS CLI in .kennel/awscli ...")
+        for argv in (
+            [sys.executable, "-m", "venv", str(WORK / "awscli")],
+            [str(program.with_name("pip")), "install", "--quiet", "awscli"],
+        ):
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise OpsError(f"The AWS CLI could not be set up: {done.stderr.strip()[-600:]}")
+    return program
+
+
+@contextmanager
+def lines(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) -> Iterator[list[Line]]:
+    """The store, served by a thread of this process, behind a line of each rate."""
+    loop, store = asyncio.new_event_loop(), Store()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def port(serving: Coroutine[Any, Any, asyncio.Server]) -> int:
+        return asyncio.run_coroutine_threadsafe(serving, loop).result().sockets[0].getsockname()[1]
+
+    far = port(store.serve())
+    made = []
+    for number, rate in enumerate(rates):
+        url = f"http://127.0.0.1:{port(Link(far, ROUND_TRIP_S, rate).serve())}"
+        made.append(Line(store, url, rate, settings(folder / str(number), url), sent, aws))
+    try:
+        yield made
+    finally:
+        asyncio.run_coroutine_threadsafe(end_others(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+async def end_others() -> None:
+    """Connections that clients left open have a task each, which would complain when their loop goes."""
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: None
+    )  # it would tell of each that it was ended
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for other in others:
+        other.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def settings(folder: Path, url: str) -> Path:
+    """A profile and a settings file that lead our side to the line; nothing else tells it that this is no AWS."""
+    folder.mkdir()
+    keys = "aws_access_key_id = bench\naws_secret_access_key = bench"
+    (folder / "config").write_text(f"[profile bench]\nregion = us-east-1\nendpoint_url = {url}\n{keys}\n")
+    aws = json.dumps(
+        {"profile": "bench", "config_file": str(folder / "config"), "account": ACCOUNT, "region": "us-east-1"}
+    )
+    (folder / "bench.yaml").write_text(f"stack: {{name: bench}}\naws: {aws}\n")
+    return folder
+
+
+def run(rounds: int) -> Answer:
+    """Measure, check, report. Raises OpsError when a command fails, or leaves something behind."""
+    aws = awscli()
+    with tempfile.TemporaryDirectory(prefix="kennel-bench-") as name:
+        folder = Path(name)
+        sent = folder / "pictures"
+        total = pictures(sent)
+        say(
+            f"{FILES} pictures of noise, {total / 1e6:.1f} MB, {CLASSES} classes; {ROUND_TRIP_S * 1000:.0f} ms there and back"
+        )
+        with lines(folder, sent, aws, (GBIT, MBIT_100)) as (wide, narrow):
+            new = in_turn("1 Gbit/s, all new", wide.senders(fresh=True), rounds, lambda: arrived(wide.store, total))
+            slow = in_turn(
+                "100 Mbit/s, all new", narrow.senders(fresh=True), rounds, lambda: arrived(narrow.store, total)
+            )
+            for send in [*wide.senders(fresh=True).values()][:1] + [*wide.senders(fresh=False).values()][1:]:
+                send()  # everything is there, from each
+            wide.store.requests.clear()
+            wide.ours(fresh=False)
+            asked = len(wide.store.requests)
+            same = in_turn("1 Gbit/s, nothing changed", wide.senders(fresh=False), rounds, lambda: None)
+    return report({"new": new, "slow": slow, "same": same}, total / MBIT_100, total, asked)
+
+
+def arrived(store: Store, total: int) -> None:
+    """Whoever sent last sent everything: in shards, or file by file. Raises OpsError."""
+    there = sum(len(found.body) for key, found in store.objects.items() if not key.endswith(".json"))
+    if not total <= there <= total * 1.1:
+        raise OpsError(f"{there} bytes are in the store, and {total} were to be sent.")
+
+
+def in_turn(what: str, senders: dict[str, Sender], rounds: int, after: Callable[[], None]) -> dict[str, list[float]]:
+    """Seconds of each sender, one after the other, after one unmeasured round."""
+    found: dict[str, list[float]] = {name: [] for name in senders}
+    for number in range(rounds + 1):
+        for name, send in senders.items():
+            took = send()
+            after()
+            if number:
+                found[name].append(took)
+        if number:
+            say(f"{what}: " + ", ".join(f"{name} {times[-1]:.2f} s" for name, times in found.items()))
+    return found
+
+
+def report(found: dict[str, dict[str, list[float]]], wire: float, total: int, asked: int) -> Answer:
+    both = {what: list(zip(times["data.push"], times["aws s3 sync"], strict=True)) for what, times in found.items()}
+    faster, unchanged = measure.times_better(both["new"]), 1 / measure.times_better(both["same"])
+    over = statistics.median(found["slow"]["data.push"]) / wire
+    checks = [
+        measure.Check(
+            "all new at 1 Gbit/s: aws s3 sync against data.push", faster, "x", f"at least {FASTER:g}", faster >= FASTER
+        ),
+        measure.Check(
+            f"all new at 100 Mbit/s: data.push against {wire:.2f} s on the wire",
+            over,
+            "x",
+            f"at most {WIRE:g}",
+            over <= WIRE,
+        ),
+        measure.Check(
+            "nothing changed: data.push against aws s3 sync",
+            unchanged,
+            "x",
+            f"at most {UNCHANGED:g}",
+            unchanged <= UNCHANGED,
+        ),
+        measure.Check("nothing changed: requests to S3", asked, "", "exactly 1", asked == 1),
+    ]
+    answer = measure.report(both["new"], checks, "invoke data.push", "aws s3 sync")
+    rows = [
+        (what, name, f"{statistics.median(times):.2f}", f"{min(times):.2f}", f"{max(times):.2f}")
+        for what, line in zip(
+            ("1 Gbit/s, all new", "100 Mbit/s, all new", "nothing changed"), found.values(), strict=True
+        )
+        for name, times in line.items()
+    ]
+    shown = table(("", "", "median s", "least", "most"), rows)
+    data = {"bytes": total, "wire_s": round(wire, 3), "seconds": found}
+    return Answer(answer.data | data, f"{shown}\n\n{answer.text}", code=answer.code)

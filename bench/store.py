@@ -1,0 +1,191 @@
+"""A small, fast S3 for benchmarks: objects in memory, behind the requests that a sync of many files makes.
+
+moto takes about 4 ms of CPU time for one PUT, so that 2,000 of them measure moto and not the client. This one takes a small
+part of that. It checks no signature and keeps no versions; both sides of a benchmark talk to the very same one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+ACCOUNT = "123456789012"
+PAGE = 1000  # keys in one answer to a listing, as S3 has it
+CALLER = (
+    '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
+    f"<Arn>arn:aws:iam::{ACCOUNT}:user/bench</Arn><UserId>BENCH</UserId><Account>{ACCOUNT}</Account>"
+    "</GetCallerIdentityResult></GetCallerIdentityResponse>"
+)
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+
+class Reply(NamedTuple):
+    status: str
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Object:
+    body: bytes
+    etag: str
+    modified: datetime
+    metadata: dict[str, str]
+
+    def headers(self) -> dict[str, str]:
+        modified = format_datetime(self.modified, usegmt=True)
+        return {"ETag": self.etag, "Last-Modified": modified, **self.metadata}
+
+
+class Store:
+    """Buckets and objects. There is a bucket of whatever name is asked for."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Object] = {}  # by /BUCKET/KEY
+        self.requests: list[str] = []  # METHOD and path of every request since `clear`
+        self._tags = itertools.count(1)
+
+    def clear(self) -> None:
+        self.objects.clear()
+        self.requests.clear()
+
+    async def serve(self) -> asyncio.Server:
+        """Listen on a free port of the loopback interface."""
+        return await asyncio.start_server(self._talk, "127.0.0.1", 0, limit=1 << 20)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while request := await read(reader, writer):
+                self.requests.append(f"{request.method} {request.path}")
+                reply = self.answer(request)
+                lines = [f"HTTP/1.1 {reply.status}", *(f"{name}: {value}" for name, value in reply.headers.items())]
+                if "Content-Length" not in reply.headers:
+                    lines.append(f"Content-Length: {len(reply.body)}")
+                writer.write("\r\n".join([*lines, "", ""]).encode() + reply.body)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    def answer(self, request: Request) -> Reply:
+        bucket, _, key = request.path.lstrip("/").partition("/")
+        if request.method == "PUT" and key:
+            return self.put(request)
+        if request.method == "POST" and b"GetCallerIdentity" in request.body:
+            return Reply("200 OK", {"Content-Type": "text/xml"}, CALLER.encode())
+        if request.method == "GET" and not key:
+            return self.listing(bucket, request.query)
+        if request.method in ("GET", "HEAD") and key:
+            return self.get(request)
+        return Reply("200 OK", {})  # a bucket is there, and may be made
+
+    def put(self, request: Request) -> Reply:
+        body, metadata = request.body, {n: v for n, v in request.headers.items() if n.startswith("x-amz-meta-")}
+        if "aws-chunked" in request.headers.get("content-encoding", ""):
+            body = unchunked(body)
+        found = self.objects[request.path] = self.kept(body, metadata)
+        return Reply("200 OK", {"ETag": found.etag})
+
+    def kept(self, body: bytes, metadata: dict[str, str]) -> Object:
+        # Any text may be an ETag. What S3's own servers spend on an MD5 is not to be spent on the client's machine.
+        return Object(body, f'"{next(self._tags):032x}"', datetime.now(UTC), metadata)
+
+    def get(self, request: Request) -> Reply:
+        found = self.objects.get(request.path)
+        head = request.method == "HEAD"
+        if found is None:
+            body = b"" if head else b"<Error><Code>NoSuchKey</Code><Message>There is no such key.</Message></Error>"
+            return Reply("404 Not Found", {"Content-Type": "application/xml"}, body)
+        if head:
+            return Reply("200 OK", found.headers() | {"Content-Length": str(len(found.body))})
+        return Reply("200 OK", found.headers(), found.body)
+
+    def listing(self, bucket: str, query: dict[str, str]) -> Reply:
+        """ListObjectsV2, and the first one as far as a single page goes; `delimiter` groups."""
+        start, prefix = f"/{bucket}/", query.get("prefix", "")
+        keys = sorted(path.removeprefix(start) for path in self.objects if path.startswith(start + prefix))
+        after = query.get("continuation-token") or query.get("marker", "")
+        rows: list[str] = []
+        last = ""
+        for key in keys:
+            if key <= after:
+                continue
+            if len(rows) == PAGE:
+                rows.append("<IsTruncated>true</IsTruncated>")
+                rows.append(f"<NextContinuationToken>{escape(last)}</NextContinuationToken>")
+                break
+            head, cut, _ = key[len(prefix) :].partition(query.get("delimiter") or "\0")
+            rows.append(
+                self.row(start, key)
+                if not cut
+                else f"<CommonPrefixes><Prefix>{escape(prefix + head + cut)}</Prefix></CommonPrefixes>"
+            )
+            last = key
+        text = f"<ListBucketResult><Name>{bucket}</Name><MaxKeys>{PAGE}</MaxKeys>{''.join(dict.fromkeys(rows))}</ListBucketResult>"
+        return Reply("200 OK", {"Content-Type": "application/xml"}, text.encode())
+
+    def row(self, start: str, key: str) -> str:
+        found = self.objects[start + key]
+        modified = found.modified.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return (
+            f"<Contents><Key>{escape(key)}</Key><LastModified>{modified}</LastModified><ETag>{escape(found.etag)}</ETag>"
+            f"<Size>{len(found.body)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+        )
+
+
+async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:
+    """The next request of a connection, or None at its end. A client that asks first is told to go on."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head.decode("latin-1").rstrip().split("\r\n")
+    method, target, _ = first.split(" ", 2)
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "100-continue" in headers.get("expect", "").lower():
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if "chunked" in headers.get("transfer-encoding", ""):
+        body = await chunks(reader)
+    else:
+        body = await reader.readexactly(int(headers.get("content-length") or 0))
+    url = urlsplit(target)
+    query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
+    return Request(method, unquote(url.path), query, headers, body)
+
+
+async def chunks(reader: asyncio.StreamReader) -> bytes:
+    """A body in HTTP's own chunks."""
+    found = []
+    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+        found.append(await reader.readexactly(size))
+        await reader.readexactly(2)
+    while await reader.readuntil(b"\r\n") != b"\r\n":
+        pass  # trailers
+    return b"".join(found)
+
+
+def unchunked(body: bytes) -> bytes:
+    """What is inside AWS's own chunks: SIZE[;signature] CRLF DATA CRLF ..., and trailers after the chunk of size 0."""
+    found: list[bytes] = []
+    place = 0
+    while True:
+        end = body.index(b"\r\n", place)
+        size = int(body[place:end].split(b";")[0], 16)
+        if not size:
+            return b"".join(found)
+        found.append(body[end + 2 : end + 2 + size])
+        place = end + 2 + size + 2

@@ -1,0 +1,75 @@
+"""What bench.data measures with: the line is as long and as narrow as it says, and what passes arrives whole."""
+
+import os
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from bench import data as bench
+
+MB = os.urandom(1 << 20)
+
+
+@pytest.fixture
+def line(tmp_path):
+    with bench.lines(tmp_path, tmp_path, tmp_path, (bench.MBIT_100,)) as (made,):
+        yield made
+
+
+def ask(line, method, path, body=None, **headers):
+    """(seconds, status, body)"""
+    request = urllib.request.Request(line.url + path, body, headers, method=method)
+    began = time.monotonic()
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+            got = answer.read()
+            return time.monotonic() - began, answer.status, got
+    except urllib.error.HTTPError as error:
+        return time.monotonic() - began, error.code, error.read()
+
+
+def test_a_request_takes_two_round_trips_of_which_one_is_the_connection(line):
+    took, status, _ = ask(line, "HEAD", "/b/none")
+    assert status == 404
+    assert 0.04 <= took < 1
+
+
+def test_a_megabyte_takes_its_time_on_the_wire_in_both_directions_and_arrives_whole(line):
+    wire = len(MB) / bench.MBIT_100
+    up, _, _ = ask(line, "PUT", "/b/k", MB)
+    down, _, got = ask(line, "GET", "/b/k")
+    assert got == MB
+    assert up >= wire
+    assert down >= wire
+
+
+def test_a_listing_has_a_thousand_keys_a_page(line):
+    for number in range(1001):
+        line.store.objects[f"/b/{number:04d}"] = line.store.kept(b"", {})
+    _, _, first = ask(line, "GET", "/b?list-type=2")
+    assert first.count(b"<Key>") == 1000
+    assert b"<NextContinuationToken>0999<" in first
+    _, _, rest = ask(line, "GET", "/b?list-type=2&continuation-token=0999")
+    assert rest.count(b"<Key>") == 1
+    assert b"<IsTruncated>" not in rest
+
+
+def test_bodies_in_chunks_of_http_or_of_aws_are_put_together(line):
+    from bench.store import unchunked
+
+    assert unchunked(b"3;chunk-signature=x\r\nabc\r\n2\r\nde\r\n0\r\nx-amz-checksum-crc32:AA==\r\n\r\n") == b"abcde"
+
+
+def test_the_pictures_are_real_and_do_not_compress(tmp_path, monkeypatch):
+    import zlib
+
+    from ops.pictures import look
+
+    monkeypatch.setattr(bench, "FILES", 20)
+    total = bench.pictures(tmp_path)
+    paths = sorted(tmp_path.rglob("*.png"))
+    assert len(paths) == 20
+    assert [look(path).fault for path in paths] == [""] * 20
+    assert len(zlib.compress(b"".join(path.read_bytes() for path in paths))) > 0.98 * total

@@ -1,0 +1,205 @@
+"""Bad input, one kind at a time: what data.check says of it, and whether data.push takes it; and that training then reads it."""
+
+import io
+import json
+import os
+import shutil
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from ops import folder as disk
+from ops import known
+from ops import pictures as looking
+from ops.data import findings
+from ops.pictures import look
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+PHOTO = Image.effect_noise((60, 40), 50).convert("RGB")
+JPEG, PNG = encoded(PHOTO, "JPEG"), encoded(PHOTO, "PNG")
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+
+
+def png_of(width, height, bits, rows):
+    """A PNG that says it is this large, in RGB."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+RGB48 = png_of(8, 8, 16, (b"\0" + bytes(range(48))) * 8)
+REFUSED = {
+    "empty": (b"", "it is empty, 0 bytes"),
+    "truncated JPEG": (JPEG[:-200], "it is damaged or cut short: image file is truncated"),
+    "truncated by one byte": (JPEG[:-1], "it is damaged or cut short"),
+    "truncated PNG": (PNG[: len(PNG) // 2], "it is damaged or cut short"),
+    "header only": (JPEG[:12], "it is"),
+    "text": (b"<html>404 Not Found</html>", "it is neither PNG nor JPEG but text"),
+    "GIF": (encoded(PHOTO, "GIF"), "it is neither PNG nor JPEG but GIF"),
+    "animated GIF": (encoded(PHOTO, "GIF", save_all=True, append_images=[PHOTO.rotate(9)]), "but GIF"),
+    "WebP": (encoded(PHOTO, "WEBP"), "it is neither PNG nor JPEG but WebP"),
+    "animated PNG": (
+        encoded(PHOTO, "PNG", save_all=True, append_images=[PHOTO.rotate(9)]),
+        "it is animated, 2 pictures",
+    ),
+    "26 megapixels": (png_of(6500, 4000, 8, bytes(10)), "it has more than 25 megapixels: 6500 x 4000"),
+    "a bomb": (png_of(60000, 60000, 8, bytes(10)), "it has more than 25 megapixels"),
+    "a spoilt chunk": (PNG[:60] + bytes([PNG[60] ^ 255]) + PNG[61:], "it is damaged or cut short"),
+}
+TAKEN = {
+    "CMYK": (encoded(PHOTO.convert("CMYK"), "JPEG"), "CMYK"),
+    "grey": (encoded(PHOTO.convert("L"), "PNG"), "L"),
+    "two colours": (encoded(PHOTO.convert("1"), "PNG"), "1"),
+    "palette": (encoded(PHOTO.convert("P"), "PNG"), "P"),
+    "transparent": (encoded(PHOTO.convert("RGBA"), "PNG"), "RGBA"),
+    "grey and transparent": (encoded(PHOTO.convert("LA"), "PNG"), "LA"),
+    "16-bit grey": (encoded(Image.new("I;16", (9, 9), 4000), "PNG"), "I;16"),
+    "16-bit colour": (RGB48, "RGB"),
+    "EXIF-rotated": (encoded(PHOTO, "JPEG", exif=TURNED), "RGB"),
+    "a telephone's, with a preview": (encoded(PHOTO, "MPO", save_all=True, append_images=[PHOTO]), "RGB"),
+    "25 megapixels": (encoded(Image.new("L", (5000, 5000)), "PNG"), "L"),
+    "one pixel": (encoded(Image.new("RGB", (1, 1)), "PNG"), "RGB"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_trained_on_is_refused_with_its_reason(name, tmp_path):
+    data, why = REFUSED[name]
+    (tmp_path / "p.jpg").write_bytes(data)
+    assert why in look(tmp_path / "p.jpg").fault
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_training_can_read_is_taken_and_training_reads_it(name, tmp_path):
+    from preprocess import Preprocess
+
+    data, mode = TAKEN[name]
+    (tmp_path / "p.jpg").write_bytes(data)
+    seen = look(tmp_path / "p.jpg")
+    assert (seen.fault, seen.mode, seen.turned) == ("", mode, name == "EXIF-rotated")
+    assert Preprocess(16).decoded(data).shape == (3, 16, 16)
+
+
+def test_what_is_compared_is_what_training_sees(tmp_path):
+    grey = Image.new("L", (9, 9))
+    grey.putdata(range(81))
+    deep = Image.new("I;16", (9, 9))
+    deep.putdata([value * 256 + 77 for value in range(81)])
+    grey.save(tmp_path / "8.png")
+    deep.save(tmp_path / "16.png")
+    PHOTO.save(tmp_path / "lying.png", exif=TURNED)
+    PHOTO.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "upright.png")
+    assert look(tmp_path / "8.png").pixels == look(tmp_path / "16.png").pixels != ""
+    assert (
+        look(tmp_path / "lying.png").pixels == look(tmp_path / "upright.png").pixels != look(tmp_path / "8.png").pixels
+    )
+
+
+def test_names_that_cannot_travel_and_files_that_cannot_be_read_are_refused(tmp_path):
+    for name in ("a\nb.png", "a\\b.png", "x" * 220 + ".png", os.fsdecode(b"\xff.png")):
+        (tmp_path / name).write_bytes(PNG)
+        assert "its name cannot travel" in look(tmp_path / name).fault
+    assert look(tmp_path / "gone.png").fault == "it cannot be read: No such file or directory"
+
+
+def test_a_file_that_is_too_large_is_not_even_read(tmp_path):
+    with (tmp_path / "p.jpg").open("wb") as file:
+        file.truncate((looking.MEGABYTES << 20) + 1)  # sparse
+    assert look(tmp_path / "p.jpg").fault == "it is larger than 100 MB"
+
+
+def checked(folder):
+    found = disk.walk(folder)
+    seen = [pair for group in known.of_folder(folder).look_at(found.pictures) for pair in group]
+    return findings.findings(found, seen)
+
+
+def told(folder, level, kind):
+    return [(one.where, one.why) for one in checked(folder) if (one.level, one.kind) == (level, kind)]
+
+
+@pytest.fixture
+def pictures(pictures):
+    """Each another one: those of the suite's fixture are the same in train and valid."""
+    for number, path in enumerate(sorted(pictures.rglob("*.png"))):
+        Image.new("RGB", (12, 9), (number, 0, 9)).save(path)
+    return pictures
+
+
+def test_good_pictures_have_no_findings(pictures):
+    assert checked(pictures) == []
+
+
+def test_the_same_picture_in_two_splits_is_found_under_any_name(pictures):
+    shutil.copy(pictures / "train/cat/0.png", pictures / "test/cat/other.png")
+    assert told(pictures, "warning", "two splits") == [("train/cat/0.png", "the same picture as test/cat/other.png")]
+
+
+def test_the_same_picture_is_found_under_other_bytes(pictures):
+    with Image.open(pictures / "train/cat/0.png") as image:
+        image.save(pictures / "valid/cat/again.png", compress_level=1, dpi=(72, 72))
+    again, first = (pictures / "valid/cat/again.png").read_bytes(), (pictures / "train/cat/0.png").read_bytes()
+    assert again != first
+    assert told(pictures, "warning", "two splits") == [("train/cat/0.png", "the same picture as valid/cat/again.png")]
+
+
+def test_a_duplicate_and_a_picture_of_two_classes_are_told_apart(pictures):
+    shutil.copy(pictures / "train/cat/0.png", pictures / "train/cat/copy.png")
+    shutil.copy(pictures / "valid/cat/0.png", pictures / "valid/dog/copy.png")
+    assert told(pictures, "warning", "duplicate") == [("train/cat/0.png", "the same picture as train/cat/copy.png")]
+    assert told(pictures, "warning", "two classes") == [("valid/cat/0.png", "the same picture as valid/dog/copy.png")]
+
+
+def test_tiny_pictures_few_pictures_and_uneven_classes_are_warned_of(pictures):
+    Image.new("RGB", (7, 300), "red").save(pictures / "train/cat/thin.png")
+    assert told(pictures, "warning", "tiny") == [("train/cat/thin.png", "7 x 300 pixels")]
+    for number in range(3, 23):
+        Image.new("RGB", (9, 9), (number, 1, 1)).save(pictures / "train/dog" / f"{number}.png")
+    for name in ("1.png", "2.png", "thin.png"):
+        (pictures / "train/cat" / name).unlink()
+    assert told(pictures, "warning", "one picture") == [("train/cat", "a class with one picture")]
+    assert told(pictures, "warning", "imbalance") == [("train", "23 pictures of dog, but 1 of cat")]
+
+
+def test_classes_that_are_empty_or_not_everywhere_are_errors(pictures):
+    (pictures / "train" / "bird").mkdir()
+    shutil.rmtree(pictures / "test" / "dog")
+    assert told(pictures, "error", "empty") == [("train/bird", "a class without pictures")]
+    assert [where for where, _ in told(pictures, "error", "classes")] == ["valid/bird", "test/bird", "test/dog"]
+
+
+def test_what_is_dealt_with_is_noted_once_and_not_counted_against_the_folder(pictures):
+    for number in range(2):
+        PHOTO.rotate(number).convert("CMYK").save(pictures / "train/cat" / f"cmyk{number}.jpg")
+    PHOTO.save(pictures / "valid/cat/side.jpg", exif=TURNED)
+    (pictures / "valid/cat/notes.txt").write_text("mine")
+    assert told(pictures, "note", "mode") == [("train/cat/cmyk0.jpg, and 1 more", "CMYK, trained as RGB")]
+    assert told(pictures, "note", "turned")[0][0] == "valid/cat/side.jpg"
+    assert told(pictures, "note", "left out")[0][0] == "valid/cat/notes.txt"
+    assert {one.level for one in checked(pictures)} == {"note"}
+
+
+def test_the_command_exits_with_findings_and_prints_them(pictures, stacks):
+    cli = stacks("check")
+    assert "18 pictures of 2 classes; 0 errors, 0 warnings, 0 notes." in cli("data.check", "--dir", str(pictures)).out
+    shutil.copy(pictures / "train/cat/0.png", pictures / "test/cat/other.png")
+    (pictures / "train/dog/page.jpg").write_bytes(b"<html>")
+    found = cli("data.check", "--dir", str(pictures), ok=False)
+    assert found.code == 7
+    assert "20 pictures of 2 classes; 1 errors, 1 warnings, 0 notes." in found.out
+    as_json = json.loads(cli("data.check", "--dir", str(pictures), "--json", ok=False).out)
+    assert [one["kind"] for one in as_json["findings"]] == ["refused", "two splits"]
+    assert (as_json["error"], as_json["warning"], as_json["note"]) == (1, 1, 0)
+    assert "There is no folder" in cli("data.check", "--dir", str(pictures / "none"), ok=False).err

@@ -1,0 +1,373 @@
+"""An archive from the web: whole after any number of broken connections, and harmless whatever is in it."""
+
+import io
+import json
+import stat
+import struct
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+from ops.config import Archive
+from ops.data import archive as zips
+from ops.data import download, public
+from ops.errors import OpsError
+
+COUNTS = {"train": 2, "valid": 2, "test": 2}
+
+
+def png(number):
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 40), 50 + number).convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def zipped(extra=(), top="dogImages/", plain=True):
+    """A zip in the layout of the archive of dogs; `extra`: (name or ZipInfo, bytes)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        if plain:
+            for number, split in enumerate(COUNTS):
+                archive.mkdir(f"{top}{split}")
+                for label in ("001.Affenpinscher", "002.Afghan_hound"):
+                    archive.writestr(f"{top}{split}/{label}/{label}_{number}.jpg", png(number))
+        for name, data in extra:
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+class Web:
+    """One file behind HTTP: `cut`: bytes after which a connection breaks; ranges are honoured unless told otherwise."""
+
+    def __init__(self, data):
+        self.data, self.tag, self.cut, self.ranges, self.length = data, '"v1"', 0, True, True
+        self.status, self.location = 200, ""
+        self.asked = []
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                web.answer(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/dogImages.zip"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, handler):
+        wanted = handler.headers.get("Range")
+        self.asked.append(wanted)
+        if self.location or self.status != 200:
+            handler.send_response(302 if self.location else self.status)
+            handler.send_header("Location", self.location)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        start = (
+            int(wanted[6:-1]) if wanted and self.ranges and handler.headers.get("If-Range") in (None, self.tag) else 0
+        )
+        part = self.data[start:]
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(self.data) - 1}/{len(self.data)}")
+        if self.length:
+            handler.send_header("Content-Length", str(len(part)))
+        if self.tag:
+            handler.send_header("ETag", self.tag)
+        handler.end_headers()
+        handler.wfile.write(part[: self.cut] if self.cut else part)
+
+
+@pytest.fixture
+def web(monkeypatch, tmp_path):
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(public, "WORK", tmp_path / "work")
+    served = Web(zipped())
+    yield served
+    served.server.shutdown()
+
+
+def archive_at(url, **more):
+    return Archive(**({"url": url, "sha256": "", "classes": 0, "pictures": {}} | more))
+
+
+def test_the_archive_of_dogs_is_known_by_name(settings):
+    dogs = public.wanted(settings.data, "dogs")
+    assert dogs.url == "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
+    assert (dogs.classes, dogs.pictures) == (133, {"train": 6680, "valid": 835, "test": 836})
+    with pytest.raises(OpsError, match="no archive 'cats' .* Known: dogs"):
+        public.wanted(settings.data, "cats")
+
+
+def test_by_command_and_a_second_time(web, stacks, tmp_path):
+    cli = stacks("fetch")
+    assert "would be fetched" in cli("--dry", "data.fetch", web.url, "--dir", str(tmp_path / "p")).out
+    assert not (tmp_path / "p").exists()
+    told = json.loads(cli("data.fetch", web.url, "--dir", str(tmp_path / "p"), "--json").out)
+    assert told["pictures"] == COUNTS
+    assert json.loads((tmp_path / "p" / "source.json").read_text())["sha256"] == told["sha256"]
+    asked = len(web.asked)
+    cli("data.fetch", web.url, "--dir", str(tmp_path / "p"))
+    assert len(web.asked) == asked
+    assert (tmp_path / "p" / "train" / "001.Affenpinscher" / "001.Affenpinscher_0.jpg").stat().st_size > 1000
+    assert cli("data.check", "--dir", str(tmp_path / "p"), ok=False).code == 7  # the same picture in two classes
+
+
+def test_a_connection_that_breaks_again_and_again_is_gone_on_with(web, tmp_path):
+    web.cut = len(web.data) // 7 + 1
+    assert public.fetch(archive_at(web.url), tmp_path / "p")["bytes"] == len(web.data)
+    assert web.asked[:3] == [None, f"bytes={web.cut}-", f"bytes={2 * web.cut}-"]
+    assert len(web.asked) == 7
+
+
+def test_the_next_command_goes_on_where_the_last_gave_up(web, tmp_path):
+    place = tmp_path / "a.zip"
+    web.cut = 1000
+
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(download.time, "sleep", stop)
+        download.download(web.url, place)
+    assert place.stat().st_size == 1000
+    web.cut = 0
+    download.download(web.url, place)
+    assert web.asked == [None, "bytes=1000-"]
+    assert place.read_bytes() == web.data
+    download.download(web.url, place)
+    assert len(web.asked) == 2  # it is whole
+
+
+@pytest.mark.parametrize("how", ["another version", "no ranges", "no version", "weak version"])
+def test_what_cannot_be_gone_on_with_starts_again(web, tmp_path, how):
+    place = tmp_path / "a.zip"
+    place.write_bytes(b"x" * 500)
+    tag = {"no version": "", "weak version": 'W/"v1"'}.get(how, '"v1"')
+    place.with_suffix(".version").write_text(
+        json.dumps({"url": web.url, "tag": tag if tag == '"v1"' else "", "bytes": 1})
+    )
+    web.tag, web.ranges = '"v2"' if how == "another version" else tag, how != "no ranges"
+    download.download(web.url, place)
+    assert place.read_bytes() == web.data
+
+
+def test_a_server_without_lengths_is_read_to_its_end(web, tmp_path):
+    web.length = False
+    download.download(web.url, tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_bytes() == web.data
+
+
+def test_a_server_that_never_sends_a_byte_is_given_up_on(web, tmp_path):
+    web.status = 503
+    with pytest.raises(OpsError, match="could not be fetched: HTTP Error 503.*Run the same command again"):
+        download.download(web.url, tmp_path / "a.zip")
+    assert len(web.asked) == download.TRIES
+
+
+def test_a_wrong_address_is_told_at_once(web, tmp_path):
+    web.status = 404
+    with pytest.raises(OpsError, match="answers 404"):
+        download.download(web.url, tmp_path / "a.zip")
+    assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/a.zip", "data:,a", "/etc/passwd"])
+def test_only_the_web_is_fetched_from(tmp_path, url):
+    with pytest.raises(OpsError):
+        download.download(url, tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/a.zip"])
+def test_a_redirect_does_not_lead_out_of_the_web(web, tmp_path, location):
+    web.location = location
+    with pytest.raises(OpsError):
+        download.download(web.url, tmp_path / "a.zip")
+
+
+def test_a_redirect_out_of_https_is_not_followed():
+    request = download.urllib.request.Request("https://host/a.zip")
+    with pytest.raises(OpsError, match="less safe"):
+        download.Redirected().redirect_request(request, None, 302, "Found", {}, "http://host/a.zip")
+
+
+def test_a_file_that_does_not_fit_is_not_begun(web, tmp_path, monkeypatch):
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: type("Disk", (), {"free": 10}))
+    with pytest.raises(OpsError, match="free on the disk"):
+        download.download(web.url, tmp_path / "a.zip")
+
+
+def test_a_folder_that_is_there_is_left_alone(web, tmp_path):
+    (tmp_path / "p").mkdir()
+    with pytest.raises(OpsError, match="is there already"):
+        public.fetch(archive_at(web.url), tmp_path / "p")
+    assert web.asked == []
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"sha256": "0" * 64}, "has SHA-256"),
+        ({"classes": 133}, "has 2 classes"),
+        ({"pictures": {"train": 6680, "valid": 835, "test": 836}}, "Nothing was kept"),
+    ],
+)
+def test_what_the_settings_say_is_held_against_it(web, tmp_path, more, words):
+    with pytest.raises(OpsError, match=words):
+        public.fetch(archive_at(web.url, **more), tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+    assert list((tmp_path / "work" / "fetched").iterdir()) == []  # the next fetch starts anew
+
+
+def test_what_is_right_by_the_settings_is_taken(web, tmp_path):
+    sha = public.hashlib.sha256(web.data).hexdigest()
+    source = public.fetch(archive_at(web.url, sha256=sha, classes=2, pictures=COUNTS), tmp_path / "p")
+    assert source["sha256"] == sha
+
+
+def test_a_full_disk_keeps_the_archive(web, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zips.shutil, "copyfileobj", full)
+    with pytest.raises(OpsError, match="No space left on device.*run the same command again"):
+        public.fetch(archive_at(web.url), tmp_path / "p")
+    monkeypatch.undo()
+    monkeypatch.setattr(public, "WORK", tmp_path / "work")
+    public.fetch(archive_at(web.url), tmp_path / "p")
+    assert len(web.asked) == 1
+
+
+def info(name, mode=0o644, kind=stat.S_IFREG):
+    entry = zipfile.ZipInfo(name)
+    entry.create_system, entry.external_attr = 3, (kind | mode) << 16
+    return entry
+
+
+def odd(name):
+    """ZipFile would mend the name; hostile tools do not."""
+    entry = info("train/a/placeholder.jpg")
+    entry.filename = name
+    return entry
+
+
+PICTURE = png(9)
+HOSTILE = {
+    "up": (info("../evil.jpg"), "leads out of the folder"),
+    "up in the middle": (info("dogImages/train/../../../evil.jpg"), "leads out of the folder"),
+    "absolute": (info("/tmp/evil.jpg"), "leads out of the folder"),
+    "drive": (info("C:/evil.jpg"), "is no portable name"),
+    "backslash": (info("..\\evil.jpg"), "is no portable name"),
+    "symlink": (info("dogImages/train/001.Affenpinscher/l.jpg", 0o777, stat.S_IFLNK), "is a link or a device"),
+    "device": (info("dogImages/train/001.Affenpinscher/d.jpg", 0o644, stat.S_IFCHR), "is a link or a device"),
+    "pipe": (info("dogImages/train/001.Affenpinscher/f.jpg", 0o644, stat.S_IFIFO), "is a link or a device"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_one_hostile_entry_and_nothing_is_unpacked(tmp_path, name):
+    entry, why = HOSTILE[name]
+    (tmp_path / "a.zip").write_bytes(zipped([(entry, PICTURE)]))
+    with pytest.raises(OpsError, match=f"The archive is not safe: .*{why}"):
+        zips.unpack(tmp_path / "a.zip", tmp_path / "into" / "here")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.zip"]
+
+
+def test_a_name_with_a_nul_in_it_is_hostile(tmp_path):
+    data = zipped([("dogImages/train/001.Affenpinscher/n_.jpg", PICTURE)])
+    (tmp_path / "a.zip").write_bytes(data.replace(b"n_.jpg", b"n\0.jpg"))
+    with pytest.raises(OpsError, match="is no portable name"):
+        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+
+
+def test_an_encrypted_entry_is_refused(tmp_path):
+    data = bytearray(zipped())
+    place = data.index(b"PK\x01\x02")
+    struct.pack_into("<H", data, place + 8, struct.unpack_from("<H", data, place + 8)[0] | 1)
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(OpsError, match="is encrypted"):
+        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+
+
+def test_a_bomb_is_not_set_off(tmp_path):
+    zeros = [(f"dogImages/train/001.Affenpinscher/{number}.jpg", bytes(50 << 20)) for number in range(2)]
+    (tmp_path / "a.zip").write_bytes(zipped(zeros))
+    with pytest.raises(OpsError, match=r"not safe: \d+ bytes would become \d+"):
+        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+    (tmp_path / "b.zip").write_bytes(zipped([("dogImages/train/001.Affenpinscher/b.jpg", bytes(101 << 20))]))
+    with pytest.raises(OpsError, match="larger than 100 MB"):
+        zips.unpack(tmp_path / "b.zip", tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_a_size_that_lies_writes_no_more_than_it_says(tmp_path):
+    data = bytearray(zipped([("dogImages/train/001.Affenpinscher/big.jpg", bytes(5 << 20))]))
+    place = data.rindex(b"PK\x01\x02")
+    struct.pack_into("<I", data, place + 24, 1000)
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(OpsError, match="The archive is spoilt"):
+        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+    assert sum(path.stat().st_size for path in (tmp_path / "into").rglob("*.jpg")) < 1 << 20
+
+
+def test_entries_that_share_their_bytes_are_a_bomb_too(tmp_path):
+    data = bytearray(zipped())
+    records, place = [], 0
+    while (place := data.find(b"PK\x01\x02", place + 1)) >= 0:
+        records.append(place)
+    struct.pack_into("<I", data, records[-1] + 42, struct.unpack_from("<I", data, records[-2] + 42)[0])
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(OpsError, match="shares bytes with another"):
+        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"<html>not a zip</html>", "The archive is spoilt: File is not a zip file"),
+        (zipped()[:-100], "The archive is spoilt"),
+        (zipped([("readme/train/a.jpg", PICTURE)]), "does not lie in SPLIT/CLASS"),
+        (zipped([("other/train/a/b.jpg", PICTURE)]), "below two folders"),
+        (zipped([("dogImages/train/a/.hidden.jpg", PICTURE)], plain=False), ""),
+        (zipped([("dogImages/val/a/b.jpg", PICTURE)]), "does not lie in SPLIT/CLASS"),
+    ],
+)
+def test_a_spoilt_or_unknown_archive_is_told(tmp_path, data, words):
+    (tmp_path / "a.zip").write_bytes(data)
+    if not words:
+        assert zips.unpack(tmp_path / "a.zip", tmp_path / "into") == 0
+        return
+    with pytest.raises(OpsError, match=words):
+        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+
+
+def test_a_flipped_bit_is_found_by_its_crc(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("train/a/b.jpg", PICTURE)
+    data = bytearray(buffer.getvalue())
+    data[200] ^= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(OpsError, match="spoilt: Bad CRC-32 for file 'train/a/b.jpg'"):
+        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+
+
+def test_what_macos_adds_and_other_files_are_left_out(tmp_path):
+    extra = [
+        ("__MACOSX/dogImages/train/001.Affenpinscher/._a.jpg", b"fork"),
+        ("dogImages/.DS_Store", b"x"),
+        ("dogImages/train/001.Affenpinscher/notes.txt", b"x"),
+    ]
+    (tmp_path / "a.zip").write_bytes(zipped(extra))
+    assert zips.unpack(tmp_path / "a.zip", tmp_path / "into") == 6
+    assert len([path for path in (tmp_path / "into").rglob("*") if path.is_file()]) == 6
+
+
+def test_without_a_top_folder_it_is_the_same(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped(top=""))
+    assert zips.unpack(tmp_path / "a.zip", tmp_path / "into") == 6

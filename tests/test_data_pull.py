@@ -1,0 +1,151 @@
+"""Pictures out of the bucket: the same as went in, only below the folder, never over somebody's own; and what is listed."""
+
+import copy
+import hashlib
+import io
+import itertools
+import json
+import shutil
+import tarfile
+
+import pytest
+from PIL import Image
+
+from ops import change, dataset, upload
+from ops.data import bring, bucket
+from ops.errors import OpsError
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def cli(stacks, pictures):
+    """A stack whose bucket has the pictures."""
+    made = stacks(f"pull-{next(NUMBERS)}")
+    change.apply(bucket.steps(bucket.Facts(), made.settings), made.account, print)
+    upload.push(made.account, pictures)
+    return made
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_went_in_comes_out_once(cli, pictures, tmp_path):
+    there = tmp_path / "there"
+    assert "18 pictures would be fetched" in cli("--dry", "data.pull", "--dir", str(there)).out
+    assert not there.exists()
+    told = json.loads(cli("data.pull", "--dir", str(there), "--json").out)
+    assert (told["fetched"], told["kept"], told["others"]) == (18, 0, 0)
+    assert files(there) == files(pictures)
+    assert json.loads(cli("data.pull", "--dir", str(there), "--json").out)["fetched"] == 0
+
+
+def test_only_what_is_missing_is_fetched(cli, tmp_path, pictures):
+    there = tmp_path / "there"
+    manifest = dataset.current(cli.account)
+    bring.pull(cli.account, manifest, there, dry=False)
+    (there / "train" / "cat" / "1.png").unlink()
+    (there / "train" / "cat" / ".2.png.part").write_bytes(b"half")
+    assert bring.pull(cli.account, manifest, there, dry=False) == {"fetched": 1, "kept": 17, "others": 0}
+    (there / "train" / "cat" / ".2.png.part").unlink()
+    assert files(there) == files(pictures)
+
+
+def test_somebodys_own_pictures_are_neither_overwritten_nor_removed(cli, tmp_path):
+    there = tmp_path / "there"
+    manifest = dataset.current(cli.account)
+    bring.pull(cli.account, manifest, there, dry=False)
+    Image.new("RGB", (5, 5)).save(there / "train" / "cat" / "mine.png")
+    assert "1 other pictures lie there" in cli("data.pull", "--dir", str(there)).out
+    Image.new("RGB", (5, 5)).save(there / "train" / "cat" / "0.png")
+    (there / "test" / "dog" / "2.png").unlink()
+    with pytest.raises(OpsError, match="1 files in .*first: train/cat/0.png"):
+        bring.pull(cli.account, manifest, there, dry=False)
+    assert not (there / "test" / "dog" / "2.png").exists()
+
+
+@pytest.mark.parametrize("link", ["train", "train/cat", "train/cat/0.png"])
+def test_nothing_is_written_through_a_link(cli, tmp_path, link):
+    there, outside = tmp_path / "there", tmp_path / "outside"
+    (there / link).parent.mkdir(parents=True, exist_ok=True)
+    outside.mkdir()
+    (there / link).symlink_to(outside)
+    with pytest.raises(OpsError):
+        bring.pull(cli.account, dataset.current(cli.account), there, dry=False)
+    assert list(outside.iterdir()) == []
+
+
+def test_a_spoilt_shard_is_named_and_nothing_of_it_is_written(cli, tmp_path):
+    manifest = dataset.current(cli.account)
+    key = dataset.shard_key(manifest["shards"][0]["sha256"])
+    cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=b"spoilt")
+    with pytest.raises(OpsError, match=r"train/cat, shard [0-9a-f]{12}, is missing or spoilt.*invoke data.verify"):
+        bring.pull(cli.account, manifest, tmp_path / "there", dry=False)
+    assert not list((tmp_path / "there").glob("train/cat/*"))
+
+
+def hostile(kind):
+    """A tar that is what the manifest's SHA-256 says, but holds no plain picture under the name."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        entry = tarfile.TarInfo("train/cat/0.png")
+        entry.type, entry.linkname = kind, "/etc/passwd"
+        tar.addfile(entry)
+        evil = tarfile.TarInfo("../../evil.png")
+        evil.size = 4
+        tar.addfile(evil, io.BytesIO(b"evil"))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.REGTYPE])
+def test_a_hostile_shard_writes_nothing(cli, tmp_path, kind):
+    manifest = copy.deepcopy(dataset.current(cli.account))
+    shard, data = manifest["shards"][0], hostile(kind)
+    shard["sha256"], shard["bytes"], shard["files"] = hashlib.sha256(data).hexdigest(), len(data), shard["files"][:1]
+    manifest["shards"] = [shard]
+    key = dataset.shard_key(shard["sha256"])
+    cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=data)
+    with pytest.raises(OpsError, match="does not hold train/cat/0.png"):
+        bring.pull(cli.account, manifest, tmp_path / "there", dry=False)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and "pictures" not in path.parts] == []
+
+
+def test_a_manifest_that_leads_out_of_the_folder_stops_the_pull(cli, tmp_path):
+    manifest = dataset.current(cli.account)
+    manifest["shards"][0]["files"][0]["path"] = "train/cat/../../../evil.png"
+    manifest["digest"] = dataset.digest_of(manifest)
+    key = dataset.manifest_key(manifest)
+    name, pointer = cli.settings.bucket, dataset.pointer_key("pictures")
+    cli.account.call("s3", "put_object", Bucket=name, Key=key, Body=json.dumps(manifest).encode())
+    cli.account.call(
+        "s3", "put_object", Bucket=name, Key=pointer, Body=json.dumps({"digest": manifest["digest"]}).encode()
+    )
+    refused = cli("data.pull", "--dir", str(tmp_path / "there"), ok=False)
+    assert "cannot be used: a picture is called 'train/cat/../../../evil.png'" in refused.err
+
+
+def test_older_data_sets_are_listed_and_pulled_by_their_digest(cli, tmp_path, pictures):
+    first = dataset.current(cli.account)["digest"]
+    before = files(pictures)
+    Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
+    second = upload.push(cli.account, pictures).manifest["digest"]
+    rows = json.loads(cli("data.list", "--json").out)
+    assert [(row["digest"], row["current"], row["classes"]) for row in rows] == [(second, True, 2), (first, False, 2)]
+    assert rows[0]["pictures"] == {"train": 6, "valid": 6, "test": 6}
+    assert rows[0]["bytes"] > 6 * 512
+    assert second[:12] in cli("data.list").out
+    cli("data.pull", "--dir", str(tmp_path / "there"), "--digest", first[:8])
+    assert files(tmp_path / "there") == before
+    shutil.rmtree(tmp_path / "there")
+    for digest in ("0" * 64, ""):
+        ran = cli("data.pull", "--dir", str(tmp_path / "there"), f"--digest={digest}", ok=not digest)
+        assert digest == "" or "0 data sets 'pictures' have a digest that begins" in ran.err
+
+
+def test_an_empty_or_missing_bucket_is_told(stacks):
+    cli = stacks("pull-none")
+    assert "There is no bucket" in cli("data.list", ok=False).err
+    change.apply(bucket.steps(bucket.Facts(), cli.settings), cli.account, print)
+    assert "No data set is in" in cli("data.list", ok=False).err
+    assert "No data set 'pictures'" in cli("data.pull", ok=False).err

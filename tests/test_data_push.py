@@ -1,0 +1,270 @@
+"""A push sends what is missing and asks one thing when nothing is; cut off, it goes on; what was spoilt is found and sent again."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import time
+from concurrent.futures import Future
+
+import pytest
+from PIL import Image
+
+from ops import change, dataset, known, pointer, upload
+from ops.data import bucket
+from ops.errors import OpsError
+from sandbox import calls, state
+from sandbox.tasks import ask
+
+
+class Log:
+    """The operations that the sandbox has seen since."""
+
+    def __init__(self, sandbox):
+        self.path = sandbox / "calls.jsonl"
+        self.start = len(calls.read(self.path))
+
+    def seen(self, **more):
+        new = calls.read(self.path)[self.start :]
+        return [call["operation"] for call in new if all(call[name] == value for name, value in more.items())]
+
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def cli(stacks):
+    """A stack of its own, with its bucket."""
+    made = stacks(f"push-{next(NUMBERS)}")
+    change.apply(bucket.steps(bucket.Facts(), made.settings), made.account, print)
+    return made
+
+
+def fault(sandbox, **what):
+    ask(state.read(sandbox), "POST", "fault", what)
+
+
+@pytest.fixture
+def no_faults(sandbox):
+    yield
+    ask(state.read(sandbox), "POST", "faults/clear")
+
+
+def test_without_a_bucket_it_is_said_which_command_makes_it(pictures, stacks):
+    refused = stacks("push-nobucket")("data.push", "--dir", str(pictures), ok=False)
+    assert "There is no bucket kennel-push-nobucket" in refused.err
+    assert "invoke data.up" in refused.err
+
+
+def test_push_twice_sends_nothing_the_second_time(pictures, cli, sandbox):
+    log = Log(sandbox)
+    dry = cli("--dry", "data.push", "--dir", str(pictures))
+    assert "9 objects would be uploaded" in dry.out
+    assert "PutObject" not in log.seen()
+    assert json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 9
+    assert json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 0
+    assert json.loads(cli("data.verify", "--json").out)["bad"] == []
+
+
+def test_a_push_without_news_makes_one_head_request(pictures, cli, sandbox):
+    cli("data.push", "--dir", str(pictures))
+    log = Log(sandbox)
+    cli("data.push", "--dir", str(pictures))
+    assert log.seen() == ["HeadObject"]
+    assert log.seen(status=200) == ["HeadObject"]
+
+
+def test_one_changed_class_uploads_its_shards_only(pictures, cli, sandbox):
+    cli("data.push", "--dir", str(pictures))
+    before = set(upload.sizes(cli.account, "shards/", set()))
+    Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
+    log = Log(sandbox)
+    assert json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 4
+    assert log.seen().count("PutObject") == 4  # a shard, two lists, the pointer
+    new = {
+        s["sha256"]: s for s in dataset.current(cli.account)["shards"] if dataset.shard_key(s["sha256"]) not in before
+    }
+    assert [(shard["split"], shard["class"]) for shard in new.values()] == [("train", "dog")]
+
+
+def test_going_back_moves_the_pointer_alone(pictures, cli, sandbox):
+    first = upload.push(cli.account, pictures).manifest["digest"]
+    old = (pictures / "train" / "dog" / "1.png").read_bytes()
+    Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
+    assert upload.push(cli.account, pictures).manifest["digest"] != first
+    (pictures / "train" / "dog" / "1.png").write_bytes(old)
+    log = Log(sandbox)
+    assert upload.push(cli.account, pictures) == (dataset.current(cli.account), 1)
+    assert log.seen().count("PutObject") == 1
+    assert dataset.current(cli.account)["digest"] == first
+
+
+def test_another_machine_that_knows_nothing_sends_nothing(pictures, cli, monkeypatch, tmp_path):
+    upload.push(cli.account, pictures)
+    monkeypatch.setattr(known, "WORK", tmp_path / "elsewhere")
+    assert upload.push(cli.account, pictures).sent == 0
+
+
+def test_a_refused_upload_is_told_and_the_next_push_sends_the_rest(pictures, cli, sandbox, no_faults):
+    log = Log(sandbox)
+    fault(sandbox, operation="PutObject", do="error", times=3, code="AccessDenied", message="no", status=403)
+    refused = cli("data.push", "--dir", str(pictures), ok=False)
+    assert (refused.code, "AWS refused PutObject: AccessDenied" in refused.err) == (4, True)
+    with pytest.raises(OpsError, match="No data set"):
+        dataset.current(cli.account)
+    ask(state.read(sandbox), "POST", "faults/clear")
+    cli("data.push", "--dir", str(pictures))
+    assert len([one for one in log.seen(status=200) if one == "PutObject"]) == 9  # each once
+    assert "0 missing or spoilt" in cli("data.verify").out
+
+
+def test_throttled_calls_are_made_again(pictures, cli, sandbox, no_faults):
+    fault(sandbox, operation="PutObject", do="error", times=4, code="SlowDown", message="slow down", status=503)
+    cli("data.push", "--dir", str(pictures))
+    assert "0 missing or spoilt" in cli("data.verify").out
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_push_that_was_cut_off_goes_on(pictures, cli, sandbox, no_faults, how):
+    for number in range(40):  # more than are under way at a time
+        for split in dataset.SPLITS:
+            (pictures / split / f"class-{number}").mkdir()
+            Image.new("RGB", (9, 9), (number, 0, len(split))).save(pictures / split / f"class-{number}" / "0.png")
+    log = Log(sandbox)
+    fault(sandbox, operation="PutObject", do="delay", times=1000, seconds=0.3)
+    running = cli.background("data.push", "--dir", str(pictures))
+    deadline = time.monotonic() + 60
+    while len([one for one in log.seen() if one == "PutObject"]) < 16 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(running.pid, how)
+    running.wait(30)
+    assert running.returncode == (130 if how == signal.SIGINT else -how)
+    time.sleep(1)  # what had arrived is answered by now
+    ask(state.read(sandbox), "POST", "faults/clear")
+    with pytest.raises(OpsError, match="No data set"):
+        dataset.current(cli.account)
+    arrived = len(upload.sizes(cli.account, "shards/", set()))
+    assert 16 <= arrived < 126
+    again = json.loads(cli("data.push", "--dir", str(pictures), "--json").out)
+    assert again["uploaded"] == 126 - arrived + 3
+    assert "0 missing or spoilt" in cli("data.verify").out
+
+
+def test_what_is_spoilt_or_gone_is_named_and_sent_again(pictures, cli):
+    upload.push(cli.account, pictures)
+    name, manifest = cli.settings.bucket, dataset.current(cli.account)
+    first, second = (dataset.shard_key(shard["sha256"]) for shard in manifest["shards"][:2])
+    good = cli.account.call("s3", "get_object", Bucket=name, Key=first)["Body"].read()
+    flipped = good[:700] + bytes([good[700] ^ 1]) + good[701:]  # as long as before
+    cli.account.call("s3", "put_object", Bucket=name, Key=first, Body=flipped)
+    cli.account.call("s3", "delete_object", Bucket=name, Key=second)
+    assert upload.push(cli.account, pictures).sent == 0  # a push alone does not notice
+    found = cli("data.verify", "--json", ok=False)
+    assert found.code == 7
+    assert {(bad["key"], bad["what"], bad["state"]) for bad in json.loads(found.out)["bad"]} == {
+        (first, "train/cat", "spoilt"), (second, "train/dog", "missing"),
+    }  # fmt: skip
+    assert "invoke data.push" in cli("data.verify", ok=False).out
+    assert json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 2
+    assert json.loads(cli("data.verify", "--json").out)["bad"] == []
+    assert json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 0
+
+
+@pytest.mark.parametrize("which", ["manifest.json", "channel.json", "current.json"])
+@pytest.mark.parametrize("how", ["spoilt", "missing"])
+def test_lists_that_are_spoilt_or_gone_are_named_and_sent_again(pictures, cli, which, how):
+    manifest = upload.push(cli.account, pictures).manifest
+    key = next(key for key in dataset.objects(manifest) if key.endswith(which))
+    if how == "missing":
+        cli.account.call("s3", "delete_object", Bucket=cli.settings.bucket, Key=key)
+    else:
+        size = cli.account.call("s3", "head_object", Bucket=cli.settings.bucket, Key=key)["ContentLength"]
+        text, meta = b" " * size, {"digest": manifest["digest"]}
+        cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=text, Metadata=meta)
+    found = cli("data.verify", "--json", ok=False)
+    if (which, how) == ("current.json", "missing"):
+        assert "No data set 'pictures'" in found.err
+    else:
+        assert [(bad["key"], bad["state"]) for bad in json.loads(found.out)["bad"]] == [(key, how)]
+    assert upload.push(cli.account, pictures).sent == 1
+    assert json.loads(cli("data.verify", "--json").out)["bad"] == []
+
+
+def test_refused_pictures_are_named_and_left_out_only_when_told(pictures, cli, sandbox):
+    (pictures / "train" / "cat" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    (pictures / "test" / "dog" / "empty.png").touch()
+    refused = cli("data.push", "--dir", str(pictures), ok=False)
+    assert refused.code == 1
+    assert re.search(r"refused: .*train/cat/torn.jpg: it is damaged or cut short", refused.err)
+    assert re.search(r"refused: .*test/dog/empty.png: it is empty", refused.err)
+    assert "2 of 20 pictures cannot be trained on" in refused.err
+    with pytest.raises(OpsError, match="No data set"):
+        dataset.current(cli.account)
+    told = json.loads(cli("data.push", "--dir", str(pictures), "--skip-bad", "--json").out)
+    assert told["pictures"] == {"train": 6, "valid": 6, "test": 6}
+    log = Log(sandbox)
+    assert json.loads(cli("data.push", "--dir", str(pictures), "--skip-bad", "--json").out)["uploaded"] == 0
+    assert log.seen() == ["HeadObject"]
+    assert "2 of 20" in cli("data.push", "--dir", str(pictures), ok=False).err
+
+
+def test_leaving_out_a_whole_class_is_no_way_out(pictures, cli):
+    for path in (pictures / "valid" / "dog").iterdir():
+        path.write_bytes(b"")
+    refused = cli("data.push", "--dir", str(pictures), "--skip-bad", ok=False)
+    assert "what is left/valid and what is left/train do not have the same classes: dog" in refused.err
+
+
+def test_a_picture_that_changes_under_way_is_noticed(pictures, cli):
+    before = known.of_folder(pictures)
+    found = dataset.survey(pictures)
+    list(before.look_at(found))
+    Image.new("RGB", (5, 5), "red").save(pictures / "train" / "cat" / "1.png")
+    there: Future = Future()
+    there.set_result({})
+    with pytest.raises(OpsError, match="train/cat was changed while it was pushed"):
+        upload.Push(cli.account, before, "", dry=True).shard(found[:3], there)
+
+
+def test_the_notes_are_the_owners_alone_and_their_link_asks_one_thing(pictures, cli):
+    upload.push(cli.account, pictures)
+    notes = known.of_folder(pictures)
+    assert notes.place.stat().st_mode & 0o777 == 0o600
+    assert pointer.head(notes.link["url"]) == notes.manifest["digest"]
+    assert re.search(rf"{cli.settings.bucket}/datasets/pictures/current.json\?", notes.link["url"])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda link: link.update(until=0),
+        lambda link: link.update(url=link["url"].replace("Credential=", "Credential=X")),
+        lambda link: link.update(url="http://127.0.0.1:9/gone"),
+        lambda link: link["asker"].append("another profile"),
+        lambda link: link.clear(),
+    ],
+    ids=["expired", "of an old key", "nobody there", "another asker", "none"],
+)
+def test_a_link_that_does_not_serve_is_replaced(pictures, cli, sandbox, spoil):
+    upload.push(cli.account, pictures)
+    notes = known.of_folder(pictures)
+    spoil(notes.link)
+    notes.save()
+    log = Log(sandbox)
+    assert upload.push(cli.account, pictures).sent == 0
+    assert log.seen(status=200) == ["HeadObject"]
+
+
+def test_notes_that_cannot_be_read_cost_time_only(pictures, cli):
+    upload.push(cli.account, pictures)
+    known.of_folder(pictures).place.write_text("{not json")
+    assert upload.push(cli.account, pictures).sent == 0
+
+
+def test_the_wrong_account_is_told_before_anything_is_sent(pictures, cli):
+    other = cli.settings.model_copy(update={"aws": cli.settings.aws.model_copy(update={"account": "999999999999"})})
+    account = cli.account
+    account.settings = other
+    with pytest.raises(OpsError, match="The settings are for account 999999999999"):
+        upload.push(account, pictures)
