@@ -34,7 +34,7 @@ def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
 
 
 def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """GET health; POST image | fault | faults/clear | clock | break. Raises KeyError for anything else."""
+    """GET health; POST image | fault | faults/clear | clock | break, and those of `drill`. Raises KeyError for others."""
     from sandbox import endpoints, images
 
     match method, what:
@@ -54,7 +54,28 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
             return {"speed": world.clock.speed}
         case "POST", "break":
             return endpoints.break_model(body["endpoint"])
+        case "POST", _:
+            return drill(world, what, body)
     raise KeyError(f"{method} {what}")
+
+
+def drill(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What befalls training jobs: interrupt {job} | freeze {job, host} | kill {job, host} | capacity {instance_type, short}.
+
+    Hosts are counted from 1. Raises KeyError for an unknown job, ValueError for one that this cannot happen to.
+    """
+    from sandbox import runs
+
+    match what:
+        case "interrupt":
+            return runs.interrupt(body["job"])
+        case "freeze":
+            return runs.freeze(body["job"], int(body.get("host", 1)))
+        case "kill":
+            return runs.kill(body["job"], int(body.get("host", 1)))
+        case "capacity":
+            return {"short": world.faults.shorten(body["instance_type"], bool(body.get("short", True)))}
+    raise KeyError(f"POST {what}")
 
 
 def packed(status: int, body: dict[str, Any]) -> Reply:

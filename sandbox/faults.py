@@ -23,6 +23,7 @@ class Fault:
 class Faults:
     def __init__(self) -> None:
         self._waiting: list[Fault] = []
+        self.short_of: set[str] = set()  # instance types that training jobs do not get
         self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> None:
@@ -34,6 +35,13 @@ class Faults:
     def clear(self) -> None:
         with self._lock:
             self._waiting.clear()
+            self.short_of.clear()
+
+    def shorten(self, instance_type: str, short: bool) -> list[str]:
+        """Let training jobs find no capacity of a type, or find it again; the types that are short."""
+        with self._lock:
+            self.short_of = self.short_of | {instance_type} if short else self.short_of - {instance_type}
+            return sorted(self.short_of)
 
     def take(self, operation: str) -> Fault | None:
         """The fault that is due for this call, if any; one of its times is used up."""

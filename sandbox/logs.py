@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 
 from sandbox.world import World
 
@@ -30,14 +31,22 @@ def write(world: World, group: str, stream: str, line: str) -> None:
         world.backend("logs").put_log_events(group, stream, [event])
 
 
-def follow(world: World, process: subprocess.Popen[bytes], group: str, stream: str) -> threading.Thread:
-    """Copy the process's output until it ends."""
+def follow(
+    world: World,
+    process: subprocess.Popen[bytes],
+    group: str,
+    stream: str,
+    heard: Callable[[str], None] = lambda line: None,
+) -> threading.Thread:
+    """Copy the process's output until it ends; `heard` is told each line too."""
     ensure(world, group, stream)
 
     def pump() -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            write(world, group, stream, line.decode(errors="replace").rstrip("\n"))
+            text = line.decode(errors="replace").rstrip("\n")
+            write(world, group, stream, text)
+            heard(text)
 
     thread = threading.Thread(target=pump, daemon=True)
     thread.start()

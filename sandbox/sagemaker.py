@@ -1,8 +1,9 @@
-"""SageMaker's calls: moto keeps the records, and what they describe really happens (jobs.py, endpoints.py)."""
+"""SageMaker's calls: moto keeps the records, and what they describe really happens (jobs.py, tuning.py, endpoints.py)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -10,7 +11,7 @@ from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
-from sandbox import endpoints, images, jobs
+from sandbox import endpoints, images, jobs, refusals, runs, tuning
 from sandbox.gate import error
 from sandbox.world import world
 
@@ -28,26 +29,47 @@ class SageMaker(SageMakerResponse):
             raise ResourceInUseException(
                 f"Training job names must be unique within an AWS account and region, but {name} already exists"
             )
-        check_role(self.asked["RoleArn"])
-        if images.TRAINING not in self.asked["AlgorithmSpecification"].get("TrainingImage", ""):
-            raise ValidationError(
-                f"Cannot find the requested image: {self.asked['AlgorithmSpecification'].get('TrainingImage')}"
-            )
-        answer = super().create_training_job()
-        jobs.submit(world(), self.asked, self.sagemaker_backend.training_jobs[name])
-        return answer
+        refusals.training(self.asked)
+        run = jobs.submit(world(), self.asked)
+        return ActionResult({"TrainingJobArn": run.record.arn})
 
     def stop_training_job(self) -> ActionResult:
         self.sagemaker_backend.describe_training_job(self.asked["TrainingJobName"])  # raises for an unknown one
-        if not jobs.stop(self.asked["TrainingJobName"]):
+        if not runs.stop(self.asked["TrainingJobName"]):
             raise ValidationError("The request was rejected because the training job is in a terminal status.")
         return ActionResult({})
+
+    def create_hyper_parameter_tuning_job(self) -> ActionResult:
+        refusals.tuning(self.asked)
+        answer = super().create_hyper_parameter_tuning_job()  # raises for a name that was used
+        record = self.sagemaker_backend.hyper_parameter_tuning_jobs[self.asked["HyperParameterTuningJobName"]]
+        tuning.submit(world(), self.asked, record)
+        return answer
+
+    def stop_hyper_parameter_tuning_job(self) -> ActionResult:
+        name = self.tuning_job()
+        if not tuning.stop(name):
+            raise ValidationError(
+                "The request was rejected because the hyperparameter tuning job is in a terminal status."
+            )
+        return ActionResult({})
+
+    def list_training_jobs_for_hyper_parameter_tuning_job(self) -> ActionResult:
+        found = tuning.trials(self.tuning_job())
+        if status := self.asked.get("StatusEquals"):
+            found = [one for one in found if one["TrainingJobStatus"] == status]
+        return ActionResult(page(ordered(found, self.asked), self.asked))
+
+    def tuning_job(self) -> str:
+        name = self.asked["HyperParameterTuningJobName"]
+        self.sagemaker_backend.describe_hyper_parameter_tuning_job(name)  # raises for an unknown one
+        return name
 
     def create_model(self) -> ActionResult:
         name, container = self.asked["ModelName"], self.asked.get("PrimaryContainer", {})
         if name in self.sagemaker_backend._models:
             raise ValidationError(f'Cannot create already existing model "{self.sagemaker_backend._models[name].arn}".')
-        check_role(self.asked["ExecutionRoleArn"])
+        refusals.role(self.asked["ExecutionRoleArn"])
         if images.find(world(), container.get("Image", "")) is None:
             raise ValidationError(f"Requested image {container.get('Image')} not found.")
         return super().create_model()
@@ -105,14 +127,27 @@ class SageMaker(SageMakerResponse):
         return config
 
 
-def check_role(arn: str) -> None:
-    """The role must exist and trust SageMaker; AWS says so with a ValidationException, not with AccessDenied."""
-    roles = {role.arn: role for role in world().backend_global("iam").roles.values()}
-    role = roles.get(arn)
-    if role is None or "sagemaker.amazonaws.com" not in str(role.assume_role_policy_document):
-        raise ValidationError(
-            f"Could not assume role {arn}. Please ensure that the role exists and allows principal 'sagemaker.amazonaws.com' to assume the role."
-        )
+def ordered(found: list[dict[str, Any]], asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """A tuning job's training jobs in the order that was asked for; by the objective, only those that have one."""
+    final = "FinalHyperParameterTuningJobObjectiveMetric"
+    by = asked.get("SortBy", "Name")
+    if by == "FinalObjectiveMetricValue":
+        found = [one for one in found if final in one]
+    keys: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "Name": lambda one: one["TrainingJobName"],
+        "CreationTime": lambda one: one["CreationTime"],
+        "Status": lambda one: one["TrainingJobStatus"],
+        "FinalObjectiveMetricValue": lambda one: one[final]["Value"],
+    }
+    return sorted(found, key=keys[by], reverse=asked.get("SortOrder") == "Descending")
+
+
+def page(found: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any]:
+    """At most MaxResults (10) of them, from NextToken on."""
+    first = int(asked.get("NextToken", 0))
+    last = first + asked.get("MaxResults", 10)
+    more = {"NextToken": str(last)} if last < len(found) else {}
+    return {"TrainingJobSummaries": found[first:last], **more}
 
 
 class Runtime(SageMakerRuntimeResponse):

@@ -119,7 +119,7 @@ def test_credentials_are_given_only_on_paths_that_were_given_out(sandbox):
     ("service", "call", "args"),
     [
         ("ec2", "describe_network_insights_paths", {}),
-        ("sagemaker", "list_training_jobs_for_hyper_parameter_tuning_job", {"HyperParameterTuningJobName": "x"}),
+        ("sagemaker", "list_algorithms", {}),
         ("iam", "simulate_custom_policy", {"PolicyInputList": ["{}"], "ActionNames": ["s3:GetObject"]}),
         ("accessanalyzer", "list_analyzers", {}),
     ],

@@ -1,0 +1,112 @@
+"""What SageMaker refuses at once when a job is asked for, in its own words where they are known."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from moto.sagemaker.exceptions import ValidationError
+
+from sandbox import images
+from sandbox.world import world
+
+# A tuning job's options that the sandbox would have to pretend.
+NOT_HERE = ("TrainingJobDefinitions", "WarmStartConfig", "Autotune")
+NOT_IN_CONFIG = ("StrategyConfig", "TuningJobCompletionCriteria")
+MOST_PARALLEL, MOST_JOBS = 10, 750  # AWS's own quotas
+
+
+def role(arn: str) -> None:
+    """The role must exist and trust SageMaker; AWS says so with a ValidationException, not with AccessDenied."""
+    roles = {role.arn: role for role in world().backend_global("iam").roles.values()}
+    found = roles.get(arn)
+    if found is None or "sagemaker.amazonaws.com" not in str(found.assume_role_policy_document):
+        raise ValidationError(
+            f"Could not assume role {arn}. Please ensure that the role exists and allows principal 'sagemaker.amazonaws.com' to assume the role."
+        )
+
+
+def training(asked: dict[str, Any]) -> None:
+    """What holds for a training job, and for the definition of a tuning job's."""
+    role(asked["RoleArn"])
+    specification, limits = asked["AlgorithmSpecification"], asked["StoppingCondition"]
+    if images.TRAINING not in specification.get("TrainingImage", ""):
+        raise ValidationError(f"Cannot find the requested image: {specification.get('TrainingImage')}")
+    longest = limits.get("MaxWaitTimeInSeconds")
+    if longest and not asked.get("EnableManagedSpotTraining"):
+        raise ValidationError(
+            "Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining is set to true"
+        )
+    if asked.get("EnableManagedSpotTraining") and (longest or 0) < limits.get("MaxRuntimeInSeconds", 86_400):
+        raise ValidationError(
+            "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
+        )
+    local = asked.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
+    if not local.startswith("/opt/ml/") or ".." in local:
+        raise ValidationError(f"The sandbox keeps checkpoints below /opt/ml only, not in {local} (sandbox/README.md)")
+    for metric in specification.get("MetricDefinitions", []):
+        compiled(metric)
+
+
+def compiled(metric: dict[str, str]) -> None:
+    try:
+        re.compile(metric["Regex"])
+    except re.error as error:
+        raise ValidationError(f"Invalid regular expression of metric {metric['Name']}: {error}") from error
+
+
+def tuning(asked: dict[str, Any]) -> None:
+    name, config = asked["HyperParameterTuningJobName"], asked["HyperParameterTuningJobConfig"]
+    if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}", name) or len(name) > 32:
+        raise ValidationError(
+            f"1 validation error detected: Value '{name}' at 'hyperParameterTuningJobName' failed to satisfy constraint: "
+            "Member must have length less than or equal to 32 and satisfy regular expression pattern: [a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}"
+        )
+    pretended = [key for key in NOT_HERE if asked.get(key)] + [key for key in NOT_IN_CONFIG if config.get(key)]
+    pretended += [config["Strategy"]] if config["Strategy"] == "Hyperband" else []
+    pretended += ["TrainingJobEarlyStoppingType"] if config.get("TrainingJobEarlyStoppingType", "Off") != "Off" else []
+    if pretended or "ResourceConfig" not in asked.get("TrainingJobDefinition", {}):
+        what = ", ".join(pretended) or "A tuning job without TrainingJobDefinition and its ResourceConfig"
+        raise ValidationError(f"{what}: not part of the sandbox (sandbox/README.md)")
+    definition = asked["TrainingJobDefinition"]
+    training(definition)
+    metrics = [metric["Name"] for metric in definition["AlgorithmSpecification"].get("MetricDefinitions", [])]
+    if config.get("HyperParameterTuningJobObjective", {}).get("MetricName") not in metrics:
+        raise ValidationError(
+            "A metric is required for this hyperparameter tuning job objective. Provide a metric in the metric definitions."
+        )
+    limits(config)
+    ranges(config, definition)
+
+
+def limits(config: dict[str, Any]) -> None:
+    bounds = config["ResourceLimits"]
+    most, parallel = bounds.get("MaxNumberOfTrainingJobs"), bounds["MaxParallelTrainingJobs"]
+    if config["Strategy"] != "Grid" and not most:
+        raise ValidationError("MaxNumberOfTrainingJobs is required for this strategy.")
+    for wanted, allowed, what in (
+        (most or 1, MOST_JOBS, "number of training jobs per hyperparameter tuning job"),
+        (parallel, MOST_PARALLEL, "parallel training jobs per hyperparameter tuning job"),
+    ):
+        if wanted > allowed:
+            raise ValidationError(f"The maximum {what} is {allowed}, but {wanted} were asked for.")
+
+
+def ranges(config: dict[str, Any], definition: dict[str, Any]) -> None:
+    given = config.get("ParameterRanges", {})
+    numeric = [*given.get("ContinuousParameterRanges", []), *given.get("IntegerParameterRanges", [])]
+    named = [one["Name"] for one in (*numeric, *given.get("CategoricalParameterRanges", []))]
+    if not named or given.get("AutoParameters"):
+        raise ValidationError("A tuning job needs parameter ranges; AutoParameters are not part of the sandbox.")
+    if twice := sorted({n for n in named if named.count(n) > 1 or n in definition.get("StaticHyperParameters", {})}):
+        raise ValidationError(f"Hyperparameters are tuned and static, or tuned twice: {', '.join(twice)}.")
+    if config["Strategy"] == "Grid" and numeric:
+        raise ValidationError("Grid search takes categorical parameters only.")
+    for one in numeric:
+        low, high, scale = float(one["MinValue"]), float(one["MaxValue"]), one.get("ScalingType", "Auto")
+        if (
+            low > high
+            or (scale == "Logarithmic" and low <= 0)
+            or (scale == "ReverseLogarithmic" and not 0 <= low <= high < 1)
+        ):
+            raise ValidationError(f"Invalid range of {one['Name']} for scaling {scale}: {low} to {high}.")

@@ -1,0 +1,369 @@
+"""The sandbox's training jobs: checkpoints, spot, time limits, and what can be made to happen to them. Real processes."""
+
+import json
+import time
+from urllib.error import HTTPError
+
+import pytest
+from conftest import HOME
+
+from ops.errors import Refused
+from sandbox import children, hosts, state
+from sandbox.tasks import ask
+
+GROUP = "/aws/sagemaker/TrainingJobs"
+ENTRY = ["sh", "-c", 'exec python -u "${OPT_ML:-/opt/ml}/input/data/code/main.py"']
+COUNTS = """
+import os, pathlib, signal, sys, time
+folder = pathlib.Path(os.environ["OPT_ML"]) / "checkpoints"
+steps = folder / "step.txt"
+done = int(steps.read_text()) if steps.exists() else 0
+print(f"from step {done}")
+(folder / ".half-written").write_text("x")
+def asked_to_end(*_):
+    print("told to end"); sys.exit(0)
+signal.signal(signal.SIGTERM, asked_to_end)
+(folder / "deeper").mkdir(exist_ok=True)
+(folder / "deeper" / "note").write_text("n")
+while done < int(os.environ.get("STEPS", "1000000")):
+    time.sleep(0.1); done += 1
+    part = folder / ".step.part"; part.write_text(str(done)); part.rename(steps)
+print(f"valid loss {1 / done:.4f}")
+(pathlib.Path(os.environ["OPT_ML"]) / "model" / "m").write_text(str(done))
+"""
+
+
+class Jobs:
+    """Training jobs of one stack, each with a program of its own."""
+
+    def __init__(self, cli):
+        self.account, self.settings = cli.account, cli.settings
+        self.s3 = self.account.client("s3")
+        self.running = state.read(HOME / "sandbox")
+
+    def create(self, name, program, **more):
+        key = f"code/{name}/main.py"
+        self.s3.put_object(Bucket=self.settings.bucket, Key=key, Body=program.encode())
+        source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{self.settings.bucket}/code/{name}/"}
+        asked = {
+            "TrainingJobName": name,
+            "AlgorithmSpecification": {
+                "TrainingImage": self.settings.train.image, "TrainingInputMode": "File", "ContainerEntrypoint": ENTRY,
+            },
+            "RoleArn": self.settings.role_arn("sagemaker-execution"),
+            "InputDataConfig": [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}],
+            "OutputDataConfig": {"S3OutputPath": f"s3://{self.settings.bucket}/jobs"},
+            "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+            **more,
+        }  # fmt: skip
+        self.account.call("sagemaker", "create_training_job", **asked)
+        return name
+
+    def describe(self, name):
+        return self.account.call("sagemaker", "describe_training_job", TrainingJobName=name)
+
+    def until(self, name, *wanted, seconds=60):
+        """The description once its secondary status is one of these."""
+        deadline = time.monotonic() + seconds
+        while (found := self.describe(name))["SecondaryStatus"] not in wanted:
+            assert time.monotonic() < deadline, found
+            assert found["TrainingJobStatus"] in ("InProgress", "Stopping") or found["SecondaryStatus"] in wanted, found
+            time.sleep(0.1)
+        return found
+
+    def log(self, name):
+        streams = self.account.pages(
+            "logs", "describe_log_streams", "logStreams", logGroupName=GROUP, logStreamNamePrefix=f"{name}/"
+        )
+        return [
+            [e["message"] for e in self.account.call("logs", "get_log_events", logGroupName=GROUP, logStreamName=s["logStreamName"], startFromHead=True)["events"]]
+            for s in sorted(streams, key=lambda s: s["logStreamName"])
+        ]  # fmt: skip
+
+    def says(self, name, words, seconds=30):
+        deadline = time.monotonic() + seconds
+        while not any(words in line for stream in self.log(name) for line in stream):
+            assert time.monotonic() < deadline, self.log(name)
+            time.sleep(0.1)
+
+    def keys(self, prefix):
+        return sorted(
+            o["Key"].removeprefix(prefix)
+            for o in self.account.pages("s3", "list_objects_v2", "Contents", Bucket=self.settings.bucket, Prefix=prefix)
+        )
+
+    def read(self, key):
+        return self.s3.get_object(Bucket=self.settings.bucket, Key=key)["Body"].read().decode()
+
+    def checkpoints(self, name):
+        return {"CheckpointConfig": {"S3Uri": f"s3://{self.settings.bucket}/jobs/{name}/checkpoints"}}
+
+    def switch(self, what, **body):
+        return ask(self.running, "POST", what, body)
+
+
+@pytest.fixture(scope="module")
+def jobs(stacks):
+    cli = stacks("jobs")
+    cli("iam.apply", "data.up")
+    return Jobs(cli)
+
+
+@pytest.fixture
+def fast(jobs):
+    """Minutes of the sandbox in seconds."""
+    jobs.switch("clock", speed=100)
+    yield
+    jobs.switch("clock", speed=1)
+
+
+def spot(longest=600, most=600):
+    return {
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": most, "MaxWaitTimeInSeconds": longest},
+    }
+
+
+def count_of(jobs, name):
+    """How far the program's checkpoint in S3 is."""
+    found = [key for key in jobs.keys(f"jobs/{name}/checkpoints/") if key == "step.txt"]
+    return int(jobs.read(f"jobs/{name}/checkpoints/step.txt")) if found else 0
+
+
+def wait_for(truth, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not truth():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_checkpoints_go_up_while_the_job_runs_and_once_more_at_its_end(jobs):
+    name = jobs.create("ckpt", COUNTS, Environment={"STEPS": "40"}, **jobs.checkpoints("ckpt"))
+    wait_for(lambda: 0 < count_of(jobs, name) < 40)
+    assert jobs.describe(name)["SecondaryStatus"] == "Training"
+    jobs.until(name, "Completed")
+    assert count_of(jobs, name) == 40
+    assert jobs.keys(f"jobs/{name}/checkpoints/") == ["deeper/note", "step.txt"]
+
+
+def test_a_job_finds_the_checkpoints_of_the_one_before(jobs):
+    jobs.s3.put_object(Bucket=jobs.settings.bucket, Key="jobs/older/checkpoints/step.txt", Body=b"1000")
+    name = jobs.create("older", COUNTS, Environment={"STEPS": "1002"}, **jobs.checkpoints("older"))
+    jobs.until(name, "Completed")
+    assert "from step 1000" in jobs.log(name)[0]
+
+
+def test_checkpoints_of_a_job_that_fails_are_kept(jobs):
+    dies = COUNTS.replace("while done", "\nwhile done").replace("part.rename(steps)", "part.rename(steps); os._exit(3)")
+    failed = jobs.until(jobs.create("dies", dies, **jobs.checkpoints("dies")), "Failed")
+    assert failed["FailureReason"] == "AlgorithmError: the program said nothing, exit code: 3"
+    assert count_of(jobs, "dies") == 1
+
+
+def test_an_interrupted_spot_job_carries_on_from_its_checkpoint(jobs):
+    name = jobs.create("spot", COUNTS, Environment={"STEPS": "60"}, **spot(), **jobs.checkpoints("spot"))
+    wait_for(lambda: count_of(jobs, name) >= 10)
+    jobs.switch("interrupt", job=name)
+    ended = jobs.until(name, "Completed")
+    first, second = jobs.log(name)
+    assert (first[0], first[-1]) == ("from step 0", "told to end")
+    began_again = int(second[0].removeprefix("from step "))
+    assert began_again >= 10
+    assert [t["Status"] for t in ended["SecondaryStatusTransitions"]] == [
+        "Starting", "Downloading", "Training", "Interrupted",
+        "Starting", "Downloading", "Training", "Uploading", "Completed",
+    ]  # fmt: skip
+    assert 0 < ended["BillableTimeInSeconds"] < ended["TrainingTimeInSeconds"]
+    assert ended["TrainingTimeInSeconds"] >= 6  # 60 steps of a tenth, whichever instances did them
+
+
+def test_without_checkpoints_an_interrupted_job_begins_anew(jobs):
+    name = jobs.create("anew", COUNTS, Environment={"STEPS": "15"}, **spot())
+    jobs.says(name, "from step 0")
+    jobs.switch("interrupt", job=name)
+    jobs.until(name, "Completed")
+    assert [stream[0] for stream in jobs.log(name)] == ["from step 0", "from step 0"]
+
+
+def test_only_the_first_program_is_told_to_end_and_what_is_deaf_is_killed(jobs, fast):
+    """A child that would answer SIGTERM never gets it; a leader that ignores it is killed after 120 s of the sandbox."""
+    program = """
+import signal, subprocess, sys, time
+child = "import signal, sys, time\\nsignal.signal(signal.SIGTERM, lambda *_: print('child told', flush=True))\\nprint('ready', flush=True)\\nwhile True: time.sleep(0.05)"
+signal.signal(signal.SIGTERM, lambda *_: print("leader told"))
+subprocess.Popen([sys.executable, "-c", child], start_new_session=True)  # as torchrun starts its workers
+while True: time.sleep(0.05)
+"""
+    name = jobs.create("deaf", program)
+    jobs.says(name, "ready")
+    jobs.account.call("sagemaker", "stop_training_job", TrainingJobName=name)
+    stopped = jobs.until(name, "Stopped")
+    assert jobs.log(name)[0] == ["ready", "leader told"]
+    assert [t["Status"] for t in stopped["SecondaryStatusTransitions"]][-3:] == ["Stopping", "Uploading", "Stopped"]
+    wait_for(lambda: not of_host(jobs, name))
+
+
+def of_host(jobs, name):
+    """Processes that are left of a job, by the folder in their environment."""
+    found = []
+    for process in children.leftovers(HOME / "sandbox"):
+        try:
+            if f"/jobs/{name}/" in process.environ().get(hosts.HOST, ""):
+                found.append(process)
+        except Exception:  # it ended while we looked
+            continue
+    return found
+
+
+def test_a_job_that_is_stopped_before_it_trains_ends_stopped(jobs):
+    name = jobs.create("early", COUNTS)
+    jobs.account.call("sagemaker", "stop_training_job", TrainingJobName=name)
+    assert jobs.until(name, "Stopped")["TrainingJobStatus"] == "Stopped"
+    with pytest.raises(Refused, match="terminal status"):
+        jobs.account.call("sagemaker", "stop_training_job", TrainingJobName=name)
+
+
+def test_a_job_that_runs_too_long_is_stopped_with_its_model(jobs):
+    program = COUNTS.replace(
+        'print("told to end"); sys.exit(0)', '(folder.parent / "model" / "part").write_text("x"); sys.exit(0)'
+    )
+    name = jobs.create("long", program, StoppingCondition={"MaxRuntimeInSeconds": 2})
+    ended = jobs.until(name, "MaxRuntimeExceeded")
+    assert ended["TrainingJobStatus"] == "Stopped"
+    assert "FailureReason" not in ended
+    assert jobs.keys(f"jobs/{name}/output/") == ["model.tar.gz"]
+
+
+def test_time_on_interrupted_instances_counts_towards_the_limit(jobs):
+    name = jobs.create("used", COUNTS, **spot(most=4), **jobs.checkpoints("used"))
+    wait_for(lambda: count_of(jobs, name) >= 20)
+    jobs.switch("interrupt", job=name)
+    ended = jobs.until(name, "MaxRuntimeExceeded")
+    assert 4 <= ended["TrainingTimeInSeconds"] <= 6
+
+
+def test_a_spot_job_waits_for_capacity_and_no_longer_than_it_may(jobs):
+    jobs.switch("capacity", instance_type="ml.c5.xlarge")
+    kind = {"ResourceConfig": {"InstanceType": "ml.c5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}}
+    impatient = jobs.create("impatient", COUNTS, **spot(longest=1, most=1), **kind)
+    patient = jobs.create("patient", COUNTS, Environment={"STEPS": "1"}, **spot(), **kind)
+    demanding = jobs.create("demanding", COUNTS, **kind)
+    ended = jobs.until(impatient, "MaxWaitTimeExceeded")
+    assert (ended["TrainingJobStatus"], "TrainingStartTime" in ended) == ("Stopped", False)
+    assert jobs.until(demanding, "Failed")["FailureReason"] == (
+        "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
+    )
+    assert jobs.describe(patient)["SecondaryStatus"] == "Starting"
+    assert jobs.switch("capacity", instance_type="ml.c5.xlarge", short=False) == {"short": []}
+    jobs.until(patient, "Completed")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"EnableManagedSpotTraining": True}, "It must be present and be greater than or equal to MaxRuntimeInSeconds"),
+        (spot(longest=1), "It must be present and be greater than or equal to MaxRuntimeInSeconds"),
+        (
+            {"StoppingCondition": {"MaxRuntimeInSeconds": 1, "MaxWaitTimeInSeconds": 2}},
+            "It is only supported when EnableManagedSpotTraining is set to true",
+        ),
+        ({"CheckpointConfig": {"S3Uri": "s3://b/k", "LocalPath": "/home/me"}}, "below /opt/ml only"),
+    ],
+)
+def test_what_cannot_be_is_refused(jobs, more, words):
+    with pytest.raises(Refused, match=words) as error:
+        jobs.create("refused", COUNTS, **more)
+    assert error.value.aws_code == "ValidationException"
+
+
+def test_a_quota_is_told_as_aws_tells_it(jobs):
+    words = "The account-level service limit 'ml.p3.2xlarge for training job usage' is 0 Instances"
+    fault = {"operation": "CreateTrainingJob", "do": "error", "code": "ResourceLimitExceeded", "message": words}
+    jobs.switch("fault", **fault)
+    with pytest.raises(Refused, match="is 0 Instances") as error:
+        jobs.create("quota", COUNTS)
+    assert error.value.aws_code == "ResourceLimitExceeded"
+
+
+def test_a_host_that_is_killed_fails_the_job_as_the_oom_killer_would(jobs):
+    name = jobs.create("killed", COUNTS)
+    jobs.says(name, "from step 0")
+    assert jobs.switch("kill", job=name, host=1)["processes"] >= 1
+    assert jobs.until(name, "Failed")["FailureReason"].endswith("exit code: 137")
+
+
+def test_a_frozen_host_does_nothing_until_the_job_is_stopped(jobs, fast):
+    two = {"ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 1}}
+    name = jobs.create("frozen", "import time\nwhile True: print('alive'); time.sleep(0.1)", **two)
+    jobs.says(name, "alive")
+    wait_for(lambda: len(jobs.log(name)) == 2)
+    assert jobs.switch("freeze", job=name, host=2)["processes"] >= 1
+    time.sleep(0.5)  # what was in the pipe
+    first, second = map(len, jobs.log(name))
+    wait_for(lambda: len(jobs.log(name)[0]) > first + 5)
+    assert len(jobs.log(name)[1]) == second
+    jobs.account.call("sagemaker", "stop_training_job", TrainingJobName=name)
+    jobs.until(name, "Stopped")
+    assert of_host(jobs, name) == []
+
+
+def test_drills_are_refused_where_they_make_no_sense(jobs):
+    name = jobs.create("plain", COUNTS)
+    jobs.says(name, "from step 0")
+    for what, body in (
+        ("interrupt", {"job": name}),
+        ("interrupt", {"job": "nobody"}),
+        ("freeze", {"job": name, "host": 2}),
+        ("kill", {"job": name, "host": 0}),
+        ("explode", {"job": name}),
+    ):
+        with pytest.raises(HTTPError, match="400"):
+            jobs.switch(what, **body)
+    jobs.account.call("sagemaker", "stop_training_job", TrainingJobName=name)
+    jobs.until(name, "Stopped")
+    with pytest.raises(HTTPError, match="400"):
+        jobs.switch("kill", job=name, host=1)
+
+
+def test_a_jobs_metrics_are_read_from_its_log(jobs):
+    image = jobs.settings.train.image
+    metrics = [{"Name": "valid:loss", "Regex": "valid loss ([0-9.]+)"}, {"Name": "never", "Regex": "never ([0-9.]+)"}]
+    program = "print('valid loss 0.5'); print('valid loss 0.25'); print('valid loss .')"
+    algorithm = {
+        "TrainingImage": image,
+        "TrainingInputMode": "File",
+        "ContainerEntrypoint": ENTRY,
+        "MetricDefinitions": metrics,
+    }
+    name = jobs.create("measured", program, AlgorithmSpecification=algorithm)
+    found = jobs.until(name, "Completed")["FinalMetricDataList"]
+    assert [(metric["MetricName"], metric["Value"]) for metric in found] == [("valid:loss", 0.25)]
+
+
+def test_a_program_can_be_named_by_hyperparameters_as_the_toolkit_takes_them(jobs):
+    algorithm = {"TrainingImage": jobs.settings.train.image, "TrainingInputMode": "File"}
+    parameters = {
+        "sagemaker_program": json.dumps("main.py"),
+        "lr": "0.1",
+        "b": "2",
+        "arch": json.dumps("tiny"),
+        "_tuning_objective_metric": "x",
+    }
+    folder = {"sagemaker_submit_directory": json.dumps("/opt/ml/input/data/code")}
+    program = "import os, sys; print(sys.argv[1:], os.path.dirname(__file__) == os.environ['OPT_ML'] + '/code')"
+    name = jobs.create("toolkit", program, AlgorithmSpecification=algorithm, HyperParameters=parameters | folder)
+    jobs.until(name, "Completed")
+    assert jobs.log(name) == [["['--arch', 'tiny', '-b', '2', '--lr', '0.1'] True"]]
+    for number, more in enumerate(({}, {"sagemaker_submit_directory": json.dumps("/opt/ml/../../etc")})):
+        name = jobs.create(
+            f"toolkit{number}", program, AlgorithmSpecification=algorithm, HyperParameters=parameters | more
+        )
+        assert jobs.until(name, "Failed")["FailureReason"].startswith("AlgorithmError: ")
+
+
+def test_data_that_is_not_there_is_the_clients_error(jobs):
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{jobs.settings.bucket}/nothing/"}
+    channels = [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}]
+    failed = jobs.until(jobs.create("nodata", COUNTS, InputDataConfig=channels), "Failed")
+    assert failed["FailureReason"].startswith("ClientError: Data download failed: No S3 objects found")
