@@ -27,3 +27,29 @@ def cli(c, pairs=25, json=False):
             measure.Check("aws --version against invoke --list, CPU time", ratio, "x", "at least 1", ratio >= 1)
         )
     return measure.report(found, checks, "invoke --list", "invoke --version")
+
+
+@task(help={"rounds": "How many times each side is measured.", "json": "Print the one JSON object."})
+def data(c, rounds=5, json=False):
+    """What a push of 2,000 pictures takes, against `aws s3 sync`."""
+    from bench import data as sync
+
+    return sync.run(rounds)
+
+
+@task(help={"pairs": "How many pairs are measured.", "json": "Print the one JSON object."})
+def train(c, pairs=5, json=False):
+    """What frozen fine-tuning takes, against a plain loop in torchvision's manner."""
+    from bench import train as training
+
+    return training.bench(pairs)
+
+
+@task(
+    help={"runs": "How many runs are killed.", "seed": "Of the moments at which.", "json": "Print the one JSON object."}
+)
+def resume(c, runs=20, seed=0, json=False):
+    """Whether a killed training ends with the weights of one that was not."""
+    from bench import resume as resuming
+
+    return resuming.bench(runs, seed)

@@ -1,17 +1,27 @@
 """Training: the same everywhere and every time, on the pictures that the manifest names and no others."""
 
+import io
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import dataset
 import launch
+import loader
 import numpy as np
+import order
+import preprocess
 import pytest
 import torch
 from conftest import settings_of
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from preprocess import Augment, Preprocess
 
 from ops import ROOT
 from ops import dataset as packing
@@ -21,7 +31,8 @@ QUICK = ["--epochs", "1", "--batch", "6", "--pixels", "16"]
 
 
 def train(data: Path, out: Path, *more: str, env=None, prefix=()) -> subprocess.CompletedProcess:
-    argv = [sys.executable, *prefix, str(TRAINING / "train.py"), "--data", str(data), "--out", str(out), *QUICK, *more]
+    folders = ["--data", str(data), "--out", str(out), "--checkpoints", str(out) + "-checkpoints"]
+    argv = [sys.executable, *prefix, str(TRAINING / "train.py"), *folders, *QUICK, *more]
     return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=os.environ | (env or {}))
 
 
@@ -61,7 +72,10 @@ def test_the_same_seed_gives_the_same_bits_from_shards_and_from_a_folder(picture
     assert card["preprocess"]["pixels"] == 16
     assert card["metrics"]["test"]["pictures"] == 6
     lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
-    assert [sorted(line) for line in lines] == [["epoch", "seconds", "train", "valid"], ["test"]]
+    assert [sorted(line) for line in lines] == [
+        ["data_wait", "epoch", "images_per_s", "lr", "seconds", "step", "train", "valid"],
+        ["best_epoch", "test"],
+    ]
 
 
 def test_another_seed_gives_other_bits(shards, tmp_path):
@@ -80,15 +94,20 @@ def test_two_processes_share_the_work_and_one_writes(shards, tmp_path):
     assert (card["processes"], card["metrics"]["test"]["pictures"]) == (2, 6)
 
 
-def test_every_process_gets_as_many_pictures_and_together_all():
-    import train as program
-
-    for count, size in ((10, 1), (10, 3), (7, 2), (5, 8)):
-        order = program.order(count, seed=3, epoch=1, size=size)
-        parts = [order[rank::size] for rank in range(size)]
-        assert len({len(part) for part in parts}) == 1
-        assert set(order) == set(range(count))
-        assert len(order) - count < size
+@given(
+    count=st.integers(1, 60),
+    size=st.integers(1, 5),
+    per=st.integers(1, 9),
+    seed=st.integers(0, 3),
+    epoch=st.integers(0, 3),
+)
+def test_every_process_gets_as_many_pictures_and_together_all(count, size, per, seed, epoch):
+    parts = [order.part(count, seed, epoch, per * size, rank, size) for rank in range(size)]
+    seen = [number for part in parts for batch in part for number in batch]
+    assert set(seen) == set(range(count))
+    assert len(seen) - count == -count % size
+    assert len({tuple(len(batch) for batch in part) for part in parts}) == 1
+    assert all(len(batch) > 1 or len(parts[0]) == 1 or per == 1 for batch in parts[0])
 
 
 def test_a_spoilt_shard_and_a_foreign_picture_are_refused(shards):
@@ -102,6 +121,52 @@ def test_a_spoilt_shard_and_a_foreign_picture_are_refused(shards):
         dataset.load(shards)
 
 
+def test_labels_that_differ_between_splits_and_empty_splits_are_refused(pictures):
+    shutil.rmtree(pictures / "valid" / "dog")
+    with pytest.raises(dataset.DataError, match="valid and train do not have the same classes: dog"):
+        dataset.load(pictures)
+    (pictures / "valid" / "dog").mkdir()
+    for path in (pictures / "valid").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(dataset.DataError, match="the valid split has no pictures"):
+        dataset.load(pictures)
+
+
+def test_a_class_with_one_picture_is_trained_on(pictures, tmp_path):
+    for split in dataset.SPLITS:
+        for path in sorted((pictures / split / "dog").iterdir())[1:]:
+            path.unlink()
+    assert train(pictures, tmp_path / "out").returncode == 0
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert set(json.loads(lines[-1])["test"]["recall"]) == {"cat", "dog"}
+
+
+def test_out_of_memory_says_so_and_what_to_do(pictures, tmp_path):
+    """A limit on the address space, set once torch is loaded, stands in for a small machine."""
+    (tmp_path / "opt" / "output").mkdir(parents=True)
+    code = (
+        f"import sys; sys.path.insert(0, {str(TRAINING)!r}); import train, resource, runpy; "
+        "used = int(open('/proc/self/statm').read().split()[0]) * 4096; "
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20),) * 2); "
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    words = [
+        str(TRAINING / "train.py"),
+        "--data",
+        str(pictures),
+        "--out",
+        str(tmp_path / "out"),
+        "--pixels",
+        "1024",
+        "--batch",
+        "6",
+    ]
+    env = os.environ | {"OPT_ML": str(tmp_path / "opt")}
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=env)
+    assert done.returncode == 1
+    assert (tmp_path / "opt" / "output" / "failure").read_text().startswith("out of memory: lower train.batch")
+
+
 def test_a_failure_is_told_where_sagemaker_looks_for_it(tmp_path):
     (tmp_path / "opt" / "output").mkdir(parents=True)
     done = train(tmp_path / "nothing", tmp_path / "out", env={"OPT_ML": str(tmp_path / "opt")})
@@ -109,48 +174,73 @@ def test_a_failure_is_told_where_sagemaker_looks_for_it(tmp_path):
     assert "nothing" in (tmp_path / "opt" / "output" / "failure").read_text()
 
 
-def test_augmentation_depends_on_seed_epoch_and_picture_alone():
-    batch = torch.arange(2 * 3 * 16 * 16, dtype=torch.uint8).reshape(2, 3, 16, 16)
-    one = dataset.augmented(batch, [4, 9], 0, 1, 0.2, True)
-    assert torch.equal(one, dataset.augmented(batch, [4, 9], 0, 1, 0.2, True))
-    assert torch.equal(one[1:], dataset.augmented(batch[1:], [9], 0, 1, 0.2, True))
-    assert not torch.equal(one, dataset.augmented(batch, [4, 9], 0, 2, 0.2, True))
-    assert torch.equal(batch, dataset.augmented(batch, [4, 9], 0, 1, 0.0, False))
+def test_augmentation_depends_on_seed_epoch_and_picture_alone(pictures):
+    entries = dataset.load(pictures).splits["train"]
+
+    def seen(epoch, numbers, **augment):
+        return loader.Views(entries, Preprocess(16), Augment(**augment))[epoch, numbers][0]
+
+    for augment in ({"shift": 0.2, "flip": True}, {"crop": 0.3, "flip": True}):
+        one = seen(1, [4, 5], **augment)
+        assert torch.equal(one, seen(1, [4, 5], **augment))
+        assert torch.equal(one[1:], seen(1, [5], **augment))
+    assert torch.equal(seen(1, [0], shift=0.0), loader.Views(entries, Preprocess(16))[0, [0]][0])
+
+
+def test_augmentation_is_another_each_epoch_and_keeps_what_it_must():
+    noise = Image.effect_noise((40, 30), 80).convert("RGB")
+    data = io.BytesIO()
+    noise.save(data, "PNG")
+    cuts = [Preprocess(16).cropped(data.getvalue(), 0.1, Augment(seed=0).draw(epoch, 3)) for epoch in range(4)]
+    assert len({cut.numpy().tobytes() for cut in cuts}) == 4
+    moved = Augment(shift=0.25, flip=True).moved(cuts[0], Augment().draw(1, 1))
+    assert sorted(moved.flatten().tolist()) == sorted(cuts[0].flatten().tolist())
+
+
+@given(width=st.integers(1, 5000), height=st.integers(1, 5000), least=st.floats(0.01, 1), seed=st.integers(0, 99))
+def test_a_random_part_lies_within_the_picture_and_is_large_enough(width, height, least, seed):
+    left, top, right, bottom = preprocess.part(width, height, least, random.Random(seed))
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    if width > 50 and height > 50:
+        assert (right - left) * (bottom - top) >= least * width * height * 0.9
 
 
 @pytest.mark.parametrize(
-    ("resource", "devices", "words"),
+    ("resource", "devices", "ranks"),
     [
-        ({}, 1, []),
-        ({"hosts": ["algo-1"], "current_host": "algo-1"}, 1, []),
-        (
-            {"hosts": ["algo-1"], "current_host": "algo-1"},
-            4,
-            ["--nnodes", "1", "--nproc_per_node", "4", "--node_rank", "0"],
-        ),
-        (
-            {"hosts": ["algo-2", "algo-1"], "current_host": "algo-2"},
-            1,
-            ["--nnodes", "2", "--nproc_per_node", "1", "--node_rank", "1"],
-        ),
+        ({}, 1, [None]),
+        ({"hosts": ["algo-1"], "current_host": "algo-1"}, 1, [None]),
+        ({"hosts": ["algo-1"], "current_host": "algo-1"}, 2, [("0", "0", "2", "2"), ("1", "1", "2", "2")]),
+        ({"hosts": ["algo-2", "algo-1"], "current_host": "algo-2"}, 1, [("1", "0", "2", "1")]),
+        ({"hosts": ["algo-2", "algo-1"], "current_host": "algo-2"}, 2, [("2", "0", "4", "2"), ("3", "1", "4", "2")]),
     ],
 )
-def test_torchrun_is_started_only_for_more_than_one_process(resource, devices, words, monkeypatch):
+def test_each_process_gets_torchruns_environment(resource, devices, ranks, monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    command = launch.command(resource, {"epochs": "2"}, devices)
-    assert command[-3:] == [str(TRAINING / "train.py"), "--epochs", "2"]
-    assert command[3:9] == words if words else "torch.distributed.run" not in command
-    if len(resource.get("hosts", [])) > 1:
-        assert command[9:11] == ["--master_addr", "algo-1"]
+    found = launch.ranks(resource, devices)
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    assert [tuple(env[name] for name in names) if env else None for env in found] == ranks
+    assert all(env.get("MASTER_ADDR", "algo-1") == "algo-1" for env in found)
+
+
+def test_hyperparameters_are_flags_but_for_sagemakers_own():
+    asked = {
+        "lr": '"0.01"',
+        "epochs": "2",
+        "sagemaker_program": '"launch.py"',
+        "_tuning_objective_metric": "valid:loss",
+    }
+    assert launch.words(asked) == ["--epochs", "2", "--lr", "0.01"]
 
 
 def test_train_takes_every_setting_that_is_sent_to_it():
     import train as program
 
     sent = settings_of().train.hyperparameters()
-    words = [word for name, value in sent.items() for word in (f"--{name}", value)]
-    parsed = vars(program.flags().parse_args(words))
+    parsed = vars(program.flags().parse_args(launch.words({**sent, "weights": "none"})))
     assert {name: parsed[name] for name in sent} == {name: getattr(settings_of().train, name) for name in sent}
+    assert set(parsed) == {*sent, "weights", "data", "out", "checkpoints", "start"}
 
 
 NEEDED = (

@@ -11,7 +11,8 @@ from typing import Any
 import dataset
 import model
 import torch
-from dataset import Preprocess, Tensors
+from loader import Views
+from preprocess import Preprocess
 
 BATCH = 64
 
@@ -22,12 +23,12 @@ def evaluate(model_folder: Path, data_folder: Path) -> dict[str, Any]:
     if pictures.classes != card["classes"]:
         raise SystemExit("the model and the data do not have the same classes")
     preprocess = Preprocess.of(card)
-    test = Tensors(pictures.splits["test"], preprocess)
+    test = Views(pictures.splits["test"], preprocess)
     answers: dict[str, str] = {}
     right = 0
     for start in range(0, len(test), BATCH):
         indices = list(range(start, min(start + BATCH, len(test))))
-        batch, labels = test.batch(indices)
+        batch, labels, _ = test[0, indices]
         best = model.predict(network, preprocess.normalised(batch)).argmax(1)
         right += int((best == labels).sum())
         answers |= {test.entries[i].name: card["classes"][int(label)] for i, label in zip(indices, best, strict=True)}

@@ -17,6 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 LOCK_TRIES = 50  # of 0.2 s
+STOPPED = 143  # launch.py: stopped with a checkpoint
 
 
 def status(job: Path, state: str, **more: Any) -> None:
@@ -39,13 +40,17 @@ def fetch(s3: Any, asked: dict[str, Any], opt: Path) -> None:
             part = store.with_name(store.name + ".part")
             s3.download_file(asked["bucket"], key, str(part))
             part.replace(store)
-        if store != path:
+        if store != path and not path.is_symlink():
             path.symlink_to(store)
+    if weights := asked["weights"]:
+        path = opt / "input" / "data" / "weights" / Path(weights).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        s3.download_file(asked["bucket"], weights, str(path))
     print(f"{len(asked['keys'])} objects of the data set are here", flush=True)
 
 
 def prepare(asked: dict[str, Any], opt: Path) -> None:
-    for name in ("input/config", "model", "output"):
+    for name in ("input/config", "model", "output", "checkpoints"):
         (opt / name).mkdir(parents=True, exist_ok=True)
     (opt / "input" / "config" / "hyperparameters.json").write_text(json.dumps(asked["hyperparameters"]))
 
@@ -73,6 +78,9 @@ def run(job: Path, asked: dict[str, Any]) -> int:
     status(job, "Training")
     env = os.environ | {"OPT_ML": str(opt), "KENNEL_COMMIT": asked["commit"]}
     code = subprocess.run([sys.executable, str(HERE / "launch.py")], env=env, check=False).returncode
+    if code == STOPPED:
+        status(job, "Stopped", code=code, reason="asked to stop; its checkpoint is kept")
+        return code
     if code:
         failure = opt / "output" / "failure"
         status(job, "Failed", code=code, reason=failure.read_text() if failure.exists() else f"exit code {code}")

@@ -1,13 +1,18 @@
-"""The entry point of a job: unpack the wheels, then start train.py, by torchrun when there is more than one process.
+"""The entry point of a job: unpack the wheels, then start train.py, once for each GPU of this host, or once on a CPU.
 
 Reads SageMaker's own files below OPT_ML (/opt/ml), which host.py writes on the box: resourceconfig.json and hyperparameters.json.
+The processes get torchrun's environment, and no torchrun around them: SIGTERM reaches them with all of SageMaker's 120 seconds
+to write a checkpoint (torchrun kills after 30), the reason why one died is its own exit code, and a host starts seconds sooner.
 """
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,9 @@ import wheels
 
 HERE = Path(__file__).resolve().parent
 PORT = 7777
+RESOLVE_S = 900.0  # SageMaker's hosts come up one by one; its own toolkit waits as long for their names
+GRACE_S = 5.0  # for the others to notice, and say, that one has failed
+STOPPED = 143
 
 
 def configuration(opt: Path, name: str) -> dict[str, Any]:
@@ -22,32 +30,90 @@ def configuration(opt: Path, name: str) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def command(resource: dict[str, Any], parameters: dict[str, str], devices: int) -> list[str]:
-    """The program to run on this host: train.py, or torchrun of it. One process a GPU, one on a CPU."""
-    script = [
-        str(HERE / "train.py"),
-        *(word for name, value in sorted(parameters.items()) for word in (f"--{name}", value)),
-    ]
+def words(parameters: dict[str, str]) -> list[str]:
+    """Hyperparameters as flags. Those of SageMaker's own (sagemaker_..., _tuning_objective_metric) are not for train.py."""
+    named = {name: value for name, value in parameters.items() if not name.startswith(("sagemaker_", "_"))}
+    return [word for name, value in sorted(named.items()) for word in (f"--{name}", plain(value))]
+
+
+def plain(value: str) -> str:
+    """SageMaker's tuning, and its toolkit, write some values as JSON: "0.1" with the quotes."""
+    return json.loads(value) if value.startswith('"') else value
+
+
+def ranks(resource: dict[str, Any], devices: int) -> list[dict[str, str]]:
+    """What torchrun would put into the environment of each process of this host; nothing when there is one in all."""
     hosts = sorted(resource.get("hosts", ["algo-1"]))
-    here = resource.get("current_host", hosts[0])
+    here = hosts.index(resource.get("current_host", hosts[0]))
     if len(hosts) * devices == 1:
-        return [sys.executable, *script]
+        return [{}]
     return [
-        *(sys.executable, "-m", "torch.distributed.run"),
-        *("--nnodes", str(len(hosts)), "--nproc_per_node", str(devices), "--node_rank", str(hosts.index(here))),
-        *(
-            "--master_addr",
-            os.environ.get("MASTER_ADDR", hosts[0]),
-            "--master_port",
-            os.environ.get("MASTER_PORT", str(PORT)),
-        ),
-        *script,
+        {
+            "RANK": str(here * devices + number),
+            "LOCAL_RANK": str(number),
+            "WORLD_SIZE": str(len(hosts) * devices),
+            "LOCAL_WORLD_SIZE": str(devices),
+            "MASTER_ADDR": os.environ.get("MASTER_ADDR", hosts[0]),
+            "MASTER_PORT": os.environ.get("MASTER_PORT", str(PORT)),
+        }
+        for number in range(devices)
     ]
+
+
+def resolved(host: str) -> None:
+    """Wait until a host's name means something. Raises OSError after 15 minutes."""
+    deadline = time.monotonic() + RESOLVE_S
+    while True:
+        try:
+            socket.getaddrinfo(host, PORT)
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def gpus() -> int:
     """How many NVIDIA devices this host has, without importing torch for it."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def carry_out(commands: list[tuple[list[str], dict[str, str]]]) -> int:
+    """Start all and wait; the first that fails takes the others down. SIGTERM is passed on. The exit code of the first to fail."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def passed_on(*_: object) -> None:
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, passed_on)
+    running += [subprocess.Popen(argv, env=env) for argv, env in commands]
+    while True:
+        codes = [process.poll() for process in running]
+        failed = next((code for code in codes if code), 0)
+        if failed and failed != STOPPED:
+            end(running)
+            return failed
+        if None not in codes:
+            return failed
+        time.sleep(0.05)
+
+
+def end(running: list[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + GRACE_S
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def explained(code: int) -> str:
+    """Why a process that said nothing ended."""
+    if code == -signal.SIGKILL:
+        return "train.py was killed (signal 9): most likely the machine ran out of memory. Lower train.batch, or take a larger one"
+    return f"train.py was ended by signal {-code}" if code < 0 else f"train.py ended with code {code} and said nothing"
 
 
 def main() -> int:
@@ -57,15 +123,19 @@ def main() -> int:
     site = tempfile.mkdtemp(prefix="site-")  # of this job alone
     wheels.put(HERE / "wheels", Path(site))  # on the box wheels.py was run before, and nothing lies there
     path = ":".join(filter(None, [site, os.environ.get("PYTHONPATH")]))
-    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": parameters.get("threads", "1")}
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": plain(parameters.get("threads", "1"))}
     if interface := resource.get("network_interface_name"):
         # Without it gloo takes the address that the host's name resolves to, which may be nobody's.
         env |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
-    code = subprocess.run(command(resource, parameters, max(1, gpus())), env=env, check=False).returncode
+    each = ranks(resource, max(1, gpus()))
+    if "MASTER_ADDR" in each[0]:
+        resolved(each[0]["MASTER_ADDR"])
+    argv = [sys.executable, str(HERE / "train.py"), *words(parameters)]
+    code = carry_out([(argv, env | own) for own in each])
     failure = opt / "output" / "failure"
-    if code and failure.parent.is_dir() and not failure.exists():
-        failure.write_text(f"train.py ended with code {code} and said nothing")
-    return code
+    if code not in (0, STOPPED) and failure.parent.is_dir() and not failure.exists():
+        failure.write_text(explained(code))
+    return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":

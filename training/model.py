@@ -1,5 +1,6 @@
-"""The network: any classification architecture of torchvision, and one small enough to train in seconds on a laptop."""
+"""The network: a backbone of torchvision's and a head of ours; what of it is trained, and from which weights it starts."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,25 +10,137 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from vision import BasicBlock, ResNet, models
 
+HIDDEN = 128  # units of the mlp head
+HEADS, LAYERS = ("linear", "mlp"), ("all", "last", "head")
+IMAGENET = 1000
 
-def build(arch: str, classes: int) -> nn.Module:
-    """A fresh network with `classes` outputs. Raises ValueError for an unknown architecture."""
+
+class Classifier(nn.Module):
+    """`backbone` makes features [n, width] of pictures, `head` makes scores [n, classes] of them.
+
+    `layers` says what is trained: all of it, the backbone's last block and the head, or the head alone. What is not
+    trained stays in eval mode: its BatchNorm neither uses nor follows the statistics of the batch.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, layers: str) -> None:
+        super().__init__()
+        self.backbone, self.head, self.layers = backbone, head, layers
+        if layers != "all":
+            self.backbone.requires_grad_(False)
+        if layers == "last":
+            last_block(backbone).requires_grad_(True)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone(pictures))
+
+    def train(self, mode: bool = True) -> "Classifier":
+        super().train(mode)
+        for module in self.backbone.modules():
+            own = [*module.parameters()]
+            if self.layers == "head" or (own and not any(p.requires_grad for p in own)):
+                module.eval()
+        return self
+
+
+def build(arch: str, classes: int, head: str = "linear", layers: str = "all") -> Classifier:
+    """A fresh network. Raises ValueError for an unknown architecture, head or choice of layers."""
+    if head not in HEADS or layers not in LAYERS:
+        raise ValueError(
+            f"head is one of {', '.join(HEADS)}, layers one of {', '.join(LAYERS)}; got {head!r}, {layers!r}"
+        )
+    backbone, width = stem(arch)
+    return Classifier(backbone, make_head(head, width, classes), layers)
+
+
+def make_head(kind: str, width: int, classes: int) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(width, classes)
+    return nn.Sequential(nn.Linear(width, HIDDEN), nn.ReLU(inplace=True), nn.Linear(HIDDEN, classes))
+
+
+def stem(arch: str) -> tuple[nn.Module, int]:
+    """(an architecture without its last layer, the number of features that it then gives)."""
     if arch == "resnet_tiny":
-        return resnet_tiny(classes)
+        return resnet_tiny(), 256
     if arch not in models.list_models(module=models):
         raise ValueError(
             f"unknown architecture {arch!r}; known: resnet_tiny, {', '.join(models.list_models(module=models))}"
         )
-    alone = {"aux_logits": False} if arch in ("googlenet", "inception_v3") else {}  # or they answer with three at once
-    return models.get_model(arch, weights=None, num_classes=classes, **alone)
+    alone: dict[str, bool] = {}
+    if arch in ("googlenet", "inception_v3"):
+        # With aux_logits they answer with three at once; init_weights takes half a minute; the published weights were made
+        # for another normalisation, which transform_input turns ours into.
+        alone = {"aux_logits": False, "init_weights": False, "transform_input": True}
+    return beheaded(models.get_model(arch, weights=None, **alone), arch)
 
 
-def resnet_tiny(classes: int) -> nn.Module:
+def beheaded(network: nn.Module, arch: str) -> tuple[nn.Module, int]:
+    """The network with its last layer, the one that gives 1000 scores, taken out."""
+    for name, module in reversed(list(network.named_modules())):
+        if isinstance(module, nn.Linear) and module.out_features == IMAGENET:
+            replace(network, name, nn.Identity())
+            return network, module.in_features
+        if isinstance(module, nn.Conv2d) and module.out_channels == IMAGENET:  # squeezenet scores by a convolution
+            replace(network, name.rpartition(".")[0], nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+            return network, module.in_channels
+    raise ValueError(f"{arch} has no last layer that gives {IMAGENET} scores")
+
+
+def replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(network.get_submodule(parent), last, module)
+
+
+def resnet_tiny() -> nn.Module:
     """torchvision's ResNet with one block a stage and without the fourth: 0.7 million weights, made for 32 pixels."""
-    network = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=classes)
+    network = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=1)
     network.layer4 = nn.Identity()
-    network.fc = nn.Linear(256, classes)
+    network.fc = nn.Identity()
     return network
+
+
+def last_block(backbone: nn.Module) -> nn.Module:
+    """The last part that holds at most half of the weights: a residual block, a transformer layer, a dense block."""
+    module, most = backbone, weights_of(backbone) / 2
+    while weights_of(module) > most and (module is backbone or not is_block(module)):
+        parts = [child for child in module.children() if any(p.dim() > 1 for p in child.parameters())]
+        if not parts:
+            break
+        module = parts[-1]
+    return module
+
+
+def is_block(module: nn.Module) -> bool:
+    """Whether it does layers' work itself, rather than line up blocks that do."""
+    return not isinstance(module, nn.Sequential) and any(
+        isinstance(m, nn.Conv2d | nn.Linear) for m in module.children()
+    )
+
+
+def weights_of(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def start_from(network: Classifier, path: Path, sha256: str = "") -> int:
+    """Load weights for the backbone: torchvision's published file, or a model.safetensors of ours. Returns how many.
+
+    Raises ValueError when the file is not the one named by `sha256`, or does not fit the architecture.
+    """
+    if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise ValueError(f"{path.name} is not the file of weights that was asked for: its SHA-256 differs")
+    if path.suffix == ".safetensors":
+        found = {n.removeprefix("backbone."): t for n, t in load_file(path).items() if n.startswith("backbone.")}
+    else:
+        found = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: a pickle could run anything
+    own = network.backbone.state_dict()
+    missing = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
+    unlike = [name for name in own if name in found and own[name].shape != found[name].shape]
+    if missing or unlike:
+        raise ValueError(
+            f"{path.name} does not fit: {', '.join((missing + unlike)[:3])} of {len(missing + unlike)} differ"
+        )
+    network.backbone.load_state_dict({name: found.get(name, own[name]) for name in own})
+    return len(own)
 
 
 def save(network: nn.Module, folder: Path, card: dict[str, Any]) -> None:
@@ -43,7 +156,7 @@ def save(network: nn.Module, folder: Path, card: dict[str, Any]) -> None:
 def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """(network in eval mode, model.json) of a folder that `save` wrote."""
     card = json.loads((folder / "model.json").read_text())
-    network = build(card["arch"], len(card["classes"]))
+    network = build(card["arch"], len(card["classes"]), card["settings"]["head"])
     network.load_state_dict(load_file(folder / "model.safetensors"))
     return network.eval(), card
 

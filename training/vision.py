@@ -45,7 +45,8 @@ def compiled_part_loads() -> bool:
 
 declare_missing_operators()
 
+from torchvision import __version__ as version  # noqa: E402
 from torchvision import models  # noqa: E402
 from torchvision.models.resnet import BasicBlock, ResNet  # noqa: E402
 
-__all__ = ["BasicBlock", "ResNet", "models"]
+__all__ = ["BasicBlock", "ResNet", "models", "version"]

@@ -1,0 +1,113 @@
+"""Whether a killed training run ends where an uninterrupted one does: killed at random, started again, weights compared."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.pairs import Check, report
+from ops import ROOT
+from ops.cli import Answer, say
+
+STEPS, EPOCHS = 5, 3  # a run has 15 steps, and with a checkpoint at each, one more at each epoch's end
+SETTINGS = ["--epochs", str(EPOCHS), "--batch", "8", "--pixels", "16", "--flip", "true", "--shift", "0.1"]
+
+
+class Warm:
+    """bench/warm.py as a running process."""
+
+    def __init__(self) -> None:
+        argv = [sys.executable, str(ROOT / "bench" / "warm.py")]
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._answer()
+
+    def train(self, data: Path, out: Path, *more: str, kill: dict[str, int] | None = None, every: bool = True) -> int:
+        """One run; its exit code."""
+        folders = ["--data", str(data), "--out", str(out), "--checkpoints", str(out) + "-checkpoints"]
+        asked = {"argv": [*folders, *SETTINGS, *more], "kill": kill or {}, "every": every}
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        return self._answer()["code"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def __enter__(self) -> Warm:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one run that was killed: how, and whether its weights are those of the uninterrupted one."""
+
+    kills: tuple[dict[str, int], ...]
+    equal: bool
+    seconds: float
+
+
+def noise(folder: Path, train: int = STEPS * 8 - 1, seed: int = 0) -> Path:
+    """Pictures of nothing, two classes; the last batch of an epoch is smaller than the others."""
+    from PIL import Image
+
+    draw = random.Random(seed)
+    for split, count in (("train", train), ("valid", 6), ("test", 6)):
+        for number in range(count):
+            path = folder / split / ("cat", "dog")[number % 2] / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.frombytes("RGB", (16, 16), draw.randbytes(768)).save(path)
+    return folder
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model.safetensors").read_bytes()
+
+
+def killed(warm: Warm, data: Path, out: Path, whole: bytes, draw: random.Random, *more: str) -> Outcome:
+    """Start, kill at a random place one to three times, start once more and let it end."""
+    kills = tuple(
+        {draw.choice(("step", "save", "term")): draw.randint(1, STEPS * EPOCHS)} for _ in range(draw.randint(1, 3))
+    )
+    began = time.monotonic()
+    for kill in kills:
+        warm.train(data, out, *more, kill=kill)
+    code = warm.train(data, out, *more)
+    return Outcome(kills, code == 0 and weights(out) == whole, time.monotonic() - began)
+
+
+def bench(runs: int, seed: int) -> Answer:
+    draw = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder, Warm() as warm:
+        place = Path(folder)
+        data = noise(place / "data")
+        if warm.train(data, place / "whole", every=False):
+            raise AssertionError("the uninterrupted run failed")
+        outcomes = []
+        for number in range(runs):
+            outcomes.append(killed(warm, data, place / str(number), weights(place / "whole"), draw))
+            say(
+                f"  {number + 1}/{runs}: {', '.join(map(str, outcomes[-1].kills))}: {'equal' if outcomes[-1].equal else 'DIFFERENT'}"
+            )
+    equal = sum(outcome.equal for outcome in outcomes)
+    check = Check(
+        "killed runs whose weights are bit-equal to the uninterrupted run's", equal, f"of {runs}", "all", equal == runs
+    )
+    times = [(outcome.seconds, outcome.seconds) for outcome in outcomes]
+    return report(times, [check], "killed and started again", "uninterrupted")

@@ -1,0 +1,198 @@
+"""Frozen fine-tuning of a ResNet-18: training/train.py against a plain loop, in turn, on the same pictures from the same weights.
+
+Both augment afresh in each epoch. CPU seconds of the training passes are compared: a busy neighbour hardly changes them. What
+ours does once before the first step (fusing, compiling) is printed beside; in a run of thousands of steps it is nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import photos
+from bench.pairs import Check, report
+from ops import ROOT, WORK
+from ops.cli import Answer, say
+
+PICTURES = {"train": 16, "valid": 4, "test": 16}  # a class; 128 are trained on, 128 tested
+EPOCHS, BATCH, LR = 3, 16, 0.003
+VIEWS, VIEW_EPOCHS = 2, 6  # K and E
+MASKED = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}  # neither AMX nor AVX512-BF16: as on most CPUs
+TEST = PICTURES["test"] * photos.CLASSES
+
+Result = dict[str, float]
+
+
+class Sides:
+    """Both programs on one set of pictures and one file of weights, below a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        say("Making pictures and weights ...")
+        self.pictures = photos.make(folder / "photos", PICTURES)
+        self.weights = folder / "start" / "resnet18.pth"
+        if not self.weights.exists():
+            self.weights.parent.mkdir(exist_ok=True)
+            others = photos.make(folder / "others", {"train": PICTURES["train"]}, seed=1)
+            run([str(ROOT / "bench" / "start.py"), str(others / "train"), str(self.weights)], {})
+
+    def reference(self, seed: int, env: dict[str, str], threads: int = 1, workers: int = 0) -> Result:
+        words = ["--weights", str(self.weights), "--workers", str(workers), *self.common(seed, EPOCHS, threads)]
+        return run([str(ROOT / "bench" / "reference.py"), *words], env)
+
+    def command(self, seed: int, epochs: int, threads: int, views: int) -> list[str]:
+        out = self.folder / "out"
+        for path in out.glob("checkpoints/**/*"):  # no run may profit from the one before
+            if path.is_file():
+                path.unlink()
+        sha = hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        return [
+            *(str(ROOT / "bench" / "timed.py"), "--out", str(out), "--checkpoints", str(out / "checkpoints")),
+            *("--arch", "resnet18", "--layers", "head", "--start", str(self.weights.parent), "--weights", sha),
+            *("--crop", "0.08", "--flip", "true", "--shift", "0", "--views", str(views)),
+            *self.common(seed, epochs, threads),
+        ]
+
+    def ours(self, seed: int, env: dict[str, str], epochs: int = EPOCHS, threads: int = 1, views: int = 0) -> Result:
+        return run(self.command(seed, epochs, threads, views), env)
+
+    def two_processes(self, seed: int) -> Result:
+        """Ours as DDP on two processes of one thread."""
+        words = self.command(seed, EPOCHS, 1, 0)
+        where = {
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()),
+        }
+        env = os.environ | where | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "LOCAL_RANK": "1", "RANK": "1"}
+        other = subprocess.Popen(
+            [sys.executable, *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            return run(words, {**where, "GLOO_SOCKET_IFNAME": "lo", "LOCAL_RANK": "0", "RANK": "0"})
+        finally:
+            other.wait(60)
+
+    def common(self, seed: int, epochs: int, threads: int) -> list[str]:
+        named = {"epochs": epochs, "batch": BATCH, "lr": LR, "seed": seed, "pixels": 224, "threads": threads}
+        return [
+            "--data",
+            str(self.pictures),
+            *(word for name, value in named.items() for word in (f"--{name}", str(value))),
+        ]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run(words: list[str], env: dict[str, str]) -> Result:
+    """What a benchmark's script prints last. Raises RuntimeError with its own last words."""
+    threads = words[words.index("--threads") + 1] if "--threads" in words else "1"
+    whole = os.environ | {"OMP_NUM_THREADS": threads} | env
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=whole, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{words[0]} failed: {done.stderr.strip()[-600:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1]) if done.stdout.strip() else {}
+
+
+def rate(result: Result) -> float:
+    return result["images"] / result["cpu_s"]
+
+
+def compared(
+    sides: Sides, pairs: int, env: dict[str, str], name: str, bound: float
+) -> tuple[list[Check], list[tuple[float, float]]]:
+    """Speed and accuracy of `pairs` pairs, a seed each; (checks, [(ours, theirs)] in CPU seconds a picture)."""
+    ours, theirs = [], []
+    for seed in range(pairs):
+        theirs.append(sides.reference(seed, env))
+        ours.append(sides.ours(seed, env))
+        say(
+            f"  {name}, pair {seed + 1}/{pairs}: ours {rate(ours[-1]):.1f} images per CPU-s (start {ours[-1]['start_cpu_s']:.1f} s), "
+            f"accuracy {ours[-1]['accuracy']:.3f}; reference {rate(theirs[-1]):.1f}, accuracy {theirs[-1]['accuracy']:.3f}"
+        )
+    ratio = statistics.median(rate(a) / rate(b) for a, b in zip(ours, theirs, strict=True))
+    mine, yours = (statistics.mean(r["accuracy"] for r in results) for results in (ours, theirs))
+    noise = 2 * (2 * yours * (1 - yours) / (TEST * pairs)) ** 0.5  # two standard errors of the difference of two shares
+    checks = [
+        Check(f"{name}: images per CPU-s, ours / reference", ratio, "x", f"at least {bound}", ratio >= bound),
+        Check(
+            f"{name}: accuracy, ours - reference ({mine:.3f} - {yours:.3f})",
+            mine - yours,
+            "",
+            f"at least -{noise:.3f}",
+            mine - yours >= -noise,
+        ),
+    ]
+    return checks, [(1 / rate(a), 1 / rate(b)) for a, b in zip(ours, theirs, strict=True)]
+
+
+def cached(sides: Sides) -> list[Check]:
+    """K views computed once against fresh ones in each of E epochs; said, not checked: the gain is E/K by construction."""
+    fresh, kept = sides.ours(0, {}, VIEW_EPOCHS), sides.ours(0, {}, VIEW_EPOCHS, views=VIEWS)
+    spent = [result["cpu_s"] + result["start_cpu_s"] for result in (fresh, kept)]
+    name = (
+        f"cached views, K={VIEWS}, E={VIEW_EPOCHS}: CPU-s of fresh / cached, all included "
+        f"(accuracy {fresh['accuracy']:.3f} / {kept['accuracy']:.3f})"
+    )
+    return [Check(name, spent[0] / spent[1], "x", "said", True)]
+
+
+def shared(sides: Sides, pairs: int) -> list[Check]:
+    """Two processes of a thread each against one of two, by the clock: both have the same two cores."""
+    ratios = []
+    for seed in range(pairs):
+        two, one = sides.two_processes(seed), sides.ours(seed, {}, threads=2)
+        ratios.append(two["images"] / two["wall_s"] / (one["images"] / one["wall_s"]))
+        say(f"  DDP, pair {seed + 1}/{pairs}: {ratios[-1]:.2f} x")
+    ratio = statistics.median(ratios)
+    return [Check("DDP, 2 processes / 1 process of 2 threads, images/s", ratio, "x", "at least 0.95", ratio >= 0.95)]
+
+
+def capabilities() -> dict[str, Any]:
+    """What the CPU and a GPU have for us, by torch's own word."""
+    code = (
+        "import json, torch; c = torch.cpu.get_capabilities(); print(json.dumps({'amx': bool(c.get('amx_bf16')), "
+        "'bf16': bool(c.get('avx512_bf16')), 'gpu': torch.cuda.is_available() and torch.cuda.get_device_name()}))"
+    )
+    return run(["-c", code], {})
+
+
+def on_gpu(sides: Sides, pairs: int, name: str) -> tuple[list[Check], list[tuple[float, float]]]:
+    """By the clock, the reference with as many workers as it likes; how long the device waited for data is printed."""
+    times, waits = [], []
+    for seed in range(pairs):
+        theirs, ours = sides.reference(seed, {}, workers=min(8, os.cpu_count() or 1)), sides.ours(seed, {})
+        times.append((ours["wall_s"] / ours["images"], theirs["wall_s"] / theirs["images"]))
+        waits.append(ours["data_wait_s"] / ours["wall_s"])
+        say(
+            f"  {name}, pair {seed + 1}/{pairs}: ours {1 / times[-1][0]:.0f} images/s, waited {waits[-1]:.0%}; reference {1 / times[-1][1]:.0f}"
+        )
+    ratio = statistics.median(theirs / ours for ours, theirs in times)
+    return [Check(f"{name}: images/s, ours / reference", ratio, "x", "said", True)], times
+
+
+def bench(pairs: int) -> Answer:
+    sides, able = Sides(WORK / "bench" / "train"), capabilities()
+    if able["gpu"]:
+        checks, times = on_gpu(sides, pairs, able["gpu"])
+        return report(times, checks, "training/train.py", "bench/reference.py")
+    checks = []
+    if able["amx"] or able["bf16"]:
+        name = "AMX" if able["amx"] else "no AMX, but AVX512-BF16"
+        checks, _ = compared(sides, pairs, {}, name, 2.5)
+    masked, times = compared(sides, pairs, MASKED, "bf16 masked" if checks else "no bf16 here", 1.5)
+    checks += [*masked, *cached(sides), *shared(sides, pairs)]
+    return report(times, checks, "training/train.py --layers head", "bench/reference.py")

@@ -1,0 +1,106 @@
+"""Metrics and ledger: means over pictures, the same for any batch and any number of processes; nobody counts twice unnoticed."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ledger import Ledger, LedgerError, summary
+from metrics import Tally
+from sklearn import metrics as theirs
+
+
+class Alone:
+    """One process."""
+
+    rank, size = 0, 1
+
+    def summed(self, values):
+        return values
+
+    def gathered(self, value):
+        return [value]
+
+
+def drawn(count, classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, classes, generator=generator) * 3, torch.randint(
+        0, classes, (count,), generator=generator
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 200),
+    classes=st.integers(2, 20),
+    seed=st.integers(0, 99),
+    batch=st.integers(1, 64),
+    parts=st.integers(1, 4),
+)
+def test_figures_are_scikit_learns_however_the_pictures_are_split_up(count, classes, seed, batch, parts):
+    scores, labels = drawn(count, classes, seed)
+    whole = Tally(classes)
+    for rank in range(parts):
+        own = Tally(classes)
+        for start in range(rank, count, parts * batch):
+            mine = list(range(start, min(start + parts * batch, count), parts))
+            own.add(scores[mine], labels[mine])
+        for name in ("confusion", "bins", "loss", "top"):
+            setattr(whole, name, getattr(whole, name) + getattr(own, name))
+    found, answers, chances = whole.figures(), scores.argmax(1).numpy(), scores.double().softmax(1).numpy()
+    assert found["pictures"] == count
+    assert found["accuracy"] == pytest.approx(theirs.accuracy_score(labels, answers))
+    assert found["loss"] == pytest.approx(theirs.log_loss(labels, chances, labels=list(range(classes))))
+    assert found["macro_f1"] == pytest.approx(theirs.f1_score(labels, answers, average="macro"))
+    top = np.argsort(-chances, 1)[:, :5]
+    assert found["top5"] == pytest.approx(
+        np.mean([label in best for label, best in zip(labels.tolist(), top, strict=True)])
+    )
+    recall = whole.recall([str(n) for n in range(classes)])
+    wanted = theirs.recall_score(labels, answers, average=None, labels=list(range(classes)), zero_division=0)
+    for n in range(classes):
+        assert recall[str(n)] == (pytest.approx(wanted[n]) if (labels == n).any() else None)
+
+
+def test_the_calibration_error_is_the_gap_between_confidence_and_being_right():
+    sure = torch.tensor([[20.0, 0.0]] * 10)
+    half_right = Tally(2)
+    half_right.add(sure, torch.tensor([0, 1] * 5))
+    assert half_right.figures()["calibration_error"] == pytest.approx(0.5, abs=1e-6)
+    right = Tally(2)
+    right.add(sure, torch.zeros(10, dtype=torch.long))
+    assert right.figures()["calibration_error"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_pass_that_saw_each_picture_once_is_complete():
+    ledger = Ledger(5)
+    ledger.saw([3, 1])
+    ledger.saw([0, 2, 4])
+    entry = ledger.close("train epoch 1", 0, Alone())
+    assert (entry["overlap"], entry["ranks"][0]["seen"]) == (0, 5)
+    assert ledger.counts.sum() == 0
+    assert summary([entry])["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ([0, 1, 2, 3], "1 were not seen and 0 were seen again"),
+        ([0, 1, 2, 3, 4, 4], "0 were not seen and 1 were seen again"),
+        ([0, 0, 1, 2, 3], "1 were not seen and 1 were seen again"),
+    ],
+)
+def test_a_pass_that_did_not_is_an_error(seen, words):
+    ledger = Ledger(5)
+    ledger.saw(seen)
+    with pytest.raises(LedgerError, match=words):
+        ledger.close("train epoch 1", 0, Alone())
+
+
+def test_a_resumed_ledger_goes_on_where_it_was():
+    one, two = Ledger(4), Ledger(4)
+    one.saw([2, 0])
+    two.restore(one.state())
+    for ledger in (one, two):
+        ledger.saw([1, 3])
+    assert one.close("x", 0, Alone()) == two.close("x", 0, Alone())

@@ -1,0 +1,120 @@
+"""The network: any architecture of torchvision's, either head, and only what was asked for is trained."""
+
+import hashlib
+
+import model
+import pytest
+import torch
+from frozen import Frozen
+from preprocess import Preprocess
+from safetensors.torch import save_file
+from vision import models
+
+ALL = models.list_models(module=models)
+
+
+@pytest.mark.parametrize("head", model.HEADS)
+def test_every_architecture_has_a_head_of_ours_and_a_last_block(head):
+    """On torch's `meta` device, where weights have shapes and no memory. regnet computes with numbers while it is built."""
+    for arch in ["resnet_tiny", *(name for name in ALL if not name.startswith("regnet"))]:
+        with torch.device("meta"):
+            network = model.build(arch, 133, head, "last").eval()
+            side = 299 if arch == "inception_v3" else 224
+            assert network(torch.zeros(2, 3, side, side)).shape == (2, 133), arch
+        trained = sum(p.numel() for p in network.backbone.parameters() if p.requires_grad)
+        assert 0 < trained < model.weights_of(network.backbone), arch
+
+
+def test_regnet_too():
+    network = model.build("regnet_y_400mf", 5).eval()
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
+
+
+def test_the_mlp_head_is_the_originals():
+    head = model.build("resnet18", 133, "mlp").head
+    assert [type(layer).__name__ for layer in head] == ["Linear", "ReLU", "Linear"]
+    assert (head[0].in_features, head[0].out_features, head[2].out_features) == (512, 128, 133)
+
+
+def test_what_is_unknown_is_refused_by_name():
+    with pytest.raises(ValueError, match="unknown architecture 'resnet19'; known: resnet_tiny, alexnet"):
+        model.build("resnet19", 2)
+    with pytest.raises(ValueError, match="head is one of linear, mlp"):
+        model.build("resnet18", 2, "svm")
+
+
+@pytest.mark.parametrize(
+    ("layers", "trained"), [("all", {"backbone", "head"}), ("last", {"backbone.layer4.1", "head"}), ("head", {"head"})]
+)
+def test_only_what_was_asked_for_is_trained_and_the_rest_keeps_its_statistics(layers, trained):
+    network = model.build("resnet18", 3, "linear", layers).train()
+    moving = {name for name, p in network.named_parameters() if p.requires_grad}
+    assert moving
+    assert all(any(name.startswith(prefix + ".") for prefix in trained) for name in moving)
+    before = {name: tensor.clone() for name, tensor in network.backbone.state_dict().items()}
+    network(torch.randn(4, 3, 32, 32)).sum().backward()
+    changed = {name for name, tensor in network.backbone.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert all("running" in name or "num_batches" in name for name in changed)
+    if layers == "head":
+        assert changed == set()
+    if layers == "last":
+        assert {name.split(".bn")[0] for name in changed} == {"layer4.1"}
+    if layers == "all":
+        assert "bn1.running_mean" in changed
+
+
+def test_torchvisions_file_and_ours_are_taken_and_others_are_not(tmp_path):
+    published = models.get_model("resnet18", weights=None)  # what torchvision publishes: the whole network, 1000 scores
+    torch.save(published.state_dict(), tmp_path / "resnet18-abcdef12.pth")
+    sha = hashlib.sha256((tmp_path / "resnet18-abcdef12.pth").read_bytes()).hexdigest()
+    network = model.build("resnet18", 5)
+    assert model.start_from(network, tmp_path / "resnet18-abcdef12.pth", sha) == 120
+    assert torch.equal(network.backbone.conv1.weight, published.conv1.weight)
+    with pytest.raises(ValueError, match="its SHA-256 differs"):
+        model.start_from(network, tmp_path / "resnet18-abcdef12.pth", "0" * 64)
+    with pytest.raises(ValueError, match="does not fit"):
+        model.start_from(model.build("resnet34", 5), tmp_path / "resnet18-abcdef12.pth")
+    save_file(model.build("resnet18", 9).state_dict(), tmp_path / "model.safetensors")
+    assert model.start_from(network, tmp_path / "model.safetensors") == 120
+
+
+def test_a_pickle_that_runs_something_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"x": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(Exception, match=r"weights_only|Unsupported"):
+        model.start_from(model.build("resnet18", 2), tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "vit_b_32"])
+def test_the_fast_frozen_part_gives_the_backbones_features(arch, monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")  # fp32
+    torch.manual_seed(0)
+    side = 224 if arch.startswith("vit") else 64
+    backbone = model.build(arch, 2).backbone.eval()
+    preprocess = Preprocess(side)
+    pictures = torch.randint(0, 256, (5, 3, side, side), dtype=torch.uint8)
+    frozen = Frozen(backbone, preprocess, torch.device("cpu"), batch=4)
+    found, wanted = frozen(pictures), model.predict(backbone, preprocess.normalised(pictures))
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, wanted, atol=1e-3 * wanted.abs().max().item())
+    assert torch.equal(found[:2], frozen(pictures[:2]))  # whatever else is in the batch
+
+
+def test_bf16_is_taken_only_where_it_pays(monkeypatch):
+    from frozen import half
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "avx512_bf16": True})
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    cpu = torch.device("cpu")
+    assert half(cpu, 224)
+    assert not half(cpu, 32)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert not half(cpu, 224)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    assert not half(cpu, 224)
+    assert half(torch.device("cuda"), 32)

@@ -1,0 +1,160 @@
+"""Interrupted at any moment, a run carries on and ends with the very weights of one that was not."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import resume
+from ops import ROOT
+
+TRAINING = ROOT / "training"
+
+
+@pytest.fixture(scope="module")
+def warm():
+    with resume.Warm() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return resume.noise(tmp_path_factory.mktemp("noise") / "data")
+
+
+@pytest.fixture(scope="module")
+def whole(warm, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert warm.train(data, out, every=False) == 0
+    return resume.weights(out)
+
+
+def metrics(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    clock = ("seconds", "images_per_s", "data_wait")
+    return [{name: value for name, value in line.items() if name not in clock} for line in lines]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_random_it_ends_bit_equal(warm, data, whole, tmp_path, seed):
+    outcome = resume.killed(warm, data, tmp_path / "out", whole, random.Random(seed))
+    assert outcome.equal, outcome.kills
+
+
+def test_metrics_and_ledger_are_those_of_the_uninterrupted_run_too(warm, data, tmp_path):
+    assert warm.train(data, tmp_path / "a") == 0
+    assert warm.train(data, tmp_path / "b", kill={"step": 8}) == -signal.SIGKILL
+    assert warm.train(data, tmp_path / "b", kill={"term": 3}) == 143
+    assert not (tmp_path / "b" / "model.safetensors").exists()
+    assert warm.train(data, tmp_path / "b") == 0
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    for name in ("ledger.json", "predictions.jsonl", "golden.npz"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--layers", "head", "--head", "mlp"),
+        ("--layers", "head", "--views", "2"),
+        ("--layers", "last"),
+        ("--arch", "mobilenet_v3_small", "--patience", "1"),
+    ],
+    ids=["head", "views", "last", "dropout"],
+)
+def test_it_holds_for_every_way_of_training(warm, data, tmp_path, more):
+    assert warm.train(data, tmp_path / "a", *more, every=False) == 0
+    for kill in ({"step": 4}, {"save": 5}, {"step": 3}):
+        warm.train(data, tmp_path / "b", *more, kill=kill)
+    assert warm.train(data, tmp_path / "b", *more) == 0
+    assert resume.weights(tmp_path / "a") == resume.weights(tmp_path / "b")
+
+
+def test_another_runs_checkpoint_is_refused_and_a_torn_one_is_not_trusted(warm, data, whole, tmp_path):
+    assert warm.train(data, tmp_path / "out", kill={"step": 7}) == -signal.SIGKILL
+    assert warm.train(data, tmp_path / "out", "--seed", "3") == 1
+    saved = tmp_path / "out-checkpoints" / "checkpoint.pt"
+    saved.write_bytes(saved.read_bytes()[:-200])
+    assert warm.train(data, tmp_path / "out") == 0
+    assert resume.weights(tmp_path / "out") == whole
+
+
+def command(data, out, *more):
+    folders = ["--data", str(data), "--out", str(out), "--checkpoints", str(out) + "-checkpoints"]
+    return [sys.executable, str(TRAINING / "train.py"), *folders, *resume.SETTINGS, *more]
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_run(data, whole, tmp_path):
+    """A file-size limit stands in for the disk: what is larger than it cannot be written."""
+    limited = f"import resource, runpy, sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (6 << 20, 6 << 20)); sys.argv = sys.argv[1:]; sys.path.insert(0, {str(TRAINING)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *command(data, tmp_path / "out")[1:]], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint not written, the one before stays: File too large" in done.stdout
+    assert resume.weights(tmp_path / "out") == whole
+    assert list((tmp_path / "out-checkpoints").iterdir()) == []
+
+
+def test_three_processes_resume_bit_equal(data, tmp_path):
+    """From three on, DDP adds up in another order before and after it lays its buckets anew: a first pass is thrown away."""
+
+    def run(out, kill_after=None):
+        env = [{"RANK": str(r), "WORLD_SIZE": "3", "LOCAL_RANK": str(r), "LOCAL_WORLD_SIZE": "3"} for r in range(3)]
+        code = f"import sys; sys.path[:0] = [{str(TRAINING)!r}, {str(ROOT / 'bench')!r}]; import warm, train; warm.armed({{'term': {kill_after or 0}}}, True); sys.argv = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+        import os
+        import socket
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, *command(data, out, "--batch", "6")[1:]],
+                env=os.environ
+                | e
+                | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for e in env
+        ]
+        return [(process.communicate(timeout=100)[0], process.returncode) for process in running]
+
+    assert {code for _, code in run(tmp_path / "a")} == {0}
+    assert {code for _, code in run(tmp_path / "b", kill_after=4)} == {143}
+    again = run(tmp_path / "b")
+    assert "carrying on at epoch 1, step 4" in again[0][0]
+    assert resume.weights(tmp_path / "a") == resume.weights(tmp_path / "b")
+    ledger = json.loads((tmp_path / "b" / "ledger.json").read_text())
+    assert (ledger["complete"], ledger["beyond_padding"], ledger["padding"]) == (True, 0, 0)
+
+
+def test_sigterm_in_the_middle_of_a_job_leaves_a_checkpoint_and_no_failure(data, tmp_path):
+    opt = tmp_path / "opt"
+    (opt / "output").mkdir(parents=True)
+    import os
+
+    process = subprocess.Popen(
+        command(data, tmp_path / "out", "--epochs", "2000"),
+        env=os.environ | {"OPT_ML": str(opt)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            process.terminate()
+            break
+    began = time.monotonic()
+    rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 143
+    assert "the checkpoint is written" in rest
+    assert time.monotonic() - began < 20
+    assert not (opt / "output" / "failure").exists()
+    assert Path(str(tmp_path / "out") + "-checkpoints/checkpoint.pt").exists()

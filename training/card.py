@@ -1,0 +1,108 @@
+"""What is saved with a model: its card (where it came from, how it must be fed), metrics, answers, ledger, golden answers."""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import dataset
+import model
+import numpy as np
+import PIL
+import safetensors
+import torch
+from loader import Views
+from preprocess import Preprocess
+from ranks import Ranks
+from vision import version
+
+GOLDEN = 8
+HERE = ("data", "out", "checkpoints", "start", "classes")  # of this machine, or of the data
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags that make a difference to the model."""
+    return {name: value for name, value in vars(args).items() if name not in HERE}
+
+
+def golden(network: model.Classifier, test: Views) -> dict[str, np.ndarray]:
+    """A few test pictures, evenly drawn, as the bytes they came in, with the model's scores: what a server must answer."""
+    chosen = [round(i * (len(test) - 1) / (GOLDEN - 1)) for i in range(GOLDEN)]
+    pictures = [test.entries[i].read() for i in chosen]
+    scores = model.predict(network.eval(), test.preprocess.normalised(test[0, chosen][0]))
+    return {
+        "pictures": np.frombuffer(b"".join(pictures), np.uint8),
+        "ends": np.cumsum([len(picture) for picture in pictures]),
+        "scores": scores.numpy(),
+    }
+
+
+def predictions(answers: list[dict[str, Any]], pictures: dataset.Pictures) -> list[dict[str, Any]]:
+    """A line for each test picture, in the data set's order."""
+    names, entries = pictures.classes, pictures.splits["test"]
+    return [
+        {
+            "name": entries[answer["number"]].name,
+            "label": names[entries[answer["number"]].label],
+            "loss": round(answer["loss"], 6),
+            "top": [names[label] for label in answer["top"]],
+            "probabilities": answer["probabilities"],
+        }
+        for answer in sorted(answers, key=lambda answer: answer["number"])
+    ]
+
+
+def versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": version,
+        "numpy": np.__version__,
+        "Pillow": PIL.__version__,
+        "safetensors": safetensors.__version__,
+    }
+
+
+def write(
+    folder: Path,
+    network: model.Classifier,
+    pictures: dataset.Pictures,
+    lines: list[dict[str, Any]],
+    answers: list[dict[str, Any]],
+    ledger: dict[str, Any],
+    chosen: dict[str, Any],
+    ranks: Ranks,
+) -> None:
+    """The model's folder; model.json comes last but for the weights, and names the golden answers' digest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    device = ranks.device.type if ranks.device.type == "cpu" else torch.cuda.get_device_name(ranks.device)
+    network.cpu()  # where it will be served, and its golden answers compared
+    preprocess = Preprocess(chosen["pixels"])
+    test = Views(pictures.splits["test"], preprocess)
+    np.savez(folder / "golden.npz", **golden(network, test))  # type: ignore[arg-type]
+    (folder / "metrics.jsonl").write_text(jsonl(lines))
+    (folder / "predictions.jsonl").write_text(jsonl(predictions(answers, pictures)))
+    (folder / "ledger.json").write_text(json.dumps(ledger) + "\n")
+    best = lines[-1]["best_epoch"]
+    about = {
+        "arch": chosen["arch"],
+        "classes": pictures.classes,
+        "preprocess": vars(preprocess),
+        "data": pictures.digest,
+        "commit": os.environ.get("KENNEL_COMMIT", "unknown"),
+        "settings": chosen,
+        "seed": chosen["seed"],
+        "processes": ranks.size,
+        "device": device,
+        "versions": versions(),
+        "metrics": {"valid": lines[best - 1]["valid"], "test": lines[-1]["test"]},
+        "golden": hashlib.sha256((folder / "golden.npz").read_bytes()).hexdigest(),
+    }
+    model.save(network, folder, about)
+
+
+def jsonl(lines: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in lines)

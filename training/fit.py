@@ -1,0 +1,263 @@
+"""Training: from the first step, or from where a checkpoint left off, to the weights that did best on valid."""
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import order
+import torch
+from checkpoint import Checkpoints
+from frozen import half
+from ledger import Ledger
+from loader import Feed
+from metrics import TOP, Tally
+from model import Classifier
+from preprocess import Preprocess
+from ranks import Ranks
+from torch import nn
+
+EVAL_BATCH = 256
+SAY_S = 10.0  # between two lines of progress within an epoch
+CARRY_ON, SAVE, STOP = 0, 1, 2
+
+Batches = Iterator[tuple[torch.Tensor, torch.Tensor, list[int]]]  # inputs, labels, numbers of the pictures
+
+
+class Stopped(Exception):
+    """Asked to stop; the checkpoint is written."""
+
+
+class Pictures:
+    """A split's pictures as the network takes them: normalised on the device, or as features of the frozen part."""
+
+    def __init__(self, feed: Feed, preprocess: Preprocess, device: torch.device, frozen: Any = None) -> None:
+        self.feed, self.preprocess, self.device, self.frozen = feed, preprocess, device, frozen
+        self.labels = torch.tensor([entry.label for entry in feed.views.entries])
+        self.waited_s = 0.0  # for pictures, since the beginning
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, epoch: int, numbers: list[list[int]]) -> Batches:
+        asked = time.monotonic()
+        for pictures, labels, some in self.feed.batches(epoch, numbers):
+            self.waited_s += time.monotonic() - asked
+            yield self.ready(pictures), labels.to(self.device, non_blocking=True), some
+            asked = time.monotonic()
+
+    def ready(self, pictures: torch.Tensor) -> torch.Tensor:
+        if self.frozen is not None:
+            return self.frozen(pictures)
+        normal = self.preprocess.normalised(pictures.to(self.device, non_blocking=True))
+        return normal.contiguous(memory_format=torch.channels_last)
+
+
+class Features:
+    """A split's features, computed before: of one view of each picture, or of several that the epochs take in turn."""
+
+    waited_s = 0.0
+
+    def __init__(self, views: list[torch.Tensor], labels: torch.Tensor, device: torch.device) -> None:
+        self.views, self.labels, self.device = [view.to(device) for view in views], labels, device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, epoch: int, numbers: list[list[int]]) -> Batches:
+        view = self.views[epoch % len(self.views)]
+        for some in numbers:
+            yield view[some], self.labels[some].to(self.device), some
+
+
+@dataclass
+class Progress:
+    """Where a run is, beside its weights; a checkpoint keeps all of it."""
+
+    epoch: int = 0
+    step: int = 0  # of the epoch, done
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, right ones, pictures: of all processes
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    passes: list[dict[str, Any]] = field(default_factory=list)  # the ledger's entries
+    best: dict[str, Any] = field(default_factory=lambda: {"loss": float("inf"), "epoch": 0, "weights": {}})
+    spent_s: float = 0.0
+
+
+class Fit:
+    """One run. `network` is what is trained: the whole classifier, or its head when the inputs are features."""
+
+    def __init__(
+        self, network: nn.Module, inputs: dict[str, Any], args: argparse.Namespace, ranks: Ranks, kept: Checkpoints
+    ) -> None:
+        self.network, self.inputs, self.args, self.ranks, self.kept = network, inputs, args, ranks, kept
+        self.stopping = False  # set by SIGTERM
+        self.at = Progress()
+        self.ledger = Ledger(len(inputs["train"]))
+        train = inputs["train"]
+        self.padding = -len(train) % ranks.size
+        self.steps = len(order.bounds(len(train), args.batch, ranks.size))
+        self.half = isinstance(network, Classifier) and half(ranks.device, args.pixels)
+        trained = [p for p in network.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=args.weight_decay, fused=True)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, args.lr, total_steps=args.epochs * self.steps
+        )
+        network.train()
+        self.shared = ranks.shared(network, self.example())
+        self.resume()
+
+    def example(self) -> torch.Tensor:
+        """Two inputs of zeros, of the right shape."""
+        train = self.inputs["train"]
+        if isinstance(train, Features):
+            return torch.zeros_like(train.views[0][:2])
+        return torch.zeros_like(train.ready(train.feed.views[0, [0]][0].repeat(2, 1, 1, 1)))
+
+    def run(self) -> Progress:
+        """Train to the end of the last epoch, or until valid stops getting better; the network then has the best weights.
+
+        Raises Stopped.
+        """
+        at, args = self.at, self.args
+        while at.epoch < args.epochs and not (args.patience and at.epoch - at.best["epoch"] >= args.patience):
+            self.epoch()
+        self.network.load_state_dict(at.best["weights"])
+        self.ranks.say(f"best valid loss {at.best['loss']:.6f} (epoch {at.best['epoch']})")
+        return at
+
+    def epoch(self) -> None:
+        at, began = self.at, time.monotonic()
+        done, before = at.step, self.inputs["train"].waited_s
+        self.train_epoch(began)
+        loss, right, seen = at.sums
+        at.passes.append(self.ledger.close(f"train epoch {at.epoch + 1}", self.padding, self.ranks))
+        self.ranks.align(self.network)
+        seconds = time.monotonic() - began
+        valid = self.valid()
+        if valid["loss"] < at.best["loss"]:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+            at.best = {"loss": valid["loss"], "epoch": at.epoch + 1, "weights": weights}
+        line: dict[str, Any] = {
+            "epoch": at.epoch + 1,
+            "step": (at.epoch + 1) * self.steps,
+            "train": {"loss": loss / seen, "accuracy": right / seen},
+            "valid": valid,
+            "lr": self.schedule.get_last_lr()[0],
+            "seconds": round(time.monotonic() - began, 2),
+            "images_per_s": round((1 - done / self.steps) * seen / seconds, 1),
+            "data_wait": round((self.inputs["train"].waited_s - before) / seconds, 3),
+        }
+        at.lines.append(line)
+        at.spent_s += line["seconds"]
+        self.ranks.say(worded(line, self.args.epochs))
+        at.epoch, at.step, at.sums = at.epoch + 1, 0, [0.0, 0.0, 0.0]
+        self.settle(self.ranks.highest(STOP if self.stopping else SAVE))
+
+    def train_epoch(self, began: float) -> None:
+        """The steps that the epoch still has."""
+        at, args, ranks = self.at, self.args, self.ranks
+        mine = order.part(len(self.inputs["train"]), args.seed, at.epoch, args.batch, ranks.rank, ranks.size)
+        here = torch.tensor(at.sums if ranks.rank == 0 else [0.0] * 3, dtype=torch.float64, device=ranks.device)
+        said = began
+        self.network.train()
+        for inputs, labels, numbers in self.inputs["train"].batches(at.epoch, mine[at.step :]):
+            here += self.train_step(inputs, labels)
+            self.ledger.saw(numbers)
+            at.step += 1
+            now = time.monotonic()
+            if now - said > SAY_S:
+                said = now
+                ranks.say(self.progress(here, now - began))
+            due = self.ranks.highest(STOP if self.stopping else SAVE if self.kept.due() else CARRY_ON)
+            if due and at.step < self.steps:  # the end of an epoch has its own
+                at.sums = ranks.summed(here.cpu().numpy()).tolist()
+                self.settle(due)
+        at.sums = ranks.summed(here.cpu().numpy()).tolist()
+
+    def train_step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """One step; [sum of losses, right ones, pictures] of this process's part of the batch."""
+        torch.manual_seed(order.seed_of(self.args.seed, self.at.epoch, self.at.step, self.ranks.rank))
+        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.half):
+            scores = self.shared(inputs)
+        loss = nn.functional.cross_entropy(scores.float(), labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.schedule.step()
+        right = (scores.argmax(1) == labels).sum()
+        return torch.stack(
+            [loss.detach().double() * len(labels), right.double(), torch.full_like(right, len(labels)).double()]
+        )
+
+    def progress(self, here: torch.Tensor, seconds: float) -> str:
+        loss, _, seen = here.tolist()
+        rate = seen * self.ranks.size / seconds
+        left = (self.args.epochs - self.at.epoch) * self.steps - self.at.step
+        return (
+            f"epoch {self.at.epoch + 1}/{self.args.epochs}  step {self.at.step}/{self.steps}  train loss {loss / seen:.4f}  "
+            f"{rate:.0f} images/s  ETA {left * self.args.batch / rate:.0f} s"
+        )
+
+    def valid(self) -> dict[str, Any]:
+        return evaluated(self.network, self.inputs["valid"], self.args.classes, self.ranks, self.half)[0].figures()
+
+    def settle(self, due: int) -> None:
+        """Write a checkpoint, and end here if that was asked for; all processes come here at the same step. Raises Stopped."""
+        at = self.at
+        ledgers = self.ranks.gathered(self.ledger.state())
+        self.kept.save(
+            {
+                "at": vars(at),
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "ledgers": ledgers,
+            }
+        )
+        if due == STOP:
+            raise Stopped(f"stopped at epoch {at.epoch + 1}, step {at.step}; the checkpoint is written")
+
+    def resume(self) -> None:
+        found = self.kept.load()
+        if found is None:
+            return
+        self.at = Progress(**found["at"])
+        self.network.load_state_dict(found["network"])
+        self.optimiser.load_state_dict(found["optimiser"])
+        self.schedule.load_state_dict(found["schedule"])
+        self.ledger.restore(found["ledgers"][self.ranks.rank])
+        self.ranks.say(f"carrying on at epoch {self.at.epoch + 1}, step {self.at.step}, from the checkpoint")
+
+
+def worded(line: dict[str, Any], epochs: int) -> str:
+    """An epoch's line in the log; `sm.train` and tuning read it."""
+    train, valid = line["train"], line["valid"]
+    return (
+        f"epoch {line['epoch']}/{epochs}  train loss {train['loss']:.4f}  valid loss {valid['loss']:.4f}  "
+        f"valid accuracy {valid['accuracy']:.4f}  {line['images_per_s']:.0f} images/s  "
+        f"waited {line['data_wait']:.0%} for data  {line['seconds']} s"
+    )
+
+
+@torch.no_grad()
+def evaluated(
+    network: nn.Module, inputs: Any, classes: int, ranks: Ranks, reduced: bool = False
+) -> tuple[Tally, list[dict[str, Any]], Ledger]:
+    """(tally of all processes, this process's answers by picture, its ledger): each picture once, whatever their number."""
+    network.eval()
+    tally, ledger, answers = Tally(classes), Ledger(len(inputs)), []
+    mine = list(range(len(inputs)))[ranks.rank :: ranks.size]
+    batches = [mine[start : start + EVAL_BATCH] for start in range(0, len(mine), EVAL_BATCH)]
+    for batch, labels, numbers in inputs.batches(0, batches):
+        with torch.autocast(ranks.device.type, torch.bfloat16, enabled=reduced):
+            scores = network(batch)
+        losses = tally.add(scores, labels)
+        ledger.saw(numbers)
+        top = scores.double().softmax(1).topk(min(TOP, classes), 1)
+        for number, loss, best, chance in zip(
+            numbers, losses.tolist(), top.indices.tolist(), top.values.tolist(), strict=True
+        ):
+            answers.append({"number": number, "loss": loss, "top": best, "probabilities": np.round(chance, 6).tolist()})
+    return tally.over(ranks), answers, ledger

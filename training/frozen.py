@@ -1,0 +1,138 @@
+"""The part of a network that is not trained, made fast: no gradients, convolutions fused, bf16 where the machine has it.
+
+Its features are computed again for each epoch's fresh augmentation, or once for K views of each picture and kept on disk.
+"""
+
+import copy
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from checkpoint import replaced
+from loader import Feed
+from preprocess import Preprocess
+from ranks import Ranks
+from torch import nn
+
+CHUNK = 8  # pictures at a time on a CPU: what they become in between stays in its caches
+BF16_PIXELS = 64  # below, bf16 gained nothing: shared facts of 2026-11, feasibility B2
+
+
+def half(device: torch.device, pixels: int) -> bool:
+    """Whether bf16 pays here: on a GPU; on a CPU with instructions for it (AMX, AVX512-BF16) and pictures that are worth it."""
+    if device.type == "cuda":
+        return True
+    masked = os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX")  # oneDNN's own switch, by which a benchmark takes them away
+    able = torch.cpu.get_capabilities() if any(isa in masked for isa in ("AMX", "BF16")) else {}
+    return pixels >= BF16_PIXELS and bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+
+
+class Frozen:
+    """uint8 pictures [n, 3, side, side] -> float32 features [n, width], on `device`.
+
+    They are taken `chunk` at a time, always as many: so a picture's features do not depend on its neighbours.
+    """
+
+    def __init__(self, backbone: nn.Module, preprocess: Preprocess, device: torch.device, batch: int) -> None:
+        """`batch`: the most that will be asked for at a time by training, of this process."""
+        self.preprocess, self.device = preprocess, device
+        self.chunk = batch if device.type == "cuda" else min(batch, CHUNK)
+        self.type = torch.bfloat16 if half(device, preprocess.pixels) else torch.float32
+        network = fused(copy.deepcopy(backbone).eval()).to(device, self.type)
+        self._run: Any = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if device.type == "cpu":
+            self._run = compiled(
+                self._run, self._ready(torch.zeros(self.chunk, 3, preprocess.pixels, preprocess.pixels))
+            )
+
+    def _ready(self, batch: torch.Tensor) -> torch.Tensor:
+        return batch.to(self.type).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self._some(some) for some in pictures.split(self.chunk)])
+
+    def _some(self, pictures: torch.Tensor) -> torch.Tensor:
+        count = len(pictures)
+        if count < self.chunk:  # filled up: another shape would be compiled anew, and give other last bits
+            pictures = torch.cat([pictures, pictures[:1].expand(self.chunk - count, -1, -1, -1)])
+        ready = self._ready(self.preprocess.normalised(pictures.to(self.device, non_blocking=True)))
+        return self._run(ready)[:count].float()
+
+
+def fused(network: nn.Module) -> nn.Module:
+    """Each BatchNorm taken into the convolution before it; the network itself where it cannot be traced."""
+    from torch.fx.experimental.optimization import fuse
+
+    try:
+        return fuse(network)
+    except Exception:  # control flow that depends on data: transformers, mostly, which have no BatchNorm either
+        return network
+
+
+def compiled(network: nn.Module, example: torch.Tensor) -> Any:
+    """Through oneDNN's graph fusion, which takes ReLU and sums into the convolutions; as it is where that fails."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.jit.enable_onednn_fusion(True)
+        try:
+            traced = torch.jit.freeze(torch.jit.trace(network, example, check_trace=False))
+            for _ in range(3):  # the first runs are profiled, and not the final program's
+                traced(example)
+            return traced
+        except Exception:
+            return network
+
+
+class Cache:
+    """Features of a split on disk: computed by all processes together, once for each key."""
+
+    def __init__(self, folder: Path, frozen: Frozen, weights: nn.Module, data: str, ranks: Ranks) -> None:
+        self.folder, self.frozen, self.ranks = folder, frozen, ranks
+        self.about = f"{digest(weights)} {data} {frozen.preprocess} {frozen.type} {frozen.chunk}"
+
+    def features(self, feed: Feed, epoch: int) -> torch.Tensor:
+        """float32 [pictures, width] of the view that `epoch` draws; read if it was computed before."""
+        count, augment = len(feed.views), feed.views.augment
+        key = hashlib.sha256(f"{self.about} {augment} {epoch} {feed.views.entries[0].name}".encode()).hexdigest()[:20]
+        path = self.folder / f"{key}.npy"
+        if self.ranks.from_first(path.exists):
+            return torch.from_numpy(self.ranks.from_first(lambda: np.load(path, allow_pickle=False)))
+        mine = list(range(count))[self.ranks.rank :: self.ranks.size]
+        some = list(cut(mine, self.frozen.chunk))
+        computed = torch.cat([self.frozen(pictures).cpu() for pictures, _, _ in feed.batches(epoch, some)])
+        whole = torch.empty(count, computed.shape[1])
+        for rank, theirs in enumerate(self.ranks.gathered(computed)):
+            whole[rank :: self.ranks.size] = theirs
+        if self.ranks.rank == 0:
+            keep(path, whole.numpy())
+        return whole
+
+
+def cut(numbers: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]
+
+
+def keep(path: Path, features: np.ndarray) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, features)
+    try:
+        replaced(path, buffer.getvalue())
+    except OSError as error:
+        print(f"features not kept, they will be computed again: {error.strerror or error}", flush=True)
+
+
+def digest(network: nn.Module) -> str:
+    """SHA-256 over a network's weights and names."""
+    whole = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        whole.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()

@@ -1,0 +1,64 @@
+"""The sample ledger: which pictures each process really saw. It proves that together they saw the data set, each one once.
+
+A process that counts alone, or a sampler that hands every host everything, is found out at the end of the first epoch.
+"""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from ranks import Ranks
+
+
+class LedgerError(Exception):
+    """What was trained on, or evaluated on, is not the data set."""
+
+
+class Ledger:
+    """Counts, by picture, of what this process saw in the pass under way, and a running SHA-256 over their numbers in order."""
+
+    def __init__(self, pictures: int) -> None:
+        self.counts = np.zeros(pictures, np.int32)
+        self.chain = b""
+
+    def saw(self, numbers: list[int]) -> None:
+        np.add.at(self.counts, numbers, 1)
+        self.chain = hashlib.sha256(self.chain + np.array(numbers, np.int64).tobytes()).digest()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it: a resumed run goes on counting."""
+        return {"counts": self.counts.tolist(), "chain": self.chain.hex()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.counts, self.chain = np.array(state["counts"], np.int32), bytes.fromhex(state["chain"])
+
+    def close(self, what: str, padding: int, ranks: Ranks) -> dict[str, Any]:
+        """The pass's entry, and a fresh start. Raises LedgerError unless each was seen once, but for `padding` more."""
+        seen = ranks.gathered((int(self.counts.sum()), self.chain.hex()))
+        total = ranks.summed(self.counts)
+        missing, overlap = int((total == 0).sum()), int((total[total > 1] - 1).sum())
+        if missing or overlap != padding:
+            raise LedgerError(
+                f"{what}: of {len(total)} pictures {missing} were not seen and {overlap} were seen again ({padding} to fill up "
+                f"the last batch were due); the processes saw {', '.join(str(n) for n, _ in seen)}"
+            )
+        self.__init__(len(self.counts))  # type: ignore[misc]
+        return {
+            "pass": what,
+            "pictures": len(total),
+            "overlap": overlap,
+            "padding": padding,
+            "ranks": [{"rank": rank, "seen": n, "sha256": chain} for rank, (n, chain) in enumerate(seen)],
+        }
+
+
+def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is saved with the model: the verdict, then each pass."""
+    return {
+        "complete": True,  # close() raises otherwise
+        "pictures": entries[0]["pictures"],
+        "overlap": sum(entry["overlap"] for entry in entries),
+        "padding": sum(entry["padding"] for entry in entries),
+        "beyond_padding": sum(entry["overlap"] - entry["padding"] for entry in entries),
+        "passes": entries,
+    }

@@ -1,0 +1,97 @@
+"""Batches of pictures for the device: uint8 until they are there, decoded by worker processes where cores are to spare."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from dataset import DataError, Entry
+from preprocess import Augment, PictureError, Preprocess
+from torch.utils.data import DataLoader, Dataset
+
+KEPT_BYTES = 512 << 20  # of decoded pictures in memory, a process
+MOST_WORKERS = 16
+
+Batch = tuple[torch.Tensor, torch.Tensor, list[int]]  # uint8 [n, 3, side, side], int64 [n], the pictures' numbers
+
+
+class Views(Dataset[Batch]):
+    """A split's pictures by (epoch, numbers): as they are, or with `augment` as that epoch draws them."""
+
+    def __init__(self, entries: list[Entry], preprocess: Preprocess, augment: Augment | None = None) -> None:
+        self.entries, self.preprocess, self.augment = entries, preprocess, augment
+        self._kept: dict[int, torch.Tensor] = {}
+        self._room = KEPT_BYTES // (3 * preprocess.pixels**2)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, asked: Any) -> Batch:
+        """Raises DataError, which names the picture."""
+        epoch, numbers = asked
+        pictures = [self.picture(number, epoch) for number in numbers]
+        return torch.stack(pictures), torch.tensor([self.entries[n].label for n in numbers]), numbers
+
+    def picture(self, number: int, epoch: int) -> torch.Tensor:
+        """uint8 [3, side, side]"""
+        try:
+            if self.augment is None:
+                return self._decoded(number)
+            draw = self.augment.draw(epoch, number)
+            if self.augment.crop < 1:  # every epoch cuts out another part, so nothing can be kept
+                picture = self.preprocess.cropped(self.entries[number].read(), self.augment.crop, draw)
+            else:
+                picture = self._decoded(number)
+            return self.augment.moved(picture, draw)
+        except PictureError as error:
+            raise DataError(f"{self.entries[number].name}: {error}") from error
+
+    def _decoded(self, number: int) -> torch.Tensor:
+        picture = self._kept.get(number)
+        if picture is None:
+            picture = self.preprocess.decoded(self.entries[number].read())
+            if len(self._kept) < self._room:
+                self._kept[number] = picture
+        return picture
+
+
+class Feed:
+    """Hands out batches in the order asked for, decoded ahead of time by `workers` processes (0: here, when asked)."""
+
+    def __init__(self, views: Views, device: torch.device, workers: int) -> None:
+        self.views, self._asked = views, []  # type: tuple[Views, list[tuple[int, list[int]]]]
+        more: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 2} if workers else {}
+        self._loader = DataLoader(
+            views,
+            batch_size=None,
+            sampler=_Asked(self),
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            # Its own: an iterator would draw from the global one, and a resumed run's dropout would shift.
+            generator=torch.Generator(),
+            **more,
+        )
+
+    def batches(self, epoch: int, numbers: list[list[int]]) -> Iterator[Batch]:
+        self._asked = [(epoch, some) for some in numbers]
+        yield from self._loader
+
+
+class _Asked:
+    """A sampler whose list can be changed, so that workers live on from epoch to epoch."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        return iter(self._feed._asked)
+
+    def __len__(self) -> int:
+        return len(self._feed._asked)
+
+
+def workers(device: torch.device, processes_here: int) -> int:
+    """How many decode: beside a GPU all cores but one a process; on a CPU none, since the cores are at work already."""
+    if device.type == "cpu":
+        return 0
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 2) // processes_here - 1))

@@ -1,0 +1,63 @@
+"""What a pass over labelled pictures came to: counts that add up over processes, and the figures that follow from them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from ranks import Ranks
+from torch import nn
+
+BINS = 15  # of confidence, for the calibration error; as in Guo et al. 2017
+TOP = 5
+
+
+class Tally:
+    """Sums over pictures. Every figure is a mean over pictures or classes, so batch size and number of processes leave no trace."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.confusion = np.zeros((classes, classes), np.int64)  # [truth, answer]
+        self.bins = np.zeros((BINS, 3))  # pictures, confidence, right ones
+        self.loss = np.zeros(1)
+        self.top = np.zeros(1, np.int64)
+
+    def add(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Count a batch: scores [n, classes] and labels [n]. Returns the loss of each picture, float64 [n]."""
+        scores, labels = scores.double(), labels.cpu()
+        loss = nn.functional.cross_entropy(scores.cpu(), labels, reduction="none")
+        confidence, answer = scores.cpu().softmax(1).max(1)
+        right = answer == labels
+        np.add.at(self.confusion, (labels.numpy(), answer.numpy()), 1)
+        where = (confidence * BINS).long().clamp(0, BINS - 1).numpy()
+        np.add.at(self.bins, where, np.stack([np.ones(len(where)), confidence.numpy(), right.numpy()], 1))
+        self.loss += loss.sum().item()
+        self.top += int((scores.cpu().topk(min(TOP, self.classes), 1).indices == labels[:, None]).any(1).sum())
+        return loss
+
+    def over(self, ranks: Ranks) -> "Tally":
+        """Of all processes together."""
+        whole = Tally(self.classes)
+        for name in ("confusion", "bins", "loss", "top"):
+            setattr(whole, name, ranks.summed(getattr(self, name)))
+        return whole
+
+    def figures(self) -> dict[str, Any]:
+        """{"loss", "accuracy", "top5", "macro_f1", "calibration_error", "pictures"}"""
+        pictures = int(self.confusion.sum())
+        right, answered = np.diag(self.confusion), self.confusion.sum(0)
+        either = self.confusion.sum(1) + answered
+        f1 = 2 * right / np.maximum(either, 1)
+        gap = np.abs(self.bins[:, 1] - self.bins[:, 2]).sum()
+        return {
+            "loss": float(self.loss[0]) / pictures,
+            "accuracy": float(right.sum()) / pictures,
+            "top5": float(self.top[0]) / pictures,
+            "macro_f1": float(f1[either > 0].mean()),  # over classes that occur, as truth or as answer
+            "calibration_error": float(gap) / pictures,
+            "pictures": pictures,
+        }
+
+    def recall(self, names: list[str]) -> dict[str, float | None]:
+        """By class: the part of its pictures that is recognised; None where it has none."""
+        there = self.confusion.sum(1)
+        return {name: float(self.confusion[i, i] / there[i]) if there[i] else None for i, name in enumerate(names)}

@@ -1,0 +1,101 @@
+"""The processes of a run: torchrun's environment says who they are; alone, when torchrun did not start us."""
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+TIMEOUT = timedelta(minutes=5)
+
+
+class Ranks:
+    """`rank` of `size` processes, and the device this one works on. Raises RuntimeError where a GPU cannot be used."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        self.device = device(int(os.environ.get("LOCAL_RANK", 0)))
+        self._talk: Any = None
+        if self.size > 1:
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=TIMEOUT)
+            # Counts and flags go over gloo even beside GPUs: a lost peer is noticed at once, and no device has to wait.
+            self._talk = dist.group.WORLD if self.device.type == "cpu" else dist.new_group(backend="gloo")
+
+    def summed(self, values: np.ndarray) -> np.ndarray:
+        """Added up over all processes; the same shape, in the precision that it came in."""
+        if self.size == 1:
+            return values
+        total = torch.from_numpy(values.copy())
+        dist.all_reduce(total, group=self._talk)
+        return total.numpy()
+
+    def highest(self, value: int) -> int:
+        """The largest of all processes' values."""
+        if self.size == 1:
+            return value
+        one = torch.tensor([value])
+        dist.all_reduce(one, op=dist.ReduceOp.MAX, group=self._talk)
+        return int(one)
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Every process's value, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._talk)
+        return values
+
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        """What `make` returns on rank 0, on all."""
+        if self.size == 1:
+            return make()
+        value = [make() if self.rank == 0 else None]
+        dist.broadcast_object_list(value, src=0, group=self._talk)
+        return value[0]
+
+    def say(self, text: str) -> None:
+        if self.rank == 0:
+            print(text, flush=True)
+
+    def shared(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
+        """The network with gradients averaged over all processes; itself, when there is one.
+
+        DDP lays its buckets anew after the first backward pass, and from three ranks on sums in another order before and
+        after. A pass that is thrown away comes first, so that a fresh and a resumed run add up alike.
+        """
+        if self.size == 1:
+            return network
+        wrapped = nn.parallel.DistributedDataParallel(network)
+        kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        wrapped(example).sum().backward()
+        network.zero_grad(set_to_none=True)
+        network.load_state_dict(kept)
+        return wrapped
+
+    def align(self, network: nn.Module) -> None:
+        """Rank 0's running statistics for all: ranks see different pictures, and rank 0's are saved."""
+        if self.size > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
+    def close(self) -> None:
+        if self.size > 1:
+            dist.destroy_process_group()
+
+
+def device(number: int) -> torch.device:
+    """One GPU a process where there are any; training on the CPU beside one would be money for nothing."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number)
+        return torch.device("cuda", number)
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        raise RuntimeError(
+            "this host has a GPU that torch cannot use: look at nvidia-smi, and whether torch is built for CUDA"
+        )
+    return torch.device("cpu")

@@ -1,0 +1,48 @@
+"""Fetch torchvision's published weights of an architecture, on a machine that reaches the internet, for those that do not.
+
+    python weights.py ARCH FOLDER [URL]      prints {"url", "file", "sha256"} as JSON
+
+The file's name ends in the first digits of its SHA-256, resnet18-f37072fd.pth, and what does not match them is thrown away.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+import torch
+from vision import models
+
+
+def published(arch: str) -> str:
+    """The address of the weights that torchvision takes for best. Raises ValueError for what is no architecture of its."""
+    if arch not in models.list_models(module=models):
+        raise ValueError(f"torchvision has no {arch!r}; it has {', '.join(models.list_models(module=models))}")
+    return models.get_model_weights(arch).DEFAULT.url
+
+
+def fetch(url: str, folder: Path) -> Path:
+    """Download once; checked whole by name. Raises ValueError for a name without a hash, RuntimeError when it does not match."""
+    name = url.rsplit("/", 1)[-1]
+    hashed = re.fullmatch(r"[\w.-]+-([0-9a-f]{8,64})\.pth", name)
+    if hashed is None:
+        raise ValueError(f"{name} does not carry the first digits of its SHA-256, as in resnet18-f37072fd.pth")
+    path = folder / name
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=hashed[1], progress=sys.stderr.isatty())
+    return path
+
+
+def main(arch: str, folder: Path, url: str) -> None:
+    path = fetch(url or published(arch), folder)
+    sha = hashlib.sha256(path.read_bytes()).hexdigest()
+    print(json.dumps({"url": url or published(arch), "file": str(path), "sha256": sha}))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1], Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "")
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(str(error))
