@@ -23,7 +23,7 @@ check: $(READY)
 
 clean:
 	-$(BIN)/invoke sandbox.down
-	rm -rf $(VENV) .kennel .sandbox
+	rm -rf $(VENV) .venv-sdk .kennel .sandbox
 
 # TORCH_INDEX=URL takes torch and torchvision from that index: a CPU-only one saves several GB.
 $(READY): pyproject.toml serving/requirements.txt training/requirements.txt
@@ -33,5 +33,11 @@ $(READY): pyproject.toml serving/requirements.txt training/requirements.txt
 	@echo "For a CPU-only torch: make TORCH_INDEX=URL-of-a-CPU-index $(MAKECMDGOALS)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0 torchvision==0.28.0
-	$(BIN)/python -m pip install --quiet -e '.[train,serve,sandbox,demo,test,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[train,serve,sandbox,demo,report,test,dev]'
+	@touch $@
+
+# The SageMaker SDK, for tests/test_sdk.py: 0.9 GB that nothing else needs, and an older rich, so a venv of its own.
+.venv-sdk/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-sdk
+	.venv-sdk/bin/python -m pip install --quiet -e '.[sdk]'
 	@touch $@

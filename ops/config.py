@@ -29,6 +29,12 @@ REPOSITORY = "kennel-serving"  # in ECR; an image's tag is the digest of serving
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]  # 20: the longest name made of it must stay under 63
 
 
+FLAGS = (  # of training/train.py
+    "arch", "head", "layers", "pixels", "epochs", "patience", "batch", "lr", "weight_decay", "shift", "flip", "crop", "views",
+    "seed", "threads",
+)  # fmt: skip
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -45,10 +51,18 @@ class Aws(Section):
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
 
 
+class Archive(Section):
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+    classes: NonNegativeInt
+    pictures: dict[str, NonNegativeInt]
+
+
 class Data(Section):
     dir: str
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
     shard_mb: PositiveInt
+    archives: dict[str, Archive]
 
 
 class Net(Section):
@@ -70,25 +84,42 @@ class Ec2(Section):
 
 class Train(Section):
     arch: str
+    head: Literal["linear", "mlp"]
+    layers: Literal["all", "last", "head"]
+    weights: str
     pixels: Annotated[int, Field(ge=8, le=1024)]
     epochs: PositiveInt
+    patience: NonNegativeInt
     batch: PositiveInt
     lr: PositiveFloat
     weight_decay: NonNegativeFloat
     shift: Annotated[float, Field(ge=0, lt=0.5)]
     flip: bool
+    crop: Annotated[float, Field(gt=0, le=1)]
+    views: NonNegativeInt
     seed: NonNegativeInt
     threads: PositiveInt
     image: str
     instance_type: str
     volume_gib: PositiveInt
     max_runtime_s: PositiveInt
+    max_wait_s: PositiveInt
     platform: str
 
     def hyperparameters(self) -> dict[str, str]:
-        """What training/train.py takes, all strings, as SageMaker wants them."""
-        names = ("arch", "pixels", "epochs", "batch", "lr", "weight_decay", "shift", "flip", "seed", "threads")
-        return {name: str(getattr(self, name)).lower() for name in names}
+        """What training/train.py takes, all strings, as SageMaker wants them; `weights` is added where they are found."""
+        return {name: str(getattr(self, name)).lower() for name in FLAGS}
+
+
+class Tune(Section):
+    lr_min: PositiveFloat
+    lr_max: PositiveFloat
+    batches: Annotated[list[PositiveInt], Field(min_length=1, max_length=30)]
+    jobs: Annotated[int, Field(ge=1, le=750)]
+    parallel: Annotated[int, Field(ge=1, le=10)]
+    strategy: Literal["Bayesian", "Random"]
+    seed: NonNegativeInt
+    instances: PositiveInt
 
 
 class Endpoint(Section):
@@ -122,6 +153,7 @@ class Settings(Section):
     net: Net
     ec2: Ec2
     train: Train
+    tune: Tune
     endpoint: Endpoint
     fn: Function
 

@@ -90,7 +90,7 @@ def run(c: invoke.Context, step: Step, number: int, of: int) -> Answer:
 
 def first(text: str) -> str:
     """What a command said, without its hint at the next one."""
-    said = [line for line in text.splitlines() if line.strip()] or ["done"]
+    said = [line for line in text.splitlines() if line.strip() and not line.startswith("Next:")] or ["done"]
     return said[-1].split(" Next: ")[0].split(" --again")[0][:96]
 
 

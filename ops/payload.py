@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops import ROOT, WORK
+from ops import ROOT, WORK, dataset, weights
 from ops.aws import Account
 from ops.cli import say
 from ops.config import Settings
@@ -30,6 +30,7 @@ class Job:
     data: dict[str, Any]
     code: str
     hyperparameters: dict[str, str]
+    weights: weights.Weights | None = None
 
     def artefact(self, attempt: str) -> str:
         """The key of model.tar.gz; SageMaker's own scheme, which the box follows."""
@@ -43,16 +44,33 @@ class Job:
         return [self.attempt(number) for number in range(1, ATTEMPTS + 1)]
 
 
-def job(settings: Settings, data: dict[str, Any], place: str, hosts: int = 1) -> Job:
+def wanted(account: Account, place: str, hosts: int = 1, chosen: dict[str, str] | None = None) -> Job:
+    """The job for the data set that was pushed last and the settings, some hyperparameters `chosen` otherwise. Raises OpsError."""
+    return job(account.settings, dataset.current(account), place, hosts, weights.chosen(account), chosen or {})
+
+
+def job(
+    settings: Settings,
+    data: dict[str, Any],
+    place: str,
+    hosts: int = 1,
+    start: weights.Weights | None = None,
+    chosen: dict[str, str] | None = None,
+) -> Job:
     """`place` is box or sm. Raises OpsError when the global batch cannot be shared out."""
-    if settings.train.batch % hosts:
-        raise OpsError(f"train.batch {settings.train.batch} cannot be divided by {hosts} hosts. Nothing was started.")
-    code, hyperparameters = digest_of(TRAINING), settings.train.hyperparameters()
+    hyperparameters = (
+        settings.train.hyperparameters() | {"weights": start.sha256 if start else weights.NONE} | (chosen or {})
+    )
+    if int(hyperparameters["batch"]) % hosts:
+        raise OpsError(
+            f"train.batch {hyperparameters['batch']} cannot be divided by {hosts} hosts. Nothing was started."
+        )
+    code = digest_of(TRAINING)
     whole = json.dumps(
         [data["digest"], code, hyperparameters, settings.train.image if place == "sm" else ""], sort_keys=True
     )
     digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
-    return Job(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters)
+    return Job(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters, start)
 
 
 def commit() -> str:
@@ -102,7 +120,9 @@ def code_files(extra: list[Path]) -> list[tuple[str, Path]]:
 
 
 def send_code(account: Account, one: Job) -> str:
-    """Put the code below code/DIGEST/ in the bucket, what is missing of it; return the prefix."""
+    """Put the code below code/DIGEST/ in the bucket, what is missing of it, and the weights it starts from; return the prefix."""
+    if one.weights:
+        weights.stage(account, one.weights)
     files = code_files(wheels(account.settings))
     whole = hashlib.sha256("".join([one.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
     prefix, bucket = f"code/{whole}/", account.settings.bucket

@@ -1,9 +1,12 @@
 """The whole job, run once; and once more, changing nothing."""
 
+import io
 import json
+import tarfile
 
 from conftest import HOME
 
+from ops import payload
 from sandbox import calls
 
 STEPS = [
@@ -29,6 +32,20 @@ def test_the_report_tells_every_step_the_accuracy_and_the_answers(whole):
     assert all(answer["answer"] == answer["offline"] for answer in found["answers"])
     assert found["dollars_per_hour"] > 0.6
     assert found["seconds"] > 0
+
+
+def test_box_and_sagemaker_trained_to_the_same_bits(whole):
+    """The same data, settings, seed and number of processes, on two ways to the same program."""
+    account, bucket = whole.account, whole.settings.bucket
+    models = {}
+    for place in ("box", "sm"):
+        job = payload.wanted(account, place)
+        body = account.call("s3", "get_object", Bucket=bucket, Key=job.artefact(job.name))["Body"].read()
+        with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+            models[place] = {
+                name: tar.extractfile(name).read() for name in ("model.safetensors", "golden.npz", "ledger.json")
+            }
+    assert models["box"] == models["sm"]
 
 
 def test_a_second_run_makes_no_changing_call(whole, sandbox):

@@ -17,6 +17,7 @@ SDKS = {
     "fabric": {"box.py"},
     "paramiko": {"box.py"},
     "websockets": {"tunnel.py"},
+    "sagemaker": {"sdk.py"},
 }
 NAMESPACES = {"data", "net", "ec2", "sm", "fn", "iam", "runbook"}
 PAYLOADS = ("training", "serving", "lambda")

@@ -1,16 +1,19 @@
 """Incident pages, followed: the fault is made, Confirm sees it, Verify fails, Mitigate is run, Verify passes."""
 
+import json
 import re
 import shlex
+import time
 
 import pytest
 
-from ops import ROOT
+from bench.resume import noise
+from ops import ROOT, dataset
 from ops.net import facts, plan
 from sandbox import state
 from sandbox.tasks import ask
 
-FENCE = re.compile(r"^```console \{#(\w+) (.*?)\}\n\$ invoke (.+?)\n", re.M)
+FENCE = re.compile(r"^```console \{#([\w-]+) (.*?)\}\n\$ invoke (.+?)\n", re.M)
 
 
 class Page:
@@ -91,3 +94,60 @@ def test_endpoint_5xx(whole, sandbox, digits):
     again = whole("sm.deploy", "--instances", "2")
     assert "Packaging the model" in again.err
     assert page.verified()
+
+
+class Training:
+    """A stack with a data set that takes a while to train on, and the names of the attempts at it."""
+
+    def __init__(self, stacks, name, data, epochs):
+        self.cli = stacks(name, f"train: {{epochs: {epochs}, batch: 8, pixels: 16}}")
+        self.data = data
+        self.cli("iam.apply", "data.up", "net.up")
+        self.cli("data.push", "--dir", str(data))
+
+    def start(self, *more):
+        return json.loads(self.cli("sm.train", "--no-wait", "--json", *more).out)["job"]
+
+    def until(self, job, line, seconds=60):
+        """Once a line of its log speaks of this."""
+        deadline = time.monotonic() + seconds
+        while line not in (said := self.cli("sm.logs", "--job", job).out):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.3)
+
+
+def test_training_failed(stacks, pictures):
+    job = Training(stacks, "failing-job", pictures, 1)
+    shard = dataset.current(job.cli.account)["shards"][0]["sha256"]
+    job.cli.account.client("s3").put_object(Bucket=job.cli.settings.bucket, Key=f"shards/{shard}.tar", Body=b"spoilt")
+    name = job.start()
+    page = Page("training-failed", job.cli, job=name, again=f"{name}-2", dir=str(pictures))
+    job.cli("sm.attach", name, ok=False)
+    assert page.confirmed()
+    assert "missing or spoilt" in job.cli("sm.explain", name, ok=False).out
+    assert not page.verified()
+    assert not page.works("again")  # the data are still spoilt
+    page.inputs["again"] = f"{name}-3"
+    assert page.works("verify-data")
+    assert page.works("push")
+    assert page.works("again")
+    assert page.verified()
+
+
+def test_training_stuck(stacks, sandbox, tmp_path):
+    job = Training(stacks, "stuck-job", noise(tmp_path / "noise"), 100)
+    name = job.start("--instances", "2")
+    page = Page("training-stuck", job.cli, job=name, again=f"{name}-2", quiet="4")
+    job.until(name, "epoch 2/100")
+    assert not page.confirmed()  # a job that moves must not look like this incident
+    ask(state.read(sandbox), "POST", "freeze", {"job": name, "host": 2})
+    time.sleep(5)
+    assert page.confirmed()
+    assert not page.verified()
+    ask(state.read(sandbox), "POST", "clock", {"speed": 60})  # SageMaker gives it two minutes to end by itself
+    assert page.works("stop")
+    ask(state.read(sandbox), "POST", "clock", {"speed": 1})
+    assert not page.verified()
+    assert page.works("carry-on")
+    assert page.verified()
+    assert "carrying on at epoch" in job.cli("sm.logs", "--job", f"{name}-2").out

@@ -17,11 +17,14 @@ from ops.net import plan as net
 from ops.net import removal as net_removal
 from ops.sm import endpoint, jobs, removal, scaling
 from ops.sm.releases import Release
+from ops.weights import Weights
 
 SETTINGS = settings_of()
 BUSY = SETTINGS.model_copy(update={"net": SETTINGS.net.model_copy(update={"interface_endpoints": ["logs", "sts"]})})
 WANT = endpoint.Wanted(Release("a" * 64, "job"), SETTINGS)
 JOB = payload.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 2)
+STARTED = payload.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
+HAVE = jobs.Facts(JOB.name, None, ("subnet-a",), "sg-1", False)
 NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
 LIVE = {"EndpointName": "kennel-demo", "EndpointStatus": "InService", "EndpointConfigName": "other"}
 FULL = net_facts.Facts(
@@ -41,7 +44,8 @@ PLANS = {
     ),
     "box, down": ec2.removal(ec2.Facts({"InstanceId": "i-1", "State": {"Name": "running"}})),
     "roles": iam.steps(iam.Facts(), policies.wanted(SETTINGS), SETTINGS),
-    "job": jobs.steps(jobs.Facts(JOB.name, None, ("subnet-a",), "sg-1", False), JOB.name, JOB, "code/c/", 2, SETTINGS),
+    "job": jobs.steps(HAVE, jobs.Order(JOB, JOB.name, "code/c/", 2), SETTINGS),
+    "spot job from weights": jobs.steps(HAVE, jobs.Order(STARTED, STARTED.name, "code/c/", spot=True), SETTINGS),
     "endpoint": endpoint.steps(endpoint.Facts(**NETWORK), WANT),
     "endpoint, updated": endpoint.steps(endpoint.Facts(endpoint=LIVE, **NETWORK), WANT),
     "endpoint, deleted": removal.steps(

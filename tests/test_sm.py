@@ -9,7 +9,7 @@ from conftest import settings_of
 from ops import change, payload
 from ops.change import Change
 from ops.errors import OpsError
-from ops.sm import endpoint, jobs, removal, scaling, watch
+from ops.sm import endpoint, follow, jobs, removal, scaling, watch
 from ops.sm.releases import Release
 
 SETTINGS = settings_of()
@@ -149,9 +149,14 @@ def test_a_stack_whose_name_begins_with_ours_is_left_alone(whole, stacks):
 
 def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
     job = payload.job(SETTINGS, DATA, "sm", 2)
-    request = jobs.request(
-        jobs.Facts(job.name, None, ("s-a", "s-b"), "sg", True), job.name, job, "code/c/", 2, SETTINGS
-    )
+    have = jobs.Facts(job.name, None, ("s-a", "s-b"), "sg", True, root=job.name)
+    request = jobs.request(have, jobs.Order(job, job.attempt(3), "code/c/", 2), SETTINGS)
+    assert request["TrainingJobName"] == f"{job.name}-3"
+    assert request["CheckpointConfig"]["S3Uri"].endswith(
+        f"/checkpoints/{job.name}"
+    )  # the attempts before left theirs there
+    assert request["EnableManagedSpotTraining"] is False
+    assert "MaxWaitTimeInSeconds" not in request["StoppingCondition"]
     assert request["ResourceConfig"]["InstanceCount"] == 2
     assert request["VpcConfig"] == {"Subnets": ["s-a", "s-b"], "SecurityGroupIds": ["sg"]}
     sources = {c["ChannelName"]: c["DataSource"]["S3DataSource"] for c in request["InputDataConfig"]}
@@ -229,13 +234,13 @@ def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
     have = jobs.facts(account, job)
     described = have.described
     code = described["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"].split("/", 3)[3]
-    request = jobs.request(have, "stopme", job, code, 1, settings)
+    request = jobs.request(have, jobs.Order(job, "stopme", code), settings)
     account.call("sagemaker", "create_training_job", **request)
     with pytest.raises(Refused, match="ResourceInUse"):
         account.call("sagemaker", "create_training_job", **request)
     account.call("sagemaker", "stop_training_job", TrainingJobName="stopme")
     with pytest.raises(OpsError, match="stopme ended Stopped"):
-        jobs.follow(account, "stopme")
+        follow.follow(account, "stopme")
     assert (
         account.call("sagemaker", "describe_training_job", TrainingJobName="stopme")["TrainingJobStatus"] == "Stopped"
     )

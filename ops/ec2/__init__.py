@@ -109,11 +109,11 @@ def ssh(c, command=""):
 @task(help={"again": "Train even if the same data, code and settings were trained before."})
 def train(c, again=False):
     """Train on the box, detached; follow the log. What runs already is attached to."""
-    from ops import dataset, payload
+    from ops import payload
     from ops.ec2 import access, plan, remote
 
     account = Account.of(c)
-    job = payload.job(account.settings, dataset.current(account), "box")
+    job = payload.wanted(account, "box")
     trained = remote.attempts(account, job)
     if trained and not again:
         text = f"{trained[-1]} was trained before, from the same data, code and settings. --again trains anew."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ops import box, dataset, payload
+from ops import box, dataset, payload, weights
 from ops.aws import Account
 from ops.cli import say
 from ops.config import Settings
@@ -83,12 +83,15 @@ def start(account: Account, link: Connection, job: payload.Job, attempt: str) ->
     """Start the job in a session of its own: neither this connection nor this machine is needed from here on."""
     settings, there = account.settings, place(account.settings)
     send_code(link, there, job)
+    if job.weights:
+        weights.stage(account, job.weights)
     wheels = send_wheels(account, link, there, job)
     asked = {
         "bucket": settings.bucket,
         "region": settings.aws.region,
         "keys": dataset.channel(settings.bucket, job.data)[1:],
         "hyperparameters": job.hyperparameters,
+        "weights": job.weights.key if job.weights else "",
         "output": job.artefact(attempt),
         "commit": payload.commit(),
     }
@@ -98,11 +101,16 @@ def start(account: Account, link: Connection, job: payload.Job, attempt: str) ->
     command = (
         f"set -e; mkdir -p {box.words(folder)}; cat > {box.words(folder)}/job.json; "
         f'export PYTHONPATH="$HOME"/{box.words(wheels)}; '
-        f"setsid -f sh -c {box.words(first)} > {box.words(folder)}/log 2>&1 < /dev/null; "
+        f"{detached(first, folder + '/log')}; "
         f"ln -sfn {box.words(attempt)} {box.words(str(there.home / 'jobs' / 'newest'))}"
     )
     if box.stream(link, command, json.dumps(asked).encode()):
         raise OpsError("The job could not be started on the box. Look: invoke ec2.run 'df -h'")
+
+
+def detached(words: str, log: str) -> str:
+    """Shell words that start `words` in a session of its own: no terminal and no connection can end it."""
+    return f"setsid -f sh -c {box.words(words)} > {box.words(log)} 2>&1 < /dev/null"
 
 
 def attempts(account: Account, job: payload.Job) -> list[str]:

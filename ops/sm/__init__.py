@@ -9,7 +9,10 @@ from ops import cli
 from ops.aws import Account
 from ops.cli import Answer, carry_out, say, table, task
 from ops.errors import FINDINGS, OpsError
-from ops.sm.training import evaluate, train, trained  # noqa: F401  tasks of this namespace too
+from ops.sm import training
+from ops.sm.drawing import report  # noqa: F401
+from ops.sm.training import attach, evaluate, explain, stop, train, trained  # noqa: F401  tasks of this namespace too
+from ops.sm.trials import tune  # noqa: F401
 
 
 @task(
@@ -103,13 +106,14 @@ def existing(account):
 )
 def logs(c, job="", minutes=15, errors=False):
     """Print a training job's log, or the endpoint's."""
-    from ops.sm import jobs, watch
+    from ops.sm import follow, watch
 
     account = Account.of(c)
     if job:
-        if jobs.describe(account, job) is None:
-            raise OpsError(f"There is no training job {job}.")
-        jobs.follow(account, job)
+        training.existing(account, job)
+        for stream, lines in follow.Tail(account, f"{job}/").new().items():
+            for line in lines:
+                print(f"{follow.host_of(stream)}  {line}")
         return
     existing(account)
     since = int((time.time() - minutes * 60) * 1000)

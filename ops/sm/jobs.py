@@ -1,17 +1,14 @@
-"""SageMaker training jobs: what was run, what to run, and following it."""
+"""SageMaker training jobs: what was run, and what to run."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from ops import price
-from ops.aws import Account, pauses
+from ops.aws import Account
 from ops.change import Change, Steps
-from ops.cli import say
 from ops.config import Settings
-from ops.errors import OpsError
 from ops.payload import Job, commit
 
 GROUP = "/aws/sagemaker/TrainingJobs"
@@ -30,6 +27,7 @@ class Facts:
     group: str | None
     log_group: bool
     completed: str = ""
+    root: str = ""  # the first attempt after the newest that completed: from its checkpoints the next one carries on
 
     @property
     def status(self) -> str:
@@ -43,17 +41,17 @@ def describe(account: Account, name: str) -> dict[str, Any] | None:
 
 
 def facts(account: Account, job: Job) -> Facts:
-    number, described, completed = 1, describe(account, job.attempt(1)), ""
+    number, described, completed, root = 1, describe(account, job.attempt(1)), "", job.attempt(1)
     newer = described
     while newer:
         described = newer
         if described["TrainingJobStatus"] == "Completed":
-            completed = job.attempt(number)
+            completed, root = job.attempt(number), job.attempt(number + 1)
         newer = describe(account, job.attempt(number + 1))
         number += bool(newer)
     groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=GROUP)
     logged = any(g["logGroupName"] == GROUP for g in groups)
-    return Facts(job.attempt(number), described, *network(account), logged, completed)
+    return Facts(job.attempt(number), described, *network(account), logged, completed, root)
 
 
 def network(account: Account) -> tuple[tuple[str, ...], str | None]:
@@ -68,51 +66,69 @@ def next_attempt(have: Facts, job: Job) -> str:
     return job.attempt(number + 1) if have.described else have.attempt
 
 
-def steps(have: Facts, attempt: str, job: Job, code: str, hosts: int, settings: Settings) -> Steps:
+@dataclass(frozen=True)
+class Order:
+    """What is asked of SageMaker: a job, under the name of this attempt, with the code at this prefix, on so many hosts."""
+
+    job: Job
+    attempt: str
+    code: str
+    hosts: int = 1
+    spot: bool = False
+
+
+def steps(have: Facts, order: Order, settings: Settings) -> Steps:
     if not have.log_group:
         yield Change("logs", "create_log_group", {"logGroupName": GROUP}, why="training logs have no group yet")
         args = {"logGroupName": GROUP, "retentionInDays": settings.endpoint.log_days}
         yield Change("logs", "put_retention_policy", args, why="logs are kept for ever unless told otherwise")
-    rate = price.hourly("sagemaker", settings.train.instance_type, hosts)
-    why = f"train on {hosts} x {settings.train.instance_type}, at most {settings.train.max_runtime_s} s"
-    yield Change(
-        "sagemaker",
-        "create_training_job",
-        request(have, attempt, job, code, hosts, settings),
-        why,
-        dollars_per_hour=rate,
-    )
+    rate = price.hourly("sagemaker", settings.train.instance_type, order.hosts)
+    why = f"train on {order.hosts} x {settings.train.instance_type}, at most {settings.train.max_runtime_s} s"
+    if order.spot:
+        why += ", on spot capacity, which costs less and may be taken away; the price is on-demand's"
+    yield Change("sagemaker", "create_training_job", request(have, order, settings), why, dollars_per_hour=rate)
 
 
-def request(have: Facts, attempt: str, job: Job, code: str, hosts: int, settings: Settings) -> dict[str, Any]:
-    bucket = settings.bucket
-    folder = f"datasets/{job.data['name']}/{job.data['digest']}"
+def request(have: Facts, order: Order, settings: Settings) -> dict[str, Any]:
+    job, train, bucket = order.job, settings.train, f"s3://{settings.bucket}"
+    stopping = {"MaxRuntimeInSeconds": train.max_runtime_s}
+    if order.spot:
+        stopping["MaxWaitTimeInSeconds"] = max(train.max_wait_s, train.max_runtime_s)
     return {
-        "TrainingJobName": attempt,
+        "TrainingJobName": order.attempt,
         "AlgorithmSpecification": {
-            "TrainingImage": settings.train.image,
+            "TrainingImage": train.image,
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ENTRY,
         },
         "RoleArn": settings.role_arn("sagemaker-execution"),
         "HyperParameters": job.hyperparameters,
         "Environment": {"KENNEL_COMMIT": commit()},
-        "InputDataConfig": [
-            channel("code", "S3Prefix", f"s3://{bucket}/{code}"),
-            channel("data", "ManifestFile", f"s3://{bucket}/{folder}/channel.json"),
-        ],
-        "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/jobs"},
+        "InputDataConfig": channels(order.job, order.code, settings),
+        "OutputDataConfig": {"S3OutputPath": f"{bucket}/jobs"},
+        "CheckpointConfig": {"S3Uri": f"{bucket}/checkpoints/{have.root or order.attempt}"},
         "ResourceConfig": {
-            "InstanceType": settings.train.instance_type,
-            "InstanceCount": hosts,
-            "VolumeSizeInGB": settings.train.volume_gib,
+            "InstanceType": train.instance_type,
+            "InstanceCount": order.hosts,
+            "VolumeSizeInGB": train.volume_gib,
         },
         "VpcConfig": {"Subnets": list(have.subnets), "SecurityGroupIds": [have.group]},
-        "StoppingCondition": {"MaxRuntimeInSeconds": settings.train.max_runtime_s},
+        "StoppingCondition": stopping,
+        "EnableManagedSpotTraining": order.spot,
         "EnableNetworkIsolation": False,
         "EnableInterContainerTrafficEncryption": False,
-        "Tags": settings.tags(attempt),
+        "Tags": settings.tags(order.attempt),
     }
+
+
+def channels(job: Job, code: str, settings: Settings) -> list[dict[str, Any]]:
+    """What each host finds below /opt/ml/input/data: code, data, and the weights to start from if there are any."""
+    bucket = f"s3://{settings.bucket}"
+    found = [
+        channel("code", "S3Prefix", f"{bucket}/{code}"),
+        channel("data", "ManifestFile", f"{bucket}/datasets/{job.data['name']}/{job.data['digest']}/channel.json"),
+    ]
+    return found + ([channel("weights", "S3Prefix", f"{bucket}/{job.weights.prefix}")] if job.weights else [])
 
 
 def channel(name: str, kind: str, uri: str) -> dict[str, Any]:
@@ -120,60 +136,7 @@ def channel(name: str, kind: str, uri: str) -> dict[str, Any]:
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
 
 
-def follow(account: Account, name: str) -> dict[str, Any]:
-    """Print the logs of all hosts as they come; the job's last description. Raises OpsError when it did not complete.
-
-    Ctrl-C leaves the job alone: it goes on, and `invoke sm.logs --job NAME` follows it again.
-    """
-    tail, seen = Tail(account, GROUP, f"{name}/"), ""
-    wait = pauses()
-    while True:
-        described = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
-        ended = described["TrainingJobStatus"] not in UNDER_WAY
-        if described["SecondaryStatus"] != seen:
-            seen = described["SecondaryStatus"]
-            say(f"{name}: {seen}")
-        tail.print_new()
-        if ended:
-            break
-        time.sleep(min(next(wait), 5.0))
-    if described["TrainingJobStatus"] != "Completed":
-        reason = described.get("FailureReason", described["SecondaryStatus"])
-        raise OpsError(f"{name} ended {described['TrainingJobStatus']}: {reason}\nIts log: invoke sm.logs --job {name}")
-    return described
-
-
-class Tail:
-    """The new lines of a log group's streams, each time it is asked."""
-
-    def __init__(self, account: Account, group: str, prefix: str) -> None:
-        self.account, self.group, self.prefix = account, group, prefix
-        self._next: dict[str, str] = {}
-
-    def print_new(self) -> None:
-        for stream, lines in self.new().items():
-            host = "-".join(stream.rsplit("/", 1)[-1].split("-")[:2])  # algo-1-1700000000000: SageMaker adds the time
-            for line in lines:
-                say(f"[{host}] {line}")
-
-    def new(self) -> dict[str, list[str]]:
-        """Lines by stream that came since the last call."""
-        found = self.account.find(
-            "logs", "describe_log_streams", "ResourceNotFound", logGroupName=self.group, logStreamNamePrefix=self.prefix
-        )
-        return {
-            stream["logStreamName"]: self._lines(stream["logStreamName"])
-            for stream in (found or {}).get("logStreams", [])
-        }
-
-    def _lines(self, stream: str) -> list[str]:
-        lines: list[str] = []
-        while True:
-            token = {"nextToken": self._next[stream]} if stream in self._next else {}
-            page = self.account.call(
-                "logs", "get_log_events", logGroupName=self.group, logStreamName=stream, startFromHead=True, **token
-            )
-            lines += [event["message"] for event in page["events"]]
-            if page["nextForwardToken"] == self._next.get(stream):
-                return lines
-            self._next[stream] = page["nextForwardToken"]
+def until_ended(account: Account, name: str) -> Any:
+    """For a Wait: the secondary status while the job is under way, then its description."""
+    found = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
+    return found["SecondaryStatus"] if found["TrainingJobStatus"] in UNDER_WAY else found

@@ -1,31 +1,47 @@
-"""Training on SageMaker from the command line: submit, and ask what came of it."""
+"""Training on SageMaker from the command line: submit, follow, stop, and ask what came of it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ops.aws import Account
 from ops.cli import Answer, carry_out, task
-from ops.errors import OpsError
+from ops.errors import FINDINGS, OpsError
+
+WAYS = ("boto3", "sdk")
 
 
 @task(
     help={
+        "data": "Folder of pictures to push first; without it, the data set that was pushed last.",
         "instances": "Hosts that train together.",
+        "spot": "On spot capacity: cheaper, may be interrupted, carries on from its checkpoint.",
+        "wait": "Follow it to its end; with --no-wait it is only started.",
         "again": "Train even if the same data, code and settings were trained before.",
+        "from_tuning": "A tuning job's name: take learning rate and batch of its best trial.",
+        "via": "boto3, or sdk: through the SageMaker SDK's ModelTrainer.",
+        "json": "Print job, metrics and ledger as JSON.",
     }
 )
-def train(c, instances=1, again=False):
+def train(c, data="", instances=1, spot=False, wait=True, again=False, from_tuning="", via="boto3", json=False):
     """Train on SageMaker, on one host or several; follow the logs."""
-    from ops import dataset, payload
-    from ops.sm import jobs
+    from ops import payload, upload
+    from ops.sm import follow, jobs, trials
 
+    if via not in WAYS:
+        raise OpsError(f"--via is one of {', '.join(WAYS)}, not {via!r}.")
     account = Account.of(c)
-    job = payload.job(account.settings, dataset.current(account), "sm", instances)
+    if data:
+        account.guard()
+        upload.push(account, Path(data).expanduser(), dry=c.config.run.dry)
+    chosen = trials.best(account, from_tuning) if from_tuning else None
+    job = payload.wanted(account, "sm", instances, chosen)
     have = jobs.facts(account, job)
     if have.completed and not again:
-        return Answer(
-            {"job": have.completed},
-            f"{have.completed} was trained before, from the same data, code and settings. --again trains anew.",
-        )
+        found = jobs.describe(account, have.completed)
+        assert found is not None
+        text = f"{have.completed} was trained before, from the same data, code and settings. --again trains anew."
+        return Answer(told(account, found), text)
     if have.group is None or len(have.subnets) < 2:
         raise OpsError("There is no network to train in. Make it: invoke net.up")
     account.guard()
@@ -33,23 +49,141 @@ def train(c, instances=1, again=False):
     if have.status not in jobs.UNDER_WAY:
         attempt = jobs.next_attempt(have, job)
         code = "code/.../" if c.config.run.dry else payload.send_code(account, job)
-        made = carry_out(c, account, jobs.steps(have, attempt, job, code, instances, account.settings)).changes
+        made = submit(c, account, have, jobs.Order(job, attempt, code, instances, spot), via)
         if c.config.run.dry:
             return None
-    described = jobs.follow(account, attempt)
-    return Answer(
-        {"job": attempt, "artefact": described["ModelArtifacts"]["S3ModelArtifacts"]},
-        f"{attempt}: Completed. Next: invoke sm.deploy --job {attempt}",
-        changes=made,
+    if not wait:
+        return Answer({"job": attempt}, f"{attempt} is under way. Next: invoke sm.attach {attempt}", changes=made)
+    return ended(account, follow.follow(account, attempt), made)
+
+
+def submit(c, account, have, order, via: str) -> int:
+    """By our own request, or by the SDK's, which is the same job. How many changes were made."""
+    from ops.sm import jobs, sdk
+
+    through = sdk.SdkAccount(account.settings) if via == "sdk" else account
+    return carry_out(c, through, jobs.steps(have, order, account.settings)).changes
+
+
+def ended(account, described, made: int = 0) -> Answer:
+    """What a job that completed came to, for people and as data."""
+    from ops.sm import follow
+
+    name, data = described["TrainingJobName"], told(account, described)
+    test, ledger = data["test"], data["ledger"]
+    proof = (
+        "each picture once an epoch"
+        if ledger["beyond_padding"] == 0
+        else f"{ledger['beyond_padding']} pictures too often"
     )
+    text = (
+        f"{name}: Completed. Test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} on {test['pictures']} pictures; "
+        f"ledger: {proof}; ${data['dollars']:.4f}. {follow.saving(described)}\n"
+        f"Next: invoke sm.report {name}   then: invoke sm.deploy --job {name}"
+    )
+    return Answer(data, text, changes=made)
+
+
+def told(account, described) -> dict:
+    """{"job", "artefact", "test", "best_epoch", "ledger", "seconds", "dollars"} of a job that completed."""
+    from ops.sm import follow, releases, results
+
+    name = described["TrainingJobName"]
+    folder = releases.fetch(account, name)
+    lines, _ = results.lines_of(folder / "metrics.jsonl")
+    last = lines[-1] if lines else {}
+    ledger = results.json_of(folder / "ledger.json") or {}
+    return {
+        "job": name,
+        "artefact": described["ModelArtifacts"]["S3ModelArtifacts"],
+        "test": last.get("test", {}),
+        "best_epoch": last.get("best_epoch"),
+        "ledger": {key: value for key, value in ledger.items() if key != "passes"},
+        "seconds": described.get("TrainingTimeInSeconds"),
+        "dollars": round(follow.dollars(described), 4),
+    }
+
+
+def existing(account, job: str):
+    """The job as described. Raises OpsError when there is none."""
+    from ops.sm import jobs
+
+    found = jobs.describe(account, job)
+    if found is None:
+        raise OpsError(
+            f"There is no training job {job}. Its name was printed when it was started; invoke sm.train starts one."
+        )
+    return found
+
+
+@task(help={"job": "A training job's name.", "json": "Print job, metrics and ledger as JSON."})
+def attach(c, job, json=False):
+    """Follow a training job, from its first line to its end."""
+    from ops.sm import follow
+
+    account = Account.of(c)
+    existing(account, job)
+    return ended(account, follow.follow(account, job))
+
+
+@task(help={"job": "A training job's name."})
+def stop(c, job):
+    """Stop a training job; its checkpoint is kept, and the next sm.train carries on from it."""
+    from ops.change import Change, Wait
+    from ops.sm import jobs
+
+    account = Account.of(c)
+    found = existing(account, job)
+    if found["TrainingJobStatus"] not in jobs.UNDER_WAY:
+        return Answer({"job": job}, f"{job} has ended already: {found['TrainingJobStatus']}.")
+
+    def steps():
+        if found["TrainingJobStatus"] != "Stopping":
+            yield Change(
+                "sagemaker",
+                "stop_training_job",
+                {"TrainingJobName": job},
+                "asked for; it has 120 s to write a checkpoint",
+            )
+        yield Wait(
+            job, lambda account: jobs.until_ended(account, job), why="its checkpoint is on its way to the bucket"
+        )
+
+    done = carry_out(c, account, steps())
+    return (
+        None
+        if c.config.run.dry
+        else Answer(done.data, f"{job} is stopped. Next: invoke sm.train carries on.", changes=done.changes)
+    )
+
+
+@task(
+    help={
+        "job": "A training job's name.",
+        "quiet_s": "A job under way counts as stuck after so many seconds without a line.",
+        "json": "Print it as JSON.",
+    }
+)
+def explain(c, job, quiet_s=600, json=False):
+    """Say why a training job failed, or whether it moves; exit 7 when something is wrong."""
+    from dataclasses import asdict
+
+    from ops.sm import failures
+
+    account = Account.of(c)
+    found = failures.explain(account, job, existing(account, job), quiet_s)
+    text = (
+        f"{found.job}  {found.status}\ncause:    {found.cause}\nevidence: {found.evidence or '-'}\nNext: {found.next}"
+    )
+    return Answer(asdict(found), text, code=FINDINGS if found.wrong else 0)
 
 
 def trained(account, instances: int) -> str:
     """The newest completed attempt of the current data, code and settings. Raises OpsError."""
-    from ops import dataset, payload
+    from ops import payload
     from ops.sm import jobs
 
-    job = payload.job(account.settings, dataset.current(account), "sm", instances)
+    job = payload.wanted(account, "sm", instances)
     have = jobs.facts(account, job)
     if not have.completed:
         raise OpsError(

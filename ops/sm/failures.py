@@ -1,0 +1,129 @@
+"""Why a training job did not complete: AWS's words and the log's, turned into a cause, the evidence and the next command."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.aws import Account
+from ops.sm.follow import Tail
+from ops.sm.jobs import GROUP, UNDER_WAY
+
+LINES = 50  # of the log, from its end, are searched
+QUIET_S = 600  # without a line from a job that trains: stuck, or very slow
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A kind of failure: how it is recognised in AWS's reason or in the log, what it means, what to do."""
+
+    pattern: str
+    means: str
+    next: str
+
+
+# From facts/aws.md 2.4 and facts/incidents.md 18-22. The first that matches counts, so what is particular comes first.
+CAUSES = (
+    Cause(r"CapacityError", "AWS has no such instance free at the moment; it is nobody's fault and costs nothing",
+          "invoke sm.train again later, or with another type: INVOKE_TRAIN_INSTANCE_TYPE=ml.m5.2xlarge invoke sm.train"),
+    Cause(r"ResourceLimitExceeded", "the account's quota for this instance type is too small; trying again does not help",
+          "raise the quota for `TYPE for training job usage` in Service Quotas, or take another type: INVOKE_TRAIN_INSTANCE_TYPE=..."),
+    Cause(r"out of memory|can't allocate memory|killed \(signal 9\)|exit code: 137|CUDA out of memory",
+          "the machine ran out of memory",
+          "INVOKE_TRAIN_BATCH=32 invoke sm.train, or a larger train.instance_type"),
+    Cause(r"No S3 objects found|Data download failed|AccessDenied|not authorized to perform|Could not assume role",
+          "the job's role could not read its input: either the objects are gone, or the role may not list them",
+          "invoke data.verify, then invoke iam.apply"),
+    Cause(r"DataError|PictureError|is missing or spoilt", "a picture or shard is not what the manifest says, or cannot be read",
+          "invoke data.verify, then invoke data.check --dir DIR"),
+    Cause(r"LedgerError", "the processes together did not see every picture once: a bug in training/, not in the data",
+          "invoke sm.logs --job JOB, and look at training/order.py"),
+    Cause(r"CheckpointError", "the checkpoints that were found are another run's", "invoke sm.train --again"),
+    Cause(r"No space left on device", "the disk is full", "a larger train.volume_gib, then invoke sm.train"),
+    Cause(r"another process of this job ended first|Connection closed by peer|NCCL|Gloo",
+          "one of the hosts died or was cut off, and took the others with it", "invoke sm.train: it carries on from the checkpoint"),
+    Cause(r"GPU that torch cannot use|NVIDIA-SMI has failed|driver/library version mismatch", "the GPU's driver and torch do not fit",
+          "another train.image for this instance type, then invoke sm.train"),
+    Cause(r"MaxRuntimeExceeded|MaxWaitTimeExceeded", "the job took longer than it was given",
+          "INVOKE_TRAIN_MAX_RUNTIME_S=7200 invoke sm.train: it carries on from the checkpoint"),
+    Cause(r"InternalServerError", "a fault of AWS's own", "invoke sm.train: it carries on from the checkpoint"),
+    Cause(r"ValueError|unrecognized arguments|error: argument", "settings that do not go together", "mend the train: section, then invoke sm.train"),
+    Cause(r"AlgorithmError", "the training program failed", "invoke sm.logs --job JOB"),
+    Cause(r"ClientError", "AWS could not use what the request names: image, role, network or data", "invoke doctor"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`cause` and `next` are sentences, `evidence` is quoted; `wrong` unless the job is well, or waits as it should."""
+
+    job: str
+    status: str
+    cause: str
+    evidence: str
+    next: str
+    wrong: bool = True
+
+
+def cause_of(text: str) -> tuple[Cause, str] | None:
+    """The first cause that a text speaks of, and the line where it does."""
+    for cause in CAUSES:
+        if found := re.search(rf"^.*(?:{cause.pattern}).*$", text, re.M | re.I):
+            return cause, found[0].strip()[:300]
+    return None
+
+
+def explain(account: Account, job: str, described: dict[str, Any], quiet_s: float = QUIET_S) -> Finding:
+    """From the reason that AWS gives, then from the end of the log; a job under way is stuck after `quiet_s` without a line."""
+    status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
+    if status == "Completed":
+        return Finding(job, status, "nothing is wrong: it completed", "", f"invoke sm.deploy --job {job}", False)
+    lines = [line for some in Tail(account, f"{job}/").new().values() for line in some[-LINES:]]
+    if status in UNDER_WAY:
+        return waiting(job, described, lines, silence(account, job), quiet_s)
+    # AWS's reason first: the log of a failed job is full of consequences.
+    for text in (described.get("FailureReason", ""), secondary, "\n".join(lines)):
+        if found := cause_of(text):
+            cause, evidence = found
+            return Finding(job, status, cause.means, evidence, cause.next.replace("JOB", job))
+    if status == "Stopped":
+        return Finding(
+            job, status, "somebody stopped it", secondary, "invoke sm.train: it carries on from the checkpoint"
+        )
+    return Finding(
+        job,
+        status,
+        "nothing that is known here",
+        described.get("FailureReason", "(no reason given)"),
+        f"invoke sm.logs --job {job}",
+    )
+
+
+def waiting(job: str, described: dict[str, Any], lines: list[str], quiet: float | None, quiet_s: float) -> Finding:
+    """Of a job under way: whether it moves. `quiet` are the seconds since its last line."""
+    secondary = described["SecondaryStatus"]
+    if secondary == "Training" and quiet is not None and quiet > quiet_s:
+        evidence = f"no line for {quiet:.0f} s; the last: {lines[-1] if lines else '(none)'}"
+        return Finding(
+            job,
+            secondary,
+            "it is stuck, or very slow: one of its processes may be dead or starved",
+            evidence,
+            f"invoke sm.stop {job}",
+        )
+    if secondary in ("Starting", "Pending"):
+        return Finding(
+            job, secondary, "it waits for instances; nothing is billed yet", secondary, f"invoke sm.attach {job}", False
+        )
+    return Finding(job, secondary, "it is at work", lines[-1] if lines else secondary, f"invoke sm.attach {job}", False)
+
+
+def silence(account: Account, job: str) -> float | None:
+    """Seconds since the last line of any of its hosts; None before the first."""
+    found = account.find(
+        "logs", "describe_log_streams", "ResourceNotFound", logGroupName=GROUP, logStreamNamePrefix=f"{job}/"
+    )
+    last = [s["lastEventTimestamp"] for s in (found or {}).get("logStreams", []) if s.get("lastEventTimestamp")]
+    return datetime.now(UTC).timestamp() - max(last) / 1000 if last else None

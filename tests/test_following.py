@@ -1,0 +1,309 @@
+"""Training jobs from the command line: submitted, followed, left and come back to, interrupted, explained, tuned."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from datetime import UTC, datetime, timedelta
+
+import fit
+import pytest
+from conftest import settings_of
+
+from bench.resume import noise
+from ops import ROOT, payload
+from ops.errors import OpsError
+from ops.sm import failures, follow, jobs
+from ops.weights import Weights
+from sandbox import state
+from sandbox.tasks import ask
+
+SETTINGS = settings_of()
+EPOCH = {
+    "epoch": 2, "train": {"loss": 0.2218, "accuracy": 0.9}, "valid": {"loss": 0.301, "accuracy": 0.89}, "images_per_s": 809.4, "data_wait": 0.03, "seconds": 1.62,
+}  # fmt: skip
+
+
+def test_the_trainers_lines_are_understood():
+    assert follow.progress(fit.worded(EPOCH, 4)) == follow.Progress(2, 4, 0.301, 809, pytest.approx(3.24))
+    line = "epoch 1/40  step 120/400  train loss 0.5312  123 images/s  ETA 3501 s"
+    assert follow.progress(line) == follow.Progress(1, 40, 0.5312, 123, 3501.0)
+    assert str(follow.progress(line)) == "epoch 1/40  loss 0.5312  123 images/s  ETA 3501 s"
+    assert follow.progress("best valid loss 0.066354 (epoch 4)") is None
+
+
+def test_the_trainers_progress_within_an_epoch_is_understood():
+    import argparse
+
+    import torch
+
+    told = fit.Fit.__new__(fit.Fit)
+    told.at, told.steps = fit.Progress(epoch=1, step=3), 10
+    told.args, told.ranks = argparse.Namespace(epochs=4, batch=64), type("Ranks", (), {"size": 2})()
+    line = told.progress(torch.tensor([30.0, 50.0, 96.0]), 2.0)
+    assert follow.progress(line) == follow.Progress(2, 4, 0.3125, 96, 18.0)
+
+
+def described(status="Completed", **more):
+    now = datetime.now(UTC)
+    resource = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}
+    return {"TrainingJobStatus": status, "ResourceConfig": resource, "LastModifiedTime": now, **more}
+
+
+def test_dollars_are_of_all_hosts_and_of_what_was_billed():
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    assert follow.dollars(described("InProgress", TrainingStartTime=hour_ago)) == pytest.approx(0.46, abs=1e-3)
+    assert follow.dollars(described(BillableTimeInSeconds=360, TrainingTimeInSeconds=3600)) == pytest.approx(0.046)
+    assert follow.dollars(described("InProgress")) == 0
+    spot = described(BillableTimeInSeconds=360, TrainingTimeInSeconds=1200, EnableManagedSpotTraining=True)
+    assert follow.saving(spot) == "Spot: 360 of 1200 s are billed, 70% saved."
+    assert follow.saving(described(BillableTimeInSeconds=360, TrainingTimeInSeconds=360)) == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "means"),
+    [
+        ("CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type.", "no such instance free"),
+        ("ResourceLimitExceeded: The account-level service limit 'ml.p3.2xlarge for training job usage' is 0 Instances", "quota"),
+        ("AlgorithmError: out of memory: lower train.batch, exit code: 1", "out of memory"),
+        ("AlgorithmError: train.py was killed (signal 9): most likely the machine ran out of memory., exit code: 137", "out of memory"),
+        ('ClientError: Data download failed: No S3 objects found under S3 URL "s3://b/x"', "role could not read its input"),
+        ("AlgorithmError: DataError: train/cat/1.jpg: not a readable PNG or JPEG, exit code: 1", "cannot be read"),
+        ("AlgorithmError: LedgerError: train epoch 1: of 5 pictures 1 were not seen, exit code: 1", "did not see every picture"),
+        ("AlgorithmError: OSError: [Errno 28] No space left on device, exit code: 1", "disk is full"),
+        ("AlgorithmError: another process of this job ended first. RuntimeError: Connection closed by peer, exit code: 1", "one of the hosts died"),
+        ("InternalServerError: We encountered an internal error. Please try again.", "fault of AWS's own"),
+        ("AlgorithmError: ValueError: unknown architecture 'resnet19', exit code: 1", "do not go together"),
+        ("AlgorithmError: ZeroDivisionError: division by zero, exit code: 1", "the training program failed"),
+    ],
+)  # fmt: skip
+def test_a_failure_has_a_cause_and_a_next_command(reason, means):
+    cause, evidence = failures.cause_of(reason)
+    assert means in cause.means
+    assert evidence == reason
+    assert cause.next
+
+
+def test_every_command_that_a_cause_names_exists():
+    import re
+    import shlex
+
+    from invoke.parser import Parser
+
+    import tasks
+
+    for cause in failures.CAUSES:
+        for command in re.findall(r"invoke ((?:sm|data|iam)\.[\w.]+(?: --[\w-]+(?: [A-Z]+)?)*|doctor)", cause.next):
+            assert Parser(contexts=tasks.ns.to_contexts()).parse_argv(shlex.split(command)), command
+
+
+def test_weights_are_a_channel_and_part_of_the_name():
+    data = {"name": "p", "digest": "d" * 64}
+    plain = payload.job(SETTINGS, data, "sm")
+    started = payload.job(SETTINGS, data, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
+    assert plain.name != started.name
+    assert (plain.hyperparameters["weights"], started.hyperparameters["weights"]) == ("none", "a" * 64)
+    request = jobs.request(jobs.Facts("x", None, ("s",), "g", True), jobs.Order(started, "x", "code/c/"), SETTINGS)
+    assert request["InputDataConfig"][-1]["DataSource"]["S3DataSource"]["S3Uri"].endswith(f"/weights/{'a' * 64}/")
+
+
+@pytest.fixture(scope="module")
+def stack(stacks, tmp_path_factory):
+    """Pictures of nothing, and a job on them that takes some seconds."""
+    cli = stacks("follow", "train: {epochs: 3, batch: 8, pixels: 16}")
+    cli("iam.apply", "data.up", "net.up")
+    folder = noise(tmp_path_factory.mktemp("follow") / "noise")
+    cli("data.push", "--dir", str(folder))
+    return cli
+
+
+def with_settings(cli, name, more):
+    """The same stack with other settings."""
+    file = cli.file.with_name(f"{name}.yaml")
+    file.write_text(cli.file.read_text() + "\n" + more)
+    return type(cli)(file)
+
+
+def longer(cli, name, epochs):
+    file = cli.file.with_name(f"{name}.yaml")
+    file.write_text(cli.file.read_text().replace("epochs: 3", f"epochs: {epochs}"))
+    return type(cli)(file)
+
+
+def model_of(cli, job):
+    body = cli.account.call("s3", "get_object", Bucket=cli.settings.bucket, Key=f"jobs/{job}/output/model.tar.gz")[
+        "Body"
+    ].read()
+    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+
+
+def test_two_hosts_trained_on_a_folder_and_the_answer_is_data(stack, tmp_path):
+    folder = noise(tmp_path / "other", seed=4)
+    ran = stack("sm.train", "--data", str(folder), "--instances", "2", "--wait", "--json")
+    found = json.loads(ran.out)
+    assert found["job"].startswith("kennel-follow-sm2-")
+    assert found["test"]["pictures"] == 6
+    assert {"accuracy", "top5", "macro_f1", "calibration_error", "recall", "loss"} <= set(found["test"])
+    ledger = found["ledger"]
+    assert (ledger["complete"], ledger["pictures"], ledger["beyond_padding"], ledger["padding"]) == (True, 39, 0, 3)
+    assert "[algo-1] epoch 3/3" in ran.err
+    assert "so far" in ran.err
+    again = json.loads(stack("sm.train", "--instances", "2", "--json").out)
+    assert again["job"] == found["job"]
+    card = json.loads(model_of(stack, found["job"])["model.json"])
+    assert (card["processes"], card["device"], card["seed"]) == (2, "cpu", 0)
+    assert {"torch", "torchvision", "Pillow", "safetensors"} <= set(card["versions"])
+
+
+def test_one_and_two_hosts_agree_when_no_batchnorm_sees_its_batch(stack):
+    """The same global batch: gradients are means over it. The backbone is frozen, for BatchNorm would see half the batch."""
+    cli = with_settings(stack, "follow-frozen", "")
+    cli.file.write_text(
+        stack.file.read_text().replace("batch: 8", "batch: 13, layers: head, weight_decay: 0.0").replace("13", "10")
+    )
+    weights = []
+    for hosts in ("1", "2"):
+        from safetensors.torch import load
+
+        job = json.loads(cli("sm.train", "--instances", hosts, "--json").out)["job"]
+        weights.append(load(model_of(cli, job)["model.safetensors"]))
+    one, two = weights
+    assert set(one) == set(two)
+    # 39 pictures: with two hosts one of them is seen twice an epoch, in its last batch; hence the tolerance of 1e-2.
+    assert max((one[name].float() - two[name].float()).abs().max().item() for name in one) < 1e-2
+
+
+def test_ctrl_c_leaves_the_job_alone_and_attach_comes_back(stack):
+    cli = longer(stack, "follow-long", 40)
+    process = cli.background("sm.train")
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "epoch 2/40" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    said += process.communicate(timeout=30)[0]
+    assert process.returncode == 130
+    assert "goes on without you. Come back: invoke sm.attach kennel-follow-sm1-" in said
+    job = said.split("invoke sm.attach ")[1].split()[0]
+    back = cli("sm.attach", job, "--json")
+    assert json.loads(back.out)["job"] == job
+    assert "epoch 1/40" in back.err  # from its first line
+    assert "epoch 40/40" in back.err
+    assert "nothing is wrong" in cli("sm.explain", job).out
+
+
+def test_a_spot_job_that_is_interrupted_ends_with_the_very_weights_of_one_that_is_not(stack, sandbox):
+    cli = longer(stack, "follow-spot", 60)
+    whole = json.loads(cli("sm.train", "--json").out)["job"]
+    process = cli.background("sm.train", "--spot", "--again")
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "epoch 5/60" in line:
+            ask(state.read(sandbox), "POST", "interrupt", {"job": f"{whole}-2"})
+            break
+    said += process.communicate(timeout=120)[0]
+    assert process.returncode == 0, said
+    assert "carrying on at epoch" in said
+    assert "% saved" in said
+    one, two = model_of(cli, whole), model_of(cli, f"{whole}-2")
+    assert one["model.safetensors"] == two["model.safetensors"]
+    assert one["ledger.json"] == two["ledger.json"]
+
+
+def test_a_job_that_was_stopped_is_carried_on_by_the_next(stack):
+    cli = longer(stack, "follow-stop", 80)
+    job = json.loads(cli("sm.train", "--no-wait", "--json").out)["job"]
+    deadline = time.monotonic() + 60
+    while "epoch 3/80" not in cli("sm.logs", "--job", job).out:
+        assert time.monotonic() < deadline
+    assert "is stopped" in cli("sm.stop", job).out
+    explained = cli("sm.explain", job, "--json", ok=False)
+    assert (explained.code, json.loads(explained.out)["cause"]) == (7, "somebody stopped it")
+    again = cli("sm.train")
+    assert f"{job}-2: Completed" in again.out
+    assert "carrying on at epoch" in again.err
+    assert "has ended already: Stopped" in cli("sm.stop", job).out
+
+
+def test_a_host_that_dies_takes_the_job_down_within_seconds(stack, sandbox):
+    cli = longer(stack, "follow-die", 200)
+    job = json.loads(cli("sm.train", "--instances", "2", "--no-wait", "--json").out)["job"]
+    deadline = time.monotonic() + 60
+    while "epoch 2/200" not in cli("sm.logs", "--job", job).out:
+        assert time.monotonic() < deadline
+    ask(state.read(sandbox), "POST", "kill", {"job": job, "host": 2})
+    began = time.monotonic()
+    failed = cli("sm.attach", job, ok=False)
+    assert time.monotonic() - began < 20
+    assert "ended Failed: AlgorithmError" in failed.err
+    explained = cli("sm.explain", job, ok=False)
+    assert explained.code == 7
+    assert "carries on from the checkpoint" in explained.out or "larger train.instance_type" in explained.out
+
+
+def test_what_does_not_exist_is_said_not_to_exist(stack):
+    for command in (("sm.attach", "nope"), ("sm.stop", "nope"), ("sm.explain", "nope"), ("sm.logs", "--job", "nope")):
+        refused = stack(*command, ok=False)
+        assert refused.code == 1
+        assert "There is no training job nope" in refused.err
+    assert "--via is one of boto3, sdk" in stack("sm.train", "--via", "terraform", ok=False).err
+
+
+def test_a_dry_run_says_what_it_would_train_and_costs(stack):
+    cli = longer(stack, "follow-dry", 7)
+    dry = cli("--dry", "sm.train", "--instances", "2", "--spot")
+    assert "sagemaker.create_training_job: train on 2 x ml.m5.xlarge" in dry.err
+    assert "spot" in dry.err
+    assert jobs.describe(cli.account, payload.wanted(cli.account, "sm", 2).name) is None
+
+
+def test_imagenet_weights_are_staged_once_and_start_a_job(stack, tmp_path):
+    """torchvision's own file cannot be had here: one of the same form is served, under a name that carries its hash."""
+    import functools
+    import hashlib
+    import http.server
+    import threading
+
+    make = f"import sys; sys.path.insert(0, {str(ROOT / 'training')!r}); import torch, vision; torch.manual_seed(1); torch.save(vision.models.get_model('squeezenet1_1').state_dict(), sys.argv[1])"
+    subprocess.run([sys.executable, "-c", make, str(tmp_path / "w.pth")], check=True)
+    sha = hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
+    name = f"squeezenet1_1-{sha[:8]}.pth"
+    (tmp_path / "w.pth").rename(tmp_path / name)
+    (tmp_path / "squeezenet1_1-00000000.pth").write_bytes((tmp_path / name).read_bytes())
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        spoilt = stack("data.weights", "squeezenet1_1", "--url", f"{base}/squeezenet1_1-00000000.pth", ok=False)
+        assert "invalid hash value" in spoilt.err
+        odd = stack("data.weights", "squeezenet1_1", "--url", f"{base}/weights.pth", ok=False)
+        assert "does not carry the first digits" in odd.err
+        assert "is in the bucket" in stack("data.weights", "squeezenet1_1", "--url", f"{base}/{name}").out
+        server.shutdown()
+    cli = with_settings(stack, "follow-start", "")
+    cli.file.write_text(
+        stack.file.read_text().replace(
+            "pixels: 16", "pixels: 32, arch: squeezenet1_1, weights: imagenet, layers: head, views: 2"
+        )
+    )
+    found = json.loads(cli("sm.train", "--json").out)
+    card = json.loads(model_of(cli, found["job"])["model.json"])
+    assert card["settings"]["weights"] == sha
+    missing = with_settings(stack, "follow-none", "")
+    missing.file.write_text(
+        stack.file.read_text().replace("pixels: 16", "pixels: 16, arch: resnet50, weights: imagenet")
+    )
+    assert "Stage them once: invoke data.weights resnet50" in missing("sm.train", ok=False).err
+
+
+def test_a_file_of_weights_that_is_not_there_is_said_so(stack):
+    cli = with_settings(stack, "follow-file", "")
+    cli.file.write_text(stack.file.read_text().replace("pixels: 16", "pixels: 16, weights: nowhere.pth"))
+    with pytest.raises(OpsError, match="there is no such file"):
+        payload.wanted(cli.account, "sm")

@@ -1,0 +1,146 @@
+"""Both roads to a training job send the same request, but for the few fields listed here."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import settings_of
+
+from ops import ROOT, payload
+from ops.sm import jobs, sdk
+
+PYTHON = ROOT / ".venv-sdk/bin/python"
+needs_sdk = pytest.mark.skipif(
+    not (ROOT / ".venv-sdk/.ready").exists(),
+    reason="the SageMaker SDK weighs about a gigabyte, so it has a venv of its own: make .venv-sdk/.ready",
+)
+
+# All that the SDK's request has and ours has not; nothing of ours may be missing in it, or be other.
+SDK_ADDS = {
+    # Both are SageMaker's own defaults, which ModelTrainer always writes down: the job is the same.
+    "OutputDataConfig.CompressionType": (None, "GZIP"),
+    "CheckpointConfig.LocalPath": (None, "/opt/ml/checkpoints"),
+}
+
+SETTINGS = settings_of()
+JOB = payload.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 2)
+HAVE = jobs.Facts(JOB.name, None, ("subnet-a", "subnet-b"), "sg-1", True)
+REQUEST, SPOT = (
+    jobs.request(HAVE, jobs.Order(JOB, JOB.attempt(2), "code/c/", hosts=2, spot=spot), SETTINGS)
+    for spot in (False, True)
+)
+
+# Runs in the SDK's venv. Both roads end at the account's own botocore client; what it would put on the wire is kept.
+DRIVER = """
+import json, socket, sys, threading
+
+outside = []
+
+def refuse(*where, **_):
+    outside.append(str(where))
+    raise OSError("no network here")
+
+socket.getaddrinfo = socket.socket.connect = refuse
+
+import invoke
+from botocore.awsrequest import AWSResponse
+from ops import ROOT, aws, config
+from ops.errors import OpsError
+from ops.sm import sdk
+
+asked, bodies = [], []
+
+class Raw:
+    def __init__(self, body):
+        self.body = body
+    def stream(self, *_, **__):
+        yield self.body
+
+def answer(request, event_name, **_):
+    asked.append(event_name.split(".", 1)[1])
+    if event_name.endswith("CreateTrainingJob"):
+        bodies.append(json.loads(request.body))
+        body = {"TrainingJobArn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/x"}
+    else:
+        body = {**bodies[-1], "TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting"}
+    return AWSResponse(request.url, 200, {"content-type": "application/x-amz-json-1.1"}, Raw(json.dumps(body).encode()))
+
+loaded = invoke.Config(project_location=ROOT, runtime_path=sys.argv[1])
+loaded.load_project()
+loaded.load_runtime()
+account = sdk.SdkAccount(config.load(loaded))
+account._client("sagemaker", "control").meta.events.register("before-send", answer)
+request = json.load(sys.stdin)
+try:
+    aws.Account.call(account, "sagemaker", "create_training_job", **request)
+    plain = asked[:]
+    name = account.call("sagemaker", "create_training_job", **request)["TrainingJobName"]
+    for thread in threading.enumerate():  # telemetry would be sent by one
+        thread is threading.current_thread() or thread.join(20)
+    calls = asked[len(plain):] + outside
+    print(json.dumps({"name": name, "ours": bodies[0], "sdk": bodies[1:], "calls": calls}))
+except OpsError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+
+
+@pytest.fixture
+def both_roads(tmp_path):
+    """Sends one request on both roads: {name, ours, sdk: bodies sent, calls: what the SDK asked of AWS, or of others}."""
+    (tmp_path / "config").write_text("[profile sandbox]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    (tmp_path / "kennel.yaml").write_text(f"aws: {{config_file: {tmp_path}/config}}\n")
+
+    def send(request):
+        done = subprocess.run(
+            [PYTHON, "-c", DRIVER, tmp_path / "kennel.yaml"],
+            cwd=ROOT,
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return send
+
+
+@needs_sdk
+@pytest.mark.parametrize("ours", [REQUEST, SPOT], ids=["on demand", "spot"])
+def test_both_roads_send_the_same_request_but_for_the_listed_fields(both_roads, ours):
+    sent = both_roads(ours)
+    assert sent["name"] == ours["TrainingJobName"]
+    assert sent["ours"] == ours
+    (through_sdk,) = sent["sdk"]
+    assert sdk.differences(ours, through_sdk) == SDK_ADDS
+
+
+@needs_sdk
+def test_the_sdk_asks_aws_for_nothing_else(both_roads):
+    """No look at the role, no bucket made, nothing uploaded, no telemetry: one job made, and read once."""
+    assert both_roads(REQUEST)["calls"] == ["sagemaker.CreateTrainingJob", "sagemaker.DescribeTrainingJob"]
+
+
+@needs_sdk
+def test_what_the_sdk_has_no_place_for_is_refused_before_anything_is_started(both_roads):
+    sent = both_roads({**REQUEST, "RetryStrategy": {"MaximumRetryAttempts": 3}})
+    assert "drop or alter RetryStrategy. Nothing was started" in sent["error"]
+
+
+def test_differences_name_what_is_lost_added_and_other():
+    ours = {"a": 1, "b": [{"c": 2}, {"c": 3}], "d": {"e": 4}, "g": [1]}
+    sent = {"a": 1, "b": [{"c": 2}, {"c": 9}], "d": {"f": 5}, "g": [1, 2]}
+    assert sdk.differences(ours, sent) == {
+        "b[1].c": (3, 9),
+        "d.e": (4, None),
+        "d.f": (None, 5),
+        "g": ([1], [1, 2]),
+    }
+
+
+def test_without_the_extra_the_sentence_has_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sagemaker.train.model_trainer", None)
+    with pytest.raises(Exception, match=r"pip install -e '\.\[sdk\]'"):
+        sdk.trainer_of(REQUEST)
