@@ -21,6 +21,8 @@ spent = {"images": 0.0, "cpu_s": 0.0, "wall_s": 0.0, "data_wait_s": 0.0}
 def timed(self: Any, began: float) -> None:
     cpu, wall, waited = time.process_time(), time.monotonic(), self.inputs["train"].waited_s
     whole_pass(self, began)
+    if self.at.epoch == 0 and self.ranks.device.type == "cuda":  # as in the reference: the first pass warms up
+        return
     spent["cpu_s"] += time.process_time() - cpu
     spent["wall_s"] += time.monotonic() - wall
     spent["images"] += self.at.sums[2]
@@ -39,7 +41,8 @@ if __name__ == "__main__":
         return first(self)
 
     fit.Fit.run = run
-    train.main(args)
+    alive = train.main(args)
     if int(os.environ.get("RANK", 0)) == 0:
         card = json.loads((args.out / "model.json").read_text())
-        print(json.dumps({**spent, "accuracy": card["metrics"]["test"]["accuracy"]}), file=out)
+        print(json.dumps({**spent, "accuracy": card["metrics"]["test"]["accuracy"]}), file=out, flush=True)
+    os._exit(0)

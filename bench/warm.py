@@ -17,6 +17,9 @@ from typing import Any
 TRAINING = Path(__file__).resolve().parent.parent / "training"
 
 
+alive: Any = None  # what a run leaves behind, until its process ends
+
+
 def armed(kill: dict[str, int], every: bool) -> None:
     """Lay the trap in this process."""
     import checkpoint
@@ -52,7 +55,8 @@ def run(asked: dict[str, Any]) -> int:
 
     armed(asked.get("kill", {}), asked.get("every", False))
     try:
-        train.main(train.flags().parse_args(asked["argv"]))
+        global alive
+        alive = train.main(train.flags().parse_args(asked["argv"]))
     except fit.Stopped:
         return train.STOPPED
     return 0

@@ -58,16 +58,17 @@ def job(
     chosen: dict[str, str] | None = None,
 ) -> Job:
     """`place` is box or sm. Raises OpsError when the global batch cannot be shared out."""
-    hyperparameters = (
-        settings.train.hyperparameters() | {"weights": start.sha256 if start else weights.NONE} | (chosen or {})
-    )
+    train = settings.train
+    hyperparameters = train.hyperparameters() | {"weights": start.sha256 if start else weights.NONE} | (chosen or {})
     if int(hyperparameters["batch"]) % hosts:
         raise OpsError(
             f"train.batch {hyperparameters['batch']} cannot be divided by {hosts} hosts. Nothing was started."
         )
     code = digest_of(TRAINING)
     whole = json.dumps(
-        [data["digest"], code, hyperparameters, settings.train.image if place == "sm" else ""], sort_keys=True
+        # An image, or a type with more GPUs, makes another job: what it computes differs in the last bits.
+        [data["digest"], code, hyperparameters, *((train.image, train.instance_type) if place == "sm" else ("",))],
+        sort_keys=True,
     )
     digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
     return Job(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters, start)
@@ -114,8 +115,11 @@ def wheels(settings: Settings, requirements: str = "requirements.txt") -> list[P
 
 
 def code_files(extra: list[Path]) -> list[tuple[str, Path]]:
-    """(name in the code folder, file): training/ and the wheels beside it."""
-    own = [(path.relative_to(TRAINING).as_posix(), path) for path in files_of(TRAINING)]
+    """(name in the code folder, file): training/ and the wheels beside it, not the lists that the wheels come from.
+
+    SageMaker's toolkit, which starts the trials of a tuning job, would pip-install a requirements.txt from the internet.
+    """
+    own = [(path.relative_to(TRAINING).as_posix(), path) for path in files_of(TRAINING) if path.suffix != ".txt"]
     return own + [(f"wheels/{path.name}", path) for path in extra]
 
 

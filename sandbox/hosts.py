@@ -90,6 +90,10 @@ def command(asked: dict[str, Any], root: Path) -> list[str]:
             "AlgorithmError: neither ContainerEntrypoint nor the hyperparameters sagemaker_program and "
             "sagemaker_submit_directory say what to run, exit code: 1"
         )
+    if (inside(root, folder) / "requirements.txt").exists():
+        raise JobError(
+            "AlgorithmError: the toolkit would pip-install requirements.txt, and a private subnet has no index, exit code: 1"
+        )
     code = root / "code"
     shutil.copytree(inside(root, folder), code)  # the toolkit runs a copy too, in /opt/ml/code
     return ["python", str(code / program), *flags(parameters)]

@@ -262,6 +262,23 @@ def test_a_trainer_that_was_killed_is_told_to_be_gone(box_stack, digits):
     assert "the trainer is gone without a word" in said
 
 
+def test_a_trainer_that_was_told_to_end_is_carried_on_by_the_next(box_stack, digits):
+    box_stack("data.up", "data.push", "--dir", str(digits))
+    cli = type(box_stack)(box_stack.file.with_name("boxlong.yaml"))
+    cli.file.write_text(box_stack.file.read_text() + "train: {epochs: 6}\n")
+    training = cli.background("ec2.train")
+    for line in training.stdout:
+        if "epoch 2/" in line:
+            break
+    cli("ec2.run", "pkill -TERM -f 'launch[.]py'")
+    said, _ = training.communicate(timeout=60)
+    assert training.returncode == 1
+    assert "its checkpoint is kept" in said
+    again = cli("ec2.train")
+    assert "carrying on at epoch" in again.err
+    assert "epoch 1/6" not in again.err
+
+
 def test_down_asks_and_takes_the_disk(stacks):
     cli = stacks("boxdown")
     cli("iam.apply", "net.up", "ec2.up")

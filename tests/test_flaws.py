@@ -21,6 +21,7 @@ from metrics import Tally
 from preprocess import Preprocess
 
 from bench import resume
+from bench.train import free_port
 from ops import ROOT
 from ops.ec2 import remote
 
@@ -62,7 +63,7 @@ def test_f1_hosts_share_the_data_and_one_writes_the_model(data, tmp_path):
             "LOCAL_WORLD_SIZE": "1",
             "LOCAL_RANK": "0",
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "29617",
+            "MASTER_PORT": str(free_port()),
             "GLOO_SOCKET_IFNAME": "lo",
             "OMP_NUM_THREADS": "1",
         }
@@ -135,7 +136,7 @@ def test_f5_test_has_no_say_in_what_is_kept():
 
     class Told(fit.Fit):
         def __init__(self):
-            self.at, self.network, self.steps, self.stopping = fit.Progress(), torch.nn.Linear(1, 1), 1, False
+            self.at, self.network, self.steps, self.stop = fit.Progress(), torch.nn.Linear(1, 1), 1, lambda: False
             self.ranks, self.args, self.padding = fit.Ranks(), type("Args", (), {"epochs": 3, "patience": 0})(), 0
             self.inputs = {"train": fit.Features([torch.zeros(1, 1)], torch.zeros(1), torch.device("cpu"))}
             self.ledger = type("Ledger", (), {"close": lambda *_: {}})()

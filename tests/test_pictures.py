@@ -1,11 +1,13 @@
 """Odd pictures in training and in the server: converted or refused, and the same in both."""
 
 import io
+import re
 
 import engine
 import numpy as np
 import pytest
 import torch
+import train
 from PIL import Image
 from preprocess import PictureError, Preprocess
 
@@ -98,3 +100,7 @@ def test_the_picture_that_stops_a_training_is_named(tmp_path):
     assert views[0, [0]][0].shape == (1, 3, 16, 16)
     with pytest.raises(dataset.DataError, match=r"^train/cat/1.jpg: not a readable PNG or JPEG"):
         views[0, [0, 1]]
+    # Beside a GPU worker processes decode, and what they raise comes with their whole traceback.
+    with pytest.raises(dataset.DataError) as raised:
+        list(loader.Feed(views, torch.device("cpu"), 1).batches(0, [[0, 1]]))
+    assert re.match(r"(dataset\.)?DataError: train/cat/1.jpg: not a readable PNG or JPEG", train.reason(raised.value))

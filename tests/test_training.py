@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import dataset
@@ -167,6 +168,70 @@ def test_out_of_memory_says_so_and_what_to_do(pictures, tmp_path):
     assert (tmp_path / "opt" / "output" / "failure").read_text().startswith("out of memory: lower train.batch")
 
 
+def test_hosts_that_would_each_train_alone_are_refused(pictures, tmp_path):
+    """F1 once more: two hosts, and nobody made them a group."""
+    opt = tmp_path / "opt"
+    for name in ("input/config", "output"):
+        (opt / name).mkdir(parents=True)
+    (opt / "input" / "config" / "resourceconfig.json").write_text(
+        '{"hosts": ["algo-1", "algo-2"], "current_host": "algo-1"}'
+    )
+    done = train(pictures, tmp_path / "out", env={"OPT_ML": str(opt)})
+    assert done.returncode == 1
+    assert "each host would train alone" in (opt / "output" / "failure").read_text()
+
+
+def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint_of_before(pictures, tmp_path):
+    (tmp_path / "opt" / "output").mkdir(parents=True)
+    env = {"OPT_ML": str(tmp_path / "opt")}
+    done = train(pictures, tmp_path / "out", "--lr", "1e30", "--epochs", "3", env=env)
+    assert done.returncode == 1
+    assert "lower train.lr" in (tmp_path / "opt" / "output" / "failure").read_text()
+
+
+def test_a_split_smaller_than_the_number_of_processes_is_shared_all_the_same(pictures, tmp_path):
+    for path in sorted((pictures / "valid").rglob("*.png")):
+        if path.name != "0.png":
+            path.unlink()
+    prefix = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "3")
+    env = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = train(pictures, tmp_path / "out", "--layers", "head", "--views", "2", prefix=prefix, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["metrics"]["valid"]["pictures"] == 2
+
+
+def test_an_unknown_flag_is_a_reason_too(pictures, tmp_path):
+    (tmp_path / "opt" / "output").mkdir(parents=True)
+    done = train(pictures, tmp_path / "out", "--learning_rate", "1", env={"OPT_ML": str(tmp_path / "opt")})
+    assert done.returncode == 1
+    assert "unrecognized arguments: --learning_rate" in (tmp_path / "opt" / "output" / "failure").read_text()
+
+
+@pytest.mark.parametrize("moment", ["0.5", "at the first line"])
+def test_sigterm_is_a_stop_at_any_moment(pictures, tmp_path, moment):
+    """Before torch is loaded, and while features are computed: no failure, and the code that says stopped."""
+    opt = tmp_path / "opt"
+    for name in ("input/config", "output", "model"):
+        (opt / name).mkdir(parents=True)
+    (opt / "input" / "data").mkdir()
+    (opt / "input" / "data" / "data").symlink_to(pictures)
+    asked = {"layers": "head", "views": "400", "pixels": "64", "batch": "6", "epochs": "1", "arch": "resnet18"}
+    (opt / "input" / "config" / "hyperparameters.json").write_text(json.dumps(asked))
+    env = os.environ | {"OPT_ML": str(opt)}
+    process = subprocess.Popen(
+        [sys.executable, str(TRAINING / "launch.py")], env=env, stdout=subprocess.PIPE, text=True
+    )
+    if moment == "0.5":
+        time.sleep(0.5)
+    else:
+        process.stdout.readline()
+        time.sleep(1)
+    process.terminate()
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, said
+    assert not (opt / "output" / "failure").exists()
+
+
 def test_a_failure_is_told_where_sagemaker_looks_for_it(tmp_path):
     (tmp_path / "opt" / "output").mkdir(parents=True)
     done = train(tmp_path / "nothing", tmp_path / "out", env={"OPT_ML": str(tmp_path / "opt")})
@@ -221,7 +286,8 @@ def test_each_process_gets_torchruns_environment(resource, devices, ranks, monke
     found = launch.ranks(resource, devices)
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
     assert [tuple(env[name] for name in names) if env else None for env in found] == ranks
-    assert all(env.get("MASTER_ADDR", "algo-1") == "algo-1" for env in found)
+    first = "algo-1" if len(resource.get("hosts", [])) > 1 else "127.0.0.1"  # the box's own name need not resolve
+    assert all(env.get("MASTER_ADDR", first) == first for env in found)
 
 
 def test_hyperparameters_are_flags_but_for_sagemakers_own():

@@ -18,6 +18,10 @@ LEAST_S = 30.0  # between two by the clock
 SHARE = 0.02  # of the time may go into saving; the interval follows from what the last one took
 
 
+class Stopped(Exception):
+    """Asked to stop; what is kept is said."""
+
+
 class CheckpointError(Exception):
     """There is a checkpoint, and it is not this run's."""
 

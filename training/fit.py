@@ -2,14 +2,14 @@
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import order
 import torch
-from checkpoint import Checkpoints
+from checkpoint import Checkpoints, Stopped
 from frozen import half
 from ledger import Ledger
 from loader import Feed
@@ -19,15 +19,14 @@ from preprocess import Preprocess
 from ranks import Ranks
 from torch import nn
 
-EVAL_BATCH = 256
 SAY_S = 10.0  # between two lines of progress within an epoch
 CARRY_ON, SAVE, STOP = 0, 1, 2
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor, list[int]]]  # inputs, labels, numbers of the pictures
 
 
-class Stopped(Exception):
-    """Asked to stop; the checkpoint is written."""
+class DivergedError(Exception):
+    """Training ran away; the checkpoint is the one of the epoch before."""
 
 
 class Pictures:
@@ -89,10 +88,16 @@ class Fit:
     """One run. `network` is what is trained: the whole classifier, or its head when the inputs are features."""
 
     def __init__(
-        self, network: nn.Module, inputs: dict[str, Any], args: argparse.Namespace, ranks: Ranks, kept: Checkpoints
+        self,
+        network: nn.Module,
+        inputs: dict[str, Any],
+        args: argparse.Namespace,
+        ranks: Ranks,
+        kept: Checkpoints,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.network, self.inputs, self.args, self.ranks, self.kept = network, inputs, args, ranks, kept
-        self.stopping = False  # set by SIGTERM
+        self.stop = stop  # whether SIGTERM came
         self.at = Progress()
         self.ledger = Ledger(len(inputs["train"]))
         train = inputs["train"]
@@ -136,6 +141,8 @@ class Fit:
         self.ranks.align(self.network)
         seconds = time.monotonic() - began
         valid = self.valid()
+        if not np.isfinite(valid["loss"]):
+            raise DivergedError(f"the valid loss of epoch {at.epoch + 1} is {valid['loss']}: lower train.lr")
         if valid["loss"] < at.best["loss"]:
             weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
             at.best = {"loss": valid["loss"], "epoch": at.epoch + 1, "weights": weights}
@@ -153,7 +160,7 @@ class Fit:
         at.spent_s += line["seconds"]
         self.ranks.say(worded(line, self.args.epochs))
         at.epoch, at.step, at.sums = at.epoch + 1, 0, [0.0, 0.0, 0.0]
-        self.settle(self.ranks.highest(STOP if self.stopping else SAVE))
+        self.settle(self.ranks.highest(STOP if self.stop() else SAVE))
 
     def train_epoch(self, began: float) -> None:
         """The steps that the epoch still has."""
@@ -170,7 +177,7 @@ class Fit:
             if now - said > SAY_S:
                 said = now
                 ranks.say(self.progress(here, now - began))
-            due = self.ranks.highest(STOP if self.stopping else SAVE if self.kept.due() else CARRY_ON)
+            due = self.ranks.highest(STOP if self.stop() else SAVE if self.kept.due() else CARRY_ON)
             if due and at.step < self.steps:  # the end of an epoch has its own
                 at.sums = ranks.summed(here.cpu().numpy()).tolist()
                 self.settle(due)
@@ -201,7 +208,10 @@ class Fit:
         )
 
     def valid(self) -> dict[str, Any]:
-        return evaluated(self.network, self.inputs["valid"], self.args.classes, self.ranks, self.half)[0].figures()
+        size = max(1, self.args.batch // self.ranks.size)  # what fits in memory for training fits here
+        return evaluated(self.network, self.inputs["valid"], self.args.classes, self.ranks, size, self.half)[
+            0
+        ].figures()
 
     def settle(self, due: int) -> None:
         """Write a checkpoint, and end here if that was asked for; all processes come here at the same step. Raises Stopped."""
@@ -243,13 +253,13 @@ def worded(line: dict[str, Any], epochs: int) -> str:
 
 @torch.no_grad()
 def evaluated(
-    network: nn.Module, inputs: Any, classes: int, ranks: Ranks, reduced: bool = False
+    network: nn.Module, inputs: Any, classes: int, ranks: Ranks, batch_size: int, reduced: bool = False
 ) -> tuple[Tally, list[dict[str, Any]], Ledger]:
     """(tally of all processes, this process's answers by picture, its ledger): each picture once, whatever their number."""
     network.eval()
     tally, ledger, answers = Tally(classes), Ledger(len(inputs)), []
     mine = list(range(len(inputs)))[ranks.rank :: ranks.size]
-    batches = [mine[start : start + EVAL_BATCH] for start in range(0, len(mine), EVAL_BATCH)]
+    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
     for batch, labels, numbers in inputs.batches(0, batches):
         with torch.autocast(ranks.device.type, torch.bfloat16, enabled=reduced):
             scores = network(batch)

@@ -6,27 +6,29 @@ Its features are computed again for each epoch's fresh augmentation, or once for
 import copy
 import hashlib
 import os
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from checkpoint import replaced
+from checkpoint import Stopped, replaced
 from loader import Feed
 from preprocess import Preprocess
 from ranks import Ranks
 from torch import nn
 
 CHUNK = 8  # pictures at a time on a CPU: what they become in between stays in its caches
+SAY_S = 10.0  # between two lines of progress
 BF16_PIXELS = 64  # below, bf16 gained nothing: shared facts of 2026-11, feasibility B2
 
 
 def half(device: torch.device, pixels: int) -> bool:
-    """Whether bf16 pays here: on a GPU; on a CPU with instructions for it (AMX, AVX512-BF16) and pictures that are worth it."""
-    if device.type == "cuda":
-        return True
+    """Whether bf16 pays here: on a GPU that has it; on a CPU with instructions for it (AMX, AVX512-BF16) and pictures that are worth it."""
+    if device.type == "cuda":  # below compute capability 8 (a T4, g4dn) bf16 is emulated, and slower than fp32
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     masked = os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX")  # oneDNN's own switch, by which a benchmark takes them away
     able = torch.cpu.get_capabilities() if any(isa in masked for isa in ("AMX", "BF16")) else {}
     return pixels >= BF16_PIXELS and bool(able.get("amx_bf16") or able.get("avx512_bf16"))
@@ -92,8 +94,10 @@ def compiled(network: nn.Module, example: torch.Tensor) -> Any:
 class Cache:
     """Features of a split on disk: computed by all processes together, once for each key."""
 
-    def __init__(self, folder: Path, frozen: Frozen, weights: nn.Module, data: str, ranks: Ranks) -> None:
-        self.folder, self.frozen, self.ranks = folder, frozen, ranks
+    def __init__(
+        self, folder: Path, frozen: Frozen, weights: nn.Module, data: str, ranks: Ranks, stop: Callable[[], bool]
+    ) -> None:
+        self.folder, self.frozen, self.ranks, self.stop = folder, frozen, ranks, stop
         self.about = f"{digest(weights)} {data} {frozen.preprocess} {frozen.type} {frozen.chunk}"
 
     def features(self, feed: Feed, epoch: int) -> torch.Tensor:
@@ -104,14 +108,28 @@ class Cache:
         if self.ranks.from_first(path.exists):
             return torch.from_numpy(self.ranks.from_first(lambda: np.load(path, allow_pickle=False)))
         mine = list(range(count))[self.ranks.rank :: self.ranks.size]
-        some = list(cut(mine, self.frozen.chunk))
-        computed = torch.cat([self.frozen(pictures).cpu() for pictures, _, _ in feed.batches(epoch, some)])
+        computed = self._computed(feed, epoch, mine)
         whole = torch.empty(count, computed.shape[1])
         for rank, theirs in enumerate(self.ranks.gathered(computed)):
             whole[rank :: self.ranks.size] = theirs
         if self.ranks.rank == 0:
             keep(path, whole.numpy())
         return whole
+
+    def _computed(self, feed: Feed, epoch: int, mine: list[int]) -> torch.Tensor:
+        """This process's part, [len(mine), width]; a split can be smaller than the number of processes."""
+        done, said = [], time.monotonic()
+        for pictures, _, numbers in feed.batches(epoch, list(cut(mine or [0], self.frozen.chunk))):
+            if self.stop():
+                break
+            done.append(self.frozen(pictures).cpu())
+            if time.monotonic() - said > SAY_S:
+                said = time.monotonic()
+                seen = sum(len(some) for some in done)
+                self.ranks.say(f"features of view {epoch + 1}: {seen} of {len(mine)} pictures, the last {numbers[-1]}")
+        if self.ranks.highest(int(self.stop())):  # agreed by all, so that nobody waits for features that never come
+            raise Stopped("stopped while features were computed; the views that are whole are kept")
+        return torch.cat(done)[: len(mine)]
 
 
 def cut(numbers: list[int], size: int) -> Iterator[list[int]]:

@@ -8,6 +8,7 @@ The instance's role reads the data and writes the artefact, so that a laptop tha
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -49,10 +50,16 @@ def fetch(s3: Any, asked: dict[str, Any], opt: Path) -> None:
     print(f"{len(asked['keys'])} objects of the data set are here", flush=True)
 
 
-def prepare(asked: dict[str, Any], opt: Path) -> None:
-    for name in ("input/config", "model", "output", "checkpoints"):
+def prepare(asked: dict[str, Any], opt: Path) -> Path:
+    """What SageMaker would find; returns the folder of checkpoints, which all attempts at one job share."""
+    for name in ("input/config", "model", "output"):
         (opt / name).mkdir(parents=True, exist_ok=True)
+    shared = HERE.parent.parent / "checkpoints" / asked["checkpoints"]
+    shared.mkdir(parents=True, exist_ok=True)
+    if not (opt / "checkpoints").is_symlink():
+        (opt / "checkpoints").symlink_to(shared)
     (opt / "input" / "config" / "hyperparameters.json").write_text(json.dumps(asked["hyperparameters"]))
+    return shared
 
 
 def upload(s3: Any, asked: dict[str, Any], opt: Path) -> str:
@@ -74,7 +81,7 @@ def run(job: Path, asked: dict[str, Any]) -> int:
     s3 = boto3.client("s3", region_name=asked["region"])
     status(job, "Downloading")
     fetch(s3, asked, opt)
-    prepare(asked, opt)
+    checkpoints = prepare(asked, opt)
     status(job, "Training")
     env = os.environ | {"OPT_ML": str(opt), "KENNEL_COMMIT": asked["commit"]}
     code = subprocess.run([sys.executable, str(HERE / "launch.py")], env=env, check=False).returncode
@@ -87,6 +94,7 @@ def run(job: Path, asked: dict[str, Any]) -> int:
         return code
     status(job, "Uploading")
     where = upload(s3, asked, opt)
+    shutil.rmtree(checkpoints, ignore_errors=True)  # the next attempt at this job is to train anew
     status(job, "Completed", code=0, artefact=where)
     print(f"Completed: {where}", flush=True)
     return 0

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ PORT = 7777
 RESOLVE_S = 900.0  # SageMaker's hosts come up one by one; its own toolkit waits as long for their names
 GRACE_S = 5.0  # for the others to notice, and say, that one has failed
 STOPPED = 143
+
+
+class Stop:
+    """SIGTERM, from the first moment on: as a container's first process we would not even be ended by it."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGTERM, self)
+
+    def __call__(self, *_: object) -> None:
+        self.asked = True
 
 
 def configuration(opt: Path, name: str) -> dict[str, Any]:
@@ -53,14 +65,14 @@ def ranks(resource: dict[str, Any], devices: int) -> list[dict[str, str]]:
             "LOCAL_RANK": str(number),
             "WORLD_SIZE": str(len(hosts) * devices),
             "LOCAL_WORLD_SIZE": str(devices),
-            "MASTER_ADDR": os.environ.get("MASTER_ADDR", hosts[0]),
+            "MASTER_ADDR": os.environ.get("MASTER_ADDR", hosts[0] if len(hosts) > 1 else "127.0.0.1"),
             "MASTER_PORT": os.environ.get("MASTER_PORT", str(PORT)),
         }
         for number in range(devices)
     ]
 
 
-def resolved(host: str) -> None:
+def resolved(host: str, stop: Stop) -> None:
     """Wait until a host's name means something. Raises OSError after 15 minutes."""
     deadline = time.monotonic() + RESOLVE_S
     while True:
@@ -68,7 +80,7 @@ def resolved(host: str) -> None:
             socket.getaddrinfo(host, PORT)
             return
         except OSError:
-            if time.monotonic() > deadline:
+            if stop.asked or time.monotonic() > deadline:
                 raise
             time.sleep(1)
 
@@ -78,18 +90,18 @@ def gpus() -> int:
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
-def carry_out(commands: list[tuple[list[str], dict[str, str]]]) -> int:
+def carry_out(commands: list[tuple[list[str], dict[str, str]]], stop: Stop) -> int:
     """Start all and wait; the first that fails takes the others down. SIGTERM is passed on. The exit code of the first to fail."""
-    running: list[subprocess.Popen[bytes]] = []
-
-    def passed_on(*_: object) -> None:
-        for process in running:
-            process.send_signal(signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, passed_on)
-    running += [subprocess.Popen(argv, env=env) for argv, env in commands]
+    running = [] if stop.asked else [subprocess.Popen(argv, env=env) for argv, env in commands]
+    told = False
     while True:
+        if stop.asked and not told:
+            told = True
+            for process in running:
+                process.send_signal(signal.SIGTERM)
         codes = [process.poll() for process in running]
+        if stop.asked and None not in codes and {*codes} <= {0, STOPPED, -signal.SIGTERM}:
+            return STOPPED if any(codes) or not codes else 0
         failed = next((code for code in codes if code), 0)
         if failed and failed != STOPPED:
             end(running)
@@ -116,8 +128,7 @@ def explained(code: int) -> str:
     return f"train.py was ended by signal {-code}" if code < 0 else f"train.py ended with code {code} and said nothing"
 
 
-def main() -> int:
-    opt = Path(os.environ.get("OPT_ML", "/opt/ml"))
+def start(opt: Path, stop: Stop) -> int:
     resource = configuration(opt, "resourceconfig")
     parameters = configuration(opt, "hyperparameters")
     site = tempfile.mkdtemp(prefix="site-")  # of this job alone
@@ -128,13 +139,24 @@ def main() -> int:
         # Without it gloo takes the address that the host's name resolves to, which may be nobody's.
         env |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
     each = ranks(resource, max(1, gpus()))
-    if "MASTER_ADDR" in each[0]:
-        resolved(each[0]["MASTER_ADDR"])
+    if "MASTER_ADDR" not in os.environ:
+        for host in resource.get("hosts", []) if each[0] else []:
+            resolved(host, stop)
     argv = [sys.executable, str(HERE / "train.py"), *words(parameters)]
-    code = carry_out([(argv, env | own) for own in each])
+    return carry_out([(argv, env | own) for own in each], stop)
+
+
+def main() -> int:
+    opt, stop = Path(os.environ.get("OPT_ML", "/opt/ml")), Stop()
+    try:
+        code = start(opt, stop)
+        said = explained(code)
+    except Exception as error:
+        traceback.print_exc()
+        code, said = 1, f"{type(error).__name__}: {error}"
     failure = opt / "output" / "failure"
     if code not in (0, STOPPED) and failure.parent.is_dir() and not failure.exists():
-        failure.write_text(explained(code))
+        failure.write_text(said)
     return code if code >= 0 else 128 - code
 
 

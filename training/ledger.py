@@ -1,6 +1,7 @@
 """The sample ledger: which pictures each process really saw. It proves that together they saw the data set, each one once.
 
-A process that counts alone, or a sampler that hands every host everything, is found out at the end of the first epoch.
+A sampler that hands every process everything, or leaves something out, is found out at the end of the first epoch. Hosts that each
+train alone are refused before: see ranks.py.
 """
 
 import hashlib
@@ -60,5 +61,6 @@ def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "overlap": sum(entry["overlap"] for entry in entries),
         "padding": sum(entry["padding"] for entry in entries),
         "beyond_padding": sum(entry["overlap"] - entry["padding"] for entry in entries),
+        "processes": len(entries[0]["ranks"]),
         "passes": entries,
     }

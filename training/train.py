@@ -11,15 +11,16 @@ import argparse
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import card
 import dataset
 import model
 import torch
-from checkpoint import Checkpoints
-from fit import Features, Fit, Pictures, Stopped, evaluated
+from checkpoint import Checkpoints, Stopped
+from fit import Features, Fit, Pictures, evaluated
 from frozen import Cache, Frozen
 from ledger import summary
 from loader import Feed, Views, workers
@@ -29,9 +30,15 @@ from ranks import Ranks
 STOPPED = 143  # 128 + SIGTERM, as a shell says it
 
 
+class Flags(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """To be reported like any other failure, and not on stderr alone."""
+        raise ValueError(message)
+
+
 def flags() -> argparse.ArgumentParser:
     opt = Path(os.environ.get("OPT_ML", "/opt/ml"))
-    parser = argparse.ArgumentParser(description="Train a classifier.")
+    parser = Flags(description="Train a classifier.")
     parser.add_argument("--data", type=Path, default=opt / "input" / "data" / "data")
     parser.add_argument("--out", type=Path, default=opt / "model")
     parser.add_argument("--checkpoints", type=Path, default=opt / "checkpoints")
@@ -83,7 +90,11 @@ def network_of(args: argparse.Namespace, classes: int) -> model.Classifier:
 
 
 def inputs_of(
-    network: model.Classifier, pictures: dataset.Pictures, args: argparse.Namespace, ranks: Ranks
+    network: model.Classifier,
+    pictures: dataset.Pictures,
+    args: argparse.Namespace,
+    ranks: Ranks,
+    stop: Callable[[], bool],
 ) -> tuple[dict[str, Any], Pictures]:
     """(what train and valid give: pictures, or features of the frozen part; the test pictures as they are)"""
     preprocess = Preprocess(args.pixels)
@@ -99,7 +110,7 @@ def inputs_of(
     if args.layers != "head":
         return {split: Pictures(feeds[split], preprocess, ranks.device) for split in ("train", "valid")}, test
     frozen = Frozen(network.backbone, preprocess, ranks.device, args.batch // ranks.size)
-    cache = Cache(args.checkpoints / "features", frozen, network.backbone, pictures.digest, ranks)
+    cache = Cache(args.checkpoints / "features", frozen, network.backbone, pictures.digest, ranks, stop)
     fresh = Pictures(feeds["train"], preprocess, ranks.device, frozen)
     train: Any = fresh
     if args.views:
@@ -108,7 +119,10 @@ def inputs_of(
     return {"train": train, "valid": Features([cache.features(feeds["valid"], 0)], labels, ranks.device)}, test
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> tuple[Ranks, Fit]:
+    """Train and write the model. What it returns must live as long as the process: see Ranks.close."""
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     ranks = Ranks()
     prepare(args, ranks)
     pictures = dataset.load(args.data)
@@ -119,13 +133,12 @@ def main(args: argparse.Namespace) -> None:
     )
     network = network_of(args, args.classes)
     network.to(ranks.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on CPUs
-    inputs, test = inputs_of(network, pictures, args, ranks)
+    inputs, test = inputs_of(network, pictures, args, ranks, lambda: bool(asked))
     settings = card.settings(args)
     kept = Checkpoints(args.checkpoints, {**settings, "data": pictures.digest, "processes": ranks.size}, ranks)
-    fit = Fit(network.head if args.layers == "head" else network, inputs, args, ranks, kept)
-    signal.signal(signal.SIGTERM, lambda *_: setattr(fit, "stopping", True))
+    fit = Fit(network.head if args.layers == "head" else network, inputs, args, ranks, kept, lambda: bool(asked))
     done = fit.run()
-    tally, answers, ledger = evaluated(network, test, args.classes, ranks)
+    tally, answers, ledger = evaluated(network, test, args.classes, ranks, max(1, args.batch // ranks.size))
     done.passes.append(ledger.close("test", 0, ranks))
     every = [answer for some in ranks.gathered(answers) for answer in some]
     found = {**tally.figures(), "recall": tally.recall(pictures.classes)}
@@ -134,10 +147,14 @@ def main(args: argparse.Namespace) -> None:
         lines = [*done.lines, {"test": found, "best_epoch": done.best["epoch"]}]
         card.write(args.out, network, pictures, lines, every, summary(done.passes), settings, ranks)
     ranks.close()
+    return ranks, fit
 
 
 def reason(error: BaseException) -> str:
     """One sentence for people, from what torch and the system say."""
+    said = str(error).strip().splitlines() or [""]
+    if said[0].startswith("Caught ") and len(said) > 1:  # a worker of DataLoader's sends its whole traceback along
+        return said[-1]
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in text:
         return f"out of memory: lower train.batch or train.pixels, or take a larger instance. {text}"
@@ -159,7 +176,8 @@ def report(error: BaseException) -> None:
 
 if __name__ == "__main__":
     try:
-        main(flags().parse_args())
+        alive = main(flags().parse_args())
+        os._exit(0)
     except Stopped as stopped:
         print(stopped, flush=True)
         os._exit(STOPPED)  # at once: the other processes have stopped at this step too, and nobody waits for anybody

@@ -135,7 +135,7 @@ def train(c, again=False):
         else:
             name = remote.unused(link, there, job, trained)
             say(f"{name} starts on {box_id}; it goes on if this connection ends.")
-            remote.start(account, link, job, name)
+            remote.start(account, link, job, name, anew=again)
         found = remote.follow(link, there, name)
     text = f"{name}: Completed. Next: invoke sm.deploy --job {name}"
     return Answer({"job": name, "artefact": found["artefact"]}, text, changes=1)

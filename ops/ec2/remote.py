@@ -79,8 +79,11 @@ def send_wheels(account: Account, link: Connection, there: Place, job: payload.J
     return target
 
 
-def start(account: Account, link: Connection, job: payload.Job, attempt: str) -> None:
-    """Start the job in a session of its own: neither this connection nor this machine is needed from here on."""
+def start(account: Account, link: Connection, job: payload.Job, attempt: str, anew: bool) -> None:
+    """Start the job in a session of its own: neither this connection nor this machine is needed from here on.
+
+    Not `anew`, it carries on from the checkpoint that an attempt before it left on this box.
+    """
     settings, there = account.settings, place(account.settings)
     send_code(link, there, job)
     if job.weights:
@@ -93,6 +96,7 @@ def start(account: Account, link: Connection, job: payload.Job, attempt: str) ->
         "hyperparameters": job.hyperparameters,
         "weights": job.weights.key if job.weights else "",
         "output": job.artefact(attempt),
+        "checkpoints": attempt if anew else job.name,
         "commit": payload.commit(),
     }
     folder = there.job(attempt)

@@ -24,7 +24,7 @@ class Cause:
     next: str
 
 
-# From facts/aws.md 2.4 and facts/incidents.md 18-22. The first that matches counts, so what is particular comes first.
+# The first that matches counts, so what is particular comes first.
 CAUSES = (
     Cause(r"CapacityError", "AWS has no such instance free at the moment; it is nobody's fault and costs nothing",
           "invoke sm.train again later, or with another type: INVOKE_TRAIN_INSTANCE_TYPE=ml.m5.2xlarge invoke sm.train"),
@@ -41,6 +41,8 @@ CAUSES = (
     Cause(r"LedgerError", "the processes together did not see every picture once: a bug in training/, not in the data",
           "invoke sm.logs --job JOB, and look at training/order.py"),
     Cause(r"CheckpointError", "the checkpoints that were found are another run's", "invoke sm.train --again"),
+    Cause(r"DivergedError", "training ran away: the learning rate is too high for these data",
+          "INVOKE_TRAIN_LR=0.001 invoke sm.train, or invoke sm.tune"),
     Cause(r"No space left on device", "the disk is full", "a larger train.volume_gib, then invoke sm.train"),
     Cause(r"another process of this job ended first|Connection closed by peer|NCCL|Gloo",
           "one of the hosts died or was cut off, and took the others with it", "invoke sm.train: it carries on from the checkpoint"),
@@ -50,6 +52,9 @@ CAUSES = (
           "INVOKE_TRAIN_MAX_RUNTIME_S=7200 invoke sm.train: it carries on from the checkpoint"),
     Cause(r"InternalServerError", "a fault of AWS's own", "invoke sm.train: it carries on from the checkpoint"),
     Cause(r"ValueError|unrecognized arguments|error: argument", "settings that do not go together", "mend the train: section, then invoke sm.train"),
+)  # fmt: skip
+# What AWS says of any failure of its kind; the log may know better.
+KINDS = (
     Cause(r"AlgorithmError", "the training program failed", "invoke sm.logs --job JOB"),
     Cause(r"ClientError", "AWS could not use what the request names: image, role, network or data", "invoke doctor"),
 )  # fmt: skip
@@ -67,9 +72,9 @@ class Finding:
     wrong: bool = True
 
 
-def cause_of(text: str) -> tuple[Cause, str] | None:
+def cause_of(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, str] | None:
     """The first cause that a text speaks of, and the line where it does."""
-    for cause in CAUSES:
+    for cause in causes:
         if found := re.search(rf"^.*(?:{cause.pattern}).*$", text, re.M | re.I):
             return cause, found[0].strip()[:300]
     return None
@@ -84,8 +89,9 @@ def explain(account: Account, job: str, described: dict[str, Any], quiet_s: floa
     if status in UNDER_WAY:
         return waiting(job, described, lines, silence(account, job), quiet_s)
     # AWS's reason first: the log of a failed job is full of consequences.
-    for text in (described.get("FailureReason", ""), secondary, "\n".join(lines)):
-        if found := cause_of(text):
+    reason = described.get("FailureReason", "")
+    for text, causes in ((reason, CAUSES), (secondary, CAUSES), ("\n".join(lines), CAUSES), (reason, KINDS)):
+        if found := cause_of(text, causes):
             cause, evidence = found
             return Finding(job, status, cause.means, evidence, cause.next.replace("JOB", job))
     if status == "Stopped":
@@ -121,9 +127,13 @@ def waiting(job: str, described: dict[str, Any], lines: list[str], quiet: float 
 
 
 def silence(account: Account, job: str) -> float | None:
-    """Seconds since the last line of any of its hosts; None before the first."""
-    found = account.find(
+    """Seconds since the last line of any of its hosts; None before the first. A stream's own lastEventTimestamp lags by up to an hour."""
+    streams = account.find(
         "logs", "describe_log_streams", "ResourceNotFound", logGroupName=GROUP, logStreamNamePrefix=f"{job}/"
     )
-    last = [s["lastEventTimestamp"] for s in (found or {}).get("logStreams", []) if s.get("lastEventTimestamp")]
+    last = []
+    for stream in (streams or {}).get("logStreams", []):
+        where = {"logGroupName": GROUP, "logStreamName": stream["logStreamName"]}
+        events = account.call("logs", "get_log_events", **where, startFromHead=False, limit=1)["events"]
+        last += [event["timestamp"] for event in events]
     return datetime.now(UTC).timestamp() - max(last) / 1000 if last else None

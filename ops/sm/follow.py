@@ -48,27 +48,32 @@ def follow(account: Account, name: str) -> dict[str, Any]:
 
     Ctrl-C leaves the job alone: it goes on, and `invoke sm.attach NAME` comes back to it.
     """
-    tail, seen = Tail(account, f"{name}/"), ""
-    wait = pauses()
-    while True:
-        described = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
-        ended = described["TrainingJobStatus"] not in UNDER_WAY
-        if described["SecondaryStatus"] != seen:
-            seen = described["SecondaryStatus"]
-            say(f"{name}: {seen}")
-        if told := tail.print_new():
-            say(f"{name}: {told}  ${dollars(described):.4f} so far")
-        if ended:
-            break
-        try:
-            time.sleep(min(next(wait), 5.0))
-        except KeyboardInterrupt:
-            say(f"\n{name} goes on without you. Come back: invoke sm.attach {name}   Stop it: invoke sm.stop {name}")
-            raise
+    try:
+        described = watched(account, name)
+    except KeyboardInterrupt:
+        say(f"\n{name} goes on without you. Come back: invoke sm.attach {name}   Stop it: invoke sm.stop {name}")
+        raise
     if described["TrainingJobStatus"] != "Completed":
         reason = described.get("FailureReason", described["SecondaryStatus"])
         raise OpsError(f"{name} ended {described['TrainingJobStatus']}: {reason}\nNext: invoke sm.explain {name}")
     return described
+
+
+def watched(account: Account, name: str) -> dict[str, Any]:
+    """The job's description once it has ended, its lines printed until then."""
+    tail, seen = Tail(account, f"{name}/"), ""
+    for pause in pauses():
+        described = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
+        told = tail.print_new()  # after the description: what a job that has ended wrote last is not missed
+        if told:
+            say(f"{name}: {told}  ${dollars(described):.4f} so far")
+        if described["SecondaryStatus"] != seen:
+            seen = described["SecondaryStatus"]
+            say(f"{name}: {seen}")
+        if described["TrainingJobStatus"] not in UNDER_WAY:
+            return described
+        time.sleep(min(pause, 5.0))
+    raise AssertionError("pauses never end")
 
 
 def dollars(described: dict[str, Any]) -> float:

