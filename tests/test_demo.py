@@ -61,9 +61,10 @@ def test_a_second_run_makes_no_changing_call(whole, sandbox):
 
 
 def test_the_calls_of_each_role_are_in_the_log_under_its_name(whole, sandbox):
-    callers = {call["caller"].split("/")[0] for call in calls.read(sandbox / "calls.jsonl")}
+    made = [call for call in calls.read(sandbox / "calls.jsonl") if call["caller"].startswith("kennel-whole-")]
+    callers = {call["caller"].split("/")[0] for call in made}
     assert {f"kennel-whole-{role}" for role in ("ec2-box", "sagemaker-execution", "lambda-invoke")} <= callers
-    assert all(call["operation"] != "?" for call in calls.read(sandbox / "calls.jsonl"))
+    assert all(call["operation"] != "?" for call in made)
 
 
 def test_a_step_that_fails_stops_the_demo_and_says_where_to_look(stacks, tmp_path, pictures):

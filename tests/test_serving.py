@@ -27,7 +27,7 @@ from ops.sm.releases import Release
 def release(whole):
     """The release that the demo deployed last."""
     account = whole.account
-    jobs = [p for p in releases.MODELS.iterdir() if "-sm2-" in p.name]
+    jobs = [p for p in releases.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-")]
     found = releases.known(account, jobs[0].name.rsplit("-", 1)[0])
     return releases.local(account, found).folder
 

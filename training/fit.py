@@ -81,7 +81,6 @@ class Progress:
     lines: list[dict[str, Any]] = field(default_factory=list)
     passes: list[dict[str, Any]] = field(default_factory=list)  # the ledger's entries
     best: dict[str, Any] = field(default_factory=lambda: {"loss": float("inf"), "epoch": 0, "weights": {}})
-    spent_s: float = 0.0
 
 
 class Fit:
@@ -157,7 +156,6 @@ class Fit:
             "data_wait": round((self.inputs["train"].waited_s - before) / seconds, 3),
         }
         at.lines.append(line)
-        at.spent_s += line["seconds"]
         self.ranks.say(worded(line, self.args.epochs))
         at.epoch, at.step, at.sums = at.epoch + 1, 0, [0.0, 0.0, 0.0]
         self.settle(self.ranks.highest(STOP if self.stop() else SAVE))
@@ -209,9 +207,8 @@ class Fit:
 
     def valid(self) -> dict[str, Any]:
         size = max(1, self.args.batch // self.ranks.size)  # what fits in memory for training fits here
-        return evaluated(self.network, self.inputs["valid"], self.args.classes, self.ranks, size, self.half)[
-            0
-        ].figures()
+        tally, _, _ = evaluated(self.network, self.inputs["valid"], self.args.classes, self.ranks, size, self.half)
+        return tally.figures()
 
     def settle(self, due: int) -> None:
         """Write a checkpoint, and end here if that was asked for; all processes come here at the same step. Raises Stopped."""
