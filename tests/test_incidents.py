@@ -141,7 +141,7 @@ def test_training_stuck(stacks, sandbox, tmp_path):
     job.until(name, "epoch 2/100")
     assert not page.confirmed()  # a job that moves must not look like this incident
     ask(state.read(sandbox), "POST", "freeze", {"job": name, "host": 2})
-    time.sleep(5)
+    time.sleep(5)  # more than `quiet` seconds without a line is the symptom
     assert page.confirmed()
     assert not page.verified()
     ask(state.read(sandbox), "POST", "clock", {"speed": 60})  # SageMaker gives it two minutes to end by itself

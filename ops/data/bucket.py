@@ -11,6 +11,7 @@ from ops.change import Change, Steps
 from ops.config import Settings
 
 OLD_VERSION_DAYS = 30
+CHECKPOINT_DAYS = 30  # of jobs that nobody carried on
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,13 @@ TIDY = {
             "Filter": {"Prefix": ""},
             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
             "NoncurrentVersionExpiration": {"NoncurrentDays": OLD_VERSION_DAYS},
-        }
+        },
+        {
+            "ID": "kennel-checkpoints",
+            "Status": "Enabled",
+            "Filter": {"Prefix": "checkpoints/"},
+            "Expiration": {"Days": CHECKPOINT_DAYS},
+        },
     ]
 }
 
@@ -96,7 +103,7 @@ def steps(have: Facts, settings: Settings) -> Steps:
     if not tidied(have.lifecycle):
         yield change(
             "put_bucket_lifecycle_configuration",
-            "unfinished uploads and old versions stay for ever",
+            "unfinished uploads, old versions and checkpoints stay for ever",
             LifecycleConfiguration=TIDY,
         )
     if not same_tags(have.tags, settings.tags(bucket)):
@@ -123,7 +130,8 @@ def encrypted(have: Any) -> bool:
 
 
 def tidied(have: Any) -> bool:
-    return any(rule.get("ID") == "kennel-tidy" and rule["Status"] == "Enabled" for rule in have or [])
+    there = {rule.get("ID") for rule in have or [] if rule["Status"] == "Enabled"}
+    return {rule["ID"] for rule in TIDY["Rules"]} <= there
 
 
 def same_tags(have: Any, want: list[dict[str, str]]) -> bool:
