@@ -91,7 +91,7 @@ def run(c: invoke.Context, step: Step, number: int, of: int) -> Answer:
 def first(text: str) -> str:
     """What a command said, without its hint at the next one."""
     said = [line for line in text.splitlines() if line.strip() and not line.startswith("Next:")] or ["done"]
-    return said[-1].split(" Next: ")[0].split(" --again")[0][:96]
+    return said[-1].split(" Next: ")[0].split(" --again")[0].split("; ")[0][:96]
 
 
 def typed(c: invoke.Context, command: str) -> Answer:

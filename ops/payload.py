@@ -44,9 +44,16 @@ class Job:
         return [self.attempt(number) for number in range(1, ATTEMPTS + 1)]
 
 
-def wanted(account: Account, place: str, hosts: int = 1, chosen: dict[str, str] | None = None) -> Job:
-    """The job for the data set that was pushed last and the settings, some hyperparameters `chosen` otherwise. Raises OpsError."""
-    return job(account.settings, dataset.current(account), place, hosts, weights.chosen(account), chosen or {})
+def wanted(
+    account: Account,
+    place: str,
+    hosts: int = 1,
+    chosen: dict[str, str] | None = None,
+    data: dict[str, Any] | None = None,
+) -> Job:
+    """The job for the settings, some hyperparameters `chosen` otherwise, and a manifest: the one that was pushed last
+    unless `data` is given. Raises OpsError."""
+    return job(account.settings, data or dataset.current(account), place, hosts, weights.chosen(account), chosen)
 
 
 def job(

@@ -299,6 +299,19 @@ def test_a_dry_run_says_what_it_would_train_and_costs(stack):
     assert jobs.describe(cli.account, payload.wanted(cli.account, "sm", 2).name) is None
 
 
+def test_a_dry_run_plans_for_the_folder_that_it_does_not_push(stack, stacks, tmp_path):
+    before = payload.wanted(stack.account, "sm").name
+    folder = noise(tmp_path / "new", seed=11)
+    dry = stack("--dry", "sm.train", "--data", str(folder))
+    assert "sagemaker.create_training_job" in dry.err
+    assert payload.wanted(stack.account, "sm").name == before
+    fresh = stacks("drydata")
+    fresh("iam.apply", "data.up", "net.up")
+    assert (
+        "sagemaker.create_training_job" in fresh("--dry", "sm.train", "--data", str(folder)).err
+    )  # nothing was ever pushed
+
+
 def test_imagenet_weights_are_staged_once_and_start_a_job(stack, tmp_path):
     """torchvision's own file cannot be had here: one of the same form is served, under a name that carries its hash."""
     import functools

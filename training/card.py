@@ -76,7 +76,7 @@ def write(
     chosen: dict[str, Any],
     ranks: Ranks,
 ) -> None:
-    """The model's folder; model.json comes last but for the weights, and names the golden answers' digest."""
+    """The model's folder; model.json comes last: where it is, all the others are."""
     folder.mkdir(parents=True, exist_ok=True)
     device = ranks.device.type if ranks.device.type == "cpu" else torch.cuda.get_device_name(ranks.device)
     network.cpu()  # where it will be served, and its golden answers compared

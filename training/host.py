@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from launch import STOPPED
+
 HERE = Path(__file__).resolve().parent
 LOCK_TRIES = 50  # of 0.2 s
-STOPPED = 143  # launch.py: stopped with a checkpoint
 
 
 def status(job: Path, state: str, **more: Any) -> None:

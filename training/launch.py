@@ -2,7 +2,7 @@
 
 Reads SageMaker's own files below OPT_ML (/opt/ml), which host.py writes on the box: resourceconfig.json and hyperparameters.json.
 The processes get torchrun's environment, and no torchrun around them: SIGTERM reaches them with all of SageMaker's 120 seconds
-to write a checkpoint (torchrun kills after 30), the reason why one died is its own exit code, and a host starts seconds sooner.
+to write a checkpoint (torchrun kills after 30), and the reason why one died is its own exit code.
 """
 
 import json
@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 PORT = 7777
 RESOLVE_S = 900.0  # SageMaker's hosts come up one by one; its own toolkit waits as long for their names
 GRACE_S = 5.0  # for the others to notice, and say, that one has failed
-STOPPED = 143
+STOPPED = 143  # 128 + SIGTERM, as a shell says it: stopped with a checkpoint, and not failed
 
 
 class Stop:

@@ -43,7 +43,7 @@ class Ledger:
                 f"{what}: of {len(total)} pictures {missing} were not seen and {overlap} were seen again ({padding} to fill up "
                 f"the last batch were due); the processes saw {', '.join(str(n) for n, _ in seen)}"
             )
-        self.__init__(len(self.counts))  # type: ignore[misc]
+        self.counts, self.chain = np.zeros_like(self.counts), b""
         return {
             "pass": what,
             "pictures": len(total),

@@ -90,7 +90,7 @@ class Ranks:
     def close(self) -> None:
         """Wait for all to come to their end; the process is then to be left by os._exit.
 
-        gloo's destructors hang now and then when the peer has gone first: 3 of 8 runs of two processes, each for minutes.
+        gloo's destructors hang now and then, for minutes, when the peer has gone first.
         """
         if self.size > 1:
             dist.barrier(group=self._talk)

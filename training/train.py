@@ -22,12 +22,11 @@ import torch
 from checkpoint import Checkpoints, Stopped
 from fit import Features, Fit, Pictures, evaluated
 from frozen import Cache, Frozen
+from launch import STOPPED
 from ledger import summary
 from loader import Feed, Views, workers
 from preprocess import Augment, Preprocess
 from ranks import Ranks
-
-STOPPED = 143  # 128 + SIGTERM, as a shell says it
 
 
 class Flags(argparse.ArgumentParser):

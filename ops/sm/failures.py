@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from ops.aws import Account
 from ops.sm.follow import Tail
-from ops.sm.jobs import GROUP, UNDER_WAY
+from ops.sm.jobs import UNDER_WAY
 
 LINES = 50  # of the log, from its end, are searched
 QUIET_S = 600  # without a line from a job that trains: stuck, or very slow
@@ -37,7 +37,7 @@ CAUSES = (
           "the job's role could not read its input: either the objects are gone, or the role may not list them",
           "invoke data.verify, then invoke iam.apply"),
     Cause(r"DataError|PictureError|is missing or spoilt", "a picture or shard is not what the manifest says, or cannot be read",
-          "invoke data.verify, then invoke data.check --dir DIR"),
+          "invoke data.verify, then invoke data.push --dir DIR: it sends what is spoilt, and names what cannot be read"),
     Cause(r"LedgerError", "the processes together did not see every picture once: a bug in training/, not in the data",
           "invoke sm.logs --job JOB, and look at training/order.py"),
     Cause(r"CheckpointError", "the checkpoints that were found are another run's", "invoke sm.train --again"),
@@ -85,9 +85,11 @@ def explain(account: Account, job: str, described: dict[str, Any], quiet_s: floa
     status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
     if status == "Completed":
         return Finding(job, status, "nothing is wrong: it completed", "", f"invoke sm.deploy --job {job}", False)
-    lines = [line for some in Tail(account, f"{job}/").new().values() for line in some[-LINES:]]
+    tail = Tail(account, f"{job}/")
+    lines = [line for some in tail.new().values() for line in some[-LINES:]]
     if status in UNDER_WAY:
-        return waiting(job, described, lines, silence(account, job), quiet_s)
+        quiet = time.time() - tail.last_ms / 1000 if tail.last_ms else None
+        return waiting(job, secondary, lines, quiet, quiet_s)
     # AWS's reason first: the log of a failed job is full of consequences.
     reason = described.get("FailureReason", "")
     for text, causes in ((reason, CAUSES), (secondary, CAUSES), ("\n".join(lines), CAUSES), (reason, KINDS)):
@@ -107,9 +109,8 @@ def explain(account: Account, job: str, described: dict[str, Any], quiet_s: floa
     )
 
 
-def waiting(job: str, described: dict[str, Any], lines: list[str], quiet: float | None, quiet_s: float) -> Finding:
-    """Of a job under way: whether it moves. `quiet` are the seconds since its last line."""
-    secondary = described["SecondaryStatus"]
+def waiting(job: str, secondary: str, lines: list[str], quiet: float | None, quiet_s: float) -> Finding:
+    """Of a job under way: whether it moves. `quiet` are the seconds since its last line; None before the first."""
     if secondary == "Training" and quiet is not None and quiet > quiet_s:
         evidence = f"no line for {quiet:.0f} s; the last: {lines[-1] if lines else '(none)'}"
         return Finding(
@@ -124,16 +125,3 @@ def waiting(job: str, described: dict[str, Any], lines: list[str], quiet: float 
             job, secondary, "it waits for instances; nothing is billed yet", secondary, f"invoke sm.attach {job}", False
         )
     return Finding(job, secondary, "it is at work", lines[-1] if lines else secondary, f"invoke sm.attach {job}", False)
-
-
-def silence(account: Account, job: str) -> float | None:
-    """Seconds since the last line of any of its hosts; None before the first. A stream's own lastEventTimestamp lags by up to an hour."""
-    streams = account.find(
-        "logs", "describe_log_streams", "ResourceNotFound", logGroupName=GROUP, logStreamNamePrefix=f"{job}/"
-    )
-    last = []
-    for stream in (streams or {}).get("logStreams", []):
-        where = {"logGroupName": GROUP, "logStreamName": stream["logStreamName"]}
-        events = account.call("logs", "get_log_events", **where, startFromHead=False, limit=1)["events"]
-        last += [event["timestamp"] for event in events]
-    return datetime.now(UTC).timestamp() - max(last) / 1000 if last else None

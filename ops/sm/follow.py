@@ -107,6 +107,7 @@ class Tail:
 
     def __init__(self, account: Account, prefix: str) -> None:
         self.account, self.prefix = account, prefix
+        self.last_ms = 0  # when the last line came; what a stream says of itself lags by up to an hour
         self._next: dict[str, str] = {}
 
     def print_new(self) -> Progress | None:
@@ -136,6 +137,7 @@ class Tail:
                 "logs", "get_log_events", logGroupName=GROUP, logStreamName=stream, startFromHead=True, **token
             )
             lines += [event["message"] for event in page["events"]]
+            self.last_ms = max([self.last_ms, *(event["timestamp"] for event in page["events"])])
             if page["nextForwardToken"] == self._next.get(stream):
                 return lines
             self._next[stream] = page["nextForwardToken"]

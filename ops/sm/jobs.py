@@ -7,7 +7,7 @@ from typing import Any
 
 from ops import price
 from ops.aws import Account
-from ops.change import Change, Steps
+from ops.change import Change, Steps, Wait
 from ops.config import Settings
 from ops.payload import Job, commit
 
@@ -49,8 +49,7 @@ def facts(account: Account, job: Job) -> Facts:
             completed, root = job.attempt(number), job.attempt(number + 1)
         newer = describe(account, job.attempt(number + 1))
         number += bool(newer)
-    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=GROUP)
-    logged = any(g["logGroupName"] == GROUP for g in groups)
+    logged = has_log_group(account)
     return Facts(job.attempt(number), described, *network(account), logged, completed, root)
 
 
@@ -59,6 +58,17 @@ def network(account: Account) -> tuple[tuple[str, ...], str | None]:
     subnets = tuple(sorted(s["SubnetId"] for s in account.tagged("describe_subnets", "Subnets")))
     groups = account.tagged("describe_security_groups", "SecurityGroups", group_name=f"{account.settings.prefix}-job")
     return subnets, groups[0]["GroupId"] if groups else None
+
+
+def has_log_group(account: Account) -> bool:
+    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=GROUP)
+    return any(group["logGroupName"] == GROUP for group in groups)
+
+
+def log_group_steps(settings: Settings) -> Steps:
+    yield Change("logs", "create_log_group", {"logGroupName": GROUP}, why="training logs have no group yet")
+    args = {"logGroupName": GROUP, "retentionInDays": settings.endpoint.log_days}
+    yield Change("logs", "put_retention_policy", args, why="logs are kept for ever unless told otherwise")
 
 
 def next_attempt(have: Facts, job: Job) -> str:
@@ -79,9 +89,7 @@ class Order:
 
 def steps(have: Facts, order: Order, settings: Settings) -> Steps:
     if not have.log_group:
-        yield Change("logs", "create_log_group", {"logGroupName": GROUP}, why="training logs have no group yet")
-        args = {"logGroupName": GROUP, "retentionInDays": settings.endpoint.log_days}
-        yield Change("logs", "put_retention_policy", args, why="logs are kept for ever unless told otherwise")
+        yield from log_group_steps(settings)
     rate = price.hourly("sagemaker", settings.train.instance_type, order.hosts)
     why = f"train on {order.hosts} x {settings.train.instance_type}, at most {settings.train.max_runtime_s} s"
     if order.spot:
@@ -136,7 +144,15 @@ def channel(name: str, kind: str, uri: str) -> dict[str, Any]:
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
 
 
-def until_ended(account: Account, name: str) -> Any:
-    """For a Wait: the secondary status while the job is under way, then its description."""
-    found = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
-    return found["SecondaryStatus"] if found["TrainingJobStatus"] in UNDER_WAY else found
+def ending(described: dict[str, Any]) -> Steps:
+    """Stop a job that is under way, and wait for its end."""
+    name = described["TrainingJobName"]
+    if described["TrainingJobStatus"] != "Stopping":
+        why = "asked for; it has 120 s to write a checkpoint"
+        yield Change("sagemaker", "stop_training_job", {"TrainingJobName": name}, why)
+
+    def until(account: Account) -> Any:
+        found = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
+        return found["SecondaryStatus"] if found["TrainingJobStatus"] in UNDER_WAY else found
+
+    yield Wait(name, until, why="its checkpoint is on its way to the bucket")

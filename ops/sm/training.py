@@ -33,11 +33,10 @@ def train(c, data="", instances=1, spot=False, wait=True, again=False, from_tuni
     if via not in WAYS:
         raise OpsError(f"--via is one of {', '.join(WAYS)}, not {via!r}.")
     account = Account.of(c)
-    if data:
-        account.guard()
-        upload.push(account, Path(data).expanduser(), dry=c.config.run.dry)
+    # Under --dry nothing is pushed, and what was pushed before is not what would be trained on.
+    manifest = upload.push(account, Path(data).expanduser(), dry=c.config.run.dry).manifest if data else None
     chosen = trials.best(account, from_tuning) if from_tuning else None
-    job = payload.wanted(account, "sm", instances, chosen)
+    job = payload.wanted(account, "sm", instances, chosen, manifest)
     have = jobs.facts(account, job)
     if have.completed and not again:
         found = jobs.describe(account, have.completed)
@@ -76,9 +75,11 @@ def ended(account, described, made: int = 0) -> Answer:
     test, hosts = data["test"], described["ResourceConfig"]["InstanceCount"]
     if data["ledger"].get("processes", 0) < hosts:
         raise OpsError(f"{name} had {hosts} hosts, but its ledger names fewer processes: each may have trained alone.")
+    padding = data["ledger"]["padding"]
+    proof = "each picture once an epoch" + (f", {padding} once more to fill up batches" if padding else "")
     text = (
         f"{name}: Completed. Test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} on {test['pictures']} pictures; "
-        f"ledger: each picture once an epoch; ${data['dollars']:.4f}. {follow.saving(described)}\n"
+        f"ledger: {proof}; ${data['dollars']:.4f}. {follow.saving(described)}\n"
         f"Next: invoke sm.report {name}   then: invoke sm.deploy --job {name}"
     )
     return Answer(data, text, changes=made)
@@ -129,7 +130,6 @@ def attach(c, job, json=False):
 @task(help={"job": "A training job's name."})
 def stop(c, job):
     """Stop a training job; its checkpoint is kept, and the next sm.train carries on from it."""
-    from ops.change import Change, Wait
     from ops.sm import jobs
 
     account = Account.of(c)
@@ -137,24 +137,10 @@ def stop(c, job):
     if found["TrainingJobStatus"] not in jobs.UNDER_WAY:
         return Answer({"job": job}, f"{job} has ended already: {found['TrainingJobStatus']}.")
 
-    def steps():
-        if found["TrainingJobStatus"] != "Stopping":
-            yield Change(
-                "sagemaker",
-                "stop_training_job",
-                {"TrainingJobName": job},
-                "asked for; it has 120 s to write a checkpoint",
-            )
-        yield Wait(
-            job, lambda account: jobs.until_ended(account, job), why="its checkpoint is on its way to the bucket"
-        )
-
-    done = carry_out(c, account, steps())
-    return (
-        None
-        if c.config.run.dry
-        else Answer(done.data, f"{job} is stopped. Next: invoke sm.train carries on.", changes=done.changes)
-    )
+    done = carry_out(c, account, jobs.ending(found))
+    if c.config.run.dry:
+        return None
+    return Answer(done.data, f"{job} is stopped. Next: invoke sm.train carries on.", changes=done.changes)
 
 
 @task(

@@ -120,8 +120,7 @@ def facts(account: Account, search: Search) -> Facts:
             if found["HyperParameterTuningJobStatus"] == "Completed":
                 completed = found["HyperParameterTuningJobName"]
         number += 1
-    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=jobs.GROUP)
-    logged = any(group["logGroupName"] == jobs.GROUP for group in groups)
+    logged = jobs.has_log_group(account)
     return Facts(search.name(number), newest, completed, *jobs.network(account), logged, number)
 
 
@@ -129,11 +128,7 @@ def steps(have: Facts, search: Search, code: str, wait: bool) -> Steps:
     name = have.under_way or have.free
     if not have.under_way:
         if not have.log_group:
-            yield Change(
-                "logs", "create_log_group", {"logGroupName": jobs.GROUP}, why="training logs have no group yet"
-            )
-            args = {"logGroupName": jobs.GROUP, "retentionInDays": search.settings.endpoint.log_days}
-            yield Change("logs", "put_retention_policy", args, why="logs are kept for ever unless told otherwise")
+            yield from jobs.log_group_steps(search.settings)
         args = request(have, search, code)
         try:
             yield Change("sagemaker", "create_hyper_parameter_tuning_job", args, *costs(search))
