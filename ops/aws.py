@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ops import ROOT, WORK
 from ops.cli import say
-from ops.errors import OpsError, Refused
+from ops.errors import OpsError, Refused, Unreachable
 
 if TYPE_CHECKING:
     import invoke
@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 # A retried inference runs the model again, and a retried Lambda call the whole function: few attempts, long reads.
 RETRIES: dict[str, dict[str, Any]] = {
     "control": {"connect_timeout": 5, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 10}},
+    # EC2 says that it has no capacity as a server's error, which SDKs try again, ten times, before the next zone gets its turn.
+    "launch": {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 2}},
     "inference": {"connect_timeout": 3, "read_timeout": 65, "retries": {"mode": "standard", "total_max_attempts": 2}},
     "lambda": {"connect_timeout": 3, "read_timeout": 120, "tcp_keepalive": True, "retries": {"mode": "standard", "total_max_attempts": 1}},
 }  # fmt: skip
+
+
+SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
+LAUNCHES = ("run_instances", "start_instances")
 
 
 class Account:
@@ -132,7 +138,8 @@ class Account:
         entry = {"call": f"{change.service}.{change.call}", "why": change.why, "args": shortened(change.args)}
         self._log("begin", entry)
         try:
-            answer = self.call(change.service, change.call, **change.args)
+            patience = "launch" if change.call in LAUNCHES else "control"
+            answer = self.call(change.service, change.call, patience, **change.args)
         except BaseException as error:
             self._log(f"failed: {type(error).__name__}: {error}"[:300], entry)
             raise
@@ -218,7 +225,25 @@ def answering(endpoint_url: str | None) -> None:
 
 def refused(error: Any) -> Refused:
     details = error.response.get("Error", {})
-    return Refused(error.operation_name, details.get("Code", "?"), details.get("Message", ""))
+    code, reason = details.get("Code", "?"), details.get("Message", "")
+    if code in SKEWED or "Signature expired" in reason or "Signature not yet current" in reason:
+        reason += (
+            f" This machine's clock is wrong{skew(error.response)}, and AWS takes no signature that is minutes off."
+        )
+        reason += " Set it: sudo timedatectl set-ntp true"
+    return Refused(error.operation_name, code, reason)
+
+
+def skew(response: dict[str, Any]) -> str:
+    """By how much, from the time that AWS's answer carries."""
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
+    try:
+        theirs = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return f" by {(datetime.now(UTC) - theirs).total_seconds() / 60:+.0f} minutes"
 
 
 def shortened(value: Any) -> Any:
@@ -239,7 +264,13 @@ def worded(error: Exception) -> Exception:
     if isinstance(error, sdk.ClientError):
         return refused(error)
     if isinstance(error, sdk.ConnectionError | sdk.HTTPClientError):
-        return OpsError(f"AWS was not reached: {error}\nIs the sandbox up? invoke sandbox.up")
+        local = "127.0.0.1" in str(error)
+        hint = (
+            "Is the sandbox up? invoke sandbox.up"
+            if local
+            else "Is there a network, a proxy, and aws.region right? invoke doctor"
+        )
+        return Unreachable(f"AWS was not reached: {error}\n{hint}")
     if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.TokenRetrievalError):
         return OpsError(f"There are no usable AWS credentials: {error}. Log in, then: invoke doctor")
     return error

@@ -7,21 +7,28 @@ import os
 import re
 import shlex
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ops.errors import OpsError
+from ops.errors import OpsError, Unreachable
 
 if TYPE_CHECKING:
     from fabric import Connection
 
-CONNECT_S, COMMAND_S, KEEPALIVE_S = 15, 60, 15
+CONNECT_S, COMMAND_S = 15, 60
+KEEPALIVE_S, SILENT_S = 15.0, 30.0  # between two questions whether somebody is there, and for the answer
 PAGE = "runbooks/box-unreachable.md"
 
 
+class Lost(Unreachable):
+    """The connection ended in the middle of something."""
+
+
 def key_pair(path: Path) -> str:
-    """The public key beside `path`, both made when missing; the private one is for its owner only."""
+    """The public key beside `path`, both made when missing. Raises OpsError for a private one that others may read."""
     public = path.with_name(path.name + ".pub")
     if not path.exists():
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,6 +39,10 @@ def key_pair(path: Path) -> str:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
         public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" kennel\n")
+    if path.stat().st_mode & 0o077:
+        raise OpsError(f"The private key {path} can be read by others, and OpenSSH would refuse it. chmod 600 {path}")
+    if not public.exists():
+        raise OpsError(f"{public} is missing beside its private key. ssh-keygen -y -f {path} > {public}")
     return public.read_text().strip()
 
 
@@ -80,8 +91,24 @@ def connect(name: str, user: str, key: Path, known_hosts: Path, open_socket: Cal
         raise
     except Exception as error:
         raise worded(error, name, known_hosts) from error
-    box.transport.set_keepalive(KEEPALIVE_S)
+    threading.Thread(target=listen, args=(box.transport,), daemon=True).start()
     return box
+
+
+def listen(transport: Any) -> None:
+    """Ask now and then whether somebody is there, and hang up when nobody answers: a line that swallows everything looks
+    like a command that says nothing, and paramiko's own keepalive asks for no answer."""
+    while transport.is_active():
+        time.sleep(KEEPALIVE_S)
+        answered = threading.Event()
+
+        def ask(answered: threading.Event = answered) -> None:
+            transport.global_request("keepalive@openssh.com", wait=True)  # any answer will do, and servers refuse it
+            answered.set()
+
+        threading.Thread(target=ask, daemon=True).start()
+        if not answered.wait(SILENT_S):
+            transport.close()
 
 
 def worded(error: Exception, name: str, known_hosts: Path) -> OpsError:
@@ -94,7 +121,9 @@ def worded(error: Exception, name: str, known_hosts: Path) -> OpsError:
         )
     if isinstance(error, AuthenticationException):
         return OpsError(f"{name} does not take our key: {error}. Was ec2.user right for this image? See {PAGE}")
-    return OpsError(f"No SSH to {name}: {type(error).__name__}: {error or 'the connection ended at once'}. See {PAGE}")
+    return Unreachable(
+        f"No SSH to {name}: {type(error).__name__}: {error or 'the connection ended at once'}. See {PAGE}"
+    )
 
 
 def quiet_paramiko() -> None:
@@ -106,7 +135,7 @@ def quiet_paramiko() -> None:
 
 
 def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
-    """The command's stdout. For small outputs: Invoke's capture is quadratic. Raises OpsError when it fails or hangs."""
+    """The command's stdout. For small outputs: Invoke's capture is quadratic. Raises OpsError when it fails, Lost when it hangs."""
     from invoke.exceptions import CommandTimedOut
 
     try:
@@ -124,20 +153,19 @@ def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
     return done.stdout
 
 
-def lost(error: Exception) -> OpsError:
-    return OpsError(
-        f"The connection to the box was lost ({type(error).__name__}). What runs detached on it goes on. Look: invoke ec2.attach"
-    )
+def lost(error: Exception) -> Lost:
+    return Lost(f"The connection to the box was lost ({type(error).__name__}).")
 
 
-def stream(box: Connection, command: str, data: bytes = b"", on_output: Callable[[bytes], Any] | None = None) -> int:
-    """Run a command with `data` as its stdin, handing its output on in pieces; its exit code. Raises OpsError on a cut line."""
+def stream(
+    box: Connection, command: str, data: Iterable[bytes] = (), on_output: Callable[[bytes], Any] | None = None
+) -> int:
+    """Run a command with `data`, in pieces, as its stdin, handing its output on in pieces; its exit code. Raises Lost."""
     try:
         channel = box.transport.open_session(timeout=CONNECT_S)
         channel.set_combine_stderr(True)
         channel.exec_command(command)
-        channel.sendall(data)
-        channel.shutdown_write()
+        feed(channel, data)
         while piece := channel.recv(1 << 16):
             if on_output:
                 on_output(piece)
@@ -153,8 +181,19 @@ def stream(box: Connection, command: str, data: bytes = b"", on_output: Callable
     return code
 
 
+def feed(channel: Any, data: Iterable[bytes]) -> None:
+    """A command that ends before it has read everything has its reasons; they are in its output and exit code."""
+    try:
+        for piece in data:
+            channel.sendall(piece)
+        channel.shutdown_write()
+    except OSError:
+        if not channel.status_event.wait(1):
+            raise
+
+
 def read(box: Connection, command: str) -> bytes:
-    """The command's output, byte for byte. Raises OpsError when the line is cut."""
+    """The command's output, byte for byte, whatever its exit code. Raises Lost."""
     heard: list[bytes] = []
     stream(box, command, on_output=heard.append)
     return b"".join(heard)

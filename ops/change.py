@@ -87,9 +87,14 @@ def preview(steps: Steps) -> list[Step]:
 def shown(step: Step) -> str:
     if isinstance(step, Wait):
         return f". wait for {step.what}: {step.why}"
-    price = f"  ${step.dollars_per_hour:.3f}/h" if step.dollars_per_hour else ""
+    price = f"  ${dollars(step.dollars_per_hour)}/h" if step.dollars_per_hour else ""
     danger = f"  [{step.danger}]" if step.danger else ""
     return f"~ {step.service}.{step.call}: {step.why}{price}{danger}"
+
+
+def dollars(amount: float) -> str:
+    """An alarm costs $0.00014 an hour, which is not nothing."""
+    return f"{amount:.5f}" if 0 < amount < 0.0005 else f"{amount:.3f}"
 
 
 def dry_run(steps: Steps, say: Callable[[str], None]) -> int:
@@ -99,8 +104,8 @@ def dry_run(steps: Steps, say: Callable[[str], None]) -> int:
         say(shown(step))
     changes = [step for step in planned if isinstance(step, Change)]
     hourly = sum(change.dollars_per_hour for change in changes)
-    if hourly:
-        say(f"This adds ${hourly:.3f} an hour, ${hourly * 24:.2f} a day (list price; ops/prices.toml).")
+    if changes:
+        say(f"This adds ${dollars(hourly)} an hour, ${hourly * 24:.2f} a day (list price; ops/prices.toml).")
     say(f"{len(changes)} to make; nothing was touched")
     return len(changes)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,28 @@ def show(answer: Answer, as_json: bool) -> None:
 def say(text: str) -> None:
     """Progress, for people; results go to stdout."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar of `total` bytes for somebody who watches, a line for a log; what it gives is called with the bytes that came."""
+    if not sys.stderr.isatty():
+        say(f"{what}: {total / 1e6:.1f} MB ...")
+        yield lambda more: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(what, total=total)
+        yield lambda more: bars.update(bar, advance=more)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
+    model_validator,
 )
 
 from ops import ROOT, WORK
@@ -69,15 +72,32 @@ class Net(Section):
     cidr: str
     zones: Annotated[list[str], Field(min_length=2, max_length=6)]
     interface_endpoints: list[str]
+    own_address: str
+    address_service: Annotated[str, Field(pattern=r"^https?://")]
+
+    @field_validator("own_address")
+    @classmethod
+    def one_address(cls, value: str) -> str:
+        """One address outside, never a range: what is let in is this /32."""
+        if value and (
+            ip_address(value).version != 4 or ip_address(value).is_unspecified or ip_address(value).is_multicast
+        ):
+            raise ValueError("is one IPv4 address, such as 203.0.113.7; yours: invoke net.my-address")
+        return value
 
 
 class Ec2(Section):
-    instance_type: str
+    instance_types: Annotated[list[str], Field(min_length=1, max_length=10)]
+    ami: Annotated[str, Field(pattern=r"^(ami-[0-9a-f]{8,17})?$")]
     ami_parameter: str
     disk_gib: PositiveInt
+    idle_minutes: NonNegativeFloat
+    way: Literal["eice", "public", "command"]
+    public_port: Annotated[int, Field(ge=1, le=65535)]
+    proxy_command: str
     user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
     python: str
-    home: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    home: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
     key: str
     known_hosts: str
 
@@ -157,6 +177,14 @@ class Settings(Section):
     endpoint: Endpoint
     fn: Function
 
+    @model_validator(mode="after")
+    def ways_are_whole(self) -> Settings:
+        if self.ec2.way == "public" and not self.net.own_address:
+            raise ValueError("ec2.way public lets one address in: set net.own_address; yours: invoke net.my-address")
+        if self.ec2.way == "command" and not self.ec2.proxy_command:
+            raise ValueError("ec2.way command needs ec2.proxy_command; aws.example.yaml has Session Manager's")
+        return self
+
     @property
     def prefix(self) -> str:
         return f"kennel-{self.stack.name}"
@@ -212,6 +240,8 @@ def plain(value: Any) -> Any:
 
 def worded(error: Any) -> str:
     """`endpoint: unknown setting max_instance; did you mean max_instances?` / `endpoint.max_instances: ... got 'two'`"""
+    if not error["loc"]:
+        return str(error["msg"]).removeprefix("Value error, ")
     *path, last = (str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(last, known(path), n=1, cutoff=0.5)

@@ -15,6 +15,10 @@ class OpsError(Exit):
         self.args = (message,)  # str(error) is the message alone
 
 
+class Unreachable(OpsError):
+    """Nobody answered, or no more: what a network can do, and may not do the next time."""
+
+
 class Refused(OpsError):
     """AWS said no. `code` is AWS's own error code, `reason` its message."""
 

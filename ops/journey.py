@@ -47,7 +47,7 @@ def planned(settings: Settings, pictures: Path, seed: int, again: bool) -> Itera
     """The steps, in the order in which each needs the one before."""
     anew = " --again" if again else ""
     kind = settings.train.instance_type
-    box = price.hourly("ec2", settings.ec2.instance_type) + price.disk(settings.ec2.disk_gib)
+    box = price.hourly("ec2", settings.ec2.instance_types[0]) + price.disk(settings.ec2.disk_gib)
     endpoint = price.hourly("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
     yield Step("start the local AWS", "sandbox.up")
     yield Step("look around", "doctor")

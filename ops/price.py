@@ -36,6 +36,10 @@ def interface_endpoint(zones: int) -> float:
     return zones * float(prices()["unit"]["interface_endpoint"])
 
 
+def public_address() -> float:
+    return float(prices()["unit"]["public_ipv4"])
+
+
 def provisioned(count: int, memory_mb: int) -> float:
     return count * memory_mb / 1024 * 3600 * float(prices()["unit"]["provisioned_gib_second"])
 

@@ -1,7 +1,5 @@
 """The Instance Connect Endpoint's tunnel: one TCP connection to port 22 of a box without an address on the internet.
 
-    python -m ops.tunnel ENDPOINT ADDRESS      stdin and stdout, for OpenSSH's ProxyCommand; settings as `invoke` reads them
-
 A fresh signature is made here for each connection, in this process: nothing secret is ever in a command line.
 """
 
@@ -12,12 +10,11 @@ import os
 import socket
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from ops.aws import Account
-from ops.errors import OpsError
+from ops.errors import Unreachable
 
 FRAME = 65_000  # bytes; what the AWS CLI writes at most
 OPEN_S = 15.0
@@ -55,7 +52,7 @@ def presigned(account: Account, endpoint: dict[str, Any], address: str) -> str:
 
 
 def connect(url: str) -> Any:
-    """The open websocket. Raises OpsError with the endpoint's own words when it refuses."""
+    """The open websocket. Raises Unreachable with the endpoint's own words when it refuses."""
     from websockets.exceptions import InvalidStatus, WebSocketException
     from websockets.sync.client import connect as open_websocket
 
@@ -63,9 +60,9 @@ def connect(url: str) -> Any:
         return open_websocket(url, compression=None, max_size=None, open_timeout=OPEN_S, ping_interval=None)
     except InvalidStatus as refusal:
         words = (refusal.response.body or b"").decode(errors="replace").strip()
-        raise OpsError(f"The tunnel was refused ({refusal.response.status_code}): {words}") from refusal
+        raise Unreachable(f"The tunnel was refused ({refusal.response.status_code}): {words}") from refusal
     except (OSError, WebSocketException) as error:
-        raise OpsError(f"The tunnel could not be opened: {error}") from error
+        raise Unreachable(f"The tunnel could not be opened: {error}") from error
 
 
 def gateway(url: str) -> socket.socket:
@@ -111,29 +108,7 @@ def copy_stdio(near: socket.socket) -> None:
             near.shutdown(socket.SHUT_WR)
 
     threading.Thread(target=feed, daemon=True).start()
-    while data := near.recv(FRAME):
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-
-
-def main(endpoint_id: str, address: str, settings_file: str = "") -> None:
-    import invoke
-
-    from ops import ROOT
-
-    config = invoke.Config(project_location=ROOT, runtime_path=Path(settings_file) if settings_file else None)
-    config.load_project()
-    config.load_runtime()
-    config.load_shell_env()
-    account = Account.of(invoke.Context(config))
-    endpoint = account.call("ec2", "describe_instance_connect_endpoints", InstanceConnectEndpointIds=[endpoint_id])[
-        "InstanceConnectEndpoints"
-    ][0]
-    copy_stdio(gateway(presigned(account, endpoint, address)))
-
-
-if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except OpsError as error:
-        sys.exit(str(error))
+    with contextlib.suppress(BrokenPipeError):
+        while data := near.recv(FRAME):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()

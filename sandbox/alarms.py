@@ -1,4 +1,4 @@
-"""CloudWatch alarms that fire: moto keeps them, and nothing there looks at the numbers."""
+"""CloudWatch alarms that fire, and what they do then: moto keeps them, and nothing there looks at the numbers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ COMPARE = {
 }
 
 
+WATCHED = ("AWS/SageMaker", "AWS/EC2")
+
+
 def evaluate(world: World) -> None:
-    """Set the state of each alarm on AWS/SageMaker's numbers from its last `period`s; target tracking has its own."""
+    """Set the state of each alarm on these numbers from its last `period`s; target tracking has its own."""
     store = world.backend("cloudwatch")
     now = datetime.now(UTC)
     for alarm in list(store.alarms.values()):
-        if (
-            alarm.namespace != "AWS/SageMaker"
-            or alarm.name.startswith("TargetTracking-")
-            or not alarm.evaluation_periods
-        ):
+        if alarm.namespace not in WATCHED or alarm.name.startswith("TargetTracking-") or not alarm.evaluation_periods:
             continue
         window = timedelta(seconds=alarm.period / world.clock.speed)
         dimensions = {d.name: d.value for d in alarm.dimensions}
@@ -37,6 +36,27 @@ def evaluate(world: World) -> None:
         if state != alarm.state_value:
             alarm.update_state(f"{alarm.evaluation_periods} x {alarm.period} s looked at", "{}", state)
             world.note(f"alarm {alarm.name}: {state}")
+            if state == "ALARM":
+                act(world, alarm)
+
+
+def act(world: World, alarm: Any) -> None:
+    """On the way into ALARM only, as on AWS. Of all actions, those that switch an instance off."""
+    from sandbox import power, spot
+
+    ident = next((d.value for d in alarm.dimensions if d.name == "InstanceId"), "")
+    stops = any(action.endswith(":ec2:stop") for action in alarm.alarm_actions)
+    if stops and power.instance_of(world, ident).state == "running":
+        power.switch_off(world, ident, "Client.UserInitiatedShutdown", "User initiated shutdown")
+        spot.stopped(ident)
+
+
+def measure(world: World) -> None:
+    """One point of CPUUtilization for each box that runs: the share of this machine that its processes had since the last."""
+    from sandbox import boxes, metrics
+
+    for ident, percent in boxes.utilisation().items():
+        metrics.put(world, "AWS/EC2", {"InstanceId": ident}, CPUUtilization=(percent, "Percent"))
 
 
 def values_in(store: Any, alarm: Any, dimensions: dict[str, str], since: datetime, until: datetime) -> list[float]:

@@ -38,7 +38,7 @@ def ours(service: str) -> Any:
 
             return Ec2
         case "ec2instanceconnect":
-            from sandbox.ec2 import InstanceConnect
+            from sandbox.connect import InstanceConnect
 
             return InstanceConnect
     return None

@@ -1,15 +1,16 @@
-"""The boxes behind EC2's instances: a real SSH server each, reached only through the Instance Connect Endpoint's tunnel."""
+"""The computers behind EC2's instances: they boot, run real programs, can be reached by SSH, break in known ways, and halt."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
-import signal
-import sys
+import subprocess
 import threading
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,15 @@ from typing import Any
 import asyncssh
 import psutil
 
-from sandbox import children, tunnel
+from sandbox import children, programs, sshd
+from sandbox.state import PUBLIC_PORT
 from sandbox.world import World
 
-KEY_S = 60.0  # how long a pushed key is good for, as on AWS
-CHUNK = 64 << 10
 BOX = "KENNEL_BOX"  # in the environment of every process of a box
+EACH_BOOT = (
+    "#cloud-boothook"  # user data that cloud-init runs at each boot, before anything else; other scripts it runs once
+)
 
-_tasks: set[Any] = set()  # asyncio keeps only weak references: a command's task would be collected while it runs
-_keys: dict[str, list[tuple[str, str, float]]] = {}  # instance -> (user, public key, pushed at)
 _boxes: dict[str, Box] = {}
 _lock = threading.Lock()
 _loop: list[asyncio.AbstractEventLoop] = []  # the one that all boxes live in; EC2's calls come from other threads
@@ -33,59 +34,56 @@ _loop: list[asyncio.AbstractEventLoop] = []  # the one that all boxes live in; E
 
 @dataclass
 class Box:
-    """One instance's computer. `port` is its SSH server's, on loopback; 0 until somebody connects."""
+    """One instance's computer. `port` is its SSH server's, on loopback; `sshd` is up, down or mute."""
 
     world: World
     instance: str
+    user: str
     role_arn: str = ""
+    user_data: str = ""
+    key: str = ""
+    disk_gib: int = 8
     port: int = 0
     secret: str = ""
+    sshd: str = "up"
+    takes_keys: bool = True
+    impaired: bool = False
+    cut_off: bool = False  # a partition: what is sent either way waits
+    pushed: list[tuple[str, str, float]] = field(default_factory=list)  # (user, public key, pushed at)
     connections: set[Any] = field(default_factory=set)
-    server: Any = None
+    servers: list[Any] = field(default_factory=list)
+
+    @property
+    def root(self) -> Path:
+        """What the box has as /."""
+        return self.world.folder / "boxes" / self.instance
 
     @property
     def home(self) -> Path:
-        return self.world.folder / "boxes" / self.instance / "home"
+        return self.root / "home" / self.user
 
     def environment(self) -> dict[str, str]:
-        """What a login finds: no keys, but an instance metadata service that hands out the profile's role."""
-        more = {BOX: self.instance, "AWS_ENDPOINT_URL": self.world.url}
-        if self.role_arn:
-            self.secret = self.secret or self.world.keys.source(self.role_arn, self.instance)
-            more["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"{self.world.url}/_metadata/{self.secret}/"
-        return children.environment(self.world.folder, self.home, **more) | {
-            "PATH": f"{self.home.parent / 'bin'}:{os.defpath}"
+        """What a login finds: no keys, but an instance metadata service that hands out the profile's role.
+
+        BOX_ROOT, BOX_SWITCH and BOX_SSH_PORT are the sandbox's; on AWS they are unset, and mean /, the power switch and 22.
+        """
+        self.secret = self.secret or self.world.keys.source(self.role_arn, self.instance)
+        more = {
+            BOX: self.instance,
+            "AWS_ENDPOINT_URL": self.world.url,
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{self.world.url}/_metadata/{self.secret}/",
+            "BOX_ROOT": str(self.root),
+            "BOX_SWITCH": f"{self.world.url}/_box/{self.secret}/shutdown",
+            "BOX_SSH_PORT": str(self.port),
         }
-
-
-class Login(asyncssh.SSHServer):
-    def __init__(self, box: Box) -> None:
-        self.box = box
-
-    def connection_made(self, conn: Any) -> None:
-        self.conn = conn
-        self.box.connections.add(conn)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.box.connections.discard(self.conn)
-
-    def begin_auth(self, username: str) -> bool:
-        return True
-
-    def public_key_auth_supported(self) -> bool:
-        return True
-
-    def validate_public_key(self, username: str, key: Any) -> bool:
-        offered = key.export_public_key().decode().split()[:2]
-        now = time.monotonic()
-        return any(
-            user == username and text.split()[:2] == offered and now - at < KEY_S
-            for user, text, at in _keys.get(self.box.instance, [])
-        )
+        path = {"PATH": f"{self.root / 'bin'}:{os.defpath}"}
+        return children.environment(self.world.folder, self.home, **more) | path
 
 
 def start(world: World) -> int:
     """Run the event loop of tunnels and boxes in a thread; return the tunnel's port."""
+    from sandbox import tunnel
+
     ready: list[int] = []
     up = threading.Event()
 
@@ -101,8 +99,21 @@ def start(world: World) -> int:
     return ready[0]
 
 
-def accept(instance: str, user: str, key: str) -> None:
-    _keys.setdefault(instance, []).append((user, key, time.monotonic()))
+def in_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run_coroutine_threadsafe(coroutine, _loop[0]).result(60)
+
+
+def get(instance: str) -> Box:
+    """Raises KeyError for an instance that has no computer (any more)."""
+    return _boxes[instance]
+
+
+def put(box: Box) -> None:
+    _boxes[box.instance] = box
+
+
+def by_secret(secret: str) -> Box | None:
+    return next((box for box in _boxes.values() if box.secret and box.secret == secret), None)
 
 
 def host_key(world: World, instance: str) -> str:
@@ -115,87 +126,55 @@ def host_key(world: World, instance: str) -> str:
     return asyncssh.read_private_key(path).export_public_key().decode().strip()
 
 
-async def listening(world: World, instance: str, role_arn: str) -> int:
-    """The port of the box's SSH server, started when first needed."""
-    box = _boxes.setdefault(instance, Box(world, instance, role_arn))
-    if box.server is None:
-        box.home.mkdir(parents=True, exist_ok=True)
-        programs(box)
-        await asyncio.to_thread(host_key, world, instance)
-        box.server = await asyncssh.create_server(
-            lambda: Login(box),
-            "127.0.0.1",
-            0,
-            server_host_keys=[str(world.folder / "boxes" / instance / "host_key")],
-            process_factory=lambda process: keep(serve_command(box, process)),
-            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(box.home).encode()),
-            encoding=None,
-            keepalive_interval=30,
-        )
-        box.port = box.server.get_port()
-    return box.port
+def boot(box: Box, public: str | None) -> None:
+    """Power on: what was broken is whole again, SSH answers, and user data run as cloud-init runs them."""
+    first = not box.home.exists()
+    box.home.mkdir(parents=True, exist_ok=True)
+    programs.put(box.root / "bin")
+    (box.root / "disk_kib").write_text(str(box.disk_gib << 20))
+    host_key(box.world, box.instance)
+    box.sshd, box.takes_keys, box.impaired, box.cut_off = "up", True, False, False
+    in_loop(listen(box, public))
+    if box.user_data and (first or box.user_data.startswith(EACH_BOOT)):
+        script = box.root / "user-data"
+        script.write_text(box.user_data)
+        with (box.root / "user-data.log").open("ab") as log:
+            subprocess.Popen(
+                ["sh", str(script)], cwd=box.root, env=box.environment(), stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, start_new_session=True,
+            )  # fmt: skip
 
 
-def programs(box: Box) -> None:
-    """python3 on the box is the one the sandbox runs on; the rest is the machine's."""
-    folder = box.home.parent / "bin"
-    folder.mkdir(exist_ok=True)
-    python = folder / "python3"
-    if not python.exists():
-        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-        python.chmod(0o755)
+async def listen(box: Box, public: str | None) -> None:
+    """SSH on the box's own port, kept over boots, and on its public address if it has one."""
+    from sandbox import tunnel
+
+    if box.sshd != "down":
+        box.servers = [await sshd.serve(box, box.port)]
+        box.port = box.port or port_of(box.servers[0])
+    if public:
+        try:
+            box.servers.append(await asyncio.start_server(tunnel.street(box), public, PUBLIC_PORT))
+        except OSError as error:
+            box.world.note(f"{box.instance}: nothing listens at {public}:{PUBLIC_PORT}: {error}")
 
 
-def keep(coroutine: Any) -> None:
-    task = asyncio.ensure_future(coroutine)
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+def port_of(server: Any) -> int:
+    return int(server.sockets[0].getsockname()[1])
 
 
-async def serve_command(box: Box, process: Any) -> None:
-    """Run one command (or a shell) in a group of its own, which ends with the connection."""
-    argv = ["bash", "-c", process.command] if process.command else ["bash", "-i"]
-    child = await asyncio.create_subprocess_exec(
-        *argv,
-        cwd=box.home,
-        env=box.environment(),
-        start_new_session=True,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    feeding = asyncio.ensure_future(feed(process, child))
-    try:
-        await asyncio.gather(copy(child.stdout, process.stdout), copy(child.stderr, process.stderr))
-        code = await child.wait()
-        process.exit(code if code >= 0 else 128 - code)
-    except (OSError, asyncssh.Error):
-        pass
-    finally:
-        feeding.cancel()
-        if child.returncode is None:
-            children.signal_group(child.pid, signal.SIGTERM)
+async def hang_up(box: Box) -> None:
+    for server in box.servers:
+        server.close()
+    box.servers = []
+    await cut(box)
 
 
-async def feed(process: Any, child: Any) -> None:
-    """The client's input into the command; a connection that is cut ends the command's group."""
-    try:
-        while data := await process.stdin.read(CHUNK):
-            child.stdin.write(data)
-            await child.stdin.drain()
-        child.stdin.close()
-        await process.channel.wait_closed()
-        raise ConnectionResetError
-    except (ConnectionResetError, BrokenPipeError, asyncssh.Error):
-        if child.returncode is None:
-            children.signal_group(child.pid, signal.SIGTERM)
-
-
-async def copy(source: Any, target: Any) -> None:
-    """By hand: asyncssh's own redirection closes the channel under flow control above some 2 MB."""
-    while data := await source.read(CHUNK):
-        target.write(data)
-        await target.drain()
+async def cut(box: Box) -> None:
+    """Every connection ends as if a cable was pulled."""
+    for connection in list(box.connections):
+        with contextlib.suppress(OSError):
+            connection.abort()
 
 
 def end(world: World, instances: list[str], gone: bool = False) -> None:
@@ -205,9 +184,68 @@ def end(world: World, instances: list[str], gone: bool = False) -> None:
             if process.environ().get(BOX) in instances:
                 process.kill()
     for instance in instances:
-        box = _boxes.get(instance)
-        for connection in list(box.connections) if box else []:
-            _loop[0].call_soon_threadsafe(connection.abort)
+        if box := _boxes.get(instance):
+            in_loop(hang_up(box))
         if gone:
             _boxes.pop(instance, None)
             shutil.rmtree(world.folder / "boxes" / instance, ignore_errors=True)
+
+
+def spoil(instance: str, public: str | None, how: dict[str, Any]) -> dict[str, Any]:
+    """For drills. `sshd`: up, down or mute; `keys`: whether it takes any; `checks`: ok or impaired; `partition`: whether what
+    is sent is held back; `cut`: end all connections; `disk_mib`: the volume's size. A boot mends all of it but the disk.
+
+    Raises KeyError for an unknown instance, ValueError for another word.
+    """
+    box = get(instance)
+    if unknown := {*how} - {"sshd", "keys", "checks", "partition", "cut", "disk_mib"}:
+        raise ValueError(f"a box has no {', '.join(sorted(unknown))}")
+    box.takes_keys = bool(how.get("keys", box.takes_keys))
+    box.impaired = how.get("checks", "impaired" if box.impaired else "ok") == "impaired"
+    box.cut_off = bool(how.get("partition", box.cut_off))
+    if "disk_mib" in how:
+        (box.root / "disk_kib").write_text(str(int(how["disk_mib"]) << 10))
+    if how.get("cut"):
+        in_loop(cut(box))
+    if "sshd" in how:
+        box.sshd = how["sshd"]
+        in_loop(hang_up(box))
+        in_loop(listen(box, public))
+    return {
+        "instance": instance,
+        "sshd": box.sshd,
+        "keys": box.takes_keys,
+        "impaired": box.impaired,
+        "partition": box.cut_off,
+    }
+
+
+_worked: dict[int, float] = {}  # CPU seconds of a process when last looked at
+_looked = [time.monotonic()]
+
+
+def utilisation() -> dict[str, float]:
+    """Percent of this machine's processors that each box that runs had since the last call."""
+    worked: dict[int, float] = {}
+    spent = {ident: 0.0 for ident, box in _boxes.items() if box.servers}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if (ident := process.environ().get(BOX)) in spent:
+                times = process.cpu_times()
+                worked[process.pid] = times.user + times.system
+                spent[ident] += worked[process.pid] - _worked.get(process.pid, 0.0)
+    passed = time.monotonic() - _looked[0]
+    _worked.clear()
+    _worked.update(worked)
+    _looked[0] = time.monotonic()
+    return {ident: min(100.0, 100 * s / passed / (os.cpu_count() or 1)) for ident, s in spent.items()}
+
+
+def accept(instance: str, user: str, key: str) -> None:
+    get(instance).pushed.append((user, key, time.monotonic()))
+
+
+def address_for(instance: str) -> str:
+    """A "public" address of this machine's own: all of 127.0.0.0/8 is loopback on Linux."""
+    a, b, c = hashlib.sha256(instance.encode()).digest()[:3]
+    return f"127.{a or 1}.{b}.{c or 1}"

@@ -20,6 +20,8 @@ def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
             method, path.removeprefix("/_metadata/"), environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN", "")
         )
         return status, {"Content-Type": "text/plain"}, text.encode()
+    if path.startswith("/_box/"):
+        return packed(*switch_of_box(world, path.removeprefix("/_box/")))
     if path.startswith("/_credentials/"):
         found = world.keys.fetch(path.removeprefix("/_credentials/"))
         return packed(200 if found else 404, found or {"error": "no such credentials"})
@@ -31,6 +33,18 @@ def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
         return packed(200, switch(world, method, what, body))
     except (KeyError, TypeError, ValueError) as error:
         return packed(400, {"error": f"{type(error).__name__}: {error}"})
+
+
+def switch_of_box(world: World, path: str) -> tuple[int, dict[str, Any]]:
+    """SECRET/shutdown: the one thing that a box may ask of the machine it runs on."""
+    from sandbox import boxes, power
+
+    secret, _, what = path.partition("/")
+    box = boxes.by_secret(secret)
+    if box is None or what != "shutdown":
+        return 404, {"error": "no such box"}
+    power.shut_down(world, box)
+    return 200, {}
 
 
 def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -60,13 +74,19 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
 
 
 def drill(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """What befalls training jobs: interrupt {job} | freeze {job, host} | kill {job, host} | capacity {instance_type, short}.
+    """What befalls training jobs: interrupt {job} | freeze {job, host} | kill {job, host} | capacity {instance_type, short};
+    and boxes: interrupt {instance} | box {instance, ...} (see boxes.spoil).
 
-    Hosts are counted from 1. Raises KeyError for an unknown job, ValueError for one that this cannot happen to.
+    Hosts are counted from 1. Raises KeyError for an unknown job or box, ValueError for one that this cannot happen to.
     """
-    from sandbox import runs
+    from sandbox import boxes, power, runs, spot
 
     match what:
+        case "interrupt" if "instance" in body:
+            return spot.interrupt(world, body["instance"])
+        case "box":
+            public = power.public_address(power.instance_of(world, body["instance"]))
+            return boxes.spoil(body.pop("instance"), public, body)
         case "interrupt":
             return runs.interrupt(body["job"])
         case "freeze":

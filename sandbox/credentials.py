@@ -20,6 +20,7 @@ LETTERS = string.ascii_letters + string.digits
 class Keys:
     def __init__(self) -> None:
         self.operator = ("", "")
+        self.notices: dict[str, str] = {}  # instance -> what its metadata say of a coming interruption
         self._sources: dict[str, tuple[str, str]] = {}  # a secret in a URL -> (role's ARN, session's name)
 
     def make_operator(self) -> None:
@@ -100,13 +101,16 @@ class Keys:
             return (200, self._token(secret)) if method == "PUT" else (405, "")
         if token != self._token(secret):
             return 401, ""
-        role_name = self._sources[secret][0].rsplit("/", 1)[-1]
-        if what.rstrip("/") == "latest/meta-data/iam/security-credentials":
+        role_arn, instance = self._sources[secret]
+        role_name = role_arn.rsplit("/", 1)[-1]
+        if what.rstrip("/") == "latest/meta-data/iam/security-credentials" and role_name:
             return 200, role_name
-        if what == f"latest/meta-data/iam/security-credentials/{role_name}":
+        if what == f"latest/meta-data/iam/security-credentials/{role_name}" and role_name:
             return 200, json.dumps(self.fetch(secret))
         if what == "latest/meta-data/instance-id":
-            return 200, self._sources[secret][1]
+            return 200, instance
+        if what == "latest/meta-data/spot/instance-action" and instance in self.notices:
+            return 200, self.notices[instance]
         return 404, ""
 
     @staticmethod

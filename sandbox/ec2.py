@@ -1,51 +1,127 @@
-"""EC2's calls that moto lacks or gets wrong: idempotent launches, host keys on the console, Instance Connect."""
+"""EC2's calls that moto lacks or gets wrong: launches that are idempotent and may find no capacity, real boxes, status, console."""
 
 from __future__ import annotations
 
-import json
-import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.responses import EC2Response
-from moto.ec2instanceconnect.responses import Ec2InstanceConnectResponse
 
-from sandbox import boxes
-from sandbox.state import ACCOUNT, REGION
+from sandbox import boxes, gate, power, spot
+from sandbox.connect import Doors
+from sandbox.spot import Spot
 from sandbox.world import world
 
-_launched: dict[str, Any] = {}  # ClientToken -> answer: asked twice, AWS launches once
-endpoints: dict[str, dict[str, Any]] = {}  # Instance Connect Endpoints by id
+PARTS = ("DeleteNetworkAclEntry", "DeleteRoute", "DeleteTags")  # of something that stays
+_launched: dict[str, Any] = {}  # ClientToken -> instance: asked twice, AWS launches once
 
 
-class Ec2(EC2Response):
-    def run_instances(self) -> ActionResult:
+def no_capacity(kind: str, zone: str) -> Any:
+    """A server's error on AWS, which SDKs therefore try again."""
+    status, headers, body = gate.error(
+        "ec2",
+        500,
+        "InsufficientInstanceCapacity",
+        f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested ({zone}). "
+        "Our system will be working on provisioning additional capacity.",
+    )
+    return status, {**headers, "status": status}, body
+
+
+def words_in(value: Any) -> Iterator[str]:
+    """Every text in a request's parameters."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from words_in(item)
+    elif isinstance(value, str):
+        yield value
+
+
+class Ec2(Doors, Spot):
+    def call_action(self) -> Any:
+        """What is deleted loses its tags, which moto would keep for ever."""
+        answer = super().call_action()
+        action = self._get_action()
+        if action.startswith("Delete") and action not in PARTS:
+            for word in words_in(self._get_params()):
+                self.ec2_backend.tags.pop(word, None)
+        return answer
+
+    def run_instances(self) -> Any:
         token = self._get_param("ClientToken")
         if token in _launched:
-            first = _launched[token]
-            return ActionResult(self.ec2_backend.get_reservations_by_instance_ids([first])[0])
-        answer = super().run_instances()
-        _launched[token] = answer.result.instances[0].id  # type: ignore[attr-defined]
+            return ActionResult(self.ec2_backend.get_reservations_by_instance_ids([_launched[token]])[0])
+        market = self._get_param("InstanceMarketOptions", {})
+        nics = self._get_param("NetworkInterfaces", [])
+        subnet = self._get_param("SubnetId") or (nics[0].get("SubnetId") if nics else None)
+        if subnet and not self._get_param("DryRun"):
+            zone = self.ec2_backend.get_subnet(subnet).availability_zone
+            if world().faults.lacks(self._get_param("InstanceType"), zone, bool(market)):
+                return no_capacity(self._get_param("InstanceType"), zone)
+            self._fits_image(self._get_param("ImageId"), self._get_param("BlockDeviceMappings", []))
+        answer: Any = super().run_instances()
+        instance = answer.result.instances[0]
+        _launched[token] = instance.id
+        if market:
+            tags = [
+                t for t in self._get_param("TagSpecifications", []) if t["ResourceType"] == "spot-instances-request"
+            ]
+            spot.note(instance, market, tags[0]["Tags"] if tags else [])
+        power.switch_on(world(), instance.id)
+        return answer
+
+    def _fits_image(self, image: str, mappings: list[dict[str, Any]]) -> None:
+        ami = self.ec2_backend.amis.get(image)
+        least = ami.block_device_mappings[0]["Ebs"]["VolumeSize"] if ami else 0
+        asked = int(mappings[0].get("Ebs", {}).get("VolumeSize") or least) if mappings else least
+        if asked < least:
+            raise EC2ClientError(
+                "InvalidBlockDeviceMapping",
+                f"Volume of size {asked}GB is smaller than snapshot '{ami.ebs_snapshot.id}', expect size >= {least}GB",
+            )
+
+    def start_instances(self) -> Any:
+        for ident in self._get_param("InstanceIds", []):
+            instance, on_spot = power.instance_of(world(), ident), spot.of_instance(ident) is not None
+            if instance.state != "running":
+                spot.startable(ident)
+                if world().faults.lacks(instance.instance_type, instance.availability_zone, on_spot):
+                    return no_capacity(instance.instance_type, instance.availability_zone)
+        answer = super().start_instances()
+        for ident in self._get_param("InstanceIds", []):
+            power.switch_on(world(), ident)
         return answer
 
     def stop_instances(self) -> ActionResult:
-        boxes.end(world(), self._get_param("InstanceIds", []))
+        for ident in self._get_param("InstanceIds", []):
+            boxes.end(world(), [ident])
+            spot.stopped(ident)
         return super().stop_instances()
 
     def terminate_instances(self) -> ActionResult:
-        """Their network interfaces go with them, which moto forgets."""
         gone = self._get_param("InstanceIds", [])
-        boxes.end(world(), gone, gone=True)
-        answer = super().terminate_instances()
-        for key in [
-            k for k, eni in self.ec2_backend.enis.items() if eni.instance is not None and eni.instance.id in gone
-        ]:
-            del self.ec2_backend.enis[key]
-        return answer
+        before = {ident: power.instance_of(world(), ident) for ident in gone}  # refused whole, if one is unknown
+        was = {ident: {"Code": found.state_code, "Name": found.state} for ident, found in before.items()}
+        power.remove(world(), gone)
+        now = {"Code": 48, "Name": "terminated"}
+        changed = [{"InstanceId": ident, "CurrentState": now, "PreviousState": was[ident]} for ident in gone]
+        return ActionResult({"TerminatingInstances": changed})
+
+    def delete_key_pair(self) -> ActionResult:
+        if pair := self.ec2_backend.key_pairs.get(self._get_param("KeyName")):
+            self.ec2_backend.tags.pop(pair.id, None)
+        return super().delete_key_pair()
+
+    def describe_instance_status(self) -> ActionResult:
+        """Both checks of each running instance; a drill may have spoilt the instance's own."""
+        asked = self._get_param("InstanceIds", [])
+        found = self.ec2_backend.describe_instance_status(asked, False, self._filters_from_querystring())
+        return ActionResult({"InstanceStatuses": [status_of(instance) for instance in found]})
 
     def delete_subnet(self) -> ActionResult:
         """A subnet that is gone holds no ACL and no route table in use; moto would keep them for ever."""
@@ -72,71 +148,16 @@ class Ec2(EC2Response):
             }
         )
 
-    def create_instance_connect_endpoint(self) -> ActionResult:
-        subnet = self.ec2_backend.get_subnet(self._get_param("SubnetId"))
-        if any(known["VpcId"] == subnet.vpc_id for known in endpoints.values()):
-            raise EC2ClientError(
-                "InstanceConnectEndpointLimitExceeded", "Only one EC2 Instance Connect Endpoint is allowed in a VPC."
-            )
-        ident = "eice-" + secrets.token_hex(8) + "0"
-        endpoints[ident] = {
-            "OwnerId": ACCOUNT,
-            "InstanceConnectEndpointId": ident,
-            "InstanceConnectEndpointArn": f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance-connect-endpoint/{ident}",
-            "State": "create-complete",
-            "DnsName": f"127.0.0.1:{world().tunnel_port}",
-            "VpcId": subnet.vpc_id,
-            "AvailabilityZone": subnet.availability_zone,
-            "SubnetId": subnet.id,
-            "SecurityGroupIds": self._get_param("SecurityGroupIds", []),
-            "PreserveClientIp": False,
-            "CreatedAt": datetime.now(UTC),
-            "Tags": self._get_param("TagSpecifications", [{}])[0].get("Tags", []),
-        }
-        return ActionResult({"InstanceConnectEndpoint": endpoints[ident]})
 
-    def describe_instance_connect_endpoints(self) -> ActionResult:
-        wanted = self._get_param("InstanceConnectEndpointIds", [])
-        filters = {entry["Name"]: entry["Values"] for entry in self._get_param("Filters", [])}
-        found = [
-            e
-            for e in endpoints.values()
-            if (not wanted or e["InstanceConnectEndpointId"] in wanted) and fits(e, filters)
-        ]
-        return ActionResult({"InstanceConnectEndpoints": found})
+def status_of(instance: Any) -> dict[str, Any]:
+    def check(status: str) -> dict[str, Any]:
+        passed = "passed" if status == "ok" else "failed"
+        return {"Status": status, "Details": [{"Name": "reachability", "Status": passed}]}
 
-    def delete_instance_connect_endpoint(self) -> ActionResult:
-        ident = self._get_param("InstanceConnectEndpointId")
-        if ident not in endpoints:
-            raise EC2ClientError(
-                "InvalidInstanceConnectEndpointId.NotFound",
-                f"The EC2 Instance Connect Endpoint ID '{ident}' does not exist",
-            )
-        return ActionResult({"InstanceConnectEndpoint": endpoints.pop(ident) | {"State": "delete-in-progress"}})
-
-
-def fits(endpoint: dict[str, Any], filters: dict[str, list[str]]) -> bool:
-    tags = {f"tag:{tag['Key']}": tag["Value"] for tag in endpoint["Tags"]}
-    values = tags | {"vpc-id": endpoint["VpcId"], "subnet-id": endpoint["SubnetId"], "state": endpoint["State"]}
-    return all(values.get(name) in wanted for name, wanted in filters.items())
-
-
-class InstanceConnect(Ec2InstanceConnectResponse):
-    def send_ssh_public_key(self) -> str:
-        asked = json.loads(self.body)
-        found = (
-            world()
-            .inside("ec2")
-            .describe_instances(Filters=[{"Name": "instance-id", "Values": [asked["InstanceId"]]}])["Reservations"]
-        )
-        if not found:
-            raise JsonRESTError("EC2InstanceNotFoundException", f"Instance {asked['InstanceId']} was not found")
-        state = found[0]["Instances"][0]["State"]["Name"]
-        if state != "running":
-            raise JsonRESTError(
-                "EC2InstanceStateInvalidException", f"Instance {asked['InstanceId']} is {state}, not running"
-            )
-        if not 80 <= len(asked["SSHPublicKey"]) <= 4096:
-            raise JsonRESTError("InvalidArgsException", "SSHPublicKey has 80 to 4096 characters")
-        boxes.accept(asked["InstanceId"], asked["InstanceOSUser"], asked["SSHPublicKey"])
-        return json.dumps({"RequestId": secrets.token_hex(8), "Success": True})
+    return {
+        "InstanceId": instance.id,
+        "AvailabilityZone": instance.availability_zone,
+        "InstanceState": {"Code": instance.state_code, "Name": instance.state},
+        "SystemStatus": check("ok"),
+        "InstanceStatus": check("impaired" if boxes.get(instance.id).impaired else "ok"),
+    }

@@ -23,7 +23,7 @@ class Fault:
 class Faults:
     def __init__(self) -> None:
         self._waiting: list[Fault] = []
-        self.short_of: set[str] = set()  # instance types that training jobs do not get
+        self.short_of: set[str] = set()  # instance types that are not to be had: TYPE, TYPE/ZONE, or spot:TYPE
         self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> None:
@@ -38,10 +38,16 @@ class Faults:
             self.short_of.clear()
 
     def shorten(self, instance_type: str, short: bool) -> list[str]:
-        """Let training jobs find no capacity of a type, or find it again; the types that are short."""
+        """Let there be no capacity of a type, or some again; the types that are short."""
         with self._lock:
             self.short_of = self.short_of | {instance_type} if short else self.short_of - {instance_type}
             return sorted(self.short_of)
+
+    def lacks(self, instance_type: str, zone: str, spot: bool) -> bool:
+        """Whether EC2 has none of the type in the zone, or none to spare for spot."""
+        names = {instance_type, f"{instance_type}/{zone}"} | ({f"spot:{instance_type}"} if spot else set())
+        with self._lock:
+            return bool(names & self.short_of)
 
     def take(self, operation: str) -> Fault | None:
         """The fault that is due for this call, if any; one of its times is used up."""

@@ -115,6 +115,7 @@ def keep_scaling(world: World) -> None:
         if minute == seen:
             continue
         seen = minute
+        alarms.measure(world)
         for policy in list(world.backend("applicationautoscaling").policies.values()):
             if policy.service_namespace == "sagemaker" and policy.policy_type == "TargetTrackingScaling":
                 track(world, policy, minute)

@@ -2,43 +2,81 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 from sandbox.state import ACCOUNT
 from sandbox.world import World
 
-AMI = "ami-0f0e0d0c0b0a09080"
-DLAMI = "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-pytorch-2.12-ubuntu-24.04/latest/ami-id"
+GPU = "Supported EC2 instances: G4dn, G5, G6, Gr6, G6e, P4d, P4de, P5, P5e, P5en, P6-B200. Release notes: https://docs.aws.amazon.com/dlami/"
+ARM = "Supported EC2 instances: G5g. Release notes: https://docs.aws.amazon.com/dlami/"
+PATH = "/aws/service/deeplearning/ami"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A Deep Learning AMI. `kind` is the last part of its parameter; `made` and `deprecated` are dates."""
+
+    ident: str
+    architecture: str
+    kind: str
+    name: str
+    description: str
+    made: date
+    deprecated: date
+    disk_gib: int = 75
+
+
+IMAGES = (
+    Image("ami-0f0e0d0c0b0a09080", "x86_64", "oss-nvidia-driver-gpu-pytorch-2.12-ubuntu-24.04",
+          "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.12 (Ubuntu 24.04) 20261101", GPU, date(2026, 11, 1), date(2028, 11, 1)),
+    Image("ami-0a1b2c3d4e5f60718", "x86_64", "oss-nvidia-driver-gpu-pytorch-2.9-ubuntu-24.04",
+          "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.9 (Ubuntu 24.04) 20260610", GPU, date(2026, 6, 10), date(2028, 6, 10)),
+    Image("ami-0123456789abcdef0", "x86_64", "oss-nvidia-driver-gpu-pytorch-2.6-ubuntu-22.04",
+          "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.6 (Ubuntu 22.04) 20241120", GPU, date(2024, 11, 20), date(2026, 11, 20)),
+    Image("ami-0b0b0b0b0b0b0b0b0", "x86_64", "base-oss-nvidia-driver-gpu-ubuntu-24.04",
+          "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 20261105", GPU, date(2026, 11, 5), date(2028, 11, 5), 65),
+    Image("ami-0c0c0c0c0c0c0c0c0", "arm64", "oss-nvidia-driver-gpu-pytorch-2.10-amazon-linux-2023",
+          "Deep Learning ARM64 AMI OSS Nvidia Driver GPU PyTorch 2.10 (Amazon Linux 2023) 20260901", ARM, date(2026, 9, 1), date(2028, 9, 1)),
+)  # fmt: skip
 
 
 def plant(world: World) -> None:
-    """A Deep Learning AMI and the parameter that names it: PutParameter refuses /aws/..., so straight into moto's store."""
+    """Deep Learning AMIs, and the parameters that name them: PutParameter refuses /aws/..., so straight into moto's store."""
+    leave_bucket_policies_alone()
+    for image in IMAGES:
+        put_image(world.backend("ec2"), image)
+        put_parameter(world.backend("ssm"), f"{PATH}/{image.architecture}/{image.kind}/latest/ami-id", image)
+
+
+def put_image(ec2: Any, image: Image) -> None:
     from moto.ec2.models.amis import Ami
+
+    class Dlami(Ami):
+        deprecation_time = f"{image.deprecated}T00:00:00.000Z"
+
+        @property
+        def block_device_mappings(self) -> list[dict[str, Any]]:
+            (root,) = super().block_device_mappings
+            return [root | {"Ebs": root["Ebs"] | {"VolumeSize": image.disk_gib, "VolumeType": "gp3"}}]
+
+    ec2.amis[image.ident] = Dlami(
+        ec2, image.ident, name=image.name, description=image.description, owner_id="898082745236", public=True,
+        virtualization_type="hvm", architecture=image.architecture, root_device_type="ebs", root_device_name="/dev/sda1",
+        creation_date=datetime.combine(image.made, time(), UTC),
+    )  # fmt: skip
+
+
+def put_parameter(ssm: Any, name: str, image: Image) -> None:
     from moto.ssm.models import Parameter
 
-    leave_bucket_policies_alone()
-    ec2, ssm = world.backend("ec2"), world.backend("ssm")
-    ec2.amis[AMI] = Ami(
-        ec2, AMI, name="Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.12 (Ubuntu 24.04) 20261101", owner_id="898082745236", public=True,
-        virtualization_type="hvm", architecture="x86_64", root_device_type="ebs", root_device_name="/dev/sda1",
-        creation_date=datetime(2026, 11, 1, tzinfo=UTC),
-    )  # fmt: skip
     made: dict[str, Any] = {
-        "name": DLAMI,
-        "value": AMI,
-        "parameter_type": "String",
-        "description": None,
-        "allowed_pattern": None,
-        "keyid": None,
-    }
-    made |= {
-        "account_id": ACCOUNT,
-        "last_modified_date": datetime(2026, 11, 1, tzinfo=UTC).timestamp(),
-        "version": 1,
+        "name": name, "value": image.ident, "parameter_type": "String", "description": None, "allowed_pattern": None, "keyid": None,
+        "account_id": ACCOUNT, "last_modified_date": datetime.combine(image.made, time(), UTC).timestamp(), "version": 1,
         "data_type": "text",
-    }
-    ssm._parameters[DLAMI].append(Parameter(**made))  # type: ignore[abstract]
+    }  # fmt: skip
+    ssm._parameters[name].append(Parameter(**made))  # type: ignore[abstract]
 
 
 def leave_bucket_policies_alone() -> None:

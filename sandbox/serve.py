@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
-    from sandbox import boxes, images, seed
+    from sandbox import boxes, images, seed, spot
     from sandbox.apps import create_app
     from sandbox.gate import Gate
     from sandbox.scaler import keep_scaling
@@ -54,7 +54,7 @@ def main(folder: Path) -> None:
     world.tunnel_port = boxes.start(world)
     seed.plant(world)
     images.push(world)
-    for worker in (keep_scaling, leave_when_idle):
+    for worker in (keep_scaling, spot.keep, leave_when_idle):
         threading.Thread(target=worker, args=(world,), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: world.ending.set())
     signal.signal(signal.SIGINT, lambda *_: world.ending.set())

@@ -16,6 +16,7 @@ import psutil
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 PROFILE = "sandbox"
+PUBLIC_PORT = 2222  # of SSH on a box's public address: for 22 one has to be root
 MARK = "KENNEL_SANDBOX"  # in the environment of every process the sandbox starts: how leftovers are found
 
 

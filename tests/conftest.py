@@ -21,7 +21,8 @@ from PIL import Image  # noqa: E402
 
 from ops import ROOT, config  # noqa: E402
 from ops.aws import Account  # noqa: E402
-from sandbox import children  # noqa: E402
+from sandbox import children, state  # noqa: E402
+from sandbox.tasks import ask  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,11 @@ class Cli:
         return Account(self.settings)
 
 
-def settings_of(file: Path | None = None, **stack):
-    """The settings as a task gets them: invoke.yaml, then the file, then the environment."""
+def settings_of(file: Path | None = None, text: str = ""):
+    """The settings as a task gets them: invoke.yaml, then the file (or `text`, as if a file had it), then the environment."""
+    if text:
+        file = Path(tempfile.mkstemp(suffix=".yaml", dir=HOME)[1])
+        file.write_text(text)
     loaded = invoke.Config(project_location=ROOT, runtime_path=file)
     loaded.load_project()
     loaded.load_runtime()
@@ -117,6 +121,20 @@ def stacks(sandbox):
         return Cli(write_settings(HOME / f"{name}.yaml", sandbox, name, more))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def strike(sandbox):
+    """What befalls the sandbox's parts: strike("box", instance=..., sshd="down")."""
+    return lambda what, **body: ask(state.read(sandbox), "POST", what, body)
+
+
+@pytest.fixture
+def drill(strike):
+    """The same, with clock and faults as they were when the test is over."""
+    yield strike
+    strike("faults/clear")
+    strike("clock", speed=1)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 
 from bench.resume import noise
 from ops import ROOT, dataset
+from ops.ec2 import facts as ec2_facts
 from ops.net import facts, plan
 from sandbox import state
 from sandbox.tasks import ask
@@ -66,14 +67,84 @@ def test_box_unreachable(boxed):
     assert not page.confirmed()
 
 
-def test_box_unreachable_because_it_was_stopped(boxed):
+def test_box_unreachable_because_it_hangs(boxed, drill):
     page = Page("box-unreachable", boxed)
-    instance = boxed.account.tagged("describe_instances", "Reservations")[0]["Instances"][0]["InstanceId"]
-    boxed.account.client("ec2").stop_instances(InstanceIds=[instance])
+    drill("box", instance=ec2_facts.read(boxed.account).ident, sshd="down")
+    assert page.confirmed()
+    assert "It ends at TCP" in boxed("ec2.reach", ok=False).out
     assert not page.verified()
-    assert "stop" in boxed("ec2.status", ok=False).out
+    assert page.works("stop")
+    assert page.confirmed()  # stopped, it is not reached either, and the page says so
     assert page.works("start")
     assert page.verified()
+
+
+def test_no_capacity(stacks, drill):
+    cli = stacks("incident-none")
+    cli("iam.apply", "net.up")
+    page = Page("no-capacity", cli, kind="m5.large")
+    assert not page.confirmed()  # no box yet, and none was asked for
+    for kind in cli.settings.ec2.instance_types:
+        drill("capacity", instance_type=kind)
+    refused = cli("ec2.up", ok=False)
+    assert "EC2 has none free" in refused.err
+    assert "runbooks/no-capacity.md" in refused.err
+    assert page.confirmed()
+    assert not page.verified()
+    page.inputs["kind"] = "g4dn.2xlarge"
+    assert page.works("up")
+    assert page.verified()
+    assert not page.confirmed()
+
+
+@pytest.mark.timeout(300)
+def test_spot_interruption(stacks, drill, digits):
+    cli = stacks("incident-spot", "train: {epochs: 8}\nec2: {instance_types: [g4dn.xlarge]}")
+    cli("iam.apply", "net.up", "data.up")
+    cli("data.push", "--dir", str(digits))
+    cli("ec2.up", "--spot")
+    page = Page("spot-interruption", cli)
+    assert not page.confirmed()
+    training = cli.background("ec2.train")
+    said = []
+    for line in training.stdout:
+        said.append(line)
+        if "epoch 2/" in line:
+            break
+    page.inputs["job"] = re.search(r"(kennel-incident-spot-box1-\w+) starts", "".join(said))[1]
+    drill("clock", speed=15)
+    drill("interrupt", instance=ec2_facts.read(cli.account).ident)
+    training.communicate(timeout=90)
+    deadline = time.monotonic() + 60
+    while not page.confirmed():
+        assert time.monotonic() < deadline
+    drill("clock", speed=1)
+    assert not page.verified()
+    assert page.works("down")
+    assert page.works("up")
+    assert not page.verified()
+    page.inputs["job"] += "-2"
+    assert page.works("train")
+    assert page.verified()
+    assert not page.confirmed()
+
+
+def test_box_disk_full(stacks, drill, pictures):
+    cli = stacks("incident-disk", "train: {epochs: 1, batch: 4}")
+    cli("iam.apply", "net.up", "ec2.up", "data.up")
+    cli("data.push", "--dir", str(pictures))
+    page = Page("box-disk-full", cli)
+    assert not page.confirmed()
+    cli("ec2.run", "mkdir -p kennel/jobs/long-ago/opt-ml && fallocate -l 1500M kennel/jobs/long-ago/opt-ml/model")
+    drill("box", instance=ec2_facts.read(cli.account).ident, disk_mib=2048)
+    assert page.confirmed()
+    refused = cli("ec2.train", ok=False)
+    assert refused.code == 1
+    assert "No space left on device" in refused.err
+    assert not page.works("room")
+    assert page.works("clean")
+    assert page.verified()
+    assert not page.confirmed()
 
 
 @pytest.mark.timeout(300)

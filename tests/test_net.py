@@ -1,12 +1,19 @@
 """The network's plan, by equality; a second run that changes nothing; drift that is mended."""
 
+import contextlib
+import http.server
+import json
+import re
+import threading
+
 import pytest
 from conftest import settings_of
 
-from ops import change
+from ops import ROOT, change
 from ops.change import Change
-from ops.net import facts, plan, removal
-from ops.net.facts import Facts, Group, Rule
+from ops.errors import OpsError
+from ops.net import address, facts, plan, removal
+from ops.net.facts import ANYWHERE, Facts, Group, Rule
 
 SETTINGS = settings_of()
 COMPLETE = Facts(
@@ -55,7 +62,7 @@ def test_the_groups_let_ssh_in_from_the_door_and_s3_out_and_nothing_else():
     groups = plan.wanted_groups(SETTINGS)
     assert groups["box"] == ({Rule("tcp", 22, 22, "@door")}, {Rule("tcp", 443, 443, "@s3")})
     assert groups["door"] == (set(), {Rule("tcp", 22, 22, "@box")})
-    assert all(rule.peer != plan.ANYWHERE for ways in groups.values() for rules in ways for rule in rules)
+    assert all(rule.peer != ANYWHERE for ways in groups.values() for rules in ways for rule in rules)
 
 
 def test_a_rule_that_somebody_took_away_comes_back():
@@ -140,6 +147,95 @@ def test_the_way_back_takes_everything_in_an_order_that_works():
     assert calls[:2] == ["delete_instance_connect_endpoint", "delete_vpc_endpoints"]
     assert calls[-1] == "delete_vpc"
     assert calls.index("delete_security_group") > calls.index("revoke_security_group_ingress")
+
+
+PUBLIC = settings_of(text="ec2: {way: public}\nnet: {own_address: 203.0.113.7}\n")
+
+
+def test_the_public_way_lets_one_address_in_and_no_other():
+    rules = plan.wanted_groups(PUBLIC)["box"][0]
+    assert rules == {Rule("tcp", 22, 22, "@door"), Rule("tcp", 2222, 2222, "203.0.113.7/32")}
+    steps = change.preview(plan.steps(Facts("pl-1"), PUBLIC))
+    calls = [s.call for s in steps if isinstance(s, Change)]
+    assert {"create_internet_gateway", "attach_internet_gateway", "create_route"} <= set(calls)
+    assert not any("0.0.0.0/0" in str(s.args) for s in steps if isinstance(s, Change) and "authorize" in s.call)
+    (gateway,) = [s for s in steps if isinstance(s, Change) and s.call == "create_internet_gateway"]
+    assert "costs safety" in gateway.why
+    assert "203.0.113.7/32" in gateway.why
+
+
+def test_the_way_back_from_the_public_one_takes_gateway_route_and_rules():
+    box = plan.wanted_groups(PUBLIC)["box"]
+    have = Facts(
+        **{
+            **vars(with_group("box", ingress=frozenset(box[0]))),
+            "entries": frozenset(plan.wanted_entries(PUBLIC)),
+            "ways": {"0.0.0.0/0": "igw-1"},
+            "gateway": ("igw-1", "vpc-1"),
+        }
+    )
+    calls = [s.call for s in planned(have) if isinstance(s, Change)]
+    assert calls == [
+        "delete_route", "detach_internet_gateway", "delete_internet_gateway", "delete_network_acl_entry", "delete_network_acl_entry",
+        "revoke_security_group_ingress",
+    ]  # fmt: skip
+    assert change.preview(plan.steps(have, PUBLIC)) == []
+
+
+def test_a_route_that_somebody_added_goes():
+    have = Facts(**{**vars(COMPLETE), "ways": {"10.20.16.0/20": "eni-9"}})
+    assert planned(have) == [
+        Change(
+            "ec2",
+            "delete_route",
+            {"RouteTableId": "rtb-1", "DestinationCidrBlock": "10.20.16.0/20"},
+            why="the route 10.20.16.0/20 to eni-9 is not in the plan",
+        )
+    ]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "203.0.113.0/24", "224.0.0.1", "::1", "me"])
+def test_an_own_address_is_one_address(address):
+    with pytest.raises(OpsError, match=r"net\.own_address"):
+        settings_of(text=f'net: {{own_address: "{address}"}}')
+
+
+def test_the_public_way_wants_an_address():
+    with pytest.raises(OpsError, match="set net.own_address; yours: invoke net.my-address"):
+        settings_of(text="ec2: {way: public}")
+
+
+@contextlib.contextmanager
+def saying(words):
+    class Service(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(words)
+
+        def log_message(self, *_): ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Service) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_my_address_is_asked_for_and_checked(stacks):
+    with saying(b"203.0.113.7\n") as url:
+        cli = stacks("address", f"net: {{address_service: {url}}}")
+        assert json.loads(cli("net.my-address", "--json").out) == {"address": "203.0.113.7", "own_address": ""}
+    with saying(b"<html>" + b"x" * 10_000) as url, pytest.raises(OpsError, match="which is no IPv4 address"):
+        address.seen(url)
+    with pytest.raises(OpsError, match="does not answer"):
+        address.seen("http://127.0.0.1:9/")
+
+
+def test_the_plan_of_an_empty_account_is_as_it_was_agreed(stacks):
+    """A golden file: whoever changes the plan changes this file, and sees in the review what AWS will be asked for."""
+    cli = stacks("golden")
+    shown = re.sub(r"\b(pl|subnet|vpc)-[0-9a-f]+", r"\1-1", cli("--dry", "net.up").err)
+    assert shown == (ROOT / "tests" / "golden" / "net-up.txt").read_text()
 
 
 def test_dry_up_twice_and_down(stacks):

@@ -1,5 +1,7 @@
 """Every change of every plan is a request that AWS's own service model takes."""
 
+from datetime import date
+
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
@@ -8,7 +10,10 @@ from conftest import settings_of
 from ops import change, payload
 from ops.change import Change, Unknown
 from ops.data import bucket
+from ops.ec2 import facts as ec2_facts
 from ops.ec2 import plan as ec2
+from ops.ec2.image import Image
+from ops.ec2.launch import Order
 from ops.fn import plan as fn
 from ops.iam import plan as iam
 from ops.iam import policies
@@ -28,21 +33,38 @@ HAVE = jobs.Facts(JOB.name, None, ("subnet-a",), "sg-1", False)
 NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
 LIVE = {"EndpointName": "kennel-demo", "EndpointStatus": "InService", "EndpointConfigName": "other"}
 FULL = net_facts.Facts(
-    "pl-1", "vpc-1", True, {"us-east-1a": "subnet-a"}, "rtb-1", frozenset(),
-    {n: net_facts.Group(f"sg-{n}", frozenset(i), frozenset(e)) for n, (i, e) in net.wanted_groups(SETTINGS).items()},
-    "acl-1", frozenset({net_facts.Entry(9, False, "6", 1, 2, "0.0.0.0/0")}), {}, "vpce-1", "eice-1", {"logs": "vpce-2"},
+    s3_list="pl-1", vpc="vpc-1", hostnames=True, subnets={"us-east-1a": "subnet-a"}, routes="rtb-1", ways={"10.0.0.0/8": "eni-1"},
+    gateway=("igw-1", "vpc-1"),
+    groups={n: net_facts.Group(f"sg-{n}", frozenset(i), frozenset(e)) for n, (i, e) in net.wanted_groups(SETTINGS).items()},
+    acl="acl-1", entries=frozenset({net_facts.Entry(9, False, "6", 1, 2, "0.0.0.0/0")}), s3_endpoint="vpce-1", door="eice-1",
+    interfaces={"logs": "vpce-2"},
 )  # fmt: skip
+PUBLIC = settings_of(text="ec2: {way: public}\nnet: {own_address: 203.0.113.7}\n")
+DLAMI = Image("ami-1", "PyTorch 2.12", "x86_64", ("g4dn", "g5"), 75, "/dev/sda1", date(2026, 11, 1), None)
+KINDS = ("g4dn.xlarge", "g5.xlarge")
+LAUNCH = ec2_facts.Facts(
+    subnets=(("subnet-a", "us-east-1a"),), group="sg-1", key_pair="ssh-ed25519 old", image=DLAMI, public_key="ssh-ed25519 new",
+    offered=frozenset((kind, "us-east-1a") for kind in KINDS),
+)  # fmt: skip
+STOPPED = {
+    "InstanceId": "i-1",
+    "InstanceType": "g4dn.xlarge",
+    "State": {"Name": "stopped"},
+    "SpotInstanceRequestId": "sir-1",
+}
+GONE = ec2_facts.Facts(STOPPED, alarm="i-1", key_pair="ssh-ed25519 old")
 
 PLANS = {
     "bucket": bucket.steps(bucket.Facts(), SETTINGS),
     "network": net.steps(net_facts.Facts("pl-1"), BUSY),
     "network, mended": net.steps(FULL, SETTINGS),
     "network, down": net_removal.steps(FULL),
-    "box": ec2.steps(ec2.Facts(**NETWORK, image="ami-1"), SETTINGS),
-    "box, started": ec2.steps(
-        ec2.Facts({"InstanceId": "i-1", "InstanceType": "g4dn.xlarge", "State": {"Name": "stopped"}}), SETTINGS
-    ),
-    "box, down": ec2.removal(ec2.Facts({"InstanceId": "i-1", "State": {"Name": "running"}})),
+    "network, public": net.steps(net_facts.Facts("pl-1"), PUBLIC),
+    "box": ec2.steps(LAUNCH, Order(KINDS), SETTINGS),
+    "box, on spot with a public address": ec2.steps(LAUNCH, Order(KINDS, spot=True), PUBLIC),
+    "box, started": ec2.steps(ec2_facts.Facts(STOPPED), Order(KINDS), SETTINGS),
+    "box, stopped": ec2.halting(ec2_facts.Facts(STOPPED | {"State": {"Name": "running"}})),
+    "box, down": ec2.removal(GONE, SETTINGS),
     "roles": iam.steps(iam.Facts(), policies.wanted(SETTINGS), SETTINGS),
     "job": jobs.steps(HAVE, jobs.Order(JOB, JOB.name, "code/c/", 2), SETTINGS),
     "spot job from weights": jobs.steps(HAVE, jobs.Order(STARTED, STARTED.name, "code/c/", spot=True), SETTINGS),

@@ -11,7 +11,15 @@ from ops import ROOT, runbook
 
 PAGES = sorted((ROOT / "runbooks").glob("*.md"))
 DOCUMENTS = [*PAGES, ROOT / "README.md", ROOT / "sandbox" / "README.md"]
-INCIDENTS = {"box-unreachable", "endpoint-5xx", "training-failed", "training-stuck"}
+INCIDENTS = {
+    "box-unreachable",
+    "box-disk-full",
+    "no-capacity",
+    "spot-interruption",
+    "endpoint-5xx",
+    "training-failed",
+    "training-stuck",
+}
 COMMAND = re.compile(
     r"^\s*\$ (?:[A-Z_0-9]+=\S+ )?invoke (.+?)(?:\s+#.*)?$|`\$ (?:[A-Z_0-9]+=\S+ )?invoke ([^`]+)`", re.M
 )
@@ -51,15 +59,15 @@ def test_an_incident_page_has_its_parts(name):
     assert len(text.split()) <= 450
     for attributes in re.findall(r"```console \{(.+)\}", text):
         assert re.match(r"#[\w-]+ kind=(read|change)", attributes)
-        assert "kind=read" in attributes or "undo=" in attributes
+        assert "kind=read" in attributes or "undo=" in attributes or "irreversible=true" in attributes
 
 
 def test_every_task_is_written_about():
     written = "\n".join(path.read_text() for path in DOCUMENTS)
     rows = re.findall(r"^\| (`.+?) \|", (ROOT / "README.md").read_text(), re.M)
-    named = set(re.findall(r"invoke (?:--dry )?([\w.]+)", written))
+    named = set(re.findall(r"invoke (?:--dry )?([\w.-]+)", written))
     for row in rows:
-        names = re.findall(r"`([\w.]+)`", row)
+        names = re.findall(r"`([\w.-]+)`", row)
         if not names:
             continue
         first, *rest = names

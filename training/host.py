@@ -2,13 +2,15 @@
 
     python3 host.py JOB.json     detached from the connection that starts it; JOB.json is what ops/ec2 wrote
 
-The instance's role reads the data and writes the artefact, so that a laptop that is closed loses nothing.
+The instance's role reads the data and writes the artefact, so that a laptop that is closed loses nothing. Checkpoints go to
+the bucket as they come, so that a box that spot takes away loses no more than the time since the last one.
 """
 
 import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -16,89 +18,153 @@ import time
 from pathlib import Path
 from typing import Any
 
+import notice
+import staging
 from launch import STOPPED
 
 HERE = Path(__file__).resolve().parent
+HOME = HERE.parent.parent
 LOCK_TRIES = 50  # of 0.2 s
+LOOK_S = 5.0  # between two looks at the instance's metadata and at the checkpoint; as often as AWS advises
+CHECKPOINT = "checkpoint.pt"
 
 
-def status(job: Path, state: str, **more: Any) -> None:
-    """status.json beside the job's file: whole or not at all, and the last word on the job."""
-    part = job.with_name("status.json.part")
-    part.write_text(json.dumps({"state": state, "time": time.time(), "pid": os.getpid(), **more}))
-    part.replace(job.with_name("status.json"))
+class Stop:
+    """SIGTERM, from ec2.stop or from the machine's own shutdown: passed on once, and waited for."""
+
+    def __init__(self) -> None:
+        self.asked = self.passed_on = False
+        signal.signal(signal.SIGTERM, self)
+
+    def __call__(self, *_: object) -> None:
+        self.asked = True
 
 
-def fetch(s3: Any, asked: dict[str, Any], opt: Path) -> None:
-    """The data set that the job names, into the folder where train.py looks; shards are kept for the next job."""
-    kept = HERE.parent.parent / "shards"
-    data = opt / "input" / "data" / "data"
-    for key in asked["keys"]:
-        path = data / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store = kept / Path(key).name if key.startswith("shards/") else path
-        if not store.exists():
-            kept.mkdir(parents=True, exist_ok=True)
-            part = store.with_name(store.name + ".part")
-            s3.download_file(asked["bucket"], key, str(part))
-            part.replace(store)
-        if store != path and not path.is_symlink():
-            path.symlink_to(store)
-    if weights := asked["weights"]:
-        path = opt / "input" / "data" / "weights" / Path(weights).name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        s3.download_file(asked["bucket"], weights, str(path))
-    print(f"{len(asked['keys'])} objects of the data set are here", flush=True)
+class Job:
+    """One job: its folder, what was asked, and the bucket."""
 
+    def __init__(self, file: Path, asked: dict[str, Any], s3: Any, stop: Stop) -> None:
+        self.folder, self.asked, self.s3, self.stop = file.parent, asked, s3, stop
+        self.opt = file.parent / "opt-ml"
+        self.output = asked["output"].rsplit("/", 1)[0]
+        self.checkpoint = HOME / "checkpoints" / asked["checkpoints"] / CHECKPOINT
+        self.sent = 0.0  # when the checkpoint that is in the bucket was written
 
-def prepare(asked: dict[str, Any], opt: Path) -> Path:
-    """What SageMaker would find; returns the folder of checkpoints, which all attempts at one job share."""
-    for name in ("input/config", "model", "output"):
-        (opt / name).mkdir(parents=True, exist_ok=True)
-    shared = HERE.parent.parent / "checkpoints" / asked["checkpoints"]
-    shared.mkdir(parents=True, exist_ok=True)
-    if not (opt / "checkpoints").is_symlink():
-        (opt / "checkpoints").symlink_to(shared)
-    (opt / "input" / "config" / "hyperparameters.json").write_text(json.dumps(asked["hyperparameters"]))
-    return shared
+    @property
+    def checkpoint_key(self) -> str:
+        return f"checkpoints/{self.asked['checkpoints']}/{CHECKPOINT}"
 
+    def status(self, state: str, **more: Any) -> None:
+        """status.json beside the job's file: whole or not at all, and the last word on the job."""
+        part = self.folder / "status.json.part"
+        part.write_text(json.dumps({"state": state, "time": time.time(), "pid": os.getpid(), **more}))
+        part.replace(self.folder / "status.json")
 
-def upload(s3: Any, asked: dict[str, Any], opt: Path) -> str:
-    packed = opt / "model.tar.gz"
-    with tarfile.open(packed, "w:gz", compresslevel=1) as tar:
-        for path in sorted((opt / "model").iterdir()):
-            tar.add(path, path.name)
-    s3.upload_file(str(packed), asked["bucket"], asked["output"])
-    s3.upload_file(
-        str(opt / "model" / "metrics.jsonl"), asked["bucket"], asked["output"].rsplit("/", 1)[0] + "/metrics.jsonl"
-    )
-    return f"s3://{asked['bucket']}/{asked['output']}"
+    def prepare(self) -> None:
+        """What SageMaker would find, and the checkpoint that all attempts at one job share, from here or from the bucket."""
+        for name in ("input/config", "model", "output"):
+            (self.opt / name).mkdir(parents=True, exist_ok=True)
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        if not (self.opt / "checkpoints").is_symlink():
+            (self.opt / "checkpoints").symlink_to(self.checkpoint.parent)
+        (self.opt / "input" / "config" / "hyperparameters.json").write_text(json.dumps(self.asked["hyperparameters"]))
+        data = self.opt / "input" / "data"
+        staging.place(self.asked, HOME, data / "data")
+        if weights := self.asked["weights"]:
+            path = data / "weights" / Path(weights).name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.s3.download_file(self.asked["bucket"], weights, str(path))
+        if not self.checkpoint.exists() and self.bring_checkpoint():
+            print("the checkpoint of another box is here", flush=True)
 
+    def bring_checkpoint(self) -> bool:
+        from botocore.exceptions import ClientError
 
-def run(job: Path, asked: dict[str, Any]) -> int:
-    import boto3
+        part = self.checkpoint.with_name(".checkpoint.part")
+        try:
+            self.s3.download_file(self.asked["bucket"], self.checkpoint_key, str(part))
+        except ClientError as error:  # 403 where the role may not list, as ours
+            if error.response["Error"]["Code"] in ("403", "404"):
+                return False
+            raise
+        part.replace(self.checkpoint)
+        self.sent = self.checkpoint.stat().st_mtime
+        return True
 
-    opt = job.parent / "opt-ml"
-    s3 = boto3.client("s3", region_name=asked["region"])
-    status(job, "Downloading")
-    fetch(s3, asked, opt)
-    checkpoints = prepare(asked, opt)
-    status(job, "Training")
-    env = os.environ | {"OPT_ML": str(opt), "KENNEL_COMMIT": asked["commit"]}
-    code = subprocess.run([sys.executable, str(HERE / "launch.py")], env=env, check=False).returncode
-    if code == STOPPED:
-        status(job, "Stopped", code=code, reason="asked to stop; its checkpoint is kept")
-        return code
-    if code:
-        failure = opt / "output" / "failure"
-        status(job, "Failed", code=code, reason=failure.read_text() if failure.exists() else f"exit code {code}")
-        return code
-    status(job, "Uploading")
-    where = upload(s3, asked, opt)
-    shutil.rmtree(checkpoints, ignore_errors=True)  # the next attempt at this job is to train anew
-    status(job, "Completed", code=0, artefact=where)
-    print(f"Completed: {where}", flush=True)
-    return 0
+    def send_checkpoint(self) -> None:
+        """The newest, if it is not in the bucket yet. One that cannot be sent now is sent at the next look."""
+        try:
+            written = self.checkpoint.stat().st_mtime
+            if written != self.sent:
+                self.s3.upload_file(str(self.checkpoint), self.asked["bucket"], self.checkpoint_key)
+                self.sent = written
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            print(f"the checkpoint is not in the bucket yet: {type(error).__name__}: {error}", flush=True)
+
+    def train(self) -> tuple[int, str]:
+        """launch.py, until it ends; its exit code, and why it was told to end, if it was."""
+        env = os.environ | {"OPT_ML": str(self.opt), "KENNEL_COMMIT": self.asked["commit"]}
+        process = subprocess.Popen([sys.executable, str(HERE / "launch.py")], env=env)
+        why, looked = "", 0.0
+        while process.poll() is None:
+            time.sleep(0.1)
+            if not why and time.monotonic() - looked > LOOK_S:
+                looked = time.monotonic()
+                self.send_checkpoint()
+                if when := notice.coming():
+                    why = f"spot takes this machine at {when}"
+            if not why and self.stop.asked:
+                why = "asked to stop"
+            if why and not self.stop.passed_on:
+                self.stop.passed_on = True
+                print(f"{why}: writing a checkpoint", flush=True)
+                process.send_signal(signal.SIGTERM)
+        return process.returncode, why
+
+    def upload(self) -> str:
+        packed = self.opt / "model.tar.gz"
+        with tarfile.open(packed, "w:gz", compresslevel=1) as tar:
+            for path in sorted((self.opt / "model").iterdir()):
+                tar.add(path, path.name)
+        self.s3.upload_file(str(packed), self.asked["bucket"], self.asked["output"])
+        metrics = self.opt / "model" / "metrics.jsonl"
+        self.s3.upload_file(str(metrics), self.asked["bucket"], f"{self.output}/metrics.jsonl")
+        packed.unlink()
+        return f"s3://{self.asked['bucket']}/{self.asked['output']}"
+
+    def run(self) -> int:
+        self.status("Downloading")
+        staging.fetch(self.s3, self.asked, HOME)
+        self.prepare()
+        self.status("Training")
+        code, why = self.train()
+        if code == STOPPED:
+            self.send_checkpoint()
+            kept = "in the bucket and here" if self.sent else "not there: it was stopped before the first"
+            self.status("Stopped", code=code, reason=f"{why or 'asked to stop'}; its checkpoint is kept ({kept})")
+            return code
+        if code:
+            failure = self.opt / "output" / "failure"
+            self.status("Failed", code=code, reason=failure.read_text() if failure.exists() else f"exit code {code}")
+            return code
+        self.status("Uploading")
+        where = self.upload()
+        shutil.rmtree(self.checkpoint.parent, ignore_errors=True)  # the next attempt at this job is to train anew
+        self.s3.delete_object(Bucket=self.asked["bucket"], Key=self.checkpoint_key)
+        self.status("Completed", code=0, artefact=where)
+        print(f"Completed: {where}", flush=True)
+        return 0
+
+    def report(self) -> None:
+        """The verdict and the log, into the bucket: they outlive the box."""
+        sys.stdout.flush()
+        for name in ("status.json", "log"):
+            try:
+                self.s3.upload_file(str(self.folder / name), self.asked["bucket"], f"{self.output}/{name}")
+            except Exception as error:
+                print(f"{name} is not in the bucket: {type(error).__name__}: {error}", flush=True)
 
 
 def locked(lock: Any) -> bool:
@@ -113,17 +179,22 @@ def locked(lock: Any) -> bool:
     return False
 
 
-def main(job: Path) -> int:
-    asked = json.loads(job.read_text())
-    with (HERE.parent.parent / "trainer.lock").open("w") as lock:
+def main(file: Path) -> int:
+    import boto3
+
+    stop, asked = Stop(), json.loads(file.read_text())
+    job = Job(file, asked, boto3.client("s3", region_name=asked["region"]), stop)
+    with (HOME / "trainer.lock").open("w") as lock:
         if not locked(lock):
-            status(job, "Failed", code=1, reason="another job is training on this box")
+            job.status("Failed", code=1, reason="another job is training on this box")
             return 1
         try:
-            return run(job, asked)
+            return job.run()
         except Exception as error:
-            status(job, "Failed", code=1, reason=f"{type(error).__name__}: {error}")
+            job.status("Failed", code=1, reason=f"{type(error).__name__}: {error}")
             raise
+        finally:
+            job.report()
 
 
 if __name__ == "__main__":

@@ -1,173 +1,197 @@
-"""The GPU box in the private network: start it, reach it, train on it."""
+"""The GPU box in the private network: start it, reach it, train on it, pay only while it works."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-
-from ops import ROOT, cli
+from ops import cli
 from ops.aws import Account
 from ops.cli import Answer, carry_out, say, table, task
+from ops.ec2.daily import clean, disk, fetch, logs, ps, run, ssh, ssh_config  # noqa: F401  tasks of this namespace too
+from ops.ec2.training import attach, sync, train  # noqa: F401
 from ops.errors import FINDINGS, OpsError
 
 
-@task()
-def up(c):
+@task(
+    help={
+        "spot": "On spot capacity, and on demand where there is none.",
+        "instance-type": "This type, instead of ec2.instance_types.",
+    }
+)
+def up(c, spot=False, instance_type=""):
     """Start the box, or say that it is up."""
-    from ops.ec2 import plan
+    from ops.ec2 import facts, plan
+    from ops.ec2.launch import Order
 
     account = Account.of(c)
-    have = plan.facts(account, image=True)
+    have = facts.read(account)
     if have.group is None or not have.subnets:
         raise OpsError("There is no network to put a box in. Make it: invoke net.up")
+    order = Order((instance_type,) if instance_type else tuple(account.settings.ec2.instance_types), spot)
+    have = facts.for_launch(account, have, list(order.kinds))
     account.guard()
-    done = carry_out(c, account, plan.steps(have, account.settings))
-    if c.config.run.dry:
-        return None
-    box = plan.facts(account).box or {}
+    done = carry_out(c, account, plan.steps(have, order, account.settings))
+    return None if c.config.run.dry else running(account, done)
+
+
+def running(account: Account, done: Answer) -> Answer:
+    from ops.ec2 import facts
+
+    box = facts.read(account).box or {}
     text = f"{box['InstanceId']} {box['InstanceType']} is running at {box['PrivateIpAddress']}. {done.text}. Next: invoke ec2.train"
     return Answer({"box": box["InstanceId"], **done.data}, text, changes=done.changes)
 
 
-@task(help={"json": "Print it as JSON."})
-def status(c, json=False):
-    """Show the box, what it costs, and whether SSH reaches it; exit 7 if not."""
-    from ops import price
-    from ops.ec2 import access, plan, remote
+@task()
+def start(c):
+    """Start the box that was stopped."""
+    from ops.ec2 import facts, plan
+    from ops.ec2.launch import Order
 
     account = Account.of(c)
-    have = plan.facts(account)
+    have = facts.read(account)
     if have.box is None:
-        return Answer({"box": None}, "There is no box. Start one: invoke ec2.up")
-    kind, rate = have.box["InstanceType"], 0.0
-    reach, job = "-", "-"
-    if have.state == "running":
-        rate = price.hourly("ec2", kind)
-        try:
-            with access.connected(account, have) as link:
-                reach = "ok"
-                job = remote.newest(link, remote.place(account.settings)) or "-"
-        except OpsError as error:
-            reach = str(error)
-    data = {
-        "box": have.box["InstanceId"],
-        "type": kind,
-        "state": have.state,
-        "address": have.box.get("PrivateIpAddress"),
-        "dollars_per_hour": rate,
-        "ssh": reach,
-        "newest_job": job,
-    }
-    row = (data["box"], kind, have.state, data["address"], f"{rate:.3f}", "ok" if reach == "ok" else "no", job)
-    text = table(("box", "type", "state", "address", "$/h", "ssh", "newest job"), [row])
-    if reach not in ("ok", "-"):
-        text += f"\n{reach}"
-    return Answer(data, text, code=FINDINGS if reach not in ("ok", "-") else 0)
-
-
-@task(help={"command": "What the box's shell runs."})
-def run(c, command):
-    """Run a command on the box; its output and exit code are yours."""
-    import sys
-
-    from ops import box
-    from ops.ec2 import access, plan
-
-    account = Account.of(c)
-    have = plan.facts(account)
-    box_id = access.check(have)["InstanceId"]
-    if c.config.run.dry:
-        say(f"would run on {box_id}: {command}")
-        return None
-    with access.connected(account, have) as link:
-        code = box.stream(link, command, on_output=sys.stdout.buffer.write)
-    sys.stdout.flush()
-    return Answer({"code": code}, "", code=code)
-
-
-@task(help={"command": "What to run instead of a shell."})
-def ssh(c, command=""):
-    """Open a shell on the box with OpenSSH's own client."""
-    from ops.ec2 import access, plan
-
-    account = Account.of(c)
-    have = plan.facts(account)
-    box = access.check(have)
-    if c.config.run.dry:
-        say(f"would open SSH to {box['InstanceId']}: {command or 'a shell'}")
-        return None
-    access.prepare(account, box)
-    settings_file = os.environ.get("INVOKE_RUNTIME_CONFIG", "") or getattr(c.config, "_runtime_path", None) or ""
-    argv = access.ssh_command(account, have, str(settings_file), command)
-    try:
-        code = subprocess.run(argv, cwd=ROOT, check=False).returncode
-    except FileNotFoundError as error:
-        raise OpsError("OpenSSH's client is not installed here. Without it: invoke ec2.run 'COMMAND'") from error
-    return Answer({"code": code}, "", code=code)
-
-
-@task(help={"again": "Train even if the same data, code and settings were trained before."})
-def train(c, again=False):
-    """Train on the box, detached; follow the log. What runs already is attached to."""
-    from ops import payload
-    from ops.ec2 import access, plan, remote
-
-    account = Account.of(c)
-    job = payload.wanted(account, "box")
-    trained = remote.attempts(account, job)
-    if trained and not again:
-        text = f"{trained[-1]} was trained before, from the same data, code and settings. --again trains anew."
-        return Answer({"job": trained[-1]}, text)
-    have = plan.facts(account)
-    box_id = access.check(have)["InstanceId"]
-    if c.config.run.dry:
-        say(f"would train {job.name} on {box_id}")
-        return None
+        raise OpsError("There is no box to start. A new one: invoke ec2.up")
     account.guard()
-    with access.connected(account, have) as link:
-        there = remote.place(account.settings)
-        name = remote.newest(link, there)
-        if name and remote.under_way(link, there, name):
-            if name not in job.attempts():
-                raise OpsError(
-                    f"{name} trains on this box: other data, code or settings. Follow it: invoke ec2.attach. Then this one."
-                )
-        else:
-            name = remote.unused(link, there, job, trained)
-            say(f"{name} starts on {box_id}; it goes on if this connection ends.")
-            remote.start(account, link, job, name, anew=again)
-        found = remote.follow(link, there, name)
-    text = f"{name}: Completed. Next: invoke sm.deploy --job {name}"
-    return Answer({"job": name, "artefact": found["artefact"]}, text, changes=1)
+    done = carry_out(c, account, plan.steps(have, Order(tuple(account.settings.ec2.instance_types)), account.settings))
+    return None if c.config.run.dry else running(account, done)
 
 
-@task(help={"job": "A job of this box; the newest by default."})
-def attach(c, job=""):
-    """Follow a job on the box from the start of its log, or tell how it ended."""
-    from ops.ec2 import access, plan, remote
+@task(help={"yes": "Do not ask."})
+def stop(c, yes=False):
+    """Stop the box; its disk is kept. A job on it writes a checkpoint first."""
+    from ops.ec2 import facts, plan
 
     account = Account.of(c)
-    with access.connected(account, plan.facts(account)) as link:
-        there = remote.place(account.settings)
-        name = job or remote.newest(link, there)
-        if not name:
-            raise OpsError("No job was ever started on this box. Start one: invoke ec2.train")
-        found = remote.follow(link, there, name)
-    return Answer({"job": name, **found}, f"{name}: {found['state']}: {found['artefact']}")
+    have = facts.read(account)
+    if have.box is None or have.state == "stopped":
+        return Answer({"made": 0}, f"{have.ident} is stopped already." if have.box else "There is no box.")
+    account.guard()
+    name = "" if have.state != "running" else ask_job(account, have)
+    what = f"{name} trains on {have.ident}; it writes a checkpoint, and ec2.train carries on. " if name else ""
+    cli.confirm(c, f"{what}This stops {have.ident}.", yes=yes or not name)
+    if name and not c.config.run.dry:
+        end_job(account, have, name)
+    done = carry_out(c, account, plan.halting(have))
+    if c.config.run.dry:
+        return None
+    return Answer(
+        done.data, f"{have.ident} is stopped, its disk kept. {done.text}. Next: invoke ec2.start", changes=done.changes
+    )
+
+
+def ask_job(account: Account, have) -> str:
+    """The job under way, or "". A box that cannot be reached is said to be, and stopped all the same."""
+    from ops.ec2 import access, remote
+
+    there = remote.place(account.settings)
+    try:
+        with access.connected(account, have, use=False) as link:
+            name = remote.newest(link, there)
+            return name if name and remote.under_way(link, there, name) else ""
+    except OpsError as error:
+        say(f"Whether it trains could not be seen: {error}")
+        return ""
+
+
+def end_job(account: Account, have, name: str) -> None:
+    from ops.ec2 import access, remote
+
+    say(f"{name} writes its checkpoint ...")
+    with access.connected(
+        account, have, f"{name} was told to end; the box was not stopped. Again: invoke ec2.stop"
+    ) as link:
+        found = remote.end(link, remote.place(account.settings), name)
+    if found["alive"]:
+        raise OpsError(f"{name} does not end; {have.ident} was not stopped. Look: invoke ec2.logs")
+    say(f"{name}: {found['state']}: {found.get('reason', '')}")
 
 
 @task(help={"yes": "Do not ask."})
 def down(c, yes=False):
     """Terminate the box; its disk goes too, what is in the bucket stays."""
-    from ops.ec2 import plan
+    from ops.ec2 import facts, plan
 
     account = Account.of(c)
-    have = plan.facts(account)
-    if have.box is None:
-        return Answer({"made": 0}, "There is no box.")
+    have = facts.read(account)
+    if have.box is None and have.alarm is None and have.key_pair is None:
+        return Answer(
+            {"made": 0}, f"There is no box.{f' (Not touched: {chr(44).join(have.others)}.)' if have.others else ''}"
+        )
     account.guard()
-    cli.confirm(c, f"This terminates {have.box['InstanceId']} and deletes its disk.", yes=yes)
-    done = carry_out(c, account, plan.removal(have))
+    if have.box is not None:
+        cli.confirm(c, f"This terminates {have.ident} and deletes its disk.", yes=yes)
+    done = carry_out(c, account, plan.removal(have, account.settings))
     if c.config.run.dry:
         return None
-    return Answer(done.data, f"{have.box['InstanceId']} is gone. {done.text}", changes=done.changes)
+    return Answer(done.data, f"{have.ident if have.box else 'The box'} is gone. {done.text}", changes=done.changes)
+
+
+@task(help={"json": "Print it as JSON."})
+def status(c, json=False):
+    """Show the box, what it costs, when it stops by itself, and whether SSH reaches it; exit 7 if not."""
+    from ops.ec2 import facts, state
+
+    account = Account.of(c)
+    have = facts.read(account)
+    if have.box is None:
+        refusals = facts.last_refusals(account)
+        others = f" (Not touched: {', '.join(have.others)}.)" if have.others else ""
+        words = "".join(f"\nno capacity: {line}" for line in refusals)
+        next_one = "See runbooks/no-capacity.md" if refusals else "Start one: invoke ec2.up"
+        return Answer(
+            {"box": None, "refusals": refusals},
+            f"There is no box.{others}{words}\n{next_one}",
+            code=FINDINGS if refusals else 0,
+        )
+    found = state.look(account, have)
+    return Answer(found.data, found.text, code=FINDINGS if found.problem else 0)
+
+
+@task(help={"json": "Print it as JSON."})
+def reach(c, json=False):
+    """Walk the path to the box hop by hop; name the first that fails and what mends it; exit 7 then."""
+    from dataclasses import asdict
+
+    from ops.ec2 import facts, hops
+
+    account = Account.of(c)
+    found = list(hops.walk(account, facts.read(account)))
+    rows = [("FAILS" if hop.problem else "ok", hop.name, hop.problem or hop.found) for hop in found]
+    bad = hops.failed(found)
+    text = table(("", "hop", "found"), rows) + (
+        f"\nIt ends at {bad.name}: {bad.problem}. Next: {bad.mend}" if bad else "\nSSH reaches the box."
+    )
+    return Answer([asdict(hop) for hop in found], text, code=FINDINGS if bad else 0)
+
+
+@task(help={"lock": "Write the one that would be taken into the settings file.", "json": "Print it as JSON."})
+def ami(c, lock=False, json=False):
+    """Show the Deep Learning AMIs: age, end of support, and whether they suit the instance types; exit 7 if ours is past it."""
+    from ops.ec2 import image, lockline
+
+    account = Account.of(c)
+    kinds = image.architectures(account, account.settings.ec2.instance_types)
+    chosen = image.choose(account)
+    if lock:
+        if c.config.run.dry:
+            return Answer({"ami": chosen.ident}, f"would write ami: {chosen.ident} into the settings file")
+        newest = next(iter(image.candidates(account)), chosen)
+        path = lockline.write(lockline.settings_file(c), newest)
+        return Answer(
+            {"ami": newest.ident}, f"{path}: ec2.ami is {newest.ident} ({newest.name}) now. Commit it.", changes=1
+        )
+    others = [one for one in image.candidates(account) if one.ident != chosen.ident]
+    found = [image.judged(one, kinds, account.settings.ec2.disk_gib) for one in (chosen, *others)]
+    rows = [
+        (
+            "->" if n == 0 else "",
+            r["image"],
+            r["name"],
+            f"{r['age_days']} d",
+            r["supported_until"],
+            r["problem"] or "ok",
+        )
+        for n, r in enumerate(found)
+    ]
+    text = table(("", "image", "name", "age", "supported until", "for our types and disk"), rows)
+    text += f"\n-> is what ec2.up takes{' (locked)' if account.settings.ec2.ami else ''}. Lock the newest: invoke ec2.ami --lock"
+    return Answer(found, text, code=FINDINGS if found[0]["problem"] else 0)

@@ -1,49 +1,64 @@
-"""Getting onto the box: key pushed, host key learnt from the console, tunnel opened, SSH with both pinned."""
+"""Getting onto the box: key pushed, host key learnt from the console, a way in opened, SSH with both pinned."""
 
 from __future__ import annotations
 
+import re
+import shlex
+import socket
+import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ops import box, tunnel
 from ops.aws import Account
+from ops.cli import say
 from ops.config import in_work
-from ops.ec2.plan import Facts
-from ops.errors import OpsError
+from ops.ec2.facts import Facts
+from ops.errors import OpsError, Refused, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fabric import Connection
 
+    from ops.config import Settings
+
 
 def check(have: Facts) -> dict[str, Any]:
     """The running box. Raises OpsError that says what to run when there is none to reach."""
     if have.box is None:
-        raise OpsError("There is no box. Start one: invoke ec2.up")
+        others = f" ({', '.join(have.others)}, which these settings do not touch)" if have.others else ""
+        raise OpsError(f"There is no box{others}. Start one: invoke ec2.up")
+    if have.interrupted:
+        from ops.ec2.plan import interrupted
+
+        raise OpsError(interrupted(have))
     if have.state != "running":
-        raise OpsError(f"The box {have.box['InstanceId']} is {have.state}. Start it: invoke ec2.up")
-    if have.door is None:
-        raise OpsError("There is no Instance Connect Endpoint, so no way in. Make it: invoke net.up")
+        raise OpsError(f"The box {have.ident} is {have.state}. Start it: invoke ec2.start")
     return have.box
 
 
 def prepare(account: Account, instance: dict[str, Any]) -> None:
-    """Push our key for a minute and pin the host's: what has to be before either SSH client connects."""
+    """Push our key for a minute and pin the host's: what has to be before either SSH client connects.
+
+    A push that is refused need not be the end: the box has the key pair of its launch, which may be ours.
+    """
     settings = account.settings.ec2
     ident = instance["InstanceId"]
-    known_hosts = in_work(settings.known_hosts)
-    if not box.pinned(known_hosts, ident):
+    if not box.pinned(in_work(settings.known_hosts), ident):
         learn(account, ident)
     public = box.key_pair(in_work(settings.key))
     account.guard()
-    account.call(
-        "ec2-instance-connect",
-        "send_ssh_public_key",
-        InstanceId=ident,
-        InstanceOSUser=settings.user,
-        SSHPublicKey=public,
-    )
+    try:
+        account.call(
+            "ec2-instance-connect",
+            "send_ssh_public_key",
+            InstanceId=ident,
+            InstanceOSUser=settings.user,
+            SSHPublicKey=public,
+        )
+    except Refused as error:
+        say(f"The key could not be pushed ({error.aws_code}); trying the key pair that the box was started with.")
 
 
 def learn(account: Account, ident: str) -> None:
@@ -57,49 +72,97 @@ def learn(account: Account, ident: str) -> None:
     box.pin(in_work(account.settings.ec2.known_hosts), ident, keys)
 
 
+def open_socket(account: Account, have: Facts) -> socket.socket:
+    """A connection to the box's SSH server by the settings' way in. Raises OpsError."""
+    instance, settings = check(have), account.settings.ec2
+    if settings.way == "command":
+        return through_command(words_of(settings.proxy_command, instance["InstanceId"], settings.user))
+    if settings.way == "public":
+        address = instance.get("PublicIpAddress")
+        if not address:
+            raise OpsError(
+                f"{have.ident} has no public address: it was started when ec2.way was another. See {box.PAGE}"
+            )
+        try:
+            return socket.create_connection((address, settings.public_port), timeout=box.CONNECT_S)
+        except OSError as error:
+            raise Unreachable(
+                f"No connection to {address}:{settings.public_port}: {error}. Where it ends: invoke ec2.reach"
+            ) from error
+    if have.door is None:
+        raise OpsError("There is no Instance Connect Endpoint, so no way in. Make it: invoke net.up")
+    try:
+        return tunnel.gateway(tunnel.presigned(account, have.door, instance["PrivateIpAddress"]))
+    except Unreachable as error:
+        raise Unreachable(f"{error} Where it ends: invoke ec2.reach. See {box.PAGE}") from error
+
+
+def words_of(command: str, host: str, user: str) -> list[str]:
+    """A ProxyCommand as OpenSSH writes it, as words; no shell runs it."""
+    tokens = {"%h": host, "%n": host, "%p": "22", "%r": user, "%%": "%"}
+    return [re.sub("%.", lambda found: tokens.get(found[0], found[0]), word) for word in shlex.split(command)]
+
+
+def through_command(words: list[str]) -> socket.socket:
+    """A socket whose other end is a program's stdin and stdout. It ends when we close ours. Raises OpsError."""
+    near, far = socket.socketpair()
+    try:
+        subprocess.Popen(words, stdin=far.fileno(), stdout=far.fileno(), start_new_session=True)
+    except OSError as error:
+        near.close()
+        raise OpsError(f"ec2.proxy_command could not be started: {error}") from error
+    finally:
+        far.close()
+    return near
+
+
 @contextmanager
-def connected(account: Account, have: Facts) -> Iterator[Connection]:
-    """A connection that is closed in the end. Raises OpsError."""
+def connected(account: Account, have: Facts, left: str = "", use: bool = True) -> Iterator[Connection]:
+    """A connection that is closed in the end. `left`: what a lost line leaves behind; `use`: tell the watchdog of the box.
+
+    Raises OpsError, Unreachable while it cannot be opened, and Lost with `left` in it.
+    """
     instance = check(have)
     prepare(account, instance)
     settings = account.settings.ec2
-    assert have.door is not None
-    door = have.door
-
-    def open_socket() -> Any:
-        try:
-            return tunnel.gateway(tunnel.presigned(account, door, instance["PrivateIpAddress"]))
-        except OpsError as error:
-            raise OpsError(f"{error} Is a rule of the network missing? invoke --dry net.up. See {box.PAGE}") from error
-
     link = box.connect(
-        instance["InstanceId"], settings.user, in_work(settings.key), in_work(settings.known_hosts), open_socket
+        instance["InstanceId"],
+        settings.user,
+        in_work(settings.key),
+        in_work(settings.known_hosts),
+        lambda: open_socket(account, have),
     )
     try:
+        if use:
+            home = box.words(settings.home)
+            box.read(link, f"mkdir -p {home} && touch {home}/used")
         yield link
+    except box.Lost as error:
+        raise box.Lost(f"{error} {left}".rstrip()) from error
     finally:
         link.close()
 
 
-def ssh_command(account: Account, have: Facts, settings_file: str, command: str) -> list[str]:
-    """OpenSSH's own client through our tunnel, trusting only the pinned key."""
+def ssh_options(account: Account, ident: str, settings_file: str) -> dict[str, str]:
+    """OpenSSH's own client through our way in, trusting only the pinned key; works from any folder, and with rsync and scp."""
     import sys
 
-    instance = check(have)
-    assert have.door is not None
+    from ops import ROOT
+
     settings = account.settings.ec2
-    proxy = box.words(
-        sys.executable,
-        "-m",
-        "ops.tunnel",
-        have.door["InstanceConnectEndpointId"],
-        instance["PrivateIpAddress"],
-        *([settings_file] if settings_file else []),
-    )
-    options = {
-        "ProxyCommand": proxy, "IdentityFile": str(in_work(settings.key)), "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": str(in_work(settings.known_hosts)),
-        "StrictHostKeyChecking": "yes", "HostKeyAlias": instance["InstanceId"], "ServerAliveInterval": "15",
+    command = box.words(sys.executable, "-m", "ops.ec2.proxy", *([settings_file] if settings_file else []))
+    proxy = box.words("sh", "-c", f"cd {box.words(str(ROOT))} && exec {command}")
+    return {
+        "ProxyCommand": proxy.replace("%", "%%"), "HostKeyAlias": ident, "User": settings.user,
+        "IdentityFile": quoted(str(in_work(settings.key))), "IdentitiesOnly": "yes", "BatchMode": "yes",
+        "UserKnownHostsFile": quoted(str(in_work(settings.known_hosts))), "StrictHostKeyChecking": "yes",
+        "ServerAliveInterval": str(int(box.KEEPALIVE_S)), "ServerAliveCountMax": "2",
     }  # fmt: skip
-    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    return ["ssh", *flags, f"{settings.user}@{instance['InstanceId']}", *([command] if command else [])]
+
+
+def quoted(path: str) -> str:
+    return '"' + path.replace("%", "%%") + '"'
+
+
+def host_alias(settings: Settings) -> str:
+    return f"{settings.prefix}-box"

@@ -1,4 +1,4 @@
-"""Jobs on the box: code and wheels sent once, started detached, followed by offset. A lost line loses nothing."""
+"""Jobs on the box: started detached, followed by line, found again by anyone. A lost line loses nothing."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ops import box, dataset, payload, weights
 from ops.aws import Account
 from ops.cli import say
 from ops.config import Settings
+from ops.ec2.sync import Load, send
 from ops.errors import OpsError
-from ops.files import tar_of
 
 if TYPE_CHECKING:
     from fabric import Connection
 
 LINK_S = 300  # how long the box may use the link to its wheels
-PIECE = 1 << 20  # bytes of log at a time
 PATIENCE = 6  # looks, half a second apart, at a job that should run and has no process
 UNDER_WAY = ("Starting", "Downloading", "Training", "Uploading")
+GRACE_S = 150  # for a job that was told to end: 120 s of its own, and the way to the bucket
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,33 @@ class Place:
         return str(self.home / "jobs" / name)
 
 
+class Lines:
+    """Prints whole lines of a log that comes in pieces, which may end in the middle of a letter. `number` is the next line's."""
+
+    def __init__(self, number: int = 1) -> None:
+        self._decoder, self._rest, self.number = codecs.getincrementaldecoder("utf-8")("replace"), "", number
+
+    def print(self, data: bytes, last: bool = False) -> None:
+        *lines, self._rest = (self._rest + self._decoder.decode(data, last)).split("\n")
+        for line in [*lines, self._rest] if last and self._rest else lines:
+            say(f"[box] {line}")
+            self.number += 1
+
+
 def place(settings: Settings) -> Place:
     return Place(PurePosixPath(settings.ec2.home))
 
 
-def send_code(link: Connection, there: Place, job: payload.Job) -> None:
-    """training/ as one tar stream, unless this very code is there already."""
-    folder = there.code(job)
-    if box.run(link, f"test -d {box.words(folder)} && echo there || true").strip():
-        return
-    say("Sending the code ...")
-    part = folder + ".part"
-    command = f"rm -rf {box.words(part)} && mkdir -p {box.words(part)} && tar -xzf - -C {box.words(part)} && mv {box.words(part, folder)}"
-    if box.stream(link, command, tar_of(payload.code_files([]))):
-        raise OpsError("The code could not be unpacked on the box. Is its disk full? invoke ec2.run 'df -h'")
+def send_code(link: Connection, there: Place, job: payload.Job) -> bool:
+    """training/ onto the box, unless this very code is there already, whole."""
+    return send(link, Load(tuple(payload.code_files([]))), there.code(job), "the code")
 
 
 def send_wheels(account: Account, link: Connection, there: Place, job: payload.Job) -> str:
     """Wheels by way of S3, which the box reaches without the internet; return their folder on the box."""
     import hashlib
+
+    from ops.files import tar_of
 
     settings = account.settings
     packed = tar_of((path.name, path) for path in payload.wheels(settings, "requirements-box.txt"))
@@ -72,49 +80,84 @@ def send_wheels(account: Account, link: Connection, there: Place, job: payload.J
     )
     command = f"mkdir -p {box.words(str(there.home / 'wheels'))} && {box.words(settings.ec2.python, there.code(job) + '/wheels.py', sha, target)}"
     heard: list[bytes] = []
-    if box.stream(link, command, url.encode() + b"\n", heard.append):
+    if box.stream(link, command, [url.encode() + b"\n"], heard.append):
         raise OpsError(
             f"The wheels could not be installed on the box: {b''.join(heard).decode(errors='replace')[-500:]}"
         )
     return target
 
 
-def start(account: Account, link: Connection, job: payload.Job, attempt: str, anew: bool) -> None:
-    """Start the job in a session of its own: neither this connection nor this machine is needed from here on.
-
-    Not `anew`, it carries on from the checkpoint that an attempt before it left on this box.
-    """
-    settings, there = account.settings, place(account.settings)
-    send_code(link, there, job)
-    if job.weights:
-        weights.stage(account, job.weights)
-    wheels = send_wheels(account, link, there, job)
-    asked = {
+def asked(account: Account, job: payload.Job, attempt: str, anew: bool) -> dict[str, Any]:
+    """JOB.json, as training/host.py reads it. Not `anew`, it carries on from the checkpoint of an attempt before it."""
+    settings = account.settings
+    return {
         "bucket": settings.bucket,
         "region": settings.aws.region,
-        "keys": dataset.channel(settings.bucket, job.data)[1:],
+        "keys": dataset.keys(job.data),
+        "sizes": {dataset.shard_key(shard["sha256"]): shard["bytes"] for shard in job.data["shards"]},
         "hyperparameters": job.hyperparameters,
         "weights": job.weights.key if job.weights else "",
         "output": job.artefact(attempt),
         "checkpoints": attempt if anew else job.name,
         "commit": payload.commit(),
     }
+
+
+def fetch_data(account: Account, link: Connection, job: payload.Job, wheels: str) -> str:
+    """The job's data set onto the box, by its own role, from S3 inside the VPC; the last thing it said. Raises OpsError."""
+    settings, there = account.settings, place(account.settings)
+    program = box.words(settings.ec2.python, "-u", there.code(job) + "/staging.py", "/dev/stdin")
+    heard: list[bytes] = []
+    lines = Lines()
+
+    def listen(data: bytes) -> None:
+        heard.append(data)
+        lines.print(data)
+
+    command = f'PYTHONPATH="$HOME"/{box.words(wheels)} {program}'
+    code = box.stream(link, command, [json.dumps(asked(account, job, job.name, anew=False)).encode()], listen)
+    last = b"".join(heard).decode(errors="replace").strip().splitlines()[-1:] or ["no word"]
+    if code:
+        raise OpsError(f"The data did not get to the box: {last[0]}. Look: invoke ec2.disk, invoke data.verify")
+    return last[0]
+
+
+def start(account: Account, link: Connection, job: payload.Job, attempt: str, anew: bool) -> None:
+    """Start the job in a session of its own: neither this connection nor this machine is needed from here on."""
+    settings, there = account.settings, place(account.settings)
+    send_code(link, there, job)
+    if job.weights:
+        weights.stage(account, job.weights)
+    wheels = send_wheels(account, link, there, job)
     folder = there.job(attempt)
     program = box.words(settings.ec2.python, "-u", there.code(job) + "/host.py", folder + "/job.json")
     first = f'echo "{{\\"state\\": \\"Starting\\", \\"pid\\": $$}}" > {box.words(folder)}/status.json; exec {program}'
     command = (
         f"set -e; mkdir -p {box.words(folder)}; cat > {box.words(folder)}/job.json; "
         f'export PYTHONPATH="$HOME"/{box.words(wheels)}; '
-        f"{detached(first, folder + '/log')}; "
+        f"{detached(first, folder + '/log', attempt)}; "
         f"ln -sfn {box.words(attempt)} {box.words(str(there.home / 'jobs' / 'newest'))}"
     )
-    if box.stream(link, command, json.dumps(asked).encode()):
-        raise OpsError("The job could not be started on the box. Look: invoke ec2.run 'df -h'")
+    heard: list[bytes] = []
+    data = json.dumps(asked(account, job, attempt, anew)).encode()
+    if box.stream(link, command, [data], heard.append):
+        raise OpsError(
+            f"The job could not be started on the box: {b''.join(heard).decode(errors='replace')[-300:]} Look: invoke ec2.disk"
+        )
 
 
-def detached(words: str, log: str) -> str:
-    """Shell words that start `words` in a session of its own: no terminal and no connection can end it."""
-    return f"setsid -f sh -c {box.words(words)} > {box.words(log)} 2>&1 < /dev/null"
+def detached(words: str, log: str, unit: str) -> str:
+    """Shell words that start `words` apart from this connection: as a unit of systemd, whose journal and shutdown know of it,
+    or where there is none in a session of its own."""
+    whole = box.words("sh", "-c", f"exec > {box.words(log)} 2>&1 < /dev/null; {words}")
+    # mixed: at a shutdown SIGTERM goes to host.py alone, which passes it on, and waits for the checkpoint.
+    options = (
+        f"--quiet --collect --unit={box.words(unit)} --property=KillMode=mixed --property=TimeoutStopSec={GRACE_S}"
+    )
+    variables = " ".join(f'--setenv={name}="${name}"' for name in ("HOME", "PATH", "PYTHONPATH"))
+    systemd = f'sudo -n systemd-run {options} --uid="$(id -u)" --gid="$(id -g)" --working-directory="$PWD" {variables} {whole}'
+    running = "$(command -v systemd-run > /dev/null && sudo -n systemctl is-system-running 2> /dev/null || true)"
+    return f'case "{running}" in running|degraded) {systemd};; *) setsid -f {whole};; esac'
 
 
 def attempts(account: Account, job: payload.Job) -> list[str]:
@@ -126,10 +169,24 @@ def attempts(account: Account, job: payload.Job) -> list[str]:
     return [name for name in job.attempts() if job.artefact(name) in keys]
 
 
-def unused(link: Connection, there: Place, job: payload.Job, trained: list[str]) -> str:
+def used(account: Account, job: payload.Job) -> set[str]:
+    """The attempts that left anything in the bucket, a log perhaps."""
+    found = account.pages(
+        "s3", "list_objects_v2", "Contents", Bucket=account.settings.bucket, Prefix=f"jobs/{job.name}"
+    )
+    return {item["Key"].split("/")[1] for item in found}
+
+
+def unused(account: Account, link: Connection, there: Place, job: payload.Job) -> str:
     """The first name that neither this box nor the bucket has used for the job."""
-    here = box.run(link, f"ls {box.words(str(there.home / 'jobs'))} 2>/dev/null || true").split()
-    return next(name for name in job.attempts() if name not in {*here, *trained})
+    taken = {*names(link, there), *used(account, job)}
+    return next(name for name in job.attempts() if name not in taken)
+
+
+def names(link: Connection, there: Place) -> list[str]:
+    """The jobs of this box, the newest first."""
+    listed = box.run(link, f"ls -t {box.words(str(there.home / 'jobs'))} 2>/dev/null || true").split()
+    return [name for name in listed if name != "newest"]
 
 
 def newest(link: Connection, there: Place) -> str | None:
@@ -152,39 +209,13 @@ def under_way(link: Connection, there: Place, name: str) -> bool:
     return found["state"] in UNDER_WAY and found["alive"]
 
 
-def follow(link: Connection, there: Place, name: str) -> dict[str, Any]:
-    """Print the job's log from its start to its end, by offset: a command a look, so nothing is lost and nothing hangs.
-
-    Returns the last status. Raises OpsError when the job failed, or its process is gone without a word.
-    """
-    log, offset, silent = Lines(), 0, 0
-    path = box.words(there.job(name) + "/log")
-    while True:
+def end(link: Connection, there: Place, name: str) -> dict[str, Any]:
+    """Ask a job under way to end, and wait until it has written its checkpoint; its last status."""
+    found = status(link, there, name)
+    if found["alive"]:
+        box.run(link, f"kill -TERM {int(found['pid'])} || true")
+    deadline = time.monotonic() + GRACE_S
+    while found["alive"] and time.monotonic() < deadline:
+        time.sleep(0.3)
         found = status(link, there, name)
-        while data := box.read(link, f"tail -c +{offset + 1} {path} 2>/dev/null | head -c {PIECE}"):
-            offset += len(data)
-            log.print(data)
-        if found["state"] not in UNDER_WAY:
-            break
-        silent = 0 if found["alive"] else silent + 1
-        if silent > PATIENCE:
-            raise OpsError(
-                f"{name}: the trainer is gone without a word; the box may have been stopped. Again: invoke ec2.train"
-            )
-        time.sleep(0.5)
-    log.print(b"", last=True)
-    if found["state"] != "Completed":
-        raise OpsError(f"{name} failed: {found.get('reason', 'no reason given')}\nIts log: invoke ec2.attach")
     return found
-
-
-class Lines:
-    """Prints whole lines of a log that comes in pieces, which may end in the middle of a letter."""
-
-    def __init__(self) -> None:
-        self._decoder, self._rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
-
-    def print(self, data: bytes, last: bool = False) -> None:
-        *lines, self._rest = (self._rest + self._decoder.decode(data, last)).split("\n")
-        for line in [*lines, self._rest] if last and self._rest else lines:
-            say(f"[box] {line}")

@@ -35,7 +35,7 @@ def down(c, yes=False):
     users = facts.users(account, have.vpc)
     if users:
         raise OpsError(
-            f"The network is in use by {', '.join(users)}. First: invoke ec2.down, invoke sm.delete. Nothing was touched."
+            f"The network is in use by {', '.join(users)}. First: invoke ec2.down, invoke sm.delete, or wait for the job. Nothing was touched."
         )
     account.guard()
     cli.confirm(c, f"This removes the network of {account.settings.stack.name}.", yes=yes)
@@ -57,7 +57,23 @@ def status(c, json=False):
     rows = [("vpc", have.vpc or "-"), *((f"subnet {zone}", ident) for zone, ident in have.subnets.items())]
     rows += [(f"group {name}", group.id) for name, group in have.groups.items()]
     rows += [("S3 gateway endpoint", have.s3_endpoint or "-"), ("Instance Connect Endpoint", have.door or "-")]
+    rows += [("internet gateway", have.gateway[0])] if have.gateway else []
     text = table(("part", "id"), rows) + "".join(f"\n{line}" for line in differs)
     return Answer(
         {"parts": dict(rows), "differs": differs}, text if have.vpc else "There is no network. Make it: invoke net.up"
     )
+
+
+@task(help={"json": "Print it as JSON."})
+def my_address(c, json=False):
+    """Ask net.address_service under which address this machine is seen on the internet."""
+    from ops import config
+    from ops.net import address
+
+    settings = config.load(c.config).net
+    found = address.seen(settings.address_service)
+    same = settings.own_address == found
+    text = f"{settings.address_service} sees you as {found}. " + (
+        "That is net.own_address." if same else f'For ec2.way public: net.own_address: "{found}", then invoke net.up'
+    )
+    return Answer({"address": found, "own_address": settings.own_address}, text)

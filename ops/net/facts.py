@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ops.aws import Account
+from ops.config import Settings
 
 S3_PEER = "@s3"
+ANYWHERE = "0.0.0.0/0"
 OPENING = ("create-in-progress", "create-complete", "update-in-progress", "update-complete")
 
 
@@ -41,7 +43,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Facts:
-    """`associations`: subnet -> (network ACL, association) for each of our subnets; `routed`: subnets on our route table."""
+    """`associations`: subnet -> (network ACL, association) for each of our subnets; `routed`: subnets on our route table;
+    `ways`: destination -> target of its routes, but for the VPC's own and S3's; `gateway`: our internet gateway's (id, VPC)."""
 
     s3_list: str = ""
     vpc: str | None = None
@@ -49,6 +52,8 @@ class Facts:
     subnets: dict[str, str] = field(default_factory=dict)
     routes: str | None = None
     routed: frozenset[str] = frozenset()
+    ways: dict[str, str] = field(default_factory=dict)
+    gateway: tuple[str, str] | None = None
     groups: dict[str, Group] = field(default_factory=dict)
     acl: str | None = None
     entries: frozenset[Entry] = frozenset()
@@ -61,52 +66,88 @@ class Facts:
 
 def read(account: Account) -> Facts:
     region = account.settings.aws.region
-    lists = account.pages(
-        "ec2",
-        "describe_managed_prefix_lists",
-        "PrefixLists",
-        Filters=[{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{region}.s3"]}],
-    )
-    s3_list = lists[0]["PrefixListId"]
+    named_s3 = [{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{region}.s3"]}]
+    s3_list = account.pages("ec2", "describe_managed_prefix_lists", "PrefixLists", Filters=named_s3)[0]["PrefixListId"]
     vpcs = account.tagged("describe_vpcs", "Vpcs")
     if not vpcs:
         return Facts(s3_list)
     vpc = vpcs[0]["VpcId"]
     subnets = {s["AvailabilityZone"]: s["SubnetId"] for s in account.tagged("describe_subnets", "Subnets", vpc_id=vpc)}
-    tables = account.tagged("describe_route_tables", "RouteTables", vpc_id=vpc)
-    acls = account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
-    ours = next((a for a in acls if not a["IsDefault"] and tagged_ours(a, account)), None)
-    endpoints = [
-        e
-        for e in account.tagged("describe_vpc_endpoints", "VpcEndpoints", vpc_id=vpc)
-        if e["State"].lower() not in ("deleting", "deleted")
-    ]
-    doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", vpc_id=vpc)
+    gateways = account.tagged("describe_internet_gateways", "InternetGateways")
     hostnames = account.call("ec2", "describe_vpc_attribute", VpcId=vpc, Attribute="enableDnsHostnames")
     return Facts(
-        s3_list,
-        vpc,
-        hostnames["EnableDnsHostnames"]["Value"],
-        subnets,
-        tables[0]["RouteTableId"] if tables else None,
-        frozenset(a["SubnetId"] for t in tables for a in t["Associations"] if "SubnetId" in a),
-        groups(account, vpc, s3_list),
-        ours["NetworkAclId"] if ours else None,
-        frozenset(entry(e) for e in ours["Entries"] if e["RuleNumber"] < 32767) if ours else frozenset(),
-        {
+        s3_list=s3_list,
+        vpc=vpc,
+        hostnames=hostnames["EnableDnsHostnames"]["Value"],
+        subnets=subnets,
+        gateway=next(((g["InternetGatewayId"], attached(g)) for g in gateways), None),
+        groups=groups(account, vpc, s3_list),
+        **routes(account, vpc),
+        **acls(account, vpc),
+        **endpoints(account, vpc),
+    )
+
+
+def routes(account: Account, vpc: str) -> dict[str, Any]:
+    tables = account.tagged("describe_route_tables", "RouteTables", vpc_id=vpc)
+    ways = [(r["DestinationCidrBlock"], target(r)) for t in tables for r in t["Routes"] if "DestinationCidrBlock" in r]
+    return {
+        "routes": tables[0]["RouteTableId"] if tables else None,
+        "routed": frozenset(a["SubnetId"] for t in tables for a in t["Associations"] if "SubnetId" in a),
+        "ways": {cidr: to for cidr, to in ways if to != "local" and not to.startswith("vpce-")},
+    }
+
+
+def acls(account: Account, vpc: str) -> dict[str, Any]:
+    found = account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+    ours = next((a for a in found if not a["IsDefault"] and tagged_ours(a, account)), None)
+    return {
+        "acl": ours["NetworkAclId"] if ours else None,
+        "entries": frozenset(entry(e) for e in ours["Entries"] if e["RuleNumber"] < 32767) if ours else frozenset(),
+        "associations": {
             a["SubnetId"]: (acl["NetworkAclId"], a["NetworkAclAssociationId"])
-            for acl in acls
+            for acl in found
             for a in acl["Associations"]
         },
-        next((e["VpcEndpointId"] for e in endpoints if e["ServiceName"].endswith(".s3")), None),
-        next((d["InstanceConnectEndpointId"] for d in doors if d["State"] in OPENING), None),
-        tuple(d["InstanceConnectEndpointId"] for d in doors if d["State"].endswith("-failed")),
-        {
-            e["ServiceName"].rsplit(f"{region}.", 1)[1]: e["VpcEndpointId"]
-            for e in endpoints
-            if e["VpcEndpointType"] == "Interface"
+    }
+
+
+def endpoints(account: Account, vpc: str) -> dict[str, Any]:
+    found = account.tagged("describe_vpc_endpoints", "VpcEndpoints", vpc_id=vpc)
+    there = [e for e in found if e["State"].lower() not in ("deleting", "deleted")]
+    doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", vpc_id=vpc)
+    inside = [e for e in there if e["VpcEndpointType"] == "Interface"]
+    return {
+        "s3_endpoint": next((e["VpcEndpointId"] for e in there if e["ServiceName"].endswith(".s3")), None),
+        "interfaces": {
+            e["ServiceName"].rsplit(f"{account.settings.aws.region}.", 1)[1]: e["VpcEndpointId"] for e in inside
         },
-    )
+        "door": next((d["InstanceConnectEndpointId"] for d in doors if d["State"] in OPENING), None),
+        "failed_doors": tuple(d["InstanceConnectEndpointId"] for d in doors if d["State"].endswith("-failed")),
+    }
+
+
+TARGETS = (
+    "GatewayId",
+    "NatGatewayId",
+    "NetworkInterfaceId",
+    "InstanceId",
+    "TransitGatewayId",
+    "VpcPeeringConnectionId",
+)
+
+
+def target(route: dict[str, Any]) -> str:
+    return next((route[name] for name in TARGETS if route.get(name)), "")
+
+
+def attached(gateway: dict[str, Any]) -> str:
+    """The VPC that it is attached to, or ""."""
+    return next((a["VpcId"] for a in gateway.get("Attachments", [])), "")
+
+
+def tag(settings: Settings, kind: str, name: str) -> dict[str, Any]:
+    return {"TagSpecifications": [{"ResourceType": kind, "Tags": settings.tags(f"{settings.prefix}-{name}")}]}
 
 
 def tagged_ours(thing: dict[str, Any], account: Account) -> bool:
@@ -154,10 +195,13 @@ def entry(e: dict[str, Any]) -> Entry:
 
 
 def users(account: Account, vpc: str) -> list[str]:
-    """What keeps the network in use: instances, and an endpoint whose model lives in it."""
+    """What keeps the network in use: instances, training jobs, and an endpoint whose model lives in it."""
     found = account.pages("ec2", "describe_instances", "Reservations", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
     names = [i["InstanceId"] for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]
     endpoint = account.find(
         "sagemaker", "describe_endpoint", "Could not find", EndpointName=account.settings.endpoint_name
     )
-    return names + ([f"endpoint {endpoint['EndpointName']}"] if endpoint else [])
+    kept = {"StatusEquals": "InProgress", "NameContains": account.settings.prefix}
+    jobs = account.pages("sagemaker", "list_training_jobs", "TrainingJobSummaries", **kept)
+    ours = [j["TrainingJobName"] for j in jobs if j["TrainingJobName"].startswith(account.settings.prefix + "-")]
+    return [*names, *ours, *([f"endpoint {endpoint['EndpointName']}"] if endpoint else [])]

@@ -10,14 +10,17 @@ from ops import price
 from ops.aws import Account
 from ops.change import Change, Steps, Wait
 from ops.config import Settings
-from ops.net.facts import S3_PEER, Entry, Facts, Group, Rule
+from ops.net import gateway
+from ops.net.facts import ANYWHERE, S3_PEER, Entry, Facts, Group, Rule, tag
 
-ANYWHERE = "0.0.0.0/0"
 DEFAULT_EGRESS = Rule("-1", -1, -1, ANYWHERE)  # what EC2 puts into every new group
 
 
 def wanted_groups(settings: Settings) -> dict[str, tuple[set[Rule], set[Rule]]]:
-    """name -> (ingress, egress). Nothing reaches the box but SSH from the door; nothing leaves but to S3."""
+    """name -> (ingress, egress). Nothing reaches the box but SSH from the door; nothing leaves but to S3.
+
+    By ec2.way public, one address on the internet may knock too, and no other.
+    """
     to_s3 = Rule("tcp", 443, 443, S3_PEER)
     groups = {
         "door": (set[Rule](), {Rule("tcp", 22, 22, "@box")}),
@@ -27,6 +30,9 @@ def wanted_groups(settings: Settings) -> dict[str, tuple[set[Rule], set[Rule]]]:
             {Rule("-1", -1, -1, "@job"), to_s3},
         ),  # hosts of one job talk to each other
     }
+    if settings.ec2.way == "public":
+        port = settings.ec2.public_port
+        groups["box"][0].add(Rule("tcp", port, port, f"{settings.net.own_address}/32"))
     if settings.net.interface_endpoints:
         groups["vpce"] = ({Rule("tcp", 443, 443, "@box"), Rule("tcp", 443, 443, "@job")}, set[Rule]())
         for name in ("box", "job"):
@@ -37,22 +43,22 @@ def wanted_groups(settings: Settings) -> dict[str, tuple[set[Rule], set[Rule]]]:
 def wanted_entries(settings: Settings) -> set[Entry]:
     """ACLs keep no state: answers from S3 come in on ephemeral ports, and have to be let in."""
     cidr = settings.net.cidr
-    return {
+    entries = {
         Entry(100, False, "-1", -1, -1, cidr),
         Entry(110, False, "6", 1024, 65535, ANYWHERE),
         Entry(100, True, "-1", -1, -1, cidr),
         Entry(110, True, "6", 443, 443, ANYWHERE),
     }
+    if settings.ec2.way == "public":
+        own, port = f"{settings.net.own_address}/32", settings.ec2.public_port
+        entries |= {Entry(120, False, "6", port, port, own), Entry(120, True, "6", 1024, 65535, own)}
+    return entries
 
 
 def subnet_cidrs(settings: Settings) -> dict[str, str]:
     whole = ip_network(settings.net.cidr)
     parts = whole.subnets(prefixlen_diff=4)
     return {zone: str(part) for zone, part in zip(settings.net.zones, parts, strict=False)}
-
-
-def tag(settings: Settings, kind: str, name: str) -> dict[str, Any]:
-    return {"TagSpecifications": [{"ResourceType": kind, "Tags": settings.tags(f"{settings.prefix}-{name}")}]}
 
 
 def steps(have: Facts, settings: Settings) -> Steps:
@@ -74,6 +80,7 @@ def steps(have: Facts, settings: Settings) -> Steps:
         )
     subnets: dict[str, Any] = yield from subnet_steps(have, vpc, settings)
     routes = yield from route_steps(have, vpc, subnets, settings)
+    yield from gateway.steps(have, vpc, routes, settings)
     yield from acl_steps(have, vpc, subnets, settings)
     groups = yield from group_steps(have, vpc, settings)
     yield from rule_steps(have, groups, settings)
@@ -91,7 +98,7 @@ def subnet_steps(have: Facts, vpc: str, settings: Settings) -> Steps:
 
 
 def route_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings) -> Steps:
-    """One table with no way out of the VPC; S3's endpoint adds its own route."""
+    """One table, with no way out of the VPC but what ec2.way asks for; S3's endpoint adds its own route."""
     routes: Any = have.routes
     if routes is None:
         answer = yield Change(

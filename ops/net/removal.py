@@ -45,6 +45,10 @@ def steps(have: Facts) -> Steps:
         yield gone("delete_network_acl", NetworkAclId=have.acl)
     if have.routes:
         yield gone("delete_route_table", RouteTableId=have.routes)
+    if have.gateway and have.gateway[1]:
+        yield gone("detach_internet_gateway", InternetGatewayId=have.gateway[0], VpcId=have.gateway[1])
+    if have.gateway:
+        yield gone("delete_internet_gateway", InternetGatewayId=have.gateway[0])
     yield gone("delete_vpc", VpcId=have.vpc)
 
 

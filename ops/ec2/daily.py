@@ -1,0 +1,187 @@
+"""The daily work on the box, as commands: run something, look around, fetch, make room."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ops import cli
+from ops.aws import Account
+from ops.cli import Answer, say, table, task
+from ops.errors import FINDINGS, OpsError
+
+LEAST_FREE_GB, LEAST_FREE = 1.0, 0.1  # below either, the disk counts as full
+
+
+@task(help={"command": "What the box's shell runs."})
+def run(c, command):
+    """Run a command on the box; its output and exit code are yours."""
+    from ops import box
+    from ops.ec2 import access, facts
+
+    account = Account.of(c)
+    have = facts.read(account)
+    ident = access.check(have)["InstanceId"]
+    if c.config.run.dry:
+        say(f"would run on {ident}: {command}")
+        return None
+    left = (
+        "The command may have been ended, or run still: invoke ec2.run 'ps aux'. What ec2.train started is not touched."
+    )
+    with access.connected(account, have, left) as link:
+        code = box.stream(link, command, on_output=sys.stdout.buffer.write)
+    sys.stdout.flush()
+    return Answer({"code": code}, "", code=code)
+
+
+@task(help={"command": "What to run instead of a shell."})
+def ssh(c, command=""):
+    """Open a shell on the box with OpenSSH's own client."""
+    from ops import ROOT
+    from ops.ec2 import access, facts
+
+    account = Account.of(c)
+    box = access.check(facts.read(account))
+    if c.config.run.dry:
+        say(f"would open SSH to {box['InstanceId']}: {command or 'a shell'}")
+        return None
+    options = access.ssh_options(account, box["InstanceId"], settings_file(c))
+    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    argv = ["ssh", *flags, access.host_alias(account.settings), *([command] if command else [])]
+    try:
+        code = subprocess.run(argv, cwd=ROOT, check=False).returncode
+    except FileNotFoundError as error:
+        raise OpsError("OpenSSH's client is not installed here. Without it: invoke ec2.run 'COMMAND'") from error
+    if code == 255:
+        say("The connection failed, or was lost. What ec2.train started goes on. Where it ends: invoke ec2.reach")
+    return Answer({"code": code}, "", code=code)
+
+
+@task()
+def ssh_config(c):
+    """Print the block for ~/.ssh/config that brings ssh, scp and rsync to the box."""
+    from ops.ec2 import access, facts
+
+    account = Account.of(c)
+    box = access.check(facts.read(account))
+    options = access.ssh_options(account, box["InstanceId"], settings_file(c))
+    alias = access.host_alias(account.settings)
+    text = "\n".join([f"Host {alias}", *(f"  {name} {value}" for name, value in options.items())])
+    return Answer({"host": alias, "options": options}, text)
+
+
+def settings_file(c) -> str:
+    """The file that -f named, in full: OpenSSH starts our proxy from wherever it was started itself."""
+    import os
+
+    named = os.environ.get("INVOKE_RUNTIME_CONFIG", "") or getattr(c.config, "_runtime_path", None) or ""
+    return str(Path(str(named)).resolve()) if named else ""
+
+
+@task(help={"path": "On the box, from the user's home or /.", "to": "The folder here that it goes into."})
+def fetch(c, path, to="."):
+    """Bring a file or a folder from the box; nothing here is overwritten."""
+    from ops.ec2 import access, facts, retrieve
+
+    account = Account.of(c)
+    have = facts.read(account)
+    ident = access.check(have)["InstanceId"]
+    target = Path(to).expanduser() / Path(path).name
+    if target.exists():
+        raise OpsError(f"{target} is here already. Nothing was fetched. Another folder: --to DIR")
+    if c.config.run.dry:
+        say(f"would fetch {path} from {ident} to {target}")
+        return None
+    left = f"Nothing is at {target}, and what had come is deleted. Again: invoke ec2.fetch {path}"
+    with access.connected(account, have, left) as link:
+        size = retrieve.bring(link, path, target)
+    return Answer({"path": str(target), "bytes": size}, f"{target}: {size / 1e6:.1f} MB")
+
+
+@task(help={"json": "Print it as JSON."})
+def disk(c, json=False):
+    """Show how full the box's disk is, and with what; exit 7 when it is nearly full."""
+    from ops import box
+    from ops.ec2 import access, facts, remote
+
+    account = Account.of(c)
+    home = box.words(str(remote.place(account.settings).home))
+    with access.connected(account, facts.read(account), "Nothing was changed.", use=False) as link:
+        df = box.run(link, f"mkdir -p {home} && df -Pk {home}").splitlines()[1].split()
+        du = box.run(link, f"cd {home} && du -sk -- */ 2>/dev/null || true").splitlines()
+    total, free = int(df[1]) / 1e6 * 1.024, int(df[3]) / 1e6 * 1.024
+    parts = {name.rstrip("/"): int(kib) * 1024 / 1e9 for kib, name in (line.split("\t", 1) for line in du)}
+    full = free < LEAST_FREE_GB or free < LEAST_FREE * total
+    rows = [(name, f"{size:.3f}") for name, size in sorted(parts.items(), key=lambda part: -part[1])]
+    verdict = "the disk is nearly full. Next: invoke ec2.clean" if full else "there is room"
+    text = f"{free:.1f} of {total:.1f} GB are free: {verdict}\n{table((f'in {home}', 'GB'), rows)}"
+    data = {"total_gb": round(total, 2), "free_gb": round(free, 2), "full": full, "parts_gb": parts}
+    return Answer(data, text, code=FINDINGS if full else 0)
+
+
+@task(help={"yes": "Do not ask."})
+def clean(c, yes=False):
+    """Delete what ended jobs left on the box; logs, checkpoints and the current data set stay."""
+    from ops import dataset
+    from ops.ec2 import access, facts, retrieve
+
+    account = Account.of(c)
+    have = facts.read(account)
+    access.check(have)
+    digest = dataset.pointed(account, account.settings.data.name)
+    shards = [shard["sha256"] for shard in dataset.named(account, digest)["shards"]] if digest else []
+    left = "Some of it may be gone; all of it can be fetched or made again. Again: invoke ec2.clean"
+    with access.connected(account, have, left) as link:
+        found = retrieve.clean(link, account.settings, shards, dry=True)
+        total = sum(size for _, size in found)
+        for name, size in found:
+            say(f"~ {name}  {size / 1e6:.1f} MB")
+        if c.config.run.dry or not found:
+            return Answer({"gone": found}, f"{total / 1e6:.1f} MB could go.")
+        cli.confirm(c, f"This deletes {total / 1e6:.1f} MB on {have.ident}.", yes=yes)
+        retrieve.clean(link, account.settings, shards, dry=False)
+    return Answer({"gone": found}, f"{total / 1e6:.1f} MB were deleted.", changes=1)
+
+
+@task(help={"json": "Print it as JSON."})
+def ps(c, json=False):
+    """List the jobs of the box and their states; where it is off, those that left something in the bucket."""
+    from ops.ec2 import access, facts, retrieve
+
+    account = Account.of(c)
+    have = facts.read(account)
+    if have.state != "running":
+        found = retrieve.in_bucket(account)
+        note = (
+            f"The box is {have.state}; this is what the bucket has."
+            if found
+            else "There is no box, and no job in the bucket."
+        )
+    else:
+        with access.connected(account, have, "Nothing was changed.", use=False) as link:
+            found, note = retrieve.jobs(link, account.settings), retrieve.devices(link)
+    rows = [
+        (job["job"], job["state"], "yes" if job.get("alive") else "no", job.get("reason", "-")[:80]) for job in found
+    ]
+    return Answer(found, "\n".join(filter(None, (table(("job", "state", "alive", "why"), rows), note))))
+
+
+@task(help={"job": "A job; the newest of the box by default.", "lines": "How many of the last lines."})
+def logs(c, job="", lines=100):
+    """Print the end of a job's log, from the box or, where that is off, from the bucket."""
+    from ops import box
+    from ops.ec2 import access, facts, follow, remote
+
+    account = Account.of(c)
+    have = facts.read(account)
+    if have.state != "running" and job:
+        text = b"\n".join(follow.kept(account, job)[1].rstrip(b"\n").split(b"\n")[-lines:])
+    else:
+        there = remote.place(account.settings)
+        with access.connected(account, have, "Nothing was changed.", use=False) as link:
+            name = job or remote.newest(link, there)
+            if not name:
+                raise OpsError("No job was ever started on this box. Start one: invoke ec2.train")
+            text = box.read(link, f"tail -n {int(lines)} {box.words(there.job(name))}/log")
+    return Answer({"log": text.decode(errors="replace")}, text.decode(errors="replace").rstrip("\n"))

@@ -1,0 +1,140 @@
+"""Starting a box that is not there yet: what is asked of EC2, in which order, and which refusals end it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ops import price
+from ops.change import Change, Steps
+from ops.config import Settings
+from ops.ec2 import boot
+from ops.ec2.facts import Facts
+from ops.errors import OpsError, Refused
+
+NO_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupported")
+QUOTAS = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded")
+PAGE = "runbooks/no-capacity.md"
+# Of Service Quotas, in vCPUs, by the first letters of the instance type: (on demand, spot).
+QUOTA_CODES = {
+    "g": ("L-DB2E81BA", "L-3819A6DF"), "vt": ("L-DB2E81BA", "L-3819A6DF"), "p": ("L-417A185B", "L-7212CCBC"),
+    **dict.fromkeys(("a", "c", "d", "h", "i", "m", "r", "t", "z"), ("L-1216C47A", "L-34B43A08")),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which instance types, in this order; on spot first, if wanted, and on demand when there is none."""
+
+    kinds: tuple[str, ...]
+    spot: bool = False
+
+
+def steps(have: Facts, order: Order, settings: Settings) -> Steps:
+    """Try each market, type and zone in turn: capacity is a matter of the moment. Quota and permission are not, and end it.
+
+    Returns EC2's answer. Raises OpsError when nothing was to be had.
+    """
+    if have.key_pair is not None and have.key_pair.split()[:2] != have.public_key.split()[:2]:
+        name = {"KeyName": f"{settings.prefix}-box"}
+        yield Change("ec2", "delete_key_pair", name, why="the key pair is not this machine's key")
+    if have.key_pair is None or have.key_pair.split()[:2] != have.public_key.split()[:2]:
+        yield Change("ec2", "import_key_pair", pair(have, settings), why="a way in should pushing keys not work")
+    tried = []
+    places = [
+        (kind, subnet, zone) for kind in order.kinds for subnet, zone in have.subnets if (kind, zone) in have.offered
+    ]
+    for spot in (True, False) if order.spot else (False,):
+        for kind, subnet, zone in places:
+            rate = dollars_per_hour(kind, settings)
+            why = f"no box runs; start one {kind} in {zone}" + (", on spot: at most" if spot else "")
+            try:
+                asked = request(have, kind, subnet, spot, settings)
+                return (yield Change("ec2", "run_instances", asked, why=why, dollars_per_hour=rate))
+            except Refused as error:
+                if error.says(*QUOTAS):
+                    raise OpsError(too_small(kind, spot, error)) from error
+                if not error.says(*NO_CAPACITY):
+                    raise
+                tried.append(f"{kind} in {zone}{' on spot' if spot else ''}")
+    raise OpsError(nowhere(order, tried, settings))
+
+
+def dollars_per_hour(kind: str, settings: Settings) -> float:
+    """Of a box that runs: list prices, with its disk and, by ec2.way public, its address."""
+    public = price.public_address() if settings.ec2.way == "public" else 0.0
+    return price.hourly("ec2", kind) + price.disk(settings.ec2.disk_gib) + public
+
+
+def nowhere(order: Order, tried: list[str], settings: Settings) -> str:
+    if not tried:
+        return (
+            f"None of {', '.join(order.kinds)} is offered in {', '.join(settings.net.zones)}. Nothing was started. "
+            "Set ec2.instance_types, or net.zones."
+        )
+    return (
+        f"EC2 has none free: {'; '.join(tried)}. Nothing was started. Try again in some minutes, or another type: "
+        f"invoke ec2.up --instance-type TYPE. See {PAGE}"
+    )
+
+
+def too_small(kind: str, spot: bool, error: Refused) -> str:
+    letters = "".join(c for c in kind.split(".")[0] if c.isalpha())
+    family = next((name for name in ("vt", letters[:1]) if letters.startswith(name)), "")
+    codes = QUOTA_CODES.get(family)
+    which = f" {codes[spot]}" if codes else ""
+    return (
+        f"The quota for {kind}{' on spot' if spot else ''} is too small, and another zone does not change that: {error.reason} "
+        f"Nothing was started. Ask for quota{which} (vCPUs): aws service-quotas request-service-quota-increase "
+        f"--service-code ec2 --quota-code{which or ' CODE'} --desired-value N"
+    )
+
+
+def pair(have: Facts, settings: Settings) -> dict[str, Any]:
+    name = f"{settings.prefix}-box"
+    return {
+        "KeyName": name,
+        "PublicKeyMaterial": have.public_key.encode(),
+        "TagSpecifications": [{"ResourceType": "key-pair", "Tags": settings.tags(name)}],
+    }
+
+
+def request(have: Facts, kind: str, subnet: str, spot: bool, settings: Settings) -> dict[str, Any]:
+    assert have.image is not None
+    tags = settings.tags(f"{settings.prefix}-box", expires=expires(settings))
+    data = boot.user_data(settings)
+    public = settings.ec2.way == "public"
+    what = [have.nonce, have.image.ident, have.group, kind, settings.ec2.disk_gib, subnet, tags, spot, data, public]
+    disk = {"VolumeType": "gp3", "VolumeSize": settings.ec2.disk_gib, "Encrypted": True, "DeleteOnTermination": True}
+    tagged = ["instance", "volume", "network-interface"] + (["spot-instances-request"] if spot else [])
+    asked: dict[str, Any] = {
+        "ImageId": have.image.ident,
+        "InstanceType": kind,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ClientToken": hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40],  # asked twice, EC2 launches once
+        "KeyName": f"{settings.prefix}-box",
+        "IamInstanceProfile": {"Name": settings.role_name("ec2-box")},
+        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
+        "NetworkInterfaces": [
+            {"DeviceIndex": 0, "SubnetId": subnet, "Groups": [have.group], "AssociatePublicIpAddress": public}
+        ],
+        "BlockDeviceMappings": [{"DeviceName": have.image.root, "Ebs": disk}],
+        "InstanceInitiatedShutdownBehavior": "stop",
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in tagged],
+    }
+    if data:
+        asked["UserData"] = data
+    if spot:
+        # Persistent, since a one-time one cannot be stopped: being idle, or interrupted, would take the disk.
+        options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
+        asked["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
+    return asked
+
+
+def expires(settings: Settings) -> str:
+    """By the day, so that a launch asked for twice is the same request."""
+    return (datetime.now(UTC) + timedelta(hours=settings.stack.expires_hours)).strftime("%Y-%m-%d")

@@ -1,0 +1,93 @@
+"""What the daily commands ask of the box: a file or folder brought here, its jobs, its devices, and room."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ops import ROOT, box
+from ops.aws import Account
+from ops.cli import progress
+from ops.config import Settings
+from ops.ec2 import remote
+from ops.errors import OpsError
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+PROGRAM = ROOT / "training" / "clean.py"
+
+
+def bring(link: Connection, path: str, target: Path) -> int:
+    """A file or folder of the box to `target`, there as a whole or not at all; its bytes. Raises OpsError, and Lost."""
+    there = PurePosixPath(path)
+    if not there.name or there.name == "..":
+        raise OpsError(f"{path!r} is not the path of a file or folder.")
+    size = box.read(link, f"du -sb -- {box.words(path)} | cut -f1").strip()
+    if not size.isdigit():
+        raise OpsError(f"There is no {path} on the box. Look: invoke ec2.run 'ls'")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        packed = Path(folder) / "tar"
+        with packed.open("wb") as file, progress(f"Fetching {path}", int(size)) as advance:
+
+            def take(data: bytes) -> None:
+                file.write(data)
+                advance(len(data))
+
+            code = box.stream(
+                link, f"tar -C {box.words(str(there.parent))} -cf - -- {box.words(there.name)}", on_output=take
+            )
+        if code:
+            raise OpsError(
+                f"The box could not pack {path}: tar ended with {code}. Is it readable? invoke ec2.run 'ls -l'"
+            )
+        unpacked = Path(folder) / "files"
+        with tarfile.open(packed) as tar:
+            tar.extractall(unpacked, filter="data")
+        shutil.move(unpacked / there.name, target)
+    return int(size)
+
+
+def clean(link: Connection, settings: Settings, shards: list[str], dry: bool) -> list[tuple[str, int]]:
+    """What training/clean.py deleted, or with `dry` would: (name, bytes). Raises OpsError while a job needs it."""
+    words = box.words(settings.ec2.python, "-", *(["--dry"] if dry else []), str(remote.place(settings).home), *shards)
+    heard: list[bytes] = []
+    if box.stream(link, words, [PROGRAM.read_bytes()], heard.append):
+        raise OpsError(f"The box could not be cleaned: {b''.join(heard).decode(errors='replace')[-400:]}")
+    found = json.loads(b"".join(heard))
+    if found["busy"]:
+        raise OpsError(
+            "A job trains on the box, and needs what is there. Wait for it: invoke ec2.attach. Nothing was deleted."
+        )
+    return [(name, size) for name, size in found["gone"]]
+
+
+def jobs(link: Connection, settings: Settings) -> list[dict[str, Any]]:
+    there = remote.place(settings)
+    return [{"job": name} | remote.status(link, there, name) for name in remote.names(link, there)]
+
+
+def in_bucket(account: Account) -> list[dict[str, Any]]:
+    """The box's jobs that left their verdict in the bucket, the newest first."""
+    prefix = f"jobs/{account.settings.prefix}-box"
+    listed = account.find("s3", "list_objects_v2", "NoSuchBucket", Bucket=account.settings.bucket, Prefix=prefix)
+    found = sorted(
+        (o for o in (listed or {}).get("Contents", []) if o["Key"].endswith("/status.json")),
+        key=lambda o: o["LastModified"],
+    )
+    return [
+        {"job": o["Key"].split("/")[1]}
+        | json.loads(account.call("s3", "get_object", Bucket=account.settings.bucket, Key=o["Key"])["Body"].read())
+        for o in reversed(found[-20:])
+    ]
+
+
+def devices(link: Connection) -> str:
+    """What nvidia-smi says of each GPU, or ""."""
+    query = "name,utilization.gpu,memory.used,memory.total,temperature.gpu"
+    return box.read(link, f"nvidia-smi --query-gpu={query} --format=csv,noheader 2>/dev/null || true").decode().strip()

@@ -1,0 +1,93 @@
+"""How the box is: its state, what it has cost, when it stops by itself, and whether SSH gets there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ops import box, price
+from ops.aws import Account
+from ops.cli import table
+from ops.ec2 import access, boot, remote
+from ops.ec2.facts import Facts
+from ops.errors import OpsError
+
+
+@dataclass(frozen=True)
+class Found:
+    data: dict[str, Any]
+    text: str
+    problem: str
+
+
+def look(account: Account, have: Facts) -> Found:
+    """By EC2's word, and where it runs by the box's own. A box that spot took, or that SSH does not reach, is a problem."""
+    assert have.box is not None
+    reason = have.box.get("StateReason", {}).get("Message", "")
+    data: dict[str, Any] = {
+        "box": have.ident,
+        "type": have.box["InstanceType"],
+        "market": "spot" if have.spot_request else "on demand",
+        "state": have.state,
+        "reason": reason if have.state != "running" else "",
+        "address": have.box.get("PrivateIpAddress"),
+        **costs(account, have),
+        "expires": next((t["Value"] for t in have.box.get("Tags", []) if t["Key"] == "kennel:expires"), None),
+        "ssh": "-",
+        "newest_job": None,
+        "stops_in_s": None,
+    }
+    problem = f"spot took it: {reason}" if have.interrupted else ""
+    if have.state == "running":
+        try:
+            with access.connected(account, have, use=False) as link:
+                data |= {
+                    "ssh": "ok",
+                    "newest_job": remote.newest(link, remote.place(account.settings)),
+                    "stops_in_s": countdown(link),
+                }
+        except OpsError as error:
+            data["ssh"] = problem = str(error)
+    return Found(data, shown(data, problem), problem)
+
+
+def costs(account: Account, have: Facts) -> dict[str, float]:
+    """List prices. `dollars_so_far`: of this run, since the machine was started, disk included; on spot it is less."""
+    assert have.box is not None
+    running = have.state in ("pending", "running")
+    rate = price.hourly("ec2", have.box["InstanceType"]) if running else 0.0
+    disk = price.disk(account.settings.ec2.disk_gib)
+    hours = (datetime.now(UTC) - have.box["LaunchTime"]).total_seconds() / 3600
+    return {
+        "dollars_per_hour": round(rate + disk, 4),
+        "dollars_so_far": round((rate + disk) * hours, 4) if running else 0.0,
+    }
+
+
+def countdown(link: Any) -> int | None:
+    """Seconds until the box switches itself off, if nobody uses it from now on; None without a watchdog."""
+    said = box.run(link, f'cat "$BOX_ROOT"{boot.STATE} 2>/dev/null || true').strip()
+    if not said:
+        return None
+    found = json.loads(said)
+    return max(0, round(found["limit_s"] - found["idle_s"] - (datetime.now(UTC).timestamp() - found["time"])))
+
+
+def shown(data: dict[str, Any], problem: str) -> str:
+    left = data["stops_in_s"]
+    cells = (
+        data["box"], data["type"], data["market"], data["state"], data["address"], f"{data['dollars_per_hour']:.3f}",
+        f"{data['dollars_so_far']:.2f}", "ok" if data["ssh"] == "ok" else "-" if data["ssh"] == "-" else "no", data["newest_job"] or "-",
+    )  # fmt: skip
+    text = table(("box", "type", "market", "state", "address", "$/h", "$ so far", "ssh", "newest job"), [cells])
+    if left is not None:
+        text += f"\nUnused, it stops by itself in {left // 60} min {left % 60} s."
+    elif data["ssh"] == "ok":
+        text += "\nNothing on it stops it when it is idle: ec2.idle_minutes was 0 when it was started, or its watchdog is gone."
+    if data["expires"]:
+        text += f" Expires {data['expires']}."
+    if data["state"] in ("stopping", "stopped") and not problem:
+        text += f"\n{data['reason'] or 'Stopped'}: it costs its disk only. Next: invoke ec2.start"
+    return f"{text}\n{problem}" if problem else text

@@ -1,0 +1,143 @@
+"""Whether a packet gets to a box and its answer back, by the rules of the network: pure, over what EC2's describe calls say.
+
+`ec2.reach` explains with it, and the sandbox's tunnel obeys it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+SSH = 22
+EPHEMERAL = (1024, 65535)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Security groups by id; network ACLs and route tables by the subnet they hold for."""
+
+    groups: dict[str, dict[str, Any]]
+    acls: dict[str, dict[str, Any]]
+    routes: dict[str, list[dict[str, Any]]]
+
+
+def rules_of(
+    groups: list[dict[str, Any]],
+    acls: list[dict[str, Any]],
+    tables: list[dict[str, Any]],
+    subnets: list[dict[str, Any]],
+) -> Rules:
+    """Of the describe calls' answers. A subnet without a table of its own is on its VPC's main one."""
+    of_subnet = {a["SubnetId"]: t["Routes"] for t in tables for a in t.get("Associations", []) if "SubnetId" in a}
+    main = {t["VpcId"]: t["Routes"] for t in tables if any(a.get("Main") for a in t.get("Associations", []))}
+    return Rules(
+        {group["GroupId"]: group for group in groups},
+        {a["SubnetId"]: acl for acl in acls for a in acl["Associations"]},
+        {s["SubnetId"]: of_subnet.get(s["SubnetId"], main.get(s["VpcId"], [])) for s in subnets},
+    )
+
+
+def open_groups(permissions: list[dict[str, Any]], port: int, peer_groups: list[str], peer_address: str) -> bool:
+    """Whether one of a security group's rules lets TCP on `port` pass to or from this peer."""
+    for rule in permissions:
+        if rule["IpProtocol"] not in ("tcp", "6", "-1"):
+            continue
+        if rule["IpProtocol"] != "-1" and not rule.get("FromPort", 0) <= port <= rule.get("ToPort", 65535):
+            continue
+        if any(pair["GroupId"] in peer_groups for pair in rule.get("UserIdGroupPairs", [])):
+            return True
+        if any(ip_address(peer_address) in ip_network(entry["CidrIp"]) for entry in rule.get("IpRanges", [])):
+            return True
+    return False
+
+
+def open_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int, int], peer_address: str) -> bool:
+    """Whether a network ACL lets TCP on all of `ports` pass: the first matching rule by number decides, none denies."""
+    for entry in sorted((e for e in entries if e["Egress"] == egress), key=lambda e: e["RuleNumber"]):
+        if "CidrBlock" not in entry or ip_address(peer_address) not in ip_network(entry["CidrBlock"]):
+            continue
+        if entry["Protocol"] not in ("6", "-1"):
+            continue
+        span = entry.get("PortRange", {"From": 0, "To": 65535})
+        if entry["Protocol"] == "-1" or (span["From"] <= ports[0] and ports[1] <= span["To"]):
+            return entry["RuleAction"] == "allow"
+        if entry["RuleAction"] == "deny" and span["From"] <= ports[1] and ports[0] <= span["To"]:
+            return False  # some of the ports are denied before a later rule could allow them all
+    return False
+
+
+def next_hop(routes: list[dict[str, Any]], address: str) -> str:
+    """Where the most specific route to an address leads: local, igw-..., another target's id; "" when none does, or its target is gone."""
+    fitting = [
+        r
+        for r in routes
+        if "DestinationCidrBlock" in r and ip_address(address) in ip_network(r["DestinationCidrBlock"])
+    ]
+    if not fitting:
+        return ""
+    best = max(fitting, key=lambda r: ip_network(r["DestinationCidrBlock"]).prefixlen)
+    names = (
+        "GatewayId",
+        "NatGatewayId",
+        "NetworkInterfaceId",
+        "InstanceId",
+        "TransitGatewayId",
+        "VpcPeeringConnectionId",
+    )
+    return "" if best.get("State") == "blackhole" else next((best[name] for name in names if best.get(name)), "")
+
+
+def groups_of(box: dict[str, Any]) -> list[str]:
+    return [group["GroupId"] for group in box["NetworkInterfaces"][0]["Groups"]]
+
+
+def address_in(subnet: dict[str, Any]) -> str:
+    """One that an Instance Connect Endpoint in the subnet may have; the first four belong to AWS."""
+    return str(ip_network(subnet["CidrBlock"])[4])
+
+
+def from_endpoint(
+    box: dict[str, Any], endpoint: dict[str, Any], endpoint_address: str, rules: Rules
+) -> Iterator[tuple[str, str]]:
+    """Each hop from an Instance Connect Endpoint to a box, and what stops the packet there, or ""."""
+    address, box_groups, door = box["PrivateIpAddress"], groups_of(box), endpoint["SecurityGroupIds"]
+    yield "security groups", stopped_by_groups(rules, door, box_groups, address, endpoint_address)
+    way_there, way_back = "", ""
+    if box["SubnetId"] != endpoint["SubnetId"]:  # network ACLs are asked only between subnets
+        there, here = rules.acls[box["SubnetId"]]["Entries"], rules.acls[endpoint["SubnetId"]]["Entries"]
+        if not (open_acl(here, True, (SSH, SSH), address) and open_acl(there, False, (SSH, SSH), endpoint_address)):
+            way_there = "a network ACL stops port 22 on the way to the box"
+        if not (open_acl(there, True, EPHEMERAL, endpoint_address) and open_acl(here, False, EPHEMERAL, address)):
+            way_back = "a network ACL stops the answers (ports 1024-65535)"
+    yield "network ACLs, to the box", way_there
+    yield "network ACLs, answers", way_back
+    strays = [
+        f"the route from {subnet} to {target} leads to {hop or 'nowhere'}, not through the VPC"
+        for subnet, target in ((endpoint["SubnetId"], address), (box["SubnetId"], endpoint_address))
+        if (hop := next_hop(rules.routes[subnet], target)) != "local"
+    ]
+    yield "routes", strays[0] if strays else ""
+
+
+def stopped_by_groups(rules: Rules, door: list[str], box_groups: list[str], address: str, endpoint_address: str) -> str:
+    if not any(open_groups(rules.groups[g]["IpPermissionsEgress"], SSH, box_groups, address) for g in door):
+        return "the endpoint's security group lets nothing out to port 22 of the box"
+    if not any(open_groups(rules.groups[g]["IpPermissions"], SSH, door, endpoint_address) for g in box_groups):
+        return "the box's security group lets nothing in from the endpoint to port 22"
+    return ""
+
+
+def from_internet(box: dict[str, Any], address: str, port: int, rules: Rules) -> Iterator[tuple[str, str]]:
+    """Each hop from an address outside to a box with a public one, and what stops the packet there, or ""."""
+    entries = rules.acls[box["SubnetId"]]["Entries"]
+    let_in = any(open_groups(rules.groups[g]["IpPermissions"], port, [], address) for g in groups_of(box))
+    yield "security groups", "" if let_in else f"the box's security group lets nothing in from {address} to port {port}"
+    open_in = open_acl(entries, False, (port, port), address)
+    yield "network ACLs, to the box", "" if open_in else f"a network ACL stops port {port} on the way to the box"
+    open_out = open_acl(entries, True, EPHEMERAL, address)
+    yield "network ACLs, answers", "" if open_out else "a network ACL stops the answers (ports 1024-65535)"
+    hop = next_hop(rules.routes[box["SubnetId"]], address)
+    stray = f"the route from {box['SubnetId']} to {address} leads to {hop or 'nowhere'}, not to an internet gateway"
+    yield "routes", "" if hop.startswith("igw-") else stray

@@ -1,0 +1,99 @@
+"""A box that nobody uses switches itself off; the alarm does it should the watchdog be gone."""
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import idle
+import pytest
+
+from ops import ROOT
+from ops.ec2 import facts
+
+
+def state(cli):
+    return facts.read(cli.account).state
+
+
+def until(cli, wanted, seconds=60):
+    deadline = time.monotonic() + seconds
+    while state(cli) != wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+def test_a_box_that_nobody_uses_stops_and_keeps_its_disk(stacks):
+    cli = stacks("idle", "ec2: {idle_minutes: 0.1}\n")
+    cli("iam.apply", "net.up", "ec2.up")
+    cli("ec2.run", "echo mine > kept; sleep 8")  # longer than its limit: somebody is connected
+    assert state(cli) == "running"
+    until(cli, "stopped")
+    box = facts.read(cli.account).box
+    assert box["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
+    said = cli("ec2.status")
+    assert "it costs its disk only. Next: invoke ec2.start" in said.out
+    assert "stopped" in cli("ec2.run", "true", ok=False).err
+    cli("ec2.start")  # and it is armed again, as at every boot
+    assert cli("ec2.run", "cat kept").out == "mine\n"
+    until(cli, "stopped")
+
+
+def test_a_job_keeps_the_box_up(stacks):
+    cli = stacks("idlejob", "ec2: {idle_minutes: 0.1}\n")
+    cli("iam.apply", "net.up", "ec2.up")
+    cli("ec2.run", "setsid -f flock -x kennel/trainer.lock sleep 14 > /dev/null 2>&1 < /dev/null")
+    time.sleep(11)
+    assert state(cli) == "running"
+    until(cli, "stopped")
+
+
+def test_the_alarm_is_the_second_line(stacks, drill):
+    cli = stacks("idlealarm", "ec2: {idle_minutes: 30}\n")
+    cli("iam.apply", "net.up", "ec2.up")
+    cli("ec2.run", "pkill -f '[i]dle.py 30 .*/'$KENNEL_BOX/; true")
+    drill("clock", speed=600)
+    try:
+        until(cli, "stopped", 90)
+    finally:
+        drill("clock", speed=1)
+    assert facts.read(cli.account).box["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
+
+
+def test_a_connection_is_seen_in_the_kernels_table(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert not idle.connected(port)
+        with socket.create_connection(("127.0.0.1", port)):
+            assert idle.connected(port)
+
+
+def test_a_lock_that_is_held_is_a_trainer(tmp_path):
+    lock = tmp_path / "trainer.lock"
+    assert not idle.trains(lock)
+    with lock.open("w") as file:
+        assert not idle.trains(lock)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert idle.trains(lock)
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_command_that_came_by_counts(tmp_path, used):
+    """Most commands are gone before the next look; so they leave a mark."""
+    home, programs = tmp_path / "home", tmp_path / "bin"
+    (home / "kennel").mkdir(parents=True)
+    programs.mkdir()
+    (programs / "shutdown").write_text(f"#!/bin/sh\ntouch {tmp_path}/off\n")
+    (programs / "shutdown").chmod(0o755)
+    env = os.environ | {"BOX_ROOT": str(tmp_path), "BOX_SSH_PORT": "9", "PATH": f"{programs}:{os.environ['PATH']}"}
+    watchdog = subprocess.Popen([sys.executable, str(ROOT / "training" / "idle.py"), "0.05", str(home)], env=env)
+    deadline = time.monotonic() + 6
+    while watchdog.poll() is None and time.monotonic() < deadline:
+        if used:
+            (home / "kennel" / "used").touch()
+        time.sleep(0.1)
+    watchdog.kill()
+    watchdog.wait()
+    assert (tmp_path / "off").exists() is not used

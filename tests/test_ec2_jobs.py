@@ -1,0 +1,252 @@
+"""Training on the box: no line, however it is cut, can hurt it, and nobody loses a word of its log."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from ops import box
+from ops.ec2 import access, facts, follow, remote, training
+
+# The one of this stack's box: the sandbox's boxes share a machine, and other tests may train on it too. Its session is its own.
+TRAINER = "$(pgrep -d, -f 'host[.]py .*/kennel-box2-box')"
+
+
+@pytest.fixture(scope="module")
+def box_stack(stacks, digits):
+    cli = stacks("box2")
+    cli("iam.apply", "net.up", "ec2.up", "data.up")
+    cli("data.push", "--dir", str(digits))
+    return cli
+
+
+def ident(cli):
+    return facts.read(cli.account).ident
+
+
+def until(process, words):
+    """Read a command's output up to a line with these words."""
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if words in line:
+            return said
+    raise AssertionError("".join(said))
+
+
+@pytest.mark.timeout(240)
+def test_the_ssh_connection_killed_in_the_middle_leaves_the_job_to_end(box_stack):
+    training = box_stack.background("ec2.train")
+    for line in training.stdout:
+        if "epoch 1/" in line:
+            break
+    os.killpg(training.pid, signal.SIGKILL)  # client, tunnel, and with them the connection
+    training.wait()
+    told = box_stack("ec2.attach")
+    epochs = re.findall(r"\[box\] epoch (\d)/4", told.err)
+    assert epochs == ["1", "2", "3", "4"]  # none lost, none doubled
+    assert "Completed: s3://kennel-box2-" in told.out
+    found = box_stack.account.pages(
+        "s3", "list_objects_v2", "Contents", Bucket=box_stack.settings.bucket, Prefix="jobs/"
+    )
+    assert {item["Key"].rsplit("/", 1)[1] for item in found} == {"model.tar.gz", "metrics.jsonl", "status.json", "log"}
+    assert "was trained before" in box_stack("ec2.train").out
+
+
+@pytest.mark.timeout(240)
+def test_a_second_train_while_one_runs_attaches_to_it(box_stack):
+    first = box_stack.background("ec2.train", "--again")
+    for line in first.stdout:
+        if "[box]" in line:
+            break
+    second = box_stack("ec2.train", "--again")
+    assert "starts on" not in second.err
+    assert "test accuracy" in second.err
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+
+
+def test_a_job_that_fails_says_why(box_stack):
+    cli = type(box_stack)(box_stack.file.with_name("boxbroken.yaml"))
+    cli.file.write_text(box_stack.file.read_text() + "train: {arch: resnet_nonsense}\n")
+    failed = cli("ec2.train", ok=False)
+    assert failed.code == 1
+    assert "unknown architecture 'resnet_nonsense'" in failed.err
+
+
+def test_a_trainer_that_was_killed_is_told_to_be_gone(box_stack):
+    training = box_stack.background("ec2.train", "--again")
+    for line in training.stdout:
+        if "epoch 1/" in line:
+            break
+    box_stack("ec2.run", f"pkill -9 -s {TRAINER}; true")
+    said, _ = training.communicate(timeout=60)
+    assert training.returncode == 1
+    assert "the trainer is gone without a word" in said
+
+
+def test_a_trainer_that_was_told_to_end_is_carried_on_by_the_next(box_stack):
+    cli = type(box_stack)(box_stack.file.with_name("boxlong.yaml"))
+    cli.file.write_text(box_stack.file.read_text() + "train: {epochs: 6}\n")
+    training = cli.background("ec2.train")
+    for line in training.stdout:
+        if "epoch 2/" in line:
+            break
+    cli("ec2.run", f"pkill -TERM -P {TRAINER} -f launch[.]py")
+    said, _ = training.communicate(timeout=60)
+    assert training.returncode == 1
+    assert "its checkpoint is kept" in said
+    again = cli("ec2.train")
+    assert "carrying on at epoch" in again.err
+    assert "epoch 1/6" not in again.err
+
+
+def epochs_in(text):
+    return re.findall(r"\[box\] epoch (\d+)/", text)
+
+
+def in_bucket(cli, name, file):
+    key = f"jobs/{name}/output/{file}"
+    return cli.account.client("s3").get_object(Bucket=cli.settings.bucket, Key=key)["Body"].read()
+
+
+@pytest.mark.timeout(240)
+def test_a_line_that_is_cut_and_a_laptop_that_is_closed(box_stack, drill):
+    """One job, through both: the server's end of the connection is killed, then the client sleeps until the job is over."""
+    training = box_stack.background("ec2.train", "--again")
+    said = until(training, "epoch 1/")
+    drill("box", instance=ident(box_stack), cut=True)
+    said += until(training, "The line is back; going on from line")
+    os.killpg(training.pid, signal.SIGSTOP)
+    name = re.search(r"(kennel-box2-box1-[\w-]+) starts", "".join(said))[1]
+    deadline = time.monotonic() + 60
+    while json.loads(box_stack("ec2.ps", "--json").out)[0]["state"] != "Completed":
+        assert time.monotonic() < deadline
+    os.killpg(training.pid, signal.SIGCONT)
+    rest, _ = training.communicate(timeout=60)
+    said = "".join(said) + rest
+    assert training.returncode == 0, said
+    assert "The connection to the box was lost" in said
+    assert epochs_in(said) == ["1", "2", "3", "4"]
+    log = in_bucket(box_stack, name, "log").decode().splitlines()
+    assert [line.removeprefix("[box] ") for line in said.splitlines() if line.startswith("[box] ")] == log
+
+
+@pytest.mark.timeout(240)
+def test_a_partition_is_noticed_and_outlived(box_stack, drill, monkeypatch, capsys):
+    """What is sent either way waits, and nobody is told: only a question without an answer shows it."""
+    monkeypatch.setattr(box, "KEEPALIVE_S", 0.5)
+    monkeypatch.setattr(box, "SILENT_S", 2.0)
+    running = box_stack.background("ec2.train", "--again")
+    until(running, "epoch 1/")
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    account = box_stack.account
+    there = remote.place(account.settings)
+    with access.connected(account, facts.read(account)) as link:
+        name = remote.newest(link, there)
+    open_now = threading.Event()
+
+    def opened():
+        open_now.set()
+        return training.opened(account)
+
+    def partition():
+        open_now.wait(30)
+        time.sleep(1.5)
+        drill("box", instance=ident(box_stack), partition=True)
+        time.sleep(5)
+        drill("box", instance=ident(box_stack), partition=False)
+
+    pulling = threading.Thread(target=partition)
+    pulling.start()
+    found = follow.Follower(there, name).follow(opened)
+    pulling.join()
+    said = capsys.readouterr().err
+    assert found["state"] == "Completed"
+    assert "trying again" in said
+    assert "The line is back" in said
+    assert epochs_in(said) == ["1", "2", "3", "4"]
+
+
+def test_attach_goes_on_at_any_line(box_stack):
+    whole = [line for line in box_stack("ec2.attach").err.splitlines() if line.startswith("[box]")]
+    assert len(whole) > 6
+    for line in (1, 2, len(whole), len(whole) + 1):
+        rest = [one for one in box_stack("ec2.attach", "--line", str(line)).err.splitlines() if one.startswith("[box]")]
+        assert rest == whole[line - 1 :]
+    assert box_stack("ec2.logs", "--lines", "2").out.splitlines() == [one.removeprefix("[box] ") for one in whole[-2:]]
+
+
+def test_a_job_outlives_its_box_in_the_bucket(stacks, pictures):
+    cli = stacks("boxgone", "train: {arch: resnet_nonsense, batch: 4}\n")
+    cli("iam.apply", "net.up", "ec2.up", "data.up")
+    cli("data.push", "--dir", str(pictures))
+    failed = cli("ec2.train", ok=False)
+    name = re.search(r"(kennel-boxgone-box1-[\w-]+) starts", failed.err)[1]
+    cli("ec2.down", "--yes")
+    verdict = json.loads(in_bucket(cli, name, "status.json"))
+    assert (verdict["state"], verdict["code"]) == ("Failed", 1)
+    assert "unknown architecture" in verdict["reason"]
+    told = cli("ec2.attach", "--job", name)
+    assert "Failed: " in told.out
+    assert "unknown architecture" in told.err
+    assert "unknown architecture" in cli("ec2.logs", "--job", name, "--lines", "3").out
+    assert [job["job"] for job in json.loads(cli("ec2.ps", "--json").out)] == [name]
+    assert "left no status.json in the bucket" in cli("ec2.attach", "--job", "kennel-none", ok=False).err
+
+
+def test_stop_lets_the_job_write_its_checkpoint_and_train_carries_on(box_stack):
+    running = box_stack.background("ec2.train", "--again")
+    until(running, "epoch 1/")
+    refused = box_stack("ec2.stop", ok=False)
+    assert "it writes a checkpoint, and ec2.train carries on" in refused.err
+    stopped = box_stack("ec2.stop", "--yes")
+    assert "its checkpoint is kept" in stopped.err
+    running.communicate(timeout=60)
+    assert running.returncode == 1
+    box_stack("ec2.start")
+    assert json.loads(box_stack("ec2.ps", "--json").out)[0]["state"] == "Stopped"
+
+
+def test_a_second_trainer_waits_its_turn_and_says_so(tmp_path, monkeypatch):
+    import host
+
+    monkeypatch.setattr(host, "LOCK_TRIES", 2)
+    with (tmp_path / "lock").open("w") as held, (tmp_path / "lock").open("w") as wanted:
+        assert host.locked(held)
+        assert not host.locked(wanted)
+    with (tmp_path / "lock").open("w") as free:
+        assert host.locked(free)
+
+
+@pytest.mark.parametrize("systemd", ["running", "degraded", "offline", None])
+def test_a_job_is_a_unit_of_systemd_or_in_a_session_of_its_own(tmp_path, systemd):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    fakes = {"sudo": 'shift; exec "$@"'}
+    if systemd:
+        fakes["systemctl"] = f"echo {systemd}; [ {systemd} = running ]"
+        fakes["systemd-run"] = (
+            f'printf "%s\\n" "$@" > {tmp_path}/asked; while [ "${{1#--}}" != "$1" ]; do shift; done; exec "$@"'
+        )
+    for name, body in fakes.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    log = tmp_path / "a log"
+    words = remote.detached("echo it is $((40 + 2)) in $HOME", str(log), "job-1")
+    env = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    subprocess.run(["bash", "-c", words], env=env, check=True, timeout=20)
+    deadline = time.monotonic() + 10
+    while not (log.exists() and log.read_text()):
+        assert time.monotonic() < deadline
+    assert log.read_text() == f"it is 42 in {tmp_path}\n"
+    asked = (tmp_path / "asked").read_text().splitlines() if (tmp_path / "asked").exists() else []
+    assert bool(asked) == (systemd in ("running", "degraded"))
+    if asked:
+        assert {"--unit=job-1", "--collect", "--property=KillMode=mixed", f"--uid={os.getuid()}"} <= set(asked)

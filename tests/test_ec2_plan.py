@@ -1,0 +1,244 @@
+"""Starting, waking, halting the box: plans by equality, refusals in EC2's own words."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+from conftest import settings_of
+
+from ops import change
+from ops.change import Change, Wait
+from ops.ec2 import boot, facts, launch, plan
+from ops.ec2.facts import Facts
+from ops.ec2.image import Image
+from ops.ec2.launch import Order
+from ops.errors import OpsError, Refused
+
+SETTINGS = settings_of()
+DLAMI = Image("ami-1", "PyTorch 2.12", "x86_64", ("g4dn", "g5"), 75, "/dev/xvda", date(2026, 11, 1), None)
+KINDS, ZONES = ("g4dn.xlarge", "g5.xlarge"), ("us-east-1a", "us-east-1b")
+NETWORK = {
+    "subnets": tuple((f"subnet-{zone[-1]}", zone) for zone in ZONES),
+    "group": "sg-1",
+    "key_pair": "ssh-ed25519 AAAA",
+    "public_key": "ssh-ed25519 AAAA kennel",
+    "image": DLAMI,
+    "offered": frozenset((kind, zone) for kind in KINDS for zone in ZONES),
+}
+ORDER, ON_SPOT = Order(KINDS), Order(KINDS, spot=True)
+
+
+def instance(state, **more):
+    return {"InstanceId": "i-1", "InstanceType": "g4dn.xlarge", "State": {"Name": state}, **more}
+
+
+def planned(order=ORDER, **have):
+    return [
+        (s.call if isinstance(s, Change) else s.what)
+        for s in change.preview(plan.steps(Facts(**{**NETWORK, **have}), order, SETTINGS))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "steps"),
+    [
+        ("running", []),
+        ("stopped", ["start_instances", "box i-1"]),
+        ("stopping", ["box i-1", "start_instances", "box i-1"]),
+        ("pending", ["box i-1"]),
+    ],
+)
+def test_a_box_that_is_there_is_never_replaced(state, steps):
+    assert planned(box=instance(state), alarm="i-1") == steps
+
+
+def test_a_new_box_is_watched_before_it_is_waited_for():
+    assert planned() == ["run_instances", "put_metric_alarm", "box"]
+
+
+def test_a_launch_that_crashed_before_the_alarm_gets_one():
+    assert planned(box=instance("running")) == ["put_metric_alarm"]
+    assert planned(box=instance("running"), alarm="i-0") == ["put_metric_alarm"]  # an older box's
+
+
+def test_a_key_pair_of_another_machine_is_replaced():
+    assert planned(key_pair=None)[:2] == ["import_key_pair", "run_instances"]
+    assert planned(key_pair="ssh-ed25519 BBBB")[:3] == ["delete_key_pair", "import_key_pair", "run_instances"]
+
+
+def request(spot=False, settings=SETTINGS, **more):
+    return launch.request(Facts(**{**NETWORK, **more}), "g4dn.xlarge", "subnet-a", spot, settings)
+
+
+def test_a_new_box_is_hardened_tagged_and_asked_for_once():
+    asked = request()
+    assert asked["MetadataOptions"]["HttpTokens"] == "required"
+    assert asked["NetworkInterfaces"] == [
+        {"DeviceIndex": 0, "SubnetId": "subnet-a", "Groups": ["sg-1"], "AssociatePublicIpAddress": False}
+    ]
+    assert asked["BlockDeviceMappings"] == [
+        {
+            "DeviceName": "/dev/xvda",  # the image's own: another name would be a second, empty disk
+            "Ebs": {"VolumeType": "gp3", "VolumeSize": 100, "Encrypted": True, "DeleteOnTermination": True},
+        }
+    ]
+    assert asked["InstanceInitiatedShutdownBehavior"] == "stop"
+    assert asked["IamInstanceProfile"] == {"Name": "kennel-demo-ec2-box"}
+    assert {s["ResourceType"] for s in asked["TagSpecifications"]} == {"instance", "volume", "network-interface"}
+    assert asked["ClientToken"] == request()["ClientToken"]
+    assert asked["ClientToken"] != request(nonce="another box")["ClientToken"]
+    assert "InstanceMarketOptions" not in asked
+
+
+def test_a_box_on_spot_can_be_stopped_and_keeps_its_disk():
+    asked = request(spot=True)
+    options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
+    assert asked["InstanceMarketOptions"] == {"MarketType": "spot", "SpotOptions": options}
+    assert {"spot-instances-request"} < {s["ResourceType"] for s in asked["TagSpecifications"]}
+    assert asked["ClientToken"] != request()["ClientToken"]
+
+
+def test_the_watchdog_is_armed_before_anything_else_and_fits_into_user_data():
+    data = request()["UserData"]
+    assert data.startswith("#cloud-boothook\n#!/bin/sh\n")
+    assert boot.WATCHDOG.read_text() in data
+    assert "idle.py 30 $root/home/ubuntu" in data
+    assert len(data.encode()) < boot.MOST
+    assert "UserData" not in request(settings=settings_of(text="ec2: {idle_minutes: 0}"))
+
+
+def test_the_alarm_is_more_patient_than_the_watchdog():
+    asked = plan.alarm("i-1", SETTINGS)
+    assert asked["Period"] * asked["EvaluationPeriods"] == 2 * 30 * 60
+    assert asked["AlarmActions"] == ["arn:aws:automate:us-east-1:ec2:stop"]
+    assert asked["Dimensions"] == [{"Name": "InstanceId", "Value": "i-1"}]
+
+
+def walked(refusals, order=ORDER, **have):
+    """What was asked for, when each request is answered by the next of `refusals` (None: it works)."""
+    asked, answers = [], iter(refusals)
+
+    def answer(step):
+        if isinstance(step, Wait) or step.service == "cloudwatch":
+            return None
+        if step.call == "run_instances":
+            market = "spot" if "InstanceMarketOptions" in step.args else "demand"
+            subnet = step.args["NetworkInterfaces"][0]["SubnetId"]
+            asked.append(f"{market} {step.args['InstanceType']} {subnet}")
+        elif step.call == "modify_instance_attribute":
+            asked.append(f"as {step.args['InstanceType']['Value']}")
+            return None
+        else:
+            asked.append(step.call)
+        if code := next(answers):
+            raise Refused(step.call, code, "sorry.")
+        return {"Instances": [{"InstanceId": "i-9"}]}
+
+    list(change.walk(plan.steps(Facts(**{**NETWORK, **have}), order, SETTINGS), answer))
+    return asked
+
+
+NONE = "InsufficientInstanceCapacity"
+
+
+def test_no_capacity_moves_on_to_the_next_zone_then_the_next_type():
+    assert walked([NONE, NONE, None]) == [
+        "demand g4dn.xlarge subnet-a", "demand g4dn.xlarge subnet-b", "demand g5.xlarge subnet-a",
+    ]  # fmt: skip
+
+
+def test_spot_is_asked_for_first_and_demand_when_there_is_none():
+    assert walked([NONE] * 4 + [None], ON_SPOT)[-2:] == ["spot g5.xlarge subnet-b", "demand g4dn.xlarge subnet-a"]
+
+
+def test_a_zone_that_does_not_offer_a_type_is_not_asked():
+    offered = frozenset({("g4dn.xlarge", "us-east-1b")})
+    assert walked([None], offered=offered) == ["demand g4dn.xlarge subnet-b"]
+    with pytest.raises(OpsError, match=r"None of g4dn\.xlarge, g5\.xlarge is offered in us-east-1a, us-east-1b"):
+        walked([], offered=frozenset())
+
+
+def test_no_capacity_anywhere_says_where_and_what_next():
+    with pytest.raises(
+        OpsError, match=r"g4dn.xlarge in us-east-1a; .*g5.xlarge in us-east-1b.*--instance-type TYPE.*no-capacity.md"
+    ):
+        walked([NONE] * 4)
+
+
+@pytest.mark.parametrize(
+    ("code", "order", "kind", "quota"),
+    [
+        ("VcpuLimitExceeded", ORDER, "g4dn.xlarge", "L-DB2E81BA"),
+        ("MaxSpotInstanceCountExceeded", ON_SPOT, "g4dn.xlarge", "L-3819A6DF"),
+        ("VcpuLimitExceeded", Order(("p4d.24xlarge",)), "p4d.24xlarge", "L-417A185B"),
+        ("VcpuLimitExceeded", Order(("m5.large",)), "m5.large", "L-1216C47A"),
+    ],
+)
+def test_a_quota_does_not_move_on_and_is_named(code, order, kind, quota, monkeypatch):
+    monkeypatch.setattr("ops.price.hourly", lambda *_: 1.0)
+    with pytest.raises(OpsError, match=rf"quota for {kind}.* is too small.*{quota} .*--quota-code {quota} "):
+        walked([code], order, offered=frozenset({(kind, "us-east-1a")}))
+
+
+def test_another_refusal_ends_it_in_awss_words():
+    with pytest.raises(Refused, match="UnauthorizedOperation"):
+        walked(["UnauthorizedOperation"])
+
+
+def test_a_stopped_box_takes_its_disk_into_another_type_and_is_never_replaced():
+    stopped = instance("stopped")
+    assert walked([NONE, None], box=stopped) == ["start_instances", "as g5.xlarge", "start_instances"]
+    with pytest.raises(OpsError, match="It is kept, and costs its disk only"):
+        walked([NONE, NONE], box=stopped)
+
+
+def test_a_stopped_spot_box_keeps_its_type():
+    stopped = instance("stopped", SpotInstanceRequestId="sir-1")
+    with pytest.raises(OpsError, match="It is kept"):
+        walked([NONE], box=stopped)
+
+
+def test_only_ec2_starts_what_spot_took():
+    taken = instance(
+        "stopped", SpotInstanceRequestId="sir-1", StateReason={"Code": "Server.SpotInstanceShutdown", "Message": "x"}
+    )
+    with pytest.raises(OpsError, match="EC2 itself starts it again.*carries on from the checkpoint"):
+        walked([], box=taken)
+    with pytest.raises(OpsError, match="EC2 itself starts it again"):
+        walked(["IncorrectSpotRequestState"], box=instance("stopped", SpotInstanceRequestId="sir-1"))
+
+
+def calls(steps):
+    return [s.call if isinstance(s, Change) else s.what for s in change.preview(steps)]
+
+
+def test_halting_stops_and_nothing_else():
+    assert calls(plan.halting(Facts(box=instance("running")))) == ["stop_instances", "box i-1"]
+    assert calls(plan.halting(Facts(box=instance("stopping")))) == ["box i-1"]
+    assert calls(plan.halting(Facts(box=instance("stopped")))) == []
+
+
+def test_removal_cancels_the_spot_request_first_and_leaves_nothing():
+    have = Facts(box=instance("running", SpotInstanceRequestId="sir-1"), alarm="i-1", key_pair="ssh-ed25519 AAAA")
+    assert calls(plan.removal(have, SETTINGS)) == [
+        "cancel_spot_instance_requests", "terminate_instances", "box i-1", "delete_alarms", "delete_key_pair",
+    ]  # fmt: skip
+    assert calls(plan.removal(Facts(alarm="i-1"), SETTINGS)) == ["delete_alarms"]  # what a crash left
+
+
+def test_each_box_is_asked_for_by_another_word_and_one_box_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "WORK", tmp_path)
+    first = facts.nonce("kennel-x", seen=False)
+    assert facts.nonce("kennel-x", seen=False) == first  # a crash before the box was seen
+    assert facts.nonce("kennel-x", seen=True) == ""
+    assert facts.nonce("kennel-x", seen=False) != first
+
+
+def test_a_box_that_dies_while_it_boots_says_why():
+    class Account:
+        def tagged(self, *_):
+            reason = {"Message": "Server.InsufficientInstanceCapacity: none left"}
+            made = datetime(2026, 1, 1, tzinfo=UTC)
+            return [{"Instances": [{**instance("terminated"), "StateReason": reason, "LaunchTime": made}]}]
+
+    with pytest.raises(OpsError, match="was terminated while it booted: Server.InsufficientInstanceCapacity"):
+        plan.ready(SETTINGS, None)(Account())

@@ -1,0 +1,50 @@
+"""On the box: delete what ended jobs left behind. `python3 - [--dry] HOME SHA256 ...` with this file on stdin, since it has
+to work on a disk that has no room for it.
+
+Kept: each job's status, log and checkpoints; the shards named by their SHA-256; the newest code and wheels. Refused while a
+trainer holds its lock. Prints one JSON object: what went, or would, with its bytes.
+"""
+
+import fcntl
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(f.lstat().st_blocks * 512 for f in files if f.is_symlink() or f.is_file())
+
+
+def spare(home: Path, shards: set[str]) -> Iterator[Path]:
+    yield from (path for path in home.glob("jobs/*/opt-ml") if not path.parent.is_symlink())
+    yield from (path for path in home.glob("shards/*") if path.stem not in shards)
+    for folder in ("code", "wheels"):
+        here = sorted(
+            (p for p in home.glob(f"{folder}/*") if p.suffix not in (".part", ".old")), key=lambda p: p.stat().st_mtime
+        )
+        yield from here[:-1]
+        yield from (p for p in home.glob(f"{folder}/*") if p.suffix in (".part", ".old"))
+
+
+def main(home: Path, shards: set[str], dry: bool) -> dict[str, object]:
+    home.mkdir(exist_ok=True)
+    with (home / "trainer.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return {"busy": True}
+        found = [(path, size(path)) for path in spare(home, shards)]
+        for path, _ in found:
+            if not dry and path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif not dry:
+                path.unlink()
+        return {"busy": False, "gone": [[str(path.relative_to(home)), bytes_] for path, bytes_ in found]}
+
+
+if __name__ == "__main__":
+    words = [word for word in sys.argv[1:] if word != "--dry"]
+    print(json.dumps(main(Path(words[0]).expanduser(), set(words[1:]), "--dry" in sys.argv)))

@@ -1,0 +1,76 @@
+"""On the box, from its first second on: switch off a machine that nobody uses. `python3 idle.py MINUTES HOME`, as root.
+
+Used means: a trainer holds its lock, somebody is connected by SSH, or a command of ops/ec2 came by, which marks it: most
+are gone before the next look. ops/ec2 puts this file, as it stands, into the
+instance's user data; so it is one file, of the standard library alone, and small. BOX_ROOT and BOX_SSH_PORT are set where
+a box is no machine of its own (the local AWS).
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ESTABLISHED = "01"  # of the states in /proc/net/tcp
+
+
+def trains(lock: Path) -> bool:
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # no job was ever started here
+    return False
+
+
+def connected(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> bool:
+    """Whether a connection to the SSH server stands: local address, remote address and state are fields 2 to 4 of a line."""
+    for table in tables:
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == ESTABLISHED and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                return True
+    return False
+
+
+def marks(home: Path) -> set[float]:
+    """When each HOME/*/used was last touched."""
+    return {path.stat().st_mtime for path in home.glob("*/used")}
+
+
+def write(path: Path, state: dict[str, float]) -> None:
+    """For ec2.status: what is left, and since when nobody has used the box."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(state))
+    part.chmod(0o644)
+    part.replace(path)
+
+
+def main(minutes: float, home: Path) -> None:
+    path = Path(os.environ.get("BOX_ROOT", "") + "/var/lib/kennel/idle.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    port, limit = int(os.environ.get("BOX_SSH_PORT", "22")), minutes * 60
+    idle, looked, marked = 0.0, time.monotonic(), marks(home)
+    while idle < limit:
+        write(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})
+        time.sleep(max(0.2, min(15.0, limit / 20)))
+        now, before, marked = time.monotonic(), marked, marks(home)
+        used = connected(port) or marked != before or any(trains(lock) for lock in home.glob("*/trainer.lock"))
+        # Not the clock: a machine that was suspended, or whose time was set, is not idle for it.
+        idle, looked = 0.0 if used else idle + now - looked, now
+    write(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})
+    print(f"nobody has used this box for {minutes:g} minutes", flush=True)
+    subprocess.run(["shutdown", "-h", "now"], check=True)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), Path(sys.argv[2]))

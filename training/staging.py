@@ -1,0 +1,99 @@
+"""On the box: a data set from S3 onto the disk, each shard checked by its SHA-256 and kept for the next job.
+
+python3 staging.py JOB.json     data alone, for `invoke ec2.sync`; host.py does the same before it trains
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+SHARD = re.compile(r"shards/([0-9a-f]{64})\.tar")
+SPARE = 512 << 20  # bytes that must stay free beside the data: checkpoints, the model, its archive
+
+
+class DiskFull(Exception):
+    """What would have to be fetched does not fit."""
+
+
+def kept(home: Path, key: str) -> Path:
+    """Where an object of the data set lies on the box, for every job."""
+    return home / key
+
+
+def missing(home: Path, asked: dict[str, Any]) -> dict[str, int]:
+    """Objects that are not here, or not as they should be, with their bytes. Every shard is read: a disk may have lost some."""
+    sizes: dict[str, int] = asked["sizes"]
+    return {key: sizes.get(key, 0) for key in asked["keys"] if not whole(kept(home, key), key)}
+
+
+def whole(path: Path, key: str) -> bool:
+    found = SHARD.fullmatch(key)
+    if not found or not path.exists():
+        return False  # a manifest is small, and fetched anew
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == found[1]
+
+
+def room(home: Path, wanted: int) -> None:
+    """Raises DiskFull, with the numbers, before anything is fetched in vain."""
+    answer = subprocess.run(["df", "-Pk", str(home)], capture_output=True, text=True, check=True).stdout
+    free = int(answer.splitlines()[1].split()[3]) << 10
+    if free < wanted + SPARE:
+        raise DiskFull(
+            f"No space left on device: {wanted / 1e9:.2f} GB of data and {SPARE / 1e9:.2f} GB beside them are wanted, "
+            f"{free / 1e9:.2f} GB are free"
+        )
+
+
+def fetch(s3: Any, asked: dict[str, Any], home: Path) -> int:
+    """What is missing, from the bucket; how many shards that were. Raises DiskFull, or OSError for what is not what it says."""
+    wanted = missing(home, asked)
+    room(home, sum(wanted.values()))
+    total, done, told = sum(wanted.values()), 0, time.monotonic()
+    for number, (key, size) in enumerate(wanted.items(), 1):
+        bring(s3, asked["bucket"], key, kept(home, key))
+        done += size
+        if time.monotonic() - told > 1:
+            told = time.monotonic()
+            print(f"{number} of {len(wanted)} objects, {done / 1e6:.1f} of {total / 1e6:.1f} MB", flush=True)
+    shards, new = (sum(map(bool, map(SHARD.fullmatch, keys))) for keys in (asked["keys"], wanted))
+    print(f"{shards} shards of the data set are here, checked by SHA-256; {new} were fetched", flush=True)
+    return new
+
+
+def bring(s3: Any, bucket: str, key: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    s3.download_file(bucket, key, str(part))
+    if SHARD.fullmatch(key) and not whole(part, key):
+        part.unlink()
+        raise OSError(f"{key} in the bucket is missing or spoilt: invoke data.verify")
+    part.replace(path)
+
+
+def place(asked: dict[str, Any], home: Path, data: Path) -> None:
+    """The data set's objects where train.py looks for them."""
+    for key in asked["keys"]:
+        path = data / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_symlink():
+            path.symlink_to(kept(home, key))
+
+
+def main(job: Path) -> None:
+    import boto3
+
+    asked = json.loads(job.read_text())
+    fetch(boto3.client("s3", region_name=asked["region"]), asked, Path(__file__).resolve().parent.parent.parent)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except (DiskFull, OSError) as error:
+        sys.exit(str(error))
