@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -255,6 +256,12 @@ def known(path: list[str]) -> list[str]:
     for name in path:
         model = model.model_fields[name].annotation
     return list(model.model_fields)
+
+
+def named_file(c: Any) -> Path | None:
+    """The settings file that -f, or INVOKE_RUNTIME_CONFIG, named; in full, for programs that are started elsewhere."""
+    named = getattr(c.config, "_runtime_path", None) or os.environ.get("INVOKE_RUNTIME_CONFIG", "")
+    return Path(str(named)).resolve() if named else None
 
 
 def in_work(path: str) -> Path:

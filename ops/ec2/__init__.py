@@ -165,7 +165,8 @@ def reach(c, json=False):
 
 @task(help={"lock": "Write the one that would be taken into the settings file.", "json": "Print it as JSON."})
 def ami(c, lock=False, json=False):
-    """Show the Deep Learning AMIs: age, end of support, and whether they suit the instance types; exit 7 if ours is past it."""
+    """Show the Deep Learning AMIs: age, end of support, whether they suit; exit 7 if ours does not."""
+    from ops import ROOT, config
     from ops.ec2 import image, lockline
 
     account = Account.of(c)
@@ -175,7 +176,7 @@ def ami(c, lock=False, json=False):
         if c.config.run.dry:
             return Answer({"ami": chosen.ident}, f"would write ami: {chosen.ident} into the settings file")
         newest = next(iter(image.candidates(account)), chosen)
-        path = lockline.write(lockline.settings_file(c), newest)
+        path = lockline.write(config.named_file(c) or ROOT / "invoke.yaml", newest)
         return Answer(
             {"ami": newest.ident}, f"{path}: ec2.ami is {newest.ident} ({newest.name}) now. Commit it.", changes=1
         )

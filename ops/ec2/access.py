@@ -7,6 +7,7 @@ import shlex
 import socket
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ops import box, tunnel
@@ -143,14 +144,14 @@ def connected(account: Account, have: Facts, left: str = "", use: bool = True) -
         link.close()
 
 
-def ssh_options(account: Account, ident: str, settings_file: str) -> dict[str, str]:
+def ssh_options(account: Account, ident: str, settings_file: Path | None) -> dict[str, str]:
     """OpenSSH's own client through our way in, trusting only the pinned key; works from any folder, and with rsync and scp."""
     import sys
 
     from ops import ROOT
 
     settings = account.settings.ec2
-    command = box.words(sys.executable, "-m", "ops.ec2.proxy", *([settings_file] if settings_file else []))
+    command = box.words(sys.executable, "-m", "ops.ec2.proxy", *([str(settings_file)] if settings_file else []))
     proxy = box.words("sh", "-c", f"cd {box.words(str(ROOT))} && exec {command}")
     return {
         "ProxyCommand": proxy.replace("%", "%%"), "HostKeyAlias": ident, "User": settings.user,

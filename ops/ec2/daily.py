@@ -38,7 +38,7 @@ def run(c, command):
 @task(help={"command": "What to run instead of a shell."})
 def ssh(c, command=""):
     """Open a shell on the box with OpenSSH's own client."""
-    from ops import ROOT
+    from ops import ROOT, config
     from ops.ec2 import access, facts
 
     account = Account.of(c)
@@ -46,7 +46,7 @@ def ssh(c, command=""):
     if c.config.run.dry:
         say(f"would open SSH to {box['InstanceId']}: {command or 'a shell'}")
         return None
-    options = access.ssh_options(account, box["InstanceId"], settings_file(c))
+    options = access.ssh_options(account, box["InstanceId"], config.named_file(c))
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     argv = ["ssh", *flags, access.host_alias(account.settings), *([command] if command else [])]
     try:
@@ -61,22 +61,15 @@ def ssh(c, command=""):
 @task()
 def ssh_config(c):
     """Print the block for ~/.ssh/config that brings ssh, scp and rsync to the box."""
+    from ops import config
     from ops.ec2 import access, facts
 
     account = Account.of(c)
     box = access.check(facts.read(account))
-    options = access.ssh_options(account, box["InstanceId"], settings_file(c))
+    options = access.ssh_options(account, box["InstanceId"], config.named_file(c))
     alias = access.host_alias(account.settings)
     text = "\n".join([f"Host {alias}", *(f"  {name} {value}" for name, value in options.items())])
     return Answer({"host": alias, "options": options}, text)
-
-
-def settings_file(c) -> str:
-    """The file that -f named, in full: OpenSSH starts our proxy from wherever it was started itself."""
-    import os
-
-    named = os.environ.get("INVOKE_RUNTIME_CONFIG", "") or getattr(c.config, "_runtime_path", None) or ""
-    return str(Path(str(named)).resolve()) if named else ""
 
 
 @task(help={"path": "On the box, from the user's home or /.", "to": "The folder here that it goes into."})

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ops import ROOT
 from ops.ec2.image import Image
 from ops.errors import OpsError
 
 LINE = re.compile(r"^(?P<indent>[ \t]+)ami:[ \t]*(?:\"[^\"]*\"|'[^']*'|[^#\s]*)[ \t]*(?P<comment>#.*)?$", re.M)
-
-
-def settings_file(c) -> Path:
-    """The file that -f named, or invoke.yaml."""
-    named = os.environ.get("INVOKE_RUNTIME_CONFIG", "") or getattr(c.config, "_runtime_path", None) or ""
-    return Path(str(named)) if named else ROOT / "invoke.yaml"
 
 
 def write(path: Path, image: Image) -> Path:

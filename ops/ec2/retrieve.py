@@ -47,8 +47,11 @@ def bring(link: Connection, path: str, target: Path) -> int:
                 f"The box could not pack {path}: tar ended with {code}. Is it readable? invoke ec2.run 'ls -l'"
             )
         unpacked = Path(folder) / "files"
-        with tarfile.open(packed) as tar:
-            tar.extractall(unpacked, filter="data")
+        try:
+            with tarfile.open(packed) as tar:
+                tar.extractall(unpacked, filter="data")
+        except tarfile.FilterError as error:
+            raise OpsError(f"{path} has something that leads out of it: {error}. Nothing was brought here.") from error
         shutil.move(unpacked / there.name, target)
     return int(size)
 

@@ -1,0 +1,200 @@
+"""The daily work on the box, and what is said when the line breaks in the middle of it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ops import ROOT, dataset
+from ops.ec2 import access, facts, remote, sync
+from ops.errors import OpsError
+
+
+@pytest.fixture(scope="module")
+def cli(stacks):
+    made = stacks("daily")
+    made("iam.apply", "net.up", "ec2.up", "data.up")
+    return made
+
+
+def ident(cli):
+    return facts.read(cli.account).ident
+
+
+def connection(cli):
+    return access.connected(cli.account, facts.read(cli.account))
+
+
+def test_fetch_brings_a_file_and_a_folder_and_overwrites_nothing(cli, tmp_path):
+    cli(
+        "ec2.run",
+        "mkdir -p 'a folder/deep' && echo one > 'a folder/deep/1' && ln -s deep/1 'a folder/link' && echo two > 2",
+    )
+    assert cli("ec2.fetch", "a folder", "--to", str(tmp_path)).out.startswith(str(tmp_path / "a folder"))
+    assert (tmp_path / "a folder" / "deep" / "1").read_text() == "one\n"
+    assert (tmp_path / "a folder" / "link").read_text() == "one\n"
+    cli("ec2.fetch", "./2", "--to", str(tmp_path))
+    assert (tmp_path / "2").read_text() == "two\n"
+    again = cli("ec2.fetch", "2", "--to", str(tmp_path), ok=False)
+    assert "is here already. Nothing was fetched" in again.err
+    assert "There is no nothing on the box" in cli("ec2.fetch", "nothing", "--to", str(tmp_path), ok=False).err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "a folder"]
+    assert "would fetch" in cli("--dry", "ec2.fetch", "3", "--to", str(tmp_path)).err
+
+
+def test_a_link_out_of_the_folder_is_not_followed_here(cli, tmp_path):
+    cli("ec2.run", "mkdir -p bad && ln -sf /etc/passwd bad/out")
+    refused = cli("ec2.fetch", "bad", "--to", str(tmp_path), ok=False)
+    assert refused.code == 1
+    assert "leads out of" in refused.err
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "left"),
+    [
+        (["ec2.run", "echo begun; sleep 30"], "The command may have been ended, or run still"),
+        (["ec2.fetch", "big"], "Nothing is at"),
+        (["ec2.sync"], "What was whole on the box is whole still"),
+    ],
+    ids=["run", "fetch", "sync"],
+)
+def test_a_line_that_breaks_says_what_was_left(cli, drill, tmp_path, pictures, command, left):
+    if command == ["ec2.fetch", "big"]:
+        cli("ec2.run", "head -c 400000000 /dev/zero > big")
+        command = [*command, "--to", str(tmp_path / "here")]
+    if command == ["ec2.sync"]:
+        cli("data.push", "--dir", str(pictures))
+        cli(
+            "ec2.run",
+            "mkdir -p bin && printf '#!/bin/sh\\nsleep 20\\n' > $BOX_ROOT/bin/tar && chmod +x $BOX_ROOT/bin/tar",
+        )
+    running = cli.background(*command)
+    time.sleep(2.5)
+    drill("box", instance=ident(cli), cut=True)
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == 1, said
+    assert "The connection to the box was lost" in said
+    assert left in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "here").exists() or [*(tmp_path / "here").iterdir()] == []
+    cli("ec2.run", "rm -f $BOX_ROOT/bin/tar big")
+
+
+def test_sync_sends_code_once_and_data_by_way_of_the_bucket(cli, pictures):
+    cli("data.push", "--dir", str(pictures))
+    first = cli("ec2.sync")
+    assert "sent, checked by SHA-256. 6 shards of the data set are here, checked by SHA-256" in first.out
+    second = cli("ec2.sync")
+    assert "was there, checked by SHA-256" in second.out
+    assert "; 0 were fetched" in second.out
+    assert "Sending" not in second.err
+
+
+def test_a_disk_that_lost_something_gets_it_again(cli, pictures):
+    """Not what a note says counts, but what is on the disk."""
+    cli("data.push", "--dir", str(pictures))
+    cli("ec2.sync")
+    shard = dataset.current(cli.account)["shards"][0]["sha256"]
+    cli("ec2.run", f"printf x >> kennel/shards/{shard}.tar; printf x >> kennel/code/*/train.py")
+    again = cli("ec2.sync")
+    assert "sent, checked" in again.out
+    assert "; 1 were fetched" in again.out
+
+
+def test_a_spoilt_shard_in_the_bucket_does_not_get_onto_the_box(cli, pictures):
+    cli("data.push", "--dir", str(pictures))
+    shard = dataset.current(cli.account)["shards"][0]["sha256"]
+    key = f"shards/{shard}.tar"
+    s3, bucket = cli.account.client("s3"), cli.settings.bucket
+    whole = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    cli("ec2.run", f"rm -f kennel/{key}")
+    s3.put_object(Bucket=bucket, Key=key, Body=b"spoilt")
+    refused = cli("ec2.sync", ok=False)
+    s3.put_object(Bucket=bucket, Key=key, Body=whole)
+    assert "is missing or spoilt: invoke data.verify" in refused.err
+    assert cli("ec2.run", f"ls kennel/{key}", ok=False).code != 0
+
+
+def test_what_is_under_way_never_takes_the_place_of_what_is_whole(cli, tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a").write_text("one")
+    with connection(cli) as link:
+        assert sync.send(link, sync.of_folder(folder), "kept", "a folder")
+        assert not sync.send(link, sync.of_folder(folder), "kept", "a folder")
+        (folder / "sub" / "a").write_text("two")
+        load = sync.of_folder(folder)
+        torn = sync.Load(load.files)
+        object.__setattr__(torn, "sums", b"0" * 64 + b"  sub/a\n")  # what arrives is not what was promised
+        with pytest.raises(OpsError, match="could not be put on the box, and what was there stays"):
+            sync.send(link, torn, "kept", "a folder")
+        from ops import box
+
+        assert box.run(link, "cat kept/sub/a") == "one"
+        assert sync.send(link, load, "kept", "a folder")
+        assert box.run(link, "cat kept/sub/a; ls").startswith("two")
+
+
+def test_names_that_sha256sum_would_escape_are_refused(tmp_path):
+    (tmp_path / "a\nb").write_text("x")
+    with pytest.raises(OpsError, match="Rename it"):
+        _ = sync.of_folder(tmp_path).sums
+
+
+def test_clean_lists_asks_and_keeps_what_is_needed(cli, pictures):
+    cli("data.push", "--dir", str(pictures))
+    cli("ec2.sync")
+    cli(
+        "ec2.run",
+        "cd kennel && mkdir -p jobs/old/opt-ml code/older && echo log > jobs/old/log && echo x > shards/gone.tar && touch -d 2020-01-01 code/older",
+    )
+    dry = cli("--dry", "ec2.clean")
+    assert {line.split()[1] for line in dry.err.splitlines() if line.startswith("~")} == {
+        "jobs/old/opt-ml",
+        "shards/gone.tar",
+        "code/older",
+    }
+    assert "Nobody is here to agree" in cli("ec2.clean", ok=False).err
+    assert "were deleted" in cli("ec2.clean", "--yes").out
+    left = cli("ec2.run", "cd kennel && ls jobs/old shards code | sort").out.split()
+    assert "log" in left
+    assert "opt-ml" not in left
+    assert "gone.tar" not in left
+    assert len([name for name in left if name.endswith(".tar")]) == 6
+    cli("ec2.run", "setsid -f flock -x kennel/trainer.lock sleep 6 > /dev/null 2>&1 < /dev/null; sleep 0.5")
+    assert "A job trains on the box" in cli("ec2.clean", "--yes", ok=False).err
+
+
+def test_disk_is_told_as_data(cli):
+    found = json.loads(cli("ec2.disk", "--json").out)
+    assert found["total_gb"] == pytest.approx(107.4, abs=0.1)
+    assert found["full"] is False
+
+
+def test_progress_is_a_bar_for_people_and_a_line_for_logs(tmp_path):
+    """In a terminal of its own: the bar is drawn, and gone when it is done."""
+    code = "from ops.cli import progress\nwith progress('Sending', 1000) as advance:\n    advance(500)\n    import time; time.sleep(0.3)\n"
+    plain = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert plain.stderr == "Sending: 0.0 MB ...\n"
+    leader, follower = os.openpty()
+    drawn = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=follower)
+    os.close(follower)
+    said = b""
+    while True:
+        try:
+            piece = os.read(leader, 4096)
+        except OSError:
+            break
+        if not piece:
+            break
+        said += piece
+    assert drawn.wait() == 0
+    assert b"500/1000" in said.replace(b" ", b"").replace(b"bytes", b"") or "━".encode() in said
+
+
+def test_places_on_the_box_are_below_its_home(cli):
+    assert remote.place(cli.settings).job("j") == "kennel/jobs/j"
