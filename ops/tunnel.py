@@ -57,7 +57,8 @@ def connect(url: str) -> Any:
     from websockets.sync.client import connect as open_websocket
 
     try:
-        return open_websocket(url, compression=None, max_size=None, open_timeout=OPEN_S, ping_interval=None)
+        opening = open_websocket(url, compression=None, max_size=None, open_timeout=OPEN_S, ping_interval=None)
+        return opening.__enter__()  # it is closed by the thread that empties our socket, not at the end of a block
     except InvalidStatus as refusal:
         words = (refusal.response.body or b"").decode(errors="replace").strip()
         raise Unreachable(f"The tunnel was refused ({refusal.response.status_code}): {words}") from refusal

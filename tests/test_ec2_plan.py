@@ -1,6 +1,7 @@
 """Starting, waking, halting the box: plans by equality, refusals in EC2's own words."""
 
-from datetime import UTC, date, datetime
+import json
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from conftest import settings_of
@@ -52,7 +53,7 @@ def test_a_box_that_is_there_is_never_replaced(state, steps):
 
 
 def test_a_new_box_is_watched_before_it_is_waited_for():
-    assert planned() == ["run_instances", "put_metric_alarm", "box"]
+    assert planned() == ["run_instances", "put_metric_alarm", "box <InstanceId>"]
 
 
 def test_a_launch_that_crashed_before_the_alarm_gets_one():
@@ -235,10 +236,39 @@ def test_each_box_is_asked_for_by_another_word_and_one_box_by_one(tmp_path, monk
 
 def test_a_box_that_dies_while_it_boots_says_why():
     class Account:
-        def tagged(self, *_):
+        def find(self, *_, **__):
             reason = {"Message": "Server.InsufficientInstanceCapacity: none left"}
-            made = datetime(2026, 1, 1, tzinfo=UTC)
-            return [{"Instances": [{**instance("terminated"), "StateReason": reason, "LaunchTime": made}]}]
+            return {"Reservations": [{"Instances": [{**instance("terminated"), "StateReason": reason}]}]}
+
+        call = find
 
     with pytest.raises(OpsError, match="was terminated while it booted: Server.InsufficientInstanceCapacity"):
-        plan.ready(SETTINGS, None)(Account())
+        plan.ready("i-1")(Account())
+
+
+def refusal(hours, **more):
+    when = (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
+    line = {
+        "call": "ec2.run_instances",
+        "stack": "demo",
+        "time": when,
+        "why": "start one",
+        "outcome": "failed: InsufficientInstanceCapacity",
+    }
+    return json.dumps(line | more)
+
+
+def test_the_last_launchs_refusals_are_known_from_the_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "WORK", tmp_path)
+
+    class Account:
+        settings = SETTINGS
+
+    assert facts.last_refusals(Account) == []
+    log = tmp_path / "audit.jsonl"
+    log.write_text(
+        "\n".join([refusal(1), refusal(1, stack="prod"), refusal(1, outcome="begin"), refusal(40), '{"call": "ec2.ru'])
+    )
+    assert [line.split(" ", 1)[1] for line in facts.last_refusals(Account)] == ["start one"]
+    log.write_text("\n".join([refusal(2), refusal(1, outcome="done")]))
+    assert facts.last_refusals(Account) == []

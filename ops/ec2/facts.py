@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops import WORK, box
@@ -15,6 +16,7 @@ from ops.ec2.image import Image
 from ops.errors import OpsError
 
 ALIVE = ("pending", "running", "stopping", "stopped")
+LATELY = timedelta(hours=12)
 INTERRUPTED = "Server.SpotInstance"  # how the reasons of a spot interruption begin
 
 
@@ -148,12 +150,15 @@ def nonce(prefix: str, seen: bool) -> str:
 
 
 def last_refusals(account: Account) -> list[str]:
-    """Of the launch that this machine asked for last: each `why` that ended for want of capacity; none if it went well."""
-    path = WORK / "audit.jsonl"
-    lines = path.read_text().splitlines()[-200:] if path.exists() else []
-    found: list[str] = []
-    for line in map(json.loads, lines):
-        if line.get("call") != "ec2.run_instances" or line["stack"] != account.settings.stack.name:
+    """Of the launches that this machine asked for lately: each `why` that ended for want of capacity; none since one went well."""
+    path, found = WORK / "audit.jsonl", list[str]()
+    since = (datetime.now(UTC) - LATELY).isoformat()
+    for text in path.read_text().splitlines()[-200:] if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:  # a crash in the middle of a line
+            continue
+        if (line["call"], line["stack"]) != ("ec2.run_instances", account.settings.stack.name) or line["time"] < since:
             continue
         if line["outcome"] == "done":
             found.clear()

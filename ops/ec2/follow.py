@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from ops import box
-from ops.aws import Account
+from ops.aws import Account, pauses
 from ops.cli import say, translate
 from ops.ec2.remote import PATIENCE, UNDER_WAY, Lines, Place
 from ops.errors import INTERRUPTED, OpsError, Unreachable
@@ -50,13 +50,13 @@ class Follower:
         return f"invoke ec2.attach --line {self.lines.number}"
 
     def _over_connections(self, opened: Opener) -> dict[str, Any]:
-        first = True
+        first, said, waits = True, "", pauses()
         while True:
             try:
                 with opened() as link:
                     if not first:
                         say(f"The line is back; going on from line {self.lines.number}.")
-                    first = False
+                    first, said, waits = False, "", pauses()
                     return self._watch(link)
             except Exception as error:
                 worded = translate(error)
@@ -65,8 +65,10 @@ class Follower:
                     raise
                 if time.monotonic() - self.heard > AGAIN_S:
                     raise Unreachable(f"{worded} {self.name} goes on. Go on reading: {self.again()}") from error
-                say(f"{worded} {self.name} goes on; trying again ...")
-                time.sleep(2 * PAUSE_S)
+                if str(worded) != said:
+                    said = str(worded)
+                    say(f"{said} {self.name} goes on; trying again ...")
+                time.sleep(next(waits))
 
     def _watch(self, link: Connection) -> dict[str, Any]:
         silent = 0
@@ -92,7 +94,7 @@ class Follower:
             self.offset = int(box.run(link, f"head -n {self.lines.number - 1} {self.folder}/log 2>/dev/null | wc -c"))
         answer = box.read(
             link,
-            f"s=$(cat {self.folder}/status.json 2>/dev/null || echo '{STARTING}'); printf '%s\\n' \"$s\"; "
+            f"s=$(cat {self.folder}/status.json 2>/dev/null); [ -n \"$s\" ] || s='{STARTING}'; printf '%s\\n' \"$s\"; "
             f'p=$(printf %s "$s" | sed \'s/.*"pid": *\\([0-9]*\\).*/\\1/\'); printf \'%s\\n\' "$(ps -o stat= -p "$p" 2>/dev/null)"; '
             f"tail -c +{self.offset + 1} {self.folder}/log 2>/dev/null | head -c {PIECE}",
         )

@@ -36,9 +36,7 @@ def steps(have: Facts, order: Order, settings: Settings) -> Steps:
             dollars_per_hour=price.alarm(),
         )
     if have.state != "running":
-        yield Wait(
-            f"box {have.ident}" if have.box else "box", ready(settings, ident if have.box else None), why="it boots"
-        )
+        yield Wait(f"box {ident}", ready(ident), why="it boots")
 
 
 def wake(have: Facts, order: Order, settings: Settings) -> Steps:
@@ -117,29 +115,29 @@ def state_of(ident: str, wanted: str) -> Callable[[Account], str | None]:
     return until
 
 
-def ready(settings: Settings, ident: str | None) -> Callable[[Account], str | None]:
-    """Running, and both of EC2's status checks passed: before that, SSH answers to nobody. A new box is found by its tags."""
+def ready(ident: str) -> Callable[[Account], str | None]:
+    """Running, and both of EC2's status checks passed: before that, SSH answers to nobody."""
+    running = state_of(ident, "running")
 
     def until(account: Account) -> str | None:
-        found = [i for r in account.tagged("describe_instances", "Reservations") for i in r["Instances"]]
-        newest = max(
-            (i for i in found if ident in (None, i["InstanceId"])), key=lambda i: i["LaunchTime"], default=None
-        )
-        if newest is None:
-            return "not there yet"
-        name, state = newest["InstanceId"], newest["State"]["Name"]
-        if state in ("terminated", "shutting-down"):
-            reason = newest.get("StateReason", {}).get("Message", "no reason given")
-            raise OpsError(f"{name} was terminated while it booted: {reason}. Again: invoke ec2.up")
-        if state != "running":
+        if state := running(account):
+            if state in ("terminated", "shutting-down"):
+                raise OpsError(
+                    f"{ident} was terminated while it booted: {reason_of(account, ident)}. Again: invoke ec2.up"
+                )
             return state
-        found = account.call("ec2", "describe_instance_status", InstanceIds=[name])["InstanceStatuses"]
+        found = account.call("ec2", "describe_instance_status", InstanceIds=[ident])["InstanceStatuses"]
         checks = (
             {found[0]["InstanceStatus"]["Status"], found[0]["SystemStatus"]["Status"]} if found else {"no status yet"}
         )
         return None if checks == {"ok"} else f"running, checks {', '.join(sorted(checks))}"
 
     return until
+
+
+def reason_of(account: Account, ident: str) -> str:
+    found = account.call("ec2", "describe_instances", InstanceIds=[ident])["Reservations"][0]["Instances"][0]
+    return found.get("StateReason", {}).get("Message", "no reason given")
 
 
 def halting(have: Facts) -> Steps:
