@@ -37,6 +37,14 @@ def data(c, rounds=5, json=False):
     return sync.run(rounds)
 
 
+@task(help={"rounds": "How many times each side is measured.", "json": "Print the one JSON object."})
+def sync(c, rounds=5, json=False):
+    """What 2,000 files take to a box, against paramiko's put and rsync."""
+    from bench import sync as syncing
+
+    return syncing.run(rounds)
+
+
 @task(help={"pairs": "How many pairs are measured.", "json": "Print the one JSON object."})
 def train(c, pairs=5, json=False):
     """What frozen fine-tuning takes, against a plain loop in torchvision's manner."""

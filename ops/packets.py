@@ -12,6 +12,14 @@ from typing import Any
 
 SSH = 22
 EPHEMERAL = (1024, 65535)
+TARGETS = (
+    "GatewayId",
+    "NatGatewayId",
+    "NetworkInterfaceId",
+    "InstanceId",
+    "TransitGatewayId",
+    "VpcPeeringConnectionId",
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,13 @@ def open_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int, int]
     return False
 
 
+def target(route: dict[str, Any]) -> str:
+    """Where a route leads: local, igw-..., another thing's id; "" when that is gone."""
+    return "" if route.get("State") == "blackhole" else next((route[name] for name in TARGETS if route.get(name)), "")
+
+
 def next_hop(routes: list[dict[str, Any]], address: str) -> str:
-    """Where the most specific route to an address leads: local, igw-..., another target's id; "" when none does, or its target is gone."""
+    """Where the most specific route to an address leads; "" when none does."""
     fitting = [
         r
         for r in routes
@@ -77,16 +90,7 @@ def next_hop(routes: list[dict[str, Any]], address: str) -> str:
     ]
     if not fitting:
         return ""
-    best = max(fitting, key=lambda r: ip_network(r["DestinationCidrBlock"]).prefixlen)
-    names = (
-        "GatewayId",
-        "NatGatewayId",
-        "NetworkInterfaceId",
-        "InstanceId",
-        "TransitGatewayId",
-        "VpcPeeringConnectionId",
-    )
-    return "" if best.get("State") == "blackhole" else next((best[name] for name in names if best.get(name)), "")
+    return target(max(fitting, key=lambda r: ip_network(r["DestinationCidrBlock"]).prefixlen))
 
 
 def groups_of(box: dict[str, Any]) -> list[str]:

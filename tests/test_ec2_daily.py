@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from ops import ROOT, dataset
-from ops.ec2 import access, facts, remote, sync
+from ops import ROOT, box, dataset
+from ops.ec2 import access, facts, folders, remote
 from ops.errors import OpsError
 
 
@@ -119,30 +119,27 @@ def test_a_spoilt_shard_in_the_bucket_does_not_get_onto_the_box(cli, pictures):
     assert cli("ec2.run", f"ls kennel/{key}", ok=False).code != 0
 
 
-def test_what_is_under_way_never_takes_the_place_of_what_is_whole(cli, tmp_path):
+def test_what_is_under_way_never_takes_the_place_of_what_is_whole(cli, tmp_path, monkeypatch):
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "a").write_text("one")
     with connection(cli) as link:
-        assert sync.send(link, sync.of_folder(folder), "kept", "a folder")
-        assert not sync.send(link, sync.of_folder(folder), "kept", "a folder")
+        assert folders.send(link, folders.of_folder(folder), "kept", "a folder")
+        assert not folders.send(link, folders.of_folder(folder), "kept", "a folder")
         (folder / "sub" / "a").write_text("two")
-        load = sync.of_folder(folder)
-        torn = sync.Load(load.files)
-        object.__setattr__(torn, "sums", b"0" * 64 + b"  sub/a\n")  # what arrives is not what was promised
-        with pytest.raises(OpsError, match="could not be put on the box, and what was there stays"):
-            sync.send(link, torn, "kept", "a folder")
-        from ops import box
-
+        with monkeypatch.context() as torn:  # what arrives is not what was promised
+            torn.setattr(folders, "line", lambda name, data: f"{'0' * 64}  {name}\n")
+            with pytest.raises(OpsError, match="could not be put on the box, and what was there stays"):
+                folders.send(link, folders.of_folder(folder), "kept", "a folder")
         assert box.run(link, "cat kept/sub/a") == "one"
-        assert sync.send(link, load, "kept", "a folder")
+        assert folders.send(link, folders.of_folder(folder), "kept", "a folder")
         assert box.run(link, "cat kept/sub/a; ls").startswith("two")
 
 
 def test_names_that_sha256sum_would_escape_are_refused(tmp_path):
     (tmp_path / "a\nb").write_text("x")
     with pytest.raises(OpsError, match="Rename it"):
-        _ = sync.of_folder(tmp_path).sums
+        folders.of_folder(tmp_path)
 
 
 def test_clean_lists_asks_and_keeps_what_is_needed(cli, pictures):

@@ -13,7 +13,7 @@ from ops import box, dataset, payload, weights
 from ops.aws import Account
 from ops.cli import say
 from ops.config import Settings
-from ops.ec2.sync import Load, send
+from ops.ec2.folders import Load, send
 from ops.errors import OpsError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 from ops import box, price
 from ops.aws import Account
 from ops.cli import table
-from ops.ec2 import access, boot, remote
+from ops.ec2 import access, boot, launch, remote
 from ops.ec2.facts import Facts
 from ops.errors import OpsError
 
@@ -53,17 +53,17 @@ def look(account: Account, have: Facts) -> Found:
     return Found(data, shown(data, problem), problem)
 
 
-def costs(account: Account, have: Facts) -> dict[str, float]:
-    """List prices. `dollars_so_far`: of this run, since the machine was started, disk included; on spot it is less."""
+def costs(account: Account, have: Facts) -> dict[str, float | None]:
+    """List prices, None where none is known. `dollars_so_far`: since the machine was started, disk included; on spot it is less."""
     assert have.box is not None
-    running = have.state in ("pending", "running")
-    rate = price.hourly("ec2", have.box["InstanceType"]) if running else 0.0
-    disk = price.disk(account.settings.ec2.disk_gib)
+    if have.state not in ("pending", "running"):
+        return {"dollars_per_hour": round(price.disk(account.settings.ec2.disk_gib), 4), "dollars_so_far": 0.0}
+    try:
+        rate = launch.dollars_per_hour(have.box["InstanceType"], account.settings)
+    except OpsError:  # somebody else started a type that ops/prices.toml does not have
+        return {"dollars_per_hour": None, "dollars_so_far": None}
     hours = (datetime.now(UTC) - have.box["LaunchTime"]).total_seconds() / 3600
-    return {
-        "dollars_per_hour": round(rate + disk, 4),
-        "dollars_so_far": round((rate + disk) * hours, 4) if running else 0.0,
-    }
+    return {"dollars_per_hour": round(rate, 4), "dollars_so_far": round(rate * hours, 4)}
 
 
 def countdown(link: Any) -> int | None:
@@ -75,11 +75,15 @@ def countdown(link: Any) -> int | None:
     return max(0, round(found["limit_s"] - found["idle_s"] - (datetime.now(UTC).timestamp() - found["time"])))
 
 
+def dollars(amount: float | None, places: int) -> str:
+    return "?" if amount is None else f"{amount:.{places}f}"
+
+
 def shown(data: dict[str, Any], problem: str) -> str:
     left = data["stops_in_s"]
     cells = (
-        data["box"], data["type"], data["market"], data["state"], data["address"], f"{data['dollars_per_hour']:.3f}",
-        f"{data['dollars_so_far']:.2f}", "ok" if data["ssh"] == "ok" else "-" if data["ssh"] == "-" else "no", data["newest_job"] or "-",
+        data["box"], data["type"], data["market"], data["state"], data["address"], dollars(data["dollars_per_hour"], 3),
+        dollars(data["dollars_so_far"], 2), "ok" if data["ssh"] == "ok" else "-" if data["ssh"] == "-" else "no", data["newest_job"] or "-",
     )  # fmt: skip
     text = table(("box", "type", "market", "state", "address", "$/h", "$ so far", "ssh", "newest job"), [cells])
     if left is not None:

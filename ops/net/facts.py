@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ops.aws import Account
 from ops.config import Settings
+from ops.packets import target
 
 S3_PEER = "@s3"
 ANYWHERE = "0.0.0.0/0"
@@ -125,20 +126,6 @@ def endpoints(account: Account, vpc: str) -> dict[str, Any]:
         "door": next((d["InstanceConnectEndpointId"] for d in doors if d["State"] in OPENING), None),
         "failed_doors": tuple(d["InstanceConnectEndpointId"] for d in doors if d["State"].endswith("-failed")),
     }
-
-
-TARGETS = (
-    "GatewayId",
-    "NatGatewayId",
-    "NetworkInterfaceId",
-    "InstanceId",
-    "TransitGatewayId",
-    "VpcPeeringConnectionId",
-)
-
-
-def target(route: dict[str, Any]) -> str:
-    return next((route[name] for name in TARGETS if route.get(name)), "")
 
 
 def attached(gateway: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ import hashlib
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,42 +20,48 @@ if TYPE_CHECKING:
 SUMS = ".sha256sums"  # beside the files it names, as `sha256sum --check` reads it
 PIECE = 256 << 10  # bytes handed to SSH at a time
 BLOCK = tarfile.BLOCKSIZE
+# On all cores of the box: with `sha256sum --check` alone all but one would watch.
+CHECK = f"xargs -r -a {SUMS} -d '\\n' -n 256 -P 0 sh -c 'printf \"%s\\n\" \"$@\" | sha256sum --check --quiet' sh"
 
 
 @dataclass(frozen=True)
 class Load:
-    """Files to be sent, by their names below the target."""
+    """Files to be sent, by their names below the target. Raises OpsError for a name that sha256sum would write otherwise."""
 
     files: tuple[tuple[str, Path], ...]
 
-    @cached_property
-    def sums(self) -> bytes:
-        """A line a file. Raises OpsError for a name that sha256sum would write otherwise."""
-        lines = []
-        for name, path in self.files:
+    def __post_init__(self) -> None:
+        for name, _ in self.files:
             if "\\" in name or not name.isprintable():
                 raise OpsError(f"{name!r} cannot be sent: its name has a character that sha256sum escapes. Rename it.")
-            lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n")
-        return "".join(lines).encode()
 
     @property
     def digest(self) -> str:
-        """Of names and contents."""
-        return hashlib.sha256(self.sums).hexdigest()
+        """Of names and contents: of the sums as they lie beside the files."""
+        return hashlib.sha256("".join(line(name, path.read_bytes()) for name, path in self.files).encode()).hexdigest()
 
     @property
     def size(self) -> int:
         return sum(path.stat().st_size for _, path in self.files)
 
     def tar(self) -> Iterator[bytes]:
-        """An uncompressed tar of the files and their sums, in pieces: compressing pictures would cost more than it saves."""
-        waiting = entry(SUMS, self.sums)
+        """An uncompressed tar of the files, in pieces, and last their sums, so that each is read once.
+
+        Compressing pictures would cost more than it saves.
+        """
+        waiting, lines = bytearray(), []
         for name, path in self.files:
-            waiting += entry(name, path.read_bytes(), path.stat().st_mode & 0o100)
+            data = path.read_bytes()
+            lines.append(line(name, data))
+            waiting += entry(name, data, path.stat().st_mode & 0o100)
             if len(waiting) >= PIECE:
                 yield bytes(waiting)
                 waiting = bytearray()
-        yield bytes(waiting) + bytes(2 * BLOCK)
+        yield bytes(waiting + entry(SUMS, "".join(lines).encode())) + bytes(2 * BLOCK)
+
+
+def line(name: str, data: bytes) -> str:
+    return f"{hashlib.sha256(data).hexdigest()}  {name}\n"
 
 
 def of_folder(folder: Path) -> Load:
@@ -72,11 +77,8 @@ def entry(name: str, data: bytes, executable: int = 0) -> bytearray:
 
 def there(link: Connection, load: Load, target: str) -> bool:
     """Whether the box has these very files: it reads them all again, since a disk may have lost what a note says is there."""
-    command = (
-        f"cd {box.words(target)} 2>/dev/null && echo {box.words(f'{load.digest}  {SUMS}')} | sha256sum --check --status && "
-        f"sha256sum --check --status {SUMS} && echo same"
-    )
-    return box.read(link, command).strip() == b"same"
+    said = box.read(link, f"cd {box.words(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}")
+    return bool(said) and said.splitlines()[-1].split()[0].decode() == load.digest  # a login may print things before
 
 
 def send(link: Connection, load: Load, target: str, what: str) -> bool:
@@ -89,7 +91,7 @@ def send(link: Connection, load: Load, target: str, what: str) -> bool:
     part, old = target + ".part", target + ".old"
     command = (
         f"set -e; rm -rf {box.words(part)}; mkdir -p {box.words(part)}; tar -xf - -C {box.words(part)}; "
-        f"(cd {box.words(part)} && sha256sum --check --quiet {SUMS}); rm -rf {box.words(old)}; "
+        f"(cd {box.words(part)} && {CHECK}); rm -rf {box.words(old)}; "
         f"if [ -e {box.words(target)} ]; then mv {box.words(target, old)}; fi; mv {box.words(part, target)}; rm -rf {box.words(old)}"
     )
     heard: list[bytes] = []

@@ -1,0 +1,285 @@
+"""Our transfer of a folder to a box against paramiko's `put`, `rsync -a` and tar through ssh, over one link.
+
+All talk to one SSH server, with one key and one pinned host key, through one link (bench/link.py), in turn, each into a
+folder of its own that is not there yet, or that already has everything. Then rsync compares sizes and times, and ours
+reads every file at both ends. rsync's time is its process's. Ours is judged from connecting on, since a command that
+sends something has Python running, and its process's time is told beside. tar through ssh is judged by nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import contenders
+from bench import pairs as measure
+from bench.contenders import HOST, OURS, PUT, RSYNC, TAR, Keys
+from bench.data import GBIT, ROUND_TRIP_S, end_others
+from bench.link import CHUNK, Link, carry
+from ops import box
+from ops.cli import Answer, say, table
+from ops.ec2.folders import SUMS
+from ops.errors import OpsError
+
+FILES, FOLDERS, BYTES = 2000, 20, 20_000
+PUTS = 2  # rounds in which paramiko's put takes part, since it takes minutes
+FASTER, AS_RSYNC, UNCHANGED = 15.0, 1.2, 1.2  # the bounds of the checks
+ROOM = 10  # times the files: themselves, a copy of each contender, one under way, and blocks that are not full
+START_S = 15
+NEW, SAME = "all new", "nothing changed"
+INSIDE = "ours from connecting on"  # without the start of Python and the imports
+SHOWN = {OURS: "ours", PUT: "paramiko put", RSYNC: "rsync -a", TAR: "tar | ssh"}
+MISSING = "bench.sync needs rsync and OpenSSH's client: apt-get install rsync openssh-client openssh-server"
+# HOME: what the shell's settings do at each login is not measured.
+SSHD = """\
+ListenAddress 127.0.0.1
+HostKey {keys.host}
+AuthorizedKeysFile {keys.allowed}
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+PidFile none
+SetEnv HOME={keys.folder}
+Subsystem sftp internal-sftp
+"""
+
+Times = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is sent, and the way to the server: `near` is the port of the link's near end."""
+
+    sent: Path
+    targets: Path
+    keys: Keys
+    server: str
+    near: int
+
+    def run(self, name: str, fresh: bool) -> dict[str, float]:
+        """Seconds of the process, and of ours also from connecting on. `fresh`: nothing is in the target.
+
+        Raises OpsError when it fails, when not everything is there, or when ours sends what is there already.
+        """
+        target = self.targets / name
+        if fresh:
+            shutil.rmtree(target, ignore_errors=True)
+        took, said = contenders.timed(
+            contenders.argv(name, contenders.Transfer(self.sent, str(target), self.keys, self.near))
+        )
+        if contents(target) != contents(self.sent):
+            raise OpsError(f"{SHOWN[name]}: what is in {target} is not what was sent.")
+        if name != OURS:
+            return {name: took}
+        answer = json.loads(said)
+        if answer["sent"] != fresh:
+            raise OpsError(f"Ours {'sent' if answer['sent'] else 'did not send'} the files, and should not have.")
+        return {name: took, INSIDE: answer["seconds"]}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Digest by name; ours leaves a list of sums beside the files."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: hashlib.sha256(path.read_bytes()).digest() for name, path in found.items() if name != SUMS}
+
+
+def noise(folder: Path) -> None:
+    """Write FILES files that do not compress."""
+    for number in range(FILES):
+        path = folder / f"{number % FOLDERS:02d}" / f"{number:04d}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(BYTES))
+
+
+@contextmanager
+def course(folder: Path) -> Iterator[Course]:
+    """Files, keys, a server that lets our key in, and the link before it. Raises OpsError when a program is missing."""
+    if not shutil.which("rsync") or not shutil.which("ssh"):
+        raise OpsError(MISSING)
+    sent, targets, keys = folder / "sent", folder / "targets", Keys(folder / "keys")
+    noise(sent)
+    targets.mkdir()
+    box.key_pair(keys.client)
+    box.pin(keys.known_hosts, HOST, [box.key_pair(keys.host)])
+    with server(keys) as (name, far), linked(far) as near:
+        yield Course(sent, targets, keys, name, near)
+
+
+@contextmanager
+def server(keys: Keys) -> Iterator[tuple[str, int]]:
+    """What serves SSH, as whoever measures, and its port: sshd, or asyncssh where that is not installed."""
+    log, program = keys.folder / "log", sshd()
+    if program:
+        name, argv = version(program), openssh(program, keys)
+    else:
+        name, argv = "asyncssh (no sshd is installed)", [sys.executable, "-m", "bench.contenders", "serve"]
+        argv.append(str(keys.folder))
+    with log.open("w") as out, contenders.started(argv, stdout=out, stderr=out) as process:
+        yield name, listening(process, log)
+
+
+def sshd() -> str | None:
+    """It wants to be called by its whole path, and is on root's PATH only."""
+    return shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+
+
+def version(program: str) -> str:
+    """Older ones do not know -V, and say theirs among the complaints."""
+    said = subprocess.run([program, "-V"], capture_output=True, text=True, check=False).stderr
+    return next((line for line in said.splitlines() if line.startswith("OpenSSH")), "OpenSSH").split(",")[0] + " sshd"
+
+
+def openssh(program: str, keys: Keys) -> list[str]:
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # an unprivileged part of sshd is shut in there; boot makes it otherwise
+    config = keys.folder / "sshd_config"
+    config.write_text(SSHD.format(keys=keys))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return [program, "-D", "-e", "-f", str(config), "-p", str(port)]
+
+
+def listening(process: subprocess.Popen[str], log: Path) -> int:
+    """The port that the server's log names. A connection would not do: sshd punishes those without a login.
+
+    Raises OpsError when the server ends, or says nothing for START_S.
+    """
+    until = time.monotonic() + START_S
+    while time.monotonic() < until and process.poll() is None:
+        if found := re.search(r"\bport (\d+)\.?$", log.read_text(), re.M):
+            return int(found[1])
+        time.sleep(0.02)
+    raise OpsError(f"The SSH server did not start: {log.read_text().strip()[-600:]}")
+
+
+class Prompt(Link):
+    """A link that keeps nobody waiting for loopback's delayed acknowledgements: under Nagle's algorithm, which both ends of
+    OpenSSH use, and asyncio too on connections that come in, each costs up to 40 ms, and a login meets several."""
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.sleep(self.round_trip_s)
+        try:
+            far, far_writer = await asyncio.open_connection("127.0.0.1", self.port, limit=CHUNK)
+        except OSError:
+            writer.close()
+            return
+        up = carry(acknowledging(reader, writer), far_writer, self.up)
+        await asyncio.gather(up, carry(acknowledging(far, far_writer), writer, self.down))
+
+
+def acknowledging(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> asyncio.StreamReader:
+    """The reader, which now acknowledges at once what it has read, where the system (Linux) can be asked to."""
+    read, ours = reader.read, writer.get_extra_info("socket")
+
+    async def acknowledged(n: int = -1) -> bytes:
+        data = await read(n)
+        with suppress(OSError, AttributeError):  # closed by now; not Linux
+            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return data
+
+    reader.read = acknowledged  # type: ignore[method-assign]
+    return reader
+
+
+@contextmanager
+def linked(far: int) -> Iterator[int]:
+    """The near end of a link to the port `far`, served by a thread of this process."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    serving = asyncio.run_coroutine_threadsafe(Prompt(far, ROUND_TRIP_S, GBIT).serve(), loop).result()
+    try:
+        yield serving.sockets[0].getsockname()[1]
+    finally:
+        asyncio.run_coroutine_threadsafe(end_others(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def in_turn(here: Course, names: list[str], rounds: int, fresh: bool) -> Times:
+    """Seconds of each, in an order that moves on by one each round, after one unmeasured round of the cheap ones."""
+    for name in names:
+        if name != PUT:
+            here.run(name, fresh)
+    found: Times = {}
+    for number in range(rounds):
+        first = number % len(names)
+        took: dict[str, float] = {}
+        for name in names[first:] + names[:first]:
+            if name != PUT or number < PUTS:
+                took |= here.run(name, fresh)
+        for name, seconds in took.items():
+            found.setdefault(name, []).append(seconds)
+        told = ", ".join(f"{SHOWN.get(name, name)} {seconds:.2f} s" for name, seconds in took.items())
+        say(f"{NEW if fresh else SAME}, round {number + 1}: {told}")
+    return found
+
+
+def run(rounds: int) -> Answer:
+    """Measure, check, report. Raises OpsError when a contender fails, or leaves something behind."""
+    with tempfile.TemporaryDirectory(prefix="kennel-bench-", dir=memory()) as name, course(Path(name)) as here:
+        say(f"{FILES} files of {BYTES} bytes, {ROUND_TRIP_S * 1000:.0f} ms there and back, to {here.server}")
+        new = in_turn(here, [OURS, RSYNC, TAR, PUT], rounds, fresh=True)
+        same = in_turn(here, [OURS, RSYNC], rounds, fresh=False)
+        return report(here.server, {NEW: new, SAME: same})
+
+
+def memory() -> Path | None:
+    """A folder in memory with room for all copies: a disk takes one second or two for so many files, whoever sends them."""
+    there = Path("/dev/shm")  # noqa: S108  a folder of a name of its own is made in it
+    return there if there.is_dir() and shutil.disk_usage(there).free > ROOM * FILES * BYTES else None
+
+
+def ratio(times: Times, which: str) -> float:
+    """The median over rounds of ours / rsync."""
+    return 1 / measure.times_better(list(zip(times[which], times[RSYNC], strict=True)))
+
+
+def report(server: str, found: dict[str, Times]) -> Answer:
+    new, same = found[NEW], found[SAME]
+    puts = list(zip(new[OURS], new[PUT], strict=False))
+    values = (measure.times_better(puts), ratio(new, INSIDE), ratio(same, INSIDE))
+    against = f"{INSIDE}, against {SHOWN[RSYNC]}"
+    checks = [
+        measure.Check(
+            f"{NEW}: {SHOWN[PUT]} against ours, {len(puts)} rounds",
+            values[0],
+            "x",
+            f"at least {FASTER:g}",
+            values[0] >= FASTER,
+        ),
+        measure.Check(f"{NEW}: {against}", values[1], "x", f"at most {AS_RSYNC:g}", values[1] <= AS_RSYNC),
+        measure.Check(f"{SAME}: {against}", values[2], "x", f"at most {UNCHANGED:g}", values[2] <= UNCHANGED),
+    ]
+    pairs = list(zip(new[INSIDE], new[RSYNC], strict=True))
+    answer = measure.report(pairs, checks, "ops.box.connect and ops.ec2.folders.send", SHOWN[RSYNC])
+    whole = {when: round(ratio(times, OURS), 3) for when, times in found.items()}
+    data = {"server": server, "files": FILES, "bytes": FILES * BYTES, "whole": whole, "seconds": found}
+    told = f"As a process, with the start of Python and the imports, ours takes {whole[NEW]} x {SHOWN[RSYNC]}, {NEW}, and {whole[SAME]} x, {SAME}."
+    return Answer(answer.data | data, f"{shown(found)}\nto {server}\n\n{answer.text}\n\n{told}", code=answer.code)
+
+
+def shown(found: dict[str, Times]) -> str:
+    rows = [
+        (when, SHOWN.get(name, name), f"{statistics.median(times):.2f}", f"{min(times):.2f}", f"{max(times):.2f}")
+        for when, line in found.items()
+        for name, times in line.items()
+    ]
+    return table(("", "", "median s", "least", "most"), rows)
