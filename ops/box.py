@@ -9,7 +9,8 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,14 +49,13 @@ def key_pair(path: Path) -> str:
 
 def host_keys_in(console: str) -> list[str]:
     """The public host keys that cloud-init prints on the console at boot, as `type base64`."""
-    block = re.search(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", console, re.S)
-    return [" ".join(line.split()[:2]) for line in block[1].strip().splitlines()] if block else []
+    blocks = re.findall(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", console, re.S)
+    return [" ".join(line.split()[:2]) for line in blocks[-1].strip().splitlines()] if blocks else []
 
 
 def pinned(known_hosts: Path, name: str) -> bool:
-    return known_hosts.exists() and any(
-        line.split()[0] == name for line in known_hosts.read_text().splitlines() if line
-    )
+    lines = known_hosts.read_text(errors="replace").splitlines() if known_hosts.exists() else []
+    return any(line.split()[:1] == [name] for line in lines)
 
 
 def pin(known_hosts: Path, name: str, keys: list[str]) -> None:
@@ -83,7 +83,10 @@ def connect(name: str, user: str, key: Path, known_hosts: Path, open_socket: Cal
         },
     )  # fmt: skip
     # Fabric trusts any key it meets first; on the road to a box with credentials we do not.
-    box.client.load_host_keys(str(known_hosts))
+    try:
+        box.client.load_host_keys(str(known_hosts))
+    except (OSError, ValueError) as error:
+        raise OpsError(f"{known_hosts} cannot be read: {error}. Move it away: the keys are learnt anew") from error
     box.client.set_missing_host_key_policy(RejectPolicy())
     try:
         box.open()
@@ -120,7 +123,7 @@ def worded(error: Exception, name: str, known_hosts: Path) -> OpsError:
             f"there may go; if not, somebody is in between. See {PAGE}"
         )
     if isinstance(error, AuthenticationException):
-        return OpsError(f"{name} does not take our key: {error}. Was ec2.user right for this image? See {PAGE}")
+        return OpsError(f"{name} does not take our key: {str(error).rstrip('.')}. See {PAGE}")
     return Unreachable(
         f"No SSH to {name}: {type(error).__name__}: {error or 'the connection ended at once'}. See {PAGE}"
     )
@@ -157,39 +160,56 @@ def lost(error: Exception) -> Lost:
     return Lost(f"The connection to the box was lost ({type(error).__name__}).")
 
 
-def stream(
-    box: Connection, command: str, data: Iterable[bytes] = (), on_output: Callable[[bytes], Any] | None = None
-) -> int:
-    """Run a command with `data`, in pieces, as its stdin, handing its output on in pieces; its exit code. Raises Lost."""
+@contextmanager
+def worded_as_lost() -> Iterator[None]:
+    """Around what talks to the far end, and nothing else: a disk of ours that is full is no lost line."""
     try:
-        channel = box.transport.open_session(timeout=CONNECT_S)
-        channel.set_combine_stderr(True)
-        channel.exec_command(command)
-        feed(channel, data)
-        while piece := channel.recv(1 << 16):
-            if on_output:
-                on_output(piece)
-        code = channel.recv_exit_status()
+        yield
     except (OSError, EOFError) as error:
         raise lost(error) from error
     except Exception as error:
         if type(error).__module__.startswith("paramiko"):
             raise lost(error) from error
         raise
+
+
+def stream(
+    box: Connection, command: str, data: Iterable[bytes] = (), on_output: Callable[[bytes], Any] | None = None
+) -> int:
+    """Run a command with `data`, in pieces, as its stdin, handing its output on in pieces; its exit code. Raises Lost."""
+    with worded_as_lost():
+        channel = box.transport.open_session(timeout=CONNECT_S)
+        channel.set_combine_stderr(True)
+        channel.exec_command(command)
+    for piece in data:
+        if not took(channel, piece):
+            break
+    with worded_as_lost():
+        channel.shutdown_write()
+    while True:
+        with worded_as_lost():
+            heard = channel.recv(1 << 16)
+        if not heard:
+            break
+        if on_output:
+            on_output(heard)
+    with worded_as_lost():
+        code = channel.recv_exit_status()
     if code == -1:
         raise lost(EOFError())
     return code
 
 
-def feed(channel: Any, data: Iterable[bytes]) -> None:
-    """A command that ends before it has read everything has its reasons; they are in its output and exit code."""
-    try:
-        for piece in data:
+def took(channel: Any, piece: bytes) -> bool:
+    """Whether the command still listens: one that ends before it has read everything has its reasons, in its output and code."""
+    with worded_as_lost():
+        try:
             channel.sendall(piece)
-        channel.shutdown_write()
-    except OSError:
-        if not channel.status_event.wait(1):
-            raise
+        except OSError:
+            if not channel.status_event.wait(1):
+                raise
+            return False
+    return True
 
 
 def read(box: Connection, command: str) -> bytes:

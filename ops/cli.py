@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -133,11 +136,16 @@ class Executor(InvokeExecutor):
 
     def execute(self, *tasks: Any) -> Any:
         try:
-            return super().execute(*tasks)
+            done = super().execute(*tasks)
+            sys.stdout.flush()
+            return done
         except KeyboardInterrupt as error:
             raise OpsError(
                 "Interrupted. Run the same command again: it goes on from what is there.", INTERRUPTED
             ) from error
+        except BrokenPipeError as error:  # whoever read our output has had enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise invoke.Exit(code=128 + signal.SIGPIPE) from error
         except Exception as error:
             worded = translate(error)
             if worded is error:
@@ -147,6 +155,8 @@ class Executor(InvokeExecutor):
 
 def translate(error: Exception) -> Exception:
     """The error in a sentence with the next command, or itself where only a traceback helps."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return OpsError(f"A disk of this machine is full: {error}. Make room, then run the same command again")
     if "botocore.exceptions" not in sys.modules:
         return error
     from ops import aws

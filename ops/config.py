@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +33,8 @@ REPOSITORY = "kennel-serving"  # in ECR; an image's tag is the digest of serving
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]  # 20: the longest name made of it must stay under 63
 
+
+BELOW = r"^\w[\w.-]*(/\w[\w.-]*)*$"  # a path that does not lead out of its folder
 
 FLAGS = (  # of training/train.py
     "arch", "head", "layers", "pixels", "epochs", "patience", "batch", "lr", "weight_decay", "shift", "flip", "crop", "views",
@@ -92,15 +95,15 @@ class Ec2(Section):
     ami: Annotated[str, Field(pattern=r"^(ami-[0-9a-f]{8,17})?$")]
     ami_parameter: str
     disk_gib: PositiveInt
-    idle_minutes: NonNegativeFloat
+    idle_minutes: Annotated[float, Field(ge=0, le=5040)]  # half of the week that CloudWatch looks back
     way: Literal["eice", "public", "command"]
     public_port: Annotated[int, Field(ge=1, le=65535)]
     proxy_command: str
     user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
     python: str
     home: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
-    key: str
-    known_hosts: str
+    key: Annotated[str, Field(pattern=BELOW)]
+    known_hosts: Annotated[str, Field(pattern=BELOW)]
 
 
 class Train(Section):
@@ -182,6 +185,10 @@ class Settings(Section):
     def ways_are_whole(self) -> Settings:
         if self.ec2.way == "public" and not self.net.own_address:
             raise ValueError("ec2.way public lets one address in: set net.own_address; yours: invoke net.my-address")
+        try:
+            shlex.split(self.ec2.proxy_command)
+        except ValueError as error:
+            raise ValueError(f"ec2.proxy_command is no command line: {error}") from None
         if self.ec2.way == "command" and not self.ec2.proxy_command:
             raise ValueError("ec2.way command needs ec2.proxy_command; aws.example.yaml has Session Manager's")
         return self

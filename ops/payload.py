@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +99,8 @@ def wheels(settings: Settings, requirements: str = "requirements.txt") -> list[P
     folder = WHEELS / key
     if not folder.is_dir():
         say(f"Downloading the wheels of training/{requirements} ...")
-        part = folder.with_suffix(".part")
-        part.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder.parent))
         where = ["--platform", settings.train.platform] if settings.train.platform else []
         argv = [
             sys.executable,
@@ -117,7 +120,9 @@ def wheels(settings: Settings, requirements: str = "requirements.txt") -> list[P
         )
         if done.returncode:
             raise OpsError(f"pip could not download what training/{requirements} lists:\n{done.stderr.strip()[-800:]}")
-        part.rename(folder)
+        with suppress(OSError):  # another command has just done the same
+            part.rename(folder)
+        shutil.rmtree(part, ignore_errors=True)
     return sorted(folder.glob("*.whl"))
 
 

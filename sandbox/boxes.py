@@ -27,6 +27,8 @@ EACH_BOOT = (
     "#cloud-boothook"  # user data that cloud-init runs at each boot, before anything else; other scripts it runs once
 )
 
+KEYS = "-----BEGIN SSH HOST KEY KEYS-----\n{} root@box\n-----END SSH HOST KEY KEYS-----\n"
+
 _boxes: dict[str, Box] = {}
 _lock = threading.Lock()
 _loop: list[asyncio.AbstractEventLoop] = []  # the one that all boxes live in; EC2's calls come from other threads
@@ -132,7 +134,14 @@ def boot(box: Box, public: str | None) -> None:
     box.home.mkdir(parents=True, exist_ok=True)
     programs.put(box.root / "bin")
     (box.root / "disk_kib").write_text(str(box.disk_gib << 20))
-    host_key(box.world, box.instance)
+    public_key = host_key(box.world, box.instance)
+    for folder in ("dev", "etc/ssh"):
+        (box.root / folder).mkdir(parents=True, exist_ok=True)
+    (box.root / "etc/ssh/ssh_host_ed25519_key.pub").write_text(f"{public_key} root@box\n")
+    # As cloud-init does: the keys at the first boot only.
+    (box.root / "dev/console").write_text(
+        f"[   12.3] cloud-init: Cloud-init finished\n{KEYS.format(public_key) if first else ''}"
+    )
     box.sshd, box.takes_keys, box.impaired, box.cut_off = "up", True, False, False
     in_loop(listen(box, public))
     if box.user_data and (first or box.user_data.startswith(EACH_BOOT)):

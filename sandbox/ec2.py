@@ -54,6 +54,12 @@ class Ec2(Doors, Spot):
 
     def run_instances(self) -> Any:
         token = self._get_param("ClientToken")
+        if token in _launched and self.ec2_backend.get_instance(_launched[token]).state == "terminated":
+            raise EC2ClientError(
+                "IdempotentInstanceTerminated",
+                "The client token you have provided is associated with a resource that is already deleted. "
+                "Please use a different client token.",
+            )
         if token in _launched:
             return ActionResult(self.ec2_backend.get_reservations_by_instance_ids([_launched[token]])[0])
         market = self._get_param("InstanceMarketOptions", {})
@@ -136,17 +142,11 @@ class Ec2(Doors, Spot):
         return answer
 
     def get_console_output(self) -> ActionResult:
-        """What cloud-init prints at boot: the host's public keys, from which a first connection can be trusted."""
+        """What was printed since the last boot."""
         instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
-        key = boxes.host_key(world(), instance.id)
-        text = f"[   12.3] cloud-init: Cloud-init finished\n-----BEGIN SSH HOST KEY KEYS-----\n{key} root@box\n-----END SSH HOST KEY KEYS-----\n"
-        return ActionResult(
-            {
-                "InstanceId": instance.id,
-                "Timestamp": datetime.now(UTC),
-                "Output": Base64EncodedString.from_raw_string(text),
-            }
-        )
+        text = (boxes.get(instance.id).root / "dev" / "console").read_text()
+        output = Base64EncodedString.from_raw_string(text)
+        return ActionResult({"InstanceId": instance.id, "Timestamp": datetime.now(UTC), "Output": output})
 
 
 def status_of(instance: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ start)
 esac
 """,
     "systemd-run": """# of its options only the environment counts; the command runs in a session of its own
+case "$*" in *'$'*) echo "systemd would expand the dollar signs of this" >&2; exit 1 ;; esac
 while [ "${1#--}" != "$1" ]; do
     case "$1" in --setenv=*) export "${1#--setenv=}" ;; esac
     shift

@@ -147,7 +147,7 @@ def test_clean_lists_asks_and_keeps_what_is_needed(cli, pictures):
     cli("ec2.sync")
     cli(
         "ec2.run",
-        "cd kennel && mkdir -p jobs/old/opt-ml code/older && echo log > jobs/old/log && echo x > shards/gone.tar && touch -d 2020-01-01 code/older",
+        "cd kennel && rm -rf code/*.part && mkdir -p jobs/old/opt-ml code/older && echo log > jobs/old/log && echo x > shards/gone.tar && touch -d 2020-01-01 code/older",
     )
     dry = cli("--dry", "ec2.clean")
     assert {line.split()[1] for line in dry.err.splitlines() if line.startswith("~")} == {

@@ -82,17 +82,17 @@ def test_a_lock_that_is_held_is_a_trainer(tmp_path):
 @pytest.mark.parametrize("used", [True, False])
 def test_a_command_that_came_by_counts(tmp_path, used):
     """Most commands are gone before the next look; so they leave a mark."""
-    home, programs = tmp_path / "home", tmp_path / "bin"
-    (home / "kennel").mkdir(parents=True)
+    homes, programs = tmp_path / "home", tmp_path / "bin"
+    (homes / "ubuntu" / "kennel").mkdir(parents=True)
     programs.mkdir()
     (programs / "shutdown").write_text(f"#!/bin/sh\ntouch {tmp_path}/off\n")
     (programs / "shutdown").chmod(0o755)
     env = os.environ | {"BOX_ROOT": str(tmp_path), "BOX_SSH_PORT": "9", "PATH": f"{programs}:{os.environ['PATH']}"}
-    watchdog = subprocess.Popen([sys.executable, str(ROOT / "training" / "idle.py"), "0.05", str(home)], env=env)
+    watchdog = subprocess.Popen([sys.executable, str(ROOT / "training" / "idle.py"), "0.05", str(homes)], env=env)
     deadline = time.monotonic() + 6
     while watchdog.poll() is None and time.monotonic() < deadline:
         if used:
-            (home / "kennel" / "used").touch()
+            (homes / "ubuntu" / "kennel" / "used").touch()
         time.sleep(0.1)
     watchdog.kill()
     watchdog.wait()

@@ -27,12 +27,12 @@ def dlami(**more):
 @pytest.mark.parametrize(
     ("kind", "processors", "words"),
     [
-        ("g4dn.xlarge", ["x86_64"], ""),
-        ("p4d.24xlarge", ["x86_64"], ""),  # AWS writes P4 for it
-        ("p6-b200.48xlarge", ["x86_64"], ""),
-        ("g6.xlarge", ["x86_64"], "runs on g4dn, g5, p4, p6-b200, not on g6"),
-        ("g5g.xlarge", ["arm64"], "is for x86_64, g5g.xlarge is arm64"),
-        ("p3.2xlarge", ["x86_64"], "not on p3"),
+        ("g4dn.xlarge", ("x86_64",), ""),
+        ("p4d.24xlarge", ("x86_64",), ""),  # AWS writes P4 for it
+        ("p6-b200.48xlarge", ("x86_64",), ""),
+        ("g6.xlarge", ("x86_64",), "runs on g4dn, g5, p4, p6-b200, not on g6"),
+        ("g5g.xlarge", ("arm64",), "is for x86_64, g5g.xlarge is arm64"),
+        ("p3.2xlarge", ("x86_64",), "not on p3"),
     ],
 )
 def test_what_an_image_runs_on_is_in_its_description(kind, processors, words):
@@ -41,7 +41,7 @@ def test_what_an_image_runs_on_is_in_its_description(kind, processors, words):
 
 
 def test_an_image_that_names_no_types_is_not_judged_by_them():
-    assert dlami(families=()).runs_on("t3.medium", ["x86_64"]) == ""
+    assert dlami(families=()).runs_on("t3.medium", ("x86_64",)) == ""
 
 
 def test_support_ends_with_the_earlier_of_two_dates():

@@ -10,7 +10,7 @@ from ops import change
 from ops.change import Change, Wait
 from ops.ec2 import boot, facts, launch, plan
 from ops.ec2.facts import Facts
-from ops.ec2.image import Image
+from ops.ec2.image import Image, Kind
 from ops.ec2.launch import Order
 from ops.errors import OpsError, Refused
 
@@ -20,8 +20,9 @@ KINDS, ZONES = ("g4dn.xlarge", "g5.xlarge"), ("us-east-1a", "us-east-1b")
 NETWORK = {
     "subnets": tuple((f"subnet-{zone[-1]}", zone) for zone in ZONES),
     "group": "sg-1",
-    "key_pair": "ssh-ed25519 AAAA",
+    "key_pair": "key-1",
     "public_key": "ssh-ed25519 AAAA kennel",
+    "kinds": {kind: Kind(("x86_64",), 4) for kind in KINDS},
     "image": DLAMI,
     "offered": frozenset((kind, zone) for kind in KINDS for zone in ZONES),
 }
@@ -29,7 +30,8 @@ ORDER, ON_SPOT = Order(KINDS), Order(KINDS, spot=True)
 
 
 def instance(state, **more):
-    return {"InstanceId": "i-1", "InstanceType": "g4dn.xlarge", "State": {"Name": state}, **more}
+    placed = {"Placement": {"AvailabilityZone": "us-east-1a"}, "Architecture": "x86_64"}
+    return {"InstanceId": "i-1", "InstanceType": "g4dn.xlarge", "State": {"Name": state}, **placed, **more}
 
 
 def planned(order=ORDER, **have):
@@ -49,7 +51,7 @@ def planned(order=ORDER, **have):
     ],
 )
 def test_a_box_that_is_there_is_never_replaced(state, steps):
-    assert planned(box=instance(state), alarm="i-1") == steps
+    assert planned(box=instance(state), alarm=plan.alarm("i-1", 4, SETTINGS)) == steps
 
 
 def test_a_new_box_is_watched_before_it_is_waited_for():
@@ -58,16 +60,57 @@ def test_a_new_box_is_watched_before_it_is_waited_for():
 
 def test_a_launch_that_crashed_before_the_alarm_gets_one():
     assert planned(box=instance("running")) == ["put_metric_alarm"]
-    assert planned(box=instance("running"), alarm="i-0") == ["put_metric_alarm"]  # an older box's
+    assert planned(box=instance("running"), alarm=plan.alarm("i-0", 4, SETTINGS)) == [
+        "put_metric_alarm"
+    ]  # an older box's
 
 
-def test_a_key_pair_of_another_machine_is_replaced():
+def test_the_alarm_follows_the_settings():
+    patient = settings_of(text="ec2: {idle_minutes: 60}")
+    have = Facts(**{**NETWORK, "box": instance("running"), "alarm": plan.alarm("i-1", 4, patient)})
+    assert [s.call for s in change.preview(plan.steps(have, ORDER, SETTINGS))] == ["put_metric_alarm"]
+    assert change.preview(plan.steps(have, ORDER, patient)) == []
+    never = settings_of(text="ec2: {idle_minutes: 0}")
+    assert [s.call for s in change.preview(plan.steps(have, ORDER, never))] == ["delete_alarms"]
+
+
+def test_a_team_asks_for_one_box_and_each_box_by_another_token():
+    """The key pair's id is what all see, and new for each box: ec2.down deletes the pair."""
     assert planned(key_pair=None)[:2] == ["import_key_pair", "run_instances"]
-    assert planned(key_pair="ssh-ed25519 BBBB")[:3] == ["delete_key_pair", "import_key_pair", "run_instances"]
+    assert request(key="key-1")["ClientToken"] == request(key="key-1", public_key="another operator's")["ClientToken"]
+    assert request(key="key-1")["ClientToken"] != request(key="key-2")["ClientToken"]
 
 
-def request(spot=False, settings=SETTINGS, **more):
-    return launch.request(Facts(**{**NETWORK, **more}), "g4dn.xlarge", "subnet-a", spot, settings)
+def test_somebody_else_at_the_same_moment_is_told_to_wait():
+    with pytest.raises(OpsError, match="Somebody else starts the box"):
+        walked(["InvalidKeyPair.Duplicate"], key_pair=None)
+
+
+def test_a_token_whose_box_is_gone_is_given_up_with_its_key_pair():
+    assert walked(["IdempotentInstanceTerminated", None, None, None]) == [
+        "demand g4dn.xlarge subnet-a", "delete_key_pair", "import_key_pair", "demand g4dn.xlarge subnet-a",
+    ]  # fmt: skip
+
+
+def test_a_box_without_its_role_says_which_command_makes_it():
+    with pytest.raises(OpsError, match="invoke iam.apply"):
+        walked(
+            [
+                (
+                    "InvalidParameterValue",
+                    "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
+                )
+            ]
+        )
+
+
+def test_a_spot_request_without_a_box_is_cancelled_first():
+    assert planned(spot_requests=("sir-9",))[0] == "cancel_spot_instance_requests"
+
+
+def request(spot=False, settings=SETTINGS, key="key-1", **more):
+    place = launch.Place("g4dn.xlarge", "subnet-a", "us-east-1a", spot)
+    return launch.request(Facts(**{**NETWORK, **more}), place, key, settings)
 
 
 def test_a_new_box_is_hardened_tagged_and_asked_for_once():
@@ -86,7 +129,6 @@ def test_a_new_box_is_hardened_tagged_and_asked_for_once():
     assert asked["IamInstanceProfile"] == {"Name": "kennel-demo-ec2-box"}
     assert {s["ResourceType"] for s in asked["TagSpecifications"]} == {"instance", "volume", "network-interface"}
     assert asked["ClientToken"] == request()["ClientToken"]
-    assert asked["ClientToken"] != request(nonce="another box")["ClientToken"]
     assert "InstanceMarketOptions" not in asked
 
 
@@ -102,14 +144,18 @@ def test_the_watchdog_is_armed_before_anything_else_and_fits_into_user_data():
     data = request()["UserData"]
     assert data.startswith("#cloud-boothook\n#!/bin/sh\n")
     assert boot.WATCHDOG.read_text() in data
-    assert "idle.py 30 $root/home/ubuntu" in data
+    assert "idle.py 30 $root/home\n" in data
     assert len(data.encode()) < boot.MOST
-    assert "UserData" not in request(settings=settings_of(text="ec2: {idle_minutes: 0}"))
+    assert "idle.py" not in request(settings=settings_of(text="ec2: {idle_minutes: 0}"))["UserData"]
 
 
 def test_the_alarm_is_more_patient_than_the_watchdog():
-    asked = plan.alarm("i-1", SETTINGS)
+    asked = plan.alarm("i-1", 4, SETTINGS)
     assert asked["Period"] * asked["EvaluationPeriods"] == 2 * 30 * 60
+    assert asked["Threshold"] == 3.75
+    assert plan.alarm("i-1", 48, SETTINGS)["Threshold"] < 100 / 48  # one core that works is work, on any type
+    long = plan.alarm("i-1", 4, settings_of(text="ec2: {idle_minutes: 5040}"))
+    assert (long["Period"], long["EvaluationPeriods"]) == (3600, 168)  # a week, which is what CloudWatch takes
     assert asked["AlarmActions"] == ["arn:aws:automate:us-east-1:ec2:stop"]
     assert asked["Dimensions"] == [{"Name": "InstanceId", "Value": "i-1"}]
 
@@ -131,8 +177,8 @@ def walked(refusals, order=ORDER, **have):
         else:
             asked.append(step.call)
         if code := next(answers):
-            raise Refused(step.call, code, "sorry.")
-        return {"Instances": [{"InstanceId": "i-9"}]}
+            raise Refused(step.call, *(code if isinstance(code, tuple) else (code, "sorry.")))
+        return {"Instances": [{"InstanceId": "i-9"}], "KeyPairId": "key-2"}
 
     list(change.walk(plan.steps(Facts(**{**NETWORK, **have}), order, SETTINGS), answer))
     return asked
@@ -188,6 +234,12 @@ def test_another_refusal_ends_it_in_awss_words():
 def test_a_stopped_box_takes_its_disk_into_another_type_and_is_never_replaced():
     stopped = instance("stopped")
     assert walked([NONE, None], box=stopped) == ["start_instances", "as g5.xlarge", "start_instances"]
+    elsewhere = frozenset({("g5.xlarge", "us-east-1b")})
+    with pytest.raises(OpsError, match="in us-east-1a"):
+        walked([NONE], box=stopped, offered=elsewhere)  # its disk is in us-east-1a
+    arm = {**NETWORK["kinds"], "g5.xlarge": Kind(("arm64",), 4)}
+    with pytest.raises(OpsError, match="It is kept"):
+        walked([NONE], box=stopped, kinds=arm)
     with pytest.raises(OpsError, match="It is kept, and costs its disk only"):
         walked([NONE, NONE], box=stopped)
 
@@ -219,19 +271,13 @@ def test_halting_stops_and_nothing_else():
 
 
 def test_removal_cancels_the_spot_request_first_and_leaves_nothing():
-    have = Facts(box=instance("running", SpotInstanceRequestId="sir-1"), alarm="i-1", key_pair="ssh-ed25519 AAAA")
+    have = Facts(box=instance("running"), alarm={"AlarmName": "x"}, key_pair="key-1", spot_requests=("sir-1",))
     assert calls(plan.removal(have, SETTINGS)) == [
         "cancel_spot_instance_requests", "terminate_instances", "box i-1", "delete_alarms", "delete_key_pair",
     ]  # fmt: skip
-    assert calls(plan.removal(Facts(alarm="i-1"), SETTINGS)) == ["delete_alarms"]  # what a crash left
-
-
-def test_each_box_is_asked_for_by_another_word_and_one_box_by_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(facts, "WORK", tmp_path)
-    first = facts.nonce("kennel-x", seen=False)
-    assert facts.nonce("kennel-x", seen=False) == first  # a crash before the box was seen
-    assert facts.nonce("kennel-x", seen=True) == ""
-    assert facts.nonce("kennel-x", seen=False) != first
+    assert calls(plan.removal(Facts(alarm={"AlarmName": "x"}), SETTINGS)) == ["delete_alarms"]  # what a crash left
+    two = Facts(box=instance("running"), extra=("i-2",))
+    assert calls(plan.removal(two, SETTINGS)) == ["terminate_instances", "terminate_instances", "box i-1", "box i-2"]
 
 
 def test_a_box_that_dies_while_it_boots_says_why():

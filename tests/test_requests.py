@@ -12,7 +12,7 @@ from ops.change import Change, Unknown
 from ops.data import bucket
 from ops.ec2 import facts as ec2_facts
 from ops.ec2 import plan as ec2
-from ops.ec2.image import Image
+from ops.ec2.image import Image, Kind
 from ops.ec2.launch import Order
 from ops.fn import plan as fn
 from ops.iam import plan as iam
@@ -43,16 +43,15 @@ PUBLIC = settings_of(text="ec2: {way: public}\nnet: {own_address: 203.0.113.7}\n
 DLAMI = Image("ami-1", "PyTorch 2.12", "x86_64", ("g4dn", "g5"), 75, "/dev/sda1", date(2026, 11, 1), None)
 KINDS = ("g4dn.xlarge", "g5.xlarge")
 LAUNCH = ec2_facts.Facts(
-    subnets=(("subnet-a", "us-east-1a"),), group="sg-1", key_pair="ssh-ed25519 old", image=DLAMI, public_key="ssh-ed25519 new",
-    offered=frozenset((kind, "us-east-1a") for kind in KINDS),
+    subnets=(("subnet-a", "us-east-1a"),), group="sg-1", image=DLAMI, public_key="ssh-ed25519 new",
+    kinds={kind: Kind(("x86_64",), 4) for kind in KINDS}, spot_requests=("sir-9",), offered=frozenset((kind, "us-east-1a") for kind in KINDS),
 )  # fmt: skip
 STOPPED = {
     "InstanceId": "i-1",
     "InstanceType": "g4dn.xlarge",
     "State": {"Name": "stopped"},
-    "SpotInstanceRequestId": "sir-1",
 }
-GONE = ec2_facts.Facts(STOPPED, alarm="i-1", key_pair="ssh-ed25519 old")
+GONE = ec2_facts.Facts(STOPPED, alarm={"AlarmName": "x"}, key_pair="key-1", spot_requests=("sir-1",))
 
 PLANS = {
     "bucket": bucket.steps(bucket.Facts(), SETTINGS),
@@ -62,7 +61,7 @@ PLANS = {
     "network, public": net.steps(net_facts.Facts("pl-1"), PUBLIC),
     "box": ec2.steps(LAUNCH, Order(KINDS), SETTINGS),
     "box, on spot with a public address": ec2.steps(LAUNCH, Order(KINDS, spot=True), PUBLIC),
-    "box, started": ec2.steps(ec2_facts.Facts(STOPPED), Order(KINDS), SETTINGS),
+    "box, started": ec2.steps(ec2_facts.Facts(STOPPED, kinds=LAUNCH.kinds), Order(KINDS), SETTINGS),
     "box, stopped": ec2.halting(ec2_facts.Facts(STOPPED | {"State": {"Name": "running"}})),
     "box, down": ec2.removal(GONE, SETTINGS),
     "roles": iam.steps(iam.Facts(), policies.wanted(SETTINGS), SETTINGS),

@@ -2,7 +2,7 @@
 to work on a disk that has no room for it.
 
 Kept: each job's status, log and checkpoints; the shards named by their SHA-256; the newest code and wheels. Refused while a
-trainer holds its lock. Prints one JSON object: what went, or would, with its bytes.
+trainer, or a fetch of data, holds its lock. Prints one JSON object: what went, or would, with its bytes.
 """
 
 import fcntl
@@ -31,9 +31,10 @@ def spare(home: Path, shards: set[str]) -> Iterator[Path]:
 
 def main(home: Path, shards: set[str], dry: bool) -> dict[str, object]:
     home.mkdir(exist_ok=True)
-    with (home / "trainer.lock").open("a") as lock:
+    with (home / "trainer.lock").open("a") as trainer, (home / "data.lock").open("a") as data:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for lock in (trainer, data):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return {"busy": True}
         found = [(path, size(path)) for path in spare(home, shards)]

@@ -30,10 +30,10 @@ CHECKPOINT = "checkpoint.pt"
 
 
 class Stop:
-    """SIGTERM, from ec2.stop or from the machine's own shutdown: passed on once, and waited for."""
+    """SIGTERM, from ec2.stop or from the machine's own shutdown."""
 
     def __init__(self) -> None:
-        self.asked = self.passed_on = False
+        self.asked = False
         signal.signal(signal.SIGTERM, self)
 
     def __call__(self, *_: object) -> None:
@@ -48,7 +48,7 @@ class Job:
         self.opt = file.parent / "opt-ml"
         self.output = asked["output"].rsplit("/", 1)[0]
         self.checkpoint = HOME / "checkpoints" / asked["checkpoints"] / CHECKPOINT
-        self.sent = 0.0  # when the checkpoint that is in the bucket was written
+        self.sent = self.looked = 0.0  # when the checkpoint that is in the bucket was written; when we looked around
 
     @property
     def checkpoint_key(self) -> str:
@@ -78,15 +78,13 @@ class Job:
             print("the checkpoint of another box is here", flush=True)
 
     def bring_checkpoint(self) -> bool:
-        from botocore.exceptions import ClientError
-
+        """Whether there was one. Asked by a listing: a HEAD that is forbidden looks like one that finds nothing, and to begin
+        anew then would overwrite what is there."""
+        bucket, key = self.asked["bucket"], self.checkpoint_key
+        if not self.s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"):
+            return False
         part = self.checkpoint.with_name(".checkpoint.part")
-        try:
-            self.s3.download_file(self.asked["bucket"], self.checkpoint_key, str(part))
-        except ClientError as error:  # 403 where the role may not list, as ours
-            if error.response["Error"]["Code"] in ("403", "404"):
-                return False
-            raise
+        self.s3.download_file(bucket, key, str(part))
         part.replace(self.checkpoint)
         self.sent = self.checkpoint.stat().st_mtime
         return True
@@ -103,25 +101,29 @@ class Job:
         except Exception as error:
             print(f"the checkpoint is not in the bucket yet: {type(error).__name__}: {error}", flush=True)
 
+    def ended(self) -> str:
+        """Why to end, or "": asked to, or because spot is about to take the machine, which is looked for every LOOK_S."""
+        if self.stop.asked:
+            return "asked to stop"
+        if time.monotonic() - self.looked > LOOK_S:
+            self.looked = time.monotonic()
+            self.send_checkpoint()
+            if when := notice.coming():
+                return f"spot takes this machine at {when}"
+        return ""
+
     def train(self) -> tuple[int, str]:
         """launch.py, until it ends; its exit code, and why it was told to end, if it was."""
         env = os.environ | {"OPT_ML": str(self.opt), "KENNEL_COMMIT": self.asked["commit"]}
-        process = subprocess.Popen([sys.executable, str(HERE / "launch.py")], env=env)
-        why, looked = "", 0.0
+        process, why = subprocess.Popen([sys.executable, str(HERE / "launch.py")], env=env), ""
         while process.poll() is None:
             time.sleep(0.1)
-            if not why and time.monotonic() - looked > LOOK_S:
-                looked = time.monotonic()
-                self.send_checkpoint()
-                if when := notice.coming():
-                    why = f"spot takes this machine at {when}"
-            if not why and self.stop.asked:
-                why = "asked to stop"
-            if why and not self.stop.passed_on:
-                self.stop.passed_on = True
+            if not why and (why := self.ended()):
                 print(f"{why}: writing a checkpoint", flush=True)
                 process.send_signal(signal.SIGTERM)
-        return process.returncode, why
+        code = process.returncode
+        # Before it has its handler, SIGTERM ends it as any program.
+        return (STOPPED if why and code == -signal.SIGTERM else code), why
 
     def upload(self) -> str:
         packed = self.opt / "model.tar.gz"
@@ -136,8 +138,13 @@ class Job:
 
     def run(self) -> int:
         self.status("Downloading")
-        staging.fetch(self.s3, self.asked, HOME)
-        self.prepare()
+        try:
+            with staging.held(HOME):
+                staging.fetch(self.s3, self.asked, HOME, self.ended)
+                self.prepare()
+        except staging.Ended as told:
+            self.status("Stopped", code=STOPPED, reason=f"{told}, while its data came; nothing was trained")
+            return STOPPED
         self.status("Training")
         code, why = self.train()
         if code == STOPPED:
@@ -179,15 +186,26 @@ def locked(lock: Any) -> bool:
     return False
 
 
+def newest(folder: Path) -> None:
+    """Of the jobs that held the lock, the last one: what ec2.attach means."""
+    link = folder.parent / ".newest"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    link.replace(folder.parent / "newest")
+
+
 def main(file: Path) -> int:
+    stop, asked = Stop(), json.loads(file.read_text())
+    job = Job(file, asked, None, stop)
+    job.status("Starting")  # before the SDK is loaded, which may take a while
     import boto3
 
-    stop, asked = Stop(), json.loads(file.read_text())
-    job = Job(file, asked, boto3.client("s3", region_name=asked["region"]), stop)
+    job.s3 = boto3.client("s3", region_name=asked["region"])
     with (HOME / "trainer.lock").open("w") as lock:
         if not locked(lock):
             job.status("Failed", code=1, reason="another job is training on this box")
             return 1
+        newest(job.folder)
         try:
             return job.run()
         except Exception as error:

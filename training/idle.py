@@ -1,4 +1,4 @@
-"""On the box, from its first second on: switch off a machine that nobody uses. `python3 idle.py MINUTES HOME`, as root.
+"""On the box, from its first second on: switch off a machine that nobody uses. `python3 idle.py MINUTES HOMES`, as root.
 
 Used means: a trainer holds its lock, somebody is connected by SSH, or a command of ops/ec2 came by, which marks it: most
 are gone before the next look. ops/ec2 puts this file, as it stands, into the
@@ -42,9 +42,9 @@ def connected(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/
     return False
 
 
-def marks(home: Path) -> set[float]:
-    """When each HOME/*/used was last touched."""
-    return {path.stat().st_mtime for path in home.glob("*/used")}
+def marks(homes: Path) -> set[float]:
+    """When each HOMES/USER/*/used was last touched; which user and folder is a setting, and may change."""
+    return {path.stat().st_mtime for path in homes.glob("*/*/used")}
 
 
 def write(path: Path, state: dict[str, float]) -> None:
@@ -55,16 +55,16 @@ def write(path: Path, state: dict[str, float]) -> None:
     part.replace(path)
 
 
-def main(minutes: float, home: Path) -> None:
+def main(minutes: float, homes: Path) -> None:
     path = Path(os.environ.get("BOX_ROOT", "") + "/var/lib/kennel/idle.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     port, limit = int(os.environ.get("BOX_SSH_PORT", "22")), minutes * 60
-    idle, looked, marked = 0.0, time.monotonic(), marks(home)
+    idle, looked, marked = 0.0, time.monotonic(), marks(homes)
     while idle < limit:
         write(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})
         time.sleep(max(0.2, min(15.0, limit / 20)))
-        now, before, marked = time.monotonic(), marked, marks(home)
-        used = connected(port) or marked != before or any(trains(lock) for lock in home.glob("*/trainer.lock"))
+        now, before, marked = time.monotonic(), marked, marks(homes)
+        used = connected(port) or marked != before or any(trains(lock) for lock in homes.glob("*/*/trainer.lock"))
         # Not the clock: a machine that was suspended, or whose time was set, is not idle for it.
         idle, looked = 0.0 if used else idle + now - looked, now
     write(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})

@@ -3,12 +3,15 @@
 python3 staging.py JOB.json     data alone, for `invoke ec2.sync`; host.py does the same before it trains
 """
 
+import fcntl
 import hashlib
 import json
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,10 @@ SPARE = 512 << 20  # bytes that must stay free beside the data: checkpoints, the
 
 class DiskFull(Exception):
     """What would have to be fetched does not fit."""
+
+
+class Ended(Exception):
+    """Told to end, and why."""
 
 
 def kept(home: Path, key: str) -> Path:
@@ -50,12 +57,25 @@ def room(home: Path, wanted: int) -> None:
         )
 
 
-def fetch(s3: Any, asked: dict[str, Any], home: Path) -> int:
-    """What is missing, from the bucket; how many shards that were. Raises DiskFull, or OSError for what is not what it says."""
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """While data come, or are placed, clean.py takes none away. Several may hold it."""
+    with (home / "data.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def fetch(s3: Any, asked: dict[str, Any], home: Path, ended: Callable[[], str] = str) -> int:
+    """What is missing, from the bucket; how many shards that were. `ended`: why to leave off, asked between objects.
+
+    Raises DiskFull, Ended, or OSError for what is not what it says.
+    """
     wanted = missing(home, asked)
     room(home, sum(wanted.values()))
     total, done, told = sum(wanted.values()), 0, time.monotonic()
     for number, (key, size) in enumerate(wanted.items(), 1):
+        if why := ended():
+            raise Ended(why)
         bring(s3, asked["bucket"], key, kept(home, key))
         done += size
         if time.monotonic() - told > 1:
@@ -88,8 +108,9 @@ def place(asked: dict[str, Any], home: Path, data: Path) -> None:
 def main(job: Path) -> None:
     import boto3
 
-    asked = json.loads(job.read_text())
-    fetch(boto3.client("s3", region_name=asked["region"]), asked, Path(__file__).resolve().parent.parent.parent)
+    asked, home = json.loads(job.read_text()), Path(__file__).resolve().parent.parent.parent
+    with held(home):
+        fetch(boto3.client("s3", region_name=asked["region"]), asked, home)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ The URL is presigned and so a secret for the minutes that it lives: stdin keeps 
 library is needed, since what can read the bucket by itself (boto3) is among the wheels.
 """
 
+import contextlib
 import hashlib
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -31,13 +33,14 @@ def install(url: str, sha256: str, target: Path) -> None:
         data = answer.read()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise SystemExit("the wheels are not those that were sent")
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             tar.extractall(folder, filter="data")
         put(Path(folder), part)
-    part.rename(target)
+    with contextlib.suppress(OSError):  # another one has just done the same
+        part.rename(target)
+    shutil.rmtree(part, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ def up(c, spot=False, instance_type=""):
     if have.group is None or not have.subnets:
         raise OpsError("There is no network to put a box in. Make it: invoke net.up")
     order = Order((instance_type,) if instance_type else tuple(account.settings.ec2.instance_types), spot)
-    have = facts.for_launch(account, have, list(order.kinds))
+    have = facts.for_launch(account, have, list(order.kinds), dry=c.config.run.dry)
+    if have.box and instance_type not in ("", have.box["InstanceType"]):
+        say(f"{have.ident} is there, a {have.box['InstanceType']}; --instance-type is for a new one.")
     account.guard()
     done = carry_out(c, account, plan.steps(have, order, account.settings))
     return None if c.config.run.dry else running(account, done)
@@ -51,7 +53,9 @@ def start(c):
     if have.box is None:
         raise OpsError("There is no box to start. A new one: invoke ec2.up")
     account.guard()
-    done = carry_out(c, account, plan.steps(have, Order(tuple(account.settings.ec2.instance_types)), account.settings))
+    order = Order(tuple(account.settings.ec2.instance_types))
+    have = facts.for_launch(account, have, list(order.kinds))
+    done = carry_out(c, account, plan.steps(have, order, account.settings))
     return None if c.config.run.dry else running(account, done)
 
 
@@ -101,8 +105,9 @@ def end_job(account: Account, have, name: str) -> None:
     ) as link:
         found = remote.end(link, remote.place(account.settings), name)
     if found["alive"]:
-        raise OpsError(f"{name} does not end; {have.ident} was not stopped. Look: invoke ec2.logs")
-    say(f"{name}: {found['state']}: {found.get('reason', '')}")
+        say(f"{name} does not end by itself: its last checkpoint is what is left of it. Stopping the box all the same.")
+    else:
+        say(f"{name}: {found['state']}: {found.get('reason', '')}")
 
 
 @task(help={"yes": "Do not ask."})
@@ -111,14 +116,15 @@ def down(c, yes=False):
     from ops.ec2 import facts, plan
 
     account = Account.of(c)
-    have = facts.read(account)
-    if have.box is None and have.alarm is None and have.key_pair is None:
+    have = facts.read(account, several=True)
+    if not (have.box or have.alarm or have.key_pair or have.spot_requests):
         return Answer(
             {"made": 0}, f"There is no box.{f' (Not touched: {chr(44).join(have.others)}.)' if have.others else ''}"
         )
     account.guard()
     if have.box is not None:
-        cli.confirm(c, f"This terminates {have.ident} and deletes its disk.", yes=yes)
+        all_of_them = ", ".join([have.ident, *have.extra])
+        cli.confirm(c, f"This terminates {all_of_them} and deletes the disk of each.", yes=yes)
     done = carry_out(c, account, plan.removal(have, account.settings))
     if c.config.run.dry:
         return None
@@ -170,16 +176,18 @@ def ami(c, lock=False, json=False):
     from ops.ec2 import image, lockline
 
     account = Account.of(c)
-    kinds = image.architectures(account, account.settings.ec2.instance_types)
-    chosen = image.choose(account)
     if lock:
+        newest = next(iter(image.candidates(account)), None)
+        if newest is None:
+            raise OpsError("There is no image to lock. What there is: invoke ec2.ami")
         if c.config.run.dry:
-            return Answer({"ami": chosen.ident}, f"would write ami: {chosen.ident} into the settings file")
-        newest = next(iter(image.candidates(account)), chosen)
+            return Answer({"ami": newest.ident}, f"would write ami: {newest.ident} into the settings file")
         path = lockline.write(config.named_file(c) or ROOT / "invoke.yaml", newest)
         return Answer(
             {"ami": newest.ident}, f"{path}: ec2.ami is {newest.ident} ({newest.name}) now. Commit it.", changes=1
         )
+    kinds = image.kinds(account, account.settings.ec2.instance_types)
+    chosen = image.choose(account)
     others = [one for one in image.candidates(account) if one.ident != chosen.ident]
     found = [image.judged(one, kinds, account.settings.ec2.disk_gib) for one in (chosen, *others)]
     rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import socket
@@ -151,7 +152,13 @@ def ssh_options(account: Account, ident: str, settings_file: Path | None) -> dic
     from ops import ROOT
 
     settings = account.settings.ec2
-    command = box.words(sys.executable, "-m", "ops.ec2.proxy", *([str(settings_file)] if settings_file else []))
+    # What this command was told by its environment, the proxy is to know wherever it is started.
+    kept = [
+        f"{name}={value}" for name, value in os.environ.items() if name == "KENNEL_WORK" or name.startswith("INVOKE_")
+    ]
+    command = box.words(
+        "env", *kept, sys.executable, "-m", "ops.ec2.proxy", *([str(settings_file)] if settings_file else [])
+    )
     proxy = box.words("sh", "-c", f"cd {box.words(str(ROOT))} && exec {command}")
     return {
         "ProxyCommand": proxy.replace("%", "%%"), "HostKeyAlias": ident, "User": settings.user,

@@ -168,13 +168,15 @@ def logs(c, job="", lines=100):
 
     account = Account.of(c)
     have = facts.read(account)
+    if lines < 1:
+        raise OpsError("--lines is how many of the last lines: 1 or more.")
     if have.state != "running" and job:
         text = b"\n".join(follow.kept(account, job)[1].rstrip(b"\n").split(b"\n")[-lines:])
     else:
         there = remote.place(account.settings)
         with access.connected(account, have, "Nothing was changed.", use=False) as link:
             name = job or remote.newest(link, there)
-            if not name:
-                raise OpsError("No job was ever started on this box. Start one: invoke ec2.train")
+            if not name or name not in remote.names(link, there):
+                raise OpsError(f"{name or 'No job'} was never started on this box. Its jobs: invoke ec2.ps")
             text = box.read(link, f"tail -n {int(lines)} {box.words(there.job(name))}/log")
     return Answer({"log": text.decode(errors="replace")}, text.decode(errors="replace").rstrip("\n"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +11,7 @@ from ops import WORK, box
 from ops.aws import Account
 from ops.config import in_work
 from ops.ec2 import image
-from ops.ec2.image import Image
+from ops.ec2.image import Image, Kind
 from ops.errors import OpsError
 
 ALIVE = ("pending", "running", "stopping", "stopped")
@@ -24,8 +23,9 @@ INTERRUPTED = "Server.SpotInstance"  # how the reasons of a spot interruption be
 class Facts:
     """`box` is the instance as EC2 describes it; `subnets` are (id, zone) in the settings' order of zones.
 
-    Only for a launch: `image`; `offered`, (instance type, zone) pairs; `public_key`, ours; and `nonce`, kept until a box is
-    seen, so that one launch is asked for once. `key_pair` is (name's public key); `alarm` the instance it watches.
+    `key_pair` is the id of the launch's, `alarm` as CloudWatch describes it, `spot_requests` those that live, of this box or of
+    none; `extra` are boxes that should not be. Only for a launch: `image`; `kinds` by name; `offered`, (kind, zone) pairs; and
+    `public_key`, ours.
     """
 
     box: dict[str, Any] | None = None
@@ -33,12 +33,14 @@ class Facts:
     group: str | None = None
     door: dict[str, Any] | None = field(default=None)
     key_pair: str | None = None
-    alarm: str | None = None
+    alarm: dict[str, Any] | None = None
+    spot_requests: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     image: Image | None = None
+    kinds: dict[str, Kind] = field(default_factory=dict)
     offered: frozenset[tuple[str, str]] = frozenset()
     public_key: str = ""
-    nonce: str = ""
-    others: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -50,8 +52,8 @@ class Facts:
         return self.box["InstanceId"]
 
     @property
-    def spot_request(self) -> str | None:
-        return self.box.get("SpotInstanceRequestId") if self.box else None
+    def on_spot(self) -> bool:
+        return bool(self.box and self.box.get("SpotInstanceRequestId"))
 
     @property
     def interrupted(self) -> bool:
@@ -60,42 +62,49 @@ class Facts:
         return self.state in ("stopping", "stopped") and reason.startswith(INTERRUPTED)
 
 
-def read(account: Account) -> Facts:
-    """Raises OpsError when the stack has more than one box."""
+def read(account: Account, several: bool = False) -> Facts:
+    """Raises OpsError when the stack has more than one box, unless `several` may be."""
     found = [i for r in account.tagged("describe_instances", "Reservations") for i in r["Instances"]]
-    alive = [i for i in found if i["State"]["Name"] in ALIVE]
-    if len(alive) > 1:
+    alive = sorted((i for i in found if i["State"]["Name"] in ALIVE), key=lambda i: i["LaunchTime"])
+    if len(alive) > 1 and not several:
+        idents = ", ".join(i["InstanceId"] for i in alive)
         raise OpsError(
-            f"This stack has {len(alive)} boxes ({', '.join(i['InstanceId'] for i in alive)}); it should have one. Terminate the others by hand."
+            f"This stack has {len(alive)} boxes, and should have one: {idents}. Fetch what you need from their disks. "
+            "invoke ec2.down terminates all of them; aws ec2 terminate-instances --instance-ids ID one of them."
         )
     settings = account.settings
     groups = account.tagged("describe_security_groups", "SecurityGroups", group_name=f"{settings.prefix}-box")
     doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", state="create-complete")
     order = {zone: n for n, zone in enumerate(settings.net.zones)}
-    subnets = [(s["SubnetId"], s["AvailabilityZone"]) for s in account.tagged("describe_subnets", "Subnets")]
-    pairs = account.find(
-        "ec2", "describe_key_pairs", "InvalidKeyPair.NotFound", KeyNames=[pair_name(account)], IncludePublicKey=True
-    )
+    subnets = [s for s in account.tagged("describe_subnets", "Subnets") if s["AvailabilityZone"] in order]
+    if groups:
+        subnets = [s for s in subnets if s["VpcId"] == groups[0]["VpcId"]]
+    named = {"KeyNames": [f"{settings.prefix}-box"]}
+    pairs = account.find("ec2", "describe_key_pairs", "InvalidKeyPair.NotFound", **named)
     alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=[alarm_name(account)])
+    requests = account.tagged("describe_spot_instance_requests", "SpotInstanceRequests")
     return Facts(
         alive[0] if alive else None,
-        tuple(sorted(subnets, key=lambda s: order.get(s[1], 99))),
+        tuple(
+            (s["SubnetId"], s["AvailabilityZone"]) for s in sorted(subnets, key=lambda s: order[s["AvailabilityZone"]])
+        ),
         groups[0]["GroupId"] if groups else None,
         doors[0] if doors else None,
-        pairs["KeyPairs"][0].get("PublicKey", "").strip() if pairs else None,
-        next((d["Value"] for a in alarms for d in a["Dimensions"] if d["Name"] == "InstanceId"), None),
-        others=() if alive else boxes_of_others(account),
+        pairs["KeyPairs"][0]["KeyPairId"] if pairs else None,
+        alarms[0] if alarms else None,
+        tuple(r["SpotInstanceRequestId"] for r in requests if r["State"] in ("open", "active", "disabled")),
+        tuple(i["InstanceId"] for i in alive[1:]),
+        () if alive else boxes_of_others(account),
     )
 
 
-def for_launch(account: Account, have: Facts, kinds: list[str]) -> Facts:
-    """With what only a launch needs. Raises OpsError for an instance type, image or disk that EC2 would refuse."""
-    seen = have.box is not None
-    word = nonce(account.settings.prefix, seen)
-    if seen:
-        return have
-    chosen = image.choose(account)
-    image.check(account, chosen, kinds)
+def for_launch(account: Account, have: Facts, kinds: list[str], dry: bool = False) -> Facts:
+    """With what only a launch, or a start, needs. Raises OpsError for an instance type, image or disk that EC2 would refuse.
+
+    `dry`: no key is made on this machine.
+    """
+    own = [have.box["InstanceType"]] if have.box else []
+    more: dict[str, Any] = {"kinds": image.kinds(account, list(dict.fromkeys([*own, *kinds])))}
     offers = account.pages(
         "ec2",
         "describe_instance_type_offerings",
@@ -103,18 +112,13 @@ def for_launch(account: Account, have: Facts, kinds: list[str]) -> Facts:
         LocationType="availability-zone",
         Filters=[{"Name": "instance-type", "Values": kinds}],
     )
-    offered = frozenset((offer["InstanceType"], offer["Location"]) for offer in offers)
-    more = {
-        "image": chosen,
-        "offered": offered,
-        "public_key": box.key_pair(in_work(account.settings.ec2.key)),
-        "nonce": word,
-    }
+    more["offered"] = frozenset((offer["InstanceType"], offer["Location"]) for offer in offers)
+    if have.box is None:
+        more["image"] = chosen = image.choose(account)
+        image.check(account, chosen, more["kinds"])
+        key = in_work(account.settings.ec2.key)
+        more["public_key"] = "" if dry and not key.exists() else box.key_pair(key)
     return Facts(**(vars(have) | more))
-
-
-def pair_name(account: Account) -> str:
-    return f"{account.settings.prefix}-box"
 
 
 def alarm_name(account: Account) -> str:
@@ -135,18 +139,6 @@ def boxes_of_others(account: Account) -> tuple[str, ...]:
     return tuple(
         f"{ident} of {stack}" for ident, stack in sorted(stacks.items()) if stack != account.settings.stack.name
     )
-
-
-def nonce(prefix: str, seen: bool) -> str:
-    """A random word for the next launch. EC2 remembers a token for a day after its box is gone: each box needs a new one."""
-    path = WORK / f"{prefix}-launch"
-    if seen:
-        path.unlink(missing_ok=True)
-        return ""
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(secrets.token_hex(8))
-    return path.read_text()
 
 
 def last_refusals(account: Account) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -88,11 +89,11 @@ def send(link: Connection, load: Load, target: str, what: str) -> bool:
     """
     if there(link, load, target):
         return False
-    part, old = target + ".part", target + ".old"
+    word = secrets.token_hex(4)  # another command may be sending the same
+    place, part, old = (box.words(path) for path in (target, f"{target}.{word}.part", f"{target}.{word}.old"))
     command = (
-        f"set -e; rm -rf {box.words(part)}; mkdir -p {box.words(part)}; tar -xf - -C {box.words(part)}; "
-        f"(cd {box.words(part)} && {CHECK}); rm -rf {box.words(old)}; "
-        f"if [ -e {box.words(target)} ]; then mv {box.words(target, old)}; fi; mv {box.words(part, target)}; rm -rf {box.words(old)}"
+        f"set -e; mkdir -p {part}; tar -xf - -C {part}; (cd {part} && {CHECK}); if [ -e {place} ]; then mv -T {place} {old}; fi; "
+        f"mv -T {part} {place} 2>/dev/null || cmp {part}/{SUMS} {place}/{SUMS}; rm -rf {part} {old}"
     )
     heard: list[bytes] = []
     with progress(f"Sending {what}", load.size) as advance:

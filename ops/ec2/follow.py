@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ops import box
 from ops.aws import Account, pauses
 from ops.cli import say, translate
-from ops.ec2.remote import PATIENCE, UNDER_WAY, Lines, Place
+from ops.ec2.remote import PATIENCE, UNDER_WAY, Lines, Place, look
 from ops.errors import INTERRUPTED, OpsError, Unreachable
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 PIECE = 1 << 20  # bytes of log at a time
 AGAIN_S = 180.0  # a line that is lost is looked for so long: a partition heals, a laptop wakes up
 PAUSE_S = 0.5
-STARTING = '{"state": "Starting", "pid": 0}'
 
 Opener = Callable[[], AbstractContextManager[Any]]
 
@@ -29,7 +28,7 @@ class Follower:
     """One job's log, from a line on. What was printed is not printed again, whatever becomes of the connection."""
 
     def __init__(self, there: Place, name: str, line: int = 1) -> None:
-        self.folder, self.name, self.lines = box.words(there.job(name)), name, Lines(line)
+        self.folder, self.name, self.lines = there.job(name), name, Lines(line)
         self.offset: int | None = None if line > 1 else 0
         self.heard = time.monotonic()
 
@@ -91,16 +90,9 @@ class Follower:
     def _look(self, link: Connection) -> tuple[dict[str, Any], bytes]:
         """Status, then what the log has beyond the offset: in this order, a job that has ended has its whole log read."""
         if self.offset is None:
-            self.offset = int(box.run(link, f"head -n {self.lines.number - 1} {self.folder}/log 2>/dev/null | wc -c"))
-        answer = box.read(
-            link,
-            f"s=$(cat {self.folder}/status.json 2>/dev/null); [ -n \"$s\" ] || s='{STARTING}'; printf '%s\\n' \"$s\"; "
-            f'p=$(printf %s "$s" | sed \'s/.*"pid": *\\([0-9]*\\).*/\\1/\'); printf \'%s\\n\' "$(ps -o stat= -p "$p" 2>/dev/null)"; '
-            f"tail -c +{self.offset + 1} {self.folder}/log 2>/dev/null | head -c {PIECE}",
-        )
-        status, process, data = answer.split(b"\n", 2)
-        alive = process.strip()  # a process that ended and that nobody has reaped counts as ended
-        return json.loads(status) | {"alive": bool(alive) and not alive.startswith(b"Z")}, data
+            path = box.words(self.folder + "/log")
+            self.offset = int(box.run(link, f"head -n {self.lines.number - 1} {path} 2>/dev/null | wc -c"))
+        return look(link, self.folder, f"tail -c +{self.offset + 1} log 2>/dev/null | head -c {PIECE}")
 
 
 def kept(account: Account, name: str) -> tuple[dict[str, Any], bytes]:

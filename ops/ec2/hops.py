@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ops import box, packets
 from ops.aws import Account
 from ops.config import in_work
-from ops.ec2 import access
+from ops.ec2 import access, image
 from ops.ec2.facts import Facts
 from ops.errors import OpsError
 
@@ -106,7 +106,7 @@ def line(account: Account, have: Facts) -> Iterator[Hop]:
     try:
         near = access.open_socket(account, have)
     except OpsError as error:
-        yield Hop("TCP", "no connection", str(error).split(" Where it ends:")[0], f"is sshd down? {REBOOT}")
+        yield Hop("TCP", "no connection", said(error), mend_line(account, "is sshd down?"))
         return
     with near:
         yield Hop("TCP", "connected")
@@ -122,7 +122,7 @@ def line(account: Account, have: Facts) -> Iterator[Hop]:
         if banner
         else "nobody says SSH-2.0"
     )
-    yield Hop("banner", banner[:60] or "silence", silent, f"sshd hangs: {REBOOT}")
+    yield Hop("banner", banner[:60] or "silence", silent, mend_line(account, "sshd hangs:"))
 
 
 def login(account: Account, have: Facts) -> Hop:
@@ -133,13 +133,34 @@ def login(account: Account, have: Facts) -> Hop:
     except OpsError as error:
         known = in_work(settings.known_hosts)
         changed = "host key" in str(error)
-        mend = (
-            f"a box made anew? take its line out of {known}"
-            if changed
-            else f"is ec2.user right for its image? else {REBOOT}"
-        )
-        return Hop("authentication", f"as {settings.user}", str(error).split(" See ")[0], mend)
+        mend = f"a box made anew? take its line out of {known}" if changed else REBOOT
+        return Hop("authentication", f"as {settings.user}", said(error), stranger(account, have) or mend)
     return Hop("authentication", f"as {settings.user}, host key pinned")
+
+
+def said(error: OpsError) -> str:
+    """Without the hints at where to look further: that is here."""
+    return str(error).split(" Where it ends:")[0].split(" See ")[0].rstrip(".")
+
+
+def mend_line(account: Account, what: str) -> str:
+    """Where a program of the settings is the line, it comes first."""
+    if account.settings.ec2.way == "command":
+        return f"try ec2.proxy_command by hand: {account.settings.ec2.proxy_command}"
+    return f"{what} {REBOOT}"
+
+
+def stranger(account: Account, have: Facts) -> str:
+    """What mends a user that the box's image does not have, or ""."""
+    assert have.box is not None
+    known = account.find("ec2", "describe_images", "InvalidAMIID", ImageIds=[have.box["ImageId"]])
+    images = [image.of_answer(one) for one in (known or {}).get("Images", [])]
+    right = images[0].user if images else account.settings.ec2.user
+    return (
+        ""
+        if right == account.settings.ec2.user
+        else f"set ec2.user: {right}, as its image has it; then invoke ec2.reach"
+    )
 
 
 def failed(found: list[Hop]) -> Hop | None:

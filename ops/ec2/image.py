@@ -16,10 +16,19 @@ from ops.errors import OpsError
 PATH = "/aws/service/deeplearning/ami"
 KIND = re.compile(r"oss-nvidia-driver-gpu-pytorch-(\d+)\.(\d+)-([a-z0-9.-]+)")
 FAMILIES = re.compile(r"Supported EC2 instances?: ([\w, -]+)")
-# Until when AWS patches a PyTorch's images; from its support policy page, as of 2026-04. Newer ones: a year from their release.
+# Until when AWS patches a PyTorch's images; from its support policy page, as of 2026-04: a year from a release. Of a version that
+# is not here only the image's own deprecation is known.
 END_OF_PATCH = {
     (2, 6): date(2026, 1, 29), (2, 7): date(2026, 4, 23), (2, 8): date(2026, 8, 6), (2, 9): date(2026, 10, 15), (2, 10): date(2027, 1, 21),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An instance type: what its processor can be, and how many vCPUs it has."""
+
+    processors: tuple[str, ...]
+    vcpus: int
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,12 @@ class Image:
         known = [day for day in (self.deprecated, END_OF_PATCH.get(self.pytorch or (0, 0))) if day]
         return min(known) if known else None
 
-    def runs_on(self, instance_type: str, architectures: list[str]) -> str:
+    @property
+    def user(self) -> str:
+        """Who logs in: each system has its own."""
+        return "ubuntu" if "Ubuntu" in self.name else "ec2-user"
+
+    def runs_on(self, instance_type: str, architectures: tuple[str, ...]) -> str:
         """Why it does not run on a type whose processor has these architectures, or ""."""
         if self.architecture not in architectures:
             return f"{self.ident} is for {self.architecture}, {instance_type} is {' or '.join(architectures)}"
@@ -74,10 +88,10 @@ def choose(account: Account) -> Image:
 
 def candidates(account: Account) -> list[Image]:
     """PyTorch's images for the first instance type's processor, those that are still patched first, the newest PyTorch first."""
-    first = architectures(account, [account.settings.ec2.instance_types[0]])
+    first = account.settings.ec2.instance_types[0]
     system = "ubuntu" if account.settings.ec2.user == "ubuntu" else "amazon-linux"
     named = set()
-    for architecture in next(iter(first.values())):
+    for architecture in kinds(account, [first])[first].processors:
         path = f"{PATH}/{architecture}"
         for parameter in account.pages("ssm", "get_parameters_by_path", "Parameters", Path=path, Recursive=True):
             found = KIND.match(parameter["Name"].removeprefix(path + "/"))
@@ -129,16 +143,17 @@ def day(text: str) -> date:
     return date.fromisoformat(text[:10])
 
 
-def architectures(account: Account, instance_types: list[str]) -> dict[str, list[str]]:
-    """The processors of instance types, in their order. Raises OpsError that names the one that EC2 does not know."""
+def kinds(account: Account, names: list[str]) -> dict[str, Kind]:
+    """What EC2 says of instance types. Raises OpsError that names the one that it does not know."""
     found = {}
-    for kind in instance_types:
-        answer = account.find("ec2", "describe_instance_types", "InvalidInstanceType", InstanceTypes=[kind])
+    for name in names:
+        answer = account.find("ec2", "describe_instance_types", "InvalidInstanceType", InstanceTypes=[name])
         if answer is None or not answer["InstanceTypes"]:
             raise OpsError(
-                f"EC2 has no instance type {kind!r} in {account.settings.aws.region}.{nearest(kind)} Nothing was started."
+                f"EC2 has no instance type {name!r} in {account.settings.aws.region}.{nearest(name)} Nothing was started."
             )
-        found[kind] = answer["InstanceTypes"][0]["ProcessorInfo"]["SupportedArchitectures"]
+        one = answer["InstanceTypes"][0]
+        found[name] = Kind(tuple(one["ProcessorInfo"]["SupportedArchitectures"]), one["VCpuInfo"]["DefaultVCpus"])
     return found
 
 
@@ -151,10 +166,10 @@ def nearest(kind: str) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
-def check(account: Account, image: Image, instance_types: list[str]) -> None:
+def check(account: Account, image: Image, kinds: dict[str, Kind]) -> None:
     """Refuse, before any launch, what EC2 would refuse, or would start for nothing. Raises OpsError."""
-    for kind, processors in architectures(account, instance_types).items():
-        if why := image.runs_on(kind, processors):
+    for name, kind in kinds.items():
+        if why := image.runs_on(name, kind.processors):
             raise OpsError(f"{why}. Nothing was started. Other images: invoke ec2.ami; other types: ec2.instance_types")
     disk = account.settings.ec2.disk_gib
     if disk < image.least_gib:
@@ -164,10 +179,10 @@ def check(account: Account, image: Image, instance_types: list[str]) -> None:
         )
 
 
-def judged(one: Image, kinds: dict[str, list[str]], disk_gib: int) -> dict[str, Any]:
+def judged(one: Image, kinds: dict[str, Kind], disk_gib: int) -> dict[str, Any]:
     """For people, and for --json: age in days, end of support, and what speaks against it, or ""."""
     today, until = datetime.now(UTC).date(), one.supported_until()
-    problems = [why for kind, processors in kinds.items() if (why := one.runs_on(kind, processors))]
+    problems = [why for name, kind in kinds.items() if (why := one.runs_on(name, kind.processors))]
     if until and until < today:
         problems.append(f"not patched since {until}")
     if disk_gib < one.least_gib:

@@ -33,34 +33,81 @@ class Order:
     spot: bool = False
 
 
+@dataclass(frozen=True)
+class Place:
+    kind: str
+    subnet: str
+    zone: str
+    spot: bool = False
+
+
 def steps(have: Facts, order: Order, settings: Settings) -> Steps:
     """Try each market, type and zone in turn: capacity is a matter of the moment. Quota and permission are not, and end it.
 
-    Returns EC2's answer. Raises OpsError when nothing was to be had.
+    Returns the box's id, and its type. Raises OpsError when nothing was to be had.
     """
-    if have.key_pair is not None and have.key_pair.split()[:2] != have.public_key.split()[:2]:
-        name = {"KeyName": f"{settings.prefix}-box"}
-        yield Change("ec2", "delete_key_pair", name, why="the key pair is not this machine's key")
-    if have.key_pair is None or have.key_pair.split()[:2] != have.public_key.split()[:2]:
-        yield Change("ec2", "import_key_pair", pair(have, settings), why="a way in should pushing keys not work")
+    if have.spot_requests:
+        args = {"SpotInstanceRequestIds": list(have.spot_requests)}
+        yield Change("ec2", "cancel_spot_instance_requests", args, why="one without a box would start another some day")
+    key: Any = have.key_pair
+    if key is None:
+        key = yield from pair_steps(have, settings)
+    places = [(kind, *place) for kind in order.kinds for place in have.subnets if (kind, place[1]) in have.offered]
     tried = []
-    places = [
-        (kind, subnet, zone) for kind in order.kinds for subnet, zone in have.subnets if (kind, zone) in have.offered
-    ]
     for spot in (True, False) if order.spot else (False,):
         for kind, subnet, zone in places:
-            rate = dollars_per_hour(kind, settings)
-            why = f"no box runs; start one {kind} in {zone}" + (", on spot: at most" if spot else "")
             try:
-                asked = request(have, kind, subnet, spot, settings)
-                return (yield Change("ec2", "run_instances", asked, why=why, dollars_per_hour=rate))
+                answer = yield from asking(have, settings, Place(kind, subnet, zone, spot), key)
+                return answer["Instances"][0]["InstanceId"], kind
             except Refused as error:
-                if error.says(*QUOTAS):
-                    raise OpsError(too_small(kind, spot, error)) from error
                 if not error.says(*NO_CAPACITY):
                     raise
                 tried.append(f"{kind} in {zone}{' on spot' if spot else ''}")
     raise OpsError(nowhere(order, tried, settings))
+
+
+def asking(have: Facts, settings: Settings, place: Place, key: Any) -> Steps:
+    """One request. Its token follows from the key pair's id, which all of a team see: asked by two, EC2 launches once.
+
+    Raises OpsError for what no other place would change, and Refused.
+    """
+    rate = dollars_per_hour(place.kind, settings)
+    why = f"no box runs; start one {place.kind} in {place.zone}" + (", on spot: at most" if place.spot else "")
+    for again in (False, True):
+        asked = request(have, place, key, settings)
+        try:
+            return (yield Change("ec2", "run_instances", asked, why=why, dollars_per_hour=rate))
+        except Refused as error:
+            if error.says("IdempotentInstanceTerminated") and not again:
+                # That launch's box is gone, and nobody said so by ec2.down: another key pair makes it another launch.
+                yield Change("ec2", "delete_key_pair", {"KeyName": f"{settings.prefix}-box"}, why="its box is gone")
+                key = yield from pair_steps(have, settings)
+            elif error.says(*QUOTAS):
+                raise OpsError(too_small(place.kind, place.spot, error)) from error
+            elif error.says("nstance Profile", "nstance profile"):
+                raise OpsError(
+                    f"IAM has no role for the box, or EC2 does not know it yet: {error.reason} invoke iam.apply, then again in 10 s."
+                ) from error
+            else:
+                raise
+    return None
+
+
+def pair_steps(have: Facts, settings: Settings) -> Steps:
+    """Import our public key; the pair's id."""
+    name = f"{settings.prefix}-box"
+    args = {
+        "KeyName": name,
+        "PublicKeyMaterial": have.public_key.encode(),
+        "TagSpecifications": [{"ResourceType": "key-pair", "Tags": settings.tags(name)}],
+    }
+    try:
+        answer = yield Change("ec2", "import_key_pair", args, why="a way in should pushing keys not work")
+    except Refused as error:
+        if not error.says("InvalidKeyPair.Duplicate"):
+            raise
+        raise OpsError("Somebody else starts the box at this moment. Wait, then again: invoke ec2.up") from error
+    return answer["KeyPairId"]
 
 
 def dollars_per_hour(kind: str, settings: Settings) -> float:
@@ -93,26 +140,28 @@ def too_small(kind: str, spot: bool, error: Refused) -> str:
     )
 
 
-def pair(have: Facts, settings: Settings) -> dict[str, Any]:
-    name = f"{settings.prefix}-box"
-    return {
-        "KeyName": name,
-        "PublicKeyMaterial": have.public_key.encode(),
-        "TagSpecifications": [{"ResourceType": "key-pair", "Tags": settings.tags(name)}],
-    }
-
-
-def request(have: Facts, kind: str, subnet: str, spot: bool, settings: Settings) -> dict[str, Any]:
+def request(have: Facts, place: Place, key: Any, settings: Settings) -> dict[str, Any]:
     assert have.image is not None
     tags = settings.tags(f"{settings.prefix}-box", expires=expires(settings))
     data = boot.user_data(settings)
     public = settings.ec2.way == "public"
-    what = [have.nonce, have.image.ident, have.group, kind, settings.ec2.disk_gib, subnet, tags, spot, data, public]
+    what = [
+        str(key),
+        place.kind,
+        place.subnet,
+        place.spot,
+        have.image.ident,
+        have.group,
+        settings.ec2.disk_gib,
+        tags,
+        data,
+        public,
+    ]
     disk = {"VolumeType": "gp3", "VolumeSize": settings.ec2.disk_gib, "Encrypted": True, "DeleteOnTermination": True}
-    tagged = ["instance", "volume", "network-interface"] + (["spot-instances-request"] if spot else [])
+    tagged = ["instance", "volume", "network-interface"] + (["spot-instances-request"] if place.spot else [])
     asked: dict[str, Any] = {
         "ImageId": have.image.ident,
-        "InstanceType": kind,
+        "InstanceType": place.kind,
         "MinCount": 1,
         "MaxCount": 1,
         "ClientToken": hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40],  # asked twice, EC2 launches once
@@ -120,15 +169,14 @@ def request(have: Facts, kind: str, subnet: str, spot: bool, settings: Settings)
         "IamInstanceProfile": {"Name": settings.role_name("ec2-box")},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
         "NetworkInterfaces": [
-            {"DeviceIndex": 0, "SubnetId": subnet, "Groups": [have.group], "AssociatePublicIpAddress": public}
+            {"DeviceIndex": 0, "SubnetId": place.subnet, "Groups": [have.group], "AssociatePublicIpAddress": public}
         ],
         "BlockDeviceMappings": [{"DeviceName": have.image.root, "Ebs": disk}],
         "InstanceInitiatedShutdownBehavior": "stop",
-        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in tagged],
+        "UserData": data,
+        "TagSpecifications": [{"ResourceType": what, "Tags": tags} for what in tagged],
     }
-    if data:
-        asked["UserData"] = data
-    if spot:
+    if place.spot:
         # Persistent, since a one-time one cannot be stopped: being idle, or interrupted, would take the disk.
         options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
         asked["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}

@@ -15,52 +15,65 @@ from ops.ec2.facts import Facts
 from ops.ec2.launch import NO_CAPACITY, Order
 from ops.errors import OpsError, Refused
 
-IDLE_PERCENT, PERIOD_S = 3.0, 300  # of CPUUtilization, which EC2 measures every five minutes
+IDLE_CORES = (
+    0.15  # of all its vCPUs: below, a box counts as idle; a trainer keeps one busy, the system alone takes less
+)
+DAY_S = 86_400  # over which CloudWatch looks at most, at points closer than an hour
 
 
 def steps(have: Facts, order: Order, settings: Settings) -> Steps:
     """A box that is stopped is started and never replaced: it may hold work that is nowhere else."""
     if have.box is None:
-        answer = yield from launch.steps(have, order, settings)
-        ident: Any = answer["Instances"][0]["InstanceId"]
+        ident, kind = yield from launch.steps(have, order, settings)
     else:
-        ident = have.ident
+        ident, kind = have.ident, have.box["InstanceType"]
         if have.state in ("stopping", "stopped"):
             yield from wake(have, order, settings)
-    if settings.ec2.idle_minutes and (have.box is None or have.alarm != have.ident):
-        yield Change(
-            "cloudwatch",
-            "put_metric_alarm",
-            alarm(ident, settings),
-            why="should the box's own watchdog fail, CloudWatch stops an idle box",
-            dollars_per_hour=price.alarm(),
-        )
+    yield from watch_steps(have, ident, kind, settings)
     if have.state != "running":
         yield Wait(f"box {ident}", ready(ident), why="it boots")
 
 
+def watch_steps(have: Facts, ident: Any, kind: str, settings: Settings) -> Steps:
+    """The alarm as the settings want it, for this very box."""
+    name = f"{settings.prefix}-box-idle"
+    if not settings.ec2.idle_minutes:
+        if have.alarm is not None:
+            yield Change(
+                "cloudwatch",
+                "delete_alarms",
+                {"AlarmNames": [name]},
+                why="ec2.idle_minutes is 0: nothing stops the box",
+            )
+        return
+    wanted = alarm(ident, have.kinds[kind].vcpus, settings)
+    if (
+        have.box is None
+        or have.alarm is None
+        or any(have.alarm.get(key) != value for key, value in wanted.items() if key != "Tags")
+    ):
+        why = "should the box's own watchdog fail, CloudWatch stops an idle box"
+        yield Change("cloudwatch", "put_metric_alarm", wanted, why=why, dollars_per_hour=price.alarm())
+
+
 def wake(have: Facts, order: Order, settings: Settings) -> Steps:
     """Start it as it is; where there is no capacity, as another of the types: its disk comes along. Raises OpsError."""
-    ident, kind, on_spot = have.ident, have.box["InstanceType"], have.spot_request is not None  # type: ignore[index]
+    assert have.box is not None
+    ident, own = have.ident, have.box["InstanceType"]
     if have.interrupted:
         raise OpsError(interrupted(have))
     if have.state == "stopping":
         yield Wait(f"box {ident}", state_of(ident, "stopped"), why="a stopping instance cannot be started")
-    kinds = [kind, *(other for other in order.kinds if other != kind and not on_spot)]  # spot's type is its request's
-    for wanted in kinds:
-        if wanted != kind:
-            args = {"InstanceId": ident, "InstanceType": {"Value": wanted}}
-            yield Change(
-                "ec2", "modify_instance_attribute", args, why=f"no {kind} is free; the same disk in a {wanted}"
-            )
-            kind = wanted
+    zone, now = have.box.get("Placement", {}).get("AvailabilityZone", ""), own
+    for kind in [own, *others(have, order, zone)]:
+        if kind != now:
+            args = {"InstanceId": ident, "InstanceType": {"Value": kind}}
+            yield Change("ec2", "modify_instance_attribute", args, why=f"no {now} is free; the same disk in a {kind}")
+            now = kind
+        rate = launch.dollars_per_hour(kind, settings)
         try:
             yield Change(
-                "ec2",
-                "start_instances",
-                {"InstanceIds": [ident]},
-                why=f"{ident} is stopped",
-                dollars_per_hour=price.hourly("ec2", wanted),
+                "ec2", "start_instances", {"InstanceIds": [ident]}, why=f"{ident} is stopped", dollars_per_hour=rate
             )
             return
         except Refused as error:
@@ -68,10 +81,25 @@ def wake(have: Facts, order: Order, settings: Settings) -> Steps:
                 raise OpsError(interrupted(have)) from error
             if not error.says(*NO_CAPACITY):
                 raise
+    if now != own:
+        args = {"InstanceId": ident, "InstanceType": {"Value": own}}
+        yield Change("ec2", "modify_instance_attribute", args, why="as it was: no other type is free either")
     raise OpsError(
-        f"EC2 has none free for {ident} where its disk is: {', '.join(kinds)}. It is kept, and costs its disk only. Try again in "
-        f"some minutes. To give the disk up and start elsewhere: invoke ec2.down, invoke ec2.up. See {launch.PAGE}"
+        f"EC2 has none free for {ident} where its disk is, in {zone}. It is kept, and costs its disk only. Try again in some "
+        f"minutes. To give the disk up and start elsewhere: invoke ec2.down, invoke ec2.up. See {launch.PAGE}"
     )
+
+
+def others(have: Facts, order: Order, zone: str) -> list[str]:
+    """Types that the box's disk could run in: on demand, offered where it is, and with its kind of processor."""
+    assert have.box is not None
+    if have.on_spot:  # its type is its request's
+        return []
+    processor = have.box.get("Architecture", "x86_64")
+    fitting = [
+        kind for kind in order.kinds if (kind, zone) in have.offered and processor in have.kinds[kind].processors
+    ]
+    return [kind for kind in fitting if kind != have.box["InstanceType"]]
 
 
 def interrupted(have: Facts) -> str:
@@ -82,9 +110,10 @@ def interrupted(have: Facts) -> str:
     )
 
 
-def alarm(ident: str, settings: Settings) -> dict[str, Any]:
-    """Twice as patient as the watchdog on the box, whose second line it is: training may look idle for minutes."""
-    name = f"{settings.prefix}-box-idle"
+def alarm(ident: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
+    """Twice as patient as the watchdog on the box, whose second line it is: it sees neither connections nor jobs, only work."""
+    name, patience = f"{settings.prefix}-box-idle", 2 * settings.ec2.idle_minutes * 60
+    period = 300 if patience <= DAY_S else 3600  # EC2 measures every five minutes
     return {
         "AlarmName": name,
         "AlarmDescription": "Stops a box that nobody uses (Kennel)",
@@ -92,9 +121,9 @@ def alarm(ident: str, settings: Settings) -> dict[str, Any]:
         "MetricName": "CPUUtilization",
         "Dimensions": [{"Name": "InstanceId", "Value": ident}],
         "Statistic": "Average",
-        "Period": PERIOD_S,
-        "EvaluationPeriods": max(2, math.ceil(2 * settings.ec2.idle_minutes * 60 / PERIOD_S)),
-        "Threshold": IDLE_PERCENT,
+        "Period": period,
+        "EvaluationPeriods": max(2, math.ceil(patience / period)),
+        "Threshold": round(100 * IDLE_CORES / vcpus, 3),
         "ComparisonOperator": "LessThanThreshold",
         "TreatMissingData": "missing",
         "AlarmActions": [f"arn:aws:automate:{settings.aws.region}:ec2:stop"],
@@ -149,16 +178,17 @@ def halting(have: Facts) -> Steps:
 
 
 def removal(have: Facts, settings: Settings) -> Steps:
-    name = f"{settings.prefix}-box"
-    if have.spot_request:
-        args = {"SpotInstanceRequestIds": [have.spot_request]}
+    """All boxes of the stack, should there be several, and what would start another, or cost on."""
+    name, gone = f"{settings.prefix}-box", [*([have.ident] if have.box else []), *have.extra]
+    if have.spot_requests:
+        args = {"SpotInstanceRequestIds": list(have.spot_requests)}
         yield Change("ec2", "cancel_spot_instance_requests", args, why="spot would start another in its place")
-    if have.box is not None:
-        danger = "its disk goes too"
-        yield Change("ec2", "terminate_instances", {"InstanceIds": [have.ident]}, why="asked for", danger=danger)
-        yield Wait(
-            f"box {have.ident}", state_of(have.ident, "terminated"), why="its network interface is freed only then"
+    for ident in gone:
+        yield Change(
+            "ec2", "terminate_instances", {"InstanceIds": [ident]}, why="asked for", danger="its disk goes too"
         )
+    for ident in gone:
+        yield Wait(f"box {ident}", state_of(ident, "terminated"), why="its network interface is freed only then")
     if have.alarm is not None:
         yield Change("cloudwatch", "delete_alarms", {"AlarmNames": [f"{name}-idle"]}, why="it watched the box")
     if have.key_pair is not None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 LINK_S = 300  # how long the box may use the link to its wheels
 PATIENCE = 6  # looks, half a second apart, at a job that should run and has no process
+STARTING = '{"state": "Starting", "pid": 0}'
+TAKEN = 17
+START_S = 60  # for a job's program to say its first word; a cold disk takes a while to read Python
 UNDER_WAY = ("Starting", "Downloading", "Training", "Uploading")
 GRACE_S = 150  # for a job that was told to end: 120 s of its own, and the way to the bucket
 
@@ -122,8 +125,8 @@ def fetch_data(account: Account, link: Connection, job: payload.Job, wheels: str
     return last[0]
 
 
-def start(account: Account, link: Connection, job: payload.Job, attempt: str, anew: bool) -> None:
-    """Start the job in a session of its own: neither this connection nor this machine is needed from here on."""
+def start(account: Account, link: Connection, job: payload.Job, attempt: str, anew: bool) -> bool:
+    """Start the job apart from this connection and this machine; False when somebody else has just taken the attempt's name."""
     settings, there = account.settings, place(account.settings)
     send_code(link, there, job)
     if job.weights:
@@ -131,26 +134,25 @@ def start(account: Account, link: Connection, job: payload.Job, attempt: str, an
     wheels = send_wheels(account, link, there, job)
     folder = there.job(attempt)
     program = box.words(settings.ec2.python, "-u", there.code(job) + "/host.py", folder + "/job.json")
-    first = f'echo "{{\\"state\\": \\"Starting\\", \\"pid\\": $$}}" > {box.words(folder)}/status.json; exec {program}'
     command = (
-        f"set -e; mkdir -p {box.words(folder)}; cat > {box.words(folder)}/job.json; "
-        f'export PYTHONPATH="$HOME"/{box.words(wheels)}; '
-        f"{detached(first, folder + '/log', attempt)}; "
-        f"ln -sfn {box.words(attempt)} {box.words(str(there.home / 'jobs' / 'newest'))}"
+        f"set -e; mkdir -p {box.words(str(there.home / 'jobs'))}; mkdir {box.words(folder)} 2>/dev/null || exit {TAKEN}; "
+        f"cat > {box.words(folder)}/job.json; echo {box.words(STARTING)} > {box.words(folder)}/status.json; "
+        f'export PYTHONPATH="$HOME"/{box.words(wheels)}; {detached(program, folder + "/log", attempt)}'
     )
     heard: list[bytes] = []
-    data = json.dumps(asked(account, job, attempt, anew)).encode()
-    if box.stream(link, command, [data], heard.append):
+    code = box.stream(link, command, [json.dumps(asked(account, job, attempt, anew)).encode()], heard.append)
+    if code not in (0, TAKEN):
         raise OpsError(
             f"The job could not be started on the box: {b''.join(heard).decode(errors='replace')[-300:]} Look: invoke ec2.disk"
         )
+    return code == 0
 
 
 def detached(words: str, log: str, unit: str) -> str:
-    """Shell words that start `words` apart from this connection: as a unit of systemd, whose journal and shutdown know of it,
-    or where there is none in a session of its own."""
-    whole = box.words("sh", "-c", f"exec > {box.words(log)} 2>&1 < /dev/null; {words}")
-    # mixed: at a shutdown SIGTERM goes to host.py alone, which passes it on, and waits for the checkpoint.
+    """Shell words that start `words` apart from this connection: as a unit of systemd, whose shutdown knows of it, or where
+    there is none in a session of its own. `words` may have no $: systemd-run would expand it."""
+    whole = box.words("sh", "-c", f"exec > {box.words(log)} 2>&1 < /dev/null; exec {words}")
+    # KillMode: at a shutdown SIGTERM goes to host.py alone, which passes it on, and waits for the checkpoint.
     options = (
         f"--quiet --collect --unit={box.words(unit)} --property=KillMode=mixed --property=TimeoutStopSec={GRACE_S}"
     )
@@ -194,13 +196,30 @@ def newest(link: Connection, there: Place) -> str | None:
     return box.run(link, f"readlink {box.words(there.job('newest'))} || true").strip() or None
 
 
+def look(link: Connection, folder: str, more: str = "") -> tuple[dict[str, Any], bytes]:
+    """status.json with `alive`, whether its process still runs; and the output of `more`, which runs after that.
+
+    A job that has just been asked for counts as alive for START_S; a process that ended and that nobody has reaped does not.
+    """
+    answer = box.read(
+        link,
+        f"cd {box.words(folder)} 2>/dev/null || exit 0; s=$(tr -d '\\n' < status.json 2>/dev/null); printf '%s\\n' \"$s\"; "
+        f'p=$(printf %s "$s" | sed \'s/.*"pid": *\\([0-9]*\\).*/\\1/\'); printf \'%s\\n\' "$(ps -o stat= -p "$p" 2>/dev/null)"; '
+        f"echo $(( $(date +%s) - $(stat -c %Y status.json 2>/dev/null || echo 0) )); {more}",
+    )
+    text, process, age, data = (answer.split(b"\n", 3) + [b""] * 4)[:4]
+    try:
+        found: dict[str, Any] = json.loads(text)
+        state, pid = str(found["state"]), int(found["pid"])
+    except (ValueError, KeyError, TypeError):
+        return {"state": "Unknown", "pid": 0, "alive": False, "reason": "its status.json cannot be read"}, data
+    running = bool(process.strip()) and not process.strip().startswith(b"Z")
+    starting = state == "Starting" and not pid and int(age or b"0") < START_S
+    return found | {"alive": running or starting}, data
+
+
 def status(link: Connection, there: Place, name: str) -> dict[str, Any]:
-    """status.json, with `alive`: whether its process still runs. A job that has written none yet is just being started."""
-    text = box.run(link, f"cat {box.words(there.job(name))}/status.json 2>/dev/null || true").strip()
-    found: dict[str, Any] = json.loads(text) if text else {"state": "Starting", "pid": 0}
-    # A process that ended and that nobody has reaped counts as ended.
-    state = box.run(link, f"ps -o stat= -p {int(found['pid'])} || true").strip() if found["pid"] else ""
-    return found | {"alive": bool(state) and not state.startswith("Z")}
+    return look(link, there.job(name))[0]
 
 
 def under_way(link: Connection, there: Place, name: str) -> bool:
@@ -212,7 +231,7 @@ def under_way(link: Connection, there: Place, name: str) -> bool:
 def end(link: Connection, there: Place, name: str) -> dict[str, Any]:
     """Ask a job under way to end, and wait until it has written its checkpoint; its last status."""
     found = status(link, there, name)
-    if found["alive"]:
+    if found["alive"] and found["pid"]:
         box.run(link, f"kill -TERM {int(found['pid'])} || true")
     deadline = time.monotonic() + GRACE_S
     while found["alive"] and time.monotonic() < deadline:

@@ -24,12 +24,17 @@ PROGRAM = ROOT / "training" / "clean.py"
 
 def bring(link: Connection, path: str, target: Path) -> int:
     """A file or folder of the box to `target`, there as a whole or not at all; its bytes. Raises OpsError, and Lost."""
-    there = PurePosixPath(path)
-    if not there.name or there.name == "..":
+    if PurePosixPath(path).name in ("", ".."):
         raise OpsError(f"{path!r} is not the path of a file or folder.")
-    size = box.read(link, f"du -sb -- {box.words(path)} | cut -f1").strip()
-    if not size.isdigit():
+    # Where it is a link, what it leads to is meant.
+    said = box.read(
+        link,
+        f"readlink -e -- {box.words(path)} && du -sb -- {box.words(path)}/ 2>/dev/null || du -sb -- {box.words(path)} 2>/dev/null",
+    )
+    lines = said.decode(errors="surrogateescape").splitlines()
+    if len(lines) < 2:
         raise OpsError(f"There is no {path} on the box. Look: invoke ec2.run 'ls'")
+    there, size = PurePosixPath(lines[0]), lines[1].split()[0]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         packed = Path(folder) / "tar"

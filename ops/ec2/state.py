@@ -29,7 +29,7 @@ def look(account: Account, have: Facts) -> Found:
     data: dict[str, Any] = {
         "box": have.ident,
         "type": have.box["InstanceType"],
-        "market": "spot" if have.spot_request else "on demand",
+        "market": "spot" if have.on_spot else "on demand",
         "state": have.state,
         "reason": reason if have.state != "running" else "",
         "address": have.box.get("PrivateIpAddress"),

@@ -78,7 +78,8 @@ def started(account: Account, link: Any, job: Any, again: bool) -> str:
         return name
     name = remote.unused(account, link, there, job)
     say(f"{name} starts; it goes on if this connection ends.")
-    remote.start(account, link, job, name, anew=again)
+    if not remote.start(account, link, job, name, anew=again):
+        say(f"Somebody else has just started {name}; following it.")
     return name
 
 

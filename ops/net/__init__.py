@@ -5,7 +5,7 @@ from __future__ import annotations
 from ops import cli
 from ops.aws import Account
 from ops.cli import Answer, carry_out, table, task
-from ops.errors import OpsError
+from ops.errors import OpsError, Refused
 
 
 @task()
@@ -15,7 +15,14 @@ def up(c):
 
     account = Account.of(c)
     account.guard()
-    done = carry_out(c, account, plan.steps(facts.read(account), account.settings))
+    try:
+        done = carry_out(c, account, plan.steps(facts.read(account), account.settings))
+    except Refused as error:
+        if not error.says("AlreadyExists", "Duplicate", "Conflict"):
+            raise
+        raise OpsError(
+            f"{error} Somebody else may be at it. Run invoke net.up again: what is there is taken as it is."
+        ) from error
     return Answer(
         done.data,
         f"{account.settings.prefix}: the network is as it should be. {done.text}" if done.text else "",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ops.aws import Account
 from ops.config import Settings
+from ops.errors import OpsError
 from ops.packets import target
 
 S3_PEER = "@s3"
@@ -45,12 +46,14 @@ class Group:
 @dataclass(frozen=True)
 class Facts:
     """`associations`: subnet -> (network ACL, association) for each of our subnets; `routed`: subnets on our route table;
-    `ways`: destination -> target of its routes, but for the VPC's own and S3's; `gateway`: our internet gateway's (id, VPC)."""
+    `taken`: the subnets' addresses; `ways`: destination -> target of its routes, but for the VPC's own and S3's; `gateway`: our
+    internet gateway's (id, VPC)."""
 
     s3_list: str = ""
     vpc: str | None = None
     hostnames: bool = False
     subnets: dict[str, str] = field(default_factory=dict)
+    taken: frozenset[str] = frozenset()
     routes: str | None = None
     routed: frozenset[str] = frozenset()
     ways: dict[str, str] = field(default_factory=dict)
@@ -72,15 +75,21 @@ def read(account: Account) -> Facts:
     vpcs = account.tagged("describe_vpcs", "Vpcs")
     if not vpcs:
         return Facts(s3_list)
+    if len(vpcs) > 1:
+        raise OpsError(
+            f"This stack has {len(vpcs)} networks, and should have one: {', '.join(v['VpcId'] for v in vpcs)}. Two net.up at once "
+            "make two. Delete the one that nothing uses, in the console; then again."
+        )
     vpc = vpcs[0]["VpcId"]
-    subnets = {s["AvailabilityZone"]: s["SubnetId"] for s in account.tagged("describe_subnets", "Subnets", vpc_id=vpc)}
+    subnets = account.tagged("describe_subnets", "Subnets", vpc_id=vpc)
     gateways = account.tagged("describe_internet_gateways", "InternetGateways")
     hostnames = account.call("ec2", "describe_vpc_attribute", VpcId=vpc, Attribute="enableDnsHostnames")
     return Facts(
         s3_list=s3_list,
         vpc=vpc,
         hostnames=hostnames["EnableDnsHostnames"]["Value"],
-        subnets=subnets,
+        subnets={s["AvailabilityZone"]: s["SubnetId"] for s in subnets},
+        taken=frozenset(s["CidrBlock"] for s in subnets),
         gateway=next(((g["InternetGatewayId"], attached(g)) for g in gateways), None),
         groups=groups(account, vpc, s3_list),
         **routes(account, vpc),

@@ -55,10 +55,11 @@ def wanted_entries(settings: Settings) -> set[Entry]:
     return entries
 
 
-def subnet_cidrs(settings: Settings) -> dict[str, str]:
-    whole = ip_network(settings.net.cidr)
-    parts = whole.subnets(prefixlen_diff=4)
-    return {zone: str(part) for zone, part in zip(settings.net.zones, parts, strict=False)}
+def subnet_cidrs(settings: Settings, have: Facts) -> dict[str, str]:
+    """Addresses for the zones that have no subnet yet: the first that no other has, whatever the order of the zones."""
+    parts = (str(part) for part in ip_network(settings.net.cidr).subnets(prefixlen_diff=4))
+    free = (part for part in parts if part not in have.taken)
+    return dict(zip((zone for zone in settings.net.zones if zone not in have.subnets), free, strict=False))
 
 
 def steps(have: Facts, settings: Settings) -> Steps:
@@ -89,11 +90,10 @@ def steps(have: Facts, settings: Settings) -> Steps:
 
 def subnet_steps(have: Facts, vpc: str, settings: Settings) -> Steps:
     subnets: dict[str, Any] = dict(have.subnets)
-    for zone, cidr in subnet_cidrs(settings).items():
-        if zone not in subnets:
-            args = {"VpcId": vpc, "AvailabilityZone": zone, "CidrBlock": cidr, **tag(settings, "subnet", zone)}
-            answer = yield Change("ec2", "create_subnet", args, why=f"no private subnet is in {zone}")
-            subnets[zone] = answer["Subnet"]["SubnetId"]
+    for zone, cidr in subnet_cidrs(settings, have).items():
+        args = {"VpcId": vpc, "AvailabilityZone": zone, "CidrBlock": cidr, **tag(settings, "subnet", zone)}
+        answer = yield Change("ec2", "create_subnet", args, why=f"no private subnet is in {zone}")
+        subnets[zone] = answer["Subnet"]["SubnetId"]
     return subnets
 
 
