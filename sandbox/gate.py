@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from sandbox import control
@@ -19,6 +20,7 @@ from sandbox.world import World
 
 CREDENTIAL = re.compile(r"Credential=([A-Z0-9]+)/\d{8}/([\w-]+)/([\w-]+)/aws4_request")
 XML = {"ec2", "iam", "sts", "s3", "autoscaling"}
+SKEW_S, S3_SKEW_S = 300, 900
 BODY_BYTES = 5 << 30  # S3's own limit for one PUT
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -70,6 +72,9 @@ class Gate:
             body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             environ["wsgi.input"] = io.BytesIO(body)
         operation = operation_of(environ, service, body)
+        if refusal := off_time(environ, service):
+            self.world.log.add(service, operation, caller, refusal[0], 0.0)
+            return reply(start_response, *refusal)
         began = time.monotonic()
         fault = self.world.faults.take(operation)
         if fault and fault.do == "error":
@@ -115,6 +120,31 @@ class Gate:
             return code, [chunks]
         start_response(status, [*headers, ("Content-Length", str(len(chunks)))])
         return code, [chunks]
+
+
+def off_time(environ: dict[str, Any], service: str) -> Reply | None:
+    """AWS takes no signature whose time is minutes off its own. Each protocol has its words for it."""
+    try:
+        signed = datetime.strptime(environ.get("HTTP_X_AMZ_DATE", ""), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    off = abs((datetime.now(UTC) - signed).total_seconds())
+    if service == "s3" and off > S3_SKEW_S:
+        return error(
+            service,
+            403,
+            "RequestTimeTooSkewed",
+            "The difference between the request time and the current time is too large.",
+        )
+    if service != "s3" and off > SKEW_S:
+        code = "RequestExpired" if service == "ec2" else "SignatureDoesNotMatch"
+        return error(
+            service,
+            400 if service == "ec2" else 403,
+            code,
+            f"Signature expired: {signed:%Y%m%dT%H%M%SZ} is too far from now",
+        )
+    return None
 
 
 def credential(environ: dict[str, Any]) -> tuple[str, str]:

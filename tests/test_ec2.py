@@ -216,20 +216,25 @@ def test_a_lost_answer_does_not_start_a_second_box(stacks, drill):
     assert len(cli.account.tagged("describe_instances", "Reservations")) == 1
 
 
-def test_the_clock_of_this_machine_is_named_when_aws_refuses_for_it(stacks, drill):
-    cli = stacks("boxclock")
-    drill(
-        "fault",
-        operation="DescribeInstances",
-        do="error",
-        code="RequestExpired",
-        message="Request has expired.",
-        status=400,
+OFF = """
+import botocore.auth as auth
+from datetime import timedelta
+real = auth.get_current_datetime
+auth.get_current_datetime = lambda *a, **k: real(*a, **k) + timedelta(minutes=20)
+from invoke.main import program
+program.run()
+"""
+
+
+@pytest.mark.parametrize("command", ["ec2.status", "data.up", "iam.apply"])  # EC2, S3, and one that asks STS first
+def test_a_clock_that_is_off_is_what_is_blamed(stacks, command):
+    argv = [sys.executable, "-c", OFF, "-f", str(stacks("boxclock").file), command]
+    refused = subprocess.run(
+        argv, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
     )
-    refused = cli("ec2.status", ok=False)
-    assert refused.code == 1
-    assert "This machine's clock is wrong by +0 minutes" in refused.err
-    assert "timedatectl" in refused.err
+    assert refused.returncode == 1
+    assert "This machine's clock is wrong" in refused.stderr
+    assert "timedatectl" in refused.stderr
 
 
 def test_no_route_to_the_region_says_what_to_look_at():

@@ -140,7 +140,7 @@ def clean(c, yes=False):
 @task(help={"json": "Print it as JSON."})
 def ps(c, json=False):
     """List the jobs of the box and their states; where it is off, those that left something in the bucket."""
-    from ops.ec2 import access, facts, retrieve
+    from ops.ec2 import access, facts, remote, retrieve
 
     account = Account.of(c)
     have = facts.read(account)
@@ -153,7 +153,7 @@ def ps(c, json=False):
         )
     else:
         with access.connected(account, have, "Nothing was changed.", use=False) as link:
-            found, note = retrieve.jobs(link, account.settings), retrieve.devices(link)
+            found, note = remote.every(link, remote.place(account.settings)), retrieve.devices(link)
     rows = [
         (job["job"], job["state"], "yes" if job.get("alive") else "no", job.get("reason", "-")[:80]) for job in found
     ]

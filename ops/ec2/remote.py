@@ -162,26 +162,25 @@ def detached(words: str, log: str, unit: str) -> str:
     return f'case "{running}" in running|degraded) {systemd};; *) setsid -f {whole};; esac'
 
 
+def left(account: Account, job: payload.Job) -> dict[str, set[str]]:
+    """What each attempt at the job left in the bucket, by its file's names: a new box knows nothing of an old one's jobs."""
+    where = {"Bucket": account.settings.bucket, "Prefix": f"jobs/{job.name}"}
+    found: dict[str, set[str]] = {}
+    for item in account.pages("s3", "list_objects_v2", "Contents", **where):
+        _, attempt, *_, file = item["Key"].split("/")
+        found.setdefault(attempt, set()).add(file)
+    return found
+
+
 def attempts(account: Account, job: payload.Job) -> list[str]:
-    """The attempts that left a model in the bucket, oldest first: a new box knows nothing of an old one's jobs."""
-    found = account.pages(
-        "s3", "list_objects_v2", "Contents", Bucket=account.settings.bucket, Prefix=f"jobs/{job.name}"
-    )
-    keys = {item["Key"] for item in found}
-    return [name for name in job.attempts() if job.artefact(name) in keys]
-
-
-def used(account: Account, job: payload.Job) -> set[str]:
-    """The attempts that left anything in the bucket, a log perhaps."""
-    found = account.pages(
-        "s3", "list_objects_v2", "Contents", Bucket=account.settings.bucket, Prefix=f"jobs/{job.name}"
-    )
-    return {item["Key"].split("/")[1] for item in found}
+    """The attempts that left a model, oldest first."""
+    found = left(account, job)
+    return [name for name in job.attempts() if "model.tar.gz" in found.get(name, ())]
 
 
 def unused(account: Account, link: Connection, there: Place, job: payload.Job) -> str:
     """The first name that neither this box nor the bucket has used for the job."""
-    taken = {*names(link, there), *used(account, job)}
+    taken = {*names(link, there), *left(account, job)}
     return next(name for name in job.attempts() if name not in taken)
 
 
@@ -196,26 +195,41 @@ def newest(link: Connection, there: Place) -> str | None:
     return box.run(link, f"readlink {box.words(there.job('newest'))} || true").strip() or None
 
 
-def look(link: Connection, folder: str, more: str = "") -> tuple[dict[str, Any], bytes]:
-    """status.json with `alive`, whether its process still runs; and the output of `more`, which runs after that.
+# Three lines, in a job's folder: its status.json, the state of its process, and the status's age in seconds.
+LOOK = (
+    "s=$(tr -d '\\n' < status.json 2>/dev/null); printf '%s\\n' \"$s\"; "
+    'p=$(printf %s "$s" | sed \'s/.*"pid": *\\([0-9]*\\).*/\\1/\'); printf \'%s\\n\' "$(ps -o stat= -p "$p" 2>/dev/null)"; '
+    "echo $(( $(date +%s) - $(stat -c %Y status.json 2>/dev/null || echo 0) ))"
+)
 
-    A job that has just been asked for counts as alive for START_S; a process that ended and that nobody has reaped does not.
-    """
-    answer = box.read(
-        link,
-        f"cd {box.words(folder)} 2>/dev/null || exit 0; s=$(tr -d '\\n' < status.json 2>/dev/null); printf '%s\\n' \"$s\"; "
-        f'p=$(printf %s "$s" | sed \'s/.*"pid": *\\([0-9]*\\).*/\\1/\'); printf \'%s\\n\' "$(ps -o stat= -p "$p" 2>/dev/null)"; '
-        f"echo $(( $(date +%s) - $(stat -c %Y status.json 2>/dev/null || echo 0) )); {more}",
-    )
+
+def look(link: Connection, folder: str, more: str = "") -> tuple[dict[str, Any], bytes]:
+    """status.json with `alive`, whether its process still runs; and the output of `more`, which runs after that."""
+    answer = box.read(link, f"cd {box.words(folder)} 2>/dev/null || exit 0; {LOOK}; {more}")
     text, process, age, data = (answer.split(b"\n", 3) + [b""] * 4)[:4]
+    return verdict(text, process, age), data
+
+
+def verdict(text: bytes, process: bytes, age: bytes) -> dict[str, Any]:
+    """Of LOOK's lines. A job that has just been asked for counts as alive for START_S; a process that ended and that nobody
+    has reaped does not."""
     try:
         found: dict[str, Any] = json.loads(text)
         state, pid = str(found["state"]), int(found["pid"])
     except (ValueError, KeyError, TypeError):
-        return {"state": "Unknown", "pid": 0, "alive": False, "reason": "its status.json cannot be read"}, data
+        return {"state": "Unknown", "pid": 0, "alive": False, "reason": "its status.json cannot be read"}
     running = bool(process.strip()) and not process.strip().startswith(b"Z")
     starting = state == "Starting" and not pid and int(age or b"0") < START_S
-    return found | {"alive": running or starting}, data
+    return found | {"alive": running or starting}
+
+
+def every(link: Connection, there: Place) -> list[dict[str, Any]]:
+    """All jobs of the box with their verdicts, the newest first, in one look."""
+    folder = box.words(str(there.home / "jobs"))
+    loop = f'for job in $(ls -t); do [ -h "$job" ] && continue; echo "$job"; (cd "$job" && {LOOK}); done'
+    lines = box.read(link, f"cd {folder} 2>/dev/null || exit 0; {loop}").split(b"\n")
+    groups = [lines[n : n + 4] for n in range(0, len(lines) - 3, 4)]
+    return [{"job": name.decode()} | verdict(*rest) for name, *rest in groups]
 
 
 def status(link: Connection, there: Place, name: str) -> dict[str, Any]:

@@ -75,11 +75,6 @@ def clean(link: Connection, settings: Settings, shards: list[str], dry: bool) ->
     return [(name, size) for name, size in found["gone"]]
 
 
-def jobs(link: Connection, settings: Settings) -> list[dict[str, Any]]:
-    there = remote.place(settings)
-    return [{"job": name} | remote.status(link, there, name) for name in remote.names(link, there)]
-
-
 def in_bucket(account: Account) -> list[dict[str, Any]]:
     """The box's jobs that left their verdict in the bucket, the newest first."""
     prefix = f"jobs/{account.settings.prefix}-box"
