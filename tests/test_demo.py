@@ -51,6 +51,7 @@ def test_box_and_sagemaker_trained_to_the_same_bits(whole):
 def test_a_second_run_makes_no_changing_call(whole, sandbox):
     log = sandbox / "calls.jsonl"
     whole("sm.deploy", "--instances", "2")  # whatever other tests have made live since
+    whole("ec2.up")  # a clock that ran fast for a test may have let it idle for hours
     before = len(calls.read(log))
     again = whole("demo", timeout=120)
     made = [call["operation"] for call in calls.read(log)[before:] if call["changes"]]

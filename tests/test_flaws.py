@@ -224,7 +224,7 @@ def test_f8_a_gpu_that_torch_cannot_use_is_an_error(monkeypatch):
 
 def test_f9_a_job_outlives_the_connection_that_started_it(tmp_path):
     def check(command):
-        log = tmp_path / f"{command.__module__}.log"
+        log = tmp_path / f"{command.__name__}.log"
         program = f"{sys.executable} -uc 'import time; print(1); time.sleep(3); print(2)'"
         pid, terminal = pty.fork()  # the session of an SSH server's child, with a terminal
         if pid == 0:
@@ -237,4 +237,7 @@ def test_f9_a_job_outlives_the_connection_that_started_it(tmp_path):
         time.sleep(4)
         assert log.read_text().split() == ["1", "2"]
 
-    judged(check, remote.detached, f9.command)
+    def ours(program, log):
+        return remote.detached(program, log, "job-f9")
+
+    judged(check, ours, f9.command)
