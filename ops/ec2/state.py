@@ -86,12 +86,13 @@ def shown(data: dict[str, Any], problem: str) -> str:
         dollars(data["dollars_so_far"], 2), "ok" if data["ssh"] == "ok" else "-" if data["ssh"] == "-" else "no", data["newest_job"] or "-",
     )  # fmt: skip
     text = table(("box", "type", "market", "state", "address", "$/h", "$ so far", "ssh", "newest job"), [cells])
+    expires = f"Expires {data['expires']}." if data["expires"] else ""
     if left is not None:
-        text += f"\nUnused, it stops by itself in {left // 60} min {left % 60} s."
+        said = f"Unused, it stops by itself in {left // 60} min {left % 60} s."
     elif data["ssh"] == "ok":
-        text += "\nNothing on it stops it when it is idle: ec2.idle_minutes was 0 when it was started, or its watchdog is gone."
-    if data["expires"]:
-        text += f" Expires {data['expires']}."
-    if data["state"] in ("stopping", "stopped") and not problem:
-        text += f"\n{data['reason'] or 'Stopped'}: it costs its disk only. Next: invoke ec2.start"
-    return f"{text}\n{problem}" if problem else text
+        said = "Nothing on it stops it when it is idle: ec2.idle_minutes was 0 when it was started, or its watchdog is gone."
+    elif data["state"] in ("stopping", "stopped") and not problem:
+        said = f"{data['reason'] or 'Stopped'}: it costs its disk only. Next: invoke ec2.start."
+    else:
+        said = ""
+    return "\n".join(filter(None, (text, " ".join(filter(None, (said, expires))), problem)))
