@@ -10,6 +10,7 @@ from conftest import HOME, settings_of
 from ops import ROOT, box
 from ops.ec2 import facts, remote
 from ops.errors import OpsError
+from sandbox import calls
 
 SETTINGS = settings_of()
 
@@ -50,6 +51,13 @@ def test_dry_up_prices_the_box_and_starts_none(stacks):
     dry = cli("--dry", "ec2.up")
     assert dry.err == (ROOT / "tests" / "golden" / "ec2-up.txt").read_text()
     assert facts.read(cli.account).box is None
+
+
+def test_a_dry_stop_makes_no_changing_call(box_stack, sandbox):
+    before = len(calls.read(sandbox / "calls.jsonl"))
+    dry = box_stack("--dry", "ec2.stop")
+    assert "~ ec2.stop_instances" in dry.err
+    assert [one["operation"] for one in calls.read(sandbox / "calls.jsonl")[before:] if one["changes"]] == []
 
 
 def test_a_command_gives_its_output_and_its_exit_code(box_stack):

@@ -69,10 +69,11 @@ def stop(c, yes=False):
     if have.box is None or have.state == "stopped":
         return Answer({"made": 0}, f"{have.ident} is stopped already." if have.box else "There is no box.")
     account.guard()
-    name = "" if have.state != "running" else ask_job(account, have)
+    # Looking for a job takes a login, and a login pushes a key: not under --dry.
+    name = ask_job(account, have) if have.state == "running" and not c.config.run.dry else ""
     what = f"{name} trains on {have.ident}; it writes a checkpoint, and ec2.train carries on. " if name else ""
     cli.confirm(c, f"{what}This stops {have.ident}.", yes=yes or not name)
-    if name and not c.config.run.dry:
+    if name:
         end_job(account, have, name)
     done = carry_out(c, account, plan.halting(have))
     if c.config.run.dry:
