@@ -78,6 +78,16 @@ class Cli:
         return Account(self.settings)
 
 
+def until(process: subprocess.Popen, words: str) -> list[str]:
+    """Read a command's output up to a line with these words."""
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if words in line:
+            return said
+    raise AssertionError("".join(said))
+
+
 def settings_of(file: Path | None = None, text: str = ""):
     """The settings as a task gets them: invoke.yaml, then the file (or `text`, as if a file had it), then the environment."""
     if text:

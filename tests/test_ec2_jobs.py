@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from conftest import until
 
 from ops import box
 from ops.ec2 import access, facts, follow, remote, training
@@ -27,16 +28,6 @@ def box_stack(stacks, digits):
 
 def ident(cli):
     return facts.read(cli.account).ident
-
-
-def until(process, words):
-    """Read a command's output up to a line with these words."""
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if words in line:
-            return said
-    raise AssertionError("".join(said))
 
 
 @pytest.mark.timeout(240)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import until
 
 from ops import ROOT
 from ops.ec2 import facts
@@ -107,15 +108,6 @@ def test_a_spot_request_without_its_box_is_found_and_cancelled(stacks):
     down = cli("ec2.down", "--yes")
     assert "cancel_spot_instance_requests" in down.err
     assert facts.read(cli.account).spot_requests == ()
-
-
-def until(process, words):
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if words in line:
-            return said
-    raise AssertionError("".join(said))
 
 
 @pytest.mark.timeout(240)

@@ -20,24 +20,13 @@ from typing import Any
 
 import notice
 import staging
-from launch import STOPPED
+from launch import STOPPED, Stop
 
 HERE = Path(__file__).resolve().parent
 HOME = HERE.parent.parent
 LOCK_TRIES = 50  # of 0.2 s
 LOOK_S = 5.0  # between two looks at the instance's metadata and at the checkpoint; as often as AWS advises
 CHECKPOINT = "checkpoint.pt"
-
-
-class Stop:
-    """SIGTERM, from ec2.stop or from the machine's own shutdown."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        signal.signal(signal.SIGTERM, self)
-
-    def __call__(self, *_: object) -> None:
-        self.asked = True
 
 
 class Job:
