@@ -119,8 +119,8 @@ def worded(error: Exception, name: str, known_hosts: Path) -> OpsError:
 
     if isinstance(error, BadHostKeyException) or "not found in known_hosts" in str(error):
         return OpsError(
-            f"{name} shows a host key that is not the one pinned in {known_hosts}: refused. If the box was made anew, its line "
-            f"there may go; if not, somebody is in between. See {PAGE}"
+            f"{name} shows a host key that is not the one pinned in {known_hosts}: refused. Somebody is in between, or its "
+            f"keys were replaced. See {PAGE}"
         )
     if isinstance(error, AuthenticationException):
         return OpsError(f"{name} does not take our key: {str(error).rstrip('.')}. See {PAGE}")

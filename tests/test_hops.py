@@ -147,4 +147,4 @@ def test_another_host_key(cli):
         known.write_text(kept)
     assert name == "authentication"
     assert "not the one pinned" in problem
-    assert "take its line out of" in mend
+    assert "take its lines out of" in mend

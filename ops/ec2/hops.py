@@ -133,7 +133,7 @@ def login(account: Account, have: Facts) -> Hop:
     except OpsError as error:
         known = in_work(settings.known_hosts)
         changed = "host key" in str(error)
-        mend = f"a box made anew? take its line out of {known}" if changed else REBOOT
+        mend = f"were its keys replaced on purpose? take its lines out of {known}" if changed else REBOOT
         return Hop("authentication", f"as {settings.user}", said(error), stranger(account, have) or mend)
     return Hop("authentication", f"as {settings.user}, host key pinned")
 
