@@ -218,6 +218,15 @@ class Settings(Section):
         return f"{self.aws.account}.dkr.ecr.{self.aws.region}.amazonaws.com"
 
     @property
+    def box_name(self) -> str:
+        """Of the box, its key pair and, for OpenSSH, its host."""
+        return f"{self.prefix}-box"
+
+    @property
+    def idle_alarm(self) -> str:
+        return f"{self.box_name}-idle"
+
+    @property
     def endpoint_name(self) -> str:
         return self.prefix
 

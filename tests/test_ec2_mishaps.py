@@ -263,8 +263,15 @@ def test_what_a_link_leads_to_is_fetched(cli, tmp_path):
     assert (tmp_path / "alias" / "file").read_text() == "here\n"
     cli("ec2.fetch", "one", "--to", str(tmp_path))
     assert (tmp_path / "one").read_text() == "here\n"
-    for path in ("-rf", "no\nline", "../..", "/"):
-        assert cli("ec2.fetch", "--", path, ok=False).code == 1 or path == "-rf"
+    for path, words in (
+        ("./-rf", "There is no"),
+        ("no\nline", "There is no"),
+        ("../..", "is not the path"),
+        ("/", "is not the path"),
+    ):
+        refused = cli("ec2.fetch", path, "--to", str(tmp_path), ok=False)
+        assert refused.code == 1
+        assert words in refused.err
 
 
 def test_a_type_that_was_asked_for_too_late_is_not_ignored_in_silence(cli):

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from fabric import Connection
 
-    from ops.config import Settings
-
 
 def check(have: Facts) -> dict[str, Any]:
     """The running box. Raises OpsError that says what to run when there is none to reach."""
@@ -170,7 +168,3 @@ def ssh_options(account: Account, ident: str, settings_file: Path | None) -> dic
 
 def quoted(path: str) -> str:
     return '"' + path.replace("%", "%%") + '"'
-
-
-def host_alias(settings: Settings) -> str:
-    return f"{settings.prefix}-box"

@@ -48,7 +48,7 @@ def ssh(c, command=""):
         return None
     options = access.ssh_options(account, box["InstanceId"], config.named_file(c))
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    argv = ["ssh", *flags, access.host_alias(account.settings), *([command] if command else [])]
+    argv = ["ssh", *flags, account.settings.box_name, *([command] if command else [])]
     try:
         code = subprocess.run(argv, cwd=ROOT, check=False).returncode
     except FileNotFoundError as error:
@@ -67,7 +67,7 @@ def ssh_config(c):
     account = Account.of(c)
     box = access.check(facts.read(account))
     options = access.ssh_options(account, box["InstanceId"], config.named_file(c))
-    alias = access.host_alias(account.settings)
+    alias = account.settings.box_name
     text = "\n".join([f"Host {alias}", *(f"  {name} {value}" for name, value in options.items())])
     return Answer({"host": alias, "options": options}, text)
 
@@ -78,6 +78,8 @@ def fetch(c, path, to="."):
     from ops.ec2 import access, facts, retrieve
 
     account = Account.of(c)
+    if Path(path).name in ("", ".."):
+        raise OpsError(f"{path!r} is not the path of a file or folder.")
     have = facts.read(account)
     ident = access.check(have)["InstanceId"]
     target = Path(to).expanduser() / Path(path).name
@@ -146,11 +148,7 @@ def ps(c, json=False):
     have = facts.read(account)
     if have.state != "running":
         found = retrieve.in_bucket(account)
-        note = (
-            f"The box is {have.state}; this is what the bucket has."
-            if found
-            else "There is no box, and no job in the bucket."
-        )
+        note = f"The box is not running; {'this is what the bucket has' if found else 'no job is in the bucket'}."
     else:
         with access.connected(account, have, "Nothing was changed.", use=False) as link:
             found, note = remote.every(link, remote.place(account.settings)), retrieve.devices(link)

@@ -79,9 +79,9 @@ def read(account: Account, several: bool = False) -> Facts:
     subnets = [s for s in account.tagged("describe_subnets", "Subnets") if s["AvailabilityZone"] in order]
     if groups:
         subnets = [s for s in subnets if s["VpcId"] == groups[0]["VpcId"]]
-    named = {"KeyNames": [f"{settings.prefix}-box"]}
+    named = {"KeyNames": [settings.box_name]}
     pairs = account.find("ec2", "describe_key_pairs", "InvalidKeyPair.NotFound", **named)
-    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=[alarm_name(account)])
+    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=[settings.idle_alarm])
     requests = account.tagged("describe_spot_instance_requests", "SpotInstanceRequests")
     return Facts(
         alive[0] if alive else None,
@@ -119,10 +119,6 @@ def for_launch(account: Account, have: Facts, kinds: list[str], dry: bool = Fals
         key = in_work(account.settings.ec2.key)
         more["public_key"] = "" if dry and not key.exists() else box.key_pair(key)
     return Facts(**(vars(have) | more))
-
-
-def alarm_name(account: Account) -> str:
-    return f"{account.settings.prefix}-box-idle"
 
 
 def boxes_of_others(account: Account) -> tuple[str, ...]:

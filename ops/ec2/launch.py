@@ -80,7 +80,7 @@ def asking(have: Facts, settings: Settings, place: Place, key: Any) -> Steps:
         except Refused as error:
             if error.says("IdempotentInstanceTerminated") and not again:
                 # That launch's box is gone, and nobody said so by ec2.down: another key pair makes it another launch.
-                yield Change("ec2", "delete_key_pair", {"KeyName": f"{settings.prefix}-box"}, why="its box is gone")
+                yield Change("ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="its box is gone")
                 key = yield from pair_steps(have, settings)
             elif error.says(*QUOTAS):
                 raise OpsError(too_small(place.kind, place.spot, error)) from error
@@ -95,7 +95,7 @@ def asking(have: Facts, settings: Settings, place: Place, key: Any) -> Steps:
 
 def pair_steps(have: Facts, settings: Settings) -> Steps:
     """Import our public key; the pair's id."""
-    name = f"{settings.prefix}-box"
+    name = settings.box_name
     args = {
         "KeyName": name,
         "PublicKeyMaterial": have.public_key.encode(),
@@ -142,7 +142,7 @@ def too_small(kind: str, spot: bool, error: Refused) -> str:
 
 def request(have: Facts, place: Place, key: Any, settings: Settings) -> dict[str, Any]:
     assert have.image is not None
-    tags = settings.tags(f"{settings.prefix}-box", expires=expires(settings))
+    tags = settings.tags(settings.box_name, expires=expires(settings))
     data = boot.user_data(settings)
     public = settings.ec2.way == "public"
     what = [
@@ -165,7 +165,7 @@ def request(have: Facts, place: Place, key: Any, settings: Settings) -> dict[str
         "MinCount": 1,
         "MaxCount": 1,
         "ClientToken": hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40],  # asked twice, EC2 launches once
-        "KeyName": f"{settings.prefix}-box",
+        "KeyName": settings.box_name,
         "IamInstanceProfile": {"Name": settings.role_name("ec2-box")},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
         "NetworkInterfaces": [

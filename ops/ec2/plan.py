@@ -36,13 +36,12 @@ def steps(have: Facts, order: Order, settings: Settings) -> Steps:
 
 def watch_steps(have: Facts, ident: Any, kind: str, settings: Settings) -> Steps:
     """The alarm as the settings want it, for this very box."""
-    name = f"{settings.prefix}-box-idle"
     if not settings.ec2.idle_minutes:
         if have.alarm is not None:
             yield Change(
                 "cloudwatch",
                 "delete_alarms",
-                {"AlarmNames": [name]},
+                {"AlarmNames": [settings.idle_alarm]},
                 why="ec2.idle_minutes is 0: nothing stops the box",
             )
         return
@@ -112,10 +111,10 @@ def interrupted(have: Facts) -> str:
 
 def alarm(ident: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
     """Twice as patient as the watchdog on the box, whose second line it is: it sees neither connections nor jobs, only work."""
-    name, patience = f"{settings.prefix}-box-idle", 2 * settings.ec2.idle_minutes * 60
+    patience = 2 * settings.ec2.idle_minutes * 60
     period = 300 if patience <= DAY_S else 3600  # EC2 measures every five minutes
     return {
-        "AlarmName": name,
+        "AlarmName": settings.idle_alarm,
         "AlarmDescription": "Stops a box that nobody uses (Kennel)",
         "Namespace": "AWS/EC2",
         "MetricName": "CPUUtilization",
@@ -127,7 +126,7 @@ def alarm(ident: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
         "ComparisonOperator": "LessThanThreshold",
         "TreatMissingData": "missing",
         "AlarmActions": [f"arn:aws:automate:{settings.aws.region}:ec2:stop"],
-        "Tags": settings.tags(name),
+        "Tags": settings.tags(settings.idle_alarm),
     }
 
 
@@ -179,7 +178,7 @@ def halting(have: Facts) -> Steps:
 
 def removal(have: Facts, settings: Settings) -> Steps:
     """All boxes of the stack, should there be several, and what would start another, or cost on."""
-    name, gone = f"{settings.prefix}-box", [*([have.ident] if have.box else []), *have.extra]
+    gone = [*([have.ident] if have.box else []), *have.extra]
     if have.spot_requests:
         args = {"SpotInstanceRequestIds": list(have.spot_requests)}
         yield Change("ec2", "cancel_spot_instance_requests", args, why="spot would start another in its place")
@@ -190,6 +189,6 @@ def removal(have: Facts, settings: Settings) -> Steps:
     for ident in gone:
         yield Wait(f"box {ident}", state_of(ident, "terminated"), why="its network interface is freed only then")
     if have.alarm is not None:
-        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": [f"{name}-idle"]}, why="it watched the box")
+        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": [settings.idle_alarm]}, why="it watched the box")
     if have.key_pair is not None:
-        yield Change("ec2", "delete_key_pair", {"KeyName": name}, why="it was the box's")
+        yield Change("ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="it was the box's")
