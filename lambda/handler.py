@@ -103,11 +103,8 @@ def worded(error: ClientError) -> Refused:
     status = error.response.get("OriginalStatusCode", 500)
     if code == "ModelError" and 400 <= status < 500:
         return Refused(400, str(error.response.get("OriginalMessage", "the picture was refused"))[:300])
-    if code.startswith("Throttling") or code in (
-        "TooManyRequestsException",
-        "ServiceUnavailable",
-        "ModelNotReadyException",
-    ):
+    busy = ("TooManyRequestsException", "ServiceUnavailable", "ModelNotReadyException")
+    if code.startswith("Throttling") or code in busy or (code == "ModelError" and status == 503):
         return Refused(503, "the endpoint is busy; try again")
     return Refused(502, "the endpoint failed")
 

@@ -2,94 +2,181 @@
 
     python server.py serve     listens on SAGEMAKER_BIND_TO_PORT (8080), reads the release from OPT_ML/model (/opt/ml/model)
 
-GET /ping is 200 once the release has given its golden answers. POST /invocations takes a JPEG or PNG and answers JSON.
-SIGTERM stops taking requests and lets those under way end.
+GET /ping is 200 while real inferences pass. POST /invocations takes a JPEG or PNG and answers JSON; with the line full it
+answers 503 at once. GET /metrics is Prometheus text. SIGTERM stops taking requests and lets those under way end.
 """
 
-import json
-import logging
+import asyncio
+import contextlib
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 import uvicorn
-from engine import BadPicture, BadRelease, Engine, threads
+from admission import Admission, Busy, Late, lower
+from engine import Answer, BadRelease, Engine, threads
+from picture import BadPicture
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from telemetry import Telemetry, begin, log
 
 TYPES = {"image/jpeg", "image/png", "application/x-image"}
 BODY_BYTES = 6_291_456  # InvokeEndpoint's own limit
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM
-log = logging.getLogger("serving")
+FRESH_S = 10.0  # an inference that ended so lately says that inferences pass
+PING_S = 1.5  # SageMaker gives a ping two seconds
+RETRY_S = "1"
+DISCARD_S = 1.0  # for the rest of a body that was refused
+KEEP_ALIVE_S = 75  # longer than whoever is in front keeps its connections: else one may close just as a request comes
 
 
-async def ping(request: Request) -> Response:
-    return Response(status_code=200)
+class TooLong(Exception):
+    """The body has more bytes than are taken."""
 
 
-async def invocations(request: Request) -> Response:
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind not in TYPES:
-        return refusal(415, f"content type {kind or 'missing'}; taken are {', '.join(sorted(TYPES))}")
-    body = await bounded(request)
-    if body is None:
-        return refusal(413, f"more than {BODY_BYTES} bytes")
-    engine: Engine = request.app.state.engine
-    try:
-        answer = await run_in_threadpool(engine.classify, body)
-    except BadPicture as error:
-        return refusal(400, str(error))
-    return JSONResponse(
-        {
-            "release": engine.digest,
-            "best": answer.best,
-            "classes": engine.classes,
-            "scores": answer.scores,
-            "probabilities": answer.probabilities,
-        }
-    )
+class Server:
+    """The three routes, on one release."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.telemetry, self.admission = engine, Telemetry(), Admission(threads())
+        self.telemetry.limit.set(self.admission.limit)
+        self.telemetry.inside.set_function(lambda: self.admission.inside)
+        self.telemetry.release.labels(engine.digest, engine.precision).set(1)
+
+    async def ping(self, request: Request) -> Response:
+        """What was answered just now counts; otherwise a golden picture is sent through the same workers."""
+        if time.monotonic() - self.admission.answered_at < FRESH_S:
+            return Response(status_code=200)
+        picture, scores = next(iter(self.engine.golden))
+        try:
+            async with asyncio.timeout(PING_S):
+                passed = await asyncio.wrap_future(self.admission.run(lambda: self.engine.near(picture, scores)))
+        except TimeoutError:
+            return refusal(503, f"no inference ended within {PING_S} s")
+        return Response(status_code=200) if passed else refusal(503, "the model does not give its golden answers")
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self.telemetry.text(), media_type="text/plain; version=0.0.4")
+
+    async def invocations(self, request: Request) -> Response:
+        began, size = time.monotonic(), [0]
+        response = await self.answered(request, size)
+        if response.status_code >= 400:
+            await drained(request)
+        self.telemetry.answered(response.status_code, time.monotonic() - began, size[0])
+        return response
+
+    async def answered(self, request: Request, size: list[int]) -> Response:
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind not in TYPES:
+            return refusal(415, f"content type {kind[:100] or 'missing'}; taken are {', '.join(sorted(TYPES))}")
+        try:
+            answer = await self.admission.answer(lambda: bounded(request, size), self.classified)
+        except Busy:
+            return refusal(503, "too many requests are under way; try again", {"Retry-After": RETRY_S})
+        except Late:
+            return refusal(503, "it took too long; try again", {"Retry-After": RETRY_S})
+        except TooLong:
+            return refusal(413, f"more than {BODY_BYTES} bytes")
+        except ClientDisconnect:
+            return refusal(400, "the body ended early")  # which nobody reads
+        except BadPicture as error:
+            return refusal(400, str(error))
+        return JSONResponse({"release": self.engine.digest, "best": answer.best, "classes": self.engine.classes,
+                             "scores": answer.scores, "probabilities": answer.probabilities})  # fmt: skip
+
+    def classified(self, body: bytes) -> Answer:
+        with self.telemetry.work.time():
+            return self.engine.classify(body)
 
 
-async def bounded(request: Request) -> bytes | None:
-    """The body, or None as soon as it is too long."""
+async def bounded(request: Request, size: list[int]) -> bytes:
+    """The body. Raises TooLong as soon as it is."""
+    if int(request.headers.get("content-length", 0)) > BODY_BYTES:
+        raise TooLong
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
+        size[0] = len(body)
         if len(body) > BODY_BYTES:
-            return None
+            raise TooLong
     return bytes(body)
 
 
-def refusal(status: int, reason: str) -> JSONResponse:
-    return JSONResponse({"error": reason}, status)
+async def drained(request: Request) -> None:
+    """Read what a refused caller still sends, in bounds: to close before would be a reset, and the reason lost."""
+    left = 2 * BODY_BYTES
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):  # the last: all was read before
+        async with asyncio.timeout(DISCARD_S):
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    return
+
+
+def refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": reason}, status, headers)
 
 
 def application(engine: Engine) -> Starlette:
-    app = Starlette(routes=[Route("/ping", ping), Route("/invocations", invocations, methods=["POST"])])
-    app.state.engine = engine
-    return app
+    server = Server(engine)
+    return Starlette(
+        routes=[
+            Route("/ping", server.ping),
+            Route("/metrics", server.metrics),
+            Route("/invocations", server.invocations, methods=["POST"]),
+        ]
+    )
+
+
+def loaded(folder: Path) -> Engine:
+    """The release, loaded by a thread of the workers' niceness, which OpenVINO's own threads inherit. Raises BadRelease."""
+    found: list[Engine | BaseException] = []
+
+    def load() -> None:
+        lower()
+        try:
+            found.append(Engine(folder))
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    thread.join()
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    begin()
     folder = Path(os.environ.get("OPT_ML", "/opt/ml")) / "model"
     try:
-        engine = Engine(folder)
+        engine = loaded(folder)
     except BadRelease as error:
-        log.error(json.dumps({"error": f"the release cannot be served: {error}"}))
+        log.error("error: the release cannot be served: %s", error)
         return 1
-    log.info(json.dumps({"release": engine.digest, "classes": len(engine.classes), "threads": threads()}))
+    about = {
+        "release": engine.digest,
+        "classes": len(engine.classes),
+        "precision": engine.precision,
+        "threads": threads(),
+    }
+    log.info("serving", extra={"fields": about})
     host = os.environ.get("SAGEMAKER_BIND_HOST", "0.0.0.0")  # noqa: S104  a container's port is reached from outside
+    port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     uvicorn.run(
         application(engine),
         host=host,
-        port=int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080")),
-        log_level="warning",
+        port=port,
+        log_config=None,
         access_log=False,
         timeout_graceful_shutdown=DRAIN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     return 0
 

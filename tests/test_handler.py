@@ -60,6 +60,7 @@ def failing(code, **more):
     [
         (failing("ModelError", OriginalStatusCode=400, OriginalMessage="not a picture"), 400),
         (failing("ModelError", OriginalStatusCode=500), 502),
+        (failing("ModelError", OriginalStatusCode=503), 503),
         (failing("ThrottlingException"), 503),
         (failing("ServiceUnavailable"), 503),
         (failing("ValidationError"), 502),

@@ -15,11 +15,14 @@ from contextlib import contextmanager
 
 import engine
 import numpy as np
+import picture as picture_bytes
 import pytest
+import server
 from PIL import Image
 
-from ops import ROOT
-from ops.sm import releases
+from ops import ROOT, load
+from ops.sm import golden as golden_answers
+from ops.sm import preflight, releases
 from ops.sm.releases import Release
 
 
@@ -40,24 +43,20 @@ def opt(folder, tmp_path):
 
 
 @contextmanager
-def serving(root, python=sys.executable):
-    port = releases.free_port()
+def serving(root, python=sys.executable, **more):
+    port, said = preflight.free_port(), root / "log"
     env = {
         "PATH": os.environ["PATH"],
         "OPT_ML": str(root),
         "SAGEMAKER_BIND_TO_PORT": str(port),
         "SAGEMAKER_BIND_HOST": "127.0.0.1",
+        **more,
     }
-    server = subprocess.Popen(
-        [str(python), "server.py", "serve"],
-        cwd=ROOT / "serving",
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with said.open("w") as log:
+        argv = [str(python), "server.py", "serve"]
+        server = subprocess.Popen(argv, cwd=ROOT / "serving", env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
-        releases.ready(server, port)
+        preflight.ready(server, port, said, Release("0" * 64, "job"))
         yield port, server
     finally:
         server.kill()
@@ -67,7 +66,7 @@ def serving(root, python=sys.executable):
 def ask(port, body, kind="image/png"):
     request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": kind})
     try:
-        with releases.opener().open(request, timeout=30) as answer:
+        with preflight.opener().open(request, timeout=30) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -118,7 +117,7 @@ def test_what_is_no_picture_is_the_callers_fault(release, tmp_path):
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(release):
-    with pytest.raises(engine.BadPicture, match="at most 25000000"):
+    with pytest.raises(picture_bytes.BadPicture, match="at most 25000000"):
         engine.Engine(release).classify(picture("1", size=(6000, 5000)))
 
 
@@ -130,8 +129,9 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(release):
         (lambda m: (m / "release.json").write_text("{}"), "not whole"),
         (lambda m: resigned(m, "model.onnx", b"rubbish"), "does not load"),
         (lambda m: resigned(m, "golden.npz", other_golden(m)), "does not give its golden answers"),
+        (lambda m: resigned(m, "golden.npz", b"rubbish"), "golden.npz cannot be read"),
     ],
-    ids=["no model", "spoilt model", "no release", "no network", "wrong answers"],
+    ids=["no model", "spoilt model", "no release", "no network", "wrong answers", "no golden answers"],
 )
 def test_a_bad_release_never_answers_a_ping(release, tmp_path, spoil, words):
     root = opt(release, tmp_path)
@@ -143,10 +143,10 @@ def test_a_bad_release_never_answers_a_ping(release, tmp_path, spoil, words):
 def resigned(folder, name, data):
     """Replace a file and make release.json agree: what a careless release process could do."""
     (folder / name).write_bytes(data)
-    files = json.loads((folder / "release.json").read_text())["files"]
-    files[name] = hashlib.sha256(data).hexdigest()
-    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    (folder / "release.json").write_text(json.dumps({"digest": digest, "files": files}))
+    release = json.loads((folder / "release.json").read_text())
+    release["files"][name] = hashlib.sha256(data).hexdigest()
+    whole = json.dumps({name: release[name] for name in ("files", "precisions")}, sort_keys=True)
+    (folder / "release.json").write_text(json.dumps({**release, "digest": hashlib.sha256(whole.encode()).hexdigest()}))
 
 
 def other_golden(folder):
@@ -193,7 +193,123 @@ def test_a_machine_with_requirements_txt_alone_serves(release, tmp_path):
         assert ask(port, picture())[0] == 200
 
 
-def test_the_first_golden_picture_is_read_without_numpy(release):
+def test_golden_answers_are_read_without_numpy(release):
+    found = golden_answers.read(release / "golden.npz")
     with np.load(release / "golden.npz") as golden:
-        wanted = golden["pictures"].tobytes()[: golden["ends"][0]]
-    assert releases.golden_picture(Release(release.name, "job")) == wanted
+        assert b"".join(one.picture for one in found) == golden["pictures"].tobytes()
+        assert np.allclose([one.scores for one in found], golden["scores"])
+
+
+def test_golden_answers_that_cannot_be_read_are_said_to_be(tmp_path):
+    for data in (b"", b"PK\x03\x04rubbish"):
+        (tmp_path / "golden.npz").write_bytes(data)
+        with pytest.raises(ValueError, match="golden.npz cannot be read"):
+            golden_answers.read(tmp_path / "golden.npz")
+
+
+def test_what_is_wrong_with_answers_is_said_one_by_one():
+    one = golden_answers.Golden(b"x", [1.0, 5.0, 2.0])
+    good = {"release": "r" * 64, "scores": [1.0, 5.1, 2.0], "classes": ["a", "b", "c"], "best": "b"}
+
+    def wrong(**other):
+        return golden_answers.wrong([one], lambda _: {**good, **other}, "r" * 64)
+
+    assert wrong() == []
+    assert "answered by release ffff" in wrong(release="f" * 64)[0]
+    assert "answered by release None" in golden_answers.wrong([one], lambda _: {"error": "no"}, "r" * 64)[0]
+    assert "2 scores, not 3" in wrong(scores=[1.0, 5.0])[0]
+    assert "scores differ by 0.5" in wrong(scores=[1.5, 5.0, 2.0])[0]
+    assert "best is a" in wrong(best="a")[0]
+
+
+def metric(port, name):
+    with preflight.opener().open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith(name)}
+
+
+def test_a_full_line_is_refused_at_once_and_the_others_are_answered(release, tmp_path):
+    with serving(opt(release, tmp_path)) as (port, _):
+        limit = int(metric(port, "serving_requests_limit")["serving_requests_limit"])
+        assert limit == engine.threads() * 9
+        big = picture(size=(3000, 3000), form="JPEG")
+        seen = load.run(port, [big], 3 * limit, 2.0)
+        assert seen.failed == 0
+        assert seen.of(200)
+        assert seen.of(503)
+        refused = metric(port, "serving_requests_total")['serving_requests_total{status="503"}']
+        assert refused == len(seen.of(503))
+        assert metric(port, "serving_requests_inside")["serving_requests_inside"] == 0
+        assert ask(port, picture())[0] == 200  # when the line is empty again
+
+
+def test_a_refusal_says_when_to_come_again():
+    response = server.refusal(503, "busy", {"Retry-After": server.RETRY_S})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+def test_the_log_has_a_line_a_request_at_debug_and_never_what_was_sent(release, tmp_path):
+    root = opt(release, tmp_path)
+    with serving(root, LOG_LEVEL="debug") as (port, _):
+        assert ask(port, picture())[0] == 200
+        assert ask(port, b"secret")[0] == 400
+        assert ask(port, picture(), "text/secret")[0] == 415
+        lines = [json.loads(line) for line in (root / "log").read_text().splitlines()]
+    assert [line["status"] for line in lines if line["message"] == "answered"] == [200, 400, 415]
+    assert "secret" not in (root / "log").read_text()
+    (tmp_path / "again").mkdir()
+    root = opt(release, tmp_path / "again")
+    with serving(root) as (port, _):
+        ask(port, picture())
+        assert len((root / "log").read_text().splitlines()) == 1  # that it serves
+
+
+def test_metrics_tell_the_release_and_its_precision(release, tmp_path):
+    with serving(opt(release, tmp_path)) as (port, _):
+        assert ask(port, picture())[0] == 200
+        found = metric(port, "serving_")
+        assert found['serving_requests_total{status="200"}'] == 1
+        assert any(f'digest="{release.name}"' in name and 'precision="fp32"' in name for name in found)
+        assert metric(port, "process_resident_memory_bytes")["process_resident_memory_bytes"] > 1e7
+
+
+def test_bf16_is_taken_where_it_was_proved_and_the_cpu_has_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    told = tmp_path / "cpuinfo"
+    monkeypatch.setattr(engine, "CPU", told)
+    both = ["fp32", "bf16"]
+    assert engine.fastest(both, 224) == ["fp32"]  # nothing is known of the CPU
+    told.write_text("flags : avx512f avx512_bf16\n")
+    assert engine.fastest(both, 224) == ["bf16", "fp32"]
+    assert engine.fastest(["fp32"], 224) == ["fp32"]
+    assert engine.fastest(both, 32) == ["fp32"]
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert engine.fastest(both, 224) == ["fp32"]
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    told.write_text("flags : avx2\n")
+    assert engine.fastest(both, 224) == ["fp32"]
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_at_once(release):
+    """A few bytes a scan, each a pass over 25 megapixels: minutes of work in a body that is allowed."""
+    progressive = picture(form="JPEG", size=(5000, 5000), progressive=True)
+    start = progressive.index(b"\xff\xda")
+    bomb = progressive[:start] + progressive[start:-2] * 60 + progressive[-2:]
+    began = time.monotonic()
+    with pytest.raises(picture_bytes.BadPicture, match="more than 40 scans"):
+        engine.Engine(release).classify(bomb)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_says(orientation):
+    upright = Image.new("RGB", (32, 32), "white")
+    upright.paste((255, 0, 0), (0, 0, 16, 16))
+    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what undoes each, of Pillow's own
+    stored = upright.transpose(Image.Transpose(turned[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    packed = io.BytesIO()
+    stored.save(packed, "PNG", exif=exif)
+    found = picture_bytes.decoded(packed.getvalue(), 32)
+    assert np.array_equal(found, np.asarray(upright, np.float32))

@@ -1,6 +1,6 @@
 """Package a trained model for serving: ONNX without traces of this machine, the card, the golden pictures, one digest.
 
-    python export.py MODEL_DIR RELEASE_DIR      prints {"digest", "files"} as JSON
+    python export.py MODEL_DIR RELEASE_DIR      prints {"digest", "files", "precisions"} as JSON
 
 The same model gives the same bytes: torch's exporter writes stack traces with absolute paths, which are taken out here.
 """
@@ -18,6 +18,7 @@ from typing import Any
 import model
 import onnx
 import torch
+from precision import proved
 
 FILES = ("model.onnx", "model.json", "golden.npz")
 
@@ -56,13 +57,14 @@ def stripped(proto: Any) -> bytes:
 
 
 def package(source: Path, target: Path) -> dict[str, Any]:
-    """Write the release folder; release.json names each file's SHA-256, and the digest over them."""
+    """Write the release folder; release.json names each file's SHA-256, the precisions it may run in, and the digest over both."""
     target.mkdir(parents=True, exist_ok=True)
     (target / "model.onnx").write_bytes(exported(source))
     for name in FILES[1:]:
         shutil.copyfile(source / name, target / name)
     files = {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in FILES}
-    release = {"digest": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(), "files": files}
+    whole = {"files": files, "precisions": proved(json.loads((target / "model.json").read_text()))}
+    release = {"digest": hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest(), **whole}
     (target / "release.json").write_text(json.dumps(release, indent=1) + "\n")
     return release
 

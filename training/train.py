@@ -25,6 +25,7 @@ from frozen import Cache, Frozen
 from launch import STOPPED
 from ledger import summary
 from loader import Feed, Views, workers
+from precision import evidence, rounded
 from preprocess import Augment, Preprocess
 from ranks import Ranks
 
@@ -139,10 +140,13 @@ def main(args: argparse.Namespace) -> tuple[Ranks, Fit]:
     done = fit.run()
     tally, answers, ledger = evaluated(network, test, args.classes, ranks, max(1, args.batch // ranks.size))
     done.passes.append(ledger.close("test", 0, ranks))
-    every = [answer for some in ranks.gathered(answers) for answer in some]
+    with rounded(network):
+        _, coarse, _ = evaluated(network, test, args.classes, ranks, max(1, args.batch // ranks.size))
+    every, short = ([one for some in ranks.gathered(mine) for one in some] for mine in (answers, coarse))
     found = {**tally.figures(), "recall": tally.recall(pictures.classes)}
     ranks.say(f"test loss {found['loss']:.4f}  test accuracy {found['accuracy']:.4f}  on {found['pictures']} pictures")
     if ranks.rank == 0:
+        found |= {"precision": evidence(every, short, test.labels.tolist())}
         lines = [*done.lines, {"test": found, "best_epoch": done.best["epoch"]}]
         card.write(args.out, network, pictures, lines, every, summary(done.passes), settings, ranks)
     ranks.close()

@@ -1,0 +1,75 @@
+"""bf16 by evidence: what is rounded, what is counted, and what that proves."""
+
+import json
+import subprocess
+import sys
+
+import precision
+import pytest
+import torch
+from torch import nn
+
+from ops import ROOT
+
+
+def test_within_it_weights_and_inputs_have_eight_bits_and_afterwards_all_is_as_before():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)).eval()
+    pictures, weight = torch.rand(5, 3, 8, 8), network[0].weight.clone()
+    with torch.no_grad():
+        exact = network(pictures)
+        with precision.rounded(network):
+            assert torch.equal(network[0].weight, weight.bfloat16().float())
+            coarse = network(pictures)
+        assert torch.equal(network[0].weight, weight)
+        assert torch.equal(network(pictures), exact)
+    off = (coarse - exact).abs().max()
+    assert 0 < off < 0.05
+
+
+def answers(*best):
+    return [{"number": number, "top": [label]} for number, label in enumerate(best)]
+
+
+def test_evidence_counts_agreement_and_what_is_right():
+    found = precision.evidence(answers(0, 1, 1, 0), answers(0, 1, 0, 0), [0, 1, 0, 1])
+    assert found == {"pictures": 4, "agree": 3, "right_fp32": 2, "right_bf16": 3}
+
+
+@pytest.mark.parametrize(
+    ("pictures", "agree", "fp32", "bf16", "proved"),
+    [
+        (1000, 1000, 900, 900, True),
+        (1000, 995, 900, 898, True),
+        (1000, 994, 900, 900, False),
+        (1000, 999, 900, 897, False),
+        (199, 199, 199, 199, False),
+        (200, 199, 190, 191, True),
+    ],
+)
+def test_what_proves_bf16(pictures, agree, fp32, bf16, proved):
+    counts = {"pictures": pictures, "agree": agree, "right_fp32": fp32, "right_bf16": bf16}
+    wanted = ["fp32", "bf16"] if proved else ["fp32"]
+    assert precision.proved({"metrics": {"test": {"precision": counts}}}) == wanted
+
+
+def test_a_card_without_evidence_proves_fp32_only():
+    assert precision.proved({"metrics": {"test": {}}}) == ["fp32"]
+
+
+def test_a_model_packaged_twice_is_one_release_and_the_precisions_are_part_of_its_digest(whole, tmp_path):
+    from ops.sm import releases
+
+    model = next(p for p in releases.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-"))
+
+    def packaged(folder, source):
+        argv = [sys.executable, str(ROOT / "training" / "export.py"), str(source), str(tmp_path / folder)]
+        return json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+
+    first, second = packaged("a", model), packaged("b", model)
+    assert first == second
+    assert first["precisions"] == ["fp32", "bf16"]
+    assert (tmp_path / "a" / "model.onnx").read_bytes() == (tmp_path / "b" / "model.onnx").read_bytes()
+    evidence = json.loads((model / "model.json").read_text())["metrics"]["test"]["precision"]
+    assert evidence["pictures"] == 360
+    assert evidence["agree"] >= 359

@@ -1,0 +1,58 @@
+"""Whether bf16 would answer as fp32 does: the test split once more, with what bf16 units read rounded as they round it.
+
+Rounding is done here and the sums are fp32's, so that the verdict is the same on every machine, with or without such units.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+AGREEMENT, LOST = 0.995, 0.002  # at least so much of the answers are fp32's; at most so much accuracy less
+PICTURES = 200  # of fewer, one alone would be more than 1 - AGREEMENT: they cannot prove it
+
+
+@contextmanager
+def rounded(network: nn.Module) -> Iterator[None]:
+    """Within it, each convolution and linear layer sees its weights and its inputs in bf16's 8 bits of mantissa."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    weights = [layer.weight.data for layer in layers]
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given: tuple(short(tensor) for tensor in given)) for layer in layers
+    ]
+    for layer in layers:
+        layer.weight.data = short(layer.weight.data)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer, weight in zip(layers, weights, strict=True):
+            layer.weight.data = weight
+
+
+def short(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.bfloat16().to(tensor.dtype)
+
+
+def evidence(exact: list[dict[str, Any]], short: list[dict[str, Any]], labels: list[int]) -> dict[str, int]:
+    """Counts over the test split: {"pictures", "agree", "right_fp32", "right_bf16"}. Answers are {"number", "top"}."""
+    ours = {answer["number"]: answer["top"][0] for answer in exact}
+    theirs = {answer["number"]: answer["top"][0] for answer in short}
+    return {
+        "pictures": len(labels),
+        "agree": sum(ours[number] == theirs[number] for number in ours),
+        "right_fp32": sum(ours[number] == label for number, label in enumerate(labels)),
+        "right_bf16": sum(theirs[number] == label for number, label in enumerate(labels)),
+    }
+
+
+def proved(card: dict[str, Any]) -> list[str]:
+    """The precisions that a model may be served in; a card without evidence, from before there was any, proves fp32 only."""
+    found = card["metrics"]["test"].get("precision")
+    if not found or found["pictures"] < PICTURES or found["agree"] < AGREEMENT * found["pictures"]:
+        return ["fp32"]
+    lost = (found["right_fp32"] - found["right_bf16"]) / found["pictures"]
+    return ["fp32", "bf16"] if lost <= LOST else ["fp32"]
