@@ -1,4 +1,4 @@
-"""Folders as content: digests that depend on names and bytes alone, and tar streams without times and owners."""
+"""Folders as content: digests that depend on names and bytes alone, and archives without times and owners."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import gzip
 import hashlib
 import io
 import tarfile
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 SKIPPED = {"__pycache__", ".mypy_cache", ".DS_Store"}
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal sources give equal bytes
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -37,4 +39,15 @@ def tar_of(entries: Iterable[tuple[str, Path]]) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o644
             tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def zip_of(entries: Iterable[tuple[str, Path]]) -> bytes:
+    """A zip of (name, file), with fixed dates and modes: equal files give equal bytes."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in entries:
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     return packed.getvalue()

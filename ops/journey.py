@@ -59,6 +59,7 @@ def planned(settings: Settings, pictures: Path, seed: int, again: bool) -> Itera
     yield Step("train on the box", "ec2.train" + anew)
     yield Step("train on one host", "sm.train" + anew, price.hourly("sagemaker", kind))
     yield Step("train on two hosts", "sm.train --instances 2" + anew, price.hourly("sagemaker", kind, 2))
+    yield Step("serving image", "sm.image")
     yield Step("deploy release 1", "sm.deploy --once", endpoint + 2 * price.alarm())
     yield Step("deploy release 2", "sm.deploy --instances 2")
     yield Step("scale with load", "sm.autoscale")

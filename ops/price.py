@@ -46,3 +46,13 @@ def provisioned(count: int, memory_mb: int) -> float:
 
 def alarm() -> float:
     return float(prices()["unit"]["alarm_month"]) / HOURS_A_MONTH
+
+
+def build_minute() -> float:
+    """What CodeBuild's small machine costs; each begun minute counts."""
+    return float(prices()["unit"]["build_minute"])
+
+
+def stored_image(size: int) -> float:
+    """Dollars a month for `size` bytes in ECR."""
+    return size / 1e9 * float(prices()["unit"]["registry_gb_month"])

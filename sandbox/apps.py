@@ -29,6 +29,14 @@ def ours(service: str) -> Any:
             from sandbox.sagemaker import Runtime
 
             return Runtime
+        case "cloudwatch":
+            from sandbox.metrics import Metrics
+
+            return Metrics
+        case "codebuild":
+            from sandbox.builds import Builds
+
+            return Builds
         case "applicationautoscaling":
             from sandbox.scaler import Scaling
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 READING = re.compile(
-    r"^(Describe|Get|List|Head|Invoke|Lookup|Query|Filter|Search|Check|Simulate|Validate|BatchGet|Assume|OpenTunnel|Select|DecodeAuthorization|GenerateCredentialReport)"
+    r"^(Describe|Get|List|Head|Invoke|Lookup|Query|Filter|Search|Check|Simulate|Validate|BatchGet|BatchCheck|Assume|OpenTunnel|Select|DecodeAuthorization|GenerateCredentialReport)"
 )
 # moto's name of a service -> botocore's, for services whose operations are told by method and path
 REST = {"s3": "s3", "lambda": "lambda", "sagemaker": "sagemaker-runtime"}

@@ -1,50 +1,46 @@
-"""The local ECR: the serving image is serving/ itself, kept under the tag that is its digest."""
+"""Images in the local ECR: what a build pushed, found by name and tag, and run as SageMaker runs containers."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
-from ops import ROOT
-from ops.files import digest_of
+from sandbox import children
 from sandbox.world import World
 
-REPOSITORY = "kennel-serving"
 TRAINING = "763104351884.dkr.ecr."  # AWS's own registry of training images: any of its tags counts as there
 
 
-def push(world: World) -> str:
-    """Keep a copy of serving/ as an image, if its digest is new; return the tag."""
-    source = ROOT / "serving"
-    tag = digest_of(source)
-    ecr = world.backend("ecr")
-    if REPOSITORY not in ecr.repositories:
-        ecr.create_repository(REPOSITORY, None, None, None, None, None, None)
-    if not any(tag in image.image_tags for image in ecr.repositories[REPOSITORY].images):
-        shutil.copytree(source, folder(world, tag), dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        manifest = {
-            "schemaVersion": 2,
-            "config": {"digest": "sha256:" + hashlib.sha256(tag.encode()).hexdigest(), "size": 1},
-            "layers": [],
-        }
-        ecr.put_image(
-            repository_name=REPOSITORY,
-            image_manifest=json.dumps(manifest),
-            image_tag=tag,
-            image_manifest_mediatype="application/vnd.docker.distribution.manifest.v2+json",
-        )
-        world.note(f"image {REPOSITORY}:{tag}")
-    return tag
+@dataclass(frozen=True)
+class Image:
+    """An image as sandbox/docker.py leaves it: `folder` holds its files as below /, and the environment it runs in."""
+
+    folder: Path
+    workdir: str
+    entrypoint: tuple[str, ...]
+
+    def run(self, env: dict[str, str]) -> subprocess.Popen[bytes]:
+        """`docker run IMAGE serve`, as SageMaker does it: the word stands in for CMD. Only the image's Python is on the PATH."""
+        path = f"{self.folder / 'environment' / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+        return children.start([*self.entrypoint, "serve"], self.folder / self.workdir.lstrip("/"), env | {"PATH": path})
 
 
-def folder(world: World, tag: str) -> Path:
-    return world.folder / "images" / tag
+def find(world: World, uri: str) -> Image | None:
+    """The image that ECR has under this name and tag, or None when none was built."""
+    from moto.ecr.exceptions import ImageNotFoundException
 
-
-def find(world: World, uri: str) -> Path | None:
-    """The folder of a serving image, or None when no such image was pushed."""
     name, _, tag = uri.partition(":")
-    path = folder(world, tag)
-    return path if name.endswith(f"/{REPOSITORY}") and tag and "/" not in tag and path.is_dir() else None
+    known = world.backend("ecr").repositories.get(name.partition("/")[2])
+    if known is None or not tag or known.uri != name:
+        return None
+    try:
+        record = known._get_image(tag, None)
+    except ImageNotFoundException:
+        return None
+    folder = world.folder / "images" / json.loads(record.image_manifest)["config"]["digest"].removeprefix("sha256:")
+    if not (folder / "environment" / "bin").is_dir():
+        return None
+    about = json.loads((folder / "image.json").read_text())
+    return Image(folder, about["workdir"], tuple(about["entrypoint"]))

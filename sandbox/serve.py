@@ -32,10 +32,10 @@ def main(folder: Path) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
-    from sandbox import boxes, images, seed, spot
+    from sandbox import boxes, seed, spot
     from sandbox.apps import create_app
+    from sandbox.capacity import keep_scaling
     from sandbox.gate import Gate
-    from sandbox.scaler import keep_scaling
     from sandbox.world import World, begin
 
     class Quiet(MotoRequestHandler):
@@ -53,7 +53,6 @@ def main(folder: Path) -> None:
     world.port = server.server_port
     world.tunnel_port = boxes.start(world)
     seed.plant(world)
-    images.push(world)
     for worker in (keep_scaling, spot.keep, leave_when_idle):
         threading.Thread(target=worker, args=(world,), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: world.ending.set())

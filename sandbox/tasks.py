@@ -32,7 +32,6 @@ def up(c, json=False):
             if swept:
                 say(f"Ended {swept} processes that a killed sandbox had left.")
             running = start(folder)
-        ask(running, "POST", "image")  # serving/ may have changed since it started
     text = (
         f"The sandbox {'is up' if fresh else 'was up already'}: pid {running.pid}, {running.url}. Next: invoke doctor"
     )
@@ -96,9 +95,11 @@ def start(folder: Path):
     except ImportError as error:
         raise OpsError(f"The sandbox needs {error.name}: pip install -e '.[sandbox,serve,train]'") from error
     log = folder / "sandbox.log"
-    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ} | {
-        state.MARK: str(folder)
-    }
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "REQUESTS_CA_BUNDLE")
+    env = {name: value for name, value in os.environ.items() if name in kept or name.startswith("PIP_")}
+    if "HTTPS_PROXY" in os.environ:  # for pip alone: the sandbox itself talks to this machine only
+        env.setdefault("PIP_PROXY", os.environ["HTTPS_PROXY"])
+    env[state.MARK] = str(folder)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "sandbox.serve", str(folder)],

@@ -10,8 +10,8 @@ from ops import payload
 from sandbox import calls
 
 STEPS = [
-    "sandbox.up", "doctor", "iam.apply", "data.up", "data.push", "net.up", "ec2.up", "ec2.train", "sm.train", "sm.train", "sm.deploy",
-    "sm.deploy", "sm.autoscale", "lambda.deploy", "lambda.invoke", "iam.audit", "sm.evaluate",
+    "sandbox.up", "doctor", "iam.apply", "data.up", "data.push", "net.up", "ec2.up", "ec2.train", "sm.train", "sm.train", "sm.image",
+    "sm.deploy", "sm.deploy", "sm.autoscale", "lambda.deploy", "lambda.invoke", "iam.audit", "sm.evaluate",
 ]  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_a_step_that_fails_stops_the_demo_and_says_where_to_look(stacks, tmp_pat
     assert "Step 5, invoke data.push --dir" in failed.err
     assert "has no valid folder" in failed.err
     assert "Look further: invoke doctor. Then run invoke demo again" in failed.err
-    assert "== 6/17" not in failed.err
+    assert "== 6/18" not in failed.err
 
 
 def test_doctor_names_what_is_wrong_and_what_mends_it(whole):
@@ -85,4 +85,4 @@ def test_doctor_names_what_is_wrong_and_what_mends_it(whole):
     wrong = whole("doctor", ok=False, env={"INVOKE_AWS_REGION": "eu-west-1"})
     assert wrong.code == 1
     assert "WRONG   region" in wrong.out
-    assert "docker build -t" in wrong.out
+    assert "before a deploy: invoke sm.image" in wrong.out

@@ -48,6 +48,7 @@ def test_every_shipped_role_has_trust_and_permissions_within_aws_quotas():
         "auditor",
         "bootstrap",
         "ec2-box",
+        "image-build",
         "lambda-invoke",
         "operator",
         "sagemaker-execution",
@@ -215,9 +216,9 @@ def test_a_waiver_without_a_reason_is_none(tmp_path):
 
 def test_apply_twice_and_mend_what_was_changed_by_hand(stacks):
     cli = stacks("roles")
-    assert "26 to make" in cli("--dry", "iam.apply").err
-    assert cli("iam.apply").out.strip() == "6 roles. 26 made"
-    assert cli("iam.apply").out.strip() == "6 roles. 0 made"
+    assert "29 to make" in cli("--dry", "iam.apply").err
+    assert cli("iam.apply").out.strip() == "7 roles. 29 made"
+    assert cli("iam.apply").out.strip() == "7 roles. 0 made"
     iam, name = cli.account.client("iam"), cli.settings.role_name("lambda-invoke")
     full = "arn:aws:iam::123456789012:policy/kennel/roles/kennel-roles-operator-models"
     iam.attach_role_policy(RoleName=name, PolicyArn=full)
@@ -230,7 +231,7 @@ def test_apply_twice_and_mend_what_was_changed_by_hand(stacks):
     audited = cli("iam.audit", "--json", ok=False)
     assert audited.code == 7
     assert {f["rule"] for f in json.loads(audited.out)} >= {"IAM-TRUST-001", "IAM-DRIFT-001", "IAM-DRIFT-002"}
-    assert cli("iam.apply").out.strip() == "6 roles. 2 made"
+    assert cli("iam.apply").out.strip() == "7 roles. 2 made"
     assert cli("iam.audit").code == 0
     assert "There is no role 'nobody'" in cli("iam.apply", "--role", "nobody", ok=False).err
     assert "--fail-on takes one of" in cli("iam.audit", "--fail-on", "all", ok=False).err

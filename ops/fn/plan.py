@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,9 @@ from ops.aws import Account
 from ops.change import Change, Steps, Wait
 from ops.config import IMAGES, Settings
 from ops.errors import OpsError, Refused
-from ops.files import files_of
+from ops.files import files_of, zip_of
 
 ALIAS = "live"
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal sources give equal bytes
 UNRESERVED = 100  # AWS keeps as much of an account's limit for functions that reserve nothing
 NOT_YET = "cannot be assumed by Lambda"  # a role made seconds ago
 MISSING = "ResourceNotFoundException"
@@ -40,15 +37,8 @@ class Facts:
 
 
 def package(folder: Path = ROOT / "lambda") -> bytes:
-    """lambda/*.py at the zip's root, with fixed dates and modes: the same sources are the same bytes."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in files_of(folder):
-            if path.suffix == ".py":
-                entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
-    return packed.getvalue()
+    """lambda/*.py at the zip's root: the same sources are the same bytes."""
+    return zip_of((path.relative_to(folder).as_posix(), path) for path in files_of(folder) if path.suffix == ".py")
 
 
 def sha256_of(code: bytes) -> str:
