@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sandbox import metrics
 from sandbox.world import World
 
 COMPARE = {
@@ -21,17 +21,13 @@ WATCHED = ("AWS/SageMaker", "AWS/EC2")
 
 def evaluate(world: World) -> None:
     """Set the state of each alarm on these numbers from its last `period`s; target tracking has its own."""
-    store = world.backend("cloudwatch")
-    now = datetime.now(UTC)
-    for alarm in list(store.alarms.values()):
+    now = world.clock.utc().timestamp()
+    for alarm in list(world.backend("cloudwatch").alarms.values()):
         if alarm.namespace not in WATCHED or alarm.name.startswith("TargetTracking-") or not alarm.evaluation_periods:
             continue
-        window = timedelta(seconds=alarm.period / world.clock.speed)
-        dimensions = {d.name: d.value for d in alarm.dimensions}
-        states = [
-            breach(alarm, values_in(store, alarm, dimensions, now - window * (n + 1), now - window * n))
-            for n in range(alarm.evaluation_periods)
-        ]
+        of = (alarm.namespace, alarm.metric_name, {d.name: d.value for d in alarm.dimensions})
+        ends = [now - alarm.period * n for n in range(alarm.evaluation_periods)]
+        states = [breach(alarm, metrics.between(world, of, end - alarm.period, end)) for end in ends]
         state = "ALARM" if all(states) else "OK"
         if state != alarm.state_value:
             alarm.update_state(f"{alarm.evaluation_periods} x {alarm.period} s looked at", "{}", state)
@@ -53,38 +49,18 @@ def act(world: World, alarm: Any) -> None:
 
 def measure(world: World) -> None:
     """One point of CPUUtilization for each box that runs: the share of this machine that its processes had since the last."""
-    from sandbox import boxes, metrics
+    from sandbox import boxes
 
     for ident, percent in boxes.utilisation().items():
         metrics.put(world, "AWS/EC2", {"InstanceId": ident}, CPUUtilization=(percent, "Percent"))
-
-
-def values_in(store: Any, alarm: Any, dimensions: dict[str, str], since: datetime, until: datetime) -> list[float]:
-    return [
-        datum.value
-        for datum in reversed(store.metric_data[-5000:])
-        if datum.name == alarm.metric_name
-        and datum.namespace == alarm.namespace
-        and since <= aware(datum.timestamp) < until
-        and {d.name: d.value for d in datum.dimensions} == dimensions
-    ]
-
-
-def aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def breach(alarm: Any, values: list[float]) -> bool:
     """Missing data do not breach, as the endpoint's alarms ask (TreatMissingData notBreaching)."""
     if not values:
         return False
-    return bool(COMPARE[alarm.comparison_operator](statistic(alarm, values), alarm.threshold))
-
-
-def statistic(alarm: Any, values: list[float]) -> float:
-    if alarm.extended_statistic:
-        ordered = sorted(values)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * float(alarm.extended_statistic[1:]) / 100))]
-    return {"Sum": sum(values), "Average": sum(values) / len(values), "Maximum": max(values), "Minimum": min(values)}[
-        alarm.statistic
-    ]
+    return bool(
+        COMPARE[alarm.comparison_operator](
+            metrics.statistic(alarm.extended_statistic or alarm.statistic, values), alarm.threshold
+        )
+    )

@@ -1,18 +1,165 @@
-"""Numbers into CloudWatch, as the services themselves put them there."""
+"""CloudWatch's numbers: put there as the services themselves do, and read back on the sandbox's own time.
+
+They are stamped with the sandbox's clock. To a caller, whose clock is the wall's, that one's now is now: a quarter of an hour
+back is a quarter of an hour of the sandbox, however fast it went by.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import bisect
+import math
+import threading
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sandbox.world import World
+from moto.cloudwatch.responses import CloudWatchResponse
+from moto.core.responses import ActionResult
+
+from sandbox.world import World, world
+
+Metric = tuple[str, str, dict[str, str]]  # namespace, name, dimensions
 
 
-def put(world: World, namespace: str, dimensions: dict[str, str], **values: tuple[float, str]) -> None:
-    """One datum for each NAME=(value, unit), stamped now."""
-    now = datetime.now(UTC).replace(tzinfo=None)  # as moto keeps them
+def put(
+    world: World,
+    namespace: str,
+    dimensions: dict[str, str],
+    at: datetime | None = None,
+    **values: tuple[float, str],
+) -> None:
+    """One datum for each NAME=(value, unit), stamped with the sandbox's now, or `at`."""
+    stamp = naive(at or world.clock.utc())
     named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
     data = [
-        {"MetricName": name, "Value": value, "Unit": unit, "Dimensions": named, "Timestamp": now}
+        {"MetricName": name, "Value": value, "Unit": unit, "Dimensions": named, "Timestamp": stamp}
         for name, (value, unit) in values.items()
     ]
     world.backend("cloudwatch").put_metric_data(namespace, data)
+
+
+def aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class Index:
+    """moto keeps one list of all there ever was; alarms are looked at several times a second, and ask for a few of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._read = 0  # of moto's list
+        self._points: dict[Any, list[tuple[float, float]]] = defaultdict(
+            list
+        )  # (time since 1970, value), in time's order
+
+    def between(self, world: World, of: Metric, since: float, until: float) -> list[tuple[float, float]]:
+        namespace, name, dimensions = of
+        with self._lock:
+            data = world.backend("cloudwatch").metric_data
+            for datum in data[self._read :]:
+                where = frozenset((d.name, d.value) for d in datum.dimensions)
+                if hasattr(datum, "value"):  # not those that came as statistics
+                    bisect.insort(
+                        self._points[datum.namespace, datum.name, where],
+                        (aware(datum.timestamp).timestamp(), datum.value),
+                    )
+                self._read += 1
+            points = self._points[namespace, name, frozenset(dimensions.items())]
+            return points[bisect.bisect_left(points, (since,)) : bisect.bisect_left(points, (until,))]
+
+
+_index = Index()
+
+
+def between(world: World, of: Metric, since: float, until: float) -> list[float]:
+    """The values of (namespace, name, dimensions) from one time since 1970 to before another."""
+    return [value for _, value in _index.between(world, of, since, until)]
+
+
+def values(world: World, of: Metric, since: float, until: float, period: int) -> dict[int, list[float]]:
+    """The same, by the number of their period since 1970; none, no entry."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for moment, value in _index.between(world, of, since, until):
+        found[int(moment // period)].append(value)
+    return found
+
+
+def points(world: World, alarm: Any, slot: int) -> list[float | None]:
+    """What an alarm looks at: one point for each of the periods before number `slot`, the newest last."""
+    dimensions = {d.name: d.value for d in alarm.dimensions}
+    first, period = slot - alarm.evaluation_periods, alarm.period
+    found = values(world, (alarm.namespace, alarm.metric_name, dimensions), first * period, slot * period, period)
+    return [statistic(alarm.statistic, found[n]) if n in found else None for n in range(first, slot)]
+
+
+def statistic(name: str, numbers: list[float]) -> float:
+    if name.startswith("p"):
+        ordered = sorted(numbers)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * float(name[1:]) / 100))]
+    return {
+        "Sum": math.fsum(numbers), "Average": math.fsum(numbers) / len(numbers), "Maximum": max(numbers),
+        "Minimum": min(numbers), "SampleCount": float(len(numbers)),
+    }[name]  # fmt: skip
+
+
+class Metrics(CloudWatchResponse):
+    def put_metric_data(self) -> ActionResult:
+        for datum in self.params.get("MetricData", []):
+            told = datum.get("Timestamp")
+            datum["Timestamp"] = naive(told) + ahead() if told else naive(world().clock.utc())
+        return super().put_metric_data()
+
+    def get_metric_statistics(self) -> ActionResult:
+        """Periods begin at whole multiples of themselves, as on AWS; moto's begin at the first datum."""
+        asked, shift = self.params, ahead()
+        plain, extended = asked.get("Statistics", []), asked.get("ExtendedStatistics", [])
+        since, until = (aware(naive(asked[name]) + shift).timestamp() for name in ("StartTime", "EndTime"))
+        if not (plain or extended) or since >= until:
+            return super().get_metric_statistics()  # which has the words for it
+        period = int(asked["Period"])
+        dimensions = {d["Name"]: d["Value"] for d in asked.get("Dimensions", [])}
+        of = (asked["Namespace"], asked["MetricName"], dimensions)
+        found = values(world(), of, since // period * period, until, period)
+        points = []
+        for slot in sorted(found):
+            point: dict[str, Any] = {"Timestamp": naive(datetime.fromtimestamp(slot * period, UTC)) - shift}
+            point |= {name: statistic(name, found[slot]) for name in plain}
+            if extended:
+                point["ExtendedStatistics"] = {name: statistic(name, found[slot]) for name in extended}
+            points.append(point)
+        return ActionResult({"Label": asked["MetricName"], "Datapoints": points})
+
+    def get_metric_data(self) -> ActionResult:
+        """Plain statistics, percentiles among them; expressions are left to moto, which knows a few."""
+        asked, shift = self.params, ahead()
+        span = [aware(naive(asked[name]) + shift).timestamp() for name in ("StartTime", "EndTime")]
+        if any("MetricStat" not in query for query in asked["MetricDataQueries"]):
+            return super().get_metric_data()
+        results = []
+        for query in asked["MetricDataQueries"]:
+            stat = query["MetricStat"]
+            metric, period = stat["Metric"], int(stat["Period"])
+            dimensions = {d["Name"]: d["Value"] for d in metric.get("Dimensions", [])}
+            of = (metric["Namespace"], metric["MetricName"], dimensions)
+            found = values(world(), of, span[0] // period * period, span[1], period)
+            slots = sorted(found, reverse=asked.get("ScanBy") != "TimestampAscending")
+            results.append(
+                {
+                    "Id": query["Id"],
+                    "Label": query.get("Label", metric["MetricName"]),
+                    "StatusCode": "Complete",
+                    "Timestamps": [naive(datetime.fromtimestamp(slot * period, UTC)) - shift for slot in slots],
+                    "Values": [statistic(stat["Stat"], found[slot]) for slot in slots],
+                }
+            )
+        return ActionResult({"MetricDataResults": results})
+
+
+def ahead() -> timedelta:
+    """What a caller's time has to be moved by, to be the sandbox's."""
+    return timedelta(seconds=world().clock.ahead())
+
+
+def naive(moment: datetime) -> datetime:
+    """In UTC without saying so, as moto keeps them."""
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -1,158 +1,161 @@
-"""Application Auto Scaling that scales: target tracking of invocations per instance, by one-minute points.
-
-Three points above the target add instances, fifteen below nine tenths of it take some away. A minute without a request has
-no point, so an endpoint that nobody calls is not scaled in, as on AWS.
-"""
+"""Application Auto Scaling's calls: moto keeps the records, capacity.py makes them come true."""
 
 from __future__ import annotations
 
 import json
-import math
-from datetime import UTC, datetime
+import secrets
 from typing import Any
 
 from moto.applicationautoscaling.exceptions import AWSValidationException
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.core.exceptions import JsonRESTError
 
-from sandbox import alarms, endpoints
+from sandbox import capacity, schedules, tracking
 from sandbox.world import World, world
-
-MINUTE = 60.0
-OUT_POINTS, IN_POINTS = 3, 15
-IN_SHARE = 0.9  # the low alarm's threshold as a share of the target
-
-_activities: list[dict[str, Any]] = []
-_last: dict[tuple[str, str], float] = {}  # (resource, "out" | "in") -> when it was last scaled
 
 
 class Scaling(ApplicationAutoScalingResponse):
+    @property
+    def asked(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+    def target(self) -> Any:
+        """The registered target that a call is about, or None."""
+        targets = self.applicationautoscaling_backend.targets.get(self.asked["ScalableDimension"], {})
+        return targets.get(self.asked["ResourceId"])
+
+    def existing(self) -> Any:
+        found = self.target()
+        if found is None:
+            raise missing(f"No scalable target registered for {self.asked['ResourceId']}")
+        return found
+
     def register_scalable_target(self) -> str:
-        asked = json.loads(self.body)
-        if asked.get("MinCapacity", 0) > asked.get("MaxCapacity", 0):
+        """What is not given stays as it was. The capacity is brought into the bounds at once."""
+        asked, before = self.asked, self.target()
+        least = asked.get("MinCapacity", before.min_capacity if before else None)
+        most = asked.get("MaxCapacity", before.max_capacity if before else None)
+        if least is None or most is None:
+            raise AWSValidationException("MinCapacity and MaxCapacity are required to register a new scalable target")
+        if least > most:
             raise AWSValidationException("Maximum capacity cannot be less than minimum capacity")
         if asked["ServiceNamespace"] == "sagemaker":
-            record = world().backend("sagemaker").endpoints.get(asked["ResourceId"].split("/")[1])
-            if record is None or record.endpoint_status != "InService":
-                raise AWSValidationException(f"Endpoint of {asked['ResourceId']} is not in service")
-        return super().register_scalable_target()
+            refuse(world(), asked["ResourceId"], least)
+        answer = super().register_scalable_target()
+        target = self.existing()
+        given = asked.get("SuspendedState", before.suspended_state if before else None) or {}
+        target.suspended_state = {name: given.get(name, False) for name in tracking.SUSPENSIONS}
+        if asked["ServiceNamespace"] == "sagemaker":
+            capacity.clamp(world(), target)
+        return answer
 
     def put_scaling_policy(self) -> str:
-        asked = json.loads(self.body)
-        targets = self.applicationautoscaling_backend.targets.get(asked["ScalableDimension"], {})
-        if asked["ResourceId"] not in targets:
-            raise JsonRESTError("ObjectNotFoundException", f"No scalable target registered for {asked['ResourceId']}")
+        self.existing()
+        asked, backend = self.asked, self.applicationautoscaling_backend
+        for policy in self.policies():
+            policy.delete_alarms(policy.account_id, policy.region_name)
         super().put_scaling_policy()
-        backend = self.applicationautoscaling_backend
-        policy = next(
-            p
-            for p in backend.policies.values()
-            if p.policy_name == asked["PolicyName"] and p.resource_id == asked["ResourceId"]
-        )
-        policy.alarms = tracking_alarms(world(), asked)
+        policy = self.policies()[0]
+        if asked["ServiceNamespace"] == "sagemaker" and asked["PolicyType"] == "TargetTrackingScaling":
+            try:
+                policy.alarms = tracking_alarms(world(), asked)
+            except KeyError as error:
+                backend.policies = {key: p for key, p in backend.policies.items() if p is not policy}
+                raise AWSValidationException(f"The sandbox does not track {error}") from error
         found = [{"AlarmName": alarm.name, "AlarmARN": alarm.alarm_arn} for alarm in policy.alarms]
         return json.dumps({"PolicyARN": policy.policy_arn, "Alarms": found})
 
+    def policies(self) -> list[Any]:
+        """Those with the name and the resource that a call is about: one, or none."""
+        asked, every = self.asked, self.applicationautoscaling_backend.policies.values()
+        return [p for p in every if (p.policy_name, p.resource_id) == (asked["PolicyName"], asked["ResourceId"])]
+
+    def delete_scaling_policy(self) -> str:
+        """Its alarms go with it."""
+        if not self.policies():
+            raise missing(f"No scaling policy found: {self.asked['PolicyName']}")
+        return super().delete_scaling_policy()
+
     def deregister_scalable_target(self) -> str:
-        """Its policies and their alarms go with it."""
-        asked, backend = json.loads(self.body), self.applicationautoscaling_backend
+        """Its policies with their alarms, and its scheduled actions, go with it."""
+        self.existing()
+        resource, backend = self.asked["ResourceId"], self.applicationautoscaling_backend
         for key, policy in list(backend.policies.items()):
-            if policy.resource_id == asked["ResourceId"]:
+            if policy.resource_id == resource:
                 policy.delete_alarms(policy.account_id, policy.region_name)
                 del backend.policies[key]
+        backend.scheduled_actions = [a for a in backend.scheduled_actions if a.resource_id != resource]
         return super().deregister_scalable_target()
 
+    def put_scheduled_action(self) -> str:
+        self.existing()
+        asked = self.asked
+        found = self.actions()
+        schedule = asked.get("Schedule", found[0].schedule if found else "")
+        try:
+            schedules.check(schedule, asked.get("Timezone"))
+        except (ValueError, KeyError) as error:  # an unknown timezone is a KeyError
+            raise AWSValidationException(str(error)) from error
+        answer = super().put_scheduled_action()
+        self.actions()[0].begun = world().clock.utc().timestamp()
+        return answer
+
+    def actions(self) -> list[Any]:
+        asked, every = self.asked, self.applicationautoscaling_backend.scheduled_actions
+        wanted = (asked["ScheduledActionName"], asked["ResourceId"])
+        return [a for a in every if (a.scheduled_action_name, a.resource_id) == wanted]
+
+    def delete_scheduled_action(self) -> str:
+        if not self.actions():
+            raise missing(f"No scheduled action found: {self.asked['ScheduledActionName']}")
+        return super().delete_scheduled_action()
+
     def describe_scaling_activities(self) -> str:
-        asked = json.loads(self.body)
-        found = [a for a in _activities if a["ResourceId"] == asked.get("ResourceId", a["ResourceId"])]
-        return json.dumps({"ScalingActivities": list(reversed(found))})
+        asked = self.asked
+        found = capacity.activities(asked.get("ResourceId"), asked.get("IncludeNotScaledActivities", False))
+        first = int(asked.get("NextToken") or 0)
+        last = first + (asked.get("MaxResults") or 50)
+        more = {"NextToken": str(last)} if last < len(found) else {}
+        return json.dumps({"ScalingActivities": found[first:last], **more})
+
+
+def missing(words: str) -> JsonRESTError:
+    return JsonRESTError("ObjectNotFoundException", words)
+
+
+def refuse(world: World, resource: str, least: int) -> None:
+    """Raise what AWS answers for an endpoint that cannot be scaled, or not now."""
+    _, name, _, variant = resource.split("/")
+    sagemaker = world.backend("sagemaker")
+    record = sagemaker.endpoints.get(name)
+    if record is not None and record.endpoint_status in ("Updating", "SystemUpdating", "RollingBack"):
+        raise JsonRESTError("ConcurrentUpdateException", f"A concurrent update of {resource} is in progress")
+    if record is None or record.endpoint_status != "InService":
+        raise AWSValidationException(f"Endpoint of {resource} is not in service")
+    have = sagemaker.endpoint_configs[record.endpoint_config_name].production_variants[0]
+    if have["VariantName"] != variant:
+        raise AWSValidationException(f"Endpoint {name} has no variant {variant}")
+    if have["InstanceType"].startswith("ml.t2."):
+        raise AWSValidationException(f"{have['InstanceType']} is burstable; automatic scaling does not support it")
+    if least < 1:
+        raise AWSValidationException("Minimum capacity of a variant cannot be less than 1")
 
 
 def tracking_alarms(world: World, asked: dict[str, Any]) -> list[Any]:
-    """The two alarms that target tracking makes; this module sets their states."""
+    """The alarms that target tracking makes; capacity.py sets their states. Raises KeyError for an unknown metric."""
     _, endpoint, _, variant = asked["ResourceId"].split("/")
-    target = asked["TargetTrackingScalingPolicyConfiguration"]["TargetValue"]
     dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}]
     made = []
-    for name, operator, points, threshold in (
-        ("AlarmHigh", "GreaterThanThreshold", OUT_POINTS, target),
-        ("AlarmLow", "LessThanThreshold", IN_POINTS, target * IN_SHARE),
-    ):
-        made.append(
-            world.backend("cloudwatch").put_metric_alarm(
-                name=f"TargetTracking-{asked['ResourceId']}-{name}-{asked['PolicyName']}",
-                namespace="AWS/SageMaker",
-                metric_name="InvocationsPerInstance",
-                comparison_operator=operator,
-                evaluation_periods=points,
-                period=60,
-                threshold=threshold,
-                statistic="Sum",
-                description="DO NOT EDIT OR DELETE. Made by target tracking.",
-                dimensions=dimensions,
-                alarm_actions=[],
-            )
+    for parts in tracking.alarms(asked["TargetTrackingScalingPolicyConfiguration"]):
+        level = "High" if parts["comparison_operator"] == "GreaterThanThreshold" else "Low"
+        alarm = world.backend("cloudwatch").put_metric_alarm(
+            name=f"TargetTracking-{asked['ResourceId']}-Alarm{level}-{secrets.token_hex(8)}",
+            namespace="AWS/SageMaker",
+            description=f"DO NOT EDIT OR DELETE. For TargetTrackingScaling policy {asked['PolicyName']}.",
+            dimensions=dimensions,
+            alarm_actions=[],
+            **parts,
         )
+        alarm.state_value = "INSUFFICIENT_DATA"
+        made.append(alarm)
     return made
-
-
-def decide(points: list[float | None], count: int, least: int, most: int, target: float) -> int:
-    """How many instances there should be. `points`: invocations per instance in the last minutes, newest last."""
-    out, low = points[-OUT_POINTS:], points[-IN_POINTS:]
-    if len(out) == OUT_POINTS and all(p is not None and p > target for p in out):
-        return min(most, max(count, math.ceil(count * (out[-1] or 0) / target)))
-    if len(low) == IN_POINTS and all(p is not None and p < target * IN_SHARE for p in low):
-        return max(least, min(count, math.ceil(count * (low[-1] or 0) / target)))
-    return min(most, max(least, count))
-
-
-def keep_scaling(world: World) -> None:
-    """Once a minute of the sandbox's clock, for every policy; alarms of other kinds are looked at in passing."""
-    seen = 0
-    while not world.ending.wait(0.2):
-        alarms.evaluate(world)
-        minute = int(world.clock.now() // MINUTE)
-        if minute == seen:
-            continue
-        seen = minute
-        alarms.measure(world)
-        for policy in list(world.backend("applicationautoscaling").policies.values()):
-            if policy.service_namespace == "sagemaker" and policy.policy_type == "TargetTrackingScaling":
-                track(world, policy, minute)
-
-
-def track(world: World, policy: Any, minute: int) -> None:
-    _, endpoint, _, variant = policy.resource_id.split("/")
-    live = endpoints.find(endpoint)
-    target = world.backend("applicationautoscaling").targets[policy.scalable_dimension].get(policy.resource_id)
-    if live is None or target is None or live.record.endpoint_status != "InService":
-        return
-    settings = policy.target_tracking_scaling_policy_configuration
-    points = [live.per_minute.get(m) for m in range(minute - IN_POINTS, minute)]
-    count = endpoints.desired(live)
-    wanted = decide(points, count, target.min_capacity, target.max_capacity, settings["TargetValue"])
-    way = "out" if wanted > count else "in"
-    cooldown = settings.get("ScaleOutCooldown" if way == "out" else "ScaleInCooldown", 300)
-    now = world.clock.now()
-    if wanted == count or now - _last.get((policy.resource_id, way), -math.inf) < cooldown:
-        return
-    _last[(policy.resource_id, way)] = now
-    cause = (
-        f"{points[-1]:.0f} invocations per instance and minute, target {settings['TargetValue']:.0f}"
-        if points[-1] is not None
-        else "the bounds"
-    )
-    _activities.append(
-        {
-            "ActivityId": f"{len(_activities):036d}",
-            "ServiceNamespace": "sagemaker",
-            "ResourceId": policy.resource_id,
-            "ScalableDimension": policy.scalable_dimension,
-            "Description": f"Setting desired instance count to {wanted}.",
-            "Cause": cause,
-            "StartTime": datetime.now(UTC).timestamp(),
-            "StatusCode": "Successful",
-        }
-    )
-    world.note(f"scaling {endpoint}: {count} -> {wanted}: {cause}")
-    endpoints.resize(world, world.backend("sagemaker"), live.record, variant, wanted)

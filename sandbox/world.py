@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,22 @@ class Clock:
     """Seconds since the sandbox began; `speed` makes minutes of alarms and cool-downs pass faster."""
 
     def __init__(self) -> None:
-        self._began, self._base, self.speed = time.monotonic(), 0.0, 1.0
+        self._start = self._began = time.monotonic()
+        self._base, self.speed = 0.0, 1.0
 
     def now(self) -> float:
         return self._base + (time.monotonic() - self._began) * self.speed
 
     def set_speed(self, speed: float) -> None:
         self._base, self._began, self.speed = self.now(), time.monotonic(), speed
+
+    def ahead(self) -> float:
+        """Seconds by which it is ahead of the wall's, since it ran faster."""
+        return self.now() - (time.monotonic() - self._start)
+
+    def utc(self) -> datetime:
+        """The sandbox's own date and time: numbers are stamped with it, schedules keep to it."""
+        return datetime.now(UTC) + timedelta(seconds=self.ahead())
 
 
 @dataclass

@@ -1,78 +1,303 @@
-"""Scaling: the rule as a table, then real instances of a real endpoint under load, with the clock turned up."""
+"""Scaling in the sandbox: its rules as tables, then real instances of a real endpoint under load, with the clock turned up."""
 
+import itertools
+import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ops.errors import Refused
 from ops.sm import scaling
-from sandbox import state
-from sandbox.scaler import decide
-from sandbox.tasks import ask
+from sandbox import schedules, tracking
+
+AAS = "application-autoscaling"
 
 
 @pytest.mark.parametrize(
-    ("points", "count", "wanted"),
+    ("way", "points", "before", "expected"),
     [
-        ([25, 25], 1, 1),
-        ([25, 25, 25], 1, 2),
-        ([25, 20, 25], 1, 1),
-        ([None, 25, 25, 90], 1, 4),
-        ([25, None, 25, 25], 1, 1),
-        ([500, 500, 500], 1, 4),
-        ([5] * 14, 4, 4),
-        ([5] * 15, 4, 1),
-        ([12] * 15, 4, 3),
-        ([19] * 15, 4, 4),
-        ([5] * 7 + [None] + [5] * 7, 4, 4),
-        ([], 9, 4),
+        ("out", [25, 25, 25], "OK", "ALARM"),
+        ("out", [25, 20, 25], "ALARM", "OK"),
+        ("out", [None, 25, 25], "INSUFFICIENT_DATA", "INSUFFICIENT_DATA"),
+        ("out", [25, None, 25], "OK", "OK"),
+        ("out", [25, None, 25], "ALARM", "ALARM"),  # too few to tell: it stays
+        ("out", [None, None, 5], "INSUFFICIENT_DATA", "OK"),
+        ("out", [None, None, None], "ALARM", "INSUFFICIENT_DATA"),
+        ("in", [5] * 15, "OK", "ALARM"),
+        ("in", [5] * 14 + [20], "ALARM", "OK"),
+        ("in", [5] * 7 + [None] + [5] * 7, "OK", "OK"),
     ],
 )
-def test_three_points_above_grow_it_and_fifteen_below_shrink_it(points, count, wanted):
-    assert decide(points, count, least=1, most=4, target=20) == wanted
+def test_the_state_of_an_alarm_follows_from_its_points(way, points, before, expected):
+    assert tracking.state(way, points, 20, before) == expected
 
 
-def test_autoscale_wants_an_endpoint_and_the_policy_a_target(whole):
-    from ops.errors import Refused
+@pytest.mark.parametrize(
+    ("way", "point", "count", "expected"),
+    [
+        ("out", 25, 1, (2, "")),
+        ("out", 90, 1, (4, "")),
+        ("out", 500, 1, (4, "")),
+        ("out", 25, 4, (4, "AlreadyAtMaxCapacity")),
+        ("out", 25, 9, (9, "AlreadyAtMaxCapacity")),
+        ("in", 5, 4, (1, "")),
+        ("in", 12, 4, (3, "")),
+        ("in", 17, 2, (2, "AlreadyAtDesiredCapacity")),
+        ("in", 5, 1, (1, "AlreadyAtMinCapacity")),
+    ],
+)
+def test_how_many_instances_an_alarm_asks_for(way, point, count, expected):
+    assert tracking.decide(way, point, count, (1, 4), 20) == expected
 
+
+def test_a_policy_has_two_alarms_and_one_where_nothing_is_to_be_taken_away():
+    policy = {"TargetValue": 20.0, "PredefinedMetricSpecification": {}}
+    kind = policy["PredefinedMetricSpecification"]
+    kind["PredefinedMetricType"] = "SageMakerVariantInvocationsPerInstance"
+    high, low = tracking.alarms(policy)
+    assert (high["metric_name"], high["period"], high["evaluation_periods"]) == ("InvocationsPerInstance", 60, 3)
+    assert (low["threshold"], low["period"], low["evaluation_periods"]) == (18.0, 60, 15)
+    kind["PredefinedMetricType"] = "SageMakerVariantConcurrentRequestsPerModelHighResolution"
+    high, low = tracking.alarms(policy)
+    assert (high["metric_name"], high["period"], high["evaluation_periods"]) == ("ConcurrentRequestsPerModel", 10, 3)
+    assert low["period"] == 60
+    assert len(tracking.alarms({**policy, "DisableScaleIn": True})) == 1
+
+
+def test_suspensions_stop_one_way_each():
+    state = {"DynamicScalingOutSuspended": True, "DynamicScalingInSuspended": False}
+    assert [tracking.suspends(state, way) for way in ("out", "in", "schedule")] == [True, False, False]
+    assert not tracking.suspends(None, "out")
+
+
+def moment(text):
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+BEGUN = moment("2026-11-20T00:00:30")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "zone", "until", "expected"),
+    [
+        ("at(2026-11-23T08:00:00)", None, "2026-11-23T08:00:00", True),
+        ("at(2026-11-23T08:00:00)", None, "2026-11-23T07:59:59", False),
+        ("at(2026-11-23T08:00:00)", "Europe/Berlin", "2026-11-23T07:00:05", True),
+        ("rate(5 minutes)", None, "2026-11-23T08:00:31", True),
+        ("rate(5 minutes)", None, "2026-11-23T08:00:29", False),
+        ("rate(1 day)", None, "2026-11-23T00:00:30", True),
+        ("cron(0 8 * * ? *)", None, "2026-11-23T08:00:02", True),
+        ("cron(0 8 * * ? *)", None, "2026-11-23T08:01:02", False),
+        ("cron(0 8 ? * MON-FRI *)", "Europe/Berlin", "2026-11-23T07:00:02", True),  # a Monday
+        ("cron(0 8 ? * MON-FRI *)", "Europe/Berlin", "2026-11-22T07:00:02", False),
+        ("cron(0/15 8-10 ? NOV,DEC 1 2026)", None, "2026-11-22T09:45:02", True),  # 1 is Sunday
+        ("cron(0/15 8-10 ? NOV,DEC 1 2027)", None, "2026-11-22T09:45:02", False),
+    ],
+)
+def test_when_a_scheduled_action_is_due(schedule, zone, until, expected):
+    until = moment(until)
+    assert schedules.due(schedule, zone, BEGUN, until - timedelta(seconds=10), until) is expected
+
+
+@pytest.mark.parametrize(
+    "schedule", ["0 8 * * *", "cron(0 8 * * *)", "cron(0 8 * * * *)", "cron(0 8 L * ? *)", "cron(99 8 * * ? *)", "rate(0 days)", "at(noon)"]
+)  # fmt: skip
+def test_a_schedule_that_aws_would_not_take_is_refused(schedule):
+    with pytest.raises(ValueError, match="."):
+        schedules.check(schedule, "UTC")
+    with pytest.raises(KeyError):
+        schedules.check("at(2026-11-23T08:00:00)", "Middle/Earth")
+
+
+def test_what_cannot_be_registered_is_refused(whole):
     account, where = whole.account, scaling.resource(whole.settings)
     nothing = {**where, "ResourceId": "endpoint/none/variant/AllTraffic"}
-    with pytest.raises(Refused, match="not in service"):
-        account.call("application-autoscaling", "register_scalable_target", **nothing, MinCapacity=1, MaxCapacity=2)
+    for args, words in (
+        ({**nothing, "MinCapacity": 1, "MaxCapacity": 2}, "not in service"),
+        ({**where, "MinCapacity": 3, "MaxCapacity": 2}, "Maximum capacity cannot be less"),
+        ({**where, "MinCapacity": 0, "MaxCapacity": 2}, "cannot be less than 1"),
+        ({**where, "ResourceId": where["ResourceId"] + "2"}, "are required to register"),
+        ({**where, "ResourceId": where["ResourceId"] + "2", "MinCapacity": 1, "MaxCapacity": 2}, "has no variant AllTraffic2"),
+    ):  # fmt: skip
+        with pytest.raises(Refused, match=words):
+            account.call(AAS, "register_scalable_target", **args)
+    policy = {
+        "PolicyType": "TargetTrackingScaling",
+        "TargetTrackingScalingPolicyConfiguration": scaling.wanted(whole.settings),
+    }
+    action = {"ScheduledActionName": "x", "Schedule": "rate(1 day)"}
+    for call, args in (
+        ("put_scaling_policy", {"PolicyName": "p", **policy}),
+        ("put_scheduled_action", action),
+        ("deregister_scalable_target", {}),
+    ):
+        with pytest.raises(Refused, match="ObjectNotFoundException"):
+            account.call(AAS, call, **nothing, **args)
+    with pytest.raises(Refused, match="ValidationException: Invalid schedule"):
+        account.call(AAS, "put_scheduled_action", **where, **action | {"Schedule": "daily"})
     with pytest.raises(Refused, match="ObjectNotFoundException"):
-        account.call(
-            "application-autoscaling", "put_scaling_policy", **nothing, PolicyName="p", PolicyType="TargetTrackingScaling",
-            TargetTrackingScalingPolicyConfiguration=scaling.wanted(whole.settings),
-        )  # fmt: skip
+        account.call(AAS, "delete_scheduled_action", **where, ScheduledActionName="none")
 
 
-@pytest.mark.timeout(200)
-def test_load_starts_a_second_instance_that_answers(whole, sandbox, digits):
-    running, account, name = state.read(sandbox), whole.account, whole.settings.endpoint_name
+class Load:
+    """Requests to an endpoint, so many a pause of 0.2 s, from a thread of its own."""
+
+    def __init__(self, account, name, body):
+        self.runtime, self.name, self.body = account.client("sagemaker-runtime", "inference"), name, body
+        self.each, self.sent, self.failed, self.over = 0, 0, [], threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self):
+        while not self.over.wait(0.2):
+            for _ in range(self.each):
+                try:
+                    self.runtime.invoke_endpoint(EndpointName=self.name, Body=self.body, ContentType="image/png")
+                except Exception as error:
+                    self.failed.append(error)
+                self.sent += 1
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def load(whole, digits):
     body = next((digits / "test" / "1").iterdir()).read_bytes()
-    alarms = account.pages(
-        "cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"TargetTracking-endpoint/{name}/"
+    with Load(whole.account, whole.settings.endpoint_name, body) as load:
+        yield load
+    assert load.failed == []
+
+
+def capacity(cli):
+    """(running, desired)"""
+    found = cli.account.call("sagemaker", "describe_endpoint", EndpointName=cli.settings.endpoint_name)
+    variant = found["ProductionVariants"][0]
+    return variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]
+
+
+def until(condition, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def alarms(cli):
+    """The states of the policy's alarms: high, low."""
+    prefix = f"TargetTracking-endpoint/{cli.settings.endpoint_name}/"
+    found = cli.account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=prefix)
+    return [alarm["StateValue"] for alarm in sorted(found, key=lambda alarm: alarm["EvaluationPeriods"])]
+
+
+def activities(cli, **more):
+    where = scaling.resource(cli.settings)
+    return cli.account.call(AAS, "describe_scaling_activities", **where, **more)["ScalingActivities"]
+
+
+@pytest.mark.timeout(300)
+def test_load_adds_an_instance_and_a_quiet_quarter_of_an_hour_takes_it_away(whole, drill, load):
+    whole("sm.autoscale")
+    drill("clock", speed=20)  # a minute is three seconds
+    load.each = 15
+    until(lambda: capacity(whole)[1] == 2)
+    assert capacity(whole) == (1, 2)  # it boots: three minutes
+    assert "1 of 2 are starting" in whole("sm.autoscale", "--explain", ok=False).out
+    until(lambda: capacity(whole) == (2, 2))
+    until(lambda: "NotScaledReasons" in activities(whole, IncludeNotScaledActivities=True)[0])
+    explained = whole("sm.autoscale", "--explain", ok=False)
+    assert explained.code == 7
+    assert "! It has the most instances that it may have, 2, and is above its target." in explained.out
+    assert "not scaled: it has the most instances that it may have" in explained.out
+    done = activities(whole)[0]
+    assert done["Description"] == "Setting desired instance count to 2."
+    assert done["StatusCode"] == "Successful"
+    load.each = 1  # still some in each minute: without, there is no point
+    until(lambda: capacity(whole) == (1, 1), 120)
+    assert "AlarmLow" in activities(whole)[0]["Cause"]
+    assert activities(whole)[0]["Description"] == "Setting desired instance count to 1."
+    sums = points(whole, 600)
+    assert [point["Sum"] > 0 for point in sums[-3:]] == [True] * 3
+    assert {(b["Timestamp"] - a["Timestamp"]).seconds for a, b in itertools.pairwise(sums)} == {60}
+
+
+def points(cli, seconds):
+    where = [
+        {"Name": "EndpointName", "Value": cli.settings.endpoint_name},
+        {"Name": "VariantName", "Value": "AllTraffic"},
+    ]
+    now = datetime.now(UTC)
+    found = cli.account.call(
+        "cloudwatch", "get_metric_statistics", Namespace="AWS/SageMaker", MetricName="InvocationsPerInstance",
+        Dimensions=where, StartTime=now - timedelta(seconds=seconds), EndTime=now, Period=60, Statistics=["Sum"],
+    )["Datapoints"]  # fmt: skip
+    return sorted(found, key=lambda point: point["Timestamp"])
+
+
+@pytest.mark.timeout(300)
+def test_registering_and_the_schedule_move_the_capacity_at_once(whole, drill):
+    account, where = whole.account, scaling.resource(whole.settings)
+    whole("sm.autoscale")
+    drill("clock", speed=60)
+    until(lambda: capacity(whole) == (1, 1))
+    assert "start 1 more at once" in whole("sm.autoscale", "--min-instances", "2").err
+    assert capacity(whole)[1] == 2
+    until(lambda: capacity(whole) == (2, 2))
+    assert "It may have 2 to 2 instances, the settings say 1 to 2" in whole("sm.autoscale", "--explain", ok=False).out
+    # what is not given stays; suspended, the schedule does nothing
+    suspended = {"ScheduledScalingSuspended": True}
+    account.call(AAS, "register_scalable_target", **where, SuspendedState=suspended)
+    (target,) = account.pages(
+        AAS,
+        "describe_scalable_targets",
+        "ScalableTargets",
+        ServiceNamespace="sagemaker",
+        ResourceIds=[where["ResourceId"]],
     )
-    assert [alarm["EvaluationPeriods"] for alarm in sorted(alarms, key=lambda a: a["AlarmName"])] == [3, 15]
-    runtime = account.client("sagemaker-runtime", "inference")
-    ask(running, "POST", "clock", {"speed": 20})  # a minute is three seconds
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            for _ in range(15):
-                assert (
-                    runtime.invoke_endpoint(EndpointName=name, Body=body, ContentType="image/png")["ContentType"]
-                    == "application/json"
-                )
-            time.sleep(0.2)
-            found = account.call("sagemaker", "describe_endpoint", EndpointName=name)
-            if found["ProductionVariants"][0]["CurrentInstanceCount"] == 2:
-                break
-    finally:
-        ask(running, "POST", "clock", {"speed": 1})
-    assert found["ProductionVariants"][0]["CurrentInstanceCount"] == 2
-    activities = account.call(
-        "application-autoscaling", "describe_scaling_activities", **scaling.resource(whole.settings)
-    )["ScalingActivities"]
-    assert activities[0]["Description"] == "Setting desired instance count to 2."
-    assert "x 2 of 2" in whole("sm.status", "--minutes", "1", ok=False).out  # other tests may have left errors
-    assert account.call("sagemaker-runtime", "invoke_endpoint", EndpointName=name, Body=body, ContentType="image/png")
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 2)
+    assert target["SuspendedState"] == {**scaling.RESUMED, **suspended}
+    action = {"MinCapacity": 1, "MaxCapacity": 1}
+    account.call(
+        AAS,
+        "put_scheduled_action",
+        **where,
+        ScheduledActionName="x",
+        Schedule="rate(1 minute)",
+        ScalableTargetAction=action,
+    )
+    time.sleep(2)  # two minutes
+    assert capacity(whole) == (2, 2)
+    account.call(AAS, "register_scalable_target", **where, SuspendedState=scaling.RESUMED)
+    until(lambda: capacity(whole) == (1, 1))
+    assert activities(whole)[0]["Cause"] == "scheduled action name x was triggered"
+    account.call(AAS, "delete_scheduled_action", **where, ScheduledActionName="x")
+    drill("clock", speed=1)
+    assert "let it run 1 to 2 instances" in whole("sm.autoscale").err
+
+
+@pytest.mark.timeout(300)
+def test_by_concurrency_half_a_minute_is_enough(whole, drill, load):
+    whole("sm.autoscale")
+    drill("clock", speed=20)
+    until(lambda: capacity(whole)[0] == capacity(whole)[1])
+    whole("sm.autoscale", "--max-instances", "1")
+    until(lambda: capacity(whole) == (1, 1))
+    fast = type(whole)(whole.file.with_name("wholefast.yaml"))
+    more = "endpoint: {scaling_metric: concurrency, concurrency_per_instance: 0.2}\n"
+    fast.file.write_text(whole.file.read_text() + more)
+    fast("sm.autoscale")
+    drill("slow", endpoint=whole.settings.endpoint_name, seconds=0.4)
+    load.each = 2  # one is nearly always under way, and few come in a minute of the sandbox's: by invocations nothing would happen
+    until(lambda: capacity(whole)[1] == 2, 20)
+    assert "triggered policy kennel-whole-concurrency" in activities(whole)[0]["Cause"]
+    load.each = 0
+    drill("slow", endpoint=whole.settings.endpoint_name, seconds=0)
+    until(lambda: capacity(whole) == (2, 2))
+    whole("sm.autoscale", "--max-instances", "1")
+    until(lambda: capacity(whole) == (1, 1))
+    whole("sm.autoscale")

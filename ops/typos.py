@@ -1,0 +1,47 @@
+"""What is wrong with a setting, in one sentence: what pydantic found, and what it cannot know."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, get_args
+from zoneinfo import ZoneInfo
+
+
+def worded(error: Any, settings: Any) -> str:
+    """`endpoint: unknown setting max_instance; did you mean max_instances?` / `endpoint.max_instances: ... got 'two'`"""
+    if not error["loc"]:
+        return str(error["msg"]).removeprefix("Value error, ")
+    *path, last = (str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        names = known(path, settings)
+        near = difflib.get_close_matches(last, names, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}"
+        return f"{'.'.join(path) or 'settings'}: unknown {'setting' if path else 'section'} {last}{hint}"
+    return f"{'.'.join([*path, last])}: {error['msg'].lower()}, got {error['input']!r}"
+
+
+def known(path: list[str], settings: Any) -> list[str]:
+    model = settings
+    for name in path:
+        # Below a list or a dict, the name is a number or a key of it.
+        model = get_args(model)[-1] if get_args(model) else model.model_fields[name].annotation
+    return list(model.model_fields)
+
+
+def zone(value: str) -> str:
+    """A time zone's name. Raises ValueError."""
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):  # KeyError is ZoneInfoNotFoundError; a folder of zones is an OSError
+        raise ValueError("is the name of a time zone, such as Europe/Berlin or UTC") from None
+    return value
+
+
+def bounds(endpoint: Any) -> None:
+    """Raises ValueError for bounds without room, the endpoint's own or a scheduled action's, and for names used twice."""
+    named = {"endpoint": endpoint} | {f"endpoint.schedule {one.name}": one for one in endpoint.schedule}
+    for what, one in named.items():
+        if one.min_instances > one.max_instances:
+            raise ValueError(f"{what}: min_instances {one.min_instances} is above max_instances {one.max_instances}")
+    if len(named) <= len(endpoint.schedule):
+        raise ValueError("endpoint.schedule: two actions have the same name")

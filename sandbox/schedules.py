@@ -1,0 +1,90 @@
+"""When a scheduled action is due: at(), rate() and cron() expressions as Application Auto Scaling writes them.
+
+Of cron's signs there are `*`, `?`, `,`, `-` and `/`; its L, W and # are refused.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+UNITS = {"minute": 60, "hour": 3600, "day": 86400}
+MONTHS = {name.upper(): n for n, name in enumerate(calendar.month_abbr) if name}
+DAYS = {name.upper(): (n + 1) % 7 + 1 for n, name in enumerate(calendar.day_abbr)}  # Sunday is 1
+FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
+    (0, 59, {}), (0, 23, {}), (1, 31, {}), (1, 12, MONTHS), (1, 7, DAYS), (1970, 2199, {}),
+)  # fmt: skip
+
+
+def due(schedule: str, timezone: str | None, begun: datetime, since: datetime, until: datetime) -> bool:
+    """Whether an action that was put at `begun` is due after `since` and not after `until`. Raises ValueError."""
+    kind, inside = parts(schedule)
+    zone = ZoneInfo(timezone or "UTC")
+    if kind == "at":
+        return since < datetime.fromisoformat(inside).replace(tzinfo=zone) <= until
+    if kind == "rate":
+        every = seconds(inside)
+        return (until - begun) // every > (since - begun) // every
+    wanted = cron(inside)
+    minute = since.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    while minute <= until:
+        if matches(wanted, minute.astimezone(zone)):
+            return True
+        minute += timedelta(minutes=1)
+    return False
+
+
+def parts(schedule: str) -> tuple[str, str]:
+    found = re.fullmatch(r"(at|rate|cron)\((.+)\)", schedule)
+    if not found:
+        raise ValueError(f"Invalid schedule expression: {schedule!r}")
+    return found[1], found[2]
+
+
+def check(schedule: str, timezone: str | None) -> None:
+    """Raises ValueError for an expression that is none, KeyError for a timezone that is none."""
+    moment = datetime.now(UTC)
+    due(schedule, timezone, moment, moment, moment)
+
+
+def seconds(inside: str) -> timedelta:
+    found = re.fullmatch(r"([1-9]\d*) (minute|hour|day)s?", inside)
+    if not found:
+        raise ValueError(f"Invalid rate: {inside!r}")
+    return timedelta(seconds=int(found[1]) * UNITS[found[2]])
+
+
+def cron(inside: str) -> list[set[int] | None]:
+    """Minutes, hours, days of the month, months, days of the week (Sunday is 1) and years; None stands for `?`."""
+    fields = inside.split()
+    if len(fields) != len(FIELDS) or (fields[2] == "?") == (fields[4] == "?"):
+        raise ValueError(f"Invalid cron: {inside!r}: six fields, one of the two days a ?")
+    return [None if text == "?" else numbers(text, *field) for text, field in zip(fields, FIELDS, strict=True)]
+
+
+def numbers(text: str, low: int, high: int, names: dict[str, int]) -> set[int]:
+    found: set[int] = set()
+    for part in text.split(","):
+        span, _, step = part.partition("/")
+        first, _, last = span.partition("-")
+        if first == "*":
+            begin, end = low, high
+        else:
+            begin = number(first, names)
+            end = number(last, names) if last else (high if step else begin)
+        if not low <= begin <= end <= high:
+            raise ValueError(f"Invalid cron field: {text!r}")
+        found |= set(range(begin, end + 1, int(step or 1)))
+    return found
+
+
+def number(text: str, names: dict[str, int]) -> int:
+    return names[text.upper()] if text.upper() in names else int(text)
+
+
+def matches(wanted: list[set[int] | None], moment: datetime) -> bool:
+    day = moment.isoweekday() % 7 + 1
+    have = (moment.minute, moment.hour, moment.day, moment.month, day, moment.year)
+    return all(allowed is None or value in allowed for allowed, value in zip(wanted, have, strict=True))
