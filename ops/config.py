@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
 from ipaddress import ip_address
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from ops import ROOT, WORK
+from ops import ROOT, WORK, typos
 from ops.errors import OpsError
 
 INVOKES_OWN = {"run", "runners", "sudo", "tasks", "timeouts"}
@@ -35,6 +35,10 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]  # 20: the longe
 
 
 BELOW = r"^\w[\w.-]*(/\w[\w.-]*)*$"  # a path that does not lead out of its folder
+
+SCHEDULE = (  # as AWS writes them; cron: minutes hours day-of-month month day-of-week year
+    r"^(at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\)|rate\([1-9]\d* (minute|hour|day)s?\)|cron\((\S+ ){5}\S+\))$"
+)
 
 FLAGS = (  # of training/train.py
     "arch", "head", "layers", "pixels", "epochs", "patience", "batch", "lr", "weight_decay", "shift", "flip", "crop", "views",
@@ -146,6 +150,16 @@ class Tune(Section):
     instances: PositiveInt
 
 
+class Scheduled(Section):
+    """From `when` on, the endpoint has these bounds."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+    when: Annotated[str, Field(pattern=SCHEDULE)]
+    timezone: Annotated[str, AfterValidator(typos.zone)]
+    min_instances: PositiveInt
+    max_instances: PositiveInt
+
+
 class Endpoint(Section):
     instance_type: str
     variant: str
@@ -153,11 +167,15 @@ class Endpoint(Section):
     bake_s: Annotated[int, Field(ge=0, le=3600)]
     min_instances: PositiveInt
     max_instances: PositiveInt
+    scaling_metric: Literal["invocations", "concurrency"]
     invocations_per_instance: PositiveInt
+    concurrency_per_instance: PositiveFloat
     scale_out_cooldown_s: NonNegativeInt
     scale_in_cooldown_s: NonNegativeInt
+    schedule: list[Scheduled]
     errors_5xx_per_minute: PositiveInt
     p99_ms: PositiveInt
+    worse_at_most: Annotated[float, Field(ge=0, le=1)]
     log_days: PositiveInt
 
 
@@ -182,7 +200,8 @@ class Settings(Section):
     fn: Function
 
     @model_validator(mode="after")
-    def ways_are_whole(self) -> Settings:
+    def parts_fit(self) -> Settings:
+        typos.bounds(self.endpoint)
         if self.ec2.way == "public" and not self.net.own_address:
             raise ValueError("ec2.way public lets one address in: set net.own_address; yours: invoke net.my-address")
         try:
@@ -247,31 +266,13 @@ def load(values: Any) -> Settings:
         return Settings.model_validate(sections)
     except ValidationError as error:
         raise OpsError(
-            "\n".join(worded(item) for item in error.errors()) + "\nSee invoke.yaml. Nothing was touched."
+            "\n".join(typos.worded(item, Settings) for item in error.errors())
+            + "\nSee invoke.yaml. Nothing was touched."
         ) from error
 
 
 def plain(value: Any) -> Any:
     return {key: plain(value[key]) for key in value} if hasattr(value, "keys") else value
-
-
-def worded(error: Any) -> str:
-    """`endpoint: unknown setting max_instance; did you mean max_instances?` / `endpoint.max_instances: ... got 'two'`"""
-    if not error["loc"]:
-        return str(error["msg"]).removeprefix("Value error, ")
-    *path, last = (str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(last, known(path), n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known(path))}"
-        return f"{'.'.join(path) or 'settings'}: unknown {'setting' if path else 'section'} {last}{hint}"
-    return f"{'.'.join([*path, last])}: {error['msg'].lower()}, got {error['input']!r}"
-
-
-def known(path: list[str]) -> list[str]:
-    model: Any = Settings
-    for name in path:
-        model = model.model_fields[name].annotation
-    return list(model.model_fields)
 
 
 def named_file(c: Any) -> Path | None:

@@ -3,6 +3,7 @@
 from invoke.exceptions import Exit
 
 FAILED, DECLINED, DENIED, FINDINGS, INTERRUPTED = 1, 3, 4, 7, 130
+STOPPED, ROLLED_BACK = 8, 9  # a release: before it got to AWS; by AWS, which went back to the one before
 
 DENIALS = ("AccessDenied", "UnauthorizedOperation", "AuthException")
 

@@ -48,14 +48,12 @@ def switch_of_box(world: World, path: str) -> tuple[int, dict[str, Any]]:
 
 
 def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """GET health; POST image | fault | faults/clear | clock | break, and those of `drill`. Raises KeyError for others."""
-    from sandbox import endpoints, images
+    """GET health; POST fault | faults/clear | clock | break, and those of `drill`. Raises KeyError for others."""
+    from sandbox import mishaps
 
     match method, what:
         case "GET", "health":
             return {"up_s": world.clock.now(), "calls": world.log.count}
-        case "POST", "image":
-            return {"tag": images.push(world)}
         case "POST", "fault":
             fault = Fault(**body)
             world.faults.add(fault)
@@ -67,7 +65,11 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
             world.clock.set_speed(float(body["speed"]))
             return {"speed": world.clock.speed}
         case "POST", "break":
-            return endpoints.break_model(body["endpoint"])
+            return mishaps.spoil(world, body["endpoint"])
+        case "POST", "hang":
+            return mishaps.hang(body["endpoint"], bool(body.get("hang", True)))
+        case "POST", "slow":
+            return mishaps.slow(body["endpoint"], float(body["seconds"]))
         case "POST", _:
             return drill(world, what, body)
     raise KeyError(f"{method} {what}")

@@ -1,10 +1,8 @@
-"""Endpoints: fleets of instances, requests to the least busy one, blue/green updates that go back when the new fleet fails."""
+"""Endpoints: fleets of instances that are kept alive, and requests to the least busy one. rollout.py changes what answers."""
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -34,13 +32,26 @@ class Fleet:
 
 @dataclass
 class Live:
-    """An endpoint: moto's record of it, the fleet that answers, and who may touch them."""
+    """An endpoint: moto's record of it, the fleet that answers, one that is tried beside it, and who may touch them."""
 
     record: Any
     fleet: Fleet | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     deleted: bool = False
-    per_minute: dict[int, float] = field(default_factory=dict)  # of the sandbox's clock: invocations per instance
+    canary: Fleet | None = None
+    share: float = 0.0  # of the requests, that the canary gets
+    turn: float = 0.0
+    lag_s: float = 0.0  # a mishap: so long each instance takes for one request, one at a time
+
+    def routed(self) -> Fleet | None:
+        """The fleet that has the next request; asked under the lock."""
+        if self.canary is None:
+            return self.fleet
+        self.turn += self.share
+        if self.turn < 1:
+            return self.fleet
+        self.turn -= 1
+        return self.canary
 
 
 _live: dict[str, Live] = {}
@@ -100,52 +111,6 @@ def build(world: World, backend: Any, live: Live, config_name: str, count: int) 
     return None
 
 
-def update(world: World, backend: Any, record: Any, asked: dict[str, Any]) -> None:
-    """Blue/green: a second fleet first, then the traffic, then the alarms, and only then is the first one let go."""
-    live = _live[record.endpoint_name]
-    variant = backend.endpoint_configs[asked["EndpointConfigName"]].production_variants[0]
-    count = desired(live) if asked.get("RetainAllVariantProperties") else variant["InitialInstanceCount"]
-    enter(world, live, "Updating")
-    threading.Thread(target=blue_green, args=(world, backend, live, asked, count), daemon=True).start()
-
-
-def blue_green(world: World, backend: Any, live: Live, asked: dict[str, Any], count: int) -> None:
-    blue = live.fleet
-    green = build(world, backend, live, asked["EndpointConfigName"], count)
-    if green is None:
-        enter(world, live, "RollingBack")
-        enter(world, live, "InService", ping_failed(live))
-        return
-    with live.lock:
-        live.fleet = green
-    alarm = bake(world, asked.get("DeploymentConfig", {}))
-    if alarm:
-        enter(world, live, "RollingBack")
-        with live.lock:
-            live.fleet = blue
-        retire(green)
-        enter(world, live, "InService", f"One or more alarms fired: {alarm}")
-        return
-    live.record.endpoint_config_name = asked["EndpointConfigName"]
-    live.record.production_variants[0]["DesiredInstanceCount"] = count
-    counted(live)
-    retire(blue)
-    enter(world, live, "InService")
-
-
-def bake(world: World, deployment: dict[str, Any]) -> str:
-    """Watch the roll-back alarms for the waiting interval; the name of one that fired, or ""."""
-    policy = deployment.get("BlueGreenUpdatePolicy", {})
-    names = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
-    until = world.clock.now() + policy.get("TrafficRoutingConfiguration", {}).get("WaitIntervalInSeconds", 0)
-    while True:
-        alarms = world.backend("cloudwatch").alarms
-        fired = next((name for name in names if name in alarms and alarms[name].state_value == "ALARM"), "")
-        if fired or world.clock.now() >= until:
-            return fired
-        time.sleep(0.1)
-
-
 def retire(fleet: Fleet | None) -> None:
     """Let running requests end, then stop the instances."""
     for member in fleet.members if fleet else []:
@@ -185,16 +150,16 @@ def delete(world: World, name: str) -> None:
 def supervise(world: World, live: Live) -> None:
     """Start again what has died, as SageMaker replaces instances, and send nothing to what does not answer pings."""
     while not live.deleted and not world.ending.wait(PING_EVERY_S):
-        fleet = live.fleet
-        for member in list(fleet.members) if fleet else []:
-            if live.deleted or fleet is not live.fleet:
-                break
-            if member.alive:
-                member.healthy = member.ping()
-                continue
-            member.healthy = False
-            assert fleet is not None
-            instances.boot(world, member, live.record.endpoint_name, fleet.variant, fleet.model)
+        for fleet in (live.fleet, live.canary):
+            for member in list(fleet.members) if fleet else []:
+                if live.deleted or fleet not in (live.fleet, live.canary):
+                    break
+                if member.alive:
+                    member.healthy = member.ping()
+                    continue
+                member.healthy = False
+                assert fleet is not None
+                instances.boot(world, member, live.record.endpoint_name, fleet.variant, fleet.model)
 
 
 def invoke(world: World, name: str, body: bytes, content_type: str, accept: str) -> tuple[int, dict[str, str], bytes]:
@@ -203,13 +168,19 @@ def invoke(world: World, name: str, body: bytes, content_type: str, accept: str)
     if live is None or live.fleet is None:
         return refusal(400, "ValidationError", f"Endpoint {name} of account not found.")
     with live.lock:
-        fleet = live.fleet
+        fleet = live.routed()
+        assert fleet is not None
         ready = [member for member in fleet.members if member.healthy and member.alive]
         member = min(ready, key=lambda m: m.outstanding, default=None)
         if member:
             member.outstanding += 1
     began = time.monotonic()
-    status, headers, answer = forward(member, body, content_type, accept)
+    try:
+        status, headers, answer = forward(live, member, body, content_type, accept)
+    finally:
+        if member:
+            with live.lock:
+                member.outstanding -= 1
     took = time.monotonic() - began
     measure(world, live, fleet, status, took)
     if status >= 400:
@@ -217,9 +188,14 @@ def invoke(world: World, name: str, body: bytes, content_type: str, accept: str)
     return 200, {**headers, "x-Amzn-Invoked-Production-Variant": fleet.variant}, answer
 
 
-def forward(member: Instance | None, body: bytes, content_type: str, accept: str) -> tuple[int, dict[str, str], bytes]:
+def forward(
+    live: Live, member: Instance | None, body: bytes, content_type: str, accept: str
+) -> tuple[int, dict[str, str], bytes]:
     if member is None:
         return 503, {}, b"no healthy instance"
+    if live.lag_s:
+        with member.cpu:
+            time.sleep(live.lag_s)
     try:
         answer = member.http.request(
             "POST",
@@ -232,24 +208,22 @@ def forward(member: Instance | None, body: bytes, content_type: str, accept: str
         return answer.status, kept, answer.data
     except urllib3.exceptions.HTTPError as error:
         return 500, {}, f"the container did not answer: {type(error).__name__}".encode()
-    finally:
-        member.outstanding -= 1
 
 
 def measure(world: World, live: Live, fleet: Fleet, status: int, seconds: float) -> None:
-    minute = int(world.clock.now() // 60)
-    live.per_minute[minute] = live.per_minute.get(minute, 0.0) + 1 / max(1, len(fleet.members))
+    """Of the endpoint, and of the config that answered, which is what an update's alarms watch."""
     where = {"EndpointName": live.record.endpoint_name, "VariantName": fleet.variant}
-    metrics.put(
-        world,
-        "AWS/SageMaker",
-        where,
-        Invocations=(1, "None"),
-        InvocationsPerInstance=(1 / max(1, len(fleet.members)), "None"),
-        Invocation4XXErrors=(float(400 <= status < 500), "None"),
-        Invocation5XXErrors=(float(status >= 500), "None"),
-        ModelLatency=(seconds * 1e6, "Microseconds"),
-    )
+    for dimensions in (where, where | {"EndpointConfigName": fleet.config}):
+        metrics.put(
+            world,
+            "AWS/SageMaker",
+            dimensions,
+            Invocations=(1, "None"),
+            InvocationsPerInstance=(1 / max(1, len(fleet.members)), "None"),
+            Invocation4XXErrors=(float(400 <= status < 500), "None"),
+            Invocation5XXErrors=(float(status >= 500), "None"),
+            ModelLatency=(seconds * 1e6, "Microseconds"),
+        )
 
 
 def model_error(name: str, status: int, answer: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -267,23 +241,3 @@ def refusal(status: int, code: str, message: str) -> tuple[int, dict[str, str], 
         {"Content-Type": "application/json", "x-amzn-ErrorType": code},
         json.dumps({"Message": message}).encode(),
     )
-
-
-def break_model(name: str) -> dict[str, Any]:
-    """A fault: the live release's artefact in S3 is spoilt and its instances die, so that none can start again."""
-    from sandbox.world import world
-
-    live = _live[name]
-    assert live.fleet is not None
-    url = live.fleet.model.primary_container["ModelDataUrl"]
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    spoilt = io.BytesIO()
-    with tarfile.open(fileobj=spoilt, mode="w:gz") as tar:
-        entry = tarfile.TarInfo("model.onnx")
-        entry.size = 7
-        tar.addfile(entry, io.BytesIO(b"rubbish"))
-    world().backend_global("s3").put_object(bucket, key, spoilt.getvalue())
-    for member in live.fleet.members:
-        if member.process:
-            member.process.kill()
-    return {"spoilt": url, "killed": len(live.fleet.members)}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,9 @@ from sandbox import children, images, logs
 from sandbox.world import World
 
 PING_S = 2.0  # SageMaker gives a ping two seconds
-HEALTH_S = 60.0  # SageMaker waits minutes for the first good ping; a program that ended fails at once here
+HEALTH_S = 60.0  # for a first good ping; a program that ended fails at once here, and SageMaker tries for half an hour
+HUNG_S = 240.0  # of the sandbox's clock: SageMaker's own time limit for a container that starts
+hanging: set[str] = set()  # endpoints whose instances start and then stop in their tracks
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Instance:
     process: subprocess.Popen[bytes] | None = None
     outstanding: int = 0
     healthy: bool = False
+    cpu: threading.Lock = field(default_factory=threading.Lock)
     http: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(maxsize=32, retries=False))
 
     @property
@@ -79,13 +84,24 @@ def boot(world: World, instance: Instance, endpoint: str, variant: str, model: A
         SAGEMAKER_BIND_TO_PORT=str(instance.port),
         **container.get("Environment", {}),
     )
-    instance.process = children.start(["python", "server.py", "serve"], image, env)
+    instance.process = image.run(env)
     logs.follow(world, instance.process, group, stream)
+    if endpoint in hanging:
+        children.signal_group(instance.process.pid, signal.SIGSTOP)
+        wait_in_vain(world)
+        instance.process.kill()
+        return
     deadline = time.monotonic() + HEALTH_S
     while instance.alive and time.monotonic() < deadline and not instance.healthy:
         instance.healthy = instance.ping()
         if not instance.healthy:
             time.sleep(0.05)
+
+
+def wait_in_vain(world: World) -> None:
+    until = world.clock.now() + HUNG_S
+    while world.clock.now() < until and not world.ending.wait(0.1):
+        pass
 
 
 def unpack(world: World, url: str, role: str, instance: Instance) -> None:

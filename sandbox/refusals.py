@@ -110,3 +110,21 @@ def ranges(config: dict[str, Any], definition: dict[str, Any]) -> None:
             or (scale == "ReverseLogarithmic" and not 0 <= low <= high < 1)
         ):
             raise ValidationError(f"Invalid range of {one['Name']} for scaling {scale}: {low} to {high}.")
+
+
+def update(asked: dict[str, Any], config: Any, live: Any, record: Any) -> None:
+    """What UpdateEndpoint refuses: a deployment that cannot be, and another instance type under a scalable target."""
+    from sandbox import rollout
+    from sandbox.world import world
+
+    count = record.production_variants[0]["DesiredInstanceCount"]
+    if words := rollout.refusal(asked.get("DeploymentConfig", {}), count):
+        raise ValidationError(words)
+    new, old = config.production_variants[0], live.production_variants[0]
+    resource = f"endpoint/{record.endpoint_name}/variant/{old['VariantName']}"
+    targets = world().backend("applicationautoscaling").targets.get("sagemaker:variant:DesiredInstanceCount", {})
+    if resource in targets and (new["VariantName"], new["InstanceType"]) != (old["VariantName"], old["InstanceType"]):
+        raise ValidationError(
+            f'The variant "{old["VariantName"]}" is registered with Application Auto Scaling: deregister it before you change '
+            "its instance type or remove it."
+        )

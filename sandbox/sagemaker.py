@@ -11,7 +11,7 @@ from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
-from sandbox import endpoints, images, jobs, refusals, runs, tuning
+from sandbox import endpoints, images, jobs, refusals, rollout, runs, tuning
 from sandbox.gate import error
 from sandbox.world import world
 
@@ -65,6 +65,12 @@ class SageMaker(SageMakerResponse):
         self.sagemaker_backend.describe_hyper_parameter_tuning_job(name)  # raises for an unknown one
         return name
 
+    def add_tags(self) -> ActionResult:
+        """A key that is there already gets the new value; moto would keep both."""
+        keys = [tag["Key"] for tag in self.asked["Tags"]]
+        self.sagemaker_backend.delete_tags(self.asked["ResourceArn"], keys)
+        return super().add_tags()
+
     def create_model(self) -> ActionResult:
         name, container = self.asked["ModelName"], self.asked.get("PrimaryContainer", {})
         if name in self.sagemaker_backend._models:
@@ -93,8 +99,11 @@ class SageMaker(SageMakerResponse):
 
     def update_endpoint(self) -> ActionResult:
         record = self.settled("update")
-        self.config(self.asked["EndpointConfigName"])
-        endpoints.update(world(), self.sagemaker_backend, record, self.asked)
+        config = self.config(self.asked["EndpointConfigName"])
+        refusals.update(
+            self.asked, config, self.sagemaker_backend.endpoint_configs[record.endpoint_config_name], record
+        )
+        rollout.update(world(), self.sagemaker_backend, record, self.asked)
         return ActionResult({"EndpointArn": record.arn})
 
     def update_endpoint_weights_and_capacities(self) -> ActionResult:

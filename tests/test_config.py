@@ -50,6 +50,28 @@ def test_a_wrong_setting_is_named(section, key, value, words):
     assert "Nothing was touched" in str(error.value)
 
 
+MORNING = {"name": "m", "when": "cron(0 8 ? * MON-FRI *)", "timezone": "UTC", "min_instances": 2, "max_instances": 4}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ([MORNING | {"cron": 1}], "endpoint.schedule.0: unknown setting cron; known: name, when"),
+        ([MORNING | {"when": "at(tomorrow)"}], "endpoint.schedule.0.when: string should match"),
+        ([MORNING | {"when": "0 8 * * *"}], "endpoint.schedule.0.when: string should match"),
+        ([MORNING | {"timezone": "Berlin"}], "endpoint.schedule.0.timezone: value error, is the name of a time zone"),
+        ([MORNING | {"min_instances": 5}], "endpoint.schedule m: min_instances 5 is above max_instances 4"),
+        ([MORNING, MORNING], "endpoint.schedule: two actions have the same name"),
+    ],
+)
+def test_a_schedule_that_is_wrong_is_named(schedule, words):
+    values = copy.deepcopy(SHIPPED)
+    values["endpoint"]["schedule"] = schedule
+    with pytest.raises(OpsError) as error:
+        load(values)
+    assert words in str(error.value)
+
+
 def test_an_unknown_section_is_named():
     with pytest.raises(OpsError, match=r"settings: unknown section endpiont; did you mean endpoint\?"):
         load({**SHIPPED, "endpiont": {}})

@@ -20,7 +20,7 @@ from ops.iam import policies
 from ops.net import facts as net_facts
 from ops.net import plan as net
 from ops.net import removal as net_removal
-from ops.sm import endpoint, jobs, removal, scaling
+from ops.sm import endpoint, image, jobs, removal, scaling
 from ops.sm.releases import Release
 from ops.weights import Weights
 
@@ -53,6 +53,11 @@ STOPPED = {
 }
 GONE = ec2_facts.Facts(STOPPED, alarm={"AlarmName": "x"}, key_pair="key-1", spot_requests=("sir-1",))
 
+SCHEDULED = settings_of(
+    text="endpoint: {schedule: [{name: m, when: rate(1 day), timezone: UTC, min_instances: 2, max_instances: 4}]}\n"
+)
+SCALED = scaling.Facts((1, 2), {"kennel-demo-concurrency": {}}, schedule={"kennel-demo-old": {}})
+
 PLANS = {
     "bucket": bucket.steps(bucket.Facts(), SETTINGS),
     "network": net.steps(net_facts.Facts("pl-1"), BUSY),
@@ -72,7 +77,10 @@ PLANS = {
     "endpoint, deleted": removal.steps(
         (endpoint.Facts(LIVE, ("c",), ("m",), {"a": 1.0}), scaling.Facts((1, 2))), SETTINGS
     ),
-    "scaling": scaling.steps(scaling.Facts(), SETTINGS),
+    "image": image.steps(image.Facts("a" * 12), SETTINGS),
+    "image, with another project": image.steps(image.Facts("a" * 12, None, True, {"name": "x"}), SETTINGS),
+    "scaling": scaling.steps(scaling.Facts(), SCHEDULED),
+    "scaling, by another metric": scaling.steps(SCALED, SETTINGS),
     "function": fn.steps(fn.Facts(unreserved=1000), fn.package(), SETTINGS),
     "function, down": fn.removal(SETTINGS),
 }

@@ -16,7 +16,11 @@ INCIDENTS = {
     "box-disk-full",
     "no-capacity",
     "spot-interruption",
+    "bad-model",
     "endpoint-5xx",
+    "endpoint-latency",
+    "endpoint-not-scaling",
+    "endpoint-stuck",
     "training-failed",
     "training-stuck",
 }

@@ -36,7 +36,10 @@ def live(config, status="InService"):
     [
         ({}, ["create_model", "create_endpoint_config", "create_endpoint", "wait"]),
         ({"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live(WANT.config)}, []),
-        ({"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other")}, ["update_endpoint", "wait"]),
+        (
+            {"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other")},
+            ["put_metric_alarm", "put_metric_alarm", "update_endpoint", "wait", "delete_alarms"],
+        ),
         (
             {"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other", "Failed")},
             ["delete_endpoint", "wait", "create_endpoint", "wait"],
@@ -64,17 +67,60 @@ def test_alarms_and_logs_come_with_the_endpoint():
     assert (p99["ExtendedStatistic"], p99["Threshold"]) == ("p99", 2_000_000)  # microseconds
 
 
-def test_an_update_keeps_the_instances_that_scaling_chose_and_rolls_back_on_alarms():
-    change_over = endpoint.change_over(endpoint.Facts(endpoint=live("other")), WANT)
-    assert change_over.args["RetainAllVariantProperties"] is True
-    alarms = change_over.args["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
-    assert [alarm["AlarmName"] for alarm in alarms] == ["kennel-demo-5xx", "kennel-demo-p99"]
+def update(count=1, **facts):
+    have = {**live("other"), "ProductionVariants": [{"DesiredInstanceCount": count}]}
+    known = {"models": (WANT.model,), "configs": (WANT.config,), "kind": "ml.m5.large", "endpoint": have}
+    return change.preview(endpoint.steps(endpoint.Facts(**{**NETWORK, **WATCHED, **known, **facts}), WANT))
 
 
-def test_alarms_that_fire_already_do_not_stop_the_way_out():
-    change_over = endpoint.change_over(endpoint.Facts(endpoint=live("other"), red=("kennel-demo-5xx",)), WANT)
-    assert "AutoRollbackConfiguration" not in change_over.args["DeploymentConfig"]
-    assert "kennel-demo-5xx fires already" in change_over.why
+def asked(steps, call):
+    return next(step.args for step in steps if isinstance(step, Change) and step.call == call)
+
+
+def test_an_update_keeps_the_instances_that_scaling_chose_and_its_own_alarms_roll_it_back():
+    found = asked(update(), "update_endpoint")
+    assert found["RetainAllVariantProperties"] is True
+    guards = [alarm["AlarmName"] for alarm in found["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]]
+    assert guards == [f"{WANT.config}-5xx", f"{WANT.config}-p99"]
+
+
+def test_the_alarms_of_an_update_watch_the_new_fleet_only_and_go_when_it_is_settled():
+    steps = update()
+    calls = [step.call if isinstance(step, Change) else "wait" for step in steps]
+    assert calls == ["put_metric_alarm", "put_metric_alarm", "update_endpoint", "wait", "delete_alarms"]
+    for guard in (step.args for step in steps[:2]):
+        assert {"Name": "EndpointConfigName", "Value": WANT.config} in guard["Dimensions"]
+    left = update(guards=("kennel-demo-old-5xx",))
+    assert left[0].args == {"AlarmNames": ["kennel-demo-old-5xx"]}
+
+
+def test_a_canary_where_there_are_two_and_all_at_once_where_there_is_one():
+    def routing(count):
+        policy = asked(update(count), "update_endpoint")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
+        return policy["TrafficRoutingConfiguration"]
+
+    assert routing(1) == {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+    assert routing(2) == {
+        "Type": "CANARY",
+        "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1},
+        "WaitIntervalInSeconds": 0,
+    }
+
+
+def test_another_instance_type_takes_scaling_away_before_and_brings_it_back_after():
+    calls = [s.call for s in update(kind="ml.c5.xlarge", scaled=True) if isinstance(s, Change)]
+    assert calls[2:4] == ["deregister_scalable_target", "update_endpoint"]
+    assert calls[-2:] == ["register_scalable_target", "put_scaling_policy"]
+    same = [s.call for s in update(scaled=True) if isinstance(s, Change)]
+    assert "deregister_scalable_target" not in same
+
+
+def test_a_roll_back_takes_the_config_as_it_was():
+    want = endpoint.Wanted(WANT.release, SETTINGS, made="kennel-demo-old", kind="ml.c5.xlarge")
+    have = endpoint.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge")
+    steps = change.preview(endpoint.steps(have, want))
+    assert asked(steps, "update_endpoint")["EndpointConfigName"] == "kennel-demo-old"
+    assert not [s for s in steps if isinstance(s, Change) and s.call.startswith("create")]
 
 
 def test_names_carry_the_release():
@@ -92,19 +138,6 @@ def test_the_endpoint_is_tagged_with_the_day_it_may_go():
     assert tags["kennel:stack"] == "demo"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", tags["kennel:expires"])
     assert creation.dollars_per_hour == 0.115
-
-
-@pytest.mark.parametrize(
-    ("have", "calls"),
-    [
-        (scaling.Facts(), ["register_scalable_target", "put_scaling_policy"]),
-        (scaling.Facts((1, 2), scaling.wanted(SETTINGS)), []),
-        (scaling.Facts((1, 4), scaling.wanted(SETTINGS)), ["register_scalable_target"]),
-        (scaling.Facts((1, 2), {**scaling.wanted(SETTINGS), "TargetValue": 5.0}), ["put_scaling_policy"]),
-    ],
-)
-def test_what_autoscale_does(have, calls):
-    assert [s.call for s in change.preview(scaling.steps(have, SETTINGS))] == calls
 
 
 def test_the_originals_values_are_the_defaults():
@@ -248,30 +281,14 @@ def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
         account.call("sagemaker", "stop_training_job", TrainingJobName="stopme")
 
 
-def test_a_release_that_cannot_be_served_never_gets_to_aws(whole, tmp_path):
-    import shutil
-
-    from ops.sm import releases
-
-    account = whole.account
-    broken = releases.RELEASES / ("0" * 64)
-    good = next(p for p in releases.RELEASES.iterdir() if len(p.name) == 64)
-    shutil.copytree(good, broken)
-    (broken / "model.onnx").write_bytes(b"rubbish")
-    with pytest.raises(OpsError, match=r"The server does not start on this release.*model\.onnx is not the file"):
-        releases.preflight(releases.Release("0" * 64, "job"))
-    assert (
-        account.find("s3", "head_object", "404", Bucket=whole.settings.bucket, Key=f"releases/{'0' * 64}/model.tar.gz")
-        is None
-    )
-
-
 def test_status_tells_price_and_release(whole):
     found = json.loads(
         whole("sm.status", "--json", "--minutes", "1", ok=False).out
     )  # other tests scale it and break it
     assert (found["status"], found["instance_type"]) == ("InService", "ml.m5.large")
     assert found["dollars_per_hour"] == pytest.approx(0.115 * found["instances"])
+    assert found["dollars_so_far"] >= 0
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", found["expires"])
 
 
 def test_a_picture_can_be_sent(whole, digits):

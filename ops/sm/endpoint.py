@@ -1,9 +1,8 @@
-"""The endpoint: what is live, what should be, and proof that what was deployed is what answers."""
+"""The endpoint: what is there, what should be, and the changes that bring it there."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,10 +14,11 @@ from ops.change import Change, Steps, Wait
 from ops.config import REPOSITORY, Settings
 from ops.errors import OpsError
 from ops.files import digest_of
-from ops.sm import jobs, watch
-from ops.sm.releases import Release, golden_picture
+from ops.sm import jobs, scaling, watch
+from ops.sm.releases import Release
 
 GONE = "Could not find"
+START_S = 1800  # for the instances of a new fleet
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 
 
@@ -26,14 +26,17 @@ MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 class Facts:
     """What is there: the endpoint as described (None without one), names of configs, models and log groups, alarms.
 
-    `alarms` maps a name to its threshold; `red` are those that fire now.
+    `alarms` maps a name to its threshold; `guards` are those that an update left. `kind` is the live instance type, and
+    `scaled` says whether a scalable target is registered.
     """
 
     endpoint: dict[str, Any] | None = None
     configs: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     alarms: dict[str, float] = field(default_factory=dict)
-    red: tuple[str, ...] = ()
+    guards: tuple[str, ...] = ()
+    kind: str = ""
+    scaled: bool = False
     log_groups: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     group: str | None = None
@@ -43,14 +46,22 @@ class Facts:
         """The name of the config that answers, or ""."""
         return self.endpoint["EndpointConfigName"] if self.endpoint else ""
 
+    @property
+    def desired(self) -> int:
+        """Instances that the endpoint is to have; 0 without one."""
+        variants = (self.endpoint or {}).get("ProductionVariants") or [{}]
+        return variants[0].get("DesiredInstanceCount", 0)
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """A release on the settings' instance type; all names follow from it."""
+    """A release on the settings' instance type; all names follow from it. `made` is a config of before, to be taken as it is."""
 
     release: Release
     settings: Settings
     image_tag: str = field(default_factory=lambda: digest_of(ROOT / "serving"))
+    made: str = ""
+    kind: str = ""
 
     @property
     def image(self) -> str:
@@ -62,8 +73,12 @@ class Wanted:
 
     @property
     def config(self) -> str:
-        kind = hashlib.sha256(self.settings.endpoint.instance_type.encode()).hexdigest()[:4]
-        return f"{self.model}-{kind}"
+        kind = hashlib.sha256(self.instance_type.encode()).hexdigest()[:4]
+        return self.made or f"{self.model}-{kind}"
+
+    @property
+    def instance_type(self) -> str:
+        return self.kind or self.settings.endpoint.instance_type
 
 
 def describe(account: Account) -> dict[str, Any] | None:
@@ -78,17 +93,26 @@ def facts(account: Account) -> Facts:
     configs = account.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)
     models = account.pages("sagemaker", "list_models", "Models", **named)
     names = [alarm["AlarmName"] for alarm in watch.alarms(settings)]
-    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=names)
+    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
+    found = describe(account)
     groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=watch.log_group(settings))
     return Facts(
-        describe(account),
+        found,
         tuple(c["EndpointConfigName"] for c in configs if ours.fullmatch(c["EndpointConfigName"])),
         tuple(m["ModelName"] for m in models if ours.fullmatch(m["ModelName"])),
-        {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms},
-        tuple(alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"),
+        {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms if alarm["AlarmName"] in names},
+        tuple(a["AlarmName"] for a in alarms if ours.fullmatch(re.sub("-(5xx|p99)$", "", a["AlarmName"]))),
+        kind_of(account, found["EndpointConfigName"]) if found else "",
+        scaling.facts(account).bounds is not None,
         tuple(g["logGroupName"] for g in groups if g.get("retentionInDays") == settings.endpoint.log_days),
         *jobs.network(account),
     )
+
+
+def kind_of(account: Account, config: str) -> str:
+    """A config's instance type, or "" where it was deleted."""
+    found = account.find("sagemaker", "describe_endpoint_config", GONE, EndpointConfigName=config)
+    return found["ProductionVariants"][0]["InstanceType"] if found else ""
 
 
 def steps(have: Facts, want: Wanted) -> Steps:
@@ -96,6 +120,7 @@ def steps(have: Facts, want: Wanted) -> Steps:
     settings = want.settings
     yield from artefact_steps(have, want)
     yield from watch.steps(have.alarms, have.log_groups, settings)
+    yield from watch.unguard_steps(have.guards)
     if have.endpoint and have.endpoint["EndpointStatus"] == "Failed":
         why = "it failed, and AWS lets a failed endpoint only be deleted"
         yield Change("sagemaker", "delete_endpoint", {"EndpointName": settings.endpoint_name}, why)
@@ -103,21 +128,37 @@ def steps(have: Facts, want: Wanted) -> Steps:
         have = Facts()
     if have.endpoint is None:
         yield creation(want)
+        yield settled(settings, "instances start, load the release and answer pings")
     elif have.live != want.config:
-        yield change_over(have, want)
-    else:
-        return
-    yield settled(settings, "instances start, load the release and answer pings")
+        yield from update_steps(have, want)
+
+
+def update_steps(have: Facts, want: Wanted) -> Steps:
+    """Blue/green under alarms of the new fleet's own. AWS refuses another instance type while the variant is registered for
+    scaling: then that is taken away before, and made anew after."""
+    settings = want.settings
+    moved = have.scaled and have.kind != want.instance_type
+    yield from watch.guard_steps(settings, want.config)
+    if moved:
+        why = f"from {have.kind} to {want.instance_type}: AWS wants scaling registered anew"
+        yield Change("application-autoscaling", "deregister_scalable_target", scaling.resource(settings), why=why)
+    yield change_over(have, want)
+    yield settled(settings, "instances start, load the release, answer pings, and are watched while they bake")
+    yield from watch.unguard_steps(guard["AlarmName"] for guard in watch.guards(settings, want.config))
+    if moved:
+        yield from scaling.steps(scaling.Facts(), settings)
 
 
 def artefact_steps(have: Facts, want: Wanted) -> Steps:
     """The model and the config, which never change once made: their names carry the release."""
     short = want.release.short
+    if want.made:
+        return
     if want.model not in have.models:
         why = f"release {short} has no model"
         yield Change("sagemaker", "create_model", model_request(have, want), why)
     if want.config not in have.configs:
-        why = f"release {short} has no config on {want.settings.endpoint.instance_type}"
+        why = f"release {short} has no config on {want.instance_type}"
         yield Change("sagemaker", "create_endpoint_config", config_request(want), why)
 
 
@@ -125,28 +166,21 @@ def creation(want: Wanted) -> Change:
     settings = want.settings
     name = settings.endpoint_name
     args = {"EndpointName": name, "EndpointConfigName": want.config, "Tags": settings.tags(name, expires(settings))}
-    rate = price.hourly("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
+    rate = price.hourly("sagemaker", want.instance_type, settings.endpoint.instances)
     why = f"no endpoint runs; start one with release {want.release.short}"
     return Change("sagemaker", "create_endpoint", args, why, dollars_per_hour=rate)
 
 
 def change_over(have: Facts, want: Wanted) -> Change:
-    """Instance counts are kept: scaling may have changed them since.
-
-    An alarm that is red before the update begins would end it at once, and the old release is what makes it red: then
-    the update goes without alarms.
-    """
-    deployment = blue_green(want.settings)
-    watched = "; its alarms roll it back" if not have.red else f"; {', '.join(have.red)} fires already and cannot watch"
-    if have.red:
-        del deployment["AutoRollbackConfiguration"]
+    """Instance counts are kept: scaling may have changed them since."""
     args = {
         "EndpointName": want.settings.endpoint_name,
         "EndpointConfigName": want.config,
         "RetainAllVariantProperties": True,
-        "DeploymentConfig": deployment,
+        "DeploymentConfig": blue_green(want, have.desired),
     }
-    why = f"{have.live} answers; bring {want.config} up beside it, then change over{watched}"
+    shift = "first one instance of it, then all" if have.desired > 1 else "then change over"
+    why = f"{have.live} answers; bring {want.config} up beside it, {shift}; its alarms roll it back"
     return Change("sagemaker", "update_endpoint", args, why)
 
 
@@ -197,51 +231,26 @@ def config_request(want: Wanted) -> dict[str, Any]:
     variant = {
         "VariantName": settings.endpoint.variant,
         "ModelName": want.model,
-        "InstanceType": settings.endpoint.instance_type,
+        "InstanceType": want.instance_type,
         "InitialInstanceCount": settings.endpoint.instances,
         "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
     }
     return {"EndpointConfigName": want.config, "ProductionVariants": [variant], "Tags": settings.tags(want.config)}
 
 
-def blue_green(settings: Settings) -> dict[str, Any]:
-    """All at once, since a canary needs two instances; the alarms are watched while the old fleet still stands by."""
-    routing = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": settings.endpoint.bake_s}
+def blue_green(want: Wanted, count: int) -> dict[str, Any]:
+    """A canary of one instance where there are two or more: it may be half of the fleet at the most. Otherwise all at once.
+    The guards are watched for `bake_s` after each shift, while the old fleet still stands by."""
+    bake = want.settings.endpoint.bake_s
+    canary = {"Type": "CANARY", "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1}}
+    routing = {**(canary if count > 1 else {"Type": "ALL_AT_ONCE"}), "WaitIntervalInSeconds": bake}
     return {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": routing,
             "TerminationWaitInSeconds": 0,
-            "MaximumExecutionTimeoutInSeconds": 600 + 2 * settings.endpoint.bake_s,
+            "MaximumExecutionTimeoutInSeconds": START_S + 2 * bake,
         },
         "AutoRollbackConfiguration": {
-            "Alarms": [{"AlarmName": alarm["AlarmName"]} for alarm in watch.alarms(settings)]
+            "Alarms": [{"AlarmName": guard["AlarmName"]} for guard in watch.guards(want.settings, want.config)]
         },
     }
-
-
-def prove(account: Account, want: Wanted) -> None:
-    """Success is an answer with the release's own digest. Raises OpsError, with AWS's reason after a roll-back."""
-    found = account.call("sagemaker", "describe_endpoint", EndpointName=want.settings.endpoint_name)
-    if found["EndpointConfigName"] != want.config:
-        raise OpsError(
-            f"AWS went back to {found['EndpointConfigName']}: {found.get('FailureReason', 'no reason given')}\nWhy: invoke sm.logs"
-        )
-    answer = invoke(account, golden_picture(want.release))
-    if answer["release"] != want.release.digest:
-        raise OpsError(
-            f"The endpoint answers as release {answer['release'][:12]}, not as {want.release.short}. Run invoke sm.deploy again."
-        )
-
-
-def invoke(account: Account, picture: bytes) -> dict[str, Any]:
-    """The endpoint's answer to one picture: release, best, classes, scores, probabilities. Raises Refused."""
-    name = account.settings.endpoint_name
-    answer = account.call(
-        "sagemaker-runtime",
-        "invoke_endpoint",
-        retries="inference",
-        EndpointName=name,
-        Body=picture,
-        ContentType="application/x-image",
-    )
-    return json.loads(answer["Body"].read())

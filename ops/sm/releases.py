@@ -1,4 +1,4 @@
-"""From a trained model to a release: fetched, packaged, tried on this machine, put into the bucket."""
+"""From a trained model to a release: fetched, packaged, put into the bucket; and those that are kept there."""
 
 from __future__ import annotations
 
@@ -6,31 +6,27 @@ import base64
 import hashlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tarfile
-import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ops import ROOT, WORK
 from ops.aws import Account
 from ops.cli import say
-from ops.errors import OpsError
+from ops.errors import STOPPED, OpsError
 from ops.files import digest_of, files_of, tar_of
+from ops.sm.measured import Measured
 
 MODELS, RELEASES = WORK / "models", WORK / "releases"
-READY_S = 60.0
 
 
 @dataclass(frozen=True)
 class Release:
-    """A packaged model. `digest` is over its files; `key` is its tar in the bucket."""
+    """A packaged model. `digest` is over its files and the precisions it was proved for; `key` is its tar in the bucket."""
 
     digest: str
     job: str
@@ -42,6 +38,11 @@ class Release:
     @property
     def key(self) -> str:
         return f"releases/{self.digest}/model.tar.gz"
+
+    @property
+    def about(self) -> str:
+        """The key of what is told about it: see `told`."""
+        return f"releases/{self.digest}/about.json"
 
     @property
     def folder(self) -> Path:
@@ -61,8 +62,14 @@ def known(account: Account, job: str) -> Release | None:
     if found.get("packaging") != packaging() or found.get("model") != model_tag(account, job):
         return None
     release = Release(found["digest"], job)
-    there = account.find("s3", "head_object", "404|NoSuchKey", Bucket=bucket, Key=release.key, ChecksumMode="ENABLED")
-    return release if there and there.get("ChecksumSHA256") == found.get("tar") else None
+    return release if whole(account, release, found.get("tar")) else None
+
+
+def whole(account: Account, release: Release, tar: str | None) -> bool:
+    """Whether its tar lies in the bucket as it was put there: `tar` is its SHA-256 as S3 writes it."""
+    where = {"Bucket": account.settings.bucket, "Key": release.key, "ChecksumMode": "ENABLED"}
+    there = account.find("s3", "head_object", "404|NoSuchKey", **where)
+    return bool(there and there.get("ChecksumSHA256") == tar)
 
 
 def model_tag(account: Account, job: str) -> str | None:
@@ -70,24 +77,6 @@ def model_tag(account: Account, job: str) -> str | None:
     key = f"jobs/{job}/output/model.tar.gz"
     found = account.find("s3", "head_object", "404|NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=key)
     return found["ETag"].strip('"') if found else None
-
-
-def make(account: Account, job: str) -> Release:
-    """Fetch the job's model, package it, try it here, and only then upload it. Raises OpsError at the first that fails."""
-    if release := known(account, job):
-        return release
-    say(f"Packaging the model of {job} ...")
-    release = package(fetch(account, job), job)
-    say(f"Trying release {release.short} on this machine ...")
-    preflight(release)
-    bucket = account.settings.bucket
-    packed = tar_of((path.name, path) for path in files_of(release.folder))
-    account.call("s3", "put_object", Bucket=bucket, Key=release.key, Body=packed, ChecksumAlgorithm="SHA256")
-    tar = base64.b64encode(hashlib.sha256(packed).digest()).decode()  # as S3 writes a checksum
-    made_of = {"packaging": packaging(), "model": model_tag(account, job)}
-    note = json.dumps({"digest": release.digest, "tar": tar, **made_of})
-    account.call("s3", "put_object", Bucket=bucket, Key=f"jobs/{job}/release.json", Body=note.encode())
-    return release
 
 
 def fetch(account: Account, job: str) -> Path:
@@ -114,109 +103,91 @@ def unpacked(data: bytes, folder: Path) -> Path:
     return folder
 
 
-def package(model: Path, job: str) -> Release:
-    """Run training/export.py; it needs torch, which ops does not."""
+def package(account: Account, job: str) -> Release:
+    """The release of a job's model, below .kennel/releases; training/export.py makes it, which needs torch."""
+    say(f"Packaging the model of {job} ...")
     part = RELEASES / f"{job}.part"
     shutil.rmtree(part, ignore_errors=True)
-    argv = [sys.executable, str(ROOT / "training" / "export.py"), str(model), str(part)]
+    argv = [sys.executable, str(ROOT / "training" / "export.py"), str(fetch(account, job)), str(part)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         hint = " pip install -e '.[train]'" if "ModuleNotFoundError" in last[0] else ""
-        raise OpsError(f"The model of {job} could not be packaged: {last[0]}{hint}")
+        raise OpsError(f"The model of {job} could not be packaged: {last[0]}{hint}", STOPPED)
     release = Release(json.loads(done.stdout)["digest"], job)
-    if release.folder.is_dir():
-        shutil.rmtree(part)
-    else:
-        part.rename(release.folder)
+    shutil.rmtree(release.folder, ignore_errors=True)  # what lies there may be spoilt; this is whole
+    part.rename(release.folder)
     return release
 
 
-def preflight(release: Release) -> None:
-    """Start the very server on the release and ask it one golden picture: what AWS takes half an hour to find out.
+def card(release: Release) -> dict[str, Any]:
+    return json.loads((release.folder / "model.json").read_text())
 
-    Raises OpsError with the server's own last words.
-    """
-    home = RELEASES / f"{release.short}.preflight"
-    shutil.rmtree(home, ignore_errors=True)
-    shutil.copytree(release.folder, home / "model")
-    port = free_port()
-    env = {
-        "PATH": os.environ.get("PATH", ""),
-        "OPT_ML": str(home),
-        "SAGEMAKER_BIND_HOST": "127.0.0.1",
-        "SAGEMAKER_BIND_TO_PORT": str(port),
+
+def precisions(release: Release) -> list[str]:
+    return json.loads((release.folder / "release.json").read_text())["precisions"]
+
+
+def told(release: Release, tar: str, measured: Measured) -> dict[str, Any]:
+    """about.json: what the gate, `sm.releases` and `sm.capacity` want to know without fetching the whole."""
+    model = card(release)
+    test = model["metrics"]["test"]
+    return {
+        "digest": release.digest,
+        "job": release.job,
+        "tar": tar,
+        "classes": model["classes"],
+        "accuracy": test["accuracy"],
+        "pictures": test["pictures"],
+        "data": model["data"],
+        "commit": model.get("commit", "unknown"),
+        "precisions": precisions(release),
+        "evidence": test.get("precision"),
+        "measured": asdict(measured),
     }
-    server = subprocess.Popen(
-        [sys.executable, "server.py", "serve"],
-        cwd=ROOT / "serving",
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        ready(server, port)
-        answered = post(port, golden_picture(release))
-        if answered.get("release") != release.digest:
-            raise OpsError(f"The server answers as release {answered.get('release')}, not as {release.digest}.")
-    finally:
-        server.kill()
-        server.wait()
-        shutil.rmtree(home, ignore_errors=True)
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def ready(server: subprocess.Popen[str], port: int) -> None:
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            assert server.stdout is not None
-            last = server.stdout.read().strip().splitlines()[-1:] or ["it said nothing"]
-            hint = " pip install -e '.[serve]'" if "ModuleNotFoundError" in last[0] else ""
-            raise OpsError(f"The server does not start on this release: {last[0]}{hint}")
-        try:
-            with opener().open(f"http://127.0.0.1:{port}/ping", timeout=2):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.05)
-    raise OpsError(f"The server did not answer a ping within {READY_S:.0f} s.")
+def put(account: Account, release: Release, measured: Measured) -> None:
+    """Into the bucket: the tar, what is told about it, and with the job that its release is this one."""
+    bucket = account.settings.bucket
+    packed = tar_of((path.name, path) for path in files_of(release.folder))
+    tar = base64.b64encode(hashlib.sha256(packed).digest()).decode()  # as S3 writes a checksum
+    made_of = {"packaging": packaging(), "model": model_tag(account, release.job)}
+    for key, data in (
+        (release.key, packed),
+        (release.about, json.dumps(told(release, tar, measured)).encode()),
+        (f"jobs/{release.job}/release.json", json.dumps({"digest": release.digest, "tar": tar, **made_of}).encode()),
+    ):
+        account.call("s3", "put_object", Bucket=bucket, Key=key, Body=data, ChecksumAlgorithm="SHA256")
 
 
-def opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def about(account: Account, digest: str) -> dict[str, Any] | None:
+    """What is told about a release, or None when it is not kept."""
+    key = Release(digest, "").about
+    found = account.find("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=key)
+    return json.loads(found["Body"].read()) if found else None
 
 
-def post(port: int, picture: bytes) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations", picture, {"Content-Type": "application/x-image"}
-    )
-    with opener().open(request, timeout=30) as answer:
-        return json.loads(answer.read())
+def digests(account: Account) -> list[str]:
+    """Of the releases in the bucket."""
+    where = {"Bucket": account.settings.bucket, "Prefix": "releases/", "Delimiter": "/"}
+    return [
+        found["Prefix"].split("/")[1] for found in account.pages("s3", "list_objects_v2", "CommonPrefixes", **where)
+    ]
 
 
-def golden_picture(release: Release) -> bytes:
-    """The first of golden.npz's pictures, read without numpy: an .npy file is a header and the bytes."""
-    import zipfile
-
-    with zipfile.ZipFile(release.folder / "golden.npz") as archive:
-        return array_bytes(archive.read("pictures.npy"))[: first_end(archive.read("ends.npy"))]
-
-
-def array_bytes(npy: bytes) -> bytes:
-    header = int.from_bytes(npy[8:10], "little")
-    return npy[10 + header :]
-
-
-def first_end(npy: bytes) -> int:
-    return int.from_bytes(array_bytes(npy)[:8], "little")
+def kept(account: Account, short: str) -> Release:
+    """The kept release whose digest begins so. Raises OpsError for none, or several."""
+    found = [digest for digest in digests(account) if digest.startswith(short.lower())] if short else []
+    if len(found) != 1:
+        what = f"{len(found)} releases begin" if found else "No release begins"
+        raise OpsError(f"{what} with {short!r}. See which are kept: invoke sm.releases")
+    there = about(account, found[0])
+    if there is None or not whole(account, Release(found[0], ""), there["tar"]):
+        raise OpsError(
+            f"Release {short} is not in the bucket as it was put there. Make it anew: invoke sm.deploy --job JOB"
+        )
+    return Release(found[0], there["job"])
 
 
 def local(account: Account, release: Release) -> Release:

@@ -15,18 +15,19 @@ def facts(account: Account) -> tuple[endpoint.Facts, scaling.Facts]:
 def anything(have: tuple[endpoint.Facts, scaling.Facts]) -> bool:
     """Whether there is something to delete; an interrupted delete may have left all but the endpoint."""
     there, scaled = have
-    return bool(there.endpoint or there.configs or there.models or there.alarms or scaled.bounds)
+    return bool(there.endpoint or there.configs or there.models or there.alarms or there.guards or scaled.bounds)
 
 
 def steps(have: tuple[endpoint.Facts, scaling.Facts], settings: Settings) -> Steps:
     there, scaled = have
     name = settings.endpoint_name
     if scaled.bounds is not None:
+        also = " and its scheduled actions" if scaled.schedule else ""
         yield Change(
             "application-autoscaling",
             "deregister_scalable_target",
             scaling.resource(settings),
-            why=f"{name} is not to be scaled any more",
+            why=f"{name} is not to be scaled any more; its policy{also} go with it",
         )
     if there.endpoint:
         yield Change(
@@ -42,7 +43,5 @@ def steps(have: tuple[endpoint.Facts, scaling.Facts], settings: Settings) -> Ste
             {"ModelName": model},
             why="its endpoint is gone; its release stays in the bucket",
         )
-    if there.alarms:
-        yield Change(
-            "cloudwatch", "delete_alarms", {"AlarmNames": sorted(there.alarms)}, why="they watch nothing any more"
-        )
+    if watching := sorted({*there.alarms, *there.guards}):
+        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": watching}, why="they watch nothing any more")

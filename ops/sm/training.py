@@ -182,13 +182,17 @@ def trained(account, instances: int) -> str:
     help={
         "job": "A training job's name.",
         "instances": "Without --job: the job that `sm.train --instances N` runs.",
+        "live": "Instead, ask the endpoint about so many pictures of the test split; exit 7 when it is worse than it should be.",
+        "seed": "With --live: which pictures.",
         "json": "Print every answer as JSON.",
     }
 )
-def evaluate(c, job="", instances=1, json=False):
-    """Ask a trained model itself about the whole test split, on this machine."""
-    from ops.sm import offline
+def evaluate(c, job="", instances=1, live=0, seed=0, json=False):
+    """Ask a trained model itself about the whole test split, on this machine; or the live endpoint."""
+    from ops.sm import offline, sampling
 
     account = Account.of(c)
+    if live:
+        return sampling.evaluate(account, live, seed)
     found = offline.evaluate(account, job or trained(account, instances))
     return Answer(found, f"{found['accuracy']:.4f} of {found['pictures']} test pictures are right.")

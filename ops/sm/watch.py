@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,36 +18,60 @@ def log_group(settings: Settings) -> str:
 
 
 def alarms(settings: Settings) -> list[dict[str, Any]]:
-    """5XX answers and the 99th percentile of latency, which CloudWatch has in microseconds."""
-    where = [
+    """Of the endpoint, whatever answers: 5XX answers and the 99th percentile of latency, which CloudWatch has in microseconds."""
+    where = dimensions(settings)
+    return [five(settings, f"{settings.prefix}-5xx", where), slow(settings, f"{settings.prefix}-p99", where, 3)]
+
+
+def guards(settings: Settings, config: str) -> list[dict[str, Any]]:
+    """The same, of what one config answers: they watch a new fleet only, so that an old one that ails does not end an update."""
+    where = [*dimensions(settings), {"Name": "EndpointConfigName", "Value": config}]
+    return [five(settings, f"{config}-5xx", where), slow(settings, f"{config}-p99", where, 2)]
+
+
+def dimensions(settings: Settings) -> list[dict[str, str]]:
+    return [
         {"Name": "EndpointName", "Value": settings.endpoint_name},
         {"Name": "VariantName", "Value": settings.endpoint.variant},
     ]
-    common = {
+
+
+def five(settings: Settings, name: str, where: list[dict[str, str]]) -> dict[str, Any]:
+    most = float(settings.endpoint.errors_5xx_per_minute)
+    return {**alarm(name, where, 1, most), "MetricName": "Invocation5XXErrors", "Statistic": "Sum"}
+
+
+def slow(settings: Settings, name: str, where: list[dict[str, str]], minutes: int) -> dict[str, Any]:
+    most = settings.endpoint.p99_ms * 1000.0
+    return {**alarm(name, where, minutes, most), "MetricName": "ModelLatency", "ExtendedStatistic": "p99"}
+
+
+def alarm(name: str, where: list[dict[str, str]], minutes: int, threshold: float) -> dict[str, Any]:
+    return {
+        "AlarmName": name,
         "Namespace": "AWS/SageMaker",
         "Dimensions": where,
         "Period": 60,
+        "EvaluationPeriods": minutes,
+        "Threshold": threshold,
         "ComparisonOperator": "GreaterThanThreshold",
         "TreatMissingData": "notBreaching",
     }
-    return [
-        {
-            "AlarmName": f"{settings.prefix}-5xx",
-            "MetricName": "Invocation5XXErrors",
-            "Statistic": "Sum",
-            "EvaluationPeriods": 1,
-            "Threshold": float(settings.endpoint.errors_5xx_per_minute),
-            **common,
-        },
-        {
-            "AlarmName": f"{settings.prefix}-p99",
-            "MetricName": "ModelLatency",
-            "ExtendedStatistic": "p99",
-            "EvaluationPeriods": 3,
-            "Threshold": settings.endpoint.p99_ms * 1000.0,
-            **common,
-        },
-    ]
+
+
+def guard_steps(settings: Settings, config: str) -> Steps:
+    """What watches a fleet while it is new."""
+    for guard in guards(settings, config):
+        args = {**guard, "Tags": settings.tags(guard["AlarmName"])}
+        why = f"{guard['MetricName']} of the new fleet alone rolls the update back"
+        yield Change("cloudwatch", "put_metric_alarm", args, why, dollars_per_hour=price.alarm())
+
+
+def unguard_steps(names: Iterable[str]) -> Steps:
+    if names := sorted(names):
+        yield Change(
+            "cloudwatch", "delete_alarms", {"AlarmNames": names}, why="no new fleet is left that they would watch"
+        )
 
 
 def steps(have_alarms: dict[str, float], have_log_groups: tuple[str, ...], settings: Settings) -> Steps:
@@ -82,18 +107,24 @@ def steps(have_alarms: dict[str, float], have_log_groups: tuple[str, ...], setti
 
 def errors(account: Account, minutes: int) -> tuple[int, int]:
     """(requests, 5XX answers) of the last minutes."""
-    settings = account.settings
-    where = [
-        {"Name": "EndpointName", "Value": settings.endpoint_name},
-        {"Name": "VariantName", "Value": settings.endpoint.variant},
-    ]
+    found = by_minute(account, {"requests": ("Invocations", "Sum"), "failed": ("Invocation5XXErrors", "Sum")}, minutes)
+    return round(sum(found["requests"].values())), round(sum(found["failed"].values()))
+
+
+def by_minute(account: Account, wanted: dict[str, tuple[str, str]], minutes: int) -> dict[str, dict[datetime, float]]:
+    """Some of the endpoint's metrics, minute by minute, the oldest first; minutes without a point are not there.
+
+    `wanted` gives each a name of ours, its metric and its statistic: Sum, Average, Maximum, or a percentile such as p99.
+    """
     now = datetime.now(UTC)
-
-    def total(metric: str) -> int:
-        points = account.call(
-            "cloudwatch", "get_metric_statistics", Namespace="AWS/SageMaker", MetricName=metric, Dimensions=where,
-            StartTime=now - timedelta(minutes=minutes), EndTime=now + timedelta(seconds=1), Period=60, Statistics=["Sum"],
-        )["Datapoints"]  # fmt: skip
-        return round(sum(point["Sum"] for point in points))
-
-    return total("Invocations"), total("Invocation5XXErrors")
+    where = {"Namespace": "AWS/SageMaker", "Dimensions": dimensions(account.settings)}
+    queries = [
+        {"Id": name, "MetricStat": {"Metric": {**where, "MetricName": metric}, "Period": 60, "Stat": statistic}}
+        for name, (metric, statistic) in wanted.items()
+    ]
+    span = {"StartTime": now - timedelta(minutes=minutes), "EndTime": now + timedelta(seconds=1)}
+    args = {"MetricDataQueries": queries, **span, "ScanBy": "TimestampAscending"}
+    found: dict[str, dict[datetime, float]] = {name: {} for name in wanted}
+    for result in account.pages("cloudwatch", "get_metric_data", "MetricDataResults", **args):
+        found[result["Id"]] |= dict(zip(result["Timestamps"], result["Values"], strict=True))
+    return found

@@ -1,0 +1,78 @@
+"""Callers in a closed loop: each sends a picture, waits for the answer, sends the next. One that is refused backs off, as told."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import threading
+import time
+from dataclasses import dataclass
+from itertools import cycle
+
+TIMEOUT_S = 70.0  # SageMaker gives an invocation 60
+
+
+@dataclass(frozen=True)
+class Load:
+    """(status, seconds) of every request that was answered within `seconds`; status 0 is a connection that failed."""
+
+    answers: list[tuple[int, float]]
+    seconds: float
+
+    def of(self, *statuses: int) -> list[float]:
+        """Seconds of the answers with these statuses, shortest first."""
+        return sorted(took for status, took in self.answers if status in statuses)
+
+    @property
+    def rate(self) -> float:
+        """Successes a second."""
+        return len(self.of(200)) / self.seconds
+
+    @property
+    def failed(self) -> int:
+        """Answers that are neither a success nor a refusal."""
+        return len(self.answers) - len(self.of(200, 503))
+
+
+def quantile(ordered: list[float], share: float) -> float:
+    """The value below which `share` of them lie; not a number when there are none."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
+
+
+def run(port: int, pictures: list[bytes], callers: int, seconds: float, kind: str = "application/x-image") -> Load:
+    """`callers` of a server on this machine. What was under way at the end is waited for, and counts if it began in time."""
+    until = time.monotonic() + seconds
+    found: list[list[tuple[int, float]]] = [[] for _ in range(callers)]
+
+    def call(number: int) -> None:
+        draw, line = random.Random(number), None
+        for picture in cycle(pictures[number % len(pictures) :] + pictures[: number % len(pictures)]):
+            began = time.monotonic()
+            if began > until:
+                break
+            line = line or http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+            status, wait = ask(line, picture, kind)
+            found[number].append((status, time.monotonic() - began))
+            if not status:
+                line = None
+            time.sleep(max(0.0, min(draw.uniform(0.5, 1.5) * wait, until - time.monotonic())))
+
+    threads = [threading.Thread(target=call, args=(number,), daemon=True) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return Load([answer for some in found for answer in some], seconds)
+
+
+def ask(line: http.client.HTTPConnection, picture: bytes, kind: str) -> tuple[int, float]:
+    """(status, seconds to wait before the next)"""
+    try:
+        line.request("POST", "/invocations", picture, {"Content-Type": kind})
+        answer = line.getresponse()
+        answer.read()
+        wait = float(answer.headers.get("Retry-After", 0.5)) if answer.status == 503 else 0.0
+        return answer.status, wait
+    except (OSError, http.client.HTTPException):
+        line.close()
+        return 0, 0.1

@@ -1,0 +1,227 @@
+"""From a trained model to a live release, and back: the commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ops.aws import Account
+from ops.cli import Answer, carry_out, table, task
+from ops.errors import STOPPED, OpsError
+from ops.sm.training import trained
+
+if TYPE_CHECKING:
+    from ops.sm import endpoint
+    from ops.sm.releases import Release
+
+JOB = {
+    "job": "A training job's name, of SageMaker or of the box.",
+    "instances": "Without --job: the job that `sm.train --instances N` runs.",
+}
+
+
+@task(help={**JOB, "json": "Print it as JSON."})
+def package(c, job="", instances=1, json=False):
+    """Make a release of a trained model on this machine: ONNX, golden answers, one digest."""
+    from ops.sm import releases
+
+    account = Account.of(c)
+    release = releases.package(account, job or trained(account, instances))
+    card, proved = releases.card(release), releases.precisions(release)
+    evidence = card["metrics"]["test"].get("precision")
+    data = {
+        "release": release.digest,
+        "job": release.job,
+        "folder": str(release.folder),
+        "precisions": proved,
+        "evidence": evidence,
+    }
+    told = "no evidence for bf16" if not evidence else (
+        f"bf16 answers {evidence['agree']} of {evidence['pictures']} as fp32 does, "
+        f"{evidence['right_bf16']} right against {evidence['right_fp32']}"
+    )  # fmt: skip
+    text = f"Release {release.short} of {release.job}: may run in {' or '.join(proved)} ({told}). Next: invoke sm.preflight --job {release.job}"
+    return Answer(data, text)
+
+
+# Tasks that are called as a module is are named so here: as names of the package, they would hide it.
+@task(
+    name="preflight",
+    help={**JOB, "release": "A kept release, by the first digits of its digest.", "json": "Print it as JSON."},
+)
+def tried(c, job="", instances=1, release="", json=False):
+    """Start the server on a release here: ping, golden answers, a short load; then keep it in the bucket."""
+    from dataclasses import asdict
+
+    from ops.sm import preflight, releases
+
+    account = Account.of(c)
+    found = (
+        releases.kept(account, release) if release else releases.package(account, job or trained(account, instances))
+    )
+    measured = preflight.run(releases.local(account, found), account.settings)
+    if not c.config.run.dry:
+        account.guard()
+        releases.put(account, found, measured)
+    text = (
+        f"Release {found.short} answers as it should: {measured.requests_per_second:.0f} requests a second in {measured.precision} "
+        f"on {measured.vcpus} vCPUs, p50 {measured.p50_ms:.0f} ms, p99 {measured.p99_ms:.0f} ms. Next: invoke sm.deploy --job {found.job}"
+    )
+    return Answer({**asdict(measured), "job": found.job}, text)
+
+
+@task(
+    help={
+        **JOB,
+        "once": "Do nothing if this release has ever been deployed here.",
+        "because": "Why a release is wanted that is worse, or of other classes or data, than what is live. Kept on record.",
+    }
+)
+def deploy(c, job="", instances=1, once=False, because=""):
+    """Package a trained model, try it here, make it live, and prove that it is."""
+    from ops.sm import endpoint, image, preflight, releases
+
+    account = Account.of(c)
+    job = job or trained(account, instances)
+    dry = c.config.run.dry
+    have = ready(account, dry)
+    release = releases.known(account, job)
+    if release is None and dry:
+        raise OpsError(
+            f"The model of {job} was never packaged, so its release has no name yet. invoke sm.preflight --job {job}"
+        )
+    if missing := image.missing(account):
+        raise OpsError(
+            f"The image of serving/ ({missing}) was not built, so nothing could run a release. Build it: invoke sm.image"
+        )
+    if release is None:
+        release = releases.package(account, job)
+        releases.put(account, release, preflight.run(release, account.settings))
+    want = endpoint.Wanted(release, account.settings)
+    if once and want.config in have.configs and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
+        return Answer({"release": release.digest}, f"Release {release.short} was deployed before; {have.live} is live.")
+    return changed(c, account, have, want, Why(because, gated(account, have, release, because)))
+
+
+@task(
+    help={
+        "to": "The release, by the first digits of its digest; without it, the one that was live before.",
+        "because": "Why. Kept on record.",
+    }
+)
+def rollback(c, to="", because=""):
+    """Go back to a kept release, as it was deployed: neither packaged nor tried again."""
+    from ops.sm import endpoint, history, live, releases
+
+    account = Account.of(c)
+    have = ready(account, c.config.run.dry)
+    live.existing(account)
+    notes = history.read(account)
+    if not to:
+        before = history.before(notes)
+        if before is None:
+            raise OpsError(
+                "Nothing else was live before. See which releases are kept: invoke sm.releases; then sm.rollback --to DIGEST"
+            )
+        to = before["release"]
+    release = releases.kept(account, to)
+    made = next(
+        (n["config"] for n in reversed(notes) if n["release"] == release.digest and n["config"] in have.configs), ""
+    )
+    kind = endpoint.kind_of(account, made) if made else ""
+    want = endpoint.Wanted(release, account.settings, made=made, kind=kind)
+    if have.live == want.config:
+        return Answer({"release": release.digest}, f"Release {release.short} is live already.")
+    return changed(c, account, have, want, Why(because, rollback=True))
+
+
+@task(name="releases", help={"json": "Print them as JSON."})
+def kept(c, json=False):
+    """List the kept releases: what they are worth, when they were live, and why."""
+    from ops.sm import endpoint, history, releases
+
+    account = Account.of(c)
+    found, notes = endpoint.describe(account), history.read(account)
+    live = found["EndpointConfigName"] if found else ""
+    rows = [
+        row(about, notes, live) for digest in releases.digests(account) if (about := releases.about(account, digest))
+    ]
+    rows.sort(key=lambda one: one["deployed"], reverse=True)
+    lines = [
+        (r["release"][:12], f"{r['accuracy']:.4f}", "/".join(r["precisions"]), r["deployed"][:16], r["outcome"], r["job"], r["because"] or "-")
+        for r in rows
+    ]  # fmt: skip
+    if not rows:
+        return Answer([], "No release is kept. Make one live: invoke sm.deploy")
+    columns = ("release", "accuracy", "precision", "last deployed", "outcome", "job", "because")
+    return Answer(rows, table(columns, lines) + "\nGo to one: invoke sm.rollback --to RELEASE")
+
+
+def row(about: dict[str, Any], notes: list[dict[str, Any]], live: str) -> dict[str, Any]:
+    """One release as `sm.releases` prints it."""
+    last: dict[str, Any] = next((note for note in reversed(notes) if note["release"] == about["digest"]), {})
+    is_live = any(note["config"] == live for note in notes if note["release"] == about["digest"])
+    outcome = (
+        "LIVE" if is_live else "was live" if last.get("outcome") == "live" else last.get("outcome", "never deployed")
+    )
+    return {
+        "release": about["digest"], "job": about["job"], "accuracy": about["accuracy"], "precisions": about["precisions"],
+        "deployed": last.get("at", ""), "outcome": outcome, "because": last.get("because", ""), "rollback": last.get("rollback", False),
+    }  # fmt: skip
+
+
+def ready(account: Account, dry: bool) -> endpoint.Facts:
+    """What is there, once nothing changes any more. Raises OpsError where nothing could be deployed."""
+    from ops.sm import endpoint
+
+    if not dry:
+        endpoint.rest(account)
+    have = endpoint.facts(account)
+    if have.group is None or len(have.subnets) < 2:
+        raise OpsError("There is no network to serve in. Make it: invoke net.up")
+    account.guard()
+    return have
+
+
+def gated(account: Account, have: endpoint.Facts, release: Release, because: str) -> list[str]:
+    """What a release is let through with. Raises OpsError for a release that needs a reason and has none."""
+    from ops.sm import gate, live, releases
+
+    new = releases.about(account, release.digest)
+    assert new is not None  # `put` wrote it
+    now = live.about(account, have.live) if have.live else None
+    found = gate.findings(new, now, account.settings.endpoint.worse_at_most)
+    if found and not because:
+        raise OpsError(
+            f"Release {release.short} is stopped here: {'; '.join(found)}.\n"
+            'If that is wanted, say why: invoke sm.deploy ... --because "..."', STOPPED,
+        )  # fmt: skip
+    return found
+
+
+@dataclass(frozen=True)
+class Why:
+    """What is kept on record of a deployment: the operator's reason, and what the gate had against it."""
+
+    because: str
+    findings: list[str] = field(default_factory=list)
+    rollback: bool = False
+
+
+def changed(c: Any, account: Account, have: endpoint.Facts, want: endpoint.Wanted, why: Why) -> Answer | None:
+    """Make it live, prove it, and keep a note of both."""
+    from ops.sm import endpoint, history, live
+
+    if c.config.run.dry:
+        carry_out(c, account, endpoint.steps(have, want))
+        return None
+    if have.live == want.config and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
+        done = carry_out(c, account, endpoint.steps(have, want))  # alarms and logs may have been taken away
+        live.prove(account, want)
+    else:
+        with history.noted(account, want, why.because, why.findings, why.rollback):
+            done = carry_out(c, account, endpoint.steps(have, want))
+            live.prove(account, want)
+    release = want.release
+    text = f"{account.settings.endpoint_name} answers as release {release.short}. {done.text}. Next: invoke sm.status"
+    return Answer({"release": release.digest, "job": release.job, "config": want.config}, text, changes=done.changes)

@@ -1,0 +1,68 @@
+"""A release's golden pictures and the scores its trained model gave them, read without numpy: ops does not need it otherwise."""
+
+from __future__ import annotations
+
+import ast
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TOLERANCE = 0.06  # of scores: what the server allows itself in bf16 (serving/engine.py)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One picture, as the bytes it came in, and its scores in the order of the classes."""
+
+    picture: bytes
+    scores: list[float]
+
+
+def read(path: Path) -> list[Golden]:
+    """All of a golden.npz: pictures uint8 [bytes], ends int64 [n], scores float32 [n, classes]. Raises ValueError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            whole, ends, scores = (array(archive.read(f"{name}.npy")) for name in ("pictures", "ends", "scores"))
+    except (zipfile.BadZipFile, KeyError, struct.error, SyntaxError) as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+    wide = len(scores) // len(ends)
+    starts = [0, *ends[:-1]]
+    return [
+        Golden(bytes(whole[start:end]), list(scores[n * wide : (n + 1) * wide]))
+        for n, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+
+
+def array(npy: bytes) -> Any:
+    """An .npy file's values in a row: a header that is a Python literal, and the bytes. Raises ValueError for other kinds."""
+    size = struct.unpack_from("<H", npy, 8)[0]
+    header = ast.literal_eval(npy[10 : 10 + size].decode("latin1"))
+    data = npy[10 + size :]
+    if header["fortran_order"] or header["descr"] not in ("|u1", "<i8", "<f4"):
+        raise ValueError(f"not an array of ours: {header}")
+    if header["descr"] == "|u1":
+        return data
+    kind = {"<i8": "q", "<f4": "f"}[header["descr"]]
+    return struct.unpack(f"<{len(data) // struct.calcsize(kind)}{kind}", data)
+
+
+def wrong(golden: list[Golden], ask: Callable[[bytes], dict[str, Any]], release: str) -> list[str]:
+    """What is wrong with the answers of whoever `ask` asks: a sentence for each, none when all are the release's own."""
+    found = []
+    for number, one in enumerate(golden, 1):
+        answer = ask(one.picture)
+        scores, most = answer.get("scores") or [], max(1.0, *(abs(score) for score in one.scores))
+        if answer.get("release") != release:
+            found.append(
+                f"golden picture {number}: answered by release {str(answer.get('release'))[:12]}, not {release[:12]}"
+            )
+        elif len(scores) != len(one.scores):
+            found.append(f"golden picture {number}: {len(scores)} scores, not {len(one.scores)}")
+        elif (off := max(abs(a - b) for a, b in zip(scores, one.scores, strict=True))) > TOLERANCE * most:
+            found.append(f"golden picture {number}: scores differ by {off:.3g}")
+        elif answer["best"] != answer["classes"][scores.index(max(scores))]:
+            found.append(f"golden picture {number}: best is {answer['best']}, its highest score another's")
+    return found

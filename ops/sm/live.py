@@ -1,0 +1,73 @@
+"""The live endpoint, asked: which release it is, what it answers, and proof that what was deployed is what answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ops.aws import Account
+from ops.errors import ROLLED_BACK, OpsError
+from ops.sm import endpoint, golden, releases
+from ops.sm.releases import Release
+
+
+def prove(account: Account, want: endpoint.Wanted) -> None:
+    """Success is the release's own answers to all its golden pictures. Raises OpsError, with AWS's reason after a roll-back."""
+    found = account.call("sagemaker", "describe_endpoint", EndpointName=want.settings.endpoint_name)
+    if found["EndpointConfigName"] != want.config:
+        why = found.get("FailureReason", "no reason given")
+        raise OpsError(
+            f"Release {want.release.short} is not live: AWS went back to {found['EndpointConfigName']}: {why}\n"
+            "Why: invoke sm.logs --errors",
+            ROLLED_BACK,
+        )
+    if wrong := smoke(account, want.release):
+        raise OpsError(
+            f"{want.settings.endpoint_name} answers, but not as it should: {'; '.join(wrong[:3])}. Go back: invoke sm.rollback"
+        )
+
+
+def smoke(account: Account, release: Release) -> list[str]:
+    """What is wrong with the endpoint's answers to a release's golden pictures."""
+    pictures = golden.read(releases.local(account, release).folder / "golden.npz")
+    return golden.wrong(pictures, lambda picture: invoke(account, picture), release.digest)
+
+
+def release_of(account: Account, config: str) -> Release:
+    """The release that a config's name carries. Raises OpsError when it is not kept."""
+    short = config.removeprefix(account.settings.prefix + "-").split("-")[0]
+    return releases.kept(account, short)
+
+
+def about(account: Account, config: str) -> dict[str, Any] | None:
+    """What is told about the release that a config's name carries; None when that is not kept, or not in one piece."""
+    short = config.removeprefix(account.settings.prefix + "-").split("-")[0]
+    found = [digest for digest in releases.digests(account) if digest.startswith(short)]
+    return releases.about(account, found[0]) if found else None
+
+
+def release(account: Account) -> Release:
+    """Raises OpsError when there is no endpoint."""
+    return release_of(account, existing(account)["EndpointConfigName"])
+
+
+def existing(account: Account) -> dict[str, Any]:
+    """The endpoint as described. Raises OpsError when there is none."""
+    found = endpoint.describe(account)
+    if found is None:
+        raise OpsError(f"There is no endpoint {account.settings.endpoint_name}. Deploy one: invoke sm.deploy")
+    return found
+
+
+def invoke(account: Account, picture: bytes) -> dict[str, Any]:
+    """The endpoint's answer to one picture: release, best, classes, scores, probabilities. Raises Refused."""
+    name = account.settings.endpoint_name
+    answer = account.call(
+        "sagemaker-runtime",
+        "invoke_endpoint",
+        retries="inference",
+        EndpointName=name,
+        Body=picture,
+        ContentType="application/x-image",
+    )
+    return json.loads(answer["Body"].read())

@@ -1,0 +1,57 @@
+"""How good the live endpoint is: asked about pictures whose truth is known, and compared with what it should be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from ops import samples
+from ops.aws import Account
+from ops.cli import Answer, say
+from ops.errors import FINDINGS
+from ops.sm import history, live
+
+SIGMAS = 3.0  # of chance, that a sample may be off: one in 700 is, by chance alone
+
+
+def evaluate(account: Account, count: int, seed: int) -> Answer:
+    """Exit 7 when it is worse than its own release was in training, or than the one before it was."""
+    config = live.existing(account)["EndpointConfigName"]
+    drawn = samples.draw(account, count, seed)
+    say(f"Asking {account.settings.endpoint_name} about {len(drawn)} test pictures ...")
+    pictures = samples.unpacked(account, {sample.shard for sample in drawn})
+    answers = [
+        {"picture": one.name, "truth": one.label, "answer": live.invoke(account, pictures[one.name])["best"]}
+        for one in drawn
+    ]
+    right = sum(one["truth"] == one["answer"] for one in answers)
+    wrong = list(findings(right, len(drawn), account.settings.endpoint.worse_at_most, expected(account, config)))
+    told = f"{right} of {len(drawn)} test pictures are right ({right / len(drawn):.4f}), by config {config}."
+    data = {
+        "config": config,
+        "right": right,
+        "pictures": len(drawn),
+        "accuracy": right / len(drawn),
+        "wrong": wrong,
+        "answers": answers,
+    }
+    return Answer(data, "\n".join([told, *wrong]), code=FINDINGS if wrong else 0)
+
+
+def expected(account: Account, config: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What the endpoint may be held to: (whose, about.json) of its own release, and of the one that was live before."""
+    if own := live.about(account, config):
+        yield "its own release had", own
+    before = history.before(history.read(account))
+    if before and before["config"] != config and (other := live.about(account, before["config"])):
+        yield "the release before it had", other
+
+
+def findings(right: int, count: int, margin: float, expected: Any) -> Iterator[str]:
+    """A sentence for each figure that the sample falls below by more than the margin and what chance explains."""
+    for whose, about in expected:
+        accuracy = about["accuracy"]
+        chance = SIGMAS * math.sqrt(accuracy * (1 - accuracy) / count)
+        if right / count < accuracy - margin - chance:
+            yield f"That is worse than the {accuracy:.4f} that {whose}. Go back: invoke sm.rollback"

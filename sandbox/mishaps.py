@@ -1,0 +1,44 @@
+"""What befalls endpoints, on demand: a release spoilt, instances that hang, instances that are slow."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import Any
+
+from sandbox import endpoints, instances
+from sandbox.world import World
+
+
+def spoil(world: World, name: str) -> dict[str, Any]:
+    """The live release's artefact in S3 is rubbish from now on, and its instances die, so that none can start again."""
+    live = endpoints.find(name)
+    if live is None or live.fleet is None:
+        raise KeyError(f"no live endpoint {name}")
+    url = live.fleet.model.primary_container["ModelDataUrl"]
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    spoilt = io.BytesIO()
+    with tarfile.open(fileobj=spoilt, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("model.onnx")
+        entry.size = 7
+        tar.addfile(entry, io.BytesIO(b"rubbish"))
+    world.backend_global("s3").put_object(bucket, key, spoilt.getvalue())
+    for member in live.fleet.members:
+        if member.process:
+            member.process.kill()
+    return {"spoilt": url, "killed": len(live.fleet.members)}
+
+
+def hang(name: str, on: bool) -> dict[str, Any]:
+    """Instances of an endpoint that start from now on never answer a ping; the endpoint need not be there yet."""
+    instances.hanging.add(name) if on else instances.hanging.discard(name)
+    return {"hanging": sorted(instances.hanging)}
+
+
+def slow(name: str, seconds: float) -> dict[str, Any]:
+    """Each instance takes so much longer for a request, and has one at a time: two instances do twice as much. 0 ends it."""
+    live = endpoints.find(name)
+    if live is None:
+        raise KeyError(f"no endpoint {name}")
+    live.lag_s = seconds
+    return {"lag_s": seconds}

@@ -1,0 +1,91 @@
+"""What bench.serve measures with: ours, called for a moment from another process; and what it makes of its rounds."""
+
+import json
+
+import pytest
+
+from bench import serve, servers
+from bench.serve import Cell
+from bench.servers import EAGER, LIT, OURS
+from ops.load import Load
+
+
+@pytest.fixture(scope="module")
+def made():
+    return servers.release("resnet_tiny", 64)
+
+
+def test_ours_is_measured_for_a_moment(made, tmp_path):
+    golden = made / "model" / "golden.npz"
+    with servers.started(OURS, made, serve.MASKED, tmp_path / "log") as server:
+        limit, precision = serve.told(server.port)
+        assert (limit > 0, precision) == (True, "fp32")
+        assert serve.agreeing([server, server], golden) == 1
+        found = serve.in_turn([server], [*serve.CALLERS], 1, 0.3, golden, "here")
+        assert server.cpu_seconds() > 0
+    assert {callers for _, callers in found} == {*serve.CALLERS}
+    assert all(cell.rate > 0 and cell.cpu_s and not cell.failed for cells in found.values() for cell in cells)
+
+
+def test_a_server_that_does_not_start_says_why(made, tmp_path):
+    with (
+        pytest.raises(serve.OpsError, match=r"serving/ does not start: .*not whole"),
+        servers.started(OURS, made / "opt", {}, tmp_path / "log"),
+    ):
+        pass
+
+
+def test_a_rate_is_of_the_time_until_the_last_answer():
+    found = Load([(200, 0.1), (200, 0.3), (503, 0.002), (0, 1.0)], 1.0)
+    assert Cell.of(found, 2.0) == Cell(1.0, 0.3, 0.3, 1, 0.002, 1)
+    assert Cell.of(Load([], 1.0), 1.0) == Cell(0.0, None, None, 0, None, 0)
+
+
+def rounds(ours: float, eager: float, over_p99: float = 0.2, refused_p99: float = 0.01):
+    found = {(name, callers): [Cell(rate, 0.1, 0.15, 0, None, 0, 0.02)] * 3
+             for name, rate in ((OURS, ours), (EAGER, eager), (LIT, eager)) for callers in (*serve.CALLERS, 18)}  # fmt: skip
+    found[EAGER, 32] = [Cell(eager + 1, 0.1, 0.15, 0, None, 0, 0.05)] * 3
+    found[OURS, 72] = [Cell(ours, 0.1, over_p99, 50, refused_p99, 0, 0.02)] * 3
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "failing"),
+    [
+        (rounds(90, 30), []),
+        (rounds(60, 30), ["serving/ against flask, gunicorn, torch, 32 callers"]),
+        (rounds(90, 30, over_p99=0.4), ["p99 of successes, 72 callers against 18"]),
+        (rounds(90, 30, refused_p99=0.06), ["p99 of refusals, 72 callers, 150 refused"]),
+    ],
+)
+def test_checks_hold_against_the_others_at_their_best(found, failing):
+    checks = list(serve.checks(found, "here", 18, serve.BF16, 1.0))
+    assert [check.name.split(": ")[1].split(", ", 1)[-1] if "serving/" in check.name else check.name.split(": ")[1]
+            for check in checks if not check.ok] == failing  # fmt: skip
+
+
+def test_the_table_has_every_server_at_every_number_of_callers():
+    lines = serve.rows(rounds(90, 30), "here")
+    assert len(lines) == 13
+    assert lines[0]["server"] == OURS
+    assert "18" in serve.shown(lines)
+    json.dumps(lines, allow_nan=False)
+
+
+def test_the_others_run_the_torch_of_this_environment(monkeypatch, tmp_path):
+    """Whatever pip brings along is said, and nothing is kept that would compare two versions."""
+    monkeypatch.setattr(servers, "WORK", tmp_path)
+
+    def run(argv, **_):
+        if "venv" not in argv:
+            (
+                tmp_path
+                / "servers/lib"
+                / f"python{servers.sys.version_info[0]}.{servers.sys.version_info[1]}"
+                / "site-packages/torch"
+            ).mkdir(parents=True)
+        return servers.subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr(servers.subprocess, "run", run)
+    with pytest.raises(serve.OpsError, match="brought its own torch"):
+        servers.others()

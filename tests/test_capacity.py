@@ -1,0 +1,285 @@
+"""Capacity: AWS's formulas by table, what the original's settings come to, and the picture."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import yaml
+from conftest import HOME, settings_of
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ops import ROOT
+from ops.errors import OpsError
+from ops.sm import capacity_chart, sizing
+from ops.sm.capacity import data, number, source, told
+from ops.sm.measured import Measured
+
+BY_HAND = ("--rps", "11", "--latency-ms", "1268.95")  # the duration is that of the original's screenshot
+ON_AMX = Measured(
+    release="0123456789abcdef",
+    vcpus=2,
+    cpu="Xeon with AMX",
+    precision="bf16",
+    requests_per_second=70.0,
+    p50_ms=56.0,
+    p99_ms=80.0,
+    concurrency=4,
+    date="2026-11-22",
+)
+RATES = st.floats(0.001, 1e6)
+
+
+@pytest.fixture(scope="module")
+def original():
+    return settings_of(
+        text="endpoint: {instance_type: ml.m5.large, min_instances: 1, max_instances: 2, invocations_per_instance: 20}\n"
+        "fn: {reserved: 10}\n"
+    )
+
+
+def planned(settings, rps=11.0, ms=1268.95, traffic=None):
+    measured = sizing.given(rps, ms, settings.endpoint.instance_type)
+    return sizing.plan(measured, settings, traffic), measured
+
+
+def changed(settings, section, **values):
+    return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
+
+
+def said(plan, measured):
+    return [finding.text for finding in sizing.findings(plan, measured)]
+
+
+def ran(*words, ok=True):
+    """In a process of its own, with no AWS that could be asked."""
+    settings = HOME / "nowhere.yaml"
+    settings.write_text(yaml.safe_dump({"aws": {"config_file": str(HOME / "no" / "config")}}))
+    argv = [sys.executable, "-m", "invoke", "-f", str(settings), "sm.capacity", *words]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=100, env=os.environ)
+    assert not ok or done.returncode in (0, 7), done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    ("rps", "target"), [(11, 330), (1, 30), (0.7, 21), (4.1, 123), (1.05, 31), (0.01, 1), (100, 3000)]
+)
+def test_the_target_is_half_of_what_one_instance_can_do_in_a_minute(rps, target):
+    assert sizing.target(rps) == target
+
+
+@pytest.mark.parametrize(
+    ("slots", "ms", "admitted"),
+    [(10, 1268.95, 472), (10, 1269, 472), (1, 1000, 60), (10, 100, 6000), (10, 5, 6000), (0, 100, 0), (3, 60_000, 3)],
+)
+def test_the_function_admits_slots_by_duration_and_ten_calls_a_second_each_at_most(slots, ms, admitted):
+    assert sizing.whole(sizing.admitted(slots, ms)) == admitted
+
+
+@pytest.mark.parametrize(
+    ("traffic", "each", "least", "count"),
+    [(472, 330, 1, 2), (660, 330, 1, 2), (661, 330, 1, 3), (472, 20, 1, 24), (1, 330, 1, 1), (1, 330, 2, 2)],
+)
+def test_instances_are_whole_and_no_fewer_than_the_least(traffic, each, least, count):
+    assert sizing.instances(traffic, each, least) == count
+
+
+def test_what_callers_wait_for_each_other_is_no_time_of_a_call():
+    """56 ms with four callers on two vCPUs are 28 of work."""
+    assert sizing.duration_of(ON_AMX) == 28 + sizing.OVERHEAD_MS
+    assert sizing.duration_of(replace(ON_AMX, concurrency=1)) == 56 + sizing.OVERHEAD_MS
+
+
+def test_the_originals_settings_let_twelve_times_through_of_what_they_plan_for(original):
+    plan, measured = planned(original)
+    (finding,) = sizing.findings(plan, measured)
+    assert finding.text == (
+        "The function admits 472 requests a minute; the endpoint's scaling target covers 40. "
+        "That is 12 times what 2 x 20 plan for; at its target an instance is 3 % busy."
+    )
+    assert finding.next == "Set endpoint.invocations_per_instance to 330; then: invoke sm.autoscale"
+    assert plan.instances(plan.as_set) == 24
+    assert plan.instances(plan.target) == 2
+
+
+def test_what_is_advised_mends_it(original):
+    plan, measured = planned(changed(original, "endpoint", invocations_per_instance=330))
+    assert said(plan, measured) == []
+    assert "Nothing is wrong" in told(plan, measured, [], [])[-1]
+
+
+@given(rps=st.floats(0.1, 500), ms=st.floats(5, 20_000), slots=st.integers(1, 500), as_set=st.integers(1, 20_000))
+def test_whatever_is_wrong_is_mended_by_what_is_advised(rps, ms, slots, as_set):
+    measured = sizing.given(rps, ms, "ml.m5.large")
+    plan = sizing.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 2, 60)
+    for _ in range(2):  # the first may name a target that the second judges
+        for finding in list(sizing.findings(plan, measured)):
+            if found := re.search(r"invocations_per_instance to ([\d,]+)", finding.next):
+                plan = replace(plan, as_set=int(found[1].replace(",", "")))
+            if found := re.search(r"max_instances to ([\d,]+)", finding.next):
+                plan = replace(plan, most=max(plan.most, int(found[1].replace(",", ""))))
+    assert said(plan, measured) == []
+
+
+def test_fewer_calls_at_a_time_are_advised_only_where_some_are_left(original):
+    plan, measured = planned(changed(original, "fn", reserved=100))
+    first, second = sizing.findings(plan, measured)
+    assert "endpoint.max_instances to 15 (or fn.reserved to 13, then invoke lambda.deploy)" in first.next
+    assert "2 instances can do 1,320. With 100 calls under way each waits about 4.5 s." in second.text
+    slow, measured = planned(original, rps=0.1, ms=30_000)  # one call is more than the endpoint covers
+    assert not any("fn.reserved to 0" in finding.next for finding in sizing.findings(slow, measured))
+
+
+def test_a_target_that_no_instance_reaches_is_found(original):
+    plan, measured = planned(changed(original, "endpoint", invocations_per_instance=700))
+    assert any("the endpoint would be full before it scales" in text for text in said(plan, measured))
+
+
+def test_traffic_beyond_function_and_instances_is_found(original):
+    plan, measured = planned(original, traffic=2000)
+    _, refused, short = sizing.findings(plan, measured)
+    assert "more than the function admits (472): the others are refused with 429" in refused.text
+    assert refused.next.startswith("Set fn.reserved to 43;")
+    assert "2,000 requests a minute want 7 instances" in short.text
+    assert sizing.admitted(43, 1268.95) >= 2000 > sizing.admitted(42, 1268.95)
+
+
+def test_a_function_that_is_switched_off_has_no_traffic_to_plan_for(original):
+    off = changed(original, "fn", reserved=0)
+    with pytest.raises(OpsError, match="lets nothing through"):
+        planned(off)
+    assert planned(off, traffic=60)[0].admitted == 0
+    assert planned(changed(original, "fn", reserved=None))[0].slots == 1000
+
+
+def test_a_spike_is_absorbed_or_counted(original):
+    calm = sizing.spike(planned(original)[0])
+    assert (calm["minutes"], calm["taken_per_minute"], calm["unanswered"]) == ((7, 12), 660, (0, 0))
+    assert sizing.spike(planned(original, traffic=1000)[0])["unanswered"] == (340 * 7, 340 * 12)
+
+
+def test_bf16_is_not_carried_over_to_a_cpu_that_has_none(original):
+    plan = sizing.plan(ON_AMX, original)
+    options = {option.instance_type: option for option in sizing.options(plan, ON_AMX)}
+    assert {name for name, option in options.items() if option.amx} == {"ml.c7i.large", "ml.m7i.large"}
+    assert options["ml.c7i.large"].requests_per_second == 70
+    for name in ("ml.m5.large", "ml.m5.2xlarge", "ml.c6i.large"):
+        assert options[name].dollars_per_month is None
+        assert options[name].note == "not comparable, no bf16: measure there"
+    assert "bf16 on Xeon with AMX says little about ml.m5.large" in said(plan, ON_AMX)[0]
+    assert "What one ml.m5.large does is not known" in source(plan, ON_AMX)
+
+
+def test_other_types_are_estimated_by_vcpus_and_say_so(original):
+    measured = replace(ON_AMX, precision="fp32")
+    plan = sizing.plan(measured, original)
+    options = {option.instance_type: option for option in sizing.options(plan, measured)}
+    assert options["ml.m5.2xlarge"].requests_per_second == 280
+    assert {option.note for option in options.values()} == {"estimate", "estimate; bf16 may do more"}
+    assert "(an estimate)" in source(plan, measured)
+
+
+def test_figures_for_a_gpu_say_nothing_about_cpus(original):
+    plan, measured = planned(changed(original, "endpoint", instance_type="ml.g4dn.xlarge"), rps=50, ms=200)
+    own, *others = sizing.options(plan, measured)
+    assert own.requests_per_second == 50
+    assert {other.dollars_per_month for other in others} == {None}
+
+
+def test_dollars_are_those_of_the_price_list(original):
+    plan, measured = planned(original)
+    own = sizing.options(plan, measured)[0]
+    assert own.dollars_per_month == pytest.approx(167.90)
+    assert own.dollars_per_1000 == pytest.approx(2 * 0.115 / (472 * 60) * 1000)
+    assert own.dollars_per_1000_full == pytest.approx(0.115 / (330 * 60) * 1000)
+
+
+@given(rps=RATES, traffic=RATES, more=RATES)
+def test_more_traffic_never_needs_fewer_instances_nor_dollars(rps, traffic, more):
+    measured = sizing.given(rps, 100, "ml.m5.large")
+    less = sizing.Plan("ml.m5.large", rps, 100, 10, 20, 1, 2, traffic)
+    plan = replace(less, traffic=traffic + more)
+    assert sizing.target(rps) >= 1
+    for before, after in zip(
+        (sizing.option(less, measured, name) for name in ("ml.m5.large", "ml.c5.xlarge")),
+        (sizing.option(plan, measured, name) for name in ("ml.m5.large", "ml.c5.xlarge")),
+        strict=True,
+    ):
+        assert 1 <= before.instances <= after.instances
+        assert 0 <= before.dollars_per_month <= after.dollars_per_month
+        assert before.dollars_per_1000 > 0
+        assert before.dollars_per_1000_full == after.dollars_per_1000_full
+
+
+@given(rps=RATES, ms=RATES, slots=st.integers(1, 10_000), as_set=st.integers(1, 10**6), asked=st.booleans())
+def test_any_figures_are_told(rps, ms, slots, as_set, asked):
+    measured = sizing.given(rps, ms, "ml.m5.large")
+    plan = sizing.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 4, 60, asked)
+    found, options = list(sizing.findings(plan, measured)), sizing.options(plan, measured)
+    text = "\n".join(told(plan, measured, options, found))
+    assert "nan" not in text and "inf" not in text
+    assert json.loads(json.dumps(data(plan, measured, options, found)))["target"]["advised"] >= 1
+
+
+@pytest.mark.parametrize("settings", ["original", "shut", "many", "amx", "gpu"])
+def test_the_picture_is_a_png_of_its_size(original, tmp_path, settings):
+    wanted = {
+        "original": original,
+        "shut": changed(original, "fn", reserved=0),
+        "many": changed(original, "fn", reserved=900),
+        "amx": original,
+        "gpu": changed(original, "endpoint", instance_type="ml.g4dn.xlarge"),
+    }[settings]
+    plan, measured = planned(wanted, traffic=100)
+    if settings == "amx":
+        plan, measured = sizing.plan(ON_AMX, wanted), ON_AMX
+    path = tmp_path / "capacity.png"
+    options = sizing.options(plan, measured)
+    capacity_chart.draw(plan, options, source(plan, measured), path)
+    with Image.open(path) as picture:
+        assert (picture.format, picture.size) == ("PNG", (1200, 600))
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
+    first = path.read_bytes()
+    capacity_chart.draw(plan, options, source(plan, measured), path)
+    assert path.read_bytes() == first
+
+
+def test_the_command_asks_nobody_when_the_figures_are_given(tmp_path):
+    done = ran(*BY_HAND, "--out", str(tmp_path / "a.png"))
+    assert done.returncode == 7
+    assert "The function admits 472 requests a minute; the endpoint's scaling target covers 40." in done.stdout
+    assert "As given by hand, not measured: 11 requests a second for one ml.m5.large" in done.stdout
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    found = json.loads(ran(*BY_HAND, "--json").stdout)
+    assert found["function"]["admitted_per_minute"] == 472
+    assert found["covered_per_minute"] == {"as_set": 40, "advised": 660, "limit": 1320.0}
+    assert found["target"] == {"advised": 330, "as_set": 20, "as_set_share_of_limit": 0.0303}
+    assert found["types"][0]["dollars_per_month"] == 167.9
+    assert len(found["findings"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--rps", "0", "--latency-ms", "5"), "--rps is a number from 0.001"),
+        ((*BY_HAND, "--traffic", "-5"), "--traffic is a number from 0.001 to 1,000,000, not '-5'"),
+        (("--rps", "11"), "--rps and --latency-ms go together"),
+        ((*BY_HAND, "--out", "a.jpg"), "--out is a file that ends in .png"),
+    ],
+)
+def test_nonsense_is_refused_with_a_sentence(words, why):
+    done = ran(*words, ok=False)
+    assert done.returncode == 1
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "abc", "nan", "inf", "-1", "0", "1e9"])
+def test_what_is_no_number_is_refused(text):
+    with pytest.raises(OpsError, match="--rps is a number"):
+        number("--rps", text)

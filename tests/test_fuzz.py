@@ -1,0 +1,73 @@
+"""The server under 500 bodies that are broken, hostile or odd; and that each can be made again."""
+
+import io
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from bench import bodies, fuzz
+from bench.anatomy import SIGNATURE
+from bench.bodies import Body
+from bench.fuzz import Got
+
+
+def test_500_bodies_do_the_server_no_harm(capfd):
+    answer = fuzz.bench(500, 0, pixels=64)
+    failed = [check for check in answer.data["checks"] if not check["ok"]]
+    assert not failed, capfd.readouterr().err
+    assert {"200", "400", "413", "415"} <= answer.data["statuses"].keys() <= {"0", "200", "400", "413", "415"}
+    json.dumps(answer.data)
+
+
+def test_a_body_is_the_same_whatever_was_made_before():
+    one = bodies.body(3, 70)
+    bodies.body(3, 71)
+    assert bodies.body(3, 70) == one != bodies.body(4, 70)
+    made = bodies.bodies(3)
+    assert [next(made).kind for _ in bodies.KINDS] == [make.__name__ for make in bodies.KINDS]
+
+
+@pytest.mark.parametrize("kind", ["whole", "upright", "interlaced", "largest"])
+def test_what_must_be_classified_is_a_picture(kind):
+    make = getattr(bodies, kind)
+    with Image.open(io.BytesIO(make(bodies.random.Random(1)))) as picture:
+        picture.load()
+        assert picture.width * picture.height <= bodies.PIXELS
+
+
+def test_a_size_that_is_only_said_has_a_right_checksum():
+    file = bodies.resized(bodies.random.Random(1))
+    assert file.startswith(SIGNATURE)
+    assert bodies.chunk(b"IHDR", file[16:29]) == file[8:33]
+
+
+@pytest.mark.parametrize(
+    ("body", "got", "words"),
+    [
+        (Body(0, "flipped", b"x"), Got(503, 0.1, b'{"error": "late"}'), "answered 503"),
+        (Body(0, "flipped", b"x"), Got(0, 0.1, b""), "answered 0"),
+        (Body(0, "flipped", b"x"), Got(400, 0.1, b"Internal"), "without a reason"),
+        (Body(0, "flipped", b"x"), Got(200, 0.1, b"{}"), "200 without"),
+        (Body(0, "flipped", b"x", "text/plain"), Got(400, 0.1, b'{"error": "x"}'), "not 415"),
+        (Body(0, "whole", b"x"), Got(400, 0.1, b'{"error": "x"}'), "not 200"),
+        (Body(0, "full", bytes(bodies.LIMIT + 1)), Got(400, 0.1, b'{"error": "x"}'), "not 413"),
+        (Body(0, "flipped", b"x"), Got(400, 0.1, b'{"error": "x"}'), "^$"),
+        (Body(0, "whole", b"x", how="short"), Got(0, 0.1, b""), "^$"),
+    ],
+)
+def test_answers_are_judged(body, got, words):
+    assert re.search(words, fuzz.wrong(body, got))
+
+
+def test_the_log_is_read_for_what_was_sent(tmp_path):
+    log = tmp_path / "log"
+    lines = [
+        '{"level": "debug", "message": "answered", "status": 400}',
+        "Traceback",
+        '{"level": "info", "message": "x", "body": 1}',
+    ]
+    log.write_bytes("\n".join(lines).encode() + b'\n{"level": "info", "message": "' + bodies.MARK + b'"}\n')
+    odd, answered = fuzz.spoken(log)
+    assert (len(odd), answered) == (3, 1)

@@ -1,0 +1,103 @@
+"""The endpoint's incident pages, followed: the fault is made, Confirm sees it, Verify fails, Mitigate is run, Verify passes."""
+
+import json
+import random
+import shutil
+import threading
+import time
+
+import pytest
+from test_incidents import Page
+from test_rollouts import Callers
+
+from ops.sm import endpoint
+
+
+@pytest.fixture(scope="module")
+def served(stacks, digits):
+    """A stack whose endpoint answers, with a model that is good enough to be told from a bad one."""
+    cli = stacks("served", "train: {epochs: 2}\nendpoint: {p99_ms: 900}\n")
+    cli("iam.apply", "data.up", "net.up")
+    cli("data.push", "--dir", str(digits))
+    cli("sm.image", timeout=400)
+    cli("sm.train", "sm.deploy", timeout=400)
+    return cli
+
+
+@pytest.fixture
+def picture(digits):
+    return next((digits / "test" / "7").iterdir()).read_bytes()
+
+
+def test_endpoint_latency(served, picture, drill):
+    page = Page("endpoint-latency", served)
+    with Callers(served, picture, count=4):
+        drill("slow", endpoint="kennel-served", seconds=0.3)
+        drill("clock", speed=20)
+        time.sleep(6)
+        assert page.confirmed()
+        assert not page.verified()
+        assert page.works("add")
+        deadline = time.monotonic() + 60
+        while not page.works("there"):
+            assert time.monotonic() < deadline
+        time.sleep(8)  # two minutes and more, of the sandbox's
+        assert page.verified()
+        drill("clock", speed=1)
+        drill("slow", endpoint="kennel-served", seconds=0)
+
+
+def shuffled(digits, folder):
+    """The same test split; what is trained on has labels drawn by lot."""
+    shutil.copytree(digits, folder)
+    draw = random.Random(0)
+    for split in ("train", "valid"):
+        every = sorted(path for path in (folder / split).rglob("*") if path.is_file())
+        labels = [path.parent.name for path in every]
+        draw.shuffle(labels)
+        for path, label in zip(every, labels, strict=True):
+            path.rename(folder / split / label / f"was-{path.parent.name}-{path.name}")
+    return folder
+
+
+def test_bad_model(served, digits, tmp_path):
+    page = Page("bad-model", served)
+    assert page.verified()
+    job = json.loads(served("sm.train", "--data", str(shuffled(digits, tmp_path / "shuffled")), "--json").out)["job"]
+    refused = served("sm.deploy", "--job", job, ok=False)
+    assert "it was trained on other data" in refused.err
+    served("sm.deploy", "--job", job, "--because", "new pictures")
+    assert page.confirmed()
+    assert not page.verified()
+    assert page.works("back")
+    assert page.verified()
+    assert not page.works("look")
+    served("data.push", "--dir", str(digits))
+
+
+def test_endpoint_stuck(served, drill):
+    """The endpoint is made anew by somebody while instances hang: it is Creating, cannot be deleted, and fails at last."""
+    page = Page("endpoint-stuck", served)
+    served("sm.delete", "--confirm", "kennel-served")
+    drill("hang", endpoint="kennel-served")
+    deploying = threading.Thread(target=lambda: served("sm.deploy", ok=False))
+    deploying.start()
+    deadline = time.monotonic() + 60
+    while endpoint.describe(served.account) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert page.confirmed()
+    assert not page.verified()
+    refused = served("--dry", "sm.delete", "--confirm", "kennel-served")
+    assert "delete_endpoint" in refused.err
+    drill("clock", speed=60)
+    deploying.join()
+    assert endpoint.describe(served.account)["EndpointStatus"] == "Failed"
+    assert page.confirmed()
+    assert not page.verified()
+    drill("hang", endpoint="kennel-served", hang=False)
+    drill("clock", speed=1)
+    assert page.works("try")
+    assert page.works("anew")
+    assert page.verified()
+    assert not page.works("look")

@@ -1,0 +1,318 @@
+"""Releases that go live, and those that do not: stopped here, or rolled back by the fleet; and callers who notice nothing."""
+
+import io
+import json
+import shutil
+import sys
+import tarfile
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from ops import ROOT
+from ops.errors import ROLLED_BACK, STOPPED, Refused
+from ops.sm import endpoint, releases
+
+sys.path.insert(0, str(ROOT / "training"))
+
+
+@pytest.fixture(scope="module")
+def live(stacks, digits):
+    """A stack with an endpoint that two models were trained for: a cheap one, and a cheap one of another seed."""
+    cli = stacks("rollout", "train: {epochs: 1}\nendpoint: {worse_at_most: 0.5}\n")
+    cli("iam.apply", "data.up", "net.up")
+    cli("data.push", "--dir", str(digits))
+    cli("sm.image", timeout=400)
+    jobs = []
+    for seed in (0, 1):
+        file = cli.file.with_name(f"rollout{seed}.yaml")
+        file.write_text(cli.file.read_text().replace("epochs: 1", f"epochs: 1, seed: {seed}"))
+        jobs.append(json.loads(type(cli)(file)("sm.train", "--json").out)["job"])
+    cli("sm.deploy", "--job", jobs[0])
+    return cli, jobs
+
+
+def model_of(live, tmp_path):
+    cli, jobs = live
+    shutil.copytree(releases.fetch(cli.account, jobs[0]), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def upload(cli, job, folder):
+    """As if a training job had left it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for path in sorted(folder.iterdir()):
+            tar.add(path, path.name)
+    key = f"jobs/{job}/output/model.tar.gz"
+    cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=packed.getvalue())
+
+
+def no_model(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def crash_at_load(folder):
+    (folder / "golden.npz").write_bytes(b"rubbish")
+
+
+def wrong_order(folder):
+    card = json.loads((folder / "model.json").read_text())
+    card["classes"] = card["classes"][::-1]
+    (folder / "model.json").write_text(json.dumps(card))
+
+
+def slow(folder):
+    """The same network on pictures of 1,024 pixels, with golden answers of its own."""
+    import model
+    import torch
+    from preprocess import Preprocess
+
+    card = json.loads((folder / "model.json").read_text())
+    card["preprocess"]["pixels"] = 1024
+    (folder / "model.json").write_text(json.dumps(card))
+    network, card = model.load(folder)
+    with np.load(folder / "golden.npz") as golden:
+        whole, ends = golden["pictures"].tobytes(), golden["ends"]
+    preprocess = Preprocess.of(card)
+    pictures = torch.stack([preprocess.decoded(whole[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)])
+    scores = model.predict(network, preprocess.normalised(pictures)).numpy()
+    np.savez(folder / "golden.npz", pictures=np.frombuffer(whole, np.uint8), ends=ends, scores=scores)
+
+
+def wrong_answers(folder):
+    with np.load(folder / "golden.npz") as golden:
+        np.savez(folder / "golden.npz", pictures=golden["pictures"], ends=golden["ends"], scores=golden["scores"][::-1])
+
+
+BAD = {
+    no_model: "could not be packaged",
+    crash_at_load: "golden.npz cannot be read",
+    wrong_order: "its classes stand in another order: score 0 is 9's, and was 0's",
+    slow: "it is slow: p99",
+    wrong_answers: "the model does not give its golden answers",
+}
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
+def test_a_bad_release_is_stopped_before_it_gets_to_the_endpoint(live, tmp_path, spoil):
+    cli, _ = live
+    folder = model_of(live, tmp_path)
+    spoil(folder)
+    name = f"bad-{spoil.__name__.replace('_', '-')}"
+    upload(cli, name, folder)
+    before = endpoint.describe(cli.account)["EndpointConfigName"]
+    strict = type(cli)(cli.file.with_name("rolloutstrict.yaml"))
+    strict.file.write_text(cli.file.read_text().replace("worse_at_most", "p99_ms: 150, worse_at_most"))
+    refused = strict("sm.deploy", "--job", name, ok=False)
+    assert (refused.code, "Traceback" in refused.err) == (STOPPED, False)
+    assert BAD[spoil] in refused.err
+    assert endpoint.describe(cli.account)["EndpointConfigName"] == before
+    assert cli("sm.smoke").code == 0
+
+
+def test_the_class_order_may_change_for_a_reason_which_is_kept_on_record(live, tmp_path):
+    cli, jobs = live
+    folder = model_of(live, tmp_path)
+    wrong_order(folder)
+    upload(cli, "reordered", folder)
+    assert cli("sm.deploy", "--job", "reordered", ok=False).code == STOPPED
+    cli("sm.deploy", "--job", "reordered", "--because", "callers read names")
+    found = json.loads(cli("sm.releases", "--json").out)[0]
+    assert (found["job"], found["outcome"], found["because"]) == ("reordered", "LIVE", "callers read names")
+    cli("sm.rollback")
+    assert json.loads(cli("sm.smoke", "--json").out)["job"] == jobs[0]
+
+
+def config_of_a_spoilt_release(cli, jobs):
+    """A model and a config whose artefact the fleet cannot load, made around the commands."""
+    account, settings = cli.account, cli.settings
+    spoilt = f"{settings.prefix}-{'0' * 12}-{'0' * 6}"
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("model.onnx")
+        tar.addfile(entry, io.BytesIO(b""))
+    account.call("s3", "put_object", Bucket=settings.bucket, Key="spoilt.tar.gz", Body=packed.getvalue())
+    live_model = f"{endpoint.describe(account)['EndpointConfigName'].rsplit('-', 1)[0]}"
+    model = account.call("sagemaker", "describe_model", ModelName=live_model)
+    container = {**model["PrimaryContainer"], "ModelDataUrl": f"s3://{settings.bucket}/spoilt.tar.gz"}
+    account.call(
+        "sagemaker",
+        "create_model",
+        ModelName=spoilt,
+        PrimaryContainer=container,
+        ExecutionRoleArn=model["ExecutionRoleArn"],
+    )
+    variant = {
+        "VariantName": settings.endpoint.variant,
+        "ModelName": spoilt,
+        "InstanceType": "ml.m5.large",
+        "InitialInstanceCount": 1,
+    }
+    account.call(
+        "sagemaker", "create_endpoint_config", EndpointConfigName=f"{spoilt}-0000", ProductionVariants=[variant]
+    )
+    return f"{spoilt}-0000"
+
+
+def test_a_silent_roll_back_is_an_error_with_aws_reason(live):
+    """The fleet refuses what this machine took: AWS says InService, and the old release answers."""
+    from ops import change
+    from ops.errors import OpsError
+    from ops.sm import live as asking
+    from ops.sm.releases import Release
+
+    cli, jobs = live
+    config = config_of_a_spoilt_release(cli, jobs)
+    want = endpoint.Wanted(Release("0" * 64, "spoilt"), cli.settings, made=config, kind="ml.m5.large")
+    change.apply(endpoint.steps(endpoint.facts(cli.account), want), cli.account, lambda _: None)
+    with pytest.raises(OpsError, match="is not live: AWS went back to .*did not pass the ping health check") as told:
+        asking.prove(cli.account, want)
+    assert told.value.code == ROLLED_BACK
+    assert cli("sm.smoke").code == 0
+    assert not endpoint.facts(cli.account).guards
+
+
+class Callers:
+    """Some who call all the time, without a second try; `wrong` is what they got instead of an answer."""
+
+    def __init__(self, cli, picture, count=4):
+        self.cli, self.picture, self.ended, self.wrong, self.releases = cli, picture, threading.Event(), [], []
+        self.threads = [threading.Thread(target=self.call) for _ in range(count)]
+
+    def call(self):
+        client = self.cli.account.client("sagemaker-runtime", "lambda")
+        while not self.ended.is_set():
+            try:
+                answer = client.invoke_endpoint(
+                    EndpointName=self.cli.settings.endpoint_name, Body=self.picture, ContentType="image/png"
+                )
+                self.releases.append(json.loads(answer["Body"].read())["release"])
+            except Exception as error:
+                self.wrong.append(repr(error))
+            time.sleep(0.005)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.fixture
+def picture(digits):
+    return next((digits / "test" / "7").iterdir()).read_bytes()
+
+
+def test_neither_deploy_nor_rollback_loses_a_request(live, picture):
+    cli, jobs = live
+    with Callers(cli, picture) as callers:
+        cli("sm.deploy", "--job", jobs[1])
+        cli("sm.rollback")
+    assert callers.wrong == []
+    assert len(set(callers.releases)) == 2  # both answered while they were live
+    assert len(callers.releases) > 100
+
+
+def test_a_canary_of_two_instances_loses_none_either_and_both_releases_answer(live, picture):
+    cli, jobs = live
+    account, settings = cli.account, cli.settings
+    wanted = {"VariantName": settings.endpoint.variant, "DesiredInstanceCount": 2}
+    args = {"EndpointName": settings.endpoint_name, "DesiredWeightsAndCapacities": [wanted]}
+    account.call("sagemaker", "update_endpoint_weights_and_capacities", **args)
+    endpoint.rest(account)
+    baking = type(cli)(cli.file.with_name("rolloutbake.yaml"))
+    baking.file.write_text(cli.file.read_text().replace("worse_at_most", "bake_s: 4, worse_at_most"))
+    with Callers(cli, picture) as callers:
+        process = baking.background("sm.deploy", "--job", jobs[1])
+        seen = []
+        while process.poll() is None:
+            seen.append((endpoint.describe(account)["EndpointStatus"], len(callers.releases)))
+            time.sleep(0.1)
+        assert process.returncode == 0, process.stdout.read()
+        after = endpoint.describe(account)
+    assert callers.wrong == []
+    assert after["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    first, last = callers.releases[0], callers.releases[-1]
+    assert first != last
+    began, ended = callers.releases.index(last), len(callers.releases) - 1 - callers.releases[::-1].index(first)
+    mixed = callers.releases[began:ended]
+    assert 0.3 < mixed.count(last) / len(mixed) < 0.7  # one instance of two
+    cli("sm.rollback")
+
+
+def test_an_alarm_of_the_new_fleet_rolls_it_back_while_it_bakes(live, picture, drill):
+    cli, jobs = live
+    watched = type(cli)(cli.file.with_name("rolloutwatched.yaml"))
+    watched.file.write_text(cli.file.read_text().replace("worse_at_most", "bake_s: 600, p99_ms: 300, worse_at_most"))
+    before = endpoint.describe(cli.account)["EndpointConfigName"]
+    with Callers(cli, picture, count=2) as callers:
+        process = watched.background("sm.deploy", "--job", jobs[1])
+        for line in process.stdout:
+            if "Updating" in line:
+                break
+        drill("slow", endpoint=cli.settings.endpoint_name, seconds=0.4)
+        drill("clock", speed=40)
+        said = process.stdout.read()
+        assert process.wait() == ROLLED_BACK, said
+        drill("clock", speed=1)
+        drill("slow", endpoint=cli.settings.endpoint_name, seconds=0)
+    assert "One or more alarms fired" in said
+    assert "-p99" in said
+    assert endpoint.describe(cli.account)["EndpointConfigName"] == before
+    assert callers.wrong == []
+    assert "One or more alarms fired" in json.loads(cli("sm.releases", "--json").out)[0]["outcome"]
+
+
+def test_what_aws_refuses_of_an_update_is_refused_here_too(live):
+    cli, _ = live
+    name = endpoint.describe(cli.account)["EndpointName"]
+    config = endpoint.describe(cli.account)["EndpointConfigName"]
+    half = {"Type": "CANARY", "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 90}, "WaitIntervalInSeconds": 0}
+    policy = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": half}}
+    with pytest.raises(Refused, match="CanarySize must be at most 50%"):
+        cli.account.call(
+            "sagemaker", "update_endpoint", EndpointName=name, EndpointConfigName=config, DeploymentConfig=policy
+        )
+
+
+def test_another_instance_type_under_scaling_goes_the_long_way_round(live):
+    cli, jobs = live
+    cli("sm.autoscale")
+    other = type(cli)(cli.file.with_name("rollouttype.yaml"))
+    other.file.write_text(cli.file.read_text().replace("worse_at_most", "instance_type: ml.c5.xlarge, worse_at_most"))
+    with pytest.raises(Refused, match="registered with Application Auto Scaling"):
+        have = endpoint.facts(cli.account)
+        have = type(have)(**{**vars(have), "scaled": False})
+        from ops import change
+        from ops.sm.releases import known
+
+        want = endpoint.Wanted(known(cli.account, jobs[0]), other.settings)
+        change.apply(endpoint.steps(have, want), cli.account, lambda _: None)
+    done = other("sm.deploy", "--job", jobs[0])
+    assert "deregister_scalable_target" in done.err
+    assert endpoint.kind_of(cli.account, endpoint.describe(cli.account)["EndpointConfigName"]) == "ml.c5.xlarge"
+    assert endpoint.facts(cli.account).scaled
+
+
+def test_an_endpoint_whose_time_is_over_is_reaped_after_asking(live):
+    cli, _ = live
+    stays = cli("sm.reap")
+    assert "stays" in stays.out
+    arn = endpoint.describe(cli.account)["EndpointArn"]
+    cli.account.call(
+        "sagemaker", "add_tags", ResourceArn=arn, Tags=[{"Key": "kennel:expires", "Value": "2026-01-01T00:00Z"}]
+    )
+    asked = cli("sm.reap", ok=False)
+    assert asked.code == 1
+    assert "It expired at 2026-01-01T00:00Z" in asked.err
+    gone = cli("sm.reap", "--confirm", cli.settings.endpoint_name)
+    assert "is deleted" in gone.out
+    assert endpoint.describe(cli.account) is None
+    assert not endpoint.facts(cli.account).guards
