@@ -61,3 +61,25 @@ def resume(c, runs=20, seed=0, json=False):
     from bench import resume as resuming
 
     return resuming.bench(runs, seed)
+
+
+@task(
+    help={
+        "rounds": "How many times each server is measured.",
+        "seconds": "Of each measurement.",
+        "json": "Print the one JSON object.",
+    }
+)
+def serve(c, rounds=5, seconds=1.5, json=False):
+    """What the server answers a second, against flask on gunicorn and LitServe."""
+    from bench import serve as server
+
+    return server.bench(rounds, seconds)
+
+
+@task(help={"bodies": "How many are sent.", "seed": "Of what they are made.", "json": "Print the one JSON object."})
+def fuzz(c, bodies=10_000, seed=0, json=False):
+    """Whether the server bears bodies that are broken, hostile or odd."""
+    from bench import fuzz as fuzzing
+
+    return fuzzing.bench(bodies, seed)

@@ -59,7 +59,7 @@ def rounds(ours: float, eager: float, over_p99: float = 0.2, refused_p99: float 
     ],
 )
 def test_checks_hold_against_the_others_at_their_best(found, failing):
-    checks = list(serve.checks(found, "here", 18, serve.BF16, 1.0))
+    checks = list(serve.checks(found, "here", 18, serve.AMX, 1.0))
     assert [check.name.split(": ")[1].split(", ", 1)[-1] if "serving/" in check.name else check.name.split(": ")[1]
             for check in checks if not check.ok] == failing  # fmt: skip
 

@@ -1,0 +1,275 @@
+"""What bench.fuzz sends: broken, hostile and odd pictures. `body(seed, number)` is always the same one, whatever came before;
+the first are one of each kind.
+
+MARK stands wherever a file has room for text, so that it is seen when any of it comes out in a log.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from PIL import Image
+
+from bench.anatomy import SIGNATURE, Draw, chunk, chunks, exif, filled, noise, saved, segment, segments
+
+LIMIT = 6_291_456  # bytes that the server takes, and pixels
+PIXELS = 25_000_000
+MARK = b"not-for-any-log"
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+@dataclass(frozen=True)
+class Body:
+    """`how` it is sent: plain, chunked, short (fewer bytes than its Content-Length, then closed) or long (more)."""
+
+    number: int
+    kind: str
+    data: bytes
+    content_type: str = "application/x-image"
+    how: str = "plain"
+
+
+def size(draw: Draw) -> tuple[int, int]:
+    return draw.choice((1, 2, 7, 8, 33, draw.randint(1, 300))), draw.choice((1, 3, 16, draw.randint(1, 300)))
+
+
+def png(draw: Draw, mode: str | None = None) -> bytes:
+    mode = mode or draw.choice(MODES)
+    more = {"transparency": draw.choice((0, draw.randbytes(256)))} if mode == "P" and draw.random() < 0.5 else {}
+    text = chunk(b"tEXt", b"Comment\0" + MARK)
+    whole = saved(noise(draw, mode, size(draw)), "PNG", **more)
+    return whole[:33] + text + whole[33:]
+
+
+def jpeg(draw: Draw, **more: object) -> bytes:
+    image = noise(draw, draw.choice(("L", "RGB", "RGB", "CMYK")), size(draw))
+    more.setdefault("progressive", draw.random() < 0.3)
+    return saved(image, "JPEG", quality=draw.randint(1, 95), comment=MARK, **more)
+
+
+def whole(draw: Draw) -> bytes:
+    return png(draw) if draw.random() < 0.5 else jpeg(draw)
+
+
+def turned(draw: Draw, tags: bytes) -> bytes:
+    if draw.random() < 0.5:
+        file = png(draw)
+        return file[:33] + chunk(b"eXIf", tags) + file[33:]
+    file = jpeg(draw)
+    return file[:2] + segment(0xE1, b"Exif\0\0" + tags[:65_000]) + file[2:]
+
+
+def upright(draw: Draw) -> bytes:
+    return turned(draw, exif(draw.randint(1, 8), MARK))
+
+
+def broken_exif(draw: Draw) -> bytes:
+    count = draw.choice((2, 50, 5000))
+    tags = b"".join(
+        struct.pack(">HHII", draw.randrange(65536), draw.randint(0, 14), draw.randrange(1 << draw.randint(1, 32)), draw.randrange(1 << 16))
+        for _ in range(count)
+    )  # fmt: skip
+    made = bytearray(exif(draw.randint(0, 300))[:8] + struct.pack(">H", count) + tags + MARK)
+    for _ in range(draw.randint(0, 4)):
+        made[draw.randrange(len(made))] = draw.randrange(256)
+    return turned(draw, bytes(made))
+
+
+def truncated(draw: Draw) -> bytes:
+    file = whole(draw)
+    return file[: draw.randrange(len(file))]
+
+
+def flipped(draw: Draw) -> bytes:
+    file = bytearray(whole(draw))
+    for _ in range(draw.choice((1, 1, 3, 30))):
+        file[draw.randrange(len(file))] ^= 1 << draw.randrange(8)
+    return bytes(file)
+
+
+def spliced(draw: Draw) -> bytes:
+    one, other = whole(draw), whole(draw)
+    return one[: draw.randrange(len(one))] + other[draw.randrange(len(other)) :]
+
+
+def parts_moved(draw: Draw) -> bytes:
+    """Chunks or segments left out, said twice, in another order."""
+    file = whole(draw)
+    head, parts = (SIGNATURE, chunks(file)) if file.startswith(SIGNATURE) else (b"", segments(file))
+    for _ in range(draw.randint(1, 3)):
+        at, what = draw.randrange(len(parts)), draw.randrange(3)
+        if what == 0 and len(parts) > 1:
+            del parts[at]
+        elif what == 1:
+            parts.insert(draw.randrange(len(parts)), parts[at])
+        else:
+            parts[at], parts[0] = parts[0], parts[at]
+    return head + b"".join(parts)
+
+
+def resized(draw: Draw) -> bytes:
+    """IHDR says another size, depth, colour or interlacing, and its CRC is right."""
+    file = png(draw)
+    fields = [*struct.unpack(">IIBBBBB", file[16:29])]
+    at = draw.randrange(7)
+    fields[at] = draw.choice((0, 1, 5000, 25_000, 2**31 - 1)) if at < 2 else draw.choice((0, 1, 2, 3, 4, 6, 8, 16))
+    return file[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", *fields)) + file[33:]
+
+
+def interlaced(draw: Draw) -> bytes:
+    """Adam7, by hand: Pillow does not write it. 8-bit grey."""
+    wide, high = size(draw)
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = b"".join(
+        bytes([draw.randrange(5)]) + draw.randbytes(len(range(left, wide, across)))
+        for left, top, across, down in passes
+        for _ in range(top, high, down)
+        if left < wide
+    )
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 0, 0, 0, 1))
+    return SIGNATURE + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND")
+
+
+def animated(draw: Draw) -> bytes:
+    frames = [noise(draw, "RGB", (20, 20)) for _ in range(3)]
+    file = bytearray(saved(frames[0], "PNG", save_all=True, append_images=frames[1:]))
+    if draw.random() < 0.7:
+        file[draw.randrange(8, len(file))] ^= 0xFF
+    return bytes(file)
+
+
+def mpo(draw: Draw) -> bytes:
+    frames = [noise(draw, "RGB", (20, 20)) for _ in range(2)]
+    return saved(frames[0], "MPO", save_all=True, append_images=frames[1:])
+
+
+@cache
+def blown(megabytes: int) -> bytes:
+    return zlib.compress(bytes(megabytes * 1_000_000), 9)
+
+
+def bomb(draw: Draw) -> bytes:
+    """Text or a profile of which little is sent and much becomes."""
+    bombs = (b"zTXt", MARK + b"\0\0"), (b"iCCP", MARK + b"\0\0"), (b"iTXt", MARK + b"\0\1\0\0\0")
+    name, head = draw.choice(bombs)
+    file = png(draw)
+    big = blown(draw.choice((1, 50, 200)))
+    return file[:33] + chunk(name, head + big) * draw.choice((1, 20)) + file[33:]
+
+
+def long_text(draw: Draw) -> bytes:
+    file, text = png(draw), MARK * draw.choice((10_000, 400_000))
+    return file[:33] + chunk(draw.choice((b"tEXt", b"iTXt")), b"k\0" + text)[:LIMIT] + file[33:]
+
+
+def many_parts(draw: Draw) -> bytes:
+    """Thousands of chunks or segments with next to nothing in them."""
+    most = draw.choice((100_000, 1_000_000, LIMIT))
+    if draw.random() < 0.5:
+        file = png(draw)
+        each = chunk(
+            *draw.choice(((b"tEXt", b"a\0b"), (b"abCd",), (b"IDAT",), (b"zTXt", b"a\0\0"), (b"acTL", bytes(8))))
+        )
+        at = 33 if draw.random() < 0.7 else len(file) - 12
+        return filled(file[:at], each, file[at:], most)
+    file = jpeg(draw)
+    profile, tags = segment(0xE2, b"ICC_PROFILE\0\1\1"), segment(0xE1, b"Exif\0\0" + MARK[:10])
+    each = draw.choice((segment(0xFE), segment(0xE5), b"\xff", profile, tags, segment(0xDB, b"\0" + b"\1" * 64)))
+    return filled(file[:2], each, file[2:], most)
+
+
+def many_scans(draw: Draw) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    side = draw.choice((64, 500))
+    file = saved(Image.new("L", (side, side), draw.randrange(256)), "JPEG", progressive=True, comment=MARK)
+    last = file.rindex(b"\xff\xda")
+    return file[:-2] + file[last:-2] * draw.choice((5, 100, 5000, 100_000)) + file[-2:]
+
+
+@cache
+def vast(mode: str, wide: int, high: int, form: str, progressive: bool = False) -> bytes:
+    return saved(Image.new(mode, (wide, high)), form, **({"progressive": True} if progressive else {}))
+
+
+def largest(draw: Draw) -> bytes:
+    """As many pixels as are taken."""
+    if draw.random() < 0.4:
+        file = vast(draw.choice(("L", "RGB", "CMYK")), 5000, 5000, "JPEG", draw.random() < 0.5)
+        return file[:2] + segment(0xE1, b"Exif\0\0" + exif(draw.randint(1, 8))) + file[2:]
+    file = vast(draw.choice(MODES), 5000, 5000, "PNG")
+    return file[:33] + chunk(b"eXIf", exif(draw.randint(1, 8))) + file[33:]
+
+
+def longest(draw: Draw) -> bytes:
+    """As many pixels as are taken, in a line."""
+    wide = draw.choice((1, PIXELS))
+    return vast(draw.choice(("1", "L", "RGB")), wide, PIXELS // wide, "PNG")
+
+
+def too_large(draw: Draw) -> bytes:
+    wide, high = draw.choice(((PIXELS + 1, 1), (1, PIXELS + 1), (5001, 5000), (30_000, 30_000)))
+    file = vast("1", 5000, 5000, "PNG")
+    return file[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 1, 0, 0, 0, 0)) + file[33:]
+
+
+def magic(draw: Draw) -> bytes:
+    """Another format's first bytes, or ours, then anything."""
+    heads = (
+        *(
+            b"GIF89a",
+            b"RIFF\0\0\0\0WEBPVP8 ",
+            b"II*\0\x08\0\0\0",
+            b"MM\0*",
+            b"BM",
+            b"\0\0\0\x18ftypheic",
+            b"P6 9 9 255\n",
+        ),
+        *(b"%!PS-Adobe-3.0 EPSF-3.0\n", SIGNATURE, b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xda", b""),
+    )
+    return draw.choice(heads) + draw.randbytes(draw.choice((0, 1, 20, 3000))) + MARK
+
+
+def other_format(draw: Draw) -> bytes:
+    return saved(noise(draw, "RGB", (30, 20)), draw.choice(("GIF", "WEBP", "TIFF", "BMP", "PPM", "TGA", "PCX", "ICO")))
+
+
+def full(draw: Draw) -> bytes:
+    """Exactly as many bytes as are taken, or one more."""
+    file, most = whole(draw), LIMIT + draw.randrange(2)
+    return file + bytes(most - len(file))
+
+
+def empty(draw: Draw) -> bytes:
+    return b""
+
+
+# How often each is drawn; what takes seconds to make or to judge comes seldom
+KINDS: dict[Callable[[Draw], bytes], int] = {
+    whole: 60, upright: 60, broken_exif: 60, truncated: 100, flipped: 150, spliced: 60, parts_moved: 100, resized: 60,
+    interlaced: 30, animated: 30, mpo: 10, bomb: 8, long_text: 8, many_parts: 16, many_scans: 8, largest: 8, longest: 2,
+    too_large: 8, magic: 60, other_format: 30, full: 4, empty: 4,
+}  # fmt: skip
+TYPES = ("application/x-image", "image/png", "image/jpeg", "IMAGE/PNG; charset=utf-8", "image/jpeg;;;")
+ODD_TYPES = ("", "text/plain", "image/webp", "application/json", "multipart/form-data", ";", "é", "x" * 5000,
+             "image/png, image/jpeg", MARK.decode())  # fmt: skip
+
+
+def body(seed: int, number: int) -> Body:
+    draw = random.Random(f"{seed} {number}")
+    make = [*KINDS][number] if number < len(KINDS) else draw.choices([*KINDS], [*KINDS.values()])[0]
+    kind, how = draw.choice(TYPES), draw.choices(("plain", "chunked", "short", "long"), (85, 9, 3, 3))[0]
+    if draw.random() < 0.05:
+        kind = draw.choice(ODD_TYPES)
+    return Body(number, make.__name__, make(draw), kind, how)
+
+
+def bodies(seed: int) -> Iterator[Body]:
+    number = 0
+    while True:
+        yield body(seed, number)
+        number += 1

@@ -1,0 +1,277 @@
+"""The real server under bodies that are broken, hostile or odd (bench/bodies.py), from several callers at once.
+
+One of them is made again by its seed and number: `python -m bench.fuzz SEED NUMBER > file`. Those that failed lie in
+.kennel/fuzz. The pairs of the report are the golden pictures' seconds, afterwards and before.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import pairs as measure
+from bench.bodies import LIMIT, MARK, PIXELS, TYPES, Body, body
+from bench.pairs import Check
+from bench.serve import asked, sent
+from bench.servers import OURS, Server, release, started
+from ops import WORK
+from ops.cli import Answer, say
+
+CALLERS = 4  # fewer than are let in: nobody is refused for want of room
+REFUSED_S, PING_S = 1.0, 2.0  # SageMaker gives a ping two seconds
+COPIES = 3  # decoded, upright, and as RGB: each has 4 bytes a pixel in Pillow
+KEPT = 1.25  # malloc gives back late what was freed
+AGAIN = 3  # a slow refusal is asked for so often alone: on a shared machine only the least of several says anything
+SHOWN = 40  # faults
+ALWAYS = ("whole", "upright", "interlaced", "largest")  # pictures that must be classified
+KNOWN = {"time", "level", "message", "status", "ms", "bytes", "release", "classes", "precision", "threads"}
+
+
+@dataclass(frozen=True)
+class Got:
+    """Status 0: the connection ended without an answer."""
+
+    status: int
+    seconds: float
+    text: bytes
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.text)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass
+class Found:
+    """What came of all bodies."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    faults: list[tuple[Body, str]] = field(default_factory=list)
+    slow: list[Body] = field(default_factory=list)
+    longest: dict[int, tuple[float, str]] = field(default_factory=dict)  # by status: (seconds, kind and number)
+    pings: list[float] = field(default_factory=list)
+
+
+def packets(one: Body) -> Iterator[bytes]:
+    lengths = {"short": len(one.data) + 100, "long": len(one.data) // 2}
+    size = f"Content-Length: {lengths.get(one.how, len(one.data))}"
+    framing = "Transfer-Encoding: chunked" if one.how == "chunked" else size
+    head = f"POST /invocations HTTP/1.1\r\nHost: fuzz\r\nContent-Type: {one.content_type}\r\n{framing}\r\n\r\n"
+    yield head.encode()
+    if one.how != "chunked":
+        yield one.data
+        return
+    step = 1 + one.number * 7919 % 65_536
+    step = max(step, len(one.data) // 1000)
+    for at in range(0, len(one.data), step):
+        part = one.data[at : at + step]
+        yield b"%x\r\n%b\r\n" % (len(part), part)
+    yield b"0\r\n\r\n"
+
+
+def send(port: int, one: Body) -> Got:
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
+        try:
+            for packet in packets(one):
+                line.sendall(packet)
+            if one.how == "short":
+                line.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # answered before it had read everything
+        try:
+            answer = http.client.HTTPResponse(line, method="POST")
+            answer.begin()
+            return Got(answer.status, time.monotonic() - began, answer.read())
+        except (OSError, http.client.HTTPException):
+            return Got(0, time.monotonic() - began, b"")
+
+
+def wrong(one: Body, got: Got) -> str:
+    """What is wrong with the answer, or nothing."""
+    if one.how == "short" and got.status == 0:
+        return ""
+    if one.how == "long" and got.status == 400:
+        return ""  # what comes after the body is no request: uvicorn says so itself, in its own words
+    if got.status not in (200, 400, 413, 415):
+        return f"answered {got.status}"
+    if got.status == 200:
+        lacking = {"release", "best", "classes", "scores", "probabilities"} - got.answer.keys()
+        if lacking or one.how == "short":
+            return f"200 without {', '.join(lacking) or 'the whole body'}"
+    elif not isinstance(got.answer.get("error"), str):
+        return f"{got.status} without a reason in JSON"
+    wanted = expected(one)
+    return f"answered {got.status}, not {wanted}" if wanted and got.status != wanted else ""
+
+
+def expected(one: Body) -> int | None:
+    """The one right status, where there is one."""
+    if one.content_type not in TYPES:
+        return 415
+    if one.how in ("short", "long"):
+        return None
+    if one.kind in ALWAYS:
+        return 200
+    if len(one.data) > LIMIT:
+        return 413
+    return {"too_large": 400, "empty": 400, "other_format": 400, "full": 200}.get(one.kind)
+
+
+def tried(port: int, seed: int, count: int) -> Found:
+    """All bodies, CALLERS at a time, and pings beside."""
+    found, lock, ended = Found(), threading.Lock(), threading.Event()
+
+    def ping() -> None:
+        while not ended.wait(0.2):
+            began = time.monotonic()
+            asked(port, "GET", "/ping")
+            found.pings.append(time.monotonic() - began)
+
+    def one(number: int) -> None:
+        made = body(seed, number)
+        got = send(port, made)
+        with lock:
+            found.statuses[str(got.status)] += 1
+            longest = found.longest.get(got.status, (0.0, ""))
+            found.longest[got.status] = max(longest, (got.seconds, f"{made.kind}, number {number}"))
+            if reason := wrong(made, got):
+                found.faults.append((made, reason))
+            elif 400 <= got.status < 500 and got.seconds > REFUSED_S:
+                found.slow.append(made)
+            if sum(found.statuses.values()) % max(1, count // 10) == 0:
+                say(f"  {sum(found.statuses.values())}/{count}: {dict(found.statuses)}, {len(found.faults)} faults")
+
+    pings = threading.Thread(target=ping, daemon=True)
+    pings.start()
+    with ThreadPoolExecutor(CALLERS) as callers:
+        list(callers.map(one, range(count)))
+    ended.set()
+    pings.join()
+    return found
+
+
+def still_slow(port: int, found: Found) -> float:
+    """The slowest refusal, in seconds; those that were too slow are asked for again, alone."""
+    alone = [(min(send(port, one).seconds for _ in range(AGAIN)), one) for one in found.slow]
+    found.faults += [(one, f"refused after {took:.1f} s, alone") for took, one in alone if took > REFUSED_S]
+    quick = [took for status, (took, _) in found.longest.items() if 400 <= status < 500 and took <= REFUSED_S]
+    return max([took for took, _ in alone] or quick, default=0.0)
+
+
+def keep(found: Found, seed: int) -> None:
+    """Print the first faults, and write their bodies."""
+    folder = WORK / "fuzz"
+    for one, reason in sorted(found.faults, key=lambda fault: fault[0].number)[:SHOWN]:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{seed}-{one.number}-{one.kind}"
+        file.write_bytes(one.data)
+        say(f"  seed {seed}, number {one.number}, {one.kind}, {one.how}, {one.content_type[:40]!r}: {reason}; {file}")
+
+
+def peak(server: Server) -> float:
+    """MB that were resident at most, so far."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1000
+
+
+def bound(base: float, workers: int) -> float:
+    """MB: what it had, COPIES of the largest picture for each worker, each caller's body as it came and as it is handed on."""
+    return base + (workers * COPIES * 4 * PIXELS + CALLERS * 2 * LIMIT) / 1e6 * KEPT
+
+
+def golden(port: int, pictures: list[bytes]) -> list[tuple[float, list[float]]]:
+    """(seconds, scores) of each."""
+    found = []
+    for picture in pictures:
+        began = time.monotonic()
+        answer = json.loads(asked(port, "POST", "/invocations", picture))
+        found.append((time.monotonic() - began, answer["scores"]))
+    return found
+
+
+def right(found: list[tuple[float, list[float]]], wanted: list[tuple[float, list[float]]]) -> bool:
+    """As before, but for the order in which threads add."""
+    return all(
+        abs(a - b) <= 1e-3 * max(map(abs, before))
+        for (_, after), (_, before) in zip(found, wanted, strict=True)
+        for a, b in zip(after, before, strict=True)
+    )
+
+
+def spoken(log: Path) -> tuple[list[str], int]:
+    """(lines that are no JSON of ours, or have something of a body in them; how many there are of requests)"""
+    odd, answered = [], 0
+    for line in log.read_bytes().splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = {"": line}
+        answered += said.get("message") == "answered"
+        if set(said) - KNOWN or said["level"] == "error" or MARK in line:
+            odd.append(line.decode(errors="replace")[:300])
+    return odd, answered
+
+
+def checks(found: Found, count: int, slowest: float, memory: tuple[float, float], odd: list[str], same: bool) -> list[Check]:  # fmt: skip
+    used, most = memory
+    kinds = Counter(reason for _, reason in found.faults)
+    quick = not any("alone" in reason for _, reason in found.faults)
+    worst, wrong = max(found.pings, default=0.0), len(found.faults)
+    return [
+        Check(f"answers that are wrong, of {count} {dict(kinds) or ''}", wrong, "", "none", not wrong),
+        Check("the slowest refusal; what took longer is asked again, alone", slowest, "s", f"at most {REFUSED_S:g}", quick),
+        Check("the slowest ping meanwhile", worst, "s", f"at most {PING_S:g}", worst <= PING_S),
+        Check("the same process, with its golden answers", same, "", "yes", same),
+        Check("resident memory at its peak", used, "MB", f"at most {most:.0f}", used <= most),
+        Check("lines of the log that are not a request's or the start's", len(odd), "", "none", not odd),
+    ]  # fmt: skip
+
+
+def born(server: Server) -> str:
+    return Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def bench(count: int, seed: int, arch: str = "resnet_tiny", pixels: int = 224) -> Answer:
+    made = release(arch, pixels)
+    pictures = sent(made / "model" / "golden.npz")
+    with tempfile.TemporaryDirectory(prefix="kennel-fuzz-") as folder:
+        log = Path(folder) / "log"
+        with started(OURS, made, {"LOG_LEVEL": "debug"}, log) as server:
+            golden(server.port, pictures)
+            first, base, birth = golden(server.port, pictures), peak(server), born(server)
+            say(f"{count} bodies of seed {seed}, {CALLERS} at a time, to a server of {base:.0f} MB ...")
+            found = tried(server.port, seed, count)
+            slowest = still_slow(server.port, found)
+            last = golden(server.port, pictures)
+            same = birth == born(server) and right(last, first)
+            memory = peak(server), bound(base, json.loads(log.read_text().splitlines()[0])["threads"])
+        odd, answered = spoken(log)
+    keep(found, seed)
+    for line in odd[:5]:
+        say(f"  in the log: {line}")
+    every = checks(found, count, slowest, memory, odd, same)
+    pairs = [(after, before) for (after, _), (before, _) in zip(last, first, strict=True)]
+    answer = measure.report(pairs, every, "golden pictures afterwards", "golden pictures before")
+    longest = {str(status): longest for status, longest in sorted(found.longest.items())}
+    data = {"seed": seed, "bodies": count, "statuses": dict(found.statuses), "slowest": longest, "logged": answered}
+    slow = [f"slowest {status}: {took:.2f} s, {what}" for status, (took, what) in longest.items()]
+    return Answer(answer.data | data, "\n".join([str(dict(found.statuses)), *slow, "", answer.text]), code=answer.code)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(body(int(sys.argv[1]), int(sys.argv[2])).data)

@@ -1,0 +1,40 @@
+"""The same model behind LitServe, for bench.serve: bodies are taken as bytes, as ours takes them, not as base64 in JSON.
+
+python lit.py PORT WORKERS      MODEL and TORCH_THREADS are as eager.py's
+"""
+
+import sys
+from typing import Annotated, Any
+
+import eager
+import litserve
+from fastapi import Depends, Request
+
+
+async def raw(request: Request) -> bytes:
+    return await request.body()
+
+
+class Api(litserve.LitAPI):
+    def setup(self, device: str) -> None:
+        self.classifier = eager.Classifier()
+
+    def decode_request(self, request: Annotated[bytes, Depends(raw)]) -> bytes:
+        return request
+
+    def predict(self, body: bytes) -> dict[str, Any]:
+        return self.classifier.answer(body)
+
+    def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
+        return output
+
+
+if __name__ == "__main__":
+    server = litserve.LitServer(
+        Api(api_path="/invocations"),
+        accelerator="cpu",
+        workers_per_device=int(sys.argv[2]),
+        healthcheck_path="/ping",
+        timeout=60,
+    )
+    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")

@@ -1,0 +1,108 @@
+"""A release of made pictures, for bench.serve and bench.fuzz: a backbone of chance weights, a head fitted to the hues of bench/photos.py.
+
+python bench/release.py ARCH PIXELS FOLDER      leaves FOLDER/model (as train.py does) and FOLDER/opt/model (as export.py does)
+
+What stands in the card about bf16 is measured here, on TEST pictures, by training/precision.py.
+"""
+
+# ruff: noqa: E402
+import hashlib
+import io
+import random
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "training")]
+
+import export
+import model
+import numpy as np
+import precision
+import torch
+from preprocess import Preprocess
+from torch import nn
+
+from bench import photos
+
+TRAIN, TEST, GOLDEN = 128, 256, 16
+RIDGE = 1e-2
+
+
+def drawn(count: int, seed: int) -> tuple[list[bytes], torch.Tensor]:
+    """(JPEG files, the classes that they are of)"""
+    draw = random.Random(seed)
+    labels = [number % photos.CLASSES for number in range(count)]
+    found = []
+    for label in labels:
+        packed = io.BytesIO()
+        photos.one(label, draw).save(packed, "JPEG", quality=photos.QUALITY)
+        found.append(packed.getvalue())
+    return found, torch.tensor(labels)
+
+
+def batches(pictures: list[bytes], preprocess: Preprocess) -> list[torch.Tensor]:
+    every = torch.stack([preprocess.decoded(picture) for picture in pictures])
+    return [preprocess.normalised(some) for some in every.split(32)]
+
+
+def fitted(arch: str, preprocess: Preprocess) -> model.Classifier:
+    """The head by least squares; BatchNorm with the pictures' own statistics, without which chance weights overflow."""
+    torch.manual_seed(0)
+    network = model.build(arch, photos.CLASSES)
+    pictures, labels = drawn(TRAIN, 0)
+    seen = batches(pictures, preprocess)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean over all batches
+    with torch.no_grad():
+        for batch in seen:
+            network.train()(batch)
+        network.eval()
+        features = torch.cat([network.backbone(batch) for batch in seen]).double()
+        middle = features.mean(0)
+        wanted = nn.functional.one_hot(labels, photos.CLASSES).double() * 10
+        inner = features - middle
+        scale = RIDGE * inner.square().sum() / TRAIN
+        weight = inner.T @ torch.linalg.solve(inner @ inner.T + scale * torch.eye(TRAIN).double(), wanted)
+        network.head.weight.copy_(weight.T)
+        network.head.bias.copy_(-(middle @ weight))
+    return network
+
+
+def answers(network: model.Classifier, seen: list[torch.Tensor]) -> list[dict]:
+    scores = torch.cat([model.predict(network, batch) for batch in seen])
+    return [{"number": number, "top": [top]} for number, top in enumerate(scores.argmax(1).tolist())]
+
+
+def write(arch: str, pixels: int, folder: Path) -> None:
+    preprocess = Preprocess(pixels)
+    network = fitted(arch, preprocess)
+    pictures, labels = drawn(TEST, 1)
+    seen = batches(pictures, preprocess)
+    exact = answers(network, seen)
+    with precision.rounded(network):
+        short = answers(network, seen)
+    trained = folder / "model"
+    trained.mkdir(parents=True)
+    golden, _ = drawn(GOLDEN, 2)
+    scores = torch.cat([model.predict(network, batch) for batch in batches(golden, preprocess)])
+    ends = np.cumsum([len(picture) for picture in golden])
+    np.savez(
+        trained / "golden.npz", pictures=np.frombuffer(b"".join(golden), np.uint8), ends=ends, scores=scores.numpy()
+    )
+    about = {
+        "arch": arch,
+        "classes": [f"class{label}" for label in range(photos.CLASSES)],
+        "preprocess": vars(preprocess),
+        "settings": {"head": "linear"},
+        "data": "made by bench/photos.py",
+        "metrics": {"test": {"precision": precision.evidence(exact, short, labels.tolist())}},
+        "golden": hashlib.sha256((trained / "golden.npz").read_bytes()).hexdigest(),
+    }
+    model.save(network, trained, about)
+    export.package(trained, folder / "opt" / "model")
+
+
+if __name__ == "__main__":
+    write(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

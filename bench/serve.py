@@ -1,0 +1,257 @@
+"""The server against flask, gunicorn and torch, and against LitServe: one ResNet-18, the same pictures, in turn.
+
+Callers are ops.load's, in a process of their own. Each server has as many threads that compute as there are vCPUs, two.
+For the others, tried on two vCPUs at 1, 2, 8 and 32 callers, successes a second: gunicorn's 2 workers with a thread of torch
+each 20, 38, 39, 38; 1 worker, 2 threads of requests, 1 of torch 20, 39, 38, 38; 1 worker, 1 thread, 2 of torch 33, 32, 33,
+29; LitServe's 2 workers with a thread each 19, 33, 38, 39; 1 worker of two 30, 31, 29, 22. The first of each is the
+strongest where it matters. Ours is compared with it at the number of callers at which it does best.
+
+    python -m bench.serve PORT CALLERS SECONDS GOLDEN      is one such process of callers
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import pairs as measure
+from bench.pairs import Check
+from bench.servers import EAGER, LIT, OURS, Server, release, started
+from bench.train import MASKED, capabilities
+from ops import ROOT, load
+from ops.cli import Answer, say, table
+from ops.errors import OpsError
+
+CALLERS = (1, 8, 32)
+OVER = 4  # times as many callers as are let in
+AMX, NO_AMX = 2.5, 1.4  # how much faster than torch, with AMX and without it
+# In fp32 on a CPU that has bf16: torch's own convolutions come near the peak of such a core, and decoding is the same for all.
+FLOOR = 1.1
+LONGER, REFUSED_S = 2.0, 0.05
+WARM_S = 1.0
+
+Rounds = dict[tuple[str, int], list["Cell"]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One server for a moment under so many callers. Seconds, of successes and of refusals; None when there were none."""
+
+    rate: float  # successes a second
+    p50: float | None
+    p99: float | None
+    refused: int
+    refused_p99: float | None
+    failed: int
+    cpu_s: float | None = None  # of the server, a success
+
+    @classmethod
+    def of(cls, found: load.Load, seconds: float) -> Cell:
+        """`seconds` reach to the last answer: what began in time and ended later is in `found` too."""
+        good, refused = found.of(200), found.of(503)
+        middle, high, late = ((load.quantile(times, q) if times else None) for times, q in
+                              ((good, 0.5), (good, 0.99), (refused, 0.99)))  # fmt: skip
+        return cls(len(good) / seconds, middle, high, len(refused), late, found.failed)
+
+
+def called(server: Server, callers: int, seconds: float, golden: Path) -> Cell:
+    argv = [sys.executable, "-m", "bench.serve", str(server.port), str(callers), str(seconds), str(golden)]
+    before = server.cpu_seconds()
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OpsError(f"The callers of {server.name} failed: {done.stderr.strip()[-600:]}")
+    spent, found = server.cpu_seconds() - before, json.loads(done.stdout)
+    return Cell(**found["cell"] | {"cpu_s": spent / found["good"] if found["good"] else None})
+
+
+def call(port: int, callers: int, seconds: float, golden: Path) -> dict[str, Any]:
+    """In the callers' process."""
+    pictures, began = sent(golden), time.monotonic()
+    found = load.run(port, pictures, callers, seconds)
+    return {"good": len(found.of(200)), "cell": asdict(Cell.of(found, time.monotonic() - began))}
+
+
+def sent(golden: Path) -> list[bytes]:
+    import numpy as np
+
+    with np.load(golden) as kept:
+        whole, ends = kept["pictures"].tobytes(), kept["ends"].tolist()
+    return [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def asked(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=load.TIMEOUT_S)
+    try:
+        line.request(method, path, body, {"Content-Type": "application/x-image"})
+        return line.getresponse().read()
+    finally:
+        line.close()
+
+
+def told(port: int) -> tuple[int, str]:
+    """(how many requests our server lets in, the precision that it runs in), by its own word."""
+    text = asked(port, "GET", "/metrics").decode()
+    limit, precision = re.search(r"^serving_requests_limit (\S+)", text, re.M), re.search(r'precision="(\w+)"', text)
+    assert limit and precision
+    return int(float(limit[1])), precision[1]
+
+
+def agreeing(servers: list[Server], golden: Path) -> float:
+    """The share of pictures to which all give the same class."""
+    same = [
+        len({json.loads(asked(server.port, "POST", "/invocations", picture))["best"] for server in servers}) == 1
+        for picture in sent(golden)
+    ]
+    return sum(same) / len(same)
+
+
+def in_turn(servers: list[Server], levels: list[int], rounds: int, seconds: float, golden: Path, what: str) -> Rounds:
+    """Cells by server and callers; in each round each server in turn, beginning with another one."""
+    found: Rounds = {}
+    for server in servers:
+        called(server, servers.index(server) + 2, min(WARM_S, seconds), golden)
+    for number in range(rounds):
+        first = number % len(servers)
+        for callers in levels:
+            for server in servers[first:] + servers[:first]:
+                found.setdefault((server.name, callers), []).append(called(server, callers, seconds, golden))
+        rates = ", ".join(f"{server.name} {found[server.name, CALLERS[1]][-1].rate:.1f}" for server in servers)
+        say(f"  {what}, round {number + 1}/{rounds}: successes a second of {CALLERS[1]} callers: {rates}")
+    return found
+
+
+def ratios(found: Rounds, theirs: str, callers: int) -> list[float]:
+    both = zip(found[OURS, callers], found[theirs, callers], strict=True)
+    return [a.rate / b.rate if b.rate else float("inf") for a, b in both]
+
+
+def strongest(found: Rounds, name: str) -> int:
+    """The number of callers at which this server gives most."""
+    return max(CALLERS, key=lambda callers: statistics.median(cell.rate for cell in found[name, callers]))
+
+
+def checks(found: Rounds, what: str, limit: int, bound: float, agreed: float) -> Iterator[Check]:
+    yield Check(f"{what}: pictures of one class by {OURS} and {EAGER}", agreed, "", "exactly 1", agreed == 1)
+    callers = strongest(found, EAGER)
+    ratio = statistics.median(ratios(found, EAGER, callers))
+    name = f"{what}: successes a second, {OURS} against {EAGER}, {callers} callers"
+    yield Check(name, ratio, "x", f"at least {bound:g}", ratio >= bound)
+    spent = [
+        b.cpu_s / a.cpu_s
+        for a, b in zip(found[OURS, callers], found[EAGER, callers], strict=True)
+        if a.cpu_s and b.cpu_s
+    ]
+    if spent:
+        yield Check(f"{what}: the same by the server's CPU time", statistics.median(spent), "x", "said", True)
+    if (LIT, CALLERS[0]) in found:
+        callers = strongest(found, LIT)
+        ratio = statistics.median(ratios(found, LIT, callers))
+        yield Check(f"{what}: the same against {LIT}, {callers} callers", ratio, "x", "said", True)
+    full, over = found[OURS, limit], found[OURS, OVER * limit]
+    longer = statistics.median((b.p99 or float("inf")) / (a.p99 or 1) for a, b in zip(full, over, strict=True))
+    name = f"{what}: p99 of successes, {OVER * limit} callers against {limit}"
+    yield Check(name, longer, "x", f"at most {LONGER:g}", longer <= LONGER)
+    late = statistics.median(cell.refused_p99 or 0.0 for cell in over)
+    name = f"{what}: p99 of refusals, {OVER * limit} callers, {sum(cell.refused for cell in over)} refused"
+    yield Check(name, late, "s", f"at most {REFUSED_S:g}", late <= REFUSED_S and any(cell.refused for cell in over))
+    failed = sum(cell.failed for (name, _), cells in found.items() for cell in cells if name == OURS)
+    yield Check(f"{what}: answers that were neither", failed, "", "exactly 0", failed == 0)
+
+
+def median(cells: list[Cell], name: str) -> float | None:
+    values = [value for cell in cells if (value := getattr(cell, name)) is not None]
+    return statistics.median(values) if values else None
+
+
+def rows(found: Rounds, what: str) -> list[dict[str, Any]]:
+    """The table: medians over rounds, with the least and the most of the rate."""
+    return [
+        {"instructions": what, "server": name, "callers": callers, "rate": median(cells, "rate"),
+         "rate_least": min(cell.rate for cell in cells), "rate_most": max(cell.rate for cell in cells),
+         "p50_s": median(cells, "p50"), "p99_s": median(cells, "p99"),
+         "refused": sum(cell.refused for cell in cells), "refused_p99_s": median(cells, "refused_p99"),
+         "failed": sum(cell.failed for cell in cells), "cpu_s": median(cells, "cpu_s")}
+        for (name, callers), cells in sorted(found.items(), key=lambda item: (item[0][1], item[0][0] != OURS))
+    ]  # fmt: skip
+
+
+def shown(lines: list[dict[str, Any]]) -> str:
+    def ms(value: float | None) -> str:
+        return "-" if value is None else f"{value * 1000:.1f}"
+
+    names = (
+        "",
+        "callers",
+        "server",
+        "ok/s",
+        "least",
+        "most",
+        "p50 ms",
+        "p99 ms",
+        "refused",
+        "p99 ms",
+        "failed",
+        "CPU ms",
+    )
+    cells = [
+        (line["instructions"], line["callers"], line["server"], f"{line['rate']:.1f}", f"{line['rate_least']:.1f}",
+         f"{line['rate_most']:.1f}", ms(line["p50_s"]), ms(line["p99_s"]), line["refused"], ms(line["refused_p99_s"]),
+         line["failed"], ms(line["cpu_s"]))
+        for line in lines
+    ]  # fmt: skip
+    return table(names, cells)
+
+
+def compared(what: str, env: dict[str, str], bound: float, rounds: int, seconds: float, names: tuple[str, ...]) -> tuple[
+    list[Check], Rounds, list[dict[str, Any]]
+]:  # fmt: skip
+    """All servers at once, of which one at a time has something to do."""
+    made = release()
+    golden = made / "model" / "golden.npz"
+    with tempfile.TemporaryDirectory(prefix="kennel-bench-") as logs, ExitStack() as stack:
+        say(f"{what}: starting {', '.join(names)} ...")
+        servers = [
+            stack.enter_context(started(name, made, env, Path(logs) / str(number))) for number, name in enumerate(names)
+        ]
+        limit, precision = told(servers[0].port)
+        agreed = agreeing([server for server in servers if server.name in (OURS, EAGER)], golden)
+        say(f"  ours runs in {precision} and lets {limit} in")
+        what = f"{what}, {precision}"
+        found = in_turn(servers, [*CALLERS, limit, OVER * limit], rounds, seconds, golden, what)
+    return list(checks(found, what, limit, bound, agreed)), found, rows(found, what)
+
+
+def bench(rounds: int, seconds: float) -> Answer:
+    able = capabilities()
+    if able["amx"]:
+        passes = [("AMX", {}, AMX), ("bf16 masked", MASKED, NO_AMX)]
+    elif able["bf16"]:
+        passes = [("no AMX, but AVX512-BF16", {}, NO_AMX), ("bf16 masked", MASKED, FLOOR)]
+    else:
+        passes = [("no bf16 here", {}, NO_AMX)]
+    every: list[Check] = []
+    lines: list[dict[str, Any]] = []
+    for what, env, bound in passes:
+        more, found, told_of = compared(what, env, bound, rounds, seconds, (OURS, EAGER, LIT))
+        every, lines = every + more, lines + told_of
+    callers = strongest(found, EAGER)
+    both = zip(found[OURS, callers], found[EAGER, callers], strict=True)
+    pairs = [(1 / a.rate, 1 / b.rate) for a, b in both]
+    answer = measure.report(pairs, every, f"python {OURS}server.py serve", "gunicorn 'eager:application()'")
+    data = {"cells": lines, "rounds": rounds, "seconds": seconds}
+    return Answer(answer.data | data, f"{shown(lines)}\n\n{answer.text}", code=answer.code)
+
+
+if __name__ == "__main__":
+    print(json.dumps(call(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]))))

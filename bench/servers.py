@@ -1,0 +1,159 @@
+"""The servers that bench.serve compares, each as a process group of its own on this machine.
+
+The others live in a venv that is made once. It sees this environment's torch, numpy and Pillow behind its own packages, so
+that both sides run the same ones.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.train import free_port
+from ops import ROOT, WORK
+from ops.cli import say
+from ops.errors import OpsError
+from ops.files import digest_of
+
+READY_S = 120.0
+NICE = "5"  # serving/ lowers its own threads so far; the others are too, or a busy neighbour would slow down ours alone
+TICKS = os.sysconf("SC_CLK_TCK")
+OURS, EAGER, LIT = "serving/", "flask, gunicorn, torch", "LitServe, torch"
+PACKAGES = ("flask", "gunicorn", "litserve")
+# Of two vCPUs. Tried for each: 1 process of 2 threads of torch, 2 of 1 thread, and for gunicorn 1 process with 2 threads of
+# requests and 1 of torch each. See bench/serve.py for what they gave.
+THREADS, WORKERS = 1, 2
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Of all its processes so far, as Linux counts them."""
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12]) if int(fields[3]) == self.pid else 0  # 3 is the session
+        return ticks / TICKS
+
+
+def release(arch: str = "resnet18", pixels: int = 224) -> Path:
+    """A folder with `model`, as trained, and `opt`, as served; made once for the same code."""
+    folder = WORK / "bench" / f"{arch}-{pixels}-{digest_of(ROOT / 'training')[:12]}"
+    if not folder.is_dir():
+        say(f"Making a {arch} of {pixels} pixels and its release ...")
+        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        argv = [sys.executable, str(ROOT / "bench" / "release.py"), arch, str(pixels), str(part)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OpsError(f"The release could not be made: {done.stderr.strip()[-600:]}")
+        part.rename(folder)
+    return folder
+
+
+def others() -> Path:
+    """The other servers' venv. Raises OpsError when pip cannot, or would bring a torch of its own."""
+    folder = WORK / "servers"
+    python = folder / "bin" / "python"
+    if (folder / "made").exists():
+        return python
+    say(f"Setting up {', '.join(PACKAGES)} in .kennel/servers ...")
+    for argv in (
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES],
+    ):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OpsError(f"The other servers could not be set up: {done.stderr.strip()[-600:]}")
+    own = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+    if twice := [name for name in ("torch", "numpy", "PIL") if (own / name).exists()]:
+        raise OpsError(f"pip brought its own {', '.join(twice)} into {own}: the servers would not run the same.")
+    (own / "kennel.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    (folder / "made").touch()
+    return python
+
+
+def argv(name: str, port: int) -> tuple[list[str], Path]:
+    """(the command of one of the three, the folder in which it is run)"""
+    if name == OURS:
+        return [sys.executable, "server.py", "serve"], ROOT / "serving"
+    if name == LIT:
+        return ["nice", "-n", NICE, str(others()), "lit.py", str(port), str(WORKERS)], ROOT / "bench"
+    gunicorn = [
+        "nice",
+        "-n",
+        NICE,
+        str(others()),
+        "-m",
+        "gunicorn",
+        "--workers",
+        str(WORKERS),
+        "--threads",
+        "1",
+        "--log-level",
+        "error",
+    ]
+    return [*gunicorn, "--bind", f"127.0.0.1:{port}", "eager:application()"], ROOT / "bench"
+
+
+@contextmanager
+def started(name: str, made: Path, env: dict[str, str], log: Path) -> Iterator[Server]:
+    """One of the three, ready, on `made` (see release). Raises OpsError with its own last words."""
+    port = free_port()
+    words, folder = argv(name, port)
+    told = {"OPT_ML": str(made / "opt"), "SAGEMAKER_BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)}
+    told |= {"MODEL": str(made / "model"), "TORCH_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}
+    kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
+    if name == OURS:
+        told.pop("OMP_NUM_THREADS")
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            words, cwd=folder, env=kept | told | env, stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        wait(process, port, log, name)
+        yield Server(name, port, process.pid)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            say(f"{name} did not end on SIGTERM")
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait(process: subprocess.Popen[bytes], port: int, log: Path, name: str) -> None:
+    """Until it answers pings."""
+    until = time.monotonic() + READY_S
+    while time.monotonic() < until and process.poll() is None:
+        if ping(port):
+            return
+        time.sleep(0.05)
+    raise OpsError(f"{name} does not start: {log.read_text().strip()[-600:] or 'it said nothing'}")
+
+
+def ping(port: int) -> bool:
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        line.request("GET", "/ping")
+        return line.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        line.close()
