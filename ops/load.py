@@ -14,7 +14,7 @@ TIMEOUT_S = 70.0  # SageMaker gives an invocation 60
 
 @dataclass(frozen=True)
 class Load:
-    """(status, seconds) of every request that was answered within `seconds`; status 0 is a connection that failed."""
+    """(status, seconds) of every request, status 0 for a connection that failed; `seconds` from the first to the last answer."""
 
     answers: list[tuple[int, float]]
     seconds: float
@@ -40,8 +40,9 @@ def quantile(ordered: list[float], share: float) -> float:
 
 
 def run(port: int, pictures: list[bytes], callers: int, seconds: float, kind: str = "application/x-image") -> Load:
-    """`callers` of a server on this machine. What was under way at the end is waited for, and counts if it began in time."""
-    until = time.monotonic() + seconds
+    """`callers` of a server on this machine. What was under way at the end is waited for, and so is its time."""
+    start = time.monotonic()
+    until, ended = start + seconds, [start] * callers
     found: list[list[tuple[int, float]]] = [[] for _ in range(callers)]
 
     def call(number: int) -> None:
@@ -52,7 +53,8 @@ def run(port: int, pictures: list[bytes], callers: int, seconds: float, kind: st
                 break
             line = line or http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
             status, wait = ask(line, picture, kind)
-            found[number].append((status, time.monotonic() - began))
+            ended[number] = time.monotonic()
+            found[number].append((status, ended[number] - began))
             if not status:
                 line = None
             time.sleep(max(0.0, min(draw.uniform(0.5, 1.5) * wait, until - time.monotonic())))
@@ -62,7 +64,7 @@ def run(port: int, pictures: list[bytes], callers: int, seconds: float, kind: st
         thread.start()
     for thread in threads:
         thread.join()
-    return Load([answer for some in found for answer in some], seconds)
+    return Load([answer for some in found for answer in some], max(ended) - start)
 
 
 def ask(line: http.client.HTTPConnection, picture: bytes, kind: str) -> tuple[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from typing import Any
 
 from sandbox import metrics
@@ -23,7 +24,7 @@ def evaluate(world: World) -> None:
     """Set the state of each alarm on these numbers from its last `period`s; target tracking has its own."""
     now = world.clock.utc().timestamp()
     for alarm in list(world.backend("cloudwatch").alarms.values()):
-        if alarm.namespace not in WATCHED or alarm.name.startswith("TargetTracking-") or not alarm.evaluation_periods:
+        if alarm.namespace not in WATCHED or alarm.name.startswith("TargetTracking-") or not known(alarm):
             continue
         of = (alarm.namespace, alarm.metric_name, {d.name: d.value for d in alarm.dimensions})
         ends = [now - alarm.period * n for n in range(alarm.evaluation_periods)]
@@ -34,6 +35,17 @@ def evaluate(world: World) -> None:
             world.note(f"alarm {alarm.name}: {state}")
             if state == "ALARM":
                 act(world, alarm)
+
+
+def known(alarm: Any) -> bool:
+    """Whether it is of a kind that is evaluated here; others stay as they are."""
+    statistic = alarm.extended_statistic or alarm.statistic or ""
+    percentile = re.fullmatch(r"p\d+(\.\d+)?", statistic)
+    return bool(
+        alarm.evaluation_periods
+        and alarm.comparison_operator in COMPARE
+        and (percentile or statistic in ("Sum", "Average", "Maximum", "Minimum", "SampleCount"))
+    )
 
 
 def act(world: World, alarm: Any) -> None:

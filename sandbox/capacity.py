@@ -30,17 +30,24 @@ def keep_scaling(world: World) -> None:
     """Look at every policy's alarms at the end of each of their periods; alarms of other kinds in passing."""
     minute, since, gauge = 0, world.clock.utc(), Gauge()
     while not world.ending.wait(0.2):
-        alarms.evaluate(world)
-        gauge.look(world)
         now = world.clock.utc()
-        follow_schedule(world, since, now)
+        try:
+            look(world, gauge, since, now)
+            if int(world.clock.now() // MINUTE) != minute:
+                minute = int(world.clock.now() // MINUTE)
+                alarms.measure(world)
+        except Exception as error:  # of one alarm or policy; the others go on
+            world.note(f"scaling: {type(error).__name__}: {error}")
         since = now
-        for policy in list(world.backend("applicationautoscaling").policies.values()):
-            if policy.service_namespace == "sagemaker" and policy.policy_type == "TargetTrackingScaling":
-                track(world, policy)
-        if int(world.clock.now() // MINUTE) != minute:
-            minute = int(world.clock.now() // MINUTE)
-            alarms.measure(world)
+
+
+def look(world: World, gauge: Gauge, since: datetime, now: datetime) -> None:
+    alarms.evaluate(world)
+    gauge.look(world)
+    follow_schedule(world, since, now)
+    for policy in list(world.backend("applicationautoscaling").policies.values()):
+        if policy.service_namespace == "sagemaker" and policy.policy_type == "TargetTrackingScaling":
+            track(world, policy)
 
 
 class Gauge:

@@ -130,6 +130,11 @@ def resize(world: World, backend: Any, record: Any, variant: str, count: int) ->
         assert fleet is not None
         while len(fleet.members) < count:
             started = instances.launch(world, record.endpoint_name, fleet.variant, fleet.model)
+            if not started.healthy:
+                started.stop()
+                live.record.production_variants[0]["DesiredInstanceCount"] = len(fleet.members)
+                enter(world, live, "InService", ping_failed(live))
+                return
             with live.lock:
                 fleet.members.append(started)
         with live.lock:

@@ -44,7 +44,8 @@ def blue_green(world: World, backend: Any, live: Live, asked: dict[str, Any], co
 
 
 def shifted(world: World, live: Live, green: Fleet, deployment: dict[str, Any]) -> str:
-    """Give the new fleet its part of the requests, then all, each watched for the waiting interval; an alarm that fired, or ""."""
+    """Give the new fleet its part of the requests, watched for the waiting interval, then all of them, watched until the old
+    fleet is to go; an alarm that fired, or ""."""
     routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
     if routing.get("Type") == "CANARY":
         part = canary(routing["CanarySize"], len(green.members))
@@ -53,11 +54,11 @@ def shifted(world: World, live: Live, green: Fleet, deployment: dict[str, Any]) 
         world.note(
             f"endpoint {live.record.endpoint_name}: {part} of {len(green.members)} instances' requests to {green.config}"
         )
-        if alarm := bake(world, deployment):
+        if alarm := bake(world, deployment, routing.get("WaitIntervalInSeconds", 0)):
             return alarm
     with live.lock:
         live.fleet, live.canary = green, None
-    return bake(world, deployment)
+    return bake(world, deployment, deployment.get("BlueGreenUpdatePolicy", {}).get("TerminationWaitInSeconds", 0))
 
 
 def canary(size: dict[str, Any], count: int) -> int:
@@ -79,11 +80,10 @@ def refusal(deployment: dict[str, Any], count: int) -> str:
     return ""
 
 
-def bake(world: World, deployment: dict[str, Any]) -> str:
-    """Watch the roll-back alarms for the waiting interval; the name of one that fired, or ""."""
-    policy = deployment.get("BlueGreenUpdatePolicy", {})
+def bake(world: World, deployment: dict[str, Any], seconds: float) -> str:
+    """Watch the roll-back alarms so long; the name of one that fired, or ""."""
     names = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
-    until = world.clock.now() + policy.get("TrafficRoutingConfiguration", {}).get("WaitIntervalInSeconds", 0)
+    until = world.clock.now() + seconds
     while True:
         alarms = world.backend("cloudwatch").alarms
         fired = next((name for name in names if name in alarms and alarms[name].state_value == "ALARM"), "")

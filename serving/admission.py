@@ -35,7 +35,9 @@ class Admission:
     def __init__(self, workers: int) -> None:
         self.limit = workers * (1 + WAITING)
         self.inside = 0
-        self.answered_at = time.monotonic()  # when a worker last ended its work
+        self.answered_at = (
+            time.monotonic()
+        )  # when a worker last came to an answer; engines are proved before they serve
         self._pool = ThreadPoolExecutor(workers, "worker", initializer=lower)
 
     async def answer(self, read: Callable[[], Awaitable[bytes]], work: Callable[[bytes], T]) -> T:
@@ -61,10 +63,9 @@ class Admission:
         """Nobody waits any more for what is taken up after the deadline."""
         if time.monotonic() - began > DEADLINE_S:
             raise Late
-        try:
-            return work(body)
-        finally:
-            self.answered_at = time.monotonic()
+        answer = work(body)
+        self.answered_at = time.monotonic()
+        return answer
 
     def _left(self, task: "asyncio.Future[T]") -> None:
         """A place is free when its work has ended, not when somebody gave up waiting for it."""

@@ -86,6 +86,9 @@ class Server:
             return refusal(400, "the body ended early")  # which nobody reads
         except BadPicture as error:
             return refusal(400, str(error))
+        except Exception:
+            log.exception("a request failed")
+            return refusal(500, "the server failed")
         return JSONResponse({"release": self.engine.digest, "best": answer.best, "classes": self.engine.classes,
                              "scores": answer.scores, "probabilities": answer.probabilities})  # fmt: skip
 

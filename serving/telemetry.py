@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -48,5 +49,6 @@ def begin() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(Lines())
     logging.basicConfig(level=os.environ.get("LOG_LEVEL", "info").upper(), handlers=[handler], force=True)
+    warnings.simplefilter("ignore")  # Pillow's quote what was sent, a line for each broken tag
     for name in ("uvicorn", "uvicorn.error", "asyncio", "PIL"):  # PIL tells of every chunk of every picture at debug
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -76,3 +76,16 @@ def test_what_goes_wrong_inside_comes_out_and_leaves_no_place_taken():
         assert line.inside == 0
 
     asyncio.run(story())
+
+
+def test_only_an_answer_says_that_inferences_pass():
+    async def story():
+        line = Admission(1)
+        line.answered_at = 0.0
+        with pytest.raises(ZeroDivisionError):
+            await line.answer(body, lambda _: 1 // 0)
+        assert line.answered_at == 0.0
+        await line.answer(body, len)
+        assert line.answered_at > 0.0
+
+    asyncio.run(story())

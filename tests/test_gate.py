@@ -36,19 +36,38 @@ def note(config, rollback=False, outcome="live"):
 
 
 @pytest.mark.parametrize(
-    ("notes", "before"),
+    ("notes", "live", "before"),
     [
-        ([], None),
-        ([note("a")], None),
-        ([note("a"), note("b")], "a"),
-        ([note("a"), note("b"), note("a", rollback=True)], None),
-        ([note("a"), note("b"), note("c"), note("b", rollback=True)], "a"),
-        ([note("a"), note("b"), note("a", rollback=True), note("c")], "a"),  # not to b, which was bad
-        ([note("a"), note("b", outcome="AWS went back"), note("c")], "a"),
-        ([note("a"), note("b"), note("x", rollback=True)], "b"),  # to one that was never deployed by a note
-        ([note("a"), note("a")], None),
+        ([], "a", None),
+        ([note("a")], "a", None),
+        ([note("a"), note("b")], "b", "a"),
+        ([note("a"), note("b"), note("a", rollback=True)], "a", None),
+        ([note("a"), note("b"), note("c"), note("b", rollback=True)], "b", "a"),
+        ([note("a"), note("b"), note("a", rollback=True), note("c")], "c", "a"),  # not to b, which was bad
+        ([note("a"), note("b", outcome="AWS went back"), note("c")], "c", "a"),
+        ([note("a"), note("b"), note("x", rollback=True)], "x", "b"),  # to one that was never deployed by a note
+        ([note("a"), note("a")], "a", None),
+        # Live, whatever its note says: the proof failed, or the process died, after AWS had changed over
+        ([note("a"), note("b", outcome="answers, but not as it should")], "b", "a"),
+        ([note("x"), note("a"), note("b", outcome="unfinished")], "b", "a"),
+        ([note("a"), note("b"), note("c"), note("b", rollback=True, outcome="unfinished")], "b", "a"),
     ],
 )
-def test_a_roll_back_goes_to_what_lay_below_and_never_forward(notes, before):
-    found = history.before(notes)
+def test_a_roll_back_goes_to_what_lay_below_and_never_forward(notes, live, before):
+    found = history.before(notes, live)
     assert (found and found["config"]) == before
+
+
+def test_a_release_is_gone_back_to_as_it_was_when_it_went_live():
+    notes = [note("c1"), note("c2", outcome="AWS went back"), note("c3")]
+    for one in notes[:2]:
+        one["release"] = "r"
+    assert history.latest(notes, "r")["config"] == "c1"
+    assert history.latest(notes, "s") is None
+
+
+def test_scaling_that_was_taken_away_is_missed_after_a_deployment_that_ended_too_soon():
+    assert not history.lost_scaling([])
+    assert not history.lost_scaling([note("a") | {"scaled": True}])
+    assert history.lost_scaling([note("a"), note("b", outcome="unfinished") | {"scaled": True}])
+    assert not history.lost_scaling([note("b", outcome="unfinished") | {"scaled": False}])

@@ -1,12 +1,13 @@
 """Roles: applied once, mended when changed, pruned; and an audit that finds what was planted."""
 
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from conftest import settings_of
 
-from ops import change
+from ops import ROOT, change
 from ops.errors import OpsError
 from ops.iam import plan, policies, rules
 from ops.iam.plan import Facts, Policy, Principal
@@ -244,3 +245,33 @@ def test_the_audit_reads_the_account_in_one_call(stacks):
     before = Account.sent
     plan.facts(account)
     assert Account.sent - before == 1
+
+
+CALLED = re.compile(r'"(sagemaker|cloudwatch|application-autoscaling|codebuild|ecr|logs)",\s*"([a-z_]+)"')
+
+
+def test_every_call_of_the_endpoints_commands_is_an_action_of_the_operator():
+    """By name only; the resources are each policy's own matter."""
+    import botocore.session
+    from botocore import xform_name
+
+    allowed = {
+        action
+        for path in (ROOT / "iam_policies" / "operator").glob("permissions-*.json")
+        for statement in json.loads(path.read_text())["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    session, used = botocore.session.Session(), set()
+    for path in (ROOT / "ops" / "sm").glob("*.py"):
+        text = (
+            path.read_text()
+            .replace("scaling.SERVICE", '"application-autoscaling"')
+            .replace("SERVICE,", '"application-autoscaling",')
+        )
+        for service, method in CALLED.findall(text):
+            names = session.get_service_model(service).operation_names
+            operation = next((name for name in names if xform_name(name) == method), None)
+            if operation:
+                used.add(f"{service}:{operation}")
+    assert len(used) > 30
+    assert used - allowed == set()

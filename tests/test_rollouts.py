@@ -169,7 +169,7 @@ def test_a_silent_roll_back_is_an_error_with_aws_reason(live):
     want = endpoint.Wanted(Release("0" * 64, "spoilt"), cli.settings, made=config, kind="ml.m5.large")
     change.apply(endpoint.steps(endpoint.facts(cli.account), want), cli.account, lambda _: None)
     with pytest.raises(OpsError, match="is not live: AWS went back to .*did not pass the ping health check") as told:
-        asking.prove(cli.account, want)
+        asking.prove(cli.account, want, endpoint.describe(cli.account)["EndpointConfigName"])
     assert told.value.code == ROLLED_BACK
     assert cli("sm.smoke").code == 0
     assert not endpoint.facts(cli.account).guards

@@ -113,6 +113,27 @@ def test_another_instance_type_takes_scaling_away_before_and_brings_it_back_afte
     assert calls[-2:] == ["register_scalable_target", "put_scaling_policy"]
     same = [s.call for s in update(scaled=True) if isinstance(s, Change)]
     assert "deregister_scalable_target" not in same
+    lost = [s.call for s in update(lost=True) if isinstance(s, Change)]
+    assert lost[-2:] == ["register_scalable_target", "put_scaling_policy"]
+
+
+def test_scaling_comes_back_when_aws_refuses_the_update():
+    from ops.errors import Refused
+
+    steps = endpoint.update_steps(
+        endpoint.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge", scaled=True), WANT
+    )
+    made = []
+
+    def answer(step):
+        made.append(getattr(step, "call", "wait"))
+        if made[-1] == "update_endpoint":
+            raise Refused("UpdateEndpoint", "ResourceLimitExceeded", "no quota")
+        return {}
+
+    with pytest.raises(Refused, match="no quota"):
+        list(change.walk(steps, answer))
+    assert made[-3:] == ["update_endpoint", "register_scalable_target", "put_scaling_policy"]
 
 
 def test_a_roll_back_takes_the_config_as_it_was():

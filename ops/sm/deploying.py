@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ops.aws import Account
@@ -11,7 +10,7 @@ from ops.errors import STOPPED, OpsError
 from ops.sm.training import trained
 
 if TYPE_CHECKING:
-    from ops.sm import endpoint
+    from ops.sm import endpoint, history
     from ops.sm.releases import Release
 
 JOB = {
@@ -62,7 +61,10 @@ def tried(c, job="", instances=1, release="", json=False):
     measured = preflight.run(releases.local(account, found), account.settings)
     if not c.config.run.dry:
         account.guard()
-        releases.put(account, found, measured)
+        if about := releases.about(account, found.digest) if release else None:
+            releases.tell(account, found, about["tar"], measured)  # what its job's release is now stays as it is
+        else:
+            releases.put(account, found, measured)
     text = (
         f"Release {found.short} answers as it should: {measured.requests_per_second:.0f} requests a second in {measured.precision} "
         f"on {measured.vcpus} vCPUs, p50 {measured.p50_ms:.0f} ms, p99 {measured.p99_ms:.0f} ms. Next: invoke sm.deploy --job {found.job}"
@@ -79,7 +81,7 @@ def tried(c, job="", instances=1, release="", json=False):
 )
 def deploy(c, job="", instances=1, once=False, because=""):
     """Package a trained model, try it here, make it live, and prove that it is."""
-    from ops.sm import endpoint, image, preflight, releases
+    from ops.sm import endpoint, history, image, preflight, releases
 
     account = Account.of(c)
     job = job or trained(account, instances)
@@ -97,10 +99,16 @@ def deploy(c, job="", instances=1, once=False, because=""):
     if release is None:
         release = releases.package(account, job)
         releases.put(account, release, preflight.run(release, account.settings))
+        have = ready(account, dry)  # that took a while
     want = endpoint.Wanted(release, account.settings)
-    if once and want.config in have.configs and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
+    if (
+        once
+        and have.endpoint
+        and have.endpoint["EndpointStatus"] == "InService"
+        and history.was_live(account, want.config)
+    ):
         return Answer({"release": release.digest}, f"Release {release.short} was deployed before; {have.live} is live.")
-    return changed(c, account, have, want, Why(because, gated(account, have, release, because)))
+    return changed(c, account, have, want, history.Why(because, gated(account, have, release, because)))
 
 
 @task(
@@ -117,22 +125,18 @@ def rollback(c, to="", because=""):
     have = ready(account, c.config.run.dry)
     live.existing(account)
     notes = history.read(account)
-    if not to:
-        before = history.before(notes)
-        if before is None:
-            raise OpsError(
-                "Nothing else was live before. See which releases are kept: invoke sm.releases; then sm.rollback --to DIGEST"
-            )
-        to = before["release"]
-    release = releases.kept(account, to)
-    made = next(
-        (n["config"] for n in reversed(notes) if n["release"] == release.digest and n["config"] in have.configs), ""
-    )
+    before = history.latest(notes, releases.kept(account, to).digest) if to else history.before(notes, have.live)
+    if before is None and not to:
+        raise OpsError(
+            "Nothing else was live before. See which releases are kept: invoke sm.releases; then sm.rollback --to DIGEST"
+        )
+    release = releases.kept(account, to or (before or {})["release"])
+    made = before["config"] if before and before["config"] in have.configs else ""
     kind = endpoint.kind_of(account, made) if made else ""
     want = endpoint.Wanted(release, account.settings, made=made, kind=kind)
     if have.live == want.config:
         return Answer({"release": release.digest}, f"Release {release.short} is live already.")
-    return changed(c, account, have, want, Why(because, rollback=True))
+    return changed(c, account, have, want, history.Why(because, rollback=True))
 
 
 @task(name="releases", help={"json": "Print them as JSON."})
@@ -188,9 +192,14 @@ def gated(account: Account, have: endpoint.Facts, release: Release, because: str
     from ops.sm import gate, live, releases
 
     new = releases.about(account, release.digest)
-    assert new is not None  # `put` wrote it
+    if new is None:
+        raise OpsError(
+            f"What is told about release {release.short} is gone. Try it anew: invoke sm.preflight --job {release.job}"
+        )
     now = live.about(account, have.live) if have.live else None
     found = gate.findings(new, now, account.settings.endpoint.worse_at_most)
+    if have.live and now is None:
+        found = [f"nothing is known of what is live ({have.live}), so it cannot be compared"]
     if found and not because:
         raise OpsError(
             f"Release {release.short} is stopped here: {'; '.join(found)}.\n"
@@ -199,16 +208,7 @@ def gated(account: Account, have: endpoint.Facts, release: Release, because: str
     return found
 
 
-@dataclass(frozen=True)
-class Why:
-    """What is kept on record of a deployment: the operator's reason, and what the gate had against it."""
-
-    because: str
-    findings: list[str] = field(default_factory=list)
-    rollback: bool = False
-
-
-def changed(c: Any, account: Account, have: endpoint.Facts, want: endpoint.Wanted, why: Why) -> Answer | None:
+def changed(c: Any, account: Account, have: endpoint.Facts, want: endpoint.Wanted, why: history.Why) -> Answer | None:
     """Make it live, prove it, and keep a note of both."""
     from ops.sm import endpoint, history, live
 
@@ -217,11 +217,12 @@ def changed(c: Any, account: Account, have: endpoint.Facts, want: endpoint.Wante
         return None
     if have.live == want.config and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
         done = carry_out(c, account, endpoint.steps(have, want))  # alarms and logs may have been taken away
-        live.prove(account, want)
+        live.prove(account, want, have.live)
+        history.settled(account, want)
     else:
-        with history.noted(account, want, why.because, why.findings, why.rollback):
+        with history.noted(account, want, why, have.scaled or have.lost):
             done = carry_out(c, account, endpoint.steps(have, want))
-            live.prove(account, want)
+            live.prove(account, want, have.live)
     release = want.release
     text = f"{account.settings.endpoint_name} answers as release {release.short}. {done.text}. Next: invoke sm.status"
     return Answer({"release": release.digest, "job": release.job, "config": want.config}, text, changes=done.changes)

@@ -12,9 +12,9 @@ from ops import ROOT, price
 from ops.aws import Account
 from ops.change import Change, Steps, Wait
 from ops.config import REPOSITORY, Settings
-from ops.errors import OpsError
+from ops.errors import OpsError, Refused
 from ops.files import digest_of
-from ops.sm import jobs, scaling, watch
+from ops.sm import history, jobs, scaling, watch
 from ops.sm.releases import Release
 
 GONE = "Could not find"
@@ -27,7 +27,7 @@ class Facts:
     """What is there: the endpoint as described (None without one), names of configs, models and log groups, alarms.
 
     `alarms` maps a name to its threshold; `guards` are those that an update left. `kind` is the live instance type, and
-    `scaled` says whether a scalable target is registered.
+    `scaled` says whether a scalable target is registered, `lost` that a deployment took it away and ended too soon.
     """
 
     endpoint: dict[str, Any] | None = None
@@ -37,6 +37,7 @@ class Facts:
     guards: tuple[str, ...] = ()
     kind: str = ""
     scaled: bool = False
+    lost: bool = False
     log_groups: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     group: str | None = None
@@ -94,7 +95,7 @@ def facts(account: Account) -> Facts:
     models = account.pages("sagemaker", "list_models", "Models", **named)
     names = [alarm["AlarmName"] for alarm in watch.alarms(settings)]
     alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
-    found = describe(account)
+    found, scaled = describe(account), scaling.facts(account).bounds is not None
     groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=watch.log_group(settings))
     return Facts(
         found,
@@ -103,7 +104,8 @@ def facts(account: Account) -> Facts:
         {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms if alarm["AlarmName"] in names},
         tuple(a["AlarmName"] for a in alarms if ours.fullmatch(re.sub("-(5xx|p99)$", "", a["AlarmName"]))),
         kind_of(account, found["EndpointConfigName"]) if found else "",
-        scaling.facts(account).bounds is not None,
+        scaled,
+        not scaled and found is not None and history.lost_scaling(history.read(account, newest=1)),
         tuple(g["logGroupName"] for g in groups if g.get("retentionInDays") == settings.endpoint.log_days),
         *jobs.network(account),
     )
@@ -131,18 +133,25 @@ def steps(have: Facts, want: Wanted) -> Steps:
         yield settled(settings, "instances start, load the release and answer pings")
     elif have.live != want.config:
         yield from update_steps(have, want)
+    if have.lost:
+        yield from scaling.steps(scaling.Facts(), settings)
 
 
 def update_steps(have: Facts, want: Wanted) -> Steps:
     """Blue/green under alarms of the new fleet's own. AWS refuses another instance type while the variant is registered for
-    scaling: then that is taken away before, and made anew after."""
+    scaling: then that is taken away before, and made anew after; if this process dies between, by the next deployment."""
     settings = want.settings
     moved = have.scaled and have.kind != want.instance_type
     yield from watch.guard_steps(settings, want.config)
     if moved:
         why = f"from {have.kind} to {want.instance_type}: AWS wants scaling registered anew"
         yield Change("application-autoscaling", "deregister_scalable_target", scaling.resource(settings), why=why)
-    yield change_over(have, want)
+    try:
+        yield change_over(have, want)
+    except Refused:
+        if moved:
+            yield from scaling.steps(scaling.Facts(), settings)
+        raise
     yield settled(settings, "instances start, load the release, answer pings, and are watched while they bake")
     yield from watch.unguard_steps(guard["AlarmName"] for guard in watch.guards(settings, want.config))
     if moved:
@@ -180,12 +189,16 @@ def change_over(have: Facts, want: Wanted) -> Change:
         "DeploymentConfig": blue_green(want, have.desired),
     }
     shift = "first one instance of it, then all" if have.desired > 1 else "then change over"
-    why = f"{have.live} answers; bring {want.config} up beside it, {shift}; its alarms roll it back"
+    watched = (
+        "its alarms roll it back" if want.settings.endpoint.bake_s else "endpoint.bake_s is 0: no alarm is waited for"
+    )
+    why = f"{have.live} answers; bring {want.config} up beside it, {shift}; {watched}"
     return Change("sagemaker", "update_endpoint", args, why)
 
 
 def settled(settings: Settings, why: str) -> Wait:
-    return Wait(f"endpoint {settings.endpoint_name}", moving, why=why, timeout_s=3600)
+    longest = START_S + 2 * settings.endpoint.bake_s  # AWS's own limit, and time to go back
+    return Wait(f"endpoint {settings.endpoint_name}", moving, why=why, timeout_s=longest + START_S)
 
 
 def moving(account: Account) -> str | None:
@@ -240,14 +253,14 @@ def config_request(want: Wanted) -> dict[str, Any]:
 
 def blue_green(want: Wanted, count: int) -> dict[str, Any]:
     """A canary of one instance where there are two or more: it may be half of the fleet at the most. Otherwise all at once.
-    The guards are watched for `bake_s` after each shift, while the old fleet still stands by."""
+    The guards are watched for `bake_s` between the shifts, and as long after the last, while the old fleet still stands by."""
     bake = want.settings.endpoint.bake_s
     canary = {"Type": "CANARY", "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1}}
     routing = {**(canary if count > 1 else {"Type": "ALL_AT_ONCE"}), "WaitIntervalInSeconds": bake}
     return {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": routing,
-            "TerminationWaitInSeconds": 0,
+            "TerminationWaitInSeconds": bake,
             "MaximumExecutionTimeoutInSeconds": START_S + 2 * bake,
         },
         "AutoRollbackConfiguration": {

@@ -28,6 +28,8 @@ def read(path: Path) -> list[Golden]:
             whole, ends, scores = (array(archive.read(f"{name}.npy")) for name in ("pictures", "ends", "scores"))
     except (zipfile.BadZipFile, KeyError, struct.error, SyntaxError) as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from error
+    if not len(ends):
+        raise ValueError(f"{path.name} has no pictures")
     wide = len(scores) // len(ends)
     starts = [0, *ends[:-1]]
     return [

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from ops.aws import Account
-from ops.errors import ROLLED_BACK, OpsError
+from ops.errors import ROLLED_BACK, OpsError, Refused
 from ops.sm import endpoint, golden, releases
 from ops.sm.releases import Release
 
+BUSY_S = (0.5, 1.0, 2.0, 4.0)
 
-def prove(account: Account, want: endpoint.Wanted) -> None:
-    """Success is the release's own answers to all its golden pictures. Raises OpsError, with AWS's reason after a roll-back."""
+
+def prove(account: Account, want: endpoint.Wanted, before: str) -> None:
+    """Success is the release's own answers to all its golden pictures. `before` is the config that was live. Raises OpsError,
+    with AWS's reason after a roll-back."""
     found = account.call("sagemaker", "describe_endpoint", EndpointName=want.settings.endpoint_name)
+    if found["EndpointConfigName"] not in (want.config, before):
+        raise OpsError(
+            f"{found['EndpointConfigName']} is live: somebody else deployed it meanwhile. See invoke sm.releases"
+        )
     if found["EndpointConfigName"] != want.config:
         why = found.get("FailureReason", "no reason given")
         raise OpsError(
@@ -30,25 +38,35 @@ def prove(account: Account, want: endpoint.Wanted) -> None:
 def smoke(account: Account, release: Release) -> list[str]:
     """What is wrong with the endpoint's answers to a release's golden pictures."""
     pictures = golden.read(releases.local(account, release).folder / "golden.npz")
-    return golden.wrong(pictures, lambda picture: invoke(account, picture), release.digest)
+    return golden.wrong(pictures, lambda picture: patiently(account, picture), release.digest)
 
 
-def release_of(account: Account, config: str) -> Release:
-    """The release that a config's name carries. Raises OpsError when it is not kept."""
-    short = config.removeprefix(account.settings.prefix + "-").split("-")[0]
-    return releases.kept(account, short)
+def patiently(account: Account, picture: bytes) -> dict[str, Any]:
+    """As `invoke`, but an endpoint that is busy is asked again for some seconds: it says nothing about the release."""
+    for seconds in BUSY_S:
+        try:
+            return invoke(account, picture)
+        except Refused as error:
+            if not error.says("error (503)", "Throttling"):
+                raise
+            time.sleep(seconds)
+    return invoke(account, picture)
+
+
+def short_of(account: Account, config: str) -> str:
+    """The first digits of a release's digest, which a config's name carries."""
+    return config.removeprefix(account.settings.prefix + "-").split("-")[0]
 
 
 def about(account: Account, config: str) -> dict[str, Any] | None:
     """What is told about the release that a config's name carries; None when that is not kept, or not in one piece."""
-    short = config.removeprefix(account.settings.prefix + "-").split("-")[0]
-    found = [digest for digest in releases.digests(account) if digest.startswith(short)]
+    found = [digest for digest in releases.digests(account) if digest.startswith(short_of(account, config))]
     return releases.about(account, found[0]) if found else None
 
 
 def release(account: Account) -> Release:
     """Raises OpsError when there is no endpoint."""
-    return release_of(account, existing(account)["EndpointConfigName"])
+    return releases.kept(account, short_of(account, existing(account)["EndpointConfigName"]))
 
 
 def existing(account: Account) -> dict[str, Any]:

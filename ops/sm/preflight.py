@@ -87,7 +87,10 @@ def serving(release: Release, settings: Settings) -> Iterator[tuple[int, dict[st
         )
     try:
         ready(server, port, said, release)
-        yield port, next(line for line in map(json.loads, said.read_text().splitlines()) if "precision" in line)
+        lines = [
+            line for line in said.read_text().splitlines() if '"precision"' in line
+        ]  # libraries may say things too
+        yield port, json.loads(lines[0])
     finally:
         server.kill()
         server.wait()

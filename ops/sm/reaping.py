@@ -14,12 +14,7 @@ from ops.errors import OpsError
 @task(help={"confirm": "The endpoint's name, where nobody can be asked."})
 def delete(c, confirm=""):
     """Delete the endpoint with its scaling, configs, models and alarms."""
-    from ops.sm import endpoint
-
-    account = Account.of(c)
-    if not c.config.run.dry:
-        endpoint.rest(account)
-    return deleted(c, account, "This deletes", confirm)
+    return deleted(c, Account.of(c), "This deletes", confirm)
 
 
 @task(
@@ -54,8 +49,10 @@ def reason(created: datetime, expires: str, calls: int, idle_hours: int, now: da
 
 
 def deleted(c: Any, account: Account, why: str, confirm: str) -> Answer | None:
-    from ops.sm import removal
+    from ops.sm import endpoint, removal
 
+    if not c.config.run.dry:
+        endpoint.rest(account)
     name = account.settings.endpoint_name
     have = removal.facts(account)
     if not removal.anything(have):

@@ -149,16 +149,21 @@ def told(release: Release, tar: str, measured: Measured) -> dict[str, Any]:
 
 def put(account: Account, release: Release, measured: Measured) -> None:
     """Into the bucket: the tar, what is told about it, and with the job that its release is this one."""
-    bucket = account.settings.bucket
     packed = tar_of((path.name, path) for path in files_of(release.folder))
     tar = base64.b64encode(hashlib.sha256(packed).digest()).decode()  # as S3 writes a checksum
+    store(account, release.key, packed)
+    tell(account, release, tar, measured)
     made_of = {"packaging": packaging(), "model": model_tag(account, release.job)}
-    for key, data in (
-        (release.key, packed),
-        (release.about, json.dumps(told(release, tar, measured)).encode()),
-        (f"jobs/{release.job}/release.json", json.dumps({"digest": release.digest, "tar": tar, **made_of}).encode()),
-    ):
-        account.call("s3", "put_object", Bucket=bucket, Key=key, Body=data, ChecksumAlgorithm="SHA256")
+    note = {"digest": release.digest, "tar": tar, **made_of}
+    store(account, f"jobs/{release.job}/release.json", json.dumps(note).encode())
+
+
+def tell(account: Account, release: Release, tar: str, measured: Measured) -> None:
+    store(account, release.about, json.dumps(told(release, tar, measured)).encode())
+
+
+def store(account: Account, key: str, data: bytes) -> None:
+    account.call("s3", "put_object", Bucket=account.settings.bucket, Key=key, Body=data, ChecksumAlgorithm="SHA256")
 
 
 def about(account: Account, digest: str) -> dict[str, Any] | None:

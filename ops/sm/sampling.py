@@ -9,7 +9,7 @@ from typing import Any
 from ops import samples
 from ops.aws import Account
 from ops.cli import Answer, say
-from ops.errors import FINDINGS
+from ops.errors import FINDINGS, OpsError
 from ops.sm import history, live
 
 SIGMAS = 3.0  # of chance, that a sample may be off: one in 700 is, by chance alone
@@ -18,7 +18,11 @@ SIGMAS = 3.0  # of chance, that a sample may be off: one in 700 is, by chance al
 def evaluate(account: Account, count: int, seed: int) -> Answer:
     """Exit 7 when it is worse than its own release was in training, or than the one before it was."""
     config = live.existing(account)["EndpointConfigName"]
+    if count < 1:
+        raise OpsError(f"--live is a number of pictures, not {count}.")
     drawn = samples.draw(account, count, seed)
+    if not drawn:
+        raise OpsError("The test split has no pictures. Push some: invoke data.push --dir DIR")
     say(f"Asking {account.settings.endpoint_name} about {len(drawn)} test pictures ...")
     pictures = samples.unpacked(account, {sample.shard for sample in drawn})
     answers = [
@@ -43,8 +47,8 @@ def expected(account: Account, config: str) -> Iterator[tuple[str, dict[str, Any
     """What the endpoint may be held to: (whose, about.json) of its own release, and of the one that was live before."""
     if own := live.about(account, config):
         yield "its own release had", own
-    before = history.before(history.read(account))
-    if before and before["config"] != config and (other := live.about(account, before["config"])):
+    before = history.before(history.read(account), config)
+    if before and (other := live.about(account, before["config"])):
         yield "the release before it had", other
 
 
