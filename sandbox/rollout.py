@@ -81,7 +81,9 @@ def refusal(deployment: dict[str, Any], count: int) -> str:
 
 
 def bake(world: World, deployment: dict[str, Any], seconds: float) -> str:
-    """Watch the roll-back alarms so long; the name of one that fired, or ""."""
+    """Watch the roll-back alarms so long, and not at all for no time; the name of one that fired, or ""."""
+    if not seconds:
+        return ""
     names = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
     until = world.clock.now() + seconds
     while True:

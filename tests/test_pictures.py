@@ -3,8 +3,8 @@
 import io
 import re
 
-import engine
 import numpy as np
+import picture as serving
 import pytest
 import torch
 import train
@@ -59,7 +59,7 @@ BAD = {
 @pytest.mark.parametrize("name", ODD)
 def test_what_can_be_read_is_the_same_in_training_and_in_the_server(name):
     trained = Preprocess(16).normalised(Preprocess(16).decoded(ODD[name])[None])
-    served = engine.prepared(ODD[name], CARD)
+    served = serving.prepared(ODD[name], CARD)
     assert trained.shape == (1, 3, 16, 16)
     assert np.abs(trained.numpy() - served).max() < 1e-5
 
@@ -83,8 +83,8 @@ def test_what_cannot_be_read_is_refused_by_both(name):
         Preprocess(16).decoded(BAD[name])
     with pytest.raises(PictureError):
         Preprocess(16).cropped(BAD[name], 0.3, __import__("random").Random(0))
-    with pytest.raises(engine.BadPicture):
-        engine.prepared(BAD[name], CARD)
+    with pytest.raises(serving.BadPicture):
+        serving.prepared(BAD[name], CARD)
 
 
 def test_the_picture_that_stops_a_training_is_named(tmp_path):

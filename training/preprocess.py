@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what torchvision's published weights expect
-PIXELS_AT_MOST = 25_000_000  # as serving/engine.py; Pillow itself would take 179 million
+PIXELS_AT_MOST = 25_000_000  # as serving/picture.py; Pillow itself would take 179 million
 RATIOS = (3 / 4, 4 / 3)  # of a random crop's sides: torchvision's RandomResizedCrop
 
 
