@@ -1,8 +1,10 @@
-"""What a release must not be without a reason, as a table; and which deployment a roll-back goes back to."""
+"""What a release must not be without a reason; which deployment a roll-back goes back to; when an endpoint may go."""
+
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.sm import gate, history
+from ops.sm import gate, history, reaping
 
 LIVE = {"classes": ["a", "b", "c"], "accuracy": 0.95, "data": "d" * 64}
 
@@ -71,3 +73,18 @@ def test_scaling_that_was_taken_away_is_missed_after_a_deployment_that_ended_too
     assert not history.lost_scaling([note("a") | {"scaled": True}])
     assert history.lost_scaling([note("a"), note("b", outcome="unfinished") | {"scaled": True}])
     assert not history.lost_scaling([note("b", outcome="unfinished") | {"scaled": False}])
+
+
+@pytest.mark.parametrize(
+    ("hours", "expires", "calls", "why"),
+    [
+        (48, "2026-11-30T00:00Z", 9, ""),
+        (48, "2026-11-24T11:59Z", 9, "It expired at 2026-11-24T11:59Z"),
+        (48, "", 0, "Nobody has called it for 24 hours"),
+        (23, "", 0, ""),  # younger than that
+        (48, "", 1, ""),
+    ],
+)
+def test_why_an_endpoint_may_go(hours, expires, calls, why):
+    now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    assert reaping.reason(now - timedelta(hours=hours), expires, calls, 24, now) == why

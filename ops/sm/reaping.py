@@ -28,6 +28,8 @@ def reap(c, idle_hours=24, confirm="", json=False):
     """Delete the endpoint if its time is over or nobody calls it; else say why it stays."""
     from ops.sm import live, showing, watch
 
+    if idle_hours < 1:
+        raise OpsError(f"--idle-hours is a number of hours, not {idle_hours}.")
     account = Account.of(c)
     found = live.existing(account)
     expires = showing.expiry(account, found["EndpointArn"])
