@@ -6,7 +6,8 @@ A plan is *sent* AWS's answer to each change, so that a later one can use an id 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,23 @@ def walk(steps: Steps, answer: Callable[[Step], Any]) -> Iterator[Step]:
 def preview(steps: Steps) -> list[Step]:
     """The steps as a dry run would take them."""
     return list(walk(steps, lambda step: Unknown("<answer>")))
+
+
+def until_trusted(change: Change, not_yet: str, waits: Sequence[float]) -> Steps:
+    """IAM takes seconds to tell other services of a new role: the refusal that says `not_yet`, and no other, is tried again."""
+    for seconds in waits:
+        try:
+            return (yield change)
+        except Refused as error:
+            if not error.says(not_yet):
+                raise
+        yield Wait("IAM", pause(seconds), why="the role may be new")
+    return (yield change)
+
+
+def pause(seconds: float) -> Callable[[Account], str | None]:
+    until = time.monotonic() + seconds
+    return lambda account: None if time.monotonic() > until else "the role is spreading"
 
 
 def shown(step: Step) -> str:

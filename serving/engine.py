@@ -99,7 +99,7 @@ def fastest(proved: list[str], pixels: int) -> list[str]:
 
 
 def compiled(path: Path, precision: str) -> Any:
-    """A stream for each vCPU, as there is a worker: two threads at one picture finish it sooner, and in all do a tenth less."""
+    """A stream for each vCPU, as there is a worker: several threads at one picture serve a lone caller sooner, and many later."""
     import openvino
 
     options = {

@@ -86,7 +86,7 @@ class Server:
             return refusal(400, "the body ended early")  # which nobody reads
         except BadPicture as error:
             return refusal(400, str(error))
-        except Exception:
+        except Exception:  # whatever it is, the caller gets JSON, the metrics count it, and the log has the traceback
             log.exception("a request failed")
             return refusal(500, "the server failed")
         return JSONResponse({"release": self.engine.digest, "best": answer.best, "classes": self.engine.classes,

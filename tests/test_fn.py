@@ -78,7 +78,7 @@ def test_all_calls_can_be_stopped_and_nothing_reserved_on_any_account():
     assert planned(with_reserved(None), **{**small, "reserved": 5}) == ["delete_function_concurrency"]
 
 
-def test_a_role_made_seconds_ago_is_waited_for_and_nothing_else_is(monkeypatch):
+def test_a_role_made_seconds_ago_is_waited_for_and_nothing_else_is():
     refusals = iter([Refused("CreateFunction", "InvalidParameterValueException", f"The role {plan.NOT_YET}."), None])
 
     def answer(step):
@@ -94,7 +94,7 @@ def test_a_role_made_seconds_ago_is_waited_for_and_nothing_else_is(monkeypatch):
     with pytest.raises(Refused, match="CodeStorageExceeded"):
         list(
             change.walk(
-                plan.created(Change("lambda", "create_function", {}, "")),
+                change.until_trusted(Change("lambda", "create_function", {}, ""), plan.NOT_YET, plan.ROLE_WAITS_S),
                 lambda s: (_ for _ in ()).throw(Refused("C", "CodeStorageExceeded", "")),
             )
         )

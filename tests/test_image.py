@@ -76,8 +76,7 @@ def test_what_codebuild_takes_for_granted_is_no_difference():
     assert planned(**{**READY, "project": have})[0] == "update_project"
 
 
-def test_a_role_that_is_new_is_tried_again_and_one_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr(image, "pause", lambda seconds: lambda account: None)
+def test_a_role_that_is_new_is_tried_again_and_one_that_is_not_there_is_named():
     project = image.wanted(SETTINGS)
 
     def walk(refusals):

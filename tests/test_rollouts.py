@@ -270,6 +270,57 @@ def test_an_alarm_of_the_new_fleet_rolls_it_back_while_it_bakes(live, picture, d
     assert "One or more alarms fired" in json.loads(cli("sm.releases", "--json").out)[0]["outcome"]
 
 
+def test_a_busy_endpoint_is_asked_again_and_says_nothing_about_its_release(live, drill):
+    cli, _ = live
+    busy = {"code": "ModelError", "message": "Received server error (503) from primary", "status": 424}
+    drill("fault", operation="InvokeEndpoint", do="error", times=2, **busy)
+    assert cli("sm.smoke").code == 0
+    drill(
+        "fault",
+        operation="InvokeEndpoint",
+        do="error",
+        **(busy | {"message": "Received server error (500) from primary"}),
+    )
+    assert "server error (500)" in cli("sm.smoke", ok=False).err
+
+
+def test_a_deployment_whose_process_died_is_noted_when_it_is_proved(live):
+    from ops.sm import history
+
+    cli, _ = live
+    now = endpoint.describe(cli.account)["EndpointConfigName"]
+    note = [one for one in history.read(cli.account) if one["config"] == now][-1]
+    history.write(cli.account, note | {"outcome": history.UNFINISHED})
+    assert "update_endpoint" not in cli("sm.deploy", "--job", note["job"]).err
+    again = [one for one in history.read(cli.account) if one["config"] == now][-1]
+    assert (again["at"], again["outcome"]) == (note["at"], history.LIVE)
+
+
+def test_trying_a_kept_release_again_changes_what_is_told_of_it_and_nothing_of_its_job(live):
+    cli, jobs = live
+    key = {"Bucket": cli.settings.bucket, "Key": f"jobs/{jobs[0]}/release.json"}
+    before = cli.account.call("s3", "get_object", **key)["Body"].read()
+    short = json.loads(before)["digest"][:12]
+    found = json.loads(cli("sm.preflight", "--release", short, "--json").out)
+    assert (found["release"][:12], found["precision"]) == (short, "fp32")
+    assert cli.account.call("s3", "get_object", **key)["Body"].read() == before
+    assert "No release begins with" in cli("sm.preflight", "--release", "zz", ok=False).err
+
+
+def test_what_is_live_and_unknown_cannot_be_compared(live):
+    cli, jobs = live
+    told = {
+        "Bucket": cli.settings.bucket,
+        "Key": f"releases/{json.loads(cli('sm.smoke', '--json').out)['release']}/about.json",
+    }
+    kept = cli.account.call("s3", "get_object", **told)["Body"].read()
+    cli.account.call("s3", "delete_object", **told)
+    refused = cli("sm.deploy", "--job", jobs[1], ok=False)
+    cli.account.call("s3", "put_object", **told, Body=kept)
+    assert refused.code == STOPPED
+    assert "nothing is known of what is live" in refused.err
+
+
 def test_what_aws_refuses_of_an_update_is_refused_here_too(live):
     cli, _ = live
     name = endpoint.describe(cli.account)["EndpointName"]

@@ -336,3 +336,7 @@ def test_a_picture_is_turned_as_its_exif_says(orientation):
     stored.save(packed, "PNG", exif=exif)
     found = picture_bytes.decoded(packed.getvalue(), 32).astype(np.float32)
     assert np.array_equal(found, np.asarray(upright))
+
+
+def test_the_commands_allow_what_the_server_allows_itself():
+    assert max(engine.TOLERANCE.values()) == golden_answers.TOLERANCE

@@ -11,7 +11,7 @@ from typing import Any
 
 from ops import ROOT, price
 from ops.aws import Account
-from ops.change import Change, Steps, Wait
+from ops.change import Change, Steps, Wait, until_trusted
 from ops.config import IMAGES, Settings
 from ops.errors import OpsError, Refused
 from ops.files import files_of, zip_of
@@ -19,6 +19,7 @@ from ops.files import files_of, zip_of
 ALIAS = "live"
 UNRESERVED = 100  # AWS keeps as much of an account's limit for functions that reserve nothing
 NOT_YET = "cannot be assumed by Lambda"  # a role made seconds ago
+ROLE_WAITS_S = (2.0, 4.0, 6.0, 8.0, 10.0)
 MISSING = "ResourceNotFoundException"
 
 
@@ -123,7 +124,9 @@ def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
             "Code": {"ZipFile": code},
             "Tags": {t["Key"]: t["Value"] for t in settings.tags(settings.function_name)},
         }
-        yield from created(Change("lambda", "create_function", args, why="there is no function"))
+        yield from until_trusted(
+            Change("lambda", "create_function", args, why="there is no function"), NOT_YET, ROLE_WAITS_S
+        )
         yield settled()
     else:
         if have.config["CodeSha256"] != sha256_of(code):
@@ -148,25 +151,6 @@ def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
         )
         yield Change("lambda", verb, {**name, "Name": ALIAS, "FunctionVersion": version}, why=why)
     yield from concurrency_steps(have, settings)
-
-
-def created(change: Change) -> Steps:
-    """IAM takes seconds to tell Lambda of a new role; that refusal, and no other, is tried again."""
-    for attempt in range(6):
-        try:
-            return (yield change)
-        except Refused as error:
-            if not error.says(NOT_YET) or attempt == 5:
-                raise
-            yield Wait("IAM", pause(2.0 * (attempt + 1)), why="the function's role is new")
-    return None
-
-
-def pause(seconds: float) -> Any:
-    import time
-
-    until = time.monotonic() + seconds
-    return lambda account: None if time.monotonic() > until else "the role is spreading"
 
 
 def settled() -> Wait:

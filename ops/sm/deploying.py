@@ -125,13 +125,17 @@ def rollback(c, to="", because=""):
     have = ready(account, c.config.run.dry)
     live.existing(account)
     notes = history.read(account)
-    before = history.latest(notes, releases.kept(account, to).digest) if to else history.before(notes, have.live)
-    if before is None and not to:
-        raise OpsError(
-            "Nothing else was live before. See which releases are kept: invoke sm.releases; then sm.rollback --to DIGEST"
-        )
-    release = releases.kept(account, to or (before or {})["release"])
-    made = before["config"] if before and before["config"] in have.configs else ""
+    if to:
+        release = releases.kept(account, to)
+        note = history.latest(notes, release.digest)
+    else:
+        note = history.before(notes, have.live)
+        if note is None:
+            raise OpsError(
+                "Nothing else was live before. See which releases are kept: invoke sm.releases; then sm.rollback --to DIGEST"
+            )
+        release = releases.kept(account, note["release"])
+    made = note["config"] if note and note["config"] in have.configs else ""
     kind = endpoint.kind_of(account, made) if made else ""
     want = endpoint.Wanted(release, account.settings, made=made, kind=kind)
     if have.live == want.config:
@@ -218,7 +222,7 @@ def changed(c: Any, account: Account, have: endpoint.Facts, want: endpoint.Wante
     if have.live == want.config and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
         done = carry_out(c, account, endpoint.steps(have, want))  # alarms and logs may have been taken away
         live.prove(account, want, have.live)
-        history.settled(account, want)
+        history.proved(account, want)
     else:
         with history.noted(account, want, why, have.scaled or have.lost):
             done = carry_out(c, account, endpoint.steps(have, want))

@@ -9,7 +9,7 @@ from typing import Any
 
 from ops.aws import Account
 from ops.config import Settings
-from ops.sm import endpoint, live, scaling
+from ops.sm import endpoint, live, scaling, watch
 
 LAG_POINTS = 2  # CloudWatch has a minute's number one or two minutes later
 BOOT_S = 180  # an instance takes 3 to 7 minutes to start, and nothing is scaled meanwhile
@@ -74,15 +74,11 @@ def read(account: Account, alarm: dict[str, Any], now: datetime) -> Alarm:
     """An alarm with the points that it has looked at, or will."""
     metric = scaling.METRICS[account.settings.endpoint.scaling_metric]
     period, needs = alarm.get("Period", metric.period), alarm["EvaluationPeriods"]
-    where = [
-        {"Name": "EndpointName", "Value": account.settings.endpoint_name},
-        {"Name": "VariantName", "Value": account.settings.endpoint.variant},
-    ]
     statistic = alarm.get("Statistic", metric.statistic)
     found = account.call(
         "cloudwatch", "get_metric_statistics", Namespace="AWS/SageMaker", MetricName=alarm.get("MetricName", metric.name),
-        Dimensions=alarm.get("Dimensions") or where, StartTime=now - timedelta(seconds=period * (needs + LAG_POINTS + 1)),
-        EndTime=now, Period=period, Statistics=[statistic],
+        Dimensions=alarm.get("Dimensions") or watch.dimensions(account.settings),
+        StartTime=now - timedelta(seconds=period * (needs + LAG_POINTS + 1)), EndTime=now, Period=period, Statistics=[statistic],
     )["Datapoints"]  # fmt: skip
     values = {int((now - point["Timestamp"]).total_seconds() // period): point[statistic] for point in found}
     way = "out" if alarm["ComparisonOperator"].startswith("Greater") else "in"

@@ -53,7 +53,7 @@ def noted(account: Account, want: Wanted, why: Why, scaled: bool) -> Iterator[No
     write(account, note | {"outcome": LIVE})
 
 
-def settled(account: Account, want: Wanted) -> None:
+def proved(account: Account, want: Wanted) -> None:
     """A deployment that is live, and proved now, gets the note that a process before could not write."""
     last = next((note for note in reversed(read(account)) if note["config"] == want.config), None)
     if last and last["outcome"] != LIVE:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ops import ROOT, price
 from ops.aws import Account
-from ops.change import Change, Steps, Wait
+from ops.change import Change, Steps, Wait, until_trusted
 from ops.cli import say
 from ops.config import REPOSITORY, Settings
 from ops.errors import OpsError, Refused
@@ -19,6 +19,7 @@ SOURCES = "builds/"  # in the bucket, and named in iam_policies/; images/ is for
 BUILD_MINUTES, QUEUE_MINUTES = 15, 30
 TAIL = 15  # lines of a failed build's log
 NOT_YET = "sts:AssumeRole"  # a role made seconds ago, or none at all: CodeBuild says the same of both
+ROLE_WAITS_S = (2.0, 4.0, 6.0)
 
 # Pushed in the phase that builds: post_build runs after a failed build too. SageMaker takes no image that is an index,
 # which attestations would make of it.
@@ -195,25 +196,14 @@ def log_steps(settings: Settings) -> Steps:
 
 
 def trusted(change: Change, want: dict[str, Any]) -> Steps:
-    """IAM takes seconds to tell CodeBuild of a new role; that refusal, and no other, is tried again."""
-    for seconds in (2.0, 4.0, 6.0, 0.0):
-        try:
-            return (yield change)
-        except Refused as error:
-            if not error.says(NOT_YET):
-                raise
-            if not seconds:
-                role = want["serviceRole"].rsplit("/", 1)[-1]
-                raise OpsError(f"CodeBuild cannot take the role {role}. Make it: invoke iam.apply") from error
-            yield Wait("IAM", pause(seconds), why="the builds' role may be new")
-    return None
-
-
-def pause(seconds: float) -> Any:
-    import time
-
-    until = time.monotonic() + seconds
-    return lambda account: None if time.monotonic() > until else "the role is spreading"
+    """Raises OpsError for a role that CodeBuild still cannot take: then there is none."""
+    try:
+        return (yield from until_trusted(change, NOT_YET, ROLE_WAITS_S))
+    except Refused as error:
+        if not error.says(NOT_YET):
+            raise
+        role = want["serviceRole"].rsplit("/", 1)[-1]
+        raise OpsError(f"CodeBuild cannot take the role {role}. Make it: invoke iam.apply") from error
 
 
 def ended(ident: str, tag: str) -> Wait:
