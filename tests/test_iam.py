@@ -9,9 +9,9 @@ from conftest import settings_of
 
 from ops import ROOT, change
 from ops.errors import OpsError
-from ops.iam import plan, policies, rules
-from ops.iam.plan import Facts, Policy, Principal
+from ops.iam import plan, policies, rules, snapshot
 from ops.iam.policies import Waiver
+from ops.iam.snapshot import Managed, Principal, Snapshot, group, user
 
 SETTINGS = settings_of()
 WANTED = policies.wanted(SETTINGS)
@@ -23,12 +23,12 @@ def applied():
     for want in WANTED:
         name = SETTINGS.role_name(want.role)
         arns = {plan.policy_arn(want.role, stem, SETTINGS): document for stem, document in want.permissions.items()}
-        found |= {arn: Policy(arn, document, (("v1", True, datetime.now(UTC)),)) for arn, document in arns.items()}
+        found |= {arn: Managed(arn, document, (("v1", True, datetime.now(UTC)),)) for arn, document in arns.items()}
         profiles = (name,) if want.for_instances else ()
         roles[name] = Principal(
-            name, SETTINGS.role_arn(want.role), want.trust, {}, tuple(arns), profiles, datetime.now(UTC)
+            name, SETTINGS.role_arn(want.role), want.trust, {}, tuple(arns), "", profiles, datetime.now(UTC)
         )
-    return Facts(roles, {}, found)
+    return Snapshot(roles, policies=found)
 
 
 def with_role(name, statements=(), trust=None, **more):
@@ -77,7 +77,7 @@ def test_a_changed_policy_gets_a_new_version_and_the_oldest_of_five_goes_first()
     have, arn = applied(), plan.policy_arn("ec2-box", "permissions", SETTINGS)
     now = datetime.now(UTC)
     versions = tuple((f"v{n}", n == 9, now + timedelta(n)) for n in (9, 7, 5, 6, 8))
-    have.policies[arn] = Policy(arn, {"Statement": []}, versions)
+    have.policies[arn] = Managed(arn, {"Statement": []}, versions)
     steps = change.preview(plan.steps(have, WANTED, SETTINGS))
     assert [(s.call, s.args.get("VersionId")) for s in steps] == [
         ("delete_policy_version", "v5"),
@@ -102,7 +102,7 @@ def test_an_instance_profile_that_a_crash_left_without_a_role_gets_it():
 def test_what_a_role_holds_itself_is_taken_away_and_what_was_detached_is_drift():
     have, name = applied(), SETTINGS.role_name("auditor")
     role = have.roles[name]
-    have.roles[name] = Principal(role.name, role.arn, role.trust, {"extra": {"Statement": []}}, (), (), role.created)
+    have.roles[name] = Principal(role.name, role.arn, role.trust, {"extra": {"Statement": []}}, created=role.created)
     assert {f.rule for f in rules.findings(have, WANTED, SETTINGS)} == {"IAM-DRIFT-001", "IAM-DRIFT-002"}
     assert [s.call for s in change.preview(plan.steps(have, WANTED, SETTINGS))] == [
         "attach_role_policy",
@@ -188,13 +188,18 @@ def test_a_role_nobody_used_for_ninety_days_is_found_and_a_new_one_is_not():
 
 def test_what_a_group_gives_its_user_counts():
     groups = {
-        "g": {"GroupPolicyList": [{"PolicyName": "all", "PolicyDocument": {"Statement": {**ALLOW, "Action": "*"}}}]}
+        "g": {
+            "GroupName": "g",
+            "Arn": "arn:aws:iam::1:group/g",
+            "GroupPolicyList": [{"PolicyName": "all", "PolicyDocument": {"Statement": {**ALLOW, "Action": "*"}}}],
+        }
     }
-    user = plan.user(
-        {"UserName": "u", "Arn": "arn:aws:iam::1:user/u", "GroupList": ["g"], "CreateDate": datetime.now(UTC)}, groups
+    member = user(
+        {"UserName": "u", "Arn": "arn:aws:iam::1:user/u", "GroupList": ["g"], "CreateDate": datetime.now(UTC)},
+        {"g": group(groups["g"])},
     )
     have = applied()
-    have.users["u"] = user
+    have.users["u"] = member
     assert found(have) == [("critical", "IAM-ADMIN-001", "u")]
 
 
@@ -243,7 +248,7 @@ def test_the_audit_reads_the_account_in_one_call(stacks):
 
     account = stacks("onecall").account
     before = Account.sent
-    plan.facts(account)
+    snapshot.read(account)
     assert Account.sent - before == 1
 
 

@@ -17,6 +17,7 @@ from ops.ec2.launch import Order
 from ops.fn import plan as fn
 from ops.iam import plan as iam
 from ops.iam import policies
+from ops.iam.snapshot import Snapshot
 from ops.net import facts as net_facts
 from ops.net import plan as net
 from ops.net import removal as net_removal
@@ -69,7 +70,7 @@ PLANS = {
     "box, started": ec2.steps(ec2_facts.Facts(STOPPED, kinds=LAUNCH.kinds), Order(KINDS), SETTINGS),
     "box, stopped": ec2.halting(ec2_facts.Facts(STOPPED | {"State": {"Name": "running"}})),
     "box, down": ec2.removal(GONE, SETTINGS),
-    "roles": iam.steps(iam.Facts(), policies.wanted(SETTINGS), SETTINGS),
+    "roles": iam.steps(Snapshot(), policies.wanted(SETTINGS), SETTINGS),
     "job": jobs.steps(HAVE, jobs.Order(JOB, JOB.name, "code/c/", 2), SETTINGS),
     "spot job from weights": jobs.steps(HAVE, jobs.Order(STARTED, STARTED.name, "code/c/", spot=True), SETTINGS),
     "endpoint": endpoint.steps(endpoint.Facts(**NETWORK), WANT),

@@ -12,12 +12,12 @@ from ops.errors import FINDINGS, OpsError
 @task(help={"role": "Only this role: a folder of iam_policies/."})
 def apply(c, role=""):
     """Make every role of iam_policies/ what its folder says."""
-    from ops.iam import plan, policies
+    from ops.iam import plan, policies, snapshot
 
     account = Account.of(c)
     wanted = policies.wanted(account.settings, only=role)
     account.guard()
-    done = carry_out(c, account, plan.steps(plan.facts(account), wanted, account.settings))
+    done = carry_out(c, account, plan.steps(snapshot.read(account), wanted, account.settings))
     return Answer(
         done.data | {"roles": [w.role for w in wanted]}, f"{len(wanted)} roles. {done.text}", changes=done.changes
     )
@@ -31,12 +31,12 @@ def apply(c, role=""):
 )
 def audit(c, fail_on="high", json=False):
     """Look for roles that may do too much, that anyone may take, or that differ from iam_policies/."""
-    from ops.iam import plan, policies, rules
+    from ops.iam import policies, rules, snapshot
 
     if fail_on not in rules.SEVERITIES:
         raise OpsError(f"--fail-on takes one of {', '.join(rules.SEVERITIES)}, not {fail_on!r}.")
     account = Account.of(c)
-    have = plan.facts(account)
+    have = snapshot.read(account)
     found = rules.findings(have, policies.wanted(account.settings), account.settings)
     open_ones = rules.waive(found, policies.waivers())
     serious = [f for f in open_ones if rules.SEVERITIES.index(f.severity) <= rules.SEVERITIES.index(fail_on)]

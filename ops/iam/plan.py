@@ -1,104 +1,19 @@
-"""What IAM holds, from one GetAccountAuthorizationDetails call, and the changes that make it what iam_policies/ says."""
+"""The changes that make IAM what iam_policies/ says."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
-from ops.aws import Account
 from ops.change import Change, Steps
 from ops.config import Settings
 from ops.errors import Refused
 from ops.iam.policies import Wanted, canonical, dumped
+from ops.iam.snapshot import Principal, Snapshot
 
 VERSIONS_KEPT = 5  # AWS keeps no more of a managed policy
 
 
-@dataclass(frozen=True)
-class Principal:
-    """A role or user. `policies` maps a name to a document (inline), `attached` lists ARNs (managed)."""
-
-    name: str
-    arn: str
-    trust: dict[str, Any] | None = None
-    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
-    attached: tuple[str, ...] = ()
-    instance_profiles: tuple[str, ...] = ()
-    created: datetime | None = None
-    last_used: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A managed policy. `versions` are (id, is default, created), `document` is the default version's."""
-
-    arn: str
-    document: dict[str, Any]
-    versions: tuple[tuple[str, bool, datetime], ...] = ()
-
-
-@dataclass(frozen=True)
-class Facts:
-    roles: dict[str, Principal] = field(default_factory=dict)
-    users: dict[str, Principal] = field(default_factory=dict)
-    policies: dict[str, Policy] = field(default_factory=dict)
-
-
-def facts(account: Account) -> Facts:
-    kinds = ["Role", "User", "Group", "LocalManagedPolicy", "AWSManagedPolicy"]
-    pages = (
-        account.client("iam")
-        .get_paginator("get_account_authorization_details")
-        .paginate(Filter=kinds, PaginationConfig={"PageSize": 1000})
-    )
-    roles: dict[str, Principal] = {}
-    policies: dict[str, Policy] = {}
-    groups: dict[str, Any] = {}
-    raw_users: list[dict[str, Any]] = []
-    for page in pages:
-        groups |= {g["GroupName"]: g for g in page.get("GroupDetailList", [])}
-        raw_users += page.get("UserDetailList", [])
-        roles |= {r["RoleName"]: role(r) for r in page.get("RoleDetailList", [])}
-        policies |= {p["Arn"]: policy(p) for p in page.get("Policies", []) if p.get("PolicyVersionList")}
-    users = {u["UserName"]: user(u, groups) for u in raw_users}  # their groups may stand on another page
-    return Facts(roles, users, policies)
-
-
-def role(r: dict[str, Any]) -> Principal:
-    return Principal(
-        r["RoleName"],
-        r["Arn"],
-        r["AssumeRolePolicyDocument"],
-        {p["PolicyName"]: p["PolicyDocument"] for p in r.get("RolePolicyList", [])},
-        tuple(p["PolicyArn"] for p in r.get("AttachedManagedPolicies", [])),
-        tuple(p["InstanceProfileName"] for p in r.get("InstanceProfileList", [])),
-        r.get("CreateDate"),
-        (r.get("RoleLastUsed") or {}).get("LastUsedDate"),
-    )
-
-
-def user(u: dict[str, Any], groups: dict[str, Any]) -> Principal:
-    """The user with what its groups give it."""
-    holders = [u, *(groups[name] for name in u.get("GroupList", []) if name in groups)]
-    inline = {
-        p["PolicyName"]: p["PolicyDocument"]
-        for holder in holders
-        for p in holder.get("UserPolicyList", []) + holder.get("GroupPolicyList", [])
-    }
-    attached = tuple(p["PolicyArn"] for holder in holders for p in holder.get("AttachedManagedPolicies", []))
-    return Principal(u["UserName"], u["Arn"], None, inline, attached, (), u.get("CreateDate"))
-
-
-def policy(p: dict[str, Any]) -> Policy:
-    versions = p["PolicyVersionList"]
-    default = next(v for v in versions if v["IsDefaultVersion"])
-    return Policy(
-        p["Arn"], default["Document"], tuple((v["VersionId"], v["IsDefaultVersion"], v["CreateDate"]) for v in versions)
-    )
-
-
-def steps(have: Facts, wanted: list[Wanted], settings: Settings) -> Steps:
+def steps(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
     for want in wanted:
         yield from role_steps(have.roles.get(settings.role_name(want.role)), want, settings)
         for stem in want.permissions:
@@ -138,7 +53,7 @@ def policy_name(role: str, stem: str, settings: Settings) -> str:
     return settings.role_name(role) + stem.removeprefix("permissions")
 
 
-def policy_steps(have: Facts, want: Wanted, stem: str, settings: Settings) -> Steps:
+def policy_steps(have: Snapshot, want: Wanted, stem: str, settings: Settings) -> Steps:
     arn, document = policy_arn(want.role, stem, settings), want.permissions[stem]
     name = policy_name(want.role, stem, settings)
     policy = have.policies.get(arn)
@@ -167,7 +82,7 @@ def policy_steps(have: Facts, want: Wanted, stem: str, settings: Settings) -> St
         )
 
 
-def attachment_steps(have: Facts, want: Wanted, settings: Settings) -> Steps:
+def attachment_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
     name = settings.role_name(want.role)
     role = have.roles.get(name)
     arns = [policy_arn(want.role, stem, settings) for stem in want.permissions]
@@ -189,7 +104,7 @@ def attachment_steps(have: Facts, want: Wanted, settings: Settings) -> Steps:
                 args,
                 why=f"{name}: {arn.rsplit('/', 1)[1]} is attached, but not in iam_policies/{want.role}/",
             )
-    for inline in role.policies if role else ():
+    for inline in role.inline if role else ():
         args = {"RoleName": name, "PolicyName": inline}
         why = f"{name}: it holds {inline} itself, which is not in iam_policies/{want.role}/"
         yield Change("iam", "delete_role_policy", args, why, danger="the inline policy is lost")

@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ops.config import ROLES, Settings
-from ops.iam.plan import Facts, Principal, policy_arn
+from ops.iam.plan import policy_arn
 from ops.iam.policies import Waiver, Wanted, canonical
+from ops.iam.snapshot import Principal, Snapshot
 
 SEVERITIES = ("critical", "high", "medium", "low")
 UNUSED = timedelta(days=90)
@@ -26,7 +27,7 @@ class Finding:
     remedy: str
 
 
-def findings(have: Facts, wanted: list[Wanted], settings: Settings) -> list[Finding]:
+def findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> list[Finding]:
     """Every rule over every principal, worst first. Service-linked roles are AWS's own and left out."""
     principals = [p for p in [*have.roles.values(), *have.users.values()] if "/aws-service-role/" not in p.arn]
     found = [
@@ -36,9 +37,9 @@ def findings(have: Facts, wanted: list[Wanted], settings: Settings) -> list[Find
     return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.principal, f.rule))
 
 
-def statements(p: Principal, have: Facts, effect: str = "Allow") -> Iterator[tuple[str, dict[str, Any]]]:
+def statements(p: Principal, have: Snapshot, effect: str = "Allow") -> Iterator[tuple[str, dict[str, Any]]]:
     """(policy's name, statement) over all that the principal holds."""
-    documents = list(p.policies.items())
+    documents = list(p.inline.items())
     documents += [(arn.rsplit("/", 1)[1], have.policies[arn].document) for arn in p.attached if arn in have.policies]
     for name, document in documents:
         for statement in as_list(document.get("Statement", [])):
@@ -63,7 +64,7 @@ def everywhere(statement: dict[str, Any]) -> bool:
     return "*" in as_list(statement.get("Resource", [])) or "NotResource" in statement
 
 
-def admin(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
+def admin(p: Principal, have: Snapshot, settings: Settings) -> Iterator[Finding]:
     for name, statement in statements(p, have):
         if (
             everywhere(statement)
@@ -91,7 +92,7 @@ def admin(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
             )
 
 
-def wildcards(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
+def wildcards(p: Principal, have: Snapshot, settings: Settings) -> Iterator[Finding]:
     for name, statement in statements(p, have):
         for action in as_list(statement.get("Action", [])):
             if everywhere(statement) and action.endswith(":*"):
@@ -104,7 +105,7 @@ def wildcards(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding
                 )
 
 
-def passing(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
+def passing(p: Principal, have: Snapshot, settings: Settings) -> Iterator[Finding]:
     for name, statement in statements(p, have):
         if not allows(statement, "iam:PassRole") or "*" in as_list(statement.get("Action", [])):
             continue  # who may do everything is told so once
@@ -131,7 +132,7 @@ def passing(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
             )
 
 
-def trusting(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
+def trusting(p: Principal, have: Snapshot, settings: Settings) -> Iterator[Finding]:
     for statement in as_list((p.trust or {}).get("Statement", [])):
         principal = statement.get("Principal", {})
         who = ["*"] if principal == "*" else as_list(principal.get("AWS", []))
@@ -157,7 +158,7 @@ def trusting(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]
                 )
 
 
-def unused(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
+def unused(p: Principal, have: Snapshot, settings: Settings) -> Iterator[Finding]:
     """Roles that nobody took for 90 days; one that is younger than that has had no chance."""
     if p.trust is None or p.created is None:
         return
@@ -168,7 +169,7 @@ def unused(p: Principal, have: Facts, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def drift(have: Facts, wanted: list[Wanted], settings: Settings) -> Iterator[Finding]:
+def drift(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Iterator[Finding]:
     """Where the account differs from iam_policies/."""
     mend = "invoke --dry iam.apply shows what would change"
     ours = {settings.role_name(w.role): w for w in wanted}
@@ -189,7 +190,7 @@ def drift(have: Facts, wanted: list[Wanted], settings: Settings) -> Iterator[Fin
                 yield Finding(
                     "high", "IAM-DRIFT-001", name, f"{arn.rsplit('/', 1)[1]} differs from {ROLES}/{want.role}/", mend
                 )
-        extra = [*role.policies, *(arn.rsplit("/", 1)[1] for arn in role.attached if arn not in arns)]
+        extra = [*role.inline, *(arn.rsplit("/", 1)[1] for arn in role.attached if arn not in arns)]
         if extra:
             yield Finding("high", "IAM-DRIFT-002", name, f"also holds {', '.join(extra)}", mend)
     for name, role in have.roles.items():

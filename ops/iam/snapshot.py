@@ -1,0 +1,213 @@
+"""What IAM holds, as one GetAccountAuthorizationDetails call tells it: read from AWS, or from a file that keeps one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from ops.iam.document import Policy, policy
+from ops.iam.evaluate import Caller, Rights
+
+if TYPE_CHECKING:
+    from ops.aws import Account
+
+KINDS = ["Role", "User", "Group", "LocalManagedPolicy", "AWSManagedPolicy"]
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A role or a user. `inline` maps a name to a document, `attached` lists ARNs; a user's have its groups' too.
+
+    `trust` is None for users. Documents are parsed JSON, as IAM gives them.
+    """
+
+    name: str
+    arn: str
+    trust: dict[str, Any] | None = None
+    inline: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attached: tuple[str, ...] = ()
+    boundary: str = ""
+    instance_profiles: tuple[str, ...] = ()
+    created: datetime | None = None
+    last_used: datetime | None = None
+    session_s: int = 3600
+    tags: dict[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+
+    @property
+    def caller(self) -> Caller:
+        return Caller(self.arn)
+
+    @property
+    def path(self) -> str:
+        """Of arn:aws:iam::1:role/a/b/name: /a/b/"""
+        return "/" + self.arn.split(":", 5)[5].partition("/")[2].removesuffix(self.name)
+
+
+@dataclass(frozen=True)
+class Managed:
+    """A managed policy. `versions` are (id, is default, created), `document` is the default version's."""
+
+    arn: str
+    document: dict[str, Any]
+    versions: tuple[tuple[str, bool, datetime | None], ...] = ()
+    attachments: int | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    boundaries: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.arn.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    arn: str
+    inline: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attached: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An account's IAM. `policies` are by ARN, everything else by name."""
+
+    roles: dict[str, Principal] = field(default_factory=dict)
+    users: dict[str, Principal] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    policies: dict[str, Managed] = field(default_factory=dict)
+
+    def principals(self) -> Iterator[Principal]:
+        yield from self.roles.values()
+        yield from self.users.values()
+
+    def documents(self, p: Principal) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(inline name or managed policy's ARN, document) of all that the principal holds."""
+        yield from p.inline.items()
+        for arn in p.attached:
+            if arn in self.policies:
+                yield arn, self.policies[arn].document
+
+    def rights(self, p: Principal) -> Rights:
+        held = tuple(compiled(name, json.dumps(document)) for name, document in self.documents(p))
+        if p.boundary:
+            found = self.policies.get(p.boundary)  # one that is not there any more lets nothing through
+            return Rights(held, compiled(p.boundary, json.dumps(found.document if found else {})))
+        return Rights(held)
+
+
+@lru_cache(50_000)
+def compiled(name: str, document: str) -> Policy:
+    """Parsed once for all who hold the same text."""
+    return policy(name, json.loads(document))
+
+
+def read(account: Account) -> Snapshot:
+    pages = (
+        account.client("iam")
+        .get_paginator("get_account_authorization_details")
+        .paginate(Filter=KINDS, PaginationConfig={"PageSize": 1000})
+    )
+    return parsed(pages)
+
+
+def parsed(pages: Iterable[dict[str, Any]]) -> Snapshot:
+    """The snapshot of GetAccountAuthorizationDetails' pages, from an SDK or from JSON."""
+    roles: dict[str, Principal] = {}
+    policies: dict[str, Managed] = {}
+    groups: dict[str, Group] = {}
+    users: list[dict[str, Any]] = []
+    for page in pages:
+        groups |= {g["GroupName"]: group(g) for g in page.get("GroupDetailList", [])}
+        users += page.get("UserDetailList", [])
+        roles |= {r["RoleName"]: role(r) for r in page.get("RoleDetailList", [])}
+        policies |= {p["Arn"]: managed(p) for p in page.get("Policies", []) if p.get("PolicyVersionList")}
+    # A user's groups may stand on another page than the user.
+    return Snapshot(roles, {u["UserName"]: user(u, groups) for u in users}, groups, policies)
+
+
+def role(r: dict[str, Any]) -> Principal:
+    return Principal(
+        r["RoleName"],
+        r["Arn"],
+        document(r.get("AssumeRolePolicyDocument") or {}),
+        inline(r.get("RolePolicyList", [])),
+        arns(r),
+        boundary(r),
+        tuple(p["InstanceProfileName"] for p in r.get("InstanceProfileList", [])),
+        moment(r.get("CreateDate")),
+        moment((r.get("RoleLastUsed") or {}).get("LastUsedDate")),
+        r.get("MaxSessionDuration") or 3600,
+        tags(r),
+    )
+
+
+def user(u: dict[str, Any], groups: dict[str, Group]) -> Principal:
+    """The user with what its groups give it."""
+    own = [groups[name] for name in u.get("GroupList", []) if name in groups]
+    held = {f"{g.name}/{name}": text for g in own for name, text in g.inline.items()}
+    attached = arns(u) + tuple(arn for g in own for arn in g.attached)
+    return Principal(
+        u["UserName"],
+        u["Arn"],
+        None,
+        inline(u.get("UserPolicyList", [])) | held,
+        attached,
+        boundary(u),
+        created=moment(u.get("CreateDate")),
+        tags=tags(u),
+        groups=tuple(u.get("GroupList", [])),
+    )
+
+
+def group(g: dict[str, Any]) -> Group:
+    return Group(g["GroupName"], g["Arn"], inline(g.get("GroupPolicyList", [])), arns(g))
+
+
+def managed(p: dict[str, Any]) -> Managed:
+    versions = p["PolicyVersionList"]
+    default = next((v for v in versions if v.get("IsDefaultVersion")), versions[0])
+    return Managed(
+        p["Arn"],
+        document(default.get("Document") or {}),
+        tuple((v["VersionId"], bool(v.get("IsDefaultVersion")), moment(v.get("CreateDate"))) for v in versions),
+        p.get("AttachmentCount"),
+        tags(p),
+        p.get("PermissionsBoundaryUsageCount") or 0,
+    )
+
+
+def inline(policies: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {p["PolicyName"]: document(p["PolicyDocument"]) for p in policies}
+
+
+def arns(holder: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(p["PolicyArn"] for p in holder.get("AttachedManagedPolicies", []))
+
+
+def boundary(holder: dict[str, Any]) -> str:
+    return (holder.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn", "")
+
+
+def tags(holder: dict[str, Any]) -> dict[str, str]:
+    return {t["Key"]: t["Value"] for t in holder.get("Tags") or []}
+
+
+def document(value: Any) -> dict[str, Any]:
+    """A policy's JSON: botocore gives it parsed, the AWS CLI and the raw API URL-encoded."""
+    if isinstance(value, str):
+        value = json.loads(unquote(value) if value.lstrip()[:1] != "{" else value)
+    return value if isinstance(value, dict) else {}
+
+
+def moment(value: Any) -> datetime | None:
+    """With a time zone, from an SDK's datetime or a snapshot's text."""
+    if value is None or isinstance(value, datetime):
+        return value
+    found = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,306 @@
+"""The evaluator: AWS's rules one by one, and what must hold for any policy."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ops.iam.document import policy
+from ops.iam.evaluate import Caller, Request, Rights, decide
+
+ROLE = Caller("arn:aws:iam::111111111111:role/r", "arn:aws:sts::111111111111:assumed-role/r/s")
+USER = Caller("arn:aws:iam::111111111111:user/u")
+BUCKET = "arn:aws:s3:::b/k"
+
+
+def doc(*statements, version="2012-10-17"):
+    return policy("p", {"Version": version, "Statement": list(statements)})
+
+
+def allow(action="s3:GetObject", resource=BUCKET, **more):
+    return {"Effect": "Allow", "Action": action, "Resource": resource} | more
+
+
+def deny(action="s3:GetObject", resource=BUCKET, **more):
+    return allow(action, resource, **more) | {"Effect": "Deny"}
+
+
+def asked(*statements, action="s3:GetObject", resource=BUCKET, caller=ROLE, context=None, version="2012-10-17", **more):
+    held = (doc(*statements, version=version),) if statements else ()
+    request = Request(caller, action, resource, context or {})
+    rights = Rights(held, more.pop("boundary", None), more.pop("session", None))
+    return decide(request, rights, **more)
+
+
+def effect(*statements, **more):
+    return asked(*statements, **more).effect
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        ([], "implicitDeny"),
+        ([allow()], "allowed"),
+        ([allow("S3:getobject")], "allowed"),
+        ([allow("s3:Get*")], "allowed"),
+        ([allow("s3:?etObject")], "allowed"),
+        ([allow("s3:[G]etObject")], "implicitDeny"),
+        ([allow("s3:PutObject")], "implicitDeny"),
+        ([allow(resource="arn:aws:s3:::b/*")], "allowed"),
+        ([allow(resource="arn:aws:s3:::B/*")], "implicitDeny"),
+        ([allow(resource="arn:aws:s3*")], "allowed"),
+        ([allow(resource="arn:aws:s3:::b")], "implicitDeny"),
+        ([allow(), deny("s3:*", "*")], "explicitDeny"),
+        ([allow("*", "*"), deny(resource="arn:aws:s3:::other/*")], "allowed"),
+        ([{"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}], "allowed"),
+        ([{"Effect": "Allow", "NotAction": "s3:*", "Resource": "*"}], "implicitDeny"),
+        ([{"Effect": "Allow", "Action": "s3:*", "NotResource": "arn:aws:s3:::b/*"}], "implicitDeny"),
+        ([{"Effect": "Allow", "Action": "s3:*", "NotResource": "arn:aws:s3:::c/*"}], "allowed"),
+        (
+            [{"Effect": "allow", "Action": "*", "Resource": "*"}],
+            "explicitDeny",
+        ),  # IAM stores no such thing; it gives nothing
+    ],
+)
+def test_actions_and_resources(statements, expected):
+    assert effect(*statements) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "arn", "fits"),
+    [
+        ("arn:aws:logs:us-east-1:1:log-group:/a/*", "arn:aws:logs:us-east-1:1:log-group:/a/b:log-stream:c", True),
+        ("arn:aws:lambda:*:1:function:f", "arn:aws:lambda:us-east-1:1:function:f", True),
+        ("arn:aws:lambda:us-*-1:1:function:f", "arn:aws:lambda:us-east-1:1:function:f", True),
+        ("arn:aws:iam::1:role/a*z", "arn:aws:iam::1:role/a/b/z", True),
+        ("arn:aws:ec2:u*1:instance/*", "arn:aws:ec2:us-east-1:1:instance/i", False),
+        ("arn:aws:ec2:*:instance/*", "arn:aws:ec2:us-east-1:1:instance/i", True),
+    ],
+)
+def test_wildcards_of_an_arn(pattern, arn, fits):
+    assert (effect(allow("x:y", pattern), action="x:y", resource=arn) == "allowed") is fits
+
+
+def condition(operator, key, value, context):
+    return effect(allow(Condition={operator: {key: value}}), context=context) == "allowed"
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "given", "expected"),
+    [
+        ("StringEquals", "a", "a", True),
+        ("StringEquals", ["a", "b"], "b", True),
+        ("StringEquals", "a", "A", False),
+        ("StringEquals", "a*", "ab", False),
+        ("StringEquals", "a", None, False),
+        ("StringEqualsIfExists", "a", None, True),
+        ("StringNotEquals", ["a", "b"], "b", False),
+        ("StringNotEquals", ["a", "b"], "c", True),
+        ("StringNotEquals", "a", None, True),
+        ("StringEqualsIgnoreCase", "ab", "AB", True),
+        ("StringNotEqualsIgnoreCase", "ab", "AB", False),
+        ("StringLike", "a*", "abc", True),
+        ("StringNotLike", "a*", "abc", False),
+        ("NumericLessThan", "5", "4.5", True),
+        ("NumericLessThanEquals", 5, "5", True),
+        ("NumericGreaterThan", "5", "5", False),
+        ("NumericGreaterThanEquals", "5", "5", True),
+        ("NumericEquals", "22", "22.0", True),
+        ("NumericNotEquals", "22", "23", True),
+        ("NumericEquals", "22", "many", False),
+        ("DateLessThan", "2026-01-01T00:00:00Z", "2025-12-31T23:59:59Z", True),
+        ("DateGreaterThan", "2026-01-01", "1800000000", True),
+        ("DateEquals", "2026-01-01T00:00:00+00:00", "2026-01-01T00:00:00Z", True),
+        ("DateNotEquals", "2026-01-01", "2026-01-01", False),
+        ("Bool", True, "true", True),
+        ("Bool", "true", None, False),
+        ("BoolIfExists", "true", None, True),
+        ("BinaryEquals", "YQ==", "YQ==", True),
+        ("BinaryEquals", "YQ==", "not base64", False),
+        ("IpAddress", "10.0.0.0/8", "10.1.2.3", True),
+        ("IpAddress", "2001:db8::/32", "2001:db8::1", True),
+        ("NotIpAddress", "10.0.0.0/8", "10.1.2.3", False),
+        ("NotIpAddress", "10.0.0.0/8", None, True),
+        ("ArnLike", "arn:aws:s3:::*", "arn:aws:s3:::b", True),
+        ("ArnEquals", "arn:aws:sns:*:1:t", "arn:aws:sns:eu:1:t", True),
+        ("ArnLike", "arn:aws:*:t", "arn:aws:sns:eu:1:t", False),
+        ("ArnNotLike", "arn:aws:s3:::*", "arn:aws:s3:::b", False),
+        ("Null", "true", None, True),
+        ("Null", "false", None, False),
+        ("Null", "false", "x", True),
+        ("ForAllValues:StringEquals", ["a", "b"], ["a"], True),
+        ("ForAllValues:StringEquals", ["a", "b"], ["a", "c"], False),
+        ("ForAllValues:StringEquals", ["a"], None, True),
+        ("ForAllValues:StringNotEquals", ["a"], ["b", "c"], True),
+        ("ForAnyValue:StringEquals", ["a"], ["b", "a"], True),
+        ("ForAnyValue:StringLike", ["a*"], None, False),
+        ("ForAnyValue:StringNotEquals", ["a"], ["a"], False),
+        ("ForAnyValue:StringNotEquals", ["a"], None, False),
+        ("StringSortOfEquals", "a", "a", False),
+        ("ForSome:StringEquals", "a", "a", False),
+    ],
+)
+def test_condition_operators(operator, value, given, expected):
+    context = {} if given is None else {"aws:k": given}
+    assert condition(operator, "AWS:K", value, context) is expected
+
+
+def test_an_operator_that_nobody_knows_does_not_lift_a_deny():
+    assert effect(allow(), deny(Condition={"StringSortOfEquals": {"aws:k": "a"}})) == "explicitDeny"
+
+
+def test_variables_are_literal_have_defaults_and_need_the_version():
+    mine = allow(resource="arn:aws:s3:::b/${aws:username}/*")
+    other = {"context": {"aws:username": "*"}, "resource": "arn:aws:s3:::b/me/x"}
+    assert effect(mine, context={"aws:username": "me"}, resource="arn:aws:s3:::b/me/x") == "allowed"
+    assert effect(mine, **other) == "implicitDeny"
+    assert effect(mine, resource="arn:aws:s3:::b/me/x") == "implicitDeny"
+    assert effect(allow(resource="arn:aws:s3:::b/${aws:username, 'k'}")) == "allowed"
+    assert (
+        effect(mine, context={"aws:username": "me"}, resource="arn:aws:s3:::b/me/x", version="2008-10-17")
+        == "implicitDeny"
+    )
+    assert effect(allow(resource="arn:aws:s3:::b/${*}"), resource="arn:aws:s3:::b/*") == "allowed"
+    assert effect(allow(resource="arn:aws:s3:::b/${*}")) == "implicitDeny"
+    assert condition(
+        "StringEquals", "s3:prefix", "home/${aws:username}", {"s3:prefix": "home/me", "aws:username": "me"}
+    )
+
+
+def test_a_boundary_and_a_session_policy_take_away_and_give_nothing():
+    assert effect(allow("s3:*", "*"), boundary=doc(allow("ec2:*", "*"))) == "implicitDeny"
+    assert asked(allow("s3:*", "*"), boundary=doc(allow("ec2:*", "*"))).layer == "boundary"
+    assert effect(boundary=doc(allow("*", "*"))) == "implicitDeny"
+    assert effect(allow(), boundary=doc(allow()), session=(doc(allow("s3:Put*")),)) == "implicitDeny"
+    assert effect(allow(), boundary=doc(deny(), allow("*", "*"))) == "explicitDeny"
+    assert effect(allow(), session=()) == "implicitDeny"
+
+
+def by_resource(principal, **more):
+    return doc(allow(Principal=principal) | more)
+
+
+@pytest.mark.parametrize(
+    ("principal", "caller", "expected"),
+    [
+        ("*", ROLE, "allowed"),
+        ({"AWS": "*"}, USER, "allowed"),
+        ({"AWS": "arn:aws:iam::111111111111:root"}, ROLE, "implicitDeny"),
+        ({"AWS": "111111111111"}, ROLE, "implicitDeny"),
+        ({"AWS": ROLE.arn}, ROLE, "allowed"),
+        ({"AWS": ROLE.session}, ROLE, "allowed"),
+        ({"AWS": "arn:aws:sts::111111111111:assumed-role/r/other"}, ROLE, "implicitDeny"),
+        ({"AWS": [USER.arn, "x"]}, USER, "allowed"),
+        ({"Service": "ec2.amazonaws.com"}, Caller(service="ec2.amazonaws.com"), "allowed"),
+        ({"Service": "ec2.amazonaws.com"}, ROLE, "implicitDeny"),
+        ({"Federated": "cognito"}, Caller(federated="cognito"), "allowed"),
+    ],
+)
+def test_the_resources_own_policy_names_the_caller(principal, caller, expected):
+    assert effect(caller=caller) == "implicitDeny"
+    request, rights = Request(caller, "s3:GetObject", BUCKET), Rights()
+    assert decide(request, rights, by_resource(principal)).effect == expected
+
+
+def test_not_principal():
+    request = Request(ROLE, "s3:GetObject", BUCKET)
+    all_but = doc({"Effect": "Deny", "NotPrincipal": {"AWS": [ROLE.arn]}, "Action": "*", "Resource": "*"})
+    assert decide(request, Rights((doc(allow()),)), all_but).allowed
+    assert decide(Request(USER, "s3:GetObject", BUCKET), Rights((doc(allow()),)), all_but).effect == "explicitDeny"
+
+
+def test_who_is_named_decides_whether_the_boundary_counts():
+    request, bound = Request(ROLE, "s3:GetObject", BUCKET), Rights((), doc(allow("ec2:*", "*")))
+    assert not decide(request, bound, by_resource({"AWS": ROLE.arn})).allowed
+    assert decide(request, bound, by_resource({"AWS": ROLE.session})).allowed
+    assert decide(Request(USER, "s3:GetObject", BUCKET), bound, by_resource({"AWS": USER.arn})).allowed
+
+
+def test_another_account_needs_both():
+    request, mine = Request(ROLE, "s3:GetObject", BUCKET), Rights((doc(allow()),))
+    theirs = by_resource({"AWS": "arn:aws:iam::111111111111:root"})
+    assert decide(request, mine, theirs, owner="222222222222").allowed
+    assert decide(request, mine, None, owner="222222222222").layer == "resource"
+    assert decide(request, Rights(), by_resource({"AWS": ROLE.arn}), owner="222222222222").layer == "identity"
+
+
+def test_a_role_is_taken_only_with_its_trust():
+    trust = doc({"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111111111111:root"}, "Action": "sts:AssumeRole"})
+    request = Request(USER, "sts:AssumeRole", "arn:aws:iam::111111111111:role/t")
+    may = Rights((doc(allow("sts:AssumeRole", "*")),))
+    assert decide(request, may, trust, required=True).allowed
+    assert not decide(request, Rights(), trust, required=True).allowed
+    assert not decide(request, may, doc(), required=True).allowed
+    direct = doc({"Effect": "Allow", "Principal": {"AWS": USER.arn}, "Action": "sts:AssumeRole"})
+    assert decide(request, Rights(), direct, required=True).allowed
+
+
+def test_a_decision_names_its_statement_and_the_keys_it_lacked():
+    decision = asked(allow(Sid="Tls", Condition={"Bool": {"aws:SecureTransport": "true"}}))
+    assert (decision.effect, decision.missing) == ("implicitDeny", {"aws:securetransport"})
+    (found,) = asked(allow("s3:*", Sid="All")).deciding
+    assert (found.layer, found.policy, found.statement.name) == ("identity", "p", "All")
+
+
+def test_what_could_be_is_asked_with_possible():
+    guarded = allow(Condition={"StringEquals": {"aws:PrincipalOrgID": "o-1"}})
+    assert not asked(guarded).allowed
+    assert asked(guarded, possible=True).allowed
+    assert asked(allow(), deny(Condition={"Bool": {"aws:SecureTransport": "false"}}), possible=True).allowed
+    over = allow(Condition={"DateLessThan": {"aws:CurrentTime": "2020-01-01"}})
+    assert not asked(over, possible=True, context={"aws:currenttime": "2026-01-01"}).allowed
+
+
+ACTIONS = st.sampled_from(["s3:GetObject", "s3:*", "s3:Put*", "*", "ec2:RunInstances"])
+RESOURCES = st.sampled_from(
+    ["*", BUCKET, "arn:aws:s3:::b/*", "arn:aws:s3:::${aws:username}/*", "arn:aws:ec2:*:*:instance/*"]
+)
+CONDITIONS = st.sampled_from(
+    [
+        {},
+        {"Bool": {"aws:SecureTransport": "true"}},
+        {"StringNotEquals": {"aws:username": "b"}},
+        {"ForAllValues:StringLike": {"aws:TagKeys": "a*"}},
+        {"Null": {"aws:username": "true"}},
+    ]
+)
+STATEMENTS = st.builds(
+    lambda effect, kind, action, resource, condition: {"Effect": effect, kind: action, "Resource": resource} | ({"Condition": condition} if condition else {}),
+    st.sampled_from(["Allow", "Deny"]), st.sampled_from(["Action", "Action", "NotAction"]), ACTIONS, RESOURCES, CONDITIONS,
+)  # fmt: skip
+POLICIES = st.lists(STATEMENTS, max_size=5)
+CONTEXTS = st.dictionaries(
+    st.sampled_from(["aws:securetransport", "aws:username", "aws:tagkeys"]), st.sampled_from(["true", "b", "ab"])
+)
+
+
+@settings(max_examples=400)
+@given(POLICIES, STATEMENTS, CONTEXTS, st.sampled_from(["s3:GetObject", "ec2:RunInstances"]), st.booleans())
+def test_an_allow_never_narrows_and_a_deny_never_widens(held, more, context, action, possible):
+    before = asked(*held, action=action, context=context, possible=possible).allowed
+    after = asked(*held, more, action=action, context=context, possible=possible).allowed
+    assert (after >= before) if more["Effect"] == "Allow" else (after <= before)
+
+
+@given(POLICIES, POLICIES, CONTEXTS)
+def test_a_boundary_never_widens(held, boundary, context):
+    assert asked(*held, context=context, boundary=doc(*boundary)).allowed <= asked(*held, context=context).allowed
+
+
+@given(POLICIES, CONTEXTS)
+def test_what_is_allowed_is_possible(held, context):
+    assert asked(*held, context=context).allowed <= asked(*held, context=context, possible=True).allowed
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda t: st.lists(t) | st.dictionaries(st.text(), t)
+    )
+)
+def test_any_json_at_all_is_a_policy_that_can_be_asked(document):
+    request = Request(ROLE, "s3:GetObject", BUCKET)
+    for body in (
+        document,
+        {"Statement": document},
+        {"Statement": [{"Effect": "Allow", "Action": document, "Condition": {"StringEquals": document}}]},
+    ):
+        decide(request, Rights((policy("p", body),)), policy("r", body))
