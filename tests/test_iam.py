@@ -22,7 +22,7 @@ def applied():
     roles, found = {}, {}
     for want in WANTED:
         name = SETTINGS.role_name(want.role)
-        arns = {plan.policy_arn(want.role, stem, SETTINGS): document for stem, document in want.permissions.items()}
+        arns = {policies.policy_arn(want.role, stem, SETTINGS): document for stem, document in want.permissions.items()}
         found |= {arn: Managed(arn, document, (("v1", True, datetime.now(UTC)),)) for arn, document in arns.items()}
         profiles = (name,) if want.for_instances else ()
         roles[name] = Principal(
@@ -52,6 +52,7 @@ def test_every_shipped_role_has_trust_and_permissions_within_aws_quotas():
         "image-build",
         "lambda-invoke",
         "operator",
+        "operator-infra",
         "sagemaker-execution",
     ]
     assert [want.role for want in WANTED if want.for_instances] == ["ec2-box"]
@@ -74,7 +75,7 @@ def test_an_applied_account_is_left_alone_and_audits_clean():
 
 
 def test_a_changed_policy_gets_a_new_version_and_the_oldest_of_five_goes_first():
-    have, arn = applied(), plan.policy_arn("ec2-box", "permissions", SETTINGS)
+    have, arn = applied(), policies.policy_arn("ec2-box", "permissions", SETTINGS)
     now = datetime.now(UTC)
     versions = tuple((f"v{n}", n == 9, now + timedelta(n)) for n in (9, 7, 5, 6, 8))
     have.policies[arn] = Managed(arn, {"Statement": []}, versions)
@@ -222,9 +223,9 @@ def test_a_waiver_without_a_reason_is_none(tmp_path):
 
 def test_apply_twice_and_mend_what_was_changed_by_hand(stacks):
     cli = stacks("roles")
-    assert "29 to make" in cli("--dry", "iam.apply").err
-    assert cli("iam.apply").out.strip() == "7 roles. 29 made"
-    assert cli("iam.apply").out.strip() == "7 roles. 0 made"
+    assert "32 to make" in cli("--dry", "iam.apply").err
+    assert cli("iam.apply").out.strip() == "8 roles. 29 made"
+    assert cli("iam.apply").out.strip() == "8 roles. 0 made"
     iam, name = cli.account.client("iam"), cli.settings.role_name("lambda-invoke")
     full = "arn:aws:iam::123456789012:policy/kennel/roles/kennel-roles-operator-models"
     iam.attach_role_policy(RoleName=name, PolicyArn=full)
@@ -237,7 +238,7 @@ def test_apply_twice_and_mend_what_was_changed_by_hand(stacks):
     audited = cli("iam.audit", "--json", ok=False)
     assert audited.code == 7
     assert {f["rule"] for f in json.loads(audited.out)} >= {"IAM-TRUST-001", "IAM-DRIFT-001", "IAM-DRIFT-002"}
-    assert cli("iam.apply").out.strip() == "7 roles. 2 made"
+    assert cli("iam.apply").out.strip() == "8 roles. 2 made"
     assert cli("iam.audit").code == 0
     assert "There is no role 'nobody'" in cli("iam.apply", "--role", "nobody", ok=False).err
     assert "--fail-on takes one of" in cli("iam.audit", "--fail-on", "all", ok=False).err

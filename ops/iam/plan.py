@@ -7,7 +7,7 @@ from typing import Any
 from ops.change import Change, Steps
 from ops.config import Settings
 from ops.errors import Refused
-from ops.iam.policies import Wanted, canonical, dumped
+from ops.iam.policies import Wanted, canonical, dumped, policy_arn, policy_name
 from ops.iam.snapshot import Principal, Snapshot
 
 VERSIONS_KEPT = 5  # AWS keeps no more of a managed policy
@@ -43,14 +43,6 @@ def role_steps(have: Principal | None, want: Wanted, settings: Settings) -> Step
             args,
             why=f"{name}: its trust differs from iam_policies/{want.role}/trust.json",
         )
-
-
-def policy_arn(role: str, stem: str, settings: Settings) -> str:
-    return f"arn:aws:iam::{settings.aws.account}:policy{settings.role_path}{policy_name(role, stem, settings)}"
-
-
-def policy_name(role: str, stem: str, settings: Settings) -> str:
-    return settings.role_name(role) + stem.removeprefix("permissions")
 
 
 def policy_steps(have: Snapshot, want: Wanted, stem: str, settings: Settings) -> Steps:

@@ -13,6 +13,7 @@ from typing import Any
 from ops import ROOT
 from ops.config import ROLES, Settings
 from ops.errors import OpsError
+from ops.iam.snapshot import Managed, Principal, Snapshot
 
 FOLDER = ROOT / ROLES
 POLICY_CHARACTERS = 6144  # a managed policy's quota; white space does not count
@@ -21,11 +22,12 @@ TRUST_CHARACTERS = 2048
 
 @dataclass(frozen=True)
 class Wanted:
-    """A role as its folder describes it; `permissions` maps a file's stem to its document."""
+    """A role as its folder describes it; `permissions` maps a file's stem to its document, `boundary` is None without one."""
 
     role: str
     trust: dict[str, Any]
     permissions: dict[str, dict[str, Any]]
+    boundary: dict[str, Any] | None = None
 
     @property
     def for_instances(self) -> bool:
@@ -59,6 +61,7 @@ def read(folder: Path, settings: Settings) -> Wanted:
     if not permissions:
         raise OpsError(f"{folder.name}: there is no permissions.json beside trust.json.")
     trust = document(folder / "trust.json", settings)
+    bounds = document(folder / "boundary.json", settings) if (folder / "boundary.json").exists() else None
     for name, size, quota in [("trust.json", len(dumped(trust)), TRUST_CHARACTERS)] + [
         (f"{stem}.json", len(dumped(policy)), POLICY_CHARACTERS) for stem, policy in permissions.items()
     ]:
@@ -66,7 +69,7 @@ def read(folder: Path, settings: Settings) -> Wanted:
             raise OpsError(
                 f"{folder.name}/{name}: {size} characters, AWS takes {quota}. Split it: permissions-2.json ..."
             )
-    return Wanted(folder.name, trust, permissions)
+    return Wanted(folder.name, trust, permissions, bounds)
 
 
 def document(path: Path, settings: Settings) -> dict[str, Any]:
@@ -85,6 +88,33 @@ def document(path: Path, settings: Settings) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise OpsError(f"{path.parent.name}/{path.name}: {error}") from error
+
+
+def policy_name(role: str, stem: str, settings: Settings) -> str:
+    """permissions-data.json of the operator is kennel-STACK-operator-data, its boundary kennel-STACK-operator-boundary."""
+    return settings.role_name(role) + ("-boundary" if stem == "boundary" else stem.removeprefix("permissions"))
+
+
+def policy_arn(role: str, stem: str, settings: Settings) -> str:
+    """Boundaries have a path of their own, so that who may write the roles' policies need not be able to lift them."""
+    path = f"/kennel-boundary/{settings.stack.name}/" if stem == "boundary" else settings.role_path
+    return f"arn:aws:iam::{settings.aws.account}:policy{path}{policy_name(role, stem, settings)}"
+
+
+def applied(wanted: list[Wanted], settings: Settings) -> Snapshot:
+    """The account as iam.apply leaves it, as far as these roles go: what --files asks about."""
+    roles, policies = {}, {}
+    for want in wanted:
+        name = settings.role_name(want.role)
+        documents = {policy_arn(want.role, stem, settings): text for stem, text in want.permissions.items()}
+        attached = tuple(documents)
+        bounds = policy_arn(want.role, "boundary", settings) if want.boundary else ""
+        if want.boundary:
+            documents[bounds] = want.boundary
+        policies |= {arn: Managed(arn, text, attachments=1) for arn, text in documents.items()}
+        profiles = (name,) if want.for_instances else ()
+        roles[name] = Principal(name, settings.role_arn(want.role), want.trust, {}, attached, bounds, profiles)
+    return Snapshot(roles, policies=policies)
 
 
 def dumped(policy: dict[str, Any]) -> str:

@@ -9,8 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ops.config import ROLES, Settings
-from ops.iam.plan import policy_arn
-from ops.iam.policies import Waiver, Wanted, canonical
+from ops.iam.policies import Waiver, Wanted, canonical, policy_arn
 from ops.iam.snapshot import Principal, Snapshot
 
 SEVERITIES = ("critical", "high", "medium", "low")

@@ -1,0 +1,35 @@
+"""What the audit says of one principal, and how bad it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SEVERITIES = ("critical", "high", "medium", "low", "info")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`policy` and `statement` name the text at fault, `path` the steps from the principal to what it could gain.
+
+    `waived` is the reason of the waiver that covers it, or "".
+    """
+
+    rule: str
+    severity: str
+    principal: str
+    message: str
+    fix: str
+    policy: str = ""
+    statement: str = ""
+    path: tuple[str, ...] = ()
+    waived: str = ""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As --json gives it."""
+        return asdict(self) | {"waived": self.waived or False, "path": list(self.path)}
+
+
+def worst_first(found: list[Finding]) -> list[Finding]:
+    return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.principal, f.rule, f.message))
