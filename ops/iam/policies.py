@@ -103,7 +103,8 @@ def policy_arn(role: str, stem: str, settings: Settings) -> str:
 
 def applied(wanted: list[Wanted], settings: Settings) -> Snapshot:
     """The account as iam.apply leaves it, as far as these roles go: what --files asks about."""
-    roles, policies = {}, {}
+    roles: dict[str, Principal] = {}
+    policies: dict[str, Managed] = {}
     for want in wanted:
         name = settings.role_name(want.role)
         documents = {policy_arn(want.role, stem, settings): text for stem, text in want.permissions.items()}
