@@ -83,3 +83,19 @@ def fuzz(c, bodies=10_000, seed=0, json=False):
     from bench import fuzz as fuzzing
 
     return fuzzing.bench(bodies, seed)
+
+
+@task(
+    help={
+        "rounds": "How many times 3,000 roles are audited.",
+        "pairs": "How many times 300 are, in turn with cloudsplaining.",
+        "seed": "Of the accounts.",
+        "oracle": "A Python that has cloudsplaining, in place of this one.",
+        "json": "Print the one JSON object.",
+    }
+)
+def iam(c, rounds=5, pairs=2, seed=0, oracle="", json=False):
+    """What an audit takes, against cloudsplaining, and that it finds what that rightly finds; exit 7 if not."""
+    from bench import iam as auditing
+
+    return auditing.bench(rounds, pairs, seed, oracle)

@@ -1,4 +1,4 @@
-"""The one door to AWS: sessions, clients, retries, the account guard, the audit log and the one poller."""
+"""The one door to AWS: clients, the account guard, the audit log and the one poller. session.py says who calls."""
 
 from __future__ import annotations
 
@@ -10,26 +10,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ops import ROOT, WORK
+from ops import WORK, cli
 from ops.cli import say
 from ops.errors import OpsError, Refused, Unreachable
+from ops.session import RETRIES, open_session
 
 if TYPE_CHECKING:
     import invoke
 
     from ops.change import Change, Wait
     from ops.config import Settings
-
-# Measured with 30 % of calls throttled: standard/10 lost none of 240 calls, the default of 3 attempts lost 5.
-# A retried inference runs the model again, and a retried Lambda call the whole function: few attempts, long reads.
-RETRIES: dict[str, dict[str, Any]] = {
-    "control": {"connect_timeout": 5, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 10}},
-    # EC2 says that it has no capacity as a server's error, which SDKs try again, ten times, before the next zone gets its turn.
-    "launch": {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 2}},
-    "inference": {"connect_timeout": 3, "read_timeout": 65, "retries": {"mode": "standard", "total_max_attempts": 2}},
-    "lambda": {"connect_timeout": 3, "read_timeout": 120, "tcp_keepalive": True, "retries": {"mode": "standard", "total_max_attempts": 1}},
-}  # fmt: skip
-
 
 SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
 LAUNCHES = ("run_instances", "start_instances")
@@ -40,19 +30,33 @@ class Account:
 
     sent: ClassVar[int] = 0  # requests of this process, retries included
 
-    def __init__(self, settings: Settings, audit: Path = WORK / "audit.jsonl") -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, role: str = "", audit: Path = WORK / "audit.jsonl") -> None:
+        """As the stack's own `role`, or as the profile is, where that is "" or the settings say so."""
+        self.settings, self.role = settings, role
         self._audit = audit
         self._guarded = False
         self._client = cache(self._new_client)
-        self._session = open_session(settings)
+        self._session = open_session(settings, role if settings.aws.take_roles else "")
 
     @classmethod
-    def of(cls, c: invoke.Context) -> Account:
+    def of(cls, c: invoke.Context, role: str = "operator") -> Account:
         """The account that the settings of this command name; a bad setting stops here, before any call."""
         from ops import config
 
-        return cls(config.load(c.config))
+        return cls(config.load(c.config), role)
+
+    @classmethod
+    def first(cls, c: invoke.Context, role: str) -> Account:
+        """As the role, or as the profile is while nobody can take it: somebody has to make the first roles."""
+        account = cls.of(c, role)
+        try:
+            account.guard()
+        except Refused as error:
+            if error.call != "AssumeRole":
+                raise
+            say(f"The role {account.settings.role_name(role)} cannot be taken yet: going on as the profile is.")
+            return cls.of(c, "")
+        return account
 
     @property
     def endpoint_url(self) -> str | None:
@@ -77,7 +81,7 @@ class Account:
         signing = (
             {"signature_version": "s3v4"} if service == "s3" else {}
         )  # without it, S3 links are signed the old way
-        config = Config(user_agent_extra="kennel", inject_host_prefix=False, **signing, **RETRIES[retries])
+        config = Config(user_agent_extra=f"kennel/{cli.step}", inject_host_prefix=False, **signing, **RETRIES[retries])
         region = self.settings.aws.region
         client = self._session.create_client(service, region, endpoint_url=self.endpoint_url, config=config)
         client.meta.events.register("before-send", self._count)
@@ -184,45 +188,6 @@ def pauses() -> Iterator[float]:
         pause = min(pause * 1.25, 15.0)
 
 
-def open_session(settings: Settings) -> Any:
-    """A botocore session on the settings' profile and on nothing else: keys in the environment do not count.
-
-    Raises OpsError when the profile is not there.
-    """
-    import botocore.session
-    from botocore.exceptions import ProfileNotFound
-
-    # A proxy for the outside world must not get calls to this machine; on AWS the entry is harmless.
-    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"]))
-    session = botocore.session.Session(profile=settings.aws.profile)
-    if settings.aws.config_file:
-        session.set_config_variable("config_file", str(ROOT / settings.aws.config_file))
-    try:
-        session.get_scoped_config()
-        answering(session.get_scoped_config().get("endpoint_url"))
-    except ProfileNotFound as error:
-        where = settings.aws.config_file or "~/.aws/config"
-        hint = "Is the sandbox up? invoke sandbox.up" if "sandbox" in where else "Make it: aws configure"
-        raise OpsError(f"There is no AWS profile {settings.aws.profile!r} in {where}. {hint}") from error
-    return session
-
-
-def answering(endpoint_url: str | None) -> None:
-    """A local AWS that is not there is told at once, not after ten tries. Raises OpsError."""
-    import socket
-    from urllib.parse import urlsplit
-
-    if not endpoint_url:
-        return
-    url = urlsplit(endpoint_url)
-    try:
-        socket.create_connection((url.hostname or "", url.port or 443), timeout=5).close()
-    except OSError as error:
-        raise OpsError(
-            f"AWS was not reached at {endpoint_url}: {error.strerror or error}. Is the sandbox up? invoke sandbox.up"
-        ) from error
-
-
 def refused(error: Any) -> Refused:
     details = error.response.get("Error", {})
     code, reason = details.get("Code", "?"), details.get("Message", "")
@@ -231,6 +196,8 @@ def refused(error: Any) -> Refused:
             f" This machine's clock is wrong{skew(error.response)}, and AWS takes no signature that is minutes off."
         )
         reason += " Set it: sudo timedatectl set-ntp true"
+    if error.operation_name == "AssumeRole":
+        reason += " Every command takes its own role of the stack. Is it there? invoke iam.apply makes it; invoke doctor looks"
     return Refused(error.operation_name, code, reason)
 
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ops.aws import Account
 
 
+NAMESPACES = {"fn": "lambda"}  # a word of Python's cannot name a module
+step = ""  # the command that runs; every request to AWS carries it in its user agent, and so AWS's logs have it
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command found or did: `data` for --json, `text` for people, `code` for the shell."""
@@ -36,8 +40,12 @@ def task(**options: Any) -> Callable[[Callable[..., Answer | None]], Any]:
     """Invoke's task, whose Answer is printed: its text, or with the task's own --json flag its data."""
 
     def wrap(body: Callable[..., Answer | None]) -> Any:
+        named = f"{NAMESPACES.get(of := body.__module__.split('.')[1], of)}.{options.get('name', body.__name__)}"
+
         @functools.wraps(body)
         def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Answer | None:
+            global step
+            step = named
             answer = body(c, *args, **kwargs)
             if answer is not None:
                 show(answer, as_json=bool(kwargs.get("json")))

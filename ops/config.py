@@ -58,6 +58,7 @@ class Stack(Section):
 class Aws(Section):
     profile: str
     config_file: str
+    take_roles: bool
     account: Annotated[str, Field(pattern=r"^\d{12}$")]
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
 
@@ -188,6 +189,10 @@ class Function(Section):
     response: Literal["plain", "original"]
 
 
+class Iam(Section):
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$")]  # stands in a trust: no wildcards
+
+
 class Settings(Section):
     stack: Stack
     aws: Aws
@@ -198,6 +203,7 @@ class Settings(Section):
     tune: Tune
     endpoint: Endpoint
     fn: Function
+    iam: Iam
 
     @model_validator(mode="after")
     def parts_fit(self) -> Settings:

@@ -14,7 +14,7 @@ def doctor(c, json=False):
 
     from ops import checks
 
-    found = list(checks.examine(Account.of(c)))
+    found = list(checks.examine(Account.of(c, role="")))
     rows = [("ok" if check.ok else "WRONG", check.name, check.found, "" if check.ok else check.mend) for check in found]
     wrong = [check for check in found if not check.ok]
     verdict = f"{len(found) - len(wrong)} of {len(found)} checks are right."

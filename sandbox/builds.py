@@ -25,6 +25,8 @@ from moto.core.responses import ActionResult
 
 from ops import ROOT
 from sandbox import children, docker, layers, logs
+from sandbox.principals import takes
+from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World, world
 
 PHASES = ("PROVISIONING", "DOWNLOAD_SOURCE", "INSTALL", "PRE_BUILD", "BUILD", "POST_BUILD", "UPLOAD_ARTIFACTS")
@@ -86,8 +88,7 @@ class Builds(CodeBuildResponse):
 
 def trusting(arn: str) -> None:
     """A role that is missing, too new or does not trust CodeBuild: CodeBuild's words are the same."""
-    roles = {role.arn: role for role in world().backend_global("iam").roles.values()}
-    if arn not in roles or "codebuild.amazonaws.com" not in str(roles[arn].assume_role_policy_document):
+    if not takes(world(), "codebuild.amazonaws.com", arn, f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/*"):
         raise InvalidInputException(
             "CodeBuild is not authorized to perform: sts:AssumeRole on service role. Please verify that: 1) The provided "
             "service role exists, 2) The role name is case-sensitive and matches exactly, and 3) The role has the necessary "
@@ -129,7 +130,7 @@ class Run:
 
     def work(self) -> None:
         """The phases in their order. After a failed one nothing more is done, but POST_BUILD after BUILD, as on AWS."""
-        logs.ensure(self.world, self.group, self.stream)
+        logs.ensure(self.world, self.group, self.stream, self.record["serviceRole"])
         self.deadline = time.monotonic() + self.record["timeoutInMinutes"] * 60
         status, broken = "SUCCEEDED", ""
         self.phase("QUEUED", lambda: None)

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 READING = re.compile(
     r"^(Describe|Get|List|Head|Invoke|Lookup|Query|Filter|Search|Check|Simulate|Validate|BatchGet|BatchCheck|Assume|OpenTunnel|Select|DecodeAuthorization|GenerateCredentialReport)"
 )
+STEP = re.compile(r"kennel/([\w.-]+)")  # in the user agent
 # moto's name of a service -> botocore's, for services whose operations are told by method and path
 REST = {"s3": "s3", "lambda": "lambda", "sagemaker": "sagemaker-runtime"}
 
@@ -102,6 +103,32 @@ class CallLog:
             log.write(json.dumps(line) + "\n")
             self.count += 1
             self.last = time.monotonic()
+
+
+class RequestLog:
+    """requests.jsonl: every permission that was decided on, in order: who, what, on what, with which keys, in which step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.step = path, ""
+        self._lock = threading.Lock()
+        path.write_text("")
+
+    def add(self, principal: str, action: str, resource: str, context: dict[str, Any], effect: str, agent: str) -> None:
+        """A call of ours names its command; what roles do meanwhile, in jobs and functions, belongs to the command before."""
+        with self._lock:
+            if step := STEP.search(agent):
+                self.step = step[1]
+            line = {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "principal": principal,
+                "action": action,
+                "resource": resource,
+                "context": context,
+                "effect": effect,
+                "step": self.step,
+            }
+            with self.path.open("a") as log:
+                log.write(json.dumps(line) + "\n")
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -48,8 +48,8 @@ def switch_of_box(world: World, path: str) -> tuple[int, dict[str, Any]]:
 
 
 def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """GET health; POST fault | faults/clear | clock | break, and those of `drill`. Raises KeyError for others."""
-    from sandbox import mishaps
+    """GET health; POST fault | faults/clear | clock | break | token | age, and those of `drill`. Raises KeyError for others."""
+    from sandbox import federation, mishaps
 
     match method, what:
         case "GET", "health":
@@ -68,6 +68,10 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
             return mishaps.spoil(world, body["endpoint"])
         case "POST", "hang":
             return mishaps.hang(body["endpoint"], bool(body.get("hang", True)))
+        case "POST", "token":
+            return {"token": federation.mint(world, body)}
+        case "POST", "age":
+            return mishaps.age(world, body["role"], float(body["days"]))
         case "POST", "slow":
             return mishaps.slow(body["endpoint"], float(body["seconds"]))
         case "POST", _:

@@ -1,4 +1,4 @@
-"""Keys: the operator's, made when the sandbox starts, and those of roles, given to boxes, jobs and functions.
+"""Keys: the administrator's, made when the sandbox starts, and those of roles, given to people, boxes, jobs and functions.
 
 A call whose key is not one of these is refused. Signatures are not checked: a key's id is as long as a password.
 """
@@ -14,24 +14,29 @@ from typing import Any
 from sandbox.state import ACCOUNT, REGION
 
 SESSION_S = 12 * 3600
+ADMINISTRATOR = "administrator"
+EVERYTHING = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
 LETTERS = string.ascii_letters + string.digits
 
 
 class Keys:
     def __init__(self) -> None:
-        self.operator = ("", "")
+        self.administrator = ("", "")
         self.notices: dict[str, str] = {}  # instance -> what its metadata say of a coming interruption
         self._sources: dict[str, tuple[str, str]] = {}  # a secret in a URL -> (role's ARN, session's name)
 
-    def make_operator(self) -> None:
-        """An IAM user with a key that nobody can guess. moto reads the account from a key's id, so it makes the id."""
+    def make_administrator(self) -> None:
+        """An IAM user who may do everything, with a key that nobody can guess. moto reads the account from a key's id, so it
+        makes the id.
+        """
         from moto.iam.models import iam_backends
 
         iam = iam_backends[ACCOUNT]["aws"]
-        iam.create_user(REGION, "operator", "/")
-        key = iam.create_access_key("operator")
+        iam.create_user(REGION, ADMINISTRATOR, "/")
+        iam.put_user_policy(ADMINISTRATOR, "everything", json.dumps(EVERYTHING))
+        key = iam.create_access_key(ADMINISTRATOR)
         key.secret_access_key = "".join(secrets.choice(LETTERS) for _ in range(40))
-        self.operator = (key.access_key_id, key.secret_access_key)
+        self.administrator = (key.access_key_id, key.secret_access_key)
 
     def assume(self, role_arn: str, session: str) -> tuple[str, str, str, datetime]:
         """(key id, secret, session token, expiry) of a role. Raises KeyError when the account has no such role."""
@@ -55,17 +60,23 @@ class Keys:
             datetime.now(UTC) + timedelta(seconds=SESSION_S),
         )
 
-    def caller(self, key_id: str) -> str | None:
-        """Whose key this is, in short; None when nobody's."""
-        from moto.iam.models import iam_backends
+    def session(self, key_id: str) -> Any:
+        """moto's record of a role's session, or None."""
         from moto.sts.models import sts_backends
 
+        sessions = reversed(sts_backends[ACCOUNT]["aws"].assumed_roles)  # the newest are asked for most
+        return next((one for one in sessions if one.access_key_id == key_id), None)
+
+    def caller(self, key_id: str) -> str | None:
+        """Whose key this is, in short; None when nobody's, or of a role or user that is gone."""
+        from moto.iam.models import iam_backends
+
+        iam = iam_backends[ACCOUNT]["aws"]
         if not key_id:
             return None
-        taken = sts_backends[ACCOUNT]["aws"].get_assumed_role_from_access_key(key_id)
-        if taken:
-            return "/".join((taken.role_arn.rsplit("/", 1)[-1], taken.session_name))
-        iam = iam_backends[ACCOUNT]["aws"]
+        if taken := self.session(key_id):
+            there = any(role.arn == taken.role_arn for role in iam.roles.values())
+            return f"{taken.role_arn.rsplit('/', 1)[-1]}/{taken.session_name}" if there else None
         for name, user in iam.users.items():
             if any(key.access_key_id == key_id and key.status == "Active" for key in user.access_keys):
                 return name

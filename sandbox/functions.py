@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from moto.awslambda.responses import LambdaResponse
 
 from sandbox import workers
+from sandbox.principals import takes
 from sandbox.workers import Refusal
 from sandbox.world import world
 
@@ -53,6 +54,13 @@ class Functions(LambdaResponse):
         if self.headers.get("X-Amz-Log-Type") == "Tail":
             headers["X-Amz-Log-Result"] = base64.b64encode(done.log[-4096:].encode()).decode()
         return 200, headers, done.payload
+
+    def create_function(self) -> Any:
+        role = json.loads(self.body).get("Role", "")
+        if not takes(world(), "lambda.amazonaws.com", role):
+            words = "The role defined for the function cannot be assumed by Lambda."
+            return failure(400, "InvalidParameterValueException", words)
+        return super().create_function()
 
     def put_function_concurrency(self) -> Any:
         name, _ = self.named

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sandbox import control
+from sandbox import control, enforce, federation
 from sandbox.calls import operation_of
 from sandbox.world import World
 
@@ -40,6 +40,8 @@ class Gate:
         if path.startswith("/_"):
             return reply(start_response, *control.answer(self.world, environ, path))
         key, service = credential(environ)
+        if not key and (wanted := federation.asked(environ)):
+            return self.federated(environ, start_response, wanted)
         caller = self.world.keys.caller(key)
         if caller is None:
             return reply(
@@ -51,7 +53,24 @@ class Gate:
                     "The access key is not this sandbox's. Is it an old one? invoke sandbox.up",
                 ),
             )
-        return self.serve(environ, start_response, service, caller)
+        return self.serve(environ, start_response, service, caller, key)
+
+    def federated(
+        self, environ: dict[str, Any], start_response: Callable[..., Any], wanted: dict[str, Any]
+    ) -> Iterable[bytes]:
+        """The one call without a signature: a token is shown, and a role's keys are given for it."""
+        try:
+            allowed = federation.trusted(self.world, wanted)
+            words = ("AccessDenied", f"Not authorized to perform sts:{federation.ACTION}")
+        except (federation.Invalid, ValueError, KeyError) as wrong:
+            allowed, words = False, ("InvalidIdentityToken", str(wrong))
+        if not allowed:
+            self.world.log.add("sts", federation.ACTION, "", 403, 0.0)
+            return reply(start_response, *error("sts", 403, *words))
+        began = time.monotonic()
+        status, chunks = self.ask_moto(environ, start_response, "sts", federation.ACTION, lost=False)
+        self.world.log.add("sts", federation.ACTION, "", status, time.monotonic() - began)
+        return chunks
 
     def stranger(self, environ: dict[str, Any]) -> Reply | None:
         """Refuse what a browser could be made to send."""
@@ -65,7 +84,7 @@ class Gate:
         return None
 
     def serve(
-        self, environ: dict[str, Any], start_response: Callable[..., Any], service: str, caller: str
+        self, environ: dict[str, Any], start_response: Callable[..., Any], service: str, caller: str, key: str
     ) -> Iterable[bytes]:
         body = b""
         if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
@@ -73,6 +92,9 @@ class Gate:
             environ["wsgi.input"] = io.BytesIO(body)
         operation = operation_of(environ, service, body)
         if refusal := off_time(environ, service):
+            self.world.log.add(service, operation, caller, refusal[0], 0.0)
+            return reply(start_response, *refusal)
+        if refusal := self.refusal(environ, service, operation, key):
             self.world.log.add(service, operation, caller, refusal[0], 0.0)
             return reply(start_response, *refusal)
         began = time.monotonic()
@@ -89,6 +111,18 @@ class Gate:
         if environ.get("HTTP_X_SANDBOX_TOKEN") != self.world.token:
             self.world.log.add(service, operation, caller, status, time.monotonic() - began, fault.do if fault else "")
         return chunks
+
+    def refusal(self, environ: dict[str, Any], service: str, operation: str, key: str) -> Reply | None:
+        """Unless the caller may do this. The sandbox's own looks around need nobody's leave."""
+        if environ.get("HTTP_X_SANDBOX_TOKEN") == self.world.token:
+            return None
+        try:
+            enforce.check(self.world, environ, key, service, operation)
+        except enforce.Unlisted:
+            return not_in_sandbox(service, operation)
+        except enforce.Denied as denied:
+            return denial(service, str(denied))
+        return None
 
     def ask_moto(
         self, environ: dict[str, Any], start_response: Callable[..., Any], service: str, operation: str, lost: bool
@@ -162,6 +196,17 @@ def not_in_sandbox(service: str, operation: str) -> Reply:
     return error(
         service, 501, "NotImplementedInSandbox", f"{service}:{operation} is not part of the sandbox (sandbox/README.md)"
     )
+
+
+def denial(service: str, message: str) -> Reply:
+    """Each protocol has its own code for it."""
+    if service == "ec2":
+        return error(
+            service, 403, "UnauthorizedOperation", f"You are not authorized to perform this operation. {message}"
+        )
+    if service in XML or service == "monitoring":
+        return error(service, 403, "AccessDenied", message)
+    return error(service, 403 if service == "lambda" else 400, "AccessDeniedException", message)
 
 
 def error(service: str, status: int, code: str, message: str) -> Reply:

@@ -16,7 +16,7 @@ from typing import Any
 
 import urllib3
 
-from sandbox import children, images, logs
+from sandbox import behalf, children, images, logs
 from sandbox.world import World
 
 PING_S = 2.0  # SageMaker gives a ping two seconds
@@ -63,11 +63,14 @@ def launch(world: World, endpoint: str, variant: str, model: Any) -> Instance:
 def boot(world: World, instance: Instance, endpoint: str, variant: str, model: Any) -> None:
     container = model.primary_container
     group, stream = f"/aws/sagemaker/Endpoints/{endpoint}", f"{variant}/{instance.id}"
-    logs.ensure(world, group, stream)
+    role, session = model.execution_role_arn, f"SageMaker-{instance.id}"
+    logs.ensure(world, group, stream, role)
     image = images.find(world, container["Image"])
     try:
         if image is None:
             raise OSError(f"the image {container['Image']} is gone")
+        behalf.pull(world, role, session, container["Image"])
+        behalf.join(world, role, session, model.vpc_config)
         unpack(world, container["ModelDataUrl"], model.execution_role_arn, instance)
     except Exception as error:  # whatever is wrong with the artefact, the endpoint fails and its log says why
         logs.write(world, group, stream, f"the model could not be fetched: {type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sandbox import channels, logs, runs
+from sandbox import behalf, channels, enforce, logs, runs
 from sandbox.hosts import JobError, command, start
 from sandbox.runs import Run, enter, finish
 from sandbox.world import World
@@ -60,6 +60,8 @@ def carry_out(run: Run) -> None:
         finish(run, "Completed" if ending == "Completed" else "Stopped", ending)
     except JobError as error:
         finish(run, "Failed", "Failed", str(error))
+    except enforce.Denied as denied:
+        finish(run, "Failed", "Failed", f"ClientError: {denied}")
     except Exception as error:
         run.world.note(f"job {run.name}: {type(error).__name__}: {error}")
         finish(run, "Failed", "Failed", f"InternalServerError: {type(error).__name__}: {error}")
@@ -70,6 +72,7 @@ def attempt(run: Run) -> str:
     try:
         if ending := await_capacity(run):
             return ending
+        behalf.join(run.world, run.asked["RoleArn"], run.name, run.asked.get("VpcConfig"))
         enter(run, "Downloading", "Downloading input data")
         s3 = run.world.client_as(run.asked["RoleArn"], "s3", f"SageMaker-{run.name}"[:60])
         roots = [run.folder / f"algo-{host + 1}" / "opt-ml" for host in range(run.count)]
@@ -109,6 +112,7 @@ def train(run: Run, roots: list[Path]) -> str:
             host = start(argv, root, run.world.folder, env)
             run.hosts.append(host)
             stream = f"{run.name}/algo-{place}-{int(started * 1000)}"
+            logs.ensure(run.world, GROUP, stream, run.asked["RoleArn"])
             pumps.append(logs.follow(run.world, host.process, GROUP, stream, run.heard))
         enter(run, "Training", "Training image download completed. Training in progress.")
         return watch(run)

@@ -8,16 +8,22 @@ import threading
 import time
 from collections.abc import Callable
 
+from sandbox import behalf
 from sandbox.world import World
 
 _lock = threading.Lock()  # moto's log store is not safe for threads
 LINE_BYTES = 256 << 10  # CloudWatch's own limit for one event is 1 MB
 
 
-def ensure(world: World, group: str, stream: str) -> None:
+def ensure(world: World, group: str, stream: str, role: str) -> None:
+    """Make the stream in the name of the role whose log it is. Where the role may not log, what is written is dropped."""
     from moto.logs.exceptions import ResourceAlreadyExistsException
 
     store = world.backend("logs")
+    if group in store.groups and stream in store.groups[group].streams:
+        return
+    if not behalf.log(world, role, "logs", group, stream):
+        return
     with _lock:
         with contextlib.suppress(ResourceAlreadyExistsException):
             store.create_log_group(group, {})
@@ -26,9 +32,12 @@ def ensure(world: World, group: str, stream: str) -> None:
 
 
 def write(world: World, group: str, stream: str, line: str) -> None:
+    store = world.backend("logs")
+    if group not in store.groups or stream not in store.groups[group].streams:
+        return
     event = {"timestamp": int(time.time() * 1000), "message": line[:LINE_BYTES]}
     with _lock:
-        world.backend("logs").put_log_events(group, stream, [event])
+        store.put_log_events(group, stream, [event])
 
 
 def follow(
@@ -39,7 +48,6 @@ def follow(
     heard: Callable[[str], None] = lambda line: None,
 ) -> threading.Thread:
     """Copy the process's output until it ends; `heard` is told each line too."""
-    ensure(world, group, stream)
 
     def pump() -> None:
         assert process.stdout is not None

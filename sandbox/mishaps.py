@@ -1,9 +1,10 @@
-"""What befalls endpoints, on demand: a release spoilt, instances that hang, instances that are slow."""
+"""What befalls endpoints and roles, on demand: a release spoilt, instances that hang or are slow, a role that grows old."""
 
 from __future__ import annotations
 
 import io
 import tarfile
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sandbox import endpoints, instances
@@ -42,3 +43,13 @@ def slow(name: str, seconds: float) -> dict[str, Any]:
         raise KeyError(f"no endpoint {name}")
     live.lag_s = seconds
     return {"lag_s": seconds}
+
+
+def age(world: World, role: str, days: float) -> dict[str, Any]:
+    """The role was made so many days ago, and nobody has used it. Raises KeyError when there is none of that name."""
+    found = next((one for one in world.backend_global("iam").roles.values() if one.name == role), None)
+    if found is None:
+        raise KeyError(role)
+    found.create_date = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
+    found.last_used = None
+    return {"role": role, "created": str(found.create_date)}

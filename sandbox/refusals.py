@@ -7,7 +7,9 @@ from typing import Any
 
 from moto.sagemaker.exceptions import ValidationError
 
-from sandbox import images
+from sandbox import behalf, images
+from sandbox.principals import takes
+from sandbox.state import ACCOUNT, REGION
 from sandbox.world import world
 
 # A tuning job's options that the sandbox would have to pretend.
@@ -18,12 +20,36 @@ MOST_PARALLEL, MOST_JOBS = 10, 750  # AWS's own quotas
 
 def role(arn: str) -> None:
     """The role must exist and trust SageMaker; AWS says so with a ValidationException, not with AccessDenied."""
-    roles = {role.arn: role for role in world().backend_global("iam").roles.values()}
-    found = roles.get(arn)
-    if found is None or "sagemaker.amazonaws.com" not in str(found.assume_role_policy_document):
+    if not takes(world(), "sagemaker.amazonaws.com", arn, f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:*"):
         raise ValidationError(
             f"Could not assume role {arn}. Please ensure that the role exists and allows principal 'sagemaker.amazonaws.com' to assume the role."
         )
+
+
+def model_data(arn: str, url: str) -> None:
+    """SageMaker looks at the model with the role when it is named. All that is wrong gets the same words."""
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    try:
+        behalf.read(world(), arn, "SageMaker", url)
+        if key not in world().backend_global("s3").buckets[bucket].keys:
+            raise KeyError(key)
+    except (behalf.Denied, KeyError):
+        raise ValidationError(
+            f'Could not access model data at {url}. Please ensure that the role "{arn}" exists and that its trust relationship '
+            'policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". Also ensure that the '
+            f'role has "s3:GetObject" permissions and that the object is located in {REGION}.'
+        ) from None
+
+
+def alarms(arn: str, deployment: dict[str, Any]) -> None:
+    """The role has to be able to look at the alarms that roll back."""
+    names = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
+    if not names:
+        return
+    try:
+        behalf.look_at_alarms(world(), arn, "SageMaker")
+    except behalf.Denied as denied:
+        raise ValidationError(f"Unable to describe the alarms {', '.join(names)} with role {arn}: {denied}") from None
 
 
 def training(asked: dict[str, Any]) -> None:
@@ -113,13 +139,16 @@ def ranges(config: dict[str, Any], definition: dict[str, Any]) -> None:
 
 
 def update(asked: dict[str, Any], config: Any, live: Any, record: Any) -> None:
-    """What UpdateEndpoint refuses: a deployment that cannot be, and another instance type under a scalable target."""
+    """What UpdateEndpoint refuses: a deployment that cannot be, alarms that the role may not see, and another instance type
+    under a scalable target."""
     from sandbox import rollout
     from sandbox.world import world
 
     count = record.production_variants[0]["DesiredInstanceCount"]
     if words := rollout.refusal(asked.get("DeploymentConfig", {}), count):
         raise ValidationError(words)
+    model = world().backend("sagemaker")._models[config.production_variants[0]["ModelName"]]
+    alarms(model.execution_role_arn, asked.get("DeploymentConfig", {}))
     new, old = config.production_variants[0], live.production_variants[0]
     resource = f"endpoint/{record.endpoint_name}/variant/{old['VariantName']}"
     targets = world().backend("applicationautoscaling").targets.get("sagemaker:variant:DesiredInstanceCount", {})

@@ -78,6 +78,7 @@ class SageMaker(SageMakerResponse):
         refusals.role(self.asked["ExecutionRoleArn"])
         if images.find(world(), container.get("Image", "")) is None:
             raise ValidationError(f"Requested image {container.get('Image')} not found.")
+        refusals.model_data(self.asked["ExecutionRoleArn"], container.get("ModelDataUrl", ""))
         return super().create_model()
 
     def create_endpoint_config(self) -> ActionResult:

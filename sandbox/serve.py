@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
 
     world = World(folder, secrets.token_urlsafe(24))
     begin(world)
-    world.keys.make_operator()
+    world.keys.make_administrator()
     server = make_server(
         "127.0.0.1", 0, Gate(DomainDispatcherApplication(create_app), world), threaded=True, request_handler=Quiet
     )

@@ -17,8 +17,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from ops import packets
-from sandbox import boxes
+from sandbox import boxes, enforce
 from sandbox.boxes import Box
+from sandbox.principals import identity
 from sandbox.state import PUBLIC_PORT
 from sandbox.world import World
 
@@ -37,7 +38,7 @@ async def serve(world: World) -> tuple[Server, int]:
         try:
             if request.headers.get("Origin"):
                 raise NoWay(403, "Web pages may not open tunnels")
-            box = await asyncio.to_thread(target, world, request.path, caller)
+            box = await asyncio.to_thread(target, world, request.path, key)
             connection.kennel_line = (box, *await dial(box))  # type: ignore[attr-defined]
         except NoWay as refusal:
             status, words = refusal.args
@@ -69,16 +70,20 @@ async def dial(box: Box) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         raise NoWay(502, f"{box.instance}:22 refuses the connection") from None
 
 
-def target(world: World, path: str, caller: str) -> Box:
+def target(world: World, path: str, key: str) -> Box:
     """The box that the URL asks for. Raises NoWay, in the words of a network that does not answer."""
     url = urlsplit(path)
     asked = {name: values[0] for name, values in parse_qs(url.query).items()}
     if url.path != "/openTunnel":
         raise NoWay(404, "There is only /openTunnel")
-    if caller == "nobody" or expired(asked):
+    if world.keys.caller(key) is None or expired(asked):
         raise NoWay(403, "The signature is not of this sandbox's keys, or has expired")
     if asked.get("remotePort") not in ("22", "3389"):
         raise NoWay(400, "remotePort must be 22 or 3389")
+    try:
+        enforce.permit(world, identity(world, key), enforce.needs(world, "ec2-instance-connect", "OpenTunnel", asked))
+    except enforce.Denied as denied:
+        raise NoWay(403, str(denied)) from None
     return look(world, asked["instanceConnectEndpointId"], asked["privateIpAddress"])
 
 

@@ -123,7 +123,7 @@ def run(world: World, function: Any, payload: bytes) -> Done:
         f"/aws/lambda/{function.function_name}",
         f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{world.port}",
     )
-    logs.ensure(world, group, stream)
+    logs.ensure(world, group, stream, function.role)
     worker, done = None, Done("")
     try:
         worker = take(function) or start(world, function)

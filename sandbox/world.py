@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.cli import say
-from sandbox.calls import CallLog
+from sandbox.calls import CallLog, RequestLog
 from sandbox.credentials import Keys
 from sandbox.faults import Faults
 from sandbox.state import ACCOUNT, PROFILE, REGION
@@ -51,6 +51,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.log = CallLog(self.folder / "calls.jsonl")
+        self.requests = RequestLog(self.folder / "requests.jsonl")
 
     @property
     def url(self) -> str:
@@ -70,7 +71,7 @@ class World:
 
     def profile(self) -> str:
         """The AWS config file that makes every SDK and the AWS CLI use this sandbox."""
-        key, secret = self.keys.operator
+        key, secret = self.keys.administrator
         return (
             f"[profile {PROFILE}]\nregion = {REGION}\nendpoint_url = {self.url}\n"
             f"aws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
@@ -94,7 +95,7 @@ class World:
         """A client for the sandbox's own looks around, which its log of calls leaves out."""
         import boto3
 
-        key, secret = self.keys.operator
+        key, secret = self.keys.administrator
         client = boto3.client(
             service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret
         )

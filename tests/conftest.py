@@ -123,12 +123,24 @@ def sandbox():
     shutil.rmtree(HOME)
 
 
+def with_roles(account: Account) -> None:
+    """As iam.apply leaves it, without a process of its own."""
+    from ops import change
+    from ops.iam import plan, policies, snapshot
+
+    wanted = policies.wanted(account.settings)
+    change.apply(plan.steps(snapshot.read(account), wanted, account.settings), account, lambda line: None)
+
+
 @pytest.fixture(scope="session")
 def stacks(sandbox):
-    """Makes a Cli with a stack of its own: stacks("name", "more: yaml")."""
+    """Makes a Cli with a stack of its own and its roles applied: stacks("name", "more: yaml")."""
 
-    def make(name: str, more: str = "") -> Cli:
-        return Cli(write_settings(HOME / f"{name}.yaml", sandbox, name, more))
+    def make(name: str, more: str = "", roles: bool = True) -> Cli:
+        cli = Cli(write_settings(HOME / f"{name}.yaml", sandbox, name, more))
+        if roles:
+            with_roles(cli.account)
+        return cli
 
     return make
 

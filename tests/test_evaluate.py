@@ -1,10 +1,12 @@
 """The evaluator: AWS's rules one by one, and what must hold for any policy."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.iam.document import policy
+from ops.iam.document import ArnGlob, arn_glob, glob, policy
 from ops.iam.evaluate import Caller, Request, Rights, decide
 
 ROLE = Caller("arn:aws:iam::111111111111:role/r", "arn:aws:sts::111111111111:assumed-role/r/s")
@@ -304,3 +306,20 @@ def test_any_json_at_all_is_a_policy_that_can_be_asked(document):
         {"Statement": [{"Effect": "Allow", "Action": document, "Condition": {"StringEquals": document}}]},
     ):
         decide(request, Rights((policy("p", body),)), policy("r", body))
+
+
+@given(st.text("ab:*?", max_size=12), st.text("ab:", max_size=14), st.booleans())
+def test_the_two_ways_of_matching_an_arn_agree(pattern, text, crossing):
+    slow, fast = ArnGlob(pattern, crossing), arn_glob(pattern, crossing)
+    assert bool(slow.fullmatch(text)) == bool(fast.fullmatch(text))
+    if ":" not in pattern:
+        assert bool(glob(pattern).fullmatch(text)) == bool(
+            re.fullmatch(pattern.replace("?", ".").replace("*", ".*"), text)
+        )
+
+
+def test_a_pattern_of_many_stars_is_matched_at_once():
+    """It took seconds, and more with every star."""
+    assert effect(allow("*a" * 30 + "*b", "*"), action="a" * 500) == "implicitDeny"
+    assert effect(allow("x:y", "arn:" + "*a" * 30 + "*b"), action="x:y", resource="arn:" + "a" * 500) == "implicitDeny"
+    assert effect(allow("x:y", "arn:*:*:*:*:*a*b"), action="x:y", resource="arn:" + "a:" * 500) == "implicitDeny"

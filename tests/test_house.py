@@ -13,7 +13,7 @@ from ops import ROOT
 
 SDKS = {
     "boto3": {"aws.py"},
-    "botocore": {"aws.py", "tunnel.py"},
+    "botocore": {"aws.py", "session.py", "tunnel.py"},
     "fabric": {"box.py"},
     "paramiko": {"box.py"},
     "websockets": {"tunnel.py"},

@@ -90,7 +90,7 @@ def push(c, dir="", skip_bad=False, json=False):
 
     settings = config.load(c.config)
     folder, dry = folder_of(settings, dir), c.config.run.dry
-    manifest, sent = upload.offer(settings, lambda: Account(settings), folder, skip_bad, dry)
+    manifest, sent = upload.offer(settings, lambda: Account(settings, "operator"), folder, skip_bad, dry)
     summary = {
         "name": manifest["name"],
         "digest": manifest["digest"],

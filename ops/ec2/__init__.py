@@ -21,7 +21,7 @@ def up(c, spot=False, instance_type=""):
     from ops.ec2 import facts, plan
     from ops.ec2.launch import Order
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     have = facts.read(account)
     if have.group is None or not have.subnets:
         raise OpsError("There is no network to put a box in. Make it: invoke net.up")
@@ -48,7 +48,7 @@ def start(c):
     from ops.ec2 import facts, plan
     from ops.ec2.launch import Order
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     have = facts.read(account)
     if have.box is None:
         raise OpsError("There is no box to start. A new one: invoke ec2.up")
@@ -64,7 +64,7 @@ def stop(c, yes=False):
     """Stop the box; its disk is kept. A job on it writes a checkpoint first."""
     from ops.ec2 import facts, plan
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     have = facts.read(account)
     if have.box is None or have.state == "stopped":
         return Answer({"made": 0}, f"{have.ident} is stopped already." if have.box else "There is no box.")
@@ -116,7 +116,7 @@ def down(c, yes=False):
     """Terminate the box; its disk goes too, what is in the bucket stays."""
     from ops.ec2 import facts, plan
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     have = facts.read(account, several=True)
     if not (have.box or have.alarm or have.key_pair or have.spot_requests):
         return Answer(
@@ -137,7 +137,7 @@ def status(c, json=False):
     """Show the box, what it costs, when it stops by itself, and whether SSH reaches it; exit 7 if not."""
     from ops.ec2 import facts, state
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     have = facts.read(account)
     if have.box is None:
         refusals = facts.last_refusals(account)
@@ -160,7 +160,7 @@ def reach(c, json=False):
 
     from ops.ec2 import facts, hops
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     found = list(hops.walk(account, facts.read(account)))
     rows = [("FAILS" if hop.problem else "ok", hop.name, hop.problem or hop.found) for hop in found]
     bad = hops.failed(found)
@@ -176,7 +176,7 @@ def ami(c, lock=False, json=False):
     from ops import ROOT, config
     from ops.ec2 import image, lockline
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     if lock:
         newest = next(iter(image.candidates(account)), None)
         if newest is None:

@@ -20,7 +20,7 @@ def run(c, command):
     from ops import box
     from ops.ec2 import access, facts
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     have = facts.read(account)
     ident = access.check(have)["InstanceId"]
     if c.config.run.dry:
@@ -41,7 +41,7 @@ def ssh(c, command=""):
     from ops import ROOT, config
     from ops.ec2 import access, facts
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     box = access.check(facts.read(account))
     if c.config.run.dry:
         say(f"would open SSH to {box['InstanceId']}: {command or 'a shell'}")
@@ -64,7 +64,7 @@ def ssh_config(c):
     from ops import config
     from ops.ec2 import access, facts
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     box = access.check(facts.read(account))
     options = access.ssh_options(account, box["InstanceId"], config.named_file(c))
     alias = account.settings.box_name
@@ -77,7 +77,7 @@ def fetch(c, path, to="."):
     """Bring a file or a folder from the box; nothing here is overwritten."""
     from ops.ec2 import access, facts, retrieve
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     if Path(path).name in ("", ".."):
         raise OpsError(f"{path!r} is not the path of a file or folder.")
     have = facts.read(account)
@@ -100,7 +100,7 @@ def disk(c, json=False):
     from ops import box
     from ops.ec2 import access, facts, remote
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     home = box.words(str(remote.place(account.settings).home))
     with access.connected(account, facts.read(account), "Nothing was changed.", use=False) as link:
         df = box.run(link, f"mkdir -p {home} && df -Pk {home}").splitlines()[1].split()
@@ -121,7 +121,7 @@ def clean(c, yes=False):
     from ops import dataset
     from ops.ec2 import access, facts, retrieve
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     have = facts.read(account)
     access.check(have)
     digest = dataset.pointed(account, account.settings.data.name)
@@ -144,7 +144,7 @@ def ps(c, json=False):
     """List the jobs of the box and their states; where it is off, those that left something in the bucket."""
     from ops.ec2 import access, facts, remote, retrieve
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     have = facts.read(account)
     if have.state != "running":
         found = retrieve.in_bucket(account)
@@ -164,7 +164,7 @@ def logs(c, job="", lines=100):
     from ops import box
     from ops.ec2 import access, facts, follow, remote
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     have = facts.read(account)
     if lines < 1:
         raise OpsError("--lines is how many of the last lines: 1 or more.")

@@ -17,7 +17,7 @@ def sync(c):
     from ops import payload
     from ops.ec2 import access, facts, remote
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     job = payload.wanted(account, "box")
     have = facts.read(account)
     ident = access.check(have)["InstanceId"]
@@ -42,7 +42,7 @@ def train(c, again=False):
     from ops.ec2 import access, facts, remote
     from ops.ec2.follow import Follower
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     job = payload.wanted(account, "box")
     trained = remote.attempts(account, job)
     if trained and not again:
@@ -95,7 +95,7 @@ def attach(c, job="", line=1):
     """Follow a job on the box from any line of its log, or tell how it ended."""
     from ops.ec2 import access, facts, follow, remote
 
-    account = Account.of(c)
+    account = Account.of(c, "operator-infra")
     if line < 1:
         raise OpsError("--line counts from 1.")
     have = facts.read(account)

@@ -99,37 +99,95 @@ def word(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def written(text: str, star: str) -> str:
-    """The text as a regular expression; a sign after LITERAL stands for itself, brackets always do."""
-    found, literal = [], False
-    for c in text:
-        if c == LITERAL and not literal:
+def tokens(text: str) -> list[tuple[str, bool]]:
+    """(sign, whether it is a wildcard): a sign after LITERAL stands for itself, brackets always do."""
+    found: list[tuple[str, bool]] = []
+    literal = False
+    for sign in text:
+        if sign == LITERAL and not literal:
             literal = True
             continue
-        found.append(star if c == "*" and not literal else "." if c == "?" and not literal else re.escape(c))
+        found.append((sign, sign in "*?" and not literal))
         literal = False
-    return "".join(found)
+    return found
+
+
+def written(part: list[tuple[str, bool]]) -> str:
+    """As a regular expression, of a part without `*`."""
+    return "".join("." if wild else re.escape(sign) for sign, wild in part)
 
 
 @lru_cache(200_000)
 def glob(pattern: str) -> re.Pattern[str]:
-    """IAM's wildcards: `*` for any run of characters, `?` for one."""
-    return re.compile(written(pattern, ".*"), re.DOTALL)
+    """IAM's wildcards: `*` for any run of characters, `?` for one.
+
+    Between two `*` the first fit is as good as any, so nothing is tried twice: a pattern of many stars costs no more than others.
+    """
+    parts: list[list[tuple[str, bool]]] = [[]]
+    for token in tokens(pattern):
+        parts.append([]) if token == ("*", True) else parts[-1].append(token)
+    first, *rest = map(written, parts)
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
+    return re.compile(f"{first}{middle}.*{rest[-1]}", re.DOTALL)
 
 
 @lru_cache(200_000)
-def arn_glob(pattern: str, crossing: bool = True) -> re.Pattern[str]:
+def arn_glob(pattern: str, crossing: bool = True) -> re.Pattern[str] | ArnGlob:
     """An ARN's wildcards stay within a segment; with `crossing` a `*` that ends one may go on over the colons, as in Resource.
 
     The sixth segment, the resource's own name, may hold colons itself.
     """
     if pattern == "*":
         return glob("*")
-    segments = pattern.split(":", 5)
-    parts = [written(segment, "[^:]*") for segment in segments[:5]]
-    if crossing:
-        parts = [part.removesuffix("[^:]*") + ".*" if part.endswith("[^:]*") else part for part in parts]
-    return re.compile(":".join(parts + [written(segment, ".*") for segment in segments[5:]]), re.DOTALL)
+    found = ArnGlob(pattern, crossing)
+    inner = [kind for _, kind in found.steps[:-1] if kind]
+    if len(inner) > FEW:  # a regular expression would try every way of cutting the text
+        return found
+    return re.compile("".join(ONE_OF[kind] if kind else re.escape(sign) for sign, kind in found.steps), re.DOTALL)
+
+
+ONE_OF = {"?": ".", "*": ".*", "in a segment": "[^:]*"}
+FEW = 2
+
+
+class ArnGlob:
+    """An ARN pattern as steps: a sign, or a wildcard. Matched in one pass over the text, whatever the pattern."""
+
+    def __init__(self, pattern: str, crossing: bool) -> None:
+        self.steps: list[tuple[str, str]] = []
+        signs, segment = tokens(pattern), 0
+        for place, (sign, wild) in enumerate(signs):
+            segment += sign == ":" and segment < 5
+            ends = place + 1 == len(signs) or signs[place + 1][0] == ":"
+            free = segment == 5 or (crossing and ends)
+            self.steps.append((sign, "" if not wild else "?" if sign == "?" else "*" if free else "in a segment"))
+
+    def fullmatch(self, text: str) -> bool | None:
+        """True, or None like a regular expression's."""
+        here = self.past({0})
+        for sign in text:
+            there = set()
+            for place in here:
+                if place < len(self.steps):
+                    wanted, kind = self.steps[place]
+                    if kind in ("*", "in a segment"):
+                        if kind == "*" or sign != ":":
+                            there.add(place)
+                    elif kind == "?" or sign == wanted:
+                        there.add(place + 1)
+            here = self.past(there)
+        return True if len(self.steps) in here else None
+
+    def past(self, places: set[int]) -> set[int]:
+        """With the places behind stars, which may stand for nothing."""
+        found = set(places)
+        for place in sorted(places):
+            while place < len(self.steps) and self.steps[place][1] in ("*", "in a segment"):
+                place += 1
+                found.add(place)
+        return found
 
 
 def covers(pattern: str, action: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ops.iam.conditions import Context, holds, resolved
-from ops.iam.document import Policy, Statement, arn_glob, matches_action
+from ops.iam.document import LITERAL, Policy, Statement, arn_glob, matches_action
 
 Effect = Literal["allowed", "implicitDeny", "explicitDeny"]
 
@@ -112,6 +112,8 @@ def fits(pattern: str, request: Request, variables: bool) -> bool:
         if filled is None:
             return False
         pattern = filled
+    if not any(sign in pattern for sign in "*?" + LITERAL):
+        return pattern == request.resource
     return arn_glob(pattern).fullmatch(request.resource) is not None
 
 

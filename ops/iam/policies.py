@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from ops import ROOT
 from ops.config import ROLES, Settings
 from ops.errors import OpsError
+from ops.iam import reading
 from ops.iam.snapshot import Managed, Principal, Snapshot
 
 FOLDER = ROOT / ROLES
@@ -35,19 +34,6 @@ class Wanted:
         return "ec2.amazonaws.com" in json.dumps(self.trust)
 
 
-@dataclass(frozen=True)
-class Waiver:
-    rule: str
-    principal: str
-    reason: str
-    owner: str
-    expires: date
-
-    @property
-    def expired(self) -> bool:
-        return self.expires < datetime.now(UTC).date()
-
-
 def wanted(settings: Settings, only: str = "", folder: Path = FOLDER) -> list[Wanted]:
     """The roles of the folder, by name. Raises OpsError: no such role, bad JSON, unknown placeholder, over a quota."""
     roles = sorted(path.parent.name for path in folder.glob("*/trust.json"))
@@ -62,8 +48,9 @@ def read(folder: Path, settings: Settings) -> Wanted:
         raise OpsError(f"{folder.name}: there is no permissions.json beside trust.json.")
     trust = document(folder / "trust.json", settings)
     bounds = document(folder / "boundary.json", settings) if (folder / "boundary.json").exists() else None
+    managed = permissions | ({"boundary": bounds} if bounds else {})
     for name, size, quota in [("trust.json", len(dumped(trust)), TRUST_CHARACTERS)] + [
-        (f"{stem}.json", len(dumped(policy)), POLICY_CHARACTERS) for stem, policy in permissions.items()
+        (f"{stem}.json", len(dumped(policy)), POLICY_CHARACTERS) for stem, policy in managed.items()
     ]:
         if size > quota:
             raise OpsError(
@@ -73,15 +60,26 @@ def read(folder: Path, settings: Settings) -> Wanted:
 
 
 def document(path: Path, settings: Settings) -> dict[str, Any]:
-    """The policy with ${account} ${region} ${stack} ${bucket} filled in. IAM's own variables are written $${aws:...}."""
+    """The policy with ${account} ${region} ${stack} ${bucket} ${repository} filled in. IAM's own variables are written $${aws:...}."""
+    name = reading.shown(path)
+    reading.parsed(reading.text(path), name)  # before anything is filled in, so that columns are the file's own
+    body = reading.parsed(filled(path, settings), name)
+    if not isinstance(body, dict):
+        raise OpsError(f"{name}: a policy is a JSON object with Version and Statement, not {reading.kind(body)}.")
+    return body
+
+
+def filled(path: Path, settings: Settings) -> str:
+    """A file of iam_policies/ with its placeholders filled in. Raises OpsError for an unknown one, and for a stray $."""
     values = {
         "account": settings.aws.account,
         "region": settings.aws.region,
         "stack": settings.stack.name,
         "bucket": settings.bucket,
+        "repository": settings.iam.repository,
     }
     try:
-        return json.loads(Template(path.read_text()).substitute(values))
+        return Template(path.read_text()).substitute(values)
     except KeyError as error:
         raise OpsError(
             f"{path.parent.name}/{path.name}: unknown placeholder ${{{error.args[0]}}}; known: {', '.join(values)}"
@@ -136,13 +134,3 @@ def canonical(policy: Any) -> Any:
 
 def listed(value: Any) -> Any:
     return value if isinstance(value, list | dict) else [value]
-
-
-def waivers(path: Path = FOLDER / "waivers.toml") -> list[Waiver]:
-    """What was looked at and accepted: each with a reason, an owner and a last day. Raises OpsError when one lacks any."""
-    if not path.exists():
-        return []
-    try:
-        return [Waiver(**entry) for entry in tomllib.loads(path.read_text()).get("waiver", [])]
-    except (TypeError, tomllib.TOMLDecodeError) as error:
-        raise OpsError(f"{path.name}: {error}. A waiver has rule, principal, reason, owner and expires.") from error

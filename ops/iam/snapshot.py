@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ops.iam.document import Policy, policy
+from ops.iam.document import Policy, Statement, policy
 from ops.iam.evaluate import Caller, Rights
 
 if TYPE_CHECKING:
@@ -39,6 +39,15 @@ class Principal:
     tags: dict[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
 
+    @cached_property
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        """The inline policies as JSON, made once: everything parsed is looked up by it."""
+        return tuple((name, json.dumps(text)) for name, text in self.inline.items())
+
+    @cached_property
+    def trust_text(self) -> str:
+        return json.dumps(self.trust or {})
+
     @property
     def caller(self) -> Caller:
         return Caller(self.arn)
@@ -51,7 +60,10 @@ class Principal:
 
 @dataclass(frozen=True)
 class Managed:
-    """A managed policy. `versions` are (id, is default, created), `document` is the default version's."""
+    """A managed policy. `versions` are (id, is default, created), `document` is the default version's.
+
+    `raw` has each version's document as it came, since only those that are about to be lost are ever read.
+    """
 
     arn: str
     document: dict[str, Any]
@@ -59,10 +71,23 @@ class Managed:
     attachments: int | None = None
     tags: dict[str, str] = field(default_factory=dict)
     boundaries: int = 0
+    raw: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def text(self) -> str:
+        return json.dumps(self.document)
 
     @property
     def name(self) -> str:
         return self.arn.rsplit("/", 1)[-1]
+
+    @property
+    def default(self) -> str:
+        return next((version for version, default, _ in self.versions if default), "")
+
+    def version(self, ident: str) -> dict[str, Any]:
+        """The document of one version that is there."""
+        return document(self.raw[ident]) if ident in self.raw else self.document
 
 
 @dataclass(frozen=True)
@@ -94,26 +119,33 @@ class Snapshot:
                 yield arn, self.policies[arn].document
 
     def rights(self, p: Principal) -> Rights:
-        held = tuple(compiled(name, json.dumps(document)) for name, document in self.documents(p))
+        managed = [(arn, self.policies[arn].text) for arn in p.attached if arn in self.policies]
+        held = tuple(compiled(name, text) for name, text in (*p.texts, *managed))
         if p.boundary:
             found = self.policies.get(p.boundary)  # one that is not there any more lets nothing through
-            return Rights(held, compiled(p.boundary, json.dumps(found.document if found else {})))
+            return Rights(held, compiled(p.boundary, found.text if found else "{}"))
         return Rights(held)
 
 
 @lru_cache(50_000)
 def compiled(name: str, document: str) -> Policy:
-    """Parsed once for all who hold the same text."""
-    return policy(name, json.loads(document))
+    return Policy(name, statements(document))
+
+
+@lru_cache(50_000)
+def statements(document: str) -> tuple[Statement, ...]:
+    """Parsed once for all who hold the same text, under whatever name."""
+    return policy("", json.loads(document)).statements
 
 
 def read(account: Account) -> Snapshot:
-    pages = (
-        account.client("iam")
-        .get_paginator("get_account_authorization_details")
-        .paginate(Filter=KINDS, PaginationConfig={"PageSize": 1000})
-    )
-    return parsed(pages)
+    return parsed(pages(account))
+
+
+def pages(account: Account) -> Iterator[dict[str, Any]]:
+    """GetAccountAuthorizationDetails as it is, page by page."""
+    paginator = account.client("iam").get_paginator("get_account_authorization_details")
+    yield from paginator.paginate(Filter=KINDS, PaginationConfig={"PageSize": 1000})
 
 
 def parsed(pages: Iterable[dict[str, Any]]) -> Snapshot:
@@ -179,6 +211,7 @@ def managed(p: dict[str, Any]) -> Managed:
         p.get("AttachmentCount"),
         tags(p),
         p.get("PermissionsBoundaryUsageCount") or 0,
+        {v["VersionId"]: v.get("Document") for v in versions if not v.get("IsDefaultVersion")},
     )
 
 

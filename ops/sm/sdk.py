@@ -9,8 +9,9 @@ import functools
 import os
 from typing import Any
 
-from ops.aws import Account, open_session
+from ops.aws import Account
 from ops.errors import OpsError
+from ops.session import open_session
 
 # The SDK's own switches. A role is held to its rights by `iam.audit`, and a job's settings stand in Kennel's settings:
 # the SDK would ask IAM about the role, and add defaults from files of the person who types.
@@ -129,7 +130,7 @@ def session(account: Account, request: dict[str, Any]) -> Any:
         def resource(self, *_: Any, **__: Any) -> None:
             """For uploads, of which there are none."""
 
-    doors = Doors(botocore_session=open_session(account.settings), region_name=account.settings.aws.region)
+    doors = Doors(botocore_session=open_session(account.settings, account.role), region_name=account.settings.aws.region)
     return Session(boto_session=doors, sagemaker_config=SILENT)
 
 

@@ -63,7 +63,7 @@ def submit(c, account, have, order, via: str) -> int:
     """By our own request, or by the SDK's, which is the same job. How many changes were made."""
     from ops.sm import jobs, sdk
 
-    through = sdk.SdkAccount(account.settings) if via == "sdk" else account
+    through = sdk.SdkAccount(account.settings, account.role) if via == "sdk" else account
     return carry_out(c, through, jobs.steps(have, order, account.settings)).changes
 
 

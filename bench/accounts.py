@@ -1,0 +1,120 @@
+"""Accounts that nobody has: the IAM of one, drawn by a seed, as GetAccountAuthorizationDetails gives it.
+
+Ten kinds of policy and five of trust, each role one of each, half of them inline and half managed. What kinds say is what
+accounts say: some name a resource of their own, so that documents differ from role to role, some are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+ACCOUNT = "111111111111"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SHARED = 25  # roles that share one managed policy of a kind without a name of its own
+
+Statements = list[dict[str, Any]]
+
+
+def allow(*actions: str, resource: str | list[str] = "*", **more: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resource} | more
+
+
+def policies(name: str) -> dict[str, Statements]:
+    """By kind; those with `name` are of one role."""
+    role = f"arn:aws:iam::{ACCOUNT}:role"
+    table = f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/{name}"
+    logs = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/app/{name}:*"
+    to_lambda = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
+    return {
+        "reader": [allow("s3:GetObject", "s3:ListBucket", resource=[f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"])],
+        "worker": [
+            allow("dynamodb:GetItem", "dynamodb:PutItem", resource=table),
+            allow("logs:PutLogEvents", resource=logs),
+        ],
+        "listing": [allow("ec2:Describe*", "s3:ListAllMyBuckets", "cloudwatch:GetMetricData")],
+        "secrets": [allow("secretsmanager:GetSecretValue", resource=f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:{name}-*")],
+        "deployer": [
+            allow("lambda:CreateFunction", "lambda:InvokeFunction", "lambda:UpdateFunctionCode"),
+            allow("iam:PassRole", Condition=to_lambda),
+        ],
+        "scoped": [
+            allow("lambda:CreateFunction", "lambda:InvokeFunction", resource=f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{name}"),
+            allow("iam:PassRole", resource=f"{role}/{name}"),
+        ],
+        "keeper": [allow("iam:CreatePolicyVersion", "iam:AttachRolePolicy", "iam:GetRole"), allow("sts:AssumeRole", resource=f"{role}/r1*")],
+        "denied": [allow("iam:*", "ec2:*"), {"Effect": "Deny", "Action": "iam:*", "Resource": "*"}],
+        "power": [{"Effect": "Allow", "NotAction": ["iam:*", "organizations:*"], "Resource": "*"}],
+        "admin": [allow("*")],
+    }  # fmt: skip
+
+
+def trusts(other: str) -> list[Any]:
+    """Five kinds: two services, the account, another role, another account."""
+    mfa = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
+    return [
+        {"Principal": {"Service": "lambda.amazonaws.com"}},
+        {"Principal": {"Service": "ec2.amazonaws.com"}},
+        {"Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Condition": mfa},
+        {"Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:role/{other}"}},
+        {"Principal": {"AWS": "arn:aws:iam::222222222222:root"}, "Condition": {"StringEquals": {"sts:ExternalId": "kennel"}}},
+    ]  # fmt: skip
+
+
+def account(roles: int, seed: int) -> dict[str, Any]:
+    """One page. cloudsplaining wants PolicyName and PolicyId of managed policies, and Path and RoleId of roles."""
+    draw = random.Random(seed)
+    details: list[dict[str, Any]] = []
+    managed: dict[str, dict[str, Any]] = {}
+    for number in range(roles):
+        name = f"r{number}"
+        kinds = policies(name)
+        kind = list(kinds)[number % len(kinds)]
+        trust = trusts(f"r{draw.randrange(roles)}")[number // len(kinds) % 5]
+        made = START + timedelta(minutes=number)
+        role: dict[str, Any] = {
+            "RoleName": name,
+            "RoleId": f"AROA{number:016}",
+            "Path": "/",
+            "Arn": f"arn:aws:iam::{ACCOUNT}:role/{name}",
+            "CreateDate": made.isoformat(),
+            "AssumeRolePolicyDocument": document([{"Effect": "Allow", "Action": "sts:AssumeRole"} | trust]),
+            "InstanceProfileList": [],
+            "RolePolicyList": [],
+            "AttachedManagedPolicies": [],
+            "RoleLastUsed": {"LastUsedDate": (made + timedelta(days=draw.randrange(200))).isoformat()},
+            "Tags": [],
+        }
+        if draw.random() < 0.5:
+            role["RolePolicyList"] = [{"PolicyName": kind, "PolicyDocument": document(kinds[kind])}]
+        else:
+            of_its_own = name in json.dumps(kinds[kind])
+            called = f"{kind}-{number if of_its_own else number // SHARED}"
+            policy = managed.setdefault(called, managed_policy(called, len(managed), made, kinds[kind]))
+            policy["AttachmentCount"] += 1
+            role["AttachedManagedPolicies"] = [{"PolicyName": called, "PolicyArn": policy["Arn"]}]
+        details.append(role)
+    return {"RoleDetailList": details, "UserDetailList": [], "GroupDetailList": [], "Policies": list(managed.values())}
+
+
+def managed_policy(name: str, number: int, made: datetime, statements: Statements) -> dict[str, Any]:
+    version = {"VersionId": "v1", "IsDefaultVersion": True, "CreateDate": made.isoformat()}
+    return {
+        "PolicyName": name,
+        "PolicyId": f"ANPA{number:016}",
+        "Arn": f"arn:aws:iam::{ACCOUNT}:policy/{name}",
+        "Path": "/",
+        "DefaultVersionId": "v1",
+        "AttachmentCount": 0,
+        "PermissionsBoundaryUsageCount": 0,
+        "IsAttachable": True,
+        "CreateDate": made.isoformat(),
+        "UpdateDate": made.isoformat(),
+        "PolicyVersionList": [version | {"Document": document(statements)}],
+    }
+
+
+def document(statements: Statements) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": statements}

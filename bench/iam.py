@@ -1,0 +1,202 @@
+"""The whole audit of a snapshot: what 3,000 roles take, and 300 in turn with cloudsplaining, of which nothing right may be missed.
+
+Both sides run in a process of their own, and are timed from the file to the findings, without their imports. cloudsplaining
+takes a policy at a time and looks at actions alone; what it says of a role is right when the role may do these actions at all.
+
+    python -m bench.iam SNAPSHOT ANSWER      is one audit
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import accounts
+from bench import pairs as measure
+from bench.pairs import Check
+from ops import ROOT
+from ops.cli import Answer, say, table
+from ops.errors import FINDINGS, OpsError
+
+if TYPE_CHECKING:
+    from ops.config import Settings
+    from ops.iam.snapshot import Snapshot
+
+MANY, FEW = 3000, 300
+SECONDS, MB, TIMES = 1.0, 150, 100
+OURS_A_ROUND = 3  # a round of theirs takes half a minute, one of ours half a second
+LIMIT_S = 600  # more than ten times what it takes
+INSTALL = "pip install -e '.[oracle]', or name a Python that has it: --oracle PYTHON"
+
+Found = dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """`seconds` from the file to the findings, `wall` of the whole process, `mb` at its peak, `found` by role."""
+
+    seconds: float
+    wall: float
+    mb: float
+    found: Found
+
+
+def run(argv: list[str], snapshot: Path) -> Run:
+    answer = snapshot.with_suffix(".answer")
+    began = time.monotonic()
+    done = subprocess.run([*argv, str(snapshot), str(answer)], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)  # fmt: skip
+    wall = time.monotonic() - began
+    if done.returncode:
+        raise OpsError(f"{' '.join(argv)} failed: {done.stderr.strip()[-600:]}")
+    told = json.loads(answer.read_text())
+    return Run(told["seconds"], wall, told["mb"], told["found"])
+
+
+def audit(snapshot: Path, answer: Path) -> None:
+    """In our process."""
+    from ops.iam import engine, kept
+
+    settings = loaded()
+    began = time.perf_counter()
+    have, _ = kept.load(snapshot)
+    findings = engine.audited(have, settings=settings)
+    seconds = time.perf_counter() - began
+    found: Found = {}
+    for one in findings:
+        found.setdefault(one.principal, []).append({"rule": one.rule, "severity": one.severity})
+    answer.write_text(json.dumps({"seconds": seconds, "mb": peak(), "found": found}))
+
+
+def loaded() -> Settings:
+    import invoke
+
+    from ops import config
+
+    found = invoke.Config(project_location=ROOT)
+    found.load_project()
+    return config.load(found)
+
+
+def peak() -> float:
+    """The process's own: what getrusage says has its parent's in it, where it was forked."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * (1024 if sys.platform == "darwin" else 1))
+
+
+def missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
+    """(role, what they say) where we say neither that way, nor one that needs no more, nor that the role may do everything."""
+    from ops.iam.paths import needs
+
+    needed = {path.rule: actions for path, actions in needs()}
+    lacking = []
+    for role, said in theirs.items():
+        rules = {one["rule"] for one in ours.get(role, [])}
+        if "IAM-ADMIN-001" in rules:
+            continue
+        for one in said:
+            actions = set(one["actions"])
+            same = {rule for rule in rules if rule in needed and needed[rule] <= actions}
+            if not same and f"IAM-PRIVESC-{one['id']}" not in rules:
+                lacking.append((role, one["type"]))
+    return lacking
+
+
+def wrong(have: Snapshot, role: str, actions: list[str]) -> bool:
+    """Whether the role may not do one of the actions at all, on anything of its type."""
+    from ops.iam.reach import Reach
+
+    holding = Reach(have, datetime.now(UTC)).of(have.roles[role])
+    return not all(holding.somewhere(action) for action in actions)
+
+
+def differing(have: Snapshot, ours: Run, theirs: Run) -> tuple[list[tuple[str, str]], int]:
+    """(what they rightly find and we do not, how much of theirs is wrong)."""
+    said = {(role, one["type"]): one["actions"] for role, every in theirs.found.items() for one in every}
+    lacking = missed(ours.found, theirs.found)
+    right = [key for key in lacking if not wrong(have, key[0], said[key])]
+    return right, len(lacking) - len(right)
+
+
+def many(folder: Path, seed: int, rounds: int) -> tuple[list[Run], list[Check]]:
+    file = drawn(folder, MANY, seed)
+    me = [sys.executable, "-m", "bench.iam"]
+    runs = [run(me, file) for _ in range(rounds)]
+    seconds, mb = statistics.median(one.seconds for one in runs), max(one.mb for one in runs)
+    wall = statistics.median(one.wall for one in runs)
+    say(f"{MANY} roles, {rounds} rounds: {', '.join(f'{one.seconds:.2f}' for one in runs)} s")
+    return runs, [
+        Check(f"the audit of {MANY} roles, from the file to the findings", seconds, "s", f"below {SECONDS:g}", seconds < SECONDS),
+        Check("its whole process, with Python's start and imports", wall, "s", "said", True),
+        Check("its memory at the peak", mb, "MB", f"below {MB}", mb < MB),
+    ]  # fmt: skip
+
+
+def drawn(folder: Path, roles: int, seed: int) -> Path:
+    file = folder / f"{roles}.json"
+    file.write_text(json.dumps(accounts.account(roles, seed)))
+    return file
+
+
+def against(folder: Path, seed: int, rounds: int, oracle: str) -> tuple[list[tuple[Run, Run]], list[Check]]:
+    from ops.iam import kept
+
+    file = drawn(folder, FEW, seed)
+    me, them = [sys.executable, "-m", "bench.iam"], [oracle, str(ROOT / "bench" / "splaining.py")]
+    found = []
+    for number in range(rounds):
+        ours = sorted((run(me, file) for _ in range(OURS_A_ROUND)), key=lambda one: one.seconds)[OURS_A_ROUND // 2]
+        theirs = run(them, file)
+        found.append((ours, theirs))
+        say(f"{FEW} roles, round {number + 1}/{rounds}: ours {ours.seconds:.2f} s, theirs {theirs.seconds:.1f} s")
+    times = statistics.median(theirs.seconds / ours.seconds for ours, theirs in found)
+    right, errors = differing(kept.load(file)[0], *found[-1])
+    for role, what in right[:10]:
+        say(f"  missed: {role}: {what}")
+    said = sum(len(every) for every in found[-1][1].found.values())
+    return found, [
+        Check(f"the audit of {FEW} roles against cloudsplaining's", times, "x", f"at least {TIMES}", times >= TIMES),
+        Check(f"of its {said} findings, right ones that ours lacks", len(right), "", "exactly 0", not right),
+        Check("the same, of actions that the role may not do", errors, "", "said", True),
+    ]  # fmt: skip
+
+
+def has_it(oracle: str) -> bool:
+    return subprocess.run([oracle, "-c", "import cloudsplaining"], capture_output=True, check=False).returncode == 0
+
+
+def bench(rounds: int, pairs: int, seed: int, oracle: str) -> Answer:
+    oracle = oracle or sys.executable
+    if min(rounds, pairs) < 1:
+        raise OpsError("--rounds and --pairs take 1 or more.")
+    if not has_it(oracle):
+        raise OpsError(f"{oracle} has no cloudsplaining, with which this compares: {INSTALL}")
+    with tempfile.TemporaryDirectory(prefix="kennel-bench-") as folder:
+        runs, checks = many(Path(folder), seed, rounds)
+        found, more = against(Path(folder), seed, pairs, oracle)
+    pairs_of = [(ours.seconds, theirs.seconds) for ours, theirs in found]
+    answer = measure.report(pairs_of, checks + more, "python -m bench.iam", "python bench/splaining.py")
+    lines = [
+        (MANY, "kennel", runs[0].seconds, runs[0].mb),
+        (FEW, "kennel", found[-1][0].seconds, found[-1][0].mb),
+        (FEW, "cloudsplaining", found[-1][1].seconds, found[-1][1].mb),
+    ]
+    cells = [(roles, who, f"{s:.2f}", f"{s / roles * 1000:.2f}", f"{mb:.0f}") for roles, who, s, mb in lines]
+    shown = table(("roles", "", "s", "ms a role", "MB"), cells)
+    data = {"rows": [{"roles": n, "who": who, "seconds": s, "mb": mb} for n, who, s, mb in lines], "seed": seed}
+    return Answer(answer.data | data, f"{shown}\n\n{answer.text}", code=FINDINGS if answer.code else 0)
+
+
+if __name__ == "__main__":
+    audit(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,166 @@
+"""The commands iam.apply, iam.diff and iam.rollback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ops.aws import Account
+from ops.cli import Answer, carry_out, confirm, say, task
+from ops.errors import FINDINGS, OpsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ops.change import Step, Steps
+    from ops.config import Settings
+    from ops.iam.policies import Wanted
+    from ops.iam.snapshot import Managed, Snapshot
+    from ops.iam.versions import Target
+
+SPREADING_S = 45.0  # IAM tells at once what it was told, most of the time; AWS promises nothing but "eventually"
+
+
+@task(help={"role": "Only this role: a folder of iam_policies/."})
+def apply(c, role=""):
+    """Make every role of iam_policies/ what its folder says."""
+    from ops import change
+    from ops.iam import plan, policies, snapshot
+
+    account = Account.first(c, "bootstrap")
+    wanted = policies.wanted(account.settings, only=role)
+    have = snapshot.read(account)
+    refuse_new(have, wanted, account.settings)
+    account.guard()
+    if not c.config.run.dry:
+        keep(have, change.preview(plan.steps(have, wanted, account.settings)), account.settings)
+    done = carry_out(c, account, plan.steps(have, wanted, account.settings))
+    if done.changes:
+        read_back(account, lambda have: plan.steps(have, wanted, account.settings))
+    return Answer(
+        done.data | {"roles": [w.role for w in wanted]}, f"{len(wanted)} roles. {done.text}", changes=done.changes
+    )
+
+
+@task(help={"role": "Only this role: a folder of iam_policies/.", "json": "Print the differences as JSON."})
+def diff(c, role="", json=False):
+    """Show in meaning what the account has that iam_policies/ has not, and the reverse."""
+    from ops.iam import difference, policies, snapshot
+
+    account = Account.first(c, "auditor")
+    wanted = policies.wanted(account.settings, only=role)
+    want = policies.applied(wanted, account.settings)
+    found = difference.differences(snapshot.read(account), want, account.settings, whole=not role)
+    text = difference.shown(found) or f"{len(wanted)} roles: no difference in meaning"
+    if found and not json:
+        say("- only the account has it, + only iam_policies/ has it. invoke --dry iam.apply shows the calls.")
+    return Answer([one.data for one in found], text, code=FINDINGS if found else 0)
+
+
+@task(
+    help={
+        "role": "The role: a folder of iam_policies/.",
+        "policy": "Only this policy, by its name.",
+        "to": "The version to go back to, such as v3; otherwise the last one that says something else.",
+        "yes": "Do not ask.",
+    }
+)
+def rollback(c, role, policy="", to="", yes=False):
+    """Let a role's policies be what they were before the last change."""
+    from ops import change
+    from ops.iam import snapshot, versions
+
+    account = Account.of(c, "bootstrap")
+    have = snapshot.read(account)
+    targets = targets_of(have, account.settings, role, policy, to)
+    if not targets:
+        return Answer({"made": 0}, "Nothing to go back to. 0 made")
+    for target in targets:
+        say(told(target))
+    account.guard()
+    confirm(c, f"{len(targets)} policies of {account.settings.role_name(role)} change as told.", yes=yes)
+    if not c.config.run.dry:
+        keep(have, change.preview(versions.steps(targets, account.settings)), account.settings)
+    done = carry_out(c, account, versions.steps(targets, account.settings))
+    return Answer(done.data, f"{done.text}. Forward again: invoke iam.apply --role {role}", changes=done.changes)
+
+
+def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
+    """Raises OpsError with code 7 when these roles would bring something that the audit calls high or worse."""
+    from ops.iam import verdicts
+
+    new, old = verdicts.new_findings(have, wanted, settings)
+    for one in old:
+        say(f"Already so: {one.severity} {one.rule} {one.principal}: {one.message}")
+    if new:
+        lines = "\n".join(f"  {one.severity} {one.rule} {one.principal}: {one.message}; {one.fix}" for one in new)
+        raise OpsError(
+            f"The roles would bring what the audit calls high or worse:\n{lines}\n"
+            "Nothing was touched. Mend the folder, or waive it with a reason in iam_policies/waivers.toml.",
+            FINDINGS,
+        )
+
+
+def keep(have: Snapshot, planned: list[Step], settings: Settings) -> None:
+    """All that the changes would lose is on disk before the first of them."""
+    from ops.iam import keeping
+
+    for kept in keeping.lost(have, planned):
+        keeping.keep(settings, kept)
+
+
+def read_back(account: Account, steps: Callable[[Snapshot], Steps], timeout_s: float = SPREADING_S) -> None:
+    """Look whether IAM now says what it was told. Raises OpsError with what still differs."""
+    from ops.change import Wait, preview
+    from ops.iam import snapshot
+
+    def left(account: Account) -> str | None:
+        return "; ".join(step.why for step in preview(steps(snapshot.read(account)))) or None
+
+    account.wait(Wait("what IAM reads back", left, why="IAM spreads what it is told", timeout_s=timeout_s))
+
+
+def targets_of(have: Snapshot, settings: Settings, role: str, policy: str, to: str) -> list[Target]:
+    """Where each of the role's policies goes back to. Raises OpsError for a policy or a version that is not there."""
+    from ops.iam import keeping, policies, versions
+
+    (want,) = policies.wanted(settings, only=role)
+    repo = {policies.policy_arn(role, stem, settings): text for stem, text in want.permissions.items()}
+    if want.boundary:
+        repo[policies.policy_arn(role, "boundary", settings)] = want.boundary
+    targets = []
+    for one in chosen(have, settings, role, policy):
+        found = versions.back(one, keeping.versions(settings, one.arn), repo.get(one.arn), to)
+        if not isinstance(found, str):
+            targets.append(found)
+        elif to and policy and found.startswith("has no"):
+            raise OpsError(f"{one.name} {found}.")
+        else:
+            say(f"{one.name} {found}")
+    return targets
+
+
+def chosen(have: Snapshot, settings: Settings, role: str, policy: str) -> list[Managed]:
+    """The role's own policies and its boundary, of those that carry the stack's paths; or the one of that name."""
+    name = settings.role_name(role)
+    if name not in have.roles:
+        raise OpsError(f"{name} is not there. Make it: invoke iam.apply --role {role}")
+    live = have.roles[name]
+    paths = (f":policy{settings.role_path}", f":policy/kennel-boundary/{settings.stack.name}/")
+    arns = [arn for arn in (*live.attached, live.boundary) if any(path in arn for path in paths)]
+    found = [have.policies[arn] for arn in arns if arn in have.policies]
+    if policy and policy not in [one.name for one in found]:
+        raise OpsError(f"{name} has no policy {policy!r}. It has {', '.join(one.name for one in found) or 'none'}")
+    return [one for one in found if policy in ("", one.name)]
+
+
+def told(target: Target) -> str:
+    """What a roll-back would give and take."""
+    from ops.iam.meaning import atoms, more
+
+    now, then = atoms(target.policy.document), atoms(target.document)
+    lines = [
+        f"{target.policy.name}: {target.policy.default} -> {target.version}{' (kept here)' if target.kept else ''}"
+    ]
+    lines += [f"  - {grant.effect.lower()} {grant.text}" for grant in more(now, then)]
+    lines += [f"  + {grant.effect.lower()} {grant.text}" for grant in more(then, now)]
+    return "\n".join(lines)

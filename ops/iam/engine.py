@@ -1,0 +1,91 @@
+"""The audit: every rule over every principal, and what was waived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.config import Settings
+from ops.iam import drift, escalation, lint, rules_access, rules_exposure, rules_reach, rules_trust, rules_use
+from ops.iam.effective import Scene
+from ops.iam.extras import Extras
+from ops.iam.finding import Finding, worst_first
+from ops.iam.policies import Wanted
+from ops.iam.snapshot import Snapshot
+from ops.iam.waivers import Waiver, marked
+
+LINKED = "/aws-service-role/"  # AWS's own: nobody here can change them
+
+
+def audited(
+    snapshot: Snapshot,
+    *,
+    settings: Settings,
+    wanted: list[Wanted] | None = None,
+    extras: Extras | None = None,
+    waivers: Iterable[Waiver] = (),
+    now: datetime | None = None,
+) -> list[Finding]:
+    """All findings, worst first; a waived one has its waiver's reason. Without `wanted` nothing is held against iam_policies/."""
+    scene = Scene(snapshot, now or datetime.now(UTC))
+    asked = extras or Extras()
+    found = list(dict.fromkeys(everything(scene, asked)))
+    if wanted is not None:
+        found += drift.findings(snapshot, wanted, settings)
+    unasked = asked.unasked + (("IAM-DRIFT",) if wanted is None else ()) if extras else ("IAM-",)
+    return worst_first(marked(found, waivers, arns(scene), scene.now.date(), scene.account, unasked))
+
+
+def everything(scene: Scene, extras: Extras) -> Iterator[Finding]:
+    snapshot = scene.snapshot
+    holders = [scene.holder(p) for p in snapshot.principals() if LINKED not in p.arn]
+    access = [f for holder in holders for f in rules_access.findings(scene, holder)]
+    administrators = {f.principal for f in access if f.rule == "IAM-ADMIN-001" and f.severity == "critical"}
+    yield from access
+    yield from rules_reach.passing_up(scene, holders, administrators)
+    yield from escalation.paths(snapshot, scene.now)
+    for holder in holders:
+        p = holder.principal
+        yield from rules_use.services(scene, p, extras)
+        if p.trust is not None:
+            yield from rules_trust.findings(scene, p)
+            yield from rules_use.unused(scene, p, extras)
+            if p.name in administrators:
+                yield from rules_trust.long_sessions(p)
+    yield from rules_use.orphans(scene)
+    yield from rules_use.keys(scene, extras, administrators)
+    yield from rules_use.long_lived(snapshot.users.values(), extras)
+    yield from rules_use.inline(scene)
+    yield from rules_use.quotas(scene)
+    yield from rules_exposure.findings(scene, extras)
+    yield from linted(scene)
+
+
+def linted(scene: Scene) -> Iterator[Finding]:
+    snapshot = scene.snapshot
+    bounds = {p.boundary for p in snapshot.principals()}
+    for arn, policy in snapshot.policies.items():
+        yield from lint.findings(arn, policy.document, "boundary" if arn in bounds else "identity", policy.name)
+    for p in snapshot.principals():
+        if LINKED in p.arn:
+            continue
+        if p.trust is not None:
+            yield from lint.findings("trust", p.trust, "trust", p.name)
+        yield from inline(p.name, p.inline)
+    for group in snapshot.groups.values():
+        yield from inline(group.name, group.inline)
+
+
+def inline(holder: str, documents: Mapping[str, Any]) -> Iterator[Finding]:
+    """Without the quota of managed policies: what inline ones may have is the holder's matter (rules_use.quotas)."""
+    for name, document in documents.items():
+        if "/" not in name:  # a group's, under its user
+            yield from (f for f in lint.findings(name, document, "identity", holder) if f.rule != "IAM-QUOTA-001")
+
+
+def arns(scene: Scene) -> dict[str, str]:
+    """By name. A user and a role of one name have none here, so that no waiver by ARN takes the one for the other."""
+    roles, users = scene.snapshot.roles, scene.snapshot.users
+    found = {name: p.arn for name, p in (roles | users).items() if not (name in roles and name in users)}
+    return found | {"<root_account>": f"arn:aws:iam::{scene.account}:root"}

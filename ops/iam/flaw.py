@@ -1,0 +1,103 @@
+"""A fault in a policy's text, and the words and signs that all the lint's parts share."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+UNKNOWN, MISFIT, CONDITION, FORM, QUOTA = (
+    "IAM-LINT-001",
+    "IAM-LINT-002",
+    "IAM-LINT-003",
+    "IAM-LINT-004",
+    "IAM-QUOTA-001",
+)
+UNSEEN = (
+    "Cc",
+    "Cf",
+    "Co",
+    "Cs",
+    "Cn",
+    "Zl",
+    "Zp",
+)  # control, format (zero width, bidi), private, half, unassigned, line ends
+LONGEST = 120  # of a quoted text
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """`element` is the statement's element at fault, "" where it is the statement or the document."""
+
+    rule: str
+    severity: str
+    message: str
+    fix: str
+    element: str = ""
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def shown(value: Any) -> str:
+    """A quoted text, cut when it is long."""
+    text = str(value)
+    return escaped(text if len(text) <= LONGEST else text[: LONGEST - 4] + " ...")
+
+
+def escaped(text: str) -> str:
+    """A text as it can be printed: what is not plain ASCII stands as \\uXXXX."""
+    return text if plain(text) else re.sub(r"[^ -~]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
+
+
+def plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def close(word: str, known: Iterable[str]) -> str:
+    """The known word that this one was meant to be, or "". The case does not count."""
+    spelled = {one.lower(): one for one in known}
+    found = get_close_matches(word.lower(), spelled, n=1, cutoff=0.6)
+    return spelled[found[0]] if found else ""
+
+
+def instead(word: str, otherwise: str) -> str:
+    return f"write {word}" if word else otherwise
+
+
+def strange(text: str, strict: bool) -> str:
+    """The first sign that has no place in a policy, as `\\u200b ZERO WIDTH SPACE`; with `strict` any that is not ASCII.
+
+    IAM takes policies up to U+00FF, and JSON's \\u lets the rest slip past it.
+    """
+    if plain(text):
+        return ""
+    for sign in text:
+        if ord(sign) > 0xFF or unicodedata.category(sign) in UNSEEN or (strict and not sign.isascii()):
+            name = unicodedata.name(sign, "a control character" if ord(sign) < 0xA0 else "no character")
+            return f"\\u{ord(sign):04x} {name}"
+    return ""
+
+
+def signs(element: str, value: Any) -> Iterator[Flaw]:
+    """Signs that look like others or like nothing, in all texts of one element's value; `value` is not nested deep."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from sign(element, str(key), True)
+            yield from signs(element, inner)
+    elif isinstance(value, list):
+        for one in value:
+            yield from signs(element, one)
+    elif isinstance(value, str):
+        yield from sign(element, value, element not in ("Resource", "NotResource", "Condition", "Sid", "Id"))
+
+
+def sign(element: str, text: str, strict: bool) -> Iterator[Flaw]:
+    # Of an ARN all but the resource's own name is ASCII: that name, as a condition's value, may hold any of Latin-1.
+    head = ":".join(text.split(":")[:5]) if text.startswith("arn:") else ""
+    if found := strange(text, strict) or strange(head, True):
+        yield Flaw(FORM, "high", f"{element} {shown(text)} holds {found}", "type it again with plain signs", element)

@@ -1,0 +1,89 @@
+"""The table of ways to more rights (paths.toml), and the few hundred actions that it is about."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path as File
+from typing import Any
+
+TABLE = File(__file__).with_name("paths.toml")
+NOBODYS = "kennel:anything"  # an action of no service: who may do it may do whatever there is
+MAY_PASS, MAY_TAKE = "iam:PassRole", "sts:AssumeRole"
+WRITES = {
+    "iam:AttachGroupPolicy",
+    "iam:AttachRolePolicy",
+    "iam:AttachUserPolicy",
+    "iam:CreatePolicyVersion",
+    "iam:PutGroupPolicy",
+    "iam:PutRolePolicy",
+    "iam:PutUserPolicy",
+}
+
+
+@dataclass(frozen=True)
+class Path:
+    """One way: all of `actions` are needed. `how` and `services` are explained in paths.toml."""
+
+    id: str
+    title: str
+    actions: tuple[str, ...]
+    how: str
+    fix: str
+    services: tuple[str, ...] = ()
+    url: str = ""
+    retired: bool = False
+
+    @property
+    def rule(self) -> str:
+        return f"IAM-PRIVESC-{self.id}"
+
+    def steps(self, who: str) -> tuple[str, ...]:
+        """The actions, those that are about a principal with whom; `who` may be empty."""
+        about = [one for one in self.actions if one.startswith(("iam:", "sts:")) and not one.endswith("PolicyVersion")]
+        return tuple(f"{action} {who}" if who and action in about else action for action in self.actions)
+
+
+def short(arn: str) -> str:
+    """Of arn:aws:iam::1:role/a/b: role/a/b"""
+    return arn.split(":", 5)[-1]
+
+
+@cache
+def table() -> dict[str, Any]:
+    return tomllib.loads(TABLE.read_text())
+
+
+@cache
+def paths() -> tuple[Path, ...]:
+    return tuple(made(**entry) for entry in table()["path"])
+
+
+def made(actions: list[str], services: tuple[str, ...] = (), **more: Any) -> Path:
+    return Path(actions=tuple(actions), services=tuple(services), **more)
+
+
+@cache
+def powers() -> tuple[tuple[str, bool], ...]:
+    """(action, whether it counts only where it is allowed on a resource that nobody had in mind)."""
+    found = table()["powers"]
+    return tuple((action, False) for action in found["at_all"]) + tuple((action, True) for action in found["anywhere"])
+
+
+@cache
+def interesting() -> frozenset[str]:
+    """In lower case: everything that is ever asked here."""
+    named = {action for path in paths() for action in path.actions} | {action for action, _ in powers()}
+    return frozenset(action.lower() for action in {*named, *WRITES, "iam:CreatePolicy", NOBODYS})
+
+
+@lru_cache(5_000)
+def open_to(actions: frozenset[str]) -> tuple[Path, ...]:
+    """The paths that need nothing but these, in lower case."""
+    return tuple(path for path, needed in needs() if needed <= actions)
+
+
+@cache
+def needs() -> tuple[tuple[Path, frozenset[str]], ...]:
+    return tuple((path, frozenset(action.lower() for action in path.actions)) for path in paths())

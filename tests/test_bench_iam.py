@@ -1,0 +1,176 @@
+"""The audit's benchmark: the accounts that it draws, what counts as missed, and its verdict with a stand-in for cloudsplaining."""
+
+import json
+import sys
+from collections import Counter
+
+import pytest
+
+from bench import accounts, splaining
+from bench import iam as bench
+from ops.errors import FINDINGS, OpsError
+from ops.iam.snapshot import parsed
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return accounts.account(200, seed=1)
+
+
+def test_a_seed_always_draws_the_same_account_and_another_seed_another(drawn):
+    assert accounts.account(200, seed=1) == drawn
+    assert accounts.account(200, seed=2) != drawn
+
+
+def test_roles_are_of_ten_kinds_and_five_trusts_half_of_them_inline(drawn):
+    roles = drawn["RoleDetailList"]
+    inline = [r["RolePolicyList"][0]["PolicyName"] for r in roles if r["RolePolicyList"]]
+    managed = [
+        r["AttachedManagedPolicies"][0]["PolicyName"].rpartition("-")[0] for r in roles if not r["RolePolicyList"]
+    ]
+    assert len(inline) + len(managed) == len(roles) == 200
+    assert 70 < len(inline) < 130
+    assert Counter(inline + managed) == dict.fromkeys(accounts.policies("x"), 20)
+    trusts = [r["AssumeRolePolicyDocument"]["Statement"][0] for r in roles]
+    kinds = Counter(
+        json.dumps([sorted(t["Principal"]), "Condition" in t, "2222" in str(t), "lambda" in str(t)]) for t in trusts
+    )
+    assert list(kinds.values()) == [40] * 5
+
+
+def test_what_is_attached_is_there_and_counted(drawn):
+    there = {p["Arn"]: p["AttachmentCount"] for p in drawn["Policies"]}
+    assert Counter(p["PolicyArn"] for r in drawn["RoleDetailList"] for p in r["AttachedManagedPolicies"]) == there
+    assert all(p["PolicyName"] and p["PolicyId"] for p in drawn["Policies"])
+    assert any(count > 1 for count in there.values())
+
+
+def found(*rules):
+    return [{"rule": rule, "severity": "high"} for rule in rules]
+
+
+@pytest.mark.parametrize(
+    ("ours", "missing"),
+    [
+        (found(), True),
+        (found("IAM-PRIVESC-lambda-001"), False),
+        (found("IAM-PRIVESC-lambda-002"), True),
+        (found("IAM-PRIVESC-iam-001"), True),
+        (found("IAM-ADMIN-001"), False),
+        (found("IAM-WILD-001"), True),
+    ],
+)
+def test_missed_is_what_we_say_neither_so_nor_in_fewer_actions(ours, missing):
+    actions = ["iam:passrole", "lambda:createfunction", "lambda:invokefunction"]
+    theirs = {"r": [{"type": "PassToLambda", "id": "", "actions": actions}]}
+    assert bench.missed({"r": ours}, theirs) == ([("r", "PassToLambda")] if missing else [])
+
+
+def test_the_catalogs_id_is_enough():
+    theirs = {
+        "r": [
+            {
+                "type": "DataPipeline",
+                "id": "datapipeline-001",
+                "actions": ["iam:passrole", "datapipeline:createpipeline"],
+            }
+        ]
+    }
+    assert bench.missed({"r": found("IAM-PRIVESC-datapipeline-001")}, theirs) == []
+    assert bench.missed({}, theirs) == [("r", "DataPipeline")]
+
+
+def test_theirs_is_wrong_when_the_role_may_not_do_it(drawn):
+    have = parsed([drawn])
+    kinds = list(accounts.policies("x"))
+    denied, deployer = (f"r{kinds.index(kind)}" for kind in ("denied", "deployer"))
+    assert bench.wrong(have, denied, ["iam:putrolepolicy"])
+    assert not bench.wrong(have, denied, ["ec2:runinstances"])
+    assert not bench.wrong(have, deployer, ["lambda:createfunction", "iam:passrole"])
+    assert bench.wrong(have, deployer, ["lambda:createfunction", "iam:putrolepolicy"])
+
+
+def test_their_findings_are_told_by_role():
+    said = {
+        "PrivilegeEscalation": {
+            "findings": [{"type": "Way", "actions": ["a:b"]}, {"type": "Other", "actions": ["c:d"]}]
+        }
+    }
+    role = {
+        "name": "r",
+        "inline_policies": {"i1": "own"},
+        "customer_managed_policies": {},
+        "aws_managed_policies": {"m1": "theirs"},
+    }
+    none = {"PrivilegeEscalation": {"findings": []}}
+    results = {"inline_policies": {"i1": said}, "customer_managed_policies": {}, "aws_managed_policies": {"m1": none}}
+    pages = {"Way": "https://pathfinding.cloud/paths/iam-001", "Other": None}
+    assert splaining.escalations(results | {"roles": {"AROA": role}}, pages) == {
+        "r": [{"type": "Way", "actions": ["a:b"], "id": "iam-001"}, {"type": "Other", "actions": ["c:d"], "id": ""}]
+    }
+
+
+ORACLE = """#!/bin/sh
+[ "$1" = -c ] && exit 0
+cat > "$3" <<'END'
+{answer}
+END
+"""
+
+
+def stand_in(tmp_path, **told):
+    """A Python that has cloudsplaining, as far as the benchmark can tell."""
+    file = tmp_path / "python"
+    file.write_text(ORACLE.replace("{answer}", json.dumps({"seconds": 1000.0, "mb": 1.0, "found": {}} | told)))
+    file.chmod(0o755)
+    return str(file)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(bench, "MANY", 30)
+    monkeypatch.setattr(bench, "FEW", 20)
+    monkeypatch.setattr(bench, "SECONDS", 60)
+    monkeypatch.setattr(bench, "MB", 1000)
+
+
+def escalating(role):
+    return {role: [{"type": "CreateNewPolicyVersion", "id": "iam-001", "actions": ["iam:createpolicyversion"]}]}
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "failed"),
+    [
+        ({}, 0, []),
+        ({"found": escalating("r6")}, 0, []),  # a keeper: so do we
+        ({"found": escalating("r0")}, 0, []),  # a reader: wrong
+        ({"found": {"r0": [{"type": "Reading", "id": "", "actions": ["s3:getobject"]}]}}, FINDINGS, ["right ones"]),
+        ({"seconds": 0.001}, FINDINGS, ["against cloudsplaining"]),
+    ],
+)
+def test_the_verdict(small, tmp_path, told, code, failed):
+    answer = bench.bench(rounds=1, pairs=1, seed=0, oracle=stand_in(tmp_path, **told))
+    assert answer.code == code
+    broken = [check["name"] for check in answer.data["checks"] if not check["ok"]]
+    assert len(broken) == len(failed)
+    assert all(part in name for part, name in zip(failed, broken, strict=True))
+    assert [row["who"] for row in answer.data["rows"]] == ["kennel", "kennel", "cloudsplaining"]
+
+
+def test_an_audit_that_takes_too_much_is_no_success(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "SECONDS", 0.0)
+    monkeypatch.setattr(bench, "MB", 1)
+    answer = bench.bench(rounds=1, pairs=1, seed=0, oracle=stand_in(tmp_path))
+    assert answer.code == FINDINGS
+    assert sum(not check["ok"] for check in answer.data["checks"]) == 2
+
+
+def test_without_cloudsplaining_it_says_how_to_get_it():
+    with pytest.raises(OpsError, match=r"pip install -e '\.\[oracle\]'.*--oracle"):
+        bench.bench(rounds=1, pairs=1, seed=0, oracle="/bin/false")
+
+
+def test_a_side_that_fails_is_told(tmp_path):
+    (tmp_path / "no.json").write_text("{")
+    with pytest.raises(OpsError, match="failed"):
+        bench.run([sys.executable, "-m", "bench.iam"], tmp_path / "no.json")

@@ -1,0 +1,591 @@
+"""Ways to more rights: each of the table with exactly what it needs, and without each of its actions; and what bounds them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ops.iam import actions, escalation, paths, policies, reach
+from ops.iam.snapshot import parsed
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+ACCOUNT = "111111111111"
+ROOT = f"arn:aws:iam::{ACCOUNT}:root"
+PATHS = paths.paths()
+EVERYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+OLDER = "v1"
+
+
+def doc(*statements):
+    return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def allow(*named, resource="*", **more):
+    return {"Effect": "Allow", "Action": list(named), "Resource": resource} | more
+
+
+def deny(*named, **more):
+    return allow(*named, **more) | {"Effect": "Deny"}
+
+
+def taken_by(service=None, aws=None, **more):
+    who = {"Service": service} if service else {"AWS": aws or ROOT}
+    return doc({"Effect": "Allow", "Principal": who, "Action": "sts:AssumeRole"} | more)
+
+
+def arn(kind, name):
+    return f"arn:aws:iam::{ACCOUNT}:{kind}/{name}"
+
+
+class World:
+    """An account's IAM, written as GetAccountAuthorizationDetails gives it."""
+
+    def __init__(self):
+        self.page = {"RoleDetailList": [], "UserDetailList": [], "GroupDetailList": [], "Policies": []}
+
+    def role(self, name, *statements, trust=None, attached=(), boundary=""):
+        entry = {
+            "RoleName": name,
+            "Arn": arn("role", name),
+            "AssumeRolePolicyDocument": trust or taken_by("nobody.amazonaws.com"),
+            "RolePolicyList": [{"PolicyName": "own", "PolicyDocument": doc(*statements)}] if statements else [],
+        }
+        self.page["RoleDetailList"].append(entry | self.held(attached, boundary))
+        return self
+
+    def user(self, name, *statements, groups=(), attached=(), boundary=""):
+        entry = {
+            "UserName": name,
+            "Arn": arn("user", name),
+            "GroupList": list(groups),
+            "UserPolicyList": [{"PolicyName": "own", "PolicyDocument": doc(*statements)}] if statements else [],
+        }
+        self.page["UserDetailList"].append(entry | self.held(attached, boundary))
+        return self
+
+    def held(self, attached, boundary):
+        found = {"AttachedManagedPolicies": [{"PolicyArn": arn("policy", name)} for name in attached]}
+        return found | (
+            {"PermissionsBoundary": {"PermissionsBoundaryArn": arn("policy", boundary)}} if boundary else {}
+        )
+
+    def group(self, name, *statements):
+        own = [{"PolicyName": "of-group", "PolicyDocument": doc(*statements)}] if statements else []
+        self.page["GroupDetailList"].append({"GroupName": name, "Arn": arn("group", name), "GroupPolicyList": own})
+        return self
+
+    def managed(self, name, *statements, older=None):
+        versions = [{"VersionId": "v2", "IsDefaultVersion": True, "Document": doc(*statements)}]
+        versions += [{"VersionId": OLDER, "IsDefaultVersion": False, "Document": older}] if older else []
+        self.page["Policies"].append({"Arn": arn("policy", name), "PolicyVersionList": versions})
+        return self
+
+    @property
+    def snapshot(self):
+        return parsed([self.page])
+
+    def found(self, who="holder", rule=None, **more):
+        return [
+            f
+            for f in escalation.paths(self.snapshot, NOW, **more)
+            if f.principal == who and (not rule or f.rule == rule)
+        ]
+
+    def severity(self, path, who="holder", **more):
+        """Of the one finding of a path, or "" without one."""
+        return next((f.severity for f in self.found(who, f"IAM-PRIVESC-{path}", **more)), "")
+
+
+def world(path, *statements, boundary=""):
+    """The holder, who holds these, and an administrator at the end of the path, all else being as the path needs it."""
+    w = World()
+    kinds = " ".join(path.actions)
+    if path.how in ("passed", "carried"):
+        return w.role("holder", *statements, boundary=boundary).role(
+            "strong", EVERYTHING, trust=let_in(path.services[0])
+        )
+    if path.how == "outside":
+        return w.role("holder", *statements, boundary=boundary)
+    if path.how == "keys":
+        return w.user("holder", *statements, boundary=boundary).user("strong", EVERYTHING)
+    if path.how == "role":
+        trust = taken_by(aws=ROOT) if "sts:AssumeRole" in path.actions else None
+        w.managed("theirs", EVERYTHING if len(path.actions) == 1 else allow("s3:ListAllMyBuckets"))
+        return w.role("holder", *statements, boundary=boundary).role("strong", trust=trust, attached=["theirs"])
+    if path.how == "group":
+        return w.group("strong", EVERYTHING).user("holder", *statements, boundary=boundary)
+    if path.how == "boundary":  # it may do everything but for its boundary, which lets through what the path needs
+        make = w.user if "User" in kinds else w.role
+        make("holder", EVERYTHING, boundary="bound")
+        return w.managed("bound", *statements) if not boundary else w
+    if path.how == "version" or kinds == "iam:CreatePolicyVersion":
+        w.managed("own", *statements, older=doc(EVERYTHING))
+        return w.role("holder", attached=["own"], boundary=boundary)
+    if "Group" in kinds:
+        return w.group("mine").user("holder", *statements, groups=["mine"], boundary=boundary)
+    return (w.user if "User" in kinds else w.role)("holder", *statements, boundary=boundary)
+
+
+def let_in(service):
+    if service == "cognito-identity.amazonaws.com":
+        who = {"Federated": service}
+        return doc({"Effect": "Allow", "Principal": who, "Action": "sts:AssumeRoleWithWebIdentity"})
+    return taken_by(service)
+
+
+by_id = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.id)
+
+
+@by_id
+def test_exactly_what_the_path_needs_is_found(path):
+    (found,) = world(path, allow(*path.actions)).found(rule=path.rule)
+    assert found.severity == ("high" if path.how == "outside" else "critical")
+    assert found.fix.endswith(path.fix)
+    assert [step.split(" ")[0] for step in found.path[:-1]] == list(path.actions)
+    if path.how != "boundary":
+        assert found.statement == "statement 1"
+        assert found.policy in ("own", arn("policy", "own"))
+
+
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [(path, one) for path in PATHS for one in path.actions],
+    ids=lambda value: getattr(value, "id", value),
+)
+def test_without_one_of_its_actions_it_is_not(path, missing):
+    rest = [action for action in path.actions if action != missing]
+    assert world(path, allow("s3:ListAllMyBuckets", *rest)).found(rule=path.rule) == []
+
+
+@by_id
+def test_what_takes_the_actions_away_takes_the_path_away(path):
+    past = {"DateLessThan": {"aws:CurrentTime": "2026-01-01T00:00:00Z"}}
+    for last in path.actions:
+        assert world(path, allow(*path.actions), deny(last)).found(rule=path.rule) == []
+    assert world(path, allow(*path.actions, Condition=past)).found(rule=path.rule) == []
+    if path.how != "boundary":
+        assert world(path, allow(*path.actions), boundary="gone").found(rule=path.rule) == []
+        capped = world(path, allow(*path.actions), boundary="bound").managed("bound", allow("s3:*"))
+        assert capped.found(rule=path.rule) == []
+
+
+@by_id
+def test_an_administrator_has_nothing_to_gain(path):
+    w = world(path, EVERYTHING)
+    if path.how != "boundary":
+        assert w.found() == []
+        assert escalation.is_admin(w.snapshot, w.snapshot.principals().__next__(), NOW)
+
+
+@pytest.mark.parametrize(
+    "action", sorted({action for path in PATHS for action in path.actions} | {a for a, _ in paths.powers()})
+)
+def test_every_action_is_one_of_aws_spelled_as_aws_does(action):
+    found = actions.details(action)
+    if found is None:
+        assert all(path.retired for path in PATHS if action in path.actions)
+        assert action not in dict(paths.powers())
+    else:
+        assert found["name"] == action.partition(":")[2]
+
+
+def test_ids_are_of_one_path_each_and_the_catalog_is_whole():
+    ids = [path.id for path in PATHS]
+    assert len(set(ids)) == len(ids)
+    catalog = {i for i in ids if not int(i.rpartition("-")[2]) > 100}
+    assert len(catalog) == 66
+    assert {f"iam-{n:03}" for n in range(1, 22)} <= catalog
+    assert {path.id for path in PATHS if path.url} == catalog
+    assert {path.how for path in PATHS} == set(escalation.KINDS)
+    assert all(bool(path.services) == (path.how in ("passed", "carried")) for path in PATHS)
+    assert all(("iam:PassRole" in path.actions) == (path.how == "passed") for path in PATHS)
+
+
+LAMBDA = ("lambda:CreateFunction", "lambda:InvokeFunction")
+TO_LAMBDA = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
+
+
+def passing(resource="*", condition=None, **strong):
+    """A holder that makes functions and passes roles, and two roles that functions may have: an administrator's, a harmless one."""
+    may_pass = allow("iam:PassRole", resource=resource, **({"Condition": condition} if condition else {}))
+    w = World().role("holder", allow(*LAMBDA), may_pass)
+    w.role("strong", EVERYTHING, **{"trust": taken_by("lambda.amazonaws.com")} | strong)
+    return w.role(
+        "harmless", allow("s3:GetObject", resource="arn:aws:s3:::b/k/*"), trust=taken_by("lambda.amazonaws.com")
+    )
+
+
+@pytest.mark.parametrize(
+    ("world", "severity"),
+    [
+        (passing(), "critical"),
+        (passing(condition=TO_LAMBDA), "critical"),
+        (passing(arn("role", "str*"), TO_LAMBDA), "critical"),
+        (passing(arn("role", "harmless")), "info"),
+        (passing(arn("role", "strong"), {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}), ""),
+        (passing(arn("role", "strong"), {"StringLike": {"iam:PassedToService": "*.amazonaws.com"}}), "critical"),
+        (passing(arn("role", "strong"), trust=taken_by("ec2.amazonaws.com")), ""),
+        (passing(arn("role", "s*"), trust=taken_by("lambda.amazonaws.com", Condition={"StringEquals": {"aws:SourceAccount": "2"}})), ""),
+        (passing(trust=taken_by("lambda.amazonaws.com", Condition={"StringEquals": {"aws:SourceAccount": ACCOUNT}})), "critical"),
+        (passing(boundary="gone"), "info"),
+        (passing(arn("role", "nobody-*")), ""),
+    ],
+)  # fmt: skip
+def test_a_role_counts_that_may_be_passed_to_a_service_that_may_take_it(world, severity):
+    assert world.severity("lambda-001") == severity
+
+
+def test_a_bounded_path_says_so_and_names_the_role():
+    (found,) = passing(arn("role", "harmless")).found(rule="IAM-PRIVESC-lambda-001")
+    assert "bounded" in found.message
+    assert found.path == ("iam:PassRole role/harmless", *LAMBDA, "role/harmless")
+
+
+@pytest.mark.parametrize(
+    ("held", "severity"),
+    [
+        (allow("s3:GetObject", resource="arn:aws:s3:::b/*"), "info"),
+        (allow("s3:GetObject", resource="arn:aws:s3:::*"), "high"),
+        (allow("s3:Get*"), "high"),
+        (allow("logs:PutLogEvents"), "info"),
+        (
+            allow("secretsmanager:GetSecretValue", resource=f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:one-*"),
+            "high",
+        ),
+        (allow("iam:PutRolePolicy", resource=arn("role", "a")), "high"),
+        (allow(*LAMBDA), "info"),  # the holder has these too
+    ],
+)
+def test_gained_is_what_the_holder_has_not_got_and_makes_somebody_strong(held, severity):
+    w = World().role("holder", allow("iam:PassRole", *LAMBDA))
+    assert w.role("passed", held, trust=taken_by("lambda.amazonaws.com")).severity("lambda-001") == severity
+
+
+def test_without_a_role_to_pass_an_open_pattern_counts_and_a_closed_one_does_not():
+    assert World().role("holder", allow("iam:PassRole", *LAMBDA)).severity("lambda-001") == "high"
+    closed = allow("iam:PassRole", resource=arn("role", "app-*"))
+    assert World().role("holder", closed, allow(*LAMBDA)).severity("lambda-001") == ""
+
+
+FUNCTION = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function"
+
+
+def test_an_existing_function_may_run_with_any_role_that_lambda_may_take_unless_it_is_known():
+    w = World().role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
+    w.role("weak", allow("logs:PutLogEvents"), trust=taken_by("lambda.amazonaws.com"))
+    w.role("holder", allow("lambda:UpdateFunctionCode", resource=f"{FUNCTION}:mine"))
+    assert w.severity("lambda-003") == "high"
+    assert w.severity("lambda-003", carriers={f"{FUNCTION}:mine": arn("role", "weak")}) == "info"
+    assert w.severity("lambda-003", carriers={f"{FUNCTION}:mine": arn("role", "strong")}) == "critical"
+    assert w.severity("lambda-003", carriers={f"{FUNCTION}:other": arn("role", "weak")}) == "high"
+
+
+def test_what_a_resource_type_cannot_be_gives_nothing():
+    w = World().role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
+    assert (
+        w.role("holder", allow("lambda:UpdateFunctionCode", resource="arn:aws:s3:::b/*")).severity("lambda-003") == ""
+    )
+
+
+def test_a_deny_on_some_resources_leaves_the_others():
+    w = World().role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
+    w.role("holder", allow("lambda:UpdateFunctionCode"), deny("lambda:*", resource=f"{FUNCTION}:prod-*"))
+    assert w.severity("lambda-003") == "critical"
+
+
+def test_one_self_is_no_other_user():
+    mine = allow("iam:CreateAccessKey", resource=arn("user", "${aws:username}"))
+    assert World().user("holder", mine).user("strong", EVERYTHING).severity("iam-002") == ""
+    assert World().user("holder", allow("iam:CreateAccessKey", resource=arn("user", "s*"))).user("strong", EVERYTHING).severity(
+        "iam-002"
+    ) == "critical"  # fmt: skip
+    assert World().user("holder", allow("iam:CreateAccessKey")).user("other").severity("iam-002") == "info"
+
+
+def test_two_users_with_one_policy_each_reach_the_other():
+    one = allow("iam:CreateAccessKey", "s3:*")
+    w = World().user("holder", one).user("other", one)
+    assert [w.severity("iam-002", who) for who in ("holder", "other")] == ["info", "info"]
+
+
+# Policies of one's own, under a boundary.
+
+WRITING = allow("iam:PutRolePolicy", "iam:AttachRolePolicy", resource=arn("role", "holder"))
+
+
+@pytest.mark.parametrize(
+    ("bound", "severity"),
+    [
+        ([allow("iam:*"), allow("s3:GetObject", resource="arn:aws:s3:::b/*")], "high"),
+        ([WRITING, allow("s3:GetObject", resource="arn:aws:s3:::b/*")], "info"),
+        ([WRITING, allow("s3:*")], "high"),
+        ([EVERYTHING], "critical"),
+        ([EVERYTHING, deny("s3:*")], "critical"),
+        ([WRITING, allow("iam:DeleteRolePermissionsBoundary")], "high"),
+    ],
+)
+def test_who_writes_its_own_policies_has_what_its_boundary_leaves(bound, severity):
+    w = World().role("holder", WRITING, boundary="bound").managed("bound", *bound)
+    assert w.severity("iam-005") == severity
+
+
+@pytest.mark.parametrize(
+    "lifting",
+    [
+        allow("iam:DeleteRolePermissionsBoundary", resource=arn("role", "holder")),
+        allow("iam:PutRolePermissionsBoundary", resource=arn("role", "holder")),
+        allow("iam:CreatePolicyVersion", resource=arn("policy", "bound")),
+    ],
+)
+def test_a_boundary_that_its_holder_may_lift_is_none(lifting):
+    w = World().role("holder", WRITING, lifting, boundary="bound").managed("bound", WRITING, lifting)
+    assert w.severity("iam-005") == "critical"
+
+
+def test_a_condition_on_the_boundary_holds_the_writer():
+    bounded = {"ArnLike": {"iam:PermissionsBoundary": arn("policy", "bound")}}
+    writing = allow("iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy", Condition=bounded)
+    w = World().managed("bound", allow("s3:GetObject", resource="arn:aws:s3:::b/*"), writing)
+    w.role("holder", writing, allow("iam:UpdateAssumeRolePolicy"), boundary="bound").role("free").role(
+        "held", boundary="bound"
+    )
+    (found,) = w.found(rule="IAM-PRIVESC-iam-021")
+    assert (found.severity, found.path[-1]) == ("info", "role/held")
+
+
+@pytest.mark.parametrize(
+    ("condition", "severity"),
+    [
+        ({"ArnEquals": {"iam:PolicyARN": "arn:aws:iam::aws:policy/ReadOnlyAccess"}}, "info"),
+        ({"ArnLike": {"iam:PolicyARN": arn("policy", "weak")}}, "info"),
+        ({"ArnLike": {"iam:PolicyARN": arn("policy", "strong*")}}, "high"),
+        ({"ArnLike": {"iam:PolicyARN": arn("policy", "all")}}, "critical"),
+        ({"ArnLike": {"iam:PolicyARN": "arn:aws:iam::aws:policy/*"}}, "critical"),
+    ],
+)
+def test_which_policies_may_be_attached_decides(condition, severity):
+    w = World().managed("weak", allow("logs:PutLogEvents")).managed("strong", allow("s3:*")).managed("all", EVERYTHING)
+    holder = allow("iam:AttachRolePolicy", resource=arn("role", "holder"), Condition=condition)
+    assert w.role("holder", holder).severity("iam-009") == severity
+
+
+def test_what_may_be_attached_and_written_is_anything():
+    only_ours = {"ArnLike": {"iam:PolicyARN": arn("policy", "ours/*")}}
+    attach = allow("iam:AttachRolePolicy", resource=arn("role", "holder"), Condition=only_ours)
+    assert (
+        World().role("holder", attach, allow("iam:CreatePolicy", resource=arn("policy", "ours/*"))).severity("iam-009")
+        == "critical"
+    )
+    assert (
+        World()
+        .role("holder", attach, allow("iam:CreatePolicy", resource=arn("policy", "theirs/*")))
+        .severity("iam-009")
+        == "info"
+    )
+
+
+def test_writing_others_policies_alone_is_bounded():
+    w = World().role("other").role("holder", allow("iam:PutRolePolicy", resource=arn("role", "other")))
+    (found,) = w.found(rule="IAM-PRIVESC-iam-005")
+    assert found.severity == "info"
+    assert "others" in found.message
+
+
+@pytest.mark.parametrize(
+    ("older", "severity"), [(EVERYTHING, "critical"), (allow("s3:*"), "high"), (allow("logs:PutLogEvents"), "info")]
+)
+def test_an_older_version_is_read(older, severity):
+    w = World().managed("own", allow("iam:SetDefaultPolicyVersion", resource=arn("policy", "*")), older=doc(older))
+    assert w.role("holder", attached=["own"]).severity("iam-101") == severity
+
+
+# Who takes whom.
+
+
+@pytest.mark.parametrize(
+    ("held", "trust", "severity"),
+    [
+        ([allow("sts:AssumeRole")], taken_by(aws=ROOT), "critical"),
+        ([allow("sts:AssumeRole")], taken_by(aws=ACCOUNT), "critical"),
+        ([], taken_by(aws=arn("role", "holder")), "critical"),
+        ([], taken_by(aws=f"arn:aws:sts::{ACCOUNT}:assumed-role/holder/one"), "critical"),
+        ([], taken_by(aws=ROOT), ""),
+        ([allow("sts:AssumeRole")], taken_by(aws=arn("role", "other")), ""),
+        ([allow("sts:AssumeRole", resource=arn("role", "a*"))], taken_by(aws=ROOT), ""),
+        ([allow("sts:AssumeRole"), deny("sts:*", resource=arn("role", "strong"))], taken_by(aws=ROOT), ""),
+        ([deny("sts:*")], taken_by(aws=arn("role", "holder")), ""),
+        ([allow("sts:AssumeRole")], taken_by(aws=ROOT, Condition={"StringEquals": {"aws:PrincipalArn": arn("role", "holder")}}), "critical"),
+        ([allow("sts:AssumeRole")], taken_by(aws=ROOT, Condition={"StringEquals": {"aws:PrincipalArn": arn("role", "other")}}), ""),
+        ([allow("sts:AssumeRole")], taken_by(aws=ROOT, Condition={"Bool": {"aws:MultiFactorAuthPresent": "true"}}), "critical"),
+        ([allow("sts:AssumeRole")], doc({"Effect": "Allow", "Principal": {"AWS": ROOT}, "Action": "sts:AssumeRole"}, {"Effect": "Deny", "Principal": {"AWS": arn("role", "holder")}, "Action": "sts:AssumeRole"}), ""),
+    ],
+)  # fmt: skip
+def test_taking_a_role_needs_both_sides(held, trust, severity):
+    assert World().role("holder", *held).role("strong", EVERYTHING, trust=trust).severity("sts-001") == severity
+
+
+def test_a_rewritten_trust_does_not_lift_a_deny():
+    w = World().role("strong", EVERYTHING).role("holder", allow("iam:UpdateAssumeRolePolicy"), deny("sts:AssumeRole"))
+    assert w.severity("iam-012") == ""
+
+
+def hop(name, *names, trust=ROOT, may=()):
+    """A role that may take others, and how it may be taken."""
+    return (
+        name,
+        [allow("sts:AssumeRole", resource=[arn("role", other) for other in names] or arn("role", "nobody")), *may],
+        trust,
+    )
+
+
+def chained(*hops):
+    w = World().role("admin", EVERYTHING, trust=taken_by(aws=ROOT))
+    for name, statements, trust in hops:
+        w.role(name, *statements, trust=taken_by(aws=trust))
+    return w
+
+
+CHAIN = "IAM-PRIVESC-CHAIN"
+
+
+def test_a_chain_of_roles_is_followed_to_the_administrator():
+    w = chained(hop("start", "middle"), hop("middle", "admin"))
+    (found,) = w.found("start", CHAIN)
+    assert found.severity == "critical"
+    assert found.path == ("sts:AssumeRole role/middle", "role/middle", "sts:AssumeRole role/admin", "role/admin")
+    assert w.found("middle", CHAIN) == []
+    assert w.severity("sts-001", "middle") == "critical"
+
+
+@pytest.mark.parametrize(
+    "hops",
+    [
+        [hop("start", "middle"), hop("middle")],
+        [hop("start"), hop("middle", "admin")],
+        [hop("start", "middle"), hop("middle", "admin", trust=arn("role", "other"))],
+        [hop("start", "middle", may=[deny("sts:*")]), hop("middle", "admin")],
+        [hop("start", "middle"), hop("middle", "start")],
+    ],
+)
+def test_a_broken_chain_is_none(hops):
+    assert chained(*hops).found("start", CHAIN) == []
+
+
+def test_a_cycle_ends_and_each_of_it_reaches_the_administrator():
+    w = chained(hop("a", "b"), hop("b", "c"), hop("c", "a", "d"), hop("d", "admin"))
+    assert [len(w.found(name, CHAIN)) for name in "abcd"] == [1, 1, 1, 0]
+    (found,) = w.found("a", CHAIN)
+    assert [step for step in found.path if " " not in step] == ["role/b", "role/c", "role/d", "role/admin"]
+
+
+def test_a_chain_goes_by_a_trust_that_names_the_holder():
+    w = chained(hop("middle", "admin", trust=arn("role", "start")), hop("start"))
+    assert len(w.found("start", CHAIN)) == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "middle"),
+    [
+        ([allow("iam:PassRole", *LAMBDA)], taken_by("lambda.amazonaws.com")),
+        ([allow("lambda:UpdateFunctionCode")], taken_by("lambda.amazonaws.com")),
+        ([allow("iam:UpdateAssumeRolePolicy", resource=arn("role", "middle"))], taken_by("ec2.amazonaws.com")),
+        ([allow("sts:AssumeRole")], taken_by(aws=ROOT)),
+    ],
+)
+def test_a_chain_goes_over_any_hop_to_one_that_writes_its_own_policies(start, middle):
+    w = (
+        World()
+        .role("start", *start)
+        .role("middle", allow("iam:PutRolePolicy", resource=arn("role", "middle")), trust=middle)
+    )
+    (found,) = w.found("start", CHAIN)
+    assert found.path[-3:] == ("role/middle", "iam:PutRolePolicy role/middle", "administrator")
+
+
+def test_a_chain_goes_over_a_users_keys():
+    w = chained().user("middle", allow("sts:AssumeRole")).user("start", allow("iam:CreateAccessKey"))
+    (found,) = w.found("start", CHAIN)
+    assert found.path == ("iam:CreateAccessKey user/middle", "user/middle", "sts:AssumeRole role/admin", "role/admin")
+
+
+def test_three_thousand_roles_in_a_circle_are_walked_once():
+    count = 3000
+    w = chained(*(hop(f"r{n}", f"r{(n + 1) % count}") for n in range(1, count)), hop("r0", "r1", "admin"))
+    found = [f for f in escalation.paths(w.snapshot, NOW) if f.rule == CHAIN]
+    assert len(found) == count - 1
+    assert {f.principal for f in found} == {f"r{n}" for n in range(1, count)}
+
+
+def test_service_linked_roles_are_awss_own():
+    w = World()
+    w.role("holder", allow("iam:PassRole", *LAMBDA)).role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
+    w.page["RoleDetailList"][0]["Arn"] = arn("role", "aws-service-role/x.amazonaws.com/holder")
+    assert w.found() == []
+
+
+def test_a_finding_names_the_policy_as_its_own_holder_calls_it():
+    trust = taken_by("lambda.amazonaws.com")
+    w = World().role("strong", EVERYTHING, trust=trust)
+    for name in ("one", "two"):
+        w.role(name, allow("iam:PassRole", *LAMBDA))
+        w.page["RoleDetailList"][-1]["RolePolicyList"][0]["PolicyName"] = f"of-{name}"
+    for name in ("one", "two"):
+        (found,) = w.found(name, "IAM-PRIVESC-lambda-001")
+        assert (found.policy, found.statement) == (f"of-{name}", "statement 1")
+        assert f"of-{name}" in found.fix
+
+
+# Our own roles.
+
+
+@pytest.fixture(scope="module")
+def ours(settings):
+    have = policies.applied(policies.wanted(settings), settings)
+    return settings, escalation.paths(have, NOW)
+
+
+@pytest.mark.parametrize(
+    ("role", "path"),
+    [
+        ("operator", "sagemaker-002"),
+        ("operator", "sagemaker-101"),
+        ("operator", "lambda-001"),
+        ("operator", "lambda-003"),
+        ("operator", "codebuild-001"),
+        ("operator-infra", "ec2-001"),
+        ("operator-infra", "ec2-002"),
+        ("operator-infra", "ec2instanceconnect-003"),
+    ],
+)
+def test_the_operators_paths_are_bounded(ours, role, path):
+    settings, every = ours
+    (found,) = [f for f in every if (f.principal, f.rule) == (settings.role_name(role), f"IAM-PRIVESC-{path}")]
+    assert found.severity == "info", found.message
+
+
+def test_no_shipped_role_but_those_that_keep_roles_gains_anything(ours):
+    settings, every = ours
+    keepers = {settings.role_name(role) for role in ("bootstrap", "ci-apply")}
+    assert {f.principal for f in every if f.severity != "info"} <= keepers
+    assert not [f for f in every if f.severity == "critical"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meeting"),
+    [
+        ("a*c", "ab*", True),
+        ("*", "x*y", True),
+        ("a?c", "abc", True),
+        ("a*", "b*", False),
+        ("ab", "abc", False),
+        ("*b*", "a*c", True),
+        ("", "", True),
+    ],
+)
+def test_what_two_patterns_both_cover(one, other, meeting):
+    from ops.iam.document import glob
+
+    found = reach.meet(one, other)
+    assert (found is not None) is meeting
+    if found is not None:
+        assert glob(one).fullmatch(found)
+        assert glob(other).fullmatch(found)

@@ -1,0 +1,360 @@
+"""What each role must and must not do holds; and every word of the policies that keeps something out is one that is missed."""
+
+import copy
+import shutil
+from dataclasses import replace
+
+import invoke
+import pytest
+from conftest import HOME, Cli, settings_of, write_settings
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from ops import config
+from ops.errors import FINDINGS, OpsError
+from ops.iam import actions, checking, expecting, policies
+from ops.iam.document import listed
+
+SETTINGS = settings_of()
+WANTED = {want.role: want for want in policies.wanted(SETTINGS)}
+ROLES = sorted(WANTED)
+EXPECTED = {role: checking.expectations(role, SETTINGS) for role in ROLES}
+
+# Actions with resources of their own that a statement still allows on all of them.
+ON_ALL = {
+    "cloudwatch:DescribeAlarms": "SageMaker and the operator list alarms; a list has no resource",
+    "cloudwatch:GetMetricData": "of a data set of metrics only where one is named",
+    "ec2:DescribeVpcAttribute": "reads two switches of a network, beside the lists of all networks",
+    "cloudwatch:PutMetricData": "on no data set of metrics, only on namespaces, which a condition names",
+}
+# Actions that no allowed entry asks for: the record of a whole run shows what needs them (see the table of needed actions).
+RECORDED = {"operator", "operator-infra"}
+
+
+def failing(want, only=None):
+    """The expectations, by list and entry, that do not hold for a role that is like this."""
+    have = policies.applied([want], SETTINGS)
+    chosen = [one for one in EXPECTED[want.role] if only is None or one.kind in only]
+    found = expecting.failures(chosen, have.roles[SETTINGS.role_name(want.role)], have)
+    return {(one.expected.kind, one.expected.number, one.expected.action, one.expected.capped) for one in found}
+
+
+def changed(document, number, change):
+    """The document with its statement changed."""
+    mutant = copy.deepcopy(document)
+    change(mutant["Statement"][number])
+    return mutant
+
+
+def widened(statement):
+    statement["Resource"] = "*"
+
+
+def without(operator, key):
+    def change(statement):
+        del statement["Condition"][operator][key]
+        if not statement["Condition"][operator]:
+            del statement["Condition"][operator]
+
+    return change
+
+
+def harmless(statement):
+    """A Deny that denies nothing."""
+    statement["Action"] = "s3:ListAllMyBuckets"
+
+
+def mutations(document):
+    """(what, document) for each obvious way to widen each statement."""
+    for number, statement in enumerate(document["Statement"]):
+        sid = statement.get("Sid", number)
+        if statement["Effect"] == "Deny":
+            yield f"{sid} gone", changed(document, number, harmless)
+            continue
+        if statement.get("Resource", "*") != "*":
+            yield f"{sid} on *", changed(document, number, widened)
+        for operator, block in statement.get("Condition", {}).items():
+            for key in block:
+                yield f"{sid} without {key}", changed(document, number, without(operator, key))
+
+
+PERMISSIONS = [
+    pytest.param(role, stem, mutant, id=f"{role}-{stem}: {what}")
+    for role, want in WANTED.items()
+    for stem, document in want.permissions.items()
+    for what, mutant in mutations(document)
+]
+BOUNDARIES = [
+    pytest.param(role, mutant, id=f"{role}: {what}")
+    for role, want in WANTED.items()
+    for what, mutant in mutations(want.boundary)
+]
+TRUSTS = [
+    pytest.param(role, mutant, id=f"{role}: {what}")
+    for role, want in WANTED.items()
+    for what, mutant in mutations(want.trust)
+]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_expectation_holds_and_there_are_ten_of_each(role):
+    assert failing(WANTED[role]) == set()
+    calls = {
+        kind: {(one.action, one.resource, str(one.context)) for one in EXPECTED[role] if one.kind == kind}
+        for kind in expecting.LISTS
+    }
+    assert len(calls["allowed"]) >= 10
+    assert len(calls["denied"]) >= 10
+    assert {one.kind for one in EXPECTED[role]} == set(expecting.LISTS)
+
+
+@pytest.mark.parametrize(("role", "stem", "mutant"), PERMISSIONS)
+def test_permissions_that_are_widened_break_a_denied_expectation(role, stem, mutant):
+    want = WANTED[role]
+    assert {kind for kind, *_ in failing(replace(want, permissions=want.permissions | {stem: mutant}))} == {"denied"}
+
+
+@pytest.mark.parametrize(("role", "mutant"), BOUNDARIES)
+def test_a_boundary_that_is_widened_breaks_one_that_is_capped(role, mutant):
+    found = failing(replace(WANTED[role], boundary=mutant))
+    assert found
+    assert all(kind == "denied" and capped for kind, _, _, capped in found)
+
+
+@pytest.mark.parametrize(("role", "mutant"), TRUSTS)
+def test_a_trust_that_is_widened_breaks_one_that_may_not_assume(role, mutant):
+    assert {kind for kind, *_ in failing(replace(WANTED[role], trust=mutant))} == {"may_not_assume"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_trust_that_names_anybody_breaks_one_that_may_not_assume(role):
+    mutant = changed(WANTED[role].trust, 0, lambda statement: statement.update({"Principal": "*", "Action": "sts:*"}))
+    mutant["Statement"][0].pop("Condition", None)
+    assert {kind for kind, *_ in failing(replace(WANTED[role], trust=mutant))} == {"may_not_assume"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_action_that_is_taken_away_is_missed(role):
+    want, unmissed = WANTED[role], set()
+    for stem, document in want.permissions.items():
+        for number, statement in enumerate(document["Statement"]):
+            for action in listed(statement["Action"]):
+                kept = [one for one in listed(statement["Action"]) if one != action]
+                mutant = changed(document, number, lambda s, kept=kept: s.update({"Action": kept}))
+                kinds = {"allowed"} if statement["Effect"] == "Allow" else {"denied"}
+                if not failing(replace(want, permissions=want.permissions | {stem: mutant}), kinds):
+                    unmissed.add(f"{statement['Sid']}: {action}")
+    assert unmissed == set() or role in RECORDED, sorted(unmissed)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
+    want = WANTED[role]
+    have = policies.applied([want], SETTINGS)
+    for document in want.permissions.values():
+        for statement in document["Statement"]:
+            context = {
+                key.lower(): listed(value)[0].replace("*", "x")
+                for block in statement.get("Condition", {}).values()
+                for key, value in block.items()
+            }
+            for action in listed(statement["Action"]) if statement["Effect"] == "Allow" else []:
+                fitting = [arn for arn in listed(statement["Resource"]) if arn == "*" or expecting.acts_on(action, arn)]
+                for resource in fitting:
+                    one = expecting.Expectation(
+                        "allowed", 0, action, resource.replace("*", "x") if resource != "*" else "*", context=context
+                    )
+                    assert expecting.capped(one, have.roles[SETTINGS.role_name(role)], have).allowed, (
+                        statement["Sid"],
+                        action,
+                        resource,
+                    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_policies_name_what_there_is_as_narrowly_as_aws_takes_it(role):
+    want = WANTED[role]
+    for document in [*want.permissions.values(), want.boundary]:
+        assert len(policies.dumped(document)) < policies.POLICY_CHARACTERS
+        for statement in document["Statement"]:
+            for action in listed(statement["Action"]):
+                assert actions.matching(action), action
+    for document in want.permissions.values():
+        for statement in document["Statement"]:
+            if statement["Effect"] == "Allow" and statement["Resource"] == "*":
+                loose = {one for one in listed(statement["Action"]) if not actions.unscopable(one)} - ON_ALL.keys()
+                assert not loose, f"{statement['Sid']}: name the resources of {loose}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_boundary_lets_a_role_grow(role):
+    """Of IAM and STS: reading; for operators passing roles and service-linked ones; for who applies roles, bounded ones."""
+    for statement in WANTED[role].boundary["Statement"]:
+        if statement["Effect"] == "Deny":
+            continue
+        for pattern in listed(statement["Action"]):
+            for action in actions.matching(pattern):
+                if action.startswith(("iam:", "sts:")) and actions.level(action) not in ("Read", "List"):
+                    assert (
+                        role in ("bootstrap", "ci-apply")
+                        or (role.startswith("operator") and action in ("iam:PassRole", "iam:CreateServiceLinkedRole"))
+                        or (role in ("auditor", "ci") and action.startswith("iam:Generate"))
+                    ), action
+                    assert statement["Resource"] != "*" or action.startswith("iam:Generate")
+
+
+@given(
+    st.from_regex(r"[a-z][a-z0-9-]{0,18}", fullmatch=True),
+    st.from_regex(r"[a-zA-Z0-9-]{1,9}/[a-zA-Z0-9._-]{1,9}", fullmatch=True),
+)
+@effort(max_examples=15, deadline=None)
+def test_expectations_hold_for_any_stack_and_repository(stack, repository):
+    settings = SETTINGS.model_copy(
+        update={
+            "stack": SETTINGS.stack.model_copy(update={"name": stack}),
+            "iam": SETTINGS.iam.model_copy(update={"repository": repository}),
+        }
+    )
+    wanted = policies.wanted(settings)
+    have = policies.applied(wanted, settings)
+    for want in wanted:
+        expected = checking.expectations(want.role, settings)
+        assert list(expecting.failures(expected, have.roles[settings.role_name(want.role)], have)) == []
+
+
+@pytest.mark.parametrize("repository", ["*/*", "a/b:pull_request", "a", "a/b/c", "a/*", "${aws:username}/b"])
+def test_a_repository_is_one_repository(repository):
+    with pytest.raises(OpsError, match=r"iam\.repository"):
+        settings_of(text=f"iam: {{repository: '{repository}'}}")
+
+
+GOOD = 'action = "s3:GetObject", resource = "arn:aws:s3:::b/k"'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("allowed = [", "r: "),
+        ("allow = []", "r: there is no list 'allow'; there are allowed, denied, may_assume, may_not_assume"),
+        ("denied = [7]", "r, denied 1: an entry is a table in braces"),
+        (f"denied = [{{{GOOD}}}, {{action = 's3:GetObject'}}]", "r, denied 2: it lacks 'resource'"),
+        (f"allowed = [{{{GOOD}, capped = true}}]", "r, allowed 1: it knows no 'capped'"),
+        (f"denied = [{{{GOOD}, capped = 'yes'}}]", "r, denied 1: capped is true or false"),
+        (f"denied = [{{{GOOD}, why = 7}}]", "r, denied 1: .* are texts"),
+        (f"denied = [{{{GOOD}, context = {{'s3:prefix' = true}}}}]", "r, denied 1: context is a table of texts"),
+        (f"denied = [{{{GOOD}, context = 's3:prefix'}}]", "r, denied 1: context is a table of texts"),
+        ("allowed = [{action = 's3:GetObjcet', resource = 'arn:aws:s3:::b/k'}]", "r, allowed 1: AWS has no action 's3:GetObjcet'. Did you mean s3:GetObject"),
+        ("allowed = [{action = 's3:GetObject', resource = 'arn:aws:s3:::b'}]", "r, allowed 1: s3:GetObject never acts on 'arn:aws:s3:::b'"),
+        ("allowed = [{action = 's3:ListBucket', resource = 'arn:aws:s3:::b/k'}]", "r, allowed 1: s3:ListBucket never acts on"),
+        ("allowed = [{action = 's3:GetObject', resource = '*'}]", r"r, allowed 1: s3:GetObject never acts on '\*'"),
+        ("allowed = [{action = 'ec2:DescribeVpcs', resource = 'arn:aws:ec2:us-east-1:123456789012:vpc/v'}]", r"but on \*"),
+        ("allowed = [{action = ['s3:GetObject', 's3:Nothing'], resource = 'arn:aws:s3:::b/k'}]", "no action 's3:Nothing'"),
+        (f"allowed = [{{{GOOD}, context = {{'ec2:osuser' = 'x'}}}}]", "no request for s3:GetObject carries 'ec2:osuser'"),
+        ("may_assume = [{by = 'somebody'}]", "r, may_assume 1: 'somebody' is no service"),
+        ("may_assume = [{by = '{who}'}]", r"r: .*there is no \{who\} in names"),
+    ],
+)  # fmt: skip
+def test_an_entry_that_nobody_could_ask_is_an_error_with_its_place(text, said):
+    with pytest.raises(OpsError, match=said):
+        expecting.parsed(text, "r")
+
+
+def test_names_and_lists_of_actions_are_written_out():
+    text = 'allowed = [{action = ["s3:GetObject", "s3:PutObject"], resource = "{b}/k"}]\n[names]\nb = "arn:aws:s3:::b"'
+    found = expecting.parsed(text, "r")
+    assert [(one.number, one.action, one.resource) for one in found] == [
+        (1, "s3:GetObject", "arn:aws:s3:::b/k"),
+        (1, "s3:PutObject", "arn:aws:s3:::b/k"),
+    ]
+
+
+def offline():
+    return Cli(write_settings(HOME / "expect.yaml", HOME / "nowhere", "expect"))
+
+
+def test_the_command_needs_no_aws_and_counts():
+    import json
+
+    rows = json.loads(offline()("iam.check", "--json").out)["roles"]
+    assert [row["role"] for row in rows] == ROLES
+    assert all(row["failed"] == 0 and row["allowed"] >= 10 and row["denied"] >= 10 for row in rows)
+    assert "There is no role 'operatr'" in offline()("iam.check", "--role", "operatr", ok=False).err
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    shutil.copytree(policies.FOLDER, tmp_path / "roles")
+    monkeypatch.setattr(policies, "FOLDER", tmp_path / "roles")
+    monkeypatch.setattr(policies.wanted, "__defaults__", ("", tmp_path / "roles"))
+    return tmp_path / "roles"
+
+
+def ran(capsys, **words):
+    loaded = invoke.Config(project_location=config.ROOT)
+    loaded.load_project()
+    code = 0
+    try:
+        checking.check(invoke.Context(loaded), **words)
+    except invoke.Exit as stop:
+        code = stop.code
+    return code, capsys.readouterr().out
+
+
+def test_a_widened_policy_is_told_with_what_lets_it_through(folder, capsys):
+    file = folder / "lambda-invoke" / "permissions.json"
+    file.write_text(file.read_text().replace("/images/*", "/*"))
+    code, out = ran(capsys, role="lambda-invoke")
+    assert code == FINDINGS
+    assert "s3:GetObject arn:aws:s3:::kennel-demo-123456789012-us-east-1/jobs/1/model.tar.gz" in out
+    assert "allowed by ReadPictures of kennel-demo-lambda-invoke" in out
+
+
+def test_a_role_without_expectations_is_an_error(folder, capsys):
+    (folder / "ci" / "expect.toml").unlink()
+    with pytest.raises(OpsError, match="ci/expect.toml is missing"):
+        checking.expectations("ci", SETTINGS)
+
+
+class Simulator:
+    """An account whose simulator answers as we would, but for the actions in `contrary`."""
+
+    settings = SETTINGS
+
+    def __init__(self, contrary=()):
+        self.contrary, self.asked = contrary, []
+
+    def pages(self, service, call, key, **args):
+        from ops.iam.evaluate import Request, decide
+
+        assert (service, call, key) == ("iam", "simulate_principal_policy", "EvaluationResults")
+        self.asked.append(args)
+        have = policies.applied([WANTED["operator-infra"]], SETTINGS)
+        role = next(role for role in have.roles.values() if role.arn == args["PolicySourceArn"])
+        context = {entry["ContextKeyName"]: entry["ContextKeyValues"][0] for entry in args["ContextEntries"]}
+        for action in args["ActionNames"]:
+            (resource,) = args["ResourceArns"]
+            effect = decide(Request(role.caller, action, resource, context), have.rights(role)).effect
+            yield {"EvalActionName": action, "EvalDecision": "explicitDeny" if action in self.contrary else effect}
+
+
+def test_aws_is_asked_once_for_each_resource_and_context_and_its_other_answers_are_told():
+    have, expected = policies.applied([WANTED["operator-infra"]], SETTINGS), EXPECTED["operator-infra"]
+    agreeing = Simulator()
+    assert checking.differences(agreeing, "operator-infra", expected, have) == []
+    calls = [one for one in expected if one.is_call]
+    assert len(agreeing.asked) == len({(one.resource, str(sorted(one.context.items()))) for one in calls}) < len(calls)
+    ports = [
+        e for asked in agreeing.asked for e in asked["ContextEntries"] if e["ContextKeyName"].endswith("remoteport")
+    ]
+    assert {entry["ContextKeyType"] for entry in ports} == {"numeric"}
+    (row,) = checking.differences(Simulator({"ec2:DeleteKeyPair"}), "operator-infra", expected, have)
+    assert (row["action"], row["ours"], row["theirs"]) == ("ec2:DeleteKeyPair", "allowed", "explicitDeny")
+
+
+def test_what_the_sandbox_cannot_simulate_it_says(stacks):
+    cli = stacks("expectremote")
+    cli("iam.apply")
+    ran = cli("iam.check", "--remote", "--role", "ci", ok=False)
+    assert ran.code == 1
+    assert "SimulatePrincipalPolicy" in ran.err

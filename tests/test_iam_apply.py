@@ -1,0 +1,378 @@
+"""Roles applied: once, mended when changed, from any point at which a run was broken off; and policies that go back."""
+
+import json
+import stat
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from conftest import settings_of
+
+from ops import WORK, change
+from ops.errors import FINDINGS, OpsError, Refused
+from ops.iam import applying, keeping, plan, policies, snapshot, verdicts, versions
+from ops.iam.keeping import Kept
+from ops.iam.policies import Wanted
+from ops.iam.snapshot import Managed, Snapshot
+
+SETTINGS = settings_of()
+WANTED = policies.wanted(SETTINGS)
+NOW = datetime.now(UTC)
+NAME = SETTINGS.role_name("auditor")
+OWN, BOUND = (policies.policy_arn("auditor", stem, SETTINGS) for stem in ("permissions", "boundary"))
+
+
+def doc(action, resource="*"):
+    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": resource}]}
+
+
+def applied():
+    """The account as iam.apply leaves it."""
+    want = policies.applied(WANTED, SETTINGS)
+    roles = {
+        name: replace(role, tags={tag["Key"]: tag["Value"] for tag in SETTINGS.tags(name)}, created=NOW)
+        for name, role in want.roles.items()
+    }
+    held = {arn: replace(one, versions=(("v1", True, NOW),)) for arn, one in want.policies.items()}
+    return Snapshot(roles, policies=held)
+
+
+def planned(have, wanted=WANTED):
+    return change.preview(plan.steps(have, wanted, SETTINGS))
+
+
+def calls(have, wanted=WANTED):
+    return [(step.call, step.why.split(":")[0]) for step in planned(have, wanted)]
+
+
+def five(arn=OWN, default="v8"):
+    """A policy with all the versions that AWS keeps, each of which says something else."""
+    said = {f"v{n}": doc(f"s3:Get{n}") for n in (10, 7, 9, 6, 8)}
+    kept = tuple((version, version == default, NOW - timedelta(20) + timedelta(int(version[1:]))) for version in said)
+    return Managed(arn, said[default], kept, raw={v: text for v, text in said.items() if v != default})
+
+
+def test_an_applied_account_is_left_alone():
+    assert planned(applied()) == []
+
+
+def test_a_role_is_never_without_its_boundary():
+    made = planned(Snapshot())
+    there = set()
+    for step in made:
+        if step.call == "create_policy":
+            there.add(f"arn:aws:iam::{SETTINGS.aws.account}:policy{step.args['Path']}{step.args['PolicyName']}")
+        elif step.call == "create_role":
+            assert step.args["PermissionsBoundary"] in there
+            there.add(step.args["RoleName"])
+        elif step.call == "attach_role_policy":
+            assert {step.args["RoleName"], step.args["PolicyArn"]} <= there
+    assert there >= set(applied().roles) | set(applied().policies)
+
+
+def test_a_boundary_that_is_missing_or_another_is_put():
+    have = applied()
+    for boundary in ("", "arn:aws:iam::1:policy/own"):
+        have.roles[NAME] = replace(have.roles[NAME], boundary=boundary)
+        (step,) = planned(have)
+        assert (step.call, step.args) == (
+            "put_role_permissions_boundary",
+            {"RoleName": NAME, "PermissionsBoundary": BOUND},
+        )
+
+
+def test_a_boundary_that_is_not_wanted_goes_after_what_it_held_in():
+    have, wanted = applied(), [replace(w, boundary=None) if w.role == "auditor" else w for w in WANTED]
+    have.policies[OWN] = replace(have.policies[OWN], document=doc("*"))
+    assert calls(have, wanted) == [("create_policy_version", NAME), ("delete_role_permissions_boundary", NAME)]
+
+
+def test_a_boundary_that_says_something_else_gets_a_version():
+    have = applied()
+    have.policies[BOUND] = replace(have.policies[BOUND], document=doc("*"))
+    assert calls(have) == [("create_policy_version", f"{NAME}-boundary")]
+
+
+def test_our_tags_are_mended_and_others_left():
+    have = applied()
+    have.roles[NAME] = replace(have.roles[NAME], tags={"kennel:stack": "other", "kennel:name": NAME, "team": "blue"})
+    (step,) = planned(have)
+    assert (step.call, step.args["Tags"]) == ("tag_role", [{"Key": "kennel:stack", "Value": SETTINGS.stack.name}])
+
+
+def test_a_trust_that_only_reads_otherwise_is_left():
+    have, trust = applied(), policies.wanted(SETTINGS, only="auditor")[0].trust
+    bare = {**trust, "Statement": trust["Statement"][0]}
+    have.roles[NAME] = replace(have.roles[NAME], trust=bare)
+    assert planned(have) == []
+
+
+def test_the_oldest_of_five_versions_goes_first_but_never_the_one_in_force():
+    have = applied()
+    for default, oldest in (("v10", "v6"), ("v6", "v7")):
+        have.policies[OWN] = five(default=default)
+        steps = planned(have)
+        assert [(s.call, s.args.get("VersionId")) for s in steps] == [
+            ("delete_policy_version", oldest),
+            ("create_policy_version", None),
+        ]
+        assert keeping.lost(have, steps) == [
+            Kept(OWN, oldest, doc(f"s3:Get{oldest[1:]}")),
+            Kept(OWN, default, doc(f"s3:Get{default[1:]}")),
+        ]
+
+
+def test_what_a_role_holds_itself_is_kept_and_taken_away():
+    have = applied()
+    have.roles[NAME] = replace(have.roles[NAME], inline={"extra": doc("s3:*")}, attached=())
+    steps = planned(have)
+    assert [step.call for step in steps] == ["attach_role_policy", "delete_role_policy"]
+    assert keeping.lost(have, steps) == [Kept(f"role/{NAME}", "inline-extra", doc("s3:*"))]
+
+
+def test_an_instance_profile_that_a_crash_left_without_a_role_gets_it():
+    made = []
+
+    def answer(step):
+        if step.call == "create_instance_profile":
+            raise Refused("CreateInstanceProfile", "EntityAlreadyExists", "it is there")
+        made.append(step.call)
+
+    list(change.walk(plan.profile_steps(None, SETTINGS.role_name("ec2-box"), SETTINGS), answer))
+    assert made == ["add_role_to_instance_profile"]
+
+
+def kept_settings(name):
+    return settings_of(text=f"stack: {{name: {name}}}")
+
+
+def test_what_is_kept_is_whole_private_and_never_written_over():
+    settings = kept_settings("keeping")
+    first = keeping.keep(settings, Kept(OWN, "v3", doc("s3:A")))
+    assert stat.S_IMODE(first.stat().st_mode) == 0o600
+    assert stat.S_IMODE(first.parent.stat().st_mode) == 0o700
+    assert first == WORK / "iam" / "keeping" / NAME / "v3.json"
+    before = first.read_bytes()
+    assert keeping.keep(settings, Kept(OWN, "v3", doc("s3:A"))) == first
+    second = keeping.keep(settings, Kept(OWN, "v3", doc("s3:B")))  # the policy was made anew, and counts from v1 again
+    assert keeping.keep(settings, Kept(OWN, "v3", doc("s3:B"))) == second != first
+    assert first.read_bytes() == before
+    assert sorted(json.dumps(one.document) for one in keeping.versions(settings, OWN)) == [
+        json.dumps(doc("s3:A")),
+        json.dumps(doc("s3:B")),
+    ]
+    assert keeping.versions(settings, OWN.replace(SETTINGS.aws.account, "2" * 12)) == []
+    assert [path.name for path in first.parent.iterdir() if not path.name.startswith("v3")] == []
+
+
+def test_a_disk_that_is_full_leaves_no_half_file(monkeypatch):
+    settings = kept_settings("fulldisk")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        keeping.keep(settings, Kept(OWN, "v1", doc("s3:A")))
+    assert list((WORK / "iam" / "fulldisk" / NAME).iterdir()) == []
+
+
+ADMIN = Wanted("planted", {"Version": "2012-10-17", "Statement": []}, {"permissions": doc("*")})
+
+
+def test_a_role_that_brings_a_new_finding_is_refused():
+    with pytest.raises(OpsError, match=r"IAM-ADMIN-001 .*planted(.*\n)+Nothing was touched") as refused:
+        applying.refuse_new(applied(), [ADMIN], SETTINGS)
+    assert refused.value.code == FINDINGS
+
+
+def test_a_finding_that_is_there_already_is_told_and_blocks_nothing(capsys):
+    have = verdicts.afterwards(applied(), [ADMIN], SETTINGS)
+    applying.refuse_new(have, [ADMIN], SETTINGS)
+    assert "Already so: critical IAM-ADMIN-001" in capsys.readouterr().err
+
+
+def test_a_finding_that_is_waived_blocks_nothing(monkeypatch):
+    found = verdicts.audited
+    waived = lambda *args, **more: [replace(one, waived="agreed") for one in found(*args, **more)]  # noqa: E731
+    monkeypatch.setattr(verdicts, "audited", waived)
+    applying.refuse_new(applied(), [ADMIN], SETTINGS)
+
+
+def test_the_shipped_roles_bring_nothing_into_an_empty_account():
+    assert verdicts.new_findings(Snapshot(), WANTED, SETTINGS) == ([], [])
+
+
+REPO = doc("s3:Repo")
+POLICY = Managed(
+    OWN,
+    doc("s3:C"),
+    (("v1", False, NOW), ("v2", False, NOW), ("v3", True, NOW)),
+    raw={"v1": doc("s3:A"), "v2": doc("s3:B")},
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept", "to", "expected"),
+    [
+        (POLICY, [], "", ("v2", False)),
+        (replace(POLICY, raw={"v1": doc("s3:A"), "v2": doc("s3:C")}), [], "", ("v1", False)),  # v2 says the same
+        (POLICY, [], "v1", ("v1", False)),
+        (POLICY, [Kept(OWN, "v0", doc("s3:0"))], "v0", ("v0", True)),
+        (POLICY, [], "v3", "is at v3 already"),
+        (POLICY, [Kept(OWN, "v0", doc("s3:0"))], "v9", "has no v9; there are v0, v1, v2, v3"),
+        (POLICY, [Kept(OWN, "v0", doc("s3:C"))], "v0", "says what v0 said already"),
+        (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [], "", "has no older version that says something else, neither at AWS nor kept here"),
+        (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [Kept(OWN, "v2", doc("s3:B"))], "", ("v2", True)),
+        (Managed(OWN, doc("s3:B"), (("v4", True, NOW),)), [Kept(OWN, "v2", doc("s3:B"))], "", "is back already, at a document that was kept here"),
+    ],
+)  # fmt: skip
+def test_where_a_roll_back_leads(policy, kept, to, expected):
+    found = versions.back(policy, kept, REPO, to)
+    assert (found if isinstance(found, str) else (found.version, found.kept)) == expected
+
+
+def test_a_policy_that_is_back_stays_when_the_command_runs_again():
+    back = replace(POLICY, document=doc("s3:B"), versions=(("v1", False, NOW), ("v2", True, NOW), ("v3", False, NOW)))
+    assert str(versions.back(back, [], REPO)).startswith("is back already, at v2; further back: --policy")
+
+
+def test_a_kept_document_comes_back_as_a_version_and_makes_room_first():
+    target = versions.Target(five(), "v2", doc("s3:Get2"), kept=True)
+    steps = change.preview(versions.steps([target], SETTINGS))
+    assert [(s.call, s.args.get("VersionId")) for s in steps] == [
+        ("delete_policy_version", "v6"),
+        ("create_policy_version", None),
+    ]
+    assert json.loads(steps[1].args["PolicyDocument"]) == doc("s3:Get2")
+
+
+# From here on against the sandbox.
+
+
+def one_change(account, steps):
+    """Make the first change and be killed; whether there was one."""
+    done = []
+
+    def answer(step):
+        result = account.make(step)
+        done.append(step)
+        return result
+
+    for _ in change.walk(steps, answer):
+        if done:
+            break
+    return bool(done)
+
+
+def test_broken_off_after_any_change_the_next_run_goes_on(stacks):
+    cli = stacks("brokenoff", roles=False)
+    account, settings = cli.account, cli.settings
+    wanted = policies.wanted(settings)
+    whole = len(change.preview(plan.steps(snapshot.read(account), wanted, settings)))
+    made = 0
+    while one_change(account, plan.steps(snapshot.read(account), wanted, settings)):
+        made += 1
+        assert made <= whole
+    assert made == whole
+    assert "no difference in meaning" in cli("iam.diff").out
+
+
+def test_an_answer_that_was_lost_is_mended_by_the_next_run(stacks, drill):
+    cli = stacks("lostanswer", roles=False)
+    for operation in ("CreatePolicy", "CreateRole", "CreateInstanceProfile"):
+        drill("fault", operation=operation, do="lost")
+        cli("iam.apply", ok=False)
+        drill("faults/clear")
+    cli("iam.apply")
+    assert "0 made" in cli("iam.apply").out
+
+
+def test_applied_twice_and_mended_when_changed_by_hand(stacks):
+    cli = stacks("roles", roles=False)
+    count = len(WANTED)
+    dry = cli("--dry", "iam.apply")
+    assert "nothing was touched" in dry.err
+    assert not (WORK / "iam" / "roles").exists()
+    assert cli("iam.apply").out.startswith(f"{count} roles. ")
+    assert cli("iam.apply").out.strip() == f"{count} roles. 0 made"
+    iam, name = cli.account.client("iam"), cli.settings.role_name("lambda-invoke")
+    iam.attach_role_policy(RoleName=name, PolicyArn=policies.policy_arn("operator", "permissions-models", cli.settings))
+    iam.put_role_policy(RoleName=name, PolicyName="extra", PolicyDocument=json.dumps(doc("s3:GetObject")))
+    iam.untag_role(RoleName=name, TagKeys=["kennel:stack"])
+    trust = json.loads(json.dumps(WANTED[0].trust).replace(SETTINGS.stack.name, "roles"))
+    iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
+    assert cli("iam.diff", ok=False).code == 7
+    assert cli("iam.apply").out.strip() == f"{count} roles. 4 made"
+    assert cli("iam.diff").code == 0
+    kept = WORK / "iam" / "roles" / name / "inline-extra.json"
+    assert json.loads(kept.read_text())["document"] == doc("s3:GetObject")
+    assert "There is no role 'nobody'" in cli("iam.apply", "--role", "nobody", ok=False).err
+
+
+def test_the_sixth_version_is_made_and_the_first_is_kept(stacks):
+    cli = stacks("sixth")
+    iam, arn = cli.account.client("iam"), policies.policy_arn("auditor", "permissions", cli.settings)
+    for n in range(4):
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(doc(f"s3:Get{n}")), SetAsDefault=True)
+    first = iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"]
+    folder = WORK / "iam" / "sixth" / cli.settings.role_name("auditor")
+    dry = cli("--dry", "iam.apply", "--role", "auditor").err
+    assert f"stays only in {folder / 'v1.json'}" in dry
+    assert not folder.exists()
+    assert "2 made" in cli("iam.apply", "--role", "auditor").out
+    there = {one["VersionId"] for one in iam.list_policy_versions(PolicyArn=arn)["Versions"]}
+    assert there == {"v2", "v3", "v4", "v5", "v6"}
+    assert json.loads((folder / "v1.json").read_text())["document"] == first
+    assert json.loads((folder / "v5.json").read_text())["document"] == doc("s3:Get3")
+    assert "0 made" in cli("iam.apply", "--role", "auditor").out
+    # And what only this machine has comes back by its number.
+    back = ("iam.rollback", "--role", "auditor", "--policy", cli.settings.role_name("auditor"), "--to", "v1", "--yes")
+    assert "says what v1 said already" in cli(*back).err  # v1 was the repository's own, and so is v6
+
+
+def default(cli, arn):
+    policy = snapshot.read(cli.account).policies[arn]
+    return policy.default, policy.document
+
+
+def test_roll_back_and_forward_again(stacks):
+    cli = stacks("rollback")
+    iam, arn = cli.account.client("iam"), policies.policy_arn("auditor", "permissions", cli.settings)
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:ListAllMyBuckets")), SetAsDefault=True)
+    assert "1 made" in cli("iam.apply", "--role", "auditor").out
+    assert default(cli, arn)[0] == "v3"
+    back = ("iam.rollback", "--role", "auditor")
+    asked = cli(*back, ok=False)
+    assert (asked.code, "say --yes" in asked.err) == (1, True)
+    assert "v3 -> v2" in asked.err
+    assert "+ allow s3:ListAllMyBuckets on *" in asked.err
+    assert "- allow iam:" in asked.err
+    assert "1 to make; nothing was touched" in cli("--dry", *back).err
+    assert default(cli, arn)[0] == "v3"
+    done = cli(*back, "--yes")
+    assert "1 made. Forward again: invoke iam.apply --role auditor" in done.out
+    assert default(cli, arn) == ("v2", doc("s3:ListAllMyBuckets"))
+    assert "is back already, at v2" in cli(*back, "--yes").err
+    assert default(cli, arn)[0] == "v2"
+    assert "1 made" in cli("iam.apply", "--role", "auditor").out
+    for version in ("v1", "v2", "v3"):
+        iam.delete_policy_version(PolicyArn=arn, VersionId=version)
+    assert "v4 -> v2 (kept here)" in cli(*back, "--yes").err
+    assert default(cli, arn) == ("v5", doc("s3:ListAllMyBuckets"))
+    assert "0 made" in cli(*back, "--yes").out
+    name = cli.settings.role_name("auditor")
+    assert "has no v77" in cli(*back, "--policy", name, "--to", "v77", ok=False).err
+    assert "has no policy 'other'" in cli(*back, "--policy", "other", ok=False).err
+    assert "There is no role 'nobody'" in cli("iam.rollback", "--role", "nobody", ok=False).err
+
+
+def test_what_iam_does_not_read_back_is_said(stacks):
+    cli = stacks("unread")
+    wanted = [
+        replace(want, trust=WANTED[0].trust) if want.role == "ec2-box" else want
+        for want in policies.wanted(cli.settings)
+    ]
+    with pytest.raises(OpsError, match="kennel-unread-ec2-box: its trust differs") as missed:
+        applying.read_back(cli.account, lambda have: plan.steps(have, wanted, cli.settings), timeout_s=0.3)
+    assert missed.value.code == 1

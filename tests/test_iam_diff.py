@@ -1,0 +1,314 @@
+"""Differences in meaning: what is written otherwise is no difference, and a wildcard is told by what it goes beyond."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from conftest import settings_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.iam import difference, meaning, policies
+from ops.iam.evaluate import Caller, Request, Rights, decide
+from ops.iam.meaning import Grant, atoms, canonical, more
+from ops.iam.snapshot import Managed, Principal
+
+SETTINGS = settings_of()
+WANTED = policies.wanted(SETTINGS)
+BUCKET = "arn:aws:s3:::b"
+
+
+def live():
+    """The account as iam.apply leaves it, tags and all."""
+    want = policies.applied(WANTED, SETTINGS)
+    tagged = {
+        name: replace(role, tags={tag["Key"]: tag["Value"] for tag in SETTINGS.tags(name)})
+        for name, role in want.roles.items()
+    }
+    return replace(want, roles=tagged)
+
+
+def found(have, want=None):
+    return [
+        (one.kind, one.apply, one.text)
+        for one in difference.differences(have, want or policies.applied(WANTED, SETTINGS), SETTINGS)
+    ]
+
+
+def allow(action, resource="*", **more):
+    return {"Effect": "Allow", "Action": action, "Resource": resource, **more}
+
+
+def doc(*statements):
+    return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+ACTIONS = st.sampled_from(
+    ["s3:GetObject", "s3:Get*", "s3:*", "S3:getobject", "ec2:RunInstances", "ec2:*Instances", "*"]
+)
+RESOURCES = st.sampled_from(
+    ["*", f"{BUCKET}/*", f"{BUCKET}/x", f"{BUCKET}/?", "arn:aws:s3:::${aws:username}/*", BUCKET]
+)
+CONDITIONS = st.dictionaries(
+    st.sampled_from(["StringEquals", "StringLike"]),
+    st.dictionaries(
+        st.sampled_from(["aws:PrincipalTag/x", "s3:prefix"]),
+        st.lists(st.sampled_from(["a", "b", "c*"]), min_size=1, max_size=3),
+        min_size=1,
+        max_size=2,
+    ),
+    max_size=2,
+)
+
+
+@st.composite
+def statements(draw):
+    many = {"min_size": 1, "max_size": 3}
+    one = {
+        "Effect": draw(st.sampled_from(["Allow", "Deny"])),
+        draw(st.sampled_from(["Action", "NotAction"])): draw(st.lists(ACTIONS, **many)),
+        draw(st.sampled_from(["Resource", "NotResource"])): draw(st.lists(RESOURCES, **many)),
+    }
+    if condition := draw(CONDITIONS):
+        one["Condition"] = condition
+    return one
+
+
+DOCUMENTS = st.builds(lambda found: doc(*found), st.lists(statements(), max_size=4))
+
+
+def rewritten(value, draw):
+    """The same policy as another hand writes it: in another order, and one thing bare."""
+    if isinstance(value, dict):
+        return {key: rewritten(one, draw) for key, one in draw(st.permutations(list(value.items())))}
+    if isinstance(value, list):
+        mixed = [rewritten(one, draw) for one in draw(st.permutations(value))]
+        return mixed[0] if len(mixed) == 1 and draw(st.booleans()) else mixed
+    return value
+
+
+@given(DOCUMENTS)
+def test_nothing_differs_from_itself(document):
+    assert more(atoms(document), atoms(document)) == []
+
+
+@given(DOCUMENTS, st.data())
+def test_order_and_single_values_are_no_difference(document, data):
+    other = rewritten(document, data.draw)
+    assert canonical(other) == canonical(document)
+    assert atoms(other) == atoms(document)
+
+
+@given(DOCUMENTS)
+def test_the_canonical_form_is_its_own_and_means_the_same(document):
+    once = canonical(document)
+    assert canonical(once) == once
+    assert atoms(once) == atoms(document)
+
+
+CALLS = [
+    (action, resource)
+    for action in ("s3:GetObject", "s3:GetObjectAcl", "s3:PutObject", "ec2:RunInstances", "iam:GetRole")
+    for resource in (BUCKET, f"{BUCKET}/x", f"{BUCKET}/xy", "arn:aws:s3:::ana/x", "arn:aws:iam::1:role/r")
+]
+
+
+@given(statements(), statements())
+def test_what_covers_another_allows_all_that_it_allows(one, other):
+    """Against the evaluator: where nothing is gained, no call is."""
+    one, other = doc(one | {"Effect": "Allow"}), doc(other | {"Effect": "Allow"})
+    if more(atoms(one), atoms(other)):
+        return
+    for action, resource in CALLS:
+        for context in ({}, {"aws:username": "ana", "aws:principaltag/x": "a", "s3:prefix": "b"}):
+            request = Request(Caller("arn:aws:iam::1:role/r"), action, resource, context)
+            if decide(request, Rights((meaning.policy("one", one),))).allowed:
+                assert decide(request, Rights((meaning.policy("other", other),))).allowed, (action, resource)
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "covered"),
+    [
+        ("s3:Get*", "s3:GetObject", True),
+        ("s3:GetObject", "s3:Get*", False),
+        ("s3:Get*", "S3:GETOBJECT", True),
+        ("s3:*", "s3:Get*", True),
+        ("s3:Get?", "s3:Get*", False),  # the star is more than one sign
+        ("s3:Get*", "s3:Get?", True),
+        ("*", "iam:PassRole", True),
+    ],
+)
+def test_a_pattern_within_a_pattern(whole, part, covered):
+    (one,), (other,) = atoms(doc(allow(whole))), atoms(doc(allow(part)))
+    assert meaning.covers(one, other) is covered
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "gained"),
+    [
+        (allow("s3:Get*"), allow("s3:GetObject"), [Grant("Allow", ("s3:Get*",), ("*",), beyond=("s3:GetObject",))]),
+        (allow("s3:GetObject"), allow("s3:Get*"), []),
+        (allow("s3:GetObject", f"{BUCKET}/x"), allow("s3:*", f"{BUCKET}/*"), []),
+        (
+            allow(["s3:GetObject", "s3:PutObject"], [f"{BUCKET}/x", f"{BUCKET}/y"]),
+            allow("s3:GetObject", f"{BUCKET}/*"),
+            [Grant("Allow", ("s3:PutObject",), (f"{BUCKET}/x", f"{BUCKET}/y"))],
+        ),
+        (
+            allow("s3:GetObject"),
+            allow("s3:GetObject", Condition={"Bool": {"aws:SecureTransport": True}}),
+            [Grant("Allow", ("s3:GetObject",), ("*",), beyond=("s3:GetObject under conditions",))],
+        ),
+        (allow("s3:GetObject", Condition={"Bool": {"aws:SecureTransport": True}}), allow("s3:GetObject"), []),
+        (
+            {"Effect": "Deny", "Action": "s3:*", "Resource": "*"},
+            allow("s3:*"),
+            [Grant("Deny", ("s3:*",), ("*",))],
+        ),
+        (
+            {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"},
+            allow("s3:GetObject"),
+            [Grant("Allow", ("all but iam:*",), ("*",), beyond=("s3:GetObject",))],
+        ),
+        (allow("s3:GetObject"), {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}, []),
+        (
+            allow("iam:GetRole"),
+            {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"},
+            [Grant("Allow", ("iam:GetRole",), ("*",))],
+        ),
+    ],
+)
+def test_what_one_policy_says_more_than_another(one, other, gained):
+    assert more(atoms(doc(one)), atoms(doc(other))) == gained
+
+
+def test_a_line_says_how_far_a_wildcard_goes():
+    (grant,) = more(atoms(doc(allow("s3:Get*", f"{BUCKET}/*"))), atoms(doc(allow("s3:GetObject", f"{BUCKET}/x"))))
+    assert grant.text == f"s3:Get* on {BUCKET}/* beyond s3:GetObject on {BUCKET}/x"
+
+
+def test_an_applied_account_differs_in_nothing():
+    assert found(live()) == []
+
+
+def test_statements_may_stand_in_any_of_the_roles_policies():
+    have = live()
+    one, two = (policies.policy_arn("operator", f"permissions-{stem}", SETTINGS) for stem in ("data", "function"))
+    have.policies[one], have.policies[two] = (
+        replace(have.policies[one], document=have.policies[two].document),
+        replace(have.policies[two], document=have.policies[one].document),
+    )
+    assert found(have) == []
+
+
+def changed(**parts):
+    have, name = live(), SETTINGS.role_name("auditor")
+    have.roles[name] = replace(have.roles[name], **parts)
+    return have
+
+
+OWN = policies.policy_arn("auditor", "permissions", SETTINGS)
+BOUND = policies.policy_arn("auditor", "boundary", SETTINGS)
+STRANGER = "arn:aws:iam::999999999999:root"
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (
+            {"inline": {"extra": doc(allow("sns:*"))}},
+            [
+                ("permissions", "takes", "live can sns:* on *; the repository does not say so"),
+                ("inline", "takes", "live holds the inline policy extra"),
+            ],
+        ),
+        (
+            {"boundary": ""},
+            [("boundary", "gives", f"apply would bound it by {BOUND.rsplit('/', 1)[1]}")],
+        ),
+        (
+            {"boundary": "arn:aws:iam::1:policy/own"},
+            [
+                ("boundary", "takes", "live is bounded by own"),
+                ("boundary", "gives", f"apply would bound it by {BOUND.rsplit('/', 1)[1]}"),
+            ],
+        ),
+        (
+            {"attached": (OWN, "arn:aws:iam::aws:policy/ReadOnlyAccess")},
+            [("attachments", "takes", "live has ReadOnlyAccess attached")],
+        ),
+        (
+            {"tags": {"kennel:stack": "other", "kennel:name": SETTINGS.role_name("auditor"), "theirs": "x"}},
+            [
+                ("tags", "takes", "live is tagged kennel:stack=other"),
+                ("tags", "gives", f"apply would tag it kennel:stack={SETTINGS.stack.name}"),
+            ],
+        ),
+    ],
+    ids=["inline", "no boundary", "another boundary", "attached", "tags"],
+)
+def test_what_was_changed_by_hand_is_told(parts, expected):
+    assert found(changed(**parts)) == expected
+
+
+def test_who_may_take_a_role_is_told():
+    have, name = live(), SETTINGS.role_name("auditor")
+    trust = json.loads(json.dumps(have.roles[name].trust))
+    trust["Statement"].append({"Effect": "Allow", "Principal": {"AWS": STRANGER}, "Action": "sts:AssumeRole"})
+    have.roles[name] = replace(have.roles[name], trust=trust)
+    assert found(have) == [("trust", "takes", f"live AWS {STRANGER} may sts:AssumeRole")]
+
+
+def test_an_account_is_its_root():
+    one, two = (
+        {"Statement": {"Effect": "Allow", "Principal": {"AWS": who}, "Action": "sts:AssumeRole"}}
+        for who in ("9" * 12, [STRANGER])
+    )
+    assert canonical(one) == canonical(two)
+    assert atoms(one) == atoms(two)
+
+
+def test_what_is_missing_and_what_is_foreign():
+    have, name = live(), SETTINGS.role_name("auditor")
+    del have.roles[name]
+    path = SETTINGS.role_path
+    have.roles["planted"] = Principal("planted", f"arn:aws:iam::123456789012:role{path}planted", {"Statement": []})
+    have.roles["elsewhere"] = Principal("elsewhere", "arn:aws:iam::123456789012:role/elsewhere", {"Statement": []})
+    arn = f"arn:aws:iam::123456789012:policy{path}loose"
+    have.policies[arn] = Managed(arn, doc())
+    assert [(kind, way) for kind, way, _ in found(have)] == [
+        ("role", "gives"),
+        ("role", "leaves"),
+        ("policy", "leaves"),
+    ]
+    shown = difference.shown(difference.differences(have, policies.applied(WANTED, SETTINGS), SETTINGS))
+    assert shown.splitlines()[:2] == [name, "  + the role is missing"]
+    only = policies.applied([want for want in WANTED if want.role == "auditor"], SETTINGS)
+    assert [one.kind for one in difference.differences(have, only, SETTINGS, whole=False)] == ["role"]
+
+
+def test_the_command_tells_drift_by_its_exit_code(stacks):
+    cli = stacks("differing")
+    assert "no difference in meaning" in cli("iam.diff").out
+    name = cli.settings.role_name("lambda-invoke")
+    iam = cli.account.client("iam")
+    iam.put_role_policy(
+        RoleName=name, PolicyName="extra", PolicyDocument=json.dumps(doc(allow("s3:Get*", f"{BUCKET}/*")))
+    )
+    iam.delete_role_permissions_boundary(RoleName=name)
+    ran = cli("iam.diff", ok=False)
+    assert ran.code == 7
+    assert ran.out.splitlines() == [
+        name,
+        f"  - live can s3:Get* on {BUCKET}/*; the repository does not say so",
+        f"  + apply would bound it by {name}-boundary",
+        "  - live holds the inline policy extra",
+    ]
+    data = json.loads(cli("iam.diff", "--role", "lambda-invoke", "--json", ok=False).out)
+    assert [(one["role"], one["kind"], one["apply"]) for one in data] == [
+        (name, "permissions", "takes"),
+        (name, "boundary", "gives"),
+        (name, "inline", "takes"),
+    ]
+    assert data[0]["actions"] == ["s3:Get*"]
+    assert cli("iam.diff", "--role", "auditor").code == 0

@@ -1,0 +1,460 @@
+"""Obsolete roles: found, saved whole, taken apart and brought back; and those that nobody may take away."""
+
+import json
+import stat
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from conftest import settings_of
+
+from ops import WORK, change
+from ops.errors import OpsError
+from ops.iam import policies, pruning, removal, snapshot, verdicts
+from ops.iam.removal import KIND, Saved
+from ops.iam.snapshot import Group, Managed, Principal, Snapshot
+
+SETTINGS = settings_of()
+WANTED = policies.wanted(SETTINGS)
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+OLD = NOW - timedelta(days=200)
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+READ = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"}],
+}
+
+
+def role(name="old", path="/", created=OLD, **more):
+    return Principal(name, f"arn:aws:iam::123456789012:role{path}{name}", TRUST, created=created, **more)
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (role(), ""),
+        (role(path=SETTINGS.role_path), ""),
+        (role(created=NOW - timedelta(days=7)), ""),
+        (role(created=NOW - timedelta(days=6, hours=23)), "younger than 7 days: it was made on 2026-11-17"),
+        (role(created=None), "unknown age"),
+        (role(path="/aws-service-role/sagemaker.amazonaws.com/"), "a service's own"),
+        (role("AWSReservedSSO_Admin_1"), "Identity Center"),
+        (role(path="/aws-reserved/sso.amazonaws.com/"), "Identity Center"),
+        (role(SETTINGS.role_name("auditor"), SETTINGS.role_path), "is wanted: it stands in iam_policies/"),
+        (role("kennel-x-auditor", "/kennel/x/"), "of another stack, x: prune it with that stack's settings"),
+    ],
+    ids=lambda value: value.arn.partition(":role")[2] if isinstance(value, Principal) else "",
+)
+def test_who_may_go(one, words):
+    why = removal.refusal(one, WANTED, SETTINGS, NOW)
+    assert (words in why) if words else why == ""
+
+
+def test_what_the_audit_calls_obsolete_is_what_goes():
+    used = role("used", last_used=NOW - timedelta(days=3))
+    have = Snapshot({one.name: one for one in (role(), used, role("new", created=NOW - timedelta(days=30)))})
+    assert verdicts.obsolete(have, SETTINGS, now=NOW) == ["old"]
+    assert verdicts.obsolete(have, SETTINGS, now=NOW + timedelta(days=365)) == ["new", "old", "used"]
+
+
+def test_the_evidence():
+    one = role(
+        last_used=OLD,
+        inline={"notes": READ},
+        attached=("arn:aws:iam::aws:policy/ReadOnlyAccess",),
+        instance_profiles=("box",),
+    )
+    assert removal.evidence(Snapshot(), one) == (
+        "old",
+        "2026-05-08",
+        "2026-05-08",
+        "Service ec2.amazonaws.com",
+        "ReadOnlyAccess, notes (inline)",
+        "box",
+    )
+    assert removal.evidence(Snapshot(), role())[2] == "never"
+
+
+LOOSE, SHARED, FOREIGN = (
+    f"arn:aws:iam::123456789012:policy{path}"
+    for path in (f"{SETTINGS.role_path}loose", f"{SETTINGS.role_path}shared", "/foreign")
+)
+
+
+def saved(**more):
+    parts = {
+        "account": "123456789012",
+        "saved": "2026-11-24T00:00:00+00:00",
+        "finished": True,
+        "role_id": "AROA1",
+        "name": "old",
+    }
+    parts |= {
+        "path": "/",
+        "description": "what it was",
+        "session_s": 7200,
+        "trust": TRUST,
+        "boundary": "",
+        "tags": {"k": "v"},
+    }
+    parts |= {
+        "inline": {"notes": READ},
+        "attached": [LOOSE, SHARED, FOREIGN],
+        "profiles": {"box": {"path": "/p/", "tags": {}}},
+    }
+    parts |= {"policies": {LOOSE: {"description": "", "tags": {"k": "v"}, "document": READ}}}
+    return Saved(**(parts | more))
+
+
+def have(**more):
+    one = role(inline={"notes": READ}, attached=(LOOSE, SHARED, FOREIGN), instance_profiles=("box",), **more)
+    other = role("other", attached=(SHARED,))
+    versions = (("v2", True, None), ("v1", False, None))
+    return Snapshot(
+        {"old": one, "other": other}, policies={arn: Managed(arn, READ, versions) for arn in (LOOSE, SHARED, FOREIGN)}
+    )
+
+
+def calls(steps):
+    return [
+        (step.call, *(str(value) for key, value in step.args.items() if key != "RoleName"))
+        for step in change.preview(steps)
+    ]
+
+
+def test_a_role_is_taken_apart_and_itself_goes_last():
+    assert calls(removal.removal(have(), saved(), WANTED, SETTINGS)) == [
+        ("remove_role_from_instance_profile", "box"),
+        ("detach_role_policy", LOOSE),
+        ("detach_role_policy", SHARED),
+        ("detach_role_policy", FOREIGN),
+        ("delete_role_policy", "notes"),
+        ("delete_policy_version", LOOSE, "v1"),
+        ("delete_policy", LOOSE),
+        ("delete_role",),
+    ]
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        {"groups": {"g": Group("g", "arn:aws:iam::123456789012:group/g", attached=(LOOSE,))}},
+        {
+            "users": {"old": Principal("old", "arn:aws:iam::123456789012:user/old", attached=(LOOSE,))}
+        },  # of the role's name
+        {"users": {"u": Principal("u", "arn:aws:iam::123456789012:user/u", boundary=LOOSE)}},
+    ],
+    ids=["group", "user", "boundary"],
+)
+def test_a_policy_that_somebody_else_holds_stays(holder):
+    assert removal.disposable(have(), saved(), WANTED, SETTINGS) == [LOOSE]
+    assert removal.disposable(replace(have(), **holder), saved(), WANTED, SETTINGS) == []
+
+
+def test_a_policy_of_a_folder_stays():
+    arn = policies.policy_arn("auditor", "permissions", SETTINGS)
+    there = Snapshot({"old": role(attached=(arn,))}, policies={arn: Managed(arn, READ)})
+    assert removal.disposable(there, saved(attached=[arn]), WANTED, SETTINGS) == []
+
+
+def test_a_save_is_what_it_was_after_a_trip_through_a_file():
+    assert removal.loaded(json.loads(json.dumps(saved().data)), "f") == saved()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        "x",
+        {},
+        {"kind": "other"},
+        saved().data | {"kind": "other"},
+        saved().data | {"more": 1},
+        {key: value for key, value in saved().data.items() if key != "trust"},
+        saved().data | {"session_s": "7200"},
+        saved().data | {"finished": 1},
+        saved().data | {"inline": {"notes": "text"}},
+        saved().data | {"policies": {LOOSE: {"document": READ}}},
+        saved().data | {"profiles": {"box": []}},
+    ],
+)
+def test_what_is_no_save_is_refused(data):
+    with pytest.raises(OpsError, match="is no role that iam.prune saved"):
+        removal.loaded(data, "f")
+
+
+def test_a_removal_that_was_broken_off_keeps_what_was_saved_first():
+    left = saved(inline={"later": READ}, attached=[FOREIGN], policies={}, profiles={})
+    one = removal.merged(saved(), left)
+    assert set(one.inline) == {"notes", "later"}
+    assert (one.attached, one.policies, one.profiles) == (saved().attached, saved().policies, saved().profiles)
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        (role(), ""),
+        (role(inline={"notes": READ}), ""),
+        (role(path="/x/"), "another path"),
+        (role(boundary="arn:aws:iam::1:policy/b"), "another path, trust or boundary"),
+        (replace(role(), trust={"Statement": []}), "another path, trust or boundary"),
+        (role(inline={"notes": {"Statement": []}}), "its policy notes says something else"),
+    ],
+)
+def test_another_role_of_the_name_is_not_written_over(there, words):
+    found = removal.clash(Snapshot({"old": there}), saved())
+    assert (words in found) if words else found == ""
+
+
+def test_a_role_comes_back_with_all_it_had():
+    steps = change.preview(removal.restoration(Snapshot(), saved(), {"box": None}))
+    assert [step.call for step in steps] == [
+        "create_policy",
+        "create_role",
+        "attach_role_policy",
+        "attach_role_policy",
+        "attach_role_policy",
+        "put_role_policy",
+        "create_instance_profile",
+        "add_role_to_instance_profile",
+    ]
+    assert steps[1].args == {
+        "RoleName": "old",
+        "Path": "/",
+        "AssumeRolePolicyDocument": policies.dumped(TRUST),
+        "MaxSessionDuration": 7200,
+        "Description": "what it was",
+        "Tags": [{"Key": "k", "Value": "v"}],
+    }
+    assert calls(removal.restoration(have(), saved(), {"box": ["old"]})) == []
+    assert calls(removal.restoration(have(), saved(), {"box": []})) == [("add_role_to_instance_profile", "box")]
+
+
+# From here on against the sandbox.
+
+BOUND = "arn:aws:iam::123456789012:policy/own/limit"
+
+
+def planted(account, name, path="/old/"):
+    """A role with one of everything that a role can have."""
+    iam, settings = account.client("iam"), account.settings
+    tags = [{"Key": "team", "Value": "blue"}]
+    own = f"arn:aws:iam::{settings.aws.account}:policy{settings.role_path}{name}-own"
+    documents = {BOUND: READ, own: READ}
+    for arn, document in documents.items():
+        where, _, policy = arn.partition(":policy")[2].rpartition("/")
+        if account.find("iam", "get_policy", "NoSuchEntity", PolicyArn=arn) is None:
+            iam.create_policy(
+                PolicyName=policy,
+                Path=f"{where}/",
+                PolicyDocument=json.dumps(document),
+                Tags=tags,
+                Description="of old",
+            )
+    iam.create_policy_version(PolicyArn=own, PolicyDocument=json.dumps(READ | {"Id": "two"}), SetAsDefault=True)
+    iam.create_role(
+        RoleName=name,
+        Path=path,
+        AssumeRolePolicyDocument=json.dumps(TRUST),
+        PermissionsBoundary=BOUND,
+        MaxSessionDuration=7200,
+        Description="what it was",
+        Tags=tags,
+    )
+    iam.attach_role_policy(RoleName=name, PolicyArn=own)
+    iam.attach_role_policy(RoleName=name, PolicyArn=policies.policy_arn("auditor", "permissions", settings))
+    iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(READ))
+    iam.create_instance_profile(InstanceProfileName=f"{name}-box", Path="/p/", Tags=tags)
+    iam.add_role_to_instance_profile(InstanceProfileName=f"{name}-box", RoleName=name)
+    return own
+
+
+def seen(account, name):
+    """All of a role that is not the moment it was made."""
+    found = account.call("iam", "get_role", RoleName=name)["Role"]
+    one = snapshot.read(account).roles[name]
+    tags = sorted((tag["Key"], tag["Value"]) for tag in found.get("Tags", []))
+    texts = (found["Path"], found["Description"], found["MaxSessionDuration"], tags, found["AssumeRolePolicyDocument"])
+    documents = dict(snapshot.read(account).documents(one))
+    profiles = {
+        p: account.call("iam", "get_instance_profile", InstanceProfileName=p)["InstanceProfile"]["Path"]
+        for p in one.instance_profiles
+    }
+    return texts, one.boundary, sorted(one.attached), one.inline, documents, profiles
+
+
+def removing(account, name, wanted):
+    """The steps of a removal, as iam.prune takes them; nothing is asked."""
+
+    class Dry:
+        config = type("Config", (), {"run": type("Run", (), {"dry": False})})
+
+    return pruning.remove(Dry, account, name, wanted)
+
+
+def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
+    cli = stacks("pruned")
+    account, name = cli.account, "pruned-old"
+    own = planted(account, name)
+    before, wanted = seen(account, name), policies.wanted(cli.settings)
+    there, later = snapshot.read(account), datetime.now(UTC) + timedelta(days=365)
+    assert name in verdicts.obsolete(there, cli.settings, now=later)
+    names = verdicts.obsolete(there, cli.settings, now=later)
+    found = pruning.allowed(there, wanted, cli.settings, names, later, named=False)
+    assert name in [role.name for role in found]
+    assert not {cli.settings.role_name(want.role) for want in wanted} & {role.name for role in found}
+    path = removing(account, name, wanted)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.parent == WORK / "iam" / "pruned" / "removed"
+    gone = snapshot.read(account)
+    assert name not in gone.roles
+    assert own not in gone.policies
+    assert {BOUND, policies.policy_arn("auditor", "permissions", cli.settings)} <= set(gone.policies)
+    # The command line brings it back.
+    dry = cli("--dry", "iam.restore", str(path))
+    assert "iam.create_role" in dry.err
+    assert name not in snapshot.read(account).roles
+    assert f"{name} is back. " in cli("iam.restore", str(path)).out
+    assert seen(account, name) == before
+    assert "0 made" in cli("iam.restore", str(path)).out
+
+
+def killed(account, monkeypatch, after):
+    """Let the account make this many changes, then die."""
+    make, made = account.make, []
+
+    def dying(change):
+        if len(made) == after:
+            raise KeyboardInterrupt
+        made.append(change)
+        return make(change)
+
+    monkeypatch.setattr(account, "make", dying)
+
+
+def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeypatch):
+    cli = stacks("prunekill")
+    wanted, name = policies.wanted(cli.settings), "prunekill-old"
+    planted(cli.account, name)
+    before, runs = seen(cli.account, name), 0
+    while name in snapshot.read(cli.account).roles:
+        account = cli.account
+        with monkeypatch.context() as patched:
+            killed(account, patched, after=1)
+            try:
+                removing(account, name, wanted)
+            except KeyboardInterrupt:
+                runs += 1
+    assert runs == 6  # seven changes, each in a run of its own, the last of which was whole
+    (path,) = (WORK / "iam" / "prunekill" / "removed").glob("*.json")
+    assert json.loads(path.read_text())["finished"] is True
+    back = removal.loaded(json.loads(path.read_text()), "f")
+    runs = 0
+    while True:
+        account = cli.account
+        steps = removal.restoration(snapshot.read(account), back, pruning.profiles(account, back))
+        if not change.preview(steps):
+            break
+        steps = removal.restoration(snapshot.read(account), back, pruning.profiles(account, back))
+        with monkeypatch.context() as patched:
+            killed(account, patched, after=1)
+            try:
+                change.apply(steps, account, lambda line: None)
+            except KeyboardInterrupt:
+                runs += 1
+    assert runs > 3
+    assert seen(cli.account, name) == before
+
+
+def test_what_the_command_refuses(stacks, tmp_path):
+    cli = stacks("prunerefuses")
+    account, settings = cli.account, cli.settings
+    iam = account.client("iam")
+    iam.create_role(RoleName="prunerefuses-new", AssumeRolePolicyDocument=json.dumps(TRUST))
+    for name, words in (
+        (settings.role_name("auditor"), "is wanted: it stands in iam_policies/"),
+        ("prunerefuses-new", "is younger than 7 days"),
+        ("nobody", "There is no role nobody"),
+    ):
+        ran = cli("iam.prune", "--roles", name, "--confirm", name, ok=False)
+        assert (ran.code, words in ran.err, "Nothing was touched" in ran.err) == (1, True, True), ran.said
+    assert {settings.role_name("auditor"), "prunerefuses-new"} <= set(snapshot.read(account).roles)
+    file = tmp_path / "f.json"
+    for text, words in (
+        ("{", "cannot be read"),
+        ("{}", "is no role that iam.prune saved"),
+        (
+            json.dumps(saved(account="999999999999").data),
+            "is of account 999999999999; the settings are for 123456789012",
+        ),
+        (json.dumps(saved(name=settings.role_name("auditor")).data), "with another path, trust or boundary"),
+    ):
+        file.write_text(text)
+        ran = cli("iam.restore", str(file), ok=False)
+        assert (ran.code, words in ran.err) == (1, True), ran.said
+    assert "cannot be read" in cli("iam.restore", str(tmp_path / "none.json"), ok=False).err
+
+
+def within(cli, name):
+    """A role that lies in the stack as its own do, bounded; nothing of it needs more than `bootstrap` may do."""
+    iam, settings = cli.account.client("iam"), cli.settings
+    account = f"arn:aws:iam::{settings.aws.account}"
+    where = settings.role_path
+    bound = policies.policy_arn("ec2-box", "boundary", settings)
+    iam.create_role(
+        RoleName=name,
+        Path=where,
+        AssumeRolePolicyDocument=json.dumps(TRUST),
+        PermissionsBoundary=bound,
+        Description="x",
+    )
+    iam.create_policy(PolicyName=f"{name}-own", Path=where, PolicyDocument=json.dumps(READ))
+    iam.attach_role_policy(RoleName=name, PolicyArn=f"{account}:policy{where}{name}-own")
+    iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(READ))
+
+
+def test_bootstrap_is_enough_for_a_role_of_the_stack(stacks, drill):
+    cli, name = stacks("prunewithin"), "kennel-prunewithin-old"
+    within(cli, name)
+    drill("age", role=name, days=200)
+    before = seen(cli.account, name)
+    ran = cli("iam.prune", "--roles", name, "--confirm", name)
+    assert "going on as the profile is" not in ran.err
+    assert name not in snapshot.read(cli.account).roles
+    (path,) = (WORK / "iam" / "prunewithin" / "removed").glob("*.json")
+    assert "going on as the profile is" not in cli("iam.restore", str(path)).err
+    assert seen(cli.account, name) == before
+
+
+@pytest.fixture
+def aged(stacks, drill):
+    def make(stack, name, days=200):
+        cli = stacks(stack)
+        planted(cli.account, name)
+        drill("age", role=name, days=days)
+        return cli
+
+    return make
+
+
+def test_the_command_finds_an_old_role_asks_and_removes_it(aged):
+    cli = aged("pruneaged", "pruneaged-old")
+    dry = cli("--dry", "iam.prune")
+    assert "pruneaged-old" in dry.out
+    assert "iam.delete_role: pruneaged-old" in dry.err
+    assert not (WORK / "iam" / "pruneaged").exists()
+    asked = cli("iam.prune", "--roles", "pruneaged-old", ok=False)
+    assert (asked.code, "say --confirm pruneaged-old" in asked.err) == (1, True)
+    other = cli("iam.prune", "--roles", "pruneaged-old", "--confirm", "another", ok=False)
+    assert (other.code, "another is not among the roles to be removed" in other.err) == (1, True)
+    assert "pruneaged-old" in snapshot.read(cli.account).roles
+    done = cli("iam.prune", "--confirm", "pruneaged-old")
+    assert "pruneaged-old" not in snapshot.read(cli.account).roles
+    (path,) = (WORK / "iam" / "pruneaged" / "removed").glob("*.json")
+    assert f"invoke iam.restore {path}" in done.out
+    assert json.loads(path.read_text())["kind"] == KIND
+    cli("iam.restore", str(path))
+    assert "pruneaged-old" in snapshot.read(cli.account).roles

@@ -1,0 +1,645 @@
+"""Bad policies are findings or refusals, good ones are neither; whatever the JSON, nothing falls over."""
+
+import json
+import re
+
+import pytest
+from conftest import settings_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ops.errors import OpsError
+from ops.iam import lint, policies, reading
+from ops.iam.document import glob
+from ops.iam.lint_arns import meets
+
+OBJECT, BUCKET = "arn:aws:s3:::b/k", "arn:aws:s3:::b"
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:q"
+
+
+def doc(*statements, **more):
+    return {"Version": "2012-10-17", "Statement": list(statements)} | more
+
+
+def allow(action="s3:GetObject", resource=OBJECT, **more):
+    return {"Effect": "Allow", "Action": action, "Resource": resource} | more
+
+
+def when(operator, key, value, action="s3:GetObject", resource=OBJECT, **more):
+    return allow(action, resource, Condition={operator: {key: value}}, **more)
+
+
+def trust(principal, action="sts:AssumeRole", **more):
+    return {"Effect": "Allow", "Principal": principal, "Action": action} | more
+
+
+def without(element, **more):
+    return {key: value for key, value in allow(**more).items() if key != element}
+
+
+def found(document, kind="identity"):
+    return lint.findings("p", document, kind)
+
+
+def said(document, kind="identity"):
+    return [(f.rule, f.severity, f.message) for f in found(document, kind)]
+
+
+UNKNOWN, MISFIT, CONDITION, FORM, QUOTA = (
+    *(f"IAM-LINT-00{number}" for number in (1, 2, 3, 4)),
+    "IAM-QUOTA-001",
+)
+
+
+@pytest.mark.parametrize(
+    ("statement", "rule", "severity", "words"),
+    [
+        (allow("s3:GetObjcet"), UNKNOWN, "high", "s3:GetObjcet is no action"),
+        (allow("s3:Gte*"), UNKNOWN, "high", "s3:Gte* matches no action"),
+        (allow("sagmaker:CreateModel", "*"), UNKNOWN, "high", "sagmaker:CreateModel is no action"),
+        (allow("GetObject"), UNKNOWN, "high", "'GetObject' is not written SERVICE:NAME"),
+        (allow("s3:Get:Object"), UNKNOWN, "high", "'s3:Get:Object' is not written"),
+        (allow("s3*:GetObject"), UNKNOWN, "high", "is not written"),
+        (allow(["s3:GetObject", ""]), UNKNOWN, "high", "'' is not written"),
+        ({"Effect": "Allow", "NotAction": "s3:GetObjcet", "Resource": "*"}, UNKNOWN, "high", "is no action"),
+        (allow(resource=BUCKET), MISFIT, "high", "Resource arn:aws:s3:::b matches nothing: s3:GetObject acts on"),
+        (allow("s3:ListBucket"), MISFIT, "high", "s3:ListBucket acts on arn:aws:s3:::BucketName"),
+        (allow("s3:ListBucket", f"{BUCKET}/*"), MISFIT, "high", "matches nothing"),
+        (allow(resource=QUEUE), MISFIT, "high", "matches nothing"),
+        (allow(resource="arn:aws:s3:us-east-1:123456789012:b/k"), MISFIT, "high", "matches nothing"),
+        (allow("iam:GetRole", "arn:aws:iam:us-east-1:123456789012:role/r"), MISFIT, "high", "matches nothing"),
+        (allow("iam:GetRole", "arn:aws:iam::123456789012:user/r"), MISFIT, "high", "matches nothing"),
+        (allow("iam:GetRole", "arn:aws:iam::12345678901:role/r"), MISFIT, "high", "an account has 12 digits"),
+        (allow(resource="arn:aws:s3::b/k"), MISFIT, "high", "has 5 parts; an ARN has six"),
+        (allow(resource="arn:aw:s3:::b/k"), MISFIT, "high", "has the partition 'aw'"),
+        (allow(resource="b/k"), MISFIT, "high", "is neither an ARN nor *"),
+        (allow("ec2:DescribeInstances", "arn:aws:ec2:*:*:instance/*"), MISFIT, "high", "takes no resource but *"),
+        (allow(["s3:GetObject", "s3:ListBucket"]), MISFIT, "high", "s3:ListBucket never applies"),
+        (allow(["s3:GetObject", "s3:ListAllMyBuckets"]), MISFIT, "medium", "s3:ListAllMyBuckets never applies"),
+        (
+            allow(["s3:GetObject", "s3:ListAllMyBuckets"], Effect="Deny"),
+            MISFIT,
+            "high",
+            "s3:ListAllMyBuckets never applies",
+        ),
+        (allow(["s3:GetObject", "s3:PutObject"], [OBJECT, BUCKET]), MISFIT, "high", "none of its actions acts on it"),
+        (allow("sqs:Send*", OBJECT), MISFIT, "high", "matches nothing"),
+        (when("StringEqual", "aws:username", "a"), CONDITION, "high", "no condition operator StringEqual"),
+        (when("ForAllValue:StringLike", "aws:TagKeys", "a"), CONDITION, "high", "no condition operator"),
+        (when("NullIfExists", "aws:username", "true"), CONDITION, "high", "no condition operator NullIfExists"),
+        (when("stringequals", "aws:username", "a"), CONDITION, "high", "no condition operator stringequals"),
+        (when("NumericLessThan", "aws:MultiFactorAuthAge", "soon"), CONDITION, "medium", "'soon' is no number"),
+        (
+            when("NumericLessThan", "aws:MultiFactorAuthAge", "soon", Effect="Deny"),
+            CONDITION,
+            "high",
+            "'soon' is no number",
+        ),
+        (when("DateLessThan", "aws:CurrentTime", "tomorrow"), CONDITION, "medium", "'tomorrow' is no date"),
+        (when("DateLessThan", "aws:CurrentTime", "2026-13-01"), CONDITION, "medium", "is no date"),
+        (when("IpAddress", "aws:SourceIp", "10.0.0.0/33"), CONDITION, "medium", "is no network"),
+        (when("NotIpAddress", "aws:SourceIp", ["10.0.0.0/8", "me"]), CONDITION, "medium", "'me' is no network"),
+        (when("BinaryEquals", "aws:username", "%%"), CONDITION, "medium", "is no base64"),
+        (when("Bool", "aws:SecureTransport", "yes"), CONDITION, "medium", "neither true nor false"),
+        (when("Null", "aws:username", "no"), CONDITION, "medium", "neither true nor false"),
+        (when("ArnLike", "aws:SourceArn", "role/r"), CONDITION, "medium", "'role/r' is no ARN"),
+        (when("StringEquals", "aws:username", "a*"), CONDITION, "medium", "the wildcard stands for itself"),
+        (when("StringNotEquals", "aws:username", "a?"), CONDITION, "medium", "the wildcard stands for itself"),
+        (when("StringEquals", "aws:SourceAccount", "12345"), CONDITION, "medium", "no account of 12 digits"),
+        (
+            when("ForAllValues:StringEquals", "aws:TagKeys", "a"),
+            CONDITION,
+            "medium",
+            "lets through a request without the key",
+        ),
+        (when("ForAnyValue:StringEquals", "aws:username", "a"), CONDITION, "low", "the key has one value"),
+        (when("StringEquals", "aws:SourceArn", QUEUE), CONDITION, "low", "the key's type is ARN"),
+        (when("StringEquals", "aws:SourceIp", "10.0.0.1"), CONDITION, "medium", "the key's type is IPAddress"),
+        (when("Bool", "aws:username", "true"), CONDITION, "medium", "the key's type is String"),
+        (when("StringEquals", "aws:SourcIp", "a"), CONDITION, "medium", "there is no condition key aws:SourcIp"),
+        (when("StringEquals", "nonsense", "a"), CONDITION, "medium", "there is no condition key nonsense"),
+        (when("StringEquals", "s3:prefix", "a"), CONDITION, "medium", "s3:GetObject never carries s3:prefix"),
+        (when("StringEquals", "aws:username", []), FORM, "low", "lists no value"),
+        (when("StringEquals", "aws:username", None), FORM, "high", "holds what is no text"),
+        (when("StringEquals", "aws:username", {"a": 1}), FORM, "high", "holds what is no text"),
+        (allow(Condition={"Bool": {"aws:SecureTransport": True, "AWS:securetransport": True}}), FORM, "high", "twice"),
+        (allow(Condition=[]), FORM, "high", "Condition is no object"),
+        (allow(Condition={"Bool": "aws:SecureTransport"}), FORM, "high", "Bool is no object"),
+        (allow(Effect="allow"), FORM, "high", "Effect is allow"),
+        (without("Effect"), FORM, "high", "Effect is missing"),
+        (without("Action"), FORM, "high", "Action is missing"),
+        (without("Resource"), FORM, "high", "Resource is missing"),
+        (allow(NotAction="s3:*"), FORM, "high", "Action and NotAction stand together"),
+        (allow(NotResource="*"), FORM, "high", "Resource and NotResource stand together"),
+        (allow(Principal="*"), FORM, "high", "Principal has no place in an identity policy"),
+        (allow(action="s3:GetObject", action_="x"), FORM, "high", "there is no element action_"),
+        (allow([]), FORM, "high", "Action is empty"),
+        (allow(resource=[]), FORM, "high", "Resource is empty"),
+        (allow(5), FORM, "high", "Action holds what is no text"),
+        (allow(resource={"a": 1}), FORM, "high", "Resource holds what is no text"),
+        (allow(resource=[None]), FORM, "high", "Resource holds what is no text"),
+        (allow(Sid="Read objects"), FORM, "high", "Sid 'Read objects' holds signs"),
+        (allow(Sid=7), FORM, "high", "Sid is no text"),
+        (allow(["s3:GetObject", "s3:Get*"]), FORM, "low", "s3:GetObject is covered by s3:get*"),
+        (allow(["s3:GetObject", "s3:getobject"]), FORM, "low", "s3:getobject stands twice"),
+        (allow(resource="arn:aws:s3:::${bucket}/k"), FORM, "high", "still holds the placeholder ${bucket}"),
+        (allow(resource="arn:aws:s3:::<bucket>/k"), FORM, "high", "still holds the placeholder <bucket>"),
+        (allow(resource="arn:aws:s3:::b/${aws:usrname}/*"), FORM, "medium", "there is no variable aws:usrname"),
+        (allow(resource="arn:aws:s3:::b/{aws:username}/*"), FORM, "low", "a variable is written"),
+        ("s3:GetObject", FORM, "high", "a statement is an object"),
+        (None, FORM, "high", "a statement is an object"),
+        (allow("s3:Get\u041ebject"), FORM, "high", "\\u041e CYRILLIC CAPITAL LETTER O"),
+        (allow("s3\uff1aGetObject"), FORM, "high", "\\uff1a FULLWIDTH COLON"),
+        (allow("s3:GetObject\u200b"), FORM, "high", "\\u200b ZERO WIDTH SPACE"),
+        (allow(resource="arn:aws:s3:::b/\u202ek"), FORM, "high", "\\u202e RIGHT-TO-LEFT OVERRIDE"),
+        (allow(resource="arn:aws:s3:::\u0430/k"), FORM, "high", "\\u0430 CYRILLIC SMALL LETTER A"),
+        (allow(resource="arn:\xe4ws:s3:::b/k"), FORM, "high", "\\u00e4 LATIN SMALL LETTER A WITH DIAERESIS"),
+        (allow(resource="arn:aws:s3:::b/k\x07"), FORM, "high", "\\u0007 a control character"),
+        (allow(resource="arn:aws:s3:::b/\xad"), FORM, "high", "\\u00ad SOFT HYPHEN"),
+        (allow() | {"Effe\u0441t": "Allow"}, FORM, "high", "there is no element Effe\\u0441t"),
+        (when("StringEquals", "aws:usern\u0430me", "a"), FORM, "high", "\\u0430 CYRILLIC SMALL LETTER A"),
+    ],
+)
+def test_a_bad_statement_is_a_finding(statement, rule, severity, words):
+    assert any((r, s) == (rule, severity) and words in m for r, s, m in said(doc(statement))), said(doc(statement))
+    assert all(m.isascii() and m.isprintable() for _, _, m in said(doc(statement)))
+
+
+@pytest.mark.parametrize(
+    ("statement", "fix"),
+    [
+        (allow("s3:GetObjcet"), "write s3:GetObject"),
+        (allow("s3.GetObject"), "write s3:GetObject"),
+        (allow("s3:HeadObject"), "write s3:GetObject"),
+        (allow(resource=BUCKET), "write arn:aws:s3:::b/*"),
+        (allow("s3:ListBucket", f"{BUCKET}/*"), "write arn:aws:s3:::b"),
+        (allow(resource="arn:aws:s3::123456789012:b/k"), "write arn:aws:s3:::b/k"),
+        (allow("iam:GetRole", "arn:aws:iam:eu-west-1:123456789012:role/r"), "write arn:aws:iam::123456789012:role/r"),
+        (allow("ec2:DescribeInstances", "arn:aws:ec2:*:*:instance/*"), "write *"),
+        (when("StringEqual", "aws:username", "a"), "write StringEquals"),
+        (when("stringlikeifexists", "aws:username", "a*"), "write StringLikeIfExists"),
+        (when("ForAllValue:StringLike", "aws:TagKeys", "a"), "write ForAllValues:StringLike"),
+        (when("NullIfExists", "aws:username", "true"), "write Null"),
+        (when("StringEquals", "aws:username", "a*"), "write StringLike"),
+        (when("StringEquals", "aws:SourcIp", "10.0.0.1"), "write aws:SourceIp"),
+        (when("StringEquals", "s3:prefxi", "a", "s3:ListBucket", BUCKET), "write s3:prefix"),
+        (when("StringEquals", "aws:SourceIp", "10.0.0.1"), "write IpAddress"),
+        (when("ForAllValues:StringEquals", "aws:TagKeys", "a"), 'add "Null": {"aws:TagKeys": "false"}'),
+        (allow(Effekt="Allow"), "write Effect"),
+    ],
+)
+def test_a_finding_says_what_to_write_instead(statement, fix):
+    assert fix in [f.fix for f in found(doc(statement))]
+
+
+@pytest.mark.parametrize(
+    ("document", "severity", "words"),
+    [
+        ([], "high", "a policy is an object"),
+        ("{}", "high", "a policy is an object"),
+        (None, "high", "a policy is an object"),
+        ({}, "high", "Statement is missing"),
+        (doc(), "high", "Statement is empty"),
+        ({"Version": "2012-10-17", "Statement": "s"}, "high", "Statement is no list"),
+        (doc(allow(), Version="2012-10-18"), "high", "there is no Version 2012-10-18"),
+        (doc(allow(), Version=2012), "high", "there is no Version 2012"),
+        (doc(allow(), Version="2008-10-17"), "low", "knows no policy variables"),
+        ({"Statement": allow()}, "low", "Version is missing"),
+        ({"Statement": allow(resource="arn:aws:s3:::b/${aws:username}")}, "medium", "takes as it stands"),
+        (doc(allow(), Statements=[]), "high", "there is no element Statements"),
+        (doc(allow(), Id=5), "high", "Id is no text"),
+        (doc(allow(Sid="A"), allow("s3:PutObject", Sid="A")), "high", "the Sid of statement 1 too"),
+    ],
+)
+def test_a_bad_document_is_a_finding(document, severity, words):
+    assert any(s == severity and words in m for _, s, m in said(document)), said(document)
+
+
+@pytest.mark.parametrize("levels", [13, 200, 5000, 100_000])
+def test_deep_nesting_is_one_finding(levels):
+    value = "x"
+    for _ in range(levels):
+        value = [value]
+    assert said(doc(allow(resource=value))) == [
+        (FORM, "high", "nested more than 12 levels deep; a policy has seven"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "characters", "severities"),
+    [
+        ("identity", 5000, []),
+        ("identity", 5700, ["low"]),
+        ("identity", 6200, ["high"]),
+        ("inline", 6200, []),
+        ("inline", 10_300, ["high"]),
+        ("boundary", 6200, ["high"]),
+        ("resource", 6200, []),
+        ("resource", 21_000, ["high"]),
+    ],
+)
+def test_a_policy_over_its_quota_is_a_finding_before_aws_refuses_it(kind, characters, severities):
+    statement = allow(resource=[f"{BUCKET}/{'k' * characters}"])
+    if kind == "resource":
+        statement["Principal"] = "*"
+    assert [f.severity for f in found(doc(statement), kind) if f.rule == QUOTA] == severities
+
+
+def test_a_policy_of_a_megabyte_is_one_finding_and_a_thousand_faults_are_cut():
+    huge = doc(allow(["s3:GetObjcet"] * 80_000))
+    assert [(f.rule, f.severity) for f in found(huge)] == [(QUOTA, "high")]
+    assert len(found(doc(allow([f"s3:Nothing{number}" for number in range(2000)])))) == lint.MOST
+
+
+def test_white_space_does_not_count_for_the_quota():
+    assert found(doc(allow(resource=f"{BUCKET}/{'k ' * 2900}k"))) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        (without("Action") | {"Principal": {"AWS": "123456789012"}}, "Action is missing"),
+        (trust({"AWS": "123456789012"}, Resource="*"), "Resource has no place in a trust"),
+        ({"Effect": "Allow", "Action": "sts:AssumeRole"}, "Principal is missing"),
+        (trust({}), "names nobody"),
+        (trust({"AWS": []}), "lists nobody"),
+        (trust("123456789012"), "is neither * nor an object"),
+        (trust({"aws": "123456789012"}), "there is no kind of principal aws"),
+        (trust({"AWS": "1234"}), "no account of 12 digits"),
+        (trust({"AWS": "arn:aws:iam::123456789012:role/*"}), "holds a wildcard"),
+        (trust({"AWS": "arn:aws:iam::123456789012:policy/p"}), "no ARN of a user, role or session"),
+        (trust({"AWS": 5}), "holds what is no text"),
+        (trust({"AWS": "arn:aws:iam::${account}:root"}), "placeholder ${account}"),
+        (trust({"Service": "lambda"}), "is no service"),
+        (trust({"Service": "lambda.amazonaws.con"}), "is no service"),
+        (trust({"Federated": "github.com"}, "sts:AssumeRoleWithWebIdentity"), "is no identity provider"),
+        (trust({"Federated": "arn:aws:iam::123456789012:saml-provider/p"}), "comes in by sts:AssumeRoleWithSAML"),
+        (trust({"Federated": "accounts.google.com"}), "comes in by sts:AssumeRoleWithWebIdentity"),
+        (trust({"AWS": "123456789012"}, "s3:GetObject"), "not s3:GetObject"),
+        (trust({"AWS": "123456789012", "NotPrincipal": 1}), "no kind of principal NotPrincipal"),
+        (trust({"AWS": "123456789012"}, NotPrincipal="*"), "stand together"),
+    ],
+)
+def test_a_bad_trust_is_a_finding(statement, words):
+    assert any(words in m and s == "high" for _, s, m in said(doc(statement), "trust")), said(doc(statement), "trust")
+
+
+GITHUB = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
+GOOD = [
+    ("identity", allow()),
+    ("identity", allow("*", "*")),
+    ("identity", allow("*:*", "*")),
+    ("identity", allow("s3:*", [BUCKET, f"{BUCKET}/*"])),
+    ("identity", allow(["s3:GetObject", "s3:ListBucket"], [BUCKET, f"{BUCKET}/*"])),
+    ("identity", allow("s3:List*", BUCKET)),
+    ("identity", allow("s3:GetObject", "arn:aws:s3:::*")),
+    ("identity", allow("s3:GetObject", "arn:aws:s3:::b*")),
+    ("identity", allow("s3:GetObject", "arn:*:s3:::b/${aws:username}/${aws:PrincipalTag/team, 'none'}/*")),
+    ("identity", allow("s3:GetObject", "arn:aws:s3:::b/${*}k")),
+    ("identity", allow("s3:GetObject", "arn:aws:s3:us-west-2:123456789012:accesspoint/ap/object/*")),
+    ("identity", allow("s3:GetObject", "arn:aws-cn:s3:::b/*")),
+    ("identity", allow("s3:GetObject", "arn:aws:s3:::b/Stra\xdfe/*")),
+    ("identity", {"Effect": "Deny", "NotAction": "iam:*", "Resource": "*"}),
+    ("identity", {"Effect": "Allow", "Action": "s3:*", "NotResource": "arn:aws:s3:::secret/*"}),
+    ("identity", allow("ec2:RunInstances", ["arn:aws:ec2:*:*:instance/*", "arn:aws:ec2:*::image/ami-*"])),
+    ("identity", allow("ec2:TerminateInstances", "arn:aws:ec2:*:*:*/*")),
+    ("identity", allow("ssm:GetParameter", "arn:aws:ssm:*::parameter/aws/service/*")),
+    ("identity", allow("logs:PutLogEvents", "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/f:*")),
+    ("identity", allow("lambda:InvokeFunction", "arn:aws:lambda:us-east-1:123456789012:function:f:live")),
+    ("identity", allow("dynamodb:Query", "arn:aws:dynamodb:*:123456789012:table/t/index/*")),
+    ("identity", allow("sqs:SendMessage", QUEUE)),
+    ("identity", allow("execute-api:Invoke", "arn:aws:execute-api:us-east-1:*:a123456789/test/GET/pets")),
+    ("identity", when("StringEquals", "iam:PassedToService", "ec2.amazonaws.com", "iam:PassRole", "*")),
+    ("identity", when("StringLike", "s3:prefix", ["", "home/*"], "s3:ListBucket", BUCKET)),
+    ("identity", when("NumericLessThan", "aws:MultiFactorAuthAge", 3600)),
+    ("identity", when("NumericLessThanIfExists", "aws:MultiFactorAuthAge", "3600")),
+    ("identity", when("DateGreaterThan", "aws:CurrentTime", "2026-04-01T00:00:00Z")),
+    ("identity", when("DateGreaterThan", "aws:EpochTime", "1700000000")),
+    ("identity", when("NumericGreaterThan", "aws:EpochTime", "1700000000")),
+    ("identity", when("NotIpAddress", "aws:SourceIp", ["192.0.2.0/24", "203.0.113.7", "2001:db8::/32"])),
+    ("identity", when("Bool", "aws:SecureTransport", False, Effect="Deny")),
+    ("identity", when("BoolIfExists", "aws:MultiFactorAuthPresent", "false", Effect="Deny")),
+    ("identity", when("Null", "aws:TokenIssueTime", True)),
+    ("identity", when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::*:role/x*")),
+    ("identity", when("StringEquals", "aws:PrincipalTag/Team", "${aws:ResourceTag/Team}")),
+    ("identity", when("StringEquals", "AWS:principaltag/Team", "red")),
+    ("identity", when("ForAnyValue:StringLike", "aws:PrincipalOrgPaths", "o-a1/r-ab12/*")),
+    ("identity", when("StringEquals", "aws:RequestedRegion", ["eu-west-1", "eu-west-2"])),
+    ("identity", when("StringEquals", "s3:x-amz-acl", "bucket-owner-full-control", "s3:PutObject")),
+    ("identity", when("StringEquals", "kms:EncryptionContext:app", "x", "kms:Decrypt", "*")),
+    (
+        "identity",
+        allow(
+            Condition={
+                "ForAllValues:StringEquals": {"aws:TagKeys": ["a", "b"]},
+                "Null": {"aws:TagKeys": "false"},
+            }
+        ),
+    ),
+    ("boundary", allow("*", "*")),
+    ("trust", trust({"Service": "lambda.amazonaws.com"})),
+    ("trust", trust({"Service": ["ec2.amazonaws.com", "ecs-tasks.amazonaws.com"]})),
+    ("trust", trust({"AWS": "*"}, Condition={"StringEquals": {"aws:PrincipalOrgID": "o-1"}})),
+    ("trust", trust({"AWS": ["123456789012", "arn:aws:iam::123456789012:root"]}, ["sts:AssumeRole", "sts:TagSession"])),
+    (
+        "trust",
+        trust({"AWS": "arn:aws:iam::123456789012:role/p/r"}, Condition={"StringEquals": {"sts:ExternalId": "x"}}),
+    ),
+    ("trust", trust({"AWS": "AROAEXAMPLEEXAMPLE123"})),
+    (
+        "trust",
+        trust({"AWS": "arn:aws:sts::123456789012:assumed-role/r/s"}, ["sts:AssumeRole", "sts:SetSourceIdentity"]),
+    ),
+    (
+        "trust",
+        trust(
+            {"Federated": GITHUB},
+            "sts:AssumeRoleWithWebIdentity",
+            Condition={
+                "StringEquals": {"token.actions.githubusercontent.com:aud": "sts.amazonaws.com"},
+                "StringLike": {"token.actions.githubusercontent.com:sub": "repo:org/name:*"},
+            },
+        ),
+    ),
+    (
+        "trust",
+        trust(
+            {"Federated": "arn:aws:iam::123456789012:saml-provider/p"},
+            "sts:AssumeRoleWithSAML",
+            Condition={"StringEquals": {"SAML:aud": "https://signin.aws.amazon.com/saml"}},
+        ),
+    ),
+    ("trust", trust({"Federated": "cognito-identity.amazonaws.com"}, "sts:AssumeRoleWithWebIdentity")),
+    ("resource", allow(Principal="*")),
+    ("resource", allow("s3:*", [BUCKET, f"{BUCKET}/*"], Principal={"AWS": "*"}, Effect="Deny")),
+    ("resource", allow("kms:*", "*", Principal={"AWS": "arn:aws:iam::123456789012:root"}, Sid="Enable IAM policies")),
+    ("resource", allow("execute-api:Invoke", "execute-api:/*", Principal="*")),
+    ("resource", without("Resource", action="ecr:BatchGetImage") | {"Principal": {"AWS": "123456789012"}}),
+    (
+        "resource",
+        allow(
+            "lambda:InvokeFunction",
+            "arn:aws:lambda:us-east-1:123456789012:function:f",
+            Principal={"Service": "s3.amazonaws.com"},
+            Condition={"ArnLike": {"AWS:SourceArn": BUCKET}, "StringEquals": {"AWS:SourceAccount": "123456789012"}},
+        ),
+    ),
+    (
+        "resource",
+        allow(
+            "SNS:Publish",
+            "arn:aws:sns:us-east-1:123456789012:t",
+            Principal={"AWS": "*"},
+            Sid="__default_statement_ID",
+            Condition={"StringEquals": {"AWS:SourceOwner": "123456789012"}},
+        ),
+    ),
+    ("resource", allow("s3:GetObject", Principal={"CanonicalUser": "79a59df900b949e55d96a1e698fbaced"})),
+]
+
+
+@pytest.mark.parametrize(("kind", "statement"), GOOD, ids=lambda value: json.dumps(value)[:60])
+def test_a_good_statement_has_no_finding(kind, statement):
+    assert said(doc(statement), kind) == []
+    assert said({"Version": "2012-10-17", "Statement": statement}, kind) == []
+
+
+def test_a_guard_by_another_tag_condition_is_one_too():
+    tagged = {"ForAllValues:StringEquals": {"aws:TagKeys": "a"}, "StringEquals": {"aws:RequestTag/a": "x"}}
+    assert said(doc(allow(Condition=tagged))) == []
+
+
+def test_a_key_of_only_some_actions_is_a_finding_where_the_others_then_never_apply():
+    both = ["s3:ListBucket", "s3:GetBucketPolicy"]
+    assert [m for _, _, m in said(doc(when("StringLike", "s3:prefix", "a/*", both, BUCKET)))] == [
+        "s3:GetBucketPolicy never carries s3:prefix: so it never applies"
+    ]
+    assert said(doc(when("StringLikeIfExists", "s3:prefix", "a/*", both, BUCKET))) == []
+    assert said(doc(when("StringNotLike", "s3:prefix", "a/*", both, BUCKET))) == []
+
+
+def test_aws_own_policies_are_let_be():
+    bad = doc(allow("s3:GetObjcet"))
+    assert lint.findings("arn:aws:iam::aws:policy/X", bad, "identity") == []
+    assert lint.findings("arn:aws:iam::123456789012:policy/X", bad, "identity") != []
+
+
+def test_every_shipped_policy_has_no_finding():
+    for want in policies.wanted(settings_of()):
+        documents = {"trust": want.trust, "boundary": want.boundary} | want.permissions
+        for name, document in documents.items():
+            kind = name if name in ("trust", "boundary") else "identity"
+            if document is not None:
+                assert [(f.rule, f.statement, f.message) for f in lint.findings(name, document, kind)] == [], want.role
+
+
+def test_a_finding_names_principal_policy_statement_and_line():
+    text = json.dumps(doc(allow(), allow("s3:GetObjcet", Sid="Typo")), indent=1)
+    one = lint.findings("operator/permissions.json", json.loads(text), "identity", "operator", text)[0]
+    line = next(number for number, row in enumerate(text.splitlines(), 1) if "GetObjcet" in row)
+    assert (one.principal, one.policy, one.statement) == ("operator", "operator/permissions.json", "Typo")
+    assert one.message == f"line {line}: s3:GetObjcet is no action"
+
+
+def test_the_same_document_for_another_principal_is_read_once_and_named_anew(monkeypatch):
+    document = doc(allow("s3:GetObjcet", "arn:aws:s3:::once/k"))
+    first = lint.findings("p", document, "identity", "a")
+    monkeypatch.setattr(lint, "whole", lambda *_: pytest.fail("read again"))
+    second = lint.findings("q", json.loads(json.dumps(document)), "identity", "b")
+    assert [(f.policy, f.principal) for f in (*first, *second)] == [("p", "a"), ("q", "b")]
+
+
+def test_a_kind_is_remembered_apart():
+    document = doc(trust({"AWS": "123456789012"}))
+    assert said(document, "trust") == []
+    assert said(document, "identity") != []
+
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "Version",
+            "2012-10-17",
+            "Statement",
+            "Effect",
+            "Allow",
+            "Deny",
+            "Action",
+            "NotAction",
+            "Resource",
+            "Principal",
+        ),
+        *("Condition", "StringEquals", "ForAllValues:StringLike", "NumericEquals", "DateEquals", "IpAddress", "Bool"),
+        *("BinaryEquals", "Null", "ArnLike", "aws:SourceIp", "aws:TagKeys", "s3:prefix", "s3:GetObject", "s3:*", "*"),
+        *("arn:aws:s3:::b/k", "arn:aws:s3", "arn:::::", "arn:aws:iam::1:role/*", "${aws:username}", "${x}", "$", "AWS"),
+        *("Service", "Federated", "Sid", "\u200b", "\ud800", "true", "1e999", "nan", "::/0", "9" * 400, ""),
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=8), inner, max_size=5),
+    max_leaves=12,
+)
+ELEMENTS = ("Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Principal", "NotPrincipal", "Condition")
+STATEMENTS = st.fixed_dictionaries({}, optional=dict.fromkeys(ELEMENTS, VALUES))
+CONDITIONS = st.dictionaries(WORDS, st.dictionaries(WORDS, VALUES, max_size=3), max_size=3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    VALUES
+    | st.builds(lambda one: doc(one), STATEMENTS)
+    | st.builds(lambda condition: doc(allow(Condition=condition)), CONDITIONS),
+    st.sampled_from(["identity", "inline", "trust", "boundary", "resource"]),
+)
+def test_no_json_makes_the_lint_fall_over(document, kind):
+    for one in found(document, kind):
+        assert one.message.isascii() and one.message.isprintable()
+        assert one.severity in ("high", "medium", "low")
+
+
+SIGNS = st.lists(st.sampled_from(["a", "b", "/", ":", "*", "?"]), max_size=7).map("".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SIGNS, st.lists(st.sampled_from(["a", "b", "/", "*"]), max_size=6).map("".join), st.data())
+def test_two_patterns_meet_whenever_some_arn_fits_both(pattern, target, data):
+    """The target's wildcards, all in the sixth part, take any text. An ARN drawn from the target must not be missed."""
+    head = "arn:aws:s:r:1:"
+    template = re.sub(r"\*+", "${X}", target)
+    arn = "".join(
+        data.draw(st.text("ab/:", max_size=3)) if part == "${X}" else part for part in re.split(r"(\$\{X\})", template)
+    )
+    if glob(head + pattern).fullmatch(head + arn):
+        assert meets(head + pattern, head + template)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "target", "met"),
+    [
+        ("arn:aws:s3:::b", "arn:${Partition}:s3:::${BucketName}", True),
+        ("arn:aws:s3:::b/*", "arn:${Partition}:s3:::${BucketName}", False),
+        ("arn:aws:s3:::*", "arn:${Partition}:s3:::${BucketName}/${ObjectName}", True),
+        ("arn:aws:s3:::b", "arn:${Partition}:s3:::${BucketName}/${ObjectName}", False),
+        ("arn:aws:s3*", "arn:${Partition}:s3:::${BucketName}", True),
+        ("arn:aws:iam::1:role/a?", "arn:${Partition}:iam::${Account}:role/${Name}", True),
+        ("arn:aws:iam::1:r?le", "arn:${Partition}:iam::${Account}:role/${Name}", False),
+        ("arn:aws:iam:x:1:role/a", "arn:${Partition}:iam::${Account}:role/${Name}", False),
+        ("arn:aws:dms:x:1:cert:c", "arn:${Partition}:dms:${Region}:${Account}:cert:*", True),
+        ("arn:aws:x:y:1:a/b", "arn:${Partition}:x:${Region}:${Account}:a/${One}${Two}", True),
+        ("*", "arn:${Partition}:s3:::${BucketName}", True),
+        ("", "arn:${Partition}:s3:::${BucketName}", False),
+    ],
+)
+def test_patterns_that_meet_and_that_do_not(pattern, target, met):
+    assert meets(pattern, target) is met
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a":1\n "b":2}', "f:2:2: expected ',', not '\"'"),
+        ('{"a":1,}', "f:1:8: expected property name in double quotes, not '}'"),
+        ("", "f:1:1: expected value, not the end of the file"),
+        ('{"a": ', "f:1:7: expected value, not the end of the file"),
+        ('{"a": 1} x', "f:1:10: text after the end of the policy"),
+        ('{"a": "b', "f:1:7: unterminated string"),
+        ('{"a":\n\n1,\n "b": [{"a":1,\n"a":2}]}', 'f:5:1: duplicate key "a" (first at line 4)'),
+        ('{"Action":1, "\\u0041ction":2}', 'f:1:14: duplicate key "Action" (first at line 1)'),
+        ('{"NaN": [\n NaN]}', "f:2:2: NaN is no JSON"),
+        ("[-Infinity]", "f:1:2: -Infinity is no JSON"),
+        ('["\\ud800"]', "f:1:3: half of a surrogate pair is no character"),
+        ("\ufeff{}", "f:1:1: a byte order mark"),
+        ("[" * 13 + "1" + "]" * 13, "f:1:14: nested more than 12 levels"),
+        ("[" * 50_000, "f: nested more than 12 levels"),
+        ("[1" + "0" * 5000 + "]", "f: a number of thousands of digits"),
+    ],
+)
+def test_bad_json_is_refused_by_line_and_column(text, message):
+    with pytest.raises(OpsError) as raised:
+        reading.parsed(text, "f")
+    assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"x" * 1_000_000, "larger than 100,000 bytes"),
+        (b'{"a":\n "\xc3\xff"}', "f.json:2:3: byte 0xc3 is not UTF-8"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path, body, message):
+    path = tmp_path / "f.json"
+    path.write_bytes(body)
+    with pytest.raises(OpsError, match=re.escape(message)):
+        reading.text(path)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(OpsError, match="No such file"):
+        reading.text(tmp_path / "f.json")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8"), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+@given(JSON, st.sampled_from([None, 1]), st.booleans())
+def test_what_is_plain_json_is_read_as_it_is_and_every_key_has_its_line(value, indent, ascii):
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii)
+    assert reading.parsed(text, "f") == value
+    lines = reading.lines(text)
+    rows = text.split("\n")
+    for where, line in lines.items():
+        if isinstance(where[-1], str):
+            assert json.dumps(where[-1], ensure_ascii=ascii) in rows[line - 1]
+    if isinstance(value, dict | list):
+        assert {where for where in lines if len(where) == 1} == {
+            (key,) for key in (value if isinstance(value, dict) else range(len(value)))
+        }
+
+
+@given(st.text(max_size=40) | st.text('{}[]:,"\\ \n1ae', max_size=25))
+def test_no_text_makes_the_reader_fall_over(text):
+    try:
+        reading.parsed(text, "f")
+    except OpsError as error:
+        assert str(error).startswith("f")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"Statement": "${nobody}"}',
+            "r/trust.json: unknown placeholder ${nobody}; known: account, region, stack, bucket",
+        ),
+        ('{"Version": 1,\n"Version": 2}', 'r/trust.json:2:1: duplicate key "Version"'),
+        ('["${account}"', "r/trust.json:1:14: expected ','"),
+        ("[]", "r/trust.json: a policy is a JSON object with Version and Statement, not a list"),
+        ('{"Statement": "100 $"}', "r/trust.json: "),
+    ],
+)
+def test_a_bad_policy_file_is_refused_by_name(tmp_path, text, message):
+    path = tmp_path / "r" / "trust.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(OpsError) as raised:
+        policies.document(path, settings_of())
+    assert str(raised.value).startswith(message)
+
+
+def test_placeholders_are_filled_in_and_iams_own_variables_kept(tmp_path):
+    path = tmp_path / "trust.json"
+    path.write_text('{"a": "${account} ${bucket} $${aws:username}"}')
+    filled = policies.document(path, settings_of())["a"]
+    assert filled == f"123456789012 {settings_of().bucket} ${{aws:username}}"
