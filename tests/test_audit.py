@@ -120,6 +120,7 @@ POSITIVE = [
     ("IAM-EXPO-002", "high", [allow("s3:PutBucketPolicy")]),
     ("IAM-EXPO-002", "high", [allow(["lambda:AddPermission", "kms:PutKeyPolicy"])]),
     ("IAM-EXPO-002", "high", [allow("ecr:Set*")]),
+    ("IAM-EXPO-002", "high", [allow("s3:PutAccountPublicAccessBlock")]),
     ("IAM-EXFIL-001", "medium", [allow("s3:GetObject")]),
     ("IAM-EXFIL-001", "medium", [allow("s3:Get*", "arn:aws:s3:::*/*")]),
     ("IAM-EXFIL-001", "medium", [allow("ssm:GetParameter*")]),
@@ -155,6 +156,7 @@ def test_what_is_denied_out_of_bounds_or_over_is_not_given(rule, severity, state
         ("IAM-ADMIN-001", [{"Effect": "Deny", "NotAction": "s3:*", "Resource": "*"}, EVERYTHING]),
         ("IAM-WILD-001", [allow("s3:*", "arn:aws:s3:::mine/*")]),
         ("IAM-WILD-001", [allow("ec2:Describe*")]),
+        ("IAM-WILD-001", [allow("ec2:EnableEbsEncryption*")]),
         ("IAM-WILD-001", [allow("s3:*"), {"Effect": "Deny", "Action": "s3:*", "NotResource": "arn:aws:s3:::mine/*"}]),
         ("IAM-WILD-002", [allow("ec2:DescribeVpcs")]),
         ("IAM-WILD-002", [allow("s3:GetObject")]),
@@ -423,6 +425,7 @@ def test_root_is_judged_by_the_accounts_summary_where_there_is_no_report():
     told = found(have, "IAM-KEY-001", "IAM-KEY-002", extras=extras.parsed({"summary": bad}))
     assert told == [("critical", "IAM-KEY-001", "<root_account>"), ("critical", "IAM-KEY-002", "<root_account>")]
     assert found(have, "IAM-KEY-001", "IAM-KEY-002", extras=extras.parsed({"summary": good})) == []
+    assert found(have, "IAM-KEY-001", "IAM-KEY-002", extras=extras.parsed({"summary": bad, "credentials": []})) == []
 
 
 def test_users_inline_policies_and_what_a_group_gives():
@@ -605,6 +608,9 @@ def test_a_changed_policy_a_missing_role_and_what_stands_in_no_folder_differ():
     have = applied()
     changed = replace(have, policies=have.policies | {OTHER: replace(have.policies[OTHER], document=doc(EVERYTHING))})
     assert drifted(changed) == [("high", "IAM-DRIFT-001", BOX)]
+    bound = have.roles[BOX].boundary
+    lifted = replace(have, policies=have.policies | {bound: replace(have.policies[bound], document=doc(EVERYTHING))})
+    assert drifted(lifted) == [("high", "IAM-DRIFT-001", BOX)]
     less = replace(have, roles={name: p for name, p in have.roles.items() if name != BOX})
     assert drifted(less) == [("medium", "IAM-DRIFT-002", BOX)]
     more = replace(have, policies=have.policies | {STRAY: Managed(STRAY, doc(EMPTY_BUCKET))})

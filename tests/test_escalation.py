@@ -3,8 +3,13 @@
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from ops.iam import actions, escalation, paths, policies, reach
+from ops.iam.document import glob
+from ops.iam.evaluate import Request, decide
 from ops.iam.snapshot import parsed
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -569,23 +574,100 @@ def test_no_shipped_role_but_those_that_keep_roles_gains_anything(ours):
     assert not [f for f in every if f.severity == "critical"]
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "meeting"),
-    [
-        ("a*c", "ab*", True),
-        ("*", "x*y", True),
-        ("a?c", "abc", True),
-        ("a*", "b*", False),
-        ("ab", "abc", False),
-        ("*b*", "a*c", True),
-        ("", "", True),
-    ],
-)
-def test_what_two_patterns_both_cover(one, other, meeting):
-    from ops.iam.document import glob
+# What is asked once for all is what the evaluator says of each.
 
+SIGNS = st.text(st.sampled_from("ab*?:"), max_size=7)
+
+
+@examples(max_examples=500)
+@given(SIGNS, SIGNS, st.text(st.sampled_from("ab:"), max_size=7))
+def test_what_two_patterns_both_cover(one, other, text):
     found = reach.meet(one, other)
-    assert (found is not None) is meeting
     if found is not None:
         assert glob(one).fullmatch(found)
         assert glob(other).fullmatch(found)
+    elif glob(one).fullmatch(text):
+        assert not glob(other).fullmatch(text)
+
+
+ROLES = [arn("role", name) for name in ("a", "ab", "b")]
+STATEMENTS = st.builds(
+    lambda effect, kind, action, where, resource, condition: (
+        {"Effect": effect, kind: action, where: resource} | ({"Condition": condition} if condition else {})
+    ),
+    st.sampled_from(["Allow", "Allow", "Deny"]),
+    st.sampled_from(["Action", "Action", "NotAction"]),
+    st.sampled_from(["iam:PassRole", "iam:*", "*", "iam:P*", "lambda:CreateFunction"]),
+    st.sampled_from(["Resource", "Resource", "NotResource"]),
+    st.sampled_from(["*", ROLES[0], arn("role", "a*"), arn("role", "?"), arn("role", "${aws:username}")]),
+    st.sampled_from(
+        [
+            {},
+            {"Bool": {"aws:MultiFactorAuthPresent": "true"}},
+            {"StringEquals": {"aws:PrincipalArn": arn("user", "holder")}},
+            {"StringNotEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+            {"DateLessThan": {"aws:CurrentTime": "2026-01-01"}},
+        ]
+    ),
+)
+POLICIES = st.lists(STATEMENTS, min_size=1, max_size=4)
+
+
+@examples(max_examples=300)
+@given(
+    POLICIES,
+    POLICIES,
+    st.none() | POLICIES,
+    st.sampled_from(ROLES),
+    st.sampled_from([{}, {"iam:passedtoservice": "ec2.amazonaws.com"}]),
+)
+def test_a_holding_may_what_the_evaluator_allows(first, second, bound, resource, context):
+    w = World().managed("one", *first).managed("bound", *(bound or [EVERYTHING]))
+    w.user("holder", *second, attached=["one"], boundary="bound" if bound else "")
+    snapshot = w.snapshot
+    holder = snapshot.users["holder"]
+    known = reach.Reach(snapshot, NOW)
+    decision = decide(
+        Request(holder.caller, "iam:PassRole", resource, known.about(holder) | context),
+        snapshot.rights(holder),
+        possible=True,
+    )
+    held = known.of(holder)
+    assert bool(held.may("iam:PassRole", resource, context)) == decision.allowed
+    if decision.allowed:
+        assert resource in held.among("iam:PassRole", dict.fromkeys(ROLES))
+
+
+JSONS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.sampled_from(["*", "iam:*", "sts:AssumeRole", ROLES[0], ":assumed-role/x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(JSONS, JSONS, JSONS)
+def test_any_json_at_all_is_walked(action, principal, resource):
+    statement = {
+        "Effect": "Allow",
+        "Action": action,
+        "Principal": principal,
+        "Resource": resource,
+        "Condition": resource,
+    }
+    w = (
+        World()
+        .role("holder", statement, allow("iam:*", "sts:*", "lambda:*"), trust=doc(statement))
+        .role("strong", EVERYTHING, trust=doc(statement))
+    )
+    w.user("person", statement, groups=["g"], boundary="b").group("g", statement).managed(
+        "b", statement, older={"Statement": action}
+    )
+    escalation.paths(w.snapshot, NOW)
+
+
+def test_an_empty_account_has_no_paths():
+    assert escalation.paths(World().snapshot, NOW) == []

@@ -102,7 +102,7 @@ def grants(action: str) -> bool:
     """Whether it gives rights on a resource; passing roles and linking services have rules of their own, or none."""
     if action in ("iam:PassRole", "iam:CreateServiceLinkedRole") or action.startswith("sts:"):
         return False
-    return actions.level(action) == "Permissions management" and not actions.unscopable(action)
+    return actions.level(action) == "Permissions management"
 
 
 def taking_away(one: Statement, account: str) -> Iterator[Suspicion]:

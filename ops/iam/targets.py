@@ -185,7 +185,7 @@ def asks_who(one: Statement) -> bool:
 
 def meant(value: str) -> str:
     """The ARN that a trust names; of a session, assumed-role/NAME/SESSION, that of its role without its path."""
-    if ":assumed-role/" not in value:
+    if ":assumed-role/" not in value or value.count(":") < 5:
         return value
     account, name = value.split(":")[4], value.split("/")[1]
     return f"arn:aws:iam::{account}:role/{name}"
