@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
 LAUNCHES = ("run_instances", "start_instances")
+HIDDEN = ("Environment", "UserData", "AccessKeyId")  # arguments that no log gets
 
 
 class Account:
@@ -214,9 +215,9 @@ def skew(response: dict[str, Any]) -> str:
 
 
 def shortened(value: Any) -> Any:
-    """Arguments fit for a log: no bytes, no long texts (a policy, a package), no environment."""
+    """Arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no key's id."""
     if isinstance(value, dict):
-        return {key: "..." if key in ("Environment", "UserData") else shortened(item) for key, item in value.items()}
+        return {key: "..." if key in HIDDEN else shortened(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [shortened(item) for item in value]
     if isinstance(value, bytes):

@@ -48,20 +48,22 @@ def of_user(world: World, key_id: str) -> Identity:
 
 
 def of_session(world: World, session: Any) -> Identity:
-    found = of_role(world, session.role_arn, session.session_name)
+    issued = session.access_key.create_date.replace(tzinfo=UTC)  # moto's are UTC, and do not say so
+    found = of_role(world, session.role_arn, session.session_name, issued)
     if not session.policy:
         return found
     narrowed = (compiled("the session's policy", session.policy),)
     return replace(found, rights=replace(found.rights, session=narrowed))
 
 
-def of_role(world: World, arn: str, session: str) -> Identity:
-    """A session of the role, as somebody who takes it has it. Raises KeyError when there is no such role."""
+def of_role(world: World, arn: str, session: str, issued: datetime | None = None) -> Identity:
+    """A session of the role, as somebody who takes it has it, now or when it was `issued`. Raises KeyError without such a role."""
     role = role_of(world, arn)
     if role is None:
         raise KeyError(arn)
     held = (*documents(role.policies), *attached(role.managed_policies))
-    context = {"aws:principaltype": "AssumedRole", "aws:userid": f"{role.id}:{session}"}
+    taken = (issued or datetime.now(UTC)).isoformat(timespec="seconds")  # AWS's, too, are whole seconds
+    context = {"aws:principaltype": "AssumedRole", "aws:userid": f"{role.id}:{session}", "aws:tokenissuetime": taken}
     caller = Caller(role.arn, f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name}/{session}")
     return Identity(caller, Rights(held, boundary(world, role)), context | tags(role.arn, role.tags))
 

@@ -49,7 +49,7 @@ def test_keys_of_the_environment_do_not_count(stacks, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x" * 40)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert stacks("env").account.call("sts", "get_caller_identity")["Arn"].endswith(":user/operator")
+    assert stacks("env").account.call("sts", "get_caller_identity")["Arn"].endswith(":user/administrator")
 
 
 def test_throttled_calls_are_tried_again_and_refused_ones_are_not(stacks, sandbox):

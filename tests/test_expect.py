@@ -25,7 +25,6 @@ EXPECTED = {role: checking.expectations(role, SETTINGS) for role in ROLES}
 ON_ALL = {
     "cloudwatch:DescribeAlarms": "SageMaker and the operator list alarms; a list has no resource",
     "cloudwatch:GetMetricData": "of a data set of metrics only where one is named",
-    "ec2:DescribeVpcAttribute": "reads two switches of a network, beside the lists of all networks",
     "cloudwatch:PutMetricData": "on no data set of metrics, only on namespaces, which a condition names",
 }
 # Actions that no allowed entry asks for: the record of a whole run shows what needs them (see the table of needed actions).

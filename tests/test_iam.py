@@ -18,6 +18,8 @@ def test_every_shipped_role_has_trust_and_permissions_within_aws_quotas():
     assert [want.role for want in WANTED] == [
         "auditor",
         "bootstrap",
+        "ci",
+        "ci-apply",
         "ec2-box",
         "image-build",
         "lambda-invoke",

@@ -8,3 +8,4 @@ from ops.iam.auditing import audit  # noqa: F401
 from ops.iam.checking import check  # noqa: F401
 from ops.iam.pruning import prune, restore  # noqa: F401
 from ops.iam.recording import necessary, record, suggestion  # noqa: F401
+from ops.iam.revoking import revoke  # noqa: F401

@@ -29,6 +29,7 @@ def apply(c, role=""):
     account = Account.first(c, "bootstrap")
     wanted = policies.wanted(account.settings, only=role)
     have = snapshot.read(account)
+    tell_revoked(have, wanted, account.settings)
     refuse_new(have, wanted, account.settings)
     account.guard()
     if not c.config.run.dry:
@@ -49,7 +50,9 @@ def diff(c, role="", json=False):
     account = Account.first(c, "auditor")
     wanted = policies.wanted(account.settings, only=role)
     want = policies.applied(wanted, account.settings)
-    found = difference.differences(snapshot.read(account), want, account.settings, whole=not role)
+    have = snapshot.read(account)
+    tell_revoked(have, wanted, account.settings)
+    found = difference.differences(have, want, account.settings, whole=not role)
     text = difference.shown(found) or f"{len(wanted)} roles: no difference in meaning"
     if found and not json:
         say("- only the account has it, + only iam_policies/ has it. invoke --dry iam.apply shows the calls.")
@@ -82,6 +85,17 @@ def rollback(c, role, policy="", to="", yes=False):
         keep(have, change.preview(versions.steps(targets, account.settings)), account.settings)
     done = carry_out(c, account, versions.steps(targets, account.settings))
     return Answer(done.data, f"{done.text}. Forward again: invoke iam.apply --role {role}", changes=done.changes)
+
+
+def tell_revoked(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
+    from ops.iam import revocation
+
+    cut = revocation.standing(have)
+    for name in cut.keys() & {settings.role_name(want.role) for want in wanted}:
+        until = cut[name] + revocation.LONGEST
+        say(
+            f"{name}: old sessions are cut off (iam.revoke). iam.apply leaves that, and takes it away after {until:%Y-%m-%d %H:%M} UTC."
+        )
 
 
 def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ops.config import ROLES, Settings
 from ops.iam.meaning import Grant, atoms, canonical, more, together
+from ops.iam.revocation import aside
 from ops.iam.snapshot import Principal, Snapshot
 
 Way = Literal["gives", "takes", "leaves"]
@@ -38,6 +39,7 @@ class Difference:
 def differences(have: Snapshot, want: Snapshot, settings: Settings, whole: bool = True) -> list[Difference]:
     """All of them, role by role. `want` is policies.applied's; with `whole` it is every role, so that others are foreign."""
     found: list[Difference] = []
+    have = aside(have)
     for name, wanted in sorted(want.roles.items()):
         if live := have.roles.get(name):
             for part in (permissions, trust, boundary, attachments, tags):

@@ -16,6 +16,7 @@ from ops.iam.document import VARIABLE, Policy, Statement, arn_glob, covers
 from ops.iam.evaluate import Request, Rights, decide
 from ops.iam.finding import Finding
 from ops.iam.snapshot import Principal, Snapshot
+from ops.iam.writing import Writing
 
 NOBODY = "any-0q7z"  # no account, bucket, role or tag is called so
 NOTHING = "any0q7z"  # and no action
@@ -49,6 +50,7 @@ class Suspicion:
 
 
 Suspect = Callable[[Statement, str], Iterator[Suspicion]]  # (statement that allows, account)
+Confirmed = tuple[int, Suspicion, str, str]  # the policy's number, what was suspected, severity, message
 
 
 @dataclass
@@ -77,14 +79,16 @@ class Scene:
 
     snapshot: Snapshot
     now: datetime
-    account: str = ""
+    carriers: Mapping[str, str] = field(default_factory=dict)
     remembered: dict[int, tuple[Policy, list[tuple[str, str, str, str, str]]]] = field(
         default_factory=dict
     )  # of trusts
     _suspected: dict[int, tuple[Policy, list[Suspicion]]] = field(default_factory=dict)
+    _confirmed: dict[int, list[Confirmed]] = field(default_factory=dict)  # by holding
 
     def __post_init__(self) -> None:
-        self.account = self.account or next((p.caller.account for p in self.snapshot.principals()), "")
+        self.account = next((p.caller.account for p in self.snapshot.principals()), "")
+        self.reach = Writing(self.snapshot, self.now, self.carriers)
 
     def holder(self, p: Principal) -> Holder:
         known = {
@@ -95,7 +99,7 @@ class Scene:
             "aws:principaltype": "AssumedRole" if p.trust is not None else "User",
             "aws:securetransport": "true",
         }
-        return Holder(p, self.snapshot.rights(p), known | ({"aws:username": p.name} if p.trust is None else {}))
+        return Holder(p, self.reach.rights(p), known | ({"aws:username": p.name} if p.trust is None else {}))
 
     def suspected(self, policy: Policy, suspects: tuple[Suspect, ...]) -> list[Suspicion]:
         """Worked out once for a document, however many hold it."""
@@ -108,30 +112,31 @@ class Scene:
         return self._suspected[key][1]
 
     def found(self, holder: Holder, suspects: tuple[Suspect, ...]) -> Iterator[Finding]:
-        uncapped = holder.uncapped
-        for policy in holder.rights.identity:
-            for suspicion in self.suspected(policy, suspects):
-                yield from confirmed(holder, policy, suspicion, uncapped)
+        """Decided once for all who hold the same; each may have its policies under names of its own."""
+        key = id(self.reach.of(holder.principal))
+        if key not in self._confirmed:
+            uncapped = holder.uncapped
+            self._confirmed[key] = [
+                (number, s, *passed)
+                for number, policy in enumerate(holder.rights.identity)
+                for s in self.suspected(policy, suspects)
+                if (passed := confirmed(holder, s, uncapped))
+            ]
+        for number, s, severity, message in self._confirmed[key]:
+            policy = holder.rights.identity[number]
+            yield Finding(s.rule, severity, holder.principal.name, message, s.fix, policy.name, s.statement.name)
 
 
-def confirmed(holder: Holder, policy: Policy, s: Suspicion, uncapped: bool) -> Iterator[Finding]:
-    """The finding, if a subject passes. Where nothing caps and nothing conditions the statement, all do: they fit it by design."""
+def confirmed(holder: Holder, s: Suspicion, uncapped: bool) -> tuple[str, str] | None:
+    """Severity and message, if a subject passes. Where nothing caps and nothing conditions the statement, all do: they fit it by design."""
     sure = uncapped and not s.statement.conditions
     passing = [
         name for name, probes in s.subjects.items() if sure or any(holder.may(one, s.statement) for one in probes)
     ]
     if not passing:
-        return
+        return None
     severity = s.severe if s.also and any(holder.may(one) for one in s.also) else s.severity
-    yield Finding(
-        s.rule,
-        severity,
-        holder.principal.name,
-        s.message.format(shortlist(passing)),
-        s.fix,
-        policy.name,
-        s.statement.name,
-    )
+    return severity, s.message.format(shortlist(passing))
 
 
 def shortlist(names: list[str], shown: int = 4) -> str:

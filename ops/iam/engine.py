@@ -44,7 +44,7 @@ def everything(scene: Scene, extras: Extras) -> Iterator[Finding]:
     administrators = {f.principal for f in access if f.rule == "IAM-ADMIN-001" and f.severity == "critical"}
     yield from access
     yield from rules_reach.passing_up(scene, holders, administrators)
-    yield from escalation.paths(snapshot, scene.now)
+    yield from escalation.paths(scene.reach)
     for holder in holders:
         p = holder.principal
         yield from rules_use.services(scene, p, extras)

@@ -13,16 +13,15 @@ An administrator has no more to gain: IAM-ADMIN-001 is about those.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable
 
 from ops.iam import borrowing, writing
 from ops.iam.evaluate import Decision
 from ops.iam.finding import Finding
 from ops.iam.graph import chains
 from ops.iam.paths import MAY_TAKE, Path, open_to, short
-from ops.iam.reach import Holding, Reach
-from ops.iam.snapshot import Principal, Snapshot
+from ops.iam.reach import Holding
+from ops.iam.snapshot import Principal
 from ops.iam.targets import ADMIN, BOUNDED, GAINS, Outcome
 from ops.iam.writing import Writing
 
@@ -45,13 +44,12 @@ Told = dict[
 ]  # an outcome in words; it keeps the outcome, and so its id
 
 
-def paths(snapshot: Snapshot, now: datetime, carriers: Mapping[str, str] | None = None) -> list[Finding]:
-    """All IAM-PRIVESC findings. `carriers` says of functions and instances, by ARN, which role they run with, where that is known."""
-    all_of = Writing(snapshot, now, carriers)
+def paths(all_of: Writing) -> list[Finding]:
+    """All IAM-PRIVESC findings."""
     found: list[Finding] = []
     told: Told = {}
     critical: dict[str, tuple[str, ...]] = {}
-    weak = [p for p in snapshot.principals() if "/aws-service-role/" not in p.arn and not all_of.of(p).admin]
+    weak = [p for p in all_of.snapshot.principals() if "/aws-service-role/" not in p.arn and not all_of.of(p).admin]
     for p in weak:
         for path in within_reach(all_of, p):
             if outcome := KINDS[path.how](all_of, path, all_of.of(p), p):
@@ -60,11 +58,6 @@ def paths(snapshot: Snapshot, now: datetime, carriers: Mapping[str, str] | None 
                 if outcome.level == ADMIN:
                     critical.setdefault(p.arn, one.path)
     return found + list(chains(all_of, weak, critical))
-
-
-def is_admin(snapshot: Snapshot, p: Principal, now: datetime) -> bool:
-    """Whether the principal may do everything, with what its boundary and its denies leave."""
-    return Reach(snapshot, now).of(p).admin
 
 
 def within_reach(all_of: Writing, p: Principal) -> tuple[Path, ...]:

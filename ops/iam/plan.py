@@ -10,11 +10,13 @@ from ops.errors import Refused
 from ops.iam.difference import mended_tags, same
 from ops.iam.keeping import Kept, place
 from ops.iam.policies import Wanted, dumped, policy_arn
+from ops.iam.revocation import aside
 from ops.iam.snapshot import Principal, Snapshot
 from ops.iam.versions import new_version
 
 
 def steps(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
+    have = aside(have)
     for want in wanted:
         name = settings.role_name(want.role)
         role = have.roles.get(name)

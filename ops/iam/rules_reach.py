@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from ops.iam import actions
 from ops.iam.document import Statement
@@ -21,6 +22,7 @@ from ops.iam.effective import (
     spelled,
 )  # fmt: skip
 from ops.iam.finding import Finding
+from ops.iam.snapshot import Principal
 
 MAKES = (
     "iam:createrole", "iam:createuser", "iam:createpolicy", "iam:createpolicyversion", "iam:setdefaultpolicyversion", "iam:putrolepolicy",
@@ -165,19 +167,23 @@ def boundary(holder: Holder) -> Iterator[Finding]:
 
 def passing_up(scene: Scene, holders: list[Holder], administrators: set[str]) -> Iterator[Finding]:
     """Who may pass a role that may do everything, and may not do everything itself."""
-    strong = [p for name, p in scene.snapshot.roles.items() if name in administrators]
+    strong = {p.arn: p for name, p in scene.snapshot.roles.items() if name in administrators}
+    place = {arn: number for number, arn in enumerate(strong)}
+    passed: dict[int, list[Principal]] = {}
     for holder in holders if strong else ():
-        passers = [one for p in holder.rights.identity for one in p.statements if one.allow and acts(one, PASSING)]
-        if holder.principal.name in administrators or not passers:
+        holding = scene.reach.of(holder.principal)
+        if holder.principal.name in administrators or PASSING not in holding.actions:
             continue
-        fitting = (role for role in strong if any(reaches(one, role.arn) for one in passers))
-        passed = (role for role in fitting if holder.may(Probe("iam:PassRole", role.arn)))
-        if role := next(passed, None):
+        if id(holding) not in passed:  # decided once for all who hold the same
+            meant = sorted(holding.among("iam:PassRole", strong), key=place.__getitem__)
+            may = (strong[arn] for arn in meant if holder.may(Probe("iam:PassRole", arn)))
+            passed[id(holding)] = [*islice(may, 2)]
+        for role, *others in [passed[id(holding)]] if passed[id(holding)] else ():
             yield Finding(
                 "IAM-PASS-002",
                 "high",
                 holder.principal.name,
-                f"may pass {role.name}, which may do everything" + (", and others" if next(passed, None) else ""),
+                f"may pass {role.name}, which may do everything" + (", and others" if others else ""),
                 "let it pass only roles that may do less than itself",
                 path=(holder.principal.arn, f"iam:PassRole {role.arn}", role.arn),
             )

@@ -12,6 +12,7 @@ from ops.config import Settings
 from ops.iam import simulation
 from ops.iam.denials import KEY_ID
 from ops.iam.hops import Explained, Mend, World, file
+from ops.iam.revocation import standing
 
 HOPS = {
     1: "the caller's own action",
@@ -77,6 +78,8 @@ def spreading(found: Explained, world: World) -> list[str]:
     if "s3://" in found.denial.kind:
         return ["So IAM lets it: look whether anything lies there, and whether the bucket is in the job's region."]
     role = world.have.roles.get(found.question.who.split("/")[1]) if ":assumed-role/" in found.question.who else None
+    if role and (cut := standing(world.have).get(role.name)):
+        return [f"Its sessions from before {cut:%Y-%m-%d %H:%M:%S} UTC are cut off (iam.revoke): take the role anew."]
     role = role or next((r for r in world.have.roles.values() if found.question.resource == r.arn), None)
     held = [world.have.policies[arn] for arn in (role.attached if role else ()) if arn in world.have.policies]
     made = [when for p in held for _, default, when in p.versions if default and when]

@@ -1,0 +1,100 @@
+"""The command iam.revoke."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ops.aws import Account
+from ops.cli import Answer, carry_out, confirm, say, task
+from ops.errors import OpsError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ops.iam.snapshot import Principal
+
+
+@task(
+    help={"name": "A role of iam_policies/ (operator), a role or user of the account, or an ARN.", "yes": "Do not ask."}
+)
+def revoke(c, name, yes=False):
+    """Cut off a user's access keys, or the sessions of a role that are under way."""
+    from ops.iam import revocation
+
+    account = Account.of(c, "")  # no role of the stack may do this to another
+    account.guard()
+    p, active = now(account, name)
+    caller, moment = called(account)
+    if why := refusal(p, caller):
+        raise OpsError(f"{p.name} {why}. Nothing was touched.")
+    say(breaks(p))
+    confirm(c, f"{p.name} is cut off.", yes=yes)
+    done = carry_out(c, account, revocation.steps(p, active, moment))
+    if done.changes:
+        p, active = read_back(account, p.arn, moment)
+    lines = [revocation.state(p, len(active)), *([done.text, following(p)] if done.text else [])]
+    return Answer(done.data, "\n".join(lines), changes=done.changes)
+
+
+def now(account: Account, name: str) -> tuple[Principal, list[dict[str, Any]]]:
+    """Who it is, and a user's active keys."""
+    from ops.iam import simulation, snapshot
+
+    p = simulation.find(snapshot.read(account), name, account.settings)[0]
+    if p.trust is not None:
+        return p, []
+    keys = account.pages("iam", "list_access_keys", "AccessKeyMetadata", UserName=p.name)
+    return p, [key for key in keys if key["Status"] == "Active"]
+
+
+def called(account: Account) -> tuple[str, datetime]:
+    """(who calls, the second after now by AWS's own clock: this machine's may be minutes off)."""
+    from datetime import UTC, datetime, timedelta
+    from email.utils import parsedate_to_datetime
+
+    answer = account.call("sts", "get_caller_identity")
+    told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    then = parsedate_to_datetime(told).astimezone(UTC) if told else datetime.now(UTC).replace(microsecond=0)
+    return answer["Arn"], then + timedelta(seconds=1)
+
+
+def refusal(p: Principal, caller: str) -> str:
+    """Why this one is not cut off here, or ""."""
+    if "/aws-service-role/" in p.arn or "/aws-reserved/" in p.arn:
+        return "is kept by AWS, which lets nobody write its policies; end its sessions at that service, or in IAM Identity Center"
+    if p.arn == caller or (":assumed-role/" in caller and p.trust is not None and caller.split("/")[1] == p.name):
+        return "is whom you call as, and you would cut yourself off; log in as somebody else"
+    return ""
+
+
+def breaks(p: Principal) -> str:
+    from ops.iam.hops import services
+
+    if p.trust is None:
+        return f"{p.name}: whatever signs with its keys, and every session made with them, fails from now on."
+    running = ", ".join(services(p.trust))
+    held = f" What {running} runs in its name fails too, until it is started anew." if running else ""
+    return f"{p.name}: every session that is under way fails from now on; who may take the role takes it again.{held}"
+
+
+def read_back(account: Account, arn: str, moment: datetime) -> tuple[Principal, list[dict[str, Any]]]:
+    """As IAM has it once it says what it was told. Raises OpsError when it does not."""
+    from ops.change import Wait
+    from ops.iam import revocation
+    from ops.iam.applying import SPREADING_S
+
+    def seen(account: Account) -> Any:
+        p, active = now(account, arn)
+        cut = revocation.since(p)
+        return (p, active) if cut and cut >= moment and not active else f"{revocation.state(p, len(active))}"
+
+    found: tuple[Principal, list[dict[str, Any]]] = account.wait(
+        Wait("what IAM reads back", seen, why="IAM spreads what it is told", timeout_s=SPREADING_S)
+    )
+    return found
+
+
+def following(p: Principal) -> str:
+    if p.trust is None:
+        return "Next: invoke iam.audit. What it was for needs a role, or a new key; delete the old key when nobody misses it."
+    return "Next: invoke iam.audit: whoever may still take the role has it again. invoke iam.apply leaves this deny for 12 hours."
