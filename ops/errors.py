@@ -5,7 +5,7 @@ from invoke.exceptions import Exit
 FAILED, DECLINED, DENIED, FINDINGS, INTERRUPTED = 1, 3, 4, 7, 130
 STOPPED, ROLLED_BACK = 8, 9  # a release: before it got to AWS; by AWS, which went back to the one before
 
-DENIALS = ("AccessDenied", "UnauthorizedOperation", "AuthException")
+DENIALS = ("AccessDenied", "UnauthorizedOperation", "AuthException", "403")  # 403: HEAD has no body to say more in
 
 
 class OpsError(Exit):

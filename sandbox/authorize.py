@@ -98,7 +98,7 @@ CLOUDWATCH = {
 LOGS = {
     **same("CreateLogGroup DescribeLogStreams PutRetentionPolicy DeleteLogGroup FilterLogEvents", "log-group:{logGroupName}:log-stream:"),
     **same("CreateLogStream PutLogEvents GetLogEvents", "log-group:{logGroupName}:log-stream:{logStreamName}"),
-    "DescribeLogGroups": row("log-group::log-stream:"),
+    "DescribeLogGroups": row(),
 }  # fmt: skip
 CODEBUILD = {
     **same("CreateProject UpdateProject", "project/{name}", passes={"serviceRole": "codebuild.amazonaws.com"}),
@@ -180,10 +180,10 @@ IAM = {
     "SimulatePrincipalPolicy": row("{PolicySourceArn}"),
     **same(
         "GetAccountAuthorizationDetails GetAccountSummary GenerateCredentialReport GetCredentialReport ListRoles ListUsers "
-        "ListPolicies SimulateCustomPolicy ListInstanceProfiles CreateOpenIDConnectProvider"
+        "ListPolicies SimulateCustomPolicy ListInstanceProfiles"
     ),
 }
-STS = {"AssumeRole": row("{RoleArn}"), **same("GetCallerIdentity AssumeRoleWithWebIdentity")}
+STS = {"AssumeRole": row("{RoleArn}"), "GetCallerIdentity": row()}
 
 OBJECT, BUCKET = "arn:aws:s3:::{Bucket}/{Key}", "arn:aws:s3:::{Bucket}"
 LISTING = {"s3:prefix": "Prefix", "s3:delimiter": "Delimiter"}

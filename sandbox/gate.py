@@ -211,12 +211,6 @@ def denial(service: str, message: str) -> Reply:
 
 def error(service: str, status: int, code: str, message: str) -> Reply:
     """An error in the protocol of the service, so that any SDK understands it."""
-    if service == "monitoring":
-        return (
-            status,
-            {"Content-Type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"},
-            cbor({"__type": code, "message": message}),
-        )
     if service not in XML:
         body = json.dumps({"__type": code, "message": message, "Message": message}).encode()
         return status, {"Content-Type": "application/x-amz-json-1.1", "x-amzn-ErrorType": code}, body
@@ -232,16 +226,6 @@ def escaped(text: str) -> str:
     from xml.sax.saxutils import escape
 
     return escape(text)
-
-
-def cbor(texts: dict[str, str]) -> bytes:
-    """A map of texts, in the encoding that CloudWatch's clients speak (RFC 8949: major types 5 and 3)."""
-
-    def one(text: str) -> bytes:
-        data = text.encode()
-        return b"\x79" + len(data).to_bytes(2, "big") + data
-
-    return bytes([0xA0 + len(texts)]) + b"".join(one(key) + one(value) for key, value in texts.items())
 
 
 def reply(start_response: Callable[..., Any], status: int, headers: dict[str, str], body: bytes) -> list[bytes]:

@@ -23,11 +23,6 @@ def read(environ: dict[str, Any], service: str, operation: str) -> dict[str, Any
     if service in ("s3", "lambda") or operation in ("InvokeEndpoint", "InvokeEndpointAsync"):
         return from_path(environ, service, operation)
     body = peek(environ)
-    if "cbor" in kind:
-        from botocore.parsers import RpcV2CBORParser
-
-        parser = RpcV2CBORParser()
-        return parser.parse_data_item(parser.get_peekable_stream_from_bytes(body)) if body else {}
     if kind == "application/x-www-form-urlencoded":
         return from_form(body, service, operation)
     return json.loads(body) if body.strip() else {}

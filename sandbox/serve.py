@@ -59,6 +59,7 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGINT, lambda *_: world.ending.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     state.put(folder / "aws" / "config", world.profile())
+    state.put(folder / "aws" / "waivers.toml", world.waivers())
     state.write(
         folder, state.State(os.getpid(), psutil.Process().create_time(), world.port, world.tunnel_port, world.token)
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from ops.cli import say
 from sandbox.calls import CallLog, RequestLog
-from sandbox.credentials import Keys
+from sandbox.credentials import ADMINISTRATOR, Keys
 from sandbox.faults import Faults
 from sandbox.state import ACCOUNT, PROFILE, REGION
 
@@ -75,6 +75,16 @@ class World:
         return (
             f"[profile {PROFILE}]\nregion = {REGION}\nendpoint_url = {self.url}\n"
             f"aws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
+        )
+
+    def waivers(self) -> str:
+        """What the audit is told of this account beside the repository's own waivers: its one administrator."""
+        today = datetime.now(UTC).date()
+        return (
+            "# Written by the sandbox when it starts.\n[[waiver]]\n"
+            f'rule = "IAM-ADMIN-001"\nprincipal = "arn:aws:iam::{ACCOUNT}:user/{ADMINISTRATOR}"\n'
+            'reason = "every account starts with an administrator; commands run as the stack\'s own roles"\n'
+            f'owner = "sandbox"\ncreated = {today}\nexpires = {today + timedelta(days=30)}\n'
         )
 
     def client_as(self, role_arn: str, service: str, session: str) -> Any:
