@@ -98,7 +98,13 @@ class Account:
         try:
             return getattr(self.client(service, retries), call)(**args)
         except ClientError as error:
-            raise refused(error) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: Any) -> Refused:
+        found = refused(error)
+        if found.call == "AssumeRole":  # a role of another account is the likelier reason, and guard has the words for it
+            Account(self.settings).guard()
+        return found
 
     def find(self, service: str, call: str, missing: str, **args: Any) -> Any:
         """As `call`, but None where AWS answers that there is no such thing (`missing`: a part of `code: message`)."""
@@ -117,7 +123,7 @@ class Account:
             paginator = self.client(service).get_paginator(call)
             return [item for page in paginator.paginate(**args) for item in page.get(key, [])]
         except ClientError as error:
-            raise refused(error) from error
+            raise self._refused(error) from error
 
     def tagged(self, call: str, key: str, **more: str) -> list[Any]:
         """What EC2 lists under `key` with this stack's tag; `more` are further filters, by their names with _ for -."""

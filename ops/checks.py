@@ -41,6 +41,7 @@ def examine(account: Account) -> Iterator[Check]:
     yield Check(
         "region", region == settings.aws.region, region, f"aws.region is {settings.aws.region}: one of the two is wrong"
     )
+    yield roles(account)
     yield image(account)
     free = shutil.disk_usage(ROOT).free / 1e9
     yield Check(
@@ -49,6 +50,19 @@ def examine(account: Account) -> Iterator[Check]:
         f"{free:.0f} GB free",
         f"{DISK_GB} GB are wanted for models and releases: rm -r .kennel/models .kennel/releases",
     )
+
+
+def roles(account: Account) -> Check:
+    """Whether the stack's roles can be taken. Not wrong without them: the first iam.apply makes them."""
+    settings = account.settings
+    if not settings.aws.take_roles:
+        return Check("roles", True, "commands go as the profile is (aws.take_roles: false)")
+    operator = settings.role_arn("operator")
+    try:
+        account.call("sts", "assume_role", RoleArn=operator, RoleSessionName="doctor")
+    except Refused:
+        return Check("roles", True, f"{settings.role_name('operator')} cannot be taken; first of all: invoke iam.apply")
+    return Check("roles", True, f"{settings.role_name('operator')} can be taken")
 
 
 def image(account: Account) -> Check:

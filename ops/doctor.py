@@ -9,7 +9,7 @@ from ops.errors import FAILED
 
 @task(help={"json": "Print the checks as JSON."})
 def doctor(c, json=False):
-    """Check credentials, account, region, image and disk."""
+    """Check credentials, account, region, roles, image and disk."""
     from dataclasses import asdict
 
     from ops import checks

@@ -10,6 +10,7 @@ import io
 import json
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -122,6 +123,9 @@ class Gate:
             return not_in_sandbox(service, operation)
         except enforce.Denied as denied:
             return denial(service, str(denied))
+        except Exception:  # what cannot be decided on is not let through
+            self.world.note(f"{service}:{operation} could not be decided on:\n{traceback.format_exc()}")
+            return error(service, 500, "InternalFailure", f"The sandbox could not decide on {operation}; see its log")
         return None
 
     def ask_moto(

@@ -118,19 +118,3 @@ def applied(wanted: list[Wanted], settings: Settings) -> Snapshot:
 
 def dumped(policy: dict[str, Any]) -> str:
     return json.dumps(policy, separators=(",", ":"))
-
-
-def canonical(policy: Any) -> Any:
-    """The same value for policies that mean the same: IAM writes one thing bare and several in a list, in any order."""
-    if isinstance(policy, dict):
-        return {
-            key: canonical(value if key in ("Version", "Sid", "Effect", "Id") else listed(value))
-            for key, value in sorted(policy.items())
-        }
-    if isinstance(policy, list):
-        return sorted((canonical(item) for item in policy), key=lambda item: json.dumps(item, sort_keys=True))
-    return policy
-
-
-def listed(value: Any) -> Any:
-    return value if isinstance(value, list | dict) else [value]
