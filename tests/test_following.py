@@ -284,10 +284,12 @@ def test_a_host_that_dies_takes_the_job_down_within_seconds(stack, sandbox):
 
 
 def test_what_does_not_exist_is_said_not_to_exist(stack):
-    for command in (("sm.attach", "nope"), ("sm.stop", "nope"), ("sm.explain", "nope"), ("sm.logs", "--job", "nope")):
+    nope = f"{stack.settings.prefix}-nope"
+    for command in (("sm.attach", nope), ("sm.stop", nope), ("sm.explain", nope), ("sm.logs", "--job", nope)):
         refused = stack(*command, ok=False)
         assert refused.code == 1
-        assert "There is no training job nope" in refused.err
+        assert f"There is no training job {nope}" in refused.err
+    assert stack("sm.attach", "somebody-elses", ok=False).code == 4  # the operator may not even look
     assert "--via is one of boto3, sdk" in stack("sm.train", "--via", "terraform", ok=False).err
 
 

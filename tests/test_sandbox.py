@@ -72,7 +72,7 @@ def test_up_after_kill_9_sweeps_what_was_left_and_works(own):
     assert "Ended 1 processes that a killed sandbox had left." in again.err
     assert left.wait(5) != 0
     assert state.read(folder).pid != running.pid
-    cli("iam.audit")
+    cli("doctor")
 
 
 def test_a_stale_or_spoilt_state_file_is_no_sandbox(own):
