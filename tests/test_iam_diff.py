@@ -157,7 +157,7 @@ def test_a_pattern_within_a_pattern(whole, part, covered):
         (
             allow("s3:GetObject"),
             allow("s3:GetObject", Condition={"Bool": {"aws:SecureTransport": True}}),
-            [Grant("Allow", ("s3:GetObject",), ("*",), beyond=("s3:GetObject under conditions",))],
+            [Grant("Allow", ("s3:GetObject",), ("*",), beyond=("the same under conditions",))],
         ),
         (allow("s3:GetObject", Condition={"Bool": {"aws:SecureTransport": True}}), allow("s3:GetObject"), []),
         (

@@ -175,9 +175,11 @@ def worded_resource(atom: Atom) -> str:
 
 
 def worded(atom: Atom, beside: Atom) -> str:
-    """Short: what is the same in the atom beside it goes without saying."""
-    where = "" if atom.resource == beside.resource else f" on {worded_resource(atom)}"
-    return f"{worded_action(atom)}{where}{' under conditions' if atom.condition != beside.condition else ''}"
+    """Short: what is the same in the atom beside it goes without saying, and so actions with the same difference share a line."""
+    what = [] if atom.action == beside.action else [worded_action(atom)]
+    where = [] if atom.resource == beside.resource else [worded_resource(atom)]
+    under = " under conditions" if atom.condition != beside.condition else ""
+    return (" on ".join(what + where) or "the same") + under
 
 
 def together(documents: Iterable[Any]) -> set[Atom]:
