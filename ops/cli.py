@@ -40,7 +40,8 @@ def task(**options: Any) -> Callable[[Callable[..., Answer | None]], Any]:
     """Invoke's task, whose Answer is printed: its text, or with the task's own --json flag its data."""
 
     def wrap(body: Callable[..., Answer | None]) -> Any:
-        named = f"{NAMESPACES.get(of := body.__module__.split('.')[1], of)}.{options.get('name', body.__name__)}"
+        of = [*body.__module__.split("."), ""][1]
+        named = f"{NAMESPACES.get(of, of)}.{options.get('name', body.__name__)}"
 
         @functools.wraps(body)
         def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Answer | None:

@@ -186,6 +186,10 @@ def resource_tags(world: World, arn: str) -> dict[str, str | list[str]]:
         from sandbox.connect import endpoints
 
         found = {tag["Key"]: tag["Value"] for tag in endpoints.get(ident, {}).get("Tags", [])}
+    elif kind == "spot-instances-request":
+        from sandbox.spot import requests
+
+        found = {tag["Key"]: tag["Value"] for tag in requests[ident].tags} if ident in requests else {}
     else:
         found = world.backend("ec2").tags.get(ident, {})
     both = {f"aws:resourcetag/{key.lower()}": value for key, value in found.items()}

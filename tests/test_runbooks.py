@@ -21,6 +21,9 @@ INCIDENTS = {
     "endpoint-latency",
     "endpoint-not-scaling",
     "endpoint-stuck",
+    "iam-denied",
+    "iam-passrole",
+    "leaked-key",
     "training-failed",
     "training-stuck",
 }

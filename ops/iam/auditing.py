@@ -57,11 +57,14 @@ def audit(c, snapshot="", files=False, fail_on="high", json=False, save="", expo
         raise OpsError(f"--fail-on takes one of {', '.join(SEVERITIES)}, not {fail_on!r}.")
     if (snapshot or files) and (save or usage or (snapshot and files)):
         raise OpsError("--save and --usage ask the account, --snapshot and --files do not: give one of these alone.")
-    source = from_file(c, snapshot) if snapshot else from_folder(c) if files else from_account(c, save, exposure, usage)
-    accepted = waivers.read(source.settings)
-    found = engine.audited(
-        source.snapshot, settings=source.settings, wanted=source.wanted, extras=source.extras, waivers=accepted
-    )
+    with engine.uncollected():
+        source = (
+            from_file(c, snapshot) if snapshot else from_folder(c) if files else from_account(c, save, exposure, usage)
+        )
+        accepted = waivers.read(source.settings)
+        found = engine.audited(
+            source.snapshot, settings=source.settings, wanted=source.wanted, extras=source.extras, waivers=accepted
+        )
     return answer(source, found, SEVERITIES[: SEVERITIES.index(fail_on) + 1], time.monotonic() - began, json)
 
 

@@ -169,8 +169,8 @@ def group(all_of: Writing, path: Path, holding: Holding, p: Principal) -> Outcom
     snapshot, rights = all_of.snapshot, all_of.rights(p)
     for one in snapshot.groups.values() if p.trust is None else ():
         if one.name not in p.groups and (hit := holding.may(path.actions[0], one.arn)):
-            inline = [compiled(name, text) for name, text in Principal(one.name, one.arn, inline=one.inline).texts]
-            more = (*inline, *(all_of.managed(arn) for arn in one.attached))
+            inline = [compiled(name, document) for name, document in one.inline.items()]
+            more = (*inline, *(snapshot.managed(arn) for arn in one.attached))
             held = all_of.holding(Rights((*rights.identity, *more), rights.boundary), p)
             found.append(all_of.compared(holding, held, hit, p, f"in {one.name}"))
     if p.trust is not None and (place := holding.somewhere(path.actions[0])) and not place[2]:

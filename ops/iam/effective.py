@@ -75,11 +75,15 @@ class Holder:
 
 @dataclass
 class Scene:
-    """One audit's snapshot and moment, and what was suspected of each document so far."""
+    """One audit's snapshot and moment, and what was suspected of each document so far.
+
+    With `only`, nobody but these names is judged, in an account that is looked at as a whole.
+    """
 
     snapshot: Snapshot
     now: datetime
     carriers: Mapping[str, str] = field(default_factory=dict)
+    only: frozenset[str] | None = None
     remembered: dict[int, tuple[Policy, list[tuple[str, str, str, str, str]]]] = field(
         default_factory=dict
     )  # of trusts
@@ -89,6 +93,9 @@ class Scene:
     def __post_init__(self) -> None:
         self.account = next((p.caller.account for p in self.snapshot.principals()), "")
         self.reach = Writing(self.snapshot, self.now, self.carriers)
+
+    def judged(self, p: Principal) -> bool:
+        return self.only is None or p.name in self.only
 
     def holder(self, p: Principal) -> Holder:
         known = {

@@ -44,12 +44,13 @@ Told = dict[
 ]  # an outcome in words; it keeps the outcome, and so its id
 
 
-def paths(all_of: Writing) -> list[Finding]:
-    """All IAM-PRIVESC findings."""
+def paths(all_of: Writing, judged: Callable[[Principal], bool] = lambda p: True) -> list[Finding]:
+    """All IAM-PRIVESC findings about those who are judged."""
     found: list[Finding] = []
     told: Told = {}
     critical: dict[str, tuple[str, ...]] = {}
-    weak = [p for p in all_of.snapshot.principals() if "/aws-service-role/" not in p.arn and not all_of.of(p).admin]
+    told_of = (p for p in all_of.snapshot.principals() if "/aws-service-role/" not in p.arn and judged(p))
+    weak = [p for p in told_of if not all_of.of(p).admin]
     for p in weak:
         for path in within_reach(all_of, p):
             if outcome := KINDS[path.how](all_of, path, all_of.of(p), p):

@@ -24,7 +24,8 @@ SECRET = re.compile(
 SECRET_NAME = re.compile(r"(?i)(secret.*|password|passwd|token|private.?key|access.?key(.?id)?|api.?key)s?$")
 LEFT_OUT = "(left out)"
 
-Check = Callable[[Any, str], None]
+Check = Callable[[Any], None]
+NESTING = (dict, list)
 
 
 def save(path: Path, pages: Iterable[Mapping[str, Any]], extras: Mapping[str, Any], account: str) -> None:
@@ -93,9 +94,8 @@ def load(path: Path) -> tuple[snapshot.Snapshot, dict[str, Any] | None]:
     if details.get("IsTruncated") is True:
         raise OpsError(f"{path}: only the first page of an answer. Let the AWS CLI get all pages, or use --save.")
     try:
-        shaped(details, DETAILS, "")
-        if extras is not None:
-            shaped(extras, EXTRAS, "extras")
+        shaped(details, DETAILS)
+        shaped({"extras": extras}, {"extras": EXTRAS})
         return snapshot.parsed([details]), extras
     except Misshapen as error:
         raise OpsError(f"{path}: {error}. {HINT}") from None
@@ -117,66 +117,79 @@ def checked_json(path: Path) -> Any:
         raise OpsError(f"{path} is no JSON: {error}. {HINT}") from error
     level = [body]
     for _ in range(DEEPEST):
-        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
-        level = [child for one in inner for child in one if isinstance(child, dict | list)]
+        inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, NESTING))
+        level = [child for children in inside for child in children if isinstance(child, NESTING)]
         if not level:
             return body
     raise OpsError(f"{path}: nested more than {DEEPEST} levels deep. {HINT}")
 
 
 class Misshapen(ValueError):
-    """Where in a file what does not stand as it should."""
+    """What does not stand as it should. Where, is put together on the way out, since nearly everything does."""
+
+    where = ""
+
+    def __str__(self) -> str:
+        return f"{self.where.removeprefix('.') or 'it'} {self.args[0]}"
 
 
-def shaped(value: Any, shape: Any, where: str) -> None:
+def shaped(value: Any, shape: Any) -> None:
     """Hold a value against a shape: a type, [shape of each], {name: shape} (name! must be there), or a check of its own."""
     if isinstance(shape, type):
         if type(value) is not shape:
-            raise Misshapen(f"{where or 'it'} is no {KINDS[shape]}")
+            raise Misshapen(f"is no {KINDS[shape]}")
     elif isinstance(shape, list):
-        shaped(value, list, where)
-        for at, one in enumerate(value):
-            shaped(one, shape[0], f"{where}[{at}]")
+        shaped(value, list)
+        inside(enumerate(value), shape[0], "[{}]")
     elif isinstance(shape, dict):
-        shaped(value, dict, where)
+        shaped(value, dict)
         for name, inner in shape.items():
             key = name.removesuffix("!")
-            if value.get(key) is None:
-                value.pop(key, None)  # null is as good as nothing
-            if key in value:
-                shaped(value[key], inner, f"{where}.{key}" if where else key)
+            if (one := value.get(key)) is not None:
+                inside([(key, one)], inner)
             elif name != key:
-                raise Misshapen(f"{where} has no {key}")
+                raise Misshapen(f"has no {key}")
+            else:
+                value.pop(key, None)  # null is as good as nothing
     else:
-        shape(value, where)
+        shape(value)
+
+
+def inside(values: Iterable[tuple[object, Any]], shape: Any, step: str = ".{}") -> None:
+    for at, one in values:
+        try:
+            shaped(one, shape)
+        except Misshapen as fault:
+            fault.where = step.format(at) + fault.where
+            raise
 
 
 KINDS = {str: "text", int: "number", list: "list", dict: "object", bool: "true or false"}
 
 
-def arn(value: Any, where: str) -> None:
-    shaped(value, str, where)
+def arn(value: Any) -> None:
+    shaped(value, str)
     if value.count(":") < 5:
-        raise Misshapen(f"{where} is no ARN")
+        raise Misshapen("is no ARN")
 
 
-def date(value: Any, where: str) -> None:
+def date(value: Any) -> None:
     if value is None:
         return
-    shaped(value, str, where)
+    shaped(value, str)
     try:
         snapshot.moment(value)
     except ValueError:
-        raise Misshapen(f"{where} is no date") from None
+        raise Misshapen("is no date") from None
 
 
-def document(value: Any, where: str) -> None:
+def document(value: Any) -> None:
     try:
         found = snapshot.document(value)
     except (ValueError, RecursionError):
-        raise Misshapen(f"{where} is no JSON") from None
+        raise Misshapen("is no JSON") from None
     if not isinstance(value, str | dict) or (isinstance(value, str) and not found):
-        raise Misshapen(f"{where} is no policy")
+        raise Misshapen("is no policy")
 
 
 TAGS = [{"Key!": str, "Value!": str}]
@@ -207,20 +220,17 @@ DETAILS = {
 }  # fmt: skip
 
 
-def texts(value: Any, where: str) -> None:
+def texts(value: Any) -> None:
     """An object of texts: a row of the credential report."""
-    shaped(value, dict, where)
-    for key, one in value.items():
-        shaped(one, str, f"{where}.{key}")
-        if key.endswith(("_rotated", "_date")) and one[:1].isdigit():
-            date(one, f"{where}.{key}")
+    mapping(str)(value)
+    dates = {key: one for key, one in value.items() if key.endswith(("_rotated", "_date")) and one[:1].isdigit()}
+    mapping(date)(dates)
 
 
 def mapping(inner: Any) -> Check:
-    def check(value: Any, where: str) -> None:
-        shaped(value, dict, where)
-        for key, one in value.items():
-            shaped(one, inner, f"{where}.{key}")
+    def check(value: Any) -> None:
+        shaped(value, dict)
+        inside(value.items(), inner)
 
     return check
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import marshal
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -13,6 +12,7 @@ from ops.iam import actions, lint_arns, lint_conditions, lint_principals
 from ops.iam.document import CURRENT, VARIABLE, glob
 from ops.iam.finding import Finding
 from ops.iam.flaw import FORM, QUOTA, UNKNOWN, Flaw, close, escaped, instead, listed, shown, signs
+from ops.iam.snapshot import packed
 
 Kind = Literal["identity", "inline", "trust", "boundary", "resource"]
 Found = tuple[int, str, Flaw]  # the statement's number, its name, the flaw; 0 and "" for the whole document
@@ -58,16 +58,14 @@ def findings(name: str, document: Any, kind: Kind, principal: str = "", text: st
 
 def flawed(document: Any, kind: Kind) -> tuple[Found, ...]:
     try:
-        # The cheapest text of a document, for an account has thousands of roles and few policies. Version 2 keeps no track of
-        # which strings are the same object, so equal documents give equal bytes.
-        packed = marshal.dumps(document, 2)
+        key = packed(document), kind
     except ValueError:  # nested too deep, or not from JSON
         return tuple(islice(whole(document, kind), MOST))
-    if (packed, kind) not in SEEN:
+    if key not in SEEN:
         if len(SEEN) >= MOST_SEEN:
             SEEN.clear()
-        SEEN[packed, kind] = tuple(islice(whole(document, kind), MOST))
-    return SEEN[packed, kind]
+        SEEN[key] = tuple(islice(whole(document, kind), MOST))
+    return SEEN[key]
 
 
 def places(text: str) -> Mapping[tuple[str | int, ...], int]:

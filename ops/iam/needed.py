@@ -15,7 +15,7 @@ from ops.iam.evaluate import Caller, Request, Rights, decide
 
 @dataclass(frozen=True)
 class Asked:
-    """A permission that a run used. `step` is the command it belongs to."""
+    """A permission that a run used. `step` is the command it belongs to, `line` where the record has it first, from 0."""
 
     role: str
     action: str
@@ -23,12 +23,13 @@ class Asked:
     context: dict[str, Any]
     step: str
     allowed: bool
+    line: int = 0
 
 
 @dataclass(frozen=True)
 class Use:
-    """One action of one statement: how many different requests would be denied without it, the first one's step and resource,
-    and how many calls of expect.toml."""
+    """One action of one statement: how many different requests would be denied without it, the first one's step, resource and
+    line in the record, and how many calls of expect.toml."""
 
     role: str
     policy: str
@@ -38,6 +39,7 @@ class Use:
     step: str = ""
     resource: str = ""
     expected: int = 0
+    line: int = 0
 
     @property
     def why(self) -> str:
@@ -55,7 +57,7 @@ def record(path: Path) -> list[Asked]:
             f"There is no record at {path}. The local AWS keeps one while it is up: invoke sandbox.up demo. On AWS, CloudTrail does."
         )
     seen: dict[str, Asked] = {}
-    for line in path.read_text().splitlines():
+    for number, line in enumerate(path.read_text().splitlines()):
         entry = json.loads(line)
         if ":role/" in entry["principal"]:
             role = entry["principal"].rsplit("/", 1)[-1]
@@ -64,7 +66,7 @@ def record(path: Path) -> list[Asked]:
             )
             allowed = entry["effect"] == "allowed"
             seen.setdefault(
-                key, Asked(role, entry["action"], entry["resource"], entry["context"], entry["step"], allowed)
+                key, Asked(role, entry["action"], entry["resource"], entry["context"], entry["step"], allowed, number)
             )
     return list(seen.values())
 
@@ -89,7 +91,7 @@ def uses(role: str, arn: str, rights: Rights, asked: Iterable[Asked], expected: 
                 first = lost[0] if lost else None
                 yield Use(
                     role, policy.name.rsplit("/", 1)[-1], one.name, action, len(lost),
-                    first.step if first else "", first.resource if first else "", missed,
+                    first.step if first else "", first.resource if first else "", missed, first.line if first else 0,
                 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ops.change import Change, Steps, Wait, pause
+from ops.change import Change, Steps
 from ops.errors import Refused
 from ops.iam.meaning import canonical
 from ops.iam.policies import dumped
@@ -75,15 +75,12 @@ def steps(p: Principal, active: Sequence[dict[str, Any]], moment: datetime) -> S
     args = {kind: p.name, "PolicyName": NAME, "PolicyDocument": dumped(document(moment))}
     why = f"{p.name}: sessions from before {moment:%Y-%m-%d %H:%M:%S} UTC are to be cut off"
     yield Change("iam", call, args, why, danger="what runs in them fails")
-    yield Wait(
-        "the second to end", pause(1.0), why="AWS dates sessions to the second, and one of this second is cut off"
-    )
 
 
 def state(p: Principal, active: int) -> str:
-    """In a line: what still lives, and what is cut off."""
-    cut = since(p)
-    sessions = f"sessions from before {cut:%Y-%m-%d %H:%M:%S} UTC are cut off" if cut else "no session is cut off"
-    if p.trust is not None:
-        return f"{p.name}: a role; {sessions}"
-    return f"{p.name}: a user; {active or 'no'} active {'keys' if active > 1 else 'key'}; {sessions}"
+    """In a line: whether it is cut off, and what still lives."""
+    cut, role = since(p), p.trust is not None
+    if cut and not active:
+        return f"{p.name} is cut off: {'' if role else 'no active key, '}no session from before {cut:%Y-%m-%d %H:%M:%S} UTC"
+    keys = f"a user with {active or 'no'} active {'keys' if active > 1 else 'key'}"
+    return f"{p.name} is not cut off: {'a role' if role else keys}, whose sessions go on until they end"

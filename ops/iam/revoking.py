@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 )
 def revoke(c, name, yes=False):
     """Cut off a user's access keys, or the sessions of a role that are under way."""
+    from ops import change
     from ops.iam import revocation
 
     account = Account.of(c, "")  # no role of the stack may do this to another
@@ -27,6 +28,8 @@ def revoke(c, name, yes=False):
     caller, moment = called(account)
     if why := refusal(p, caller):
         raise OpsError(f"{p.name} {why}. Nothing was touched.")
+    if not change.preview(revocation.steps(p, active, moment)):
+        return Answer({"made": 0}, f"{revocation.state(p, len(active))}\n0 made")
     say(breaks(p))
     confirm(c, f"{p.name} is cut off.", yes=yes)
     done = carry_out(c, account, revocation.steps(p, active, moment))
@@ -48,14 +51,14 @@ def now(account: Account, name: str) -> tuple[Principal, list[dict[str, Any]]]:
 
 
 def called(account: Account) -> tuple[str, datetime]:
-    """(who calls, the second after now by AWS's own clock: this machine's may be minutes off)."""
-    from datetime import UTC, datetime, timedelta
+    """(who calls, the time by AWS's own clock: this machine's may be minutes off)."""
+    from datetime import UTC, datetime
     from email.utils import parsedate_to_datetime
 
     answer = account.call("sts", "get_caller_identity")
     told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     then = parsedate_to_datetime(told).astimezone(UTC) if told else datetime.now(UTC).replace(microsecond=0)
-    return answer["Arn"], then + timedelta(seconds=1)
+    return answer["Arn"], then
 
 
 def refusal(p: Principal, caller: str) -> str:

@@ -70,7 +70,8 @@ def wildcards(one: Statement, account: str) -> Iterator[Suspicion]:
         yield Suspicion("IAM-WILD-001", "medium", one, partly, "allows whatever {} comes to mean, on every resource", NAMES)  # fmt: skip
     if named_by_condition(one):
         return
-    writing = {a: probes(one, a, account) for a in one.actions if "*" not in a and "?" not in a and should_name(a)}
+    named = [a for a in one.actions if "*" not in a and "?" not in a and should_name(a)]
+    writing = {a: probes(one, a, account) for a in named if not (one.conditions and optional(a))}
     if writing:
         fix = "name the resources by ARN: these actions take one"
         yield Suspicion("IAM-WILD-002", "medium", one, spelled(writing), "allows {} on every resource", fix)
@@ -85,6 +86,13 @@ def part_of_service(pattern: str) -> bool:
 
 def should_name(action: str) -> bool:
     return actions.level(action) in ("Write", "Permissions management") and not actions.unscopable(action)
+
+
+def optional(action: str) -> bool:
+    """Whether a request may do without the one resource type that it has, as cloudwatch:PutMetricData mostly does. Of several, as with
+    s3:PutObject, each is optional because another will do."""
+    types = (actions.details(action) or {"resourceTypes": []})["resourceTypes"]
+    return len(types) == 1 and not types[0]["required"]
 
 
 def named_by_condition(one: Statement) -> bool:

@@ -11,7 +11,7 @@ from ops.iam.effective import NOBODY, Scene, acts
 from ops.iam.evaluate import Caller, Request, Rights, decide
 from ops.iam.expecting import EVERYTHING
 from ops.iam.finding import Finding
-from ops.iam.snapshot import Principal, compiled
+from ops.iam.snapshot import Principal
 
 STRANGER = "000000000000"  # no account has this number
 # Services that send aws:SourceAccount and aws:SourceArn when they take a role, by their pages on the confused deputy. EC2 and
@@ -68,7 +68,7 @@ class Door:
 
 
 def findings(scene: Scene, role: Principal) -> Iterator[Finding]:
-    trust = compiled("trust", role.trust_text)
+    trust = role.trust_policy
     known = scene.remembered.get(id(trust.statements))
     if known is None:
         moment = {"aws:currenttime": scene.now.isoformat(), "aws:epochtime": str(int(scene.now.timestamp()))}

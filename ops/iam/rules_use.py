@@ -45,9 +45,8 @@ def unused(scene: Scene, role: Principal, extras: Extras) -> Iterator[Finding]:
 def named_for(role: Principal) -> str:
     """The function that a role is for: only Lambda may take it, and its name is as Lambda's console makes them."""
     found = CONSOLE_MADE.fullmatch(role.name)
-    text = json.dumps((role.trust or {}).get("Statement", []))
-    trusted = set(re.findall(r"[\w-]+\.amazonaws\.com", text))
-    return found["function"] if found and trusted == {"lambda.amazonaws.com"} and '"AWS"' not in text else ""
+    trusted = {who for one in role.trust_policy.statements for who in one.principals or ()} if found else set()
+    return found["function"] if found and trusted == {("Service", "lambda.amazonaws.com")} else ""
 
 
 def services(scene: Scene, p: Principal, extras: Extras) -> Iterator[Finding]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import marshal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -16,6 +17,8 @@ from ops.iam.evaluate import Caller, Rights
 if TYPE_CHECKING:
     from ops.aws import Account
 
+PARSED: dict[bytes, tuple[Statement, ...]] = {}
+MOST_PARSED = 50_000
 KINDS = ["Role", "User", "Group", "LocalManagedPolicy", "AWSManagedPolicy"]
 
 
@@ -40,15 +43,11 @@ class Principal:
     groups: tuple[str, ...] = ()
 
     @cached_property
-    def texts(self) -> tuple[tuple[str, str], ...]:
-        """The inline policies as JSON, made once: everything parsed is looked up by it."""
-        return tuple((name, json.dumps(text)) for name, text in self.inline.items())
+    def trust_policy(self) -> Policy:
+        """Of a user, one that lets nobody in."""
+        return compiled("trust", self.trust)
 
     @cached_property
-    def trust_text(self) -> str:
-        return json.dumps(self.trust or {})
-
-    @property
     def caller(self) -> Caller:
         return Caller(self.arn)
 
@@ -74,8 +73,8 @@ class Managed:
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def text(self) -> str:
-        return json.dumps(self.document)
+    def policy(self) -> Policy:
+        return compiled(self.arn, self.document)
 
     @property
     def name(self) -> str:
@@ -119,23 +118,31 @@ class Snapshot:
                 yield arn, self.policies[arn].document
 
     def rights(self, p: Principal) -> Rights:
-        managed = [(arn, self.policies[arn].text) for arn in p.attached if arn in self.policies]
-        held = tuple(compiled(name, text) for name, text in (*p.texts, *managed))
-        if p.boundary:
-            found = self.policies.get(p.boundary)  # one that is not there any more lets nothing through
-            return Rights(held, compiled(p.boundary, found.text if found else "{}"))
-        return Rights(held)
+        inline = [compiled(name, document) for name, document in p.inline.items()]
+        held = (*inline, *(self.policies[arn].policy for arn in p.attached if arn in self.policies))
+        return Rights(held, self.managed(p.boundary) if p.boundary else None)
+
+    def managed(self, arn: str) -> Policy:
+        """A policy that is not there any more lets nothing through."""
+        return self.policies[arn].policy if arn in self.policies else Policy(arn)
 
 
-@lru_cache(50_000)
-def compiled(name: str, document: str) -> Policy:
-    return Policy(name, statements(document))
+def compiled(name: str, document: Any) -> Policy:
+    """Parsed once for all who hold the same document, under whatever name."""
+    key = packed(document)
+    if key not in PARSED:
+        if len(PARSED) >= MOST_PARSED:
+            PARSED.clear()
+        PARSED[key] = policy(name, document).statements
+    return Policy(name, PARSED[key])
 
 
-@lru_cache(50_000)
-def statements(document: str) -> tuple[Statement, ...]:
-    """Parsed once for all who hold the same text, under whatever name."""
-    return policy("", json.loads(document)).statements
+def packed(document: Any) -> bytes:
+    """The cheapest text of a document, for an account has thousands of roles and few policies.
+
+    Version 2 keeps no track of which strings are the same object, so equal documents give equal bytes.
+    """
+    return marshal.dumps(document, 2)
 
 
 def read(account: Account) -> Snapshot:

@@ -10,7 +10,7 @@ from ops.iam.document import Policy, Statement
 from ops.iam.evaluate import Caller, Decision, Request, Rights, decide
 from ops.iam.paths import MAY_TAKE
 from ops.iam.reach import PERSONAL, Holding, Reach
-from ops.iam.snapshot import Principal, Snapshot, compiled
+from ops.iam.snapshot import Principal, Snapshot
 
 BOUNDED, GAINS, ADMIN = 0, 1, 2
 MYSELF = "the session that the new trust names"
@@ -60,6 +60,7 @@ class Targets(Reach):
         self.takers: dict[tuple[int, str], tuple[Policy, bool]] = {}
         self.lacking: dict[tuple[int, int], tuple[str, ...]] = {}
         self.known: dict[tuple[int, str], Outcome | None] = {}
+        self.fitted: dict[tuple[int, str], list[str]] = {}
         self.by_service: dict[str, dict[str, Principal]] = {}
         self.open_trust: dict[str, Principal] = {}
         self.personal_trust: dict[str, Principal] = {}
@@ -73,7 +74,7 @@ class Targets(Reach):
     def index(self, role: Principal) -> None:
         """Whom the role's trust names (`named` has services too). Whether it lets them in is asked later."""
         account = role.caller.account
-        for one in trust(role).statements:
+        for one in role.trust_policy.statements:
             if not one.allow:
                 continue
             at_large = self.personal_trust if asks_who(one) else self.open_trust
@@ -95,7 +96,7 @@ class Targets(Reach):
 
     def lets_in(self, role: Principal, service: str) -> bool:
         """Whether the trust lets the service take the role; an identity pool comes as a federated provider."""
-        policy = trust(role)
+        policy = role.trust_policy
         key = (id(policy), service)
         if key not in self.takers:
             context = {**self.moment, "aws:sourceaccount": role.caller.account}
@@ -107,7 +108,7 @@ class Targets(Reach):
 
     def may_take(self, p: Principal, role: Principal) -> Decision | None:
         """sts:AssumeRole as both sides see it; who lets the holder in may call its session what the trust has."""
-        policy, holding = trust(role), self.of(p)
+        policy, holding = role.trust_policy, self.of(p)
         for session in sessions(policy, p):
             request = Request(Caller(p.arn, session), MAY_TAKE, role.arn, self.about(p))
             decision = decide(request, holding.cut(MAY_TAKE), policy, required=True, possible=True)
@@ -173,10 +174,6 @@ class Targets(Reach):
         if (id(holding), key) not in self.known:
             self.known[id(holding), key] = find()
         return self.known[id(holding), key]
-
-
-def trust(role: Principal) -> Policy:
-    return compiled("trust", role.trust_text)
 
 
 def asks_who(one: Statement) -> bool:

@@ -20,12 +20,16 @@ WAIVERS = "IAM-WAIVER"  # what is wrong with a waiver is no right that a role ge
 
 
 def audited(
-    have: Snapshot, settings: Settings, extras: Extras | None = None, now: datetime | None = None
+    have: Snapshot,
+    settings: Settings,
+    extras: Extras | None = None,
+    now: datetime | None = None,
+    only: frozenset[str] | None = None,
 ) -> list[Finding]:
     """The audit's findings, drift aside, those marked that somebody waived."""
     from ops.iam import engine, waivers
 
-    return engine.audited(have, settings=settings, extras=extras, waivers=waivers.read(settings), now=now)
+    return engine.audited(have, settings=settings, extras=extras, waivers=waivers.read(settings), now=now, only=only)
 
 
 def afterwards(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snapshot:
@@ -43,10 +47,13 @@ def afterwards(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snap
 
 
 def new_findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> tuple[list[Finding], list[Finding]]:
-    """(what these roles would bring and the account has not, what of theirs is there already): high and above, not waived."""
-    there = {named(one) for one in serious(audited(have, settings))}
-    then = serious(audited(afterwards(have, wanted, settings), settings))
-    ours = {settings.role_name(want.role) for want in wanted}
+    """(what these roles would bring and the account has not, what of theirs is there already): high and above, not waived.
+
+    Of these roles only: an account may hold hundreds that have nothing to do with them. iam.audit looks at all.
+    """
+    ours = frozenset(settings.role_name(want.role) for want in wanted)
+    there = {named(one) for one in serious(audited(have, settings, only=ours))}
+    then = serious(audited(afterwards(have, wanted, settings), settings, only=ours))
     old = [one for one in then if named(one) in there and one.principal in ours]
     return [one for one in then if named(one) not in there], old
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import chain
 
-from ops.iam.document import Policy
+from ops.iam.document import glob
 from ops.iam.evaluate import Decision, Rights
 from ops.iam.paths import Path
 from ops.iam.reach import ADMINISTRATOR, Holding
@@ -14,6 +14,7 @@ from ops.iam.snapshot import Principal, compiled
 from ops.iam.targets import ADMIN, BOUNDED, GAINS, Outcome, Targets, strongest
 
 VERSION = "iam:CreatePolicyVersion"
+NAMING = ("stringequals", "stringlike", "arnequals", "arnlike")  # with each, what a policy names is the most that fits
 
 
 class Writing(Targets):
@@ -23,13 +24,9 @@ class Writing(Targets):
             return Outcome(ADMIN, decision, target, ("everything",))
         bounds = dict.fromkeys([target.boundary, *self.boundaries(holding, target)])
         note = "as far as its boundary lets it"
-        held = (self.holding(Rights((self.managed(arn),)), target) for arn in bounds)
+        held = (self.holding(Rights((self.snapshot.managed(arn),)), target) for arn in bounds)
         worst = strongest(self.compared(holding, one, decision, target, note) for one in held)
         return worst or Outcome(BOUNDED, decision, target, note=note)
-
-    def managed(self, arn: str) -> Policy:
-        """A policy that is not there any more lets nothing through."""
-        return compiled(arn, self.snapshot.policies[arn].text if arn in self.snapshot.policies else "{}")
 
     def lifts(self, holding: Holding, target: Principal) -> bool:
         """Whether the holder may take the target's boundary off, put one there that lets all through, or rewrite it."""
@@ -43,7 +40,7 @@ class Writing(Targets):
         """The snapshot's policies that the holder may make the target's boundary."""
         put = f"iam:Put{kind(target)}PermissionsBoundary"
         if put.lower() in holding.actions:
-            for arn in self.snapshot.policies:
+            for arn in self.fitting(holding, put, "iam:permissionsboundary", self.snapshot.policies):
                 if holding.may(put, target.arn, {"iam:permissionsboundary": arn}):
                     yield arn
 
@@ -64,30 +61,45 @@ class Writing(Targets):
         if not weak:
             return None
         places = [holding.somewhere(name) for name in ("iam:CreatePolicy", VERSION)]
-        for arn in [ADMINISTRATOR, *(place[0] for place in places if place), *self.admin_policies]:
+        among = self.fitting(holding, action, "iam:policyarn", self.strong_policies)
+        to_all = (arn for arn in among if self.strong_policies[arn].admin)
+        for arn in chain([ADMINISTRATOR], (place[0] for place in places if place), to_all):
             if hit := holding.may(action, to, {**about(target), "iam:policyarn": arn}):
                 return self.anything(holding, target, hit)
-        bound = self.managed(target.boundary) if target.boundary else None
+        bound = self.snapshot.managed(target.boundary) if target.boundary else None
         found: list[Outcome | None] = [
             Outcome(BOUNDED, weak, target, note="the policies that it may attach give it nothing more")
         ]
-        for arn in self.strong_policies:
+        for arn in among:
             if hit := holding.may(action, to, {**about(target), "iam:policyarn": arn}):
                 found.append(
-                    self.compared(holding, self.holding(Rights((self.managed(arn),), bound), target), hit, target)
+                    self.compared(holding, self.holding(Rights((self.snapshot.managed(arn),), bound), target), hit, target)
                 )
         return strongest(found)
+
+    def fitting(self, holding: Holding, action: str, key: str, arns: Iterable[str]) -> list[str]:
+        """Those of the ARNs that the conditions on this key could let through: in an account with many stacks few are left to
+        decide on."""
+        asked = (id(holding), action)
+        if asked not in self.fitted:
+            tests = [
+                [value for operator, of, values in one.conditions if of == key and operator.lower() in NAMING for value in values]
+                for policy in holding.cut(action).identity
+                for one in policy.statements
+                if one.allow
+            ]
+            patterns = [value for values in tests for value in values]
+            open_to_all = not all(tests) or any("${" in value for value in patterns)
+            fits = [glob(value).fullmatch for value in patterns]
+            self.fitted[asked] = [arn for arn in arns if open_to_all or any(fit(arn) for fit in fits)]
+        return self.fitted[asked]
 
     @cached_property
     def strong_policies(self) -> dict[str, Holding]:
         """The snapshot's policies that make somebody strong who holds nothing else."""
         somebody = next(self.snapshot.principals())
-        held = {arn: self.holding(Rights((self.managed(arn),)), somebody) for arn in self.snapshot.policies}
+        held = {arn: self.holding(Rights((self.snapshot.managed(arn),)), somebody) for arn in self.snapshot.policies}
         return {arn: one for arn, one in held.items() if one.admin or one.powers}
-
-    @cached_property
-    def admin_policies(self) -> list[str]:
-        return [arn for arn, held in self.strong_policies.items() if held.admin]
 
 
 def kind(target: Principal) -> str:
@@ -161,7 +173,7 @@ def version(all_of: Writing, path: Path, holding: Holding, p: Principal) -> Outc
         kept = all_of.snapshot.policies.get(arn)
         hit = holding.may(path.actions[0], arn) if kept and kept.raw and ours(arn) else None
         for ident in kept.raw if kept and hit else ():
-            older = compiled(arn, json.dumps(kept.version(ident) if kept else {}))
+            older = compiled(arn, kept.version(ident) if kept else {})
             identity = tuple(older if policy.name == arn else policy for policy in rights.identity)
             other = all_of.holding(Rights(identity, rights.boundary), p)
             if hit:
@@ -175,8 +187,9 @@ def unbound(all_of: Writing, path: Path, holding: Holding, p: Principal) -> Outc
         return None
     rights, found = all_of.rights(p), []
     put = "Put" in action
-    for arn in [ADMINISTRATOR, *all_of.snapshot.policies] if put else [p.boundary]:
+    known = all_of.fitting(holding, action, "iam:permissionsboundary", all_of.snapshot.policies) if put else ()
+    for arn in [ADMINISTRATOR, *known] if put else [p.boundary]:
         if hit := holding.may(action, p.arn, {"iam:permissionsboundary": arn}):
-            bound = all_of.managed(arn) if put and arn != ADMINISTRATOR else None
+            bound = all_of.snapshot.managed(arn) if put and arn != ADMINISTRATOR else None
             found.append(all_of.compared(holding, all_of.holding(Rights(rights.identity, bound), p), hit, p))
     return strongest(found)

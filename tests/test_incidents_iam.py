@@ -1,0 +1,423 @@
+"""IAM's incident pages, followed: the fault is made by an administrator, as in AWS's console, and the page finds and mends it."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from conftest import settings_of
+from test_incidents import Page
+
+from ops import change
+from ops.aws import Account
+from ops.errors import Refused
+from ops.iam import difference, plan, policies, revocation, revoking
+from ops.iam.document import policy
+from ops.iam.evaluate import Caller, Request, Rights, decide
+from ops.iam.snapshot import Principal, Snapshot
+
+SETTINGS = settings_of()
+WANTED = policies.wanted(SETTINGS)
+NAME = SETTINGS.role_name("operator")
+CUT = datetime(2026, 11, 24, 12, 0, 30, tzinfo=UTC)
+EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+ANYBODY = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}],
+}
+
+
+def rewritten(cli, role, stem, alter):
+    """A new version of a managed policy, from each statement what `alter` makes of it; None takes it away."""
+    iam, arn = cli.account.client("iam"), policies.policy_arn(role, stem, cli.settings)
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    text = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+    altered = [new for one in text["Statement"] if (new := alter(one)) is not None]
+    assert altered != text["Statement"]
+    text = text | {"Statement": altered}
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(text), SetAsDefault=True)
+
+
+def without(action):
+    """Statements that lack one action, and what is left without any is gone."""
+
+    def alter(one):
+        left = [each for each in one["Action"] if each != action]
+        return one | {"Action": left} if left else None
+
+    return alter
+
+
+class Denied:
+    """A page with the message of a denial in the file that its commands name."""
+
+    def __init__(self, page, cli, folder, **inputs):
+        self.file = folder / "error.txt"
+        self.page = Page(page, cli, file=str(self.file), **inputs)
+
+    def says(self, text):
+        self.file.write_text(text)
+
+
+def refused(account, service, call, **args):
+    with pytest.raises(Refused) as error:
+        account.call(service, call, **args)
+    return str(error.value)
+
+
+@pytest.fixture(scope="module")
+def stack(stacks, pictures_once):
+    cli = stacks("denied")
+    cli("data.up", "net.up")
+    cli("data.push", "--dir", pictures_once)
+    return cli
+
+
+@pytest.fixture(scope="module")
+def pictures_once(tmp_path_factory):
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for split in ("train", "valid", "test"):
+        (folder / split / "cat").mkdir(parents=True)
+        (folder / split / "dog").mkdir()
+        for label, colour in (("cat", 40), ("dog", 200)):
+            Image.new("RGB", (12, 9), (colour, 0, len(split))).save(folder / split / label / "0.png")
+    return str(folder)
+
+
+def test_a_policy_of_the_operator_lost_an_action(stack, tmp_path):
+    told = Denied("iam-denied", stack, tmp_path, role="operator")
+    rewritten(stack, "operator", "permissions-data", without("s3:GetObject"))
+    denied = stack("data.verify", ok=False)
+    assert denied.code == 4
+    told.says(denied.err)
+    page = told.page
+    assert page.confirmed()
+    why = stack("iam.explain", f"@{told.file}", ok=False).out
+    assert "Hop 1 of 4" in why
+    assert "Next: invoke iam.diff --role operator ; invoke iam.apply --role operator" in why
+    assert not Page("iam-passrole", stack, file=str(told.file)).confirmed()  # another incident's page
+    assert not page.verified()
+    assert not page.works("allowed")
+    assert not page.works("same")
+    assert page.works("back")
+    assert page.verified()
+    assert not page.works("why")
+    assert not page.works("drift")
+    stack("data.verify")
+
+
+def test_the_execution_role_cannot_be_taken_and_the_message_is_no_denial(stack, tmp_path):
+    told = Denied("iam-denied", stack, tmp_path, role="sagemaker-execution")
+    settings = stack.settings
+    foreign = json.loads(json.dumps(policies.wanted(settings, only="sagemaker-execution")[0].trust))
+    foreign["Statement"][0]["Condition"] = {"StringEquals": {"aws:SourceAccount": "999999999999"}}
+    name, text = settings.role_name("sagemaker-execution"), json.dumps(foreign)
+    stack.account.call("iam", "update_assume_role_policy", RoleName=name, PolicyDocument=text)
+    denied = stack("sm.train", "--no-wait", ok=False)
+    assert "ValidationException: Could not assume role" in denied.err
+    told.says(denied.err)
+    page = told.page
+    assert page.works("why")
+    assert "Hop 3 of 4" in stack("iam.explain", f"@{told.file}", ok=False).out
+    assert stack("iam.diff", "--role", "sagemaker-execution", ok=False).code == 7
+    assert not page.works("allowed")
+    assert not page.works("same")
+    assert page.works("apply")
+    assert page.verified()
+    assert not page.works("why")
+    assert not page.works("drift")
+
+
+def test_a_job_may_not_read_its_data(stack, tmp_path):
+    told = Denied("iam-denied", stack, tmp_path, role="sagemaker-execution")
+    rewritten(stack, "sagemaker-execution", "permissions", without("s3:ListBucket"))
+    job = json.loads(stack("sm.train", "--no-wait", "--json").out)["job"]
+    stack("sm.attach", job, ok=False)
+    why = stack("sm.explain", job, ok=False)
+    assert "role could not read its input" in why.out
+    print(why.out)
+    told.says(why.out)
+    page = told.page
+    assert page.confirmed()
+    assert "Hop 4 of 4" in stack("iam.explain", f"@{told.file}", ok=False).out
+    assert not page.works("allowed")
+    assert not page.works("same")
+    assert page.works("back")
+    assert page.verified()
+    assert not page.works("why")
+    assert not page.works("drift")
+
+
+def taken_away(one):
+    return None if one["Sid"] == "PassToLambda" else one
+
+
+def for_another(one):
+    condition = {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
+    return one | {"Condition": condition} if one["Sid"] == "PassToLambda" else one
+
+
+@pytest.mark.parametrize("alter", [taken_away, for_another])
+def test_a_role_may_not_be_passed(stack, tmp_path, alter):
+    told = Denied(
+        "iam-passrole",
+        stack,
+        tmp_path,
+        role="operator",
+        passed=stack.settings.role_arn("lambda-invoke"),
+        service="lambda.amazonaws.com",
+    )
+    page = told.page
+    assert page.works("simulate")
+    rewritten(stack, "operator", "permissions-function", alter)
+    denied = stack("lambda.deploy", ok=False)
+    assert denied.code == 4
+    assert "iam:PassRole" in denied.err
+    told.says(denied.err)
+    assert page.confirmed()
+    near = "iam:PassedToService" in stack("iam.explain", f"@{told.file}", ok=False).out.partition("Near: ")[2]
+    assert near is (alter is for_another)
+    assert not page.works("allowed")
+    assert not page.works("simulate")
+    assert page.works("apply")
+    assert page.verified()
+    assert not page.confirmed()
+    stack("lambda.deploy")
+    stack("lambda.down", "--yes")
+
+
+def signing(cli, key, secret, token=None):
+    """A client of whoever has these keys."""
+    import botocore.session
+
+    return botocore.session.Session().create_client(
+        "sts",
+        region_name=cli.settings.aws.region,
+        endpoint_url=cli.account.endpoint_url,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        aws_session_token=token,
+    )
+
+
+@pytest.fixture
+def leak(stack):
+    """A user with all rights and a key in somebody's hands; gone when the test is over."""
+    iam = stack.account.client("iam")
+    iam.create_user(UserName="leaky")
+    iam.put_user_policy(UserName="leaky", PolicyName="all", PolicyDocument=json.dumps(EVERYTHING))
+    made = iam.create_access_key(UserName="leaky")["AccessKey"]
+    yield made["AccessKeyId"], made["SecretAccessKey"]
+    for name in iam.list_user_policies(UserName="leaky")["PolicyNames"]:
+        iam.delete_user_policy(UserName="leaky", PolicyName=name)
+    for key in iam.list_access_keys(UserName="leaky")["AccessKeyMetadata"]:
+        iam.delete_access_key(UserName="leaky", AccessKeyId=key["AccessKeyId"])
+    iam.delete_user(UserName="leaky")
+
+
+def test_a_key_leaked(stack, leak):
+    from botocore.exceptions import ClientError
+
+    page = Page("leaked-key", stack, who="leaky")
+    intruder = signing(stack, *leak)
+    assert intruder.get_caller_identity()["Arn"].endswith(":user/leaky")
+    assert page.confirmed()
+    assert not page.works("gone")
+    assert not page.works("narrowed")
+    cut = stack("iam.revoke", "leaky", "--yes")
+    assert "2 made" in cut.out
+    assert leak[0] not in cut.said
+    with pytest.raises(ClientError, match="UnrecognizedClient"):
+        intruder.get_caller_identity()
+    assert page.works("cut")  # again: nothing is left to do
+    assert "0 made" in stack("iam.revoke", "leaky", "--yes").out
+    assert not page.works("narrowed")  # another key would have all its rights
+    stack.account.call("iam", "delete_user_policy", UserName="leaky", PolicyName="all")
+    assert page.verified()
+    assert not page.works("wide")
+    assert not page.works("alive")
+
+
+def test_a_role_that_anybody_may_take(stack):
+    page = Page("leaked-key", stack, who="lambda-invoke", role="lambda-invoke")
+    name, arn = stack.settings.role_name("lambda-invoke"), stack.settings.role_arn("lambda-invoke")
+    assert not page.confirmed()  # a role that is as it should be
+    taking = {"RoleArn": arn, "RoleSessionName": "whoever"}
+    refused(stack.account, "sts", "assume_role", **taking)
+    stack.account.call("iam", "update_assume_role_policy", RoleName=name, PolicyDocument=json.dumps(ANYBODY))
+    stack.account.call("sts", "assume_role", **taking)
+    assert page.confirmed()
+    assert not page.works("gone")
+    assert not page.works("narrowed")
+    assert page.works("narrow")
+    refused(stack.account, "sts", "assume_role", **taking)
+    assert page.works("cut")
+    assert page.verified()
+    assert not page.works("wide")
+    assert not page.works("alive")
+
+
+def test_sessions_under_way_are_cut_off_and_later_ones_work(stacks, tmp_path):
+    cli = stacks("revoked")
+    cli("data.up")
+    session = Account(cli.settings, "operator")
+    listed = {"Bucket": cli.settings.bucket}
+    session.call("s3", "get_bucket_versioning", **listed)
+    dry = cli("--dry", "iam.revoke", "operator")
+    assert "is not cut off" in dry.out
+    assert "1 to make" in dry.err
+    session.call("s3", "get_bucket_versioning", **listed)
+    assert "say --yes" in cli("iam.revoke", "operator", ok=False).err
+    cli("iam.revoke", "operator", "--yes")
+    message = refused(session, "s3", "get_bucket_versioning", **listed)
+    assert "with an explicit deny in an identity-based policy" in message
+    file = tmp_path / "error.txt"
+    file.write_text(message)
+    assert "(iam.revoke): take the role anew" in cli("iam.explain", f"@{file}").out
+    later = Account(cli.settings, "operator")
+    later.call("s3", "get_bucket_versioning", **listed)
+    # iam.apply does not lift it, and it is no drift
+    assert "0 made" in cli("iam.apply").out
+    assert "old sessions are cut off" in cli("iam.diff").err
+    refused(session, "s3", "get_bucket_versioning", **listed)
+    # what is cut off a second time includes what came between
+    cli("iam.revoke", "operator", "--yes")
+    refused(later, "s3", "get_bucket_versioning", **listed)
+
+
+def test_nobody_cuts_himself_off(stack):
+    refusal = stack("iam.revoke", "administrator", "--yes", ok=False)
+    assert (refusal.code, "you would cut yourself off" in refusal.err) == (1, True)
+
+
+ACCOUNT = SETTINGS.aws.account
+ROLE = Principal("r", f"arn:aws:iam::{ACCOUNT}:role/r", ANYBODY)
+USER = Principal("u", f"arn:aws:iam::{ACCOUNT}:user/u")
+SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role"
+
+
+@pytest.mark.parametrize(
+    ("p", "caller", "words"),
+    [
+        (USER, f"arn:aws:iam::{ACCOUNT}:user/other", ""),
+        (USER, USER.arn, "cut yourself off"),
+        (ROLE, f"{SESSION}/other/me", ""),
+        (ROLE, f"{SESSION}/r/me", "cut yourself off"),
+        (Principal("r", f"arn:aws:iam::{ACCOUNT}:user/r"), f"{SESSION}/r/me", ""),
+        (replace(ROLE, arn=f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/x/r"), USER.arn, "kept by AWS"),
+        (replace(ROLE, arn=f"arn:aws:iam::{ACCOUNT}:role/aws-reserved/sso.amazonaws.com/r"), USER.arn, "kept by AWS"),
+    ],
+)
+def test_who_is_not_cut_off(p, caller, words):
+    why = revoking.refusal(p, caller)
+    assert (words in why) if words else why == ""
+
+
+def keys(count):
+    return [{"AccessKeyId": f"K{n}", "CreateDate": CUT} for n in range(count)]
+
+
+def cut_off(p, moment=CUT):
+    return replace(p, inline=p.inline | {revocation.NAME: revocation.document(moment)})
+
+
+@pytest.mark.parametrize(
+    ("p", "active", "calls"),
+    [
+        (ROLE, 0, ["put_role_policy"]),
+        (cut_off(ROLE), 0, ["put_role_policy"]),  # sessions of since then
+        (USER, 2, ["update_access_key", "update_access_key", "put_user_policy"]),
+        (USER, 0, ["put_user_policy"]),  # a key that is gone may have left sessions
+        (cut_off(USER), 1, ["update_access_key", "put_user_policy"]),
+        (cut_off(USER), 0, []),
+    ],
+)
+def test_the_plan(p, active, calls):
+    made = change.preview(revocation.steps(p, keys(active), CUT))
+    assert [step.call for step in made] == calls
+    assert not [step for step in made if any(key["AccessKeyId"] in step.why for key in keys(active))]
+
+
+def test_a_key_that_was_deleted_meanwhile_is_as_good_as_inactive():
+    made = []
+
+    def answer(step):
+        if step.call == "update_access_key":
+            raise Refused("UpdateAccessKey", "NoSuchEntity", "no such key")
+        made.append(step.call)
+
+    list(change.walk(revocation.steps(USER, keys(1), CUT), answer))
+    assert made == ["put_user_policy"]
+
+
+@pytest.mark.parametrize(
+    ("issued", "denied"),
+    [
+        ("2026-11-24T12:00:29Z", True),
+        ("2026-11-24T12:00:30Z", False),
+        ("2026-11-24T13:00:00+00:00", False),
+        (None, False),
+    ],
+)
+def test_the_deny_is_about_older_sessions_alone_and_not_about_keys(issued, denied):
+    rights = Rights((policy("all", EVERYTHING), policy("cut", revocation.document(CUT))))
+    context = {"aws:tokenissuetime": issued} if issued else {}
+    decision = decide(Request(Caller(ROLE.arn), "s3:GetObject", "arn:aws:s3:::b/k", context), rights)
+    assert (decision.effect == "explicitDeny") is denied
+    assert decision.allowed is not denied
+
+
+def deny(**more):
+    one = revocation.document(CUT)
+    one["Statement"][0] |= more
+    return one
+
+
+BEFORE = {"aws:TokenIssueTime": "2026-11-24T12:00:30.000Z"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (deny(), CUT),
+        (deny(Action=["*"], Resource=["*"], Condition={"DateLessThan": BEFORE}), CUT),  # as IAM's console writes it
+        ({"Version": "2012-10-17", "Statement": deny()["Statement"][0]}, CUT),
+        (deny(Effect="Allow"), None),
+        (deny(Action="s3:*"), None),
+        (deny(Condition={"DateLessThan": BEFORE, "Bool": {"aws:SecureTransport": "false"}}), None),
+        (deny(Condition={"DateGreaterThan": BEFORE}), None),
+        (deny(Condition={"DateLessThan": {"aws:TokenIssueTime": "yesterday"}}), None),
+        (deny(Condition={"DateLessThan": {"aws:TokenIssueTime": [1]}}), None),
+        (deny() | {"Statement": [*deny()["Statement"], EVERYTHING["Statement"][0]]}, None),
+        ({"Statement": "*"}, None),
+        ({}, None),
+    ],
+)
+def test_only_a_deny_of_this_very_form_is_one(text, found):
+    assert revocation.since(replace(ROLE, inline={revocation.NAME: text})) == found
+
+
+@pytest.mark.parametrize(
+    ("after", "left"),
+    [
+        (timedelta(minutes=-4), True),  # this machine's clock is behind
+        (timedelta(minutes=-6), False),  # a date to come denies everybody, and is nobody's revocation
+        (timedelta(), True),
+        (timedelta(hours=11, minutes=59), True),
+        (timedelta(hours=12), False),
+    ],
+)
+def test_a_revocation_is_left_alone_as_long_as_it_matters_and_then_goes(after, left):
+    have = policies.applied(WANTED, SETTINGS)
+    tags = {tag["Key"]: tag["Value"] for tag in SETTINGS.tags(NAME)}
+    bare = replace(have.roles[NAME], tags=tags)
+    moment = datetime.now(UTC) - after
+    have = Snapshot({NAME: cut_off(bare, moment)}, policies=have.policies)
+    wanted = [want for want in WANTED if want.role == "operator"]
+    made = change.preview(plan.steps(have, wanted, SETTINGS))
+    assert [step.call for step in made] == ([] if left else ["delete_role_policy"])
+    found = difference.differences(have, policies.applied(wanted, SETTINGS), SETTINGS, whole=False)
+    assert (found == []) is left
+    assert revocation.aside(have).roles[NAME].inline == ({} if left else have.roles[NAME].inline)
