@@ -1,6 +1,7 @@
 """Every call of the local AWS is decided on: identity, boundary, session, bucket, trust, PassRole; with AWS's own words."""
 
 import json
+from typing import ClassVar
 
 import botocore.session
 import pytest
@@ -28,17 +29,26 @@ def policy(*statements):
 
 @pytest.fixture(scope="module")
 def admin(stacks):
-    return stacks("enforced").account
+    """The administrator; the roles that tests make are gone afterwards, since other tests audit the same account."""
+    account = stacks("enforced").account
+    yield account
+    for name in Role.made:
+        account.call("iam", "delete_role_policy", RoleName=name, PolicyName="all")
+        account.call("iam", "delete_role", RoleName=name)
+    account.call("iam", "delete_policy", PolicyArn=f"{PREFIX}:policy/bound")
 
 
 class Role:
     """A role that the administrator may take, with an inline policy of its own."""
+
+    made: ClassVar[list[str]] = []
 
     def __init__(self, admin, name, *statements, boundary="", trust=None):
         self.admin, self.name, self.arn = admin, name, f"{PREFIX}:role/{name}"
         trust = trust or {"Effect": "Allow", "Principal": {"AWS": f"{PREFIX}:root"}, "Action": "sts:AssumeRole"}
         more = {"PermissionsBoundary": boundary} if boundary else {}
         admin.call("iam", "create_role", RoleName=name, AssumeRolePolicyDocument=policy(trust), **more)
+        self.made.append(name)
         self.may(*statements or [statement("iam:GetRole")])
 
     def may(self, *statements):
