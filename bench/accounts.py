@@ -63,8 +63,11 @@ def trusts(other: str) -> list[Any]:
     ]  # fmt: skip
 
 
-def account(roles: int, seed: int) -> dict[str, Any]:
-    """One page. cloudsplaining wants PolicyName and PolicyId of managed policies, and Path and RoleId of roles."""
+def account(roles: int, seed: int, distinct: bool = False) -> dict[str, Any]:
+    """One page. With `distinct` no two roles hold the same text: each names its statements after itself.
+
+    cloudsplaining wants PolicyName and PolicyId of managed policies, and Path and RoleId of roles.
+    """
     draw = random.Random(seed)
     details: list[dict[str, Any]] = []
     managed: dict[str, dict[str, Any]] = {}
@@ -72,7 +75,11 @@ def account(roles: int, seed: int) -> dict[str, Any]:
         name = f"r{number}"
         kinds = policies(name)
         kind = list(kinds)[number % len(kinds)]
-        trust = trusts(f"r{draw.randrange(roles)}")[number // len(kinds) % 5]
+        trust = [
+            {"Effect": "Allow", "Action": "sts:AssumeRole"}
+            | trusts(f"r{draw.randrange(roles)}")[number // len(kinds) % 5]
+        ]
+        held, trust = (own(some, name) if distinct else some for some in (kinds[kind], trust))
         made = START + timedelta(minutes=number)
         role: dict[str, Any] = {
             "RoleName": name,
@@ -80,7 +87,7 @@ def account(roles: int, seed: int) -> dict[str, Any]:
             "Path": "/",
             "Arn": f"arn:aws:iam::{ACCOUNT}:role/{name}",
             "CreateDate": made.isoformat(),
-            "AssumeRolePolicyDocument": document([{"Effect": "Allow", "Action": "sts:AssumeRole"} | trust]),
+            "AssumeRolePolicyDocument": document(trust),
             "InstanceProfileList": [],
             "RolePolicyList": [],
             "AttachedManagedPolicies": [],
@@ -88,15 +95,19 @@ def account(roles: int, seed: int) -> dict[str, Any]:
             "Tags": [],
         }
         if draw.random() < 0.5:
-            role["RolePolicyList"] = [{"PolicyName": kind, "PolicyDocument": document(kinds[kind])}]
+            role["RolePolicyList"] = [{"PolicyName": kind, "PolicyDocument": document(held)}]
         else:
-            of_its_own = name in json.dumps(kinds[kind])
+            of_its_own = name in json.dumps(held)
             called = f"{kind}-{number if of_its_own else number // SHARED}"
-            policy = managed.setdefault(called, managed_policy(called, len(managed), made, kinds[kind]))
+            policy = managed.setdefault(called, managed_policy(called, len(managed), made, held))
             policy["AttachmentCount"] += 1
             role["AttachedManagedPolicies"] = [{"PolicyName": called, "PolicyArn": policy["Arn"]}]
         details.append(role)
     return {"RoleDetailList": details, "UserDetailList": [], "GroupDetailList": [], "Policies": list(managed.values())}
+
+
+def own(statements: Statements, name: str) -> Statements:
+    return [one | {"Sid": f"{name}s{number}"} for number, one in enumerate(statements, 1)]
 
 
 def managed_policy(name: str, number: int, made: datetime, statements: Statements) -> dict[str, Any]:

@@ -1,102 +1,141 @@
-"""Whether every action that a role is given is needed: the whole job is run and recorded, and each action taken away, in thought
-and, of some drawn by seed, for real.
-
-A run has a folder of its own with a sandbox, a copy of this checkout and what commands keep. A replay is the same run from a copy
-whose iam_policies/ lacks one action: it has to break at the step, and by the denial, that the record predicts.
+"""Whether every action that a role is given is needed: the whole job is run and recorded, each action is taken away in thought, and
+some, drawn by seed, for real.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
 import shutil
-import subprocess
-import sys
+import tempfile
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from bench import job
-from bench.deeds import DEEDS, Place
-from ops import ROOT, digits
+from bench import job, replays
+from bench.recorded import Run, shipped
+from ops import ROOT, WORK
 from ops.cli import Answer, say, table
+from ops.config import ROLES, Settings
 from ops.errors import FINDINGS, OpsError
+from ops.iam import recording
+from ops.iam.needed import Use
 
-if TYPE_CHECKING:
-    from ops.config import Settings
-
-STACK = "rights"
-SETTINGS = """\
-stack: {{name: {stack}}}
-aws: {{config_file: {folder}/sandbox/aws/config}}
-train: {{epochs: 1}}
-tune: {{batches: [64, 128]}}
-"""
-LIMIT_S = 600  # for one command; the longest takes a tenth of it
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "shared")
+PAGE = ROOT / "docs" / "needed-actions.md"
+KEPT = WORK / "bench" / "requests.jsonl"
+WHY = ("a run", "expect.toml", "nothing")
 
 
-@dataclass
-class Run:
-    """One run of the job. `marks` says how many lines the record had after each step."""
-
-    folder: Path
-    marks: list[int] = field(default_factory=list)
-
-    def prepare(self) -> Place:
-        self.folder.mkdir(parents=True)
-        shutil.copytree(ROOT, self.folder / "checkout", ignore=LEFT_OUT)
-        (self.folder / "settings.yaml").write_text(SETTINGS.format(stack=STACK, folder=self.folder))
-        digits.write(self.folder / "digits")
-        return self.place
-
-    @property
-    def place(self) -> Place:
-        return Place(self.folder, loaded(self.folder / "settings.yaml"))
-
-    @property
-    def record(self) -> Path:
-        return self.folder / "sandbox" / "requests.jsonl"
-
-    def command(self, does: str, more: str = "") -> subprocess.CompletedProcess[str]:
-        """A command line in a process of its own, from the copy."""
-        words = shlex.split(does.format(folder=self.folder))
-        given = dict(word.split("=", 1) for word in words if word.startswith("INVOKE_") and "=" in word)
-        file = self.folder / "settings.yaml"
-        if more:
-            text, file = file.read_text(), self.folder / "more.yaml"
-            file.write_text(text + more)
-        argv = [sys.executable, "-m", "invoke", "-f", str(file), *words[len(given) :]]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "INVOKE_"))}
-        env = kept | given | {"KENNEL_WORK": str(self.folder / "work")}
-        return subprocess.run(
-            argv, cwd=self.folder / "checkout", env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S, check=False,
-        )  # fmt: skip
-
-    def step(self, number: int, step: job.Step) -> str:
-        """Carry out one; what went otherwise than it should, or ""."""
-        began = time.monotonic()
-        wrong = ""
-        if step.does.startswith("*"):
-            DEEDS[step.does[1:]](self.place)
-        else:
-            done = self.command(step.does, step.settings)
-            if done.returncode != step.code:
-                wrong = f"exit {done.returncode} in place of {step.code}: {done.stdout.strip()[-1500:]}"
-        self.marks.append(self.record.read_text().count("\n") if self.record.exists() else 0)
-        say(f"  {number:3} {time.monotonic() - began:5.1f} s  {step.does} {'FAILED' if wrong else ''}")
-        return wrong
+def bench(count: int, seed: int) -> Answer:
+    if count < 0:
+        raise OpsError("--replay is a number of removals, 0 or more.")
+    began = time.monotonic()
+    steps = list(job.steps())
+    with tempfile.TemporaryDirectory(prefix="kennel-rights-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        source = shipped(folder)
+        whole = recorded(Run(folder / "whole", source), steps)
+        settings = whole.place.settings
+        found = recording.tally(settings, file=str(whole.kept))
+        PAGE.write_text(page(found, whole, steps, settings))
+        say(f"{ROLES}: {counted(found)}. Written: docs/{PAGE.name}")
+        possible = replays.removals(found, whole, settings, source / ROLES)
+        chosen = replays.drawn(possible, count, seed)
+        outcomes = [
+            replays.replay(one, steps, Run(folder / f"without-{number}", source), settings)
+            for number, one in enumerate(chosen, 1)
+        ]
+    return answer(found, outcomes, steps, seed, time.monotonic() - began)
 
 
-def loaded(file: Path) -> Settings:
-    import invoke
+def recorded(run: Run, steps: Sequence[job.Step], keep: Path = KEPT) -> Run:
+    """The whole job, its record kept. Raises OpsError at the first step that goes otherwise than it should."""
+    run.prepare()
+    run.start()
+    say(f"The whole job, {len(steps)} steps:")
+    try:
+        for number, step in enumerate(steps):
+            if wrong := run.step(number, step):
+                raise OpsError(f"Step {number}, {step.does}, went otherwise: {wrong}")
+    finally:
+        run.down()
+    keep.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run.kept, keep)
+    return run
 
-    from ops import config
 
-    found = invoke.Config(project_location=ROOT, runtime_path=file)
-    found.load_project()
-    found.load_runtime()
-    return config.load(found)
+def answer(
+    found: list[Use], outcomes: list[replays.Outcome], steps: list[job.Step], seed: int, seconds: float
+) -> Answer:
+    rows = [
+        (
+            one.removal.role,
+            one.removal.statement,
+            one.removal.action,
+            replays.fate(one.removal, steps),
+            "none" if one.broke is None else f"step {one.broke}",
+            "none" if one.denied is None else f"step {one.denied}, {one.resource.rsplit(':', 1)[-1]}",
+            "yes" if one.as_predicted else "NO",
+        )
+        for one in outcomes
+    ]
+    columns = ("role", "statement", "without", "predicted", "broke", "denied", "so")
+    parts = [recording.shown(found, all=False), *([table(columns, rows)] if rows else [])]
+    right = sum(one.as_predicted for one in outcomes)
+    parts.append(
+        f"{counted(found)}; {right} of {len(outcomes)} removals (seed {seed}) went as predicted; {seconds:.0f} s"
+    )
+    idle = any(use.why == "nothing" for use in found)
+    data = {
+        "uses": [use.data for use in found],
+        "replays": [vars(one.removal) | {"broke": one.broke, "denied": one.denied, "as_predicted": one.as_predicted} for one in outcomes],
+        "seed": seed,
+        "seconds": round(seconds, 1),
+    }  # fmt: skip
+    return Answer(data, "\n\n".join(parts), code=FINDINGS if idle or right < len(outcomes) else 0)
+
+
+def counted(found: list[Use]) -> str:
+    counts = Counter(use.why for use in found)
+    return f"of {len(found)} actions a run needs {counts['a run']}, expect.toml alone {counts['expect.toml']}, nothing {counts['nothing']}"
+
+
+def page(found: list[Use], whole: Run, steps: Sequence[job.Step], settings: Settings) -> str:
+    roles = list(dict.fromkeys(use.role for use in found))
+    counts = Counter((use.role, use.why) for use in found)
+    short = {role: role.removeprefix(f"{settings.prefix}-") for role in roles}
+    head = [(short[role], *(counts[role, why] for why in WHY)) for role in roles]
+    total = [("all", *(sum(counts[role, why] for role in roles) for why in WHY))]
+    rows = [
+        (short[use.role], use.statement, f"`{use.action}`", *needed_by(use, whole, steps))
+        for use in found
+    ]  # fmt: skip
+    return "\n".join(
+        (
+            "# Which action of which role is needed, and by what",
+            "",
+            f"Written by `invoke bench.rights`: the whole job ({len(steps)} steps, `bench/job.py`) ran on the local AWS, which decides on every call",
+            "and writes it down. Then each action of each statement was taken away in thought, and every recorded request decided again. An",
+            "action is needed by the first step of which a request would be denied without it; `times` counts the different requests that",
+            "would. What no run on the local AWS can ask for is justified by the calls of `iam_policies/ROLE/expect.toml` alone. How to use it:",
+            "[narrow a role](../runbooks/narrow-a-role.md).",
+            "",
+            *markdown(("role", "a run needs", "expect.toml alone", "nothing"), [*head, *total]),
+            "",
+            *markdown(("role", "statement", "action", "step", "needed by", "times"), rows),
+            "",
+        )
+    )
+
+
+def needed_by(use: Use, whole: Run, steps: Sequence[job.Step]) -> tuple[str, str, str]:
+    """(number of the step, its command, times)."""
+    if not use.requests:
+        return "", "expect.toml only" if use.expected else "nothing", str(use.expected or "")
+    number = whole.step_of(use.line)
+    does = steps[number].does.split(" --because")[0]
+    return str(number), f"`{does}`", str(use.requests)
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(str(cell) for cell in line)} |" for line in lines]

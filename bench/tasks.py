@@ -99,3 +99,17 @@ def iam(c, rounds=5, pairs=2, seed=0, oracle="", json=False):
     from bench import iam as auditing
 
     return auditing.bench(rounds, pairs, seed, oracle)
+
+
+@task(
+    help={
+        "replay": "How many actions are taken away for real.",
+        "seed": "Of which.",
+        "json": "Print the one JSON object.",
+    }
+)
+def rights(c, replay=5, seed=0, json=False):
+    """Record the whole job: which action of which role does it need? Remove some, and see it break."""
+    from bench import rights as needed
+
+    return needed.bench(replay, seed)

@@ -102,7 +102,9 @@ class Account:
 
     def _refused(self, error: Any) -> Refused:
         found = refused(error)
-        if found.call == "AssumeRole":  # a role of another account is the likelier reason, and guard has the words for it
+        if (
+            found.call == "AssumeRole"
+        ):  # a role of another account is the likelier reason, and guard has the words for it
             Account(self.settings).guard()
         return found
 

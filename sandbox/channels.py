@@ -44,12 +44,12 @@ def prepare(s3: Any, asked: dict[str, Any], root: Path, host: int) -> None:
     for channel in asked.get("InputDataConfig", []):
         source = channel["DataSource"]["S3DataSource"]
         try:
-            download(s3, source, root / "input" / "data" / channel["ChannelName"])
+            download(s3, source, root / "input" / "data" / channel["ChannelName"], asked["RoleArn"])
         except ClientError as error:
             raise JobError(f"ClientError: Data download failed: {source['S3Uri']}: {error}") from error
 
 
-def download(s3: Any, source: dict[str, str], folder: Path) -> None:
+def download(s3: Any, source: dict[str, str], folder: Path, role: str) -> None:
     """A channel: all objects of a prefix, or those that a manifest file lists, under their names below the prefix."""
     bucket, key = split(source["S3Uri"])
     if source["S3DataType"] == "ManifestFile":
@@ -58,11 +58,31 @@ def download(s3: Any, source: dict[str, str], folder: Path) -> None:
         names = listing[1:]
     else:
         prefix = key
-        names = below(s3, bucket, prefix)
+        names = listed(s3, bucket, prefix)
     if not names:
-        raise JobError(f'ClientError: Data download failed: No S3 objects found under S3 URL "{source["S3Uri"]}"')
+        raise JobError(nothing_found(source["S3Uri"], role))
     for name in names:
         fetch(s3, bucket, prefix + name, folder, name or Path(prefix).name)
+
+
+def listed(s3: Any, bucket: str, prefix: str) -> list[str]:
+    """As `below`; nothing where the role may not list the bucket, which SageMaker does not tell apart."""
+    try:
+        return below(s3, bucket, prefix)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "AccessDenied":
+            return []
+        raise
+
+
+def nothing_found(url: str, role: str) -> str:
+    """AWS's words, which it may have ready when the job is asked for."""
+    bucket, _ = split(url)
+    return (
+        f'ClientError: Data download failed: No S3 objects found under S3 URL "{url}" given in input data source. Please ensure that '
+        "the bucket exists in the selected Region, that objects exist under that S3 prefix, and that the role "
+        f'"{role}" has "s3:ListBucket" permissions on bucket "{bucket}".'
+    )
 
 
 def below(s3: Any, bucket: str, prefix: str) -> list[str]:

@@ -1,7 +1,9 @@
 """The audit: each rule finds what was planted and leaves its harmless twin alone; and files, calls, waivers and output around it."""
 
+import io
 import json
 import stat
+import zipfile
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -817,6 +819,22 @@ def test_an_administrators_other_findings_are_counted_in_one_row():
     assert shown.endswith("\n2 roles")
 
 
+def test_many_ways_of_one_principal_to_more_rights_are_one_row_and_few_are_told_one_by_one():
+    from ops.iam import auditing
+
+    power = {"Effect": "Allow", "NotAction": ["iam:*", "organizations:*"], "Resource": "*"}
+    told = audited(account(role("r", power), role("s", allow("iam:CreateAccessKey"))))
+    ways = [f for f in told if f.rule.startswith("IAM-PRIVESC-") and f.severity == "high"]
+    many, few = ([f for f in ways if f.principal == name] for name in "rs")
+    assert (len(many) > 6, len(few)) == (True, 1)
+    rows = auditing.shown(told, "2 roles").splitlines()
+    assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "r"] == [many[0].rule]
+    assert sum(f"(and {len(many) - 1} more ways to more rights: --json)" in row for row in rows) == 1
+    assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "s"] == [few[0].rule]
+    assert len(auditing.folded(many[:5])[0]) == 5
+    assert len(auditing.folded(many[:6])[0]) == 1
+
+
 HOSTILE = [
     ("[]", "A snapshot is what"),
     ("{}", "A snapshot is what"),
@@ -1027,6 +1045,30 @@ def test_what_of_the_stack_the_world_can_reach_is_found(stacks):
     cli("data.up")
     told = audited(Snapshot(roles={"r": role("r")[0]}), extras=extras.parsed(extras.exposed(account)))
     assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == []
+
+
+def test_of_functions_it_is_known_which_role_they_run_with(stacks, tmp_path):
+    cli = stacks("carried")
+    live, lambdas = cli.account, cli.account.client("lambda")
+    name = cli.settings.function_name
+    trusted = live.client("iam").create_role(RoleName="carrier", AssumeRolePolicyDocument=json.dumps(LAMBDA))["Role"][
+        "Arn"
+    ]
+    empty = io.BytesIO()
+    zipfile.ZipFile(empty, "w").close()
+    code = {"ZipFile": empty.getvalue()}
+    made = lambdas.create_function(FunctionName=name, Runtime="python3.11", Role=trusted, Handler="h.h", Code=code)[
+        "FunctionArn"
+    ]
+    try:
+        have = account(role("carrier", trust=LAMBDA))
+        asked = extras.parsed(extras.gather(live, have, usage=False))
+    finally:
+        lambdas.delete_function(FunctionName=name)
+        live.client("iam").delete_role(RoleName="carrier")
+    assert asked.carriers[made] == trusted
+    assert name in (asked.function_names or ())
+    assert extras.gather(live, Snapshot(roles={"r": role("r")[0]}), usage=False).get("carriers") is None
 
 
 def test_one_accounts_waivers_lie_beside_its_profile(tmp_path):

@@ -22,6 +22,23 @@ def test_a_seed_always_draws_the_same_account_and_another_seed_another(drawn):
     assert accounts.account(200, seed=2) != drawn
 
 
+def test_of_a_distinct_account_no_two_roles_hold_the_same_text_and_no_text_is_at_fault(drawn):
+    from ops.iam import lint
+
+    details = accounts.account(200, seed=1, distinct=True)
+    texts = [json.dumps(r["AssumeRolePolicyDocument"]) for r in details["RoleDetailList"]]
+    texts += [json.dumps(p["PolicyDocument"]) for r in details["RoleDetailList"] for p in r["RolePolicyList"]]
+    texts += [json.dumps(p["PolicyVersionList"][0]["Document"]) for p in details["Policies"]]
+    assert len(set(texts)) == len(texts) == 400
+    assert [
+        f for text in texts[200:] for f in lint.findings("p", json.loads(text), "identity") if f.severity == "high"
+    ] == []
+    rest = [[role[key] for key in ("RoleName", "CreateDate", "RoleLastUsed")] for role in details["RoleDetailList"]]
+    assert rest == [
+        [role[key] for key in ("RoleName", "CreateDate", "RoleLastUsed")] for role in drawn["RoleDetailList"]
+    ]
+
+
 def test_roles_are_of_ten_kinds_and_five_trusts_half_of_them_inline(drawn):
     roles = drawn["RoleDetailList"]
     inline = [r["RolePolicyList"][0]["PolicyName"] for r in roles if r["RolePolicyList"]]
@@ -121,7 +138,9 @@ END
 def stand_in(tmp_path, **told):
     """A Python that has cloudsplaining, as far as the benchmark can tell."""
     file = tmp_path / "python"
-    file.write_text(ORACLE.replace("{answer}", json.dumps({"seconds": 1000.0, "mb": 1.0, "found": {}} | told)))
+    file.write_text(
+        ORACLE.replace("{answer}", json.dumps({"seconds": 1000.0, "cpu": 1000.0, "mb": 1.0, "found": {}} | told))
+    )
     file.chmod(0o755)
     return str(file)
 

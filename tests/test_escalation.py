@@ -285,6 +285,24 @@ def test_an_existing_function_may_run_with_any_role_that_lambda_may_take_unless_
     assert w.severity("lambda-003", carriers={f"{FUNCTION}:other": arn("role", "weak")}) == "high"
 
 
+@pytest.mark.parametrize(
+    ("resources", "severity"),
+    [
+        ([f"{FUNCTION}:mine"], "info"),
+        ([f"{FUNCTION}:m*"], "info"),
+        ([f"{FUNCTION}:mine", f"{FUNCTION.replace('us-east-1', 'eu-west-1')}:mine"], "high"),
+        ([f"{FUNCTION.replace('us-east-1', '*')}:mine"], "high"),
+        ([f"{FUNCTION}:*"], "critical"),
+    ],
+)
+def test_functions_are_known_by_region(resources, severity):
+    w = World().role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
+    w.role("weak", allow("logs:PutLogEvents"), trust=taken_by("lambda.amazonaws.com"))
+    w.role("holder", allow("lambda:UpdateFunctionCode", resource=resources))
+    known = {f"{FUNCTION}:mine": arn("role", "weak"), f"{FUNCTION}:other": arn("role", "strong")}
+    assert w.severity("lambda-003", carriers=known) == severity
+
+
 def test_what_a_resource_type_cannot_be_gives_nothing():
     w = World().role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
     assert (

@@ -255,7 +255,9 @@ def checkout(placed, tmp_path):
 
 def create_model(cli, tag, name="m"):
     settings = cli.settings
-    cli.account.client("s3").put_object(Bucket=settings.bucket, Key="releases/x/model.tar.gz", Body=b"looked at, not read")
+    cli.account.client("s3").put_object(
+        Bucket=settings.bucket, Key="releases/x/model.tar.gz", Body=b"looked at, not read"
+    )
     model = f"s3://{settings.bucket}/releases/x/model.tar.gz"
     container = {"Image": f"{settings.registry}/kennel-serving:{tag}", "ModelDataUrl": model}
     role = settings.role_arn("sagemaker-execution")

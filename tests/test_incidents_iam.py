@@ -8,7 +8,7 @@ import pytest
 from conftest import settings_of
 from test_incidents import Page
 
-from ops import change
+from ops import WORK, change
 from ops.aws import Account
 from ops.errors import Refused
 from ops.iam import difference, plan, policies, revocation, revoking
@@ -130,14 +130,13 @@ def test_the_execution_role_cannot_be_taken_and_the_message_is_no_denial(stack, 
     assert not page.works("drift")
 
 
-def test_a_job_may_not_read_its_data(stack, tmp_path):
+def test_a_job_may_not_list_its_data_and_the_message_is_no_denial(stack, tmp_path):
     told = Denied("iam-denied", stack, tmp_path, role="sagemaker-execution")
     rewritten(stack, "sagemaker-execution", "permissions", without("s3:ListBucket"))
     job = json.loads(stack("sm.train", "--no-wait", "--json").out)["job"]
     stack("sm.attach", job, ok=False)
     why = stack("sm.explain", job, ok=False)
-    assert "role could not read its input" in why.out
-    print(why.out)
+    assert "No S3 objects found" in why.out  # as SageMaker has it, whatever the reason
     told.says(why.out)
     page = told.page
     assert page.confirmed()
@@ -228,7 +227,7 @@ def test_a_key_leaked(stack, leak):
     assert not page.works("narrowed")
     cut = stack("iam.revoke", "leaky", "--yes")
     assert "2 made" in cut.out
-    assert leak[0] not in cut.said
+    assert leak[0] not in cut.said + (WORK / "audit.jsonl").read_text()
     with pytest.raises(ClientError, match="UnrecognizedClient"):
         intruder.get_caller_identity()
     assert page.works("cut")  # again: nothing is left to do

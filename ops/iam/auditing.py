@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ops.iam.snapshot import Snapshot
 
 ADMIN = "IAM-ADMIN-001"
+WAY = "IAM-PRIVESC-"
+WAYS_SHOWN = 5  # of one principal and severity, one by one
 SHOWN = 200  # rows that a person may read; --json has all
 
 
@@ -148,6 +150,17 @@ def answer(source: Source, found: list[Finding], failing: tuple[str, ...], secon
     return Answer(data, "" if json else shown(told_of, counted), code=code)
 
 
+def folded(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]:
+    """The findings, of many ways of one principal to more rights the first of each severity alone; and for how many more it stands."""
+    ways: dict[tuple[str, str], list[Finding]] = {}
+    for f in found:
+        if f.rule.startswith(WAY):
+            ways.setdefault((f.principal, f.severity), []).append(f)
+    alike = {first: len(rest) for first, *rest in ways.values() if len(rest) >= WAYS_SHOWN}
+    hidden = {f for first, *rest in ways.values() if first in alike for f in rest}
+    return [f for f in found if f not in hidden], alike
+
+
 def shown(found: list[Finding], counted: str) -> str:
     """A row each, and the count; what follows from being an administrator is counted in the administrator's row, not told again."""
     from ops.iam.waivers import FOLLOWS
@@ -155,10 +168,12 @@ def shown(found: list[Finding], counted: str) -> str:
     everything = {f.principal for f in found if f.rule == ADMIN and f.severity == "critical"}
     left = [f for f in found if f.rule == ADMIN or f.principal not in everything or not f.rule.startswith(FOLLOWS)]
     follows = Counter(f.principal for f in found) - Counter(f.principal for f in left)
+    left, alike = folded(left)
     rows: list[tuple[Any, ...]] = []
     for f in left[:SHOWN]:
         more = follows.pop(f.principal, 0) if f.rule == ADMIN else 0
         message = f"{f.message} (and {more} findings that follow: --json)" if more else f.message
+        message += f" (and {alike[f]} more ways to more rights: --json)" if f in alike else ""
         where = " ".join(filter(None, (f.policy.rsplit("/", 1)[-1], f.statement)))
         rows.append((f.severity, f.rule, f.principal, where, message, f.fix))
     lines = [table(("severity", "rule", "principal", "policy", "what", "fix"), rows)] if rows else []

@@ -70,10 +70,18 @@ def carried(all_of: Writing, path: Path, holding: Holding, p: Principal) -> Outc
 
 
 def carriers(all_of: Writing, path: Path, holding: Holding) -> list[Principal]:
-    """The roles of the known resources on which the holder may do one of the actions."""
+    """The roles of those resources on which the holder may do the actions; none unless the actions, or one, keep to regions of which
+    all resources are known."""
     roles = {role.arn: role for service in path.services for role in all_of.by_service.get(service, {}).values()}
-    hit = [arn for arn in all_of.carriers if any(holding.may(action, arn) for action in path.actions)]
+    regions = {region(arn) for arn in all_of.carriers}
+    kept = [action for action in path.actions if regions.issuperset(map(region, holding.patterns(action)))]
+    hit = [arn for arn in all_of.carriers if kept and all(holding.may(action, arn) for action in kept)]
     return [roles[all_of.carriers[arn]] for arn in hit if all_of.carriers[arn] in roles]
+
+
+def region(arn: str) -> str:
+    """With service and account."""
+    return ":".join(arn.split(":")[:5])
 
 
 def outside(all_of: Writing, path: Path, holding: Holding, p: Principal) -> Outcome | None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 from ops.iam import actions
 from ops.iam.document import VARIABLE, Policy, Statement, arn_glob, covers
@@ -173,6 +174,16 @@ def acts(one: Statement, action: str) -> bool:
     return any(covers(pattern, action) for pattern in one.actions) != ("action" in one.negated)
 
 
+def among(one: Statement, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the actions that the statement's take in."""
+    return taken_in(one.actions, "action" in one.negated, names)
+
+
+@lru_cache(20_000)
+def taken_in(patterns: tuple[str, ...], negated: bool, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(a for a in names if any(covers(pattern, a.lower()) for pattern in patterns) != negated)
+
+
 def reaches(one: Statement, resource: str) -> bool:
     if not one.resources and "resource" not in one.negated:
         return True
@@ -202,9 +213,9 @@ def examples(one: Statement, action: str, account: str) -> list[str]:
     """Resources that the statement reaches, of a kind that the action acts on."""
     if "resource" in one.negated or not one.resources:
         return [r for r in typical(action, account) if reaches(one, r)]
-    found = []
+    found: list[str] = []
     for pattern in one.resources[:6]:
-        found += typical(action, account) if pattern == "*" else [filled(pattern, account)]
+        found += typical(action, account) if pattern == "*" else (filled(pattern, account),)
     return found
 
 
@@ -216,12 +227,13 @@ def filled(pattern: str, account: str) -> str:
     return ":".join(parts).replace("*", NOBODY).replace("?", "x")
 
 
-def typical(action: str, account: str) -> list[str]:
+@lru_cache(20_000)
+def typical(action: str, account: str) -> tuple[str, ...]:
     """Resources nobody has, of the types that the action acts on; `*` where it acts on none."""
     service = action.partition(":")[0].lower()
     if not actions.exists(action):
-        return [f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}"]
-    return [filled(arn, account) for arn in actions.resource_arns(action)] or ["*"]
+        return (f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}",)
+    return tuple(filled(arn, account) for arn in actions.resource_arns(action)) or ("*",)
 
 
 def probes(one: Statement, action: str, account: str) -> tuple[Probe, ...]:

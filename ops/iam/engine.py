@@ -34,8 +34,8 @@ def audited(
 
     With `only` nobody but these is judged: chains that lead through others are then not followed.
     """
-    scene = Scene(snapshot, now or datetime.now(UTC), only=only)
     asked = extras or Extras()
+    scene = Scene(snapshot, now or datetime.now(UTC), asked.carriers, only)
     found = list(dict.fromkeys(everything(scene, asked)))
     if wanted is not None:
         found += drift.findings(snapshot, wanted, settings)
@@ -98,10 +98,10 @@ def linted(scene: Scene) -> Iterator[Finding]:
 
 
 def inline(holder: str, documents: Mapping[str, Any]) -> Iterator[Finding]:
-    """Without the quota of managed policies: what inline ones may have is the holder's matter (rules_use.quotas)."""
+    """Without the quota: it is of all inline policies of a holder together (rules_use.quotas)."""
     for name, document in documents.items():
         if "/" not in name:  # a group's, under its user
-            yield from (f for f in lint.findings(name, document, "identity", holder) if f.rule != "IAM-QUOTA-001")
+            yield from (f for f in lint.findings(name, document, "inline", holder) if f.rule != "IAM-QUOTA-001")
 
 
 def arns(scene: Scene) -> dict[str, str]:

@@ -26,6 +26,7 @@ COLUMNS = (
     "access_key_1_last_rotated", "access_key_1_last_used_date", "access_key_2_active", "access_key_2_last_rotated",
     "access_key_2_last_used_date",
 )  # fmt: skip
+LAMBDA = ("Service", "lambda.amazonaws.com")
 GROUP = ("GroupId", "GroupName", "VpcId", "IpPermissions", "Tags")
 ACL = ("NetworkAclId", "VpcId", "Entries")
 
@@ -52,13 +53,14 @@ class Credential:
 class Extras:
     """None where nobody asked, or nobody could.
 
-    `usage` is by ARN, then by service: when it was last used. `buckets` have blocks, policy and grants, `functions` policies
-    and url; `groups` and `acls` are as EC2 gives them.
+    `carriers` says of all functions of the region, by ARN, which role they run with. `usage` is by ARN, then by service: when it was
+    last used. `buckets` have blocks, policy and grants, `functions` policies and url; `groups` and `acls` are as EC2 gives them.
     """
 
     credentials: tuple[Credential, ...] | None = None
     summary: Mapping[str, int] = field(default_factory=dict)
     function_names: frozenset[str] | None = None
+    carriers: Mapping[str, str] = field(default_factory=dict)
     usage: Mapping[str, Mapping[str, datetime | None]] = field(default_factory=dict)
     buckets: Mapping[str, Mapping[str, Any]] | None = None
     functions: Mapping[str, Mapping[str, Any]] | None = None
@@ -77,12 +79,13 @@ class Extras:
 
 def parsed(raw: Mapping[str, Any]) -> Extras:
     """Of what `gather` gave, as it is or from a file."""
-    rows, names, usage = raw.get("credentials"), raw.get("function_names"), raw.get("usage") or {}
+    rows, carriers, usage = raw.get("credentials"), raw.get("carriers"), raw.get("usage") or {}
     groups = raw.get("groups")
     return Extras(
         None if rows is None else tuple(credential(row) for row in rows),
         raw.get("summary") or {},
-        None if names is None else frozenset(names),
+        None if carriers is None else frozenset(map(named, carriers)),
+        carriers or {},
         {arn: {name: moment(used) for name, used in seen.items()} for arn, seen in usage.items()},
         raw.get("buckets"),
         raw.get("functions"),
@@ -116,8 +119,8 @@ def gather(account: Account, have: Snapshot, usage: bool) -> dict[str, Any]:
         raw["summary"] = looked(
             "the account's summary", lambda: account.call("iam", "get_account_summary")["SummaryMap"]
         )
-    if named_for_functions(have):
-        raw["function_names"] = looked("the functions' names", lambda: names(account))
+    if any(LAMBDA in (one.principals or ()) for role in have.roles.values() for one in role.trust_policy.statements):
+        raw["carriers"] = looked("the functions' roles", lambda: carriers(account))
     if usage:
         raw["usage"] = looked("when services were used", lambda: used(account, have))
     return {name: value for name, value in raw.items() if value is not None}
@@ -166,7 +169,16 @@ def named_for_functions(have: Snapshot) -> bool:
 
 
 def names(account: Account) -> list[str]:
-    return [one["FunctionName"] for one in account.pages("lambda", "list_functions", "Functions")]
+    return [named(arn) for arn in carriers(account)]
+
+
+def named(function: str) -> str:
+    return function.rpartition(":")[2]
+
+
+def carriers(account: Account) -> dict[str, str]:
+    found = account.pages("lambda", "list_functions", "Functions")
+    return {one["FunctionArn"]: one["Role"] for one in found}
 
 
 def used(account: Account, have: Snapshot) -> dict[str, dict[str, Any]]:

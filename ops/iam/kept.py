@@ -249,7 +249,7 @@ ENTRY = {
 EXTRAS = {
     "credentials": [texts],
     "summary": mapping(int),
-    "function_names": [str],
+    "carriers": mapping(arn),
     "usage": mapping(mapping(date)),
     "buckets": mapping({"blocks": dict, "policy": dict, "grants": [str]}),
     "functions": mapping({"policies": [dict], "urls": [str]}),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.errors import OpsError
+from ops.iam import actions
 from ops.iam.document import Policy, Statement, matches_action
 from ops.iam.evaluate import Caller, Request, Rights, decide
 
@@ -90,9 +91,15 @@ def uses(role: str, arn: str, rights: Rights, asked: Iterable[Asked], expected: 
                 missed = sum(matches_action(touched, r.action) and not decide(r, less).allowed for r in wanted)
                 first = lost[0] if lost else None
                 yield Use(
-                    role, policy.name.rsplit("/", 1)[-1], one.name, action, len(lost),
+                    role, policy.name.rsplit("/", 1)[-1], one.name, spelled(action), len(lost),
                     first.step if first else "", first.resource if first else "", missed, first.line if first else 0,
                 )  # fmt: skip
+
+
+def spelled(action: str) -> str:
+    """As AWS writes it; policies are kept in small letters. A pattern stays what it is."""
+    found = actions.matching(action) if not set("*?") & set(action) else []
+    return found[0] if found else action
 
 
 def without(policies: tuple[Policy, ...], policy: Policy, one: Statement, action: str) -> tuple[Policy, ...]:

@@ -182,6 +182,8 @@ class Holding:
         if all("*" not in pattern and "?" not in pattern for pattern in patterns):
             return [pattern for pattern in patterns if pattern in arns]
         globs = [arn_glob(pattern).fullmatch for pattern in patterns]
+        if len(globs) == 1:
+            return [*filter(globs[0], arns)]
         return [arn for arn in arns if any(fits(arn) for fits in globs)]
 
     @cached_property

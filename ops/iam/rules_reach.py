@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import islice
 
 from ops.iam import actions
@@ -14,6 +15,7 @@ from ops.iam.effective import (
     Scene,
     Suspicion,
     acts,
+    among,
     boundless,
     examples,
     probes,
@@ -79,18 +81,18 @@ def opening(one: Statement, account: str) -> Iterator[Suspicion]:
     """Who may write resources' policies may hand the resources to anybody."""
     if not boundless(one):
         return
-    found = {a: probes(one, a.lower(), account) for a in taken_in(one) if grants(a)}
+    found = {a: probes(one, a.lower(), account) for a in writing(one)}
     if subjects := {a: probing for a, probing in found.items() if probing}:
         yield Suspicion(
             "IAM-EXPO-002", "high", one, subjects, "may change who may use any resource: {}", "name the resources by ARN, or leave these out"
         )  # fmt: skip
 
 
-def taken_in(one: Statement) -> list[str]:
-    """The known actions that the statement names or takes in; of `*` and NotAction those of the services that hold data."""
+def writing(one: Statement) -> Iterable[str]:
+    """The actions on resources' policies that the statement takes in; of `*` and NotAction those of the services that hold data."""
     if "action" in one.negated or "*" in one.actions:
-        return [a for a in POLICY_WRITERS if acts(one, a.lower())]
-    return [a for pattern in one.actions for a in actions.matching(pattern)]
+        return among(one, POLICY_WRITERS)
+    return [a for pattern in one.actions for a in granting(pattern)]
 
 
 POLICY_WRITERS = (
@@ -98,6 +100,11 @@ POLICY_WRITERS = (
     "ecr:SetRepositoryPolicy", "kms:PutKeyPolicy", "kms:CreateGrant", "sns:SetTopicAttributes",
     "sqs:AddPermission", "secretsmanager:PutResourcePolicy", "glacier:SetVaultAccessPolicy", "iam:UpdateAssumeRolePolicy",
 )  # fmt: skip
+
+
+@lru_cache(10_000)
+def granting(pattern: str) -> tuple[str, ...]:
+    return tuple(a for a in actions.matching(pattern) if grants(a))
 
 
 def grants(action: str) -> bool:
@@ -111,8 +118,8 @@ def taking_away(one: Statement, account: str) -> Iterator[Suspicion]:
     if not boundless(one):
         return
     for severity in ("high", "medium"):
-        among = [a for a, how_bad in READS_DATA.items() if how_bad == severity and acts(one, a.lower())]
-        if subjects := {a: probing for a in among if (probing := probes(one, a.lower(), account))}:
+        reading = [a for a in among(one, tuple(READS_DATA)) if READS_DATA[a] == severity]
+        if subjects := {a: probing for a in reading if (probing := probes(one, a.lower(), account))}:
             fix = "name the resources by ARN"
             yield Suspicion("IAM-EXFIL-001", severity, one, subjects, "may take data away from anywhere: {}", fix)
 
@@ -121,10 +128,10 @@ def credentials(one: Statement, account: str) -> Iterator[Suspicion]:
     """ecr:GetAuthorizationToken and others that take no resource are mentioned, not held against it."""
     if not boundless(one):
         return
-    among = [a for a in HANDS_OUT if acts(one, a.lower())]
+    handed = among(one, HANDS_OUT)
     for severity, chosen in (
-        ("medium", [a for a in among if a not in NO_RESOURCE]),
-        ("info", [a for a in among if a in NO_RESOURCE]),
+        ("medium", [a for a in handed if a not in NO_RESOURCE]),
+        ("info", [a for a in handed if a in NO_RESOURCE]),
     ):
         if subjects := {a: probing for a in chosen if (probing := probes(one, a.lower(), account))}:
             fix = "name the resources by ARN" if severity == "medium" else "nothing: AWS takes no resource here"
@@ -132,10 +139,10 @@ def credentials(one: Statement, account: str) -> Iterator[Suspicion]:
 
 
 def making(one: Statement, account: str) -> Iterator[Suspicion]:
-    """Who makes roles and policies; only asked of those without a boundary (see `unbounded`)."""
+    """Who makes roles and policies; only asked of those without a boundary (rules_access.findings)."""
     if not about_iam(one):
         return
-    found = {a: tuple(Probe(a, r) for r in examples(one, a, account)) for a in MAKES if acts(one, a)}
+    found = {a: tuple(Probe(a, r) for r in examples(one, a, account)) for a in among(one, MAKES)}
     if found:
         yield Suspicion(
             "IAM-BOUND-001", "medium", one, spelled(found), "has no boundary, and may use {}", "give it a permissions boundary"

@@ -73,7 +73,9 @@ class Writing(Targets):
         for arn in among:
             if hit := holding.may(action, to, {**about(target), "iam:policyarn": arn}):
                 found.append(
-                    self.compared(holding, self.holding(Rights((self.snapshot.managed(arn),), bound), target), hit, target)
+                    self.compared(
+                        holding, self.holding(Rights((self.snapshot.managed(arn),), bound), target), hit, target
+                    )
                 )
         return strongest(found)
 
@@ -83,7 +85,12 @@ class Writing(Targets):
         asked = (id(holding), action)
         if asked not in self.fitted:
             tests = [
-                [value for operator, of, values in one.conditions if of == key and operator.lower() in NAMING for value in values]
+                [
+                    value
+                    for operator, of, values in one.conditions
+                    if of == key and operator.lower() in NAMING
+                    for value in values
+                ]
                 for policy in holding.cut(action).identity
                 for one in policy.statements
                 if one.allow

@@ -76,7 +76,7 @@ def cause_of(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, str]
     """The first cause that a text speaks of, and the line where it does."""
     for cause in causes:
         if found := re.search(rf"^.*(?:{cause.pattern}).*$", text, re.M | re.I):
-            return cause, found[0].strip()[:300]
+            return cause, found[0].strip()[:1024]  # as long as a FailureReason: a denial cut short cannot be explained
     return None
 
 

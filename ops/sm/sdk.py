@@ -130,7 +130,9 @@ def session(account: Account, request: dict[str, Any]) -> Any:
         def resource(self, *_: Any, **__: Any) -> None:
             """For uploads, of which there are none."""
 
-    doors = Doors(botocore_session=open_session(account.settings, account.role), region_name=account.settings.aws.region)
+    doors = Doors(
+        botocore_session=open_session(account.settings, account.role), region_name=account.settings.aws.region
+    )
     return Session(boto_session=doors, sagemaker_config=SILENT)
 
 

@@ -1,0 +1,295 @@
+"""What a run needs of a role: by the evaluator, by a removal that is played for real, and the page that says so."""
+
+import json
+import re
+import shlex
+
+import pytest
+from conftest import Cli, settings_of, write_settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from invoke.parser import Parser
+
+import tasks
+from bench import deeds, job, recorded, replays, rights
+from ops import ROOT
+from ops.errors import OpsError
+from ops.iam import needed, policies, recording
+from ops.iam.document import policy
+from ops.iam.evaluate import Caller, Request, Rights, decide
+from ops.iam.needed import Asked, Use
+
+ARN = "arn:aws:iam::123456789012:role/kennel/x/kennel-x-r"
+ONE, TWO = "arn:aws:s3:::b/one", "arn:aws:s3:::b/two"
+
+
+def statement(action, resource="*", **more):
+    return {"Sid": "A", "Effect": "Allow", "Action": action, "Resource": resource} | more
+
+
+def doc(*statements, name="arn:aws:iam::123456789012:policy/kennel/x/kennel-x-r"):
+    return policy(name, {"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def asked(action="s3:GetObject", resource=ONE, step="data.pull", role="r", allowed=True, line=0, **context):
+    return Asked(role, action, resource, context, step, allowed, line)
+
+
+def request(action="s3:GetObject", resource=ONE, **context):
+    return Request(Caller(ARN), action, resource, context)
+
+
+def uses(*statements, run=(), expected=(), boundary=None):
+    return list(needed.uses("r", ARN, Rights((doc(*statements),), boundary), run, expected))
+
+
+def told(*statements, **more):
+    return [(use.action, use.why, use.requests, use.step) for use in uses(*statements, **more)]
+
+
+@pytest.mark.parametrize(
+    ("statements", "run", "expected"),
+    [
+        ([statement("s3:GetObject")], [asked()], [("s3:GetObject", "a run", 1, "data.pull")]),
+        ([statement("s3:GetObject")], [], [("s3:GetObject", "nothing", 0, "")]),
+        ([statement("s3:GetObject")], [asked(allowed=False)], [("s3:GetObject", "nothing", 0, "")]),
+        ([statement("s3:GetObject")], [asked(role="other")], [("s3:GetObject", "nothing", 0, "")]),
+        ([statement("s3:GetObject", TWO)], [asked()], [("s3:GetObject", "nothing", 0, "")]),
+        (
+            [statement(["s3:GetObject", "s3:PutObject"])],
+            [asked(), asked("s3:putobject", step="data.push"), asked(resource=TWO, step="sm.train")],
+            [("s3:GetObject", "a run", 2, "data.pull"), ("s3:PutObject", "a run", 1, "data.push")],
+        ),
+        # Two that allow the same: without either the other still does.
+        (
+            [statement("s3:GetObject"), statement("s3:GetObject", ONE)],
+            [asked()],
+            [("s3:GetObject", "nothing", 0, "")] * 2,
+        ),
+        (
+            [statement("s3:GetObject"), statement("s3:GetObject", ONE)],
+            [asked(), asked(resource=TWO, step="sm.train")],
+            [("s3:GetObject", "a run", 1, "sm.train"), ("s3:GetObject", "nothing", 0, "")],
+        ),
+        ([statement(["s3:Get*", "s3:GetObject"])], [asked()], [("s3:get*", "nothing", 0, ""), ("s3:GetObject", "nothing", 0, "")]),
+        ([statement("s3:Get*")], [asked()], [("s3:get*", "a run", 1, "data.pull")]),
+        # Neither denials nor NotAction give an action.
+        ([statement("s3:GetObject") | {"Effect": "Deny"}], [asked()], []),
+        ([{"Sid": "A", "Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}], [asked()], []),
+        # A condition that the recorded keys meet, or not.
+        (
+            [statement("s3:ListBucket", Condition={"StringLike": {"s3:prefix": "a/*"}})],
+            [asked("s3:ListBucket", **{"s3:prefix": "b/1"}), asked("s3:ListBucket", step="sm.train", **{"s3:prefix": "a/1"})],
+            [("s3:ListBucket", "a run", 1, "sm.train")],
+        ),
+    ],
+)  # fmt: skip
+def test_what_needs_an_action(statements, run, expected):
+    assert told(*statements, run=run) == expected
+
+
+def test_a_boundary_takes_away_what_a_run_could_have_needed():
+    narrow = doc(statement("s3:PutObject"))
+    assert told(statement("s3:GetObject"), run=[asked()], boundary=narrow) == [("s3:GetObject", "nothing", 0, "")]
+
+
+def test_expectations_count_apart():
+    (use,) = uses(statement("s3:GetObject"), expected=[request(), request(resource=TWO), request("s3:PutObject")])
+    assert (use.why, use.requests, use.expected) == ("expect.toml", 0, 2)
+    (use,) = uses(statement("s3:GetObject"), run=[asked(line=7)], expected=[request()])
+    assert (use.why, use.requests, use.expected, use.line, use.resource) == ("a run", 1, 1, 7, ONE)
+
+
+ACTIONS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:Get*", "s3:*")
+some_actions = st.lists(st.sampled_from(ACTIONS), min_size=1, max_size=3, unique=True)
+some_statements = st.lists(
+    st.builds(
+        lambda effect, action, resource: {"Effect": effect, "Action": action, "Resource": resource},
+        st.sampled_from(("Allow", "Allow", "Allow", "Deny")),
+        some_actions,
+        st.sampled_from((ONE, TWO, "arn:aws:s3:::b/*")),
+    ),
+    min_size=1,
+    max_size=4,
+)
+some_requests = st.lists(st.tuples(st.sampled_from(ACTIONS[:3]), st.sampled_from((ONE, TWO))), max_size=6)
+
+
+@given(some_statements, some_requests)
+@settings(max_examples=300, deadline=None)
+def test_what_is_called_needed_is_denied_without_it_and_nothing_else(raw, run):
+    """Against policies written anew without the action, and not against the module's own removal."""
+    raw = [one | {"Sid": f"S{number}"} for number, one in enumerate(raw)]
+    before = Rights((doc(*raw),))
+    recorded_ = [asked(action, resource, step=f"{action} {resource}") for action, resource in run]
+    found = {(use.statement, use.action.lower()): use for use in uses(*raw, run=recorded_)}
+    allows = [(one["Sid"], action.lower()) for one in raw if one["Effect"] == "Allow" for action in one["Action"]]
+    assert sorted(found) == sorted(allows)
+    for sid, action in allows:
+        less = [one | {"Action": [a for a in one["Action"] if (one["Sid"], a.lower()) != (sid, action)]} for one in raw]
+        left = [one for one in less if one["Action"]]
+        after = Rights((doc(*left),) if left else ())
+        lost = [
+            f"{a} {r}"
+            for a, r in run
+            if decide(request(a, r), before).allowed and not decide(request(a, r), after).allowed
+        ]
+        use = found[sid, action]
+        assert use.requests == len(lost)
+        assert use.step == (lost[0] if lost else "")
+
+
+def line(principal="role/kennel/x/kennel-x-r", action="s3:GetObject", effect="allowed", step="data.pull", **more):
+    return json.dumps(
+        {"principal": f"arn:aws:iam::123456789012:{principal}", "action": action, "resource": ONE, "context": {}, "effect": effect,
+         "step": step, "time": "now"} | more
+    )  # fmt: skip
+
+
+def test_a_record_is_read_once_each_in_order_and_roles_alone(tmp_path):
+    file = tmp_path / "requests.jsonl"
+    file.write_text(
+        "\n".join(
+            (
+                line("user/administrator"),
+                line(),
+                line(step="sm.train"),
+                line(effect="implicitDeny"),
+                line(action="s3:PutObject"),
+            )
+        )
+    )
+    found = needed.record(file)
+    assert [(one.role, one.action, one.step, one.allowed, one.line) for one in found] == [
+        ("kennel-x-r", "s3:GetObject", "data.pull", True, 1),
+        ("kennel-x-r", "s3:GetObject", "data.pull", False, 3),
+        ("kennel-x-r", "s3:PutObject", "data.pull", True, 4),
+    ]
+    with pytest.raises(OpsError, match=r"no record .* invoke sandbox\.up demo"):
+        needed.record(tmp_path / "none")
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """A stack without a sandbox: its record is a file."""
+    return Cli(write_settings(tmp_path / "x.yaml", tmp_path, "x"))
+
+
+def test_the_commands_read_a_record(cli, tmp_path):
+    file = tmp_path / "requests.jsonl"
+    auditor = "role/kennel/x/kennel-x-auditor"
+    who = {"action": "iam:GetAccountSummary", "resource": "*", "step": "iam.audit"}
+    file.write_text("\n".join((line(auditor, **who), line(auditor), line(auditor, effect="implicitDeny"), line())))
+    rows = cli("iam.record", "--role", "auditor").out
+    assert "iam:GetAccountSummary" in rows
+    assert "denied" in rows
+    denied = json.loads(cli("iam.record", "--denied", "--json").out)
+    assert [one["role"] for one in denied] == ["kennel-x-auditor"]
+    assert "Nothing of that was asked" in cli("iam.record", "--step", "net.up").out
+    found = json.loads(cli("iam.needed", "--role", "auditor", "--json").out)
+    by_run = [(use["action"], use["step"], use["resource"]) for use in found if use["why"] == "a run"]
+    assert by_run == [("iam:GetAccountSummary", "iam.audit", "*")]
+    assert {use["why"] for use in found} == {"a run", "expect.toml"}
+    suggested = json.loads(cli("iam.suggest", "auditor").out)
+    assert {action for one in suggested["Statement"] for action in one["Action"]} == {
+        "iam:GetAccountSummary",
+        "s3:GetObject",
+    }
+    assert "holds nothing of kennel-x-operator" in cli("iam.suggest", "operator", ok=False).err
+
+
+def test_what_nothing_needs_exits_7(monkeypatch):
+    idle = Use("kennel-x-r", "p", "A", "s3:GetObject")
+    monkeypatch.setattr(
+        recording, "tally", lambda *args: [idle, Use("kennel-x-r", "p", "A", "s3:PutObject", 2, "data.push", ONE)]
+    )
+    monkeypatch.setattr(recording, "settings_of", lambda c: None)
+    answer = recording.necessary.body.__wrapped__(None)
+    assert answer.code == 7
+    assert "s3:GetObject" in answer.text
+    assert "s3:PutObject" not in answer.text
+
+
+STEPS = list(job.steps())
+
+
+def test_every_deed_is_in_the_job_and_every_command_is_one_that_exists():
+    assert sorted({one.does[1:] for one in STEPS if one.does.startswith("*")}) == sorted(deeds.DEEDS)
+    for one in STEPS:
+        if not one.does.startswith("*"):
+            words = shlex.split(one.does.format(folder="f", digits="d", bucket="b", job="j", removed="r"))
+            assert Parser(contexts=tasks.ns.to_contexts()).parse_argv(words), one
+
+
+def test_what_differs_from_run_to_run_is_not_compared():
+    subnet = "arn:aws:ec2:us-east-1:123456789012:subnet/subnet-0a1b2c3d4e5f60718"
+    assert replays.alike(subnet) == "arn:aws:ec2:us-east-1:*:subnet/subnet-*"
+    assert replays.alike(subnet) != replays.alike(subnet.replace("subnet-0", "vpc-0"))
+    assert replays.alike("arn:aws:sagemaker:::model/kennel-rights-5xx") == "arn:aws:sagemaker:::model/kennel-rights-5xx"
+
+
+@pytest.mark.parametrize(
+    ("broke", "denied", "resource", "silent", "right"),
+    [
+        (3, 3, ONE, "", True),
+        (2, 2, ONE, "", False),
+        (3, None, "", "", False),
+        (None, 3, ONE, "", False),
+        (3, 3, TWO, "", False),
+        (None, 3, ONE, "goes on", True),
+        (3, 3, ONE, "goes on", False),
+        (None, None, "", "goes on", False),
+    ],
+)
+def test_when_a_removal_went_as_predicted(broke, denied, resource, silent, right):
+    removal = replays.Removal("operator", "permissions.json", "A", "s3:GetObject", 3, ONE, silent)
+    assert replays.Outcome(removal, broke, denied, resource).as_predicted is right
+
+
+def test_the_draw_is_the_seeds_and_in_order():
+    possible = [replays.Removal("r", "f", "A", f"s3:{n}", 100 - n, ONE) for n in range(50)]
+    chosen = replays.drawn(possible, 5, 1)
+    assert chosen == replays.drawn(possible, 5, 1) != replays.drawn(possible, 5, 2)
+    assert [one.step for one in chosen] == sorted(one.step for one in chosen)
+    assert len(replays.drawn(possible, 99, 0)) == 50
+
+
+def test_an_action_is_taken_out_of_a_copy_and_an_empty_statement_goes(tmp_path):
+    (tmp_path / "r").mkdir()
+    path = tmp_path / "r" / "permissions.json"
+    path.write_text(
+        json.dumps({"Statement": [statement(["s3:GetObject", "s3:PutObject"]), statement(["s3:GetObject"], Sid="B")]})
+    )
+    replays.take_away(tmp_path, replays.Removal("r", path.name, "A", "s3:getobject", 0, ONE))
+    replays.take_away(tmp_path, replays.Removal("r", path.name, "B", "s3:GetObject", 0, ONE))
+    assert [one["Action"] for one in json.loads(path.read_text())["Statement"]] == [["s3:PutObject"]]
+
+
+def test_a_replay_breaks_where_the_record_says(tmp_path):
+    """The first steps of the job, whole, and then without one action of the third."""
+    short = STEPS[:3]
+    source = recorded.shipped(tmp_path)
+    whole = rights.recorded(recorded.Run(tmp_path / "whole", source), short, keep=tmp_path / "kept.jsonl")
+    own = whole.place.settings
+    found = recording.tally(own, "operator", str(tmp_path / "kept.jsonl"))
+    possible = replays.removals(found, whole, own, source / "iam_policies")
+    (one,) = [r for r in possible if (r.statement, r.action) == ("Bucket", "s3:PutBucketTagging")]
+    assert STEPS[one.step].does == "data.up"
+    outcome = replays.replay(one, short, recorded.Run(tmp_path / "without", source), own)
+    assert (outcome.broke, outcome.denied, outcome.as_predicted) == (2, 2, True)
+
+
+def test_the_page_lists_what_is_shipped():
+    """It is made anew by invoke bench.rights; until then it may not speak of what is gone, or leave out what is new."""
+    page = (ROOT / "docs" / "needed-actions.md").read_text()
+    rows = re.findall(r"^\| ([\w-]+) \| (\w+) \| `([\w:*-]+)` \|", page, re.M)
+    shipped = [
+        (want.role, one["Sid"], action)
+        for want in policies.wanted(settings_of())
+        for document in want.permissions.values()
+        for one in document["Statement"]
+        if one["Effect"] == "Allow"
+        for action in one["Action"]
+    ]
+    assert sorted(rows) == sorted(shipped)
+    assert "| nothing |" not in page.partition("| role | statement |")[2]
