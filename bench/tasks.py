@@ -1,4 +1,4 @@
-"""Benchmarks as commands: ours against theirs, in turn. --json prints one object; exit 1 when a check fails, of iam 7."""
+"""Benchmarks as commands: ours against theirs, in turn. --json prints one object; exit 1 when a check fails, of iam and rights 7."""
 
 from __future__ import annotations
 
