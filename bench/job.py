@@ -83,11 +83,9 @@ def box() -> Iterator[Step]:
 
 
 def training() -> Iterator[Step]:
-    yield Step("sm.train --no-wait", settings=LONG)
-    yield Step("sm.attach {job}", INTERRUPTED, until="epoch 2/")
+    yield Step("sm.train", INTERRUPTED, LONG, until="epoch 2/")
     yield Step("sm.stop {job}")
-    yield Step("sm.train --no-wait", settings=LONG)
-    yield Step("sm.attach {job}", INTERRUPTED, until="carrying on")
+    yield Step("sm.train", INTERRUPTED, LONG, until="carrying on")
     yield Step("sm.stop {job}")
     yield Step("sm.train")
     yield Step("sm.train --instances 2")

@@ -35,7 +35,7 @@ SETTINGS: Settings = {
     "train": {"epochs": 1},
     "tune": {"batches": [64, 128]},
 }
-UNDER_WAY = re.compile(r"^(\S+) is under way", re.M)
+LEFT_ALONE = re.compile(r"^(\S+) goes on without you", re.M)  # a training job whose follower was interrupted
 LIMIT_S = 600  # for one command; the longest takes a tenth of it
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "shared")
 
@@ -49,7 +49,7 @@ def shipped(folder: Path) -> Path:
 @dataclass
 class Run:
     """`shipped` is the checkout that is copied. `marks` says how many lines the record had after each step, `job` is the training
-    job that was started last."""
+    job that was left alone last."""
 
     folder: Path
     shipped: Path
@@ -127,7 +127,7 @@ class Run:
             DEEDS[step.does[1:]](self.place)
         else:
             code, said = self.command(step.does, step.settings, step.until)
-            if begun := UNDER_WAY.search(said):
+            if begun := LEFT_ALONE.search(said):
                 self.job = begun[1]
             if code != step.code:
                 wrong = f"exit {code} in place of {step.code}: {said.strip()[-1500:]}"

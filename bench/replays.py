@@ -21,7 +21,6 @@ from ops.iam.policies import policy_name
 LAST_WORDS_S = 10.0  # of jobs, instances and functions, which log after the command that made them
 # What is denied without any command's failing: (role, beginning of the action) -> why.
 SILENT = {
-    ("sagemaker-execution", "logs:"): "SageMaker runs on and logs nothing",
     ("lambda-invoke", "logs:"): "Lambda runs on and logs nothing",
     ("image-build", "logs:"): "CodeBuild builds on and logs nothing",
     ("operator-infra", "ec2-instance-connect:SendSSHPublicKey"): "SSH goes by the key pair of the launch",
@@ -38,6 +37,12 @@ SILENT = {
     ("ci", "lambda:"): "the same",
     ("ci", "ec2:"): "the same",
 }
+# What is not drawn, since no single step can be predicted: (role, statement, beginning of the action) -> why.
+UNDRAWN = {
+    ("sagemaker-execution", "Logs", "logs:"): "who follows a job waits for lines that never come",
+    ("sagemaker-execution", "WriteJobs", "s3:PutObject"): "a checkpoint is sent while its follower is interrupted: before or after is chance",
+    ("ec2-box", "KeepCheckpoints", "s3:PutObject"): "the trainer goes on, and only the next box misses the checkpoint",
+}  # fmt: skip
 # Ids and times differ from run to run.
 DRAWN = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|(?<=[-/])[0-9a-f]{8,}|\d{6,}")
 
@@ -72,12 +77,12 @@ class Outcome:
 
 
 def removals(found: Iterable[Use], whole: Run, settings: Settings, folder: Path) -> list[Removal]:
-    """What follows from taking away each action that a run needs."""
+    """What follows from taking away each action that a run needs, but for UNDRAWN."""
     made = []
     for use in found:
-        if not use.requests:
-            continue
         role = use.role.removeprefix(f"{settings.prefix}-")
+        if not use.requests or undrawn(role, use):
+            continue
         file = next(
             f for f in folder.glob(f"{role}/permissions*.json") if policy_name(role, f.stem, settings) == use.policy
         )
@@ -85,6 +90,10 @@ def removals(found: Iterable[Use], whole: Run, settings: Settings, folder: Path)
         step = whole.step_of(use.line)
         made.append(Removal(role, file.name, use.statement, use.action, step, use.resource, silent))
     return made
+
+
+def undrawn(role: str, use: Use) -> bool:
+    return any((role, use.statement) == (r, s) and use.action.startswith(start) for r, s, start in UNDRAWN)
 
 
 def drawn(possible: Sequence[Removal], count: int, seed: int) -> list[Removal]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from sandbox import power
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World
 
@@ -191,7 +192,7 @@ def resource_tags(world: World, arn: str) -> dict[str, str | list[str]]:
 
         found = {tag["Key"]: tag["Value"] for tag in requests[ident].tags} if ident in requests else {}
     else:
-        found = world.backend("ec2").tags.get(ident, {})
+        found = world.backend("ec2").tags.get(ident) or power.parted.get(ident, {})
     both = {f"aws:resourcetag/{key.lower()}": value for key, value in found.items()}
     return both | {key.replace("aws:", "ec2:", 1): value for key, value in both.items()}
 

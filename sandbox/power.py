@@ -73,6 +73,9 @@ def shut_down(world: World, box: Box) -> None:
         switch_off(world, box.instance, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
 
 
+parted: dict[str, dict[str, str]] = {}  # tags of what is gone: who may end an instance may do so once more
+
+
 def remove(world: World, idents: list[str]) -> None:
     """Terminate. Their network interfaces and disks go with them, which moto forgets, and their tags."""
     boxes.end(world, idents, gone=True)
@@ -84,4 +87,4 @@ def remove(world: World, idents: list[str]) -> None:
         del ec2.enis[key]
     for gone in [*nics, *disks, *idents]:  # EC2 parts an instance from its tags soon after
         ec2.volumes.pop(gone, None)
-        ec2.tags.pop(gone, None)
+        parted[gone] = ec2.tags.pop(gone, {})

@@ -246,6 +246,24 @@ def test_when_a_removal_went_as_predicted(broke, denied, resource, silent, right
     assert replays.Outcome(removal, broke, denied, resource).as_predicted is right
 
 
+def test_what_is_not_drawn_and_what_is_denied_in_silence_is_shipped():
+    """A reason for what is gone would be believed for ever."""
+    wanted = {want.role: want.permissions for want in policies.wanted(settings_of())}
+    given = [
+        (role, one["Sid"], action)
+        for role, documents in wanted.items()
+        for document in documents.values()
+        for one in document["Statement"]
+        for action in one["Action"]
+    ]
+    for role, start in replays.SILENT:
+        assert any(r == role and a.startswith(start) for r, _, a in given), (role, start)
+    for role, sid, start in replays.UNDRAWN:
+        assert any((r, s) == (role, sid) and a.startswith(start) for r, s, a in given), (role, sid, start)
+    assert replays.undrawn("ec2-box", Use("r", "p", "KeepCheckpoints", "s3:PutObject", 1))
+    assert not replays.undrawn("ec2-box", Use("r", "p", "WriteJobs", "s3:PutObject", 1))
+
+
 def test_the_draw_is_the_seeds_and_in_order():
     possible = [replays.Removal("r", "f", "A", f"s3:{n}", 100 - n, ONE) for n in range(50)]
     chosen = replays.drawn(possible, 5, 1)

@@ -134,10 +134,10 @@ def config_of_a_spoilt_release(cli, jobs):
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         entry = tarfile.TarInfo("model.onnx")
         tar.addfile(entry, io.BytesIO(b""))
-    account.call("s3", "put_object", Bucket=settings.bucket, Key="spoilt.tar.gz", Body=packed.getvalue())
+    account.call("s3", "put_object", Bucket=settings.bucket, Key="releases/spoilt.tar.gz", Body=packed.getvalue())
     live_model = f"{endpoint.describe(account)['EndpointConfigName'].rsplit('-', 1)[0]}"
     model = account.call("sagemaker", "describe_model", ModelName=live_model)
-    container = {**model["PrimaryContainer"], "ModelDataUrl": f"s3://{settings.bucket}/spoilt.tar.gz"}
+    container = {**model["PrimaryContainer"], "ModelDataUrl": f"s3://{settings.bucket}/releases/spoilt.tar.gz"}
     account.call(
         "sagemaker",
         "create_model",
