@@ -74,6 +74,7 @@ def box() -> Iterator[Step]:
     yield Step("ec2.train", INTERRUPTED, LONG, until="epoch 2/")
     yield Step("ec2.stop --yes")
     yield Step("ec2.down --yes")
+    yield Step("ec2.ps")
     yield Step("net.up", settings=PUBLIC)
     yield Step("ec2.up --spot", settings=PUBLIC)
     yield Step("ec2.reach", settings=PUBLIC)

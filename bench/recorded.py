@@ -100,6 +100,7 @@ class Run:
                 said.append(line)
                 if until and until in line:
                     process.send_signal(signal.SIGINT)
+                    until = ""  # once: a second one would end it while it says goodbye
             return process.wait(), "".join(said)
         finally:
             too_long.cancel()
@@ -132,7 +133,8 @@ class Run:
             if code != step.code:
                 wrong = f"exit {code} in place of {step.code}: {said.strip()[-1500:]}"
         self.marks.append(self.record.read_text().count("\n") if self.record.exists() else 0)
-        say(f"  {number:3} {time.monotonic() - began:5.1f} s  {step.does}{'  <- otherwise' if wrong else ''}")
+        end = f"  <- otherwise: {wrong.splitlines()[-1][-120:]}" if wrong else ""
+        say(f"  {number:3} {time.monotonic() - began:5.1f} s  {step.does}{end}")
         return wrong
 
 

@@ -19,23 +19,14 @@ from ops.iam.needed import Use
 from ops.iam.policies import policy_name
 
 LAST_WORDS_S = 10.0  # of jobs, instances and functions, which log after the command that made them
+NOT_LOOKED = "iam.audit says what it did not look at, and goes on"
+EXTRAS = ("iam:GenerateCredentialReport", "iam:GetAccountSummary", "iam:GetCredentialReport", "s3:", "lambda:", "ec2:")
 # What is denied without any command's failing: (role, beginning of the action) -> why.
 SILENT = {
     ("lambda-invoke", "logs:"): "Lambda runs on and logs nothing",
     ("image-build", "logs:"): "CodeBuild builds on and logs nothing",
     ("operator-infra", "ec2-instance-connect:SendSSHPublicKey"): "SSH goes by the key pair of the launch",
-    ("auditor", "iam:GetCredentialReport"): "iam.audit says what it did not look at, and goes on",
-    ("auditor", "iam:GenerateCredentialReport"): "the same",
-    ("auditor", "iam:GetAccountSummary"): "the same",
-    ("auditor", "s3:"): "the same",
-    ("auditor", "lambda:"): "the same",
-    ("auditor", "ec2:"): "the same",
-    ("ci", "iam:GetCredentialReport"): "iam.audit says what it did not look at, and goes on",
-    ("ci", "iam:GenerateCredentialReport"): "the same",
-    ("ci", "iam:GetAccountSummary"): "the same",
-    ("ci", "s3:"): "the same",
-    ("ci", "lambda:"): "the same",
-    ("ci", "ec2:"): "the same",
+    **{(role, start): NOT_LOOKED for role in ("auditor", "ci") for start in EXTRAS},
 }
 # What is not drawn, since no single step can be predicted: (role, statement, beginning of the action) -> why.
 UNDRAWN = {

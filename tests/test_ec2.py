@@ -175,8 +175,8 @@ def test_a_box_of_another_stack_is_named_and_not_touched(box_stack, stacks):
     for command in (("ec2.run", "true"), ("ec2.train",), ("ec2.reach",)):
         said = other(*command, ok=False).said
         assert f"{ident} of box" in said or "No data set" in said
-    assert f"Not touched: {ident} of box" in other("ec2.down", "--yes").out
-    assert f"Not touched: {ident} of box" in other("ec2.status").out
+    for command in (("ec2.down", "--yes"), ("ec2.status",)):  # boxes of other tests may stand beside it
+        assert f"{ident} of box" in other(*command).out.split("Not touched: ")[1]
     assert facts.read(box_stack.account).state == "running"
 
 
