@@ -189,7 +189,9 @@ def test_a_job_outlives_its_box_in_the_bucket(stacks, pictures):
     assert "unknown architecture" in told.err
     assert "unknown architecture" in cli("ec2.logs", "--job", name, "--lines", "3").out
     assert [job["job"] for job in json.loads(cli("ec2.ps", "--json").out)] == [name]
-    assert "left no status.json in the bucket" in cli("ec2.attach", "--job", "kennel-none", ok=False).err
+    left = cli("ec2.attach", "--job", "kennel-boxgone-box1-none", ok=False)
+    assert "kennel-boxgone-box1-none left no status.json in the bucket" in left.err
+    assert "their names begin with kennel-boxgone-box" in cli("ec2.attach", "--job", "kennel-none", ok=False).err
 
 
 def test_stop_lets_the_job_write_its_checkpoint_and_train_carries_on(box_stack):

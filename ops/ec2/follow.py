@@ -97,6 +97,11 @@ class Follower:
 
 def kept(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
     """What a job left in the bucket, where its box is gone: its last status, and its log. Raises OpsError when it left nothing."""
+    ours = f"{account.settings.prefix}-box"
+    if not name.startswith(ours):
+        raise OpsError(
+            f"{name} is no job of this stack's box: their names begin with {ours}. Jobs there: invoke ec2.ps"
+        )
     found = []
     for file in ("status.json", "log"):
         answer = account.find(
