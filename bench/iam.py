@@ -67,7 +67,8 @@ def run(argv: list[str], snapshot: Path) -> Run:
 
 def audit(snapshot: Path, answer: Path) -> None:
     """In our process."""
-    from ops.iam import engine, kept
+    from ops.iam import kept
+    from ops.iam.review import engine
 
     settings = loaded()
     began, used = time.perf_counter(), time.process_time()
@@ -102,7 +103,7 @@ def peak() -> float:
 
 def missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
     """(role, what they say) where we say neither that way, nor one that needs no more, nor that the role may do everything."""
-    from ops.iam.paths import needs
+    from ops.iam.escalation.paths import needs
 
     needed = {path.rule: actions for path, actions in needs()}
     lacking = []
@@ -120,7 +121,7 @@ def missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
 
 def wrong(have: Snapshot, role: str, actions: list[str]) -> bool:
     """Whether the role may not do one of the actions at all, on anything of its type."""
-    from ops.iam.reach import Reach
+    from ops.iam.escalation.reach import Reach
 
     holding = Reach(have, datetime.now(UTC)).of(have.roles[role])
     return not all(holding.somewhere(action) for action in actions)

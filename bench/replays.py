@@ -15,7 +15,7 @@ from bench import job
 from bench.recorded import Run
 from ops.cli import say
 from ops.config import ROLES, Settings
-from ops.iam.needed import Use
+from ops.iam.needs.needed import Use
 from ops.iam.policies import policy_name
 
 LAST_WORDS_S = 10.0  # of jobs, instances and functions, which log after the command that made them

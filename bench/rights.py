@@ -18,7 +18,7 @@ from ops.cli import Answer, say, table
 from ops.config import ROLES, Settings
 from ops.errors import FINDINGS, OpsError
 from ops.iam import recording
-from ops.iam.needed import Use
+from ops.iam.needs.needed import Use
 
 PAGE = ROOT / "docs" / "needed-actions.md"
 KEPT = WORK / "bench" / "requests.jsonl"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ops.iam.document import Policy
-from ops.iam.evaluate import Decision, Request, decide
+from ops.iam.language.document import Policy
+from ops.iam.language.evaluate import Decision, Request, decide
 from sandbox import details, parameters
 from sandbox.authorize import TABLE, Row
 from sandbox.principals import Identity, compiled, identity, of_every_request, role_of

@@ -9,7 +9,7 @@ import json
 import time
 from typing import Any
 
-from ops.iam.evaluate import Caller, Request, Rights, decide
+from ops.iam.language.evaluate import Caller, Request, Rights, decide
 from sandbox import parameters
 from sandbox.principals import compiled, of_every_request, role_of
 from sandbox.state import ACCOUNT

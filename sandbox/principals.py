@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from ops.iam.document import Policy, policy
-from ops.iam.evaluate import Caller, Request, Rights, decide
+from ops.iam.language.document import Policy, policy
+from ops.iam.language.evaluate import Caller, Request, Rights, decide
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World
 

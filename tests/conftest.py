@@ -126,7 +126,8 @@ def sandbox():
 def with_roles(account: Account) -> None:
     """As iam.apply leaves it, without a process of its own."""
     from ops import change
-    from ops.iam import plan, policies, snapshot
+    from ops.iam import policies, snapshot
+    from ops.iam.change import plan
 
     wanted = policies.wanted(account.settings)
     change.apply(plan.steps(snapshot.read(account), wanted, account.settings), account, lambda line: None)

@@ -14,10 +14,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ops.errors import OpsError
-from ops.iam import engine, extras, kept, policies, waivers
+from ops.iam import kept, policies
 from ops.iam.finding import SEVERITIES
+from ops.iam.review import engine, extras, gathering, waivers
+from ops.iam.review.waivers import Waiver
 from ops.iam.snapshot import Managed, Principal, Snapshot, parsed
-from ops.iam.waivers import Waiver
 
 SETTINGS = settings_of()
 WANTED = policies.wanted(SETTINGS)
@@ -1023,27 +1024,27 @@ def test_three_hundred_roles_are_one_call_and_what_was_planted_is_found(stacks):
     assert not [f for f in mended if f["principal"] == name and f["severity"] in ("critical", "high")]
     before = Account.sent
     account = cli.account
-    list(extras.gather(account, Snapshot(), usage=False))
+    list(gathering.gather(account, Snapshot(), usage=False))
     assert Account.sent - before <= 3
 
 
 def test_what_of_the_stack_the_world_can_reach_is_found(stacks):
     cli = stacks("reached")
     account, bucket = cli.account, cli.settings.bucket
-    assert extras.exposed(account)["buckets"] == {}
+    assert gathering.exposed(account)["buckets"] == {}
     s3 = account.client("s3")
     s3.create_bucket(Bucket=bucket)
     s3.put_bucket_policy(
         Bucket=bucket, Policy=json.dumps(doc(trusting("*", "s3:GetObject", Resource=f"arn:aws:s3:::{bucket}/*")))
     )
-    told = audited(Snapshot(roles={"r": role("r")[0]}), extras=extras.parsed(extras.exposed(account)))
+    told = audited(Snapshot(roles={"r": role("r")[0]}), extras=extras.parsed(gathering.exposed(account)))
     assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == [
         "its policy lets everybody in",
         "public access is not blocked: BlockPublicAcls, IgnorePublicAcls, BlockPublicPolicy, RestrictPublicBuckets",
     ]
     s3.delete_bucket_policy(Bucket=bucket)
     cli("data.up")
-    told = audited(Snapshot(roles={"r": role("r")[0]}), extras=extras.parsed(extras.exposed(account)))
+    told = audited(Snapshot(roles={"r": role("r")[0]}), extras=extras.parsed(gathering.exposed(account)))
     assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == []
 
 
@@ -1062,13 +1063,13 @@ def test_of_functions_it_is_known_which_role_they_run_with(stacks, tmp_path):
     ]
     try:
         have = account(role("carrier", trust=LAMBDA))
-        asked = extras.parsed(extras.gather(live, have, usage=False))
+        asked = extras.parsed(gathering.gather(live, have, usage=False))
     finally:
         lambdas.delete_function(FunctionName=name)
         live.client("iam").delete_role(RoleName="carrier")
     assert asked.carriers[made] == trusted
     assert name in (asked.function_names or ())
-    assert extras.gather(live, Snapshot(roles={"r": role("r")[0]}), usage=False).get("carriers") is None
+    assert gathering.gather(live, Snapshot(roles={"r": role("r")[0]}), usage=False).get("carriers") is None
 
 
 def test_one_accounts_waivers_lie_beside_its_profile(tmp_path):

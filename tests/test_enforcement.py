@@ -8,7 +8,8 @@ import pytest
 from conftest import Cli
 
 from ops.errors import Refused
-from ops.iam import actions, lint_arns
+from ops.iam.language import actions
+from ops.iam.lint import arns
 from sandbox import state
 from sandbox.authorize import TABLE
 from sandbox.details import ARNS, KINDS
@@ -313,7 +314,7 @@ def test_each_arn_of_the_table_is_one_that_the_action_acts_on(service, operation
             continue
         whole = template if template.startswith("arn:") else start + template
         filled = whole.format_map(Filled(region="us-east-1", account=ACCOUNT, Path="/", Name="/x"))
-        assert lint_arns.reaches(action, filled), f"{action} on {filled}"
+        assert arns.reaches(action, filled), f"{action} on {filled}"
 
 
 class Filled(dict):
@@ -326,7 +327,7 @@ def required(action):
 
 
 def test_the_kinds_of_ec2_are_those_of_its_arns():
-    from ops.iam.actions import types
+    from ops.iam.language.actions import types
 
     known = {kind["key"] for kind in types("ec2:CreateTags")}
     assert set(KINDS.values()) <= known

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from ops.iam import actions, escalation, paths, policies, reach
-from ops.iam.document import glob
-from ops.iam.evaluate import Request, decide
+from ops.iam import policies
+from ops.iam.escalation import paths, reach, ways
+from ops.iam.escalation.writing import Writing
+from ops.iam.language import actions
+from ops.iam.language.document import glob
+from ops.iam.language.evaluate import Request, decide
 from ops.iam.snapshot import parsed
-from ops.iam.writing import Writing
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ACCOUNT = "111111111111"
@@ -92,7 +94,7 @@ class World:
     def found(self, who="holder", rule=None, **more):
         return [
             f
-            for f in escalation.paths(Writing(self.snapshot, NOW, **more))
+            for f in ways.findings(Writing(self.snapshot, NOW, **more))
             if f.principal == who and (not rule or f.rule == rule)
         ]
 
@@ -201,7 +203,7 @@ def test_ids_are_of_one_path_each_and_the_catalog_is_whole():
     assert len(catalog) == 66
     assert {f"iam-{n:03}" for n in range(1, 22)} <= catalog
     assert {path.id for path in PATHS if path.url} == catalog
-    assert {path.how for path in PATHS} == set(escalation.KINDS)
+    assert {path.how for path in PATHS} == set(ways.KINDS)
     assert all(bool(path.services) == (path.how in ("passed", "carried")) for path in PATHS)
     assert all(("iam:PassRole" in path.actions) == (path.how == "passed") for path in PATHS)
 
@@ -534,7 +536,7 @@ def test_a_chain_goes_over_a_users_keys():
 def test_three_thousand_roles_in_a_circle_are_walked_once():
     count = 3000
     w = chained(*(hop(f"r{n}", f"r{(n + 1) % count}") for n in range(1, count)), hop("r0", "r1", "admin"))
-    found = [f for f in escalation.paths(Writing(w.snapshot, NOW)) if f.rule == CHAIN]
+    found = [f for f in ways.findings(Writing(w.snapshot, NOW)) if f.rule == CHAIN]
     assert len(found) == count - 1
     assert {f.principal for f in found} == {f"r{n}" for n in range(1, count)}
 
@@ -564,7 +566,7 @@ def test_a_finding_names_the_policy_as_its_own_holder_calls_it():
 @pytest.fixture(scope="module")
 def ours(settings):
     have = policies.applied(policies.wanted(settings), settings)
-    return settings, escalation.paths(Writing(have, NOW))
+    return settings, ways.findings(Writing(have, NOW))
 
 
 @pytest.mark.parametrize(
@@ -685,8 +687,8 @@ def test_any_json_at_all_is_walked(action, principal, resource):
     w.user("person", statement, groups=["g"], boundary="b").group("g", statement).managed(
         "b", statement, older={"Statement": action}
     )
-    escalation.paths(Writing(w.snapshot, NOW))
+    ways.findings(Writing(w.snapshot, NOW))
 
 
 def test_an_empty_account_has_no_paths():
-    assert escalation.paths(Writing(World().snapshot, NOW)) == []
+    assert ways.findings(Writing(World().snapshot, NOW)) == []

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from ops import config
 from ops.errors import FINDINGS, OpsError
-from ops.iam import actions, checking, expecting, policies
-from ops.iam.document import listed
+from ops.iam import checking, policies
+from ops.iam.language import actions
+from ops.iam.language.document import listed
+from ops.iam.needs import expecting
 
 SETTINGS = settings_of()
 WANTED = {want.role: want for want in policies.wanted(SETTINGS)}
@@ -324,7 +326,7 @@ class Simulator:
         self.contrary, self.asked = contrary, []
 
     def pages(self, service, call, key, **args):
-        from ops.iam.evaluate import Request, decide
+        from ops.iam.language.evaluate import Request, decide
 
         assert (service, call, key) == ("iam", "simulate_principal_policy", "EvaluationResults")
         self.asked.append(args)

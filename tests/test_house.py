@@ -98,6 +98,19 @@ def test_namespaces_do_not_import_each_other():
         assert not others, f"{path} imports {others}"
 
 
+def test_rooms_of_iam_build_on_those_below_alone():
+    """The commands, at the top of ops/iam, use all; a room uses what stands before it here."""
+    floors = ("language", "snapshot policies kept finding", "lint", "needs", "change", "escalation", "review", "answer")
+    rooms = ROOT / "ops" / "iam"
+    assert {p.name for p in rooms.iterdir() if p.is_dir() and p.name != "__pycache__"} <= set(floors)
+    for number, floor in enumerate(floors):
+        below = {room for names in floors[: number + 1] for room in names.split()}
+        for room in floor.split():
+            for path in (rooms / room).glob("*.py") if (rooms / room).is_dir() else [rooms / f"{room}.py"]:
+                used = {name.split(".")[2] for name in imports(path) if name.startswith("ops.iam.")}
+                assert used <= below, f"{path} uses {used - below}"
+
+
 @pytest.mark.parametrize("folder", PAYLOADS)
 def test_payloads_know_nothing_of_the_tools_that_ship_them(folder):
     for path in (ROOT / folder).rglob("*.py"):

@@ -10,9 +10,11 @@ from conftest import settings_of
 
 from ops import WORK, change
 from ops.errors import FINDINGS, OpsError, Refused
-from ops.iam import applying, keeping, plan, policies, snapshot, verdicts, versions
-from ops.iam.keeping import Kept
+from ops.iam import applying, policies, snapshot
+from ops.iam.change import keeping, plan, versions
+from ops.iam.change.keeping import Kept
 from ops.iam.policies import Wanted
+from ops.iam.review import verdicts
 from ops.iam.snapshot import Managed, Snapshot
 
 SETTINGS = settings_of()

@@ -8,9 +8,11 @@ from conftest import settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.iam import difference, meaning, policies
-from ops.iam.evaluate import Caller, Request, Rights, decide
-from ops.iam.meaning import Grant, atoms, canonical, more
+from ops.iam import policies
+from ops.iam.change import difference
+from ops.iam.language import meaning
+from ops.iam.language.evaluate import Caller, Request, Rights, decide
+from ops.iam.language.meaning import Grant, atoms, canonical, more
 from ops.iam.snapshot import Managed, Principal
 
 SETTINGS = settings_of()

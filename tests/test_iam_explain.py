@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.errors import OpsError
-from ops.iam import denials, hops, policies, telling
-from ops.iam.denials import Question, parse
-from ops.iam.document import policy
-from ops.iam.evaluate import Caller, Request, Rights
-from ops.iam.simulation import Asked
+from ops.iam import policies
+from ops.iam.answer import denials, hops, telling
+from ops.iam.answer.denials import Question, parse
+from ops.iam.answer.simulation import Asked
+from ops.iam.language.document import policy
+from ops.iam.language.evaluate import Caller, Request, Rights
 
 SETTINGS = settings_of()
 WANTED = policies.wanted(SETTINGS)

@@ -10,8 +10,10 @@ from conftest import settings_of
 
 from ops import WORK, change
 from ops.errors import OpsError
-from ops.iam import policies, pruning, removal, snapshot, verdicts
-from ops.iam.removal import KIND, Saved
+from ops.iam import policies, pruning, snapshot
+from ops.iam.change import removal
+from ops.iam.change.removal import KIND, Saved
+from ops.iam.review import verdicts
 from ops.iam.snapshot import Group, Managed, Principal, Snapshot
 
 SETTINGS = settings_of()

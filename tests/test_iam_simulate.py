@@ -6,10 +6,11 @@ import pytest
 from conftest import settings_of
 
 from ops.errors import OpsError, Refused
-from ops.iam import asking, policies, simulation
-from ops.iam.document import policy
-from ops.iam.evaluate import Request
-from ops.iam.simulation import Asked
+from ops.iam import asking, policies
+from ops.iam.answer import simulation
+from ops.iam.answer.simulation import Asked
+from ops.iam.language.document import policy
+from ops.iam.language.evaluate import Request
 from ops.iam.snapshot import Principal, Snapshot
 
 SETTINGS = settings_of()

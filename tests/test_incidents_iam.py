@@ -11,9 +11,10 @@ from test_incidents import Page
 from ops import WORK, change
 from ops.aws import Account
 from ops.errors import Refused
-from ops.iam import difference, plan, policies, revocation, revoking
-from ops.iam.document import policy
-from ops.iam.evaluate import Caller, Request, Rights, decide
+from ops.iam import policies, revoking
+from ops.iam.change import difference, plan, revocation
+from ops.iam.language.document import policy
+from ops.iam.language.evaluate import Caller, Request, Rights, decide
 from ops.iam.snapshot import Principal, Snapshot
 
 SETTINGS = settings_of()

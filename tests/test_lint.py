@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.errors import OpsError
-from ops.iam import lint, policies, reading
-from ops.iam.document import glob
-from ops.iam.lint_arns import meets
+from ops.iam import policies
+from ops.iam.language import reading
+from ops.iam.language.document import glob
+from ops.iam.lint import linter
+from ops.iam.lint.arns import meets
 
 OBJECT, BUCKET = "arn:aws:s3:::b/k", "arn:aws:s3:::b"
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:q"
@@ -38,7 +40,7 @@ def without(element, **more):
 
 
 def found(document, kind="identity"):
-    return lint.findings("p", document, kind)
+    return linter.findings("p", document, kind)
 
 
 def said(document, kind="identity"):
@@ -248,7 +250,7 @@ def test_a_policy_over_its_quota_is_a_finding_before_aws_refuses_it(kind, charac
 def test_a_policy_of_a_megabyte_is_one_finding_and_a_thousand_faults_are_cut():
     huge = doc(allow(["s3:GetObjcet"] * 80_000))
     assert [(f.rule, f.severity) for f in found(huge)] == [(QUOTA, "high")]
-    assert len(found(doc(allow([f"s3:Nothing{number}" for number in range(2000)])))) == lint.MOST
+    assert len(found(doc(allow([f"s3:Nothing{number}" for number in range(2000)])))) == linter.MOST
 
 
 def test_white_space_does_not_count_for_the_quota():
@@ -420,8 +422,8 @@ def test_a_key_of_only_some_actions_is_a_finding_where_the_others_then_never_app
 
 def test_aws_own_policies_are_let_be():
     bad = doc(allow("s3:GetObjcet"))
-    assert lint.findings("arn:aws:iam::aws:policy/X", bad, "identity") == []
-    assert lint.findings("arn:aws:iam::123456789012:policy/X", bad, "identity") != []
+    assert linter.findings("arn:aws:iam::aws:policy/X", bad, "identity") == []
+    assert linter.findings("arn:aws:iam::123456789012:policy/X", bad, "identity") != []
 
 
 def test_every_shipped_policy_has_no_finding():
@@ -430,12 +432,14 @@ def test_every_shipped_policy_has_no_finding():
         for name, document in documents.items():
             kind = name if name in ("trust", "boundary") else "identity"
             if document is not None:
-                assert [(f.rule, f.statement, f.message) for f in lint.findings(name, document, kind)] == [], want.role
+                assert [(f.rule, f.statement, f.message) for f in linter.findings(name, document, kind)] == [], (
+                    want.role
+                )
 
 
 def test_a_finding_names_principal_policy_statement_and_line():
     text = json.dumps(doc(allow(), allow("s3:GetObjcet", Sid="Typo")), indent=1)
-    one = lint.findings("operator/permissions.json", json.loads(text), "identity", "operator", text)[0]
+    one = linter.findings("operator/permissions.json", json.loads(text), "identity", "operator", text)[0]
     line = next(number for number, row in enumerate(text.splitlines(), 1) if "GetObjcet" in row)
     assert (one.principal, one.policy, one.statement) == ("operator", "operator/permissions.json", "Typo")
     assert one.message == f"line {line}: s3:GetObjcet is no action"
@@ -443,9 +447,9 @@ def test_a_finding_names_principal_policy_statement_and_line():
 
 def test_the_same_document_for_another_principal_is_read_once_and_named_anew(monkeypatch):
     document = doc(allow("s3:GetObjcet", "arn:aws:s3:::once/k"))
-    first = lint.findings("p", document, "identity", "a")
-    monkeypatch.setattr(lint, "whole", lambda *_: pytest.fail("read again"))
-    second = lint.findings("q", json.loads(json.dumps(document)), "identity", "b")
+    first = linter.findings("p", document, "identity", "a")
+    monkeypatch.setattr(linter, "whole", lambda *_: pytest.fail("read again"))
+    second = linter.findings("q", json.loads(json.dumps(document)), "identity", "b")
     assert [(f.policy, f.principal) for f in (*first, *second)] == [("p", "a"), ("q", "b")]
 
 

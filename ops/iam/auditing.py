@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import invoke
 
     from ops.config import Settings
-    from ops.iam.extras import Extras
     from ops.iam.finding import Finding
     from ops.iam.policies import Wanted
+    from ops.iam.review.extras import Extras
     from ops.iam.snapshot import Snapshot
 
 ADMIN = "IAM-ADMIN-001"
@@ -51,8 +51,8 @@ class Source:
 )
 def audit(c, snapshot="", files=False, fail_on="high", json=False, save="", exposure=True, usage=False):
     """Find rights that are too wide, roles that anyone may take, what is unused, and drift."""
-    from ops.iam import engine, waivers
     from ops.iam.finding import SEVERITIES
+    from ops.iam.review import engine, waivers
 
     began = time.monotonic()
     if fail_on not in SEVERITIES:
@@ -71,17 +71,18 @@ def audit(c, snapshot="", files=False, fail_on="high", json=False, save="", expo
 
 
 def from_account(c: invoke.Context, save: str, exposure: bool, usage: bool) -> Source:
-    from ops.iam import extras, policies, snapshot
+    from ops.iam import policies, snapshot
+    from ops.iam.review import extras, gathering
 
     account = Account.of(c, "auditor")
     settings, before = account.settings, Account.sent
     pages = list(snapshot.pages(account))
     have = snapshot.parsed(pages)
     same_account(have, settings)
-    raw = extras.gather(account, have, usage)
+    raw = gathering.gather(account, have, usage)
     for_iam = Account.sent - before
     if exposure:
-        raw |= extras.exposed(account)
+        raw |= gathering.exposed(account)
     if save:
         from pathlib import Path
 
@@ -108,7 +109,8 @@ def from_file(c: invoke.Context, file: str) -> Source:
     from pathlib import Path
 
     from ops import config
-    from ops.iam import extras, kept, policies
+    from ops.iam import kept, policies
+    from ops.iam.review import extras
 
     settings = config.load(c.config)
     have, raw = kept.load(Path(file))
@@ -163,7 +165,7 @@ def folded(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]:
 
 def shown(found: list[Finding], counted: str) -> str:
     """A row each, and the count; what follows from being an administrator is counted in the administrator's row, not told again."""
-    from ops.iam.waivers import FOLLOWS
+    from ops.iam.review.waivers import FOLLOWS
 
     everything = {f.principal for f in found if f.rule == ADMIN and f.severity == "critical"}
     left = [f for f in found if f.rule == ADMIN or f.principal not in everything or not f.rule.startswith(FOLLOWS)]

@@ -12,7 +12,7 @@ from ops.errors import FINDINGS, OpsError
 if TYPE_CHECKING:
     from ops.aws import Account
     from ops.config import Settings
-    from ops.iam.expecting import Expectation
+    from ops.iam.needs.expecting import Expectation
     from ops.iam.snapshot import Principal, Snapshot
 
 
@@ -27,7 +27,8 @@ def check(c, role="", remote=False, json=False):
     """Decide every call of each role's expect.toml, offline; exit 7 where one goes otherwise."""
     from ops import config
     from ops.aws import Account
-    from ops.iam import expecting, policies
+    from ops.iam import policies
+    from ops.iam.needs import expecting
 
     settings = config.load(c.config)
     account = Account.of(c, "auditor") if remote else None
@@ -47,7 +48,8 @@ def check(c, role="", remote=False, json=False):
 
 def expectations(role: str, settings: Settings) -> list[Expectation]:
     """Raises OpsError where there are none, or one makes no sense."""
-    from ops.iam import expecting, policies
+    from ops.iam import policies
+    from ops.iam.needs import expecting
 
     path = policies.FOLDER / role / "expect.toml"
     if not path.exists():
@@ -92,9 +94,9 @@ def differences(account: Account, role: str, expected: list[Expectation], have: 
 
 
 def compared(account: Account, role: Principal, batch: list[Expectation], have: Snapshot) -> Iterator[dict[str, Any]]:
-    from ops.iam import expecting
     from ops.iam.asking import entry as told
-    from ops.iam.evaluate import decide
+    from ops.iam.language.evaluate import decide
+    from ops.iam.needs import expecting
 
     answers = account.pages(
         "iam",

@@ -11,7 +11,7 @@ from typing import Any
 from ops import ROOT
 from ops.config import ROLES, Settings
 from ops.errors import OpsError
-from ops.iam import reading
+from ops.iam.language import reading
 from ops.iam.snapshot import Managed, Principal, Snapshot
 
 FOLDER = ROOT / ROLES

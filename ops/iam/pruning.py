@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ops.config import Settings
+    from ops.iam.change.removal import Saved
     from ops.iam.policies import Wanted
-    from ops.iam.removal import Saved
     from ops.iam.snapshot import Principal, Snapshot
 
 COLUMNS = ("role", "created", "last used", "taken by", "holds", "instance profiles")
@@ -31,7 +31,8 @@ def prune(c, roles=None, confirm=""):
     """Remove obsolete roles, or those named: each is saved whole first, and asked about by its name."""
     from datetime import UTC, datetime
 
-    from ops.iam import policies, removal, snapshot
+    from ops.iam import policies, snapshot
+    from ops.iam.change import removal
 
     account = Account.first(c, "auditor")
     wanted, have = policies.wanted(account.settings), snapshot.read(account)
@@ -66,7 +67,8 @@ def restore(c, file):
     from pathlib import Path
 
     from ops import config
-    from ops.iam import applying, keeping, removal, snapshot
+    from ops.iam import applying, snapshot
+    from ops.iam.change import keeping, removal
 
     path, settings = Path(file).expanduser(), config.load(c.config)
     saved = opened(path, settings)
@@ -86,19 +88,20 @@ def restore(c, file):
 
 
 def obsolete(account: Account, have: Snapshot, now: datetime) -> list[str]:
-    from ops.iam import extras, verdicts
+    from ops.iam.review import gathering, verdicts
+    from ops.iam.review.extras import Extras
 
     functions = None
-    if extras.named_for_functions(have):
-        functions = extras.looked("the functions' names", lambda: frozenset(extras.names(account)))
-    return verdicts.obsolete(have, account.settings, extras.Extras(function_names=functions), now)
+    if gathering.named_for_functions(have):
+        functions = gathering.looked("the functions' names", lambda: frozenset(gathering.names(account)))
+    return verdicts.obsolete(have, account.settings, Extras(function_names=functions), now)
 
 
 def allowed(
     have: Snapshot, wanted: list[Wanted], settings: Settings, names: list[str], now: datetime, named: bool
 ) -> list[Principal]:
     """Those that may go. Raises OpsError for one that never goes and was named; others are left with a word."""
-    from ops.iam import removal
+    from ops.iam.change import removal
 
     if unknown := [name for name in names if name not in have.roles]:
         raise OpsError(f"There is no role {', '.join(unknown)}. Nothing was touched.")
@@ -130,7 +133,8 @@ def agree(c: Any, role: Principal, given: str) -> None:
 
 def remove(c: Any, account: Account, name: str, wanted: list[Wanted]) -> Path:
     """Save the role whole, then take it apart; where its file is. Facts are read again: the one before may have changed them."""
-    from ops.iam import keeping, removal, snapshot
+    from ops.iam import snapshot
+    from ops.iam.change import keeping, removal
 
     have = snapshot.read(account)
     saved = complete(account, have, have.roles[name])
@@ -147,7 +151,7 @@ def remove(c: Any, account: Account, name: str, wanted: list[Wanted]) -> Path:
 
 
 def folder(settings: Settings) -> Path:
-    from ops.iam import keeping
+    from ops.iam.change import keeping
 
     return keeping.folder(settings) / "removed"
 
@@ -168,7 +172,7 @@ def opened(path: Path, settings: Settings) -> Saved:
     """A role's file. Raises OpsError when it is none, or is of another account."""
     import json
 
-    from ops.iam import removal
+    from ops.iam.change import removal
 
     try:
         data = json.loads(path.read_text())
@@ -184,7 +188,7 @@ def opened(path: Path, settings: Settings) -> Saved:
 
 def complete(account: Account, have: Snapshot, role: Principal) -> Saved:
     """The role with what the account's one description leaves out: its text, its sessions' length, its profiles' tags."""
-    from ops.iam import keeping, removal
+    from ops.iam.change import keeping, removal
     from ops.iam.snapshot import tags
 
     told = account.call("iam", "get_role", RoleName=role.name)["Role"]
@@ -227,7 +231,7 @@ def profiles(account: Account, saved: Saved) -> dict[str, list[str] | None]:
 
 
 def changed(have: Snapshot, saved: Saved) -> list[str]:
-    from ops.iam.difference import same
+    from ops.iam.change.difference import same
 
     return [
         arn

@@ -11,7 +11,7 @@ from ops.errors import FINDINGS, OpsError
 
 if TYPE_CHECKING:
     from ops.config import Settings
-    from ops.iam.needed import Asked, Use
+    from ops.iam.needs.needed import Asked, Use
 
 
 @task(
@@ -61,13 +61,13 @@ def suggestion(c, role, file=""):
     """Print the smallest policy for what a role did, by the record; compare it with iam_policies/ROLE."""
     import json
 
-    from ops.iam import suggest as generator
+    from ops.iam.needs import suggest
 
     settings = settings_of(c)
     mine = [one for one in asked(settings, file) if one.role == settings.role_name(role) and one.allowed]
     if not mine:
         raise OpsError(f"The record holds nothing of {settings.role_name(role)}. Run what it should do first.")
-    policy = generator.suggested([vars(one) for one in mine])
+    policy = suggest.suggested([vars(one) for one in mine])
     return Answer(policy, json.dumps(policy, indent=2))
 
 
@@ -80,17 +80,17 @@ def settings_of(c) -> Settings:
 def asked(settings: Settings, file: str) -> list[Asked]:
     """Of this stack's roles. The local AWS keeps its record in the folder in which it keeps the profile."""
     from ops import ROOT
-    from ops.iam import needed as needs
+    from ops.iam.needs import needed
 
     beside = ROOT / settings.aws.config_file
     path = Path(file) if file else beside.parent.parent / "requests.jsonl"
-    return [one for one in needs.record(path) if one.role.startswith(f"{settings.prefix}-")]
+    return [one for one in needed.record(path) if one.role.startswith(f"{settings.prefix}-")]
 
 
 def tally(settings: Settings, role: str = "", file: str = "") -> list[Use]:
-    from ops.iam import expecting, policies
-    from ops.iam import needed as needs
+    from ops.iam import policies
     from ops.iam.checking import expectations
+    from ops.iam.needs import expecting, needed
 
     run = asked(settings, file)
     wanted = policies.wanted(settings, only=role)
@@ -100,7 +100,7 @@ def tally(settings: Settings, role: str = "", file: str = "") -> list[Use]:
         calls = [
             expecting.request(one, principal) for one in expectations(want.role, settings) if one.kind == "allowed"
         ]
-        found += list(needs.uses(principal.name, principal.arn, have.rights(principal), run, calls))
+        found += list(needed.uses(principal.name, principal.arn, have.rights(principal), run, calls))
     return found
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def revoke(c, name, yes=False):
     """Cut off a user's access keys, or the sessions of a role that are under way."""
     from ops import change
-    from ops.iam import revocation
+    from ops.iam.change import revocation
 
     account = Account.of(c, "")  # no role of the stack may do this to another
     account.guard()
@@ -41,7 +41,8 @@ def revoke(c, name, yes=False):
 
 def now(account: Account, name: str) -> tuple[Principal, list[dict[str, Any]]]:
     """Who it is, and a user's active keys."""
-    from ops.iam import simulation, snapshot
+    from ops.iam import snapshot
+    from ops.iam.answer import simulation
 
     p = simulation.find(snapshot.read(account), name, account.settings)[0]
     if p.trust is not None:
@@ -71,7 +72,7 @@ def refusal(p: Principal, caller: str) -> str:
 
 
 def breaks(p: Principal) -> str:
-    from ops.iam.hops import services
+    from ops.iam.answer.hops import services
 
     if p.trust is None:
         return f"{p.name}: whatever signs with its keys, and every session made with them, fails from now on."
@@ -83,8 +84,8 @@ def breaks(p: Principal) -> str:
 def read_back(account: Account, arn: str, moment: datetime) -> tuple[Principal, list[dict[str, Any]]]:
     """As IAM has it once it says what it was told. Raises OpsError when it does not."""
     from ops.change import Wait
-    from ops.iam import revocation
     from ops.iam.applying import SPREADING_S
+    from ops.iam.change import revocation
 
     def seen(account: Account) -> Any:
         p, active = now(account, arn)

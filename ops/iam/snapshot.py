@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ops.iam.document import Policy, Statement, policy
-from ops.iam.evaluate import Caller, Rights
+from ops.iam.language.document import Policy, Statement, policy
+from ops.iam.language.evaluate import Caller, Rights
 
 if TYPE_CHECKING:
     from ops.aws import Account

@@ -1,0 +1,1 @@
+"""One question answered: may they, and why was that denied."""

@@ -1,0 +1,1 @@
+"""Ways to more rights, decided for each principal of a snapshot."""

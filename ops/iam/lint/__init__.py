@@ -1,0 +1,1 @@
+"""What is wrong with a policy's text, before AWS is asked."""
