@@ -31,7 +31,8 @@ ROLES = "iam_policies"
 IMAGES = "images/"  # below it lie the pictures that {"s3_uri"} events may name
 REPOSITORY = "kennel-serving"  # in ECR; an image's tag is the digest of serving/
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]  # 20: the longest name made of it must stay under 63
+# No hyphen: it ends the stack's name in names and patterns, so that kennel-demo-* is of demo alone. 20: the longest name must stay under 63.
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,19}$")]
 
 
 BELOW = r"^\w[\w.-]*(/\w[\w.-]*)*$"  # a path that does not lead out of its folder

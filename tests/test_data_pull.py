@@ -21,7 +21,7 @@ NUMBERS = itertools.count()
 @pytest.fixture
 def cli(stacks, pictures):
     """A stack whose bucket has the pictures."""
-    made = stacks(f"pull-{next(NUMBERS)}")
+    made = stacks(f"pull{next(NUMBERS)}")
     change.apply(bucket.steps(bucket.Facts(), made.settings), made.account, print)
     upload.push(made.account, pictures)
     return made
@@ -144,7 +144,7 @@ def test_older_data_sets_are_listed_and_pulled_by_their_digest(cli, tmp_path, pi
 
 
 def test_an_empty_or_missing_bucket_is_told(stacks):
-    cli = stacks("pull-none")
+    cli = stacks("pullnone")
     assert "There is no bucket" in cli("data.list", ok=False).err
     change.apply(bucket.steps(bucket.Facts(), cli.settings), cli.account, print)
     assert "No data set is in" in cli("data.list", ok=False).err

@@ -36,7 +36,7 @@ NUMBERS = itertools.count()
 @pytest.fixture
 def cli(stacks):
     """A stack of its own, with its bucket."""
-    made = stacks(f"push-{next(NUMBERS)}")
+    made = stacks(f"push{next(NUMBERS)}")
     change.apply(bucket.steps(bucket.Facts(), made.settings), made.account, print)
     return made
 
@@ -52,8 +52,8 @@ def no_faults(sandbox):
 
 
 def test_without_a_bucket_it_is_said_which_command_makes_it(pictures, stacks):
-    refused = stacks("push-nobucket")("data.push", "--dir", str(pictures), ok=False)
-    assert "There is no bucket kennel-push-nobucket" in refused.err
+    refused = stacks("pushnobucket")("data.push", "--dir", str(pictures), ok=False)
+    assert "There is no bucket kennel-pushnobucket" in refused.err
     assert "invoke data.up" in refused.err
 
 

@@ -80,7 +80,7 @@ def test_box_unreachable_because_it_hangs(boxed, drill):
 
 
 def test_no_capacity(stacks, drill):
-    cli = stacks("incident-none")
+    cli = stacks("incidentnone")
     cli("iam.apply", "net.up")
     page = Page("no-capacity", cli, kind="m5.large")
     assert not page.confirmed()  # no box yet, and none was asked for
@@ -99,7 +99,7 @@ def test_no_capacity(stacks, drill):
 
 @pytest.mark.timeout(300)
 def test_spot_interruption(stacks, drill, digits):
-    cli = stacks("incident-spot", "train: {epochs: 8}\nec2: {instance_types: [g4dn.xlarge]}")
+    cli = stacks("incidentspot", "train: {epochs: 8}\nec2: {instance_types: [g4dn.xlarge]}")
     cli("iam.apply", "net.up", "data.up")
     cli("data.push", "--dir", str(digits))
     cli("ec2.up", "--spot")
@@ -111,7 +111,7 @@ def test_spot_interruption(stacks, drill, digits):
         said.append(line)
         if "epoch 2/" in line:
             break
-    page.inputs["job"] = re.search(r"(kennel-incident-spot-box1-\w+) starts", "".join(said))[1]
+    page.inputs["job"] = re.search(r"(kennel-incidentspot-box1-\w+) starts", "".join(said))[1]
     drill("clock", speed=15)
     drill("interrupt", instance=ec2_facts.read(cli.account).ident)
     training.communicate(timeout=90)
@@ -130,7 +130,7 @@ def test_spot_interruption(stacks, drill, digits):
 
 
 def test_box_disk_full(stacks, drill, pictures):
-    cli = stacks("incident-disk", "train: {epochs: 1, batch: 4}")
+    cli = stacks("incidentdisk", "train: {epochs: 1, batch: 4}")
     cli("iam.apply", "net.up", "ec2.up", "data.up")
     cli("data.push", "--dir", str(pictures))
     page = Page("box-disk-full", cli)

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from ops.errors import OpsError
 from ops.iam import policies
+from ops.iam.finding import Finding
 from ops.iam.language import reading
 from ops.iam.language.document import glob
 from ops.iam.lint import linter
 from ops.iam.lint.arns import meets
+from ops.iam.review import places
 
 OBJECT, BUCKET = "arn:aws:s3:::b/k", "arn:aws:s3:::b"
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:q"
@@ -437,12 +439,44 @@ def test_every_shipped_policy_has_no_finding():
                 )
 
 
-def test_a_finding_names_principal_policy_statement_and_line():
-    text = json.dumps(doc(allow(), allow("s3:GetObjcet", Sid="Typo")), indent=1)
-    one = linter.findings("operator/permissions.json", json.loads(text), "identity", "operator", text)[0]
-    line = next(number for number, row in enumerate(text.splitlines(), 1) if "GetObjcet" in row)
-    assert (one.principal, one.policy, one.statement) == ("operator", "operator/permissions.json", "Typo")
-    assert one.message == f"line {line}: s3:GetObjcet is no action"
+def test_a_finding_names_principal_policy_statement_and_element():
+    (one,) = linter.findings("p", doc(allow(), allow("s3:GetObjcet", Sid="Typo")), "identity", "operator")
+    assert (one.principal, one.policy, one.statement, one.element) == ("operator", "p", "Typo", "Action")
+    assert one.message == "s3:GetObjcet is no action"
+    assert "element" not in one.data
+
+
+@pytest.mark.parametrize(
+    ("file", "finding", "line"),
+    [
+        ("permissions-more.json", {"policy": "arn:aws:iam::1:policy/kennel/demo/kennel-demo-r-more", "statement": "Typo"}, 4),
+        ("permissions-more.json", {"policy": "kennel-demo-r-more", "statement": "Typo", "element": "Action"}, 7),
+        ("permissions-more.json", {"policy": "kennel-demo-r-more", "statement": "statement 1", "element": "Resource"}, 3),
+        ("permissions-more.json", {"policy": "kennel-demo-r-more", "element": "Version"}, 2),
+        ("permissions-more.json", {"policy": "kennel-demo-r-more"}, 3),
+        ("boundary.json", {"policy": "kennel-demo-r-boundary", "statement": "statement 2"}, 4),
+        ("trust.json", {"policy": "trust", "statement": "statement 1", "element": "Principal"}, 3),
+        ("", {"policy": "AdministratorAccess"}, 0),
+        ("", {"policy": ""}, 0),
+    ],
+)  # fmt: skip
+def test_a_finding_about_the_folder_is_placed_by_file_and_line(tmp_path, settings, file, finding, line):
+    """A statement that stands alone, without a list, is placed too."""
+    text = """{
+ "Version": "2012-10-17",
+ "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"},
+  {
+   "Sid": "Typo",
+   "Effect": "Allow",
+   "Action": "s3:GetObjcet"
+}]}"""
+    (tmp_path / "r").mkdir()
+    for name in ("permissions-more.json", "boundary.json"):
+        (tmp_path / "r" / name).write_text(text)
+    trust = '{"Version": "2012-10-17",\n"Statement": {"Effect": "Allow",\n"Principal": "*"}}'
+    (tmp_path / "r" / "trust.json").write_text(trust)
+    one = Finding("R", "high", "kennel-demo-r", "m", "f", **finding)
+    assert places.place(one, places.files(settings, tmp_path)) == (f"r/{file}:{line}" if file else "")
 
 
 def test_the_same_document_for_another_principal_is_read_once_and_named_anew(monkeypatch):

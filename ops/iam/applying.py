@@ -104,12 +104,16 @@ def tell_revoked(have: Snapshot, wanted: list[Wanted], settings: Settings) -> No
 def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
     """Raises OpsError with code 7 when these roles would bring something that the audit calls high or worse."""
     from ops.iam.review import verdicts
+    from ops.iam.review.places import files, place
 
     new, old = verdicts.new_findings(have, wanted, settings)
     for one in old:
         say(f"Already so: {one.severity} {one.rule} {one.principal}: {one.message}")
     if new:
-        lines = "\n".join(f"  {one.severity} {one.rule} {one.principal}: {one.message}; {one.fix}" for one in new)
+        paths = files(settings)
+        lines = "\n".join(
+            f"  {one.severity} {one.rule} {place(one, paths) or one.principal}: {one.message}; {one.fix}" for one in new
+        )
         raise OpsError(
             f"The roles would bring what the audit calls high or worse:\n{lines}\n"
             "Nothing was touched. Mend the folder, or waive it with a reason in iam_policies/waivers.toml.",

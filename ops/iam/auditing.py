@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ops.aws import Account
@@ -12,6 +12,8 @@ from ops.cli import Answer, say, table, task
 from ops.errors import FINDINGS, OpsError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import invoke
 
     from ops.config import Settings
@@ -36,6 +38,7 @@ class Source:
     wanted: list[Wanted] | None = None
     extras: Extras | None = None
     calls: tuple[int, int] = (0, 0)
+    files: dict[str, Path] = field(default_factory=dict)  # by policy, where the folder itself is audited
 
 
 @task(
@@ -127,9 +130,11 @@ def from_folder(c: invoke.Context) -> Source:
     from ops import config
     from ops.config import ROLES
     from ops.iam import policies
+    from ops.iam.review import places
 
     settings = config.load(c.config)
-    return Source(f"{ROLES}/", policies.applied(policies.wanted(settings), settings), settings)
+    have = policies.applied(policies.wanted(settings), settings)
+    return Source(f"{ROLES}/", have, settings, files=places.files(settings))
 
 
 def answer(source: Source, found: list[Finding], failing: tuple[str, ...], seconds: float, json: bool) -> Answer:
@@ -149,7 +154,7 @@ def answer(source: Source, found: list[Finding], failing: tuple[str, ...], secon
     told_of = [f for f in left if f.severity != "info" or "info" in failing]
     data = {"findings": [f.data for f in found], "calls": for_iam + for_rest, "seconds": round(seconds, 3)}
     code = FINDINGS if any(f.severity in failing for f in left) else 0
-    return Answer(data, "" if json else shown(told_of, counted), code=code)
+    return Answer(data, "" if json else shown(told_of, counted, source.files), code=code)
 
 
 def folded(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]:
@@ -163,8 +168,9 @@ def folded(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]:
     return [f for f in found if f not in hidden], alike
 
 
-def shown(found: list[Finding], counted: str) -> str:
+def shown(found: list[Finding], counted: str, files: dict[str, Path]) -> str:
     """A row each, and the count; what follows from being an administrator is counted in the administrator's row, not told again."""
+    from ops.iam.review.places import place
     from ops.iam.review.waivers import FOLLOWS
 
     everything = {f.principal for f in found if f.rule == ADMIN and f.severity == "critical"}
@@ -176,7 +182,7 @@ def shown(found: list[Finding], counted: str) -> str:
         more = follows.pop(f.principal, 0) if f.rule == ADMIN else 0
         message = f"{f.message} (and {more} findings that follow: --json)" if more else f.message
         message += f" (and {alike[f]} more ways to more rights: --json)" if f in alike else ""
-        where = " ".join(filter(None, (f.policy.rsplit("/", 1)[-1], f.statement)))
+        where = place(f, files) or " ".join(filter(None, (f.policy.rsplit("/", 1)[-1], f.statement)))
         rows.append((f.severity, f.rule, f.principal, where, message, f.fix))
     lines = [table(("severity", "rule", "principal", "policy", "what", "fix"), rows)] if rows else []
     lines += [f"... and {len(left) - SHOWN} more: --json"] if len(left) > SHOWN else []

@@ -10,7 +10,7 @@ SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 @dataclass(frozen=True)
 class Finding:
-    """`policy` and `statement` name the text at fault, `path` the steps from the principal to what it could gain.
+    """`policy`, `statement` and `element` name the text at fault, `path` the steps from the principal to what it could gain.
 
     `waived` is the reason of the waiver that covers it, or "".
     """
@@ -24,11 +24,14 @@ class Finding:
     statement: str = ""
     path: tuple[str, ...] = ()
     waived: str = ""
+    element: str = ""
 
     @property
     def data(self) -> dict[str, Any]:
         """As --json gives it."""
-        return asdict(self) | {"waived": self.waived or False, "path": list(self.path)}
+        told = asdict(self) | {"waived": self.waived or False, "path": list(self.path)}
+        del told["element"]  # says where in the folder's file to look; an account has no lines
+        return told
 
 
 def worst_first(found: list[Finding]) -> list[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from ops.iam.lint.flaw import FORM, QUOTA, UNKNOWN, Flaw, close, escaped, instea
 from ops.iam.snapshot import packed
 
 Kind = Literal["identity", "inline", "trust", "boundary", "resource"]
-Found = tuple[int, str, Flaw]  # the statement's number, its name, the flaw; 0 and "" for the whole document
+Found = tuple[str, Flaw]  # the statement's name, "" for the whole document
 
 ELEMENTS = ("Version", "Id", "Statement")
 PARTS = ("Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition")
@@ -34,26 +34,13 @@ SID = re.compile(r"[A-Za-z0-9]*")
 SERVICE = re.compile(r"[A-Za-z0-9.-]+")
 
 
-def findings(name: str, document: Any, kind: Kind, principal: str = "", text: str = "") -> list[Finding]:
-    """The findings on one parsed policy. With its `text`, which reading.parsed has taken, each message names the line.
-
-    AWS's own managed policies are let be: nobody here can mend them.
-    """
+def findings(name: str, document: Any, kind: Kind, principal: str = "") -> list[Finding]:
+    """The findings on one parsed policy. AWS's own managed policies are let be: nobody here can mend them."""
     if ":iam::aws:policy/" in name:
         return []
-    found = flawed(document, kind)
-    at = places(text) if text and found else {}
     return [
-        Finding(
-            f.rule,
-            f.severity,
-            principal,
-            line(at, number, f.element) + escaped(f.message),
-            escaped(f.fix),
-            name,
-            statement,
-        )
-        for number, statement, f in found
+        Finding(f.rule, f.severity, principal, escaped(f.message), escaped(f.fix), name, statement, element=f.element)
+        for statement, f in flawed(document, kind)
     ]
 
 
@@ -69,34 +56,16 @@ def flawed(document: Any, kind: Kind) -> tuple[Found, ...]:
     return SEEN[key]
 
 
-def places(text: str) -> Mapping[tuple[str | int, ...], int]:
-    from ops.iam.language import reading
-
-    return reading.lines(text)
-
-
-def line(at: Mapping[tuple[str | int, ...], int], number: int, element: str) -> str:
-    there = [
-        ("Statement", number - 1, element),
-        ("Statement", element),
-        ("Statement", number - 1),
-        (element,),
-        ("Statement",),
-    ]
-    found = next((at[one] for one in (there if number else there[3:4]) if one in at), 0)
-    return f"line {found}: " if found else ""
-
-
 def whole(document: Any, kind: Kind) -> Iterator[Found]:
     if deep(document):
-        yield 0, "", Flaw(FORM, "high", f"nested more than {DEEPEST} levels deep; a policy has seven", "write it flat")
+        yield "", Flaw(FORM, "high", f"nested more than {DEEPEST} levels deep; a policy has seven", "write it flat")
         return
     if not isinstance(document, dict):
-        yield 0, "", Flaw(FORM, "high", "a policy is an object", "write Version and Statement")
+        yield "", Flaw(FORM, "high", "a policy is an object", "write Version and Statement")
         return
     used = characters(document)
     for flaw in (*head(document), *size(used, QUOTAS[kind])):
-        yield 0, "", flaw
+        yield "", flaw
     if used > LARGEST:
         return
     seen: dict[str, int] = {}
@@ -105,9 +74,9 @@ def whole(document: Any, kind: Kind) -> Iterator[Found]:
         sid = raw.get("Sid") if isinstance(raw, dict) else None
         label = shown(sid) if isinstance(sid, str) and sid else f"statement {number}"
         for flaw in statement(raw, kind, old):
-            yield number, label, flaw
+            yield label, flaw
         if isinstance(sid, str) and sid and (first := seen.setdefault(sid, number)) != number:
-            yield number, label, Flaw(FORM, "high", f"the Sid of statement {first} too", "give it another", "Sid")
+            yield label, Flaw(FORM, "high", f"the Sid of statement {first} too", "give it another", "Sid")
 
 
 def deep(document: Any) -> bool:
