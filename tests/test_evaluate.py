@@ -82,6 +82,38 @@ def test_wildcards_of_an_arn(pattern, arn, fits):
     assert (effect(allow("x:y", pattern), action="x:y", resource=arn) == "allowed") is fits
 
 
+@pytest.mark.parametrize(
+    ("statement", "context", "expected"),
+    [
+        (allow(resource="arn:aws:s3:::b/${aws:username}"), {"aws:username": "k"}, "allowed"),
+        (allow(resource="arn:aws:s3:::b/${aws:username}"), {}, "implicitDeny"),
+        (allow(resource="arn:${aws:partition}:s3:::b/k"), {"aws:partition": "aws"}, "implicitDeny"),
+        (allow(resource="arn:aws:s3::${x}:b/k"), {"x": ""}, "implicitDeny"),
+        ({"Effect": "Allow", "Action": "*", "NotResource": "arn:aws:s3:::b/${aws:username}"}, {}, "implicitDeny"),
+        ({"Effect": "Allow", "Action": "*", "NotResource": "arn:aws:s3:::b/${aws:username}"}, {"aws:username": "u"}, "allowed"),
+        (allow(Condition={"StringNotEquals": {"a:b": "${aws:username}"}}), {"a:b": "x"}, "implicitDeny"),
+        (allow(Condition={"StringNotEquals": {"a:b": "${aws:username}"}}), {"a:b": "x", "aws:username": "u"}, "allowed"),
+        (allow(Condition={"StringNotEquals": {"a:b": "${aws:username}"}}), {}, "allowed"),
+        (allow(Condition={"StringEquals": {"a:b": ["${aws:username}", "x"]}}), {"a:b": "x"}, "allowed"),
+        (allow(Condition={"ForAllValues:StringEquals": {"a:b": ["${aws:username}"]}}), {"a:b": ["x"]}, "implicitDeny"),
+    ],
+)  # fmt: skip
+def test_what_hangs_on_a_variable_without_a_value_lets_nothing_through(statement, context, expected):
+    """Nor does one before the fifth colon of an ARN, where AWS fills in none."""
+    assert effect(statement, context=context) == expected
+
+
+def test_a_deny_by_not_with_a_variable_without_a_value_denies():
+    held = deny(Condition={"StringNotEquals": {"a:b": "${aws:username}"}})
+    assert effect(allow(), held, context={"a:b": "x"}) == "explicitDeny"
+
+
+@pytest.mark.parametrize("operator", ["StringEquals", "StringNotEquals"])
+def test_what_hangs_on_an_unknown_variable_is_possible(operator):
+    one = allow(Condition={operator: {"a:b": "${aws:username}"}})
+    assert effect(one, context={"a:b": "x"}, possible=True) == "allowed"
+
+
 def condition(operator, key, value, context):
     return effect(allow(Condition={operator: {key: value}}), context=context) == "allowed"
 
@@ -116,6 +148,10 @@ def condition(operator, key, value, context):
         ("Bool", True, "true", True),
         ("Bool", "true", None, False),
         ("BoolIfExists", "true", None, True),
+        ("ForAnyValue:StringEqualsIfExists", "a", None, False),  # as seen on AWS: re:Post QU9HFmDzP0QGuU-fd7rS6B7w
+        ("ForAnyValue:StringEqualsIfExists", "a", ["b", "a"], True),
+        ("ForAnyValue:StringNotEqualsIfExists", "a", None, False),
+        ("ForAllValues:StringEqualsIfExists", "a", None, True),
         ("BinaryEquals", "YQ==", "YQ==", True),
         ("BinaryEquals", "YQ==", "not base64", False),
         ("IpAddress", "10.0.0.0/8", "10.1.2.3", True),
@@ -203,11 +239,43 @@ def test_the_resources_own_policy_names_the_caller(principal, caller, expected):
     assert decide(request, rights, by_resource(principal)).effect == expected
 
 
-def test_not_principal():
-    request = Request(ROLE, "s3:GetObject", BUCKET)
-    all_but = doc({"Effect": "Deny", "NotPrincipal": {"AWS": [ROLE.arn]}, "Action": "*", "Resource": "*"})
-    assert decide(request, Rights((doc(allow()),)), all_but).allowed
-    assert decide(Request(USER, "s3:GetObject", BUCKET), Rights((doc(allow()),)), all_but).effect == "explicitDeny"
+ROOT = "arn:aws:iam::111111111111:root"
+
+
+@pytest.mark.parametrize(
+    ("spared", "caller", "denied"),
+    [
+        ({"AWS": [ROLE.arn, ROLE.session, ROOT]}, ROLE, False),
+        ({"AWS": [ROLE.arn, ROLE.session, "111111111111"]}, ROLE, False),
+        ({"AWS": [ROLE.arn, ROOT]}, ROLE, True),  # not this session of it
+        ({"AWS": [ROLE.arn, ROLE.session]}, ROLE, True),  # not the account that it is in
+        ({"AWS": [ROLE.arn, ROOT]}, Caller(ROLE.arn), False),  # some session of it
+        ({"AWS": [USER.arn, ROOT]}, USER, False),
+        ({"AWS": [USER.arn]}, USER, True),
+        ({"AWS": ROOT}, USER, True),
+        ({"AWS": ROOT}, Caller(ROOT), False),
+        ({"AWS": [USER.arn, ROOT]}, ROLE, True),
+        ({"Service": "ec2.amazonaws.com"}, Caller(service="ec2.amazonaws.com"), False),
+        ({"Service": "ec2.amazonaws.com"}, USER, True),
+        ("*", USER, False),
+    ],
+)
+def test_a_deny_with_not_principal_spares_only_whom_it_names_in_full(spared, caller, denied):
+    """As docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html has it."""
+    request = Request(caller, "s3:GetObject", BUCKET)
+    all_but = doc(
+        {"Effect": "Deny", "NotPrincipal": spared, "Action": "*", "Resource": "*"},
+        {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"},
+        {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "*", "Resource": "*"},
+    )
+    assert (decide(request, Rights((doc(allow()),)), all_but).effect == "explicitDeny") is denied
+
+
+def test_a_deny_with_not_principal_denies_whoever_has_a_boundary():
+    all_but = doc({"Effect": "Deny", "NotPrincipal": {"AWS": [USER.arn, ROOT]}, "Action": "*", "Resource": "*"})
+    request, may = Request(USER, "s3:GetObject", BUCKET), (doc(allow()),)
+    assert decide(request, Rights(may), all_but).allowed
+    assert decide(request, Rights(may, doc(allow("*", "*"))), all_but).effect == "explicitDeny"
 
 
 def test_who_is_named_decides_whether_the_boundary_counts():
@@ -223,6 +291,14 @@ def test_another_account_needs_both():
     assert decide(request, mine, theirs, owner="222222222222").allowed
     assert decide(request, mine, None, owner="222222222222").layer == "resource"
     assert decide(request, Rights(), by_resource({"AWS": ROLE.arn}), owner="222222222222").layer == "identity"
+
+
+def test_another_accounts_leave_lifts_no_boundary():
+    mine = Rights((doc(allow()),), doc(allow("ec2:*", "*")))
+    theirs = by_resource({"AWS": USER.arn})
+    request = Request(USER, "s3:GetObject", BUCKET)
+    assert decide(request, mine, theirs).allowed  # in one account it does, for a user who is named
+    assert decide(request, mine, theirs, owner="222222222222").layer == "boundary"
 
 
 def test_a_role_is_taken_only_with_its_trust():

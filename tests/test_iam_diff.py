@@ -184,6 +184,22 @@ def test_what_one_policy_says_more_than_another(one, other, gained):
     assert more(atoms(doc(one)), atoms(doc(other))) == gained
 
 
+def test_a_variable_is_another_thing_in_an_older_version():
+    home = allow("s3:GetObject", Condition={"StringLike": {"s3:prefix": "${aws:username}/*"}})
+    now, then = atoms(doc(home)), atoms(doc(home) | {"Version": "2008-10-17"})
+    assert more(now, then)
+    assert more(then, now)
+
+
+def test_what_a_variable_may_leave_out_is_not_covered():
+    but_own = {"Effect": "Allow", "Action": "iam:GetUser", "NotResource": "arn:aws:iam::1:user/${aws:username}"}
+    alice = allow("iam:GetUser", "arn:aws:iam::1:user/alice")
+    assert more(atoms(doc(alice)), atoms(doc(but_own)))
+    own = allow("iam:GetUser", "arn:aws:iam::1:user/${aws:username}")
+    but_alice = {"Effect": "Allow", "Action": "iam:GetUser", "NotResource": "arn:aws:iam::1:user/alice"}
+    assert more(atoms(doc(own)), atoms(doc(but_alice)))
+
+
 def test_a_line_says_how_far_a_wildcard_goes():
     (grant,) = more(atoms(doc(allow("s3:Get*", f"{BUCKET}/*"))), atoms(doc(allow("s3:GetObject", f"{BUCKET}/x"))))
     assert grant.text == f"s3:Get* on {BUCKET}/* beyond s3:GetObject on {BUCKET}/x"

@@ -88,6 +88,32 @@ UNKNOWN, MISFIT, CONDITION, FORM, QUOTA = (
         ),
         (allow(["s3:GetObject", "s3:PutObject"], [OBJECT, BUCKET]), MISFIT, "high", "none of its actions acts on it"),
         (allow("sqs:Send*", OBJECT), MISFIT, "high", "matches nothing"),
+        (
+            allow(resource="arn:aws:s3::${aws:PrincipalAccount}:b/k"),
+            MISFIT,
+            "high",
+            "a variable before its fifth colon",
+        ),
+        (allow(resource=f"{OBJECT} ", Effect="Deny"), FORM, "medium", "ends with a space, which counts"),
+        (allow(resource=f"{BUCKET}/a\u00a0b"), FORM, "high", "holds \\u00a0 NO-BREAK SPACE"),
+        (
+            when("ForAnyValue:StringEqualsIfExists", "aws:TagKeys", "a"),
+            CONDITION,
+            "medium",
+            "never holds for a request without the key",
+        ),
+        (
+            when("BoolIfExists", "aws:MultiFactorAuthPresent", "true"),
+            CONDITION,
+            "medium",
+            "lets through access keys",
+        ),
+        (
+            when("Bool", "aws:MultiFactorAuthPresent", "false", Effect="Deny"),
+            CONDITION,
+            "medium",
+            "denies no access keys",
+        ),
         (when("StringEqual", "aws:username", "a"), CONDITION, "high", "no condition operator StringEqual"),
         (when("ForAllValue:StringLike", "aws:TagKeys", "a"), CONDITION, "high", "no condition operator"),
         (when("NullIfExists", "aws:username", "true"), CONDITION, "high", "no condition operator NullIfExists"),
@@ -255,6 +281,12 @@ def test_a_policy_of_a_megabyte_is_one_finding_and_a_thousand_faults_are_cut():
     assert len(found(doc(allow([f"s3:Nothing{number}" for number in range(2000)])))) == linter.MOST
 
 
+@pytest.mark.parametrize(("effect", "severity"), [("Allow", "high"), ("Deny", "low")])
+def test_not_principal_is_a_finding_in_a_resources_policy(effect, severity):
+    one = {"Effect": effect, "NotPrincipal": {"AWS": "123456789012"}, "Action": "s3:GetObject", "Resource": OBJECT}
+    assert [(s, "NotPrincipal" in m) for _, s, m in said(doc(one), "resource")] == [(severity, True)]
+
+
 def test_white_space_does_not_count_for_the_quota():
     assert found(doc(allow(resource=f"{BUCKET}/{'k ' * 2900}k"))) == []
 
@@ -282,6 +314,10 @@ def test_white_space_does_not_count_for_the_quota():
         (trust({"AWS": "123456789012"}, "s3:GetObject"), "not s3:GetObject"),
         (trust({"AWS": "123456789012", "NotPrincipal": 1}), "no kind of principal NotPrincipal"),
         (trust({"AWS": "123456789012"}, NotPrincipal="*"), "stand together"),
+        (
+            {"Effect": "Deny", "NotPrincipal": {"AWS": "123456789012"}, "Action": "sts:AssumeRole"},
+            "no place in a trust",
+        ),
     ],
 )
 def test_a_bad_trust_is_a_finding(statement, words):
@@ -323,6 +359,9 @@ GOOD = [
     ("identity", when("NotIpAddress", "aws:SourceIp", ["192.0.2.0/24", "203.0.113.7", "2001:db8::/32"])),
     ("identity", when("Bool", "aws:SecureTransport", False, Effect="Deny")),
     ("identity", when("BoolIfExists", "aws:MultiFactorAuthPresent", "false", Effect="Deny")),
+    ("identity", when("Bool", "aws:MultiFactorAuthPresent", "true")),
+    ("identity", when("Bool", "aws:MultiFactorAuthPresent", "true", Effect="Deny")),
+    ("identity", allow(resource=f"{BUCKET}/${{aws:username}}:x y")),
     ("identity", when("Null", "aws:TokenIssueTime", True)),
     ("identity", when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::*:role/x*")),
     ("identity", when("StringEquals", "aws:PrincipalTag/Team", "${aws:ResourceTag/Team}")),

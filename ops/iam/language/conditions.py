@@ -112,7 +112,7 @@ def holds(one: Statement, context: Context, unknown: bool | None = None) -> tupl
 
     With `unknown` None a key that is not there is absent, as in a request to AWS. Otherwise nothing is known of it, and a
     condition on it counts as `unknown`: so an audit asks what some request could do.
-    An operator that IAM does not know, or a value that it cannot read, never lets anything through.
+    An operator that IAM does not know, a value that it cannot read or a variable that has none never lets anything through.
     """
     lacking = frozenset(key for _, key, _ in one.conditions if key not in context)
     for operator, key, values in one.conditions:
@@ -121,7 +121,10 @@ def holds(one: Statement, context: Context, unknown: bool | None = None) -> tupl
                 return False, lacking
             continue
         try:
-            if not satisfied(operator, values, key, context, one.variables):
+            met = satisfied(operator, values, key, context, one.variables)
+            if met is None:  # a Deny by Not... holds, since its values can match nothing
+                met = (not one.allow and split(operator)[1] in NEGATIVE) if unknown is None else unknown
+            if not met:
                 return False, lacking
         except (ValueError, binascii.Error, KeyError):
             if one.allow:
@@ -129,8 +132,11 @@ def holds(one: Statement, context: Context, unknown: bool | None = None) -> tupl
     return True, lacking
 
 
-def satisfied(operator: str, values: Sequence[str], key: str, context: Context, variables: bool) -> bool:
-    """One condition. Raises KeyError for an unknown operator, ValueError for a value that it cannot compare."""
+def satisfied(operator: str, values: Sequence[str], key: str, context: Context, variables: bool) -> bool | None:
+    """One condition; None where it hangs on a policy variable that the request has no value for.
+
+    Raises KeyError for an unknown operator, ValueError for a value that it cannot compare.
+    """
     quantifier, base, if_exists = split(operator)
     if base == "null":
         return any((key not in context) == (value.lower() == "true") for value in values)
@@ -138,16 +144,14 @@ def satisfied(operator: str, values: Sequence[str], key: str, context: Context, 
     test = POSITIVE[NEGATIVE.get(base, base)]
     if quantifier not in ("", "forallvalues", "foranyvalue"):
         raise KeyError(operator)
+    if key not in context:
+        return quantifier != "foranyvalue" and (if_exists or quantifier == "forallvalues" or negative)
+    known = list(values)
     if variables and base.startswith(WITH_VARIABLES):
         like = not base.startswith(("stringequals", "stringnotequals"))
-        values = [filled for value in values if (filled := resolved(value, context, like)) is not None]
-    if key not in context:
-        return if_exists or quantifier == "forallvalues" or (negative and quantifier != "foranyvalue")
+        known = [filled for value in values if (filled := resolved(value, context, like)) is not None]
     present = context[key]
     given = [present] if isinstance(present, str) else list(present)
-    agreeing = [any(test(one, wanted) for wanted in values) != negative for one in given]
-    if quantifier == "foranyvalue":
-        return any(agreeing)
-    if quantifier == "forallvalues" or negative:
-        return all(agreeing)
-    return any(agreeing)
+    agreeing = [any(test(one, wanted) for wanted in known) != negative for one in given]
+    met = all(agreeing) if quantifier == "forallvalues" or (negative and not quantifier) else any(agreeing)
+    return None if met == negative and len(known) < len(values) else met

@@ -190,6 +190,12 @@ class ArnGlob:
         return found
 
 
+def misplaced(pattern: str) -> bool:
+    """Whether an ARN has a variable before its fifth colon: in the service, region or account."""
+    before = VARIABLE.sub(LITERAL, pattern).split(":", 5)[:5]
+    return pattern.startswith("arn:") and any(LITERAL in part for part in before)
+
+
 def covers(pattern: str, action: str) -> bool:
     """Whether an action pattern covers an action; both in lower case."""
     if "*" not in pattern and "?" not in pattern:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ops.iam.language.conditions import Context, holds, resolved
-from ops.iam.language.document import LITERAL, Policy, Statement, arn_glob, matches_action
+from ops.iam.language.document import LITERAL, Policy, Statement, arn_glob, matches_action, misplaced
 
 Effect = Literal["allowed", "implicitDeny", "explicitDeny"]
 
@@ -101,31 +101,49 @@ def matches_resource(one: Statement, request: Request) -> bool:
     """A statement without any resource, as in a trust policy, is about what it is attached to."""
     if not one.resources and "resource" not in one.negated:
         return True
-    return any(fits(pattern, request, one.variables) for pattern in one.resources) != ("resource" in one.negated)
+    fitting = [fits(pattern, request, one.variables) for pattern in one.resources]
+    if "resource" not in one.negated:
+        return any(fitting)
+    return not any(fitting) and not (one.allow and None in fitting)
 
 
-def fits(pattern: str, request: Request, variables: bool) -> bool:
+def fits(pattern: str, request: Request, variables: bool) -> bool | None:
+    """None for a pattern that hangs on a policy variable without a value, or has one where AWS fills in none: before the
+    resource's own part."""
     if pattern in ("*", request.resource):
         return True
     if variables and "${" in pattern:
         filled = resolved(pattern, request.context)
-        if filled is None:
-            return False
+        if filled is None or misplaced(pattern):
+            return None
         pattern = filled
     if not any(sign in pattern for sign in "*?" + LITERAL):
         return pattern == request.resource
     return arn_glob(pattern).fullmatch(request.resource) is not None
 
 
-def names(one: Statement, caller: Caller) -> str:
+def names(one: Statement, caller: Caller, bounded: bool = False) -> str:
     """How a resource's policy names the caller: "itself" (a user, a session, a service), "role", "account", or "" not at all.
 
-    To name an account leaves it to that account's own policies. `*` is anybody: as good as naming the role.
+    To name an account leaves it to that account's own policies. `*` is anybody: as good as naming the role. A Deny with
+    NotPrincipal spares only whom it names in full, account and session too, and nobody who has a boundary.
     """
     ways = [named(kind, value, caller) for kind, value in one.principals or ()]
     if "principal" in one.negated:
-        return "" if any(ways) else "role"
+        spared = any(ways) if one.allow else ("AWS", "*") in (one.principals or ()) or spares(ways, caller, bounded)
+        return "" if spared else "role"
     return next((way for way in ("itself", "role", "account") if way in ways), "")
+
+
+def spares(ways: list[str], caller: Caller, bounded: bool) -> bool:
+    if not caller.arn:
+        return "itself" in ways
+    whole = {"account"}
+    if ":user/" in caller.arn:
+        whole |= {"itself"}
+    elif ":role/" in caller.arn:
+        whole |= {"role", "itself"} if caller.session else {"role"}
+    return whole <= set(ways) and not bounded
 
 
 def named(kind: str, value: str, caller: Caller) -> str:
@@ -142,11 +160,11 @@ def named(kind: str, value: str, caller: Caller) -> str:
     return "role" if value == caller.arn else ""
 
 
-def by_naming(policy: Policy | None, caller: Caller) -> dict[str, Policy]:
+def by_naming(policy: Policy | None, caller: Caller, bounded: bool) -> dict[str, Policy]:
     """The resource's policy, cut into the parts that name the caller in each way."""
     parts: dict[str, list[Statement]] = {}
     for one in policy.statements if policy else ():
-        if way := names(one, caller):
+        if way := names(one, caller, bounded):
             parts.setdefault(way, []).append(one)
     return {way: Policy(policy.name, tuple(found)) for way, found in parts.items() if policy}
 
@@ -169,7 +187,7 @@ def decide(
     caps = {"boundary": gather("boundary", [rights.boundary], request, possible)} if rights.boundary else {}
     if rights.session is not None:
         caps["session"] = gather("session", rights.session, request, possible)
-    parts = by_naming(resource, request.caller)
+    parts = by_naming(resource, request.caller, rights.boundary is not None)
     pools = {way: gather("resource", [part], request, possible) for way, part in parts.items()}
     every = [identity, *caps.values(), *pools.values()]
     missing = frozenset(key for pool in every for key in pool.missing)
@@ -182,7 +200,7 @@ def decide(
         return Decision("implicitDeny", "resource", (), missing)
     if not identity.allows and ((foreign and request.caller.arn) or not named_directly):
         return Decision("implicitDeny", "identity", (), missing)
-    if "itself" not in granted:
+    if foreign or "itself" not in granted:  # another account's leave lifts no cap of the caller's own
         for layer, cap in caps.items():
             if not cap.allows:
                 return Decision("implicitDeny", layer, (), missing)

@@ -92,16 +92,23 @@ def atoms(document: Any) -> set[Atom]:
 def of_statement(one: Statement, raw: dict[str, Any]) -> set[Atom]:
     spelled = {action.lower(): action for action in texts(raw.get("NotAction", raw.get("Action", [])))}
     apart = tuple(sorted(one.negated))
-    condition = tuple(sorted((op, key, tuple(sorted(set(values)))) for op, key, values in one.conditions))
+    plain = str if one.variables else unread
+    condition = tuple(
+        sorted((op, key, tuple(sorted({plain(value) for value in values}))) for op, key, values in one.conditions)
+    )
     actions = [", ".join(sorted(set(one.actions)))] if "action" in apart else list(one.actions)
     resources = [", ".join(sorted(set(one.resources)))] if "resource" in apart else list(one.resources) or [""]
-    if not one.variables:  # ${aws:username} is text in a policy of the older version
-        resources = [text.replace("${", "$ {") for text in resources]
+    resources = [plain(text) for text in resources]
     effect = "Allow" if one.allow else "Deny"
     return {
         Atom(effect, action, resource, condition, who, apart, spelled.get(action, action))
         for action, resource, who in product(actions, resources, whom(one))
     }
+
+
+def unread(text: str) -> str:
+    """${aws:username} is text in a policy of the older version, and so not the same as in one of the current."""
+    return text.replace("${", "$ {")
 
 
 def whom(one: Statement) -> list[str]:
@@ -132,7 +139,7 @@ def inside(part: str, whole: str, apart: tuple[bool, bool], read: Read) -> bool:
     if part == whole and apart[0] == apart[1]:
         return True
     if apart[1]:
-        plain = not apart[0] and "*" not in part and "?" not in part
+        plain = not apart[0] and not any(sign in part for sign in ("*", "?", "${")) and "${" not in whole
         return plain and not any(read(one).fullmatch(part) for one in whole.split(", "))
     return whole == "*" or (not apart[0] and wider(whole, read).fullmatch(part) is not None)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from ops.iam.language import actions
-from ops.iam.language.document import VARIABLE
+from ops.iam.language.document import VARIABLE, misplaced
 from ops.iam.lint.flaw import FORM, MISFIT, Flaw, shown
 
 PARTITIONS = re.compile(r"aws(-[a-z-]+)?|.*[*?$].*")
@@ -45,6 +45,8 @@ def malformed(arn: str) -> str:
     parts = arn.split(":", FIRST_PARTS)
     if not PARTITIONS.fullmatch(parts[1]):
         return f"has the partition '{shown(parts[1])}'; there are aws, aws-cn, aws-us-gov"
+    if misplaced(arn):
+        return "has a variable before its fifth colon, where AWS fills none in"
     if len(parts) <= FIRST_PARTS and "*" not in arn:
         return f"has {len(parts)} parts; an ARN has six: arn:aws:SERVICE:REGION:ACCOUNT:RESOURCE"
     if len(parts) > FIRST_PARTS and parts[4].isdigit() and len(parts[4]) != 12:

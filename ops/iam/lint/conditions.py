@@ -105,6 +105,7 @@ def about(operator: str, key: str, values: Any, patterns: Sequence[str], allow: 
         yield from left_over("Condition", one)
     yield from unreadable(operator, key, words, allow)
     yield from unfitting(operator, key, words)
+    yield from absent(operator, key, words, allow)
 
 
 def known_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Flaw]:
@@ -224,6 +225,25 @@ def unfitting(operator: str, key: str, words: Sequence[str]) -> Iterator[Flaw]:
     if quantifier and not full.startswith("ArrayOf") and not key.lower().startswith("aws:principalorg"):
         message = f"{operator} {shown(key)}: the key has one value"
         yield Flaw(CONDITION, "low", message, f"write {SPELLED[base]}", "Condition")
+
+
+def absent(operator: str, key: str, words: Sequence[str], allow: bool) -> Iterator[Flaw]:
+    """What is meant for requests with the key alone, or for those without it too, and is not so.
+
+    A long-term access key's request has no aws:MultiFactorAuthPresent at all.
+    """
+    quantifier, base, if_exists = split(operator)
+    if quantifier == "foranyvalue" and if_exists:
+        message = f"{operator} {shown(key)} never holds for a request without the key: ForAnyValue overrules IfExists"
+        yield Flaw(CONDITION, "medium", message, f"write {operator.removesuffix('IfExists')}", "Condition")
+    if key.lower() != "aws:multifactorauthpresent" or base != "bool" or if_exists != allow:
+        return
+    if allow and "true" in words:
+        message = f"{operator} {shown(key)} lets through access keys, whose requests have no such key"
+        yield Flaw(CONDITION, "medium", message, "write Bool", "Condition")
+    if not allow and "false" in words:
+        message = f"{operator} {shown(key)} denies no access keys, whose requests have no such key"
+        yield Flaw(CONDITION, "medium", message, "write BoolIfExists", "Condition")
 
 
 def unguarded(operator: str, key: str, raw: dict[str, Any], allow: bool) -> Iterator[Flaw]:

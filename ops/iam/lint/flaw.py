@@ -77,7 +77,8 @@ def strange(text: str, strict: bool) -> str:
     if plain(text):
         return ""
     for sign in text:
-        if ord(sign) > 0xFF or unicodedata.category(sign) in UNSEEN or (strict and not sign.isascii()):
+        unseen = unicodedata.category(sign) in UNSEEN or (sign != " " and sign.isspace())
+        if ord(sign) > 0xFF or unseen or (strict and not sign.isascii()):
             name = unicodedata.name(sign, "a control character" if ord(sign) < 0xA0 else "no character")
             return f"\\u{ord(sign):04x} {name}"
     return ""
@@ -101,3 +102,5 @@ def sign(element: str, text: str, strict: bool) -> Iterator[Flaw]:
     head = ":".join(text.split(":")[:5]) if text.startswith("arn:") else ""
     if found := strange(text, strict) or strange(head, True):
         yield Flaw(FORM, "high", f"{element} {shown(text)} holds {found}", "type it again with plain signs", element)
+    if head and text != text.strip():
+        yield Flaw(FORM, "medium", f"{element} '{shown(text)}' ends with a space, which counts", "delete it", element)

@@ -152,6 +152,8 @@ def statement(raw: Any, kind: Kind, old: bool) -> Iterator[Flaw]:
     for element in ("Principal", "NotPrincipal"):
         if element in raw and kind in ("trust", "resource"):
             yield from principals.flaws(element, raw[element], kind == "trust")
+    if "NotPrincipal" in raw:
+        yield from principals.spared(raw.get("Effect") == "Allow", kind == "trust")
     if kind == "trust":
         yield from principals.ways_in(raw, named)
     if "Condition" in raw:

@@ -45,6 +45,18 @@ def flaws(element: str, raw: Any, trust: bool) -> Iterator[Flaw]:
             yield from named(element, kind, value, trust)
 
 
+def spared(allow: bool, trust: bool) -> Iterator[Flaw]:
+    """NotPrincipal has few places: docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html"""
+    instead_of = "name principals, or write Principal * with ArnNotEquals aws:PrincipalArn"
+    if trust:
+        yield Flaw(FORM, "high", "NotPrincipal has no place in a trust", instead_of, "NotPrincipal")
+    elif allow:
+        yield Flaw(FORM, "high", "NotPrincipal in an Allow lets everybody else in", instead_of, "NotPrincipal")
+    else:
+        message = "NotPrincipal denies whoever has a boundary, named or not"
+        yield Flaw(FORM, "low", message, instead_of, "NotPrincipal")
+
+
 def named(element: str, kind: str, value: Any, trust: bool) -> Iterator[Flaw]:
     if not isinstance(value, str):
         yield Flaw(FORM, "high", f"{element} {kind} holds what is no text", "write texts", element)
