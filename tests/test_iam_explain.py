@@ -266,6 +266,18 @@ def test_key_ids_and_account_numbers_are_not_echoed():
         assert f":{other}:" not in said.splitlines()[0]
 
 
+@pytest.mark.parametrize("kind", ["role", "user", "policy"])
+def test_iam_names_what_is_there_by_its_name_alone(kind):
+    """As seen on AWS: `on resource: role NAME` (aws/aws-cdk#27067); what is not there yet has its ARN."""
+    names = {"role": "kennel-demo-operator", "user": "pat", "policy": "kennel-demo-operator-models"}
+    action = {"role": "iam:UpdateRole", "user": "iam:GetUser", "policy": "iam:DeletePolicy"}[kind]
+    found, said = told(denied(session("operator"), action, f"{kind} {names[kind]}"), world())
+    path = "" if kind == "user" else "kennel/demo/"
+    assert found.question.resource == f"arn:aws:iam::{ACCOUNT}:{kind}/{path}{names[kind]}"
+    assert found.denied
+    assert said.startswith(f"Hop 1 of 4, the caller's own action: kennel-demo-operator asks {action}")
+
+
 def test_placeholders_give_the_text_again():
     values = {"account": ACCOUNT, "region": SETTINGS.aws.region, "stack": SETTINGS.stack.name, "bucket": BUCKET}
     for text in (

@@ -185,11 +185,11 @@ def test_a_snapshot_file_is_asked_and_a_bad_one_refused(offline, tmp_path):
     )
     said = run(offline, "r", "ec2:DescribeInstances", "*", "--snapshot", str(file), code=4)
     assert said.startswith("explicitDeny by identity: p / No")
-    for text in ("{", "[1]", '{"RoleDetailList": [{}]}'):
+    for text in ("{", "[1]", '{"RoleDetailList": [{}]}', "[" * 100_000):
         file.write_text(text)
         done = offline("iam.simulate", "r", "ec2:DescribeInstances", "*", "--snapshot", str(file), ok=False)
         assert done.code == 1
-        assert "no snapshot" in done.err
+        assert "A snapshot is what invoke iam.audit --save FILE" in done.err
         assert "Traceback" not in done.err
 
 

@@ -66,6 +66,7 @@ def allowed(document, request):
             f"arn:aws:kms:eu-west-1:{A}:key/11111111-2222-3333-4444-555555555555",
         ),
         ("iam:GetRole", f"arn:aws:iam::{A}:role/r-{A}-x", f"arn:aws:iam::{A}:role/r-{A}-x"),
+        ("iam:GetRole", f"arn:aws:iam::{A}:role/7f3a21b9-ci", f"arn:aws:iam::{A}:role/7f3a21b9-ci"),
         ("ec2:DescribeInstances", "*", "*"),
         ("ec2:DescribeInstances", f"arn:aws:ec2:eu-west-1:{A}:instance/i", "*"),
     ],

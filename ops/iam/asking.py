@@ -78,30 +78,16 @@ def simulate(
 def source(c: Any, files: bool, snapshot: str) -> tuple[Settings, Snapshot, Account | None]:
     """The settings, the IAM that is asked, and the live account when it is that one's."""
     from ops import config
-    from ops.iam import policies
+    from ops.iam import kept, policies
     from ops.iam import snapshot as taken
 
     if files or snapshot:
         settings = config.load(c.config)
         if files:
             return settings, policies.applied(policies.wanted(settings), settings), None
-        return settings, from_file(snapshot), None
+        return settings, kept.load(Path(snapshot))[0], None
     account = Account.of(c, "auditor")
     return account.settings, taken.read(account), account
-
-
-def from_file(path: str) -> Snapshot:
-    import json
-
-    from ops.iam import snapshot as taken
-
-    try:
-        body = json.loads(Path(path).read_text())
-        return taken.parsed(body if isinstance(body, list) else [body])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OpsError(
-            f"{path}: no snapshot: {error}. Make one: aws iam get-account-authorization-details > {path}"
-        ) from error
 
 
 def foreign(request: Request) -> str:
@@ -119,6 +105,10 @@ def resources_own(request: Request, have: Snapshot, account: Account | None) -> 
     if request.action == "sts:AssumeRole":
         found = simulation.trust(have, request.action, request.resource)
         return found, [] if found else [f"There is no role {request.resource} here."]
+    if request.action.startswith("kms:"):
+        return None, [
+            "The key's own policy was not looked at: it has to allow this, or to leave it to the account's IAM."
+        ]
     if not request.action.startswith("s3:"):
         return None, []
     if not account:

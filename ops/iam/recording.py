@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ops.cli import Answer, table, task
+from ops.cli import Answer, say, table, task
 from ops.errors import FINDINGS, OpsError
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def suggestion(c, role, file=""):
     """Print the smallest policy for what a role did, by the record; compare it with iam_policies/ROLE."""
     import json
 
+    from ops.iam import policies
     from ops.iam.needs import suggest
 
     settings = settings_of(c)
@@ -68,6 +69,8 @@ def suggestion(c, role, file=""):
     if not mine:
         raise OpsError(f"The record holds nothing of {settings.role_name(role)}. Run what it should do first.")
     policy = suggest.suggested([vars(one) for one in mine])
+    if (size := len(policies.dumped(policy))) > policies.POLICY_CHARACTERS:
+        say(f"{size:,} characters: AWS takes {policies.POLICY_CHARACTERS:,} a policy. Split it: permissions-2.json ...")
     return Answer(policy, json.dumps(policy, indent=2))
 
 

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from ops.iam.kept import KEY_ID
+
 LONGEST = 65_536  # characters; EC2's encoded messages have a few thousand
-KEY_ID = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}")
 ROLE_ARN = re.compile(r"arn:[\w-]{3,12}:iam::\d{12}:role/[\w+=,.@/-]{1,600}")
 PLACE = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,62})/?([^\"\s]{0,1024})")
 ACTION = re.compile(r"[a-z0-9-]{2,40}:[A-Za-z0-9]{2,80}")

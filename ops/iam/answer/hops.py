@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,8 @@ from ops.iam.language.document import Policy, policy, statement
 from ops.iam.language.evaluate import Caller, Deciding, Decision, Request, Rights
 from ops.iam.policies import Wanted, policy_arn
 from ops.iam.snapshot import Principal, Snapshot
+
+NAMED = re.compile(r"(role|user|group|policy) ([\w+=,.@-]{1,128})")
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def completed(question: Question, world: World) -> tuple[Question, tuple[str, ..
     """
     known = actions.matching(question.action) if actions.exists(question.action) else []
     spelled = known[0] if known else actions.OPERATIONS.get(question.action.lower(), question.action)
-    question = replace(question, action=spelled)
+    question = replace(question, action=spelled, resource=in_full(question.resource, world))
     if (question.hop == 3 and not question.resource) or (question.hop == 4 and not question.who.startswith("arn:")):
         question, named = by_service(question, world)
     else:
@@ -111,6 +114,17 @@ def completed(question: Question, world: World) -> tuple[Question, tuple[str, ..
     if question.hop == 2 and "iam:passedtoservice" not in {key.lower() for key, _ in question.context}:
         question, named = to_service(question, world)
     return question, named
+
+
+def in_full(resource: str, world: World) -> str:
+    """IAM names a role, user, group or policy that is there by its name alone: `role NAME`."""
+    found = NAMED.fullmatch(resource)
+    if not found:
+        return resource
+    kind, name = found.groups()
+    there = {"role": world.have.roles, "user": world.have.users}.get(kind, {}).get(name)
+    ours = next((arn for arn in world.have.policies if kind == "policy" and arn.endswith(f"/{name}")), "")
+    return there.arn if there else ours or f"arn:aws:iam::{world.settings.aws.account}:{kind}/{name}"
 
 
 def by_service(question: Question, world: World) -> tuple[Question, tuple[str, ...]]:

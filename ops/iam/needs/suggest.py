@@ -51,7 +51,7 @@ def alike(action: str, resource: str) -> str:
     if parts[2] == "s3":
         bucket, slash, key = name.partition("/")
         return literal(f"{head}:{bucket}{slash}{key.partition('/')[0]}") + ("/*" if "/" in key else "")
-    if parts[2] == "kms":  # a key's id is its name
+    if parts[2] in ("kms", "iam"):  # a key's id is its name, and a role's is given by somebody
         return literal(resource)
     found = next((one for one in FLEETING.finditer(name) if one[0] != parts[4]), None)
     return literal(f"{head}:{name[: found.start()]}") + "*" if found else literal(resource)
