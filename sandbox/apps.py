@@ -41,6 +41,14 @@ def ours(service: str) -> Any:
             from sandbox.scaler import Scaling
 
             return Scaling
+        case "iam":
+            from sandbox.iam import Iam
+
+            return Iam
+        case "sts":
+            from sandbox.sts import Sts
+
+            return Sts
         case "ec2":
             from sandbox.ec2 import Ec2
 

@@ -1,41 +1,15 @@
 """Which permissions a call takes: operation -> action, ARN, context keys, roles passed. enforce.py decides on each.
 
 An operation without a row here is not part of the sandbox: it is answered 501, and so nothing gets by undecided.
+The rows of IAM and STS are in iam_rows.py, those of S3 in s3_rows.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
 from sandbox import details
-from sandbox.world import World
-
-
-@dataclass(frozen=True)
-class Row:
-    """`arns` are templates with {Parameter}s, or the names of functions in details.py; all have to be allowed. `action` is told
-    where it is not the operation's own name. `keys` maps a context key to a parameter's path, `passes` a parameter to the
-    service that takes the role named there. `tagging` is the action that tags given at creation take besides.
-    """
-
-    arns: tuple[str, ...]
-    action: str = ""
-    keys: dict[str, str] = field(default_factory=dict)
-    passes: dict[str, str] = field(default_factory=dict)
-    tagging: str = ""
-    more: Callable[[World, dict[str, Any]], details.More] | None = None
-
-
-def row(*arns: str, **more: Any) -> Row:
-    return Row(arns or ("*",), **more)
-
-
-def same(names: str, *arns: str, **more: Any) -> dict[str, Row]:
-    """One row for several operations."""
-    return dict.fromkeys(names.split(), row(*arns, **more))
-
+from sandbox.details import Row, row, same
+from sandbox.iam_rows import IAM, STS
+from sandbox.s3_rows import S3
 
 VPC = {
     "sagemaker:VpcSubnets": "VpcConfig.Subnets",
@@ -104,7 +78,7 @@ CODEBUILD = {
     **same("CreateProject UpdateProject", "project/{name}", passes={"serviceRole": "codebuild.amazonaws.com"}),
     **same("StartBuild ListBuildsForProject", "project/{projectName}"),
     "BatchGetProjects": row("project/{names}"),
-    **same("BatchGetBuilds StopBuild", "builds_projects"),
+    **same("BatchGetBuilds StopBuild", details.builds_projects),
 }
 ECR = {
     "CreateRepository": row("repository/{repositoryName}", tagging="ecr:TagResource"),
@@ -121,23 +95,24 @@ LAMBDA = {
         "function:{FunctionName}", passes={"Role": "lambda.amazonaws.com"}, tagging="lambda:TagResource"
     ),
     "UpdateFunctionConfiguration": row("function:{FunctionName}", passes={"Role": "lambda.amazonaws.com"}),
-    "Invoke": row("function_asked", action="lambda:InvokeFunction"),
+    "Invoke": row(details.function_asked, action="lambda:InvokeFunction"),
     **same(
         "GetFunction GetFunctionConfiguration GetProvisionedConcurrencyConfig PutProvisionedConcurrencyConfig "
         "DeleteProvisionedConcurrencyConfig DeleteFunction GetPolicy",
-        "function_asked",
+        details.function_asked,
     ),
     **same(
         "UpdateFunctionCode PublishVersion CreateAlias UpdateAlias GetAlias DeleteAlias PutFunctionConcurrency "
-        "GetFunctionConcurrency DeleteFunctionConcurrency AddPermission RemovePermission GetFunctionUrlConfig",
+        "GetFunctionConcurrency DeleteFunctionConcurrency RemovePermission GetFunctionUrlConfig",
         "function:{FunctionName}",
     ),
+    "AddPermission": row("function:{FunctionName}", keys={"lambda:Principal": "Principal"}),
     **same("GetAccountSettings ListFunctions"),
     "ListFunctionUrlConfigs": row("function:{FunctionName}"),
 }
 SSM = {
-    "GetParameter": row("arn:aws:ssm:{region}::parameter{Name}"),
-    "GetParametersByPath": row("arn:aws:ssm:{region}::parameter{Path}/*"),
+    "GetParameter": row(details.parameter_named),
+    "GetParametersByPath": row(details.parameters_below),
 }
 CONNECT = {
     "SendSSHPublicKey": row(
@@ -151,65 +126,6 @@ CONNECT = {
         },
     ),
 }
-ROLE, POLICY, PROFILE = "role_named", "{PolicyArn}", "profile_named"
-IAM = {
-    "CreateRole": row(
-        "role{Path}{RoleName}", keys={"iam:PermissionsBoundary": "PermissionsBoundary"}, tagging="iam:TagRole"
-    ),
-    **same("AttachRolePolicy DetachRolePolicy", ROLE, keys={"iam:PolicyARN": "PolicyArn"}),
-    "PutRolePermissionsBoundary": row(ROLE, keys={"iam:PermissionsBoundary": "PermissionsBoundary"}),
-    **same(
-        "GetRole DeleteRole UpdateAssumeRolePolicy DeleteRolePermissionsBoundary PutRolePolicy DeleteRolePolicy GetRolePolicy "
-        "TagRole UntagRole ListRolePolicies ListAttachedRolePolicies ListInstanceProfilesForRole UpdateRole",
-        ROLE,
-    ),
-    "CreatePolicy": row("policy{Path}{PolicyName}", tagging="iam:TagPolicy"),
-    **same(
-        "CreatePolicyVersion DeletePolicyVersion SetDefaultPolicyVersion GetPolicyVersion GetPolicy DeletePolicy TagPolicy "
-        "UntagPolicy ListPolicyVersions ListEntitiesForPolicy",
-        POLICY,
-    ),
-    "CreateInstanceProfile": row("instance-profile{Path}{InstanceProfileName}", tagging="iam:TagInstanceProfile"),
-    "AddRoleToInstanceProfile": row(PROFILE, more=details.profile_role),
-    **same("GetInstanceProfile RemoveRoleFromInstanceProfile DeleteInstanceProfile TagInstanceProfile", PROFILE),
-    **same(
-        "CreateUser DeleteUser GetUser PutUserPolicy DeleteUserPolicy AttachUserPolicy DetachUserPolicy CreateAccessKey "
-        "DeleteAccessKey UpdateAccessKey ListAccessKeys CreateLoginProfile ListUserPolicies ListAttachedUserPolicies",
-        "user_named",
-    ),
-    "SimulatePrincipalPolicy": row("{PolicySourceArn}"),
-    **same(
-        "GetAccountAuthorizationDetails GetAccountSummary GenerateCredentialReport GetCredentialReport ListRoles ListUsers "
-        "ListPolicies SimulateCustomPolicy ListInstanceProfiles"
-    ),
-}
-STS = {"AssumeRole": row("{RoleArn}"), "GetCallerIdentity": row()}
-
-OBJECT, BUCKET = "arn:aws:s3:::{Bucket}/{Key}", "arn:aws:s3:::{Bucket}"
-LISTING = {"s3:prefix": "Prefix", "s3:delimiter": "Delimiter"}
-S3 = {
-    "GetObject": row("object_asked", action="s3:GetObject"),
-    "HeadObject": row("object_asked", action="s3:GetObject"),
-    "CopyObject": row(OBJECT, action="s3:PutObject", more=details.copied),
-    "UploadPartCopy": row(OBJECT, action="s3:PutObject", more=details.copied),
-    **same("PutObject CreateMultipartUpload UploadPart CompleteMultipartUpload", OBJECT, action="s3:PutObject"),
-    "ListParts": row(OBJECT, action="s3:ListMultipartUploadParts"),
-    **same("DeleteObject AbortMultipartUpload GetObjectTagging PutObjectTagging", OBJECT),
-    **same("ListObjectsV2 ListObjects HeadBucket", BUCKET, action="s3:ListBucket", keys=LISTING),
-    "ListObjectVersions": row(BUCKET, action="s3:ListBucketVersions", keys=LISTING),
-    "ListMultipartUploads": row(BUCKET, action="s3:ListBucketMultipartUploads"),
-    **same("CreateBucket DeleteBucket GetBucketPolicy PutBucketPolicy DeleteBucketPolicy GetBucketTagging PutBucketTagging", BUCKET),
-    **same("GetBucketVersioning PutBucketVersioning GetBucketAcl PutBucketAcl GetBucketLocation GetBucketPolicyStatus", BUCKET),
-    "GetBucketEncryption": row(BUCKET, action="s3:GetEncryptionConfiguration"),
-    "PutBucketEncryption": row(BUCKET, action="s3:PutEncryptionConfiguration"),
-    "GetBucketLifecycleConfiguration": row(BUCKET, action="s3:GetLifecycleConfiguration"),
-    "PutBucketLifecycleConfiguration": row(BUCKET, action="s3:PutLifecycleConfiguration"),
-    "GetPublicAccessBlock": row(BUCKET, action="s3:GetBucketPublicAccessBlock"),
-    "PutPublicAccessBlock": row(BUCKET, action="s3:PutBucketPublicAccessBlock"),
-    "DeletePublicAccessBlock": row(BUCKET, action="s3:PutBucketPublicAccessBlock"),
-    "ListBuckets": row(action="s3:ListAllMyBuckets"),
-}  # fmt: skip
-
 TAGS = {"tagging": "ec2:CreateTags"}
 EC2 = {
     "CreateVpc": row("vpc/*", **TAGS),
@@ -228,22 +144,21 @@ EC2 = {
     "AssociateRouteTable": row("route-table/{RouteTableId}", "subnet/{SubnetId}"),
     **same("CreateRoute DeleteRoute DeleteRouteTable", "route-table/{RouteTableId}"),
     **same(
-        "AuthorizeSecurityGroupIngress AuthorizeSecurityGroupEgress RevokeSecurityGroupIngress RevokeSecurityGroupEgress "
-        "DeleteSecurityGroup",
-        "security-group/{GroupId}",
+        "AuthorizeSecurityGroupIngress AuthorizeSecurityGroupEgress", "security-group/{GroupId}", details.rules_tagged, **TAGS
     ),
+    **same("RevokeSecurityGroupIngress RevokeSecurityGroupEgress DeleteSecurityGroup", "security-group/{GroupId}"),
     **same("CreateNetworkAclEntry DeleteNetworkAclEntry ReplaceNetworkAclEntry DeleteNetworkAcl", "network-acl/{NetworkAclId}"),
-    "ReplaceNetworkAclAssociation": row("network-acl/{NetworkAclId}", "subnet_associated"),
+    "ReplaceNetworkAclAssociation": row("network-acl/{NetworkAclId}", details.subnet_associated),
     "DeleteSubnet": row("subnet/{SubnetId}"),
     **same("ModifyVpcAttribute DescribeVpcAttribute DeleteVpc", "vpc/{VpcId}"),
     "DeleteVpcEndpoints": row("vpc-endpoint/{VpcEndpointIds}"),
     "DeleteInstanceConnectEndpoint": row("instance-connect-endpoint/{InstanceConnectEndpointId}"),
-    "DeleteKeyPair": row("key_pair_named"),
-    "RunInstances": row("launched", **TAGS, more=details.launched_role),
+    "DeleteKeyPair": row(details.key_pair_named),
+    "RunInstances": row(details.launched, **TAGS, context=details.of_launch, more=details.launched_role),
     **same("StartInstances StopInstances TerminateInstances RebootInstances", "instance/{InstanceIds}"),
     **same("GetConsoleOutput ModifyInstanceAttribute", "instance/{InstanceId}"),
     "CancelSpotInstanceRequests": row("spot-instances-request/{SpotInstanceRequestIds}"),
-    **same("CreateTags DeleteTags", "tagged"),
+    **same("CreateTags DeleteTags", details.tagged),
     **same(
         "DescribeImages DescribeInstanceConnectEndpoints DescribeInstanceStatus DescribeInstanceTypeOfferings "
         "DescribeInstanceTypes DescribeInstances DescribeInternetGateways DescribeKeyPairs DescribeManagedPrefixLists "

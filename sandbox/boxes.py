@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 import threading
@@ -41,12 +42,12 @@ class Box:
     world: World
     instance: str
     user: str
-    role_arn: str = ""
     user_data: str = ""
     key: str = ""
     disk_gib: int = 8
     port: int = 0
-    secret: str = ""
+    secret: str = ""  # in the URLs of its metadata and its switch, while it runs
+    tokens: dict[str, float] = field(default_factory=dict)  # of its metadata service -> until when
     sshd: str = "up"
     takes_keys: bool = True
     impaired: bool = False
@@ -69,7 +70,7 @@ class Box:
 
         BOX_ROOT, BOX_SWITCH and BOX_SSH_PORT are the sandbox's; on AWS they are unset, and mean /, the power switch and 22.
         """
-        self.secret = self.secret or self.world.keys.source(self.role_arn, self.instance)
+        self.secret = self.secret or secrets.token_urlsafe(24)
         more = {
             BOX: self.instance,
             "AWS_ENDPOINT_URL": self.world.url,
@@ -194,6 +195,7 @@ def end(world: World, instances: list[str], gone: bool = False) -> None:
                 process.kill()
     for instance in instances:
         if box := _boxes.get(instance):
+            box.secret, box.tokens = "", {}
             in_loop(hang_up(box))
         if gone:
             _boxes.pop(instance, None)

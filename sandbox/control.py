@@ -16,9 +16,9 @@ Reply = tuple[int, dict[str, str], bytes]
 def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
     method = environ["REQUEST_METHOD"]
     if path.startswith("/_metadata/"):
-        status, text = world.keys.metadata(
-            method, path.removeprefix("/_metadata/"), environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN", "")
-        )
+        from sandbox import metadata
+
+        status, text = metadata.answer(world, environ, path.removeprefix("/_metadata/"))
         return status, {"Content-Type": "text/plain"}, text.encode()
     if path.startswith("/_box/"):
         return packed(*switch_of_box(world, path.removeprefix("/_box/")))
@@ -48,7 +48,9 @@ def switch_of_box(world: World, path: str) -> tuple[int, dict[str, Any]]:
 
 
 def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """GET health; POST fault | faults/clear | clock | break | token | age, and those of `drill`. Raises KeyError for others."""
+    """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | slow, and those of `drill`.
+
+    Raises KeyError for others."""
     from sandbox import federation, mishaps
 
     match method, what:
@@ -72,6 +74,8 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
             return {"token": federation.mint(world, body)}
         case "POST", "age":
             return mishaps.age(world, body["role"], float(body["days"]))
+        case "POST", "expire":
+            return {"session": world.keys.expire(body["key"])}
         case "POST", "slow":
             return mishaps.slow(body["endpoint"], float(body["seconds"]))
         case "POST", _:

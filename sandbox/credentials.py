@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import secrets
 import string
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.state import ACCOUNT, REGION
@@ -19,9 +21,25 @@ EVERYTHING = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action"
 LETTERS = string.ascii_letters + string.digits
 
 
+@dataclass(frozen=True)
+class Session:
+    """A role that somebody took. `role_id` is that role's own: one that is made anew under its name is another role."""
+
+    role_arn: str
+    role_id: str
+    name: str
+    issued: datetime
+    expires: datetime
+    policy: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    transitive: frozenset[str] = frozenset()  # the keys of the tags that a role taken with this session has too
+    source_identity: str = ""
+
+
 class Keys:
     def __init__(self) -> None:
         self.administrator = ("", "")
+        self.sessions: dict[str, Session] = {}  # by the id of their key
         self.notices: dict[str, str] = {}  # instance -> what its metadata say of a coming interruption
         self._sources: dict[str, tuple[str, str]] = {}  # a secret in a URL -> (role's ARN, session's name)
 
@@ -40,10 +58,9 @@ class Keys:
 
     def assume(self, role_arn: str, session: str) -> tuple[str, str, str, datetime]:
         """(key id, secret, session token, expiry) of a role. Raises KeyError when the account has no such role."""
-        from moto.iam.models import iam_backends
         from moto.sts.models import sts_backends
 
-        if not any(role.arn == role_arn for role in iam_backends[ACCOUNT]["aws"].roles.values()):
+        if role_id(role_arn) is None:
             raise KeyError(role_arn)
         taken = sts_backends[ACCOUNT]["aws"].assume_role(
             region_name=REGION,
@@ -53,31 +70,47 @@ class Keys:
             duration=SESSION_S,
             external_id=None,  # type: ignore[arg-type]
         )
-        return (
-            taken.access_key_id,
-            taken.secret_access_key,
-            taken.session_token,
-            datetime.now(UTC) + timedelta(seconds=SESSION_S),
+        kept = self.begin(taken)
+        return taken.access_key_id, taken.secret_access_key, taken.session_token, kept.expires
+
+    def begin(self, taken: Any, **told: Any) -> Session:
+        """Keep what moto's record of a session does not: whose it is if the role is made anew, and what it was `told`."""
+        kept = Session(
+            role_arn=taken.role_arn,
+            role_id=role_id(taken.role_arn) or "",
+            name=taken.session_name,
+            issued=taken.access_key.create_date.replace(tzinfo=UTC),  # moto's are UTC, and do not say so
+            expires=taken.expiration.replace(tzinfo=UTC),
+            policy=taken.policy or "",
+            **told,
         )
+        self.sessions[taken.access_key_id] = kept
+        return kept
 
-    def session(self, key_id: str) -> Any:
-        """moto's record of a role's session, or None."""
-        from moto.sts.models import sts_backends
+    def session(self, key_id: str) -> Session | None:
+        """The session of a role that a key is of, over or not; None of a user's key and of nobody's."""
+        return self.sessions.get(key_id)
 
-        sessions = reversed(sts_backends[ACCOUNT]["aws"].assumed_roles)  # the newest are asked for most
-        return next((one for one in sessions if one.access_key_id == key_id), None)
+    def expired(self, key_id: str) -> bool:
+        """Whether a key was good once, and its time is over."""
+        taken = self.session(key_id)
+        return taken is not None and taken.expires <= datetime.now(UTC)
+
+    def expire(self, key_id: str) -> str:
+        """End a session before its time; tell its name. Raises KeyError for a key that is of none."""
+        self.sessions[key_id] = replace(self.sessions[key_id], expires=datetime.now(UTC))
+        return self.sessions[key_id].name
 
     def caller(self, key_id: str) -> str | None:
-        """Whose key this is, in short; None when nobody's, or of a role or user that is gone."""
+        """Whose key this is, in short; None when nobody's (any more): expired, or of a role or user that is gone."""
         from moto.iam.models import iam_backends
 
-        iam = iam_backends[ACCOUNT]["aws"]
         if not key_id:
             return None
         if taken := self.session(key_id):
-            there = any(role.arn == taken.role_arn for role in iam.roles.values())
-            return f"{taken.role_arn.rsplit('/', 1)[-1]}/{taken.session_name}" if there else None
-        for name, user in iam.users.items():
+            good = not self.expired(key_id) and role_id(taken.role_arn) == taken.role_id
+            return f"{taken.role_arn.rsplit('/', 1)[-1]}/{taken.name}" if good else None
+        for name, user in iam_backends[ACCOUNT]["aws"].users.items():
             if any(key.access_key_id == key_id and key.status == "Active" for key in user.access_keys):
                 return name
         return None
@@ -89,41 +122,28 @@ class Keys:
         return secret
 
     def fetch(self, secret: str) -> dict[str, Any] | None:
-        """The document that containers and instances read, or None for a path that was never given out."""
-        if secret not in self._sources:
+        """The document that containers read, or None for a path that was never given out, or of a role that is gone."""
+        try:
+            return self.document(*self._sources[secret])
+        except KeyError:
             return None
-        key, secret_key, token, expiry = self.assume(*self._sources[secret])
+
+    def document(self, role_arn: str, session: str) -> dict[str, Any]:
+        """A role's keys as containers and instances read them. Raises KeyError when there is no such role."""
+        key, secret, token, expiry = self.assume(role_arn, session)
         return {
             "Code": "Success",
             "Type": "AWS-HMAC",
             "LastUpdated": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "AccessKeyId": key,
-            "SecretAccessKey": secret_key,
+            "SecretAccessKey": secret,
             "Token": token,
             "Expiration": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
 
-    def metadata(self, method: str, path: str, token: str) -> tuple[int, str]:
-        """IMDSv2 for one box: status and body for `SECRET/latest/...`; nothing without a session token."""
-        secret, _, what = path.partition("/")
-        if secret not in self._sources:
-            return 404, ""
-        if what == "latest/api/token":
-            return (200, self._token(secret)) if method == "PUT" else (405, "")
-        if token != self._token(secret):
-            return 401, ""
-        role_arn, instance = self._sources[secret]
-        role_name = role_arn.rsplit("/", 1)[-1]
-        if what.rstrip("/") == "latest/meta-data/iam/security-credentials" and role_name:
-            return 200, role_name
-        if what == f"latest/meta-data/iam/security-credentials/{role_name}" and role_name:
-            return 200, json.dumps(self.fetch(secret))
-        if what == "latest/meta-data/instance-id":
-            return 200, instance
-        if what == "latest/meta-data/spot/instance-action" and instance in self.notices:
-            return 200, self.notices[instance]
-        return 404, ""
 
-    @staticmethod
-    def _token(secret: str) -> str:
-        return f"token-{secret[::-1]}"
+def role_id(role_arn: str) -> str | None:
+    """The unique id of the role that has this ARN now."""
+    from moto.iam.models import iam_backends
+
+    return next((role.id for role in iam_backends[ACCOUNT]["aws"].roles.values() if role.arn == role_arn), None)

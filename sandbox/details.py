@@ -1,9 +1,11 @@
-"""Permissions that no template tells: ARNs that have to be looked up, and roles that are passed without being a parameter."""
+"""A row of the table of permissions, and what no template in it tells: ARNs that have to be looked up, roles that are
+passed without being a parameter."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox import power
@@ -11,9 +13,9 @@ from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World
 
 Params = dict[str, Any]
-More = Iterator[tuple[str, str, dict[str, str | list[str]]]]
+Context = dict[str, str | list[str]]
+More = Iterator[tuple[str, str, Context]]
 EC2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}:"
-ROLES = f"arn:aws:iam::{ACCOUNT}:role/"
 SERVICE_ROLES = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/"
 # Prefix of an id -> the type in its ARN
 KINDS = {
@@ -33,15 +35,50 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Row:
+    """`arns` are templates with {Parameter}s, or functions that look ARNs up; all have to be allowed. `action` is told where it
+    is not the operation's own name, `versioned` where it has another one with a VersionId. `keys` maps a context key to a
+    parameter's path, `context` tells more keys of an ARN; `passes` maps a parameter to the service that takes the role named
+    there. `tagging` is the action that tags given at creation take besides, `more` tells other permissions that it takes.
+    """
+
+    arns: tuple[str | Callable[[World, Params], list[str]], ...]
+    action: str = ""
+    versioned: str = ""
+    keys: dict[str, str] = field(default_factory=dict)
+    context: Callable[[World, Params, str], Context] | None = None
+    passes: dict[str, str] = field(default_factory=dict)
+    tagging: str = ""
+    more: Callable[[World, Params], More] | None = None
+
+
+def row(*arns: Any, **more: Any) -> Row:
+    return Row(arns or ("*",), **more)
+
+
+def same(names: str, *arns: Any, **more: Any) -> dict[str, Row]:
+    """One row for several operations."""
+    return dict.fromkeys(names.split(), row(*arns, **more))
+
+
 def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-# Each of these is named in a row of authorize.py.
-
-
-def object_asked(world: World, asked: Params) -> list[str]:
-    return [f"arn:aws:s3:::{asked.get('Bucket', '')}/{asked.get('Key', '')}"]
+def requested(asked: Params, arn: str) -> Context:
+    """aws:RequestTag of what the call would make at this ARN."""
+    kind = arn.removeprefix(EC2).partition("/")[0]
+    specified = [s.get("Tags", []) for s in listed(asked.get("TagSpecifications")) if s.get("ResourceType") == kind]
+    raw = specified[0] if specified else asked.get("Tags", asked.get("tags")) or []
+    if isinstance(raw, dict):
+        pairs = list(raw.items())
+    else:
+        pairs = [
+            (tag.get("Key", tag.get("key")), tag.get("Value", tag.get("value"))) for tag in raw if isinstance(tag, dict)
+        ]
+    found: Context = {f"aws:requesttag/{str(key).lower()}": str(value) for key, value in pairs}
+    return found | {"aws:tagkeys": [str(key) for key, _ in pairs]} if pairs else {}
 
 
 def function_asked(world: World, asked: Params) -> list[str]:
@@ -51,35 +88,51 @@ def function_asked(world: World, asked: Params) -> list[str]:
     return [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}" + (f":{qualifier}" if qualifier else "")]
 
 
-def role_named(world: World, asked: Params) -> list[str]:
-    return [named(world.backend_global("iam").roles.values(), asked.get("RoleName"), "role")]
-
-
-def role_bounds(world: World, asked: Params) -> dict[str, str | list[str]]:
-    """The boundary that a role has now, which a change of its policies is decided by too."""
-    roles = world.backend_global("iam").roles.values()
-    arn = next((one.permissions_boundary_arn for one in roles if one.name == asked.get("RoleName")), None)
-    return {"iam:permissionsboundary": arn} if arn else {}
-
-
-def profile_named(world: World, asked: Params) -> list[str]:
-    profiles = world.backend_global("iam").instance_profiles.values()
-    return [named(profiles, asked.get("InstanceProfileName"), "instance-profile")]
-
-
-def user_named(world: World, asked: Params) -> list[str]:
-    return [named(world.backend_global("iam").users.values(), asked.get("UserName"), "user")]
-
-
 def named(known: Any, name: Any, kind: str) -> str:
     """The ARN with its path, which the request does not give; of what is not there, without."""
     return next((one.arn for one in known if one.name == name), f"arn:aws:iam::{ACCOUNT}:{kind}/{name}")
+
+
+def granted(world: World, name: str) -> list[dict[str, Any]]:
+    """The statements that AddPermission made for a function, its versions and aliases, each with the ARN it is for.
+
+    moto appends a qualifier to the ARN of a version, and takes a principal's ARN or account as it was given.
+    """
+    kept = world.backend("lambda")._lambdas._functions.get(name)
+    found = []
+    every = [kept["latest"], *kept["versions"]] if kept else []
+    for policy in {id(function.policy): function.policy for function in every}.values():  # versions may share one
+        for one in policy.statements:
+            *_, last = parts = str(one["Resource"]).split(":")
+            whole = ":".join(parts[:7]) + (f":{last}" if len(parts) > 7 else "")
+            principal = one["Principal"]
+            if isinstance(principal, str) and principal != "*":
+                principal = {"AWS": principal}
+            found.append({key: one[key] for key in ("Sid", "Effect", "Action", "Condition") if key in one}
+                         | {"Resource": whole, "Principal": principal})  # fmt: skip
+    return found
 
 
 def builds_projects(world: World, asked: Params) -> list[str]:
     """A build's id is PROJECT:UUID."""
     idents = [str(ident) for ident in listed(asked.get("ids", asked.get("id")))]
     return [f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/{ident.split(':')[0]}" for ident in idents]
+
+
+def parameter_named(world: World, asked: Params) -> list[str]:
+    """By its name or ARN; a version or label may follow it, after a colon."""
+    name = str(asked.get("Name", "*"))
+    return [":".join(name.split(":")[:6]) if name.startswith("arn:") else parameter(name.partition(":")[0])]
+
+
+def parameters_below(world: World, asked: Params) -> list[str]:
+    return [parameter(f"{str(asked.get('Path', '')).rstrip('/')}/*")]
+
+
+def parameter(name: str) -> str:
+    """Those below /aws/ are everybody's, and have no account."""
+    account = "" if name.startswith("/aws/") else ACCOUNT
+    return f"arn:aws:ssm:{REGION}:{account}:parameter/{name.lstrip('/')}"
 
 
 def key_pair_named(world: World, asked: Params) -> list[str]:
@@ -100,6 +153,11 @@ def tagged(world: World, asked: Params) -> list[str]:
     return [f"{EC2}{KINDS.get(ident.rsplit('-', 1)[0], '*')}/{ident}" for ident in found]
 
 
+def rules_tagged(world: World, asked: Params) -> list[str]:
+    """The rules of a security group count as resources of their own only where the request gives them tags."""
+    return [f"{EC2}security-group-rule/*"] if asked.get("TagSpecifications") else []
+
+
 def launched(world: World, asked: Params) -> list[str]:
     """Everything that RunInstances makes or uses; each has to be allowed."""
     interfaces = listed(asked.get("NetworkInterfaces"))
@@ -115,13 +173,6 @@ def launched(world: World, asked: Params) -> list[str]:
     return found
 
 
-ARNS = {
-    found.__name__: found
-    for found in (object_asked, function_asked, role_named, profile_named, user_named, builds_projects, key_pair_named,
-                  subnet_associated, tagged, launched)
-}  # fmt: skip
-
-
 def passing(role: str, service: str, world: World) -> More:
     arn = role if role.startswith("arn:") else named(world.backend_global("iam").roles.values(), role, "role")
     yield "iam:PassRole", arn, {"iam:passedtoservice": service}
@@ -129,17 +180,18 @@ def passing(role: str, service: str, world: World) -> More:
 
 def launched_role(world: World, asked: Params) -> More:
     """The role in the instance profile; and, for the first spot request of an account, EC2's own role for them."""
-    profile = asked.get("IamInstanceProfile") or {}
-    for known in world.backend_global("iam").instance_profiles.values():
-        if profile and (known.arn == profile.get("Arn") or known.name == profile.get("Name")):
-            for role in known.roles:
-                yield from passing(role.arn, "ec2.amazonaws.com", world)
+    if profile := profile_of(world, asked):
+        for role in profile.roles:
+            yield from passing(role.arn, "ec2.amazonaws.com", world)
     if asked.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
         yield from service_role(world, "spot.amazonaws.com", "AWSServiceRoleForEC2Spot")
 
 
-def profile_role(world: World, asked: Params) -> More:
-    yield from passing(str(asked.get("RoleName")), "ec2.amazonaws.com", world)
+def profile_of(world: World, asked: Params) -> Any:
+    """The instance profile that is named or whose ARN is given, or None."""
+    told = asked.get("IamInstanceProfile") or {}
+    known = world.backend_global("iam").instance_profiles.values()
+    return next((one for one in known if told and (one.arn == told.get("Arn") or one.name == told.get("Name"))), None)
 
 
 def scaling_role(world: World, asked: Params) -> More:
@@ -173,12 +225,7 @@ def make_service_role(world: World, arn: str) -> None:
     )
 
 
-def copied(world: World, asked: Params) -> More:
-    source = str(asked.get("CopySource", "")).lstrip("/").split("?")[0]
-    yield "s3:GetObject", f"arn:aws:s3:::{source}", {}
-
-
-def resource_tags(world: World, arn: str) -> dict[str, str | list[str]]:
+def resource_tags(world: World, arn: str) -> Context:
     """aws:ResourceTag of an EC2 resource that is there; of other services none are known here."""
     if not arn.startswith(EC2):
         return {}
@@ -197,14 +244,15 @@ def resource_tags(world: World, arn: str) -> dict[str, str | list[str]]:
     return both | {key.replace("aws:", "ec2:", 1): value for key, value in both.items()}
 
 
-def launch_keys(asked: Params, arn: str) -> dict[str, str | list[str]]:
+def of_launch(world: World, asked: Params, arn: str) -> Context:
     """What RunInstances says of the instance itself."""
     if ":instance/" not in arn:
         return {}
+    profile = profile_of(world, asked)
     found = {
         "ec2:instancetype": asked.get("InstanceType"),
         "ec2:metadatahttptokens": asked.get("MetadataOptions", {}).get("HttpTokens", "optional"),
-        "ec2:instanceprofile": (asked.get("IamInstanceProfile") or {}).get("Arn"),
+        "ec2:instanceprofile": profile.arn if profile else (asked.get("IamInstanceProfile") or {}).get("Arn"),
         "ec2:instancemarkettype": asked.get("InstanceMarketOptions", {}).get("MarketType", "on-demand"),
     }
     return {key: value for key, value in found.items() if value}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,24 +10,28 @@ from typing import Any
 
 from ops.iam.language.document import Policy
 from ops.iam.language.evaluate import Decision, Request, decide
-from sandbox import details, parameters
-from sandbox.authorize import TABLE, Row
+from sandbox import details
+from sandbox.authorize import TABLE
+from sandbox.details import Context, Row, requested
+from sandbox.iam_rows import TAKING, said
 from sandbox.principals import Identity, compiled, identity, of_every_request, role_of
+from sandbox.request import Call
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World
 
-Context = dict[str, str | list[str]]
 PLACE = re.compile(r"\{(\w+)\}")
+FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:"
 LAYERS = {"identity": "identity-based policy", "boundary": "permissions boundary", "session": "session policy"}
 
 
 @dataclass(frozen=True)
 class Need:
-    """One permission that a call takes."""
+    """One permission that a call takes. `said` is what a refusal calls the resource, where that is not its ARN."""
 
     action: str
     resource: str
     context: Context = field(default_factory=dict)
+    said: str = ""
 
 
 class Unlisted(Exception):
@@ -37,26 +42,25 @@ class Denied(Exception):
     """The caller may not. The message is AWS's."""
 
 
-def needs(world: World, service: str, operation: str, asked: dict[str, Any]) -> list[Need]:
-    """Every permission that the call takes, its own first. Raises Unlisted."""
+def needs(world: World, service: str, operation: str, asked: dict[str, Any], user: str = "") -> list[Need]:
+    """Every permission that the call takes, its own first. `user` is the name of the user who calls. Raises Unlisted."""
     try:
         prefix, start, rows = TABLE[service]
         row = rows[operation]
     except KeyError:
         raise Unlisted(f"{service}:{operation}") from None
-    asked = with_defaults(service, asked)
+    asked = with_defaults(service, asked, user)
     action = row.action or f"{prefix}:{operation}"
-    if action == "s3:GetObject" and asked.get("VersionId"):
-        action = "s3:GetObjectVersion"
-    named = {key.lower(): value for key, path in row.keys.items() if (value := words(at(asked, path)))}
+    if row.versioned and asked.get("VersionId"):
+        action = row.versioned
+    told = {key.lower(): at(asked, path) for key, path in row.keys.items()}
+    named = {key: words(value) for key, value in told.items() if value is not None and value != []}
     found = []
     for arn in arns(world, row, start, asked):
         context = named | requested(asked, arn) | details.resource_tags(world, arn)
-        if operation == "RunInstances":
-            context |= details.launch_keys(asked, arn)
-        if service == "iam" and arn.startswith(details.ROLES):
-            context = details.role_bounds(world, asked) | context
-        found.append(Need(action, arn, context))
+        if row.context:
+            context |= row.context(world, asked, arn)
+        found.append(Need(action, arn, context, said(operation, arn) if service == "iam" else ""))
     return found + list(besides(world, row, found, operation, asked))
 
 
@@ -75,11 +79,11 @@ def besides(world: World, row: Row, found: list[Need], operation: str, asked: di
         yield from (Need(*one) for one in row.more(world, asked))
 
 
-def with_defaults(service: str, asked: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(service: str, asked: dict[str, Any], user: str) -> dict[str, Any]:
     if service == "lambda" and str(asked.get("FunctionName", "")).startswith("arn:"):
         asked = asked | {"FunctionName": asked["FunctionName"].split(":", 6)[6]}
     if service == "iam":
-        asked = {"Path": "/"} | asked
+        asked = {"Path": "/"} | ({"UserName": user} if user else {}) | asked  # who names no user means itself
     return asked
 
 
@@ -87,8 +91,8 @@ def arns(world: World, row: Row, start: str, asked: dict[str, Any]) -> list[str]
     """The row's templates filled in: one ARN for each value of a list; a parameter that is not given is any."""
     found: list[str] = []
     for template in row.arns:
-        if template in details.ARNS:
-            found += details.ARNS[template](world, asked)
+        if callable(template):
+            found += template(world, asked)
             continue
         whole = template if template == "*" or template.startswith(("arn:", "{")) else start + template
         whole = whole.replace("{region}", REGION).replace("{account}", ACCOUNT)
@@ -105,48 +109,26 @@ def filled(template: str, asked: dict[str, Any]) -> str:
 
 
 def at(asked: Any, path: str) -> Any:
-    """The value at A.B; of each, where a list is on the way."""
+    """The value at A.B; of each that has one, where a list is on the way."""
     for name in path.split("."):
         if isinstance(asked, list):
-            asked = [one.get(name) for one in asked if isinstance(one, dict)]
+            asked = [one[name] for one in asked if isinstance(one, dict) and one.get(name) is not None]
         else:
             asked = asked.get(name) if isinstance(asked, dict) else None
     return asked
 
 
 def words(value: Any) -> str | list[str]:
-    if isinstance(value, list):
-        return [str(one) for one in value if one is not None]
-    return "" if value is None else str(value)
+    return [str(one) for one in value] if isinstance(value, list) else str(value)
 
 
-def requested(asked: dict[str, Any], arn: str) -> Context:
-    """aws:RequestTag of what the call would make at this ARN."""
-    kind = arn.removeprefix(details.EC2).partition("/")[0]
-    specified = [
-        s.get("Tags", []) for s in details.listed(asked.get("TagSpecifications")) if s.get("ResourceType") == kind
-    ]
-    raw = specified[0] if specified else asked.get("Tags", asked.get("tags")) or []
-    if isinstance(raw, dict):
-        pairs = list(raw.items())
-    else:
-        pairs = [
-            (tag.get("Key", tag.get("key")), tag.get("Value", tag.get("value"))) for tag in raw if isinstance(tag, dict)
-        ]
-    found: Context = {f"aws:requesttag/{str(key).lower()}": str(value) for key, value in pairs}
-    return found | {"aws:tagkeys": [str(key) for key, _ in pairs]} if pairs else {}
-
-
-def check(world: World, environ: dict[str, Any], key_id: str, service: str, operation: str) -> None:
+def check(world: World, call: Call, asked: dict[str, Any]) -> None:
     """Raises Denied for the first permission that the caller lacks, Unlisted for an operation that has no row."""
-    try:
-        asked = parameters.read(environ, service, operation)
-    except (ValueError, KeyError):
-        asked = {}  # moto answers what is malformed; whoever sends it may do nothing with it
-    who, agent = identity(world, key_id), environ.get("HTTP_USER_AGENT", "")
-    permit(world, who, needs(world, service, operation, asked), agent)
-    if operation in ("GetObject", "HeadObject"):
-        missing(world, who, asked, agent)
+    who = identity(world, call.key)
+    user = who.context.get("aws:username", "")
+    permit(world, who, needs(world, call.service, call.operation, asked, user), call.agent)
+    if call.service == "s3" and call.operation in ("GetObject", "HeadObject"):
+        missing(world, who, asked, call.agent)
 
 
 def permit(world: World, who: Identity, wanted: list[Need], agent: str = "") -> None:
@@ -165,9 +147,9 @@ def decision_on(world: World, who: Identity, need: Need, agent: str) -> Decision
         return Decision("allowed")
     context = of_every_request(agent) | who.context | need.context
     request = Request(who.caller, need.action, need.resource, context)
-    if need.action == "sts:AssumeRole":
+    if need.action in TAKING:
         return decide(request, who.rights, trust_of(world, need.resource), required=True)
-    return decide(request, who.rights, bucket_policy(world, need.resource))
+    return decide(request, who.rights, resource_policy(world, need.resource))
 
 
 def trust_of(world: World, arn: str) -> Policy:
@@ -175,13 +157,19 @@ def trust_of(world: World, arn: str) -> Policy:
     return compiled("trust", role.assume_role_policy_document if role else "{}")
 
 
-def bucket_policy(world: World, arn: str) -> Policy | None:
-    if not arn.startswith("arn:aws:s3:::"):
-        return None
-    name = arn.removeprefix("arn:aws:s3:::").partition("/")[0]
-    bucket = world.backend_global("s3").buckets.get(name)
-    text = bucket.policy if bucket else None
-    return compiled(f"policy of {name}", text.decode() if isinstance(text, bytes) else text) if text else None
+def resource_policy(world: World, arn: str) -> Policy | None:
+    """Of a bucket, for its objects too, or of a function."""
+    if arn.startswith("arn:aws:s3:::"):
+        name = arn.removeprefix("arn:aws:s3:::").partition("/")[0]
+        bucket = world.backend_global("s3").buckets.get(name)
+        text = bucket.policy if bucket else None
+        return compiled(f"policy of {name}", text.decode() if isinstance(text, bytes) else text) if text else None
+    if arn.startswith(FUNCTION):
+        name = arn.removeprefix(FUNCTION).partition(":")[0]
+        statements = details.granted(world, name)
+        document = {"Version": "2012-10-17", "Statement": statements}
+        return compiled(f"policy of {name}", json.dumps(document)) if statements else None
+    return None
 
 
 def missing(world: World, who: Identity, asked: dict[str, Any], agent: str) -> None:
@@ -196,7 +184,7 @@ def missing(world: World, who: Identity, asked: dict[str, Any], agent: str) -> N
 
 def worded(who: Identity, need: Need, decision: Decision) -> str:
     """In AWS's words; the reason is what people look for."""
-    resource = f'"{need.resource}"' if need.action.startswith("s3:") else need.resource
+    resource = f'"{need.resource}"' if need.action.startswith("s3:") else need.said or need.resource
     said = f"User: {who.arn} is not authorized to perform: {need.action} on resource: {resource}"
     if decision.effect == "explicitDeny":
         layer = decision.layer
@@ -205,7 +193,7 @@ def worded(who: Identity, need: Need, decision: Decision) -> str:
     if decision.layer == "resource":
         return (
             said
-            if need.action == "sts:AssumeRole"
+            if need.action in TAKING
             else f"{said} because no resource-based policy allows the {need.action} action"
         )
     return f"{said} because no {LAYERS[decision.layer]} allows the {need.action} action"

@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 from ops.iam.language.evaluate import Caller, Request, Rights, decide
-from sandbox import parameters
 from sandbox.principals import compiled, of_every_request, role_of
 from sandbox.state import ACCOUNT
 from sandbox.world import World
@@ -22,7 +21,11 @@ TOKEN_S = 3600
 
 
 class Invalid(Exception):
-    """The token is not one of ours, or its time is over."""
+    """The token is not one of ours."""
+
+
+class Expired(Exception):
+    """It was one, and its time is over."""
 
 
 def mint(world: World, claims: dict[str, Any]) -> str:
@@ -33,14 +36,14 @@ def mint(world: World, claims: dict[str, Any]) -> str:
 
 
 def claims(world: World, token: str) -> dict[str, Any]:
-    """Raises Invalid."""
+    """Raises Invalid and Expired."""
     signed, _, mark = token.rpartition(".")
     if not hmac.compare_digest(encoded(signature(world, signed)).encode(), mark.encode()):
         raise Invalid("The web identity token was not signed here")
     body = signed.partition(".")[2]
     found = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     if found["exp"] < time.time():
-        raise Invalid("Token expired")
+        raise Expired("Token expired: the web identity token's time is over")
     return found
 
 
@@ -52,16 +55,8 @@ def encoded(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def asked(environ: dict[str, Any]) -> dict[str, Any] | None:
-    """The parameters, when a request without a signature is this call; no other call goes without one."""
-    if environ.get("CONTENT_TYPE", "").partition(";")[0] != "application/x-www-form-urlencoded":
-        return None
-    body = parameters.peek(environ)
-    return parameters.from_form(body, "sts", ACTION) if f"Action={ACTION}&".encode() in body + b"&" else None
-
-
 def trusted(world: World, wanted: dict[str, Any]) -> bool:
-    """Whether the role's trust lets this token in. Raises Invalid."""
+    """Whether the role's trust lets this token in. Raises Invalid and Expired."""
     found = claims(world, str(wanted.get("WebIdentityToken", "")))
     role = role_of(world, str(wanted.get("RoleArn", "")))
     told = {f"{ISSUER}:{key}": str(found[key]) for key in ("sub", "aud") if key in found}

@@ -1,91 +1,93 @@
-"""What a request asks for: its parameters by AWS's own names, whichever of its protocols it speaks."""
+"""What a call asks for: its parameters by AWS's own names, whichever of its protocols it speaks."""
 
 from __future__ import annotations
 
-import io
 import json
-import re
 from functools import cache
 from typing import Any
-from urllib.parse import parse_qs
 
-# moto's name of a service in a signature -> botocore's name of the model
-MODELS = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
-BODY_BYTES = 8 << 20  # a longer body carries data, such as an object, and no parameters
+from sandbox.answers import malformed
+from sandbox.request import Call
 
 
-def read(environ: dict[str, Any], service: str, operation: str) -> dict[str, Any]:
-    """The parameters of a request; its body stays to be read. S3's and Lambda's data bodies are not looked at.
+def read(call: Call) -> dict[str, Any]:
+    """Every parameter that the operation has, and no other. S3's and Lambda's data are not looked at, nor S3's documents.
 
-    Raises ValueError for a body that is not what its Content-Type says.
+    Raises Refused for a body that cannot be read, or has a value of another type than AWS takes.
     """
-    kind = environ.get("CONTENT_TYPE", "").partition(";")[0]
-    if service in ("s3", "lambda") or operation in ("InvokeEndpoint", "InvokeEndpointAsync"):
-        return from_path(environ, service, operation)
-    body = peek(environ)
-    if kind == "application/x-www-form-urlencoded":
-        return from_form(body, service, operation)
-    return json.loads(body) if body.strip() else {}
+    try:
+        if call.rest:
+            return in_body(call, call.route.members) | around(call) if call.route.members else around(call)
+        return in_body(call, None) if call.protocol == "json" else in_form(call)
+    except (ValueError, KeyError, TypeError, RecursionError) as wrong:
+        raise malformed(call.protocol, f"The parameters cannot be read: {wrong}") from None
 
 
-def peek(environ: dict[str, Any]) -> bytes:
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    if length > BODY_BYTES:
-        return b""
-    body = environ["wsgi.input"].read(length)
-    environ["wsgi.input"] = io.BytesIO(body)
-    return body
-
-
-def from_form(body: bytes, service: str, operation: str) -> dict[str, Any]:
+def in_form(call: Call) -> dict[str, Any]:
     from moto.core.parse import PROTOCOL_PARSERS
     from moto.core.utils import get_service_model
     from werkzeug.datastructures import MultiDict
 
-    model = get_service_model(MODELS.get(service, service))
-    values = MultiDict(
-        (key, value) for key, found in parse_qs(body.decode(), keep_blank_values=True).items() for value in found
-    )
-    parser = PROTOCOL_PARSERS["ec2" if service == "ec2" else "query"](model.operation_model(operation))
-    asked = {"values": values, "headers": {}, "method": "POST", "url_params": {}, "url_path": "/", "body": ""}
-    return parser.parse(asked)  # type: ignore[arg-type]
+    model = get_service_model(call.model).operation_model(call.operation)
+    asked = {
+        "values": MultiDict(call.form),
+        "headers": {},
+        "method": "POST",
+        "url_params": {},
+        "url_path": "/",
+        "body": "",
+    }
+    return PROTOCOL_PARSERS[call.protocol](model).parse(asked)  # type: ignore[arg-type]
 
 
-def from_path(environ: dict[str, Any], service: str, operation: str) -> dict[str, Any]:
-    """What stands in path, query and headers, by the model's names; of Lambda's control calls the JSON body too."""
-    model = "sagemaker-runtime" if service == "sagemaker" else service
-    pattern, places = route(model, operation)
-    found = pattern.fullmatch(environ["PATH_INFO"])
-    asked: dict[str, Any] = dict(found.groupdict()) if found else {}
-    query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
-    for name, (place, key) in places.items():
-        if place == "querystring" and key in query:
-            asked[name] = query[key][0]
-        elif place == "header" and (value := environ.get("HTTP_" + key.upper().replace("-", "_"))) is not None:
-            asked[name] = value
-    if service == "lambda" and operation != "Invoke":
-        body = peek(environ)
-        asked |= json.loads(body) if body.strip() else {}
+def in_body(call: Call, members: frozenset[str] | None) -> dict[str, Any]:
+    """Of a JSON body: those of the operation that do not stand elsewhere. A null is no value, as in AWS."""
+    text = call.body.decode()
+    given = json.loads(text, object_pairs_hook=once, parse_constant=no_number) if text.strip() else {}
+    if not isinstance(given, dict):
+        raise ValueError("The body is no JSON object")
+    shape = input_shape(call.model, call.operation)
+    if shape is None:
+        return {}
+    names = shape.members if members is None else members
+    asked = {key: value for key, value in given.items() if key in names and value is not None}
+    check_types(asked, shape)
     return asked
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("A name is given more than once in one object")
+    return found
+
+
+def no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
+def check_types(asked: dict[str, Any], shape: Any) -> None:
+    """A list where the model has a text would be read in two ways. What is missing or too long is the service's to say."""
+    from botocore.validate import ParamValidator
+
+    for line in ParamValidator().validate(asked, shape).generate_report().splitlines():
+        if line.startswith("Invalid type"):
+            raise ValueError(line[:300])
+
+
 @cache
-def route(service: str, operation: str) -> tuple[re.Pattern[str], dict[str, tuple[str, str]]]:
-    """The path of an operation with its named parts, and where its other parameters stand."""
+def input_shape(model: str, operation: str) -> Any:
     import botocore.session
 
-    model = botocore.session.get_session().get_service_model(service).operation_model(operation)
-    path = model.http["requestUri"].partition("?")[0]
-    if service == "s3" and not path.startswith("/{Bucket}"):
-        path = "/{Bucket}" + path.rstrip("/")  # newer models leave the bucket to the host's name
-    members = model.input_shape.members if model.input_shape else {}
-    located = {
-        name: (shape.serialization["location"], shape.serialization.get("name", name))
-        for name, shape in members.items()
-        if "location" in shape.serialization
-    }
-    by_key = {key: name for name, (place, key) in located.items() if place == "uri"}
-    text = re.escape(path.rstrip("/"))
-    text = re.sub(r"\\\{(\w+)\\\+\\\}", lambda m: f"(?P<{by_key.get(m[1], m[1])}>.+)", text)
-    text = re.sub(r"\\\{(\w+)\\\}", lambda m: f"(?P<{by_key.get(m[1], m[1])}>[^/]+)", text)
-    return re.compile(text + "/?"), {name: where for name, where in located.items() if where[0] != "uri"}
+    return botocore.session.get_session().get_service_model(model).operation_model(operation).input_shape
+
+
+def around(call: Call) -> dict[str, Any]:
+    """What stands in path, query and headers, by the model's names."""
+    route = call.route
+    found = route.pattern.fullmatch(call.path)
+    asked: dict[str, Any] = dict(found.groupdict()) if found else {}
+    for key, name in route.query.items():
+        if key in call.query:
+            asked[name] = call.query[key] if key in route.several else call.query[key][0]
+    return asked | {name: call.headers[key] for key, name in route.headers.items() if key in call.headers}

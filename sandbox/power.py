@@ -38,7 +38,6 @@ def computer(world: World, instance: Any) -> Box:
         world,
         instance.id,
         user="ubuntu" if image is None or "Ubuntu" in (image.name or "") else "ec2-user",
-        role_arn=role_of(world, instance),
         user_data=instance.user_data.decode() if instance.user_data else "",
         key=pair.public_key.strip() if pair else "",
         disk_gib=int(volumes[0].size) if volumes else 8,
@@ -46,7 +45,7 @@ def computer(world: World, instance: Any) -> Box:
 
 
 def role_of(world: World, instance: Any) -> str:
-    """The ARN of the role in the instance's profile, or ""."""
+    """The ARN of the role that is in the instance's profile now, or ""."""
     found = world.backend("ec2").iam_instance_profile_associations.get(instance.id)
     return next((role.arn for role in found.iam_instance_profile.roles), "") if found else ""
 

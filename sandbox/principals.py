@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from ops.iam.language.document import Policy, policy
 from ops.iam.language.evaluate import Caller, Request, Rights, decide
+from sandbox.credentials import Session
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World
 
@@ -47,13 +48,14 @@ def of_user(world: World, key_id: str) -> Identity:
     return Identity(Caller(user.arn), Rights(tuple(held), boundary(world, user)), context | tags(user.arn, user.tags))
 
 
-def of_session(world: World, session: Any) -> Identity:
-    issued = session.access_key.create_date.replace(tzinfo=UTC)  # moto's are UTC, and do not say so
-    found = of_role(world, session.role_arn, session.session_name, issued)
-    if not session.policy:
-        return found
-    narrowed = (compiled("the session's policy", session.policy),)
-    return replace(found, rights=replace(found.rights, session=narrowed))
+def of_session(world: World, session: Session) -> Identity:
+    """The role's own rights and tags, narrowed by the session's policy; its tags come before the role's."""
+    found = of_role(world, session.role_arn, session.name, session.issued)
+    context = found.context | {f"aws:principaltag/{key.lower()}": value for key, value in session.tags.items()}
+    if session.source_identity:
+        context["aws:sourceidentity"] = session.source_identity
+    narrowed = (compiled("the session's policy", session.policy),) if session.policy else None
+    return replace(found, rights=replace(found.rights, session=narrowed), context=context)
 
 
 def of_role(world: World, arn: str, session: str, issued: datetime | None = None) -> Identity:
@@ -87,7 +89,7 @@ def default(managed: Any) -> str:
 
 def boundary(world: World, holder: Any) -> Policy | None:
     """One whose policy is gone lets nothing through."""
-    arn = getattr(holder, "permissions_boundary_arn", None)  # moto knows none of users
+    arn = getattr(holder, "permissions_boundary_arn", None)  # a user has the field once it has a boundary
     if not arn:
         return None
     found = world.backend_global("iam").managed_policies.get(arn)

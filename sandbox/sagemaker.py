@@ -12,7 +12,7 @@ from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
 from sandbox import endpoints, images, jobs, refusals, rollout, runs, tuning
-from sandbox.gate import error
+from sandbox.answers import error
 from sandbox.world import world
 
 BODY_BYTES = 6_291_456  # InvokeEndpoint's limit, from botocore's service model

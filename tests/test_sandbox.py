@@ -7,11 +7,12 @@ import subprocess
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import parse_qs
 
 import pytest
 from conftest import Cli, write_settings
 
-from sandbox import calls, children, state
+from sandbox import calls, children, routes, state
 from sandbox.faults import Fault, Faults
 from sandbox.tasks import ask
 
@@ -97,7 +98,8 @@ def test_a_call_without_its_key_is_refused(sandbox):
     assert get(url)[0] == 403
     stolen = "AWS4-HMAC-SHA256 Credential=AKIAAAAAAAAAAAAAAAAA/20261122/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=x"
     status, body = get(url, Authorization=stolen)
-    assert (status, "UnrecognizedClientException" in body) == (403, True)
+    assert (status, "InvalidClientTokenId" in body) == (403, True)
+    assert "Is it an old one? invoke sandbox.up" in body
 
 
 def test_a_web_page_cannot_drive_it(sandbox):
@@ -156,10 +158,13 @@ def test_a_launch_asked_for_twice_happens_once(stacks):
         ("POST", "/b/k", "uploads", "CreateMultipartUpload"),
         ("DELETE", "/b/k", "uploadId=x", "AbortMultipartUpload"),
         ("HEAD", "/b", "", "HeadBucket"),
+        ("GET", "/", "", "ListBuckets"),
+        ("PUT", "/b/shards/operation/x.tar", "", "PutObject"),
+        ("PUT", "/b/two\nlines", "", "PutObject"),
     ],
 )
 def test_operations_of_s3_are_told_apart(method, path, query, operation):
-    assert calls.rest_operation("s3", method, path, query, False) == operation
+    assert routes.told("s3", method, path, set(parse_qs(query, keep_blank_values=True)), False) == operation
 
 
 def test_reading_and_changing_are_told_apart():

@@ -1,0 +1,57 @@
+"""IAM's calls that moto lacks: boundaries of users, and calls that mean the caller's own user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moto.core.responses import ActionResult, EmptyResult
+from moto.core.serialize import never_return
+from moto.iam.exceptions import NoSuchEntity, ValidationError
+from moto.iam.responses import IamResponse
+
+
+class Iam(IamResponse):
+    RESPONSE_KEY_PATH_TO_TRANSFORMER = {
+        **IamResponse.RESPONSE_KEY_PATH_TO_TRANSFORMER,
+        "ListUsersResponse.Users.User.PermissionsBoundary": never_return,  # as on AWS
+    }
+
+    def _get_param(self, param_name: str, if_none: Any = None) -> Any:
+        """Where no user is named the caller's is meant. moto takes the one of the key that is acted on."""
+        found = super()._get_param(param_name, if_none)
+        if param_name != "UserName" or found:
+            return found
+        own = self.backend.get_user_from_access_key_id(self.get_access_key())
+        if own is None:
+            raise ValidationError("Must specify userName when calling with non-User credentials")
+        return own.name
+
+    def create_user(self) -> ActionResult:
+        boundary = self._get_param("PermissionsBoundary")
+        if boundary:
+            self._attachable(boundary)
+        answer = super().create_user()
+        if boundary:
+            bind(self.backend.get_user(self._get_param("UserName")), boundary)
+        return answer
+
+    def put_user_permissions_boundary(self) -> ActionResult:
+        boundary = self._get_param("PermissionsBoundary")
+        self._attachable(boundary)
+        bind(self.backend.get_user(self._get_param("UserName")), boundary)
+        return EmptyResult()
+
+    def delete_user_permissions_boundary(self) -> ActionResult:
+        bind(self.backend.get_user(self._get_param("UserName")), None)
+        return EmptyResult()
+
+    def _attachable(self, boundary: str) -> None:
+        if boundary not in self.backend.managed_policies:
+            raise NoSuchEntity(f"Scope ARN: {boundary} does not exist or is not attachable.")
+
+
+def bind(user: Any, boundary: str | None) -> None:
+    """A user of moto's has no such fields of its own; these are called as a role's are."""
+    user.permissions_boundary_arn = boundary
+    told = {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": boundary}
+    user.permissions_boundary = told if boundary else None

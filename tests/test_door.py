@@ -1,0 +1,586 @@
+"""The local AWS's door: what is decided on is what is done, however a request is put; and each protocol's own refusals."""
+
+import gzip
+import http.client
+import io
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote
+
+import botocore.config
+import botocore.session
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from sandbox import answers, parameters, request, state
+from sandbox.authorize import TABLE
+from sandbox.tasks import ask
+
+ACCOUNT = "123456789012"
+PREFIX = f"arn:aws:iam::{ACCOUNT}"
+FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+NOBODY = "AKIAAAAAAAAAAAAAAAAA"
+MAY = [
+    {"Action": ["s3:ListAllMyBuckets", "sagemaker:ListModels", "ec2:DescribeVpcs", "codebuild:CreateProject"], "Resource": "*"},
+    {"Action": "logs:CreateLogGroup", "Resource": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/porter-own:*"},
+    {"Action": "sts:AssumeRole", "Resource": f"{PREFIX}:role/porter"},
+    {"Action": "lambda:DeleteFunction", "Resource": f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:own"},
+    {"Action": ["s3:PutObject", "s3:GetObject", "s3:ListMultipartUploadParts"], "Resource": "arn:aws:s3:::porter-room/own/*"},
+    {
+        "Action": "cloudwatch:PutMetricData", "Resource": "*",
+        "Condition": {"StringEquals": {"cloudwatch:namespace": "porter"}},
+    },
+]  # fmt: skip
+TRUST = {"Effect": "Allow", "Principal": {"AWS": f"{PREFIX}:root"}, "Action": "sts:AssumeRole"}
+
+
+def policy(*statements):
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **one} for one in statements]})
+
+
+def signed(key, service, region="us-east-1"):
+    scope = f"{key}/20261122/{region}/{service}/aws4_request"
+    return {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=00"}
+
+
+def target_of(name):
+    return {"X-Amz-Target": name, "Content-Type": "application/x-amz-json-1.1"}
+
+
+class Porter:
+    """Somebody with a few rights and no manners, and an administrator who looks at what came of it."""
+
+    def __init__(self, account, port):
+        self.account, self.port = account, port
+        for name in ("porter", "porters-lord"):
+            account.call("iam", "create_role", RoleName=name, AssumeRolePolicyDocument=policy(TRUST))
+        account.call("iam", "put_role_policy", RoleName="porter", PolicyName="all", PolicyDocument=policy(*MAY))
+        account.call("s3", "create_bucket", Bucket="porter-room")
+        account.call("s3", "put_object", Bucket="porter-room", Key="theirs", Body=b"TOPSECRET")
+        keys = account.call("sts", "assume_role", RoleArn=f"{PREFIX}:role/porter", RoleSessionName="porter")[
+            "Credentials"
+        ]
+        self.key, self.keys = keys["AccessKeyId"], keys
+
+    def leave(self):
+        self.account.call("iam", "delete_role_policy", RoleName="porter", PolicyName="all")
+        for name in ("porter", "porters-lord"):
+            self.account.call("iam", "delete_role", RoleName=name)
+        for one in self.account.call("s3", "list_objects_v2", Bucket="porter-room")["Contents"]:
+            self.account.call("s3", "delete_object", Bucket="porter-room", Key=one["Key"])
+        self.account.call("s3", "delete_bucket", Bucket="porter-room")
+        if "/porter-own" in {
+            one["logGroupName"] for one in self.account.call("logs", "describe_log_groups")["logGroups"]
+        }:
+            self.account.call("logs", "delete_log_group", logGroupName="/porter-own")
+
+    def send(self, method, path, service="", headers=None, body=b"", key=None):
+        """(status, body) of a request put together by hand."""
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        sent = signed(self.key if key is None else key, service) if service else {}
+        sent |= headers or {}
+        line.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in ({"Content-Length": str(len(body))} | sent).items():
+            line.putheader(name, value)
+        line.endheaders(body)
+        answer = line.getresponse()
+        return answer.status, answer.read().decode("utf-8", "replace")
+
+    def client(self, service):
+        return botocore.session.Session().create_client(
+            service, "us-east-1", endpoint_url=f"http://127.0.0.1:{self.port}",
+            config=botocore.config.Config(retries={"total_max_attempts": 1}, signature_version="v4" if service != "s3" else "s3v4"), aws_access_key_id=self.key,
+            aws_secret_access_key=self.keys["SecretAccessKey"], aws_session_token=self.keys["SessionToken"],
+        )  # fmt: skip
+
+    def world(self):
+        """What the porter may not change, as the administrator sees it."""
+        call = self.account.call
+        return {
+            "users": [one["UserName"] for one in call("iam", "list_users")["Users"]],
+            "roles": sorted(one["RoleName"] for one in call("iam", "list_roles")["Roles"]),
+            "vpcs": sorted(one["VpcId"] for one in call("ec2", "describe_vpcs")["Vpcs"]),
+            "things": [one["Key"] for one in call("s3", "list_objects_v2", Bucket="porter-room").get("Contents", [])],
+            "models": call("sagemaker", "list_endpoint_configs")["EndpointConfigs"],
+            "groups": sorted(g["logGroupName"] for g in call("logs", "describe_log_groups")["logGroups"]),
+            "projects": call("codebuild", "batch_get_projects", names=["porters"])["projects"],
+        }
+
+
+@pytest.fixture(scope="module")
+def porter(stacks, sandbox):
+    found = Porter(stacks("door", roles=False).account, state.read(sandbox).port)
+    yield found
+    found.leave()
+
+
+LORD = f"{PREFIX}:role/porters-lord"
+ASSUME = "Version=2011-06-15&RoleSessionName=xx&Action=AssumeRole&RoleArn="
+IN_URL = "X-Amz-Credential={key}%2F20261122%2Fus-east-1%2Fsts%2Faws4_request"
+TWO = "AWS4-HMAC-SHA256 x/20261122/us-east-1/iam/y,Credential={key}/20261122/us-east-1/sts/aws4_request"
+MODEL = '{"EndpointConfigName":"x","ProductionVariants":[]}'
+IDENTITY = {"X-Amz-Target": "x.GetCallerIdentity"}
+TRICKS = {
+    "an Action beside a Target": ("POST", "/", "sts", FORM | IDENTITY, ASSUME + LORD),
+    "an Action beside a Target of EC2": (
+        "POST", "/", "ec2", FORM | {"X-Amz-Target": "x.DescribeVpcs"}, "Action=CreateVpc&CidrBlock=10.9.0.0/16&Version=2016-11-15",
+    ),
+    "a parameter in the URL": ("POST", f"/?RoleArn={LORD}", "sts", FORM, f"{ASSUME}{PREFIX}:role/porter"),
+    "a parameter twice": ("POST", "/", "sts", FORM, f"{ASSUME}{PREFIX}:role/porter&RoleArn={LORD}"),
+    "an Action twice": ("POST", "/", "ec2", FORM, "Action=DescribeVpcs&Action=CreateVpc&CidrBlock=10.9.0.0/16&Version=2016-11-15"),
+    "a group in the URL": (
+        "POST", "/?logGroupName=/theirs", "logs", target_of("Logs_20140328.CreateLogGroup"), '{"logGroupName": "/porter-own"}',
+    ),
+    "a name twice in JSON": (
+        "POST", "/", "logs", target_of("Logs_20140328.CreateLogGroup"), '{"logGroupName": "/porter-own", "logGroupName": "/theirs"}',
+    ),
+    "an Action in the URL": ("POST", "/?Action=CreateEndpointConfig", "sagemaker", target_of("SageMaker.ListModels"), MODEL),
+    "an Action inside a text": (
+        "POST", "/", "sagemaker", target_of("SageMaker.ListModels"), MODEL[:-1] + ',"x":"&Action=CreateEndpointConfig&"}',
+    ),
+    "an Action as a header": (
+        "POST", "/", "sagemaker", target_of("SageMaker.ListModels") | {"Action": "CreateEndpointConfig"}, "",
+    ),
+    "a form with a Target": ("POST", "/", "sagemaker", FORM | {"X-Amz-Target": "SageMaker.ListModels"}, "Action=CreateEndpointConfig"),
+    "another service's Target": ("POST", "/", "sagemaker", target_of("x.ListModels"), MODEL),
+    "two credentials": ("POST", "/", "", FORM | IDENTITY | {"Authorization": TWO}, "Action=CreateUser&UserName=evil&Version=2010-05-08"),
+    "S3 under another's credential": ("PUT", f"/porter-room/planted?{IN_URL}", "", IDENTITY, "evil"),
+    "S3 with a Target": ("GET", "/porter-room/theirs", "s3", {"X-Amz-Target": "x.ListBuckets"}, ""),
+    "S3 with both signatures": ("GET", f"/porter-room/theirs?{IN_URL}", "s3", {}, ""),
+    "parts of an upload that is not named": ("GET", "/porter-room/theirs?uploadId=", "s3", {}, ""),
+    "moto's own door": ("GET", "/moto-api/data.json", "sts", IDENTITY, ""),
+    "moto's own door as a bucket": ("GET", "/moto-api/data.json", "s3", {}, ""),
+    "moto's metadata": ("GET", "/latest/meta-data/iam/security-credentials/", "s3", {}, ""),
+    "a wrong length": ("POST", "/", "sts", FORM | {"Content-Length": "-1"}, ""),
+    "another region": ("POST", "/", "", FORM | {"Authorization": signed("{key}", "sts", "eu-west-1")["Authorization"]}, ASSUME + LORD),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_a_request_that_can_be_read_in_two_ways_does_nothing(porter, trick):
+    method, path, service, headers, body = TRICKS[trick]
+    before = porter.world()
+    headers = {name: value.format(key=porter.key) for name, value in headers.items()}
+    status, said = porter.send(method, path.format(key=porter.key), service, headers, body.encode())
+    assert porter.world() == before
+    assert "TOPSECRET" not in said
+    assert "AccessKeyId" not in said
+    if status == 200:  # as the call that was decided on, without the rest
+        assert trick in ("an Action inside a text", "an Action as a header"), said
+        assert json.loads(said) == {"Models": []}
+    else:
+        assert status in (400, 403, 501), said
+
+
+ROLE = f"{PREFIX}:role/porters-lord"
+PROJECT = {
+    "name": "porters", "source": {"type": "S3", "location": "porter-room/x.zip"}, "artifacts": {"type": "NO_ARTIFACTS"},
+    "environment": {"type": "LINUX_CONTAINER", "image": "x", "computeType": "BUILD_GENERAL1_SMALL"}, "serviceRole": ROLE,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "code"),
+    [
+        ({}, json.dumps(PROJECT).encode(), 400, "AccessDeniedException"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(json.dumps(PROJECT).encode()), 400, "AccessDeniedException"),
+        ({}, json.dumps(PROJECT | {"pad": "x" * (9 << 20)}).encode(), 400, "AccessDeniedException"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b"x" * (80 << 20)), 413, "RequestTooLargeException"),
+        ({"Content-Encoding": "gzip"}, json.dumps(PROJECT).encode(), 400, "SerializationException"),
+        ({"Content-Encoding": "br"}, json.dumps(PROJECT).encode(), 400, "SerializationException"),
+        ({}, b"{half", 400, "SerializationException"),
+        ({}, b"[]", 400, "SerializationException"),
+        ({}, b"\xff", 400, "SerializationException"),
+        ({}, json.dumps(PROJECT | {"serviceRole": [ROLE]}).encode(), 400, "SerializationException"),
+    ],
+)
+def test_no_body_keeps_the_role_in_it_from_being_asked_about(porter, headers, body, status, code):
+    sent = target_of("CodeBuild_20161006.CreateProject") | headers
+    got, said = porter.send("POST", "/", "codebuild", sent, body)
+    assert (got, json.loads(said)["__type"]) == (status, code)
+    assert porter.world()["projects"] == []
+
+
+def test_a_chunked_body_is_read_like_any_other(porter):
+    text = b"Action=GetCallerIdentity&Version=2011-06-15"
+    line = http.client.HTTPConnection("127.0.0.1", porter.port, timeout=20)
+    line.request("POST", "/", iter([text]), FORM | signed(porter.key, "sts"), encode_chunked=True)
+    assert "assumed-role/porter" in line.getresponse().read().decode()
+
+
+def test_long_metrics_come_compressed_and_are_let_in(porter):
+    data = [{"MetricName": f"m{n}", "Value": 1.0, "Dimensions": [{"Name": "n", "Value": "v" * 50}]} for n in range(150)]
+    cloudwatch = porter.client("cloudwatch")
+    cloudwatch.put_metric_data(Namespace="porter", MetricData=data)
+    with pytest.raises(cloudwatch.exceptions.ClientError, match="AccessDenied"):
+        cloudwatch.put_metric_data(Namespace="else", MetricData=data)
+
+
+def test_a_functions_name_is_that_of_its_path(porter):
+    status, said = porter.send("DELETE", "/2015-03-31/functions/victim", "lambda", {}, b'{"FunctionName": "own"}')
+    assert (status, "function:victim" in said) == (403, True)
+
+
+def test_buckets_can_be_listed(porter):
+    for client in (porter.client("s3"), porter.account.client("s3")):
+        assert "porter-room" in {one["Name"] for one in client.list_buckets()["Buckets"]}
+
+
+def test_a_presigned_link_opens_its_object_and_no_other(porter):
+    porter.account.call("s3", "put_object", Bucket="porter-room", Key="own/linked", Body=b"mine")
+    asked = {"Params": {"Bucket": "porter-room", "Key": "own/linked"}, "ExpiresIn": 60}
+    link = porter.client("s3").generate_presigned_url("get_object", **asked).partition(f":{porter.port}")[2]
+    assert porter.send("GET", link) == (200, "mine")
+    assert porter.send("GET", link.replace("own/linked", "theirs"))[0] == 403
+    assert porter.send("PUT", link.replace("own/linked", "theirs"))[0] == 403
+
+
+def test_keys_may_hold_what_keys_may_hold(porter):
+    s3 = porter.client("s3")
+    for key in ("own/operation/x.tar", "own/%41 b+c&d=e?f", "own/é", "own/moto-api"):
+        s3.put_object(Bucket="porter-room", Key=key, Body=key.encode())
+        assert s3.get_object(Bucket="porter-room", Key=key)["Body"].read() == key.encode()
+        porter.account.call("s3", "delete_object", Bucket="porter-room", Key=key)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "service", "headers", "body"),
+    [
+        ("POST", "/", "ec2", FORM, b"Action=FooBar&Version=2016-11-15"),
+        ("POST", "/", "iam", FORM, b"Action=FooBar&Version=2010-05-08"),
+        ("POST", "/", "iam", FORM, b""),
+        ("POST", "/porter-room", "s3", {"Content-Type": "multipart/form-data; boundary=b"}, b"--b--\r\n"),
+        ("PUT", "/porter-room/own/x", "s3", FORM, b"versionId=1"),
+        ("PUT", "/porter-room/own/two%0Alines", "s3", {}, b"x"),
+        ("POST", "/service/GraniteServiceVersion20100801/operation/PutMetricData", "monitoring", {}, b"\xbf\xff"),
+        ("GET", "/?Action=GetCallerIdentity&Version=2011-06-15", "sts", {}, b""),
+        ("GET", "/analyzer", "access-analyzer", {}, b""),
+    ],
+)
+def test_what_the_sandbox_has_not_is_said_by_name(porter, method, path, service, headers, body):
+    status, said = porter.send(method, path, service, headers, body)
+    assert status == 501
+    assert "NotImplementedInSandbox" in said
+    assert service in said
+
+
+@pytest.mark.parametrize(
+    ("service", "headers", "status", "code"),
+    [
+        ("s3", {}, 403, "<Error><Code>InvalidAccessKeyId"),
+        ("ec2", FORM, 401, "<Response><Errors><Error><Code>AuthFailure"),
+        ("sts", FORM, 403, "<ErrorResponse><Error><Code>InvalidClientTokenId"),
+        ("iam", FORM, 403, "<ErrorResponse><Error><Code>InvalidClientTokenId"),
+        ("monitoring", FORM, 403, "<ErrorResponse><Error><Code>InvalidClientTokenId"),
+        ("sagemaker", target_of("SageMaker.ListModels"), 400, '"__type": "UnrecognizedClientException'),
+        ("lambda", {}, 403, '"__type": "UnrecognizedClientException'),
+    ],
+)
+def test_an_unknown_key_is_refused_in_each_protocols_own_words(porter, service, headers, status, code):
+    got, said = porter.send("POST", "/", service, headers, b"", key=NOBODY)
+    assert (got, code in said) == (status, True), said
+    assert "Is it an old one? invoke sandbox.up" in said
+
+
+def test_a_session_whose_time_is_over_is_told_so_in_each_protocols_own_words(porter, sandbox):
+    call = porter.account.call
+    keys = call("sts", "assume_role", RoleArn=f"{PREFIX}:role/porter", RoleSessionName="late")["Credentials"]
+    ask(state.read(sandbox), "POST", "expire", {"key": keys["AccessKeyId"]})
+    for service, headers, status, code in (
+        ("s3", {}, 400, "<Error><Code>ExpiredToken</Code>"),
+        ("ec2", FORM, 400, "<Code>RequestExpired</Code>"),
+        ("sts", FORM, 403, "<ErrorResponse><Error><Code>ExpiredToken</Code>"),
+        ("logs", GROUP, 400, '"__type": "ExpiredTokenException"'),
+        ("lambda", {}, 403, '"__type": "ExpiredTokenException"'),
+    ):
+        got, said = porter.send("POST", "/", service, headers, b"", key=keys["AccessKeyId"])
+        assert (got, code in said) == (status, True), said
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status", "code"),
+    [
+        ("GET", {}, 403, "<Error><Code>AccessDenied"),
+        ("POST", FORM, 403, "<ErrorResponse><Error><Code>MissingAuthenticationToken"),
+        ("POST", target_of("SageMaker.ListModels"), 400, '"__type": "MissingAuthenticationTokenException'),
+    ],
+)
+def test_so_is_a_call_without_a_signature(porter, method, headers, status, code):
+    got, said = porter.send(method, "/", "", headers, b"Action=GetCallerIdentity&Version=2011-06-15")
+    assert (got, code in said) == (status, True), said
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "service", "headers", "status", "code"),
+    [
+        ("POST", "/", "sagemaker", target_of("SageMaker.ListModels"), 400, "InvalidSignatureException"),
+        ("GET", "/2015-03-31/functions", "lambda", {}, 403, "InvalidSignatureException"),
+        ("POST", "/", "sts", FORM, 403, "<Code>SignatureDoesNotMatch"),
+        ("POST", "/", "ec2", FORM, 400, "<Code>RequestExpired"),
+        ("GET", "/porter-room", "s3", {}, 403, "<Code>RequestTimeTooSkewed"),
+    ],
+)
+def test_a_clock_that_is_off_is_told_so_in_each_protocols_own_words(
+    porter, method, path, service, headers, status, code
+):
+    for hours, words in ((-1, "Signature expired"), (1, "Signature not yet current")):
+        date = answers.stamp(datetime.now(UTC) + timedelta(hours=hours))
+        got, said = porter.send(method, path, service, headers | {"X-Amz-Date": date})
+        assert (got, code in said) == (status, True), said
+        assert words in said or service == "s3"
+
+
+def test_a_web_identity_token_is_refused_as_sts_does(porter, sandbox):
+    running = state.read(sandbox)
+    call = f"Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn={LORD}&RoleSessionName=xx&WebIdentityToken="
+    late = ask(running, "POST", "token", {"sub": "x", "aud": "sts.amazonaws.com", "exp": 1})["token"]
+    fresh = ask(running, "POST", "token", {"sub": "x", "aud": "sts.amazonaws.com"})["token"]
+    for token, status, code in (
+        ("a.b.c", 400, "InvalidIdentityToken"),
+        ("", 400, "InvalidIdentityToken"),
+        (late, 400, "ExpiredTokenException"),
+        (fresh, 403, "AccessDenied"),
+    ):
+        got, said = porter.send("POST", "/", "", FORM, (call + token).encode())
+        assert (got, f"<Code>{code}</Code>" in said) == (status, True), said
+
+
+def test_cloudwatch_is_refused_in_the_protocol_that_it_was_asked_in(porter):
+    asked = b"Action=DescribeAlarms&Version=2010-08-01"
+    assert "<ErrorResponse><Error><Code>AccessDenied" in porter.send("POST", "/", "monitoring", FORM, asked)[1]
+    in_json = target_of("GraniteServiceVersion20100801.DescribeAlarms")
+    assert json.loads(porter.send("POST", "/", "monitoring", in_json, b"{}")[1])["__type"] == "AccessDenied"
+
+
+# Requests that are whole, and what else is put in them: parts of other requests, in other places.
+LIST, GROUP = target_of("SageMaker.ListModels"), target_of("Logs_20140328.CreateLogGroup")
+WHOLE = [
+    ("sts", "POST", "/", FORM, f"{ASSUME}{PREFIX}:role/porter"),
+    ("sts", "POST", "/", FORM, "Action=GetCallerIdentity&Version=2011-06-15"),
+    ("ec2", "POST", "/", FORM, "Action=DescribeVpcs&Version=2016-11-15"),
+    ("iam", "POST", "/", FORM, "Action=GetRole&RoleName=porter&Version=2010-05-08"),
+    ("monitoring", "POST", "/", FORM, "Action=DescribeAlarms&Version=2010-08-01"),
+    ("monitoring", "POST", "/", target_of("GraniteServiceVersion20100801.ListMetrics"), "{}"),
+    ("sagemaker", "POST", "/", LIST, "{}"),
+    ("sagemaker", "POST", "/endpoints/x/invocations", {"Content-Type": "image/png"}, "x&Action=CreateModel"),
+    ("logs", "POST", "/", GROUP, '{"logGroupName": "/porter-own"}'),
+    ("lambda", "DELETE", "/2015-03-31/functions/own", {}, ""),
+    ("lambda", "POST", "/2015-03-31/functions/own/invocations", {}, "x&Action=DeleteFunction"),
+    ("s3", "GET", "/", {}, ""),
+    ("s3", "GET", "/porter-room/own/x", {}, ""),
+    ("s3", "PUT", "/porter-room/own/x", {"Content-Type": "text/plain"}, "x"),
+    ("s3", "GET", "/porter-room", {}, ""),
+]
+ACTIONS = [
+    "GetCallerIdentity",
+    "AssumeRole",
+    "DescribeVpcs",
+    "CreateVpc",
+    "ListModels",
+    "CreateModel",
+    "GetRole",
+    "CreateUser",
+]
+PAIRS = some.sampled_from(
+    [f"Action={name}" for name in ACTIONS]
+    + [
+        f"RoleArn={LORD}",
+        f"RoleArn={PREFIX}:role/porter",
+        "RoleName=porter",
+        "RoleName=porters-lord",
+        "RoleSessionName=xx",
+        "UserName=evil",
+        "CidrBlock=10.9.0.0/16",
+        "Version=2016-11-15",
+        "%41ction=CreateVpc",
+        "a",
+        "=",
+        "versionId=1",
+        "uploadId=",
+    ]
+)
+KEYS = some.sampled_from(
+    [
+        "uploads",
+        "uploadId=",
+        "uploadId=1",
+        "partNumber=1",
+        "policy",
+        "acl",
+        "tagging",
+        "delete",
+        "versions",
+        "location",
+        IN_URL,
+        "list-type=2",
+        "list-type=3",
+        "prefix=a",
+        "prefix=b",
+        "versionId=1",
+        "versionId=",
+        "Qualifier=x",
+        "x-id=GetObject",
+    ]
+)
+JSONS = some.dictionaries(
+    some.sampled_from(["logGroupName", "ModelName", "FunctionName", "Action", "x&Action=CreateModel&y"]),
+    some.sampled_from(["/porter-own", "/theirs", "own", "&Action=CreateModel&", ["a"], None, {}]),
+    max_size=3,
+).map(json.dumps)
+TARGETS = [
+    "x.ListModels",
+    "x.CreateModel",
+    "SageMaker.CreateModel",
+    "SageMaker.ListModels",
+    "Logs_20140328.CreateLogGroup",
+    "y",
+]
+HEADERS = some.fixed_dictionaries(
+    {},
+    optional={
+        "Content-Type": some.sampled_from(
+            [FORM["Content-Type"], LIST["Content-Type"], "multipart/form-data; boundary=b", "text/x"]
+        ),
+        "X-Amz-Target": some.sampled_from(TARGETS),
+        "Action": some.sampled_from(ACTIONS),
+        "Content-Encoding": some.sampled_from(["gzip", "aws-chunked"]),
+        "X-Amz-Copy-Source": some.sampled_from(["porter-room/theirs", "/porter-room/own/x?versionId=1"]),
+        "X-Http-Method-Override": some.just("DELETE"),
+        "User-Agent": some.just("boto region/eu-west-1"),
+        "X-Moto-Account-Id": some.just("999999999999"),
+        "Versionid": some.just("1"),
+    },
+)
+PATHS = some.sampled_from(
+    [
+        "/",
+        "/porter-room/",
+        "/porter-room/theirs",
+        "/moto-api/data.json",
+        "/latest/meta-data/iam",
+        "/2015-03-31/functions/victim",
+        "/2015-03-31/functions",
+        "/endpoints/x/invocations/",
+        "/porter-room%2Ftheirs",
+        "/porter-room%3Fpolicy",
+        "/v20180820/x",
+    ]
+)
+
+
+@some.composite
+def requests(draw):
+    """(service, method, path, query, headers, body, the way it is signed)"""
+    service, method, path, headers, body = draw(some.sampled_from(WHOLE))
+    seldom = some.integers(0, 4).map(lambda n: n == 0)
+    if draw(seldom):
+        service = draw(some.sampled_from([*TABLE, "autoscaling"]))
+    if draw(seldom):
+        method = draw(some.sampled_from(["POST", "GET", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]))
+    path = draw(PATHS) if draw(seldom) else path
+    query = "&".join(draw(some.lists(PAIRS | KEYS, max_size=3))) if draw(seldom) else ""
+    headers = headers | draw(HEADERS)
+    if draw(seldom):
+        body = draw(some.lists(PAIRS, max_size=5).map("&".join) | JSONS | some.sampled_from(["", "{half", "<Delete/>"]))
+    elif draw(seldom):
+        body += draw(some.sampled_from(["&", ""])) + draw(PAIRS)
+    way = draw(some.sampled_from(["two", "twice", "none"])) if draw(seldom) else "header"
+    return service, method, path, query, headers, body, way
+
+
+def put_together(service, way, key, headers):
+    """The headers with a signature in them, or with what looks like one."""
+    if way == "header":
+        return headers | signed(key, service)
+    if way == "two":
+        return headers | {"Authorization": TWO.format(key=key)}
+    if way == "twice":
+        return headers | {"Authorization": ",".join(signed(key, one)["Authorization"] for one in (service, "sts"))}
+    return headers
+
+
+def packed(headers, body):
+    return gzip.compress(body.encode()) if headers.get("Content-Encoding") == "gzip" else body.encode()
+
+
+def environ_of(method, path, query, headers, body):
+    from werkzeug.test import EnvironBuilder
+
+    made = EnvironBuilder(method=method, path="/", headers=headers, input_stream=io.BytesIO(body)).get_environ()
+    made |= {"PATH_INFO": unquote(path), "QUERY_STRING": query, "RAW_URI": f"{path}?{query}"}
+    return made | {"HTTP_HOST": "127.0.0.1:1", "CONTENT_LENGTH": str(len(body))}
+
+
+def as_moto_reads(environ, call):
+    """(its host, which tells the service; its response object with operation and parameters; its request)"""
+    from moto.core.responses import BaseResponse
+    from moto.moto_server.werkzeug_app import BackendRequest, DomainDispatcherApplication
+
+    host = DomainDispatcherApplication(lambda _: None).infer_service_region_host(environ, environ["PATH_INFO"])
+    response = BaseResponse(service_name=call.model)
+    response.use_raw_body = call.rest  # as moto's S3 and our runtime have it
+    seen = BackendRequest(environ)
+    response.setup_class(seen)
+    return host, response, seen
+
+
+COUNT = {"read": 0}
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(requests())
+def check_moto_reads_the_same(one):
+    service, method, path, query, headers, body, way = one
+    key = "ASIA" + "A" * 16
+    sent = put_together(service, way, key, headers)
+    environ = environ_of(method, path, query.format(key=key), sent, packed(headers, body))
+    try:
+        call = request.read(environ)
+        if not call.key or call.region != "us-east-1":
+            return
+        call = request.told(call)
+        if call.operation not in TABLE.get(call.service, ("", "", {}))[2]:
+            return
+        asked = parameters.read(call)
+    except answers.Refused:
+        return
+    COUNT["read"] += 1
+    host, response, seen = as_moto_reads(request.for_moto(call, asked), call)
+    assert re.fullmatch(rf"((api|runtime)\.)?{call.service}\.us-east-1\.amazonaws\.com", host)
+    assert response._get_action() in (call.operation, None)  # None: it does not answer that at all
+    assert (response.region, seen.method) == ("us-east-1", method)
+    assert seen.path == call.path or not call.rest
+    own = {*call.form, *(call.route.query if call.rest else ()), *(call.route.literal if call.rest else ()), "x-id"}
+    assert set(response.querystring) <= own
+    if call.protocol == "json":
+        assert json.loads(response.body) == asked
+    assert dict(seen.form) == call.form
+    assert not {"x-http-method-override", "x-moto-account-id", "action", "user-agent"} & {
+        n.lower() for n, _ in seen.headers
+    }
+
+
+def test_moto_reads_the_same_in_what_it_is_given():
+    check_moto_reads_the_same()
+    assert COUNT["read"] > 100  # most are refused; these were not
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+@given(requests())
+def test_nothing_happens_that_was_not_decided_on(porter, one):
+    service, method, path, query, headers, body, way = one
+    before = porter.world()
+    sent = put_together(service, way, porter.key, headers)
+    status, said = porter.send(method, f"{path}?{query.format(key=porter.key)}", "", sent, packed(headers, body))
+    assert status != 500, said
+    assert "TOPSECRET" not in said
+    assert "porters-lord/" not in said
+    after = porter.world()
+    for seen in (before, after):
+        seen["groups"] = [name for name in seen["groups"] if name != "/porter-own"]
+        seen["things"] = [name for name in seen["things"] if not name.startswith("own/")]
+    assert after == before
