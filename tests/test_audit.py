@@ -219,6 +219,42 @@ def test_the_wide_policies_of_aws_are_known_by_name(name, text, expected):
     assert found(have, *rules) == [(severity, rule, "r") for severity, rule in expected]
 
 
+@pytest.mark.parametrize(
+    ("boundary", "text", "expected"),
+    [
+        ("PowerUserAccess", None, [("high", "IAM-ADMIN-001")]),  # known by its name
+        ("AmazonS3ReadOnlyAccess", None, [("critical", "IAM-ADMIN-001"), ("medium", "IAM-UNREAD-001")]),
+        ("AmazonS3ReadOnlyAccess", [allow("s3:Get*")], []),
+    ],
+)
+def test_a_boundary_whose_text_is_not_at_hand_bounds_nothing_and_is_told(boundary, text, expected):
+    made, held = role("r", EVERYTHING)
+    policy = {ATTACHED + boundary: Managed(ATTACHED + boundary, doc(*text))} if text else {}
+    have = account((replace(made, boundary=ATTACHED + boundary), held), policies=policy)
+    assert found(have, "IAM-ADMIN-001", "IAM-UNREAD-001") == [(*one, "r") for one in expected]
+
+
+def test_a_policy_whose_text_is_not_at_hand_is_told():
+    made, held = role("r")
+    for arn in (ATTACHED + "AWSSupportAccess", f"arn:aws:iam::{ACCOUNT}:policy/absent"):
+        have = account((replace(made, attached=(*made.attached, arn)), held))
+        assert found(have) == [("medium", "IAM-UNREAD-001", "r")]
+        assert found(account((replace(made, attached=(*made.attached, arn)), held), policies={arn: Managed(arn, doc())})) != found(have)  # fmt: skip
+    gone = f"arn:aws:iam::{ACCOUNT}:policy/gone"
+    (told,) = audited(account((replace(made, boundary=gone), held)))
+    assert (told.rule, told.policy) == ("IAM-UNREAD-001", gone)
+    assert "let nothing through" in told.message
+
+
+def test_what_only_a_user_can_be_asked_is_no_condition_that_a_role_meets():
+    for key, value in (("aws:username", "*"), ("aws:PrincipalType", "User")):
+        assert of("IAM-ADMIN-001", EVERYTHING | when("StringLike", key, value)) == []
+        assert of("IAM-ADMIN-001", EVERYTHING, deny("*", **when("StringLike", key, value))) == ["critical"]
+    assert of("IAM-ADMIN-001", EVERYTHING | when("StringNotLike", "aws:username", "x")) == ["critical"]
+    assert of("IAM-ADMIN-001", EVERYTHING, deny("*", **when("StringNotLike", "aws:username", "x"))) == []
+    assert of("IAM-ADMIN-001", EVERYTHING | when("StringEquals", "aws:PrincipalType", "AssumedRole")) == ["critical"]
+
+
 def test_who_may_pass_an_administrators_role_is_told_by_whom():
     passer = role("passer", allow("iam:PassRole", f"{ROLE}/boss", **TO_EC2))
     other = role("other", allow("iam:PassRole", f"{ROLE}/nobody", **TO_EC2))
@@ -270,6 +306,9 @@ def web(sub=None, aud="sts.amazonaws.com", operator="StringLike"):
     return trusting(OIDC, "sts:AssumeRoleWithWebIdentity", Condition=condition)
 
 
+ONE_USER = {"AWS": f"arn:aws:iam::{ACCOUNT}:user/u"}
+
+
 @pytest.mark.parametrize(
     ("statements", "expected"),
     [
@@ -312,10 +351,88 @@ def web(sub=None, aud="sts.amazonaws.com", operator="StringLike"):
         ([{"Effect": "Allow", "NotPrincipal": {"AWS": f"{ROLE}/x"}, "Action": "sts:AssumeRole"}], [("critical", "TRUST-001"), ("medium", "TRUST-006")]),
         ([trusting({"AWS": "AROAJ2UCCR6DPCEXAMPLE"})], [("medium", "TRUST-006")]),
         ([trusting("*", "sts:TagSession")], []),
+        # a stranger's own ARN, addresses, and the keys that he lacks
+        ([trusting("*", **when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::*:role/ci"))], [("critical", "TRUST-001")]),
+        ([trusting("*", **when("StringLike", "aws:PrincipalArn", "*:user/ci"))], [("critical", "TRUST-001")]),
+        ([trusting("*", **when("ArnEquals", "aws:PrincipalArn", f"{ROLE}/ci"))], []),
+        ([trusting("*", **when("StringEqualsIfExists", "aws:PrincipalOrgID", "o-ours"))], [("critical", "TRUST-001")]),
+        ([trusting("*"), trusting("*", effect="Deny", **when("StringNotEqualsIfExists", "aws:PrincipalOrgID", "o-ours"))], [("medium", "TRUST-001")]),
+        ([trusting("*", **when("IpAddress", "aws:SourceIp", "::/0"))], [("critical", "TRUST-001")]),
+        ([trusting("*", **when("IpAddress", "aws:SourceIp", ["0.0.0.0/2"]))], [("critical", "TRUST-001")]),
+        ([trusting("*", **when("IpAddress", "aws:SourceIp", ["203.0.113.0/24", "2001:db8:1::/48"]))], [("medium", "TRUST-001")]),
+        ([trusting("*", **when("StringEquals", "sts:ExternalId", "8f3a"))], [("medium", "TRUST-001")]),
+        ([trusting("*", **when("StringEqualsIfExists", "sts:ExternalId", "8f3a"))], [("critical", "TRUST-001")]),
+        ([trusting("*", **when("StringLike", "aws:userid", "*:bob"))], [("critical", "TRUST-001")]),
+        ([trusting("*", **when("StringLike", "aws:userid", "AROAEXAMPLE1234567890:*"))], [("medium", "TRUST-001")]),
+        ([trusting("*", **when("StringEquals", "aws:PrincipalType", "Anonymous"))], [("medium", "TRUST-001")]),
+        # another account, held to some of its roles or to an organisation
+        ([trusting(FOREIGN, **when("StringLike", "aws:PrincipalArn", "arn:aws:iam::999999999999:role/ci-*"))], [("high", "TRUST-002")]),
+        ([trusting(FOREIGN, **when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::999999999999:user/*"))], [("high", "TRUST-002")]),
+        ([trusting(FOREIGN, **when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::888888888888:role/ci-*"))], []),
+        ([trusting(FOREIGN, **when("StringEquals", "aws:PrincipalOrgID", "o-ours"))], []),
+        ([trusting(FOREIGN, **when("StringEqualsIfExists", "sts:ExternalId", "8f3a"))], [("high", "TRUST-002")]),
+        ([trusting({"AWS": "arn:aws:sts::999999999999:assumed-role/theirs/s"})], [("high", "TRUST-002")]),
+        # on whose behalf a service comes
+        ([trusting({"Service": "sagemaker.amazonaws.com"}, **when("ArnLike", "aws:SourceArn", "arn:aws:sagemaker:*:*:*"))], [("medium", "TRUST-004")]),
+        ([trusting({"Service": "sagemaker.amazonaws.com"}, **when("StringLike", "aws:SourceArn", f"arn:aws:sagemaker:*:{ACCOUNT}:*"))], []),
+        ([trusting({"Service": "sagemaker.amazonaws.com"}, **when("StringEqualsIfExists", "aws:SourceAccount", ACCOUNT))], []),
+        # a second factor: with long-term keys there is no such key
+        ([trusting(ONE_USER, **when("BoolIfExists", "aws:MultiFactorAuthPresent", "true"))], [("low", "TRUST-007")]),
+        ([trusting(ONE_USER, **when("NumericLessThanIfExists", "aws:MultiFactorAuthAge", "3600"))], [("low", "TRUST-007")]),
+        ([trusting(ONE_USER), trusting("*", effect="Deny", **when("Bool", "aws:MultiFactorAuthPresent", "false"))], [("low", "TRUST-007")]),
+        ([trusting(ONE_USER), trusting("*", effect="Deny", **when("BoolIfExists", "aws:MultiFactorAuthPresent", "false"))], []),
+        ([trusting(ONE_USER, **when("Null", "aws:MultiFactorAuthAge", "false"))], []),
     ],
 )  # fmt: skip
 def test_who_may_take_a_role(statements, expected):
     assert sorted(set(trusted(*statements)), key=lambda one: one[1]) == sorted(expected, key=lambda one: one[1])
+
+
+def vouched(host, sub, operator="StringLike", **more):
+    """(severity) of a trust in an identity provider, held to this subject."""
+    condition = {"StringEquals": {f"{host}:aud": "us"} | {f"{host}:{key}": value for key, value in more.items()}}
+    condition.setdefault(operator, {})[f"{host}:sub"] = sub
+    who = {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"}
+    return [severity for severity, _ in trusted(trusting(who, "sts:AssumeRoleWithWebIdentity", Condition=condition))]
+
+
+@pytest.mark.parametrize(
+    ("host", "sub", "severities"),
+    [
+        (HOST, "*:environment:prod", ["critical"]),
+        (HOST, "*:pull_request", ["critical"]),
+        (HOST, "*/infra:*", ["critical"]),
+        (HOST, "*us/dogs*", ["critical"]),
+        (HOST, "repo:*:environment:prod", ["critical"]),
+        (HOST, "repo:*/infra:*", ["critical"]),
+        (HOST, "repo:us*/dogs:*", ["critical"]),
+        (HOST, "repo:u?/dogs:*", ["critical"]),
+        (HOST, ["repo:us/dogs:*", "repo:*:pull_request"], ["critical"]),
+        (HOST, "repo:us/*:environment:prod", ["high"]),
+        (HOST, "repo:us/dogs:environment:*", []),
+        (HOST, "repo:us@*/dogs@*:environment:prod", []),
+        ("gitlab.com", "project_path:*", ["critical"]),
+        ("gitlab.com", "project_path:*:ref_type:branch:ref:main", ["critical"]),
+        ("gitlab.com", "project_path:us/*:ref_type:branch:ref:main", ["high"]),
+        ("gitlab.com", "project_path:us/dogs:ref_type:branch:ref:*", []),
+        ("app.terraform.io", "organization:*:project:*:workspace:*:run_phase:*", ["critical"]),
+        ("app.terraform.io", "organization:us:project:*:workspace:*:run_phase:*", ["high"]),
+        ("app.terraform.io", "organization:us:project:dogs:workspace:w:run_phase:*", []),
+        ("oidc.eks.us-east-1.amazonaws.com/id/1", "system:serviceaccount:*:*", ["critical"]),
+        ("oidc.eks.us-east-1.amazonaws.com/id/1", "system:serviceaccount:*:job", ["high"]),
+        ("oidc.eks.us-east-1.amazonaws.com/id/1", "system:serviceaccount:dogs:*", []),
+    ],
+)
+def test_whose_pipeline_may_take_a_role(host, sub, severities):
+    assert vouched(host, sub) == severities
+
+
+def test_a_pipelines_other_claims_count_where_they_say_whose_it_is():
+    assert vouched(HOST, "*:environment:prod", repository_id="275403409") == []
+    assert vouched(HOST, "repo:*", repository="us/dogs") == []
+    assert vouched(HOST, "repo:us/*", repository="us/dogs") == []
+    assert vouched(HOST, "*:environment:prod", environment="prod", ref="refs/heads/main") == ["critical"]
+    assert vouched(HOST, "repo:us/*", operator="StringEquals") == []  # no wildcard there
 
 
 def test_service_linked_roles_are_aws_own():
@@ -489,6 +606,13 @@ def exposed(**more):
     return [(f.severity, f.rule, f.message) for f in told if f.rule.startswith(("IAM-EXPO-001", "IAM-EXPO-003"))]
 
 
+def guarded(allowed, denied=None, who="*"):
+    """A bucket that lets in whom the first condition lets in, and denies by the second."""
+    statements = [trusting(who, "s3:GetObject", Resource="arn:aws:s3:::b/*", **allowed)]
+    statements += [trusting("*", "s3:*", "Deny", Resource="arn:aws:s3:::b/*", **denied)] if denied else []
+    return {"blocks": PRIVATE, "policy": doc(*statements)}
+
+
 @pytest.mark.parametrize(
     ("bucket", "expected"),
     [
@@ -501,6 +625,26 @@ def exposed(**more):
         ({"blocks": PRIVATE, "policy": doc(trusting(OWN_ROOT, "s3:GetObject", Resource="arn:aws:s3:::b/*"))}, ""),
         ({"blocks": PRIVATE, "policy": doc(trusting("*", "s3:*", Resource="*", **when("StringEquals", "aws:SourceVpce", "vpce-1")))}, ""),
         ({"blocks": PRIVATE, "policy": doc(trusting("*", "s3:*", Resource="*", **when("StringEquals", "aws:PrincipalAccount", ACCOUNT)))}, ""),
+        (guarded(when("StringEqualsIfExists", "aws:SourceVpce", "vpce-1")), "lets everybody in"),
+        (guarded({}, when("StringNotEqualsIfExists", "aws:SourceVpce", "vpce-1")), ""),
+        (guarded({}, when("StringNotEquals", "aws:SourceVpce", "vpce-1")), ""),
+        (guarded({}, {"Condition": {"StringNotEquals": {"aws:SourceVpce": "vpce-1"}, "Null": {"aws:SourceVpce": "false"}}}), "lets everybody in"),
+        (guarded(when("Null", "aws:SourceVpce", "true")), "lets everybody in"),
+        (guarded(when("StringEqualsIfExists", "aws:PrincipalOrgID", "o-ours")), "lets everybody in"),
+        (guarded(when("StringEquals", "aws:PrincipalOrgID", "o-ours")), ""),
+        (guarded(when("IpAddress", "aws:SourceIp", "::/0")), "lets everybody in"),
+        (guarded(when("IpAddress", "aws:SourceIp", "2000::/3")), "lets everybody in"),
+        (guarded(when("IpAddress", "aws:SourceIp", "2001:db8:7::/48")), ""),
+        (guarded(when("IpAddress", "aws:SourceIp", "10.0.0.0/8")), ""),
+        (guarded(when("NotIpAddress", "aws:SourceIp", "198.51.100.0/24")), "lets everybody in"),
+        (guarded(when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::*:role/foo")), "lets everybody in"),
+        (guarded(when("ArnLike", "aws:PrincipalArn", f"{ROLE}/*")), ""),
+        (guarded(when("StringEquals", "aws:PrincipalType", "Anonymous")), "lets everybody in"),
+        (guarded({}, when("Null", "aws:PrincipalArn", "true")), "lets everybody in"),
+        (guarded({}, when("StringNotEquals", "aws:PrincipalAccount", ACCOUNT)), ""),
+        (guarded(when("StringEquals", "s3:DataAccessPointAccount", ACCOUNT)), ""),
+        (guarded(when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::999999999999:role/ci-*"), who=FOREIGN), "of another account"),
+        (guarded(when("ArnLike", "aws:PrincipalArn", f"{ROLE}/ci-*"), who=FOREIGN), ""),
         ({"blocks": PRIVATE | {"IgnorePublicAcls": False}, "grants": [ANYONE]}, "its ACL lets everybody in"),
         ({"blocks": PRIVATE, "grants": [ANYONE]}, ""),
     ],
@@ -530,6 +674,10 @@ def function(principal, **more):
         (function({"Service": "s3.amazonaws.com"}), "on behalf of any account"),
         (function({"Service": "s3.amazonaws.com"}, **when("StringEquals", "aws:SourceAccount", ACCOUNT)), ""),
         (function({"Service": "events.amazonaws.com"}, **when("ArnLike", "aws:SourceArn", f"arn:aws:events:us-east-1:{ACCOUNT}:rule/*")), ""),
+        (function({"Service": "s3.amazonaws.com"}, **when("ArnLike", "aws:SourceArn", "arn:aws:s3:::*")), "on behalf of any account"),
+        (function({"Service": "s3.amazonaws.com"}, **when("ArnLike", "aws:SourceArn", "arn:aws:s3:::logs-*")), "on behalf of any account"),
+        (function({"Service": "s3.amazonaws.com"}, **when("ArnLike", "aws:SourceArn", "arn:aws:s3:::mine")), ""),
+        (function({"Service": "events.amazonaws.com"}, **when("ArnLike", "aws:SourceArn", "arn:aws:events:*:*:rule/*")), "on behalf of any account"),
         ({"policies": [], "urls": ["NONE"]}, "asks nobody"),
         ({"policies": [], "urls": ["AWS_IAM"]}, ""),
     ],
@@ -540,7 +688,8 @@ def test_a_function_that_others_can_call(given, expected):
 
 
 def group(*cidrs, protocol="tcp", ports=(22, 22)):
-    rule = {"IpProtocol": protocol, "IpRanges": [{"CidrIp": cidr} for cidr in cidrs], "Ipv6Ranges": []}
+    ranges = {"IpRanges": [{"CidrIp": cidr} for cidr in cidrs if ":" not in cidr]}
+    rule = {"IpProtocol": protocol, **ranges, "Ipv6Ranges": [{"CidrIpv6": cidr} for cidr in cidrs if ":" in cidr]}
     return {
         "GroupId": "sg-1",
         "VpcId": "vpc-1",
@@ -550,7 +699,15 @@ def group(*cidrs, protocol="tcp", ports=(22, 22)):
 
 def acl(*entries):
     made = [
-        {"RuleNumber": n, "Protocol": p, "RuleAction": a, "Egress": False, "CidrBlock": c} for n, p, a, c in entries
+        {
+            "RuleNumber": n,
+            "Protocol": p,
+            "RuleAction": a,
+            "Egress": False,
+            "Ipv6CidrBlock" if ":" in c else "CidrBlock": c,
+        }
+        | ({"PortRange": {"From": ports[0][0], "To": ports[0][1]}} if ports else {})
+        for n, p, a, c, *ports in entries
     ]
     return {"NetworkAclId": "acl-1", "VpcId": "vpc-1", "Entries": made}
 
@@ -569,6 +726,16 @@ def acl(*entries):
         ([group("0.0.0.0/0")], [acl((90, "6", "deny", "0.0.0.0/0"), (100, "-1", "allow", "0.0.0.0/0"))], ["low"]),
         ([group("0.0.0.0/0")], [acl((100, "-1", "allow", "10.20.0.0/16"))], ["low"]),
         ([group("0.0.0.0/0")], [acl((100, "17", "allow", "0.0.0.0/0"))], ["low"]),
+        ([group("0.0.0.0/0", protocol="-1")], [acl((100, "6", "allow", "0.0.0.0/0", (22, 22)))], ["high"]),
+        ([group("0.0.0.0/0", protocol="-1")], [acl((100, "6", "allow", "10.20.0.0/16", (22, 22)))], ["low"]),
+        ([group("0.0.0.0/0", protocol="-1")], [acl((90, "6", "deny", "0.0.0.0/0"), (100, "-1", "allow", "0.0.0.0/0"))], ["high"]),
+        ([group("0.0.0.0/0", ports=(0, 65535))], [acl((100, "6", "allow", "0.0.0.0/0", (22, 22)))], ["high"]),
+        ([group("0.0.0.0/0", ports=(20, 30))], [acl((90, "6", "deny", "0.0.0.0/0", (22, 40)), (100, "6", "allow", "0.0.0.0/0"))], ["high"]),
+        ([group("0.0.0.0/0", ports=(20, 30))], [acl((90, "6", "deny", "0.0.0.0/0", (0, 40)), (100, "6", "allow", "0.0.0.0/0"))], ["low"]),
+        ([group("::/0")], [acl((90, "-1", "deny", "0.0.0.0/0"), (100, "-1", "allow", "::/0"))], ["high"]),
+        ([group("::/0")], [acl((100, "-1", "allow", "0.0.0.0/0"))], ["low"]),
+        ([group("0.0.0.0/0")], [acl((90, "-1", "deny", "::/0"), (100, "-1", "allow", "0.0.0.0/0"))], ["high"]),
+        ([group("fd00::/8")], [], []),
     ],
 )  # fmt: skip
 def test_networks_open_to_the_world(groups, acls, severities):

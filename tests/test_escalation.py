@@ -8,7 +8,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from ops.iam import policies
-from ops.iam.escalation import paths, reach, ways
+from ops.iam.escalation import holding, paths, reach, ways
 from ops.iam.escalation.writing import Writing
 from ops.iam.language import actions
 from ops.iam.language.document import glob
@@ -381,7 +381,18 @@ def test_a_condition_on_the_boundary_holds_the_writer():
 @pytest.mark.parametrize(
     ("condition", "severity"),
     [
-        ({"ArnEquals": {"iam:PolicyARN": "arn:aws:iam::aws:policy/ReadOnlyAccess"}}, "info"),
+        ({"ArnEquals": {"iam:PolicyARN": "arn:aws:iam::aws:policy/IAMFullAccess"}}, "critical"),  # and so the rest
+        ({"ArnLike": {"iam:PolicyARN": "arn:aws:iam::aws:policy/*FullAccess"}}, "critical"),
+        ({"ArnEquals": {"iam:PolicyARN": "arn:aws:iam::aws:policy/PowerUserAccess"}}, "high"),
+        (
+            {"ArnEquals": {"iam:PolicyARN": "arn:aws:iam::aws:policy/ReadOnlyAccess"}},
+            "high",
+        ),  # s3:GetObject and more, of anything
+        ({"ArnLike": {"iam:PolicyARN": "arn:aws:iam::aws:policy/job-function/*"}}, "high"),
+        ({"ArnLike": {"iam:PolicyARN": arn("policy", "nobodys-*")}}, "info"),
+        ({"ArnNotLike": {"iam:PolicyARN": "arn:aws:iam::aws:policy/Admin*"}}, "critical"),
+        ({"ArnNotLike": {"iam:PolicyARN": ["arn:aws:iam::aws:policy/*", arn("policy", "*")]}}, "info"),
+        ({"ArnLike": {"iam:PolicyARN": arn("policy", "self")}}, "critical"),
         ({"ArnLike": {"iam:PolicyARN": arn("policy", "weak")}}, "info"),
         ({"ArnLike": {"iam:PolicyARN": arn("policy", "strong*")}}, "high"),
         ({"ArnLike": {"iam:PolicyARN": arn("policy", "all")}}, "critical"),
@@ -390,8 +401,20 @@ def test_a_condition_on_the_boundary_holds_the_writer():
 )
 def test_which_policies_may_be_attached_decides(condition, severity):
     w = World().managed("weak", allow("logs:PutLogEvents")).managed("strong", allow("s3:*")).managed("all", EVERYTHING)
+    w.managed("self", allow("iam:PutRolePolicy", resource=arn("role", "holder")))
     holder = allow("iam:AttachRolePolicy", resource=arn("role", "holder"), Condition=condition)
     assert w.role("holder", holder).severity("iam-009") == severity
+
+
+def test_a_policy_of_aws_is_judged_by_its_text_where_that_is_at_hand_and_within_the_boundary():
+    only = {"ArnEquals": {"iam:PolicyARN": "arn:aws:iam::aws:policy/AWSSupportAccess"}}
+    attach = allow("iam:AttachRolePolicy", resource=arn("role", "holder"), Condition=only)
+    assert World().role("holder", attach).severity("iam-009") == "high"
+    known = World().role("holder", attach).managed("AWSSupportAccess", allow("support:*"))
+    known.page["Policies"][0]["Arn"] = "arn:aws:iam::aws:policy/AWSSupportAccess"
+    assert known.severity("iam-009") == "info"
+    bound = World().managed("bound", allow("iam:AttachRolePolicy", resource=arn("role", "holder")), allow("support:*"))
+    assert bound.role("holder", attach, boundary="bound").severity("iam-009") == "info"
 
 
 def test_what_may_be_attached_and_written_is_anything():
@@ -603,7 +626,7 @@ SIGNS = st.text(st.sampled_from("ab*?:"), max_size=7)
 @examples(max_examples=500)
 @given(SIGNS, SIGNS, st.text(st.sampled_from("ab:"), max_size=7))
 def test_what_two_patterns_both_cover(one, other, text):
-    found = reach.meet(one, other)
+    found = holding.meet(one, other)
     if found is not None:
         assert glob(one).fullmatch(found)
         assert glob(other).fullmatch(found)
@@ -692,3 +715,187 @@ def test_any_json_at_all_is_walked(action, principal, resource):
 
 def test_an_empty_account_has_no_paths():
     assert ways.findings(Writing(World().snapshot, NOW)) == []
+
+
+SECRET = "arn:aws:secretsmanager:us-east-1:111111111111:secret:"
+ELSEWHERE = "arn:aws:iam::999999999999:role/OrganizationAccountAccessRole"
+
+
+@pytest.mark.parametrize(
+    ("action", "held", "passed", "severity"),
+    [
+        ("secretsmanager:GetSecretValue", [SECRET + "a-1"], [SECRET + "a-1", SECRET + "prod-1"], "high"),
+        ("secretsmanager:GetSecretValue", [SECRET + "a-1", SECRET + "prod-1"], [SECRET + "prod-1", SECRET + "a-1"], "info"),
+        ("secretsmanager:GetSecretValue", [SECRET + "a-*"], [SECRET + "a-1", SECRET + "a-2"], "info"),
+        ("secretsmanager:GetSecretValue", [SECRET + "a-1"], [SECRET + "a-*"], "high"),
+        ("sts:AssumeRole", [arn("role", "x")], [arn("role", "x"), ELSEWHERE], "high"),
+        ("sts:AssumeRole", [arn("role", "x")], [ELSEWHERE], "high"),
+        ("sts:AssumeRole", [arn("role", "x"), ELSEWHERE], [arn("role", "x"), ELSEWHERE], "info"),
+        ("sts:AssumeRole", ["*"], [arn("role", "x"), ELSEWHERE], "info"),
+        ("iam:CreateAccessKey", [arn("user", "u")], [arn("user", "u"), arn("user", "boss")], "high"),
+        ("iam:CreateAccessKey", [arn("user", "*")], [arn("user", "u"), arn("user", "boss")], "info"),
+    ],
+)  # fmt: skip
+def test_a_power_counts_wherever_it_reaches(action, held, passed, severity):
+    w = World().role("holder", allow(action, resource=held), allow("iam:PassRole", *LAMBDA))
+    w.role("passed", allow(action, resource=passed), trust=taken_by("lambda.amazonaws.com"))
+    assert w.severity("lambda-001") == severity
+
+
+@pytest.mark.parametrize(
+    ("service", "severity"),
+    [("states.us-east-1.amazonaws.com", "critical"), ("states.amazonaws.com", "critical"), ("logs.us-east-1.amazonaws.com", "")],
+)  # fmt: skip
+def test_a_service_may_be_trusted_by_the_name_that_it_has_in_a_region(service, severity):
+    w = World().role("strong", EVERYTHING, trust=taken_by(service))
+    w.role(
+        "holder",
+        allow("iam:PassRole", resource=arn("role", "strong")),
+        allow("states:CreateStateMachine", "states:StartExecution"),
+    )
+    assert w.severity("states-101") == severity
+
+
+def tagged(w, name, **tags):
+    for entry in w.page["RoleDetailList"] + w.page["UserDetailList"]:
+        if name in (entry.get("RoleName"), entry.get("UserName")):
+            entry["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+    return w
+
+
+def by_tag(operator, key, value="dev"):
+    return {"Condition": {operator: {key: value}}}
+
+
+TEAM = by_tag("StringEquals", "aws:ResourceTag/team")
+NOT_PROD = by_tag("StringEquals", "aws:ResourceTag/Team", "prod")
+
+
+@pytest.mark.parametrize(
+    ("statements", "tags", "severity"),
+    [
+        ([allow("sts:AssumeRole", **TEAM)], {"team": "prod"}, ""),
+        ([allow("sts:AssumeRole", **TEAM)], {}, ""),
+        ([allow("sts:AssumeRole", **TEAM)], {"Team": "dev"}, "critical"),
+        ([allow("sts:AssumeRole", **TEAM), allow("iam:TagRole")], {"team": "prod"}, "critical"),
+        ([allow("sts:AssumeRole", **TEAM), allow("iam:TagRole", resource=arn("role", "x"))], {"team": "prod"}, ""),
+        ([allow("sts:AssumeRole"), deny("sts:AssumeRole", **NOT_PROD)], {"team": "prod"}, ""),
+        ([allow("sts:AssumeRole"), deny("sts:AssumeRole", **NOT_PROD)], {"team": "dev"}, "critical"),
+        ([allow("sts:AssumeRole"), deny("sts:AssumeRole", **NOT_PROD)], {}, "critical"),
+        ([allow("sts:AssumeRole"), deny("sts:AssumeRole", **NOT_PROD), allow("iam:UntagRole")], {"team": "prod"}, "critical"),
+        ([allow("sts:AssumeRole", **by_tag("StringEqualsIfExists", "iam:ResourceTag/team"))], {}, "critical"),
+    ],
+)  # fmt: skip
+def test_a_role_is_taken_by_its_own_tags_unless_the_holder_may_change_them(statements, tags, severity):
+    w = World().user("holder", *statements).role("strong", EVERYTHING, trust=taken_by())
+    assert tagged(w, "strong", **tags).severity("sts-001") == severity
+
+
+@pytest.mark.parametrize(
+    ("statements", "severity"),
+    [
+        ([allow("iam:PassRole", *LAMBDA, **by_tag("StringEquals", "iam:ResourceTag/team"))], ""),
+        ([allow("iam:PassRole", **by_tag("StringEquals", "iam:ResourceTag/team", "prod")), allow(*LAMBDA)], "critical"),
+        # "This approach does not have reliable results": a deny by the tag may find none
+        ([allow("iam:PassRole", *LAMBDA), deny("iam:PassRole", **NOT_PROD)], "critical"),
+    ],
+)
+def test_a_tag_of_a_role_that_is_passed_may_count_and_may_not(statements, severity):
+    w = World().user("holder", *statements).role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
+    assert tagged(w, "strong", team="prod").severity("lambda-001") == severity
+
+
+def taggable(action=("sts:AssumeRole", "sts:TagSession"), who=None, **more):
+    return doc({"Effect": "Allow", "Principal": who or {"AWS": ROOT}, "Action": list(action)} | more)
+
+
+@pytest.mark.parametrize(
+    ("trust", "own", "severity"),
+    [
+        (taggable(), "dev", "critical"),
+        (taggable(("sts:AssumeRole",)), "dev", "info"),
+        (taggable(("sts:AssumeRole",)), "admin", "critical"),
+        (taggable(("sts:AssumeRole",)), None, "info"),
+        (taggable(), None, "critical"),
+        (taggable(**by_tag("StringEqualsIfExists", "aws:RequestTag/team", ["dev", "ops"])), "dev", "info"),
+        (taggable(**by_tag("StringEqualsIfExists", "aws:RequestTag/team", ["dev", "admin"])), "dev", "critical"),
+        (taggable(**by_tag("ForAllValues:StringEquals", "aws:TagKeys", ["project"])), "dev", "info"),
+        (taggable(**by_tag("ForAllValues:StringEquals", "aws:TagKeys", ["Team"])), "dev", "critical"),
+    ],
+)
+def test_a_session_brings_the_tags_that_the_trust_lets_it_bring(trust, own, severity):
+    only_admins = by_tag("StringEquals", "aws:PrincipalTag/team", "admin")
+    w = (
+        World()
+        .user("holder", allow("sts:AssumeRole", "sts:TagSession"))
+        .role("r", allow("*", **only_admins), trust=trust)
+    )
+    assert tagged(w, "r", **({"team": own} if own else {})).severity("sts-001") == severity
+
+
+def test_what_a_service_tags_its_sessions_with_nobody_chooses():
+    only_admins = by_tag("StringEquals", "aws:PrincipalTag/team", "admin")
+    pods = taggable(who={"Service": "pods.eks.amazonaws.com"})["Statement"]
+    w = World().user("holder", allow("sts:AssumeRole"))
+    w.role("r", allow("*", **only_admins), trust=doc(*pods, *taken_by()["Statement"]))
+    assert w.severity("sts-001") == "info"
+
+
+@pytest.mark.parametrize(("more", "severity"), [([], ""), ([allow("iam:TagUser", resource=arn("user", "holder"))], "critical")])  # fmt: skip
+def test_who_may_tag_itself_has_any_tag(more, severity):
+    only_admins = by_tag("StringEquals", "aws:PrincipalTag/team", "admin")
+    w = World().user("holder", allow("iam:PutUserPolicy", resource=arn("user", "holder"), **only_admins), *more)
+    assert tagged(w, "holder", team="dev").severity("iam-007") == severity
+    assert tagged(w, "holder", team="admin").severity("iam-007") == "critical"
+
+
+@pytest.mark.parametrize(
+    ("condition", "severity"),
+    [
+        (by_tag("StringEquals", "aws:PrincipalType", "User"), ""),
+        (by_tag("StringEquals", "aws:PrincipalType", "AssumedRole"), "critical"),
+        (by_tag("StringLike", "aws:username", "*"), ""),
+        (by_tag("StringNotEquals", "aws:username", "bob"), "critical"),
+        (by_tag("StringEqualsIfExists", "aws:username", "bob"), "critical"),
+    ],
+)
+def test_a_role_is_no_user(condition, severity):
+    own = allow("iam:PutRolePolicy", resource=arn("role", "holder"), **condition)
+    assert World().role("holder", own).severity("iam-005") == severity
+
+
+@pytest.mark.parametrize(
+    ("denied", "severity"),
+    [
+        (["AdministratorAccess"], "critical"),
+        (["AdministratorAccess", "IAMFullAccess", "PowerUserAccess"], "high"),
+        (["*"], "info"),
+    ],
+)
+def test_a_list_of_what_may_not_be_attached_leaves_the_rest_of_awss_policies(denied, severity):
+    those = {"ArnLike": {"iam:PolicyARN": [f"arn:aws:iam::aws:policy/{name}" for name in denied]}}
+    attach, own = "iam:AttachUserPolicy", arn("user", "holder")
+    w = World().user("holder", allow(attach, resource=own), deny(attach, Condition=those))
+    assert w.severity("iam-008") == severity
+
+
+@pytest.mark.parametrize(("theirs", "severity"), [("a", "critical"), ("b", "")])
+def test_tags_of_holder_and_role_are_compared(theirs, severity):
+    same = by_tag("StringEquals", "aws:ResourceTag/team", "${aws:PrincipalTag/team}")
+    w = World().user("holder", allow("sts:AssumeRole", **same)).role("strong", EVERYTHING, trust=taken_by())
+    assert tagged(tagged(w, "holder", team="a"), "strong", team=theirs).severity("sts-001") == severity
+
+
+@pytest.mark.parametrize(("tags", "severity"), [({"team": "admin"}, "critical"), ({"team": "dev"}, ""), ({}, "")])
+def test_a_trust_that_asks_for_a_tag_lets_in_who_has_it(tags, severity):
+    trust = taken_by(**by_tag("StringEquals", "aws:PrincipalTag/team", "admin"))
+    w = World().user("holder", allow("sts:AssumeRole")).role("strong", EVERYTHING, trust=trust)
+    assert tagged(w, "holder", **tags).severity("sts-001") == severity
+
+
+def test_a_role_with_a_well_known_policy_of_aws_is_strong_without_its_text():
+    w = World().user("holder", allow("iam:PassRole", *LAMBDA)).role("strong", trust=taken_by("lambda.amazonaws.com"))
+    w.page["RoleDetailList"][0]["AttachedManagedPolicies"] = [
+        {"PolicyArn": "arn:aws:iam::aws:policy/AdministratorAccess"}
+    ]
+    assert w.severity("lambda-001") == "critical"

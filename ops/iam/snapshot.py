@@ -117,13 +117,18 @@ class Snapshot:
             if arn in self.policies:
                 yield arn, self.policies[arn].document
 
+    def unread(self, p: Principal) -> list[str]:
+        """ARNs of what the principal holds, or is bounded by, whose text is not here."""
+        held = (*p.attached, p.boundary) if p.boundary else p.attached
+        return [arn for arn in dict.fromkeys(held) if arn not in self.policies]
+
     def rights(self, p: Principal) -> Rights:
         inline = [compiled(name, document) for name, document in p.inline.items()]
         held = (*inline, *(self.policies[arn].policy for arn in p.attached if arn in self.policies))
         return Rights(held, self.managed(p.boundary) if p.boundary else None)
 
     def managed(self, arn: str) -> Policy:
-        """A policy that is not there any more lets nothing through."""
+        """One that is not here (`unread`) lets nothing through."""
         return self.policies[arn].policy if arn in self.policies else Policy(arn)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from ops.iam.escalation.holding import Holding
 from ops.iam.escalation.paths import MAY_PASS, MAY_TAKE, WRITES, Path
-from ops.iam.escalation.reach import Holding
 from ops.iam.escalation.targets import ADMIN, BOUNDED, GAINS, Asked, Outcome, strongest
 from ops.iam.escalation.writing import Writing, nobody_yet
 from ops.iam.language.evaluate import Decision, Rights
@@ -74,7 +74,7 @@ def carriers(all_of: Writing, path: Path, holding: Holding) -> list[Principal]:
     all resources are known."""
     roles = {role.arn: role for service in path.services for role in all_of.by_service.get(service, {}).values()}
     regions = {region(arn) for arn in all_of.carriers}
-    kept = [action for action in path.actions if regions.issuperset(map(region, holding.patterns(action)))]
+    kept = [action for action in path.actions if regions.issuperset(map(region, holding.cut(action).patterns))]
     hit = [arn for arn in all_of.carriers if kept and all(holding.may(action, arn) for action in kept)]
     return [roles[all_of.carriers[arn]] for arn in hit if all_of.carriers[arn] in roles]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ops.iam.escalation import borrowing
+from ops.iam.escalation.holding import Holding
 from ops.iam.escalation.paths import MAY_PASS, MAY_TAKE, WRITES, Path, open_to, short
-from ops.iam.escalation.reach import Holding
 from ops.iam.escalation.targets import Asked
 from ops.iam.escalation.writing import Writing
 from ops.iam.finding import Finding
@@ -128,7 +128,7 @@ def seeker(holding: Holding, members: list[Principal]) -> Seeker:
         }
         anybody |= path.how == "carried"
         aimed |= {MAY_PASS} if path.how == "passed" else {path.actions[0]} if path.how != "carried" else set()
-    patterns = {pattern for action in aimed for pattern in holding.patterns(action)}
+    patterns = {pattern for action in aimed for pattern in holding.cut(action).patterns}
     exact = {pattern for pattern in patterns if not {*"*?$"} & {*pattern}}
     anybody |= any(pattern == "*" or "$" in pattern for pattern in patterns)
     globs = tuple(arn_glob(pattern).fullmatch for pattern in patterns - exact) if not anybody else ()

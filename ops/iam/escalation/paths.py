@@ -21,6 +21,12 @@ WRITES = {
     "iam:PutUserPolicy",
 }
 
+TAGS = {
+    "role": ("iam:TagRole", "iam:UntagRole"),
+    "user": ("iam:TagUser", "iam:UntagUser"),
+    "policy": ("iam:TagPolicy", "iam:UntagPolicy"),
+}
+
 
 @dataclass(frozen=True)
 class Path:
@@ -75,7 +81,8 @@ def powers() -> tuple[tuple[str, bool], ...]:
 def interesting() -> frozenset[str]:
     """In lower case: everything that is ever asked here."""
     named = {action for path in paths() for action in path.actions} | {action for action, _ in powers()}
-    return frozenset(action.lower() for action in {*named, *WRITES, "iam:CreatePolicy", NOBODYS})
+    tagging = {action for both in TAGS.values() for action in both}
+    return frozenset(action.lower() for action in {*named, *WRITES, *tagging, "iam:CreatePolicy", NOBODYS})
 
 
 @lru_cache(5_000)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from ops.iam.escalation.holding import PERSONAL, Holding
 from ops.iam.escalation.paths import MAY_TAKE
-from ops.iam.escalation.reach import PERSONAL, Holding, Reach
+from ops.iam.escalation.reach import Reach
 from ops.iam.language.document import Policy, Statement
 from ops.iam.language.evaluate import Caller, Decision, Request, Rights, decide
 from ops.iam.snapshot import Principal, Snapshot
 
 BOUNDED, GAINS, ADMIN = 0, 1, 2
+REGIONAL = re.compile(r"\.[a-z]{2}(-[a-z]+)+-\d\.")
 MYSELF = "the session that the new trust names"
 WELCOME = Policy("trust", (Statement(1, "", True, ("sts:assumerole",), principals=(("AWS", MYSELF),)),))
 
@@ -83,7 +86,7 @@ class Targets(Reach):
             for kind, value in () if "principal" in one.negated else one.principals or ():
                 self.named.setdefault(role.arn, []).append(meant(value))
                 if kind in ("Service", "Federated"):
-                    self.by_service.setdefault(value, {})[role.arn] = role
+                    self.by_service.setdefault(meant(value), {})[role.arn] = role
                 elif value in ("*", account, f"arn:aws:iam::{account}:root"):
                     at_large[role.arn] = role
                 else:
@@ -100,7 +103,13 @@ class Targets(Reach):
         key = (id(policy), service)
         if key not in self.takers:
             context = {**self.moment, "aws:sourceaccount": role.caller.account}
-            callers = (Caller(service=service), MAY_TAKE), (Caller(federated=service), "sts:AssumeRoleWithWebIdentity")
+            kinds = {who for one in policy.statements for who in one.principals or () if meant(who[1]) == service}
+            callers = [
+                (Caller(service=value), MAY_TAKE)
+                if kind == "Service"
+                else (Caller(federated=value), "sts:AssumeRoleWithWebIdentity")
+                for kind, value in kinds
+            ]
             asked = [Request(caller, action, role.arn, context) for caller, action in callers]
             answers = (decide(one, Rights(), policy, required=True, possible=True) for one in asked)
             self.takers[key] = policy, any(answer.allowed for answer in answers)
@@ -108,18 +117,24 @@ class Targets(Reach):
 
     def may_take(self, p: Principal, role: Principal) -> Decision | None:
         """sts:AssumeRole as both sides see it; who lets the holder in may call its session what the trust has."""
-        policy, holding = role.trust_policy, self.of(p)
+        policy, holding = self.met(role.trust_policy, p), self.of(p)
         for session in sessions(policy, p):
-            request = Request(Caller(p.arn, session), MAY_TAKE, role.arn, self.about(p))
-            decision = decide(request, holding.cut(MAY_TAKE), policy, required=True, possible=True)
-            if decision.allowed:
-                return decision
+            for rights, tags in holding.asked(MAY_TAKE, role.arn):
+                request = Request(Caller(p.arn, session), MAY_TAKE, role.arn, {**self.about(p), **tags})
+                decision = decide(request, rights, policy, required=True, possible=True)
+                if decision.allowed:
+                    return decision
         return None
 
     def may_come_in(self, holding: Holding, arn: str) -> bool:
         """Whether the holder could take a role whose trust it has just written for itself: only a deny is in its way."""
-        request = Request(Caller(holding.caller.arn, MYSELF), MAY_TAKE, arn, holding.context)
-        return decide(request, holding.cut(MAY_TAKE), WELCOME, required=True, possible=True).allowed
+        me = Caller(holding.caller.arn, MYSELF)
+        return any(
+            decide(
+                Request(me, MAY_TAKE, arn, {**holding.context, **tags}), rights, WELCOME, required=True, possible=True
+            ).allowed
+            for rights, tags in holding.asked(MAY_TAKE, arn)
+        )
 
     def ranked(self, key: object, principals: Iterable[Principal]) -> Pool:
         """A key always stands for the same principals."""
@@ -180,8 +195,15 @@ def asks_who(one: Statement) -> bool:
     return any(key.startswith(PERSONAL) for _, key, _ in one.conditions)
 
 
+def regionless(service: str) -> str:
+    """Of states.us-east-1.amazonaws.com: states.amazonaws.com"""
+    return REGIONAL.sub(".", service)
+
+
 def meant(value: str) -> str:
-    """The ARN that a trust names; of a session, assumed-role/NAME/SESSION, that of its role without its path."""
+    """The ARN that a trust names, or the service; of a session, assumed-role/NAME/SESSION, that of its role without its path."""
+    if ":" not in value:
+        return regionless(value)
     if ":assumed-role/" not in value or value.count(":") < 5:
         return value
     account, name = value.split(":")[4], value.split("/")[1]

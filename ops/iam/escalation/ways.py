@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 from ops.iam.escalation import borrowing, writing
 from ops.iam.escalation.graph import chains
+from ops.iam.escalation.holding import Holding
 from ops.iam.escalation.paths import MAY_TAKE, Path, open_to, short
-from ops.iam.escalation.reach import Holding
 from ops.iam.escalation.targets import ADMIN, BOUNDED, GAINS, Outcome
 from ops.iam.escalation.writing import Writing
 from ops.iam.finding import Finding

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 
+from ops.iam.escalation.holding import ADMINISTRATOR, Holding, meet_arn
 from ops.iam.escalation.paths import Path
-from ops.iam.escalation.reach import ADMINISTRATOR, Holding
+from ops.iam.escalation.reach import AWS, WELL_KNOWN
 from ops.iam.escalation.targets import ADMIN, BOUNDED, GAINS, Outcome, Targets, strongest
-from ops.iam.language.document import glob
+from ops.iam.language.document import VARIABLE, Policy, glob
 from ops.iam.language.evaluate import Decision, Rights
 from ops.iam.snapshot import Principal, compiled
 
@@ -24,9 +25,13 @@ class Writing(Targets):
             return Outcome(ADMIN, decision, target, ("everything",))
         bounds = dict.fromkeys([target.boundary, *self.boundaries(holding, target)])
         note = "as far as its boundary lets it"
-        held = (self.holding(Rights((self.snapshot.managed(arn),)), target) for arn in bounds)
+        held = (self.holding(Rights((self.supposed(arn),)), target) for arn in bounds)
         worst = strongest(self.compared(holding, one, decision, target, note) for one in held)
         return worst or Outcome(BOUNDED, decision, target, note=note)
+
+    def supposed(self, arn: str) -> Policy:
+        """A text that nobody knows may allow everything."""
+        return self.text(arn) or WELL_KNOWN[ADMINISTRATOR]
 
     def lifts(self, holding: Holding, target: Principal) -> bool:
         """Whether the holder may take the target's boundary off, put one there that lets all through, or rewrite it."""
@@ -66,37 +71,54 @@ class Writing(Targets):
         for arn in chain([ADMINISTRATOR], (place[0] for place in places if place), to_all):
             if hit := holding.may(action, to, {**about(target), "iam:policyarn": arn}):
                 return self.anything(holding, target, hit)
-        bound = self.snapshot.managed(target.boundary) if target.boundary else None
         found: list[Outcome | None] = [
             Outcome(BOUNDED, weak, target, note="the policies that it may attach give it nothing more")
         ]
-        for arn in among:
+        for arn, name in [*((arn, "") for arn in among), *self.of_aws(holding, action)]:
             if hit := holding.may(action, to, {**about(target), "iam:policyarn": arn}):
-                found.append(
-                    self.compared(
-                        holding, self.holding(Rights((self.snapshot.managed(arn),), bound), target), hit, target
-                    )
-                )
+                found.append(self.with_policy(holding, arn, target, hit, name))
         return strongest(found)
+
+    def with_policy(self, holding: Holding, arn: str, target: Principal, decision: Decision, name: str) -> Outcome:
+        """What the target becomes with the policy: anything, if that lets it write its own. `name` is what a policy of AWS's is called."""
+        bound = self.text(target.boundary) if target.boundary else None
+        held = self.holding(Rights((self.supposed(arn),), bound), target)
+        if self.text(arn) is None:
+            found = self.compared(holding, held, decision, target)
+            gains = (f"what {name} gives, whose text is not at hand",) if found.level else ()
+            return Outcome(min(found.level, GAINS), decision, target, gains)
+        attach, put = f"iam:Attach{kind(target)}Policy", f"iam:Put{kind(target)}Policy"
+        if held.may(attach, target.arn, {**about(target), "iam:policyarn": ADMINISTRATOR}) or held.may(
+            put, target.arn, about(target)
+        ):
+            return self.anything(holding, target, decision)
+        return self.compared(holding, held, decision, target)
+
+    def of_aws(self, holding: Holding, action: str) -> Iterator[tuple[str, str]]:
+        """(ARN, name) of AWS's policies that the snapshot has not: the well-known, and what a pattern that is asked for may mean."""
+        yield from ((arn, arn.removeprefix(AWS)) for arn in WELL_KNOWN if arn not in self.snapshot.policies)
+        for pattern in self.patterns_of(holding, action, "iam:policyarn") or ["*"]:
+            arn = meet_arn(VARIABLE.sub("*", pattern), f"{AWS}*")
+            if arn is not None and arn not in self.snapshot.policies and arn not in WELL_KNOWN:
+                yield arn, f"AWS's {pattern.removeprefix(AWS)}" if pattern.strip("*") else "a policy of AWS's"
+
+    def patterns_of(self, holding: Holding, action: str, key: str) -> list[str]:
+        """What statements that allow the action ask of a key; none when one asks nothing."""
+        tests = [
+            [value for operator, of, values in one.conditions if of == key and operator.lower() in NAMING for value in values]
+            for policy in holding.cut(action).rights.identity
+            for one in policy.statements
+            if one.allow
+        ]  # fmt: skip
+        return [value for values in tests for value in values] if all(tests) else []
 
     def fitting(self, holding: Holding, action: str, key: str, arns: Iterable[str]) -> list[str]:
         """Those of the ARNs that the conditions on this key could let through: in an account with many stacks few are left to
         decide on."""
         asked = (id(holding), action)
         if asked not in self.fitted:
-            tests = [
-                [
-                    value
-                    for operator, of, values in one.conditions
-                    if of == key and operator.lower() in NAMING
-                    for value in values
-                ]
-                for policy in holding.cut(action).identity
-                for one in policy.statements
-                if one.allow
-            ]
-            patterns = [value for values in tests for value in values]
-            open_to_all = not all(tests) or any("${" in value for value in patterns)
+            patterns = self.patterns_of(holding, action, key)
+            open_to_all = not patterns or any("${" in value for value in patterns)
             fits = [glob(value).fullmatch for value in patterns]
             self.fitted[asked] = [arn for arn in arns if open_to_all or any(fit(arn) for fit in fits)]
         return self.fitted[asked]
@@ -197,6 +219,6 @@ def unbound(all_of: Writing, path: Path, holding: Holding, p: Principal) -> Outc
     known = all_of.fitting(holding, action, "iam:permissionsboundary", all_of.snapshot.policies) if put else ()
     for arn in [ADMINISTRATOR, *known] if put else [p.boundary]:
         if hit := holding.may(action, p.arn, {"iam:permissionsboundary": arn}):
-            bound = all_of.snapshot.managed(arn) if put and arn != ADMINISTRATOR else None
+            bound = all_of.text(arn) if put else None
             found.append(all_of.compared(holding, all_of.holding(Rights(rights.identity, bound), p), hit, p))
     return strongest(found)

@@ -99,15 +99,7 @@ class Scene:
         return self.only is None or p.name in self.only
 
     def holder(self, p: Principal) -> Holder:
-        known = {
-            "aws:currenttime": self.now.isoformat(),
-            "aws:epochtime": str(int(self.now.timestamp())),
-            "aws:principalarn": p.arn,
-            "aws:principalaccount": self.account,
-            "aws:principaltype": "AssumedRole" if p.trust is not None else "User",
-            "aws:securetransport": "true",
-        }
-        return Holder(p, self.reach.rights(p), known | ({"aws:username": p.name} if p.trust is None else {}))
+        return Holder(p, self.reach.rights(p), {**self.reach.about(p), "aws:securetransport": "true"})
 
     def suspected(self, policy: Policy, suspects: tuple[Suspect, ...]) -> list[Suspicion]:
         """Worked out once for a document, however many hold it."""

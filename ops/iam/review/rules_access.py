@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ops.iam.escalation.paths import short
+from ops.iam.escalation.reach import WELL_KNOWN
 from ops.iam.finding import Finding
 from ops.iam.language import actions
 from ops.iam.language.document import Statement
@@ -26,9 +28,9 @@ from ops.iam.review.effective import (
     reaches,
     spelled,
 )  # fmt: skip
+from ops.iam.snapshot import Principal
 
 NAMES = "name the actions it needs, and their resources by ARN"
-ADMINISTRATORS = {"AdministratorAccess": "critical", "IAMFullAccess": "critical", "PowerUserAccess": "high"}
 WRITES = ("Write", "Permissions management", "Tagging")
 # Each alone makes its holder, or somebody whose keys he then has, an administrator.
 RULES_IAM = (
@@ -148,9 +150,10 @@ SUSPECTS: tuple[Suspect, ...] = (
 
 def findings(scene: Scene, holder: Holder) -> Iterator[Finding]:
     """All but what depends on other principals."""
-    bound = holder.rights.boundary is not None
+    bound = holder.principal.boundary != ""
     yield from (f for f in scene.found(holder, SUSPECTS) if not (bound and f.rule == "IAM-BOUND-001"))
     yield from full_access(scene, holder)
+    yield from unread(scene, holder.principal)
     yield from rules_reach.boundary(holder)
 
 
@@ -159,13 +162,27 @@ def full_access(scene: Scene, holder: Holder) -> Iterator[Finding]:
     name_of = holder.principal.name
     for arn in dict.fromkeys(holder.principal.attached):
         name = arn.rsplit("/", 1)[-1]
-        if ":aws:policy/" not in arn or (scene.snapshot.policies.get(arn) and name in ADMINISTRATORS):
-            continue
-        if name in ADMINISTRATORS:
-            yield Finding("IAM-ADMIN-001", ADMINISTRATORS[name], name_of, f"holds AWS's {name}", NAMES, arn)
-        elif name.endswith("FullAccess") and gives(scene, holder, arn):
+        if (
+            ":aws:policy/" in arn
+            and arn not in WELL_KNOWN
+            and name.endswith("FullAccess")
+            and gives(scene, holder, arn)
+        ):
             fix = "attach a policy with the actions it uses, or waive this with a reason"
             yield Finding("IAM-ADMIN-002", "high", name_of, f"holds AWS's {name}", fix, arn)
+
+
+def unread(scene: Scene, p: Principal) -> Iterator[Finding]:
+    """What is held and cannot be judged, or only by its name."""
+    fix = "save the account anew: invoke iam.audit --save; or hold a policy of the account's own"
+    for arn in scene.snapshot.unread(p):
+        if arn in WELL_KNOWN:
+            continue
+        what = "holds {}, whose text is not at hand: what it gives is not known"
+        if arn == p.boundary:
+            judged = "nothing bounded it" if ":aws:policy/" in arn else "that let nothing through"
+            what = f"is bounded by {{}}, whose text is not at hand: judged as if {judged}"
+        yield Finding("IAM-UNREAD-001", "medium", p.name, what.format(short(arn)), fix, arn)
 
 
 def gives(scene: Scene, holder: Holder, arn: str) -> bool:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any
 
 from ops.iam.finding import Finding
 from ops.iam.language.document import Policy, Statement, policy
-from ops.iam.language.evaluate import Caller, Request, Rights, decide
+from ops.iam.language.evaluate import Request, Rights, decide
 from ops.iam.needs.expecting import EVERYTHING
 from ops.iam.review.effective import NOBODY, Scene, examples
 from ops.iam.review.extras import Extras
-from ops.iam.review.rules_trust import WHO, account_of, stranger, visiting, visitor
+from ops.iam.review.rules_trust import account_of
+from ops.iam.review.strangers import STRANGERS, Guest, asked_of, requests, service, visitors, worldwide
 
 BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 PUBLIC_GRANTS = ("/global/AllUsers", "/global/AuthenticatedUsers")
-WORLD = 8  # bits: networks as large as this, or larger, are no single party's
 SOLD = (80, 443)  # ports that are open on purpose more often than not
-PROTOCOLS = {"tcp": "6", "udp": "17", "icmp": "1"}
+PROTOCOLS = {"tcp": "6", "udp": "17", "icmp": "1", "icmpv6": "58"}
 
 
 def findings(scene: Scene, extras: Extras) -> Iterator[Finding]:
@@ -54,9 +54,9 @@ def of_function(scene: Scene, name: str, function: Mapping[str, Any]) -> Iterato
             fix = "name who may, and aws:SourceArn or aws:SourceAccount for a service"
             for found in open_to(scene, held, one, []):
                 yield Finding("IAM-EXPO-001", "high", name, found, fix, held.name, one.name)
-            for service in [value for kind, value in one.principals or () if kind == "Service" and one.allow]:
-                if passes(scene, held, one, Caller(service=service), WHO, []):
-                    found = f"{service} may call it on behalf of any account"
+            for value in [value for kind, value in one.principals or () if kind == "Service" and one.allow]:
+                if passes(scene, held, one, [service(value)], []):
+                    found = f"{value} may call it on behalf of any account"
                     yield Finding("IAM-EXPO-001", "high", name, found, fix, held.name, one.name)
 
 
@@ -64,54 +64,57 @@ def open_to(scene: Scene, held: Policy, one: Statement, resources: list[str]) ->
     """Who of outside this account the statement lets in."""
     if not one.allow:
         return
-    if passes(scene, held, one, stranger(), WHO, resources):
+    if passes(scene, held, one, STRANGERS, resources):
         yield "its policy lets everybody in"
         return
     for kind, value in one.principals or ():
         account = account_of(value) if kind == "AWS" else ""
         foreign = account not in ("", scene.account) and "principal" not in one.negated
-        if foreign and passes(scene, held, one, visitor(value, account), visiting(value, account), resources):
+        if foreign and passes(scene, held, one, visitors(value, account), resources):
             yield f"its policy lets {value} of another account in"
 
 
-def passes(scene: Scene, held: Policy, one: Statement, who: Caller, known: Mapping[str, str], named: list[str]) -> bool:
+def passes(scene: Scene, held: Policy, one: Statement, guests: Iterable[Guest], named: list[str]) -> bool:
+    """Whether some request of one of the guests gets through this statement."""
     now = {"aws:currenttime": scene.now.isoformat(), "aws:epochtime": str(int(scene.now.timestamp()))}
-    for action in [a.replace("*", NOBODY).replace("?", "x") for a in one.actions[:6]] or [f"{NOBODY}:{NOBODY}"]:
-        for resource in [*named, *examples(one, action, scene.account)]:
-            request = Request(who, action, resource, {**now, **known})
-            decision = decide(request, Rights((EVERYTHING,)), held, scene.account, required=True, possible=True)
-            if decision.allowed and any(d.statement is one for d in decision.deciding):
-                return True
+    asked = asked_of(held)
+    actions = [a.replace("*", NOBODY).replace("?", "x") for a in one.actions] or [f"{NOBODY}:{NOBODY}"]
+    places = [(action, place) for action in actions for place in (*named, *examples(one, action, scene.account))]
+    for guest in guests:
+        for met, known in requests(guest, held, asked):
+            for action, place in places:
+                request = Request(guest.caller, action, place, {**now, **known})
+                decision = decide(request, Rights((EVERYTHING,)), met, scene.account, required=True, possible=True)
+                if decision.allowed and any(
+                    d.layer == "resource" and d.statement.number == one.number for d in decision.deciding
+                ):
+                    return True
     return False
 
 
-def openings(group: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """(protocol, first port, last port) of what a security group lets in from the whole world."""
-    found = []
+Opening = tuple[str, int, int, frozenset[int]]  # protocol, first port, last port, versions of IP
+
+
+def openings(group: Mapping[str, Any]) -> list[Opening]:
+    """What a security group lets in from the whole world."""
+    found: list[Opening] = []
     for rule in group.get("IpPermissions") or ():
         ranges = [r.get("CidrIp", "") for r in rule.get("IpRanges") or ()]
         ranges += [r.get("CidrIpv6", "") for r in rule.get("Ipv6Ranges") or ()]
-        if any(worldwide(text) for text in ranges):
+        if versions := frozenset(ip_network(text, strict=False).version for text in ranges if worldwide(text)):
             every = str(rule.get("IpProtocol")) == "-1"
             first, last = (0, 65535) if every else (rule.get("FromPort", 0), rule.get("ToPort", 65535))
-            found.append((str(rule.get("IpProtocol")), first, 65535 if last == -1 else last))
+            found.append((str(rule.get("IpProtocol")), first, 65535 if last == -1 else last, versions))
     return found
 
 
-def worldwide(text: str) -> bool:
-    try:
-        network = ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return network.prefixlen <= WORLD and text.partition(":")[0][:2] not in ("fc", "fd") and not text.startswith("10.")
-
-
 def of_group(group: Mapping[str, Any], acls: tuple[Mapping[str, Any], ...]) -> Iterator[Finding]:
-    """A network ACL that lets nobody to the port makes it harmless, for as long as nobody touches that."""
+    """Network ACLs that let nobody to any of the ports make it harmless, for as long as nobody touches those."""
     name = f"{group.get('GroupId', '')} {group.get('GroupName', '')}".strip()
-    for protocol, first, last in openings(group):
+    for opening in openings(group):
+        protocol, first, last, _ = opening
         there = [acl for acl in acls if acl.get("VpcId") == group.get("VpcId")]
-        stopped = bool(there) and not any(admits(acl, protocol, port) for acl in there for port in {first, last})
+        stopped = bool(there) and not any(admits(acl, opening) for acl in there)
         meant = protocol == "tcp" and first == last and first in SOLD
         severity = "low" if stopped or protocol.startswith("icmp") else "medium" if meant else "high"
         ports = (
@@ -125,16 +128,35 @@ def of_group(group: Mapping[str, Any], acls: tuple[Mapping[str, Any], ...]) -> I
         yield Finding("IAM-EXPO-003", severity, name, message, "name the addresses that may: invoke net.up")
 
 
-def admits(acl: Mapping[str, Any], protocol: str, port: int) -> bool:
-    """Whether a network ACL lets the world to the port: its first entry that fits decides."""
-    for entry in sorted(acl.get("Entries") or (), key=lambda e: e.get("RuleNumber", 0)):
+def admits(acl: Mapping[str, Any], opening: Opening) -> bool:
+    """Whether a network ACL lets the world to any of the ports: of each, the first entry that fits decides."""
+    entries = [e for e in sorted(acl.get("Entries") or (), key=lambda e: e.get("RuleNumber", 0)) if not e.get("Egress")]
+    protocol, first, last, versions = opening
+    spoken = {str(e.get("Protocol")) for e in entries}  # "-1" among them stands for those that no entry names
+    protocols = spoken if protocol == "-1" else {PROTOCOLS.get(protocol, protocol)}
+    return any(
+        let_in([e for e in entries if fits(e, one, version)], max(first, 0), last)
+        for one in protocols
+        for version in versions
+    )
+
+
+def fits(entry: Mapping[str, Any], protocol: str, version: int) -> bool:
+    """Whether an entry is about the protocol, and about the world in this version of IP."""
+    network = entry.get("CidrBlock") or entry.get("Ipv6CidrBlock") or ""
+    same = str(entry.get("Protocol")) in ("-1", protocol, *(name for name, n in PROTOCOLS.items() if n == protocol))
+    return same and worldwide(network) and ip_network(network, strict=False).version == version
+
+
+def let_in(entries: list[Mapping[str, Any]], first: int, last: int) -> bool:
+    """Whether one of the ports is allowed before it is denied to everybody."""
+    left = [(first, last)]
+    for entry in entries:
         ports = entry.get("PortRange") or {"From": 0, "To": 65535}
-        same = str(entry.get("Protocol")) in ("-1", protocol, PROTOCOLS.get(protocol, protocol))
-        network = entry.get("CidrBlock") or entry.get("Ipv6CidrBlock") or ""
-        fits = same or protocol == "-1"
-        if not entry.get("Egress") and fits and worldwide(network) and ports["From"] <= port <= ports["To"]:
-            if entry.get("RuleAction") == "allow":
+        lo, hi = ports["From"], ports["To"]
+        if entry.get("RuleAction") == "allow":
+            if any(a <= hi and lo <= b for a, b in left):
                 return True
-            if network in ("0.0.0.0/0", "::/0"):
-                return False
+        elif (entry.get("CidrBlock") or entry.get("Ipv6CidrBlock")) in ("0.0.0.0/0", "::/0"):
+            left = [part for a, b in left for part in ((a, min(b, lo - 1)), (max(a, hi + 1), b)) if part[0] <= part[1]]
     return False

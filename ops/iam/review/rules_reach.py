@@ -183,7 +183,7 @@ def passing_up(scene: Scene, holders: list[Holder], administrators: set[str]) ->
             continue
         if id(holding) not in passed:  # decided once for all who hold the same
             meant = sorted(holding.among("iam:PassRole", strong), key=place.__getitem__)
-            may = (strong[arn] for arn in meant if holder.may(Probe("iam:PassRole", arn)))
+            may = (strong[arn] for arn in meant if holding.may("iam:PassRole", arn))
             passed[id(holding)] = [*islice(may, 2)]
         for role, *others in [passed[id(holding)]] if passed[id(holding)] else ():
             yield Finding(

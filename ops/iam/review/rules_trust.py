@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+from ops.iam.escalation.targets import regionless
 from ops.iam.finding import Finding
 from ops.iam.language.document import Policy, Statement
 from ops.iam.language.evaluate import Caller, Request, Rights, decide
 from ops.iam.needs.expecting import EVERYTHING
-from ops.iam.review.effective import NOBODY, Scene, acts
+from ops.iam.review.effective import NOBODY, Scene, acts, shortlist
+from ops.iam.review.strangers import WITH_KEYS, Asked, Guest, Shows, asked_of, requests, service, visitors
 from ops.iam.snapshot import Principal
 
-STRANGER = "000000000000"  # no account has this number
 # Services that send aws:SourceAccount and aws:SourceArn when they take a role, by their pages on the confused deputy. EC2 and
 # Lambda are not among them: they send neither, and a role cannot be passed to them from another account.
 SENDERS = frozenset(
@@ -24,23 +26,26 @@ SENDERS = frozenset(
         "pipes", "sagemaker", "scheduler", "ssm", "states", "transcribe", "transfer", "vpc-flow-logs",
     )
 )  # fmt: skip
-# A stranger's own values of what a condition may ask of who he is and where he comes from. What is not here stays unknown.
-WHO = {
-    "aws:principalarn": f"arn:aws:iam::{STRANGER}:role/{NOBODY}", "aws:principalaccount": STRANGER, "aws:principalorgid": f"o-{NOBODY}",
-    "aws:principalorgpaths": f"o-{NOBODY}/r-{NOBODY}/", "aws:sourceaccount": STRANGER, "aws:sourceorgid": f"o-{NOBODY}",
-    "aws:sourcearn": f"arn:aws:{NOBODY}:us-east-1:{STRANGER}:{NOBODY}", "aws:sourceorgpaths": f"o-{NOBODY}/r-{NOBODY}/",
-    "aws:sourcevpc": f"vpc-{NOBODY}", "aws:sourcevpce": f"vpce-{NOBODY}", "aws:vpceaccount": STRANGER, "aws:vpceorgid": f"o-{NOBODY}",
-    "aws:sourceip": "198.51.100.7", "aws:userid": f"AROA{NOBODY}:{NOBODY}", "sts:externalid": NOBODY, "aws:principaltype": "AssumedRole",
-    "aws:principalisawsservice": "false", "aws:securetransport": "true",
-}  # fmt: skip
-WITHOUT_MFA = {"aws:multifactorauthpresent": "false", "aws:multifactorauthage": "999999999"}
+# With a long-term key there is no such key in the request; in a session without a second factor it is false, and has no age.
+# docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
+WITHOUT_MFA: Shows = {"aws:multifactorauthpresent": (None, "false"), "aws:multifactorauthage": (None,)}
+# What a token's subject may be, whosesoever: of GitHub, GitLab, Terraform and Buildkite, Vercel, a cluster, and plain names.
 SUBJECTS = (
-    f"repo:{NOBODY}/{NOBODY}:ref:refs/heads/main",
-    f"system:serviceaccount:{NOBODY}:{NOBODY}",
-    f"{NOBODY}/{NOBODY}",
-    NOBODY,
-)
-WHOLE_ORGANISATION = re.compile(r"repo:[^/*?]*[*?].*|repo:[^/*?]+/\*.*|system:serviceaccount:\*.*")
+    "repo:{0}/*:*", "project_path:{0}/*:*", "organization:{0}:*", "owner:{0}:*", f"system:serviceaccount:{NOBODY}:{NOBODY}",
+    f"{NOBODY}/{NOBODY}", NOBODY,
+)  # fmt: skip
+# The same of one organisation, of a repository or workspace in it that nobody has named; or of any namespace of a cluster.
+WHOLE = (
+    f"repo:{{0}}/{NOBODY}:*", f"project_path:{{0}}/{NOBODY}:*", f"organization:{{0}}:project:{NOBODY}:*", f"organization:{{0}}:pipeline:{NOBODY}:*",
+    f"owner:{{0}}:project:{NOBODY}:*", f"system:serviceaccount:{NOBODY}:*",
+)  # fmt: skip
+ORGANISATION = re.compile(r"(?:repo|project_path|organization|owner):([^/:@]+)")
+# Other claims that say whose a token is. Those that its owner is free to choose, as branch and environment, stay unknown.
+CLAIMS = (
+    "actor", "actor_id", "email", "enterprise", "enterprise_id", "hd", "namespace_id", "namespace_path", "organization_id", "project_id",
+    "project_path", "repository", "repository_id", "repository_owner", "repository_owner_id", "terraform_organization_id",
+    "terraform_organization_name", "user_email", "user_id", "user_login", "workspace_id",
+)  # fmt: skip
 DELETED = re.compile(r"A(IDA|ROA|GPA|SCA)[A-Z0-9]{10,}")
 ACTIONS = ("sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWithSAML")
 
@@ -55,14 +60,27 @@ class Door:
     account: str
     moment: Mapping[str, str]
 
-    def opens(self, caller: Caller, context: Mapping[str, str] | None = None) -> bool:
-        """Whether some request of the caller gets through this statement; what is not in the context is not known."""
+    @cached_property
+    def asked(self) -> Asked:
+        return asked_of(self.trust)
+
+    def opens(self, *guests: Guest) -> bool:
+        """Whether some request of one of them gets through this statement; what a guest does not show is not known."""
+        return any(
+            self.passes(trust, guest.caller, {**self.moment, **known})
+            for guest in guests
+            for trust, known in requests(guest, self.trust, self.asked)
+        )
+
+    def passes(self, trust: Policy, caller: Caller, context: Mapping[str, str]) -> bool:
         for action in ACTIONS:
             if not acts(self.statement, action.lower()):
                 continue
-            request = Request(caller, action, self.role, {**self.moment, **(context or {})})
-            decision = decide(request, Rights((EVERYTHING,)), self.trust, self.account, required=True, possible=True)
-            if decision.allowed and any(d.statement is self.statement for d in decision.deciding):
+            request = Request(caller, action, self.role, context)
+            decision = decide(request, Rights((EVERYTHING,)), trust, self.account, required=True, possible=True)
+            if decision.allowed and any(
+                d.layer == "resource" and d.statement.number == self.statement.number for d in decision.deciding
+            ):
                 return True
         return False
 
@@ -95,24 +113,21 @@ def anybody(door: Door) -> Found:
         yield "IAM-TRUST-006", "medium", "lets all in but some: NotPrincipal", "name who may take it"
     elif "*" not in named:
         return
-    if door.opens(stranger(), WHO):
+    if door.opens(*WITH_KEYS):
         yield "IAM-TRUST-001", "critical", "anyone may take it", "name the principals that may"
-    elif "*" in named and door.opens(neighbour(door), own(door)):
+    elif "*" in named and door.opens(neighbour(door)):
         fix = "name the principals that may; a condition is easily lost"
         yield "IAM-TRUST-001", "medium", "names anyone, and only its conditions hold them back", fix
 
 
-def stranger() -> Caller:
-    return Caller(WHO["aws:principalarn"])
+def neighbour(door: Door, kind: str = "role") -> Guest:
+    """Somebody of the same account whom nobody has named."""
+    return known_as(f"arn:aws:iam::{door.account}:{kind}/{NOBODY}", door.account)
 
 
-def neighbour(door: Door) -> Caller:
-    """A role of the same account that nobody has named."""
-    return Caller(f"arn:aws:iam::{door.account}:role/{NOBODY}")
-
-
-def own(door: Door) -> dict[str, str]:
-    return {"aws:principalarn": neighbour(door).arn, "aws:principalaccount": door.account}
+def known_as(arn: str, account: str) -> Guest:
+    user: Shows = {"aws:username": (arn.rsplit("/", 1)[-1],), "aws:principaltype": ("User",)} if ":user/" in arn else {}
+    return Guest(Caller(arn), user | {"aws:principalarn": (arn,), "aws:principalaccount": (account,)})
 
 
 def accounts(door: Door) -> Found:
@@ -124,10 +139,10 @@ def accounts(door: Door) -> Found:
         if not account:
             continue
         if account == door.account:
-            if whole_account(value) and door.opens(neighbour(door), own(door)):
+            if whole_account(value) and door.opens(neighbour(door)):
                 fix = "name the roles or users that may"
                 yield "IAM-TRUST-003", "low", "whoever the account's IAM lets may take it: it trusts root", fix
-        elif door.opens(visitor(value, account), visiting(value, account)):
+        elif door.opens(*visitors(value, account)):
             message = f"{value} of another account may take it without an external id"
             yield "IAM-TRUST-002", "high", message, "ask for sts:ExternalId, or take the account out"
 
@@ -140,16 +155,6 @@ def whole_account(value: str) -> bool:
     return value.endswith(":root") or value.isdigit()
 
 
-def visitor(value: str, account: str) -> Caller:
-    if whole_account(value):
-        return Caller(f"arn:aws:iam::{account}:role/{NOBODY}")
-    return Caller(value, value if ":assumed-role/" in value else "")
-
-
-def visiting(value: str, account: str) -> dict[str, str]:
-    return WHO | {"aws:principalarn": visitor(value, account).arn, "aws:principalaccount": account}
-
-
 def deleted(door: Door) -> Found:
     for _, value in door.statement.principals or ():
         if DELETED.fullmatch(value):
@@ -158,8 +163,7 @@ def deleted(door: Door) -> Found:
 
 def services(door: Door) -> Found:
     for kind, value in door.statement.principals or ():
-        service = re.sub(r"\.[a-z]{2}(-[a-z]+)+-\d\.", ".", value)
-        if kind == "Service" and service in SENDERS and door.opens(Caller(service=value), WHO):
+        if kind == "Service" and regionless(value) in SENDERS and door.opens(service(value)):
             fix = "ask for aws:SourceAccount, or aws:SourceArn"
             yield "IAM-TRUST-004", "medium", f"{value} may take it on behalf of any account", fix
 
@@ -171,17 +175,33 @@ def providers(door: Door) -> Found:
             continue
         host = value.partition(":oidc-provider/")[2] or value
         caller, sub, aud = Caller(federated=value), f"{host}:sub".lower(), f"{host}:aud".lower()
-        anyones = [text for text in SUBJECTS if door.opens(caller, {sub: text})]
+        claims: Shows = {f"{host}:{name}".lower(): (NOBODY, f"{NOBODY}/*") for name in CLAIMS}
+        subjects = values(door.statement, sub)
+        anyones = door.opens(Guest(caller, claims | {sub: tuple(elsewhere(subjects))}))
         if anyones and host != "cognito-identity.amazonaws.com":  # whose pool is the audience
-            message = f"whatever {host} vouches for may take it: {sub} is not held to a value"
+            held = f"is {shortlist(subjects)}" if subjects else "is not held to a value"
+            message = f"anybody whom {host} vouches for may take it: {sub} {held}"
             yield "IAM-TRUST-005", "critical", message, f"ask for {sub} with StringEquals"
-        wide = [text for text in values(door.statement, sub) if WHOLE_ORGANISATION.fullmatch(text)]
-        if wide and not anyones and door.opens(caller):
-            message = f"a whole organisation may take it: {sub} is {wide[0]}"
+        wide = (one for one in subjects if door.opens(Guest(caller, claims | {sub: tuple(within(one))})))
+        if not anyones and (one := next(wide, "")):
+            message = f"a whole organisation may take it: {sub} is {one}"
             yield "IAM-TRUST-005", "high", message, "name the repository, and its branch or environment"
-        if door.opens(caller, {aud: NOBODY}):
+        if door.opens(Guest(caller, {aud: (NOBODY,)})):
             message = f"a token that {host} gave out for anybody may take it: {aud} is not held to a value"
             yield "IAM-TRUST-005", "critical", message, f"ask for {aud} with StringEquals"
+
+
+def elsewhere(subjects: Iterable[str]) -> Iterator[str]:
+    """Subjects of an organisation that is nobody's here: of any name, or of one that a pattern leaves partly open."""
+    named = [found[1] for one in subjects if (found := ORGANISATION.match(one))]
+    strangers = [NOBODY, *(one.replace("*", NOBODY).replace("?", "x") for one in named if {*"*?"} & {*one})]
+    yield from dict.fromkeys(form.format(one) for one in strangers for form in SUBJECTS)
+
+
+def within(subject: str) -> Iterator[str]:
+    """Subjects of the organisation that a subject names, wherever in it."""
+    found = ORGANISATION.match(subject)
+    yield from (form.format(found[1] if found else NOBODY) for form in WHOLE)
 
 
 def values(one: Statement, key: str) -> list[str]:
@@ -195,8 +215,8 @@ def humans(door: Door) -> Found:
     for kind, value in door.statement.principals or ():
         if kind != "AWS" or account_of(value) != door.account or not (whole_account(value) or ":user/" in value):
             continue
-        caller = neighbour(door) if whole_account(value) else Caller(value)
-        if door.opens(caller, {"aws:principalarn": caller.arn, "aws:principalaccount": door.account} | WITHOUT_MFA):
+        person = neighbour(door, "user") if whole_account(value) else known_as(value, door.account)
+        if door.opens(replace(person, shows=person.shows | WITHOUT_MFA)):
             yield "IAM-TRUST-007", "low", "a person may take it without a second factor", "ask for aws:MultiFactorAuthPresent"  # fmt: skip
             return
 
