@@ -16,6 +16,7 @@ import invoke
 from invoke.executor import Executor as InvokeExecutor
 
 from ops.errors import DECLINED, INTERRUPTED, OpsError
+from ops.escapes import printable
 
 if TYPE_CHECKING:
     from ops import change
@@ -65,12 +66,12 @@ def show(answer: Answer, as_json: bool) -> None:
 
         print(json.dumps(answer.data, indent=2, default=str))
     elif answer.text:
-        print(answer.text)
+        print(printable(answer.text))
 
 
 def say(text: str) -> None:
     """Progress, for people; results go to stdout."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -96,7 +97,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """The rows as text: as wide as needed when nobody watches, coloured and fitted when somebody does."""
+    """The rows as text: as wide as needed when nobody watches, fitted to the window when somebody does."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -104,9 +105,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
     grid = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
-        grid.add_row(*(Text(str(cell)) for cell in row))  # as Text, so that [brackets] are not taken for markup
+        grid.add_row(
+            *(Text(printable(str(cell))) for cell in row)
+        )  # as Text, so that [brackets] are not taken for markup
     width = None if sys.stdout.isatty() else 1000
-    console = Console(width=width, highlight=False)
+    console = Console(
+        width=width, highlight=False, color_system=None
+    )  # no escapes of ours, so that none need be let through
     with console.capture() as captured:
         console.print(grid)
     return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
@@ -135,7 +140,7 @@ def confirm(c: invoke.Context, what: str, yes: bool = False, name: str = "", giv
         raise OpsError(f"--confirm says {given!r}, but this would be lost: {name!r}. Nothing was touched.")
     if not sys.stdin.isatty():
         raise OpsError(f"{what} Nobody is here to agree: say {flag}.")
-    asked = input(f"{what} Type {name!r} to go on: " if name else f"{what} Go on? [y/N] ")
+    asked = input(printable(f"{what} Type {name!r} to go on: " if name else f"{what} Go on? [y/N] "))
     if asked.strip() != name if name else asked.strip().lower() not in ("y", "yes"):
         raise OpsError("Declined. Nothing was touched.", DECLINED)
 

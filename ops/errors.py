@@ -2,6 +2,8 @@
 
 from invoke.exceptions import Exit
 
+from ops.escapes import printable
+
 FAILED, DECLINED, DENIED, FINDINGS, INTERRUPTED = 1, 3, 4, 7, 130
 STOPPED, ROLLED_BACK = 8, 9  # a release: before it got to AWS; by AWS, which went back to the one before
 
@@ -12,6 +14,7 @@ class OpsError(Exit):
     """Stop the task with a sentence that says what is wrong and what to run next."""
 
     def __init__(self, message: str, code: int = FAILED) -> None:
+        message = printable(message)
         super().__init__(message, code=code)
         self.args = (message,)  # str(error) is the message alone
 

@@ -1,8 +1,9 @@
-"""What is wrong with a setting, in one sentence: what pydantic found, and what it cannot know."""
+"""What is wrong with a setting, in one sentence: what pydantic found, and what it and Invoke cannot know."""
 
 from __future__ import annotations
 
 import difflib
+import os
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
@@ -45,3 +46,15 @@ def bounds(endpoint: Any) -> None:
             raise ValueError(f"{what}: min_instances {one.min_instances} is above max_instances {one.max_instances}")
     if len(named) <= len(endpoint.schedule):
         raise ValueError("endpoint.schedule: two actions have the same name")
+
+
+def unsaid(sections: dict[str, Any]) -> None:
+    """Invoke reads any word in the environment but 0 as true, `false` too: set right what was meant."""
+    for section, body in sections.items():
+        for key, value in body.items() if isinstance(body, dict) else ():
+            if value is True and os.environ.get(f"INVOKE_{section}_{key}".upper(), "").lower() in (
+                "false",
+                "no",
+                "off",
+            ):
+                body[key] = False

@@ -86,6 +86,21 @@ def test_tables_keep_brackets_and_never_wrap_for_nobody():
     assert len(text.splitlines()) == 3
 
 
+HOSTILE = "a\x1b[31mred\x1b[0m\x07 b\u202ec\x85\r\n\tend"
+HARMLESS = "a\\x1b[31mred\\x1b[0m\\x07 b\\u202ec\\x85\n\tend"
+
+
+def test_what_others_wrote_is_printed_without_what_a_terminal_obeys(capsys):
+    """A policy, a role's name in an error, a log line: all of it others may have written."""
+    cli.show(cli.Answer({}, HOSTILE), as_json=False)
+    cli.say(HOSTILE)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (HARMLESS + "\n", HARMLESS + "\n")
+    assert str(OpsError(HOSTILE)) == HARMLESS
+    assert "\x1b" not in cli.table(("what",), [(HOSTILE,)])
+    assert "a\\x1b[31mred" in cli.table(("what",), [(HOSTILE,)])
+
+
 def test_our_own_bugs_keep_their_traceback():
     from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
 

@@ -97,6 +97,15 @@ def test_every_misspelt_setting_is_refused(path, at, letter):
         load(values)
 
 
+@pytest.mark.parametrize(
+    ("word", "taken"), [("false", False), ("No", False), ("0", False), ("true", True), ("1", True)]
+)
+def test_a_switch_in_the_environment_means_what_it_says(monkeypatch, word, taken):
+    """Invoke takes any word but 0 for true, and iam.apply as an administrator would go as bootstrap."""
+    monkeypatch.setenv("INVOKE_AWS_TAKE_ROLES", word)
+    assert settings_of().aws.take_roles is taken
+
+
 def test_a_file_and_the_environment_lie_over_the_defaults(tmp_path, monkeypatch):
     file = tmp_path / "mine.yaml"
     file.write_text("endpoint: {max_instances: 7}\n")

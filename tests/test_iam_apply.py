@@ -205,7 +205,6 @@ def test_the_shipped_roles_bring_nothing_into_an_empty_account():
     assert verdicts.new_findings(Snapshot(), WANTED, SETTINGS) == ([], [])
 
 
-REPO = doc("s3:Repo")
 POLICY = Managed(
     OWN,
     doc("s3:C"),
@@ -218,6 +217,7 @@ POLICY = Managed(
     ("policy", "kept", "to", "expected"),
     [
         (POLICY, [], "", ("v2", False)),
+        (POLICY, [Kept(OWN, "v9", doc("s3:C"))], "", ("v2", False)),  # as bad as it was once before
         (replace(POLICY, raw={"v1": doc("s3:A"), "v2": doc("s3:C")}), [], "", ("v1", False)),  # v2 says the same
         (POLICY, [], "v1", ("v1", False)),
         (POLICY, [Kept(OWN, "v0", doc("s3:0"))], "v0", ("v0", True)),
@@ -226,17 +226,28 @@ POLICY = Managed(
         (POLICY, [Kept(OWN, "v0", doc("s3:C"))], "v0", "says what v0 said already"),
         (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [], "", "has no older version that says something else, neither at AWS nor kept here"),
         (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [Kept(OWN, "v2", doc("s3:B"))], "", ("v2", True)),
-        (Managed(OWN, doc("s3:B"), (("v4", True, NOW),)), [Kept(OWN, "v2", doc("s3:B"))], "", "is back already, at a document that was kept here"),
     ],
 )  # fmt: skip
 def test_where_a_roll_back_leads(policy, kept, to, expected):
-    found = versions.back(policy, kept, REPO, to)
+    found = versions.back(policy, kept, False, to)
     assert (found if isinstance(found, str) else (found.version, found.kept)) == expected
 
 
 def test_a_policy_that_is_back_stays_when_the_command_runs_again():
     back = replace(POLICY, document=doc("s3:B"), versions=(("v1", False, NOW), ("v2", True, NOW), ("v3", False, NOW)))
-    assert str(versions.back(back, [], REPO)).startswith("is back already, at v2; further back: --policy")
+    assert str(versions.back(back, [], False)).startswith("is back already, at v2; further back: --policy")
+    kept = Managed(OWN, doc("s3:B"), (("v4", True, NOW),))
+    assert str(versions.back(kept, [Kept(OWN, "v2", doc("s3:B"))], True)).startswith("is back already, at v4")
+
+
+def test_what_one_apply_changed_goes_back_together():
+    day = timedelta(days=1)
+    old = replace(POLICY, arn=f"{OWN}-old", versions=(("v1", False, NOW - 3 * day), ("v2", True, NOW - day)))
+    other = replace(
+        POLICY, arn=f"{OWN}-other", versions=(("v1", False, NOW - 3 * day), ("v2", True, NOW - timedelta(seconds=20)))
+    )
+    assert versions.changed_last([old, POLICY, other]) == [POLICY, other]
+    assert versions.changed_last([]) == []
 
 
 def test_a_kept_document_comes_back_as_a_version_and_makes_room_first():

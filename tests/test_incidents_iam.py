@@ -1,6 +1,10 @@
 """IAM's incident pages, followed: the fault is made by an administrator, as in AWS's console, and the page finds and mends it."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,11 +12,12 @@ import pytest
 from conftest import settings_of
 from test_incidents import Page
 
-from ops import WORK, change
+from ops import ROOT, WORK, change
 from ops.aws import Account
 from ops.errors import Refused
 from ops.iam import policies, revoking
 from ops.iam.change import difference, plan, revocation
+from ops.iam.change.revocation import Held
 from ops.iam.language.document import policy
 from ops.iam.language.evaluate import Caller, Request, Rights, decide
 from ops.iam.snapshot import Principal, Snapshot
@@ -229,7 +234,7 @@ def test_a_key_leaked(stack, leak):
     cut = stack("iam.revoke", "leaky", "--yes")
     assert "2 made" in cut.out
     assert leak[0] not in cut.said + (WORK / "audit.jsonl").read_text()
-    with pytest.raises(ClientError, match="UnrecognizedClient"):
+    with pytest.raises(ClientError, match="InvalidClientTokenId"):
         intruder.get_caller_identity()
     assert page.works("cut")  # again: nothing is left to do
     assert "0 made" in stack("iam.revoke", "leaky", "--yes").out
@@ -287,6 +292,55 @@ def test_sessions_under_way_are_cut_off_and_later_ones_work(stacks, tmp_path):
     refused(later, "s3", "get_bucket_versioning", **listed)
 
 
+def test_a_session_of_the_same_second_or_taken_while_it_asks_is_cut_off(stacks):
+    """AWS tells when a session began in whole seconds, and somebody may think before typing y."""
+    cli = stacks("revokedsoon")
+    cli("data.up")
+    looking = {"Bucket": cli.settings.bucket}
+    before = Account(cli.settings, "operator")
+    before.call("s3", "get_bucket_versioning", **looking)  # a role is taken by the first call
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-m", "invoke", "-f", str(cli.file), "iam.revoke", "operator"]
+    asking = subprocess.Popen(argv, cwd=ROOT, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = b""
+    while b"Go on?" not in said:
+        said += asking.stdout.read1()
+    while_asked = Account(cli.settings, "operator")
+    while_asked.call("s3", "get_bucket_versioning", **looking)
+    os.write(ours, b"y\n")
+    asking.communicate(timeout=60)
+    assert asking.returncode == 0
+    for session in (before, while_asked):
+        assert "explicit deny" in refused(session, "s3", "get_bucket_versioning", **looking)
+
+
+def test_a_word_that_means_two_is_refused(stack, leak):
+    """A role's folder beats no user of that name: the wrong one would be cut off."""
+    iam = stack.account.client("iam")
+    iam.create_user(UserName="operator")
+    try:
+        said = stack("iam.revoke", "operator", "--yes", ok=False)
+        assert said.code == 1
+        assert (
+            f"{stack.settings.role_arn('operator')} or arn:aws:iam::{ACCOUNT}:user/operator: give the ARN" in said.err
+        )
+    finally:
+        iam.delete_user(UserName="operator")
+
+
+def test_a_password_is_told(stack, leak):
+    stack.account.call("iam", "create_login_profile", UserName="leaky", Password="correct-Horse7")
+    try:
+        cut = stack("iam.revoke", "leaky", "--yes")
+        assert "no session from before" in cut.out
+        assert "but a password" in cut.out
+        assert "aws iam delete-login-profile --user-name leaky" in cut.out
+        assert "1 made" in stack("iam.revoke", "leaky", "--yes").out
+    finally:
+        stack.account.client("iam").delete_login_profile(UserName="leaky")
+    assert "0 made" in stack("iam.revoke", "leaky", "--yes").out
+
+
 def test_nobody_cuts_himself_off(stack):
     refusal = stack("iam.revoke", "administrator", "--yes", ok=False)
     assert (refusal.code, "you would cut yourself off" in refusal.err) == (1, True)
@@ -316,7 +370,7 @@ def test_who_is_not_cut_off(p, caller, words):
 
 
 def keys(count):
-    return [{"AccessKeyId": f"K{n}", "CreateDate": CUT} for n in range(count)]
+    return tuple({"AccessKeyId": f"K{n}", "CreateDate": CUT} for n in range(count))
 
 
 def cut_off(p, moment=CUT):
@@ -324,18 +378,19 @@ def cut_off(p, moment=CUT):
 
 
 @pytest.mark.parametrize(
-    ("p", "active", "calls"),
+    ("p", "active", "password", "calls"),
     [
-        (ROLE, 0, ["put_role_policy"]),
-        (cut_off(ROLE), 0, ["put_role_policy"]),  # sessions of since then
-        (USER, 2, ["update_access_key", "update_access_key", "put_user_policy"]),
-        (USER, 0, ["put_user_policy"]),  # a key that is gone may have left sessions
-        (cut_off(USER), 1, ["update_access_key", "put_user_policy"]),
-        (cut_off(USER), 0, []),
+        (ROLE, 0, False, ["put_role_policy"]),
+        (cut_off(ROLE), 0, False, ["put_role_policy"]),  # sessions of since then
+        (USER, 2, False, ["update_access_key", "update_access_key", "put_user_policy"]),
+        (USER, 0, False, ["put_user_policy"]),  # a key that is gone may have left sessions
+        (cut_off(USER), 1, False, ["update_access_key", "put_user_policy"]),
+        (cut_off(USER), 0, False, []),
+        (cut_off(USER), 0, True, ["put_user_policy"]),  # whoever has the password may have come in again
     ],
 )
-def test_the_plan(p, active, calls):
-    made = change.preview(revocation.steps(p, keys(active), CUT))
+def test_the_plan(p, active, password, calls):
+    made = change.preview(revocation.steps(Held(p, keys(active), password), CUT))
     assert [step.call for step in made] == calls
     assert not [step for step in made if any(key["AccessKeyId"] in step.why for key in keys(active))]
 
@@ -348,7 +403,7 @@ def test_a_key_that_was_deleted_meanwhile_is_as_good_as_inactive():
             raise Refused("UpdateAccessKey", "NoSuchEntity", "no such key")
         made.append(step.call)
 
-    list(change.walk(revocation.steps(USER, keys(1), CUT), answer))
+    list(change.walk(revocation.steps(Held(USER, keys(1)), CUT), answer))
     assert made == ["put_user_policy"]
 
 

@@ -72,12 +72,13 @@ def diff(c, role="", json=False):
 def rollback(c, role, policy="", to="", yes=False):
     """Let a role's policies be what they were before the last change."""
     from ops import change
-    from ops.iam import snapshot
+    from ops.iam import policies, snapshot
     from ops.iam.change import versions
 
     account = Account.of(c, "bootstrap")
+    (want,) = policies.wanted(account.settings, only=role)
     have = snapshot.read(account)
-    targets = targets_of(have, account.settings, role, policy, to)
+    targets = targets_of(have, account.settings, want, policy, to)
     if not targets:
         return Answer({"made": 0}, "Nothing to go back to. 0 made")
     for target in targets:
@@ -86,6 +87,8 @@ def rollback(c, role, policy="", to="", yes=False):
     confirm(c, f"{len(targets)} policies of {account.settings.role_name(role)} change as told.", yes=yes)
     if not c.config.run.dry:
         keep(have, change.preview(versions.steps(targets, account.settings)), account.settings)
+        for target in targets:
+            versions.noted(account.settings, target)
     done = carry_out(c, account, versions.steps(targets, account.settings))
     return Answer(done.data, f"{done.text}. Forward again: invoke iam.apply --role {role}", changes=done.changes)
 
@@ -140,39 +143,54 @@ def read_back(account: Account, steps: Callable[[Snapshot], Steps], timeout_s: f
     account.wait(Wait("what IAM reads back", left, why="IAM spreads what it is told", timeout_s=timeout_s))
 
 
-def targets_of(have: Snapshot, settings: Settings, role: str, policy: str, to: str) -> list[Target]:
+def targets_of(have: Snapshot, settings: Settings, want: Wanted, policy: str, to: str) -> list[Target]:
     """Where each of the role's policies goes back to. Raises OpsError for a policy or a version that is not there."""
-    from ops.iam import policies
     from ops.iam.change import keeping, versions
 
-    (want,) = policies.wanted(settings, only=role)
-    repo = {policies.policy_arn(role, stem, settings): text for stem, text in want.permissions.items()}
-    if want.boundary:
-        repo[policies.policy_arn(role, "boundary", settings)] = want.boundary
     targets = []
-    for one in chosen(have, settings, role, policy):
-        found = versions.back(one, keeping.versions(settings, one.arn), repo.get(one.arn), to)
+    for one in chosen(have, settings, want, policy):
+        found = versions.back(one, keeping.versions(settings, one.arn), versions.returned(settings, one), to)
         if not isinstance(found, str):
             targets.append(found)
-        elif to and policy and found.startswith("has no"):
+        elif to and found.startswith("has no"):
             raise OpsError(f"{one.name} {found}.")
         else:
             say(f"{one.name} {found}")
     return targets
 
 
-def chosen(have: Snapshot, settings: Settings, role: str, policy: str) -> list[Managed]:
-    """The role's own policies and its boundary, of those that carry the stack's paths; or the one of that name."""
-    name = settings.role_name(role)
+def chosen(have: Snapshot, settings: Settings, want: Wanted, policy: str) -> list[Managed]:
+    """The role's policy of that name; else those that are not as the folder has them, or, where all are, those changed last.
+
+    Raises OpsError when the role differs from its folder in what has no versions. A boundary has none here either: who may
+    lift what bounds a role does so by iam.apply.
+    """
+    from ops.iam import policies
+    from ops.iam.change import difference, versions
+
+    name = settings.role_name(want.role)
     if name not in have.roles:
-        raise OpsError(f"{name} is not there. Make it: invoke iam.apply --role {role}")
-    live = have.roles[name]
-    paths = (f":policy{settings.role_path}", f":policy/kennel-boundary/{settings.stack.name}/")
-    arns = [arn for arn in (*live.attached, live.boundary) if any(path in arn for path in paths)]
-    found = [have.policies[arn] for arn in arns if arn in have.policies]
-    if policy and policy not in [one.name for one in found]:
-        raise OpsError(f"{name} has no policy {policy!r}. It has {', '.join(one.name for one in found) or 'none'}")
-    return [one for one in found if policy in ("", one.name)]
+        raise OpsError(f"{name} is not there. Make it: invoke iam.apply --role {want.role}")
+    own = [
+        have.policies[arn]
+        for arn in have.roles[name].attached
+        if f":policy{settings.role_path}" in arn and arn in have.policies
+    ]
+    if policy:
+        found = [one for one in own if one.name == policy]
+        if not found:
+            raise OpsError(f"{name} has no policy {policy!r}. It has {', '.join(one.name for one in own) or 'none'}")
+        return found
+    repo = {policies.policy_arn(want.role, stem, settings): text for stem, text in want.permissions.items()}
+    differing = [one for one in own if not difference.same(one.document, repo.get(one.arn))]
+    if left := [one for one in differing if not versions.is_back(one, versions.returned(settings, one))]:
+        return left
+    if not differing and difference.differences(have, policies.applied([want], settings), settings, whole=False):
+        raise OpsError(
+            f"What {name} has otherwise than its folder has no versions: attachments, inline policies, trust, boundary or tags. "
+            f"See it: invoke iam.diff --role {want.role}. Mend it: invoke iam.apply --role {want.role}"
+        )
+    return versions.changed_last(own)
 
 
 def told(target: Target) -> str:

@@ -11,6 +11,7 @@ from ops.errors import OpsError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ops.iam.change.revocation import Held
     from ops.iam.snapshot import Principal
 
 
@@ -24,42 +25,45 @@ def revoke(c, name, yes=False):
 
     account = Account.of(c, "")  # no role of the stack may do this to another
     account.guard()
-    p, active = now(account, name)
+    who = now(account, name)
     caller, moment = called(account)
-    if why := refusal(p, caller):
-        raise OpsError(f"{p.name} {why}. Nothing was touched.")
-    if not change.preview(revocation.steps(p, active, moment)):
-        return Answer({"made": 0}, f"{revocation.state(p, len(active))}\n0 made")
-    say(breaks(p))
-    confirm(c, f"{p.name} is cut off.", yes=yes)
-    done = carry_out(c, account, revocation.steps(p, active, moment))
+    if why := refusal(who.principal, caller):
+        raise OpsError(f"{who.principal.name} {why}. Nothing was touched.")
+    if not change.preview(revocation.steps(who, moment)):
+        return Answer({"made": 0}, f"{revocation.state(who)}\n0 made")
+    say(breaks(who.principal))
+    confirm(c, f"{who.principal.name} is cut off.", yes=yes)
+    _, moment = called(account)  # what was taken while that was asked is cut off too
+    done = carry_out(c, account, revocation.steps(who, moment))
     if done.changes:
-        p, active = read_back(account, p.arn, moment)
-    lines = [revocation.state(p, len(active)), *([done.text, following(p)] if done.text else [])]
+        who = read_back(account, who.principal.arn, moment)
+    lines = [revocation.state(who), *([done.text, following(who)] if done.text else [])]
     return Answer(done.data, "\n".join(lines), changes=done.changes)
 
 
-def now(account: Account, name: str) -> tuple[Principal, list[dict[str, Any]]]:
-    """Who it is, and a user's active keys."""
+def now(account: Account, name: str) -> Held:
+    """Who it is, and how it gets in."""
     from ops.iam import snapshot
     from ops.iam.answer import simulation
+    from ops.iam.change.revocation import Held
 
     p = simulation.find(snapshot.read(account), name, account.settings)[0]
     if p.trust is not None:
-        return p, []
+        return Held(p)
     keys = account.pages("iam", "list_access_keys", "AccessKeyMetadata", UserName=p.name)
-    return p, [key for key in keys if key["Status"] == "Active"]
+    password = account.find("iam", "get_login_profile", "NoSuchEntity", UserName=p.name)
+    return Held(p, tuple(key for key in keys if key["Status"] == "Active"), password is not None)
 
 
 def called(account: Account) -> tuple[str, datetime]:
-    """(who calls, the time by AWS's own clock: this machine's may be minutes off)."""
-    from datetime import UTC, datetime
+    """(who calls, the second to come by AWS's own clock: this machine's may be minutes off, and AWS tells whole seconds)."""
+    from datetime import UTC, datetime, timedelta
     from email.utils import parsedate_to_datetime
 
     answer = account.call("sts", "get_caller_identity")
     told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     then = parsedate_to_datetime(told).astimezone(UTC) if told else datetime.now(UTC).replace(microsecond=0)
-    return answer["Arn"], then
+    return answer["Arn"], then + timedelta(seconds=1)
 
 
 def refusal(p: Principal, caller: str) -> str:
@@ -81,24 +85,26 @@ def breaks(p: Principal) -> str:
     return f"{p.name}: every session that is under way fails from now on; who may take the role takes it again.{held}"
 
 
-def read_back(account: Account, arn: str, moment: datetime) -> tuple[Principal, list[dict[str, Any]]]:
+def read_back(account: Account, arn: str, moment: datetime) -> Held:
     """As IAM has it once it says what it was told. Raises OpsError when it does not."""
     from ops.change import Wait
     from ops.iam.applying import SPREADING_S
     from ops.iam.change import revocation
 
     def seen(account: Account) -> Any:
-        p, active = now(account, arn)
-        cut = revocation.since(p)
-        return (p, active) if cut and cut >= moment and not active else f"{revocation.state(p, len(active))}"
+        who = now(account, arn)
+        cut = revocation.since(who.principal)
+        return who if cut and cut >= moment and not who.active else revocation.state(who)
 
-    found: tuple[Principal, list[dict[str, Any]]] = account.wait(
+    found: Held = account.wait(
         Wait("what IAM reads back", seen, why="IAM spreads what it is told", timeout_s=SPREADING_S)
     )
     return found
 
 
-def following(p: Principal) -> str:
-    if p.trust is None:
+def following(who: Held) -> str:
+    if who.password:
+        return f"Next: its password still lets it in: aws iam delete-login-profile --user-name {who.principal.name} ; then invoke iam.revoke again"
+    if who.principal.trust is None:
         return "Next: invoke iam.audit. What it was for needs a role, or a new key; delete the old key when nobody misses it."
     return "Next: invoke iam.audit: whoever may still take the role has it again. invoke iam.apply leaves this deny for 12 hours."

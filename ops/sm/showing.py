@@ -10,6 +10,7 @@ from typing import Any
 from ops.aws import Account
 from ops.cli import Answer, table, task
 from ops.errors import FINDINGS, OpsError
+from ops.escapes import printable
 from ops.sm import training
 
 
@@ -75,14 +76,14 @@ def logs(c, job="", minutes=15, errors=False):
         training.existing(account, job)
         for stream, lines in follow.Tail(account, f"{job}/").new().items():
             for line in lines:
-                print(f"{follow.host_of(stream)}  {line}")
+                print(printable(f"{follow.host_of(stream)}  {line}"))
         return
     live.existing(account)
     since = int((time.time() - minutes * 60) * 1000)
     args = {"logGroupName": watch.log_group(account.settings), "startTime": since}
     for event in account.pages("logs", "filter_log_events", "events", **args):
         if not errors or "error" in event["message"].lower():
-            print(f"{event['logStreamName'].rsplit('/', 1)[-1]}  {event['message']}")
+            print(printable(f"{event['logStreamName'].rsplit('/', 1)[-1]}  {event['message']}"))
 
 
 @task(help={"picture": "A JPEG or PNG file.", "json": "Print the whole answer as JSON."})

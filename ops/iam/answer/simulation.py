@@ -63,7 +63,7 @@ def last(policy: str) -> str:
 def find(have: Snapshot, name: str, settings: Settings) -> tuple[Principal, Caller]:
     """The role or user: by its folder's name in iam_policies/, by its own, or by its or its session's ARN.
 
-    Raises OpsError: there is none, or a role and a user have the name.
+    Raises OpsError: there is none, or several may be meant. A word may be a role's folder and somebody else's name.
     """
     if name.startswith("arn:"):
         parts = name.split(":", 5)
@@ -73,10 +73,10 @@ def find(have: Snapshot, name: str, settings: Settings) -> tuple[Principal, Call
             return role, replace(role.caller, session=name)
         found = [p for p in have.principals() if p.arn == name]
     else:
-        found = [have.roles[long] for long in [settings.role_name(name)] if long in have.roles]
-        found = found or [kind[name] for kind in (have.roles, have.users) if name in kind]
+        places = ((have.roles, settings.role_name(name)), (have.roles, name), (have.users, name))
+        found = [kind[full] for kind, full in places if full in kind]
     if len(found) > 1:
-        raise OpsError(f"There are a role and a user {name}: give the ARN, {' or '.join(p.arn for p in found)}.")
+        raise OpsError(f"{name} may be {' or '.join(p.arn for p in found)}: give the ARN.")
     if not found:
         short = [one.removeprefix(settings.role_name("")) for one in have.roles]
         close = get_close_matches(name[:200].rsplit("/", 1)[-1], dict.fromkeys([*short, *have.roles, *have.users]), 1)

@@ -5,8 +5,7 @@ The deny is the one that IAM's console writes. It says nothing to calls by a key
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +18,15 @@ from ops.iam.snapshot import Principal, Snapshot, moment
 NAME = "AWSRevokeOlderSessions"
 LONGEST = timedelta(hours=12)  # of a role's session, whatever its MaxSessionDuration was when it was taken
 SKEW = timedelta(minutes=5)  # by which this clock may be behind AWS's; one that is further off is refused
+
+
+@dataclass(frozen=True)
+class Held:
+    """Somebody to be cut off; of a user the active keys, as ListAccessKeys has them, and whether it has a password."""
+
+    principal: Principal
+    active: tuple[dict[str, Any], ...] = ()
+    password: bool = False
 
 
 def document(since: datetime) -> dict[str, Any]:
@@ -59,9 +67,10 @@ def aside(have: Snapshot, now: datetime | None = None) -> Snapshot:
     return replace(have, roles=have.roles | {name: replace(have.roles[name], inline=bare[name]) for name in found})
 
 
-def steps(p: Principal, active: Sequence[dict[str, Any]], moment: datetime) -> Steps:
-    """`active` are the user's active keys, as ListAccessKeys has them. Of a user who is cut off already nothing is left to do."""
-    for key in active:
+def steps(who: Held, moment: datetime) -> Steps:
+    """Of a user who is cut off, and can take no new session, nothing is left to do."""
+    p = who.principal
+    for key in who.active:
         args = {"UserName": p.name, "AccessKeyId": key["AccessKeyId"], "Status": "Inactive"}
         why = f"{p.name}: its key of {key['CreateDate']:%Y-%m-%d} is active"
         try:
@@ -69,7 +78,7 @@ def steps(p: Principal, active: Sequence[dict[str, Any]], moment: datetime) -> S
         except Refused as error:  # deleted meanwhile: as good. The message has the key's id
             if not error.says("NoSuchEntity"):
                 raise
-    if p.trust is None and not active and since(p):
+    if p.trust is None and not who.active and not who.password and since(p):
         return
     kind, call = ("RoleName", "put_role_policy") if p.trust is not None else ("UserName", "put_user_policy")
     args = {kind: p.name, "PolicyName": NAME, "PolicyDocument": dumped(document(moment))}
@@ -77,10 +86,13 @@ def steps(p: Principal, active: Sequence[dict[str, Any]], moment: datetime) -> S
     yield Change("iam", call, args, why, danger="what runs in them fails")
 
 
-def state(p: Principal, active: int) -> str:
+def state(who: Held) -> str:
     """In a line: whether it is cut off, and what still lives."""
+    p, active = who.principal, len(who.active)
     cut, role = since(p), p.trust is not None
     if cut and not active:
-        return f"{p.name} is cut off: {'' if role else 'no active key, '}no session from before {cut:%Y-%m-%d %H:%M:%S} UTC"
+        said = f"no session from before {cut:%Y-%m-%d %H:%M:%S} UTC{', but a password' if who.password else ''}"
+        return f"{p.name} is cut off: {'' if role else 'no active key, '}{said}"
     keys = f"a user with {active or 'no'} active {'keys' if active > 1 else 'key'}"
+    keys += " and a password" if who.password else ""
     return f"{p.name} is not cut off: {'a role' if role else keys}, whose sessions go on until they end"

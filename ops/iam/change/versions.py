@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from ops.change import Change, Steps
 from ops.config import Settings
 from ops.iam.change.difference import same
-from ops.iam.change.keeping import Kept, place
+from ops.iam.change.keeping import Kept, place, written
 from ops.iam.policies import dumped
 from ops.iam.snapshot import Managed
 
 VERSIONS_KEPT = 5  # AWS keeps no more of a managed policy
+ONE_APPLY = timedelta(minutes=10)  # one iam.apply makes all its versions within that
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -48,20 +53,18 @@ def new_version(policy: Managed, document: dict[str, Any], why: str, settings: S
     yield Change("iam", "create_policy_version", args, why)
 
 
-def back(policy: Managed, kept: Sequence[Kept], repo: dict[str, Any] | None, to: str = "") -> Target | str:
+def back(policy: Managed, kept: Sequence[Kept], returned: bool, to: str = "") -> Target | str:
     """Where a roll-back leads, or the reason why it leads nowhere.
 
     Without `to` it is the newest older version that says something else, once: a policy that is back already stays, so
     that a roll-back that was broken off can be run again. `kept` are the documents kept here, the last saved first, and
-    `repo` is the one of iam_policies/.
+    `returned` says that one of them is in force again.
     """
     others = [version for version, default, _ in policy.versions if not default]
     if to:
         return back_to(policy, others, kept, to)
-    if any(number(version) > number(policy.default) for version in others):
+    if is_back(policy, returned):
         return f"is back already, at {policy.default}; further back: --policy {policy.name} --to VERSION"
-    if not same(policy.document, repo) and any(same(one.document, policy.document) for one in kept):
-        return "is back already, at a document that was kept here"
     older = sorted(others, key=number, reverse=True)
     for version in older:
         if not same(policy.version(version), policy.document):
@@ -70,6 +73,36 @@ def back(policy: Managed, kept: Sequence[Kept], repo: dict[str, Any] | None, to:
         if not same(one.document, policy.document):
             return Target(policy, one.version, one.document, kept=True)
     return "has no older version that says something else, neither at AWS nor kept here"
+
+
+def is_back(policy: Managed, returned: bool) -> bool:
+    return returned or any(number(version) > number(policy.default) for version, _, _ in policy.versions)
+
+
+def changed_last(policies: Sequence[Managed]) -> list[Managed]:
+    """Those that got a version when the last of them did: what one iam.apply changed."""
+    made = {one.arn: max((created or NEVER for _, _, created in one.versions), default=NEVER) for one in policies}
+    newest = max(made.values(), default=NEVER)
+    return [one for one in policies if newest - made[one.arn] <= ONE_APPLY]
+
+
+def note(settings: Settings, arn: str) -> Path:
+    return place(settings, Kept(arn, "back", {}))
+
+
+def noted(settings: Settings, target: Target) -> None:
+    """Written down before a kept document comes back: AWS's versions alone would not tell that it did."""
+    if target.kept:
+        written(note(settings, target.policy.arn), {"from": target.policy.default, "document": target.document})
+
+
+def returned(settings: Settings, policy: Managed) -> bool:
+    """Whether the document in force is one that a roll-back brought back from this machine."""
+    try:
+        told = json.loads(note(settings, policy.arn).read_text())
+        return number(policy.default) > number(told["from"]) and same(policy.document, told["document"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def back_to(policy: Managed, others: list[str], kept: Sequence[Kept], to: str) -> Target | str:

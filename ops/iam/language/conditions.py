@@ -138,13 +138,14 @@ def satisfied(operator: str, values: Sequence[str], key: str, context: Context, 
     Raises KeyError for an unknown operator, ValueError for a value that it cannot compare.
     """
     quantifier, base, if_exists = split(operator)
+    absent = not context.get(key, ()) and context.get(key) != ""  # a list without any value is as good as no key
     if base == "null":
-        return any((key not in context) == (value.lower() == "true") for value in values)
+        return any(absent == (value.lower() == "true") for value in values)
     negative = base in NEGATIVE
     test = POSITIVE[NEGATIVE.get(base, base)]
     if quantifier not in ("", "forallvalues", "foranyvalue"):
         raise KeyError(operator)
-    if key not in context:
+    if absent:
         return quantifier != "foranyvalue" and (if_exists or quantifier == "forallvalues" or negative)
     known = list(values)
     if variables and base.startswith(WITH_VARIABLES):
