@@ -476,9 +476,29 @@ BOTH = doc(trusting({"Service": ["lambda.amazonaws.com", "ec2.amazonaws.com"]}))
     ],
 )
 def test_a_role_whose_function_is_gone(name, trust, days, functions, gone):
-    have = account(role(name, trust=trust, days=days, last_used=NOW))
+    have = account(role(name, trust=trust, days=days, last_used=NOW - 10 * DAYS))
     told = [f.message for f in audited(have, extras=extras.Extras(function_names=functions)) if f.rule == "IAM-USE-001"]
-    assert told == (["its function resize is gone"] if gone else [])
+    where = f"from {SETTINGS.aws.region}, the one region that was asked"
+    assert told == ([f"its function resize is gone {where}"] if gone else [])
+
+
+@pytest.mark.parametrize(
+    ("used", "region", "gone"),
+    [
+        (None, "", True),
+        (1, "us-east-1", False),  # its function was deleted today, perhaps
+        (8, "us-east-1", True),
+        (8, "", True),
+        (8, "eu-west-1", False),  # where nobody looked for functions
+        (91, "eu-west-1", True),
+    ],
+)
+def test_a_role_that_works_in_another_region_is_not_obsolete(used, region, gone):
+    used = used and NOW - used * DAYS
+    (made, policies) = role("resize-role-a1b2c3d4", trust=LAMBDA, days=100 if used else 30, last_used=used)
+    have = account((replace(made, last_region=region), policies))
+    told = [f.message for f in audited(have, extras=extras.Extras(function_names=frozenset()))]
+    assert any("its function resize is gone" in message for message in told) is gone
 
 
 def test_services_that_were_granted_and_never_used():

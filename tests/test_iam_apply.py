@@ -15,7 +15,7 @@ from ops.iam.change import keeping, plan, versions
 from ops.iam.change.keeping import Kept
 from ops.iam.policies import Wanted
 from ops.iam.review import verdicts
-from ops.iam.snapshot import Managed, Snapshot
+from ops.iam.snapshot import Managed, Principal, Snapshot
 
 SETTINGS = settings_of()
 WANTED = policies.wanted(SETTINGS)
@@ -132,6 +132,69 @@ def test_what_a_role_holds_itself_is_kept_and_taken_away():
     assert keeping.lost(have, steps) == [Kept(f"role/{NAME}", "inline-extra", doc("s3:*"))]
 
 
+BEFORE = {
+    "Version": "2012-10-17",
+    "Statement": {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"},
+}
+
+
+def test_all_that_is_written_over_is_kept_and_each_file_named():
+    have, foreign = applied(), "arn:aws:iam::123456789012:policy/own"
+    tags = have.roles[NAME].tags | {"kennel:stack": "other"}
+    have.roles[NAME] = replace(have.roles[NAME], trust=BEFORE, boundary=foreign, tags=tags)
+    steps = planned(have)
+    assert keeping.lost(have, steps) == [
+        Kept(f"role/{NAME}", "boundary", {"PermissionsBoundaryArn": foreign}),
+        Kept(f"role/{NAME}", "trust", BEFORE),
+        Kept(f"role/{NAME}", "tags", {"kennel:stack": "other"}),
+    ]
+    files = [WORK / "iam" / SETTINGS.stack.name / NAME / f"{part}.json" for part in ("boundary", "trust", "tags")]
+    assert [step.danger for step in steps] == [f"stays only in {path}" for path in files]
+
+
+def test_somebody_elses_policy_of_the_same_name_is_kept():
+    inline = {"AWSRevokeOlderSessions": doc("s3:*")}
+    have = Snapshot(
+        {"r": Principal("r", "arn:aws:iam::1:role/r", BEFORE, inline)},
+        {"u": Principal("u", "arn:aws:iam::1:user/u", None, inline)},
+    )
+    for kind in ("role", "user"):
+        args = {f"{kind.title()}Name": kind[0], "PolicyName": "AWSRevokeOlderSessions", "PolicyDocument": "{}"}
+        step = change.Change("iam", f"put_{kind}_policy", args, why="")
+        assert keeping.lost(have, [step]) == [Kept(f"{kind}/{kind[0]}", "inline-AWSRevokeOlderSessions", doc("s3:*"))]
+        assert keeping.lost(Snapshot(), [step]) == []
+
+
+def test_the_file_that_is_named_is_the_one_in_which_it_lies():
+    settings, one = kept_settings("naming"), Kept(f"role/{NAME}", "inline-inl", doc("s3:A"))
+    assert keeping.home(settings, one) == keeping.keep(settings, one)
+    other = replace(one, document=doc("s3:B"))
+    assert keeping.home(settings, other) == keeping.keep(settings, other) == keeping.home(settings, other)
+    assert keeping.home(settings, one) != keeping.home(settings, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "words"),
+    [
+        (NAME, "/", "invoke iam.prune --roles kennel-demo-auditor keeps all of it in a file"),
+        (NAME.upper(), SETTINGS.role_path, "invoke iam.prune --roles KENNEL-DEMO-AUDITOR"),
+    ],
+)
+def test_a_role_of_the_name_at_another_path_is_not_adopted(name, path, words):
+    have = applied()
+    del have.roles[NAME]
+    have.roles[name] = Principal(name, f"arn:aws:iam::{SETTINGS.aws.account}:role{path}{name}", BEFORE)
+    with pytest.raises(OpsError, match="is in the way of arn.*Nothing was touched") as refused:
+        planned(have)
+    assert words in str(refused.value)
+
+
+def test_a_policy_of_the_name_at_another_path_is_not_adopted():
+    there = OWN.replace(SETTINGS.role_path, "/")
+    with pytest.raises(OpsError, match=f"{there} is in the way of {OWN}.*delete it"):
+        planned(Snapshot(policies={there: Managed(there, doc("*"))}))
+
+
 def test_an_instance_profile_that_a_crash_left_without_a_role_gets_it():
     made = []
 
@@ -152,7 +215,8 @@ def test_what_is_kept_is_whole_private_and_never_written_over():
     settings = kept_settings("keeping")
     first = keeping.keep(settings, Kept(OWN, "v3", doc("s3:A")))
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
-    assert stat.S_IMODE(first.parent.stat().st_mode) == 0o700
+    for folder in list(first.parents)[:3]:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
     assert first == WORK / "iam" / "keeping" / NAME / "v3.json"
     before = first.read_bytes()
     assert keeping.keep(settings, Kept(OWN, "v3", doc("s3:A"))) == first
@@ -301,6 +365,30 @@ def test_an_answer_that_was_lost_is_mended_by_the_next_run(stacks, drill):
     assert "0 made" in cli("iam.apply").out
 
 
+def test_what_somebody_else_made_meanwhile_says_what_to_do(stacks, drill):
+    cli = stacks("raced", roles=False)
+    drill(
+        "fault",
+        operation="CreatePolicy",
+        do="error",
+        code="EntityAlreadyExists",
+        message="A policy called x exists",
+        status=409,
+    )
+    ran = cli("iam.apply", ok=False)
+    assert (ran.code, "Run the same command again: it goes on from what is there." in ran.err) == (1, True)
+
+
+def test_a_role_in_the_way_is_refused_before_anything_is_made(stacks):
+    cli = stacks("intheway", roles=False)
+    name = cli.settings.role_name("operator")
+    cli.account.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(BEFORE))
+    for command in (("--dry", "iam.apply"), ("iam.apply",)):
+        ran = cli(*command, ok=False)
+        assert (ran.code, f"role/{name} is in the way of" in ran.err) == (1, True), ran.said
+    assert [one for one in snapshot.read(cli.account).policies if "/intheway/" in one] == []
+
+
 def test_applied_twice_and_mended_when_changed_by_hand(stacks):
     cli = stacks("roles", roles=False)
     count = len(WANTED)
@@ -313,6 +401,7 @@ def test_applied_twice_and_mended_when_changed_by_hand(stacks):
     iam.attach_role_policy(RoleName=name, PolicyArn=policies.policy_arn("operator", "permissions-models", cli.settings))
     iam.put_role_policy(RoleName=name, PolicyName="extra", PolicyDocument=json.dumps(doc("s3:GetObject")))
     iam.untag_role(RoleName=name, TagKeys=["kennel:stack"])
+    before = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
     trust = json.loads(json.dumps(WANTED[0].trust).replace(SETTINGS.stack.name, "roles"))
     iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
     assert cli("iam.diff", ok=False).code == 7
@@ -320,6 +409,7 @@ def test_applied_twice_and_mended_when_changed_by_hand(stacks):
     assert cli("iam.diff").code == 0
     kept = WORK / "iam" / "roles" / name / "inline-extra.json"
     assert json.loads(kept.read_text())["document"] == doc("s3:GetObject")
+    assert json.loads(kept.with_name("trust.json").read_text())["document"] == trust != before
     assert "There is no role 'nobody'" in cli("iam.apply", "--role", "nobody", ok=False).err
 
 
@@ -378,6 +468,59 @@ def test_roll_back_and_forward_again(stacks):
     assert "has no v77" in cli(*back, "--policy", name, "--to", "v77", ok=False).err
     assert "has no policy 'other'" in cli(*back, "--policy", "other", ok=False).err
     assert "There is no role 'nobody'" in cli("iam.rollback", "--role", "nobody", ok=False).err
+
+
+def version(cli, stem, document):
+    arn = policies.policy_arn("operator", stem, cli.settings)
+    cli.account.call(
+        "iam", "create_policy_version", PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True
+    )
+    return arn
+
+
+def test_a_roll_back_leaves_alone_what_was_not_changed_last(stacks):
+    """A reviewed change of one policy is no part of it when another was changed by hand, or taken off."""
+    cli = stacks("rollonly")
+    want = policies.wanted(cli.settings, only="operator")[0]
+    version(cli, "permissions-models", doc("s3:Get*"))
+    cli("iam.apply", "--role", "operator")  # forward again: as if this had been a change that was reviewed
+    models = policies.policy_arn("operator", "permissions-models", cli.settings)
+    data = version(cli, "permissions-data", doc("s3:ListAllMyBuckets"))
+    back = ("iam.rollback", "--role", "operator", "--yes")
+    assert "1 made" in cli(*back).out
+    assert default(cli, models) == ("v3", want.permissions["permissions-models"])
+    assert default(cli, data) == ("v1", want.permissions["permissions-data"])
+    iam = cli.account.client("iam")
+    iam.detach_role_policy(RoleName=cli.settings.role_name("operator"), PolicyArn=data)
+    refused = cli(*back, ok=False)
+    assert "has no versions: attachments, inline policies" in refused.err
+    assert "Mend it: invoke iam.apply --role operator" in refused.err
+    assert default(cli, models)[0] == "v3"
+    cli("iam.apply", "--role", "operator")
+
+
+def test_the_same_fault_is_rolled_back_a_second_time(stacks):
+    """What was bad once is kept here, which made the second roll-back say that it was back already."""
+    cli = stacks("rolltwice")
+    good = policies.wanted(cli.settings, only="operator")[0].permissions["permissions-data"]
+    arn = version(cli, "permissions-data", doc("s3:ListAllMyBuckets"))
+    cli("iam.apply", "--role", "operator")
+    version(cli, "permissions-data", doc("s3:ListAllMyBuckets"))
+    assert "1 made" in cli("iam.rollback", "--role", "operator", "--yes").out
+    assert default(cli, arn)[1] == good
+    assert "0 made" in cli("iam.rollback", "--role", "operator", "--yes").out
+
+
+def test_a_boundary_is_not_rolled_back(stacks):
+    cli = stacks("rollbound")
+    arn = policies.policy_arn("ec2-box", "boundary", cli.settings)
+    cli.account.call(
+        "iam", "create_policy_version", PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:*")), SetAsDefault=True
+    )
+    assert "has no versions" in cli("iam.rollback", "--role", "ec2-box", "--yes", ok=False).err
+    assert default(cli, arn)[0] == "v2"
+    named = ("--policy", "kennel-rollbound-ec2-box-boundary")
+    assert "has no policy" in cli("iam.rollback", "--role", "ec2-box", *named, "--yes", ok=False).err
 
 
 def test_what_iam_does_not_read_back_is_said(stacks):

@@ -107,7 +107,7 @@ def test_a_policy_of_the_operator_lost_an_action(stack, tmp_path):
     assert not page.verified()
     assert not page.works("allowed")
     assert not page.works("same")
-    assert page.works("back")
+    assert page.works("apply")
     assert page.verified()
     assert not page.works("why")
     assert not page.works("drift")

@@ -208,7 +208,7 @@ DETAILS = {
         {
             "RoleName!": str, "Arn!": arn, "CreateDate": date, "AssumeRolePolicyDocument": document, "RolePolicyList": INLINE,
             "AttachedManagedPolicies": ATTACHED, "PermissionsBoundary": BOUNDARY, "MaxSessionDuration": int, "Tags": TAGS,
-            "InstanceProfileList": [{"InstanceProfileName!": str}], "RoleLastUsed": {"LastUsedDate": date},
+            "InstanceProfileList": [{"InstanceProfileName!": str}], "RoleLastUsed": {"LastUsedDate": date, "Region": str},
         }
     ],
     "Policies": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from ops.aws import Account
@@ -37,6 +38,7 @@ def revoke(c, name, yes=False):
     done = carry_out(c, account, revocation.steps(who, moment))
     if done.changes:
         who = read_back(account, who.principal.arn, moment)
+        time.sleep(1)  # the second that is cut off passes, so that whoever takes the role next is not cut off too
     lines = [revocation.state(who), *([done.text, following(who)] if done.text else [])]
     return Answer(done.data, "\n".join(lines), changes=done.changes)
 

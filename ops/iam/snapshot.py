@@ -41,6 +41,7 @@ class Principal:
     session_s: int = 3600
     tags: dict[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    last_region: str = ""  # in which it was last used
 
     @cached_property
     def trust_policy(self) -> Policy:
@@ -188,6 +189,7 @@ def role(r: dict[str, Any]) -> Principal:
         moment((r.get("RoleLastUsed") or {}).get("LastUsedDate")),
         r.get("MaxSessionDuration") or 3600,
         tags(r),
+        last_region=(r.get("RoleLastUsed") or {}).get("Region") or "",
     )
 
 

@@ -85,6 +85,7 @@ class Scene:
     now: datetime
     carriers: Mapping[str, str] = field(default_factory=dict)
     only: frozenset[str] | None = None
+    region: str = ""  # of the settings: functions were asked for there alone
     remembered: dict[int, tuple[Policy, list[tuple[str, str, str, str, str]]]] = field(
         default_factory=dict
     )  # of trusts

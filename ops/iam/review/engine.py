@@ -37,7 +37,7 @@ def audited(
     With `only` nobody but these is judged: chains that lead through others are then not followed.
     """
     asked = extras or Extras()
-    scene = Scene(snapshot, now or datetime.now(UTC), asked.carriers, only)
+    scene = Scene(snapshot, now or datetime.now(UTC), asked.carriers, only, settings.aws.region)
     found = list(dict.fromkeys(everything(scene, asked)))
     if wanted is not None:
         found += drift.findings(snapshot, wanted, settings)

@@ -34,12 +34,22 @@ def unused(scene: Scene, role: Principal, extras: Extras) -> Iterator[Finding]:
         return
     function = named_for(role)
     fix = "invoke iam.prune, if nothing needs it"
-    if function and extras.function_names is not None and function not in extras.function_names:
-        yield Finding("IAM-USE-001", "medium", role.name, f"its function {function} is gone", fix)
+    known = extras.function_names is not None and not at_work(scene, role)
+    if function and known and function not in (extras.function_names or ()):
+        where = f" from {scene.region}, the one region that was asked" if scene.region else ""
+        yield Finding("IAM-USE-001", "medium", role.name, f"its function {function} is gone{where}", fix)
     elif role.last_used is None and scene.now - role.created > UNUSED:
         yield Finding("IAM-USE-001", "medium", role.name, f"never used since it was made on {role.created:%Y-%m-%d}", fix)  # fmt: skip
     elif role.last_used is not None and scene.now - max(role.last_used, role.created) > UNUSED:
         yield Finding("IAM-USE-001", "medium", role.name, f"not used since {role.last_used:%Y-%m-%d}", fix)
+
+
+def at_work(scene: Scene, role: Principal) -> bool:
+    """Whether somebody took it lately, in another region at least not long ago: a function may be there under the same name."""
+    if role.last_used is None:
+        return False
+    elsewhere = role.last_region not in ("", scene.region)
+    return scene.now - role.last_used < (UNUSED if elsewhere else GRACE)
 
 
 def named_for(role: Principal) -> str:

@@ -38,7 +38,9 @@ def afterwards(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snap
     roles = dict(have.roles)
     for name, role in want.roles.items():
         was = have.roles.get(name, replace(role, created=datetime.now(UTC)))
-        roles[name] = replace(role, created=was.created, last_used=was.last_used, tags=was.tags)
+        roles[name] = replace(
+            role, created=was.created, last_used=was.last_used, last_region=was.last_region, tags=was.tags
+        )
     policies = have.policies | {
         arn: replace(have.policies[arn], document=policy.document) if arn in have.policies else policy
         for arn, policy in want.policies.items()
