@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from ops.change import Change, Wait
     from ops.config import Settings
 
-SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
+SKEWED = ("RequestTimeTooSkewed", "RequestExpired")  # EC2 says the second of a session that is over, too
+OFF_MIN = 4.0  # minutes; AWS takes a signature that is 5 off
 LAUNCHES = ("run_instances", "start_instances")
 HIDDEN = ("Environment", "UserData", "AccessKeyId")  # arguments that no log gets
+SHORT = 8  # characters: what is shorter, such as a number, stands in many a sentence by chance
 
 
 class Account:
@@ -154,7 +156,7 @@ class Account:
             patience = "launch" if change.call in LAUNCHES else "control"
             answer = self.call(change.service, change.call, patience, **change.args)
         except BaseException as error:
-            self._log(f"failed: {type(error).__name__}: {error}"[:300], entry)
+            self._log(f"failed: {type(error).__name__}: {veiled(str(error), change.args)}"[:300], entry)
             raise
         self._log("done", entry)
         return answer
@@ -165,7 +167,8 @@ class Account:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "stack": self.settings.stack.name, "pid": os.getpid(), "outcome": outcome, **entry}
         self._audit.parent.mkdir(mode=0o700, exist_ok=True)
-        with self._audit.open("a") as log:
+        with open(self._audit, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
+            os.fchmod(log.fileno(), 0o600)  # one that an older Kennel made is everybody's to read
             log.write(json.dumps(line, default=str) + "\n")
 
     def wait(self, wait: Wait) -> Any:
@@ -200,26 +203,28 @@ def pauses() -> Iterator[float]:
 def refused(error: Any) -> Refused:
     details = error.response.get("Error", {})
     code, reason = details.get("Code", "?"), details.get("Message", "")
-    if code in SKEWED or "Signature expired" in reason or "Signature not yet current" in reason:
-        reason += (
-            f" This machine's clock is wrong{skew(error.response)}, and AWS takes no signature that is minutes off."
-        )
+    off = skew(error.response)
+    if code.startswith("ExpiredToken") or (code == "RequestExpired" and off is not None and abs(off) < OFF_MIN):
+        reason += " The session is over: log in again, then run the same command"
+    elif code in SKEWED or "Signature expired" in reason or "Signature not yet current" in reason:
+        by = "" if off is None else f" by {off:+.0f} minutes"
+        reason += f" This machine's clock is wrong{by}, and AWS takes no signature that is minutes off."
         reason += " Set it: sudo timedatectl set-ntp true"
     if error.operation_name == "AssumeRole":
         reason += " Every command takes its own role of the stack. Is it there? invoke iam.apply makes it; invoke doctor looks"
     return Refused(error.operation_name, code, reason)
 
 
-def skew(response: dict[str, Any]) -> str:
-    """By how much, from the time that AWS's answer carries."""
+def skew(response: dict[str, Any]) -> float | None:
+    """By how many minutes this machine's clock is ahead of AWS's, from the time that its answer carries; None without one."""
     from datetime import UTC, datetime
     from email.utils import parsedate_to_datetime
 
     try:
         theirs = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
     except (KeyError, TypeError, ValueError):
-        return ""
-    return f" by {(datetime.now(UTC) - theirs).total_seconds() / 60:+.0f} minutes"
+        return None
+    return (datetime.now(UTC) - theirs).total_seconds() / 60
 
 
 def shortened(value: Any) -> Any:
@@ -231,6 +236,19 @@ def shortened(value: Any) -> Any:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     return value[:200] + "..." if isinstance(value, str) and len(value) > 200 else value
+
+
+def veiled(text: str, args: Any, hidden: bool = False) -> str:
+    """AWS's words without the arguments that no log gets: a refusal repeats a key's id."""
+    if isinstance(args, dict):
+        for key, item in args.items():
+            text = veiled(text, item, hidden or key in HIDDEN)
+    elif isinstance(args, list | tuple):
+        for item in args:
+            text = veiled(text, item, hidden)
+    elif hidden and isinstance(args, str) and len(args) >= SHORT:
+        text = text.replace(args, "...")
+    return text
 
 
 def worded(error: Exception) -> Exception:

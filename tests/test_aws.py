@@ -1,11 +1,15 @@
 """The one door to AWS: whose account, which retries, what is logged, how long is waited."""
 
 import json
+import stat
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from conftest import Cli, write_settings
 
-from ops.aws import Account, shortened
+from ops import aws
+from ops.aws import Account, shortened, veiled
 from ops.change import Change, Wait
 from ops.errors import OpsError, Refused
 from sandbox import state
@@ -106,6 +110,32 @@ def test_secrets_and_packages_never_reach_the_log():
     }
 
 
+def test_a_refusal_brings_no_keys_id_into_the_log_which_is_its_owners_alone(stacks, strike, tmp_path):
+    account, key, file = (
+        Account(stacks("veiled").settings, audit=tmp_path / "audit.jsonl"),
+        "AKIA" + "IOSFODNN7EXAMPLE",
+        tmp_path / "audit.jsonl",
+    )
+    file.touch(0o644)  # an older Kennel's
+    said = f"The Access Key with id {key} cannot be found."
+    strike("fault", operation="UpdateAccessKey", do="error", code="NoSuchEntity", message=said, status=404)
+    args = {"UserName": "nobody", "AccessKeyId": key, "Status": "Inactive"}
+    with pytest.raises(Refused, match=key):
+        account.make(Change("iam", "update_access_key", args, why="a test"))
+    assert key not in file.read_text()
+    assert "The Access Key with id ... cannot be found." in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_what_is_hidden_is_hidden_wherever_a_refusal_repeats_it():
+    args = {
+        "Environment": {"Variables": {"KEY": "long s3cret", "N": "7"}},
+        "Keys": [{"AccessKeyId": "x" * 16}],
+        "Name": "some name",
+    }
+    assert veiled(f"7: 'long s3cret' of some name, {'x' * 16}", args) == "7: '...' of some name, ..."
+
+
 def test_the_poller_tells_each_state_once_and_gives_up(stacks, capsys, monkeypatch):
     account, states = stacks("poll").account, iter(["Creating", "Creating", "Updating", None])
     assert account.wait(Wait("it", lambda a: next(states), why="")) is None
@@ -126,3 +156,25 @@ def test_two_stacks_never_see_each_other(stacks):
     assert not mine & theirs
     two("net.down", "--yes")
     assert one("net.up").out.strip().endswith("0 made")
+
+
+@pytest.mark.parametrize(
+    ("code", "minutes", "words"),
+    [
+        ("ExpiredToken", 0, "The session is over: log in again"),
+        ("ExpiredTokenException", 0, "The session is over"),
+        ("RequestExpired", 0, "The session is over"),  # of EC2, which says it of a clock that is off, too
+        ("RequestExpired", 30, "clock is wrong by +30 minutes"),
+        ("RequestExpired", -7, "clock is wrong by -7 minutes"),
+        ("RequestTimeTooSkewed", 30, "clock is wrong by +30 minutes"),
+        ("RequestTimeTooSkewed", None, "clock is wrong, and AWS"),
+    ],
+)
+def test_a_session_that_is_over_is_told_from_a_clock_that_is_off(code, minutes, words):
+    from botocore.exceptions import ClientError
+
+    headers = {}
+    if minutes is not None:
+        headers["date"] = format_datetime(datetime.now(UTC) - timedelta(minutes=minutes))
+    answer = {"Error": {"Code": code, "Message": "No."}, "ResponseMetadata": {"HTTPHeaders": headers}}
+    assert words in str(aws.worded(ClientError(answer, "DescribeVpcs")))

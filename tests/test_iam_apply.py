@@ -382,11 +382,27 @@ def test_what_somebody_else_made_meanwhile_says_what_to_do(stacks, drill):
 def test_a_role_in_the_way_is_refused_before_anything_is_made(stacks):
     cli = stacks("intheway", roles=False)
     name = cli.settings.role_name("operator")
-    cli.account.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(BEFORE))
-    for command in (("--dry", "iam.apply"), ("iam.apply",)):
+    iam = cli.account.client("iam")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(BEFORE))
+    for command in (("iam.diff",), ("--dry", "iam.apply"), ("iam.apply",)):
         ran = cli(*command, ok=False)
         assert (ran.code, f"role/{name} is in the way of" in ran.err) == (1, True), ran.said
     assert [one for one in snapshot.read(cli.account).policies if "/intheway/" in one] == []
+    iam.delete_role(RoleName=name)  # anybody may take it, which other tests' audits would tell
+
+
+def test_a_policy_of_the_name_of_ours_is_kept_before_iam_revoke_writes_over_it(stacks):
+    cli = stacks("revokekeeps")
+    iam, name = cli.account.client("iam"), cli.settings.role_name("ec2-box")
+    iam.put_role_policy(
+        RoleName=name, PolicyName="AWSRevokeOlderSessions", PolicyDocument=json.dumps(doc("s3:ListAllMyBuckets"))
+    )
+    ran = cli("iam.revoke", "ec2-box", "--yes")
+    kept = WORK / "iam" / "revokekeeps" / name / "inline-AWSRevokeOlderSessions.json"
+    assert f"stays only in {kept}" in ran.err
+    assert json.loads(kept.read_text())["document"] == doc("s3:ListAllMyBuckets")
+    cli("iam.revoke", "ec2-box", "--yes")
+    assert len(list(kept.parent.iterdir())) == 1
 
 
 def test_applied_twice_and_mended_when_changed_by_hand(stacks):

@@ -10,9 +10,9 @@ from conftest import settings_of
 
 from ops import WORK, change
 from ops.errors import OpsError
-from ops.iam import policies, pruning, snapshot
-from ops.iam.change import removal
-from ops.iam.change.removal import KIND, Saved
+from ops.iam import policies, pruning, restoring, snapshot
+from ops.iam.change import keeping, removal
+from ops.iam.change.saved import KIND, Saved, loaded
 from ops.iam.review import verdicts
 from ops.iam.snapshot import Group, Managed, Principal, Snapshot
 
@@ -46,7 +46,8 @@ def role(name="old", path="/", created=OLD, **more):
         (role("AWSReservedSSO_Admin_1"), "Identity Center"),
         (role(path="/aws-reserved/sso.amazonaws.com/"), "Identity Center"),
         (role(SETTINGS.role_name("auditor"), SETTINGS.role_path), "is wanted: it stands in iam_policies/"),
-        (role("kennel-x-auditor", "/kennel/x/"), "of another stack, x: prune it with that stack's settings"),
+        (role(SETTINGS.role_name("auditor")), ""),  # at another path it is in the way of the one that is wanted
+        (role("kennel-x-auditor", "/kennel/x/"), "of another stack, x: take that stack's settings"),
     ],
     ids=lambda value: value.arn.partition(":role")[2] if isinstance(value, Principal) else "",
 )
@@ -163,7 +164,7 @@ def test_a_policy_of_a_folder_stays():
 
 
 def test_a_save_is_what_it_was_after_a_trip_through_a_file():
-    assert removal.loaded(json.loads(json.dumps(saved().data)), "f") == saved()
+    assert loaded(json.loads(json.dumps(saved().data)), "f") == saved()
 
 
 @pytest.mark.parametrize(
@@ -176,46 +177,141 @@ def test_a_save_is_what_it_was_after_a_trip_through_a_file():
         saved().data | {"kind": "other"},
         saved().data | {"more": 1},
         {key: value for key, value in saved().data.items() if key != "trust"},
+        saved().data | {"trust": None},
+        saved().data | {"trust": {"Statement": ["x"]}},
         saved().data | {"session_s": "7200"},
+        saved().data | {"session_s": 60},
         saved().data | {"finished": 1},
+        saved().data | {"saved": "yesterday"},
+        saved().data | {"name": ""},
+        saved().data | {"name": "a/b"},
+        saved().data | {"path": "kennel"},
+        saved().data | {"description": "x" * 1001},
+        saved().data | {"tags": {"k": 1}},
+        saved().data | {"tags": {"": "v"}},
+        saved().data | {"boundary": "arn:aws:iam::999999999999:policy/b"},
         saved().data | {"inline": {"notes": "text"}},
+        saved().data | {"inline": {"": READ}},
+        saved().data | {"attached": [1]},
+        saved().data | {"attached": ["x"]},
+        saved().data | {"attached": [LOOSE, LOOSE.replace("123456789012", "999999999999")]},
         saved().data | {"policies": {LOOSE: {"document": READ}}},
+        saved().data | {"policies": {LOOSE: {"description": 1, "tags": {}, "document": READ}}},
+        saved().data | {"policies": {LOOSE: {"description": "", "tags": {"k": 1}, "document": READ}}},
+        saved().data | {"attached": [], "boundary": ""},  # a policy's text that the role does not hold
         saved().data | {"profiles": {"box": []}},
+        saved().data | {"profiles": {"box": {"path": "x", "tags": {}}}},
     ],
 )
 def test_what_is_no_save_is_refused(data):
     with pytest.raises(OpsError, match="is no role that iam.prune saved"):
-        removal.loaded(data, "f")
+        loaded(data, "f")
 
 
 def test_a_removal_that_was_broken_off_keeps_what_was_saved_first():
     left = saved(inline={"later": READ}, attached=[FOREIGN], policies={}, profiles={})
-    one = removal.merged(saved(), left)
+    one = removal.merged(saved(), left, Snapshot())
     assert set(one.inline) == {"notes", "later"}
     assert (one.attached, one.policies, one.profiles) == (saved().attached, saved().policies, saved().profiles)
 
 
+NARROW = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
+
+
+def test_what_was_narrowed_while_a_removal_was_broken_off_counts_as_it_is_now():
+    now = saved(
+        trust=NARROW, inline={"notes": NARROW}, attached=[], policies={}, tags={}, saved="2026-11-25T00:00:00+00:00"
+    )
+    there = Snapshot(policies={LOOSE: Managed(LOOSE, NARROW)})  # detached already, and not deleted yet
+    one = removal.merged(saved(), now, there)
+    assert (one.trust, one.inline, one.tags, one.saved) == (NARROW, {"notes": NARROW}, {}, saved().saved)
+    assert one.policies[LOOSE] == {"description": "", "tags": {"k": "v"}, "document": NARROW}
+
+
+def test_a_version_of_a_policy_that_goes_is_kept_with_its_file_named():
+    one = have()
+    one.policies[LOOSE] = replace(one.policies[LOOSE], raw={"v1": NARROW})
+    planned = change.preview(removal.removal(one, saved(), WANTED, SETTINGS))
+    (step,) = [step for step in planned if step.call == "delete_policy_version"]
+    (kept,) = keeping.lost(one, [step])
+    assert (kept.version, kept.document) == ("v1", NARROW)
+    assert step.danger == f"stays only in {keeping.home(SETTINGS, kept)}"
+
+
+def test_whose_trust_names_a_role():
+    trust = {
+        "Statement": [{"Effect": "Allow", "Principal": {"AWS": [role().arn, "AROA1"]}, "Action": "sts:AssumeRole"}]
+    }
+    there = Snapshot({"old": role(), "b": replace(role("b"), trust=trust), "c": role("c")})
+    assert removal.trusting(there, role().arn) == removal.trusting(there, "AROA1") == ["b"]
+    assert removal.trusting(there, role("c").arn) == []
+
+
+TOLD = {"Description": "what it was", "MaxSessionDuration": 7200}
+
+
+def there(**more):
+    return replace(role(tags={"k": "v", "more": "w"}), **more)
+
+
 @pytest.mark.parametrize(
-    ("there", "words"),
+    ("one", "told", "words"),
     [
-        (role(), ""),
-        (role(inline={"notes": READ}), ""),
-        (role(path="/x/"), "another path"),
-        (role(boundary="arn:aws:iam::1:policy/b"), "another path, trust or boundary"),
-        (replace(role(), trust={"Statement": []}), "another path, trust or boundary"),
-        (role(inline={"notes": {"Statement": []}}), "its policy notes says something else"),
+        (there(), TOLD, ""),
+        (there(inline={"notes": READ}), TOLD, ""),
+        (replace(there(), arn=role(path="/x/").arn), TOLD, "another path"),
+        (there(boundary="arn:aws:iam::1:policy/b"), TOLD, "another boundary"),
+        (there(trust={"Statement": []}), TOLD, "another trust"),
+        (there(inline={"notes": {"Statement": []}}), TOLD, "its policy notes says something else"),
+        # Made again by hand: it is not back.
+        (there(tags={}), {}, "another description and MaxSessionDuration and tags"),
+        (there(tags={"k": "w"}), TOLD, "another tags"),
     ],
 )
-def test_another_role_of_the_name_is_not_written_over(there, words):
-    found = removal.clash(Snapshot({"old": there}), saved())
+def test_another_role_of_the_name_is_not_written_over(one, told, words):
+    found = removal.clash(Snapshot({"old": one}), saved(), told, {"box": ["old"]})
+    assert (words in found) if words else found == ""
+
+
+def test_an_instance_profile_that_another_role_has_is_not_taken():
+    assert "box holds other" in removal.clash(Snapshot(), saved(), {}, {"box": ["other"]})
+    assert (
+        removal.clash(Snapshot(), saved(), {}, {"box": None})
+        == removal.clash(Snapshot(), saved(), {}, {"box": []})
+        == ""
+    )
+
+
+OTHERS = LOOSE.replace(SETTINGS.role_path, "/kennel/prod/")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({}, ""),
+        ({"path": SETTINGS.role_path}, ""),
+        ({"path": "/kennel/prod/"}, "of another stack, prod: take that stack's settings"),
+        ({"path": "/aws-service-role/x.amazonaws.com/"}, "a service's own"),
+        ({"name": "AWSReservedSSO_Admin_1"}, "Identity Center"),
+        ({"name": SETTINGS.role_name("auditor")}, "is wanted, and stands in iam_policies/: invoke iam.apply makes it"),
+        ({"attached": [f"{LOOSE}-gone"], "policies": {}}, "is gone, and its text is not in the file"),
+        (
+            {"attached": [OTHERS], "policies": {OTHERS: saved().policies[LOOSE]}},
+            "is gone, and of another stack, prod",
+        ),
+        ({"profiles": {"box": {"path": "/kennel/prod/", "tags": {}}}}, "instance profile box of another stack, prod"),
+    ],
+)
+def test_what_is_not_made_whatever_a_file_says(more, words):
+    found = removal.unfit(have(), saved(**more), WANTED, SETTINGS)
     assert (words in found) if words else found == ""
 
 
 def test_a_role_comes_back_with_all_it_had():
     steps = change.preview(removal.restoration(Snapshot(), saved(), {"box": None}))
     assert [step.call for step in steps] == [
-        "create_policy",
         "create_role",
+        "create_policy",
         "attach_role_policy",
         "attach_role_policy",
         "attach_role_policy",
@@ -223,7 +319,7 @@ def test_a_role_comes_back_with_all_it_had():
         "create_instance_profile",
         "add_role_to_instance_profile",
     ]
-    assert steps[1].args == {
+    assert steps[0].args == {
         "RoleName": "old",
         "Path": "/",
         "AssumeRolePolicyDocument": policies.dumped(TRUST),
@@ -311,6 +407,8 @@ def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
     path = removing(account, name, wanted)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.parent == WORK / "iam" / "pruned" / "removed"
+    version = json.loads((WORK / "iam" / "pruned" / f"{name}-own" / "v1.json").read_text())
+    assert (version["owner"], version["document"]) == (own, READ)
     gone = snapshot.read(account)
     assert name not in gone.roles
     assert own not in gone.policies
@@ -353,14 +451,14 @@ def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeyp
     assert runs == 6  # seven changes, each in a run of its own, the last of which was whole
     (path,) = (WORK / "iam" / "prunekill" / "removed").glob("*.json")
     assert json.loads(path.read_text())["finished"] is True
-    back = removal.loaded(json.loads(path.read_text()), "f")
+    back = loaded(json.loads(path.read_text()), "f")
     runs = 0
     while True:
         account = cli.account
-        steps = removal.restoration(snapshot.read(account), back, pruning.profiles(account, back))
+        steps = removal.restoration(snapshot.read(account), back, restoring.profiles(account, back))
         if not change.preview(steps):
             break
-        steps = removal.restoration(snapshot.read(account), back, pruning.profiles(account, back))
+        steps = removal.restoration(snapshot.read(account), back, restoring.profiles(account, back))
         with monkeypatch.context() as patched:
             killed(account, patched, after=1)
             try:
@@ -369,6 +467,29 @@ def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeyp
                 runs += 1
     assert runs > 3
     assert seen(cli.account, name) == before
+
+
+def test_what_was_narrowed_meanwhile_comes_back_narrow(stacks, monkeypatch):
+    cli, name = stacks("prunenarrow"), "prunenarrow-old"
+    own, iam = planted(cli.account, name), cli.account.client("iam")
+    account = cli.account
+    with monkeypatch.context() as patched:
+        killed(account, patched, after=3)  # out of its profile, and of both policies, which are there still
+        with pytest.raises(KeyboardInterrupt):
+            removing(account, name, policies.wanted(cli.settings))
+    assert snapshot.read(cli.account).roles[name].attached == ()
+    iam.create_policy_version(PolicyArn=own, PolicyDocument=json.dumps(NARROW), SetAsDefault=True)
+    iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(TRUST | {"Id": "narrow"}))
+    iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(NARROW))
+    path = removing(cli.account, name, policies.wanted(cli.settings))
+    assert name not in snapshot.read(cli.account).roles
+    assert f"{name} is back" in cli("iam.restore", str(path)).out
+    back = snapshot.read(cli.account)
+    assert back.policies[own].document == back.roles[name].inline["notes"] == NARROW
+    assert back.roles[name].trust == TRUST | {"Id": "narrow"}
+    assert set(back.roles[name].attached) == {own, policies.policy_arn("auditor", "permissions", cli.settings)}
+    versions = [json.loads(one.read_text()) for one in (WORK / "iam" / "prunenarrow" / f"{name}-own").glob("v*.json")]
+    assert {one["version"]: one["document"] for one in versions} == {"v1": READ, "v2": READ | {"Id": "two"}}
 
 
 def test_what_the_command_refuses(stacks, tmp_path):
@@ -389,14 +510,20 @@ def test_what_the_command_refuses(stacks, tmp_path):
         ("{", "cannot be read"),
         ("{}", "is no role that iam.prune saved"),
         (
-            json.dumps(saved(account="999999999999").data),
+            json.dumps(saved().data).replace("123456789012", "999999999999"),
             "is of account 999999999999; the settings are for 123456789012",
         ),
-        (json.dumps(saved(name=settings.role_name("auditor")).data), "with another path, trust or boundary"),
+        (json.dumps(saved(name=settings.role_name("auditor")).data), "is wanted, and stands in iam_policies/"),
+        (json.dumps(saved(path="/kennel/prod/").data), "of another stack, prod"),
+        (json.dumps(saved(attached=["x"]).data), "attached[0] is no policy's ARN"),
+        ("[" * 5000 + "]" * 5000, "cannot be read"),
+        ('{"a":' * 30 + "1" + "}" * 30, "nested more than 12 levels deep"),
+        ('{"kind": 1, "kind": 2}', 'duplicate key "kind"'),
     ):
         file.write_text(text)
         ran = cli("iam.restore", str(file), ok=False)
-        assert (ran.code, words in ran.err) == (1, True), ran.said
+        assert (ran.code, words in ran.err, "Nothing was touched" in ran.err) == (1, True, True), ran.said
+        assert "Traceback" not in ran.said
     assert "cannot be read" in cli("iam.restore", str(tmp_path / "none.json"), ok=False).err
 
 
@@ -460,3 +587,80 @@ def test_the_command_finds_an_old_role_asks_and_removes_it(aged):
     assert json.loads(path.read_text())["kind"] == KIND
     cli("iam.restore", str(path))
     assert "pruneaged-old" in snapshot.read(cli.account).roles
+
+
+def test_a_removal_that_died_at_its_end_is_done_and_its_file_named(stacks, drill):
+    cli, name = stacks("pruneend"), "kennel-pruneend-old"
+    within(cli, name)
+    drill("age", role=name, days=200)
+    drill("fault", operation="DeleteRole", do="lost", times=9)
+    assert cli("iam.prune", "--roles", name, "--confirm", name, ok=False).code != 0
+    drill("faults/clear")
+    assert name not in snapshot.read(cli.account).roles
+    (path,) = (WORK / "iam" / "pruneend" / "removed").glob("*.json")
+    path.with_name("a.json").write_text("[" * 5000)  # somebody else's file is no reason to stop
+    words = f"{name} is removed already. Back again: invoke iam.restore {path}"
+    assert words in cli("--dry", "iam.prune").err
+    assert json.loads(path.read_text())["finished"] is False
+    assert words in cli("iam.prune").err
+    assert json.loads(path.read_text())["finished"] is True
+    assert words not in cli("iam.prune").err
+    assert words in cli("iam.prune", "--roles", name, "--confirm", name).err
+    drill("fault", operation="CreateRole", do="error", code="EntityAlreadyExists", status=409)
+    raced = cli("iam.restore", str(path), ok=False)
+    assert (raced.code, "Run the same command again" in raced.err) == (1, True)
+    drill("faults/clear")
+    assert f"{name} is back" in cli("iam.restore", str(path)).out
+
+
+OPEN = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
+ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+
+
+def test_a_file_that_was_tampered_with_makes_nothing(stacks, tmp_path):
+    cli = stacks("prunetampered")
+    path, settings = tmp_path / "f.json", cli.settings
+    quiet = {
+        "name": "kennel-prunetampered-x",
+        "path": settings.role_path,
+        "attached": [],
+        "policies": {},
+        "profiles": {},
+    }
+    own = f"arn:aws:iam::{settings.aws.account}:policy{settings.role_path}x"
+    before = snapshot.read(cli.account)
+    for more, code, words in (
+        ({"trust": OPEN}, 7, "The role would bring what the audit calls high or worse"),
+        ({"inline": {"a": ALL}}, 7, "IAM-ADMIN-001"),
+        ({"attached": [own], "policies": {own: {"description": "", "tags": {}, "document": ALL}}}, 7, "IAM-ADMIN-001"),
+        ({"attached": ["arn:aws:iam::aws:policy/NoSuch"]}, 1, "which AWS does not have"),
+        ({"attached": ["arn:aws:iam::999999999999:policy/x"]}, 1, "which is not of account 123456789012"),
+    ):
+        path.write_text(json.dumps(saved(**(quiet | more)).data))
+        for dry in ((), ("--dry",)):
+            ran = cli(*dry, "iam.restore", str(path), ok=False)
+            assert (ran.code, words in ran.err, "Nothing was touched" in ran.err) == (code, True, True), ran.said
+    after = snapshot.read(cli.account)
+    assert (set(after.roles), set(after.policies)) == (set(before.roles), set(before.policies))
+
+
+def test_a_policy_of_aws_that_nobody_else_holds_counts_too():
+    """The account's one description has only those of AWS's policies that somebody holds."""
+    admin = "arn:aws:iam::aws:policy/AdministratorAccess"
+    then = removal.restored(Snapshot(), saved(attached=[admin], policies={}), {admin: ALL})
+    found = verdicts.serious(verdicts.audited(then, SETTINGS, only=frozenset(["old"])))
+    assert "IAM-ADMIN-001" in {one.rule for one in found}
+
+
+def test_a_role_whose_name_another_trust_holds_is_told_of(stacks, drill):
+    cli, name = stacks("prunetrusted"), "kennel-prunetrusted-old"
+    within(cli, name)
+    drill("age", role=name, days=200)
+    who = snapshot.read(cli.account).roles[name].arn
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"AWS": who}, "Action": "sts:AssumeRole"}],
+    }
+    cli.account.client("iam").create_role(RoleName="prunetrusted-b", AssumeRolePolicyDocument=json.dumps(trust))
+    assert f"prunetrusted-b: its trust names {name}" in cli("--dry", "iam.prune", "--roles", name).err
+    cli.account.client("iam").delete_role(RoleName="prunetrusted-b")

@@ -170,6 +170,35 @@ def test_a_record_is_read_once_each_in_order_and_roles_alone(tmp_path):
         needed.record(tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (line() + '\n{"principal": "arn\n' + line() + "\n", ":2 is no request that the local AWS wrote down"),
+        ('{"a": 1}\n', ":1 is no request that the local AWS wrote down: it has no principal. Take that line out."),
+        (line(context={"k": 7}) + "\n", ":1 is no request .* context.k is no text"),
+        (line(context=[]) + "\n", ":1 is no request .* context is no object"),
+        ("7\n", ":1 is no request .* it is no object"),
+        ("[" * 100_000 + "\n", ":1 is no request"),
+        ("\udcff", "is no record of the local AWS"),
+    ],
+)
+def test_a_record_that_is_none_is_an_error_with_its_place(tmp_path, text, said):
+    file = tmp_path / "requests.jsonl"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(OpsError, match=said):
+        needed.record(file)
+    with pytest.raises(OpsError, match="is no record of the local AWS"):
+        needed.record(tmp_path)
+
+
+def test_a_last_line_that_is_only_begun_is_left_out(tmp_path, capsys):
+    """The local AWS may be writing it just now, or was killed."""
+    file = tmp_path / "requests.jsonl"
+    file.write_text(line() + "\n" + line(action="s3:PutObject")[:-20])
+    assert [one.action for one in needed.record(file)] == ["s3:GetObject"]
+    assert f"{file}:2: the last line is only begun" in capsys.readouterr().err
+
+
 @pytest.fixture
 def cli(tmp_path):
     """A stack without a sandbox: its record is a file."""
@@ -187,6 +216,7 @@ def test_the_commands_read_a_record(cli, tmp_path):
     denied = json.loads(cli("iam.record", "--denied", "--json").out)
     assert [one["role"] for one in denied] == ["kennel-x-auditor"]
     assert "Nothing of that was asked" in cli("iam.record", "--step", "net.up").out
+    assert "There is no role 'nope' in iam_policies/" in cli("iam.record", "--role", "nope", ok=False).err
     found = json.loads(cli("iam.needed", "--role", "auditor", "--json").out)
     by_run = [(use["action"], use["step"], use["resource"]) for use in found if use["why"] == "a run"]
     assert by_run == [("iam:GetAccountSummary", "iam.audit", "*")]

@@ -47,12 +47,13 @@ def apply(c, role=""):
 def diff(c, role="", json=False):
     """Show in meaning what the account has that iam_policies/ has not, and the reverse."""
     from ops.iam import policies, snapshot
-    from ops.iam.change import difference
+    from ops.iam.change import difference, plan
 
     account = Account.first(c, "auditor")
     wanted = policies.wanted(account.settings, only=role)
     want = policies.applied(wanted, account.settings)
     have = snapshot.read(account)
+    plan.refuse_misplaced(have, wanted, account.settings)
     tell_revoked(have, wanted, account.settings)
     found = difference.differences(have, want, account.settings, whole=not role)
     text = difference.shown(found) or f"{len(wanted)} roles: no difference in meaning"

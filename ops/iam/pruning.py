@@ -1,4 +1,4 @@
-"""The commands iam.prune and iam.restore."""
+"""The command iam.prune."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from ops.change import Step
     from ops.config import Settings
-    from ops.iam.change.removal import Saved
+    from ops.iam.change.saved import Saved
     from ops.iam.policies import Wanted
     from ops.iam.snapshot import Principal, Snapshot
 
@@ -39,11 +40,13 @@ def prune(c, roles=None, confirm=""):
     account.guard()
     now = datetime.now(UTC)
     names = list(dict.fromkeys(roles or [])) or obsolete(account, have, now)
-    found = allowed(have, wanted, account.settings, names, now, named=bool(roles))
-    if confirm and confirm not in [role.name for role in found]:
+    done = gone(have, account.settings, roles or [], c.config.run.dry)
+    found = allowed(have, wanted, account.settings, [n for n in names if n not in done], now, named=bool(roles))
+    if confirm and confirm not in [*done, *(role.name for role in found)]:
         raise OpsError(f"{confirm} is not among the roles to be removed: {', '.join(r.name for r in found) or 'none'}")
     if not found:
-        return Answer([], "No role is obsolete. 0 removed")
+        return Answer([str(path) for path in done.values()], "" if done else "No role is obsolete. 0 removed")
+    tell_trusting(have, found)
     shown = [removal.evidence(have, role) for role in found]
     if c.config.run.dry:
         for role in found:
@@ -59,32 +62,6 @@ def prune(c, roles=None, confirm=""):
         agree(c, role, confirm)
         kept.append(remove(c, able(c, account.settings, role), role.name, wanted))
     return Answer([str(path) for path in kept], "\n".join(f"Back again: invoke iam.restore {path}" for path in kept))
-
-
-@task()
-def restore(c, file):
-    """Bring back a role that iam.prune removed, with all that it had, from its FILE."""
-    from pathlib import Path
-
-    from ops import config
-    from ops.iam import applying, snapshot
-    from ops.iam.change import keeping, removal
-
-    path, settings = Path(file).expanduser(), config.load(c.config)
-    saved = opened(path, settings)
-    account = able(c, settings, saved)
-    have = snapshot.read(account)
-    if clash := removal.clash(have, saved):
-        raise OpsError(f"{clash}. Rename or remove that one first. Nothing was touched.")
-    account.guard()
-    for arn in changed(have, saved):
-        say(f"{arn} is there and says something else than it did; it stays as it is.")
-    done = carry_out(c, account, removal.restoration(have, saved, profiles(account, saved)))
-    if done.changes:
-        applying.read_back(account, lambda have: removal.restoration(have, saved, profiles(account, saved)))
-    if not c.config.run.dry and not saved.finished:
-        keeping.written(path, saved.data | {"finished": True})
-    return Answer(done.data | {"role": saved.name}, f"{saved.name} is back. {done.text}" if done.text else "")
 
 
 def obsolete(account: Account, have: Snapshot, now: datetime) -> list[str]:
@@ -126,6 +103,31 @@ def able(c: Any, settings: Settings, role: Principal | Saved) -> Account:
     return Account.of(c, "")
 
 
+def gone(have: Snapshot, settings: Settings, names: list[str], dry: bool) -> dict[str, Path]:
+    """The roles that are removed already, with their files: those named, and those whose removal was broken off at its end."""
+    from ops.iam.change import keeping
+
+    found: dict[str, Path] = {}
+    for path, saved in files(settings):
+        if saved.name not in have.roles and saved.name not in found and (saved.name in names or not saved.finished):
+            say(f"{saved.name} is removed already. Back again: invoke iam.restore {path}")
+            found[saved.name] = path
+            if not saved.finished and not dry:
+                keeping.written(path, saved.data | {"finished": True})
+    return found
+
+
+def tell_trusting(have: Snapshot, found: list[Principal]) -> None:
+    from ops.iam.change import removal
+
+    for role in found:
+        for name in removal.trusting(have, role.arn):
+            say(
+                f"{name}: its trust names {role.name}, in whose place IAM puts the inner id of a role that is gone. After iam.restore, "
+                "whose role has another id, save that trust again: until then it lets nobody in by this name."
+            )
+
+
 def agree(c: Any, role: Principal, given: str) -> None:
     used = f"last used on {role.last_used:%Y-%m-%d}" if role.last_used else "never used, as far as IAM remembers"
     confirm(c, f"The role {role.name} goes; it was {used}.", name=role.name, given=given)
@@ -133,19 +135,27 @@ def agree(c: Any, role: Principal, given: str) -> None:
 
 def remove(c: Any, account: Account, name: str, wanted: list[Wanted]) -> Path:
     """Save the role whole, then take it apart; where its file is. Facts are read again: the one before may have changed them."""
-    from ops.iam import snapshot
+    from ops import change
+    from ops.iam import applying, snapshot
     from ops.iam.change import keeping, removal
+    from ops.iam.restoring import opened
 
     have = snapshot.read(account)
     saved = complete(account, have, have.roles[name])
     begun = unfinished(account.settings, saved)
     if begun:
-        path, saved = begun[0], removal.merged(begun[1], saved)
+        path, saved = begun[0], removal.merged(begun[1], saved, have)
     else:
         moment = saved.saved.replace(":", "").replace("+0000", "Z")
         path = folder(account.settings) / f"{name}-{moment}.json"
     keeping.written(path, saved.data)
+    opened(path, account.settings)  # a role whose file iam.restore would not take stays
     say(f"{name} is saved: {path}")
+    planned = change.preview(removal.removal(have, saved, wanted, account.settings))
+    versions: list[Step] = [
+        step for step in planned if isinstance(step, change.Change) and step.call == "delete_policy_version"
+    ]
+    applying.keep(have, versions, account.settings)  # all else of the role is in its file
     carry_out(c, account, removal.removal(have, saved, wanted, account.settings))
     return keeping.written(path, saved.data | {"finished": True})
 
@@ -156,39 +166,29 @@ def folder(settings: Settings) -> Path:
     return keeping.folder(settings) / "removed"
 
 
-def unfinished(settings: Settings, saved: Saved) -> tuple[Path, Saved] | None:
-    """The file of a removal of this very role that was broken off. A role made anew has another id."""
-    for path in sorted(folder(settings).glob("*.json"), reverse=True):
+def files(settings: Settings) -> list[tuple[Path, Saved]]:
+    """All removed roles of the account, the last saved first."""
+    from ops.iam.restoring import opened
+
+    found = []
+    for path in folder(settings).glob("*.json"):
         try:
-            found = opened(path, settings)
+            found.append((path, opened(path, settings)))
         except OpsError:  # somebody else's file is no reason to stop
             continue
-        if not found.finished and found.role_id == saved.role_id:
-            return path, found
-    return None
+    return sorted(found, key=lambda one: one[1].saved, reverse=True)
 
 
-def opened(path: Path, settings: Settings) -> Saved:
-    """A role's file. Raises OpsError when it is none, or is of another account."""
-    import json
-
-    from ops.iam.change import removal
-
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise OpsError(f"{path} cannot be read: {error}. Nothing was touched.") from error
-    saved = removal.loaded(data, str(path))
-    if saved.account != settings.aws.account:
-        raise OpsError(
-            f"{path} is of account {saved.account}; the settings are for {settings.aws.account}. Nothing was touched."
-        )
-    return saved
+def unfinished(settings: Settings, saved: Saved) -> tuple[Path, Saved] | None:
+    """The file of a removal of this very role that was broken off. A role made anew has another id."""
+    same = (one for one in files(settings) if not one[1].finished and one[1].role_id == saved.role_id)
+    return next(same, None)
 
 
 def complete(account: Account, have: Snapshot, role: Principal) -> Saved:
     """The role with what the account's one description leaves out: its text, its sessions' length, its profiles' tags."""
-    from ops.iam.change import keeping, removal
+    from ops.iam.change import keeping
+    from ops.iam.change.saved import Saved
     from ops.iam.snapshot import tags
 
     told = account.call("iam", "get_role", RoleName=role.name)["Role"]
@@ -202,7 +202,7 @@ def complete(account: Account, have: Snapshot, role: Principal) -> Saved:
     for name in role.instance_profiles:
         profile = account.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
         found[name] = {"path": profile["Path"], "tags": tags(profile)}
-    return removal.Saved(
+    return Saved(
         account=account.settings.aws.account,
         saved=keeping.now(),
         finished=False,
@@ -219,22 +219,3 @@ def complete(account: Account, have: Snapshot, role: Principal) -> Saved:
         policies=policies,
         profiles=found,
     )
-
-
-def profiles(account: Account, saved: Saved) -> dict[str, list[str] | None]:
-    """The roles in each of the saved instance profiles, None for one that is gone."""
-    found: dict[str, list[str] | None] = {}
-    for name in saved.profiles:
-        answer = account.find("iam", "get_instance_profile", "NoSuchEntity", InstanceProfileName=name)
-        found[name] = answer and [role["RoleName"] for role in answer["InstanceProfile"]["Roles"]]
-    return found
-
-
-def changed(have: Snapshot, saved: Saved) -> list[str]:
-    from ops.iam.change.difference import same
-
-    return [
-        arn
-        for arn, kept in saved.policies.items()
-        if arn in have.policies and not same(have.policies[arn].document, kept["document"])
-    ]

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 )
 def record(c, role="", step="", denied=False, file="", json=False):
     """Show which permissions the stack's roles used, by the local AWS's own record."""
+    from ops.iam import policies
+
     settings = settings_of(c)
+    policies.wanted(settings, only=role)  # a role that is no folder is refused
     name = settings.role_name(role) if role else ""
     found = [
         one

@@ -12,6 +12,8 @@ from ops.errors import OpsError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ops.change import Step
+    from ops.config import Settings
     from ops.iam.change.revocation import Held
     from ops.iam.snapshot import Principal
 
@@ -35,12 +37,26 @@ def revoke(c, name, yes=False):
     say(breaks(who.principal))
     confirm(c, f"{who.principal.name} is cut off.", yes=yes)
     _, moment = called(account)  # what was taken while that was asked is cut off too
+    if not c.config.run.dry:
+        keep_inline(who, change.preview(revocation.steps(who, moment)), account.settings)
     done = carry_out(c, account, revocation.steps(who, moment))
     if done.changes:
         who = read_back(account, who.principal.arn, moment)
         time.sleep(1)  # the second that is cut off passes, so that whoever takes the role next is not cut off too
     lines = [revocation.state(who), *([done.text, following(who)] if done.text else [])]
     return Answer(done.data, "\n".join(lines), changes=done.changes)
+
+
+def keep_inline(who: Held, planned: list[Step], settings: Settings) -> None:
+    """Somebody's own policy of that name is on disk before it is written over."""
+    from ops.iam.change import keeping, revocation
+    from ops.iam.snapshot import Snapshot
+
+    p = who.principal
+    if revocation.since(p):
+        return
+    for kept in keeping.lost(Snapshot({p.name: p}) if p.trust is not None else Snapshot(users={p.name: p}), planned):
+        say(f"{p.name}: its own policy {revocation.NAME} stays only in {keeping.keep(settings, kept)}")
 
 
 def now(account: Account, name: str) -> Held:

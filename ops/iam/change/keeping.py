@@ -1,4 +1,4 @@
-"""What IAM is about to lose is first kept on this machine: a file a policy's version, a file a removed role."""
+"""What IAM is about to lose is first kept on this machine: a file a policy's version, a trust, a removed role."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from typing import Any
 from ops import WORK
 from ops.change import Change, Step
 from ops.config import Settings
-from ops.iam.snapshot import Snapshot
+from ops.iam.snapshot import Principal, Snapshot
 
 LOSING = ("create_policy_version", "set_default_policy_version", "delete_policy")  # the default loses its place
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A document as it was: of a managed policy's version, or a role's inline policy."""
+    """A document as it was: a managed policy's version, a principal's inline policy or trust, its boundary's ARN, its tags."""
 
     owner: str
     version: str
@@ -38,13 +38,19 @@ def place(settings: Settings, kept: Kept) -> Path:
     return folder(settings) / kept.owner.rsplit("/", 1)[-1] / f"{kept.version}.json"
 
 
+def home(settings: Settings, kept: Kept) -> Path:
+    """The file of this very text. Another of the same owner's name and version (a stack made anew) stays beside it."""
+    path = place(settings, kept)
+    return path.with_stem(f"{kept.version}-{digest(kept)}") if path.exists() and not holds(path, kept) else path
+
+
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def written(path: Path, data: Any) -> Path:
     """The file, whole or not at all, for its owner's eyes."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")  # mkstemp: 0600
     try:
         with os.fdopen(handle, "w") as file:
@@ -58,11 +64,18 @@ def written(path: Path, data: Any) -> Path:
     return path
 
 
+def private(folder: Path) -> None:
+    """The folder, and each above it that holds such files, for their owner alone; mkdir's mode is its last folder's only."""
+    for one in reversed([folder, *folder.parents]):
+        if one.is_relative_to(WORK / "iam"):
+            one.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if one.stat().st_mode & 0o077:
+                one.chmod(0o700)
+
+
 def keep(settings: Settings, kept: Kept) -> Path:
-    """Where it is kept. What another policy of the same name and version left there (a stack made anew) stays beside it."""
-    path = place(settings, kept)
-    if path.exists() and not holds(path, kept):
-        path = path.with_stem(f"{kept.version}-{digest(kept)}")
+    """Where it is kept."""
+    path = home(settings, kept)
     return path if holds(path, kept) else written(path, vars(kept) | {"saved": now()})
 
 
@@ -90,20 +103,41 @@ def versions(settings: Settings, arn: str) -> list[Kept]:
 
 
 def lost(have: Snapshot, planned: Iterable[Step]) -> list[Kept]:
-    """All documents that these changes delete, or after which they are no more in force."""
-    found: list[Kept] = []
-    for step in planned:
-        if not isinstance(step, Change):
-            continue
-        arn = step.args.get("PolicyArn", "")
-        if step.call == "delete_policy_version":
-            found.append(Kept(arn, step.args["VersionId"], have.policies[arn].version(step.args["VersionId"])))
-        elif step.call in LOSING:
-            found.append(Kept(arn, have.policies[arn].default, have.policies[arn].document))
-        elif step.call == "delete_role_policy":
-            found.append(inline(have, step.args["RoleName"], step.args["PolicyName"]))
+    """All documents that these changes delete or write over, or after which they are no more in force."""
+    found = [kept for step in planned if isinstance(step, Change) and (kept := before(have, step))]
     return list({(kept.owner, kept.version): kept for kept in found}.values())
 
 
-def inline(have: Snapshot, role: str, name: str) -> Kept:
-    return Kept(f"role/{role}", f"inline-{name}", have.roles[role].inline[name])
+def before(have: Snapshot, step: Change) -> Kept | None:
+    """What stands where this change writes or deletes; None where nothing is lost."""
+    args, arn = step.args, step.args.get("PolicyArn", "")
+    if step.call == "delete_policy_version":
+        return Kept(arn, args["VersionId"], have.policies[arn].version(args["VersionId"]))
+    if step.call in LOSING:
+        return Kept(arn, have.policies[arn].default, have.policies[arn].document)
+    kind, holders = ("user", have.users) if "UserName" in args else ("role", have.roles)
+    holder = holders.get(args.get(f"{kind.title()}Name", ""))
+    version, document = held(holder, step) if holder else ("", None)
+    return Kept(f"{kind}/{holder.name}", version, document) if holder and document else None
+
+
+def held(holder: Principal, step: Change) -> tuple[str, dict[str, Any] | None]:
+    """(how it is called here, what it is): the part of a role or user that the change is about."""
+    name = step.args.get("PolicyName", "")
+    match step.call.removeprefix("delete_").removeprefix("put_"):
+        case "role_policy" | "user_policy":
+            return f"inline-{name}", holder.inline.get(name)
+        case "role_permissions_boundary":
+            return "boundary", {"PermissionsBoundaryArn": holder.boundary} if holder.boundary else None
+        case "update_assume_role_policy":
+            return "trust", holder.trust
+        case "tag_role":
+            keys = [tag["Key"] for tag in step.args["Tags"]]
+            return "tags", {key: holder.tags[key] for key in keys if key in holder.tags}
+    return "", None
+
+
+def telling(settings: Settings, have: Snapshot, step: Change) -> Change:
+    """The change with the file in which alone stays what it loses."""
+    kept = before(have, step)
+    return replace(step, danger=f"stays only in {home(settings, kept)}") if kept else step

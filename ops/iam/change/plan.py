@@ -6,9 +6,9 @@ from typing import Any
 
 from ops.change import Change, Steps
 from ops.config import ROLES, Settings
-from ops.errors import Refused
+from ops.errors import OpsError, Refused
 from ops.iam.change.difference import mended_tags, same
-from ops.iam.change.keeping import Kept, place
+from ops.iam.change.keeping import telling
 from ops.iam.change.revocation import aside
 from ops.iam.change.versions import new_version
 from ops.iam.policies import Wanted, dumped, policy_arn
@@ -16,27 +16,70 @@ from ops.iam.snapshot import Principal, Snapshot
 
 
 def steps(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
-    have = aside(have)
+    """Raises OpsError, before the first change, where the name of one of these roles or policies is taken."""
+    refuse_misplaced(have, wanted, settings)
+    return raced(missing(aside(have), wanted, settings))
+
+
+def refuse_misplaced(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
+    """IAM gives a name once, whatever the path and in whatever case, so what is there under another ARN is in the way."""
+    there = {named(arn): arn for arn in (*(role.arn for role in have.roles.values()), *have.policies)}
+    for want in wanted:
+        stems = [*want.permissions, *(["boundary"] if want.boundary else [])]
+        for arn in (settings.role_arn(want.role), *(policy_arn(want.role, stem, settings) for stem in stems)):
+            found = there.get(named(arn), arn)
+            if found != arn:
+                name = found.rsplit("/", 1)[1]
+                kept = f"invoke iam.prune --roles {name} keeps all of it in a file; by hand while it is younger than 7 days"
+                way = kept if ":role/" in arn else "delete it by hand"
+                raise OpsError(
+                    f"{found} is in the way of {arn}: IAM gives a name once, and a path cannot be changed. Nothing was touched. "
+                    f"Take it away first ({way}), or name another stack in the settings."
+                )
+
+
+def named(arn: str) -> tuple[str, str, str]:
+    """(account, role or policy, name in small letters): what IAM has once."""
+    _, _, _, _, account, resource = arn.split(":", 5)
+    return account, resource.partition("/")[0], resource.rpartition("/")[2].lower()
+
+
+def raced(steps: Steps) -> Steps:
+    """The steps, with words for the name that is taken though it was free when the account was read."""
+    try:
+        return (yield from steps)
+    except Refused as error:
+        if not error.says("EntityAlreadyExists"):
+            raise
+        raise OpsError(
+            f"{error}. It was not there a moment ago: somebody else made it, or an earlier try of this very call did, whose answer "
+            "was lost. Run the same command again: it goes on from what is there."
+        ) from error
+
+
+def missing(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
     for want in wanted:
         name = settings.role_name(want.role)
         role = have.roles.get(name)
         if want.boundary:  # before the role, which is never without it
             yield from policy_steps(have, want, "boundary", want.boundary, settings)
-        yield from role_steps(role, want, settings)
+        yield from role_steps(have, want, settings)
         for stem, document in want.permissions.items():
             yield from policy_steps(have, want, stem, document, settings)
-        yield from attachment_steps(role, want, settings)
+        yield from attachment_steps(have, want, settings)
         if role and role.boundary and not want.boundary:  # last: until here it still holds in what was too much
             why = f"{name}: {role.boundary.rsplit('/', 1)[1]} bounds it, and there is no {ROLES}/{want.role}/boundary.json"
-            yield Change("iam", "delete_role_permissions_boundary", {"RoleName": name}, why)
+            change = Change("iam", "delete_role_permissions_boundary", {"RoleName": name}, why)
+            yield telling(settings, have, change)
         if want.for_instances:
             yield from profile_steps(role, name, settings)
 
 
-def role_steps(have: Principal | None, want: Wanted, settings: Settings) -> Steps:
+def role_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
     name = settings.role_name(want.role)
+    role = have.roles.get(name)
     bounds = policy_arn(want.role, "boundary", settings) if want.boundary else ""
-    if have is None:
+    if role is None:
         args = {
             "RoleName": name,
             "Path": settings.role_path,
@@ -45,16 +88,17 @@ def role_steps(have: Principal | None, want: Wanted, settings: Settings) -> Step
         } | ({"PermissionsBoundary": bounds} if bounds else {})
         yield Change("iam", "create_role", args, why=f"{name}: the role is missing")
         return
-    if bounds and have.boundary != bounds:
+    if bounds and role.boundary != bounds:
         args = {"RoleName": name, "PermissionsBoundary": bounds}
-        yield Change("iam", "put_role_permissions_boundary", args, why=f"{name}: its boundary is not in force")
-    if not same(have.trust, want.trust):
+        change = Change("iam", "put_role_permissions_boundary", args, why=f"{name}: its boundary is not in force")
+        yield telling(settings, have, change)
+    if not same(role.trust, want.trust):
         args = {"RoleName": name, "PolicyDocument": dumped(want.trust)}
         why = f"{name}: its trust differs from {ROLES}/{want.role}/trust.json"
-        yield Change("iam", "update_assume_role_policy", args, why)
-    if tags := mended_tags(have, settings):
+        yield telling(settings, have, Change("iam", "update_assume_role_policy", args, why))
+    if tags := mended_tags(role, settings):
         why = f"{name}: {', '.join(tag['Key'] for tag in tags)} is missing or wrong"
-        yield Change("iam", "tag_role", {"RoleName": name, "Tags": tags}, why)
+        yield telling(settings, have, Change("iam", "tag_role", {"RoleName": name, "Tags": tags}, why))
 
 
 def policy_steps(have: Snapshot, want: Wanted, stem: str, document: dict[str, Any], settings: Settings) -> Steps:
@@ -74,8 +118,9 @@ def policy_steps(have: Snapshot, want: Wanted, stem: str, document: dict[str, An
         yield from new_version(policy, document, why, settings)
 
 
-def attachment_steps(role: Principal | None, want: Wanted, settings: Settings) -> Steps:
+def attachment_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
     name = settings.role_name(want.role)
+    role = have.roles.get(name)
     arns = [policy_arn(want.role, stem, settings) for stem in want.permissions]
     attached = role.attached if role else ()
     for arn in arns:
@@ -88,9 +133,8 @@ def attachment_steps(role: Principal | None, want: Wanted, settings: Settings) -
             yield Change("iam", "detach_role_policy", {"RoleName": name, "PolicyArn": arn}, why)
     for inline in role.inline if role else ():
         why = f"{name}: it holds {inline} itself, which is not in {ROLES}/{want.role}/"
-        kept = place(settings, Kept(f"role/{name}", f"inline-{inline}", {}))
         args = {"RoleName": name, "PolicyName": inline}
-        yield Change("iam", "delete_role_policy", args, why, danger=f"stays only in {kept}")
+        yield telling(settings, have, Change("iam", "delete_role_policy", args, why))
 
 
 def profile_steps(have: Principal | None, name: str, settings: Settings) -> Steps:

@@ -2,83 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.change import Change, Steps
 from ops.config import ROLES, Settings
-from ops.errors import OpsError
 from ops.iam.change.difference import same
+from ops.iam.change.keeping import telling
+from ops.iam.change.saved import Saved
 from ops.iam.policies import Wanted, dumped, policy_arn
-from ops.iam.snapshot import Principal, Snapshot
+from ops.iam.snapshot import Managed, Principal, Snapshot
 
 GRACE = timedelta(days=7)
-KIND = "kennel-removed-role"
-TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "dict": dict, "list": list}
-
-
-@dataclass(frozen=True)
-class Saved:
-    """All that makes a role what it is. `policies` are its customer managed ones by ARN, `profiles` its instance profiles.
-
-    `finished` is False while the role is being taken apart: what is left of it is then not all there was.
-    """
-
-    account: str
-    saved: str
-    finished: bool
-    role_id: str
-    name: str
-    path: str
-    description: str
-    session_s: int
-    trust: dict[str, Any]
-    boundary: str
-    tags: dict[str, str]
-    inline: dict[str, Any]
-    attached: list[str]
-    policies: dict[str, Any]
-    profiles: dict[str, Any]
-
-    @property
-    def data(self) -> dict[str, Any]:
-        return {"kind": KIND, **vars(self)}
-
-
-def loaded(data: Any, name: str) -> Saved:
-    """What a file holds. Raises OpsError when it is no such save."""
-    wrong = OpsError(
-        f"{name} is no role that iam.prune saved. They lie in .kennel/iam/STACK/removed/. Nothing was touched."
-    )
-    if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise wrong
-    shapes = {one.name: TYPES[str(one.type).split("[")[0]] for one in fields(Saved)}
-    if set(data) != {"kind", *shapes} or any(type(data[key]) is not shape for key, shape in shapes.items()):
-        raise wrong
-    parts = [("policies", {"description", "tags", "document"}), ("profiles", {"path", "tags"}), ("inline", set())]
-    for key, needed in parts:
-        if any(not isinstance(one, dict) or not needed <= set(one) for one in data[key].values()):
-            raise wrong
-    return Saved(**{key: data[key] for key in shapes})
 
 
 def refusal(role: Principal, wanted: list[Wanted], settings: Settings, now: datetime) -> str:
     """Why this role is never taken away, or ""."""
-    if "/aws-service-role/" in role.arn:
-        return "is a service's own: delete it with that service"
-    if role.name.startswith("AWSReservedSSO_") or "/aws-reserved/" in role.arn:
-        return "is kept by IAM Identity Center: take its permission set away there"
-    if role.name in [settings.role_name(want.role) for want in wanted]:
+    if why := belongs(role.name, role.path, settings):
+        return why
+    if role.arn in [settings.role_arn(want.role) for want in wanted]:  # one at another path is in the way of it
         return f"is wanted: it stands in {ROLES}/"
-    if role.path.startswith("/kennel/") and role.path != settings.role_path:
-        return f"is of another stack, {role.path.strip('/').partition('/')[2]}: prune it with that stack's settings"
     if role.created is None:
         return "is of unknown age"
     if now - role.created < GRACE:
         return f"is younger than {GRACE.days} days: it was made on {role.created:%Y-%m-%d}"
     return ""
+
+
+def belongs(name: str, path: str, settings: Settings) -> str:
+    """Whose this role is, if others keep it, or ""."""
+    if path.startswith("/aws-service-role/"):
+        return "is a service's own: that service makes and deletes it"
+    if name.startswith("AWSReservedSSO_") or path.startswith("/aws-reserved/"):
+        return "is kept by IAM Identity Center: its permission set is changed there"
+    if stack := other_stack(path, settings):
+        return f"is of another stack, {stack}: take that stack's settings"
+    return ""
+
+
+def other_stack(path: str, settings: Settings) -> str:
+    """Of /kennel/x/ and /kennel-boundary/x/, with another stack's settings: x."""
+    root, _, stack = path.strip("/").partition("/")
+    return stack if root in ("kennel", "kennel-boundary") and stack != settings.stack.name else ""
 
 
 def evidence(have: Snapshot, role: Principal) -> tuple[str, ...]:
@@ -91,14 +58,33 @@ def evidence(have: Snapshot, role: Principal) -> tuple[str, ...]:
     return role.name, created, used or "never", ", ".join(whom), ", ".join(holds), ", ".join(role.instance_profiles)
 
 
-def merged(begun: Saved, now: Saved) -> Saved:
-    """A removal that was broken off goes on: what was saved then counts, and what came to the role since is added."""
+def trusting(have: Snapshot, who: str) -> list[str]:
+    """The roles whose trust names a role: by its ARN, or by its inner id, which IAM puts in the ARN's place once it is gone."""
+    return [
+        name
+        for name, role in sorted(have.roles.items())
+        if any(one == who for part in role.trust_policy.statements for _, one in part.principals or ())
+    ]
+
+
+def merged(begun: Saved, now: Saved, have: Snapshot) -> Saved:
+    """A removal that was broken off goes on: what is left of the role counts as it is now, and what is gone as it was.
+
+    A policy that the role holds no more, but that is there, counts as it is too: it may have been narrowed meanwhile.
+    """
+    attached = list(dict.fromkeys([*begun.attached, *now.attached]))
+    was = {
+        arn: kept | ({"document": have.policies[arn].document} if arn in have.policies else {})
+        for arn, kept in begun.policies.items()
+        if arn in attached or arn == now.boundary
+    }
     return replace(
-        begun,
+        now,
+        saved=begun.saved,
         inline=begun.inline | now.inline,
-        attached=list(dict.fromkeys([*begun.attached, *now.attached])),
-        policies=now.policies | begun.policies,
-        profiles=now.profiles | begun.profiles,
+        attached=attached,
+        policies=was | now.policies,
+        profiles=begun.profiles | now.profiles,
     )
 
 
@@ -134,7 +120,8 @@ def removal(have: Snapshot, saved: Saved, wanted: list[Wanted], settings: Settin
         for version, default, _ in policy.versions:
             if not default:
                 args = {"PolicyArn": arn, "VersionId": version}
-                yield Change("iam", "delete_policy_version", args, why=f"{policy.name}: {version} goes first")
+                change = Change("iam", "delete_policy_version", args, why=f"{policy.name}: {version} goes first")
+                yield telling(settings, have, change)
         why = f"{policy.name}: nobody else holds it"
         yield Change("iam", "delete_policy", {"PolicyArn": arn}, why, danger="stays only in the file")
     yield Change(
@@ -151,17 +138,70 @@ def optional(**args: Any) -> dict[str, Any]:
     return {key: value for key, value in args.items() if value}
 
 
-def clash(have: Snapshot, saved: Saved) -> str:
-    """What is there under the role's name and is not the role, or ""."""
+def unfit(have: Snapshot, saved: Saved, wanted: list[Wanted], settings: Settings) -> str:
+    """Why what this file says is not to be made, by this stack or at all, or ""."""
+    if why := belongs(saved.name, saved.path, settings):
+        return f"{saved.name} {why}"
+    if saved.name in [settings.role_name(want.role) for want in wanted]:
+        return f"{saved.name} is wanted, and stands in {ROLES}/: invoke iam.apply makes it"
+    for arn in saved.held:
+        if arn.split(":")[4] != saved.account or arn in have.policies:
+            continue
+        if arn not in saved.policies:
+            return f"{saved.name} held {arn}, which is gone, and its text is not in the file"
+        if stack := other_stack(arn.partition(":policy")[2].rpartition("/")[0], settings):
+            return f"{saved.name} held {arn}, which is gone, and of another stack, {stack}"
+    for name, profile in saved.profiles.items():
+        if stack := other_stack(profile["path"], settings):
+            return f"{saved.name} was in the instance profile {name} of another stack, {stack}"
+    return ""
+
+
+def clash(have: Snapshot, saved: Saved, told: Mapping[str, Any], profiles: Mapping[str, list[str] | None]) -> str:
+    """What is there under the role's name and is not the role, or ""; or who has its instance profile.
+
+    `told` is what GetRole has of the one that is there: the account's one description leaves out its text and sessions' length.
+    """
+    for name, roles in profiles.items():
+        if others := [role for role in roles or [] if role != saved.name]:
+            return f"the instance profile {name} holds {others[0]}"
     role = have.roles.get(saved.name)
     if role is None:
         return ""
-    if (role.path, role.boundary) != (saved.path, saved.boundary) or not same(role.trust, saved.trust):
-        return f"a role {saved.name} is there, with another path, trust or boundary"
+    differs = {
+        "path": role.path != saved.path,
+        "trust": not same(role.trust, saved.trust),
+        "boundary": role.boundary != saved.boundary,
+        "description": (told.get("Description") or "") != saved.description,
+        "MaxSessionDuration": (told.get("MaxSessionDuration") or role.session_s) != saved.session_s,
+        "tags": not saved.tags.items() <= role.tags.items(),
+    }
+    if other := [what for what, unlike in differs.items() if unlike]:
+        return f"a role {saved.name} is there, with another {' and '.join(other)}"
     for name in set(role.inline) & set(saved.inline):
         if not same(role.inline[name], saved.inline[name]):
             return f"the role {saved.name} is there, and its policy {name} says something else"
     return ""
+
+
+def restored(have: Snapshot, saved: Saved, texts: Mapping[str, dict[str, Any]]) -> Snapshot:
+    """The account once the role is back. `texts` are AWS's own policies that it holds and nobody else does."""
+    there = have.roles.get(saved.name)
+    role = Principal(
+        saved.name,
+        saved.arn,
+        saved.trust,
+        (there.inline if there else {}) | saved.inline,
+        tuple(dict.fromkeys([*(there.attached if there else ()), *saved.attached])),
+        saved.boundary,
+        tuple(saved.profiles),
+        there.created if there else datetime.now(UTC),
+        session_s=saved.session_s,
+        tags=saved.tags,
+    )
+    made = {arn: kept["document"] for arn, kept in saved.policies.items()} | dict(texts)
+    policies = {arn: Managed(arn, text, attachments=1) for arn, text in made.items()} | have.policies
+    return replace(have, roles=have.roles | {saved.name: role}, policies=policies)
 
 
 def restoration(have: Snapshot, saved: Saved, profiles: Mapping[str, list[str] | None]) -> Steps:
@@ -170,12 +210,7 @@ def restoration(have: Snapshot, saved: Saved, profiles: Mapping[str, list[str] |
     A managed policy that is there is left as it is: others may hold it.
     """
     name, role = saved.name, have.roles.get(saved.name)
-    for arn, policy in saved.policies.items():
-        if arn not in have.policies:
-            path, _, policy_name = arn.partition(":policy")[2].rpartition("/")
-            args = {"PolicyName": policy_name, "Path": f"{path}/", "PolicyDocument": dumped(policy["document"])}
-            args |= optional(Description=policy["description"], Tags=pairs(policy["tags"]))
-            yield Change("iam", "create_policy", args, why=f"{policy_name}: {name} held it")
+    yield from policies_back(have, saved, [saved.boundary])  # the role is never without it
     if role is None:
         args = {"RoleName": name, "Path": saved.path, "AssumeRolePolicyDocument": dumped(saved.trust)}
         args |= optional(
@@ -185,6 +220,7 @@ def restoration(have: Snapshot, saved: Saved, profiles: Mapping[str, list[str] |
             Tags=pairs(saved.tags),
         )
         yield Change("iam", "create_role", args, why=f"{name}: back as it was on {saved.saved[:10]}")
+    yield from policies_back(have, saved, saved.attached)  # after the role, whose trust AWS may no longer take
     for arn in saved.attached:
         if role is None or arn not in role.attached:
             args = {"RoleName": name, "PolicyArn": arn}
@@ -200,3 +236,13 @@ def restoration(have: Snapshot, saved: Saved, profiles: Mapping[str, list[str] |
         if name not in (profiles[profile] or []):
             args = {"InstanceProfileName": profile, "RoleName": name}
             yield Change("iam", "add_role_to_instance_profile", args, why=f"{profile}: {name} was in it")
+
+
+def policies_back(have: Snapshot, saved: Saved, arns: Iterable[str]) -> Steps:
+    for arn in arns:
+        if arn in saved.policies and arn not in have.policies:
+            path, _, name = arn.partition(":policy")[2].rpartition("/")
+            policy = saved.policies[arn]
+            args = {"PolicyName": name, "Path": f"{path}/", "PolicyDocument": dumped(policy["document"])}
+            args |= optional(Description=policy["description"], Tags=pairs(policy["tags"]))
+            yield Change("iam", "create_policy", args, why=f"{name}: {saved.name} held it")

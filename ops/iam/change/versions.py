@@ -13,7 +13,7 @@ from typing import Any
 from ops.change import Change, Steps
 from ops.config import Settings
 from ops.iam.change.difference import same
-from ops.iam.change.keeping import Kept, place, written
+from ops.iam.change.keeping import Kept, home, place, written
 from ops.iam.policies import dumped
 from ops.iam.snapshot import Managed
 
@@ -47,7 +47,7 @@ def new_version(policy: Managed, document: dict[str, Any], why: str, settings: S
             "delete_policy_version",
             {"PolicyArn": policy.arn, "VersionId": oldest},
             why=f"{policy.name}: AWS keeps {VERSIONS_KEPT} versions; {oldest} is the oldest",
-            danger=f"stays only in {place(settings, Kept(policy.arn, oldest, {}))}",
+            danger=f"stays only in {home(settings, Kept(policy.arn, oldest, policy.version(oldest)))}",
         )
     args = {"PolicyArn": policy.arn, "PolicyDocument": dumped(document), "SetAsDefault": True}
     yield Change("iam", "create_policy_version", args, why)

@@ -77,7 +77,7 @@ def parsed(text: str, name: str) -> list[Expectation]:
     """The entries of an expect.toml. Raises OpsError that names the entry: one that nobody could ask, or says nothing."""
     try:
         lists = tomllib.loads(text)
-        lists = spelled_out(lists, lists.pop("names", {}))
+        lists = spelled_out(lists, texts(lists.pop("names", {}), name))
     except (tomllib.TOMLDecodeError, KeyError) as error:
         raise OpsError(f"{name}: {error}") from error
     if unknown := lists.keys() - LISTS.keys():
@@ -91,7 +91,15 @@ def parsed(text: str, name: str) -> list[Expectation]:
                 if fault := senseless(one):
                     raise OpsError(f"{name}, {kind} {number}: {fault}")
                 found.append(one)
+    if not found:
+        raise OpsError(f"{name} says nothing: write what the role must and must not do; lists are {', '.join(LISTS)}.")
     return found
+
+
+def texts(names: Any, file: str) -> dict[str, str]:
+    if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
+        raise OpsError(f"{file}: names is a table of texts, each of which {{its name}} stands for in the entries.")
+    return names
 
 
 def expectations(kind: str, number: int, entry: dict[str, Any]) -> Iterator[Expectation]:
@@ -128,6 +136,8 @@ def misshapen(kind: str, entry: Any) -> str:
     single = [entry.get(key, "") for key in (*needed, "why") if key != "action"]
     if not all(isinstance(text, str) for text in [*single, *listed(entry.get("action", ""))]):
         return f"{', '.join(sorted(needed))} and why are texts; action may be a list of them"
+    if entry.get("action") == []:
+        return "action names none"
     if not isinstance(entry.get("capped", False), bool):
         return "capped is true or false"
     context = entry.get("context", {})

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ops.cli import say
 from ops.errors import OpsError
+from ops.iam.kept import inside, shaped
 from ops.iam.language import actions
-from ops.iam.language.document import Policy, Statement, matches_action
+from ops.iam.language.document import Policy, Statement, listed, matches_action
 from ops.iam.language.evaluate import Caller, Request, Rights, decide
 
 
@@ -51,15 +53,20 @@ class Use:
         return asdict(self) | {"why": self.why}
 
 
+def values(context: Any) -> None:
+    """A request's condition keys: each with a text, or a list of texts."""
+    shaped(context, dict)
+    inside(((key, one) for key, value in context.items() for one in listed(value)), str)
+
+
+LINE = {"principal!": str, "action!": str, "resource!": str, "context!": values, "effect!": str, "step!": str}
+
+
 def record(path: Path) -> list[Asked]:
-    """What the local AWS wrote down, in order, without repetitions. Raises OpsError when there is nothing."""
-    if not path.exists():
-        raise OpsError(
-            f"There is no record at {path}. The local AWS keeps one while it is up: invoke sandbox.up demo. On AWS, CloudTrail does."
-        )
+    """What the local AWS wrote down, in order, without repetitions. Raises OpsError when there is nothing, or something else."""
     seen: dict[str, Asked] = {}
-    for number, line in enumerate(path.read_text().splitlines()):
-        entry = json.loads(line)
+    for number, line in enumerate(lines(path)):
+        entry = request(line, f"{path}:{number + 1}")
         if ":role/" in entry["principal"]:
             role = entry["principal"].rsplit("/", 1)[-1]
             key = json.dumps(
@@ -70,6 +77,34 @@ def record(path: Path) -> list[Asked]:
                 key, Asked(role, entry["action"], entry["resource"], entry["context"], entry["step"], allowed, number)
             )
     return list(seen.values())
+
+
+def lines(path: Path) -> list[str]:
+    """Those that are whole: the last one may be half written, by a local AWS that goes on or was killed."""
+    if not path.exists():
+        raise OpsError(
+            f"There is no record at {path}. The local AWS keeps one while it is up: invoke sandbox.up demo. On AWS, CloudTrail does."
+        )
+    try:
+        *whole, last = path.read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OpsError(f"{path} is no record of the local AWS: {error}") from error
+    try:
+        return [*whole, last] if last and json.loads(last) else whole
+    except ValueError:
+        say(f"{path}:{len(whole) + 1}: the last line is only begun; it is left out")
+        return whole
+
+
+def request(line: str, place: str) -> dict[str, Any]:
+    """A line of the record. Raises OpsError for what is none."""
+    try:
+        entry = json.loads(line)
+        shaped(entry, LINE)
+    except (ValueError, RecursionError) as fault:  # Misshapen is a ValueError
+        raise OpsError(f"{place} is no request that the local AWS wrote down: {fault}. Take that line out.") from None
+    found: dict[str, Any] = entry
+    return found
 
 
 def uses(role: str, arn: str, rights: Rights, asked: Iterable[Asked], expected: Iterable[Request]) -> Iterator[Use]:

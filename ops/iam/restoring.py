@@ -1,0 +1,141 @@
+"""The command iam.restore. Its file may come from anywhere: what it says is held against the account before anything is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ops.aws import Account
+from ops.cli import Answer, carry_out, say, task
+from ops.errors import FINDINGS, OpsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ops.change import Steps
+    from ops.config import Settings
+    from ops.iam.change.saved import Saved
+    from ops.iam.snapshot import Snapshot
+
+
+@task()
+def restore(c, file):
+    """Bring back a role that iam.prune removed, with all that it had, from its FILE."""
+    from pathlib import Path
+
+    from ops import config
+    from ops.iam import applying, snapshot
+    from ops.iam.change import keeping
+    from ops.iam.pruning import able
+
+    path, settings = Path(file).expanduser(), config.load(c.config)
+    saved = opened(path, settings)
+    account = able(c, settings, saved)
+    have = snapshot.read(account)
+    account.guard()
+    refuse_unfit(account, have, saved)
+    refuse_new(account, have, saved)
+    for arn in changed(have, saved):
+        say(f"{arn} is there and says something else than it did; it stays as it is.")
+    done = carry_out(c, account, steps(account, have, saved))
+    if done.changes:
+        applying.read_back(account, lambda have: steps(account, have, saved))
+        tell_trusting(have, saved)
+    if not c.config.run.dry and not saved.finished:
+        keeping.written(path, saved.data | {"finished": True})
+    return Answer(done.data | {"role": saved.name}, f"{saved.name} is back. {done.text}" if done.text else "")
+
+
+def steps(account: Account, have: Snapshot, saved: Saved) -> Steps:
+    from ops.iam.change import plan, removal
+
+    return plan.raced(removal.restoration(have, saved, profiles(account, saved)))
+
+
+def opened(path: Path, settings: Settings) -> Saved:
+    """A role's file. Raises OpsError when it is none, or is of another account."""
+    from ops.iam.change import saved
+
+    found = saved.read(path)
+    if found.account != settings.aws.account:
+        raise OpsError(
+            f"{path} is of account {found.account}; the settings are for {settings.aws.account}. Nothing was touched."
+        )
+    return found
+
+
+def refuse_unfit(account: Account, have: Snapshot, saved: Saved) -> None:
+    """Raises OpsError for a role that is not this stack's to make, or whose place is taken."""
+    from ops.iam import policies
+    from ops.iam.change import removal
+
+    if why := removal.unfit(have, saved, policies.wanted(account.settings), account.settings):
+        raise OpsError(f"{why}. Nothing was touched.")
+    told: Mapping[str, Any] = {}
+    if saved.name in have.roles:
+        told = account.call("iam", "get_role", RoleName=saved.name)["Role"]
+    if clash := removal.clash(have, saved, told, profiles(account, saved)):
+        raise OpsError(f"{clash}. Rename or remove that one first. Nothing was touched.")
+
+
+def refuse_new(account: Account, have: Snapshot, saved: Saved) -> None:
+    """Raises OpsError with code 7 when the role would bring something that the audit calls high or worse, as iam.apply does."""
+    from ops.iam.change import removal
+    from ops.iam.review import verdicts
+
+    only, settings = frozenset([saved.name]), account.settings
+    then = removal.restored(have, saved, texts(account, have, saved))
+    there = {verdicts.named(one) for one in verdicts.serious(verdicts.audited(have, settings, only=only))}
+    found = verdicts.serious(verdicts.audited(then, settings, only=only))
+    if new := [one for one in found if verdicts.named(one) not in there]:
+        lines = "\n".join(f"  {one.severity} {one.rule} {one.principal}: {one.message}; {one.fix}" for one in new)
+        raise OpsError(
+            f"The role would bring what the audit calls high or worse:\n{lines}\n"
+            "Nothing was touched. Waive it with a reason in iam_policies/waivers.toml, or mend a copy of the file.",
+            FINDINGS,
+        )
+
+
+def texts(account: Account, have: Snapshot, saved: Saved) -> dict[str, dict[str, Any]]:
+    """AWS's own policies of the role that nobody else holds: the account's description leaves those out."""
+    from ops.iam.snapshot import document
+
+    found = {}
+    for arn in saved.held:
+        if arn in have.policies or arn in saved.policies:
+            continue
+        policy = account.find("iam", "get_policy", "NoSuchEntity", PolicyArn=arn)
+        if policy is None:
+            raise OpsError(f"{saved.name} held {arn}, which AWS does not have. Nothing was touched.")
+        version = policy["Policy"]["DefaultVersionId"]
+        answer = account.call("iam", "get_policy_version", PolicyArn=arn, VersionId=version)
+        found[arn] = document(answer["PolicyVersion"]["Document"])
+    return found
+
+
+def profiles(account: Account, saved: Saved) -> dict[str, list[str] | None]:
+    """The roles in each of the saved instance profiles, None for one that is gone. Raises OpsError for one at another path."""
+    found: dict[str, list[str] | None] = {}
+    for name, kept in saved.profiles.items():
+        answer = account.find("iam", "get_instance_profile", "NoSuchEntity", InstanceProfileName=name)
+        if answer and (path := answer["InstanceProfile"]["Path"]) != kept["path"]:
+            raise OpsError(f"The instance profile {name} is at {path}, not at {kept['path']}. Nothing was touched.")
+        found[name] = answer and [role["RoleName"] for role in answer["InstanceProfile"]["Roles"]]
+    return found
+
+
+def changed(have: Snapshot, saved: Saved) -> list[str]:
+    from ops.iam.change.difference import same
+
+    return [
+        arn
+        for arn, kept in saved.policies.items()
+        if arn in have.policies and not same(have.policies[arn].document, kept["document"])
+    ]
+
+
+def tell_trusting(have: Snapshot, saved: Saved) -> None:
+    from ops.iam.change import removal
+
+    for name in removal.trusting(have, saved.role_id):
+        say(f"{name}: its trust holds the inner id that {saved.name} had before. Save that trust again.")
