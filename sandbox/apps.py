@@ -18,7 +18,7 @@ def ours(service: str) -> Any:
     """The response class that replaces moto's, or None."""
     match service:
         case "awslambda":
-            from sandbox.functions import Functions
+            from sandbox.lambdas.functions import Functions
 
             return Functions
         case "sagemaker":
@@ -34,27 +34,27 @@ def ours(service: str) -> Any:
 
             return Metrics
         case "codebuild":
-            from sandbox.builds import Builds
+            from sandbox.building.builds import Builds
 
             return Builds
         case "applicationautoscaling":
-            from sandbox.scaler import Scaling
+            from sandbox.scaling.scaler import Scaling
 
             return Scaling
         case "iam":
-            from sandbox.iam import Iam
+            from sandbox.access.iam import Iam
 
             return Iam
         case "sts":
-            from sandbox.sts import Sts
+            from sandbox.access.sts import Sts
 
             return Sts
         case "ec2":
-            from sandbox.ec2 import Ec2
+            from sandbox.machines.ec2 import Ec2
 
             return Ec2
         case "ec2instanceconnect":
-            from sandbox.connect import InstanceConnect
+            from sandbox.machines.connect import InstanceConnect
 
             return InstanceConnect
     return None

@@ -6,10 +6,10 @@ The rows of IAM and STS are in iam_rows.py, those of S3 in s3_rows.py.
 
 from __future__ import annotations
 
-from sandbox import details
-from sandbox.details import Row, row, same
-from sandbox.iam_rows import IAM, STS
-from sandbox.s3_rows import S3
+from sandbox.access import details
+from sandbox.access.details import Row, row, same
+from sandbox.access.iam_rows import IAM, STS
+from sandbox.access.s3_rows import S3
 
 VPC = {
     "sagemaker:VpcSubnets": "VpcConfig.Subnets",

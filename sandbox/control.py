@@ -16,7 +16,7 @@ Reply = tuple[int, dict[str, str], bytes]
 def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
     method = environ["REQUEST_METHOD"]
     if path.startswith("/_metadata/"):
-        from sandbox import metadata
+        from sandbox.machines import metadata
 
         status, text = metadata.answer(world, environ, path.removeprefix("/_metadata/"))
         return status, {"Content-Type": "text/plain"}, text.encode()
@@ -37,7 +37,7 @@ def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
 
 def switch_of_box(world: World, path: str) -> tuple[int, dict[str, Any]]:
     """SECRET/shutdown: the one thing that a box may ask of the machine it runs on."""
-    from sandbox import boxes, power
+    from sandbox.machines import boxes, power
 
     secret, _, what = path.partition("/")
     box = boxes.by_secret(secret)
@@ -51,7 +51,8 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
     """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | slow, and those of `drill`.
 
     Raises KeyError for others."""
-    from sandbox import federation, mishaps
+    from sandbox import mishaps
+    from sandbox.access import federation
 
     match method, what:
         case "GET", "health":
@@ -89,7 +90,8 @@ def drill(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
 
     Hosts are counted from 1. Raises KeyError for an unknown job or box, ValueError for one that this cannot happen to.
     """
-    from sandbox import boxes, power, runs, spot
+    from sandbox.machines import boxes, power, spot
+    from sandbox.training import runs
 
     match what:
         case "interrupt" if "instance" in body:

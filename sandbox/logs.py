@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sandbox import behalf
+from sandbox.access import behalf
 from sandbox.world import World
 
 _lock = threading.Lock()  # moto's log store is not safe for threads

@@ -7,7 +7,7 @@ import tarfile
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sandbox import endpoints, instances
+from sandbox.hosting import endpoints, instances
 from sandbox.world import World
 
 

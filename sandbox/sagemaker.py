@@ -11,8 +11,10 @@ from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
-from sandbox import endpoints, images, jobs, refusals, rollout, runs, tuning
-from sandbox.answers import error
+from sandbox.building import images
+from sandbox.door.answers import error
+from sandbox.hosting import endpoints, rollout
+from sandbox.training import jobs, refusals, runs, tuning
 from sandbox.world import world
 
 BODY_BYTES = 6_291_456  # InvokeEndpoint's limit, from botocore's service model

@@ -32,10 +32,11 @@ def main(folder: Path) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
-    from sandbox import boxes, seed, spot
+    from sandbox import seed
     from sandbox.apps import create_app
-    from sandbox.capacity import keep_scaling
-    from sandbox.gate import Gate
+    from sandbox.door.gate import Gate
+    from sandbox.machines import boxes, spot
+    from sandbox.scaling.capacity import keep_scaling
     from sandbox.world import World, begin
 
     class Quiet(MotoRequestHandler):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ops.cli import say
+from sandbox.access.credentials import ADMINISTRATOR, Keys
 from sandbox.calls import CallLog, RequestLog
-from sandbox.credentials import ADMINISTRATOR, Keys
 from sandbox.faults import Faults
 from sandbox.state import ACCOUNT, PROFILE, REGION
 

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from sandbox import answers, parameters, request, state
+from sandbox import state
 from sandbox.authorize import TABLE
+from sandbox.door import answers, parameters, request
 from sandbox.tasks import ask
 
 ACCOUNT = "123456789012"

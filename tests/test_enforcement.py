@@ -17,9 +17,9 @@ from ops.errors import Refused
 from ops.iam.language import actions
 from ops.iam.lint import arns
 from sandbox import state
+from sandbox.access.details import KINDS
 from sandbox.authorize import TABLE
-from sandbox.details import KINDS
-from sandbox.request import MODELS
+from sandbox.door.request import MODELS
 from sandbox.tasks import ask
 
 ACCOUNT = "123456789012"

@@ -17,8 +17,8 @@ from ops import ROOT, change
 from ops.change import Change, Unknown
 from ops.errors import OpsError, Refused
 from ops.sm import image
-from sandbox import docker, layers
-from sandbox.layers import Refusal
+from sandbox.building import docker, layers
+from sandbox.building.layers import Refusal
 
 SETTINGS = settings_of()
 TAG = "a" * 12

@@ -8,8 +8,9 @@ import pytest
 from conftest import HOME
 
 from ops.errors import Refused
-from sandbox import children, hosts, state
+from sandbox import children, state
 from sandbox.tasks import ask
+from sandbox.training import hosts
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 ENTRY = ["sh", "-c", 'exec python -u "${OPT_ML:-/opt/ml}/input/data/code/main.py"']

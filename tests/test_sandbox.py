@@ -12,7 +12,8 @@ from urllib.parse import parse_qs
 import pytest
 from conftest import Cli, write_settings
 
-from sandbox import calls, children, routes, state
+from sandbox import calls, children, state
+from sandbox.door import routes
 from sandbox.faults import Fault, Faults
 from sandbox.tasks import ask
 

@@ -9,7 +9,7 @@ import pytest
 
 from ops.errors import Refused
 from ops.sm import scaling
-from sandbox import schedules, tracking
+from sandbox.scaling import schedules, tracking
 
 AAS = "application-autoscaling"
 

@@ -17,8 +17,8 @@ from ops.change import Change, Wait
 from ops.errors import OpsError, Refused
 from ops.sm import trials, tuning
 from sandbox import state
-from sandbox import tuning as sandbox_tuning
 from sandbox.tasks import ask
+from sandbox.training import tuning as sandbox_tuning
 
 SETTINGS = settings_of()
 DATA = {"name": "pictures", "digest": "d" * 64}

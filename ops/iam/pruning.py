@@ -138,7 +138,7 @@ def remove(c: Any, account: Account, name: str, wanted: list[Wanted]) -> Path:
     from ops import change
     from ops.iam import applying, snapshot
     from ops.iam.change import keeping, removal
-    from ops.iam.restoring import opened
+    from ops.iam.change.saved import opened
 
     have = snapshot.read(account)
     saved = complete(account, have, have.roles[name])
@@ -168,7 +168,7 @@ def folder(settings: Settings) -> Path:
 
 def files(settings: Settings) -> list[tuple[Path, Saved]]:
     """All removed roles of the account, the last saved first."""
-    from ops.iam.restoring import opened
+    from ops.iam.change.saved import opened
 
     found = []
     for path in folder(settings).glob("*.json"):

@@ -10,10 +10,8 @@ from ops.errors import FINDINGS, OpsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from ops.change import Steps
-    from ops.config import Settings
     from ops.iam.change.saved import Saved
     from ops.iam.snapshot import Snapshot
 
@@ -26,6 +24,7 @@ def restore(c, file):
     from ops import config
     from ops.iam import applying, snapshot
     from ops.iam.change import keeping
+    from ops.iam.change.saved import opened
     from ops.iam.pruning import able
 
     path, settings = Path(file).expanduser(), config.load(c.config)
@@ -50,18 +49,6 @@ def steps(account: Account, have: Snapshot, saved: Saved) -> Steps:
     from ops.iam.change import plan, removal
 
     return plan.raced(removal.restoration(have, saved, profiles(account, saved)))
-
-
-def opened(path: Path, settings: Settings) -> Saved:
-    """A role's file. Raises OpsError when it is none, or is of another account."""
-    from ops.iam.change import saved
-
-    found = saved.read(path)
-    if found.account != settings.aws.account:
-        raise OpsError(
-            f"{path} is of account {found.account}; the settings are for {settings.aws.account}. Nothing was touched."
-        )
-    return found
 
 
 def refuse_unfit(account: Account, have: Snapshot, saved: Saved) -> None:

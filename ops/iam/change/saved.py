@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ops.config import Settings
 from ops.errors import OpsError
 from ops.iam import kept
 from ops.iam.kept import Check, Misshapen, mapping, shaped
@@ -69,6 +70,16 @@ def read(path: Path) -> Saved:
     except (OSError, OpsError, UnicodeDecodeError) as error:
         raise OpsError(f"{path} cannot be read: {error}. Nothing was touched.") from error
     return loaded(data, str(path))
+
+
+def opened(path: Path, settings: Settings) -> Saved:
+    """A role's file. Raises OpsError when it is none, or is of another account."""
+    found = read(path)
+    if found.account != settings.aws.account:
+        raise OpsError(
+            f"{path} is of account {found.account}; the settings are for {settings.aws.account}. Nothing was touched."
+        )
+    return found
 
 
 def loaded(data: Any, name: str) -> Saved:

@@ -1,0 +1,1 @@
+"""CodeBuild and ECR: images without Docker."""

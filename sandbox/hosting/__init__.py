@@ -1,0 +1,1 @@
+"""SageMaker's endpoints: instances that answer, kept alive and replaced."""

@@ -1,0 +1,1 @@
+"""Lambda: the real package in warm processes, under real limits."""
