@@ -629,19 +629,43 @@ def test_a_file_that_was_tampered_with_makes_nothing(stacks, tmp_path):
     }
     own = f"arn:aws:iam::{settings.aws.account}:policy{settings.role_path}x"
     before = snapshot.read(cli.account)
-    for more, code, words in (
-        ({"trust": OPEN}, 7, "The role would bring what the audit calls high or worse"),
-        ({"inline": {"a": ALL}}, 7, "IAM-ADMIN-001"),
-        ({"attached": [own], "policies": {own: {"description": "", "tags": {}, "document": ALL}}}, 7, "IAM-ADMIN-001"),
-        ({"attached": ["arn:aws:iam::aws:policy/NoSuch"]}, 1, "which AWS does not have"),
-        ({"attached": ["arn:aws:iam::999999999999:policy/x"]}, 1, "which is not of account 123456789012"),
+    for more, words, wide in (
+        ({"trust": OPEN}, "The role brings what the audit calls high or worse", True),
+        ({"inline": {"a": ALL}}, "IAM-ADMIN-001", True),
+        (
+            {"attached": [own], "policies": {own: {"description": "", "tags": {}, "document": ALL}}},
+            "IAM-ADMIN-001",
+            True,
+        ),
+        ({"attached": ["arn:aws:iam::aws:policy/NoSuch"]}, "which AWS does not have. Nothing was touched", False),
+        ({"attached": ["arn:aws:iam::999999999999:policy/x"]}, "which is not of account 123456789012", False),
     ):
         path.write_text(json.dumps(saved(**(quiet | more)).data))
-        for dry in ((), ("--dry",)):
-            ran = cli(*dry, "iam.restore", str(path), ok=False)
-            assert (ran.code, words in ran.err, "Nothing was touched" in ran.err) == (code, True, True), ran.said
+        ran = cli("iam.restore", str(path), ok=False)
+        assert (ran.code, words in ran.err) == (1, True), ran.said
+        assert ("Nobody is here to agree: say --confirm kennel-prunetampered-x" in ran.err) is wide
+        dry = cli("--dry", "iam.restore", str(path), ok=wide)
+        assert words in dry.err
+        assert ("to make; nothing was touched" in dry.err) is wide
     after = snapshot.read(cli.account)
     assert (set(after.roles), set(after.policies)) == (set(before.roles), set(before.policies))
+
+
+def test_a_role_that_was_too_wide_comes_back_by_its_name(stacks, drill):
+    """Whatever was pruned can be brought back, and nobody brings such a thing back by chance."""
+    cli, name = stacks("prunewide"), "prunewide-old"
+    iam = cli.account.client("iam")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
+    iam.put_role_policy(RoleName=name, PolicyName="all", PolicyDocument=json.dumps(ALL))
+    drill("age", role=name, days=200)
+    cli("iam.prune", "--roles", name, "--confirm", name)
+    (file,) = (WORK / "iam" / "prunewide" / "removed").glob(f"{name}-*.json")
+    assert "say --confirm" in cli("iam.restore", str(file), ok=False).err
+    assert name not in snapshot.read(cli.account).roles
+    assert f"{name} is back" in cli("iam.restore", str(file), "--confirm", name).out
+    assert snapshot.read(cli.account).roles[name].inline == {"all": ALL}
+    iam.delete_role_policy(RoleName=name, PolicyName="all")  # other tests' audits would tell of it
+    iam.delete_role(RoleName=name)
 
 
 def test_a_policy_of_aws_that_nobody_else_holds_counts_too():

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from ops.aws import Account
 from ops.cli import Answer, carry_out, say, task
-from ops.errors import FINDINGS, OpsError
+from ops.errors import OpsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ops.change import Steps
     from ops.iam.change.saved import Saved
+    from ops.iam.finding import Finding
     from ops.iam.snapshot import Snapshot
 
 
-@task()
-def restore(c, file):
+@task(help={"confirm": "The role's name, in place of typing it, where it brings what the audit calls high."})
+def restore(c, file, confirm=""):
     """Bring back a role that iam.prune removed, with all that it had, from its FILE."""
     from pathlib import Path
 
@@ -33,7 +34,8 @@ def restore(c, file):
     have = snapshot.read(account)
     account.guard()
     refuse_unfit(account, have, saved)
-    refuse_new(account, have, saved)
+    if new := new_findings(account, have, saved):
+        agree(c, saved, new, confirm)
     for arn in changed(have, saved):
         say(f"{arn} is there and says something else than it did; it stays as it is.")
     done = carry_out(c, account, steps(account, have, saved))
@@ -65,22 +67,26 @@ def refuse_unfit(account: Account, have: Snapshot, saved: Saved) -> None:
         raise OpsError(f"{clash}. Rename or remove that one first. Nothing was touched.")
 
 
-def refuse_new(account: Account, have: Snapshot, saved: Saved) -> None:
-    """Raises OpsError with code 7 when the role would bring something that the audit calls high or worse, as iam.apply does."""
+def agree(c: Any, saved: Saved, new: list[Finding], given: str) -> None:
+    """A file may have been altered since iam.prune wrote it: rights that are too wide come back only by the role's name."""
+    from ops.cli import confirm
+
+    lines = [f"  {one.severity} {one.rule} {one.principal}: {one.message}; {one.fix}" for one in new]
+    say("\n".join(["The role brings what the audit calls high or worse:", *lines]))
+    confirm(c, f"{saved.name} comes back with that.", name=saved.name, given=given)
+
+
+def new_findings(account: Account, have: Snapshot, saved: Saved) -> list[Finding]:
+    """What the audit would call high or worse of the role, and does not call so now."""
     from ops.iam.change import removal
     from ops.iam.review import verdicts
 
     only, settings = frozenset([saved.name]), account.settings
     then = removal.restored(have, saved, texts(account, have, saved))
     there = {verdicts.named(one) for one in verdicts.serious(verdicts.audited(have, settings, only=only))}
-    found = verdicts.serious(verdicts.audited(then, settings, only=only))
-    if new := [one for one in found if verdicts.named(one) not in there]:
-        lines = "\n".join(f"  {one.severity} {one.rule} {one.principal}: {one.message}; {one.fix}" for one in new)
-        raise OpsError(
-            f"The role would bring what the audit calls high or worse:\n{lines}\n"
-            "Nothing was touched. Waive it with a reason in iam_policies/waivers.toml, or mend a copy of the file.",
-            FINDINGS,
-        )
+    return [
+        one for one in verdicts.serious(verdicts.audited(then, settings, only=only)) if verdicts.named(one) not in there
+    ]
 
 
 def texts(account: Account, have: Snapshot, saved: Saved) -> dict[str, dict[str, Any]]:
