@@ -1159,6 +1159,12 @@ def test_what_is_harmless_is_kept_as_it_is():
     assert kept.redacted(shipped) == shipped
 
 
+def test_an_account_without_roles_is_audited_as_the_profile_is(stacks):
+    ran = stacks("auditfirst", roles=False)("iam.audit", "--no-exposure", ok=False)
+    assert ran.code != 4, ran.said
+    assert "cannot be taken yet: going on as the profile is" in ran.err
+
+
 def test_an_account_is_audited_in_few_calls_and_again_from_what_was_kept(stacks, tmp_path):
     cli, file = stacks("audited"), tmp_path / "kept.json"
     cli("iam.apply")

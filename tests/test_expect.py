@@ -21,7 +21,7 @@ from ops.iam.needs import expecting
 SETTINGS = settings_of()
 WANTED = {want.role: want for want in policies.wanted(SETTINGS)}
 ROLES = sorted(WANTED)
-EXPECTED = {role: checking.expectations(role, SETTINGS) for role in ROLES}
+EXPECTED = {role: expecting.of(role, SETTINGS) for role in ROLES}
 
 # Actions with resources of their own that a statement still allows on all of them.
 ON_ALL = {
@@ -218,7 +218,7 @@ def test_expectations_hold_for_any_stack_and_repository(stack, repository):
     wanted = policies.wanted(settings)
     have = policies.applied(wanted, settings)
     for want in wanted:
-        expected = checking.expectations(want.role, settings)
+        expected = expecting.of(want.role, settings)
         assert list(expecting.failures(expected, have.roles[settings.role_name(want.role)], have)) == []
 
 
@@ -317,7 +317,7 @@ def test_a_widened_policy_is_told_with_what_lets_it_through(folder, capsys):
 def test_a_role_without_expectations_is_an_error(folder, capsys):
     (folder / "ci" / "expect.toml").unlink()
     with pytest.raises(OpsError, match="ci/expect.toml is missing"):
-        checking.expectations("ci", SETTINGS)
+        expecting.of("ci", SETTINGS)
 
 
 class Simulator:

@@ -265,6 +265,37 @@ def test_a_finding_that_is_waived_blocks_nothing(monkeypatch):
     applying.refuse_new(applied(), [ADMIN], SETTINGS)
 
 
+def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
+    want = next(one for one in WANTED if one.role == "operator")
+    applying.refuse_unexpected(WANTED, SETTINGS)
+    wide = replace(want, permissions=want.permissions | {"permissions-more": doc("s3:*")})
+    with pytest.raises(OpsError, match=r"operator: denied \d+, s3:(.*\n)+.*All of it: invoke iam.check") as refused:
+        applying.refuse_unexpected([wide], SETTINGS)
+    assert refused.value.code == FINDINGS
+    trusting = replace(
+        want,
+        trust={
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}],
+        },
+    )
+    with pytest.raises(OpsError, match="operator: may_not_assume 1, taken by "):
+        applying.refuse_unexpected([trusting], SETTINGS)
+
+
+def test_a_boundary_is_changed_by_an_administrator_and_bootstrap_is_told_before_it_begins(stacks):
+    cli = stacks("boundchange")
+    arn = policies.policy_arn("ec2-box", "boundary", cli.settings)
+    cli.account.call(
+        "iam", "create_policy_version", PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:*")), SetAsDefault=True
+    )
+    for dry in ((), ("--dry",)):
+        told = cli(*dry, "iam.apply", ok=False)
+        assert told.code == 4
+        assert "As an administrator: INVOKE_AWS_TAKE_ROLES=false invoke iam.apply. Nothing was touched" in told.err
+    assert "1 made" in cli("iam.apply", env={"INVOKE_AWS_TAKE_ROLES": "false"}).out
+
+
 def test_the_shipped_roles_bring_nothing_into_an_empty_account():
     assert verdicts.new_findings(Snapshot(), WANTED, SETTINGS) == ([], [])
 
@@ -312,6 +343,17 @@ def test_what_one_apply_changed_goes_back_together():
     )
     assert versions.changed_last([old, POLICY, other]) == [POLICY, other]
     assert versions.changed_last([]) == []
+
+
+def test_what_was_kept_of_a_policy_that_is_gone_does_not_come_back(tmp_path, monkeypatch):
+    """A stack that was torn down and made anew has the same ARNs."""
+    monkeypatch.setattr(keeping, "WORK", tmp_path)
+    kept = keeping.keep(SETTINGS, Kept(OWN, "v1", doc("s3:Old")))
+    saved = datetime.fromisoformat(json.loads(kept.read_text())["saved"])
+    assert [one.document for one in keeping.versions(SETTINGS, OWN, since=saved)] == [doc("s3:Old")]
+    assert keeping.versions(SETTINGS, OWN, since=saved + timedelta(seconds=2)) == []
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"saved": "soon"}))
+    assert keeping.versions(SETTINGS, OWN, since=saved) == []
 
 
 def test_a_kept_document_comes_back_as_a_version_and_makes_room_first():

@@ -195,6 +195,24 @@ def test_a_statement_that_is_lacking_in_the_files_goes_into_one_of_them():
     )
 
 
+@pytest.mark.parametrize(
+    ("action", "resource", "why"),
+    [
+        ("s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/releases/1/model.tar.gz", "denied "),
+        ("sagemaker:AddTags", MODEL, ""),
+    ],
+)
+def test_what_the_roles_own_expectations_deny_is_not_offered_without_a_word(action, resource, why):
+    _, said = told(denied(session("operator"), action, resource), world())
+    assert ("Not without thought: expect.toml says denied" in said) is bool(why)
+    assert "add to iam_policies/operator/" in said
+
+
+def test_passing_a_role_that_no_service_takes_asks_to_which():
+    _, said = told(denied(session("operator"), "iam:PassRole", SETTINGS.role_arn("bootstrap")), world())
+    assert "give it with -c iam:PassedToService=SERVICE" in said
+
+
 def test_a_deny_by_hand_is_named_and_apply_takes_it_away():
     deny = {
         "Version": "2012-10-17",

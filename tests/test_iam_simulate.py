@@ -174,6 +174,13 @@ def test_files_are_asked_without_an_account(offline):
     assert {"layer": "identity", "statement": "PassToSageMaker"}.items() <= data["deciding"][0].items()
 
 
+def test_the_placeholders_of_the_files_and_of_explain_are_filled_in(offline):
+    words = ("operator", "s3:GetObject", "arn:aws:s3:::${bucket}/datasets/x", "--files")
+    assert run(offline, *words).startswith("allowed by identity")
+    data = json.loads(run(offline, *words, "--json"))
+    assert data["resource"] == f"arn:aws:s3:::{SETTINGS.bucket}/datasets/x"
+
+
 def test_a_snapshot_file_is_asked_and_a_bad_one_refused(offline, tmp_path):
     role = {"RoleName": "r", "Arn": f"arn:aws:iam::{ACCOUNT}:role/r", "AssumeRolePolicyDocument": {"Statement": []}}
     denies = {"Statement": [allow("*"), allow("ec2:*", Sid="No") | {"Effect": "Deny"}]}

@@ -720,3 +720,23 @@ def test_placeholders_are_filled_in_and_iams_own_variables_kept(tmp_path):
     path.write_text('{"a": "${account} ${bucket} $${aws:username}"}')
     filled = policies.document(path, settings_of())["a"]
     assert filled == f"123456789012 {settings_of().bucket} ${{aws:username}}"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"permissions.json": "{}"}, "r/trust.json is missing: who may take the role"),
+        ({"trust.json": "{}"}, "there is no permissions.json beside trust.json"),
+        ({"trust.json": "{}", "permisions.json": "{}"}, "r/permisions.json: a role has trust.json, permissions.json"),
+        (
+            {"trust.json": "{}", "permissions.json": '{\n"a": "x/${aws:username}"}'},
+            "r/permissions.json:2: ${aws:username} is a variable of IAM's own: write $${aws:username}",
+        ),
+    ],
+)
+def test_a_folder_that_is_no_role_is_refused_with_what_it_lacks(tmp_path, files, message):
+    (tmp_path / "r").mkdir()
+    for name, text in files.items():
+        (tmp_path / "r" / name).write_text(text)
+    with pytest.raises(OpsError, match=re.escape(message)):
+        policies.wanted(settings_of(), folder=tmp_path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ops.aws import Account
 from ops.cli import Answer, carry_out, confirm, say, task
-from ops.errors import FINDINGS, OpsError
+from ops.errors import DENIED, FINDINGS, OpsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ops.iam.policies import Wanted
     from ops.iam.snapshot import Managed, Snapshot
 
+SHOWN = 5  # of what is refused
 SPREADING_S = 45.0  # IAM tells at once what it was told, most of the time; AWS promises nothing but "eventually"
 
 
@@ -31,16 +32,17 @@ def apply(c, role=""):
     wanted = policies.wanted(account.settings, only=role)
     have = snapshot.read(account)
     tell_revoked(have, wanted, account.settings)
+    refuse_unexpected(wanted, account.settings)
     refuse_new(have, wanted, account.settings)
+    refuse_bounding(account, plan.steps(have, wanted, account.settings))
     account.guard()
     if not c.config.run.dry:
         keep(have, change.preview(plan.steps(have, wanted, account.settings)), account.settings)
     done = carry_out(c, account, plan.steps(have, wanted, account.settings))
     if done.changes:
         read_back(account, lambda have: plan.steps(have, wanted, account.settings))
-    return Answer(
-        done.data | {"roles": [w.role for w in wanted]}, f"{len(wanted)} roles. {done.text}", changes=done.changes
-    )
+    text = f"{len(wanted)} roles. {done.text}" if done.text else ""
+    return Answer(done.data | {"roles": [w.role for w in wanted]}, text, changes=done.changes)
 
 
 @task(help={"role": "Only this role: a folder of iam_policies/.", "json": "Print the differences as JSON."})
@@ -91,7 +93,8 @@ def rollback(c, role, policy="", to="", yes=False):
         for target in targets:
             versions.noted(account.settings, target)
     done = carry_out(c, account, versions.steps(targets, account.settings))
-    return Answer(done.data, f"{done.text}. Forward again: invoke iam.apply --role {role}", changes=done.changes)
+    text = f"{done.text}. Forward again: invoke iam.apply --role {role}" if done.text else ""
+    return Answer(done.data, text, changes=done.changes)
 
 
 def tell_revoked(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
@@ -102,6 +105,35 @@ def tell_revoked(have: Snapshot, wanted: list[Wanted], settings: Settings) -> No
         until = cut[name] + revocation.LONGEST
         say(
             f"{name}: old sessions are cut off (iam.revoke). iam.apply leaves that, and takes it away after {until:%Y-%m-%d %H:%M} UTC."
+        )
+
+
+def refuse_unexpected(wanted: list[Wanted], settings: Settings) -> None:
+    """Raises OpsError with code 7 when a role could do what its expect.toml denies, or be taken by who may not."""
+    from ops.iam.needs import expecting
+
+    if broken := [(want.role, one) for want in wanted for one in expecting.broken(want, settings)]:
+        lines = [f"  {role}: {one.expected.told}: {one.found}" for role, one in broken[:SHOWN]]
+        more = f"\n  and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        raise OpsError(
+            f"The roles would do what their expect.toml denies:\n{chr(10).join(lines)}{more}\nNothing was touched. All of it: invoke iam.check",
+            FINDINGS,
+        )
+
+
+def refuse_bounding(account: Account, planned: Steps) -> None:
+    """Raises OpsError before the first change where one writes a boundary and the stack's own role, which may not, goes on."""
+    from ops.change import Change, preview
+
+    bounds = [
+        step.why for step in preview(planned)
+        if isinstance(step, Change) and "/kennel-boundary/" in f"{step.args.get('Path', '')}{step.args.get('PolicyArn', '')}"
+    ]  # fmt: skip
+    if bounds and account.role and account.settings.aws.take_roles:
+        raise OpsError(
+            f"{bounds[0]}. {account.settings.role_name(account.role)} may not write what bounds it. As an administrator: "
+            "INVOKE_AWS_TAKE_ROLES=false invoke iam.apply. Nothing was touched.",
+            DENIED,
         )
 
 
@@ -150,7 +182,8 @@ def targets_of(have: Snapshot, settings: Settings, want: Wanted, policy: str, to
 
     targets = []
     for one in chosen(have, settings, want, policy):
-        found = versions.back(one, keeping.versions(settings, one.arn), versions.returned(settings, one), to)
+        kept = keeping.versions(settings, one.arn, since=one.created)
+        found = versions.back(one, kept, versions.returned(settings, one), to)
         if not isinstance(found, str):
             targets.append(found)
         elif to and found.startswith("has no"):

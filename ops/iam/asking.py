@@ -43,16 +43,18 @@ def simulate(
     c, principal, action, resource, context=None, explain=False, remote=False, files=False, snapshot="", json=False
 ):
     """Say whether a principal may do something, by which statement, or what is lacking."""
+    from ops.iam import policies
     from ops.iam.answer import simulation
     from ops.iam.answer.simulation import Asked
     from ops.iam.language.evaluate import Request
 
     if sum(map(bool, (remote, files, snapshot))) > 1:
         raise OpsError("--remote, --files and --snapshot are about different accounts: give one of them.")
-    own = simulation.given(context or [])
+    settings, have, account = source(c, files, snapshot)
+    principal, resource, *context = (policies.meant(one, settings) for one in (principal, resource, *(context or [])))
+    own = simulation.given(context)
     action = simulation.action(action)
     resource, note = simulation.resource(resource, action)
-    settings, have, account = source(c, files, snapshot)
     p, caller = simulation.find(have, principal, settings)
     keys = simulation.context(p, (action, resource), settings.aws.region, own)
     request = Request(caller, action, resource, simulation.lowered(keys))
@@ -206,17 +208,20 @@ def entry(key: str, value: str | list[str]) -> dict[str, Any]:
 )
 def explain(c, text, principal="", action="", resource="", context=None, json=False):
     """Say which hop of a denied call failed, by which policy, and the smallest change that mends it."""
+    from ops import config
     from ops.iam import policies
     from ops.iam import snapshot as taken
     from ops.iam.answer import denials, hops, simulation, telling
 
-    denial = denials.parse(read(text))
+    settings = config.load(c.config)
+    principal, resource, *context = (policies.meant(one, settings) for one in (principal, resource, *(context or [])))
+    denial = denials.parse(policies.meant(read(text), settings))
     if not denial:
         raise OpsError(
             "This is no denial that is known here. Paste all of it, or ask: invoke iam.simulate PRINCIPAL ACTION RESOURCE"
         )
     account = Account.of(c, "auditor")
-    settings, wanted = account.settings, policies.wanted(account.settings)
+    wanted = policies.wanted(settings)
     files = policies.applied(wanted, settings)
     try:
         have = taken.read(account)
@@ -225,7 +230,7 @@ def explain(c, text, principal="", action="", resource="", context=None, json=Fa
             raise
         say(f"You may not read the account's IAM, so this is about iam_policies/ as if applied. {error}")
         have = files
-    own = simulation.given(context or [])
+    own = simulation.given(context)
     world = hops.World(have, files, wanted, settings, cache(lambda arn: bucket_policy(account, arn)[0]))
     found = hops.explained(filled(denial, world, principal, action, resource, own), world)
     return Answer(telling.data(found, world), telling.telling(found, world), code=FINDINGS if found.denied else 0)

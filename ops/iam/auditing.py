@@ -77,7 +77,7 @@ def from_account(c: invoke.Context, save: str, exposure: bool, usage: bool) -> S
     from ops.iam import policies, snapshot
     from ops.iam.review import extras, gathering
 
-    account = Account.of(c, "auditor")
+    account = Account.first(c, "auditor")
     settings, before = account.settings, Account.sent
     pages = list(snapshot.pages(account))
     have = snapshot.parsed(pages)

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ops.cli import Answer, say, table, task
-from ops.errors import FINDINGS, OpsError
+from ops.errors import FINDINGS
 
 if TYPE_CHECKING:
     from ops.aws import Account
-    from ops.config import Settings
     from ops.iam.needs.expecting import Expectation
     from ops.iam.snapshot import Principal, Snapshot
 
@@ -36,7 +35,7 @@ def check(c, role="", remote=False, json=False):
     have = policies.applied(wanted, settings)
     rows, failed, differing = [], [], []
     for want in wanted:
-        expected = expectations(want.role, settings)
+        expected = expecting.of(want.role, settings)
         found = list(expecting.failures(expected, have.roles[settings.role_name(want.role)], have))
         failed += found
         differing += differences(account, want.role, expected, have) if account else []
@@ -44,19 +43,6 @@ def check(c, role="", remote=False, json=False):
         rows.append({"role": want.role, **{kind: count[kind] for kind in expecting.LISTS}, "failed": len(found)})
     data = {"roles": rows, "failures": [one.data for one in failed], "differences": differing, "asked_aws": remote}
     return Answer(data, "\n\n".join(parts(data)), code=FINDINGS if failed or differing else 0)
-
-
-def expectations(role: str, settings: Settings) -> list[Expectation]:
-    """Raises OpsError where there are none, or one makes no sense."""
-    from ops.iam import policies
-    from ops.iam.needs import expecting
-
-    path = policies.FOLDER / role / "expect.toml"
-    if not path.exists():
-        raise OpsError(
-            f"{role}/expect.toml is missing: write what the role must and must not do; see {policies.ROLES}/README.md"
-        )
-    return expecting.parsed(policies.filled(path, settings), f"{role}/expect.toml")
 
 
 def parts(data: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -17,6 +18,8 @@ from ops.iam.snapshot import Managed, Principal, Snapshot
 FOLDER = ROOT / ROLES
 POLICY_CHARACTERS = 6144  # a managed policy's quota; white space does not count
 TRUST_CHARACTERS = 2048
+FILES = re.compile(r"(trust|boundary|permissions(-[a-z0-9-]+)?)\.json")
+IAMS_OWN = re.compile(r"(?<!\$)\$\{[a-z0-9]+:[^}]*\}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,20 @@ class Wanted:
 
 def wanted(settings: Settings, only: str = "", folder: Path = FOLDER) -> list[Wanted]:
     """The roles of the folder, by name. Raises OpsError: no such role, bad JSON, unknown placeholder, over a quota."""
-    roles = sorted(path.parent.name for path in folder.glob("*/trust.json"))
+    roles = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
     if only and only not in roles:
         raise OpsError(f"There is no role {only!r} in {ROLES}/. There are: {', '.join(roles)}")
     return [read(folder / role, settings) for role in roles if only in ("", role)]
 
 
 def read(folder: Path, settings: Settings) -> Wanted:
+    stray = [path.name for path in sorted(folder.glob("*.json")) if not FILES.fullmatch(path.name)]
+    if stray:
+        raise OpsError(
+            f"{folder.name}/{stray[0]}: a role has trust.json, permissions.json, permissions-MORE.json, boundary.json"
+        )
+    if not (folder / "trust.json").exists():
+        raise OpsError(f"{folder.name}/trust.json is missing: who may take the role; see {ROLES}/README.md")
     permissions = {path.stem: document(path, settings) for path in sorted(folder.glob("permissions*.json"))}
     if not permissions:
         raise OpsError(f"{folder.name}: there is no permissions.json beside trust.json.")
@@ -69,17 +79,30 @@ def document(path: Path, settings: Settings) -> dict[str, Any]:
     return body
 
 
-def filled(path: Path, settings: Settings) -> str:
-    """A file of iam_policies/ with its placeholders filled in. Raises OpsError for an unknown one, and for a stray $."""
-    values = {
+def placeholders(settings: Settings) -> dict[str, str]:
+    return {
         "account": settings.aws.account,
         "region": settings.aws.region,
         "stack": settings.stack.name,
         "bucket": settings.bucket,
         "repository": settings.iam.repository,
     }
+
+
+def meant(text: str, settings: Settings) -> str:
+    """Of a command line: with the placeholders filled in that the files and iam.explain's answers have; others stay."""
+    return Template(text).safe_substitute(placeholders(settings))
+
+
+def filled(path: Path, settings: Settings) -> str:
+    """A file of iam_policies/ with its placeholders filled in. Raises OpsError for an unknown one, and for a stray $."""
+    values = placeholders(settings)
+    text = path.read_text()
+    if own := IAMS_OWN.search(text):
+        line = text.count("\n", 0, own.start()) + 1
+        raise OpsError(f"{path.parent.name}/{path.name}:{line}: {own[0]} is a variable of IAM's own: write ${own[0]}")
     try:
-        return Template(path.read_text()).substitute(values)
+        return Template(text).substitute(values)
     except KeyError as error:
         raise OpsError(
             f"{path.parent.name}/{path.name}: unknown placeholder ${{{error.args[0]}}}; known: {', '.join(values)}"

@@ -39,8 +39,9 @@ def prune(c, roles=None, confirm=""):
     wanted, have = policies.wanted(account.settings), snapshot.read(account)
     account.guard()
     now = datetime.now(UTC)
-    names = list(dict.fromkeys(roles or [])) or obsolete(account, have, now)
-    done = gone(have, account.settings, roles or [], c.config.run.dry)
+    roles = [in_full(name, have, account.settings) for name in dict.fromkeys(roles or [])]
+    names = roles or obsolete(account, have, now)
+    done = gone(have, account.settings, roles, c.config.run.dry)
     found = allowed(have, wanted, account.settings, [n for n in names if n not in done], now, named=bool(roles))
     if confirm and confirm not in [*done, *(role.name for role in found)]:
         raise OpsError(f"{confirm} is not among the roles to be removed: {', '.join(r.name for r in found) or 'none'}")
@@ -62,6 +63,12 @@ def prune(c, roles=None, confirm=""):
         agree(c, role, confirm)
         kept.append(remove(c, able(c, account.settings, role), role.name, wanted))
     return Answer([str(path) for path in kept], "\n".join(f"Back again: invoke iam.restore {path}" for path in kept))
+
+
+def in_full(name: str, have: Snapshot, settings: Settings) -> str:
+    """Other commands take a folder's name for the role's."""
+    long = settings.role_name(name)
+    return long if name not in have.roles and long in have.roles else name
 
 
 def obsolete(account: Account, have: Snapshot, now: datetime) -> list[str]:

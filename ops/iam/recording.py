@@ -95,7 +95,6 @@ def asked(settings: Settings, file: str) -> list[Asked]:
 
 def tally(settings: Settings, role: str = "", file: str = "") -> list[Use]:
     from ops.iam import policies
-    from ops.iam.checking import expectations
     from ops.iam.needs import expecting, needed
 
     run = asked(settings, file)
@@ -104,7 +103,7 @@ def tally(settings: Settings, role: str = "", file: str = "") -> list[Use]:
     for want in wanted:
         principal = have.roles[settings.role_name(want.role)]
         calls = [
-            expecting.request(one, principal) for one in expectations(want.role, settings) if one.kind == "allowed"
+            expecting.request(one, principal) for one in expecting.of(want.role, settings) if one.kind == "allowed"
         ]
         found += list(needed.uses(principal.name, principal.arn, have.rights(principal), run, calls))
     return found

@@ -35,7 +35,7 @@ def revoke(c, name, yes=False):
     if not change.preview(revocation.steps(who, moment)):
         return Answer({"made": 0}, f"{revocation.state(who)}\n0 made")
     say(breaks(who.principal))
-    confirm(c, f"{who.principal.name} is cut off.", yes=yes)
+    confirm(c, f"{who.principal.name} is to be cut off.", yes=yes)
     _, moment = called(account)  # what was taken while that was asked is cut off too
     if not c.config.run.dry:
         keep_inline(who, change.preview(revocation.steps(who, moment)), account.settings)

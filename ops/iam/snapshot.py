@@ -72,6 +72,7 @@ class Managed:
     tags: dict[str, str] = field(default_factory=dict)
     boundaries: int = 0
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
+    created: datetime | None = None
 
     @cached_property
     def policy(self) -> Policy:
@@ -226,6 +227,7 @@ def managed(p: dict[str, Any]) -> Managed:
         tags(p),
         p.get("PermissionsBoundaryUsageCount") or 0,
         {v["VersionId"]: v.get("Document") for v in versions if not v.get("IsDefaultVersion")},
+        moment(p.get("CreateDate")),
     )
 
 

@@ -17,8 +17,9 @@ from ops.iam.answer.denials import UNSEEN, Denial, Question
 from ops.iam.answer.simulation import Asked
 from ops.iam.language import actions
 from ops.iam.language.conditions import Context
-from ops.iam.language.document import Policy, policy, statement
+from ops.iam.language.document import CURRENT, Policy, listed, policy, statement
 from ops.iam.language.evaluate import Caller, Deciding, Decision, Request, Rights
+from ops.iam.needs import expecting
 from ops.iam.policies import Wanted, policy_arn
 from ops.iam.snapshot import Principal, Snapshot
 
@@ -142,7 +143,7 @@ def to_service(question: Question, world: World) -> tuple[Question, tuple[str, .
     role = who(replace(question, who=question.resource), world.have, world)
     takers = services(role.trust) if role else []
     if len(takers) != 1:
-        return question, ()
+        return question, ("the text does not say to which service: give it with -c iam:PassedToService=SERVICE",)
     note = f"iam:PassedToService is taken to be {takers[0]}, the one service that may take the role"
     return replace(question, context=(*question.context, ("iam:PassedToService", takers[0]))), (note,)
 
@@ -257,6 +258,22 @@ def granting(asked: Asked, layer: str) -> dict[str, Any]:
     elif layer == "resource" and caller.service == "sagemaker.amazonaws.com" and account:
         raw["Condition"] = {"StringEquals": {"aws:SourceAccount": account}}
     return raw
+
+
+def denied_by(mend: Mend, world: World) -> list[str]:
+    """The entries of the role's expect.toml that the edit would break: somebody has said that this must not be."""
+    want = next((w for w in world.wanted if w.role == world.role(mend.holder)), None)
+    if not want or not mend.statement or mend.layer not in ("identity", "boundary"):
+        return []
+    old = want.boundary if mend.layer == "boundary" else None
+    document = {"Version": CURRENT, "Statement": [*listed((old or {}).get("Statement", [])), mend.statement]}
+    grown = (
+        replace(want, boundary=document)
+        if mend.layer == "boundary"
+        else replace(want, permissions=want.permissions | {"permissions-explained": document})
+    )
+    already = {one.expected.told for one in expecting.broken(want, world.settings)}
+    return [one.expected.told for one in expecting.broken(grown, world.settings) if one.expected.told not in already]
 
 
 def file(mend: Mend, asked: Asked, world: World) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ops.config import Settings
 from ops.iam.answer import simulation
 from ops.iam.answer.denials import KEY_ID
-from ops.iam.answer.hops import Explained, Mend, World, file
+from ops.iam.answer.hops import Explained, Mend, World, denied_by, file
 from ops.iam.change.revocation import standing
 
 HOPS = {
@@ -104,6 +104,8 @@ def changes(found: Explained, world: World) -> list[str]:
     if misses and decision.effect == "implicitDeny":
         lines.append("Smallest change: meet that condition: log in so, pass the value.")
     for number, mend in enumerate(found.mends[:3]):
+        forbidden = denied_by(mend, world)
+        lines += [line(f"Not without thought: expect.toml says {one}", world) for one in forbidden[:2]]
         lead = "And" if number else "Otherwise" if lines else "Smallest change"
         before = found.mends[number - 1].statement if number else None
         lines += one_change(mend, found, world, lead, again=mend.statement == before)

@@ -95,11 +95,19 @@ def read(path: Path) -> Kept | None:
         return None
 
 
-def versions(settings: Settings, arn: str) -> list[Kept]:
-    """What is kept of a managed policy, the last saved first."""
+def versions(settings: Settings, arn: str, since: datetime | None = None) -> list[Kept]:
+    """What is kept of a managed policy, the last saved first. With `since`, when it was made: of one that was there before it under
+    the same name nothing counts."""
     files = sorted(place(settings, Kept(arn, "v", {})).parent.glob("v*.json"))
-    found = [kept for path in files if (kept := read(path)) and kept.owner == arn]
+    found = [kept for path in files if (kept := read(path)) and kept.owner == arn and not before_it(kept, since)]
     return sorted(found, key=lambda kept: kept.saved, reverse=True)
+
+
+def before_it(kept: Kept, since: datetime | None) -> bool:
+    try:
+        return since is not None and datetime.fromisoformat(kept.saved) < since.replace(microsecond=0)
+    except (TypeError, ValueError):  # an altered file
+        return True
 
 
 def lost(have: Snapshot, planned: Iterable[Step]) -> list[Kept]:

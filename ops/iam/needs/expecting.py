@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ops.config import ROLES, Settings
 from ops.errors import OpsError
+from ops.iam import policies
 from ops.iam.language import actions
 from ops.iam.language.conditions import Context
 from ops.iam.language.document import CURRENT, listed, policy
 from ops.iam.language.evaluate import Caller, Decision, Request, Rights, decide
 from ops.iam.lint import arns
+from ops.iam.policies import Wanted
 from ops.iam.snapshot import Principal, Snapshot
 
 # list -> (fields that an entry must have, fields that it may have)
@@ -56,6 +59,12 @@ class Expectation:
     def is_call(self) -> bool:
         return self.kind in ("allowed", "denied")
 
+    @property
+    def told(self) -> str:
+        """denied 3, s3:DeleteObject on arn:... (a release can be gone back to)"""
+        about = f"{self.action} on {self.resource}" if self.is_call else f"taken by {self.by}"
+        return f"{self.kind} {self.number}, {about}{f' ({self.why})' if self.why else ''}"
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -71,6 +80,23 @@ class Failure:
         about = {"action": one.action, "resource": one.resource} if one.is_call else {"by": one.by}
         place = {"role": self.role, "list": one.kind, "entry": one.number}
         return place | about | {"context": dict(one.context), "why": one.why, "found": self.found}
+
+
+def of(role: str, settings: Settings) -> list[Expectation]:
+    """A role's. Raises OpsError where there are none, or one makes no sense."""
+    path = policies.FOLDER / role / "expect.toml"
+    if not path.exists():
+        raise OpsError(
+            f"{role}/expect.toml is missing: write what the role must and must not do; see {ROLES}/README.md"
+        )
+    return parsed(policies.filled(path, settings), f"{role}/expect.toml")
+
+
+def broken(want: Wanted, settings: Settings) -> list[Failure]:
+    """What a role as its folder has it may do, or who may take it, against its expect.toml."""
+    have = policies.applied([want], settings)
+    found = failures(of(want.role, settings), have.roles[settings.role_name(want.role)], have)
+    return [one for one in found if not one.expected.wants_yes]
 
 
 def parsed(text: str, name: str) -> list[Expectation]:

@@ -160,7 +160,7 @@ def boundary(holder: Holder) -> Iterator[Finding]:
     p = holder.principal
     if not p.boundary:
         if p.path.startswith("/kennel/"):
-            yield Finding("IAM-BOUND-001", "medium", p.name, "has no boundary", "give it one: boundary.json beside its trust.json")  # fmt: skip
+            yield Finding("IAM-BOUND-001", "medium", p.name, "has no boundary", "invoke iam.apply, with a boundary.json in its folder")  # fmt: skip
         return
     kind = "Role" if p.trust is not None else "User"
     ways = [(action, p.boundary) for action in ("iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion")]

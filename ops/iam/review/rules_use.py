@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
+from ops.iam.change import revocation
 from ops.iam.finding import Finding
 from ops.iam.review.effective import Scene
 from ops.iam.review.extras import Credential, Extras
@@ -88,7 +89,14 @@ def orphans(scene: Scene) -> Iterator[Finding]:
     for arn, policy in snapshot.policies.items():
         unheld = policy.attachments in (0, None) and not policy.boundaries and arn not in held
         if ":iam::aws:policy/" not in arn and unheld:
-            yield Finding("IAM-USE-003", "low", policy.name, "a policy that nobody holds", "delete it", arn)
+            yield Finding(
+                "IAM-USE-003",
+                "low",
+                policy.name,
+                "a policy that nobody holds",
+                "invoke iam.apply, if iam_policies/ has it; else delete it",
+                arn,
+            )
     peopled = {name for user in snapshot.users.values() for name in user.groups}
     for name in snapshot.groups:
         if name not in peopled:
@@ -149,7 +157,10 @@ def inline(scene: Scene) -> Iterator[Finding]:
     fix = "make it a managed policy: those have versions"
     for p in scene.snapshot.principals():
         for name in p.inline:
-            if "/" not in name:  # a group's, under its user
+            revoked = name == revocation.NAME and revocation.since(
+                p
+            )  # iam.revoke's deny, which iam.apply takes away in time
+            if "/" not in name and not revoked:  # with one it is a group's, under its user
                 severity = "low" if p.trust is not None else "medium"
                 yield Finding("IAM-INLINE-001", severity, p.name, f"holds {name} itself", fix, name)
     for group in scene.snapshot.groups.values():
