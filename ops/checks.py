@@ -41,8 +41,9 @@ def examine(account: Account) -> Iterator[Check]:
     yield Check(
         "region", region == settings.aws.region, region, f"aws.region is {settings.aws.region}: one of the two is wrong"
     )
-    yield roles(account)
-    yield image(account)
+    if region == settings.aws.region:  # there is nothing of ours in another
+        yield roles(account)
+        yield image(account)
     free = shutil.disk_usage(ROOT).free / 1e9
     yield Check(
         "disk",

@@ -85,4 +85,4 @@ def test_doctor_names_what_is_wrong_and_what_mends_it(whole):
     wrong = whole("doctor", ok=False, env={"INVOKE_AWS_REGION": "eu-west-1"})
     assert wrong.code == 1
     assert "WRONG   region" in wrong.out
-    assert "before a deploy: invoke sm.image" in wrong.out
+    assert "3 of 4 checks are right" in wrong.out

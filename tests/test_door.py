@@ -155,6 +155,10 @@ TRICKS = {
     "moto's own door as a bucket": ("GET", "/moto-api/data.json", "s3", {}, ""),
     "moto's metadata": ("GET", "/latest/meta-data/iam/security-credentials/", "s3", {}, ""),
     "a wrong length": ("POST", "/", "sts", FORM | {"Content-Length": "-1"}, ""),
+    "a network in another region": (
+        "POST", "/", "", FORM | {"Authorization": signed("{key}", "ec2", "eu-west-1")["Authorization"]},
+        "Action=CreateVpc&CidrBlock=10.9.0.0/16&Version=2016-11-15",
+    ),
     "another region": ("POST", "/", "", FORM | {"Authorization": signed("{key}", "sts", "eu-west-1")["Authorization"]}, ASSUME + LORD),
 }  # fmt: skip
 

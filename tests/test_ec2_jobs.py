@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from conftest import until
@@ -194,8 +195,10 @@ def test_a_job_outlives_its_box_in_the_bucket(stacks, pictures):
     assert "their names begin with kennel-boxgone-box" in cli("ec2.attach", "--job", "kennel-none", ok=False).err
 
 
-def test_stop_lets_the_job_write_its_checkpoint_and_train_carries_on(box_stack):
-    running = box_stack.background("ec2.train", "--again")
+def test_stop_lets_the_job_write_its_checkpoint_and_train_carries_on(box_stack, tmp_path):
+    long = replace(box_stack, file=tmp_path / "long.yaml")  # whatever the machine, it is not done before it is stopped
+    long.file.write_text(box_stack.file.read_text() + "train: {epochs: 200}\n")
+    running = long.background("ec2.train", "--again")
     until(running, "epoch 1/")
     refused = box_stack("ec2.stop", ok=False)
     assert "it writes a checkpoint, and ec2.train carries on" in refused.err

@@ -99,7 +99,7 @@ def test_no_capacity(stacks, drill):
 
 @pytest.mark.timeout(300)
 def test_spot_interruption(stacks, drill, digits):
-    cli = stacks("incidentspot", "train: {epochs: 8}\nec2: {instance_types: [g4dn.xlarge]}")
+    cli = stacks("incidentspot", "train: {epochs: 30}\nec2: {instance_types: [g4dn.xlarge]}")
     cli("iam.apply", "net.up", "data.up")
     cli("data.push", "--dir", str(digits))
     cli("ec2.up", "--spot")
@@ -188,7 +188,7 @@ class Training:
 
 
 def test_training_failed(stacks, pictures):
-    job = Training(stacks, "failing-job", pictures, 1)
+    job = Training(stacks, "failingjob", pictures, 1)
     shard = dataset.current(job.cli.account)["shards"][0]["sha256"]
     job.cli.account.client("s3").put_object(Bucket=job.cli.settings.bucket, Key=f"shards/{shard}.tar", Body=b"spoilt")
     name = job.start()
@@ -206,7 +206,7 @@ def test_training_failed(stacks, pictures):
 
 
 def test_training_stuck(stacks, sandbox, tmp_path):
-    job = Training(stacks, "stuck-job", noise(tmp_path / "noise"), 100)
+    job = Training(stacks, "stuckjob", noise(tmp_path / "noise"), 100)
     name = job.start("--instances", "2")
     page = Page("training-stuck", job.cli, job=name, again=f"{name}-2", quiet="4")
     job.until(name, "epoch 2/100")
