@@ -58,10 +58,14 @@ class RequestLog:
         path.write_text("")
 
     def add(self, principal: str, action: str, resource: str, context: dict[str, Any], effect: str, agent: str) -> None:
-        """A call of ours names its command; what roles do meanwhile, in jobs and functions, belongs to the command before."""
+        """A call of ours names its command; what roles do meanwhile, in jobs and functions, belongs to the command before.
+
+        A user's that names none is made by hand, and belongs to no command.
+        """
         with self._lock:
             if step := STEP.search(agent):
                 self.step = step[1]
+            by_hand = not step and ":user/" in principal
             line = {
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "principal": principal,
@@ -69,7 +73,7 @@ class RequestLog:
                 "resource": resource,
                 "context": context,
                 "effect": effect,
-                "step": self.step,
+                "step": "" if by_hand else self.step,
             }
             with self.path.open("a") as log:
                 log.write(json.dumps(line) + "\n")

@@ -18,6 +18,7 @@ from ops.iam.lint.arns import meets
 from ops.iam.review import places
 
 OBJECT, BUCKET = "arn:aws:s3:::b/k", "arn:aws:s3:::b"
+GROUP = "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/f"
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:q"
 
 
@@ -94,6 +95,8 @@ UNKNOWN, MISFIT, CONDITION, FORM, QUOTA = (
             "high",
             "a variable before its fifth colon",
         ),
+        (allow("logs:FilterLogEvents", GROUP), MISFIT, "medium", "a log group stands there with :* behind"),
+        (allow(["logs:TagResource", "logs:PutLogEvents"], GROUP, Effect="Deny"), MISFIT, "high", "with :* behind"),
         (allow(resource=f"{OBJECT} ", Effect="Deny"), FORM, "medium", "ends with a space, which counts"),
         (allow(resource=f"{BUCKET}/a\u00a0b"), FORM, "high", "holds \\u00a0 NO-BREAK SPACE"),
         (
@@ -328,6 +331,11 @@ GITHUB = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubuserconten
 GOOD = [
     ("identity", allow()),
     ("identity", allow("*", "*")),
+    ("identity", allow("logs:FilterLogEvents", f"{GROUP}:*")),
+    ("identity", allow("logs:DescribeLogStreams", f"{GROUP}*")),
+    ("identity", allow("logs:CreateLogGroup", [GROUP, f"{GROUP}:*"])),
+    ("identity", allow(["logs:TagResource", "logs:ListTagsForResource"], GROUP)),
+    ("identity", allow("logs:GetLogEvents", f"{GROUP}:log-stream:s")),
     ("identity", allow("*:*", "*")),
     ("identity", allow("s3:*", [BUCKET, f"{BUCKET}/*"])),
     ("identity", allow(["s3:GetObject", "s3:ListBucket"], [BUCKET, f"{BUCKET}/*"])),

@@ -19,6 +19,8 @@ from ops.iam.language.document import policy
 from ops.iam.language.evaluate import Caller, Request, Rights, decide
 from ops.iam.needs import needed
 from ops.iam.needs.needed import Asked, Use
+from sandbox import calls
+from sandbox.calls import RequestLog
 
 ARN = "arn:aws:iam::123456789012:role/kennel/x/kennel-x-r"
 ONE, TWO = "arn:aws:s3:::b/one", "arn:aws:s3:::b/two"
@@ -347,3 +349,17 @@ def test_the_page_lists_what_is_shipped():
     ]
     assert sorted(rows) == sorted(shipped)
     assert "| nothing |" not in page.partition("| role | statement |")[2]
+
+
+def test_what_is_done_by_hand_belongs_to_no_command(tmp_path):
+    """What roles do meanwhile, in jobs and functions, belongs to the command before; a person's own calls do not."""
+    log = RequestLog(tmp_path / "requests.jsonl")
+    for principal, agent in (
+        ("arn:aws:iam::1:role/r", "Boto3/1 kennel/sm.train"),
+        ("arn:aws:iam::1:role/job", "Boto3/1"),
+        ("arn:aws:iam::1:user/administrator", "Boto3/1"),
+        ("arn:aws:iam::1:user/administrator", "Boto3/1 kennel/iam.apply"),
+        ("arn:aws:iam::1:role/job", "Boto3/1"),
+    ):
+        log.add(principal, "s3:GetObject", "*", {}, "allowed", agent)
+    assert [one["step"] for one in calls.read(log.path)] == ["sm.train", "sm.train", "", "iam.apply", "iam.apply"]

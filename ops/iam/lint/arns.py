@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from ops.iam.language import actions
-from ops.iam.language.document import VARIABLE, misplaced
+from ops.iam.language.document import VARIABLE, arn_glob, misplaced
 from ops.iam.lint.flaw import FORM, MISFIT, Flaw, shown
 
 PARTITIONS = re.compile(r"aws(-[a-z-]+)?|.*[*?$].*")
@@ -15,6 +15,8 @@ LEFT_OVER = re.compile(
     r"<[A-Za-z_ -]+>|\{\{[^{}]*\}\}|%[A-Z_]+%|\b(?:YOUR|REPLACE)[-_][A-Z_-]+|\bACCOUNT[-_]?ID\b|\$\{[^:}*?$]*\}"
 )
 HALF_VARIABLE = re.compile(r"\$(?:aws|s3|saml):|(?<!\$)\{(?:aws|s3|saml):")
+LOG_GROUP = re.compile(r"arn:[^:]*:logs:[^:]*:[^:]*:log-group:[^:]*[^:*]")
+TAGGING_LOGS = ("logs:tagresource", "logs:untagresource", "logs:listtagsforresource")
 FIRST_PARTS = 5  # partition, service, region and account: no colon in them
 
 
@@ -60,6 +62,7 @@ def flaws(resources: Sequence[str], patterns: Sequence[str], allow: bool, bare: 
     for one in resources:
         if one != "*" and (one.startswith("arn:") or not bare) and (wrong := malformed(one)):
             yield Flaw(MISFIT, "high", f"Resource {shown(one)} {wrong}", "write the ARN in full", "Resource")
+    yield from bare_groups(arns, patterns, allow)
     known = [pattern for pattern in patterns if pattern == "*" or targets(pattern) is not None]
     if len(arns) < len(resources) or len(known) < len(patterns) or "*" in known or any(map(malformed, arns)):
         return
@@ -78,6 +81,16 @@ def flaws(resources: Sequence[str], patterns: Sequence[str], allow: bool, bare: 
             "give it a statement of its own with what it acts on",
             "Action",
         )
+
+
+def bare_groups(arns: Sequence[str], patterns: Sequence[str], allow: bool) -> Iterator[Flaw]:
+    """The reference names log groups without what AWS asks with for all actions but those of tags:
+    docs.aws.amazon.com/AmazonCloudWatch/latest/logs/iam-access-control-overview-cwl.html"""
+    asking = [one for one in patterns if one.lower().startswith("logs:") and one.lower() not in TAGGING_LOGS]
+    for arn in arns if asking else ():
+        if LOG_GROUP.fullmatch(arn) and not any(arn_glob(other).fullmatch(f"{arn}:log-stream:") for other in arns):
+            message = f"Resource {shown(arn)} is not what {shown(asking[0])} is asked of: a log group stands there with :* behind"
+            yield Flaw(MISFIT, "medium" if allow else "high", message, f"write {shown(arn)}:*", "Resource")
 
 
 def misfit(arn: str, single: str, patterns: Sequence[str]) -> Flaw:
