@@ -104,14 +104,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     from rich.text import Text
 
     grid = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for row in rows:
-        grid.add_row(
-            *(Text(printable(str(cell))) for cell in row)
-        )  # as Text, so that [brackets] are not taken for markup
+    for row in rows:  # as Text, so that [brackets] are not taken for markup
+        grid.add_row(*(Text(printable(str(cell))) for cell in row))
     width = None if sys.stdout.isatty() else 1000
-    console = Console(
-        width=width, highlight=False, color_system=None
-    )  # no escapes of ours, so that none need be let through
+    # Without colour there are no escapes of ours, and so none has to be let through to the terminal.
+    console = Console(width=width, highlight=False, color_system=None)
     with console.capture() as captured:
         console.print(grid)
     return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())

@@ -269,7 +269,7 @@ class Settings(Section):
 def load(values: Any) -> Settings:
     """The settings of Invoke's merged configuration. Raises OpsError: an unknown name, a wrong type, a missing value."""
     sections = {name: plain(values[name]) for name in values if name not in INVOKES_OWN}
-    typos.unsaid(sections)
+    typos.switched_off(sections)
     try:
         return Settings.model_validate(sections)
     except ValidationError as error:

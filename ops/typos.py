@@ -7,6 +7,8 @@ import os
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
+OFF = ("false", "no", "off")
+
 
 def worded(error: Any, settings: Any) -> str:
     """`endpoint: unknown setting max_instance; did you mean max_instances?` / `endpoint.max_instances: ... got 'two'`"""
@@ -48,13 +50,9 @@ def bounds(endpoint: Any) -> None:
         raise ValueError("endpoint.schedule: two actions have the same name")
 
 
-def unsaid(sections: dict[str, Any]) -> None:
+def switched_off(sections: dict[str, Any]) -> None:
     """Invoke reads any word in the environment but 0 as true, `false` too: set right what was meant."""
     for section, body in sections.items():
         for key, value in body.items() if isinstance(body, dict) else ():
-            if value is True and os.environ.get(f"INVOKE_{section}_{key}".upper(), "").lower() in (
-                "false",
-                "no",
-                "off",
-            ):
+            if value is True and os.environ.get(f"INVOKE_{section}_{key}".upper(), "").lower() in OFF:
                 body[key] = False

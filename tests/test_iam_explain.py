@@ -17,6 +17,7 @@ from ops.iam.answer.denials import Question, parse
 from ops.iam.answer.simulation import Asked
 from ops.iam.language.document import policy
 from ops.iam.language.evaluate import Caller, Request, Rights
+from ops.iam.needs import expecting
 
 SETTINGS = settings_of()
 WANTED = policies.wanted(SETTINGS)
@@ -205,7 +206,16 @@ def test_a_statement_that_is_lacking_in_the_files_goes_into_one_of_them():
 def test_what_the_roles_own_expectations_deny_is_not_offered_without_a_word(action, resource, why):
     _, said = told(denied(session("operator"), action, resource), world())
     assert ("Not without thought: expect.toml says denied" in said) is bool(why)
-    assert "add to iam_policies/operator/" in said
+    assert "Smallest change: add to iam_policies/operator/" in said
+
+
+def test_a_role_without_expectations_is_explained_all_the_same(monkeypatch):
+    def missing(role, settings):
+        raise OpsError(f"{role}/expect.toml is missing")
+
+    monkeypatch.setattr(expecting, "of", missing)
+    _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), world())
+    assert "Smallest change: add to iam_policies/operator/permissions-models.json" in said
 
 
 def test_passing_a_role_that_no_service_takes_asks_to_which():

@@ -147,9 +147,7 @@ def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None
         say(f"Already so: {one.severity} {one.rule} {one.principal}: {one.message}")
     if new:
         paths = files(settings)
-        lines = "\n".join(
-            f"  {one.severity} {one.rule} {place(one, paths) or one.principal}: {one.message}; {one.fix}" for one in new
-        )
+        lines = "\n".join(f"  {one.told(place(one, paths))}" for one in new)
         raise OpsError(
             f"The roles would bring what the audit calls high or worse:\n{lines}\n"
             "Nothing was touched. Mend the folder, or waive it with a reason in iam_policies/waivers.toml.",

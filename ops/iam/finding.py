@@ -26,6 +26,10 @@ class Finding:
     waived: str = ""
     element: str = ""
 
+    def told(self, where: str = "") -> str:
+        """In a line, by where its text stands or else by whom it is about."""
+        return f"{self.severity} {self.rule} {where or self.principal}: {self.message}; {self.fix}"
+
     @property
     def data(self) -> dict[str, Any]:
         """As --json gives it."""

@@ -71,7 +71,7 @@ def agree(c: Any, saved: Saved, new: list[Finding], given: str) -> None:
     """A file may have been altered since iam.prune wrote it: rights that are too wide come back only by the role's name."""
     from ops.cli import confirm
 
-    lines = [f"  {one.severity} {one.rule} {one.principal}: {one.message}; {one.fix}" for one in new]
+    lines = [f"  {one.told()}" for one in new]
     say("\n".join(["The role brings what the audit calls high or worse:", *lines]))
     confirm(c, f"{saved.name} comes back with that.", name=saved.name, given=given)
 

@@ -13,6 +13,7 @@ from ops.iam.answer import simulation
 from ops.iam.answer.denials import KEY_ID
 from ops.iam.answer.hops import Explained, Mend, World, denied_by, file
 from ops.iam.change.revocation import standing
+from ops.iam.policies import placeholders
 
 HOPS = {
     1: "the caller's own action",
@@ -104,9 +105,9 @@ def changes(found: Explained, world: World) -> list[str]:
     if misses and decision.effect == "implicitDeny":
         lines.append("Smallest change: meet that condition: log in so, pass the value.")
     for number, mend in enumerate(found.mends[:3]):
+        lead = "And" if number else "Otherwise" if lines else "Smallest change"
         forbidden = denied_by(mend, world)
         lines += [line(f"Not without thought: expect.toml says {one}", world) for one in forbidden[:2]]
-        lead = "And" if number else "Otherwise" if lines else "Smallest change"
         before = found.mends[number - 1].statement if number else None
         lines += one_change(mend, found, world, lead, again=mend.statement == before)
     return lines or ["No change of a policy that is known here would let it through."]
@@ -142,8 +143,7 @@ def templated(text: str, settings: Settings) -> str:
     found = text.replace("$", "$$").replace(settings.bucket, "${bucket}").replace(settings.aws.account, "${account}")
     found = found.replace(f":{settings.aws.region}:", ":${region}:").replace(settings.role_path, "/kennel/${stack}/")
     found = re.sub(rf"\bkennel-{re.escape(settings.stack.name)}(?=[-\"/:*])", "kennel-${stack}", found)
-    values = {"account": settings.aws.account, "region": settings.aws.region, "stack": settings.stack.name}
-    filled = Template(found).safe_substitute(values | {"bucket": settings.bucket})
+    filled = Template(found).safe_substitute(placeholders(settings))
     return found if filled == text else text.replace("$", "$$")
 
 
