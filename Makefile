@@ -16,7 +16,7 @@ test: $(READY)
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ops sandbox bench
+	$(BIN)/mypy ops iampolicy sandbox bench
 	cd serving && ../$(BIN)/mypy --config-file ../pyproject.toml .
 	cd lambda && ../$(BIN)/mypy --config-file ../pyproject.toml .
 	cd training && ../$(BIN)/mypy --config-file ../pyproject.toml .

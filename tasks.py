@@ -1,13 +1,55 @@
-"""Every command of this repository. `invoke --list` shows them; a namespace is a file in ops/."""
+"""Every command of this repository, assembled from the modules that hold them. `invoke --list` shows them."""
 
 from invoke import Collection
 
-from bench import tasks as bench
-from ops import data, ec2, fn, iam, net, runbook, sm
-from ops.demo import demo
-from ops.doctor import doctor
-from sandbox import tasks as sandbox
+from bench import commands as bench
+from ops.commands import (
+    data,
+    data_weights,
+    demo,
+    doctor,
+    ec2_box,
+    ec2_jobs,
+    ec2_shell,
+    iam_apply,
+    iam_audit,
+    iam_check,
+    iam_prune,
+    iam_restore,
+    iam_revoke,
+    iam_simulate,
+    iam_usage,
+    lambda_,
+    net,
+    runbook,
+    sm_capacity,
+    sm_cleanup,
+    sm_endpoint,
+    sm_image,
+    sm_release,
+    sm_scaling,
+    sm_training,
+    sm_tuning,
+)
+from ops.reports import plots
+from sandbox import commands as sandbox
 
-ns = Collection(data, ec2, iam, net, runbook, sm, demo, doctor)
-for name, module in {"bench": bench, "lambda": fn, "sandbox": sandbox}.items():
-    ns.add_collection(Collection.from_module(module, name=name))
+NAMESPACES = {
+    "bench": [bench],
+    "data": [data, data_weights],
+    "ec2": [ec2_box, ec2_jobs, ec2_shell],
+    "iam": [iam_apply, iam_audit, iam_check, iam_prune, iam_restore, iam_revoke, iam_simulate, iam_usage],
+    "lambda": [lambda_],
+    "net": [net],
+    "runbook": [runbook],
+    "sandbox": [sandbox],
+    "sm": [sm_capacity, sm_cleanup, sm_endpoint, sm_image, sm_release, sm_scaling, sm_training, sm_tuning, plots],
+}
+
+ns = Collection(demo.demo, doctor.doctor)
+for name, modules in NAMESPACES.items():
+    namespace = Collection(name)
+    for module in modules:
+        for task in Collection.from_module(module).tasks.values():
+            namespace.add_task(task)
+    ns.add_collection(namespace)

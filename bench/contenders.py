@@ -25,11 +25,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ops import ROOT
+from ops.core.paths import ROOT
 
 HOST = "bench"  # the name the host key is pinned under
 OURS, PUT, RSYNC, TAR = "ours", "put", "rsync", "tar"
-IMPORTS = {OURS: ("fabric", "ops.ec2.folders"), PUT: ("paramiko",)}  # part of a process's start
+IMPORTS = {OURS: ("fabric", "ops.box.file_sync"), PUT: ("paramiko",)}  # part of a process's start
 TRANSFER_S = 900
 CHUNK = 64 << 10
 
@@ -97,7 +97,7 @@ def argv(name: str, asked: Transfer) -> list[str]:
 
 def timed(argv: list[str]) -> tuple[float, str]:
     """Wall time of a whole command, and its stdout. Raises OpsError with what it said when it fails."""
-    from ops.errors import OpsError
+    from ops.core.errors import OpsError
 
     began = time.perf_counter()
     with started(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -127,10 +127,10 @@ def started(argv: list[str], **streams: Any) -> Iterator[subprocess.Popen[str]]:
 
 def ours(asked: Transfer) -> bool:
     """Whether the files had to be sent."""
-    from ops import box
-    from ops.ec2.folders import of_folder, send
+    from ops.box.file_sync import of_folder, send
+    from ops.core import ssh
 
-    with box.connect(HOST, getpass.getuser(), asked.keys.client, asked.keys.known_hosts, asked.socket) as link:
+    with ssh.connect(HOST, getpass.getuser(), asked.keys.client, asked.keys.known_hosts, asked.socket) as link:
         return send(link, of_folder(asked.folder), asked.target, asked.folder.name)
 
 

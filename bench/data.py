@@ -24,12 +24,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import pairs as measure
+from bench import paired_timing as measure
 from bench.link import Link
 from bench.store import ACCOUNT, Store
-from ops import ROOT, WORK
-from ops.cli import Answer, say, table
-from ops.errors import OpsError
+from ops.core.errors import OpsError
+from ops.core.output import say, table
+from ops.core.paths import ROOT, WORK
+from ops.core.task import Result
 
 FILES, CLASSES, SIDE = 2000, 10, 80  # a picture of SIDE x SIDE noise is 19.3 KB of PNG
 ROUND_TRIP_S = 0.02
@@ -195,7 +196,7 @@ def settings(folder: Path, url: str) -> Path:
     return folder
 
 
-def run(rounds: int) -> Answer:
+def run(rounds: int) -> Result:
     """Measure, check, report. Raises OpsError when a command fails, or leaves something behind."""
     aws = awscli()
     with tempfile.TemporaryDirectory(prefix="kennel-bench-") as name:
@@ -240,7 +241,7 @@ def in_turn(what: str, senders: dict[str, Sender], rounds: int, after: Callable[
     return found
 
 
-def report(found: dict[str, dict[str, list[float]]], wire: float, total: int, asked: int) -> Answer:
+def report(found: dict[str, dict[str, list[float]]], wire: float, total: int, asked: int) -> Result:
     both = {what: list(zip(times["data.push"], times["aws s3 sync"], strict=True)) for what, times in found.items()}
     faster, unchanged = measure.times_better(both["new"]), 1 / measure.times_better(both["same"])
     over = statistics.median(found["slow"]["data.push"]) / wire
@@ -274,4 +275,4 @@ def report(found: dict[str, dict[str, list[float]]], wire: float, total: int, as
     ]
     shown = table(("", "", "median s", "least", "most"), rows)
     data = {"bytes": total, "wire_s": round(wire, 3), "seconds": found}
-    return Answer(answer.data | data, f"{shown}\n\n{answer.text}", code=answer.code)
+    return Result(answer.data | data, f"{shown}\n\n{answer.text}", code=answer.code)

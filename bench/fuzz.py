@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import pairs as measure
+from bench import paired_timing as measure
 from bench.bodies import LIMIT, MARK, PIXELS, TYPES, Body, body
-from bench.pairs import Check
+from bench.paired_timing import Check
 from bench.serve import asked, sent
 from bench.servers import OURS, Server, release, started
-from ops import WORK
-from ops.cli import Answer, say
+from ops.core.output import say
+from ops.core.paths import WORK
+from ops.core.task import Result
 
 CALLERS = 4  # fewer than are let in: nobody is refused for want of room
 REFUSED_S, PING_S = 1.0, 2.0  # SageMaker gives a ping two seconds
@@ -246,7 +247,7 @@ def born(server: Server) -> str:
     return Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
-def bench(count: int, seed: int, arch: str = "resnet_tiny", pixels: int = 224) -> Answer:
+def bench(count: int, seed: int, arch: str = "resnet_tiny", pixels: int = 224) -> Result:
     made = release(arch, pixels)
     pictures = sent(made / "model" / "golden.npz")
     with tempfile.TemporaryDirectory(prefix="kennel-fuzz-") as folder:
@@ -270,7 +271,7 @@ def bench(count: int, seed: int, arch: str = "resnet_tiny", pixels: int = 224) -
     longest = {str(status): longest for status, longest in sorted(found.longest.items())}
     data = {"seed": seed, "bodies": count, "statuses": dict(found.statuses), "slowest": longest, "logged": answered}
     slow = [f"slowest {status}: {took:.2f} s, {what}" for status, (took, what) in longest.items()]
-    return Answer(answer.data | data, "\n".join([str(dict(found.statuses)), *slow, "", answer.text]), code=answer.code)
+    return Result(answer.data | data, "\n".join([str(dict(found.statuses)), *slow, "", answer.text]), code=answer.code)
 
 
 if __name__ == "__main__":

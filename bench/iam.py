@@ -23,15 +23,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import accounts
-from bench import pairs as measure
-from bench.pairs import Check
-from ops import ROOT
-from ops.cli import Answer, say, table
-from ops.errors import FINDINGS, OpsError
+from bench import paired_timing as measure
+from bench.paired_timing import Check
+from ops.core.errors import FINDINGS, OpsError
+from ops.core.output import say, table
+from ops.core.paths import ROOT
+from ops.core.task import Result
 
 if TYPE_CHECKING:
-    from ops.config import Settings
-    from ops.iam.snapshot import Snapshot
+    from iampolicy.account.snapshot import Snapshot
+    from ops.core.settings import Settings
 
 MANY, FEW = 3000, 300
 SECONDS, MB, TIMES = 1.0, 150, 100
@@ -67,13 +68,13 @@ def run(argv: list[str], snapshot: Path) -> Run:
 
 def audit(snapshot: Path, answer: Path) -> None:
     """In our process."""
-    from ops.iam import kept
-    from ops.iam.review import engine
+    from iampolicy.account import snapshot_file
+    from iampolicy.audit import engine
 
     settings = loaded()
     began, used = time.perf_counter(), time.process_time()
     with engine.uncollected():  # as the command does
-        have, _ = kept.load(snapshot)
+        have, _ = snapshot_file.load(snapshot)
         findings = engine.audited(have, settings=settings)
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
     found: Found = {}
@@ -85,11 +86,11 @@ def audit(snapshot: Path, answer: Path) -> None:
 def loaded() -> Settings:
     import invoke
 
-    from ops import config
+    from ops.core import settings
 
     found = invoke.Config(project_location=ROOT)
     found.load_project()
-    return config.load(found)
+    return settings.load(found)
 
 
 def peak() -> float:
@@ -103,7 +104,7 @@ def peak() -> float:
 
 def missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
     """(role, what they say) where we say neither that way, nor one that needs no more, nor that the role may do everything."""
-    from ops.iam.escalation.paths import needs
+    from iampolicy.escalation.paths import needs
 
     needed = {path.rule: actions for path, actions in needs()}
     lacking = []
@@ -121,7 +122,7 @@ def missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
 
 def wrong(have: Snapshot, role: str, actions: list[str]) -> bool:
     """Whether the role may not do one of the actions at all, on anything of its type."""
-    from ops.iam.escalation.reach import Reach
+    from iampolicy.escalation.reach import Reach
 
     holding = Reach(have, datetime.now(UTC)).of(have.roles[role])
     return not all(holding.somewhere(action) for action in actions)
@@ -161,7 +162,7 @@ def drawn(folder: Path, roles: int, seed: int, distinct: bool = False) -> Path:
 
 
 def against(folder: Path, seed: int, rounds: int, oracle: str) -> tuple[list[tuple[Run, Run]], list[Check]]:
-    from ops.iam import kept
+    from iampolicy.account import snapshot_file
 
     file = drawn(folder, FEW, seed)
     me, them = [sys.executable, "-m", "bench.iam"], [oracle, str(ROOT / "bench" / "splaining.py")]
@@ -172,7 +173,7 @@ def against(folder: Path, seed: int, rounds: int, oracle: str) -> tuple[list[tup
         found.append((ours, theirs))
         say(f"{FEW} roles, round {number + 1}/{rounds}: ours {ours.seconds:.2f} s, theirs {theirs.seconds:.1f} s")
     times = statistics.median(theirs.seconds / ours.seconds for ours, theirs in found)
-    right, errors = differing(kept.load(file)[0], *found[-1])
+    right, errors = differing(snapshot_file.load(file)[0], *found[-1])
     for role, what in right[:10]:
         say(f"  missed: {role}: {what}")
     said = sum(len(every) for every in found[-1][1].found.values())
@@ -187,7 +188,7 @@ def has_it(oracle: str) -> bool:
     return subprocess.run([oracle, "-c", "import cloudsplaining"], capture_output=True, check=False).returncode == 0
 
 
-def bench(rounds: int, pairs: int, seed: int, oracle: str) -> Answer:
+def bench(rounds: int, pairs: int, seed: int, oracle: str) -> Result:
     oracle = oracle or sys.executable
     if min(rounds, pairs) < 1:
         raise OpsError("--rounds and --pairs take 1 or more.")
@@ -197,7 +198,7 @@ def bench(rounds: int, pairs: int, seed: int, oracle: str) -> Answer:
         runs, checks = many(Path(folder), seed, rounds)
         found, more = against(Path(folder), seed, pairs, oracle)
     pairs_of = [(ours.seconds, theirs.seconds) for ours, theirs in found]
-    answer = measure.report(pairs_of, checks + more, "python -m bench.iam", "python bench/splaining.py")
+    answer = measure.report(pairs_of, checks + more, "python -m bench.iam", "python bench/cloudsplaining_run.py")
     lines = [
         (MANY, "kennel", min(one.seconds for one in runs), max(one.mb for one in runs)),
         (FEW, "kennel", found[-1][0].seconds, found[-1][0].mb),
@@ -206,7 +207,7 @@ def bench(rounds: int, pairs: int, seed: int, oracle: str) -> Answer:
     cells = [(roles, who, f"{s:.2f}", f"{s / roles * 1000:.2f}", f"{mb:.0f}") for roles, who, s, mb in lines]
     shown = table(("roles", "", "s", "ms a role", "MB"), cells)
     data = {"rows": [{"roles": n, "who": who, "seconds": s, "mb": mb} for n, who, s, mb in lines], "seed": seed}
-    return Answer(answer.data | data, f"{shown}\n\n{answer.text}", code=FINDINGS if answer.code else 0)
+    return Result(answer.data | data, f"{shown}\n\n{answer.text}", code=FINDINGS if answer.code else 0)
 
 
 if __name__ == "__main__":

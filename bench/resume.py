@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.pairs import Check, report
-from ops import ROOT
-from ops.cli import Answer, say
+from bench.paired_timing import Check, report
+from ops.core.output import say
+from ops.core.paths import ROOT
+from ops.core.task import Result
 
 STEPS, EPOCHS = 5, 3  # a run has 15 steps, and with a checkpoint at each, one more at each epoch's end
 SETTINGS = ["--epochs", str(EPOCHS), "--batch", "8", "--pixels", "16", "--flip", "true", "--shift", "0.1"]
 
 
 class Warm:
-    """bench/warm.py as a running process."""
+    """bench/fork_server.py as a running process."""
 
     def __init__(self) -> None:
         argv = [sys.executable, str(ROOT / "bench" / "warm.py")]
@@ -93,7 +94,7 @@ def killed(warm: Warm, data: Path, out: Path, whole: bytes, draw: random.Random,
     return Outcome(kills, code == 0 and weights(out) == whole, time.monotonic() - began)
 
 
-def bench(runs: int, seed: int) -> Answer:
+def bench(runs: int, seed: int) -> Result:
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder, Warm() as warm:
         place = Path(folder)

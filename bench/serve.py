@@ -1,6 +1,6 @@
 """The server against flask, gunicorn and torch, and against LitServe: one ResNet-18, the same pictures, in turn.
 
-Callers are ops.load's, in a process of their own. Each server has as many threads that compute as there are vCPUs, two.
+Callers are ops.releases.load_generator's, in a process of their own. Each server has as many threads that compute as there are vCPUs, two.
 For the others, tried on two vCPUs at 1, 2, 8 and 32 callers, successes a second: gunicorn's 2 workers with a thread of torch
 each 20, 38, 39, 38; 1 worker, 2 threads of requests, 1 of torch 20, 39, 38, 38; 1 worker, 1 thread, 2 of torch 33, 32, 33,
 29; LitServe's 2 workers with a thread each 19, 33, 38, 39; 1 worker of two 30, 31, 29, 22. The first of each is the
@@ -25,13 +25,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import pairs as measure
-from bench.pairs import Check
+from bench import paired_timing as measure
+from bench.paired_timing import Check
 from bench.servers import EAGER, LIT, OURS, Server, release, started
 from bench.train import MASKED, capabilities
-from ops import ROOT, load
-from ops.cli import Answer, say, table
-from ops.errors import OpsError
+from ops.core.errors import OpsError
+from ops.core.output import say, table
+from ops.core.paths import ROOT
+from ops.core.task import Result
+from ops.releases import load_generator
 
 CALLERS = (1, 8, 32)
 OVER = 4  # times as many callers as are let in
@@ -57,10 +59,10 @@ class Cell:
     cpu_s: float | None = None  # of the server, a success
 
     @classmethod
-    def of(cls, found: load.Load, seconds: float) -> Cell:
+    def of(cls, found: load_generator.Load, seconds: float) -> Cell:
         """`seconds` reach to the last answer: what began in time and ended later is in `found` too."""
         good, refused = found.of(200), found.of(503)
-        middle, high, late = ((load.quantile(times, q) if times else None) for times, q in
+        middle, high, late = ((load_generator.quantile(times, q) if times else None) for times, q in
                               ((good, 0.5), (good, 0.99), (refused, 0.99)))  # fmt: skip
         return cls(len(good) / seconds, middle, high, len(refused), late, found.failed)
 
@@ -78,7 +80,7 @@ def called(server: Server, callers: int, seconds: float, golden: Path) -> Cell:
 def call(port: int, callers: int, seconds: float, golden: Path) -> dict[str, Any]:
     """In the callers' process."""
     pictures, began = sent(golden), time.monotonic()
-    found = load.run(port, pictures, callers, seconds)
+    found = load_generator.run(port, pictures, callers, seconds)
     return {"good": len(found.of(200)), "cell": asdict(Cell.of(found, time.monotonic() - began))}
 
 
@@ -91,7 +93,7 @@ def sent(golden: Path) -> list[bytes]:
 
 
 def asked(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=load.TIMEOUT_S)
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=load_generator.TIMEOUT_S)
     try:
         line.request(method, path, body, {"Content-Type": "application/x-image"})
         return line.getresponse().read()
@@ -232,7 +234,7 @@ def compared(what: str, env: dict[str, str], bound: float, rounds: int, seconds:
     return list(checks(found, what, limit, bound, agreed)), found, rows(found, what)
 
 
-def bench(rounds: int, seconds: float) -> Answer:
+def bench(rounds: int, seconds: float) -> Result:
     able = capabilities()
     if able["amx"]:
         passes = [("AMX", {}, AMX), ("bf16 masked", MASKED, NO_AMX)]
@@ -250,7 +252,7 @@ def bench(rounds: int, seconds: float) -> Answer:
     pairs = [(1 / a.rate, 1 / b.rate) for a, b in both]
     answer = measure.report(pairs, every, f"python {OURS}server.py serve", "gunicorn 'eager:application()'")
     data = {"cells": lines, "rounds": rounds, "seconds": seconds}
-    return Answer(answer.data | data, f"{shown(lines)}\n\n{answer.text}", code=answer.code)
+    return Result(answer.data | data, f"{shown(lines)}\n\n{answer.text}", code=answer.code)
 
 
 if __name__ == "__main__":

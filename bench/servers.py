@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.train import free_port
-from ops import ROOT, WORK
-from ops.cli import say
-from ops.errors import OpsError
-from ops.files import digest_of
+from ops.core.errors import OpsError
+from ops.core.files import digest_of
+from ops.core.output import say
+from ops.core.paths import ROOT, WORK
 
 READY_S = 120.0
 NICE = "5"  # serving/ lowers its own threads so far; the others are too, or a busy neighbour would slow down ours alone

@@ -27,14 +27,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import contenders
-from bench import pairs as measure
+from bench import paired_timing as measure
 from bench.contenders import HOST, OURS, PUT, RSYNC, TAR, Keys
 from bench.data import GBIT, ROUND_TRIP_S, end_others
 from bench.link import CHUNK, Link, carry
-from ops import box
-from ops.cli import Answer, say, table
-from ops.ec2.folders import SUMS
-from ops.errors import OpsError
+from ops.box.file_sync import SUMS
+from ops.core import ssh
+from ops.core.errors import OpsError
+from ops.core.output import say, table
+from ops.core.task import Result
 
 FILES, FOLDERS, BYTES = 2000, 20, 20_000
 PUTS = 2  # rounds in which paramiko's put takes part, since it takes minutes
@@ -115,8 +116,8 @@ def course(folder: Path) -> Iterator[Course]:
     sent, targets, keys = folder / "sent", folder / "targets", Keys(folder / "keys")
     noise(sent)
     targets.mkdir()
-    box.key_pair(keys.client)
-    box.pin(keys.known_hosts, HOST, [box.key_pair(keys.host)])
+    ssh.key_pair(keys.client)
+    ssh.pin(keys.known_hosts, HOST, [ssh.key_pair(keys.host)])
     with server(keys) as (name, far), linked(far) as near:
         yield Course(sent, targets, keys, name, near)
 
@@ -232,7 +233,7 @@ def in_turn(here: Course, names: list[str], rounds: int, fresh: bool) -> Times:
     return found
 
 
-def run(rounds: int) -> Answer:
+def run(rounds: int) -> Result:
     """Measure, check, report. Raises OpsError when a contender fails, or leaves something behind."""
     with tempfile.TemporaryDirectory(prefix="kennel-bench-", dir=memory()) as name, course(Path(name)) as here:
         say(f"{FILES} files of {BYTES} bytes, {ROUND_TRIP_S * 1000:.0f} ms there and back, to {here.server}")
@@ -252,7 +253,7 @@ def ratio(times: Times, which: str) -> float:
     return 1 / measure.times_better(list(zip(times[which], times[RSYNC], strict=True)))
 
 
-def report(server: str, found: dict[str, Times]) -> Answer:
+def report(server: str, found: dict[str, Times]) -> Result:
     new, same = found[NEW], found[SAME]
     puts = list(zip(new[OURS], new[PUT], strict=False))
     values = (measure.times_better(puts), ratio(new, INSIDE), ratio(same, INSIDE))
@@ -269,11 +270,11 @@ def report(server: str, found: dict[str, Times]) -> Answer:
         measure.Check(f"{SAME}: {against}", values[2], "x", f"at most {UNCHANGED:g}", values[2] <= UNCHANGED),
     ]
     pairs = list(zip(new[INSIDE], new[RSYNC], strict=True))
-    answer = measure.report(pairs, checks, "ops.box.connect and ops.ec2.folders.send", SHOWN[RSYNC])
+    answer = measure.report(pairs, checks, "ops.core.ssh.connect and ops.box.file_sync.send", SHOWN[RSYNC])
     whole = {when: round(ratio(times, OURS), 3) for when, times in found.items()}
     data = {"server": server, "files": FILES, "bytes": FILES * BYTES, "whole": whole, "seconds": found}
     told = f"As a process, with the start of Python and the imports, ours takes {whole[NEW]} x {SHOWN[RSYNC]}, {NEW}, and {whole[SAME]} x, {SAME}."
-    return Answer(answer.data | data, f"{shown(found)}\nto {server}\n\n{answer.text}\n\n{told}", code=answer.code)
+    return Result(answer.data | data, f"{shown(found)}\nto {server}\n\n{answer.text}\n\n{told}", code=answer.code)
 
 
 def shown(found: dict[str, Times]) -> str:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import photos
-from bench.pairs import Check, report
-from ops import ROOT, WORK
-from ops.cli import Answer, say
+from bench.paired_timing import Check, report
+from ops.core.output import say
+from ops.core.paths import ROOT, WORK
+from ops.core.task import Result as Answer
 
 PICTURES = {"train": 16, "valid": 4, "test": 16}  # a class; 128 are trained on, 128 tested
 EPOCHS, BATCH, LR = 3, 16, 0.003

@@ -18,43 +18,43 @@ def ours(service: str) -> Any:
     """The response class that replaces moto's, or None."""
     match service:
         case "awslambda":
-            from sandbox.lambdas.functions import Functions
+            from sandbox.function.responses import Functions
 
             return Functions
         case "sagemaker":
-            from sandbox.sagemaker import SageMaker
+            from sandbox.sagemaker.responses import SageMaker
 
             return SageMaker
         case "sagemakerruntime":
-            from sandbox.sagemaker import Runtime
+            from sandbox.sagemaker.responses import Runtime
 
             return Runtime
         case "cloudwatch":
-            from sandbox.metrics import Metrics
+            from sandbox.cloudwatch.metrics import Metrics
 
             return Metrics
         case "codebuild":
-            from sandbox.building.builds import Builds
+            from sandbox.codebuild.responses import Builds
 
             return Builds
         case "applicationautoscaling":
-            from sandbox.scaling.scaler import Scaling
+            from sandbox.autoscaling.responses import Scaling
 
             return Scaling
         case "iam":
-            from sandbox.access.iam import Iam
+            from sandbox.iam.responses import Iam
 
             return Iam
         case "sts":
-            from sandbox.access.sts import Sts
+            from sandbox.iam.sts import Sts
 
             return Sts
         case "ec2":
-            from sandbox.machines.ec2 import Ec2
+            from sandbox.ec2.responses import Ec2
 
             return Ec2
         case "ec2instanceconnect":
-            from sandbox.machines.connect import InstanceConnect
+            from sandbox.ec2.instance_connect import InstanceConnect
 
             return InstanceConnect
     return None

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from sandbox.faults import Fault
+from sandbox.faults.api_faults import Fault
 from sandbox.world import World
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -16,7 +16,7 @@ Reply = tuple[int, dict[str, str], bytes]
 def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
     method = environ["REQUEST_METHOD"]
     if path.startswith("/_metadata/"):
-        from sandbox.machines import metadata
+        from sandbox.ec2 import metadata
 
         status, text = metadata.answer(world, environ, path.removeprefix("/_metadata/"))
         return status, {"Content-Type": "text/plain"}, text.encode()
@@ -37,13 +37,13 @@ def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
 
 def switch_of_box(world: World, path: str) -> tuple[int, dict[str, Any]]:
     """SECRET/shutdown: the one thing that a box may ask of the machine it runs on."""
-    from sandbox.machines import boxes, power
+    from sandbox.ec2 import instances, lifecycle
 
     secret, _, what = path.partition("/")
-    box = boxes.by_secret(secret)
+    box = instances.by_secret(secret)
     if box is None or what != "shutdown":
         return 404, {"error": "no such box"}
-    power.shut_down(world, box)
+    lifecycle.shut_down(world, box)
     return 200, {}
 
 
@@ -51,8 +51,8 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
     """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | slow, and those of `drill`.
 
     Raises KeyError for others."""
-    from sandbox import mishaps
-    from sandbox.access import federation
+    from sandbox.faults import component_faults
+    from sandbox.iam import federation
 
     match method, what:
         case "GET", "health":
@@ -68,17 +68,17 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
             world.clock.set_speed(float(body["speed"]))
             return {"speed": world.clock.speed}
         case "POST", "break":
-            return mishaps.spoil(world, body["endpoint"])
+            return component_faults.spoil(world, body["endpoint"])
         case "POST", "hang":
-            return mishaps.hang(body["endpoint"], bool(body.get("hang", True)))
+            return component_faults.hang(body["endpoint"], bool(body.get("hang", True)))
         case "POST", "token":
             return {"token": federation.mint(world, body)}
         case "POST", "age":
-            return mishaps.age(world, body["role"], float(body["days"]))
+            return component_faults.age(world, body["role"], float(body["days"]))
         case "POST", "expire":
             return {"session": world.keys.expire(body["key"])}
         case "POST", "slow":
-            return mishaps.slow(body["endpoint"], float(body["seconds"]))
+            return component_faults.slow(body["endpoint"], float(body["seconds"]))
         case "POST", _:
             return drill(world, what, body)
     raise KeyError(f"{method} {what}")
@@ -90,15 +90,15 @@ def drill(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
 
     Hosts are counted from 1. Raises KeyError for an unknown job or box, ValueError for one that this cannot happen to.
     """
-    from sandbox.machines import boxes, power, spot
-    from sandbox.training import runs
+    from sandbox.ec2 import instances, lifecycle, spot
+    from sandbox.sagemaker import runs
 
     match what:
         case "interrupt" if "instance" in body:
             return spot.interrupt(world, body["instance"])
         case "box":
-            public = power.public_address(power.instance_of(world, body["instance"]))
-            return boxes.spoil(body.pop("instance"), public, body)
+            public = lifecycle.public_address(lifecycle.instance_of(world, body["instance"]))
+            return instances.spoil(body.pop("instance"), public, body)
         case "interrupt":
             return runs.interrupt(body["job"])
         case "freeze":

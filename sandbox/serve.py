@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from sandbox import children, state
+from sandbox import processes, state
 
 IDLE_S = 4 * 3600.0
 # Read by moto when it is imported.
@@ -34,9 +34,9 @@ def main(folder: Path) -> None:
 
     from sandbox import seed
     from sandbox.apps import create_app
-    from sandbox.door.gate import Gate
-    from sandbox.machines import boxes, spot
-    from sandbox.scaling.capacity import keep_scaling
+    from sandbox.autoscaling.capacity import keep_scaling
+    from sandbox.ec2 import instances, spot
+    from sandbox.http.app import Gate
     from sandbox.world import World, begin
 
     class Quiet(MotoRequestHandler):
@@ -52,7 +52,7 @@ def main(folder: Path) -> None:
     )
     server.daemon_threads = True  # type: ignore[attr-defined]
     world.port = server.server_port
-    world.tunnel_port = boxes.start(world)
+    world.tunnel_port = instances.start(world)
     seed.plant(world)
     for worker in (keep_scaling, spot.keep, leave_when_idle):
         threading.Thread(target=worker, args=(world,), daemon=True).start()
@@ -67,14 +67,14 @@ def main(folder: Path) -> None:
     world.note(f"serving on {world.url}")
     world.ending.wait()
     world.note("going down")
-    children.sweep(folder)
+    processes.sweep(folder)
     state.clear(folder)
     os._exit(0)  # threads of werkzeug, asyncio and of runs would hold an ordinary exit up
 
 
 def leave_when_idle(world) -> None:
     while not world.ending.wait(10):
-        if time.monotonic() - world.log.last > IDLE_S and len(children.leftovers(world.folder)) == 0:
+        if time.monotonic() - world.log.last > IDLE_S and len(processes.leftovers(world.folder)) == 0:
             world.note("nobody has called for hours")
             world.ending.set()
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops.cli import say
-from sandbox.access.credentials import ADMINISTRATOR, Keys
-from sandbox.calls import CallLog, RequestLog
-from sandbox.faults import Faults
+from ops.core.output import say
+from sandbox.faults.api_faults import Faults
+from sandbox.iam.credentials import ADMINISTRATOR, Keys
+from sandbox.request_log import CallLog, RequestLog
 from sandbox.state import ACCOUNT, PROFILE, REGION
 
 

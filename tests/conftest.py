@@ -19,10 +19,11 @@ import invoke  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from ops import ROOT, config  # noqa: E402
-from ops.aws import Account  # noqa: E402
-from sandbox import children, state  # noqa: E402
-from sandbox.tasks import ask  # noqa: E402
+from ops.core import settings as config  # noqa: E402
+from ops.core.aws.account import Account  # noqa: E402
+from ops.core.paths import ROOT  # noqa: E402
+from sandbox import processes, state  # noqa: E402
+from sandbox.commands import ask  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -119,18 +120,18 @@ def sandbox():
     cli("sandbox.up")
     yield folder
     cli("sandbox.down")
-    assert children.leftovers(folder) == []
+    assert processes.leftovers(folder) == []
     shutil.rmtree(HOME)
 
 
 def with_roles(account: Account) -> None:
     """As iam.apply leaves it, without a process of its own."""
-    from ops import change
-    from ops.iam import policies, snapshot
-    from ops.iam.change import plan
+    from iampolicy.account import snapshot
+    from ops.core import plan as change
+    from ops.iam import apply, roles
 
-    wanted = policies.wanted(account.settings)
-    change.apply(plan.steps(snapshot.read(account), wanted, account.settings), account, lambda line: None)
+    wanted = roles.wanted(account.settings)
+    change.apply(apply.steps(snapshot.read(account), wanted, account.settings), account, lambda line: None)
 
 
 @pytest.fixture(scope="session")
@@ -170,9 +171,10 @@ def whole(stacks, digits):
 
 @pytest.fixture(scope="session")
 def digits():
-    from ops import digits, journey
+    from ops.datasets import digits
+    from ops.reports import demo
 
-    return digits.write(journey.DIGITS)
+    return digits.write(demo.DIGITS)
 
 
 @pytest.fixture

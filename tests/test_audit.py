@@ -8,20 +8,21 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from conftest import ROOT, Cli, settings_of, write_settings
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ops.errors import OpsError
-from ops.iam import kept, policies
-from ops.iam.finding import SEVERITIES
-from ops.iam.review import engine, extras, gathering, waivers
-from ops.iam.review.waivers import Waiver
-from ops.iam.snapshot import Managed, Principal, Snapshot, parsed
+from iampolicy.account import snapshot_file
+from iampolicy.account.snapshot import Managed, Principal, Snapshot, parsed
+from iampolicy.audit import account_facts, engine
+from iampolicy.finding import SEVERITIES
+from ops.core.errors import OpsError
+from ops.iam import collect, roles, waivers
+from ops.iam.waivers import Waiver
+from tests.conftest import ROOT, Cli, settings_of, write_settings
 
 SETTINGS = settings_of()
-WANTED = policies.wanted(SETTINGS)
+WANTED = roles.wanted(SETTINGS)
 ACCOUNT = SETTINGS.aws.account
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ROLE = f"arn:aws:iam::{ACCOUNT}:role"
@@ -477,7 +478,11 @@ BOTH = doc(trusting({"Service": ["lambda.amazonaws.com", "ec2.amazonaws.com"]}))
 )
 def test_a_role_whose_function_is_gone(name, trust, days, functions, gone):
     have = account(role(name, trust=trust, days=days, last_used=NOW - 10 * DAYS))
-    told = [f.message for f in audited(have, extras=extras.Extras(function_names=functions)) if f.rule == "IAM-USE-001"]
+    told = [
+        f.message
+        for f in audited(have, extras=account_facts.Extras(function_names=functions))
+        if f.rule == "IAM-USE-001"
+    ]
     where = f"from {SETTINGS.aws.region}, the one region that was asked"
     assert told == ([f"its function resize is gone {where}"] if gone else [])
 
@@ -497,16 +502,16 @@ def test_a_role_that_works_in_another_region_is_not_obsolete(used, region, gone)
     used = used and NOW - used * DAYS
     (made, policies) = role("resize-role-a1b2c3d4", trust=LAMBDA, days=100 if used else 30, last_used=used)
     have = account((replace(made, last_region=region), policies))
-    told = [f.message for f in audited(have, extras=extras.Extras(function_names=frozenset()))]
+    told = [f.message for f in audited(have, extras=account_facts.Extras(function_names=frozenset()))]
     assert any("its function resize is gone" in message for message in told) is gone
 
 
 def test_services_that_were_granted_and_never_used():
     made = role("r", allow(["s3:GetObject", "sqs:SendMessage", "sns:Publish"], "arn:aws:s3:::mine/*"), days=200)
     usage = {made[0].arn: {"s3": NOW - DAYS, "sqs": NOW - 100 * DAYS, "sns": None, "ec2": None}}
-    (one,) = [f for f in audited(account(made), extras=extras.Extras(usage=usage)) if f.rule == "IAM-USE-002"]
+    (one,) = [f for f in audited(account(made), extras=account_facts.Extras(usage=usage)) if f.rule == "IAM-USE-002"]
     assert (one.severity, one.message) == ("medium", "may use sns, sqs, and has not for 90 days")
-    assert found(account(made), "IAM-USE-002", extras=extras.Extras()) == []
+    assert found(account(made), "IAM-USE-002", extras=account_facts.Extras()) == []
 
 
 def test_what_nobody_holds():
@@ -554,7 +559,7 @@ def aged(made, used=None, n=1):
 def test_keys_and_passwords(cells, expected):
     boss = Principal("boss", f"arn:aws:iam::{ACCOUNT}:user/boss", None, {"all": doc(EVERYTHING)})
     have = account((boss, Managed("arn:aws:iam::1:policy/x", doc(EMPTY_BUCKET), attachments=1)))
-    more = extras.parsed({"credentials": [cells]})
+    more = account_facts.parsed({"credentials": [cells]})
     told = [(f.severity, f.rule[4:]) for f in audited(have, extras=more) if f.rule in ("IAM-KEY-001", "IAM-KEY-002")]
     assert told == expected
 
@@ -565,10 +570,13 @@ def test_root_is_judged_by_the_accounts_summary_where_there_is_no_report():
         {"AccountMFAEnabled": 0, "AccountAccessKeysPresent": 1},
         {"AccountMFAEnabled": 1, "AccountAccessKeysPresent": 0},
     )
-    told = found(have, "IAM-KEY-001", "IAM-KEY-002", extras=extras.parsed({"summary": bad}))
+    told = found(have, "IAM-KEY-001", "IAM-KEY-002", extras=account_facts.parsed({"summary": bad}))
     assert told == [("critical", "IAM-KEY-001", "<root_account>"), ("critical", "IAM-KEY-002", "<root_account>")]
-    assert found(have, "IAM-KEY-001", "IAM-KEY-002", extras=extras.parsed({"summary": good})) == []
-    assert found(have, "IAM-KEY-001", "IAM-KEY-002", extras=extras.parsed({"summary": bad, "credentials": []})) == []
+    assert found(have, "IAM-KEY-001", "IAM-KEY-002", extras=account_facts.parsed({"summary": good})) == []
+    assert (
+        found(have, "IAM-KEY-001", "IAM-KEY-002", extras=account_facts.parsed({"summary": bad, "credentials": []}))
+        == []
+    )
 
 
 def test_users_inline_policies_and_what_a_group_gives():
@@ -591,7 +599,7 @@ def test_users_inline_policies_and_what_a_group_gives():
         ("critical", "IAM-ADMIN-001", "u"), ("medium", "IAM-INLINE-001", "u"), ("medium", "IAM-KEY-003", "u"),
         ("low", "IAM-INLINE-001", "g"), ("low", "IAM-INLINE-001", "r"),
     ]  # fmt: skip
-    idle = extras.parsed({"credentials": [row("u")]})
+    idle = account_facts.parsed({"credentials": [row("u")]})
     assert found(have, "IAM-KEY-003", extras=idle) == []
 
 
@@ -622,7 +630,7 @@ ANYONE = "http://acs.amazonaws.com/groups/global/AllUsers"
 
 
 def exposed(**more):
-    told = audited(account(role("r")), extras=extras.parsed(more))
+    told = audited(account(role("r")), extras=account_facts.parsed(more))
     return [(f.severity, f.rule, f.message) for f in told if f.rule.startswith(("IAM-EXPO-001", "IAM-EXPO-003"))]
 
 
@@ -765,7 +773,7 @@ def test_networks_open_to_the_world(groups, acls, severities):
 
 def applied(**changed):
     """The account as iam.apply leaves it, with some roles in another state."""
-    have = policies.applied(WANTED, SETTINGS)
+    have = roles.applied(WANTED, SETTINGS)
     made = {}
     for name, p in have.roles.items():
         tags = {tag["Key"]: tag["Value"] for tag in SETTINGS.tags(name)}
@@ -822,7 +830,9 @@ def waiver(rule="IAM-WILD-001", principal="r", **more):
 
 def waived(*given, have=None, complete=True):
     """(rules left, rules waived) of a role with a service wildcard."""
-    more = extras.parsed({"credentials": [], "buckets": {}, "groups": [], "usage": {"x": {}}}) if complete else None
+    more = (
+        account_facts.parsed({"credentials": [], "buckets": {}, "groups": [], "usage": {"x": {}}}) if complete else None
+    )
     told = audited(have or account(role("r", allow("sqs:*"))), extras=more, waivers=given)
     return [f.rule for f in told if not f.waived], [f.rule for f in told if f.waived]
 
@@ -859,7 +869,9 @@ def test_a_waiver_covers_expires_and_goes_stale(given, marked, more):
 
 def test_staleness_is_told_only_when_the_rule_could_have_spoken():
     assert waived(waiver(rule="IAM-PASS-001"), complete=False)[0] == waived(complete=False)[0]
-    unasked = audited(account(role("r")), extras=extras.Extras(), waivers=[waiver(rule="IAM-KEY-001", principal="u")])
+    unasked = audited(
+        account(role("r")), extras=account_facts.Extras(), waivers=[waiver(rule="IAM-KEY-001", principal="u")]
+    )
     assert [f.rule for f in unasked] == []
 
 
@@ -997,10 +1009,10 @@ def test_what_the_command_does_not_take(tmp_path, words, said):
 
 
 def test_an_administrators_other_findings_are_counted_in_one_row():
-    from ops.iam import auditing
+    from ops.commands import iam_audit
 
     told = audited(account(role("r", EVERYTHING), role("s", allow("iam:PassRole"))))
-    shown = auditing.shown(told, "2 roles", {})
+    shown = iam_audit.shown(told, "2 roles", {})
     assert "findings that follow: --json)" in shown
     assert "IAM-EXPO-002" not in shown
     assert "IAM-PASS-001" in shown
@@ -1008,19 +1020,19 @@ def test_an_administrators_other_findings_are_counted_in_one_row():
 
 
 def test_many_ways_of_one_principal_to_more_rights_are_one_row_and_few_are_told_one_by_one():
-    from ops.iam import auditing
+    from ops.commands import iam_audit
 
     power = {"Effect": "Allow", "NotAction": ["iam:*", "organizations:*"], "Resource": "*"}
     told = audited(account(role("r", power), role("s", allow("iam:CreateAccessKey"))))
     ways = [f for f in told if f.rule.startswith("IAM-PRIVESC-") and f.severity == "high"]
     many, few = ([f for f in ways if f.principal == name] for name in "rs")
     assert (len(many) > 6, len(few)) == (True, 1)
-    rows = auditing.shown(told, "2 roles", {}).splitlines()
+    rows = iam_audit.shown(told, "2 roles", {}).splitlines()
     assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "r"] == [many[0].rule]
     assert sum(f"(and {len(many) - 1} more ways to more rights: --json)" in row for row in rows) == 1
     assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "s"] == [few[0].rule]
-    assert len(auditing.folded(many[:5])[0]) == 5
-    assert len(auditing.folded(many[:6])[0]) == 1
+    assert len(iam_audit.folded(many[:5])[0]) == 5
+    assert len(iam_audit.folded(many[:6])[0]) == 1
 
 
 HOSTILE = [
@@ -1050,16 +1062,16 @@ HOSTILE = [
 def test_a_file_that_is_no_snapshot_is_refused_in_a_sentence(tmp_path, text, said):
     (tmp_path / "s.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(OpsError) as error:
-        kept.load(tmp_path / "s.json")
+        snapshot_file.load(tmp_path / "s.json")
     assert said in str(error.value)
     assert "s.json" in str(error.value)
 
 
 def test_a_file_beyond_all_measure_is_not_even_read(tmp_path):
     with (tmp_path / "s.json").open("wb") as file:
-        file.truncate(kept.LARGEST + 1)
+        file.truncate(snapshot_file.LARGEST + 1)
     with pytest.raises(OpsError, match="larger than 200 MB"):
-        kept.load(tmp_path / "s.json")
+        snapshot_file.load(tmp_path / "s.json")
 
 
 def test_a_policy_of_a_megabyte_is_a_finding():
@@ -1112,11 +1124,11 @@ def test_nothing_that_a_file_can_hold_breaks_the_audit(tmp_path_factory, trust, 
     path = tmp_path_factory.getbasetemp() / "odd.json"
     path.write_text(json.dumps(body))
     try:
-        have, more = kept.load(path)
+        have, more = snapshot_file.load(path)
     except OpsError as error:
         assert "odd.json" in str(error)
         return
-    for f in audited(have, extras=extras.parsed(more or {})):
+    for f in audited(have, extras=account_facts.parsed(more or {})):
         assert f.severity in SEVERITIES
 
 
@@ -1135,28 +1147,28 @@ def test_what_is_kept_has_no_keys_and_no_secrets(tmp_path):
     }  # fmt: skip
     raw = {"credentials": [row("u", **aged(3, 1)) | {"access_key_1_id": KEY}], "summary": {"AccountMFAEnabled": 1}}
     path = tmp_path / "new" / "s.json"
-    kept.save(path, [page], raw, ACCOUNT)
+    snapshot_file.save(path, [page], raw, ACCOUNT)
     text = path.read_text()
     assert not [secret for secret in (KEY, SECRET, "hunter2", '"s"') if secret in text]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    have, more = kept.load(path)
+    have, more = snapshot_file.load(path)
     assert have.roles["r"].tags["team"] == "x (left out) y"
     assert have.roles["r"].created == NOW
-    assert extras.parsed(more).credentials[0].keys[0].rotated == NOW - 3 * DAYS
+    assert account_facts.parsed(more).credentials[0].keys[0].rotated == NOW - 3 * DAYS
     assert text == kept_again(path)
 
 
 def kept_again(path):
     """What is kept of what was kept: leaving out twice leaves out no more."""
     body = json.loads(path.read_text())
-    return json.dumps(kept.redacted(body), separators=(",", ":"))
+    return json.dumps(snapshot_file.redacted(body), separators=(",", ":"))
 
 
 def test_what_is_harmless_is_kept_as_it_is():
     page = details(account(role("r", EVERYTHING), role("s", trust=doc(web("repo:us/dogs:*")))))
     shipped = {w.role: [w.trust, *w.permissions.values(), w.boundary] for w in WANTED}
-    assert kept.redacted(kept.plain(page)) == kept.plain(page)
-    assert kept.redacted(shipped) == shipped
+    assert snapshot_file.redacted(snapshot_file.plain(page)) == snapshot_file.plain(page)
+    assert snapshot_file.redacted(shipped) == shipped
 
 
 def test_an_account_without_roles_is_audited_as_the_profile_is(stacks):
@@ -1179,11 +1191,11 @@ def test_an_account_is_audited_in_few_calls_and_again_from_what_was_kept(stacks,
     assert [f for f in again["findings"] if "kennel-audited" in f["principal"]] == ours
     assert ours
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert not kept.KEY_ID.search(file.read_text())
+    assert not snapshot_file.KEY_ID.search(file.read_text())
 
 
 def test_three_hundred_roles_are_one_call_and_what_was_planted_is_found(stacks):
-    from ops.aws import Account
+    from ops.core.aws.account import Account
 
     cli = stacks("planted")
     cli("iam.apply")
@@ -1217,27 +1229,27 @@ def test_three_hundred_roles_are_one_call_and_what_was_planted_is_found(stacks):
     assert not [f for f in mended if f["principal"] == name and f["severity"] in ("critical", "high")]
     before = Account.sent
     account = cli.account
-    list(gathering.gather(account, Snapshot(), usage=False))
+    list(collect.gather(account, Snapshot(), usage=False))
     assert Account.sent - before <= 3
 
 
 def test_what_of_the_stack_the_world_can_reach_is_found(stacks):
     cli = stacks("reached")
     account, bucket = cli.account, cli.settings.bucket
-    assert gathering.exposed(account)["buckets"] == {}
+    assert collect.exposed(account)["buckets"] == {}
     s3 = account.client("s3")
     s3.create_bucket(Bucket=bucket)
     s3.put_bucket_policy(
         Bucket=bucket, Policy=json.dumps(doc(trusting("*", "s3:GetObject", Resource=f"arn:aws:s3:::{bucket}/*")))
     )
-    told = audited(Snapshot(roles={"r": role("r")[0]}), extras=extras.parsed(gathering.exposed(account)))
+    told = audited(Snapshot(roles={"r": role("r")[0]}), extras=account_facts.parsed(collect.exposed(account)))
     assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == [
         "its policy lets everybody in",
         "public access is not blocked: BlockPublicAcls, IgnorePublicAcls, BlockPublicPolicy, RestrictPublicBuckets",
     ]
     s3.delete_bucket_policy(Bucket=bucket)
     cli("data.up")
-    told = audited(Snapshot(roles={"r": role("r")[0]}), extras=extras.parsed(gathering.exposed(account)))
+    told = audited(Snapshot(roles={"r": role("r")[0]}), extras=account_facts.parsed(collect.exposed(account)))
     assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == []
 
 
@@ -1256,13 +1268,13 @@ def test_of_functions_it_is_known_which_role_they_run_with(stacks, tmp_path):
     ]
     try:
         have = account(role("carrier", trust=LAMBDA))
-        asked = extras.parsed(gathering.gather(live, have, usage=False))
+        asked = account_facts.parsed(collect.gather(live, have, usage=False))
     finally:
         lambdas.delete_function(FunctionName=name)
         live.client("iam").delete_role(RoleName="carrier")
     assert asked.carriers[made] == trusted
     assert name in (asked.function_names or ())
-    assert gathering.gather(live, Snapshot(roles={"r": role("r")[0]}), usage=False).get("carriers") is None
+    assert collect.gather(live, Snapshot(roles={"r": role("r")[0]}), usage=False).get("carriers") is None
 
 
 def test_one_accounts_waivers_lie_beside_its_profile(tmp_path):

@@ -4,12 +4,14 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from conftest import settings_of
 
-from ops import change
-from ops.errors import OpsError, Refused
-from ops.sm import autoscaling, endpoint, explain_scaling, removal, scaling
-from ops.sm.explain_scaling import Alarm, Seen
+from ops.commands import sm_scaling
+from ops.core import plan as change
+from ops.core.errors import AwsError, OpsError
+from ops.endpoint import plan as endpoint
+from ops.endpoint import scaling, scaling_diagnosis, teardown
+from ops.endpoint.scaling_diagnosis import Alarm, Seen
+from tests.conftest import settings_of
 
 SCHEDULE = """endpoint:
   schedule:
@@ -164,7 +166,7 @@ def test_a_change_beside_another_says_to_wait():
     steps = scaling.steps(scaling.Facts(), PLAIN)
     next(steps)
     with pytest.raises(OpsError, match=r"ConcurrentUpdateException(.|\n)*Wait until invoke sm.status says InService"):
-        steps.throw(Refused("RegisterScalableTarget", "ConcurrentUpdateException", "an update is pending"))
+        steps.throw(AwsError("RegisterScalableTarget", "ConcurrentUpdateException", "an update is pending"))
 
 
 def test_bounds_without_room_and_burstable_types_are_refused_before_any_call():
@@ -174,12 +176,12 @@ def test_bounds_without_room_and_burstable_types_are_refused_before_any_call():
     with pytest.raises(OpsError, match="at least 1, not -1"):
         scaling.wanted_bounds(PLAIN, -1)
     with pytest.raises(OpsError, match=r"ml\.t2\.medium: AWS does not scale burstable types"):
-        autoscaling.refuse_burstable(settings_of(text="endpoint: {instance_type: ml.t2.medium}\n"))
+        sm_scaling.refuse_burstable(settings_of(text="endpoint: {instance_type: ml.t2.medium}\n"))
 
 
 def test_scheduled_actions_are_said_to_go_with_the_endpoint():
     have = (endpoint.Facts(), scaling.Facts((1, 2), RIGHT, schedule=ACTIONS))
-    (deregister,) = change.preview(removal.steps(have, CLOCKED))
+    (deregister,) = change.preview(teardown.steps(have, CLOCKED))
     assert deregister.why.endswith("its policy and its scheduled actions go with it")
 
 
@@ -255,7 +257,7 @@ def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=())
     ],
 )  # fmt: skip
 def test_what_is_found(facts, expected):
-    found = explain_scaling.findings(facts, QUIET)
+    found = scaling_diagnosis.findings(facts, QUIET)
     assert len(found) == len(expected), found
     for one, (stops, words) in zip(found, expected, strict=True):
         assert one.stops is stops, one
@@ -263,7 +265,7 @@ def test_what_is_found(facts, expected):
 
 
 def test_a_schedule_that_is_not_there_and_cooldowns_that_do_nothing_are_found():
-    found = explain_scaling.findings(seen(scaling.Facts((1, 2), RIGHT)), CLOCKED)
+    found = scaling_diagnosis.findings(seen(scaling.Facts((1, 2), RIGHT)), CLOCKED)
     assert [one.says.split(":")[0] for one in found] == [
         "The scheduled action kennel-demo-morning is missing. Next",
         "The scheduled action kennel-demo-launch is missing. Next",
@@ -284,7 +286,7 @@ def test_a_schedule_that_is_not_there_and_cooldowns_that_do_nothing_are_found():
     ],
 )
 def test_the_points_that_an_alarm_looks_at(values, points):
-    assert explain_scaling.last(values, 3) == points
+    assert scaling_diagnosis.last(values, 3) == points
 
 
 def test_it_is_told_in_plain_words():
@@ -299,7 +301,7 @@ def test_it_is_told_in_plain_words():
             },
         ),
     )  # fmt: skip
-    lines = autoscaling.text(facts, explain_scaling.findings(facts, QUIET), QUIET).splitlines()
+    lines = sm_scaling.text(facts, scaling_diagnosis.findings(facts, QUIET), QUIET).splitlines()
     assert lines[0] == "kennel-demo does not follow its load as the settings want:"
     assert lines[1].startswith("! It has the most instances that it may have, 2, and is above its target.")
     assert lines[-4:] == [

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from conftest import Cli, write_settings
 
-from ops import aws
-from ops.aws import Account, shortened, veiled
-from ops.change import Change, Wait
-from ops.errors import OpsError, Refused
+from ops.core.aws.account import Account
+from ops.core.aws.errors import explain_sdk_error, redact, shorten
+from ops.core.errors import AwsError, OpsError
+from ops.core.plan import Change, Wait
 from sandbox import state
-from sandbox.tasks import ask
+from sandbox.commands import ask
+from tests.conftest import Cli, write_settings
 
 
 def test_a_settings_file_for_another_account_changes_nothing(stacks):
@@ -73,7 +73,7 @@ def test_throttled_calls_are_tried_again_and_refused_ones_are_not(stacks, sandbo
         "fault",
         {"operation": "ListRoles", "do": "error", "code": "AccessDenied", "message": "no", "status": 403},
     )
-    with pytest.raises(Refused, match="AWS refused ListRoles: AccessDenied: no") as error:
+    with pytest.raises(AwsError, match="AWS refused ListRoles: AccessDenied: no") as error:
         account.call("iam", "list_roles")
     assert error.value.code == 4
 
@@ -81,7 +81,7 @@ def test_throttled_calls_are_tried_again_and_refused_ones_are_not(stacks, sandbo
 def test_a_change_is_in_the_audit_log_before_it_is_made_and_with_its_outcome(stacks, tmp_path):
     account = Account(stacks("audit").settings, audit=tmp_path / "audit.jsonl")
     account.make(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="a test"))
-    with pytest.raises(Refused, match="EntityAlreadyExists"):
+    with pytest.raises(AwsError, match="EntityAlreadyExists"):
         account.make(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="again"))
     account.call("iam", "delete_user", UserName="auditee")
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
@@ -102,7 +102,7 @@ def test_secrets_and_packages_never_reach_the_log():
         "Text": "x" * 500,
         "Names": ["a", b"bb"],
     }
-    assert shortened(args) == {
+    assert shorten(args) == {
         "Environment": "...",
         "Code": {"ZipFile": "<5 bytes>"},
         "Text": "x" * 200 + "...",
@@ -120,7 +120,7 @@ def test_a_refusal_brings_no_keys_id_into_the_log_which_is_its_owners_alone(stac
     said = f"The Access Key with id {key} cannot be found."
     strike("fault", operation="UpdateAccessKey", do="error", code="NoSuchEntity", message=said, status=404)
     args = {"UserName": "nobody", "AccessKeyId": key, "Status": "Inactive"}
-    with pytest.raises(Refused, match=key):
+    with pytest.raises(AwsError, match=key):
         account.make(Change("iam", "update_access_key", args, why="a test"))
     assert key not in file.read_text()
     assert "The Access Key with id ... cannot be found." in file.read_text()
@@ -133,7 +133,7 @@ def test_what_is_hidden_is_hidden_wherever_a_refusal_repeats_it():
         "Keys": [{"AccessKeyId": "x" * 16}],
         "Name": "some name",
     }
-    assert veiled(f"7: 'long s3cret' of some name, {'x' * 16}", args) == "7: '...' of some name, ..."
+    assert redact(f"7: 'long s3cret' of some name, {'x' * 16}", args) == "7: '...' of some name, ..."
 
 
 def test_the_poller_tells_each_state_once_and_gives_up(stacks, capsys, monkeypatch):
@@ -177,4 +177,4 @@ def test_a_session_that_is_over_is_told_from_a_clock_that_is_off(code, minutes, 
     if minutes is not None:
         headers["date"] = format_datetime(datetime.now(UTC) - timedelta(minutes=minutes))
     answer = {"Error": {"Code": code, "Message": "No."}, "ResponseMetadata": {"HTTPHeaders": headers}}
-    assert words in str(aws.worded(ClientError(answer, "DescribeVpcs")))
+    assert words in str(explain_sdk_error(ClientError(answer, "DescribeVpcs")))

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from bench import accounts, splaining
+from bench import accounts, cloudsplaining_run
 from bench import iam as bench
-from ops.errors import FINDINGS, OpsError
-from ops.iam.snapshot import parsed
+from iampolicy.account.snapshot import parsed
+from ops.core.errors import FINDINGS, OpsError
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_a_seed_always_draws_the_same_account_and_another_seed_another(drawn):
 
 
 def test_of_a_distinct_account_no_two_roles_hold_the_same_text_and_no_text_is_at_fault(drawn):
-    from ops.iam.lint import linter
+    from iampolicy.lint import linter
 
     details = accounts.account(200, seed=1, distinct=True)
     texts = [json.dumps(r["AssumeRolePolicyDocument"]) for r in details["RoleDetailList"]]
@@ -122,7 +122,7 @@ def test_their_findings_are_told_by_role():
     none = {"PrivilegeEscalation": {"findings": []}}
     results = {"inline_policies": {"i1": said}, "customer_managed_policies": {}, "aws_managed_policies": {"m1": none}}
     pages = {"Way": "https://pathfinding.cloud/paths/iam-001", "Other": None}
-    assert splaining.escalations(results | {"roles": {"AROA": role}}, pages) == {
+    assert cloudsplaining_run.escalations(results | {"roles": {"AROA": role}}, pages) == {
         "r": [{"type": "Way", "actions": ["a:b"], "id": "iam-001"}, {"type": "Other", "actions": ["c:d"], "id": ""}]
     }
 

@@ -7,7 +7,7 @@ import pytest
 from bench import serve, servers
 from bench.serve import Cell
 from bench.servers import EAGER, LIT, OURS
-from ops.load import Load
+from ops.releases.load_generator import Load
 
 
 @pytest.fixture(scope="module")

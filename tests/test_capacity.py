@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from conftest import HOME, settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ops import ROOT
-from ops.errors import OpsError
-from ops.sm import capacity_chart, sizing
-from ops.sm.capacity import data, number, source, told
-from ops.sm.measured import Measured
+from ops.capacity import chart, model
+from ops.commands.sm_capacity import data, number, source, told
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from ops.releases.load_test import Measured
+from tests.conftest import HOME, settings_of
 
 BY_HAND = ("--rps", "11", "--latency-ms", "1268.95")  # the duration is that of the original's screenshot
 ON_AMX = Measured(
@@ -44,8 +44,8 @@ def original():
 
 
 def planned(settings, rps=11.0, ms=1268.95, traffic=None):
-    measured = sizing.given(rps, ms, settings.endpoint.instance_type)
-    return sizing.plan(measured, settings, traffic), measured
+    measured = model.given(rps, ms, settings.endpoint.instance_type)
+    return model.plan(measured, settings, traffic), measured
 
 
 def changed(settings, section, **values):
@@ -53,7 +53,7 @@ def changed(settings, section, **values):
 
 
 def said(plan, measured):
-    return [finding.text for finding in sizing.findings(plan, measured)]
+    return [finding.text for finding in model.findings(plan, measured)]
 
 
 def ran(*words, ok=True):
@@ -70,7 +70,7 @@ def ran(*words, ok=True):
     ("rps", "target"), [(11, 330), (1, 30), (0.7, 21), (4.1, 123), (1.05, 31), (0.01, 1), (100, 3000)]
 )
 def test_the_target_is_half_of_what_one_instance_can_do_in_a_minute(rps, target):
-    assert sizing.target(rps) == target
+    assert model.target(rps) == target
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_target_is_half_of_what_one_instance_can_do_in_a_minute(rps, target)
     [(10, 1268.95, 472), (10, 1269, 472), (1, 1000, 60), (10, 100, 6000), (10, 5, 6000), (0, 100, 0), (3, 60_000, 3)],
 )
 def test_the_function_admits_slots_by_duration_and_ten_calls_a_second_each_at_most(slots, ms, admitted):
-    assert sizing.whole(sizing.admitted(slots, ms)) == admitted
+    assert model.whole(model.admitted(slots, ms)) == admitted
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,18 @@ def test_the_function_admits_slots_by_duration_and_ten_calls_a_second_each_at_mo
     [(472, 330, 1, 2), (660, 330, 1, 2), (661, 330, 1, 3), (472, 20, 1, 24), (1, 330, 1, 1), (1, 330, 2, 2)],
 )
 def test_instances_are_whole_and_no_fewer_than_the_least(traffic, each, least, count):
-    assert sizing.instances(traffic, each, least) == count
+    assert model.instances(traffic, each, least) == count
 
 
 def test_what_callers_wait_for_each_other_is_no_time_of_a_call():
     """56 ms with four callers on two vCPUs are 28 of work."""
-    assert sizing.duration_of(ON_AMX) == 28 + sizing.OVERHEAD_MS
-    assert sizing.duration_of(replace(ON_AMX, concurrency=1)) == 56 + sizing.OVERHEAD_MS
+    assert model.duration_of(ON_AMX) == 28 + model.OVERHEAD_MS
+    assert model.duration_of(replace(ON_AMX, concurrency=1)) == 56 + model.OVERHEAD_MS
 
 
 def test_the_originals_settings_let_twelve_times_through_of_what_they_plan_for(original):
     plan, measured = planned(original)
-    (finding,) = sizing.findings(plan, measured)
+    (finding,) = model.findings(plan, measured)
     assert finding.text == (
         "The function admits 472 requests a minute; the endpoint's scaling target covers 40. "
         "That is 12 times what 2 x 20 plan for; at its target an instance is 3 % busy."
@@ -115,10 +115,10 @@ def test_what_is_advised_mends_it(original):
 
 @given(rps=st.floats(0.1, 500), ms=st.floats(5, 20_000), slots=st.integers(1, 500), as_set=st.integers(1, 20_000))
 def test_whatever_is_wrong_is_mended_by_what_is_advised(rps, ms, slots, as_set):
-    measured = sizing.given(rps, ms, "ml.m5.large")
-    plan = sizing.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 2, 60)
+    measured = model.given(rps, ms, "ml.m5.large")
+    plan = model.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 2, 60)
     for _ in range(2):  # the first may name a target that the second judges
-        for finding in list(sizing.findings(plan, measured)):
+        for finding in list(model.findings(plan, measured)):
             if found := re.search(r"invocations_per_instance to ([\d,]+)", finding.next):
                 plan = replace(plan, as_set=int(found[1].replace(",", "")))
             if found := re.search(r"max_instances to ([\d,]+)", finding.next):
@@ -128,11 +128,11 @@ def test_whatever_is_wrong_is_mended_by_what_is_advised(rps, ms, slots, as_set):
 
 def test_fewer_calls_at_a_time_are_advised_only_where_some_are_left(original):
     plan, measured = planned(changed(original, "fn", reserved=100))
-    first, second = sizing.findings(plan, measured)
+    first, second = model.findings(plan, measured)
     assert "endpoint.max_instances to 15 (or fn.reserved to 13, then invoke lambda.deploy)" in first.next
     assert "2 instances can do 1,320. With 100 calls under way each waits about 4.5 s." in second.text
     slow, measured = planned(original, rps=0.1, ms=30_000)  # one call is more than the endpoint covers
-    assert not any("fn.reserved to 0" in finding.next for finding in sizing.findings(slow, measured))
+    assert not any("fn.reserved to 0" in finding.next for finding in model.findings(slow, measured))
 
 
 def test_a_target_that_no_instance_reaches_is_found(original):
@@ -142,11 +142,11 @@ def test_a_target_that_no_instance_reaches_is_found(original):
 
 def test_traffic_beyond_function_and_instances_is_found(original):
     plan, measured = planned(original, traffic=2000)
-    _, refused, short = sizing.findings(plan, measured)
+    _, refused, short = model.findings(plan, measured)
     assert "more than the function admits (472): the others are refused with 429" in refused.text
     assert refused.next.startswith("Set fn.reserved to 43;")
     assert "2,000 requests a minute want 7 instances" in short.text
-    assert sizing.admitted(43, 1268.95) >= 2000 > sizing.admitted(42, 1268.95)
+    assert model.admitted(43, 1268.95) >= 2000 > model.admitted(42, 1268.95)
 
 
 def test_a_function_that_is_switched_off_has_no_traffic_to_plan_for(original):
@@ -158,14 +158,14 @@ def test_a_function_that_is_switched_off_has_no_traffic_to_plan_for(original):
 
 
 def test_a_spike_is_absorbed_or_counted(original):
-    calm = sizing.spike(planned(original)[0])
+    calm = model.spike(planned(original)[0])
     assert (calm["minutes"], calm["taken_per_minute"], calm["unanswered"]) == ((7, 12), 660, (0, 0))
-    assert sizing.spike(planned(original, traffic=1000)[0])["unanswered"] == (340 * 7, 340 * 12)
+    assert model.spike(planned(original, traffic=1000)[0])["unanswered"] == (340 * 7, 340 * 12)
 
 
 def test_bf16_is_not_carried_over_to_a_cpu_that_has_none(original):
-    plan = sizing.plan(ON_AMX, original)
-    options = {option.instance_type: option for option in sizing.options(plan, ON_AMX)}
+    plan = model.plan(ON_AMX, original)
+    options = {option.instance_type: option for option in model.options(plan, ON_AMX)}
     assert {name for name, option in options.items() if option.amx} == {"ml.c7i.large", "ml.m7i.large"}
     assert options["ml.c7i.large"].requests_per_second == 70
     for name in ("ml.m5.large", "ml.m5.2xlarge", "ml.c6i.large"):
@@ -177,8 +177,8 @@ def test_bf16_is_not_carried_over_to_a_cpu_that_has_none(original):
 
 def test_other_types_are_estimated_by_vcpus_and_say_so(original):
     measured = replace(ON_AMX, precision="fp32")
-    plan = sizing.plan(measured, original)
-    options = {option.instance_type: option for option in sizing.options(plan, measured)}
+    plan = model.plan(measured, original)
+    options = {option.instance_type: option for option in model.options(plan, measured)}
     assert options["ml.m5.2xlarge"].requests_per_second == 280
     assert {option.note for option in options.values()} == {"estimate", "estimate; bf16 may do more"}
     assert "(an estimate)" in source(plan, measured)
@@ -186,14 +186,14 @@ def test_other_types_are_estimated_by_vcpus_and_say_so(original):
 
 def test_figures_for_a_gpu_say_nothing_about_cpus(original):
     plan, measured = planned(changed(original, "endpoint", instance_type="ml.g4dn.xlarge"), rps=50, ms=200)
-    own, *others = sizing.options(plan, measured)
+    own, *others = model.options(plan, measured)
     assert own.requests_per_second == 50
     assert {other.dollars_per_month for other in others} == {None}
 
 
 def test_dollars_are_those_of_the_price_list(original):
     plan, measured = planned(original)
-    own = sizing.options(plan, measured)[0]
+    own = model.options(plan, measured)[0]
     assert own.dollars_per_month == pytest.approx(167.90)
     assert own.dollars_per_1000 == pytest.approx(2 * 0.115 / (472 * 60) * 1000)
     assert own.dollars_per_1000_full == pytest.approx(0.115 / (330 * 60) * 1000)
@@ -201,13 +201,13 @@ def test_dollars_are_those_of_the_price_list(original):
 
 @given(rps=RATES, traffic=RATES, more=RATES)
 def test_more_traffic_never_needs_fewer_instances_nor_dollars(rps, traffic, more):
-    measured = sizing.given(rps, 100, "ml.m5.large")
-    less = sizing.Plan("ml.m5.large", rps, 100, 10, 20, 1, 2, traffic)
+    measured = model.given(rps, 100, "ml.m5.large")
+    less = model.Plan("ml.m5.large", rps, 100, 10, 20, 1, 2, traffic)
     plan = replace(less, traffic=traffic + more)
-    assert sizing.target(rps) >= 1
+    assert model.target(rps) >= 1
     for before, after in zip(
-        (sizing.option(less, measured, name) for name in ("ml.m5.large", "ml.c5.xlarge")),
-        (sizing.option(plan, measured, name) for name in ("ml.m5.large", "ml.c5.xlarge")),
+        (model.option(less, measured, name) for name in ("ml.m5.large", "ml.c5.xlarge")),
+        (model.option(plan, measured, name) for name in ("ml.m5.large", "ml.c5.xlarge")),
         strict=True,
     ):
         assert 1 <= before.instances <= after.instances
@@ -218,9 +218,9 @@ def test_more_traffic_never_needs_fewer_instances_nor_dollars(rps, traffic, more
 
 @given(rps=RATES, ms=RATES, slots=st.integers(1, 10_000), as_set=st.integers(1, 10**6), asked=st.booleans())
 def test_any_figures_are_told(rps, ms, slots, as_set, asked):
-    measured = sizing.given(rps, ms, "ml.m5.large")
-    plan = sizing.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 4, 60, asked)
-    found, options = list(sizing.findings(plan, measured)), sizing.options(plan, measured)
+    measured = model.given(rps, ms, "ml.m5.large")
+    plan = model.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 4, 60, asked)
+    found, options = list(model.findings(plan, measured)), model.options(plan, measured)
     text = "\n".join(told(plan, measured, options, found))
     assert "nan" not in text and "inf" not in text
     assert json.loads(json.dumps(data(plan, measured, options, found)))["target"]["advised"] >= 1
@@ -237,15 +237,15 @@ def test_the_picture_is_a_png_of_its_size(original, tmp_path, settings):
     }[settings]
     plan, measured = planned(wanted, traffic=100)
     if settings == "amx":
-        plan, measured = sizing.plan(ON_AMX, wanted), ON_AMX
+        plan, measured = model.plan(ON_AMX, wanted), ON_AMX
     path = tmp_path / "capacity.png"
-    options = sizing.options(plan, measured)
-    capacity_chart.draw(plan, options, source(plan, measured), path)
+    options = model.options(plan, measured)
+    chart.draw(plan, options, source(plan, measured), path)
     with Image.open(path) as picture:
         assert (picture.format, picture.size) == ("PNG", (1200, 600))
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
     first = path.read_bytes()
-    capacity_chart.draw(plan, options, source(plan, measured), path)
+    chart.draw(plan, options, source(plan, measured), path)
     assert path.read_bytes() == first
 
 

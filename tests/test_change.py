@@ -1,11 +1,11 @@
 """The plan machine: a dry run and a run walk one generator, and a plan may not decide on what nobody knows."""
 
 import pytest
-from conftest import settings_of
 
-from ops import change
-from ops.change import Change, PlanError, Unknown, Wait
-from ops.errors import Refused
+from ops.core import plan
+from ops.core.errors import AwsError
+from ops.core.plan import Change, PlanError, Unknown, Wait
+from tests.conftest import settings_of
 
 
 def two_steps():
@@ -14,7 +14,7 @@ def two_steps():
 
 
 def test_a_preview_passes_unknown_answers_on():
-    first, second = change.preview(two_steps())
+    first, second = plan.preview(two_steps())
     assert (first.call, second.call) == ("create_vpc", "create_subnet")
     assert str.__str__(second.args["VpcId"]) == "<VpcId>"
 
@@ -40,23 +40,23 @@ def test_a_refusal_is_thrown_into_the_steps_which_may_carry_on():
             try:
                 yield Change("ec2", "run_instances", {"zone": zone}, why=zone)
                 return
-            except Refused:
+            except AwsError:
                 continue
 
     def answer(step):
         if step.args["zone"] == "a":
-            raise Refused("RunInstances", "InsufficientInstanceCapacity", "none left")
+            raise AwsError("RunInstances", "InsufficientInstanceCapacity", "none left")
         return {}
 
-    assert [s.why for s in change.walk(steps(), answer)] == ["a", "b"]
+    assert [s.why for s in plan.walk(steps(), answer)] == ["a", "b"]
 
 
 def test_a_refusal_that_nobody_catches_ends_the_walk():
     def answer(step):
-        raise Refused("CreateVpc", "VpcLimitExceeded", "five are enough")
+        raise AwsError("CreateVpc", "VpcLimitExceeded", "five are enough")
 
-    with pytest.raises(Refused, match="VpcLimitExceeded"):
-        list(change.walk(two_steps(), answer))
+    with pytest.raises(AwsError, match="VpcLimitExceeded"):
+        list(plan.walk(two_steps(), answer))
 
 
 class FakeAccount:
@@ -74,7 +74,7 @@ class FakeAccount:
 def test_each_line_is_printed_before_its_call_so_the_last_line_is_the_call_that_failed():
     account, order = FakeAccount(), []
     account.make = lambda step: order.append(f"call {step.call}") or {"Vpc": {"VpcId": "vpc-1"}}
-    assert change.apply(two_steps(), account, lambda line: order.append(line)) == 2
+    assert plan.apply(two_steps(), account, lambda line: order.append(line)) == 2
     assert order == ["+ ec2.create_vpc: first", "call create_vpc", "+ ec2.create_subnet: second", "call create_subnet"]
 
 
@@ -84,7 +84,7 @@ def test_a_wait_sends_what_it_found():
     def steps():
         seen.append((yield Wait("a thing", lambda account: {"id": "x"}, why="it comes")))
 
-    assert change.apply(steps(), FakeAccount(), lambda line: None) == 0
+    assert plan.apply(steps(), FakeAccount(), lambda line: None) == 0
     assert seen == [{"id": "x"}]
 
 
@@ -99,10 +99,10 @@ def test_a_dry_run_counts_and_prices_and_touches_nothing(capsys):
         yield Change("ec2", "run_instances", {}, why="a box", dollars_per_hour=0.5)
         yield Wait("box", lambda account: 1 / 0, why="it boots")
 
-    assert change.dry_run(steps(), lines.append) == 1
+    assert plan.dry_run(steps(), lines.append) == 1
     assert lines[0] == "~ ec2.run_instances: a box  $0.500/h"
     assert lines[-2:] == [
-        "This adds $0.500 an hour, $12.00 a day (list price; ops/prices.toml).",
+        "This adds $0.500 an hour, $12.00 a day (list price; ops/core/pricing.toml).",
         "1 to make; nothing was touched",
     ]
 

@@ -7,8 +7,8 @@ import sys
 import invoke
 import pytest
 
-from ops import cli
-from ops.errors import OpsError
+from ops.core import output, task
+from ops.core.errors import OpsError
 
 
 def context(dry=False):
@@ -27,40 +27,40 @@ class Terminal(io.StringIO):
 def test_a_live_endpoint_goes_only_when_its_name_is_typed(monkeypatch, typed, given, goes_on):
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     if goes_on:
-        cli.confirm(context(), "This deletes it.", name="kennel-x", given=given)
+        task.confirm(context(), "This deletes it.", name="kennel-x", given=given)
     else:
         with pytest.raises(OpsError, match="Declined") as declined:
-            cli.confirm(context(), "This deletes it.", name="kennel-x", given=given)
+            task.confirm(context(), "This deletes it.", name="kennel-x", given=given)
         assert declined.value.code == 3
 
 
 def test_yes_is_no_name():
     with pytest.raises(OpsError, match="say --confirm kennel-x"):
-        cli.confirm(context(), "This deletes it.", yes=True, name="kennel-x")
+        task.confirm(context(), "This deletes it.", yes=True, name="kennel-x")
     with pytest.raises(OpsError, match="--confirm says 'kennel-y', but this would be lost: 'kennel-x'"):
-        cli.confirm(context(), "This deletes it.", name="kennel-x", given="kennel-y")
+        task.confirm(context(), "This deletes it.", name="kennel-x", given="kennel-y")
 
 
 @pytest.mark.parametrize(("typed", "goes_on"), [("y\n", True), ("yes\n", True), ("\n", False), ("no\n", False)])
 def test_the_rest_asks_for_a_yes(monkeypatch, typed, goes_on):
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     if goes_on:
-        cli.confirm(context(), "This removes it.")
+        task.confirm(context(), "This removes it.")
     else:
         with pytest.raises(OpsError, match="Declined"):
-            cli.confirm(context(), "This removes it.")
+            task.confirm(context(), "This removes it.")
 
 
 def test_a_dry_run_asks_nothing():
-    cli.confirm(context(dry=True), "This removes it.", name="x")
+    task.confirm(context(dry=True), "This removes it.", name="x")
 
 
 def test_results_go_to_stdout_and_json_is_json(capsys):
-    @cli.task()
+    @task.task()
     def look(c, json=False):
         """Look."""
-        cli.say("looking")
-        return cli.Answer({"a": 1}, "one a")
+        output.say("looking")
+        return task.Result({"a": 1}, "one a")
 
     look(context())
     look(context(), json=True)
@@ -70,10 +70,10 @@ def test_results_go_to_stdout_and_json_is_json(capsys):
 
 
 def test_a_code_ends_the_command_with_it():
-    @cli.task()
+    @task.task()
     def look(c):
         """Look."""
-        return cli.Answer({}, "bad", code=7)
+        return task.Result({}, "bad", code=7)
 
     with pytest.raises(invoke.Exit) as ended:
         look(context())
@@ -81,7 +81,7 @@ def test_a_code_ends_the_command_with_it():
 
 
 def test_tables_keep_brackets_and_never_wrap_for_nobody():
-    text = cli.table(("a", "b"), [("[red]x[/red]", "y" * 300)])
+    text = output.table(("a", "b"), [("[red]x[/red]", "y" * 300)])
     assert "[red]x[/red]" in text
     assert len(text.splitlines()) == 3
 
@@ -92,29 +92,29 @@ HARMLESS = "a\\x1b[31mred\\x1b[0m\\x07 b\\u202ec\\x85\n\tend"
 
 def test_what_others_wrote_is_printed_without_what_a_terminal_obeys(capsys):
     """A policy, a role's name in an error, a log line: all of it others may have written."""
-    cli.show(cli.Answer({}, HOSTILE), as_json=False)
-    cli.say(HOSTILE)
+    task.print_result(task.Result({}, HOSTILE), as_json=False)
+    output.say(HOSTILE)
     said = capsys.readouterr()
     assert (said.out, said.err) == (HARMLESS + "\n", HARMLESS + "\n")
     assert str(OpsError(HOSTILE)) == HARMLESS
-    assert "\x1b" not in cli.table(("what",), [(HOSTILE,)])
-    assert "a\\x1b[31mred" in cli.table(("what",), [(HOSTILE,)])
+    assert "\x1b" not in output.table(("what",), [(HOSTILE,)])
+    assert "a\\x1b[31mred" in output.table(("what",), [(HOSTILE,)])
 
 
 def test_our_own_bugs_keep_their_traceback():
     from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
 
-    assert isinstance(cli.translate(ParamValidationError(report="x")), ParamValidationError)
-    assert isinstance(cli.translate(ValueError("x")), ValueError)
-    assert "AWS was not reached" in str(cli.translate(ConnectTimeoutError(endpoint_url="u")))
-    refused = cli.translate(
+    assert isinstance(task.explain_error(ParamValidationError(report="x")), ParamValidationError)
+    assert isinstance(task.explain_error(ValueError("x")), ValueError)
+    assert "AWS was not reached" in str(task.explain_error(ConnectTimeoutError(endpoint_url="u")))
+    refused = task.explain_error(
         ClientError({"Error": {"Code": "NoSuchEntity", "Message": "Role zz not found"}}, "PutRolePolicy")
     )
     assert str(refused) == "AWS refused PutRolePolicy: NoSuchEntity: Role zz not found"
 
 
 def test_dry_demo_and_dry_sandbox_touch_nothing(tmp_path):
-    from conftest import Cli, write_settings
+    from tests.conftest import Cli, write_settings
 
     command = Cli(write_settings(tmp_path / "s.yaml", tmp_path / "box", "dry"))
     assert "would start" in command("--dry", "sandbox.up").out

@@ -5,19 +5,20 @@ import copy
 import invoke
 import pytest
 import yaml
-from conftest import settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import ROOT, config
-from ops.errors import OpsError
+from ops.core import settings
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from tests.conftest import settings_of
 
 SHIPPED = {k: v for k, v in yaml.safe_load((ROOT / "invoke.yaml").read_text()).items() if k != "tasks"}
 KEYS = [(section, key) for section, values in SHIPPED.items() for key in values]
 
 
 def load(values):
-    return config.load(invoke.Config(overrides=values))
+    return settings.load(invoke.Config(overrides=values))
 
 
 def test_the_shipped_settings_are_right():

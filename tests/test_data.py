@@ -5,12 +5,13 @@ import shutil
 import tarfile
 
 import pytest
-from conftest import settings_of
 from PIL import Image
 
-from ops import change, dataset
-from ops.data import bucket
-from ops.errors import OpsError
+from ops.core import plan
+from ops.core.errors import OpsError
+from ops.datasets import bucket_setup
+from ops.datasets import manifest as dataset
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 
@@ -20,20 +21,20 @@ def manifest_of(folder):
 
 
 def test_a_bucket_as_it_should_be_is_left_alone():
-    have = bucket.Facts(
+    have = bucket_setup.Facts(
         True,
-        bucket.PRIVATE,
-        bucket.ENCRYPTED,
+        bucket_setup.PRIVATE,
+        bucket_setup.ENCRYPTED,
         "Enabled",
-        bucket.tls_only(SETTINGS.bucket),
-        bucket.TIDY["Rules"],
+        bucket_setup.tls_only(SETTINGS.bucket),
+        bucket_setup.TIDY["Rules"],
         SETTINGS.tags(SETTINGS.bucket),
     )
-    assert change.preview(bucket.steps(have, SETTINGS)) == []
+    assert plan.preview(bucket_setup.steps(have, SETTINGS)) == []
 
 
 def test_a_new_bucket_is_private_encrypted_versioned_tidy_and_tls_only():
-    assert [step.call for step in change.preview(bucket.steps(bucket.Facts(), SETTINGS))] == [
+    assert [step.call for step in plan.preview(bucket_setup.steps(bucket_setup.Facts(), SETTINGS))] == [
         "create_bucket", "put_public_access_block", "put_bucket_encryption", "put_bucket_versioning",
         "put_bucket_policy", "put_bucket_lifecycle_configuration", "put_bucket_tagging",
     ]  # fmt: skip
@@ -41,7 +42,7 @@ def test_a_new_bucket_is_private_encrypted_versioned_tidy_and_tls_only():
 
 def test_elsewhere_than_in_us_east_1_the_bucket_says_where():
     there = SETTINGS.model_copy(update={"aws": SETTINGS.aws.model_copy(update={"region": "eu-west-1"})})
-    first = next(bucket.steps(bucket.Facts(), there))
+    first = next(bucket_setup.steps(bucket_setup.Facts(), there))
     assert first.args["CreateBucketConfiguration"] == {"LocationConstraint": "eu-west-1"}
 
 

@@ -65,7 +65,7 @@ def test_bodies_in_chunks_of_http_or_of_aws_are_put_together(line):
 def test_the_pictures_are_real_and_do_not_compress(tmp_path, monkeypatch):
     import zlib
 
-    from ops.pictures import look
+    from ops.datasets.image_check import look
 
     monkeypatch.setattr(bench, "FILES", 20)
     total = bench.pictures(tmp_path)

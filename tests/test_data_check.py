@@ -10,11 +10,10 @@ import zlib
 import pytest
 from PIL import Image
 
-from ops import folder as disk
-from ops import known
-from ops import pictures as looking
-from ops.data import findings
-from ops.pictures import look
+from ops.datasets import folder_findings, scan_cache
+from ops.datasets import image_check as looking
+from ops.datasets import image_folder as disk
+from ops.datasets.image_check import look
 
 
 def encoded(image, kind, **options):
@@ -122,8 +121,8 @@ def test_a_file_that_is_too_large_is_not_even_read(tmp_path):
 
 def checked(folder):
     found = disk.walk(folder)
-    seen = [pair for group in known.of_folder(folder).look_at(found.pictures) for pair in group]
-    return findings.findings(found, seen)
+    seen = [pair for group in scan_cache.of_folder(folder).look_at(found.pictures) for pair in group]
+    return folder_findings.findings(found, seen)
 
 
 def told(folder, level, kind):

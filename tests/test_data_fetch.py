@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
-from ops.config import Archive
-from ops.data import archive as zips
-from ops.data import download, public
-from ops.errors import OpsError
+from ops.core.errors import OpsError
+from ops.core.settings import Archive
+from ops.datasets import archive as zips
+from ops.datasets import download, fetch
 
 COUNTS = {"train": 2, "valid": 2, "test": 2}
 
@@ -86,7 +86,7 @@ class Web:
 @pytest.fixture
 def web(monkeypatch, tmp_path):
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(public, "WORK", tmp_path / "work")
+    monkeypatch.setattr(fetch, "WORK", tmp_path / "work")
     served = Web(zipped())
     yield served
     served.server.shutdown()
@@ -97,11 +97,11 @@ def archive_at(url, **more):
 
 
 def test_the_archive_of_dogs_is_known_by_name(settings):
-    dogs = public.wanted(settings.data, "dogs")
+    dogs = fetch.wanted(settings.data, "dogs")
     assert dogs.url == "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
     assert (dogs.classes, dogs.pictures) == (133, {"train": 6680, "valid": 835, "test": 836})
     with pytest.raises(OpsError, match="no archive 'cats' .* Known: dogs"):
-        public.wanted(settings.data, "cats")
+        fetch.wanted(settings.data, "cats")
 
 
 def test_by_command_and_a_second_time(web, stacks, tmp_path):
@@ -120,7 +120,7 @@ def test_by_command_and_a_second_time(web, stacks, tmp_path):
 
 def test_a_connection_that_breaks_again_and_again_is_gone_on_with(web, tmp_path):
     web.cut = len(web.data) // 7 + 1
-    assert public.fetch(archive_at(web.url), tmp_path / "p")["bytes"] == len(web.data)
+    assert fetch.fetch(archive_at(web.url), tmp_path / "p")["bytes"] == len(web.data)
     assert web.asked[:3] == [None, f"bytes={web.cut}-", f"bytes={2 * web.cut}-"]
     assert len(web.asked) == 7
 
@@ -205,7 +205,7 @@ def test_a_file_that_does_not_fit_is_not_begun(web, tmp_path, monkeypatch):
 def test_a_folder_that_is_there_is_left_alone(web, tmp_path):
     (tmp_path / "p").mkdir()
     with pytest.raises(OpsError, match="is there already"):
-        public.fetch(archive_at(web.url), tmp_path / "p")
+        fetch.fetch(archive_at(web.url), tmp_path / "p")
     assert web.asked == []
 
 
@@ -219,14 +219,14 @@ def test_a_folder_that_is_there_is_left_alone(web, tmp_path):
 )
 def test_what_the_settings_say_is_held_against_it(web, tmp_path, more, words):
     with pytest.raises(OpsError, match=words):
-        public.fetch(archive_at(web.url, **more), tmp_path / "p")
+        fetch.fetch(archive_at(web.url, **more), tmp_path / "p")
     assert not (tmp_path / "p").exists()
     assert list((tmp_path / "work" / "fetched").iterdir()) == []  # the next fetch starts anew
 
 
 def test_what_is_right_by_the_settings_is_taken(web, tmp_path):
-    sha = public.hashlib.sha256(web.data).hexdigest()
-    source = public.fetch(archive_at(web.url, sha256=sha, classes=2, pictures=COUNTS), tmp_path / "p")
+    sha = fetch.hashlib.sha256(web.data).hexdigest()
+    source = fetch.fetch(archive_at(web.url, sha256=sha, classes=2, pictures=COUNTS), tmp_path / "p")
     assert source["sha256"] == sha
 
 
@@ -236,10 +236,10 @@ def test_a_full_disk_keeps_the_archive(web, tmp_path, monkeypatch):
 
     monkeypatch.setattr(zips.shutil, "copyfileobj", full)
     with pytest.raises(OpsError, match="No space left on device.*run the same command again"):
-        public.fetch(archive_at(web.url), tmp_path / "p")
+        fetch.fetch(archive_at(web.url), tmp_path / "p")
     monkeypatch.undo()
-    monkeypatch.setattr(public, "WORK", tmp_path / "work")
-    public.fetch(archive_at(web.url), tmp_path / "p")
+    monkeypatch.setattr(fetch, "WORK", tmp_path / "work")
+    fetch.fetch(archive_at(web.url), tmp_path / "p")
     assert len(web.asked) == 1
 
 

@@ -11,9 +11,10 @@ import tarfile
 import pytest
 from PIL import Image
 
-from ops import change, dataset, upload
-from ops.data import bring, bucket
-from ops.errors import OpsError
+from ops.core import plan
+from ops.core.errors import OpsError
+from ops.datasets import bucket_setup, pull, push
+from ops.datasets import manifest as dataset
 
 NUMBERS = itertools.count()
 
@@ -22,8 +23,8 @@ NUMBERS = itertools.count()
 def cli(stacks, pictures):
     """A stack whose bucket has the pictures."""
     made = stacks(f"pull{next(NUMBERS)}")
-    change.apply(bucket.steps(bucket.Facts(), made.settings), made.account, print)
-    upload.push(made.account, pictures)
+    plan.apply(bucket_setup.steps(bucket_setup.Facts(), made.settings), made.account, print)
+    push.push(made.account, pictures)
     return made
 
 
@@ -44,10 +45,10 @@ def test_what_went_in_comes_out_once(cli, pictures, tmp_path):
 def test_only_what_is_missing_is_fetched(cli, tmp_path, pictures):
     there = tmp_path / "there"
     manifest = dataset.current(cli.account)
-    bring.pull(cli.account, manifest, there, dry=False)
+    pull.pull(cli.account, manifest, there, dry=False)
     (there / "train" / "cat" / "1.png").unlink()
     (there / "train" / "cat" / ".2.png.part").write_bytes(b"half")
-    assert bring.pull(cli.account, manifest, there, dry=False) == {"fetched": 1, "kept": 17, "others": 0}
+    assert pull.pull(cli.account, manifest, there, dry=False) == {"fetched": 1, "kept": 17, "others": 0}
     (there / "train" / "cat" / ".2.png.part").unlink()
     assert files(there) == files(pictures)
 
@@ -55,13 +56,13 @@ def test_only_what_is_missing_is_fetched(cli, tmp_path, pictures):
 def test_somebodys_own_pictures_are_neither_overwritten_nor_removed(cli, tmp_path):
     there = tmp_path / "there"
     manifest = dataset.current(cli.account)
-    bring.pull(cli.account, manifest, there, dry=False)
+    pull.pull(cli.account, manifest, there, dry=False)
     Image.new("RGB", (5, 5)).save(there / "train" / "cat" / "mine.png")
     assert "1 other pictures lie there" in cli("data.pull", "--dir", str(there)).out
     Image.new("RGB", (5, 5)).save(there / "train" / "cat" / "0.png")
     (there / "test" / "dog" / "2.png").unlink()
     with pytest.raises(OpsError, match="1 files in .*first: train/cat/0.png"):
-        bring.pull(cli.account, manifest, there, dry=False)
+        pull.pull(cli.account, manifest, there, dry=False)
     assert not (there / "test" / "dog" / "2.png").exists()
 
 
@@ -72,7 +73,7 @@ def test_nothing_is_written_through_a_link(cli, tmp_path, link):
     outside.mkdir()
     (there / link).symlink_to(outside)
     with pytest.raises(OpsError):
-        bring.pull(cli.account, dataset.current(cli.account), there, dry=False)
+        pull.pull(cli.account, dataset.current(cli.account), there, dry=False)
     assert list(outside.iterdir()) == []
 
 
@@ -81,7 +82,7 @@ def test_a_spoilt_shard_is_named_and_nothing_of_it_is_written(cli, tmp_path):
     key = dataset.shard_key(manifest["shards"][0]["sha256"])
     cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=b"spoilt")
     with pytest.raises(OpsError, match=r"train/cat, shard [0-9a-f]{12}, is missing or spoilt.*invoke data.verify"):
-        bring.pull(cli.account, manifest, tmp_path / "there", dry=False)
+        pull.pull(cli.account, manifest, tmp_path / "there", dry=False)
     assert not list((tmp_path / "there").glob("train/cat/*"))
 
 
@@ -107,7 +108,7 @@ def test_a_hostile_shard_writes_nothing(cli, tmp_path, kind):
     key = dataset.shard_key(shard["sha256"])
     cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=data)
     with pytest.raises(OpsError, match="does not hold train/cat/0.png"):
-        bring.pull(cli.account, manifest, tmp_path / "there", dry=False)
+        pull.pull(cli.account, manifest, tmp_path / "there", dry=False)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "pictures" not in path.parts] == []
 
 
@@ -129,7 +130,7 @@ def test_older_data_sets_are_listed_and_pulled_by_their_digest(cli, tmp_path, pi
     first = dataset.current(cli.account)["digest"]
     before = files(pictures)
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
-    second = upload.push(cli.account, pictures).manifest["digest"]
+    second = push.push(cli.account, pictures).manifest["digest"]
     rows = json.loads(cli("data.list", "--json").out)
     assert [(row["digest"], row["current"], row["classes"]) for row in rows] == [(second, True, 2), (first, False, 2)]
     assert rows[0]["pictures"] == {"train": 6, "valid": 6, "test": 6}
@@ -146,6 +147,6 @@ def test_older_data_sets_are_listed_and_pulled_by_their_digest(cli, tmp_path, pi
 def test_an_empty_or_missing_bucket_is_told(stacks):
     cli = stacks("pullnone")
     assert "There is no bucket" in cli("data.list", ok=False).err
-    change.apply(bucket.steps(bucket.Facts(), cli.settings), cli.account, print)
+    plan.apply(bucket_setup.steps(bucket_setup.Facts(), cli.settings), cli.account, print)
     assert "No data set is in" in cli("data.list", ok=False).err
     assert "No data set 'pictures'" in cli("data.pull", ok=False).err

@@ -11,11 +11,12 @@ from concurrent.futures import Future
 import pytest
 from PIL import Image
 
-from ops import change, dataset, known, pointer, upload
-from ops.data import bucket
-from ops.errors import OpsError
-from sandbox import calls, state
-from sandbox.tasks import ask
+from ops.core import plan
+from ops.core.errors import OpsError
+from ops.datasets import bucket_setup, current, push, scan_cache
+from ops.datasets import manifest as dataset
+from sandbox import request_log, state
+from sandbox.commands import ask
 
 
 class Log:
@@ -23,10 +24,10 @@ class Log:
 
     def __init__(self, sandbox):
         self.path = sandbox / "calls.jsonl"
-        self.start = len(calls.read(self.path))
+        self.start = len(request_log.read(self.path))
 
     def seen(self, **more):
-        new = calls.read(self.path)[self.start :]
+        new = request_log.read(self.path)[self.start :]
         return [call["operation"] for call in new if all(call[name] == value for name, value in more.items())]
 
 
@@ -37,7 +38,7 @@ NUMBERS = itertools.count()
 def cli(stacks):
     """A stack of its own, with its bucket."""
     made = stacks(f"push{next(NUMBERS)}")
-    change.apply(bucket.steps(bucket.Facts(), made.settings), made.account, print)
+    plan.apply(bucket_setup.steps(bucket_setup.Facts(), made.settings), made.account, print)
     return made
 
 
@@ -77,7 +78,7 @@ def test_a_push_without_news_makes_one_head_request(pictures, cli, sandbox):
 
 def test_one_changed_class_uploads_its_shards_only(pictures, cli, sandbox):
     cli("data.push", "--dir", str(pictures))
-    before = set(upload.sizes(cli.account, "shards/", set()))
+    before = set(push.sizes(cli.account, "shards/", set()))
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
     log = Log(sandbox)
     assert json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 4
@@ -89,21 +90,21 @@ def test_one_changed_class_uploads_its_shards_only(pictures, cli, sandbox):
 
 
 def test_going_back_moves_the_pointer_alone(pictures, cli, sandbox):
-    first = upload.push(cli.account, pictures).manifest["digest"]
+    first = push.push(cli.account, pictures).manifest["digest"]
     old = (pictures / "train" / "dog" / "1.png").read_bytes()
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
-    assert upload.push(cli.account, pictures).manifest["digest"] != first
+    assert push.push(cli.account, pictures).manifest["digest"] != first
     (pictures / "train" / "dog" / "1.png").write_bytes(old)
     log = Log(sandbox)
-    assert upload.push(cli.account, pictures) == (dataset.current(cli.account), 1)
+    assert push.push(cli.account, pictures) == (dataset.current(cli.account), 1)
     assert log.seen().count("PutObject") == 1
     assert dataset.current(cli.account)["digest"] == first
 
 
 def test_another_machine_that_knows_nothing_sends_nothing(pictures, cli, monkeypatch, tmp_path):
-    upload.push(cli.account, pictures)
-    monkeypatch.setattr(known, "WORK", tmp_path / "elsewhere")
-    assert upload.push(cli.account, pictures).sent == 0
+    push.push(cli.account, pictures)
+    monkeypatch.setattr(scan_cache, "WORK", tmp_path / "elsewhere")
+    assert push.push(cli.account, pictures).sent == 0
 
 
 def test_a_refused_upload_is_told_and_the_next_push_sends_the_rest(pictures, cli, sandbox, no_faults):
@@ -144,7 +145,7 @@ def test_a_push_that_was_cut_off_goes_on(pictures, cli, sandbox, no_faults, how)
     ask(state.read(sandbox), "POST", "faults/clear")
     with pytest.raises(OpsError, match="No data set"):
         dataset.current(cli.account)
-    arrived = len(upload.sizes(cli.account, "shards/", set()))
+    arrived = len(push.sizes(cli.account, "shards/", set()))
     assert 16 <= arrived < 126
     again = json.loads(cli("data.push", "--dir", str(pictures), "--json").out)
     assert again["uploaded"] == 126 - arrived + 3
@@ -152,14 +153,14 @@ def test_a_push_that_was_cut_off_goes_on(pictures, cli, sandbox, no_faults, how)
 
 
 def test_what_is_spoilt_or_gone_is_named_and_sent_again(pictures, cli):
-    upload.push(cli.account, pictures)
+    push.push(cli.account, pictures)
     name, manifest = cli.settings.bucket, dataset.current(cli.account)
     first, second = (dataset.shard_key(shard["sha256"]) for shard in manifest["shards"][:2])
     good = cli.account.call("s3", "get_object", Bucket=name, Key=first)["Body"].read()
     flipped = good[:700] + bytes([good[700] ^ 1]) + good[701:]  # as long as before
     cli.account.call("s3", "put_object", Bucket=name, Key=first, Body=flipped)
     cli.account.call("s3", "delete_object", Bucket=name, Key=second)
-    assert upload.push(cli.account, pictures).sent == 0  # a push alone does not notice
+    assert push.push(cli.account, pictures).sent == 0  # a push alone does not notice
     found = cli("data.verify", "--json", ok=False)
     assert found.code == 7
     assert {(bad["key"], bad["what"], bad["state"]) for bad in json.loads(found.out)["bad"]} == {
@@ -174,7 +175,7 @@ def test_what_is_spoilt_or_gone_is_named_and_sent_again(pictures, cli):
 @pytest.mark.parametrize("which", ["manifest.json", "channel.json", "current.json"])
 @pytest.mark.parametrize("how", ["spoilt", "missing"])
 def test_lists_that_are_spoilt_or_gone_are_named_and_sent_again(pictures, cli, which, how):
-    manifest = upload.push(cli.account, pictures).manifest
+    manifest = push.push(cli.account, pictures).manifest
     key = next(key for key in dataset.objects(manifest) if key.endswith(which))
     if how == "missing":
         cli.account.call("s3", "delete_object", Bucket=cli.settings.bucket, Key=key)
@@ -187,7 +188,7 @@ def test_lists_that_are_spoilt_or_gone_are_named_and_sent_again(pictures, cli, w
         assert "No data set 'pictures'" in found.err
     else:
         assert [(bad["key"], bad["state"]) for bad in json.loads(found.out)["bad"]] == [(key, how)]
-    assert upload.push(cli.account, pictures).sent == 1
+    assert push.push(cli.account, pictures).sent == 1
     assert json.loads(cli("data.verify", "--json").out)["bad"] == []
 
 
@@ -217,21 +218,21 @@ def test_leaving_out_a_whole_class_is_no_way_out(pictures, cli):
 
 
 def test_a_picture_that_changes_under_way_is_noticed(pictures, cli):
-    before = known.of_folder(pictures)
+    before = scan_cache.of_folder(pictures)
     found = dataset.survey(pictures)
     list(before.look_at(found))
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "cat" / "1.png")
     there: Future = Future()
     there.set_result({})
     with pytest.raises(OpsError, match="train/cat was changed while it was pushed"):
-        upload.Push(cli.account, before, "", dry=True).shard(found[:3], there)
+        push.Push(cli.account, before, "", dry=True).shard(found[:3], there)
 
 
 def test_the_notes_are_the_owners_alone_and_their_link_asks_one_thing(pictures, cli):
-    upload.push(cli.account, pictures)
-    notes = known.of_folder(pictures)
+    push.push(cli.account, pictures)
+    notes = scan_cache.of_folder(pictures)
     assert notes.place.stat().st_mode & 0o777 == 0o600
-    assert pointer.head(notes.link["url"]) == notes.manifest["digest"]
+    assert current.head(notes.link["url"]) == notes.manifest["digest"]
     assert re.search(rf"{cli.settings.bucket}/datasets/pictures/current.json\?", notes.link["url"])
 
 
@@ -247,19 +248,19 @@ def test_the_notes_are_the_owners_alone_and_their_link_asks_one_thing(pictures, 
     ids=["expired", "of an old key", "nobody there", "another asker", "none"],
 )
 def test_a_link_that_does_not_serve_is_replaced(pictures, cli, sandbox, spoil):
-    upload.push(cli.account, pictures)
-    notes = known.of_folder(pictures)
+    push.push(cli.account, pictures)
+    notes = scan_cache.of_folder(pictures)
     spoil(notes.link)
     notes.save()
     log = Log(sandbox)
-    assert upload.push(cli.account, pictures).sent == 0
+    assert push.push(cli.account, pictures).sent == 0
     assert log.seen(status=200) == ["HeadObject"]
 
 
 def test_notes_that_cannot_be_read_cost_time_only(pictures, cli):
-    upload.push(cli.account, pictures)
-    known.of_folder(pictures).place.write_text("{not json")
-    assert upload.push(cli.account, pictures).sent == 0
+    push.push(cli.account, pictures)
+    scan_cache.of_folder(pictures).place.write_text("{not json")
+    assert push.push(cli.account, pictures).sent == 0
 
 
 def test_the_wrong_account_is_told_before_anything_is_sent(pictures, cli):
@@ -267,4 +268,4 @@ def test_the_wrong_account_is_told_before_anything_is_sent(pictures, cli):
     account = cli.account
     account.settings = other
     with pytest.raises(OpsError, match="The settings are for account 999999999999"):
-        upload.push(account, pictures)
+        push.push(account, pictures)

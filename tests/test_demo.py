@@ -4,10 +4,9 @@ import io
 import json
 import tarfile
 
-from conftest import HOME
-
-from ops import payload
-from sandbox import calls
+from ops.jobs import spec
+from sandbox import request_log
+from tests.conftest import HOME
 
 STEPS = [
     "sandbox.up", "doctor", "iam.apply", "data.up", "data.push", "net.up", "ec2.up", "ec2.train", "sm.train", "sm.train", "sm.image",
@@ -39,7 +38,7 @@ def test_box_and_sagemaker_trained_to_the_same_bits(whole):
     account, bucket = whole.account, whole.settings.bucket
     models = {}
     for place in ("box", "sm"):
-        job = payload.wanted(account, place)
+        job = spec.wanted(account, place)
         body = account.call("s3", "get_object", Bucket=bucket, Key=job.artefact(job.name))["Body"].read()
         with tarfile.open(fileobj=io.BytesIO(body)) as tar:
             models[place] = {
@@ -52,17 +51,17 @@ def test_a_second_run_makes_no_changing_call(whole, sandbox):
     log = sandbox / "calls.jsonl"
     whole("sm.deploy", "--instances", "2")  # whatever other tests have made live since
     whole("ec2.up")  # a clock that ran fast for a test may have let it idle for hours
-    before = len(calls.read(log))
+    before = len(request_log.read(log))
     again = whole("demo", timeout=120)
-    made = [call["operation"] for call in calls.read(log)[before:] if call["changes"]]
+    made = [call["operation"] for call in request_log.read(log)[before:] if call["changes"]]
     assert made == []
-    assert len(calls.read(log)) > before + 50
+    assert len(request_log.read(log)) > before + 50
     assert "Next: invoke sm.status" in again.out
     assert sum(step["changes"] for step in report()["steps"]) == 0
 
 
 def test_the_calls_of_each_role_are_in_the_log_under_its_name(whole, sandbox):
-    made = [call for call in calls.read(sandbox / "calls.jsonl") if call["caller"].startswith("kennel-whole-")]
+    made = [call for call in request_log.read(sandbox / "calls.jsonl") if call["caller"].startswith("kennel-whole-")]
     callers = {call["caller"].split("/")[0] for call in made}
     assert {f"kennel-whole-{role}" for role in ("ec2-box", "sagemaker-execution", "lambda-invoke")} <= callers
     assert all(call["operation"] != "?" for call in made)

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from sandbox import state
-from sandbox.authorize import TABLE
-from sandbox.door import answers, parameters, request
-from sandbox.tasks import ask
+from sandbox.commands import ask
+from sandbox.http import error_responses, parameters, parsing
+from sandbox.iam.permissions import TABLE
 
 ACCOUNT = "123456789012"
 PREFIX = f"arn:aws:iam::{ACCOUNT}"
@@ -331,7 +331,7 @@ def test_a_clock_that_is_off_is_told_so_in_each_protocols_own_words(
     porter, method, path, service, headers, status, code
 ):
     for hours, words in ((-1, "Signature expired"), (1, "Signature not yet current")):
-        date = answers.stamp(datetime.now(UTC) + timedelta(hours=hours))
+        date = error_responses.stamp(datetime.now(UTC) + timedelta(hours=hours))
         got, said = porter.send(method, path, service, headers | {"X-Amz-Date": date})
         assert (got, code in said) == (status, True), said
         assert words in said or service == "s3"
@@ -542,17 +542,17 @@ def check_moto_reads_the_same(one):
     sent = put_together(service, way, key, headers)
     environ = environ_of(method, path, query.format(key=key), sent, packed(headers, body))
     try:
-        call = request.read(environ)
+        call = parsing.read(environ)
         if not call.key or call.region != "us-east-1":
             return
-        call = request.told(call)
+        call = parsing.told(call)
         if call.operation not in TABLE.get(call.service, ("", "", {}))[2]:
             return
         asked = parameters.read(call)
-    except answers.Refused:
+    except error_responses.Refused:
         return
     COUNT["read"] += 1
-    host, response, seen = as_moto_reads(request.for_moto(call, asked), call)
+    host, response, seen = as_moto_reads(parsing.for_moto(call, asked), call)
     assert re.fullmatch(rf"((api|runtime)\.)?{call.service}\.us-east-1\.amazonaws\.com", host)
     assert response._get_action() in (call.operation, None)  # None: it does not answer that at all
     assert (response.region, seen.method) == ("us-east-1", method)

@@ -5,18 +5,20 @@ import sys
 
 import psutil
 import pytest
-from conftest import HOME, settings_of
 
-from ops import ROOT, box
-from ops.ec2 import facts, remote
-from ops.errors import OpsError
-from sandbox import calls
+from ops.box import facts, remote_jobs
+from ops.core import ssh
+from ops.core.aws.errors import explain_sdk_error
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from sandbox import request_log
+from tests.conftest import HOME, settings_of
 
 SETTINGS = settings_of()
 
 
 def test_a_log_is_read_by_the_byte_whatever_letters_it_is_cut_in(capsys):
-    lines, text = remote.Lines(), "né à Genève\nzweite Zeile\nlast without end".encode()
+    lines, text = remote_jobs.Lines(), "né à Genève\nzweite Zeile\nlast without end".encode()
     for at in range(len(text)):
         lines.print(text[at : at + 1])
     lines.print(b"", last=True)
@@ -25,12 +27,12 @@ def test_a_log_is_read_by_the_byte_whatever_letters_it_is_cut_in(capsys):
 
 def test_host_keys_are_read_from_the_console_and_nothing_else():
     console = "boot\n-----BEGIN SSH HOST KEY KEYS-----\nssh-ed25519 AAAA root@box\necdsa-sha2-nistp256 BBBB x\n-----END SSH HOST KEY KEYS-----\n"
-    assert box.host_keys_in(console) == ["ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB"]
-    assert box.host_keys_in("ssh-ed25519 CCCC root@box") == []
+    assert ssh.host_keys_in(console) == ["ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB"]
+    assert ssh.host_keys_in("ssh-ed25519 CCCC root@box") == []
 
 
 def test_words_are_quoted():
-    assert box.words("echo", "a b; rm -rf ~") == "echo 'a b; rm -rf ~'"
+    assert ssh.words("echo", "a b; rm -rf ~") == "echo 'a b; rm -rf ~'"
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +56,10 @@ def test_dry_up_prices_the_box_and_starts_none(stacks):
 
 
 def test_a_dry_stop_makes_no_changing_call(box_stack, sandbox):
-    before = len(calls.read(sandbox / "calls.jsonl"))
+    before = len(request_log.read(sandbox / "calls.jsonl"))
     dry = box_stack("--dry", "ec2.stop")
     assert "~ ec2.stop_instances" in dry.err
-    assert [one["operation"] for one in calls.read(sandbox / "calls.jsonl")[before:] if one["changes"]] == []
+    assert [one["operation"] for one in request_log.read(sandbox / "calls.jsonl")[before:] if one["changes"]] == []
 
 
 def test_a_command_gives_its_output_and_its_exit_code(box_stack):
@@ -137,7 +139,7 @@ def test_down_asks_and_takes_the_disk(stacks):
 
 
 def test_places_on_the_box_are_below_its_home():
-    there = remote.place(SETTINGS)
+    there = remote_jobs.place(SETTINGS)
     assert there.job("j") == "kennel/jobs/j"
 
 
@@ -163,10 +165,10 @@ def test_what_ec2_would_refuse_is_refused_before_anything_is_started(stacks):
 
 def test_a_private_key_that_others_can_read_is_refused(tmp_path):
     path = tmp_path / "ssh" / "id"
-    box.key_pair(path)
+    ssh.key_pair(path)
     path.chmod(0o644)
     with pytest.raises(OpsError, match=f"chmod 600 {path}"):
-        box.key_pair(path)
+        ssh.key_pair(path)
 
 
 def test_a_box_of_another_stack_is_named_and_not_touched(box_stack, stacks):
@@ -248,8 +250,6 @@ def test_a_clock_that_is_off_is_what_is_blamed(stacks, command):
 def test_no_route_to_the_region_says_what_to_look_at():
     from botocore.exceptions import EndpointConnectionError
 
-    from ops import aws
-
-    said = str(aws.worded(EndpointConnectionError(endpoint_url="https://ec2.mars-north-1.amazonaws.com/")))
+    said = str(explain_sdk_error(EndpointConnectionError(endpoint_url="https://ec2.mars-north-1.amazonaws.com/")))
     assert "ec2.mars-north-1" in said
     assert "aws.region" in said

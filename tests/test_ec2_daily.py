@@ -8,9 +8,11 @@ import time
 
 import pytest
 
-from ops import ROOT, box, dataset
-from ops.ec2 import access, facts, folders, remote
-from ops.errors import OpsError
+from ops.box import access, facts, file_sync, remote_jobs
+from ops.core import ssh
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from ops.datasets import manifest
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def test_a_disk_that_lost_something_gets_it_again(cli, pictures):
     """Not what a note says counts, but what is on the disk."""
     cli("data.push", "--dir", str(pictures))
     cli("ec2.sync")
-    shard = dataset.current(cli.account)["shards"][0]["sha256"]
+    shard = manifest.current(cli.account)["shards"][0]["sha256"]
     cli("ec2.run", f"printf x >> kennel/shards/{shard}.tar; printf x >> kennel/code/*/train.py")
     again = cli("ec2.sync")
     assert "sent, checked" in again.out
@@ -107,7 +109,7 @@ def test_a_disk_that_lost_something_gets_it_again(cli, pictures):
 
 def test_a_spoilt_shard_in_the_bucket_does_not_get_onto_the_box(cli, pictures):
     cli("data.push", "--dir", str(pictures))
-    shard = dataset.current(cli.account)["shards"][0]["sha256"]
+    shard = manifest.current(cli.account)["shards"][0]["sha256"]
     key = f"shards/{shard}.tar"
     s3, bucket = cli.account.client("s3"), cli.settings.bucket
     whole = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -124,22 +126,22 @@ def test_what_is_under_way_never_takes_the_place_of_what_is_whole(cli, tmp_path,
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "a").write_text("one")
     with connection(cli) as link:
-        assert folders.send(link, folders.of_folder(folder), "kept", "a folder")
-        assert not folders.send(link, folders.of_folder(folder), "kept", "a folder")
+        assert file_sync.send(link, file_sync.of_folder(folder), "kept", "a folder")
+        assert not file_sync.send(link, file_sync.of_folder(folder), "kept", "a folder")
         (folder / "sub" / "a").write_text("two")
         with monkeypatch.context() as torn:  # what arrives is not what was promised
-            torn.setattr(folders, "line", lambda name, data: f"{'0' * 64}  {name}\n")
+            torn.setattr(file_sync, "line", lambda name, data: f"{'0' * 64}  {name}\n")
             with pytest.raises(OpsError, match="could not be put on the box, and what was there stays"):
-                folders.send(link, folders.of_folder(folder), "kept", "a folder")
-        assert box.run(link, "cat kept/sub/a") == "one"
-        assert folders.send(link, folders.of_folder(folder), "kept", "a folder")
-        assert box.run(link, "cat kept/sub/a; ls").startswith("two")
+                file_sync.send(link, file_sync.of_folder(folder), "kept", "a folder")
+        assert ssh.run(link, "cat kept/sub/a") == "one"
+        assert file_sync.send(link, file_sync.of_folder(folder), "kept", "a folder")
+        assert ssh.run(link, "cat kept/sub/a; ls").startswith("two")
 
 
 def test_names_that_sha256sum_would_escape_are_refused(tmp_path):
     (tmp_path / "a\nb").write_text("x")
     with pytest.raises(OpsError, match="Rename it"):
-        folders.of_folder(tmp_path)
+        file_sync.of_folder(tmp_path)
 
 
 def test_clean_lists_asks_and_keeps_what_is_needed(cli, pictures):
@@ -174,7 +176,7 @@ def test_disk_is_told_as_data(cli):
 
 def test_progress_is_a_bar_for_people_and_a_line_for_logs(tmp_path):
     """In a terminal of its own: the bar is drawn, and gone when it is done."""
-    code = "from ops.cli import progress\nwith progress('Sending', 1000) as advance:\n    advance(500)\n    import time; time.sleep(0.3)\n"
+    code = "from ops.core.task import progress\nwith progress('Sending', 1000) as advance:\n    advance(500)\n    import time; time.sleep(0.3)\n"
     plain = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert plain.stderr == "Sending: 0.0 MB ...\n"
     leader, follower = os.openpty()
@@ -194,4 +196,4 @@ def test_progress_is_a_bar_for_people_and_a_line_for_logs(tmp_path):
 
 
 def test_places_on_the_box_are_below_its_home(cli):
-    assert remote.place(cli.settings).job("j") == "kennel/jobs/j"
+    assert remote_jobs.place(cli.settings).job("j") == "kennel/jobs/j"

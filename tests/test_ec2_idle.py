@@ -10,8 +10,8 @@ import time
 import idle
 import pytest
 
-from ops import ROOT
-from ops.ec2 import facts
+from ops.box import facts
+from ops.core.paths import ROOT
 
 
 def state(cli):

@@ -5,9 +5,9 @@ from datetime import date
 
 import pytest
 
-from ops.ec2 import image, lockline
-from ops.ec2.image import Image
-from ops.errors import OpsError
+from ops.box import ami_pin, images
+from ops.box.images import Image
+from ops.core.errors import OpsError
 
 NEWEST, PYTORCH_29, ARM = "ami-0f0e0d0c0b0a09080", "ami-0a1b2c3d4e5f60718", "ami-0c0c0c0c0c0c0c0c0"
 
@@ -51,7 +51,7 @@ def test_support_ends_with_the_earlier_of_two_dates():
 
 
 def test_an_answer_of_aws_is_read_as_it_stands():
-    found = image.of_answer(
+    found = images.of_answer(
         {
             "ImageId": "ami-9", "Name": "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.10 (Ubuntu 24.04) 20260801", "Architecture": "x86_64",
             "Description": "Supported EC2 instances: G4dn, G5, P6-B200. Release notes: https://example",
@@ -73,12 +73,12 @@ def test_the_newest_that_is_patched_is_taken_and_the_rest_is_shown(stacks):
     assert found[0]["problem"] == ""
     assert found[0]["supported_until"] == "2028-11-01"
     assert "not patched since 2026-10-15" in found[1]["problem"]
-    assert image.choose(cli.account).ident == NEWEST
+    assert images.choose(cli.account).ident == NEWEST
 
 
 def test_an_arm_type_gets_an_arm_image(stacks):
     cli = stacks("imagearm", "ec2: {instance_types: [g5g.xlarge], user: ec2-user}\n")
-    assert image.choose(cli.account).ident == ARM
+    assert images.choose(cli.account).ident == ARM
 
 
 def test_the_lock_line_holds_an_image_and_an_old_one_is_told(stacks):
@@ -92,7 +92,7 @@ def test_the_lock_line_holds_an_image_and_an_old_one_is_told(stacks):
     old = cli("ec2.ami", ok=False)
     assert old.code == 7
     assert "not patched since 2026-10-15" in old.out
-    assert image.choose(cli.account).ident == PYTORCH_29  # locked is locked
+    assert images.choose(cli.account).ident == PYTORCH_29  # locked is locked
     cli("ec2.ami", "--lock")
     assert cli.settings.ec2.ami == NEWEST
 
@@ -102,7 +102,7 @@ def test_a_settings_file_without_a_lock_line_is_left_alone(tmp_path):
         path = tmp_path / "settings.yaml"
         path.write_text(text)
         with pytest.raises(OpsError, match="has no line"):
-            lockline.write(path, dlami())
+            ami_pin.write(path, dlami())
         assert path.read_text() == text
 
 

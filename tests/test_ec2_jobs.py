@@ -10,10 +10,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from conftest import until
 
-from ops import box
-from ops.ec2 import access, facts, follow, remote, training
+from ops.box import access, facts, follow, remote_jobs
+from ops.commands import ec2_jobs
+from ops.core import ssh
+from tests.conftest import until
 
 # The one of this stack's box: the sandbox's boxes share a machine, and other tests may train on it too. Its session is its own.
 TRAINER = "$(pgrep -d, -f 'host[.]py .*/kennel-box2-box')"
@@ -138,21 +139,21 @@ def test_a_line_that_is_cut_and_a_laptop_that_is_closed(box_stack, drill):
 @pytest.mark.timeout(240)
 def test_a_partition_is_noticed_and_outlived(box_stack, drill, monkeypatch, capsys):
     """What is sent either way waits, and nobody is told: only a question without an answer shows it."""
-    monkeypatch.setattr(box, "KEEPALIVE_S", 0.5)
-    monkeypatch.setattr(box, "SILENT_S", 2.0)
+    monkeypatch.setattr(ssh, "KEEPALIVE_S", 0.5)
+    monkeypatch.setattr(ssh, "SILENT_S", 2.0)
     running = longer(box_stack, 16).background("ec2.train", "--again")
     until(running, "epoch 1/")
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     account = box_stack.account
-    there = remote.place(account.settings)
+    there = remote_jobs.place(account.settings)
     with access.connected(account, facts.read(account)) as link:
-        name = remote.newest(link, there)
+        name = remote_jobs.newest(link, there)
     open_now = threading.Event()
 
     def opened():
         open_now.set()
-        return training.opened(account)
+        return ec2_jobs.opened(account)
 
     def partition():
         open_now.wait(30)
@@ -239,7 +240,7 @@ def test_a_job_is_a_unit_of_systemd_or_in_a_session_of_its_own(tmp_path, systemd
         (programs / name).write_text(f"#!/bin/sh\n{body}\n")
         (programs / name).chmod(0o755)
     log = tmp_path / "a log"
-    words = remote.detached("printenv HOME", str(log), "job-1")
+    words = remote_jobs.detached("printenv HOME", str(log), "job-1")
     env = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path)}
     subprocess.run(["bash", "-c", words], env=env, check=True, timeout=20)
     deadline = time.monotonic() + 10

@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import until
 
-from ops import ROOT
-from ops.ec2 import facts
+from ops.box import facts
+from ops.core.paths import ROOT
+from tests.conftest import until
 
 
 def ident(cli):

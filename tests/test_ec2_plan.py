@@ -4,15 +4,15 @@ import json
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from conftest import settings_of
 
-from ops import change
-from ops.change import Change, Wait
-from ops.ec2 import boot, facts, launch, plan
-from ops.ec2.facts import Facts
-from ops.ec2.image import Image, Kind
-from ops.ec2.launch import Order
-from ops.errors import OpsError, Refused
+from ops.box import facts, launch, plan, user_data
+from ops.box.facts import Facts
+from ops.box.images import Image, Kind
+from ops.box.launch import Order
+from ops.core import plan as change
+from ops.core.errors import AwsError, OpsError
+from ops.core.plan import Change, Wait
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 DLAMI = Image("ami-1", "PyTorch 2.12", "x86_64", ("g4dn", "g5"), 75, "/dev/xvda", date(2026, 11, 1), None)
@@ -143,9 +143,9 @@ def test_a_box_on_spot_can_be_stopped_and_keeps_its_disk():
 def test_the_watchdog_is_armed_before_anything_else_and_fits_into_user_data():
     data = request()["UserData"]
     assert data.startswith("#cloud-boothook\n#!/bin/sh\n")
-    assert boot.WATCHDOG.read_text() in data
+    assert user_data.WATCHDOG.read_text() in data
     assert "idle.py 30 $root/home\n" in data
-    assert len(data.encode()) < boot.MOST
+    assert len(data.encode()) < user_data.MOST
     assert "idle.py" not in request(settings=settings_of(text="ec2: {idle_minutes: 0}"))["UserData"]
 
 
@@ -177,7 +177,7 @@ def walked(refusals, order=ORDER, **have):
         else:
             asked.append(step.call)
         if code := next(answers):
-            raise Refused(step.call, *(code if isinstance(code, tuple) else (code, "sorry.")))
+            raise AwsError(step.call, *(code if isinstance(code, tuple) else (code, "sorry.")))
         return {"Instances": [{"InstanceId": "i-9"}], "KeyPairId": "key-2"}
 
     list(change.walk(plan.steps(Facts(**{**NETWORK, **have}), order, SETTINGS), answer))
@@ -221,13 +221,13 @@ def test_no_capacity_anywhere_says_where_and_what_next():
     ],
 )
 def test_a_quota_does_not_move_on_and_is_named(code, order, kind, quota, monkeypatch):
-    monkeypatch.setattr("ops.price.hourly", lambda *_: 1.0)
+    monkeypatch.setattr("ops.core.pricing.hourly", lambda *_: 1.0)
     with pytest.raises(OpsError, match=rf"quota for {kind}.* is too small.*{quota} .*--quota-code {quota} "):
         walked([code], order, offered=frozenset({(kind, "us-east-1a")}))
 
 
 def test_another_refusal_ends_it_in_awss_words():
-    with pytest.raises(Refused, match="UnauthorizedOperation"):
+    with pytest.raises(AwsError, match="UnauthorizedOperation"):
         walked(["UnauthorizedOperation"])
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ops.ec2 import facts
+from ops.box import facts
 
 
 def until(wanted, seconds=60):

@@ -9,8 +9,9 @@ import sys
 import pytest
 import yaml
 
-from ops import ROOT, box
-from ops.ec2 import access, facts
+from ops.box import access, facts
+from ops.core import ssh
+from ops.core.paths import ROOT
 
 NEEDS = {"ssh": "openssh-client", "rsync": "rsync"}
 
@@ -141,7 +142,7 @@ expected = ["ssm", "start-session", "--target", {ident!r}, "--document-name", "A
 if sys.argv[1:9] != expected:
     sys.exit("unexpected: " + json.dumps(sys.argv))
 os.chdir({root!r})
-os.execv({python!r}, [{python!r}, "-m", "ops.ec2.proxy", {settings!r}])
+os.execv({python!r}, [{python!r}, "-m", "ops.box.proxy", {settings!r}])
 """
 
 
@@ -172,5 +173,5 @@ def test_a_way_that_is_not_there_is_said_at_once(cli):
     have = facts.read(cli.account)
     settings = cli.settings.model_copy(update={"ec2": cli.settings.ec2.model_copy(update={"way": "public"})})
     account = type(cli.account)(settings)
-    with pytest.raises(box.OpsError, match="has no public address: it was started when ec2.way was another"):
+    with pytest.raises(ssh.OpsError, match="has no public address: it was started when ec2.way was another"):
         access.open_socket(account, have)

@@ -11,16 +11,16 @@ from typing import ClassVar
 import botocore.config
 import botocore.session
 import pytest
-from conftest import Cli
 
-from ops.errors import Refused
-from ops.iam.language import actions
-from ops.iam.lint import arns
+from iampolicy import actions
+from iampolicy.lint import arns
+from ops.core.errors import AwsError
 from sandbox import state
-from sandbox.access.details import KINDS
-from sandbox.authorize import TABLE
-from sandbox.door.request import MODELS
-from sandbox.tasks import ask
+from sandbox.commands import ask
+from sandbox.http.parsing import MODELS
+from sandbox.iam.permissions import TABLE
+from sandbox.iam.resource_lookup import KINDS
+from tests.conftest import Cli
 
 ACCOUNT = "123456789012"
 PREFIX = f"arn:aws:iam::{ACCOUNT}"
@@ -147,7 +147,7 @@ def test_a_denial_is_worded_as_the_service_words_it(nobody, service, call, args,
 
 
 def test_an_operation_without_a_row_is_not_there_for_anybody(admin):
-    with pytest.raises(Refused, match="NotImplementedInSandbox: s3:GetBucketWebsite"):
+    with pytest.raises(AwsError, match="NotImplementedInSandbox: s3:GetBucketWebsite"):
         admin.call("s3", "get_bucket_website", Bucket="b")
 
 
@@ -234,7 +234,7 @@ def test_a_role_is_taken_only_by_whom_its_trust_names(admin):
     service = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
     Role(admin, "machine", trust=service)
     with pytest.raises(
-        Refused,
+        AwsError,
         match="AssumeRole: AccessDenied: User: .*user/administrator is not authorized to perform: sts:AssumeRole",
     ):
         admin.call("sts", "assume_role", RoleArn=f"{PREFIX}:role/machine", RoleSessionName="tester")
@@ -246,9 +246,9 @@ def test_a_role_is_taken_only_by_whom_its_trust_names(admin):
 
 def test_services_take_only_roles_that_trust_them(admin):
     arn = admin.settings.role_arn("lambda-invoke")
-    with pytest.raises(Refused, match=r"Could not assume role .*principal 'sagemaker.amazonaws.com'"):
+    with pytest.raises(AwsError, match=r"Could not assume role .*principal 'sagemaker.amazonaws.com'"):
         admin.call("sagemaker", "create_model", ModelName="m", ExecutionRoleArn=arn)
-    with pytest.raises(Refused, match="The role defined for the function cannot be assumed by Lambda"):
+    with pytest.raises(AwsError, match="The role defined for the function cannot be assumed by Lambda"):
         admin.call(
             "lambda", "create_function", FunctionName="f", Role=admin.settings.role_arn("ec2-box"), Runtime="python3.11",
             Handler="h.h", Code={"ZipFile": b"x"},
@@ -368,7 +368,7 @@ def test_a_session_ends_in_time(admin, sandbox):
 
 def test_a_session_is_as_long_as_its_role_allows(admin):
     role = Role(admin, "hourly", statement("sts:AssumeRole"))
-    with pytest.raises(Refused, match="exceeds the MaxSessionDuration set for this role"):
+    with pytest.raises(AwsError, match="exceeds the MaxSessionDuration set for this role"):
         role.keys(DurationSeconds=3601)
     asked = {"RoleArn": role.arn, "RoleSessionName": "tester"}
     assert "greater than or equal to 900" in denied(role.client("sts"), "assume_role", **asked, DurationSeconds=899)
@@ -409,7 +409,7 @@ def test_a_trust_knows_what_a_session_is_asked_with(admin, key, wanted, asked):
     trust = trusting(f"{PREFIX}:root", "sts:TagSession", "sts:SetSourceIdentity", **condition)
     role = Role(admin, f"asks-{key.split(':')[1].split('/')[0]}", trust=trust)
     role.keys(**asked)
-    with pytest.raises(Refused, match="is not authorized to perform: sts:"):
+    with pytest.raises(AwsError, match="is not authorized to perform: sts:"):
         role.keys()
 
 
@@ -472,7 +472,7 @@ def test_a_users_boundary_bounds(admin, user):
     assert "no permissions boundary" in denied(iam, "list_users")
     admin.call("iam", "delete_user_permissions_boundary", UserName="bounded")
     admin.call("iam", "delete_policy", PolicyArn=made["Arn"])
-    with pytest.raises(Refused, match="NoSuchEntity"):
+    with pytest.raises(AwsError, match="NoSuchEntity"):
         admin.call("iam", "create_user", UserName="unbound", PermissionsBoundary=made["Arn"])
 
 
@@ -744,7 +744,7 @@ def required(action):
 
 
 def test_the_kinds_of_ec2_are_those_of_its_arns():
-    from ops.iam.language.actions import types
+    from iampolicy.actions import types
 
     known = {kind["key"] for kind in types("ec2:CreateTags")}
     assert set(KINDS.values()) <= known

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from ops.iam import policies
-from ops.iam.escalation import holding, paths, reach, ways
-from ops.iam.escalation.writing import Writing
-from ops.iam.language import actions
-from ops.iam.language.document import glob
-from ops.iam.language.evaluate import Request, decide
-from ops.iam.snapshot import parsed
+from iampolicy import actions
+from iampolicy.account.snapshot import parsed
+from iampolicy.escalation import detect, paths, permission_set, reach
+from iampolicy.escalation.writing import Writing
+from iampolicy.policy.document import glob
+from iampolicy.policy.evaluate import Request, decide
+from ops.iam import roles
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ACCOUNT = "111111111111"
@@ -94,7 +94,7 @@ class World:
     def found(self, who="holder", rule=None, **more):
         return [
             f
-            for f in ways.findings(Writing(self.snapshot, NOW, **more))
+            for f in detect.findings(Writing(self.snapshot, NOW, **more))
             if f.principal == who and (not rule or f.rule == rule)
         ]
 
@@ -203,7 +203,7 @@ def test_ids_are_of_one_path_each_and_the_catalog_is_whole():
     assert len(catalog) == 66
     assert {f"iam-{n:03}" for n in range(1, 22)} <= catalog
     assert {path.id for path in PATHS if path.url} == catalog
-    assert {path.how for path in PATHS} == set(ways.KINDS)
+    assert {path.how for path in PATHS} == set(detect.KINDS)
     assert all(bool(path.services) == (path.how in ("passed", "carried")) for path in PATHS)
     assert all(("iam:PassRole" in path.actions) == (path.how == "passed") for path in PATHS)
 
@@ -559,7 +559,7 @@ def test_a_chain_goes_over_a_users_keys():
 def test_three_thousand_roles_in_a_circle_are_walked_once():
     count = 3000
     w = chained(*(hop(f"r{n}", f"r{(n + 1) % count}") for n in range(1, count)), hop("r0", "r1", "admin"))
-    found = [f for f in ways.findings(Writing(w.snapshot, NOW)) if f.rule == CHAIN]
+    found = [f for f in detect.findings(Writing(w.snapshot, NOW)) if f.rule == CHAIN]
     assert len(found) == count - 1
     assert {f.principal for f in found} == {f"r{n}" for n in range(1, count)}
 
@@ -588,8 +588,8 @@ def test_a_finding_names_the_policy_as_its_own_holder_calls_it():
 
 @pytest.fixture(scope="module")
 def ours(settings):
-    have = policies.applied(policies.wanted(settings), settings)
-    return settings, ways.findings(Writing(have, NOW))
+    have = roles.applied(roles.wanted(settings), settings)
+    return settings, detect.findings(Writing(have, NOW))
 
 
 @pytest.mark.parametrize(
@@ -626,7 +626,7 @@ SIGNS = st.text(st.sampled_from("ab*?:"), max_size=7)
 @examples(max_examples=500)
 @given(SIGNS, SIGNS, st.text(st.sampled_from("ab:"), max_size=7))
 def test_what_two_patterns_both_cover(one, other, text):
-    found = holding.meet(one, other)
+    found = permission_set.meet(one, other)
     if found is not None:
         assert glob(one).fullmatch(found)
         assert glob(other).fullmatch(found)
@@ -710,11 +710,11 @@ def test_any_json_at_all_is_walked(action, principal, resource):
     w.user("person", statement, groups=["g"], boundary="b").group("g", statement).managed(
         "b", statement, older={"Statement": action}
     )
-    ways.findings(Writing(w.snapshot, NOW))
+    detect.findings(Writing(w.snapshot, NOW))
 
 
 def test_an_empty_account_has_no_paths():
-    assert ways.findings(Writing(World().snapshot, NOW)) == []
+    assert detect.findings(Writing(World().snapshot, NOW)) == []
 
 
 SECRET = "arn:aws:secretsmanager:us-east-1:111111111111:secret:"

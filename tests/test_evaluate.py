@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.iam.language.document import ArnGlob, arn_glob, glob, policy
-from ops.iam.language.evaluate import Caller, Request, Rights, decide
+from iampolicy.policy.document import ArnGlob, arn_glob, glob, policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide
 
 ROLE = Caller("arn:aws:iam::111111111111:role/r", "arn:aws:sts::111111111111:assumed-role/r/s")
 USER = Caller("arn:aws:iam::111111111111:user/u")

@@ -6,22 +6,22 @@ from dataclasses import replace
 
 import invoke
 import pytest
-from conftest import HOME, Cli, settings_of, write_settings
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from ops import config
-from ops.errors import FINDINGS, OpsError
-from ops.iam import checking, policies
-from ops.iam.language import actions
-from ops.iam.language.document import listed
-from ops.iam.needs import expecting
+from iampolicy import actions
+from iampolicy.policy.document import listed
+from ops.commands import iam_check
+from ops.core import settings
+from ops.core.errors import FINDINGS, OpsError
+from ops.iam import expectations, roles
+from tests.conftest import HOME, Cli, settings_of, write_settings
 
 SETTINGS = settings_of()
-WANTED = {want.role: want for want in policies.wanted(SETTINGS)}
+WANTED = {want.role: want for want in roles.wanted(SETTINGS)}
 ROLES = sorted(WANTED)
-EXPECTED = {role: expecting.of(role, SETTINGS) for role in ROLES}
+EXPECTED = {role: expectations.of(role, SETTINGS) for role in ROLES}
 
 # Actions with resources of their own that a statement still allows on all of them.
 ON_ALL = {
@@ -33,9 +33,9 @@ ON_ALL = {
 
 def failing(want, only=None):
     """The expectations, by list and entry, that do not hold for a role that is like this."""
-    have = policies.applied([want], SETTINGS)
+    have = roles.applied([want], SETTINGS)
     chosen = [one for one in EXPECTED[want.role] if only is None or one.kind in only]
-    found = expecting.failures(chosen, have.roles[SETTINGS.role_name(want.role)], have)
+    found = expectations.failures(chosen, have.roles[SETTINGS.role_name(want.role)], have)
     return {(one.expected.kind, one.expected.number, one.expected.action, one.expected.capped) for one in found}
 
 
@@ -101,11 +101,11 @@ def test_every_expectation_holds_and_there_are_ten_of_each(role):
     assert failing(WANTED[role]) == set()
     calls = {
         kind: {(one.action, one.resource, str(one.context)) for one in EXPECTED[role] if one.kind == kind}
-        for kind in expecting.LISTS
+        for kind in expectations.LISTS
     }
     assert len(calls["allowed"]) >= 10
     assert len(calls["denied"]) >= 10
-    assert {one.kind for one in EXPECTED[role]} == set(expecting.LISTS)
+    assert {one.kind for one in EXPECTED[role]} == set(expectations.LISTS)
 
 
 @pytest.mark.parametrize(("role", "stem", "mutant"), PERMISSIONS)
@@ -150,7 +150,7 @@ def test_every_action_that_is_taken_away_is_missed(role):
 @pytest.mark.parametrize("role", ROLES)
 def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
     want = WANTED[role]
-    have = policies.applied([want], SETTINGS)
+    have = roles.applied([want], SETTINGS)
     for document in want.permissions.values():
         for statement in document["Statement"]:
             context = {
@@ -159,12 +159,14 @@ def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
                 for key, value in block.items()
             }
             for action in listed(statement["Action"]) if statement["Effect"] == "Allow" else []:
-                fitting = [arn for arn in listed(statement["Resource"]) if arn == "*" or expecting.acts_on(action, arn)]
+                fitting = [
+                    arn for arn in listed(statement["Resource"]) if arn == "*" or expectations.acts_on(action, arn)
+                ]
                 for resource in fitting:
-                    one = expecting.Expectation(
+                    one = expectations.Expectation(
                         "allowed", 0, action, resource.replace("*", "x") if resource != "*" else "*", context=context
                     )
-                    assert expecting.capped(one, have.roles[SETTINGS.role_name(role)], have).allowed, (
+                    assert expectations.capped(one, have.roles[SETTINGS.role_name(role)], have).allowed, (
                         statement["Sid"],
                         action,
                         resource,
@@ -175,7 +177,7 @@ def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
 def test_policies_name_what_there_is_as_narrowly_as_aws_takes_it(role):
     want = WANTED[role]
     for document in [*want.permissions.values(), want.boundary]:
-        assert len(policies.dumped(document)) < policies.POLICY_CHARACTERS
+        assert len(roles.dumped(document)) < roles.POLICY_CHARACTERS
         for statement in document["Statement"]:
             for action in listed(statement["Action"]):
                 assert actions.matching(action), action
@@ -215,11 +217,11 @@ def test_expectations_hold_for_any_stack_and_repository(stack, repository):
             "iam": SETTINGS.iam.model_copy(update={"repository": repository}),
         }
     )
-    wanted = policies.wanted(settings)
-    have = policies.applied(wanted, settings)
+    wanted = roles.wanted(settings)
+    have = roles.applied(wanted, settings)
     for want in wanted:
-        expected = expecting.of(want.role, settings)
-        assert list(expecting.failures(expected, have.roles[settings.role_name(want.role)], have)) == []
+        expected = expectations.of(want.role, settings)
+        assert list(expectations.failures(expected, have.roles[settings.role_name(want.role)], have)) == []
 
 
 @pytest.mark.parametrize("repository", ["*/*", "a/b:pull_request", "a", "a/b/c", "a/*", "${aws:username}/b"])
@@ -261,12 +263,12 @@ GOOD = 'action = "s3:GetObject", resource = "arn:aws:s3:::b/k"'
 )  # fmt: skip
 def test_an_entry_that_nobody_could_ask_is_an_error_with_its_place(text, said):
     with pytest.raises(OpsError, match=said):
-        expecting.parsed(text, "r")
+        expectations.parsed(text, "r")
 
 
 def test_names_and_lists_of_actions_are_written_out():
     text = 'allowed = [{action = ["s3:GetObject", "s3:PutObject"], resource = "{b}/k"}]\n[names]\nb = "arn:aws:s3:::b"'
-    found = expecting.parsed(text, "r")
+    found = expectations.parsed(text, "r")
     assert [(one.number, one.action, one.resource) for one in found] == [
         (1, "s3:GetObject", "arn:aws:s3:::b/k"),
         (1, "s3:PutObject", "arn:aws:s3:::b/k"),
@@ -288,18 +290,18 @@ def test_the_command_needs_no_aws_and_counts():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    shutil.copytree(policies.FOLDER, tmp_path / "roles")
-    monkeypatch.setattr(policies, "FOLDER", tmp_path / "roles")
-    monkeypatch.setattr(policies.wanted, "__defaults__", ("", tmp_path / "roles"))
+    shutil.copytree(roles.FOLDER, tmp_path / "roles")
+    monkeypatch.setattr(roles, "FOLDER", tmp_path / "roles")
+    monkeypatch.setattr(roles.wanted, "__defaults__", ("", tmp_path / "roles"))
     return tmp_path / "roles"
 
 
 def ran(capsys, **words):
-    loaded = invoke.Config(project_location=config.ROOT)
+    loaded = invoke.Config(project_location=settings.ROOT)
     loaded.load_project()
     code = 0
     try:
-        checking.check(invoke.Context(loaded), **words)
+        iam_check.check(invoke.Context(loaded), **words)
     except invoke.Exit as stop:
         code = stop.code
     return code, capsys.readouterr().out
@@ -317,7 +319,7 @@ def test_a_widened_policy_is_told_with_what_lets_it_through(folder, capsys):
 def test_a_role_without_expectations_is_an_error(folder, capsys):
     (folder / "ci" / "expect.toml").unlink()
     with pytest.raises(OpsError, match="ci/expect.toml is missing"):
-        expecting.of("ci", SETTINGS)
+        expectations.of("ci", SETTINGS)
 
 
 class Simulator:
@@ -329,11 +331,11 @@ class Simulator:
         self.contrary, self.asked = contrary, []
 
     def pages(self, service, call, key, **args):
-        from ops.iam.language.evaluate import Request, decide
+        from iampolicy.policy.evaluate import Request, decide
 
         assert (service, call, key) == ("iam", "simulate_principal_policy", "EvaluationResults")
         self.asked.append(args)
-        have = policies.applied([WANTED["operator-infra"]], SETTINGS)
+        have = roles.applied([WANTED["operator-infra"]], SETTINGS)
         role = next(role for role in have.roles.values() if role.arn == args["PolicySourceArn"])
         context = {entry["ContextKeyName"]: entry["ContextKeyValues"][0] for entry in args["ContextEntries"]}
         for action in args["ActionNames"]:
@@ -343,16 +345,16 @@ class Simulator:
 
 
 def test_aws_is_asked_once_for_each_resource_and_context_and_its_other_answers_are_told():
-    have, expected = policies.applied([WANTED["operator-infra"]], SETTINGS), EXPECTED["operator-infra"]
+    have, expected = roles.applied([WANTED["operator-infra"]], SETTINGS), EXPECTED["operator-infra"]
     agreeing = Simulator()
-    assert checking.differences(agreeing, "operator-infra", expected, have) == []
+    assert iam_check.differences(agreeing, "operator-infra", expected, have) == []
     calls = [one for one in expected if one.is_call]
     assert len(agreeing.asked) == len({(one.resource, str(sorted(one.context.items()))) for one in calls}) < len(calls)
     ports = [
         e for asked in agreeing.asked for e in asked["ContextEntries"] if e["ContextKeyName"].endswith("remoteport")
     ]
     assert {entry["ContextKeyType"] for entry in ports} == {"numeric"}
-    (row,) = checking.differences(Simulator({"ec2:DeleteKeyPair"}), "operator-infra", expected, have)
+    (row,) = iam_check.differences(Simulator({"ec2:DeleteKeyPair"}), "operator-infra", expected, have)
     assert (row["action"], row["ours"], row["theirs"]) == ("ec2:DeleteKeyPair", "allowed", "explicitDeny")
 
 

@@ -16,14 +16,14 @@ import model
 import order
 import pytest
 import torch
-from flaws import f1, f2, f3, f4, f5, f6, f7, f8, f9
 from metrics import Tally
 from preprocess import Preprocess
 
 from bench import resume
 from bench.train import free_port
-from ops import ROOT
-from ops.ec2 import remote
+from ops.box import remote_jobs
+from ops.core.paths import ROOT
+from tests.flaws import f1, f2, f3, f4, f5, f6, f7, f8, f9
 
 TRAINING = ROOT / "training"
 
@@ -238,6 +238,6 @@ def test_f9_a_job_outlives_the_connection_that_started_it(tmp_path):
         assert log.read_text().split() == ["1", "2"]
 
     def ours(program, log):
-        return remote.detached(program, log, "job-f9")
+        return remote_jobs.detached(program, log, "job-f9")
 
     judged(check, ours, f9.command)

@@ -7,12 +7,12 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import settings_of
 
-from ops import change
-from ops.change import Change
-from ops.errors import OpsError, Refused
-from ops.fn import call, plan
+from ops.core import plan as change
+from ops.core.errors import AwsError, OpsError
+from ops.core.plan import Change
+from ops.function import invocation, plan
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 CODE = plan.package()
@@ -79,7 +79,7 @@ def test_all_calls_can_be_stopped_and_nothing_reserved_on_any_account():
 
 
 def test_a_role_made_seconds_ago_is_waited_for_and_nothing_else_is():
-    refusals = iter([Refused("CreateFunction", "InvalidParameterValueException", f"The role {plan.NOT_YET}."), None])
+    refusals = iter([AwsError("CreateFunction", "InvalidParameterValueException", f"The role {plan.NOT_YET}."), None])
 
     def answer(step):
         if isinstance(step, Change) and step.call == "create_function" and (error := next(refusals)):
@@ -91,11 +91,11 @@ def test_a_role_made_seconds_ago_is_waited_for_and_nothing_else_is():
         for s in change.walk(plan.steps(plan.Facts(unreserved=1000, log_group=True), CODE, SETTINGS), answer)
     ]
     assert walked[:4] == ["create_function", "wait", "create_function", "wait"]
-    with pytest.raises(Refused, match="CodeStorageExceeded"):
+    with pytest.raises(AwsError, match="CodeStorageExceeded"):
         list(
             change.walk(
                 change.until_trusted(Change("lambda", "create_function", {}, ""), plan.NOT_YET, plan.ROLE_WAITS_S),
-                lambda s: (_ for _ in ()).throw(Refused("C", "CodeStorageExceeded", "")),
+                lambda s: (_ for _ in ()).throw(AwsError("C", "CodeStorageExceeded", "")),
             )
         )
 
@@ -123,7 +123,7 @@ def test_at_most_the_reserved_number_run_at_once_and_the_next_is_refused(whole):
         assert one(0) == "ReservedFunctionConcurrentInvocationLimitExceeded"
     finally:
         client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=10)
-    with pytest.raises(Refused, match=r"below its minimum value of \[100\]"):
+    with pytest.raises(AwsError, match=r"below its minimum value of \[100\]"):
         whole.account.call("lambda", "put_function_concurrency", FunctionName=name, ReservedConcurrentExecutions=950)
 
 
@@ -216,7 +216,7 @@ def test_what_the_function_refuses(whole):
         ({"s3_uri": f"s3://{settings.bucket}/images/none"}, 404), ({"image": "not base64!"}, 400), ({}, 400), ([], 400),
         ({"image": base64.b64encode(b"text").decode()}, 400),
     ):  # fmt: skip
-        assert call.ask(account, event).get("statusCode") == status, event
+        assert invocation.ask(account, event).get("statusCode") == status, event
 
 
 def test_no_function_is_said_to_be_none(stacks):

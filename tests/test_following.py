@@ -11,15 +11,15 @@ from datetime import UTC, datetime, timedelta
 
 import fit
 import pytest
-from conftest import settings_of
 
 from bench.resume import noise
-from ops import ROOT, payload
-from ops.errors import OpsError
-from ops.sm import failures, follow, jobs
-from ops.weights import Weights
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from ops.datasets.pretrained import Weights
+from ops.jobs import failures, follow, spec, training_jobs
 from sandbox import state
-from sandbox.tasks import ask
+from sandbox.commands import ask
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 EPOCH = {
@@ -128,11 +128,13 @@ def test_every_command_that_a_cause_names_exists():
 
 def test_weights_are_a_channel_and_part_of_the_name():
     data = {"name": "p", "digest": "d" * 64}
-    plain = payload.job(SETTINGS, data, "sm")
-    started = payload.job(SETTINGS, data, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
+    plain = spec.job(SETTINGS, data, "sm")
+    started = spec.job(SETTINGS, data, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
     assert plain.name != started.name
     assert (plain.hyperparameters["weights"], started.hyperparameters["weights"]) == ("none", "a" * 64)
-    request = jobs.request(jobs.Facts("x", None, ("s",), "g", True), jobs.Order(started, "x", "code/c/"), SETTINGS)
+    request = training_jobs.request(
+        training_jobs.Facts("x", None, ("s",), "g", True), training_jobs.Order(started, "x", "code/c/"), SETTINGS
+    )
     assert request["InputDataConfig"][-1]["DataSource"]["S3DataSource"]["S3Uri"].endswith(f"/weights/{'a' * 64}/")
 
 
@@ -298,15 +300,15 @@ def test_a_dry_run_says_what_it_would_train_and_costs(stack):
     dry = cli("--dry", "sm.train", "--instances", "2", "--spot")
     assert "sagemaker.create_training_job: train on 2 x ml.m5.xlarge" in dry.err
     assert "spot" in dry.err
-    assert jobs.describe(cli.account, payload.wanted(cli.account, "sm", 2).name) is None
+    assert training_jobs.describe(cli.account, spec.wanted(cli.account, "sm", 2).name) is None
 
 
 def test_a_dry_run_plans_for_the_folder_that_it_does_not_push(stack, stacks, tmp_path):
-    before = payload.wanted(stack.account, "sm").name
+    before = spec.wanted(stack.account, "sm").name
     folder = noise(tmp_path / "new", seed=11)
     dry = stack("--dry", "sm.train", "--data", str(folder))
     assert "sagemaker.create_training_job" in dry.err
-    assert payload.wanted(stack.account, "sm").name == before
+    assert spec.wanted(stack.account, "sm").name == before
     fresh = stacks("drydata")
     fresh("iam.apply", "data.up", "net.up")
     assert (
@@ -357,4 +359,4 @@ def test_a_file_of_weights_that_is_not_there_is_said_so(stack):
     cli = with_settings(stack, "follow-file", "")
     cli.file.write_text(stack.file.read_text().replace("pixels: 16", "pixels: 16, weights: nowhere.pth"))
     with pytest.raises(OpsError, match="there is no such file"):
-        payload.wanted(cli.account, "sm")
+        spec.wanted(cli.account, "sm")

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.sm import gate, history, reaping
+from ops.commands import sm_cleanup
+from ops.releases import gate, history
 
 LIVE = {"classes": ["a", "b", "c"], "accuracy": 0.95, "data": "d" * 64}
 
@@ -87,4 +88,4 @@ def test_scaling_that_was_taken_away_is_missed_after_a_deployment_that_ended_too
 )
 def test_why_an_endpoint_may_go(hours, expires, calls, why):
     now = datetime(2026, 11, 24, 12, tzinfo=UTC)
-    assert reaping.reason(now - timedelta(hours=hours), expires, calls, 24, now) == why
+    assert sm_cleanup.reason(now - timedelta(hours=hours), expires, calls, 24, now) == why

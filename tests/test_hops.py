@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ops.ec2 import facts as box_facts
-from ops.net import facts, plan
+from ops.box import facts as box_facts
+from ops.network import facts, plan
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_no_box(stacks):
 
 
 def test_another_host_key(cli):
-    from conftest import HOME
+    from tests.conftest import HOME
 
     known = HOME / "work" / "ssh" / "known_hosts"
     kept = known.read_text()

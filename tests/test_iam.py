@@ -4,14 +4,14 @@ import json
 import re
 
 import pytest
-from conftest import settings_of
 
-from ops import ROOT
-from ops.errors import OpsError
-from ops.iam import policies
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from ops.iam import roles
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANTED = policies.wanted(SETTINGS)
+WANTED = roles.wanted(SETTINGS)
 
 
 def test_every_shipped_role_has_trust_and_permissions_within_aws_quotas():
@@ -48,10 +48,10 @@ def test_an_unknown_placeholder_is_an_error(tmp_path):
     with pytest.raises(
         OpsError, match=r"r/permissions.json: unknown placeholder \$\{acount\}; known: account, region, stack, bucket"
     ):
-        policies.wanted(SETTINGS, folder=tmp_path)
+        roles.wanted(SETTINGS, folder=tmp_path)
     (tmp_path / "r" / "permissions.json").write_text(json.dumps({"Statement": ["x" * 6200]}))
     with pytest.raises(OpsError, match="AWS takes 6144"):
-        policies.wanted(SETTINGS, folder=tmp_path)
+        roles.wanted(SETTINGS, folder=tmp_path)
 
 
 CALLED = re.compile(r'"(sagemaker|cloudwatch|application-autoscaling|codebuild|ecr|logs)",\s*"([a-z_]+)"')

@@ -6,16 +6,18 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import settings_of
 
-from ops import WORK, change
-from ops.errors import FINDINGS, OpsError, Refused
-from ops.iam import applying, policies, snapshot
-from ops.iam.change import keeping, plan, versions
-from ops.iam.change.keeping import Kept
-from ops.iam.policies import Wanted
-from ops.iam.review import verdicts
-from ops.iam.snapshot import Managed, Principal, Snapshot
+from iampolicy.account import snapshot
+from iampolicy.account.snapshot import Managed, Principal, Snapshot
+from ops.commands import iam_apply
+from ops.core import plan as change
+from ops.core.errors import FINDINGS, AwsError, OpsError
+from ops.core.paths import WORK
+from ops.iam import apply, backups, pre_apply_check, versions
+from ops.iam import roles as policies
+from ops.iam.backups import Kept
+from ops.iam.roles import Wanted
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 WANTED = policies.wanted(SETTINGS)
@@ -40,7 +42,7 @@ def applied():
 
 
 def planned(have, wanted=WANTED):
-    return change.preview(plan.steps(have, wanted, SETTINGS))
+    return change.preview(apply.steps(have, wanted, SETTINGS))
 
 
 def calls(have, wanted=WANTED):
@@ -118,7 +120,7 @@ def test_the_oldest_of_five_versions_goes_first_but_never_the_one_in_force():
             ("delete_policy_version", oldest),
             ("create_policy_version", None),
         ]
-        assert keeping.lost(have, steps) == [
+        assert backups.lost(have, steps) == [
             Kept(OWN, oldest, doc(f"s3:Get{oldest[1:]}")),
             Kept(OWN, default, doc(f"s3:Get{default[1:]}")),
         ]
@@ -129,7 +131,7 @@ def test_what_a_role_holds_itself_is_kept_and_taken_away():
     have.roles[NAME] = replace(have.roles[NAME], inline={"extra": doc("s3:*")}, attached=())
     steps = planned(have)
     assert [step.call for step in steps] == ["attach_role_policy", "delete_role_policy"]
-    assert keeping.lost(have, steps) == [Kept(f"role/{NAME}", "inline-extra", doc("s3:*"))]
+    assert backups.lost(have, steps) == [Kept(f"role/{NAME}", "inline-extra", doc("s3:*"))]
 
 
 BEFORE = {
@@ -143,7 +145,7 @@ def test_all_that_is_written_over_is_kept_and_each_file_named():
     tags = have.roles[NAME].tags | {"kennel:stack": "other"}
     have.roles[NAME] = replace(have.roles[NAME], trust=BEFORE, boundary=foreign, tags=tags)
     steps = planned(have)
-    assert keeping.lost(have, steps) == [
+    assert backups.lost(have, steps) == [
         Kept(f"role/{NAME}", "boundary", {"PermissionsBoundaryArn": foreign}),
         Kept(f"role/{NAME}", "trust", BEFORE),
         Kept(f"role/{NAME}", "tags", {"kennel:stack": "other"}),
@@ -161,16 +163,16 @@ def test_somebody_elses_policy_of_the_same_name_is_kept():
     for kind in ("role", "user"):
         args = {f"{kind.title()}Name": kind[0], "PolicyName": "AWSRevokeOlderSessions", "PolicyDocument": "{}"}
         step = change.Change("iam", f"put_{kind}_policy", args, why="")
-        assert keeping.lost(have, [step]) == [Kept(f"{kind}/{kind[0]}", "inline-AWSRevokeOlderSessions", doc("s3:*"))]
-        assert keeping.lost(Snapshot(), [step]) == []
+        assert backups.lost(have, [step]) == [Kept(f"{kind}/{kind[0]}", "inline-AWSRevokeOlderSessions", doc("s3:*"))]
+        assert backups.lost(Snapshot(), [step]) == []
 
 
 def test_the_file_that_is_named_is_the_one_in_which_it_lies():
     settings, one = kept_settings("naming"), Kept(f"role/{NAME}", "inline-inl", doc("s3:A"))
-    assert keeping.home(settings, one) == keeping.keep(settings, one)
+    assert backups.home(settings, one) == backups.keep(settings, one)
     other = replace(one, document=doc("s3:B"))
-    assert keeping.home(settings, other) == keeping.keep(settings, other) == keeping.home(settings, other)
-    assert keeping.home(settings, one) != keeping.home(settings, other)
+    assert backups.home(settings, other) == backups.keep(settings, other) == backups.home(settings, other)
+    assert backups.home(settings, one) != backups.home(settings, other)
 
 
 @pytest.mark.parametrize(
@@ -200,10 +202,10 @@ def test_an_instance_profile_that_a_crash_left_without_a_role_gets_it():
 
     def answer(step):
         if step.call == "create_instance_profile":
-            raise Refused("CreateInstanceProfile", "EntityAlreadyExists", "it is there")
+            raise AwsError("CreateInstanceProfile", "EntityAlreadyExists", "it is there")
         made.append(step.call)
 
-    list(change.walk(plan.profile_steps(None, SETTINGS.role_name("ec2-box"), SETTINGS), answer))
+    list(change.walk(apply.profile_steps(None, SETTINGS.role_name("ec2-box"), SETTINGS), answer))
     assert made == ["add_role_to_instance_profile"]
 
 
@@ -213,21 +215,21 @@ def kept_settings(name):
 
 def test_what_is_kept_is_whole_private_and_never_written_over():
     settings = kept_settings("keeping")
-    first = keeping.keep(settings, Kept(OWN, "v3", doc("s3:A")))
+    first = backups.keep(settings, Kept(OWN, "v3", doc("s3:A")))
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
     for folder in list(first.parents)[:3]:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
     assert first == WORK / "iam" / "keeping" / NAME / "v3.json"
     before = first.read_bytes()
-    assert keeping.keep(settings, Kept(OWN, "v3", doc("s3:A"))) == first
-    second = keeping.keep(settings, Kept(OWN, "v3", doc("s3:B")))  # the policy was made anew, and counts from v1 again
-    assert keeping.keep(settings, Kept(OWN, "v3", doc("s3:B"))) == second != first
+    assert backups.keep(settings, Kept(OWN, "v3", doc("s3:A"))) == first
+    second = backups.keep(settings, Kept(OWN, "v3", doc("s3:B")))  # the policy was made anew, and counts from v1 again
+    assert backups.keep(settings, Kept(OWN, "v3", doc("s3:B"))) == second != first
     assert first.read_bytes() == before
-    assert sorted(json.dumps(one.document) for one in keeping.versions(settings, OWN)) == [
+    assert sorted(json.dumps(one.document) for one in backups.versions(settings, OWN)) == [
         json.dumps(doc("s3:A")),
         json.dumps(doc("s3:B")),
     ]
-    assert keeping.versions(settings, OWN.replace(SETTINGS.aws.account, "2" * 12)) == []
+    assert backups.versions(settings, OWN.replace(SETTINGS.aws.account, "2" * 12)) == []
     assert [path.name for path in first.parent.iterdir() if not path.name.startswith("v3")] == []
 
 
@@ -239,7 +241,7 @@ def test_a_disk_that_is_full_leaves_no_half_file(monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        keeping.keep(settings, Kept(OWN, "v1", doc("s3:A")))
+        backups.keep(settings, Kept(OWN, "v1", doc("s3:A")))
     assert list((WORK / "iam" / "fulldisk" / NAME).iterdir()) == []
 
 
@@ -248,29 +250,29 @@ ADMIN = Wanted("planted", {"Version": "2012-10-17", "Statement": []}, {"permissi
 
 def test_a_role_that_brings_a_new_finding_is_refused():
     with pytest.raises(OpsError, match=r"IAM-ADMIN-001 .*planted(.*\n)+Nothing was touched") as refused:
-        applying.refuse_new(applied(), [ADMIN], SETTINGS)
+        iam_apply.refuse_new(applied(), [ADMIN], SETTINGS)
     assert refused.value.code == FINDINGS
 
 
 def test_a_finding_that_is_there_already_is_told_and_blocks_nothing(capsys):
-    have = verdicts.afterwards(applied(), [ADMIN], SETTINGS)
-    applying.refuse_new(have, [ADMIN], SETTINGS)
+    have = pre_apply_check.afterwards(applied(), [ADMIN], SETTINGS)
+    iam_apply.refuse_new(have, [ADMIN], SETTINGS)
     assert "Already so: critical IAM-ADMIN-001" in capsys.readouterr().err
 
 
 def test_a_finding_that_is_waived_blocks_nothing(monkeypatch):
-    found = verdicts.audited
+    found = pre_apply_check.audited
     waived = lambda *args, **more: [replace(one, waived="agreed") for one in found(*args, **more)]  # noqa: E731
-    monkeypatch.setattr(verdicts, "audited", waived)
-    applying.refuse_new(applied(), [ADMIN], SETTINGS)
+    monkeypatch.setattr(pre_apply_check, "audited", waived)
+    iam_apply.refuse_new(applied(), [ADMIN], SETTINGS)
 
 
 def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
     want = next(one for one in WANTED if one.role == "operator")
-    applying.refuse_unexpected(WANTED, SETTINGS)
+    iam_apply.refuse_unexpected(WANTED, SETTINGS)
     wide = replace(want, permissions=want.permissions | {"permissions-more": doc("s3:*")})
     with pytest.raises(OpsError, match=r"operator: denied \d+, s3:(.*\n)+.*All of it: invoke iam.check") as refused:
-        applying.refuse_unexpected([wide], SETTINGS)
+        iam_apply.refuse_unexpected([wide], SETTINGS)
     assert refused.value.code == FINDINGS
     trusting = replace(
         want,
@@ -280,7 +282,7 @@ def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
         },
     )
     with pytest.raises(OpsError, match="operator: may_not_assume 1, taken by "):
-        applying.refuse_unexpected([trusting], SETTINGS)
+        iam_apply.refuse_unexpected([trusting], SETTINGS)
 
 
 def test_a_boundary_is_changed_by_an_administrator_and_bootstrap_is_told_before_it_begins(stacks):
@@ -297,7 +299,7 @@ def test_a_boundary_is_changed_by_an_administrator_and_bootstrap_is_told_before_
 
 
 def test_the_shipped_roles_bring_nothing_into_an_empty_account():
-    assert verdicts.new_findings(Snapshot(), WANTED, SETTINGS) == ([], [])
+    assert pre_apply_check.new_findings(Snapshot(), WANTED, SETTINGS) == ([], [])
 
 
 POLICY = Managed(
@@ -347,13 +349,13 @@ def test_what_one_apply_changed_goes_back_together():
 
 def test_what_was_kept_of_a_policy_that_is_gone_does_not_come_back(tmp_path, monkeypatch):
     """A stack that was torn down and made anew has the same ARNs."""
-    monkeypatch.setattr(keeping, "WORK", tmp_path)
-    kept = keeping.keep(SETTINGS, Kept(OWN, "v1", doc("s3:Old")))
+    monkeypatch.setattr(backups, "WORK", tmp_path)
+    kept = backups.keep(SETTINGS, Kept(OWN, "v1", doc("s3:Old")))
     saved = datetime.fromisoformat(json.loads(kept.read_text())["saved"])
-    assert [one.document for one in keeping.versions(SETTINGS, OWN, since=saved)] == [doc("s3:Old")]
-    assert keeping.versions(SETTINGS, OWN, since=saved + timedelta(seconds=2)) == []
+    assert [one.document for one in backups.versions(SETTINGS, OWN, since=saved)] == [doc("s3:Old")]
+    assert backups.versions(SETTINGS, OWN, since=saved + timedelta(seconds=2)) == []
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"saved": "soon"}))
-    assert keeping.versions(SETTINGS, OWN, since=saved) == []
+    assert backups.versions(SETTINGS, OWN, since=saved) == []
 
 
 def test_a_kept_document_comes_back_as_a_version_and_makes_room_first():
@@ -388,9 +390,9 @@ def test_broken_off_after_any_change_the_next_run_goes_on(stacks):
     cli = stacks("brokenoff", roles=False)
     account, settings = cli.account, cli.settings
     wanted = policies.wanted(settings)
-    whole = len(change.preview(plan.steps(snapshot.read(account), wanted, settings)))
+    whole = len(change.preview(apply.steps(snapshot.read(account), wanted, settings)))
     made = 0
-    while one_change(account, plan.steps(snapshot.read(account), wanted, settings)):
+    while one_change(account, apply.steps(snapshot.read(account), wanted, settings)):
         made += 1
         assert made <= whole
     assert made == whole
@@ -588,5 +590,5 @@ def test_what_iam_does_not_read_back_is_said(stacks):
         for want in policies.wanted(cli.settings)
     ]
     with pytest.raises(OpsError, match="kennel-unread-ec2-box: its trust differs") as missed:
-        applying.read_back(cli.account, lambda have: plan.steps(have, wanted, cli.settings), timeout_s=0.3)
+        iam_apply.read_back(cli.account, lambda have: apply.steps(have, wanted, cli.settings), timeout_s=0.3)
     assert missed.value.code == 1

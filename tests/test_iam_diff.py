@@ -4,25 +4,24 @@ import json
 from dataclasses import replace
 
 import pytest
-from conftest import settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.iam import policies
-from ops.iam.change import difference
-from ops.iam.language import meaning
-from ops.iam.language.evaluate import Caller, Request, Rights, decide
-from ops.iam.language.meaning import Grant, atoms, canonical, more
-from ops.iam.snapshot import Managed, Principal
+from iampolicy.account.snapshot import Managed, Principal
+from iampolicy.policy import semantics
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from iampolicy.policy.semantics import Grant, atoms, canonical, more
+from ops.iam import diff, roles
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANTED = policies.wanted(SETTINGS)
+WANTED = roles.wanted(SETTINGS)
 BUCKET = "arn:aws:s3:::b"
 
 
 def live():
     """The account as iam.apply leaves it, tags and all."""
-    want = policies.applied(WANTED, SETTINGS)
+    want = roles.applied(WANTED, SETTINGS)
     tagged = {
         name: replace(role, tags={tag["Key"]: tag["Value"] for tag in SETTINGS.tags(name)})
         for name, role in want.roles.items()
@@ -33,7 +32,7 @@ def live():
 def found(have, want=None):
     return [
         (one.kind, one.apply, one.text)
-        for one in difference.differences(have, want or policies.applied(WANTED, SETTINGS), SETTINGS)
+        for one in diff.differences(have, want or roles.applied(WANTED, SETTINGS), SETTINGS)
     ]
 
 
@@ -124,8 +123,8 @@ def test_what_covers_another_allows_all_that_it_allows(one, other):
     for action, resource in CALLS:
         for context in ({}, {"aws:username": "ana", "aws:principaltag/x": "a", "s3:prefix": "b"}):
             request = Request(Caller("arn:aws:iam::1:role/r"), action, resource, context)
-            if decide(request, Rights((meaning.policy("one", one),))).allowed:
-                assert decide(request, Rights((meaning.policy("other", other),))).allowed, (action, resource)
+            if decide(request, Rights((semantics.policy("one", one),))).allowed:
+                assert decide(request, Rights((semantics.policy("other", other),))).allowed, (action, resource)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_what_covers_another_allows_all_that_it_allows(one, other):
 )
 def test_a_pattern_within_a_pattern(whole, part, covered):
     (one,), (other,) = atoms(doc(allow(whole))), atoms(doc(allow(part)))
-    assert meaning.covers(one, other) is covered
+    assert semantics.covers(one, other) is covered
 
 
 @pytest.mark.parametrize(
@@ -211,7 +210,7 @@ def test_an_applied_account_differs_in_nothing():
 
 def test_statements_may_stand_in_any_of_the_roles_policies():
     have = live()
-    one, two = (policies.policy_arn("operator", f"permissions-{stem}", SETTINGS) for stem in ("data", "function"))
+    one, two = (roles.policy_arn("operator", f"permissions-{stem}", SETTINGS) for stem in ("data", "function"))
     have.policies[one], have.policies[two] = (
         replace(have.policies[one], document=have.policies[two].document),
         replace(have.policies[two], document=have.policies[one].document),
@@ -225,8 +224,8 @@ def changed(**parts):
     return have
 
 
-OWN = policies.policy_arn("auditor", "permissions", SETTINGS)
-BOUND = policies.policy_arn("auditor", "boundary", SETTINGS)
+OWN = roles.policy_arn("auditor", "permissions", SETTINGS)
+BOUND = roles.policy_arn("auditor", "boundary", SETTINGS)
 STRANGER = "arn:aws:iam::999999999999:root"
 
 
@@ -299,10 +298,10 @@ def test_what_is_missing_and_what_is_foreign():
         ("role", "leaves"),
         ("policy", "leaves"),
     ]
-    shown = difference.shown(difference.differences(have, policies.applied(WANTED, SETTINGS), SETTINGS))
+    shown = diff.shown(diff.differences(have, roles.applied(WANTED, SETTINGS), SETTINGS))
     assert shown.splitlines()[:2] == [name, "  + the role is missing"]
-    only = policies.applied([want for want in WANTED if want.role == "auditor"], SETTINGS)
-    assert [one.kind for one in difference.differences(have, only, SETTINGS, whole=False)] == ["role"]
+    only = roles.applied([want for want in WANTED if want.role == "auditor"], SETTINGS)
+    assert [one.kind for one in diff.differences(have, only, SETTINGS, whole=False)] == ["role"]
 
 
 def test_the_command_tells_drift_by_its_exit_code(stacks):

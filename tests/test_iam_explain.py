@@ -6,22 +6,21 @@ from dataclasses import replace
 from string import Template
 
 import pytest
-from conftest import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.errors import OpsError
-from ops.iam import policies
-from ops.iam.answer import denials, hops, telling
-from ops.iam.answer.denials import Question, parse
-from ops.iam.answer.simulation import Asked
-from ops.iam.language.document import policy
-from ops.iam.language.evaluate import Caller, Request, Rights
-from ops.iam.needs import expecting
+from iampolicy.explain import diagnosis, error_parser, report
+from iampolicy.explain.error_parser import Question, parse
+from iampolicy.explain.simulation import Asked
+from iampolicy.policy.document import policy
+from iampolicy.policy.evaluate import Caller, Request, Rights
+from ops.core.errors import OpsError
+from ops.iam import expectations, roles
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANTED = policies.wanted(SETTINGS)
-FILES = policies.applied(WANTED, SETTINGS)
+WANTED = roles.wanted(SETTINGS)
+FILES = roles.applied(WANTED, SETTINGS)
 ACCOUNT, BUCKET = SETTINGS.aws.account, SETTINGS.bucket
 OPERATOR, EXECUTION = SETTINGS.role_arn("operator"), SETTINGS.role_arn("sagemaker-execution")
 LAMBDA = SETTINGS.role_arn("lambda-invoke")
@@ -121,7 +120,7 @@ def test_the_policy_that_aws_names_is_kept():
 
 
 def world(have=FILES, bucket=None):
-    return hops.World(have, FILES, WANTED, SETTINGS, lambda arn: bucket)
+    return diagnosis.World(have, FILES, WANTED, SETTINGS, lambda arn: bucket)
 
 
 def changed(role, **more):
@@ -142,9 +141,9 @@ def without_statement(role, sid):
 
 
 def told(text, where):
-    found = hops.explained(parse(text), where)
-    said = telling.telling(found, where)
-    assert said.count("\n") < telling.LONGEST
+    found = diagnosis.explained(parse(text), where)
+    said = report.telling(found, where)
+    assert said.count("\n") < report.LONGEST
     return found, said
 
 
@@ -213,7 +212,7 @@ def test_a_role_without_expectations_is_explained_all_the_same(monkeypatch):
     def missing(role, settings):
         raise OpsError(f"{role}/expect.toml is missing")
 
-    monkeypatch.setattr(expecting, "of", missing)
+    monkeypatch.setattr(expectations, "of", missing)
     _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), world())
     assert "Smallest change: add to iam_policies/operator/permissions-models.json" in said
 
@@ -239,8 +238,8 @@ def test_a_deny_by_hand_is_named_and_apply_takes_it_away():
 
 def test_a_condition_that_is_not_met_is_to_be_met_not_lifted():
     human = Question(1, "sts:AssumeRole", OPERATOR, session("operator"))
-    found = hops.explained(denials.Denial("x", (human,), "trust"), world())
-    said = telling.telling(found, world())
+    found = diagnosis.explained(error_parser.Denial("x", (human,), "trust"), world())
+    said = report.telling(found, world())
     assert "Bool aws:MultiFactorAuthPresent wants true, the request has none" in said
     assert "Smallest change: meet that condition" in said
 
@@ -281,14 +280,14 @@ def test_who_is_not_there_is_said():
 )
 def test_a_text_that_says_too_little_names_the_flags(text, flags):
     with pytest.raises(OpsError, match=flags):
-        hops.explained(parse(text), world())
+        diagnosis.explained(parse(text), world())
 
 
 def test_key_ids_and_account_numbers_are_not_echoed():
     key, other = "AKIAIOSFODNN7EXAMPLE", "999988887777"
     for resource in (f"arn:aws:iam::{ACCOUNT}:user/{key}", f"arn:aws:lambda:us-east-1:{other}:function:f"):
         found, said = told(denied(session("operator"), "iam:GetUser", resource), world())
-        whole = said + json.dumps(telling.data(found, world()))
+        whole = said + json.dumps(report.data(found, world()))
         assert key not in whole
         assert ACCOUNT not in whole
         assert f":{other}:" not in said.splitlines()[0]
@@ -314,9 +313,9 @@ def test_placeholders_give_the_text_again():
         f'"arn:aws:s3:us-east-1:{ACCOUNT}:x/kennel-demo"',
         '"a$b${c}"',
     ):
-        assert Template(telling.templated(text, SETTINGS)).substitute(values) == text
+        assert Template(report.templated(text, SETTINGS)).substitute(values) == text
     assert (
-        telling.templated(f'"{LAMBDA}"', SETTINGS)
+        report.templated(f'"{LAMBDA}"', SETTINGS)
         == '"arn:aws:iam::${account}:role/kennel/${stack}/kennel-${stack}-lambda-invoke"'
     )
 
@@ -368,7 +367,7 @@ def edited(asked, mend):
     """The edit as a person makes it: the statement goes into the text, or the Deny out of it."""
     rights, own = asked.rights, asked.resource
     if mend.verb == "add":
-        return hops.with_statement(asked, mend.layer, json.loads(json.dumps(mend.statement)))
+        return diagnosis.with_statement(asked, mend.layer, json.loads(json.dumps(mend.statement)))
 
     def cut(one):
         if not one or one.name != mend.policy:
@@ -384,7 +383,7 @@ def edited(asked, mend):
 @settings(max_examples=400, deadline=None)
 @given(ASKED)
 def test_the_changes_offered_are_enough_and_none_is_idle(asked):
-    found = hops.mends(asked)
+    found = diagnosis.mends(asked)
     assert bool(found) is not asked.decision().allowed
     for number, mend in enumerate(found):
         assert not asked.decision().allowed, f"{found[number:]} change nothing"
@@ -418,14 +417,14 @@ def test_no_text_is_a_surprise(text, pieces, cut):
     if not found:
         return
     try:
-        explained = hops.explained(found, world())
+        explained = diagnosis.explained(found, world())
     except OpsError as error:
         assert "does not say enough" in str(error)
         return
-    said = telling.telling(explained, world())
-    assert said.count("\n") < telling.LONGEST
+    said = report.telling(explained, world())
+    assert said.count("\n") < report.LONGEST
     assert all(c.isprintable() or c == "\n" for c in said)
-    json.dumps(telling.data(explained, world()))
+    json.dumps(report.data(explained, world()))
 
 
 @pytest.mark.parametrize(

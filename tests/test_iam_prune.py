@@ -6,18 +6,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import settings_of
 
-from ops import WORK, change
-from ops.errors import OpsError
-from ops.iam import policies, pruning, restoring, snapshot
-from ops.iam.change import keeping, removal
-from ops.iam.change.saved import KIND, Saved, loaded
-from ops.iam.review import verdicts
-from ops.iam.snapshot import Group, Managed, Principal, Snapshot
+from iampolicy.account import snapshot
+from iampolicy.account.snapshot import Group, Managed, Principal, Snapshot
+from ops.commands import iam_prune, iam_restore
+from ops.core import plan
+from ops.core.errors import OpsError
+from ops.core.paths import WORK
+from ops.iam import backups, pre_apply_check, removal, roles
+from ops.iam.role_archive import KIND, Saved, loaded
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANTED = policies.wanted(SETTINGS)
+WANTED = roles.wanted(SETTINGS)
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 OLD = NOW - timedelta(days=200)
 TRUST = {
@@ -59,8 +60,8 @@ def test_who_may_go(one, words):
 def test_what_the_audit_calls_obsolete_is_what_goes():
     used = role("used", last_used=NOW - timedelta(days=3))
     have = Snapshot({one.name: one for one in (role(), used, role("new", created=NOW - timedelta(days=30)))})
-    assert verdicts.obsolete(have, SETTINGS, now=NOW) == ["old"]
-    assert verdicts.obsolete(have, SETTINGS, now=NOW + timedelta(days=365)) == ["new", "old", "used"]
+    assert pre_apply_check.obsolete(have, SETTINGS, now=NOW) == ["old"]
+    assert pre_apply_check.obsolete(have, SETTINGS, now=NOW + timedelta(days=365)) == ["new", "old", "used"]
 
 
 def test_the_evidence():
@@ -124,7 +125,7 @@ def have(**more):
 def calls(steps):
     return [
         (step.call, *(str(value) for key, value in step.args.items() if key != "RoleName"))
-        for step in change.preview(steps)
+        for step in plan.preview(steps)
     ]
 
 
@@ -158,7 +159,7 @@ def test_a_policy_that_somebody_else_holds_stays(holder):
 
 
 def test_a_policy_of_a_folder_stays():
-    arn = policies.policy_arn("auditor", "permissions", SETTINGS)
+    arn = roles.policy_arn("auditor", "permissions", SETTINGS)
     there = Snapshot({"old": role(attached=(arn,))}, policies={arn: Managed(arn, READ)})
     assert removal.disposable(there, saved(attached=[arn]), WANTED, SETTINGS) == []
 
@@ -231,11 +232,11 @@ def test_what_was_narrowed_while_a_removal_was_broken_off_counts_as_it_is_now():
 def test_a_version_of_a_policy_that_goes_is_kept_with_its_file_named():
     one = have()
     one.policies[LOOSE] = replace(one.policies[LOOSE], raw={"v1": NARROW})
-    planned = change.preview(removal.removal(one, saved(), WANTED, SETTINGS))
+    planned = plan.preview(removal.removal(one, saved(), WANTED, SETTINGS))
     (step,) = [step for step in planned if step.call == "delete_policy_version"]
-    (kept,) = keeping.lost(one, [step])
+    (kept,) = backups.lost(one, [step])
     assert (kept.version, kept.document) == ("v1", NARROW)
-    assert step.danger == f"stays only in {keeping.home(SETTINGS, kept)}"
+    assert step.danger == f"stays only in {backups.home(SETTINGS, kept)}"
 
 
 def test_whose_trust_names_a_role():
@@ -308,7 +309,7 @@ def test_what_is_not_made_whatever_a_file_says(more, words):
 
 
 def test_a_role_comes_back_with_all_it_had():
-    steps = change.preview(removal.restoration(Snapshot(), saved(), {"box": None}))
+    steps = plan.preview(removal.restoration(Snapshot(), saved(), {"box": None}))
     assert [step.call for step in steps] == [
         "create_role",
         "create_policy",
@@ -322,7 +323,7 @@ def test_a_role_comes_back_with_all_it_had():
     assert steps[0].args == {
         "RoleName": "old",
         "Path": "/",
-        "AssumeRolePolicyDocument": policies.dumped(TRUST),
+        "AssumeRolePolicyDocument": roles.dumped(TRUST),
         "MaxSessionDuration": 7200,
         "Description": "what it was",
         "Tags": [{"Key": "k", "Value": "v"}],
@@ -363,7 +364,7 @@ def planted(account, name, path="/old/"):
         Tags=tags,
     )
     iam.attach_role_policy(RoleName=name, PolicyArn=own)
-    iam.attach_role_policy(RoleName=name, PolicyArn=policies.policy_arn("auditor", "permissions", settings))
+    iam.attach_role_policy(RoleName=name, PolicyArn=roles.policy_arn("auditor", "permissions", settings))
     iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(READ))
     iam.create_instance_profile(InstanceProfileName=f"{name}-box", Path="/p/", Tags=tags)
     iam.add_role_to_instance_profile(InstanceProfileName=f"{name}-box", RoleName=name)
@@ -390,18 +391,18 @@ def removing(account, name, wanted):
     class Dry:
         config = type("Config", (), {"run": type("Run", (), {"dry": False})})
 
-    return pruning.remove(Dry, account, name, wanted)
+    return iam_prune.remove(Dry, account, name, wanted)
 
 
 def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
     cli = stacks("pruned")
     account, name = cli.account, "pruned-old"
     own = planted(account, name)
-    before, wanted = seen(account, name), policies.wanted(cli.settings)
+    before, wanted = seen(account, name), roles.wanted(cli.settings)
     there, later = snapshot.read(account), datetime.now(UTC) + timedelta(days=365)
-    assert name in verdicts.obsolete(there, cli.settings, now=later)
-    names = verdicts.obsolete(there, cli.settings, now=later)
-    found = pruning.allowed(there, wanted, cli.settings, names, later, named=False)
+    assert name in pre_apply_check.obsolete(there, cli.settings, now=later)
+    names = pre_apply_check.obsolete(there, cli.settings, now=later)
+    found = iam_prune.allowed(there, wanted, cli.settings, names, later, named=False)
     assert name in [role.name for role in found]
     assert not {cli.settings.role_name(want.role) for want in wanted} & {role.name for role in found}
     path = removing(account, name, wanted)
@@ -412,7 +413,7 @@ def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
     gone = snapshot.read(account)
     assert name not in gone.roles
     assert own not in gone.policies
-    assert {BOUND, policies.policy_arn("auditor", "permissions", cli.settings)} <= set(gone.policies)
+    assert {BOUND, roles.policy_arn("auditor", "permissions", cli.settings)} <= set(gone.policies)
     # The command line brings it back.
     dry = cli("--dry", "iam.restore", str(path))
     assert "iam.create_role" in dry.err
@@ -437,7 +438,7 @@ def killed(account, monkeypatch, after):
 
 def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeypatch):
     cli = stacks("prunekill")
-    wanted, name = policies.wanted(cli.settings), "prunekill-old"
+    wanted, name = roles.wanted(cli.settings), "prunekill-old"
     planted(cli.account, name)
     before, runs = seen(cli.account, name), 0
     while name in snapshot.read(cli.account).roles:
@@ -455,14 +456,14 @@ def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeyp
     runs = 0
     while True:
         account = cli.account
-        steps = removal.restoration(snapshot.read(account), back, restoring.profiles(account, back))
-        if not change.preview(steps):
+        steps = removal.restoration(snapshot.read(account), back, iam_restore.profiles(account, back))
+        if not plan.preview(steps):
             break
-        steps = removal.restoration(snapshot.read(account), back, restoring.profiles(account, back))
+        steps = removal.restoration(snapshot.read(account), back, iam_restore.profiles(account, back))
         with monkeypatch.context() as patched:
             killed(account, patched, after=1)
             try:
-                change.apply(steps, account, lambda line: None)
+                plan.apply(steps, account, lambda line: None)
             except KeyboardInterrupt:
                 runs += 1
     assert runs > 3
@@ -476,18 +477,18 @@ def test_what_was_narrowed_meanwhile_comes_back_narrow(stacks, monkeypatch):
     with monkeypatch.context() as patched:
         killed(account, patched, after=3)  # out of its profile, and of both policies, which are there still
         with pytest.raises(KeyboardInterrupt):
-            removing(account, name, policies.wanted(cli.settings))
+            removing(account, name, roles.wanted(cli.settings))
     assert snapshot.read(cli.account).roles[name].attached == ()
     iam.create_policy_version(PolicyArn=own, PolicyDocument=json.dumps(NARROW), SetAsDefault=True)
     iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(TRUST | {"Id": "narrow"}))
     iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(NARROW))
-    path = removing(cli.account, name, policies.wanted(cli.settings))
+    path = removing(cli.account, name, roles.wanted(cli.settings))
     assert name not in snapshot.read(cli.account).roles
     assert f"{name} is back" in cli("iam.restore", str(path)).out
     back = snapshot.read(cli.account)
     assert back.policies[own].document == back.roles[name].inline["notes"] == NARROW
     assert back.roles[name].trust == TRUST | {"Id": "narrow"}
-    assert set(back.roles[name].attached) == {own, policies.policy_arn("auditor", "permissions", cli.settings)}
+    assert set(back.roles[name].attached) == {own, roles.policy_arn("auditor", "permissions", cli.settings)}
     versions = [json.loads(one.read_text()) for one in (WORK / "iam" / "prunenarrow" / f"{name}-own").glob("v*.json")]
     assert {one["version"]: one["document"] for one in versions} == {"v1": READ, "v2": READ | {"Id": "two"}}
 
@@ -532,7 +533,7 @@ def within(cli, name):
     iam, settings = cli.account.client("iam"), cli.settings
     account = f"arn:aws:iam::{settings.aws.account}"
     where = settings.role_path
-    bound = policies.policy_arn("ec2-box", "boundary", settings)
+    bound = roles.policy_arn("ec2-box", "boundary", settings)
     iam.create_role(
         RoleName=name,
         Path=where,
@@ -672,7 +673,7 @@ def test_a_policy_of_aws_that_nobody_else_holds_counts_too():
     """The account's one description has only those of AWS's policies that somebody holds."""
     admin = "arn:aws:iam::aws:policy/AdministratorAccess"
     then = removal.restored(Snapshot(), saved(attached=[admin], policies={}), {admin: ALL})
-    found = verdicts.serious(verdicts.audited(then, SETTINGS, only=frozenset(["old"])))
+    found = pre_apply_check.serious(pre_apply_check.audited(then, SETTINGS, only=frozenset(["old"])))
     assert "IAM-ADMIN-001" in {one.rule for one in found}
 
 

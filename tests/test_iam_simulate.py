@@ -3,18 +3,19 @@
 import json
 
 import pytest
-from conftest import settings_of
 
-from ops.errors import OpsError, Refused
-from ops.iam import asking, policies
-from ops.iam.answer import simulation
-from ops.iam.answer.simulation import Asked
-from ops.iam.language.document import policy
-from ops.iam.language.evaluate import Request
-from ops.iam.snapshot import Principal, Snapshot
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.explain import simulation
+from iampolicy.explain.simulation import Asked
+from iampolicy.policy.document import policy
+from iampolicy.policy.evaluate import Request
+from ops.commands import iam_simulate
+from ops.core.errors import AwsError, OpsError
+from ops.iam import roles
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-FILES = policies.applied(policies.wanted(SETTINGS), SETTINGS)
+FILES = roles.applied(roles.wanted(SETTINGS), SETTINGS)
 ACCOUNT = SETTINGS.aws.account
 OPERATOR = SETTINGS.role_arn("operator")
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/{SETTINGS.role_name('operator')}/me"
@@ -156,7 +157,7 @@ def cli(stacks):
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
     """Without any AWS: the profile leads nowhere."""
-    from conftest import Cli, write_settings
+    from tests.conftest import Cli, write_settings
 
     folder = tmp_path_factory.mktemp("offline")
     return Cli(write_settings(folder / "x.yaml", folder, "demo"))
@@ -243,7 +244,7 @@ class Simulator:
         assert not ParamValidator().validate(args, model.input_shape).has_errors()
         self.args = args
         if not self.result:
-            raise Refused("SimulatePrincipalPolicy", "NotImplemented", "none here")
+            raise AwsError("SimulatePrincipalPolicy", "NotImplemented", "none here")
         return {"EvaluationResults": [self.result]}
 
 
@@ -263,7 +264,7 @@ class Simulator:
 def test_awss_simulator_is_compared(result, agree, says):
     p, account = principal("r", allow("s3:*")), Simulator(**result)
     keys = {"aws:SecureTransport": "true", "aws:TagKeys": ["a", "b"], "aws:CurrentTime": "2026-01-01T00:00:00Z"}
-    theirs, line = asking.compared(account, p, asked(p, "s3:GetObject", "arn:aws:s3:::b/k"), keys)
+    theirs, line = iam_simulate.compared(account, p, asked(p, "s3:GetObject", "arn:aws:s3:::b/k"), keys)
     assert (theirs["agree"], says in line) == (agree, True), line
     assert account.args["ContextEntries"] == [
         {"ContextKeyName": "aws:SecureTransport", "ContextKeyType": "boolean", "ContextKeyValues": ["true"]},
@@ -275,7 +276,7 @@ def test_awss_simulator_is_compared(result, agree, says):
 def test_a_resource_of_another_account_is_half_the_answer():
     p = principal("r", allow("*"))
     request = asked(p, "ecr:BatchGetImage", "arn:aws:ecr:us-east-1:763104351884:repository/pytorch").request
-    assert asking.resources_own(request, Snapshot(), None) == (
+    assert iam_simulate.resources_own(request, Snapshot(), None) == (
         None,
         ["Of account 763104351884 nothing can be read: it has to allow this too."],
     )

@@ -11,22 +11,23 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import Ran, settings_of
 
-from ops import ROOT, change
-from ops.change import Change, Unknown
-from ops.errors import OpsError, Refused
-from ops.sm import image
-from sandbox.building import docker, layers
-from sandbox.building.layers import Refusal
+from ops.core import plan
+from ops.core.errors import AwsError, OpsError
+from ops.core.paths import ROOT
+from ops.core.plan import Change, Unknown
+from ops.releases import image_build
+from sandbox.codebuild import docker, layers
+from sandbox.codebuild.layers import Refusal
+from tests.conftest import Ran, settings_of
 
 SETTINGS = settings_of()
 TAG = "a" * 12
-READY = {"repository": True, "project": image.wanted(SETTINGS), "log_group": True}
+READY = {"repository": True, "project": image_build.wanted(SETTINGS), "log_group": True}
 
 
 def planned(**facts):
-    steps = change.preview(image.steps(image.Facts(TAG, **facts), SETTINGS))
+    steps = plan.preview(image_build.steps(image_build.Facts(TAG, **facts), SETTINGS))
     return [s.call if isinstance(s, Change) else "wait" for s in steps]
 
 
@@ -49,7 +50,7 @@ def test_what_an_image_takes(facts, calls):
 
 
 def test_a_build_gets_its_tag_and_its_source():
-    build, _ = change.preview(image.steps(image.Facts(TAG, **READY), SETTINGS))
+    build, _ = plan.preview(image_build.steps(image_build.Facts(TAG, **READY), SETTINGS))
     where = "kennel-demo-123456789012-us-east-1/builds/aaaaaaaaaaaa/serving.zip"
     assert build == Change(
         "codebuild",
@@ -64,7 +65,7 @@ def test_a_build_gets_its_tag_and_its_source():
 
 
 def test_what_codebuild_takes_for_granted_is_no_difference():
-    have = image.wanted(SETTINGS)
+    have = image_build.wanted(SETTINGS)
     have["environment"] = {**have["environment"], "imagePullCredentialsType": "CODEBUILD"}
     have["environment"]["environmentVariables"] = [
         {**v, "type": "PLAINTEXT"} for v in have["environment"]["environmentVariables"]
@@ -77,32 +78,33 @@ def test_what_codebuild_takes_for_granted_is_no_difference():
 
 
 def test_a_role_that_is_new_is_tried_again_and_one_that_is_not_there_is_named():
-    project = image.wanted(SETTINGS)
+    project = image_build.wanted(SETTINGS)
 
     def walk(refusals):
         left = iter(refusals)
 
         def answer(step):
             if isinstance(step, Change) and (code := next(left, None)):
-                raise Refused("CreateProject", "InvalidInputException", code)
+                raise AwsError("CreateProject", "InvalidInputException", code)
             return Unknown("answer")
 
         return [
-            getattr(s, "call", "wait") for s in change.walk(image.trusted(Change("c", "call", {}, ""), project), answer)
+            getattr(s, "call", "wait")
+            for s in plan.walk(image_build.trusted(Change("c", "call", {}, ""), project), answer)
         ]
 
-    assert walk([image.NOT_YET]) == ["call", "wait", "call"]
+    assert walk([image_build.NOT_YET]) == ["call", "wait", "call"]
     with pytest.raises(
         OpsError, match=r"CodeBuild cannot take the role kennel-demo-image-build\. Make it: invoke iam\.apply"
     ):
-        walk([image.NOT_YET] * 9)
-    with pytest.raises(Refused, match="something else"):
+        walk([image_build.NOT_YET] * 9)
+    with pytest.raises(AwsError, match="something else"):
         walk(["something else"])
 
 
 def test_the_package_is_the_same_bytes_every_time_and_holds_the_folder():
-    assert image.package() == image.package()
-    names = zipfile.ZipFile(io.BytesIO(image.package())).namelist()
+    assert image_build.package() == image_build.package()
+    names = zipfile.ZipFile(io.BytesIO(image_build.package())).namelist()
     assert {"Dockerfile", "requirements.txt", "server.py"} <= set(names)
     assert not [name for name in names if "__pycache__" in name]
 
@@ -275,7 +277,7 @@ def test_an_image_is_built_once_and_is_then_one_that_a_model_can_name(checkout, 
     tag = json.loads(checkout("sm.image", "--json").out)["image"].rpartition(":")[2]
     assert checkout("sm.image").out.startswith(f"kennel-serving:{tag} is in ECR: ")
     assert ". 0 made." in checkout("sm.image").out
-    with pytest.raises(Refused, match="not found"):
+    with pytest.raises(AwsError, match="not found"):
         create_model(checkout.cli, "0" * 12)
     create_model(checkout.cli, tag)
     checkout.write(server="# another\n")
@@ -343,7 +345,7 @@ def test_the_project_is_mended_when_a_build_needs_it(checkout):
     ran = checkout("sm.image")
     assert "codebuild.update_project: kennel-building-image: timeoutInMinutes differ" in ran.err
     mended = client.batch_get_projects(names=["kennel-building-image"])["projects"][0]
-    assert mended["timeoutInMinutes"] == image.BUILD_MINUTES
+    assert mended["timeoutInMinutes"] == image_build.BUILD_MINUTES
 
 
 def test_what_is_missing_is_named_before_anything_is_made(stacks, tmp_path):

@@ -8,11 +8,12 @@ import time
 import pytest
 
 from bench.resume import noise
-from ops import ROOT, dataset
-from ops.ec2 import facts as ec2_facts
-from ops.net import facts, plan
+from ops.box import facts as ec2_facts
+from ops.core.paths import ROOT
+from ops.datasets import manifest
+from ops.network import facts, plan
 from sandbox import state
-from sandbox.tasks import ask
+from sandbox.commands import ask
 
 FENCE = re.compile(r"^```console \{#([\w-]+) (.*?)\}\n\$ invoke (.+?)\n", re.M)
 
@@ -189,7 +190,7 @@ class Training:
 
 def test_training_failed(stacks, pictures):
     job = Training(stacks, "failingjob", pictures, 1)
-    shard = dataset.current(job.cli.account)["shards"][0]["sha256"]
+    shard = manifest.current(job.cli.account)["shards"][0]["sha256"]
     job.cli.account.client("s3").put_object(Bucket=job.cli.settings.bucket, Key=f"shards/{shard}.tar", Body=b"spoilt")
     name = job.start()
     page = Page("training-failed", job.cli, job=name, again=f"{name}-2", dir=str(pictures))

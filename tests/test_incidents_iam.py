@@ -9,21 +9,22 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import settings_of
-from test_incidents import Page
 
-from ops import ROOT, WORK, change
-from ops.aws import Account
-from ops.errors import Refused
-from ops.iam import policies, revoking
-from ops.iam.change import difference, plan, revocation
-from ops.iam.change.revocation import Held
-from ops.iam.language.document import policy
-from ops.iam.language.evaluate import Caller, Request, Rights, decide
-from ops.iam.snapshot import Principal, Snapshot
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.policy.document import policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from ops.commands import iam_revoke
+from ops.core import plan as change
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError
+from ops.core.paths import ROOT, WORK
+from ops.iam import apply, diff, revocation, roles
+from ops.iam.revocation import Held
+from tests.conftest import settings_of
+from tests.test_incidents import Page
 
 SETTINGS = settings_of()
-WANTED = policies.wanted(SETTINGS)
+WANTED = roles.wanted(SETTINGS)
 NAME = SETTINGS.role_name("operator")
 CUT = datetime(2026, 11, 24, 12, 0, 30, tzinfo=UTC)
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -35,7 +36,7 @@ ANYBODY = {
 
 def rewritten(cli, role, stem, alter):
     """A new version of a managed policy, from each statement what `alter` makes of it; None takes it away."""
-    iam, arn = cli.account.client("iam"), policies.policy_arn(role, stem, cli.settings)
+    iam, arn = cli.account.client("iam"), roles.policy_arn(role, stem, cli.settings)
     version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
     text = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
     altered = [new for one in text["Statement"] if (new := alter(one)) is not None]
@@ -66,7 +67,7 @@ class Denied:
 
 
 def refused(account, service, call, **args):
-    with pytest.raises(Refused) as error:
+    with pytest.raises(AwsError) as error:
         account.call(service, call, **args)
     return str(error.value)
 
@@ -117,7 +118,7 @@ def test_a_policy_of_the_operator_lost_an_action(stack, tmp_path):
 def test_the_execution_role_cannot_be_taken_and_the_message_is_no_denial(stack, tmp_path):
     told = Denied("iam-denied", stack, tmp_path, role="sagemaker-execution")
     settings = stack.settings
-    foreign = json.loads(json.dumps(policies.wanted(settings, only="sagemaker-execution")[0].trust))
+    foreign = json.loads(json.dumps(roles.wanted(settings, only="sagemaker-execution")[0].trust))
     foreign["Statement"][0]["Condition"] = {"StringEquals": {"aws:SourceAccount": "999999999999"}}
     name, text = settings.role_name("sagemaker-execution"), json.dumps(foreign)
     stack.account.call("iam", "update_assume_role_policy", RoleName=name, PolicyDocument=text)
@@ -365,7 +366,7 @@ SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role"
     ],
 )
 def test_who_is_not_cut_off(p, caller, words):
-    why = revoking.refusal(p, caller)
+    why = iam_revoke.refusal(p, caller)
     assert (words in why) if words else why == ""
 
 
@@ -400,7 +401,7 @@ def test_a_key_that_was_deleted_meanwhile_is_as_good_as_inactive():
 
     def answer(step):
         if step.call == "update_access_key":
-            raise Refused("UpdateAccessKey", "NoSuchEntity", "no such key")
+            raise AwsError("UpdateAccessKey", "NoSuchEntity", "no such key")
         made.append(step.call)
 
     list(change.walk(revocation.steps(Held(USER, keys(1)), CUT), answer))
@@ -465,14 +466,14 @@ def test_only_a_deny_of_this_very_form_is_one(text, found):
     ],
 )
 def test_a_revocation_is_left_alone_as_long_as_it_matters_and_then_goes(after, left):
-    have = policies.applied(WANTED, SETTINGS)
+    have = roles.applied(WANTED, SETTINGS)
     tags = {tag["Key"]: tag["Value"] for tag in SETTINGS.tags(NAME)}
     bare = replace(have.roles[NAME], tags=tags)
     moment = datetime.now(UTC) - after
     have = Snapshot({NAME: cut_off(bare, moment)}, policies=have.policies)
     wanted = [want for want in WANTED if want.role == "operator"]
-    made = change.preview(plan.steps(have, wanted, SETTINGS))
+    made = change.preview(apply.steps(have, wanted, SETTINGS))
     assert [step.call for step in made] == ([] if left else ["delete_role_policy"])
-    found = difference.differences(have, policies.applied(wanted, SETTINGS), SETTINGS, whole=False)
+    found = diff.differences(have, roles.applied(wanted, SETTINGS), SETTINGS, whole=False)
     assert (found == []) is left
     assert revocation.aside(have).roles[NAME].inline == ({} if left else have.roles[NAME].inline)

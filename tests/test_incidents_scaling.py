@@ -1,10 +1,10 @@
 """The page on an endpoint that does not scale, followed: scaling is suspended by a real call, under real load."""
 
 import pytest
-from test_incidents import Page
-from test_scaler import AAS, Load, activities, alarms, capacity, until
 
-from ops.sm import scaling
+from ops.endpoint import scaling
+from tests.test_incidents import Page
+from tests.test_scaler import AAS, Load, activities, alarms, capacity, until
 
 
 @pytest.mark.timeout(300)

@@ -7,10 +7,10 @@ import threading
 import time
 
 import pytest
-from test_incidents import Page
-from test_rollouts import Callers
 
-from ops.sm import endpoint
+from ops.endpoint import plan
+from tests.test_incidents import Page
+from tests.test_rollouts import Callers
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_endpoint_stuck(served, drill):
     deploying = threading.Thread(target=lambda: served("sm.deploy", ok=False))
     deploying.start()
     deadline = time.monotonic() + 60
-    while endpoint.describe(served.account) is None:
+    while plan.describe(served.account) is None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert page.confirmed()
@@ -96,7 +96,7 @@ def test_endpoint_stuck(served, drill):
     assert "delete_endpoint" in refused.err
     drill("clock", speed=60)
     deploying.join()
-    assert endpoint.describe(served.account)["EndpointStatus"] == "Failed"
+    assert plan.describe(served.account)["EndpointStatus"] == "Failed"
     assert page.confirmed()
     assert not page.verified()
     drill("hang", endpoint="kennel-served", hang=False)

@@ -5,12 +5,12 @@ import time
 from urllib.error import HTTPError
 
 import pytest
-from conftest import HOME
 
-from ops.errors import Refused
-from sandbox import children, state
-from sandbox.tasks import ask
-from sandbox.training import hosts
+from ops.core.errors import AwsError
+from sandbox import processes, state
+from sandbox.commands import ask
+from sandbox.sagemaker import hosts
+from tests.conftest import HOME
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 ENTRY = ["sh", "-c", 'exec python -u "${OPT_ML:-/opt/ml}/input/data/code/main.py"']
@@ -208,7 +208,7 @@ while True: time.sleep(0.05)
 def of_host(jobs, name):
     """Processes that are left of a job, by the folder in their environment."""
     found = []
-    for process in children.leftovers(HOME / "sandbox"):
+    for process in processes.leftovers(HOME / "sandbox"):
         try:
             if f"/jobs/{name}/" in process.environ().get(hosts.HOST, ""):
                 found.append(process)
@@ -221,7 +221,7 @@ def test_a_job_that_is_stopped_before_it_trains_ends_stopped(jobs):
     name = jobs.create("early", COUNTS)
     jobs.account.call("sagemaker", "stop_training_job", TrainingJobName=name)
     assert jobs.until(name, "Stopped")["TrainingJobStatus"] == "Stopped"
-    with pytest.raises(Refused, match="terminal status"):
+    with pytest.raises(AwsError, match="terminal status"):
         jobs.account.call("sagemaker", "stop_training_job", TrainingJobName=name)
 
 
@@ -273,7 +273,7 @@ def test_a_spot_job_waits_for_capacity_and_no_longer_than_it_may(jobs):
     ],
 )
 def test_what_cannot_be_is_refused(jobs, more, words):
-    with pytest.raises(Refused, match=words) as error:
+    with pytest.raises(AwsError, match=words) as error:
         jobs.create("refused", COUNTS, **more)
     assert error.value.aws_code == "ValidationException"
 
@@ -282,7 +282,7 @@ def test_a_quota_is_told_as_aws_tells_it(jobs):
     words = "The account-level service limit 'ml.p3.2xlarge for training job usage' is 0 Instances"
     fault = {"operation": "CreateTrainingJob", "do": "error", "code": "ResourceLimitExceeded", "message": words}
     jobs.switch("fault", **fault)
-    with pytest.raises(Refused, match="is 0 Instances") as error:
+    with pytest.raises(AwsError, match="is 0 Instances") as error:
         jobs.create("quota", COUNTS)
     assert error.value.aws_code == "ResourceLimitExceeded"
 

@@ -4,18 +4,17 @@ import json
 import re
 
 import pytest
-from conftest import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.errors import OpsError
-from ops.iam import policies
-from ops.iam.finding import Finding
-from ops.iam.language import reading
-from ops.iam.language.document import glob
-from ops.iam.lint import linter
-from ops.iam.lint.arns import meets
-from ops.iam.review import places
+from iampolicy.finding import Finding
+from iampolicy.lint import linter
+from iampolicy.lint.arns import meets
+from iampolicy.policy import json_source
+from iampolicy.policy.document import glob
+from ops.core.errors import OpsError
+from ops.iam import roles, source_lines
+from tests.conftest import settings_of
 
 OBJECT, BUCKET = "arn:aws:s3:::b/k", "arn:aws:s3:::b"
 GROUP = "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/f"
@@ -476,7 +475,7 @@ def test_aws_own_policies_are_let_be():
 
 
 def test_every_shipped_policy_has_no_finding():
-    for want in policies.wanted(settings_of()):
+    for want in roles.wanted(settings_of()):
         documents = {"trust": want.trust, "boundary": want.boundary} | want.permissions
         for name, document in documents.items():
             kind = name if name in ("trust", "boundary") else "identity"
@@ -523,7 +522,7 @@ def test_a_finding_about_the_folder_is_placed_by_file_and_line(tmp_path, setting
     trust = '{"Version": "2012-10-17",\n"Statement": {"Effect": "Allow",\n"Principal": "*"}}'
     (tmp_path / "r" / "trust.json").write_text(trust)
     one = Finding("R", "high", "kennel-demo-r", "m", "f", **finding)
-    assert places.place(one, places.files(settings, tmp_path)) == (f"r/{file}:{line}" if file else "")
+    assert source_lines.place(one, source_lines.files(settings, tmp_path)) == (f"r/{file}:{line}" if file else "")
 
 
 def test_the_same_document_for_another_principal_is_read_once_and_named_anew(monkeypatch):
@@ -645,7 +644,7 @@ def test_patterns_that_meet_and_that_do_not(pattern, target, met):
 )
 def test_bad_json_is_refused_by_line_and_column(text, message):
     with pytest.raises(OpsError) as raised:
-        reading.parsed(text, "f")
+        json_source.parsed(text, "f")
     assert str(raised.value).startswith(message)
 
 
@@ -660,12 +659,12 @@ def test_a_bad_file_is_refused(tmp_path, body, message):
     path = tmp_path / "f.json"
     path.write_bytes(body)
     with pytest.raises(OpsError, match=re.escape(message)):
-        reading.text(path)
+        json_source.text(path)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(OpsError, match="No such file"):
-        reading.text(tmp_path / "f.json")
+        json_source.text(tmp_path / "f.json")
 
 
 JSON = st.recursive(
@@ -681,8 +680,8 @@ JSON = st.recursive(
 @given(JSON, st.sampled_from([None, 1]), st.booleans())
 def test_what_is_plain_json_is_read_as_it_is_and_every_key_has_its_line(value, indent, ascii):
     text = json.dumps(value, indent=indent, ensure_ascii=ascii)
-    assert reading.parsed(text, "f") == value
-    lines = reading.lines(text)
+    assert json_source.parsed(text, "f") == value
+    lines = json_source.lines(text)
     rows = text.split("\n")
     for where, line in lines.items():
         if isinstance(where[-1], str):
@@ -696,7 +695,7 @@ def test_what_is_plain_json_is_read_as_it_is_and_every_key_has_its_line(value, i
 @given(st.text(max_size=40) | st.text('{}[]:,"\\ \n1ae', max_size=25))
 def test_no_text_makes_the_reader_fall_over(text):
     try:
-        reading.parsed(text, "f")
+        json_source.parsed(text, "f")
     except OpsError as error:
         assert str(error).startswith("f")
 
@@ -719,14 +718,14 @@ def test_a_bad_policy_file_is_refused_by_name(tmp_path, text, message):
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(OpsError) as raised:
-        policies.document(path, settings_of())
+        roles.document(path, settings_of())
     assert str(raised.value).startswith(message)
 
 
 def test_placeholders_are_filled_in_and_iams_own_variables_kept(tmp_path):
     path = tmp_path / "trust.json"
     path.write_text('{"a": "${account} ${bucket} $${aws:username}"}')
-    filled = policies.document(path, settings_of())["a"]
+    filled = roles.document(path, settings_of())["a"]
     assert filled == f"123456789012 {settings_of().bucket} ${{aws:username}}"
 
 
@@ -747,4 +746,4 @@ def test_a_folder_that_is_no_role_is_refused_with_what_it_lacks(tmp_path, files,
     for name, text in files.items():
         (tmp_path / "r" / name).write_text(text)
     with pytest.raises(OpsError, match=re.escape(message)):
-        policies.wanted(settings_of(), folder=tmp_path)
+        roles.wanted(settings_of(), folder=tmp_path)

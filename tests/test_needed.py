@@ -5,22 +5,23 @@ import re
 import shlex
 
 import pytest
-from conftest import Cli, settings_of, write_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from invoke.parser import Parser
 
 import tasks
-from bench import deeds, job, recorded, replays, rights
-from ops import ROOT
-from ops.errors import OpsError
-from ops.iam import policies, recording
-from ops.iam.language.document import policy
-from ops.iam.language.evaluate import Caller, Request, Rights, decide
-from ops.iam.needs import needed
-from ops.iam.needs.needed import Asked, Use
-from sandbox import calls
-from sandbox.calls import RequestLog
+from bench import needed_actions
+from iampolicy.policy.document import policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from ops.commands import iam_usage
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from ops.iam import roles, usage
+from ops.iam.usage import Asked, Use
+from sandbox import request_log
+from sandbox.request_log import RequestLog
+from tests.conftest import Cli, settings_of, write_settings
+from tests.e2e import fault_actions, recorder, replays, whole_job
 
 ARN = "arn:aws:iam::123456789012:role/kennel/x/kennel-x-r"
 ONE, TWO = "arn:aws:s3:::b/one", "arn:aws:s3:::b/two"
@@ -43,7 +44,7 @@ def request(action="s3:GetObject", resource=ONE, **context):
 
 
 def uses(*statements, run=(), expected=(), boundary=None):
-    return list(needed.uses("r", ARN, Rights((doc(*statements),), boundary), run, expected))
+    return list(usage.uses("r", ARN, Rights((doc(*statements),), boundary), run, expected))
 
 
 def told(*statements, **more):
@@ -162,14 +163,14 @@ def test_a_record_is_read_once_each_in_order_and_roles_alone(tmp_path):
             )
         )
     )
-    found = needed.record(file)
+    found = usage.record(file)
     assert [(one.role, one.action, one.step, one.allowed, one.line) for one in found] == [
         ("kennel-x-r", "s3:GetObject", "data.pull", True, 1),
         ("kennel-x-r", "s3:GetObject", "data.pull", False, 3),
         ("kennel-x-r", "s3:PutObject", "data.pull", True, 4),
     ]
     with pytest.raises(OpsError, match=r"no record .* invoke sandbox\.up demo"):
-        needed.record(tmp_path / "none")
+        usage.record(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -188,16 +189,16 @@ def test_a_record_that_is_none_is_an_error_with_its_place(tmp_path, text, said):
     file = tmp_path / "requests.jsonl"
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(OpsError, match=said):
-        needed.record(file)
+        usage.record(file)
     with pytest.raises(OpsError, match="is no record of the local AWS"):
-        needed.record(tmp_path)
+        usage.record(tmp_path)
 
 
 def test_a_last_line_that_is_only_begun_is_left_out(tmp_path, capsys):
     """The local AWS may be writing it just now, or was killed."""
     file = tmp_path / "requests.jsonl"
     file.write_text(line() + "\n" + line(action="s3:PutObject")[:-20])
-    assert [one.action for one in needed.record(file)] == ["s3:GetObject"]
+    assert [one.action for one in usage.record(file)] == ["s3:GetObject"]
     assert f"{file}:2: the last line is only begun" in capsys.readouterr().err
 
 
@@ -239,20 +240,20 @@ def test_the_commands_read_a_record(cli, tmp_path):
 def test_what_nothing_needs_exits_7(monkeypatch):
     idle = Use("kennel-x-r", "p", "A", "s3:GetObject")
     monkeypatch.setattr(
-        recording, "tally", lambda *args: [idle, Use("kennel-x-r", "p", "A", "s3:PutObject", 2, "data.push", ONE)]
+        iam_usage, "tally", lambda *args: [idle, Use("kennel-x-r", "p", "A", "s3:PutObject", 2, "data.push", ONE)]
     )
-    monkeypatch.setattr(recording, "settings_of", lambda c: None)
-    answer = recording.necessary.body.__wrapped__(None)
+    monkeypatch.setattr(iam_usage, "settings_of", lambda c: None)
+    answer = iam_usage.needed.body.__wrapped__(None)
     assert answer.code == 7
     assert "s3:GetObject" in answer.text
     assert "s3:PutObject" not in answer.text
 
 
-STEPS = list(job.steps())
+STEPS = list(whole_job.steps())
 
 
 def test_every_deed_is_in_the_job_and_every_command_is_one_that_exists():
-    assert sorted({one.does[1:] for one in STEPS if one.does.startswith("*")}) == sorted(deeds.DEEDS)
+    assert sorted({one.does[1:] for one in STEPS if one.does.startswith("*")}) == sorted(fault_actions.DEEDS)
     for one in STEPS:
         if not one.does.startswith("*"):
             words = shlex.split(one.does.format(folder="f", digits="d", bucket="b", job="j", removed="r"))
@@ -286,7 +287,7 @@ def test_when_a_removal_went_as_predicted(broke, denied, resource, silent, right
 
 def test_what_is_not_drawn_and_what_is_denied_in_silence_is_shipped():
     """A reason for what is gone would be believed for ever."""
-    wanted = {want.role: want.permissions for want in policies.wanted(settings_of())}
+    wanted = {want.role: want.permissions for want in roles.wanted(settings_of())}
     given = [
         (role, one["Sid"], action)
         for role, documents in wanted.items()
@@ -324,14 +325,14 @@ def test_an_action_is_taken_out_of_a_copy_and_an_empty_statement_goes(tmp_path):
 def test_a_replay_breaks_where_the_record_says(tmp_path):
     """The first steps of the job, whole, and then without one action of the third."""
     short = STEPS[:3]
-    source = recorded.shipped(tmp_path)
-    whole = rights.recorded(recorded.Run(tmp_path / "whole", source), short, keep=tmp_path / "kept.jsonl")
+    source = recorder.shipped(tmp_path)
+    whole = needed_actions.recorded(recorder.Run(tmp_path / "whole", source), short, keep=tmp_path / "kept.jsonl")
     own = whole.place.settings
-    found = recording.tally(own, "operator", str(tmp_path / "kept.jsonl"))
+    found = iam_usage.tally(own, "operator", str(tmp_path / "kept.jsonl"))
     possible = replays.removals(found, whole, own, source / "iam_policies")
     (one,) = [r for r in possible if (r.statement, r.action) == ("Bucket", "s3:PutBucketTagging")]
     assert STEPS[one.step].does == "data.up"
-    outcome = replays.replay(one, short, recorded.Run(tmp_path / "without", source), own)
+    outcome = replays.replay(one, short, recorder.Run(tmp_path / "without", source), own)
     assert (outcome.broke, outcome.denied, outcome.as_predicted) == (2, 2, True)
 
 
@@ -341,7 +342,7 @@ def test_the_page_lists_what_is_shipped():
     rows = re.findall(r"^\| ([\w-]+) \| (\w+) \| `([\w:*-]+)` \|", page, re.M)
     shipped = [
         (want.role, one["Sid"], action)
-        for want in policies.wanted(settings_of())
+        for want in roles.wanted(settings_of())
         for document in want.permissions.values()
         for one in document["Statement"]
         if one["Effect"] == "Allow"
@@ -362,4 +363,4 @@ def test_what_is_done_by_hand_belongs_to_no_command(tmp_path):
         ("arn:aws:iam::1:role/job", "Boto3/1"),
     ):
         log.add(principal, "s3:GetObject", "*", {}, "allowed", agent)
-    assert [one["step"] for one in calls.read(log.path)] == ["sm.train", "sm.train", "", "iam.apply", "iam.apply"]
+    assert [one["step"] for one in request_log.read(log.path)] == ["sm.train", "sm.train", "", "iam.apply", "iam.apply"]

@@ -7,13 +7,14 @@ import re
 import threading
 
 import pytest
-from conftest import settings_of
 
-from ops import ROOT, change
-from ops.change import Change
-from ops.errors import OpsError
-from ops.net import address, facts, plan, removal
-from ops.net.facts import ANYWHERE, Facts, Group, Rule
+from ops.core import plan as change
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from ops.core.plan import Change
+from ops.network import facts, own_address, plan, teardown
+from ops.network.facts import ANYWHERE, Facts, Group, Rule
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 COMPLETE = Facts(
@@ -143,7 +144,7 @@ def test_interface_endpoints_come_with_their_price():
 
 
 def test_the_way_back_takes_everything_in_an_order_that_works():
-    calls = [s.call for s in change.preview(removal.steps(COMPLETE)) if isinstance(s, Change)]
+    calls = [s.call for s in change.preview(teardown.steps(COMPLETE)) if isinstance(s, Change)]
     assert calls[:2] == ["delete_instance_connect_endpoint", "delete_vpc_endpoints"]
     assert calls[-1] == "delete_vpc"
     assert calls.index("delete_security_group") > calls.index("revoke_security_group_ingress")
@@ -226,9 +227,9 @@ def test_my_address_is_asked_for_and_checked(stacks):
         cli = stacks("address", f"net: {{address_service: {url}}}")
         assert json.loads(cli("net.my-address", "--json").out) == {"address": "203.0.113.7", "own_address": ""}
     with saying(b"<html>" + b"x" * 10_000) as url, pytest.raises(OpsError, match="which is no IPv4 address"):
-        address.seen(url)
+        own_address.seen(url)
     with pytest.raises(OpsError, match="does not answer"):
-        address.seen("http://127.0.0.1:9/")
+        own_address.seen("http://127.0.0.1:9/")
 
 
 def test_the_plan_of_an_empty_account_is_as_it_was_agreed(stacks):
@@ -280,4 +281,4 @@ def test_a_crash_after_any_call_leaves_nothing_that_a_second_run_does_not_find(s
         made = change.apply(plan.steps(facts.read(account), cli.settings), account, lambda line: None)
         assert made == total - crash_at
         assert len(account.tagged("describe_vpcs", "Vpcs")) == 1
-        change.apply(removal.steps(facts.read(account)), account, lambda line: None)
+        change.apply(teardown.steps(facts.read(account)), account, lambda line: None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.packets import Rules, from_endpoint, from_internet, next_hop, open_acl, open_groups, rules_of
+from ops.network.reachability import Rules, from_endpoint, from_internet, next_hop, open_acl, open_groups, rules_of
 
 DOOR = {"SecurityGroupIds": ["sg-door"], "SubnetId": "subnet-a"}
 BOX = {

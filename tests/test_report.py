@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ops import dataset
-from ops.errors import OpsError
-from ops.sm import answers, drawing, page, results, worst
+from ops.core.errors import OpsError
+from ops.datasets import manifest as dataset
+from ops.reports import answer_plots, html, misclassified, results
+from ops.reports import plots as drawing
 
 HOSTILE = [
     '<script>alert("1")</script>',
@@ -115,7 +116,7 @@ def picture(colour, kind="PNG", size=(40, 30)):
 def drawn(folder, pictures=None):
     """(what was read, the page) after everything was drawn."""
     found = results.read("kennel-job", folder)
-    return found, page.html(found, drawing.draw(found, pictures or {}, folder))
+    return found, html.html(found, drawing.draw(found, pictures or {}, folder))
 
 
 class Page(HTMLParser):
@@ -223,7 +224,7 @@ def test_the_headline_comes_before_the_plots_and_says_where_the_model_is_from(fo
 )
 def test_the_ledgers_verdict(folder, ledger, words):
     (folder / "ledger.json").write_text(json.dumps(ledger))
-    assert re.sub("<.*?>", "", page.ledger(results.read("job", folder))).startswith(words)
+    assert re.sub("<.*?>", "", html.ledger(results.read("job", folder))).startswith(words)
 
 
 def test_the_counts_are_those_of_the_predictions(folder):
@@ -339,11 +340,11 @@ def test_a_hundred_and_thirty_three_classes_are_readable(tmp_path):
 
     panel = Figure().subplots()
     names = [f"class_{number:03}" for number in range(133)]
-    answers.marks(panel, names, names, points=6.7)
+    answer_plots.marks(panel, names, names, points=6.7)
     assert [label.get_text() for label in panel.get_yticklabels()] == names
     folder = folder_of(tmp_path / "model", names, each=2)
     found = results.read("kennel-job", folder)
-    with Image.open(answers.confusion(found, folder / "confusion.png")) as image:
+    with Image.open(answer_plots.confusion(found, folder / "confusion.png")) as image:
         assert image.width > 133 * 16
 
 
@@ -352,12 +353,12 @@ def test_pictures_are_decoded_with_suspicion():
     image = Image.new("RGB", (40, 20))
     image.getexif()[0x0112] = 6  # to be turned by 90 degrees
     image.save(sideways, "JPEG", exif=image.getexif())
-    assert worst.thumbnail(sideways.getvalue()).size == (20, 40)
-    assert max(worst.thumbnail(picture("red", size=(2000, 1000))).size) == 300
-    assert worst.thumbnail(picture("red", "GIF")) is None
-    assert worst.thumbnail(picture("red")[:40]) is None
-    assert worst.thumbnail(picture("red", size=(9000, 9000))) is None
-    assert worst.thumbnail(None) is None
+    assert misclassified.thumbnail(sideways.getvalue()).size == (20, 40)
+    assert max(misclassified.thumbnail(picture("red", size=(2000, 1000))).size) == 300
+    assert misclassified.thumbnail(picture("red", "GIF")) is None
+    assert misclassified.thumbnail(picture("red")[:40]) is None
+    assert misclassified.thumbnail(picture("red", size=(9000, 9000))) is None
+    assert misclassified.thumbnail(None) is None
 
 
 def test_trials_are_drawn_whatever_came_of_them(tmp_path):
@@ -424,7 +425,7 @@ def test_a_jobs_report_on_the_command_line(stacks, pictures, tmp_path):
     assert all(Path(found[name]).is_file() for name in ("curves", "confusion", "mistakes", "calibration"))
     account, read = cli.account, results.read("kennel-fake", Path(path).parent)
     wrong = results.mistakes(read, 20)
-    files, why = worst.files(account, read, wrong)
+    files, why = misclassified.files(account, read, wrong)
     assert why == ""
     assert files == {one.name: (pictures / one.name).read_bytes() for one in wrong}
 

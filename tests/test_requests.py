@@ -5,32 +5,33 @@ from datetime import date
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
-from conftest import settings_of
 
-from ops import change, payload
-from ops.change import Change, Unknown
-from ops.data import bucket
-from ops.ec2 import facts as ec2_facts
-from ops.ec2 import plan as ec2
-from ops.ec2.image import Image, Kind
-from ops.ec2.launch import Order
-from ops.fn import plan as fn
-from ops.iam import policies
-from ops.iam.change import plan as iam
-from ops.iam.snapshot import Snapshot
-from ops.net import facts as net_facts
-from ops.net import plan as net
-from ops.net import removal as net_removal
-from ops.sm import endpoint, image, jobs, removal, scaling
-from ops.sm.releases import Release
-from ops.weights import Weights
+from iampolicy.account.snapshot import Snapshot
+from ops.box import facts as ec2_facts
+from ops.box import plan as ec2
+from ops.box.images import Image, Kind
+from ops.box.launch import Order
+from ops.core.plan import Change, Unknown, preview
+from ops.datasets import bucket_setup
+from ops.datasets.pretrained import Weights
+from ops.endpoint import plan, scaling, teardown
+from ops.function import plan as fn
+from ops.iam import apply as iam
+from ops.iam import roles
+from ops.jobs import spec, training_jobs
+from ops.network import facts as net_facts
+from ops.network import plan as net
+from ops.network import teardown as net_removal
+from ops.releases import image_build
+from ops.releases.build import Release
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 BUSY = SETTINGS.model_copy(update={"net": SETTINGS.net.model_copy(update={"interface_endpoints": ["logs", "sts"]})})
-WANT = endpoint.Wanted(Release("a" * 64, "job"), SETTINGS)
-JOB = payload.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 2)
-STARTED = payload.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
-HAVE = jobs.Facts(JOB.name, None, ("subnet-a",), "sg-1", False)
+WANT = plan.Wanted(Release("a" * 64, "job"), SETTINGS)
+JOB = spec.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 2)
+STARTED = spec.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
+HAVE = training_jobs.Facts(JOB.name, None, ("subnet-a",), "sg-1", False)
 NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
 LIVE = {"EndpointName": "kennel-demo", "EndpointStatus": "InService", "EndpointConfigName": "other"}
 FULL = net_facts.Facts(
@@ -60,7 +61,7 @@ SCHEDULED = settings_of(
 SCALED = scaling.Facts((1, 2), {"kennel-demo-concurrency": {}}, schedule={"kennel-demo-old": {}})
 
 PLANS = {
-    "bucket": bucket.steps(bucket.Facts(), SETTINGS),
+    "bucket": bucket_setup.steps(bucket_setup.Facts(), SETTINGS),
     "network": net.steps(net_facts.Facts("pl-1"), BUSY),
     "network, mended": net.steps(FULL, SETTINGS),
     "network, down": net_removal.steps(FULL),
@@ -70,16 +71,18 @@ PLANS = {
     "box, started": ec2.steps(ec2_facts.Facts(STOPPED, kinds=LAUNCH.kinds), Order(KINDS), SETTINGS),
     "box, stopped": ec2.halting(ec2_facts.Facts(STOPPED | {"State": {"Name": "running"}})),
     "box, down": ec2.removal(GONE, SETTINGS),
-    "roles": iam.steps(Snapshot(), policies.wanted(SETTINGS), SETTINGS),
-    "job": jobs.steps(HAVE, jobs.Order(JOB, JOB.name, "code/c/", 2), SETTINGS),
-    "spot job from weights": jobs.steps(HAVE, jobs.Order(STARTED, STARTED.name, "code/c/", spot=True), SETTINGS),
-    "endpoint": endpoint.steps(endpoint.Facts(**NETWORK), WANT),
-    "endpoint, updated": endpoint.steps(endpoint.Facts(endpoint=LIVE, **NETWORK), WANT),
-    "endpoint, deleted": removal.steps(
-        (endpoint.Facts(LIVE, ("c",), ("m",), {"a": 1.0}), scaling.Facts((1, 2))), SETTINGS
+    "roles": iam.steps(Snapshot(), roles.wanted(SETTINGS), SETTINGS),
+    "job": training_jobs.steps(HAVE, training_jobs.Order(JOB, JOB.name, "code/c/", 2), SETTINGS),
+    "spot job from weights": training_jobs.steps(
+        HAVE, training_jobs.Order(STARTED, STARTED.name, "code/c/", spot=True), SETTINGS
     ),
-    "image": image.steps(image.Facts("a" * 12), SETTINGS),
-    "image, with another project": image.steps(image.Facts("a" * 12, None, True, {"name": "x"}), SETTINGS),
+    "endpoint": plan.steps(plan.Facts(**NETWORK), WANT),
+    "endpoint, updated": plan.steps(plan.Facts(endpoint=LIVE, **NETWORK), WANT),
+    "endpoint, deleted": teardown.steps(
+        (plan.Facts(LIVE, ("c",), ("m",), {"a": 1.0}), scaling.Facts((1, 2))), SETTINGS
+    ),
+    "image": image_build.steps(image_build.Facts("a" * 12), SETTINGS),
+    "image, with another project": image_build.steps(image_build.Facts("a" * 12, None, True, {"name": "x"}), SETTINGS),
     "scaling": scaling.steps(scaling.Facts(), SCHEDULED),
     "scaling, by another metric": scaling.steps(SCALED, SETTINGS),
     "function": fn.steps(fn.Facts(unreserved=1000), fn.package(), SETTINGS),
@@ -98,7 +101,7 @@ def plain(value):
 @pytest.mark.parametrize("name", PLANS)
 def test_every_change_is_a_request_of_awss_own_model(name):
     session = botocore.session.Session()
-    steps = [step for step in change.preview(PLANS[name]) if isinstance(step, Change)]
+    steps = [step for step in preview(PLANS[name]) if isinstance(step, Change)]
     assert steps
     for step in steps:
         client = session.create_client(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import resume
-from ops import ROOT
+from ops.core.paths import ROOT
 
 TRAINING = ROOT / "training"
 

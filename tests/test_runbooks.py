@@ -7,7 +7,8 @@ import pytest
 from invoke.parser import Parser
 
 import tasks
-from ops import ROOT, runbook
+from ops.commands import runbook
+from ops.core.paths import ROOT
 
 PAGES = sorted((ROOT / "runbooks").glob("*.md"))
 DOCUMENTS = [*PAGES, ROOT / "README.md", ROOT / "sandbox" / "README.md"]

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs
 
 import pytest
-from conftest import Cli, write_settings
 
-from sandbox import calls, children, state
-from sandbox.door import routes
-from sandbox.faults import Fault, Faults
-from sandbox.tasks import ask
+from sandbox import processes, request_log, state
+from sandbox.commands import ask
+from sandbox.faults.api_faults import Fault, Faults
+from sandbox.http import routes
+from tests.conftest import Cli, write_settings
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_up_down_and_up_again(own):
     assert oct((folder / "aws" / "config").stat().st_mode)[-3:] == "600"
     assert "is down" in cli("sandbox.down").out
     assert not running.alive
-    assert children.leftovers(folder) == []
+    assert processes.leftovers(folder) == []
     assert not (folder / "state.json").exists()
     assert not (folder / "lock").exists()
     with pytest.raises(urllib.error.URLError):
@@ -61,14 +61,14 @@ def test_two_ups_at_once_give_one_sandbox(own):
     found = [json.loads(ran.out) for ran in both]
     assert found[0]["pid"] == found[1]["pid"]
     assert sorted(f["started"] for f in found) == [False, True]
-    assert len(children.leftovers(folder)) == 1
+    assert len(processes.leftovers(folder)) == 1
 
 
 def test_up_after_kill_9_sweeps_what_was_left_and_works(own):
     cli, folder = own
     cli("sandbox.up")
     running = state.read(folder)
-    left = subprocess.Popen(["sleep", "300"], env=children.environment(folder, folder), start_new_session=True)
+    left = subprocess.Popen(["sleep", "300"], env=processes.environment(folder, folder), start_new_session=True)
     os.kill(running.pid, signal.SIGKILL)
     again = cli("sandbox.up")
     assert "Ended 1 processes that a killed sandbox had left." in again.err
@@ -128,9 +128,9 @@ def test_credentials_are_given_only_on_paths_that_were_given_out(sandbox):
     ],
 )
 def test_what_is_not_there_says_so_by_name(stacks, service, call, args):
-    from ops.errors import Refused
+    from ops.core.errors import AwsError
 
-    with pytest.raises(Refused, match="NotImplementedInSandbox") as error:
+    with pytest.raises(AwsError, match="NotImplementedInSandbox") as error:
         stacks("none").account.call(service, call, **args)
     assert "is not part of the sandbox" in str(error.value)
 
@@ -169,7 +169,7 @@ def test_operations_of_s3_are_told_apart(method, path, query, operation):
 
 
 def test_reading_and_changing_are_told_apart():
-    assert [name for name in ("DescribeVpcs", "InvokeEndpoint", "CreateVpc", "PutObject", "UpdateAlias", "HeadObject") if calls.changes(name)] == [
+    assert [name for name in ("DescribeVpcs", "InvokeEndpoint", "CreateVpc", "PutObject", "UpdateAlias", "HeadObject") if request_log.changes(name)] == [
         "CreateVpc", "PutObject", "UpdateAlias",
     ]  # fmt: skip
 
@@ -190,8 +190,8 @@ def test_faults_are_used_up():
 def test_an_answer_that_was_lost_was_carried_out(stacks, sandbox):
     account = stacks("lost").account
     ask(state.read(sandbox), "POST", "fault", {"operation": "CreateUser", "do": "lost"})
-    from ops.errors import Refused
+    from ops.core.errors import AwsError
 
-    with pytest.raises(Refused, match="EntityAlreadyExists"):  # the SDK tries again, and finds its own user
+    with pytest.raises(AwsError, match="EntityAlreadyExists"):  # the SDK tries again, and finds its own user
         account.call("iam", "create_user", UserName="lost")
     account.call("iam", "delete_user", UserName="lost")

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.errors import Refused
-from ops.sm import scaling
-from sandbox.scaling import schedules, tracking
+from ops.core.errors import AwsError
+from ops.endpoint import scaling
+from sandbox.autoscaling import schedules, tracking
 
 AAS = "application-autoscaling"
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_registered_is_refused(whole):
         ({**where, "ResourceId": where["ResourceId"] + "2"}, "are required to register"),
         ({**where, "ResourceId": where["ResourceId"] + "2", "MinCapacity": 1, "MaxCapacity": 2}, "has no variant AllTraffic2"),
     ):  # fmt: skip
-        with pytest.raises(Refused, match=words):
+        with pytest.raises(AwsError, match=words):
             account.call(AAS, "register_scalable_target", **args)
     policy = {
         "PolicyType": "TargetTrackingScaling",
@@ -132,11 +132,11 @@ def test_what_cannot_be_registered_is_refused(whole):
         ("put_scheduled_action", action),
         ("deregister_scalable_target", {}),
     ):
-        with pytest.raises(Refused, match="ObjectNotFoundException"):
+        with pytest.raises(AwsError, match="ObjectNotFoundException"):
             account.call(AAS, call, **nothing, **args)
-    with pytest.raises(Refused, match="ValidationException: Invalid schedule"):
+    with pytest.raises(AwsError, match="ValidationException: Invalid schedule"):
         account.call(AAS, "put_scheduled_action", **where, **action | {"Schedule": "daily"})
-    with pytest.raises(Refused, match="ObjectNotFoundException"):
+    with pytest.raises(AwsError, match="ObjectNotFoundException"):
         account.call(AAS, "delete_scheduled_action", **where, ScheduledActionName="none")
 
 

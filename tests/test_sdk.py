@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import settings_of
 
-from ops import ROOT, payload
-from ops.sm import jobs, sdk
+from ops.core.paths import ROOT
+from ops.jobs import sdk, spec, training_jobs
+from tests.conftest import settings_of
 
 PYTHON = ROOT / ".venv-sdk/bin/python"
 needs_sdk = pytest.mark.skipif(
@@ -25,10 +25,10 @@ SDK_ADDS = {
 }
 
 SETTINGS = settings_of()
-JOB = payload.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 2)
-HAVE = jobs.Facts(JOB.name, None, ("subnet-a", "subnet-b"), "sg-1", True)
+JOB = spec.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 2)
+HAVE = training_jobs.Facts(JOB.name, None, ("subnet-a", "subnet-b"), "sg-1", True)
 REQUEST, SPOT = (
-    jobs.request(HAVE, jobs.Order(JOB, JOB.attempt(2), "code/c/", hosts=2, spot=spot), SETTINGS)
+    training_jobs.request(HAVE, training_jobs.Order(JOB, JOB.attempt(2), "code/c/", hosts=2, spot=spot), SETTINGS)
     for spot in (False, True)
 )
 
@@ -47,7 +47,7 @@ socket.getaddrinfo = socket.socket.connect = refuse
 import invoke
 from botocore.awsrequest import AWSResponse
 from ops import ROOT, aws, config
-from ops.errors import OpsError
+from ops.core.errors import OpsError
 from ops.sm import sdk
 
 asked, bodies = [], []

@@ -22,19 +22,19 @@ import server
 from PIL import Image
 from starlette.requests import Request
 
-from ops import ROOT, load
-from ops.sm import golden as golden_answers
-from ops.sm import preflight, releases
-from ops.sm.releases import Release
+from ops.core.paths import ROOT
+from ops.releases import build, load_generator, preflight
+from ops.releases import golden as golden_answers
+from ops.releases.build import Release
 
 
 @pytest.fixture(scope="module")
 def release(whole):
     """The release that the demo deployed last."""
     account = whole.account
-    jobs = [p for p in releases.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-")]
-    found = releases.known(account, jobs[0].name.rsplit("-", 1)[0])
-    return releases.local(account, found).folder
+    jobs = [p for p in build.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-")]
+    found = build.known(account, jobs[0].name.rsplit("-", 1)[0])
+    return build.local(account, found).folder
 
 
 def opt(folder, tmp_path):
@@ -213,7 +213,7 @@ def test_a_full_line_is_refused_at_once_and_the_others_are_answered(release, tmp
         limit = int(metric(port, "serving_requests_limit")["serving_requests_limit"])
         assert limit == engine.threads() * 9
         big = picture(size=(3000, 3000), form="JPEG")
-        seen = load.run(port, [big], 3 * limit, 2.0)
+        seen = load_generator.run(port, [big], 3 * limit, 2.0)
         assert seen.failed == 0
         assert seen.of(200)
         assert seen.of(503)

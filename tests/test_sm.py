@@ -4,26 +4,26 @@ import json
 import re
 
 import pytest
-from conftest import settings_of
 
-from ops import change, payload
-from ops.change import Change
-from ops.errors import OpsError
-from ops.sm import endpoint, follow, jobs, removal, scaling, watch
-from ops.sm.releases import Release
+from ops.core.errors import OpsError
+from ops.core.plan import Change, preview, walk
+from ops.endpoint import alarms, plan, scaling, teardown
+from ops.jobs import follow, spec, training_jobs
+from ops.releases.build import Release
+from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANT = endpoint.Wanted(Release("a" * 64, "job"), SETTINGS, image_tag="b" * 12)
+WANT = plan.Wanted(Release("a" * 64, "job"), SETTINGS, image_tag="b" * 12)
 NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
 WATCHED = {
-    "alarms": {alarm["AlarmName"]: alarm["Threshold"] for alarm in watch.alarms(SETTINGS)},
-    "log_groups": (watch.log_group(SETTINGS),),
+    "alarms": {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms.alarms(SETTINGS)},
+    "log_groups": (alarms.log_group(SETTINGS),),
 }
 DATA = {"name": "pictures", "digest": "d" * 64}
 
 
 def planned(**facts):
-    steps = change.preview(endpoint.steps(endpoint.Facts(**{**NETWORK, **WATCHED, **facts}), WANT))
+    steps = preview(plan.steps(plan.Facts(**{**NETWORK, **WATCHED, **facts}), WANT))
     return [s.call if isinstance(s, Change) else "wait" for s in steps]
 
 
@@ -58,7 +58,7 @@ def test_alarms_and_logs_come_with_the_endpoint():
         "create_log_group",
         "put_retention_policy",
     ]
-    five, p99 = watch.alarms(SETTINGS)
+    five, p99 = alarms.alarms(SETTINGS)
     assert (five["MetricName"], five["Statistic"], five["TreatMissingData"]) == (
         "Invocation5XXErrors",
         "Sum",
@@ -70,7 +70,7 @@ def test_alarms_and_logs_come_with_the_endpoint():
 def update(count=1, **facts):
     have = {**live("other"), "ProductionVariants": [{"DesiredInstanceCount": count}]}
     known = {"models": (WANT.model,), "configs": (WANT.config,), "kind": "ml.m5.large", "endpoint": have}
-    return change.preview(endpoint.steps(endpoint.Facts(**{**NETWORK, **WATCHED, **known, **facts}), WANT))
+    return preview(plan.steps(plan.Facts(**{**NETWORK, **WATCHED, **known, **facts}), WANT))
 
 
 def asked(steps, call):
@@ -118,28 +118,28 @@ def test_another_instance_type_takes_scaling_away_before_and_brings_it_back_afte
 
 
 def test_scaling_comes_back_when_aws_refuses_the_update():
-    from ops.errors import Refused
+    from ops.core.errors import AwsError
 
-    steps = endpoint.update_steps(
-        endpoint.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge", scaled=True), WANT
+    steps = plan.update_steps(
+        plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge", scaled=True), WANT
     )
     made = []
 
     def answer(step):
         made.append(getattr(step, "call", "wait"))
         if made[-1] == "update_endpoint":
-            raise Refused("UpdateEndpoint", "ResourceLimitExceeded", "no quota")
+            raise AwsError("UpdateEndpoint", "ResourceLimitExceeded", "no quota")
         return {}
 
-    with pytest.raises(Refused, match="no quota"):
-        list(change.walk(steps, answer))
+    with pytest.raises(AwsError, match="no quota"):
+        list(walk(steps, answer))
     assert made[-3:] == ["update_endpoint", "register_scalable_target", "put_scaling_policy"]
 
 
 def test_a_roll_back_takes_the_config_as_it_was():
-    want = endpoint.Wanted(WANT.release, SETTINGS, made="kennel-demo-old", kind="ml.c5.xlarge")
-    have = endpoint.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge")
-    steps = change.preview(endpoint.steps(have, want))
+    want = plan.Wanted(WANT.release, SETTINGS, made="kennel-demo-old", kind="ml.c5.xlarge")
+    have = plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge")
+    steps = preview(plan.steps(have, want))
     assert asked(steps, "update_endpoint")["EndpointConfigName"] == "kennel-demo-old"
     assert not [s for s in steps if isinstance(s, Change) and s.call.startswith("create")]
 
@@ -152,7 +152,7 @@ def test_names_carry_the_release():
 def test_the_endpoint_is_tagged_with_the_day_it_may_go():
     (creation,) = [
         s
-        for s in change.preview(endpoint.steps(endpoint.Facts(**NETWORK, **WATCHED), WANT))
+        for s in preview(plan.steps(plan.Facts(**NETWORK, **WATCHED), WANT))
         if getattr(s, "call", "") == "create_endpoint"
     ]
     tags = {tag["Key"]: tag["Value"] for tag in creation.args["Tags"]}
@@ -172,10 +172,8 @@ def test_the_originals_values_are_the_defaults():
 
 
 def test_deleting_takes_scaling_first_and_alarms_last():
-    have = endpoint.Facts(live("c"), ("c",), ("m",), {"kennel-demo-5xx": 5.0})
-    calls = [
-        s.call for s in change.preview(removal.steps((have, scaling.Facts((1, 2))), SETTINGS)) if isinstance(s, Change)
-    ]
+    have = plan.Facts(live("c"), ("c",), ("m",), {"kennel-demo-5xx": 5.0})
+    calls = [s.call for s in preview(teardown.steps((have, scaling.Facts((1, 2))), SETTINGS)) if isinstance(s, Change)]
     assert calls == [
         "deregister_scalable_target",
         "delete_endpoint",
@@ -186,25 +184,25 @@ def test_deleting_takes_scaling_first_and_alarms_last():
 
 
 def test_a_delete_that_was_interrupted_goes_on_with_what_is_left():
-    have = (endpoint.Facts(None, ("c",), ("m",), {"kennel-demo-5xx": 5.0}), scaling.Facts())
-    assert removal.anything(have)
-    calls = [s.call for s in change.preview(removal.steps(have, SETTINGS)) if isinstance(s, Change)]
+    have = (plan.Facts(None, ("c",), ("m",), {"kennel-demo-5xx": 5.0}), scaling.Facts())
+    assert teardown.anything(have)
+    calls = [s.call for s in preview(teardown.steps(have, SETTINGS)) if isinstance(s, Change)]
     assert calls == ["delete_endpoint_config", "delete_model", "delete_alarms"]
-    assert not removal.anything((endpoint.Facts(), scaling.Facts()))
+    assert not teardown.anything((plan.Facts(), scaling.Facts()))
 
 
 def test_a_stack_whose_name_begins_with_ours_is_left_alone(whole, stacks):
     """Every list call takes a part of a name; `whole` has models, configs and alarms, `wh` has none."""
     short = stacks("wh")
-    seen = endpoint.facts(short.account)
+    seen = plan.facts(short.account)
     assert (seen.configs, seen.models, seen.alarms, seen.endpoint) == ((), (), {}, None)
-    assert len(endpoint.facts(whole.account).models) == 2
+    assert len(plan.facts(whole.account).models) == 2
 
 
 def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
-    job = payload.job(SETTINGS, DATA, "sm", 2)
-    have = jobs.Facts(job.name, None, ("s-a", "s-b"), "sg", True, root=job.name)
-    request = jobs.request(have, jobs.Order(job, job.attempt(3), "code/c/", 2), SETTINGS)
+    job = spec.job(SETTINGS, DATA, "sm", 2)
+    have = training_jobs.Facts(job.name, None, ("s-a", "s-b"), "sg", True, root=job.name)
+    request = training_jobs.request(have, training_jobs.Order(job, job.attempt(3), "code/c/", 2), SETTINGS)
     assert request["TrainingJobName"] == f"{job.name}-3"
     assert request["CheckpointConfig"]["S3Uri"].endswith(
         f"/checkpoints/{job.name}"
@@ -221,21 +219,21 @@ def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
 
 
 def test_a_jobs_name_follows_from_data_code_settings_and_hosts():
-    name = payload.job(SETTINGS, DATA, "sm").name
-    assert name == payload.job(SETTINGS, DATA, "sm").name
+    name = spec.job(SETTINGS, DATA, "sm").name
+    assert name == spec.job(SETTINGS, DATA, "sm").name
     other = SETTINGS.model_copy(update={"train": SETTINGS.train.model_copy(update={"seed": 1})})
     names = {
         name,
-        payload.job(other, DATA, "sm").name,
-        payload.job(SETTINGS, {**DATA, "digest": "e"}, "sm").name,
-        payload.job(SETTINGS, DATA, "sm", 2).name,
+        spec.job(other, DATA, "sm").name,
+        spec.job(SETTINGS, {**DATA, "digest": "e"}, "sm").name,
+        spec.job(SETTINGS, DATA, "sm", 2).name,
     }
     assert len(names) == 4
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(OpsError, match="cannot be divided by 3 hosts"):
-        payload.job(SETTINGS, DATA, "sm", 3)
+        spec.job(SETTINGS, DATA, "sm", 3)
 
 
 def test_an_endpoint_that_does_not_exist_is_said_not_to_exist(stacks):
@@ -253,11 +251,11 @@ def test_an_endpoint_that_does_not_exist_is_said_not_to_exist(stacks):
 
 
 def test_a_model_whose_image_was_not_built_is_refused(whole):
-    from ops.errors import Refused
+    from ops.core.errors import AwsError
 
     settings = whole.settings
     container = {"Image": f"{settings.registry}/kennel-serving:nope", "ModelDataUrl": "s3://b/k"}
-    with pytest.raises(Refused, match="not found"):
+    with pytest.raises(AwsError, match="not found"):
         whole.account.call(
             "sagemaker",
             "create_model",
@@ -280,17 +278,17 @@ def test_a_training_job_that_fails_says_why_and_the_next_attempt_has_another_nam
 
 
 def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
-    from ops import dataset
-    from ops.errors import Refused
+    from ops.core.errors import AwsError
+    from ops.datasets import manifest
 
     account, settings = whole.account, whole.settings
-    job = payload.job(settings, dataset.current(account), "sm")
-    have = jobs.facts(account, job)
+    job = spec.job(settings, manifest.current(account), "sm")
+    have = training_jobs.facts(account, job)
     described = have.described
     code = described["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"].split("/", 3)[3]
-    request = jobs.request(have, jobs.Order(job, "stopme", code), settings)
+    request = training_jobs.request(have, training_jobs.Order(job, "stopme", code), settings)
     account.call("sagemaker", "create_training_job", **request)
-    with pytest.raises(Refused, match="ResourceInUse"):
+    with pytest.raises(AwsError, match="ResourceInUse"):
         account.call("sagemaker", "create_training_job", **request)
     account.call("sagemaker", "stop_training_job", TrainingJobName="stopme")
     with pytest.raises(OpsError, match="stopme ended Stopped"):
@@ -298,7 +296,7 @@ def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
     assert (
         account.call("sagemaker", "describe_training_job", TrainingJobName="stopme")["TrainingJobStatus"] == "Stopped"
     )
-    with pytest.raises(Refused, match="terminal status"):
+    with pytest.raises(AwsError, match="terminal status"):
         account.call("sagemaker", "stop_training_job", TrainingJobName="stopme")
 
 

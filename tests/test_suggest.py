@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.iam.language.document import policy
-from ops.iam.language.evaluate import Caller, Request, Rights, decide
-from ops.iam.lint import linter
-from ops.iam.needs import suggest
+from iampolicy.lint import linter
+from iampolicy.policy.document import policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from ops.iam import suggest
 
 A = "123456789012"
 SAGEMAKER, LAMBDA, LOGS = (f"arn:aws:{service}:eu-west-1:{A}" for service in ("sagemaker", "lambda", "logs"))

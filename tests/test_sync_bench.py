@@ -8,7 +8,7 @@ import pytest
 from bench import contenders
 from bench import sync as bench
 from bench.contenders import OURS, PUT, RSYNC, TAR
-from ops.errors import FAILED, OpsError
+from ops.core.errors import FAILED, OpsError
 
 
 @pytest.fixture(params=["sshd", "asyncssh"])

@@ -18,14 +18,14 @@ import order
 import preprocess
 import pytest
 import torch
-from conftest import settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from preprocess import Augment, Preprocess
 
-from ops import ROOT
-from ops import dataset as packing
+from ops.core.paths import ROOT
+from ops.datasets import manifest as packing
+from tests.conftest import settings_of
 
 TRAINING = ROOT / "training"
 QUICK = ["--epochs", "1", "--batch", "6", "--pixels", "16"]

@@ -10,19 +10,20 @@ from pathlib import Path
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
-from conftest import HOME, settings_of
 
-from ops import change, payload
-from ops.change import Change, Wait
-from ops.errors import OpsError, Refused
-from ops.sm import trials, tuning
+from ops.commands import sm_tuning
+from ops.core import plan
+from ops.core.errors import AwsError, OpsError
+from ops.core.plan import Change, Wait
+from ops.jobs import spec, tuning
 from sandbox import state
-from sandbox.tasks import ask
-from sandbox.training import tuning as sandbox_tuning
+from sandbox.commands import ask
+from sandbox.sagemaker import tuning as sandbox_tuning
+from tests.conftest import HOME, settings_of
 
 SETTINGS = settings_of()
 DATA = {"name": "pictures", "digest": "d" * 64}
-JOB = payload.job(SETTINGS, DATA, "sm", chosen={"batch": "32"})
+JOB = spec.job(SETTINGS, DATA, "sm", chosen={"batch": "32"})
 SEARCH = tuning.Search(JOB, SETTINGS, 2, 1)
 READY = tuning.Facts(SEARCH.name(1), None, "", ("subnet-a", "subnet-b"), "sg-1", True)
 WHY, RATE = tuning.costs(SEARCH)
@@ -33,7 +34,7 @@ def other(**tune):
 
 
 def made_by(settings, more=""):
-    return replace(SEARCH, settings=settings, job=payload.job(settings, DATA, "sm", chosen={"batch": more or "32"}))
+    return replace(SEARCH, settings=settings, job=spec.job(settings, DATA, "sm", chosen={"batch": more or "32"}))
 
 
 @pytest.mark.parametrize(
@@ -49,13 +50,13 @@ def made_by(settings, more=""):
     ids=["nothing", "no wait", "no log group", "under way", "under way, no wait", "failed before"],
 )  # fmt: skip
 def test_what_tuning_does(have, wait, wanted):
-    planned = change.preview(tuning.steps(have, SEARCH, "code/c/", wait))
+    planned = plan.preview(tuning.steps(have, SEARCH, "code/c/", wait))
     assert [step.call if isinstance(step, Change) else "wait" for step in planned] == wanted
 
 
 def test_the_plan():
     asked = tuning.request(READY, SEARCH, "code/c/")
-    assert change.preview(tuning.steps(READY, SEARCH, "code/c/", True)) == [
+    assert plan.preview(tuning.steps(READY, SEARCH, "code/c/", True)) == [
         Change("sagemaker", "create_hyper_parameter_tuning_job", asked, WHY, RATE),
         Wait(READY.free, None, "its trials", 2 * (3600 + 900)),
     ]
@@ -91,7 +92,7 @@ def test_what_is_tuned_is_not_static_and_the_toolkit_is_told_what_to_run():
 @pytest.mark.parametrize("log_group", [True, False])
 def test_every_change_is_a_request_of_awss_own_model(log_group):
     session = botocore.session.Session()
-    for step in change.preview(tuning.steps(replace(READY, log_group=log_group), SEARCH, "code/c/", False)):
+    for step in plan.preview(tuning.steps(replace(READY, log_group=log_group), SEARCH, "code/c/", False)):
         client = session.create_client(step.service, "us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
         model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[step.call])
         report = ParamValidator().validate(step.args, model.input_shape)
@@ -104,7 +105,7 @@ def test_names_follow_from_what_is_searched_and_fit():
     names = {
         SEARCH.name(1), SEARCH.name(2), replace(SEARCH, trials=3).name(1), made_by(other(lr_max=0.2)).name(1),
         made_by(SETTINGS.model_copy(update={"train": SETTINGS.train.model_copy(update={"epochs": 9})})).name(1),
-        replace(SEARCH, job=payload.job(SETTINGS, {**DATA, "digest": "e"}, "sm", chosen={"batch": "32"})).name(1),
+        replace(SEARCH, job=spec.job(SETTINGS, {**DATA, "digest": "e"}, "sm", chosen={"batch": "32"})).name(1),
     }  # fmt: skip
     assert len(names) == 6
     assert made_by(SETTINGS, "64").name(1) == SEARCH.name(1)  # the batch size is what is searched for
@@ -143,12 +144,12 @@ def test_a_name_that_another_search_took_is_passed_over():
 def test_a_lost_answer_is_followed_to_the_job_that_was_made():
     steps = tuning.steps(READY, SEARCH, "code/c/", True)
     next(steps)
-    step = steps.throw(Refused("CreateHyperParameterTuningJob", "ResourceInUse", "already exists"))
+    step = steps.throw(AwsError("CreateHyperParameterTuningJob", "ResourceInUse", "already exists"))
     assert isinstance(step, Wait)
     refused = tuning.steps(READY, SEARCH, "code/c/", True)
     next(refused)
-    with pytest.raises(Refused):
-        refused.throw(Refused("CreateHyperParameterTuningJob", "ResourceLimitExceeded", "quota"))
+    with pytest.raises(AwsError):
+        refused.throw(AwsError("CreateHyperParameterTuningJob", "ResourceLimitExceeded", "quota"))
 
 
 @pytest.mark.parametrize(
@@ -327,7 +328,7 @@ def test_a_search_without_any_result_fails(tuner, name, program, words):
     assert "BestTrainingJob" not in failed
     assert {trial["ObjectiveStatus"] for trial in tuner.trials(name)} == {"Failed"}
     with pytest.raises(OpsError, match=rf"{name} ended Failed without a best trial: {words}"):
-        trials.best(tuner.account, name)
+        sm_tuning.best(tuner.account, name)
 
 
 def test_one_trial_that_fails_does_not_fail_the_search(tuner):
@@ -347,17 +348,17 @@ def test_stopping_stops_the_trials(tuner):
     ):
         time.sleep(0.1)
     with pytest.raises(OpsError, match="stopped is still InProgress"):
-        trials.best(tuner.account, name)
+        sm_tuning.best(tuner.account, name)
     tuner.account.call("sagemaker", "stop_hyper_parameter_tuning_job", HyperParameterTuningJobName=name)
     assert tuner.ended(name)["HyperParameterTuningJobStatus"] == "Stopped"
     assert {trial["TrainingJobStatus"] for trial in tuner.trials(name)} == {"Stopped"}
-    with pytest.raises(Refused, match="terminal status"):
+    with pytest.raises(AwsError, match="terminal status"):
         tuner.account.call("sagemaker", "stop_hyper_parameter_tuning_job", HyperParameterTuningJobName=name)
 
 
 def test_what_the_sandbox_would_have_to_pretend_is_refused(tuner):
     def refused(words, **more):
-        with pytest.raises(Refused, match=words) as error:
+        with pytest.raises(AwsError, match=words) as error:
             request = tuner.request(more.pop("name", "refused"), LOSS, **more)
             tuner.account.call("sagemaker", "create_hyper_parameter_tuning_job", **request)
         assert error.value.aws_code == "ValidationException"
@@ -374,12 +375,12 @@ def test_what_the_sandbox_would_have_to_pretend_is_refused(tuner):
         ParameterRanges={"CategoricalParameterRanges": [{"Name": "who", "Values": ["1"]}]},
     )
     tuner.ended(tuner.create("twice", LOSS))
-    with pytest.raises(Refused, match="ResourceInUse"):
+    with pytest.raises(AwsError, match="ResourceInUse"):
         tuner.create("twice", LOSS)
-    with pytest.raises(Refused, match="ResourceNotFound"):
+    with pytest.raises(AwsError, match="ResourceNotFound"):
         tuner.trials("nobody")
     with pytest.raises(OpsError, match=r"There is no tuning job nobody. Run one: invoke sm.tune"):
-        trials.best(tuner.account, "nobody")
+        sm_tuning.best(tuner.account, "nobody")
 
 
 # The command
@@ -417,7 +418,7 @@ def test_tuning_trains_real_trials_and_a_second_run_only_shows_them(tuned):
     assert all(0.001 <= trial["lr"] <= 0.1 and trial["batch"] in (4, 8) for trial in again["trials"])
     if again["plot"]:  # matplotlib is there
         assert Path(again["plot"]).read_bytes().startswith(b"\x89PNG")
-    values = trials.best(tuned.account, name)
+    values = sm_tuning.best(tuned.account, name)
     (best,) = [trial for trial in again["trials"] if trial["name"] == again["best"]]
     assert (float(values["lr"]), int(values["batch"])) == (best["lr"], best["batch"])
     log = tuned("sm.logs", "--job", again["best"]).said

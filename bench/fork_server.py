@@ -1,0 +1,86 @@
+"""Training runs by the dozen: torch is imported once, and each line on stdin forks one run, which may be killed on the way.
+
+    python bench/fork_server.py      {"argv": [...], "kill": {"step": 7}}  ->  {"code": -9, "seconds": 0.4}
+
+`kill` names the step before which SIGKILL comes, or the checkpoint ({"save": 3}) between its last byte and its taking the
+place of the old one, or the step at which SIGTERM comes ({"term": 7}). `every` writes a checkpoint at each step.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+TRAINING = Path(__file__).resolve().parent.parent / "training"
+
+
+alive: Any = None  # what a run leaves behind, until its process ends
+
+
+def armed(kill: dict[str, int], every: bool) -> None:
+    """Lay the trap in this process."""
+    import checkpoint
+    import fit
+
+    if every:
+        checkpoint.LEAST_S, checkpoint.SHARE = 0.0, 1e9
+        checkpoint.Checkpoints.due = lambda self: self.ranks.rank == 0
+    counted = {"step": 0, "save": 0}
+    step, replace = fit.Fit.train_step, Path.replace
+
+    def train_step(self: Any, *batch: Any) -> Any:
+        counted["step"] += 1
+        if counted["step"] == kill.get("step"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if counted["step"] == kill.get("term"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *batch)
+
+    def taking_its_place(self: Path, target: Any) -> Path:
+        counted["save"] += self.name.startswith(f".{checkpoint.NAME}")
+        if counted["save"] == kill.get("save"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(self, target)
+
+    fit.Fit.train_step, Path.replace = train_step, taking_its_place  # type: ignore[method-assign,assignment]
+
+
+def run(asked: dict[str, Any]) -> int:
+    """In a fork: train as the command line says; the exit code that train.py would have."""
+    import fit
+    import train
+
+    armed(asked.get("kill", {}), asked.get("every", False))
+    try:
+        global alive
+        alive = train.main(train.flags().parse_args(asked["argv"]))
+    except fit.Stopped:
+        return train.STOPPED
+    return 0
+
+
+def main() -> None:
+    sys.path.insert(0, str(TRAINING))
+    import train  # noqa: F401  what takes seconds
+
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        began = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.dup2(2, 1)
+                code = run(asked)
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        print(json.dumps({"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - began}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Whether every action that a role is given is needed: the whole job is run and recorded, each action is taken away in thought, and
+some, drawn by seed, for real.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ops.commands import iam_usage
+from ops.core.errors import FINDINGS, OpsError
+from ops.core.output import say, table
+from ops.core.paths import ROOT, WORK
+from ops.core.settings import ROLES, Settings
+from ops.core.task import Result
+from ops.iam.usage import Use
+from tests.e2e import replays, whole_job
+from tests.e2e.recorder import Run, shipped
+
+PAGE = ROOT / "docs" / "needed-actions.md"
+KEPT = WORK / "bench" / "requests.jsonl"
+WHY = ("a run", "expect.toml", "nothing")
+
+
+def bench(count: int, seed: int) -> Result:
+    if count < 0:
+        raise OpsError("--replay is a number of removals, 0 or more.")
+    began = time.monotonic()
+    steps = list(whole_job.steps())
+    with tempfile.TemporaryDirectory(prefix="kennel-rights-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        source = shipped(folder)
+        whole = recorded(Run(folder / "whole", source), steps)
+        settings = whole.place.settings
+        found = iam_usage.tally(settings, file=str(whole.kept))
+        PAGE.write_text(page(found, whole, steps, settings))
+        say(f"{ROLES}: {counted(found)}. Written: docs/{PAGE.name}")
+        possible = replays.removals(found, whole, settings, source / ROLES)
+        chosen = replays.drawn(possible, count, seed)
+        outcomes = [
+            replays.replay(one, steps, Run(folder / f"without-{number}", source), settings)
+            for number, one in enumerate(chosen, 1)
+        ]
+    return answer(found, outcomes, steps, seed, time.monotonic() - began)
+
+
+def recorded(run: Run, steps: Sequence[whole_job.Step], keep: Path = KEPT) -> Run:
+    """The whole job, its record kept. Raises OpsError at the first step that goes otherwise than it should."""
+    run.prepare()
+    run.start()
+    say(f"The whole job, {len(steps)} steps:")
+    try:
+        for number, step in enumerate(steps):
+            if wrong := run.step(number, step):
+                raise OpsError(f"Step {number}, {step.does}, went otherwise: {wrong}")
+    finally:
+        run.down()
+    keep.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run.kept, keep)
+    return run
+
+
+def answer(
+    found: list[Use], outcomes: list[replays.Outcome], steps: list[whole_job.Step], seed: int, seconds: float
+) -> Result:
+    rows = [
+        (
+            one.removal.role,
+            one.removal.statement,
+            one.removal.action,
+            replays.fate(one.removal, steps),
+            "none" if one.broke is None else f"step {one.broke}",
+            "none" if one.denied is None else f"step {one.denied}, {one.resource.rsplit(':', 1)[-1]}",
+            "yes" if one.as_predicted else "NO",
+        )
+        for one in outcomes
+    ]
+    columns = ("role", "statement", "without", "predicted", "broke", "denied", "so")
+    parts = [iam_usage.shown(found, all=False), *([table(columns, rows)] if rows else [])]
+    right = sum(one.as_predicted for one in outcomes)
+    parts.append(
+        f"{counted(found)}; {right} of {len(outcomes)} removals (seed {seed}) went as predicted; {seconds:.0f} s"
+    )
+    idle = any(use.why == "nothing" for use in found)
+    data = {
+        "uses": [use.data for use in found],
+        "replays": [vars(one.removal) | {"broke": one.broke, "denied": one.denied, "as_predicted": one.as_predicted} for one in outcomes],
+        "seed": seed,
+        "seconds": round(seconds, 1),
+    }  # fmt: skip
+    return Result(data, "\n\n".join(parts), code=FINDINGS if idle or right < len(outcomes) else 0)
+
+
+def counted(found: list[Use]) -> str:
+    counts = Counter(use.why for use in found)
+    return f"of {len(found)} actions a run needs {counts['a run']}, expect.toml alone {counts['expect.toml']}, nothing {counts['nothing']}"
+
+
+def page(found: list[Use], whole: Run, steps: Sequence[whole_job.Step], settings: Settings) -> str:
+    roles = list(dict.fromkeys(use.role for use in found))
+    counts = Counter((use.role, use.why) for use in found)
+    short = {role: role.removeprefix(f"{settings.prefix}-") for role in roles}
+    head = [(short[role], *(counts[role, why] for why in WHY)) for role in roles]
+    total = [("all", *(sum(counts[role, why] for role in roles) for why in WHY))]
+    rows = [
+        (short[use.role], use.statement, f"`{use.action}`", *needed_by(use, whole, steps))
+        for use in found
+    ]  # fmt: skip
+    return "\n".join(
+        (
+            "# Which action of which role is needed, and by what",
+            "",
+            f"Written by `invoke bench.rights`: the whole job ({len(steps)} steps, `tests/e2e/whole_job.py`) ran on the local AWS, which decides on",
+            "every call and writes it down. Then each action of each statement was taken away in thought, and every recorded request",
+            "decided again. An action is needed by the first step of which a request would be denied without it; `times` counts the",
+            "different requests that would. What no run on the local AWS can ask for is justified by the calls of",
+            "`iam_policies/ROLE/expect.toml` alone. How to use it: [narrow a role](../runbooks/narrow-a-role.md).",
+            "",
+            *markdown(("role", "a run needs", "expect.toml alone", "nothing"), [*head, *total]),
+            "",
+            *markdown(("role", "statement", "action", "step", "needed by", "times"), rows),
+            "",
+        )
+    )
+
+
+def needed_by(use: Use, whole: Run, steps: Sequence[whole_job.Step]) -> tuple[str, str, str]:
+    """(number of the step, its command, times)."""
+    if not use.requests:
+        return "", "expect.toml only" if use.expected else "nothing", str(use.expected or "")
+    number = whole.step_of(use.line)
+    does = steps[number].does.split(" --because")[0]
+    return str(number), f"`{does}`", str(use.requests)
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(str(cell) for cell in line)} |" for line in lines]

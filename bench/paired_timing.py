@@ -1,0 +1,65 @@
+"""Measuring in pairs: on a machine whose cores are shared, only what ran side by side can be compared."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.core.errors import FAILED
+from ops.core.output import say, table
+from ops.core.paths import ROOT
+from ops.core.task import Result
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    value: float
+    unit: str
+    bound: str
+    ok: bool
+
+
+def cpu_seconds(argv: list[str]) -> float:
+    """User and system time of one process and its children: unlike wall time, a busy neighbour hardly changes it.
+
+    Bytecode is cached as people have it, by the unmeasured round.
+    """
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(argv, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def in_turn(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> list[tuple[float, float]]:
+    """(ours, theirs), measured one after the other, after one unmeasured round of each."""
+    ours(), theirs()
+    return [(ours(), theirs()) for _ in range(pairs)]
+
+
+def times_better(pairs: list[tuple[float, float]]) -> float:
+    """The median over pairs of theirs / ours: above 1, ours costs less."""
+    return statistics.median(theirs / ours for ours, theirs in pairs)
+
+
+def report(pairs: list[tuple[float, float]], checks: list[Check], ours: str, theirs: str) -> Result:
+    """The one object that every benchmark prints with --json; exit 1 when a check fails."""
+    data: dict[str, Any] = {
+        "ratio": round(times_better(pairs), 3),
+        "pairs": [[round(a, 4), round(b, 4)] for a, b in pairs],
+        "checks": [asdict(check) for check in checks],
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commands": {"ours": ours, "theirs": theirs},
+    }
+    say(f"ours: {ours}; theirs: {theirs}; {len(pairs)} pairs on {data['machine']}")
+    rows = [("ok" if c.ok else "FAILED", c.name, f"{c.value:.3f} {c.unit}", c.bound) for c in checks]
+    return Result(data, table(("", "check", "value", "bound"), rows), code=0 if all(c.ok for c in checks) else FAILED)

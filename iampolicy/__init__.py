@@ -1,0 +1,1 @@
+"""IAM policies decided without AWS: evaluation, lint, escalation paths, audit and explanation. See README.md."""

@@ -1,0 +1,1 @@
+"""An account's IAM: one snapshot, from GetAccountAuthorizationDetails or from a file."""

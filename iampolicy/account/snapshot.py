@@ -1,0 +1,262 @@
+"""What IAM holds, as one GetAccountAuthorizationDetails call tells it: read from AWS, or from a file that keeps one."""
+
+from __future__ import annotations
+
+import json
+import marshal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from iampolicy.policy.document import Policy, Statement, policy
+from iampolicy.policy.evaluate import Caller, Rights
+
+if TYPE_CHECKING:
+    from ops.core.aws.account import Account
+
+PARSED: dict[bytes, tuple[Statement, ...]] = {}
+MOST_PARSED = 50_000
+KINDS = ["Role", "User", "Group", "LocalManagedPolicy", "AWSManagedPolicy"]
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A role or a user. `inline` maps a name to a document, `attached` lists ARNs; a user's have its groups' too.
+
+    `trust` is None for users. Documents are parsed JSON, as IAM gives them.
+    """
+
+    name: str
+    arn: str
+    trust: dict[str, Any] | None = None
+    inline: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attached: tuple[str, ...] = ()
+    boundary: str = ""
+    instance_profiles: tuple[str, ...] = ()
+    created: datetime | None = None
+    last_used: datetime | None = None
+    session_s: int = 3600
+    tags: dict[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    last_region: str = ""  # in which it was last used
+
+    @cached_property
+    def trust_policy(self) -> Policy:
+        """Of a user, one that lets nobody in."""
+        return compiled("trust", self.trust)
+
+    @cached_property
+    def caller(self) -> Caller:
+        return Caller(self.arn)
+
+    @property
+    def path(self) -> str:
+        """Of arn:aws:iam::1:role/a/b/name: /a/b/"""
+        return "/" + self.arn.split(":", 5)[5].partition("/")[2].removesuffix(self.name)
+
+
+@dataclass(frozen=True)
+class Managed:
+    """A managed policy. `versions` are (id, is default, created), `document` is the default version's.
+
+    `raw` has each version's document as it came, since only those that are about to be lost are ever read.
+    """
+
+    arn: str
+    document: dict[str, Any]
+    versions: tuple[tuple[str, bool, datetime | None], ...] = ()
+    attachments: int | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    boundaries: int = 0
+    raw: dict[str, Any] = field(default_factory=dict, repr=False)
+    created: datetime | None = None
+
+    @cached_property
+    def policy(self) -> Policy:
+        return compiled(self.arn, self.document)
+
+    @property
+    def name(self) -> str:
+        return self.arn.rsplit("/", 1)[-1]
+
+    @property
+    def default(self) -> str:
+        return next((version for version, default, _ in self.versions if default), "")
+
+    def version(self, ident: str) -> dict[str, Any]:
+        """The document of one version that is there."""
+        return document(self.raw[ident]) if ident in self.raw else self.document
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    arn: str
+    inline: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attached: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An account's IAM. `policies` are by ARN, everything else by name."""
+
+    roles: dict[str, Principal] = field(default_factory=dict)
+    users: dict[str, Principal] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    policies: dict[str, Managed] = field(default_factory=dict)
+
+    def principals(self) -> Iterator[Principal]:
+        yield from self.roles.values()
+        yield from self.users.values()
+
+    def documents(self, p: Principal) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(inline name or managed policy's ARN, document) of all that the principal holds."""
+        yield from p.inline.items()
+        for arn in p.attached:
+            if arn in self.policies:
+                yield arn, self.policies[arn].document
+
+    def unread(self, p: Principal) -> list[str]:
+        """ARNs of what the principal holds, or is bounded by, whose text is not here."""
+        held = (*p.attached, p.boundary) if p.boundary else p.attached
+        return [arn for arn in dict.fromkeys(held) if arn not in self.policies]
+
+    def rights(self, p: Principal) -> Rights:
+        inline = [compiled(name, document) for name, document in p.inline.items()]
+        held = (*inline, *(self.policies[arn].policy for arn in p.attached if arn in self.policies))
+        return Rights(held, self.managed(p.boundary) if p.boundary else None)
+
+    def managed(self, arn: str) -> Policy:
+        """One that is not here (`unread`) lets nothing through."""
+        return self.policies[arn].policy if arn in self.policies else Policy(arn)
+
+
+def compiled(name: str, document: Any) -> Policy:
+    """Parsed once for all who hold the same document, under whatever name."""
+    key = packed(document)
+    if key not in PARSED:
+        if len(PARSED) >= MOST_PARSED:
+            PARSED.clear()
+        PARSED[key] = policy(name, document).statements
+    return Policy(name, PARSED[key])
+
+
+def packed(document: Any) -> bytes:
+    """The cheapest text of a document, for an account has thousands of roles and few policies.
+
+    Version 2 keeps no track of which strings are the same object, so equal documents give equal bytes.
+    """
+    return marshal.dumps(document, 2)
+
+
+def read(account: Account) -> Snapshot:
+    return parsed(pages(account))
+
+
+def pages(account: Account) -> Iterator[dict[str, Any]]:
+    """GetAccountAuthorizationDetails as it is, page by page."""
+    paginator = account.client("iam").get_paginator("get_account_authorization_details")
+    yield from paginator.paginate(Filter=KINDS, PaginationConfig={"PageSize": 1000})
+
+
+def parsed(pages: Iterable[dict[str, Any]]) -> Snapshot:
+    """The snapshot of GetAccountAuthorizationDetails' pages, from an SDK or from JSON."""
+    roles: dict[str, Principal] = {}
+    policies: dict[str, Managed] = {}
+    groups: dict[str, Group] = {}
+    users: list[dict[str, Any]] = []
+    for page in pages:
+        groups |= {g["GroupName"]: group(g) for g in page.get("GroupDetailList", [])}
+        users += page.get("UserDetailList", [])
+        roles |= {r["RoleName"]: role(r) for r in page.get("RoleDetailList", [])}
+        policies |= {p["Arn"]: managed(p) for p in page.get("Policies", []) if p.get("PolicyVersionList")}
+    # A user's groups may stand on another page than the user.
+    return Snapshot(roles, {u["UserName"]: user(u, groups) for u in users}, groups, policies)
+
+
+def role(r: dict[str, Any]) -> Principal:
+    return Principal(
+        r["RoleName"],
+        r["Arn"],
+        document(r.get("AssumeRolePolicyDocument") or {}),
+        inline(r.get("RolePolicyList", [])),
+        arns(r),
+        boundary(r),
+        tuple(p["InstanceProfileName"] for p in r.get("InstanceProfileList", [])),
+        moment(r.get("CreateDate")),
+        moment((r.get("RoleLastUsed") or {}).get("LastUsedDate")),
+        r.get("MaxSessionDuration") or 3600,
+        tags(r),
+        last_region=(r.get("RoleLastUsed") or {}).get("Region") or "",
+    )
+
+
+def user(u: dict[str, Any], groups: dict[str, Group]) -> Principal:
+    """The user with what its groups give it."""
+    own = [groups[name] for name in u.get("GroupList", []) if name in groups]
+    held = {f"{g.name}/{name}": text for g in own for name, text in g.inline.items()}
+    attached = arns(u) + tuple(arn for g in own for arn in g.attached)
+    return Principal(
+        u["UserName"],
+        u["Arn"],
+        None,
+        inline(u.get("UserPolicyList", [])) | held,
+        attached,
+        boundary(u),
+        created=moment(u.get("CreateDate")),
+        tags=tags(u),
+        groups=tuple(u.get("GroupList", [])),
+    )
+
+
+def group(g: dict[str, Any]) -> Group:
+    return Group(g["GroupName"], g["Arn"], inline(g.get("GroupPolicyList", [])), arns(g))
+
+
+def managed(p: dict[str, Any]) -> Managed:
+    versions = p["PolicyVersionList"]
+    default = next((v for v in versions if v.get("IsDefaultVersion")), versions[0])
+    return Managed(
+        p["Arn"],
+        document(default.get("Document") or {}),
+        tuple((v["VersionId"], bool(v.get("IsDefaultVersion")), moment(v.get("CreateDate"))) for v in versions),
+        p.get("AttachmentCount"),
+        tags(p),
+        p.get("PermissionsBoundaryUsageCount") or 0,
+        {v["VersionId"]: v.get("Document") for v in versions if not v.get("IsDefaultVersion")},
+        moment(p.get("CreateDate")),
+    )
+
+
+def inline(policies: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {p["PolicyName"]: document(p["PolicyDocument"]) for p in policies}
+
+
+def arns(holder: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(p["PolicyArn"] for p in holder.get("AttachedManagedPolicies", []))
+
+
+def boundary(holder: dict[str, Any]) -> str:
+    return (holder.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn", "")
+
+
+def tags(holder: dict[str, Any]) -> dict[str, str]:
+    return {t["Key"]: t["Value"] for t in holder.get("Tags") or []}
+
+
+def document(value: Any) -> dict[str, Any]:
+    """A policy's JSON: botocore gives it parsed, the AWS CLI and the raw API URL-encoded."""
+    if isinstance(value, str):
+        value = json.loads(unquote(value) if value.lstrip()[:1] != "{" else value)
+    return value if isinstance(value, dict) else {}
+
+
+def moment(value: Any) -> datetime | None:
+    """With a time zone, from an SDK's datetime or a snapshot's text."""
+    if value is None or isinstance(value, datetime):
+        return value
+    found = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

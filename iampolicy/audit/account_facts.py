@@ -1,0 +1,95 @@
+"""What IAM's one big answer does not hold: keys and passwords, services used, and what of the stack the world can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from iampolicy.account.snapshot import moment
+
+
+@dataclass(frozen=True)
+class Key:
+    active: bool
+    rotated: datetime | None
+    used: datetime | None
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A row of the credential report; root's user is `<root_account>`."""
+
+    user: str
+    arn: str
+    password: bool
+    mfa: bool
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """None where nobody asked, or nobody could.
+
+    `carriers` says of all functions of the region, by ARN, which role they run with. `usage` is by ARN, then by service: when it was
+    last used. `buckets` have blocks, policy and grants, `functions` policies and url; `groups` and `acls` are as EC2 gives them.
+    """
+
+    credentials: tuple[Credential, ...] | None = None
+    summary: Mapping[str, int] = field(default_factory=dict)
+    function_names: frozenset[str] | None = None
+    carriers: Mapping[str, str] = field(default_factory=dict)
+    usage: Mapping[str, Mapping[str, datetime | None]] = field(default_factory=dict)
+    buckets: Mapping[str, Mapping[str, Any]] | None = None
+    functions: Mapping[str, Mapping[str, Any]] | None = None
+    groups: tuple[Mapping[str, Any], ...] | None = None
+    acls: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def unasked(self) -> tuple[str, ...]:
+        """The rules that had nothing to speak about."""
+        missing = {
+            "IAM-KEY": self.credentials is None, "IAM-EXPO-001": self.buckets is None, "IAM-EXPO-003": self.groups is None,
+            "IAM-USE-002": not self.usage,
+        }  # fmt: skip
+        return tuple(rule for rule, gone in missing.items() if gone)
+
+
+def parsed(raw: Mapping[str, Any]) -> Extras:
+    """Of what gathering.py gave, as it is or from a file."""
+    rows, carriers, usage = raw.get("credentials"), raw.get("carriers"), raw.get("usage") or {}
+    groups = raw.get("groups")
+    return Extras(
+        None if rows is None else tuple(credential(row) for row in rows),
+        raw.get("summary") or {},
+        None if carriers is None else frozenset(map(named, carriers)),
+        carriers or {},
+        {arn: {name: moment(used) for name, used in seen.items()} for arn, seen in usage.items()},
+        raw.get("buckets"),
+        raw.get("functions"),
+        None if groups is None else tuple(groups),
+        tuple(raw.get("acls") or ()),
+    )
+
+
+def credential(row: Mapping[str, str]) -> Credential:
+    keys = tuple(
+        Key(
+            row.get(f"access_key_{n}_active") == "true",
+            when(row.get(f"access_key_{n}_last_rotated")),
+            when(row.get(f"access_key_{n}_last_used_date")),
+        )
+        for n in (1, 2)
+    )
+    password = row.get("password_enabled") == "true"  # root's says not_supported: it always has one
+    return Credential(row.get("user", ""), row.get("arn", ""), password, row.get("mfa_active") == "true", keys)
+
+
+def when(text: str | None) -> datetime | None:
+    """The report says N/A, no_information or not_supported where it knows no date."""
+    return moment(text) if text and text[:1].isdigit() else None
+
+
+def named(function: str) -> str:
+    return function.rpartition(":")[2]

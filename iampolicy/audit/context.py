@@ -1,0 +1,246 @@
+"""What a statement still gives when everything else that its holder has is weighed: denies, boundary, dates, conditions.
+
+A rule names what it suspects in one statement and how to ask for it; here it is asked. A probe is a request about a name that
+nobody has, so that it passes only where the statement is as wide as the rule says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+
+from iampolicy import actions
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.escalation.writing import Writing
+from iampolicy.finding import Finding
+from iampolicy.policy.document import VARIABLE, Policy, Statement, arn_glob, covers
+from iampolicy.policy.evaluate import Request, Rights, decide
+
+NOBODY = "any-0q7z"  # no account, bucket, role or tag is called so
+NOTHING = "any0q7z"  # and no action
+REGION = "us-east-1"
+WILD = re.compile(r"[*?]")
+
+
+@dataclass(frozen=True)
+class Probe:
+    action: str
+    resource: str
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A finding about a statement, if any of its subjects passes: subject -> probes, of which one is enough.
+
+    `message` says {} where the subjects that passed belong. With `also`, a subject that passes with these as well makes the
+    severity `severe`.
+    """
+
+    rule: str
+    severity: str
+    statement: Statement
+    subjects: Mapping[str, tuple[Probe, ...]]
+    message: str
+    fix: str
+    also: tuple[Probe, ...] = ()
+    severe: str = ""
+
+
+Suspect = Callable[[Statement, str], Iterator[Suspicion]]  # (statement that allows, account)
+Confirmed = tuple[int, Suspicion, str, str]  # the policy's number, what was suspected, severity, message
+
+
+@dataclass
+class Holder:
+    """A principal, with what it holds parsed, and with what is known of each of its requests."""
+
+    principal: Principal
+    rights: Rights
+    context: dict[str, str]
+
+    @property
+    def uncapped(self) -> bool:
+        """Whether nothing takes away from what its statements allow."""
+        return self.rights.boundary is None and all(one.allow for p in self.rights.identity for one in p.statements)
+
+    def may(self, probe: Probe, because: Statement | None = None) -> bool:
+        """Whether some request like the probe is allowed, and with `because`, allowed by this statement."""
+        request = Request(self.principal.caller, probe.action, probe.resource, {**self.context, **probe.context})
+        decision = decide(request, self.rights, possible=True)
+        return decision.allowed and (because is None or any(d.statement is because for d in decision.deciding))
+
+
+@dataclass
+class Scene:
+    """One audit's snapshot and moment, and what was suspected of each document so far.
+
+    With `only`, nobody but these names is judged, in an account that is looked at as a whole.
+    """
+
+    snapshot: Snapshot
+    now: datetime
+    carriers: Mapping[str, str] = field(default_factory=dict)
+    only: frozenset[str] | None = None
+    region: str = ""  # of the settings: functions were asked for there alone
+    remembered: dict[int, tuple[Policy, list[tuple[str, str, str, str, str]]]] = field(
+        default_factory=dict
+    )  # of trusts
+    _suspected: dict[int, tuple[Policy, list[Suspicion]]] = field(default_factory=dict)
+    _confirmed: dict[int, list[Confirmed]] = field(default_factory=dict)  # by holding
+
+    def __post_init__(self) -> None:
+        self.account = next((p.caller.account for p in self.snapshot.principals()), "")
+        self.reach = Writing(self.snapshot, self.now, self.carriers)
+
+    def judged(self, p: Principal) -> bool:
+        return self.only is None or p.name in self.only
+
+    def holder(self, p: Principal) -> Holder:
+        return Holder(p, self.reach.rights(p), {**self.reach.about(p), "aws:securetransport": "true"})
+
+    def suspected(self, policy: Policy, suspects: tuple[Suspect, ...]) -> list[Suspicion]:
+        """Worked out once for a document, however many hold it."""
+        key = id(policy.statements)  # shared by all who hold the same text
+        if key not in self._suspected:
+            found = [
+                s for one in policy.statements if one.allow for suspect in suspects for s in suspect(one, self.account)
+            ]
+            self._suspected[key] = policy, found
+        return self._suspected[key][1]
+
+    def found(self, holder: Holder, suspects: tuple[Suspect, ...]) -> Iterator[Finding]:
+        """Decided once for all who hold the same; each may have its policies under names of its own."""
+        key = id(self.reach.of(holder.principal))
+        if key not in self._confirmed:
+            uncapped = holder.uncapped
+            self._confirmed[key] = [
+                (number, s, *passed)
+                for number, policy in enumerate(holder.rights.identity)
+                for s in self.suspected(policy, suspects)
+                if (passed := confirmed(holder, s, uncapped))
+            ]
+        for number, s, severity, message in self._confirmed[key]:
+            policy = holder.rights.identity[number]
+            yield Finding(s.rule, severity, holder.principal.name, message, s.fix, policy.name, s.statement.name)
+
+
+def confirmed(holder: Holder, s: Suspicion, uncapped: bool) -> tuple[str, str] | None:
+    """Severity and message, if a subject passes. Where nothing caps and nothing conditions the statement, all do: they fit it by design."""
+    sure = uncapped and not s.statement.conditions
+    passing = [
+        name for name, probes in s.subjects.items() if sure or any(holder.may(one, s.statement) for one in probes)
+    ]
+    if not passing:
+        return None
+    severity = s.severe if s.also and any(holder.may(one) for one in s.also) else s.severity
+    return severity, s.message.format(shortlist(passing))
+
+
+def shortlist(names: list[str], shown: int = 4) -> str:
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+
+
+def boundless(one: Statement) -> bool:
+    """Whether a statement reaches whatever there is: `*`, or an ARN that leaves region, account and name open."""
+    if "resource" in one.negated:
+        return True
+    return not one.resources or any(open_ended(pattern) for pattern in one.resources)
+
+
+def open_ended(pattern: str) -> bool:
+    parts = pattern.split(":", 5)
+    if len(parts) < 6:
+        return pattern.rstrip("*") in ("", "arn:", "arn:aws:") and pattern.endswith("*")
+    kind, _, name = parts[5].rpartition("/") if "/" in parts[5] else parts[5].rpartition(":")
+    return (
+        parts[3] in ("", "*") and parts[4] in ("", "*") and set(name) <= {"*"} and not set(kind) & {"?"} and name != ""
+    )
+
+
+def acts(one: Statement, action: str) -> bool:
+    """Whether the statement's actions take this one in; in lower case."""
+    return any(covers(pattern, action) for pattern in one.actions) != ("action" in one.negated)
+
+
+def among(one: Statement, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the actions that the statement's take in."""
+    return taken_in(one.actions, "action" in one.negated, names)
+
+
+@lru_cache(20_000)
+def taken_in(patterns: tuple[str, ...], negated: bool, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(a for a in names if any(covers(pattern, a.lower()) for pattern in patterns) != negated)
+
+
+def reaches(one: Statement, resource: str) -> bool:
+    if not one.resources and "resource" not in one.negated:
+        return True
+    hit = any(fits(pattern, resource) for pattern in one.resources)
+    return hit != ("resource" in one.negated)
+
+
+def fits(pattern: str, resource: str) -> bool:
+    """A pattern is made a regular expression only where its text up to the first wildcard agrees: most do not."""
+    if pattern in ("*", resource):
+        return True
+    start = WILD.split(pattern, maxsplit=1)[0]
+    return start != pattern and resource.startswith(start) and arn_glob(pattern).fullmatch(resource) is not None
+
+
+def alive(one: Statement, account: str) -> tuple[Probe, ...]:
+    """Probes of whether the statement gives anything at all: its own patterns, filled with names that nobody has."""
+    actions = [f"{NOBODY}:{NOTHING}"] if "action" in one.negated else [example(a) for a in one.actions[:6]]
+    return tuple(Probe(action, resource) for action in actions for resource in examples(one, action, account))
+
+
+def example(action: str) -> str:
+    return f"{NOBODY}:{NOTHING}" if action == "*" else action.replace("*", NOTHING).replace("?", "x")
+
+
+def examples(one: Statement, action: str, account: str) -> list[str]:
+    """Resources that the statement reaches, of a kind that the action acts on."""
+    if "resource" in one.negated or not one.resources:
+        return [r for r in typical(action, account) if reaches(one, r)]
+    found: list[str] = []
+    for pattern in one.resources[:6]:
+        found += typical(action, account) if pattern == "*" else (filled(pattern, account),)
+    return found
+
+
+def filled(pattern: str, account: str) -> str:
+    """An ARN that a pattern covers."""
+    parts = VARIABLE.sub(NOBODY, pattern).split(":", 5)
+    stand_in = {1: "aws", 3: REGION, 4: account}
+    parts = [stand_in.get(at, NOBODY) if part == "*" else part for at, part in enumerate(parts)]
+    return ":".join(parts).replace("*", NOBODY).replace("?", "x")
+
+
+@lru_cache(20_000)
+def typical(action: str, account: str) -> tuple[str, ...]:
+    """Resources nobody has, of the types that the action acts on; `*` where it acts on none."""
+    service = action.partition(":")[0].lower()
+    if not actions.exists(action):
+        return (f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}",)
+    return tuple(filled(arn, account) for arn in actions.resource_arns(action)) or ("*",)
+
+
+def probes(one: Statement, action: str, account: str) -> tuple[Probe, ...]:
+    """Of an action on resources that nobody has, as far as the statement reaches them."""
+    if action.endswith(":*"):
+        service = action.partition(":")[0]
+        places = [f"arn:aws:{service}:::{NOBODY}/{NOBODY}", f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}"]
+        asked = f"{service}:{NOTHING}"
+        return tuple(Probe(asked, place) for place in places if reaches(one, place)) if boundless(one) else ()
+    asked = action.replace("*", NOTHING).replace("?", "x")
+    known = actions.matching(action)[:3] if asked != action else [action]
+    pairs = [(asked, place) for example in known for place in typical(example, account)]
+    return tuple(Probe(a, place) for a, place in pairs if reaches(one, place))
+
+
+def spelled(found: dict[str, tuple[Probe, ...]]) -> dict[str, tuple[Probe, ...]]:
+    return {(actions.matching(action) or [action])[0]: probing for action, probing in found.items()}

@@ -1,0 +1,196 @@
+"""Rules about how far a principal reaches: roles it passes, policies it writes, data and credentials it takes, its own boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
+
+from iampolicy import actions
+from iampolicy.account.snapshot import Principal
+from iampolicy.audit.context import (  # fmt: skip
+    NOBODY,
+    Holder,
+    Probe,
+    Scene,
+    Suspicion,
+    acts,
+    among,
+    boundless,
+    examples,
+    probes,
+    reaches,
+    shortlist,
+    spelled,
+)
+from iampolicy.finding import Finding
+from iampolicy.policy.document import Statement
+
+MAKES = (
+    "iam:createrole", "iam:createuser", "iam:createpolicy", "iam:createpolicyversion", "iam:setdefaultpolicyversion", "iam:putrolepolicy",
+    "iam:putuserpolicy", "iam:putgrouppolicy", "iam:attachrolepolicy", "iam:attachuserpolicy", "iam:attachgrouppolicy",
+    "iam:updateassumerolepolicy",
+)  # fmt: skip
+READS_DATA = {
+    "s3:GetObject": "medium", "s3:GetObjectVersion": "medium", "ssm:GetParameter": "medium", "ssm:GetParameters": "medium",
+    "ssm:GetParametersByPath": "medium", "ssm:GetParameterHistory": "medium", "secretsmanager:GetSecretValue": "medium",
+    "secretsmanager:BatchGetSecretValue": "medium", "dynamodb:Scan": "medium", "rds:ModifyDBSnapshotAttribute": "high",
+    "rds:ModifyDBClusterSnapshotAttribute": "high", "ec2:ModifySnapshotAttribute": "high", "ec2:ModifyImageAttribute": "high",
+    "kms:Decrypt": "high",
+}  # fmt: skip
+HANDS_OUT = (
+    "chime:CreateApiKey", "codepipeline:PollForJobs", "cognito-identity:GetCredentialsForIdentity", "cognito-identity:GetOpenIdToken",
+    "cognito-identity:GetOpenIdTokenForDeveloperIdentity", "cognito-idp:AssociateSoftwareToken", "connect:GetFederationToken",
+    "ec2:GetPasswordData", "ecr:GetAuthorizationToken", "ecr-public:GetAuthorizationToken", "codeartifact:GetAuthorizationToken",
+    "gamelift:GetComputeAuthToken", "gamelift:RequestUploadCredentials", "iam:CreateAccessKey", "iam:CreateLoginProfile",
+    "iam:CreateServiceSpecificCredential", "iam:ResetServiceSpecificCredential", "iam:UpdateAccessKey", "iam:UpdateLoginProfile",
+    "lightsail:DownloadDefaultKeyPair", "lightsail:GetBucketAccessKeys", "lightsail:GetInstanceAccessDetails",
+    "lightsail:GetRelationalDatabaseMasterUserPassword", "mediapackage:RotateChannelCredentials",
+    "mediapackage:RotateIngestEndpointCredentials", "rds-db:connect", "redshift:GetClusterCredentials",
+    "redshift:GetClusterCredentialsWithIAM", "redshift-serverless:GetCredentials", "sagemaker:CreatePresignedDomainUrl",
+    "sagemaker:CreatePresignedNotebookInstanceUrl", "snowball:GetJobUnlockCode", "storagegateway:DescribeChapCredentials",
+    "sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity", "sts:GetFederationToken", "sts:GetSessionToken",
+    "appsync:CreateApiKey", "datazone:GetEnvironmentCredentials", "emr-containers:CreateManagedEndpoint",
+)  # fmt: skip
+NO_RESOURCE = ("ecr:GetAuthorizationToken", "ecr-public:GetAuthorizationToken", "sts:GetSessionToken")
+PASSING = "iam:passrole"
+
+
+def passing(one: Statement, account: str) -> Iterator[Suspicion]:
+    if not about_iam(one) or not acts(one, PASSING):
+        return
+    somebody, anyone = f"arn:aws:iam::{account}:role/{NOBODY}", {"iam:passedtoservice": f"{NOBODY}.amazonaws.com"}
+    wide = reaches(one, somebody)
+    roles = [somebody] if wide else examples(one, "iam:PassRole", account)
+    to_any = tuple(Probe("iam:PassRole", role, anyone) for role in roles)
+    to_some = tuple(Probe("iam:PassRole", role) for role in roles)
+    named = any(key == "iam:passedtoservice" for _, key, _ in one.conditions)
+    fix = "name the role in a statement of its own, and iam:PassedToService"
+    if "action" in one.negated or "resource" in one.negated or "iam:*" in one.actions or "*" in one.actions:
+        how = "all but some actions" if one.negated else "a wildcard"
+        yield Suspicion("IAM-PASS-003", "high", one, {how: to_some}, "may pass roles, by way of {}", fix)
+    elif wide:
+        what = "may pass {} to a service" if named else "may pass {} to any service"
+        yield Suspicion("IAM-PASS-001", "medium", one, {"any role": to_some}, what, fix, to_any, "high")
+    elif not named:
+        subjects = {pattern: (probe,) for pattern, probe in zip(one.resources, to_any, strict=False)}
+        yield Suspicion("IAM-PASS-002", "medium", one, subjects, "may pass {} to any service", "add iam:PassedToService")  # fmt: skip
+
+
+def opening(one: Statement, account: str) -> Iterator[Suspicion]:
+    """Who may write resources' policies may hand the resources to anybody."""
+    if not boundless(one):
+        return
+    found = {a: probes(one, a.lower(), account) for a in writing(one)}
+    if subjects := {a: probing for a, probing in found.items() if probing}:
+        yield Suspicion(
+            "IAM-EXPO-002", "high", one, subjects, "may change who may use any resource: {}", "name the resources by ARN, or leave these out"
+        )  # fmt: skip
+
+
+def writing(one: Statement) -> Iterable[str]:
+    """The actions on resources' policies that the statement takes in; of `*` and NotAction those of the services that hold data."""
+    if "action" in one.negated or "*" in one.actions:
+        return among(one, POLICY_WRITERS)
+    return [a for pattern in one.actions for a in granting(pattern)]
+
+
+POLICY_WRITERS = (
+    "s3:PutBucketPolicy", "s3:PutBucketAcl", "s3:PutObjectAcl", "s3:PutBucketPublicAccessBlock", "lambda:AddPermission",
+    "ecr:SetRepositoryPolicy", "kms:PutKeyPolicy", "kms:CreateGrant", "sns:SetTopicAttributes",
+    "sqs:AddPermission", "secretsmanager:PutResourcePolicy", "glacier:SetVaultAccessPolicy", "iam:UpdateAssumeRolePolicy",
+)  # fmt: skip
+
+
+@lru_cache(10_000)
+def granting(pattern: str) -> tuple[str, ...]:
+    return tuple(a for a in actions.matching(pattern) if grants(a))
+
+
+def grants(action: str) -> bool:
+    """Whether it gives rights on a resource; passing roles and linking services have rules of their own, or none."""
+    if action in ("iam:PassRole", "iam:CreateServiceLinkedRole") or action.startswith("sts:"):
+        return False
+    return actions.level(action) == "Permissions management"
+
+
+def taking_away(one: Statement, account: str) -> Iterator[Suspicion]:
+    if not boundless(one):
+        return
+    for severity in ("high", "medium"):
+        reading = [a for a in among(one, tuple(READS_DATA)) if READS_DATA[a] == severity]
+        if subjects := {a: probing for a in reading if (probing := probes(one, a.lower(), account))}:
+            fix = "name the resources by ARN"
+            yield Suspicion("IAM-EXFIL-001", severity, one, subjects, "may take data away from anywhere: {}", fix)
+
+
+def credentials(one: Statement, account: str) -> Iterator[Suspicion]:
+    """ecr:GetAuthorizationToken and others that take no resource are mentioned, not held against it."""
+    if not boundless(one):
+        return
+    handed = among(one, HANDS_OUT)
+    for severity, chosen in (
+        ("medium", [a for a in handed if a not in NO_RESOURCE]),
+        ("info", [a for a in handed if a in NO_RESOURCE]),
+    ):
+        if subjects := {a: probing for a in chosen if (probing := probes(one, a.lower(), account))}:
+            fix = "name the resources by ARN" if severity == "medium" else "nothing: AWS takes no resource here"
+            yield Suspicion("IAM-CRED-001", severity, one, subjects, "is given credentials by {}", fix)
+
+
+def making(one: Statement, account: str) -> Iterator[Suspicion]:
+    """Who makes roles and policies; only asked of those without a boundary (rules_access.findings)."""
+    if not about_iam(one):
+        return
+    found = {a: tuple(Probe(a, r) for r in examples(one, a, account)) for a in among(one, MAKES)}
+    if found:
+        yield Suspicion(
+            "IAM-BOUND-001", "medium", one, spelled(found), "has no boundary, and may use {}", "give it a permissions boundary"
+        )  # fmt: skip
+
+
+def about_iam(one: Statement) -> bool:
+    """Cheap, since most statements are not."""
+    return "action" in one.negated or any(
+        pattern.startswith(("iam:", "*", "?", "i*", "ia*", "iam*")) for pattern in one.actions
+    )
+
+
+def boundary(holder: Holder) -> Iterator[Finding]:
+    p = holder.principal
+    if not p.boundary:
+        if p.path.startswith("/kennel/"):
+            yield Finding("IAM-BOUND-001", "medium", p.name, "has no boundary", "invoke iam.apply, with a boundary.json in its folder")  # fmt: skip
+        return
+    kind = "Role" if p.trust is not None else "User"
+    ways = [(action, p.boundary) for action in ("iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion")]
+    ways += [(f"iam:{verb}{kind}PermissionsBoundary", p.arn) for verb in ("Delete", "Put")]
+    # Any policy, that is: to put one of those it is held to in the place of another is the escalation's matter.
+    other = {"iam:permissionsboundary": f"arn:aws:iam::{holder.principal.caller.account}:policy/{NOBODY}"}
+    if passing := [action for action, resource in ways if holder.may(Probe(action, resource, other))]:
+        message = f"may lift its own boundary: {shortlist(passing)}"
+        yield Finding("IAM-BOUND-001", "high", p.name, message, "deny it these on its boundary and on itself", p.boundary)  # fmt: skip
+
+
+def passing_up(scene: Scene, holders: list[Holder], administrators: set[str]) -> Iterator[Finding]:
+    """Who may pass a role that may do everything, and may not do everything itself."""
+    strong = {p.arn: p for name, p in scene.snapshot.roles.items() if name in administrators}
+    place = {arn: number for number, arn in enumerate(strong)}
+    passed: dict[int, list[Principal]] = {}
+    for holder in holders if strong else ():
+        holding = scene.reach.of(holder.principal)
+        if holder.principal.name in administrators or PASSING not in holding.actions:
+            continue
+        if id(holding) not in passed:  # decided once for all who hold the same
+            meant = sorted(holding.among("iam:PassRole", strong), key=place.__getitem__)
+            may = (strong[arn] for arn in meant if holding.may("iam:PassRole", arn))
+            passed[id(holding)] = [*islice(may, 2)]
+        for role, *others in [passed[id(holding)]] if passed[id(holding)] else ():
+            yield Finding(
+                "IAM-PASS-002",
+                "high",
+                holder.principal.name,
+                f"may pass {role.name}, which may do everything" + (", and others" if others else ""),
+                "let it pass only roles that may do less than itself",
+                path=(holder.principal.arn, f"iam:PassRole {role.arn}", role.arn),
+            )

@@ -1,0 +1,197 @@
+"""Rules about what nobody uses, keys and passwords, policies without a name of their own, and AWS's quotas."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from iampolicy.account.snapshot import Principal
+from iampolicy.audit.account_facts import Credential, Extras
+from iampolicy.audit.context import Scene
+from iampolicy.finding import Finding
+from ops.iam import revocation
+
+UNUSED = timedelta(days=90)
+GRACE = timedelta(days=7)
+KEY_AGE = timedelta(days=90)
+KEY_IDLE = timedelta(days=45)
+KEPT_VERSIONS = 5
+ATTACHED = 10
+# docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html: of all inline policies of one holder together
+INLINE = {"role": 10_240, "user": 2_048, "group": 5_120}
+CONSOLE_MADE = re.compile(r"(?P<function>.+)-role(-[a-z0-9]{8})?")  # as Lambda's console names a role that it makes
+
+
+def young(p: Principal, now: datetime) -> bool:
+    """Too young to be missed; what has no date counts as young."""
+    return p.created is None or now - p.created < GRACE
+
+
+def unused(scene: Scene, role: Principal, extras: Extras) -> Iterator[Finding]:
+    """Roles that nobody took for 90 days, and those of a function that is gone. AWS remembers the last 400 days."""
+    if role.trust is None or young(role, scene.now) or role.created is None:
+        return
+    function = named_for(role)
+    fix = "invoke iam.prune, if nothing needs it"
+    known = extras.function_names is not None and not at_work(scene, role)
+    if function and known and function not in (extras.function_names or ()):
+        where = f" from {scene.region}, the one region that was asked" if scene.region else ""
+        yield Finding("IAM-USE-001", "medium", role.name, f"its function {function} is gone{where}", fix)
+    elif role.last_used is None and scene.now - role.created > UNUSED:
+        yield Finding("IAM-USE-001", "medium", role.name, f"never used since it was made on {role.created:%Y-%m-%d}", fix)  # fmt: skip
+    elif role.last_used is not None and scene.now - max(role.last_used, role.created) > UNUSED:
+        yield Finding("IAM-USE-001", "medium", role.name, f"not used since {role.last_used:%Y-%m-%d}", fix)
+
+
+def at_work(scene: Scene, role: Principal) -> bool:
+    """Whether somebody took it lately, in another region at least not long ago: a function may be there under the same name."""
+    if role.last_used is None:
+        return False
+    elsewhere = role.last_region not in ("", scene.region)
+    return scene.now - role.last_used < (UNUSED if elsewhere else GRACE)
+
+
+def named_for(role: Principal) -> str:
+    """The function that a role is for: only Lambda may take it, and its name is as Lambda's console makes them."""
+    found = CONSOLE_MADE.fullmatch(role.name)
+    trusted = {who for one in role.trust_policy.statements for who in one.principals or ()} if found else set()
+    return found["function"] if found and trusted == {("Service", "lambda.amazonaws.com")} else ""
+
+
+def services(scene: Scene, p: Principal, extras: Extras) -> Iterator[Finding]:
+    """Services that it may use and has not used; only where AWS was asked (--usage)."""
+    seen = extras.usage.get(p.arn)
+    if seen is None or young(p, scene.now):
+        return
+    policies = scene.snapshot.rights(p).identity
+    granted = {
+        a.partition(":")[0] for policy in policies for one in policy.statements if one.allow for a in one.actions
+    }
+    idle = sorted(name for name in granted & set(seen) if long_ago(seen[name], scene.now, p.created))
+    if idle:
+        message = f"may use {', '.join(idle)}, and has not for {UNUSED.days} days"
+        fix = f"take {', '.join(f'{name}:*' for name in idle)} out of its policies"
+        yield Finding("IAM-USE-002", "medium", p.name, message, fix)
+
+
+def long_ago(used: datetime | None, now: datetime, created: datetime | None) -> bool:
+    since = used or created
+    return since is not None and now - since > UNUSED
+
+
+def orphans(scene: Scene) -> Iterator[Finding]:
+    """Policies that nobody holds, and groups without users."""
+    snapshot = scene.snapshot
+    held = {arn for p in snapshot.principals() for arn in (*p.attached, p.boundary)}
+    held |= {arn for group in snapshot.groups.values() for arn in group.attached}
+    for arn, policy in snapshot.policies.items():
+        unheld = policy.attachments in (0, None) and not policy.boundaries and arn not in held
+        if ":iam::aws:policy/" not in arn and unheld:
+            yield Finding(
+                "IAM-USE-003",
+                "low",
+                policy.name,
+                "a policy that nobody holds",
+                "invoke iam.apply, if iam_policies/ has it; else delete it",
+                arn,
+            )
+    peopled = {name for user in snapshot.users.values() for name in user.groups}
+    for name in snapshot.groups:
+        if name not in peopled:
+            yield Finding("IAM-USE-003", "low", name, "a group without users", "delete it")
+
+
+def keys(scene: Scene, extras: Extras, administrators: set[str]) -> Iterator[Finding]:
+    for one in extras.credentials or ():
+        if one.user == "<root_account>":
+            yield from root(one)
+            continue
+        yield from ages(one, scene.now)
+        if one.password and not one.mfa:
+            severity = "high" if one.user in administrators else "medium"
+            yield Finding("IAM-KEY-002", severity, one.user, "has a password and no second factor", "give it an MFA device")  # fmt: skip
+    if extras.credentials is None and extras.summary:
+        shared = {"AccountMFAEnabled": "mfa", "AccountAccessKeysPresent": "key"}
+        told = {name: extras.summary[key] for key, name in shared.items() if key in extras.summary}
+        yield from root_is(has_key=bool(told.get("key")), has_mfa=bool(told.get("mfa", 1)))
+
+
+def root(one: Credential) -> Iterator[Finding]:
+    yield from root_is(has_key=any(key.active for key in one.keys), has_mfa=one.mfa)
+
+
+def root_is(has_key: bool, has_mfa: bool) -> Iterator[Finding]:
+    if has_key:
+        yield Finding("IAM-KEY-001", "critical", "<root_account>", "the account's root has an access key", "delete it")
+    if not has_mfa:
+        yield Finding("IAM-KEY-002", "critical", "<root_account>", "the account's root has no second factor", "give it an MFA device")  # fmt: skip
+
+
+def ages(one: Credential, now: datetime) -> Iterator[Finding]:
+    active = [key for key in one.keys if key.active]
+    for key in active:
+        made, used = key.rotated, key.used or key.rotated
+        if made and now - made > KEY_AGE:
+            message = f"an access key is {(now - made).days} days old"
+            yield Finding("IAM-KEY-001", "high", one.user, message, f"make another, then delete it: {KEY_AGE.days} days are the most")  # fmt: skip
+        if used and now - used > KEY_IDLE:
+            message = f"an access key was not used for {(now - used).days} days"
+            yield Finding("IAM-KEY-001", "high", one.user, message, "deactivate it")
+    if len(active) > 1:
+        yield Finding("IAM-KEY-001", "medium", one.user, "has two active access keys", "delete the older")
+
+
+def long_lived(users: Iterable[Principal], extras: Extras) -> Iterator[Finding]:
+    """Users at all; one that the credential report shows without keys and password can do nothing."""
+    idle = {
+        one.user for one in extras.credentials or () if not one.password and not any(key.active for key in one.keys)
+    }
+    for user in users:
+        if user.name not in idle:
+            yield Finding("IAM-KEY-003", "medium", user.name, "is a user, whose keys never expire", "use roles instead")
+
+
+def inline(scene: Scene) -> Iterator[Finding]:
+    fix = "make it a managed policy: those have versions"
+    for p in scene.snapshot.principals():
+        for name in p.inline:
+            revoked = name == revocation.NAME and revocation.since(
+                p
+            )  # iam.revoke's deny, which iam.apply takes away in time
+            if "/" not in name and not revoked:  # with one it is a group's, under its user
+                severity = "low" if p.trust is not None else "medium"
+                yield Finding("IAM-INLINE-001", severity, p.name, f"holds {name} itself", fix, name)
+    for group in scene.snapshot.groups.values():
+        for name in group.inline:
+            yield Finding("IAM-INLINE-001", "low", group.name, f"holds {name} itself", fix, name)
+
+
+def quotas(scene: Scene) -> Iterator[Finding]:
+    """Of one document see the lint; here what several come to together."""
+    snapshot = scene.snapshot
+    holders = [("role", p.name, p.inline, p.attached) for p in snapshot.roles.values()]
+    for user in snapshot.users.values():
+        theirs = {arn for name in user.groups if name in snapshot.groups for arn in snapshot.groups[name].attached}
+        own = {name: text for name, text in user.inline.items() if "/" not in name}
+        holders.append(("user", user.name, own, tuple(arn for arn in user.attached if arn not in theirs)))
+    holders += [("group", g.name, g.inline, g.attached) for g in snapshot.groups.values()]
+    for kind, name, documents, attached in holders:
+        used = sum(size(document) for document in documents.values())
+        if used > 0.9 * INLINE[kind]:
+            severity = "high" if used > INLINE[kind] else "low"
+            message = f"its inline policies have {used:,} of {INLINE[kind]:,} characters"
+            yield Finding("IAM-QUOTA-001", severity, name, message, "make managed policies of them")
+        if len(set(attached)) > ATTACHED:
+            message = f"holds {len(set(attached))} managed policies; {ATTACHED} is what AWS takes unless asked"
+            yield Finding("IAM-QUOTA-002", "high", name, message, "put them together")
+    for arn, policy in snapshot.policies.items():
+        if len(policy.versions) >= KEPT_VERSIONS and ":iam::aws:policy/" not in arn:
+            message = f"has {len(policy.versions)} versions: AWS keeps no more, and the next change fails"
+            yield Finding("IAM-QUOTA-003", "medium", policy.name, message, "invoke iam.apply prunes the oldest; or delete it", arn)  # fmt: skip
+
+
+def size(document: object) -> int:
+    """As IAM counts: white space does not."""
+    return len("".join(json.dumps(document, separators=(",", ":"), ensure_ascii=False).split()))

@@ -1,0 +1,178 @@
+"""What an error text says about a denial: who asked for what, which hop failed, which layer AWS blames. Text is not trusted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from iampolicy.account.snapshot_file import KEY_ID
+
+LONGEST = 65_536  # characters; EC2's encoded messages have a few thousand
+ROLE_ARN = re.compile(r"arn:[\w-]{3,12}:iam::\d{12}:role/[\w+=,.@/-]{1,600}")
+PLACE = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,62})/?([^\"\s]{0,1024})")
+ACTION = re.compile(r"[a-z0-9-]{2,40}:[A-Za-z0-9]{2,80}")
+REFUSED = re.compile(r"AWS refused (\w{1,80})|when calling the (\w{1,80}) operation")
+LAMBDA, SAGEMAKER, CODEBUILD = "lambda.amazonaws.com", "sagemaker.amazonaws.com", "codebuild.amazonaws.com"
+LIMITS = (" because no ", " with an explicit deny", ". Encoded authorization", " Encoded authorization")
+# what AWS calls a layer -> its name here; those that no policy of the account holds keep AWS's name
+LAYERS = {
+    "identity-based": "identity",
+    "permissions boundary": "boundary",
+    "session": "session",
+    "resource-based": "resource",
+    "role trust": "trust",
+    "service control": "service control policy",
+    "resource control": "resource control policy",
+    "VPC endpoint": "VPC endpoint policy",
+}
+UNSEEN = frozenset({"service control policy", "resource control policy", "VPC endpoint policy", "session"})
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked of AWS. `who` is an ARN; a service, which asks itself in hop 3, and whose role is at work in hop 4; or "".
+
+    `action` and `resource` are "" where the text is silent.
+    """
+
+    hop: int
+    action: str = ""
+    resource: str = ""
+    who: str = ""
+    context: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Denial:
+    """A denial: `questions` in the order in which AWS asks them, the first that fails is the cause.
+
+    `layer` is the one that AWS blames, "" where it does not say; `policy` the ARN that it may add. `encoded`: EC2 has hidden
+    the rest in an encoded message.
+    """
+
+    kind: str
+    questions: tuple[Question, ...]
+    layer: str = ""
+    policy: str = ""
+    encoded: bool = False
+
+
+def clean(text: str) -> str:
+    """Printable, on one line, without anything that looks like an access key's id."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[:LONGEST]).split())
+    return KEY_ID.sub(r"\1*", line)
+
+
+def parse(text: str) -> Denial | None:
+    """The denial that the text tells of, or None when it is none that is known here."""
+    line = clean(text)
+    for reader in (trust, passing, not_authorized, lambda_trust, lambda_rights, listing, model_data, encoded, plain):
+        if found := reader(line):
+            return found
+    return None
+
+
+def passing(line: str) -> Denial | None:
+    """iam:PassRole has a hop of its own; but for that it reads like any other denial."""
+    found = not_authorized(line)
+    if not found or found.questions[0].action.lower() != "iam:passrole":
+        return None
+    asked = found.questions[0]
+    return Denial("PassRole", (Question(2, "iam:PassRole", asked.resource, asked.who),), found.layer, found.policy)
+
+
+def not_authorized(line: str) -> Denial | None:
+    """User: ARN is not authorized to perform: ACTION on resource: ARN because no ... policy allows the ACTION action"""
+    before, found, after = line.partition(" is not authorized to perform")
+    action = ACTION.search(after[:200])
+    if not found or not action:
+        return None
+    ends = [place for limit in LIMITS if (place := after.find(limit)) >= 0]
+    asked, reason = after[: min(ends, default=len(after))], after[min(ends, default=len(after)) :]
+    _, on, resource = asked[action.end() :].partition("resource:")
+    resource = resource.strip(" .,;\"'}\\")[:2048]
+    who = before.rpartition(" ")[2].rpartition(">")[2].strip("\"'")[:2048]
+    layer = next((name for said, name in LAYERS.items() if said in reason[:120]), "")
+    blamed = re.search(r"policy: (arn:\S{1,400})|boundary: (arn:\S{1,400})", reason[:800])
+    return Denial(
+        "not authorized",
+        (Question(1, action[0], resource if on and resource else "*", who if who.startswith("arn:") else ""),),
+        layer,
+        (blamed[1] or blamed[2]).rstrip(".,\"'}") if blamed else "",
+        "Encoded authorization" in line,
+    )
+
+
+def lambda_trust(line: str) -> Denial | None:
+    if "cannot be assumed by Lambda" not in line:
+        return None
+    return Denial("Lambda cannot take the role", (assume(role_of(line), LAMBDA),))
+
+
+def lambda_rights(line: str) -> Denial | None:
+    found = re.search(r"execution role does not have permissions to call (\w{2,80}) on (\w{2,40})", line)
+    if not found:
+        return None
+    action = f"{found[2].lower()}:{found[1]}"
+    return Denial("the function's role lacks a right", (Question(4, action, "*", role_of(line) or LAMBDA),))
+
+
+def trust(line: str) -> Denial | None:
+    if "CodeBuild is not authorized to perform: sts:AssumeRole" in line:
+        return Denial("the role cannot be assumed", (assume(role_of(line), CODEBUILD),))
+    if "Could not assume role" not in line and "unable to perform: sts:AssumeRole" not in line:
+        return None
+    service = re.search(r"([a-z0-9.-]{2,60}\.amazonaws\.com)", line)
+    return Denial("the role cannot be assumed", (assume(role_of(line), service[1] if service else SAGEMAKER),))
+
+
+def assume(role: str, service: str) -> Question:
+    return Question(3, "sts:AssumeRole", role, service)
+
+
+def role_of(line: str) -> str:
+    found = ROLE_ARN.search(line)
+    return found[0].rstrip(".,") if found else ""
+
+
+def listing(line: str) -> Denial | None:
+    """SageMaker says that no objects are there, also when the role may not list them."""
+    found = PLACE.search(line)
+    if "No S3 objects found" not in line or not found:
+        return None
+    bucket, prefix, role = f"arn:aws:s3:::{found[1]}", found[2], role_of(line) or SAGEMAKER
+    under = (("s3:prefix", prefix),)
+    reads = Question(4, "s3:GetObject", f"{bucket}/{prefix}*", role)
+    return Denial("nothing found at s3://", (Question(4, "s3:ListBucket", bucket, role, under), reads))
+
+
+def model_data(line: str) -> Denial | None:
+    found = PLACE.search(line)
+    if "Could not access model data" not in line or not found:
+        return None
+    bucket, key, role = f"arn:aws:s3:::{found[1]}", found[2].rstrip("."), role_of(line) or SAGEMAKER
+    folder = key.endswith("/") or not key
+    questions = [assume(role_of(line), SAGEMAKER)]
+    questions += [Question(4, "s3:ListBucket", bucket, role, (("s3:prefix", key),))] if folder else []
+    questions += [Question(4, "s3:GetObject", f"{bucket}/{key}" + ("*" if folder else ""), role)]
+    return Denial("model data at s3:// is out of reach", tuple(questions))
+
+
+def encoded(line: str) -> Denial | None:
+    """EC2 without the part that names user and action."""
+    if "Encoded authorization failure message" not in line and "UnauthorizedOperation" not in line:
+        return None
+    return Denial("EC2 does not say what was denied", (Question(1, f"ec2:{operation(line)}"),), encoded=True)
+
+
+def plain(line: str) -> Denial | None:
+    """S3 says no more than Access Denied, and for HEAD, whose answer has no text, Forbidden."""
+    if not re.search(r"Access ?Denied|403|Forbidden", line):
+        return None
+    return Denial("access denied, without who and what", (Question(1, f"s3:{operation(line)}"),))
+
+
+def operation(line: str) -> str:
+    found = REFUSED.search(line)
+    return (found[1] or found[2]) if found else ""

@@ -1,0 +1,235 @@
+"""One question to the evaluator: who asks, with which context keys, and in words what decides and what comes near."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from iampolicy import actions
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.policy.conditions import Context, holds
+from iampolicy.policy.document import Policy, Statement, matches_action, policy
+from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide, matches_resource, names
+from ops.core.errors import OpsError
+
+if TYPE_CHECKING:
+    from ops.core.settings import Settings
+
+ONE_REGION = {"iam": "us-east-1", "organizations": "us-east-1", "route53": "us-east-1", "cloudfront": "us-east-1"}
+ABSENCES = {
+    "identity": "no identity policy allows it",
+    "boundary": "the permissions boundary does not allow it",
+    "session": "the session policy does not allow it",
+    "resource": "the resource's own policy, as a role's trust or a bucket's, does not let it in",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request with all that bears on it; the fields are those of `decide`."""
+
+    request: Request
+    rights: Rights
+    resource: Policy | None = None
+    required: bool = False
+
+    def decision(self, possible: bool = False) -> Decision:
+        return decide(self.request, self.rights, self.resource, required=self.required, possible=possible)
+
+
+@dataclass(frozen=True)
+class Near:
+    """An Allow for the action that does not apply: to another resource, for somebody else, or on a condition that fails."""
+
+    layer: str
+    policy: str
+    statement: Statement
+    lacks: str  # resource, principal or condition
+    why: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.layer}: {last(self.policy)} / {self.statement.name}: {self.why}"
+
+
+def last(policy: str) -> str:
+    """A managed policy's name of its ARN; an inline policy's name as it is."""
+    return policy.rsplit("/", 1)[-1] if policy.startswith("arn:") else policy
+
+
+def find(have: Snapshot, name: str, settings: Settings) -> tuple[Principal, Caller]:
+    """The role or user: by its folder's name in iam_policies/, by its own, or by its or its session's ARN.
+
+    Raises OpsError: there is none, or several may be meant. A word may be a role's folder and somebody else's name.
+    """
+    if name.startswith("arn:"):
+        parts = name.split(":", 5)
+        kind, _, rest = parts[-1].partition("/")
+        role = have.roles.get(rest.partition("/")[0]) if kind == "assumed-role" else None
+        if role and role.caller.account == parts[4]:
+            return role, replace(role.caller, session=name)
+        found = [p for p in have.principals() if p.arn == name]
+    else:
+        places = ((have.roles, settings.role_name(name)), (have.roles, name), (have.users, name))
+        found = [kind[full] for kind, full in places if full in kind]
+    if len(found) > 1:
+        raise OpsError(f"{name} may be {' or '.join(p.arn for p in found)}: give the ARN.")
+    if not found:
+        short = [one.removeprefix(settings.role_name("")) for one in have.roles]
+        close = get_close_matches(name[:200].rsplit("/", 1)[-1], dict.fromkeys([*short, *have.roles, *have.users]), 1)
+        meant = (
+            f" Did you mean {close[0]}?" if close else f" There are {len(have.roles)} roles, {len(have.users)} users."
+        )
+        raise OpsError(f"There is no role or user {name[:200]!r}.{meant}")
+    return found[0], found[0].caller
+
+
+def action(name: str) -> str:
+    """The action in AWS's spelling. Raises OpsError for one that AWS does not have."""
+    if not actions.exists(name):
+        close = actions.nearest(name[:200])
+        meant = f" Did you mean {close}?" if close else " An action is service:Operation, as s3:GetObject."
+        raise OpsError(f"AWS has no action {name[:200]!r}.{meant}")
+    return actions.matching(name)[0]
+
+
+def resource(name: str, action: str) -> tuple[str, str]:
+    """The resource that the action is asked of, and a note when that is not the one given. Raises OpsError for no ARN."""
+    if name != "*" and (not name.startswith("arn:") or name.count(":") < 5):
+        raise OpsError(f"{name[:200]!r} is no ARN and not *. An object's is arn:aws:s3:::BUCKET/KEY.")
+    if name == "*":
+        return name, ""
+    if actions.unscopable(action):
+        return "*", f"{action} takes no resource: AWS asks it of *, and only statements with that cover it."
+    if not possible(name, action):
+        return name, f"{action} is never asked of such a resource, but of {' '.join(actions.resource_arns(action)[:3])}"
+    return name, ""
+
+
+def possible(name: str, action: str) -> bool:
+    """Whether the ARN is one of the kinds that the action acts on. A bucket's pattern would fit its objects too."""
+    from iampolicy.policy.document import arn_glob
+
+    kinds = {one["key"] for one in actions.types(action)} if action.startswith("s3:") else set()
+    if "bucket" in kinds and "object" not in kinds and name.startswith("arn:aws:s3:::"):
+        return "/" not in name
+    return any(arn_glob(pattern).fullmatch(name) for pattern in actions.resource_arns(action))
+
+
+def given(pairs: Iterable[str]) -> dict[str, str | list[str]]:
+    """Of -c key=value: a key that stands twice has both values. Raises OpsError for anything else."""
+    found: dict[str, str | list[str]] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or ":" not in key:
+            raise OpsError(f"-c takes key=value, as -c aws:SourceIp=203.0.113.7, not {pair[:200]!r}.")
+        before = found.get(key)
+        found[key] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
+    return found
+
+
+def context(p: Principal, request: tuple[str, str], region: str, own: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """What every request by the principal carries, for an (action, resource), and over that the `own` keys."""
+    now = datetime.now(UTC)
+    arn, service = request[1], request[0].partition(":")[0]
+    here = arn.split(":")[3] if arn.count(":") >= 5 else ""
+    keys: dict[str, str | list[str]] = {
+        "aws:PrincipalArn": p.arn,
+        "aws:PrincipalAccount": p.caller.account,
+        "aws:PrincipalType": "User" if p.trust is None else "AssumedRole",
+        "aws:PrincipalIsAWSService": "false",
+        "aws:ViaAWSService": "false",
+        "aws:SecureTransport": "true",
+        "aws:CurrentTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "aws:EpochTime": str(int(now.timestamp())),
+        "aws:RequestedRegion": ONE_REGION.get(service) or here or region,
+    }
+    if p.trust is None:
+        keys["aws:username"] = p.name
+    keys |= {f"aws:PrincipalTag/{key}": value for key, value in p.tags.items()}
+    over = {key.lower() for key in own}
+    return {key: value for key, value in keys.items() if key.lower() not in over} | dict(own)
+
+
+def lowered(context: Mapping[str, Any]) -> Context:
+    return {key.lower(): value for key, value in context.items()}
+
+
+def trust(have: Snapshot, action: str, arn: str) -> Policy | None:
+    """The trust of the role that is to be assumed; None when the action is another one, or there is no such role."""
+    if action.lower() != "sts:assumerole":
+        return None
+    role = next((r for r in have.roles.values() if r.arn == arn), None)
+    return policy(f"{role.name}'s trust", role.trust) if role else None
+
+
+def layers(asked: Asked) -> Iterator[tuple[str, Policy]]:
+    yield from (("identity", one) for one in asked.rights.identity)
+    if asked.rights.boundary:
+        yield "boundary", asked.rights.boundary
+    yield from (("session", one) for one in asked.rights.session or ())
+    if asked.resource:
+        yield "resource", asked.resource
+
+
+def near(asked: Asked) -> list[Near]:
+    """The statements that allow the action, and yet not this request."""
+    found, request = [], asked.request
+    for layer, one in layers(asked):
+        for s in one.statements:
+            if not s.allow or not matches_action(s, request.action):
+                continue
+            if layer == "resource" and not names(s, request.caller):
+                who = ", ".join(value for _, value in s.principals or ()) or "nobody"
+                found.append(Near(layer, one.name, s, "principal", f"it names {who}"))
+            elif not matches_resource(s, request):
+                where = ("all but " if "resource" in s.negated else "") + ", ".join(s.resources[:3])
+                more = f" and {len(s.resources) - 3} more" if len(s.resources) > 3 else ""
+                found.append(Near(layer, one.name, s, "resource", f"the action, but of {where}{more}"))
+            elif failing := unmet(s, request):
+                found.append(Near(layer, one.name, s, "condition", failing))
+    return found
+
+
+def unmet(s: Statement, request: Request) -> str:
+    """The conditions of the statement that the request does not meet, in words."""
+    failing = [one for one in s.conditions if not holds(replace(s, conditions=(one,)), request.context)[0]]
+    return "; ".join(worded(one, request) for one in failing)
+
+
+def worded(condition: tuple[str, str, tuple[str, ...]], request: Request) -> str:
+    operator, key, values = condition
+    value = request.context.get(key)
+    has = "none" if value is None else value if isinstance(value, str) else ", ".join(value)
+    return f"{operator} {spelled(key, request.action)} wants {' or '.join(values)}, the request has {has}"
+
+
+def spelled(key: str, action: str) -> str:
+    """The condition key as AWS writes it."""
+    found = actions.among(key, actions.GLOBAL_KEYS) or actions.among(key, actions.condition_keys(action))
+    return found if found and "$" not in found else key
+
+
+def verdict(decision: Decision) -> str:
+    if decision.effect == "implicitDeny":
+        return f"implicitDeny: {ABSENCES[decision.layer]}"
+    by = dict.fromkeys(f"{d.layer}: {last(d.policy)} / {d.statement.name}" for d in decision.deciding)
+    return f"{decision.effect} by " + "; ".join(list(by)[:4]) + (f"; and {len(by) - 4} more" if len(by) > 4 else "")
+
+
+def told(asked: Asked, decision: Decision, context: Mapping[str, Any]) -> list[str]:
+    """Layer by layer, what was looked at."""
+    misses, rights = near(asked), asked.rights
+    held = ", ".join(last(one.name) for one in rights.identity) or "none"
+    lines = [f"identity policies: {held}"]
+    lines += [f"permissions boundary: {last(rights.boundary.name) if rights.boundary else 'none'}"]
+    lines += [f"session policies: {len(rights.session) if rights.session is not None else 'none'}"]
+    lines += [f"the resource's own policy: {asked.resource.name if asked.resource else 'none'}"]
+    lines += [f"near: {one.text}" for one in misses[:8]]
+    lines += [f"near: {len(misses) - 8} more"] * (len(misses) > 8)
+    lines += ["context: " + " ".join(f"{key}={value}" for key, value in context.items())]
+    missing = sorted(spelled(key, asked.request.action) for key in decision.missing)
+    return lines + [f"missing: {', '.join(missing)} (give them with -c)"] * bool(missing)

@@ -1,0 +1,111 @@
+"""Whom a trust or a resource's policy names: principals that there cannot be, and ways in that do not fit them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from iampolicy.lint.arns import left_over
+from iampolicy.lint.issue import FORM, MISFIT, Flaw, close, instead, listed, shown
+
+KINDS = ("AWS", "Service", "Federated", "CanonicalUser")
+ARN = re.compile(r"arn:aws[a-z-]*:(iam|sts)::(\d{12}|cloudfront):(root|(user|role|assumed-role|federated-user)/[^*?]+)")
+ACCOUNT = re.compile(r"\d{12}")
+IDENTITY = re.compile(r"A[A-Z]{2}[A-Z0-9]{10,}")  # the id that is left where a principal was deleted
+SERVICE = re.compile(r"[a-z0-9.-]+\.(amazonaws\.com(\.cn)?|aws\.internal)|[a-z0-9-]+\.aws\.com")
+PROVIDER = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(saml-provider|oidc-provider)/.+")
+PROVIDERS = ("accounts.google.com", "cognito-identity.amazonaws.com", "graph.facebook.com", "www.amazon.com")
+ENTRIES = {"saml-provider": "sts:AssumeRoleWithSAML", "oidc-provider": "sts:AssumeRoleWithWebIdentity"}
+TRUSTED = re.compile(r"sts:(\*|(AssumeRole|TagSession|Set|Get).*)", re.IGNORECASE)
+
+
+def flaws(element: str, raw: Any, trust: bool) -> Iterator[Flaw]:
+    """Of one Principal or NotPrincipal."""
+    if raw == "*":
+        return
+    if not isinstance(raw, dict):
+        yield Flaw(FORM, "high", f"{element} {shown(raw)} is neither * nor an object", 'write {"AWS": ...}', element)
+        return
+    if not raw:
+        yield Flaw(FORM, "high", f"{element} names nobody", "name a principal", element)
+    for kind, values in raw.items():
+        if kind not in KINDS:
+            yield Flaw(
+                FORM,
+                "high",
+                f"there is no kind of principal {shown(kind)}",
+                instead(close(kind, KINDS), f"write one of {', '.join(KINDS)}"),
+                element,
+            )
+            continue
+        if not listed(values):
+            yield Flaw(FORM, "high", f"{element} {kind} lists nobody", "name a principal", element)
+        for value in listed(values):
+            yield from named(element, kind, value, trust)
+
+
+def spared(allow: bool, trust: bool) -> Iterator[Flaw]:
+    """NotPrincipal has few places: docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html"""
+    instead_of = "name principals, or write Principal * with ArnNotEquals aws:PrincipalArn"
+    if trust:
+        yield Flaw(FORM, "high", "NotPrincipal has no place in a trust", instead_of, "NotPrincipal")
+    elif allow:
+        yield Flaw(FORM, "high", "NotPrincipal in an Allow lets everybody else in", instead_of, "NotPrincipal")
+    else:
+        message = "NotPrincipal denies whoever has a boundary, named or not"
+        yield Flaw(FORM, "low", message, instead_of, "NotPrincipal")
+
+
+def named(element: str, kind: str, value: Any, trust: bool) -> Iterator[Flaw]:
+    if not isinstance(value, str):
+        yield Flaw(FORM, "high", f"{element} {kind} holds what is no text", "write texts", element)
+        return
+    yield from left_over(element, value)
+    if "$" in value or "<" in value or not value.isascii():
+        return  # said by others
+    if wrong := refused(kind, value, trust):
+        yield Flaw(
+            MISFIT, "high", f"{element} {kind} {shown(value)} {wrong}", "name the principal as AWS does", element
+        )
+
+
+def refused(kind: str, value: str, trust: bool) -> str:
+    """Why AWS refuses the principal, or ""."""
+    if kind == "AWS":
+        if value == "*" or ARN.fullmatch(value) or ACCOUNT.fullmatch(value) or IDENTITY.fullmatch(value):
+            return ""
+        if value.startswith("arn:") and ("*" in value or "?" in value):
+            return "holds a wildcard, which no principal may: name the account, and the role in a condition on aws:PrincipalArn"
+        return "is no account of 12 digits and no ARN of a user, role or session"
+    if kind == "Service":
+        return "" if SERVICE.fullmatch(value) or value == "*" else "is no service: lambda.amazonaws.com"
+    if kind == "Federated":
+        return "" if value == "*" or PROVIDER.fullmatch(value) or value in PROVIDERS else "is no identity provider"
+    return "is of no use in a trust" if trust else ""
+
+
+def ways_in(statement: dict[str, Any], patterns: Sequence[str]) -> Iterator[Flaw]:
+    """Of a trust's Allow: actions that are none of a trust, and a federated principal with the wrong one."""
+    for action in patterns:
+        if not TRUSTED.fullmatch(action):
+            yield Flaw(
+                MISFIT,
+                "high",
+                f"a trust takes sts:AssumeRole and its like, not {shown(action)}",
+                "write sts:AssumeRole",
+                "Action",
+            )
+    principal = statement.get("Principal")
+    federated = [str(one) for one in listed(principal.get("Federated", []))] if isinstance(principal, dict) else []
+    lower = {action.lower() for action in patterns}
+    for one in federated:
+        entry = next((entry for kind, entry in ENTRIES.items() if f":{kind}/" in one), "sts:AssumeRoleWithWebIdentity")
+        if not {entry.lower(), "sts:*", "sts:assumerole*"} & lower:
+            yield Flaw(
+                MISFIT,
+                "high",
+                f"{shown(one)} comes in by {entry}, which is not among the actions",
+                f"write {entry}",
+                "Action",
+            )

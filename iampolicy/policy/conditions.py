@@ -1,0 +1,158 @@
+"""IAM's condition operators. Each answers yes, no or, where a key is not known, what the caller of `holds` says of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from iampolicy.policy.document import LITERAL, VARIABLE, Statement, arn_glob, glob
+
+Context = Mapping[str, str | Sequence[str]]  # keys in lower case; several values for a key that has several
+
+
+def number(text: str) -> float:
+    return float(text)
+
+
+def moment(text: str) -> float:
+    """Seconds since 1970, from ISO 8601 or from the number itself."""
+    try:
+        return float(text)
+    except ValueError:
+        parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+
+
+def binary(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def within(given: str, wanted: str) -> bool:
+    return ipaddress.ip_address(given) in ipaddress.ip_network(wanted, strict=False)
+
+
+def ordered(read: Callable[[str], Any]) -> dict[str, Callable[[str, str], bool]]:
+    return {
+        "equals": lambda given, wanted: read(given) == read(wanted),
+        "lessthan": lambda given, wanted: read(given) < read(wanted),
+        "lessthanequals": lambda given, wanted: read(given) <= read(wanted),
+        "greaterthan": lambda given, wanted: read(given) > read(wanted),
+        "greaterthanequals": lambda given, wanted: read(given) >= read(wanted),
+    }
+
+
+def arn_like(given: str, wanted: str) -> bool:
+    return arn_glob(wanted, crossing=False).fullmatch(given) is not None
+
+
+# operator in lower case -> whether one value of the request agrees with one value of the policy
+POSITIVE: dict[str, Callable[[str, str], bool]] = {
+    "stringequals": lambda given, wanted: given == wanted,
+    "stringequalsignorecase": lambda given, wanted: given.casefold() == wanted.casefold(),
+    "stringlike": lambda given, wanted: glob(wanted).fullmatch(given) is not None,
+    "bool": lambda given, wanted: given.lower() == wanted.lower(),
+    "binaryequals": lambda given, wanted: binary(given) == binary(wanted),
+    "ipaddress": within,
+    "arnequals": arn_like,  # AWS: both behave the same
+    "arnlike": arn_like,
+    **{f"numeric{name}": test for name, test in ordered(number).items()},
+    **{f"date{name}": test for name, test in ordered(moment).items()},
+}
+NEGATIVE = {
+    "stringnotequals": "stringequals",
+    "stringnotequalsignorecase": "stringequalsignorecase",
+    "stringnotlike": "stringlike",
+    "numericnotequals": "numericequals",
+    "datenotequals": "dateequals",
+    "notipaddress": "ipaddress",
+    "arnnotequals": "arnequals",
+    "arnnotlike": "arnlike",
+}
+OPERATORS = {*POSITIVE, *NEGATIVE, "null"}
+WITH_VARIABLES = ("string", "arn")
+
+
+def split(operator: str) -> tuple[str, str, bool]:
+    """("forallvalues" | "foranyvalue" | "", the operator itself, whether IfExists): all in lower case."""
+    quantifier, _, rest = operator.lower().rpartition(":")
+    return quantifier, rest.removesuffix("ifexists"), rest.endswith("ifexists")
+
+
+def resolved(text: str, context: Context, like: bool = True) -> str | None:
+    """The text with its policy variables filled in; None when one is not known. With `like` what is filled in is no wildcard.
+
+    `${aws:username, 'nobody'}` has a default; `${*}` `${?}` `${$}` are the signs themselves.
+    """
+    lacking = []
+
+    def literal(value: str) -> str:
+        return "".join(LITERAL + c if c in "*?" else c for c in value) if like else value
+
+    def fill(found: Any) -> str:
+        key, comma, default = found[1].partition(",")
+        if found[1] in ("*", "?", "$"):
+            return literal(found[1])
+        value = context.get(key.strip().lower())
+        if isinstance(value, str):
+            return literal(value)
+        if not comma:
+            lacking.append(key)
+        return literal(default.strip().strip("'"))
+
+    filled = VARIABLE.sub(fill, text)
+    return None if lacking else filled
+
+
+def holds(one: Statement, context: Context, unknown: bool | None = None) -> tuple[bool | None, frozenset[str]]:
+    """(whether all conditions of the statement hold, the keys that the request lacks).
+
+    With `unknown` None a key that is not there is absent, as in a request to AWS. Otherwise nothing is known of it, and a
+    condition on it counts as `unknown`: so an audit asks what some request could do.
+    An operator that IAM does not know, a value that it cannot read or a variable that has none never lets anything through.
+    """
+    lacking = frozenset(key for _, key, _ in one.conditions if key not in context)
+    for operator, key, values in one.conditions:
+        if unknown is not None and key not in context:
+            if not unknown:
+                return False, lacking
+            continue
+        try:
+            met = satisfied(operator, values, key, context, one.variables)
+            if met is None:  # a Deny by Not... holds, since its values can match nothing
+                met = (not one.allow and split(operator)[1] in NEGATIVE) if unknown is None else unknown
+            if not met:
+                return False, lacking
+        except (ValueError, binascii.Error, KeyError):
+            if one.allow:
+                return False, lacking
+    return True, lacking
+
+
+def satisfied(operator: str, values: Sequence[str], key: str, context: Context, variables: bool) -> bool | None:
+    """One condition; None where it hangs on a policy variable that the request has no value for.
+
+    Raises KeyError for an unknown operator, ValueError for a value that it cannot compare.
+    """
+    quantifier, base, if_exists = split(operator)
+    absent = not context.get(key, ()) and context.get(key) != ""  # a list without any value is as good as no key
+    if base == "null":
+        return any(absent == (value.lower() == "true") for value in values)
+    negative = base in NEGATIVE
+    test = POSITIVE[NEGATIVE.get(base, base)]
+    if quantifier not in ("", "forallvalues", "foranyvalue"):
+        raise KeyError(operator)
+    if absent:
+        return quantifier != "foranyvalue" and (if_exists or quantifier == "forallvalues" or negative)
+    known = list(values)
+    if variables and base.startswith(WITH_VARIABLES):
+        like = not base.startswith(("stringequals", "stringnotequals"))
+        known = [filled for value in values if (filled := resolved(value, context, like)) is not None]
+    present = context[key]
+    given = [present] if isinstance(present, str) else list(present)
+    agreeing = [any(test(one, wanted) for wanted in known) != negative for one in given]
+    met = all(agreeing) if quantifier == "forallvalues" or (negative and not quantifier) else any(agreeing)
+    return None if met == negative and len(known) < len(values) else met

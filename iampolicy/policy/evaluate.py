@@ -1,0 +1,208 @@
+"""May this principal do this, to that, now? One answer for audit, simulation, apply's check and the sandbox.
+
+The order is AWS's: an explicit Deny anywhere; then somebody must allow: the identity's policies, or the resource's own
+policy that names the principal. Boundary and session policy allow nothing, they take away. Organizations' policies
+(SCP, RCP) and KMS grants are not looked at: nothing that Kennel reads holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from iampolicy.policy.conditions import Context, holds, resolved
+from iampolicy.policy.document import LITERAL, Policy, Statement, arn_glob, matches_action, misplaced
+
+Effect = Literal["allowed", "implicitDeny", "explicitDeny"]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: a user's or role's ARN, and for a role the session's; or an AWS service, or a federated identity provider."""
+
+    arn: str = ""
+    session: str = ""
+    service: str = ""
+    federated: str = ""
+
+    @property
+    def account(self) -> str:
+        return self.arn.split(":")[4] if self.arn.count(":") >= 5 else ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One action on one resource. Context keys are in lower case, a key with several values has a list."""
+
+    caller: Caller
+    action: str
+    resource: str
+    context: Context = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What a principal holds: identity policies (its groups' too), boundary, session policies (None: there are none)."""
+
+    identity: tuple[Policy, ...] = ()
+    boundary: Policy | None = None
+    session: tuple[Policy, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """A statement that decided, in a policy, in a layer: identity, boundary, session, resource."""
+
+    layer: str
+    policy: str
+    statement: Statement
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`layer` is the one that denied: explicitly, or by allowing nothing. `missing` are the context keys that a statement
+    which fits the request asks for and the request lacks."""
+
+    effect: Effect
+    layer: str = ""
+    deciding: tuple[Deciding, ...] = ()
+    missing: frozenset[str] = frozenset()
+
+    @property
+    def allowed(self) -> bool:
+        return self.effect == "allowed"
+
+
+@dataclass
+class Pool:
+    """The statements of one layer that apply to a request, by effect."""
+
+    allows: list[Deciding] = field(default_factory=list)
+    denies: list[Deciding] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
+
+
+def gather(layer: str, policies: Iterable[Policy], request: Request, possible: bool) -> Pool:
+    pool = Pool()
+    for policy in policies:
+        for one in policy.statements:
+            if not (matches_action(one, request.action) and matches_resource(one, request)):
+                continue
+            applies, lacking = holds(one, request.context, one.allow if possible else None)
+            if applies:
+                (pool.allows if one.allow else pool.denies).append(Deciding(layer, policy.name, one))
+            else:
+                pool.missing |= lacking
+    return pool
+
+
+def matches_resource(one: Statement, request: Request) -> bool:
+    """A statement without any resource, as in a trust policy, is about what it is attached to."""
+    if not one.resources and "resource" not in one.negated:
+        return True
+    fitting = [fits(pattern, request, one.variables) for pattern in one.resources]
+    if "resource" not in one.negated:
+        return any(fitting)
+    return not any(fitting) and not (one.allow and None in fitting)
+
+
+def fits(pattern: str, request: Request, variables: bool) -> bool | None:
+    """None for a pattern that hangs on a policy variable without a value, or has one where AWS fills in none: before the
+    resource's own part."""
+    if pattern in ("*", request.resource):
+        return True
+    if variables and "${" in pattern:
+        filled = resolved(pattern, request.context)
+        if filled is None or misplaced(pattern):
+            return None
+        pattern = filled
+    if not any(sign in pattern for sign in "*?" + LITERAL):
+        return pattern == request.resource
+    return arn_glob(pattern).fullmatch(request.resource) is not None
+
+
+def names(one: Statement, caller: Caller, bounded: bool = False) -> str:
+    """How a resource's policy names the caller: "itself" (a user, a session, a service), "role", "account", or "" not at all.
+
+    To name an account leaves it to that account's own policies. `*` is anybody: as good as naming the role. A Deny with
+    NotPrincipal spares only whom it names in full, account and session too, and nobody who has a boundary.
+    """
+    ways = [named(kind, value, caller) for kind, value in one.principals or ()]
+    if "principal" in one.negated:
+        spared = any(ways) if one.allow else ("AWS", "*") in (one.principals or ()) or spares(ways, caller, bounded)
+        return "" if spared else "role"
+    return next((way for way in ("itself", "role", "account") if way in ways), "")
+
+
+def spares(ways: list[str], caller: Caller, bounded: bool) -> bool:
+    if not caller.arn:
+        return "itself" in ways
+    whole = {"account"}
+    if ":user/" in caller.arn:
+        whole |= {"itself"}
+    elif ":role/" in caller.arn:
+        whole |= {"role", "itself"} if caller.session else {"role"}
+    return whole <= set(ways) and not bounded
+
+
+def named(kind: str, value: str, caller: Caller) -> str:
+    if kind in ("Service", "Federated"):
+        return "itself" if value == (caller.service if kind == "Service" else caller.federated) != "" else ""
+    if kind != "AWS" or not (caller.arn or value == "*"):
+        return ""
+    if value == "*":
+        return "role"
+    if value in (caller.account, f"arn:aws:iam::{caller.account}:root"):
+        return "account"
+    if value == caller.session or (value == caller.arn and ":user/" in value):
+        return "itself"
+    return "role" if value == caller.arn else ""
+
+
+def by_naming(policy: Policy | None, caller: Caller, bounded: bool) -> dict[str, Policy]:
+    """The resource's policy, cut into the parts that name the caller in each way."""
+    parts: dict[str, list[Statement]] = {}
+    for one in policy.statements if policy else ():
+        if way := names(one, caller, bounded):
+            parts.setdefault(way, []).append(one)
+    return {way: Policy(policy.name, tuple(found)) for way, found in parts.items() if policy}
+
+
+def decide(
+    request: Request,
+    rights: Rights,
+    resource: Policy | None = None,
+    owner: str = "",
+    required: bool = False,
+    possible: bool = False,
+) -> Decision:
+    """The decision on one request.
+
+    `resource` is the resource's own policy and `owner` the account it is in, where that is not the caller's. With `required`
+    it has to allow in any case, as a role's trust has. With `possible` the question is whether any request with these context
+    keys, and others that are not known, could be allowed.
+    """
+    identity = gather("identity", rights.identity, request, possible)
+    caps = {"boundary": gather("boundary", [rights.boundary], request, possible)} if rights.boundary else {}
+    if rights.session is not None:
+        caps["session"] = gather("session", rights.session, request, possible)
+    parts = by_naming(resource, request.caller, rights.boundary is not None)
+    pools = {way: gather("resource", [part], request, possible) for way, part in parts.items()}
+    every = [identity, *caps.values(), *pools.values()]
+    missing = frozenset(key for pool in every for key in pool.missing)
+    if denies := tuple(found for pool in every for found in pool.denies):
+        return Decision("explicitDeny", denies[0].layer, denies, missing)
+    granted = {way: pool.allows for way, pool in pools.items() if pool.allows}
+    named_directly = granted.get("itself", []) + granted.get("role", [])
+    foreign = bool(owner) and owner != request.caller.account
+    if (foreign or required) and not granted:
+        return Decision("implicitDeny", "resource", (), missing)
+    if not identity.allows and ((foreign and request.caller.arn) or not named_directly):
+        return Decision("implicitDeny", "identity", (), missing)
+    if foreign or "itself" not in granted:  # another account's leave lifts no cap of the caller's own
+        for layer, cap in caps.items():
+            if not cap.allows:
+                return Decision("implicitDeny", layer, (), missing)
+    allowing = [*identity.allows, *(found for pool in (*pools.values(), *caps.values()) for found in pool.allows)]
+    return Decision("allowed", "", tuple(allowing), missing)

@@ -1,0 +1,193 @@
+"""What a policy says, apart from how it is written: atoms of one action on one resource, compared with wildcards in mind."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+from iampolicy.policy.document import ArnGlob, Statement, arn_glob, glob, listed, policy, texts, word
+
+Condition = tuple[tuple[str, str, tuple[str, ...]], ...]
+
+SHOWN = 4  # of what a wildcard goes beyond; the rest is counted
+
+
+@dataclass(frozen=True, order=True)
+class Atom:
+    """Equal where the meaning is equal. A NotAction or NotResource is one atom: what it leaves out, and its kind in `apart`.
+
+    `who` is whom a trust policy lets in, `written` the action as its author spelled it.
+    """
+
+    effect: str
+    action: str
+    resource: str
+    condition: Condition = ()
+    who: str = ""
+    apart: tuple[str, ...] = ()
+    written: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Atoms that differ in actions or resources only. `beyond` is what the other side has of it."""
+
+    effect: str
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    condition: Condition = ()
+    who: str = ""
+    beyond: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        parts = [", ".join(self.actions)]
+        if any(self.resources):
+            parts.append(f"on {', '.join(self.resources)}")
+        if self.condition:
+            tests = [f"{operator} {key} {' or '.join(values)}" for operator, key, values in self.condition]
+            parts.append(f"if {' and '.join(tests)}")
+        if self.beyond:
+            more = f" and {len(self.beyond) - SHOWN} more" if len(self.beyond) > SHOWN else ""
+            parts.append(f"beyond {', '.join(self.beyond[:SHOWN])}{more}")
+        return " ".join(parts)
+
+
+def canonical(value: Any, key: str = "") -> Any:
+    """The same JSON for texts that differ in order, in one thing bare or in a list, or in how an account is named."""
+    if isinstance(value, dict):
+        return {
+            name: canonical(one if name in ("Version", "Sid", "Effect", "Id") else several(name, one), name)
+            for name, one in sorted(value.items())
+        }
+    if isinstance(value, list):
+        found = {json.dumps(one, sort_keys=True): one for one in (canonical(item, key) for item in value)}
+        return [found[text] for text in sorted(found)]
+    return rooted(value) if key == "AWS" else word(value)
+
+
+def several(key: str, value: Any) -> Any:
+    if key in ("Principal", "NotPrincipal") and value == "*":
+        return {"AWS": ["*"]}
+    return value if isinstance(value, dict) and key != "Statement" else listed(value)
+
+
+def rooted(value: Any) -> str:
+    """AWS writes a bare account id as that account's root."""
+    return f"arn:aws:iam::{value}:root" if re.fullmatch(r"\d{12}", str(value)) else word(value)
+
+
+def atoms(document: Any) -> set[Atom]:
+    """All atoms of a parsed policy or trust."""
+    raw = [one for one in listed(document.get("Statement", [])) if isinstance(one, dict)]
+    parsed = policy("", document).statements
+    return {atom for one, text in zip(parsed, raw, strict=True) for atom in of_statement(one, text)}
+
+
+def of_statement(one: Statement, raw: dict[str, Any]) -> set[Atom]:
+    spelled = {action.lower(): action for action in texts(raw.get("NotAction", raw.get("Action", [])))}
+    apart = tuple(sorted(one.negated))
+    plain = str if one.variables else unread
+    condition = tuple(
+        sorted((op, key, tuple(sorted({plain(value) for value in values}))) for op, key, values in one.conditions)
+    )
+    actions = [", ".join(sorted(set(one.actions)))] if "action" in apart else list(one.actions)
+    resources = [", ".join(sorted(set(one.resources)))] if "resource" in apart else list(one.resources) or [""]
+    resources = [plain(text) for text in resources]
+    effect = "Allow" if one.allow else "Deny"
+    return {
+        Atom(effect, action, resource, condition, who, apart, spelled.get(action, action))
+        for action, resource, who in product(actions, resources, whom(one))
+    }
+
+
+def unread(text: str) -> str:
+    """${aws:username} is text in a policy of the older version, and so not the same as in one of the current."""
+    return text.replace("${", "$ {")
+
+
+def whom(one: Statement) -> list[str]:
+    if one.principals is None:
+        return [""]
+    named = [f"{kind} {rooted(value) if kind == 'AWS' else value}" for kind, value in one.principals]
+    return [f"anyone but {', '.join(sorted(named))}"] if "principal" in one.negated else named
+
+
+Read = Callable[[str], re.Pattern[str] | ArnGlob]
+
+
+@lru_cache(50_000)
+def wider(pattern: str, read: Read) -> re.Pattern[str] | ArnGlob:
+    """As the pattern, read against another pattern's text: `*` covers the other's `*`, `?` does not.
+
+    Among three stars and more a `?` covers nothing: what lies within is then told as a difference, though it is none.
+    """
+    one = "\1"  # no sign of any ARN
+    found = read(pattern.replace("?", one))
+    if isinstance(found, ArnGlob):
+        return found
+    return re.compile(found.pattern.replace(re.escape(one), "[^*]"), re.DOTALL)
+
+
+def inside(part: str, whole: str, apart: tuple[bool, bool], read: Read) -> bool:
+    """Whether one pattern lies within another; `apart` says of each whether it is what is left out."""
+    if part == whole and apart[0] == apart[1]:
+        return True
+    if apart[1]:
+        plain = not apart[0] and not any(sign in part for sign in ("*", "?", "${")) and "${" not in whole
+        return plain and not any(read(one).fullmatch(part) for one in whole.split(", "))
+    return whole == "*" or (not apart[0] and wider(whole, read).fullmatch(part) is not None)
+
+
+def covers(whole: Atom, part: Atom) -> bool:
+    """Whether every request that `part` is about is one that `whole` is about; a condition narrows."""
+    if whole.effect != part.effect or whole.condition not in ((), part.condition):
+        return False
+    if whole.who != part.who and not (whole.who == "AWS *" and part.who.startswith("AWS ")):
+        return False
+    ways = [("action" in one.apart, "resource" in one.apart) for one in (part, whole)]
+    return inside(part.action, whole.action, (ways[0][0], ways[1][0]), glob) and inside(
+        part.resource, whole.resource, (ways[0][1], ways[1][1]), arn_glob
+    )
+
+
+def more(one: set[Atom], other: set[Atom]) -> list[Grant]:
+    """What `one` says and `other` does not, in few lines."""
+    found = [atom for atom in sorted(one - other) if not any(covers(rival, atom) for rival in other)]
+    by_action: dict[tuple[Atom, tuple[str, ...]], list[str]] = {}
+    for atom in found:
+        narrower = sorted({worded(rival, atom) for rival in other if covers(atom, rival)})
+        by_action.setdefault((replace(atom, resource=""), tuple(narrower)), []).append(worded_resource(atom))
+    grouped: dict[tuple[Atom, tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for (atom, narrower_ones), resources in by_action.items():
+        rest = replace(atom, action="", written="", apart=())
+        grouped.setdefault((rest, tuple(resources), narrower_ones), []).append(worded_action(atom))
+    return [
+        Grant(atom.effect, tuple(actions), resources, atom.condition, atom.who, beyond)
+        for (atom, resources, beyond), actions in grouped.items()
+    ]
+
+
+def worded_action(atom: Atom) -> str:
+    return f"all but {atom.action}" if "action" in atom.apart else atom.written or atom.action
+
+
+def worded_resource(atom: Atom) -> str:
+    return f"all but {atom.resource}" if "resource" in atom.apart else atom.resource
+
+
+def worded(atom: Atom, beside: Atom) -> str:
+    """Short: what is the same in the atom beside it goes without saying, and so actions with the same difference share a line."""
+    what = [] if atom.action == beside.action else [worded_action(atom)]
+    where = [] if atom.resource == beside.resource else [worded_resource(atom)]
+    under = " under conditions" if atom.condition != beside.condition else ""
+    return (" on ".join(what + where) or "the same") + under
+
+
+def together(documents: Iterable[Any]) -> set[Atom]:
+    return {atom for document in documents for atom in atoms(document)}

@@ -1,0 +1,170 @@
+"""Getting onto the box: key pushed, host key learnt from the console, a way in opened, SSH with both pinned."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ops.box.facts import Facts
+from ops.core import ssh, tunnel
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError, OpsError, Unreachable
+from ops.core.output import say
+from ops.core.settings import in_work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fabric import Connection
+
+
+def check(have: Facts) -> dict[str, Any]:
+    """The running box. Raises OpsError that says what to run when there is none to reach."""
+    if have.box is None:
+        others = f" ({', '.join(have.others)}, which these settings do not touch)" if have.others else ""
+        raise OpsError(f"There is no box{others}. Start one: invoke ec2.up")
+    if have.interrupted:
+        from ops.box.plan import interrupted
+
+        raise OpsError(interrupted(have))
+    if have.state != "running":
+        raise OpsError(f"The box {have.ident} is {have.state}. Start it: invoke ec2.start")
+    return have.box
+
+
+def prepare(account: Account, instance: dict[str, Any]) -> None:
+    """Push our key for a minute and pin the host's: what has to be before either SSH client connects.
+
+    A push that is refused need not be the end: the box has the key pair of its launch, which may be ours.
+    """
+    settings = account.settings.ec2
+    ident = instance["InstanceId"]
+    if not ssh.pinned(in_work(settings.known_hosts), ident):
+        learn(account, ident)
+    public = ssh.key_pair(in_work(settings.key))
+    account.guard()
+    try:
+        account.call(
+            "ec2-instance-connect",
+            "send_ssh_public_key",
+            InstanceId=ident,
+            InstanceOSUser=settings.user,
+            SSHPublicKey=public,
+        )
+    except AwsError as error:
+        say(f"The key could not be pushed ({error.aws_code}); trying the key pair that the box was started with.")
+
+
+def learn(account: Account, ident: str) -> None:
+    """Take the host's keys from its console, which only EC2 can write; not from whoever answers first."""
+    console = account.call("ec2", "get_console_output", InstanceId=ident, Latest=True).get("Output", "")
+    keys = ssh.host_keys_in(console)
+    if not keys:
+        raise OpsError(
+            f"{ident} has not printed its host keys on its console yet: it still boots. Try again in a minute."
+        )
+    ssh.pin(in_work(account.settings.ec2.known_hosts), ident, keys)
+
+
+def open_socket(account: Account, have: Facts) -> socket.socket:
+    """A connection to the box's SSH server by the settings' way in. Raises OpsError."""
+    instance, settings = check(have), account.settings.ec2
+    if settings.way == "command":
+        return through_command(words_of(settings.proxy_command, instance["InstanceId"], settings.user))
+    if settings.way == "public":
+        address = instance.get("PublicIpAddress")
+        if not address:
+            raise OpsError(
+                f"{have.ident} has no public address: it was started when ec2.way was another. See {ssh.PAGE}"
+            )
+        try:
+            return socket.create_connection((address, settings.public_port), timeout=ssh.CONNECT_S)
+        except OSError as error:
+            raise Unreachable(
+                f"No connection to {address}:{settings.public_port}: {error}. Where it ends: invoke ec2.reach"
+            ) from error
+    if have.door is None:
+        raise OpsError("There is no Instance Connect Endpoint, so no way in. Make it: invoke net.up")
+    try:
+        return tunnel.gateway(tunnel.presigned(account, have.door, instance["PrivateIpAddress"]))
+    except Unreachable as error:
+        raise Unreachable(f"{error} Where it ends: invoke ec2.reach. See {ssh.PAGE}") from error
+
+
+def words_of(command: str, host: str, user: str) -> list[str]:
+    """A ProxyCommand as OpenSSH writes it, as words; no shell runs it."""
+    tokens = {"%h": host, "%n": host, "%p": "22", "%r": user, "%%": "%"}
+    return [re.sub("%.", lambda found: tokens.get(found[0], found[0]), word) for word in shlex.split(command)]
+
+
+def through_command(words: list[str]) -> socket.socket:
+    """A socket whose other end is a program's stdin and stdout. It ends when we close ours. Raises OpsError."""
+    near, far = socket.socketpair()
+    try:
+        subprocess.Popen(words, stdin=far.fileno(), stdout=far.fileno(), start_new_session=True)
+    except OSError as error:
+        near.close()
+        raise OpsError(f"ec2.proxy_command could not be started: {error}") from error
+    finally:
+        far.close()
+    return near
+
+
+@contextmanager
+def connected(account: Account, have: Facts, left: str = "", use: bool = True) -> Iterator[Connection]:
+    """A connection that is closed in the end. `left`: what a lost line leaves behind; `use`: tell the watchdog of the box.
+
+    Raises OpsError, Unreachable while it cannot be opened, and Lost with `left` in it.
+    """
+    instance = check(have)
+    prepare(account, instance)
+    settings = account.settings.ec2
+    link = ssh.connect(
+        instance["InstanceId"],
+        settings.user,
+        in_work(settings.key),
+        in_work(settings.known_hosts),
+        lambda: open_socket(account, have),
+    )
+    try:
+        if use:
+            home = ssh.words(settings.home)
+            ssh.read(link, f"mkdir -p {home} && touch {home}/used")
+        yield link
+    except ssh.Lost as error:
+        raise ssh.Lost(f"{error} {left}".rstrip()) from error
+    finally:
+        link.close()
+
+
+def ssh_options(account: Account, ident: str, settings_file: Path | None) -> dict[str, str]:
+    """OpenSSH's own client through our way in, trusting only the pinned key; works from any folder, and with rsync and scp."""
+    import sys
+
+    from ops.core.paths import ROOT
+
+    settings = account.settings.ec2
+    # What this command was told by its environment, the proxy is to know wherever it is started.
+    kept = [
+        f"{name}={value}" for name, value in os.environ.items() if name == "KENNEL_WORK" or name.startswith("INVOKE_")
+    ]
+    command = ssh.words(
+        "env", *kept, sys.executable, "-m", "ops.box.proxy", *([str(settings_file)] if settings_file else [])
+    )
+    proxy = ssh.words("sh", "-c", f"cd {ssh.words(str(ROOT))} && exec {command}")
+    return {
+        "ProxyCommand": proxy.replace("%", "%%"), "HostKeyAlias": ident, "User": settings.user,
+        "IdentityFile": quoted(str(in_work(settings.key))), "IdentitiesOnly": "yes", "BatchMode": "yes",
+        "UserKnownHostsFile": quoted(str(in_work(settings.known_hosts))), "StrictHostKeyChecking": "yes",
+        "ServerAliveInterval": str(int(ssh.KEEPALIVE_S)), "ServerAliveCountMax": "2",
+    }  # fmt: skip
+
+
+def quoted(path: str) -> str:
+    return '"' + path.replace("%", "%%") + '"'

@@ -1,0 +1,169 @@
+"""Walking the path to the box, hop by hop: the first that fails is named, with the command that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ops.box import access
+from ops.box import images as image
+from ops.box.facts import Facts
+from ops.core import ssh
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.settings import in_work
+from ops.network import reachability
+
+REBOOT = "invoke ec2.stop --yes, then invoke ec2.start: a reboot, on other hardware"
+MEND = "invoke net.up"
+ADDRESS = "invoke net.my-address, set net.own_address to it, invoke net.up"
+
+
+@dataclass(frozen=True)
+class Hop:
+    """`problem` is "" where the path goes on; `mend` the command that helps."""
+
+    name: str
+    found: str
+    problem: str = ""
+    mend: str = ""
+
+
+def walk(account: Account, have: Facts) -> Iterator[Hop]:
+    """Hops from the inside of EC2 to the login, up to the first that fails. Raises Refused when AWS may not be asked."""
+    for hop in hops(account, have):
+        yield hop
+        if hop.problem:
+            return
+
+
+def hops(account: Account, have: Facts) -> Iterator[Hop]:
+    if have.box is None:
+        others = f"; this account has {', '.join(have.others)}" if have.others else ""
+        yield Hop("instance", "none", f"there is no box of this stack{others}", "invoke ec2.up")
+        return
+    why = have.box.get("StateReason", {}).get("Message", "")
+    mend = "invoke runbook.show spot-interruption" if have.interrupted else "invoke ec2.start"
+    stopped = f"it is {have.state}{f' ({why})' if why else ''}" if have.state != "running" else ""
+    yield Hop("instance", f"{have.ident} {have.state}", stopped, mend)
+    yield status_checks(account, have)
+    way = account.settings.ec2.way
+    if way != "command":  # Session Manager's agent calls out by itself: no rule of ours is on its path
+        yield from network(account, have)
+    yield from line(account, have)
+    yield login(account, have)
+
+
+def status_checks(account: Account, have: Facts) -> Hop:
+    found = account.call("ec2", "describe_instance_status", InstanceIds=[have.ident])["InstanceStatuses"]
+    if not found:
+        return Hop(
+            "status checks", "none yet", "EC2 has not checked it yet: it boots", "wait a minute, then invoke ec2.reach"
+        )
+    system, own = found[0]["SystemStatus"]["Status"], found[0]["InstanceStatus"]["Status"]
+    if "initializing" in (system, own):
+        return Hop("status checks", "initializing", "it still boots", "wait a minute, then invoke ec2.reach")
+    bad = [name for name, status in (("system", system), ("instance", own)) if status != "ok"]
+    problem = f"the {' and '.join(bad)} check says {system if 'system' in bad else own}" if bad else ""
+    return Hop("status checks", f"system {system}, instance {own}", problem, REBOOT)
+
+
+def network(account: Account, have: Facts) -> Iterator[Hop]:
+    """The settings' way in, as far as EC2's own answers tell."""
+    assert have.box is not None
+    rules, subnets = read_rules(account, have.box["VpcId"])
+    if account.settings.ec2.way == "public":
+        address, port = account.settings.net.own_address, account.settings.ec2.public_port
+        public = have.box.get("PublicIpAddress")
+        none = "" if public else "it has no public address: it was started when ec2.way was another"
+        yield Hop("public address", public or "none", none, "invoke ec2.down, then invoke ec2.up; or set ec2.way: eice")
+        path = reachability.from_internet(have.box, address, port, rules)
+        where, mend = f"{address}/32 to port {port}", f"{MEND}; is your address another now? {ADDRESS}"
+    else:
+        none = "" if have.door else "there is no Instance Connect Endpoint that is ready"
+        yield Hop("endpoint", have.door["InstanceConnectEndpointId"] if have.door else "none", none, MEND)
+        assert have.door is not None
+        door = reachability.address_in(subnets[have.door["SubnetId"]])
+        path = reachability.from_endpoint(have.box, have.door, door, rules)
+        where, mend = f"endpoint to {have.box['PrivateIpAddress']}:22", MEND
+    for name, problem in path:
+        yield Hop(name, where, problem, mend)
+
+
+def read_rules(account: Account, vpc: str):
+    """The VPC's rules, and its subnets by id."""
+    of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
+    subnets = account.pages("ec2", "describe_subnets", "Subnets", Filters=of_vpc)
+    rules = reachability.rules_of(
+        account.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=of_vpc),
+        account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=of_vpc),
+        account.pages("ec2", "describe_route_tables", "RouteTables", Filters=of_vpc),
+        subnets,
+    )
+    return rules, {subnet["SubnetId"]: subnet for subnet in subnets}
+
+
+def line(account: Account, have: Facts) -> Iterator[Hop]:
+    """A connection, and the first words of an SSH server over it."""
+    try:
+        near = access.open_socket(account, have)
+    except OpsError as error:
+        yield Hop("TCP", "no connection", said(error), mend_line(account, "is sshd down?"))
+        return
+    with near:
+        yield Hop("TCP", "connected")
+        near.settimeout(ssh.CONNECT_S)
+        try:
+            banner = near.recv(255).decode(errors="replace").strip()
+        except OSError:
+            banner = ""
+    silent = (
+        ""
+        if banner.startswith("SSH-")
+        else f"{banner!r} is no SSH server's greeting"
+        if banner
+        else "nobody says SSH-2.0"
+    )
+    yield Hop("banner", banner[:60] or "silence", silent, mend_line(account, "sshd hangs:"))
+
+
+def login(account: Account, have: Facts) -> Hop:
+    settings = account.settings.ec2
+    try:
+        with access.connected(account, have, use=False) as link:
+            ssh.run(link, "true")
+    except OpsError as error:
+        known = in_work(settings.known_hosts)
+        changed = "host key" in str(error)
+        mend = f"were its keys replaced on purpose? take its lines out of {known}" if changed else REBOOT
+        return Hop("authentication", f"as {settings.user}", said(error), stranger(account, have) or mend)
+    return Hop("authentication", f"as {settings.user}, host key pinned")
+
+
+def said(error: OpsError) -> str:
+    """Without the hints at where to look further: that is here."""
+    return str(error).split(" Where it ends:")[0].split(" See ")[0].rstrip(".")
+
+
+def mend_line(account: Account, what: str) -> str:
+    """Where a program of the settings is the line, it comes first."""
+    if account.settings.ec2.way == "command":
+        return f"try ec2.proxy_command by hand: {account.settings.ec2.proxy_command}"
+    return f"{what} {REBOOT}"
+
+
+def stranger(account: Account, have: Facts) -> str:
+    """What mends a user that the box's image does not have, or ""."""
+    assert have.box is not None
+    known = account.find("ec2", "describe_images", "InvalidAMIID", ImageIds=[have.box["ImageId"]])
+    images = [image.of_answer(one) for one in (known or {}).get("Images", [])]
+    right = images[0].user if images else account.settings.ec2.user
+    return (
+        ""
+        if right == account.settings.ec2.user
+        else f"set ec2.user: {right}, as its image has it; then invoke ec2.reach"
+    )
+
+
+def failed(found: list[Hop]) -> Hop | None:
+    return next((hop for hop in found if hop.problem), None)

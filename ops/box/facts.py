@@ -1,0 +1,156 @@
+"""What there is of the box: found by this stack's tags, and the little that is known from before."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ops.box import images
+from ops.box.images import Image, Kind
+from ops.core import ssh
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.paths import WORK
+from ops.core.settings import in_work
+
+ALIVE = ("pending", "running", "stopping", "stopped")
+LATELY = timedelta(hours=12)
+INTERRUPTED = "Server.SpotInstance"  # how the reasons of a spot interruption begin
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`box` is the instance as EC2 describes it; `subnets` are (id, zone) in the settings' order of zones.
+
+    `key_pair` is the id of the launch's, `alarm` as CloudWatch describes it, `spot_requests` those that live, of this box or of
+    none; `extra` are boxes that should not be. Only for a launch: `image`; `kinds` by name; `offered`, (kind, zone) pairs; and
+    `public_key`, ours.
+    """
+
+    box: dict[str, Any] | None = None
+    subnets: tuple[tuple[str, str], ...] = ()
+    group: str | None = None
+    door: dict[str, Any] | None = field(default=None)
+    key_pair: str | None = None
+    alarm: dict[str, Any] | None = None
+    spot_requests: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    image: Image | None = None
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    offered: frozenset[tuple[str, str]] = frozenset()
+    public_key: str = ""
+
+    @property
+    def state(self) -> str:
+        return self.box["State"]["Name"] if self.box else "none"
+
+    @property
+    def ident(self) -> str:
+        assert self.box is not None
+        return self.box["InstanceId"]
+
+    @property
+    def on_spot(self) -> bool:
+        return bool(self.box and self.box.get("SpotInstanceRequestId"))
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether spot took it: then only EC2 may start it again."""
+        reason = (self.box or {}).get("StateReason", {}).get("Code", "")
+        return self.state in ("stopping", "stopped") and reason.startswith(INTERRUPTED)
+
+
+def read(account: Account, several: bool = False) -> Facts:
+    """Raises OpsError when the stack has more than one box, unless `several` may be."""
+    found = [i for r in account.tagged("describe_instances", "Reservations") for i in r["Instances"]]
+    alive = sorted((i for i in found if i["State"]["Name"] in ALIVE), key=lambda i: i["LaunchTime"])
+    if len(alive) > 1 and not several:
+        idents = ", ".join(i["InstanceId"] for i in alive)
+        raise OpsError(
+            f"This stack has {len(alive)} boxes, and should have one: {idents}. Fetch what you need from their disks. "
+            "invoke ec2.down terminates all of them; aws ec2 terminate-instances --instance-ids ID one of them."
+        )
+    settings = account.settings
+    groups = account.tagged("describe_security_groups", "SecurityGroups", group_name=f"{settings.prefix}-box")
+    doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", state="create-complete")
+    order = {zone: n for n, zone in enumerate(settings.net.zones)}
+    subnets = [s for s in account.tagged("describe_subnets", "Subnets") if s["AvailabilityZone"] in order]
+    if groups:
+        subnets = [s for s in subnets if s["VpcId"] == groups[0]["VpcId"]]
+    named = {"KeyNames": [settings.box_name]}
+    pairs = account.find("ec2", "describe_key_pairs", "InvalidKeyPair.NotFound", **named)
+    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=[settings.idle_alarm])
+    requests = account.tagged("describe_spot_instance_requests", "SpotInstanceRequests")
+    return Facts(
+        alive[0] if alive else None,
+        tuple(
+            (s["SubnetId"], s["AvailabilityZone"]) for s in sorted(subnets, key=lambda s: order[s["AvailabilityZone"]])
+        ),
+        groups[0]["GroupId"] if groups else None,
+        doors[0] if doors else None,
+        pairs["KeyPairs"][0]["KeyPairId"] if pairs else None,
+        alarms[0] if alarms else None,
+        tuple(r["SpotInstanceRequestId"] for r in requests if r["State"] in ("open", "active", "disabled")),
+        tuple(i["InstanceId"] for i in alive[1:]),
+        () if alive else boxes_of_others(account),
+    )
+
+
+def for_launch(account: Account, have: Facts, kinds: list[str], dry: bool = False) -> Facts:
+    """With what only a launch, or a start, needs. Raises OpsError for an instance type, image or disk that EC2 would refuse.
+
+    `dry`: no key is made on this machine.
+    """
+    own = [have.box["InstanceType"]] if have.box else []
+    more: dict[str, Any] = {"kinds": images.kinds(account, list(dict.fromkeys([*own, *kinds])))}
+    offers = account.pages(
+        "ec2",
+        "describe_instance_type_offerings",
+        "InstanceTypeOfferings",
+        LocationType="availability-zone",
+        Filters=[{"Name": "instance-type", "Values": kinds}],
+    )
+    more["offered"] = frozenset((offer["InstanceType"], offer["Location"]) for offer in offers)
+    if have.box is None:
+        more["image"] = chosen = images.choose(account)
+        images.check(account, chosen, more["kinds"])
+        key = in_work(account.settings.ec2.key)
+        more["public_key"] = "" if dry and not key.exists() else ssh.key_pair(key)
+    return Facts(**(vars(have) | more))
+
+
+def boxes_of_others(account: Account) -> tuple[str, ...]:
+    """Boxes of other stacks in this account, as `i-1 of prod`: said where ours is missing, and never touched."""
+    kept = [{"Name": "tag-key", "Values": ["kennel:stack"]}, {"Name": "instance-state-name", "Values": list(ALIVE)}]
+    found = account.pages("ec2", "describe_instances", "Reservations", Filters=kept)
+    stacks = {
+        i["InstanceId"]: t["Value"]
+        for r in found
+        for i in r["Instances"]
+        for t in i["Tags"]
+        if t["Key"] == "kennel:stack"
+    }
+    return tuple(
+        f"{ident} of {stack}" for ident, stack in sorted(stacks.items()) if stack != account.settings.stack.name
+    )
+
+
+def last_refusals(account: Account) -> list[str]:
+    """Of the launches that this machine asked for lately: each `why` that ended for want of capacity; none since one went well."""
+    path, found = WORK / "audit.jsonl", list[str]()
+    since = (datetime.now(UTC) - LATELY).isoformat()
+    for text in path.read_text().splitlines()[-200:] if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:  # a crash in the middle of a line
+            continue
+        if (line["call"], line["stack"]) != ("ec2.run_instances", account.settings.stack.name) or line["time"] < since:
+            continue
+        if line["outcome"] == "done":
+            found.clear()
+        elif "InsufficientInstanceCapacity" in line["outcome"]:
+            found.append(f"{line['time'][:16]} {line['why']}")
+    return found

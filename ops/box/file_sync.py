@@ -1,0 +1,112 @@
+"""Folders onto the box: one tar stream, its files checked there by SHA-256, put in place as a whole; what is there is not sent."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ops.core import ssh
+from ops.core.errors import OpsError
+from ops.core.files import files_of
+from ops.core.output import progress
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+SUMS = ".sha256sums"  # beside the files it names, as `sha256sum --check` reads it
+PIECE = 256 << 10  # bytes handed to SSH at a time
+BLOCK = tarfile.BLOCKSIZE
+# On all cores of the box: with `sha256sum --check` alone all but one would watch.
+CHECK = f"xargs -r -a {SUMS} -d '\\n' -n 256 -P 0 sh -c 'printf \"%s\\n\" \"$@\" | sha256sum --check --quiet' sh"
+
+
+@dataclass(frozen=True)
+class Load:
+    """Files to be sent, by their names below the target. Raises OpsError for a name that sha256sum would write otherwise."""
+
+    files: tuple[tuple[str, Path], ...]
+
+    def __post_init__(self) -> None:
+        for name, _ in self.files:
+            if "\\" in name or not name.isprintable():
+                raise OpsError(f"{name!r} cannot be sent: its name has a character that sha256sum escapes. Rename it.")
+
+    @property
+    def digest(self) -> str:
+        """Of names and contents: of the sums as they lie beside the files."""
+        return hashlib.sha256("".join(line(name, path.read_bytes()) for name, path in self.files).encode()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        return sum(path.stat().st_size for _, path in self.files)
+
+    def tar(self) -> Iterator[bytes]:
+        """An uncompressed tar of the files, in pieces, and last their sums, so that each is read once.
+
+        Compressing pictures would cost more than it saves.
+        """
+        waiting, lines = bytearray(), []
+        for name, path in self.files:
+            data = path.read_bytes()
+            lines.append(line(name, data))
+            waiting += entry(name, data, path.stat().st_mode & 0o100)
+            if len(waiting) >= PIECE:
+                yield bytes(waiting)
+                waiting = bytearray()
+        yield bytes(waiting + entry(SUMS, "".join(lines).encode())) + bytes(2 * BLOCK)
+
+
+def line(name: str, data: bytes) -> str:
+    return f"{hashlib.sha256(data).hexdigest()}  {name}\n"
+
+
+def of_folder(folder: Path) -> Load:
+    return Load(tuple((path.relative_to(folder).as_posix(), path) for path in files_of(folder)))
+
+
+def entry(name: str, data: bytes, executable: int = 0) -> bytearray:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o755 if executable else 0o644
+    padding = -len(data) % BLOCK
+    return bytearray(info.tobuf(tarfile.PAX_FORMAT)) + data + bytes(padding)
+
+
+def there(link: Connection, load: Load, target: str) -> bool:
+    """Whether the box has these very files: it reads them all again, since a disk may have lost what a note says is there."""
+    said = ssh.read(link, f"cd {ssh.words(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}")
+    return bool(said) and said.splitlines()[-1].split()[0].decode() == load.digest  # a login may print things before
+
+
+def send(link: Connection, load: Load, target: str, what: str) -> bool:
+    """The files into the folder `target` on the box, which is then theirs alone; False when they were there already.
+
+    Until all are there and right, the target stays as it was. Raises OpsError, and Lost when the line is cut.
+    """
+    if there(link, load, target):
+        return False
+    word = secrets.token_hex(4)  # another command may be sending the same
+    place, part, old = (ssh.words(path) for path in (target, f"{target}.{word}.part", f"{target}.{word}.old"))
+    command = (
+        f"set -e; mkdir -p {part}; tar -xf - -C {part}; (cd {part} && {CHECK}); if [ -e {place} ]; then mv -T {place} {old}; fi; "
+        f"mv -T {part} {place} 2>/dev/null || cmp {part}/{SUMS} {place}/{SUMS}; rm -rf {part} {old}"
+    )
+    heard: list[bytes] = []
+    with progress(f"Sending {what}", load.size) as advance:
+        code = ssh.stream(link, command, counted(load.tar(), advance), heard.append)
+    if code:
+        said = b"".join(heard).decode(errors="replace").strip()[-400:]
+        raise OpsError(
+            f"{what} could not be put on the box, and what was there stays: {said}. Is its disk full? invoke ec2.disk"
+        )
+    return True
+
+
+def counted(pieces: Iterable[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        advance(len(piece))

@@ -1,0 +1,120 @@
+"""Following a job's log: by the byte, numbered by the line, over as many connections as it takes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from ops.box.remote_jobs import PATIENCE, UNDER_WAY, Lines, Place, look
+from ops.core import ssh
+from ops.core.aws.account import Account, pauses
+from ops.core.errors import INTERRUPTED, OpsError, Unreachable
+from ops.core.output import say
+from ops.core.task import explain_error
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+PIECE = 1 << 20  # bytes of log at a time
+AGAIN_S = 180.0  # a line that is lost is looked for so long: a partition heals, a laptop wakes up
+PAUSE_S = 0.5
+
+Opener = Callable[[], AbstractContextManager[Any]]
+
+
+class Follower:
+    """One job's log, from a line on. What was printed is not printed again, whatever becomes of the connection."""
+
+    def __init__(self, there: Place, name: str, line: int = 1) -> None:
+        self.folder, self.name, self.lines = there.job(name), name, Lines(line)
+        self.offset: int | None = None if line > 1 else 0
+        self.heard = time.monotonic()
+
+    def follow(self, opened: Opener) -> dict[str, Any]:
+        """Print until the job ends; its last status. Raises OpsError when it failed, or is gone, or cannot be seen any more."""
+        try:
+            found = self._over_connections(opened)
+        except KeyboardInterrupt as error:
+            raise OpsError(f"{self.name} goes on. Go on reading: {self.again()}", INTERRUPTED) from error
+        self.lines.print(b"", last=True)
+        if found["state"] != "Completed":
+            raise OpsError(
+                f"{self.name} {found['state'].lower()}: {found.get('reason', 'no reason given')}\nIts log: invoke ec2.logs"
+            )
+        return found
+
+    def again(self) -> str:
+        return f"invoke ec2.attach --line {self.lines.number}"
+
+    def _over_connections(self, opened: Opener) -> dict[str, Any]:
+        first, said, waits = True, "", pauses()
+        while True:
+            try:
+                with opened() as link:
+                    if not first:
+                        say(f"The line is back; going on from line {self.lines.number}.")
+                    first, said, waits = False, "", pauses()
+                    return self._watch(link)
+            except Exception as error:
+                worded = explain_error(error)
+                # A line is waited for; a box that is stopped, or a job that failed, will not come back by itself.
+                if first or not isinstance(worded, Unreachable):
+                    raise
+                if time.monotonic() - self.heard > AGAIN_S:
+                    raise Unreachable(f"{worded} {self.name} goes on. Go on reading: {self.again()}") from error
+                if str(worded) != said:
+                    said = str(worded)
+                    say(f"{said} {self.name} goes on; trying again ...")
+                time.sleep(next(waits))
+
+    def _watch(self, link: Connection) -> dict[str, Any]:
+        silent = 0
+        while True:
+            found, data = self._look(link)
+            self.heard = time.monotonic()
+            while data:
+                self.offset = (self.offset or 0) + len(data)
+                self.lines.print(data)
+                _, data = self._look(link)
+            if found["state"] not in UNDER_WAY:
+                return found
+            silent = 0 if found["alive"] else silent + 1
+            if silent > PATIENCE:
+                raise OpsError(
+                    f"{self.name}: the trainer is gone without a word; the box may have been stopped. Again: invoke ec2.train"
+                )
+            time.sleep(PAUSE_S)
+
+    def _look(self, link: Connection) -> tuple[dict[str, Any], bytes]:
+        """Status, then what the log has beyond the offset: in this order, a job that has ended has its whole log read."""
+        if self.offset is None:
+            path = ssh.words(self.folder + "/log")
+            self.offset = int(ssh.run(link, f"head -n {self.lines.number - 1} {path} 2>/dev/null | wc -c"))
+        return look(link, self.folder, f"tail -c +{self.offset + 1} log 2>/dev/null | head -c {PIECE}")
+
+
+def kept(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
+    """What a job left in the bucket, where its box is gone: its last status, and its log. Raises OpsError when it left nothing."""
+    ours = f"{account.settings.prefix}-box"
+    if not name.startswith(ours):
+        raise OpsError(
+            f"{name} is no job of this stack's box: their names begin with {ours}. Jobs there: invoke ec2.ps"
+        )
+    found = []
+    for file in ("status.json", "log"):
+        answer = account.find(
+            "s3",
+            "get_object",
+            "NoSuchKey|NoSuchBucket",
+            Bucket=account.settings.bucket,
+            Key=f"jobs/{name}/output/{file}",
+        )
+        if answer is None:
+            raise OpsError(
+                f"There is no running box, and {name} left no {file} in the bucket. Jobs there: invoke ec2.ps"
+            )
+        found.append(answer["Body"].read())
+    return json.loads(found[0]), found[1]

@@ -1,0 +1,196 @@
+"""Deep Learning AMIs: which there are, how long they are looked after, and which instance types they run on.
+
+AWS names the newest of each kind in a public parameter: PATH/ARCHITECTURE/KIND/latest/ami-id.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+
+PATH = "/aws/service/deeplearning/ami"
+KIND = re.compile(r"oss-nvidia-driver-gpu-pytorch-(\d+)\.(\d+)-([a-z0-9.-]+)")
+FAMILIES = re.compile(r"Supported EC2 instances?: ([\w, -]+)")
+# Until when AWS patches a PyTorch's images; from its support policy page, as of 2026-04: a year from a release. Of a version that
+# is not here only the image's own deprecation is known.
+END_OF_PATCH = {
+    (2, 6): date(2026, 1, 29), (2, 7): date(2026, 4, 23), (2, 8): date(2026, 8, 6), (2, 9): date(2026, 10, 15), (2, 10): date(2027, 1, 21),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An instance type: what its processor can be, and how many vCPUs it has."""
+
+    processors: tuple[str, ...]
+    vcpus: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """An AMI. `families`: of instance types, in small letters, that its description names; `least_gib`: its snapshot's size."""
+
+    ident: str
+    name: str
+    architecture: str
+    families: tuple[str, ...]
+    least_gib: int
+    root: str
+    made: date
+    deprecated: date | None
+    pytorch: tuple[int, int] | None = None
+
+    def supported_until(self) -> date | None:
+        """The earlier of what is known: AWS patches a PyTorch for a year, and deprecates an image after two."""
+        known = [day for day in (self.deprecated, END_OF_PATCH.get(self.pytorch or (0, 0))) if day]
+        return min(known) if known else None
+
+    @property
+    def user(self) -> str:
+        """Who logs in: each system has its own."""
+        return "ubuntu" if "Ubuntu" in self.name else "ec2-user"
+
+    def runs_on(self, instance_type: str, architectures: tuple[str, ...]) -> str:
+        """Why it does not run on a type whose processor has these architectures, or ""."""
+        if self.architecture not in architectures:
+            return f"{self.ident} is for {self.architecture}, {instance_type} is {' or '.join(architectures)}"
+        family = instance_type.split(".")[0]
+        if self.families and not any(re.fullmatch(f"{f}d?", family) for f in self.families):  # P4 means P4d
+            return f"{self.ident} ({self.name}) runs on {', '.join(self.families)}, not on {family}"
+        return ""
+
+
+def choose(account: Account) -> Image:
+    """The image that the settings' lock line names, or else the newest that suits the first instance type. Raises OpsError."""
+    settings = account.settings.ec2
+    if settings.ami:
+        return described(account, [settings.ami])[0]
+    if settings.ami_parameter:
+        found = account.find("ssm", "get_parameter", "ParameterNotFound", Name=settings.ami_parameter)
+        if found is None:
+            raise OpsError(
+                f"There is no image parameter {settings.ami_parameter} in {account.settings.aws.region}. "
+                "Leave ec2.ami_parameter empty for the newest; what there is: invoke ec2.ami"
+            )
+        return described(account, [found["Parameter"]["Value"]])[0]
+    suitable = candidates(account)
+    if not suitable:
+        raise OpsError(
+            f"No Deep Learning AMI is published below {PATH} in {account.settings.aws.region}. Name one: ec2.ami_parameter"
+        )
+    return suitable[0]
+
+
+def candidates(account: Account) -> list[Image]:
+    """PyTorch's images for the first instance type's processor, those that are still patched first, the newest PyTorch first."""
+    first = account.settings.ec2.instance_types[0]
+    system = "ubuntu" if account.settings.ec2.user == "ubuntu" else "amazon-linux"
+    named = set()
+    for architecture in kinds(account, [first])[first].processors:
+        path = f"{PATH}/{architecture}"
+        for parameter in account.pages("ssm", "get_parameters_by_path", "Parameters", Path=path, Recursive=True):
+            found = KIND.match(parameter["Name"].removeprefix(path + "/"))
+            if found and found[3].startswith(system):
+                named.add(parameter["Value"])
+    images = described(account, sorted(named)) if named else []
+    today = datetime.now(UTC).date()
+
+    def rank(image: Image) -> tuple[bool, tuple[int, int], date]:
+        until = image.supported_until()
+        return (until is None or until >= today, image.pytorch or (0, 0), image.made)
+
+    return sorted(images, key=rank, reverse=True)
+
+
+def described(account: Account, idents: list[str]) -> list[Image]:
+    """Raises OpsError when one is not there (any more)."""
+    found = account.find("ec2", "describe_images", "InvalidAMIID", ImageIds=idents)
+    if found is None or not found["Images"]:
+        raise OpsError(
+            f"There is no image {', '.join(idents)} in {account.settings.aws.region}: it was withdrawn, or is of another region. "
+            "Take the newest: invoke ec2.ami --lock"
+        )
+    return [of_answer(image) for image in found["Images"]]
+
+
+def of_answer(image: dict[str, Any]) -> Image:
+    """An image of DescribeImages' answer. Its description says what it runs on, and its name which PyTorch it has."""
+    families = FAMILIES.search(image.get("Description", "") or "")
+    version = re.search(r"PyTorch (\d+)\.(\d+)", image.get("Name", ""))
+    root = next(
+        (m for m in image["BlockDeviceMappings"] if m.get("DeviceName") == image.get("RootDeviceName") and "Ebs" in m),
+        None,
+    )
+    return Image(
+        image["ImageId"],
+        image.get("Name", ""),
+        image["Architecture"],
+        tuple(word.strip().lower() for word in families[1].split(",") if word.strip()) if families else (),
+        root["Ebs"].get("VolumeSize", 0) if root else 0,
+        image.get("RootDeviceName", "/dev/sda1"),
+        day(image["CreationDate"]),
+        day(image["DeprecationTime"]) if image.get("DeprecationTime") else None,
+        (int(version[1]), int(version[2])) if version else None,
+    )
+
+
+def day(text: str) -> date:
+    return date.fromisoformat(text[:10])
+
+
+def kinds(account: Account, names: list[str]) -> dict[str, Kind]:
+    """What EC2 says of instance types. Raises OpsError that names the one that it does not know."""
+    found = {}
+    for name in names:
+        answer = account.find("ec2", "describe_instance_types", "InvalidInstanceType", InstanceTypes=[name])
+        if answer is None or not answer["InstanceTypes"]:
+            raise OpsError(
+                f"EC2 has no instance type {name!r} in {account.settings.aws.region}.{nearest(name)} Nothing was started."
+            )
+        one = answer["InstanceTypes"][0]
+        found[name] = Kind(tuple(one["ProcessorInfo"]["SupportedArchitectures"]), one["VCpuInfo"]["DefaultVCpus"])
+    return found
+
+
+def nearest(kind: str) -> str:
+    import difflib
+
+    from ops.core import pricing
+
+    near = difflib.get_close_matches(kind, pricing.prices()["ec2"], n=1, cutoff=0.6)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def check(account: Account, image: Image, kinds: dict[str, Kind]) -> None:
+    """Refuse, before any launch, what EC2 would refuse, or would start for nothing. Raises OpsError."""
+    for name, kind in kinds.items():
+        if why := image.runs_on(name, kind.processors):
+            raise OpsError(f"{why}. Nothing was started. Other images: invoke ec2.ami; other types: ec2.instance_types")
+    disk = account.settings.ec2.disk_gib
+    if disk < image.least_gib:
+        raise OpsError(
+            f"ec2.disk_gib is {disk}, but {image.ident} has a snapshot of {image.least_gib} GiB. Nothing was started. "
+            f"Set ec2.disk_gib to {image.least_gib + 25} or more."
+        )
+
+
+def judged(one: Image, kinds: dict[str, Kind], disk_gib: int) -> dict[str, Any]:
+    """For people, and for --json: age in days, end of support, and what speaks against it, or ""."""
+    today, until = datetime.now(UTC).date(), one.supported_until()
+    problems = [why for name, kind in kinds.items() if (why := one.runs_on(name, kind.processors))]
+    if until and until < today:
+        problems.append(f"not patched since {until}")
+    if disk_gib < one.least_gib:
+        problems.append(f"wants {one.least_gib} GiB of disk, ec2.disk_gib is {disk_gib}")
+    return {
+        "image": one.ident,
+        "name": one.name,
+        "age_days": (today - one.made).days,
+        "supported_until": str(until or "not known"),
+        "problem": "; ".join(problems),
+    }

@@ -1,0 +1,188 @@
+"""Starting a box that is not there yet: what is asked of EC2, in which order, and which refusals end it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ops.box import user_data
+from ops.box.facts import Facts
+from ops.core import pricing
+from ops.core.errors import AwsError, OpsError
+from ops.core.plan import Change, Steps
+from ops.core.settings import Settings
+
+NO_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupported")
+QUOTAS = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded")
+PAGE = "runbooks/no-capacity.md"
+# Of Service Quotas, in vCPUs, by the first letters of the instance type: (on demand, spot).
+QUOTA_CODES = {
+    "g": ("L-DB2E81BA", "L-3819A6DF"), "vt": ("L-DB2E81BA", "L-3819A6DF"), "p": ("L-417A185B", "L-7212CCBC"),
+    **dict.fromkeys(("a", "c", "d", "h", "i", "m", "r", "t", "z"), ("L-1216C47A", "L-34B43A08")),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which instance types, in this order; on spot first, if wanted, and on demand when there is none."""
+
+    kinds: tuple[str, ...]
+    spot: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    kind: str
+    subnet: str
+    zone: str
+    spot: bool = False
+
+
+def steps(have: Facts, order: Order, settings: Settings) -> Steps:
+    """Try each market, type and zone in turn: capacity is a matter of the moment. Quota and permission are not, and end it.
+
+    Returns the box's id, and its type. Raises OpsError when nothing was to be had.
+    """
+    if have.spot_requests:
+        args = {"SpotInstanceRequestIds": list(have.spot_requests)}
+        yield Change("ec2", "cancel_spot_instance_requests", args, why="one without a box would start another some day")
+    key: Any = have.key_pair
+    if key is None:
+        key = yield from pair_steps(have, settings)
+    places = [(kind, *place) for kind in order.kinds for place in have.subnets if (kind, place[1]) in have.offered]
+    tried = []
+    for spot in (True, False) if order.spot else (False,):
+        for kind, subnet, zone in places:
+            try:
+                answer = yield from asking(have, settings, Place(kind, subnet, zone, spot), key)
+                return answer["Instances"][0]["InstanceId"], kind
+            except AwsError as error:
+                if not error.says(*NO_CAPACITY):
+                    raise
+                tried.append(f"{kind} in {zone}{' on spot' if spot else ''}")
+    raise OpsError(nowhere(order, tried, settings))
+
+
+def asking(have: Facts, settings: Settings, place: Place, key: Any) -> Steps:
+    """One request. Its token follows from the key pair's id, which all of a team see: asked by two, EC2 launches once.
+
+    Raises OpsError for what no other place would change, and Refused.
+    """
+    rate = dollars_per_hour(place.kind, settings)
+    why = f"no box runs; start one {place.kind} in {place.zone}" + (", on spot: at most" if place.spot else "")
+    for again in (False, True):
+        asked = request(have, place, key, settings)
+        try:
+            return (yield Change("ec2", "run_instances", asked, why=why, dollars_per_hour=rate))
+        except AwsError as error:
+            if error.says("IdempotentInstanceTerminated") and not again:
+                # That launch's box is gone, and nobody said so by ec2.down: another key pair makes it another launch.
+                yield Change("ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="its box is gone")
+                key = yield from pair_steps(have, settings)
+            elif error.says(*QUOTAS):
+                raise OpsError(too_small(place.kind, place.spot, error)) from error
+            elif error.says("nstance Profile", "nstance profile"):
+                raise OpsError(
+                    f"IAM has no role for the box, or EC2 does not know it yet: {error.reason} invoke iam.apply, then again in 10 s."
+                ) from error
+            else:
+                raise
+    return None
+
+
+def pair_steps(have: Facts, settings: Settings) -> Steps:
+    """Import our public key; the pair's id."""
+    name = settings.box_name
+    args = {
+        "KeyName": name,
+        "PublicKeyMaterial": have.public_key.encode(),
+        "TagSpecifications": [{"ResourceType": "key-pair", "Tags": settings.tags(name)}],
+    }
+    try:
+        answer = yield Change("ec2", "import_key_pair", args, why="a way in should pushing keys not work")
+    except AwsError as error:
+        if not error.says("InvalidKeyPair.Duplicate"):
+            raise
+        raise OpsError("Somebody else starts the box at this moment. Wait, then again: invoke ec2.up") from error
+    return answer["KeyPairId"]
+
+
+def dollars_per_hour(kind: str, settings: Settings) -> float:
+    """Of a box that runs: list prices, with its disk and, by ec2.way public, its address."""
+    public = pricing.public_address() if settings.ec2.way == "public" else 0.0
+    return pricing.hourly("ec2", kind) + pricing.disk(settings.ec2.disk_gib) + public
+
+
+def nowhere(order: Order, tried: list[str], settings: Settings) -> str:
+    if not tried:
+        return (
+            f"None of {', '.join(order.kinds)} is offered in {', '.join(settings.net.zones)}. Nothing was started. "
+            "Set ec2.instance_types, or net.zones."
+        )
+    return (
+        f"EC2 has none free: {'; '.join(tried)}. Nothing was started. Try again in some minutes, or another type: "
+        f"invoke ec2.up --instance-type TYPE. See {PAGE}"
+    )
+
+
+def too_small(kind: str, spot: bool, error: AwsError) -> str:
+    letters = "".join(c for c in kind.split(".")[0] if c.isalpha())
+    family = next((name for name in ("vt", letters[:1]) if letters.startswith(name)), "")
+    codes = QUOTA_CODES.get(family)
+    which = f" {codes[spot]}" if codes else ""
+    return (
+        f"The quota for {kind}{' on spot' if spot else ''} is too small, and another zone does not change that: {error.reason} "
+        f"Nothing was started. Ask for quota{which} (vCPUs): aws service-quotas request-service-quota-increase "
+        f"--service-code ec2 --quota-code{which or ' CODE'} --desired-value N"
+    )
+
+
+def request(have: Facts, place: Place, key: Any, settings: Settings) -> dict[str, Any]:
+    assert have.image is not None
+    tags = settings.tags(settings.box_name, expires=expires(settings))
+    data = user_data.user_data(settings)
+    public = settings.ec2.way == "public"
+    what = [
+        str(key),
+        place.kind,
+        place.subnet,
+        place.spot,
+        have.image.ident,
+        have.group,
+        settings.ec2.disk_gib,
+        tags,
+        data,
+        public,
+    ]
+    disk = {"VolumeType": "gp3", "VolumeSize": settings.ec2.disk_gib, "Encrypted": True, "DeleteOnTermination": True}
+    tagged = ["instance", "volume", "network-interface"] + (["spot-instances-request"] if place.spot else [])
+    asked: dict[str, Any] = {
+        "ImageId": have.image.ident,
+        "InstanceType": place.kind,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ClientToken": hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40],  # asked twice, EC2 launches once
+        "KeyName": settings.box_name,
+        "IamInstanceProfile": {"Name": settings.role_name("ec2-box")},
+        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
+        "NetworkInterfaces": [
+            {"DeviceIndex": 0, "SubnetId": place.subnet, "Groups": [have.group], "AssociatePublicIpAddress": public}
+        ],
+        "BlockDeviceMappings": [{"DeviceName": have.image.root, "Ebs": disk}],
+        "InstanceInitiatedShutdownBehavior": "stop",
+        "UserData": data,
+        "TagSpecifications": [{"ResourceType": what, "Tags": tags} for what in tagged],
+    }
+    if place.spot:
+        # Persistent, since a one-time one cannot be stopped: being idle, or interrupted, would take the disk.
+        options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
+        asked["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
+    return asked
+
+
+def expires(settings: Settings) -> str:
+    """By the day, so that a launch asked for twice is the same request."""
+    return (datetime.now(UTC) + timedelta(hours=settings.stack.expires_hours)).strftime("%Y-%m-%d")

@@ -1,0 +1,194 @@
+"""The box as it should be: one that runs, watched by an alarm; how it is woken, halted and taken away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ops.box import launch
+from ops.box.facts import Facts
+from ops.box.launch import NO_CAPACITY, Order
+from ops.core import pricing
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError, OpsError
+from ops.core.plan import Change, Steps, Wait
+from ops.core.settings import Settings
+
+IDLE_CORES = (
+    0.15  # of all its vCPUs: below, a box counts as idle; a trainer keeps one busy, the system alone takes less
+)
+DAY_S = 86_400  # over which CloudWatch looks at most, at points closer than an hour
+
+
+def steps(have: Facts, order: Order, settings: Settings) -> Steps:
+    """A box that is stopped is started and never replaced: it may hold work that is nowhere else."""
+    if have.box is None:
+        ident, kind = yield from launch.steps(have, order, settings)
+    else:
+        ident, kind = have.ident, have.box["InstanceType"]
+        if have.state in ("stopping", "stopped"):
+            yield from wake(have, order, settings)
+    yield from watch_steps(have, ident, kind, settings)
+    if have.state != "running":
+        yield Wait(f"box {ident}", ready(ident), why="it boots")
+
+
+def watch_steps(have: Facts, ident: Any, kind: str, settings: Settings) -> Steps:
+    """The alarm as the settings want it, for this very box."""
+    if not settings.ec2.idle_minutes:
+        if have.alarm is not None:
+            yield Change(
+                "cloudwatch",
+                "delete_alarms",
+                {"AlarmNames": [settings.idle_alarm]},
+                why="ec2.idle_minutes is 0: nothing stops the box",
+            )
+        return
+    wanted = alarm(ident, have.kinds[kind].vcpus, settings)
+    if (
+        have.box is None
+        or have.alarm is None
+        or any(have.alarm.get(key) != value for key, value in wanted.items() if key != "Tags")
+    ):
+        why = "should the box's own watchdog fail, CloudWatch stops an idle box"
+        yield Change("cloudwatch", "put_metric_alarm", wanted, why=why, dollars_per_hour=pricing.alarm())
+
+
+def wake(have: Facts, order: Order, settings: Settings) -> Steps:
+    """Start it as it is; where there is no capacity, as another of the types: its disk comes along. Raises OpsError."""
+    assert have.box is not None
+    ident, own = have.ident, have.box["InstanceType"]
+    if have.interrupted:
+        raise OpsError(interrupted(have))
+    if have.state == "stopping":
+        yield Wait(f"box {ident}", state_of(ident, "stopped"), why="a stopping instance cannot be started")
+    zone, now = have.box.get("Placement", {}).get("AvailabilityZone", ""), own
+    for kind in [own, *others(have, order, zone)]:
+        if kind != now:
+            args = {"InstanceId": ident, "InstanceType": {"Value": kind}}
+            yield Change("ec2", "modify_instance_attribute", args, why=f"no {now} is free; the same disk in a {kind}")
+            now = kind
+        rate = launch.dollars_per_hour(kind, settings)
+        try:
+            yield Change(
+                "ec2", "start_instances", {"InstanceIds": [ident]}, why=f"{ident} is stopped", dollars_per_hour=rate
+            )
+            return
+        except AwsError as error:
+            if error.says("IncorrectSpotRequestState"):
+                raise OpsError(interrupted(have)) from error
+            if not error.says(*NO_CAPACITY):
+                raise
+    if now != own:
+        args = {"InstanceId": ident, "InstanceType": {"Value": own}}
+        yield Change("ec2", "modify_instance_attribute", args, why="as it was: no other type is free either")
+    raise OpsError(
+        f"EC2 has none free for {ident} where its disk is, in {zone}. It is kept, and costs its disk only. Try again in some "
+        f"minutes. To give the disk up and start elsewhere: invoke ec2.down, invoke ec2.up. See {launch.PAGE}"
+    )
+
+
+def others(have: Facts, order: Order, zone: str) -> list[str]:
+    """Types that the box's disk could run in: on demand, offered where it is, and with its kind of processor."""
+    assert have.box is not None
+    if have.on_spot:  # its type is its request's
+        return []
+    processor = have.box.get("Architecture", "x86_64")
+    fitting = [
+        kind for kind in order.kinds if (kind, zone) in have.offered and processor in have.kinds[kind].processors
+    ]
+    return [kind for kind in fitting if kind != have.box["InstanceType"]]
+
+
+def interrupted(have: Facts) -> str:
+    return (
+        f"Spot took the capacity of {have.ident}. It is kept, and EC2 itself starts it again when there is some. Not to wait: "
+        "invoke ec2.down, invoke ec2.up, then invoke ec2.train: it carries on from the checkpoint in the bucket. "
+        "See runbooks/spot-interruption.md"
+    )
+
+
+def alarm(ident: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
+    """Twice as patient as the watchdog on the box, whose second line it is: it sees neither connections nor jobs, only work."""
+    patience = 2 * settings.ec2.idle_minutes * 60
+    period = 300 if patience <= DAY_S else 3600  # EC2 measures every five minutes
+    return {
+        "AlarmName": settings.idle_alarm,
+        "AlarmDescription": "Stops a box that nobody uses (Kennel)",
+        "Namespace": "AWS/EC2",
+        "MetricName": "CPUUtilization",
+        "Dimensions": [{"Name": "InstanceId", "Value": ident}],
+        "Statistic": "Average",
+        "Period": period,
+        "EvaluationPeriods": max(2, math.ceil(patience / period)),
+        "Threshold": round(100 * IDLE_CORES / vcpus, 3),
+        "ComparisonOperator": "LessThanThreshold",
+        "TreatMissingData": "missing",
+        "AlarmActions": [f"arn:aws:automate:{settings.aws.region}:ec2:stop"],
+        "Tags": settings.tags(settings.idle_alarm),
+    }
+
+
+def state_of(ident: str, wanted: str) -> Callable[[Account], str | None]:
+    def until(account: Account) -> str | None:
+        found = account.find("ec2", "describe_instances", "InvalidInstanceID.NotFound", InstanceIds=[ident])
+        state = (
+            found["Reservations"][0]["Instances"][0]["State"]["Name"]
+            if found and found["Reservations"]
+            else "not there yet"
+        )
+        return None if state == wanted else state
+
+    return until
+
+
+def ready(ident: str) -> Callable[[Account], str | None]:
+    """Running, and both of EC2's status checks passed: before that, SSH answers to nobody."""
+    running = state_of(ident, "running")
+
+    def until(account: Account) -> str | None:
+        if state := running(account):
+            if state in ("terminated", "shutting-down"):
+                raise OpsError(
+                    f"{ident} was terminated while it booted: {reason_of(account, ident)}. Again: invoke ec2.up"
+                )
+            return state
+        found = account.call("ec2", "describe_instance_status", InstanceIds=[ident])["InstanceStatuses"]
+        checks = (
+            {found[0]["InstanceStatus"]["Status"], found[0]["SystemStatus"]["Status"]} if found else {"no status yet"}
+        )
+        return None if checks == {"ok"} else f"running, checks {', '.join(sorted(checks))}"
+
+    return until
+
+
+def reason_of(account: Account, ident: str) -> str:
+    found = account.call("ec2", "describe_instances", InstanceIds=[ident])["Reservations"][0]["Instances"][0]
+    return found.get("StateReason", {}).get("Message", "no reason given")
+
+
+def halting(have: Facts) -> Steps:
+    """Stop, which keeps the disk. Nothing here ever turns into a termination."""
+    if have.state in ("pending", "running"):
+        yield Change("ec2", "stop_instances", {"InstanceIds": [have.ident]}, why="asked for; its disk is kept")
+    if have.state in ("pending", "running", "stopping"):
+        yield Wait(f"box {have.ident}", state_of(have.ident, "stopped"), why="it writes its disk")
+
+
+def removal(have: Facts, settings: Settings) -> Steps:
+    """All boxes of the stack, should there be several, and what would start another, or cost on."""
+    gone = [*([have.ident] if have.box else []), *have.extra]
+    if have.spot_requests:
+        args = {"SpotInstanceRequestIds": list(have.spot_requests)}
+        yield Change("ec2", "cancel_spot_instance_requests", args, why="spot would start another in its place")
+    for ident in gone:
+        yield Change(
+            "ec2", "terminate_instances", {"InstanceIds": [ident]}, why="asked for", danger="its disk goes too"
+        )
+    for ident in gone:
+        yield Wait(f"box {ident}", state_of(ident, "terminated"), why="its network interface is freed only then")
+    if have.alarm is not None:
+        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": [settings.idle_alarm]}, why="it watched the box")
+    if have.key_pair is not None:
+        yield Change("ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="it was the box's")

@@ -1,0 +1,35 @@
+"""OpenSSH's ProxyCommand: `python -m ops.box.proxy [SETTINGS]` finds the box, pushes the key, and is the line to it.
+
+The box is looked up anew for each connection, so that what was written into a configuration stays good.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import invoke
+
+from ops.box import access, facts
+from ops.core import tunnel
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+
+
+def main(settings_file: str = "") -> None:
+    config = invoke.Config(project_location=ROOT, runtime_path=Path(settings_file) if settings_file else None)
+    config.load_project()
+    config.load_runtime()
+    config.load_shell_env()
+    account = Account.of(invoke.Context(config), "operator-infra")
+    have = facts.read(account)
+    access.prepare(account, access.check(have))
+    tunnel.copy_stdio(access.open_socket(account, have))
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except OpsError as error:
+        sys.exit(str(error))

@@ -1,0 +1,256 @@
+"""Jobs on the box: started detached, followed by line, found again by anyone. A lost line loses nothing."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import time
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ops.box.file_sync import Load, send
+from ops.core import ssh
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.output import say
+from ops.core.settings import Settings
+from ops.datasets import manifest, pretrained
+from ops.jobs import spec
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+LINK_S = 300  # how long the box may use the link to its wheels
+PATIENCE = 6  # looks, half a second apart, at a job that should run and has no process
+STARTING = '{"state": "Starting", "pid": 0}'
+TAKEN = 17
+START_S = 60  # for a job's program to say its first word; a cold disk takes a while to read Python
+UNDER_WAY = ("Starting", "Downloading", "Training", "Uploading")
+GRACE_S = 150  # for a job that was told to end: 120 s of its own, and the way to the bucket
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are on the box, below the user's home."""
+
+    home: PurePosixPath
+
+    def code(self, job: spec.Job) -> str:
+        return str(self.home / "code" / job.code)
+
+    def job(self, name: str) -> str:
+        return str(self.home / "jobs" / name)
+
+
+class Lines:
+    """Prints whole lines of a log that comes in pieces, which may end in the middle of a letter. `number` is the next line's."""
+
+    def __init__(self, number: int = 1) -> None:
+        self._decoder, self._rest, self.number = codecs.getincrementaldecoder("utf-8")("replace"), "", number
+
+    def print(self, data: bytes, last: bool = False) -> None:
+        *lines, self._rest = (self._rest + self._decoder.decode(data, last)).split("\n")
+        for line in [*lines, self._rest] if last and self._rest else lines:
+            say(f"[box] {line}")
+            self.number += 1
+
+
+def place(settings: Settings) -> Place:
+    return Place(PurePosixPath(settings.ec2.home))
+
+
+def send_code(link: Connection, there: Place, job: spec.Job) -> bool:
+    """training/ onto the box, unless this very code is there already, whole."""
+    return send(link, Load(tuple(spec.code_files([]))), there.code(job), "the code")
+
+
+def send_wheels(account: Account, link: Connection, there: Place, job: spec.Job) -> str:
+    """Wheels by way of S3, which the box reaches without the internet; return their folder on the box."""
+    import hashlib
+
+    from ops.core.files import tar_of
+
+    settings = account.settings
+    packed = tar_of((path.name, path) for path in spec.wheels(settings, "requirements-box.txt"))
+    sha = hashlib.sha256(packed).hexdigest()
+    target, key = str(there.home / "wheels" / sha[:12]), f"code/wheels-{sha[:12]}.tar.gz"
+    if ssh.run(link, f"test -d {ssh.words(target)} && echo there || true").strip():
+        return target
+    if account.find("s3", "head_object", "404|NoSuchKey", Bucket=settings.bucket, Key=key) is None:
+        account.call("s3", "put_object", Bucket=settings.bucket, Key=key, Body=packed, ChecksumAlgorithm="SHA256")
+    say("Installing the wheels on the box ...")
+    url = account.client("s3").generate_presigned_url(
+        "get_object", {"Bucket": settings.bucket, "Key": key}, ExpiresIn=LINK_S
+    )
+    command = f"mkdir -p {ssh.words(str(there.home / 'wheels'))} && {ssh.words(settings.ec2.python, there.code(job) + '/wheels.py', sha, target)}"
+    heard: list[bytes] = []
+    if ssh.stream(link, command, [url.encode() + b"\n"], heard.append):
+        raise OpsError(
+            f"The wheels could not be installed on the box: {b''.join(heard).decode(errors='replace')[-500:]}"
+        )
+    return target
+
+
+def asked(account: Account, job: spec.Job, attempt: str, anew: bool) -> dict[str, Any]:
+    """JOB.json, as training/host.py reads it. Not `anew`, it carries on from the checkpoint of an attempt before it."""
+    settings = account.settings
+    return {
+        "bucket": settings.bucket,
+        "region": settings.aws.region,
+        "keys": manifest.keys(job.data),
+        "sizes": {manifest.shard_key(shard["sha256"]): shard["bytes"] for shard in job.data["shards"]},
+        "hyperparameters": job.hyperparameters,
+        "weights": job.weights.key if job.weights else "",
+        "output": job.artefact(attempt),
+        "checkpoints": attempt if anew else job.name,
+        "commit": spec.commit(),
+    }
+
+
+def fetch_data(account: Account, link: Connection, job: spec.Job, wheels: str) -> str:
+    """The job's data set onto the box, by its own role, from S3 inside the VPC; the last thing it said. Raises OpsError."""
+    settings, there = account.settings, place(account.settings)
+    program = ssh.words(settings.ec2.python, "-u", there.code(job) + "/staging.py", "/dev/stdin")
+    heard: list[bytes] = []
+    lines = Lines()
+
+    def listen(data: bytes) -> None:
+        heard.append(data)
+        lines.print(data)
+
+    command = f'PYTHONPATH="$HOME"/{ssh.words(wheels)} {program}'
+    code = ssh.stream(link, command, [json.dumps(asked(account, job, job.name, anew=False)).encode()], listen)
+    last = b"".join(heard).decode(errors="replace").strip().splitlines()[-1:] or ["no word"]
+    if code:
+        raise OpsError(f"The data did not get to the box: {last[0]}. Look: invoke ec2.disk, invoke data.verify")
+    return last[0]
+
+
+def start(account: Account, link: Connection, job: spec.Job, attempt: str, anew: bool) -> bool:
+    """Start the job apart from this connection and this machine; False when somebody else has just taken the attempt's name."""
+    settings, there = account.settings, place(account.settings)
+    send_code(link, there, job)
+    if job.weights:
+        pretrained.stage(account, job.weights)
+    wheels = send_wheels(account, link, there, job)
+    folder = there.job(attempt)
+    program = ssh.words(settings.ec2.python, "-u", there.code(job) + "/host.py", folder + "/job.json")
+    command = (
+        f"set -e; mkdir -p {ssh.words(str(there.home / 'jobs'))}; mkdir {ssh.words(folder)} 2>/dev/null || exit {TAKEN}; "
+        f"cat > {ssh.words(folder)}/job.json; echo {ssh.words(STARTING)} > {ssh.words(folder)}/status.json; "
+        f'export PYTHONPATH="$HOME"/{ssh.words(wheels)}; {detached(program, folder + "/log", attempt)}'
+    )
+    heard: list[bytes] = []
+    code = ssh.stream(link, command, [json.dumps(asked(account, job, attempt, anew)).encode()], heard.append)
+    if code not in (0, TAKEN):
+        raise OpsError(
+            f"The job could not be started on the box: {b''.join(heard).decode(errors='replace')[-300:]} Look: invoke ec2.disk"
+        )
+    return code == 0
+
+
+def detached(words: str, log: str, unit: str) -> str:
+    """Shell words that start `words` apart from this connection: as a unit of systemd, whose shutdown knows of it, or where
+    there is none in a session of its own. `words` may have no $: systemd-run would expand it."""
+    whole = ssh.words("sh", "-c", f"exec > {ssh.words(log)} 2>&1 < /dev/null; exec {words}")
+    # KillMode: at a shutdown SIGTERM goes to host.py alone, which passes it on, and waits for the checkpoint.
+    options = (
+        f"--quiet --collect --unit={ssh.words(unit)} --property=KillMode=mixed --property=TimeoutStopSec={GRACE_S}"
+    )
+    variables = " ".join(f'--setenv={name}="${name}"' for name in ("HOME", "PATH", "PYTHONPATH"))
+    systemd = f'sudo -n systemd-run {options} --uid="$(id -u)" --gid="$(id -g)" --working-directory="$PWD" {variables} {whole}'
+    running = "$(command -v systemd-run > /dev/null && sudo -n systemctl is-system-running 2> /dev/null || true)"
+    return f'case "{running}" in running|degraded) {systemd};; *) setsid -f {whole};; esac'
+
+
+def left(account: Account, job: spec.Job) -> dict[str, set[str]]:
+    """What each attempt at the job left in the bucket, by its file's names: a new box knows nothing of an old one's jobs."""
+    where = {"Bucket": account.settings.bucket, "Prefix": f"jobs/{job.name}"}
+    found: dict[str, set[str]] = {}
+    for item in account.pages("s3", "list_objects_v2", "Contents", **where):
+        _, attempt, *_, file = item["Key"].split("/")
+        found.setdefault(attempt, set()).add(file)
+    return found
+
+
+def attempts(account: Account, job: spec.Job) -> list[str]:
+    """The attempts that left a model, oldest first."""
+    found = left(account, job)
+    return [name for name in job.attempts() if "model.tar.gz" in found.get(name, ())]
+
+
+def unused(account: Account, link: Connection, there: Place, job: spec.Job) -> str:
+    """The first name that neither this box nor the bucket has used for the job."""
+    taken = {*names(link, there), *left(account, job)}
+    return next(name for name in job.attempts() if name not in taken)
+
+
+def names(link: Connection, there: Place) -> list[str]:
+    """The jobs of this box, the newest first."""
+    listed = ssh.run(link, f"ls -t {ssh.words(str(there.home / 'jobs'))} 2>/dev/null || true").split()
+    return [name for name in listed if name != "newest"]
+
+
+def newest(link: Connection, there: Place) -> str | None:
+    """The job that was started last on this box."""
+    return ssh.run(link, f"readlink {ssh.words(there.job('newest'))} || true").strip() or None
+
+
+# Three lines, in a job's folder: its status.json, the state of its process, and the status's age in seconds.
+LOOK = (
+    "s=$(tr -d '\\n' < status.json 2>/dev/null); printf '%s\\n' \"$s\"; "
+    'p=$(printf %s "$s" | sed \'s/.*"pid": *\\([0-9]*\\).*/\\1/\'); printf \'%s\\n\' "$(ps -o stat= -p "$p" 2>/dev/null)"; '
+    "echo $(( $(date +%s) - $(stat -c %Y status.json 2>/dev/null || echo 0) ))"
+)
+
+
+def look(link: Connection, folder: str, more: str = "") -> tuple[dict[str, Any], bytes]:
+    """status.json with `alive`, whether its process still runs; and the output of `more`, which runs after that."""
+    answer = ssh.read(link, f"cd {ssh.words(folder)} 2>/dev/null || exit 0; {LOOK}; {more}")
+    text, process, age, data = (answer.split(b"\n", 3) + [b""] * 4)[:4]
+    return verdict(text, process, age), data
+
+
+def verdict(text: bytes, process: bytes, age: bytes) -> dict[str, Any]:
+    """Of LOOK's lines. A job that has just been asked for counts as alive for START_S; a process that ended and that nobody
+    has reaped does not."""
+    try:
+        found: dict[str, Any] = json.loads(text)
+        state, pid = str(found["state"]), int(found["pid"])
+    except (ValueError, KeyError, TypeError):
+        return {"state": "Unknown", "pid": 0, "alive": False, "reason": "its status.json cannot be read"}
+    running = bool(process.strip()) and not process.strip().startswith(b"Z")
+    starting = state == "Starting" and not pid and int(age or b"0") < START_S
+    return found | {"alive": running or starting}
+
+
+def every(link: Connection, there: Place) -> list[dict[str, Any]]:
+    """All jobs of the box with their verdicts, the newest first, in one look."""
+    folder = ssh.words(str(there.home / "jobs"))
+    loop = f'for job in $(ls -t); do [ -h "$job" ] && continue; echo "$job"; (cd "$job" && {LOOK}); done'
+    lines = ssh.read(link, f"cd {folder} 2>/dev/null || exit 0; {loop}").split(b"\n")
+    groups = [lines[n : n + 4] for n in range(0, len(lines) - 3, 4)]
+    return [{"job": name.decode()} | verdict(*rest) for name, *rest in groups]
+
+
+def status(link: Connection, there: Place, name: str) -> dict[str, Any]:
+    return look(link, there.job(name))[0]
+
+
+def under_way(link: Connection, there: Place, name: str) -> bool:
+    """Whether the job still has something to do, and a process that does it."""
+    found = status(link, there, name)
+    return found["state"] in UNDER_WAY and found["alive"]
+
+
+def end(link: Connection, there: Place, name: str) -> dict[str, Any]:
+    """Ask a job under way to end, and wait until it has written its checkpoint; its last status."""
+    found = status(link, there, name)
+    if found["alive"] and found["pid"]:
+        ssh.run(link, f"kill -TERM {int(found['pid'])} || true")
+    deadline = time.monotonic() + GRACE_S
+    while found["alive"] and time.monotonic() < deadline:
+        time.sleep(0.3)
+        found = status(link, there, name)
+    return found

@@ -1,0 +1,98 @@
+"""How the box is: its state, what it has cost, when it stops by itself, and whether SSH gets there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.box import access, launch, remote_jobs, user_data
+from ops.box.facts import Facts
+from ops.core import pricing, ssh
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.output import table
+
+
+@dataclass(frozen=True)
+class Found:
+    data: dict[str, Any]
+    text: str
+    problem: str
+
+
+def look(account: Account, have: Facts) -> Found:
+    """By EC2's word, and where it runs by the box's own. A box that spot took, or that SSH does not reach, is a problem."""
+    assert have.box is not None
+    reason = have.box.get("StateReason", {}).get("Message", "")
+    data: dict[str, Any] = {
+        "box": have.ident,
+        "type": have.box["InstanceType"],
+        "market": "spot" if have.on_spot else "on demand",
+        "state": have.state,
+        "reason": reason if have.state != "running" else "",
+        "address": have.box.get("PrivateIpAddress"),
+        **costs(account, have),
+        "expires": next((t["Value"] for t in have.box.get("Tags", []) if t["Key"] == "kennel:expires"), None),
+        "ssh": "-",
+        "newest_job": None,
+        "stops_in_s": None,
+    }
+    problem = f"spot took it: {reason}" if have.interrupted else ""
+    if have.state == "running":
+        try:
+            with access.connected(account, have, use=False) as link:
+                data |= {
+                    "ssh": "ok",
+                    "newest_job": remote_jobs.newest(link, remote_jobs.place(account.settings)),
+                    "stops_in_s": countdown(link),
+                }
+        except OpsError as error:
+            data["ssh"] = problem = str(error)
+    return Found(data, shown(data, problem), problem)
+
+
+def costs(account: Account, have: Facts) -> dict[str, float | None]:
+    """List prices, None where none is known. `dollars_so_far`: since the machine was started, disk included; on spot it is less."""
+    assert have.box is not None
+    if have.state not in ("pending", "running"):
+        return {"dollars_per_hour": round(pricing.disk(account.settings.ec2.disk_gib), 4), "dollars_so_far": 0.0}
+    try:
+        rate = launch.dollars_per_hour(have.box["InstanceType"], account.settings)
+    except OpsError:  # somebody else started a type that ops/core/pricing.toml does not have
+        return {"dollars_per_hour": None, "dollars_so_far": None}
+    hours = (datetime.now(UTC) - have.box["LaunchTime"]).total_seconds() / 3600
+    return {"dollars_per_hour": round(rate, 4), "dollars_so_far": round(rate * hours, 4)}
+
+
+def countdown(link: Any) -> int | None:
+    """Seconds until the box switches itself off, if nobody uses it from now on; None without a watchdog."""
+    said = ssh.run(link, f'cat "$BOX_ROOT"{user_data.STATE} 2>/dev/null || true').strip()
+    if not said:
+        return None
+    found = json.loads(said)
+    return max(0, round(found["limit_s"] - found["idle_s"] - (datetime.now(UTC).timestamp() - found["time"])))
+
+
+def dollars(amount: float | None, places: int) -> str:
+    return "?" if amount is None else f"{amount:.{places}f}"
+
+
+def shown(data: dict[str, Any], problem: str) -> str:
+    left = data["stops_in_s"]
+    cells = (
+        data["box"], data["type"], data["market"], data["state"], data["address"], dollars(data["dollars_per_hour"], 3),
+        dollars(data["dollars_so_far"], 2), "ok" if data["ssh"] == "ok" else "-" if data["ssh"] == "-" else "no", data["newest_job"] or "-",
+    )  # fmt: skip
+    text = table(("box", "type", "market", "state", "address", "$/h", "$ so far", "ssh", "newest job"), [cells])
+    expires = f"Expires {data['expires']}." if data["expires"] else ""
+    if left is not None:
+        said = f"Unused, it stops by itself in {left // 60} min {left % 60} s."
+    elif data["ssh"] == "ok":
+        said = "Nothing on it stops it when it is idle: ec2.idle_minutes was 0 when it was started, or its watchdog is gone."
+    elif data["state"] in ("stopping", "stopped") and not problem:
+        said = f"{data['reason'] or 'Stopped'}: it costs its disk only. Next: invoke ec2.start."
+    else:
+        said = ""
+    return "\n".join(filter(None, (text, " ".join(filter(None, (said, expires))), problem)))

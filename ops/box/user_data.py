@@ -1,0 +1,54 @@
+"""What a box does before anything else, at every boot: arm the watchdog that switches it off when nobody uses it; show its keys.
+
+User data that cloud-init calls a boothook: run as soon as they are read, and at each boot anew. So the watchdog is there
+before the first login, and a launch that is interrupted leaves no box that runs for ever.
+"""
+
+from __future__ import annotations
+
+from ops.core.paths import ROOT
+from ops.core.settings import Settings
+
+WATCHDOG = ROOT / "training" / "idle.py"
+STATE = "/var/lib/kennel/idle.json"  # where it says how long the box has been idle; below $BOX_ROOT
+MOST = 16_384  # bytes of user data, by EC2's limit
+
+HEAD = """#cloud-boothook
+#!/bin/sh
+# BOX_ROOT is empty on AWS.
+set -e
+root="${BOX_ROOT:-}"
+mkdir -p "$root/var/lib/kennel" "$root/etc/systemd/system"
+"""
+SCRIPT = """
+cat > "$root/var/lib/kennel/idle.py" <<'PYTHON'
+{program}PYTHON
+cat > "$root/etc/systemd/system/kennel-idle.service" <<UNIT
+[Unit]
+Description=Switch this machine off when nobody has used it for {minutes:g} minutes
+[Service]
+ExecStart=/usr/bin/env python3 $root/var/lib/kennel/idle.py {minutes:g} $root/home
+Restart=on-failure
+UNIT
+systemctl daemon-reload
+systemctl start --no-block kennel-idle.service
+"""
+
+# cloud-init prints the host's keys at the first boot only, and a console starts anew at each: who comes later learns them here.
+KEYS = """
+if [ -e "$root/var/lib/kennel/booted" ]; then
+    keys=$(cat "$root"/etc/ssh/ssh_host_*_key.pub)
+    printf '%s\\n' "-----BEGIN SSH HOST KEY KEYS-----" "$keys" "-----END SSH HOST KEY KEYS-----" > "$root/dev/console"
+fi
+: > "$root/var/lib/kennel/booted"
+"""
+
+
+def user_data(settings: Settings) -> str:
+    """The script; without the watchdog where ec2.idle_minutes is 0."""
+    text = HEAD
+    if settings.ec2.idle_minutes:
+        text += SCRIPT.format(program=WATCHDOG.read_text(), minutes=settings.ec2.idle_minutes)
+    text += KEYS
+    assert len(text.encode()) <= MOST
+    return text

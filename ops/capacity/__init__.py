@@ -1,0 +1,1 @@
+"""How much the endpoint and the function in front of it can take, and what that costs."""

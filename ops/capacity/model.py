@@ -1,0 +1,298 @@
+"""How much the endpoint and the function in front of it can take, and what that costs: arithmetic on one measurement.
+
+Rates are requests a minute unless a name says otherwise, because SageMaker's scaling metric counts by the minute.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ops.core import pricing
+from ops.core.errors import OpsError
+
+if TYPE_CHECKING:
+    from ops.core.settings import Settings
+    from ops.releases.load_test import Measured
+
+SAFETY = (
+    0.5  # where AWS starts, in "Load testing your auto scaling configuration": target = RPS of one instance x 0.5 x 60
+)
+CALLS_A_SECOND = 10  # of one Lambda environment, AWS's quota, however short a call is
+ACCOUNT_CONCURRENCY = 1000  # of a whole account, AWS's default quota; new accounts have less
+OVERHEAD_MS = 50.0  # assumed: the warm function's own time, with reading the picture from S3
+POINTS, LAG, START = (
+    3,
+    (1, 2),
+    (3, 7),
+)  # minutes of a spike: the alarm's points, the metric's lateness, an instance's start
+GIVEN = "given"  # stands where a measurement has its release
+
+VCPUS = {"large": 2, "xlarge": 4, "2xlarge": 8, "4xlarge": 16}
+CHIPS = {  # Intel's, by family, and whether they compute in bf16 (AMX); Ice Lake and older ones do not
+    "m5": ("Skylake or Cascade Lake", False),
+    "c5": ("Skylake or Cascade Lake", False),
+    "m6i": ("Ice Lake", False),
+    "c6i": ("Ice Lake", False),
+    "m7i": ("Sapphire Rapids", True),
+    "c7i": ("Sapphire Rapids", True),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    vcpus: int
+    chip: str
+    amx: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    text: str
+    next: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the traffic would cost on one instance type. Numbers are None where the measurement says nothing about its CPU."""
+
+    instance_type: str
+    vcpus: int | None
+    amx: bool
+    requests_per_second: float | None
+    instances: int | None
+    dollars_per_month: float | None
+    dollars_per_1000: float | None  # at the traffic, as if it were the peak all month
+    dollars_per_1000_full: float | None  # at the advised target, all month
+    note: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`rps` is what one instance can do, `duration_ms` one call of the function, `slots` how many of those run at once."""
+
+    instance_type: str
+    rps: float
+    duration_ms: float
+    slots: int
+    as_set: int
+    least: int
+    most: int
+    traffic: float
+    asked: bool = False  # the traffic was said, and is not what the function admits
+
+    @property
+    def limit(self) -> float:
+        return self.rps * 60
+
+    @property
+    def target(self) -> int:
+        return target(self.rps)
+
+    @property
+    def admitted(self) -> float:
+        return admitted(self.slots, self.duration_ms)
+
+    @property
+    def covered(self) -> int:
+        """What the scaling target plans for, as it is set."""
+        return self.most * self.as_set
+
+    @property
+    def exceeds(self) -> bool:
+        return whole(self.admitted) > self.covered
+
+    @property
+    def usable(self) -> int:
+        """The target as set, if that is between the advised one and the limit; else the advised one."""
+        return self.as_set if self.target <= self.as_set < self.limit else self.target
+
+    def instances(self, each: float) -> int:
+        return instances(self.traffic, each, self.least)
+
+
+def target(rps: float) -> int:
+    """SageMakerVariantInvocationsPerInstance for an instance that can do `rps`; a whole number, as the setting is."""
+    return max(1, math.floor(round(rps * SAFETY * 60, 6)))
+
+
+def admitted(slots: int, duration_ms: float) -> float:
+    """Slots divided by what one call takes (Little's law), but no environment takes more than ten calls a second."""
+    return slots * min(60_000 / duration_ms, CALLS_A_SECOND * 60)
+
+
+def instances(traffic: float, each: float, least: int = 1) -> int:
+    return max(least, math.ceil(round(traffic / each, 6)))
+
+
+def duration_of(measured: Measured) -> float:
+    """Of one call that need not queue: more callers than vCPUs wait for each other, and that wait is in the p50."""
+    return measured.p50_ms * min(1.0, measured.vcpus / measured.concurrency) + OVERHEAD_MS
+
+
+def machine(instance_type: str) -> Machine | None:
+    """None for a type whose CPU is not known here, or is not what does the work."""
+    family, _, size = instance_type.removeprefix("ml.").partition(".")
+    if family not in CHIPS or size not in VCPUS:
+        return None
+    chip, amx = CHIPS[family]
+    return Machine(VCPUS[size], chip, amx)
+
+
+def given(rps: float, latency_ms: float, instance_type: str) -> Measured:
+    """Figures said by hand, as if they had been measured on that type. On a CPU that has bf16 they count as bf16."""
+    from ops.releases.load_test import Measured
+
+    there = machine(instance_type)
+    return Measured(
+        release=GIVEN, vcpus=there.vcpus if there else 0, cpu=instance_type,
+        precision="bf16" if there and there.amx else "fp32",
+        requests_per_second=rps, p50_ms=latency_ms, p99_ms=latency_ms, concurrency=1, date="",
+    )  # fmt: skip
+
+
+def carried(measured: Measured, instance_type: str) -> tuple[float | None, str]:
+    """Requests a second on another type, by vCPUs, and what is to be known about it. An estimate: clock and cache differ."""
+    if measured.cpu == instance_type:
+        return measured.requests_per_second, "as given"
+    there = machine(instance_type)
+    if there is None or not measured.vcpus:
+        return None, "not comparable: measure there"
+    if measured.precision == "bf16" and not there.amx:
+        return None, "not comparable, no bf16: measure there"
+    more = "; bf16 may do more" if there.amx and measured.precision == "fp32" else ""
+    return measured.requests_per_second * there.vcpus / measured.vcpus, "estimate" + more
+
+
+def plan(measured: Measured, settings: Settings, traffic: float | None = None) -> Plan:
+    """Without `traffic`, for what the function lets through. Raises OpsError when it lets nothing through."""
+    slots = ACCOUNT_CONCURRENCY if settings.fn.reserved is None else settings.fn.reserved
+    if traffic is None and not slots:
+        raise OpsError(
+            "fn.reserved is 0: the function lets nothing through. Say what to plan for: invoke sm.capacity --traffic 600"
+        )
+    duration = measured.p50_ms if measured.release == GIVEN else duration_of(measured)
+    endpoint = settings.endpoint
+    rps, _ = carried(measured, endpoint.instance_type)
+    there = machine(endpoint.instance_type)
+    ratio = there.vcpus / measured.vcpus if there and measured.vcpus else 1.0
+    return Plan(
+        instance_type=endpoint.instance_type,
+        rps=measured.requests_per_second * ratio if rps is None else rps,
+        duration_ms=duration,
+        slots=slots,
+        as_set=endpoint.invocations_per_instance,
+        least=endpoint.min_instances,
+        most=max(endpoint.min_instances, endpoint.max_instances),
+        traffic=max(1, whole(admitted(slots, duration))) if traffic is None else traffic,
+        asked=traffic is not None,
+    )
+
+
+def options(plan: Plan, measured: Measured) -> list[Option]:
+    """The endpoint's own type, then the CPU types of ops/core/pricing.toml, by what a month costs; unknown ones last."""
+    known = [name for name in pricing.prices()["sagemaker"] if machine(name) and name != plan.instance_type]
+    own, *rest = (option(plan, measured, name) for name in (plan.instance_type, *known))
+    return [own, *sorted(rest, key=lambda each: (each.dollars_per_month or math.inf, each.instance_type))]
+
+
+def option(plan: Plan, measured: Measured, instance_type: str) -> Option:
+    rps, note = carried(measured, instance_type)
+    there, hourly = machine(instance_type), pricing.hourly("sagemaker", instance_type)
+    vcpus, amx = (there.vcpus, there.amx) if there else (None, False)
+    if rps is None:
+        return Option(instance_type, vcpus, amx, None, None, None, None, None, note)
+    each = target(rps)
+    count = plan.instances(each)
+    return Option(
+        instance_type, vcpus, amx, rps, count, count * hourly * pricing.HOURS_A_MONTH,
+        count * hourly / (plan.traffic * 60) * 1000, hourly / (each * 60) * 1000, note,
+    )  # fmt: skip
+
+
+def spike(plan: Plan) -> dict[str, Any]:
+    """From the smallest fleet to the first instance more: minutes, and requests that nobody has answered by then."""
+    minutes = tuple(POINTS + lag + start for lag, start in zip(LAG, START, strict=True))
+    takes = plan.least * plan.limit
+    over = max(0.0, plan.traffic - takes)
+    return {"minutes": minutes, "taken_per_minute": takes, "unanswered": tuple(over * each for each in minutes)}
+
+
+def findings(plan: Plan, measured: Measured) -> Iterator[Finding]:
+    """What is wrong between function, scaling and instances, and what to set instead."""
+    if carried(measured, plan.instance_type)[0] is None:
+        yield Finding(
+            f"{measured.precision} on {measured.cpu} says little about {plan.instance_type}: the figures are for the machine "
+            "that was measured, by vCPUs.",
+            f"Measure one {plan.instance_type}, then: invoke sm.capacity --rps RPS --latency-ms MS",
+        )
+    if plan.exceeds:
+        yield Finding(
+            f"The function admits {shown(plan.admitted)} requests a minute; the endpoint's scaling target covers "
+            f"{plan.covered:,}. That is {times(plan.admitted / plan.covered)} times what {plan.most} x {plan.as_set:,} plan for; "
+            f"at its target an instance is {100 * plan.as_set / plan.limit:.0f} % busy.",
+            remedy(plan, plan.usable),
+        )
+    if whole(plan.admitted) > plan.most * plan.limit:
+        wait = plan.slots / (plan.most * plan.rps)
+        yield Finding(
+            f"The function admits {shown(plan.admitted)} requests a minute; {plan.most} instances can do "
+            f"{shown(plan.most * plan.limit)}. With {plan.slots:,} calls under way each waits about {wait:.1f} s.",
+            remedy(plan, plan.target),
+        )
+    if plan.as_set >= plan.limit:
+        yield Finding(
+            f"One instance can do {shown(plan.limit)} requests a minute, and the target of {plan.as_set:,} is no less: "
+            "the endpoint would be full before it scales.",
+            f"Set endpoint.invocations_per_instance to {plan.target:,}; then: invoke sm.autoscale",
+        )
+    yield from of_traffic(plan)
+
+
+def of_traffic(plan: Plan) -> Iterator[Finding]:
+    """What is wrong with a traffic that was asked about; what the function admits is judged above."""
+    if plan.asked and plan.traffic > plan.admitted:
+        slots = math.ceil(round(plan.traffic / admitted(1, plan.duration_ms), 6))
+        yield Finding(
+            f"{shown(plan.traffic)} requests a minute are more than the function admits ({shown(plan.admitted)}): "
+            "the others are refused with 429.",
+            f"Set fn.reserved to {slots:,}; then: invoke lambda.deploy",
+        )
+    if plan.asked and plan.instances(plan.target) > plan.most:
+        yield Finding(
+            f"{shown(plan.traffic)} requests a minute want {plan.instances(plan.target):,} instances at the advised target, and "
+            f"endpoint.max_instances is {plan.most}.",
+            f"Set endpoint.max_instances to {plan.instances(plan.target):,}; then: invoke sm.autoscale",
+        )
+
+
+def remedy(plan: Plan, each: int) -> str:
+    """What to set so that what the function admits is no more than the instances cover at `each`."""
+    sets = [] if each == plan.as_set else [f"endpoint.invocations_per_instance to {each:,}"]
+    if plan.admitted > plan.most * each:
+        slots = math.floor(plan.most * each / admitted(1, plan.duration_ms))
+        less = f" (or fn.reserved to {slots:,}, then invoke lambda.deploy)" if slots else ""
+        sets.append(f"endpoint.max_instances to {instances(plan.admitted, each):,}{less}")
+    return f"Set {' and '.join(sets)}; then: invoke sm.autoscale"
+
+
+def whole(number: float) -> int:
+    return math.floor(round(number, 6))
+
+
+def shown(number: float) -> str:
+    """A rate for people, never rounded up; small ones with digits."""
+    return f"{whole(number):,}" if number >= 10 else f"{number:.3g}"
+
+
+def calls(plan: Plan) -> str:
+    """What bounds the function: `10 at a time, 1.27 s a call`."""
+    if plan.duration_ms < 1000 / CALLS_A_SECOND:
+        return f"{plan.slots:,} at a time, each at most {CALLS_A_SECOND} a second"
+    return f"{plan.slots:,} at a time, {plan.duration_ms / 1000:.3g} s a call"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 9.5 else f"{ratio:.1f}"

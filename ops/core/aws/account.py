@@ -1,0 +1,200 @@
+"""AWS access: cached clients, account guard, audit log, polling. Credentials come from session.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ops.core import running
+from ops.core.aws.errors import aws_error, redact, shorten
+from ops.core.aws.session import RETRIES, open_session
+from ops.core.errors import AwsError, OpsError
+from ops.core.output import say
+from ops.core.paths import WORK
+
+if TYPE_CHECKING:
+    import invoke
+
+    from ops.core.plan import Change, Wait
+    from ops.core.settings import Settings
+
+LAUNCHES = ("run_instances", "start_instances")
+
+
+class Account:
+    """One AWS account and region, seen through one profile. Clients are made once and are safe to share by threads."""
+
+    sent: ClassVar[int] = 0  # requests of this process, retries included
+
+    def __init__(self, settings: Settings, role: str = "", audit: Path = WORK / "audit.jsonl") -> None:
+        """As the stack's own `role`, or as the profile is, where that is "" or the settings say so."""
+        self.settings, self.role = settings, role
+        self._audit = audit
+        self._guarded = False
+        self._client = cache(self._new_client)
+        self._session = open_session(settings, role if settings.aws.take_roles else "")
+
+    @classmethod
+    def of(cls, c: invoke.Context, role: str = "operator") -> Account:
+        """The account that the settings of this command name; a bad setting stops here, before any call."""
+        from ops.core import settings
+
+        return cls(settings.load(c.config), role)
+
+    @classmethod
+    def first(cls, c: invoke.Context, role: str) -> Account:
+        """As the role, or as the profile is while nobody can take it: somebody has to make the first roles."""
+        account = cls.of(c, role)
+        try:
+            account.guard()
+        except AwsError as error:
+            if error.call != "AssumeRole":
+                raise
+            say(f"The role {account.settings.role_name(role)} cannot be taken yet: going on as the profile is.")
+            return cls.of(c, "")
+        return account
+
+    @property
+    def endpoint_url(self) -> str | None:
+        """Where the profile says AWS is; None for AWS itself. Given to each client, because AWS_ENDPOINT_URL beats a profile."""
+        return self._session.get_scoped_config().get("endpoint_url")
+
+    @property
+    def region(self) -> str | None:
+        """The profile's own region; clients use the settings'."""
+        return self._session.get_config_variable("region")
+
+    def credentials(self) -> Any:
+        """botocore's credentials object, for signing what no client method covers."""
+        return self._session.get_credentials()
+
+    def client(self, service: str, retries: str = "control") -> Any:
+        return self._client(service, retries)
+
+    def _new_client(self, service: str, retries: str) -> Any:
+        from botocore.config import Config
+
+        signing = (
+            {"signature_version": "s3v4"} if service == "s3" else {}
+        )  # without it, S3 links are signed the old way
+        config = Config(
+            user_agent_extra=f"kennel/{running.command}", inject_host_prefix=False, **signing, **RETRIES[retries]
+        )
+        region = self.settings.aws.region
+        client = self._session.create_client(service, region, endpoint_url=self.endpoint_url, config=config)
+        client.meta.events.register("before-send", self._count)
+        return client
+
+    def _count(self, **_: Any) -> None:
+        Account.sent += 1
+
+    def call(self, service: str, call: str, retries: str = "control", **args: Any) -> Any:
+        """AWS's answer to one call that reads. Raises Refused."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return getattr(self.client(service, retries), call)(**args)
+        except ClientError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: Any) -> AwsError:
+        found = aws_error(error)
+        if (
+            found.call == "AssumeRole"
+        ):  # a role of another account is the likelier reason, and guard has the words for it
+            Account(self.settings).guard()
+        return found
+
+    def find(self, service: str, call: str, missing: str, **args: Any) -> Any:
+        """As `call`, but None where AWS answers that there is no such thing (`missing`: a part of `code: message`)."""
+        try:
+            return self.call(service, call, **args)
+        except AwsError as error:
+            if error.says(*missing.split("|")):
+                return None
+            raise
+
+    def pages(self, service: str, call: str, key: str, **args: Any) -> list[Any]:
+        """All items under `key`, over all pages. Raises Refused."""
+        from botocore.exceptions import ClientError
+
+        try:
+            paginator = self.client(service).get_paginator(call)
+            return [item for page in paginator.paginate(**args) for item in page.get(key, [])]
+        except ClientError as error:
+            raise self._refused(error) from error
+
+    def tagged(self, call: str, key: str, **more: str) -> list[Any]:
+        """What EC2 lists under `key` with this stack's tag; `more` are further filters, by their names with _ for -."""
+        filters = [{"Name": "tag:kennel:stack", "Values": [self.settings.stack.name]}]
+        filters += [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in more.items()]
+        return self.pages("ec2", call, key, Filters=filters)
+
+    def guard(self) -> None:
+        """Refuse to go on unless the caller's account is the settings' account. Asked once."""
+        if self._guarded:
+            return
+        caller = self.call("sts", "get_caller_identity")["Account"]
+        if caller != self.settings.aws.account:
+            raise OpsError(
+                f"The settings are for account {self.settings.aws.account}, but profile {self.settings.aws.profile!r} is in "
+                f"account {caller}. Nothing was touched. Take the settings file of that account: invoke -f FILE ..."
+            )
+        self._guarded = True
+
+    def make(self, change: Change) -> Any:
+        """Carry out one change; the audit log has it before the call and again with its outcome. Raises Refused."""
+        self.guard()
+        entry = {"call": f"{change.service}.{change.call}", "why": change.why, "args": shorten(change.args)}
+        self._log("begin", entry)
+        try:
+            patience = "launch" if change.call in LAUNCHES else "control"
+            answer = self.call(change.service, change.call, patience, **change.args)
+        except BaseException as error:
+            self._log(f"failed: {type(error).__name__}: {redact(str(error), change.args)}"[:300], entry)
+            raise
+        self._log("done", entry)
+        return answer
+
+    def _log(self, outcome: str, entry: dict[str, Any]) -> None:
+        from datetime import UTC, datetime
+
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"time": now, "stack": self.settings.stack.name, "pid": os.getpid(), "outcome": outcome, **entry}
+        self._audit.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(self._audit, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
+            os.fchmod(log.fileno(), 0o600)  # one that an older Kennel made is everybody's to read
+            log.write(json.dumps(line, default=str) + "\n")
+
+    def wait(self, wait: Wait) -> Any:
+        """Ask until the answer is no text any more, telling each new state; that answer. Ctrl-C leaves things as they are.
+
+        Raises OpsError when `wait.timeout_s` have passed, and whatever `wait.until` raises.
+        """
+        started, seen = time.monotonic(), ""
+        for pause in pauses():
+            state = wait.until(self)
+            if not isinstance(state, str):
+                return state
+            if state != seen:
+                say(f"  {wait.what}: {state} ({time.monotonic() - started:.0f} s)")
+                seen = state
+            if time.monotonic() - started > wait.timeout_s:
+                raise OpsError(
+                    f"Gave up on {wait.what} after {wait.timeout_s:.0f} s: still {state}. Run the same command again to go on waiting."
+                )
+            time.sleep(pause)
+        return None
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between two looks: 0.2 s at first, since a sandbox is quick, then up to 15 s, since AWS is not."""
+    pause = 0.2
+    while True:
+        yield pause
+        pause = min(pause * 1.25, 15.0)

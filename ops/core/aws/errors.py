@@ -1,0 +1,82 @@
+"""AWS's errors as sentences that end in the next command, and arguments of calls as a log may have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ops.core.errors import AwsError, OpsError, Unreachable
+
+SKEWED = ("RequestTimeTooSkewed", "RequestExpired")  # EC2 says the second of a session that is over, too
+OFF_MIN = 4.0  # minutes; AWS refuses a signature that is 5 off
+HIDDEN = ("Environment", "UserData", "AccessKeyId")  # arguments that are never logged
+SHORT = 8  # characters: shorter values are not redacted, since they occur in messages by chance
+
+
+def aws_error(error: Any) -> AwsError:
+    details = error.response.get("Error", {})
+    code, reason = details.get("Code", "?"), details.get("Message", "")
+    off = clock_skew_minutes(error.response)
+    if code.startswith("ExpiredToken") or (code == "RequestExpired" and off is not None and abs(off) < OFF_MIN):
+        reason += " The session is over: log in again, then run the same command"
+    elif code in SKEWED or "Signature expired" in reason or "Signature not yet current" in reason:
+        by = "" if off is None else f" by {off:+.0f} minutes"
+        reason += f" This machine's clock is wrong{by}, and AWS takes no signature that is minutes off."
+        reason += " Set it: sudo timedatectl set-ntp true"
+    if error.operation_name == "AssumeRole":
+        reason += " Every command takes its own role of the stack. Is it there? invoke iam.apply makes it; invoke doctor looks"
+    return AwsError(error.operation_name, code, reason)
+
+
+def clock_skew_minutes(response: dict[str, Any]) -> float | None:
+    """By how many minutes this machine's clock is ahead of AWS's, from the time that its answer carries; None without one."""
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
+    try:
+        theirs = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (datetime.now(UTC) - theirs).total_seconds() / 60
+
+
+def shorten(value: Any) -> Any:
+    """Arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no key's id."""
+    if isinstance(value, dict):
+        return {key: "..." if key in HIDDEN else shorten(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shorten(item) for item in value]
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    return value[:200] + "..." if isinstance(value, str) and len(value) > 200 else value
+
+
+def redact(text: str, args: Any, hidden: bool = False) -> str:
+    """AWS's words without the arguments that no log gets: a refusal repeats a key's id."""
+    if isinstance(args, dict):
+        for key, item in args.items():
+            text = redact(text, item, hidden or key in HIDDEN)
+    elif isinstance(args, list | tuple):
+        for item in args:
+            text = redact(text, item, hidden)
+    elif hidden and isinstance(args, str) and len(args) >= SHORT:
+        text = text.replace(args, "...")
+    return text
+
+
+def explain_sdk_error(error: Exception) -> Exception:
+    """SDK errors that a person can act on, in a sentence. ParamValidationError stays as it is: that is our bug."""
+    from botocore import exceptions as sdk
+
+    if isinstance(error, sdk.ClientError):
+        return aws_error(error)
+    if isinstance(error, sdk.ConnectionError | sdk.HTTPClientError):
+        local = "127.0.0.1" in str(error)
+        hint = (
+            "Is the sandbox up? invoke sandbox.up"
+            if local
+            else "Is there a network, a proxy, and aws.region right? invoke doctor"
+        )
+        return Unreachable(f"AWS was not reached: {error}\n{hint}")
+    if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.TokenRetrievalError):
+        return OpsError(f"There are no usable AWS credentials: {error}. Log in, then: invoke doctor")
+    return error

@@ -1,0 +1,38 @@
+"""What stops a task: one sentence that says what is wrong, and the command to run next."""
+
+from invoke.exceptions import Exit
+
+from ops.core.text import escape_control_characters
+
+FAILED, DECLINED, DENIED, FINDINGS, INTERRUPTED = 1, 3, 4, 7, 130
+STOPPED, ROLLED_BACK = 8, 9  # a release: before it got to AWS; by AWS, which went back to the one before
+
+DENIALS = ("AccessDenied", "UnauthorizedOperation", "AuthException", "403")  # 403: HEAD has no body to say more in
+
+
+class OpsError(Exit):
+    """Stop the task with a sentence that says what is wrong and what to run next."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        message = escape_control_characters(message)
+        super().__init__(message, code=code)
+        self.args = (message,)  # str(error) is the message alone
+
+
+class Unreachable(OpsError):
+    """Nobody answered, or no more: what a network can do, and may not do the next time."""
+
+
+class AwsError(OpsError):
+    """AWS said no. `code` is AWS's own error code, `reason` its message."""
+
+    def __init__(self, call: str, code: str, reason: str) -> None:
+        super().__init__(
+            f"AWS refused {call}: {code}: {reason}",
+            DENIED if code.startswith(DENIALS) else FAILED,
+        )
+        self.call, self.aws_code, self.reason = call, code, reason
+
+    def says(self, *words: str) -> bool:
+        """Whether any of these words is in `code: message`; SageMaker's codes alone say too little."""
+        return any(word in f"{self.aws_code}: {self.reason}" for word in words)

@@ -1,0 +1,145 @@
+"""Plan, then apply: one generator of changes serves the dry run, which answers with Unknown, and the run, which asks AWS.
+
+A plan is *sent* AWS's answer to each change, so that a later one can use an id from an earlier one. AWS's refusal is
+*thrown into* it, so that it can move on to another zone, or undo. The dry run walks the same generator and so cannot drift.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ops.core.errors import AwsError
+
+if TYPE_CHECKING:
+    from ops.core.aws.account import Account
+
+
+@dataclass(frozen=True)
+class Change:
+    """One AWS call that changes something. `call` is boto3's method name; `danger` says what would be lost."""
+
+    service: str
+    call: str
+    args: dict[str, Any]
+    why: str
+    dollars_per_hour: float = 0.0
+    danger: str = ""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Wait while `until(account)` is a text, the state still seen; anything else ends the wait and is sent to the steps.
+
+    Raises what `until` raises.
+    """
+
+    what: str
+    until: Callable[[Account], Any] = field(compare=False)
+    why: str
+    timeout_s: float = 1800.0
+
+
+Step = Change | Wait
+Steps = Generator[Step, Any, Any]
+
+
+class PlanError(Exception):
+    """A plan that decides on an answer nobody has yet: a bug in the plan, so it keeps its traceback."""
+
+
+class Unknown(str):
+    """An answer nobody has yet: it can be indexed, printed and passed on. Deciding on it is a bug in the plan."""
+
+    def __getitem__(self, key: Any) -> Unknown:
+        return Unknown(f"<{key}>" if isinstance(key, str) else str(self))
+
+    def _undecided(self, *_: Any) -> Any:
+        raise PlanError(f"the plan depends on {str.__str__(self)}, which is not known yet; read it as a fact first")
+
+    __iter__ = __bool__ = __len__ = __eq__ = __ne__ = __lt__ = __gt__ = _undecided
+    __contains__ = __int__ = _undecided
+    __hash__ = str.__hash__
+
+
+def walk(steps: Steps, answer: Callable[[Step], Any]) -> Iterator[Step]:
+    """Yield each step, then answer it; what AWS refuses is thrown into the steps, which may carry on."""
+    move: Callable[[Any], Step] = steps.send
+    value: Any = None
+    while True:
+        try:
+            step = move(value)
+        except StopIteration:
+            return
+        yield step
+        try:
+            move, value = steps.send, answer(step)
+        except AwsError as error:
+            move, value = steps.throw, error
+
+
+def preview(steps: Steps) -> list[Step]:
+    """The steps as a dry run would take them."""
+    return list(walk(steps, lambda step: Unknown("<answer>")))
+
+
+def until_trusted(change: Change, not_yet: str, waits: Sequence[float]) -> Steps:
+    """IAM takes seconds to tell other services of a new role: the refusal that says `not_yet`, and no other, is tried again."""
+    for seconds in waits:
+        try:
+            return (yield change)
+        except AwsError as error:
+            if not error.says(not_yet):
+                raise
+        yield Wait("IAM", pause(seconds), why="the role may be new")
+    return (yield change)
+
+
+def pause(seconds: float) -> Callable[[Account], str | None]:
+    until = time.monotonic() + seconds
+    return lambda account: None if time.monotonic() > until else "the role is spreading"
+
+
+def shown(step: Step) -> str:
+    if isinstance(step, Wait):
+        return f". wait for {step.what}: {step.why}"
+    price = f"  ${dollars(step.dollars_per_hour)}/h" if step.dollars_per_hour else ""
+    danger = f"  [{step.danger}]" if step.danger else ""
+    return f"~ {step.service}.{step.call}: {step.why}{price}{danger}"
+
+
+def dollars(amount: float) -> str:
+    """An alarm costs $0.00014 an hour, which is not nothing."""
+    return f"{amount:.5f}" if 0 < amount < 0.0005 else f"{amount:.3f}"
+
+
+def dry_run(steps: Steps, say: Callable[[str], None]) -> int:
+    """Print what would be done and what it would cost; return how many changes. Touches nothing."""
+    planned = preview(steps)
+    for step in planned:
+        say(shown(step))
+    changes = [step for step in planned if isinstance(step, Change)]
+    hourly = sum(change.dollars_per_hour for change in changes)
+    if changes:
+        say(f"This adds ${dollars(hourly)} an hour, ${hourly * 24:.2f} a day (list price; ops/core/pricing.toml).")
+    say(f"{len(changes)} to make; nothing was touched")
+    return len(changes)
+
+
+def apply(steps: Steps, account: Account, say: Callable[[str], None]) -> int:
+    """Make the changes one by one; return how many were made. Each line is printed *before* its call."""
+    made = 0
+
+    def answer(step: Step) -> Any:
+        nonlocal made
+        if isinstance(step, Wait):
+            return account.wait(step)
+        result = account.make(step)
+        made += 1
+        return result
+
+    for step in walk(steps, answer):
+        say(shown(step).replace("~", "+", 1))
+    return made

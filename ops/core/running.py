@@ -1,0 +1,14 @@
+"""The command that runs in this process: its name, for AWS's logs, and the collection of all commands.
+
+Invoke gives a task its settings and nothing else, so the executor and the task decorator note these here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import invoke
+
+command = ""  # each request to AWS carries it in its user agent
+collection: invoke.Collection | None = None

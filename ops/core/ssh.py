@@ -1,0 +1,224 @@
+"""The one door to SSH: Fabric connections whose host key is pinned, that read no stdin, and whose commands end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ops.core.errors import OpsError, Unreachable
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+CONNECT_S, COMMAND_S = 15, 60
+KEEPALIVE_S, SILENT_S = 15.0, 30.0  # between two questions whether somebody is there, and for the answer
+PAGE = "runbooks/box-unreachable.md"
+
+
+class Lost(Unreachable):
+    """The connection ended in the middle of something."""
+
+
+def key_pair(path: Path) -> str:
+    """The public key beside `path`, both made when missing. Raises OpsError for a private one that others may read."""
+    public = path.with_name(path.name + ".pub")
+    if not path.exists():
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = Ed25519PrivateKey.generate()
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" kennel\n")
+    if path.stat().st_mode & 0o077:
+        raise OpsError(f"The private key {path} can be read by others, and OpenSSH would refuse it. chmod 600 {path}")
+    if not public.exists():
+        raise OpsError(f"{public} is missing beside its private key. ssh-keygen -y -f {path} > {public}")
+    return public.read_text().strip()
+
+
+def host_keys_in(console: str) -> list[str]:
+    """The public host keys that cloud-init prints on the console at boot, as `type base64`."""
+    blocks = re.findall(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", console, re.S)
+    return [" ".join(line.split()[:2]) for line in blocks[-1].strip().splitlines()] if blocks else []
+
+
+def pinned(known_hosts: Path, name: str) -> bool:
+    lines = known_hosts.read_text(errors="replace").splitlines() if known_hosts.exists() else []
+    return any(line.split()[:1] == [name] for line in lines)
+
+
+def pin(known_hosts: Path, name: str, keys: list[str]) -> None:
+    known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with known_hosts.open("a") as file:
+        file.writelines(f"{name} {key}\n" for key in keys)
+
+
+def connect(name: str, user: str, key: Path, known_hosts: Path, open_socket: Callable[[], socket.socket]) -> Connection:
+    """An open connection to a host that has the key pinned under `name`. Raises OpsError with what to do."""
+    from fabric import Config, Connection
+    from paramiko import RejectPolicy
+
+    class Box(Connection):
+        def open_gateway(self) -> socket.socket:
+            return open_socket()
+
+    quiet_paramiko()
+    # Nobody types into these commands; reading stdin would eat a script's own input.
+    config = Config(overrides={"run": {"in_stream": False}, "load_ssh_configs": False})
+    box = Box(
+        name, user=user, gateway="tunnel", connect_timeout=CONNECT_S, config=config,
+        connect_kwargs={
+            "key_filename": str(key), "allow_agent": False, "look_for_keys": False, "banner_timeout": CONNECT_S, "auth_timeout": CONNECT_S,
+        },
+    )  # fmt: skip
+    # Fabric trusts any key it meets first; on the road to a box with credentials we do not.
+    try:
+        box.client.load_host_keys(str(known_hosts))
+    except (OSError, ValueError) as error:
+        raise OpsError(f"{known_hosts} cannot be read: {error}. Move it away: the keys are learnt anew") from error
+    box.client.set_missing_host_key_policy(RejectPolicy())
+    try:
+        box.open()
+    except OpsError:
+        raise
+    except Exception as error:
+        raise worded(error, name, known_hosts) from error
+    threading.Thread(target=listen, args=(box.transport,), daemon=True).start()
+    return box
+
+
+def listen(transport: Any) -> None:
+    """Ask now and then whether somebody is there, and hang up when nobody answers: a line that swallows everything looks
+    like a command that says nothing, and paramiko's own keepalive asks for no answer."""
+    while transport.is_active():
+        time.sleep(KEEPALIVE_S)
+        answered = threading.Event()
+
+        def ask(answered: threading.Event = answered) -> None:
+            transport.global_request("keepalive@openssh.com", wait=True)  # any answer will do, and servers refuse it
+            answered.set()
+
+        threading.Thread(target=ask, daemon=True).start()
+        if not answered.wait(SILENT_S):
+            transport.close()
+
+
+def worded(error: Exception, name: str, known_hosts: Path) -> OpsError:
+    from paramiko import AuthenticationException, BadHostKeyException
+
+    if isinstance(error, BadHostKeyException) or "not found in known_hosts" in str(error):
+        return OpsError(
+            f"{name} shows a host key that is not the one pinned in {known_hosts}: refused. Somebody is in between, or its "
+            f"keys were replaced. See {PAGE}"
+        )
+    if isinstance(error, AuthenticationException):
+        return OpsError(f"{name} does not take our key: {str(error).rstrip('.')}. See {PAGE}")
+    return Unreachable(
+        f"No SSH to {name}: {type(error).__name__}: {error or 'the connection ended at once'}. See {PAGE}"
+    )
+
+
+def quiet_paramiko() -> None:
+    """It prints tracebacks of its own threads, for errors that we word."""
+    logger = logging.getLogger("paramiko")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+
+
+def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
+    """The command's stdout. For small outputs: Invoke's capture is quadratic. Raises OpsError when it fails, Lost when it hangs."""
+    from invoke.exceptions import CommandTimedOut
+
+    try:
+        done = box.run(command, hide=True, warn=True, timeout=timeout)
+    except (OSError, EOFError, CommandTimedOut) as error:
+        raise lost(error) from error
+    except Exception as error:
+        if type(error).__module__.startswith("paramiko"):
+            raise lost(error) from error
+        raise
+    if done.exited:
+        raise OpsError(
+            f"On the box, `{command.split(chr(10))[0][:80]}` ended with {done.exited}: {done.stderr.strip()[-500:]}"
+        )
+    return done.stdout
+
+
+def lost(error: Exception) -> Lost:
+    return Lost(f"The connection to the box was lost ({type(error).__name__}).")
+
+
+@contextmanager
+def worded_as_lost() -> Iterator[None]:
+    """Around what talks to the far end, and nothing else: a disk of ours that is full is no lost line."""
+    try:
+        yield
+    except (OSError, EOFError) as error:
+        raise lost(error) from error
+    except Exception as error:
+        if type(error).__module__.startswith("paramiko"):
+            raise lost(error) from error
+        raise
+
+
+def stream(
+    box: Connection, command: str, data: Iterable[bytes] = (), on_output: Callable[[bytes], Any] | None = None
+) -> int:
+    """Run a command with `data`, in pieces, as its stdin, handing its output on in pieces; its exit code. Raises Lost."""
+    with worded_as_lost():
+        channel = box.transport.open_session(timeout=CONNECT_S)
+        channel.set_combine_stderr(True)
+        channel.exec_command(command)
+    for piece in data:
+        if not took(channel, piece):
+            break
+    with worded_as_lost():
+        channel.shutdown_write()
+    while True:
+        with worded_as_lost():
+            heard = channel.recv(1 << 16)
+        if not heard:
+            break
+        if on_output:
+            on_output(heard)
+    with worded_as_lost():
+        code = channel.recv_exit_status()
+    if code == -1:
+        raise lost(EOFError())
+    return code
+
+
+def took(channel: Any, piece: bytes) -> bool:
+    """Whether the command still listens: one that ends before it has read everything has its reasons, in its output and code."""
+    with worded_as_lost():
+        try:
+            channel.sendall(piece)
+        except OSError:
+            if not channel.status_event.wait(1):
+                raise
+            return False
+    return True
+
+
+def read(box: Connection, command: str) -> bytes:
+    """The command's output, byte for byte, whatever its exit code. Raises Lost."""
+    heard: list[bytes] = []
+    stream(box, command, on_output=heard.append)
+    return b"".join(heard)
+
+
+def words(*parts: str) -> str:
+    """A command line for the box's shell, every word quoted."""
+    return shlex.join(parts)

@@ -1,0 +1,145 @@
+"""Commands: the task decorator, their result, the questions they ask, and how foreign errors are worded."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import invoke
+from invoke.executor import Executor as InvokeExecutor
+
+from ops.core import running
+from ops.core.errors import DECLINED, INTERRUPTED, OpsError
+from ops.core.output import say
+from ops.core.text import escape_control_characters
+
+if TYPE_CHECKING:
+    from ops.core import plan
+    from ops.core.aws.account import Account
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command found or did: `data` for --json, `text` for people, `code` for the shell, `changes` made in AWS."""
+
+    data: Any
+    text: str
+    code: int = 0
+    changes: int = 0
+
+
+def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
+    """Make an Invoke task of a function that returns a Result: its text is printed, or with the task's own --json its data."""
+
+    def wrap(body: Callable[..., Result | None]) -> Any:
+        command = command_name(body)
+
+        @functools.wraps(body)
+        def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Result | None:
+            running.command = command
+            result = body(c, *args, **kwargs)
+            if result is not None:
+                print_result(result, as_json=bool(kwargs.get("json")))
+                if result.code:
+                    raise invoke.Exit(code=result.code)
+            return result
+
+        return invoke.task(run, **options)
+
+    return wrap
+
+
+def command_name(body: Callable[..., Any]) -> str:
+    """Return what people type for a task of ops/commands: `sm.deploy` for `deploy` in sm_release.py."""
+    namespace = body.__module__.rpartition(".")[2].partition("_")[0]
+    return f"{namespace}.{body.__name__}" if namespace != body.__name__ else namespace
+
+
+def print_result(result: Result, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps(result.data, indent=2, default=str))
+    elif result.text:
+        print(escape_control_characters(result.text))
+
+
+def run_command(c: invoke.Context, command: str) -> Result:
+    """Run one command in this process, parsed by Invoke as if it had been typed, with the settings of `c`.
+
+    Raises invoke.Exit, of which OpsError is one, where the command ends with another code than 0.
+    """
+    from invoke.parser import Parser
+
+    assert running.collection is not None, "a command runs another one only while it runs itself"
+    parsed = Parser(contexts=running.collection.to_contexts()).parse_argv(shlex.split(command))
+    return next(iter(Executor(running.collection, config=c.config).execute(*parsed).values()))
+
+
+def carry_out(c: invoke.Context, account: Account, steps: plan.Steps) -> Result:
+    """Apply the steps, or print them under --dry. Every plan reaches AWS through here."""
+    from ops.core import plan
+
+    if c.config.run.dry:
+        count = plan.dry_run(steps, say)
+        return Result({"to_make": count}, "")
+    made = plan.apply(steps, account, say)
+    return Result({"made": made}, f"{made} made", changes=made)
+
+
+def confirm(c: invoke.Context, what: str, yes: bool = False, name: str = "", given: str = "") -> None:
+    """Ask before something is lost. With `name`, that name must be typed, or `given` by --confirm.
+
+    Raises OpsError with code 3 when declined, and with code 1 when there is no terminal to ask on.
+    """
+    if c.config.run.dry or (yes and not name) or (name and given == name):
+        return
+    flag = f"--confirm {name}" if name else "--yes"
+    if given:
+        raise OpsError(f"--confirm says {given!r}, but this would be lost: {name!r}. Nothing was touched.")
+    if not sys.stdin.isatty():
+        raise OpsError(f"{what} Nobody is here to agree: say {flag}.")
+    asked = input(escape_control_characters(f"{what} Type {name!r} to go on: " if name else f"{what} Go on? [y/N] "))
+    if asked.strip() != name if name else asked.strip().lower() not in ("y", "yes"):
+        raise OpsError("Declined. Nothing was touched.", DECLINED)
+
+
+class Executor(InvokeExecutor):
+    """Invoke's executor (named in invoke.yaml), which words the errors of the libraries that commands use."""
+
+    def execute(self, *tasks: Any) -> Any:
+        running.collection = self.collection
+        try:
+            done = super().execute(*tasks)
+            sys.stdout.flush()
+            return done
+        except KeyboardInterrupt as error:
+            raise OpsError(
+                "Interrupted. Run the same command again: it goes on from what is there.", INTERRUPTED
+            ) from error
+        except BrokenPipeError as error:  # the reader of our output has gone, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise invoke.Exit(code=128 + signal.SIGPIPE) from error
+        except Exception as error:
+            explained = explain_error(error)
+            if explained is error:
+                raise
+            raise explained from error
+
+
+def explain_error(error: Exception) -> Exception:
+    """Return the error as a sentence with the next command, or itself where only a traceback helps."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return OpsError(f"A disk of this machine is full: {error}. Make room, then run the same command again")
+    if "botocore.exceptions" not in sys.modules:
+        return error
+    from ops.core.aws.errors import explain_sdk_error
+
+    return explain_sdk_error(error)

@@ -1,0 +1,97 @@
+"""A zip of pictures from a stranger: looked through before anything is written, and written nowhere but below one folder."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from ops.core.errors import OpsError
+from ops.datasets.download import CHUNK
+from ops.datasets.image_check import MEGABYTES
+from ops.datasets.image_folder import SPLITS, SUFFIXES, fit
+
+MOST_ENTRIES = 1_000_000
+TIMES = 20  # that the content may be longer than the zip; pictures are compressed already
+SLACK_BYTES = 1 << 20
+LOCAL_HEADER = 30  # bytes before an entry's name
+RESOURCES = "__MACOSX"  # what macOS adds to a zip
+
+
+def unpack(archive: Path, into: Path) -> int:
+    """Write [TOP/]SPLIT/CLASS/PICTURE of the zip as INTO/SPLIT/CLASS/PICTURE; how many. CRCs are checked.
+
+    Raises OpsError: not a zip, spoilt, a name that leads elsewhere, a link, a bomb, another layout; OSError: no room.
+    """
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            entries = chosen(zipped.infolist(), archive.stat().st_size)
+            for name, entry in entries.items():
+                path = into / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with zipped.open(entry) as packed, path.open("xb") as file:
+                    shutil.copyfileobj(packed, file, CHUNK)  # no more than the size that was checked
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+        raise OpsError(f"The archive is spoilt: {error}. Nothing was kept of it; fetch it again.") from error
+    return len(entries)
+
+
+def chosen(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[str, zipfile.ZipInfo]:
+    """The pictures, by SPLIT/CLASS/PICTURE. Raises OpsError for an archive that one entry of is hostile."""
+    for entry in entries:
+        if why := hostile(entry):
+            raise OpsError(f"The archive is not safe: {entry.orig_filename!r} {why}. Nothing was unpacked.")
+    check_sizes(entries, archive_bytes)
+    found: dict[str, zipfile.ZipInfo] = {}
+    tops = set()
+    for entry in entries:
+        parts = PurePosixPath(entry.filename).parts
+        if entry.is_dir() or parts[0] == RESOURCES or parts[-1].startswith("."):
+            continue
+        if PurePosixPath(parts[-1]).suffix.lower() not in SUFFIXES:
+            continue
+        if len(parts) < 3 or parts[-3] not in SPLITS or not all(fit(part) for part in parts[-2:]):
+            raise OpsError(
+                f"{entry.filename!r} does not lie in SPLIT/CLASS/, SPLIT is {', '.join(SPLITS)}. Nothing was unpacked."
+            )
+        name = "/".join(parts[-3:])
+        tops.add(parts[:-3])
+        if name in found or len(tops) > 1:
+            raise OpsError(f"{name} is in the archive twice, or below two folders. Nothing was unpacked.")
+        found[name] = entry
+    return found
+
+
+def hostile(entry: zipfile.ZipInfo) -> str:
+    """Why no archive with this entry is opened, "" for a plain file or folder."""
+    name, kind = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)
+    parts = name.rstrip("/").split("/")
+    if "\0" in name or "\\" in name or ":" in parts[0] or not name:
+        return "is no portable name"
+    if ".." in parts or "" in parts or "." in parts:
+        return "leads out of the folder"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or a device"
+    if entry.flag_bits & 0x1:
+        return "is encrypted"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "is compressed in an uncommon way"
+    if entry.file_size > MEGABYTES << 20:
+        return f"is larger than {MEGABYTES} MB"
+    return ""
+
+
+def check_sizes(entries: list[zipfile.ZipInfo], archive_bytes: int) -> None:
+    """Refuse a bomb: far more content than zip, or entries that share their bytes."""
+    total = sum(entry.file_size for entry in entries)
+    if len(entries) > MOST_ENTRIES or total > TIMES * archive_bytes + SLACK_BYTES:
+        raise OpsError(f"The archive is not safe: {archive_bytes} bytes would become {total}. Nothing was unpacked.")
+    end = 0
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:
+            raise OpsError(
+                f"The archive is not safe: {entry.filename!r} shares bytes with another. Nothing was unpacked."
+            )
+        end = entry.header_offset + LOCAL_HEADER + len(entry.orig_filename.encode()) + entry.compress_size

@@ -1,0 +1,138 @@
+"""The bucket: what it has, and the changes that make it private, encrypted, versioned and TLS only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ops.core.aws.account import Account
+from ops.core.plan import Change, Steps
+from ops.core.settings import Settings
+
+OLD_VERSION_DAYS = 30
+CHECKPOINT_DAYS = 30  # of jobs that nobody carried on
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the bucket has; None for what was never set, everything None when there is no bucket."""
+
+    exists: bool = False
+    public_access: Any = None
+    encryption: Any = None
+    versioning: Any = None
+    policy: Any = None
+    lifecycle: Any = None
+    tags: Any = None
+
+
+PRIVATE = {"BlockPublicAcls": True, "IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
+ENCRYPTED = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
+TIDY = {
+    "Rules": [
+        {
+            "ID": "kennel-tidy",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": OLD_VERSION_DAYS},
+        },
+        {
+            "ID": "kennel-checkpoints",
+            "Status": "Enabled",
+            "Filter": {"Prefix": "checkpoints/"},
+            "Expiration": {"Days": CHECKPOINT_DAYS},
+        },
+    ]
+}
+
+
+def facts(account: Account) -> Facts:
+    bucket = account.settings.bucket
+    if account.find("s3", "head_bucket", "404|NoSuchBucket", Bucket=bucket) is None:
+        return Facts()
+
+    def ask(call: str, key: str, missing: str) -> Any:
+        answer = account.find("s3", call, missing, Bucket=bucket)
+        return answer.get(key) if answer else None
+
+    policy = ask("get_bucket_policy", "Policy", "NoSuchBucketPolicy")
+    return Facts(
+        True,
+        ask("get_public_access_block", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration"),
+        ask(
+            "get_bucket_encryption",
+            "ServerSideEncryptionConfiguration",
+            "ServerSideEncryptionConfigurationNotFoundError",
+        ),
+        ask("get_bucket_versioning", "Status", "NoSuchBucket"),
+        json.loads(policy) if policy else None,
+        ask("get_bucket_lifecycle_configuration", "Rules", "NoSuchLifecycleConfiguration"),
+        ask("get_bucket_tagging", "TagSet", "NoSuchTagSet"),
+    )
+
+
+def steps(have: Facts, settings: Settings) -> Steps:
+    bucket = settings.bucket
+
+    def change(call: str, why: str, **args: Any) -> Change:
+        return Change("s3", call, {"Bucket": bucket, **args}, why=f"{bucket}: {why}")
+
+    if not have.exists:
+        where = (
+            {}
+            if settings.aws.region == "us-east-1"
+            else {"CreateBucketConfiguration": {"LocationConstraint": settings.aws.region}}
+        )
+        yield change("create_bucket", "there is no bucket", **where)
+    if have.public_access != PRIVATE:
+        yield change("put_public_access_block", "public access is not blocked", PublicAccessBlockConfiguration=PRIVATE)
+    if not encrypted(have.encryption):
+        yield change(
+            "put_bucket_encryption", "objects are not encrypted by default", ServerSideEncryptionConfiguration=ENCRYPTED
+        )
+    if have.versioning != "Enabled":
+        yield change(
+            "put_bucket_versioning",
+            "deleted objects could not be brought back",
+            VersioningConfiguration={"Status": "Enabled"},
+        )
+    if have.policy != tls_only(bucket):
+        yield change("put_bucket_policy", "it can be read without TLS", Policy=json.dumps(tls_only(bucket)))
+    if not tidied(have.lifecycle):
+        yield change(
+            "put_bucket_lifecycle_configuration",
+            "unfinished uploads, old versions and checkpoints stay for ever",
+            LifecycleConfiguration=TIDY,
+        )
+    if not same_tags(have.tags, settings.tags(bucket)):
+        yield change("put_bucket_tagging", "its tags differ", Tagging={"TagSet": settings.tags(bucket)})
+
+
+def tls_only(bucket: str) -> dict[str, Any]:
+    statement = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def encrypted(have: Any) -> bool:
+    """A key of KMS, set by somebody who knows why, is as good as ours."""
+    return bool(have) and all(
+        rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in have["Rules"]
+    )
+
+
+def tidied(have: Any) -> bool:
+    there = {rule.get("ID") for rule in have or [] if rule["Status"] == "Enabled"}
+    return {rule["ID"] for rule in TIDY["Rules"]} <= there
+
+
+def same_tags(have: Any, want: list[dict[str, str]]) -> bool:
+    return {t["Key"]: t["Value"] for t in have or []} == {t["Key"]: t["Value"] for t in want}

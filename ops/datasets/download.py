@@ -1,0 +1,129 @@
+"""A file from the web, over as many connections as it takes: each goes on where the one before broke off."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ops.core.errors import OpsError
+from ops.core.output import say
+
+CHUNK = 1 << 20
+TRIES = 5  # in a row in which not one byte came
+TIMEOUT_S = 30
+MOST_BYTES = 100 << 30
+
+
+class Redirected(urllib.request.HTTPRedirectHandler):
+    """Follows where http and https lead, but never out of https."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if urlsplit(newurl).scheme not in {"https", urlsplit(req.full_url).scheme}:
+            raise OpsError(f"{req.full_url} leads to {newurl}, which is less safe. Nothing was fetched from there.")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def web() -> urllib.request.OpenerDirector:
+    """http and https, through the environment's proxies; no files, no ftp. Raises OpsError for anything else, when opened."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        Redirected(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def download(url: str, place: Path) -> None:
+    """Write the file to `place`, going on from what `place` has of the same version. Raises OpsError."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise OpsError(f"{url} is no http or https address.")
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    failed, opener = 0, web()
+    while failed < TRIES:
+        before = size(place)
+        try:
+            if attempt(opener, url, place):
+                return
+            fault: Exception | str = "the connection ended early"
+        except urllib.error.HTTPError as error:
+            if error.code < 500 and error.code not in (408, 416, 429):
+                raise OpsError(f"{url} answers {error.code} {error.reason}. Is the address right?") from error
+            if error.code == 416:  # what is here is longer than what is there: another version
+                place.unlink(missing_ok=True)
+            fault = error
+        except (OSError, http.client.HTTPException) as error:
+            fault = error
+        failed = 0 if size(place) > before else failed + 1
+        say(f"  {fault}; {size(place) / 1e6:.0f} MB are here, going on")
+        time.sleep(0.2 * 2**failed)
+    raise OpsError(f"{url} could not be fetched: {fault}. Run the same command again: it goes on from what is here.")
+
+
+def attempt(opener: urllib.request.OpenerDirector, url: str, place: Path) -> bool:
+    """One connection; whether the file is complete."""
+    version = place.with_suffix(".version")
+    known = json.loads(version.read_text()) if version.exists() and place.exists() else {}
+    have = size(place) if known.get("url") == url and known.get("tag") else 0
+    if have and have == known["bytes"]:
+        return True
+    request = urllib.request.Request(url, headers={"User-Agent": "kennel", "Accept-Encoding": "identity"})  # noqa: S310
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+        request.add_header("If-Range", known["tag"])  # another version comes whole, from its start
+    with opener.open(request, timeout=TIMEOUT_S) as answer:
+        if have and answer.status == 206:
+            if not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-"):
+                raise OpsError(
+                    f"{url} answers with another part than was asked for: {answer.headers.get('Content-Range')}"
+                )
+        else:
+            have = 0
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        room(place, total, have)
+        tag = answer.headers.get("ETag", "")
+        tag = (
+            answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
+        )  # a weak one proves little
+        version.write_text(json.dumps({"url": url, "tag": tag, "bytes": total}))
+        receive(answer, place, have, total)
+    return total is None or size(place) == total
+
+
+def receive(answer: Any, place: Path, have: int, total: int | None) -> None:
+    told = time.monotonic()
+    with place.open("r+b" if have else "wb") as file:
+        file.seek(have)
+        while data := answer.read1(CHUNK):
+            file.write(data)
+            if time.monotonic() - told > 5:
+                told = time.monotonic()
+                say(f"  {file.tell() / 1e6:.0f} of {(total or 0) / 1e6:.0f} MB")
+            if file.tell() > (MOST_BYTES if total is None else total):
+                raise OpsError("More comes than was announced. Nothing was kept of it.")
+
+
+def room(place: Path, total: int | None, have: int) -> None:
+    if (total or 0) > MOST_BYTES:
+        raise OpsError(f"It is {(total or 0) / 1e9:.0f} GB long; more than {MOST_BYTES >> 30} GiB are not taken.")
+    free = shutil.disk_usage(place.parent).free
+    if (total or 0) - have > free:
+        raise OpsError(
+            f"{((total or 0) - have) / 1e9:.1f} GB are to come, and {free / 1e9:.1f} GB are free on the disk."
+        )
+
+
+def size(place: Path) -> int:
+    return place.stat().st_size if place.exists() else 0

@@ -1,0 +1,99 @@
+"""Public pictures onto the disk: an archive that the settings name, or any address, fetched, checked and unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ops.core.errors import OpsError
+from ops.core.output import say
+from ops.core.paths import WORK
+from ops.core.settings import Archive, Data
+from ops.datasets import archive as zips
+from ops.datasets import manifest
+from ops.datasets.download import download
+
+SOURCE = "source.json"  # in the folder, beside the splits: where it came from
+
+
+def wanted(data: Data, name: str) -> Archive:
+    """The settings' archive of that name, or the address itself. Raises OpsError."""
+    if name in data.archives:
+        return data.archives[name]
+    if name.startswith(("http://", "https://")):
+        return Archive(url=name, sha256="", classes=0, pictures={})
+    raise OpsError(
+        f"There is no archive {name!r} in data.archives. Known: {', '.join(data.archives)}; or give an address."
+    )
+
+
+def fetch(archive: Archive, folder: Path) -> dict[str, Any]:
+    """Fetch and unpack; what the folder's source.json says: url, sha256, bytes, fetched, pictures.
+
+    A folder that came from this address is left as it is. Raises OpsError: another folder is there, the web, the archive.
+    """
+    if folder.exists():
+        return earlier(archive, folder)
+    place = WORK / "fetched" / f"{hashlib.sha256(archive.url.encode()).hexdigest()[:16]}.zip"
+    say(f"Fetching {archive.url} ...")
+    download(archive.url, place)
+    source: dict[str, Any] = {"url": archive.url, "sha256": sha256_of(place), "bytes": place.stat().st_size}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        if archive.sha256 and source["sha256"] != archive.sha256:
+            raise OpsError(f"{archive.url} has SHA-256 {source['sha256']}, not {archive.sha256}. Nothing was unpacked.")
+        say(f"Unpacking {source['bytes'] / 1e6:.0f} MB ...")
+        zips.unpack(place, new)
+        source |= {"fetched": f"{datetime.now(UTC):%Y-%m-%d}", "pictures": counted(archive, new)}
+        (new / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
+        new.rename(folder)
+    except OSError as error:
+        raise OpsError(
+            f"{folder} could not be written: {error}. The archive is kept: run the same command again."
+        ) from error
+    except OpsError:
+        forget(place)  # what is whole and wrong stays wrong, however often it is unpacked
+        raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    forget(place)
+    return source
+
+
+def forget(place: Path) -> None:
+    for path in (place, place.with_suffix(".version")):
+        path.unlink(missing_ok=True)
+
+
+def earlier(archive: Archive, folder: Path) -> dict[str, Any]:
+    try:
+        source = json.loads((folder / SOURCE).read_text())
+    except (OSError, ValueError):
+        source = {}
+    if source.get("url") != archive.url:
+        raise OpsError(f"{folder} is there already, and is not from {archive.url}. Fetch into another: --dir DIR")
+    return source
+
+
+def counted(archive: Archive, folder: Path) -> dict[str, int]:
+    """Pictures by split. Raises OpsError when they are not as many as the settings say, or not fit to be trained on."""
+    pictures = manifest.survey(folder)
+    found = {split: sum(picture.split == split for picture in pictures) for split in manifest.SPLITS}
+    classes = len({picture.label for picture in pictures})
+    if (archive.pictures and found != archive.pictures) or (archive.classes and classes != archive.classes):
+        raise OpsError(
+            f"{archive.url} has {classes} classes and {found} pictures, but {archive.classes} and {archive.pictures} "
+            "are in the settings (data.archives). Nothing was kept."
+        )
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,100 @@
+"""What is wrong, or only odd, with a folder of pictures: errors stop a push, warnings cost accuracy, notes are dealt with.
+
+Two files are the same picture when training would see the same pixels: another name, other metadata or another compression
+without loss do not hide it. A picture that was scaled, cropped or saved anew as JPEG is another one to this check.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ops.datasets.image_check import Look
+from ops.datasets.image_folder import SPLITS, SUFFIXES, Folder, Picture, fit
+
+LEVELS = ERROR, WARNING, NOTE = "error", "warning", "note"
+TINY = 8  # pixels of the shorter side; train.pixels may not be less either
+UNEVEN = 10  # times more pictures in the largest class than in the smallest
+TOLD = 5  # names in one finding
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: str
+    kind: str
+    where: str
+    why: str
+
+
+def findings(found: Folder, seen: list[tuple[Picture, Look]]) -> list[Finding]:
+    """Errors first, then by kind. `seen` are the folder's pictures, in order."""
+    every = [*of_classes(found), *of_pictures(seen), *of_twins(seen), *of_counts(found), *of_others(found)]
+    return sorted(every, key=lambda finding: (LEVELS.index(finding.level), finding.kind))
+
+
+def of_classes(found: Folder) -> Iterator[Finding]:
+    classes = {split: set(found.classes[split]) for split in SPLITS}
+    every = set().union(*classes.values())
+    if len(classes["train"]) < 2:
+        yield Finding(ERROR, "classes", "train", f"{len(classes['train'])} classes; a classifier needs two")
+    for split in SPLITS:
+        for label in sorted(every - classes[split]):
+            others = ", ".join(other for other in SPLITS if label in classes[other])
+            yield Finding(ERROR, "classes", f"{split}/{label}", f"there is no such class, though {others} has it")
+        for label in sorted(classes[split] - found.filled(split)):
+            yield Finding(ERROR, "empty", f"{split}/{label}", "a class without pictures")
+    for label in sorted(every):
+        if not fit(label):
+            yield Finding(ERROR, "classes", repr(label), "no name for a class")
+
+
+def of_pictures(seen: list[tuple[Picture, Look]]) -> Iterator[Finding]:
+    handled: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for picture, look in seen:
+        if look.fault:
+            yield Finding(ERROR, "refused", picture.name, look.fault)
+            continue
+        if min(look.width, look.height) < TINY:
+            yield Finding(WARNING, "tiny", picture.name, f"{look.width} x {look.height} pixels")
+        if look.mode != "RGB":
+            handled["mode", f"{look.mode}, trained as RGB"].append(picture.name)
+        if look.turned:
+            handled["turned", "EXIF says that it lies on its side; trained upright"].append(picture.name)
+    for (kind, why), names in handled.items():
+        more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+        yield Finding(NOTE, kind, names[0] + more, why)
+
+
+def of_twins(seen: list[tuple[Picture, Look]]) -> Iterator[Finding]:
+    for twins in same(seen):
+        splits, labels = {p.split for p in twins}, {p.label for p in twins}
+        kind = "two splits" if len(splits) > 1 else "two classes" if len(labels) > 1 else "duplicate"
+        more = f" and {len(twins) - 1 - TOLD} more" if len(twins) - 1 > TOLD else ""
+        others = ", ".join(picture.name for picture in twins[1 : 1 + TOLD]) + more
+        yield Finding(WARNING, kind, twins[0].name, f"the same picture as {others}")
+
+
+def same(seen: list[tuple[Picture, Look]]) -> Iterator[list[Picture]]:
+    """Pictures that are the same to training, two or more at a time."""
+    by_pixels: dict[str, list[Picture]] = defaultdict(list)
+    for picture, look in seen:
+        if not look.fault:
+            by_pixels[look.pixels].append(picture)
+    return (twins for twins in by_pixels.values() if len(twins) > 1)
+
+
+def of_counts(found: Folder) -> Iterator[Finding]:
+    for split in SPLITS:
+        counts = Counter(picture.label for picture in found.pictures if picture.split == split)
+        for label in sorted(label for label, count in counts.items() if count == 1):
+            yield Finding(WARNING, "one picture", f"{split}/{label}", "a class with one picture")
+        if split == "train" and counts:
+            (most, many), (least, few) = counts.most_common()[0], counts.most_common()[-1]
+            if many > UNEVEN * few:
+                yield Finding(WARNING, "imbalance", "train", f"{many} pictures of {most}, but {few} of {least}")
+
+
+def of_others(found: Folder) -> Iterator[Finding]:
+    for name in found.others:
+        yield Finding(NOTE, "left out", name, f"not named as a picture ({', '.join(sorted(SUFFIXES))})")

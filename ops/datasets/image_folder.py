@@ -1,0 +1,94 @@
+"""Pictures as they lie on a disk: DIR/SPLIT/CLASS/PICTURE. What is hidden is passed over."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ops.core.errors import OpsError
+
+SPLITS = ("train", "valid", "test")
+SUFFIXES = {".png", ".jpg", ".jpeg"}
+LONGEST = 200  # bytes of a name; file systems take 255, and something is put before and behind it
+UNFIT = re.compile(r"[\x00-\x1f\x7f/\\]")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file as it lies in a folder: `bytes` long, last changed at `modified_ns`."""
+
+    split: str
+    label: str
+    path: Path
+    bytes: int
+    modified_ns: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}/{self.label}/{self.path.name}"
+
+
+@dataclass
+class Folder:
+    """DIR/SPLIT/CLASS/PICTURE as found, fit or not: classes by split (empty ones too), and files that are no pictures."""
+
+    path: Path
+    pictures: list[Picture] = field(default_factory=list)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+    def filled(self, split: str) -> set[str]:
+        """The classes of a split that have pictures."""
+        return {picture.label for picture in self.pictures if picture.split == split}
+
+
+def fit(name: str) -> bool:
+    """Whether a file or class may have this name anywhere it travels to: one part of a path, visible, in UTF-8."""
+    long = len(name.encode(errors="replace"))
+    encodable = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+    return encodable and not UNFIT.search(name) and 0 < long <= LONGEST and name[0] != "."
+
+
+def walk(folder: Path) -> Folder:
+    """What lies in DIR, by name; hidden files and folders are passed over. Raises OpsError when there is no such layout."""
+    if not folder.is_dir():
+        raise OpsError(
+            f"There is no folder {folder}. Give one with {'/'.join(SPLITS)} in it: invoke data.push --dir DIR"
+        )
+    missing = [split for split in SPLITS if not (folder / split).is_dir()]
+    if missing:
+        raise OpsError(
+            f"{folder} has no {' and no '.join(missing)} folder: pictures go into DIR/SPLIT/CLASS/, SPLIT is {', '.join(SPLITS)}."
+        )
+    found = Folder(folder)
+    for split in SPLITS:
+        inside = [entry for entry in sorted(os.scandir(folder / split), key=by_name) if entry.name[0] != "."]
+        found.classes[split] = [entry.name for entry in inside if entry.is_dir()]
+        found.others += [f"{split}/{entry.name}" for entry in inside if not entry.is_dir()]
+        for label in found.classes[split]:
+            read_class(found, split, label)
+    return found
+
+
+def suffix(name: str) -> str:
+    """As Path.suffix has it, in small letters; thousands of Path objects would take longer than the rest."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
+
+
+def by_name(entry: os.DirEntry[str]) -> str:
+    return entry.name
+
+
+def read_class(found: Folder, split: str, label: str) -> None:
+    place = found.path / split / label
+    for entry in sorted(os.scandir(place), key=by_name):
+        if entry.name[0] == ".":
+            continue
+        if suffix(entry.name) in SUFFIXES and entry.is_file():
+            status = entry.stat()
+            found.pictures.append(Picture(split, label, place / entry.name, status.st_size, status.st_mtime_ns))
+        else:
+            found.others.append(f"{split}/{label}/{entry.name}")

@@ -1,0 +1,78 @@
+"""Test pictures of the current data set, drawn by seed, put where the function may read them."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+from dataclasses import dataclass
+from typing import Any
+
+from ops.core.aws.account import Account
+from ops.core.output import say
+from ops.core.settings import IMAGES, Settings
+from ops.datasets import manifest as dataset
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture as the manifest has it; its key in the bucket is its content's SHA-256, so it is sent once."""
+
+    name: str
+    label: str
+    sha256: str
+    shard: str
+
+    def key(self, settings: Settings) -> str:
+        return f"{IMAGES}{self.sha256}"
+
+    def uri(self, settings: Settings) -> str:
+        return f"s3://{settings.bucket}/{self.key(settings)}"
+
+
+def draw(account: Account, count: int, seed: int) -> list[Sample]:
+    """`count` different pictures of the test split, or all if there are fewer; the same for the same data and seed."""
+    manifest = dataset.current(account)
+    every = [
+        Sample(file["path"], shard["class"], file["sha256"], shard["sha256"])
+        for shard in manifest["shards"]
+        if shard["split"] == "test"
+        for file in shard["files"]
+    ]
+    if count > len(every):
+        say(f"The test split has {len(every)} pictures; all of them are taken.")
+    return random.Random(seed).sample(every, min(count, len(every)))
+
+
+def send(account: Account, samples: list[Sample], dry: bool) -> int:
+    """Put those that are not there yet; return how many were missing."""
+    settings, bucket = account.settings, account.settings.bucket
+    there = {item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=IMAGES)}
+    missing = [sample for sample in samples if sample.key(settings) not in there]
+    if missing and not dry:
+        pictures = unpacked(account, {sample.shard for sample in missing})
+        for sample in missing:
+            account.call(
+                "s3",
+                "put_object",
+                Bucket=bucket,
+                Key=sample.key(settings),
+                Body=pictures[sample.name],
+                ChecksumAlgorithm="SHA256",
+            )
+    return len(missing)
+
+
+def unpacked(account: Account, shards: set[str]) -> dict[str, bytes]:
+    """The pictures of these shards, by their names in the data set."""
+    found: dict[str, bytes] = {}
+    for sha in sorted(shards):
+        data: Any = account.call("s3", "get_object", Bucket=account.settings.bucket, Key=f"shards/{sha}.tar")[
+            "Body"
+        ].read()
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                if file is not None:
+                    found[member.name] = file.read()
+    return found

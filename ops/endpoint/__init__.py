@@ -1,0 +1,1 @@
+"""The SageMaker endpoint: facts, plan, verified updates, alarms, scaling and removal."""

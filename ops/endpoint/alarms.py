@@ -1,0 +1,130 @@
+"""What watches the endpoint: alarms that roll a bad release back, logs that do not stay for ever, its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ops.core import pricing
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError
+from ops.core.plan import Change, Steps
+from ops.core.settings import Settings
+
+
+def log_group(settings: Settings) -> str:
+    return f"/aws/sagemaker/Endpoints/{settings.endpoint_name}"
+
+
+def alarms(settings: Settings) -> list[dict[str, Any]]:
+    """Of the endpoint, whatever answers: 5XX answers and the 99th percentile of latency, which CloudWatch has in microseconds."""
+    where = dimensions(settings)
+    return [five(settings, f"{settings.prefix}-5xx", where), slow(settings, f"{settings.prefix}-p99", where, 3)]
+
+
+def guards(settings: Settings, config: str) -> list[dict[str, Any]]:
+    """The same, of what one config answers: they watch a new fleet only, so that an old one that ails does not end an update."""
+    where = [*dimensions(settings), {"Name": "EndpointConfigName", "Value": config}]
+    return [five(settings, f"{config}-5xx", where), slow(settings, f"{config}-p99", where, 2)]
+
+
+def dimensions(settings: Settings) -> list[dict[str, str]]:
+    return [
+        {"Name": "EndpointName", "Value": settings.endpoint_name},
+        {"Name": "VariantName", "Value": settings.endpoint.variant},
+    ]
+
+
+def five(settings: Settings, name: str, where: list[dict[str, str]]) -> dict[str, Any]:
+    most = float(settings.endpoint.errors_5xx_per_minute)
+    return {**alarm(name, where, 1, most), "MetricName": "Invocation5XXErrors", "Statistic": "Sum"}
+
+
+def slow(settings: Settings, name: str, where: list[dict[str, str]], minutes: int) -> dict[str, Any]:
+    most = settings.endpoint.p99_ms * 1000.0
+    return {**alarm(name, where, minutes, most), "MetricName": "ModelLatency", "ExtendedStatistic": "p99"}
+
+
+def alarm(name: str, where: list[dict[str, str]], minutes: int, threshold: float) -> dict[str, Any]:
+    return {
+        "AlarmName": name,
+        "Namespace": "AWS/SageMaker",
+        "Dimensions": where,
+        "Period": 60,
+        "EvaluationPeriods": minutes,
+        "Threshold": threshold,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    }
+
+
+def guard_steps(settings: Settings, config: str) -> Steps:
+    """What watches a fleet while it is new."""
+    for guard in guards(settings, config):
+        args = {**guard, "Tags": settings.tags(guard["AlarmName"])}
+        why = f"{guard['MetricName']} of the new fleet alone rolls the update back"
+        yield Change("cloudwatch", "put_metric_alarm", args, why, dollars_per_hour=pricing.alarm())
+
+
+def unguard_steps(names: Iterable[str]) -> Steps:
+    if names := sorted(names):
+        yield Change(
+            "cloudwatch", "delete_alarms", {"AlarmNames": names}, why="no new fleet is left that they would watch"
+        )
+
+
+def steps(have_alarms: dict[str, float], have_log_groups: tuple[str, ...], settings: Settings) -> Steps:
+    for alarm in alarms(settings):
+        if have_alarms.get(alarm["AlarmName"]) != alarm["Threshold"]:
+            args = {**alarm, "Tags": settings.tags(alarm["AlarmName"])}
+            yield Change(
+                "cloudwatch",
+                "put_metric_alarm",
+                args,
+                why=f"alarm {alarm['AlarmName']} is missing or differs",
+                dollars_per_hour=pricing.alarm(),
+            )
+    if log_group(settings) not in have_log_groups:
+        try:
+            yield Change(
+                "logs",
+                "create_log_group",
+                {"logGroupName": log_group(settings)},
+                why="the endpoint's logs need a group",
+            )
+        except AwsError as error:
+            if not error.says("ResourceAlreadyExists"):
+                raise
+        args = {"logGroupName": log_group(settings), "retentionInDays": settings.endpoint.log_days}
+        yield Change(
+            "logs",
+            "put_retention_policy",
+            args,
+            why=f"logs would be kept for ever; {settings.endpoint.log_days} days are asked for",
+        )
+
+
+def errors(account: Account, minutes: int) -> tuple[int, int]:
+    """(requests, 5XX answers) of the last minutes."""
+    found = by_minute(account, {"requests": ("Invocations", "Sum"), "failed": ("Invocation5XXErrors", "Sum")}, minutes)
+    return round(sum(found["requests"].values())), round(sum(found["failed"].values()))
+
+
+def by_minute(account: Account, wanted: dict[str, tuple[str, str]], minutes: int) -> dict[str, dict[datetime, float]]:
+    """Some of the endpoint's metrics, minute by minute, the oldest first; minutes without a point are not there.
+
+    `wanted` gives each a name of ours, its metric and its statistic: Sum, Average, Maximum, or a percentile such as p99.
+    """
+    now = datetime.now(UTC)
+    where = {"Namespace": "AWS/SageMaker", "Dimensions": dimensions(account.settings)}
+    queries = [
+        {"Id": name, "MetricStat": {"Metric": {**where, "MetricName": metric}, "Period": 60, "Stat": statistic}}
+        for name, (metric, statistic) in wanted.items()
+    ]
+    span = {"StartTime": now - timedelta(minutes=minutes), "EndTime": now + timedelta(seconds=1)}
+    args = {"MetricDataQueries": queries, **span, "ScanBy": "TimestampAscending"}
+    found: dict[str, dict[datetime, float]] = {name: {} for name in wanted}
+    for result in account.pages("cloudwatch", "get_metric_data", "MetricDataResults", **args):
+        found[result["Id"]] |= dict(zip(result["Timestamps"], result["Values"], strict=True))
+    return found

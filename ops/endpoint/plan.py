@@ -1,0 +1,273 @@
+"""The endpoint: what is there, what should be, and the changes that bring it there."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ops.core import pricing
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError, OpsError
+from ops.core.files import digest_of
+from ops.core.paths import ROOT
+from ops.core.plan import Change, Steps, Wait
+from ops.core.settings import REPOSITORY, Settings
+from ops.endpoint import alarms as watch
+from ops.endpoint import scaling
+from ops.jobs import training_jobs
+from ops.releases import history
+from ops.releases.build import Release
+
+GONE = "Could not find"
+START_S = 1800  # for the instances of a new fleet
+MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is there: the endpoint as described (None without one), names of configs, models and log groups, alarms.
+
+    `alarms` maps a name to its threshold; `guards` are those that an update left. `kind` is the live instance type, and
+    `scaled` says whether a scalable target is registered, `lost` that a deployment took it away and ended too soon.
+    """
+
+    endpoint: dict[str, Any] | None = None
+    configs: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    alarms: dict[str, float] = field(default_factory=dict)
+    guards: tuple[str, ...] = ()
+    kind: str = ""
+    scaled: bool = False
+    lost: bool = False
+    log_groups: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    group: str | None = None
+
+    @property
+    def live(self) -> str:
+        """The name of the config that answers, or ""."""
+        return self.endpoint["EndpointConfigName"] if self.endpoint else ""
+
+    @property
+    def desired(self) -> int:
+        """Instances that the endpoint is to have; 0 without one."""
+        variants = (self.endpoint or {}).get("ProductionVariants") or [{}]
+        return variants[0].get("DesiredInstanceCount", 0)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A release on the settings' instance type; all names follow from it. `made` is a config of before, to be taken as it is."""
+
+    release: Release
+    settings: Settings
+    image_tag: str = field(default_factory=lambda: digest_of(ROOT / "serving"))
+    made: str = ""
+    kind: str = ""
+
+    @property
+    def image(self) -> str:
+        return f"{self.settings.registry}/{REPOSITORY}:{self.image_tag}"
+
+    @property
+    def model(self) -> str:
+        return f"{self.settings.prefix}-{self.release.short}-{self.image_tag[:6]}"
+
+    @property
+    def config(self) -> str:
+        kind = hashlib.sha256(self.instance_type.encode()).hexdigest()[:4]
+        return self.made or f"{self.model}-{kind}"
+
+    @property
+    def instance_type(self) -> str:
+        return self.kind or self.settings.endpoint.instance_type
+
+
+def describe(account: Account) -> dict[str, Any] | None:
+    return account.find("sagemaker", "describe_endpoint", GONE, EndpointName=account.settings.endpoint_name)
+
+
+def facts(account: Account) -> Facts:
+    """Only what has exactly the names we give: `demo` must not see what is `demo-2`'s."""
+    settings = account.settings
+    ours = re.compile(re.escape(settings.prefix) + r"-[0-9a-f]{12}-[0-9a-f]{6}(-[0-9a-f]{4})?")
+    named = {"NameContains": settings.prefix + "-"}
+    configs = account.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)
+    models = account.pages("sagemaker", "list_models", "Models", **named)
+    names = [alarm["AlarmName"] for alarm in watch.alarms(settings)]
+    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
+    found, scaled = describe(account), scaling.facts(account).bounds is not None
+    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=watch.log_group(settings))
+    return Facts(
+        found,
+        tuple(c["EndpointConfigName"] for c in configs if ours.fullmatch(c["EndpointConfigName"])),
+        tuple(m["ModelName"] for m in models if ours.fullmatch(m["ModelName"])),
+        {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms if alarm["AlarmName"] in names},
+        tuple(a["AlarmName"] for a in alarms if ours.fullmatch(re.sub("-(5xx|p99)$", "", a["AlarmName"]))),
+        kind_of(account, found["EndpointConfigName"]) if found else "",
+        scaled,
+        not scaled and found is not None and history.lost_scaling(history.read(account, newest=1)),
+        tuple(g["logGroupName"] for g in groups if g.get("retentionInDays") == settings.endpoint.log_days),
+        *training_jobs.network(account),
+    )
+
+
+def kind_of(account: Account, config: str) -> str:
+    """A config's instance type, or "" where it was deleted."""
+    found = account.find("sagemaker", "describe_endpoint_config", GONE, EndpointConfigName=config)
+    return found["ProductionVariants"][0]["InstanceType"] if found else ""
+
+
+def steps(have: Facts, want: Wanted) -> Steps:
+    """For an endpoint at rest: `rest` comes first, and the facts after it."""
+    settings = want.settings
+    yield from artefact_steps(have, want)
+    yield from watch.steps(have.alarms, have.log_groups, settings)
+    yield from watch.unguard_steps(have.guards)
+    if have.endpoint and have.endpoint["EndpointStatus"] == "Failed":
+        why = "it failed, and AWS lets a failed endpoint only be deleted"
+        yield Change("sagemaker", "delete_endpoint", {"EndpointName": settings.endpoint_name}, why)
+        yield Wait(f"endpoint {settings.endpoint_name}", gone, why="it is being deleted")
+        have = Facts()
+    if have.endpoint is None:
+        yield creation(want)
+        yield settled(settings, "instances start, load the release and answer pings")
+    elif have.live != want.config:
+        yield from update_steps(have, want)
+    if have.lost:
+        yield from scaling.steps(scaling.Facts(), settings)
+
+
+def update_steps(have: Facts, want: Wanted) -> Steps:
+    """Blue/green under alarms of the new fleet's own. AWS refuses another instance type while the variant is registered for
+    scaling: then that is taken away before, and made anew after; if this process dies between, by the next deployment."""
+    settings = want.settings
+    moved = have.scaled and have.kind != want.instance_type
+    yield from watch.guard_steps(settings, want.config)
+    if moved:
+        why = f"from {have.kind} to {want.instance_type}: AWS wants scaling registered anew"
+        yield Change("application-autoscaling", "deregister_scalable_target", scaling.resource(settings), why=why)
+    try:
+        yield change_over(have, want)
+    except AwsError:
+        if moved:
+            yield from scaling.steps(scaling.Facts(), settings)
+        raise
+    yield settled(settings, "instances start, load the release, answer pings, and are watched while they bake")
+    yield from watch.unguard_steps(guard["AlarmName"] for guard in watch.guards(settings, want.config))
+    if moved:
+        yield from scaling.steps(scaling.Facts(), settings)
+
+
+def artefact_steps(have: Facts, want: Wanted) -> Steps:
+    """The model and the config, which never change once made: their names carry the release."""
+    short = want.release.short
+    if want.made:
+        return
+    if want.model not in have.models:
+        why = f"release {short} has no model"
+        yield Change("sagemaker", "create_model", model_request(have, want), why)
+    if want.config not in have.configs:
+        why = f"release {short} has no config on {want.instance_type}"
+        yield Change("sagemaker", "create_endpoint_config", config_request(want), why)
+
+
+def creation(want: Wanted) -> Change:
+    settings = want.settings
+    name = settings.endpoint_name
+    args = {"EndpointName": name, "EndpointConfigName": want.config, "Tags": settings.tags(name, expires(settings))}
+    rate = pricing.hourly("sagemaker", want.instance_type, settings.endpoint.instances)
+    why = f"no endpoint runs; start one with release {want.release.short}"
+    return Change("sagemaker", "create_endpoint", args, why, dollars_per_hour=rate)
+
+
+def change_over(have: Facts, want: Wanted) -> Change:
+    """Instance counts are kept: scaling may have changed them since."""
+    args = {
+        "EndpointName": want.settings.endpoint_name,
+        "EndpointConfigName": want.config,
+        "RetainAllVariantProperties": True,
+        "DeploymentConfig": blue_green(want, have.desired),
+    }
+    shift = "first one instance of it, then all" if have.desired > 1 else "then change over"
+    watched = (
+        "its alarms roll it back" if want.settings.endpoint.bake_s else "endpoint.bake_s is 0: no alarm is waited for"
+    )
+    why = f"{have.live} answers; bring {want.config} up beside it, {shift}; {watched}"
+    return Change("sagemaker", "update_endpoint", args, why)
+
+
+def settled(settings: Settings, why: str) -> Wait:
+    longest = START_S + 2 * settings.endpoint.bake_s  # AWS's own limit, and time to go back
+    return Wait(f"endpoint {settings.endpoint_name}", moving, why=why, timeout_s=longest + START_S)
+
+
+def moving(account: Account) -> str | None:
+    """The state that the endpoint is still in, or None. Raises OpsError when it failed."""
+    found = account.call("sagemaker", "describe_endpoint", EndpointName=account.settings.endpoint_name)
+    if found["EndpointStatus"] in ("Failed", "UpdateRollbackFailed"):
+        raise OpsError(f"The endpoint {found['EndpointStatus']}: {found.get('FailureReason', '')}\nWhy: invoke sm.logs")
+    return found["EndpointStatus"] if found["EndpointStatus"] in MOVING else None
+
+
+def rest(account: Account) -> None:
+    """Wait until the endpoint changes no more: whatever was under way decides what there is to do."""
+
+    def until(account: Account) -> str | None:
+        found = describe(account)
+        return found["EndpointStatus"] if found and found["EndpointStatus"] in MOVING else None
+
+    account.wait(Wait(f"endpoint {account.settings.endpoint_name}", until, why="something is under way already"))
+
+
+def gone(account: Account) -> str | None:
+    found = describe(account)
+    return found["EndpointStatus"] if found else None
+
+
+def expires(settings: Settings) -> str:
+    return (datetime.now(UTC) + timedelta(hours=settings.stack.expires_hours)).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def model_request(have: Facts, want: Wanted) -> dict[str, Any]:
+    settings = want.settings
+    return {
+        "ModelName": want.model,
+        "PrimaryContainer": {"Image": want.image, "ModelDataUrl": f"s3://{settings.bucket}/{want.release.key}"},
+        "ExecutionRoleArn": settings.role_arn("sagemaker-execution"),
+        "VpcConfig": {"Subnets": list(have.subnets), "SecurityGroupIds": [have.group]},
+        "Tags": settings.tags(want.model),
+    }
+
+
+def config_request(want: Wanted) -> dict[str, Any]:
+    settings = want.settings
+    variant = {
+        "VariantName": settings.endpoint.variant,
+        "ModelName": want.model,
+        "InstanceType": want.instance_type,
+        "InitialInstanceCount": settings.endpoint.instances,
+        "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+    }
+    return {"EndpointConfigName": want.config, "ProductionVariants": [variant], "Tags": settings.tags(want.config)}
+
+
+def blue_green(want: Wanted, count: int) -> dict[str, Any]:
+    """A canary of one instance where there are two or more: it may be half of the fleet at the most. Otherwise all at once.
+    The guards are watched for `bake_s` between the shifts, and as long after the last, while the old fleet still stands by."""
+    bake = want.settings.endpoint.bake_s
+    canary = {"Type": "CANARY", "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1}}
+    routing = {**(canary if count > 1 else {"Type": "ALL_AT_ONCE"}), "WaitIntervalInSeconds": bake}
+    return {
+        "BlueGreenUpdatePolicy": {
+            "TrafficRoutingConfiguration": routing,
+            "TerminationWaitInSeconds": bake,
+            "MaximumExecutionTimeoutInSeconds": START_S + 2 * bake,
+        },
+        "AutoRollbackConfiguration": {
+            "Alarms": [{"AlarmName": guard["AlarmName"]} for guard in watch.guards(want.settings, want.config)]
+        },
+    }

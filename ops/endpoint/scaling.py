@@ -1,0 +1,270 @@
+"""Scaling of the endpoint's instances: its bounds, target tracking of its load, and other bounds by the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from ops.core import pricing
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError, OpsError
+from ops.core.plan import Change, Steps
+from ops.core.settings import Settings
+
+SERVICE = "application-autoscaling"
+DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+SUSPENSIONS = {
+    "DynamicScalingOutSuspended": "scaling out",
+    "DynamicScalingInSuspended": "scaling in",
+    "ScheduledScalingSuspended": "the schedule",
+}
+RESUMED = dict.fromkeys(SUSPENSIONS, False)
+Bounds = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A predefined metric of target tracking, what CloudWatch calls it, and the seconds of a point of its high alarm."""
+
+    predefined: str
+    name: str
+    statistic: str
+    period: int
+    unit: str
+
+
+METRICS = {
+    "invocations": Metric(
+        "SageMakerVariantInvocationsPerInstance", "InvocationsPerInstance", "Sum", 60, "requests a minute"
+    ),
+    "concurrency": Metric(
+        "SageMakerVariantConcurrentRequestsPerModelHighResolution",
+        "ConcurrentRequestsPerModel",
+        "Average",
+        10,
+        "requests at once",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is registered: bounds (None: no target), policies and scheduled actions by name, what is suspended.
+
+    `instances` are those that the endpoint is to have now. `alarms` are those of our policy, as described; `lost` is how many
+    of them somebody deleted.
+    """
+
+    bounds: Bounds | None = None
+    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    suspended: tuple[str, ...] = ()
+    schedule: dict[str, dict[str, Any]] = field(default_factory=dict)
+    instances: int = 1
+    alarms: tuple[dict[str, Any], ...] = ()
+    lost: int = 0
+
+
+def resource(settings: Settings) -> dict[str, str]:
+    where = f"endpoint/{settings.endpoint_name}/variant/{settings.endpoint.variant}"
+    return {"ServiceNamespace": "sagemaker", "ResourceId": where, "ScalableDimension": DIMENSION}
+
+
+def facts(account: Account, instances: int = 1) -> Facts:
+    """`instances`: DesiredInstanceCount of the endpoint, which its own description tells."""
+    where = resource(account.settings)
+    targets = account.pages(
+        SERVICE, "describe_scalable_targets", "ScalableTargets",
+        ServiceNamespace="sagemaker", ResourceIds=[where["ResourceId"]], ScalableDimension=DIMENSION,
+    )  # fmt: skip
+    policies = account.pages(SERVICE, "describe_scaling_policies", "ScalingPolicies", **where)
+    actions = account.pages(SERVICE, "describe_scheduled_actions", "ScheduledActions", **where)
+    suspended = targets[0].get("SuspendedState", {}) if targets else {}
+    ours = [policy for policy in policies if policy["PolicyName"] == policy_name(account.settings)]
+    names = [alarm["AlarmName"] for policy in ours for alarm in policy.get("Alarms", [])]
+    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=names) if names else []
+    return Facts(
+        (targets[0]["MinCapacity"], targets[0]["MaxCapacity"]) if targets else None,
+        {policy["PolicyName"]: configuration(policy) for policy in policies},
+        tuple(name for name in SUSPENSIONS if suspended.get(name)),
+        {action["ScheduledActionName"]: scheduled(action) for action in actions},
+        instances,
+        tuple(alarms),
+        len(names) - len(alarms),
+    )
+
+
+def configuration(policy: dict[str, Any]) -> dict[str, Any]:
+    """A policy as it was asked for: AWS may tell the defaults too."""
+    found = dict(policy.get("TargetTrackingScalingPolicyConfiguration", {}))
+    if not found.get("DisableScaleIn"):
+        found.pop("DisableScaleIn", None)
+    return found
+
+
+def scheduled(action: dict[str, Any]) -> dict[str, Any]:
+    parts = ("Schedule", "Timezone", "ScalableTargetAction")
+    return {name: action[name] for name in parts if action.get(name)}
+
+
+def policy_name(settings: Settings, metric: str = "") -> str:
+    return f"{settings.prefix}-{metric or settings.endpoint.scaling_metric}"
+
+
+def target_value(settings: Settings) -> float:
+    endpoint = settings.endpoint
+    per_minute = endpoint.scaling_metric == "invocations"
+    return float(endpoint.invocations_per_instance if per_minute else endpoint.concurrency_per_instance)
+
+
+def wanted(settings: Settings) -> dict[str, Any]:
+    endpoint = settings.endpoint
+    return {
+        "TargetValue": target_value(settings),
+        "PredefinedMetricSpecification": {"PredefinedMetricType": METRICS[endpoint.scaling_metric].predefined},
+        "ScaleOutCooldown": endpoint.scale_out_cooldown_s,
+        "ScaleInCooldown": endpoint.scale_in_cooldown_s,
+    }
+
+
+def wanted_bounds(settings: Settings, least: int = 0, most: int = 0) -> Bounds:
+    """The settings' bounds, or those given for this run. Raises OpsError for bounds without room."""
+    for flag, given in (("--min-instances", least), ("--max-instances", most)):
+        if given < 0:
+            raise OpsError(f"{flag} is a number of instances, at least 1, not {given}.")
+    bounds = (least or settings.endpoint.min_instances, most or settings.endpoint.max_instances)
+    if bounds[0] > bounds[1]:
+        raise OpsError(
+            f"At least {bounds[0]} and at most {bounds[1]} instances leave no room. Give both: "
+            f"invoke sm.autoscale --min-instances {bounds[0]} --max-instances {max(bounds)}"
+        )
+    return bounds
+
+
+def wanted_schedule(settings: Settings, now: datetime) -> dict[str, dict[str, Any]]:
+    """The scheduled actions by name; one at a time that has passed is not wanted any more."""
+    return {
+        f"{settings.prefix}-{action.name}": {
+            "Schedule": action.when,
+            # A rate counts from when it was put, and knows no time zone.
+            **({} if action.when.startswith("rate") else {"Timezone": action.timezone}),
+            "ScalableTargetAction": {"MinCapacity": action.min_instances, "MaxCapacity": action.max_instances},
+        }
+        for action in settings.endpoint.schedule
+        if not passed(action.when, action.timezone, now)
+    }
+
+
+def passed(when: str, timezone: str, now: datetime) -> bool:
+    if not when.startswith("at("):
+        return False
+    return datetime.fromisoformat(when[3:-1]).replace(tzinfo=ZoneInfo(timezone)) <= now
+
+
+def fitting(have: Facts, settings: Settings) -> set[Bounds]:
+    """Bounds that the settings explain: their own, or those of a scheduled action that comes again, and may have run last."""
+    want = wanted_schedule(settings, datetime.now(UTC))
+    again = [
+        action["ScalableTargetAction"]
+        for name, action in have.schedule.items()
+        if action == want.get(name) and not action["Schedule"].startswith("at(")
+    ]
+    return {wanted_bounds(settings), *((bounds["MinCapacity"], bounds["MaxCapacity"]) for bounds in again)}
+
+
+def steps(have: Facts, settings: Settings, bounds: Bounds | None = None, now: datetime | None = None) -> Steps:
+    """`bounds` are this run's own; without them the settings' hold, or what their schedule has set."""
+    yield from target_steps(have, settings, bounds)
+    yield from policy_steps(have, settings)
+    yield from schedule_steps(have, settings, now or datetime.now(UTC))
+
+
+def target_steps(have: Facts, settings: Settings, bounds: Bounds | None) -> Steps:
+    fit = {bounds} if bounds else fitting(have, settings)
+    right = have.bounds in fit
+    if right and not have.suspended:
+        return
+    least, most = have.bounds if right and have.bounds else bounds or wanted_bounds(settings)
+    words = [f"resume {' and '.join(SUSPENSIONS[name] for name in have.suspended)}"] if have.suspended else []
+    if not right:
+        words.append(f"let it run {least} to {most} instances")
+    if have.instances < least:
+        words.append(f"start {least - have.instances} more at once")
+    if have.instances > most:
+        words.append(f"take {have.instances - most} away at once")
+    args = {**resource(settings), "MinCapacity": least, "MaxCapacity": most, "SuspendedState": RESUMED}
+    yield from asked(
+        Change(
+            SERVICE,
+            "register_scalable_target",
+            args,
+            why=f"{', '.join(words)}; at the most",
+            dollars_per_hour=more(settings, most - have.instances),
+        )
+    )
+
+
+def more(settings: Settings, instances: int) -> float:
+    """Dollars an hour for so many instances beyond those that are paid already."""
+    return pricing.hourly("sagemaker", settings.endpoint.instance_type, instances) if instances > 0 else 0.0
+
+
+def policy_steps(have: Facts, settings: Settings) -> Steps:
+    """The new policy first: between the two calls both hold, and the one that wants more instances decides."""
+    name, metric = policy_name(settings), METRICS[settings.endpoint.scaling_metric]
+    if have.policies.get(name) != wanted(settings) or have.lost:
+        args = {
+            **resource(settings),
+            "PolicyName": name,
+            "PolicyType": "TargetTrackingScaling",
+            "TargetTrackingScalingPolicyConfiguration": wanted(settings),
+        }
+        target = f"{target_value(settings):g}"
+        what = "invocations per instance and minute" if metric.period == 60 else "requests at once per instance"
+        lost = "; an alarm of it is gone" if have.lost else ""
+        yield from asked(Change(SERVICE, "put_scaling_policy", args, why=f"hold {target} {what}{lost}"))
+    for other in METRICS:
+        if (old := policy_name(settings, other)) != name and old in have.policies:
+            args = {**resource(settings), "PolicyName": old}
+            why = f"it is scaled by {settings.endpoint.scaling_metric} now, not by {other}"
+            yield from asked(Change(SERVICE, "delete_scaling_policy", args, why=why))
+
+
+def schedule_steps(have: Facts, settings: Settings, now: datetime) -> Steps:
+    want, top = wanted_schedule(settings, now), settings.endpoint.max_instances
+    for name, action in want.items():
+        if have.schedule.get(name) == action:
+            continue
+        least, most = action["ScalableTargetAction"].values()
+        args = {**resource(settings), "ScheduledActionName": name, **action}
+        why = f"{least} to {most} instances from {action['Schedule']} {action.get('Timezone', '')}".rstrip()
+        extra, top = more(settings, most - top), max(top, most)
+        yield from asked(
+            Change(SERVICE, "put_scheduled_action", args, why=f"{why}; at the most", dollars_per_hour=extra)
+        )
+    for name in unwanted(have, settings, now):
+        args = {**resource(settings), "ScheduledActionName": name}
+        yield from asked(
+            Change(SERVICE, "delete_scheduled_action", args, why="it is not in endpoint.schedule, or has passed")
+        )
+
+
+def unwanted(have: Facts, settings: Settings, now: datetime) -> Iterator[str]:
+    """Scheduled actions with our prefix that no setting asks for; what others have put there is theirs."""
+    want = wanted_schedule(settings, now)
+    return (name for name in have.schedule if name.startswith(f"{settings.prefix}-") and name not in want)
+
+
+def asked(change: Change) -> Steps:
+    """The change. SDKs do not try again for this code of AWS's, which takes one change of an endpoint at a time."""
+    try:
+        return (yield change)
+    except AwsError as error:
+        if error.says("ConcurrentUpdate"):
+            raise OpsError(
+                f"{error}\nSomething else changes the endpoint's scaling at this moment. Wait until invoke sm.status says "
+                "InService, then run invoke sm.autoscale again: it goes on from what is there."
+            ) from error
+        raise

@@ -1,0 +1,199 @@
+"""Why the endpoint does, or does not, follow its load: what is registered, what its alarms see, what was tried last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ops.core.aws.account import Account
+from ops.core.settings import Settings
+from ops.endpoint import alarms, plan, probe, scaling
+
+LAG_POINTS = 2  # CloudWatch has a minute's number one or two minutes later
+BOOT_S = 180  # an instance takes 3 to 7 minutes to start, and nothing is scaled meanwhile
+RECENT = 5
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One of the policy's two. `way` is out or in; `points` are those of its periods, the newest last, None without one."""
+
+    way: str
+    name: str
+    state: str
+    threshold: float
+    needs: int
+    period: int
+    points: tuple[float | None, ...] = ()
+
+    @property
+    def fires(self) -> bool:
+        return self.state == "ALARM"
+
+
+@dataclass(frozen=True)
+class Seen:
+    status: str
+    running: int
+    have: scaling.Facts
+    alarms: tuple[Alarm, ...] = ()
+    activities: tuple[dict[str, Any], ...] = ()
+    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`stops`: because of this the endpoint does not follow its load as the settings want."""
+
+    stops: bool
+    says: str
+
+
+def look(account: Account) -> Seen:
+    found = probe.existing(account)
+    variant = (found.get("ProductionVariants") or [{}])[0]
+    have = scaling.facts(account, variant.get("DesiredInstanceCount", 0))
+    answer = account.call(
+        scaling.SERVICE, "describe_scaling_activities", IncludeNotScaledActivities=True, MaxResults=RECENT,
+        **scaling.resource(account.settings),
+    )  # fmt: skip
+    now = datetime.now(UTC)
+    return Seen(
+        found["EndpointStatus"],
+        variant.get("CurrentInstanceCount", 0),
+        have,
+        tuple(read(account, alarm, now) for alarm in have.alarms),
+        tuple(answer["ScalingActivities"]),
+        now,
+    )
+
+
+def read(account: Account, alarm: dict[str, Any], now: datetime) -> Alarm:
+    """An alarm with the points that it has looked at, or will."""
+    metric = scaling.METRICS[account.settings.endpoint.scaling_metric]
+    period, needs = alarm.get("Period", metric.period), alarm["EvaluationPeriods"]
+    statistic = alarm.get("Statistic", metric.statistic)
+    found = account.call(
+        "cloudwatch", "get_metric_statistics", Namespace="AWS/SageMaker", MetricName=alarm.get("MetricName", metric.name),
+        Dimensions=alarm.get("Dimensions") or alarms.dimensions(account.settings),
+        StartTime=now - timedelta(seconds=period * (needs + LAG_POINTS + 1)), EndTime=now, Period=period, Statistics=[statistic],
+    )["Datapoints"]  # fmt: skip
+    values = {int((now - point["Timestamp"]).total_seconds() // period): point[statistic] for point in found}
+    way = "out" if alarm["ComparisonOperator"].startswith("Greater") else "in"
+    return Alarm(way, alarm["AlarmName"], alarm["StateValue"], alarm["Threshold"], needs, period, last(values, needs))
+
+
+def last(values: dict[int, float], needs: int) -> tuple[float | None, ...]:
+    """`values` by how many periods ago they began; 0 is not over yet. Those that CloudWatch may still get do not count."""
+    newest = next((ago for ago in range(1, LAG_POINTS + 1) if ago in values), 1)
+    return tuple(values.get(ago) for ago in range(newest + needs - 1, newest - 1, -1))
+
+
+def findings(seen: Seen, settings: Settings) -> list[Finding]:
+    """Those that stop it first."""
+    found = [*about_registration(seen, settings), *about_load(seen, settings), *about_settings(seen, settings)]
+    return sorted(found, key=lambda finding: not finding.stops)
+
+
+def about_registration(seen: Seen, settings: Settings) -> Iterator[Finding]:
+    have = seen.have
+    if seen.status == "Failed":
+        yield Finding(True, "The endpoint has failed, and nothing scales it. Why: invoke sm.logs --errors")
+    elif seen.status in plan.MOVING:
+        yield Finding(False, f"The endpoint is {seen.status}: its instances are not scaled until it is InService.")
+    if have.bounds is None:
+        yield Finding(
+            True, f"No scalable target is registered: it stays at {have.instances}. Next: invoke sm.autoscale"
+        )
+        return
+    if have.bounds not in scaling.fitting(have, settings):
+        least, most = scaling.wanted_bounds(settings)
+        yield Finding(
+            True,
+            f"It may have {have.bounds[0]} to {have.bounds[1]} instances, the settings say {least} to {most}. "
+            "Back to them: invoke sm.autoscale",
+        )
+    for name in have.suspended:
+        yield Finding(True, f"{scaling.SUSPENSIONS[name].capitalize()} is suspended. Resume it: invoke sm.autoscale")
+    policy = have.policies.get(scaling.policy_name(settings))
+    if policy is None:
+        yield Finding(True, f"It has no policy by {settings.endpoint.scaling_metric}. Next: invoke sm.autoscale")
+    elif policy != scaling.wanted(settings):
+        yield Finding(True, f"Its policy {differs(policy, scaling.wanted(settings))}. Next: invoke sm.autoscale")
+    ours = {scaling.policy_name(settings, metric) for metric in scaling.METRICS}
+    for name in have.policies.keys() - {scaling.policy_name(settings)}:
+        whose = "left from another metric: invoke sm.autoscale" if name in ours else "somebody else's"
+        yield Finding(
+            name in ours, f"There is a second policy, {name}, {whose}. Of two, the one that wants more decides."
+        )
+
+
+def differs(have: dict[str, Any], want: dict[str, Any]) -> str:
+    names = [name for name in {**want, **have} if have.get(name) != want.get(name)]
+    return ", ".join(f"has {name} {have.get(name)}, the settings say {want.get(name)}" for name in names)
+
+
+def about_load(seen: Seen, settings: Settings) -> Iterator[Finding]:
+    have = seen.have
+    if have.bounds is None:
+        return
+    high = next((alarm for alarm in seen.alarms if alarm.way == "out"), None)
+    low = next((alarm for alarm in seen.alarms if alarm.way == "in"), None)
+    if have.instances >= have.bounds[1]:
+        if high and high.fires:
+            more = f"invoke sm.autoscale --max-instances {2 * have.bounds[1]}"
+            yield Finding(
+                True,
+                f"It has the most instances that it may have, {have.bounds[1]}, and is above its target. "
+                f"More for now: {more}; for good: endpoint.max_instances",
+            )
+        else:
+            yield Finding(False, f"It has the most instances that it may have, {have.bounds[1]}: more load adds none.")
+    if seen.running < have.instances:
+        yield Finding(False, f"{have.instances - seen.running} of {have.instances} are starting: 3 to 7 minutes each.")
+    if have.lost:
+        yield Finding(True, "Somebody deleted an alarm of its policy. Make it anew: invoke sm.autoscale")
+    if low and None in low.points and not low.fires and have.instances > have.bounds[0]:
+        gaps = low.points.count(None)
+        yield Finding(
+            False,
+            f"Nothing is taken away yet: {gaps} of the last {low.needs} minutes had no request, and so no point; "
+            f"it takes {low.needs} in a row, each with some and below {low.threshold:g}.",
+        )
+    done = [activity for activity in seen.activities if not activity.get("NotScaledReasons")]
+    if done and done[0]["StatusCode"] in ("Failed", "Unfulfilled"):
+        words = done[0].get("StatusMessage", done[0]["Description"])
+        yield Finding(
+            True,
+            f"The last change {done[0]['StatusCode']}: {words} A quota, or no capacity of {settings.endpoint.instance_type}.",
+        )
+
+
+def about_settings(seen: Seen, settings: Settings) -> Iterator[Finding]:
+    if seen.have.bounds is None:
+        return
+    have, wanted = seen.have.schedule, scaling.wanted_schedule(settings, seen.now)
+    for name, action in wanted.items():
+        if have.get(name) != action:
+            yield Finding(
+                True,
+                f"The scheduled action {name} {'differs' if name in have else 'is missing'}. Next: invoke sm.autoscale",
+            )
+    unwanted = set(scaling.unwanted(seen.have, settings, seen.now))
+    for name in have.keys() - wanted.keys():
+        whose = "is not in the settings: invoke sm.autoscale" if name in unwanted else "is somebody else's"
+        yield Finding(name in unwanted, f"The scheduled action {name}, {have[name]['Schedule']}, {whose}.")
+    cool, metric = settings.endpoint, scaling.METRICS[settings.endpoint.scaling_metric]
+    if 0 < cool.scale_out_cooldown_s < BOOT_S:
+        yield Finding(
+            False,
+            f"endpoint.scale_out_cooldown_s {cool.scale_out_cooldown_s} cannot bind: an instance takes longer to start, "
+            "and nothing is scaled meanwhile.",
+        )
+    if 0 < cool.scale_in_cooldown_s < 60:
+        yield Finding(
+            False,
+            f"endpoint.scale_in_cooldown_s {cool.scale_in_cooldown_s} cannot bind: {metric.name} is looked at once a minute.",
+        )

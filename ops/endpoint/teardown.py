@@ -1,0 +1,47 @@
+"""Taking the endpoint away, in the order AWS wants: scaling, endpoint, configs, models, alarms."""
+
+from __future__ import annotations
+
+from ops.core.aws.account import Account
+from ops.core.plan import Change, Steps, Wait
+from ops.core.settings import Settings
+from ops.endpoint import plan, scaling
+
+
+def facts(account: Account) -> tuple[plan.Facts, scaling.Facts]:
+    return plan.facts(account), scaling.facts(account)
+
+
+def anything(have: tuple[plan.Facts, scaling.Facts]) -> bool:
+    """Whether there is something to delete; an interrupted delete may have left all but the endpoint."""
+    there, scaled = have
+    return bool(there.endpoint or there.configs or there.models or there.alarms or there.guards or scaled.bounds)
+
+
+def steps(have: tuple[plan.Facts, scaling.Facts], settings: Settings) -> Steps:
+    there, scaled = have
+    name = settings.endpoint_name
+    if scaled.bounds is not None:
+        also = " and its scheduled actions" if scaled.schedule else ""
+        yield Change(
+            "application-autoscaling",
+            "deregister_scalable_target",
+            scaling.resource(settings),
+            why=f"{name} is not to be scaled any more; its policy{also} go with it",
+        )
+    if there.endpoint:
+        yield Change(
+            "sagemaker", "delete_endpoint", {"EndpointName": name}, why="asked for", danger="callers fail from now on"
+        )
+        yield Wait(f"endpoint {name}", plan.gone, why="its role must stay until it is gone")
+    for config in there.configs:
+        yield Change("sagemaker", "delete_endpoint_config", {"EndpointConfigName": config}, why="its endpoint is gone")
+    for model in there.models:
+        yield Change(
+            "sagemaker",
+            "delete_model",
+            {"ModelName": model},
+            why="its endpoint is gone; its release stays in the bucket",
+        )
+    if watching := sorted({*there.alarms, *there.guards}):
+        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": watching}, why="they watch nothing any more")

@@ -1,0 +1,255 @@
+"""The function: what is there, what should be, and the changes that lead from one to the other."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ops.core import pricing
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError, OpsError
+from ops.core.files import files_of, zip_of
+from ops.core.paths import ROOT
+from ops.core.plan import Change, Steps, Wait, until_trusted
+from ops.core.settings import IMAGES, Settings
+
+ALIAS = "live"
+UNRESERVED = 100  # AWS keeps as much of an account's limit for functions that reserve nothing
+NOT_YET = "cannot be assumed by Lambda"  # a role made seconds ago
+ROLE_WAITS_S = (2.0, 4.0, 6.0, 8.0, 10.0)
+MISSING = "ResourceNotFoundException"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is there; None for what is not. `config` is AWS's description of $LATEST."""
+
+    config: dict[str, Any] | None = None
+    alias: str | None = None
+    alias_sha: str | None = None
+    reserved: int | None = None
+    provisioned: int | None = None
+    provisioned_state: str = ""
+    unreserved: int = 0
+    log_group: bool = False
+
+
+def package(folder: Path = ROOT / "lambda") -> bytes:
+    """lambda/*.py at the zip's root: the same sources are the same bytes."""
+    return zip_of((path.relative_to(folder).as_posix(), path) for path in files_of(folder) if path.suffix == ".py")
+
+
+def sha256_of(code: bytes) -> str:
+    """As AWS writes CodeSha256."""
+    return base64.b64encode(hashlib.sha256(code).digest()).decode()
+
+
+def facts(account: Account) -> Facts:
+    name = {"FunctionName": account.settings.function_name}
+    limit = account.call("lambda", "get_account_settings")["AccountLimit"]["UnreservedConcurrentExecutions"]
+    found = account.find("lambda", "get_function", MISSING, **name)
+    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=log_group(account.settings))
+    kept = any(g["logGroupName"] == log_group(account.settings) and g.get("retentionInDays") for g in groups)
+    if found is None:
+        return Facts(unreserved=limit, log_group=kept)
+    alias = account.find("lambda", "get_alias", MISSING, **name, Name=ALIAS)
+    ready = (
+        account.find(
+            "lambda",
+            "get_provisioned_concurrency_config",
+            "ProvisionedConcurrencyConfigNotFound|" + MISSING,
+            **name,
+            Qualifier=ALIAS,
+        )
+        if alias
+        else None
+    )
+    version = (
+        account.call("lambda", "get_function", **name, Qualifier=alias["FunctionVersion"])["Configuration"]
+        if alias
+        else None
+    )
+    return Facts(
+        found["Configuration"],
+        alias["FunctionVersion"] if alias else None,
+        fingerprint(version) if version else None,
+        account.call("lambda", "get_function_concurrency", **name).get("ReservedConcurrentExecutions"),
+        ready["RequestedProvisionedConcurrentExecutions"] if ready else None,
+        ready["Status"] if ready else "",
+        limit,
+        kept,
+    )
+
+
+def log_group(settings: Settings) -> str:
+    return f"/aws/lambda/{settings.function_name}"
+
+
+def wanted(settings: Settings) -> dict[str, Any]:
+    """The function's configuration, by AWS's names."""
+    return {
+        "Runtime": settings.fn.runtime,
+        "Role": settings.role_arn("lambda-invoke"),
+        "Handler": "handler.lambda_handler",
+        "Timeout": settings.fn.timeout_s,
+        "MemorySize": settings.fn.memory_mb,
+        "Environment": {
+            "Variables": {
+                "ENDPOINT": settings.endpoint_name,
+                "BUCKET": settings.bucket,
+                "PREFIX": IMAGES,
+                "RESPONSE": settings.fn.response,
+            }
+        },
+    }
+
+
+def fingerprint(config: dict[str, Any]) -> str:
+    """Code and configuration of a version, so that the one behind the alias can be compared with what is wanted."""
+    names = ("CodeSha256", "Runtime", "Role", "Handler", "Timeout", "MemorySize", "Environment")
+    return json.dumps({name: config.get(name) for name in names}, sort_keys=True)
+
+
+def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
+    name, want = {"FunctionName": settings.function_name}, wanted(settings)
+    check_room(have, settings)
+    yield from log_steps(have, settings)
+    if have.config is None:
+        args = {
+            **name,
+            **want,
+            "Code": {"ZipFile": code},
+            "Tags": {t["Key"]: t["Value"] for t in settings.tags(settings.function_name)},
+        }
+        yield from until_trusted(
+            Change("lambda", "create_function", args, why="there is no function"), NOT_YET, ROLE_WAITS_S
+        )
+        yield settled()
+    else:
+        if have.config["CodeSha256"] != sha256_of(code):
+            yield Change(
+                "lambda", "update_function_code", {**name, "ZipFile": code}, why="its code differs from lambda/"
+            )
+            yield settled()
+        differing = [key for key in want if have.config.get(key) != want[key]]
+        if differing:
+            yield Change(
+                "lambda", "update_function_configuration", {**name, **want}, why=f"{', '.join(differing)} differ"
+            )
+            yield settled()
+    version: Any = have.alias
+    if have.alias_sha != fingerprint({"CodeSha256": sha256_of(code), **want}):
+        answer = yield Change("lambda", "publish_version", name, why="the alias needs a version that never changes")
+        version = answer["Version"]
+        verb, why = (
+            ("create_alias", "callers need a name that stays")
+            if have.alias is None
+            else ("update_alias", f"it points at version {have.alias}")
+        )
+        yield Change("lambda", verb, {**name, "Name": ALIAS, "FunctionVersion": version}, why=why)
+    yield from concurrency_steps(have, settings)
+
+
+def settled() -> Wait:
+    def until(account: Account) -> str | None:
+        found = account.call("lambda", "get_function", FunctionName=account.settings.function_name)["Configuration"]
+        if found.get("State") == "Failed" or found.get("LastUpdateStatus") == "Failed":
+            raise OpsError(
+                f"Lambda could not take the function: {found.get('StateReason') or found.get('LastUpdateStatusReason')}"
+            )
+        done = found.get("State") == "Active" and found.get("LastUpdateStatus", "Successful") == "Successful"
+        return None if done else f"{found.get('State')}, update {found.get('LastUpdateStatus')}"
+
+    return Wait("the function", until, why="until it is active, nothing else may change it", timeout_s=300)
+
+
+def log_steps(have: Facts, settings: Settings) -> Steps:
+    if have.log_group:
+        return
+    try:
+        yield Change(
+            "logs", "create_log_group", {"logGroupName": log_group(settings)}, why="the function's logs need a group"
+        )
+    except AwsError as error:
+        if not error.says("ResourceAlreadyExists"):
+            raise
+    yield Change(
+        "logs",
+        "put_retention_policy",
+        {"logGroupName": log_group(settings), "retentionInDays": settings.endpoint.log_days},
+        why="logs are kept for ever unless told otherwise",
+    )
+
+
+def check_room(have: Facts, settings: Settings) -> None:
+    """Raises OpsError when the account cannot reserve as many; to lower a reservation, or to stop all calls, always goes."""
+    wanted = settings.fn.reserved or 0
+    room = max(0, have.unreserved + (have.reserved or 0) - UNRESERVED)
+    if wanted > (have.reserved or 0) and wanted > room:
+        raise OpsError(
+            f"fn.reserved is {wanted}, but this account can reserve {room} at most: AWS keeps {UNRESERVED} of its concurrency "
+            "for other functions. Ask for more (quota L-B99A9384), or reserve nothing: fn.reserved: null. Nothing was touched."
+        )
+
+
+def concurrency_steps(have: Facts, settings: Settings) -> Steps:
+    name, wanted = {"FunctionName": settings.function_name}, settings.fn.reserved
+    if wanted is None and have.reserved is not None:
+        yield Change("lambda", "delete_function_concurrency", name, why="nothing is to be reserved")
+    elif wanted is not None and have.reserved != wanted:
+        args = {**name, "ReservedConcurrentExecutions": wanted}
+        yield Change("lambda", "put_function_concurrency", args, why=f"at most {wanted} may run at once")
+    if settings.fn.provisioned and have.provisioned != settings.fn.provisioned:
+        args = {**name, "Qualifier": ALIAS, "ProvisionedConcurrentExecutions": settings.fn.provisioned}
+        rate = pricing.provisioned(settings.fn.provisioned, settings.fn.memory_mb)
+        yield Change(
+            "lambda",
+            "put_provisioned_concurrency_config",
+            args,
+            why=f"{settings.fn.provisioned} started ahead",
+            dollars_per_hour=rate,
+        )
+        yield provisioned()
+    elif not settings.fn.provisioned and have.provisioned:
+        yield Change(
+            "lambda", "delete_provisioned_concurrency_config", {**name, "Qualifier": ALIAS}, why="none is wanted"
+        )
+    elif have.provisioned_state == "IN_PROGRESS":
+        yield provisioned()
+
+
+def provisioned() -> Wait:
+    """There is no waiter of AWS's for this."""
+
+    def until(account: Account) -> str | None:
+        found = account.call(
+            "lambda", "get_provisioned_concurrency_config", FunctionName=account.settings.function_name, Qualifier=ALIAS
+        )
+        if found["Status"] == "FAILED":
+            raise OpsError(
+                f"Provisioned concurrency failed: {found.get('StatusReason')}. Why: the log group {log_group(account.settings)}"
+            )
+        return None if found["Status"] == "READY" else found["Status"]
+
+    return Wait("provisioned concurrency", until, why="environments start ahead of their first call", timeout_s=600)
+
+
+def existing(account: Account) -> Facts:
+    have = facts(account)
+    if have.config is None:
+        raise OpsError(f"There is no function {account.settings.function_name}. Make it: invoke lambda.deploy")
+    return have
+
+
+def removal(settings: Settings) -> Steps:
+    yield Change(
+        "lambda",
+        "delete_function",
+        {"FunctionName": settings.function_name},
+        why="asked for",
+        danger="callers fail from now on",
+    )

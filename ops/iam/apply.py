@@ -1,0 +1,151 @@
+"""The changes that make IAM what iam_policies/ says. Broken off anywhere, the rest is what the next run finds to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from iampolicy.account.snapshot import Principal, Snapshot
+from ops.core.errors import AwsError, OpsError
+from ops.core.plan import Change, Steps
+from ops.core.settings import ROLES, Settings
+from ops.iam.backups import telling
+from ops.iam.diff import mended_tags, same
+from ops.iam.revocation import aside
+from ops.iam.roles import Wanted, dumped, policy_arn
+from ops.iam.versions import new_version
+
+
+def steps(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
+    """Raises OpsError, before the first change, where the name of one of these roles or policies is taken."""
+    refuse_misplaced(have, wanted, settings)
+    return raced(missing(aside(have), wanted, settings))
+
+
+def refuse_misplaced(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
+    """IAM gives a name once, whatever the path and in whatever case, so what is there under another ARN is in the way."""
+    there = {named(arn): arn for arn in (*(role.arn for role in have.roles.values()), *have.policies)}
+    for want in wanted:
+        stems = [*want.permissions, *(["boundary"] if want.boundary else [])]
+        for arn in (settings.role_arn(want.role), *(policy_arn(want.role, stem, settings) for stem in stems)):
+            found = there.get(named(arn), arn)
+            if found != arn:
+                name = found.rsplit("/", 1)[1]
+                kept = f"invoke iam.prune --roles {name} keeps all of it in a file; by hand while it is younger than 7 days"
+                way = kept if ":role/" in arn else "delete it by hand"
+                raise OpsError(
+                    f"{found} is in the way of {arn}: IAM gives a name once, and a path cannot be changed. Nothing was touched. "
+                    f"Take it away first ({way}), or name another stack in the settings."
+                )
+
+
+def named(arn: str) -> tuple[str, str, str]:
+    """(account, role or policy, name in small letters): what IAM has once."""
+    _, _, _, _, account, resource = arn.split(":", 5)
+    return account, resource.partition("/")[0], resource.rpartition("/")[2].lower()
+
+
+def raced(steps: Steps) -> Steps:
+    """The steps, with words for the name that is taken though it was free when the account was read."""
+    try:
+        return (yield from steps)
+    except AwsError as error:
+        if not error.says("EntityAlreadyExists"):
+            raise
+        raise OpsError(
+            f"{error}. It was not there a moment ago: somebody else made it, or an earlier try of this very call did, whose answer "
+            "was lost. Run the same command again: it goes on from what is there."
+        ) from error
+
+
+def missing(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
+    for want in wanted:
+        name = settings.role_name(want.role)
+        role = have.roles.get(name)
+        if want.boundary:  # before the role, which is never without it
+            yield from policy_steps(have, want, "boundary", want.boundary, settings)
+        yield from role_steps(have, want, settings)
+        for stem, document in want.permissions.items():
+            yield from policy_steps(have, want, stem, document, settings)
+        yield from attachment_steps(have, want, settings)
+        if role and role.boundary and not want.boundary:  # last: until here it still holds in what was too much
+            why = f"{name}: {role.boundary.rsplit('/', 1)[1]} bounds it, and there is no {ROLES}/{want.role}/boundary.json"
+            change = Change("iam", "delete_role_permissions_boundary", {"RoleName": name}, why)
+            yield telling(settings, have, change)
+        if want.for_instances:
+            yield from profile_steps(role, name, settings)
+
+
+def role_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
+    name = settings.role_name(want.role)
+    role = have.roles.get(name)
+    bounds = policy_arn(want.role, "boundary", settings) if want.boundary else ""
+    if role is None:
+        args = {
+            "RoleName": name,
+            "Path": settings.role_path,
+            "AssumeRolePolicyDocument": dumped(want.trust),
+            "Tags": settings.tags(name),
+        } | ({"PermissionsBoundary": bounds} if bounds else {})
+        yield Change("iam", "create_role", args, why=f"{name}: the role is missing")
+        return
+    if bounds and role.boundary != bounds:
+        args = {"RoleName": name, "PermissionsBoundary": bounds}
+        change = Change("iam", "put_role_permissions_boundary", args, why=f"{name}: its boundary is not in force")
+        yield telling(settings, have, change)
+    if not same(role.trust, want.trust):
+        args = {"RoleName": name, "PolicyDocument": dumped(want.trust)}
+        why = f"{name}: its trust differs from {ROLES}/{want.role}/trust.json"
+        yield telling(settings, have, Change("iam", "update_assume_role_policy", args, why))
+    if tags := mended_tags(role, settings):
+        why = f"{name}: {', '.join(tag['Key'] for tag in tags)} is missing or wrong"
+        yield telling(settings, have, Change("iam", "tag_role", {"RoleName": name, "Tags": tags}, why))
+
+
+def policy_steps(have: Snapshot, want: Wanted, stem: str, document: dict[str, Any], settings: Settings) -> Steps:
+    arn = policy_arn(want.role, stem, settings)
+    path, _, name = arn.partition(":policy")[2].rpartition("/")
+    policy = have.policies.get(arn)
+    if policy is None:
+        args = {
+            "PolicyName": name,
+            "Path": f"{path}/",
+            "PolicyDocument": dumped(document),
+            "Tags": settings.tags(name),
+        }
+        yield Change("iam", "create_policy", args, why=f"{name}: the policy is missing")
+    elif not same(policy.document, document):
+        why = f"{name}: it differs from {ROLES}/{want.role}/{stem}.json"
+        yield from new_version(policy, document, why, settings)
+
+
+def attachment_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
+    name = settings.role_name(want.role)
+    role = have.roles.get(name)
+    arns = [policy_arn(want.role, stem, settings) for stem in want.permissions]
+    attached = role.attached if role else ()
+    for arn in arns:
+        if arn not in attached:
+            args = {"RoleName": name, "PolicyArn": arn}
+            yield Change("iam", "attach_role_policy", args, why=f"{name}: {arn.rsplit('/', 1)[1]} is not attached")
+    for arn in attached:
+        if arn not in arns:
+            why = f"{name}: {arn.rsplit('/', 1)[1]} is attached, but not in {ROLES}/{want.role}/"
+            yield Change("iam", "detach_role_policy", {"RoleName": name, "PolicyArn": arn}, why)
+    for inline in role.inline if role else ():
+        why = f"{name}: it holds {inline} itself, which is not in {ROLES}/{want.role}/"
+        args = {"RoleName": name, "PolicyName": inline}
+        yield telling(settings, have, Change("iam", "delete_role_policy", args, why))
+
+
+def profile_steps(have: Principal | None, name: str, settings: Settings) -> Steps:
+    """The instance profile has the role's name; EC2 gives roles to instances only through one."""
+    if have is not None and name in have.instance_profiles:
+        return
+    args = {"InstanceProfileName": name, "Path": settings.role_path, "Tags": settings.tags(name)}
+    try:
+        yield Change("iam", "create_instance_profile", args, why=f"{name}: the instance profile is missing")
+    except AwsError as error:  # a crash may have left one that holds no role, which no role's description shows
+        if not error.says("EntityAlreadyExists"):
+            raise
+    args = {"InstanceProfileName": name, "RoleName": name}
+    yield Change("iam", "add_role_to_instance_profile", args, why=f"{name}: the profile holds no role")

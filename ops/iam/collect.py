@@ -1,0 +1,158 @@
+"""What the audit asks of AWS beyond IAM's one big answer, and only where a rule could speak about it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from iampolicy.account.snapshot import Snapshot
+from iampolicy.audit.account_facts import named
+from iampolicy.audit.rules_exposure import openings
+from iampolicy.audit.rules_use import named_for
+from ops.core.errors import AwsError
+from ops.core.output import say
+from ops.core.plan import Wait
+
+if TYPE_CHECKING:
+    from ops.core.aws.account import Account
+
+REPORT_S = 120.0  # AWS takes some seconds to write a credential report, and keeps it for four hours
+NO_REPORT = "ReportNotPresent|ReportExpired|ReportInProgress"
+# Of the report's columns: the others, such as certificates, no rule asks for. It holds no key ids.
+COLUMNS = (
+    "user", "arn", "user_creation_time", "password_enabled", "password_last_used", "mfa_active", "access_key_1_active",
+    "access_key_1_last_rotated", "access_key_1_last_used_date", "access_key_2_active", "access_key_2_last_rotated",
+    "access_key_2_last_used_date",
+)  # fmt: skip
+LAMBDA = ("Service", "lambda.amazonaws.com")
+GROUP = ("GroupId", "GroupName", "VpcId", "IpPermissions", "Tags")
+ACL = ("NetworkAclId", "VpcId", "Entries")
+
+
+def gather(account: Account, have: Snapshot, usage: bool) -> dict[str, Any]:
+    """What IAM itself tells, as JSON has it. What the role may not read is said and left out."""
+    raw: dict[str, Any] = {"credentials": looked("the credential report", lambda: report(account))}
+    if raw["credentials"] is None:
+        raw["summary"] = looked(
+            "the account's summary", lambda: account.call("iam", "get_account_summary")["SummaryMap"]
+        )
+    if any(LAMBDA in (one.principals or ()) for role in have.roles.values() for one in role.trust_policy.statements):
+        raw["carriers"] = looked("the functions' roles", lambda: carriers(account))
+    if usage:
+        raw["usage"] = looked("when services were used", lambda: used(account, have))
+    return {name: value for name, value in raw.items() if value is not None}
+
+
+def exposed(account: Account) -> dict[str, Any]:
+    """The stack's bucket, function and network. The ACLs are asked for only where a group lets the world in."""
+    settings = account.settings
+    raw = {
+        "buckets": looked("the bucket", lambda: buckets(account, settings.bucket)),
+        "functions": looked("the function", lambda: functions(account, settings.function_name)),
+        "groups": looked("the security groups", lambda: groups(account)),
+    }
+    if any(openings(group) for group in raw["groups"] or ()):
+        raw["acls"] = looked("the network ACLs", lambda: acls(account, raw["groups"]))
+    return {name: value for name, value in raw.items() if value is not None}
+
+
+def looked(what: str, ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except AwsError as error:
+        say(f"Not looked at: {what}. {error}")
+        return None
+
+
+def report(account: Account) -> list[dict[str, str]]:
+    answer = account.find("iam", "get_credential_report", NO_REPORT)
+    if answer is None:
+        account.call("iam", "generate_credential_report")
+
+        def ready(account: Account) -> Any:
+            return account.find("iam", "get_credential_report", NO_REPORT) or "being written"
+
+        answer = account.wait(Wait("the credential report", ready, why="the audit reads it", timeout_s=REPORT_S))
+    rows = csv.DictReader(io.StringIO(answer["Content"].decode()))
+    return [{column: row.get(column) or "" for column in COLUMNS} for row in rows]
+
+
+def named_for_functions(have: Snapshot) -> bool:
+    return any(named_for(role) for role in have.roles.values())
+
+
+def names(account: Account) -> list[str]:
+    return [named(arn) for arn in carriers(account)]
+
+
+def carriers(account: Account) -> dict[str, str]:
+    found = account.pages("lambda", "list_functions", "Functions")
+    return {one["FunctionArn"]: one["Role"] for one in found}
+
+
+def used(account: Account, have: Snapshot) -> dict[str, dict[str, Any]]:
+    """Two calls a role, of the stack's roles; AWS gathers the answer, which takes seconds."""
+    found = {}
+    for role in have.roles.values():
+        if role.path != account.settings.role_path:
+            continue
+        job = account.call("iam", "generate_service_last_accessed_details", Arn=role.arn)["JobId"]
+
+        def ready(account: Account, job: str = job) -> Any:
+            answer = account.call("iam", "get_service_last_accessed_details", JobId=job)
+            return "being gathered" if answer["JobStatus"] == "IN_PROGRESS" else answer
+
+        answer = account.wait(Wait(f"what {role.name} used", ready, why="--usage", timeout_s=REPORT_S))
+        services = answer.get("ServicesLastAccessed", [])
+        found[role.arn] = {one["ServiceNamespace"]: one.get("LastAuthenticated") for one in services}
+    return found
+
+
+def buckets(account: Account, bucket: str) -> dict[str, Any]:
+    """The stack's bucket, if it is there. Its ACL counts only where public ones are not ignored."""
+    try:
+        answer = account.call("s3", "get_public_access_block", Bucket=bucket)
+        blocks = answer["PublicAccessBlockConfiguration"]
+    except AwsError as error:
+        if error.says("NoSuchBucket"):
+            return {}
+        if not error.says("NoSuchPublicAccessBlockConfiguration"):
+            raise
+        blocks = {}
+    answer = account.find("s3", "get_bucket_policy", "NoSuchBucketPolicy", Bucket=bucket)
+    grants = [] if blocks.get("IgnorePublicAcls") else account.call("s3", "get_bucket_acl", Bucket=bucket)["Grants"]
+    uris = [grant["Grantee"].get("URI", "") for grant in grants]
+    return {
+        bucket: {"blocks": blocks, "policy": json.loads(answer["Policy"]) if answer else None, "grants": [u for u in uris if u]}
+    }  # fmt: skip
+
+
+def functions(account: Account, function: str) -> dict[str, Any]:
+    """The policies of the stack's function and of its alias; whether it has a public URL only where one of them speaks of one."""
+    policies = []
+    for more in ({}, {"Qualifier": "live"}):
+        answer = account.find("lambda", "get_policy", "ResourceNotFound", FunctionName=function, **more)
+        policies += [json.loads(answer["Policy"])] if answer else []
+    urls: list[str] = []
+    if "InvokeFunctionUrl" in json.dumps(policies):
+        found = account.pages("lambda", "list_function_url_configs", "FunctionUrlConfigs", FunctionName=function)
+        urls = [one["AuthType"] for one in found]
+    return {function: {"policies": policies, "urls": urls}}
+
+
+def groups(account: Account) -> list[dict[str, Any]]:
+    """The security groups of the stack's networks: also those that somebody made there by hand, without a tag."""
+    found = account.pages("ec2", "describe_security_groups", "SecurityGroups")
+    tag = {"Key": "kennel:stack", "Value": account.settings.stack.name}
+    networks = {one.get("VpcId") for one in found if tag in one.get("Tags", [])}
+    return [{key: one[key] for key in GROUP if key in one} for one in found if one.get("VpcId") in networks]
+
+
+def acls(account: Account, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    networks = sorted({one["VpcId"] for one in groups})
+    filters = [{"Name": "vpc-id", "Values": networks}]
+    found = account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=filters)
+    return [{key: one[key] for key in ACL if key in one} for one in found]

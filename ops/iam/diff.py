@@ -1,0 +1,148 @@
+"""What differs between the repository and the account, in meaning: who could do what, and who no more, after iam.apply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.policy.semantics import Grant, atoms, canonical, more, together
+from ops.core.settings import ROLES, Settings
+from ops.iam.revocation import aside
+
+Way = Literal["gives", "takes", "leaves"]
+OURS = ("kennel:stack", "kennel:name")  # tags; others on a role are somebody else's
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`apply` is what iam.apply would do with it: gives what only the repository has, takes or leaves what only AWS has."""
+
+    role: str
+    kind: str
+    apply: Way
+    text: str
+    grant: Grant | None = None
+
+    @property
+    def line(self) -> str:
+        return f"  {'+' if self.apply == 'gives' else '-'} {self.text}"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As --json gives it."""
+        grant = vars(self.grant) if self.grant else {}
+        return {"role": self.role, "kind": self.kind, "apply": self.apply, "text": self.text, **grant}
+
+
+def differences(have: Snapshot, want: Snapshot, settings: Settings, whole: bool = True) -> list[Difference]:
+    """All of them, role by role. `want` is policies.applied's; with `whole` it is every role, so that others are foreign."""
+    found: list[Difference] = []
+    have = aside(have)
+    for name, wanted in sorted(want.roles.items()):
+        if live := have.roles.get(name):
+            for part in (permissions, trust, boundary, attachments, tags):
+                found += part(have, live, want, wanted, settings)
+        else:
+            found.append(Difference(name, "role", "gives", "the role is missing"))
+    return found + (list(unmanaged(have, want, settings)) if whole else [])
+
+
+def permissions(
+    have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
+) -> Iterator[Difference]:
+    """Over all policies of the role together: where among them a statement stands is no matter of meaning."""
+    ours, theirs = (together(text for _, text in side.documents(p)) for side, p in ((want, wanted), (have, live)))
+    yield from both_ways(live.name, "permissions", more(ours, theirs), more(theirs, ours))
+
+
+def both_ways(role: str, kind: str, given: list[Grant], taken: list[Grant], what: str = "") -> Iterator[Difference]:
+    for grant in taken:
+        says = "can" if grant.effect == "Allow" else "is denied"
+        text = f"live{what} {says} {grant.text}; the repository does not say so"
+        yield Difference(role, kind, "takes", text, grant)
+    for grant in given:
+        says = "give" if grant.effect == "Allow" else "deny"
+        yield Difference(role, kind, "gives", f"apply would {says}{what} {grant.text}", grant)
+
+
+def trust(
+    have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
+) -> Iterator[Difference]:
+    ours, theirs = atoms(wanted.trust or {}), atoms(live.trust or {})
+    for grant in more(theirs, ours):
+        may = "may" if grant.effect == "Allow" else "may not"
+        yield Difference(live.name, "trust", "takes", f"live {grant.who} {may} {grant.text}", grant)
+    for grant in more(ours, theirs):
+        say = "let" if grant.effect == "Allow" else "keep out"
+        yield Difference(live.name, "trust", "gives", f"apply would {say} {grant.who} {grant.text}", grant)
+
+
+def boundary(
+    have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
+) -> Iterator[Difference]:
+    if live.boundary != wanted.boundary:
+        if live.boundary:
+            yield Difference(live.name, "boundary", "takes", f"live is bounded by {live.boundary.rsplit('/', 1)[1]}")
+        if wanted.boundary:
+            text = f"apply would bound it by {wanted.boundary.rsplit('/', 1)[1]}"
+            yield Difference(live.name, "boundary", "gives", text)
+    if wanted.boundary and (found := have.policies.get(wanted.boundary)):
+        ours, theirs = atoms(want.policies[wanted.boundary].document), atoms(found.document)
+        yield from both_ways(live.name, "boundary", more(ours, theirs), more(theirs, ours), " within its boundary")
+
+
+def attachments(
+    have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
+) -> Iterator[Difference]:
+    for arn in sorted(set(live.attached) ^ set(wanted.attached)):
+        name = arn.rsplit("/", 1)[1]
+        if arn in live.attached:
+            yield Difference(live.name, "attachments", "takes", f"live has {name} attached")
+        else:
+            yield Difference(live.name, "attachments", "gives", f"apply would attach {name}")
+    for name in sorted(live.inline):
+        yield Difference(live.name, "inline", "takes", f"live holds the inline policy {name}")
+    for name in sorted(set(wanted.instance_profiles) - set(live.instance_profiles)):
+        yield Difference(live.name, "profile", "gives", f"apply would put it into the instance profile {name}")
+
+
+def tags(
+    have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
+) -> Iterator[Difference]:
+    for tag in mended_tags(live, settings):
+        key, value, old = tag["Key"], tag["Value"], live.tags.get(tag["Key"])
+        if old is not None:
+            yield Difference(live.name, "tags", "takes", f"live is tagged {key}={old}")
+        yield Difference(live.name, "tags", "gives", f"apply would tag it {key}={value}")
+
+
+def mended_tags(live: Principal, settings: Settings) -> list[dict[str, str]]:
+    return [tag for tag in settings.tags(live.name) if tag["Key"] in OURS and live.tags.get(tag["Key"]) != tag["Value"]]
+
+
+def unmanaged(have: Snapshot, want: Snapshot, settings: Settings) -> Iterator[Difference]:
+    """What stands under the stack's paths and in no folder: iam.apply leaves it."""
+    for name, role in sorted(have.roles.items()):
+        if role.path == settings.role_path and name not in want.roles:
+            text = f"live has the role, {ROLES}/ has not; apply leaves it, iam.prune removes it when it is obsolete"
+            yield Difference(name, "role", "leaves", text)
+    paths = (f":policy{settings.role_path}", f":policy/kennel-boundary/{settings.stack.name}/")
+    for arn, policy in sorted(have.policies.items()):
+        if any(path in arn for path in paths) and arn not in want.policies:
+            yield Difference("", "policy", "leaves", f"live has the policy {policy.name}, {ROLES}/ has not")
+
+
+def shown(found: list[Difference]) -> str:
+    lines: list[str] = []
+    for number, one in enumerate(found):
+        if not number or found[number - 1].role != one.role:
+            lines.append(one.role or "policies of no role")
+        lines.append(one.line)
+    return "\n".join(lines)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two texts need not be written over each other."""
+    return bool(canonical(one) == canonical(other))

@@ -1,0 +1,250 @@
+"""What a role's expect.toml says of it: calls it must be allowed and denied, who may take it and who may not; and whether it holds."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from iampolicy import actions
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.lint import arns
+from iampolicy.policy.conditions import Context
+from iampolicy.policy.document import CURRENT, listed, policy
+from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide
+from ops.core.errors import OpsError
+from ops.core.settings import ROLES, Settings
+from ops.iam import roles
+from ops.iam.roles import Wanted
+
+# list -> (fields that an entry must have, fields that it may have)
+LISTS = {
+    "allowed": ({"action", "resource"}, {"context", "why"}),
+    "denied": ({"action", "resource"}, {"context", "why", "capped"}),
+    "may_assume": ({"by"}, {"context", "why"}),
+    "may_not_assume": ({"by"}, {"context", "why"}),
+}
+EVERYTHING = policy(
+    "all there is", {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
+)
+NAME = re.compile(r"\{(\w+)\}")
+SERVICE = re.compile(r"[a-z0-9.-]+\.amazonaws\.com")
+PROVIDER = re.compile(r"arn:aws:iam::\d{12}:oidc-provider/.+")
+IDENTITY = re.compile(r"arn:aws:iam::\d{12}:((user|role)/.+|root)")
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """An entry of expect.toml: the `number`-th of the list `kind`. `by` is who would take the role.
+
+    `capped`: not only do the permissions not allow the call, the boundary alone does not either.
+    """
+
+    kind: str
+    number: int
+    action: str = ""
+    resource: str = ""
+    by: str = ""
+    context: Context = field(default_factory=dict)
+    capped: bool = False
+    why: str = ""
+
+    @property
+    def wants_yes(self) -> bool:
+        return self.kind in ("allowed", "may_assume")
+
+    @property
+    def is_call(self) -> bool:
+        return self.kind in ("allowed", "denied")
+
+    @property
+    def told(self) -> str:
+        """denied 3, s3:DeleteObject on arn:... (a release can be gone back to)"""
+        about = f"{self.action} on {self.resource}" if self.is_call else f"taken by {self.by}"
+        return f"{self.kind} {self.number}, {about}{f' ({self.why})' if self.why else ''}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An expectation that does not hold, and what was found instead."""
+
+    role: str
+    expected: Expectation
+    found: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        one = self.expected
+        about = {"action": one.action, "resource": one.resource} if one.is_call else {"by": one.by}
+        place = {"role": self.role, "list": one.kind, "entry": one.number}
+        return place | about | {"context": dict(one.context), "why": one.why, "found": self.found}
+
+
+def of(role: str, settings: Settings) -> list[Expectation]:
+    """A role's. Raises OpsError where there are none, or one makes no sense."""
+    path = roles.FOLDER / role / "expect.toml"
+    if not path.exists():
+        raise OpsError(
+            f"{role}/expect.toml is missing: write what the role must and must not do; see {ROLES}/README.md"
+        )
+    return parsed(roles.filled(path, settings), f"{role}/expect.toml")
+
+
+def broken(want: Wanted, settings: Settings) -> list[Failure]:
+    """What a role as its folder has it may do, or who may take it, against its expect.toml."""
+    have = roles.applied([want], settings)
+    found = failures(of(want.role, settings), have.roles[settings.role_name(want.role)], have)
+    return [one for one in found if not one.expected.wants_yes]
+
+
+def parsed(text: str, name: str) -> list[Expectation]:
+    """The entries of an expect.toml. Raises OpsError that names the entry: one that nobody could ask, or says nothing."""
+    try:
+        lists = tomllib.loads(text)
+        lists = spelled_out(lists, texts(lists.pop("names", {}), name))
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise OpsError(f"{name}: {error}") from error
+    if unknown := lists.keys() - LISTS.keys():
+        raise OpsError(f"{name}: there is no list {min(unknown)!r}; there are {', '.join(LISTS)}.")
+    found = []
+    for kind, entries in lists.items():
+        for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
+            if fault := misshapen(kind, entry):
+                raise OpsError(f"{name}, {kind} {number}: {fault}")
+            for one in expectations(kind, number, entry):
+                if fault := senseless(one):
+                    raise OpsError(f"{name}, {kind} {number}: {fault}")
+                found.append(one)
+    if not found:
+        raise OpsError(f"{name} says nothing: write what the role must and must not do; lists are {', '.join(LISTS)}.")
+    return found
+
+
+def texts(names: Any, file: str) -> dict[str, str]:
+    if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
+        raise OpsError(f"{file}: names is a table of texts, each of which {{its name}} stands for in the entries.")
+    return names
+
+
+def expectations(kind: str, number: int, entry: dict[str, Any]) -> Iterator[Expectation]:
+    """One a call: an entry may name several actions on one resource."""
+    context = {key.lower(): value for key, value in entry.get("context", {}).items()}
+    for action in listed(entry.get("action", "")):
+        yield Expectation(kind, number, **(entry | {"action": action, "context": context}))
+
+
+def spelled_out(value: Any, names: dict[str, str]) -> Any:
+    """The value with each {name} of the table `names` written out. Raises KeyError that tells which there is not."""
+
+    def written(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            raise KeyError(f"there is no {found[0]} in names")
+        return names[found[1]]
+
+    if isinstance(value, dict):
+        return {spelled_out(key, names): spelled_out(one, names) for key, one in value.items()}
+    if isinstance(value, list):
+        return [spelled_out(one, names) for one in value]
+    return NAME.sub(written, value) if isinstance(value, str) else value
+
+
+def misshapen(kind: str, entry: Any) -> str:
+    """What is wrong with the entry's form, or ""."""
+    needed, possible = LISTS[kind]
+    if not isinstance(entry, dict):
+        return "an entry is a table in braces"
+    if missing := needed - entry.keys():
+        return f"it lacks {min(missing)!r}"
+    if unknown := entry.keys() - needed - possible:
+        return f"it knows no {min(unknown)!r}; it takes {', '.join(sorted(needed | possible))}"
+    single = [entry.get(key, "") for key in (*needed, "why") if key != "action"]
+    if not all(isinstance(text, str) for text in [*single, *listed(entry.get("action", ""))]):
+        return f"{', '.join(sorted(needed))} and why are texts; action may be a list of them"
+    if entry.get("action") == []:
+        return "action names none"
+    if not isinstance(entry.get("capped", False), bool):
+        return "capped is true or false"
+    context = entry.get("context", {})
+    values = context.values() if isinstance(context, dict) else [None]
+    if not all(isinstance(one, str) for value in values for one in listed(value)):
+        return 'context is a table of texts, or of lists of texts: {"s3:prefix" = "shards/"}'
+    return ""
+
+
+def senseless(one: Expectation) -> str:
+    """Why AWS would never be asked this, or ""."""
+    if not one.is_call:
+        known = any(form.fullmatch(one.by) for form in (SERVICE, PROVIDER, IDENTITY))
+        return "" if known else f"{one.by!r} is no service, no OIDC provider's ARN and no ARN of a user, a role or root"
+    if not actions.exists(one.action):
+        near = actions.nearest(one.action)
+        return f"AWS has no action {one.action!r}." + (f" Did you mean {near}?" if near else "")
+    if not acts_on(one.action, one.resource):
+        return f"{one.action} never acts on {one.resource!r}, but on {' or '.join(actions.resource_arns(one.action)) or '*'}"
+    for key in one.context:
+        if not actions.takes(one.action, key):
+            return f"no request for {one.action} carries {key!r}"
+    return ""
+
+
+def acts_on(action: str, resource: str) -> bool:
+    """Whether a request for the action can name this resource; one that names none has `*`."""
+    kinds = (actions.details(action) or {}).get("resourceTypes", [])
+    if resource == "*":
+        return not kinds or (len(kinds) == 1 and not kinds[0]["required"])
+    return arns.reaches(action, resource)
+
+
+def failures(expected: Sequence[Expectation], role: Principal, have: Snapshot) -> Iterator[Failure]:
+    """Those that do not hold for the role as the snapshot has it."""
+    for one in expected:
+        found = decided(one, role, have)
+        if found.allowed != one.wants_yes:
+            yield Failure(role.name, one, worded(found))
+        elif one.capped and (found := capped(one, role, have)).allowed:
+            yield Failure(role.name, one, "its boundary would let it through")
+
+
+def decided(one: Expectation, role: Principal, have: Snapshot) -> Decision:
+    """An allowed call needs permissions and boundary. A denied one must be denied by the permissions alone, so that the first
+    wrong word in them is seen, and not only once the boundary is wrong too."""
+    rights = have.rights(role)
+    if one.kind == "allowed":
+        return decide(request(one, role), rights)
+    if one.kind == "denied":
+        return decide(request(one, role), Rights(rights.identity))
+    asking, account = caller(one.by), role.arn.split(":")[4]
+    action = "sts:AssumeRoleWithWebIdentity" if asking.federated else "sts:AssumeRole"
+    trust = policy("trust", role.trust)
+    asked = Request(asking, action, role.arn, one.context)
+    return decide(asked, Rights((EVERYTHING,)), resource=trust, owner=account, required=True)
+
+
+def capped(one: Expectation, role: Principal, have: Snapshot) -> Decision:
+    """What the boundary alone says of a call."""
+    return decide(request(one, role), Rights((EVERYTHING,), have.rights(role).boundary))
+
+
+def request(one: Expectation, role: Principal) -> Request:
+    return Request(role.caller, one.action, one.resource, one.context)
+
+
+def caller(by: str) -> Caller:
+    """Who would take a role; whoever has an ARN is taken to hold policies that let it."""
+    if SERVICE.fullmatch(by):
+        return Caller(service=by)
+    return Caller(federated=by) if PROVIDER.fullmatch(by) else Caller(by)
+
+
+def worded(found: Decision) -> str:
+    named = [d for d in found.deciding if d.policy != EVERYTHING.name]
+    by = ", ".join(f"{d.statement.name} of {d.policy.rsplit('/', 1)[-1]}" for d in named)
+    if found.allowed:
+        return f"allowed by {by}"
+    if found.effect == "explicitDeny":
+        return f"denied by {by}"
+    nobody = {"boundary": "its boundary does not allow it", "resource": "its trust does not name who asks"}
+    lacking = f"; the call has no {', '.join(sorted(found.missing))}" if found.missing else ""
+    return nobody.get(found.layer, "no statement allows it") + lacking

@@ -1,0 +1,138 @@
+"""The smallest policy for what was seen: from recorded requests to statements, without an action that nobody used."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from iampolicy import actions
+from iampolicy.policy.document import CURRENT, arn_glob
+from ops.iam.roles import POLICY_CHARACTERS, dumped
+
+Patterns = frozenset[str]
+
+PASS, TO_SERVICE = "iam:PassRole", "iam:PassedToService"
+# What changes from run to run: a UUID, a time, a digest (letters alone are a word), a row of digits; a version behind a colon.
+FLEETING = re.compile(
+    r"(?<![A-Za-z0-9])(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}([-/]?)\d{2}\1\d{2}(?:T\d+Z?)?"
+    r"|(?=[a-f]*\d)[0-9a-f]{7,64}|\d{6,})(?![A-Za-z0-9])|(?<=:)\d+$"
+)
+
+
+def suggested(requests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The policy that allows each request (action, resource, context) and its like: `training-job/kennel-dev-3f2a91c` stands for
+    `training-job/kennel-dev-*`, an object for its first folder.
+
+    Where that is over the quota of a managed policy, the actions of each service share their resources.
+    """
+    seen: dict[str, set[str]] = defaultdict(set)
+    passed: dict[str, set[str]] = defaultdict(set)  # service -> roles
+    for request in requests:
+        action = next(iter(actions.matching(request["action"])), request["action"])
+        if action == PASS:
+            passed[str(request.get("context", {}).get(TO_SERVICE.lower(), ""))].add(literal(request["resource"]))
+        else:
+            seen[action].add(alike(action, request["resource"]))
+    narrow = {action: fewest(found) for action, found in seen.items()}
+    exact = document(grouped(narrow), passed)
+    return exact if len(dumped(exact)) <= POLICY_CHARACTERS else document(shared(narrow), passed)
+
+
+def alike(action: str, resource: str) -> str:
+    """The pattern that a resource of one request stands for."""
+    if actions.unscopable(action):
+        return "*"
+    parts = resource.split(":", 5)
+    if len(parts) < 6:
+        return literal(resource)
+    head, name = ":".join(parts[:5]), parts[5]
+    if parts[2] == "s3":
+        bucket, slash, key = name.partition("/")
+        return literal(f"{head}:{bucket}{slash}{key.partition('/')[0]}") + ("/*" if "/" in key else "")
+    if parts[2] in ("kms", "iam"):  # a key's id is its name, and a role's is given by somebody
+        return literal(resource)
+    found = next((one for one in FLEETING.finditer(name) if one[0] != parts[4]), None)
+    return literal(f"{head}:{name[: found.start()]}") + "*" if found else literal(resource)
+
+
+def literal(resource: str) -> str:
+    return resource.replace("${", "${$}{")
+
+
+def fewest(patterns: set[str]) -> Patterns:
+    """Without those that another one covers."""
+    wide = [one for one in patterns if one.endswith("*")]
+    return frozenset(p for p in patterns if not any(w != p and arn_glob(w).fullmatch(p) for w in wide))
+
+
+def grouped(narrow: Mapping[str, Patterns]) -> dict[tuple[str, Patterns], list[str]]:
+    """(service, resources) -> the actions that have exactly these."""
+    groups: dict[tuple[str, Patterns], list[str]] = defaultdict(list)
+    for action, patterns in narrow.items():
+        groups[service(action), patterns].append(action)
+    return groups
+
+
+def shared(narrow: Mapping[str, Patterns]) -> dict[tuple[str, Patterns], list[str]]:
+    """One group for each service, and one for its actions that take no resource."""
+    union: dict[str, Patterns] = defaultdict(frozenset)
+    for action, patterns in narrow.items():
+        union[service(action)] |= patterns - {"*"}
+    return grouped(
+        {action: found if "*" in found else fewest(set(union[service(action)])) for action, found in narrow.items()}
+    )
+
+
+def service(action: str) -> str:
+    return action.partition(":")[0]
+
+
+def document(groups: Mapping[tuple[str, Patterns], list[str]], passed: Mapping[str, set[str]]) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+    everywhere: list[str] = []
+    for (_, patterns), names in groups.items():
+        scopable = [one for one in names if not actions.unscopable(one)]
+        if "*" in patterns:
+            everywhere += [one for one in names if one not in scopable]
+            names = scopable
+        if names:
+            found.append(statement(sid(service(names[0]), patterns), names, patterns))
+    if everywhere:
+        found.append(statement("TakeNoResource", everywhere, frozenset("*")))
+    for to, roles in passed.items():
+        one = statement(f"PassTo{words(to.partition('.')[0])}" if to else "PassRole", [PASS], frozenset(roles))
+        found.append(one | ({"Condition": {"StringEquals": {TO_SERVICE: to}}} if to else {}))
+    return {"Version": CURRENT, "Statement": numbered(found)}
+
+
+def statement(name: str, names: list[str], patterns: Patterns) -> dict[str, Any]:
+    return {"Sid": name, "Effect": "Allow", "Action": sorted(names), "Resource": sorted(patterns)}
+
+
+def sid(of: str, patterns: Patterns) -> str:
+    """S3Objects, SagemakerTrainingJob, LambdaFunction: the service, and what it acts on."""
+    first = min(patterns)
+    name = first.split(":", 5)[-1]
+    if first == "*":
+        return f"{words(of)}Everywhere"
+    if of == "s3":
+        return "S3Objects" if "/" in name else "S3Bucket"
+    kind = re.match(r"([a-z-]+)[:/]", name)
+    return words(of) + (words(kind[1]) if kind else "")
+
+
+def words(text: str) -> str:
+    return "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", text))
+
+
+def numbered(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In a fixed order, and no Sid twice: S3Objects, S3Objects2."""
+    count: dict[str, int] = defaultdict(int)
+    ordered = []
+    for one in sorted(found, key=lambda one: (one["Sid"], one["Action"], one["Resource"])):
+        count[one["Sid"]] += 1
+        number = count[one["Sid"]]
+        ordered.append(one | ({"Sid": f"{one['Sid']}{number}"} if number > 1 else {}))
+    return ordered

@@ -1,0 +1,145 @@
+"""Is every action that a role is given needed? Each is taken away in thought, and what was really asked is decided again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from iampolicy import actions
+from iampolicy.account.snapshot_file import inside, shaped
+from iampolicy.policy.document import Policy, Statement, listed, matches_action
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from ops.core.errors import OpsError
+from ops.core.output import say
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A permission that a run used. `step` is the command it belongs to, `line` where the record has it first, from 0."""
+
+    role: str
+    action: str
+    resource: str
+    context: dict[str, Any]
+    step: str
+    allowed: bool
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Use:
+    """One action of one statement: how many different requests would be denied without it, the first one's step, resource and
+    line in the record, and how many calls of expect.toml."""
+
+    role: str
+    policy: str
+    statement: str
+    action: str
+    requests: int = 0
+    step: str = ""
+    resource: str = ""
+    expected: int = 0
+    line: int = 0
+
+    @property
+    def why(self) -> str:
+        return "a run" if self.requests else "expect.toml" if self.expected else "nothing"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return asdict(self) | {"why": self.why}
+
+
+def values(context: Any) -> None:
+    """A request's condition keys: each with a text, or a list of texts."""
+    shaped(context, dict)
+    inside(((key, one) for key, value in context.items() for one in listed(value)), str)
+
+
+LINE = {"principal!": str, "action!": str, "resource!": str, "context!": values, "effect!": str, "step!": str}
+
+
+def record(path: Path) -> list[Asked]:
+    """What the local AWS wrote down, in order, without repetitions. Raises OpsError when there is nothing, or something else."""
+    seen: dict[str, Asked] = {}
+    for number, line in enumerate(lines(path)):
+        entry = request(line, f"{path}:{number + 1}")
+        if ":role/" in entry["principal"]:
+            role = entry["principal"].rsplit("/", 1)[-1]
+            key = json.dumps(
+                [role, entry["action"], entry["resource"], entry["context"], entry["effect"]], sort_keys=True
+            )
+            allowed = entry["effect"] == "allowed"
+            seen.setdefault(
+                key, Asked(role, entry["action"], entry["resource"], entry["context"], entry["step"], allowed, number)
+            )
+    return list(seen.values())
+
+
+def lines(path: Path) -> list[str]:
+    """Those that are whole: the last one may be half written, by a local AWS that goes on or was killed."""
+    if not path.exists():
+        raise OpsError(
+            f"There is no record at {path}. The local AWS keeps one while it is up: invoke sandbox.up demo. On AWS, CloudTrail does."
+        )
+    try:
+        *whole, last = path.read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OpsError(f"{path} is no record of the local AWS: {error}") from error
+    try:
+        return [*whole, last] if last and json.loads(last) else whole
+    except ValueError:
+        say(f"{path}:{len(whole) + 1}: the last line is only begun; it is left out")
+        return whole
+
+
+def request(line: str, place: str) -> dict[str, Any]:
+    """A line of the record. Raises OpsError for what is none."""
+    try:
+        entry = json.loads(line)
+        shaped(entry, LINE)
+    except (ValueError, RecursionError) as fault:  # Misshapen is a ValueError
+        raise OpsError(f"{place} is no request that the local AWS wrote down: {fault}. Take that line out.") from None
+    found: dict[str, Any] = entry
+    return found
+
+
+def uses(role: str, arn: str, rights: Rights, asked: Iterable[Asked], expected: Iterable[Request]) -> Iterator[Use]:
+    """Every action of the role's policies, with what needs it."""
+    caller = Caller(arn)
+    requests = [(Request(caller, a.action, a.resource, a.context), a) for a in asked if a.role == role and a.allowed]
+    requests = [(request, a) for request, a in requests if decide(request, rights).allowed]
+    wanted = [request for request in expected if decide(request, rights).allowed]
+    for policy in rights.identity:
+        for one in policy.statements:
+            for action in one.actions if one.allow and "action" not in one.negated else ():
+                less = replace(rights, identity=without(rights.identity, policy, one, action))
+                touched = replace(one, actions=(action,))
+                lost = [
+                    a
+                    for request, a in requests
+                    if matches_action(touched, request.action) and not decide(request, less).allowed
+                ]
+                missed = sum(matches_action(touched, r.action) and not decide(r, less).allowed for r in wanted)
+                first = lost[0] if lost else None
+                yield Use(
+                    role, policy.name.rsplit("/", 1)[-1], one.name, spelled(action), len(lost),
+                    first.step if first else "", first.resource if first else "", missed, first.line if first else 0,
+                )  # fmt: skip
+
+
+def spelled(action: str) -> str:
+    """As AWS writes it; policies are kept in small letters. A pattern stays what it is."""
+    found = actions.matching(action) if not set("*?") & set(action) else []
+    return found[0] if found else action
+
+
+def without(policies: tuple[Policy, ...], policy: Policy, one: Statement, action: str) -> tuple[Policy, ...]:
+    """The policies with one action of one statement taken out."""
+    less = replace(one, actions=tuple(a for a in one.actions if a != action))
+    statements = [s if s is not one else less for s in policy.statements]
+    left = tuple(s for s in statements if s.actions or "action" in s.negated)
+    return tuple(Policy(p.name, left) if p is policy else p for p in policies)

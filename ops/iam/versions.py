@@ -1,0 +1,129 @@
+"""A managed policy's versions: room for a new one, and the way back to an old one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from iampolicy.account.snapshot import Managed
+from ops.core.plan import Change, Steps
+from ops.core.settings import Settings
+from ops.iam.backups import Kept, home, place, written
+from ops.iam.diff import same
+from ops.iam.roles import dumped
+
+VERSIONS_KEPT = 5  # AWS keeps no more of a managed policy
+ONE_APPLY = timedelta(minutes=10)  # one iam.apply makes all its versions within that
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a policy is to go back to: a version that AWS has, or a document that is kept here."""
+
+    policy: Managed
+    version: str
+    document: dict[str, Any]
+    kept: bool
+
+
+def number(version: str) -> int:
+    """Of v12: 12. AWS counts on, also after a version was deleted."""
+    found = re.match(r"v(\d+)", version)
+    return int(found[1]) if found else 0
+
+
+def new_version(policy: Managed, document: dict[str, Any], why: str, settings: Settings) -> Steps:
+    """The document as the policy's default; where AWS has no room, the oldest that is not in force goes first."""
+    if len(policy.versions) >= VERSIONS_KEPT:
+        oldest = min((version for version, default, _ in policy.versions if not default), key=number)
+        yield Change(
+            "iam",
+            "delete_policy_version",
+            {"PolicyArn": policy.arn, "VersionId": oldest},
+            why=f"{policy.name}: AWS keeps {VERSIONS_KEPT} versions; {oldest} is the oldest",
+            danger=f"stays only in {home(settings, Kept(policy.arn, oldest, policy.version(oldest)))}",
+        )
+    args = {"PolicyArn": policy.arn, "PolicyDocument": dumped(document), "SetAsDefault": True}
+    yield Change("iam", "create_policy_version", args, why)
+
+
+def back(policy: Managed, kept: Sequence[Kept], returned: bool, to: str = "") -> Target | str:
+    """Where a roll-back leads, or the reason why it leads nowhere.
+
+    Without `to` it is the newest older version that says something else, once: a policy that is back already stays, so
+    that a roll-back that was broken off can be run again. `kept` are the documents kept here, the last saved first, and
+    `returned` says that one of them is in force again.
+    """
+    others = [version for version, default, _ in policy.versions if not default]
+    if to:
+        return back_to(policy, others, kept, to)
+    if is_back(policy, returned):
+        return f"is back already, at {policy.default}; further back: --policy {policy.name} --to VERSION"
+    older = sorted(others, key=number, reverse=True)
+    for version in older:
+        if not same(policy.version(version), policy.document):
+            return Target(policy, version, policy.version(version), kept=False)
+    for one in kept:
+        if not same(one.document, policy.document):
+            return Target(policy, one.version, one.document, kept=True)
+    return "has no older version that says something else, neither at AWS nor kept here"
+
+
+def is_back(policy: Managed, returned: bool) -> bool:
+    return returned or any(number(version) > number(policy.default) for version, _, _ in policy.versions)
+
+
+def changed_last(policies: Sequence[Managed]) -> list[Managed]:
+    """Those that got a version when the last of them did: what one iam.apply changed."""
+    made = {one.arn: max((created or NEVER for _, _, created in one.versions), default=NEVER) for one in policies}
+    newest = max(made.values(), default=NEVER)
+    return [one for one in policies if newest - made[one.arn] <= ONE_APPLY]
+
+
+def note(settings: Settings, arn: str) -> Path:
+    return place(settings, Kept(arn, "back", {}))
+
+
+def noted(settings: Settings, target: Target) -> None:
+    """Written down before a kept document comes back: AWS's versions alone would not tell that it did."""
+    if target.kept:
+        written(note(settings, target.policy.arn), {"from": target.policy.default, "document": target.document})
+
+
+def returned(settings: Settings, policy: Managed) -> bool:
+    """Whether the document in force is one that a roll-back brought back from this machine."""
+    try:
+        told = json.loads(note(settings, policy.arn).read_text())
+        return number(policy.default) > number(told["from"]) and same(policy.document, told["document"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def back_to(policy: Managed, others: list[str], kept: Sequence[Kept], to: str) -> Target | str:
+    if to == policy.default:
+        return f"is at {to} already"
+    if to in others:
+        return Target(policy, to, policy.version(to), kept=False)
+    found = next((one for one in kept if one.version == to), None)
+    if found is None:
+        there = ", ".join(sorted({policy.default, *others, *(one.version for one in kept)}, key=number))
+        return f"has no {to}; there are {there}"
+    if same(found.document, policy.document):
+        return f"says what {to} said already"
+    return Target(policy, to, found.document, kept=True)
+
+
+def steps(targets: Sequence[Target], settings: Settings) -> Steps:
+    for target in targets:
+        policy, why = target.policy, f"{target.policy.name}: back from {target.policy.default} to {target.version}"
+        if target.kept:
+            yield from new_version(policy, target.document, f"{why}, which was kept here", settings)
+        else:
+            args = {"PolicyArn": policy.arn, "VersionId": target.version}
+            yield Change("iam", "set_default_policy_version", args, why)

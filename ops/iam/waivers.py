@@ -1,0 +1,136 @@
+"""What was looked at and accepted: iam_policies/waivers.toml, and a file of that name beside the profile's own config file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from iampolicy.finding import Finding
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from ops.core.settings import ROLES, Settings
+
+LONGEST = timedelta(days=180)
+SHORTEST_REASON = 20  # characters
+NEEDED = ("rule", "principal", "expires")
+FIELDS = {
+    "rule": str, "principal": str, "reason": str, "owner": str, "expires": date, "policy": str, "created": date, "ticket": str,
+}  # fmt: skip
+# Whoever may do everything may do each of these: to accept the one is to accept the others.
+FOLLOWS = ("IAM-ADMIN-", "IAM-WILD-", "IAM-PASS-", "IAM-PRIVESC-", "IAM-EXPO-002", "IAM-EXFIL-", "IAM-CRED-", "IAM-NOT-", "IAM-BOUND-")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """`principal` is a glob over names, or with arn: over ARNs; `policy` one over policies, where not all are meant."""
+
+    rule: str
+    principal: str
+    reason: str
+    owner: str
+    expires: date
+    policy: str = ""
+    created: date | None = None
+    ticket: str = ""
+
+    def fault(self, today: date) -> str:
+        """Why it does not count, or ""."""
+        if self.expires < today:
+            return f"ended on {self.expires}"
+        if len(self.reason.strip()) < SHORTEST_REASON:
+            return f"gives no reason of {SHORTEST_REASON} characters or more"
+        if not self.owner.strip():
+            return "has no owner"
+        since = self.created or today
+        if since > today + timedelta(days=1):  # a day is what two time zones may differ by
+            return f"was created on {self.created}, which is yet to come"
+        if self.expires - since > LONGEST:
+            return f"runs for {(self.expires - since).days} days; {LONGEST.days} is the most"
+        return ""
+
+    def covers(self, finding: Finding, arn: str) -> bool:
+        same = self.rule == finding.rule or (self.rule == "IAM-ADMIN-001" and finding.rule.startswith(FOLLOWS))
+        who = arn if self.principal.startswith("arn:") else finding.principal
+        by_policy = not self.policy or any(
+            fnmatchcase(name, self.policy) for name in (finding.policy, finding.policy.rsplit("/", 1)[-1])
+        )
+        return same and fnmatchcase(who, self.principal) and by_policy
+
+    def elsewhere(self, account: str) -> bool:
+        """Whether it is about another account than this one."""
+        parts = self.principal.split(":")
+        return len(parts) > 4 and account != "" and not fnmatchcase(account, parts[4])
+
+
+def read(settings: Settings) -> list[Waiver]:
+    """The repository's waivers, and those of one account: they lie beside the config file that holds its profile."""
+    own = [ROOT / Path(settings.aws.config_file).parent / "waivers.toml"] if settings.aws.config_file else []
+    return [waiver for path in (ROOT / ROLES / "waivers.toml", *own) for waiver in parsed(path)]
+
+
+def parsed(path: Path) -> list[Waiver]:
+    """Raises OpsError for what is no list of waivers; a poor waiver is a finding, and so passes."""
+    try:
+        found = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OpsError(f"{path.name}: {error}. Waivers are written as [[waiver]] tables.") from error
+    entries = found.get("waiver", [])
+    if set(found) - {"waiver"} or not isinstance(entries, list):
+        raise OpsError(f"{path.name}: waivers are written as [[waiver]] tables, and nothing else stands there.")
+    return [one(entry, f"{path.name}: waiver {number}") for number, entry in enumerate(entries, 1)]
+
+
+def one(entry: Any, where: str) -> Waiver:
+    if not isinstance(entry, dict):
+        raise OpsError(f"{where} is no table. Write [[waiver]].")
+    if unknown := sorted(set(entry) - set(FIELDS)):
+        raise OpsError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(FIELDS)}.")
+    if missing := [name for name in NEEDED if name not in entry]:
+        raise OpsError(f"{where} has no {missing[0]}. A waiver has rule, principal, reason, owner and expires.")
+    for name, value in entry.items():
+        if type(value) is not FIELDS[name]:
+            kind = "a date, as 2027-01-31" if FIELDS[name] is date else "a text"
+            raise OpsError(f"{where}: {name} is {kind}, not {value!r}.")
+    fields: dict[str, Any] = {"reason": "", "owner": ""} | entry
+    return Waiver(**fields)
+
+
+def marked(
+    found: Iterable[Finding],
+    waivers: Iterable[Waiver],
+    arns: dict[str, str],
+    today: date,
+    account: str,
+    unasked: tuple[str, ...],
+) -> list[Finding]:
+    """The findings, those that a waiver covers marked with its reason; a waiver that is poor or covers nothing is one more.
+
+    `arns` has each principal's ARN by name. A waiver of a rule that was not `unasked` (the start of its name) and covers
+    nothing is stale.
+    """
+    waivers, findings = list(waivers), list(found)
+    good = [w for w in waivers if not w.fault(today)]
+    used: set[int] = set()
+    for at, finding in enumerate(findings):
+        for waiver in good:
+            if waiver.covers(finding, arns.get(finding.principal, "")):
+                used.add(id(waiver))
+                findings[at] = replace(finding, waived=f"{waiver.reason} ({waiver.owner}, until {waiver.expires})")
+                break
+    for waiver in waivers:
+        about = f"the waiver of {waiver.rule}"
+        if fault := waiver.fault(today):
+            fix = "mend what it covers, or decide again: iam_policies/waivers.toml"
+            findings.append(Finding("IAM-WAIVER-001", "high", waiver.principal, f"{about} {fault}", fix))
+        elif not waiver.rule.startswith(unasked) and id(waiver) not in used and not waiver.elsewhere(account):
+            findings.append(
+                Finding("IAM-WAIVER-002", "medium", waiver.principal, f"{about} covers nothing", "delete the waiver")
+            )
+    return findings

@@ -1,0 +1,127 @@
+"""Why a training job did not complete: AWS's words and the log's, turned into a cause, the evidence and the next command."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ops.core.aws.account import Account
+from ops.jobs.follow import Tail
+from ops.jobs.training_jobs import UNDER_WAY
+
+LINES = 50  # of the log, from its end, are searched
+QUIET_S = 600  # without a line from a job that trains: stuck, or very slow
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A kind of failure: how it is recognised in AWS's reason or in the log, what it means, what to do."""
+
+    pattern: str
+    means: str
+    next: str
+
+
+# The first that matches counts, so what is particular comes first.
+CAUSES = (
+    Cause(r"CapacityError", "AWS has no such instance free at the moment; it is nobody's fault and costs nothing",
+          "invoke sm.train again later, or with another type: INVOKE_TRAIN_INSTANCE_TYPE=ml.m5.2xlarge invoke sm.train"),
+    Cause(r"ResourceLimitExceeded", "the account's quota for this instance type is too small; trying again does not help",
+          "raise the quota for `TYPE for training job usage` in Service Quotas, or take another type: INVOKE_TRAIN_INSTANCE_TYPE=..."),
+    Cause(r"out of memory|can't allocate memory|killed \(signal 9\)|exit code: 137|CUDA out of memory",
+          "the machine ran out of memory",
+          "INVOKE_TRAIN_BATCH=32 invoke sm.train, or a larger train.instance_type"),
+    Cause(r"No S3 objects found|Data download failed|AccessDenied|not authorized to perform|Could not assume role",
+          "the job's role could not read its input: either the objects are gone, or the role may not list them",
+          "invoke data.verify, then invoke iam.apply"),
+    Cause(r"DataError|PictureError|is missing or spoilt", "a picture or shard is not what the manifest says, or cannot be read",
+          "invoke data.verify, then invoke data.push --dir DIR: it sends what is spoilt, and names what cannot be read"),
+    Cause(r"LedgerError", "the processes together did not see every picture once: a bug in training/, not in the data",
+          "invoke sm.logs --job JOB, and look at training/order.py"),
+    Cause(r"CheckpointError", "the checkpoints that were found are another run's", "invoke sm.train --again"),
+    Cause(r"DivergedError", "training ran away: the learning rate is too high for these data",
+          "INVOKE_TRAIN_LR=0.001 invoke sm.train, or invoke sm.tune"),
+    Cause(r"No space left on device", "the disk is full", "a larger train.volume_gib, then invoke sm.train"),
+    Cause(r"another process of this job ended first|Connection closed by peer|NCCL|Gloo",
+          "one of the hosts died or was cut off, and took the others with it", "invoke sm.train: it carries on from the checkpoint"),
+    Cause(r"GPU that torch cannot use|NVIDIA-SMI has failed|driver/library version mismatch", "the GPU's driver and torch do not fit",
+          "another train.image for this instance type, then invoke sm.train"),
+    Cause(r"MaxRuntimeExceeded|MaxWaitTimeExceeded", "the job took longer than it was given",
+          "INVOKE_TRAIN_MAX_RUNTIME_S=7200 invoke sm.train: it carries on from the checkpoint"),
+    Cause(r"InternalServerError", "a fault of AWS's own", "invoke sm.train: it carries on from the checkpoint"),
+    Cause(r"ValueError|unrecognized arguments|error: argument", "settings that do not go together", "mend the train: section, then invoke sm.train"),
+)  # fmt: skip
+# What AWS says of any failure of its kind; the log may know better.
+KINDS = (
+    Cause(r"AlgorithmError", "the training program failed", "invoke sm.logs --job JOB"),
+    Cause(r"ClientError", "AWS could not use what the request names: image, role, network or data", "invoke doctor"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`cause` and `next` are sentences, `evidence` is quoted; `wrong` unless the job is well, or waits as it should."""
+
+    job: str
+    status: str
+    cause: str
+    evidence: str
+    next: str
+    wrong: bool = True
+
+
+def cause_of(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, str] | None:
+    """The first cause that a text speaks of, and the line where it does."""
+    for cause in causes:
+        if found := re.search(rf"^.*(?:{cause.pattern}).*$", text, re.M | re.I):
+            return cause, found[0].strip()[:1024]  # as long as a FailureReason: a denial cut short cannot be explained
+    return None
+
+
+def explain(account: Account, job: str, described: dict[str, Any], quiet_s: float = QUIET_S) -> Finding:
+    """From the reason that AWS gives, then from the end of the log; a job under way is stuck after `quiet_s` without a line."""
+    status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
+    if status == "Completed":
+        return Finding(job, status, "nothing is wrong: it completed", "", f"invoke sm.deploy --job {job}", False)
+    tail = Tail(account, f"{job}/")
+    lines = [line for some in tail.new().values() for line in some[-LINES:]]
+    if status in UNDER_WAY:
+        quiet = time.time() - tail.last_ms / 1000 if tail.last_ms else None
+        return waiting(job, secondary, lines, quiet, quiet_s)
+    # AWS's reason first: the log of a failed job is full of consequences.
+    reason = described.get("FailureReason", "")
+    for text, causes in ((reason, CAUSES), (secondary, CAUSES), ("\n".join(lines), CAUSES), (reason, KINDS)):
+        if found := cause_of(text, causes):
+            cause, evidence = found
+            return Finding(job, status, cause.means, evidence, cause.next.replace("JOB", job))
+    if status == "Stopped":
+        return Finding(
+            job, status, "somebody stopped it", secondary, "invoke sm.train: it carries on from the checkpoint"
+        )
+    return Finding(
+        job,
+        status,
+        "nothing that is known here",
+        described.get("FailureReason", "(no reason given)"),
+        f"invoke sm.logs --job {job}",
+    )
+
+
+def waiting(job: str, secondary: str, lines: list[str], quiet: float | None, quiet_s: float) -> Finding:
+    """Of a job under way: whether it moves. `quiet` are the seconds since its last line; None before the first."""
+    if secondary == "Training" and quiet is not None and quiet > quiet_s:
+        evidence = f"no line for {quiet:.0f} s; the last: {lines[-1] if lines else '(none)'}"
+        return Finding(
+            job,
+            secondary,
+            "it is stuck, or very slow: one of its processes may be dead or starved",
+            evidence,
+            f"invoke sm.stop {job}",
+        )
+    if secondary in ("Starting", "Pending"):
+        return Finding(
+            job, secondary, "it waits for instances; nothing is billed yet", secondary, f"invoke sm.attach {job}", False
+        )
+    return Finding(job, secondary, "it is at work", lines[-1] if lines else secondary, f"invoke sm.attach {job}", False)

@@ -1,0 +1,143 @@
+"""Following a training job: the logs of all its hosts, and after each of its own lines on progress, time and money left."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ops.core import pricing
+from ops.core.aws.account import Account, pauses
+from ops.core.errors import OpsError
+from ops.core.output import say
+from ops.jobs.training_jobs import GROUP, UNDER_WAY
+
+# training/fit.py writes these two lines; tests/test_training.py holds the two ends together.
+EPOCH = re.compile(r"^epoch (\d+)/(\d+)  train loss (\S+)  valid loss (\S+) .*?(\d+) images/s .*?([\d.]+) s$")
+STEP = re.compile(r"^epoch (\d+)/(\d+)  step \d+/\d+  train loss (\S+)  (\d+) images/s  ETA (\d+) s$")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job is, by its own words: epoch of epochs, mean loss, pictures a second, seconds left."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    rate: int
+    left_s: float
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}/{self.epochs}  loss {self.loss:.4f}  {self.rate} images/s  ETA {self.left_s:.0f} s"
+
+
+def progress(line: str) -> Progress | None:
+    """What a line of the log says of it, if it says anything."""
+    if found := STEP.match(line):
+        epoch, epochs, loss, rate, left = found.groups()
+        return Progress(int(epoch), int(epochs), float(loss), int(rate), float(left))
+    if found := EPOCH.match(line):
+        epoch, epochs, _, valid, rate, seconds = found.groups()
+        return Progress(int(epoch), int(epochs), float(valid), int(rate), (int(epochs) - int(epoch)) * float(seconds))
+    return None
+
+
+def follow(account: Account, name: str) -> dict[str, Any]:
+    """Print the logs of all hosts as they come; the job's last description. Raises OpsError when it did not complete.
+
+    Ctrl-C leaves the job alone: it goes on, and `invoke sm.attach NAME` comes back to it.
+    """
+    try:
+        described = watched(account, name)
+    except KeyboardInterrupt:
+        say(f"\n{name} goes on without you. Come back: invoke sm.attach {name}   Stop it: invoke sm.stop {name}")
+        raise
+    if described["TrainingJobStatus"] != "Completed":
+        reason = described.get("FailureReason", described["SecondaryStatus"])
+        raise OpsError(f"{name} ended {described['TrainingJobStatus']}: {reason}\nNext: invoke sm.explain {name}")
+    return described
+
+
+def watched(account: Account, name: str) -> dict[str, Any]:
+    """The job's description once it has ended, its lines printed until then."""
+    tail, seen = Tail(account, f"{name}/"), ""
+    for pause in pauses():
+        described = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
+        told = tail.print_new()  # after the description: what a job that has ended wrote last is not missed
+        if told:
+            say(f"{name}: {told}  ${dollars(described):.4f} so far")
+        if described["SecondaryStatus"] != seen:
+            seen = described["SecondaryStatus"]
+            say(f"{name}: {seen}")
+        if described["TrainingJobStatus"] not in UNDER_WAY:
+            return described
+        time.sleep(min(pause, 5.0))
+    raise AssertionError("pauses never end")
+
+
+def dollars(described: dict[str, Any]) -> float:
+    """What the job has cost until now, at on-demand list prices; of a spot job that ended, what it was billed."""
+    resource = described["ResourceConfig"]
+    rate = pricing.hourly("sagemaker", resource["InstanceType"], resource["InstanceCount"])
+    if billed := described.get("BillableTimeInSeconds"):  # of each host
+        return rate * billed / 3600
+    began = described.get("TrainingStartTime")
+    seconds = (described["LastModifiedTime"] - began).total_seconds() if began else 0.0
+    if began and described["TrainingJobStatus"] in UNDER_WAY:
+        seconds = max(seconds, time.time() - began.timestamp())
+    return rate * max(0.0, seconds) / 3600
+
+
+def saving(described: dict[str, Any]) -> str:
+    """What spot capacity saved, as AWS reports it; "" for a job that did not ask for it."""
+    trained, billed = described.get("TrainingTimeInSeconds"), described.get("BillableTimeInSeconds")
+    if not described.get("EnableManagedSpotTraining") or not trained or billed is None:
+        return ""
+    return f"Spot: {billed} of {trained} s are billed, {1 - billed / trained:.0%} saved."
+
+
+def host_of(stream: str) -> str:
+    """algo-1 of JOB/algo-1-1700000000000: SageMaker adds the time."""
+    return "-".join(stream.rsplit("/", 1)[-1].split("-")[:2])
+
+
+class Tail:
+    """The new lines of a job's streams, each time it is asked."""
+
+    def __init__(self, account: Account, prefix: str) -> None:
+        self.account, self.prefix = account, prefix
+        self.last_ms = 0  # when the last line came; what a stream says of itself lags by up to an hour
+        self._next: dict[str, str] = {}
+
+    def print_new(self) -> Progress | None:
+        """Print what came since the last call; what the last line on progress said."""
+        told = None
+        for stream, lines in self.new().items():
+            for line in lines:
+                say(f"[{host_of(stream)}] {line}")
+                told = progress(line) or told
+        return told
+
+    def new(self) -> dict[str, list[str]]:
+        """Lines by stream that came since the last call."""
+        found = self.account.find(
+            "logs", "describe_log_streams", "ResourceNotFound", logGroupName=GROUP, logStreamNamePrefix=self.prefix
+        )
+        return {
+            stream["logStreamName"]: self._lines(stream["logStreamName"])
+            for stream in (found or {}).get("logStreams", [])
+        }
+
+    def _lines(self, stream: str) -> list[str]:
+        lines: list[str] = []
+        while True:
+            token = {"nextToken": self._next[stream]} if stream in self._next else {}
+            page = self.account.call(
+                "logs", "get_log_events", logGroupName=GROUP, logStreamName=stream, startFromHead=True, **token
+            )
+            lines += [event["message"] for event in page["events"]]
+            self.last_ms = max([self.last_ms, *(event["timestamp"] for event in page["events"])])
+            if page["nextForwardToken"] == self._next.get(stream):
+                return lines
+            self._next[stream] = page["nextForwardToken"]

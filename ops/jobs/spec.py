@@ -1,0 +1,154 @@
+"""What a training job is made of, wherever it runs: code, wheels, settings, and the name that follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.files import digest_of, files_of
+from ops.core.output import say
+from ops.core.paths import ROOT, WORK
+from ops.core.settings import Settings
+from ops.datasets import manifest, pretrained
+
+TRAINING = ROOT / "training"
+WHEELS = WORK / "wheels"
+ATTEMPTS = 99  # at one job; its names must stay below 64 characters
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: `name` is the same for the same data, code, settings and number of hosts, and so is its artefact."""
+
+    name: str
+    data: dict[str, Any]
+    code: str
+    hyperparameters: dict[str, str]
+    weights: pretrained.Weights | None = None
+
+    def artefact(self, attempt: str) -> str:
+        """The key of model.tar.gz; SageMaker's own scheme, which the box follows."""
+        return f"jobs/{attempt}/output/model.tar.gz"
+
+    def attempt(self, number: int) -> str:
+        """A name that failed cannot be used again, so later attempts are numbered."""
+        return self.name if number == 1 else f"{self.name}-{number}"
+
+    def attempts(self) -> list[str]:
+        return [self.attempt(number) for number in range(1, ATTEMPTS + 1)]
+
+
+def wanted(
+    account: Account,
+    place: str,
+    hosts: int = 1,
+    chosen: dict[str, str] | None = None,
+    data: dict[str, Any] | None = None,
+) -> Job:
+    """The job for the settings, some hyperparameters `chosen` otherwise, and a manifest: the one that was pushed last
+    unless `data` is given. Raises OpsError."""
+    return job(account.settings, data or manifest.current(account), place, hosts, pretrained.chosen(account), chosen)
+
+
+def job(
+    settings: Settings,
+    data: dict[str, Any],
+    place: str,
+    hosts: int = 1,
+    start: pretrained.Weights | None = None,
+    chosen: dict[str, str] | None = None,
+) -> Job:
+    """`place` is box or sm. Raises OpsError when the global batch cannot be shared out."""
+    train = settings.train
+    hyperparameters = train.hyperparameters() | {"weights": start.sha256 if start else pretrained.NONE} | (chosen or {})
+    if int(hyperparameters["batch"]) % hosts:
+        raise OpsError(
+            f"train.batch {hyperparameters['batch']} cannot be divided by {hosts} hosts. Nothing was started."
+        )
+    code = digest_of(TRAINING)
+    whole = json.dumps(
+        # An image, or a type with more GPUs, makes another job: what it computes differs in the last bits.
+        [data["digest"], code, hyperparameters, *((train.image, train.instance_type) if place == "sm" else ("",))],
+        sort_keys=True,
+    )
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return Job(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters, start)
+
+
+def commit() -> str:
+    """The checkout's commit, with -dirty when files differ from it; "unknown" outside git."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or "unknown"
+
+
+def wheels(settings: Settings, requirements: str = "requirements.txt") -> list[Path]:
+    """The wheels that a job installs, downloaded once for each list and platform. Raises OpsError when pip cannot."""
+    wanted = "".join((TRAINING / name).read_text() for name in ("requirements.txt", requirements))
+    key = hashlib.sha256(f"{wanted}|{settings.train.platform}|{sys.version_info[:2]}".encode()).hexdigest()[:12]
+    folder = WHEELS / key
+    if not folder.is_dir():
+        say(f"Downloading the wheels of training/{requirements} ...")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder.parent))
+        where = ["--platform", settings.train.platform] if settings.train.platform else []
+        argv = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary=:all:",
+            *where,
+        ]
+        done = subprocess.run(
+            [*argv, "--dest", str(part), "-r", str(TRAINING / requirements)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise OpsError(f"pip could not download what training/{requirements} lists:\n{done.stderr.strip()[-800:]}")
+        with suppress(OSError):  # another command has just done the same
+            part.rename(folder)
+        shutil.rmtree(part, ignore_errors=True)
+    return sorted(folder.glob("*.whl"))
+
+
+def code_files(extra: list[Path]) -> list[tuple[str, Path]]:
+    """(name in the code folder, file): training/ and the wheels beside it, not the lists that the wheels come from.
+
+    SageMaker's toolkit, which starts the trials of a tuning job, would pip-install a requirements.txt from the internet.
+    """
+    own = [(path.relative_to(TRAINING).as_posix(), path) for path in files_of(TRAINING) if path.suffix != ".txt"]
+    return own + [(f"wheels/{path.name}", path) for path in extra]
+
+
+def send_code(account: Account, one: Job) -> str:
+    """Put the code below code/DIGEST/ in the bucket, what is missing of it, and the weights it starts from; return the prefix."""
+    if one.weights:
+        pretrained.stage(account, one.weights)
+    files = code_files(wheels(account.settings))
+    whole = hashlib.sha256("".join([one.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
+    prefix, bucket = f"code/{whole}/", account.settings.bucket
+    there = {item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)}
+    if len(there) < len(files):
+        say(f"Sending the code to s3://{bucket}/{prefix} ...")
+    for name, path in files:
+        if prefix + name not in there:
+            account.call(
+                "s3", "put_object", Bucket=bucket, Key=prefix + name, Body=path.read_bytes(), ChecksumAlgorithm="SHA256"
+            )
+    return prefix

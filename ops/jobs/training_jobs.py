@@ -1,0 +1,158 @@
+"""SageMaker training jobs: what was run, and what to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ops.core import pricing
+from ops.core.aws.account import Account
+from ops.core.plan import Change, Steps, Wait
+from ops.core.settings import Settings
+from ops.jobs.spec import Job, commit
+
+GROUP = "/aws/sagemaker/TrainingJobs"
+UNDER_WAY = ("InProgress", "Stopping")
+# The same words work on SageMaker, where OPT_ML is unset, and in the sandbox, where each host has its own.
+ENTRY = ["sh", "-c", 'exec python "${OPT_ML:-/opt/ml}/input/data/code/launch.py"']
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The newest attempt at a job, with AWS's description (None: there was none), and the newest that completed."""
+
+    attempt: str
+    described: dict[str, Any] | None
+    subnets: tuple[str, ...]
+    group: str | None
+    log_group: bool
+    completed: str = ""
+    root: str = ""  # the first attempt after the newest that completed: from its checkpoints the next one carries on
+
+    @property
+    def status(self) -> str:
+        return self.described["TrainingJobStatus"] if self.described else ""
+
+
+def describe(account: Account, name: str) -> dict[str, Any] | None:
+    return account.find(
+        "sagemaker", "describe_training_job", "Could not find|Requested resource not found", TrainingJobName=name
+    )
+
+
+def facts(account: Account, job: Job) -> Facts:
+    number, described, completed, root = 1, describe(account, job.attempt(1)), "", job.attempt(1)
+    newer = described
+    while newer:
+        described = newer
+        if described["TrainingJobStatus"] == "Completed":
+            completed, root = job.attempt(number), job.attempt(number + 1)
+        newer = describe(account, job.attempt(number + 1))
+        number += bool(newer)
+    logged = has_log_group(account)
+    return Facts(job.attempt(number), described, *network(account), logged, completed, root)
+
+
+def network(account: Account) -> tuple[tuple[str, ...], str | None]:
+    """(private subnets, the jobs' security group) of this stack; empty and None before net.up."""
+    subnets = tuple(sorted(s["SubnetId"] for s in account.tagged("describe_subnets", "Subnets")))
+    groups = account.tagged("describe_security_groups", "SecurityGroups", group_name=f"{account.settings.prefix}-job")
+    return subnets, groups[0]["GroupId"] if groups else None
+
+
+def has_log_group(account: Account) -> bool:
+    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=GROUP)
+    return any(group["logGroupName"] == GROUP for group in groups)
+
+
+def log_group_steps(settings: Settings) -> Steps:
+    yield Change("logs", "create_log_group", {"logGroupName": GROUP}, why="training logs have no group yet")
+    args = {"logGroupName": GROUP, "retentionInDays": settings.endpoint.log_days}
+    yield Change("logs", "put_retention_policy", args, why="logs are kept for ever unless told otherwise")
+
+
+def next_attempt(have: Facts, job: Job) -> str:
+    number = int(have.attempt.removeprefix(job.name).lstrip("-") or 1)
+    return job.attempt(number + 1) if have.described else have.attempt
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked of SageMaker: a job, under the name of this attempt, with the code at this prefix, on so many hosts."""
+
+    job: Job
+    attempt: str
+    code: str
+    hosts: int = 1
+    spot: bool = False
+
+
+def steps(have: Facts, order: Order, settings: Settings) -> Steps:
+    if not have.log_group:
+        yield from log_group_steps(settings)
+    rate = pricing.hourly("sagemaker", settings.train.instance_type, order.hosts)
+    why = f"train on {order.hosts} x {settings.train.instance_type}, at most {settings.train.max_runtime_s} s"
+    if order.spot:
+        why += ", on spot capacity, which costs less and may be taken away; the price is on-demand's"
+    yield Change("sagemaker", "create_training_job", request(have, order, settings), why, dollars_per_hour=rate)
+
+
+def request(have: Facts, order: Order, settings: Settings) -> dict[str, Any]:
+    job, train, bucket = order.job, settings.train, f"s3://{settings.bucket}"
+    stopping = {"MaxRuntimeInSeconds": train.max_runtime_s}
+    if order.spot:
+        stopping["MaxWaitTimeInSeconds"] = max(train.max_wait_s, train.max_runtime_s)
+    return {
+        "TrainingJobName": order.attempt,
+        "AlgorithmSpecification": {
+            "TrainingImage": train.image,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ENTRY,
+        },
+        "RoleArn": settings.role_arn("sagemaker-execution"),
+        "HyperParameters": job.hyperparameters,
+        "Environment": {"KENNEL_COMMIT": commit()},
+        "InputDataConfig": channels(order.job, order.code, settings),
+        "OutputDataConfig": {"S3OutputPath": f"{bucket}/jobs"},
+        "CheckpointConfig": {"S3Uri": f"{bucket}/checkpoints/{have.root or order.attempt}"},
+        "ResourceConfig": {
+            "InstanceType": train.instance_type,
+            "InstanceCount": order.hosts,
+            "VolumeSizeInGB": train.volume_gib,
+        },
+        "VpcConfig": {"Subnets": list(have.subnets), "SecurityGroupIds": [have.group]},
+        "StoppingCondition": stopping,
+        "EnableManagedSpotTraining": order.spot,
+        "EnableNetworkIsolation": False,
+        "EnableInterContainerTrafficEncryption": False,
+        "Tags": settings.tags(order.attempt),
+    }
+
+
+def channels(job: Job, code: str, settings: Settings) -> list[dict[str, Any]]:
+    """What each host finds below /opt/ml/input/data: code, data, and the weights to start from if there are any."""
+    bucket = f"s3://{settings.bucket}"
+    found = [
+        channel("code", "S3Prefix", f"{bucket}/{code}"),
+        channel("data", "ManifestFile", f"{bucket}/datasets/{job.data['name']}/{job.data['digest']}/channel.json"),
+    ]
+    return found + ([channel("weights", "S3Prefix", f"{bucket}/{job.weights.prefix}")] if job.weights else [])
+
+
+def channel(name: str, kind: str, uri: str) -> dict[str, Any]:
+    source = {"S3DataType": kind, "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
+
+
+def ending(described: dict[str, Any]) -> Steps:
+    """Stop a job that is under way, and wait for its end."""
+    name = described["TrainingJobName"]
+    if described["TrainingJobStatus"] != "Stopping":
+        why = "asked for; it has 120 s to write a checkpoint"
+        yield Change("sagemaker", "stop_training_job", {"TrainingJobName": name}, why)
+
+    def until(account: Account) -> Any:
+        found = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
+        return found["SecondaryStatus"] if found["TrainingJobStatus"] in UNDER_WAY else found
+
+    yield Wait(name, until, why="its checkpoint is on its way to the bucket")

@@ -1,0 +1,256 @@
+"""Tuning jobs: SageMaker draws learning rate and batch size, trains a trial with each, and says which had the least valid loss.
+
+The objective is a mean over pictures, so trials with different batch sizes can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ops.core import pricing
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError, OpsError
+from ops.core.output import say
+from ops.core.plan import Change, Steps, Wait
+from ops.core.settings import Settings
+from ops.jobs import training_jobs
+from ops.jobs.spec import Job
+
+METRIC = "valid:loss"
+REGEX = "best valid loss ([0-9.]+)"  # training prints it once a run, when it ends
+NAME_CHARACTERS = 32  # AWS's limit for a tuning job; its training jobs' names add 13
+MARK = "KENNEL_TUNING"  # in the environment of its trials: the search's digest, which its name has no room for
+UNDER_WAY = ("InProgress", "Stopping")
+START_S = 900.0  # for a trial's instances to come up, besides train.max_runtime_s
+MOST_TRIALS, MOST_PARALLEL = 750, 10  # AWS's quotas
+TUNED = ("lr", "batch")
+SHARED = ("RoleArn", "InputDataConfig", "OutputDataConfig", "ResourceConfig", "VpcConfig")  # with ordinary jobs
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is to be tried: the job that all trials have in common, how many of them, and how many at a time."""
+
+    job: Job
+    settings: Settings
+    trials: int
+    parallel: int
+
+    @property
+    def static(self) -> dict[str, str]:
+        """Hyperparameters of every trial. A tuning job takes no entry point: its images' toolkit is told what to run."""
+        kept = {name: value for name, value in self.job.hyperparameters.items() if name not in TUNED}
+        program = {"sagemaker_program": "launch.py", "sagemaker_submit_directory": "/opt/ml/input/data/code"}
+        return kept | {name: json.dumps(value) for name, value in program.items()}
+
+    @property
+    def digest(self) -> str:
+        tune = self.settings.tune.model_dump() | {"jobs": self.trials, "parallel": self.parallel}
+        whole = [self.job.data["digest"], self.job.code, self.static, self.settings.train.image, tune]
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+    def name(self, number: int) -> str:
+        """Of the search's attempt `number`: the same for the same data, code and settings.
+
+        A long stack's name leaves three characters for the digest, so a name can be another search's: `mine` tells.
+        """
+        digest = hashlib.sha256(f"{self.digest} {number}".encode()).hexdigest()[:8]
+        prefix = self.settings.prefix
+        head = next((h for h in (f"{prefix}-tune-", f"{prefix}-t") if len(h) + 8 <= NAME_CHARACTERS), f"{prefix}-t")
+        return (head + digest)[:NAME_CHARACTERS]
+
+    def mine(self, described: dict[str, Any]) -> bool:
+        return described.get("TrainingJobDefinition", {}).get("Environment", {}).get(MARK) == self.digest
+
+    @property
+    def seconds(self) -> float:
+        """How long it can take at most, starts included."""
+        return -(-self.trials // self.parallel) * (self.settings.train.max_runtime_s + START_S)
+
+
+def check(settings: Settings, trials: int, parallel: int) -> None:
+    """Raises OpsError for ranges that nothing can be drawn from."""
+    tune = settings.tune
+    if tune.lr_min >= tune.lr_max:
+        raise OpsError(f"tune.lr_min {tune.lr_min} must be below tune.lr_max {tune.lr_max}. Nothing was started.")
+    odd = [batch for batch in tune.batches if batch % tune.instances]
+    if odd:
+        raise OpsError(
+            f"tune.batches {odd} cannot be divided by tune.instances {tune.instances}: a batch is shared by the hosts. Nothing was started."
+        )
+    if not 1 <= trials <= MOST_TRIALS or not 1 <= parallel <= MOST_PARALLEL:
+        raise OpsError(
+            f"AWS runs 1 to {MOST_TRIALS} trials, 1 to {MOST_PARALLEL} at a time; not {trials}, {parallel} at a time. Nothing was started."
+        )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The next attempt's name and number, the newest as described (None: there was none), the newest that completed."""
+
+    free: str
+    newest: dict[str, Any] | None = field(default=None, hash=False)
+    completed: str = ""
+    subnets: tuple[str, ...] = ()
+    group: str | None = None
+    log_group: bool = True
+    number: int = 1
+
+    @property
+    def under_way(self) -> str:
+        """The name of the attempt that runs, or ""."""
+        if self.newest and self.newest["HyperParameterTuningJobStatus"] in UNDER_WAY:
+            return self.newest["HyperParameterTuningJobName"]
+        return ""
+
+
+def describe(account: Account, name: str) -> dict[str, Any] | None:
+    words = "ResourceNotFound|Could not find"
+    return account.find("sagemaker", "describe_hyper_parameter_tuning_job", words, HyperParameterTuningJobName=name)
+
+
+def facts(account: Account, search: Search) -> Facts:
+    number, newest, completed = 1, None, ""
+    while found := describe(account, search.name(number)):
+        if search.mine(found):
+            newest = found
+            if found["HyperParameterTuningJobStatus"] == "Completed":
+                completed = found["HyperParameterTuningJobName"]
+        number += 1
+    logged = training_jobs.has_log_group(account)
+    return Facts(search.name(number), newest, completed, *training_jobs.network(account), logged, number)
+
+
+def steps(have: Facts, search: Search, code: str, wait: bool) -> Steps:
+    name = have.under_way or have.free
+    if not have.under_way:
+        if not have.log_group:
+            yield from training_jobs.log_group_steps(search.settings)
+        args = request(have, search, code)
+        try:
+            yield Change("sagemaker", "create_hyper_parameter_tuning_job", args, *costs(search))
+        except AwsError as error:
+            if not error.says("ResourceInUse"):  # an answer was lost and the SDK asked twice: the name says it is ours
+                raise
+    if wait:
+        yield Wait(name, Watch(name), "its trials", timeout_s=search.seconds)
+
+
+def costs(search: Search) -> tuple[str, float]:
+    """(what is made and what it costs at most, dollars an hour)."""
+    train, hosts = search.settings.train, search.settings.tune.instances
+    rate = pricing.hourly("sagemaker", train.instance_type, hosts)
+    most = rate * search.trials * train.max_runtime_s / 3600
+    why = (
+        f"{search.trials} trials, {search.parallel} at a time, on {hosts} x {train.instance_type}, "
+        f"each at most {train.max_runtime_s} s: ${most:.2f} at most"
+    )
+    return why, rate * min(search.parallel, search.trials)
+
+
+def request(have: Facts, search: Search, code: str) -> dict[str, Any]:
+    name, tune = have.free, search.settings.tune
+    return {
+        "HyperParameterTuningJobName": name,
+        "HyperParameterTuningJobConfig": {
+            "Strategy": tune.strategy,
+            "HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": METRIC},
+            "ResourceLimits": {
+                "MaxNumberOfTrainingJobs": search.trials,
+                "MaxParallelTrainingJobs": search.parallel,
+            },
+            "ParameterRanges": {
+                "ContinuousParameterRanges": [
+                    {
+                        "Name": "lr",
+                        "MinValue": str(tune.lr_min),
+                        "MaxValue": str(tune.lr_max),
+                        "ScalingType": "Logarithmic",
+                    }
+                ],
+                "CategoricalParameterRanges": [{"Name": "batch", "Values": [str(size) for size in tune.batches]}],
+            },
+            "TrainingJobEarlyStoppingType": "Off",
+            "RandomSeed": tune.seed + have.number - 1,  # the same draws again would tell nothing new
+        },
+        "TrainingJobDefinition": definition(have, search, code),
+        "Tags": search.settings.tags(name),
+    }
+
+
+def definition(have: Facts, search: Search, code: str) -> dict[str, Any]:
+    """What every trial is: an ordinary job of ours, but for its entry point and its time on spot instances."""
+    order = training_jobs.Order(search.job, have.free, code, search.settings.tune.instances)
+    ordinary = training_jobs.request(
+        training_jobs.Facts(have.free, None, have.subnets, have.group, True), order, search.settings
+    )
+    return {
+        **{key: ordinary[key] for key in SHARED},
+        "StaticHyperParameters": search.static,
+        "AlgorithmSpecification": {
+            "TrainingImage": search.settings.train.image,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [{"Name": METRIC, "Regex": REGEX}],
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": search.settings.train.max_runtime_s},
+        "Environment": {**ordinary["Environment"], MARK: search.digest},
+    }
+
+
+def rows(account: Account, name: str) -> list[dict[str, Any]]:
+    """A tuning job's trials in the order of their start: name, lr, batch, objective (None: no result), status, seconds."""
+    found = account.pages(
+        "sagemaker",
+        "list_training_jobs_for_hyper_parameter_tuning_job",
+        "TrainingJobSummaries",
+        HyperParameterTuningJobName=name,
+        SortBy="CreationTime",
+    )
+    return [row(trial) for trial in found]
+
+
+def row(trial: dict[str, Any]) -> dict[str, Any]:
+    values = trial["TunedHyperParameters"]
+    began, ended = trial.get("TrainingStartTime"), trial.get("TrainingEndTime")
+    return {
+        "name": trial["TrainingJobName"],
+        "lr": float(values["lr"].strip('"')),
+        "batch": int(values["batch"].strip('"')),
+        "objective": trial.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value"),
+        "status": trial["TrainingJobStatus"],
+        "seconds": round((ended - began).total_seconds()) if began and ended else None,
+        "reason": trial.get("FailureReason", ""),
+    }
+
+
+class Watch:
+    """Asked again and again, it tells each trial's news; a text while the tuning job runs, then its description."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._told: dict[str, str] = {}
+
+    def __call__(self, account: Account) -> str | dict[str, Any]:
+        described = account.call(
+            "sagemaker", "describe_hyper_parameter_tuning_job", HyperParameterTuningJobName=self.name
+        )
+        trials = rows(account, self.name)
+        for trial in trials:
+            line = told(trial)
+            if self._told.get(trial["name"]) != line:
+                self._told[trial["name"]] = line
+                say(line)
+        if described["HyperParameterTuningJobStatus"] not in UNDER_WAY:
+            return described
+        ended = sum(trial["status"] not in UNDER_WAY for trial in trials)
+        most = described["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxNumberOfTrainingJobs"]
+        return f"{described['HyperParameterTuningJobStatus']}, {ended} of {most} trials ended"
+
+
+def told(trial: dict[str, Any]) -> str:
+    result = "" if trial["objective"] is None else f", valid loss {trial['objective']:.4f}"
+    reason = f": {trial['reason']}" if trial["reason"] else ""
+    return f"  {trial['name']}: lr {trial['lr']:.3g}, batch {trial['batch']}: {trial['status']}{result}{reason}"

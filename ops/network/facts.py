@@ -1,0 +1,203 @@
+"""What the network has: found by this stack's tags, with peers named as the plan names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.settings import Settings
+from ops.network.reachability import target
+
+S3_PEER = "@s3"
+ANYWHERE = "0.0.0.0/0"
+OPENING = ("create-in-progress", "create-complete", "update-in-progress", "update-complete")
+
+
+class Rule(NamedTuple):
+    """A security group's rule. `peer` is a CIDR, or @NAME for one of our groups, or @s3 for S3's prefix list."""
+
+    protocol: str
+    first: int
+    last: int
+    peer: str
+
+
+class Entry(NamedTuple):
+    """A network ACL's rule; `protocol` is a number as text, -1 for all; `action` is allow or deny."""
+
+    number: int
+    egress: bool
+    protocol: str
+    first: int
+    last: int
+    cidr: str
+    action: str = "allow"
+
+
+@dataclass(frozen=True)
+class Group:
+    id: str
+    ingress: frozenset[Rule] = frozenset()
+    egress: frozenset[Rule] = frozenset()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`associations`: subnet -> (network ACL, association) for each of our subnets; `routed`: subnets on our route table;
+    `taken`: the subnets' addresses; `ways`: destination -> target of its routes, but for the VPC's own and S3's; `gateway`: our
+    internet gateway's (id, VPC)."""
+
+    s3_list: str = ""
+    vpc: str | None = None
+    hostnames: bool = False
+    subnets: dict[str, str] = field(default_factory=dict)
+    taken: frozenset[str] = frozenset()
+    routes: str | None = None
+    routed: frozenset[str] = frozenset()
+    ways: dict[str, str] = field(default_factory=dict)
+    gateway: tuple[str, str] | None = None
+    groups: dict[str, Group] = field(default_factory=dict)
+    acl: str | None = None
+    entries: frozenset[Entry] = frozenset()
+    associations: dict[str, tuple[str, str]] = field(default_factory=dict)
+    s3_endpoint: str | None = None
+    door: str | None = None
+    failed_doors: tuple[str, ...] = ()
+    interfaces: dict[str, str] = field(default_factory=dict)
+
+
+def read(account: Account) -> Facts:
+    region = account.settings.aws.region
+    named_s3 = [{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{region}.s3"]}]
+    s3_list = account.pages("ec2", "describe_managed_prefix_lists", "PrefixLists", Filters=named_s3)[0]["PrefixListId"]
+    vpcs = account.tagged("describe_vpcs", "Vpcs")
+    if not vpcs:
+        return Facts(s3_list)
+    if len(vpcs) > 1:
+        raise OpsError(
+            f"This stack has {len(vpcs)} networks, and should have one: {', '.join(v['VpcId'] for v in vpcs)}. Two net.up at once "
+            "make two. Delete the one that nothing uses, in the console; then again."
+        )
+    vpc = vpcs[0]["VpcId"]
+    subnets = account.tagged("describe_subnets", "Subnets", vpc_id=vpc)
+    gateways = account.tagged("describe_internet_gateways", "InternetGateways")
+    hostnames = account.call("ec2", "describe_vpc_attribute", VpcId=vpc, Attribute="enableDnsHostnames")
+    return Facts(
+        s3_list=s3_list,
+        vpc=vpc,
+        hostnames=hostnames["EnableDnsHostnames"]["Value"],
+        subnets={s["AvailabilityZone"]: s["SubnetId"] for s in subnets},
+        taken=frozenset(s["CidrBlock"] for s in subnets),
+        gateway=next(((g["InternetGatewayId"], attached(g)) for g in gateways), None),
+        groups=groups(account, vpc, s3_list),
+        **routes(account, vpc),
+        **acls(account, vpc),
+        **endpoints(account, vpc),
+    )
+
+
+def routes(account: Account, vpc: str) -> dict[str, Any]:
+    tables = account.tagged("describe_route_tables", "RouteTables", vpc_id=vpc)
+    ways = [(r["DestinationCidrBlock"], target(r)) for t in tables for r in t["Routes"] if "DestinationCidrBlock" in r]
+    return {
+        "routes": tables[0]["RouteTableId"] if tables else None,
+        "routed": frozenset(a["SubnetId"] for t in tables for a in t["Associations"] if "SubnetId" in a),
+        "ways": {cidr: to for cidr, to in ways if to != "local" and not to.startswith("vpce-")},
+    }
+
+
+def acls(account: Account, vpc: str) -> dict[str, Any]:
+    found = account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+    ours = next((a for a in found if not a["IsDefault"] and tagged_ours(a, account)), None)
+    return {
+        "acl": ours["NetworkAclId"] if ours else None,
+        "entries": frozenset(entry(e) for e in ours["Entries"] if e["RuleNumber"] < 32767) if ours else frozenset(),
+        "associations": {
+            a["SubnetId"]: (acl["NetworkAclId"], a["NetworkAclAssociationId"])
+            for acl in found
+            for a in acl["Associations"]
+        },
+    }
+
+
+def endpoints(account: Account, vpc: str) -> dict[str, Any]:
+    found = account.tagged("describe_vpc_endpoints", "VpcEndpoints", vpc_id=vpc)
+    there = [e for e in found if e["State"].lower() not in ("deleting", "deleted")]
+    doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", vpc_id=vpc)
+    inside = [e for e in there if e["VpcEndpointType"] == "Interface"]
+    return {
+        "s3_endpoint": next((e["VpcEndpointId"] for e in there if e["ServiceName"].endswith(".s3")), None),
+        "interfaces": {
+            e["ServiceName"].rsplit(f"{account.settings.aws.region}.", 1)[1]: e["VpcEndpointId"] for e in inside
+        },
+        "door": next((d["InstanceConnectEndpointId"] for d in doors if d["State"] in OPENING), None),
+        "failed_doors": tuple(d["InstanceConnectEndpointId"] for d in doors if d["State"].endswith("-failed")),
+    }
+
+
+def attached(gateway: dict[str, Any]) -> str:
+    """The VPC that it is attached to, or ""."""
+    return next((a["VpcId"] for a in gateway.get("Attachments", [])), "")
+
+
+def tag(settings: Settings, kind: str, name: str) -> dict[str, Any]:
+    return {"TagSpecifications": [{"ResourceType": kind, "Tags": settings.tags(f"{settings.prefix}-{name}")}]}
+
+
+def tagged_ours(thing: dict[str, Any], account: Account) -> bool:
+    return {"Key": "kennel:stack", "Value": account.settings.stack.name} in thing.get("Tags", [])
+
+
+def groups(account: Account, vpc: str, s3_list: str) -> dict[str, Group]:
+    prefix = account.settings.prefix + "-"
+    found = {
+        g["GroupName"].removeprefix(prefix): g
+        for g in account.tagged("describe_security_groups", "SecurityGroups", vpc_id=vpc)
+    }
+    names = {g["GroupId"]: f"@{name}" for name, g in found.items()} | {s3_list: S3_PEER}
+    return {
+        name: Group(g["GroupId"], rules(g["IpPermissions"], names), rules(g["IpPermissionsEgress"], names))
+        for name, g in found.items()
+    }
+
+
+def rules(permissions: list[dict[str, Any]], names: dict[str, str]) -> frozenset[Rule]:
+    found = set()
+    for p in permissions:
+        peers = [pair["GroupId"] for pair in p.get("UserIdGroupPairs", [])]
+        peers += [item["PrefixListId"] for item in p.get("PrefixListIds", [])]
+        peers += [item["CidrIp"] for item in p.get("IpRanges", [])] + [
+            item["CidrIpv6"] for item in p.get("Ipv6Ranges", [])
+        ]
+        found |= {
+            Rule(p["IpProtocol"], p.get("FromPort", -1), p.get("ToPort", -1), names.get(peer, peer)) for peer in peers
+        }
+    return frozenset(found)
+
+
+def entry(e: dict[str, Any]) -> Entry:
+    ports = e.get("PortRange", {"From": -1, "To": -1})
+    return Entry(
+        e["RuleNumber"],
+        e["Egress"],
+        e["Protocol"],
+        ports.get("From", -1),
+        ports.get("To", -1),
+        e.get("CidrBlock", ""),
+        e["RuleAction"],
+    )
+
+
+def users(account: Account, vpc: str) -> list[str]:
+    """What keeps the network in use: instances, training jobs, and an endpoint whose model lives in it."""
+    found = account.pages("ec2", "describe_instances", "Reservations", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+    names = [i["InstanceId"] for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]
+    endpoint = account.find(
+        "sagemaker", "describe_endpoint", "Could not find", EndpointName=account.settings.endpoint_name
+    )
+    kept = {"StatusEquals": "InProgress", "NameContains": account.settings.prefix}
+    jobs = account.pages("sagemaker", "list_training_jobs", "TrainingJobSummaries", **kept)
+    ours = [j["TrainingJobName"] for j in jobs if j["TrainingJobName"].startswith(account.settings.prefix + "-")]
+    return [*names, *ours, *([f"endpoint {endpoint['EndpointName']}"] if endpoint else [])]

@@ -1,0 +1,300 @@
+"""The network as it should be, and the changes that lead there from what is there; and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Any
+
+from ops.core import pricing
+from ops.core.aws.account import Account
+from ops.core.plan import Change, Steps, Wait
+from ops.core.settings import Settings
+from ops.network import internet_gateway
+from ops.network.facts import ANYWHERE, S3_PEER, Entry, Facts, Group, Rule, tag
+
+DEFAULT_EGRESS = Rule("-1", -1, -1, ANYWHERE)  # what EC2 puts into every new group
+
+
+def wanted_groups(settings: Settings) -> dict[str, tuple[set[Rule], set[Rule]]]:
+    """name -> (ingress, egress). Nothing reaches the box but SSH from the door; nothing leaves but to S3.
+
+    By ec2.way public, one address on the internet may knock too, and no other.
+    """
+    to_s3 = Rule("tcp", 443, 443, S3_PEER)
+    groups = {
+        "door": (set[Rule](), {Rule("tcp", 22, 22, "@box")}),
+        "box": ({Rule("tcp", 22, 22, "@door")}, {to_s3}),
+        "job": (
+            {Rule("-1", -1, -1, "@job")},
+            {Rule("-1", -1, -1, "@job"), to_s3},
+        ),  # hosts of one job talk to each other
+    }
+    if settings.ec2.way == "public":
+        port = settings.ec2.public_port
+        groups["box"][0].add(Rule("tcp", port, port, f"{settings.net.own_address}/32"))
+    if settings.net.interface_endpoints:
+        groups["vpce"] = ({Rule("tcp", 443, 443, "@box"), Rule("tcp", 443, 443, "@job")}, set[Rule]())
+        for name in ("box", "job"):
+            groups[name][1].add(Rule("tcp", 443, 443, "@vpce"))
+    return groups
+
+
+def wanted_entries(settings: Settings) -> set[Entry]:
+    """ACLs keep no state: answers from S3 come in on ephemeral ports, and have to be let in."""
+    cidr = settings.net.cidr
+    entries = {
+        Entry(100, False, "-1", -1, -1, cidr),
+        Entry(110, False, "6", 1024, 65535, ANYWHERE),
+        Entry(100, True, "-1", -1, -1, cidr),
+        Entry(110, True, "6", 443, 443, ANYWHERE),
+    }
+    if settings.ec2.way == "public":
+        own, port = f"{settings.net.own_address}/32", settings.ec2.public_port
+        entries |= {Entry(120, False, "6", port, port, own), Entry(120, True, "6", 1024, 65535, own)}
+    return entries
+
+
+def subnet_cidrs(settings: Settings, have: Facts) -> dict[str, str]:
+    """Addresses for the zones that have no subnet yet: the first that no other has, whatever the order of the zones."""
+    parts = (str(part) for part in ip_network(settings.net.cidr).subnets(prefixlen_diff=4))
+    free = (part for part in parts if part not in have.taken)
+    return dict(zip((zone for zone in settings.net.zones if zone not in have.subnets), free, strict=False))
+
+
+def steps(have: Facts, settings: Settings) -> Steps:
+    vpc: Any = have.vpc
+    if vpc is None:
+        answer = yield Change(
+            "ec2",
+            "create_vpc",
+            {"CidrBlock": settings.net.cidr, **tag(settings, "vpc", "vpc")},
+            why="there is no network",
+        )
+        vpc = answer["Vpc"]["VpcId"]
+    if not have.hostnames:
+        yield Change(
+            "ec2",
+            "modify_vpc_attribute",
+            {"VpcId": vpc, "EnableDnsHostnames": {"Value": True}},
+            why="interface endpoints need names",
+        )
+    subnets: dict[str, Any] = yield from subnet_steps(have, vpc, settings)
+    routes = yield from route_steps(have, vpc, subnets, settings)
+    yield from internet_gateway.steps(have, vpc, routes, settings)
+    yield from acl_steps(have, vpc, subnets, settings)
+    groups = yield from group_steps(have, vpc, settings)
+    yield from rule_steps(have, groups, settings)
+    yield from endpoint_steps(have, vpc, subnets, routes, groups, settings)
+
+
+def subnet_steps(have: Facts, vpc: str, settings: Settings) -> Steps:
+    subnets: dict[str, Any] = dict(have.subnets)
+    for zone, cidr in subnet_cidrs(settings, have).items():
+        args = {"VpcId": vpc, "AvailabilityZone": zone, "CidrBlock": cidr, **tag(settings, "subnet", zone)}
+        answer = yield Change("ec2", "create_subnet", args, why=f"no private subnet is in {zone}")
+        subnets[zone] = answer["Subnet"]["SubnetId"]
+    return subnets
+
+
+def route_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings) -> Steps:
+    """One table, with no way out of the VPC but what ec2.way asks for; S3's endpoint adds its own route."""
+    routes: Any = have.routes
+    if routes is None:
+        answer = yield Change(
+            "ec2",
+            "create_route_table",
+            {"VpcId": vpc, **tag(settings, "route-table", "private")},
+            why="the subnets need a table without a way out",
+        )
+        routes = answer["RouteTable"]["RouteTableId"]
+    for zone, subnet in subnets.items():
+        if have.subnets.get(zone) is None or have.subnets[zone] not in have.routed:
+            yield Change(
+                "ec2",
+                "associate_route_table",
+                {"RouteTableId": routes, "SubnetId": subnet},
+                why=f"{zone} is not on the private table",
+            )
+    return routes
+
+
+def acl_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings) -> Steps:
+    acl: Any = have.acl
+    if acl is None:
+        answer = yield Change(
+            "ec2",
+            "create_network_acl",
+            {"VpcId": vpc, **tag(settings, "network-acl", "private")},
+            why="the VPC's own ACL lets everything through",
+        )
+        acl = answer["NetworkAcl"]["NetworkAclId"]
+    wanted = wanted_entries(settings)
+    for old in sorted(have.entries - wanted):
+        yield Change(
+            "ec2",
+            "delete_network_acl_entry",
+            {"NetworkAclId": acl, "RuleNumber": old.number, "Egress": old.egress},
+            why=f"rule {old.number} is not in the plan",
+        )
+    for new in sorted(wanted - have.entries):
+        yield Change(
+            "ec2",
+            "create_network_acl_entry",
+            entry_args(acl, new),
+            why=f"rule {new.number} {'out' if new.egress else 'in'}: {new.cidr} ports {port_text(new)}",
+        )
+    for zone, subnet in subnets.items():
+        known = have.associations.get(have.subnets.get(zone, ""))
+        if known and known[0] == have.acl:
+            continue
+        association: Any = known[1] if known else None
+        if association is None:
+            answer = yield Wait(
+                f"the network ACL of {zone}", association_of(subnet), why="AWS gives a new subnet the VPC's own"
+            )
+            association = answer["id"]
+        yield Change(
+            "ec2",
+            "replace_network_acl_association",
+            {"AssociationId": association, "NetworkAclId": acl},
+            why=f"{zone} is on another ACL",
+        )
+
+
+def entry_args(acl: str, new: Entry) -> dict[str, Any]:
+    ports = {} if new.first == -1 else {"PortRange": {"From": new.first, "To": new.last}}
+    return {
+        "NetworkAclId": acl,
+        "RuleNumber": new.number,
+        "Egress": new.egress,
+        "Protocol": new.protocol,
+        "RuleAction": "allow",
+        "CidrBlock": new.cidr,
+        **ports,
+    }
+
+
+def port_text(rule: Entry | Rule) -> str:
+    return "all" if rule.first == -1 else str(rule.first) if rule.first == rule.last else f"{rule.first}-{rule.last}"
+
+
+def association_of(subnet: str) -> Callable[[Account], Any]:
+    """{"id": the association by which a subnet hangs on its ACL}, once EC2 knows the subnet."""
+
+    def until(account: Account) -> Any:
+        filters = [{"Name": "association.subnet-id", "Values": [subnet]}]
+        acls = account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=filters)
+        found = [a["NetworkAclAssociationId"] for acl in acls for a in acl["Associations"] if a["SubnetId"] == subnet]
+        return {"id": found[0]} if found else "not there yet"
+
+    return until
+
+
+def group_steps(have: Facts, vpc: str, settings: Settings) -> Steps:
+    groups: dict[str, Any] = {name: group.id for name, group in have.groups.items()}
+    for name in wanted_groups(settings):
+        if name not in groups:
+            args = {
+                "GroupName": f"{settings.prefix}-{name}",
+                "Description": f"Kennel: {name}",
+                "VpcId": vpc,
+                **tag(settings, "security-group", name),
+            }
+            answer = yield Change("ec2", "create_security_group", args, why=f"there is no group {name}")
+            groups[name] = answer["GroupId"]
+    return groups
+
+
+def rule_steps(have: Facts, groups: dict[str, Any], settings: Settings) -> Steps:
+    for name, (ingress, egress) in wanted_groups(settings).items():
+        there = have.groups.get(name, Group("", egress=frozenset({DEFAULT_EGRESS})))
+        for way, wanted, found in (("ingress", ingress, there.ingress), ("egress", egress, there.egress)):
+            for rule in sorted(found - wanted):
+                args = {"GroupId": groups[name], "IpPermissions": [permission(rule, groups, have.s3_list)]}
+                yield Change(
+                    "ec2",
+                    f"revoke_security_group_{way}",
+                    args,
+                    why=f"{name}: {way} {rule.peer} port {port_text(rule)} is not in the plan",
+                )
+            for rule in sorted(wanted - found):
+                args = {"GroupId": groups[name], "IpPermissions": [permission(rule, groups, have.s3_list)]}
+                yield Change(
+                    "ec2",
+                    f"authorize_security_group_{way}",
+                    args,
+                    why=f"{name}: {way} {rule.peer} port {port_text(rule)} is missing",
+                )
+
+
+def permission(rule: Rule, groups: dict[str, Any], s3_list: str) -> dict[str, Any]:
+    ports = {} if rule.first == -1 else {"FromPort": rule.first, "ToPort": rule.last}
+    if rule.peer == S3_PEER:
+        peer: dict[str, Any] = {"PrefixListIds": [{"PrefixListId": s3_list}]}
+    elif rule.peer.startswith("@"):
+        peer = {"UserIdGroupPairs": [{"GroupId": groups[rule.peer[1:]]}]}
+    elif rule.peer.startswith(("sg-", "pl-")):
+        peer = (
+            {"UserIdGroupPairs": [{"GroupId": rule.peer}]}
+            if rule.peer.startswith("sg-")
+            else {"PrefixListIds": [{"PrefixListId": rule.peer}]}
+        )
+    else:
+        peer = {"Ipv6Ranges": [{"CidrIpv6": rule.peer}]} if ":" in rule.peer else {"IpRanges": [{"CidrIp": rule.peer}]}
+    return {"IpProtocol": rule.protocol, **ports, **peer}
+
+
+def endpoint_steps(
+    have: Facts, vpc: str, subnets: dict[str, Any], routes: str, groups: dict[str, Any], settings: Settings
+) -> Steps:
+    region = settings.aws.region
+    if have.s3_endpoint is None:
+        args = {
+            "VpcId": vpc,
+            "VpcEndpointType": "Gateway",
+            "ServiceName": f"com.amazonaws.{region}.s3",
+            "RouteTableIds": [routes],
+            **tag(settings, "vpc-endpoint", "s3"),
+        }
+        yield Change("ec2", "create_vpc_endpoint", args, why="nothing inside reaches S3; a gateway endpoint is free")
+    for service in settings.net.interface_endpoints:
+        if service not in have.interfaces:
+            args = {
+                "VpcId": vpc, "VpcEndpointType": "Interface", "ServiceName": f"com.amazonaws.{region}.{service}", "SubnetIds": list(subnets.values()),
+                "SecurityGroupIds": [groups["vpce"]], "PrivateDnsEnabled": True, **tag(settings, "vpc-endpoint", service),
+            }  # fmt: skip
+            yield Change(
+                "ec2",
+                "create_vpc_endpoint",
+                args,
+                why=f"nothing inside reaches {service}",
+                dollars_per_hour=pricing.interface_endpoint(len(subnets)),
+            )
+    for failed in have.failed_doors:
+        yield Change(
+            "ec2",
+            "delete_instance_connect_endpoint",
+            {"InstanceConnectEndpointId": failed},
+            why="AWS could not make it",
+        )
+    if have.door is None:
+        args = {
+            "SubnetId": subnets[settings.net.zones[0]],
+            "SecurityGroupIds": [groups["door"]],
+            "PreserveClientIp": False,
+            **tag(settings, "instance-connect-endpoint", "door"),
+        }
+        yield Change(
+            "ec2",
+            "create_instance_connect_endpoint",
+            args,
+            why="there is no way in; an Instance Connect Endpoint is free",
+        )
+        yield Wait("the Instance Connect Endpoint", door_opening, why="AWS takes minutes to make one")
+
+
+def door_opening(account: Account) -> str | None:
+    doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")
+    states = [door["State"] for door in doors if not door["State"].startswith("delete")]
+    return None if "create-complete" in states else (states or ["not there yet"])[0]

@@ -1,0 +1,62 @@
+"""Taking the network away, in the order AWS wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ops.core.aws.account import Account
+from ops.core.plan import Change, Steps, Wait
+from ops.network.facts import Facts
+from ops.network.plan import permission
+
+
+def steps(have: Facts) -> Steps:
+    """Everything of the network, in the order AWS wants: ways in, rules that name other groups, groups, subnets, VPC."""
+
+    def gone(call: str, **args: Any) -> Change:
+        return Change("ec2", call, args, why="asked for")
+
+    for door in filter(None, (have.door, *have.failed_doors)):
+        yield gone("delete_instance_connect_endpoint", InstanceConnectEndpointId=door)
+    ends = [end for end in (have.s3_endpoint, *have.interfaces.values()) if end]
+    if ends:
+        yield gone("delete_vpc_endpoints", VpcEndpointIds=ends)
+    if have.door or ends:
+        yield Wait(
+            "network interfaces",
+            interfaces_of(str(have.vpc)),
+            why="the endpoints' own must be gone before their groups",
+        )
+    ids = {name: group.id for name, group in have.groups.items()}
+    for group in have.groups.values():
+        for way, found in (("ingress", group.ingress), ("egress", group.egress)):
+            for rule in sorted(found):
+                yield gone(
+                    f"revoke_security_group_{way}",
+                    GroupId=group.id,
+                    IpPermissions=[permission(rule, ids, have.s3_list)],
+                )
+    for group in have.groups.values():
+        yield gone("delete_security_group", GroupId=group.id)
+    for subnet in have.subnets.values():
+        yield gone("delete_subnet", SubnetId=subnet)
+    if have.acl:
+        yield gone("delete_network_acl", NetworkAclId=have.acl)
+    if have.routes:
+        yield gone("delete_route_table", RouteTableId=have.routes)
+    if have.gateway and have.gateway[1]:
+        yield gone("detach_internet_gateway", InternetGatewayId=have.gateway[0], VpcId=have.gateway[1])
+    if have.gateway:
+        yield gone("delete_internet_gateway", InternetGatewayId=have.gateway[0])
+    yield gone("delete_vpc", VpcId=have.vpc)
+
+
+def interfaces_of(vpc: str) -> Callable[[Account], Any]:
+    def until(account: Account) -> Any:
+        left = account.pages(
+            "ec2", "describe_network_interfaces", "NetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [vpc]}]
+        )
+        return f"{len(left)} left: {left[0].get('Description') or left[0]['NetworkInterfaceId']}" if left else None
+
+    return until

@@ -1,0 +1,1 @@
+"""Releases: built from a trained model, tested locally, compared, and remembered."""

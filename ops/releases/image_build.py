@@ -1,0 +1,264 @@
+"""The serving container's image: what ECR and CodeBuild have, and the changes that lead to an image of this very serving/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ops.core import pricing
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError, OpsError
+from ops.core.files import digest_of, files_of, zip_of
+from ops.core.output import say
+from ops.core.paths import ROOT
+from ops.core.plan import Change, Steps, Wait, until_trusted
+from ops.core.settings import REPOSITORY, Settings
+
+SERVING = ROOT / "serving"
+SOURCES = "builds/"  # in the bucket, and named in iam_policies/; images/ is for callers' pictures
+BUILD_MINUTES, QUEUE_MINUTES = 15, 30
+TAIL = 15  # lines of a failed build's log
+NOT_YET = "sts:AssumeRole"  # a role made seconds ago, or none at all: CodeBuild says the same of both
+ROLE_WAITS_S = (2.0, 4.0, 6.0)
+
+# Pushed in the phase that builds: post_build runs after a failed build too. SageMaker takes no image that is an index,
+# which attestations would make of it.
+BUILDSPEC = """\
+version: 0.2
+env:
+  shell: bash
+  variables:
+    BUILDX_NO_DEFAULT_ATTESTATIONS: "1"
+phases:
+  pre_build:
+    commands:
+      - aws ecr get-login-password | docker login --username AWS --password-stdin "$REGISTRY"
+  build:
+    commands:
+      - docker build --tag "$REGISTRY/$REPOSITORY:$TAG" .
+      - docker push "$REGISTRY/$REPOSITORY:$TAG"
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is there for `tag`: the image's bytes, or None without it; CodeBuild's description of the project; a build's id."""
+
+    tag: str
+    size: int | None = None
+    repository: bool = False
+    project: dict[str, Any] | None = None
+    build: str = ""
+    log_group: bool = False
+
+
+def project_name(settings: Settings) -> str:
+    return f"{settings.prefix}-image"
+
+
+def log_group(settings: Settings) -> str:
+    return f"/aws/codebuild/{project_name(settings)}"
+
+
+def source_key(tag: str) -> str:
+    return f"{SOURCES}{tag}/serving.zip"
+
+
+def location(settings: Settings, tag: str) -> str:
+    return f"{settings.bucket}/{source_key(tag)}"
+
+
+def missing(account: Account) -> str | None:
+    """The tag of this serving/, when ECR has no image of it."""
+    tag = digest_of(SERVING)
+    return tag if built(account, tag) is None else None
+
+
+def built(account: Account, tag: str) -> int | None:
+    """The bytes of the image with this tag, or None without it."""
+    which = {"repositoryName": REPOSITORY, "imageIds": [{"imageTag": tag}]}
+    found = account.find("ecr", "describe_images", "ImageNotFound|RepositoryNotFound", **which)
+    return found["imageDetails"][0].get("imageSizeInBytes", 0) if found else None
+
+
+def facts(account: Account, tag: str = "") -> Facts:
+    """With the image there, nothing else is asked."""
+    settings, tag = account.settings, tag or digest_of(SERVING)
+    if (size := built(account, tag)) is not None:
+        return Facts(tag, size)
+    repository = account.find("ecr", "describe_repositories", "RepositoryNotFound", repositoryNames=[REPOSITORY])
+    name = project_name(settings)
+    projects = account.call("codebuild", "batch_get_projects", names=[name])["projects"]
+    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=log_group(settings))
+    return Facts(
+        tag,
+        None,
+        repository is not None,
+        projects[0] if projects else None,
+        under_way(account, tag) if projects else "",
+        any(g["logGroupName"] == log_group(settings) and g.get("retentionInDays") for g in groups),
+    )
+
+
+def under_way(account: Account, tag: str) -> str:
+    """The id of a build of this tag that was started before, by whomever; "" without one."""
+    name = project_name(account.settings)
+    ids = account.call("codebuild", "list_builds_for_project", projectName=name, sortOrder="DESCENDING")["ids"][:10]
+    builds = account.call("codebuild", "batch_get_builds", ids=ids)["builds"] if ids else []
+    ours = [b for b in builds if b["source"]["location"] == location(account.settings, tag)]
+    return next((b["id"] for b in ours if b["buildStatus"] == "IN_PROGRESS"), "")
+
+
+def wanted(settings: Settings) -> dict[str, Any]:
+    """The project, by CodeBuild's names. Its source is never read: each build names its own."""
+    variables = {"REGISTRY": settings.registry, "REPOSITORY": REPOSITORY}
+    logs = {"cloudWatchLogs": {"status": "ENABLED", "groupName": log_group(settings)}}
+    return {
+        "name": project_name(settings),
+        "source": {"type": "S3", "location": f"{settings.bucket}/{SOURCES}serving.zip", "buildspec": BUILDSPEC},
+        "artifacts": {"type": "NO_ARTIFACTS"},
+        "environment": {
+            "type": "LINUX_CONTAINER",
+            "image": "aws/codebuild/amazonlinux-x86_64-standard:5.0",
+            "computeType": "BUILD_GENERAL1_SMALL",
+            "privilegedMode": True,  # else there is no Docker in the build
+            "environmentVariables": [{"name": name, "value": value} for name, value in variables.items()],
+        },
+        "serviceRole": settings.role_arn("image-build"),
+        "timeoutInMinutes": BUILD_MINUTES,
+        "queuedTimeoutInMinutes": QUEUE_MINUTES,
+        "logsConfig": logs,
+        "tags": [{"key": t["Key"], "value": t["Value"]} for t in settings.tags(project_name(settings))],
+    }
+
+
+def holds(have: Any, want: Any) -> bool:
+    """Whether all that is wanted is there; CodeBuild adds what it takes for granted, and keeps no order of tags."""
+    if isinstance(want, dict):
+        return isinstance(have, dict) and all(holds(have.get(key), value) for key, value in want.items())
+    if isinstance(want, list):
+        same = isinstance(have, list) and len(have) == len(want)
+        return same and all(any(holds(one, item) for one in have) for item in want)
+    return have == want
+
+
+def steps(have: Facts, settings: Settings) -> Steps:
+    if have.size is not None:
+        return
+    if not have.build:
+        yield from place_steps(have, settings)
+        args = {
+            "projectName": project_name(settings),
+            "sourceLocationOverride": location(settings, have.tag),
+            "environmentVariablesOverride": [{"name": "TAG", "value": have.tag}],
+        }
+        why = f"ECR has no {REPOSITORY}:{have.tag}; ${pricing.build_minute()} for each begun minute"
+        answer = yield Change("codebuild", "start_build", args, why)
+        yield ended(answer["build"]["id"], have.tag)
+    else:
+        yield ended(have.build, have.tag)
+
+
+def place_steps(have: Facts, settings: Settings) -> Steps:
+    """Where the image goes, what builds it, and where that is logged."""
+    if not have.repository:
+        args = {
+            "repositoryName": REPOSITORY,
+            "imageTagMutability": "IMMUTABLE",  # a tag is the digest of what is in it
+            "imageScanningConfiguration": {"scanOnPush": True},
+            "tags": settings.tags(REPOSITORY),
+        }
+        try:
+            yield Change("ecr", "create_repository", args, why=f"there is no repository {REPOSITORY}")
+        except AwsError as error:  # all stacks of an account share it: another may just have made it
+            if not error.says("RepositoryAlreadyExists"):
+                raise
+    if not have.log_group:
+        yield from log_steps(settings)
+    want = wanted(settings)
+    if have.project is None:
+        yield from trusted(Change("codebuild", "create_project", want, why=f"there is no project {want['name']}"), want)
+    elif differing := [key for key in want if not holds(have.project.get(key), want[key])]:
+        why = f"{want['name']}: {', '.join(differing)} differ"
+        yield from trusted(Change("codebuild", "update_project", want, why), want)
+
+
+def log_steps(settings: Settings) -> Steps:
+    name = {"logGroupName": log_group(settings)}
+    try:
+        yield Change("logs", "create_log_group", name, why="the builds' logs need a group")
+    except AwsError as error:
+        if not error.says("ResourceAlreadyExists"):
+            raise
+    days = settings.endpoint.log_days
+    why = f"logs would be kept for ever; {days} days are asked for"
+    yield Change("logs", "put_retention_policy", {**name, "retentionInDays": days}, why)
+
+
+def trusted(change: Change, want: dict[str, Any]) -> Steps:
+    """Raises OpsError for a role that CodeBuild still cannot take: then there is none."""
+    try:
+        return (yield from until_trusted(change, NOT_YET, ROLE_WAITS_S))
+    except AwsError as error:
+        if not error.says(NOT_YET):
+            raise
+        role = want["serviceRole"].rsplit("/", 1)[-1]
+        raise OpsError(f"CodeBuild cannot take the role {role}. Make it: invoke iam.apply") from error
+
+
+def ended(ident: str, tag: str) -> Wait:
+    """A build that failed because another one pushed the same tag before it is as good: tags never change."""
+
+    def until(account: Account) -> str | None:
+        build = account.call("codebuild", "batch_get_builds", ids=[ident])["builds"][0]
+        if build["buildStatus"] == "IN_PROGRESS":
+            return build["currentPhase"]
+        if build["buildStatus"] != "SUCCEEDED" and built(account, tag) is None:
+            raise OpsError(failure(account, build))
+        return None
+
+    limit = (BUILD_MINUTES + QUEUE_MINUTES + 1) * 60.0
+    return Wait("the build", until, why="CodeBuild builds the image and pushes it", timeout_s=limit)
+
+
+def failure(account: Account, build: dict[str, Any]) -> str:
+    """Phase and reason as CodeBuild tells them; the reason behind that stands at the log's end."""
+    bad = [p for p in build["phases"] if p.get("phaseStatus", "SUCCEEDED") not in ("SUCCEEDED", "IN_PROGRESS")]
+    reasons = [c["message"] for phase in bad for c in phase.get("contexts", []) if c.get("message")]
+    where = f" in {bad[0]['phaseType']}" if bad else ""
+    logs = build.get("logs", {})
+    group, stream = logs.get("groupName") or log_group(account.settings), logs.get("streamName", "")
+    which = {"logGroupName": group, "logStreamName": stream, "limit": TAIL, "startFromHead": False}
+    found = account.find("logs", "get_log_events", "ResourceNotFound", **which) if stream else None
+    lines = [f"  | {event['message'].rstrip()}" for event in (found or {"events": []})["events"]]
+    return "\n".join(
+        (
+            f"The build of the image {build['buildStatus']}{where}: {'; '.join(reasons) or 'CodeBuild gives no reason'}",
+            *lines,
+            f"The whole log: CloudWatch's log group {group}, stream {stream or 'none'}. "
+            "Mend serving/, then: invoke sm.image",
+        )
+    )
+
+
+def package(folder: Path = SERVING) -> bytes:
+    """serving/ as a zip: the same sources are the same bytes."""
+    return zip_of((path.relative_to(folder).as_posix(), path) for path in files_of(folder))
+
+
+def upload(account: Account, tag: str) -> None:
+    """Put serving/ where the build reads it, unless it lies there. Raises OpsError."""
+    bucket, key = account.settings.bucket, source_key(tag)
+    if account.find("s3", "head_object", "404", Bucket=bucket, Key=key):
+        return
+    say(f"Sending serving/ to s3://{bucket}/{key} ...")
+    code = package()
+    if digest_of(SERVING) != tag:  # a tag can be given once: it must not go to something else
+        raise OpsError("serving/ changed while it was packed. Run it again: invoke sm.image")
+    try:
+        account.call("s3", "put_object", Bucket=bucket, Key=key, Body=code, ChecksumAlgorithm="SHA256")
+    except AwsError as error:
+        if error.says("NoSuchBucket"):
+            raise OpsError(f"There is no bucket {bucket}. Make it: invoke data.up") from error
+        raise

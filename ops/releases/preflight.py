@@ -1,0 +1,138 @@
+"""The very server, started here on a release: pinged, asked its golden pictures, put under a short load.
+
+A failing health check is found in seconds; SageMaker tries for half an hour, and refuses to delete the endpoint meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ops.capacity import model
+from ops.core.errors import STOPPED, OpsError
+from ops.core.output import say
+from ops.core.paths import ROOT
+from ops.core.settings import Settings
+from ops.releases import golden, load_generator
+from ops.releases.build import RELEASES, Release
+from ops.releases.load_test import Measured
+
+READY_S = 120.0
+LOAD_S = 2.0
+NO_BF16 = "AVX512_CORE"  # oneDNN's name for a CPU without bf16: what most instance types are
+
+
+def run(release: Release, settings: Settings) -> Measured:
+    """Raises OpsError, with the server's own last words, at the first thing that is wrong."""
+    say(f"Trying release {release.short} on this machine ...")
+    try:
+        pictures = golden.read(release.folder / "golden.npz")
+    except (OSError, ValueError) as error:
+        raise stopped(release, f"it has no golden answers: {error}") from error
+    with serving(release, settings) as (port, about):
+        if wrong := golden.wrong(pictures, lambda picture: post(port, picture), release.digest):
+            raise stopped(release, f"it does not answer as it should: {'; '.join(wrong[:3])}")
+        callers = os.cpu_count() or 1
+        seen = load_generator.run(port, [one.picture for one in pictures], callers, LOAD_S)
+    answers = seen.of(200)
+    if seen.failed or not answers:
+        raise stopped(release, f"under load {len(seen.answers) - len(answers)} of {len(seen.answers)} requests failed")
+    p99 = load_generator.quantile(answers, 0.99) * 1000
+    if p99 > settings.endpoint.p99_ms:
+        raise stopped(
+            release,
+            f"it is slow: p99 {p99:.0f} ms with {callers} callers, and endpoint.p99_ms is {settings.endpoint.p99_ms}",
+        )
+    return Measured(
+        release.digest, about["threads"], cpu(), about["precision"], round(seen.rate, 2),
+        round(load_generator.quantile(answers, 0.5) * 1000, 2), round(p99, 2), callers, f"{datetime.now(UTC):%Y-%m-%d}",
+    )  # fmt: skip
+
+
+def stopped(release: Release, why: str) -> OpsError:
+    return OpsError(f"Release {release.short} is stopped here, and nothing reached AWS: {why}", STOPPED)
+
+
+def cpu() -> str:
+    """The model name of this machine's CPU, as the kernel tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+@contextmanager
+def serving(release: Release, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(port, what the server said of itself) of a server on the release, as on the settings' instance type. Raises OpsError."""
+    home = Path(tempfile.mkdtemp(prefix=f"{release.short}-", dir=RELEASES))
+    shutil.copytree(release.folder, home / "model")
+    port = free_port()
+    machine = model.machine(settings.endpoint.instance_type)
+    env = {"OPT_ML": str(home), "SAGEMAKER_BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)}
+    env |= {"PATH": os.environ.get("PATH", "")} | ({} if machine and machine.amx else {"ONEDNN_MAX_CPU_ISA": NO_BF16})
+    said = home / "log"
+    with said.open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "server.py", "serve"], cwd=ROOT / "serving", env=env, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        ready(server, port, said, release)
+        lines = [
+            line for line in said.read_text().splitlines() if '"precision"' in line
+        ]  # libraries may say things too
+        yield port, json.loads(lines[0])
+    finally:
+        server.kill()
+        server.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ready(server: subprocess.Popen[Any], port: int, said: Path, release: Release) -> None:
+    """Once it answers pings. Raises OpsError with its last words when it ends, or does not in time."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            last = (said.read_text().strip().splitlines() or ["it said nothing"])[-1]
+            hint = " pip install -e '.[serve]'" if "ModuleNotFoundError" in last else ""
+            raise stopped(release, f"the server does not start on it: {last}{hint}")
+        try:
+            with opener().open(f"http://127.0.0.1:{port}/ping", timeout=2):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.05)
+    raise stopped(release, f"the server did not answer a ping within {READY_S:.0f} s")
+
+
+def opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def post(port: int, picture: bytes) -> dict[str, Any]:
+    """The server's answer, whatever its status."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", picture, {"Content-Type": "application/x-image"}
+    )
+    try:
+        with opener().open(request, timeout=30) as answer:
+            return json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return {"error": error.read().decode(errors="replace")[:300]}

@@ -1,0 +1,243 @@
+"""What a trained model's folder says of itself, read with suspicion and counted: nothing is drawn here.
+
+The folder is an unpacked model.tar.gz. Older models lack some of its files, and a run that diverged holds NaN: both are told,
+neither stops a report.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ops.core.errors import OpsError
+
+AGAIN = "Train once more to have it: invoke sm.train --again (on the box: invoke ec2.train --again)"
+LOST = {
+    "metrics.jsonl": "the learning curves",
+    "predictions.jsonl": "the confusion matrix, the worst mistakes and the calibration",
+    "ledger.json": "the word on whether each picture was trained on exactly once an epoch",
+}
+WORST = 20  # mistakes that are shown
+BINS = 15  # as training's calibration error has them
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The model's answer to one test picture; `probability` is that of the class it `said`. Numbers may be NaN."""
+
+    name: str
+    label: str
+    said: str
+    probability: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Of `pictures` of a class, `right` were recognised; the others were mostly taken for `mostly` ("" when none was)."""
+
+    label: str
+    right: int
+    pictures: int
+    mostly: str
+
+    @property
+    def share(self) -> float:
+        return self.right / self.pictures
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers of similar confidence: how sure they were on average (0..1), how many of how many were right."""
+
+    sure: float
+    right: int
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """A model folder as read. `missing` are sentences for people: what is not there, and how to get it."""
+
+    job: str
+    card: dict[str, Any]
+    epochs: tuple[dict[str, Any], ...]
+    best: int | None  # the epoch whose weights were kept
+    pictures: tuple[Picture, ...]
+    ledger: dict[str, Any] | None
+    missing: tuple[str, ...]
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """In the model's order; a label that the model does not know comes last, and is not left out."""
+        known = [str(name) for name in listed(self.card.get("classes"))]
+        others = {picture.label for picture in self.pictures} | {picture.said for picture in self.pictures}
+        return [*dict.fromkeys(known), *sorted(others - set(known))]
+
+    @cached_property
+    def right(self) -> int:
+        return sum(picture.said == picture.label for picture in self.pictures)
+
+    def noting(self, sentence: str) -> Results:
+        """The same, with one sentence more on what is missing; "" says nothing."""
+        return replace(self, missing=(*self.missing, sentence)) if sentence else self
+
+    def test(self, name: str) -> float:
+        """A metric of the test split by name; NaN when it was not recorded."""
+        return number(self.card, "metrics", "test", name)
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def number(value: Any, *path: str) -> float:
+    """The number that stands below these names; NaN for none, or for what is no number."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # JSON's integers have no end
+        return math.nan
+
+
+def shown(text: Any, limit: int = 80) -> str:
+    """A name as it may be shown: unprintable characters (line ends, direction marks, halves of pairs) as U+FFFD, and not
+    longer than `limit`, cut in the middle since breeds of dogs differ at either end."""
+    clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in str(text))
+    if len(clean) <= limit:
+        return clean
+    head = (limit - 1) // 2
+    return f"{clean[: limit - 1 - head]}…{clean[len(clean) - head :]}"
+
+
+def read(job: str, folder: Path) -> Results:
+    """The folder's files. Raises OpsError when there is no model.json, without which it is no model's folder."""
+    card = json_of(folder / "model.json")
+    if card is None:
+        raise OpsError(f"The model of {job} has no readable model.json: it was not made by training/train.py.")
+    missing = [
+        f"{name} is missing, and with it {what}. {AGAIN}" for name, what in LOST.items() if not there(folder, name)
+    ]
+    lines, spoilt = lines_of(folder / "metrics.jsonl")
+    answers, odd = lines_of(folder / "predictions.jsonl")
+    pictures = [picture for picture in map(picture_of, answers) if picture]
+    for name, count in (("metrics.jsonl", spoilt), ("predictions.jsonl", odd + len(answers) - len(pictures))):
+        if count:
+            missing.append(f"{count} lines of {name} could not be read and are left out.")
+    epochs = tuple(line for line in lines if math.isfinite(number(line, "epoch")))
+    tested = number(card, "metrics", "test", "pictures")
+    if pictures and math.isfinite(tested) and tested != len(pictures):
+        missing.append(f"predictions.jsonl has {len(pictures)} pictures, but the test split had {tested:.0f}.")
+    ledger = json_of(folder / "ledger.json")
+    return Results(job, card, epochs, best_of(lines, epochs), tuple(pictures), ledger, tuple(missing))
+
+
+def there(folder: Path, name: str) -> bool:
+    return (folder / name).is_file()
+
+
+def json_of(path: Path) -> dict[str, Any] | None:
+    """The file's object; None when it is not there or is no object."""
+    try:
+        found = json.loads(path.read_text(errors="replace"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def lines_of(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The file's objects, a line each, and how many lines are none."""
+    if not path.is_file():
+        return [], 0
+    found, spoilt = [], 0
+    for line in path.read_text(errors="replace").split("\n"):  # not splitlines: U+2028 may stand inside a name
+        try:
+            value = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError):
+            value = ()
+        if isinstance(value, dict):
+            found.append(value)
+        elif value is not None:
+            spoilt += 1
+    return found, spoilt
+
+
+def picture_of(line: dict[str, Any]) -> Picture | None:
+    """None for a line that does not say what the picture was and what the model said."""
+    said, chances = listed(line.get("top")), listed(line.get("probabilities"))
+    if not said or "label" not in line:
+        return None
+    chance = number(chances[0]) if chances else math.nan
+    return Picture(str(line.get("name", "")), str(line["label"]), str(said[0]), chance, number(line, "loss"))
+
+
+def best_of(lines: list[dict[str, Any]], epochs: tuple[dict[str, Any], ...]) -> int | None:
+    """As the last line says; in older files, the epoch of the least valid loss, which is what training keeps."""
+    for line in reversed(lines):
+        if math.isfinite(said := number(line, "best_epoch")):
+            return int(said)
+    losses = [(number(line, "valid", "loss"), int(line["epoch"])) for line in epochs]
+    return min(((loss, epoch) for loss, epoch in losses if math.isfinite(loss)), default=(0.0, None))[1]
+
+
+def confusion(found: Results) -> list[list[int]]:
+    """Counts [class that it is][class that was said], in the order of `found.classes`."""
+    place = {name: index for index, name in enumerate(found.classes)}
+    counts = [[0] * len(place) for _ in place]
+    for picture in found.pictures:
+        counts[place[picture.label]][place[picture.said]] += 1
+    return counts
+
+
+def pairs(found: Results, count: int = 20) -> list[tuple[str, str, int, int]]:
+    """The most confused: (is, said, how often, pictures of the class), most often first."""
+    total = Counter(picture.label for picture in found.pictures)
+    wrong = Counter((p.label, p.said) for p in found.pictures if p.said != p.label)
+    order = sorted(wrong.items(), key=lambda item: (-item[1], -item[1] / total[item[0][0]], item[0]))
+    return [(label, said, times, total[label]) for (label, said), times in order[:count]]
+
+
+def recalls(found: Results) -> list[Recall]:
+    """One for each class that has test pictures, the least recall first."""
+    each = []
+    for index, (label, row) in enumerate(zip(found.classes, confusion(found), strict=True)):
+        wrong = [(count, -place) for place, count in enumerate(row) if count and place != index]
+        mostly = found.classes[-max(wrong)[1]] if wrong else ""
+        if sum(row):
+            each.append(Recall(label, row[index], sum(row), mostly))
+    return sorted(each, key=lambda one: (one.share, -one.pictures, one.label))
+
+
+def mistakes(found: Results, count: int = WORST) -> list[Picture]:
+    """The wrong answers of the highest loss; a loss that is no number counts as the highest."""
+    wrong = [picture for picture in found.pictures if picture.said != picture.label]
+    return sorted(wrong, key=lambda p: (-p.loss if math.isfinite(p.loss) else -math.inf, p.name))[:count]
+
+
+def bins(found: Results) -> list[Bin]:
+    """The answers by confidence, in BINS equal ranges; empty ones are left out, and so are answers without a probability."""
+    held: dict[int, list[Picture]] = {}
+    for picture in found.pictures:
+        if 0 <= picture.probability <= 1 + 1e-6:  # a sum of float32 may be a little more than one
+            held.setdefault(min(int(picture.probability * BINS), BINS - 1), []).append(picture)
+    return [
+        Bin(sum(p.probability for p in some) / len(some), sum(p.said == p.label for p in some), len(some))
+        for _, some in sorted(held.items())
+    ]
+
+
+def interval(right: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share: what so few pictures leave open. (0, 1) when there are none."""
+    if not count:
+        return 0.0, 1.0
+    z = 1.96
+    share, scale = right / count, 1 + z * z / count
+    middle = (share + z * z / (2 * count)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)

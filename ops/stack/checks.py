@@ -1,0 +1,75 @@
+"""What has to be right before anything else can be, each with the command that mends it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError, OpsError
+from ops.core.paths import ROOT
+from ops.core.settings import REPOSITORY
+
+DISK_GB = 3
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+def examine(account: Account) -> Iterator[Check]:
+    settings = account.settings
+    try:
+        caller = account.call("sts", "get_caller_identity")
+        yield Check("credentials", True, caller["Arn"])
+    except (AwsError, OpsError) as error:
+        yield Check("credentials", False, str(error), "log in, or: invoke sandbox.up")
+        return
+    same = caller["Account"] == settings.aws.account
+    yield Check(
+        "account",
+        same,
+        caller["Account"],
+        f"the settings say {settings.aws.account}: take that account's file, invoke -f FILE ...",
+    )
+    region = account.region or settings.aws.region
+    yield Check(
+        "region", region == settings.aws.region, region, f"aws.region is {settings.aws.region}: one of the two is wrong"
+    )
+    if region == settings.aws.region:  # there is nothing of ours in another
+        yield roles(account)
+        yield image(account)
+    free = shutil.disk_usage(ROOT).free / 1e9
+    yield Check(
+        "disk",
+        free > DISK_GB,
+        f"{free:.0f} GB free",
+        f"{DISK_GB} GB are wanted for models and releases: rm -r .kennel/models .kennel/releases",
+    )
+
+
+def roles(account: Account) -> Check:
+    """Whether the stack's roles can be taken. Not wrong without them: the first iam.apply makes them."""
+    settings = account.settings
+    if not settings.aws.take_roles:
+        return Check("roles", True, "commands go as the profile is (aws.take_roles: false)")
+    operator = settings.role_arn("operator")
+    try:
+        account.call("sts", "assume_role", RoleArn=operator, RoleSessionName="doctor")
+    except AwsError:
+        return Check("roles", True, f"{settings.role_name('operator')} cannot be taken; first of all: invoke iam.apply")
+    return Check("roles", True, f"{settings.role_name('operator')} can be taken")
+
+
+def image(account: Account) -> Check:
+    """Whether the image of this very serving/ is in ECR. Not wrong without it: nothing but a deploy needs it."""
+    from ops.releases import image_build as images
+
+    tag = images.missing(account)
+    found = f"{REPOSITORY}:{tag} is not built; before a deploy: invoke sm.image" if tag else f"{REPOSITORY} is built"
+    return Check("image", True, found)

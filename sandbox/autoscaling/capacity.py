@@ -1,0 +1,245 @@
+"""How many instances an endpoint has over time: the alarms of its scaling policies, its schedule, and what they bring about."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import Any
+
+from sandbox.autoscaling import schedules, tracking
+from sandbox.cloudwatch import alarms, metrics
+from sandbox.sagemaker import endpoints
+from sandbox.world import World
+
+MINUTE = 60.0
+GAUGE_S = 10  # SageMaker tells the requests under way every ten seconds
+BOOT_S = (
+    180.0  # of the sandbox's clock, until an instance that scaling adds begins to start; on AWS it takes 3 to 7 minutes
+)
+MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+
+_activities: list[dict[str, Any]] = []
+_under_way: dict[str, dict[str, Any]] = {}  # resource -> the activity that changes its capacity now
+_ended: dict[tuple[str, str], float] = {}  # (resource, "out" | "in") -> when it was last scaled, on the sandbox's clock
+_looked: dict[str, int] = {}  # alarm -> number of the period that it was looked at in
+
+
+def keep_scaling(world: World) -> None:
+    """Look at every policy's alarms at the end of each of their periods; alarms of other kinds in passing."""
+    minute, since, gauge = 0, world.clock.utc(), Gauge()
+    while not world.ending.wait(0.2):
+        now = world.clock.utc()
+        try:
+            look(world, gauge, since, now)
+            if int(world.clock.now() // MINUTE) != minute:
+                minute = int(world.clock.now() // MINUTE)
+                alarms.measure(world)
+        except Exception as error:  # of one alarm or policy; the others go on
+            world.note(f"scaling: {type(error).__name__}: {error}")
+        since = now
+
+
+def look(world: World, gauge: Gauge, since: datetime, now: datetime) -> None:
+    alarms.evaluate(world)
+    gauge.look(world)
+    follow_schedule(world, since, now)
+    for policy in list(world.backend("applicationautoscaling").policies.values()):
+        if policy.service_namespace == "sagemaker" and policy.policy_type == "TargetTrackingScaling":
+            track(world, policy)
+
+
+class Gauge:
+    """Requests under way by instance: looked at often, told to CloudWatch as the average of ten seconds."""
+
+    def __init__(self) -> None:
+        self.slot = 0
+        self.seen: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def look(self, world: World) -> None:
+        slot = int(world.clock.utc().timestamp() // GAUGE_S)
+        if slot != self.slot:
+            for (endpoint, variant), samples in self.seen.items():
+                where = {"EndpointName": endpoint, "VariantName": variant}
+                for passed in range(max(self.slot, slot - 90), slot):  # a fast clock passes several between two looks
+                    at = datetime.fromtimestamp(passed * GAUGE_S, UTC)
+                    average = math.fsum(samples) / len(samples)
+                    metrics.put(world, "AWS/SageMaker", where, at, ConcurrentRequestsPerModel=(average, "None"))
+            self.seen.clear()
+            self.slot = slot
+        for name in list(world.backend("sagemaker").endpoints):
+            live = endpoints.find(name)
+            if live is not None and live.fleet is not None and live.fleet.members:
+                members = live.fleet.members
+                under_way = sum(member.outstanding for member in members)
+                self.seen[name, live.fleet.variant].append(under_way / len(members))
+
+
+def track(world: World, policy: Any) -> None:
+    """Set the states of a policy's alarms from their points, and act on one that fires."""
+    for alarm in list(policy.alarms):
+        slot = int(world.clock.utc().timestamp() // alarm.period)
+        if _looked.get(alarm.alarm_arn) == slot:
+            continue
+        _looked[alarm.alarm_arn] = slot
+        points = metrics.points(world, alarm, slot)
+        state = tracking.state(way_of(alarm), points, alarm.threshold, alarm.state_value)
+        if state != alarm.state_value:
+            data = {"version": "1.0", "period": alarm.period, "recentDatapoints": points, "threshold": alarm.threshold}
+            alarm.update_state(f"{len(points)} points of {alarm.period} s were looked at", json.dumps(data), state)
+            world.note(f"alarm {alarm.name}: {state}")
+        if state == "ALARM" and points[-1] is not None:
+            react(world, policy, alarm, points[-1])
+
+
+def way_of(alarm: Any) -> str:
+    return "out" if alarm.comparison_operator == "GreaterThanThreshold" else "in"
+
+
+def react(world: World, policy: Any, alarm: Any, point: float) -> None:
+    """Scale for an alarm that fires, unless something forbids it. AWS does nothing while the endpoint is being changed."""
+    resource, way = policy.resource_id, way_of(alarm)
+    live, target = endpoints.find(resource.split("/")[1]), target_of(world, policy)
+    if live is None or target is None or tracking.suspends(target.suspended_state, way):
+        return
+    if resource in _under_way or live.record.endpoint_status != "InService":
+        return
+    settings = policy.target_tracking_scaling_policy_configuration
+    cooldown = settings.get("ScaleOutCooldown" if way == "out" else "ScaleInCooldown", 300)
+    if world.clock.now() - _ended.get((resource, way), -math.inf) < cooldown:
+        return
+    if way == "in" and not all(
+        other.state_value == "ALARM"
+        for each in world.backend("applicationautoscaling").policies.values()
+        if each.resource_id == resource
+        for other in each.alarms
+        if way_of(other) == "in"
+    ):
+        return  # of several policies, the one that wants most decides
+    count = endpoints.desired(live)
+    bounds = (target.min_capacity, target.max_capacity)
+    wanted, reason = tracking.decide(way, point, count, bounds, settings["TargetValue"])
+    cause = f"monitor alarm {alarm.name} in state ALARM triggered policy {policy.policy_name}"
+    if reason:
+        not_scaled(resource, cause, reason, count, bounds)
+    else:
+        change(world, resource, wanted, cause)
+
+
+def target_of(world: World, of: Any) -> Any:
+    """The scalable target of a policy or a scheduled action, or None."""
+    return world.backend("applicationautoscaling").targets.get(of.scalable_dimension, {}).get(of.resource_id)
+
+
+def follow_schedule(world: World, since: datetime, until: datetime) -> None:
+    """Give a target the bounds of each scheduled action that has become due; the capacity follows at once."""
+    for action in list(world.backend("applicationautoscaling").scheduled_actions):
+        target = target_of(world, action)
+        if action.service_namespace != "sagemaker" or target is None:
+            continue
+        begun = datetime.fromtimestamp(action.begun, UTC)
+        if not schedules.due(action.schedule, action.timezone, begun, since, until):
+            continue
+        if tracking.suspends(target.suspended_state, "schedule"):
+            continue
+        bounds = action.scalable_target_action
+        target.update(bounds.get("MinCapacity"), bounds.get("MaxCapacity"), None)
+        cause = f"scheduled action name {action.scheduled_action_name} was triggered"
+        words = f"Setting min capacity to {target.min_capacity} and max capacity to {target.max_capacity}"
+        activity = entry(action.resource_id, words, cause, "Successful")
+        activity["EndTime"] = activity["StartTime"]
+        world.note(f"schedule {action.resource_id}: {words}")
+        clamp(world, target, cause)
+
+
+def clamp(world: World, target: Any, cause: str = "") -> None:
+    """Bring the capacity into the target's bounds, as registering does at once."""
+    live = endpoints.find(target.resource_id.split("/")[1])
+    if live is None:
+        return
+    count = endpoints.desired(live)
+    wanted = tracking.clamped(count, (target.min_capacity, target.max_capacity))
+    if wanted != count:
+        bound = "minimum" if wanted > count else "maximum"
+        change(world, target.resource_id, wanted, cause or f"{bound} capacity was set to {wanted}")
+
+
+def entry(resource: str, description: str, cause: str, status: str) -> dict[str, Any]:
+    """A new activity, among those that DescribeScalingActivities tells."""
+    activity = {
+        "ActivityId": f"{len(_activities):036d}",
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": resource,
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+        "Description": description,
+        "Cause": cause,
+        "StartTime": time.time(),
+        "StatusCode": status,
+    }
+    _activities.append(activity)
+    return activity
+
+
+def activities(resource: str | None, not_scaled_too: bool) -> list[dict[str, Any]]:
+    """The newest first."""
+    found = [a for a in reversed(_activities) if resource in (None, a["ResourceId"])]
+    return [a for a in found if not_scaled_too or "NotScaledReasons" not in a]
+
+
+def not_scaled(resource: str, cause: str, code: str, count: int, bounds: tuple[int, int]) -> None:
+    """Told once, not each minute that it stays so."""
+    more = {"AlreadyAtMaxCapacity": {"MaxCapacity": bounds[1]}, "AlreadyAtMinCapacity": {"MinCapacity": bounds[0]}}
+    reason = {"Code": code, **more.get(code, {}), "CurrentCapacity": count}
+    last = next(iter(activities(resource, True)), {})
+    if last.get("NotScaledReasons") != [reason]:
+        # The status stands in AWS's guide; botocore's list of them lacks it.
+        activity = entry(resource, "Attempting to scale due to alarm triggered", cause, "NotScaled")
+        activity["NotScaledReasons"] = [reason]
+
+
+def change(world: World, resource: str, wanted: int, cause: str) -> None:
+    """Set the desired number of instances; they are there once they have booted. A later change overrides an earlier one."""
+    live = endpoints.find(resource.split("/")[1])
+    assert live is not None
+    world.note(f"scaling {resource}: {endpoints.desired(live)} -> {wanted}: {cause}")
+    live.record.production_variants[0]["DesiredInstanceCount"] = wanted
+    activity = _under_way[resource] = entry(
+        resource, f"Setting desired instance count to {wanted}.", cause, "InProgress"
+    )
+    threading.Thread(target=carry_out, args=(world, live, activity, wanted), daemon=True).start()
+
+
+def carry_out(world: World, live: endpoints.Live, activity: dict[str, Any], wanted: int) -> None:
+    resource = activity["ResourceId"]
+    _, name, _, variant = resource.split("/")
+    before = len(live.fleet.members) if live.fleet else 0
+    ready = world.clock.now() + (BOOT_S if wanted > before else 0.0)
+    while world.clock.now() < ready or live.record.endpoint_status in MOVING:
+        if world.ending.wait(0.05):
+            return
+        if _under_way.get(resource) is not activity or endpoints.find(name) is not live:
+            end(activity, "Overridden", "The capacity was set anew, or the endpoint is gone.")
+            done(activity)
+            return
+    endpoints.resize(world, world.backend("sagemaker"), live.record, variant, wanted)
+    while live.record.endpoint_status in MOVING and not world.ending.wait(0.05):
+        pass
+    if endpoints.find(name) is not live or live.record.endpoint_status != "InService":
+        end(activity, "Failed", f"The endpoint is {live.record.endpoint_status}.")
+    else:
+        words = f"Successfully set desired instance count to {wanted}. Change successfully fulfilled by sagemaker."
+        end(activity, "Successful", words)
+    _ended[resource, "out" if wanted > before else "in"] = world.clock.now()
+    done(activity)
+
+
+def done(activity: dict[str, Any]) -> None:
+    if _under_way.get(activity["ResourceId"]) is activity:
+        del _under_way[activity["ResourceId"]]
+
+
+def end(activity: dict[str, Any], status: str, message: str) -> None:
+    activity.update(StatusCode=status, StatusMessage=message, EndTime=time.time())

@@ -1,0 +1,161 @@
+"""Application Auto Scaling's calls: moto keeps the records, capacity.py makes them come true."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from moto.applicationautoscaling.exceptions import AWSValidationException
+from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
+from moto.core.exceptions import JsonRESTError
+
+from sandbox.autoscaling import capacity, schedules, tracking
+from sandbox.world import World, world
+
+
+class Scaling(ApplicationAutoScalingResponse):
+    @property
+    def asked(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+    def target(self) -> Any:
+        """The registered target that a call is about, or None."""
+        targets = self.applicationautoscaling_backend.targets.get(self.asked["ScalableDimension"], {})
+        return targets.get(self.asked["ResourceId"])
+
+    def existing(self) -> Any:
+        found = self.target()
+        if found is None:
+            raise missing(f"No scalable target registered for {self.asked['ResourceId']}")
+        return found
+
+    def register_scalable_target(self) -> str:
+        """What is not given stays as it was. The capacity is brought into the bounds at once."""
+        asked, before = self.asked, self.target()
+        least = asked.get("MinCapacity", before.min_capacity if before else None)
+        most = asked.get("MaxCapacity", before.max_capacity if before else None)
+        if least is None or most is None:
+            raise AWSValidationException("MinCapacity and MaxCapacity are required to register a new scalable target")
+        if least > most:
+            raise AWSValidationException("Maximum capacity cannot be less than minimum capacity")
+        if asked["ServiceNamespace"] == "sagemaker":
+            refuse(world(), asked["ResourceId"], least)
+        answer = super().register_scalable_target()
+        target = self.existing()
+        given = asked.get("SuspendedState", before.suspended_state if before else None) or {}
+        target.suspended_state = {name: given.get(name, False) for name in tracking.SUSPENSIONS}
+        if asked["ServiceNamespace"] == "sagemaker":
+            capacity.clamp(world(), target)
+        return answer
+
+    def put_scaling_policy(self) -> str:
+        self.existing()
+        asked, backend = self.asked, self.applicationautoscaling_backend
+        for policy in self.policies():
+            policy.delete_alarms(policy.account_id, policy.region_name)
+        super().put_scaling_policy()
+        policy = self.policies()[0]
+        if asked["ServiceNamespace"] == "sagemaker" and asked["PolicyType"] == "TargetTrackingScaling":
+            try:
+                policy.alarms = tracking_alarms(world(), asked)
+            except KeyError as error:
+                backend.policies = {key: p for key, p in backend.policies.items() if p is not policy}
+                raise AWSValidationException(f"The sandbox does not track {error}") from error
+        found = [{"AlarmName": alarm.name, "AlarmARN": alarm.alarm_arn} for alarm in policy.alarms]
+        return json.dumps({"PolicyARN": policy.policy_arn, "Alarms": found})
+
+    def policies(self) -> list[Any]:
+        """Those with the name and the resource that a call is about: one, or none."""
+        asked, every = self.asked, self.applicationautoscaling_backend.policies.values()
+        return [p for p in every if (p.policy_name, p.resource_id) == (asked["PolicyName"], asked["ResourceId"])]
+
+    def delete_scaling_policy(self) -> str:
+        """Its alarms go with it."""
+        if not self.policies():
+            raise missing(f"No scaling policy found: {self.asked['PolicyName']}")
+        return super().delete_scaling_policy()
+
+    def deregister_scalable_target(self) -> str:
+        """Its policies with their alarms, and its scheduled actions, go with it."""
+        self.existing()
+        resource, backend = self.asked["ResourceId"], self.applicationautoscaling_backend
+        for key, policy in list(backend.policies.items()):
+            if policy.resource_id == resource:
+                policy.delete_alarms(policy.account_id, policy.region_name)
+                del backend.policies[key]
+        backend.scheduled_actions = [a for a in backend.scheduled_actions if a.resource_id != resource]
+        return super().deregister_scalable_target()
+
+    def put_scheduled_action(self) -> str:
+        self.existing()
+        asked = self.asked
+        found = self.actions()
+        schedule = asked.get("Schedule", found[0].schedule if found else "")
+        try:
+            schedules.check(schedule, asked.get("Timezone"))
+        except (ValueError, KeyError) as error:  # an unknown timezone is a KeyError
+            raise AWSValidationException(str(error)) from error
+        answer = super().put_scheduled_action()
+        self.actions()[0].begun = world().clock.utc().timestamp()
+        return answer
+
+    def actions(self) -> list[Any]:
+        asked, every = self.asked, self.applicationautoscaling_backend.scheduled_actions
+        wanted = (asked["ScheduledActionName"], asked["ResourceId"])
+        return [a for a in every if (a.scheduled_action_name, a.resource_id) == wanted]
+
+    def delete_scheduled_action(self) -> str:
+        if not self.actions():
+            raise missing(f"No scheduled action found: {self.asked['ScheduledActionName']}")
+        return super().delete_scheduled_action()
+
+    def describe_scaling_activities(self) -> str:
+        asked = self.asked
+        found = capacity.activities(asked.get("ResourceId"), asked.get("IncludeNotScaledActivities", False))
+        first = int(asked.get("NextToken") or 0)
+        last = first + (asked.get("MaxResults") or 50)
+        more = {"NextToken": str(last)} if last < len(found) else {}
+        return json.dumps({"ScalingActivities": found[first:last], **more})
+
+
+def missing(words: str) -> JsonRESTError:
+    return JsonRESTError("ObjectNotFoundException", words)
+
+
+def refuse(world: World, resource: str, least: int) -> None:
+    """Raise what AWS answers for an endpoint that cannot be scaled, or not now."""
+    _, name, _, variant = resource.split("/")
+    sagemaker = world.backend("sagemaker")
+    record = sagemaker.endpoints.get(name)
+    if record is not None and record.endpoint_status in ("Updating", "SystemUpdating", "RollingBack"):
+        raise JsonRESTError("ConcurrentUpdateException", f"A concurrent update of {resource} is in progress")
+    if record is None or record.endpoint_status != "InService":
+        raise AWSValidationException(f"Endpoint of {resource} is not in service")
+    have = sagemaker.endpoint_configs[record.endpoint_config_name].production_variants[0]
+    if have["VariantName"] != variant:
+        raise AWSValidationException(f"Endpoint {name} has no variant {variant}")
+    if have["InstanceType"].startswith("ml.t2."):
+        raise AWSValidationException(f"{have['InstanceType']} is burstable; automatic scaling does not support it")
+    if least < 1:
+        raise AWSValidationException("Minimum capacity of a variant cannot be less than 1")
+
+
+def tracking_alarms(world: World, asked: dict[str, Any]) -> list[Any]:
+    """The alarms that target tracking makes; capacity.py sets their states. Raises KeyError for an unknown metric."""
+    _, endpoint, _, variant = asked["ResourceId"].split("/")
+    dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}]
+    made = []
+    for parts in tracking.alarms(asked["TargetTrackingScalingPolicyConfiguration"]):
+        level = "High" if parts["comparison_operator"] == "GreaterThanThreshold" else "Low"
+        alarm = world.backend("cloudwatch").put_metric_alarm(
+            name=f"TargetTracking-{asked['ResourceId']}-Alarm{level}-{secrets.token_hex(8)}",
+            namespace="AWS/SageMaker",
+            description=f"DO NOT EDIT OR DELETE. For TargetTrackingScaling policy {asked['PolicyName']}.",
+            dimensions=dimensions,
+            alarm_actions=[],
+            **parts,
+        )
+        alarm.state_value = "INSUFFICIENT_DATA"
+        made.append(alarm)
+    return made

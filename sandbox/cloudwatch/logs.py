@@ -1,0 +1,61 @@
+"""A process's output, line by line, into CloudWatch Logs."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+
+from sandbox.iam import service_calls
+from sandbox.world import World
+
+_lock = threading.Lock()  # moto's log store is not safe for threads
+LINE_BYTES = 256 << 10  # CloudWatch's own limit for one event is 1 MB
+
+
+def ensure(world: World, group: str, stream: str, role: str) -> None:
+    """Make the stream in the name of the role whose log it is. Where the role may not log, what is written is dropped."""
+    from moto.logs.exceptions import ResourceAlreadyExistsException
+
+    store = world.backend("logs")
+    if group in store.groups and stream in store.groups[group].streams:
+        return
+    if not service_calls.log(world, role, "logs", group, stream):
+        return
+    with _lock:
+        with contextlib.suppress(ResourceAlreadyExistsException):
+            store.create_log_group(group, {})
+        with contextlib.suppress(ResourceAlreadyExistsException):
+            store.create_log_stream(group, stream)
+
+
+def write(world: World, group: str, stream: str, line: str) -> None:
+    store = world.backend("logs")
+    if group not in store.groups or stream not in store.groups[group].streams:
+        return
+    event = {"timestamp": int(time.time() * 1000), "message": line[:LINE_BYTES]}
+    with _lock:
+        store.put_log_events(group, stream, [event])
+
+
+def follow(
+    world: World,
+    process: subprocess.Popen[bytes],
+    group: str,
+    stream: str,
+    heard: Callable[[str], None] = lambda line: None,
+) -> threading.Thread:
+    """Copy the process's output until it ends; `heard` is told each line too."""
+
+    def pump() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            text = line.decode(errors="replace").rstrip("\n")
+            write(world, group, stream, text)
+            heard(text)
+
+    thread = threading.Thread(target=pump, daemon=True)
+    thread.start()
+    return thread

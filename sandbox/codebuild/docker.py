@@ -1,0 +1,265 @@
+"""`docker` and `aws` as the sandbox's builds have them on their PATH: an image is a folder and a virtual environment.
+
+    python -m sandbox.codebuild.docker docker build --tag NAME FOLDER | docker push NAME | docker login ... | aws ecr get-login-password
+
+A Dockerfile's instructions are followed as far as a machine without Docker and root can; all others fail the build.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ops.core.files import digest_of, files_of
+from sandbox.codebuild import layers
+from sandbox.codebuild.layers import Refusal
+from sandbox.state import MARK
+
+STORE = "DOCKER_STORE"  # in the environment of privileged builds: the folder that is the Docker daemon's
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+OPERATORS = set("();<>|&")
+
+
+def instructions(text: str) -> list[tuple[int, str, str]]:
+    """(line, INSTRUCTION, the rest): without comments, with lines that end in a backslash joined."""
+    found, joined, first = [], "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        first = first if joined else number
+        joined += line.strip()
+        if joined.endswith("\\"):
+            joined = joined[:-1] + " "
+            continue
+        word, _, rest = joined.partition(" ")
+        found.append((first, word.upper(), rest.strip()))
+        joined = ""
+    return found
+
+
+class Image:
+    """An image in the making: its files lie below `root` as they would below /."""
+
+    def __init__(self, context: Path, root: Path) -> None:
+        self.context, self.root, self.workdir = context, root, root
+        self.config: dict[str, Any] = {"base": "", "user": "", "port": "", "entrypoint": [], "cmd": []}
+        self.environment: Path | None = None
+
+    def follow(self, word: str, rest: str) -> None:
+        """One instruction. Raises Refusal."""
+        if not self.config["base"] and word != "FROM":
+            raise Refusal(f"no build stage: FROM comes before {word}")
+        match word:
+            case "FROM":
+                self.begin(rest)
+            case "WORKDIR":
+                self.workdir = self.inside(rest)
+                self.workdir.mkdir(parents=True, exist_ok=True)
+            case "COPY":
+                self.copy(rest)
+            case "RUN":
+                self.run(rest)
+            case "USER":
+                self.config["user"] = rest
+            case "EXPOSE":
+                self.config["port"] = rest
+            case "ENTRYPOINT" | "CMD":
+                self.config[word.lower()] = words_of(rest)
+            case _:
+                raise Refusal(f"the instruction {word} is not part of the sandbox (sandbox/README.md)")
+
+    def begin(self, base: str) -> None:
+        if self.config["base"]:
+            raise Refusal("a second FROM: builds of several stages are not part of the sandbox (sandbox/README.md)")
+        if not re.search(r"(^|/)python:3\.\d+[\w.-]*$", base):
+            raise Refusal(f"FROM {base}: the sandbox has images python:3.N only (sandbox/README.md)")
+        self.config["base"] = base
+        print(f"{base} is not pulled: this machine's Python {platform.python_version()} stands in for it")
+
+    def inside(self, path: str) -> Path:
+        """A path in the image, on this machine."""
+        absolute = self.root / path.lstrip("/") if path.startswith("/") else self.workdir / path
+        if not absolute.resolve().is_relative_to(self.root.resolve()):
+            raise Refusal(f"{path} leads out of the image")
+        return absolute
+
+    def copy(self, rest: str) -> None:
+        *sources, last = shlex.split(rest)
+        if not sources or sources[0].startswith("--"):
+            raise Refusal(f"COPY {rest}: takes names and a place, no options")
+        if any(".." in Path(source).parts or Path(source).is_absolute() for source in sources):
+            raise Refusal(f"COPY {rest}: a source lies outside of the folder that is built")
+        place, folder = self.inside(last), last.endswith("/")
+        found = [path for source in sources for path in sorted(self.context.glob(source))]
+        if not found or any(not list(self.context.glob(source)) for source in sources):
+            raise Refusal(f"COPY {rest}: no source files were specified, or they do not exist")
+        if len(found) > 1 and not (folder or place.is_dir()):
+            raise Refusal(f"COPY {rest}: with more than one source, the destination must end with a /")
+        for path in found:
+            target = place / path.name if folder or place.is_dir() else place
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                shutil.copytree(path, place, dirs_exist_ok=True)
+            else:
+                shutil.copy(path, target)
+
+    def run(self, rest: str) -> None:
+        lexer = shlex.shlex(rest, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        match words := list(lexer):
+            case _ if any(set(word) <= OPERATORS for word in words if word):
+                raise Refusal(f"RUN {rest}: one command, without a shell's operators, is all that the sandbox runs")
+            case ["useradd", *_]:
+                print("noted, not done: there is one user in the sandbox")
+            case ["pip", "install", *options]:
+                self.install(rest, [option for option in options if option != "--no-cache-dir"])
+            case ["python", *more]:
+                self.python(more)
+            case _:
+                raise Refusal(f"RUN {rest}: the sandbox runs pip install, python and useradd only (sandbox/README.md)")
+
+    def install(self, rest: str, options: list[str]) -> None:
+        if self.environment:
+            raise Refusal(f"RUN {rest}: the sandbox has one pip install an image, before python is run")
+        if len(options) != 2 or options[0] not in ("-r", "--requirement"):
+            raise Refusal(f"RUN {rest}: the sandbox installs from one file: pip install -r FILE")
+        file = self.inside(options[1])
+        if not file.is_file():
+            raise Refusal(f"RUN {rest}: there is no {options[1]} in the image; COPY it before")
+        self.environment = layers.environment(file.read_bytes())
+
+    def python(self, more: list[str]) -> None:
+        self.environment = self.environment or layers.environment(b"")
+        env = layers.clean() | {"PATH": f"{self.environment / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
+        code = subprocess.run(["python", *more], cwd=self.workdir, env=env, check=False).returncode
+        if code:
+            raise Refusal(f"RUN {shlex.join(['python', *more])}: returned a non-zero code: {code}")
+
+
+def words_of(rest: str) -> list[str]:
+    """The exec form. In the shell form a shell is process 1, and SIGTERM never reaches the server."""
+    try:
+        words = json.loads(rest)
+    except ValueError:
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise Refusal(f'{rest}: the sandbox takes the exec form only, as SageMaker needs it: ["python", "server.py"]')
+    return words
+
+
+def build(name: str, context: Path) -> None:
+    """Follow the Dockerfile, and keep the image under this name. Raises Refusal with the line."""
+    root = Path(tempfile.mkdtemp(prefix="image-", dir=store()))
+    image, file = Image(context, root), context / "Dockerfile"
+    if not file.is_file():
+        raise Refusal("failed to read dockerfile: open Dockerfile: no such file")
+    found = instructions(file.read_text())
+    for number, (line, word, rest) in enumerate(found, 1):
+        print(f"Step {number}/{len(found)} : {word} {rest}")
+        try:
+            image.follow(word, rest)
+        except Refusal as refusal:
+            raise Refusal(f"Dockerfile, line {line}: {refusal}") from None
+    if not image.config["entrypoint"]:
+        raise Refusal("Dockerfile: there is no ENTRYPOINT, and SageMaker passes it the word serve")
+    environment = image.environment or layers.environment(b"")
+    (root / "environment").symlink_to(environment)
+    size = sum(path.stat().st_size for folder in (root, environment) for path in files_of(folder))
+    about = {**image.config, "workdir": "/" + image.workdir.relative_to(root).as_posix(), "size": size}
+    text = json.dumps({**about, "created": datetime.now(UTC).isoformat(), "files": digest_of(root)}, indent=1)
+    (root / "image.json").write_text(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    root.rename(store() / digest)
+    (store() / "names.json").write_text(json.dumps(noted("names.json") | {name: digest}))
+    print(f"Successfully built {digest[:12]}\nSuccessfully tagged {name}")
+
+
+def push(name: str) -> None:
+    """Record the image in ECR, with the build's own role, and leave its folder where endpoints find it. Raises Refusal."""
+    registry, _, rest = name.partition("/")
+    repository, _, tag = rest.partition(":")
+    digest = noted("names.json").get(name)
+    if digest is None:
+        raise Refusal(f"An image does not exist locally with the tag: {name}")
+    if registry not in noted("logins.json"):
+        raise Refusal("no basic auth credentials")
+    config = {"digest": f"sha256:{digest}", "size": json.loads((store() / digest / "image.json").read_text())["size"]}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [config]})
+    images = Path(os.environ[MARK]) / "images"
+    images.mkdir(exist_ok=True)
+    ask("batch_check_layer_availability", repositoryName=repository, layerDigests=[config["digest"]])
+    shutil.move(store() / digest, images / digest)
+    ask("put_image", repositoryName=repository, imageManifest=manifest, imageTag=tag)
+    print(f"{tag}: digest: sha256:{digest} size: {config['size']}")
+
+
+def ask(call: str, **args: Any) -> Any:
+    """ECR's answer. Raises Refusal."""
+    import boto3
+    from botocore.exceptions import ClientError
+
+    try:
+        return getattr(boto3.client("ecr"), call)(**args)
+    except ClientError as error:
+        raise Refusal(str(error)) from None
+
+
+def login(registry: str) -> None:
+    if not sys.stdin.read().strip():
+        raise Refusal("Error: password is empty")
+    (store() / "logins.json").write_text(json.dumps(noted("logins.json") | {registry: True}))
+    print("Login Succeeded")
+
+
+def password() -> None:
+    token = ask("get_authorization_token")["authorizationData"][0]["authorizationToken"]
+    print(base64.b64decode(token).decode().partition(":")[2])
+
+
+def store() -> Path:
+    if not os.environ.get(STORE):
+        raise Refusal(
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+        )
+    return Path(os.environ[STORE])
+
+
+def noted(name: str) -> dict[str, Any]:
+    path = store() / name
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def main(words: list[str]) -> int:
+    try:
+        match words:
+            case ["aws", "ecr", "get-login-password"]:
+                password()
+            case ["docker", "login", "--username", "AWS", "--password-stdin", registry]:
+                login(registry)
+            case ["docker", "build", "--tag", name, folder]:
+                build(name, Path(folder).resolve())
+            case ["docker", "push", name]:
+                push(name)
+            case _:
+                raise Refusal(f"`{shlex.join(words)}` is not part of the sandbox (sandbox/README.md)")
+    except Refusal as refusal:
+        print(refusal, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""Images in the local ECR: what a build pushed, found by name and tag, and run as SageMaker runs containers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import processes
+from sandbox.world import World
+
+TRAINING = "763104351884.dkr.ecr."  # AWS's own registry of training images: any of its tags counts as there
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as sandbox/codebuild/docker.py leaves it: `folder` holds its files as below /, and the environment it runs in."""
+
+    folder: Path
+    workdir: str
+    entrypoint: tuple[str, ...]
+
+    def run(self, env: dict[str, str]) -> subprocess.Popen[bytes]:
+        """`docker run IMAGE serve`, as SageMaker does it: the word stands in for CMD. Only the image's Python is on the PATH."""
+        path = f"{self.folder / 'environment' / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+        return processes.start(
+            [*self.entrypoint, "serve"], self.folder / self.workdir.lstrip("/"), env | {"PATH": path}
+        )
+
+
+def find(world: World, uri: str) -> Image | None:
+    """The image that ECR has under this name and tag, or None when none was built."""
+    from moto.ecr.exceptions import ImageNotFoundException
+
+    name, _, tag = uri.partition(":")
+    known = world.backend("ecr").repositories.get(name.partition("/")[2])
+    if known is None or not tag or known.uri != name:
+        return None
+    try:
+        record = known._get_image(tag, None)
+    except ImageNotFoundException:
+        return None
+    folder = world.folder / "images" / json.loads(record.image_manifest)["config"]["digest"].removeprefix("sha256:")
+    if not (folder / "environment" / "bin").is_dir():
+        return None
+    about = json.loads((folder / "image.json").read_text())
+    return Image(folder, about["workdir"], tuple(about["entrypoint"]))

@@ -1,0 +1,79 @@
+"""Environments of images, kept as Docker keeps layers: one for each requirements.txt and Python, for every sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ops.core.paths import WORK
+
+LAYERS = WORK / "layers"
+HOME = "KENNEL_PIP_HOME"  # in a build's environment: where pip finds its configuration and its cache
+
+
+class Refusal(Exception):
+    """Why an image cannot be built."""
+
+
+def key(requirements: bytes) -> str:
+    return f"py{platform.python_version()}-{hashlib.sha256(requirements).hexdigest()[:16]}"
+
+
+def environment(requirements: bytes, folder: Path = LAYERS) -> Path:
+    """A virtual environment that holds what these requirements bring, and nothing else. Raises Refusal.
+
+    Of two builds at once the second waits for the first; one that was killed leaves nothing that is taken for whole.
+    """
+    name = key(requirements)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / name).is_dir():
+            print(f" ---> Using cache: {name}")
+            return folder / name
+        for left in folder.glob(f"{name}.part-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=folder))
+        try:
+            fill(part, requirements)
+            repoint(part, folder / name)
+            part.rename(folder / name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return folder / name
+
+
+def fill(part: Path, requirements: bytes) -> None:
+    env = clean() | {"HOME": os.environ.get(HOME) or os.environ.get("HOME", "")}
+    made = subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(part)], env=env, check=False)
+    if made.returncode:
+        raise Refusal("no virtual environment could be made")
+    listed = part / "requirements.txt"
+    listed.write_bytes(requirements)
+    if requirements.strip():
+        pip = [sys.executable, "-m", "pip", "--python", str(part / "bin" / "python"), "--disable-pip-version-check"]
+        options = ["install", "--no-input", "--progress-bar", "off", "-r", str(listed)]
+        if code := subprocess.run([*pip, *options], env=env, check=False).returncode:
+            raise Refusal(f"pip install returned a non-zero code: {code}")
+
+
+def repoint(part: Path, name: Path) -> None:
+    """Scripts begin with the path of their Python, which is about to move."""
+    for script in (part / "bin").iterdir():
+        if not script.is_symlink():
+            text = script.read_bytes()
+            with contextlib.suppress(OSError):
+                script.write_bytes(text.replace(bytes(part), bytes(name)))
+
+
+def clean() -> dict[str, str]:
+    """The build's environment without its keys, and without what would lead Python to this project."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AWS_"))}

@@ -1,0 +1,251 @@
+"""CodeBuild: moto keeps the projects, and a build really runs its buildspec's commands, with `docker` and `aws` of ours."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+from moto.codebuild.exceptions import InvalidInputException, ResourceNotFoundException
+from moto.codebuild.responses import CodeBuildResponse
+from moto.core.responses import ActionResult
+
+from ops.core.paths import ROOT
+from sandbox import processes
+from sandbox.cloudwatch import logs
+from sandbox.codebuild import docker, layers
+from sandbox.iam.principals import takes
+from sandbox.state import ACCOUNT, REGION
+from sandbox.world import World, world
+
+PHASES = ("PROVISIONING", "DOWNLOAD_SOURCE", "INSTALL", "PRE_BUILD", "BUILD", "POST_BUILD", "UPLOAD_ARTIFACTS")
+PASSED = ("PIP_", "REQUESTS_CA_BUNDLE")  # of the sandbox's own environment: how pip reaches its index from here
+
+
+class Failed(Exception):
+    """How a phase ends when it does not succeed: (status, statusCode, message)."""
+
+
+class Builds(CodeBuildResponse):
+    @property
+    def asked(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+    def create_project(self) -> ActionResult:
+        trusting(self.asked["serviceRole"])
+        return super().create_project()
+
+    def update_project(self) -> ActionResult:
+        project = self.project(self.asked["name"])
+        trusting(self.asked.get("serviceRole", project.service_role))
+        project.project_metadata.update(self.asked)
+        project.service_role = project.project_metadata["serviceRole"]
+        return ActionResult({"project": project.project_metadata})
+
+    def start_build(self) -> ActionResult:
+        project = self.project(self.asked["projectName"])
+        run = Run(world(), project.project_metadata, self.asked)
+        _runs[run.ident] = run
+        threading.Thread(target=run.work, daemon=True).start()
+        return ActionResult({"build": run.described()})
+
+    def batch_get_builds(self) -> ActionResult:
+        ids = self.asked["ids"]
+        builds = [_runs[ident].described() for ident in ids if ident in _runs]
+        return ActionResult({"builds": builds, "buildsNotFound": [ident for ident in ids if ident not in _runs]})
+
+    def list_builds_for_project(self) -> ActionResult:
+        name = self.project(self.asked["projectName"]).project_metadata["name"]
+        ids = [run.ident for run in _runs.values() if run.record["projectName"] == name]
+        return ActionResult({"ids": ids if self.asked.get("sortOrder") == "ASCENDING" else ids[::-1]})
+
+    def list_builds(self) -> ActionResult:
+        return ActionResult({"ids": list(_runs)[::-1]})
+
+    def stop_build(self) -> ActionResult:
+        if self.asked["id"] not in _runs:
+            raise ResourceNotFoundException(f"Build {self.asked['id']} does not exist")
+        _runs[self.asked["id"]].stopping.set()
+        return ActionResult({"build": _runs[self.asked["id"]].described()})
+
+    def project(self, name: str) -> Any:
+        found = self.codebuild_backend.codebuild_projects.get(name)
+        if found is None:
+            raise ResourceNotFoundException(f"Project cannot be found: {name}")
+        return found
+
+
+def trusting(arn: str) -> None:
+    """A role that is missing, too new or does not trust CodeBuild: CodeBuild's words are the same."""
+    if not takes(world(), "codebuild.amazonaws.com", arn, f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/*"):
+        raise InvalidInputException(
+            "CodeBuild is not authorized to perform: sts:AssumeRole on service role. Please verify that: 1) The provided "
+            "service role exists, 2) The role name is case-sensitive and matches exactly, and 3) The role has the necessary "
+            "trust policy configuration"
+        )
+
+
+class Run:
+    """One build, in a thread of its own; `record` is what BatchGetBuilds tells of it."""
+
+    def __init__(self, world: World, project: dict[str, Any], asked: dict[str, Any]) -> None:
+        self.world, self.stopping, self.lock = world, threading.Event(), threading.Lock()
+        stream = str(uuid.uuid4())
+        self.ident, self.folder = f"{project['name']}:{stream}", world.folder / "builds" / stream
+        source, environment = copy.deepcopy(project["source"]), copy.deepcopy(project["environment"])
+        source["location"] = asked.get("sourceLocationOverride", source["location"])
+        source["buildspec"] = asked.get("buildspecOverride", source.get("buildspec", ""))
+        variables = {v["name"]: v for v in environment.get("environmentVariables", [])}
+        variables |= {v["name"]: v for v in asked.get("environmentVariablesOverride", [])}
+        environment["environmentVariables"] = list(variables.values())
+        group = project.get("logsConfig", {}).get("cloudWatchLogs", {}).get("groupName")
+        self.group, self.stream = group or f"/aws/codebuild/{project['name']}", stream
+        began = {"phaseType": "SUBMITTED", "phaseStatus": "SUCCEEDED", "startTime": now(), "endTime": now()}
+        self.record: dict[str, Any] = {
+            "id": self.ident, "arn": project["arn"].replace(f"project/{project['name']}", f"build/{self.ident}"),
+            "projectName": project["name"], "startTime": now(), "currentPhase": "QUEUED", "buildStatus": "IN_PROGRESS",
+            "phases": [began | {"durationInSeconds": 0}], "source": source, "artifacts": {"location": ""},
+            "environment": environment, "serviceRole": project["serviceRole"], "buildComplete": False,
+            "logs": {"groupName": self.group, "streamName": self.stream, "cloudWatchLogs": {"status": "ENABLED"}},
+            "timeoutInMinutes": project["timeoutInMinutes"] or 60, "cache": {"type": "NO_CACHE"}, "initiator": "operator",
+        }  # fmt: skip
+
+    def described(self) -> dict[str, Any]:
+        with self.lock:
+            return copy.deepcopy(self.record)
+
+    def say(self, line: str) -> None:
+        logs.write(self.world, self.group, self.stream, f"[Container] {now():%Y/%m/%d %H:%M:%S.%f} {line}")
+
+    def work(self) -> None:
+        """The phases in their order. After a failed one nothing more is done, but POST_BUILD after BUILD, as on AWS."""
+        logs.ensure(self.world, self.group, self.stream, self.record["serviceRole"])
+        self.deadline = time.monotonic() + self.record["timeoutInMinutes"] * 60
+        status, broken = "SUCCEEDED", ""
+        self.phase("QUEUED", lambda: None)
+        for name in PHASES:
+            if not broken or (broken, name) == ("BUILD", "POST_BUILD"):
+                step = self.download if name == "DOWNLOAD_SOURCE" else partial(self.commands, name)
+                ended = self.phase(name, step)
+                if ended != "SUCCEEDED" and not broken:
+                    status, broken = ended, name
+        self.phase("FINALIZING", lambda: shutil.rmtree(self.folder, ignore_errors=True))
+        with self.lock:
+            self.record["phases"].append({"phaseType": "COMPLETED", "startTime": now()})
+            self.record |= {"currentPhase": "COMPLETED", "endTime": now(), "buildStatus": status, "buildComplete": True}
+        self.world.note(f"build {self.ident} {status}")
+
+    def phase(self, name: str, step: Callable[[], None]) -> str:
+        phase: dict[str, Any] = {"phaseType": name, "startTime": now()}
+        with self.lock:
+            self.record["phases"].append(phase)
+            self.record["currentPhase"] = name
+        status, context = "SUCCEEDED", {"statusCode": "", "message": ""}
+        try:
+            step()
+        except Failed as failed:
+            status, context["statusCode"], context["message"] = failed.args
+        except Exception as error:  # whatever went wrong, the build ends and says so
+            status, context = (
+                "FAULT",
+                {"statusCode": "INTERNAL_SERVICE_ERROR", "message": f"{type(error).__name__}: {error}"},
+            )
+        self.say(f"Phase complete: {name} State: {status}")
+        if status != "SUCCEEDED":
+            self.say(f"Phase context status code: {context['statusCode']} Message: {context['message']}")
+        with self.lock:
+            lasted = int((now() - phase["startTime"]).total_seconds())
+            phase |= {"phaseStatus": status, "endTime": now(), "durationInSeconds": lasted, "contexts": [context]}
+        return status
+
+    def download(self) -> None:
+        """The source, with the project's role."""
+        bucket, _, key = self.record["source"]["location"].partition("/")
+        s3 = self.world.client_as(self.record["serviceRole"], "s3", f"AWSCodeBuild-{self.stream}")
+        try:
+            packed = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+                archive.extractall(self.folder / "src")
+        except (ClientError, zipfile.BadZipFile) as error:
+            raise Failed("FAILED", "CLIENT_ERROR", f"error while downloading key {key}, error: {error}") from None
+
+    def commands(self, phase: str) -> None:
+        """The buildspec's commands of this phase. On AWS they share a shell; here each has one of its own."""
+        import yaml
+
+        try:
+            spec = yaml.safe_load(self.record["source"]["buildspec"]) or {}
+            listed = spec.get("phases", {}).get(phase.lower(), {}).get("commands", [])
+        except (yaml.YAMLError, AttributeError) as error:
+            raise Failed("FAILED", "YAML_FILE_ERROR", f"YAML file does not exist or is malformed: {error}") from None
+        env, shell = self.environment(spec.get("env", {})), spec.get("env", {}).get("shell", "sh")
+        for command in listed:
+            self.say(f"Running command {command}")
+            code = self.execute([shell, "-c", command], env)
+            if code:
+                reason = f"Error while executing command: {command}. Reason: exit status {code}"
+                raise Failed("FAILED", "COMMAND_EXECUTION_ERROR", reason)
+
+    def execute(self, argv: list[str], env: dict[str, str]) -> int:
+        """Run it into the log; its exit code. Raises Failed when the build is stopped, or out of time."""
+        process = processes.start(argv, self.folder / "src", env)
+        pump = logs.follow(self.world, process, self.group, self.stream)
+        try:
+            while process.poll() is None:
+                if self.stopping.wait(0.02):
+                    raise Failed("STOPPED", "", "Build stopped")
+                if time.monotonic() > self.deadline:
+                    raise Failed("TIMED_OUT", "BUILD_TIMED_OUT", "Build has timed out. ")
+        finally:
+            processes.stop(process, 0.5)
+            pump.join(5)
+        return process.returncode
+
+    def environment(self, spec: dict[str, Any]) -> dict[str, str]:
+        """What a command sees: the sandbox's AWS with the role's credentials, the variables, and pip's own settings."""
+        tools, secret = (
+            self.folder / "bin",
+            self.world.keys.source(self.record["serviceRole"], f"AWSCodeBuild-{self.stream}"),
+        )
+        put(tools)
+        env = processes.environment(
+            self.world.folder, self.folder, AWS_ENDPOINT_URL=self.world.url, AWS_REGION="us-east-1",
+            AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{self.world.url}/_credentials/{secret}",
+            CODEBUILD_BUILD_ID=self.ident, CODEBUILD_SRC_DIR=str(self.folder / "src"), PYTHONPATH=str(ROOT),
+        )  # fmt: skip
+        env |= {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
+        env |= {"PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin", layers.HOME: os.environ.get("HOME", "")}
+        if self.record["environment"].get("privilegedMode"):
+            env[docker.STORE] = str(self.folder / "docker")
+        env |= {name: str(value) for name, value in spec.get("variables", {}).items()}
+        return env | {v["name"]: v["value"] for v in self.record["environment"]["environmentVariables"]}
+
+
+_runs: dict[str, Run] = {}
+
+
+def put(tools: Path) -> None:
+    """`docker` and `aws` for a build's PATH."""
+    for name in ("docker", "aws"):
+        if not (path := tools / name).exists():
+            (tools.parent / "docker").mkdir(parents=True, exist_ok=True)
+            tools.mkdir(exist_ok=True)
+            path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sandbox.codebuild.docker {name} "$@"\n')
+            path.chmod(0o755)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

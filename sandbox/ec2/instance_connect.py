@@ -1,0 +1,91 @@
+"""EC2 Instance Connect: the endpoints, which moto lacks, and the keys that are pushed to boxes."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from moto.core.exceptions import JsonRESTError
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.responses import EC2Response
+from moto.ec2instanceconnect.responses import Ec2InstanceConnectResponse
+
+from sandbox.ec2 import instances
+from sandbox.state import ACCOUNT, REGION
+from sandbox.world import world
+
+endpoints: dict[str, dict[str, Any]] = {}  # by id
+
+
+class Doors(EC2Response):
+    def create_instance_connect_endpoint(self) -> ActionResult:
+        subnet = self.ec2_backend.get_subnet(self._get_param("SubnetId"))
+        if any(known["VpcId"] == subnet.vpc_id for known in endpoints.values()):
+            raise EC2ClientError(
+                "InstanceConnectEndpointLimitExceeded", "Only one EC2 Instance Connect Endpoint is allowed in a VPC."
+            )
+        ident = "eice-" + secrets.token_hex(8) + "0"
+        endpoints[ident] = {
+            "OwnerId": ACCOUNT,
+            "InstanceConnectEndpointId": ident,
+            "InstanceConnectEndpointArn": f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance-connect-endpoint/{ident}",
+            "State": "create-complete",
+            "DnsName": f"127.0.0.1:{world().tunnel_port}",
+            "VpcId": subnet.vpc_id,
+            "AvailabilityZone": subnet.availability_zone,
+            "SubnetId": subnet.id,
+            "SecurityGroupIds": self._get_param("SecurityGroupIds", []),
+            "PreserveClientIp": False,
+            "CreatedAt": datetime.now(UTC),
+            "Tags": self._get_param("TagSpecifications", [{}])[0].get("Tags", []),
+        }
+        return ActionResult({"InstanceConnectEndpoint": endpoints[ident]})
+
+    def describe_instance_connect_endpoints(self) -> ActionResult:
+        wanted = self._get_param("InstanceConnectEndpointIds", [])
+        filters = {entry["Name"]: entry["Values"] for entry in self._get_param("Filters", [])}
+        found = [
+            e
+            for e in endpoints.values()
+            if (not wanted or e["InstanceConnectEndpointId"] in wanted) and fits(e, filters)
+        ]
+        return ActionResult({"InstanceConnectEndpoints": found})
+
+    def delete_instance_connect_endpoint(self) -> ActionResult:
+        ident = self._get_param("InstanceConnectEndpointId")
+        if ident not in endpoints:
+            raise EC2ClientError(
+                "InvalidInstanceConnectEndpointId.NotFound",
+                f"The EC2 Instance Connect Endpoint ID '{ident}' does not exist",
+            )
+        return ActionResult({"InstanceConnectEndpoint": endpoints.pop(ident) | {"State": "delete-in-progress"}})
+
+
+def fits(endpoint: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+    tags = {f"tag:{tag['Key']}": tag["Value"] for tag in endpoint["Tags"]}
+    values = tags | {"vpc-id": endpoint["VpcId"], "subnet-id": endpoint["SubnetId"], "state": endpoint["State"]}
+    return all(values.get(name) in wanted for name, wanted in filters.items())
+
+
+class InstanceConnect(Ec2InstanceConnectResponse):
+    def send_ssh_public_key(self) -> str:
+        asked = json.loads(self.body)
+        found = (
+            world()
+            .inside("ec2")
+            .describe_instances(Filters=[{"Name": "instance-id", "Values": [asked["InstanceId"]]}])["Reservations"]
+        )
+        if not found:
+            raise JsonRESTError("EC2InstanceNotFoundException", f"Instance {asked['InstanceId']} was not found")
+        state = found[0]["Instances"][0]["State"]["Name"]
+        if state != "running":
+            raise JsonRESTError(
+                "EC2InstanceStateInvalidException", f"Instance {asked['InstanceId']} is {state}, not running"
+            )
+        if not 80 <= len(asked["SSHPublicKey"]) <= 4096:
+            raise JsonRESTError("InvalidArgsException", "SSHPublicKey has 80 to 4096 characters")
+        instances.accept(asked["InstanceId"], asked["InstanceOSUser"], asked["SSHPublicKey"])
+        return json.dumps({"RequestId": secrets.token_hex(8), "Success": True})

@@ -1,0 +1,89 @@
+"""An instance's power: whoever switches it (the API, the box's own shutdown, an alarm, spot), the same happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moto.ec2.models.instances import StateReason
+
+from sandbox.ec2 import instances
+from sandbox.ec2.instances import Box
+from sandbox.world import World
+
+
+def instance_of(world: World, ident: str) -> Any:
+    return world.backend("ec2").get_instance(ident)
+
+
+def switch_on(world: World, ident: str) -> None:
+    """Boot the instance's computer, made when there is none yet."""
+    instance = instance_of(world, ident)
+    for nic in instance.nics.values():
+        if nic.public_ip:
+            nic.public_ip = instances.address_for(ident)
+    try:
+        box = instances.get(ident)
+    except KeyError:
+        box = computer(world, instance)
+        instances.put(box)
+    instances.boot(box, public_address(instance))
+
+
+def computer(world: World, instance: Any) -> Box:
+    ec2 = world.backend("ec2")
+    image = ec2.amis.get(instance.image_id)
+    pair = ec2.key_pairs.get(instance.key_name) if instance.key_name else None
+    volumes = [ec2.volumes[device.volume_id] for device in instance.block_device_mapping.values()]
+    return Box(
+        world,
+        instance.id,
+        user="ubuntu" if image is None or "Ubuntu" in (image.name or "") else "ec2-user",
+        user_data=instance.user_data.decode() if instance.user_data else "",
+        key=pair.public_key.strip() if pair else "",
+        disk_gib=int(volumes[0].size) if volumes else 8,
+    )
+
+
+def role_of(world: World, instance: Any) -> str:
+    """The ARN of the role that is in the instance's profile now, or ""."""
+    found = world.backend("ec2").iam_instance_profile_associations.get(instance.id)
+    return next((role.arn for role in found.iam_instance_profile.roles), "") if found else ""
+
+
+def public_address(instance: Any) -> str | None:
+    return next((nic.public_ip for nic in instance.nics.values() if nic.public_ip), None)
+
+
+def switch_off(world: World, ident: str, code: str, words: str) -> None:
+    """Stop it, for a reason that DescribeInstances tells."""
+    instances.end(world, [ident])
+    instance = instance_of(world, ident)
+    instance.stop()
+    instance.state_reason = StateReason(f"{code}: {words}", code)
+
+
+def shut_down(world: World, box: Box) -> None:
+    """What `shutdown -h now` on the box does: stop or terminate, as the instance was launched to."""
+    instance = instance_of(world, box.instance)
+    world.note(f"{box.instance} shuts itself down")
+    if instance.instance_initiated_shutdown_behavior == "terminate":
+        remove(world, [box.instance])
+    else:
+        switch_off(world, box.instance, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
+
+
+parted: dict[str, dict[str, str]] = {}  # tags of what is gone: who may end an instance may do so once more
+
+
+def remove(world: World, idents: list[str]) -> None:
+    """Terminate. Their network interfaces and disks go with them, which moto forgets, and their tags."""
+    instances.end(world, idents, gone=True)
+    ec2 = world.backend("ec2")
+    disks = [device.volume_id for i in idents for device in instance_of(world, i).block_device_mapping.values()]
+    ec2.terminate_instances(idents)
+    nics = [key for key, eni in ec2.enis.items() if eni.instance is not None and eni.instance.id in idents]
+    for key in nics:
+        del ec2.enis[key]
+    for gone in [*nics, *disks, *idents]:  # EC2 parts an instance from its tags soon after
+        ec2.volumes.pop(gone, None)
+        parted[gone] = ec2.tags.pop(gone, {})

@@ -1,0 +1,67 @@
+"""The instance metadata service, version 2, of each box that runs: its role's keys, its id, and what spot gives notice of."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from sandbox.ec2 import instances, lifecycle
+from sandbox.ec2.instances import Box
+from sandbox.iam.principals import takes
+from sandbox.world import World
+
+ROLES = "latest/meta-data/iam/security-credentials"
+LONGEST_S = 21_600  # of a token
+HELP = "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_iam-ec2.html#troubleshoot_iam-ec2_errors-info-doc"
+
+
+def answer(world: World, environ: dict[str, Any], path: str) -> tuple[int, str]:
+    """Status and body for SECRET/latest/...; nothing without a session token. A box that is off has no such path."""
+    secret, _, what = path.partition("/")
+    box = instances.by_secret(secret)
+    if box is None:
+        return 404, ""
+    if what == "latest/api/token":
+        put = environ["REQUEST_METHOD"] == "PUT"
+        return issue(box, environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN_TTL_SECONDS", "")) if put else (405, "")
+    if box.tokens.get(environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN", ""), 0.0) <= time.monotonic():
+        return 401, ""
+    return told(world, box, what)
+
+
+def issue(box: Box, lifetime: str) -> tuple[int, str]:
+    """A token, good for as many seconds as was asked."""
+    if not (lifetime.isascii() and lifetime.isdigit() and 1 <= int(lifetime) <= LONGEST_S):
+        return 400, ""
+    token = secrets.token_urlsafe(42)
+    box.tokens[token] = time.monotonic() + int(lifetime)
+    return 200, token
+
+
+def told(world: World, box: Box, what: str) -> tuple[int, str]:
+    role_arn = lifecycle.role_of(world, lifecycle.instance_of(world, box.instance))
+    role = role_arn.rsplit("/", 1)[-1]
+    if role and what.rstrip("/") == ROLES:
+        return 200, role
+    if role and what == f"{ROLES}/{role}":
+        return 200, json.dumps(keys(world, box, role_arn))
+    if what == "latest/meta-data/instance-id":
+        return 200, box.instance
+    if what == "latest/meta-data/spot/instance-action" and box.instance in world.keys.notices:
+        return 200, world.keys.notices[box.instance]
+    return 404, ""
+
+
+def keys(world: World, box: Box, role_arn: str) -> dict[str, Any]:
+    """EC2 takes the role as its trust lets it, each time anew; else it says why there are no keys, with status 200."""
+    if takes(world, "ec2.amazonaws.com", role_arn):
+        return world.keys.document(role_arn, box.instance)
+    name = role_arn.rsplit("/", 1)[-1]
+    return {
+        "Code": "AssumeRoleUnauthorizedAccess",
+        "Message": f"EC2 cannot assume the role {name}. Please see documentation at {HELP}.",
+        "LastUpdated": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }

@@ -1,0 +1,164 @@
+"""EC2's calls that moto lacks or gets wrong: launches that are idempotent and may find no capacity, real boxes, status, console."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.core.types import Base64EncodedString
+from moto.ec2.exceptions import EC2ClientError
+
+from sandbox.ec2 import instances, lifecycle, spot
+from sandbox.ec2.instance_connect import Doors
+from sandbox.ec2.spot import Spot
+from sandbox.http import app
+from sandbox.world import world
+
+PARTS = ("DeleteNetworkAclEntry", "DeleteRoute", "DeleteTags")  # of something that stays
+_launched: dict[str, Any] = {}  # ClientToken -> instance: asked twice, AWS launches once
+
+
+def no_capacity(kind: str, zone: str) -> Any:
+    """A server's error on AWS, which SDKs therefore try again."""
+    status, headers, body = app.error(
+        "ec2",
+        500,
+        "InsufficientInstanceCapacity",
+        f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested ({zone}). "
+        "Our system will be working on provisioning additional capacity.",
+    )
+    return status, {**headers, "status": status}, body
+
+
+def words_in(value: Any) -> Iterator[str]:
+    """Every text in a request's parameters."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from words_in(item)
+    elif isinstance(value, str):
+        yield value
+
+
+class Ec2(Doors, Spot):
+    def call_action(self) -> Any:
+        """What is deleted loses its tags, which moto would keep for ever."""
+        answer = super().call_action()
+        action = self._get_action()
+        if action.startswith("Delete") and action not in PARTS:
+            for word in words_in(self._get_params()):
+                self.ec2_backend.tags.pop(word, None)
+        return answer
+
+    def run_instances(self) -> Any:
+        token = self._get_param("ClientToken")
+        if token in _launched and self.ec2_backend.get_instance(_launched[token]).state == "terminated":
+            raise EC2ClientError(
+                "IdempotentInstanceTerminated",
+                "The client token you have provided is associated with a resource that is already deleted. "
+                "Please use a different client token.",
+            )
+        if token in _launched:
+            return ActionResult(self.ec2_backend.get_reservations_by_instance_ids([_launched[token]])[0])
+        market = self._get_param("InstanceMarketOptions", {})
+        nics = self._get_param("NetworkInterfaces", [])
+        subnet = self._get_param("SubnetId") or (nics[0].get("SubnetId") if nics else None)
+        if subnet and not self._get_param("DryRun"):
+            zone = self.ec2_backend.get_subnet(subnet).availability_zone
+            if world().faults.lacks(self._get_param("InstanceType"), zone, bool(market)):
+                return no_capacity(self._get_param("InstanceType"), zone)
+            self._fits_image(self._get_param("ImageId"), self._get_param("BlockDeviceMappings", []))
+        answer: Any = super().run_instances()
+        instance = answer.result.instances[0]
+        _launched[token] = instance.id
+        if market:
+            tags = [
+                t for t in self._get_param("TagSpecifications", []) if t["ResourceType"] == "spot-instances-request"
+            ]
+            spot.note(instance, market, tags[0]["Tags"] if tags else [])
+        lifecycle.switch_on(world(), instance.id)
+        return answer
+
+    def _fits_image(self, image: str, mappings: list[dict[str, Any]]) -> None:
+        ami = self.ec2_backend.amis.get(image)
+        least = ami.block_device_mappings[0]["Ebs"]["VolumeSize"] if ami else 0
+        asked = int(mappings[0].get("Ebs", {}).get("VolumeSize") or least) if mappings else least
+        if asked < least:
+            raise EC2ClientError(
+                "InvalidBlockDeviceMapping",
+                f"Volume of size {asked}GB is smaller than snapshot '{ami.ebs_snapshot.id}', expect size >= {least}GB",
+            )
+
+    def start_instances(self) -> Any:
+        for ident in self._get_param("InstanceIds", []):
+            instance, on_spot = lifecycle.instance_of(world(), ident), spot.of_instance(ident) is not None
+            if instance.state != "running":
+                spot.startable(ident)
+                if world().faults.lacks(instance.instance_type, instance.availability_zone, on_spot):
+                    return no_capacity(instance.instance_type, instance.availability_zone)
+        answer = super().start_instances()
+        for ident in self._get_param("InstanceIds", []):
+            lifecycle.switch_on(world(), ident)
+        return answer
+
+    def stop_instances(self) -> ActionResult:
+        for ident in self._get_param("InstanceIds", []):
+            instances.end(world(), [ident])
+            spot.stopped(ident)
+        return super().stop_instances()
+
+    def terminate_instances(self) -> ActionResult:
+        gone = self._get_param("InstanceIds", [])
+        before = {ident: lifecycle.instance_of(world(), ident) for ident in gone}  # refused whole, if one is unknown
+        was = {ident: {"Code": found.state_code, "Name": found.state} for ident, found in before.items()}
+        lifecycle.remove(world(), gone)
+        now = {"Code": 48, "Name": "terminated"}
+        changed = [{"InstanceId": ident, "CurrentState": now, "PreviousState": was[ident]} for ident in gone]
+        return ActionResult({"TerminatingInstances": changed})
+
+    def delete_key_pair(self) -> ActionResult:
+        if pair := self.ec2_backend.key_pairs.get(self._get_param("KeyName")):
+            self.ec2_backend.tags.pop(pair.id, None)
+        return super().delete_key_pair()
+
+    def describe_instance_status(self) -> ActionResult:
+        """Both checks of each running instance; a drill may have spoilt the instance's own."""
+        asked = self._get_param("InstanceIds", [])
+        found = self.ec2_backend.describe_instance_status(asked, False, self._filters_from_querystring())
+        return ActionResult({"InstanceStatuses": [status_of(instance) for instance in found]})
+
+    def delete_subnet(self) -> ActionResult:
+        """A subnet that is gone holds no ACL and no route table in use; moto would keep them for ever."""
+        subnet = self._get_param("SubnetId")
+        answer = super().delete_subnet()
+        for acl in self.ec2_backend.network_acls.values():
+            for key in [k for k, a in acl._associations.items() if a.subnet_id == subnet]:
+                del acl._associations[key]
+        for table in self.ec2_backend.route_tables.values():
+            for key in [k for k, found in table._associations.items() if found == subnet]:
+                del table._associations[key]
+        return answer
+
+    def get_console_output(self) -> ActionResult:
+        """What was printed since the last boot."""
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        text = (instances.get(instance.id).root / "dev" / "console").read_text()
+        output = Base64EncodedString.from_raw_string(text)
+        return ActionResult({"InstanceId": instance.id, "Timestamp": datetime.now(UTC), "Output": output})
+
+
+def status_of(instance: Any) -> dict[str, Any]:
+    def check(status: str) -> dict[str, Any]:
+        passed = "passed" if status == "ok" else "failed"
+        return {"Status": status, "Details": [{"Name": "reachability", "Status": passed}]}
+
+    return {
+        "InstanceId": instance.id,
+        "AvailabilityZone": instance.availability_zone,
+        "InstanceState": {"Code": instance.state_code, "Name": instance.state},
+        "SystemStatus": check("ok"),
+        "InstanceStatus": check("impaired" if instances.get(instance.id).impaired else "ok"),
+    }

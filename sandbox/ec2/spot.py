@@ -1,0 +1,145 @@
+"""Spot requests: kept with their instances, interrupted two minutes after a notice, taken up again when there is capacity."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.responses import EC2Response
+
+from sandbox.ec2 import lifecycle
+from sandbox.world import World, world
+
+NOTICE_S = 120.0
+# What an instance that is stopped says of its request, and of itself.
+INTERRUPTED, BY_USER = "instance-stopped-no-capacity", "instance-stopped-by-user"
+
+
+@dataclass
+class Request:
+    """A persistent request. `ends_at`, on the sandbox's clock, is set by a notice."""
+
+    ident: str
+    instance: str
+    asked: dict[str, Any]
+    tags: list[dict[str, str]]
+    state: str = "active"
+    code: str = "fulfilled"
+    ends_at: float | None = None
+    made: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def described(self) -> dict[str, Any]:
+        options = self.asked.get("SpotOptions", {})
+        return {
+            "SpotInstanceRequestId": self.ident,
+            "InstanceId": self.instance,
+            "State": self.state,
+            "Status": {"Code": self.code, "Message": self.code.replace("-", " "), "UpdateTime": datetime.now(UTC)},
+            "Type": options.get("SpotInstanceType", "one-time"),
+            "InstanceInterruptionBehavior": options.get("InstanceInterruptionBehavior", "terminate"),
+            "CreateTime": self.made,
+            "Tags": self.tags,
+        }
+
+
+requests: dict[str, Request] = {}
+
+
+def of_instance(instance: str) -> Request | None:
+    return next((request for request in requests.values() if request.instance == instance), None)
+
+
+def note(instance: Any, asked: dict[str, Any], tags: list[dict[str, str]]) -> None:
+    """A spot instance was launched: from now on a request stands behind it."""
+    request = Request("sir-" + secrets.token_hex(4), instance.id, asked, tags)
+    requests[request.ident] = request
+    instance.spot_instance_request_id = request.ident
+
+
+def interrupt(world: World, instance: str) -> dict[str, Any]:
+    """Give notice: the box can read it now, and is stopped after two minutes. Raises ValueError for one that is not on spot."""
+    request = of_instance(instance)
+    if request is None or request.state != "active":
+        raise ValueError(f"{instance} does not run on spot")
+    request.ends_at = world.clock.now() + NOTICE_S
+    ends = datetime.now(UTC) + timedelta(seconds=NOTICE_S / world.clock.speed)
+    world.keys.notices[instance] = json.dumps({"action": "stop", "time": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
+    kind = lifecycle.instance_of(world, instance).instance_type
+    world.faults.shorten(f"spot:{kind}", True)  # that is why; until somebody says that there is some again
+    return {"instance": instance, "seconds": NOTICE_S}
+
+
+def keep(world: World) -> None:
+    """Interrupt what is due, and start again what was interrupted once its type is to be had."""
+    while not world.ending.wait(0.2):
+        for request in list(requests.values()):
+            try:
+                look(world, request)
+            except Exception as error:  # an instance that is being terminated, say; the others go on
+                world.note(f"spot request {request.ident}: {type(error).__name__}: {error}")
+
+
+def look(world: World, request: Request) -> None:
+    if request.ends_at is not None and world.clock.now() >= request.ends_at:
+        request.ends_at, request.state, request.code = None, "open", INTERRUPTED
+        world.keys.notices.pop(request.instance, None)
+        lifecycle.switch_off(world, request.instance, "Server.SpotInstanceShutdown", "Spot instance interrupted")
+    elif request.code == INTERRUPTED and request.state == "open" and has_capacity(world, request.instance):
+        request.state, request.code = "active", "fulfilled"
+        lifecycle.instance_of(world, request.instance).start()
+        lifecycle.switch_on(world, request.instance)
+
+
+def has_capacity(world: World, instance: str) -> bool:
+    found = lifecycle.instance_of(world, instance)
+    return not world.faults.lacks(found.instance_type, found.availability_zone, spot=True)
+
+
+def stopped(instance: str) -> None:
+    if request := of_instance(instance):
+        request.state, request.code = "disabled", BY_USER
+
+
+def startable(instance: str) -> None:
+    """Raises EC2's refusal for one that only EC2 may start again."""
+    request = of_instance(instance)
+    if request and request.state == "open":
+        raise EC2ClientError(
+            "IncorrectSpotRequestState",
+            f"You can't start the Spot Instance '{instance}' because the associated Spot Instance request is not in an "
+            "appropriate state to support start.",
+        )
+    if request:
+        request.state, request.code = "active", "fulfilled"
+
+
+class Spot(EC2Response):
+    def describe_spot_instance_requests(self) -> ActionResult:
+        wanted = self._get_param("SpotInstanceRequestIds", [])
+        found = [r for r in requests.values() if (not wanted or r.ident in wanted) and self._fits(r)]
+        return ActionResult({"SpotInstanceRequests": [request.described() for request in found]})
+
+    def _fits(self, request: Request) -> bool:
+        tags = {f"tag:{tag['Key']}": tag["Value"] for tag in request.tags}
+        values = tags | {"instance-id": request.instance, "state": request.state}
+        return all(values.get(f["Name"]) in f["Values"] for f in self._get_param("Filters", []))
+
+    def cancel_spot_instance_requests(self) -> ActionResult:
+        """A stopped instance of a request that is cancelled is terminated; a running one goes on."""
+        cancelled = []
+        for ident in self._get_param("SpotInstanceRequestIds", []):
+            request = requests.get(ident)
+            if request is None:
+                raise EC2ClientError(
+                    "InvalidSpotInstanceRequestID.NotFound", f"The spot instance request ID '{ident}' does not exist"
+                )
+            del requests[ident]
+            if request.state in ("open", "disabled"):
+                lifecycle.remove(world(), [request.instance])
+            cancelled.append({"SpotInstanceRequestId": ident, "State": "cancelled"})
+        return ActionResult({"CancelledSpotInstanceRequests": cancelled})

@@ -1,0 +1,125 @@
+"""The SSH server of one box: whose key it takes, and what becomes of a command when its connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+
+from sandbox import processes
+
+if TYPE_CHECKING:
+    from sandbox.ec2.instances import Box
+
+KEY_S = 60.0  # how long a pushed key is good for, as on AWS
+CHUNK = 64 << 10
+
+_tasks: set[Any] = set()  # asyncio keeps only weak references: a command's task would be collected while it runs
+
+
+class Login(asyncssh.SSHServer):
+    """Takes the keys that were pushed within the last minute, and the key pair of the launch; both for the image's user only."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+
+    def connection_made(self, conn: Any) -> None:
+        self.conn = conn
+        self.box.connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.box.connections.discard(self.conn)
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: Any) -> bool:
+        if username != self.box.user or not self.box.takes_keys:
+            return False
+        offered, now = key.export_public_key().decode().split()[:2], time.monotonic()
+        pushed = [text for user, text, at in self.box.pushed if user == username and now - at < KEY_S]
+        return any(text.split()[:2] == offered for text in [*pushed, self.box.key])
+
+
+async def serve(box: Box, port: int) -> Any:
+    """The server, on the box's port, or any free one for 0; mute, it takes connections and says nothing."""
+    if box.sshd == "mute":
+
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                while await reader.read(CHUNK):
+                    pass
+            writer.close()
+
+        return await asyncio.start_server(silent, "127.0.0.1", port)
+    return await asyncssh.create_server(
+        lambda: Login(box),
+        "127.0.0.1",
+        port,
+        server_host_keys=[str(box.root / "host_key")],
+        process_factory=lambda process: keep(serve_command(box, process)),
+        sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=os.fsencode(box.home)),
+        encoding=None,
+        keepalive_interval=30,
+        reuse_address=True,
+    )
+
+
+def keep(coroutine: Any) -> None:
+    task = asyncio.ensure_future(coroutine)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+async def serve_command(box: Box, process: Any) -> None:
+    """Run one command (or a shell) in a group of its own, which ends with the connection."""
+    argv = ["bash", "-c", process.command] if process.command else ["bash", "-i"]
+    child = await asyncio.create_subprocess_exec(
+        *argv,
+        cwd=box.home,
+        env=box.environment(),
+        start_new_session=True,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    feeding = asyncio.ensure_future(feed(process, child))
+    try:
+        await asyncio.gather(copy(child.stdout, process.stdout), copy(child.stderr, process.stderr))
+        code = await child.wait()
+        process.exit(code if code >= 0 else 128 - code)
+    except (OSError, asyncssh.Error):
+        pass
+    finally:
+        feeding.cancel()
+        if child.returncode is None:
+            processes.signal_group(child.pid, signal.SIGTERM)
+
+
+async def feed(process: Any, child: Any) -> None:
+    """The client's input into the command; a connection that is cut ends the command's group."""
+    try:
+        while data := await process.stdin.read(CHUNK):
+            child.stdin.write(data)
+            await child.stdin.drain()
+        child.stdin.close()
+        await process.channel.wait_closed()
+        raise ConnectionResetError
+    except (ConnectionResetError, BrokenPipeError, asyncssh.Error):
+        if child.returncode is None:
+            processes.signal_group(child.pid, signal.SIGTERM)
+
+
+async def copy(source: Any, target: Any) -> None:
+    """By hand: asyncssh's own redirection closes the channel under flow control above some 2 MB."""
+    while data := await source.read(CHUNK):
+        target.write(data)
+        await target.drain()

@@ -1,0 +1,213 @@
+"""The ways to a box's SSH: the Instance Connect Endpoint's websocket, and a public address, each only if the network lets it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.asyncio.server import serve as serve_websocket
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from ops.network import reachability
+from sandbox.ec2 import instances
+from sandbox.ec2.instances import Box
+from sandbox.iam import enforce
+from sandbox.iam.principals import identity
+from sandbox.state import PUBLIC_PORT
+from sandbox.world import World
+
+CHUNK = 64 << 10
+
+
+class NoWay(Exception):
+    """Why the tunnel stays shut: status, and the words of the answer."""
+
+
+async def serve(world: World) -> tuple[Server, int]:
+    async def check(connection: ServerConnection, request: Request) -> Response | None:
+        began = time.monotonic()
+        key = parse_qs(urlsplit(request.path).query).get("X-Amz-Credential", [""])[0].split("/")[0]
+        caller = world.keys.caller(key) or "nobody"
+        try:
+            if request.headers.get("Origin"):
+                raise NoWay(403, "Web pages may not open tunnels")
+            box = await asyncio.to_thread(target, world, request.path, key)
+            connection.kennel_line = (box, *await dial(box))  # type: ignore[attr-defined]
+        except NoWay as refusal:
+            status, words = refusal.args
+            world.log.add("ec2-instance-connect", "OpenTunnel", caller, status, time.monotonic() - began)
+            return connection.respond(HTTPStatus(status), words + "\n")
+        world.log.add("ec2-instance-connect", "OpenTunnel", caller, 101, time.monotonic() - began)
+        return None
+
+    async def carry(connection: ServerConnection) -> None:
+        box, reader, writer = connection.kennel_line  # type: ignore[attr-defined]
+
+        async def send(data: bytes) -> None:
+            await connection.send(data)
+
+        await bridge(box, frames(connection), send, reader, writer)
+        await connection.close()
+
+    server = await serve_websocket(carry, "127.0.0.1", 0, process_request=check, compression=None, max_size=None)
+    return server, next(iter(server.sockets)).getsockname()[1]
+
+
+async def dial(box: Box) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the box's own SSH server. Raises NoWay when none is there."""
+    if box.cut_off:
+        raise NoWay(504, f"{box.instance}:22 does not answer: timed out")
+    try:
+        return await asyncio.open_connection("127.0.0.1", box.port)
+    except OSError:
+        raise NoWay(502, f"{box.instance}:22 refuses the connection") from None
+
+
+def target(world: World, path: str, key: str) -> Box:
+    """The box that the URL asks for. Raises NoWay, in the words of a network that does not answer."""
+    url = urlsplit(path)
+    asked = {name: values[0] for name, values in parse_qs(url.query).items()}
+    if url.path != "/openTunnel":
+        raise NoWay(404, "There is only /openTunnel")
+    if world.keys.caller(key) is None or expired(asked):
+        raise NoWay(403, "The signature is not of this sandbox's keys, or has expired")
+    if asked.get("remotePort") not in ("22", "3389"):
+        raise NoWay(400, "remotePort must be 22 or 3389")
+    try:
+        enforce.permit(world, identity(world, key), enforce.needs(world, "ec2-instance-connect", "OpenTunnel", asked))
+    except enforce.Denied as denied:
+        raise NoWay(403, str(denied)) from None
+    return look(world, asked["instanceConnectEndpointId"], asked["privateIpAddress"])
+
+
+def expired(asked: dict[str, str]) -> bool:
+    try:
+        signed = datetime.strptime(asked["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return datetime.now(UTC) > signed + timedelta(seconds=int(asked["X-Amz-Expires"]))
+    except (KeyError, ValueError):
+        return True
+
+
+def look(world: World, endpoint_id: str, address: str) -> Box:
+    """Find the box by VPC and address, since two VPCs may use the same addresses, and ask the network's rules."""
+    ec2 = world.inside("ec2")
+    found = ec2.describe_instance_connect_endpoints(InstanceConnectEndpointIds=[endpoint_id])[
+        "InstanceConnectEndpoints"
+    ]
+    if not found:
+        raise NoWay(404, f"The endpoint {endpoint_id} does not exist")
+    endpoint = found[0]
+    filters = [{"Name": "vpc-id", "Values": [endpoint["VpcId"]]}, {"Name": "private-ip-address", "Values": [address]}]
+    there = [i for r in ec2.describe_instances(Filters=filters)["Reservations"] for i in r["Instances"]]
+    running = [instance for instance in there if instance["State"]["Name"] == "running"]
+    if not running:
+        raise NoWay(504, f"{address}:22 does not answer: timed out")
+    subnet = ec2.describe_subnets(SubnetIds=[endpoint["SubnetId"]])["Subnets"][0]
+    rules = rules_of(ec2, endpoint["VpcId"])
+    stop = next(
+        (
+            why
+            for _, why in reachability.from_endpoint(running[0], endpoint, reachability.address_in(subnet), rules)
+            if why
+        ),
+        "",
+    )
+    if stop:
+        world.note(f"tunnel to {address}: {stop}")  # AWS does not tell the caller; neither do we
+        raise NoWay(504, f"{address}:22 does not answer: timed out")
+    return instances.get(running[0]["InstanceId"])
+
+
+def rules_of(ec2: Any, vpc: str) -> reachability.Rules:
+    of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
+    return reachability.rules_of(
+        ec2.describe_security_groups(Filters=of_vpc)["SecurityGroups"],
+        ec2.describe_network_acls(Filters=of_vpc)["NetworkAcls"],
+        ec2.describe_route_tables(Filters=of_vpc)["RouteTables"],
+        ec2.describe_subnets(Filters=of_vpc)["Subnets"],
+    )
+
+
+def street(box: Box) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+    """What serves connections to the box's public address. The ones that the network stops are closed; AWS would drop them."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")[0]
+        try:
+            if not await asyncio.to_thread(let_in, box, peer):
+                return
+            far_reader, far_writer = await dial(box)
+
+            async def send(data: bytes) -> None:
+                writer.write(data)
+                await writer.drain()
+
+            await bridge(box, pieces(reader), send, far_reader, far_writer)
+        except (NoWay, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    return pass_on
+
+
+def let_in(box: Box, peer: str) -> bool:
+    ec2 = box.world.inside("ec2")
+    (reservation,) = ec2.describe_instances(InstanceIds=[box.instance])["Reservations"]
+    (instance,) = reservation["Instances"]
+    hops = reachability.from_internet(instance, peer, PUBLIC_PORT, rules_of(ec2, instance["VpcId"]))
+    stop = next((why for _, why in hops if why), "")
+    if stop:
+        box.world.note(f"{peer} to {box.instance}: {stop}")
+    return not stop
+
+
+async def frames(connection: ServerConnection) -> AsyncIterator[bytes]:
+    with contextlib.suppress(ConnectionClosed):
+        async for frame in connection:
+            yield frame if isinstance(frame, bytes) else frame.encode()
+
+
+async def pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while data := await reader.read(CHUNK):
+        yield data
+
+
+async def bridge(
+    box: Box,
+    source: AsyncIterator[bytes],
+    send: Callable[[bytes], Coroutine[Any, Any, None]],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    """Both ways until one side ends. While the box is cut off, what is under way waits, and nobody is told."""
+
+    async def passable() -> None:
+        while box.cut_off:
+            await asyncio.sleep(0.05)
+
+    async def inward() -> None:
+        async for data in source:
+            await passable()
+            writer.write(data)
+            await writer.drain()
+
+    async def outward() -> None:
+        async for data in pieces(reader):
+            await passable()
+            await send(data)
+
+    ways = [asyncio.ensure_future(way()) for way in (inward, outward)]
+    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    for way in ways:
+        way.cancel()
+    await asyncio.gather(*ways, return_exceptions=True)
+    writer.close()

@@ -1,0 +1,1 @@
+"""Faults on demand: API calls that fail, and components that misbehave."""

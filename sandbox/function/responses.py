@@ -1,0 +1,146 @@
+"""Lambda's calls that moto lacks: invocations that run the real package, and limits that limit."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+from urllib.parse import unquote
+
+from moto.awslambda.responses import LambdaResponse
+
+from sandbox.function import workers
+from sandbox.function.workers import Refusal
+from sandbox.iam.principals import takes
+from sandbox.world import world
+
+ACCOUNT_LIMIT = 1000  # concurrent executions of an account; a new one may have 10 or 50
+UNRESERVED = 100  # what AWS keeps for functions that reserve nothing
+PAYLOAD_BYTES = 6 << 20
+
+
+class Functions(LambdaResponse):
+    use_raw_body = False
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """(function, qualifier) of the path, where both NAME:QUALIFIER and ?Qualifier= are in use."""
+        name = unquote(self.path).split("/functions/")[1].split("/")[0]
+        name = name.split(":function:")[-1]
+        name, _, inside = name.partition(":")
+        return name, self.querystring.get("Qualifier", [inside])[0]
+
+    def invoke(self) -> Any:
+        name, qualifier = self.named
+        if len(self.raw_body) > PAYLOAD_BYTES:
+            return failure(
+                413,
+                "RequestEntityTooLargeException",
+                f"{len(self.raw_body)} byte payload is too large for the Invoke operation",
+            )
+        function = self.backend.get_function(name, qualifier or None)
+        kind = self.headers.get("X-Amz-Invocation-Type", "RequestResponse")
+        if kind == "DryRun":
+            return 204, {"status": 204}, ""
+        try:
+            done = workers.invoke(world(), function, qualifier, self.raw_body or b"{}", waited=kind != "Event")
+        except Refusal as refusal:
+            return failure(429, "TooManyRequestsException", "Rate Exceeded.", Reason=str(refusal))
+        if kind == "Event":
+            return 202, {"status": 202}, ""
+        headers = {"Content-Type": "application/json", "X-Amz-Executed-Version": str(function.version)}
+        if done.error:
+            headers["X-Amz-Function-Error"] = done.error
+        if self.headers.get("X-Amz-Log-Type") == "Tail":
+            headers["X-Amz-Log-Result"] = base64.b64encode(done.log[-4096:].encode()).decode()
+        return 200, headers, done.payload
+
+    def create_function(self) -> Any:
+        role = json.loads(self.body).get("Role", "")
+        if not takes(world(), "lambda.amazonaws.com", role):
+            words = "The role defined for the function cannot be assumed by Lambda."
+            return failure(400, "InvalidParameterValueException", words)
+        return super().create_function()
+
+    def put_function_concurrency(self) -> Any:
+        name, _ = self.named
+        wanted = json.loads(self.body)["ReservedConcurrentExecutions"]
+        others = sum(f.reserved_concurrency or 0 for f in self.backend.list_functions() if f.function_name != name)
+        if wanted + others > ACCOUNT_LIMIT - UNRESERVED:
+            return failure(
+                400,
+                "InvalidParameterValueException",
+                "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
+                f"below its minimum value of [{UNRESERVED}].",
+            )
+        return super().put_function_concurrency()
+
+    def get_account_settings(self) -> Any:
+        reserved = sum(f.reserved_concurrency or 0 for f in self.backend.list_functions())
+        limit = {
+            "ConcurrentExecutions": ACCOUNT_LIMIT,
+            "UnreservedConcurrentExecutions": ACCOUNT_LIMIT - reserved,
+            "CodeSizeZipped": 52428800,
+        }
+        return (
+            200,
+            {},
+            json.dumps(
+                {"AccountLimit": limit, "AccountUsage": {"FunctionCount": len(list(self.backend.list_functions()))}}
+            ),
+        )
+
+    def put_provisioned_concurrency_config(self) -> Any:
+        name, qualifier = self.named
+        function = self.backend.get_function(name, qualifier)
+        wanted = json.loads(self.body)["ProvisionedConcurrentExecutions"]
+        if qualifier in ("", "$LATEST"):
+            return failure(
+                400,
+                "InvalidParameterValueException",
+                "Provisioned Concurrency Configs cannot be applied to unpublished function versions.",
+            )
+        if function.reserved_concurrency is not None and wanted > function.reserved_concurrency:
+            return failure(
+                400,
+                "InvalidParameterValueException",
+                "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
+            )
+        return 202, {"status": 202}, json.dumps(workers.provision(world(), function, qualifier, wanted))
+
+    def get_provisioned_concurrency_config(self) -> Any:
+        found = workers.provisioned(*self.named)
+        if found is None:
+            return failure(
+                404,
+                "ProvisionedConcurrencyConfigNotFoundException",
+                "No Provisioned Concurrency Config found for this function",
+            )
+        return 200, {}, json.dumps(found)
+
+    def delete_provisioned_concurrency_config(self) -> Any:
+        workers.unprovision(*self.named)
+        return 204, {"status": 204}, ""
+
+    def update_alias(self) -> Any:
+        """A moved alias takes its provisioned workers along."""
+        answer = super().update_alias()
+        name, alias = self.named[0], unquote(self.path).rstrip("/").rsplit("/", 1)[-1]
+        if config := workers.provisioned(name, alias):
+            workers.provision(
+                world(),
+                self.backend.get_function(name, alias),
+                alias,
+                config["RequestedProvisionedConcurrentExecutions"],
+            )
+        return answer
+
+    def delete_function(self) -> Any:
+        workers.forget(self.named[0])
+        return super().delete_function()
+
+
+def failure(status: int, code: str, message: str, **more: str) -> Any:
+    body = {"Type": "User", "message": message, "Message": message, **more}
+    # moto takes the status from the headers, and 200 where it finds none
+    return status, {"Content-Type": "application/json", "x-amzn-ErrorType": code, "status": status}, json.dumps(body)

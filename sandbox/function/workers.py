@@ -1,0 +1,281 @@
+"""Lambda's execution environments: one warm process each, with the role's keys, and limits on memory, time and number."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import select
+import shutil
+import subprocess
+import threading
+import time
+import zipfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sandbox import processes
+from sandbox.cloudwatch import logs, metrics
+from sandbox.world import World
+
+RUNTIME = Path(__file__).with_name("lambda_runtime.py")
+INIT_S = 10.0  # AWS gives the code outside the handler ten seconds
+IDLE_KEPT = 10
+
+
+class Refusal(Exception):
+    """The reason of a 429, in AWS's words."""
+
+
+@dataclass
+class Worker:
+    process: subprocess.Popen[bytes]
+    asking: Any
+    answers: int  # file descriptors of the two pipes beside stdout
+    buffer: bytes = b""
+
+    def read(self, deadline: float, memory_mb: int) -> dict[str, Any]:
+        """The next answer. Raises TimeoutError, MemoryError, or EOFError when the process has ended."""
+        while b"\n" not in self.buffer:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            if select.select([self.answers], [], [], 0.05)[0]:
+                data = os.read(self.answers, 1 << 16)
+                if not data:
+                    raise EOFError
+                self.buffer += data
+            else:
+                with contextlib.suppress(psutil.Error):
+                    if psutil.Process(self.process.pid).memory_info().rss > memory_mb << 20:
+                        raise MemoryError
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return json.loads(line)
+
+    def ask(self, message: dict[str, Any]) -> None:
+        self.asking.write(json.dumps(message).encode() + b"\n")
+        self.asking.flush()
+
+    def end(self) -> None:
+        processes.stop(self.process, 0.2)
+        self.asking.close()
+        os.close(self.answers)
+
+
+@dataclass
+class Done:
+    payload: str
+    error: str = ""
+    log: str = ""
+
+
+@dataclass
+class Pool:
+    """The workers of one function version."""
+
+    idle: list[Worker] = field(default_factory=list)
+
+
+_pools: dict[tuple[str, str], Pool] = {}
+_running: dict[str, int] = {}
+_configs: dict[tuple[str, str], dict[str, Any]] = {}
+_lock = threading.Lock()
+
+
+def invoke(world: World, function: Any, qualifier: str, payload: bytes, waited: bool) -> Done:
+    """Run the handler; not `waited` for, in a thread. Raises Refusal when the function's share is in use."""
+    name = function.function_name
+    cap = latest(world, name).reserved_concurrency
+    where = {"FunctionName": name}
+    with _lock:
+        if cap is not None and _running.get(name, 0) >= cap:
+            metrics.put(world, "AWS/Lambda", where, Throttles=(1, "Count"))
+            raise Refusal("ReservedFunctionConcurrentInvocationLimitExceeded")
+        _running[name] = _running.get(name, 0) + 1
+        metrics.put(
+            world, "AWS/Lambda", where, Invocations=(1, "Count"), ConcurrentExecutions=(_running[name], "Count")
+        )
+    if waited:
+        return counted(world, function, payload)
+    threading.Thread(target=counted, args=(world, function, payload), daemon=True).start()
+    return Done("")
+
+
+def latest(world: World, name: str) -> Any:
+    return world.backend("lambda").get_function(name)
+
+
+def counted(world: World, function: Any, payload: bytes) -> Done:
+    try:
+        return run(world, function, payload)
+    finally:
+        with _lock:
+            _running[function.function_name] -= 1
+
+
+def run(world: World, function: Any, payload: bytes) -> Done:
+    request, began = secrets.token_hex(16), time.monotonic()
+    group, stream = (
+        f"/aws/lambda/{function.function_name}",
+        f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{world.port}",
+    )
+    logs.ensure(world, group, stream, function.role)
+    worker, done = None, Done("")
+    try:
+        worker = take(function) or start(world, function)
+        deadline = began + function.timeout
+        worker.ask({"event": json.loads(payload), "request_id": request, "timeout_s": function.timeout})
+        answer = worker.read(deadline, function.memory_size)
+        done = Done(json.dumps(answer["answer"]), answer.get("error", ""))
+        give_back(function, worker)
+        worker = None
+    except TimeoutError:
+        done = fault("Sandbox.Timedout", f"{request} Task timed out after {function.timeout:.2f} seconds")
+    except MemoryError:
+        done = fault("Runtime.ExitError", f"RequestId: {request} Error: Runtime exited with error: signal: killed")
+    except (EOFError, BrokenPipeError):
+        done = fault("Runtime.ExitError", f"RequestId: {request} Error: Runtime exited without providing a reason")
+    except json.JSONDecodeError as error:
+        done = fault("InvalidRequestContentException", str(error))
+    finally:
+        if worker is not None:
+            worker.end()
+    took = (time.monotonic() - began) * 1000
+    done.log = f"END RequestId: {request}\nREPORT RequestId: {request} Duration: {took:.2f} ms Memory Size: {function.memory_size} MB"
+    for line in done.log.splitlines():
+        logs.write(world, group, stream, line)
+    metrics.put(
+        world,
+        "AWS/Lambda",
+        {"FunctionName": function.function_name},
+        Duration=(took, "Milliseconds"),
+        Errors=(float(bool(done.error)), "Count"),
+    )
+    return done
+
+
+def fault(kind: str, message: str) -> Done:
+    return Done(json.dumps({"errorType": kind, "errorMessage": message}), "Unhandled")
+
+
+def key(function: Any) -> tuple[str, str]:
+    return function.function_name, f"{function.version}-{function.code_sha_256}"
+
+
+def take(function: Any) -> Worker | None:
+    with _lock:
+        pool = _pools.setdefault(key(function), Pool())
+        while pool.idle:
+            worker = pool.idle.pop()
+            if worker.process.poll() is None:
+                return worker
+    return None
+
+
+def give_back(function: Any, worker: Worker) -> None:
+    with _lock:
+        pool = _pools.setdefault(key(function), Pool())
+        if len(pool.idle) < IDLE_KEPT:
+            pool.idle.append(worker)
+            return
+    worker.end()
+
+
+def start(world: World, function: Any) -> Worker:
+    """A new environment: the package unpacked, the code outside the handler run. Raises EOFError, TimeoutError."""
+    folder = world.folder / "functions" / "-".join(key(function)).replace("/", "_")
+    with _lock:
+        if not folder.exists():
+            part = folder.with_name(folder.name + ".part")
+            shutil.rmtree(part, ignore_errors=True)
+            with zipfile.ZipFile(io.BytesIO(function.code_bytes)) as package:
+                package.extractall(part)
+            part.rename(folder)
+    access, secret, token, _ = world.keys.assume(function.role, function.function_name)
+    ask_read, ask_write = os.pipe()
+    answer_read, answer_write = os.pipe()
+    env = processes.environment(
+        world.folder,
+        folder,
+        AWS_ENDPOINT_URL=world.url,
+        AWS_ACCESS_KEY_ID=access,
+        AWS_SECRET_ACCESS_KEY=secret,
+        AWS_SESSION_TOKEN=token,
+        AWS_REGION="us-east-1",
+        AWS_LAMBDA_FUNCTION_NAME=function.function_name,
+        AWS_LAMBDA_FUNCTION_VERSION=str(function.version),
+        AWS_LAMBDA_FUNCTION_MEMORY_SIZE=str(function.memory_size),
+        PYTHONPATH=str(folder),
+        **function.environment_vars,
+    )
+    process = subprocess.Popen(
+        ["python", str(RUNTIME), function.handler, str(ask_read), str(answer_write)],
+        cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True, pass_fds=(ask_read, answer_write),
+    )  # fmt: skip
+    os.close(ask_read)
+    os.close(answer_write)
+    logs.follow(
+        world,
+        process,
+        f"/aws/lambda/{function.function_name}",
+        f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{process.pid}",
+    )
+    worker = Worker(process, os.fdopen(ask_write, "wb"), answer_read)
+    try:
+        worker.read(time.monotonic() + INIT_S, function.memory_size)  # says that it is ready
+    except BaseException:
+        worker.end()
+        raise
+    return worker
+
+
+def provision(world: World, function: Any, qualifier: str, count: int) -> dict[str, Any]:
+    """Start `count` workers ahead, in a thread; the config says when they are ready, or why they are not."""
+    config: dict[str, Any] = {
+        "RequestedProvisionedConcurrentExecutions": count,
+        "AllocatedProvisionedConcurrentExecutions": 0,
+        "AvailableProvisionedConcurrentExecutions": 0,
+    }
+    config |= {"Status": "IN_PROGRESS", "LastModified": datetime.now(UTC).isoformat(timespec="seconds")}
+    _configs[function.function_name, qualifier] = config
+
+    def work() -> None:
+        try:
+            for _ in range(count):
+                give_back(function, start(world, function))
+            config.update(
+                Status="READY",
+                AllocatedProvisionedConcurrentExecutions=count,
+                AvailableProvisionedConcurrentExecutions=count,
+            )
+        except (EOFError, TimeoutError, MemoryError):
+            config.update(Status="FAILED", StatusReason="FUNCTION_ERROR_INIT_FAILURE")
+
+    threading.Thread(target=work, daemon=True).start()
+    return config
+
+
+def provisioned(name: str, qualifier: str) -> dict[str, Any] | None:
+    return _configs.get((name, qualifier))
+
+
+def unprovision(name: str, qualifier: str) -> None:
+    _configs.pop((name, qualifier), None)
+
+
+def forget(name: str) -> None:
+    """The function is deleted: its workers end."""
+    with _lock:
+        gone = [pool for (function, _), pool in _pools.items() if function == name]
+        for found in [k for k in _pools if k[0] == name]:
+            del _pools[found]
+        for config in [k for k in _configs if k[0] == name]:
+            del _configs[config]
+    for worker in (w for pool in gone for w in pool.idle):
+        worker.end()

@@ -1,1 +1,0 @@
-"""SageMaker's endpoints: instances that answer, kept alive and replaced."""

@@ -1,0 +1,93 @@
+"""What a call asks for: its parameters by AWS's own names, whichever of its protocols it speaks."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from sandbox.http.error_responses import malformed
+from sandbox.http.parsing import Call
+
+
+def read(call: Call) -> dict[str, Any]:
+    """Every parameter that the operation has, and no other. S3's and Lambda's data are not looked at, nor S3's documents.
+
+    Raises Refused for a body that cannot be read, or has a value of another type than AWS takes.
+    """
+    try:
+        if call.rest:
+            return in_body(call, call.route.members) | around(call) if call.route.members else around(call)
+        return in_body(call, None) if call.protocol == "json" else in_form(call)
+    except (ValueError, KeyError, TypeError, RecursionError) as wrong:
+        raise malformed(call.protocol, f"The parameters cannot be read: {wrong}") from None
+
+
+def in_form(call: Call) -> dict[str, Any]:
+    from moto.core.parse import PROTOCOL_PARSERS
+    from moto.core.utils import get_service_model
+    from werkzeug.datastructures import MultiDict
+
+    model = get_service_model(call.model).operation_model(call.operation)
+    asked = {
+        "values": MultiDict(call.form),
+        "headers": {},
+        "method": "POST",
+        "url_params": {},
+        "url_path": "/",
+        "body": "",
+    }
+    return PROTOCOL_PARSERS[call.protocol](model).parse(asked)  # type: ignore[arg-type]
+
+
+def in_body(call: Call, members: frozenset[str] | None) -> dict[str, Any]:
+    """Of a JSON body: those of the operation that do not stand elsewhere. A null is no value, as in AWS."""
+    text = call.body.decode()
+    given = json.loads(text, object_pairs_hook=once, parse_constant=no_number) if text.strip() else {}
+    if not isinstance(given, dict):
+        raise ValueError("The body is no JSON object")
+    shape = input_shape(call.model, call.operation)
+    if shape is None:
+        return {}
+    names = shape.members if members is None else members
+    asked = {key: value for key, value in given.items() if key in names and value is not None}
+    check_types(asked, shape)
+    return asked
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("A name is given more than once in one object")
+    return found
+
+
+def no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
+def check_types(asked: dict[str, Any], shape: Any) -> None:
+    """A list where the model has a text would be read in two ways. What is missing or too long is the service's to say."""
+    from botocore.validate import ParamValidator
+
+    for line in ParamValidator().validate(asked, shape).generate_report().splitlines():
+        if line.startswith("Invalid type"):
+            raise ValueError(line[:300])
+
+
+@cache
+def input_shape(model: str, operation: str) -> Any:
+    import botocore.session
+
+    return botocore.session.get_session().get_service_model(model).operation_model(operation).input_shape
+
+
+def around(call: Call) -> dict[str, Any]:
+    """What stands in path, query and headers, by the model's names."""
+    route = call.route
+    found = route.pattern.fullmatch(call.path)
+    asked: dict[str, Any] = dict(found.groupdict()) if found else {}
+    for key, name in route.query.items():
+        if key in call.query:
+            asked[name] = call.query[key] if key in route.several else call.query[key][0]
+    return asked | {name: call.headers[key] for key, name in route.headers.items() if key in call.headers}

@@ -1,0 +1,260 @@
+"""One request, read once: whose key, which service, which operation, in which protocol, and the parts of it that count.
+
+moto works out for itself what a request is: from a header, a query string, a body or a path, whichever it finds first. So it
+is never shown the request that came in, only one that is made of this reading (for_moto): what is decided on is what is done.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zlib
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+from sandbox.http import routes, signature
+from sandbox.http.error_responses import elsewhere, malformed
+from sandbox.state import REGION
+
+FORM = "application/x-www-form-urlencoded"
+# A signature's name of a service -> botocore's
+MODELS = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
+TARGET = re.compile(r"([\w.]+)\.(\w+)")
+IN_CBOR = re.compile(r"/service/\w+/operation/(\w+)")
+OF_FUNCTION = re.compile(r"(?<=/functions/)[^/]*:function:")
+BODY_BYTES = 70_167_211  # the most that Lambda takes; S3's objects and InvokeEndpoint's data are not read here
+NOT_EMPTY = ("uploadId", "partNumber", "versionId", "Qualifier")  # moto takes an empty one for none
+# Doors of moto's own, beside AWS's, and the paths that it takes for another service's.
+MOTOS_OWN = ("/moto-api", "/favicon.ico", "/latest/meta-data/", "/latest/api/", "/v20180820/")
+# How S3's bodies are framed: nothing that is decided on.
+FRAMING = {"x-amz-content-sha256", "x-amz-decoded-content-length", "x-amz-trailer", "content-md5"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """`service` is as the signature names it, `model` as botocore does; `key` is "" for a request without a signature."""
+
+    key: str
+    region: str
+    service: str
+    model: str
+    protocol: str
+    operation: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]  # by names in small letters
+    form: dict[str, str]
+    body: bytes
+    environ: dict[str, Any]
+
+    @property
+    def agent(self) -> str:
+        return self.headers.get("user-agent", "")
+
+    @property
+    def route(self) -> routes.Route:
+        return routes.routes(self.model)[self.operation]
+
+    @property
+    def rest(self) -> bool:
+        return self.protocol.startswith("rest-")
+
+
+def read(environ: dict[str, Any]) -> Call:
+    """Who asks which service in which protocol. What is asked is not looked at yet (told). Raises Refused."""
+    headers = {key[5:].lower().replace("_", "-"): value for key, value in environ.items() if key.startswith("HTTP_")}
+    kind = environ.get("CONTENT_TYPE", "")
+    headers |= {"content-type": kind} if kind else {}
+    pairs = parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+    guess = "json" if "x-amz-target" in headers else "query" if is_form(headers) else "rest-xml"
+    try:
+        signed = signature.read(headers.get("authorization", ""), pairs)
+    except signature.Unreadable as wrong:
+        code = "InvalidArgument" if guess == "rest-xml" else "IncompleteSignature"
+        raise malformed(guess, str(wrong), code) from None
+    service = signed.service if signed else {"query": "sts", "rest-xml": "s3"}.get(guess, "")
+    try:
+        path = environ["PATH_INFO"].encode("latin-1").decode()
+    except UnicodeDecodeError:
+        raise malformed(guess, "The path is not UTF-8") from None
+    if signed is None and guess != "query":
+        return Call("", REGION, service, service, guess, "?", path, {}, headers, {}, b"", environ)
+    model, protocol = spoken(service, headers, path)
+    if protocol == "rest-json":  # a function may be named by its ARN, and a slash at the end says nothing
+        path = OF_FUNCTION.sub("", path).rstrip("/")
+    query = {key: [v for k, v in pairs if k == key] for key, _ in pairs if not signature.OF_URLS.fullmatch(key)}
+    key, region = (signed.key, signed.region) if signed else ("", REGION)
+    return Call(key, region, service, model, protocol, "?", path, query, headers, {}, b"", environ)
+
+
+def told(call: Call) -> Call:
+    """The same with its operation, "?" where there is none such, and its body. Raises Refused."""
+    return of_rest(call) if call.rest else of_root(call)
+
+
+def is_form(headers: dict[str, str]) -> bool:
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == FORM
+
+
+def spoken(service: str, headers: dict[str, str], path: str) -> tuple[str, str]:
+    """(botocore's model, the protocol of this call). Few services have two; a service that has none in JSON takes no Target."""
+    model = "sagemaker-runtime" if service == "sagemaker" and path != "/" else MODELS.get(service, service)
+    has = protocols(model)
+    if "json" in has and ("query" not in has or "x-amz-target" in headers):
+        return model, "json"
+    if has:
+        return model, "query" if "query" in has else has[0]
+    return model, "json" if "x-amz-target" in headers else "query"
+
+
+@cache
+def protocols(model: str) -> tuple[str, ...]:
+    """() of what botocore has no model of."""
+    from botocore.exceptions import UnknownServiceError
+
+    try:
+        metadata = metadata_of(model)
+    except UnknownServiceError:
+        return ()
+    return tuple(metadata.get("protocols", [metadata["protocol"]]))
+
+
+@cache
+def metadata_of(model: str) -> dict[str, Any]:
+    import botocore.session
+
+    return botocore.session.get_session().get_service_model(model).metadata
+
+
+def of_rest(call: Call) -> Call:
+    """A request that is told by method, path and query."""
+    if call.path.startswith(MOTOS_OWN):
+        raise elsewhere(call.protocol, f"{call.service} at {call.path}")
+    if blank := [key for key in NOT_EMPTY if "" in call.query.get(key, [])]:
+        raise malformed(call.protocol, f"{blank[0]} cannot be the empty string", "InvalidArgument")
+    copying = "x-amz-copy-source" in call.headers
+    operation = routes.told(call.model, call.environ["REQUEST_METHOD"], call.path, set(call.query), copying)
+    if operation == "?":
+        return replace(call, operation=operation)
+    route = routes.routes(call.model)[operation]
+    once = {*route.literal, *route.query} - route.several
+    if twice := [key for key in sorted(once) if len(call.query.get(key, [])) > 1]:
+        raise malformed(call.protocol, f"{twice[0]} is given more than once", "InvalidArgument")
+    if route.streams and "content-type" in route.headers and form_like(call.headers):
+        raise elsewhere(call.protocol, f"{call.service}:{operation} of a body whose Content-Type is a form's")
+    body = b"" if route.streams else unpacked(call) if call.protocol == "rest-json" else whole(call)
+    return replace(call, operation=operation, body=body)
+
+
+def form_like(headers: dict[str, str]) -> bool:
+    """What moto would take to pieces."""
+    return headers.get("content-type", "").strip().lower().startswith((FORM, "multipart/"))
+
+
+def of_root(call: Call) -> Call:
+    """A request to /, told by its Target, or by the Action in its form."""
+    if named := IN_CBOR.fullmatch(call.path):
+        raise elsewhere(call.protocol, f"{call.service}:{named[1]} in CBOR")
+    if call.path not in ("", "/") or call.environ["REQUEST_METHOD"] != "POST":
+        raise elsewhere(call.protocol, f"{call.service} by {call.environ['REQUEST_METHOD']} {call.path}")
+    if call.query:
+        raise malformed(call.protocol, "Parameters stand in the body, and not in the query string too")
+    if call.protocol != "json":
+        form = fields(call)
+        return replace(call, operation=form.get("Action", "?"), form=form)
+    found = TARGET.fullmatch(call.headers.get("x-amz-target", ""))
+    prefix = metadata_of(call.model).get("targetPrefix") if protocols(call.model) else None
+    if not found or (prefix and found[1] != prefix):
+        raise malformed("json", "X-Amz-Target names no operation of this service", "UnknownOperationException")
+    return replace(call, operation=found[2], body=unpacked(call))
+
+
+def fields(call: Call) -> dict[str, str]:
+    try:
+        text = unpacked(call).decode()
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
+    except ValueError as wrong:  # of UTF-8 too
+        raise malformed(call.protocol, f"The form cannot be read: {wrong}") from None
+    form = dict(pairs)
+    if len(form) < len(pairs):
+        raise malformed(call.protocol, "A parameter is given more than once")
+    return form
+
+
+def whole(call: Call) -> bytes:
+    """The body as it came. Raises Refused for one that is too long."""
+    stream = call.environ["wsgi.input"]
+    if call.environ.get("wsgi.input_terminated"):
+        body = stream.read(BODY_BYTES + 1)
+    else:
+        body = stream.read(min(int(call.environ.get("CONTENT_LENGTH") or 0), BODY_BYTES + 1))
+    if len(body) > BODY_BYTES:
+        words = f"Request must be smaller than {BODY_BYTES} bytes"
+        raise malformed(call.protocol, words, "RequestTooLargeException", 413)
+    return bytes(body)
+
+
+def unpacked(call: Call) -> bytes:
+    """As an SDK sends long ones: compressed."""
+    body, coding = whole(call), call.headers.get("content-encoding", "")
+    if not coding:
+        return body
+    if coding.lower() != "gzip":
+        raise malformed(call.protocol, f"Content-Encoding {coding!r} is not known")
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        plain = inflater.decompress(body, BODY_BYTES)
+    except zlib.error as wrong:
+        raise malformed(call.protocol, f"The body is not gzip: {wrong}") from None
+    if inflater.unconsumed_tail:
+        words = f"Request must be smaller than {BODY_BYTES} bytes"
+        raise malformed(call.protocol, words, "RequestTooLargeException", 413)
+    if not inflater.eof or inflater.unused_data:
+        raise malformed(call.protocol, "The body is not one whole gzip member")
+    return plain
+
+
+def for_moto(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+    """A WSGI environ with the call and its parameters as they were read, and nothing else of the request."""
+    kept = {key: value for key, value in call.environ.items() if not key.startswith(("HTTP_", "CONTENT_"))}
+    # On AWS these calls come over TLS; a bucket policy that asks for it must not lock the sandbox out.
+    kept |= {"HTTP_HOST": call.headers["host"], "wsgi.url_scheme": "https"}
+    if call.key:
+        scope = f"{call.key}/20260101/{REGION}/{call.service}/aws4_request"
+        kept["HTTP_AUTHORIZATION"] = f"{signature.SCHEME} Credential={scope}, SignedHeaders=host, Signature=0"
+    given, query, body = rest_parts(call, asked) if call.rest else root_parts(call, asked)
+    kept |= {("" if key == "content-type" else "HTTP_") + key.upper().replace("-", "_"): v for key, v in given.items()}
+    path = call.path if call.rest else "/"
+    line = quote(path, safe="/-._~") + (f"?{query}" if query else "")
+    kept |= {"PATH_INFO": path.encode().decode("latin-1"), "QUERY_STRING": query, "RAW_URI": line, "REQUEST_URI": line}
+    if call.rest and call.route.streams:
+        return kept | ({"CONTENT_LENGTH": call.environ["CONTENT_LENGTH"]} if "CONTENT_LENGTH" in call.environ else {})
+    kept.pop("wsgi.input_terminated", None)
+    return kept | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+
+
+def root_parts(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
+    """(headers, query, body). In moto an Action anywhere beats the Target; a query keeps it from looking for one."""
+    if call.protocol != "json":
+        return {"content-type": FORM}, "", urlencode(call.form).encode()
+    kind = f"application/x-amz-json-{metadata_of(call.model)['jsonVersion']}"
+    target = call.headers["x-amz-target"]
+    return {"content-type": kind, "x-amz-target": target}, f"x-id={call.operation}", json.dumps(asked).encode()
+
+
+def rest_parts(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
+    route = call.route
+    names = {*route.headers, *(FRAMING if call.service == "s3" else ())}
+    given = {k: v for k, v in call.headers.items() if k in names or (route.prefixes and k.startswith(route.prefixes))}
+    query = route.literal | {key: call.query[key] for key in route.query if key in call.query}
+    body = call.body
+    if route.members:
+        given |= {"content-type": "application/json"}
+        body = json.dumps({key: asked[key] for key in route.members if key in asked}).encode() if body else b""
+    elif not route.document:
+        body = b""
+    # moto, without a query, looks for one in the body and in the headers
+    return given, urlencode(query, doseq=True) or f"x-id={call.operation}", body

@@ -1,0 +1,135 @@
+"""Who calls, with what rights: users, roles and sessions as moto keeps them, in the words of the evaluator."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote
+
+from iampolicy.policy.document import Policy, policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from sandbox.iam.credentials import Session
+from sandbox.state import ACCOUNT, REGION
+from sandbox.world import World
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A caller, what it may, and the context keys that come with it."""
+
+    caller: Caller
+    rights: Rights
+    context: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def arn(self) -> str:
+        """As AWS names it in a refusal: a session's ARN, or a user's."""
+        return self.caller.session or self.caller.arn
+
+
+def identity(world: World, key_id: str) -> Identity:
+    """Of a key that `world.keys` knows."""
+    session = world.keys.session(key_id)
+    return of_session(world, session) if session else of_user(world, key_id)
+
+
+def of_user(world: World, key_id: str) -> Identity:
+    iam = world.backend_global("iam")
+    user = next(u for u in iam.users.values() if any(key.access_key_id == key_id for key in u.access_keys))
+    held = [*documents(user.policies), *attached(user.managed_policies)]
+    for group in iam.get_groups_for_user(user.name):
+        held += [*documents(group.policies), *attached(group.managed_policies)]
+    context = {"aws:principaltype": "User", "aws:userid": user.id, "aws:username": user.name}
+    if key_id == world.keys.administrator[0]:
+        context["aws:multifactorauthpresent"] = "true"  # who starts a sandbox counts as signed in with MFA
+    return Identity(Caller(user.arn), Rights(tuple(held), boundary(world, user)), context | tags(user.arn, user.tags))
+
+
+def of_session(world: World, session: Session) -> Identity:
+    """The role's own rights and tags, narrowed by the session's policy; its tags come before the role's."""
+    found = of_role(world, session.role_arn, session.name, session.issued)
+    context = found.context | {f"aws:principaltag/{key.lower()}": value for key, value in session.tags.items()}
+    if session.source_identity:
+        context["aws:sourceidentity"] = session.source_identity
+    narrowed = (compiled("the session's policy", session.policy),) if session.policy else None
+    return replace(found, rights=replace(found.rights, session=narrowed), context=context)
+
+
+def of_role(world: World, arn: str, session: str, issued: datetime | None = None) -> Identity:
+    """A session of the role, as somebody who takes it has it, now or when it was `issued`. Raises KeyError without such a role."""
+    role = role_of(world, arn)
+    if role is None:
+        raise KeyError(arn)
+    held = (*documents(role.policies), *attached(role.managed_policies))
+    taken = (issued or datetime.now(UTC)).isoformat(timespec="seconds")  # AWS's, too, are whole seconds
+    context = {"aws:principaltype": "AssumedRole", "aws:userid": f"{role.id}:{session}", "aws:tokenissuetime": taken}
+    caller = Caller(role.arn, f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name}/{session}")
+    return Identity(caller, Rights(held, boundary(world, role)), context | tags(role.arn, role.tags))
+
+
+def role_of(world: World, arn: str) -> Any:
+    """moto's record of a role, or None."""
+    return next((role for role in world.backend_global("iam").roles.values() if role.arn == arn), None)
+
+
+def documents(inline: dict[str, str]) -> list[Policy]:
+    return [compiled(name, text) for name, text in inline.items()]
+
+
+def attached(managed: dict[str, Any]) -> list[Policy]:
+    return [compiled(found.arn, default(found)) for found in managed.values()]
+
+
+def default(managed: Any) -> str:
+    return next((version.document for version in managed.versions if version.is_default), "{}")
+
+
+def boundary(world: World, holder: Any) -> Policy | None:
+    """One whose policy is gone lets nothing through."""
+    arn = getattr(holder, "permissions_boundary_arn", None)  # a user has the field once it has a boundary
+    if not arn:
+        return None
+    found = world.backend_global("iam").managed_policies.get(arn)
+    return compiled(arn, default(found) if found else "{}")
+
+
+def tags(arn: str, raw: list[dict[str, str]] | None) -> dict[str, str]:
+    found = {f"aws:principaltag/{pair['Key'].lower()}": pair["Value"] for pair in raw or []}
+    return {"aws:principalarn": arn, "aws:principalaccount": ACCOUNT} | found
+
+
+@lru_cache(10_000)
+def compiled(name: str, text: str | None) -> Policy:
+    try:
+        return policy(name, json.loads(text if text and text.lstrip().startswith("{") else unquote(text or "{}")))
+    except ValueError:
+        return Policy(name)
+
+
+def of_every_request(agent: str = "") -> dict[str, str]:
+    now = datetime.now(UTC)
+    return {
+        "aws:currenttime": now.isoformat(timespec="seconds"),
+        "aws:epochtime": str(int(now.timestamp())),
+        "aws:requestedregion": REGION,
+        "aws:securetransport": "true",  # on AWS these calls come over TLS
+        "aws:sourceip": "127.0.0.1",
+        "aws:useragent": agent,
+        "aws:viaawsservice": "false",
+        "aws:resourceaccount": ACCOUNT,
+    }
+
+
+def takes(world: World, service: str, role_arn: str, source_arn: str = "") -> bool:
+    """Whether a service may take a role, as its trust says. A role that is not there is not taken."""
+    role = role_of(world, role_arn)
+    if role is None:
+        return False
+    context = of_every_request() | {"aws:sourceaccount": ACCOUNT}
+    if source_arn:
+        context["aws:sourcearn"] = source_arn
+    asked = Request(Caller(service=service), "sts:AssumeRole", role_arn, context)
+    return decide(asked, Rights(), compiled("its trust", role.assume_role_policy_document), required=True).allowed

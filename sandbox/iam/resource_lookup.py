@@ -1,0 +1,258 @@
+"""A row of the table of permissions, and what no template in it tells: ARNs that have to be looked up, roles that are
+passed without being a parameter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.ec2 import lifecycle
+from sandbox.state import ACCOUNT, REGION
+from sandbox.world import World
+
+Params = dict[str, Any]
+Context = dict[str, str | list[str]]
+More = Iterator[tuple[str, str, Context]]
+EC2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}:"
+SERVICE_ROLES = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/"
+# Prefix of an id -> the type in its ARN
+KINDS = {
+    "acl": "network-acl",
+    "eice": "instance-connect-endpoint",
+    "eni": "network-interface",
+    "i": "instance",
+    "igw": "internet-gateway",
+    "key": "key-pair",
+    "rtb": "route-table",
+    "sg": "security-group",
+    "sir": "spot-instances-request",
+    "subnet": "subnet",
+    "vol": "volume",
+    "vpc": "vpc",
+    "vpce": "vpc-endpoint",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """`arns` are templates with {Parameter}s, or functions that look ARNs up; all have to be allowed. `action` is told where it
+    is not the operation's own name, `versioned` where it has another one with a VersionId. `keys` maps a context key to a
+    parameter's path, `context` tells more keys of an ARN; `passes` maps a parameter to the service that takes the role named
+    there. `tagging` is the action that tags given at creation take besides, `more` tells other permissions that it takes.
+    """
+
+    arns: tuple[str | Callable[[World, Params], list[str]], ...]
+    action: str = ""
+    versioned: str = ""
+    keys: dict[str, str] = field(default_factory=dict)
+    context: Callable[[World, Params, str], Context] | None = None
+    passes: dict[str, str] = field(default_factory=dict)
+    tagging: str = ""
+    more: Callable[[World, Params], More] | None = None
+
+
+def row(*arns: Any, **more: Any) -> Row:
+    return Row(arns or ("*",), **more)
+
+
+def same(names: str, *arns: Any, **more: Any) -> dict[str, Row]:
+    """One row for several operations."""
+    return dict.fromkeys(names.split(), row(*arns, **more))
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def requested(asked: Params, arn: str) -> Context:
+    """aws:RequestTag of what the call would make at this ARN."""
+    kind = arn.removeprefix(EC2).partition("/")[0]
+    specified = [s.get("Tags", []) for s in listed(asked.get("TagSpecifications")) if s.get("ResourceType") == kind]
+    raw = specified[0] if specified else asked.get("Tags", asked.get("tags")) or []
+    if isinstance(raw, dict):
+        pairs = list(raw.items())
+    else:
+        pairs = [
+            (tag.get("Key", tag.get("key")), tag.get("Value", tag.get("value"))) for tag in raw if isinstance(tag, dict)
+        ]
+    found: Context = {f"aws:requesttag/{str(key).lower()}": str(value) for key, value in pairs}
+    return found | {"aws:tagkeys": [str(key) for key, _ in pairs]} if pairs else {}
+
+
+def function_asked(world: World, asked: Params) -> list[str]:
+    """With the version or alias, given beside the name or in it."""
+    name, _, inside = str(asked.get("FunctionName", "")).partition(":")
+    qualifier = asked.get("Qualifier") or inside
+    return [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}" + (f":{qualifier}" if qualifier else "")]
+
+
+def named(known: Any, name: Any, kind: str) -> str:
+    """The ARN with its path, which the request does not give; of what is not there, without."""
+    return next((one.arn for one in known if one.name == name), f"arn:aws:iam::{ACCOUNT}:{kind}/{name}")
+
+
+def granted(world: World, name: str) -> list[dict[str, Any]]:
+    """The statements that AddPermission made for a function, its versions and aliases, each with the ARN it is for.
+
+    moto appends a qualifier to the ARN of a version, and takes a principal's ARN or account as it was given.
+    """
+    kept = world.backend("lambda")._lambdas._functions.get(name)
+    found = []
+    every = [kept["latest"], *kept["versions"]] if kept else []
+    for policy in {id(function.policy): function.policy for function in every}.values():  # versions may share one
+        for one in policy.statements:
+            *_, last = parts = str(one["Resource"]).split(":")
+            whole = ":".join(parts[:7]) + (f":{last}" if len(parts) > 7 else "")
+            principal = one["Principal"]
+            if isinstance(principal, str) and principal != "*":
+                principal = {"AWS": principal}
+            found.append({key: one[key] for key in ("Sid", "Effect", "Action", "Condition") if key in one}
+                         | {"Resource": whole, "Principal": principal})  # fmt: skip
+    return found
+
+
+def builds_projects(world: World, asked: Params) -> list[str]:
+    """A build's id is PROJECT:UUID."""
+    idents = [str(ident) for ident in listed(asked.get("ids", asked.get("id")))]
+    return [f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/{ident.split(':')[0]}" for ident in idents]
+
+
+def parameter_named(world: World, asked: Params) -> list[str]:
+    """By its name or ARN; a version or label may follow it, after a colon."""
+    name = str(asked.get("Name", "*"))
+    return [":".join(name.split(":")[:6]) if name.startswith("arn:") else parameter(name.partition(":")[0])]
+
+
+def parameters_below(world: World, asked: Params) -> list[str]:
+    return [parameter(f"{str(asked.get('Path', '')).rstrip('/')}/*")]
+
+
+def parameter(name: str) -> str:
+    """Those below /aws/ are everybody's, and have no account."""
+    account = "" if name.startswith("/aws/") else ACCOUNT
+    return f"arn:aws:ssm:{REGION}:{account}:parameter/{name.lstrip('/')}"
+
+
+def key_pair_named(world: World, asked: Params) -> list[str]:
+    known = world.backend("ec2").key_pairs.values()
+    ident = asked.get("KeyPairId") or next((key.id for key in known if key.key_name == asked.get("KeyName")), "*")
+    return [f"{EC2}key-pair/{ident}"]
+
+
+def subnet_associated(world: World, asked: Params) -> list[str]:
+    for acl in world.backend("ec2").network_acls.values():
+        if asked.get("AssociationId") in acl._associations:
+            return [f"{EC2}subnet/{acl._associations[asked['AssociationId']].subnet_id}"]
+    return [f"{EC2}subnet/*"]
+
+
+def tagged(world: World, asked: Params) -> list[str]:
+    found = [str(ident) for ident in listed(asked.get("Resources"))]
+    return [f"{EC2}{KINDS.get(ident.rsplit('-', 1)[0], '*')}/{ident}" for ident in found]
+
+
+def rules_tagged(world: World, asked: Params) -> list[str]:
+    """The rules of a security group count as resources of their own only where the request gives them tags."""
+    return [f"{EC2}security-group-rule/*"] if asked.get("TagSpecifications") else []
+
+
+def launched(world: World, asked: Params) -> list[str]:
+    """Everything that RunInstances makes or uses; each has to be allowed."""
+    interfaces = listed(asked.get("NetworkInterfaces"))
+    groups = listed(asked.get("SecurityGroupIds")) + [g for i in interfaces for g in listed(i.get("Groups"))]
+    subnets = listed(asked.get("SubnetId")) + [i["SubnetId"] for i in interfaces if "SubnetId" in i]
+    found = [f"arn:aws:ec2:{REGION}::image/{asked.get('ImageId', '*')}"]
+    found += [f"{EC2}{kind}/*" for kind in ("instance", "volume", "network-interface")]
+    found += [f"{EC2}security-group/{ident}" for ident in groups] + [f"{EC2}subnet/{ident}" for ident in subnets]
+    if asked.get("KeyName"):
+        found += key_pair_named(world, asked)
+    if asked.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
+        found.append(f"{EC2}spot-instances-request/*")
+    return found
+
+
+def passing(role: str, service: str, world: World) -> More:
+    arn = role if role.startswith("arn:") else named(world.backend_global("iam").roles.values(), role, "role")
+    yield "iam:PassRole", arn, {"iam:passedtoservice": service}
+
+
+def launched_role(world: World, asked: Params) -> More:
+    """The role in the instance profile; and, for the first spot request of an account, EC2's own role for them."""
+    if profile := profile_of(world, asked):
+        for role in profile.roles:
+            yield from passing(role.arn, "ec2.amazonaws.com", world)
+    if asked.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
+        yield from service_role(world, "spot.amazonaws.com", "AWSServiceRoleForEC2Spot")
+
+
+def profile_of(world: World, asked: Params) -> Any:
+    """The instance profile that is named or whose ARN is given, or None."""
+    told = asked.get("IamInstanceProfile") or {}
+    known = world.backend_global("iam").instance_profiles.values()
+    return next((one for one in known if told and (one.arn == told.get("Arn") or one.name == told.get("Name"))), None)
+
+
+def scaling_role(world: World, asked: Params) -> More:
+    name = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+    yield from service_role(world, "sagemaker.application-autoscaling.amazonaws.com", name)
+
+
+def alarm_role(world: World, asked: Params) -> More:
+    """An alarm that acts on an instance acts through a role of CloudWatch Events."""
+    if any(":ec2:" in str(action) for action in listed(asked.get("AlarmActions"))):
+        yield from service_role(world, "events.amazonaws.com", "AWSServiceRoleForCloudWatchEvents")
+
+
+def service_role(world: World, service: str, name: str) -> More:
+    """AWS makes its role in the caller's name when it is not there yet; from then on nobody needs to be allowed to."""
+    if name not in {role.name for role in world.backend_global("iam").roles.values()}:
+        yield "iam:CreateServiceLinkedRole", f"{SERVICE_ROLES}{service}/{name}", {"iam:awsservicename": service}
+
+
+def make_service_role(world: World, arn: str) -> None:
+    service, _, name = arn.removeprefix(SERVICE_ROLES).partition("/")
+    trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    world.backend_global("iam").create_role(
+        role_name=name,
+        assume_role_policy_document=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+        path=f"/aws-service-role/{service}/",
+        permissions_boundary=None,
+        description="",
+        tags=[],
+        max_session_duration=3600,
+    )
+
+
+def resource_tags(world: World, arn: str) -> Context:
+    """aws:ResourceTag of an EC2 resource that is there; of other services none are known here."""
+    if not arn.startswith(EC2):
+        return {}
+    kind, _, ident = arn.removeprefix(EC2).partition("/")
+    if kind == "instance-connect-endpoint":
+        from sandbox.ec2.instance_connect import endpoints
+
+        found = {tag["Key"]: tag["Value"] for tag in endpoints.get(ident, {}).get("Tags", [])}
+    elif kind == "spot-instances-request":
+        from sandbox.ec2.spot import requests
+
+        found = {tag["Key"]: tag["Value"] for tag in requests[ident].tags} if ident in requests else {}
+    else:
+        found = world.backend("ec2").tags.get(ident) or lifecycle.parted.get(ident, {})
+    both = {f"aws:resourcetag/{key.lower()}": value for key, value in found.items()}
+    return both | {key.replace("aws:", "ec2:", 1): value for key, value in both.items()}
+
+
+def of_launch(world: World, asked: Params, arn: str) -> Context:
+    """What RunInstances says of the instance itself."""
+    if ":instance/" not in arn:
+        return {}
+    profile = profile_of(world, asked)
+    found = {
+        "ec2:instancetype": asked.get("InstanceType"),
+        "ec2:metadatahttptokens": asked.get("MetadataOptions", {}).get("HttpTokens", "optional"),
+        "ec2:instanceprofile": profile.arn if profile else (asked.get("IamInstanceProfile") or {}).get("Arn"),
+        "ec2:instancemarkettype": asked.get("InstanceMarketOptions", {}).get("MarketType", "on-demand"),
+    }
+    return {key: value for key, value in found.items() if value}

@@ -1,0 +1,60 @@
+"""STS's calls that moto makes too easy: how long a session may be, and what it is told and carries on."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.sts.exceptions import STSValidationError
+from moto.sts.responses import TokenResponse
+
+from sandbox.iam.principals import role_of
+from sandbox.world import world
+
+SHORTEST_S, CHAINED_S = 900, 3600
+NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+
+
+class Sts(TokenResponse):
+    def assume_role(self) -> ActionResult:
+        held = world().keys.session(self.get_access_key())
+        self._fits(chained=held is not None)
+        inherited = {key: held.tags[key] for key in held.transitive} if held else {}
+        given = {tag["Key"]: tag.get("Value", "") for tag in self._get_param("Tags", [])}
+        if again := sorted(inherited.keys() & given.keys()):
+            raise STSValidationError(f"The session tags {', '.join(again)} are transitive, and cannot be overridden")
+        return self._begun(
+            super().assume_role(),
+            tags=inherited | given,
+            transitive=frozenset(inherited) | {key for key in self._get_param("TransitiveTagKeys", []) if key in given},
+            source_identity=self._get_param("SourceIdentity", "") or (held.source_identity if held else ""),
+        )
+
+    def assume_role_with_web_identity(self) -> ActionResult:
+        self._fits(chained=False)
+        return self._begun(super().assume_role_with_web_identity())
+
+    def _fits(self, chained: bool) -> None:
+        name, wanted = self._get_param("RoleSessionName"), int(self._get_param("DurationSeconds", 3600))
+        if not NAME.fullmatch(name or ""):
+            raise STSValidationError(
+                f"1 validation error detected: Value '{name}' at 'roleSessionName' failed to satisfy constraint: "
+                r"Member must satisfy regular expression pattern: [\w+=,.@-]{2,64}"
+            )
+        if wanted < SHORTEST_S:
+            raise STSValidationError(
+                f"1 validation error detected: Value '{wanted}' at 'durationSeconds' failed to satisfy constraint: "
+                f"Member must have value greater than or equal to {SHORTEST_S}"
+            )
+        if chained and wanted > CHAINED_S:
+            raise STSValidationError(
+                "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
+            )
+        role = role_of(world(), self._get_param("RoleArn"))
+        if role is not None and wanted > int(role.max_session_duration or CHAINED_S):
+            raise STSValidationError("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
+
+    def _begun(self, answer: Any, **told: Any) -> ActionResult:
+        world().keys.begin(answer.result["Credentials"], **told)
+        return answer

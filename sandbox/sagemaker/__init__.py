@@ -1,0 +1,1 @@
+"""SageMaker: training and tuning jobs as processes, endpoints as fleets of real servers."""

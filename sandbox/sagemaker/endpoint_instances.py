@@ -1,0 +1,123 @@
+"""One instance behind an endpoint: the serving image's own program, on a model fetched with the endpoint's role."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from sandbox import processes
+from sandbox.cloudwatch import logs
+from sandbox.codebuild import images
+from sandbox.iam import service_calls
+from sandbox.world import World
+
+PING_S = 2.0  # SageMaker gives a ping two seconds
+HEALTH_S = 60.0  # for a first good ping; a program that ended fails at once here, and SageMaker tries for half an hour
+HUNG_S = 240.0  # of the sandbox's clock: SageMaker's own time limit for a container that starts
+hanging: set[str] = set()  # endpoints whose instances start and then stop in their tracks
+
+
+@dataclass
+class Instance:
+    id: str
+    folder: Path
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    outstanding: int = 0
+    healthy: bool = False
+    cpu: threading.Lock = field(default_factory=threading.Lock)
+    http: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(maxsize=32, retries=False))
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def ping(self) -> bool:
+        try:
+            return self.http.request("GET", f"http://127.0.0.1:{self.port}/ping", timeout=PING_S).status == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def stop(self) -> None:
+        if self.process is not None:
+            processes.stop(self.process, grace_s=30.0)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def launch(world: World, endpoint: str, variant: str, model: Any) -> Instance:
+    """Start one and wait for its first good ping; an instance that did not get there has `healthy` False."""
+    ident = "i-" + secrets.token_hex(8)
+    instance = Instance(ident, world.folder / "endpoints" / endpoint / ident)
+    boot(world, instance, endpoint, variant, model)
+    return instance
+
+
+def boot(world: World, instance: Instance, endpoint: str, variant: str, model: Any) -> None:
+    container = model.primary_container
+    group, stream = f"/aws/sagemaker/Endpoints/{endpoint}", f"{variant}/{instance.id}"
+    role, session = model.execution_role_arn, f"SageMaker-{instance.id}"
+    logs.ensure(world, group, stream, role)
+    image = images.find(world, container["Image"])
+    try:
+        if image is None:
+            raise OSError(f"the image {container['Image']} is gone")
+        service_calls.pull(world, role, session, container["Image"])
+        service_calls.join(world, role, session, model.vpc_config)
+        unpack(world, container["ModelDataUrl"], model.execution_role_arn, instance)
+    except Exception as error:  # whatever is wrong with the artefact, the endpoint fails and its log says why
+        logs.write(world, group, stream, f"the model could not be fetched: {type(error).__name__}: {error}")
+        instance.healthy = False
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        instance.port = probe.getsockname()[1]
+    env = processes.environment(
+        world.folder,
+        instance.folder,
+        OPT_ML=str(instance.folder),
+        SAGEMAKER_BIND_HOST="127.0.0.1",
+        SAGEMAKER_BIND_TO_PORT=str(instance.port),
+        **container.get("Environment", {}),
+    )
+    instance.process = image.run(env)
+    logs.follow(world, instance.process, group, stream)
+    if endpoint in hanging:
+        processes.signal_group(instance.process.pid, signal.SIGSTOP)
+        wait_in_vain(world)
+        instance.process.kill()
+        return
+    deadline = time.monotonic() + HEALTH_S
+    while instance.alive and time.monotonic() < deadline and not instance.healthy:
+        instance.healthy = instance.ping()
+        if not instance.healthy:
+            time.sleep(0.05)
+
+
+def wait_in_vain(world: World) -> None:
+    until = world.clock.now() + HUNG_S
+    while world.clock.now() < until and not world.ending.wait(0.1):
+        pass
+
+
+def unpack(world: World, url: str, role: str, instance: Instance) -> None:
+    """model.tar.gz into OPT_ML/model; nothing outside of it."""
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    folder = instance.folder / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    packed = instance.folder / "model.tar.gz"
+    world.client_as(role, "s3", f"SageMaker-{instance.id}").download_file(bucket, key, str(packed))
+    with tarfile.open(packed) as tar:
+        tar.extractall(folder, filter="data")
+    packed.unlink()

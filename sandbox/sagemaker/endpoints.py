@@ -1,0 +1,249 @@
+"""Endpoints: fleets of instances that are kept alive, and requests to the least busy one. rollout.py changes what answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import urllib3
+
+from sandbox.cloudwatch import metrics
+from sandbox.sagemaker import endpoint_instances
+from sandbox.sagemaker.endpoint_instances import Instance
+from sandbox.world import World
+
+PING_EVERY_S = 1.0
+ANSWER_S = 60.0  # SageMaker's limit for one invocation
+HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}
+
+
+@dataclass
+class Fleet:
+    """The instances of one endpoint config's one variant."""
+
+    config: str
+    variant: str
+    model: Any
+    members: list[Instance] = field(default_factory=list)
+
+
+@dataclass
+class Live:
+    """An endpoint: moto's record of it, the fleet that answers, one that is tried beside it, and who may touch them."""
+
+    record: Any
+    fleet: Fleet | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    deleted: bool = False
+    canary: Fleet | None = None
+    share: float = 0.0  # of the requests, that the canary gets
+    turn: float = 0.0
+    lag_s: float = 0.0  # a mishap: so long each instance takes for one request, one at a time
+
+    def routed(self) -> Fleet | None:
+        """The fleet that has the next request; asked under the lock."""
+        if self.canary is None:
+            return self.fleet
+        self.turn += self.share
+        if self.turn < 1:
+            return self.fleet
+        self.turn -= 1
+        return self.canary
+
+
+_live: dict[str, Live] = {}
+
+
+def create(world: World, backend: Any, name: str) -> None:
+    live = _live[name] = Live(backend.endpoints[name])
+    enter(world, live, "Creating")
+    threading.Thread(target=first_fleet, args=(world, backend, live), daemon=True).start()
+    threading.Thread(target=supervise, args=(world, live), daemon=True).start()
+
+
+def find(name: str) -> Live | None:
+    return _live.get(name)
+
+
+def enter(world: World, live: Live, status: str, reason: str | None = None) -> None:
+    live.record.endpoint_status, live.record.failure_reason = status, reason
+    live.record.last_modified_time = datetime.now(UTC).replace(tzinfo=None)
+    world.note(f"endpoint {live.record.endpoint_name}: {status} {reason or ''}")
+
+
+def first_fleet(world: World, backend: Any, live: Live) -> None:
+    fleet = build(world, backend, live, live.record.endpoint_config_name, desired(live))
+    if fleet is None:
+        enter(world, live, "Failed", ping_failed(live))
+        return
+    live.fleet = fleet
+    counted(live)
+    enter(world, live, "InService")
+
+
+def desired(live: Live) -> int:
+    return live.record.production_variants[0]["DesiredInstanceCount"]
+
+
+def counted(live: Live) -> None:
+    live.record.production_variants[0]["CurrentInstanceCount"] = len(live.fleet.members) if live.fleet else 0
+
+
+def ping_failed(live: Live) -> str:
+    variant = live.record.production_variants[0]["VariantName"]
+    what = f"The primary container for production variant {variant} did not pass the ping health check."
+    return f"{what} Please check CloudWatch logs for this endpoint."
+
+
+def build(world: World, backend: Any, live: Live, config_name: str, count: int) -> Fleet | None:
+    """A fleet that answers pings, or None when one of its instances does not."""
+    variant = backend.endpoint_configs[config_name].production_variants[0]
+    fleet = Fleet(config_name, variant["VariantName"], backend._models[variant["ModelName"]])
+    for _ in range(count):
+        fleet.members.append(endpoint_instances.launch(world, live.record.endpoint_name, fleet.variant, fleet.model))
+    if all(member.healthy for member in fleet.members):
+        return fleet
+    for member in fleet.members:
+        member.stop()
+    return None
+
+
+def retire(fleet: Fleet | None) -> None:
+    """Let running requests end, then stop the instances."""
+    for member in fleet.members if fleet else []:
+        deadline = time.monotonic() + ANSWER_S
+        while member.outstanding and time.monotonic() < deadline:
+            time.sleep(0.01)
+        member.stop()
+
+
+def resize(world: World, backend: Any, record: Any, variant: str, count: int) -> None:
+    live = _live[record.endpoint_name]
+    live.record.production_variants[0]["DesiredInstanceCount"] = count
+    enter(world, live, "Updating")
+
+    def work() -> None:
+        fleet = live.fleet
+        assert fleet is not None
+        while len(fleet.members) < count:
+            started = endpoint_instances.launch(world, record.endpoint_name, fleet.variant, fleet.model)
+            if not started.healthy:
+                started.stop()
+                live.record.production_variants[0]["DesiredInstanceCount"] = len(fleet.members)
+                enter(world, live, "InService", ping_failed(live))
+                return
+            with live.lock:
+                fleet.members.append(started)
+        with live.lock:
+            surplus, fleet.members = fleet.members[count:], fleet.members[:count]
+        retire(Fleet(fleet.config, fleet.variant, fleet.model, surplus))
+        counted(live)
+        enter(world, live, "InService")
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+def delete(world: World, name: str) -> None:
+    live = _live.pop(name)
+    live.deleted = True
+    threading.Thread(target=retire, args=(live.fleet,), daemon=True).start()
+
+
+def supervise(world: World, live: Live) -> None:
+    """Start again what has died, as SageMaker replaces instances, and send nothing to what does not answer pings."""
+    while not live.deleted and not world.ending.wait(PING_EVERY_S):
+        for fleet in (live.fleet, live.canary):
+            for member in list(fleet.members) if fleet else []:
+                if live.deleted or fleet not in (live.fleet, live.canary):
+                    break
+                if member.alive:
+                    member.healthy = member.ping()
+                    continue
+                member.healthy = False
+                assert fleet is not None
+                endpoint_instances.boot(world, member, live.record.endpoint_name, fleet.variant, fleet.model)
+
+
+def invoke(world: World, name: str, body: bytes, content_type: str, accept: str) -> tuple[int, dict[str, str], bytes]:
+    """One request to the least busy healthy instance; its numbers go to CloudWatch."""
+    live = _live.get(name)
+    if live is None or live.fleet is None:
+        return refusal(400, "ValidationError", f"Endpoint {name} of account not found.")
+    with live.lock:
+        fleet = live.routed()
+        assert fleet is not None
+        ready = [member for member in fleet.members if member.healthy and member.alive]
+        member = min(ready, key=lambda m: m.outstanding, default=None)
+        if member:
+            member.outstanding += 1
+    began = time.monotonic()
+    try:
+        status, headers, answer = forward(live, member, body, content_type, accept)
+    finally:
+        if member:
+            with live.lock:
+                member.outstanding -= 1
+    took = time.monotonic() - began
+    measure(world, live, fleet, status, took)
+    if status >= 400:
+        return model_error(name, status, answer)
+    return 200, {**headers, "x-Amzn-Invoked-Production-Variant": fleet.variant}, answer
+
+
+def forward(
+    live: Live, member: Instance | None, body: bytes, content_type: str, accept: str
+) -> tuple[int, dict[str, str], bytes]:
+    if member is None:
+        return 503, {}, b"no healthy instance"
+    if live.lag_s:
+        with member.cpu:
+            time.sleep(live.lag_s)
+    try:
+        answer = member.http.request(
+            "POST",
+            f"http://127.0.0.1:{member.port}/invocations",
+            body=body,
+            headers={"Content-Type": content_type or "application/octet-stream", "Accept": accept or "*/*"},
+            timeout=ANSWER_S,
+        )
+        kept = {key: value for key, value in answer.headers.items() if key.lower() not in HOP_BY_HOP}
+        return answer.status, kept, answer.data
+    except urllib3.exceptions.HTTPError as error:
+        return 500, {}, f"the container did not answer: {type(error).__name__}".encode()
+
+
+def measure(world: World, live: Live, fleet: Fleet, status: int, seconds: float) -> None:
+    """Of the endpoint, and of the config that answered, which is what an update's alarms watch."""
+    where = {"EndpointName": live.record.endpoint_name, "VariantName": fleet.variant}
+    for dimensions in (where, where | {"EndpointConfigName": fleet.config}):
+        metrics.put(
+            world,
+            "AWS/SageMaker",
+            dimensions,
+            Invocations=(1, "None"),
+            InvocationsPerInstance=(1 / max(1, len(fleet.members)), "None"),
+            Invocation4XXErrors=(float(400 <= status < 500), "None"),
+            Invocation5XXErrors=(float(status >= 500), "None"),
+            ModelLatency=(seconds * 1e6, "Microseconds"),
+        )
+
+
+def model_error(name: str, status: int, answer: bytes) -> tuple[int, dict[str, str], bytes]:
+    """What InvokeEndpoint answers for a container's 4xx and 5xx: 424 ModelError, the container's own words inside."""
+    text = answer.decode(errors="replace")[:1000]
+    kind = "client" if status < 500 else "server"
+    message = f'Received {kind} error ({status}) from primary with message "{text}". See CloudWatch logs /aws/sagemaker/Endpoints/{name}.'
+    body = {"Message": message, "OriginalMessage": text, "OriginalStatusCode": status, "LogStreamArn": ""}
+    return 424, {"Content-Type": "application/json", "x-amzn-ErrorType": "ModelError"}, json.dumps(body).encode()
+
+
+def refusal(status: int, code: str, message: str) -> tuple[int, dict[str, str], bytes]:
+    return (
+        status,
+        {"Content-Type": "application/json", "x-amzn-ErrorType": code},
+        json.dumps({"Message": message}).encode(),
+    )

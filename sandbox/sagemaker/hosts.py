@@ -1,0 +1,127 @@
+"""One host of a training job: its program, and every process that came of it, as if they were in a container."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sandbox import processes
+
+HOST = "KENNEL_HOST"  # in the environment of a host's processes: the host's folder
+
+
+class JobError(Exception):
+    """What becomes the job's FailureReason."""
+
+
+@dataclass
+class Host:
+    """`root` is what a container has as /opt/ml, `process` its first program: the container's PID 1."""
+
+    root: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def code(self) -> int | None:
+        """The exit code as containers tell it: 128 + N when signal N ended it; None while it runs."""
+        code = self.process.poll()
+        return 128 - code if code is not None and code < 0 else code
+
+    def household(self) -> set[psutil.Process]:
+        """Every process of this host. The group alone is not enough: torchrun gives each worker a session of its own."""
+        found = set()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                ours = os.getpgid(process.pid) == self.process.pid
+                if ours or process.environ().get(HOST) == str(self.root):
+                    found |= {process, *process.children(recursive=True)}
+        return found
+
+    def signal_all(self, number: int) -> int:
+        """Send to all of them, and to those they started meanwhile; how many there were."""
+        done: set[psutil.Process] = set()
+        while new := self.household() - done:
+            for process in new:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+            done |= new
+        return len(done)
+
+    def ask_to_end(self) -> None:
+        """SIGTERM to the first program alone: a container's others never see it, unless it passes it on."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """SIGKILL to all, as when a container goes; then reap."""
+        self.signal_all(signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+
+
+def start(argv: list[str], root: Path, sandbox: Path, env: dict[str, str]) -> Host:
+    """A host's program, in its folder. Raises JobError when there is no such program."""
+    own = {"OPT_ML": str(root), HOST: str(root), processes.MARK: str(sandbox)}
+    try:
+        process = processes.start(argv, root.parent, processes.environment(sandbox, root.parent) | env | own)
+    except OSError as error:
+        raise JobError(f"AlgorithmError: {argv[0]} cannot be started: {error}, exit code: 127") from error
+    return Host(root, process)
+
+
+def command(asked: dict[str, Any], root: Path) -> list[str]:
+    """The program of a host: the request's entry point, or what the toolkit in AWS's images would start. Raises JobError."""
+    specification = asked["AlgorithmSpecification"]
+    if specification.get("ContainerEntrypoint"):
+        return [*specification["ContainerEntrypoint"], *specification.get("ContainerArguments", [])]
+    parameters = {name: decoded(value) for name, value in asked.get("HyperParameters", {}).items()}
+    program, folder = (str(parameters.get(f"sagemaker_{name}", "")) for name in ("program", "submit_directory"))
+    if not program or not folder:
+        raise JobError(
+            "AlgorithmError: neither ContainerEntrypoint nor the hyperparameters sagemaker_program and "
+            "sagemaker_submit_directory say what to run, exit code: 1"
+        )
+    if (inside(root, folder) / "requirements.txt").exists():
+        raise JobError(
+            "AlgorithmError: the toolkit would pip-install requirements.txt, and a private subnet has no index, exit code: 1"
+        )
+    code = root / "code"
+    shutil.copytree(inside(root, folder), code)  # the toolkit runs a copy too, in /opt/ml/code
+    return ["python", str(code / program), *flags(parameters)]
+
+
+def decoded(value: str) -> Any:
+    """The toolkit reads each hyperparameter as JSON, and takes as it stands what is none."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def flags(parameters: dict[str, Any]) -> list[str]:
+    """Hyperparameters as the toolkit's flags; its own, and the tuner's, are not for the program."""
+    own = {
+        name: value
+        for name, value in parameters.items()
+        if not name.startswith("sagemaker_") and name != "_tuning_objective_metric"
+    }
+    return [word for name, value in sorted(own.items()) for word in (f"-{'-' * (len(name) > 1)}{name}", str(value))]
+
+
+def inside(root: Path, path: str) -> Path:
+    """A folder below /opt/ml, on this host. Raises JobError."""
+    local = (root / path.removeprefix("/opt/ml").lstrip("/")).resolve()
+    if not path.startswith("/opt/ml/") or not local.is_relative_to(root.resolve()) or not local.is_dir():
+        raise JobError(
+            f"AlgorithmError: the sandbox runs programs of folders below /opt/ml, not of {path}, exit code: 1"
+        )
+    return local

@@ -1,0 +1,178 @@
+"""Training jobs as processes: one group a host, with SageMaker's folders, its credentials, and its ways to end."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sandbox.cloudwatch import logs
+from sandbox.iam import enforce, service_calls
+from sandbox.sagemaker import channels, runs
+from sandbox.sagemaker.hosts import JobError, command, start
+from sandbox.sagemaker.runs import Run, enter, finish
+from sandbox.world import World
+
+GROUP = "/aws/sagemaker/TrainingJobs"
+STOP_S = 120.0  # of the sandbox's clock, between SIGTERM and SIGKILL, as on SageMaker
+REASON_CHARACTERS = 1024
+CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
+)
+RECORDED = (
+    "TrainingJobName", "HyperParameters", "AlgorithmSpecification", "RoleArn", "InputDataConfig", "OutputDataConfig",
+    "ResourceConfig", "VpcConfig", "StoppingCondition", "Tags", "EnableNetworkIsolation",
+    "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining", "CheckpointConfig", "DebugHookConfig",
+    "DebugRuleConfigurations", "TensorBoardOutputConfig", "ExperimentConfig",
+)  # fmt: skip
+
+
+def submit(world: World, asked: dict[str, Any]) -> Run:
+    """Record a job and let it begin."""
+    from moto.core.utils import camelcase_to_underscores
+
+    # A copy, because moto writes metrics of its own into what it is given.
+    given = {camelcase_to_underscores(name): copy.deepcopy(asked.get(name)) for name in RECORDED}
+    for flag in [name for name in given if name.startswith("enable_")]:
+        given[flag] = bool(given[flag])
+    record = world.backend("sagemaker").create_training_job(**given)
+    record.final_metric_data_list, record.secondary_status_transitions = [], []
+    record.training_start_time = record.training_end_time = None
+    record.environment = asked.get("Environment", {})
+    record.algorithm_specification = asked["AlgorithmSpecification"]
+    record.training_job_status = "InProgress"
+    run = Run(world, asked, record)
+    runs.add(run)
+    enter(run, "Starting", "Preparing the instances for training")
+    threading.Thread(target=carry_out, args=(run,), daemon=True).start()
+    return run
+
+
+def carry_out(run: Run) -> None:
+    try:
+        while (ending := attempt(run)) == "Interrupted":
+            run.interrupting.clear()
+            enter(run, "Interrupted", "Interrupted: the managed spot training instances were taken back")
+            enter(run, "Starting", "Preparing the instances for training")
+        finish(run, "Completed" if ending == "Completed" else "Stopped", ending)
+    except JobError as error:
+        finish(run, "Failed", "Failed", str(error))
+    except enforce.Denied as denied:
+        finish(run, "Failed", "Failed", f"ClientError: {denied}")
+    except Exception as error:
+        run.world.note(f"job {run.name}: {type(error).__name__}: {error}")
+        finish(run, "Failed", "Failed", f"InternalServerError: {type(error).__name__}: {error}")
+
+
+def attempt(run: Run) -> str:
+    """One life of the job's instances; the secondary status that it ends in. Raises JobError."""
+    try:
+        if ending := await_capacity(run):
+            return ending
+        service_calls.join(run.world, run.asked["RoleArn"], run.name, run.asked.get("VpcConfig"))
+        enter(run, "Downloading", "Downloading input data")
+        s3 = run.world.client_as(run.asked["RoleArn"], "s3", f"SageMaker-{run.name}"[:60])
+        roots = [run.folder / f"algo-{host + 1}" / "opt-ml" for host in range(run.count)]
+        for host, root in enumerate(roots):
+            channels.prepare(s3, run.asked, root, host)
+        with channels.Checkpoints(s3, run.asked.get("CheckpointConfig"), roots):
+            ending = train(run, roots)
+        if ending != "Interrupted":
+            enter(run, "Uploading", "Uploading generated training model")
+            channels.upload(s3, run.asked, roots, run.folder)
+        return ending
+    finally:
+        run.hosts = []
+        shutil.rmtree(run.folder, ignore_errors=True)
+
+
+def await_capacity(run: Run) -> str:
+    """Spot jobs wait for instances, others fail. "" once there are some; else how the job ends. Raises JobError."""
+    while run.asked["ResourceConfig"]["InstanceType"] in run.world.faults.short_of:
+        if not run.spot:
+            raise JobError(CAPACITY)
+        if ending := run.overdue():
+            return ending
+        run.stopping.wait(0.1)
+    return run.overdue()
+
+
+def train(run: Run, roots: list[Path]) -> str:
+    """Start a program a host and wait until the attempt ends; how it does. Raises JobError."""
+    programs = [command(run.asked, root) for root in roots]
+    started = run.attempt_began = time.time()
+    run.record.training_start_time = run.record.training_start_time or datetime.now(UTC).replace(tzinfo=None)
+    pumps = []
+    try:
+        env = environment(run)
+        for place, (argv, root) in enumerate(zip(programs, roots, strict=True), 1):
+            host = start(argv, root, run.world.folder, env)
+            run.hosts.append(host)
+            stream = f"{run.name}/algo-{place}-{int(started * 1000)}"
+            logs.ensure(run.world, GROUP, stream, run.asked["RoleArn"])
+            pumps.append(logs.follow(run.world, host.process, GROUP, stream, run.heard))
+        enter(run, "Training", "Training image download completed. Training in progress.")
+        return watch(run)
+    finally:
+        for host in run.hosts:
+            host.end()
+        for pump in pumps:
+            pump.join(5)
+        if run.interrupting.is_set():
+            run.trained_s, run.attempt_began = run.trained_s + time.time() - run.attempt_began, 0.0
+
+
+def environment(run: Run) -> dict[str, str]:
+    """What all hosts of a job see. They find each other on a port of the loopback, which is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    secret = run.world.keys.source(run.asked["RoleArn"], f"SageMaker-{run.name}"[:60])
+    return {
+        "TRAINING_JOB_NAME": run.name,
+        "AWS_ENDPOINT_URL": run.world.url,
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{run.world.url}/_credentials/{secret}",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        **run.asked.get("Environment", {}),
+    }
+
+
+def watch(run: Run) -> str:
+    """Wait for all hosts; the first that fails takes the others down. How the attempt ended. Raises JobError."""
+    while True:
+        codes = [host.code for host in run.hosts]
+        if failed := next((code for code in codes if code), 0):
+            raise JobError(f"AlgorithmError: {said(run)}, exit code: {failed}")
+        if all(code == 0 for code in codes):
+            return "Stopped" if run.stopping.is_set() else "Completed"
+        if ending := run.overdue():
+            wind_down(run)
+            return ending
+        run.stopping.wait(0.05)
+
+
+def said(run: Run) -> str:
+    """What the first host that left a failure file wrote into it; SageMaker takes 1,024 characters."""
+    files = [host.root / "output" / "failure" for host in run.hosts]
+    texts = [file.read_text(errors="replace") for file in files if file.exists()]
+    return texts[0][:REASON_CHARACTERS] if texts else "the program said nothing"
+
+
+def wind_down(run: Run) -> None:
+    """SIGTERM to each host's first program; SIGKILL to all of a host once that has ended, or its time is over."""
+    for host in run.hosts:
+        host.ask_to_end()
+    deadline, left = run.world.clock.now() + STOP_S, list(run.hosts)
+    while left and run.world.clock.now() < deadline:
+        time.sleep(0.05)
+        for host in [host for host in left if host.code is not None]:
+            host.end()
+            left.remove(host)
+    for host in left:
+        host.end()

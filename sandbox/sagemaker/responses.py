@@ -1,0 +1,175 @@
+"""SageMaker's calls: moto keeps the records, and what they describe really happens (jobs.py, tuning.py, endpoints.py)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
+from moto.sagemaker.responses import SageMakerResponse
+from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
+
+from sandbox.codebuild import images
+from sandbox.http.error_responses import error
+from sandbox.sagemaker import endpoints, jobs, rollout, runs, tuning, validation
+from sandbox.world import world
+
+BODY_BYTES = 6_291_456  # InvokeEndpoint's limit, from botocore's service model
+
+
+class SageMaker(SageMakerResponse):
+    @property
+    def asked(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+    def create_training_job(self) -> ActionResult:
+        name = self.asked["TrainingJobName"]
+        if name in self.sagemaker_backend.training_jobs:
+            raise ResourceInUseException(
+                f"Training job names must be unique within an AWS account and region, but {name} already exists"
+            )
+        validation.training(self.asked)
+        run = jobs.submit(world(), self.asked)
+        return ActionResult({"TrainingJobArn": run.record.arn})
+
+    def stop_training_job(self) -> ActionResult:
+        self.sagemaker_backend.describe_training_job(self.asked["TrainingJobName"])  # raises for an unknown one
+        if not runs.stop(self.asked["TrainingJobName"]):
+            raise ValidationError("The request was rejected because the training job is in a terminal status.")
+        return ActionResult({})
+
+    def create_hyper_parameter_tuning_job(self) -> ActionResult:
+        validation.tuning(self.asked)
+        answer = super().create_hyper_parameter_tuning_job()  # raises for a name that was used
+        record = self.sagemaker_backend.hyper_parameter_tuning_jobs[self.asked["HyperParameterTuningJobName"]]
+        tuning.submit(world(), self.asked, record)
+        return answer
+
+    def stop_hyper_parameter_tuning_job(self) -> ActionResult:
+        name = self.tuning_job()
+        if not tuning.stop(name):
+            raise ValidationError(
+                "The request was rejected because the hyperparameter tuning job is in a terminal status."
+            )
+        return ActionResult({})
+
+    def list_training_jobs_for_hyper_parameter_tuning_job(self) -> ActionResult:
+        found = tuning.trials(self.tuning_job())
+        if status := self.asked.get("StatusEquals"):
+            found = [one for one in found if one["TrainingJobStatus"] == status]
+        return ActionResult(page(ordered(found, self.asked), self.asked))
+
+    def tuning_job(self) -> str:
+        name = self.asked["HyperParameterTuningJobName"]
+        self.sagemaker_backend.describe_hyper_parameter_tuning_job(name)  # raises for an unknown one
+        return name
+
+    def add_tags(self) -> ActionResult:
+        """A key that is there already gets the new value; moto would keep both."""
+        keys = [tag["Key"] for tag in self.asked["Tags"]]
+        self.sagemaker_backend.delete_tags(self.asked["ResourceArn"], keys)
+        return super().add_tags()
+
+    def create_model(self) -> ActionResult:
+        name, container = self.asked["ModelName"], self.asked.get("PrimaryContainer", {})
+        if name in self.sagemaker_backend._models:
+            raise ValidationError(f'Cannot create already existing model "{self.sagemaker_backend._models[name].arn}".')
+        validation.role(self.asked["ExecutionRoleArn"])
+        if images.find(world(), container.get("Image", "")) is None:
+            raise ValidationError(f"Requested image {container.get('Image')} not found.")
+        validation.model_data(self.asked["ExecutionRoleArn"], container.get("ModelDataUrl", ""))
+        return super().create_model()
+
+    def create_endpoint_config(self) -> ActionResult:
+        name = self.asked["EndpointConfigName"]
+        if name in self.sagemaker_backend.endpoint_configs:
+            raise ValidationError(f'Cannot create already existing endpoint configuration "{name}".')
+        return super().create_endpoint_config()
+
+    def create_endpoint(self) -> ActionResult:
+        name, config = self.asked["EndpointName"], self.asked["EndpointConfigName"]
+        if name in self.sagemaker_backend.endpoints:
+            raise ValidationError(
+                f'Cannot create already existing endpoint "{self.sagemaker_backend.endpoints[name].arn}".'
+            )
+        self.config(config)
+        answer = super().create_endpoint()
+        endpoints.create(world(), self.sagemaker_backend, name)
+        return answer
+
+    def update_endpoint(self) -> ActionResult:
+        record = self.settled("update")
+        config = self.config(self.asked["EndpointConfigName"])
+        validation.update(
+            self.asked, config, self.sagemaker_backend.endpoint_configs[record.endpoint_config_name], record
+        )
+        rollout.update(world(), self.sagemaker_backend, record, self.asked)
+        return ActionResult({"EndpointArn": record.arn})
+
+    def update_endpoint_weights_and_capacities(self) -> ActionResult:
+        record = self.settled("update")
+        for wanted in self.asked["DesiredWeightsAndCapacities"]:
+            endpoints.resize(
+                world(), self.sagemaker_backend, record, wanted["VariantName"], wanted["DesiredInstanceCount"]
+            )
+        return ActionResult({"EndpointArn": record.arn})
+
+    def delete_endpoint(self) -> ActionResult:
+        record = self.settled("delete", allowed=("InService", "Failed", "OutOfService", "UpdateRollbackFailed"))
+        endpoints.delete(world(), record.endpoint_name)
+        return super().delete_endpoint()
+
+    def settled(self, verb: str, allowed: tuple[str, ...] = ("InService",)) -> Any:
+        """The endpoint's record. AWS refuses to touch one in motion, and lets a failed one only be deleted."""
+        name = self.asked["EndpointName"]
+        self.sagemaker_backend.describe_endpoint(name)  # raises for an unknown one
+        record = self.sagemaker_backend.endpoints[name]
+        if record.endpoint_status not in allowed:
+            what = "in-progress" if record.endpoint_status != "Failed" else "failed"
+            raise ValidationError(f'Cannot {verb} {what} endpoint "{record.arn}".')
+        return record
+
+    def config(self, name: str) -> Any:
+        config = self.sagemaker_backend.endpoint_configs.get(name)
+        if config is None:
+            raise ValidationError(f'Could not find endpoint configuration "{name}".')
+        return config
+
+
+def ordered(found: list[dict[str, Any]], asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """A tuning job's training jobs in the order that was asked for; by the objective, only those that have one."""
+    final = "FinalHyperParameterTuningJobObjectiveMetric"
+    by = asked.get("SortBy", "Name")
+    if by == "FinalObjectiveMetricValue":
+        found = [one for one in found if final in one]
+    keys: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "Name": lambda one: one["TrainingJobName"],
+        "CreationTime": lambda one: one["CreationTime"],
+        "Status": lambda one: one["TrainingJobStatus"],
+        "FinalObjectiveMetricValue": lambda one: one[final]["Value"],
+    }
+    return sorted(found, key=keys[by], reverse=asked.get("SortOrder") == "Descending")
+
+
+def page(found: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any]:
+    """At most MaxResults (10) of them, from NextToken on."""
+    first = int(asked.get("NextToken", 0))
+    last = first + asked.get("MaxResults", 10)
+    more = {"NextToken": str(last)} if last < len(found) else {}
+    return {"TrainingJobSummaries": found[first:last], **more}
+
+
+class Runtime(SageMakerRuntimeResponse):
+    use_raw_body = True  # a picture is not UTF-8
+
+    def invoke_endpoint(self) -> Any:
+        name = self.path.split("/")[2]
+        if len(self.body) > BODY_BYTES:
+            words = f"The body has {len(self.body)} bytes; at most {BODY_BYTES} are taken"
+            status, headers, body = error("", 413, "ValidationError", words)
+        else:
+            kind, accept = self.headers.get("Content-Type", ""), self.headers.get("Accept", "")
+            status, headers, body = endpoints.invoke(world(), name, self.body, kind, accept)
+        return status, {**headers, "status": status}, body  # moto takes the status from the headers

@@ -1,0 +1,94 @@
+"""UpdateEndpoint as AWS does it: a second fleet, the traffic in one step or two, the alarms, and back if one of them fires."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import Any
+
+from sandbox.sagemaker.endpoints import Fleet, Live, build, counted, desired, enter, find, ping_failed, retire
+from sandbox.world import World
+
+
+def update(world: World, backend: Any, record: Any, asked: dict[str, Any]) -> None:
+    live = find(record.endpoint_name)
+    assert live is not None
+    variant = backend.endpoint_configs[asked["EndpointConfigName"]].production_variants[0]
+    count = desired(live) if asked.get("RetainAllVariantProperties") else variant["InitialInstanceCount"]
+    enter(world, live, "Updating")
+    threading.Thread(target=blue_green, args=(world, backend, live, asked, count), daemon=True).start()
+
+
+def blue_green(world: World, backend: Any, live: Live, asked: dict[str, Any], count: int) -> None:
+    """A second fleet first, then the traffic, then the alarms, and only then is the first one let go."""
+    blue = live.fleet
+    green = build(world, backend, live, asked["EndpointConfigName"], count)
+    if green is None:
+        enter(world, live, "RollingBack")
+        enter(world, live, "InService", ping_failed(live))
+        return
+    alarm = shifted(world, live, green, asked.get("DeploymentConfig", {}))
+    if alarm:
+        enter(world, live, "RollingBack")
+        with live.lock:
+            live.fleet, live.canary = blue, None
+        retire(green)
+        enter(world, live, "InService", f"One or more alarms fired: {alarm}")
+        return
+    live.record.endpoint_config_name = asked["EndpointConfigName"]
+    live.record.production_variants[0]["DesiredInstanceCount"] = count
+    counted(live)
+    retire(blue)
+    enter(world, live, "InService")
+
+
+def shifted(world: World, live: Live, green: Fleet, deployment: dict[str, Any]) -> str:
+    """Give the new fleet its part of the requests, watched for the waiting interval, then all of them, watched until the old
+    fleet is to go; an alarm that fired, or ""."""
+    routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
+    if routing.get("Type") == "CANARY":
+        part = canary(routing["CanarySize"], len(green.members))
+        with live.lock:
+            live.canary, live.share, live.turn = green, part / len(green.members), 0.0
+        world.note(
+            f"endpoint {live.record.endpoint_name}: {part} of {len(green.members)} instances' requests to {green.config}"
+        )
+        if alarm := bake(world, deployment, routing.get("WaitIntervalInSeconds", 0)):
+            return alarm
+    with live.lock:
+        live.fleet, live.canary = green, None
+    return bake(world, deployment, deployment.get("BlueGreenUpdatePolicy", {}).get("TerminationWaitInSeconds", 0))
+
+
+def canary(size: dict[str, Any], count: int) -> int:
+    """Instances of the new fleet that get requests first."""
+    return size["Value"] if size["Type"] == "INSTANCE_COUNT" else math.ceil(count * size["Value"] / 100)
+
+
+def refusal(deployment: dict[str, Any], count: int) -> str:
+    """What AWS has against a deployment of so many instances, or ""."""
+    policy = deployment.get("BlueGreenUpdatePolicy", {})
+    routing = policy.get("TrafficRoutingConfiguration", {})
+    kind, wait = routing.get("Type", "ALL_AT_ONCE"), routing.get("WaitIntervalInSeconds", 0)
+    if kind == "LINEAR":
+        return "The sandbox has no linear traffic shifting"
+    if kind == "CANARY" and 2 * canary(routing["CanarySize"], count) > count:
+        return "CanarySize must be at most 50% of the variant's total instance count"
+    if policy.get("MaximumExecutionTimeoutInSeconds", 28800) <= wait + policy.get("TerminationWaitInSeconds", 0):
+        return "MaximumExecutionTimeoutInSeconds must be longer than the waiting intervals together"
+    return ""
+
+
+def bake(world: World, deployment: dict[str, Any], seconds: float) -> str:
+    """Watch the roll-back alarms so long, and not at all for no time; the name of one that fired, or ""."""
+    if not seconds:
+        return ""
+    names = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
+    until = world.clock.now() + seconds
+    while True:
+        alarms = world.backend("cloudwatch").alarms
+        fired = next((name for name in names if name in alarms and alarms[name].state_value == "ALARM"), "")
+        if fired or world.clock.now() >= until:
+            return fired
+        time.sleep(0.1)

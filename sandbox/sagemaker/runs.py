@@ -1,0 +1,166 @@
+"""A training job under way: what was asked, moto's record of it, and what may be done to it from outside."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sandbox.sagemaker.hosts import Host
+from sandbox.world import World
+
+TERMINAL = ("Completed", "Failed", "Stopped")
+SPOT_SHARE = 0.3  # of the on-demand price that spot costs here; on AWS it changes by the hour
+
+
+@dataclass(eq=False)
+class Run:
+    """A job under way: what was asked, moto's record of it, its hosts, and what may still happen to it."""
+
+    world: World
+    asked: dict[str, Any]
+    record: Any
+    hosts: list[Host] = field(default_factory=list)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    interrupting: threading.Event = field(default_factory=threading.Event)
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)  # metric -> its last value, as AWS tells it
+    began: float = field(default_factory=time.time)
+    attempt_began: float = 0.0
+    trained_s: float = 0.0  # in attempts that were interrupted
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def name(self) -> str:
+        return self.asked["TrainingJobName"]
+
+    @property
+    def status(self) -> str:
+        return self.record.training_job_status
+
+    @property
+    def folder(self) -> Path:
+        return self.world.folder / "jobs" / self.name
+
+    @property
+    def spot(self) -> bool:
+        return bool(self.asked.get("EnableManagedSpotTraining"))
+
+    @property
+    def count(self) -> int:
+        return self.asked["ResourceConfig"]["InstanceCount"]
+
+    def overdue(self) -> str:
+        """How the job ends now although its program goes on; "" when it does not. Limits are in wall time."""
+        limits, now = self.asked["StoppingCondition"], time.time()
+        ran = self.trained_s + (now - self.attempt_began if self.attempt_began else 0.0)
+        if self.stopping.is_set():
+            return "Stopped"
+        if ran > limits.get("MaxRuntimeInSeconds", 86_400):
+            return "MaxRuntimeExceeded"
+        if self.spot and now - self.began > limits["MaxWaitTimeInSeconds"]:
+            return "MaxWaitTimeExceeded"
+        return "Interrupted" if self.interrupting.is_set() else ""
+
+    def heard(self, line: str) -> None:
+        """Look for the job's metrics in a line of its log; the last match is a metric's final value."""
+        for metric in self.asked["AlgorithmSpecification"].get("MetricDefinitions", []):
+            found = re.search(metric["Regex"], line)
+            if found and found.groups() and (value := number(found[1])) is not None:
+                now = datetime.now(UTC).replace(tzinfo=None)
+                self.measured[metric["Name"]] = {"MetricName": metric["Name"], "Value": value, "Timestamp": now}
+                self.record.final_metric_data_list = list(self.measured.values())
+
+
+_runs: dict[str, Run] = {}
+
+
+def add(run: Run) -> None:
+    _runs[run.name] = run
+
+
+def number(text: str) -> float | None:
+    """The finite number that the text is; None for anything else."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def stop(name: str) -> bool:
+    """Ask a job to stop; False when it has ended already."""
+    run = _runs.get(name)
+    if run is None:
+        return False
+    with run.lock:
+        if run.status in TERMINAL:
+            return False
+        run.stopping.set()
+        enter(run, "Stopping", "Stopping the training job")
+    return True
+
+
+def running(name: str) -> Run:
+    """The run of a job whose program is at work. Raises KeyError for an unknown one, ValueError for any other."""
+    run = _runs[name]
+    if run.record.secondary_status != "Training":
+        raise ValueError(f"{name} is not in training: {run.record.secondary_status}")
+    return run
+
+
+def interrupt(name: str) -> dict[str, Any]:
+    """Take a spot job's instances away, as AWS does. Raises KeyError, ValueError."""
+    run = running(name)
+    if not run.spot:
+        raise ValueError(f"{name} does not run on spot instances")
+    run.interrupting.set()
+    return {"job": name}
+
+
+def freeze(name: str, host: int) -> dict[str, Any]:
+    """Stop every process of a host (counted from 1) in its tracks: a rank that is stuck. Raises KeyError, ValueError."""
+    return {"job": name, "host": host, "processes": chosen(name, host).signal_all(signal.SIGSTOP)}
+
+
+def kill(name: str, host: int) -> dict[str, Any]:
+    """Kill every process of a host (counted from 1). Raises KeyError, ValueError."""
+    return {"job": name, "host": host, "processes": chosen(name, host).signal_all(signal.SIGKILL)}
+
+
+def chosen(name: str, host: int) -> Host:
+    run = running(name)
+    if not 1 <= host <= len(run.hosts):
+        raise ValueError(f"{name} has hosts 1 to {len(run.hosts)}, not {host}")
+    return run.hosts[host - 1]
+
+
+def enter(run: Run, secondary: str, message: str, status: str = "") -> None:
+    """Go on to a secondary status. The primary one is InProgress, or Stopping once that was asked, or `status`."""
+    with run.lock:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        passed = run.record.secondary_status_transitions
+        if passed:
+            passed[-1]["EndTime"] = now
+        passed.append({"Status": secondary, "StartTime": now, "StatusMessage": message})
+        run.record.training_job_status = status or ("Stopping" if run.stopping.is_set() else "InProgress")
+        run.record.secondary_status, run.record.last_modified_time = secondary, now
+    run.world.note(f"job {run.name}: {secondary}")
+
+
+def finish(run: Run, status: str, secondary: str, reason: str = "") -> None:
+    ended = datetime.now(UTC).replace(tzinfo=None)
+    run.record.training_end_time = ended
+    if run.record.training_start_time:
+        seconds = run.trained_s + (time.time() - run.attempt_began if run.attempt_began else 0.0)
+        whole = max(1, round(seconds))
+        run.record.training_time_in_seconds = whole
+        run.record.billable_time_in_seconds = round(whole * SPOT_SHARE) if run.spot else whole
+    if reason:
+        run.record.failure_reason = reason
+    enter(run, secondary, reason or f"Training job {status.lower()}", status)

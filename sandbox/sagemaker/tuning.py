@@ -1,0 +1,253 @@
+"""Tuning jobs: hyperparameters are drawn from ranges, each draw is a training job, the best is told by the jobs' own logs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import secrets
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sandbox.sagemaker import jobs, runs
+from sandbox.sagemaker.runs import TERMINAL, Run
+from sandbox.world import World
+
+ATTEMPTS = 5  # trials without a success, after which AWS gives a tuning job up
+LOG_FROM = 100.0  # Auto takes a logarithmic scale where the range spans this much; AWS does not say what it does
+OF_THE_DEFINITION = (
+    "AlgorithmSpecification", "RoleArn", "InputDataConfig", "VpcConfig", "OutputDataConfig", "ResourceConfig",
+    "StoppingCondition", "EnableNetworkIsolation", "EnableInterContainerTrafficEncryption",
+    "EnableManagedSpotTraining", "CheckpointConfig", "Environment",
+)  # fmt: skip
+
+
+@dataclass(eq=False)
+class Trial:
+    """One draw and its training job."""
+
+    run: Run
+    values: dict[str, str]
+
+    @property
+    def ended(self) -> bool:
+        return self.run.status in TERMINAL
+
+
+@dataclass(eq=False)
+class Search:
+    """A tuning job under way: what was asked, moto's record of it, its trials in the order of their start."""
+
+    world: World
+    asked: dict[str, Any]
+    record: Any
+    trials: list[Trial] = field(default_factory=list)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    began: float = field(default_factory=time.time)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def name(self) -> str:
+        return self.asked["HyperParameterTuningJobName"]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.asked["HyperParameterTuningJobConfig"]
+
+    @property
+    def metric(self) -> str:
+        return self.config["HyperParameterTuningJobObjective"]["MetricName"]
+
+    def objective(self, trial: Trial) -> float | None:
+        """The last value of the metric in the trial's log; None when it never stood there."""
+        found = trial.run.measured.get(self.metric)
+        return found["Value"] if found else None
+
+    def succeeded(self) -> list[Trial]:
+        """Trials that ended with an objective, best first."""
+        sign = 1 if self.config["HyperParameterTuningJobObjective"]["Type"] == "Minimize" else -1
+        good = [t for t in self.trials if t.ended and t.run.status != "Failed" and self.objective(t) is not None]
+        return sorted(good, key=lambda trial: sign * (self.objective(trial) or 0.0))
+
+
+_searches: dict[str, Search] = {}
+
+
+def submit(world: World, asked: dict[str, Any], record: Any) -> None:
+    record.hyper_parameter_tuning_end_time = record.failure_reason = record.tuning_job_completion_details = None
+    record.best_training_job = record.OverallBestTrainingJob = record.consumed_resources = None
+    record.hyper_parameter_tuning_job_status = "InProgress"
+    search = _searches[asked["HyperParameterTuningJobName"]] = Search(world, asked, record)
+    refresh(search)
+    world.note(f"tuning {search.name}: InProgress")
+    threading.Thread(target=carry_out, args=(search,), daemon=True).start()
+
+
+def stop(name: str) -> bool:
+    """Ask a tuning job to stop, with its trials; False when it has ended already."""
+    search = _searches.get(name)
+    if search is None:
+        return False
+    with search.lock:
+        if search.record.hyper_parameter_tuning_job_status in TERMINAL:
+            return False
+        search.record.hyper_parameter_tuning_job_status = "Stopping"
+        search.stopping.set()
+    return True
+
+
+def trials(name: str) -> list[dict[str, Any]]:
+    """A tuning job's training jobs, as AWS sums them up. Raises KeyError."""
+    search = _searches[name]
+    return [summary(search, trial) for trial in search.trials]
+
+
+def carry_out(search: Search) -> None:
+    try:
+        status, reason = explore(search)
+    except Exception as error:
+        status, reason = "Failed", f"InternalServerError: {type(error).__name__}: {error}"
+    end_trials(search)
+    refresh(search)
+    search.record.failure_reason = reason or None
+    search.record.hyper_parameter_tuning_end_time = datetime.now(UTC).replace(tzinfo=None)
+    with search.lock:
+        search.record.hyper_parameter_tuning_job_status = status
+    search.world.note(f"tuning {search.name}: {status} {reason}")
+
+
+def explore(search: Search) -> tuple[str, str]:
+    """Run trials, so many at a time, until there are enough; (status, reason) of the end."""
+    points, bounds = draws(search.config, search.name), search.config["ResourceLimits"]
+    most, more = bounds.get("MaxNumberOfTrainingJobs", math.inf), True
+    while True:
+        refresh(search)
+        at_work = [trial for trial in search.trials if not trial.ended]
+        if search.stopping.is_set() or time.time() - search.began > bounds.get("MaxRuntimeInSeconds", math.inf):
+            return "Stopped", ""
+        if reason := hopeless(search, most):
+            return "Failed", reason
+        if more and len(at_work) < bounds["MaxParallelTrainingJobs"]:
+            values = next(points, None) if len(search.trials) < most else None
+            more = values is not None
+            if values is not None:
+                begin(search, values)
+        elif not at_work:
+            reason = hopeless(search, len(search.trials))
+            return "Failed" if reason else "Completed", reason
+        else:
+            search.stopping.wait(0.1)
+
+
+def hopeless(search: Search, most: float) -> str:
+    """Why nothing can come of it any more, in AWS's words; "" while it can."""
+    ended = [trial for trial in search.trials if trial.ended]
+    if search.succeeded() or len(ended) < min(ATTEMPTS, most):
+        return ""
+    if all(trial.run.status == "Failed" for trial in ended):
+        return (
+            f"No training job succeeded after {len(ended)} attempts. "
+            "Please take a look at the training job failures to get more details."
+        )
+    return (
+        f"No objective metrics found after running {len(ended)} training jobs. Please ensure that the custom algorithm is "
+        "emitting the objective metric as defined by the regular expression provided."
+    )
+
+
+def begin(search: Search, values: dict[str, str]) -> None:
+    """A training job with these values: TUNINGJOB-001-1a2b3c4d."""
+    definition = search.asked["TrainingJobDefinition"]
+    name = f"{search.name}-{len(search.trials) + 1:03}-{secrets.token_hex(4)}"
+    static = definition.get("StaticHyperParameters", {})
+    asked = {
+        **{key: definition[key] for key in OF_THE_DEFINITION if key in definition},
+        "TrainingJobName": name,
+        "HyperParameters": {**static, **values, "_tuning_objective_metric": search.metric},
+        "Tags": search.asked.get("Tags", []),
+    }
+    if checkpoints := definition.get("CheckpointConfig"):
+        asked["CheckpointConfig"] = {**checkpoints, "S3Uri": f"{checkpoints['S3Uri'].rstrip('/')}/{name}"}
+    run = jobs.submit(search.world, asked)
+    run.record.tuning_job_arn = search.record.arn
+    search.trials.append(Trial(run, values))
+
+
+def end_trials(search: Search) -> None:
+    for trial in search.trials:
+        runs.stop(trial.run.name)
+    while any(not trial.ended for trial in search.trials):
+        time.sleep(0.1)
+
+
+def refresh(search: Search) -> None:
+    """Bring moto's record up to date, which is what is described and listed."""
+    count = {status: sum(t.run.status == status for t in search.trials) for status in TERMINAL}
+    ended, best = sum(count.values()), search.succeeded()
+    search.record.training_job_status_counters = {
+        "Completed": count["Completed"],
+        "InProgress": len(search.trials) - ended,
+        "RetryableError": 0,
+        "NonRetryableError": count["Failed"],
+        "Stopped": count["Stopped"],
+    }
+    search.record.objective_status_counters = {
+        "Succeeded": len(best),
+        "Pending": len(search.trials) - ended,
+        "Failed": ended - len(best),
+    }
+    search.record.best_training_job = summary(search, best[0]) if best else None
+    search.record.consumed_resources = {"RuntimeInSeconds": round(time.time() - search.began)}
+    search.record.last_modified_time = datetime.now(UTC).replace(tzinfo=None)
+
+
+def summary(search: Search, trial: Trial) -> dict[str, Any]:
+    record, value = trial.run.record, search.objective(trial)
+    told = {
+        "TrainingJobName": trial.run.name,
+        "TrainingJobArn": record.arn,
+        "CreationTime": record.creation_time,
+        "TrainingStartTime": record.training_start_time,
+        "TrainingEndTime": record.training_end_time,
+        "TrainingJobStatus": trial.run.status,
+        "TunedHyperParameters": trial.values,
+        "FailureReason": getattr(record, "failure_reason", None),
+        "ObjectiveStatus": "Pending" if not trial.ended else "Succeeded" if trial in search.succeeded() else "Failed",
+    }
+    if trial.ended and value is not None:
+        told["FinalHyperParameterTuningJobObjectiveMetric"] = {"MetricName": search.metric, "Value": value}
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def draws(config: dict[str, Any], name: str) -> Iterator[dict[str, str]]:
+    """Points of the ranges: all of them for Grid, else drawn by RandomSeed, or by the name where there is none."""
+    given = config["ParameterRanges"]
+    choices = {one["Name"]: one["Values"] for one in given.get("CategoricalParameterRanges", [])}
+    if config["Strategy"] == "Grid":
+        for values in itertools.product(*choices.values()):
+            yield dict(zip(choices, values, strict=True))
+        return
+    dice = random.Random(config.get("RandomSeed", zlib.crc32(name.encode())))
+    while True:
+        reals = {one["Name"]: repr(drawn(dice, one)) for one in given.get("ContinuousParameterRanges", [])}
+        whole = {one["Name"]: str(round(drawn(dice, one))) for one in given.get("IntegerParameterRanges", [])}
+        yield {**reals, **whole, **{key: dice.choice(values) for key, values in choices.items()}}
+
+
+def drawn(dice: random.Random, bounds: dict[str, str]) -> float:
+    """A number of a range, evenly on its scale."""
+    low, high, scale = float(bounds["MinValue"]), float(bounds["MaxValue"]), bounds.get("ScalingType", "Auto")
+    if scale == "Auto":
+        scale = "Logarithmic" if low > 0 and high / low >= LOG_FROM else "Linear"
+    if scale == "Logarithmic":
+        value = math.exp(dice.uniform(math.log(low), math.log(high)))
+    elif scale == "ReverseLogarithmic":
+        value = 1 - math.exp(dice.uniform(math.log(1 - high), math.log(1 - low)))
+    else:
+        value = dice.uniform(low, high)
+    return min(max(value, low), high)

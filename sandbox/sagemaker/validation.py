@@ -1,0 +1,160 @@
+"""What SageMaker refuses at once when a job is asked for, in its own words where they are known."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from moto.sagemaker.exceptions import ValidationError
+
+from sandbox.codebuild import images
+from sandbox.iam import service_calls
+from sandbox.iam.principals import takes
+from sandbox.state import ACCOUNT, REGION
+from sandbox.world import world
+
+# A tuning job's options that the sandbox would have to pretend.
+NOT_HERE = ("TrainingJobDefinitions", "WarmStartConfig", "Autotune")
+NOT_IN_CONFIG = ("StrategyConfig", "TuningJobCompletionCriteria")
+MOST_PARALLEL, MOST_JOBS = 10, 750  # AWS's own quotas
+
+
+def role(arn: str) -> None:
+    """The role must exist and trust SageMaker; AWS says so with a ValidationException, not with AccessDenied."""
+    if not takes(world(), "sagemaker.amazonaws.com", arn, f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:*"):
+        raise ValidationError(
+            f"Could not assume role {arn}. Please ensure that the role exists and allows principal 'sagemaker.amazonaws.com' to assume the role."
+        )
+
+
+def model_data(arn: str, url: str) -> None:
+    """SageMaker looks at the model with the role when it is named. All that is wrong gets the same words."""
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    try:
+        service_calls.read(world(), arn, "SageMaker", url)
+        if key not in world().backend_global("s3").buckets[bucket].keys:
+            raise KeyError(key)
+    except (service_calls.Denied, KeyError):
+        raise ValidationError(
+            f'Could not access model data at {url}. Please ensure that the role "{arn}" exists and that its trust relationship '
+            'policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". Also ensure that the '
+            f'role has "s3:GetObject" permissions and that the object is located in {REGION}.'
+        ) from None
+
+
+def alarms(arn: str, deployment: dict[str, Any]) -> None:
+    """The role has to be able to look at the alarms that roll back."""
+    names = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
+    if not names:
+        return
+    try:
+        service_calls.look_at_alarms(world(), arn, "SageMaker")
+    except service_calls.Denied as denied:
+        raise ValidationError(f"Unable to describe the alarms {', '.join(names)} with role {arn}: {denied}") from None
+
+
+def training(asked: dict[str, Any]) -> None:
+    """What holds for a training job, and for the definition of a tuning job's."""
+    role(asked["RoleArn"])
+    specification, limits = asked["AlgorithmSpecification"], asked["StoppingCondition"]
+    if images.TRAINING not in specification.get("TrainingImage", ""):
+        raise ValidationError(f"Cannot find the requested image: {specification.get('TrainingImage')}")
+    longest = limits.get("MaxWaitTimeInSeconds")
+    if longest and not asked.get("EnableManagedSpotTraining"):
+        raise ValidationError(
+            "Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining is set to true"
+        )
+    if asked.get("EnableManagedSpotTraining") and (longest or 0) < limits.get("MaxRuntimeInSeconds", 86_400):
+        raise ValidationError(
+            "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
+        )
+    local = asked.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
+    if not local.startswith("/opt/ml/") or ".." in local:
+        raise ValidationError(f"The sandbox keeps checkpoints below /opt/ml only, not in {local} (sandbox/README.md)")
+    for metric in specification.get("MetricDefinitions", []):
+        compiled(metric)
+
+
+def compiled(metric: dict[str, str]) -> None:
+    try:
+        re.compile(metric["Regex"])
+    except re.error as error:
+        raise ValidationError(f"Invalid regular expression of metric {metric['Name']}: {error}") from error
+
+
+def tuning(asked: dict[str, Any]) -> None:
+    name, config = asked["HyperParameterTuningJobName"], asked["HyperParameterTuningJobConfig"]
+    if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}", name) or len(name) > 32:
+        raise ValidationError(
+            f"1 validation error detected: Value '{name}' at 'hyperParameterTuningJobName' failed to satisfy constraint: "
+            "Member must have length less than or equal to 32 and satisfy regular expression pattern: [a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}"
+        )
+    pretended = [key for key in NOT_HERE if asked.get(key)] + [key for key in NOT_IN_CONFIG if config.get(key)]
+    pretended += [config["Strategy"]] if config["Strategy"] == "Hyperband" else []
+    pretended += ["TrainingJobEarlyStoppingType"] if config.get("TrainingJobEarlyStoppingType", "Off") != "Off" else []
+    if pretended or "ResourceConfig" not in asked.get("TrainingJobDefinition", {}):
+        what = ", ".join(pretended) or "A tuning job without TrainingJobDefinition and its ResourceConfig"
+        raise ValidationError(f"{what}: not part of the sandbox (sandbox/README.md)")
+    definition = asked["TrainingJobDefinition"]
+    training(definition)
+    metrics = [metric["Name"] for metric in definition["AlgorithmSpecification"].get("MetricDefinitions", [])]
+    if config.get("HyperParameterTuningJobObjective", {}).get("MetricName") not in metrics:
+        raise ValidationError(
+            "A metric is required for this hyperparameter tuning job objective. Provide a metric in the metric definitions."
+        )
+    limits(config)
+    ranges(config, definition)
+
+
+def limits(config: dict[str, Any]) -> None:
+    bounds = config["ResourceLimits"]
+    most, parallel = bounds.get("MaxNumberOfTrainingJobs"), bounds["MaxParallelTrainingJobs"]
+    if config["Strategy"] != "Grid" and not most:
+        raise ValidationError("MaxNumberOfTrainingJobs is required for this strategy.")
+    for wanted, allowed, what in (
+        (most or 1, MOST_JOBS, "number of training jobs per hyperparameter tuning job"),
+        (parallel, MOST_PARALLEL, "parallel training jobs per hyperparameter tuning job"),
+    ):
+        if wanted > allowed:
+            raise ValidationError(f"The maximum {what} is {allowed}, but {wanted} were asked for.")
+
+
+def ranges(config: dict[str, Any], definition: dict[str, Any]) -> None:
+    given = config.get("ParameterRanges", {})
+    numeric = [*given.get("ContinuousParameterRanges", []), *given.get("IntegerParameterRanges", [])]
+    named = [one["Name"] for one in (*numeric, *given.get("CategoricalParameterRanges", []))]
+    if not named or given.get("AutoParameters"):
+        raise ValidationError("A tuning job needs parameter ranges; AutoParameters are not part of the sandbox.")
+    if twice := sorted({n for n in named if named.count(n) > 1 or n in definition.get("StaticHyperParameters", {})}):
+        raise ValidationError(f"Hyperparameters are tuned and static, or tuned twice: {', '.join(twice)}.")
+    if config["Strategy"] == "Grid" and numeric:
+        raise ValidationError("Grid search takes categorical parameters only.")
+    for one in numeric:
+        low, high, scale = float(one["MinValue"]), float(one["MaxValue"]), one.get("ScalingType", "Auto")
+        if (
+            low > high
+            or (scale == "Logarithmic" and low <= 0)
+            or (scale == "ReverseLogarithmic" and not 0 <= low <= high < 1)
+        ):
+            raise ValidationError(f"Invalid range of {one['Name']} for scaling {scale}: {low} to {high}.")
+
+
+def update(asked: dict[str, Any], config: Any, live: Any, record: Any) -> None:
+    """What UpdateEndpoint refuses: a deployment that cannot be, alarms that the role may not see, and another instance type
+    under a scalable target."""
+    from sandbox.sagemaker import rollout
+    from sandbox.world import world
+
+    count = record.production_variants[0]["DesiredInstanceCount"]
+    if words := rollout.refusal(asked.get("DeploymentConfig", {}), count):
+        raise ValidationError(words)
+    model = world().backend("sagemaker")._models[config.production_variants[0]["ModelName"]]
+    alarms(model.execution_role_arn, asked.get("DeploymentConfig", {}))
+    new, old = config.production_variants[0], live.production_variants[0]
+    resource = f"endpoint/{record.endpoint_name}/variant/{old['VariantName']}"
+    targets = world().backend("applicationautoscaling").targets.get("sagemaker:variant:DesiredInstanceCount", {})
+    if resource in targets and (new["VariantName"], new["InstanceType"]) != (old["VariantName"], old["InstanceType"]):
+        raise ValidationError(
+            f'The variant "{old["VariantName"]}" is registered with Application Auto Scaling: deregister it before you change '
+            "its instance type or remove it."
+        )

@@ -1,1 +1,0 @@
-"""SageMaker's training and tuning jobs, as processes."""
