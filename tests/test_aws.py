@@ -150,8 +150,8 @@ def test_two_stacks_never_see_each_other(stacks):
     one("net.up")
     assert "There is no network" in two("net.status").out
     assert two("net.up").out.strip().endswith("28 made")
-    mine = {v["VpcId"] for v in one.account.tagged("describe_vpcs", "Vpcs")}
-    theirs = {v["VpcId"] for v in two.account.tagged("describe_vpcs", "Vpcs")}
+    mine = {v["VpcId"] for v in one.account.list_tagged("describe_vpcs", "Vpcs")}
+    theirs = {v["VpcId"] for v in two.account.list_tagged("describe_vpcs", "Vpcs")}
     assert len(mine) == len(theirs) == 1
     assert not mine & theirs
     two("net.down", "--yes")

@@ -223,7 +223,7 @@ def test_a_lost_answer_does_not_start_a_second_box(stacks, drill):
     cli("iam.apply", "net.up")
     drill("fault", operation="RunInstances", do="lost")
     cli("ec2.up")
-    assert len(cli.account.tagged("describe_instances", "Reservations")) == 1
+    assert len(cli.account.list_tagged("describe_instances", "Reservations")) == 1
 
 
 OFF = """

@@ -51,7 +51,7 @@ def test_the_ssh_connection_killed_in_the_middle_leaves_the_job_to_end(box_stack
     epochs = re.findall(r"\[box\] epoch (\d)/4", told.err)
     assert epochs == ["1", "2", "3", "4"]  # none lost, none doubled
     assert "Completed: s3://kennel-box2-" in told.out
-    found = box_stack.account.pages(
+    found = box_stack.account.list_all(
         "s3", "list_objects_v2", "Contents", Bucket=box_stack.settings.bucket, Prefix="jobs/"
     )
     assert {item["Key"].rsplit("/", 1)[1] for item in found} == {"model.tar.gz", "metrics.jsonl", "status.json", "log"}

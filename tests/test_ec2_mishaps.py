@@ -19,7 +19,7 @@ def ident(cli):
 
 
 def boxes(cli):
-    found = [i for r in cli.account.tagged("describe_instances", "Reservations") for i in r["Instances"]]
+    found = [i for r in cli.account.list_tagged("describe_instances", "Reservations") for i in r["Instances"]]
     return [i["InstanceId"] for i in found if i["State"]["Name"] != "terminated"]
 
 

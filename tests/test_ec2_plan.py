@@ -282,7 +282,7 @@ def test_removal_cancels_the_spot_request_first_and_leaves_nothing():
 
 def test_a_box_that_dies_while_it_boots_says_why():
     class Account:
-        def find(self, *_, **__):
+        def call_or_none(self, *_, **__):
             reason = {"Message": "Server.InsufficientInstanceCapacity: none left"}
             return {"Reservations": [{"Instances": [{**instance("terminated"), "StateReason": reason}]}]}
 

@@ -123,7 +123,7 @@ def test_a_public_address_lets_one_in(stacks):
     private.file.write_text(cli.file.read_text().replace(PUBLIC, ""))
     assert "Not touched" not in private("ec2.down", "--yes").out
     private("net.up")
-    gateways = private.account.tagged("describe_internet_gateways", "InternetGateways")
+    gateways = private.account.list_tagged("describe_internet_gateways", "InternetGateways")
     assert gateways == []
     private("net.down", "--yes")
 

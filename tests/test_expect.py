@@ -330,7 +330,7 @@ class Simulator:
     def __init__(self, contrary=()):
         self.contrary, self.asked = contrary, []
 
-    def pages(self, service, call, key, **args):
+    def list_all(self, service, call, key, **args):
         from iampolicy.policy.evaluate import Request, decide
 
         assert (service, call, key) == ("iam", "simulate_principal_policy", "EvaluationResults")

@@ -114,7 +114,7 @@ def test_at_most_the_reserved_number_run_at_once_and_the_next_is_refused(whole):
                 return error.response["Reason"]
 
         bucket = whole.settings.bucket
-        key = whole.account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix="images/")[0]["Key"]
+        key = whole.account.list_all("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix="images/")[0]["Key"]
         whole_uri = f"s3://{bucket}/{key}"
         with ThreadPoolExecutor(12) as pool:
             answers = list(pool.map(one, range(36)))

@@ -16,7 +16,7 @@ def cli(stacks, strike):
     strike("capacity", instance_type="g4dn.xlarge/us-east-1a")
     made("ec2.up")
     strike("capacity", instance_type="g4dn.xlarge/us-east-1a", short=False)
-    door = made.account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")[0]
+    door = made.account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")[0]
     assert box_facts.read(made.account).box["SubnetId"] != door["SubnetId"]
     return made
 
@@ -55,7 +55,7 @@ def stray_route(cli):
     """To the endpoint's subnet, by way of the box itself: what a middlebox would want."""
     have = facts.read(cli.account)
     subnets = {s["SubnetId"]: s for s in ec2(cli).describe_subnets()["Subnets"]}
-    door = cli.account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")[0]
+    door = cli.account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")[0]
     cidr = subnets[door["SubnetId"]]["CidrBlock"]
     ec2(cli).create_route(RouteTableId=have.routes, DestinationCidrBlock=cidr, InstanceId=ident(cli))
 

@@ -345,7 +345,7 @@ def planted(account, name, path="/old/"):
     documents = {BOUND: READ, own: READ}
     for arn, document in documents.items():
         where, _, policy = arn.partition(":policy")[2].rpartition("/")
-        if account.find("iam", "get_policy", "NoSuchEntity", PolicyArn=arn) is None:
+        if account.call_or_none("iam", "get_policy", "NoSuchEntity", PolicyArn=arn) is None:
             iam.create_policy(
                 PolicyName=policy,
                 Path=f"{where}/",

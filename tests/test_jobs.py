@@ -74,7 +74,7 @@ class Jobs:
         return found
 
     def log(self, name):
-        streams = self.account.pages(
+        streams = self.account.list_all(
             "logs", "describe_log_streams", "logStreams", logGroupName=GROUP, logStreamNamePrefix=f"{name}/"
         )
         return [
@@ -91,7 +91,9 @@ class Jobs:
     def keys(self, prefix):
         return sorted(
             o["Key"].removeprefix(prefix)
-            for o in self.account.pages("s3", "list_objects_v2", "Contents", Bucket=self.settings.bucket, Prefix=prefix)
+            for o in self.account.list_all(
+                "s3", "list_objects_v2", "Contents", Bucket=self.settings.bucket, Prefix=prefix
+            )
         )
 
     def read(self, key):

@@ -280,5 +280,5 @@ def test_a_crash_after_any_call_leaves_nothing_that_a_second_run_does_not_find(s
         account.make = make
         made = change.apply(plan.steps(facts.read(account), cli.settings), account, lambda line: None)
         assert made == total - crash_at
-        assert len(account.tagged("describe_vpcs", "Vpcs")) == 1
+        assert len(account.list_tagged("describe_vpcs", "Vpcs")) == 1
         change.apply(teardown.steps(facts.read(account)), account, lambda line: None)

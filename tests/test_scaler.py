@@ -191,7 +191,7 @@ def until(condition, seconds=90):
 def alarms(cli):
     """The states of the policy's alarms: high, low."""
     prefix = f"TargetTracking-endpoint/{cli.settings.endpoint_name}/"
-    found = cli.account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=prefix)
+    found = cli.account.list_all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=prefix)
     return [alarm["StateValue"] for alarm in sorted(found, key=lambda alarm: alarm["EvaluationPeriods"])]
 
 
@@ -252,7 +252,7 @@ def test_registering_and_the_schedule_move_the_capacity_at_once(whole, drill):
     # what is not given stays; suspended, the schedule does nothing
     suspended = {"ScheduledScalingSuspended": True}
     account.call(AAS, "register_scalable_target", **where, SuspendedState=suspended)
-    (target,) = account.pages(
+    (target,) = account.list_all(
         AAS,
         "describe_scalable_targets",
         "ScalableTargets",

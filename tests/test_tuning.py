@@ -296,7 +296,7 @@ def test_no_more_trials_run_at_once_than_may_and_all_pages_are_listed(tuner):
     assert len(tuner.trials(name)) == 10
     assert (
         len(
-            tuner.account.pages(
+            tuner.account.list_all(
                 "sagemaker",
                 "list_training_jobs_for_hyper_parameter_tuning_job",
                 "TrainingJobSummaries",
@@ -306,7 +306,7 @@ def test_no_more_trials_run_at_once_than_may_and_all_pages_are_listed(tuner):
         == 12
     )
     assert len(tuner.trials(name, StatusEquals="Failed")) == 0
-    listed = tuner.account.pages(
+    listed = tuner.account.list_all(
         "sagemaker", "list_hyper_parameter_tuning_jobs", "HyperParameterTuningJobSummaries", NameContains="parallel"
     )
     assert [(job["HyperParameterTuningJobName"], job["HyperParameterTuningJobStatus"]) for job in listed] == [

@@ -93,11 +93,11 @@ def network(account: Account, have: Facts) -> Iterator[Hop]:
 def read_rules(account: Account, vpc: str):
     """The VPC's rules, and its subnets by id."""
     of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
-    subnets = account.pages("ec2", "describe_subnets", "Subnets", Filters=of_vpc)
+    subnets = account.list_all("ec2", "describe_subnets", "Subnets", Filters=of_vpc)
     rules = reachability.rules_of(
-        account.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=of_vpc),
-        account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=of_vpc),
-        account.pages("ec2", "describe_route_tables", "RouteTables", Filters=of_vpc),
+        account.list_all("ec2", "describe_security_groups", "SecurityGroups", Filters=of_vpc),
+        account.list_all("ec2", "describe_network_acls", "NetworkAcls", Filters=of_vpc),
+        account.list_all("ec2", "describe_route_tables", "RouteTables", Filters=of_vpc),
         subnets,
     )
     return rules, {subnet["SubnetId"]: subnet for subnet in subnets}
@@ -155,7 +155,7 @@ def mend_line(account: Account, what: str) -> str:
 def stranger(account: Account, have: Facts) -> str:
     """What mends a user that the box's image does not have, or ""."""
     assert have.box is not None
-    known = account.find("ec2", "describe_images", "InvalidAMIID", ImageIds=[have.box["ImageId"]])
+    known = account.call_or_none("ec2", "describe_images", "InvalidAMIID", ImageIds=[have.box["ImageId"]])
     images = [image.of_answer(one) for one in (known or {}).get("Images", [])]
     right = images[0].user if images else account.settings.ec2.user
     return (

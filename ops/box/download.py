@@ -79,7 +79,9 @@ def clean(link: Connection, settings: Settings, shards: list[str], dry: bool) ->
 def in_bucket(account: Account) -> list[dict[str, Any]]:
     """The box's jobs that left their verdict in the bucket, the newest first."""
     prefix = f"jobs/{account.settings.prefix}-box"
-    listed = account.find("s3", "list_objects_v2", "NoSuchBucket", Bucket=account.settings.bucket, Prefix=prefix)
+    listed = account.call_or_none(
+        "s3", "list_objects_v2", "NoSuchBucket", Bucket=account.settings.bucket, Prefix=prefix
+    )
     found = sorted(
         (o for o in (listed or {}).get("Contents", []) if o["Key"].endswith("/status.json")),
         key=lambda o: o["LastModified"],

@@ -65,7 +65,7 @@ class Facts:
 
 def read(account: Account, several: bool = False) -> Facts:
     """Raises OpsError when the stack has more than one box, unless `several` may be."""
-    found = [i for r in account.tagged("describe_instances", "Reservations") for i in r["Instances"]]
+    found = [i for r in account.list_tagged("describe_instances", "Reservations") for i in r["Instances"]]
     alive = sorted((i for i in found if i["State"]["Name"] in ALIVE), key=lambda i: i["LaunchTime"])
     if len(alive) > 1 and not several:
         idents = ", ".join(i["InstanceId"] for i in alive)
@@ -74,16 +74,18 @@ def read(account: Account, several: bool = False) -> Facts:
             "invoke ec2.down terminates all of them; aws ec2 terminate-instances --instance-ids ID one of them."
         )
     settings = account.settings
-    groups = account.tagged("describe_security_groups", "SecurityGroups", group_name=f"{settings.prefix}-box")
-    doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", state="create-complete")
+    groups = account.list_tagged("describe_security_groups", "SecurityGroups", group_name=f"{settings.prefix}-box")
+    doors = account.list_tagged(
+        "describe_instance_connect_endpoints", "InstanceConnectEndpoints", state="create-complete"
+    )
     order = {zone: n for n, zone in enumerate(settings.net.zones)}
-    subnets = [s for s in account.tagged("describe_subnets", "Subnets") if s["AvailabilityZone"] in order]
+    subnets = [s for s in account.list_tagged("describe_subnets", "Subnets") if s["AvailabilityZone"] in order]
     if groups:
         subnets = [s for s in subnets if s["VpcId"] == groups[0]["VpcId"]]
     named = {"KeyNames": [settings.box_name]}
-    pairs = account.find("ec2", "describe_key_pairs", "InvalidKeyPair.NotFound", **named)
-    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=[settings.idle_alarm])
-    requests = account.tagged("describe_spot_instance_requests", "SpotInstanceRequests")
+    pairs = account.call_or_none("ec2", "describe_key_pairs", "InvalidKeyPair.NotFound", **named)
+    alarms = account.list_all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=[settings.idle_alarm])
+    requests = account.list_tagged("describe_spot_instance_requests", "SpotInstanceRequests")
     return Facts(
         alive[0] if alive else None,
         tuple(
@@ -106,7 +108,7 @@ def for_launch(account: Account, have: Facts, kinds: list[str], dry: bool = Fals
     """
     own = [have.box["InstanceType"]] if have.box else []
     more: dict[str, Any] = {"kinds": images.kinds(account, list(dict.fromkeys([*own, *kinds])))}
-    offers = account.pages(
+    offers = account.list_all(
         "ec2",
         "describe_instance_type_offerings",
         "InstanceTypeOfferings",
@@ -125,7 +127,7 @@ def for_launch(account: Account, have: Facts, kinds: list[str], dry: bool = Fals
 def boxes_of_others(account: Account) -> tuple[str, ...]:
     """Boxes of other stacks in this account, as `i-1 of prod`: said where ours is missing, and never touched."""
     kept = [{"Name": "tag-key", "Values": ["kennel:stack"]}, {"Name": "instance-state-name", "Values": list(ALIVE)}]
-    found = account.pages("ec2", "describe_instances", "Reservations", Filters=kept)
+    found = account.list_all("ec2", "describe_instances", "Reservations", Filters=kept)
     stacks = {
         i["InstanceId"]: t["Value"]
         for r in found

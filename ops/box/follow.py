@@ -105,7 +105,7 @@ def kept(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
         )
     found = []
     for file in ("status.json", "log"):
-        answer = account.find(
+        answer = account.call_or_none(
             "s3",
             "get_object",
             "NoSuchKey|NoSuchBucket",

@@ -71,7 +71,7 @@ def choose(account: Account) -> Image:
     if settings.ami:
         return described(account, [settings.ami])[0]
     if settings.ami_parameter:
-        found = account.find("ssm", "get_parameter", "ParameterNotFound", Name=settings.ami_parameter)
+        found = account.call_or_none("ssm", "get_parameter", "ParameterNotFound", Name=settings.ami_parameter)
         if found is None:
             raise OpsError(
                 f"There is no image parameter {settings.ami_parameter} in {account.settings.aws.region}. "
@@ -93,7 +93,7 @@ def candidates(account: Account) -> list[Image]:
     named = set()
     for architecture in kinds(account, [first])[first].processors:
         path = f"{PATH}/{architecture}"
-        for parameter in account.pages("ssm", "get_parameters_by_path", "Parameters", Path=path, Recursive=True):
+        for parameter in account.list_all("ssm", "get_parameters_by_path", "Parameters", Path=path, Recursive=True):
             found = KIND.match(parameter["Name"].removeprefix(path + "/"))
             if found and found[3].startswith(system):
                 named.add(parameter["Value"])
@@ -109,7 +109,7 @@ def candidates(account: Account) -> list[Image]:
 
 def described(account: Account, idents: list[str]) -> list[Image]:
     """Raises OpsError when one is not there (any more)."""
-    found = account.find("ec2", "describe_images", "InvalidAMIID", ImageIds=idents)
+    found = account.call_or_none("ec2", "describe_images", "InvalidAMIID", ImageIds=idents)
     if found is None or not found["Images"]:
         raise OpsError(
             f"There is no image {', '.join(idents)} in {account.settings.aws.region}: it was withdrawn, or is of another region. "
@@ -147,7 +147,7 @@ def kinds(account: Account, names: list[str]) -> dict[str, Kind]:
     """What EC2 says of instance types. Raises OpsError that names the one that it does not know."""
     found = {}
     for name in names:
-        answer = account.find("ec2", "describe_instance_types", "InvalidInstanceType", InstanceTypes=[name])
+        answer = account.call_or_none("ec2", "describe_instance_types", "InvalidInstanceType", InstanceTypes=[name])
         if answer is None or not answer["InstanceTypes"]:
             raise OpsError(
                 f"EC2 has no instance type {name!r} in {account.settings.aws.region}.{nearest(name)} Nothing was started."

@@ -132,7 +132,7 @@ def alarm(ident: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
 
 def state_of(ident: str, wanted: str) -> Callable[[Account], str | None]:
     def until(account: Account) -> str | None:
-        found = account.find("ec2", "describe_instances", "InvalidInstanceID.NotFound", InstanceIds=[ident])
+        found = account.call_or_none("ec2", "describe_instances", "InvalidInstanceID.NotFound", InstanceIds=[ident])
         state = (
             found["Reservations"][0]["Instances"][0]["State"]["Name"]
             if found and found["Reservations"]

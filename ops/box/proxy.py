@@ -22,7 +22,7 @@ def main(settings_file: str = "") -> None:
     config.load_project()
     config.load_runtime()
     config.load_shell_env()
-    account = Account.of(invoke.Context(config), "operator-infra")
+    account = Account.from_context(invoke.Context(config), "operator-infra")
     have = facts.read(account)
     access.prepare(account, access.check(have))
     tunnel.copy_stdio(access.open_socket(account, have))

@@ -77,7 +77,7 @@ def send_wheels(account: Account, link: Connection, there: Place, job: spec.Job)
     target, key = str(there.home / "wheels" / sha[:12]), f"code/wheels-{sha[:12]}.tar.gz"
     if ssh.run(link, f"test -d {ssh.words(target)} && echo there || true").strip():
         return target
-    if account.find("s3", "head_object", "404|NoSuchKey", Bucket=settings.bucket, Key=key) is None:
+    if account.call_or_none("s3", "head_object", "404|NoSuchKey", Bucket=settings.bucket, Key=key) is None:
         account.call("s3", "put_object", Bucket=settings.bucket, Key=key, Body=packed, ChecksumAlgorithm="SHA256")
     say("Installing the wheels on the box ...")
     url = account.client("s3").generate_presigned_url(
@@ -168,7 +168,7 @@ def left(account: Account, job: spec.Job) -> dict[str, set[str]]:
     """What each attempt at the job left in the bucket, by its file's names: a new box knows nothing of an old one's jobs."""
     where = {"Bucket": account.settings.bucket, "Prefix": f"jobs/{job.name}"}
     found: dict[str, set[str]] = {}
-    for item in account.pages("s3", "list_objects_v2", "Contents", **where):
+    for item in account.list_all("s3", "list_objects_v2", "Contents", **where):
         _, attempt, *_, file = item["Key"].split("/")
         found.setdefault(attempt, set()).add(file)
     return found

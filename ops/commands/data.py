@@ -32,7 +32,7 @@ def up(c):
     """Make the bucket: private, encrypted, versioned, TLS only."""
     from ops.datasets import bucket_setup
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     account.guard()
     done = carry_out(c, account, bucket_setup.steps(bucket_setup.facts(account), account.settings))
     return Result(
@@ -116,7 +116,7 @@ def pull(c, dir="", digest="", json=False):
     """Write the bucket's pictures into a folder, each compared with its SHA-256."""
     from ops.datasets import pull as bring
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     manifest, folder = bring.chosen(account, digest), folder_of(account.settings, dir)
     done = bring.pull(account, manifest, folder, c.config.run.dry)
     verb = "would be fetched" if c.config.run.dry else "fetched"
@@ -131,7 +131,7 @@ def verify(c, json=False):
     """Read all of the current data set back and compare it with the manifest."""
     from ops.datasets import pull as bring
 
-    digest, objects, bad = bring.verify(Account.of(c))
+    digest, objects, bad = bring.verify(Account.from_context(c))
     text = f"{digest[:12]}: {objects} objects, {len(bad)} missing or spoilt."
     text = "\n".join([*(f"{one['state']}: {one['what']}: {one['key']}" for one in bad), text])
     if bad:
@@ -144,7 +144,7 @@ def list(c, json=False):
     """Show the data sets in the bucket."""
     from ops.datasets import pull as bring
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     rows = bring.listed(account)
     if not rows:
         raise OpsError(f"No data set is in {account.settings.bucket}. Push one: invoke data.push --dir DIR")

@@ -26,7 +26,7 @@ def weights(c, arch, url=""):
     """Stage torchvision's published weights in the bucket, for train.weights: imagenet."""
     from ops.datasets import pretrained as staged
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     if c.config.run.dry:
         return Result(
             {"arch": arch}, f"torchvision's weights of {arch} would be put in s3://{account.settings.bucket}/weights/."

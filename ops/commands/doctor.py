@@ -15,7 +15,7 @@ def doctor(c, json=False):
 
     from ops.stack import checks
 
-    found = list(checks.examine(Account.of(c, role="")))
+    found = list(checks.examine(Account.from_context(c, role="")))
     rows = [("ok" if check.ok else "WRONG", check.name, check.found, "" if check.ok else check.mend) for check in found]
     wrong = [check for check in found if not check.ok]
     verdict = f"{len(found) - len(wrong)} of {len(found)} checks are right."

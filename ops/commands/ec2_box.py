@@ -21,7 +21,7 @@ def up(c, spot=False, instance_type=""):
     from ops.box import facts, plan
     from ops.box.launch import Order
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account)
     if have.group is None or not have.subnets:
         raise OpsError("There is no network to put a box in. Make it: invoke net.up")
@@ -48,7 +48,7 @@ def start(c):
     from ops.box import facts, plan
     from ops.box.launch import Order
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account)
     if have.box is None:
         raise OpsError("There is no box to start. A new one: invoke ec2.up")
@@ -64,7 +64,7 @@ def stop(c, yes=False):
     """Stop the box; its disk is kept. A job on it writes a checkpoint first."""
     from ops.box import facts, plan
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account)
     if have.box is None or have.state == "stopped":
         return Result({"made": 0}, f"{have.ident} is stopped already." if have.box else "There is no box.")
@@ -116,7 +116,7 @@ def down(c, yes=False):
     """Terminate the box; its disk goes too, what is in the bucket stays."""
     from ops.box import facts, plan
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account, several=True)
     if not (have.box or have.alarm or have.key_pair or have.spot_requests):
         return Result(
@@ -138,7 +138,7 @@ def status(c, json=False):
     from ops.box import facts
     from ops.box import status as state
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account)
     if have.box is None:
         refusals = facts.last_refusals(account)
@@ -161,7 +161,7 @@ def reach(c, json=False):
 
     from ops.box import connectivity, facts
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     found = list(connectivity.walk(account, facts.read(account)))
     rows = [("FAILS" if hop.problem else "ok", hop.name, hop.problem or hop.found) for hop in found]
     bad = connectivity.failed(found)
@@ -178,7 +178,7 @@ def ami(c, lock=False, json=False):
     from ops.core import settings
     from ops.core.paths import ROOT
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     if lock:
         newest = next(iter(images.candidates(account)), None)
         if newest is None:

@@ -18,7 +18,7 @@ def sync(c):
     from ops.box import access, facts, remote_jobs
     from ops.jobs import spec
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     job = spec.wanted(account, "box")
     have = facts.read(account)
     ident = access.check(have)["InstanceId"]
@@ -43,7 +43,7 @@ def train(c, again=False):
     from ops.box.follow import Follower
     from ops.jobs import spec
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     job = spec.wanted(account, "box")
     trained = remote_jobs.attempts(account, job)
     if trained and not again:
@@ -96,7 +96,7 @@ def attach(c, job="", line=1):
     """Follow a job on the box from any line of its log, or tell how it ended."""
     from ops.box import access, facts, follow, remote_jobs
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     if line < 1:
         raise OpsError("--line counts from 1.")
     have = facts.read(account)

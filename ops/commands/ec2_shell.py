@@ -20,7 +20,7 @@ def run(c, command):
     from ops.box import access, facts
     from ops.core import ssh as box
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account)
     ident = access.check(have)["InstanceId"]
     if c.config.run.dry:
@@ -42,7 +42,7 @@ def ssh(c, command=""):
     from ops.core import settings
     from ops.core.paths import ROOT
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     box = access.check(facts.read(account))
     if c.config.run.dry:
         say(f"would open SSH to {box['InstanceId']}: {command or 'a shell'}")
@@ -65,7 +65,7 @@ def ssh_config(c):
     from ops.box import access, facts
     from ops.core import settings
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     box = access.check(facts.read(account))
     options = access.ssh_options(account, box["InstanceId"], settings.named_file(c))
     alias = account.settings.box_name
@@ -78,7 +78,7 @@ def fetch(c, path, to="."):
     """Bring a file or a folder from the box; nothing here is overwritten."""
     from ops.box import access, download, facts
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     if Path(path).name in ("", ".."):
         raise OpsError(f"{path!r} is not the path of a file or folder.")
     have = facts.read(account)
@@ -101,7 +101,7 @@ def disk(c, json=False):
     from ops.box import access, facts, remote_jobs
     from ops.core import ssh as box
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     home = box.words(str(remote_jobs.place(account.settings).home))
     with access.connected(account, facts.read(account), "Nothing was changed.", use=False) as link:
         df = box.run(link, f"mkdir -p {home} && df -Pk {home}").splitlines()[1].split()
@@ -122,7 +122,7 @@ def clean(c, yes=False):
     from ops.box import access, download, facts
     from ops.datasets import manifest
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account)
     access.check(have)
     digest = manifest.pointed(account, account.settings.data.name)
@@ -145,7 +145,7 @@ def ps(c, json=False):
     """List the jobs of the box and their states; where it is off, those that left something in the bucket."""
     from ops.box import access, download, facts, remote_jobs
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account)
     if have.state != "running":
         found = download.in_bucket(account)
@@ -165,7 +165,7 @@ def logs(c, job="", lines=100):
     from ops.box import access, facts, follow, remote_jobs
     from ops.core import ssh as box
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account)
     if lines < 1:
         raise OpsError("--lines is how many of the last lines: 1 or more.")

@@ -30,7 +30,7 @@ def apply(c, role=""):
     from ops.iam import apply as plan
     from ops.iam import roles
 
-    account = Account.first(c, "bootstrap")
+    account = Account.from_context_or_profile(c, "bootstrap")
     wanted = roles.wanted(account.settings, only=role)
     have = snapshot.read(account)
     tell_revoked(have, wanted, account.settings)
@@ -55,7 +55,7 @@ def diff(c, role="", json=False):
     from ops.iam import diff as difference
     from ops.iam import roles
 
-    account = Account.first(c, "auditor")
+    account = Account.from_context_or_profile(c, "auditor")
     wanted = roles.wanted(account.settings, only=role)
     want = roles.applied(wanted, account.settings)
     have = snapshot.read(account)
@@ -82,7 +82,7 @@ def rollback(c, role, policy="", to="", yes=False):
     from ops.core import plan
     from ops.iam import roles, versions
 
-    account = Account.of(c, "bootstrap")
+    account = Account.from_context(c, "bootstrap")
     (want,) = roles.wanted(account.settings, only=role)
     have = snapshot.read(account)
     targets = targets_of(have, account.settings, want, policy, to)

@@ -80,7 +80,7 @@ def from_account(c: invoke.Context, save: str, exposure: bool, usage: bool) -> S
     from iampolicy.audit import account_facts
     from ops.iam import collect, roles
 
-    account = Account.first(c, "auditor")
+    account = Account.from_context_or_profile(c, "auditor")
     settings, before = account.settings, Account.sent
     pages = list(snapshot.pages(account))
     have = snapshot.parsed(pages)

@@ -30,7 +30,7 @@ def check(c, role="", remote=False, json=False):
     from ops.iam import expectations, roles
 
     settings = config.load(c.config)
-    account = Account.of(c, "auditor") if remote else None
+    account = Account.from_context(c, "auditor") if remote else None
     wanted = roles.wanted(settings, only=role)
     have = roles.applied(wanted, settings)
     rows, failed, differing = [], [], []
@@ -84,7 +84,7 @@ def compared(account: Account, role: Principal, batch: list[Expectation], have: 
     from ops.commands.iam_simulate import entry as told
     from ops.iam import expectations
 
-    answers = account.pages(
+    answers = account.list_all(
         "iam",
         "simulate_principal_policy",
         "EvaluationResults",

@@ -37,7 +37,7 @@ def prune(c, roles=None, confirm=""):
     from ops.iam import removal
     from ops.iam import roles as policies
 
-    account = Account.first(c, "auditor")
+    account = Account.from_context_or_profile(c, "auditor")
     wanted, have = policies.wanted(account.settings), snapshot.read(account)
     account.guard()
     now = datetime.now(UTC)
@@ -107,9 +107,9 @@ def able(c: Any, settings: Settings, role: Principal | Saved) -> Account:
     """Who may take this role apart and make it again: bootstrap where all of it lies within the stack, else the profile itself."""
     bounds, own = f":policy/kennel-boundary/{settings.stack.name}/", f":policy{settings.role_path}"
     if role.path == settings.role_path and bounds in role.boundary and all(own in arn for arn in role.attached):
-        return Account.first(c, "bootstrap")
+        return Account.from_context_or_profile(c, "bootstrap")
     say(f"{role.name} is not wholly within {settings.role_path} and its boundary: going on as the profile is.")
-    return Account.of(c, "")
+    return Account.from_context(c, "")
 
 
 def gone(have: Snapshot, settings: Settings, names: list[str], dry: bool) -> dict[str, Path]:

@@ -102,7 +102,7 @@ def texts(account: Account, have: Snapshot, saved: Saved) -> dict[str, dict[str,
     for arn in saved.held:
         if arn in have.policies or arn in saved.policies:
             continue
-        policy = account.find("iam", "get_policy", "NoSuchEntity", PolicyArn=arn)
+        policy = account.call_or_none("iam", "get_policy", "NoSuchEntity", PolicyArn=arn)
         if policy is None:
             raise OpsError(f"{saved.name} held {arn}, which AWS does not have. Nothing was touched.")
         version = policy["Policy"]["DefaultVersionId"]
@@ -115,7 +115,7 @@ def profiles(account: Account, saved: Saved) -> dict[str, list[str] | None]:
     """The roles in each of the saved instance profiles, None for one that is gone. Raises OpsError for one at another path."""
     found: dict[str, list[str] | None] = {}
     for name, kept in saved.profiles.items():
-        answer = account.find("iam", "get_instance_profile", "NoSuchEntity", InstanceProfileName=name)
+        answer = account.call_or_none("iam", "get_instance_profile", "NoSuchEntity", InstanceProfileName=name)
         if answer and (path := answer["InstanceProfile"]["Path"]) != kept["path"]:
             raise OpsError(f"The instance profile {name} is at {path}, not at {kept['path']}. Nothing was touched.")
         found[name] = answer and [role["RoleName"] for role in answer["InstanceProfile"]["Roles"]]

@@ -27,7 +27,7 @@ def revoke(c, name, yes=False):
     from ops.core import plan
     from ops.iam import revocation
 
-    account = Account.of(c, "")  # no role of the stack may do this to another
+    account = Account.from_context(c, "")  # no role of the stack may do this to another
     account.guard()
     who = now(account, name)
     caller, moment = called(account)
@@ -69,8 +69,8 @@ def now(account: Account, name: str) -> Held:
     p = simulation.find(snapshot.read(account), name, account.settings)[0]
     if p.trust is not None:
         return Held(p)
-    keys = account.pages("iam", "list_access_keys", "AccessKeyMetadata", UserName=p.name)
-    password = account.find("iam", "get_login_profile", "NoSuchEntity", UserName=p.name)
+    keys = account.list_all("iam", "list_access_keys", "AccessKeyMetadata", UserName=p.name)
+    password = account.call_or_none("iam", "get_login_profile", "NoSuchEntity", UserName=p.name)
     return Held(p, tuple(key for key in keys if key["Status"] == "Active"), password is not None)
 
 

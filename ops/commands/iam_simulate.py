@@ -90,7 +90,7 @@ def source(c: Any, files: bool, snapshot: str) -> tuple[Settings, Snapshot, Acco
         if files:
             return settings, roles.applied(roles.wanted(settings), settings), None
         return settings, snapshot_file.load(Path(snapshot))[0], None
-    account = Account.of(c, "auditor")
+    account = Account.from_context(c, "auditor")
     return account.settings, taken.read(account), account
 
 
@@ -129,7 +129,7 @@ def bucket_policy(account: Account, resource: str) -> tuple[Policy | None, list[
     if not bucket or not set(bucket.lower()) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_"):
         return None, []
     try:
-        text = account.find("s3", "get_bucket_policy", "NoSuchBucketPolicy", Bucket=bucket)
+        text = account.call_or_none("s3", "get_bucket_policy", "NoSuchBucketPolicy", Bucket=bucket)
     except AwsError as error:
         return None, [f"The policy of bucket {bucket} was not looked at: {error}"]
     return (policy(f"bucket {bucket}", json.loads(text["Policy"])), []) if text else (None, [])
@@ -222,7 +222,7 @@ def explain(c, text, principal="", action="", resource="", context=None, json=Fa
         raise OpsError(
             "This is no denial that is known here. Paste all of it, or ask: invoke iam.simulate PRINCIPAL ACTION RESOURCE"
         )
-    account = Account.of(c, "auditor")
+    account = Account.from_context(c, "auditor")
     wanted = roles.wanted(settings)
     files = roles.applied(wanted, settings)
     try:

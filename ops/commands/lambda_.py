@@ -16,7 +16,7 @@ def deploy(c):
     """Package lambda/, publish a version, move the alias, set the limits."""
     from ops.function import plan
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     code = plan.package()
     account.guard()
     done = carry_out(c, account, plan.steps(plan.facts(account), code, account.settings))
@@ -34,7 +34,7 @@ def status(c, json=False):
     """Show the function, its live version and its limits; exit 7 when its environments failed."""
     from ops.function import plan
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     have = plan.existing(account)
     assert have.config is not None
     data = {
@@ -51,7 +51,7 @@ def concurrency(c, json=False):
     """Show what the limits let through, and what the account has left."""
     from ops.function import plan
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     have = plan.existing(account)
     data = {
         "reserved": have.reserved,
@@ -82,7 +82,7 @@ def invoke(c, picture="", sample=0, seed=0, json=False):
 
     if bool(picture) == bool(sample):
         raise OpsError("Give a picture or a number of test pictures: --picture FILE, or --sample 5")
-    account = Account.of(c)
+    account = Account.from_context(c)
     if picture:
         if not Path(picture).is_file():
             raise OpsError(f"There is no file {picture}.")
@@ -109,7 +109,7 @@ def down(c, yes=False):
     """Delete the function with its versions and limits."""
     from ops.function import plan
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     have = plan.facts(account)
     if have.config is None:
         return Result({"made": 0}, "There is no function.")

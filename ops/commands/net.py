@@ -13,7 +13,7 @@ def up(c):
     """Make the private network, or mend what differs."""
     from ops.network import facts, plan
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     account.guard()
     try:
         done = carry_out(c, account, plan.steps(facts.read(account), account.settings))
@@ -35,7 +35,7 @@ def down(c, yes=False):
     """Remove the network; refused while something uses it."""
     from ops.network import facts, teardown
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account)
     if have.vpc is None:
         return Result({"made": 0}, f"There is no network of {account.settings.stack.name}.")
@@ -58,7 +58,7 @@ def status(c, json=False):
     from ops.core import plan as change
     from ops.network import facts, plan
 
-    account = Account.of(c, "operator-infra")
+    account = Account.from_context(c, "operator-infra")
     have = facts.read(account)
     differs = [change.shown(step) for step in change.preview(plan.steps(have, account.settings))]
     rows = [("vpc", have.vpc or "-"), *((f"subnet {zone}", ident) for zone, ident in have.subnets.items())]

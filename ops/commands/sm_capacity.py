@@ -58,7 +58,7 @@ def basis(c: Any, rps: str, latency_ms: str) -> tuple[Settings, Measured]:
     from ops.endpoint import probe
     from ops.releases import load_test
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     return account.settings, load_test.of(account, probe.release(account))
 
 

@@ -14,7 +14,7 @@ from ops.core.task import confirm as ask_first
 @task(help={"confirm": "The endpoint's name, where nobody can be asked."})
 def delete(c, confirm=""):
     """Delete the endpoint with its scaling, configs, models and alarms."""
-    return deleted(c, Account.of(c), "This deletes", confirm)
+    return deleted(c, Account.from_context(c), "This deletes", confirm)
 
 
 @task(
@@ -31,7 +31,7 @@ def reap(c, idle_hours=24, confirm="", json=False):
 
     if idle_hours < 1:
         raise OpsError(f"--idle-hours is a number of hours, not {idle_hours}.")
-    account = Account.of(c)
+    account = Account.from_context(c)
     found = probe.existing(account)
     expires = sm_endpoint.expiry(account, found["EndpointArn"])
     calls, _ = alarms.errors(account, idle_hours * 60)

@@ -21,7 +21,7 @@ def status(c, minutes=15, json=False):
     from ops.core import pricing
     from ops.endpoint import alarms, plan, probe
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     found = probe.existing(account)
     variant = (found.get("ProductionVariants") or [{}])[0]  # one that never came up has none
     requests, failed = alarms.errors(account, minutes)
@@ -53,7 +53,7 @@ def status(c, minutes=15, json=False):
 
 def expiry(account: Account, arn: str) -> str:
     """When the endpoint may be deleted, as its tag says; "" without one."""
-    tags = account.pages("sagemaker", "list_tags", "Tags", ResourceArn=arn)
+    tags = account.list_all("sagemaker", "list_tags", "Tags", ResourceArn=arn)
     return next((tag["Value"] for tag in tags if tag["Key"] == "kennel:expires"), "")
 
 
@@ -73,7 +73,7 @@ def logs(c, job="", minutes=15, errors=False):
     from ops.endpoint import alarms, probe
     from ops.jobs import follow
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     if job:
         sm_training.existing(account, job)
         for stream, lines in follow.Tail(account, f"{job}/").new().items():
@@ -83,7 +83,7 @@ def logs(c, job="", minutes=15, errors=False):
     probe.existing(account)
     since = int((time.time() - minutes * 60) * 1000)
     args = {"logGroupName": alarms.log_group(account.settings), "startTime": since}
-    for event in account.pages("logs", "filter_log_events", "events", **args):
+    for event in account.list_all("logs", "filter_log_events", "events", **args):
         if not errors or "error" in event["message"].lower():
             print(escape_control_characters(f"{event['logStreamName'].rsplit('/', 1)[-1]}  {event['message']}"))
 
@@ -93,7 +93,7 @@ def invoke(c, picture, json=False):
     """Send one picture to the endpoint."""
     from ops.endpoint import probe
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     path = Path(picture)
     if not path.is_file():
         raise OpsError(f"There is no file {picture}.")
@@ -108,7 +108,7 @@ def smoke(c, json=False):
     """Ask the endpoint its release's golden pictures; exit 7 when an answer is not the trained model's."""
     from ops.endpoint import probe
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     release = probe.release(account)
     began = time.monotonic()
     wrong = probe.smoke(account, release)
@@ -127,7 +127,7 @@ def metrics(c, minutes=15, json=False):
     """Show requests, errors and latency by the minute; exit 7 when one is above its alarm's bound."""
     from ops.endpoint import alarms, probe
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     probe.existing(account)
     bounds = account.settings.endpoint
     wanted = {"requests": ("Invocations", "Sum"), "each": ("InvocationsPerInstance", "Sum"), "errors_4xx": ("Invocation4XXErrors", "Sum"),

@@ -15,7 +15,7 @@ def image(c, json=False):
     from ops.core.settings import REPOSITORY
     from ops.releases import image_build
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     have = image_build.facts(account)
     account.guard()
     if have.size is None and not have.build and not c.config.run.dry:

@@ -26,7 +26,7 @@ def package(c, job="", instances=1, json=False):
     """Make a release of a trained model on this machine: ONNX, golden answers, one digest."""
     from ops.releases import build
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     release = build.package(account, job or trained(account, instances))
     card, proved = build.card(release), build.precisions(release)
     evidence = card["metrics"]["test"].get("precision")
@@ -55,7 +55,7 @@ def preflight(c, job="", instances=1, release="", json=False):
 
     from ops.releases import build, preflight
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     found = build.kept(account, release) if release else build.package(account, job or trained(account, instances))
     measured = preflight.run(build.local(account, found), account.settings)
     if not c.config.run.dry:
@@ -83,7 +83,7 @@ def deploy(c, job="", instances=1, once=False, because=""):
     from ops.endpoint import plan
     from ops.releases import build, history, image_build, preflight
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     job = job or trained(account, instances)
     dry = c.config.run.dry
     have = ready(account, dry)
@@ -122,7 +122,7 @@ def rollback(c, to="", because=""):
     from ops.endpoint import plan, probe
     from ops.releases import build, history
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     have = ready(account, c.config.run.dry)
     probe.existing(account)
     notes = history.read(account)
@@ -150,7 +150,7 @@ def releases(c, json=False):
     from ops.endpoint import plan
     from ops.releases import build, history
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     found, notes = plan.describe(account), history.read(account)
     live = found["EndpointConfigName"] if found else ""
     rows = [row(about, notes, live) for digest in build.digests(account) if (about := build.about(account, digest))]

@@ -38,7 +38,7 @@ def autoscale(c, min_instances=0, max_instances=0, explain=False, json=False):
     """Let the number of instances follow the load; with --explain, tell why it does or does not."""
     from ops.endpoint import plan, probe, scaling
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     settings = account.settings
     refuse_burstable(settings)
     bounds = scaling.wanted_bounds(settings, min_instances, max_instances)

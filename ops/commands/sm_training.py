@@ -33,7 +33,7 @@ def train(c, data="", instances=1, spot=False, wait=True, again=False, from_tuni
 
     if via not in WAYS:
         raise OpsError(f"--via is one of {', '.join(WAYS)}, not {via!r}.")
-    account = Account.of(c)
+    account = Account.from_context(c)
     # Under --dry nothing is pushed, and what was pushed before is not what would be trained on.
     manifest = push.push(account, Path(data).expanduser(), dry=c.config.run.dry).manifest if data else None
     chosen = sm_tuning.best(account, from_tuning) if from_tuning else None
@@ -125,7 +125,7 @@ def attach(c, job, json=False):
     """Follow a training job, from its first line to its end."""
     from ops.jobs import follow
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     existing(account, job)
     return ended(account, follow.follow(account, job))
 
@@ -135,7 +135,7 @@ def stop(c, job):
     """Stop a training job; its checkpoint is kept, and the next sm.train carries on from it."""
     from ops.jobs import training_jobs
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     found = existing(account, job)
     if found["TrainingJobStatus"] not in training_jobs.UNDER_WAY:
         return Result({"job": job}, f"{job} has ended already: {found['TrainingJobStatus']}.")
@@ -159,7 +159,7 @@ def explain(c, job, quiet_s=600, json=False):
 
     from ops.jobs import failures
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     found = failures.explain(account, job, existing(account, job), quiet_s)
     text = (
         f"{found.job}  {found.status}\ncause:    {found.cause}\nevidence: {found.evidence or '-'}\nNext: {found.next}"
@@ -194,7 +194,7 @@ def evaluate(c, job="", instances=1, live=0, seed=0, json=False):
     from ops.endpoint import evaluation
     from ops.releases import offline
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     if live:
         return evaluation.evaluate(account, live, seed)
     found = offline.evaluate(account, job or trained(account, instances))

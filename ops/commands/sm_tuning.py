@@ -24,7 +24,7 @@ def tune(c, jobs=0, parallel=0, again=False, wait=True, json=False):
     """Try learning rates and batch sizes in a SageMaker tuning job; show the best."""
     from ops.jobs import spec, tuning
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     search = wanted(account, jobs, parallel)
     have = tuning.facts(account, search)
     if have.completed and not have.under_way and not again:

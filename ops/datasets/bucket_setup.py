@@ -50,11 +50,11 @@ TIDY = {
 
 def facts(account: Account) -> Facts:
     bucket = account.settings.bucket
-    if account.find("s3", "head_bucket", "404|NoSuchBucket", Bucket=bucket) is None:
+    if account.call_or_none("s3", "head_bucket", "404|NoSuchBucket", Bucket=bucket) is None:
         return Facts()
 
     def ask(call: str, key: str, missing: str) -> Any:
-        answer = account.find("s3", call, missing, Bucket=bucket)
+        answer = account.call_or_none("s3", call, missing, Bucket=bucket)
         return answer.get(key) if answer else None
 
     policy = ask("get_bucket_policy", "Policy", "NoSuchBucketPolicy")

@@ -35,7 +35,7 @@ def asked(account: Account) -> Digest:
     settings = account.settings
     key = manifest.pointer_key(settings.data.name)
     try:
-        found = account.find("s3", "head_object", "404|NoSuchKey|NoSuchBucket", Bucket=settings.bucket, Key=key)
+        found = account.call_or_none("s3", "head_object", "404|NoSuchKey|NoSuchBucket", Bucket=settings.bucket, Key=key)
     except AwsError:
         account.guard()  # a stranger's bucket is refused too, and then the account is what is wrong
         raise

@@ -186,7 +186,7 @@ def current(account: Account) -> dict[str, Any]:
 def pointed(account: Account, name: str) -> str:
     """The digest that current.json names, "" when there is none. Raises Spoilt for any other content."""
     bucket, key = account.settings.bucket, pointer_key(name)
-    found = account.find("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=bucket, Key=key)
+    found = account.call_or_none("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=bucket, Key=key)
     if found is None:
         return ""
     try:
@@ -205,7 +205,7 @@ def named(account: Account, digest: str, name: str = "") -> dict[str, Any]:
     """
     name = name or account.settings.data.name
     bucket, key = account.settings.bucket, f"{folder_key(name, digest)}/manifest.json"
-    found = account.find("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=bucket, Key=key)
+    found = account.call_or_none("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=bucket, Key=key)
     if found is None:
         raise spoilt(bucket, key, "missing", "there is no such object (invoke data.list shows what there is)")
     try:

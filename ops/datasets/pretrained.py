@@ -47,7 +47,7 @@ def chosen(account: Account) -> Weights | None:
         return None
     if train.weights != IMAGENET:
         return of_file(settings.below_root(train.weights))
-    found = account.find(
+    found = account.call_or_none(
         "s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=pointer(train.arch)
     )
     if found is None:
@@ -70,7 +70,9 @@ def of_file(path: Path) -> Weights:
 def stage(account: Account, weights: Weights) -> None:
     """Put the file in the bucket unless it is there."""
     bucket = account.settings.bucket
-    if weights.path is None or account.find("s3", "head_object", "404|NoSuchBucket", Bucket=bucket, Key=weights.key):
+    if weights.path is None or account.call_or_none(
+        "s3", "head_object", "404|NoSuchBucket", Bucket=bucket, Key=weights.key
+    ):
         return
     say(f"Sending {weights.name} to s3://{bucket}/{weights.prefix} ...")
     with weights.path.open("rb") as file:

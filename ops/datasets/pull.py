@@ -97,7 +97,7 @@ def unpack(account: Account, shard: dict[str, Any], folder: Path, there: set[str
 
 def body(account: Account, key: str) -> Iterator[bytes] | None:
     """An object's bytes, a piece at a time; None when it is not there."""
-    found = account.find("s3", "get_object", "NoSuchKey", Bucket=account.settings.bucket, Key=key)
+    found = account.call_or_none("s3", "get_object", "NoSuchKey", Bucket=account.settings.bucket, Key=key)
     return found["Body"].iter_chunks(CHUNK) if found else None
 
 
@@ -158,9 +158,9 @@ def chosen(account: Account, digest: str) -> dict[str, Any]:
 def manifests(account: Account, prefix: str) -> list[tuple[str, str, dict[str, Any]]]:
     """(name, digest, the listing's entry) of every manifest whose key begins so. Raises OpsError without a bucket."""
     bucket = account.settings.bucket
-    if account.find("s3", "head_bucket", "404|NoSuchBucket", Bucket=bucket) is None:
+    if account.call_or_none("s3", "head_bucket", "404|NoSuchBucket", Bucket=bucket) is None:
         raise OpsError(f"There is no bucket {bucket}. Make it: invoke data.up")
-    items = account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
+    items = account.list_all("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
     split = [(item["Key"].split("/"), item) for item in items]
     return [(parts[1], parts[2], item) for parts, item in split if parts[3:] == ["manifest.json"]]
 

@@ -63,7 +63,7 @@ def offer(
     account = opened()
     if not dry:
         account.guard()
-    if digest is None and account.find("s3", "head_bucket", "404|NoSuchBucket", Bucket=settings.bucket) is None:
+    if digest is None and account.call_or_none("s3", "head_bucket", "404|NoSuchBucket", Bucket=settings.bucket) is None:
         raise OpsError(f"There is no bucket {settings.bucket}. Make it: invoke data.up")
     return Push(account, before, digest or "", dry).send(pictures, skip_bad)
 
@@ -164,7 +164,7 @@ def identity(files: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
 
 def sizes(account: Account, prefix: str, spoilt: set[str]) -> dict[str, int]:
     """Bytes of every object below, by key; those noted as spoilt count as missing."""
-    listed = account.pages("s3", "list_objects_v2", "Contents", Bucket=account.settings.bucket, Prefix=prefix)
+    listed = account.list_all("s3", "list_objects_v2", "Contents", Bucket=account.settings.bucket, Prefix=prefix)
     return {item["Key"]: item["Size"] for item in listed if item["Key"] not in spoilt}
 
 

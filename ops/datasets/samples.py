@@ -47,7 +47,9 @@ def draw(account: Account, count: int, seed: int) -> list[Sample]:
 def send(account: Account, samples: list[Sample], dry: bool) -> int:
     """Put those that are not there yet; return how many were missing."""
     settings, bucket = account.settings, account.settings.bucket
-    there = {item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=IMAGES)}
+    there = {
+        item["Key"] for item in account.list_all("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=IMAGES)
+    }
     missing = [sample for sample in samples if sample.key(settings) not in there]
     if missing and not dry:
         pictures = unpacked(account, {sample.shard for sample in missing})

@@ -125,6 +125,6 @@ def by_minute(account: Account, wanted: dict[str, tuple[str, str]], minutes: int
     span = {"StartTime": now - timedelta(minutes=minutes), "EndTime": now + timedelta(seconds=1)}
     args = {"MetricDataQueries": queries, **span, "ScanBy": "TimestampAscending"}
     found: dict[str, dict[datetime, float]] = {name: {} for name in wanted}
-    for result in account.pages("cloudwatch", "get_metric_data", "MetricDataResults", **args):
+    for result in account.list_all("cloudwatch", "get_metric_data", "MetricDataResults", **args):
         found[result["Id"]] |= dict(zip(result["Timestamps"], result["Values"], strict=True))
     return found

@@ -87,7 +87,7 @@ class Wanted:
 
 
 def describe(account: Account) -> dict[str, Any] | None:
-    return account.find("sagemaker", "describe_endpoint", GONE, EndpointName=account.settings.endpoint_name)
+    return account.call_or_none("sagemaker", "describe_endpoint", GONE, EndpointName=account.settings.endpoint_name)
 
 
 def facts(account: Account) -> Facts:
@@ -95,12 +95,12 @@ def facts(account: Account) -> Facts:
     settings = account.settings
     ours = re.compile(re.escape(settings.prefix) + r"-[0-9a-f]{12}-[0-9a-f]{6}(-[0-9a-f]{4})?")
     named = {"NameContains": settings.prefix + "-"}
-    configs = account.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)
-    models = account.pages("sagemaker", "list_models", "Models", **named)
+    configs = account.list_all("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)
+    models = account.list_all("sagemaker", "list_models", "Models", **named)
     names = [alarm["AlarmName"] for alarm in watch.alarms(settings)]
-    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
+    alarms = account.list_all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
     found, scaled = describe(account), scaling.facts(account).bounds is not None
-    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=watch.log_group(settings))
+    groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=watch.log_group(settings))
     return Facts(
         found,
         tuple(c["EndpointConfigName"] for c in configs if ours.fullmatch(c["EndpointConfigName"])),
@@ -117,7 +117,7 @@ def facts(account: Account) -> Facts:
 
 def kind_of(account: Account, config: str) -> str:
     """A config's instance type, or "" where it was deleted."""
-    found = account.find("sagemaker", "describe_endpoint_config", GONE, EndpointConfigName=config)
+    found = account.call_or_none("sagemaker", "describe_endpoint_config", GONE, EndpointConfigName=config)
     return found["ProductionVariants"][0]["InstanceType"] if found else ""
 
 

@@ -75,16 +75,16 @@ def resource(settings: Settings) -> dict[str, str]:
 def facts(account: Account, instances: int = 1) -> Facts:
     """`instances`: DesiredInstanceCount of the endpoint, which its own description tells."""
     where = resource(account.settings)
-    targets = account.pages(
+    targets = account.list_all(
         SERVICE, "describe_scalable_targets", "ScalableTargets",
         ServiceNamespace="sagemaker", ResourceIds=[where["ResourceId"]], ScalableDimension=DIMENSION,
     )  # fmt: skip
-    policies = account.pages(SERVICE, "describe_scaling_policies", "ScalingPolicies", **where)
-    actions = account.pages(SERVICE, "describe_scheduled_actions", "ScheduledActions", **where)
+    policies = account.list_all(SERVICE, "describe_scaling_policies", "ScalingPolicies", **where)
+    actions = account.list_all(SERVICE, "describe_scheduled_actions", "ScheduledActions", **where)
     suspended = targets[0].get("SuspendedState", {}) if targets else {}
     ours = [policy for policy in policies if policy["PolicyName"] == policy_name(account.settings)]
     names = [alarm["AlarmName"] for policy in ours for alarm in policy.get("Alarms", [])]
-    alarms = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=names) if names else []
+    alarms = account.list_all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=names) if names else []
     return Facts(
         (targets[0]["MinCapacity"], targets[0]["MaxCapacity"]) if targets else None,
         {policy["PolicyName"]: configuration(policy) for policy in policies},

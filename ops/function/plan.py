@@ -51,14 +51,16 @@ def sha256_of(code: bytes) -> str:
 def facts(account: Account) -> Facts:
     name = {"FunctionName": account.settings.function_name}
     limit = account.call("lambda", "get_account_settings")["AccountLimit"]["UnreservedConcurrentExecutions"]
-    found = account.find("lambda", "get_function", MISSING, **name)
-    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=log_group(account.settings))
+    found = account.call_or_none("lambda", "get_function", MISSING, **name)
+    groups = account.list_all(
+        "logs", "describe_log_groups", "logGroups", logGroupNamePrefix=log_group(account.settings)
+    )
     kept = any(g["logGroupName"] == log_group(account.settings) and g.get("retentionInDays") for g in groups)
     if found is None:
         return Facts(unreserved=limit, log_group=kept)
-    alias = account.find("lambda", "get_alias", MISSING, **name, Name=ALIAS)
+    alias = account.call_or_none("lambda", "get_alias", MISSING, **name, Name=ALIAS)
     ready = (
-        account.find(
+        account.call_or_none(
             "lambda",
             "get_provisioned_concurrency_config",
             "ProvisionedConcurrencyConfigNotFound|" + MISSING,

@@ -68,12 +68,12 @@ def looked(what: str, ask: Callable[[], Any]) -> Any:
 
 
 def report(account: Account) -> list[dict[str, str]]:
-    answer = account.find("iam", "get_credential_report", NO_REPORT)
+    answer = account.call_or_none("iam", "get_credential_report", NO_REPORT)
     if answer is None:
         account.call("iam", "generate_credential_report")
 
         def ready(account: Account) -> Any:
-            return account.find("iam", "get_credential_report", NO_REPORT) or "being written"
+            return account.call_or_none("iam", "get_credential_report", NO_REPORT) or "being written"
 
         answer = account.wait(Wait("the credential report", ready, why="the audit reads it", timeout_s=REPORT_S))
     rows = csv.DictReader(io.StringIO(answer["Content"].decode()))
@@ -89,7 +89,7 @@ def names(account: Account) -> list[str]:
 
 
 def carriers(account: Account) -> dict[str, str]:
-    found = account.pages("lambda", "list_functions", "Functions")
+    found = account.list_all("lambda", "list_functions", "Functions")
     return {one["FunctionArn"]: one["Role"] for one in found}
 
 
@@ -122,7 +122,7 @@ def buckets(account: Account, bucket: str) -> dict[str, Any]:
         if not error.says("NoSuchPublicAccessBlockConfiguration"):
             raise
         blocks = {}
-    answer = account.find("s3", "get_bucket_policy", "NoSuchBucketPolicy", Bucket=bucket)
+    answer = account.call_or_none("s3", "get_bucket_policy", "NoSuchBucketPolicy", Bucket=bucket)
     grants = [] if blocks.get("IgnorePublicAcls") else account.call("s3", "get_bucket_acl", Bucket=bucket)["Grants"]
     uris = [grant["Grantee"].get("URI", "") for grant in grants]
     return {
@@ -134,18 +134,18 @@ def functions(account: Account, function: str) -> dict[str, Any]:
     """The policies of the stack's function and of its alias; whether it has a public URL only where one of them speaks of one."""
     policies = []
     for more in ({}, {"Qualifier": "live"}):
-        answer = account.find("lambda", "get_policy", "ResourceNotFound", FunctionName=function, **more)
+        answer = account.call_or_none("lambda", "get_policy", "ResourceNotFound", FunctionName=function, **more)
         policies += [json.loads(answer["Policy"])] if answer else []
     urls: list[str] = []
     if "InvokeFunctionUrl" in json.dumps(policies):
-        found = account.pages("lambda", "list_function_url_configs", "FunctionUrlConfigs", FunctionName=function)
+        found = account.list_all("lambda", "list_function_url_configs", "FunctionUrlConfigs", FunctionName=function)
         urls = [one["AuthType"] for one in found]
     return {function: {"policies": policies, "urls": urls}}
 
 
 def groups(account: Account) -> list[dict[str, Any]]:
     """The security groups of the stack's networks: also those that somebody made there by hand, without a tag."""
-    found = account.pages("ec2", "describe_security_groups", "SecurityGroups")
+    found = account.list_all("ec2", "describe_security_groups", "SecurityGroups")
     tag = {"Key": "kennel:stack", "Value": account.settings.stack.name}
     networks = {one.get("VpcId") for one in found if tag in one.get("Tags", [])}
     return [{key: one[key] for key in GROUP if key in one} for one in found if one.get("VpcId") in networks]
@@ -154,5 +154,5 @@ def groups(account: Account) -> list[dict[str, Any]]:
 def acls(account: Account, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     networks = sorted({one["VpcId"] for one in groups})
     filters = [{"Name": "vpc-id", "Values": networks}]
-    found = account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=filters)
+    found = account.list_all("ec2", "describe_network_acls", "NetworkAcls", Filters=filters)
     return [{key: one[key] for key in ACL if key in one} for one in found]

@@ -121,7 +121,7 @@ class Tail:
 
     def new(self) -> dict[str, list[str]]:
         """Lines by stream that came since the last call."""
-        found = self.account.find(
+        found = self.account.call_or_none(
             "logs", "describe_log_streams", "ResourceNotFound", logGroupName=GROUP, logStreamNamePrefix=self.prefix
         )
         return {

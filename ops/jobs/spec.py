@@ -143,7 +143,9 @@ def send_code(account: Account, one: Job) -> str:
     files = code_files(wheels(account.settings))
     whole = hashlib.sha256("".join([one.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
     prefix, bucket = f"code/{whole}/", account.settings.bucket
-    there = {item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)}
+    there = {
+        item["Key"] for item in account.list_all("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
+    }
     if len(there) < len(files):
         say(f"Sending the code to s3://{bucket}/{prefix} ...")
     for name, path in files:

@@ -35,7 +35,7 @@ class Facts:
 
 
 def describe(account: Account, name: str) -> dict[str, Any] | None:
-    return account.find(
+    return account.call_or_none(
         "sagemaker", "describe_training_job", "Could not find|Requested resource not found", TrainingJobName=name
     )
 
@@ -55,13 +55,15 @@ def facts(account: Account, job: Job) -> Facts:
 
 def network(account: Account) -> tuple[tuple[str, ...], str | None]:
     """(private subnets, the jobs' security group) of this stack; empty and None before net.up."""
-    subnets = tuple(sorted(s["SubnetId"] for s in account.tagged("describe_subnets", "Subnets")))
-    groups = account.tagged("describe_security_groups", "SecurityGroups", group_name=f"{account.settings.prefix}-job")
+    subnets = tuple(sorted(s["SubnetId"] for s in account.list_tagged("describe_subnets", "Subnets")))
+    groups = account.list_tagged(
+        "describe_security_groups", "SecurityGroups", group_name=f"{account.settings.prefix}-job"
+    )
     return subnets, groups[0]["GroupId"] if groups else None
 
 
 def has_log_group(account: Account) -> bool:
-    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=GROUP)
+    groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=GROUP)
     return any(group["logGroupName"] == GROUP for group in groups)
 
 

@@ -109,7 +109,9 @@ class Facts:
 
 def describe(account: Account, name: str) -> dict[str, Any] | None:
     words = "ResourceNotFound|Could not find"
-    return account.find("sagemaker", "describe_hyper_parameter_tuning_job", words, HyperParameterTuningJobName=name)
+    return account.call_or_none(
+        "sagemaker", "describe_hyper_parameter_tuning_job", words, HyperParameterTuningJobName=name
+    )
 
 
 def facts(account: Account, search: Search) -> Facts:
@@ -202,7 +204,7 @@ def definition(have: Facts, search: Search, code: str) -> dict[str, Any]:
 
 def rows(account: Account, name: str) -> list[dict[str, Any]]:
     """A tuning job's trials in the order of their start: name, lr, batch, objective (None: no result), status, seconds."""
-    found = account.pages(
+    found = account.list_all(
         "sagemaker",
         "list_training_jobs_for_hyper_parameter_tuning_job",
         "TrainingJobSummaries",

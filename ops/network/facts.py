@@ -71,8 +71,10 @@ class Facts:
 def read(account: Account) -> Facts:
     region = account.settings.aws.region
     named_s3 = [{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{region}.s3"]}]
-    s3_list = account.pages("ec2", "describe_managed_prefix_lists", "PrefixLists", Filters=named_s3)[0]["PrefixListId"]
-    vpcs = account.tagged("describe_vpcs", "Vpcs")
+    s3_list = account.list_all("ec2", "describe_managed_prefix_lists", "PrefixLists", Filters=named_s3)[0][
+        "PrefixListId"
+    ]
+    vpcs = account.list_tagged("describe_vpcs", "Vpcs")
     if not vpcs:
         return Facts(s3_list)
     if len(vpcs) > 1:
@@ -81,8 +83,8 @@ def read(account: Account) -> Facts:
             "make two. Delete the one that nothing uses, in the console; then again."
         )
     vpc = vpcs[0]["VpcId"]
-    subnets = account.tagged("describe_subnets", "Subnets", vpc_id=vpc)
-    gateways = account.tagged("describe_internet_gateways", "InternetGateways")
+    subnets = account.list_tagged("describe_subnets", "Subnets", vpc_id=vpc)
+    gateways = account.list_tagged("describe_internet_gateways", "InternetGateways")
     hostnames = account.call("ec2", "describe_vpc_attribute", VpcId=vpc, Attribute="enableDnsHostnames")
     return Facts(
         s3_list=s3_list,
@@ -99,7 +101,7 @@ def read(account: Account) -> Facts:
 
 
 def routes(account: Account, vpc: str) -> dict[str, Any]:
-    tables = account.tagged("describe_route_tables", "RouteTables", vpc_id=vpc)
+    tables = account.list_tagged("describe_route_tables", "RouteTables", vpc_id=vpc)
     ways = [(r["DestinationCidrBlock"], target(r)) for t in tables for r in t["Routes"] if "DestinationCidrBlock" in r]
     return {
         "routes": tables[0]["RouteTableId"] if tables else None,
@@ -109,7 +111,9 @@ def routes(account: Account, vpc: str) -> dict[str, Any]:
 
 
 def acls(account: Account, vpc: str) -> dict[str, Any]:
-    found = account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+    found = account.list_all(
+        "ec2", "describe_network_acls", "NetworkAcls", Filters=[{"Name": "vpc-id", "Values": [vpc]}]
+    )
     ours = next((a for a in found if not a["IsDefault"] and tagged_ours(a, account)), None)
     return {
         "acl": ours["NetworkAclId"] if ours else None,
@@ -123,9 +127,9 @@ def acls(account: Account, vpc: str) -> dict[str, Any]:
 
 
 def endpoints(account: Account, vpc: str) -> dict[str, Any]:
-    found = account.tagged("describe_vpc_endpoints", "VpcEndpoints", vpc_id=vpc)
+    found = account.list_tagged("describe_vpc_endpoints", "VpcEndpoints", vpc_id=vpc)
     there = [e for e in found if e["State"].lower() not in ("deleting", "deleted")]
-    doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", vpc_id=vpc)
+    doors = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", vpc_id=vpc)
     inside = [e for e in there if e["VpcEndpointType"] == "Interface"]
     return {
         "s3_endpoint": next((e["VpcEndpointId"] for e in there if e["ServiceName"].endswith(".s3")), None),
@@ -154,7 +158,7 @@ def groups(account: Account, vpc: str, s3_list: str) -> dict[str, Group]:
     prefix = account.settings.prefix + "-"
     found = {
         g["GroupName"].removeprefix(prefix): g
-        for g in account.tagged("describe_security_groups", "SecurityGroups", vpc_id=vpc)
+        for g in account.list_tagged("describe_security_groups", "SecurityGroups", vpc_id=vpc)
     }
     names = {g["GroupId"]: f"@{name}" for name, g in found.items()} | {s3_list: S3_PEER}
     return {
@@ -192,12 +196,12 @@ def entry(e: dict[str, Any]) -> Entry:
 
 def users(account: Account, vpc: str) -> list[str]:
     """What keeps the network in use: instances, training jobs, and an endpoint whose model lives in it."""
-    found = account.pages("ec2", "describe_instances", "Reservations", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+    found = account.list_all("ec2", "describe_instances", "Reservations", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
     names = [i["InstanceId"] for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]
-    endpoint = account.find(
+    endpoint = account.call_or_none(
         "sagemaker", "describe_endpoint", "Could not find", EndpointName=account.settings.endpoint_name
     )
     kept = {"StatusEquals": "InProgress", "NameContains": account.settings.prefix}
-    jobs = account.pages("sagemaker", "list_training_jobs", "TrainingJobSummaries", **kept)
+    jobs = account.list_all("sagemaker", "list_training_jobs", "TrainingJobSummaries", **kept)
     ours = [j["TrainingJobName"] for j in jobs if j["TrainingJobName"].startswith(account.settings.prefix + "-")]
     return [*names, *ours, *([f"endpoint {endpoint['EndpointName']}"] if endpoint else [])]

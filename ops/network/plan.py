@@ -184,7 +184,7 @@ def association_of(subnet: str) -> Callable[[Account], Any]:
 
     def until(account: Account) -> Any:
         filters = [{"Name": "association.subnet-id", "Values": [subnet]}]
-        acls = account.pages("ec2", "describe_network_acls", "NetworkAcls", Filters=filters)
+        acls = account.list_all("ec2", "describe_network_acls", "NetworkAcls", Filters=filters)
         found = [a["NetworkAclAssociationId"] for acl in acls for a in acl["Associations"] if a["SubnetId"] == subnet]
         return {"id": found[0]} if found else "not there yet"
 
@@ -295,6 +295,6 @@ def endpoint_steps(
 
 
 def door_opening(account: Account) -> str | None:
-    doors = account.tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")
+    doors = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")
     states = [door["State"] for door in doors if not door["State"].startswith("delete")]
     return None if "create-complete" in states else (states or ["not there yet"])[0]

@@ -54,7 +54,7 @@ def steps(have: Facts) -> Steps:
 
 def interfaces_of(vpc: str) -> Callable[[Account], Any]:
     def until(account: Account) -> Any:
-        left = account.pages(
+        left = account.list_all(
             "ec2", "describe_network_interfaces", "NetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [vpc]}]
         )
         return f"{len(left)} left: {left[0].get('Description') or left[0]['NetworkInterfaceId']}" if left else None

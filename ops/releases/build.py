@@ -57,7 +57,7 @@ def packaging() -> str:
 def known(account: Account, job: str) -> Release | None:
     """The release that was made of this job before, if its tar is still in the bucket as it was put there."""
     bucket = account.settings.bucket
-    note = account.find("s3", "get_object", "NoSuchKey", Bucket=bucket, Key=f"jobs/{job}/release.json")
+    note = account.call_or_none("s3", "get_object", "NoSuchKey", Bucket=bucket, Key=f"jobs/{job}/release.json")
     found = json.loads(note["Body"].read()) if note else {}
     if found.get("packaging") != packaging() or found.get("model") != model_tag(account, job):
         return None
@@ -68,14 +68,16 @@ def known(account: Account, job: str) -> Release | None:
 def whole(account: Account, release: Release, tar: str | None) -> bool:
     """Whether its tar lies in the bucket as it was put there: `tar` is its SHA-256 as S3 writes it."""
     where = {"Bucket": account.settings.bucket, "Key": release.key, "ChecksumMode": "ENABLED"}
-    there = account.find("s3", "head_object", "404|NoSuchKey", **where)
+    there = account.call_or_none("s3", "head_object", "404|NoSuchKey", **where)
     return bool(there and there.get("ChecksumSHA256") == tar)
 
 
 def model_tag(account: Account, job: str) -> str | None:
     """S3's tag of the job's model.tar.gz: another one is another model."""
     key = f"jobs/{job}/output/model.tar.gz"
-    found = account.find("s3", "head_object", "404|NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=key)
+    found = account.call_or_none(
+        "s3", "head_object", "404|NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=key
+    )
     return found["ETag"].strip('"') if found else None
 
 
@@ -169,7 +171,7 @@ def store(account: Account, key: str, data: bytes) -> None:
 def about(account: Account, digest: str) -> dict[str, Any] | None:
     """What is told about a release, or None when it is not kept."""
     key = Release(digest, "").about
-    found = account.find("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=key)
+    found = account.call_or_none("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=key)
     return json.loads(found["Body"].read()) if found else None
 
 
@@ -177,7 +179,7 @@ def digests(account: Account) -> list[str]:
     """Of the releases in the bucket."""
     where = {"Bucket": account.settings.bucket, "Prefix": "releases/", "Delimiter": "/"}
     return [
-        found["Prefix"].split("/")[1] for found in account.pages("s3", "list_objects_v2", "CommonPrefixes", **where)
+        found["Prefix"].split("/")[1] for found in account.list_all("s3", "list_objects_v2", "CommonPrefixes", **where)
     ]
 
 

@@ -68,7 +68,7 @@ def write(account: Account, note: dict[str, Any]) -> None:
 def read(account: Account, newest: int = 0) -> list[dict[str, Any]]:
     """All notes, or the newest few; the oldest first."""
     bucket = account.settings.bucket
-    keys = [item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=PREFIX)]
+    keys = [item["Key"] for item in account.list_all("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=PREFIX)]
     return [
         json.loads(account.call("s3", "get_object", Bucket=bucket, Key=key)["Body"].read())
         for key in sorted(keys)[-newest:]

@@ -78,7 +78,7 @@ def missing(account: Account) -> str | None:
 def built(account: Account, tag: str) -> int | None:
     """The bytes of the image with this tag, or None without it."""
     which = {"repositoryName": REPOSITORY, "imageIds": [{"imageTag": tag}]}
-    found = account.find("ecr", "describe_images", "ImageNotFound|RepositoryNotFound", **which)
+    found = account.call_or_none("ecr", "describe_images", "ImageNotFound|RepositoryNotFound", **which)
     return found["imageDetails"][0].get("imageSizeInBytes", 0) if found else None
 
 
@@ -87,10 +87,12 @@ def facts(account: Account, tag: str = "") -> Facts:
     settings, tag = account.settings, tag or digest_of(SERVING)
     if (size := built(account, tag)) is not None:
         return Facts(tag, size)
-    repository = account.find("ecr", "describe_repositories", "RepositoryNotFound", repositoryNames=[REPOSITORY])
+    repository = account.call_or_none(
+        "ecr", "describe_repositories", "RepositoryNotFound", repositoryNames=[REPOSITORY]
+    )
     name = project_name(settings)
     projects = account.call("codebuild", "batch_get_projects", names=[name])["projects"]
-    groups = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=log_group(settings))
+    groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=log_group(settings))
     return Facts(
         tag,
         None,
@@ -230,7 +232,7 @@ def failure(account: Account, build: dict[str, Any]) -> str:
     logs = build.get("logs", {})
     group, stream = logs.get("groupName") or log_group(account.settings), logs.get("streamName", "")
     which = {"logGroupName": group, "logStreamName": stream, "limit": TAIL, "startFromHead": False}
-    found = account.find("logs", "get_log_events", "ResourceNotFound", **which) if stream else None
+    found = account.call_or_none("logs", "get_log_events", "ResourceNotFound", **which) if stream else None
     lines = [f"  | {event['message'].rstrip()}" for event in (found or {"events": []})["events"]]
     return "\n".join(
         (
@@ -250,7 +252,7 @@ def package(folder: Path = SERVING) -> bytes:
 def upload(account: Account, tag: str) -> None:
     """Put serving/ where the build reads it, unless it lies there. Raises OpsError."""
     bucket, key = account.settings.bucket, source_key(tag)
-    if account.find("s3", "head_object", "404", Bucket=bucket, Key=key):
+    if account.call_or_none("s3", "head_object", "404", Bucket=bucket, Key=key):
         return
     say(f"Sending serving/ to s3://{bucket}/{key} ...")
     code = package()

@@ -58,7 +58,7 @@ def report(c, job, open=False, json=False):
     from ops.releases import build
     from ops.reports import html, misclassified, results
 
-    account = Account.of(c)
+    account = Account.from_context(c)
     folder = build.fetch(account, job)
     found = results.read(job, folder)
     pictures, why = misclassified.files(account, found, results.mistakes(found))

@@ -94,7 +94,7 @@ def open_to_all(place: Place) -> None:
         "lambda", "add_permission", FunctionName=settings.function_name, StatementId="everybody", Principal="*",
         Action="lambda:InvokeFunctionUrl", FunctionUrlAuthType="NONE",
     )  # fmt: skip
-    group = account.tagged("describe_security_groups", "SecurityGroups", group_name=f"{settings.prefix}-box")[0]
+    group = account.list_tagged("describe_security_groups", "SecurityGroups", group_name=f"{settings.prefix}-box")[0]
     ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     account.call("ec2", "authorize_security_group_ingress", GroupId=group["GroupId"], IpPermissions=[ssh])
 
@@ -127,7 +127,7 @@ def by_hand(place: Place) -> None:
     name, bystander = settings.role_name("ec2-box"), f"arn:aws:iam::{settings.aws.account}:policy/by-hand"
     own = policy_arn("ec2-box", "permissions", settings)
     account.call("iam", "put_role_policy", RoleName=name, PolicyName="by-hand", PolicyDocument=reading())
-    account.find("iam", "create_policy", "EntityAlreadyExists", PolicyName="by-hand", PolicyDocument=reading())
+    account.call_or_none("iam", "create_policy", "EntityAlreadyExists", PolicyName="by-hand", PolicyDocument=reading())
     account.call("iam", "attach_role_policy", RoleName=name, PolicyArn=bystander)
     account.call("iam", "detach_role_policy", RoleName=name, PolicyArn=own)
     account.call("iam", "delete_policy", PolicyArn=own)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ops.core import running
 from ops.core.aws.errors import aws_error, redact, shorten
 from ops.core.aws.session import RETRIES, open_session
+from ops.core.bucket import Bucket
 from ops.core.errors import AwsError, OpsError
 from ops.core.output import say
 from ops.core.paths import WORK
@@ -40,23 +41,23 @@ class Account:
         self._session = open_session(settings, role if settings.aws.take_roles else "")
 
     @classmethod
-    def of(cls, c: invoke.Context, role: str = "operator") -> Account:
+    def from_context(cls, c: invoke.Context, role: str = "operator") -> Account:
         """The account that the settings of this command name; a bad setting stops here, before any call."""
         from ops.core import settings
 
         return cls(settings.load(c.config), role)
 
     @classmethod
-    def first(cls, c: invoke.Context, role: str) -> Account:
+    def from_context_or_profile(cls, c: invoke.Context, role: str) -> Account:
         """As the role, or as the profile is while nobody can take it: somebody has to make the first roles."""
-        account = cls.of(c, role)
+        account = cls.from_context(c, role)
         try:
             account.guard()
         except AwsError as error:
             if error.call != "AssumeRole":
                 raise
             say(f"The role {account.settings.role_name(role)} cannot be taken yet: going on as the profile is.")
-            return cls.of(c, "")
+            return cls.from_context(c, "")
         return account
 
     @property
@@ -68,6 +69,11 @@ class Account:
     def region(self) -> str | None:
         """The profile's own region; clients use the settings'."""
         return self._session.get_config_variable("region")
+
+    @property
+    def bucket(self) -> Bucket:
+        """The stack's bucket, which need not exist yet."""
+        return Bucket(self, self.settings.bucket)
 
     def credentials(self) -> Any:
         """botocore's credentials object, for signing what no client method covers."""
@@ -110,8 +116,11 @@ class Account:
             Account(self.settings).guard()
         return found
 
-    def find(self, service: str, call: str, missing: str, **args: Any) -> Any:
-        """As `call`, but None where AWS answers that there is no such thing (`missing`: a part of `code: message`)."""
+    def call_or_none(self, service: str, call: str, missing: str, **args: Any) -> Any:
+        """Make one call that reads, as `call` does; None where AWS says that there is no such thing.
+
+        `missing` names parts of AWS's `code: message`, separated by |.
+        """
         try:
             return self.call(service, call, **args)
         except AwsError as error:
@@ -119,7 +128,7 @@ class Account:
                 return None
             raise
 
-    def pages(self, service: str, call: str, key: str, **args: Any) -> list[Any]:
+    def list_all(self, service: str, call: str, key: str, **args: Any) -> list[Any]:
         """All items under `key`, over all pages. Raises Refused."""
         from botocore.exceptions import ClientError
 
@@ -129,11 +138,11 @@ class Account:
         except ClientError as error:
             raise self._refused(error) from error
 
-    def tagged(self, call: str, key: str, **more: str) -> list[Any]:
+    def list_tagged(self, call: str, key: str, **more: str) -> list[Any]:
         """What EC2 lists under `key` with this stack's tag; `more` are further filters, by their names with _ for -."""
         filters = [{"Name": "tag:kennel:stack", "Values": [self.settings.stack.name]}]
         filters += [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in more.items()]
-        return self.pages("ec2", call, key, Filters=filters)
+        return self.list_all("ec2", call, key, Filters=filters)
 
     def guard(self) -> None:
         """Refuse to go on unless the caller's account is the settings' account. Asked once."""

@@ -1,0 +1,63 @@
+"""The stack's bucket: every object that commands read or write goes through here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ops.core.aws.account import Account
+
+# HEAD requests have no body, so S3 answers a missing object or bucket with the status alone.
+MISSING = "404|NoSuchKey|NoSuchBucket"
+
+
+class Bucket:
+    """One bucket of one account. Methods raise AwsError where S3 refuses; a missing object is None where the name says so."""
+
+    def __init__(self, account: Account, name: str) -> None:
+        self.account, self.name = account, name
+
+    def exists(self) -> bool:
+        return self.account.call_or_none("s3", "head_bucket", MISSING, Bucket=self.name) is not None
+
+    def head(self, key: str) -> dict[str, Any] | None:
+        """Return S3's description of the object (ContentLength, Metadata, LastModified, ...), or None without it."""
+        return self.account.call_or_none("s3", "head_object", MISSING, Bucket=self.name, Key=key)
+
+    def has(self, key: str) -> bool:
+        return self.head(key) is not None
+
+    def get(self, key: str) -> bytes:
+        """Return the whole object. Raises AwsError when it is missing."""
+        return self.open(key).read()
+
+    def get_or_none(self, key: str) -> bytes | None:
+        found = self.account.call_or_none("s3", "get_object", MISSING, Bucket=self.name, Key=key)
+        return None if found is None else found["Body"].read()
+
+    def open(self, key: str) -> Any:
+        """Return botocore's stream of the object, for objects too large for memory. Raises AwsError when it is missing."""
+        return self.account.call("s3", "get_object", Bucket=self.name, Key=key)["Body"]
+
+    def put(self, key: str, body: Any, **more: Any) -> None:
+        """Store bytes or an open file with a SHA-256 that S3 checks; `more` is for put_object, such as Metadata."""
+        self.account.call("s3", "put_object", Bucket=self.name, Key=key, Body=body, ChecksumAlgorithm="SHA256", **more)
+
+    def objects(self, prefix: str) -> list[dict[str, Any]]:
+        """List what lies below the prefix: Key, Size, LastModified, ETag."""
+        return self.account.list_all("s3", "list_objects_v2", "Contents", Bucket=self.name, Prefix=prefix)
+
+    def keys(self, prefix: str) -> list[str]:
+        return [item["Key"] for item in self.objects(prefix)]
+
+    def folders(self, prefix: str) -> list[str]:
+        """List the prefixes one level below, each with its closing slash."""
+        pages = self.account.list_all(
+            "s3", "list_objects_v2", "CommonPrefixes", Bucket=self.name, Prefix=prefix, Delimiter="/"
+        )
+        return [item["Prefix"] for item in pages]
+
+    def presign(self, call: str, key: str, seconds: int) -> str:
+        """Return a URL with which anyone may make this one call (`get_object`, `put_object`) until `seconds` are over."""
+        where = {"Bucket": self.name, "Key": key}
+        return self.account.client("s3").generate_presigned_url(call, Params=where, ExpiresIn=seconds)
