@@ -286,7 +286,7 @@ def test_a_box_that_dies_while_it_boots_says_why():
             reason = {"Message": "Server.InsufficientInstanceCapacity: none left"}
             return {"Reservations": [{"Instances": [{**instance("terminated"), "StateReason": reason}]}]}
 
-        call = find
+        call = call_or_none
 
     with pytest.raises(OpsError, match="was terminated while it booted: Server.InsufficientInstanceCapacity"):
         plan.ready("i-1")(Account())
