@@ -22,14 +22,18 @@ class Bucket:
 
     def head(self, key: str) -> dict[str, Any] | None:
         """Return S3's description of the object (ContentLength, Metadata, LastModified, ...), or None without it."""
-        return self.account.call_or_none("s3", "head_object", MISSING, Bucket=self.name, Key=key)
+        found: dict[str, Any] | None = self.account.call_or_none(
+            "s3", "head_object", MISSING, Bucket=self.name, Key=key
+        )
+        return found
 
     def has(self, key: str) -> bool:
         return self.head(key) is not None
 
     def get(self, key: str) -> bytes:
         """Return the whole object. Raises AwsError when it is missing."""
-        return self.open(key).read()
+        body: bytes = self.open(key).read()
+        return body
 
     def get_or_none(self, key: str) -> bytes | None:
         found = self.account.call_or_none("s3", "get_object", MISSING, Bucket=self.name, Key=key)
@@ -60,4 +64,4 @@ class Bucket:
     def presign(self, call: str, key: str, seconds: int) -> str:
         """Return a URL with which anyone may make this one call (`get_object`, `put_object`) until `seconds` are over."""
         where = {"Bucket": self.name, "Key": key}
-        return self.account.client("s3").generate_presigned_url(call, Params=where, ExpiresIn=seconds)
+        return str(self.account.client("s3").generate_presigned_url(call, Params=where, ExpiresIn=seconds))

@@ -1,4 +1,4 @@
-"""The one door to SSH: Fabric connections whose host key is pinned, that read no stdin, and whose commands end."""
+"""SSH: Fabric connections to hosts whose key is pinned, which read no stdin, and whose commands end."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from fabric import Config
+from fabric import Connection as Connection  # for those who take one: SSH's library stays behind this module
+from invoke.exceptions import CommandTimedOut
+from paramiko import AuthenticationException, BadHostKeyException, RejectPolicy
 
 from ops.core.errors import OpsError, Unreachable
-
-if TYPE_CHECKING:
-    from fabric import Connection
 
 CONNECT_S, COMMAND_S = 15, 60
 KEEPALIVE_S, SILENT_S = 15.0, 30.0  # between two questions whether somebody is there, and for the answer
@@ -32,9 +36,6 @@ def key_pair(path: Path) -> str:
     """The public key beside `path`, both made when missing. Raises OpsError for a private one that others may read."""
     public = path.with_name(path.name + ".pub")
     if not path.exists():
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = Ed25519PrivateKey.generate()
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -66,10 +67,8 @@ def pin(known_hosts: Path, name: str, keys: list[str]) -> None:
 
 def connect(name: str, user: str, key: Path, known_hosts: Path, open_socket: Callable[[], socket.socket]) -> Connection:
     """An open connection to a host that has the key pinned under `name`. Raises OpsError with what to do."""
-    from fabric import Config, Connection
-    from paramiko import RejectPolicy
 
-    class Box(Connection):
+    class Box(Connection):  # type: ignore[misc]  # Fabric has no types
         def open_gateway(self) -> socket.socket:
             return open_socket()
 
@@ -115,8 +114,6 @@ def listen(transport: Any) -> None:
 
 
 def worded(error: Exception, name: str, known_hosts: Path) -> OpsError:
-    from paramiko import AuthenticationException, BadHostKeyException
-
     if isinstance(error, BadHostKeyException) or "not found in known_hosts" in str(error):
         return OpsError(
             f"{name} shows a host key that is not the one pinned in {known_hosts}: refused. Somebody is in between, or its "
@@ -139,8 +136,6 @@ def quiet_paramiko() -> None:
 
 def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
     """The command's stdout. For small outputs: Invoke's capture is quadratic. Raises OpsError when it fails, Lost when it hangs."""
-    from invoke.exceptions import CommandTimedOut
-
     try:
         done = box.run(command, hide=True, warn=True, timeout=timeout)
     except (OSError, EOFError, CommandTimedOut) as error:
@@ -153,7 +148,7 @@ def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
         raise OpsError(
             f"On the box, `{command.split(chr(10))[0][:80]}` ended with {done.exited}: {done.stderr.strip()[-500:]}"
         )
-    return done.stdout
+    return str(done.stdout)
 
 
 def lost(error: Exception) -> Lost:
@@ -194,7 +189,7 @@ def stream(
         if on_output:
             on_output(heard)
     with worded_as_lost():
-        code = channel.recv_exit_status()
+        code: int = channel.recv_exit_status()
     if code == -1:
         raise lost(EOFError())
     return code

@@ -80,7 +80,8 @@ def run_command(c: invoke.Context, command: str) -> Result:
 
     assert running.collection is not None, "a command runs another one only while it runs itself"
     parsed = Parser(contexts=running.collection.to_contexts()).parse_argv(shlex.split(command))
-    return next(iter(Executor(running.collection, config=c.config).execute(*parsed).values()))
+    result: Result = next(iter(Executor(running.collection, config=c.config).execute(*parsed).values()))
+    return result
 
 
 def carry_out(c: invoke.Context, account: Account, steps: plan.Steps) -> Result:

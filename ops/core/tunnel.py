@@ -13,6 +13,11 @@ import threading
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from botocore.model import ServiceId
+from botocore.signers import RequestSigner
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.sync.client import connect as open_websocket
+
 from ops.core.aws.account import Account
 from ops.core.errors import Unreachable
 
@@ -23,9 +28,6 @@ SIGNED_S = 60
 
 def presigned(account: Account, endpoint: dict[str, Any], address: str) -> str:
     """The websocket URL. ws or wss follows the scheme of the profile's endpoint_url; AWS itself is wss."""
-    from botocore.model import ServiceId
-    from botocore.signers import RequestSigner
-
     region = account.settings.aws.region
     client = account.client("ec2-instance-connect")
     credentials = account.credentials()
@@ -48,14 +50,11 @@ def presigned(account: Account, endpoint: dict[str, Any], address: str) -> str:
         "url_path": "/",
         "context": {},
     }
-    return signer.generate_presigned_url(request, "openTunnel", expires_in=SIGNED_S)
+    return str(signer.generate_presigned_url(request, "openTunnel", expires_in=SIGNED_S))
 
 
 def connect(url: str) -> Any:
     """The open websocket. Raises Unreachable with the endpoint's own words when it refuses."""
-    from websockets.exceptions import InvalidStatus, WebSocketException
-    from websockets.sync.client import connect as open_websocket
-
     try:
         opening = open_websocket(url, compression=None, max_size=None, open_timeout=OPEN_S, ping_interval=None)
         return opening.__enter__()  # it is closed by the thread that empties our socket, not at the end of a block
@@ -79,8 +78,6 @@ def gateway(url: str) -> socket.socket:
 
 
 def inward(websocket: Any, far: socket.socket) -> None:
-    from websockets.exceptions import ConnectionClosed
-
     with contextlib.suppress(OSError, ConnectionClosed):
         for frame in websocket:
             far.sendall(frame if isinstance(frame, bytes) else frame.encode())
@@ -89,8 +86,6 @@ def inward(websocket: Any, far: socket.socket) -> None:
 
 
 def outward(websocket: Any, far: socket.socket) -> None:
-    from websockets.exceptions import ConnectionClosed
-
     with contextlib.suppress(OSError, ConnectionClosed):
         while data := far.recv(FRAME):
             websocket.send(data)

@@ -6,9 +6,13 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from ops.core import running
 from ops.core.aws.errors import aws_error, redact, shorten
@@ -17,12 +21,13 @@ from ops.core.bucket import Bucket
 from ops.core.errors import AwsError, OpsError
 from ops.core.output import say
 from ops.core.paths import WORK
+from ops.core.settings import Settings
+from ops.core.settings import load as load_settings
 
 if TYPE_CHECKING:
     import invoke
 
     from ops.core.plan import Change, Wait
-    from ops.core.settings import Settings
 
 LAUNCHES = ("run_instances", "start_instances")
 
@@ -43,9 +48,7 @@ class Account:
     @classmethod
     def from_context(cls, c: invoke.Context, role: str = "operator") -> Account:
         """The account that the settings of this command name; a bad setting stops here, before any call."""
-        from ops.core import settings
-
-        return cls(settings.load(c.config), role)
+        return cls(load_settings(c.config), role)
 
     @classmethod
     def from_context_or_profile(cls, c: invoke.Context, role: str) -> Account:
@@ -63,12 +66,14 @@ class Account:
     @property
     def endpoint_url(self) -> str | None:
         """Where the profile says AWS is; None for AWS itself. Given to each client, because AWS_ENDPOINT_URL beats a profile."""
-        return self._session.get_scoped_config().get("endpoint_url")
+        url: str | None = self._session.get_scoped_config().get("endpoint_url")
+        return url
 
     @property
     def region(self) -> str | None:
         """The profile's own region; clients use the settings'."""
-        return self._session.get_config_variable("region")
+        region: str | None = self._session.get_config_variable("region")
+        return region
 
     @property
     def bucket(self) -> Bucket:
@@ -83,8 +88,6 @@ class Account:
         return self._client(service, retries)
 
     def _new_client(self, service: str, retries: str) -> Any:
-        from botocore.config import Config
-
         signing = (
             {"signature_version": "s3v4"} if service == "s3" else {}
         )  # without it, S3 links are signed the old way
@@ -101,8 +104,6 @@ class Account:
 
     def call(self, service: str, call: str, retries: str = "control", **args: Any) -> Any:
         """AWS's answer to one call that reads. Raises Refused."""
-        from botocore.exceptions import ClientError
-
         try:
             return getattr(self.client(service, retries), call)(**args)
         except ClientError as error:
@@ -130,8 +131,6 @@ class Account:
 
     def list_all(self, service: str, call: str, key: str, **args: Any) -> list[Any]:
         """All items under `key`, over all pages. Raises Refused."""
-        from botocore.exceptions import ClientError
-
         try:
             paginator = self.client(service).get_paginator(call)
             return [item for page in paginator.paginate(**args) for item in page.get(key, [])]
@@ -171,8 +170,6 @@ class Account:
         return answer
 
     def _log(self, outcome: str, entry: dict[str, Any]) -> None:
-        from datetime import UTC, datetime
-
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "stack": self.settings.stack.name, "pid": os.getpid(), "outcome": outcome, **entry}
         self._audit.parent.mkdir(mode=0o700, exist_ok=True)

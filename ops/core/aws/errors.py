@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
+
+from botocore import exceptions as sdk
 
 from ops.core.errors import AwsError, OpsError, Unreachable
 
@@ -29,9 +33,6 @@ def aws_error(error: Any) -> AwsError:
 
 def clock_skew_minutes(response: dict[str, Any]) -> float | None:
     """By how many minutes this machine's clock is ahead of AWS's, from the time that its answer carries; None without one."""
-    from datetime import UTC, datetime
-    from email.utils import parsedate_to_datetime
-
     try:
         theirs = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
     except (KeyError, TypeError, ValueError):
@@ -65,8 +66,6 @@ def redact(text: str, args: Any, hidden: bool = False) -> str:
 
 def explain_sdk_error(error: Exception) -> Exception:
     """SDK errors that a person can act on, in a sentence. ParamValidationError stays as it is: that is our bug."""
-    from botocore import exceptions as sdk
-
     if isinstance(error, sdk.ClientError):
         return aws_error(error)
     if isinstance(error, sdk.ConnectionError | sdk.HTTPClientError):

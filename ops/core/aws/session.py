@@ -1,9 +1,18 @@
-"""Who calls AWS: the profile of the settings, or a role of the stack that it takes; and how patiently."""
+"""Sessions: the profile of the settings, or a role of the stack that it assumes; and how often a call is retried."""
 
 from __future__ import annotations
 
+import getpass
 import os
+import re
+import socket
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import botocore.session
+from botocore.config import Config
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.exceptions import ProfileNotFound
 
 from ops.core import running
 from ops.core.errors import OpsError
@@ -29,9 +38,6 @@ def open_session(settings: Settings, role: str = "") -> Any:
     With `role` it takes that role of the stack at its first call, and again before the role's keys expire.
     Raises OpsError when the profile is not there.
     """
-    import botocore.session
-    from botocore.exceptions import ProfileNotFound
-
     # A proxy for the outside world must not get calls to this machine; on AWS the entry is harmless.
     os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"]))
     session = botocore.session.Session(profile=settings.aws.profile)
@@ -51,12 +57,6 @@ def open_session(settings: Settings, role: str = "") -> Any:
 
 def take(session: Any, settings: Settings, role: str) -> None:
     """Keys of the role in the place of the profile's own. The session's name is the person's, for whoever reads AWS's logs."""
-    import getpass
-    import re
-
-    from botocore.config import Config
-    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
-
     endpoint, own = session.get_scoped_config().get("endpoint_url"), session.get_credentials()
 
     def client(service: str, **keys: Any) -> Any:
@@ -70,10 +70,7 @@ def take(session: Any, settings: Settings, role: str) -> None:
 
 
 def answering(endpoint_url: str | None) -> None:
-    """A local AWS that is not there is told at once, not after ten tries. Raises OpsError."""
-    import socket
-    from urllib.parse import urlsplit
-
+    """Fail at once when the local endpoint is down, instead of after ten retries. Raises OpsError."""
     if not endpoint_url:
         return
     url = urlsplit(endpoint_url)
