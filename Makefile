@@ -36,7 +36,7 @@ $(READY): pyproject.toml serving/requirements.txt training/requirements.txt
 	$(BIN)/python -m pip install --quiet -e '.[train,serve,sandbox,demo,report,test,dev]'
 	@touch $@
 
-# The SageMaker SDK, for tests/test_sdk.py: 0.9 GB that nothing else needs, and an older rich, so a venv of its own.
+# The SageMaker SDK, for tests/e2e/test_sdk.py: 0.9 GB that nothing else needs, and an older rich, so a venv of its own.
 .venv-sdk/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-sdk
 	.venv-sdk/bin/python -m pip install --quiet -e '.[sdk]'

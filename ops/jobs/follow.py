@@ -13,7 +13,7 @@ from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.jobs.training_jobs import GROUP, UNDER_WAY
 
-# training/fit.py writes these two lines; tests/test_training.py holds the two ends together.
+# training/fit.py writes these two lines; tests/e2e/test_training.py holds the two ends together.
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)  train loss (\S+)  valid loss (\S+) .*?(\d+) images/s .*?([\d.]+) s$")
 STEP = re.compile(r"^epoch (\d+)/(\d+)  step \d+/\d+  train loss (\S+)  (\d+) images/s  ETA (\d+) s$")
 

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from ops.endpoint import plan
-from tests.test_incidents import Page
-from tests.test_rollouts import Callers
+from tests.e2e.test_incidents import Page
+from tests.e2e.test_rollouts import Callers
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Whether a packet passes, by the rules of AWS's networks. tests/test_hops.py breaks each hop for real."""
+"""Whether a packet passes, by the rules of AWS's networks. tests/sandbox/test_hops.py breaks each hop for real."""
 
 import pytest
 

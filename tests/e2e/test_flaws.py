@@ -23,7 +23,7 @@ from bench import resume
 from bench.train import free_port
 from ops.box import remote_jobs
 from ops.core.paths import ROOT
-from tests.flaws import f1, f2, f3, f4, f5, f6, f7, f8, f9
+from tests.e2e.flaws import f1, f2, f3, f4, f5, f6, f7, f8, f9
 
 TRAINING = ROOT / "training"
 

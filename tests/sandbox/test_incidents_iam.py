@@ -21,7 +21,7 @@ from ops.core.paths import ROOT, WORK
 from ops.iam import apply, diff, revocation, roles
 from ops.iam.revocation import Held
 from tests.conftest import settings_of
-from tests.test_incidents import Page
+from tests.e2e.test_incidents import Page
 
 SETTINGS = settings_of()
 WANTED = roles.wanted(SETTINGS)

@@ -3,8 +3,8 @@
 import pytest
 
 from ops.endpoint import scaling
-from tests.test_incidents import Page
-from tests.test_scaler import AAS, Load, activities, alarms, capacity, until
+from tests.e2e.test_incidents import Page
+from tests.e2e.test_scaler import AAS, Load, activities, alarms, capacity, until
 
 
 @pytest.mark.timeout(300)

@@ -1,1 +1,0 @@
-"""The flaws of the project that this one replaces, each re-created in a few lines: what tests/test_flaws.py must catch."""

@@ -1,0 +1,1 @@
+"""Tests of commands in this process, against one sandbox a session."""
