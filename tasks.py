@@ -1,6 +1,6 @@
 """Every command of this repository, assembled from the modules that hold them. `invoke --list` shows them."""
 
-from invoke import Collection
+from invoke import Collection, Task
 
 from bench import commands as bench
 from ops.commands import (
@@ -50,6 +50,7 @@ ns = Collection(demo.demo, doctor.doctor)
 for name, modules in NAMESPACES.items():
     namespace = Collection(name)
     for module in modules:
-        for task in Collection.from_module(module).tasks.values():
-            namespace.add_task(task)
+        for task in vars(module).values():
+            if isinstance(task, Task):
+                namespace.add_task(task)
     ns.add_collection(namespace)
