@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Engine:
         )
 
     def classify(self, data: bytes) -> Answer:
-        """Raises BadPicture."""
+        """Raises imaging.PictureError."""
         request = self._network.create_infer_request()
         scores = request.infer({0: prepared(data, self.card["preprocess"])})[0][0].astype(float).tolist()
         if not all(map(math.isfinite, scores)):
@@ -81,7 +82,7 @@ class Golden:
             raise BadRelease(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
         self.pictures = [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[bytes, np.ndarray]]:
         return iter(zip(self.pictures, self.scores, strict=True))
 
 
@@ -118,7 +119,7 @@ def compiled(path: Path, precision: str) -> Any:
 def checked(folder: Path) -> dict[str, Any]:
     """release.json, once every file has the SHA-256 that it names. Raises BadRelease."""
     try:
-        release = json.loads((folder / "release.json").read_text())
+        release: dict[str, Any] = json.loads((folder / "release.json").read_text())
         files: dict[str, str] = release["files"]
         for name, sha in files.items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sha:

@@ -17,12 +17,13 @@ from pathlib import Path
 import uvicorn
 from admission import Admission, Busy, Late, lower
 from engine import Answer, BadRelease, Engine, threads
-from picture import BadPicture
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from telemetry import Telemetry, begin, log
+
+from imaging import PictureError
 
 TYPES = {"image/jpeg", "image/png", "application/x-image"}
 BODY_BYTES = 6_291_456  # InvokeEndpoint's own limit
@@ -84,7 +85,7 @@ class Server:
             return refusal(413, f"more than {BODY_BYTES} bytes")
         except ClientDisconnect:
             return refusal(400, "the body ended early")  # which nobody reads
-        except BadPicture as error:
+        except PictureError as error:
             return refusal(400, str(error))
         except Exception:  # whatever it is, the caller gets JSON, the metrics count it, and the log has the traceback
             log.exception("a request failed")

@@ -51,10 +51,11 @@ class Checkpoints:
         if not path.exists():
             return None
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a file that is torn
             self.ranks.say(f"checkpoint unreadable, training starts anew: {type(error).__name__}: {error}")
             return None
+        return found
 
     def due(self) -> bool:
         """Whether the clock asks for one; rank 0's counts."""

@@ -53,7 +53,8 @@ def stripped(proto: Any) -> bytes:
     del graph.value_info[:]
     proto.producer_version = ""
     onnx.checker.check_model(proto)
-    return proto.SerializeToString(deterministic=True)
+    packed: bytes = proto.SerializeToString(deterministic=True)
+    return packed
 
 
 def package(source: Path, target: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import order
+import sample_order
 import torch
 from checkpoint import Checkpoints, Stopped
 from frozen import half
@@ -49,7 +49,8 @@ class Pictures:
 
     def ready(self, pictures: torch.Tensor) -> torch.Tensor:
         if self.frozen is not None:
-            return self.frozen(pictures)
+            features: torch.Tensor = self.frozen(pictures)
+            return features
         normal = self.preprocess.normalised(pictures.to(self.device, non_blocking=True))
         return normal.contiguous(memory_format=torch.channels_last)
 
@@ -101,7 +102,7 @@ class Fit:
         self.ledger = Ledger(len(inputs["train"]))
         train = inputs["train"]
         self.padding = -len(train) % ranks.size
-        self.steps = len(order.bounds(len(train), args.batch, ranks.size))
+        self.steps = len(sample_order.bounds(len(train), args.batch, ranks.size))
         self.half = isinstance(network, Classifier) and half(ranks.device, args.pixels)
         trained = [p for p in network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=args.weight_decay, fused=True)
@@ -163,7 +164,7 @@ class Fit:
     def train_epoch(self, began: float) -> None:
         """The steps that the epoch still has."""
         at, args, ranks = self.at, self.args, self.ranks
-        mine = order.part(len(self.inputs["train"]), args.seed, at.epoch, args.batch, ranks.rank, ranks.size)
+        mine = sample_order.part(len(self.inputs["train"]), args.seed, at.epoch, args.batch, ranks.rank, ranks.size)
         here = torch.tensor(at.sums if ranks.rank == 0 else [0.0] * 3, dtype=torch.float64, device=ranks.device)
         said = began
         self.network.train()
@@ -183,7 +184,7 @@ class Fit:
 
     def train_step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """One step; [sum of losses, right ones, pictures] of this process's part of the batch."""
-        torch.manual_seed(order.seed_of(self.args.seed, self.at.epoch, self.at.step, self.ranks.rank))
+        torch.manual_seed(sample_order.seed_of(self.args.seed, self.at.epoch, self.at.step, self.ranks.rank))
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.half):
             scores = self.shared(inputs)
         loss = nn.functional.cross_entropy(scores.float(), labels)

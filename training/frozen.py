@@ -28,7 +28,7 @@ BF16_PIXELS = 64  # of smaller pictures fp32 is as fast, and more exact
 def half(device: torch.device, pixels: int) -> bool:
     """Whether bf16 pays here: on a GPU that has it; on a CPU with instructions for it (AMX, AVX512-BF16) and pictures that are worth it."""
     if device.type == "cuda":  # below compute capability 8 (a T4, g4dn) bf16 is emulated, and slower than fp32
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     masked = os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX")  # oneDNN's own switch, by which a benchmark takes them away
     able = torch.cpu.get_capabilities() if any(isa in masked for isa in ("AMX", "BF16")) else {}
     return pixels >= BF16_PIXELS and bool(able.get("amx_bf16") or able.get("avx512_bf16"))
@@ -64,7 +64,8 @@ class Frozen:
         if count < self.chunk:  # filled up: another shape would be compiled anew, and give other last bits
             pictures = torch.cat([pictures, pictures[:1].expand(self.chunk - count, -1, -1, -1)])
         ready = self._ready(self.preprocess.normalised(pictures.to(self.device, non_blocking=True)))
-        return self._run(ready)[:count].float()
+        features: torch.Tensor = self._run(ready)
+        return features[:count].float()
 
 
 def fused(network: nn.Module) -> nn.Module:

@@ -1,6 +1,6 @@
 """The entry point of a job: unpack the wheels, then start train.py, once for each GPU of this host, or once on a CPU.
 
-Reads SageMaker's own files below OPT_ML (/opt/ml), which host.py writes on the box: resourceconfig.json and hyperparameters.json.
+Reads SageMaker's own files below OPT_ML (/opt/ml), which boxside/box_runner.py writes on the box: resourceconfig.json and hyperparameters.json.
 The processes get torchrun's environment, and no torchrun around them: SIGTERM reaches them with all of SageMaker's 120 seconds
 to write a checkpoint (torchrun kills after 30), and the reason why one died is its own exit code.
 """
@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import wheels
+from boxside import wheels
 
 HERE = Path(__file__).resolve().parent
 PORT = 7777
@@ -132,7 +132,7 @@ def start(opt: Path, stop: Stop) -> int:
     resource = configuration(opt, "resourceconfig")
     parameters = configuration(opt, "hyperparameters")
     site = tempfile.mkdtemp(prefix="site-")  # of this job alone
-    wheels.put(HERE / "wheels", Path(site))  # on the box wheels.py was run before, and nothing lies there
+    wheels.put(HERE / "wheels", Path(site))  # on the box boxside/wheels.py was run before, and nothing lies there
     path = ":".join(filter(None, [site, os.environ.get("PYTHONPATH")]))
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": plain(parameters.get("threads", "1"))}
     if interface := resource.get("network_interface_name"):

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from dataset import DataError, Entry
-from preprocess import Augment, PictureError, Preprocess
+from preprocess import Augment, Preprocess
 from torch.utils.data import DataLoader, Dataset
+
+from imaging import PictureError
 
 KEPT_BYTES = 512 << 20  # of decoded pictures in memory, a process
 MOST_WORKERS = 16
@@ -44,7 +46,8 @@ class Views(Dataset[Batch]):
                 picture = self._decoded(number)
             return self.augment.moved(picture, draw)
         except PictureError as error:
-            raise DataError(f"{self.entries[number].name}: {error}") from error
+            said = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+            raise DataError(f"{self.entries[number].name}: {said}") from error
 
     def _decoded(self, number: int) -> torch.Tensor:
         picture = self._kept.get(number)

@@ -31,7 +31,8 @@ class Classifier(nn.Module):
             last_block(backbone).requires_grad_(True)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.head(self.backbone(pictures))
+        scores: torch.Tensor = self.head(self.backbone(pictures))
+        return scores
 
     def train(self, mode: bool = True) -> "Classifier":
         super().train(mode)
@@ -93,7 +94,7 @@ def replace(network: nn.Module, name: str, module: nn.Module) -> None:
 
 def resnet_tiny() -> nn.Module:
     """torchvision's ResNet with one block a stage and without the fourth: 0.7 million weights, made for 32 pixels."""
-    network = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=1)
+    network: nn.Module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=1)
     network.layer4 = nn.Identity()
     network.fc = nn.Identity()
     return network
@@ -164,4 +165,5 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 def predict(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
     """Scores [n, classes], without gradients."""
     with torch.inference_mode():
-        return network(batch)
+        scores: torch.Tensor = network(batch)
+    return scores

@@ -1,33 +1,17 @@
 """How a picture becomes a tensor: the same for training, evaluation and serving; and what augmentation does to it."""
 
-import io
 import random
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
+
+from imaging import decode, decode_square
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what torchvision's published weights expect
-PIXELS_AT_MOST = 25_000_000  # as serving/picture.py; Pillow itself would take 179 million
 RATIOS = (3 / 4, 4 / 3)  # of a random crop's sides: torchvision's RandomResizedCrop
-
-
-class PictureError(Exception):
-    """A picture that cannot be read, or is too large."""
-
-
-def opened(data: bytes, side: int) -> Image.Image:
-    """Upright and RGB, whatever the file's mode. A JPEG is decoded at a fraction of its size that is at least 2 x `side`."""
-    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-        if image.width * image.height > PIXELS_AT_MOST:
-            raise PictureError(f"{image.width} x {image.height} pixels; at most {PIXELS_AT_MOST} are taken")
-        image.draft(None, (2 * side, 2 * side))
-        upright: Image.Image = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16 bits a pixel: Pillow would cut them off at 255
-            upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8))
-        return upright.convert("RGB")
 
 
 def tensor(image: Image.Image) -> torch.Tensor:
@@ -50,35 +34,23 @@ class Preprocess:
         return cls(named["pixels"], tuple(named["mean"]), tuple(named["std"]))
 
     def decoded(self, data: bytes) -> torch.Tensor:
-        """uint8 [3, pixels, pixels] of a JPEG's or PNG's bytes, resized without regard to its shape. Raises PictureError."""
-        side = (self.pixels, self.pixels)
-        return readable(lambda: tensor(opened(data, self.pixels).resize(side, Image.Resampling.BILINEAR)))
+        """uint8 [3, pixels, pixels] of a JPEG's or PNG's bytes, resized without regard to its shape.
+
+        Raises imaging.PictureError.
+        """
+        return tensor(decode_square(data, self.pixels))
 
     def cropped(self, data: bytes, least: float, draw: random.Random) -> torch.Tensor:
         """As `decoded`, of a random part that has at least `least` of the area: one resize, no picture in between."""
-
-        def cut() -> torch.Tensor:
-            image = opened(data, self.pixels)
-            box = part(image.width, image.height, least, draw)
-            return tensor(image.resize((self.pixels, self.pixels), Image.Resampling.BILINEAR, box=box))
-
-        return readable(cut)
+        image = decode(data, 2 * self.pixels).image
+        box = part(image.width, image.height, least, draw)
+        return tensor(image.resize((self.pixels, self.pixels), Image.Resampling.BILINEAR, box=box))
 
     def normalised(self, batch: torch.Tensor) -> torch.Tensor:
         """float32 [n, 3, pixels, pixels] of uint8, on the device where the batch is."""
         mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1) * 255
         std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1) * 255
         return batch.float().sub_(mean).div_(std)
-
-
-def readable(make: Any) -> torch.Tensor:
-    """What `make` returns; Pillow raises many kinds for a broken file, and all become PictureError."""
-    try:
-        return make()
-    except PictureError:
-        raise
-    except Exception as error:
-        raise PictureError(f"not a readable PNG or JPEG: {type(error).__name__}: {error}") from error
 
 
 def part(width: int, height: int, least: float, draw: random.Random) -> tuple[int, int, int, int]:

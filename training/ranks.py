@@ -5,12 +5,14 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+
+T = TypeVar("T")
 
 MEET = timedelta(minutes=15)  # hosts come up, and hash their data, at different speeds
 
@@ -54,13 +56,14 @@ class Ranks:
         dist.all_gather_object(values, value, group=self._talk)
         return values
 
-    def from_first(self, make: Callable[[], Any]) -> Any:
+    def from_first(self, make: Callable[[], T]) -> T:
         """What `make` returns on rank 0, on all."""
         if self.size == 1:
             return make()
-        value = [make() if self.rank == 0 else None]
+        value: list[Any] = [make() if self.rank == 0 else None]
         dist.broadcast_object_list(value, src=0, group=self._talk)
-        return value[0]
+        sent: T = value[0]
+        return sent
 
     def say(self, text: str) -> None:
         if self.rank == 0:

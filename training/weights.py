@@ -19,7 +19,8 @@ def published(arch: str) -> str:
     """The address of the weights that torchvision takes for best. Raises ValueError for what is no architecture of its."""
     if arch not in models.list_models(module=models):
         raise ValueError(f"torchvision has no {arch!r}; it has {', '.join(models.list_models(module=models))}")
-    return models.get_model_weights(arch).DEFAULT.url
+    url: str = models.get_model_weights(arch).DEFAULT.url
+    return url
 
 
 def fetch(url: str, folder: Path) -> Path:

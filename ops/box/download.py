@@ -20,7 +20,7 @@ from ops.core.settings import Settings
 if TYPE_CHECKING:
     from fabric import Connection
 
-PROGRAM = ROOT / "training" / "clean.py"
+PROGRAM = ROOT / "training" / "boxside" / "clean.py"
 
 
 def bring(link: Connection, path: str, target: Path) -> int:
@@ -61,7 +61,7 @@ def bring(link: Connection, path: str, target: Path) -> int:
 
 
 def clean(link: Connection, settings: Settings, shards: list[str], dry: bool) -> list[tuple[str, int]]:
-    """What training/clean.py deleted, or with `dry` would: (name, bytes). Raises OpsError while a job needs it."""
+    """What training/boxside/clean.py deleted, or with `dry` would: (name, bytes). Raises OpsError while a job needs it."""
     words = ssh.words(
         settings.ec2.python, "-", *(["--dry"] if dry else []), str(remote_jobs.place(settings).home), *shards
     )

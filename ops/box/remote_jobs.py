@@ -83,7 +83,8 @@ def send_wheels(account: Account, link: Connection, there: Place, job: spec.Job)
     url = account.client("s3").generate_presigned_url(
         "get_object", {"Bucket": settings.bucket, "Key": key}, ExpiresIn=LINK_S
     )
-    command = f"mkdir -p {ssh.words(str(there.home / 'wheels'))} && {ssh.words(settings.ec2.python, there.code(job) + '/wheels.py', sha, target)}"
+    install = ssh.words(settings.ec2.python, there.code(job) + "/boxside/wheels.py", sha, target)
+    command = f"mkdir -p {ssh.words(str(there.home / 'wheels'))} && {install}"
     heard: list[bytes] = []
     if ssh.stream(link, command, [url.encode() + b"\n"], heard.append):
         raise OpsError(
@@ -93,7 +94,7 @@ def send_wheels(account: Account, link: Connection, there: Place, job: spec.Job)
 
 
 def asked(account: Account, job: spec.Job, attempt: str, anew: bool) -> dict[str, Any]:
-    """JOB.json, as training/host.py reads it. Not `anew`, it carries on from the checkpoint of an attempt before it."""
+    """JOB.json, as training/boxside/box_runner.py reads it. Not `anew`, it carries on from the checkpoint of an attempt before it."""
     settings = account.settings
     return {
         "bucket": settings.bucket,
@@ -111,7 +112,7 @@ def asked(account: Account, job: spec.Job, attempt: str, anew: bool) -> dict[str
 def fetch_data(account: Account, link: Connection, job: spec.Job, wheels: str) -> str:
     """The job's data set onto the box, by its own role, from S3 inside the VPC; the last thing it said. Raises OpsError."""
     settings, there = account.settings, place(account.settings)
-    program = ssh.words(settings.ec2.python, "-u", there.code(job) + "/staging.py", "/dev/stdin")
+    program = ssh.words(settings.ec2.python, "-u", there.code(job) + "/boxside/fetch_data.py", "/dev/stdin")
     heard: list[bytes] = []
     lines = Lines()
 
@@ -135,11 +136,12 @@ def start(account: Account, link: Connection, job: spec.Job, attempt: str, anew:
         pretrained.stage(account, job.weights)
     wheels = send_wheels(account, link, there, job)
     folder = there.job(attempt)
-    program = ssh.words(settings.ec2.python, "-u", there.code(job) + "/host.py", folder + "/job.json")
+    program = ssh.words(settings.ec2.python, "-u", "-m", "boxside.box_runner", folder + "/job.json")
+    path = f'"$HOME"/{ssh.words(there.code(job))}:"$HOME"/{ssh.words(wheels)}'
     command = (
         f"set -e; mkdir -p {ssh.words(str(there.home / 'jobs'))}; mkdir {ssh.words(folder)} 2>/dev/null || exit {TAKEN}; "
         f"cat > {ssh.words(folder)}/job.json; echo {ssh.words(STARTING)} > {ssh.words(folder)}/status.json; "
-        f'export PYTHONPATH="$HOME"/{ssh.words(wheels)}; {detached(program, folder + "/log", attempt)}'
+        f"export PYTHONPATH={path}; {detached(program, folder + '/log', attempt)}"
     )
     heard: list[bytes] = []
     code = ssh.stream(link, command, [json.dumps(asked(account, job, attempt, anew)).encode()], heard.append)
@@ -154,7 +156,7 @@ def detached(words: str, log: str, unit: str) -> str:
     """Shell words that start `words` apart from this connection: as a unit of systemd, whose shutdown knows of it, or where
     there is none in a session of its own. `words` may have no $: systemd-run would expand it."""
     whole = ssh.words("sh", "-c", f"exec > {ssh.words(log)} 2>&1 < /dev/null; exec {words}")
-    # KillMode: at a shutdown SIGTERM goes to host.py alone, which passes it on, and waits for the checkpoint.
+    # KillMode: at a shutdown SIGTERM goes to box_runner.py alone, which passes it on, and waits for the checkpoint.
     options = (
         f"--quiet --collect --unit={ssh.words(unit)} --property=KillMode=mixed --property=TimeoutStopSec={GRACE_S}"
     )

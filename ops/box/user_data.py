@@ -9,7 +9,7 @@ from __future__ import annotations
 from ops.core.paths import ROOT
 from ops.core.settings import Settings
 
-WATCHDOG = ROOT / "training" / "idle.py"
+WATCHDOG = ROOT / "training" / "boxside" / "idle_watchdog.py"
 STATE = "/var/lib/kennel/idle.json"  # where it says how long the box has been idle; below $BOX_ROOT
 MOST = 16_384  # bytes of user data, by EC2's limit
 
@@ -21,13 +21,13 @@ root="${BOX_ROOT:-}"
 mkdir -p "$root/var/lib/kennel" "$root/etc/systemd/system"
 """
 SCRIPT = """
-cat > "$root/var/lib/kennel/idle.py" <<'PYTHON'
+cat > "$root/var/lib/kennel/idle_watchdog.py" <<'PYTHON'
 {program}PYTHON
 cat > "$root/etc/systemd/system/kennel-idle.service" <<UNIT
 [Unit]
 Description=Switch this machine off when nobody has used it for {minutes:g} minutes
 [Service]
-ExecStart=/usr/bin/env python3 $root/var/lib/kennel/idle.py {minutes:g} $root/home
+ExecStart=/usr/bin/env python3 $root/var/lib/kennel/idle_watchdog.py {minutes:g} $root/home
 Restart=on-failure
 UNIT
 systemctl daemon-reload

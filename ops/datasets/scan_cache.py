@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ops.datasets.image_check import Look
     from ops.datasets.image_folder import Picture
 
-RULES = 1  # of ops/datasets/image_check.py: looks that were taken under others do not count
+RULES = 2  # of ops/datasets/image_check.py: looks that were taken under others do not count
 
 
 @dataclass

@@ -39,7 +39,7 @@ CAUSES = (
     Cause(r"DataError|PictureError|is missing or spoilt", "a picture or shard is not what the manifest says, or cannot be read",
           "invoke data.verify, then invoke data.push --dir DIR: it sends what is spoilt, and names what cannot be read"),
     Cause(r"LedgerError", "the processes together did not see every picture once: a bug in training/, not in the data",
-          "invoke sm.logs --job JOB, and look at training/order.py"),
+          "invoke sm.logs --job JOB, and look at training/sample_order.py"),
     Cause(r"CheckpointError", "the checkpoints that were found are another run's", "invoke sm.train --again"),
     Cause(r"DivergedError", "training ran away: the learning rate is too high for these data",
           "INVOKE_TRAIN_LR=0.001 invoke sm.train, or invoke sm.tune"),

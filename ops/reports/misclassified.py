@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
 from pathlib import Path
-from typing import Any
 
+from PIL import Image
+
+from imaging import PictureError, decode
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.datasets import manifest as dataset
 from ops.releases import offline
 from ops.reports.results import Picture, Results
 
-BYTES, PIXELS = 32 << 20, 64_000_000  # of a picture that is drawn: more is no photograph but an attack
+BYTES = 32 << 20  # of a picture that is drawn: more is no photograph but an attack
 
 
 def files(account: Account, found: Results, wanted: list[Picture]) -> tuple[dict[str, bytes], str]:
@@ -59,19 +60,13 @@ def unpacked(account: Account, path: Path, sums: dict[str, str]) -> dict[str, by
     return {name: content for name, content in data.items() if hashlib.sha256(content).hexdigest() == sums[name]}
 
 
-def thumbnail(data: bytes | None) -> Any:
+def thumbnail(data: bytes | None) -> Image.Image | None:
     """The picture upright, RGB, at most 300 pixels a side; None when it is none that we care to decode."""
     if data is None or len(data) > BYTES:
         return None
-    from PIL import Image, ImageOps
-
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            if image.width * image.height > PIXELS:
-                return None
-            image.draft("RGB", (600, 600))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            upright.thumbnail((300, 300))
-            return upright
-    except Exception:  # Pillow raises many kinds for a broken file
+        upright = decode(data, 600).image
+    except PictureError:
         return None
+    upright.thumbnail((300, 300))
+    return upright

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 
-import idle
 import pytest
+from boxside import idle_watchdog
 
 from ops.box import facts
 from ops.core.paths import ROOT
@@ -53,7 +53,7 @@ def test_a_job_keeps_the_box_up(stacks):
 def test_the_alarm_is_the_second_line(stacks, drill):
     cli = stacks("idlealarm", "ec2: {idle_minutes: 30}\n")
     cli("iam.apply", "net.up", "ec2.up")
-    cli("ec2.run", "pkill -f '[i]dle.py 30 .*/'$KENNEL_BOX/; true")
+    cli("ec2.run", "pkill -f '[i]dle_watchdog.py 30 .*/'$KENNEL_BOX/; true")
     drill("clock", speed=600)
     try:
         until(cli, "stopped", 90)
@@ -65,18 +65,18 @@ def test_the_alarm_is_the_second_line(stacks, drill):
 def test_a_connection_is_seen_in_the_kernels_table(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert not idle.connected(port)
+        assert not idle_watchdog.connected(port)
         with socket.create_connection(("127.0.0.1", port)):
-            assert idle.connected(port)
+            assert idle_watchdog.connected(port)
 
 
 def test_a_lock_that_is_held_is_a_trainer(tmp_path):
     lock = tmp_path / "trainer.lock"
-    assert not idle.trains(lock)
+    assert not idle_watchdog.trains(lock)
     with lock.open("w") as file:
-        assert not idle.trains(lock)
+        assert not idle_watchdog.trains(lock)
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert idle.trains(lock)
+        assert idle_watchdog.trains(lock)
 
 
 @pytest.mark.parametrize("used", [True, False])
@@ -88,7 +88,9 @@ def test_a_command_that_came_by_counts(tmp_path, used):
     (programs / "shutdown").write_text(f"#!/bin/sh\ntouch {tmp_path}/off\n")
     (programs / "shutdown").chmod(0o755)
     env = os.environ | {"BOX_ROOT": str(tmp_path), "BOX_SSH_PORT": "9", "PATH": f"{programs}:{os.environ['PATH']}"}
-    watchdog = subprocess.Popen([sys.executable, str(ROOT / "training" / "idle.py"), "0.05", str(homes)], env=env)
+    watchdog = subprocess.Popen(
+        [sys.executable, str(ROOT / "training" / "boxside" / "idle_watchdog.py"), "0.05", str(homes)], env=env
+    )
     deadline = time.monotonic() + 6
     while watchdog.poll() is None and time.monotonic() < deadline:
         if used:

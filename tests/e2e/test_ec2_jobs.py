@@ -17,7 +17,7 @@ from ops.core import ssh
 from tests.conftest import until
 
 # The one of this stack's box: the sandbox's boxes share a machine, and other tests may train on it too. Its session is its own.
-TRAINER = "$(pgrep -d, -f 'host[.]py .*/kennel-box2-box')"
+TRAINER = "$(pgrep -d, -f '[b]oxside.box_runner .*/kennel-box2-box')"
 
 
 @pytest.fixture(scope="module")
@@ -216,14 +216,14 @@ def test_stop_lets_the_job_write_its_checkpoint_and_train_carries_on(box_stack):
 
 
 def test_a_second_trainer_waits_its_turn_and_says_so(tmp_path, monkeypatch):
-    import host
+    from boxside import box_runner
 
-    monkeypatch.setattr(host, "LOCK_TRIES", 2)
+    monkeypatch.setattr(box_runner, "LOCK_TRIES", 2)
     with (tmp_path / "lock").open("w") as held, (tmp_path / "lock").open("w") as wanted:
-        assert host.locked(held)
-        assert not host.locked(wanted)
+        assert box_runner.locked(held)
+        assert not box_runner.locked(wanted)
     with (tmp_path / "lock").open("w") as free:
-        assert host.locked(free)
+        assert box_runner.locked(free)
 
 
 @pytest.mark.parametrize("systemd", ["running", "degraded", "offline", None])

@@ -223,7 +223,7 @@ class Checkout:
         self.folder, self.cli = folder, cli
         for name in ("ops", "sandbox", "bench"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("tasks.py", "invoke.yaml"):
+        for name in ("tasks.py", "invoke.yaml", "imaging.py"):
             shutil.copy(ROOT / name, folder / name)
 
     def write(self, dockerfile=SERVER, server="", requirements=""):

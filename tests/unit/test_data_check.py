@@ -10,8 +10,8 @@ import zlib
 import pytest
 from PIL import Image
 
+import imaging
 from ops.datasets import folder_findings, scan_cache
-from ops.datasets import image_check as looking
 from ops.datasets import image_folder as disk
 from ops.datasets.image_check import look
 
@@ -115,7 +115,7 @@ def test_names_that_cannot_travel_and_files_that_cannot_be_read_are_refused(tmp_
 
 def test_a_file_that_is_too_large_is_not_even_read(tmp_path):
     with (tmp_path / "p.jpg").open("wb") as file:
-        file.truncate((looking.MEGABYTES << 20) + 1)  # sparse
+        file.truncate((imaging.MEGABYTES << 20) + 1)  # sparse
     assert look(tmp_path / "p.jpg").fault == "it is larger than 100 MB"
 
 

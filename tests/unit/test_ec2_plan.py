@@ -144,9 +144,9 @@ def test_the_watchdog_is_armed_before_anything_else_and_fits_into_user_data():
     data = request()["UserData"]
     assert data.startswith("#cloud-boothook\n#!/bin/sh\n")
     assert user_data.WATCHDOG.read_text() in data
-    assert "idle.py 30 $root/home\n" in data
+    assert "idle_watchdog.py 30 $root/home\n" in data
     assert len(data.encode()) < user_data.MOST
-    assert "idle.py" not in request(settings=settings_of(text="ec2: {idle_minutes: 0}"))["UserData"]
+    assert "idle_watchdog.py" not in request(settings=settings_of(text="ec2: {idle_minutes: 0}"))["UserData"]
 
 
 def test_the_alarm_is_more_patient_than_the_watchdog():

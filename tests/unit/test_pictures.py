@@ -1,15 +1,29 @@
-"""Odd pictures in training and in the server: converted or refused, and the same in both."""
+"""Odd pictures in data.push, training and the server: converted or refused, and the same in all three."""
 
+import hashlib
 import io
+import random
 import re
+import struct
+import zipfile
+import zlib
 
 import numpy as np
 import picture as serving
 import pytest
 import torch
 import train
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
-from preprocess import PictureError, Preprocess
+from preprocess import Preprocess
+
+import imaging
+from imaging import PictureError
+from ops.core.paths import ROOT
+from ops.datasets.image_check import inspect
+from ops.jobs import spec
+from ops.releases import image_build
 
 CARD = {"pixels": 16, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
@@ -39,7 +53,6 @@ ODD = {
     "alpha": saved(gradient().convert("RGBA")),
     "cmyk": saved(gradient().convert("CMYK"), "JPEG"),
     "16 bit": saved(sixteen_bit()),
-    "animated": saved(gradient(), "PNG", save_all=True, append_images=[gradient().rotate(90)]),
     "rotated by EXIF": saved(
         gradient(),
         "JPEG",
@@ -47,6 +60,8 @@ ODD = {
     ),
 }
 BAD = {
+    # Until imaging.py, training and the server took its first picture, and data.push refused it.
+    "animated": saved(gradient(), "PNG", save_all=True, append_images=[gradient().rotate(90)]),
     "empty": b"",
     "truncated": saved(gradient((200, 200)))[:300],
     "truncated jpeg": saved(gradient((200, 200)), "JPEG")[:400],
@@ -82,8 +97,8 @@ def test_what_cannot_be_read_is_refused_by_both(name):
     with pytest.raises(PictureError):
         Preprocess(16).decoded(BAD[name])
     with pytest.raises(PictureError):
-        Preprocess(16).cropped(BAD[name], 0.3, __import__("random").Random(0))
-    with pytest.raises(serving.BadPicture):
+        Preprocess(16).cropped(BAD[name], 0.3, random.Random(0))
+    with pytest.raises(PictureError):
         serving.prepared(BAD[name], CARD)
 
 
@@ -104,3 +119,187 @@ def test_the_picture_that_stops_a_training_is_named(tmp_path):
     with pytest.raises(dataset.DataError) as raised:
         list(loader.Feed(views, torch.device("cpu"), 1).batches(0, [[0, 1]]))
     assert re.match(r"(dataset\.)?DataError: train/cat/1.jpg: not a readable PNG or JPEG", train.reason(raised.value))
+
+
+MODES = {"JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "L", "1", "P", "RGBA", "LA", "I;16")}
+
+
+def noise(mode, size, seed):
+    """A picture of this mode whose pixels follow from the seed."""
+    draw = np.random.default_rng(seed)
+    if mode == "I;16":
+        return Image.fromarray(draw.integers(0, 65536, (size[1], size[0])).astype(np.uint16))
+    picture = Image.fromarray(draw.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8))
+    if mode in ("RGBA", "LA"):
+        picture.putalpha(Image.fromarray(draw.integers(0, 256, (size[1], size[0])).astype(np.uint8)))
+    return picture.convert(mode)
+
+
+def exif(orientation, broken):
+    """An Exif block that names an orientation; `broken` cuts it, points outside of it, or makes its number a text."""
+    entry = struct.pack("<HHII", 0x0112, 3, 1, orientation)
+    if broken == "text":
+        entry = struct.pack("<HHI4s", 0x0112, 2, 2, b"6\0\0\0")
+    if broken == "outside":
+        entry = struct.pack("<HHII", 0x0112, 5, 9, 1 << 30)
+    block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 1) + entry + bytes(4)
+    return {"cut": block[:17], "empty": b"Exif\0\0", "no tiff": b"Exif\0\0" + bytes(12)}.get(broken, block)
+
+
+@st.composite
+def encoded_pictures(draw):
+    """A file as an encoder would write it, of any mode, size and Exif."""
+    form = draw(st.sampled_from(["JPEG", "PNG"]))
+    mode = draw(st.sampled_from(MODES[form]))
+    size = draw(st.tuples(*[st.one_of(st.integers(1, 90), st.sampled_from([1, 255, 600]))] * 2))
+    more = {}
+    if draw(st.booleans()):
+        broken = draw(st.sampled_from(["", "", "cut", "text", "outside", "empty", "no tiff"]))
+        more["exif"] = exif(draw(st.integers(0, 9)), broken)
+    if draw(st.booleans()):
+        more["icc_profile"] = draw(st.binary(max_size=200))
+    if form == "JPEG":
+        more |= {
+            "progressive": draw(st.booleans()),
+            "quality": draw(st.integers(1, 100)),
+            "subsampling": draw(st.integers(0, 2)),
+        }
+        if draw(st.booleans()):
+            more["restart_marker_blocks"] = draw(st.integers(1, 9))
+    elif mode == "P" and draw(st.booleans()):
+        more["transparency"] = draw(st.integers(0, 255))
+    if form == "JPEG" and mode == "RGB" and draw(st.booleans()):
+        return saved(noise(mode, size, 1), "MPO", save_all=True, append_images=[noise(mode, size, 2)], quality=90)
+    if form == "PNG" and mode in ("RGB", "RGBA", "L") and draw(st.integers(0, 5)) == 0:
+        return saved(noise(mode, size, 1), "PNG", save_all=True, append_images=[noise(mode, size, 2)])
+    return saved(noise(mode, size, draw(st.integers(0, 99))), form, **more)
+
+
+@st.composite
+def odd_files(draw):
+    """An encoder's file that is whole, cut, spoilt in places, followed by something, or with a piece said twice."""
+    data = draw(encoded_pictures())
+    match draw(st.sampled_from(["whole", "whole", "cut", "spoilt", "followed", "twice"])):
+        case "cut":
+            return data[: draw(st.integers(0, len(data) - 1))]
+        case "spoilt":
+            spoilt = bytearray(data)
+            for _ in range(draw(st.integers(1, 4))):
+                spoilt[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+            return bytes(spoilt)
+        case "followed":
+            return data + draw(st.binary(max_size=50))
+        case "twice":
+            start = draw(st.integers(0, len(data) - 1))
+            end = draw(st.integers(start, min(len(data), start + 300)))
+            return data[:end] + data[start:end] * draw(st.sampled_from([1, 50, 3000])) + data[end:]
+    return data
+
+
+def accepted_by_all(data, side):
+    """Whether push, training and the server take a file: all or none, else this fails; and with equal pixels."""
+    pushed = inspect(data)
+    answers = []
+    for work in (
+        lambda: Preprocess(side).decoded(data),
+        lambda: Preprocess(side).cropped(data, 0.3, random.Random(0)),
+        lambda: serving.prepared(data, CARD | {"pixels": side}),
+    ):
+        try:
+            answers.append(work())
+        except PictureError as error:
+            answers.append(str(error))
+    taken = [not isinstance(answer, str) for answer in answers]
+    assert taken == [not pushed.fault] * 3, (pushed.fault, answers)
+    if not pushed.fault:
+        whole = imaging.decode(data).image
+        assert pushed.pixels == hashlib.sha256(f"{whole.size}".encode() + whole.tobytes()).hexdigest()
+        assert np.abs(Preprocess(side).normalised(answers[0][None]).numpy() - answers[2]).max() < 1e-5
+    return not pushed.fault
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@given(data=odd_files(), side=st.sampled_from([8, 16, 64]))
+@settings(max_examples=600, deadline=None)
+def test_push_training_and_server_accept_the_same(data, side):
+    accepted_by_all(data, side)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@given(data=encoded_pictures(), side=st.sampled_from([8, 64]))
+@settings(max_examples=200, deadline=None)
+def test_what_encoders_write_is_accepted(data, side):
+    assert accepted_by_all(data, side) != getattr(Image.open(io.BytesIO(data)), "is_animated", False) or b"MPF" in data
+
+
+def png_chunk(kind, data=b""):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def in_pieces(data, size):
+    """A PNG whose data comes in pieces of this many bytes."""
+    at = start = data.index(b"IDAT") - 4
+    packed = b""
+    while data[at + 4 : at + 8] == b"IDAT":
+        length = int.from_bytes(data[at : at + 4], "big")
+        packed, at = packed + data[at + 8 : at + 8 + length], at + 12 + length
+    pieces = [png_chunk(b"IDAT", packed[n : n + size]) for n in range(0, len(packed), size)]
+    return data[:start] + b"".join(pieces) + data[at:]
+
+
+GREY = saved(gradient().convert("L"))
+TURNED_6 = exif(6, "")
+LIMITS = {
+    "a side of 65,500": (saved(Image.new("L", (65_500, 1))), ""),
+    "a longer side": (saved(Image.new("L", (70_000, 1))), "it has a side that is too long: 70000 x 1; at most"),
+    "a longer column": (saved(Image.new("L", (1, 70_000))), "it has a side that is too long: 1 x 70000; at most"),
+    "25 megapixels": (saved(Image.new("1", (5000, 5000))), ""),
+    "more pixels": (saved(Image.new("1", (5001, 5000))), "it has more than 25 megapixels: 5001 x 5000; at most"),
+    "a bomb in PNG": (GREY[:16] + struct.pack(">II", 60_000, 60_000) + GREY[24:], "it has more than 25 megapixels"),
+    "animated": (BAD["animated"], "it is animated, 2 pictures; save the one that is meant"),
+    "many chunks": (GREY[:8] + 2001 * png_chunk(b"teXt") + GREY[8:], "it has more than 2000 chunks"),
+    "many small pieces": (in_pieces(saved(noise("RGB", (120, 60), 1)), 10), "it has more than 2000 chunks"),
+    "a large PNG in pieces of 4 KB": (in_pieces(saved(noise("RGB", (1900, 1600), 1), compress_level=0), 4096), ""),
+    "many segments": (ODD["jpeg"][:2] + 2001 * b"\xff\xfe\0\x02" + ODD["jpeg"][2:], "it has more than 2000 segments"),
+    "filled up between segments": (
+        ODD["jpeg"][:2] + 2001 * b"\xff\xff\xff\xfe\0\x02" + ODD["jpeg"][2:],
+        "it has more than 2000 segments",
+    ),
+    "much Exif": (
+        ODD["jpeg"][:2] + 17 * (b"\xff\xe1" + struct.pack(">H", len(TURNED_6) + 2) + TURNED_6) + ODD["jpeg"][2:],
+        "it has more than 2000 segments, or 16 of Exif",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_limits_are_the_same_for_all_and_named_by_push(name):
+    data, fault = LIMITS[name]
+    assert inspect(data).fault.startswith(fault)
+    assert accepted_by_all(data, 16) == (not fault)
+
+
+def test_scans_of_a_picture_are_counted_in_push_and_training_too():
+    progressive = saved(gradient((64, 64)), "JPEG", progressive=True)
+    start = progressive.index(b"\xff\xda")
+    bomb = progressive[:start] + progressive[start:-2] * 60 + progressive[-2:]
+    assert inspect(bomb).fault == "it has more than 40 scans"
+    assert not accepted_by_all(bomb, 16)
+
+
+@pytest.mark.parametrize("broken", ["cut", "text", "outside", "empty", "no tiff"])
+def test_broken_exif_leaves_a_picture_as_it_is_stored(broken):
+    """The pixels are whole, and every viewer shows them so."""
+    data = ODD["jpeg"]
+    block = exif(6, broken)
+    spoilt = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+    assert inspect(spoilt).pixels == inspect(data).pixels != ""
+    assert accepted_by_all(spoilt, 16)
+    assert not inspect(spoilt).turned
+
+
+@pytest.mark.parametrize("folder", ["training", "serving"])
+def test_the_decoder_is_one_file_that_both_payloads_carry(folder):
+    assert (ROOT / folder / "imaging.py").resolve() == ROOT / "imaging.py"
+    assert ("imaging.py", ROOT / "training" / "imaging.py") in spec.code_files([])
+    assert b"def decode(" in zipfile.ZipFile(io.BytesIO(image_build.package())).read("imaging.py")

@@ -1,7 +1,7 @@
-"""On the box, from its first second on: switch off a machine that nobody uses. `python3 idle.py MINUTES HOMES`, as root.
+"""On the box, from its first second on: switch off a machine that nobody uses. `python3 idle_watchdog.py MINUTES HOMES`, as root.
 
-Used means: a trainer holds its lock, somebody is connected by SSH, or a command of ops/ec2 came by, which marks it: most
-are gone before the next look. ops/ec2 puts this file, as it stands, into the
+Used means: a trainer holds its lock, somebody is connected by SSH, or a command of ops/box came by, which marks it: most
+are gone before the next look. ops/box/user_data.py puts this file, as it stands, into the
 instance's user data; so it is one file, of the standard library alone, and small. BOX_ROOT and BOX_SSH_PORT are set where
 a box is no machine of its own (the local AWS).
 """

@@ -1,6 +1,7 @@
 """On the box, what SageMaker does around a container: channels in, the program, model.tar.gz and the verdict out.
 
-    python3 host.py JOB.json     detached from the connection that starts it; JOB.json is what ops/ec2 wrote
+    python3 -m boxside.box_runner JOB.json     detached from the connection that starts it; JOB.json is what ops/box/remote_jobs.py
+                                               wrote, and the code folder is on PYTHONPATH
 
 The instance's role reads the data and writes the artefact, so that a laptop that is closed loses nothing. Checkpoints go to
 the bucket as they come, so that a box that spot takes away loses no more than the time since the last one.
@@ -18,12 +19,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import notice
-import staging
 from launch import STOPPED, Stop
 
-HERE = Path(__file__).resolve().parent
-HOME = HERE.parent.parent
+from boxside import fetch_data, spot_notice
+
+CODE = Path(__file__).resolve().parent.parent
+HOME = CODE.parent.parent
 LOCK_TRIES = 50  # of 0.2 s
 LOOK_S = 5.0  # between two looks at the instance's metadata and at the checkpoint; as often as AWS advises
 CHECKPOINT = "checkpoint.pt"
@@ -58,7 +59,7 @@ class Job:
             (self.opt / "checkpoints").symlink_to(self.checkpoint.parent)
         (self.opt / "input" / "config" / "hyperparameters.json").write_text(json.dumps(self.asked["hyperparameters"]))
         data = self.opt / "input" / "data"
-        staging.place(self.asked, HOME, data / "data")
+        fetch_data.place(self.asked, HOME, data / "data")
         if weights := self.asked["weights"]:
             path = data / "weights" / Path(weights).name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,14 +98,14 @@ class Job:
         if time.monotonic() - self.looked > LOOK_S:
             self.looked = time.monotonic()
             self.send_checkpoint()
-            if when := notice.coming():
+            if when := spot_notice.coming():
                 return f"spot takes this machine at {when}"
         return ""
 
     def train(self) -> tuple[int, str]:
         """launch.py, until it ends; its exit code, and why it was told to end, if it was."""
         env = os.environ | {"OPT_ML": str(self.opt), "KENNEL_COMMIT": self.asked["commit"]}
-        process, why = subprocess.Popen([sys.executable, str(HERE / "launch.py")], env=env), ""
+        process, why = subprocess.Popen([sys.executable, str(CODE / "launch.py")], env=env), ""
         while process.poll() is None:
             time.sleep(0.1)
             if not why and (why := self.ended()):
@@ -128,10 +129,10 @@ class Job:
     def run(self) -> int:
         self.status("Downloading")
         try:
-            with staging.held(HOME):
-                staging.fetch(self.s3, self.asked, HOME, self.ended)
+            with fetch_data.held(HOME):
+                fetch_data.fetch(self.s3, self.asked, HOME, self.ended)
                 self.prepare()
-        except staging.Ended as told:
+        except fetch_data.Ended as told:
             self.status("Stopped", code=STOPPED, reason=f"{told}, while its data came; nothing was trained")
             return STOPPED
         self.status("Training")

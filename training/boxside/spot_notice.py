@@ -14,7 +14,8 @@ def ask(path: str, method: str = "GET", **headers: str) -> str:
     request = urllib.request.Request(f"{base.rstrip('/')}/latest/{path}", method=method, headers=headers)  # noqa: S310
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=ANSWER_S) as answer:
-        return answer.read(4096).decode()
+        said: bytes = answer.read(4096)
+        return said.decode()
 
 
 def coming() -> str:

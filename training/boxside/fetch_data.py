@@ -1,6 +1,6 @@
 """On the box: a data set from S3 onto the disk, each shard checked by its SHA-256 and kept for the next job.
 
-python3 staging.py JOB.json     data alone, for `invoke ec2.sync`; host.py does the same before it trains
+python3 fetch_data.py JOB.json     data alone, for `invoke ec2.sync`; box_runner.py does the same before it trains
 """
 
 import fcntl
@@ -108,7 +108,10 @@ def place(asked: dict[str, Any], home: Path, data: Path) -> None:
 def main(job: Path) -> None:
     import boto3
 
-    asked, home = json.loads(job.read_text()), Path(__file__).resolve().parent.parent.parent
+    asked, home = (
+        json.loads(job.read_text()),
+        Path(__file__).resolve().parents[3],
+    )  # of HOME/code/DIGEST/boxside/fetch_data.py
     with held(home):
         fetch(boto3.client("s3", region_name=asked["region"]), asked, home)
 
