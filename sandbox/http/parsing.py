@@ -15,6 +15,9 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+import botocore.session
+from botocore.exceptions import UnknownServiceError
+
 from sandbox.http import routes, signature
 from sandbox.http.error_responses import elsewhere, malformed
 from sandbox.state import REGION
@@ -113,8 +116,6 @@ def spoken(service: str, headers: dict[str, str], path: str) -> tuple[str, str]:
 @cache
 def protocols(model: str) -> tuple[str, ...]:
     """() of what botocore has no model of."""
-    from botocore.exceptions import UnknownServiceError
-
     try:
         metadata = metadata_of(model)
     except UnknownServiceError:
@@ -124,9 +125,8 @@ def protocols(model: str) -> tuple[str, ...]:
 
 @cache
 def metadata_of(model: str) -> dict[str, Any]:
-    import botocore.session
-
-    return botocore.session.get_session().get_service_model(model).metadata
+    metadata: dict[str, Any] = botocore.session.get_session().get_service_model(model).metadata
+    return metadata
 
 
 def of_rest(call: Call) -> Call:

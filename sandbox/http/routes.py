@@ -8,6 +8,8 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
+import botocore.session
+
 # Of operations with the same method and path: the keys that a request must have to be this one.
 TOLD_BY = {
     "UploadPart": {"partNumber", "uploadId"},
@@ -48,8 +50,6 @@ def told(service: str, method: str, path: str, keys: set[str], copying: bool) ->
 @cache
 def routes(service: str) -> dict[str, Route]:
     """By operation. `service` is botocore's name of the model."""
-    import botocore.session
-
     model = botocore.session.get_session().get_service_model(service)
     names = [name for name in model.operation_names if name not in ELSEWHERE]
     return {name: route(model.operation_model(name)) for name in names}

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from sandbox import processes, request_log, state
-from sandbox.commands import ask
-from sandbox.faults.api_faults import Fault, Faults
+from sandbox.client import ask
+from sandbox.faults import Fault, Faults
 from sandbox.http import routes
 from tests.conftest import Cli, write_settings
 

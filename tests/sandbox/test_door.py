@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from sandbox import state
-from sandbox.commands import ask
+from sandbox.client import ask
 from sandbox.http import error_responses, parameters, parsing
 from sandbox.iam.permissions import TABLE
 
