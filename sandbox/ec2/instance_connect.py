@@ -18,7 +18,7 @@ from sandbox.state import ACCOUNT, REGION
 from sandbox.world import world
 
 
-class Doors(EC2Response):
+class ConnectEndpoints(EC2Response):
     def create_instance_connect_endpoint(self) -> ActionResult:
         endpoints = world().ec2.connect_endpoints
         subnet = self.ec2_backend.get_subnet(self._get_param("SubnetId"))

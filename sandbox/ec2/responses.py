@@ -11,8 +11,8 @@ from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
 
 from sandbox.ec2 import instances, lifecycle, spot
-from sandbox.ec2.instance_connect import Doors
-from sandbox.ec2.spot import Spot
+from sandbox.ec2.instance_connect import ConnectEndpoints
+from sandbox.ec2.spot import SpotRequests
 from sandbox.http.error_responses import error
 from sandbox.world import world
 
@@ -42,7 +42,7 @@ def words_in(value: Any) -> Iterator[str]:
         yield value
 
 
-class Ec2(Doors, Spot):
+class Ec2(ConnectEndpoints, SpotRequests):
     def call_action(self) -> Any:
         """What is deleted loses its tags, which moto would keep for ever."""
         answer = super().call_action()

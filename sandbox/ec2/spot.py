@@ -115,7 +115,7 @@ def startable(world: World, instance: str) -> None:
         request.state, request.code = "active", "fulfilled"
 
 
-class Spot(EC2Response):
+class SpotRequests(EC2Response):
     def describe_spot_instance_requests(self) -> ActionResult:
         wanted = self._get_param("SpotInstanceRequestIds", [])
         found = [r for r in world().ec2.spot_requests.values() if (not wanted or r.ident in wanted) and self._fits(r)]
