@@ -1,8 +1,15 @@
-"""moto's application for a service, with our response classes in the place of its own."""
+"""moto's application for a service, with our response classes in the place of its own.
+
+Each service is imported when it is first called: with moto's own part of it that takes up to seconds, and the sandbox would
+start that much later.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+
+from moto.core.utils import convert_to_flask_response
+from moto.moto_server.werkzeug_app import create_backend_app
 
 METHODS = ["GET", "POST", "PUT", "DELETE"]
 # Paths that moto does not have, by its own name of the service.
@@ -62,9 +69,6 @@ def ours(service: str) -> Any:
 
 def create_app(service: Any) -> Any:
     """The factory that moto's dispatcher is given: looks up methods by name, so a new operation is a new method."""
-    from moto.core.utils import convert_to_flask_response
-    from moto.moto_server.werkzeug_app import create_backend_app
-
     if service is None:
         raise NotImplementedError("moto does not know this service at all")
     app = create_backend_app(service)

@@ -7,7 +7,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from sandbox.faults.api_faults import Fault
+from sandbox import faults
+from sandbox.ec2 import instances, lifecycle, metadata, spot
+from sandbox.faults import Fault
+from sandbox.iam import federation
+from sandbox.sagemaker import runs
 from sandbox.world import World
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -16,8 +20,6 @@ Reply = tuple[int, dict[str, str], bytes]
 def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
     method = environ["REQUEST_METHOD"]
     if path.startswith("/_metadata/"):
-        from sandbox.ec2 import metadata
-
         status, text = metadata.answer(world, environ, path.removeprefix("/_metadata/"))
         return status, {"Content-Type": "text/plain"}, text.encode()
     if path.startswith("/_box/"):
@@ -37,10 +39,8 @@ def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
 
 def switch_of_box(world: World, path: str) -> tuple[int, dict[str, Any]]:
     """SECRET/shutdown: the one thing that a box may ask of the machine it runs on."""
-    from sandbox.ec2 import instances, lifecycle
-
     secret, _, what = path.partition("/")
-    box = instances.by_secret(secret)
+    box = instances.by_secret(world, secret)
     if box is None or what != "shutdown":
         return 404, {"error": "no such box"}
     lifecycle.shut_down(world, box)
@@ -51,9 +51,6 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
     """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | slow, and those of `drill`.
 
     Raises KeyError for others."""
-    from sandbox.faults import component_faults
-    from sandbox.iam import federation
-
     match method, what:
         case "GET", "health":
             return {"up_s": world.clock.now(), "calls": world.log.count}
@@ -68,17 +65,17 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
             world.clock.set_speed(float(body["speed"]))
             return {"speed": world.clock.speed}
         case "POST", "break":
-            return component_faults.spoil(world, body["endpoint"])
+            return faults.spoil(world, body["endpoint"])
         case "POST", "hang":
-            return component_faults.hang(body["endpoint"], bool(body.get("hang", True)))
+            return faults.hang(world, body["endpoint"], bool(body.get("hang", True)))
         case "POST", "token":
             return {"token": federation.mint(world, body)}
         case "POST", "age":
-            return component_faults.age(world, body["role"], float(body["days"]))
+            return faults.age(world, body["role"], float(body["days"]))
         case "POST", "expire":
             return {"session": world.keys.expire(body["key"])}
         case "POST", "slow":
-            return component_faults.slow(body["endpoint"], float(body["seconds"]))
+            return faults.slow(world, body["endpoint"], float(body["seconds"]))
         case "POST", _:
             return drill(world, what, body)
     raise KeyError(f"{method} {what}")
@@ -86,25 +83,22 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
 
 def drill(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
     """What befalls training jobs: interrupt {job} | freeze {job, host} | kill {job, host} | capacity {instance_type, short};
-    and boxes: interrupt {instance} | box {instance, ...} (see boxes.spoil).
+    and boxes: interrupt {instance} | box {instance, ...} (see ec2.instances.spoil).
 
     Hosts are counted from 1. Raises KeyError for an unknown job or box, ValueError for one that this cannot happen to.
     """
-    from sandbox.ec2 import instances, lifecycle, spot
-    from sandbox.sagemaker import runs
-
     match what:
         case "interrupt" if "instance" in body:
             return spot.interrupt(world, body["instance"])
         case "box":
             public = lifecycle.public_address(lifecycle.instance_of(world, body["instance"]))
-            return instances.spoil(body.pop("instance"), public, body)
+            return instances.spoil(world, body.pop("instance"), public, body)
         case "interrupt":
-            return runs.interrupt(body["job"])
+            return runs.interrupt(world, body["job"])
         case "freeze":
-            return runs.freeze(body["job"], int(body.get("host", 1)))
+            return runs.freeze(world, body["job"], int(body.get("host", 1)))
         case "kill":
-            return runs.kill(body["job"], int(body.get("host", 1)))
+            return runs.kill(world, body["job"], int(body.get("host", 1)))
         case "capacity":
             return {"short": world.faults.shorten(body["instance_type"], bool(body.get("short", True)))}
     raise KeyError(f"POST {what}")

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
 
+from moto.ec2.models.amis import Ami
+from moto.iam.access_control import PermissionResult
+from moto.s3.models import FakeBucket
+from moto.ssm.models import Parameter
+
 from sandbox.state import ACCOUNT
 from sandbox.world import World
 
@@ -44,15 +49,13 @@ IMAGES = (
 
 def plant(world: World) -> None:
     """Deep Learning AMIs, and the parameters that name them: PutParameter refuses /aws/..., so straight into moto's store."""
-    leave_bucket_policies_alone()
+    stop_moto_deciding_by_bucket_policies()
     for image in IMAGES:
         put_image(world.backend("ec2"), image)
         put_parameter(world.backend("ssm"), f"{PATH}/{image.architecture}/{image.kind}/latest/ami-id", image)
 
 
 def put_image(ec2: Any, image: Image) -> None:
-    from moto.ec2.models.amis import Ami
-
     class Dlami(Ami):
         deprecation_time = f"{image.deprecated}T00:00:00.000Z"
 
@@ -69,8 +72,6 @@ def put_image(ec2: Any, image: Image) -> None:
 
 
 def put_parameter(ssm: Any, name: str, image: Image) -> None:
-    from moto.ssm.models import Parameter
-
     made: dict[str, Any] = {
         "name": name, "value": image.ident, "parameter_type": "String", "description": None, "allowed_pattern": None, "keyid": None,
         "account_id": ACCOUNT, "last_modified_date": datetime.combine(image.made, time(), UTC).timestamp(), "version": 1,
@@ -79,12 +80,9 @@ def put_parameter(ssm: Any, name: str, image: Image) -> None:
     ssm._parameters[name].append(Parameter(**made))  # type: ignore[abstract]
 
 
-def leave_bucket_policies_alone() -> None:
-    """moto evaluates bucket policies without their conditions: "deny what is not TLS" would then deny everything.
+def stop_moto_deciding_by_bucket_policies() -> None:
+    """Keep moto from deciding by bucket policies, whose conditions it does not read: "deny what is not TLS" would deny everything.
 
-    Until the sandbox decides calls itself, bucket policies are kept and shown, and deny nothing (sandbox/README.md).
+    sandbox.iam.enforce decides by them, before moto sees the call.
     """
-    from moto.iam.access_control import PermissionResult
-    from moto.s3.models import FakeBucket
-
     FakeBucket.get_permission = lambda self, action, resource: PermissionResult.NEUTRAL  # type: ignore[method-assign]

@@ -8,11 +8,16 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from sandbox import processes, state
+
+if TYPE_CHECKING:
+    from sandbox.world import World
 
 IDLE_S = 4 * 3600.0
 # Read by moto when it is imported.
@@ -29,6 +34,7 @@ MOTO = {
 def main(folder: Path) -> None:
     os.environ.update(MOTO)
     os.umask(0o077)
+    # Only now: moto reads its settings from the environment when it is imported, and all of the sandbox imports moto.
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
@@ -37,6 +43,7 @@ def main(folder: Path) -> None:
     from sandbox.autoscaling.capacity import keep_scaling
     from sandbox.ec2 import instances, spot
     from sandbox.http.app import Gate
+    from sandbox.iam import enforce
     from sandbox.world import World, begin
 
     class Quiet(MotoRequestHandler):
@@ -52,7 +59,7 @@ def main(folder: Path) -> None:
     )
     server.daemon_threads = True  # type: ignore[attr-defined]
     world.port = server.server_port
-    world.tunnel_port = instances.start(world)
+    world.tunnel_port = instances.start(world, partial(enforce.tunnel_denial, world))
     seed.plant(world)
     for worker in (keep_scaling, spot.keep, leave_when_idle):
         threading.Thread(target=worker, args=(world,), daemon=True).start()
@@ -72,7 +79,7 @@ def main(folder: Path) -> None:
     os._exit(0)  # threads of werkzeug, asyncio and of runs would hold an ordinary exit up
 
 
-def leave_when_idle(world) -> None:
+def leave_when_idle(world: World) -> None:
     while not world.ending.wait(10):
         if time.monotonic() - world.log.last > IDLE_S and len(processes.leftovers(world.folder)) == 0:
             world.note("nobody has called for hours")

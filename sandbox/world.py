@@ -1,4 +1,8 @@
-"""What the parts of one sandbox share: its folder and ports, its clock, its keys, its log of calls, its faults."""
+"""What the parts of one sandbox share: its folder and ports, its clock and keys, its faults, its logs, and every service's tables.
+
+The one World of the process is made by sandbox.serve and handed on. Only moto's response classes cannot be handed it, since
+moto makes them anew for each request: they, and what they call without one, ask `world()` at the end of this module.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,24 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import moto.backends
 
 from ops.core.output import say
-from sandbox.faults.api_faults import Faults
+from sandbox.autoscaling.tables import ScalingTables
+from sandbox.cloudwatch.metric_index import MetricIndex
+from sandbox.ec2.tables import Ec2Tables
+from sandbox.faults import Faults
+from sandbox.function.tables import FunctionTables
 from sandbox.iam.credentials import ADMINISTRATOR, Keys
 from sandbox.request_log import CallLog, RequestLog
+from sandbox.sagemaker.tables import SageMakerTables
 from sandbox.state import ACCOUNT, PROFILE, REGION
+
+if TYPE_CHECKING:
+    from sandbox.codebuild.responses import Build
 
 
 class Clock:
@@ -48,6 +63,13 @@ class World:
     faults: Faults = field(default_factory=Faults)
     keys: Keys = field(default_factory=Keys)
     ending: threading.Event = field(default_factory=threading.Event)
+    ec2: Ec2Tables = field(default_factory=Ec2Tables)
+    sagemaker: SageMakerTables = field(default_factory=SageMakerTables)
+    scaling: ScalingTables = field(default_factory=ScalingTables)
+    functions: FunctionTables = field(default_factory=FunctionTables)
+    builds: dict[str, Build] = field(default_factory=dict)  # CodeBuild's, by id
+    metrics: MetricIndex = field(default_factory=MetricIndex)
+    log_store: threading.Lock = field(default_factory=threading.Lock)  # moto's store of logs is not safe for threads
 
     def __post_init__(self) -> None:
         self.log = CallLog(self.folder / "calls.jsonl")
@@ -59,14 +81,10 @@ class World:
 
     def backend(self, module: str) -> Any:
         """moto's own store of a service, which we are in one process with."""
-        import moto.backends
-
         return moto.backends.get_backend(module)[ACCOUNT][REGION]  # type: ignore[call-overload]
 
     def backend_global(self, module: str) -> Any:
         """The same, of a service that is not per region."""
-        import moto.backends
-
         return moto.backends.get_backend(module)[ACCOUNT]["aws"]  # type: ignore[call-overload]
 
     def profile(self) -> str:
@@ -89,8 +107,6 @@ class World:
 
     def client_as(self, role_arn: str, service: str, session: str) -> Any:
         """A client with a role's own keys, over HTTP like everybody's calls, so that the log has them under that role."""
-        import boto3
-
         key, secret, token, _ = self.keys.assume(role_arn, session)
         return boto3.client(
             service,
@@ -103,8 +119,6 @@ class World:
 
     def inside(self, service: str) -> Any:
         """A client for the sandbox's own looks around, which its log of calls leaves out."""
-        import boto3
-
         key, secret = self.keys.administrator
         client = boto3.client(
             service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret
@@ -128,5 +142,5 @@ def begin(world: World) -> None:
 
 
 def world() -> World:
-    """The one of this process; moto makes its response classes anew for each request, so they cannot be handed it."""
+    """Return the World of this process, for moto's response classes (see above); everything else is handed it."""
     return _world[0]

@@ -23,7 +23,7 @@ from ops.core import settings as config  # noqa: E402
 from ops.core.aws.account import Account  # noqa: E402
 from ops.core.paths import ROOT  # noqa: E402
 from sandbox import processes, state  # noqa: E402
-from sandbox.commands import ask  # noqa: E402
+from sandbox.client import ask  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,6 @@ BOOT_S = (
 )
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 
-_activities: list[dict[str, Any]] = []
-_under_way: dict[str, dict[str, Any]] = {}  # resource -> the activity that changes its capacity now
-_ended: dict[tuple[str, str], float] = {}  # (resource, "out" | "in") -> when it was last scaled, on the sandbox's clock
-_looked: dict[str, int] = {}  # alarm -> number of the period that it was looked at in
-
 
 def keep_scaling(world: World) -> None:
     """Look at every policy's alarms at the end of each of their periods; alarms of other kinds in passing."""
@@ -71,7 +66,7 @@ class Gauge:
             self.seen.clear()
             self.slot = slot
         for name in list(world.backend("sagemaker").endpoints):
-            live = endpoints.find(name)
+            live = world.sagemaker.endpoints.get(name)
             if live is not None and live.fleet is not None and live.fleet.members:
                 members = live.fleet.members
                 under_way = sum(member.outstanding for member in members)
@@ -82,9 +77,9 @@ def track(world: World, policy: Any) -> None:
     """Set the states of a policy's alarms from their points, and act on one that fires."""
     for alarm in list(policy.alarms):
         slot = int(world.clock.utc().timestamp() // alarm.period)
-        if _looked.get(alarm.alarm_arn) == slot:
+        if world.scaling.periods.get(alarm.alarm_arn) == slot:
             continue
-        _looked[alarm.alarm_arn] = slot
+        world.scaling.periods[alarm.alarm_arn] = slot
         points = metrics.points(world, alarm, slot)
         state = tracking.state(way_of(alarm), points, alarm.threshold, alarm.state_value)
         if state != alarm.state_value:
@@ -102,14 +97,14 @@ def way_of(alarm: Any) -> str:
 def react(world: World, policy: Any, alarm: Any, point: float) -> None:
     """Scale for an alarm that fires, unless something forbids it. AWS does nothing while the endpoint is being changed."""
     resource, way = policy.resource_id, way_of(alarm)
-    live, target = endpoints.find(resource.split("/")[1]), target_of(world, policy)
+    live, target = world.sagemaker.endpoints.get(resource.split("/")[1]), target_of(world, policy)
     if live is None or target is None or tracking.suspends(target.suspended_state, way):
         return
-    if resource in _under_way or live.record.endpoint_status != "InService":
+    if resource in world.scaling.under_way or live.record.endpoint_status != "InService":
         return
     settings = policy.target_tracking_scaling_policy_configuration
     cooldown = settings.get("ScaleOutCooldown" if way == "out" else "ScaleInCooldown", 300)
-    if world.clock.now() - _ended.get((resource, way), -math.inf) < cooldown:
+    if world.clock.now() - world.scaling.scaled_at.get((resource, way), -math.inf) < cooldown:
         return
     if way == "in" and not all(
         other.state_value == "ALARM"
@@ -124,7 +119,7 @@ def react(world: World, policy: Any, alarm: Any, point: float) -> None:
     wanted, reason = tracking.decide(way, point, count, bounds, settings["TargetValue"])
     cause = f"monitor alarm {alarm.name} in state ALARM triggered policy {policy.policy_name}"
     if reason:
-        not_scaled(resource, cause, reason, count, bounds)
+        not_scaled(world, resource, cause, reason, count, bounds)
     else:
         change(world, resource, wanted, cause)
 
@@ -149,7 +144,7 @@ def follow_schedule(world: World, since: datetime, until: datetime) -> None:
         target.update(bounds.get("MinCapacity"), bounds.get("MaxCapacity"), None)
         cause = f"scheduled action name {action.scheduled_action_name} was triggered"
         words = f"Setting min capacity to {target.min_capacity} and max capacity to {target.max_capacity}"
-        activity = entry(action.resource_id, words, cause, "Successful")
+        activity = entry(world, action.resource_id, words, cause, "Successful")
         activity["EndTime"] = activity["StartTime"]
         world.note(f"schedule {action.resource_id}: {words}")
         clamp(world, target, cause)
@@ -157,7 +152,7 @@ def follow_schedule(world: World, since: datetime, until: datetime) -> None:
 
 def clamp(world: World, target: Any, cause: str = "") -> None:
     """Bring the capacity into the target's bounds, as registering does at once."""
-    live = endpoints.find(target.resource_id.split("/")[1])
+    live = world.sagemaker.endpoints.get(target.resource_id.split("/")[1])
     if live is None:
         return
     count = endpoints.desired(live)
@@ -167,10 +162,10 @@ def clamp(world: World, target: Any, cause: str = "") -> None:
         change(world, target.resource_id, wanted, cause or f"{bound} capacity was set to {wanted}")
 
 
-def entry(resource: str, description: str, cause: str, status: str) -> dict[str, Any]:
+def entry(world: World, resource: str, description: str, cause: str, status: str) -> dict[str, Any]:
     """A new activity, among those that DescribeScalingActivities tells."""
     activity = {
-        "ActivityId": f"{len(_activities):036d}",
+        "ActivityId": f"{len(world.scaling.activities):036d}",
         "ServiceNamespace": "sagemaker",
         "ResourceId": resource,
         "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
@@ -179,35 +174,35 @@ def entry(resource: str, description: str, cause: str, status: str) -> dict[str,
         "StartTime": time.time(),
         "StatusCode": status,
     }
-    _activities.append(activity)
+    world.scaling.activities.append(activity)
     return activity
 
 
-def activities(resource: str | None, not_scaled_too: bool) -> list[dict[str, Any]]:
+def activities(world: World, resource: str | None, not_scaled_too: bool) -> list[dict[str, Any]]:
     """The newest first."""
-    found = [a for a in reversed(_activities) if resource in (None, a["ResourceId"])]
+    found = [a for a in reversed(world.scaling.activities) if resource in (None, a["ResourceId"])]
     return [a for a in found if not_scaled_too or "NotScaledReasons" not in a]
 
 
-def not_scaled(resource: str, cause: str, code: str, count: int, bounds: tuple[int, int]) -> None:
+def not_scaled(world: World, resource: str, cause: str, code: str, count: int, bounds: tuple[int, int]) -> None:
     """Told once, not each minute that it stays so."""
     more = {"AlreadyAtMaxCapacity": {"MaxCapacity": bounds[1]}, "AlreadyAtMinCapacity": {"MinCapacity": bounds[0]}}
     reason = {"Code": code, **more.get(code, {}), "CurrentCapacity": count}
-    last = next(iter(activities(resource, True)), {})
+    last = next(iter(activities(world, resource, True)), {})
     if last.get("NotScaledReasons") != [reason]:
         # The status stands in AWS's guide; botocore's list of them lacks it.
-        activity = entry(resource, "Attempting to scale due to alarm triggered", cause, "NotScaled")
+        activity = entry(world, resource, "Attempting to scale due to alarm triggered", cause, "NotScaled")
         activity["NotScaledReasons"] = [reason]
 
 
 def change(world: World, resource: str, wanted: int, cause: str) -> None:
     """Set the desired number of instances; they are there once they have booted. A later change overrides an earlier one."""
-    live = endpoints.find(resource.split("/")[1])
+    live = world.sagemaker.endpoints.get(resource.split("/")[1])
     assert live is not None
     world.note(f"scaling {resource}: {endpoints.desired(live)} -> {wanted}: {cause}")
     live.record.production_variants[0]["DesiredInstanceCount"] = wanted
-    activity = _under_way[resource] = entry(
-        resource, f"Setting desired instance count to {wanted}.", cause, "InProgress"
+    activity = world.scaling.under_way[resource] = entry(
+        world, resource, f"Setting desired instance count to {wanted}.", cause, "InProgress"
     )
     threading.Thread(target=carry_out, args=(world, live, activity, wanted), daemon=True).start()
 
@@ -220,25 +215,26 @@ def carry_out(world: World, live: endpoints.Live, activity: dict[str, Any], want
     while world.clock.now() < ready or live.record.endpoint_status in MOVING:
         if world.ending.wait(0.05):
             return
-        if _under_way.get(resource) is not activity or endpoints.find(name) is not live:
+        if world.scaling.under_way.get(resource) is not activity or world.sagemaker.endpoints.get(name) is not live:
             end(activity, "Overridden", "The capacity was set anew, or the endpoint is gone.")
-            done(activity)
+            done(world, activity)
             return
     endpoints.resize(world, world.backend("sagemaker"), live.record, variant, wanted)
     while live.record.endpoint_status in MOVING and not world.ending.wait(0.05):
         pass
-    if endpoints.find(name) is not live or live.record.endpoint_status != "InService":
+    if world.sagemaker.endpoints.get(name) is not live or live.record.endpoint_status != "InService":
         end(activity, "Failed", f"The endpoint is {live.record.endpoint_status}.")
     else:
         words = f"Successfully set desired instance count to {wanted}. Change successfully fulfilled by sagemaker."
         end(activity, "Successful", words)
-    _ended[resource, "out" if wanted > before else "in"] = world.clock.now()
-    done(activity)
+    world.scaling.scaled_at[resource, "out" if wanted > before else "in"] = world.clock.now()
+    done(world, activity)
 
 
-def done(activity: dict[str, Any]) -> None:
-    if _under_way.get(activity["ResourceId"]) is activity:
-        del _under_way[activity["ResourceId"]]
+def done(world: World, activity: dict[str, Any]) -> None:
+    under_way = world.scaling.under_way
+    if under_way.get(activity["ResourceId"]) is activity:
+        del under_way[activity["ResourceId"]]
 
 
 def end(activity: dict[str, Any], status: str, message: str) -> None:

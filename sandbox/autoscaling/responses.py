@@ -17,7 +17,8 @@ from sandbox.world import World, world
 class Scaling(ApplicationAutoScalingResponse):
     @property
     def asked(self) -> dict[str, Any]:
-        return json.loads(self.body)
+        asked: dict[str, Any] = json.loads(self.body)
+        return asked
 
     def target(self) -> Any:
         """The registered target that a call is about, or None."""
@@ -112,7 +113,7 @@ class Scaling(ApplicationAutoScalingResponse):
 
     def describe_scaling_activities(self) -> str:
         asked = self.asked
-        found = capacity.activities(asked.get("ResourceId"), asked.get("IncludeNotScaledActivities", False))
+        found = capacity.activities(world(), asked.get("ResourceId"), asked.get("IncludeNotScaledActivities", False))
         first = int(asked.get("NextToken") or 0)
         last = first + (asked.get("MaxResults") or 50)
         more = {"NextToken": str(last)} if last < len(found) else {}

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from sandbox.cloudwatch import metrics
+from sandbox.ec2 import instances, lifecycle, spot
 from sandbox.world import World
 
 COMPARE = {
@@ -15,8 +16,6 @@ COMPARE = {
     "LessThanThreshold": operator.lt,
     "LessThanOrEqualToThreshold": operator.le,
 }
-
-
 WATCHED = ("AWS/SageMaker", "AWS/EC2")
 
 
@@ -50,20 +49,16 @@ def known(alarm: Any) -> bool:
 
 def act(world: World, alarm: Any) -> None:
     """On the way into ALARM only, as on AWS. Of all actions, those that switch an instance off."""
-    from sandbox.ec2 import lifecycle, spot
-
     ident = next((d.value for d in alarm.dimensions if d.name == "InstanceId"), "")
     stops = any(action.endswith(":ec2:stop") for action in alarm.alarm_actions)
     if stops and lifecycle.instance_of(world, ident).state == "running":
         lifecycle.switch_off(world, ident, "Client.UserInitiatedShutdown", "User initiated shutdown")
-        spot.stopped(ident)
+        spot.stopped(world, ident)
 
 
 def measure(world: World) -> None:
     """One point of CPUUtilization for each box that runs: the share of this machine that its processes had since the last."""
-    from sandbox.ec2 import instances
-
-    for ident, percent in instances.utilisation().items():
+    for ident, percent in instances.utilisation(world).items():
         metrics.put(world, "AWS/EC2", {"InstanceId": ident}, CPUUtilization=(percent, "Percent"))
 
 

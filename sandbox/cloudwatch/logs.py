@@ -8,23 +8,22 @@ import threading
 import time
 from collections.abc import Callable
 
+from moto.logs.exceptions import ResourceAlreadyExistsException
+
 from sandbox.iam import service_calls
 from sandbox.world import World
 
-_lock = threading.Lock()  # moto's log store is not safe for threads
 LINE_BYTES = 256 << 10  # CloudWatch's own limit for one event is 1 MB
 
 
 def ensure(world: World, group: str, stream: str, role: str) -> None:
     """Make the stream in the name of the role whose log it is. Where the role may not log, what is written is dropped."""
-    from moto.logs.exceptions import ResourceAlreadyExistsException
-
     store = world.backend("logs")
     if group in store.groups and stream in store.groups[group].streams:
         return
     if not service_calls.log(world, role, "logs", group, stream):
         return
-    with _lock:
+    with world.log_store:
         with contextlib.suppress(ResourceAlreadyExistsException):
             store.create_log_group(group, {})
         with contextlib.suppress(ResourceAlreadyExistsException):
@@ -36,7 +35,7 @@ def write(world: World, group: str, stream: str, line: str) -> None:
     if group not in store.groups or stream not in store.groups[group].streams:
         return
     event = {"timestamp": int(time.time() * 1000), "message": line[:LINE_BYTES]}
-    with _lock:
+    with world.log_store:
         store.put_log_events(group, stream, [event])
 
 

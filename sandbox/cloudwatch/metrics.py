@@ -6,9 +6,7 @@ back is a quarter of an hour of the sandbox, however fast it went by.
 
 from __future__ import annotations
 
-import bisect
 import math
-import threading
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,9 +14,8 @@ from typing import Any
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
+from sandbox.cloudwatch.metric_index import Metric, aware
 from sandbox.world import World, world
-
-Metric = tuple[str, str, dict[str, str]]  # namespace, name, dimensions
 
 
 def put(
@@ -38,48 +35,15 @@ def put(
     world.backend("cloudwatch").put_metric_data(namespace, data)
 
 
-def aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-class Index:
-    """moto keeps one list of all there ever was; alarms are looked at several times a second, and ask for a few of them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._read = 0  # of moto's list
-        self._points: dict[Any, list[tuple[float, float]]] = defaultdict(
-            list
-        )  # (time since 1970, value), in time's order
-
-    def between(self, world: World, of: Metric, since: float, until: float) -> list[tuple[float, float]]:
-        namespace, name, dimensions = of
-        with self._lock:
-            data = world.backend("cloudwatch").metric_data
-            for datum in data[self._read :]:
-                where = frozenset((d.name, d.value) for d in datum.dimensions)
-                if hasattr(datum, "value"):  # not those that came as statistics
-                    bisect.insort(
-                        self._points[datum.namespace, datum.name, where],
-                        (aware(datum.timestamp).timestamp(), datum.value),
-                    )
-                self._read += 1
-            points = self._points[namespace, name, frozenset(dimensions.items())]
-            return points[bisect.bisect_left(points, (since,)) : bisect.bisect_left(points, (until,))]
-
-
-_index = Index()
-
-
 def between(world: World, of: Metric, since: float, until: float) -> list[float]:
     """The values of (namespace, name, dimensions) from one time since 1970 to before another."""
-    return [value for _, value in _index.between(world, of, since, until)]
+    return [value for _, value in world.metrics.between(world.backend("cloudwatch").metric_data, of, since, until)]
 
 
 def values(world: World, of: Metric, since: float, until: float, period: int) -> dict[int, list[float]]:
     """The same, by the number of their period since 1970; none, no entry."""
     found: dict[int, list[float]] = defaultdict(list)
-    for moment, value in _index.between(world, of, since, until):
+    for moment, value in world.metrics.between(world.backend("cloudwatch").metric_data, of, since, until):
         found[int(moment // period)].append(value)
     return found
 

@@ -207,6 +207,7 @@ def push(name: str) -> None:
 
 def ask(call: str, **args: Any) -> Any:
     """ECR's answer. Raises Refusal."""
+    # Not at the top: this is a program of its own, and of its commands only those that talk to ECR should wait for the SDK.
     import boto3
     from botocore.exceptions import ClientError
 

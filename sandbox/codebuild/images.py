@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from moto.ecr.exceptions import ImageNotFoundException
+
 from sandbox import processes
 from sandbox.world import World
 
@@ -31,8 +33,6 @@ class Image:
 
 def find(world: World, uri: str) -> Image | None:
     """The image that ECR has under this name and tag, or None when none was built."""
-    from moto.ecr.exceptions import ImageNotFoundException
-
     name, _, tag = uri.partition(":")
     known = world.backend("ecr").repositories.get(name.partition("/")[2])
     if known is None or not tag or known.uri != name:

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from botocore.exceptions import ClientError
 from moto.codebuild.exceptions import InvalidInputException, ResourceNotFoundException
 from moto.codebuild.responses import CodeBuildResponse
@@ -42,7 +43,8 @@ class Failed(Exception):
 class Builds(CodeBuildResponse):
     @property
     def asked(self) -> dict[str, Any]:
-        return json.loads(self.body)
+        asked: dict[str, Any] = json.loads(self.body)
+        return asked
 
     def create_project(self) -> ActionResult:
         trusting(self.asked["serviceRole"])
@@ -57,29 +59,30 @@ class Builds(CodeBuildResponse):
 
     def start_build(self) -> ActionResult:
         project = self.project(self.asked["projectName"])
-        run = Run(world(), project.project_metadata, self.asked)
-        _runs[run.ident] = run
-        threading.Thread(target=run.work, daemon=True).start()
-        return ActionResult({"build": run.described()})
+        build = Build(world(), project.project_metadata, self.asked)
+        world().builds[build.ident] = build
+        threading.Thread(target=build.work, daemon=True).start()
+        return ActionResult({"build": build.described()})
 
     def batch_get_builds(self) -> ActionResult:
-        ids = self.asked["ids"]
-        builds = [_runs[ident].described() for ident in ids if ident in _runs]
-        return ActionResult({"builds": builds, "buildsNotFound": [ident for ident in ids if ident not in _runs]})
+        ids, known = self.asked["ids"], world().builds
+        builds = [known[ident].described() for ident in ids if ident in known]
+        return ActionResult({"builds": builds, "buildsNotFound": [ident for ident in ids if ident not in known]})
 
     def list_builds_for_project(self) -> ActionResult:
         name = self.project(self.asked["projectName"]).project_metadata["name"]
-        ids = [run.ident for run in _runs.values() if run.record["projectName"] == name]
+        ids = [build.ident for build in world().builds.values() if build.record["projectName"] == name]
         return ActionResult({"ids": ids if self.asked.get("sortOrder") == "ASCENDING" else ids[::-1]})
 
     def list_builds(self) -> ActionResult:
-        return ActionResult({"ids": list(_runs)[::-1]})
+        return ActionResult({"ids": list(world().builds)[::-1]})
 
     def stop_build(self) -> ActionResult:
-        if self.asked["id"] not in _runs:
+        build = world().builds.get(self.asked["id"])
+        if build is None:
             raise ResourceNotFoundException(f"Build {self.asked['id']} does not exist")
-        _runs[self.asked["id"]].stopping.set()
-        return ActionResult({"build": _runs[self.asked["id"]].described()})
+        build.stopping.set()
+        return ActionResult({"build": build.described()})
 
     def project(self, name: str) -> Any:
         found = self.codebuild_backend.codebuild_projects.get(name)
@@ -98,7 +101,7 @@ def trusting(arn: str) -> None:
         )
 
 
-class Run:
+class Build:
     """One build, in a thread of its own; `record` is what BatchGetBuilds tells of it."""
 
     def __init__(self, world: World, project: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -184,8 +187,6 @@ class Run:
 
     def commands(self, phase: str) -> None:
         """The buildspec's commands of this phase. On AWS they share a shell; here each has one of its own."""
-        import yaml
-
         try:
             spec = yaml.safe_load(self.record["source"]["buildspec"]) or {}
             listed = spec.get("phases", {}).get(phase.lower(), {}).get("commands", [])
@@ -232,9 +233,6 @@ class Run:
             env[docker.STORE] = str(self.folder / "docker")
         env |= {name: str(value) for name, value in spec.get("variables", {}).items()}
         return env | {v["name"]: v["value"] for v in self.record["environment"]["environmentVariables"]}
-
-
-_runs: dict[str, Run] = {}
 
 
 def put(tools: Path) -> None:

@@ -17,11 +17,10 @@ from sandbox.ec2 import instances
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import world
 
-endpoints: dict[str, dict[str, Any]] = {}  # by id
 
-
-class Doors(EC2Response):
+class ConnectEndpoints(EC2Response):
     def create_instance_connect_endpoint(self) -> ActionResult:
+        endpoints = world().ec2.connect_endpoints
         subnet = self.ec2_backend.get_subnet(self._get_param("SubnetId"))
         if any(known["VpcId"] == subnet.vpc_id for known in endpoints.values()):
             raise EC2ClientError(
@@ -49,13 +48,13 @@ class Doors(EC2Response):
         filters = {entry["Name"]: entry["Values"] for entry in self._get_param("Filters", [])}
         found = [
             e
-            for e in endpoints.values()
+            for e in world().ec2.connect_endpoints.values()
             if (not wanted or e["InstanceConnectEndpointId"] in wanted) and fits(e, filters)
         ]
         return ActionResult({"InstanceConnectEndpoints": found})
 
     def delete_instance_connect_endpoint(self) -> ActionResult:
-        ident = self._get_param("InstanceConnectEndpointId")
+        endpoints, ident = world().ec2.connect_endpoints, self._get_param("InstanceConnectEndpointId")
         if ident not in endpoints:
             raise EC2ClientError(
                 "InvalidInstanceConnectEndpointId.NotFound",
@@ -87,5 +86,5 @@ class InstanceConnect(Ec2InstanceConnectResponse):
             )
         if not 80 <= len(asked["SSHPublicKey"]) <= 4096:
             raise JsonRESTError("InvalidArgsException", "SSHPublicKey has 80 to 4096 characters")
-        instances.accept(asked["InstanceId"], asked["InstanceOSUser"], asked["SSHPublicKey"])
+        instances.accept(world(), asked["InstanceId"], asked["InstanceOSUser"], asked["SSHPublicKey"])
         return json.dumps({"RequestId": secrets.token_hex(8), "Success": True})

@@ -6,94 +6,36 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import secrets
 import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import asyncssh
 import psutil
 
-from sandbox import processes
-from sandbox.ec2 import box_commands, sshd
+from sandbox.ec2 import box_commands, sshd, tunnel
+from sandbox.ec2.box import BOX, Box
 from sandbox.state import PUBLIC_PORT
 from sandbox.world import World
 
-BOX = "KENNEL_BOX"  # in the environment of every process of a box
 EACH_BOOT = (
     "#cloud-boothook"  # user data that cloud-init runs at each boot, before anything else; other scripts it runs once
 )
 
 KEYS = "-----BEGIN SSH HOST KEY KEYS-----\n{} root@box\n-----END SSH HOST KEY KEYS-----\n"
 
-_boxes: dict[str, Box] = {}
-_lock = threading.Lock()
-_loop: list[asyncio.AbstractEventLoop] = []  # the one that all boxes live in; EC2's calls come from other threads
 
-
-@dataclass
-class Box:
-    """One instance's computer. `port` is its SSH server's, on loopback; `sshd` is up, down or mute."""
-
-    world: World
-    instance: str
-    user: str
-    user_data: str = ""
-    key: str = ""
-    disk_gib: int = 8
-    port: int = 0
-    secret: str = ""  # in the URLs of its metadata and its switch, while it runs
-    tokens: dict[str, float] = field(default_factory=dict)  # of its metadata service -> until when
-    sshd: str = "up"
-    takes_keys: bool = True
-    impaired: bool = False
-    cut_off: bool = False  # a partition: what is sent either way waits
-    pushed: list[tuple[str, str, float]] = field(default_factory=list)  # (user, public key, pushed at)
-    connections: set[Any] = field(default_factory=set)
-    servers: list[Any] = field(default_factory=list)
-
-    @property
-    def root(self) -> Path:
-        """What the box has as /."""
-        return self.world.folder / "boxes" / self.instance
-
-    @property
-    def home(self) -> Path:
-        return self.root / "home" / self.user
-
-    def environment(self) -> dict[str, str]:
-        """What a login finds: no keys, but an instance metadata service that hands out the profile's role.
-
-        BOX_ROOT, BOX_SWITCH and BOX_SSH_PORT are the sandbox's; on AWS they are unset, and mean /, the power switch and 22.
-        """
-        self.secret = self.secret or secrets.token_urlsafe(24)
-        more = {
-            BOX: self.instance,
-            "AWS_ENDPOINT_URL": self.world.url,
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{self.world.url}/_metadata/{self.secret}/",
-            "BOX_ROOT": str(self.root),
-            "BOX_SWITCH": f"{self.world.url}/_box/{self.secret}/shutdown",
-            "BOX_SSH_PORT": str(self.port),
-        }
-        path = {"PATH": f"{self.root / 'bin'}:{os.defpath}"}
-        return processes.environment(self.world.folder, self.home, **more) | path
-
-
-def start(world: World) -> int:
+def start(world: World, authorize: tunnel.Authorize) -> int:
     """Run the event loop of tunnels and boxes in a thread; return the tunnel's port."""
-    from sandbox.ec2 import tunnel
-
     ready: list[int] = []
     up = threading.Event()
 
     async def main() -> None:
-        _loop[:] = [asyncio.get_running_loop()]
-        server, port = await tunnel.serve(world)
+        world.ec2.loop = asyncio.get_running_loop()
+        server, port = await tunnel.serve(world, authorize)
         ready.append(port)
         up.set()
         await server.wait_closed()
@@ -103,27 +45,19 @@ def start(world: World) -> int:
     return ready[0]
 
 
-def in_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run_coroutine_threadsafe(coroutine, _loop[0]).result(60)
+def in_loop(world: World, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    assert world.ec2.loop is not None
+    return asyncio.run_coroutine_threadsafe(coroutine, world.ec2.loop).result(60)
 
 
-def get(instance: str) -> Box:
-    """Raises KeyError for an instance that has no computer (any more)."""
-    return _boxes[instance]
-
-
-def put(box: Box) -> None:
-    _boxes[box.instance] = box
-
-
-def by_secret(secret: str) -> Box | None:
-    return next((box for box in _boxes.values() if box.secret and box.secret == secret), None)
+def by_secret(world: World, secret: str) -> Box | None:
+    return next((box for box in world.ec2.boxes.values() if box.secret and box.secret == secret), None)
 
 
 def host_key(world: World, instance: str) -> str:
     """The box's public host key, made when first asked for and kept as long as the box."""
     path = world.folder / "boxes" / instance / "host_key"
-    with _lock:
+    with world.ec2.host_key_lock:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             asyncssh.generate_private_key("ssh-ed25519").write_private_key(path)
@@ -145,7 +79,7 @@ def boot(box: Box, public: str | None) -> None:
         f"[   12.3] cloud-init: Cloud-init finished\n{KEYS.format(public_key) if first else ''}"
     )
     box.sshd, box.takes_keys, box.impaired, box.cut_off = "up", True, False, False
-    in_loop(listen(box, public))
+    in_loop(box.world, listen(box, public))
     if box.user_data and (first or box.user_data.startswith(EACH_BOOT)):
         script = box.root / "user-data"
         script.write_text(box.user_data)
@@ -158,8 +92,6 @@ def boot(box: Box, public: str | None) -> None:
 
 async def listen(box: Box, public: str | None) -> None:
     """SSH on the box's own port, kept over boots, and on its public address if it has one."""
-    from sandbox.ec2 import tunnel
-
     if box.sshd != "down":
         box.servers = [await sshd.serve(box, box.port)]
         box.port = box.port or port_of(box.servers[0])
@@ -195,21 +127,21 @@ def end(world: World, instances: list[str], gone: bool = False) -> None:
             if process.environ().get(BOX) in instances:
                 process.kill()
     for instance in instances:
-        if box := _boxes.get(instance):
+        if box := world.ec2.boxes.get(instance):
             box.secret, box.tokens = "", {}
-            in_loop(hang_up(box))
+            in_loop(world, hang_up(box))
         if gone:
-            _boxes.pop(instance, None)
+            world.ec2.boxes.pop(instance, None)
             shutil.rmtree(world.folder / "boxes" / instance, ignore_errors=True)
 
 
-def spoil(instance: str, public: str | None, how: dict[str, Any]) -> dict[str, Any]:
+def spoil(world: World, instance: str, public: str | None, how: dict[str, Any]) -> dict[str, Any]:
     """For drills. `sshd`: up, down or mute; `keys`: whether it takes any; `checks`: ok or impaired; `partition`: whether what
     is sent is held back; `cut`: end all connections; `disk_mib`: the volume's size. A boot mends all of it but the disk.
 
     Raises KeyError for an unknown instance, ValueError for another word.
     """
-    box = get(instance)
+    box = world.ec2.boxes[instance]
     if unknown := {*how} - {"sshd", "keys", "checks", "partition", "cut", "disk_mib"}:
         raise ValueError(f"a box has no {', '.join(sorted(unknown))}")
     box.takes_keys = bool(how.get("keys", box.takes_keys))
@@ -218,11 +150,11 @@ def spoil(instance: str, public: str | None, how: dict[str, Any]) -> dict[str, A
     if "disk_mib" in how:
         (box.root / "disk_kib").write_text(str(int(how["disk_mib"]) << 10))
     if how.get("cut"):
-        in_loop(cut(box))
+        in_loop(world, cut(box))
     if "sshd" in how:
         box.sshd = how["sshd"]
-        in_loop(hang_up(box))
-        in_loop(listen(box, public))
+        in_loop(world, hang_up(box))
+        in_loop(world, listen(box, public))
     return {
         "instance": instance,
         "sshd": box.sshd,
@@ -232,29 +164,24 @@ def spoil(instance: str, public: str | None, how: dict[str, Any]) -> dict[str, A
     }
 
 
-_worked: dict[int, float] = {}  # CPU seconds of a process when last looked at
-_looked = [time.monotonic()]
-
-
-def utilisation() -> dict[str, float]:
+def utilisation(world: World) -> dict[str, float]:
     """Percent of this machine's processors that each box that runs had since the last call."""
-    worked: dict[int, float] = {}
-    spent = {ident: 0.0 for ident, box in _boxes.items() if box.servers}
+    meter, worked = world.ec2.cpu_meter, dict[int, float]()
+    spent = {ident: 0.0 for ident, box in world.ec2.boxes.items() if box.servers}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if (ident := process.environ().get(BOX)) in spent:
                 times = process.cpu_times()
                 worked[process.pid] = times.user + times.system
-                spent[ident] += worked[process.pid] - _worked.get(process.pid, 0.0)
-    passed = time.monotonic() - _looked[0]
-    _worked.clear()
-    _worked.update(worked)
-    _looked[0] = time.monotonic()
+                spent[ident] += worked[process.pid] - meter.seconds.get(process.pid, 0.0)
+    passed = time.monotonic() - meter.read_at
+    meter.seconds, meter.read_at = worked, time.monotonic()
     return {ident: min(100.0, 100 * s / passed / (os.cpu_count() or 1)) for ident, s in spent.items()}
 
 
-def accept(instance: str, user: str, key: str) -> None:
-    get(instance).pushed.append((user, key, time.monotonic()))
+def accept(world: World, instance: str, user: str, key: str) -> None:
+    """Take a pushed key. Raises KeyError for an instance that has no computer (any more)."""
+    world.ec2.boxes[instance].pushed.append((user, key, time.monotonic()))
 
 
 def address_for(instance: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from moto.ec2.models.instances import StateReason
 
 from sandbox.ec2 import instances
-from sandbox.ec2.instances import Box
+from sandbox.ec2.box import Box
 from sandbox.world import World
 
 
@@ -21,12 +21,9 @@ def switch_on(world: World, ident: str) -> None:
     for nic in instance.nics.values():
         if nic.public_ip:
             nic.public_ip = instances.address_for(ident)
-    try:
-        box = instances.get(ident)
-    except KeyError:
-        box = computer(world, instance)
-        instances.put(box)
-    instances.boot(box, public_address(instance))
+    if ident not in world.ec2.boxes:
+        world.ec2.boxes[ident] = computer(world, instance)
+    instances.boot(world.ec2.boxes[ident], public_address(instance))
 
 
 def computer(world: World, instance: Any) -> Box:
@@ -72,9 +69,6 @@ def shut_down(world: World, box: Box) -> None:
         switch_off(world, box.instance, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
 
 
-parted: dict[str, dict[str, str]] = {}  # tags of what is gone: who may end an instance may do so once more
-
-
 def remove(world: World, idents: list[str]) -> None:
     """Terminate. Their network interfaces and disks go with them, which moto forgets, and their tags."""
     instances.end(world, idents, gone=True)
@@ -86,4 +80,4 @@ def remove(world: World, idents: list[str]) -> None:
         del ec2.enis[key]
     for gone in [*nics, *disks, *idents]:  # EC2 parts an instance from its tags soon after
         ec2.volumes.pop(gone, None)
-        parted[gone] = ec2.tags.pop(gone, {})
+        world.ec2.tags_of_terminated[gone] = ec2.tags.pop(gone, {})

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.ec2 import instances, lifecycle
-from sandbox.ec2.instances import Box
+from sandbox.ec2.box import Box
 from sandbox.iam.principals import takes
 from sandbox.world import World
 
@@ -21,7 +21,7 @@ HELP = "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_iam-ec2.ht
 def answer(world: World, environ: dict[str, Any], path: str) -> tuple[int, str]:
     """Status and body for SECRET/latest/...; nothing without a session token. A box that is off has no such path."""
     secret, _, what = path.partition("/")
-    box = instances.by_secret(secret)
+    box = instances.by_secret(world, secret)
     if box is None:
         return 404, ""
     if what == "latest/api/token":
@@ -50,8 +50,8 @@ def told(world: World, box: Box, what: str) -> tuple[int, str]:
         return 200, json.dumps(keys(world, box, role_arn))
     if what == "latest/meta-data/instance-id":
         return 200, box.instance
-    if what == "latest/meta-data/spot/instance-action" and box.instance in world.keys.notices:
-        return 200, world.keys.notices[box.instance]
+    if what == "latest/meta-data/spot/instance-action" and box.instance in world.ec2.spot_notices:
+        return 200, world.ec2.spot_notices[box.instance]
     return 404, ""
 
 

@@ -11,18 +11,17 @@ from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
 
 from sandbox.ec2 import instances, lifecycle, spot
-from sandbox.ec2.instance_connect import Doors
-from sandbox.ec2.spot import Spot
-from sandbox.http import app
+from sandbox.ec2.instance_connect import ConnectEndpoints
+from sandbox.ec2.spot import SpotRequests
+from sandbox.http.error_responses import error
 from sandbox.world import world
 
 PARTS = ("DeleteNetworkAclEntry", "DeleteRoute", "DeleteTags")  # of something that stays
-_launched: dict[str, Any] = {}  # ClientToken -> instance: asked twice, AWS launches once
 
 
 def no_capacity(kind: str, zone: str) -> Any:
     """A server's error on AWS, which SDKs therefore try again."""
-    status, headers, body = app.error(
+    status, headers, body = error(
         "ec2",
         500,
         "InsufficientInstanceCapacity",
@@ -43,7 +42,7 @@ def words_in(value: Any) -> Iterator[str]:
         yield value
 
 
-class Ec2(Doors, Spot):
+class Ec2(ConnectEndpoints, SpotRequests):
     def call_action(self) -> Any:
         """What is deleted loses its tags, which moto would keep for ever."""
         answer = super().call_action()
@@ -54,15 +53,15 @@ class Ec2(Doors, Spot):
         return answer
 
     def run_instances(self) -> Any:
-        token = self._get_param("ClientToken")
-        if token in _launched and self.ec2_backend.get_instance(_launched[token]).state == "terminated":
+        token, launches = self._get_param("ClientToken"), world().ec2.launches
+        if token in launches and self.ec2_backend.get_instance(launches[token]).state == "terminated":
             raise EC2ClientError(
                 "IdempotentInstanceTerminated",
                 "The client token you have provided is associated with a resource that is already deleted. "
                 "Please use a different client token.",
             )
-        if token in _launched:
-            return ActionResult(self.ec2_backend.get_reservations_by_instance_ids([_launched[token]])[0])
+        if token in launches:
+            return ActionResult(self.ec2_backend.get_reservations_by_instance_ids([launches[token]])[0])
         market = self._get_param("InstanceMarketOptions", {})
         nics = self._get_param("NetworkInterfaces", [])
         subnet = self._get_param("SubnetId") or (nics[0].get("SubnetId") if nics else None)
@@ -73,12 +72,12 @@ class Ec2(Doors, Spot):
             self._fits_image(self._get_param("ImageId"), self._get_param("BlockDeviceMappings", []))
         answer: Any = super().run_instances()
         instance = answer.result.instances[0]
-        _launched[token] = instance.id
+        launches[token] = instance.id
         if market:
             tags = [
                 t for t in self._get_param("TagSpecifications", []) if t["ResourceType"] == "spot-instances-request"
             ]
-            spot.note(instance, market, tags[0]["Tags"] if tags else [])
+            spot.note(world(), instance, market, tags[0]["Tags"] if tags else [])
         lifecycle.switch_on(world(), instance.id)
         return answer
 
@@ -94,9 +93,9 @@ class Ec2(Doors, Spot):
 
     def start_instances(self) -> Any:
         for ident in self._get_param("InstanceIds", []):
-            instance, on_spot = lifecycle.instance_of(world(), ident), spot.of_instance(ident) is not None
+            instance, on_spot = lifecycle.instance_of(world(), ident), spot.of_instance(world(), ident) is not None
             if instance.state != "running":
-                spot.startable(ident)
+                spot.startable(world(), ident)
                 if world().faults.lacks(instance.instance_type, instance.availability_zone, on_spot):
                     return no_capacity(instance.instance_type, instance.availability_zone)
         answer = super().start_instances()
@@ -107,7 +106,7 @@ class Ec2(Doors, Spot):
     def stop_instances(self) -> ActionResult:
         for ident in self._get_param("InstanceIds", []):
             instances.end(world(), [ident])
-            spot.stopped(ident)
+            spot.stopped(world(), ident)
         return super().stop_instances()
 
     def terminate_instances(self) -> ActionResult:
@@ -145,7 +144,7 @@ class Ec2(Doors, Spot):
     def get_console_output(self) -> ActionResult:
         """What was printed since the last boot."""
         instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
-        text = (instances.get(instance.id).root / "dev" / "console").read_text()
+        text = (world().ec2.boxes[instance.id].root / "dev" / "console").read_text()
         output = Base64EncodedString.from_raw_string(text)
         return ActionResult({"InstanceId": instance.id, "Timestamp": datetime.now(UTC), "Output": output})
 
@@ -160,5 +159,5 @@ def status_of(instance: Any) -> dict[str, Any]:
         "AvailabilityZone": instance.availability_zone,
         "InstanceState": {"Code": instance.state_code, "Name": instance.state},
         "SystemStatus": check("ok"),
-        "InstanceStatus": check("impaired" if instances.get(instance.id).impaired else "ok"),
+        "InstanceStatus": check("impaired" if world().ec2.boxes[instance.id].impaired else "ok"),
     }

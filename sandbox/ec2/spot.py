@@ -21,7 +21,7 @@ INTERRUPTED, BY_USER = "instance-stopped-no-capacity", "instance-stopped-by-user
 
 
 @dataclass
-class Request:
+class SpotRequest:
     """A persistent request. `ends_at`, on the sandbox's clock, is set by a notice."""
 
     ident: str
@@ -47,28 +47,25 @@ class Request:
         }
 
 
-requests: dict[str, Request] = {}
+def of_instance(world: World, instance: str) -> SpotRequest | None:
+    return next((request for request in world.ec2.spot_requests.values() if request.instance == instance), None)
 
 
-def of_instance(instance: str) -> Request | None:
-    return next((request for request in requests.values() if request.instance == instance), None)
-
-
-def note(instance: Any, asked: dict[str, Any], tags: list[dict[str, str]]) -> None:
+def note(world: World, instance: Any, asked: dict[str, Any], tags: list[dict[str, str]]) -> None:
     """A spot instance was launched: from now on a request stands behind it."""
-    request = Request("sir-" + secrets.token_hex(4), instance.id, asked, tags)
-    requests[request.ident] = request
+    request = SpotRequest("sir-" + secrets.token_hex(4), instance.id, asked, tags)
+    world.ec2.spot_requests[request.ident] = request
     instance.spot_instance_request_id = request.ident
 
 
 def interrupt(world: World, instance: str) -> dict[str, Any]:
     """Give notice: the box can read it now, and is stopped after two minutes. Raises ValueError for one that is not on spot."""
-    request = of_instance(instance)
+    request = of_instance(world, instance)
     if request is None or request.state != "active":
         raise ValueError(f"{instance} does not run on spot")
     request.ends_at = world.clock.now() + NOTICE_S
     ends = datetime.now(UTC) + timedelta(seconds=NOTICE_S / world.clock.speed)
-    world.keys.notices[instance] = json.dumps({"action": "stop", "time": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
+    world.ec2.spot_notices[instance] = json.dumps({"action": "stop", "time": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
     kind = lifecycle.instance_of(world, instance).instance_type
     world.faults.shorten(f"spot:{kind}", True)  # that is why; until somebody says that there is some again
     return {"instance": instance, "seconds": NOTICE_S}
@@ -77,17 +74,17 @@ def interrupt(world: World, instance: str) -> dict[str, Any]:
 def keep(world: World) -> None:
     """Interrupt what is due, and start again what was interrupted once its type is to be had."""
     while not world.ending.wait(0.2):
-        for request in list(requests.values()):
+        for request in list(world.ec2.spot_requests.values()):
             try:
                 look(world, request)
             except Exception as error:  # an instance that is being terminated, say; the others go on
                 world.note(f"spot request {request.ident}: {type(error).__name__}: {error}")
 
 
-def look(world: World, request: Request) -> None:
+def look(world: World, request: SpotRequest) -> None:
     if request.ends_at is not None and world.clock.now() >= request.ends_at:
         request.ends_at, request.state, request.code = None, "open", INTERRUPTED
-        world.keys.notices.pop(request.instance, None)
+        world.ec2.spot_notices.pop(request.instance, None)
         lifecycle.switch_off(world, request.instance, "Server.SpotInstanceShutdown", "Spot instance interrupted")
     elif request.code == INTERRUPTED and request.state == "open" and has_capacity(world, request.instance):
         request.state, request.code = "active", "fulfilled"
@@ -100,14 +97,14 @@ def has_capacity(world: World, instance: str) -> bool:
     return not world.faults.lacks(found.instance_type, found.availability_zone, spot=True)
 
 
-def stopped(instance: str) -> None:
-    if request := of_instance(instance):
+def stopped(world: World, instance: str) -> None:
+    if request := of_instance(world, instance):
         request.state, request.code = "disabled", BY_USER
 
 
-def startable(instance: str) -> None:
+def startable(world: World, instance: str) -> None:
     """Raises EC2's refusal for one that only EC2 may start again."""
-    request = of_instance(instance)
+    request = of_instance(world, instance)
     if request and request.state == "open":
         raise EC2ClientError(
             "IncorrectSpotRequestState",
@@ -118,20 +115,20 @@ def startable(instance: str) -> None:
         request.state, request.code = "active", "fulfilled"
 
 
-class Spot(EC2Response):
+class SpotRequests(EC2Response):
     def describe_spot_instance_requests(self) -> ActionResult:
         wanted = self._get_param("SpotInstanceRequestIds", [])
-        found = [r for r in requests.values() if (not wanted or r.ident in wanted) and self._fits(r)]
+        found = [r for r in world().ec2.spot_requests.values() if (not wanted or r.ident in wanted) and self._fits(r)]
         return ActionResult({"SpotInstanceRequests": [request.described() for request in found]})
 
-    def _fits(self, request: Request) -> bool:
+    def _fits(self, request: SpotRequest) -> bool:
         tags = {f"tag:{tag['Key']}": tag["Value"] for tag in request.tags}
         values = tags | {"instance-id": request.instance, "state": request.state}
         return all(values.get(f["Name"]) in f["Values"] for f in self._get_param("Filters", []))
 
     def cancel_spot_instance_requests(self) -> ActionResult:
         """A stopped instance of a request that is cancelled is terminated; a running one goes on."""
-        cancelled = []
+        requests, cancelled = world().ec2.spot_requests, []
         for ident in self._get_param("SpotInstanceRequestIds", []):
             request = requests.get(ident)
             if request is None:

@@ -7,19 +7,16 @@ import contextlib
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import Any
 
 import asyncssh
 
 from sandbox import processes
-
-if TYPE_CHECKING:
-    from sandbox.ec2.instances import Box
+from sandbox.ec2.box import Box
 
 KEY_S = 60.0  # how long a pushed key is good for, as on AWS
 CHUNK = 64 << 10
-
-_tasks: set[Any] = set()  # asyncio keeps only weak references: a command's task would be collected while it runs
 
 
 class Login(asyncssh.SSHServer):
@@ -65,7 +62,7 @@ async def serve(box: Box, port: int) -> Any:
         "127.0.0.1",
         port,
         server_host_keys=[str(box.root / "host_key")],
-        process_factory=lambda process: keep(serve_command(box, process)),
+        process_factory=lambda process: keep(box, serve_command(box, process)),
         sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=os.fsencode(box.home)),
         encoding=None,
         keepalive_interval=30,
@@ -73,10 +70,11 @@ async def serve(box: Box, port: int) -> Any:
     )
 
 
-def keep(coroutine: Any) -> None:
-    task = asyncio.ensure_future(coroutine)
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+def keep(box: Box, command: Coroutine[Any, Any, None]) -> None:
+    """Run a command to its end; asyncio itself keeps only a weak reference to it."""
+    task, running = asyncio.create_task(command), box.world.ec2.ssh_commands
+    running.add(task)
+    task.add_done_callback(running.discard)
 
 
 async def serve_command(box: Box, process: Any) -> None:

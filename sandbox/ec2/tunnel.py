@@ -17,21 +17,22 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from ops.network import reachability
-from sandbox.ec2 import instances
-from sandbox.ec2.instances import Box
-from sandbox.iam import enforce
-from sandbox.iam.principals import identity
+from sandbox.ec2.box import Box
 from sandbox.state import PUBLIC_PORT
 from sandbox.world import World
 
 CHUNK = 64 << 10
+# (id of an access key, the parameters of the URL) -> why the caller may not open the tunnel, in AWS's words; "" when it may
+Authorize = Callable[[str, dict[str, str]], str]
 
 
 class NoWay(Exception):
     """Why the tunnel stays shut: status, and the words of the answer."""
 
 
-async def serve(world: World) -> tuple[Server, int]:
+async def serve(world: World, authorize: Authorize) -> tuple[Server, int]:
+    """The websocket server on a free port. Network rules are asked here; permissions are `authorize`'s to decide."""
+
     async def check(connection: ServerConnection, request: Request) -> Response | None:
         began = time.monotonic()
         key = parse_qs(urlsplit(request.path).query).get("X-Amz-Credential", [""])[0].split("/")[0]
@@ -39,7 +40,7 @@ async def serve(world: World) -> tuple[Server, int]:
         try:
             if request.headers.get("Origin"):
                 raise NoWay(403, "Web pages may not open tunnels")
-            box = await asyncio.to_thread(target, world, request.path, key)
+            box = await asyncio.to_thread(target, world, authorize, request.path, key)
             connection.kennel_line = (box, *await dial(box))  # type: ignore[attr-defined]
         except NoWay as refusal:
             status, words = refusal.args
@@ -71,7 +72,7 @@ async def dial(box: Box) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         raise NoWay(502, f"{box.instance}:22 refuses the connection") from None
 
 
-def target(world: World, path: str, key: str) -> Box:
+def target(world: World, authorize: Authorize, path: str, key: str) -> Box:
     """The box that the URL asks for. Raises NoWay, in the words of a network that does not answer."""
     url = urlsplit(path)
     asked = {name: values[0] for name, values in parse_qs(url.query).items()}
@@ -81,10 +82,8 @@ def target(world: World, path: str, key: str) -> Box:
         raise NoWay(403, "The signature is not of this sandbox's keys, or has expired")
     if asked.get("remotePort") not in ("22", "3389"):
         raise NoWay(400, "remotePort must be 22 or 3389")
-    try:
-        enforce.permit(world, identity(world, key), enforce.needs(world, "ec2-instance-connect", "OpenTunnel", asked))
-    except enforce.Denied as denied:
-        raise NoWay(403, str(denied)) from None
+    if denial := authorize(key, asked):
+        raise NoWay(403, denial)
     return look(world, asked["instanceConnectEndpointId"], asked["privateIpAddress"])
 
 
@@ -123,7 +122,7 @@ def look(world: World, endpoint_id: str, address: str) -> Box:
     if stop:
         world.note(f"tunnel to {address}: {stop}")  # AWS does not tell the caller; neither do we
         raise NoWay(504, f"{address}:22 does not answer: timed out")
-    return instances.get(running[0]["InstanceId"])
+    return world.ec2.boxes[running[0]["InstanceId"]]
 
 
 def rules_of(ec2: Any, vpc: str) -> reachability.Rules:

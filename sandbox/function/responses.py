@@ -109,7 +109,7 @@ class Functions(LambdaResponse):
         return 202, {"status": 202}, json.dumps(workers.provision(world(), function, qualifier, wanted))
 
     def get_provisioned_concurrency_config(self) -> Any:
-        found = workers.provisioned(*self.named)
+        found = world().functions.provisioned.get(self.named)
         if found is None:
             return failure(
                 404,
@@ -119,14 +119,14 @@ class Functions(LambdaResponse):
         return 200, {}, json.dumps(found)
 
     def delete_provisioned_concurrency_config(self) -> Any:
-        workers.unprovision(*self.named)
+        world().functions.provisioned.pop(self.named, None)
         return 204, {"status": 204}, ""
 
     def update_alias(self) -> Any:
         """A moved alias takes its provisioned workers along."""
         answer = super().update_alias()
         name, alias = self.named[0], unquote(self.path).rstrip("/").rsplit("/", 1)[-1]
-        if config := workers.provisioned(name, alias):
+        if config := world().functions.provisioned.get((name, alias)):
             workers.provision(
                 world(),
                 self.backend.get_function(name, alias),
@@ -136,7 +136,7 @@ class Functions(LambdaResponse):
         return answer
 
     def delete_function(self) -> Any:
-        workers.forget(self.named[0])
+        workers.forget(world(), self.named[0])
         return super().delete_function()
 
 

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,8 @@ class Worker:
                     if psutil.Process(self.process.pid).memory_info().rss > memory_mb << 20:
                         raise MemoryError
         line, _, self.buffer = self.buffer.partition(b"\n")
-        return json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def ask(self, message: dict[str, Any]) -> None:
         self.asking.write(json.dumps(message).encode() + b"\n")
@@ -74,32 +75,17 @@ class Done:
     log: str = ""
 
 
-@dataclass
-class Pool:
-    """The workers of one function version."""
-
-    idle: list[Worker] = field(default_factory=list)
-
-
-_pools: dict[tuple[str, str], Pool] = {}
-_running: dict[str, int] = {}
-_configs: dict[tuple[str, str], dict[str, Any]] = {}
-_lock = threading.Lock()
-
-
 def invoke(world: World, function: Any, qualifier: str, payload: bytes, waited: bool) -> Done:
     """Run the handler; not `waited` for, in a thread. Raises Refusal when the function's share is in use."""
     name = function.function_name
     cap = latest(world, name).reserved_concurrency
-    where = {"FunctionName": name}
-    with _lock:
-        if cap is not None and _running.get(name, 0) >= cap:
+    where, running = {"FunctionName": name}, world.functions.running
+    with world.functions.lock:
+        if cap is not None and running.get(name, 0) >= cap:
             metrics.put(world, "AWS/Lambda", where, Throttles=(1, "Count"))
             raise Refusal("ReservedFunctionConcurrentInvocationLimitExceeded")
-        _running[name] = _running.get(name, 0) + 1
-        metrics.put(
-            world, "AWS/Lambda", where, Invocations=(1, "Count"), ConcurrentExecutions=(_running[name], "Count")
-        )
+        running[name] = running.get(name, 0) + 1
+        metrics.put(world, "AWS/Lambda", where, Invocations=(1, "Count"), ConcurrentExecutions=(running[name], "Count"))
     if waited:
         return counted(world, function, payload)
     threading.Thread(target=counted, args=(world, function, payload), daemon=True).start()
@@ -114,8 +100,8 @@ def counted(world: World, function: Any, payload: bytes) -> Done:
     try:
         return run(world, function, payload)
     finally:
-        with _lock:
-            _running[function.function_name] -= 1
+        with world.functions.lock:
+            world.functions.running[function.function_name] -= 1
 
 
 def run(world: World, function: Any, payload: bytes) -> Done:
@@ -127,12 +113,12 @@ def run(world: World, function: Any, payload: bytes) -> Done:
     logs.ensure(world, group, stream, function.role)
     worker, done = None, Done("")
     try:
-        worker = take(function) or start(world, function)
+        worker = take(world, function) or start(world, function)
         deadline = began + function.timeout
         worker.ask({"event": json.loads(payload), "request_id": request, "timeout_s": function.timeout})
         answer = worker.read(deadline, function.memory_size)
         done = Done(json.dumps(answer["answer"]), answer.get("error", ""))
-        give_back(function, worker)
+        give_back(world, function, worker)
         worker = None
     except TimeoutError:
         done = fault("Sandbox.Timedout", f"{request} Task timed out after {function.timeout:.2f} seconds")
@@ -167,21 +153,21 @@ def key(function: Any) -> tuple[str, str]:
     return function.function_name, f"{function.version}-{function.code_sha_256}"
 
 
-def take(function: Any) -> Worker | None:
-    with _lock:
-        pool = _pools.setdefault(key(function), Pool())
-        while pool.idle:
-            worker = pool.idle.pop()
+def take(world: World, function: Any) -> Worker | None:
+    with world.functions.lock:
+        idle = world.functions.idle.setdefault(key(function), [])
+        while idle:
+            worker = idle.pop()
             if worker.process.poll() is None:
                 return worker
     return None
 
 
-def give_back(function: Any, worker: Worker) -> None:
-    with _lock:
-        pool = _pools.setdefault(key(function), Pool())
-        if len(pool.idle) < IDLE_KEPT:
-            pool.idle.append(worker)
+def give_back(world: World, function: Any, worker: Worker) -> None:
+    with world.functions.lock:
+        idle = world.functions.idle.setdefault(key(function), [])
+        if len(idle) < IDLE_KEPT:
+            idle.append(worker)
             return
     worker.end()
 
@@ -189,7 +175,7 @@ def give_back(function: Any, worker: Worker) -> None:
 def start(world: World, function: Any) -> Worker:
     """A new environment: the package unpacked, the code outside the handler run. Raises EOFError, TimeoutError."""
     folder = world.folder / "functions" / "-".join(key(function)).replace("/", "_")
-    with _lock:
+    with world.functions.lock:
         if not folder.exists():
             part = folder.with_name(folder.name + ".part")
             shutil.rmtree(part, ignore_errors=True)
@@ -243,12 +229,12 @@ def provision(world: World, function: Any, qualifier: str, count: int) -> dict[s
         "AvailableProvisionedConcurrentExecutions": 0,
     }
     config |= {"Status": "IN_PROGRESS", "LastModified": datetime.now(UTC).isoformat(timespec="seconds")}
-    _configs[function.function_name, qualifier] = config
+    world.functions.provisioned[function.function_name, qualifier] = config
 
     def work() -> None:
         try:
             for _ in range(count):
-                give_back(function, start(world, function))
+                give_back(world, function, start(world, function))
             config.update(
                 Status="READY",
                 AllocatedProvisionedConcurrentExecutions=count,
@@ -261,21 +247,12 @@ def provision(world: World, function: Any, qualifier: str, count: int) -> dict[s
     return config
 
 
-def provisioned(name: str, qualifier: str) -> dict[str, Any] | None:
-    return _configs.get((name, qualifier))
-
-
-def unprovision(name: str, qualifier: str) -> None:
-    _configs.pop((name, qualifier), None)
-
-
-def forget(name: str) -> None:
+def forget(world: World, name: str) -> None:
     """The function is deleted: its workers end."""
-    with _lock:
-        gone = [pool for (function, _), pool in _pools.items() if function == name]
-        for found in [k for k in _pools if k[0] == name]:
-            del _pools[found]
-        for config in [k for k in _configs if k[0] == name]:
-            del _configs[config]
-    for worker in (w for pool in gone for w in pool.idle):
+    tables = world.functions
+    with tables.lock:
+        gone = [worker for (function, _), idle in tables.idle.items() if function == name for worker in idle]
+        tables.idle = {key: idle for key, idle in tables.idle.items() if key[0] != name}
+        tables.provisioned = {key: config for key, config in tables.provisioned.items() if key[0] != name}
+    for worker in gone:
         worker.end()

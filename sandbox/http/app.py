@@ -1,7 +1,7 @@
 """The front door of the local AWS: who may come in, what is written down, what is answered instead of moto.
 
 Loopback alone is no protection: a web page can post to it, and every user of the machine can reach it. So: a known access
-key on each call, no foreign Host, no Origin at all. What a call is and asks for is read once (request.py, parameters.py);
+key on each call, no foreign Host, no Origin at all. What a call is and asks for is read once (parsing.py, parameters.py);
 that is decided on, and moto gets that and nothing else.
 """
 

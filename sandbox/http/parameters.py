@@ -6,6 +6,12 @@ import json
 from functools import cache
 from typing import Any
 
+from botocore.validate import ParamValidator
+from moto.core.parse import PROTOCOL_PARSERS
+from moto.core.utils import get_service_model
+from werkzeug.datastructures import MultiDict
+
+from sandbox.http import routes
 from sandbox.http.error_responses import malformed
 from sandbox.http.parsing import Call
 
@@ -24,10 +30,6 @@ def read(call: Call) -> dict[str, Any]:
 
 
 def in_form(call: Call) -> dict[str, Any]:
-    from moto.core.parse import PROTOCOL_PARSERS
-    from moto.core.utils import get_service_model
-    from werkzeug.datastructures import MultiDict
-
     model = get_service_model(call.model).operation_model(call.operation)
     asked = {
         "values": MultiDict(call.form),
@@ -68,8 +70,6 @@ def no_number(word: str) -> None:
 
 def check_types(asked: dict[str, Any], shape: Any) -> None:
     """A list where the model has a text would be read in two ways. What is missing or too long is the service's to say."""
-    from botocore.validate import ParamValidator
-
     for line in ParamValidator().validate(asked, shape).generate_report().splitlines():
         if line.startswith("Invalid type"):
             raise ValueError(line[:300])
@@ -77,16 +77,12 @@ def check_types(asked: dict[str, Any], shape: Any) -> None:
 
 @cache
 def input_shape(model: str, operation: str) -> Any:
-    import botocore.session
-
-    return botocore.session.get_session().get_service_model(model).operation_model(operation).input_shape
+    return routes.service_model(model).operation_model(operation).input_shape
 
 
 def around(call: Call) -> dict[str, Any]:
     """What stands in path, query and headers, by the model's names."""
-    route = call.route
-    found = route.pattern.fullmatch(call.path)
-    asked: dict[str, Any] = dict(found.groupdict()) if found else {}
+    route, asked = call.route, dict[str, Any](call.labels)
     for key, name in route.query.items():
         if key in call.query:
             asked[name] = call.query[key] if key in route.several else call.query[key][0]

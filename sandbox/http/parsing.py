@@ -13,7 +13,9 @@ import zlib
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
+
+from botocore.exceptions import UnknownServiceError
 
 from sandbox.http import routes, signature
 from sandbox.http.error_responses import elsewhere, malformed
@@ -44,6 +46,7 @@ class Call:
     protocol: str
     operation: str
     path: str
+    labels: dict[str, str]  # the parameters in the path
     query: dict[str, list[str]]
     headers: dict[str, str]  # by names in small letters
     form: dict[str, str]
@@ -81,13 +84,13 @@ def read(environ: dict[str, Any]) -> Call:
     except UnicodeDecodeError:
         raise malformed(guess, "The path is not UTF-8") from None
     if signed is None and guess != "query":
-        return Call("", REGION, service, service, guess, "?", path, {}, headers, {}, b"", environ)
+        return Call("", REGION, service, service, guess, "?", path, {}, {}, headers, {}, b"", environ)
     model, protocol = spoken(service, headers, path)
     if protocol == "rest-json":  # a function may be named by its ARN, and a slash at the end says nothing
         path = OF_FUNCTION.sub("", path).rstrip("/")
     query = {key: [v for k, v in pairs if k == key] for key, _ in pairs if not signature.OF_URLS.fullmatch(key)}
     key, region = (signed.key, signed.region) if signed else ("", REGION)
-    return Call(key, region, service, model, protocol, "?", path, query, headers, {}, b"", environ)
+    return Call(key, region, service, model, protocol, "?", path, {}, query, headers, {}, b"", environ)
 
 
 def told(call: Call) -> Call:
@@ -113,8 +116,6 @@ def spoken(service: str, headers: dict[str, str], path: str) -> tuple[str, str]:
 @cache
 def protocols(model: str) -> tuple[str, ...]:
     """() of what botocore has no model of."""
-    from botocore.exceptions import UnknownServiceError
-
     try:
         metadata = metadata_of(model)
     except UnknownServiceError:
@@ -122,11 +123,9 @@ def protocols(model: str) -> tuple[str, ...]:
     return tuple(metadata.get("protocols", [metadata["protocol"]]))
 
 
-@cache
 def metadata_of(model: str) -> dict[str, Any]:
-    import botocore.session
-
-    return botocore.session.get_session().get_service_model(model).metadata
+    metadata: dict[str, Any] = routes.service_model(model).metadata
+    return metadata
 
 
 def of_rest(call: Call) -> Call:
@@ -135,18 +134,19 @@ def of_rest(call: Call) -> Call:
         raise elsewhere(call.protocol, f"{call.service} at {call.path}")
     if blank := [key for key in NOT_EMPTY if "" in call.query.get(key, [])]:
         raise malformed(call.protocol, f"{blank[0]} cannot be the empty string", "InvalidArgument")
-    copying = "x-amz-copy-source" in call.headers
-    operation = routes.told(call.model, call.environ["REQUEST_METHOD"], call.path, set(call.query), copying)
+    operation, labels = routes.match(call.model, call.environ["REQUEST_METHOD"], call.path, call.query, call.headers)
     if operation == "?":
         return replace(call, operation=operation)
     route = routes.routes(call.model)[operation]
-    once = {*route.literal, *route.query} - route.several
-    if twice := [key for key in sorted(once) if len(call.query.get(key, [])) > 1]:
+    own = {*route.literal, *route.query}
+    if others := sorted((call.query.keys() & routes.literals(call.model).keys()) - own):
+        raise malformed(call.protocol, f"{others[0]} is of another operation than {operation}", "InvalidArgument")
+    if twice := [key for key in sorted(own - route.several) if len(call.query.get(key, [])) > 1]:
         raise malformed(call.protocol, f"{twice[0]} is given more than once", "InvalidArgument")
     if route.streams and "content-type" in route.headers and form_like(call.headers):
         raise elsewhere(call.protocol, f"{call.service}:{operation} of a body whose Content-Type is a form's")
     body = b"" if route.streams else unpacked(call) if call.protocol == "rest-json" else whole(call)
-    return replace(call, operation=operation, body=body)
+    return replace(call, operation=operation, labels=labels, body=body)
 
 
 def form_like(headers: dict[str, str]) -> bool:
@@ -228,7 +228,7 @@ def for_moto(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     given, query, body = rest_parts(call, asked) if call.rest else root_parts(call, asked)
     kept |= {("" if key == "content-type" else "HTTP_") + key.upper().replace("-", "_"): v for key, v in given.items()}
     path = call.path if call.rest else "/"
-    line = quote(path, safe="/-._~") + (f"?{query}" if query else "")
+    line = routes.quoted(path) + (f"?{query}" if query else "")
     kept |= {"PATH_INFO": path.encode().decode("latin-1"), "QUERY_STRING": query, "RAW_URI": line, "REQUEST_URI": line}
     if call.rest and call.route.streams:
         return kept | ({"CONTENT_LENGTH": call.environ["CONTENT_LENGTH"]} if "CONTENT_LENGTH" in call.environ else {})

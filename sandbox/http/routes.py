@@ -1,31 +1,29 @@
-"""Operations that are told by method, path and query: which one a request is, and where each of its parameters stands."""
+"""Operations that are told by method, path and query: which one a request is, and where each of its parameters stands.
+
+The matching is moto's own, which reads botocore's models: what a call is taken for here, moto takes it for too.
+"""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, urlencode
 
-# Of operations with the same method and path: the keys that a request must have to be this one.
-TOLD_BY = {
-    "UploadPart": {"partNumber", "uploadId"},
-    "UploadPartCopy": {"partNumber", "uploadId"},
-    "CompleteMultipartUpload": {"uploadId"},
-    "AbortMultipartUpload": {"uploadId"},
-    "ListParts": {"uploadId"},
-}
-ELSEWHERE = {"ListDirectoryBuckets"}  # GET / too, of another host: s3express-control
+import botocore.session
+from moto.core.request import Request
+from moto.core.routing import RestRouter
+from moto.core.utils import get_service_model
+from werkzeug.exceptions import NotFound
 
 
 @dataclass(frozen=True)
 class Route:
     operation: str
-    method: str
-    pattern: re.Pattern[str]  # of the decoded path, with the parameters' names
+    labels: dict[str, str]  # what stands in the path -> parameter
+    greedy: frozenset[str]  # those of them that may hold slashes
     literal: dict[str, str]  # what stands in the query of each such request: `policy`, `list-type=2`
-    needed: frozenset[str]  # keys of the query that a request must have to be this one
     query: dict[str, str]  # key in the query -> parameter
     several: frozenset[str]  # keys that may stand there more than once
     headers: dict[str, str]  # a header's name in small letters -> parameter
@@ -35,24 +33,57 @@ class Route:
     streams: bool  # whether the body is data, which nobody decides on
 
 
-def told(service: str, method: str, path: str, keys: set[str], copying: bool) -> str:
-    """The operation whose method and path fit, with the most query keys of its own: `?lifecycle` beats none; "?" for none."""
-    fitting = [
-        (len(one.needed), one.operation.startswith(("Copy", "UploadPartCopy")) == copying, one.operation)
-        for one in routes(service).values()
-        if one.method == method and one.needed <= keys and one.pattern.fullmatch(path)
-    ]
-    return max(fitting)[2] if fitting else "?"
+def match(
+    service: str, method: str, path: str, keys: Iterable[str], headers: Iterable[str]
+) -> tuple[str, dict[str, str]]:
+    """The operation, "?" for none, and the parameters in its path, which is decoded. Of query and headers only names count.
+
+    moto tells `?policy` from `?policy=x`, and would take the second, of a DELETE, for one of the whole bucket.
+    """
+    query = urlencode({key: literals(service).get(key, "") for key in keys})
+    request = Request(
+        {"REQUEST_METHOD": method, "PATH_INFO": path, "RAW_URI": quoted(path), "QUERY_STRING": query}
+        | {"SERVER_NAME": "127.0.0.1", "SERVER_PORT": "80", "wsgi.url_scheme": "https"}
+        | {f"HTTP_{name.upper().replace('-', '_')}": "" for name in headers}
+    )
+    try:
+        operation, labels = router(service).match(request)
+    except NotFound:
+        return "?", {}
+    route = routes(service).get(operation.name)
+    # moto knows a few more than botocore, such as S3's upload by an HTML form, and lets the last label of a path hold slashes;
+    # what then acts on the call may cut it at one of them.
+    if route is None or any("/" in value for label, value in labels.items() if label not in route.greedy):
+        return "?", {}
+    return operation.name, {route.labels[label]: value for label, value in labels.items()}
+
+
+def quoted(path: str) -> str:
+    return quote(path, safe="/-._~")
+
+
+@cache
+def service_model(service: str) -> Any:
+    """botocore's model of a service, by botocore's name. Raises UnknownServiceError."""
+    return botocore.session.get_session().get_service_model(service)
+
+
+@cache
+def router(service: str) -> RestRouter:
+    return RestRouter(get_service_model(service))
 
 
 @cache
 def routes(service: str) -> dict[str, Route]:
     """By operation. `service` is botocore's name of the model."""
-    import botocore.session
+    model = service_model(service)
+    return {name: route(model.operation_model(name)) for name in model.operation_names}
 
-    model = botocore.session.get_session().get_service_model(service)
-    names = [name for name in model.operation_names if name not in ELSEWHERE]
-    return {name: route(model.operation_model(name)) for name in names}
+
+@cache
+def literals(service: str) -> dict[str, str]:
+    """What stands in the queries of a service's operations as it is, such as `policy` and `list-type=2`."""
+    return {key: value for route in routes(service).values() for key, value in route.literal.items()}
 
 
 def route(operation: Any) -> Route:
@@ -62,26 +93,16 @@ def route(operation: Any) -> Route:
     for name, shape in members.items():
         at[shape.serialization.get("location", "")][shape.serialization.get("name", name)] = name
     path, _, query = operation.http["requestUri"].partition("?")
-    literal = {key: values[0] for key, values in parse_qs(query, keep_blank_values=True).items()}
     return Route(
         operation.name,
-        operation.http["method"],
-        compiled(path, at["uri"]),
-        literal,
-        frozenset(TOLD_BY.get(operation.name, literal)),
-        at["querystring"],
-        frozenset(key for key, name in at["querystring"].items() if members[name].type_name == "list"),
-        {key.lower(): name for key, name in at["header"].items()},
-        tuple(prefix.lower() for prefix in at["headers"]),
-        frozenset() if payload else frozenset(at[""].values()),
-        payload is not None,
-        operation.has_streaming_input,
+        labels=at["uri"],
+        greedy=frozenset(label for label in at["uri"] if f"{{{label}+}}" in path),
+        literal={key: values[0] for key, values in parse_qs(query, keep_blank_values=True).items()},
+        query=at["querystring"],
+        several=frozenset(key for key, name in at["querystring"].items() if members[name].type_name == "list"),
+        headers={key.lower(): name for key, name in at["header"].items()},
+        prefixes=tuple(prefix.lower() for prefix in at["headers"]),
+        members=frozenset() if payload else frozenset(at[""].values()),
+        document=payload is not None,
+        streams=operation.has_streaming_input,
     )
-
-
-def compiled(path: str, names: dict[str, str]) -> re.Pattern[str]:
-    """`/{Bucket}/{Key+}` as a pattern; a key may hold anything, line ends too."""
-    text = re.escape(path.rstrip("/"))
-    text = re.sub(r"\\\{(\w+)\\\+\\\}", lambda m: f"(?P<{names.get(m[1], m[1])}>.+)", text)
-    text = re.sub(r"\\\{(\w+)\\\}", lambda m: f"(?P<{names.get(m[1], m[1])}>[^/]+)", text)
-    return re.compile(text + "/?", re.DOTALL)

@@ -1,1 +1,1 @@
-"""Who calls, with which rights, and whether that suffices. authorize.py, a floor up, says what each call takes."""
+"""Who calls, with which rights, what a call takes (permissions.py), and whether that suffices (enforce.py)."""

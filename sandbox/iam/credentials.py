@@ -13,6 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from moto.iam.models import iam_backends
+from moto.sts.models import sts_backends
+
 from sandbox.state import ACCOUNT, REGION
 
 SESSION_S = 12 * 3600
@@ -40,15 +43,12 @@ class Keys:
     def __init__(self) -> None:
         self.administrator = ("", "")
         self.sessions: dict[str, Session] = {}  # by the id of their key
-        self.notices: dict[str, str] = {}  # instance -> what its metadata say of a coming interruption
         self._sources: dict[str, tuple[str, str]] = {}  # a secret in a URL -> (role's ARN, session's name)
 
     def make_administrator(self) -> None:
         """An IAM user who may do everything, with a key that nobody can guess. moto reads the account from a key's id, so it
         makes the id.
         """
-        from moto.iam.models import iam_backends
-
         iam = iam_backends[ACCOUNT]["aws"]
         iam.create_user(REGION, ADMINISTRATOR, "/")
         iam.put_user_policy(ADMINISTRATOR, "everything", json.dumps(EVERYTHING))
@@ -58,8 +58,6 @@ class Keys:
 
     def assume(self, role_arn: str, session: str) -> tuple[str, str, str, datetime]:
         """(key id, secret, session token, expiry) of a role. Raises KeyError when the account has no such role."""
-        from moto.sts.models import sts_backends
-
         if role_id(role_arn) is None:
             raise KeyError(role_arn)
         taken = sts_backends[ACCOUNT]["aws"].assume_role(
@@ -103,8 +101,6 @@ class Keys:
 
     def caller(self, key_id: str) -> str | None:
         """Whose key this is, in short; None when nobody's (any more): expired, or of a role or user that is gone."""
-        from moto.iam.models import iam_backends
-
         if not key_id:
             return None
         if taken := self.session(key_id):
@@ -144,6 +140,4 @@ class Keys:
 
 def role_id(role_arn: str) -> str | None:
     """The unique id of the role that has this ARN now."""
-    from moto.iam.models import iam_backends
-
     return next((role.id for role in iam_backends[ACCOUNT]["aws"].roles.values() if role.arn == role_arn), None)

@@ -133,6 +133,15 @@ def check(world: World, call: Call, asked: dict[str, Any]) -> None:
         missing(world, who, asked, call.agent)
 
 
+def tunnel_denial(world: World, key: str, asked: dict[str, str]) -> str:
+    """Why the holder of a key may not open an Instance Connect tunnel, in AWS's words; "" when it may."""
+    try:
+        permit(world, identity(world, key), needs(world, "ec2-instance-connect", "OpenTunnel", asked))
+    except Denied as denied:
+        return str(denied)
+    return ""
+
+
 def permit(world: World, who: Identity, wanted: list[Need], agent: str = "") -> None:
     """Raises Denied for the first that `who` lacks. All are written down."""
     for need in wanted:

@@ -41,7 +41,7 @@ def claims(world: World, token: str) -> dict[str, Any]:
     if not hmac.compare_digest(encoded(signature(world, signed)).encode(), mark.encode()):
         raise Invalid("The web identity token was not signed here")
     body = signed.partition(".")[2]
-    found = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     if found["exp"] < time.time():
         raise Expired("Token expired: the web identity token's time is over")
     return found

@@ -1,7 +1,7 @@
 """Which permissions a call takes: operation -> action, ARN, context keys, roles passed. enforce.py decides on each.
 
 An operation without a row here is not part of the sandbox: it is answered 501, and so nothing gets by undecided.
-The rows of IAM and STS are in iam_rows.py, those of S3 in s3_rows.py.
+The rows of IAM and STS are in iam_permissions.py, those of S3 in s3_permissions.py.
 """
 
 from __future__ import annotations

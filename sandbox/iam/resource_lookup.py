@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.ec2 import lifecycle
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World
 
@@ -231,15 +230,13 @@ def resource_tags(world: World, arn: str) -> Context:
         return {}
     kind, _, ident = arn.removeprefix(EC2).partition("/")
     if kind == "instance-connect-endpoint":
-        from sandbox.ec2.instance_connect import endpoints
-
-        found = {tag["Key"]: tag["Value"] for tag in endpoints.get(ident, {}).get("Tags", [])}
+        endpoint = world.ec2.connect_endpoints.get(ident, {})
+        found = {tag["Key"]: tag["Value"] for tag in endpoint.get("Tags", [])}
     elif kind == "spot-instances-request":
-        from sandbox.ec2.spot import requests
-
-        found = {tag["Key"]: tag["Value"] for tag in requests[ident].tags} if ident in requests else {}
+        request = world.ec2.spot_requests.get(ident)
+        found = {tag["Key"]: tag["Value"] for tag in request.tags} if request else {}
     else:
-        found = world.backend("ec2").tags.get(ident) or lifecycle.parted.get(ident, {})
+        found = world.backend("ec2").tags.get(ident) or world.ec2.tags_of_terminated.get(ident, {})
     both = {f"aws:resourcetag/{key.lower()}": value for key, value in found.items()}
     return both | {key.replace("aws:", "ec2:", 1): value for key, value in both.items()}
 

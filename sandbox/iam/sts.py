@@ -55,6 +55,7 @@ class Sts(TokenResponse):
         if role is not None and wanted > int(role.max_session_duration or CHAINED_S):
             raise STSValidationError("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 
-    def _begun(self, answer: Any, **told: Any) -> ActionResult:
-        world().keys.begin(answer.result["Credentials"], **told)
+    def _begun(self, answer: ActionResult, **told: Any) -> ActionResult:
+        result: Any = answer.result
+        world().keys.begin(result["Credentials"], **told)
         return answer

@@ -25,7 +25,6 @@ from sandbox.world import World
 PING_S = 2.0  # SageMaker gives a ping two seconds
 HEALTH_S = 60.0  # for a first good ping; a program that ended fails at once here, and SageMaker tries for half an hour
 HUNG_S = 240.0  # of the sandbox's clock: SageMaker's own time limit for a container that starts
-hanging: set[str] = set()  # endpoints whose instances start and then stop in their tracks
 
 
 @dataclass
@@ -92,7 +91,7 @@ def boot(world: World, instance: Instance, endpoint: str, variant: str, model: A
     )
     instance.process = image.run(env)
     logs.follow(world, instance.process, group, stream)
-    if endpoint in hanging:
+    if endpoint in world.sagemaker.hanging:
         processes.signal_group(instance.process.pid, signal.SIGSTOP)
         wait_in_vain(world)
         instance.process.kill()

@@ -55,18 +55,11 @@ class Live:
         return self.canary
 
 
-_live: dict[str, Live] = {}
-
-
 def create(world: World, backend: Any, name: str) -> None:
-    live = _live[name] = Live(backend.endpoints[name])
+    live = world.sagemaker.endpoints[name] = Live(backend.endpoints[name])
     enter(world, live, "Creating")
     threading.Thread(target=first_fleet, args=(world, backend, live), daemon=True).start()
     threading.Thread(target=supervise, args=(world, live), daemon=True).start()
-
-
-def find(name: str) -> Live | None:
-    return _live.get(name)
 
 
 def enter(world: World, live: Live, status: str, reason: str | None = None) -> None:
@@ -86,7 +79,7 @@ def first_fleet(world: World, backend: Any, live: Live) -> None:
 
 
 def desired(live: Live) -> int:
-    return live.record.production_variants[0]["DesiredInstanceCount"]
+    return int(live.record.production_variants[0]["DesiredInstanceCount"])
 
 
 def counted(live: Live) -> None:
@@ -122,7 +115,7 @@ def retire(fleet: Fleet | None) -> None:
 
 
 def resize(world: World, backend: Any, record: Any, variant: str, count: int) -> None:
-    live = _live[record.endpoint_name]
+    live = world.sagemaker.endpoints[record.endpoint_name]
     live.record.production_variants[0]["DesiredInstanceCount"] = count
     enter(world, live, "Updating")
 
@@ -148,7 +141,7 @@ def resize(world: World, backend: Any, record: Any, variant: str, count: int) ->
 
 
 def delete(world: World, name: str) -> None:
-    live = _live.pop(name)
+    live = world.sagemaker.endpoints.pop(name)
     live.deleted = True
     threading.Thread(target=retire, args=(live.fleet,), daemon=True).start()
 
@@ -170,7 +163,7 @@ def supervise(world: World, live: Live) -> None:
 
 def invoke(world: World, name: str, body: bytes, content_type: str, accept: str) -> tuple[int, dict[str, str], bytes]:
     """One request to the least busy healthy instance; its numbers go to CloudWatch."""
-    live = _live.get(name)
+    live = world.sagemaker.endpoints.get(name)
     if live is None or live.fleet is None:
         return refusal(400, "ValidationError", f"Endpoint {name} of account not found.")
     with live.lock:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from sandbox import processes
+from sandbox.state import MARK
 
 HOST = "KENNEL_HOST"  # in the environment of a host's processes: the host's folder
 
@@ -70,7 +71,7 @@ class Host:
 
 def start(argv: list[str], root: Path, sandbox: Path, env: dict[str, str]) -> Host:
     """A host's program, in its folder. Raises JobError when there is no such program."""
-    own = {"OPT_ML": str(root), HOST: str(root), processes.MARK: str(sandbox)}
+    own = {"OPT_ML": str(root), HOST: str(root), MARK: str(sandbox)}
     try:
         process = processes.start(argv, root.parent, processes.environment(sandbox, root.parent) | env | own)
     except OSError as error:

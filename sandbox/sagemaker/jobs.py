@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from moto.core.utils import camelcase_to_underscores
+
 from sandbox.cloudwatch import logs
 from sandbox.iam import enforce, service_calls
-from sandbox.sagemaker import channels, runs
+from sandbox.sagemaker import channels
 from sandbox.sagemaker.hosts import JobError, command, start
 from sandbox.sagemaker.runs import Run, enter, finish
 from sandbox.world import World
@@ -34,8 +36,6 @@ RECORDED = (
 
 def submit(world: World, asked: dict[str, Any]) -> Run:
     """Record a job and let it begin."""
-    from moto.core.utils import camelcase_to_underscores
-
     # A copy, because moto writes metrics of its own into what it is given.
     given = {camelcase_to_underscores(name): copy.deepcopy(asked.get(name)) for name in RECORDED}
     for flag in [name for name in given if name.startswith("enable_")]:
@@ -47,7 +47,7 @@ def submit(world: World, asked: dict[str, Any]) -> Run:
     record.algorithm_specification = asked["AlgorithmSpecification"]
     record.training_job_status = "InProgress"
     run = Run(world, asked, record)
-    runs.add(run)
+    world.sagemaker.runs[run.name] = run
     enter(run, "Starting", "Preparing the instances for training")
     threading.Thread(target=carry_out, args=(run,), daemon=True).start()
     return run

@@ -22,7 +22,8 @@ BODY_BYTES = 6_291_456  # InvokeEndpoint's limit, from botocore's service model
 class SageMaker(SageMakerResponse):
     @property
     def asked(self) -> dict[str, Any]:
-        return json.loads(self.body)
+        asked: dict[str, Any] = json.loads(self.body)
+        return asked
 
     def create_training_job(self) -> ActionResult:
         name = self.asked["TrainingJobName"]
@@ -36,7 +37,7 @@ class SageMaker(SageMakerResponse):
 
     def stop_training_job(self) -> ActionResult:
         self.sagemaker_backend.describe_training_job(self.asked["TrainingJobName"])  # raises for an unknown one
-        if not runs.stop(self.asked["TrainingJobName"]):
+        if not runs.stop(world(), self.asked["TrainingJobName"]):
             raise ValidationError("The request was rejected because the training job is in a terminal status.")
         return ActionResult({})
 
@@ -49,20 +50,20 @@ class SageMaker(SageMakerResponse):
 
     def stop_hyper_parameter_tuning_job(self) -> ActionResult:
         name = self.tuning_job()
-        if not tuning.stop(name):
+        if not tuning.stop(world(), name):
             raise ValidationError(
                 "The request was rejected because the hyperparameter tuning job is in a terminal status."
             )
         return ActionResult({})
 
     def list_training_jobs_for_hyper_parameter_tuning_job(self) -> ActionResult:
-        found = tuning.trials(self.tuning_job())
+        found = tuning.trials(world(), self.tuning_job())
         if status := self.asked.get("StatusEquals"):
             found = [one for one in found if one["TrainingJobStatus"] == status]
         return ActionResult(page(ordered(found, self.asked), self.asked))
 
     def tuning_job(self) -> str:
-        name = self.asked["HyperParameterTuningJobName"]
+        name: str = self.asked["HyperParameterTuningJobName"]
         self.sagemaker_backend.describe_hyper_parameter_tuning_job(name)  # raises for an unknown one
         return name
 

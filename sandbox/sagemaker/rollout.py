@@ -7,13 +7,12 @@ import threading
 import time
 from typing import Any
 
-from sandbox.sagemaker.endpoints import Fleet, Live, build, counted, desired, enter, find, ping_failed, retire
+from sandbox.sagemaker.endpoints import Fleet, Live, build, counted, desired, enter, ping_failed, retire
 from sandbox.world import World
 
 
 def update(world: World, backend: Any, record: Any, asked: dict[str, Any]) -> None:
-    live = find(record.endpoint_name)
-    assert live is not None
+    live = world.sagemaker.endpoints[record.endpoint_name]
     variant = backend.endpoint_configs[asked["EndpointConfigName"]].production_variants[0]
     count = desired(live) if asked.get("RetainAllVariantProperties") else variant["InitialInstanceCount"]
     enter(world, live, "Updating")
@@ -63,7 +62,8 @@ def shifted(world: World, live: Live, green: Fleet, deployment: dict[str, Any]) 
 
 def canary(size: dict[str, Any], count: int) -> int:
     """Instances of the new fleet that get requests first."""
-    return size["Value"] if size["Type"] == "INSTANCE_COUNT" else math.ceil(count * size["Value"] / 100)
+    share = size["Value"] / 100
+    return int(size["Value"]) if size["Type"] == "INSTANCE_COUNT" else math.ceil(count * share)
 
 
 def refusal(deployment: dict[str, Any], count: int) -> str:

@@ -37,11 +37,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.asked["TrainingJobName"]
+        return str(self.asked["TrainingJobName"])
 
     @property
     def status(self) -> str:
-        return self.record.training_job_status
+        return str(self.record.training_job_status)
 
     @property
     def folder(self) -> Path:
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def count(self) -> int:
-        return self.asked["ResourceConfig"]["InstanceCount"]
+        return int(self.asked["ResourceConfig"]["InstanceCount"])
 
     def overdue(self) -> str:
         """How the job ends now although its program goes on; "" when it does not. Limits are in wall time."""
@@ -77,13 +77,6 @@ class Run:
                 self.record.final_metric_data_list = list(self.measured.values())
 
 
-_runs: dict[str, Run] = {}
-
-
-def add(run: Run) -> None:
-    _runs[run.name] = run
-
-
 def number(text: str) -> float | None:
     """The finite number that the text is; None for anything else."""
     try:
@@ -93,9 +86,9 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def stop(name: str) -> bool:
+def stop(world: World, name: str) -> bool:
     """Ask a job to stop; False when it has ended already."""
-    run = _runs.get(name)
+    run = world.sagemaker.runs.get(name)
     if run is None:
         return False
     with run.lock:
@@ -106,35 +99,35 @@ def stop(name: str) -> bool:
     return True
 
 
-def running(name: str) -> Run:
+def running(world: World, name: str) -> Run:
     """The run of a job whose program is at work. Raises KeyError for an unknown one, ValueError for any other."""
-    run = _runs[name]
+    run = world.sagemaker.runs[name]
     if run.record.secondary_status != "Training":
         raise ValueError(f"{name} is not in training: {run.record.secondary_status}")
     return run
 
 
-def interrupt(name: str) -> dict[str, Any]:
+def interrupt(world: World, name: str) -> dict[str, Any]:
     """Take a spot job's instances away, as AWS does. Raises KeyError, ValueError."""
-    run = running(name)
+    run = running(world, name)
     if not run.spot:
         raise ValueError(f"{name} does not run on spot instances")
     run.interrupting.set()
     return {"job": name}
 
 
-def freeze(name: str, host: int) -> dict[str, Any]:
+def freeze(world: World, name: str, host: int) -> dict[str, Any]:
     """Stop every process of a host (counted from 1) in its tracks: a rank that is stuck. Raises KeyError, ValueError."""
-    return {"job": name, "host": host, "processes": chosen(name, host).signal_all(signal.SIGSTOP)}
+    return {"job": name, "host": host, "processes": chosen(world, name, host).signal_all(signal.SIGSTOP)}
 
 
-def kill(name: str, host: int) -> dict[str, Any]:
+def kill(world: World, name: str, host: int) -> dict[str, Any]:
     """Kill every process of a host (counted from 1). Raises KeyError, ValueError."""
-    return {"job": name, "host": host, "processes": chosen(name, host).signal_all(signal.SIGKILL)}
+    return {"job": name, "host": host, "processes": chosen(world, name, host).signal_all(signal.SIGKILL)}
 
 
-def chosen(name: str, host: int) -> Host:
-    run = running(name)
+def chosen(world: World, name: str, host: int) -> Host:
+    run = running(world, name)
     if not 1 <= host <= len(run.hosts):
         raise ValueError(f"{name} has hosts 1 to {len(run.hosts)}, not {host}")
     return run.hosts[host - 1]

@@ -53,15 +53,16 @@ class Search:
 
     @property
     def name(self) -> str:
-        return self.asked["HyperParameterTuningJobName"]
+        return str(self.asked["HyperParameterTuningJobName"])
 
     @property
     def config(self) -> dict[str, Any]:
-        return self.asked["HyperParameterTuningJobConfig"]
+        config: dict[str, Any] = self.asked["HyperParameterTuningJobConfig"]
+        return config
 
     @property
     def metric(self) -> str:
-        return self.config["HyperParameterTuningJobObjective"]["MetricName"]
+        return str(self.config["HyperParameterTuningJobObjective"]["MetricName"])
 
     def objective(self, trial: Trial) -> float | None:
         """The last value of the metric in the trial's log; None when it never stood there."""
@@ -75,22 +76,20 @@ class Search:
         return sorted(good, key=lambda trial: sign * (self.objective(trial) or 0.0))
 
 
-_searches: dict[str, Search] = {}
-
-
 def submit(world: World, asked: dict[str, Any], record: Any) -> None:
     record.hyper_parameter_tuning_end_time = record.failure_reason = record.tuning_job_completion_details = None
     record.best_training_job = record.OverallBestTrainingJob = record.consumed_resources = None
     record.hyper_parameter_tuning_job_status = "InProgress"
-    search = _searches[asked["HyperParameterTuningJobName"]] = Search(world, asked, record)
+    search = Search(world, asked, record)
+    world.sagemaker.searches[search.name] = search
     refresh(search)
     world.note(f"tuning {search.name}: InProgress")
     threading.Thread(target=carry_out, args=(search,), daemon=True).start()
 
 
-def stop(name: str) -> bool:
+def stop(world: World, name: str) -> bool:
     """Ask a tuning job to stop, with its trials; False when it has ended already."""
-    search = _searches.get(name)
+    search = world.sagemaker.searches.get(name)
     if search is None:
         return False
     with search.lock:
@@ -101,9 +100,9 @@ def stop(name: str) -> bool:
     return True
 
 
-def trials(name: str) -> list[dict[str, Any]]:
+def trials(world: World, name: str) -> list[dict[str, Any]]:
     """A tuning job's training jobs, as AWS sums them up. Raises KeyError."""
-    search = _searches[name]
+    search = world.sagemaker.searches[name]
     return [summary(search, trial) for trial in search.trials]
 
 
@@ -180,7 +179,7 @@ def begin(search: Search, values: dict[str, str]) -> None:
 
 def end_trials(search: Search) -> None:
     for trial in search.trials:
-        runs.stop(trial.run.name)
+        runs.stop(search.world, trial.run.name)
     while any(not trial.ended for trial in search.trials):
         time.sleep(0.1)
 

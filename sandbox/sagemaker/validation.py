@@ -9,7 +9,9 @@ from moto.sagemaker.exceptions import ValidationError
 
 from sandbox.codebuild import images
 from sandbox.iam import service_calls
+from sandbox.iam.enforce import Denied
 from sandbox.iam.principals import takes
+from sandbox.sagemaker import rollout
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import world
 
@@ -34,7 +36,7 @@ def model_data(arn: str, url: str) -> None:
         service_calls.read(world(), arn, "SageMaker", url)
         if key not in world().backend_global("s3").buckets[bucket].keys:
             raise KeyError(key)
-    except (service_calls.Denied, KeyError):
+    except (Denied, KeyError):
         raise ValidationError(
             f'Could not access model data at {url}. Please ensure that the role "{arn}" exists and that its trust relationship '
             'policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". Also ensure that the '
@@ -49,7 +51,7 @@ def alarms(arn: str, deployment: dict[str, Any]) -> None:
         return
     try:
         service_calls.look_at_alarms(world(), arn, "SageMaker")
-    except service_calls.Denied as denied:
+    except Denied as denied:
         raise ValidationError(f"Unable to describe the alarms {', '.join(names)} with role {arn}: {denied}") from None
 
 
@@ -142,9 +144,6 @@ def ranges(config: dict[str, Any], definition: dict[str, Any]) -> None:
 def update(asked: dict[str, Any], config: Any, live: Any, record: Any) -> None:
     """What UpdateEndpoint refuses: a deployment that cannot be, alarms that the role may not see, and another instance type
     under a scalable target."""
-    from sandbox.sagemaker import rollout
-    from sandbox.world import world
-
     count = record.production_variants[0]["DesiredInstanceCount"]
     if words := rollout.refusal(asked.get("DeploymentConfig", {}), count):
         raise ValidationError(words)

@@ -9,7 +9,7 @@ from typing import Any
 from ops.core.aws.account import Account
 from ops.iam.roles import dumped, policy_arn
 from sandbox import state
-from sandbox.commands import ask
+from sandbox.client import ask
 
 Deed = Callable[["Place"], None]
 DEEDS: dict[str, Deed] = {}

@@ -18,7 +18,7 @@ from ops.core.paths import ROOT
 from ops.datasets.pretrained import Weights
 from ops.jobs import failures, follow, spec, training_jobs
 from sandbox import state
-from sandbox.commands import ask
+from sandbox.client import ask
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()

@@ -13,7 +13,7 @@ from ops.core.paths import ROOT
 from ops.datasets import manifest
 from ops.network import facts, plan
 from sandbox import state
-from sandbox.commands import ask
+from sandbox.client import ask
 
 FENCE = re.compile(r"^```console \{#([\w-]+) (.*?)\}\n\$ invoke (.+?)\n", re.M)
 

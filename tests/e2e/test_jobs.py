@@ -8,7 +8,7 @@ import pytest
 
 from ops.core.errors import AwsError
 from sandbox import processes, state
-from sandbox.commands import ask
+from sandbox.client import ask
 from sandbox.sagemaker import hosts
 from tests.conftest import HOME
 

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from sandbox import processes, request_log, state
-from sandbox.commands import ask
-from sandbox.faults.api_faults import Fault, Faults
+from sandbox.client import ask
+from sandbox.faults import Fault, Faults
 from sandbox.http import routes
 from tests.conftest import Cli, write_settings
 
@@ -165,7 +165,8 @@ def test_a_launch_asked_for_twice_happens_once(stacks):
     ],
 )
 def test_operations_of_s3_are_told_apart(method, path, query, operation):
-    assert routes.told("s3", method, path, set(parse_qs(query, keep_blank_values=True)), False) == operation
+    found, labels = routes.match("s3", method, path, parse_qs(query, keep_blank_values=True), ())
+    assert (found, "/" + "/".join(labels.values())) == (operation, path)
 
 
 def test_reading_and_changing_are_told_apart():

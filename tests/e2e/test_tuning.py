@@ -17,7 +17,7 @@ from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, Wait
 from ops.jobs import spec, tuning
 from sandbox import state
-from sandbox.commands import ask
+from sandbox.client import ask
 from sandbox.sagemaker import tuning as sandbox_tuning
 from tests.conftest import HOME, settings_of
 

@@ -12,7 +12,7 @@ from ops.core.aws.errors import explain_sdk_error, redact, shorten
 from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, Wait
 from sandbox import state
-from sandbox.commands import ask
+from sandbox.client import ask
 from tests.conftest import Cli, write_settings
 
 

@@ -16,7 +16,7 @@ from ops.core.errors import OpsError
 from ops.datasets import bucket_setup, current, push, scan_cache
 from ops.datasets import manifest as dataset
 from sandbox import request_log, state
-from sandbox.commands import ask
+from sandbox.client import ask
 
 
 class Log:

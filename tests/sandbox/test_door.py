@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from sandbox import state
-from sandbox.commands import ask
+from sandbox.client import ask
 from sandbox.http import error_responses, parameters, parsing
 from sandbox.iam.permissions import TABLE
 
@@ -529,6 +529,32 @@ def as_moto_reads(environ, call):
     seen = BackendRequest(environ)
     response.setup_class(seen)
     return host, response, seen
+
+
+def reading(service, method, path, query):
+    """The operation that a request is taken for, or the status with which it is refused."""
+    environ = environ_of(method, path, query, signed("ASIA" + "A" * 16, service), b"")
+    try:
+        return parsing.told(parsing.read(environ)).operation
+    except error_responses.Refused as no:
+        return no.reply[0]
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "path", "query", "expected"),
+    [
+        ("s3", "DELETE", "/room", "policy", "DeleteBucketPolicy"),
+        ("s3", "DELETE", "/room", "policy=x", "DeleteBucketPolicy"),
+        ("s3", "DELETE", "/room", "analytics", 400),  # it takes an id, too
+        ("s3", "PUT", "/room/x", "renameObject", 400),  # it takes a header, too
+        ("s3", "GET", "/room", "policy&acl", 400),
+        ("s3", "PUT", "/room/x", "uploads", 400),
+        ("lambda", "DELETE", "/2015-03-31/functions/own", "", "DeleteFunction"),
+        ("lambda", "DELETE", "/2015-03-31/functions/own/theirs", "", "?"),
+    ],
+)
+def test_a_part_is_never_taken_for_the_whole(service, method, path, query, expected):
+    assert reading(service, method, path, query) == expected
 
 
 COUNT = {"read": 0}

@@ -16,7 +16,7 @@ from iampolicy import actions
 from iampolicy.lint import arns
 from ops.core.errors import AwsError
 from sandbox import state
-from sandbox.commands import ask
+from sandbox.client import ask
 from sandbox.http.parsing import MODELS
 from sandbox.iam.permissions import TABLE
 from sandbox.iam.resource_lookup import KINDS

@@ -1,0 +1,81 @@
+"""The sandbox from outside: which folder the settings mean, starting its process, and talking to its control API."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from invoke.context import Context
+
+from ops.core import settings
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from sandbox import state
+
+START_S = 60.0
+NEEDED = ("asyncssh", "moto")  # what only the sandbox needs: an extra of its own
+
+
+def folder_of(c: Context) -> Path:
+    """The folder that holds the settings' AWS profile is the sandbox's. Raises OpsError for settings that name another."""
+    aws = settings.load(c.config).aws
+    path = settings.below_root(aws.config_file)
+    if aws.profile != "sandbox" or path.parts[-2:] != ("aws", "config"):
+        raise OpsError(
+            "These settings are for AWS, not for a sandbox. Leave out -f, or see aws.config_file in invoke.yaml."
+        )
+    return path.parent.parent
+
+
+def start(folder: Path) -> state.State:
+    """Start the process and wait until it answers. Raises OpsError with the end of its log."""
+    if missing := next((name for name in NEEDED if find_spec(name) is None), ""):
+        raise OpsError(f"The sandbox needs {missing}: pip install -e '.[sandbox,serve,train]'")
+    log = folder / "sandbox.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sandbox.serve", str(folder)],
+            cwd=ROOT,
+            env=environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if running := state.read(folder):
+            return running
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.kill()
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    raise OpsError(f"The sandbox did not start. The end of {log}:\n{tail}")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What the sandbox's process sees of the operator's environment."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "REQUESTS_CA_BUNDLE")
+    env = {name: value for name, value in os.environ.items() if name in kept or name.startswith("PIP_")}
+    if "HTTPS_PROXY" in os.environ:  # for pip alone: the sandbox itself talks to this machine only
+        env.setdefault("PIP_PROXY", os.environ["HTTPS_PROXY"])
+    return env | {state.MARK: str(folder)}
+
+
+def ask(running: state.State, method: str, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Send one request to the sandbox's control API, beside its AWS; the token is in the state file."""
+    data = json.dumps(body or {}).encode() if method == "POST" else None
+    url, headers = f"{running.url}/_sandbox/{what}", {"X-Sandbox-Token": running.token}
+    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310  loopback, from our state file
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=60) as answer:
+        reply: dict[str, Any] = json.loads(answer.read())
+    return reply

@@ -1,0 +1,62 @@
+"""The computer behind one EC2 instance: what it is, where its files lie, and what its processes see."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sandbox import processes
+from sandbox.world import World
+
+BOX = "KENNEL_BOX"  # in the environment of every process of a box
+
+
+@dataclass
+class Box:
+    """One instance's computer. `port` is its SSH server's, on loopback; `sshd` is up, down or mute."""
+
+    world: World
+    instance: str
+    user: str
+    user_data: str = ""
+    key: str = ""
+    disk_gib: int = 8
+    port: int = 0
+    secret: str = ""  # in the URLs of its metadata and its switch, while it runs
+    tokens: dict[str, float] = field(default_factory=dict)  # of its metadata service -> until when
+    sshd: str = "up"
+    takes_keys: bool = True
+    impaired: bool = False
+    cut_off: bool = False  # a partition: what is sent either way waits
+    pushed: list[tuple[str, str, float]] = field(default_factory=list)  # (user, public key, pushed at)
+    connections: set[Any] = field(default_factory=set)
+    servers: list[Any] = field(default_factory=list)
+
+    @property
+    def root(self) -> Path:
+        """What the box has as /."""
+        return self.world.folder / "boxes" / self.instance
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home" / self.user
+
+    def environment(self) -> dict[str, str]:
+        """What a login finds: no keys, but an instance metadata service that hands out the profile's role.
+
+        BOX_ROOT, BOX_SWITCH and BOX_SSH_PORT are the sandbox's; on AWS they are unset, and mean /, the power switch and 22.
+        """
+        self.secret = self.secret or secrets.token_urlsafe(24)
+        more = {
+            BOX: self.instance,
+            "AWS_ENDPOINT_URL": self.world.url,
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{self.world.url}/_metadata/{self.secret}/",
+            "BOX_ROOT": str(self.root),
+            "BOX_SWITCH": f"{self.world.url}/_box/{self.secret}/shutdown",
+            "BOX_SSH_PORT": str(self.port),
+        }
+        path = {"PATH": f"{self.root / 'bin'}:{os.defpath}"}
+        return processes.environment(self.world.folder, self.home, **more) | path

@@ -1,0 +1,117 @@
+"""Faults on demand, for tests and drills: API calls that fail, capacity that is short, endpoints and roles that something befalls.
+
+Training jobs have theirs in sagemaker/runs.py, boxes in ec2/instances.py and ec2/spot.py.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sandbox.world import World
+
+
+@dataclass
+class Fault:
+    """`do`: "error" (code, message, status), "delay" (seconds) or "lost" (carried out, but the answer never comes)."""
+
+    operation: str
+    do: str
+    times: int = 1
+    code: str = "ThrottlingException"
+    message: str = "Rate exceeded"
+    status: int = 400
+    seconds: float = 1.0
+
+
+class Faults:
+    def __init__(self) -> None:
+        self._waiting: list[Fault] = []
+        self.short_of: set[str] = set()  # instance types that are not to be had: TYPE, TYPE/ZONE, or spot:TYPE
+        self._lock = threading.Lock()
+
+    def add(self, fault: Fault) -> None:
+        if fault.do not in ("error", "delay", "lost"):
+            raise ValueError(f"no such fault: {fault.do!r}; there are error, delay and lost")
+        with self._lock:
+            self._waiting.append(fault)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._waiting.clear()
+            self.short_of.clear()
+
+    def shorten(self, instance_type: str, short: bool) -> list[str]:
+        """Let there be no capacity of a type, or some again; the types that are short."""
+        with self._lock:
+            self.short_of = self.short_of | {instance_type} if short else self.short_of - {instance_type}
+            return sorted(self.short_of)
+
+    def lacks(self, instance_type: str, zone: str, spot: bool) -> bool:
+        """Whether EC2 has none of the type in the zone, or none to spare for spot."""
+        names = {instance_type, f"{instance_type}/{zone}"} | ({f"spot:{instance_type}"} if spot else set())
+        with self._lock:
+            return bool(names & self.short_of)
+
+    def take(self, operation: str) -> Fault | None:
+        """The fault that is due for this call, if any; one of its times is used up."""
+        with self._lock:
+            due = next((fault for fault in self._waiting if fault.operation == operation), None)
+            if due:
+                due.times -= 1
+                if due.times <= 0:
+                    self._waiting.remove(due)
+        if due and due.do == "delay":
+            time.sleep(due.seconds)
+        return due
+
+
+def spoil(world: World, name: str) -> dict[str, Any]:
+    """The live release's artefact in S3 is rubbish from now on, and its instances die, so that none can start again."""
+    live = world.sagemaker.endpoints.get(name)
+    if live is None or live.fleet is None:
+        raise KeyError(f"no live endpoint {name}")
+    url = live.fleet.model.primary_container["ModelDataUrl"]
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    spoilt = io.BytesIO()
+    with tarfile.open(fileobj=spoilt, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("model.onnx")
+        entry.size = 7
+        tar.addfile(entry, io.BytesIO(b"rubbish"))
+    world.backend_global("s3").put_object(bucket, key, spoilt.getvalue())
+    for member in live.fleet.members:
+        if member.process:
+            member.process.kill()
+    return {"spoilt": url, "killed": len(live.fleet.members)}
+
+
+def hang(world: World, name: str, on: bool) -> dict[str, Any]:
+    """Instances of an endpoint that start from now on never answer a ping; the endpoint need not be there yet."""
+    hanging = world.sagemaker.hanging
+    hanging.add(name) if on else hanging.discard(name)
+    return {"hanging": sorted(hanging)}
+
+
+def slow(world: World, name: str, seconds: float) -> dict[str, Any]:
+    """Each instance takes so much longer for a request, and has one at a time: two instances do twice as much. 0 ends it."""
+    live = world.sagemaker.endpoints.get(name)
+    if live is None:
+        raise KeyError(f"no endpoint {name}")
+    live.lag_s = seconds
+    return {"lag_s": seconds}
+
+
+def age(world: World, role: str, days: float) -> dict[str, Any]:
+    """The role was made so many days ago, and nobody has used it. Raises KeyError when there is none of that name."""
+    found = next((one for one in world.backend_global("iam").roles.values() if one.name == role), None)
+    if found is None:
+        raise KeyError(role)
+    found.create_date = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
+    found.last_used = None
+    return {"role": role, "created": str(found.create_date)}

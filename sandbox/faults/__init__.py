@@ -1,1 +1,0 @@
-"""Faults on demand: API calls that fail, and components that misbehave."""
