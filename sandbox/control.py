@@ -48,11 +48,11 @@ def switch_of_box(world: World, path: str) -> tuple[int, dict[str, Any]]:
 
 
 def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | slow, and those of `drill`.
+    """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | slow, and those of `drill`.
 
     Raises KeyError for others."""
     from sandbox.faults import component_faults
-    from sandbox.iam import federation
+    from sandbox.iam import bulk, federation
 
     match method, what:
         case "GET", "health":
@@ -77,6 +77,8 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
             return component_faults.age(world, body["role"], float(body["days"]))
         case "POST", "expire":
             return {"session": world.keys.expire(body["key"])}
+        case "POST", "iam":
+            return bulk.make(world, body["calls"])
         case "POST", "slow":
             return component_faults.slow(body["endpoint"], float(body["seconds"]))
         case "POST", _:
