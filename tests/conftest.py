@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,13 @@ os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
 for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
 
+# What a parent ignores (nohup, a shell's &, some runners) its children ignore too, and so would every command that a test interrupts.
+# A handler that does nothing keeps the suite as it was started, and is back to the default in whatever it starts.
+NEEDED_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+for number in NEEDED_SIGNALS:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
+
 import invoke  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -27,6 +35,7 @@ from ops.core.paths import ROOT  # noqa: E402
 from ops.iam import apply, roles  # noqa: E402
 from sandbox import processes, state  # noqa: E402
 from sandbox.commands import ask  # noqa: E402
+from tests.forks import Forks  # noqa: E402
 from tests.in_process import Ran, run_invoke  # noqa: E402
 
 
@@ -187,13 +196,24 @@ def digits():
     return digits.write(demo.DIGITS)
 
 
+@pytest.fixture(scope="session")
+def forks():
+    """Runs of programs that need torch, which is loaded once."""
+    with Forks() as started:
+        yield started
+
+
 @pytest.fixture
 def pictures(tmp_path):
+    return draw_pictures(tmp_path / "pictures")
+
+
+def draw_pictures(root: Path) -> Path:
     """A tiny folder of pictures, two classes by three splits, that trains nothing but packs like any other."""
     for split in ("train", "valid", "test"):
         for label, colour in (("cat", 40), ("dog", 200)):
-            folder = tmp_path / "pictures" / split / label
+            folder = root / split / label
             folder.mkdir(parents=True)
             for number in range(3):
                 Image.new("RGB", (12, 9), (colour, number * 20, len(split))).save(folder / f"{number}.png")
-    return tmp_path / "pictures"
+    return root
