@@ -10,7 +10,7 @@ from typing import Any
 from sandbox import faults
 from sandbox.ec2 import instances, lifecycle, metadata, spot
 from sandbox.faults import Fault
-from sandbox.iam import federation
+from sandbox.iam import bulk, federation
 from sandbox.sagemaker import runs
 from sandbox.world import World
 
@@ -48,7 +48,7 @@ def switch_of_box(world: World, path: str) -> tuple[int, dict[str, Any]]:
 
 
 def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | slow, and those of `drill`.
+    """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | slow, and those of `drill`.
 
     Raises KeyError for others."""
     match method, what:
@@ -74,6 +74,8 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
             return faults.age(world, body["role"], float(body["days"]))
         case "POST", "expire":
             return {"session": world.keys.expire(body["key"])}
+        case "POST", "iam":
+            return bulk.make(world, body["calls"])
         case "POST", "slow":
             return faults.slow(world, body["endpoint"], float(body["seconds"]))
         case "POST", _:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,38 +16,43 @@ os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
 for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
 
+# What a parent ignores (nohup, a shell's &, some runners) its children ignore too, and so would every command that a test interrupts.
+# A handler that does nothing keeps the suite as it was started, and is back to the default in whatever it starts.
+NEEDED_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+for number in NEEDED_SIGNALS:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
+
 import invoke  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from iampolicy.account import snapshot  # noqa: E402
+from ops.core import plan  # noqa: E402
 from ops.core import settings as config  # noqa: E402
 from ops.core.aws.account import Account  # noqa: E402
 from ops.core.paths import ROOT  # noqa: E402
+from ops.iam import apply, roles  # noqa: E402
 from sandbox import processes, state  # noqa: E402
 from sandbox.client import ask  # noqa: E402
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def said(self) -> str:
-        return self.out + self.err
+from tests.forks import Forks  # noqa: E402
+from tests.in_process import Ran, run_invoke  # noqa: E402
 
 
 @dataclass(frozen=True)
 class Cli:
-    """Commands as people type them, in a process of their own, with the settings file of one stack."""
+    """Commands with the settings file of one stack: in this process, or as people type them."""
 
     file: Path
 
-    def __call__(self, *words: str, ok: bool = True, env: dict[str, str] | None = None, timeout: float = 200) -> Ran:
-        argv = [sys.executable, "-m", "invoke", "-f", str(self.file), *words]
+    def __call__(self, *words: str, ok: bool = True, env: dict[str, str] | None = None) -> Ran:
+        """Run a command in this process, which saves the second that a new interpreter takes to load what it needs."""
+        return checked(run_invoke(["-f", str(self.file), *words], env or {}), ok)
+
+    def typed(self, *words: str, ok: bool = True, env: dict[str, str] | None = None, timeout: float = 200) -> Ran:
+        """Run a command in a process of its own."""
         done = subprocess.run(
-            argv,
+            self.argv(*words),
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -54,14 +60,11 @@ class Cli:
             stdin=subprocess.DEVNULL,
             env=os.environ | (env or {}),
         )
-        ran = Ran(done.returncode, done.stdout, done.stderr)
-        assert not ok or ran.code == 0, ran.said
-        return ran
+        return checked(Ran(done.returncode, done.stdout, done.stderr), ok)
 
     def background(self, *words: str) -> subprocess.Popen:
-        argv = [sys.executable, "-m", "invoke", "-f", str(self.file), *words]
         return subprocess.Popen(
-            argv,
+            self.argv(*words),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -70,6 +73,9 @@ class Cli:
             start_new_session=True,
         )
 
+    def argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "invoke", "-f", str(self.file), *words]
+
     @property
     def settings(self):
         return settings_of(self.file)
@@ -77,6 +83,11 @@ class Cli:
     @property
     def account(self) -> Account:
         return Account(self.settings)
+
+
+def checked(ran: Ran, ok: bool) -> Ran:
+    assert not ok or ran.code == 0, ran.said
+    return ran
 
 
 def until(process: subprocess.Popen, words: str) -> list[str]:
@@ -117,31 +128,39 @@ def sandbox():
     """The suite's local AWS: its folder. Everything in it has ended when the suite ends."""
     folder = HOME / "sandbox"
     cli = Cli(write_settings(HOME / "suite.yaml", folder, "suite"))
-    cli("sandbox.up")
+    cli.typed("sandbox.up")
     yield folder
-    cli("sandbox.down")
+    cli.typed("sandbox.down")
     assert processes.leftovers(folder) == []
     shutil.rmtree(HOME)
 
 
-def with_roles(account: Account) -> None:
-    """As iam.apply leaves it, without a process of its own."""
-    from iampolicy.account import snapshot
-    from ops.core import plan as change
-    from ops.iam import apply, roles
-
+def apply_roles(cli: Cli) -> None:
+    """Make the stack's roles as iam.apply does, call by call."""
+    account = cli.account
     wanted = roles.wanted(account.settings)
-    change.apply(apply.steps(snapshot.read(account), wanted, account.settings), account, lambda line: None)
+    plan.apply(apply.steps(snapshot.read(account), wanted, account.settings), account, lambda line: None)
+
+
+def plant_roles(cli: Cli, running: state.State) -> None:
+    """Make the same roles, in an account that has none of the stack, with one request to the sandbox instead of fifty."""
+    settings = cli.settings
+    changes = plan.preview(apply.steps(snapshot.Snapshot(), roles.wanted(settings), settings))
+    ask(running, "POST", "iam", {"calls": [(change.call, change.args) for change in changes]})
 
 
 @pytest.fixture(scope="session")
 def stacks(sandbox):
     """Makes a Cli with a stack of its own and its roles applied: stacks("name", "more: yaml")."""
+    planted = set()
 
     def make(name: str, more: str = "", roles: bool = True) -> Cli:
         cli = Cli(write_settings(HOME / f"{name}.yaml", sandbox, name, more))
-        if roles:
-            with_roles(cli.account)
+        if roles and name in planted:
+            apply_roles(cli)
+        elif roles:
+            plant_roles(cli, state.read(sandbox))
+            planted.add(name)
         return cli
 
     return make
@@ -165,7 +184,7 @@ def drill(strike):
 def whole(stacks, digits):
     """A stack on which the whole demo ran once: the path itself is the first thing that is tested."""
     cli = stacks("whole")
-    cli("demo", timeout=400)
+    cli.typed("demo", timeout=400)
     return cli
 
 
@@ -177,13 +196,24 @@ def digits():
     return digits.write(demo.DIGITS)
 
 
+@pytest.fixture(scope="session")
+def forks():
+    """Runs of programs that need torch, which is loaded once."""
+    with Forks() as started:
+        yield started
+
+
 @pytest.fixture
 def pictures(tmp_path):
+    return draw_pictures(tmp_path / "pictures")
+
+
+def draw_pictures(root: Path) -> Path:
     """A tiny folder of pictures, two classes by three splits, that trains nothing but packs like any other."""
     for split in ("train", "valid", "test"):
         for label, colour in (("cat", 40), ("dog", 200)):
-            folder = tmp_path / "pictures" / split / label
+            folder = root / split / label
             folder.mkdir(parents=True)
             for number in range(3):
                 Image.new("RGB", (12, 9), (colour, number * 20, len(split))).save(folder / f"{number}.png")
-    return tmp_path / "pictures"
+    return root

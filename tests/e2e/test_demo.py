@@ -52,7 +52,7 @@ def test_a_second_run_makes_no_changing_call(whole, sandbox):
     whole("sm.deploy", "--instances", "2")  # whatever other tests have made live since
     whole("ec2.up")  # a clock that ran fast for a test may have let it idle for hours
     before = len(request_log.read(log))
-    again = whole("demo", timeout=120)
+    again = whole.typed("demo", timeout=120)
     made = [call["operation"] for call in request_log.read(log)[before:] if call["changes"]]
     assert made == []
     assert len(request_log.read(log)) > before + 50

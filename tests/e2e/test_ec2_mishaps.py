@@ -69,11 +69,11 @@ def test_two_operators_at_once_get_one_box(stacks, tmp_path):
     assert all(code == 0 or "Somebody else starts the box at this moment" in text for text, code in said), said
     assert len(boxes(cli)) == 1
     for name in ("ana", "ben"):  # and both get in, whoever it was that started it
-        assert cli("ec2.run", "echo in", env={"KENNEL_WORK": str(tmp_path / name)}).out == "in\n"
+        assert cli.typed("ec2.run", "echo in", env={"KENNEL_WORK": str(tmp_path / name)}).out == "in\n"
     # After a stop and a start the console has other words on it, and a third operator still learns the host's key.
     cli("ec2.stop")
     cli("ec2.start")
-    assert cli("ec2.run", "echo in", env={"KENNEL_WORK": str(tmp_path / "cem")}).out == "in\n"
+    assert cli.typed("ec2.run", "echo in", env={"KENNEL_WORK": str(tmp_path / "cem")}).out == "in\n"
 
 
 def test_several_boxes_are_named_and_can_be_taken_down(stacks):
@@ -172,10 +172,10 @@ def test_what_is_wrong_here_is_not_blamed_on_the_line(cli):
 
 def test_known_hosts_that_are_not_text_are_told(cli, tmp_path):
     work = {"KENNEL_WORK": str(tmp_path)}
-    cli("ec2.run", "true", env=work)
+    cli.typed("ec2.run", "true", env=work)
     known = tmp_path / "ssh" / "known_hosts"
     known.write_bytes(b"\xff\xfe\n  \n" + known.read_bytes())
-    ran = cli("ec2.run", "echo in", env=work, ok=False)
+    ran = cli.typed("ec2.run", "echo in", env=work, ok=False)
     assert "Traceback" not in ran.err
     assert ran.out == "in\n" or "cannot be read" in ran.err
 
@@ -183,7 +183,7 @@ def test_known_hosts_that_are_not_text_are_told(cli, tmp_path):
 def test_a_dry_launch_leaves_nothing_on_this_machine_either(stacks, tmp_path):
     cli = stacks("drykeys")
     cli("iam.apply", "net.up")
-    cli("--dry", "ec2.up", env={"KENNEL_WORK": str(tmp_path / "new")})
+    cli.typed("--dry", "ec2.up", env={"KENNEL_WORK": str(tmp_path / "new")})
     assert not (tmp_path / "new").exists()
 
 

@@ -19,8 +19,8 @@ def served(stacks, digits):
     cli = stacks("served", "train: {epochs: 2}\nendpoint: {p99_ms: 900}\n")
     cli("iam.apply", "data.up", "net.up")
     cli("data.push", "--dir", str(digits))
-    cli("sm.image", timeout=400)
-    cli("sm.train", "sm.deploy", timeout=400)
+    cli("sm.image")
+    cli("sm.train", "sm.deploy")
     return cli
 
 
@@ -84,7 +84,7 @@ def test_endpoint_stuck(served, drill):
     page = Page("endpoint-stuck", served)
     served("sm.delete", "--confirm", "kennel-served")
     drill("hang", endpoint="kennel-served")
-    deploying = threading.Thread(target=lambda: served("sm.deploy", ok=False))
+    deploying = threading.Thread(target=lambda: served.typed("sm.deploy", ok=False))
     deploying.start()
     deadline = time.monotonic() + 60
     while plan.describe(served.account) is None:

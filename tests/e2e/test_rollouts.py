@@ -26,7 +26,7 @@ def live(stacks, digits):
     cli = stacks("rollout", "train: {epochs: 1}\nendpoint: {worse_at_most: 0.5}\n")
     cli("iam.apply", "data.up", "net.up")
     cli("data.push", "--dir", str(digits))
-    cli("sm.image", timeout=400)
+    cli("sm.image")
     jobs = []
     for seed in (0, 1):
         file = cli.file.with_name(f"rollout{seed}.yaml")

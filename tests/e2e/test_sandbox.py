@@ -23,7 +23,7 @@ def own(tmp_path):
     """A sandbox of the test's own, not started."""
     cli = Cli(write_settings(tmp_path / "own.yaml", tmp_path / "box", "own"))
     yield cli, tmp_path / "box"
-    cli("sandbox.down")
+    cli.typed("sandbox.down")
 
 
 def get(url, **headers):
@@ -37,13 +37,13 @@ def get(url, **headers):
 
 def test_up_down_and_up_again(own):
     cli, folder = own
-    assert "is up" in cli("sandbox.up").out
-    assert "was up already" in cli("sandbox.up").out
+    assert "is up" in cli.typed("sandbox.up").out
+    assert "was up already" in cli.typed("sandbox.up").out
     running = state.read(folder)
     assert json.loads(cli("sandbox.status", "--json").out)["up"] is True
     assert oct(folder.stat().st_mode)[-3:] == "700"
     assert oct((folder / "aws" / "config").stat().st_mode)[-3:] == "600"
-    assert "is down" in cli("sandbox.down").out
+    assert "is down" in cli.typed("sandbox.down").out
     assert not running.alive
     assert processes.leftovers(folder) == []
     assert not (folder / "state.json").exists()
@@ -51,13 +51,13 @@ def test_up_down_and_up_again(own):
     with pytest.raises(urllib.error.URLError):
         get(running.url)
     assert cli("sandbox.status", ok=False).code == 1
-    assert "is up" in cli("sandbox.up").out
+    assert "is up" in cli.typed("sandbox.up").out
 
 
 def test_two_ups_at_once_give_one_sandbox(own):
     cli, folder = own
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda _: cli("sandbox.up", "--json"), range(2)))
+        both = list(pool.map(lambda _: cli.typed("sandbox.up", "--json"), range(2)))
     found = [json.loads(ran.out) for ran in both]
     assert found[0]["pid"] == found[1]["pid"]
     assert sorted(f["started"] for f in found) == [False, True]
@@ -66,11 +66,11 @@ def test_two_ups_at_once_give_one_sandbox(own):
 
 def test_up_after_kill_9_sweeps_what_was_left_and_works(own):
     cli, folder = own
-    cli("sandbox.up")
+    cli.typed("sandbox.up")
     running = state.read(folder)
     left = subprocess.Popen(["sleep", "300"], env=processes.environment(folder, folder), start_new_session=True)
     os.kill(running.pid, signal.SIGKILL)
-    again = cli("sandbox.up")
+    again = cli.typed("sandbox.up")
     assert "Ended 1 processes that a killed sandbox had left." in again.err
     assert left.wait(5) != 0
     assert state.read(folder).pid != running.pid
@@ -84,7 +84,7 @@ def test_a_stale_or_spoilt_state_file_is_no_sandbox(own):
     assert state.read(folder) is None
     (folder / "state.json").write_text("{half")
     assert state.read(folder) is None
-    cli("sandbox.up")
+    cli.typed("sandbox.up")
 
 
 def test_settings_for_aws_start_no_sandbox(tmp_path):

@@ -23,24 +23,52 @@ from hypothesis import strategies as st
 from PIL import Image
 from preprocess import Augment, Preprocess
 
+from bench.train import free_port
 from ops.core.paths import ROOT
 from ops.datasets import manifest as packing
-from tests.conftest import settings_of
+from tests.conftest import draw_pictures, settings_of
 
 TRAINING = ROOT / "training"
 QUICK = ["--epochs", "1", "--batch", "6", "--pixels", "16"]
 
 
-def train(data: Path, out: Path, *more: str, env=None, prefix=()) -> subprocess.CompletedProcess:
+ALONE = {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+
+
+def words(data: Path, out: Path, *more: str) -> list[str]:
     folders = ["--data", str(data), "--out", str(out), "--checkpoints", str(out) + "-checkpoints"]
-    argv = [sys.executable, *prefix, str(TRAINING / "train.py"), *folders, *QUICK, *more]
+    return [str(TRAINING / "train.py"), *folders, *QUICK, *more]
+
+
+def train_anew(data: Path, out: Path, *more: str, env=None, prefix=()) -> subprocess.CompletedProcess:
+    """Train in an interpreter of its own."""
+    argv = [sys.executable, *prefix, *words(data, out, *more)]
     return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=os.environ | (env or {}))
+
+
+@pytest.fixture(scope="module")
+def train(forks):
+    """Trains in a fork of a process that has torch: train(data, out, flag, ..., env={...})."""
+    return lambda data, out, *more, env=None: forks.run(*words(data, out, *more), env=env)
 
 
 @pytest.fixture
 def shards(pictures, tmp_path):
+    return packed(pictures, tmp_path / "channel")
+
+
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory):
+    """(shards, model): what tests share that only need some model."""
+    folder = tmp_path_factory.mktemp("trained")
+    shards = packed(draw_pictures(folder / "pictures"), folder / "channel")
+    assert train(shards, folder / "model").returncode == 0
+    return shards, folder / "model"
+
+
+def packed(pictures: Path, folder: Path) -> Path:
     """The pictures as they lie in a channel: shards and a manifest."""
-    folder, entries = tmp_path / "channel", []
+    entries = []
     for shard in packing.shards(packing.survey(pictures), 1 << 20):
         path = folder / shard.key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,9 +89,9 @@ def shards(pictures, tmp_path):
     return folder
 
 
-def test_the_same_seed_gives_the_same_bits_from_shards_and_from_a_folder(pictures, shards, tmp_path):
-    for data, out in ((shards, "a"), (shards, "b"), (pictures, "c")):
-        done = train(data, tmp_path / out)
+def test_the_same_seed_gives_the_same_bits_from_shards_and_from_a_folder(train, pictures, shards, tmp_path):
+    for data, out, program in ((shards, "a", train_anew), (shards, "b", train), (pictures, "c", train)):
+        done = program(data, tmp_path / out)
         assert done.returncode == 0, done.stderr
     weights = [(tmp_path / out / "model.safetensors").read_bytes() for out in "abc"]
     assert weights[0] == weights[1] == weights[2]
@@ -79,15 +107,15 @@ def test_the_same_seed_gives_the_same_bits_from_shards_and_from_a_folder(picture
     ]
 
 
-def test_another_seed_gives_other_bits(shards, tmp_path):
-    for seed in ("0", "1"):
-        assert train(shards, tmp_path / seed, "--seed", seed).returncode == 0
-    assert (tmp_path / "0" / "model.safetensors").read_bytes() != (tmp_path / "1" / "model.safetensors").read_bytes()
+def test_another_seed_gives_other_bits(train, trained, tmp_path):
+    shards, model = trained
+    assert train(shards, tmp_path / "1", "--seed", "1").returncode == 0
+    assert (model / "model.safetensors").read_bytes() != (tmp_path / "1" / "model.safetensors").read_bytes()
 
 
 def test_two_processes_share_the_work_and_one_writes(shards, tmp_path):
     prefix = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = train(shards, tmp_path / "out", prefix=prefix, env={"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"})
+    done = train_anew(shards, tmp_path / "out", prefix=prefix, env=ALONE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy") == 1
     assert "2 processes of 1 threads on cpu" in done.stdout
@@ -133,7 +161,7 @@ def test_labels_that_differ_between_splits_and_empty_splits_are_refused(pictures
         dataset.load(pictures)
 
 
-def test_a_class_with_one_picture_is_trained_on(pictures, tmp_path):
+def test_a_class_with_one_picture_is_trained_on(train, pictures, tmp_path):
     for split in dataset.SPLITS:
         for path in sorted((pictures / split / "dog").iterdir())[1:]:
             path.unlink()
@@ -168,7 +196,7 @@ def test_out_of_memory_says_so_and_what_to_do(pictures, tmp_path):
     assert (tmp_path / "opt" / "output" / "failure").read_text().startswith("out of memory: lower train.batch")
 
 
-def test_hosts_that_would_each_train_alone_are_refused(pictures, tmp_path):
+def test_hosts_that_would_each_train_alone_are_refused(train, pictures, tmp_path):
     """F1 once more: two hosts, and nobody made them a group."""
     opt = tmp_path / "opt"
     for name in ("input/config", "output"):
@@ -181,7 +209,7 @@ def test_hosts_that_would_each_train_alone_are_refused(pictures, tmp_path):
     assert "each host would train alone" in (opt / "output" / "failure").read_text()
 
 
-def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint_of_before(pictures, tmp_path):
+def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint_of_before(train, pictures, tmp_path):
     (tmp_path / "opt" / "output").mkdir(parents=True)
     env = {"OPT_ML": str(tmp_path / "opt")}
     done = train(pictures, tmp_path / "out", "--lr", "1e30", "--epochs", "3", env=env)
@@ -189,18 +217,18 @@ def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint_of_before(pictures
     assert "lower train.lr" in (tmp_path / "opt" / "output" / "failure").read_text()
 
 
-def test_a_split_smaller_than_the_number_of_processes_is_shared_all_the_same(pictures, tmp_path):
+def test_a_split_smaller_than_the_number_of_processes_is_shared_all_the_same(forks, pictures, tmp_path):
     for path in sorted((pictures / "valid").rglob("*.png")):
         if path.name != "0.png":
             path.unlink()
-    prefix = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "3")
-    env = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = train(pictures, tmp_path / "out", "--layers", "head", "--views", "2", prefix=prefix, env=env)
-    assert done.returncode == 0, done.stderr
+    asked = words(pictures, tmp_path / "out", "--layers", "head", "--views", "2")
+    env = ALONE | {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", "MASTER_PORT": str(free_port())}
+    running = [forks.start(*asked, env=env | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "012"]
+    assert [process.wait() for process in running] == [0, 0, 0]
     assert json.loads((tmp_path / "out" / "model.json").read_text())["metrics"]["valid"]["pictures"] == 2
 
 
-def test_an_unknown_flag_is_a_reason_too(pictures, tmp_path):
+def test_an_unknown_flag_is_a_reason_too(train, pictures, tmp_path):
     (tmp_path / "opt" / "output").mkdir(parents=True)
     done = train(pictures, tmp_path / "out", "--learning_rate", "1", env={"OPT_ML": str(tmp_path / "opt")})
     assert done.returncode == 1
@@ -232,7 +260,7 @@ def test_sigterm_is_a_stop_at_any_moment(pictures, tmp_path, moment):
     assert not (opt / "output" / "failure").exists()
 
 
-def test_a_failure_is_told_where_sagemaker_looks_for_it(tmp_path):
+def test_a_failure_is_told_where_sagemaker_looks_for_it(train, tmp_path):
     (tmp_path / "opt" / "output").mkdir(parents=True)
     done = train(tmp_path / "nothing", tmp_path / "out", env={"OPT_ML": str(tmp_path / "opt")})
     assert done.returncode == 1
@@ -323,7 +351,7 @@ def test_train_needs_nothing_but_what_it_says(shards, tmp_path):
         if path.name.lower().split(".")[0].split("-")[0] in NEEDED:
             (tmp_path / "site" / path.name).symlink_to(path)
     alone = {"PYTHONPATH": str(tmp_path / "site")}
-    done = train(shards, tmp_path / "out", prefix=("-S",), env=alone)
+    done = train_anew(shards, tmp_path / "out", prefix=("-S",), env=alone)
     assert done.returncode == 0, done.stderr
     hidden = subprocess.run(
         [sys.executable, "-S", "-c", "import boto3"], capture_output=True, text=True, env=os.environ | alone
@@ -337,12 +365,11 @@ def test_missing_operators_are_declared_only_when_missing():
     assert done.stdout.split("\n")[:2] == ["[]", "True"], done.stderr
 
 
-def test_the_same_model_packaged_twice_is_the_same_release_and_names_no_path(shards, tmp_path):
-    assert train(shards, tmp_path / "model").returncode == 0
+def test_the_same_model_packaged_twice_is_the_same_release_and_names_no_path(forks, trained, tmp_path):
+    _, model = trained
     digests = []
     for out in ("one", "two"):
-        argv = [sys.executable, str(TRAINING / "export.py"), str(tmp_path / "model"), str(tmp_path / out)]
-        done = subprocess.run(argv, capture_output=True, text=True)
+        done = forks.run(str(TRAINING / "export.py"), str(model), str(tmp_path / out))
         assert done.returncode == 0, done.stderr
         digests.append(json.loads(done.stdout)["digest"])
     assert digests[0] == digests[1]
@@ -351,9 +378,9 @@ def test_the_same_model_packaged_twice_is_the_same_release_and_names_no_path(sha
     assert b"site-packages" not in onnx
 
 
-def test_golden_answers_are_pictures_as_bytes_with_scores(shards, tmp_path):
-    assert train(shards, tmp_path / "m").returncode == 0
-    with np.load(tmp_path / "m" / "golden.npz") as golden:
+def test_golden_answers_are_pictures_as_bytes_with_scores(trained):
+    _, model = trained
+    with np.load(model / "golden.npz") as golden:
         assert golden["scores"].shape == (8, 2)
         assert golden["pictures"][:8].tobytes() == b"\x89PNG\r\n\x1a\n"
         assert golden["ends"][-1] == len(golden["pictures"])

@@ -1,6 +1,7 @@
 """Roles applied: once, mended when changed, from any point at which a run was broken off; and policies that go back."""
 
 import json
+import re
 import stat
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -447,6 +448,25 @@ def test_a_policy_of_the_name_of_ours_is_kept_before_iam_revoke_writes_over_it(s
     assert json.loads(kept.read_text())["document"] == doc("s3:ListAllMyBuckets")
     cli("iam.revoke", "ec2-box", "--yes")
     assert len(list(kept.parent.iterdir())) == 1
+
+
+def test_roles_planted_for_tests_are_those_that_apply_makes(stacks):
+    planted, applied = stacks("planted1"), stacks("planted2", roles=False)
+    applied("iam.apply")
+
+    def described(cli):
+        """All that IAM tells of the stack's roles and policies, but for ids and dates, under one name."""
+        found = []
+        for page in cli.account.client("iam").get_paginator("get_account_authorization_details").paginate():
+            found += [role for role in page["RoleDetailList"] if role["Path"] == cli.settings.role_path]
+            found += [policy for policy in page["Policies"] if f"/{cli.settings.stack.name}/" in policy["Path"]]
+        text = json.dumps(sorted(found, key=lambda one: one["Arn"]), sort_keys=True, default=lambda date: "a date")
+        text = text.replace(cli.settings.stack.name, "stack")
+        return re.sub(r'"(RoleId|PolicyId|InstanceProfileId|RoleLastUsed)": ("[^"]*"|\{[^}]*\})', r'"\1": ""', text)
+
+    assert described(planted) == described(applied)
+    assert len(json.loads(described(planted))) > 2 * len(WANTED)
+    assert planted("iam.diff").code == 0
 
 
 def test_applied_twice_and_mended_when_changed_by_hand(stacks):

@@ -1,0 +1,31 @@
+"""Make roles and policies straight in moto's store: the tests give a hundred stacks their roles, and a signed request for each part takes seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandbox.world import World
+
+
+def make(world: World, calls: list[tuple[str, dict[str, Any]]]) -> dict[str, int]:
+    """Carry out IAM calls given as (botocore's name, its arguments): those that iam.apply makes in an account without the roles.
+
+    Raises KeyError for a call that is not one of these.
+    """
+    backend = world.backend_global("iam")
+    for call, args in calls:
+        match call:
+            case "create_policy":
+                backend.create_policy(None, args["Path"], args["PolicyDocument"], args["PolicyName"], args["Tags"])
+            case "create_role":
+                trust, bounds = args["AssumeRolePolicyDocument"], args.get("PermissionsBoundary")
+                backend.create_role(args["RoleName"], trust, args["Path"], bounds, None, args["Tags"], 3600)
+            case "attach_role_policy":
+                backend.attach_role_policy(args["PolicyArn"], args["RoleName"])
+            case "create_instance_profile":
+                backend.create_instance_profile(args["InstanceProfileName"], args["Path"], [], args["Tags"])
+            case "add_role_to_instance_profile":
+                backend.add_role_to_instance_profile(args["InstanceProfileName"], args["RoleName"])
+            case _:
+                raise KeyError(call)
+    return {"made": len(calls)}
