@@ -23,7 +23,7 @@ check: $(READY)
 
 clean:
 	-$(BIN)/invoke sandbox.down
-	rm -rf $(VENV) .venv-sdk .kennel .sandbox
+	rm -rf $(VENV) .venv-sdk .venv-bench .kennel .sandbox
 
 # TORCH_INDEX=URL takes torch and torchvision from that index: a CPU-only one saves several GB.
 $(READY): pyproject.toml serving/requirements.txt training/requirements.txt
@@ -40,4 +40,11 @@ $(READY): pyproject.toml serving/requirements.txt training/requirements.txt
 .venv-sdk/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-sdk
 	.venv-sdk/bin/python -m pip install --quiet -e '.[sdk]'
+	@touch $@
+
+# What benchmarks are measured against: the AWS CLI, cloudsplaining, flask on gunicorn, LitServe. The AWS CLI pins botocore, so
+# a venv of its own; the servers in it run this one's torch.
+.venv-bench/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet -e '.[bench]'
 	@touch $@

@@ -2,114 +2,134 @@
 
 from __future__ import annotations
 
-from ops.core.task import task
+from invoke import Context
+
+from ops.core.task import Result, task
 
 
 @task(help={"pairs": "How many pairs are measured.", "json": "Print the one JSON object."})
-def cli(c, pairs=25, json=False):
+def cli(c: Context, pairs: int = 25, json: bool = False) -> Result:
     """What `invoke --list` costs, against `invoke --version` and `aws --version`."""
-    import shutil
-    import sys
+    from bench import cli
 
-    from bench import paired_timing as measure
-
-    invoke = [sys.executable, "-m", "invoke"]
-    ours, theirs = [*invoke, "--list"], [*invoke, "--version"]
-    found = measure.in_turn(lambda: measure.cpu_seconds(ours), lambda: measure.cpu_seconds(theirs), pairs)
-    cost = 1 / measure.times_better(found)
-    checks = [measure.Check("invoke --list against invoke --version, CPU time", cost, "x", "at most 1.3", cost <= 1.3)]
-    if aws := shutil.which("aws"):
-        against = measure.in_turn(
-            lambda: measure.cpu_seconds(ours), lambda: measure.cpu_seconds([aws, "--version"]), pairs
-        )
-        ratio = measure.times_better(against)
-        checks.append(
-            measure.Check("aws --version against invoke --list, CPU time", ratio, "x", "at least 1", ratio >= 1)
-        )
-    return measure.report(found, checks, "invoke --list", "invoke --version")
+    return cli.bench(pairs)
 
 
-@task(help={"rounds": "How many times each side is measured.", "json": "Print the one JSON object."})
-def data(c, rounds=5, json=False):
+@task(
+    help={
+        "rounds": "How many times each side is measured.",
+        "files": "How many pictures are pushed.",
+        "json": "Print the one JSON object.",
+    }
+)
+def data(c: Context, rounds: int = 5, files: int = 2000, json: bool = False) -> Result:
     """What a push of 2,000 pictures takes, against `aws s3 sync`."""
-    from bench import data as sync
+    from bench import data
 
-    return sync.run(rounds)
+    return data.bench(rounds, files)
 
 
-@task(help={"rounds": "How many times each side is measured.", "json": "Print the one JSON object."})
-def sync(c, rounds=5, json=False):
+@task(
+    help={
+        "rounds": "How many times each side is measured.",
+        "files": "How many files are sent.",
+        "json": "Print the one JSON object.",
+    }
+)
+def sync(c: Context, rounds: int = 5, files: int = 2000, json: bool = False) -> Result:
     """What 2,000 files take to a box, against paramiko's put and rsync."""
-    from bench import sync as syncing
+    from bench import sync
 
-    return syncing.run(rounds)
+    return sync.bench(rounds, files)
 
 
-@task(help={"pairs": "How many pairs are measured.", "json": "Print the one JSON object."})
-def train(c, pairs=5, json=False):
+@task(
+    help={
+        "pairs": "How many pairs are measured.",
+        "pictures": "How many of a class are trained on, and how many tested.",
+        "pixels": "Pictures are trained on as squares of so many.",
+        "json": "Print the one JSON object.",
+    }
+)
+def train(c: Context, pairs: int = 5, pictures: int = 16, pixels: int = 224, json: bool = False) -> Result:
     """What frozen fine-tuning takes, against a plain loop in torchvision's manner."""
-    from bench import train as training
+    from bench import train
 
-    return training.bench(pairs)
+    return train.bench(pairs, pictures, pixels)
 
 
 @task(
     help={"runs": "How many runs are killed.", "seed": "Of the moments at which.", "json": "Print the one JSON object."}
 )
-def resume(c, runs=20, seed=0, json=False):
+def resume(c: Context, runs: int = 20, seed: int = 0, json: bool = False) -> Result:
     """Whether a killed training ends with the weights of one that was not."""
-    from bench import resume as resuming
+    from bench import resume
 
-    return resuming.bench(runs, seed)
+    return resume.bench(runs, seed)
 
 
 @task(
     help={
         "rounds": "How many times each server is measured.",
         "seconds": "Of each measurement.",
+        "arch": "Of the network that is served, as in train.arch.",
+        "pixels": "The network sees squares of so many.",
         "json": "Print the one JSON object.",
     }
 )
-def serve(c, rounds=5, seconds=1.5, json=False):
+def serve(
+    c: Context, rounds: int = 5, seconds: float = 1.5, arch: str = "resnet18", pixels: int = 224, json: bool = False
+) -> Result:
     """What the server answers a second, against flask on gunicorn and LitServe."""
-    from bench import serve as server
+    from bench import serve
 
-    return server.bench(rounds, seconds)
+    return serve.bench(rounds, seconds, arch, pixels)
 
 
-@task(help={"bodies": "How many are sent.", "seed": "Of what they are made.", "json": "Print the one JSON object."})
-def fuzz(c, bodies=10_000, seed=0, json=False):
+@task(
+    help={
+        "bodies": "How many are sent.",
+        "seed": "Of what they are made.",
+        "pixels": "The network sees squares of so many.",
+        "json": "Print the one JSON object.",
+    }
+)
+def fuzz(c: Context, bodies: int = 10_000, seed: int = 0, pixels: int = 224, json: bool = False) -> Result:
     """Whether the server bears bodies that are broken, hostile or odd."""
-    from bench import fuzz as fuzzing
+    from bench import fuzz
 
-    return fuzzing.bench(bodies, seed)
+    return fuzz.bench(bodies, seed, pixels=pixels)
 
 
 @task(
     help={
         "rounds": "How many times 3,000 roles are audited.",
         "pairs": "How many times 300 are, in turn with cloudsplaining.",
+        "roles": "How many in place of 3,000; a tenth of them are audited in turn with cloudsplaining.",
         "seed": "Of the accounts.",
-        "oracle": "A Python that has cloudsplaining, in place of this one.",
+        "oracle": "A Python that has cloudsplaining, in place of .venv-bench.",
         "json": "Print the one JSON object.",
     }
 )
-def iam(c, rounds=5, pairs=2, seed=0, oracle="", json=False):
+def iam(
+    c: Context, rounds: int = 5, pairs: int = 2, roles: int = 3000, seed: int = 0, oracle: str = "", json: bool = False
+) -> Result:
     """What an audit takes, against cloudsplaining, and whether it misses anything."""
-    from bench import iam as auditing
+    from bench import iam
 
-    return auditing.bench(rounds, pairs, seed, oracle)
+    return iam.bench(rounds, pairs, roles, seed, oracle)
 
 
 @task(
     help={
         "replay": "How many actions are taken away for real.",
+        "steps": "Record the first so many steps of the job alone; the page in docs/ stays as it is. 0: all.",
         "seed": "Of which.",
         "json": "Print the one JSON object.",
     }
 )
-def rights(c, replay=5, seed=0, json=False):
+def rights(c: Context, replay: int = 5, steps: int = 0, seed: int = 0, json: bool = False) -> Result:
     """Record the whole job: which action of which role does it need? Remove some, and see it break."""
-    from bench import needed_actions as needed
+    from bench import needed_actions
 
-    return needed.bench(replay, seed)
+    return needed_actions.bench(replay, steps, seed)

@@ -1,6 +1,8 @@
 """The server that one would otherwise write, for bench.serve: flask on gunicorn, torch as it comes, fp32.
 
-gunicorn 'eager:application()'      reads model.safetensors and model.json from MODEL, computes with TORCH_THREADS threads a request
+gunicorn 'flask_app:application()'      reads model.safetensors and model.json from MODEL, computes with TORCH_THREADS threads a request
+
+Packages that this Python lacks, torch foremost, come from the folder TORCH_PACKAGES.
 """
 
 import io
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "training"))
+sys.path.append(os.environ["TORCH_PACKAGES"])
 
 import model
 import numpy as np

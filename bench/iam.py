@@ -1,4 +1,4 @@
-"""The whole audit of a snapshot: what 3,000 roles take, and 300 in turn with cloudsplaining, of which nothing right may be missed.
+"""The whole audit of a snapshot: what 3,000 roles take, and 300, a tenth, in turn with cloudsplaining, of which nothing right may be missed.
 
 Both sides run in a process of their own, a fresh one each time, and are timed by the clock on the wall from the file to the
 findings, without their imports. Of 3,000 roles the fastest of the rounds counts, since other programs on the machine only ever
@@ -20,25 +20,28 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench import accounts
+import invoke
+
+from bench import accounts, opponents
 from bench import paired_timing as measure
 from bench.paired_timing import Check
+from iampolicy.account import snapshot_file
+from iampolicy.account.snapshot import Snapshot
+from iampolicy.audit import engine
+from iampolicy.escalation.paths import needs
+from iampolicy.escalation.reach import Reach
+from ops.core import settings
 from ops.core.errors import FINDINGS, OpsError
 from ops.core.output import say, table
 from ops.core.paths import ROOT
 from ops.core.task import Result
 
-if TYPE_CHECKING:
-    from iampolicy.account.snapshot import Snapshot
-    from ops.core.settings import Settings
-
-MANY, FEW = 3000, 300
+TENTH = 10  # of the roles are audited in turn with cloudsplaining, which takes half a minute for 300
 SECONDS, MB, TIMES = 1.0, 150, 100
 OURS_A_ROUND = 3  # a round of theirs takes half a minute, one of ours a fifth of a second
 LIMIT_S = 600  # more than ten times what it takes
-INSTALL = "pip install -e '.[oracle]', or name a Python that has it: --oracle PYTHON"
 
 Found = dict[str, list[dict[str, Any]]]
 
@@ -68,14 +71,11 @@ def run(argv: list[str], snapshot: Path) -> Run:
 
 def audit(snapshot: Path, answer: Path) -> None:
     """In our process."""
-    from iampolicy.account import snapshot_file
-    from iampolicy.audit import engine
-
-    settings = loaded()
+    own = loaded()
     began, used = time.perf_counter(), time.process_time()
     with engine.uncollected():  # as the command does
         have, _ = snapshot_file.load(snapshot)
-        findings = engine.audited(have, settings=settings)
+        findings = engine.audited(have, settings=own)
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
     found: Found = {}
     for one in findings:
@@ -83,11 +83,7 @@ def audit(snapshot: Path, answer: Path) -> None:
     answer.write_text(json.dumps({"seconds": seconds, "cpu": cpu, "mb": peak(), "found": found}))
 
 
-def loaded() -> Settings:
-    import invoke
-
-    from ops.core import settings
-
+def loaded() -> settings.Settings:
     found = invoke.Config(project_location=ROOT)
     found.load_project()
     return settings.load(found)
@@ -104,8 +100,6 @@ def peak() -> float:
 
 def missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
     """(role, what they say) where we say neither that way, nor one that needs no more, nor that the role may do everything."""
-    from iampolicy.escalation.paths import needs
-
     needed = {path.rule: actions for path, actions in needs()}
     lacking = []
     for role, said in theirs.items():
@@ -122,8 +116,6 @@ def missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
 
 def wrong(have: Snapshot, role: str, actions: list[str]) -> bool:
     """Whether the role may not do one of the actions at all, on anything of its type."""
-    from iampolicy.escalation.reach import Reach
-
     holding = Reach(have, datetime.now(UTC)).of(have.roles[role])
     return not all(holding.somewhere(action) for action in actions)
 
@@ -136,22 +128,22 @@ def differing(have: Snapshot, ours: Run, theirs: Run) -> tuple[list[tuple[str, s
     return right, len(lacking) - len(right)
 
 
-def many(folder: Path, seed: int, rounds: int) -> tuple[list[Run], list[Check]]:
+def many(folder: Path, roles: int, seed: int, rounds: int) -> tuple[list[Run], list[Check]]:
     me = [sys.executable, "-m", "bench.iam"]
-    file, worst = drawn(folder, MANY, seed), drawn(folder, MANY, seed, distinct=True)
+    file, worst = drawn(folder, roles, seed), drawn(folder, roles, seed, distinct=True)
     both = [(run(me, file), run(me, worst)) for _ in range(rounds)]
     runs = [one for one, _ in both]
-    say(f"{MANY} roles, {rounds} rounds: {', '.join(f'{one.seconds:.2f}' for one in runs)} s")
+    say(f"{roles} roles, {rounds} rounds: {', '.join(f'{one.seconds:.2f}' for one in runs)} s")
     best, median = min(one.seconds for one in runs), statistics.median(one.seconds for one in runs)
     cpu, wall = statistics.median(one.cpu for one in runs), statistics.median(one.wall for one in runs)
     mb, unlike = max(one.mb for one in runs), min(other.seconds for _, other in both)
     return runs, [
-        Check(f"the audit of {MANY} roles, from the file to the findings", best, "s", f"below {SECONDS:g}", best < SECONDS),
+        Check(f"the audit of {roles} roles, from the file to the findings", best, "s", f"below {SECONDS:g}", best < SECONDS),
         Check("the median of the same", median, "s", "said", True),
         Check("the processor's time of the same, in the median", cpu, "s", "said", True),
         Check("its whole process, with Python's start and imports, in the median", wall, "s", "said", True),
         Check("its memory at the peak", mb, "MB", f"below {MB}", mb < MB),
-        Check(f"the same of {MANY} roles of which no two hold the same text", unlike, "s", "said", True),
+        Check(f"the same of {roles} roles of which no two hold the same text", unlike, "s", "said", True),
     ]  # fmt: skip
 
 
@@ -161,50 +153,51 @@ def drawn(folder: Path, roles: int, seed: int, distinct: bool = False) -> Path:
     return file
 
 
-def against(folder: Path, seed: int, rounds: int, oracle: str) -> tuple[list[tuple[Run, Run]], list[Check]]:
-    from iampolicy.account import snapshot_file
-
-    file = drawn(folder, FEW, seed)
-    me, them = [sys.executable, "-m", "bench.iam"], [oracle, str(ROOT / "bench" / "splaining.py")]
+def against(folder: Path, roles: int, seed: int, rounds: int, oracle: str) -> tuple[list[tuple[Run, Run]], list[Check]]:
+    file = drawn(folder, roles, seed)
+    me, them = [sys.executable, "-m", "bench.iam"], [oracle, str(ROOT / "bench" / "cloudsplaining_run.py")]
     found = []
     for number in range(rounds):
         ours = sorted((run(me, file) for _ in range(OURS_A_ROUND)), key=lambda one: one.seconds)[OURS_A_ROUND // 2]
         theirs = run(them, file)
         found.append((ours, theirs))
-        say(f"{FEW} roles, round {number + 1}/{rounds}: ours {ours.seconds:.2f} s, theirs {theirs.seconds:.1f} s")
+        say(f"{roles} roles, round {number + 1}/{rounds}: ours {ours.seconds:.2f} s, theirs {theirs.seconds:.1f} s")
     times = statistics.median(theirs.seconds / ours.seconds for ours, theirs in found)
     right, errors = differing(snapshot_file.load(file)[0], *found[-1])
     for role, what in right[:10]:
         say(f"  missed: {role}: {what}")
     said = sum(len(every) for every in found[-1][1].found.values())
     return found, [
-        Check(f"the audit of {FEW} roles against cloudsplaining's", times, "x", f"at least {TIMES}", times >= TIMES),
+        Check(f"the audit of {roles} roles against cloudsplaining's", times, "x", f"at least {TIMES}", times >= TIMES),
         Check(f"of its {said} findings, right ones that ours lacks", len(right), "", "exactly 0", not right),
         Check("the same, of actions that the role may not do", errors, "", "said", True),
     ]  # fmt: skip
 
 
-def has_it(oracle: str) -> bool:
-    return subprocess.run([oracle, "-c", "import cloudsplaining"], capture_output=True, check=False).returncode == 0
+def find_oracle(named: str) -> str:
+    """Return a Python that has cloudsplaining: the one named, or .venv-bench's. Raises OpsError with what installs it."""
+    oracle = named or str(opponents.find_in_venv("python", "bench.iam", "cloudsplaining"))
+    if subprocess.run([oracle, "-c", "import cloudsplaining"], capture_output=True, check=False).returncode:
+        raise OpsError(f"{oracle} has no cloudsplaining, with which bench.iam compares: {opponents.INSTALL}")
+    return oracle
 
 
-def bench(rounds: int, pairs: int, seed: int, oracle: str) -> Result:
-    oracle = oracle or sys.executable
-    if min(rounds, pairs) < 1:
-        raise OpsError("--rounds and --pairs take 1 or more.")
-    if not has_it(oracle):
-        raise OpsError(f"{oracle} has no cloudsplaining, with which this compares: {INSTALL}")
+def bench(rounds: int, pairs: int, roles: int, seed: int, oracle: str) -> Result:
+    """Measure, check, report."""
+    if min(rounds, pairs) < 1 or roles < TENTH:
+        raise OpsError(f"--rounds and --pairs take 1 or more, --roles {TENTH} or more.")
+    oracle, few = find_oracle(oracle), roles // TENTH
     with tempfile.TemporaryDirectory(prefix="kennel-bench-") as folder:
-        runs, checks = many(Path(folder), seed, rounds)
-        found, more = against(Path(folder), seed, pairs, oracle)
+        runs, checks = many(Path(folder), roles, seed, rounds)
+        found, more = against(Path(folder), few, seed, pairs, oracle)
     pairs_of = [(ours.seconds, theirs.seconds) for ours, theirs in found]
     answer = measure.report(pairs_of, checks + more, "python -m bench.iam", "python bench/cloudsplaining_run.py")
     lines = [
-        (MANY, "kennel", min(one.seconds for one in runs), max(one.mb for one in runs)),
-        (FEW, "kennel", found[-1][0].seconds, found[-1][0].mb),
-        (FEW, "cloudsplaining", found[-1][1].seconds, found[-1][1].mb),
+        (roles, "kennel", min(one.seconds for one in runs), max(one.mb for one in runs)),
+        (few, "kennel", found[-1][0].seconds, found[-1][0].mb),
+        (few, "cloudsplaining", found[-1][1].seconds, found[-1][1].mb),
     ]
-    cells = [(roles, who, f"{s:.2f}", f"{s / roles * 1000:.2f}", f"{mb:.0f}") for roles, who, s, mb in lines]
+    cells = [(n, who, f"{s:.2f}", f"{s / n * 1000:.2f}", f"{mb:.0f}") for n, who, s, mb in lines]
     shown = table(("roles", "", "s", "ms a role", "MB"), cells)
     data = {"rows": [{"roles": n, "who": who, "seconds": s, "mb": mb} for n, who, s, mb in lines], "seed": seed}
     return Result(answer.data | data, f"{shown}\n\n{answer.text}", code=FINDINGS if answer.code else 0)

@@ -1,12 +1,12 @@
 """The same model behind LitServe, for bench.serve: bodies are taken as bytes, as ours takes them, not as base64 in JSON.
 
-python lit.py PORT WORKERS      MODEL and TORCH_THREADS are as eager.py's
+python litserve_app.py PORT WORKERS      MODEL, TORCH_THREADS and TORCH_PACKAGES are as flask_app.py's
 """
 
 import sys
 from typing import Annotated, Any
 
-import eager
+import flask_app  # first: it tells where torch is
 import litserve
 from fastapi import Depends, Request
 
@@ -17,7 +17,7 @@ async def raw(request: Request) -> bytes:
 
 class Api(litserve.LitAPI):
     def setup(self, device: str) -> None:
-        self.classifier = eager.Classifier()
+        self.classifier = flask_app.Classifier()
 
     def decode_request(self, request: Annotated[bytes, Depends(raw)]) -> bytes:
         return request

@@ -25,9 +25,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench import paired_timing as measure
 from bench.paired_timing import Check
-from bench.servers import EAGER, LIT, OURS, Server, release, started
+from bench.servers import EAGER, LIT, OURS, Server, find_python, release, started
 from bench.train import MASKED, capabilities
 from ops.core.errors import OpsError
 from ops.core.output import say, table
@@ -85,8 +87,6 @@ def call(port: int, callers: int, seconds: float, golden: Path) -> dict[str, Any
 
 
 def sent(golden: Path) -> list[bytes]:
-    import numpy as np
-
     with np.load(golden) as kept:
         whole, ends = kept["pictures"].tobytes(), kept["ends"].tolist()
     return [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
@@ -215,11 +215,11 @@ def shown(lines: list[dict[str, Any]]) -> str:
     return table(names, cells)
 
 
-def compared(what: str, env: dict[str, str], bound: float, rounds: int, seconds: float, names: tuple[str, ...]) -> tuple[
+def compared(what: str, env: dict[str, str], bound: float, rounds: int, seconds: float, made: Path) -> tuple[
     list[Check], Rounds, list[dict[str, Any]]
 ]:  # fmt: skip
     """All servers at once, of which one at a time has something to do."""
-    made = release()
+    names = (OURS, EAGER, LIT)
     golden = made / "model" / "golden.npz"
     with tempfile.TemporaryDirectory(prefix="kennel-bench-") as logs, ExitStack() as stack:
         say(f"{what}: starting {', '.join(names)} ...")
@@ -234,8 +234,12 @@ def compared(what: str, env: dict[str, str], bound: float, rounds: int, seconds:
     return list(checks(found, what, limit, bound, agreed)), found, rows(found, what)
 
 
-def bench(rounds: int, seconds: float) -> Result:
-    able = capabilities()
+def bench(rounds: int, seconds: float, arch: str = "resnet18", pixels: int = 224) -> Result:
+    """Measure, check, report."""
+    if rounds < 1 or seconds <= 0:
+        raise OpsError("--rounds takes 1 or more, --seconds more than 0.")
+    find_python()
+    able, made = capabilities(), release(arch, pixels)
     if able["amx"]:
         passes = [("AMX", {}, AMX), ("bf16 masked", MASKED, NO_AMX)]
     elif able["bf16"]:
@@ -245,12 +249,12 @@ def bench(rounds: int, seconds: float) -> Result:
     every: list[Check] = []
     lines: list[dict[str, Any]] = []
     for what, env, bound in passes:
-        more, found, told_of = compared(what, env, bound, rounds, seconds, (OURS, EAGER, LIT))
+        more, found, told_of = compared(what, env, bound, rounds, seconds, made)
         every, lines = every + more, lines + told_of
     callers = strongest(found, EAGER)
     both = zip(found[OURS, callers], found[EAGER, callers], strict=True)
     pairs = [(1 / a.rate, 1 / b.rate) for a, b in both]
-    answer = measure.report(pairs, every, f"python {OURS}server.py serve", "gunicorn 'eager:application()'")
+    answer = measure.report(pairs, every, f"python {OURS}server.py serve", "gunicorn 'flask_app:application()'")
     data = {"cells": lines, "rounds": rounds, "seconds": seconds}
     return Result(answer.data | data, f"{shown(lines)}\n\n{answer.text}", code=answer.code)
 

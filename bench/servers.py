@@ -1,7 +1,7 @@
 """The servers that bench.serve compares, each as a process group of its own on this machine.
 
-The others live in a venv that is made once. It sees this environment's torch, numpy and Pillow behind its own packages, so
-that both sides run the same ones.
+The others live in .venv-bench. Their programs see this environment's torch, numpy and Pillow behind that venv's own packages
+(TORCH_PACKAGES), so that both sides run the same ones.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import opponents
 from bench.train import free_port
 from ops.core.errors import OpsError
 from ops.core.files import digest_of
@@ -28,7 +29,7 @@ READY_S = 120.0
 NICE = "5"  # serving/ lowers its own threads so far; the others are too, or a busy neighbour would slow down ours alone
 TICKS = os.sysconf("SC_CLK_TCK")
 OURS, EAGER, LIT = "serving/", "flask, gunicorn, torch", "LitServe, torch"
-PACKAGES = ("flask", "gunicorn", "litserve")
+SHARED = ("torch", "numpy", "PIL")  # what both sides run
 # Of two vCPUs. Tried for each: 1 process of 2 threads of torch, 2 of 1 thread, and for gunicorn 1 process with 2 threads of
 # requests and 1 of torch each. See bench/serve.py for what they gave.
 THREADS, WORKERS = 1, 2
@@ -64,25 +65,12 @@ def release(arch: str = "resnet18", pixels: int = 224) -> Path:
     return folder
 
 
-def others() -> Path:
-    """The other servers' venv. Raises OpsError when pip cannot, or would bring a torch of its own."""
-    folder = WORK / "servers"
-    python = folder / "bin" / "python"
-    if (folder / "made").exists():
-        return python
-    say(f"Setting up {', '.join(PACKAGES)} in .kennel/servers ...")
-    for argv in (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES],
-    ):
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise OpsError(f"The other servers could not be set up: {done.stderr.strip()[-600:]}")
-    own = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-    if twice := [name for name in ("torch", "numpy", "PIL") if (own / name).exists()]:
-        raise OpsError(f"pip brought its own {', '.join(twice)} into {own}: the servers would not run the same.")
-    (own / "kennel.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    (folder / "made").touch()
+def find_python(benchmark: str = "bench.serve") -> Path:
+    """Return the Python of the other servers. Raises OpsError where it is missing, or has a torch of its own."""
+    python = opponents.find_in_venv("python", benchmark, "flask, gunicorn and LitServe")
+    own = Path(sysconfig.get_path("purelib", vars={"base": str(opponents.VENV)}))
+    if twice := [name for name in SHARED if (own / name).exists()]:
+        raise OpsError(f"{own} has its own {', '.join(twice)}: the servers would not run the same.")
     return python
 
 
@@ -91,12 +79,12 @@ def argv(name: str, port: int) -> tuple[list[str], Path]:
     if name == OURS:
         return [sys.executable, "server.py", "serve"], ROOT / "serving"
     if name == LIT:
-        return ["nice", "-n", NICE, str(others()), "lit.py", str(port), str(WORKERS)], ROOT / "bench"
+        return ["nice", "-n", NICE, str(find_python()), "litserve_app.py", str(port), str(WORKERS)], ROOT / "bench"
     gunicorn = [
         "nice",
         "-n",
         NICE,
-        str(others()),
+        str(find_python()),
         "-m",
         "gunicorn",
         "--workers",
@@ -106,7 +94,7 @@ def argv(name: str, port: int) -> tuple[list[str], Path]:
         "--log-level",
         "error",
     ]
-    return [*gunicorn, "--bind", f"127.0.0.1:{port}", "eager:application()"], ROOT / "bench"
+    return [*gunicorn, "--bind", f"127.0.0.1:{port}", "flask_app:application()"], ROOT / "bench"
 
 
 @contextmanager
@@ -116,6 +104,7 @@ def started(name: str, made: Path, env: dict[str, str], log: Path) -> Iterator[S
     words, folder = argv(name, port)
     told = {"OPT_ML": str(made / "opt"), "SAGEMAKER_BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)}
     told |= {"MODEL": str(made / "model"), "TORCH_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}
+    told["TORCH_PACKAGES"] = sysconfig.get_path("purelib")
     kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
     if name == OURS:
         told.pop("OMP_NUM_THREADS")

@@ -1,7 +1,8 @@
 """A small, fast S3 for benchmarks: objects in memory, behind the requests that a sync of many files makes.
 
 moto takes about 4 ms of CPU time for one PUT, so that 2,000 of them measure moto and not the client. This one takes a small
-part of that. It checks no signature and keeps no versions; both sides of a benchmark talk to the very same one.
+part of that. It checks no signature and keeps no versions; both sides of a benchmark talk to the very same one. It also answers
+what a command asks of STS before its first request to S3: who it is, and for the keys of its role.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -17,11 +18,19 @@ from xml.sax.saxutils import escape
 
 ACCOUNT = "123456789012"
 PAGE = 1000  # keys in one answer to a listing, as S3 has it
+STS = "https://sts.amazonaws.com/doc/2011-06-15/"
 CALLER = (
-    '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
+    f'<GetCallerIdentityResponse xmlns="{STS}"><GetCallerIdentityResult>'
     f"<Arn>arn:aws:iam::{ACCOUNT}:user/bench</Arn><UserId>BENCH</UserId><Account>{ACCOUNT}</Account>"
     "</GetCallerIdentityResult></GetCallerIdentityResponse>"
 )
+ASSUMED = (
+    f'<AssumeRoleResponse xmlns="{STS}"><AssumeRoleResult><Credentials><AccessKeyId>ASIABENCH</AccessKeyId>'
+    "<SecretAccessKey>bench</SecretAccessKey><SessionToken>bench</SessionToken><Expiration>{expires}</Expiration></Credentials>"
+    "<AssumedRoleUser><AssumedRoleId>AROABENCH:{session}</AssumedRoleId>"
+    f"<Arn>arn:aws:sts::{ACCOUNT}:assumed-role/{{role}}/{{session}}</Arn></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"
+)
+TO_STS = "POST /"  # S3 has no request of this path
 
 
 class Request(NamedTuple):
@@ -62,6 +71,10 @@ class Store:
         self.objects.clear()
         self.requests.clear()
 
+    def to_s3(self) -> int:
+        """Return how many requests S3 got since `clear`; those to STS go elsewhere on AWS."""
+        return sum(line != TO_STS for line in self.requests)
+
     async def serve(self) -> asyncio.Server:
         """Listen on a free port of the loopback interface."""
         return await asyncio.start_server(self._talk, "127.0.0.1", 0, limit=1 << 20)
@@ -85,8 +98,8 @@ class Store:
         bucket, _, key = request.path.lstrip("/").partition("/")
         if request.method == "PUT" and key:
             return self.put(request)
-        if request.method == "POST" and b"GetCallerIdentity" in request.body:
-            return Reply("200 OK", {"Content-Type": "text/xml"}, CALLER.encode())
+        if request.method == "POST" and not bucket:
+            return answer_sts(parse_qs(request.body.decode()))
         if request.method == "GET" and not key:
             return self.listing(bucket, request.query)
         if request.method in ("GET", "HEAD") and key:
@@ -145,6 +158,22 @@ class Store:
             f"<Contents><Key>{escape(key)}</Key><LastModified>{modified}</LastModified><ETag>{escape(found.etag)}</ETag>"
             f"<Size>{len(found.body)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
         )
+
+
+def answer_sts(form: dict[str, list[str]]) -> Reply:
+    """Answer AssumeRole and GetCallerIdentity; anything else is unsupported, and says so."""
+    action = form.get("Action", [""])[0]
+    kind = {"Content-Type": "text/xml"}
+    if action == "GetCallerIdentity":
+        return Reply("200 OK", kind, CALLER.encode())
+    if action == "AssumeRole":
+        role, session = form["RoleArn"][0].rpartition("/")[2], form["RoleSessionName"][0]
+        expires = f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
+        return Reply(
+            "200 OK", kind, ASSUMED.format(role=escape(role), session=escape(session), expires=expires).encode()
+        )
+    error = f"<Code>NotImplemented</Code><Message>bench/store.py does not answer {escape(action) or 'this'}.</Message>"
+    return Reply("501 Not Implemented", kind, f"<ErrorResponse><Error>{error}</Error></ErrorResponse>".encode())
 
 
 async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:

@@ -26,18 +26,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import contenders
+from bench import opponents, transfer
 from bench import paired_timing as measure
-from bench.contenders import HOST, OURS, PUT, RSYNC, TAR, Keys
 from bench.data import GBIT, ROUND_TRIP_S, end_others
 from bench.link import CHUNK, Link, carry
+from bench.transfer import HOST, OURS, PUT, RSYNC, TAR, Keys
 from ops.box.file_sync import SUMS
 from ops.core import ssh
 from ops.core.errors import OpsError
 from ops.core.output import say, table
 from ops.core.task import Result
 
-FILES, FOLDERS, BYTES = 2000, 20, 20_000
+FOLDERS, BYTES = 20, 20_000
 PUTS = 2  # rounds in which paramiko's put takes part, since it takes minutes
 FASTER, AS_RSYNC, UNCHANGED = 15.0, 1.2, 1.2  # the bounds of the checks
 ROOM = 10  # times the files: themselves, a copy of each contender, one under way, and blocks that are not full
@@ -45,7 +45,7 @@ START_S = 15
 NEW, SAME = "all new", "nothing changed"
 INSIDE = "ours from connecting on"  # without the start of Python and the imports
 SHOWN = {OURS: "ours", PUT: "paramiko put", RSYNC: "rsync -a", TAR: "tar | ssh"}
-MISSING = "bench.sync needs rsync and OpenSSH's client: apt-get install rsync openssh-client openssh-server"
+INSTALL = "apt-get install rsync openssh-client openssh-server"
 # HOME: what the shell's settings do at each login is not measured.
 SSHD = """\
 ListenAddress 127.0.0.1
@@ -81,8 +81,8 @@ class Course:
         target = self.targets / name
         if fresh:
             shutil.rmtree(target, ignore_errors=True)
-        took, said = contenders.timed(
-            contenders.argv(name, contenders.Transfer(self.sent, str(target), self.keys, self.near))
+        took, said = transfer.timed(
+            transfer.argv(name, transfer.Transfer(self.sent, str(target), self.keys, self.near))
         )
         if contents(target) != contents(self.sent):
             raise OpsError(f"{SHOWN[name]}: what is in {target} is not what was sent.")
@@ -100,25 +100,24 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: hashlib.sha256(path.read_bytes()).digest() for name, path in found.items() if name != SUMS}
 
 
-def noise(folder: Path) -> None:
-    """Write FILES files that do not compress."""
-    for number in range(FILES):
+def noise(folder: Path, count: int) -> None:
+    """Write files that do not compress."""
+    for number in range(count):
         path = folder / f"{number % FOLDERS:02d}" / f"{number:04d}.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.urandom(BYTES))
 
 
 @contextmanager
-def course(folder: Path) -> Iterator[Course]:
+def course(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) -> Iterator[Course]:
     """Files, keys, a server that lets our key in, and the link before it. Raises OpsError when a program is missing."""
-    if not shutil.which("rsync") or not shutil.which("ssh"):
-        raise OpsError(MISSING)
+    opponents.find_on_path("bench.sync", "rsync and OpenSSH's client", INSTALL, "rsync", "ssh")
     sent, targets, keys = folder / "sent", folder / "targets", Keys(folder / "keys")
-    noise(sent)
+    noise(sent, files)
     targets.mkdir()
     ssh.key_pair(keys.client)
     ssh.pin(keys.known_hosts, HOST, [ssh.key_pair(keys.host)])
-    with server(keys) as (name, far), linked(far) as near:
+    with server(keys) as (name, far), linked(far, round_trip_s) as near:
         yield Course(sent, targets, keys, name, near)
 
 
@@ -129,9 +128,9 @@ def server(keys: Keys) -> Iterator[tuple[str, int]]:
     if program:
         name, argv = version(program), openssh(program, keys)
     else:
-        name, argv = "asyncssh (no sshd is installed)", [sys.executable, "-m", "bench.contenders", "serve"]
+        name, argv = "asyncssh (no sshd is installed)", [sys.executable, "-m", "bench.ssh_server"]
         argv.append(str(keys.folder))
-    with log.open("w") as out, contenders.started(argv, stdout=out, stderr=out) as process:
+    with log.open("w") as out, transfer.started(argv, stdout=out, stderr=out) as process:
         yield name, listening(process, log)
 
 
@@ -200,12 +199,12 @@ def acknowledging(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 @contextmanager
-def linked(far: int) -> Iterator[int]:
+def linked(far: int, round_trip_s: float) -> Iterator[int]:
     """The near end of a link to the port `far`, served by a thread of this process."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    serving = asyncio.run_coroutine_threadsafe(Prompt(far, ROUND_TRIP_S, GBIT).serve(), loop).result()
+    serving = asyncio.run_coroutine_threadsafe(Prompt(far, round_trip_s, GBIT).serve(), loop).result()
     try:
         yield serving.sockets[0].getsockname()[1]
     finally:
@@ -233,19 +232,24 @@ def in_turn(here: Course, names: list[str], rounds: int, fresh: bool) -> Times:
     return found
 
 
-def run(rounds: int) -> Result:
+def bench(rounds: int, files: int) -> Result:
     """Measure, check, report. Raises OpsError when a contender fails, or leaves something behind."""
-    with tempfile.TemporaryDirectory(prefix="kennel-bench-", dir=memory()) as name, course(Path(name)) as here:
-        say(f"{FILES} files of {BYTES} bytes, {ROUND_TRIP_S * 1000:.0f} ms there and back, to {here.server}")
+    if min(rounds, files) < 1:
+        raise OpsError("--rounds and --files take 1 or more.")
+    with (
+        tempfile.TemporaryDirectory(prefix="kennel-bench-", dir=memory(files)) as name,
+        course(Path(name), files) as here,
+    ):
+        say(f"{files} files of {BYTES} bytes, {ROUND_TRIP_S * 1000:.0f} ms there and back, to {here.server}")
         new = in_turn(here, [OURS, RSYNC, TAR, PUT], rounds, fresh=True)
         same = in_turn(here, [OURS, RSYNC], rounds, fresh=False)
-        return report(here.server, {NEW: new, SAME: same})
+        return report(here.server, files, {NEW: new, SAME: same})
 
 
-def memory() -> Path | None:
+def memory(files: int) -> Path | None:
     """A folder in memory with room for all copies: a disk takes one second or two for so many files, whoever sends them."""
     there = Path("/dev/shm")  # noqa: S108  a folder of a name of its own is made in it
-    return there if there.is_dir() and shutil.disk_usage(there).free > ROOM * FILES * BYTES else None
+    return there if there.is_dir() and shutil.disk_usage(there).free > ROOM * files * BYTES else None
 
 
 def ratio(times: Times, which: str) -> float:
@@ -253,7 +257,7 @@ def ratio(times: Times, which: str) -> float:
     return 1 / measure.times_better(list(zip(times[which], times[RSYNC], strict=True)))
 
 
-def report(server: str, found: dict[str, Times]) -> Result:
+def report(server: str, files: int, found: dict[str, Times]) -> Result:
     new, same = found[NEW], found[SAME]
     puts = list(zip(new[OURS], new[PUT], strict=False))
     values = (measure.times_better(puts), ratio(new, INSIDE), ratio(same, INSIDE))
@@ -272,7 +276,7 @@ def report(server: str, found: dict[str, Times]) -> Result:
     pairs = list(zip(new[INSIDE], new[RSYNC], strict=True))
     answer = measure.report(pairs, checks, "ops.core.ssh.connect and ops.box.file_sync.send", SHOWN[RSYNC])
     whole = {when: round(ratio(times, OURS), 3) for when, times in found.items()}
-    data = {"server": server, "files": FILES, "bytes": FILES * BYTES, "whole": whole, "seconds": found}
+    data = {"server": server, "files": files, "bytes": files * BYTES, "whole": whole, "seconds": found}
     told = f"As a process, with the start of Python and the imports, ours takes {whole[NEW]} x {SHOWN[RSYNC]}, {NEW}, and {whole[SAME]} x, {SAME}."
     return Result(answer.data | data, f"{shown(found)}\nto {server}\n\n{answer.text}\n\n{told}", code=answer.code)
 

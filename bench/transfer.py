@@ -1,0 +1,124 @@
+"""The contenders of bench.sync: what a transfer is, their command lines, and how a process is timed.
+
+Ours and paramiko's put are processes of this repository (bench/send_ours.py, bench/send_by_put.py): `seconds` in their answer
+runs from before the connection is opened until the files are there; whoever times the process has the start of Python and the
+imports too.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+
+HOST = "bench"  # the name the host key is pinned under
+OURS, PUT, RSYNC, TAR = "ours", "put", "rsync", "tar"
+MODULES = {OURS: "bench.send_ours", PUT: "bench.send_by_put"}
+TRANSFER_S = 900
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the server and its clients prove themselves with, in one folder."""
+
+    folder: Path
+
+    @property
+    def client(self) -> Path:
+        return self.folder / "key"
+
+    @property
+    def allowed(self) -> Path:
+        return self.folder / "key.pub"
+
+    @property
+    def host(self) -> Path:
+        return self.folder / "host_key"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What goes where, and through which port of the loopback interface."""
+
+    folder: Path
+    target: str
+    keys: Keys
+    port: int
+
+    @classmethod
+    def from_words(cls, folder: str, target: str, keys: str, port: str) -> Transfer:
+        """What `argv` gave to a process of ours."""
+        return cls(Path(folder), target, Keys(Path(keys)), int(port))
+
+    def socket(self) -> socket.socket:
+        """Without Nagle's algorithm, which a tunnel has not: it would hold back paramiko's small packets."""
+        joined = socket.create_connection(("127.0.0.1", self.port))
+        joined.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return joined
+
+
+def argv(name: str, asked: Transfer) -> list[str]:
+    """A contender's command line. -F none: the settings of whoever measures are not measured."""
+    if name in MODULES:
+        where = [str(asked.folder), asked.target, str(asked.keys.folder), str(asked.port)]
+        return [sys.executable, "-m", MODULES[name], *where]
+    options = {
+        "UserKnownHostsFile": asked.keys.known_hosts,
+        "HostKeyAlias": HOST,
+        "StrictHostKeyChecking": "yes",
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "BatchMode": "yes",
+    }
+    ssh = ["ssh", "-F", "none", "-p", str(asked.port), "-i", str(asked.keys.client)]
+    ssh += [f"-o{option}={value}" for option, value in options.items()]
+    at, into = f"{getpass.getuser()}@127.0.0.1", shlex.quote(asked.target)
+    if name == RSYNC:
+        return ["rsync", "-a", "-e", shlex.join(ssh), f"{asked.folder}/", f"{at}:{asked.target}/"]
+    packed = shlex.join(["tar", "-cf", "-", "-C", str(asked.folder), "."])
+    return ["sh", "-c", f"{packed} | {shlex.join([*ssh, at, f'mkdir {into} && tar -xf - -C {into}'])}"]
+
+
+def timed(argv: list[str]) -> tuple[float, str]:
+    """Wall time of a whole command, and its stdout. Raises OpsError with what it said when it fails."""
+    began = time.perf_counter()
+    with started(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            out, err = process.communicate(timeout=TRANSFER_S)
+        except subprocess.TimeoutExpired as error:
+            raise OpsError(f"{argv[0]} did not end in {TRANSFER_S} s.") from error
+        took = time.perf_counter() - began
+    if process.returncode:
+        raise OpsError(f"{Path(argv[0]).name} ended with {process.returncode}: {err.strip()[-600:]}")
+    return took, out
+
+
+@contextmanager
+def started(argv: list[str], **streams: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that ends here with its whole group: rsync and sh have an ssh of their own."""
+    # Bytecode is cached as people have it, by the unmeasured round.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    common: dict[str, Any] = {"cwd": ROOT, "env": env, "text": True, "start_new_session": True}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, **common, **streams) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
