@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,25 +23,38 @@ class Bucket:
 
     def head(self, key: str) -> dict[str, Any] | None:
         """Return S3's description of the object (ContentLength, Metadata, LastModified, ...), or None without it."""
-        return self.account.call_or_none("s3", "head_object", MISSING, Bucket=self.name, Key=key)
+        found: dict[str, Any] | None = self.account.call_or_none(
+            "s3", "head_object", MISSING, Bucket=self.name, Key=key
+        )
+        return found
 
     def has(self, key: str) -> bool:
         return self.head(key) is not None
 
     def get(self, key: str) -> bytes:
         """Return the whole object. Raises AwsError when it is missing."""
-        return self.open(key).read()
+        content: bytes = self.open(key).read()
+        return content
 
     def get_or_none(self, key: str) -> bytes | None:
-        found = self.account.call_or_none("s3", "get_object", MISSING, Bucket=self.name, Key=key)
-        return None if found is None else found["Body"].read()
+        body = self.open_or_none(key)
+        return None if body is None else body.read()
 
     def open(self, key: str) -> Any:
         """Return botocore's stream of the object, for objects too large for memory. Raises AwsError when it is missing."""
         return self.account.call("s3", "get_object", Bucket=self.name, Key=key)["Body"]
 
-    def put(self, key: str, body: Any, **more: Any) -> None:
-        """Store bytes or an open file with a SHA-256 that S3 checks; `more` is for put_object, such as Metadata."""
+    def open_or_none(self, key: str) -> Any:
+        found = self.account.call_or_none("s3", "get_object", MISSING, Bucket=self.name, Key=key)
+        return None if found is None else found["Body"]
+
+    def put(self, key: str, body: Any, sha256: str = "", **more: Any) -> None:
+        """Store bytes or an open file with a SHA-256 that S3 checks; `more` is for put_object, such as Metadata.
+
+        `sha256`, in hex, spares hashing the body where that was done before.
+        """
+        if sha256:
+            more["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
         self.account.call("s3", "put_object", Bucket=self.name, Key=key, Body=body, ChecksumAlgorithm="SHA256", **more)
 
     def objects(self, prefix: str) -> list[dict[str, Any]]:
@@ -60,4 +74,5 @@ class Bucket:
     def presign(self, call: str, key: str, seconds: int) -> str:
         """Return a URL with which anyone may make this one call (`get_object`, `put_object`) until `seconds` are over."""
         where = {"Bucket": self.name, "Key": key}
-        return self.account.client("s3").generate_presigned_url(call, Params=where, ExpiresIn=seconds)
+        url: str = self.account.client("s3").generate_presigned_url(call, Params=where, ExpiresIn=seconds)
+        return url
