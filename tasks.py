@@ -5,7 +5,6 @@ from invoke import Collection, Task
 from bench import commands as bench
 from ops.commands import (
     data,
-    data_weights,
     demo,
     doctor,
     ec2_box,
@@ -36,7 +35,7 @@ from sandbox import commands as sandbox
 
 NAMESPACES = {
     "bench": [bench],
-    "data": [data, data_weights],
+    "data": [data],
     "ec2": [ec2_box, ec2_jobs, ec2_shell],
     "iam": [iam_apply, iam_audit, iam_check, iam_prune, iam_restore, iam_revoke, iam_simulate, iam_usage],
     "lambda": [lambda_],

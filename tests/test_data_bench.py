@@ -65,11 +65,11 @@ def test_bodies_in_chunks_of_http_or_of_aws_are_put_together(line):
 def test_the_pictures_are_real_and_do_not_compress(tmp_path, monkeypatch):
     import zlib
 
-    from ops.datasets.image_check import look
+    from ops.datasets.image_check import inspect_image
 
     monkeypatch.setattr(bench, "FILES", 20)
     total = bench.pictures(tmp_path)
     paths = sorted(tmp_path.rglob("*.png"))
     assert len(paths) == 20
-    assert [look(path).fault for path in paths] == [""] * 20
+    assert [inspect_image(path).fault for path in paths] == [""] * 20
     assert len(zlib.compress(b"".join(path.read_bytes() for path in paths))) > 0.98 * total

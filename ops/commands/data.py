@@ -1,11 +1,12 @@
-"""Pictures and the bucket they live in: fetched, checked, packed, pushed, verified, pulled; the bucket itself made safe."""
+"""Datasets and the bucket they live in: fetched, checked, packed, pushed, verified, pulled; the bucket itself made safe."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ops.core.aws.account import Account
+from invoke import Context
+
 from ops.core.errors import FINDINGS, OpsError
 from ops.core.output import table
 from ops.core.task import Result, carry_out, task
@@ -18,9 +19,9 @@ SHOWN = 40  # findings, for people; --json has them all
 
 
 def folder_of(settings: Settings, given: str) -> Path:
-    from ops.core import settings as config
+    from ops.core.settings import below_root
 
-    return Path(given).expanduser() if given else config.below_root(settings.data.dir)
+    return Path(given).expanduser() if given else below_root(settings.data.dir)
 
 
 def counted(pictures: dict[str, int]) -> str:
@@ -28,16 +29,16 @@ def counted(pictures: dict[str, int]) -> str:
 
 
 @task()
-def up(c):
+def up(c: Context) -> Result:
     """Make the bucket: private, encrypted, versioned, TLS only."""
+    from ops.core.aws.account import Account
     from ops.datasets import bucket_setup
 
     account = Account.from_context(c)
     account.guard()
     done = carry_out(c, account, bucket_setup.steps(bucket_setup.facts(account), account.settings))
-    return Result(
-        done.data | {"bucket": account.settings.bucket}, f"{account.settings.bucket}. {done.text}", changes=done.changes
-    )
+    data = done.data | {"bucket": account.settings.bucket}
+    return Result(data, f"{account.settings.bucket}. {done.text}", changes=done.changes)
 
 
 @task(
@@ -47,31 +48,28 @@ def up(c):
         "json": "Print where it came from as JSON.",
     }
 )
-def fetch(c, archive, dir="", json=False):
+def fetch(c: Context, archive: str, dir: str = "", json: bool = False) -> Result:
     """Fetch a public archive of pictures; interrupted, it goes on where it was."""
-    from ops.core import settings as config
-    from ops.datasets import fetch as public
+    from ops.core.settings import load
+    from ops.datasets import fetch
 
-    settings = config.load(c.config)
-    folder, wanted = folder_of(settings, dir), public.wanted(settings.data, archive)
+    settings = load(c.config)
+    folder, wanted = folder_of(settings, dir), fetch.wanted(settings.data, archive)
     if c.config.run.dry:
         return Result({"url": wanted.url, "dir": str(folder)}, f"{wanted.url} would be fetched into {folder}.")
-    source = public.fetch(wanted, folder)
+    source = fetch.fetch(wanted, folder)
     text = f"{folder}: {counted(source['pictures'])} pictures from {wanted.url}, SHA-256 {source['sha256']}."
     return Result({"dir": str(folder)} | source, text)
 
 
 @task(help={"dir": DIR, "json": "Print every finding as JSON."})
-def check(c, dir="", json=False):
+def check(c: Context, dir: str = "", json: bool = False) -> Result:
     """Look for what a push would refuse, and for what spoils a model."""
-    from ops.core import settings
-    from ops.datasets import folder_findings, scan_cache
-    from ops.datasets import image_folder as disk
+    from ops.core.settings import load
+    from ops.datasets import folder_findings
 
-    folder = folder_of(settings.load(c.config), dir)
-    found = disk.walk(folder)
-    seen = [pair for group in scan_cache.of_folder(folder).look_at(found.pictures) for pair in group]
-    every = folder_findings.findings(found, seen)
+    folder = folder_of(load(c.config), dir)
+    found, every = folder_findings.examine(folder)
     counts = {level: sum(one.level == level for one in every) for level in folder_findings.LEVELS}
     said = ", ".join(f"{count} {level}s" for level, count in counts.items())
     text = f"{folder}: {len(found.pictures)} pictures of {len(found.filled('train'))} classes; {said}."
@@ -84,24 +82,23 @@ def check(c, dir="", json=False):
 
 
 @task(help={"dir": DIR, "skip_bad": "Leave refused pictures out.", "json": "Print the manifest's summary as JSON."})
-def push(c, dir="", skip_bad=False, json=False):
+def push(c: Context, dir: str = "", skip_bad: bool = False, json: bool = False) -> Result:
     """Pack the pictures and upload what is not in the bucket yet."""
-    from ops.core import settings as config
-    from ops.datasets import push as upload
+    from ops.core.aws.account import Account
+    from ops.datasets import push
 
-    settings = config.load(c.config)
-    folder, dry = folder_of(settings, dir), c.config.run.dry
-    manifest, sent = upload.offer(settings, lambda: Account(settings, "operator"), folder, skip_bad, dry)
+    account, dry = Account.from_context(c), c.config.run.dry
+    manifest, sent = push.push(account, folder_of(account.settings, dir), skip_bad, dry)
     summary = {
-        "name": manifest["name"],
-        "digest": manifest["digest"],
-        "classes": len(manifest["classes"]),
-        "pictures": manifest["pictures"],
+        "name": manifest.name,
+        "digest": manifest.digest,
+        "classes": len(manifest.classes),
+        "pictures": manifest.pictures,
         "uploaded": sent,
     }
     verb = "would be uploaded" if dry else "uploaded"
-    total = sum(manifest["pictures"].values())
-    text = f"{manifest['name']} {manifest['digest'][:12]}: {total} pictures of {len(manifest['classes'])} classes, {sent} objects {verb}."
+    total = sum(manifest.pictures.values())
+    text = f"{manifest.name} {manifest.digest[:12]}: {total} pictures of {len(manifest.classes)} classes, {sent} objects {verb}."
     return Result(summary, text, changes=0 if dry else sent)
 
 
@@ -112,26 +109,28 @@ def push(c, dir="", skip_bad=False, json=False):
         "json": "Print what was fetched as JSON.",
     }
 )
-def pull(c, dir="", digest="", json=False):
+def pull(c: Context, dir: str = "", digest: str = "", json: bool = False) -> Result:
     """Write the bucket's pictures into a folder, each compared with its SHA-256."""
-    from ops.datasets import pull as bring
+    from ops.core.aws.account import Account
+    from ops.datasets import pull
 
     account = Account.from_context(c)
-    manifest, folder = bring.chosen(account, digest), folder_of(account.settings, dir)
-    done = bring.pull(account, manifest, folder, c.config.run.dry)
+    manifest, folder = pull.choose(account, digest), folder_of(account.settings, dir)
+    done = pull.pull(account, manifest, folder, c.config.run.dry)
     verb = "would be fetched" if c.config.run.dry else "fetched"
-    text = f"{folder}: {manifest['name']} {manifest['digest'][:12]}, {done['fetched']} pictures {verb}, {done['kept']} were there."
+    text = f"{folder}: {manifest.name} {manifest.digest[:12]}, {done['fetched']} pictures {verb}, {done['kept']} were there."
     if done["others"]:
         text += f" {done['others']} other pictures lie there; they were left alone, and a push would take them too."
-    return Result({"dir": str(folder), "digest": manifest["digest"]} | done, text)
+    return Result({"dir": str(folder), "digest": manifest.digest} | done, text)
 
 
 @task(help={"json": "Print it as JSON."})
-def verify(c, json=False):
+def verify(c: Context, json: bool = False) -> Result:
     """Read all of the current data set back and compare it with the manifest."""
-    from ops.datasets import pull as bring
+    from ops.core.aws.account import Account
+    from ops.datasets import verify
 
-    digest, objects, bad = bring.verify(Account.from_context(c))
+    digest, objects, bad = verify.verify(Account.from_context(c))
     text = f"{digest[:12]}: {objects} objects, {len(bad)} missing or spoilt."
     text = "\n".join([*(f"{one['state']}: {one['what']}: {one['key']}" for one in bad), text])
     if bad:
@@ -140,12 +139,13 @@ def verify(c, json=False):
 
 
 @task(help={"json": "Print it as JSON."})
-def list(c, json=False):
+def list(c: Context, json: bool = False) -> Result:
     """Show the data sets in the bucket."""
-    from ops.datasets import pull as bring
+    from ops.core.aws.account import Account
+    from ops.datasets import pull
 
     account = Account.from_context(c)
-    rows = bring.listed(account)
+    rows = pull.list_datasets(account)
     if not rows:
         raise OpsError(f"No data set is in {account.settings.bucket}. Push one: invoke data.push --dir DIR")
     shown = [
@@ -161,3 +161,24 @@ def list(c, json=False):
         for row in rows
     ]
     return Result(rows, table(("", "name", "digest", "pushed, UTC", "classes", "pictures", "MB"), shown))
+
+
+@task(
+    help={
+        "arch": "An architecture of torchvision's, as train.arch names it.",
+        "url": "Another address; the file's name must carry the first digits of its SHA-256, as torchvision's do.",
+    }
+)
+def weights(c: Context, arch: str, url: str = "") -> Result:
+    """Stage torchvision's published weights in the bucket, for train.weights: imagenet."""
+    from ops.core.aws.account import Account
+    from ops.datasets import pretrained
+
+    account = Account.from_context(c)
+    if c.config.run.dry:
+        text = f"torchvision's weights of {arch} would be put in s3://{account.settings.bucket}/weights/."
+        return Result({"arch": arch}, text)
+    account.guard()
+    found = pretrained.publish(account, arch, pretrained.fetch_published(arch, url))
+    text = f"{arch}: {found.name}, SHA-256 {found.sha256[:12]}, is in the bucket. Next: train.weights: imagenet, then invoke sm.train"
+    return Result({"arch": arch, "key": found.key, "sha256": found.sha256}, text, changes=1)

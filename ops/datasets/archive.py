@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from ops.core.errors import OpsError
 from ops.datasets.download import CHUNK
 from ops.datasets.image_check import MEGABYTES
-from ops.datasets.image_folder import SPLITS, SUFFIXES, fit
+from ops.datasets.image_folder import SPLITS, SUFFIXES, is_safe_name
 
 MOST_ENTRIES = 1_000_000
 TIMES = 20  # that the content may be longer than the zip; pictures are compressed already
@@ -52,7 +52,7 @@ def chosen(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[str, zipf
             continue
         if PurePosixPath(parts[-1]).suffix.lower() not in SUFFIXES:
             continue
-        if len(parts) < 3 or parts[-3] not in SPLITS or not all(fit(part) for part in parts[-2:]):
+        if len(parts) < 3 or parts[-3] not in SPLITS or not all(is_safe_name(part) for part in parts[-2:]):
             raise OpsError(
                 f"{entry.filename!r} does not lie in SPLIT/CLASS/, SPLIT is {', '.join(SPLITS)}. Nothing was unpacked."
             )

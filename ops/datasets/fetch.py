@@ -13,9 +13,10 @@ from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import WORK
 from ops.core.settings import Archive, Data
-from ops.datasets import archive as zips
-from ops.datasets import manifest
+from ops.datasets.archive import unpack
 from ops.datasets.download import download
+from ops.datasets.image_folder import SPLITS
+from ops.datasets.manifest import survey
 
 SOURCE = "source.json"  # in the folder, beside the splits: where it came from
 
@@ -49,7 +50,7 @@ def fetch(archive: Archive, folder: Path) -> dict[str, Any]:
         if archive.sha256 and source["sha256"] != archive.sha256:
             raise OpsError(f"{archive.url} has SHA-256 {source['sha256']}, not {archive.sha256}. Nothing was unpacked.")
         say(f"Unpacking {source['bytes'] / 1e6:.0f} MB ...")
-        zips.unpack(place, new)
+        unpack(place, new)
         source |= {"fetched": f"{datetime.now(UTC):%Y-%m-%d}", "pictures": counted(archive, new)}
         (new / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
         new.rename(folder)
@@ -73,7 +74,7 @@ def forget(place: Path) -> None:
 
 def earlier(archive: Archive, folder: Path) -> dict[str, Any]:
     try:
-        source = json.loads((folder / SOURCE).read_text())
+        source: dict[str, Any] = json.loads((folder / SOURCE).read_text())
     except (OSError, ValueError):
         source = {}
     if source.get("url") != archive.url:
@@ -83,8 +84,8 @@ def earlier(archive: Archive, folder: Path) -> dict[str, Any]:
 
 def counted(archive: Archive, folder: Path) -> dict[str, int]:
     """Pictures by split. Raises OpsError when they are not as many as the settings say, or not fit to be trained on."""
-    pictures = manifest.survey(folder)
-    found = {split: sum(picture.split == split for picture in pictures) for split in manifest.SPLITS}
+    pictures = survey(folder)
+    found = {split: sum(picture.split == split for picture in pictures) for split in SPLITS}
     classes = len({picture.label for picture in pictures})
     if (archive.pictures and found != archive.pictures) or (archive.classes and classes != archive.classes):
         raise OpsError(

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from ops.datasets.image_check import Look
-from ops.datasets.image_folder import SPLITS, SUFFIXES, Folder, Picture, fit
+from ops.datasets import scan_cache
+from ops.datasets.image_check import ImageInfo
+from ops.datasets.image_folder import SPLITS, SUFFIXES, ImageFolder, Picture, is_safe_name, scan
 
 LEVELS = ERROR, WARNING, NOTE = "error", "warning", "note"
 TINY = 8  # pixels of the shorter side; train.pixels may not be less either
@@ -27,13 +29,20 @@ class Finding:
     why: str
 
 
-def findings(found: Folder, seen: list[tuple[Picture, Look]]) -> list[Finding]:
+def examine(folder: Path) -> tuple[ImageFolder, list[Finding]]:
+    """Scan a folder and inspect its pictures; return what is there and what is wrong with it. Raises OpsError for another layout."""
+    found = scan(folder)
+    seen = [pair for group in scan_cache.of_folder(folder).inspect(found.pictures) for pair in group]
+    return found, findings(found, seen)
+
+
+def findings(found: ImageFolder, seen: list[tuple[Picture, ImageInfo]]) -> list[Finding]:
     """Errors first, then by kind. `seen` are the folder's pictures, in order."""
     every = [*of_classes(found), *of_pictures(seen), *of_twins(seen), *of_counts(found), *of_others(found)]
     return sorted(every, key=lambda finding: (LEVELS.index(finding.level), finding.kind))
 
 
-def of_classes(found: Folder) -> Iterator[Finding]:
+def of_classes(found: ImageFolder) -> Iterator[Finding]:
     classes = {split: set(found.classes[split]) for split in SPLITS}
     every = set().union(*classes.values())
     if len(classes["train"]) < 2:
@@ -45,28 +54,28 @@ def of_classes(found: Folder) -> Iterator[Finding]:
         for label in sorted(classes[split] - found.filled(split)):
             yield Finding(ERROR, "empty", f"{split}/{label}", "a class without pictures")
     for label in sorted(every):
-        if not fit(label):
+        if not is_safe_name(label):
             yield Finding(ERROR, "classes", repr(label), "no name for a class")
 
 
-def of_pictures(seen: list[tuple[Picture, Look]]) -> Iterator[Finding]:
+def of_pictures(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
     handled: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for picture, look in seen:
-        if look.fault:
-            yield Finding(ERROR, "refused", picture.name, look.fault)
+    for picture, info in seen:
+        if info.fault:
+            yield Finding(ERROR, "refused", picture.name, info.fault)
             continue
-        if min(look.width, look.height) < TINY:
-            yield Finding(WARNING, "tiny", picture.name, f"{look.width} x {look.height} pixels")
-        if look.mode != "RGB":
-            handled["mode", f"{look.mode}, trained as RGB"].append(picture.name)
-        if look.turned:
+        if min(info.width, info.height) < TINY:
+            yield Finding(WARNING, "tiny", picture.name, f"{info.width} x {info.height} pixels")
+        if info.mode != "RGB":
+            handled["mode", f"{info.mode}, trained as RGB"].append(picture.name)
+        if info.turned:
             handled["turned", "EXIF says that it lies on its side; trained upright"].append(picture.name)
     for (kind, why), names in handled.items():
         more = f", and {len(names) - 1} more" if len(names) > 1 else ""
         yield Finding(NOTE, kind, names[0] + more, why)
 
 
-def of_twins(seen: list[tuple[Picture, Look]]) -> Iterator[Finding]:
+def of_twins(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
     for twins in same(seen):
         splits, labels = {p.split for p in twins}, {p.label for p in twins}
         kind = "two splits" if len(splits) > 1 else "two classes" if len(labels) > 1 else "duplicate"
@@ -75,16 +84,16 @@ def of_twins(seen: list[tuple[Picture, Look]]) -> Iterator[Finding]:
         yield Finding(WARNING, kind, twins[0].name, f"the same picture as {others}")
 
 
-def same(seen: list[tuple[Picture, Look]]) -> Iterator[list[Picture]]:
+def same(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[list[Picture]]:
     """Pictures that are the same to training, two or more at a time."""
     by_pixels: dict[str, list[Picture]] = defaultdict(list)
-    for picture, look in seen:
-        if not look.fault:
-            by_pixels[look.pixels].append(picture)
+    for picture, info in seen:
+        if not info.fault:
+            by_pixels[info.pixels].append(picture)
     return (twins for twins in by_pixels.values() if len(twins) > 1)
 
 
-def of_counts(found: Folder) -> Iterator[Finding]:
+def of_counts(found: ImageFolder) -> Iterator[Finding]:
     for split in SPLITS:
         counts = Counter(picture.label for picture in found.pictures if picture.split == split)
         for label in sorted(label for label, count in counts.items() if count == 1):
@@ -95,6 +104,6 @@ def of_counts(found: Folder) -> Iterator[Finding]:
                 yield Finding(WARNING, "imbalance", "train", f"{many} pictures of {most}, but {few} of {least}")
 
 
-def of_others(found: Folder) -> Iterator[Finding]:
+def of_others(found: ImageFolder) -> Iterator[Finding]:
     for name in found.others:
         yield Finding(NOTE, "left out", name, f"not named as a picture ({', '.join(sorted(SUFFIXES))})")

@@ -31,7 +31,7 @@ class Picture:
 
 
 @dataclass
-class Folder:
+class ImageFolder:
     """DIR/SPLIT/CLASS/PICTURE as found, fit or not: classes by split (empty ones too), and files that are no pictures."""
 
     path: Path
@@ -44,14 +44,14 @@ class Folder:
         return {picture.label for picture in self.pictures if picture.split == split}
 
 
-def fit(name: str) -> bool:
+def is_safe_name(name: str) -> bool:
     """Whether a file or class may have this name anywhere it travels to: one part of a path, visible, in UTF-8."""
     long = len(name.encode(errors="replace"))
     encodable = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
     return encodable and not UNFIT.search(name) and 0 < long <= LONGEST and name[0] != "."
 
 
-def walk(folder: Path) -> Folder:
+def scan(folder: Path) -> ImageFolder:
     """What lies in DIR, by name; hidden files and folders are passed over. Raises OpsError when there is no such layout."""
     if not folder.is_dir():
         raise OpsError(
@@ -62,7 +62,7 @@ def walk(folder: Path) -> Folder:
         raise OpsError(
             f"{folder} has no {' and no '.join(missing)} folder: pictures go into DIR/SPLIT/CLASS/, SPLIT is {', '.join(SPLITS)}."
         )
-    found = Folder(folder)
+    found = ImageFolder(folder)
     for split in SPLITS:
         inside = [entry for entry in sorted(os.scandir(folder / split), key=by_name) if entry.name[0] != "."]
         found.classes[split] = [entry.name for entry in inside if entry.is_dir()]
@@ -82,7 +82,7 @@ def by_name(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
-def read_class(found: Folder, split: str, label: str) -> None:
+def read_class(found: ImageFolder, split: str, label: str) -> None:
     place = found.path / split / label
     for entry in sorted(os.scandir(place), key=by_name):
         if entry.name[0] == ".":

@@ -13,21 +13,21 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.datasets.image_folder import SPLITS, SUFFIXES, Picture, fit, walk
-
-if TYPE_CHECKING:
-    from ops.core.aws.account import Account
+from ops.datasets.image_folder import SPLITS, SUFFIXES, Picture, is_safe_name, scan
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class Spoilt(OpsError):
+class CorruptDatasetError(OpsError):
     """The object that lists a data set is not there, or not as it was written. `state`: "missing" or "spoilt"."""
 
     def __init__(self, message: str, key: str, state: str) -> None:
@@ -36,28 +36,92 @@ class Spoilt(OpsError):
 
 
 @dataclass(frozen=True)
+class File:
+    """A picture of a shard: `path` is SPLIT/CLASS/PICTURE, `bytes` its length."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": self.path, "sha256": self.sha256, "bytes": self.bytes}
+
+
+@dataclass(frozen=True)
 class Shard:
-    """A packed tar: its bytes, their SHA-256 and the manifest's entries for its pictures."""
+    """A tar of pictures of one split and class, as the manifest names it: its SHA-256, length and pictures."""
 
     split: str
-    label: str
-    data: bytes
+    label: Annotated[str, Field(alias="class")]
     sha256: str
-    files: tuple[dict[str, Any], ...]
+    bytes: int
+    files: tuple[File, ...]
 
     @property
     def key(self) -> str:
         return shard_key(self.sha256)
 
-    def entry(self) -> dict[str, Any]:
-        """The manifest's."""
-        sizes = {"sha256": self.sha256, "bytes": len(self.data)}
-        return {"split": self.split, "class": self.label, **sizes, "files": list(self.files)}
+    def to_json(self) -> dict[str, Any]:
+        sizes = {"sha256": self.sha256, "bytes": self.bytes}
+        return {"split": self.split, "class": self.label, **sizes, "files": [file.to_json() for file in self.files]}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set: its classes, its shards in order, how many pictures each split has, and the digest of the first two."""
+
+    name: str
+    classes: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    pictures: dict[str, int]
+    digest: str
+
+    @property
+    def folder(self) -> str:
+        return folder_key(self.name, self.digest)
+
+    @property
+    def key(self) -> str:
+        return f"{self.folder}/manifest.json"
+
+    @property
+    def channel_key(self) -> str:
+        return f"{self.folder}/channel.json"
+
+    @property
+    def files(self) -> Iterator[File]:
+        return (file for shard in self.shards for file in shard.files)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all that a job reads: the shards, then the manifest."""
+        return [*sorted({shard.key for shard in self.shards}), self.key]
+
+    @property
+    def objects(self) -> set[str]:
+        """The keys of all that a push of this manifest leaves in the bucket."""
+        return {*self.keys, self.channel_key, pointer_key(self.name)}
+
+    def channel(self, bucket: str) -> list[Any]:
+        """Return SageMaker's manifest file: a prefix, then the objects below it."""
+        return [{"prefix": f"s3://{bucket}/"}, *self.keys]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "shards": [shard.to_json() for shard in self.shards],
+            "pictures": self.pictures,
+            "digest": self.digest,
+        }
+
+
+PARSER = TypeAdapter(Manifest)
 
 
 def survey(folder: Path) -> list[Picture]:
     """Every picture of DIR/{train,valid,test}/CLASS/, by name. Raises OpsError for a folder that nothing can be trained on."""
-    found = walk(folder)
+    found = scan(folder)
     check_classes(folder, found.pictures)
     empty = [
         f"{split}/{label}" for split in SPLITS for label in found.classes[split] if label not in found.filled(split)
@@ -80,7 +144,7 @@ def check_classes(folder: Path | str, pictures: list[Picture]) -> None:
         if by_split[split] != classes:
             odd = ", ".join(sorted(by_split[split] ^ classes)[:5])
             raise OpsError(f"{folder}/{split} and {folder}/train do not have the same classes: {odd}.")
-    if unfit := [label for label in sorted(classes) if not fit(label)]:
+    if unfit := [label for label in sorted(classes) if not is_safe_name(label)]:
         raise OpsError(
             f"A class cannot be called {unfit[0]!r}: no control characters and no backslash, 200 letters at most."
         )
@@ -101,13 +165,11 @@ def groups(pictures: list[Picture], limit: int) -> Iterator[list[Picture]]:
         yield group
 
 
-def shards(pictures: list[Picture], limit: int) -> Iterator[Shard]:
-    """Pack in the given order, a split and class at a time, at most `limit` bytes of pictures a shard."""
-    return (packed(group) for group in groups(pictures, limit))
+def pack(group: list[Picture]) -> tuple[Shard, bytes]:
+    """Return a shard and its bytes: an uncompressed tar without times and owners.
 
-
-def packed(group: list[Picture]) -> Shard:
-    """Uncompressed tar without times and owners: equal pictures give equal bytes, and pictures do not compress."""
+    Equal pictures give equal bytes, and pictures do not compress.
+    """
     buffer, files = io.BytesIO(), []
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for picture in group:
@@ -115,25 +177,22 @@ def packed(group: list[Picture]) -> Shard:
             entry = tarfile.TarInfo(picture.name)
             entry.size, entry.mode = len(data), 0o644
             tar.addfile(entry, io.BytesIO(data))
-            files.append({"path": picture.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)})
+            files.append(File(picture.name, hashlib.sha256(data).hexdigest(), len(data)))
     content = buffer.getvalue()
-    return Shard(group[0].split, group[0].label, content, hashlib.sha256(content).hexdigest(), tuple(files))
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Shard(group[0].split, group[0].label, sha256, len(content), tuple(files)), content
 
 
-def manifest_of(name: str, packed_ones: list[dict[str, Any]]) -> dict[str, Any]:
-    """The manifest, with its own digest. `packed_ones` are shard entries with their files."""
-    classes = sorted({shard["class"] for shard in packed_ones})
-    body = {
-        "name": name,
-        "classes": classes,
-        "shards": packed_ones,
-        "pictures": {s: sum(len(x["files"]) for x in packed_ones if x["split"] == s) for s in SPLITS},
-    }
-    return {**body, "digest": digest_of(body)}
+def manifest_of(name: str, shards: list[Shard]) -> Manifest:
+    """Return the manifest of these shards, with its own digest."""
+    classes = tuple(sorted({shard.label for shard in shards}))
+    pictures = {split: sum(len(shard.files) for shard in shards if shard.split == split) for split in SPLITS}
+    return Manifest(name, classes, tuple(shards), pictures, digest_of(classes, shards))
 
 
-def digest_of(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps([manifest["classes"], manifest["shards"]], sort_keys=True).encode()).hexdigest()
+def digest_of(classes: Iterable[str], shards: Iterable[Shard]) -> str:
+    whole = json.dumps([list(classes), [shard.to_json() for shard in shards]], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def folder_key(name: str, digest: str) -> str:
@@ -144,99 +203,84 @@ def pointer_key(name: str) -> str:
     return f"datasets/{name}/current.json"
 
 
-def manifest_key(manifest: dict[str, Any]) -> str:
-    return f"{folder_key(manifest['name'], manifest['digest'])}/manifest.json"
-
-
-def channel_key(manifest: dict[str, Any]) -> str:
-    return f"{folder_key(manifest['name'], manifest['digest'])}/channel.json"
-
-
 def shard_key(sha256: str) -> str:
     return f"shards/{sha256}.tar"
 
 
-def keys(manifest: dict[str, Any]) -> list[str]:
-    """Of all that a job reads: the shards, then the manifest."""
-    shas = sorted({shard["sha256"] for shard in manifest["shards"]})
-    return [*map(shard_key, shas), manifest_key(manifest)]
-
-
-def channel(bucket: str, manifest: dict[str, Any]) -> list[Any]:
-    """SageMaker's manifest file: a prefix, then the objects below it."""
-    return [{"prefix": f"s3://{bucket}/"}, *keys(manifest)]
-
-
-def objects(manifest: dict[str, Any]) -> set[str]:
-    """The keys of all that a push of this manifest leaves in the bucket."""
-    return {*keys(manifest), channel_key(manifest), pointer_key(manifest["name"])}
-
-
-def current(account: Account) -> dict[str, Any]:
-    """The manifest that was pushed last. Raises OpsError when there is none, Spoilt when it cannot be trusted."""
+def read_current(account: Account) -> Manifest:
+    """Return the manifest that was pushed last. Raises OpsError when there is none, CorruptDatasetError when it cannot be trusted."""
     settings = account.settings
-    digest = pointed(account, settings.data.name)
+    digest = read_pointer(account, settings.data.name)
     if not digest:
         raise OpsError(
             f"No data set {settings.data.name!r} is in {settings.bucket}. Push one: invoke data.push --dir DIR"
         )
-    return named(account, digest)
+    return read_manifest(account, digest)
 
 
-def pointed(account: Account, name: str) -> str:
-    """The digest that current.json names, "" when there is none. Raises Spoilt for any other content."""
-    bucket, key = account.settings.bucket, pointer_key(name)
-    found = account.call_or_none("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=bucket, Key=key)
-    if found is None:
+def read_pointer(account: Account, name: str) -> str:
+    """Return the digest that current.json names, "" when there is none. Raises CorruptDatasetError for any other content."""
+    key = pointer_key(name)
+    text = account.bucket.get_or_none(key)
+    if text is None:
         return ""
     try:
-        digest = json.loads(found["Body"].read())["digest"]
-        if SHA256.fullmatch(digest):
+        digest = json.loads(text)["digest"]
+        if isinstance(digest, str) and SHA256.fullmatch(digest):
             return digest
         raise ValueError("it names no digest")
-    except (KeyError, TypeError, ValueError) as error:
-        raise spoilt(bucket, key, "spoilt", error) from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise corrupt(account, key, "spoilt", error) from error
 
 
-def named(account: Account, digest: str, name: str = "") -> dict[str, Any]:
-    """The manifest with this digest, of the settings' data set or of another `name`.
+def read_manifest(account: Account, digest: str, name: str = "") -> Manifest:
+    """Return the manifest with this digest, of the settings' data set or of another `name`.
 
-    Raises Spoilt when it is not there, or not what its digest says.
+    Raises CorruptDatasetError when it is not there, or not what its digest says.
     """
     name = name or account.settings.data.name
-    bucket, key = account.settings.bucket, f"{folder_key(name, digest)}/manifest.json"
-    found = account.call_or_none("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=bucket, Key=key)
-    if found is None:
-        raise spoilt(bucket, key, "missing", "there is no such object (invoke data.list shows what there is)")
+    key = f"{folder_key(name, digest)}/manifest.json"
+    text = account.bucket.get_or_none(key)
+    if text is None:
+        raise corrupt(account, key, "missing", "there is no such object (invoke data.list shows what there is)")
     try:
-        return checked(json.loads(found["Body"].read()), name, digest)
-    except (KeyError, TypeError, ValueError) as error:
-        raise spoilt(bucket, key, "spoilt", error) from error
+        return parse(text, name, digest)
+    except ValueError as error:
+        raise corrupt(account, key, "spoilt", error) from error
 
 
-def spoilt(bucket: str, key: str, state: str, why: object) -> Spoilt:
-    return Spoilt(
-        f"{key} in {bucket} cannot be used: {why}. Note it and send it again: invoke data.verify; invoke data.push",
+def corrupt(account: Account, key: str, state: str, why: object) -> CorruptDatasetError:
+    return CorruptDatasetError(
+        f"{key} in {account.settings.bucket} cannot be used: {why}. Note it and send it again: invoke data.verify; invoke data.push",
         key,
         state,
     )
 
 
-def checked(manifest: dict[str, Any], name: str, digest: str) -> dict[str, Any]:
-    """The manifest, whose names may be used as paths and keys. Raises KeyError, TypeError or ValueError for any other."""
-    if (manifest["name"], manifest["digest"], digest_of(manifest)) != (name, digest, digest):
+def parse(text: bytes, name: str, digest: str) -> Manifest:
+    """Return the manifest, whose names may be used as paths and keys. Raises ValueError for anything else."""
+    try:
+        manifest = PARSER.validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
+    if (manifest.name, manifest.digest, digest_of(manifest.classes, manifest.shards)) != (name, digest, digest):
         raise ValueError("its content does not have its digest")
     seen: set[str] = set()
-    for shard in manifest["shards"]:
-        if shard["split"] not in SPLITS or shard["class"] not in manifest["classes"] or not fit(shard["class"]):
-            raise ValueError(f"a shard is of {shard['split']!r}/{shard['class']!r}")
-        start = f"{shard['split']}/{shard['class']}/"
-        for entry in (shard, *shard["files"]):
-            if not SHA256.fullmatch(entry["sha256"]) or not isinstance(entry["bytes"], int) or entry["bytes"] < 0:
-                raise ValueError(f"{start} has no good SHA-256 or size")
-        for file in shard["files"]:
-            path = file["path"]
-            if path in seen or not path.startswith(start) or not fit(path[len(start) :]):
+    for shard in manifest.shards:
+        if shard.split not in SPLITS or shard.label not in manifest.classes or not is_safe_name(shard.label):
+            raise ValueError(f"a shard is of {shard.split!r}/{shard.label!r}")
+        start = f"{shard.split}/{shard.label}/"
+        if not is_sound(shard) or not all(map(is_sound, shard.files)):
+            raise ValueError(f"{start} has no good SHA-256 or size")
+        for file in shard.files:
+            path = file.path
+            if path in seen or not path.startswith(start) or not is_safe_name(path[len(start) :]):
                 raise ValueError(f"a picture is called {path!r}")
             seen.add(path)
     return manifest
+
+
+def is_sound(entry: Shard | File) -> bool:
+    return bool(SHA256.fullmatch(entry.sha256)) and entry.bytes >= 0

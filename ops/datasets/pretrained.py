@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from ops.core import settings
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.output import say
+from ops.core.paths import ROOT, WORK
 
+FOLDER = WORK / "weights"
 NONE, IMAGENET = "none", "imagenet"
 
 
@@ -36,7 +40,7 @@ class Weights:
         return self.prefix + self.name
 
 
-def pointer(arch: str) -> str:
+def pointer_key(arch: str) -> str:
     return f"weights/{IMAGENET}/{arch}.json"
 
 
@@ -47,14 +51,12 @@ def chosen(account: Account) -> Weights | None:
         return None
     if train.weights != IMAGENET:
         return of_file(settings.below_root(train.weights))
-    found = account.call_or_none(
-        "s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=pointer(train.arch)
-    )
-    if found is None:
+    text = account.bucket.get_or_none(pointer_key(train.arch))
+    if text is None:
         raise OpsError(
             f"torchvision's weights of {train.arch} are not in the bucket. Stage them once: invoke data.weights {train.arch}"
         )
-    return Weights(**json.loads(found["Body"].read()))
+    return Weights(**json.loads(text))
 
 
 def of_file(path: Path) -> Weights:
@@ -69,14 +71,12 @@ def of_file(path: Path) -> Weights:
 
 def stage(account: Account, weights: Weights) -> None:
     """Put the file in the bucket unless it is there."""
-    bucket = account.settings.bucket
-    if weights.path is None or account.call_or_none(
-        "s3", "head_object", "404|NoSuchBucket", Bucket=bucket, Key=weights.key
-    ):
+    bucket = account.bucket
+    if weights.path is None or bucket.has(weights.key):
         return
-    say(f"Sending {weights.name} to s3://{bucket}/{weights.prefix} ...")
+    say(f"Sending {weights.name} to s3://{bucket.name}/{weights.prefix} ...")
     with weights.path.open("rb") as file:
-        account.call("s3", "put_object", Bucket=bucket, Key=weights.key, Body=file, ChecksumAlgorithm="SHA256")
+        bucket.put(weights.key, file)
 
 
 def publish(account: Account, arch: str, path: Path) -> Weights:
@@ -84,5 +84,17 @@ def publish(account: Account, arch: str, path: Path) -> Weights:
     weights = of_file(path)
     stage(account, weights)
     body = json.dumps({"sha256": weights.sha256, "name": weights.name}).encode()
-    account.call("s3", "put_object", Bucket=account.settings.bucket, Key=pointer(arch), Body=body)
+    account.bucket.put(pointer_key(arch), body)
     return weights
+
+
+def fetch_published(arch: str, url: str) -> Path:
+    """Fetch torchvision's file to .kennel/weights, by training/weights.py, which knows torchvision. Raises OpsError."""
+    say(f"Fetching the weights of {arch} ...")
+    argv = [sys.executable, str(ROOT / "training" / "weights.py"), arch, str(FOLDER), url]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        hint = " pip install -e '.[train]'" if "ModuleNotFoundError" in last else ""
+        raise OpsError(f"The weights of {arch} were not fetched: {last}{hint}")
+    return Path(json.loads(done.stdout)["file"])

@@ -6,12 +6,11 @@ import io
 import random
 import tarfile
 from dataclasses import dataclass
-from typing import Any
 
 from ops.core.aws.account import Account
 from ops.core.output import say
 from ops.core.settings import IMAGES, Settings
-from ops.datasets import manifest as dataset
+from ops.datasets.manifest import read_current, shard_key
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,12 @@ class Sample:
 
 def draw(account: Account, count: int, seed: int) -> list[Sample]:
     """`count` different pictures of the test split, or all if there are fewer; the same for the same data and seed."""
-    manifest = dataset.current(account)
+    manifest = read_current(account)
     every = [
-        Sample(file["path"], shard["class"], file["sha256"], shard["sha256"])
-        for shard in manifest["shards"]
-        if shard["split"] == "test"
-        for file in shard["files"]
+        Sample(file.path, shard.label, file.sha256, shard.sha256)
+        for shard in manifest.shards
+        if shard.split == "test"
+        for file in shard.files
     ]
     if count > len(every):
         say(f"The test split has {len(every)} pictures; all of them are taken.")
@@ -46,32 +45,21 @@ def draw(account: Account, count: int, seed: int) -> list[Sample]:
 
 def send(account: Account, samples: list[Sample], dry: bool) -> int:
     """Put those that are not there yet; return how many were missing."""
-    settings, bucket = account.settings, account.settings.bucket
-    there = {
-        item["Key"] for item in account.list_all("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=IMAGES)
-    }
+    settings, bucket = account.settings, account.bucket
+    there = set(bucket.keys(IMAGES))
     missing = [sample for sample in samples if sample.key(settings) not in there]
     if missing and not dry:
-        pictures = unpacked(account, {sample.shard for sample in missing})
+        pictures = unpack(account, {sample.shard for sample in missing})
         for sample in missing:
-            account.call(
-                "s3",
-                "put_object",
-                Bucket=bucket,
-                Key=sample.key(settings),
-                Body=pictures[sample.name],
-                ChecksumAlgorithm="SHA256",
-            )
+            bucket.put(sample.key(settings), pictures[sample.name])
     return len(missing)
 
 
-def unpacked(account: Account, shards: set[str]) -> dict[str, bytes]:
-    """The pictures of these shards, by their names in the data set."""
+def unpack(account: Account, shards: set[str]) -> dict[str, bytes]:
+    """Return the pictures of these shards, by their names in the data set."""
     found: dict[str, bytes] = {}
     for sha in sorted(shards):
-        data: Any = account.call("s3", "get_object", Bucket=account.settings.bucket, Key=f"shards/{sha}.tar")[
-            "Body"
-        ].read()
+        data = account.bucket.get(shard_key(sha))
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             for member in tar:
                 file = tar.extractfile(member)

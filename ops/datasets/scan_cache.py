@@ -1,7 +1,7 @@
-"""What is known from before, below .kennel/: how a folder's pictures looked, how they were packed, and what is spoilt in a bucket.
+"""Cache of scan results under .kennel/: image metadata and last manifest of a folder, corrupt keys of a bucket.
 
 A file whose size and time of change are as before is taken to be as before, as rsync does; nothing of it is read again.
-Whoever changes a file and sets its old time again is not noticed. Losing these notes costs time and nothing else.
+Whoever changes a file and sets its old time again is not noticed. Losing the cache costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -13,73 +13,66 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pydantic import ValidationError
+
+from ops.core.files import write_atomically
 from ops.core.output import say
 from ops.core.paths import WORK
+from ops.datasets.image_check import ImageInfo, inspect_image
+from ops.datasets.image_folder import Picture
+from ops.datasets.manifest import PARSER, Manifest
 
-if TYPE_CHECKING:
-    from ops.datasets.image_check import Look
-    from ops.datasets.image_folder import Picture
-
-RULES = 2  # of ops/datasets/image_check.py: looks that were taken under others do not count
+RULES = 2  # of ops/datasets/image_check.py: entries that were made under others do not count
 
 
 @dataclass
-class Known:
-    """A folder's notes. `looks` by a picture's name: [bytes, modified_ns, *Look]; `manifest` is what was packed last.
+class ScanCache:
+    """A folder's cache. `entries` by a picture's name: [bytes, modified_ns, *ImageInfo]; `manifest` is what was packed last."""
 
-    `link` is of ops/datasets/current.py.
-    """
-
-    place: Path
-    looks: dict[str, list[Any]] = field(default_factory=dict)
-    manifest: dict[str, Any] = field(default_factory=dict)
+    path: Path
+    entries: dict[str, list[Any]] = field(default_factory=dict)
+    manifest: Manifest | None = None
     shard_mb: int = 0
-    link: dict[str, Any] = field(default_factory=dict)
 
-    def look_at(self, pictures: list[Picture]) -> Generator[list[tuple[Picture, Look]], None, None]:
-        """A split's class at a time, in order: each picture with its Look, taken now where the file is not as it was.
+    def inspect(self, pictures: list[Picture]) -> Generator[list[tuple[Picture, ImageInfo]], None, None]:
+        """Yield a split's class at a time, in order: each picture with its ImageInfo, made now where the file has changed.
 
-        What was seen is noted, however early this ends. Raises OpsError without Pillow.
+        What was seen is saved, however early this ends. Raises OpsError without Pillow.
         """
-        from ops.datasets.image_check import Look, look
-
-        new = [p for p in pictures if self.looks.get(p.name, [])[:2] != [p.bytes, p.modified_ns]]
+        new = [p for p in pictures if self.entries.get(p.name, [])[:2] != [p.bytes, p.modified_ns]]
         if new:
             say(f"Looking at {len(new)} pictures ...")
-        self.looks = {name: self.looks[name] for name in (p.name for p in pictures) if name in self.looks}
+        self.entries = {name: self.entries[name] for name in (p.name for p in pictures) if name in self.entries}
         fresh = {id(picture) for picture in new}
         try:
             for _, group in groupby(pictures, key=lambda p: (p.split, p.label)):
-                seen: list[tuple[Picture, Look]] = []
+                seen: list[tuple[Picture, ImageInfo]] = []
                 for picture in group:
                     if id(picture) in fresh:
-                        self.looks[picture.name] = [picture.bytes, picture.modified_ns, *look(picture.path).noted()]
-                    seen.append((picture, Look(*self.looks[picture.name][2:])))
+                        info = inspect_image(picture.path)
+                        self.entries[picture.name] = [picture.bytes, picture.modified_ns, *info.to_json()]
+                    seen.append((picture, ImageInfo(*self.entries[picture.name][2:])))
                 yield seen
         finally:
             if new:
                 self.save()
 
-    def packed(self, manifest: dict[str, Any], shard_mb: int, link: dict[str, Any]) -> None:
-        self.manifest, self.shard_mb, self.link = manifest, shard_mb, link
+    def save_manifest(self, manifest: Manifest, shard_mb: int) -> None:
+        self.manifest, self.shard_mb = manifest, shard_mb
         self.save()
 
-    def linked(self, link: dict[str, Any]) -> None:
-        self.link = link
-        self.save()
-
-    def unchanged(self, pictures: list[Picture], skip_bad: bool, name: str, shard_mb: int) -> bool:
+    def is_current(self, pictures: list[Picture], skip_bad: bool, name: str, shard_mb: int) -> bool:
         """Whether the manifest was packed from these very files, as they are now."""
-        if not self.manifest or self.manifest["name"] != name or self.shard_mb != shard_mb:
+        if self.manifest is None or self.manifest.name != name or self.shard_mb != shard_mb:
             return False
-        packed = {file["path"]: file["sha256"] for shard in self.manifest["shards"] for file in shard["files"]}
+        packed = {file.path: file.sha256 for file in self.manifest.files}
         for picture in pictures:
-            noted = self.looks.get(picture.name)
-            if noted is None or noted[:2] != [picture.bytes, picture.modified_ns]:
+            entry = self.entries.get(picture.name)
+            if entry is None or entry[:2] != [picture.bytes, picture.modified_ns]:
                 return False
-            sha256, fault = noted[2:4]
+            sha256, fault = entry[2:4]
             if fault and not skip_bad:
                 return False
             if not fault and packed.pop(picture.name, None) != sha256:
@@ -87,52 +80,44 @@ class Known:
         return not packed
 
     def save(self) -> None:
-        write(
-            self.place,
-            {
-                "rules": RULES,
-                "looks": self.looks,
-                "manifest": self.manifest,
-                "shard_mb": self.shard_mb,
-                "link": self.link,
-            },
-        )
+        manifest = self.manifest.to_json() if self.manifest else {}
+        save_json(self.path, {"rules": RULES, "looks": self.entries, "manifest": manifest, "shard_mb": self.shard_mb})
 
 
-def of_folder(folder: Path) -> Known:
-    """The folder's notes; empty ones if there are none that can be used."""
+def of_folder(folder: Path) -> ScanCache:
+    """Return the folder's cache; an empty one if there is none that can be used."""
     whole = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    place = WORK / "pictures" / f"{whole}.json"
-    noted = read(place)
-    if not isinstance(noted, dict) or noted.get("rules") != RULES:
-        return Known(place)
-    return Known(place, noted["looks"], noted["manifest"], noted["shard_mb"], noted["link"])
-
-
-def spoilt(bucket: str) -> set[str]:
-    """Keys that data.verify found missing or spoilt, and that were not sent again since."""
-    return set(read(WORK / "spoilt" / f"{bucket}.json") or [])
-
-
-def note_spoilt(bucket: str, keys: set[str]) -> None:
-    place = WORK / "spoilt" / f"{bucket}.json"
-    if keys:
-        write(place, sorted(keys))
-    else:
-        place.unlink(missing_ok=True)
-
-
-def read(place: Path) -> Any:
+    path = WORK / "pictures" / f"{whole}.json"
+    saved = read_json(path)
+    if not isinstance(saved, dict) or saved.get("rules") != RULES:
+        return ScanCache(path)
     try:
-        return json.loads(place.read_bytes())
+        manifest = PARSER.validate_python(saved["manifest"]) if saved["manifest"] else None
+    except ValidationError:
+        return ScanCache(path)
+    return ScanCache(path, saved["looks"], manifest, saved["shard_mb"])
+
+
+def corrupt_keys(bucket: str) -> set[str]:
+    """Return the keys that data.verify found missing or spoilt, and that were not sent again since."""
+    return set(read_json(WORK / "spoilt" / f"{bucket}.json") or [])
+
+
+def save_corrupt_keys(bucket: str, keys: set[str]) -> None:
+    path = WORK / "spoilt" / f"{bucket}.json"
+    if keys:
+        save_json(path, sorted(keys))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
 
 
-def write(place: Path, value: Any) -> None:
-    """Whole or not at all."""
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = place.with_suffix(f".{os.getpid()}.part")
-    part.touch(mode=0o600)  # a signed link may be in it
-    part.write_text(json.dumps(value))
-    part.replace(place)
+def save_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(value).encode(), mode=0o600)

@@ -26,7 +26,7 @@ def evaluate(account: Account, count: int, seed: int) -> Result:
     if not drawn:
         raise OpsError("The test split has no pictures. Push some: invoke data.push --dir DIR")
     say(f"Asking {account.settings.endpoint_name} about {len(drawn)} test pictures ...")
-    pictures = samples.unpacked(account, {sample.shard for sample in drawn})
+    pictures = samples.unpack(account, {sample.shard for sample in drawn})
     answers = [
         {"picture": one.name, "truth": one.label, "answer": probe.invoke(account, pictures[one.name])["best"]}
         for one in drawn

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.core import pricing
@@ -178,7 +177,7 @@ def artefact_steps(have: Facts, want: Wanted) -> Steps:
 def creation(want: Wanted) -> Change:
     settings = want.settings
     name = settings.endpoint_name
-    args = {"EndpointName": name, "EndpointConfigName": want.config, "Tags": settings.tags(name, expires(settings))}
+    args = {"EndpointName": name, "EndpointConfigName": want.config, "Tags": settings.tags(name, settings.expires())}
     rate = pricing.hourly("sagemaker", want.instance_type, settings.endpoint.instances)
     why = f"no endpoint runs; start one with release {want.release.short}"
     return Change("sagemaker", "create_endpoint", args, why, dollars_per_hour=rate)
@@ -226,10 +225,6 @@ def rest(account: Account) -> None:
 def gone(account: Account) -> str | None:
     found = describe(account)
     return found["EndpointStatus"] if found else None
-
-
-def expires(settings: Settings) -> str:
-    return (datetime.now(UTC) + timedelta(hours=settings.stack.expires_hours)).strftime("%Y-%m-%dT%H:%MZ")
 
 
 def model_request(have: Facts, want: Wanted) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
@@ -19,7 +18,8 @@ from ops.core.files import digest_of, files_of
 from ops.core.output import say
 from ops.core.paths import ROOT, WORK
 from ops.core.settings import Settings
-from ops.datasets import manifest, pretrained
+from ops.datasets import pretrained
+from ops.datasets.manifest import Manifest, read_current
 
 TRAINING = ROOT / "training"
 WHEELS = WORK / "wheels"
@@ -31,7 +31,7 @@ class Job:
     """One training: `name` is the same for the same data, code, settings and number of hosts, and so is its artefact."""
 
     name: str
-    data: dict[str, Any]
+    data: Manifest
     code: str
     hyperparameters: dict[str, str]
     weights: pretrained.Weights | None = None
@@ -53,16 +53,16 @@ def wanted(
     place: str,
     hosts: int = 1,
     chosen: dict[str, str] | None = None,
-    data: dict[str, Any] | None = None,
+    data: Manifest | None = None,
 ) -> Job:
     """The job for the settings, some hyperparameters `chosen` otherwise, and a manifest: the one that was pushed last
     unless `data` is given. Raises OpsError."""
-    return job(account.settings, data or manifest.current(account), place, hosts, pretrained.chosen(account), chosen)
+    return job(account.settings, data or read_current(account), place, hosts, pretrained.chosen(account), chosen)
 
 
 def job(
     settings: Settings,
-    data: dict[str, Any],
+    data: Manifest,
     place: str,
     hosts: int = 1,
     start: pretrained.Weights | None = None,
@@ -78,7 +78,7 @@ def job(
     code = digest_of(TRAINING)
     whole = json.dumps(
         # An image, or a type with more GPUs, makes another job: what it computes differs in the last bits.
-        [data["digest"], code, hyperparameters, *((train.image, train.instance_type) if place == "sm" else ("",))],
+        [data.digest, code, hyperparameters, *((train.image, train.instance_type) if place == "sm" else ("",))],
         sort_keys=True,
     )
     digest = hashlib.sha256(whole.encode()).hexdigest()[:8]

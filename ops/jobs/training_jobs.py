@@ -136,7 +136,7 @@ def channels(job: Job, code: str, settings: Settings) -> list[dict[str, Any]]:
     bucket = f"s3://{settings.bucket}"
     found = [
         channel("code", "S3Prefix", f"{bucket}/{code}"),
-        channel("data", "ManifestFile", f"{bucket}/datasets/{job.data['name']}/{job.data['digest']}/channel.json"),
+        channel("data", "ManifestFile", f"{bucket}/{job.data.channel_key}"),
     ]
     return found + ([channel("weights", "S3Prefix", f"{bucket}/{job.weights.prefix}")] if job.weights else [])
 

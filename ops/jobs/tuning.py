@@ -49,7 +49,7 @@ class Search:
     @property
     def digest(self) -> str:
         tune = self.settings.tune.model_dump() | {"jobs": self.trials, "parallel": self.parallel}
-        whole = [self.job.data["digest"], self.job.code, self.static, self.settings.train.image, tune]
+        whole = [self.job.data.digest, self.job.code, self.static, self.settings.train.image, tune]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
     def name(self, number: int) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
+from ops.core.files import write_atomically
 from ops.core.paths import ROOT, WORK
-from ops.datasets import manifest as dataset
+from ops.datasets.manifest import read_current
 from ops.releases import build
 
 DATA = WORK / "datasets"
@@ -33,14 +34,11 @@ def evaluate(account: Account, job: str) -> dict[str, Any]:
 
 def data(account: Account) -> Path:
     """The current data set's shards and manifest, below .kennel/datasets; what is there already is not fetched again."""
-    manifest = dataset.current(account)
-    folder = DATA / manifest["digest"][:12]
-    bucket = account.settings.bucket
-    for key in dataset.channel(bucket, manifest)[1:]:
+    manifest = read_current(account)
+    folder = DATA / manifest.digest[:12]
+    for key in manifest.keys:
         path = folder / key
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")
-            part.write_bytes(account.call("s3", "get_object", Bucket=bucket, Key=key)["Body"].read())
-            part.replace(path)
+            write_atomically(path, account.bucket.get(key))
     return folder

@@ -11,7 +11,8 @@ from PIL import Image
 from imaging import PictureError, decode
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.datasets import manifest as dataset
+from ops.core.files import write_atomically
+from ops.datasets.manifest import SHA256, read_manifest, shard_key
 from ops.releases import offline
 from ops.reports.results import Picture, Results
 
@@ -27,17 +28,17 @@ def files(account: Account, found: Results, wanted: list[Picture]) -> tuple[dict
         return {}, ""
     digest = str(found.card.get("data"))
     try:
-        if not dataset.SHA256.fullmatch(digest):
+        if not SHA256.fullmatch(digest):
             raise OpsError("model.json names no data set.")
-        manifest = dataset.named(account, digest)
+        manifest = read_manifest(account, digest)
     except OpsError as error:
         return {}, f"The mistakes are drawn without their pictures. {error}"
     names = {picture.name for picture in wanted}
     got: dict[str, bytes] = {}
-    for shard in manifest["shards"]:
-        sums = {file["path"]: file["sha256"] for file in shard["files"] if file["path"] in names}
+    for shard in manifest.shards:
+        sums = {file.path: file.sha256 for file in shard.files if file.path in names}
         if sums:
-            got |= unpacked(account, offline.DATA / digest[:12] / dataset.shard_key(shard["sha256"]), sums)
+            got |= unpacked(account, offline.DATA / digest[:12] / shard.key, sums)
     lost = len(names - set(got))
     why = f"{lost} pictures of mistakes are not in the data set's shards. Look: invoke data.verify"
     return got, why if lost else ""
@@ -48,10 +49,7 @@ def unpacked(account: Account, path: Path, sums: dict[str, str]) -> dict[str, by
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")
-            found = account.call("s3", "get_object", Bucket=account.settings.bucket, Key=dataset.shard_key(path.stem))
-            part.write_bytes(found["Body"].read())
-            part.replace(path)
+            write_atomically(path, account.bucket.get(shard_key(path.stem)))
         with tarfile.open(path) as tar:
             members = {member.name: member for member in tar if member.isfile() and member.name in sums}
             data = {name: file.read() for name, member in members.items() if (file := tar.extractfile(member))}

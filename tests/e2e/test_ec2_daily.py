@@ -100,7 +100,7 @@ def test_a_disk_that_lost_something_gets_it_again(cli, pictures):
     """Not what a note says counts, but what is on the disk."""
     cli("data.push", "--dir", str(pictures))
     cli("ec2.sync")
-    shard = manifest.current(cli.account)["shards"][0]["sha256"]
+    shard = manifest.read_current(cli.account).shards[0].sha256
     cli("ec2.run", f"printf x >> kennel/shards/{shard}.tar; printf x >> kennel/code/*/train.py")
     again = cli("ec2.sync")
     assert "sent, checked" in again.out
@@ -109,7 +109,7 @@ def test_a_disk_that_lost_something_gets_it_again(cli, pictures):
 
 def test_a_spoilt_shard_in_the_bucket_does_not_get_onto_the_box(cli, pictures):
     cli("data.push", "--dir", str(pictures))
-    shard = manifest.current(cli.account)["shards"][0]["sha256"]
+    shard = manifest.read_current(cli.account).shards[0].sha256
     key = f"shards/{shard}.tar"
     s3, bucket = cli.account.client("s3"), cli.settings.bucket
     whole = s3.get_object(Bucket=bucket, Key=key)["Body"].read()

@@ -15,6 +15,7 @@ import pytest
 from bench.resume import noise
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT
+from ops.datasets.manifest import Manifest
 from ops.datasets.pretrained import Weights
 from ops.jobs import failures, follow, spec, training_jobs
 from sandbox import state
@@ -127,7 +128,7 @@ def test_every_command_that_a_cause_names_exists():
 
 
 def test_weights_are_a_channel_and_part_of_the_name():
-    data = {"name": "p", "digest": "d" * 64}
+    data = Manifest("p", (), (), {}, "d" * 64)
     plain = spec.job(SETTINGS, data, "sm")
     started = spec.job(SETTINGS, data, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
     assert plain.name != started.name

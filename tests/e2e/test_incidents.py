@@ -190,7 +190,7 @@ class Training:
 
 def test_training_failed(stacks, pictures):
     job = Training(stacks, "failingjob", pictures, 1)
-    shard = manifest.current(job.cli.account)["shards"][0]["sha256"]
+    shard = manifest.read_current(job.cli.account).shards[0].sha256
     job.cli.account.client("s3").put_object(Bucket=job.cli.settings.bucket, Key=f"shards/{shard}.tar", Body=b"spoilt")
     name = job.start()
     page = Page("training-failed", job.cli, job=name, again=f"{name}-2", dir=str(pictures))

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ops.core.paths import ROOT
+from ops.datasets.manifest import Manifest
 from ops.jobs import sdk, spec, training_jobs
 from tests.conftest import settings_of
 
@@ -25,7 +26,7 @@ SDK_ADDS = {
 }
 
 SETTINGS = settings_of()
-JOB = spec.job(SETTINGS, {"name": "p", "digest": "d" * 64}, "sm", 2)
+JOB = spec.job(SETTINGS, Manifest("p", (), (), {}, "d" * 64), "sm", 2)
 HAVE = training_jobs.Facts(JOB.name, None, ("subnet-a", "subnet-b"), "sg-1", True)
 REQUEST, SPOT = (
     training_jobs.request(HAVE, training_jobs.Order(JOB, JOB.attempt(2), "code/c/", hosts=2, spot=spot), SETTINGS)

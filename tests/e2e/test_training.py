@@ -69,23 +69,16 @@ def trained(train, tmp_path_factory):
 def packed(pictures: Path, folder: Path) -> Path:
     """The pictures as they lie in a channel: shards and a manifest."""
     entries = []
-    for shard in packing.shards(packing.survey(pictures), 1 << 20):
+    for group in packing.groups(packing.survey(pictures), 1 << 20):
+        shard, data = packing.pack(group)
         path = folder / shard.key
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(shard.data)
-        entries.append(
-            {
-                "split": shard.split,
-                "class": shard.label,
-                "sha256": shard.sha256,
-                "bytes": len(shard.data),
-                "files": list(shard.files),
-            }
-        )
+        path.write_bytes(data)
+        entries.append(shard)
     manifest = packing.manifest_of("p", entries)
-    path = folder / packing.folder_key("p", manifest["digest"]) / "manifest.json"
+    path = folder / manifest.key
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps(manifest.to_json()))
     return folder
 
 

@@ -15,6 +15,7 @@ from ops.commands import sm_tuning
 from ops.core import plan
 from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, Wait
+from ops.datasets.manifest import Manifest
 from ops.jobs import spec, tuning
 from sandbox import state
 from sandbox.client import ask
@@ -22,7 +23,7 @@ from sandbox.sagemaker import tuning as sandbox_tuning
 from tests.conftest import HOME, settings_of
 
 SETTINGS = settings_of()
-DATA = {"name": "pictures", "digest": "d" * 64}
+DATA = Manifest("pictures", (), (), {}, "d" * 64)
 JOB = spec.job(SETTINGS, DATA, "sm", chosen={"batch": "32"})
 SEARCH = tuning.Search(JOB, SETTINGS, 2, 1)
 READY = tuning.Facts(SEARCH.name(1), None, "", ("subnet-a", "subnet-b"), "sg-1", True)
@@ -105,7 +106,7 @@ def test_names_follow_from_what_is_searched_and_fit():
     names = {
         SEARCH.name(1), SEARCH.name(2), replace(SEARCH, trials=3).name(1), made_by(other(lr_max=0.2)).name(1),
         made_by(SETTINGS.model_copy(update={"train": SETTINGS.train.model_copy(update={"epochs": 9})})).name(1),
-        replace(SEARCH, job=spec.job(SETTINGS, {**DATA, "digest": "e"}, "sm", chosen={"batch": "32"})).name(1),
+        replace(SEARCH, job=spec.job(SETTINGS, replace(DATA, digest="e"), "sm", chosen={"batch": "32"})).name(1),
     }  # fmt: skip
     assert len(names) == 6
     assert made_by(SETTINGS, "64").name(1) == SEARCH.name(1)  # the batch size is what is searched for

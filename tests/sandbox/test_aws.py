@@ -1,6 +1,7 @@
 """The one door to AWS: whose account, which retries, what is logged, how long is waited."""
 
 import json
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -54,6 +55,17 @@ def test_keys_of_the_environment_do_not_count(stacks, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x" * 40)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert stacks("env").account.call("sts", "get_caller_identity")["Arn"].endswith(":user/administrator")
+
+
+@pytest.mark.parametrize("before", ["", "corp.example", "localhost,corp.example", "corp.example,127.0.0.1,localhost"])
+def test_two_sessions_exempt_this_machine_from_a_proxy_once(stacks, monkeypatch, before):
+    monkeypatch.setenv("NO_PROXY", before)
+    settings = stacks("proxy").settings
+    Account(settings)
+    after = os.environ["NO_PROXY"]
+    Account(settings)
+    assert os.environ["NO_PROXY"] == after
+    assert sorted(after.split(",")) == sorted({"127.0.0.1", "localhost", *filter(None, before.split(","))})
 
 
 def test_throttled_calls_are_tried_again_and_refused_ones_are_not(stacks, sandbox):

@@ -1,6 +1,6 @@
 """Pictures out of the bucket: the same as went in, only below the folder, never over somebody's own; and what is listed."""
 
-import copy
+import dataclasses
 import hashlib
 import io
 import itertools
@@ -44,7 +44,7 @@ def test_what_went_in_comes_out_once(cli, pictures, tmp_path):
 
 def test_only_what_is_missing_is_fetched(cli, tmp_path, pictures):
     there = tmp_path / "there"
-    manifest = dataset.current(cli.account)
+    manifest = dataset.read_current(cli.account)
     pull.pull(cli.account, manifest, there, dry=False)
     (there / "train" / "cat" / "1.png").unlink()
     (there / "train" / "cat" / ".2.png.part").write_bytes(b"half")
@@ -55,7 +55,7 @@ def test_only_what_is_missing_is_fetched(cli, tmp_path, pictures):
 
 def test_somebodys_own_pictures_are_neither_overwritten_nor_removed(cli, tmp_path):
     there = tmp_path / "there"
-    manifest = dataset.current(cli.account)
+    manifest = dataset.read_current(cli.account)
     pull.pull(cli.account, manifest, there, dry=False)
     Image.new("RGB", (5, 5)).save(there / "train" / "cat" / "mine.png")
     assert "1 other pictures lie there" in cli("data.pull", "--dir", str(there)).out
@@ -73,13 +73,13 @@ def test_nothing_is_written_through_a_link(cli, tmp_path, link):
     outside.mkdir()
     (there / link).symlink_to(outside)
     with pytest.raises(OpsError):
-        pull.pull(cli.account, dataset.current(cli.account), there, dry=False)
+        pull.pull(cli.account, dataset.read_current(cli.account), there, dry=False)
     assert list(outside.iterdir()) == []
 
 
 def test_a_spoilt_shard_is_named_and_nothing_of_it_is_written(cli, tmp_path):
-    manifest = dataset.current(cli.account)
-    key = dataset.shard_key(manifest["shards"][0]["sha256"])
+    manifest = dataset.read_current(cli.account)
+    key = manifest.shards[0].key
     cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=b"spoilt")
     with pytest.raises(OpsError, match=r"train/cat, shard [0-9a-f]{12}, is missing or spoilt.*invoke data.verify"):
         pull.pull(cli.account, manifest, tmp_path / "there", dry=False)
@@ -101,36 +101,37 @@ def hostile(kind):
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.REGTYPE])
 def test_a_hostile_shard_writes_nothing(cli, tmp_path, kind):
-    manifest = copy.deepcopy(dataset.current(cli.account))
-    shard, data = manifest["shards"][0], hostile(kind)
-    shard["sha256"], shard["bytes"], shard["files"] = hashlib.sha256(data).hexdigest(), len(data), shard["files"][:1]
-    manifest["shards"] = [shard]
-    key = dataset.shard_key(shard["sha256"])
-    cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=data)
+    manifest, data = dataset.read_current(cli.account), hostile(kind)
+    first = manifest.shards[0]
+    sha256 = hashlib.sha256(data).hexdigest()
+    shard = dataclasses.replace(first, sha256=sha256, bytes=len(data), files=first.files[:1])
+    manifest = dataclasses.replace(manifest, shards=(shard,))
+    cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=shard.key, Body=data)
     with pytest.raises(OpsError, match="does not hold train/cat/0.png"):
         pull.pull(cli.account, manifest, tmp_path / "there", dry=False)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "pictures" not in path.parts] == []
 
 
 def test_a_manifest_that_leads_out_of_the_folder_stops_the_pull(cli, tmp_path):
-    manifest = dataset.current(cli.account)
-    manifest["shards"][0]["files"][0]["path"] = "train/cat/../../../evil.png"
-    manifest["digest"] = dataset.digest_of(manifest)
-    key = dataset.manifest_key(manifest)
+    manifest = dataset.read_current(cli.account)
+    first = manifest.shards[0]
+    evil = dataclasses.replace(first.files[0], path="train/cat/../../../evil.png")
+    shards = (dataclasses.replace(first, files=(evil, *first.files[1:])), *manifest.shards[1:])
+    manifest = dataset.manifest_of(manifest.name, list(shards))
     name, pointer = cli.settings.bucket, dataset.pointer_key("pictures")
-    cli.account.call("s3", "put_object", Bucket=name, Key=key, Body=json.dumps(manifest).encode())
+    cli.account.call("s3", "put_object", Bucket=name, Key=manifest.key, Body=json.dumps(manifest.to_json()).encode())
     cli.account.call(
-        "s3", "put_object", Bucket=name, Key=pointer, Body=json.dumps({"digest": manifest["digest"]}).encode()
+        "s3", "put_object", Bucket=name, Key=pointer, Body=json.dumps({"digest": manifest.digest}).encode()
     )
     refused = cli("data.pull", "--dir", str(tmp_path / "there"), ok=False)
     assert "cannot be used: a picture is called 'train/cat/../../../evil.png'" in refused.err
 
 
 def test_older_data_sets_are_listed_and_pulled_by_their_digest(cli, tmp_path, pictures):
-    first = dataset.current(cli.account)["digest"]
+    first = dataset.read_current(cli.account).digest
     before = files(pictures)
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
-    second = push.push(cli.account, pictures).manifest["digest"]
+    second = push.push(cli.account, pictures).manifest.digest
     rows = json.loads(cli("data.list", "--json").out)
     assert [(row["digest"], row["current"], row["classes"]) for row in rows] == [(second, True, 2), (first, False, 2)]
     assert rows[0]["pictures"] == {"train": 6, "valid": 6, "test": 6}

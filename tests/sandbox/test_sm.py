@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from ops.core.errors import OpsError
 from ops.core.plan import Change, preview, walk
+from ops.datasets.manifest import Manifest
 from ops.endpoint import alarms, plan, scaling, teardown
 from ops.jobs import follow, spec, training_jobs
 from ops.releases.build import Release
@@ -19,7 +21,7 @@ WATCHED = {
     "alarms": {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms.alarms(SETTINGS)},
     "log_groups": (alarms.log_group(SETTINGS),),
 }
-DATA = {"name": "pictures", "digest": "d" * 64}
+DATA = Manifest("pictures", (), (), {}, "d" * 64)
 
 
 def planned(**facts):
@@ -225,7 +227,7 @@ def test_a_jobs_name_follows_from_data_code_settings_and_hosts():
     names = {
         name,
         spec.job(other, DATA, "sm").name,
-        spec.job(SETTINGS, {**DATA, "digest": "e"}, "sm").name,
+        spec.job(SETTINGS, replace(DATA, digest="e"), "sm").name,
         spec.job(SETTINGS, DATA, "sm", 2).name,
     }
     assert len(names) == 4
@@ -282,7 +284,7 @@ def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
     from ops.datasets import manifest
 
     account, settings = whole.account, whole.settings
-    job = spec.job(settings, manifest.current(account), "sm")
+    job = spec.job(settings, manifest.read_current(account), "sm")
     have = training_jobs.facts(account, job)
     described = have.described
     code = described["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"].split("/", 3)[3]

@@ -1,6 +1,8 @@
 """Pictures into the bucket: what cannot be trained on is refused; equal pictures are equal bytes; only what is missing is sent."""
 
+import hashlib
 import io
+import json
 import shutil
 import tarfile
 
@@ -11,13 +13,19 @@ from ops.core import plan
 from ops.core.errors import OpsError
 from ops.datasets import bucket_setup
 from ops.datasets import manifest as dataset
+from ops.datasets.image_folder import SPLITS
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 
 
 def manifest_of(folder):
-    return dataset.manifest_of("p", [shard.entry() for shard in dataset.shards(dataset.survey(folder), 1 << 20)])
+    return dataset.manifest_of("p", [shard for shard, _ in packed(folder)])
+
+
+def packed(folder, limit=1 << 20):
+    """Each shard of the folder with its bytes."""
+    return [dataset.pack(group) for group in dataset.groups(dataset.survey(folder), limit)]
 
 
 def test_a_bucket_as_it_should_be_is_left_alone():
@@ -52,13 +60,13 @@ def test_elsewhere_than_in_us_east_1_the_bucket_says_where():
         (lambda p: shutil.rmtree(p), "There is no folder"),
         (lambda p: shutil.rmtree(p / "valid"), "has no valid folder"),
         (lambda p: [shutil.rmtree(d) for d in (p / "train").iterdir()], "has no classes"),
-        (lambda p: [shutil.rmtree(p / s / "dog") for s in dataset.SPLITS], "has one class only (cat)"),
+        (lambda p: [shutil.rmtree(p / s / "dog") for s in SPLITS], "has one class only (cat)"),
         (lambda p: shutil.rmtree(p / "test" / "dog"), "do not have the same classes: dog"),
         (
-            lambda p: [(p / s / "bird").mkdir() for s in dataset.SPLITS],
+            lambda p: [(p / s / "bird").mkdir() for s in SPLITS],
             "no pictures in train/bird, valid/bird, test/bird",
         ),
-        (lambda p: [(p / s / "dog").rename(p / s / "a\\b") for s in dataset.SPLITS], "cannot be called"),
+        (lambda p: [(p / s / "dog").rename(p / s / "a\\b") for s in SPLITS], "cannot be called"),
     ],
     ids=["no folder", "no split", "no classes", "one class", "other classes", "empty class", "class of an odd name"],
 )
@@ -75,39 +83,40 @@ def test_a_missing_folder_is_refused_by_the_command_before_any_call(stacks, tmp_
 
 
 def test_equal_pictures_are_equal_shards(pictures):
-    first = [shard.sha256 for shard in dataset.shards(dataset.survey(pictures), 1 << 20)]
+    first = [shard.sha256 for shard, _ in packed(pictures)]
     (pictures / "train" / "cat" / "0.png").touch()
-    assert [shard.sha256 for shard in dataset.shards(dataset.survey(pictures), 1 << 20)] == first
+    assert [shard.sha256 for shard, _ in packed(pictures)] == first
     assert len(first) == len(set(first)) == 6
 
 
 def test_one_changed_class_changes_its_shards_alone(pictures):
-    before = {(s.split, s.label): s.sha256 for s in dataset.shards(dataset.survey(pictures), 1 << 20)}
+    before = {(s.split, s.label): s.sha256 for s, _ in packed(pictures)}
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
-    after = {(s.split, s.label): s.sha256 for s in dataset.shards(dataset.survey(pictures), 1 << 20)}
+    after = {(s.split, s.label): s.sha256 for s, _ in packed(pictures)}
     assert {key for key in before if before[key] != after[key]} == {("train", "dog")}
 
 
 def test_a_shard_holds_no_more_than_its_limit(pictures):
     size = (pictures / "train" / "cat" / "0.png").stat().st_size
-    found = list(dataset.shards(dataset.survey(pictures), size * 2))
+    found = [shard for shard, _ in packed(pictures, size * 2)]
     assert max(len(shard.files) for shard in found) == 2
     assert sum(len(shard.files) for shard in found) == 18
 
 
 def test_a_shard_is_a_tar_of_the_pictures_themselves(pictures):
-    shard = next(dataset.shards(dataset.survey(pictures), 1 << 20))
-    with tarfile.open(fileobj=io.BytesIO(shard.data)) as tar:
-        assert tar.getnames() == [file["path"] for file in shard.files]
+    shard, data = packed(pictures)[0]
+    assert shard.bytes == len(data)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert tar.getnames() == [file.path for file in shard.files]
         assert tar.extractfile("train/cat/0.png").read() == (pictures / "train" / "cat" / "0.png").read_bytes()
 
 
 def test_the_channel_names_every_object_once(pictures):
     manifest = manifest_of(pictures)
-    listing = dataset.channel("b", manifest)
+    listing = manifest.channel("b")
     assert listing[0] == {"prefix": "s3://b/"}
     assert len(listing) == 1 + 6 + 1
-    assert listing[-1] == f"datasets/p/{manifest['digest']}/manifest.json"
+    assert listing[-1] == f"datasets/p/{manifest.digest}/manifest.json"
 
 
 def test_hidden_files_and_folders_are_passed_over(pictures):
@@ -133,19 +142,49 @@ def test_hidden_files_and_folders_are_passed_over(pictures):
         lambda m: m["shards"][0].update(bytes=-1),
         lambda m: m["shards"][0].pop("files"),
         lambda m: m.update(shards={"a": 1}),
+        lambda m: m["shards"][0].update(bytes="3000"),
+        lambda m: m["shards"][0].update(split=7),
+        lambda m: m["shards"][0]["files"][0].update(path=["train/cat/0.png"]),
+        lambda m: m.update(pictures=None),
     ],
 )
 def test_a_manifest_that_leads_elsewhere_is_not_taken_even_with_its_right_digest(pictures, spoil):
     manifest = manifest_of(pictures)
-    assert dataset.checked(manifest, "p", manifest["digest"]) is manifest
-    spoil(manifest)
-    manifest["digest"] = dataset.digest_of(manifest)
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        dataset.checked(manifest, "p", manifest["digest"])
+    text = json.dumps(manifest.to_json())
+    assert dataset.parse(text.encode(), "p", manifest.digest) == manifest
+    spoilt = json.loads(text)
+    spoil(spoilt)
+    whole = json.dumps([spoilt["classes"], spoilt["shards"]], sort_keys=True)
+    spoilt["digest"] = hashlib.sha256(whole.encode()).hexdigest()
+    with pytest.raises(ValueError):
+        dataset.parse(json.dumps(spoilt).encode(), "p", spoilt["digest"])
+
+
+@pytest.mark.parametrize("text", [b"", b"[" * 100_000, b"[]", b"null", b'{"name": "\\ud800"}'])
+def test_what_is_no_manifest_is_not_taken(text):
+    with pytest.raises(ValueError):
+        dataset.parse(text, "p", "0" * 64)
+
+
+def test_a_manifest_has_one_form(pictures):
+    """What older versions wrote into the bucket is read, and what is written is what they would read."""
+    manifest = manifest_of(pictures)
+    first = {
+        "split": "train",
+        "class": "cat",
+        "sha256": manifest.shards[0].sha256,
+        "bytes": 10240,
+        "files": [{"path": file.path, "sha256": file.sha256, "bytes": file.bytes} for file in manifest.shards[0].files],
+    }
+    written = manifest.to_json()
+    assert list(written) == ["name", "classes", "shards", "pictures", "digest"]
+    assert json.dumps(written["shards"][0]) == json.dumps(first)
+    whole = json.dumps([written["classes"], written["shards"]], sort_keys=True)
+    assert manifest.digest == hashlib.sha256(whole.encode()).hexdigest()
 
 
 def test_a_manifest_under_another_digest_or_name_is_not_taken(pictures):
     manifest = manifest_of(pictures)
-    for name, digest in (("p", "0" * 64), ("q", manifest["digest"])):
+    for name, digest in (("p", "0" * 64), ("q", manifest.digest)):
         with pytest.raises(ValueError, match="its digest"):
-            dataset.checked(manifest, name, digest)
+            dataset.parse(json.dumps(manifest.to_json()).encode(), name, digest)

@@ -13,7 +13,7 @@ from PIL import Image
 import imaging
 from ops.datasets import folder_findings, scan_cache
 from ops.datasets import image_folder as disk
-from ops.datasets.image_check import look
+from ops.datasets.image_check import inspect_image
 
 
 def encoded(image, kind, **options):
@@ -77,7 +77,7 @@ TAKEN = {
 def test_what_cannot_be_trained_on_is_refused_with_its_reason(name, tmp_path):
     data, why = REFUSED[name]
     (tmp_path / "p.jpg").write_bytes(data)
-    assert why in look(tmp_path / "p.jpg").fault
+    assert why in inspect_image(tmp_path / "p.jpg").fault
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -86,7 +86,7 @@ def test_what_training_can_read_is_taken_and_training_reads_it(name, tmp_path):
 
     data, mode = TAKEN[name]
     (tmp_path / "p.jpg").write_bytes(data)
-    seen = look(tmp_path / "p.jpg")
+    seen = inspect_image(tmp_path / "p.jpg")
     assert (seen.fault, seen.mode, seen.turned) == ("", mode, name == "EXIF-rotated")
     assert Preprocess(16).decoded(data).shape == (3, 16, 16)
 
@@ -100,28 +100,30 @@ def test_what_is_compared_is_what_training_sees(tmp_path):
     deep.save(tmp_path / "16.png")
     PHOTO.save(tmp_path / "lying.png", exif=TURNED)
     PHOTO.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "upright.png")
-    assert look(tmp_path / "8.png").pixels == look(tmp_path / "16.png").pixels != ""
+    assert inspect_image(tmp_path / "8.png").pixels == inspect_image(tmp_path / "16.png").pixels != ""
     assert (
-        look(tmp_path / "lying.png").pixels == look(tmp_path / "upright.png").pixels != look(tmp_path / "8.png").pixels
+        inspect_image(tmp_path / "lying.png").pixels
+        == inspect_image(tmp_path / "upright.png").pixels
+        != inspect_image(tmp_path / "8.png").pixels
     )
 
 
 def test_names_that_cannot_travel_and_files_that_cannot_be_read_are_refused(tmp_path):
     for name in ("a\nb.png", "a\\b.png", "x" * 220 + ".png", os.fsdecode(b"\xff.png")):
         (tmp_path / name).write_bytes(PNG)
-        assert "its name cannot travel" in look(tmp_path / name).fault
-    assert look(tmp_path / "gone.png").fault == "it cannot be read: No such file or directory"
+        assert "its name cannot travel" in inspect_image(tmp_path / name).fault
+    assert inspect_image(tmp_path / "gone.png").fault == "it cannot be read: No such file or directory"
 
 
 def test_a_file_that_is_too_large_is_not_even_read(tmp_path):
     with (tmp_path / "p.jpg").open("wb") as file:
         file.truncate((imaging.MEGABYTES << 20) + 1)  # sparse
-    assert look(tmp_path / "p.jpg").fault == "it is larger than 100 MB"
+    assert inspect_image(tmp_path / "p.jpg").fault == "it is larger than 100 MB"
 
 
 def checked(folder):
-    found = disk.walk(folder)
-    seen = [pair for group in scan_cache.of_folder(folder).look_at(found.pictures) for pair in group]
+    found = disk.scan(folder)
+    seen = [pair for group in scan_cache.of_folder(folder).inspect(found.pictures) for pair in group]
     return folder_findings.findings(found, seen)
 
 

@@ -31,6 +31,8 @@ RETRIES: dict[str, dict[str, Any]] = {
     "lambda": {"connect_timeout": 3, "read_timeout": 120, "tcp_keepalive": True, "retries": {"mode": "standard", "total_max_attempts": 1}},
 }  # fmt: skip
 
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
+
 
 def open_session(settings: Settings, role: str = "") -> Any:
     """A botocore session on the settings' profile and on nothing else: keys in the environment do not count.
@@ -38,8 +40,7 @@ def open_session(settings: Settings, role: str = "") -> Any:
     With `role` it takes that role of the stack at its first call, and again before the role's keys expire.
     Raises OpsError when the profile is not there.
     """
-    # A proxy for the outside world must not get calls to this machine; on AWS the entry is harmless.
-    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"]))
+    bypass_proxy_locally()
     session = botocore.session.Session(profile=settings.aws.profile)
     if settings.aws.config_file:
         session.set_config_variable("config_file", str(ROOT / settings.aws.config_file))
@@ -53,6 +54,12 @@ def open_session(settings: Settings, role: str = "") -> Any:
     if role:
         take(session, settings, role)
     return session
+
+
+def bypass_proxy_locally() -> None:
+    """Keep calls to this machine away from a proxy for the outside world; on AWS the entry is harmless."""
+    hosts = [host for host in os.environ.get("NO_PROXY", "").split(",") if host]
+    os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*hosts, *LOCAL_HOSTS]))
 
 
 def take(session: Any, settings: Settings, role: str) -> None:

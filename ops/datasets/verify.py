@@ -1,0 +1,51 @@
+"""Read the current dataset back and compare every object with the manifest. Nothing that came over the wire is trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+from ops.core.aws.account import Account
+from ops.datasets import scan_cache
+from ops.datasets.manifest import CorruptDatasetError, Manifest, pointer_key, read_current, read_pointer
+
+AT_ONCE = 8
+CHUNK = 1 << 20
+
+
+def verify(account: Account) -> tuple[str, int, list[dict[str, str]]]:
+    """(digest of the current data set, objects read, those that the bucket does not have as they were written).
+
+    Each of these as {"key", "what", "state": "missing" or "spoilt"}; they are noted, so that the next push sends them again.
+    """
+    bucket, name = account.settings.bucket, account.settings.data.name
+    digest = "?"
+    try:
+        digest = read_pointer(account, name) or digest
+        states = read_all(account, read_current(account))
+    except CorruptDatasetError as error:
+        states = {error.key: ("what names all others", error.state)}
+    bad = {key: state for key, state in states.items() if state[1]}
+    scan_cache.save_corrupt_keys(bucket, scan_cache.corrupt_keys(bucket) - set(states) | set(bad))
+    return digest, len(states), [{"key": k, "what": what, "state": s} for k, (what, s) in sorted(bad.items())]
+
+
+def read_all(account: Account, manifest: Manifest) -> dict[str, tuple[str, str]]:
+    """Return (what it is; "missing", "spoilt" or "") of each object, by key. The manifest itself was read already."""
+    channel = json.dumps(manifest.channel(account.settings.bucket)).encode()
+    wanted = {shard.key: (f"{shard.split}/{shard.label}", shard.sha256) for shard in manifest.shards}
+    wanted[manifest.channel_key] = ("list for SageMaker", hashlib.sha256(channel).hexdigest())
+
+    def compare(key: str) -> str:
+        body, whole = account.bucket.open_or_none(key), hashlib.sha256()
+        if body is None:
+            return "missing"
+        for piece in body.iter_chunks(CHUNK):
+            whole.update(piece)
+        return "" if whole.hexdigest() == wanted[key][1] else "spoilt"
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        states = dict(zip(wanted, pool.map(compare, wanted), strict=True))
+    read = {manifest.key: ("manifest", ""), pointer_key(manifest.name): ("pointer", "")}
+    return read | {key: (wanted[key][0], state) for key, state in states.items()}
