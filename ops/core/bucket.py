@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,15 +37,24 @@ class Bucket:
         return body
 
     def get_or_none(self, key: str) -> bytes | None:
-        found = self.account.call_or_none("s3", "get_object", MISSING, Bucket=self.name, Key=key)
-        return None if found is None else found["Body"].read()
+        body = self.open_or_none(key)
+        return None if body is None else body.read()
 
     def open(self, key: str) -> Any:
         """Return botocore's stream of the object, for objects too large for memory. Raises AwsError when it is missing."""
         return self.account.call("s3", "get_object", Bucket=self.name, Key=key)["Body"]
 
-    def put(self, key: str, body: Any, **more: Any) -> None:
-        """Store bytes or an open file with a SHA-256 that S3 checks; `more` is for put_object, such as Metadata."""
+    def open_or_none(self, key: str) -> Any:
+        found = self.account.call_or_none("s3", "get_object", MISSING, Bucket=self.name, Key=key)
+        return None if found is None else found["Body"]
+
+    def put(self, key: str, body: Any, sha256: str = "", **more: Any) -> None:
+        """Store bytes or an open file with a SHA-256 that S3 checks; `more` is for put_object, such as Metadata.
+
+        `sha256`, in hex, spares hashing the body where that was done before.
+        """
+        if sha256:
+            more["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
         self.account.call("s3", "put_object", Bucket=self.name, Key=key, Body=body, ChecksumAlgorithm="SHA256", **more)
 
     def objects(self, prefix: str) -> list[dict[str, Any]]:

@@ -1,10 +1,13 @@
-"""Folders as content: digests that depend on names and bytes alone, and archives without times and owners."""
+"""Files and folders: digests of names and bytes alone, archives without times and owners, and atomic writes."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import io
+import os
+import secrets
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterable
@@ -51,3 +54,33 @@ def zip_of(entries: Iterable[tuple[str, Path]]) -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     return packed.getvalue()
+
+
+def extract_tar(data: bytes, folder: Path) -> Path:
+    """Unpack a tar into `folder`, whole or not at all, instead of what was there. Entries that point outside are refused."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        tar.extractall(part, filter="data")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return folder
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool = False) -> None:
+    """Write the file as a whole or not at all; a link at `path` is replaced, not followed.
+
+    `mode` is for a new file, less the umask. `durable` waits for the disk, for what cannot be made again.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # two commands may write the same file at once
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -260,6 +261,10 @@ class Settings(Section):
     @property
     def function_name(self) -> str:
         return f"{self.prefix}-classify"
+
+    def expires(self, form: str = "%Y-%m-%dT%H:%MZ") -> str:
+        """Return when what is made now may be deleted, in UTC, as kennel:expires has it."""
+        return (datetime.now(UTC) + timedelta(hours=self.stack.expires_hours)).strftime(form)
 
     def tags(self, name: str = "", expires: str = "") -> list[dict[str, str]]:
         """What every resource carries from its creation on: its stack, its own name, and when it may be deleted."""

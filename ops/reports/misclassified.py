@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
-from pathlib import Path
-from typing import Any
+
+from PIL import Image, ImageOps
 
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.datasets import manifest as dataset
-from ops.releases import offline
+from ops.datasets import local_shards, manifest
 from ops.reports.results import Picture, Results
 
 BYTES, PIXELS = 32 << 20, 64_000_000  # of a picture that is drawn: more is no photograph but an attack
@@ -26,45 +24,34 @@ def files(account: Account, found: Results, wanted: list[Picture]) -> tuple[dict
         return {}, ""
     digest = str(found.card.get("data"))
     try:
-        if not dataset.SHA256.fullmatch(digest):
+        if not manifest.SHA256.fullmatch(digest):
             raise OpsError("model.json names no data set.")
-        manifest = dataset.named(account, digest)
+        tested_on = manifest.named(account, digest)
     except OpsError as error:
         return {}, f"The mistakes are drawn without their pictures. {error}"
     names = {picture.name for picture in wanted}
     got: dict[str, bytes] = {}
-    for shard in manifest["shards"]:
+    for shard in tested_on["shards"]:
         sums = {file["path"]: file["sha256"] for file in shard["files"] if file["path"] in names}
         if sums:
-            got |= unpacked(account, offline.DATA / digest[:12] / dataset.shard_key(shard["sha256"]), sums)
+            got |= read_shard(account, digest, shard["sha256"], sums)
     lost = len(names - set(got))
     why = f"{lost} pictures of mistakes are not in the data set's shards. Look: invoke data.verify"
     return got, why if lost else ""
 
 
-def unpacked(account: Account, path: Path, sums: dict[str, str]) -> dict[str, bytes]:
-    """Of one shard, those files that have these SHA-256; the shard is kept at `path`, where sm.evaluate looks for it too."""
+def read_shard(account: Account, digest: str, shard: str, sums: dict[str, str]) -> dict[str, bytes]:
+    """Return those files of one shard that have these SHA-256; none of a shard that is missing or corrupt."""
     try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")
-            found = account.call("s3", "get_object", Bucket=account.settings.bucket, Key=dataset.shard_key(path.stem))
-            part.write_bytes(found["Body"].read())
-            part.replace(path)
-        with tarfile.open(path) as tar:
-            members = {member.name: member for member in tar if member.isfile() and member.name in sums}
-            data = {name: file.read() for name, member in members.items() if (file := tar.extractfile(member))}
+        return local_shards.read_pictures(local_shards.fetch_object(account, digest, manifest.shard_key(shard)), sums)
     except (OpsError, tarfile.TarError):
         return {}
-    return {name: content for name, content in data.items() if hashlib.sha256(content).hexdigest() == sums[name]}
 
 
-def thumbnail(data: bytes | None) -> Any:
+def thumbnail(data: bytes | None) -> Image.Image | None:
     """The picture upright, RGB, at most 300 pixels a side; None when it is none that we care to decode."""
     if data is None or len(data) > BYTES:
         return None
-    from PIL import Image, ImageOps
-
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             if image.width * image.height > PIXELS:
