@@ -24,13 +24,12 @@ from ops.commands import (
     sm_capacity,
     sm_cleanup,
     sm_endpoint,
-    sm_image,
     sm_release,
+    sm_report,
     sm_scaling,
     sm_training,
     sm_tuning,
 )
-from ops.reports import plots
 from sandbox import commands as sandbox
 
 NAMESPACES = {
@@ -42,7 +41,7 @@ NAMESPACES = {
     "net": [net],
     "runbook": [runbook],
     "sandbox": [sandbox],
-    "sm": [sm_capacity, sm_cleanup, sm_endpoint, sm_image, sm_release, sm_scaling, sm_training, sm_tuning, plots],
+    "sm": [sm_capacity, sm_cleanup, sm_endpoint, sm_release, sm_report, sm_scaling, sm_training, sm_tuning],
 }
 
 ns = Collection(demo.demo, doctor.doctor)

@@ -1,6 +1,6 @@
 """The server against flask, gunicorn and torch, and against LitServe: one ResNet-18, the same pictures, in turn.
 
-Callers are ops.releases.load_generator's, in a process of their own. Each server has as many threads that compute as there are vCPUs, two.
+Callers are ops.releases.load_test's, in a process of their own. Each server has as many threads that compute as there are vCPUs, two.
 For the others, tried on two vCPUs at 1, 2, 8 and 32 callers, successes a second: gunicorn's 2 workers with a thread of torch
 each 20, 38, 39, 38; 1 worker, 2 threads of requests, 1 of torch 20, 39, 38, 38; 1 worker, 1 thread, 2 of torch 33, 32, 33,
 29; LitServe's 2 workers with a thread each 19, 33, 38, 39; 1 worker of two 30, 31, 29, 22. The first of each is the
@@ -35,7 +35,7 @@ from ops.core.errors import OpsError
 from ops.core.output import say, table
 from ops.core.paths import ROOT
 from ops.core.task import Result
-from ops.releases import load_generator
+from ops.releases import load_test
 
 CALLERS = (1, 8, 32)
 OVER = 4  # times as many callers as are let in
@@ -61,10 +61,10 @@ class Cell:
     cpu_s: float | None = None  # of the server, a success
 
     @classmethod
-    def of(cls, found: load_generator.Load, seconds: float) -> Cell:
+    def of(cls, found: load_test.LoadResult, seconds: float) -> Cell:
         """`seconds` reach to the last answer: what began in time and ended later is in `found` too."""
-        good, refused = found.of(200), found.of(503)
-        middle, high, late = ((load_generator.quantile(times, q) if times else None) for times, q in
+        good, refused = found.latencies(200), found.latencies(503)
+        middle, high, late = ((load_test.quantile(times, q) if times else None) for times, q in
                               ((good, 0.5), (good, 0.99), (refused, 0.99)))  # fmt: skip
         return cls(len(good) / seconds, middle, high, len(refused), late, found.failed)
 
@@ -82,8 +82,8 @@ def called(server: Server, callers: int, seconds: float, golden: Path) -> Cell:
 def call(port: int, callers: int, seconds: float, golden: Path) -> dict[str, Any]:
     """In the callers' process."""
     pictures, began = sent(golden), time.monotonic()
-    found = load_generator.run(port, pictures, callers, seconds)
-    return {"good": len(found.of(200)), "cell": asdict(Cell.of(found, time.monotonic() - began))}
+    found = load_test.run_load(port, pictures, callers, seconds)
+    return {"good": len(found.latencies(200)), "cell": asdict(Cell.of(found, time.monotonic() - began))}
 
 
 def sent(golden: Path) -> list[bytes]:
@@ -93,7 +93,7 @@ def sent(golden: Path) -> list[bytes]:
 
 
 def asked(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=load_generator.TIMEOUT_S)
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=load_test.TIMEOUT_S)
     try:
         line.request(method, path, body, {"Content-Type": "application/x-image"})
         return line.getresponse().read()

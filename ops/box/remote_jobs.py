@@ -36,7 +36,7 @@ class Place:
 
     home: PurePosixPath
 
-    def code(self, job: spec.Job) -> str:
+    def code(self, job: spec.TrainingSpec) -> str:
         return str(self.home / "code" / job.code)
 
     def job(self, name: str) -> str:
@@ -60,12 +60,12 @@ def place(settings: Settings) -> Place:
     return Place(PurePosixPath(settings.ec2.home))
 
 
-def send_code(link: Connection, there: Place, job: spec.Job) -> bool:
+def send_code(link: Connection, there: Place, job: spec.TrainingSpec) -> bool:
     """training/ onto the box, unless this very code is there already, whole."""
     return send(link, Load(tuple(spec.code_files([]))), there.code(job), "the code")
 
 
-def send_wheels(account: Account, link: Connection, there: Place, job: spec.Job) -> str:
+def send_wheels(account: Account, link: Connection, there: Place, job: spec.TrainingSpec) -> str:
     """Wheels by way of S3, which the box reaches without the internet; return their folder on the box."""
     import hashlib
 
@@ -93,7 +93,7 @@ def send_wheels(account: Account, link: Connection, there: Place, job: spec.Job)
     return target
 
 
-def asked(account: Account, job: spec.Job, attempt: str, anew: bool) -> dict[str, Any]:
+def asked(account: Account, job: spec.TrainingSpec, attempt: str, anew: bool) -> dict[str, Any]:
     """JOB.json, as training/boxside/box_runner.py reads it. Not `anew`, it carries on from the checkpoint of an attempt before it."""
     settings = account.settings
     return {
@@ -109,7 +109,7 @@ def asked(account: Account, job: spec.Job, attempt: str, anew: bool) -> dict[str
     }
 
 
-def fetch_data(account: Account, link: Connection, job: spec.Job, wheels: str) -> str:
+def fetch_data(account: Account, link: Connection, job: spec.TrainingSpec, wheels: str) -> str:
     """The job's data set onto the box, by its own role, from S3 inside the VPC; the last thing it said. Raises OpsError."""
     settings, there = account.settings, place(account.settings)
     program = ssh.words(settings.ec2.python, "-u", there.code(job) + "/boxside/fetch_data.py", "/dev/stdin")
@@ -128,7 +128,7 @@ def fetch_data(account: Account, link: Connection, job: spec.Job, wheels: str) -
     return last[0]
 
 
-def start(account: Account, link: Connection, job: spec.Job, attempt: str, anew: bool) -> bool:
+def start(account: Account, link: Connection, job: spec.TrainingSpec, attempt: str, anew: bool) -> bool:
     """Start the job apart from this connection and this machine; False when somebody else has just taken the attempt's name."""
     settings, there = account.settings, place(account.settings)
     send_code(link, there, job)
@@ -166,7 +166,7 @@ def detached(words: str, log: str, unit: str) -> str:
     return f'case "{running}" in running|degraded) {systemd};; *) setsid -f {whole};; esac'
 
 
-def left(account: Account, job: spec.Job) -> dict[str, set[str]]:
+def left(account: Account, job: spec.TrainingSpec) -> dict[str, set[str]]:
     """What each attempt at the job left in the bucket, by its file's names: a new box knows nothing of an old one's jobs."""
     where = {"Bucket": account.settings.bucket, "Prefix": f"jobs/{job.name}"}
     found: dict[str, set[str]] = {}
@@ -176,13 +176,13 @@ def left(account: Account, job: spec.Job) -> dict[str, set[str]]:
     return found
 
 
-def attempts(account: Account, job: spec.Job) -> list[str]:
+def attempts(account: Account, job: spec.TrainingSpec) -> list[str]:
     """The attempts that left a model, oldest first."""
     found = left(account, job)
     return [name for name in job.attempts() if "model.tar.gz" in found.get(name, ())]
 
 
-def unused(account: Account, link: Connection, there: Place, job: spec.Job) -> str:
+def unused(account: Account, link: Connection, there: Place, job: spec.TrainingSpec) -> str:
     """The first name that neither this box nor the bucket has used for the job."""
     taken = {*names(link, there), *left(account, job)}
     return next(name for name in job.attempts() if name not in taken)

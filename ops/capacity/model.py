@@ -8,14 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from ops.core import pricing
 from ops.core.errors import OpsError
-
-if TYPE_CHECKING:
-    from ops.core.settings import Settings
-    from ops.releases.load_test import Measured
+from ops.core.settings import Settings
+from ops.releases.cpu_types import find_cpu_type
+from ops.releases.load_test import LoadTestResult
 
 SAFETY = (
     0.5  # where AWS starts, in "Load testing your auto scaling configuration": target = RPS of one instance x 0.5 x 60
@@ -29,23 +27,6 @@ POINTS, LAG, START = (
     (3, 7),
 )  # minutes of a spike: the alarm's points, the metric's lateness, an instance's start
 GIVEN = "given"  # stands where a measurement has its release
-
-VCPUS = {"large": 2, "xlarge": 4, "2xlarge": 8, "4xlarge": 16}
-CHIPS = {  # Intel's, by family, and whether they compute in bf16 (AMX); Ice Lake and older ones do not
-    "m5": ("Skylake or Cascade Lake", False),
-    "c5": ("Skylake or Cascade Lake", False),
-    "m6i": ("Ice Lake", False),
-    "c6i": ("Ice Lake", False),
-    "m7i": ("Sapphire Rapids", True),
-    "c7i": ("Sapphire Rapids", True),
-}
-
-
-@dataclass(frozen=True)
-class Machine:
-    vcpus: int
-    chip: str
-    amx: bool
 
 
 @dataclass(frozen=True)
@@ -93,7 +74,7 @@ class Plan:
 
     @property
     def admitted(self) -> float:
-        return admitted(self.slots, self.duration_ms)
+        return function_throughput(self.slots, self.duration_ms)
 
     @property
     def covered(self) -> int:
@@ -118,7 +99,7 @@ def target(rps: float) -> int:
     return max(1, math.floor(round(rps * SAFETY * 60, 6)))
 
 
-def admitted(slots: int, duration_ms: float) -> float:
+def function_throughput(slots: int, duration_ms: float) -> float:
     """Slots divided by what one call takes (Little's law), but no environment takes more than ten calls a second."""
     return slots * min(60_000 / duration_ms, CALLS_A_SECOND * 60)
 
@@ -127,37 +108,26 @@ def instances(traffic: float, each: float, least: int = 1) -> int:
     return max(least, math.ceil(round(traffic / each, 6)))
 
 
-def duration_of(measured: Measured) -> float:
+def duration_of(measured: LoadTestResult) -> float:
     """Of one call that need not queue: more callers than vCPUs wait for each other, and that wait is in the p50."""
     return measured.p50_ms * min(1.0, measured.vcpus / measured.concurrency) + OVERHEAD_MS
 
 
-def machine(instance_type: str) -> Machine | None:
-    """None for a type whose CPU is not known here, or is not what does the work."""
-    family, _, size = instance_type.removeprefix("ml.").partition(".")
-    if family not in CHIPS or size not in VCPUS:
-        return None
-    chip, amx = CHIPS[family]
-    return Machine(VCPUS[size], chip, amx)
-
-
-def given(rps: float, latency_ms: float, instance_type: str) -> Measured:
+def from_flags(rps: float, latency_ms: float, instance_type: str) -> LoadTestResult:
     """Figures said by hand, as if they had been measured on that type. On a CPU that has bf16 they count as bf16."""
-    from ops.releases.load_test import Measured
-
-    there = machine(instance_type)
-    return Measured(
+    there = find_cpu_type(instance_type)
+    return LoadTestResult(
         release=GIVEN, vcpus=there.vcpus if there else 0, cpu=instance_type,
         precision="bf16" if there and there.amx else "fp32",
         requests_per_second=rps, p50_ms=latency_ms, p99_ms=latency_ms, concurrency=1, date="",
     )  # fmt: skip
 
 
-def carried(measured: Measured, instance_type: str) -> tuple[float | None, str]:
+def scale_to_instance_type(measured: LoadTestResult, instance_type: str) -> tuple[float | None, str]:
     """Requests a second on another type, by vCPUs, and what is to be known about it. An estimate: clock and cache differ."""
     if measured.cpu == instance_type:
         return measured.requests_per_second, "as given"
-    there = machine(instance_type)
+    there = find_cpu_type(instance_type)
     if there is None or not measured.vcpus:
         return None, "not comparable: measure there"
     if measured.precision == "bf16" and not there.amx:
@@ -166,7 +136,7 @@ def carried(measured: Measured, instance_type: str) -> tuple[float | None, str]:
     return measured.requests_per_second * there.vcpus / measured.vcpus, "estimate" + more
 
 
-def plan(measured: Measured, settings: Settings, traffic: float | None = None) -> Plan:
+def plan(measured: LoadTestResult, settings: Settings, traffic: float | None = None) -> Plan:
     """Without `traffic`, for what the function lets through. Raises OpsError when it lets nothing through."""
     slots = ACCOUNT_CONCURRENCY if settings.fn.reserved is None else settings.fn.reserved
     if traffic is None and not slots:
@@ -175,8 +145,8 @@ def plan(measured: Measured, settings: Settings, traffic: float | None = None) -
         )
     duration = measured.p50_ms if measured.release == GIVEN else duration_of(measured)
     endpoint = settings.endpoint
-    rps, _ = carried(measured, endpoint.instance_type)
-    there = machine(endpoint.instance_type)
+    rps, _ = scale_to_instance_type(measured, endpoint.instance_type)
+    there = find_cpu_type(endpoint.instance_type)
     ratio = there.vcpus / measured.vcpus if there and measured.vcpus else 1.0
     return Plan(
         instance_type=endpoint.instance_type,
@@ -186,21 +156,21 @@ def plan(measured: Measured, settings: Settings, traffic: float | None = None) -
         as_set=endpoint.invocations_per_instance,
         least=endpoint.min_instances,
         most=max(endpoint.min_instances, endpoint.max_instances),
-        traffic=max(1, whole(admitted(slots, duration))) if traffic is None else traffic,
+        traffic=max(1, whole(function_throughput(slots, duration))) if traffic is None else traffic,
         asked=traffic is not None,
     )
 
 
-def options(plan: Plan, measured: Measured) -> list[Option]:
+def options(plan: Plan, measured: LoadTestResult) -> list[Option]:
     """The endpoint's own type, then the CPU types of ops/core/pricing.toml, by what a month costs; unknown ones last."""
-    known = [name for name in pricing.prices()["sagemaker"] if machine(name) and name != plan.instance_type]
+    known = [name for name in pricing.prices()["sagemaker"] if find_cpu_type(name) and name != plan.instance_type]
     own, *rest = (option(plan, measured, name) for name in (plan.instance_type, *known))
     return [own, *sorted(rest, key=lambda each: (each.dollars_per_month or math.inf, each.instance_type))]
 
 
-def option(plan: Plan, measured: Measured, instance_type: str) -> Option:
-    rps, note = carried(measured, instance_type)
-    there, hourly = machine(instance_type), pricing.hourly("sagemaker", instance_type)
+def option(plan: Plan, measured: LoadTestResult, instance_type: str) -> Option:
+    rps, note = scale_to_instance_type(measured, instance_type)
+    there, hourly = find_cpu_type(instance_type), pricing.hourly("sagemaker", instance_type)
     vcpus, amx = (there.vcpus, there.amx) if there else (None, False)
     if rps is None:
         return Option(instance_type, vcpus, amx, None, None, None, None, None, note)
@@ -212,17 +182,25 @@ def option(plan: Plan, measured: Measured, instance_type: str) -> Option:
     )  # fmt: skip
 
 
-def spike(plan: Plan) -> dict[str, Any]:
-    """From the smallest fleet to the first instance more: minutes, and requests that nobody has answered by then."""
-    minutes = tuple(POINTS + lag + start for lag, start in zip(LAG, START, strict=True))
+@dataclass(frozen=True)
+class Spike:
+    """From the smallest fleet to the first instance more: minutes (soonest, latest), and requests unanswered by then."""
+
+    minutes: tuple[int, int]
+    taken_per_minute: float
+    unanswered: tuple[float, float]
+
+
+def spike(plan: Plan) -> Spike:
+    soonest, latest = (POINTS + lag + start for lag, start in zip(LAG, START, strict=True))
     takes = plan.least * plan.limit
     over = max(0.0, plan.traffic - takes)
-    return {"minutes": minutes, "taken_per_minute": takes, "unanswered": tuple(over * each for each in minutes)}
+    return Spike((soonest, latest), takes, (over * soonest, over * latest))
 
 
-def findings(plan: Plan, measured: Measured) -> Iterator[Finding]:
+def findings(plan: Plan, measured: LoadTestResult) -> Iterator[Finding]:
     """What is wrong between function, scaling and instances, and what to set instead."""
-    if carried(measured, plan.instance_type)[0] is None:
+    if scale_to_instance_type(measured, plan.instance_type)[0] is None:
         yield Finding(
             f"{measured.precision} on {measured.cpu} says little about {plan.instance_type}: the figures are for the machine "
             "that was measured, by vCPUs.",
@@ -233,14 +211,14 @@ def findings(plan: Plan, measured: Measured) -> Iterator[Finding]:
             f"The function admits {shown(plan.admitted)} requests a minute; the endpoint's scaling target covers "
             f"{plan.covered:,}. That is {times(plan.admitted / plan.covered)} times what {plan.most} x {plan.as_set:,} plan for; "
             f"at its target an instance is {100 * plan.as_set / plan.limit:.0f} % busy.",
-            remedy(plan, plan.usable),
+            settings_fix(plan, plan.usable),
         )
     if whole(plan.admitted) > plan.most * plan.limit:
         wait = plan.slots / (plan.most * plan.rps)
         yield Finding(
             f"The function admits {shown(plan.admitted)} requests a minute; {plan.most} instances can do "
             f"{shown(plan.most * plan.limit)}. With {plan.slots:,} calls under way each waits about {wait:.1f} s.",
-            remedy(plan, plan.target),
+            settings_fix(plan, plan.target),
         )
     if plan.as_set >= plan.limit:
         yield Finding(
@@ -248,13 +226,13 @@ def findings(plan: Plan, measured: Measured) -> Iterator[Finding]:
             "the endpoint would be full before it scales.",
             f"Set endpoint.invocations_per_instance to {plan.target:,}; then: invoke sm.autoscale",
         )
-    yield from of_traffic(plan)
+    yield from traffic_findings(plan)
 
 
-def of_traffic(plan: Plan) -> Iterator[Finding]:
+def traffic_findings(plan: Plan) -> Iterator[Finding]:
     """What is wrong with a traffic that was asked about; what the function admits is judged above."""
     if plan.asked and plan.traffic > plan.admitted:
-        slots = math.ceil(round(plan.traffic / admitted(1, plan.duration_ms), 6))
+        slots = math.ceil(round(plan.traffic / function_throughput(1, plan.duration_ms), 6))
         yield Finding(
             f"{shown(plan.traffic)} requests a minute are more than the function admits ({shown(plan.admitted)}): "
             "the others are refused with 429.",
@@ -268,11 +246,11 @@ def of_traffic(plan: Plan) -> Iterator[Finding]:
         )
 
 
-def remedy(plan: Plan, each: int) -> str:
+def settings_fix(plan: Plan, each: int) -> str:
     """What to set so that what the function admits is no more than the instances cover at `each`."""
     sets = [] if each == plan.as_set else [f"endpoint.invocations_per_instance to {each:,}"]
     if plan.admitted > plan.most * each:
-        slots = math.floor(plan.most * each / admitted(1, plan.duration_ms))
+        slots = math.floor(plan.most * each / function_throughput(1, plan.duration_ms))
         less = f" (or fn.reserved to {slots:,}, then invoke lambda.deploy)" if slots else ""
         sets.append(f"endpoint.max_instances to {instances(plan.admitted, each):,}{less}")
     return f"Set {' and '.join(sets)}; then: invoke sm.autoscale"

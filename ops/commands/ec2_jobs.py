@@ -19,7 +19,7 @@ def sync(c):
     from ops.jobs import spec
 
     account = Account.from_context(c, "operator-infra")
-    job = spec.wanted(account, "box")
+    job = spec.spec_from_settings(account, "box")
     have = facts.read(account)
     ident = access.check(have)["InstanceId"]
     if c.config.run.dry:
@@ -44,7 +44,7 @@ def train(c, again=False):
     from ops.jobs import spec
 
     account = Account.from_context(c, "operator-infra")
-    job = spec.wanted(account, "box")
+    job = spec.spec_from_settings(account, "box")
     trained = remote_jobs.attempts(account, job)
     if trained and not again:
         text = f"{trained[-1]} was trained before, from the same data, code and settings. --again trains anew."

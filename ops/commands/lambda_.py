@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-from pathlib import Path
+from dataclasses import asdict
 
-from ops.core.aws.account import Account
+from invoke import Context
+
 from ops.core.errors import FINDINGS, OpsError
 from ops.core.output import say, table
 from ops.core.task import Result, carry_out, confirm, task
 
 
 @task()
-def deploy(c):
+def deploy(c: Context) -> Result | None:
     """Package lambda/, publish a version, move the alias, set the limits."""
+    from ops.core.aws.account import Account
     from ops.function import plan
 
     account = Account.from_context(c)
@@ -30,41 +31,25 @@ def deploy(c):
 
 
 @task(help={"json": "Print it as JSON."})
-def status(c, json=False):
+def status(c: Context, json: bool = False) -> Result:
     """Show the function, its live version and its limits; exit 7 when its environments failed."""
-    from ops.function import plan
+    from ops.core.aws.account import Account
+    from ops.function.status import read_status
 
-    account = Account.from_context(c)
-    have = plan.existing(account)
-    assert have.config is not None
-    data = {
-        "function": have.config["FunctionName"], "state": have.config["State"], "live": have.alias, "memory_mb": have.config["MemorySize"],
-        "timeout_s": have.config["Timeout"], "reserved": have.reserved, "provisioned": have.provisioned, "provisioned_state": have.provisioned_state,
-    }  # fmt: skip
-    return Result(
-        data, table(list(data), [list(data.values())]), code=FINDINGS if have.provisioned_state == "FAILED" else 0
-    )
+    data = asdict(read_status(Account.from_context(c)))
+    code = FINDINGS if data["provisioned_state"] == "FAILED" else 0
+    return Result(data, table(list(data), [list(data.values())]), code=code)
 
 
 @task(help={"json": "Print it as JSON."})
-def concurrency(c, json=False):
+def concurrency(c: Context, json: bool = False) -> Result:
     """Show what the limits let through, and what the account has left."""
-    from ops.function import plan
+    from ops.core.aws.account import Account
+    from ops.function.status import describe_concurrency, read_concurrency
 
     account = Account.from_context(c)
-    have = plan.existing(account)
-    data = {
-        "reserved": have.reserved,
-        "provisioned": have.provisioned,
-        "provisioned_state": have.provisioned_state,
-        "unreserved_of_account": have.unreserved,
-    }
-    text = (
-        f"At most {have.reserved} calls of {account.settings.function_name} run at once; the next is refused with 429. "
-        f"{have.provisioned or 0} environments are started ahead for the alias {plan.ALIAS} ({have.provisioned_state or 'none'}); "
-        f"$LATEST never uses them. The account has {have.unreserved} unreserved."
-    )
-    return Result(data, text)
+    found = read_concurrency(account)
+    return Result(asdict(found), describe_concurrency(account, found))
 
 
 @task(
@@ -75,8 +60,9 @@ def concurrency(c, json=False):
         "json": "Print the answers as JSON.",
     }
 )
-def invoke(c, picture="", sample=0, seed=0, json=False):
+def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: bool = False) -> Result | None:
     """Ask through the function, as callers do: about a file, or about test pictures as s3_uri events."""
+    from ops.core.aws.account import Account
     from ops.datasets import samples
     from ops.function import invocation
 
@@ -84,9 +70,7 @@ def invoke(c, picture="", sample=0, seed=0, json=False):
         raise OpsError("Give a picture or a number of test pictures: --picture FILE, or --sample 5")
     account = Account.from_context(c)
     if picture:
-        if not Path(picture).is_file():
-            raise OpsError(f"There is no file {picture}.")
-        answer = invocation.ask(account, {"image": base64.b64encode(Path(picture).read_bytes()).decode()})
+        answer = invocation.ask_about_file(account, picture)
         return Result(answer, invocation.plain_text(answer))
     account.guard()
     drawn = samples.draw(account, sample, seed)
@@ -94,19 +78,16 @@ def invoke(c, picture="", sample=0, seed=0, json=False):
     if c.config.run.dry:
         say(f"would send {sent} pictures and ask about {len(drawn)}")
         return None
-    answers = []
-    for one in drawn:
-        found = invocation.ask(account, {"s3_uri": one.uri(account.settings)})
-        if "best" not in found:
-            raise OpsError(f"{one.name}: the function answers {found}. Look: invoke sm.status")
-        answers.append({"picture": one.name, "truth": one.label, "answer": found["best"], "release": found["release"]})
-    right = sum(a["truth"] == a["answer"] for a in answers)
-    return Result(answers, f"{right} of {len(answers)} right, by release {answers[0]['release'][:12]}.", changes=sent)
+    answers = invocation.ask_about_samples(account, drawn)
+    right = sum(one.truth == one.answer for one in answers)
+    text = f"{right} of {len(answers)} right, by release {answers[0].release[:12]}."
+    return Result([asdict(one) for one in answers], text, changes=sent)
 
 
 @task(help={"yes": "Do not ask."})
-def down(c, yes=False):
+def down(c: Context, yes: bool = False) -> Result | None:
     """Delete the function with its versions and limits."""
+    from ops.core.aws.account import Account
     from ops.function import plan
 
     account = Account.from_context(c)

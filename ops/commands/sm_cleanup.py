@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ops.core.aws.account import Account
-from ops.core.errors import OpsError
+from invoke import Context
+
 from ops.core.task import Result, carry_out, task
 from ops.core.task import confirm as ask_first
 
+if TYPE_CHECKING:
+    from ops.core.aws.account import Account
+
 
 @task(help={"confirm": "The endpoint's name, where nobody can be asked."})
-def delete(c, confirm=""):
+def delete(c: Context, confirm: str = "") -> Result | None:
     """Delete the endpoint with its scaling, configs, models and alarms."""
-    return deleted(c, Account.from_context(c), "This deletes", confirm)
+    from ops.core.aws.account import Account
+
+    return delete_endpoint(c, Account.from_context(c), "This deletes", confirm)
 
 
 @task(
@@ -24,45 +28,23 @@ def delete(c, confirm=""):
         "json": "Print it as JSON.",
     }
 )
-def reap(c, idle_hours=24, confirm="", json=False):
+def reap(c: Context, idle_hours: int = 24, confirm: str = "", json: bool = False) -> Result | None:
     """Delete the endpoint if its time is over or nobody calls it; else say why it stays."""
-    from ops.commands import sm_endpoint
-    from ops.endpoint import alarms, probe
+    from ops.core.aws.account import Account
+    from ops.endpoint import cleanup
 
-    if idle_hours < 1:
-        raise OpsError(f"--idle-hours is a number of hours, not {idle_hours}.")
     account = Account.from_context(c)
-    found = probe.existing(account)
-    expires = sm_endpoint.expiry(account, found["EndpointArn"])
-    calls, _ = alarms.errors(account, idle_hours * 60)
-    why = reason(found["CreationTime"], expires, calls, idle_hours, datetime.now(UTC))
+    why, stays = cleanup.why_reap(account, idle_hours)
     if not why:
-        text = f"{found['EndpointName']} stays: {calls} calls in {idle_hours} hours, expires {expires or 'never'}."
-        return Result({"endpoint": found["EndpointName"], "why": ""}, text)
-    return deleted(c, account, f"{why}. This deletes", confirm)
+        return Result({"endpoint": account.settings.endpoint_name, "why": ""}, stays)
+    return delete_endpoint(c, account, f"{why}. This deletes", confirm)
 
 
-def reason(created: datetime, expires: str, calls: int, idle_hours: int, now: datetime) -> str:
-    """Why an endpoint may go, or "". `expires` is the tag kennel:expires."""
-    if expires and now >= datetime.strptime(expires, "%Y-%m-%dT%H:%MZ").replace(tzinfo=UTC):
-        return f"It expired at {expires}"
-    if not calls and (now - created).total_seconds() >= idle_hours * 3600:
-        return f"Nobody has called it for {idle_hours} hours"
-    return ""
+def delete_endpoint(c: Context, account: Account, why: str, typed: str) -> Result | None:
+    from ops.endpoint import cleanup, teardown
 
-
-def deleted(c: Any, account: Account, why: str, typed: str) -> Result | None:
-    from ops.endpoint import plan, teardown
-
-    if not c.config.run.dry:
-        plan.rest(account)
     name = account.settings.endpoint_name
-    have = teardown.facts(account)
-    if not teardown.anything(have):
-        raise OpsError(
-            f"There is no endpoint {name}. Deploy one: invoke sm.deploy. Nothing is left of an older one either."
-        )
-    account.guard()
+    have = cleanup.read_facts(account, dry=c.config.run.dry)
     ask_first(c, f"{why} the endpoint {name}; callers will fail.", name=name, given=typed)
     done = carry_out(c, account, teardown.steps(have, account.settings))
     return None if c.config.run.dry else Result(done.data, f"{name} is deleted. {done.text}", changes=done.changes)

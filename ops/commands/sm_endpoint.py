@@ -3,62 +3,24 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from ops.commands import sm_training
-from ops.core.aws.account import Account
+from invoke import Context
+
 from ops.core.errors import FINDINGS, OpsError
-from ops.core.output import table
 from ops.core.task import Result, task
 from ops.core.text import escape_control_characters
 
 
 @task(help={"minutes": "How far back errors count.", "json": "Print it as JSON."})
-def status(c, minutes=15, json=False):
+def status(c: Context, minutes: int = 15, json: bool = False) -> Result:
     """Show what is live, what it costs and since when, and its errors; exit 7 when something is wrong."""
-    from ops.core import pricing
-    from ops.endpoint import alarms, plan, probe
+    from ops.core.aws.account import Account
+    from ops.endpoint.status import describe_status, read_status
 
-    account = Account.from_context(c)
-    found = probe.existing(account)
-    variant = (found.get("ProductionVariants") or [{}])[0]  # one that never came up has none
-    requests, failed = alarms.errors(account, minutes)
-    count = variant.get("CurrentInstanceCount", 0)
-    kind = plan.kind_of(account, found["EndpointConfigName"])
-    hourly = pricing.hourly("sagemaker", kind, count) if kind else 0.0
-    hours = (datetime.now(UTC) - found["CreationTime"]).total_seconds() / 3600
-    data = {
-        "endpoint": found["EndpointName"], "status": found["EndpointStatus"], "config": found["EndpointConfigName"],
-        "instances": count, "desired": variant.get("DesiredInstanceCount", 0), "instance_type": kind,
-        "requests": requests, "errors_5xx": failed, "minutes": minutes, "dollars_per_hour": hourly,
-        "dollars_so_far": round(hourly * hours, 2), "expires": expiry(account, found["EndpointArn"]),
-        "since": f"{found['CreationTime']:%Y-%m-%dT%H:%MZ}", "in_state_minutes": state_minutes(found),
-    }  # fmt: skip
-    row = (
-        data["endpoint"], data["status"], f"{kind} x {count} of {data['desired']}", f"{failed} of {requests}",
-        f"{hourly:.3f}", f"{data['dollars_so_far']:.2f}", data["expires"] or "never", data["config"],
-    )  # fmt: skip
-    text = table(
-        ("endpoint", "status", "instances", f"5xx in {minutes} min", "$/h", "$ so far", "expires", "config"), [row]
-    )
-    if found["EndpointStatus"] in plan.MOVING:
-        text += f"\n{found['EndpointStatus']} for {data['in_state_minutes']} minutes"
-    if found.get("FailureReason"):
-        text += f"\nlast failure: {found['FailureReason']}"
-    wrong = found["EndpointStatus"] != "InService" or failed > 0
-    return Result(data, text, code=FINDINGS if wrong else 0)
-
-
-def expiry(account: Account, arn: str) -> str:
-    """When the endpoint may be deleted, as its tag says; "" without one."""
-    tags = account.list_all("sagemaker", "list_tags", "Tags", ResourceArn=arn)
-    return next((tag["Value"] for tag in tags if tag["Key"] == "kennel:expires"), "")
-
-
-def state_minutes(found: dict[str, Any]) -> int:
-    return round((datetime.now(UTC) - found["LastModifiedTime"]).total_seconds() / 60)
+    seen, failure = read_status(Account.from_context(c), minutes)
+    return Result(asdict(seen), describe_status(seen, failure), code=FINDINGS if seen.wrong() else 0)
 
 
 @task(
@@ -68,29 +30,22 @@ def state_minutes(found: dict[str, Any]) -> int:
         "errors": "Only lines that speak of an error.",
     }
 )
-def logs(c, job="", minutes=15, errors=False):
+def logs(c: Context, job: str = "", minutes: int = 15, errors: bool = False) -> None:
     """Print a training job's log, or the endpoint's."""
-    from ops.endpoint import alarms, probe
-    from ops.jobs import follow
+    from ops.core.aws.account import Account
+    from ops.endpoint.status import read_log
+    from ops.jobs.follow import read_log as read_job_log
 
     account = Account.from_context(c)
-    if job:
-        sm_training.existing(account, job)
-        for stream, lines in follow.Tail(account, f"{job}/").new().items():
-            for line in lines:
-                print(escape_control_characters(f"{follow.host_of(stream)}  {line}"))
-        return
-    probe.existing(account)
-    since = int((time.time() - minutes * 60) * 1000)
-    args = {"logGroupName": alarms.log_group(account.settings), "startTime": since}
-    for event in account.list_all("logs", "filter_log_events", "events", **args):
-        if not errors or "error" in event["message"].lower():
-            print(escape_control_characters(f"{event['logStreamName'].rsplit('/', 1)[-1]}  {event['message']}"))
+    lines = read_job_log(account, job) if job else read_log(account, minutes, errors)
+    for source, line in lines:
+        print(escape_control_characters(f"{source}  {line}"))
 
 
 @task(help={"picture": "A JPEG or PNG file.", "json": "Print the whole answer as JSON."})
-def invoke(c, picture, json=False):
+def invoke(c: Context, picture: str, json: bool = False) -> Result:
     """Send one picture to the endpoint."""
+    from ops.core.aws.account import Account
     from ops.endpoint import probe
 
     account = Account.from_context(c)
@@ -104,8 +59,9 @@ def invoke(c, picture, json=False):
 
 
 @task(help={"json": "Print it as JSON."})
-def smoke(c, json=False):
+def smoke(c: Context, json: bool = False) -> Result:
     """Ask the endpoint its release's golden pictures; exit 7 when an answer is not the trained model's."""
+    from ops.core.aws.account import Account
     from ops.endpoint import probe
 
     account = Account.from_context(c)
@@ -123,28 +79,14 @@ def smoke(c, json=False):
 
 
 @task(help={"minutes": "How far back.", "json": "Print it as JSON."})
-def metrics(c, minutes=15, json=False):
+def metrics(c: Context, minutes: int = 15, json: bool = False) -> Result:
     """Show requests, errors and latency by the minute; exit 7 when one is above its alarm's bound."""
-    from ops.endpoint import alarms, probe
+    from ops.core.aws.account import Account
+    from ops.endpoint.status import describe_metrics, read_metrics
 
     account = Account.from_context(c)
-    probe.existing(account)
-    bounds = account.settings.endpoint
-    wanted = {"requests": ("Invocations", "Sum"), "each": ("InvocationsPerInstance", "Sum"), "errors_4xx": ("Invocation4XXErrors", "Sum"),
-              "errors_5xx": ("Invocation5XXErrors", "Sum"), "p50_ms": ("ModelLatency", "p50"), "p99_ms": ("ModelLatency", "p99")}  # fmt: skip
-    series = alarms.by_minute(account, wanted, minutes)
-    points: list[dict[str, Any]] = [
-        {"minute": f"{at:%H:%M}"}
-        | {name: round(series[name].get(at, 0.0) / (1000 if name.endswith("ms") else 1), 1) for name in wanted}
-        for at in series["requests"]
-    ]
-    over = [
-        p["minute"] for p in points if p["p99_ms"] > bounds.p99_ms or p["errors_5xx"] > bounds.errors_5xx_per_minute
-    ]
+    points, over = read_metrics(account, minutes)
     if not points:
         return Result({"points": [], "over": []}, f"Nobody called in the last {minutes} minutes.")
-    columns = ("minute", "requests", "per instance", "4xx", "5xx", "p50 ms", "p99 ms")
-    text = table(columns, [(p["minute"], *(f"{p[name]:g}" for name in wanted)) for p in points])
-    if over:
-        text += f"\nabove {bounds.p99_ms} ms (p99), or {bounds.errors_5xx_per_minute} 5xx a minute: {', '.join(over)}"
+    text = describe_metrics(account, points, over)
     return Result({"points": points, "over": over}, text, code=FINDINGS if over else 0)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import secrets
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterable
@@ -53,6 +54,18 @@ def zip_of(entries: Iterable[tuple[str, Path]]) -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     return packed.getvalue()
+
+
+def extract_tar(data: bytes, folder: Path) -> Path:
+    """Unpack a tar into `folder`, whole or not at all, instead of what was there. Entries that point outside are refused."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        tar.extractall(part, filter="data")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return folder
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool = False) -> None:

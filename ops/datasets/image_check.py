@@ -53,7 +53,9 @@ def inspect_image(path: Path) -> ImageInfo:
     except OSError as error:
         return ImageInfo("", f"it cannot be read: {error.strerror}")
     if not is_safe_name(path.name):
-        return ImageInfo("", "its name cannot travel: control characters, a backslash, no UTF-8, or more than 200 bytes")
+        return ImageInfo(
+            "", "its name cannot travel: control characters, a backslash, no UTF-8, or more than 200 bytes"
+        )
     return replace(inspect(data), sha256=hashlib.sha256(data).hexdigest())
 
 

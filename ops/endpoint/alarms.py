@@ -8,7 +8,7 @@ from typing import Any
 
 from ops.core import pricing
 from ops.core.aws.account import Account
-from ops.core.errors import AwsError
+from ops.core.log_groups import log_group_steps
 from ops.core.plan import Change, Steps
 from ops.core.settings import Settings
 
@@ -74,7 +74,7 @@ def unguard_steps(names: Iterable[str]) -> Steps:
         )
 
 
-def steps(have_alarms: dict[str, float], have_log_groups: tuple[str, ...], settings: Settings) -> Steps:
+def steps(have_alarms: dict[str, float], have_log_group: bool, settings: Settings) -> Steps:
     for alarm in alarms(settings):
         if have_alarms.get(alarm["AlarmName"]) != alarm["Threshold"]:
             args = {**alarm, "Tags": settings.tags(alarm["AlarmName"])}
@@ -85,24 +85,8 @@ def steps(have_alarms: dict[str, float], have_log_groups: tuple[str, ...], setti
                 why=f"alarm {alarm['AlarmName']} is missing or differs",
                 dollars_per_hour=pricing.alarm(),
             )
-    if log_group(settings) not in have_log_groups:
-        try:
-            yield Change(
-                "logs",
-                "create_log_group",
-                {"logGroupName": log_group(settings)},
-                why="the endpoint's logs need a group",
-            )
-        except AwsError as error:
-            if not error.says("ResourceAlreadyExists"):
-                raise
-        args = {"logGroupName": log_group(settings), "retentionInDays": settings.endpoint.log_days}
-        yield Change(
-            "logs",
-            "put_retention_policy",
-            args,
-            why=f"logs would be kept for ever; {settings.endpoint.log_days} days are asked for",
-        )
+    if not have_log_group:
+        yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "the endpoint's logs need a group")
 
 
 def errors(account: Account, minutes: int) -> tuple[int, int]:

@@ -1,24 +1,61 @@
-"""How good the live endpoint is: asked about pictures whose truth is known, and compared with what it should be."""
+"""How good a model is on pictures whose truth is known: the trained model itself on this machine, or the live endpoint."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
-from typing import Any
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from ops.core.aws.account import Account
-from ops.core.errors import FINDINGS, OpsError
+from ops.core.errors import OpsError
 from ops.core.output import say
-from ops.core.task import Result
-from ops.datasets import samples
+from ops.core.paths import ROOT
+from ops.datasets import local_shards, samples
 from ops.endpoint import probe
 from ops.releases import history
+from ops.releases.records import ReleaseSummary
+from ops.releases.trained_model import fetch_model
 
 SIGMAS = 3.0  # of chance, that a sample may be off: one in 700 is, by chance alone
 
 
-def evaluate(account: Account, count: int, seed: int) -> Result:
-    """Exit 7 when it is worse than its own release was in training, or than the one before it was."""
+@dataclass(frozen=True)
+class ModelEvaluation:
+    """A trained model's own answers to the whole test split: the class that it says, by picture."""
+
+    accuracy: float
+    pictures: int
+    answers: dict[str, str]
+
+
+def evaluate_model(account: Account, job: str) -> ModelEvaluation:
+    """Ask the trained model itself: no endpoint, no ONNX, no network in between. Raises OpsError when it fails."""
+    folders = (str(fetch_model(account, job)), str(local_shards.fetch_current(account)))
+    argv = [sys.executable, str(ROOT / "training" / "evaluate.py"), *folders]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OpsError(f"The model of {job} could not be evaluated: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    found = json.loads(done.stdout)
+    return ModelEvaluation(found["accuracy"], found["pictures"], found["answers"])
+
+
+@dataclass(frozen=True)
+class EndpointEvaluation:
+    """The endpoint's answers to a sample of the test split. `wrong`: sentences on what is worse than it should be."""
+
+    config: str
+    right: int
+    pictures: int
+    accuracy: float
+    wrong: list[str]
+    answers: list[dict[str, str]]
+
+
+def evaluate_endpoint(account: Account, count: int, seed: int) -> EndpointEvaluation:
+    """Ask the endpoint, and hold it to what its own release was in training, and to the one before it. Raises OpsError."""
     config = probe.existing(account)["EndpointConfigName"]
     if count < 1:
         raise OpsError(f"--live is a number of pictures, not {count}.")
@@ -32,32 +69,23 @@ def evaluate(account: Account, count: int, seed: int) -> Result:
         for one in drawn
     ]
     right = sum(one["truth"] == one["answer"] for one in answers)
-    wrong = list(findings(right, len(drawn), account.settings.endpoint.worse_at_most, expected(account, config)))
-    told = f"{right} of {len(drawn)} test pictures are right ({right / len(drawn):.4f}), by config {config}."
-    data = {
-        "config": config,
-        "right": right,
-        "pictures": len(drawn),
-        "accuracy": right / len(drawn),
-        "wrong": wrong,
-        "answers": answers,
-    }
-    return Result(data, "\n".join([told, *wrong]), code=FINDINGS if wrong else 0)
+    wrong = findings(right, len(drawn), account.settings.endpoint.worse_at_most, expected_releases(account, config))
+    return EndpointEvaluation(config, right, len(drawn), right / len(drawn), list(wrong), answers)
 
 
-def expected(account: Account, config: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What the endpoint may be held to: (whose, about.json) of its own release, and of the one that was live before."""
-    if own := probe.about(account, config):
+def expected_releases(account: Account, config: str) -> Iterator[tuple[str, ReleaseSummary]]:
+    """Yield what the endpoint may be held to: its own release, and the one that was live before."""
+    if own := probe.release_summary(account, config):
         yield "its own release had", own
     before = history.before(history.read(account), config)
-    if before and (other := probe.about(account, before["config"])):
+    if before and (other := probe.release_summary(account, before.config)):
         yield "the release before it had", other
 
 
-def findings(right: int, count: int, margin: float, expected: Any) -> Iterator[str]:
-    """A sentence for each figure that the sample falls below by more than the margin and what chance explains."""
-    for whose, about in expected:
-        accuracy = about["accuracy"]
+def findings(right: int, count: int, margin: float, expected: Iterable[tuple[str, ReleaseSummary]]) -> Iterator[str]:
+    """Yield a sentence for each figure that the sample falls below by more than the margin and what chance explains."""
+    for whose, summary in expected:
+        accuracy = summary.accuracy
         chance = SIGMAS * math.sqrt(accuracy * (1 - accuracy) / count)
         if right / count < accuracy - margin - chance:
             yield f"That is worse than the {accuracy:.4f} that {whose}. Go back: invoke sm.rollback"

@@ -11,11 +11,11 @@ from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.files import digest_of
+from ops.core.log_groups import has_retention
 from ops.core.paths import ROOT
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import REPOSITORY, Settings
-from ops.endpoint import alarms as watch
-from ops.endpoint import scaling
+from ops.endpoint import alarms, scaling
 from ops.jobs import training_jobs
 from ops.releases import history
 from ops.releases.build import Release
@@ -27,7 +27,7 @@ MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is there: the endpoint as described (None without one), names of configs, models and log groups, alarms.
+    """What is there: the endpoint as described (None without one), names of configs and models, alarms.
 
     `alarms` maps a name to its threshold; `guards` are those that an update left. `kind` is the live instance type, and
     `scaled` says whether a scalable target is registered, `lost` that a deployment took it away and ended too soon.
@@ -41,7 +41,7 @@ class Facts:
     kind: str = ""
     scaled: bool = False
     lost: bool = False
-    log_groups: tuple[str, ...] = ()
+    log_group: bool = False
     subnets: tuple[str, ...] = ()
     group: str | None = None
 
@@ -96,20 +96,19 @@ def facts(account: Account) -> Facts:
     named = {"NameContains": settings.prefix + "-"}
     configs = account.list_all("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)
     models = account.list_all("sagemaker", "list_models", "Models", **named)
-    names = [alarm["AlarmName"] for alarm in watch.alarms(settings)]
-    alarms = account.list_all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
+    names = [alarm["AlarmName"] for alarm in alarms.alarms(settings)]
+    there = account.list_all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
     found, scaled = describe(account), scaling.facts(account).bounds is not None
-    groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=watch.log_group(settings))
     return Facts(
         found,
         tuple(c["EndpointConfigName"] for c in configs if ours.fullmatch(c["EndpointConfigName"])),
         tuple(m["ModelName"] for m in models if ours.fullmatch(m["ModelName"])),
-        {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms if alarm["AlarmName"] in names},
-        tuple(a["AlarmName"] for a in alarms if ours.fullmatch(re.sub("-(5xx|p99)$", "", a["AlarmName"]))),
+        {alarm["AlarmName"]: alarm["Threshold"] for alarm in there if alarm["AlarmName"] in names},
+        tuple(a["AlarmName"] for a in there if ours.fullmatch(re.sub("-(5xx|p99)$", "", a["AlarmName"]))),
         kind_of(account, found["EndpointConfigName"]) if found else "",
         scaled,
         not scaled and found is not None and history.lost_scaling(history.read(account, newest=1)),
-        tuple(g["logGroupName"] for g in groups if g.get("retentionInDays") == settings.endpoint.log_days),
+        has_retention(account, alarms.log_group(settings), settings.endpoint.log_days),
         *training_jobs.network(account),
     )
 
@@ -117,15 +116,15 @@ def facts(account: Account) -> Facts:
 def kind_of(account: Account, config: str) -> str:
     """A config's instance type, or "" where it was deleted."""
     found = account.call_or_none("sagemaker", "describe_endpoint_config", GONE, EndpointConfigName=config)
-    return found["ProductionVariants"][0]["InstanceType"] if found else ""
+    return str(found["ProductionVariants"][0]["InstanceType"]) if found else ""
 
 
 def steps(have: Facts, want: Wanted) -> Steps:
     """For an endpoint at rest: `rest` comes first, and the facts after it."""
     settings = want.settings
     yield from artefact_steps(have, want)
-    yield from watch.steps(have.alarms, have.log_groups, settings)
-    yield from watch.unguard_steps(have.guards)
+    yield from alarms.steps(have.alarms, have.log_group, settings)
+    yield from alarms.unguard_steps(have.guards)
     if have.endpoint and have.endpoint["EndpointStatus"] == "Failed":
         why = "it failed, and AWS lets a failed endpoint only be deleted"
         yield Change("sagemaker", "delete_endpoint", {"EndpointName": settings.endpoint_name}, why)
@@ -145,7 +144,7 @@ def update_steps(have: Facts, want: Wanted) -> Steps:
     scaling: then that is taken away before, and made anew after; if this process dies between, by the next deployment."""
     settings = want.settings
     moved = have.scaled and have.kind != want.instance_type
-    yield from watch.guard_steps(settings, want.config)
+    yield from alarms.guard_steps(settings, want.config)
     if moved:
         why = f"from {have.kind} to {want.instance_type}: AWS wants scaling registered anew"
         yield Change("application-autoscaling", "deregister_scalable_target", scaling.resource(settings), why=why)
@@ -156,7 +155,7 @@ def update_steps(have: Facts, want: Wanted) -> Steps:
             yield from scaling.steps(scaling.Facts(), settings)
         raise
     yield settled(settings, "instances start, load the release, answer pings, and are watched while they bake")
-    yield from watch.unguard_steps(guard["AlarmName"] for guard in watch.guards(settings, want.config))
+    yield from alarms.unguard_steps(guard["AlarmName"] for guard in alarms.guards(settings, want.config))
     if moved:
         yield from scaling.steps(scaling.Facts(), settings)
 
@@ -263,6 +262,6 @@ def blue_green(want: Wanted, count: int) -> dict[str, Any]:
             "MaximumExecutionTimeoutInSeconds": START_S + 2 * bake,
         },
         "AutoRollbackConfiguration": {
-            "Alarms": [{"AlarmName": guard["AlarmName"]} for guard in watch.guards(want.settings, want.config)]
+            "Alarms": [{"AlarmName": guard["AlarmName"]} for guard in alarms.guards(want.settings, want.config)]
         },
     }

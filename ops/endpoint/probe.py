@@ -1,4 +1,4 @@
-"""The live endpoint, asked: which release it is, what it answers, and proof that what was deployed is what answers."""
+"""Calls to the live endpoint: which release it runs, what it answers, and whether what was deployed is what answers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from ops.core.errors import ROLLED_BACK, AwsError, OpsError
 from ops.endpoint import plan
 from ops.releases import build, golden
 from ops.releases.build import Release
+from ops.releases.records import ReleaseSummary
 
 BUSY_S = (0.5, 1.0, 2.0, 4.0)
 
 
-def prove(account: Account, want: plan.Wanted, before: str) -> None:
-    """Success is the release's own answers to all its golden pictures. `before` is the config that was live. Raises OpsError,
-    with AWS's reason after a roll-back."""
+def verify_release(account: Account, want: plan.Wanted, before: str) -> None:
+    """Check that the endpoint gives the release's own answers to all its golden pictures.
+
+    `before` is the config that was live. Raises OpsError, with AWS's reason after a roll-back.
+    """
     found = account.call("sagemaker", "describe_endpoint", EndpointName=want.settings.endpoint_name)
     if found["EndpointConfigName"] not in (want.config, before):
         raise OpsError(
@@ -37,13 +40,13 @@ def prove(account: Account, want: plan.Wanted, before: str) -> None:
 
 
 def smoke(account: Account, release: Release) -> list[str]:
-    """What is wrong with the endpoint's answers to a release's golden pictures."""
+    """Return what is wrong with the endpoint's answers to a release's golden pictures."""
     pictures = golden.read(build.local(account, release).folder / "golden.npz")
-    return golden.wrong(pictures, lambda picture: patiently(account, picture), release.digest)
+    return golden.wrong(pictures, lambda picture: invoke_with_retry(account, picture), release.digest)
 
 
-def patiently(account: Account, picture: bytes) -> dict[str, Any]:
-    """As `invoke`, but an endpoint that is busy is asked again for some seconds: it says nothing about the release."""
+def invoke_with_retry(account: Account, picture: bytes) -> dict[str, Any]:
+    """Invoke the endpoint; ask a busy one again for some seconds, since that says nothing about the release."""
     for seconds in BUSY_S:
         try:
             return invoke(account, picture)
@@ -54,24 +57,24 @@ def patiently(account: Account, picture: bytes) -> dict[str, Any]:
     return invoke(account, picture)
 
 
-def short_of(account: Account, config: str) -> str:
-    """The first digits of a release's digest, which a config's name carries."""
+def short_digest(account: Account, config: str) -> str:
+    """Return the first digits of a release's digest, which a config's name carries."""
     return config.removeprefix(account.settings.prefix + "-").split("-")[0]
 
 
-def about(account: Account, config: str) -> dict[str, Any] | None:
-    """What is told about the release that a config's name carries; None when that is not kept, or not in one piece."""
-    found = [digest for digest in build.digests(account) if digest.startswith(short_of(account, config))]
-    return build.about(account, found[0]) if found else None
+def release_summary(account: Account, config: str) -> ReleaseSummary | None:
+    """Return what is on record of the release that a config's name carries; None when it is not kept."""
+    found = [digest for digest in build.digests(account) if digest.startswith(short_digest(account, config))]
+    return build.read_summary(account, found[0]) if found else None
 
 
 def release(account: Account) -> Release:
-    """Raises OpsError when there is no endpoint."""
-    return build.kept(account, short_of(account, existing(account)["EndpointConfigName"]))
+    """Return the release that is live. Raises OpsError when there is no endpoint."""
+    return build.kept(account, short_digest(account, existing(account)["EndpointConfigName"]))
 
 
 def existing(account: Account) -> dict[str, Any]:
-    """The endpoint as described. Raises OpsError when there is none."""
+    """Return AWS's description of the endpoint. Raises OpsError when there is none."""
     found = plan.describe(account)
     if found is None:
         raise OpsError(f"There is no endpoint {account.settings.endpoint_name}. Deploy one: invoke sm.deploy")
@@ -79,7 +82,7 @@ def existing(account: Account) -> dict[str, Any]:
 
 
 def invoke(account: Account, picture: bytes) -> dict[str, Any]:
-    """The endpoint's answer to one picture: release, best, classes, scores, probabilities. Raises Refused."""
+    """Return the endpoint's answer to one picture: release, best, classes, scores, probabilities. Raises AwsError."""
     name = account.settings.endpoint_name
     answer = account.call(
         "sagemaker-runtime",
@@ -89,4 +92,5 @@ def invoke(account: Account, picture: bytes) -> dict[str, Any]:
         Body=picture,
         ContentType="application/x-image",
     )
-    return json.loads(answer["Body"].read())
+    found: dict[str, Any] = json.loads(answer["Body"].read())
+    return found

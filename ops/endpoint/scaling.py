@@ -21,6 +21,7 @@ SUSPENSIONS = {
     "DynamicScalingInSuspended": "scaling in",
     "ScheduledScalingSuspended": "the schedule",
 }
+BURSTABLE = "ml.t2."  # AWS refuses to scale these
 RESUMED = dict.fromkeys(SUSPENSIONS, False)
 Bounds = tuple[int, int]
 
@@ -127,6 +128,28 @@ def wanted(settings: Settings) -> dict[str, Any]:
         "ScaleOutCooldown": endpoint.scale_out_cooldown_s,
         "ScaleInCooldown": endpoint.scale_in_cooldown_s,
     }
+
+
+def refuse_burstable(settings: Settings) -> None:
+    """Raises OpsError for an instance type that AWS does not scale."""
+    if settings.endpoint.instance_type.startswith(BURSTABLE):
+        raise OpsError(
+            f"endpoint.instance_type is {settings.endpoint.instance_type}: AWS does not scale burstable types. "
+            "Take another, such as ml.m5.large, then: invoke sm.deploy"
+        )
+
+
+def describe_expectation(settings: Settings) -> str:
+    """Say when AWS will add and take away instances with these settings."""
+    target = target_value(settings)
+    if settings.endpoint.scaling_metric == "concurrency":
+        out = f"thirty seconds above {target:g} requests at once each"
+    else:
+        out = f"three minutes above {target:g} requests a minute each ({target / 60:.2f} a second)"
+    return (
+        f"AWS adds instances after {out}, which take 3 to 7 minutes more to start, and takes some away after fifteen minutes "
+        "below. Is it so? invoke sm.autoscale --explain"
+    )
 
 
 def wanted_bounds(settings: Settings, least: int = 0, most: int = 0) -> Bounds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,14 @@ from ops.endpoint import alarms, plan, probe, scaling
 LAG_POINTS = 2  # CloudWatch has a minute's number one or two minutes later
 BOOT_S = 180  # an instance takes 3 to 7 minutes to start, and nothing is scaled meanwhile
 RECENT = 5
+PERIODS = {10: "ten-second", 60: "one-minute"}
+WHY_NOT = {
+    "AlreadyAtMaxCapacity": "it has the most instances that it may have",
+    "AlreadyAtMinCapacity": "it has the fewest instances that it may have",
+    "AlreadyAtDesiredCapacity": "the number of instances is right already",
+    "AutoScalingAnticipatedFlapping": "the next change would undo this one",
+    "TargetServicePutResourceAsUnscalable": "SageMaker says that the endpoint cannot be scaled now",
+}
 
 
 @dataclass(frozen=True)
@@ -197,3 +205,43 @@ def about_settings(seen: Seen, settings: Settings) -> Iterator[Finding]:
             False,
             f"endpoint.scale_in_cooldown_s {cool.scale_in_cooldown_s} cannot bind: {metric.name} is looked at once a minute.",
         )
+
+
+def as_data(seen: Seen, found: list[Finding]) -> dict[str, Any]:
+    """Return the diagnosis for --json."""
+    have = seen.have
+    return {
+        "status": seen.status, "running": seen.running, "desired": have.instances, "bounds": have.bounds,
+        "suspended": have.suspended, "policies": have.policies, "schedule": have.schedule,
+        "alarms": [asdict(alarm) for alarm in seen.alarms], "activities": seen.activities,
+        "findings": [asdict(one) for one in found],
+    }  # fmt: skip
+
+
+def describe_diagnosis(seen: Seen, found: list[Finding], settings: Settings) -> str:
+    name, have = settings.endpoint_name, seen.have
+    if any(one.stops for one in found):
+        head = f"{name} does not follow its load as the settings want:"
+    else:
+        least, most = have.bounds or (0, 0)
+        head = f"{name} follows its load: {seen.running} now, {least} to {most} instances by {settings.endpoint.scaling_metric}."
+    lines = [head, *(f"{'!' if one.stops else '-'} {one.says}" for one in found)]
+    lines += [describe_alarm(alarm, settings) for alarm in seen.alarms]
+    if seen.activities:
+        lines += ["The last that was done, or not:", *(f"  {describe_activity(one)}" for one in seen.activities)]
+    return "\n".join(lines)
+
+
+def describe_alarm(alarm: Alarm, settings: Settings) -> str:
+    unit = scaling.METRICS[settings.endpoint.scaling_metric].unit
+    points = ", ".join("none" if point is None else f"{point:.4g}" for point in alarm.points)
+    verb, side = ("Adds", "above") if alarm.way == "out" else ("Takes away", "below")
+    period = PERIODS.get(alarm.period, f"{alarm.period} s")
+    return f"{verb} after {alarm.needs} {period} points in a row {side} {alarm.threshold:g} {unit} each; the last: {points}. {alarm.state}"
+
+
+def describe_activity(one: dict[str, Any]) -> str:
+    reasons = one.get("NotScaledReasons", [])
+    why = "; ".join(WHY_NOT.get(reason["Code"], reason["Code"]) for reason in reasons)
+    words = f"not scaled: {why}" if why else f"{one['StatusCode']}: {one.get('StatusMessage') or one['Description']}"
+    return f"{one['StartTime'].astimezone(UTC):%Y-%m-%d %H:%M:%SZ}  {words.rstrip('.')} ({one['Cause']})"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
+from ops.datasets.samples import Sample
 from ops.function.plan import ALIAS, MISSING, log_group
 
 
@@ -32,10 +36,38 @@ def ask(account: Account, event: dict[str, Any]) -> dict[str, Any]:
         raise OpsError(
             f"The function failed: {found.get('errorType')}: {found.get('errorMessage')}. Its log group is {log_group(account.settings)}"
         )
-    body = json.loads(found["body"])
+    body: Any = json.loads(found["body"])
     if isinstance(body, list):  # the original's shape
         return {"scores": body[0], "original": found}
     return body if found["statusCode"] == 200 else {"statusCode": found["statusCode"], **body}
+
+
+def ask_about_file(account: Account, picture: str) -> dict[str, Any]:
+    """Send the file as an {"image"} event. Raises OpsError when it is not there."""
+    if not Path(picture).is_file():
+        raise OpsError(f"There is no file {picture}.")
+    return ask(account, {"image": base64.b64encode(Path(picture).read_bytes()).decode()})
+
+
+@dataclass(frozen=True)
+class SampleAnswer:
+    """What the function said of one test picture, by which release."""
+
+    picture: str
+    truth: str
+    answer: str
+    release: str
+
+
+def ask_about_samples(account: Account, samples: list[Sample]) -> list[SampleAnswer]:
+    """Ask about pictures that lie in the bucket, as {"s3_uri"} events. Raises OpsError for an answer that is none."""
+    answers = []
+    for one in samples:
+        found = ask(account, {"s3_uri": one.uri(account.settings)})
+        if "best" not in found:
+            raise OpsError(f"{one.name}: the function answers {found}. Look: invoke sm.status")
+        answers.append(SampleAnswer(one.name, one.label, found["best"], found["release"]))
+    return answers
 
 
 def plain_text(answer: dict[str, Any]) -> str:

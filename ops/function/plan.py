@@ -11,8 +11,9 @@ from typing import Any
 
 from ops.core import pricing
 from ops.core.aws.account import Account
-from ops.core.errors import AwsError, OpsError
+from ops.core.errors import OpsError
 from ops.core.files import files_of, zip_of
+from ops.core.log_groups import has_retention, log_group_steps
 from ops.core.paths import ROOT
 from ops.core.plan import Change, Steps, Wait, until_trusted
 from ops.core.settings import IMAGES, Settings
@@ -52,10 +53,7 @@ def facts(account: Account) -> Facts:
     name = {"FunctionName": account.settings.function_name}
     limit = account.call("lambda", "get_account_settings")["AccountLimit"]["UnreservedConcurrentExecutions"]
     found = account.call_or_none("lambda", "get_function", MISSING, **name)
-    groups = account.list_all(
-        "logs", "describe_log_groups", "logGroups", logGroupNamePrefix=log_group(account.settings)
-    )
-    kept = any(g["logGroupName"] == log_group(account.settings) and g.get("retentionInDays") for g in groups)
+    kept = has_retention(account, log_group(account.settings))
     if found is None:
         return Facts(unreserved=limit, log_group=kept)
     alias = account.call_or_none("lambda", "get_alias", MISSING, **name, Name=ALIAS)
@@ -119,7 +117,8 @@ def fingerprint(config: dict[str, Any]) -> str:
 def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
     name, want = {"FunctionName": settings.function_name}, wanted(settings)
     check_room(have, settings)
-    yield from log_steps(have, settings)
+    if not have.log_group:
+        yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "the function's logs need a group")
     if have.config is None:
         args = {
             **name,
@@ -167,24 +166,6 @@ def settled() -> Wait:
         return None if done else f"{found.get('State')}, update {found.get('LastUpdateStatus')}"
 
     return Wait("the function", until, why="until it is active, nothing else may change it", timeout_s=300)
-
-
-def log_steps(have: Facts, settings: Settings) -> Steps:
-    if have.log_group:
-        return
-    try:
-        yield Change(
-            "logs", "create_log_group", {"logGroupName": log_group(settings)}, why="the function's logs need a group"
-        )
-    except AwsError as error:
-        if not error.says("ResourceAlreadyExists"):
-            raise
-    yield Change(
-        "logs",
-        "put_retention_policy",
-        {"logGroupName": log_group(settings), "retentionInDays": settings.endpoint.log_days},
-        why="logs are kept for ever unless told otherwise",
-    )
 
 
 def check_room(have: Facts, settings: Settings) -> None:

@@ -11,7 +11,7 @@ from ops.core import pricing
 from ops.core.aws.account import Account, pauses
 from ops.core.errors import OpsError
 from ops.core.output import say
-from ops.jobs.training_jobs import GROUP, UNDER_WAY
+from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing
 
 # training/fit.py writes these two lines; tests/e2e/test_training.py holds the two ends together.
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)  train loss (\S+)  valid loss (\S+) .*?(\d+) images/s .*?([\d.]+) s$")
@@ -100,6 +100,13 @@ def saving(described: dict[str, Any]) -> str:
 def host_of(stream: str) -> str:
     """algo-1 of JOB/algo-1-1700000000000: SageMaker adds the time."""
     return "-".join(stream.rsplit("/", 1)[-1].split("-")[:2])
+
+
+def read_log(account: Account, job: str) -> list[tuple[str, str]]:
+    """Return (host, line) of a training job's whole log. Raises OpsError when there is no such job."""
+    describe_existing(account, job)
+    streams = Tail(account, f"{job}/").new()
+    return [(host_of(stream), line) for stream, lines in streams.items() for line in lines]
 
 
 class Tail:

@@ -27,7 +27,7 @@ ATTEMPTS = 99  # at one job; its names must stay below 64 characters
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingSpec:
     """One training: `name` is the same for the same data, code, settings and number of hosts, and so is its artefact."""
 
     name: str
@@ -48,27 +48,31 @@ class Job:
         return [self.attempt(number) for number in range(1, ATTEMPTS + 1)]
 
 
-def wanted(
+def spec_from_settings(
     account: Account,
     place: str,
     hosts: int = 1,
     chosen: dict[str, str] | None = None,
     data: Manifest | None = None,
-) -> Job:
-    """The job for the settings, some hyperparameters `chosen` otherwise, and a manifest: the one that was pushed last
-    unless `data` is given. Raises OpsError."""
-    return job(account.settings, data or read_current(account), place, hosts, pretrained.chosen(account), chosen)
+) -> TrainingSpec:
+    """Return the training that the settings ask for, with some hyperparameters `chosen` otherwise, of the manifest that was
+    pushed last unless `data` is given. Raises OpsError."""
+    manifest = data or read_current(account)
+    return build_spec(account.settings, manifest, place, hosts, pretrained.chosen(account), chosen)
 
 
-def job(
+def build_spec(
     settings: Settings,
     data: Manifest,
     place: str,
     hosts: int = 1,
     start: pretrained.Weights | None = None,
     chosen: dict[str, str] | None = None,
-) -> Job:
-    """`place` is box or sm. Raises OpsError when the global batch cannot be shared out."""
+) -> TrainingSpec:
+    """Name the training by all that it computes from. `place` is box or sm.
+
+    Raises OpsError when the global batch cannot be shared out.
+    """
     train = settings.train
     hyperparameters = train.hyperparameters() | {"weights": start.sha256 if start else pretrained.NONE} | (chosen or {})
     if int(hyperparameters["batch"]) % hosts:
@@ -82,7 +86,7 @@ def job(
         sort_keys=True,
     )
     digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
-    return Job(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters, start)
+    return TrainingSpec(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters, start)
 
 
 def commit() -> str:
@@ -136,21 +140,17 @@ def code_files(extra: list[Path]) -> list[tuple[str, Path]]:
     return own + [(f"wheels/{path.name}", path) for path in extra]
 
 
-def send_code(account: Account, one: Job) -> str:
+def send_code(account: Account, spec: TrainingSpec) -> str:
     """Put the code below code/DIGEST/ in the bucket, what is missing of it, and the weights it starts from; return the prefix."""
-    if one.weights:
-        pretrained.stage(account, one.weights)
+    if spec.weights:
+        pretrained.stage(account, spec.weights)
     files = code_files(wheels(account.settings))
-    whole = hashlib.sha256("".join([one.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
-    prefix, bucket = f"code/{whole}/", account.settings.bucket
-    there = {
-        item["Key"] for item in account.list_all("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
-    }
+    whole = hashlib.sha256("".join([spec.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
+    prefix, bucket = f"code/{whole}/", account.bucket
+    there = set(bucket.keys(prefix))
     if len(there) < len(files):
-        say(f"Sending the code to s3://{bucket}/{prefix} ...")
+        say(f"Sending the code to s3://{bucket.name}/{prefix} ...")
     for name, path in files:
         if prefix + name not in there:
-            account.call(
-                "s3", "put_object", Bucket=bucket, Key=prefix + name, Body=path.read_bytes(), ChecksumAlgorithm="SHA256"
-            )
+            bucket.put(prefix + name, path.read_bytes())
     return prefix

@@ -7,9 +7,11 @@ from typing import Any
 
 from ops.core import pricing
 from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.log_groups import log_group_steps
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
-from ops.jobs.spec import Job, commit
+from ops.jobs.spec import TrainingSpec, commit, spec_from_settings
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 UNDER_WAY = ("InProgress", "Stopping")
@@ -40,7 +42,27 @@ def describe(account: Account, name: str) -> dict[str, Any] | None:
     )
 
 
-def facts(account: Account, job: Job) -> Facts:
+def describe_existing(account: Account, name: str) -> dict[str, Any]:
+    """Return AWS's description of the job. Raises OpsError when there is none."""
+    found = describe(account, name)
+    if found is None:
+        raise OpsError(
+            f"There is no training job {name}. Its name was printed when it was started; invoke sm.train starts one."
+        )
+    return found
+
+
+def newest_completed(account: Account, instances: int) -> str:
+    """Return the newest completed attempt of the current data, code and settings. Raises OpsError."""
+    have = facts(account, spec_from_settings(account, "sm", instances))
+    if not have.completed:
+        raise OpsError(
+            f"No completed training of these data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}"
+        )
+    return have.completed
+
+
+def facts(account: Account, job: TrainingSpec) -> Facts:
     number, described, completed, root = 1, describe(account, job.attempt(1)), "", job.attempt(1)
     newer = described
     while newer:
@@ -62,18 +84,23 @@ def network(account: Account) -> tuple[tuple[str, ...], str | None]:
     return subnets, groups[0]["GroupId"] if groups else None
 
 
+def check_network(subnets: tuple[str, ...], group: str | None, purpose: str) -> None:
+    """Raises OpsError where AWS would have nowhere to put the instances; `purpose` is what they were to do."""
+    if group is None or len(subnets) < 2:
+        raise OpsError(f"There is no network to {purpose} in. Make it: invoke net.up")
+
+
 def has_log_group(account: Account) -> bool:
     groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=GROUP)
     return any(group["logGroupName"] == GROUP for group in groups)
 
 
-def log_group_steps(settings: Settings) -> Steps:
-    yield Change("logs", "create_log_group", {"logGroupName": GROUP}, why="training logs have no group yet")
-    args = {"logGroupName": GROUP, "retentionInDays": settings.endpoint.log_days}
-    yield Change("logs", "put_retention_policy", args, why="logs are kept for ever unless told otherwise")
+def training_log_steps(settings: Settings) -> Steps:
+    """All training jobs of an account and region log to this one group; SageMaker's roles do not make it."""
+    return log_group_steps(GROUP, settings.endpoint.log_days, "training logs have no group yet")
 
 
-def next_attempt(have: Facts, job: Job) -> str:
+def next_attempt(have: Facts, job: TrainingSpec) -> str:
     number = int(have.attempt.removeprefix(job.name).lstrip("-") or 1)
     return job.attempt(number + 1) if have.described else have.attempt
 
@@ -82,7 +109,7 @@ def next_attempt(have: Facts, job: Job) -> str:
 class Order:
     """What is asked of SageMaker: a job, under the name of this attempt, with the code at this prefix, on so many hosts."""
 
-    job: Job
+    job: TrainingSpec
     attempt: str
     code: str
     hosts: int = 1
@@ -91,7 +118,7 @@ class Order:
 
 def steps(have: Facts, order: Order, settings: Settings) -> Steps:
     if not have.log_group:
-        yield from log_group_steps(settings)
+        yield from training_log_steps(settings)
     rate = pricing.hourly("sagemaker", settings.train.instance_type, order.hosts)
     why = f"train on {order.hosts} x {settings.train.instance_type}, at most {settings.train.max_runtime_s} s"
     if order.spot:
@@ -131,7 +158,7 @@ def request(have: Facts, order: Order, settings: Settings) -> dict[str, Any]:
     }
 
 
-def channels(job: Job, code: str, settings: Settings) -> list[dict[str, Any]]:
+def channels(job: TrainingSpec, code: str, settings: Settings) -> list[dict[str, Any]]:
     """What each host finds below /opt/ml/input/data: code, data, and the weights to start from if there are any."""
     bucket = f"s3://{settings.bucket}"
     found = [

@@ -13,11 +13,11 @@ from typing import Any
 from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
-from ops.core.output import say
+from ops.core.output import say, table
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
 from ops.jobs import training_jobs
-from ops.jobs.spec import Job
+from ops.jobs.spec import TrainingSpec, spec_from_settings
 
 METRIC = "valid:loss"
 REGEX = "best valid loss ([0-9.]+)"  # training prints it once a run, when it ends
@@ -34,7 +34,7 @@ SHARED = ("RoleArn", "InputDataConfig", "OutputDataConfig", "ResourceConfig", "V
 class Search:
     """What is to be tried: the job that all trials have in common, how many of them, and how many at a time."""
 
-    job: Job
+    job: TrainingSpec
     settings: Settings
     trials: int
     parallel: int
@@ -71,7 +71,17 @@ class Search:
         return -(-self.trials // self.parallel) * (self.settings.train.max_runtime_s + START_S)
 
 
-def check(settings: Settings, trials: int, parallel: int) -> None:
+def search_from_settings(account: Account, trials: int, parallel: int) -> Search:
+    """Return the search that the settings ask for, but for the numbers that are not 0. Raises OpsError."""
+    tune = account.settings.tune
+    trials, parallel = trials or tune.jobs, parallel or tune.parallel
+    check_search(account.settings, trials, parallel)
+    # The batch size is any of them: it stands in the job because every job has one, and each trial has its own.
+    job = spec_from_settings(account, "sm", tune.instances, {"batch": str(tune.batches[0])})
+    return Search(job, account.settings, trials, parallel)
+
+
+def check_search(settings: Settings, trials: int, parallel: int) -> None:
     """Raises OpsError for ranges that nothing can be drawn from."""
     tune = settings.tune
     if tune.lr_min >= tune.lr_max:
@@ -130,7 +140,7 @@ def steps(have: Facts, search: Search, code: str, wait: bool) -> Steps:
     name = have.under_way or have.free
     if not have.under_way:
         if not have.log_group:
-            yield from training_jobs.log_group_steps(search.settings)
+            yield from training_jobs.training_log_steps(search.settings)
         args = request(have, search, code)
         try:
             yield Change("sagemaker", "create_hyper_parameter_tuning_job", args, *costs(search))
@@ -202,8 +212,21 @@ def definition(have: Facts, search: Search, code: str) -> dict[str, Any]:
     }
 
 
-def rows(account: Account, name: str) -> list[dict[str, Any]]:
-    """A tuning job's trials in the order of their start: name, lr, batch, objective (None: no result), status, seconds."""
+@dataclass(frozen=True)
+class Trial:
+    """One trial. `objective` is None without a result, `seconds` is None before its end."""
+
+    name: str
+    lr: float
+    batch: int
+    objective: float | None
+    status: str
+    seconds: int | None
+    reason: str
+
+
+def list_trials(account: Account, name: str) -> list[Trial]:
+    """Return a tuning job's trials in the order of their start."""
     found = account.list_all(
         "sagemaker",
         "list_training_jobs_for_hyper_parameter_tuning_job",
@@ -211,21 +234,81 @@ def rows(account: Account, name: str) -> list[dict[str, Any]]:
         HyperParameterTuningJobName=name,
         SortBy="CreationTime",
     )
-    return [row(trial) for trial in found]
+    return [trial_of(summary) for summary in found]
 
 
-def row(trial: dict[str, Any]) -> dict[str, Any]:
-    values = trial["TunedHyperParameters"]
-    began, ended = trial.get("TrainingStartTime"), trial.get("TrainingEndTime")
-    return {
-        "name": trial["TrainingJobName"],
-        "lr": float(values["lr"].strip('"')),
-        "batch": int(values["batch"].strip('"')),
-        "objective": trial.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value"),
-        "status": trial["TrainingJobStatus"],
-        "seconds": round((ended - began).total_seconds()) if began and ended else None,
-        "reason": trial.get("FailureReason", ""),
-    }
+def trial_of(summary: dict[str, Any]) -> Trial:
+    values = summary["TunedHyperParameters"]
+    began, ended = summary.get("TrainingStartTime"), summary.get("TrainingEndTime")
+    return Trial(
+        name=summary["TrainingJobName"],
+        lr=float(values["lr"].strip('"')),
+        batch=int(values["batch"].strip('"')),
+        objective=summary.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value"),
+        status=summary["TrainingJobStatus"],
+        seconds=round((ended - began).total_seconds()) if began and ended else None,
+        reason=summary.get("FailureReason", ""),
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A tuning job as it is now. `best` names the trial of the least valid loss, "" before there is one."""
+
+    job: str
+    status: str
+    trials: list[Trial]
+    best: str
+
+    @property
+    def best_trial(self) -> Trial:
+        return next(trial for trial in self.trials if trial.name == self.best)
+
+
+def read_outcome(account: Account, name: str) -> Outcome:
+    """Return the trials as they are now. Raises OpsError for a search that ended without a best trial."""
+    described, trials = describe(account, name), list_trials(account, name)
+    status = described["HyperParameterTuningJobStatus"] if described else "gone"
+    best = (described or {}).get("BestTrainingJob", {}).get("TrainingJobName", "")
+    if status not in UNDER_WAY and (status == "Failed" or not best):
+        reason = (described or {}).get("FailureReason") or "no trial has a result"
+        log = f"\nA trial's log: invoke sm.logs --job {trials[-1].name}" if trials else ""
+        raise OpsError(f"{table_of(trials, best)}\n{name} ended {status}: {reason}{log}")
+    return Outcome(name, status, trials, best)
+
+
+def table_of(trials: list[Trial], best: str) -> str:
+    """Return the trials as a table, the best one marked."""
+    lines = [
+        (
+            "*" if trial.name == best else "",
+            trial.name,
+            trial.status,
+            f"{trial.lr:.3g}",
+            trial.batch,
+            "-" if trial.objective is None else f"{trial.objective:.4f}",
+            "-" if trial.seconds is None else f"{trial.seconds} s",
+        )
+        for trial in trials
+    ]
+    return table(("", "trial", "status", "lr", "batch", "valid loss", "trained"), lines)
+
+
+def best_hyperparameters(account: Account, tuning_job: str) -> dict[str, str]:
+    """Return the best trial's lr and batch, as they are given to a job. Raises OpsError when there is none."""
+    described = describe(account, tuning_job)
+    if described is None:
+        raise OpsError(f"There is no tuning job {tuning_job}. Run one: invoke sm.tune")
+    status = described["HyperParameterTuningJobStatus"]
+    if status in UNDER_WAY:
+        raise OpsError(f"{tuning_job} is still {status}. Follow it to its end: invoke sm.tune")
+    values = described.get("BestTrainingJob", {}).get("TunedHyperParameters", {})
+    if not set(TUNED) <= set(values):
+        reason = described.get("FailureReason") or "no trial has a result"
+        raise OpsError(
+            f"{tuning_job} ended {status} without a best trial: {reason}\nSearch again: invoke sm.tune --again"
+        )
+    return {name: values[name].strip('"') for name in TUNED}
 
 
 class Watch:
@@ -233,26 +316,26 @@ class Watch:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._told: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
 
     def __call__(self, account: Account) -> str | dict[str, Any]:
         described = account.call(
             "sagemaker", "describe_hyper_parameter_tuning_job", HyperParameterTuningJobName=self.name
         )
-        trials = rows(account, self.name)
+        trials = list_trials(account, self.name)
         for trial in trials:
-            line = told(trial)
-            if self._told.get(trial["name"]) != line:
-                self._told[trial["name"]] = line
+            line = describe_trial(trial)
+            if self._printed.get(trial.name) != line:
+                self._printed[trial.name] = line
                 say(line)
         if described["HyperParameterTuningJobStatus"] not in UNDER_WAY:
             return described
-        ended = sum(trial["status"] not in UNDER_WAY for trial in trials)
+        ended = sum(trial.status not in UNDER_WAY for trial in trials)
         most = described["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxNumberOfTrainingJobs"]
         return f"{described['HyperParameterTuningJobStatus']}, {ended} of {most} trials ended"
 
 
-def told(trial: dict[str, Any]) -> str:
-    result = "" if trial["objective"] is None else f", valid loss {trial['objective']:.4f}"
-    reason = f": {trial['reason']}" if trial["reason"] else ""
-    return f"  {trial['name']}: lr {trial['lr']:.3g}, batch {trial['batch']}: {trial['status']}{result}{reason}"
+def describe_trial(trial: Trial) -> str:
+    result = "" if trial.objective is None else f", valid loss {trial.objective:.4f}"
+    reason = f": {trial.reason}" if trial.reason else ""
+    return f"  {trial.name}: lr {trial.lr:.3g}, batch {trial.batch}: {trial.status}{result}{reason}"

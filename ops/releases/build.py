@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import shutil
 import subprocess
 import sys
-import tarfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ops.core.aws.account import Account
+from ops.core.bucket import MISSING
 from ops.core.errors import STOPPED, OpsError
-from ops.core.files import digest_of, files_of, tar_of
+from ops.core.files import digest_of, extract_tar, files_of, tar_of
 from ops.core.output import say
 from ops.core.paths import ROOT, WORK
-from ops.releases.load_test import Measured
+from ops.releases.load_test import LoadTestResult
+from ops.releases.records import JobRelease, Precisions, ReleaseCard, ReleaseSummary, parse
+from ops.releases.trained_model import fetch_model, model_tag
 
-MODELS, RELEASES = WORK / "models", WORK / "releases"
+RELEASES = WORK / "releases"
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Release:
         return f"releases/{self.digest}/model.tar.gz"
 
     @property
-    def about(self) -> str:
-        """The key of what is told about it: see `told`."""
+    def summary_key(self) -> str:
+        """The key of its ReleaseSummary."""
         return f"releases/{self.digest}/about.json"
 
     @property
@@ -54,55 +54,28 @@ def packaging() -> str:
     return digest_of(ROOT / "training")
 
 
+def job_release_key(job: str) -> str:
+    return f"jobs/{job}/release.json"
+
+
 def known(account: Account, job: str) -> Release | None:
-    """The release that was made of this job before, if its tar is still in the bucket as it was put there."""
-    bucket = account.settings.bucket
-    note = account.call_or_none("s3", "get_object", "NoSuchKey", Bucket=bucket, Key=f"jobs/{job}/release.json")
-    found = json.loads(note["Body"].read()) if note else {}
-    if found.get("packaging") != packaging() or found.get("model") != model_tag(account, job):
+    """Return the release that was made of this job before, if its tar is still in the bucket as it was put there."""
+    key = job_release_key(job)
+    data = account.bucket.get_or_none(key)
+    if data is None:
         return None
-    release = Release(found["digest"], job)
-    return release if whole(account, release, found.get("tar")) else None
+    note = parse(JobRelease, data, f"s3://{account.bucket.name}/{key}")
+    if note.packaging != packaging() or note.model != model_tag(account, job):
+        return None
+    release = Release(note.digest, job)
+    return release if is_whole(account, release, note.tar) else None
 
 
-def whole(account: Account, release: Release, tar: str | None) -> bool:
-    """Whether its tar lies in the bucket as it was put there: `tar` is its SHA-256 as S3 writes it."""
-    where = {"Bucket": account.settings.bucket, "Key": release.key, "ChecksumMode": "ENABLED"}
-    there = account.call_or_none("s3", "head_object", "404|NoSuchKey", **where)
+def is_whole(account: Account, release: Release, tar: str | None) -> bool:
+    """Return whether its tar lies in the bucket as it was put there: `tar` is its SHA-256 as S3 writes it."""
+    where = {"Bucket": account.bucket.name, "Key": release.key, "ChecksumMode": "ENABLED"}
+    there = account.call_or_none("s3", "head_object", MISSING, **where)
     return bool(there and there.get("ChecksumSHA256") == tar)
-
-
-def model_tag(account: Account, job: str) -> str | None:
-    """S3's tag of the job's model.tar.gz: another one is another model."""
-    key = f"jobs/{job}/output/model.tar.gz"
-    found = account.call_or_none(
-        "s3", "head_object", "404|NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=key
-    )
-    return found["ETag"].strip('"') if found else None
-
-
-def fetch(account: Account, job: str) -> Path:
-    """The job's model.tar.gz, unpacked below .kennel/models. Raises OpsError when the job left none."""
-    bucket, key = account.settings.bucket, f"jobs/{job}/output/model.tar.gz"
-    tag = model_tag(account, job)
-    if tag is None:
-        raise OpsError(f"There is no model of {job}: s3://{bucket}/{key} is missing. Train it: invoke sm.train")
-    folder = MODELS / f"{job}-{tag[:12]}"
-    if folder.is_dir():
-        return folder
-    return unpacked(account.call("s3", "get_object", Bucket=bucket, Key=key)["Body"].read(), folder)
-
-
-def unpacked(data: bytes, folder: Path) -> Path:
-    """A tar.gz below `folder`, whole or not at all; entries that point outside are refused by the filter."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        tar.extractall(part, filter="data")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
-    return folder
 
 
 def package(account: Account, job: str) -> Release:
@@ -110,7 +83,7 @@ def package(account: Account, job: str) -> Release:
     say(f"Packaging the model of {job} ...")
     part = RELEASES / f"{job}.part"
     shutil.rmtree(part, ignore_errors=True)
-    argv = [sys.executable, str(ROOT / "training" / "export.py"), str(fetch(account, job)), str(part)]
+    argv = [sys.executable, str(ROOT / "training" / "export.py"), str(fetch_model(account, job)), str(part)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
@@ -122,84 +95,92 @@ def package(account: Account, job: str) -> Release:
     return release
 
 
-def card(release: Release) -> dict[str, Any]:
-    return json.loads((release.folder / "model.json").read_text())
+def read_card(release: Release) -> ReleaseCard:
+    return parse(ReleaseCard, (release.folder / "model.json").read_bytes(), f"model.json of release {release.short}")
 
 
-def precisions(release: Release) -> list[str]:
-    return json.loads((release.folder / "release.json").read_text())["precisions"]
+def read_precisions(release: Release) -> list[str]:
+    path = release.folder / "release.json"
+    return parse(Precisions, path.read_bytes(), f"release.json of release {release.short}").precisions
 
 
-def told(release: Release, tar: str, measured: Measured) -> dict[str, Any]:
-    """about.json: what the gate, `sm.releases` and `sm.capacity` want to know without fetching the whole."""
-    model = card(release)
-    test = model["metrics"]["test"]
-    return {
-        "digest": release.digest,
-        "job": release.job,
-        "tar": tar,
-        "classes": model["classes"],
-        "accuracy": test["accuracy"],
-        "pictures": test["pictures"],
-        "data": model["data"],
-        "commit": model.get("commit", "unknown"),
-        "precisions": precisions(release),
-        "evidence": test.get("precision"),
-        "measured": asdict(measured),
-    }
+def summarize(release: Release, tar: str, measured: LoadTestResult) -> ReleaseSummary:
+    card = read_card(release)
+    test = card.metrics.test
+    return ReleaseSummary(
+        digest=release.digest,
+        job=release.job,
+        tar=tar,
+        classes=card.classes,
+        accuracy=test.accuracy,
+        pictures=test.pictures,
+        data=card.data,
+        commit=card.commit,
+        precisions=read_precisions(release),
+        evidence=test.precision,
+        measured=measured,
+    )
 
 
-def put(account: Account, release: Release, measured: Measured) -> None:
-    """Into the bucket: the tar, what is told about it, and with the job that its release is this one."""
+def put(account: Account, release: Release, measured: LoadTestResult) -> None:
+    """Put into the bucket: the tar, its summary, and with the job that its release is this one."""
     packed = tar_of((path.name, path) for path in files_of(release.folder))
     tar = base64.b64encode(hashlib.sha256(packed).digest()).decode()  # as S3 writes a checksum
-    store(account, release.key, packed)
-    tell(account, release, tar, measured)
-    made_of = {"packaging": packaging(), "model": model_tag(account, release.job)}
-    note = {"digest": release.digest, "tar": tar, **made_of}
-    store(account, f"jobs/{release.job}/release.json", json.dumps(note).encode())
+    account.bucket.put(release.key, packed)
+    write_summary(account, release, tar, measured)
+    note = JobRelease(digest=release.digest, tar=tar, packaging=packaging(), model=model_tag(account, release.job))
+    account.bucket.put(job_release_key(release.job), json.dumps(note.model_dump()).encode())
 
 
-def tell(account: Account, release: Release, tar: str, measured: Measured) -> None:
-    store(account, release.about, json.dumps(told(release, tar, measured)).encode())
+def store_preflight(account: Account, release: Release, measured: LoadTestResult, again: bool) -> None:
+    """Keep a release that passed its preflight. `again`: of one that is kept already, only the summary is written anew."""
+    if again and (summary := read_summary(account, release.digest)):
+        write_summary(account, release, summary.tar, measured)  # what its job's release is now stays as it is
+    else:
+        put(account, release, measured)
 
 
-def store(account: Account, key: str, data: bytes) -> None:
-    account.call("s3", "put_object", Bucket=account.settings.bucket, Key=key, Body=data, ChecksumAlgorithm="SHA256")
+def write_summary(account: Account, release: Release, tar: str, measured: LoadTestResult) -> None:
+    summary = summarize(release, tar, measured)
+    account.bucket.put(release.summary_key, json.dumps(summary.model_dump()).encode())
 
 
-def about(account: Account, digest: str) -> dict[str, Any] | None:
-    """What is told about a release, or None when it is not kept."""
-    key = Release(digest, "").about
-    found = account.call_or_none("s3", "get_object", "NoSuchKey|NoSuchBucket", Bucket=account.settings.bucket, Key=key)
-    return json.loads(found["Body"].read()) if found else None
+def read_summary(account: Account, digest: str) -> ReleaseSummary | None:
+    """Return what is on record of a release, or None when it is not kept. Raises OpsError for a record that is corrupt."""
+    key = Release(digest, "").summary_key
+    data = account.bucket.get_or_none(key)
+    return None if data is None else parse(ReleaseSummary, data, f"s3://{account.bucket.name}/{key}")
+
+
+def read_load_test(account: Account, release: Release) -> LoadTestResult:
+    """Return what the preflight of a release measured. Raises OpsError when there is nothing on record."""
+    summary = read_summary(account, release.digest)
+    if summary is None or summary.measured is None:
+        raise OpsError(f"Release {release.short} was never measured: invoke sm.preflight --job {release.job or 'JOB'}")
+    return summary.measured
 
 
 def digests(account: Account) -> list[str]:
-    """Of the releases in the bucket."""
-    where = {"Bucket": account.settings.bucket, "Prefix": "releases/", "Delimiter": "/"}
-    return [
-        found["Prefix"].split("/")[1] for found in account.list_all("s3", "list_objects_v2", "CommonPrefixes", **where)
-    ]
+    """Return the digests of the releases in the bucket."""
+    return [folder.split("/")[1] for folder in account.bucket.folders("releases/")]
 
 
 def kept(account: Account, short: str) -> Release:
-    """The kept release whose digest begins so. Raises OpsError for none, or several."""
+    """Return the kept release whose digest begins so. Raises OpsError for none, or several."""
     found = [digest for digest in digests(account) if digest.startswith(short.lower())] if short else []
     if len(found) != 1:
         what = f"{len(found)} releases begin" if found else "No release begins"
         raise OpsError(f"{what} with {short!r}. See which are kept: invoke sm.releases")
-    there = about(account, found[0])
-    if there is None or not whole(account, Release(found[0], ""), there["tar"]):
+    there = read_summary(account, found[0])
+    if there is None or not is_whole(account, Release(found[0], ""), there.tar):
         raise OpsError(
             f"Release {short} is not in the bucket as it was put there. Make it anew: invoke sm.deploy --job JOB"
         )
-    return Release(found[0], there["job"])
+    return Release(found[0], there.job)
 
 
 def local(account: Account, release: Release) -> Release:
-    """The release with its files below .kennel/releases, fetched from the bucket when they are not there."""
+    """Return the release with its files below .kennel/releases, fetched from the bucket when they are not there."""
     if not release.folder.is_dir():
-        found = account.call("s3", "get_object", Bucket=account.settings.bucket, Key=release.key)
-        unpacked(found["Body"].read(), release.folder)
+        extract_tar(account.bucket.get(release.key), release.folder)
     return release

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from ops.releases.records import ReleaseSummary
 
 SHOWN = 5  # classes that are named
 
 
-def findings(new: dict[str, Any], live: dict[str, Any] | None, worse_at_most: float) -> list[str]:
-    """Sentences on what differs; empty when nothing does, or nothing is live. Both are a release's about.json."""
+def findings(new: ReleaseSummary, live: ReleaseSummary | None, worse_at_most: float) -> list[str]:
+    """Sentences on what differs; empty when nothing does, or nothing is live."""
     if live is None:
         return []
-    return [*classes(new["classes"], live["classes"]), *accuracy(new, live, worse_at_most), *data(new, live)]
+    return [
+        *class_findings(new.classes, live.classes),
+        *accuracy_findings(new, live, worse_at_most),
+        *data_findings(new, live),
+    ]
 
 
-def classes(new: list[str], live: list[str]) -> list[str]:
+def class_findings(new: list[str], live: list[str]) -> list[str]:
     if new == live:
         return []
     gone, added = [c for c in live if c not in new], [c for c in new if c not in live]
@@ -26,16 +30,16 @@ def classes(new: list[str], live: list[str]) -> list[str]:
     return [f"its {len(new)} classes differ from the {len(live)} that are live: {' and '.join(parts)}"]
 
 
-def accuracy(new: dict[str, Any], live: dict[str, Any], worse_at_most: float) -> list[str]:
+def accuracy_findings(new: ReleaseSummary, live: ReleaseSummary, worse_at_most: float) -> list[str]:
     """Compared on the same test split only: on two, the figures say nothing about each other."""
-    ours, theirs = new["accuracy"], live["accuracy"]
-    if new["data"] != live["data"] or ours >= theirs - worse_at_most:
+    ours, theirs = new.accuracy, live.accuracy
+    if new.data != live.data or ours >= theirs - worse_at_most:
         return []
     return [f"it is worse: accuracy {ours:.4f} on the test split, and {theirs:.4f} is live (margin {worse_at_most})"]
 
 
-def data(new: dict[str, Any], live: dict[str, Any]) -> list[str]:
-    if new["data"] == live["data"]:
+def data_findings(new: ReleaseSummary, live: ReleaseSummary) -> list[str]:
+    if new.data == live.data:
         return []
-    return [f"it was trained on other data: {new['data'][:12]}, and what is live on {live['data'][:12]}; "
-            f"accuracies {new['accuracy']:.4f} and {live['accuracy']:.4f} are of different test pictures"]  # fmt: skip
+    return [f"it was trained on other data: {new.data[:12]}, and what is live on {live.data[:12]}; "
+            f"accuracies {new.accuracy:.4f} and {live.accuracy:.4f} are of different test pictures"]  # fmt: skip

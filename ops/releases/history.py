@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-
-if TYPE_CHECKING:
-    from ops.endpoint.plan import Wanted
+from ops.releases import build
+from ops.releases.build import Release
+from ops.releases.records import LIVE, DeploymentNote, ReleaseSummary, parse
 
 PREFIX = "deployments/"
-LIVE, UNFINISHED = "live", "unfinished"
 
 
 @dataclass(frozen=True)
@@ -29,79 +27,119 @@ class Why:
 
 
 @contextmanager
-def noted(account: Account, want: Wanted, why: Why, scaled: bool) -> Iterator[None]:
-    """Around a deployment, of an endpoint that is `scaled` or not. Its outcome is "live", or the first line of what went
-    wrong; "unfinished" when this process died."""
-    note: dict[str, Any] = {
-        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
-        "release": want.release.digest,
-        "config": want.config,
-        "job": want.release.job,
-        "by": account.call("sts", "get_caller_identity")["Arn"],
-        "because": why.because,
-        "findings": why.findings,
-        "rollback": why.rollback,
-        "scaled": scaled,
-        "outcome": UNFINISHED,
-    }
+def record_deployment(account: Account, release: Release, config: str, why: Why, scaled: bool) -> Iterator[None]:
+    """Keep a note around the deployment of a config, of an endpoint that is `scaled` or not.
+
+    Its outcome is "live", or the first line of what went wrong; "unfinished" when this process died.
+    """
+    note = DeploymentNote(
+        at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
+        release=release.digest,
+        config=config,
+        job=release.job,
+        by=account.call("sts", "get_caller_identity")["Arn"],
+        because=why.because,
+        findings=why.findings,
+        rollback=why.rollback,
+        scaled=scaled,
+    )
     write(account, note)
     try:
         yield
     except OpsError as error:
-        write(account, note | {"outcome": str(error).splitlines()[0]})
+        write(account, note.model_copy(update={"outcome": str(error).splitlines()[0]}))
         raise
-    write(account, note | {"outcome": LIVE})
+    write(account, note.model_copy(update={"outcome": LIVE}))
 
 
-def proved(account: Account, want: Wanted) -> None:
-    """A deployment that is live, and proved now, gets the note that a process before could not write."""
-    last = next((note for note in reversed(read(account)) if note["config"] == want.config), None)
-    if last and last["outcome"] != LIVE:
-        write(account, last | {"outcome": LIVE})
+def record_verified(account: Account, config: str) -> None:
+    """Give a deployment that is live, and verified now, the outcome that a process before could not write."""
+    last = next((note for note in reversed(read(account)) if note.config == config), None)
+    if last and last.outcome != LIVE:
+        write(account, last.model_copy(update={"outcome": LIVE}))
 
 
-def write(account: Account, note: dict[str, Any]) -> None:
-    key = f"{PREFIX}{note['at']}-{note['config']}.json"
-    account.call("s3", "put_object", Bucket=account.settings.bucket, Key=key, Body=json.dumps(note).encode())
+def write(account: Account, note: DeploymentNote) -> None:
+    account.bucket.put(f"{PREFIX}{note.at}-{note.config}.json", json.dumps(note.model_dump()).encode())
 
 
-def read(account: Account, newest: int = 0) -> list[dict[str, Any]]:
-    """All notes, or the newest few; the oldest first."""
-    bucket = account.settings.bucket
-    keys = [item["Key"] for item in account.list_all("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=PREFIX)]
-    return [
-        json.loads(account.call("s3", "get_object", Bucket=bucket, Key=key)["Body"].read())
-        for key in sorted(keys)[-newest:]
-    ]
+def read(account: Account, newest: int = 0) -> list[DeploymentNote]:
+    """Return all notes, or the newest few; the oldest first."""
+    bucket = account.bucket
+    keys = sorted(bucket.keys(PREFIX))[-newest:]
+    return [parse(DeploymentNote, bucket.get(key), f"s3://{bucket.name}/{key}") for key in keys]
 
 
-def before(notes: list[dict[str, Any]], live: str) -> dict[str, Any] | None:
+def before(notes: list[DeploymentNote], live: str) -> DeploymentNote | None:
     """The deployment to go back to from config `live`; None when there is none.
 
     Deployments lie on each other; a roll-back takes off all that lie on the one it goes back to. So a second roll-back goes
     further back, and none goes to a release that was rolled back before. What is live is live whatever its note says: the
     process may have died, or the proof failed, after AWS had changed over.
     """
-    pile: list[dict[str, Any]] = []
-    last = max((n for n, note in enumerate(notes) if note["config"] == live), default=-1)
-    for note in (note for n, note in enumerate(notes) if note["outcome"] == LIVE or n == last):
-        if note["rollback"] and any(below["config"] == note["config"] for below in pile):
-            while pile[-1]["config"] != note["config"]:
+    pile: list[DeploymentNote] = []
+    last = max((n for n, note in enumerate(notes) if note.config == live), default=-1)
+    for note in (note for n, note in enumerate(notes) if note.outcome == LIVE or n == last):
+        if note.rollback and any(below.config == note.config for below in pile):
+            while pile[-1].config != note.config:
                 pile.pop()
-        elif not pile or pile[-1]["config"] != note["config"]:
+        elif not pile or pile[-1].config != note.config:
             pile.append(note)
     return pile[-2] if len(pile) > 1 else None
 
 
-def lost_scaling(notes: list[dict[str, Any]]) -> bool:
+def lost_scaling(notes: list[DeploymentNote]) -> bool:
     """Whether the last deployment ended before it could register the scaling again that it had taken away."""
-    return bool(notes) and notes[-1]["outcome"] != LIVE and notes[-1].get("scaled", False)
+    return bool(notes) and notes[-1].outcome != LIVE and notes[-1].scaled
 
 
 def was_live(account: Account, config: str) -> bool:
-    return any(note["config"] == config and note["outcome"] == LIVE for note in read(account))
+    return any(note.config == config and note.outcome == LIVE for note in read(account))
 
 
-def latest(notes: list[dict[str, Any]], release: str) -> dict[str, Any] | None:
+def latest(notes: list[DeploymentNote], release: str) -> DeploymentNote | None:
     """A release's last deployment that went live; None when none did."""
-    return next((n for n in reversed(notes) if n["release"] == release and n["outcome"] == LIVE), None)
+    return next((n for n in reversed(notes) if n.release == release and n.outcome == LIVE), None)
+
+
+@dataclass(frozen=True)
+class KeptRelease:
+    """A release in the bucket, with what its last deployment came to. `deployed` and `because` are "" without one."""
+
+    release: str
+    job: str
+    accuracy: float
+    precisions: list[str]
+    deployed: str
+    outcome: str
+    because: str
+    rollback: bool
+
+
+def list_releases(account: Account, live_config: str) -> list[KeptRelease]:
+    """Return the kept releases, the one that was deployed last first. `live_config` is what the endpoint runs, "" for none."""
+    notes = read(account)
+    summaries = (build.read_summary(account, digest) for digest in build.digests(account))
+    rows = [kept_release(summary, notes, live_config) for summary in summaries if summary]
+    return sorted(rows, key=lambda row: row.deployed, reverse=True)
+
+
+def kept_release(summary: ReleaseSummary, notes: list[DeploymentNote], live_config: str) -> KeptRelease:
+    own = [note for note in notes if note.release == summary.digest]
+    last = own[-1] if own else None
+    if any(note.config == live_config for note in own):
+        outcome = "LIVE"
+    elif last is None:
+        outcome = "never deployed"
+    else:
+        outcome = "was live" if last.outcome == LIVE else last.outcome
+    return KeptRelease(
+        release=summary.digest,
+        job=summary.job,
+        accuracy=summary.accuracy,
+        precisions=summary.precisions,
+        deployed=last.at if last else "",
+        outcome=outcome,
+        because=last.because if last else "",
+        rollback=last.rollback if last else False,
+    )

@@ -10,6 +10,7 @@ from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.files import digest_of, files_of, zip_of
+from ops.core.log_groups import has_retention, log_group_steps
 from ops.core.output import say
 from ops.core.paths import ROOT
 from ops.core.plan import Change, Steps, Wait, until_trusted
@@ -82,6 +83,14 @@ def built(account: Account, tag: str) -> int | None:
     return found["imageDetails"][0].get("imageSizeInBytes", 0) if found else None
 
 
+def check_built(account: Account, tag: str) -> tuple[str, int]:
+    """Return the image's name with its tag, and its bytes. Raises OpsError when ECR has none after a build."""
+    size = built(account, tag)
+    if size is None:
+        raise OpsError(f"The build succeeded, but ECR has no {REPOSITORY}:{tag}. Build it again: invoke sm.image")
+    return f"{REPOSITORY}:{tag}", size
+
+
 def facts(account: Account, tag: str = "") -> Facts:
     """With the image there, nothing else is asked."""
     settings, tag = account.settings, tag or digest_of(SERVING)
@@ -92,14 +101,13 @@ def facts(account: Account, tag: str = "") -> Facts:
     )
     name = project_name(settings)
     projects = account.call("codebuild", "batch_get_projects", names=[name])["projects"]
-    groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=log_group(settings))
     return Facts(
         tag,
         None,
         repository is not None,
         projects[0] if projects else None,
         under_way(account, tag) if projects else "",
-        any(g["logGroupName"] == log_group(settings) and g.get("retentionInDays") for g in groups),
+        has_retention(account, log_group(settings)),
     )
 
 
@@ -177,25 +185,13 @@ def place_steps(have: Facts, settings: Settings) -> Steps:
             if not error.says("RepositoryAlreadyExists"):
                 raise
     if not have.log_group:
-        yield from log_steps(settings)
+        yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "the builds' logs need a group")
     want = wanted(settings)
     if have.project is None:
         yield from trusted(Change("codebuild", "create_project", want, why=f"there is no project {want['name']}"), want)
     elif differing := [key for key in want if not holds(have.project.get(key), want[key])]:
         why = f"{want['name']}: {', '.join(differing)} differ"
         yield from trusted(Change("codebuild", "update_project", want, why), want)
-
-
-def log_steps(settings: Settings) -> Steps:
-    name = {"logGroupName": log_group(settings)}
-    try:
-        yield Change("logs", "create_log_group", name, why="the builds' logs need a group")
-    except AwsError as error:
-        if not error.says("ResourceAlreadyExists"):
-            raise
-    days = settings.endpoint.log_days
-    why = f"logs would be kept for ever; {days} days are asked for"
-    yield Change("logs", "put_retention_policy", {**name, "retentionInDays": days}, why)
 
 
 def trusted(change: Change, want: dict[str, Any]) -> Steps:
@@ -251,16 +247,16 @@ def package(folder: Path = SERVING) -> bytes:
 
 def upload(account: Account, tag: str) -> None:
     """Put serving/ where the build reads it, unless it lies there. Raises OpsError."""
-    bucket, key = account.settings.bucket, source_key(tag)
-    if account.call_or_none("s3", "head_object", "404", Bucket=bucket, Key=key):
+    bucket, key = account.bucket, source_key(tag)
+    if bucket.has(key):
         return
-    say(f"Sending serving/ to s3://{bucket}/{key} ...")
+    say(f"Sending serving/ to s3://{bucket.name}/{key} ...")
     code = package()
     if digest_of(SERVING) != tag:  # a tag can be given once: it must not go to something else
         raise OpsError("serving/ changed while it was packed. Run it again: invoke sm.image")
     try:
-        account.call("s3", "put_object", Bucket=bucket, Key=key, Body=code, ChecksumAlgorithm="SHA256")
+        bucket.put(key, code)
     except AwsError as error:
         if error.says("NoSuchBucket"):
-            raise OpsError(f"There is no bucket {bucket}. Make it: invoke data.up") from error
+            raise OpsError(f"There is no bucket {bucket.name}. Make it: invoke data.up") from error
         raise

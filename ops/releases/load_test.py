@@ -1,20 +1,45 @@
-"""What one server did with a release on this machine: measured at the preflight, kept beside the release."""
+"""A load test: callers in a closed loop, and what one server did under them, measured at the preflight and kept with the release.
+
+Each caller sends a picture, waits for the answer, and sends the next. One that is refused backs off, as it was told.
+"""
 
 from __future__ import annotations
 
+import http.client
+import random
+import threading
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import cycle
 
-from ops.core.errors import OpsError
-
-if TYPE_CHECKING:
-    from ops.core.aws.account import Account
-    from ops.releases.build import Release
+TIMEOUT_S = 70.0  # SageMaker gives an invocation 60
 
 
 @dataclass(frozen=True)
-class Measured:
-    """In a closed loop of `concurrency` callers with the golden pictures. `precision` is fp32 or bf16."""
+class LoadResult:
+    """(status, seconds) of every request, status 0 for a connection that failed; `seconds` from the first to the last answer."""
+
+    answers: list[tuple[int, float]]
+    seconds: float
+
+    def latencies(self, *statuses: int) -> list[float]:
+        """Return the seconds of the answers with these statuses, shortest first."""
+        return sorted(took for status, took in self.answers if status in statuses)
+
+    @property
+    def rate(self) -> float:
+        """Successes a second."""
+        return len(self.latencies(200)) / self.seconds
+
+    @property
+    def failed(self) -> int:
+        """Answers that are neither a success nor a refusal."""
+        return len(self.answers) - len(self.latencies(200, 503))
+
+
+@dataclass(frozen=True)
+class LoadTestResult:
+    """What one server did in a closed loop of `concurrency` callers with the golden pictures. `precision` is fp32 or bf16."""
 
     release: str
     vcpus: int
@@ -27,11 +52,49 @@ class Measured:
     date: str
 
 
-def of(account: Account, release: Release) -> Measured:
-    """What the preflight of a release measured. Raises OpsError when there is nothing on record."""
-    from ops.releases import build
+def quantile(ordered: list[float], share: float) -> float:
+    """The value below which `share` of them lie; not a number when there are none."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
 
-    about = build.about(account, release.digest)
-    if about is None or not about.get("measured"):
-        raise OpsError(f"Release {release.short} was never measured: invoke sm.preflight --job {release.job or 'JOB'}")
-    return Measured(**about["measured"])
+
+def run_load(
+    port: int, pictures: list[bytes], callers: int, seconds: float, kind: str = "application/x-image"
+) -> LoadResult:
+    """`callers` of a server on this machine. What was under way at the end is waited for, and so is its time."""
+    start = time.monotonic()
+    until, ended = start + seconds, [start] * callers
+    found: list[list[tuple[int, float]]] = [[] for _ in range(callers)]
+
+    def call(number: int) -> None:
+        draw, line = random.Random(number), None
+        for picture in cycle(pictures[number % len(pictures) :] + pictures[: number % len(pictures)]):
+            began = time.monotonic()
+            if began > until:
+                break
+            line = line or http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+            status, wait = send_picture(line, picture, kind)
+            ended[number] = time.monotonic()
+            found[number].append((status, ended[number] - began))
+            if not status:
+                line = None
+            time.sleep(max(0.0, min(draw.uniform(0.5, 1.5) * wait, until - time.monotonic())))
+
+    threads = [threading.Thread(target=call, args=(number,), daemon=True) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return LoadResult([answer for some in found for answer in some], max(ended) - start)
+
+
+def send_picture(line: http.client.HTTPConnection, picture: bytes, kind: str) -> tuple[int, float]:
+    """(status, seconds to wait before the next)"""
+    try:
+        line.request("POST", "/invocations", picture, {"Content-Type": kind})
+        answer = line.getresponse()
+        answer.read()
+        wait = float(answer.headers.get("Retry-After", 0.5)) if answer.status == 503 else 0.0
+        return answer.status, wait
+    except (OSError, http.client.HTTPException):
+        line.close()
+        return 0, 0.1

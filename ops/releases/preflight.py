@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,21 +21,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ops.capacity import model
 from ops.core.errors import STOPPED, OpsError
 from ops.core.output import say
 from ops.core.paths import ROOT
 from ops.core.settings import Settings
-from ops.releases import golden, load_generator
+from ops.releases import golden, load_test
 from ops.releases.build import RELEASES, Release
-from ops.releases.load_test import Measured
+from ops.releases.cpu_types import find_cpu_type
+from ops.releases.load_test import LoadTestResult
 
 READY_S = 120.0
 LOAD_S = 2.0
 NO_BF16 = "AVX512_CORE"  # oneDNN's name for a CPU without bf16: what most instance types are
 
 
-def run(release: Release, settings: Settings) -> Measured:
+def run(release: Release, settings: Settings) -> LoadTestResult:
     """Raises OpsError, with the server's own last words, at the first thing that is wrong."""
     say(f"Trying release {release.short} on this machine ...")
     try:
@@ -45,19 +46,19 @@ def run(release: Release, settings: Settings) -> Measured:
         if wrong := golden.wrong(pictures, lambda picture: post(port, picture), release.digest):
             raise stopped(release, f"it does not answer as it should: {'; '.join(wrong[:3])}")
         callers = os.cpu_count() or 1
-        seen = load_generator.run(port, [one.picture for one in pictures], callers, LOAD_S)
-    answers = seen.of(200)
+        seen = load_test.run_load(port, [one.picture for one in pictures], callers, LOAD_S)
+    answers = seen.latencies(200)
     if seen.failed or not answers:
         raise stopped(release, f"under load {len(seen.answers) - len(answers)} of {len(seen.answers)} requests failed")
-    p99 = load_generator.quantile(answers, 0.99) * 1000
+    p99 = load_test.quantile(answers, 0.99) * 1000
     if p99 > settings.endpoint.p99_ms:
         raise stopped(
             release,
             f"it is slow: p99 {p99:.0f} ms with {callers} callers, and endpoint.p99_ms is {settings.endpoint.p99_ms}",
         )
-    return Measured(
+    return LoadTestResult(
         release.digest, about["threads"], cpu(), about["precision"], round(seen.rate, 2),
-        round(load_generator.quantile(answers, 0.5) * 1000, 2), round(p99, 2), callers, f"{datetime.now(UTC):%Y-%m-%d}",
+        round(load_test.quantile(answers, 0.5) * 1000, 2), round(p99, 2), callers, f"{datetime.now(UTC):%Y-%m-%d}",
     )  # fmt: skip
 
 
@@ -78,9 +79,9 @@ def serving(release: Release, settings: Settings) -> Iterator[tuple[int, dict[st
     home = Path(tempfile.mkdtemp(prefix=f"{release.short}-", dir=RELEASES))
     shutil.copytree(release.folder, home / "model")
     port = free_port()
-    machine = model.machine(settings.endpoint.instance_type)
+    there = find_cpu_type(settings.endpoint.instance_type)
     env = {"OPT_ML": str(home), "SAGEMAKER_BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)}
-    env |= {"PATH": os.environ.get("PATH", "")} | ({} if machine and machine.amx else {"ONEDNN_MAX_CPU_ISA": NO_BF16})
+    env |= {"PATH": os.environ.get("PATH", "")} | ({} if there and there.amx else {"ONEDNN_MAX_CPU_ISA": NO_BF16})
     said = home / "log"
     with said.open("w") as log:
         server = subprocess.Popen(
@@ -99,8 +100,6 @@ def serving(release: Release, settings: Settings) -> Iterator[tuple[int, dict[st
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

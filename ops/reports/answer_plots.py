@@ -6,9 +6,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.ticker import PercentFormatter
+
 from ops.reports import results
 from ops.reports.misclassified import thumbnail
-from ops.reports.plots import BLUE, GREY, ORANGE, SKY, figure, percent
+from ops.reports.plot_style import BLUE, GREY, ORANGE, SKY, figure, percent
 from ops.reports.results import Picture, Results, shown
 
 COLUMNS, TILE = 5, 2.3  # the sheet: pictures a row, inches a picture
@@ -81,15 +85,11 @@ def cells(panel: Any, counts: list[list[int]]) -> None:
 
 
 def ramp(colours: tuple[str, ...]) -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
     return LinearSegmentedColormap.from_list("", colours)
 
 
 def scale() -> Any:
     """0 to 1 by its square root: one mistake among fifty is still seen, and 40 % still differs from 80 %."""
-    from matplotlib.colors import PowerNorm
-
     return PowerNorm(0.5, 0, 1)
 
 
@@ -117,8 +117,6 @@ def marks(panel: Any, classes: list[str], labels: list[str], points: float) -> N
 
 def scales(drawing: Any, box: tuple[float, float, float, float], apart: float) -> None:
     """The two colour scales, side by side in `box` of the figure (left, bottom, width, height)."""
-    from matplotlib.cm import ScalarMappable
-
     left, bottom, width, height = box
     for place, (colours, name) in enumerate(((RIGHT, "right"), (WRONG, "wrong"))):
         panel = drawing.add_axes((left + place * apart, bottom, width, height))
@@ -131,8 +129,6 @@ def scales(drawing: Any, box: tuple[float, float, float, float], apart: float) -
 
 def calibration(found: Results, path: Path) -> Path:
     """How often answers of some confidence are right, and how many there are; bars are 95 % intervals."""
-    from matplotlib.ticker import PercentFormatter
-
     bins = results.bins(found)
     with figure(path, 6.5, 6.5) as drawing:
         upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=(3, 1))

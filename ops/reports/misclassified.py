@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
-from pathlib import Path
 
 from PIL import Image
 
 from imaging import PictureError, decode
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.files import write_atomically
-from ops.datasets.manifest import SHA256, read_manifest, shard_key
-from ops.releases import offline
+from ops.datasets import local_shards
+from ops.datasets.manifest import SHA256, read_manifest
 from ops.reports.results import Picture, Results
 
 BYTES = 32 << 20  # of a picture that is drawn: more is no photograph but an attack
@@ -30,32 +27,26 @@ def files(account: Account, found: Results, wanted: list[Picture]) -> tuple[dict
     try:
         if not SHA256.fullmatch(digest):
             raise OpsError("model.json names no data set.")
-        manifest = read_manifest(account, digest)
+        tested_on = read_manifest(account, digest)
     except OpsError as error:
         return {}, f"The mistakes are drawn without their pictures. {error}"
     names = {picture.name for picture in wanted}
     got: dict[str, bytes] = {}
-    for shard in manifest.shards:
+    for shard in tested_on.shards:
         sums = {file.path: file.sha256 for file in shard.files if file.path in names}
         if sums:
-            got |= unpacked(account, offline.DATA / digest[:12] / shard.key, sums)
+            got |= read_shard(account, digest, shard.key, sums)
     lost = len(names - set(got))
     why = f"{lost} pictures of mistakes are not in the data set's shards. Look: invoke data.verify"
     return got, why if lost else ""
 
 
-def unpacked(account: Account, path: Path, sums: dict[str, str]) -> dict[str, bytes]:
-    """Of one shard, those files that have these SHA-256; the shard is kept at `path`, where sm.evaluate looks for it too."""
+def read_shard(account: Account, digest: str, shard: str, sums: dict[str, str]) -> dict[str, bytes]:
+    """Return those files of one shard that have these SHA-256; none of a shard that is missing or corrupt."""
     try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, account.bucket.get(shard_key(path.stem)))
-        with tarfile.open(path) as tar:
-            members = {member.name: member for member in tar if member.isfile() and member.name in sums}
-            data = {name: file.read() for name, member in members.items() if (file := tar.extractfile(member))}
+        return local_shards.read_pictures(local_shards.fetch_object(account, digest, shard), sums)
     except (OpsError, tarfile.TarError):
         return {}
-    return {name: content for name, content in data.items() if hashlib.sha256(content).hexdigest() == sums[name]}
 
 
 def thumbnail(data: bytes | None) -> Image.Image | None:

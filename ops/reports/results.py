@@ -6,7 +6,6 @@ neither stops a report.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.core.errors import OpsError
+from ops.releases.trained_model import number, read_json_lines, read_json_object
 
 AGAIN = "Train once more to have it: invoke sm.train --again (on the box: invoke ec2.train --again)"
 LOST = {
@@ -96,16 +96,6 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def number(value: Any, *path: str) -> float:
-    """The number that stands below these names; NaN for none, or for what is no number."""
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    try:
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    except OverflowError:  # JSON's integers have no end
-        return math.nan
-
-
 def shown(text: Any, limit: int = 80) -> str:
     """A name as it may be shown: unprintable characters (line ends, direction marks, halves of pairs) as U+FFFD, and not
     longer than `limit`, cut in the middle since breeds of dogs differ at either end."""
@@ -118,14 +108,14 @@ def shown(text: Any, limit: int = 80) -> str:
 
 def read(job: str, folder: Path) -> Results:
     """The folder's files. Raises OpsError when there is no model.json, without which it is no model's folder."""
-    card = json_of(folder / "model.json")
+    card = read_json_object(folder / "model.json")
     if card is None:
         raise OpsError(f"The model of {job} has no readable model.json: it was not made by training/train.py.")
     missing = [
         f"{name} is missing, and with it {what}. {AGAIN}" for name, what in LOST.items() if not there(folder, name)
     ]
-    lines, spoilt = lines_of(folder / "metrics.jsonl")
-    answers, odd = lines_of(folder / "predictions.jsonl")
+    lines, spoilt = read_json_lines(folder / "metrics.jsonl")
+    answers, odd = read_json_lines(folder / "predictions.jsonl")
     pictures = [picture for picture in map(picture_of, answers) if picture]
     for name, count in (("metrics.jsonl", spoilt), ("predictions.jsonl", odd + len(answers) - len(pictures))):
         if count:
@@ -134,38 +124,12 @@ def read(job: str, folder: Path) -> Results:
     tested = number(card, "metrics", "test", "pictures")
     if pictures and math.isfinite(tested) and tested != len(pictures):
         missing.append(f"predictions.jsonl has {len(pictures)} pictures, but the test split had {tested:.0f}.")
-    ledger = json_of(folder / "ledger.json")
+    ledger = read_json_object(folder / "ledger.json")
     return Results(job, card, epochs, best_of(lines, epochs), tuple(pictures), ledger, tuple(missing))
 
 
 def there(folder: Path, name: str) -> bool:
     return (folder / name).is_file()
-
-
-def json_of(path: Path) -> dict[str, Any] | None:
-    """The file's object; None when it is not there or is no object."""
-    try:
-        found = json.loads(path.read_text(errors="replace"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def lines_of(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The file's objects, a line each, and how many lines are none."""
-    if not path.is_file():
-        return [], 0
-    found, spoilt = [], 0
-    for line in path.read_text(errors="replace").split("\n"):  # not splitlines: U+2028 may stand inside a name
-        try:
-            value = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError):
-            value = ()
-        if isinstance(value, dict):
-            found.append(value)
-        elif value is not None:
-            spoilt += 1
-    return found, spoilt
 
 
 def picture_of(line: dict[str, Any]) -> Picture | None:

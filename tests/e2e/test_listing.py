@@ -24,4 +24,11 @@ def test_listing_tasks_loads_commands_and_little_else():
     more = loaded_by("import invoke.main, tasks") - loaded_by("import invoke.main")
     assert not {m for m in more if m.split(".")[0] not in OURS}
     ours = {m for m in more if m.startswith("ops.") and not m.startswith("ops.commands")}
-    assert ours <= {"ops.core", "ops.core.errors", "ops.core.output", "ops.core.running", "ops.core.task", "ops.core.text"}
+    assert ours <= {
+        "ops.core",
+        "ops.core.errors",
+        "ops.core.output",
+        "ops.core.running",
+        "ops.core.task",
+        "ops.core.text",
+    }

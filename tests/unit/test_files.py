@@ -1,6 +1,5 @@
 """Files are written as a whole or not at all."""
 
-
 import pytest
 
 from ops.core.files import write_atomically

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ops.capacity.model import calls, shown, times
-from ops.reports.plots import BLUE, GREEN, GREY, ORANGE, SKY, figure
+from matplotlib.ticker import MaxNLocator
 
-if TYPE_CHECKING:
-    from ops.capacity.model import Option, Plan
+from ops.capacity.model import Option, Plan, calls, shown, times
+from ops.reports.plot_style import BLUE, GREEN, GREY, ORANGE, SKY, figure
 
 WIDTH, HEIGHT = 10, 5  # inches; at the house's 120 dots an inch 1200 x 600
 CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # behind words that a line would cross
@@ -18,7 +17,7 @@ LARGE, SMALL = 13, 10.5  # points: legible still when the picture is shown 800 w
 
 
 def draw(plan: Plan, options: list[Option], source: str, path: Path) -> Path:
-    """A PNG of 1200 x 600 at `path`; `source` says where the figures are from. Raises OpsError without matplotlib."""
+    """A PNG of 1200 x 600 at `path`; `source` says where the figures are from."""
     with figure(path, WIDTH, HEIGHT) as drawing:
         drawing.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.04)
         left, right = drawing.subplots(1, 2, width_ratios=(2, 1))
@@ -99,8 +98,6 @@ def dollars(panel: Any, plan: Plan, options: list[Option]) -> None:
 
 def plain(panel: Any, ticks: int) -> None:
     """Few ticks along the bars, with plain numbers; no grid across."""
-    from matplotlib.ticker import MaxNLocator
-
     panel.xaxis.set_major_locator(MaxNLocator(ticks))
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}" if abs(value) < 10 else f"{value:,.0f}")
     panel.tick_params(labelsize=SMALL - 1)

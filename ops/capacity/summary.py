@@ -1,0 +1,150 @@
+"""The capacity plan in words, in tables and as data for --json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ops.capacity.model import (
+    GIVEN,
+    OVERHEAD_MS,
+    Finding,
+    Option,
+    Plan,
+    calls,
+    scale_to_instance_type,
+    shown,
+    spike,
+    whole,
+)
+from ops.core import pricing
+from ops.core.output import table
+from ops.releases.load_test import LoadTestResult
+
+
+def describe_source(plan: Plan, measured: LoadTestResult) -> str:
+    """Say where the figures are from."""
+    if measured.release == GIVEN:
+        return (
+            f"As given by hand, not measured: {plan.rps:g} requests a second for one {plan.instance_type}, "
+            f"{plan.duration_ms:,.0f} ms for a call of the function."
+        )
+    rps, _ = scale_to_instance_type(measured, plan.instance_type)
+    guess = (
+        f"What one {plan.instance_type} does is not known: the figures are as if it were such a machine."
+        if rps is None
+        else f"By vCPUs, one {plan.instance_type} does {rps:.3g} a second (an estimate)."
+    )
+    return (
+        f"Release {measured.release[:12]}, measured {measured.date}: {measured.requests_per_second:.3g} requests a second, p50 "
+        f"{measured.p50_ms:.3g} ms, p99 {measured.p99_ms:.3g} ms with {measured.concurrency} callers, in {measured.precision} on "
+        f"{measured.vcpus} vCPUs of {measured.cpu}. "
+        f"{guess} A call of the function takes {plan.duration_ms:,.0f} ms, of which {OVERHEAD_MS:.0f} are assumed."
+    )
+
+
+def describe_plan(plan: Plan, measured: LoadTestResult, options: list[Option], found: list[Finding]) -> str:
+    """Return the plan for people, part by part."""
+    parts = [describe_source(plan, measured), rates_table(plan), traffic_sentences(plan), prices_table(plan, options)]
+    warned = [f"! {each.text}\n  {each.next}" for each in found]
+    return "\n\n".join([*parts, *(warned or ["Nothing is wrong between function, scaling and instances."])])
+
+
+def rates_table(plan: Plan) -> str:
+    def row(what: str, each: float) -> tuple[str, ...]:
+        return (what, shown(each), between(plan, each), f"{100 * each / plan.limit:.0f} %")
+
+    fleet = f"{plan.least} to {plan.most} instances" if plan.least < plan.most else f"{plan.most} instances"
+    rows = [
+        row("scaling target, as set", plan.as_set),
+        row("scaling target, advised", plan.target),
+        row("limit", plan.limit),
+        (f"the function admits: {calls(plan)}", "", shown(plan.admitted), ""),
+    ]
+    return table(("requests a minute", "one instance", fleet, "of the limit"), rows)
+
+
+def between(plan: Plan, each: float) -> str:
+    """What the smallest and the largest fleet take: `20 to 40`."""
+    low, high = shown(plan.least * each), shown(plan.most * each)
+    return high if plan.least == plan.most else f"{low} to {high}"
+
+
+def traffic_sentences(plan: Plan) -> str:
+    """How many instances the traffic wants, and what a spike meets."""
+    wanted, as_set = plan.instances(plan.target), plan.instances(plan.as_set)
+    over = f" (endpoint.max_instances is {plan.most})" if max(wanted, as_set) > plan.most else ""
+    why = "" if plan.asked else ", all that the function admits,"
+    peak = spike(plan)
+    (soon, late), (few, many) = peak.minutes, peak.unanswered
+    meanwhile = f"too little: {shown(few)} to {shown(many)} wait or are refused" if many else "enough"
+    fleet = f"{plan.least} instance{'s' if plan.least > 1 else ''}"
+    return (
+        f"Traffic of {shown(plan.traffic)} a minute{why} wants {wanted:,} instances at the advised target, "
+        f"{as_set:,} at the target as set{over}.\n"
+        f"A spike to it: 3 points of one minute, 1 to 2 minutes until they are seen, 3 to 7 to start. Until one more answers, "
+        f"after {soon} to {late} minutes, {fleet} can take {shown(peak['taken_per_minute'])} a minute: {meanwhile}."
+    )
+
+
+def prices_table(plan: Plan, options: list[Option]) -> str:
+    heads = ("type", "vCPU", "AMX", "requests/s", "instances", "$/month", "$/1,000", "$/1,000 full", "requests/s is")
+    rows = []
+    for each in options:
+        head = (each.instance_type, each.vcpus or "?", "yes" if each.amx else "no")
+        if each.requests_per_second is None:
+            rows.append((*head, "?", "?", "?", "?", "?", each.note))
+            continue
+        costs = (f"{each.dollars_per_month:,.2f}", f"{each.dollars_per_1000:.4f}", f"{each.dollars_per_1000_full:.4f}")
+        rows.append((*head, f"{each.requests_per_second:.3g}", f"{each.instances:,}", *costs, each.note))
+    note = (
+        f"List prices of {pricing.prices()['dated']}, {pricing.HOURS_A_MONTH} hours; $/1,000 pictures at this traffic, and full: at the "
+        "advised target, both all month. Estimates are by vCPUs alone."
+    )
+    return table(heads, rows) + "\n" + note
+
+
+def as_data(plan: Plan, measured: LoadTestResult, options: list[Option], found: list[Finding]) -> dict[str, Any]:
+    """All of it for --json, rounded to what the figures are worth."""
+    peak = spike(plan)
+    return {
+        "measured": asdict(measured),
+        "instance_type": plan.instance_type,
+        "requests_per_second": round(plan.rps, 3),
+        "limit_per_minute": round(plan.limit, 1),
+        "target": {
+            "advised": plan.target,
+            "as_set": plan.as_set,
+            "as_set_share_of_limit": round(plan.as_set / plan.limit, 4),
+        },
+        "instances": {
+            "min": plan.least,
+            "max": plan.most,
+            "advised": plan.instances(plan.target),
+            "as_set": plan.instances(plan.as_set),
+        },
+        "function": {
+            "concurrent": plan.slots,
+            "duration_ms": round(plan.duration_ms, 1),
+            "admitted_per_minute": whole(plan.admitted),
+        },
+        "covered_per_minute": {
+            "as_set": plan.covered,
+            "advised": plan.most * plan.target,
+            "limit": round(plan.most * plan.limit, 1),
+        },
+        "traffic_per_minute": plan.traffic,
+        "spike": {
+            "minutes": peak.minutes,
+            "taken_per_minute": rounded(peak.taken_per_minute, 1),
+            "unanswered": rounded(peak.unanswered, 1),
+        },
+        "types": [{name: rounded(value, 4) for name, value in asdict(each).items()} for each in options],
+        "findings": [asdict(each) for each in found],
+    }
+
+
+def rounded(value: Any, digits: int) -> Any:
+    if isinstance(value, tuple):
+        return [rounded(each, digits) for each in value]
+    return round(value, digits) if isinstance(value, float) else value

@@ -1,0 +1,29 @@
+"""CloudWatch log groups that do not keep their lines for ever."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ops.core.errors import AwsError
+from ops.core.plan import Change, Steps
+
+if TYPE_CHECKING:
+    from ops.core.aws.account import Account
+
+
+def has_retention(account: Account, name: str, days: int | None = None) -> bool:
+    """Return whether the log group exists and forgets its lines: after `days`, or after any time when that is None."""
+    groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
+    kept = next((group.get("retentionInDays") for group in groups if group["logGroupName"] == name), None)
+    return kept is not None and days in (None, kept)
+
+
+def log_group_steps(name: str, days: int, why: str) -> Steps:
+    """Create the log group, unless somebody just did, and let it keep its lines for `days`."""
+    try:
+        yield Change("logs", "create_log_group", {"logGroupName": name}, why=why)
+    except AwsError as error:
+        if not error.says("ResourceAlreadyExists"):
+            raise
+    args = {"logGroupName": name, "retentionInDays": days}
+    yield Change("logs", "put_retention_policy", args, why=f"logs would be kept for ever; {days} days are asked for")

@@ -1,0 +1,44 @@
+"""When an endpoint should not stand any more: its time is over, or nobody calls it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.endpoint import alarms, plan, probe, scaling, status, teardown
+
+EXPIRES = "%Y-%m-%dT%H:%MZ"  # as Settings.expires writes it
+
+
+def why_reap(account: Account, idle_hours: int) -> tuple[str, str]:
+    """Return why the endpoint may go, "" where it stays, and the sentence on why it stays. Raises OpsError without one."""
+    if idle_hours < 1:
+        raise OpsError(f"--idle-hours is a number of hours, not {idle_hours}.")
+    found = probe.existing(account)
+    expires = status.read_expiry(account, found["EndpointArn"])
+    calls, _ = alarms.errors(account, idle_hours * 60)
+    why = reason(found["CreationTime"], expires, calls, idle_hours, datetime.now(UTC))
+    return why, f"{found['EndpointName']} stays: {calls} calls in {idle_hours} hours, expires {expires or 'never'}."
+
+
+def reason(created: datetime, expires: str, calls: int, idle_hours: int, now: datetime) -> str:
+    """Return why an endpoint may go, or "". `expires` is the tag kennel:expires."""
+    if expires and now >= datetime.strptime(expires, EXPIRES).replace(tzinfo=UTC):
+        return f"It expired at {expires}"
+    if not calls and (now - created).total_seconds() >= idle_hours * 3600:
+        return f"Nobody has called it for {idle_hours} hours"
+    return ""
+
+
+def read_facts(account: Account, dry: bool) -> tuple[plan.Facts, scaling.Facts]:
+    """Return what there is to delete, once nothing changes any more. Raises OpsError when there is nothing."""
+    if not dry:
+        plan.rest(account)
+    have = teardown.facts(account)
+    if not teardown.anything(have):
+        raise OpsError(
+            f"There is no endpoint {account.settings.endpoint_name}. Deploy one: invoke sm.deploy. Nothing is left of an older one either."
+        )
+    account.guard()
+    return have

@@ -1,0 +1,105 @@
+"""A release's way to live: the facts it needs, the gate, and the note that is kept until it is verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ops.core.aws.account import Account
+from ops.core.errors import STOPPED, OpsError
+from ops.endpoint import plan, probe
+from ops.jobs import training_jobs
+from ops.releases import build, gate, history, image_build, preflight
+from ops.releases.build import Release
+
+
+def read_facts(account: Account, dry: bool) -> plan.Facts:
+    """Return what is there, once nothing changes any more. Raises OpsError where nothing could be deployed."""
+    if not dry:
+        plan.rest(account)
+    have = plan.facts(account)
+    training_jobs.check_network(have.subnets, have.group, "serve")
+    account.guard()
+    return have
+
+
+def prepare_release(account: Account, job: str, dry: bool) -> tuple[Release, plan.Facts]:
+    """Return the release of a job, packaged and preflighted unless it was before, and what is there.
+
+    Raises OpsError without an image to run it, and in a dry run for a job that was never packaged.
+    """
+    have = read_facts(account, dry)
+    release = build.known(account, job)
+    if release is None and dry:
+        raise OpsError(
+            f"The model of {job} was never packaged, so its release has no name yet. invoke sm.preflight --job {job}"
+        )
+    if missing := image_build.missing(account):
+        raise OpsError(
+            f"The image of serving/ ({missing}) was not built, so nothing could run a release. Build it: invoke sm.image"
+        )
+    if release is None:
+        release = build.package(account, job)
+        build.put(account, release, preflight.run(release, account.settings))
+        have = read_facts(account, dry)  # that took a while
+    return release, have
+
+
+def check_gate(account: Account, have: plan.Facts, release: Release, because: str) -> list[str]:
+    """Return what a release is let through with. Raises OpsError for a release that needs a reason and has none."""
+    new = build.read_summary(account, release.digest)
+    if new is None:
+        raise OpsError(
+            f"The metadata of release {release.short} is missing. Run the preflight again: invoke sm.preflight --job {release.job}"
+        )
+    now = probe.release_summary(account, have.live) if have.live else None
+    found = gate.findings(new, now, account.settings.endpoint.worse_at_most)
+    if have.live and now is None:
+        found = [f"nothing is known of what is live ({have.live}), so it cannot be compared"]
+    if found and not because:
+        raise OpsError(
+            f"Release {release.short} is stopped here: {'; '.join(found)}.\n"
+            'If that is wanted, say why: invoke sm.deploy ... --because "..."', STOPPED,
+        )  # fmt: skip
+    return found
+
+
+def was_deployed(account: Account, have: plan.Facts, want: plan.Wanted) -> bool:
+    """Return whether this config was live at any time, and the endpoint is well now."""
+    in_service = have.endpoint is not None and have.endpoint["EndpointStatus"] == "InService"
+    return in_service and history.was_live(account, want.config)
+
+
+def choose_rollback(account: Account, have: plan.Facts, to: str) -> plan.Wanted:
+    """Return what to go back to: the release whose digest begins with `to`, or without it the one that was live before.
+
+    It is taken as it was deployed where its config is still there. Raises OpsError when there is nothing to go back to.
+    """
+    probe.existing(account)
+    notes = history.read(account)
+    if to:
+        release = build.kept(account, to)
+        note = history.latest(notes, release.digest)
+    else:
+        note = history.before(notes, have.live)
+        if note is None:
+            raise OpsError(
+                "Nothing else was live before. See which releases are kept: invoke sm.releases; then sm.rollback --to DIGEST"
+            )
+        release = build.kept(account, note.release)
+    made = note.config if note and note.config in have.configs else ""
+    kind = plan.kind_of(account, made) if made else ""
+    return plan.Wanted(release, account.settings, made=made, kind=kind)
+
+
+@contextmanager
+def recorded(account: Account, have: plan.Facts, want: plan.Wanted, why: history.Why) -> Iterator[None]:
+    """Around the changes of a deployment: keep a note of it, and verify after them that the release is what answers."""
+    if have.live == want.config and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
+        yield  # alarms and logs may have been taken away
+        probe.verify_release(account, want, have.live)
+        history.record_verified(account, want.config)
+        return
+    with history.record_deployment(account, want.release, want.config, why, have.scaled or have.lost):
+        yield
+        probe.verify_release(account, want, have.live)

@@ -1,0 +1,130 @@
+"""What the endpoint is and does: its state, its price, its requests by the minute, its log."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.core import pricing
+from ops.core.aws.account import Account
+from ops.core.output import table
+from ops.endpoint import alarms, plan, probe
+
+
+@dataclass(frozen=True)
+class Status:
+    """The endpoint now. `requests` and `errors_5xx` are of the last `minutes`; `expires` is "" without such a tag."""
+
+    endpoint: str
+    status: str
+    config: str
+    instances: int
+    desired: int
+    instance_type: str
+    requests: int
+    errors_5xx: int
+    minutes: int
+    dollars_per_hour: float
+    dollars_so_far: float
+    expires: str
+    since: str
+    in_state_minutes: int
+
+    def wrong(self) -> bool:
+        return self.status != "InService" or self.errors_5xx > 0
+
+
+def read_status(account: Account, minutes: int) -> tuple[Status, str]:
+    """Return the endpoint's status, and AWS's reason for its last failure or "". Raises OpsError without an endpoint."""
+    found = probe.existing(account)
+    variant = (found.get("ProductionVariants") or [{}])[0]  # one that never came up has none
+    requests, failed = alarms.errors(account, minutes)
+    count = variant.get("CurrentInstanceCount", 0)
+    kind = plan.kind_of(account, found["EndpointConfigName"])
+    hourly = pricing.hourly("sagemaker", kind, count) if kind else 0.0
+    now = datetime.now(UTC)
+    seen = Status(
+        endpoint=found["EndpointName"],
+        status=found["EndpointStatus"],
+        config=found["EndpointConfigName"],
+        instances=count,
+        desired=variant.get("DesiredInstanceCount", 0),
+        instance_type=kind,
+        requests=requests,
+        errors_5xx=failed,
+        minutes=minutes,
+        dollars_per_hour=hourly,
+        dollars_so_far=round(hourly * (now - found["CreationTime"]).total_seconds() / 3600, 2),
+        expires=read_expiry(account, found["EndpointArn"]),
+        since=f"{found['CreationTime']:%Y-%m-%dT%H:%MZ}",
+        in_state_minutes=round((now - found["LastModifiedTime"]).total_seconds() / 60),
+    )
+    return seen, found.get("FailureReason", "")
+
+
+def read_expiry(account: Account, arn: str) -> str:
+    """Return when the endpoint may be deleted, as its tag says; "" without one."""
+    tags = account.list_all("sagemaker", "list_tags", "Tags", ResourceArn=arn)
+    return next((tag["Value"] for tag in tags if tag["Key"] == "kennel:expires"), "")
+
+
+def describe_status(seen: Status, failure: str) -> str:
+    row = (
+        seen.endpoint, seen.status, f"{seen.instance_type} x {seen.instances} of {seen.desired}", f"{seen.errors_5xx} of {seen.requests}",
+        f"{seen.dollars_per_hour:.3f}", f"{seen.dollars_so_far:.2f}", seen.expires or "never", seen.config,
+    )  # fmt: skip
+    columns = ("endpoint", "status", "instances", f"5xx in {seen.minutes} min", "$/h", "$ so far", "expires", "config")
+    text = table(columns, [row])
+    if seen.status in plan.MOVING:
+        text += f"\n{seen.status} for {seen.in_state_minutes} minutes"
+    return f"{text}\nlast failure: {failure}" if failure else text
+
+
+def read_log(account: Account, minutes: int, errors: bool) -> list[tuple[str, str]]:
+    """Return (stream, line) of the endpoint's log. `errors`: only the lines that speak of one."""
+    probe.existing(account)
+    since = int((time.time() - minutes * 60) * 1000)
+    args = {"logGroupName": alarms.log_group(account.settings), "startTime": since}
+    events = account.list_all("logs", "filter_log_events", "events", **args)
+    return [
+        (event["logStreamName"].rsplit("/", 1)[-1], event["message"])
+        for event in events
+        if not errors or "error" in event["message"].lower()
+    ]
+
+
+METRICS = {  # our name, CloudWatch's, statistic
+    "requests": ("Invocations", "Sum"),
+    "each": ("InvocationsPerInstance", "Sum"),
+    "errors_4xx": ("Invocation4XXErrors", "Sum"),
+    "errors_5xx": ("Invocation5XXErrors", "Sum"),
+    "p50_ms": ("ModelLatency", "p50"),
+    "p99_ms": ("ModelLatency", "p99"),
+}
+
+
+def read_metrics(account: Account, minutes: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return requests, errors and latency (ms), a row a minute, and the minutes that are above an alarm's bound."""
+    probe.existing(account)
+    bounds = account.settings.endpoint
+    series = alarms.by_minute(account, METRICS, minutes)
+    points: list[dict[str, Any]] = [
+        {"minute": f"{at:%H:%M}"}
+        | {name: round(series[name].get(at, 0.0) / (1000 if name.endswith("ms") else 1), 1) for name in METRICS}
+        for at in series["requests"]
+    ]
+    over = [
+        p["minute"] for p in points if p["p99_ms"] > bounds.p99_ms or p["errors_5xx"] > bounds.errors_5xx_per_minute
+    ]
+    return points, over
+
+
+def describe_metrics(account: Account, points: list[dict[str, Any]], over: list[str]) -> str:
+    bounds = account.settings.endpoint
+    columns = ("minute", "requests", "per instance", "4xx", "5xx", "p50 ms", "p99 ms")
+    text = table(columns, [(p["minute"], *(f"{p[name]:g}" for name in METRICS)) for p in points])
+    if over:
+        text += f"\nabove {bounds.p99_ms} ms (p99), or {bounds.errors_5xx_per_minute} 5xx a minute: {', '.join(over)}"
+    return text

@@ -1,0 +1,62 @@
+"""What the function is: its state, its live version, its limits, and what those let through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ops.core.aws.account import Account
+from ops.function import plan
+
+
+@dataclass(frozen=True)
+class Status:
+    """The function now; None for a limit that is not set."""
+
+    function: str
+    state: str
+    live: str | None
+    memory_mb: int
+    timeout_s: int
+    reserved: int | None
+    provisioned: int | None
+    provisioned_state: str
+
+
+def read_status(account: Account) -> Status:
+    """Raises OpsError when there is no function."""
+    have = plan.existing(account)
+    assert have.config is not None
+    return Status(
+        function=have.config["FunctionName"],
+        state=have.config["State"],
+        live=have.alias,
+        memory_mb=have.config["MemorySize"],
+        timeout_s=have.config["Timeout"],
+        reserved=have.reserved,
+        provisioned=have.provisioned,
+        provisioned_state=have.provisioned_state,
+    )
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """How many calls may run at once; `unreserved_of_account` is what all functions without a reservation share."""
+
+    reserved: int | None
+    provisioned: int | None
+    provisioned_state: str
+    unreserved_of_account: int
+
+
+def read_concurrency(account: Account) -> Concurrency:
+    """Raises OpsError when there is no function."""
+    have = plan.existing(account)
+    return Concurrency(have.reserved, have.provisioned, have.provisioned_state, have.unreserved)
+
+
+def describe_concurrency(account: Account, found: Concurrency) -> str:
+    return (
+        f"At most {found.reserved} calls of {account.settings.function_name} run at once; the next is refused with 429. "
+        f"{found.provisioned or 0} environments are started ahead for the alias {plan.ALIAS} ({found.provisioned_state or 'none'}); "
+        f"$LATEST never uses them. The account has {found.unreserved_of_account} unreserved."
+    )

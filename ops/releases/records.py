@@ -1,0 +1,100 @@
+"""What is on record of a release and of its deployments: JSON from the bucket or from an archive, checked where it enters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ops.core.errors import OpsError
+from ops.releases.load_test import LoadTestResult
+
+LIVE, UNFINISHED = "live", "unfinished"
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # it names keys and folders
+R = TypeVar("R")
+
+
+class Record(BaseModel):
+    """A newer Kennel may write more keys than are read here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SplitMetrics(Record):
+    """Of the test split. `precision` counts how often bf16 answered as fp32 did, where that was tried."""
+
+    accuracy: float
+    pictures: int
+    precision: dict[str, Any] | None = None
+
+
+class CardMetrics(Record):
+    test: SplitMetrics
+
+
+class ReleaseCard(Record):
+    """model.json of a release: what training/train.py wrote of the model, as far as a release needs it."""
+
+    classes: list[str]
+    data: str
+    metrics: CardMetrics
+    commit: str = "unknown"
+
+
+class Precisions(Record):
+    """release.json of a release: the precisions it was proved for."""
+
+    precisions: list[str]
+
+
+class ReleaseSummary(Record):
+    """about.json: what the gate, `sm.releases` and `sm.capacity` want to know without fetching the whole.
+
+    `tar` is the release's SHA-256 as S3 writes it, `data` the digest of the dataset it was trained and tested on.
+    """
+
+    digest: Digest
+    job: str
+    tar: str
+    classes: list[str]
+    accuracy: float
+    pictures: int
+    data: str
+    commit: str
+    precisions: list[str]
+    evidence: dict[str, Any] | None = None
+    measured: LoadTestResult | None = None
+
+
+class JobRelease(Record):
+    """jobs/JOB/release.json: which release a job's model became, by which code (`packaging`), of which model.tar.gz."""
+
+    digest: Digest
+    tar: str | None = None
+    packaging: str = ""
+    model: str | None = None
+
+
+class DeploymentNote(Record):
+    """deployments/AT-CONFIG.json: one deployment. `scaled`: scaling was taken away for it, or by one before that ended early."""
+
+    at: str
+    release: str
+    config: str
+    job: str
+    by: str
+    because: str
+    findings: list[str] = []
+    rollback: bool = False
+    scaled: bool = False
+    outcome: str = UNFINISHED
+
+
+def parse(record: type[R], data: bytes, place: str) -> R:
+    """Read a record out of JSON. Raises OpsError with the place and what is wrong there."""
+    try:
+        return TypeAdapter(record).validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise OpsError(f"{place} cannot be used: {f'{where}: ' if where else ''}{first['msg']}.") from error

@@ -1,0 +1,125 @@
+"""A trained model's folder: the job's model.tar.gz, unpacked here, and its files read with suspicion.
+
+Older models lack some of the files, and a run that diverged holds NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.files import extract_tar
+from ops.core.paths import WORK
+from ops.jobs import follow
+
+MODELS = WORK / "models"
+
+
+def artefact_key(job: str) -> str:
+    return f"jobs/{job}/output/model.tar.gz"
+
+
+def model_tag(account: Account, job: str) -> str | None:
+    """Return S3's tag of the job's model.tar.gz, None without one: another tag is another model."""
+    found = account.bucket.head(artefact_key(job))
+    return found["ETag"].strip('"') if found else None
+
+
+def fetch_model(account: Account, job: str) -> Path:
+    """Return the job's model.tar.gz, unpacked below .kennel/models. Raises OpsError when the job left none."""
+    key, tag = artefact_key(job), model_tag(account, job)
+    if tag is None:
+        raise OpsError(
+            f"There is no model of {job}: s3://{account.bucket.name}/{key} is missing. Train it: invoke sm.train"
+        )
+    folder = MODELS / f"{job}-{tag[:12]}"
+    return folder if folder.is_dir() else extract_tar(account.bucket.get(key), folder)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training job that completed came to. `test` are the metrics of the test split, `ledger` without its passes."""
+
+    job: str
+    artefact: str
+    test: dict[str, Any]
+    best_epoch: int | None
+    ledger: dict[str, Any]
+    seconds: int | None
+    dollars: float
+
+
+def read_training_result(account: Account, described: dict[str, Any]) -> TrainingResult:
+    """Read the result of a completed job out of its model, and its time and cost out of AWS's description."""
+    name = described["TrainingJobName"]
+    folder = fetch_model(account, name)
+    lines, _ = read_json_lines(folder / "metrics.jsonl")
+    last = lines[-1] if lines else {}
+    ledger = read_json_object(folder / "ledger.json") or {}
+    return TrainingResult(
+        job=name,
+        artefact=described["ModelArtifacts"]["S3ModelArtifacts"],
+        test=last.get("test", {}),
+        best_epoch=last.get("best_epoch"),
+        ledger={key: value for key, value in ledger.items() if key != "passes"},
+        seconds=described.get("TrainingTimeInSeconds"),
+        dollars=round(follow.dollars(described), 4),
+    )
+
+
+def describe_result(found: TrainingResult, described: dict[str, Any]) -> str:
+    """Return the result as sentences. Raises OpsError when fewer processes trained together than there were hosts."""
+    hosts = described["ResourceConfig"]["InstanceCount"]
+    if found.ledger.get("processes", 0) < hosts:
+        raise OpsError(
+            f"{found.job} had {hosts} hosts, but its ledger names fewer processes: each may have trained alone."
+        )
+    padding = found.ledger["padding"]
+    proof = "each picture once an epoch" + (f", {padding} once more to fill up batches" if padding else "")
+    test = found.test
+    return (
+        f"{found.job}: Completed. Test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} on {test['pictures']} pictures; "
+        f"ledger: {proof}; ${found.dollars:.4f}. {follow.saving(described)}\n"
+        f"Next: invoke sm.report {found.job}   then: invoke sm.deploy --job {found.job}"
+    )
+
+
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """Return the file's object; None when it is not there or is no object."""
+    try:
+        found = json.loads(path.read_text(errors="replace"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the file's objects, a line each, and how many lines are none."""
+    if not path.is_file():
+        return [], 0
+    found, corrupt = [], 0
+    for line in path.read_text(errors="replace").split("\n"):  # not splitlines: U+2028 may stand inside a name
+        try:
+            value = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError):
+            value = ()
+        if isinstance(value, dict):
+            found.append(value)
+        elif value is not None:
+            corrupt += 1
+    return found, corrupt
+
+
+def number(value: Any, *path: str) -> float:
+    """Return the number that stands below these names; NaN for none, or for what is no number."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # JSON's integers have no end
+        return math.nan

@@ -1,0 +1,69 @@
+"""What commands draw: the one module they import for it, since matplotlib takes long to load and may not be installed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.capacity.model import Option, Plan
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.files import write_atomically
+from ops.core.output import say
+from ops.jobs.tuning import Trial
+from ops.releases.trained_model import fetch_model
+from ops.reports import results
+from ops.reports.results import Results
+
+try:
+    from ops.reports import answer_plots, capacity_chart, html, misclassified, training_plots
+except ImportError as error:
+    raise OpsError("Drawing needs matplotlib: pip install -e '.[report]'") from error
+
+
+@dataclass(frozen=True)
+class Report:
+    """The HTML page, the PNG of each plot, the metrics of the test split (None: not recorded), and what is missing."""
+
+    path: Path
+    plots: dict[str, Path]
+    metrics: dict[str, float | None]
+    missing: tuple[str, ...]
+
+
+def write_report(account: Account, job: str) -> Report:
+    """Write the report of a trained model into its folder. Raises OpsError when there is no such model."""
+    folder = fetch_model(account, job)
+    found = results.read(job, folder)
+    pictures, why = misclassified.files(account, found, results.mistakes(found))
+    found = found.noting(why)
+    for sentence in (*found.missing, f"Drawing the report of {job} ..."):
+        say(sentence)
+    plots = draw_plots(found, pictures, folder)
+    path = folder / "report.html"
+    write_atomically(path, html.render(found, plots).encode())
+    metrics = {name: value if math.isfinite(value := found.test(name)) else None for name in html.METRICS}
+    return Report(path, plots, metrics, found.missing)
+
+
+def draw_plots(found: Results, pictures: dict[str, bytes], folder: Path) -> dict[str, Path]:
+    """Draw what the results allow into `folder`; return the PNG of each plot. `pictures` are files, by name."""
+    drawn = {}
+    if found.epochs:
+        drawn["curves"] = training_plots.curves(found, folder / "curves.png")
+    if found.pictures:
+        drawn["confusion"] = answer_plots.confusion(found, folder / "confusion.png")
+        drawn["mistakes"] = answer_plots.mistakes(found, pictures, folder / "mistakes.png")
+        drawn["calibration"] = answer_plots.calibration(found, folder / "calibration.png")
+    return drawn
+
+
+def draw_trials(trials: list[Trial], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return training_plots.trials(trials, path)
+
+
+def draw_capacity(plan: Plan, options: list[Option], source: str, path: Path) -> Path:
+    """Draw the plan; `source` says where its figures are from. Raises OSError where the file cannot be written."""
+    return capacity_chart.draw(plan, options, source, path)

@@ -1,0 +1,56 @@
+"""The style of every plot: colours, letters, and the figure that becomes a PNG.
+
+Equal inputs give equal bytes: no times, no versions, no style of whoever draws. Blue is right, orange is wrong, on white;
+the two stay apart for the colour-blind and in print.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from ops.core.files import write_atomically
+
+BLUE, ORANGE, SKY, GREEN, GREY = "#0072B2", "#D55E00", "#56B4E9", "#009E73", "#666666"  # after Okabe and Ito
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", SKY, "#E69F00")
+MARKERS = "osD^vPX"  # a batch size has a mark too: colour is never the only difference
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 9,
+    "text.parse_math": False,  # a class called a$b$c is a name, not a formula
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
+    "savefig.dpi": 120,
+}
+
+
+@contextmanager
+def figure(path: Path, width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
+    """A matplotlib Figure of so many inches, which is a PNG at `path` when the block ends."""
+    with warnings.catch_warnings(), style.context(["default", STYLE]):  # the operator's own style stays out
+        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks, numbers too long: they show as such
+        drawing = Figure((width, height), layout=layout)
+        yield drawing
+        png = io.BytesIO()
+        drawing.savefig(png, format="png", metadata={"Software": None})
+        write_atomically(path, png.getvalue())
+
+
+def percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %" if math.isfinite(share) else "not recorded"
