@@ -11,6 +11,7 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from iampolicy import actions
+from iampolicy.errors import InputError
 from iampolicy.policy.document import listed
 from ops.commands import iam_check
 from ops.core import settings
@@ -262,7 +263,7 @@ GOOD = 'action = "s3:GetObject", resource = "arn:aws:s3:::b/k"'
     ],
 )  # fmt: skip
 def test_an_entry_that_nobody_could_ask_is_an_error_with_its_place(text, said):
-    with pytest.raises(OpsError, match=said):
+    with pytest.raises(InputError, match=said):
         expectations.parsed(text, "r")
 
 
@@ -318,7 +319,7 @@ def test_a_widened_policy_is_told_with_what_lets_it_through(folder, capsys):
 
 def test_a_role_without_expectations_is_an_error(folder, capsys):
     (folder / "ci" / "expect.toml").unlink()
-    with pytest.raises(OpsError, match="ci/expect.toml is missing"):
+    with pytest.raises(InputError, match="ci/expect.toml is missing"):
         expectations.of("ci", SETTINGS)
 
 

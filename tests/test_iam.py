@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ops.core.errors import OpsError
+from iampolicy.errors import InputError
 from ops.core.paths import ROOT
 from ops.iam import roles
 from tests.conftest import settings_of
@@ -46,11 +46,11 @@ def test_an_unknown_placeholder_is_an_error(tmp_path):
     (tmp_path / "r" / "trust.json").write_text("{}")
     (tmp_path / "r" / "permissions.json").write_text('{"Resource": "${acount}"}')
     with pytest.raises(
-        OpsError, match=r"r/permissions.json: unknown placeholder \$\{acount\}; known: account, region, stack, bucket"
+        InputError, match=r"r/permissions.json: unknown placeholder \$\{acount\}; known: account, region, stack, bucket"
     ):
         roles.wanted(SETTINGS, folder=tmp_path)
     (tmp_path / "r" / "permissions.json").write_text(json.dumps({"Statement": ["x" * 6200]}))
-    with pytest.raises(OpsError, match="AWS takes 6144"):
+    with pytest.raises(InputError, match="AWS takes 6144"):
         roles.wanted(SETTINGS, folder=tmp_path)
 
 

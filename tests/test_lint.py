@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iampolicy.errors import InputError
 from iampolicy.finding import Finding
 from iampolicy.lint import linter
 from iampolicy.lint.arns import meets
 from iampolicy.policy import json_source
 from iampolicy.policy.document import glob
-from ops.core.errors import OpsError
 from ops.iam import roles, source_lines
 from tests.conftest import settings_of
 
@@ -643,7 +643,7 @@ def test_patterns_that_meet_and_that_do_not(pattern, target, met):
     ],
 )
 def test_bad_json_is_refused_by_line_and_column(text, message):
-    with pytest.raises(OpsError) as raised:
+    with pytest.raises(InputError) as raised:
         json_source.parsed(text, "f")
     assert str(raised.value).startswith(message)
 
@@ -658,12 +658,12 @@ def test_bad_json_is_refused_by_line_and_column(text, message):
 def test_a_bad_file_is_refused(tmp_path, body, message):
     path = tmp_path / "f.json"
     path.write_bytes(body)
-    with pytest.raises(OpsError, match=re.escape(message)):
+    with pytest.raises(InputError, match=re.escape(message)):
         json_source.text(path)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(OpsError, match="No such file"):
+    with pytest.raises(InputError, match="No such file"):
         json_source.text(tmp_path / "f.json")
 
 
@@ -696,7 +696,7 @@ def test_what_is_plain_json_is_read_as_it_is_and_every_key_has_its_line(value, i
 def test_no_text_makes_the_reader_fall_over(text):
     try:
         json_source.parsed(text, "f")
-    except OpsError as error:
+    except InputError as error:
         assert str(error).startswith("f")
 
 
@@ -717,7 +717,7 @@ def test_a_bad_policy_file_is_refused_by_name(tmp_path, text, message):
     path = tmp_path / "r" / "trust.json"
     path.parent.mkdir()
     path.write_text(text)
-    with pytest.raises(OpsError) as raised:
+    with pytest.raises(InputError) as raised:
         roles.document(path, settings_of())
     assert str(raised.value).startswith(message)
 
@@ -745,5 +745,5 @@ def test_a_folder_that_is_no_role_is_refused_with_what_it_lacks(tmp_path, files,
     (tmp_path / "r").mkdir()
     for name, text in files.items():
         (tmp_path / "r" / name).write_text(text)
-    with pytest.raises(OpsError, match=re.escape(message)):
+    with pytest.raises(InputError, match=re.escape(message)):
         roles.wanted(settings_of(), folder=tmp_path)

@@ -12,13 +12,13 @@ from typing import Any
 
 from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.errors import InputError
 from iampolicy.explain import simulation
 from iampolicy.explain.error_parser import UNSEEN, Denial, Question
 from iampolicy.explain.simulation import Asked
 from iampolicy.policy.conditions import Context
 from iampolicy.policy.document import CURRENT, Policy, listed, policy, statement
 from iampolicy.policy.evaluate import Caller, Deciding, Decision, Request, Rights
-from ops.core.errors import OpsError
 from ops.core.settings import ROLES, Settings
 from ops.iam import expectations
 from ops.iam.roles import Wanted, policy_arn
@@ -97,7 +97,7 @@ def explained(denial: Denial, world: World) -> Explained:
 def completed(question: Question, world: World) -> tuple[Question, tuple[str, ...]]:
     """The question with what follows from the account, and notes on what was taken for granted.
 
-    Raises OpsError when nobody knows who asked, for what, of what.
+    Raises InputError when nobody knows who asked, for what, of what.
     """
     known = actions.matching(question.action) if actions.exists(question.action) else []
     spelled = known[0] if known else actions.OPERATIONS.get(question.action.lower(), question.action)
@@ -109,7 +109,7 @@ def completed(question: Question, world: World) -> tuple[Question, tuple[str, ..
     lacking = [f for f, v in (("--principal", question.who), ("--resource", question.resource)) if not v]
     lacking += ["--action"] if question.action.endswith(":") else []
     if lacking:
-        raise OpsError(f"This text does not say enough. Say who asked for what, of what: {' '.join(lacking)}")
+        raise InputError(f"This text does not say enough. Say who asked for what, of what: {' '.join(lacking)}")
     if question.hop == 1 and serves(who(question, world.have, world)):
         question = replace(question, hop=4)
     if question.hop == 2 and "iam:passedtoservice" not in {key.lower() for key, _ in question.context}:
@@ -164,7 +164,7 @@ def serves(p: Principal | None) -> bool:
 def who(question: Question, have: Snapshot, world: World) -> Principal | None:
     try:
         return simulation.find(have, question.who, world.settings)[0]
-    except OpsError:
+    except InputError:
         return None
 
 
@@ -177,7 +177,7 @@ def put(question: Question, have: Snapshot, world: World) -> Asked | None:
         return Asked(request, Rights(), trust, required=True) if trust else None
     try:
         p, caller = simulation.find(have, question.who, world.settings)
-    except OpsError:
+    except InputError:
         return None
     keys = simulation.context(p, (question.action, question.resource), world.settings.aws.region, own)
     request = Request(caller, question.action, question.resource, simulation.lowered(keys))
@@ -275,7 +275,7 @@ def denied_by(mend: Mend, world: World) -> list[str]:
     try:
         already = {one.expected.told for one in expectations.broken(want, world.settings)}
         then = [one.expected.told for one in expectations.broken(grown, world.settings)]
-    except OpsError:  # without expectations, or with none that can be read, there is still a denial to explain
+    except InputError:  # without expectations, or with none that can be read, there is still a denial to explain
         return []
     return [one for one in then if one not in already]
 

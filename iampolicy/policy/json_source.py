@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ops.core.errors import OpsError
+from iampolicy.errors import InputError
 
 LARGEST = 100_000  # bytes; IAM takes 6,144 characters, S3 20 KB
 DEEPEST = 12  # levels; a condition's list of values is the seventh
@@ -19,15 +19,15 @@ Where = tuple[str | int, ...]  # ("Statement", 0, "Action")
 
 
 def text(path: Path) -> str:
-    """The file's text. Raises OpsError: no file, too large, not UTF-8."""
+    """The file's text. Raises InputError: no file, too large, not UTF-8."""
     name = shown(path)
     try:
         with path.open("rb") as file:
             body = file.read(LARGEST + 1)
     except OSError as error:
-        raise OpsError(f"{name}: {error.strerror}.") from error
+        raise InputError(f"{name}: {error.strerror}.") from error
     if len(body) > LARGEST:
-        raise OpsError(f"{name}: larger than {LARGEST:,} bytes. No policy is: IAM takes 6,144 characters.")
+        raise InputError(f"{name}: larger than {LARGEST:,} bytes. No policy is: IAM takes 6,144 characters.")
     try:
         return body.decode()
     except UnicodeDecodeError as error:
@@ -36,17 +36,19 @@ def text(path: Path) -> str:
 
 
 def parsed(source: str, name: str) -> Any:
-    """The JSON value of a text. Raises OpsError with name:line:column for what is no plain JSON, and a key that stands twice."""
+    """The JSON value of a text. Raises InputError with name:line:column for what is no plain JSON, and a key that stands twice."""
     if source.startswith("\ufeff"):
         refuse(name, source, 0, "a byte order mark: save the file as UTF-8 without one")
     try:
         value = json.loads(source, parse_constant=lambda word: wrong_word(name, source, word))
+    except InputError:
+        raise
     except json.JSONDecodeError as error:
         refuse(name, source, error.pos, fault(error, source))
     except RecursionError:
-        raise OpsError(f"{name}: nested more than {DEEPEST} levels deep. A policy has seven.") from None
+        raise InputError(f"{name}: nested more than {DEEPEST} levels deep. A policy has seven.") from None
     except ValueError as error:
-        raise OpsError(f"{name}: a number of thousands of digits.") from error
+        raise InputError(f"{name}: a number of thousands of digits.") from error
     doubled(source, name)
     try:
         json.dumps(value, ensure_ascii=False).encode()
@@ -57,7 +59,7 @@ def parsed(source: str, name: str) -> Any:
 
 
 def doubled(source: str, name: str) -> None:
-    """Raise OpsError for a key that stands twice in one object, and for nesting that no policy has."""
+    """Raise InputError for a key that stands twice in one object, and for nesting that no policy has."""
     first: dict[Where, int] = {}
     for where, at in places(source):
         if len(where) > DEEPEST:
@@ -121,7 +123,7 @@ def wrong_word(name: str, source: str, word: str) -> NoReturn:
 
 def refuse(name: str, source: str, at: int, what: str) -> NoReturn:
     column = at - source.rfind("\n", 0, at)
-    raise OpsError(f"{name}:{line_of(source, at)}:{column}: {what}")
+    raise InputError(f"{name}:{line_of(source, at)}:{column}: {what}")
 
 
 def line_of(source: str, at: int) -> int:

@@ -10,8 +10,8 @@ from string import Template
 from typing import Any
 
 from iampolicy.account.snapshot import Managed, Principal, Snapshot
+from iampolicy.errors import InputError
 from iampolicy.policy import json_source
-from ops.core.errors import OpsError
 from ops.core.paths import ROOT
 from ops.core.settings import ROLES, Settings
 
@@ -38,24 +38,24 @@ class Wanted:
 
 
 def wanted(settings: Settings, only: str = "", folder: Path = FOLDER) -> list[Wanted]:
-    """The roles of the folder, by name. Raises OpsError: no such role, bad JSON, unknown placeholder, over a quota."""
+    """The roles of the folder, by name. Raises InputError: no such role, bad JSON, unknown placeholder, over a quota."""
     roles = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
     if only and only not in roles:
-        raise OpsError(f"There is no role {only!r} in {ROLES}/. There are: {', '.join(roles)}")
+        raise InputError(f"There is no role {only!r} in {ROLES}/. There are: {', '.join(roles)}")
     return [read(folder / role, settings) for role in roles if only in ("", role)]
 
 
 def read(folder: Path, settings: Settings) -> Wanted:
     stray = [path.name for path in sorted(folder.glob("*.json")) if not FILES.fullmatch(path.name)]
     if stray:
-        raise OpsError(
+        raise InputError(
             f"{folder.name}/{stray[0]}: a role has trust.json, permissions.json, permissions-MORE.json, boundary.json"
         )
     if not (folder / "trust.json").exists():
-        raise OpsError(f"{folder.name}/trust.json is missing: who may take the role; see {ROLES}/README.md")
+        raise InputError(f"{folder.name}/trust.json is missing: who may take the role; see {ROLES}/README.md")
     permissions = {path.stem: document(path, settings) for path in sorted(folder.glob("permissions*.json"))}
     if not permissions:
-        raise OpsError(f"{folder.name}: there is no permissions.json beside trust.json.")
+        raise InputError(f"{folder.name}: there is no permissions.json beside trust.json.")
     trust = document(folder / "trust.json", settings)
     bounds = document(folder / "boundary.json", settings) if (folder / "boundary.json").exists() else None
     managed = permissions | ({"boundary": bounds} if bounds else {})
@@ -63,7 +63,7 @@ def read(folder: Path, settings: Settings) -> Wanted:
         (f"{stem}.json", len(dumped(policy)), POLICY_CHARACTERS) for stem, policy in managed.items()
     ]:
         if size > quota:
-            raise OpsError(
+            raise InputError(
                 f"{folder.name}/{name}: {size} characters, AWS takes {quota}. Split it: permissions-2.json ..."
             )
     return Wanted(folder.name, trust, permissions, bounds)
@@ -75,7 +75,7 @@ def document(path: Path, settings: Settings) -> dict[str, Any]:
     json_source.parsed(json_source.text(path), name)  # before anything is filled in, so that columns are the file's own
     body = json_source.parsed(filled(path, settings), name)
     if not isinstance(body, dict):
-        raise OpsError(f"{name}: a policy is a JSON object with Version and Statement, not {json_source.kind(body)}.")
+        raise InputError(f"{name}: a policy is a JSON object with Version and Statement, not {json_source.kind(body)}.")
     return body
 
 
@@ -95,20 +95,20 @@ def meant(text: str, settings: Settings) -> str:
 
 
 def filled(path: Path, settings: Settings) -> str:
-    """A file of iam_policies/ with its placeholders filled in. Raises OpsError for an unknown one, and for a stray $."""
+    """A file of iam_policies/ with its placeholders filled in. Raises InputError for an unknown one, and for a stray $."""
     values = placeholders(settings)
     text = path.read_text()
     if own := IAMS_OWN.search(text):
         line = text.count("\n", 0, own.start()) + 1
-        raise OpsError(f"{path.parent.name}/{path.name}:{line}: {own[0]} is a variable of IAM's own: write ${own[0]}")
+        raise InputError(f"{path.parent.name}/{path.name}:{line}: {own[0]} is a variable of IAM's own: write ${own[0]}")
     try:
         return Template(text).substitute(values)
     except KeyError as error:
-        raise OpsError(
+        raise InputError(
             f"{path.parent.name}/{path.name}: unknown placeholder ${{{error.args[0]}}}; known: {', '.join(values)}"
         ) from error
     except ValueError as error:
-        raise OpsError(f"{path.parent.name}/{path.name}: {error}") from error
+        raise InputError(f"{path.parent.name}/{path.name}: {error}") from error
 
 
 def policy_name(role: str, stem: str, settings: Settings) -> str:
