@@ -34,8 +34,8 @@ def test_the_shipped_policies_name_only_actions_that_iam_would_take():
     import re
 
     for want in WANTED:
-        for document in want.permissions.values():
-            for statement in document["Statement"]:
+        for policy in want.permissions.values():
+            for statement in policy.document["Statement"]:
                 assert all(re.fullmatch(r"[a-z0-9-]+:[A-Z]\w+", action) for action in statement["Action"]), statement[
                     "Sid"
                 ]

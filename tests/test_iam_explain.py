@@ -135,7 +135,7 @@ def without_statement(role, sid):
     for arn in FILES.roles[SETTINGS.role_name(role)].attached:
         text = found[arn].document
         found[arn] = replace(
-            found[arn], document=text | {"Statement": [s for s in text["Statement"] if s["Sid"] != sid]}
+            found[arn], policy=text | {"Statement": [s for s in text["Statement"] if s["Sid"] != sid]}
         )
     return replace(FILES, policies=found)
 

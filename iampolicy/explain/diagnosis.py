@@ -17,7 +17,7 @@ from iampolicy.explain import simulation
 from iampolicy.explain.error_parser import UNSEEN, Denial, Question
 from iampolicy.explain.simulation import Asked
 from iampolicy.policy.conditions import Context
-from iampolicy.policy.document import CURRENT, Policy, listed, policy, statement
+from iampolicy.policy.document import CURRENT, Policy, policy, statement
 from iampolicy.policy.evaluate import Caller, Deciding, Decision, Request, Rights
 from ops.core.settings import ROLES, Settings
 from ops.iam import expectations
@@ -141,22 +141,22 @@ def by_service(question: Question, world: World) -> tuple[Question, tuple[str, .
 def to_service(question: Question, world: World) -> tuple[Question, tuple[str, ...]]:
     """A denied PassRole does not say to whom; when one service only may take the role, it is that one."""
     role = who(replace(question, who=question.resource), world.have, world)
-    takers = services(role.trust) if role else []
+    takers = services(role.trust_policy) if role else []
     if len(takers) != 1:
         return question, ("the text does not say to which service: give it with -c iam:PassedToService=SERVICE",)
     note = f"iam:PassedToService is taken to be {takers[0]}, the one service that may take the role"
     return replace(question, context=(*question.context, ("iam:PassedToService", takers[0]))), (note,)
 
 
-def services(trust: Any) -> list[str]:
+def services(trust: Policy) -> list[str]:
     """The services that a trust lets in."""
-    allows = [s for s in policy("", trust).statements if s.allow and "principal" not in s.negated]
+    allows = [s for s in trust.statements if s.allow and "principal" not in s.negated]
     return list(dict.fromkeys(value for s in allows for kind, value in s.principals or () if kind == "Service"))
 
 
 def serves(p: Principal | None) -> bool:
     """Whether only services take the role: then it is at work for one, and no person's."""
-    allows = [s for s in policy("", p.trust if p else None).statements if s.allow]
+    allows = [s for s in p.trust_policy.statements if s.allow] if p else []
     kinds = {kind for s in allows for kind, _ in s.principals or ()}
     return kinds == {"Service"}
 
@@ -266,11 +266,12 @@ def denied_by(mend: Mend, world: World) -> list[str]:
     if not want or not mend.statement or mend.layer not in ("identity", "boundary"):
         return []
     old = want.boundary if mend.layer == "boundary" else None
-    document = {"Version": CURRENT, "Statement": [*listed((old or {}).get("Statement", [])), mend.statement]}
+    document = {"Version": CURRENT, "Statement": [*(old.raw_statements if old else []), mend.statement]}
+    changed = policy("", document)
     grown = (
-        replace(want, boundary=document)
+        replace(want, boundary=changed)
         if mend.layer == "boundary"
-        else replace(want, permissions=want.permissions | {"permissions-explained": document})
+        else replace(want, permissions=want.permissions | {"permissions-explained": changed})
     )
     try:
         already = {one.expected.told for one in expectations.broken(want, world.settings)}
@@ -292,5 +293,7 @@ def file(mend: Mend, asked: Asked, world: World) -> str:
     near = [one.policy for one in simulation.near(asked) if one.layer == "identity"]
     named = next((stems[arn] for arn in (mend.policy, *near) if arn in stems), "")
     prefix = f'"{asked.request.action.partition(":")[0]}:'
-    likely = max(want.permissions, key=lambda stem: str(want.permissions[stem]).replace("'", '"').count(prefix))
+    likely = max(
+        want.permissions, key=lambda stem: str(want.permissions[stem].document).replace("'", '"').count(prefix)
+    )
     return f"{ROLES}/{role}/{named or likely}.json"

@@ -12,7 +12,7 @@ from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.errors import InputError
 from iampolicy.policy.conditions import Context, holds
-from iampolicy.policy.document import Policy, Statement, matches_action, policy
+from iampolicy.policy.document import Policy, Statement, as_policy, matches_action
 from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide, matches_resource, names
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def trust(have: Snapshot, action: str, arn: str) -> Policy | None:
     if action.lower() != "sts:assumerole":
         return None
     role = next((r for r in have.roles.values() if r.arn == arn), None)
-    return policy(f"{role.name}'s trust", role.trust) if role else None
+    return as_policy(f"{role.name}'s trust", role.trust_policy) if role else None
 
 
 def layers(asked: Asked) -> Iterator[tuple[str, Policy]]:

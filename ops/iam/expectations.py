@@ -89,7 +89,8 @@ def of(role: str, settings: Settings) -> list[Expectation]:
         raise InputError(
             f"{role}/expect.toml is missing: write what the role must and must not do; see {ROLES}/README.md"
         )
-    return parsed(roles.filled(path, settings), f"{role}/expect.toml")
+    name = f"{role}/expect.toml"
+    return parsed(roles.expand_text(path.read_text(), name, settings), name)
 
 
 def broken(want: Wanted, settings: Settings) -> list[Failure]:
@@ -219,9 +220,8 @@ def decided(one: Expectation, role: Principal, have: Snapshot) -> Decision:
         return decide(request(one, role), Rights(rights.identity))
     asking, account = caller(one.by), role.arn.split(":")[4]
     action = "sts:AssumeRoleWithWebIdentity" if asking.federated else "sts:AssumeRole"
-    trust = policy("trust", role.trust)
     asked = Request(asking, action, role.arn, one.context)
-    return decide(asked, Rights((EVERYTHING,)), resource=trust, owner=account, required=True)
+    return decide(asked, Rights((EVERYTHING,)), resource=role.trust_policy, owner=account, required=True)
 
 
 def capped(one: Expectation, role: Principal, have: Snapshot) -> Decision:

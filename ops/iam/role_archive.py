@@ -67,7 +67,7 @@ def read(path: Path) -> Saved:
             body = file.read(LARGEST + 1)
         if len(body) > LARGEST:
             raise InputError(f"it is larger than {LARGEST:,} bytes")
-        data = json_source.parsed(body.decode(), path.name)
+        data, _ = json_source.parse(body.decode(), path.name)
     except (OSError, InputError, UnicodeDecodeError) as error:
         raise OpsError(f"{path} cannot be read: {error}. Nothing was touched.") from error
     return loaded(data, str(path))
