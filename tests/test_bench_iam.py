@@ -24,6 +24,7 @@ def test_a_seed_always_draws_the_same_account_and_another_seed_another(drawn):
 
 def test_of_a_distinct_account_no_two_roles_hold_the_same_text_and_no_text_is_at_fault(drawn):
     from iampolicy.lint import linter
+    from iampolicy.policy.document import policy
 
     details = accounts.account(200, seed=1, distinct=True)
     texts = [json.dumps(r["AssumeRolePolicyDocument"]) for r in details["RoleDetailList"]]
@@ -31,7 +32,10 @@ def test_of_a_distinct_account_no_two_roles_hold_the_same_text_and_no_text_is_at
     texts += [json.dumps(p["PolicyVersionList"][0]["Document"]) for p in details["Policies"]]
     assert len(set(texts)) == len(texts) == 400
     assert [
-        f for text in texts[200:] for f in linter.findings("p", json.loads(text), "identity") if f.severity == "high"
+        f
+        for text in texts[200:]
+        for f in linter.findings(policy("p", json.loads(text)), "identity")
+        if f.severity == "high"
     ] == []
     rest = [[role[key] for key in ("RoleName", "CreateDate", "RoleLastUsed")] for role in details["RoleDetailList"]]
     assert rest == [

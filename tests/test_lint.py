@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iampolicy.errors import InputError
 from iampolicy.finding import Finding
 from iampolicy.lint import linter
 from iampolicy.lint.arns import meets
 from iampolicy.policy import json_source
-from iampolicy.policy.document import glob
-from ops.core.errors import OpsError
+from iampolicy.policy.document import glob, policy
 from ops.iam import roles, source_lines
 from tests.conftest import settings_of
 
@@ -42,7 +42,7 @@ def without(element, **more):
 
 
 def found(document, kind="identity"):
-    return linter.findings("p", document, kind)
+    return linter.findings(policy("p", document), kind)
 
 
 def said(document, kind="identity"):
@@ -470,8 +470,8 @@ def test_a_key_of_only_some_actions_is_a_finding_where_the_others_then_never_app
 
 def test_aws_own_policies_are_let_be():
     bad = doc(allow("s3:GetObjcet"))
-    assert linter.findings("arn:aws:iam::aws:policy/X", bad, "identity") == []
-    assert linter.findings("arn:aws:iam::123456789012:policy/X", bad, "identity") != []
+    assert linter.findings(policy("arn:aws:iam::aws:policy/X", bad), "identity") == []
+    assert linter.findings(policy("arn:aws:iam::123456789012:policy/X", bad), "identity") != []
 
 
 def test_every_shipped_policy_has_no_finding():
@@ -480,13 +480,11 @@ def test_every_shipped_policy_has_no_finding():
         for name, document in documents.items():
             kind = name if name in ("trust", "boundary") else "identity"
             if document is not None:
-                assert [(f.rule, f.statement, f.message) for f in linter.findings(name, document, kind)] == [], (
-                    want.role
-                )
+                assert [(f.rule, f.statement, f.message) for f in linter.findings(document, kind)] == [], want.role
 
 
 def test_a_finding_names_principal_policy_statement_and_element():
-    (one,) = linter.findings("p", doc(allow(), allow("s3:GetObjcet", Sid="Typo")), "identity", "operator")
+    (one,) = linter.findings(policy("p", doc(allow(), allow("s3:GetObjcet", Sid="Typo"))), "identity", "operator")
     assert (one.principal, one.policy, one.statement, one.element) == ("operator", "p", "Typo", "Action")
     assert one.message == "s3:GetObjcet is no action"
     assert "element" not in one.data
@@ -522,14 +520,16 @@ def test_a_finding_about_the_folder_is_placed_by_file_and_line(tmp_path, setting
     trust = '{"Version": "2012-10-17",\n"Statement": {"Effect": "Allow",\n"Principal": "*"}}'
     (tmp_path / "r" / "trust.json").write_text(trust)
     one = Finding("R", "high", "kennel-demo-r", "m", "f", **finding)
-    assert source_lines.place(one, source_lines.files(settings, tmp_path)) == (f"r/{file}:{line}" if file else "")
+    assert source_lines.place(one, roles.applied(roles.wanted(settings, folder=tmp_path), settings)) == (
+        f"r/{file}:{line}" if file else ""
+    )
 
 
 def test_the_same_document_for_another_principal_is_read_once_and_named_anew(monkeypatch):
     document = doc(allow("s3:GetObjcet", "arn:aws:s3:::once/k"))
-    first = linter.findings("p", document, "identity", "a")
-    monkeypatch.setattr(linter, "whole", lambda *_: pytest.fail("read again"))
-    second = linter.findings("q", json.loads(json.dumps(document)), "identity", "b")
+    first = linter.findings(policy("p", document), "identity", "a")
+    monkeypatch.setattr(linter, "check_document", lambda *_: pytest.fail("read again"))
+    second = linter.findings(policy("q", json.loads(json.dumps(document))), "identity", "b")
     assert [(f.policy, f.principal) for f in (*first, *second)] == [("p", "a"), ("q", "b")]
 
 
@@ -643,8 +643,8 @@ def test_patterns_that_meet_and_that_do_not(pattern, target, met):
     ],
 )
 def test_bad_json_is_refused_by_line_and_column(text, message):
-    with pytest.raises(OpsError) as raised:
-        json_source.parsed(text, "f")
+    with pytest.raises(InputError) as raised:
+        json_source.parse(text, "f")
     assert str(raised.value).startswith(message)
 
 
@@ -658,13 +658,13 @@ def test_bad_json_is_refused_by_line_and_column(text, message):
 def test_a_bad_file_is_refused(tmp_path, body, message):
     path = tmp_path / "f.json"
     path.write_bytes(body)
-    with pytest.raises(OpsError, match=re.escape(message)):
-        json_source.text(path)
+    with pytest.raises(InputError, match=re.escape(message)):
+        json_source.read_text(path)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(OpsError, match="No such file"):
-        json_source.text(tmp_path / "f.json")
+    with pytest.raises(InputError, match="No such file"):
+        json_source.read_text(tmp_path / "f.json")
 
 
 JSON = st.recursive(
@@ -680,14 +680,14 @@ JSON = st.recursive(
 @given(JSON, st.sampled_from([None, 1]), st.booleans())
 def test_what_is_plain_json_is_read_as_it_is_and_every_key_has_its_line(value, indent, ascii):
     text = json.dumps(value, indent=indent, ensure_ascii=ascii)
-    assert json_source.parsed(text, "f") == value
-    lines = json_source.lines(text)
+    parsed, source = json_source.parse(text, "f")
+    assert parsed == value
     rows = text.split("\n")
-    for where, line in lines.items():
+    for where, line in source.lines.items():
         if isinstance(where[-1], str):
             assert json.dumps(where[-1], ensure_ascii=ascii) in rows[line - 1]
     if isinstance(value, dict | list):
-        assert {where for where in lines if len(where) == 1} == {
+        assert {where for where in source.lines if len(where) == 1} == {
             (key,) for key in (value if isinstance(value, dict) else range(len(value)))
         }
 
@@ -695,8 +695,8 @@ def test_what_is_plain_json_is_read_as_it_is_and_every_key_has_its_line(value, i
 @given(st.text(max_size=40) | st.text('{}[]:,"\\ \n1ae', max_size=25))
 def test_no_text_makes_the_reader_fall_over(text):
     try:
-        json_source.parsed(text, "f")
-    except OpsError as error:
+        json_source.parse(text, "f")
+    except InputError as error:
         assert str(error).startswith("f")
 
 
@@ -717,15 +717,15 @@ def test_a_bad_policy_file_is_refused_by_name(tmp_path, text, message):
     path = tmp_path / "r" / "trust.json"
     path.parent.mkdir()
     path.write_text(text)
-    with pytest.raises(OpsError) as raised:
-        roles.document(path, settings_of())
+    with pytest.raises(InputError) as raised:
+        roles.read_document(path, settings_of())
     assert str(raised.value).startswith(message)
 
 
 def test_placeholders_are_filled_in_and_iams_own_variables_kept(tmp_path):
     path = tmp_path / "trust.json"
     path.write_text('{"a": "${account} ${bucket} $${aws:username}"}')
-    filled = roles.document(path, settings_of())["a"]
+    filled = roles.read_document(path, settings_of()).document["a"]
     assert filled == f"123456789012 {settings_of().bucket} ${{aws:username}}"
 
 
@@ -745,5 +745,5 @@ def test_a_folder_that_is_no_role_is_refused_with_what_it_lacks(tmp_path, files,
     (tmp_path / "r").mkdir()
     for name, text in files.items():
         (tmp_path / "r" / name).write_text(text)
-    with pytest.raises(OpsError, match=re.escape(message)):
+    with pytest.raises(InputError, match=re.escape(message)):
         roles.wanted(settings_of(), folder=tmp_path)

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import json
-import marshal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
-from iampolicy.policy.document import Policy, Statement, policy
+from iampolicy.policy.document import Policy, as_policy
 from iampolicy.policy.evaluate import Caller, Rights
 
-if TYPE_CHECKING:
-    from ops.core.aws.account import Account
-
-PARSED: dict[bytes, tuple[Statement, ...]] = {}
-MOST_PARSED = 50_000
 KINDS = ["Role", "User", "Group", "LocalManagedPolicy", "AWSManagedPolicy"]
 
 
 @dataclass(frozen=True)
 class Principal:
-    """A role or a user. `inline` maps a name to a document, `attached` lists ARNs; a user's have its groups' too.
+    """A role or a user. `inline` maps a name to a policy, `attached` lists ARNs; a user's have its groups' too.
 
-    `trust` is None for users. Documents are parsed JSON, as IAM gives them.
+    `trust` is None for users. Policies may be given as JSON documents: they are parsed here.
     """
 
     name: str
     arn: str
-    trust: dict[str, Any] | None = None
-    inline: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trust: Policy | None = None
+    inline: dict[str, Policy] = field(default_factory=dict)
     attached: tuple[str, ...] = ()
     boundary: str = ""
     instance_profiles: tuple[str, ...] = ()
@@ -43,10 +37,15 @@ class Principal:
     groups: tuple[str, ...] = ()
     last_region: str = ""  # in which it was last used
 
-    @cached_property
+    def __post_init__(self) -> None:
+        if self.trust is not None:
+            object.__setattr__(self, "trust", as_policy("trust", self.trust))
+        object.__setattr__(self, "inline", parse_inline(self.inline))
+
+    @property
     def trust_policy(self) -> Policy:
         """Of a user, one that lets nobody in."""
-        return compiled("trust", self.trust)
+        return self.trust or Policy("trust")
 
     @cached_property
     def caller(self) -> Caller:
@@ -60,13 +59,14 @@ class Principal:
 
 @dataclass(frozen=True)
 class Managed:
-    """A managed policy. `versions` are (id, is default, created), `document` is the default version's.
+    """A managed policy. `versions` are (id, is default, created), `policy` is the default version's.
 
-    `raw` has each version's document as it came, since only those that are about to be lost are ever read.
+    It may be given as a JSON document: it is parsed here. `raw` has each version's document as it came, since only those
+    that are about to be lost are ever read.
     """
 
     arn: str
-    document: dict[str, Any]
+    policy: Policy
     versions: tuple[tuple[str, bool, datetime | None], ...] = ()
     attachments: int | None = None
     tags: dict[str, str] = field(default_factory=dict)
@@ -74,9 +74,13 @@ class Managed:
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
     created: datetime | None = None
 
-    @cached_property
-    def policy(self) -> Policy:
-        return compiled(self.arn, self.document)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy", as_policy(self.arn, self.policy))
+
+    @property
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.policy.document
+        return found
 
     @property
     def name(self) -> str:
@@ -95,8 +99,15 @@ class Managed:
 class Group:
     name: str
     arn: str
-    inline: dict[str, dict[str, Any]] = field(default_factory=dict)
+    inline: dict[str, Policy] = field(default_factory=dict)
     attached: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inline", parse_inline(self.inline))
+
+
+def parse_inline(documents: Mapping[str, Any]) -> dict[str, Policy]:
+    return {name: as_policy(name, one) for name, one in documents.items()}
 
 
 @dataclass(frozen=True)
@@ -112,12 +123,9 @@ class Snapshot:
         yield from self.roles.values()
         yield from self.users.values()
 
-    def documents(self, p: Principal) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(inline name or managed policy's ARN, document) of all that the principal holds."""
-        yield from p.inline.items()
-        for arn in p.attached:
-            if arn in self.policies:
-                yield arn, self.policies[arn].document
+    def held(self, p: Principal) -> tuple[Policy, ...]:
+        """Return all that the principal holds: its inline policies, and the managed ones whose text is here."""
+        return (*p.inline.values(), *(self.policies[arn].policy for arn in p.attached if arn in self.policies))
 
     def unread(self, p: Principal) -> list[str]:
         """ARNs of what the principal holds, or is bounded by, whose text is not here."""
@@ -125,31 +133,17 @@ class Snapshot:
         return [arn for arn in dict.fromkeys(held) if arn not in self.policies]
 
     def rights(self, p: Principal) -> Rights:
-        inline = [compiled(name, document) for name, document in p.inline.items()]
-        held = (*inline, *(self.policies[arn].policy for arn in p.attached if arn in self.policies))
-        return Rights(held, self.managed(p.boundary) if p.boundary else None)
+        return Rights(self.held(p), self.managed(p.boundary) if p.boundary else None)
 
     def managed(self, arn: str) -> Policy:
         """One that is not here (`unread`) lets nothing through."""
         return self.policies[arn].policy if arn in self.policies else Policy(arn)
 
 
-def compiled(name: str, document: Any) -> Policy:
-    """Parsed once for all who hold the same document, under whatever name."""
-    key = packed(document)
-    if key not in PARSED:
-        if len(PARSED) >= MOST_PARSED:
-            PARSED.clear()
-        PARSED[key] = policy(name, document).statements
-    return Policy(name, PARSED[key])
+class Account(Protocol):
+    """Whatever has boto3's clients."""
 
-
-def packed(document: Any) -> bytes:
-    """The cheapest text of a document, for an account has thousands of roles and few policies.
-
-    Version 2 keeps no track of which strings are the same object, so equal documents give equal bytes.
-    """
-    return marshal.dumps(document, 2)
+    def client(self, service: str) -> Any: ...
 
 
 def read(account: Account) -> Snapshot:
@@ -181,7 +175,7 @@ def role(r: dict[str, Any]) -> Principal:
     return Principal(
         r["RoleName"],
         r["Arn"],
-        document(r.get("AssumeRolePolicyDocument") or {}),
+        as_policy("trust", document(r.get("AssumeRolePolicyDocument") or {})),
         inline(r.get("RolePolicyList", [])),
         arns(r),
         boundary(r),
@@ -197,7 +191,7 @@ def role(r: dict[str, Any]) -> Principal:
 def user(u: dict[str, Any], groups: dict[str, Group]) -> Principal:
     """The user with what its groups give it."""
     own = [groups[name] for name in u.get("GroupList", []) if name in groups]
-    held = {f"{g.name}/{name}": text for g in own for name, text in g.inline.items()}
+    held = {f"{g.name}/{name}": one for g in own for name, one in g.inline.items()}
     attached = arns(u) + tuple(arn for g in own for arn in g.attached)
     return Principal(
         u["UserName"],
@@ -221,7 +215,7 @@ def managed(p: dict[str, Any]) -> Managed:
     default = next((v for v in versions if v.get("IsDefaultVersion")), versions[0])
     return Managed(
         p["Arn"],
-        document(default.get("Document") or {}),
+        as_policy(p["Arn"], document(default.get("Document") or {})),
         tuple((v["VersionId"], bool(v.get("IsDefaultVersion")), moment(v.get("CreateDate"))) for v in versions),
         p.get("AttachmentCount"),
         tags(p),
@@ -231,8 +225,8 @@ def managed(p: dict[str, Any]) -> Managed:
     )
 
 
-def inline(policies: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {p["PolicyName"]: document(p["PolicyDocument"]) for p in policies}
+def inline(policies: list[dict[str, Any]]) -> dict[str, Policy]:
+    return parse_inline({p["PolicyName"]: document(p["PolicyDocument"]) for p in policies})
 
 
 def arns(holder: dict[str, Any]) -> tuple[str, ...]:
@@ -240,7 +234,8 @@ def arns(holder: dict[str, Any]) -> tuple[str, ...]:
 
 
 def boundary(holder: dict[str, Any]) -> str:
-    return (holder.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn", "")
+    found: str = (holder.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn") or ""
+    return found
 
 
 def tags(holder: dict[str, Any]) -> dict[str, str]:

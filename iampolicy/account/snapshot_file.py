@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from iampolicy.account import snapshot
-from ops.core.errors import OpsError
+from iampolicy.errors import InputError
 
 SCHEMA = 1
 LARGEST = 200_000_000  # bytes: some 200,000 roles
@@ -29,7 +29,7 @@ NESTING = (dict, list)
 
 
 def save(path: Path, pages: Iterable[Mapping[str, Any]], extras: Mapping[str, Any], account: str) -> None:
-    """Write the snapshot, for its owner alone. Raises OpsError when the file cannot be written."""
+    """Write the snapshot, for its owner alone. Raises InputError when the file cannot be written."""
     details: dict[str, list[Any]] = {name: [] for name in LISTS}
     for page in pages:
         for name in LISTS:
@@ -49,7 +49,7 @@ def save(path: Path, pages: Iterable[Mapping[str, Any]], extras: Mapping[str, An
             file.write(text)
         fresh.replace(path)
     except OSError as error:
-        raise OpsError(
+        raise InputError(
             f"The snapshot was not written to {path}: {error.strerror}. Name another file: --save FILE"
         ) from error
 
@@ -76,29 +76,29 @@ def redacted(value: Any, name: str = "") -> Any:
 def load(path: Path) -> tuple[snapshot.Snapshot, dict[str, Any] | None]:
     """(the snapshot, the extras where Kennel kept them): from --save, or from `aws iam get-account-authorization-details`.
 
-    Raises OpsError in one sentence for a file that is neither.
+    Raises InputError in one sentence for a file that is neither.
     """
     body = checked_json(path)
     if not isinstance(body, dict):
-        raise OpsError(f"{path}: {HINT}")
+        raise InputError(f"{path}: {HINT}")
     details: Any = body
     extras = None
     if "kennel_snapshot" in body:
         if body["kennel_snapshot"] != SCHEMA:
-            raise OpsError(
+            raise InputError(
                 f"{path}: snapshot of schema {body['kennel_snapshot']!r}; this Kennel reads {SCHEMA}. Take it again: --save"
             )
         details, extras = body.get("details"), body.get("extras")
     if not isinstance(details, dict) or not set(LISTS) & set(details):
-        raise OpsError(f"{path}: {HINT}")
+        raise InputError(f"{path}: {HINT}")
     if details.get("IsTruncated") is True:
-        raise OpsError(f"{path}: only the first page of an answer. Let the AWS CLI get all pages, or use --save.")
+        raise InputError(f"{path}: only the first page of an answer. Let the AWS CLI get all pages, or use --save.")
     try:
         shaped(details, DETAILS)
         shaped({"extras": extras}, {"extras": EXTRAS})
         return snapshot.parsed([details]), extras
     except Misshapen as error:
-        raise OpsError(f"{path}: {error}. {HINT}") from None
+        raise InputError(f"{path}: {error}. {HINT}") from None
 
 
 HINT = "A snapshot is what invoke iam.audit --save FILE or aws iam get-account-authorization-details writes."
@@ -107,21 +107,23 @@ HINT = "A snapshot is what invoke iam.audit --save FILE or aws iam get-account-a
 def checked_json(path: Path) -> Any:
     try:
         if path.stat().st_size > LARGEST:
-            raise OpsError(f"{path} is larger than {LARGEST // 1_000_000} MB. {HINT}")
+            raise InputError(f"{path} is larger than {LARGEST // 1_000_000} MB. {HINT}")
         body = json.loads(path.read_bytes())
+    except InputError:
+        raise
     except OSError as error:
-        raise OpsError(f"{path} was not read: {error.strerror}. {HINT}") from error
+        raise InputError(f"{path} was not read: {error.strerror}. {HINT}") from error
     except RecursionError:
-        raise OpsError(f"{path}: nested too deep. {HINT}") from None
+        raise InputError(f"{path}: nested too deep. {HINT}") from None
     except ValueError as error:  # JSON's and UTF-8's faults, and numbers of thousands of digits
-        raise OpsError(f"{path} is no JSON: {error}. {HINT}") from error
+        raise InputError(f"{path} is no JSON: {error}. {HINT}") from error
     level = [body]
     for _ in range(DEEPEST):
         inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, NESTING))
         level = [child for children in inside for child in children if isinstance(child, NESTING)]
         if not level:
             return body
-    raise OpsError(f"{path}: nested more than {DEEPEST} levels deep. {HINT}")
+    raise InputError(f"{path}: nested more than {DEEPEST} levels deep. {HINT}")
 
 
 class Misshapen(ValueError):

@@ -6,7 +6,6 @@ import gc
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 from iampolicy.account.snapshot import Snapshot
 from iampolicy.audit import rules_access, rules_exposure, rules_reach, rules_trust, rules_use
@@ -15,6 +14,7 @@ from iampolicy.audit.context import Scene
 from iampolicy.escalation import detect
 from iampolicy.finding import Finding, worst_first
 from iampolicy.lint import linter
+from iampolicy.policy.document import Policy
 from ops.core.settings import Settings
 from ops.iam import drift
 from ops.iam.roles import Wanted
@@ -89,22 +89,22 @@ def linted(scene: Scene) -> Iterator[Finding]:
     for arn, policy in snapshot.policies.items():
         if scene.only is not None and arn not in judged:
             continue
-        yield from linter.findings(arn, policy.document, "boundary" if arn in bounds else "identity", policy.name)
+        yield from linter.findings(policy.policy, "boundary" if arn in bounds else "identity", policy.name)
     for p in snapshot.principals():
         if LINKED in p.arn or not scene.judged(p):
             continue
         if p.trust is not None:
-            yield from linter.findings("trust", p.trust, "trust", p.name)
+            yield from linter.findings(p.trust, "trust", p.name)
         yield from inline(p.name, p.inline)
     for group in snapshot.groups.values():
         yield from inline(group.name, group.inline)
 
 
-def inline(holder: str, documents: Mapping[str, Any]) -> Iterator[Finding]:
+def inline(holder: str, policies: Mapping[str, Policy]) -> Iterator[Finding]:
     """Without the quota: it is of all inline policies of a holder together (rules_use.quotas)."""
-    for name, document in documents.items():
+    for name, policy in policies.items():
         if "/" not in name:  # a group's, under its user
-            yield from (f for f in linter.findings(name, document, "inline", holder) if f.rule != "IAM-QUOTA-001")
+            yield from (f for f in linter.findings(policy, "inline", holder) if f.rule != "IAM-QUOTA-001")
 
 
 def arns(scene: Scene) -> dict[str, str]:

@@ -174,11 +174,11 @@ def quotas(scene: Scene) -> Iterator[Finding]:
     holders = [("role", p.name, p.inline, p.attached) for p in snapshot.roles.values()]
     for user in snapshot.users.values():
         theirs = {arn for name in user.groups if name in snapshot.groups for arn in snapshot.groups[name].attached}
-        own = {name: text for name, text in user.inline.items() if "/" not in name}
+        own = {name: one for name, one in user.inline.items() if "/" not in name}
         holders.append(("user", user.name, own, tuple(arn for arn in user.attached if arn not in theirs)))
     holders += [("group", g.name, g.inline, g.attached) for g in snapshot.groups.values()]
-    for kind, name, documents, attached in holders:
-        used = sum(size(document) for document in documents.values())
+    for kind, name, policies, attached in holders:
+        used = sum(size(policy.document) for policy in policies.values())
         if used > 0.9 * INLINE[kind]:
             severity = "high" if used > INLINE[kind] else "low"
             message = f"its inline policies have {used:,} of {INLINE[kind]:,} characters"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from iampolicy.account.snapshot import Principal, compiled
+from iampolicy.account.snapshot import Principal
 from iampolicy.escalation.paths import MAY_PASS, MAY_TAKE, WRITES, Path
 from iampolicy.escalation.permission_set import Holding
 from iampolicy.escalation.targets import ADMIN, BOUNDED, GAINS, Asked, Outcome, strongest
@@ -177,8 +177,7 @@ def group(all_of: Writing, path: Path, holding: Holding, p: Principal) -> Outcom
     snapshot, rights = all_of.snapshot, all_of.rights(p)
     for one in snapshot.groups.values() if p.trust is None else ():
         if one.name not in p.groups and (hit := holding.may(path.actions[0], one.arn)):
-            inline = [compiled(name, document) for name, document in one.inline.items()]
-            more = (*inline, *(snapshot.managed(arn) for arn in one.attached))
+            more = (*one.inline.values(), *(snapshot.managed(arn) for arn in one.attached))
             held = all_of.holding(Rights((*rights.identity, *more), rights.boundary), p)
             found.append(all_of.compared(holding, held, hit, p, f"in {one.name}"))
     if p.trust is not None and (place := holding.somewhere(path.actions[0])) and not place[2]:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 
-from iampolicy.account.snapshot import Principal, compiled
+from iampolicy.account.snapshot import Principal
 from iampolicy.escalation.paths import Path
 from iampolicy.escalation.permission_set import ADMINISTRATOR, Holding, meet_arn
 from iampolicy.escalation.reach import AWS, WELL_KNOWN
 from iampolicy.escalation.targets import ADMIN, BOUNDED, GAINS, Outcome, Targets, strongest
-from iampolicy.policy.document import VARIABLE, Policy, glob
+from iampolicy.policy.document import VARIABLE, Policy, glob, policy
 from iampolicy.policy.evaluate import Decision, Rights
 
 VERSION = "iam:CreatePolicyVersion"
@@ -202,8 +202,8 @@ def version(all_of: Writing, path: Path, holding: Holding, p: Principal) -> Outc
         kept = all_of.snapshot.policies.get(arn)
         hit = holding.may(path.actions[0], arn) if kept and kept.raw and ours(arn) else None
         for ident in kept.raw if kept and hit else ():
-            older = compiled(arn, kept.version(ident) if kept else {})
-            identity = tuple(older if policy.name == arn else policy for policy in rights.identity)
+            older = policy(arn, kept.version(ident) if kept else {})
+            identity = tuple(older if one.name == arn else one for one in rights.identity)
             other = all_of.holding(Rights(identity, rights.boundary), p)
             if hit:
                 found.append(all_of.compared(holding, other, hit, p, f"with version {ident} of {arn}"))

@@ -12,13 +12,13 @@ from typing import Any
 
 from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.errors import InputError
 from iampolicy.explain import simulation
 from iampolicy.explain.error_parser import UNSEEN, Denial, Question
 from iampolicy.explain.simulation import Asked
 from iampolicy.policy.conditions import Context
-from iampolicy.policy.document import CURRENT, Policy, listed, policy, statement
+from iampolicy.policy.document import CURRENT, Policy, policy, statement
 from iampolicy.policy.evaluate import Caller, Deciding, Decision, Request, Rights
-from ops.core.errors import OpsError
 from ops.core.settings import ROLES, Settings
 from ops.iam import expectations
 from ops.iam.roles import Wanted, policy_arn
@@ -97,7 +97,7 @@ def explained(denial: Denial, world: World) -> Explained:
 def completed(question: Question, world: World) -> tuple[Question, tuple[str, ...]]:
     """The question with what follows from the account, and notes on what was taken for granted.
 
-    Raises OpsError when nobody knows who asked, for what, of what.
+    Raises InputError when nobody knows who asked, for what, of what.
     """
     known = actions.matching(question.action) if actions.exists(question.action) else []
     spelled = known[0] if known else actions.OPERATIONS.get(question.action.lower(), question.action)
@@ -109,7 +109,7 @@ def completed(question: Question, world: World) -> tuple[Question, tuple[str, ..
     lacking = [f for f, v in (("--principal", question.who), ("--resource", question.resource)) if not v]
     lacking += ["--action"] if question.action.endswith(":") else []
     if lacking:
-        raise OpsError(f"This text does not say enough. Say who asked for what, of what: {' '.join(lacking)}")
+        raise InputError(f"This text does not say enough. Say who asked for what, of what: {' '.join(lacking)}")
     if question.hop == 1 and serves(who(question, world.have, world)):
         question = replace(question, hop=4)
     if question.hop == 2 and "iam:passedtoservice" not in {key.lower() for key, _ in question.context}:
@@ -141,22 +141,22 @@ def by_service(question: Question, world: World) -> tuple[Question, tuple[str, .
 def to_service(question: Question, world: World) -> tuple[Question, tuple[str, ...]]:
     """A denied PassRole does not say to whom; when one service only may take the role, it is that one."""
     role = who(replace(question, who=question.resource), world.have, world)
-    takers = services(role.trust) if role else []
+    takers = services(role.trust_policy) if role else []
     if len(takers) != 1:
         return question, ("the text does not say to which service: give it with -c iam:PassedToService=SERVICE",)
     note = f"iam:PassedToService is taken to be {takers[0]}, the one service that may take the role"
     return replace(question, context=(*question.context, ("iam:PassedToService", takers[0]))), (note,)
 
 
-def services(trust: Any) -> list[str]:
+def services(trust: Policy) -> list[str]:
     """The services that a trust lets in."""
-    allows = [s for s in policy("", trust).statements if s.allow and "principal" not in s.negated]
+    allows = [s for s in trust.statements if s.allow and "principal" not in s.negated]
     return list(dict.fromkeys(value for s in allows for kind, value in s.principals or () if kind == "Service"))
 
 
 def serves(p: Principal | None) -> bool:
     """Whether only services take the role: then it is at work for one, and no person's."""
-    allows = [s for s in policy("", p.trust if p else None).statements if s.allow]
+    allows = [s for s in p.trust_policy.statements if s.allow] if p else []
     kinds = {kind for s in allows for kind, _ in s.principals or ()}
     return kinds == {"Service"}
 
@@ -164,7 +164,7 @@ def serves(p: Principal | None) -> bool:
 def who(question: Question, have: Snapshot, world: World) -> Principal | None:
     try:
         return simulation.find(have, question.who, world.settings)[0]
-    except OpsError:
+    except InputError:
         return None
 
 
@@ -177,7 +177,7 @@ def put(question: Question, have: Snapshot, world: World) -> Asked | None:
         return Asked(request, Rights(), trust, required=True) if trust else None
     try:
         p, caller = simulation.find(have, question.who, world.settings)
-    except OpsError:
+    except InputError:
         return None
     keys = simulation.context(p, (question.action, question.resource), world.settings.aws.region, own)
     request = Request(caller, question.action, question.resource, simulation.lowered(keys))
@@ -266,16 +266,17 @@ def denied_by(mend: Mend, world: World) -> list[str]:
     if not want or not mend.statement or mend.layer not in ("identity", "boundary"):
         return []
     old = want.boundary if mend.layer == "boundary" else None
-    document = {"Version": CURRENT, "Statement": [*listed((old or {}).get("Statement", [])), mend.statement]}
+    document = {"Version": CURRENT, "Statement": [*(old.raw_statements if old else []), mend.statement]}
+    changed = policy("", document)
     grown = (
-        replace(want, boundary=document)
+        replace(want, boundary=changed)
         if mend.layer == "boundary"
-        else replace(want, permissions=want.permissions | {"permissions-explained": document})
+        else replace(want, permissions=want.permissions | {"permissions-explained": changed})
     )
     try:
         already = {one.expected.told for one in expectations.broken(want, world.settings)}
         then = [one.expected.told for one in expectations.broken(grown, world.settings)]
-    except OpsError:  # without expectations, or with none that can be read, there is still a denial to explain
+    except InputError:  # without expectations, or with none that can be read, there is still a denial to explain
         return []
     return [one for one in then if one not in already]
 
@@ -292,5 +293,7 @@ def file(mend: Mend, asked: Asked, world: World) -> str:
     near = [one.policy for one in simulation.near(asked) if one.layer == "identity"]
     named = next((stems[arn] for arn in (mend.policy, *near) if arn in stems), "")
     prefix = f'"{asked.request.action.partition(":")[0]}:'
-    likely = max(want.permissions, key=lambda stem: str(want.permissions[stem]).replace("'", '"').count(prefix))
+    likely = max(
+        want.permissions, key=lambda stem: str(want.permissions[stem].document).replace("'", '"').count(prefix)
+    )
     return f"{ROLES}/{role}/{named or likely}.json"

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from string import Template
 from typing import Any
 
+from iampolicy.account.snapshot_file import KEY_ID
 from iampolicy.explain import simulation
 from iampolicy.explain.diagnosis import Explained, Mend, World, denied_by, file
-from iampolicy.explain.error_parser import KEY_ID
 from ops.core.settings import Settings
 from ops.iam.revocation import standing
 from ops.iam.roles import placeholders

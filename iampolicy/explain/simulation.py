@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.errors import InputError
 from iampolicy.policy.conditions import Context, holds
-from iampolicy.policy.document import Policy, Statement, matches_action, policy
+from iampolicy.policy.document import Policy, Statement, as_policy, matches_action
 from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide, matches_resource, names
-from ops.core.errors import OpsError
 
 if TYPE_CHECKING:
     from ops.core.settings import Settings
@@ -63,7 +63,7 @@ def last(policy: str) -> str:
 def find(have: Snapshot, name: str, settings: Settings) -> tuple[Principal, Caller]:
     """The role or user: by its folder's name in iam_policies/, by its own, or by its or its session's ARN.
 
-    Raises OpsError: there is none, or several may be meant. A word may be a role's folder and somebody else's name.
+    Raises InputError: there is none, or several may be meant. A word may be a role's folder and somebody else's name.
     """
     if name.startswith("arn:"):
         parts = name.split(":", 5)
@@ -76,30 +76,30 @@ def find(have: Snapshot, name: str, settings: Settings) -> tuple[Principal, Call
         places = ((have.roles, settings.role_name(name)), (have.roles, name), (have.users, name))
         found = [kind[full] for kind, full in places if full in kind]
     if len(found) > 1:
-        raise OpsError(f"{name} may be {' or '.join(p.arn for p in found)}: give the ARN.")
+        raise InputError(f"{name} may be {' or '.join(p.arn for p in found)}: give the ARN.")
     if not found:
         short = [one.removeprefix(settings.role_name("")) for one in have.roles]
         close = get_close_matches(name[:200].rsplit("/", 1)[-1], dict.fromkeys([*short, *have.roles, *have.users]), 1)
         meant = (
             f" Did you mean {close[0]}?" if close else f" There are {len(have.roles)} roles, {len(have.users)} users."
         )
-        raise OpsError(f"There is no role or user {name[:200]!r}.{meant}")
+        raise InputError(f"There is no role or user {name[:200]!r}.{meant}")
     return found[0], found[0].caller
 
 
 def action(name: str) -> str:
-    """The action in AWS's spelling. Raises OpsError for one that AWS does not have."""
+    """The action in AWS's spelling. Raises InputError for one that AWS does not have."""
     if not actions.exists(name):
         close = actions.nearest(name[:200])
         meant = f" Did you mean {close}?" if close else " An action is service:Operation, as s3:GetObject."
-        raise OpsError(f"AWS has no action {name[:200]!r}.{meant}")
+        raise InputError(f"AWS has no action {name[:200]!r}.{meant}")
     return actions.matching(name)[0]
 
 
 def resource(name: str, action: str) -> tuple[str, str]:
-    """The resource that the action is asked of, and a note when that is not the one given. Raises OpsError for no ARN."""
+    """The resource that the action is asked of, and a note when that is not the one given. Raises InputError for no ARN."""
     if name != "*" and (not name.startswith("arn:") or name.count(":") < 5):
-        raise OpsError(f"{name[:200]!r} is no ARN and not *. An object's is arn:aws:s3:::BUCKET/KEY.")
+        raise InputError(f"{name[:200]!r} is no ARN and not *. An object's is arn:aws:s3:::BUCKET/KEY.")
     if name == "*":
         return name, ""
     if actions.unscopable(action):
@@ -120,12 +120,12 @@ def possible(name: str, action: str) -> bool:
 
 
 def given(pairs: Iterable[str]) -> dict[str, str | list[str]]:
-    """Of -c key=value: a key that stands twice has both values. Raises OpsError for anything else."""
+    """Of -c key=value: a key that stands twice has both values. Raises InputError for anything else."""
     found: dict[str, str | list[str]] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or ":" not in key:
-            raise OpsError(f"-c takes key=value, as -c aws:SourceIp=203.0.113.7, not {pair[:200]!r}.")
+            raise InputError(f"-c takes key=value, as -c aws:SourceIp=203.0.113.7, not {pair[:200]!r}.")
         before = found.get(key)
         found[key] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
     return found
@@ -163,7 +163,7 @@ def trust(have: Snapshot, action: str, arn: str) -> Policy | None:
     if action.lower() != "sts:assumerole":
         return None
     role = next((r for r in have.roles.values() if r.arn == arn), None)
-    return policy(f"{role.name}'s trust", role.trust) if role else None
+    return as_policy(f"{role.name}'s trust", role.trust_policy) if role else None
 
 
 def layers(asked: Asked) -> Iterator[tuple[str, Policy]]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from iampolicy import actions
-from iampolicy.lint.issue import FORM, MISFIT, Flaw, shown
+from iampolicy.finding import Finding
+from iampolicy.lint.issue import FORM, MISFIT, issue, shown
 from iampolicy.policy.document import VARIABLE, arn_glob, misplaced
 
 PARTITIONS = re.compile(r"aws(-[a-z-]+)?|.*[*?$].*")
@@ -20,22 +21,22 @@ TAGGING_LOGS = ("logs:tagresource", "logs:untagresource", "logs:listtagsforresou
 FIRST_PARTS = 5  # partition, service, region and account: no colon in them
 
 
-def left_over(element: str, text: str) -> Iterator[Flaw]:
+def left_over(element: str, text: str) -> Iterator[Finding]:
     """Placeholders nobody filled in, and variables that IAM will not read as such."""
     if "$" not in text and "<" not in text and "{" not in text and "%" not in text and not LEFT_OVER.search(text):
         return
     if found := LEFT_OVER.search(text):
-        yield Flaw(
+        yield issue(
             FORM, "high", f"{element} {shown(text)} still holds the placeholder {found[0]}", "fill it in", element
         )
     if HALF_VARIABLE.search(text):
-        yield Flaw(
+        yield issue(
             FORM, "low", f"{element} {shown(text)}: a variable is written ${{aws:...}}", "write $ and { }", element
         )
     for variable in VARIABLE.findall(text):
         key = variable.partition(",")[0].strip()
         if key.lower().startswith("aws:") and not actions.key_type(key):
-            yield Flaw(
+            yield issue(
                 FORM, "medium", f"{element} {shown(text)}: there is no variable {shown(key)}", "mend its name", element
             )
 
@@ -56,12 +57,12 @@ def malformed(arn: str) -> str:
     return ""
 
 
-def flaws(resources: Sequence[str], patterns: Sequence[str], allow: bool, bare: bool) -> Iterator[Flaw]:
+def check_resources(resources: Sequence[str], patterns: Sequence[str], allow: bool, bare: bool) -> Iterator[Finding]:
     """Of one statement with Action and Resource. With `bare` texts that are no ARN are let be, as some services' own policies have them."""
     arns = [one for one in resources if one.startswith("arn:")]
     for one in resources:
         if one != "*" and (one.startswith("arn:") or not bare) and (wrong := malformed(one)):
-            yield Flaw(MISFIT, "high", f"Resource {shown(one)} {wrong}", "write the ARN in full", "Resource")
+            yield issue(MISFIT, "high", f"Resource {shown(one)} {wrong}", "write the ARN in full", "Resource")
     yield from bare_groups(arns, patterns, allow)
     known = [pattern for pattern in patterns if pattern == "*" or targets(pattern) is not None]
     if len(arns) < len(resources) or len(known) < len(patterns) or "*" in known or any(map(malformed, arns)):
@@ -73,7 +74,7 @@ def flaws(resources: Sequence[str], patterns: Sequence[str], allow: bool, bare: 
     if len(useless) == len(arns):
         return  # said once, by resource
     for pattern in idle:
-        yield Flaw(
+        yield issue(
             MISFIT,
             # An Allow that so allows nothing is a nuisance, a Deny that denies nothing is a hole.
             "high" if targets(pattern) or not allow else "medium",
@@ -83,17 +84,17 @@ def flaws(resources: Sequence[str], patterns: Sequence[str], allow: bool, bare: 
         )
 
 
-def bare_groups(arns: Sequence[str], patterns: Sequence[str], allow: bool) -> Iterator[Flaw]:
+def bare_groups(arns: Sequence[str], patterns: Sequence[str], allow: bool) -> Iterator[Finding]:
     """The reference names log groups without what AWS asks with for all actions but those of tags:
     docs.aws.amazon.com/AmazonCloudWatch/latest/logs/iam-access-control-overview-cwl.html"""
     asking = [one for one in patterns if one.lower().startswith("logs:") and one.lower() not in TAGGING_LOGS]
     for arn in arns if asking else ():
         if LOG_GROUP.fullmatch(arn) and not any(arn_glob(other).fullmatch(f"{arn}:log-stream:") for other in arns):
             message = f"Resource {shown(arn)} is not what {shown(asking[0])} is asked of: a log group stands there with :* behind"
-            yield Flaw(MISFIT, "medium" if allow else "high", message, f"write {shown(arn)}:*", "Resource")
+            yield issue(MISFIT, "medium" if allow else "high", message, f"write {shown(arn)}:*", "Resource")
 
 
-def misfit(arn: str, single: str, patterns: Sequence[str]) -> Flaw:
+def misfit(arn: str, single: str, patterns: Sequence[str]) -> Finding:
     one = single or next((p for p in patterns if targets(p)), patterns[0])
     said = (
         f"{shown(one)} {acts_on(one).removeprefix('it ')}"
@@ -103,7 +104,7 @@ def misfit(arn: str, single: str, patterns: Sequence[str]) -> Flaw:
     better = next((other for other in rewritten(arn) if any(reaches(p, other) for p in patterns)), "")
     if not better and not any(targets(p) for p in patterns):
         better = "*"
-    return Flaw(
+    return issue(
         MISFIT,
         "high",
         f"Resource {shown(arn)} matches nothing: {said}",

@@ -8,10 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 from iampolicy import actions
+from iampolicy.finding import Finding
 from iampolicy.lint.arns import left_over
-from iampolicy.lint.issue import CONDITION, FORM, Flaw, close, instead, listed, shown
+from iampolicy.lint.issue import CONDITION, FORM, close, instead, issue, shown
 from iampolicy.policy.conditions import NEGATIVE, binary, moment, number, split
-from iampolicy.policy.document import VARIABLE, word
+from iampolicy.policy.document import VARIABLE, listed, word
 
 OPERATORS = (
     *(
@@ -51,27 +52,27 @@ INSTEAD = {
 }
 
 
-def flaws(raw: Any, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Flaw]:
+def check_conditions(raw: Any, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Finding]:
     """Of one statement's Condition. `patterns` are its actions, none for a NotAction; `exact`: each must take every key."""
     if not isinstance(raw, dict):
-        yield Flaw(FORM, "high", "Condition is no object", "write {operator: {key: value}}", "Condition")
+        yield issue(FORM, "high", "Condition is no object", "write {operator: {key: value}}", "Condition")
         return
     for operator, block in raw.items():
         yield from known_operator(operator)
         if not isinstance(block, dict):
-            yield Flaw(FORM, "high", f"{shown(operator)} is no object", "write {key: value} in it", "Condition")
+            yield issue(FORM, "high", f"{shown(operator)} is no object", "write {key: value} in it", "Condition")
             continue
         seen: dict[str, str] = {}
         for key, values in block.items():
             if (same := seen.setdefault(key.lower(), key)) != key:
-                yield Flaw(
+                yield issue(
                     FORM, "high", f"{operator} names {shown(key)} twice: also as {shown(same)}", "keep one", "Condition"
                 )
             yield from about(operator, key, values, patterns, allow, exact)
             yield from unguarded(operator, key, raw, allow)
 
 
-def known_operator(operator: str) -> Iterator[Flaw]:
+def known_operator(operator: str) -> Iterator[Finding]:
     quantifier, base, if_exists = split(operator)
     right = QUANTIFIERS.get(quantifier, "?") + SPELLED.get(base, "?") + ("IfExists" if if_exists else "")
     if right == operator and not (base == "null" and (if_exists or quantifier)):
@@ -79,7 +80,7 @@ def known_operator(operator: str) -> Iterator[Flaw]:
     best = SPELLED.get(base) or close(base, OPERATORS)
     before = QUANTIFIERS.get(quantifier) or f"{close(quantifier, ('ForAllValues', 'ForAnyValue'))}:".removeprefix(":")
     wanted = f"{before}{best}{'IfExists' if if_exists else ''}" if best and best != "Null" else best
-    yield Flaw(
+    yield issue(
         CONDITION,
         "high",
         f"there is no condition operator {shown(operator)}",
@@ -88,17 +89,17 @@ def known_operator(operator: str) -> Iterator[Flaw]:
     )
 
 
-def about(operator: str, key: str, values: Any, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Flaw]:
+def about(operator: str, key: str, values: Any, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Finding]:
     """One key with its values."""
     if key.isascii():
         yield from known_key(operator, key, patterns, allow, exact)
     found = listed(values)
     if not found:
-        yield Flaw(
+        yield issue(
             FORM, "low", f"{operator} {shown(key)} lists no value", "name one, or drop the condition", "Condition"
         )
     if any(not isinstance(one, str | bool | int | float) for one in found):
-        yield Flaw(FORM, "high", f"{operator} {shown(key)} holds what is no text", "write texts", "Condition")
+        yield issue(FORM, "high", f"{operator} {shown(key)} holds what is no text", "write texts", "Condition")
         return
     words = [word(one) for one in found]
     for one in words:
@@ -108,13 +109,13 @@ def about(operator: str, key: str, values: Any, patterns: Sequence[str], allow: 
     yield from absent(operator, key, words, allow)
 
 
-def known_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Flaw]:
+def known_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Finding]:
     lacking = [one for one in patterns if one != "*" and actions.matching(one) and not asked(one, key)]
     kind = actions.key_type(key)
     if not kind and "." not in key.partition(":")[0] and not (patterns and not lacking and "*" not in patterns):
         known = {*actions.GLOBAL_KEYS, *(key for one in patterns if one != "*" for key in keys(one))}
         message = f"there is no condition key {shown(key)}"
-        yield Flaw(CONDITION, "medium", message, instead(close(key, known), "see the service's keys"), "Condition")
+        yield issue(CONDITION, "medium", message, instead(close(key, known), "see the service's keys"), "Condition")
         return
     _, base, if_exists = split(operator)
     whole = len(lacking) == len(patterns)
@@ -132,7 +133,7 @@ def known_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exa
         if len(lacking) == 1
         else "so they never apply"
     )
-    yield Flaw(
+    yield issue(
         CONDITION,
         "medium",
         f"{message}: {effect}",
@@ -182,7 +183,7 @@ READERS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def unreadable(operator: str, key: str, words: Sequence[str], allow: bool) -> Iterator[Flaw]:
+def unreadable(operator: str, key: str, words: Sequence[str], allow: bool) -> Iterator[Finding]:
     base = split(operator)[1]
     reader = next((found for start, found in READERS.items() if base.startswith(start)), None)
     for text in words:
@@ -191,7 +192,7 @@ def unreadable(operator: str, key: str, words: Sequence[str], allow: bool) -> It
                 reader[0](text)
             except (ValueError, OverflowError):
                 severity = "medium" if allow else "high"  # a Deny that never holds
-                yield Flaw(
+                yield issue(
                     CONDITION,
                     severity,
                     f"{operator} {shown(key)}: '{shown(text)}' is {reader[1]}",
@@ -201,14 +202,14 @@ def unreadable(operator: str, key: str, words: Sequence[str], allow: bool) -> It
         if base in TEXTUAL and re.search(r"[*?]", VARIABLE.sub("", text)):
             message = f"{operator} {shown(key)}: in '{shown(text)}' the wildcard stands for itself"
             fix = "write " + ("StringNotLike" if "not" in base else "StringLike")
-            yield Flaw(CONDITION, "medium", message, fix, "Condition")
+            yield issue(CONDITION, "medium", message, fix, "Condition")
         if base in TEXTUAL and key.lower() in ACCOUNT_KEYS and "$" not in text and not re.fullmatch(r"\d{12}", text):
-            yield Flaw(
+            yield issue(
                 CONDITION, "medium", f"{key}: '{shown(text)}' is no account of 12 digits", "mend the value", "Condition"
             )
 
 
-def unfitting(operator: str, key: str, words: Sequence[str]) -> Iterator[Flaw]:
+def unfitting(operator: str, key: str, words: Sequence[str]) -> Iterator[Finding]:
     """Operators that do not read a key of this type. A text compares with anything, ARNs and numbers just badly."""
     quantifier, base, _ = split(operator)
     family = next((name for start, name in FAMILIES.items() if base.removeprefix("not").startswith(start)), "")
@@ -221,13 +222,13 @@ def unfitting(operator: str, key: str, words: Sequence[str]) -> Iterator[Flaw]:
     if not fine:
         severity = "low" if family == "String" and kind in ("ARN", "Bool") else "medium"
         message = f"{operator} {shown(key)}: the key's type is {kind}"
-        yield Flaw(CONDITION, severity, message, f"write {INSTEAD[kind]}", "Condition")
+        yield issue(CONDITION, severity, message, f"write {INSTEAD[kind]}", "Condition")
     if quantifier and not full.startswith("ArrayOf") and not key.lower().startswith("aws:principalorg"):
         message = f"{operator} {shown(key)}: the key has one value"
-        yield Flaw(CONDITION, "low", message, f"write {SPELLED[base]}", "Condition")
+        yield issue(CONDITION, "low", message, f"write {SPELLED[base]}", "Condition")
 
 
-def absent(operator: str, key: str, words: Sequence[str], allow: bool) -> Iterator[Flaw]:
+def absent(operator: str, key: str, words: Sequence[str], allow: bool) -> Iterator[Finding]:
     """What is meant for requests with the key alone, or for those without it too, and is not so.
 
     A long-term access key's request has no aws:MultiFactorAuthPresent at all.
@@ -235,18 +236,18 @@ def absent(operator: str, key: str, words: Sequence[str], allow: bool) -> Iterat
     quantifier, base, if_exists = split(operator)
     if quantifier == "foranyvalue" and if_exists:
         message = f"{operator} {shown(key)} never holds for a request without the key: ForAnyValue overrules IfExists"
-        yield Flaw(CONDITION, "medium", message, f"write {operator.removesuffix('IfExists')}", "Condition")
+        yield issue(CONDITION, "medium", message, f"write {operator.removesuffix('IfExists')}", "Condition")
     if key.lower() != "aws:multifactorauthpresent" or base != "bool" or if_exists != allow:
         return
     if allow and "true" in words:
         message = f"{operator} {shown(key)} lets through access keys, whose requests have no such key"
-        yield Flaw(CONDITION, "medium", message, "write Bool", "Condition")
+        yield issue(CONDITION, "medium", message, "write Bool", "Condition")
     if not allow and "false" in words:
         message = f"{operator} {shown(key)} denies no access keys, whose requests have no such key"
-        yield Flaw(CONDITION, "medium", message, "write BoolIfExists", "Condition")
+        yield issue(CONDITION, "medium", message, "write BoolIfExists", "Condition")
 
 
-def unguarded(operator: str, key: str, raw: dict[str, Any], allow: bool) -> Iterator[Flaw]:
+def unguarded(operator: str, key: str, raw: dict[str, Any], allow: bool) -> Iterator[Finding]:
     """ForAllValues holds for a request without the key: an Allow must also ask that it is there."""
     if not allow or split(operator)[0] != "forallvalues":
         return
@@ -261,4 +262,4 @@ def unguarded(operator: str, key: str, raw: dict[str, Any], allow: bool) -> Iter
         if key.lower() in present or tags:
             return
     message = f"{operator} {shown(key)} also lets through a request without the key"
-    yield Flaw(CONDITION, "medium", message, f'add "Null": {{"{shown(key)}": "false"}}', "Condition")
+    yield issue(CONDITION, "medium", message, f'add "Null": {{"{shown(key)}": "false"}}', "Condition")

@@ -1,13 +1,14 @@
-"""A fault in a policy's text, and the words and signs that all the lint's parts share."""
+"""An issue of a policy's text as a finding, and the words and signs that all the lint's parts share."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
+
+from iampolicy.finding import Finding
 
 UNKNOWN, MISFIT, CONDITION, FORM, QUOTA = (
     "IAM-LINT-001",
@@ -28,19 +29,12 @@ UNSEEN = (
 LONGEST = 120  # of a quoted text
 
 
-@dataclass(frozen=True)
-class Flaw:
-    """`element` is the statement's element at fault, "" where it is the statement or the document."""
+def issue(rule: str, severity: str, message: str, fix: str, element: str = "") -> Finding:
+    """Return a finding about a text, before it is known in which policy it stands and who holds that.
 
-    rule: str
-    severity: str
-    message: str
-    fix: str
-    element: str = ""
-
-
-def listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    `element` is the statement's element at fault, "" where it is the statement or the document.
+    """
+    return Finding(rule, severity, "", message, fix, element=element)
 
 
 def shown(value: Any) -> str:
@@ -84,7 +78,7 @@ def strange(text: str, strict: bool) -> str:
     return ""
 
 
-def signs(element: str, value: Any) -> Iterator[Flaw]:
+def signs(element: str, value: Any) -> Iterator[Finding]:
     """Signs that look like others or like nothing, in all texts of one element's value; `value` is not nested deep."""
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -97,10 +91,10 @@ def signs(element: str, value: Any) -> Iterator[Flaw]:
         yield from sign(element, value, element not in ("Resource", "NotResource", "Condition", "Sid", "Id"))
 
 
-def sign(element: str, text: str, strict: bool) -> Iterator[Flaw]:
+def sign(element: str, text: str, strict: bool) -> Iterator[Finding]:
     # Of an ARN all but the resource's own name is ASCII: that name, as a condition's value, may hold any of Latin-1.
     head = ":".join(text.split(":")[:5]) if text.startswith("arn:") else ""
     if found := strange(text, strict) or strange(head, True):
-        yield Flaw(FORM, "high", f"{element} {shown(text)} holds {found}", "type it again with plain signs", element)
+        yield issue(FORM, "high", f"{element} {shown(text)} holds {found}", "type it again with plain signs", element)
     if head and text != text.strip():
-        yield Flaw(FORM, "medium", f"{element} '{shown(text)}' ends with a space, which counts", "delete it", element)
+        yield issue(FORM, "medium", f"{element} '{shown(text)}' ends with a space, which counts", "delete it", element)

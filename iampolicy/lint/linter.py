@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
 from iampolicy import actions
-from iampolicy.account.snapshot import packed
 from iampolicy.finding import Finding
 from iampolicy.lint import arns, conditions, principals
-from iampolicy.lint.issue import FORM, QUOTA, UNKNOWN, Flaw, close, escaped, instead, listed, shown, signs
-from iampolicy.policy.document import CURRENT, VARIABLE, glob
+from iampolicy.lint.issue import FORM, QUOTA, UNKNOWN, close, escaped, instead, issue, shown, signs
+from iampolicy.policy.document import CURRENT, VARIABLE, Policy, glob, listed
 
 Kind = Literal["identity", "inline", "trust", "boundary", "resource"]
-Found = tuple[str, Flaw]  # the statement's name, "" for the whole document
 
 ELEMENTS = ("Version", "Id", "Statement")
 PARTS = ("Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition")
@@ -24,9 +23,9 @@ PLACES = {"trust": "a trust", "boundary": "a boundary"}
 OLD = "2008-10-17"
 DEEPEST = 12
 LARGEST = 100_000  # characters: what is longer is not looked into
-MOST = 500  # flaws of one document: who has so many mends these first
+MOST = 500  # findings on one document: who has so many mends these first
 MOST_SEEN = 20_000
-SEEN: dict[tuple[bytes, Kind], tuple[Found, ...]] = {}
+SEEN: dict[tuple[bytes, Kind], tuple[Finding, ...]] = {}
 NEAR = 0.9  # of a quota
 # docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html; white space does not count. Inline: a role's, all together. Resource: S3's.
 QUOTAS = {"identity": 6144, "inline": 10_240, "boundary": 6144, "trust": 2048, "resource": 20_480}
@@ -34,49 +33,58 @@ SID = re.compile(r"[A-Za-z0-9]*")
 SERVICE = re.compile(r"[A-Za-z0-9.-]+")
 
 
-def findings(name: str, document: Any, kind: Kind, principal: str = "") -> list[Finding]:
-    """The findings on one parsed policy. AWS's own managed policies are let be: nobody here can mend them."""
-    if ":iam::aws:policy/" in name:
+def findings(policy: Policy, kind: Kind, principal: str = "") -> list[Finding]:
+    """Return the findings on one policy. AWS's own managed policies are left alone: nobody here can change them."""
+    if ":iam::aws:policy/" in policy.name:
         return []
     return [
-        Finding(f.rule, f.severity, principal, escaped(f.message), escaped(f.fix), name, statement, element=f.element)
-        for statement, f in flawed(document, kind)
+        Finding(
+            one.rule, one.severity, principal, one.message, one.fix, policy.name, one.statement, element=one.element
+        )
+        for one in check_once(policy, kind)
     ]
 
 
-def flawed(document: Any, kind: Kind) -> tuple[Found, ...]:
-    try:
-        key = packed(document), kind
-    except ValueError:  # nested too deep, or not from JSON
-        return tuple(islice(whole(document, kind), MOST))
+def check_once(policy: Policy, kind: Kind) -> tuple[Finding, ...]:
+    """Return the findings on a document, which thousands of roles may hold, without naming policy and principal."""
+    if not policy.key:
+        return tuple(islice(check_policy(policy, kind), MOST))
+    key = policy.key, kind
     if key not in SEEN:
         if len(SEEN) >= MOST_SEEN:
             SEEN.clear()
-        SEEN[key] = tuple(islice(whole(document, kind), MOST))
+        SEEN[key] = tuple(islice(check_policy(policy, kind), MOST))
     return SEEN[key]
 
 
-def whole(document: Any, kind: Kind) -> Iterator[Found]:
+def check_policy(policy: Policy, kind: Kind) -> Iterator[Finding]:
+    for statement, one in check_document(policy, kind):
+        yield replace(one, statement=statement, message=escaped(one.message), fix=escaped(one.fix))
+
+
+def check_document(policy: Policy, kind: Kind) -> Iterator[tuple[str, Finding]]:
+    """Yield (the statement's name, the finding); the name is "" for the whole document."""
+    document = policy.document
     if deep(document):
-        yield "", Flaw(FORM, "high", f"nested more than {DEEPEST} levels deep; a policy has seven", "write it flat")
+        yield "", issue(FORM, "high", f"nested more than {DEEPEST} levels deep; a policy has seven", "write it flat")
         return
     if not isinstance(document, dict):
-        yield "", Flaw(FORM, "high", "a policy is an object", "write Version and Statement")
+        yield "", issue(FORM, "high", "a policy is an object", "write Version and Statement")
         return
     used = characters(document)
-    for flaw in (*head(document), *size(used, QUOTAS[kind])):
-        yield "", flaw
+    for one in (*head(document), *size(used, QUOTAS[kind])):
+        yield "", one
     if used > LARGEST:
         return
     seen: dict[str, int] = {}
     old = document.get("Version") != CURRENT
-    for number, raw in enumerate(listed(document.get("Statement", [])), 1):
+    for number, raw in enumerate(policy.raw_statements, 1):
         sid = raw.get("Sid") if isinstance(raw, dict) else None
         label = shown(sid) if isinstance(sid, str) and sid else f"statement {number}"
-        for flaw in statement(raw, kind, old):
-            yield label, flaw
+        for one in statement(raw, kind, old):
+            yield label, one
         if isinstance(sid, str) and sid and (first := seen.setdefault(sid, number)) != number:
-            yield label, Flaw(FORM, "high", f"the Sid of statement {first} too", "give it another", "Sid")
+            yield label, issue(FORM, "high", f"the Sid of statement {first} too", "give it another", "Sid")
 
 
 def deep(document: Any) -> bool:
@@ -89,42 +97,42 @@ def deep(document: Any) -> bool:
     return True
 
 
-def head(document: dict[str, Any]) -> Iterator[Flaw]:
+def head(document: dict[str, Any]) -> Iterator[Finding]:
     version, statements = document.get("Version"), document.get("Statement")
     yield from unknown(document, ELEMENTS)
     for element in ("Version", "Id"):
         yield from signs(element, document.get(element))
     if version is None:
-        yield Flaw(FORM, "low", f"Version is missing: the one of {OLD} holds", f'write "Version": "{CURRENT}"')
+        yield issue(FORM, "low", f"Version is missing: the one of {OLD} holds", f'write "Version": "{CURRENT}"')
     elif version == OLD:
-        yield Flaw(FORM, "low", f"Version {OLD} knows no policy variables", f'write "Version": "{CURRENT}"', "Version")
+        yield issue(FORM, "low", f"Version {OLD} knows no policy variables", f'write "Version": "{CURRENT}"', "Version")
     elif version != CURRENT:
-        yield Flaw(FORM, "high", f"there is no Version {shown(version)}", f'write "Version": "{CURRENT}"', "Version")
+        yield issue(FORM, "high", f"there is no Version {shown(version)}", f'write "Version": "{CURRENT}"', "Version")
     if not isinstance(document.get("Id", ""), str):
-        yield Flaw(FORM, "high", "Id is no text", "write a text", "Id")
+        yield issue(FORM, "high", "Id is no text", "write a text", "Id")
     if not isinstance(statements, dict | list):
-        yield Flaw(
+        yield issue(
             FORM, "high", "Statement is missing" if statements is None else "Statement is no list", "write a list"
         )
     elif not statements:
-        yield Flaw(FORM, "high", "Statement is empty", "write a statement", "Statement")
+        yield issue(FORM, "high", "Statement is empty", "write a statement", "Statement")
 
 
 def characters(document: Any) -> int:
     return len("".join(json.dumps(document, separators=(",", ":"), ensure_ascii=False).split()))
 
 
-def size(used: int, quota: int) -> Iterator[Flaw]:
+def size(used: int, quota: int) -> Iterator[Finding]:
     if used > quota:
-        yield Flaw(QUOTA, "high", f"{used:,} characters, AWS takes {quota:,}", "split it, or group actions")
+        yield issue(QUOTA, "high", f"{used:,} characters, AWS takes {quota:,}", "split it, or group actions")
     elif used > NEAR * quota:
-        yield Flaw(QUOTA, "low", f"{used:,} characters of the {quota:,} that AWS takes", "split it before it grows")
+        yield issue(QUOTA, "low", f"{used:,} characters of the {quota:,} that AWS takes", "split it before it grows")
 
 
-def unknown(raw: dict[str, Any], known: tuple[str, ...]) -> Iterator[Flaw]:
+def unknown(raw: dict[str, Any], known: tuple[str, ...]) -> Iterator[Finding]:
     for element in raw:
         if element not in known:
-            yield Flaw(
+            yield issue(
                 FORM,
                 "high",
                 f"there is no element {shown(element)}",
@@ -133,9 +141,9 @@ def unknown(raw: dict[str, Any], known: tuple[str, ...]) -> Iterator[Flaw]:
             )
 
 
-def statement(raw: Any, kind: Kind, old: bool) -> Iterator[Flaw]:
+def statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
     if not isinstance(raw, dict):
-        yield Flaw(FORM, "high", "a statement is an object", "write Effect, Action and Resource")
+        yield issue(FORM, "high", "a statement is an object", "write Effect, Action and Resource")
         return
     yield from unknown(raw, PARTS)
     for element, value in raw.items():
@@ -148,20 +156,20 @@ def statement(raw: Any, kind: Kind, old: bool) -> Iterator[Flaw]:
         yield from arns.left_over("Resource", text)
     named = [one for one in patterns if one.isascii()]
     if named and all(one.isascii() for one in resources):
-        yield from arns.flaws(resources, named, raw.get("Effect") == "Allow", kind == "resource")
+        yield from arns.check_resources(resources, named, raw.get("Effect") == "Allow", kind == "resource")
     for element in ("Principal", "NotPrincipal"):
         if element in raw and kind in ("trust", "resource"):
-            yield from principals.flaws(element, raw[element], kind == "trust")
+            yield from principals.check_principals(element, raw[element], kind == "trust")
     if "NotPrincipal" in raw:
         yield from principals.spared(raw.get("Effect") == "Allow", kind == "trust")
     if kind == "trust":
         yield from principals.ways_in(raw, named)
     if "Condition" in raw:
-        yield from conditions.flaws(raw["Condition"], named, raw.get("Effect") == "Allow", kind != "trust")
+        yield from conditions.check_conditions(raw["Condition"], named, raw.get("Effect") == "Allow", kind != "trust")
     if old and any(
         VARIABLE.search(one) for one in (*resources, *texts(raw.get("NotResource")), json.dumps(raw.get("Condition")))
     ):
-        yield Flaw(
+        yield issue(
             FORM,
             "medium",
             f"a policy variable, which Version {OLD} takes as it stands",
@@ -169,48 +177,48 @@ def statement(raw: Any, kind: Kind, old: bool) -> Iterator[Flaw]:
         )
 
 
-def shape(raw: dict[str, Any], kind: Kind) -> Iterator[Flaw]:
+def shape(raw: dict[str, Any], kind: Kind) -> Iterator[Finding]:
     """What is there, what is not, and of which type."""
     if raw.get("Effect") not in ("Allow", "Deny"):
         wrong = f"Effect is {shown(raw['Effect'])}" if "Effect" in raw else "Effect is missing"
-        yield Flaw(FORM, "high", wrong, "write Allow or Deny", "Effect")
+        yield issue(FORM, "high", wrong, "write Allow or Deny", "Effect")
     sid = raw.get("Sid", "")
     if not isinstance(sid, str):
-        yield Flaw(FORM, "high", "Sid is no text", "write letters and digits", "Sid")
+        yield issue(FORM, "high", "Sid is no text", "write letters and digits", "Sid")
     elif kind != "resource" and not SID.fullmatch(sid):
-        yield Flaw(FORM, "high", f"Sid '{shown(sid)}' holds signs that IAM refuses", "write letters and digits", "Sid")
+        yield issue(FORM, "high", f"Sid '{shown(sid)}' holds signs that IAM refuses", "write letters and digits", "Sid")
     for element in ("Action", "Resource", "Principal"):
         both = [one for one in (element, f"Not{element}") if one in raw]
         if len(both) == 2:
-            yield Flaw(FORM, "high", f"{both[0]} and {both[1]} stand together", "keep one", both[1])
+            yield issue(FORM, "high", f"{both[0]} and {both[1]} stand together", "keep one", both[1])
         yield from presence(element, both, kind)
         for one in both if element != "Principal" else ():
             yield from texts_only(one, raw[one])
 
 
-def presence(element: str, there: list[str], kind: Kind) -> Iterator[Flaw]:
+def presence(element: str, there: list[str], kind: Kind) -> Iterator[Finding]:
     barred = {"trust": "Resource", "resource": ""}.get(kind, "Principal")
     optional = element == "Resource" and kind == "resource"  # a repository's policy has none
     if there and element == barred:
-        yield Flaw(
+        yield issue(
             FORM, "high", f"{there[0]} has no place in {PLACES.get(kind, 'an identity policy')}", "delete it", there[0]
         )
     if not there and element != barred and not optional:
-        yield Flaw(FORM, "high", f"{element} is missing", f"name what {element} it is about", "")
+        yield issue(FORM, "high", f"{element} is missing", f"name what {element} it is about", "")
 
 
-def texts_only(element: str, value: Any) -> Iterator[Flaw]:
+def texts_only(element: str, value: Any) -> Iterator[Finding]:
     if any(not isinstance(one, str) for one in listed(value)):
-        yield Flaw(FORM, "high", f"{element} holds what is no text", "write texts", element)
+        yield issue(FORM, "high", f"{element} holds what is no text", "write texts", element)
     elif value == []:
-        yield Flaw(FORM, "high", f"{element} is empty", "name one", element)
+        yield issue(FORM, "high", f"{element} is empty", "name one", element)
 
 
 def texts(value: Any) -> list[str]:
     return [one for one in listed(value) if isinstance(one, str)]
 
 
-def acts(element: str, patterns: list[str]) -> Iterator[Flaw]:
+def acts(element: str, patterns: list[str]) -> Iterator[Finding]:
     """Actions that there are not, and actions that another of the same statement covers."""
     lower = [one.lower() for one in patterns]
     for pattern in patterns:
@@ -220,10 +228,10 @@ def acts(element: str, patterns: list[str]) -> Iterator[Flaw]:
         if not colon or ":" in name or not (service == "*" or SERVICE.fullmatch(service)):
             better = actions.nearest(pattern) or (actions.nearest(pattern.replace(".", ":", 1)) if not colon else "")
             message = f"{element} '{shown(pattern)}' is not written SERVICE:NAME"
-            yield Flaw(UNKNOWN, "high", message, instead(better, "name the service: s3:GetObject"), element)
+            yield issue(UNKNOWN, "high", message, instead(better, "name the service: s3:GetObject"), element)
         elif not actions.matching(pattern):
             wild = "matches no action" if "*" in pattern or "?" in pattern else "is no action"
-            yield Flaw(
+            yield issue(
                 UNKNOWN,
                 "high",
                 f"{shown(pattern)} {wild}",
@@ -235,4 +243,4 @@ def acts(element: str, patterns: list[str]) -> Iterator[Flaw]:
         cover = next((one for one in wider if one != low and glob(one).fullmatch(low)), "")
         if low in lower[:at] or cover:
             message = f"{shown(pattern)} is covered by {shown(cover)}" if cover else f"{shown(pattern)} stands twice"
-            yield Flaw(FORM, "low", message, "delete it", element)
+            yield issue(FORM, "low", message, "delete it", element)

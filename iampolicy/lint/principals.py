@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from iampolicy.finding import Finding
 from iampolicy.lint.arns import left_over
-from iampolicy.lint.issue import FORM, MISFIT, Flaw, close, instead, listed, shown
+from iampolicy.lint.issue import FORM, MISFIT, close, instead, issue, shown
+from iampolicy.policy.document import listed
 
 KINDS = ("AWS", "Service", "Federated", "CanonicalUser")
 ARN = re.compile(r"arn:aws[a-z-]*:(iam|sts)::(\d{12}|cloudfront):(root|(user|role|assumed-role|federated-user)/[^*?]+)")
@@ -20,18 +22,18 @@ ENTRIES = {"saml-provider": "sts:AssumeRoleWithSAML", "oidc-provider": "sts:Assu
 TRUSTED = re.compile(r"sts:(\*|(AssumeRole|TagSession|Set|Get).*)", re.IGNORECASE)
 
 
-def flaws(element: str, raw: Any, trust: bool) -> Iterator[Flaw]:
+def check_principals(element: str, raw: Any, trust: bool) -> Iterator[Finding]:
     """Of one Principal or NotPrincipal."""
     if raw == "*":
         return
     if not isinstance(raw, dict):
-        yield Flaw(FORM, "high", f"{element} {shown(raw)} is neither * nor an object", 'write {"AWS": ...}', element)
+        yield issue(FORM, "high", f"{element} {shown(raw)} is neither * nor an object", 'write {"AWS": ...}', element)
         return
     if not raw:
-        yield Flaw(FORM, "high", f"{element} names nobody", "name a principal", element)
+        yield issue(FORM, "high", f"{element} names nobody", "name a principal", element)
     for kind, values in raw.items():
         if kind not in KINDS:
-            yield Flaw(
+            yield issue(
                 FORM,
                 "high",
                 f"there is no kind of principal {shown(kind)}",
@@ -40,32 +42,32 @@ def flaws(element: str, raw: Any, trust: bool) -> Iterator[Flaw]:
             )
             continue
         if not listed(values):
-            yield Flaw(FORM, "high", f"{element} {kind} lists nobody", "name a principal", element)
+            yield issue(FORM, "high", f"{element} {kind} lists nobody", "name a principal", element)
         for value in listed(values):
             yield from named(element, kind, value, trust)
 
 
-def spared(allow: bool, trust: bool) -> Iterator[Flaw]:
+def spared(allow: bool, trust: bool) -> Iterator[Finding]:
     """NotPrincipal has few places: docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html"""
     instead_of = "name principals, or write Principal * with ArnNotEquals aws:PrincipalArn"
     if trust:
-        yield Flaw(FORM, "high", "NotPrincipal has no place in a trust", instead_of, "NotPrincipal")
+        yield issue(FORM, "high", "NotPrincipal has no place in a trust", instead_of, "NotPrincipal")
     elif allow:
-        yield Flaw(FORM, "high", "NotPrincipal in an Allow lets everybody else in", instead_of, "NotPrincipal")
+        yield issue(FORM, "high", "NotPrincipal in an Allow lets everybody else in", instead_of, "NotPrincipal")
     else:
         message = "NotPrincipal denies whoever has a boundary, named or not"
-        yield Flaw(FORM, "low", message, instead_of, "NotPrincipal")
+        yield issue(FORM, "low", message, instead_of, "NotPrincipal")
 
 
-def named(element: str, kind: str, value: Any, trust: bool) -> Iterator[Flaw]:
+def named(element: str, kind: str, value: Any, trust: bool) -> Iterator[Finding]:
     if not isinstance(value, str):
-        yield Flaw(FORM, "high", f"{element} {kind} holds what is no text", "write texts", element)
+        yield issue(FORM, "high", f"{element} {kind} holds what is no text", "write texts", element)
         return
     yield from left_over(element, value)
     if "$" in value or "<" in value or not value.isascii():
         return  # said by others
     if wrong := refused(kind, value, trust):
-        yield Flaw(
+        yield issue(
             MISFIT, "high", f"{element} {kind} {shown(value)} {wrong}", "name the principal as AWS does", element
         )
 
@@ -85,11 +87,11 @@ def refused(kind: str, value: str, trust: bool) -> str:
     return "is of no use in a trust" if trust else ""
 
 
-def ways_in(statement: dict[str, Any], patterns: Sequence[str]) -> Iterator[Flaw]:
+def ways_in(statement: dict[str, Any], patterns: Sequence[str]) -> Iterator[Finding]:
     """Of a trust's Allow: actions that are none of a trust, and a federated principal with the wrong one."""
     for action in patterns:
         if not TRUSTED.fullmatch(action):
-            yield Flaw(
+            yield issue(
                 MISFIT,
                 "high",
                 f"a trust takes sts:AssumeRole and its like, not {shown(action)}",
@@ -102,7 +104,7 @@ def ways_in(statement: dict[str, Any], patterns: Sequence[str]) -> Iterator[Flaw
     for one in federated:
         entry = next((entry for kind, entry in ENTRIES.items() if f":{kind}/" in one), "sts:AssumeRoleWithWebIdentity")
         if not {entry.lower(), "sts:*", "sts:assumerole*"} & lower:
-            yield Flaw(
+            yield issue(
                 MISFIT,
                 "high",
                 f"{shown(one)} comes in by {entry}, which is not among the actions",

@@ -1,12 +1,21 @@
-"""A policy as IAM reads it: statements with what they match, from JSON in which one thing may stand bare and several in a list."""
+"""A policy, parsed once: its statements with what they match, the JSON as it was written, and where that stands in a file.
+
+Evaluator, linter, comparison and audit all work on this one `Policy`.
+"""
 
 from __future__ import annotations
 
+import marshal
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from iampolicy.policy.json_source import Source, parse
+
+PARSED: dict[bytes, Policy] = {}
+MOST_PARSED = 50_000
 VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 LITERAL = "\0"  # before a sign that a policy variable brought: it is no wildcard
 CURRENT = "2012-10-17"  # older versions know no variables
@@ -21,7 +30,7 @@ class Statement:
     """One statement. `negated` holds those of action, resource and principal that stand as NotAction and so on.
 
     `actions` are in lower case. `principals` are (kind, value) with kind AWS, Service, Federated or CanonicalUser;
-    a policy without principals belongs to an identity. `number` counts from 1.
+    a policy without principals belongs to an identity. `number` counts from 1. `raw` is the statement as it was written.
     """
 
     number: int
@@ -33,6 +42,7 @@ class Statement:
     conditions: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
     negated: frozenset[str] = frozenset()
     variables: bool = True
+    raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -41,18 +51,78 @@ class Statement:
 
 @dataclass(frozen=True)
 class Policy:
-    """A named document; `name` is the inline policy's name or the managed policy's ARN."""
+    """A named document; `name` is the inline policy's name or the managed policy's ARN.
+
+    `document` is the JSON as it was written, `source` the file that it was read from, where it was. `key` is the same for
+    the same document, b"" where there is none.
+    """
 
     name: str
     statements: tuple[Statement, ...] = field(default=(), repr=False)
+    document: Any = field(default_factory=dict, repr=False, compare=False)
+    source: Source | None = field(default=None, repr=False, compare=False)
+    key: bytes = field(default=b"", repr=False, compare=False)
+
+    @property
+    def raw_statements(self) -> list[Any]:
+        """The items of Statement, whatever they are; a statement's `number` is its place among them."""
+        return listed(self.document.get("Statement", [])) if isinstance(self.document, dict) else []
+
+    def line(self, statement: str = "", element: str = "") -> int:
+        """Return the line of an element of a statement (by its name) in the file; 0 for a policy that is from none."""
+        if self.source is None:
+            return 0
+        at, index = self.source.lines, self.index(statement)
+        inside = (("Statement", index, element), ("Statement", element), ("Statement", index))
+        return next((at[where] for where in (*inside, (element,), ("Statement",)) if where in at), 1)
+
+    def index(self, name: str) -> int:
+        """Return the index of a statement that is named by its Sid or its number; -1 without one."""
+        sids = [one.get("Sid") if isinstance(one, dict) else None for one in self.raw_statements]
+        if name in sids:
+            return sids.index(name)
+        number = name.removeprefix("statement ")
+        return int(number) - 1 if number.isdigit() else -1
 
 
-def policy(name: str, document: Any) -> Policy:
-    """The policy of a parsed JSON document. What is no policy at all has no statements: it allows nothing."""
+def read_policy(text: str, name: str) -> Policy:
+    """Return the policy of a file's text, with the line of everything in it. Raises InputError for what is no plain JSON."""
+    document, source = parse(text, name)
+    return policy(name, document, source)
+
+
+def policy(name: str, document: Any, source: Source | None = None) -> Policy:
+    """Return the policy of a JSON document: parsed once for all who hold the same one, under whatever name.
+
+    What is no policy at all has no statements: it allows nothing.
+    """
+    try:
+        # Version 2 keeps no track of which strings are the same object, so equal documents give equal bytes.
+        key = marshal.dumps(document, 2)
+    except ValueError:  # nested too deep, or not from JSON
+        return Policy(name, parse_statements(document), document, source)
+    if (known := PARSED.get(key)) is None:
+        if len(PARSED) >= MOST_PARSED:
+            PARSED.clear()
+        known = PARSED[key] = Policy(name, parse_statements(document), document, None, key)
+    return Policy(name, known.statements, known.document, source, known.key)
+
+
+def as_policy(name: str, value: Any) -> Policy:
+    """Return a policy of this name: of another policy, or of a JSON document."""
+    if not isinstance(value, Policy):
+        return policy(name, value)
+    return value if value.name == name else replace(value, name=name)
+
+
+def parse_statements(document: Any) -> tuple[Statement, ...]:
     body = document if isinstance(document, dict) else {}
     variables = body.get("Version") == CURRENT
-    raw = [one for one in listed(body.get("Statement", [])) if isinstance(one, dict)]
-    return Policy(name, tuple(statement(number, one, variables) for number, one in enumerate(raw, 1)))
+    raw = enumerate(listed(body.get("Statement", [])), 1)
+    try:
+        return tuple(statement(number, one, variables) for number, one in raw if isinstance(one, dict))
+    except RecursionError:  # IAM takes nothing that is nested so deep
+        return ()
 
 
 def statement(number: int, raw: dict[str, Any], variables: bool) -> Statement:
@@ -68,6 +138,7 @@ def statement(number: int, raw: dict[str, Any], variables: bool) -> Statement:
         conditions(raw.get("Condition", {})),
         frozenset(negated),
         variables,
+        raw,
     )
 
 

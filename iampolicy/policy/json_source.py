@@ -1,14 +1,18 @@
-"""Policy files read strictly: what Python's json lets pass (a key twice, NaN, any depth, any size) is refused by file, line, column."""
+"""Read policy texts strictly, and say where everything stands.
+
+What Python's json lets pass (a duplicate key, NaN, any depth, any size) is refused by file, line and column.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ops.core.errors import OpsError
+from iampolicy.errors import InputError
 
 LARGEST = 100_000  # bytes; IAM takes 6,144 characters, S3 20 KB
 DEEPEST = 12  # levels; a condition's list of values is the seventh
@@ -18,16 +22,24 @@ LONE = re.compile(r"\\u[dD][89a-fA-F]")
 Where = tuple[str | int, ...]  # ("Statement", 0, "Action")
 
 
-def text(path: Path) -> str:
-    """The file's text. Raises OpsError: no file, too large, not UTF-8."""
-    name = shown(path)
+@dataclass(frozen=True)
+class Source:
+    """Where a text came from, and the line of each of its keys and list items."""
+
+    name: str
+    lines: Mapping[Where, int] = field(default_factory=dict, repr=False)
+
+
+def read_text(path: Path) -> str:
+    """Return the file's text. Raises InputError: no file, too large, not UTF-8."""
+    name = short_name(path)
     try:
         with path.open("rb") as file:
             body = file.read(LARGEST + 1)
     except OSError as error:
-        raise OpsError(f"{name}: {error.strerror}.") from error
+        raise InputError(f"{name}: {error.strerror}.") from error
     if len(body) > LARGEST:
-        raise OpsError(f"{name}: larger than {LARGEST:,} bytes. No policy is: IAM takes 6,144 characters.")
+        raise InputError(f"{name}: larger than {LARGEST:,} bytes. No policy is: IAM takes 6,144 characters.")
     try:
         return body.decode()
     except UnicodeDecodeError as error:
@@ -35,50 +47,51 @@ def text(path: Path) -> str:
         refuse(name, before, len(before), f"byte 0x{body[error.start]:02x} is not UTF-8")
 
 
-def parsed(source: str, name: str) -> Any:
-    """The JSON value of a text. Raises OpsError with name:line:column for what is no plain JSON, and a key that stands twice."""
+def parse(source: str, name: str) -> tuple[Any, Source]:
+    """Return the JSON value of a text, and where its parts stand.
+
+    Raises InputError with name:line:column for what is no plain JSON, and for a duplicate key.
+    """
     if source.startswith("\ufeff"):
         refuse(name, source, 0, "a byte order mark: save the file as UTF-8 without one")
     try:
-        value = json.loads(source, parse_constant=lambda word: wrong_word(name, source, word))
+        value = json.loads(source, parse_constant=lambda word: refuse_word(name, source, word))
+    except InputError:
+        raise
     except json.JSONDecodeError as error:
-        refuse(name, source, error.pos, fault(error, source))
+        refuse(name, source, error.pos, explain_fault(error, source))
     except RecursionError:
-        raise OpsError(f"{name}: nested more than {DEEPEST} levels deep. A policy has seven.") from None
+        raise InputError(f"{name}: nested more than {DEEPEST} levels deep. A policy has seven.") from None
     except ValueError as error:
-        raise OpsError(f"{name}: a number of thousands of digits.") from error
-    doubled(source, name)
+        raise InputError(f"{name}: a number of thousands of digits.") from error
+    found = Source(name, locate(source, name))
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        found = LONE.search(source)
-        refuse(name, source, found.start() if found else 0, "half of a surrogate pair is no character")
-    return value
+        half = LONE.search(source)
+        refuse(name, source, half.start() if half else 0, "half of a surrogate pair is no character")
+    return value, found
 
 
-def doubled(source: str, name: str) -> None:
-    """Raise OpsError for a key that stands twice in one object, and for nesting that no policy has."""
-    first: dict[Where, int] = {}
-    for where, at in places(source):
-        if len(where) > DEEPEST:
-            refuse(name, source, at, f"nested more than {DEEPEST} levels deep; a policy has seven")
-        if where in first:
-            refuse(name, source, at, f'duplicate key "{where[-1]}" (first at line {line_of(source, first[where])})')
-        first[where] = at
+def locate(source: str, name: str) -> dict[Where, int]:
+    """Return the line of every key and list item of a valid JSON text.
 
-
-def lines(source: str) -> dict[Where, int]:
-    """The line of every key and of every item of a list, in a text that `parsed` has accepted."""
+    Raises InputError for a key that stands twice in one object, and for nesting that no policy has.
+    """
     found: dict[Where, int] = {}
     line, done = 1, 0
-    for where, at in places(source):
+    for where, at in walk(source):
+        if len(where) > DEEPEST:
+            refuse(name, source, at, f"nested more than {DEEPEST} levels deep; a policy has seven")
+        if where in found:
+            refuse(name, source, at, f'duplicate key "{where[-1]}" (first at line {found[where]})')
         line, done = line + source.count("\n", done, at), at
-        found.setdefault(where, line)
+        found[where] = line
     return found
 
 
-def places(source: str) -> Iterator[tuple[Where, int]]:
-    """(path, offset) of every key and list item of a valid JSON text, in order; a key that stands twice comes twice."""
+def walk(source: str) -> Iterator[tuple[Where, int]]:
+    """Yield (path, offset) of every key and list item of a valid JSON text, in order; a duplicate key comes twice."""
     path: list[str | int] = []  # for every open object its key, for every open list its index
     in_list: list[bool] = []
     key_next = False
@@ -103,8 +116,8 @@ def places(source: str) -> Iterator[tuple[Where, int]]:
                 key_next = sign == "{"
 
 
-def fault(error: json.JSONDecodeError, source: str) -> str:
-    """json's words, with the sign that stood there instead."""
+def explain_fault(error: json.JSONDecodeError, source: str) -> str:
+    """Return json's words, with the sign that stood there instead."""
     words = error.msg[0].lower() + error.msg[1:].removesuffix(" delimiter").removesuffix(" at").removesuffix(
         " starting"
     )
@@ -115,24 +128,25 @@ def fault(error: json.JSONDecodeError, source: str) -> str:
     return f"{wanted}, not {repr(there) if there else 'the end of the file'}"
 
 
-def wrong_word(name: str, source: str, word: str) -> NoReturn:
+def refuse_word(name: str, source: str, word: str) -> NoReturn:
     refuse(name, source, next(t.start() for t in TOKEN.finditer(source) if t[0] == word), f"{word} is no JSON")
 
 
 def refuse(name: str, source: str, at: int, what: str) -> NoReturn:
     column = at - source.rfind("\n", 0, at)
-    raise OpsError(f"{name}:{line_of(source, at)}:{column}: {what}")
+    raise InputError(f"{name}:{line_of(source, at)}:{column}: {what}")
 
 
 def line_of(source: str, at: int) -> int:
     return source.count("\n", 0, at) + 1
 
 
-def shown(path: Path) -> str:
+def short_name(path: Path) -> str:
+    """Return the folder and file name by which messages name a policy file: operator/trust.json."""
     return f"{path.parent.name}/{path.name}"
 
 
-def kind(value: Any) -> str:
-    """What JSON calls it, with its article."""
+def json_type(value: Any) -> str:
+    """Return what JSON calls the value, with an article."""
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")

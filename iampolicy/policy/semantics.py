@@ -1,4 +1,4 @@
-"""What a policy says, apart from how it is written: atoms of one action on one resource, compared with wildcards in mind."""
+"""What a policy says, apart from how it is written: permissions of one action on one resource, compared with wildcards in mind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
-from iampolicy.policy.document import ArnGlob, Statement, arn_glob, glob, listed, policy, texts, word
+from iampolicy.policy.document import ArnGlob, Policy, Statement, arn_glob, glob, listed, texts, word
 
 Condition = tuple[tuple[str, str, tuple[str, ...]], ...]
 
@@ -18,8 +18,8 @@ SHOWN = 4  # of what a wildcard goes beyond; the rest is counted
 
 
 @dataclass(frozen=True, order=True)
-class Atom:
-    """Equal where the meaning is equal. A NotAction or NotResource is one atom: what it leaves out, and its kind in `apart`.
+class Permission:
+    """Equal where the meaning is equal. A NotAction or NotResource is one: what it leaves out, and its kind in `apart`.
 
     `who` is whom a trust policy lets in, `written` the action as its author spelled it.
     """
@@ -35,7 +35,7 @@ class Atom:
 
 @dataclass(frozen=True)
 class Grant:
-    """Atoms that differ in actions or resources only. `beyond` is what the other side has of it."""
+    """Permissions that differ in actions or resources only. `beyond` is what the other side has of it."""
 
     effect: str
     actions: tuple[str, ...]
@@ -82,15 +82,13 @@ def rooted(value: Any) -> str:
     return f"arn:aws:iam::{value}:root" if re.fullmatch(r"\d{12}", str(value)) else word(value)
 
 
-def atoms(document: Any) -> set[Atom]:
-    """All atoms of a parsed policy or trust."""
-    raw = [one for one in listed(document.get("Statement", [])) if isinstance(one, dict)]
-    parsed = policy("", document).statements
-    return {atom for one, text in zip(parsed, raw, strict=True) for atom in of_statement(one, text)}
+def permissions(policy: Policy) -> set[Permission]:
+    """Return all permissions of a policy or trust."""
+    return {one for statement in policy.statements for one in statement_permissions(statement)}
 
 
-def of_statement(one: Statement, raw: dict[str, Any]) -> set[Atom]:
-    spelled = {action.lower(): action for action in texts(raw.get("NotAction", raw.get("Action", [])))}
+def statement_permissions(one: Statement) -> set[Permission]:
+    spelled = {action.lower(): action for action in texts(one.raw.get("NotAction", one.raw.get("Action", [])))}
     apart = tuple(sorted(one.negated))
     plain = str if one.variables else unread
     condition = tuple(
@@ -101,7 +99,7 @@ def of_statement(one: Statement, raw: dict[str, Any]) -> set[Atom]:
     resources = [plain(text) for text in resources]
     effect = "Allow" if one.allow else "Deny"
     return {
-        Atom(effect, action, resource, condition, who, apart, spelled.get(action, action))
+        Permission(effect, action, resource, condition, who, apart, spelled.get(action, action))
         for action, resource, who in product(actions, resources, whom(one))
     }
 
@@ -144,7 +142,7 @@ def inside(part: str, whole: str, apart: tuple[bool, bool], read: Read) -> bool:
     return whole == "*" or (not apart[0] and wider(whole, read).fullmatch(part) is not None)
 
 
-def covers(whole: Atom, part: Atom) -> bool:
+def covers(whole: Permission, part: Permission) -> bool:
     """Whether every request that `part` is about is one that `whole` is about; a condition narrows."""
     if whole.effect != part.effect or whole.condition not in ((), part.condition):
         return False
@@ -156,38 +154,41 @@ def covers(whole: Atom, part: Atom) -> bool:
     )
 
 
-def more(one: set[Atom], other: set[Atom]) -> list[Grant]:
-    """What `one` says and `other` does not, in few lines."""
-    found = [atom for atom in sorted(one - other) if not any(covers(rival, atom) for rival in other)]
-    by_action: dict[tuple[Atom, tuple[str, ...]], list[str]] = {}
-    for atom in found:
-        narrower = sorted({worded(rival, atom) for rival in other if covers(atom, rival)})
-        by_action.setdefault((replace(atom, resource=""), tuple(narrower)), []).append(worded_resource(atom))
-    grouped: dict[tuple[Atom, tuple[str, ...], tuple[str, ...]], list[str]] = {}
-    for (atom, narrower_ones), resources in by_action.items():
-        rest = replace(atom, action="", written="", apart=())
-        grouped.setdefault((rest, tuple(resources), narrower_ones), []).append(worded_action(atom))
+def subtract(one: set[Permission], other: set[Permission]) -> list[Grant]:
+    """Return what `one` says and `other` does not, in few lines."""
+    found = [permission for permission in sorted(one - other) if not any(covers(rival, permission) for rival in other)]
+    by_action: dict[tuple[Permission, tuple[str, ...]], list[str]] = {}
+    for permission in found:
+        narrower = sorted({worded(rival, permission) for rival in other if covers(permission, rival)})
+        by_action.setdefault((replace(permission, resource=""), tuple(narrower)), []).append(
+            worded_resource(permission)
+        )
+    grouped: dict[tuple[Permission, tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for (permission, narrower_ones), resources in by_action.items():
+        rest = replace(permission, action="", written="", apart=())
+        grouped.setdefault((rest, tuple(resources), narrower_ones), []).append(worded_action(permission))
     return [
-        Grant(atom.effect, tuple(actions), resources, atom.condition, atom.who, beyond)
-        for (atom, resources, beyond), actions in grouped.items()
+        Grant(permission.effect, tuple(actions), resources, permission.condition, permission.who, beyond)
+        for (permission, resources, beyond), actions in grouped.items()
     ]
 
 
-def worded_action(atom: Atom) -> str:
-    return f"all but {atom.action}" if "action" in atom.apart else atom.written or atom.action
+def worded_action(permission: Permission) -> str:
+    return f"all but {permission.action}" if "action" in permission.apart else permission.written or permission.action
 
 
-def worded_resource(atom: Atom) -> str:
-    return f"all but {atom.resource}" if "resource" in atom.apart else atom.resource
+def worded_resource(permission: Permission) -> str:
+    return f"all but {permission.resource}" if "resource" in permission.apart else permission.resource
 
 
-def worded(atom: Atom, beside: Atom) -> str:
-    """Short: what is the same in the atom beside it goes without saying, and so actions with the same difference share a line."""
-    what = [] if atom.action == beside.action else [worded_action(atom)]
-    where = [] if atom.resource == beside.resource else [worded_resource(atom)]
-    under = " under conditions" if atom.condition != beside.condition else ""
+def worded(permission: Permission, beside: Permission) -> str:
+    """Short: what is the same in the permission beside it goes without saying, and so actions with the same difference share a line."""
+    what = [] if permission.action == beside.action else [worded_action(permission)]
+    where = [] if permission.resource == beside.resource else [worded_resource(permission)]
+    under = " under conditions" if permission.condition != beside.condition else ""
     return (" on ".join(what + where) or "the same") + under
 
 
-def together(documents: Iterable[Any]) -> set[Atom]:
-    return {atom for document in documents for atom in atoms(document)}
+def merge(policies: Iterable[Policy]) -> set[Permission]:
+    """Return the permissions of several policies together."""
+    return {one for policy in policies for one in permissions(policy)}

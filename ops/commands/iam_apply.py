@@ -144,14 +144,15 @@ def refuse_bounding(account: Account, planned: Steps) -> None:
 def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
     """Raises OpsError with code 7 when these roles would bring something that the audit calls high or worse."""
     from ops.iam import pre_apply_check
-    from ops.iam.source_lines import files, place
+    from ops.iam.roles import applied
+    from ops.iam.source_lines import place
 
     new, old = pre_apply_check.new_findings(have, wanted, settings)
     for one in old:
         say(f"Already so: {one.severity} {one.rule} {one.principal}: {one.message}")
     if new:
-        paths = files(settings)
-        lines = "\n".join(f"  {one.told(place(one, paths))}" for one in new)
+        folder = applied(wanted, settings)
+        lines = "\n".join(f"  {one.told(place(one, folder))}" for one in new)
         raise OpsError(
             f"The roles would bring what the audit calls high or worse:\n{lines}\n"
             "Nothing was touched. Mend the folder, or waive it with a reason in iam_policies/waivers.toml.",
@@ -217,7 +218,7 @@ def chosen(have: Snapshot, settings: Settings, want: Wanted, policy: str) -> lis
         if not found:
             raise OpsError(f"{name} has no policy {policy!r}. It has {', '.join(one.name for one in own) or 'none'}")
         return found
-    repo = {roles.policy_arn(want.role, stem, settings): text for stem, text in want.permissions.items()}
+    repo = {roles.policy_arn(want.role, stem, settings): one.document for stem, one in want.permissions.items()}
     differing = [one for one in own if not difference.same(one.document, repo.get(one.arn))]
     if left := [one for one in differing if not versions.is_back(one, versions.returned(settings, one))]:
         return left
@@ -231,12 +232,13 @@ def chosen(have: Snapshot, settings: Settings, want: Wanted, policy: str) -> lis
 
 def told(target: Target) -> str:
     """What a roll-back would give and take."""
-    from iampolicy.policy.semantics import atoms, more
+    from iampolicy.policy.document import policy
+    from iampolicy.policy.semantics import permissions, subtract
 
-    now, then = atoms(target.policy.document), atoms(target.document)
+    now, then = permissions(target.policy.policy), permissions(policy(target.policy.arn, target.document))
     lines = [
         f"{target.policy.name}: {target.policy.default} -> {target.version}{' (kept here)' if target.kept else ''}"
     ]
-    lines += [f"  - {grant.effect.lower()} {grant.text}" for grant in more(now, then)]
-    lines += [f"  + {grant.effect.lower()} {grant.text}" for grant in more(then, now)]
+    lines += [f"  - {grant.effect.lower()} {grant.text}" for grant in subtract(now, then)]
+    lines += [f"  + {grant.effect.lower()} {grant.text}" for grant in subtract(then, now)]
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ops.core.aws.account import Account
@@ -13,8 +13,6 @@ from ops.core.output import say, table
 from ops.core.task import Result, task
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import invoke
 
     from iampolicy.account.snapshot import Snapshot
@@ -39,7 +37,6 @@ class Source:
     wanted: list[Wanted] | None = None
     extras: Extras | None = None
     calls: tuple[int, int] = (0, 0)
-    files: dict[str, Path] = field(default_factory=dict)  # by policy, where the folder itself is audited
 
 
 @task(
@@ -133,11 +130,11 @@ def from_file(c: invoke.Context, file: str) -> Source:
 def from_folder(c: invoke.Context) -> Source:
     from ops.core import settings as config
     from ops.core.settings import ROLES
-    from ops.iam import roles, source_lines
+    from ops.iam import roles
 
     settings = config.load(c.config)
     have = roles.applied(roles.wanted(settings), settings)
-    return Source(f"{ROLES}/", have, settings, files=source_lines.files(settings))
+    return Source(f"{ROLES}/", have, settings)
 
 
 def answer(source: Source, found: list[Finding], failing: tuple[str, ...], seconds: float, json: bool) -> Result:
@@ -157,7 +154,7 @@ def answer(source: Source, found: list[Finding], failing: tuple[str, ...], secon
     told_of = [f for f in left if f.severity != "info" or "info" in failing]
     data = {"findings": [f.data for f in found], "calls": for_iam + for_rest, "seconds": round(seconds, 3)}
     code = FINDINGS if any(f.severity in failing for f in left) else 0
-    return Result(data, "" if json else shown(told_of, counted, source.files), code=code)
+    return Result(data, "" if json else shown(told_of, counted, source.snapshot), code=code)
 
 
 def folded(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]:
@@ -171,7 +168,7 @@ def folded(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]:
     return [f for f in found if f not in hidden], alike
 
 
-def shown(found: list[Finding], counted: str, files: dict[str, Path]) -> str:
+def shown(found: list[Finding], counted: str, have: Snapshot) -> str:
     """A row each, and the count; what follows from being an administrator is counted in the administrator's row, not told again."""
     from ops.iam.source_lines import place
     from ops.iam.waivers import FOLLOWS
@@ -185,7 +182,7 @@ def shown(found: list[Finding], counted: str, files: dict[str, Path]) -> str:
         more = follows.pop(f.principal, 0) if f.rule == ADMIN else 0
         message = f"{f.message} (and {more} findings that follow: --json)" if more else f.message
         message += f" (and {alike[f]} more ways to more rights: --json)" if f in alike else ""
-        where = place(f, files) or " ".join(filter(None, (f.policy.rsplit("/", 1)[-1], f.statement)))
+        where = place(f, have) or " ".join(filter(None, (f.policy.rsplit("/", 1)[-1], f.statement)))
         rows.append((f.severity, f.rule, f.principal, where, message, f.fix))
     lines = [table(("severity", "rule", "principal", "policy", "what", "fix"), rows)] if rows else []
     lines += [f"... and {len(left) - SHOWN} more: --json"] if len(left) > SHOWN else []

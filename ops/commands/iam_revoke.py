@@ -99,7 +99,7 @@ def breaks(p: Principal) -> str:
 
     if p.trust is None:
         return f"{p.name}: whatever signs with its keys, and every session made with them, fails from now on."
-    running = ", ".join(services(p.trust))
+    running = ", ".join(services(p.trust_policy))
     held = f" What {running} runs in its name fails too, until it is started anew." if running else ""
     return f"{p.name}: every session that is under way fails from now on; who may take the role takes it again.{held}"
 

@@ -52,7 +52,9 @@ def simulate(
     if sum(map(bool, (remote, files, snapshot))) > 1:
         raise OpsError("--remote, --files and --snapshot are about different accounts: give one of them.")
     settings, have, account = source(c, files, snapshot)
-    principal, resource, *context = (roles.meant(one, settings) for one in (principal, resource, *(context or [])))
+    principal, resource, *context = (
+        roles.expand_known(one, settings) for one in (principal, resource, *(context or []))
+    )
     own = simulation.given(context)
     action = simulation.action(action)
     resource, note = simulation.resource(resource, action)
@@ -216,8 +218,10 @@ def explain(c, text, principal="", action="", resource="", context=None, json=Fa
     from ops.iam import roles
 
     settings = config.load(c.config)
-    principal, resource, *context = (roles.meant(one, settings) for one in (principal, resource, *(context or [])))
-    denial = error_parser.parse(roles.meant(read(text), settings))
+    principal, resource, *context = (
+        roles.expand_known(one, settings) for one in (principal, resource, *(context or []))
+    )
+    denial = error_parser.parse(roles.expand_known(read(text), settings))
     if not denial:
         raise OpsError(
             "This is no denial that is known here. Paste all of it, or ask: invoke iam.simulate PRINCIPAL ACTION RESOURCE"

@@ -139,6 +139,11 @@ def explain_error(error: Exception) -> Exception:
     """Return the error as a sentence with the next command, or itself where only a traceback helps."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return OpsError(f"A disk of this machine is full: {error}. Make room, then run the same command again")
+    if "iampolicy.errors" in sys.modules:
+        from iampolicy.errors import InputError
+
+        if isinstance(error, InputError):
+            return OpsError(str(error))
     if "botocore.exceptions" not in sys.modules:
         return error
     from ops.core.aws.errors import explain_sdk_error

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.policy.document import Policy
 from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, Steps
 from ops.core.settings import ROLES, Settings
@@ -64,8 +63,8 @@ def missing(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
         if want.boundary:  # before the role, which is never without it
             yield from policy_steps(have, want, "boundary", want.boundary, settings)
         yield from role_steps(have, want, settings)
-        for stem, document in want.permissions.items():
-            yield from policy_steps(have, want, stem, document, settings)
+        for stem, wanted_policy in want.permissions.items():
+            yield from policy_steps(have, want, stem, wanted_policy, settings)
         yield from attachment_steps(have, want, settings)
         if role and role.boundary and not want.boundary:  # last: until here it still holds in what was too much
             why = f"{name}: {role.boundary.rsplit('/', 1)[1]} bounds it, and there is no {ROLES}/{want.role}/boundary.json"
@@ -83,7 +82,7 @@ def role_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
         args = {
             "RoleName": name,
             "Path": settings.role_path,
-            "AssumeRolePolicyDocument": dumped(want.trust),
+            "AssumeRolePolicyDocument": dumped(want.trust.document),
             "Tags": settings.tags(name),
         } | ({"PermissionsBoundary": bounds} if bounds else {})
         yield Change("iam", "create_role", args, why=f"{name}: the role is missing")
@@ -92,8 +91,8 @@ def role_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
         args = {"RoleName": name, "PermissionsBoundary": bounds}
         change = Change("iam", "put_role_permissions_boundary", args, why=f"{name}: its boundary is not in force")
         yield telling(settings, have, change)
-    if not same(role.trust, want.trust):
-        args = {"RoleName": name, "PolicyDocument": dumped(want.trust)}
+    if not same(role.trust_policy.document, want.trust.document):
+        args = {"RoleName": name, "PolicyDocument": dumped(want.trust.document)}
         why = f"{name}: its trust differs from {ROLES}/{want.role}/trust.json"
         yield telling(settings, have, Change("iam", "update_assume_role_policy", args, why))
     if tags := mended_tags(role, settings):
@@ -101,7 +100,7 @@ def role_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
         yield telling(settings, have, Change("iam", "tag_role", {"RoleName": name, "Tags": tags}, why))
 
 
-def policy_steps(have: Snapshot, want: Wanted, stem: str, document: dict[str, Any], settings: Settings) -> Steps:
+def policy_steps(have: Snapshot, want: Wanted, stem: str, wanted: Policy, settings: Settings) -> Steps:
     arn = policy_arn(want.role, stem, settings)
     path, _, name = arn.partition(":policy")[2].rpartition("/")
     policy = have.policies.get(arn)
@@ -109,13 +108,13 @@ def policy_steps(have: Snapshot, want: Wanted, stem: str, document: dict[str, An
         args = {
             "PolicyName": name,
             "Path": f"{path}/",
-            "PolicyDocument": dumped(document),
+            "PolicyDocument": dumped(wanted.document),
             "Tags": settings.tags(name),
         }
         yield Change("iam", "create_policy", args, why=f"{name}: the policy is missing")
-    elif not same(policy.document, document):
+    elif not same(policy.document, wanted.document):
         why = f"{name}: it differs from {ROLES}/{want.role}/{stem}.json"
-        yield from new_version(policy, document, why, settings)
+        yield from new_version(policy, wanted.document, why, settings)
 
 
 def attachment_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:

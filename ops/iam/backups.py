@@ -134,11 +134,11 @@ def held(holder: Principal, step: Change) -> tuple[str, dict[str, Any] | None]:
     name = step.args.get("PolicyName", "")
     match step.call.removeprefix("delete_").removeprefix("put_"):
         case "role_policy" | "user_policy":
-            return f"inline-{name}", holder.inline.get(name)
+            return f"inline-{name}", holder.inline[name].document if name in holder.inline else None
         case "role_permissions_boundary":
             return "boundary", {"PermissionsBoundaryArn": holder.boundary} if holder.boundary else None
         case "update_assume_role_policy":
-            return "trust", holder.trust
+            return "trust", holder.trust.document if holder.trust else None
         case "tag_role":
             keys = [tag["Key"] for tag in step.args["Tags"]]
             return "tags", {key: holder.tags[key] for key in keys if key in holder.tags}

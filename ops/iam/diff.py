@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from iampolicy.account.snapshot import Principal, Snapshot
-from iampolicy.policy.semantics import Grant, atoms, canonical, more, together
+from iampolicy.policy.semantics import Grant, canonical, merge, subtract
+from iampolicy.policy.semantics import permissions as permissions_of
 from ops.core.settings import ROLES, Settings
 from ops.iam.revocation import aside
 
@@ -53,8 +54,8 @@ def permissions(
     have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
 ) -> Iterator[Difference]:
     """Over all policies of the role together: where among them a statement stands is no matter of meaning."""
-    ours, theirs = (together(text for _, text in side.documents(p)) for side, p in ((want, wanted), (have, live)))
-    yield from both_ways(live.name, "permissions", more(ours, theirs), more(theirs, ours))
+    ours, theirs = (merge(side.held(p)) for side, p in ((want, wanted), (have, live)))
+    yield from both_ways(live.name, "permissions", subtract(ours, theirs), subtract(theirs, ours))
 
 
 def both_ways(role: str, kind: str, given: list[Grant], taken: list[Grant], what: str = "") -> Iterator[Difference]:
@@ -70,11 +71,11 @@ def both_ways(role: str, kind: str, given: list[Grant], taken: list[Grant], what
 def trust(
     have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
 ) -> Iterator[Difference]:
-    ours, theirs = atoms(wanted.trust or {}), atoms(live.trust or {})
-    for grant in more(theirs, ours):
+    ours, theirs = permissions_of(wanted.trust_policy), permissions_of(live.trust_policy)
+    for grant in subtract(theirs, ours):
         may = "may" if grant.effect == "Allow" else "may not"
         yield Difference(live.name, "trust", "takes", f"live {grant.who} {may} {grant.text}", grant)
-    for grant in more(ours, theirs):
+    for grant in subtract(ours, theirs):
         say = "let" if grant.effect == "Allow" else "keep out"
         yield Difference(live.name, "trust", "gives", f"apply would {say} {grant.who} {grant.text}", grant)
 
@@ -89,8 +90,10 @@ def boundary(
             text = f"apply would bound it by {wanted.boundary.rsplit('/', 1)[1]}"
             yield Difference(live.name, "boundary", "gives", text)
     if wanted.boundary and (found := have.policies.get(wanted.boundary)):
-        ours, theirs = atoms(want.policies[wanted.boundary].document), atoms(found.document)
-        yield from both_ways(live.name, "boundary", more(ours, theirs), more(theirs, ours), " within its boundary")
+        ours, theirs = permissions_of(want.policies[wanted.boundary].policy), permissions_of(found.policy)
+        yield from both_ways(
+            live.name, "boundary", subtract(ours, theirs), subtract(theirs, ours), " within its boundary"
+        )
 
 
 def attachments(

@@ -10,11 +10,11 @@ from typing import Any
 
 from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.errors import InputError
 from iampolicy.lint import arns
 from iampolicy.policy.conditions import Context
 from iampolicy.policy.document import CURRENT, listed, policy
 from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide
-from ops.core.errors import OpsError
 from ops.core.settings import ROLES, Settings
 from ops.iam import roles
 from ops.iam.roles import Wanted
@@ -83,13 +83,14 @@ class Failure:
 
 
 def of(role: str, settings: Settings) -> list[Expectation]:
-    """A role's. Raises OpsError where there are none, or one makes no sense."""
+    """A role's. Raises InputError where there are none, or one makes no sense."""
     path = roles.FOLDER / role / "expect.toml"
     if not path.exists():
-        raise OpsError(
+        raise InputError(
             f"{role}/expect.toml is missing: write what the role must and must not do; see {ROLES}/README.md"
         )
-    return parsed(roles.filled(path, settings), f"{role}/expect.toml")
+    name = f"{role}/expect.toml"
+    return parsed(roles.expand_text(path.read_text(), name, settings), name)
 
 
 def broken(want: Wanted, settings: Settings) -> list[Failure]:
@@ -100,31 +101,33 @@ def broken(want: Wanted, settings: Settings) -> list[Failure]:
 
 
 def parsed(text: str, name: str) -> list[Expectation]:
-    """The entries of an expect.toml. Raises OpsError that names the entry: one that nobody could ask, or says nothing."""
+    """The entries of an expect.toml. Raises InputError that names the entry: one that nobody could ask, or says nothing."""
     try:
         lists = tomllib.loads(text)
         lists = spelled_out(lists, texts(lists.pop("names", {}), name))
     except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise OpsError(f"{name}: {error}") from error
+        raise InputError(f"{name}: {error}") from error
     if unknown := lists.keys() - LISTS.keys():
-        raise OpsError(f"{name}: there is no list {min(unknown)!r}; there are {', '.join(LISTS)}.")
+        raise InputError(f"{name}: there is no list {min(unknown)!r}; there are {', '.join(LISTS)}.")
     found = []
     for kind, entries in lists.items():
         for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
             if fault := misshapen(kind, entry):
-                raise OpsError(f"{name}, {kind} {number}: {fault}")
+                raise InputError(f"{name}, {kind} {number}: {fault}")
             for one in expectations(kind, number, entry):
                 if fault := senseless(one):
-                    raise OpsError(f"{name}, {kind} {number}: {fault}")
+                    raise InputError(f"{name}, {kind} {number}: {fault}")
                 found.append(one)
     if not found:
-        raise OpsError(f"{name} says nothing: write what the role must and must not do; lists are {', '.join(LISTS)}.")
+        raise InputError(
+            f"{name} says nothing: write what the role must and must not do; lists are {', '.join(LISTS)}."
+        )
     return found
 
 
 def texts(names: Any, file: str) -> dict[str, str]:
     if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
-        raise OpsError(f"{file}: names is a table of texts, each of which {{its name}} stands for in the entries.")
+        raise InputError(f"{file}: names is a table of texts, each of which {{its name}} stands for in the entries.")
     return names
 
 
@@ -217,9 +220,8 @@ def decided(one: Expectation, role: Principal, have: Snapshot) -> Decision:
         return decide(request(one, role), Rights(rights.identity))
     asking, account = caller(one.by), role.arn.split(":")[4]
     action = "sts:AssumeRoleWithWebIdentity" if asking.federated else "sts:AssumeRole"
-    trust = policy("trust", role.trust)
     asked = Request(asking, action, role.arn, one.context)
-    return decide(asked, Rights((EVERYTHING,)), resource=trust, owner=account, required=True)
+    return decide(asked, Rights((EVERYTHING,)), resource=role.trust_policy, owner=account, required=True)
 
 
 def capped(one: Expectation, role: Principal, have: Snapshot) -> Decision:

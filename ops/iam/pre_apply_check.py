@@ -43,7 +43,7 @@ def afterwards(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snap
             role, created=was.created, last_used=was.last_used, last_region=was.last_region, tags=was.tags
         )
     policies = have.policies | {
-        arn: replace(have.policies[arn], document=policy.document) if arn in have.policies else policy
+        arn: replace(have.policies[arn], policy=policy.policy) if arn in have.policies else policy
         for arn, policy in want.policies.items()
     }
     return replace(have, roles=roles, policies=policies)

@@ -7,7 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from iampolicy.account.snapshot import Managed, Principal, Snapshot
+from iampolicy.account.snapshot import Managed, Principal, Snapshot, parse_inline
+from iampolicy.policy.document import policy
+from iampolicy.policy.semantics import permissions
 from ops.core.plan import Change, Steps
 from ops.core.settings import ROLES, Settings
 from ops.iam.backups import telling
@@ -50,9 +52,7 @@ def other_stack(path: str, settings: Settings) -> str:
 
 def evidence(have: Snapshot, role: Principal) -> tuple[str, ...]:
     """(role, created, last used, who may take it, what it holds, instance profiles): why it may go, and what goes with it."""
-    from iampolicy.policy.semantics import atoms
-
-    whom = sorted({atom.who for atom in atoms(role.trust or {}) if atom.effect == "Allow"})
+    whom = sorted({one.who for one in permissions(role.trust_policy) if one.effect == "Allow"})
     holds = [arn.rsplit("/", 1)[1] for arn in role.attached] + [f"{name} (inline)" for name in role.inline]
     created, used = (f"{one:%Y-%m-%d}" if one else "" for one in (role.created, role.last_used))
     return role.name, created, used or "never", ", ".join(whom), ", ".join(holds), ", ".join(role.instance_profiles)
@@ -170,7 +170,7 @@ def clash(have: Snapshot, saved: Saved, told: Mapping[str, Any], profiles: Mappi
         return ""
     differs = {
         "path": role.path != saved.path,
-        "trust": not same(role.trust, saved.trust),
+        "trust": not same(role.trust_policy.document, saved.trust),
         "boundary": role.boundary != saved.boundary,
         "description": (told.get("Description") or "") != saved.description,
         "MaxSessionDuration": (told.get("MaxSessionDuration") or role.session_s) != saved.session_s,
@@ -179,7 +179,7 @@ def clash(have: Snapshot, saved: Saved, told: Mapping[str, Any], profiles: Mappi
     if other := [what for what, unlike in differs.items() if unlike]:
         return f"a role {saved.name} is there, with another {' and '.join(other)}"
     for name in set(role.inline) & set(saved.inline):
-        if not same(role.inline[name], saved.inline[name]):
+        if not same(role.inline[name].document, saved.inline[name]):
             return f"the role {saved.name} is there, and its policy {name} says something else"
     return ""
 
@@ -190,8 +190,8 @@ def restored(have: Snapshot, saved: Saved, texts: Mapping[str, dict[str, Any]]) 
     role = Principal(
         saved.name,
         saved.arn,
-        saved.trust,
-        (there.inline if there else {}) | saved.inline,
+        policy("trust", saved.trust),
+        (there.inline if there else {}) | parse_inline(saved.inline),
         tuple(dict.fromkeys([*(there.attached if there else ()), *saved.attached])),
         saved.boundary,
         tuple(saved.profiles),
@@ -200,7 +200,7 @@ def restored(have: Snapshot, saved: Saved, texts: Mapping[str, dict[str, Any]]) 
         tags=saved.tags,
     )
     made = {arn: kept["document"] for arn, kept in saved.policies.items()} | dict(texts)
-    policies = {arn: Managed(arn, text, attachments=1) for arn, text in made.items()} | have.policies
+    policies = {arn: Managed(arn, policy(arn, text), attachments=1) for arn, text in made.items()} | have.policies
     return replace(have, roles=have.roles | {saved.name: role}, policies=policies)
 
 

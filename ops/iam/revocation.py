@@ -37,7 +37,9 @@ def document(since: datetime) -> dict[str, Any]:
 
 def since(p: Principal) -> datetime | None:
     """Before when its sessions are cut off; None where they are not, or where the policy of that name says something else."""
-    text = p.inline.get(NAME, {})
+    if NAME not in p.inline:
+        return None
+    text = p.inline[NAME].document
     try:
         (deny,) = text["Statement"] if isinstance(text["Statement"], list) else [text["Statement"]]
         told = deny["Condition"]["DateLessThan"]["aws:TokenIssueTime"]

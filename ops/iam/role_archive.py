@@ -10,6 +10,7 @@ from typing import Any
 
 from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot_file import Check, Misshapen, mapping, shaped
+from iampolicy.errors import InputError
 from iampolicy.policy import json_source
 from ops.core.errors import OpsError
 from ops.core.settings import Settings
@@ -65,9 +66,9 @@ def read(path: Path) -> Saved:
         with path.open("rb") as file:
             body = file.read(LARGEST + 1)
         if len(body) > LARGEST:
-            raise OpsError(f"it is larger than {LARGEST:,} bytes")
-        data = json_source.parsed(body.decode(), path.name)
-    except (OSError, OpsError, UnicodeDecodeError) as error:
+            raise InputError(f"it is larger than {LARGEST:,} bytes")
+        data, _ = json_source.parse(body.decode(), path.name)
+    except (OSError, InputError, UnicodeDecodeError) as error:
         raise OpsError(f"{path} cannot be read: {error}. Nothing was touched.") from error
     return loaded(data, str(path))
 

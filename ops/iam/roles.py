@@ -1,4 +1,4 @@
-"""iam_policies/ as data: one folder a role, with trust.json and permissions*.json, placeholders filled in."""
+"""iam_policies/ as data: one folder a role, with trust.json and permissions*.json, placeholders expanded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from string import Template
 from typing import Any
 
 from iampolicy.account.snapshot import Managed, Principal, Snapshot
-from iampolicy.policy import json_source
-from ops.core.errors import OpsError
+from iampolicy.errors import InputError
+from iampolicy.policy.document import Policy, as_policy, policy
+from iampolicy.policy.json_source import json_type, parse, read_text, short_name
 from ops.core.paths import ROOT
 from ops.core.settings import ROLES, Settings
 
@@ -24,59 +25,71 @@ IAMS_OWN = re.compile(r"(?<!\$)\$\{[a-z0-9]+:[^}]*\}", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Wanted:
-    """A role as its folder describes it; `permissions` maps a file's stem to its document, `boundary` is None without one."""
+    """A role as its folder describes it; `permissions` maps a file's stem to its policy, `boundary` is None without one."""
 
     role: str
-    trust: dict[str, Any]
-    permissions: dict[str, dict[str, Any]]
-    boundary: dict[str, Any] | None = None
+    trust: Policy
+    permissions: dict[str, Policy]
+    boundary: Policy | None = None
+
+    def __post_init__(self) -> None:
+        """Take policies that are given as JSON documents too: they are parsed here."""
+        named = {stem: as_policy(f"{self.role}/{stem}.json", one) for stem, one in self.permissions.items()}
+        object.__setattr__(self, "permissions", named)
+        object.__setattr__(self, "trust", as_policy(f"{self.role}/trust.json", self.trust))
+        if self.boundary is not None:
+            object.__setattr__(self, "boundary", as_policy(f"{self.role}/boundary.json", self.boundary))
 
     @property
     def for_instances(self) -> bool:
         """Whether EC2 takes the role, and it so needs an instance profile."""
-        return "ec2.amazonaws.com" in json.dumps(self.trust)
+        return "ec2.amazonaws.com" in json.dumps(self.trust.document)
 
 
 def wanted(settings: Settings, only: str = "", folder: Path = FOLDER) -> list[Wanted]:
-    """The roles of the folder, by name. Raises OpsError: no such role, bad JSON, unknown placeholder, over a quota."""
+    """The roles of the folder, by name. Raises InputError: no such role, bad JSON, unknown placeholder, over a quota."""
     roles = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
     if only and only not in roles:
-        raise OpsError(f"There is no role {only!r} in {ROLES}/. There are: {', '.join(roles)}")
+        raise InputError(f"There is no role {only!r} in {ROLES}/. There are: {', '.join(roles)}")
     return [read(folder / role, settings) for role in roles if only in ("", role)]
 
 
 def read(folder: Path, settings: Settings) -> Wanted:
     stray = [path.name for path in sorted(folder.glob("*.json")) if not FILES.fullmatch(path.name)]
     if stray:
-        raise OpsError(
+        raise InputError(
             f"{folder.name}/{stray[0]}: a role has trust.json, permissions.json, permissions-MORE.json, boundary.json"
         )
     if not (folder / "trust.json").exists():
-        raise OpsError(f"{folder.name}/trust.json is missing: who may take the role; see {ROLES}/README.md")
-    permissions = {path.stem: document(path, settings) for path in sorted(folder.glob("permissions*.json"))}
+        raise InputError(f"{folder.name}/trust.json is missing: who may take the role; see {ROLES}/README.md")
+    permissions = {path.stem: read_document(path, settings) for path in sorted(folder.glob("permissions*.json"))}
     if not permissions:
-        raise OpsError(f"{folder.name}: there is no permissions.json beside trust.json.")
-    trust = document(folder / "trust.json", settings)
-    bounds = document(folder / "boundary.json", settings) if (folder / "boundary.json").exists() else None
+        raise InputError(f"{folder.name}: there is no permissions.json beside trust.json.")
+    trust = read_document(folder / "trust.json", settings)
+    bounds = read_document(folder / "boundary.json", settings) if (folder / "boundary.json").exists() else None
     managed = permissions | ({"boundary": bounds} if bounds else {})
-    for name, size, quota in [("trust.json", len(dumped(trust)), TRUST_CHARACTERS)] + [
-        (f"{stem}.json", len(dumped(policy)), POLICY_CHARACTERS) for stem, policy in managed.items()
+    for name, size, quota in [("trust.json", len(dumped(trust.document)), TRUST_CHARACTERS)] + [
+        (f"{stem}.json", len(dumped(one.document)), POLICY_CHARACTERS) for stem, one in managed.items()
     ]:
         if size > quota:
-            raise OpsError(
+            raise InputError(
                 f"{folder.name}/{name}: {size} characters, AWS takes {quota}. Split it: permissions-2.json ..."
             )
     return Wanted(folder.name, trust, permissions, bounds)
 
 
-def document(path: Path, settings: Settings) -> dict[str, Any]:
-    """The policy with ${account} ${region} ${stack} ${bucket} ${repository} filled in. IAM's own variables are written $${aws:...}."""
-    name = json_source.shown(path)
-    json_source.parsed(json_source.text(path), name)  # before anything is filled in, so that columns are the file's own
-    body = json_source.parsed(filled(path, settings), name)
+def read_document(path: Path, settings: Settings) -> Policy:
+    """Return the policy with ${account} ${region} ${stack} ${bucket} ${repository} expanded, and the lines of the file.
+
+    IAM's own variables are written $${aws:...}.
+    """
+    name, text = short_name(path), read_text(path)
+    written, source = parse(text, name)
+    expand_text(text, name, settings)  # for its errors, which name the line
+    body = expand_strings(written, name, settings)
     if not isinstance(body, dict):
-        raise OpsError(f"{name}: a policy is a JSON object with Version and Statement, not {json_source.kind(body)}.")
-    return body
+        raise InputError(f"{name}: a policy is a JSON object with Version and Statement, not {json_type(body)}.")
+    return policy(name, body, source)
 
 
 def placeholders(settings: Settings) -> dict[str, str]:
@@ -89,26 +102,37 @@ def placeholders(settings: Settings) -> dict[str, str]:
     }
 
 
-def meant(text: str, settings: Settings) -> str:
-    """Of a command line: with the placeholders filled in that the files and iam.explain's answers have; others stay."""
+def expand_known(text: str, settings: Settings) -> str:
+    """Expand the placeholders of a command line that the files and iam.explain's answers have; leave all others."""
     return Template(text).safe_substitute(placeholders(settings))
 
 
-def filled(path: Path, settings: Settings) -> str:
-    """A file of iam_policies/ with its placeholders filled in. Raises OpsError for an unknown one, and for a stray $."""
+def expand_text(text: str, name: str, settings: Settings) -> str:
+    """Expand the placeholders in a file of iam_policies/. Raises InputError for an unknown one, and for a stray $."""
     values = placeholders(settings)
-    text = path.read_text()
     if own := IAMS_OWN.search(text):
         line = text.count("\n", 0, own.start()) + 1
-        raise OpsError(f"{path.parent.name}/{path.name}:{line}: {own[0]} is a variable of IAM's own: write ${own[0]}")
+        raise InputError(f"{name}:{line}: {own[0]} is a variable of IAM's own: write ${own[0]}")
     try:
         return Template(text).substitute(values)
     except KeyError as error:
-        raise OpsError(
-            f"{path.parent.name}/{path.name}: unknown placeholder ${{{error.args[0]}}}; known: {', '.join(values)}"
-        ) from error
+        raise InputError(f"{name}: unknown placeholder ${{{error.args[0]}}}; known: {', '.join(values)}") from error
     except ValueError as error:
-        raise OpsError(f"{path.parent.name}/{path.name}: {error}") from error
+        raise InputError(f"{name}: {error}") from error
+
+
+def expand_strings(value: Any, name: str, settings: Settings) -> Any:
+    """Expand the placeholders in all strings of a JSON value, so that the text is parsed once, as it stands in the file."""
+    if isinstance(value, str):
+        return expand_text(value, name, settings) if "$" in value else value
+    if isinstance(value, list):
+        return [expand_strings(one, name, settings) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {expand_strings(key, name, settings): expand_strings(one, name, settings) for key, one in value.items()}
+    if len(found) < len(value):
+        raise InputError(f"{name}: two keys of one object are the same once their placeholders are expanded.")
+    return found
 
 
 def policy_name(role: str, stem: str, settings: Settings) -> str:
@@ -128,16 +152,16 @@ def applied(wanted: list[Wanted], settings: Settings) -> Snapshot:
     policies: dict[str, Managed] = {}
     for want in wanted:
         name = settings.role_name(want.role)
-        documents = {policy_arn(want.role, stem, settings): text for stem, text in want.permissions.items()}
+        documents = {policy_arn(want.role, stem, settings): one for stem, one in want.permissions.items()}
         attached = tuple(documents)
         bounds = policy_arn(want.role, "boundary", settings) if want.boundary else ""
         if want.boundary:
             documents[bounds] = want.boundary
-        policies |= {arn: Managed(arn, text, attachments=1) for arn, text in documents.items()}
+        policies |= {arn: Managed(arn, one, attachments=1) for arn, one in documents.items()}
         profiles = (name,) if want.for_instances else ()
         roles[name] = Principal(name, settings.role_arn(want.role), want.trust, {}, attached, bounds, profiles)
     return Snapshot(roles, policies=policies)
 
 
-def dumped(policy: dict[str, Any]) -> str:
-    return json.dumps(policy, separators=(",", ":"))
+def dumped(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"))

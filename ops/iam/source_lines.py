@@ -1,44 +1,26 @@
-"""Where in iam_policies/ the text stands that a finding is about: file and line."""
+"""File and line in iam_policies/ of the text that a finding is about."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from iampolicy.account.snapshot import Snapshot
 from iampolicy.finding import Finding
-from iampolicy.policy import json_source
-from iampolicy.policy.document import listed
-from ops.core.settings import Settings
-from ops.iam.roles import FOLDER, policy_name
+from iampolicy.policy.document import Policy
 
 
-def files(settings: Settings, folder: Path = FOLDER) -> dict[str, Path]:
-    """Each file by the name that its policy has in the account; a trust by `ROLE'S NAME trust`."""
-    found = {}
-    for path in folder.glob("*/*.json"):
-        role, stem = path.parent.name, path.stem
-        found[f"{settings.role_name(role)} trust" if stem == "trust" else policy_name(role, stem, settings)] = path
-    return found
+def place(finding: Finding, have: Snapshot) -> str:
+    """Return operator/permissions.json:12, or "" where no file of the folder is at fault: a policy of another origin, a missing one.
 
-
-def place(one: Finding, files: dict[str, Path]) -> str:
-    """operator/permissions.json:12, or "" where no file of the folder is at fault: a policy of another origin, a missing one."""
-    name = one.policy.rsplit("/", 1)[-1]
-    path = files.get(f"{one.principal} trust" if name == "trust" else name)
-    if path is None:
+    `have` is the account as the folder describes it.
+    """
+    policy = find_policy(finding, have)
+    if policy is None or policy.source is None:
         return ""
-    text = json_source.text(path)
-    at = json_source.lines(text)
-    number = statement(json_source.parsed(text, json_source.shown(path)), one.statement)
-    inside = (("Statement", number, one.element), ("Statement", one.element), ("Statement", number))
-    there = (*inside, (one.element,), ("Statement",))
-    return f"{json_source.shown(path)}:{next((at[where] for where in there if where in at), 1)}"
+    return f"{policy.source.name}:{policy.line(finding.statement, finding.element)}"
 
 
-def statement(document: object, label: str) -> int:
-    """The index of a statement that a finding names by its Sid or its number; -1 without one."""
-    raw = listed(document.get("Statement", [])) if isinstance(document, dict) else []
-    sids = [one.get("Sid") if isinstance(one, dict) else None for one in raw]
-    if label in sids:
-        return sids.index(label)
-    number = label.removeprefix("statement ")
-    return int(number) - 1 if number.isdigit() else -1
+def find_policy(finding: Finding, have: Snapshot) -> Policy | None:
+    name = finding.policy.rsplit("/", 1)[-1]
+    if name == "trust":
+        role = have.roles.get(finding.principal)
+        return role.trust if role else None
+    return next((one.policy for one in have.policies.values() if one.name == name), None)

@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from iampolicy.errors import InputError
 from iampolicy.finding import Finding
-from ops.core.errors import OpsError
 from ops.core.paths import ROOT
 from ops.core.settings import ROLES, Settings
 
@@ -74,30 +74,30 @@ def read(settings: Settings) -> list[Waiver]:
 
 
 def parsed(path: Path) -> list[Waiver]:
-    """Raises OpsError for what is no list of waivers; a poor waiver is a finding, and so passes."""
+    """Raises InputError for what is no list of waivers; a poor waiver is a finding, and so passes."""
     try:
         found = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OpsError(f"{path.name}: {error}. Waivers are written as [[waiver]] tables.") from error
+        raise InputError(f"{path.name}: {error}. Waivers are written as [[waiver]] tables.") from error
     entries = found.get("waiver", [])
     if set(found) - {"waiver"} or not isinstance(entries, list):
-        raise OpsError(f"{path.name}: waivers are written as [[waiver]] tables, and nothing else stands there.")
+        raise InputError(f"{path.name}: waivers are written as [[waiver]] tables, and nothing else stands there.")
     return [one(entry, f"{path.name}: waiver {number}") for number, entry in enumerate(entries, 1)]
 
 
 def one(entry: Any, where: str) -> Waiver:
     if not isinstance(entry, dict):
-        raise OpsError(f"{where} is no table. Write [[waiver]].")
+        raise InputError(f"{where} is no table. Write [[waiver]].")
     if unknown := sorted(set(entry) - set(FIELDS)):
-        raise OpsError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(FIELDS)}.")
+        raise InputError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(FIELDS)}.")
     if missing := [name for name in NEEDED if name not in entry]:
-        raise OpsError(f"{where} has no {missing[0]}. A waiver has rule, principal, reason, owner and expires.")
+        raise InputError(f"{where} has no {missing[0]}. A waiver has rule, principal, reason, owner and expires.")
     for name, value in entry.items():
         if type(value) is not FIELDS[name]:
             kind = "a date, as 2027-01-31" if FIELDS[name] is date else "a text"
-            raise OpsError(f"{where}: {name} is {kind}, not {value!r}.")
+            raise InputError(f"{where}: {name} is {kind}, not {value!r}.")
     fields: dict[str, Any] = {"reason": "", "owner": ""} | entry
     return Waiver(**fields)
 

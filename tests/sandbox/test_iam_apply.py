@@ -106,7 +106,7 @@ def test_our_tags_are_mended_and_others_left():
 
 
 def test_a_trust_that_only_reads_otherwise_is_left():
-    have, trust = applied(), policies.wanted(SETTINGS, only="auditor")[0].trust
+    have, trust = applied(), policies.wanted(SETTINGS, only="auditor")[0].trust.document
     bare = {**trust, "Statement": trust["Statement"][0]}
     have.roles[NAME] = replace(have.roles[NAME], trust=bare)
     assert planned(have) == []
@@ -482,7 +482,7 @@ def test_applied_twice_and_mended_when_changed_by_hand(stacks):
     iam.put_role_policy(RoleName=name, PolicyName="extra", PolicyDocument=json.dumps(doc("s3:GetObject")))
     iam.untag_role(RoleName=name, TagKeys=["kennel:stack"])
     before = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
-    trust = json.loads(json.dumps(WANTED[0].trust).replace(SETTINGS.stack.name, "roles"))
+    trust = json.loads(json.dumps(WANTED[0].trust.document).replace(SETTINGS.stack.name, "roles"))
     iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
     assert cli("iam.diff", ok=False).code == 7
     assert cli("iam.apply").out.strip() == f"{count} roles. 4 made"
@@ -568,8 +568,8 @@ def test_a_roll_back_leaves_alone_what_was_not_changed_last(stacks):
     data = version(cli, "permissions-data", doc("s3:ListAllMyBuckets"))
     back = ("iam.rollback", "--role", "operator", "--yes")
     assert "1 made" in cli(*back).out
-    assert default(cli, models) == ("v3", want.permissions["permissions-models"])
-    assert default(cli, data) == ("v1", want.permissions["permissions-data"])
+    assert default(cli, models) == ("v3", want.permissions["permissions-models"].document)
+    assert default(cli, data) == ("v1", want.permissions["permissions-data"].document)
     iam = cli.account.client("iam")
     iam.detach_role_policy(RoleName=cli.settings.role_name("operator"), PolicyArn=data)
     refused = cli(*back, ok=False)
@@ -582,7 +582,7 @@ def test_a_roll_back_leaves_alone_what_was_not_changed_last(stacks):
 def test_the_same_fault_is_rolled_back_a_second_time(stacks):
     """What was bad once is kept here, which made the second roll-back say that it was back already."""
     cli = stacks("rolltwice")
-    good = policies.wanted(cli.settings, only="operator")[0].permissions["permissions-data"]
+    good = policies.wanted(cli.settings, only="operator")[0].permissions["permissions-data"].document
     arn = version(cli, "permissions-data", doc("s3:ListAllMyBuckets"))
     cli("iam.apply", "--role", "operator")
     version(cli, "permissions-data", doc("s3:ListAllMyBuckets"))

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iampolicy.errors import InputError
 from iampolicy.explain import diagnosis, error_parser, report
 from iampolicy.explain.error_parser import Question, parse
 from iampolicy.explain.simulation import Asked
 from iampolicy.policy.document import policy
 from iampolicy.policy.evaluate import Caller, Request, Rights
-from ops.core.errors import OpsError
 from ops.iam import expectations, roles
 from tests.conftest import settings_of
 
@@ -135,7 +135,7 @@ def without_statement(role, sid):
     for arn in FILES.roles[SETTINGS.role_name(role)].attached:
         text = found[arn].document
         found[arn] = replace(
-            found[arn], document=text | {"Statement": [s for s in text["Statement"] if s["Sid"] != sid]}
+            found[arn], policy=text | {"Statement": [s for s in text["Statement"] if s["Sid"] != sid]}
         )
     return replace(FILES, policies=found)
 
@@ -210,7 +210,7 @@ def test_what_the_roles_own_expectations_deny_is_not_offered_without_a_word(acti
 
 def test_a_role_without_expectations_is_explained_all_the_same(monkeypatch):
     def missing(role, settings):
-        raise OpsError(f"{role}/expect.toml is missing")
+        raise InputError(f"{role}/expect.toml is missing")
 
     monkeypatch.setattr(expectations, "of", missing)
     _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), world())
@@ -279,7 +279,7 @@ def test_who_is_not_there_is_said():
     ],
 )
 def test_a_text_that_says_too_little_names_the_flags(text, flags):
-    with pytest.raises(OpsError, match=flags):
+    with pytest.raises(InputError, match=flags):
         diagnosis.explained(parse(text), world())
 
 
@@ -418,7 +418,7 @@ def test_no_text_is_a_surprise(text, pieces, cut):
         return
     try:
         explained = diagnosis.explained(found, world())
-    except OpsError as error:
+    except InputError as error:
         assert "does not say enough" in str(error)
         return
     said = report.telling(explained, world())

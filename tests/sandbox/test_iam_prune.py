@@ -377,12 +377,12 @@ def seen(account, name):
     one = snapshot.read(account).roles[name]
     tags = sorted((tag["Key"], tag["Value"]) for tag in found.get("Tags", []))
     texts = (found["Path"], found["Description"], found["MaxSessionDuration"], tags, found["AssumeRolePolicyDocument"])
-    documents = dict(snapshot.read(account).documents(one))
+    documents = {policy.name: policy.document for policy in snapshot.read(account).held(one)}
     profiles = {
         p: account.call("iam", "get_instance_profile", InstanceProfileName=p)["InstanceProfile"]["Path"]
         for p in one.instance_profiles
     }
-    return texts, one.boundary, sorted(one.attached), one.inline, documents, profiles
+    return texts, one.boundary, sorted(one.attached), sorted(one.inline), documents, profiles
 
 
 def removing(account, name, wanted):
@@ -486,8 +486,8 @@ def test_what_was_narrowed_meanwhile_comes_back_narrow(stacks, monkeypatch):
     assert name not in snapshot.read(cli.account).roles
     assert f"{name} is back" in cli("iam.restore", str(path)).out
     back = snapshot.read(cli.account)
-    assert back.policies[own].document == back.roles[name].inline["notes"] == NARROW
-    assert back.roles[name].trust == TRUST | {"Id": "narrow"}
+    assert back.policies[own].document == back.roles[name].inline["notes"].document == NARROW
+    assert back.roles[name].trust.document == TRUST | {"Id": "narrow"}
     assert set(back.roles[name].attached) == {own, roles.policy_arn("auditor", "permissions", cli.settings)}
     versions = [json.loads(one.read_text()) for one in (WORK / "iam" / "prunenarrow" / f"{name}-own").glob("v*.json")]
     assert {one["version"]: one["document"] for one in versions} == {"v1": READ, "v2": READ | {"Id": "two"}}
@@ -664,7 +664,7 @@ def test_a_role_that_was_too_wide_comes_back_by_its_name(stacks, drill):
     assert "say --confirm" in cli("iam.restore", str(file), ok=False).err
     assert name not in snapshot.read(cli.account).roles
     assert f"{name} is back" in cli("iam.restore", str(file), "--confirm", name).out
-    assert snapshot.read(cli.account).roles[name].inline == {"all": ALL}
+    assert snapshot.read(cli.account).roles[name].inline["all"].document == ALL
     iam.delete_role_policy(RoleName=name, PolicyName="all")  # other tests' audits would tell of it
     iam.delete_role(RoleName=name)
 

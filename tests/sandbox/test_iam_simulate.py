@@ -5,12 +5,13 @@ import json
 import pytest
 
 from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.errors import InputError
 from iampolicy.explain import simulation
 from iampolicy.explain.simulation import Asked
 from iampolicy.policy.document import policy
 from iampolicy.policy.evaluate import Request
 from ops.commands import iam_simulate
-from ops.core.errors import AwsError, OpsError
+from ops.core.errors import AwsError
 from ops.iam import roles
 from tests.conftest import settings_of
 
@@ -48,22 +49,22 @@ def test_a_role_is_found_by_folder_name_arn_or_session(name):
     ],
 )
 def test_nobody_of_that_name(name, says):
-    with pytest.raises(OpsError, match=says.replace("?", r"\?")):
+    with pytest.raises(InputError, match=says.replace("?", r"\?")):
         simulation.find(FILES, name, SETTINGS)
 
 
 def test_a_role_and_a_user_of_one_name_are_told_apart_by_arn():
     have = Snapshot({"x": principal("x")}, {"x": principal("x", kind="user")})
-    with pytest.raises(OpsError, match="give the ARN"):
+    with pytest.raises(InputError, match="give the ARN"):
         simulation.find(have, "x", SETTINGS)
     assert simulation.find(have, have.users["x"].arn, SETTINGS)[0] == have.users["x"]
 
 
 def test_actions_are_spelled_as_aws_does_or_refused_with_the_nearest():
     assert simulation.action("S3:getobject") == "s3:GetObject"
-    with pytest.raises(OpsError, match=r"Did you mean s3:GetObject\?"):
+    with pytest.raises(InputError, match=r"Did you mean s3:GetObject\?"):
         simulation.action("s3:GetObjec")
-    with pytest.raises(OpsError, match="no action 's3:\\*'"):
+    with pytest.raises(InputError, match="no action 's3:\\*'"):
         simulation.action("s3:*")
 
 
@@ -85,7 +86,7 @@ def test_the_resource_has_to_fit_the_action(action, given, asked, note):
 
 @pytest.mark.parametrize("name", ["b/k", "s3://b/k", "arn:aws:s3", ""])
 def test_what_is_no_arn_is_refused(name):
-    with pytest.raises(OpsError, match="no ARN"):
+    with pytest.raises(InputError, match="no ARN"):
         simulation.resource(name, "s3:GetObject")
 
 
@@ -101,7 +102,7 @@ def test_context_keys_repeat_and_beat_the_defaults():
     assert [key for key in keys if key.lower() == "aws:securetransport"] == ["aws:securetransport"]
     assert not {"aws:SourceIp", "aws:username"} & keys.keys()
     for wrong in ("aws:SourceIp", "=x", "Referer=x"):
-        with pytest.raises(OpsError, match="key=value"):
+        with pytest.raises(InputError, match="key=value"):
             simulation.given([wrong])
 
 

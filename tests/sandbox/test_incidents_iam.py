@@ -118,7 +118,7 @@ def test_a_policy_of_the_operator_lost_an_action(stack, tmp_path):
 def test_the_execution_role_cannot_be_taken_and_the_message_is_no_denial(stack, tmp_path):
     told = Denied("iam-denied", stack, tmp_path, role="sagemaker-execution")
     settings = stack.settings
-    foreign = json.loads(json.dumps(roles.wanted(settings, only="sagemaker-execution")[0].trust))
+    foreign = json.loads(json.dumps(roles.wanted(settings, only="sagemaker-execution")[0].trust.document))
     foreign["Statement"][0]["Condition"] = {"StringEquals": {"aws:SourceAccount": "999999999999"}}
     name, text = settings.role_name("sagemaker-execution"), json.dumps(foreign)
     stack.account.call("iam", "update_assume_role_policy", RoleName=name, PolicyDocument=text)

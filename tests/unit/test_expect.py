@@ -11,6 +11,7 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from iampolicy import actions
+from iampolicy.errors import InputError
 from iampolicy.policy.document import listed
 from ops.commands import iam_check
 from ops.core import settings
@@ -81,18 +82,18 @@ def mutations(document):
 PERMISSIONS = [
     pytest.param(role, stem, mutant, id=f"{role}-{stem}: {what}")
     for role, want in WANTED.items()
-    for stem, document in want.permissions.items()
-    for what, mutant in mutations(document)
+    for stem, policy in want.permissions.items()
+    for what, mutant in mutations(policy.document)
 ]
 BOUNDARIES = [
     pytest.param(role, mutant, id=f"{role}: {what}")
     for role, want in WANTED.items()
-    for what, mutant in mutations(want.boundary)
+    for what, mutant in mutations(want.boundary.document)
 ]
 TRUSTS = [
     pytest.param(role, mutant, id=f"{role}: {what}")
     for role, want in WANTED.items()
-    for what, mutant in mutations(want.trust)
+    for what, mutant in mutations(want.trust.document)
 ]
 
 
@@ -128,7 +129,9 @@ def test_a_trust_that_is_widened_breaks_one_that_may_not_assume(role, mutant):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_trust_that_names_anybody_breaks_one_that_may_not_assume(role):
-    mutant = changed(WANTED[role].trust, 0, lambda statement: statement.update({"Principal": "*", "Action": "sts:*"}))
+    mutant = changed(
+        WANTED[role].trust.document, 0, lambda statement: statement.update({"Principal": "*", "Action": "sts:*"})
+    )
     mutant["Statement"][0].pop("Condition", None)
     assert {kind for kind, *_ in failing(replace(WANTED[role], trust=mutant))} == {"may_not_assume"}
 
@@ -136,7 +139,8 @@ def test_a_trust_that_names_anybody_breaks_one_that_may_not_assume(role):
 @pytest.mark.parametrize("role", ROLES)
 def test_every_action_that_is_taken_away_is_missed(role):
     want, unmissed = WANTED[role], set()
-    for stem, document in want.permissions.items():
+    for stem, policy in want.permissions.items():
+        document = policy.document
         for number, statement in enumerate(document["Statement"]):
             for action in listed(statement["Action"]):
                 kept = [one for one in listed(statement["Action"]) if one != action]
@@ -151,8 +155,8 @@ def test_every_action_that_is_taken_away_is_missed(role):
 def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
     want = WANTED[role]
     have = roles.applied([want], SETTINGS)
-    for document in want.permissions.values():
-        for statement in document["Statement"]:
+    for policy in want.permissions.values():
+        for statement in policy.document["Statement"]:
             context = {
                 key.lower(): listed(value)[0].replace("*", "x")
                 for block in statement.get("Condition", {}).values()
@@ -176,13 +180,13 @@ def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
 @pytest.mark.parametrize("role", ROLES)
 def test_policies_name_what_there_is_as_narrowly_as_aws_takes_it(role):
     want = WANTED[role]
-    for document in [*want.permissions.values(), want.boundary]:
-        assert len(roles.dumped(document)) < roles.POLICY_CHARACTERS
-        for statement in document["Statement"]:
+    for policy in [*want.permissions.values(), want.boundary]:
+        assert len(roles.dumped(policy.document)) < roles.POLICY_CHARACTERS
+        for statement in policy.document["Statement"]:
             for action in listed(statement["Action"]):
                 assert actions.matching(action), action
-    for document in want.permissions.values():
-        for statement in document["Statement"]:
+    for policy in want.permissions.values():
+        for statement in policy.document["Statement"]:
             if statement["Effect"] == "Allow" and statement["Resource"] == "*":
                 loose = {one for one in listed(statement["Action"]) if not actions.unscopable(one)} - ON_ALL.keys()
                 assert not loose, f"{statement['Sid']}: name the resources of {loose}"
@@ -191,7 +195,7 @@ def test_policies_name_what_there_is_as_narrowly_as_aws_takes_it(role):
 @pytest.mark.parametrize("role", ROLES)
 def test_no_boundary_lets_a_role_grow(role):
     """Of IAM and STS: reading; for operators passing roles and service-linked ones; for who applies roles, bounded ones."""
-    for statement in WANTED[role].boundary["Statement"]:
+    for statement in WANTED[role].boundary.document["Statement"]:
         if statement["Effect"] == "Deny":
             continue
         for pattern in listed(statement["Action"]):
@@ -262,7 +266,7 @@ GOOD = 'action = "s3:GetObject", resource = "arn:aws:s3:::b/k"'
     ],
 )  # fmt: skip
 def test_an_entry_that_nobody_could_ask_is_an_error_with_its_place(text, said):
-    with pytest.raises(OpsError, match=said):
+    with pytest.raises(InputError, match=said):
         expectations.parsed(text, "r")
 
 
@@ -318,7 +322,7 @@ def test_a_widened_policy_is_told_with_what_lets_it_through(folder, capsys):
 
 def test_a_role_without_expectations_is_an_error(folder, capsys):
     (folder / "ci" / "expect.toml").unlink()
-    with pytest.raises(OpsError, match="ci/expect.toml is missing"):
+    with pytest.raises(InputError, match="ci/expect.toml is missing"):
         expectations.of("ci", SETTINGS)
 
 

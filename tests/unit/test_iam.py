@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ops.core.errors import OpsError
+from iampolicy.errors import InputError
 from ops.core.paths import ROOT
 from ops.iam import roles
 from tests.conftest import settings_of
@@ -34,8 +34,8 @@ def test_the_shipped_policies_name_only_actions_that_iam_would_take():
     import re
 
     for want in WANTED:
-        for document in want.permissions.values():
-            for statement in document["Statement"]:
+        for policy in want.permissions.values():
+            for statement in policy.document["Statement"]:
                 assert all(re.fullmatch(r"[a-z0-9-]+:[A-Z]\w+", action) for action in statement["Action"]), statement[
                     "Sid"
                 ]
@@ -46,11 +46,11 @@ def test_an_unknown_placeholder_is_an_error(tmp_path):
     (tmp_path / "r" / "trust.json").write_text("{}")
     (tmp_path / "r" / "permissions.json").write_text('{"Resource": "${acount}"}')
     with pytest.raises(
-        OpsError, match=r"r/permissions.json: unknown placeholder \$\{acount\}; known: account, region, stack, bucket"
+        InputError, match=r"r/permissions.json: unknown placeholder \$\{acount\}; known: account, region, stack, bucket"
     ):
         roles.wanted(SETTINGS, folder=tmp_path)
     (tmp_path / "r" / "permissions.json").write_text(json.dumps({"Statement": ["x" * 6200]}))
-    with pytest.raises(OpsError, match="AWS takes 6144"):
+    with pytest.raises(InputError, match="AWS takes 6144"):
         roles.wanted(SETTINGS, folder=tmp_path)
 
 

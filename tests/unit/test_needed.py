@@ -290,9 +290,9 @@ def test_what_is_not_drawn_and_what_is_denied_in_silence_is_shipped():
     wanted = {want.role: want.permissions for want in roles.wanted(settings_of())}
     given = [
         (role, one["Sid"], action)
-        for role, documents in wanted.items()
-        for document in documents.values()
-        for one in document["Statement"]
+        for role, policies in wanted.items()
+        for one_policy in policies.values()
+        for one in one_policy.raw_statements
         for action in one["Action"]
     ]
     for role, start in replays.SILENT:
@@ -343,8 +343,8 @@ def test_the_page_lists_what_is_shipped():
     shipped = [
         (want.role, one["Sid"], action)
         for want in roles.wanted(settings_of())
-        for document in want.permissions.values()
-        for one in document["Statement"]
+        for one_policy in want.permissions.values()
+        for one in one_policy.raw_statements
         if one["Effect"] == "Allow"
         for action in one["Action"]
     ]

@@ -243,4 +243,4 @@ def test_the_lint_has_nothing_to_say_of_a_suggestion():
             passing("box", "ec2.amazonaws.com"),
         ]
     )
-    assert linter.findings("p", document, "identity") == []
+    assert linter.findings(policy("p", document), "identity") == []
