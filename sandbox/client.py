@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from invoke.context import Context
+from invoke import Context
 
 from ops.core import settings
 from ops.core.errors import OpsError

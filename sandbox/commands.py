@@ -5,7 +5,7 @@ They import when they run: `invoke --list` loads this module too.
 
 from __future__ import annotations
 
-from invoke.context import Context
+from invoke import Context
 
 from ops.core.output import say, table
 from ops.core.task import Result, task
