@@ -7,6 +7,8 @@ import re
 import shlex
 import socket
 import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +18,13 @@ from ops.core import ssh, tunnel
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError, Unreachable
 from ops.core.output import say
+from ops.core.paths import ROOT
 from ops.core.settings import in_work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fabric import Connection
+
+OPENSSH_FAILED = 255  # the exit code of OpenSSH's client when there is no connection
 
 
 def check(have: Facts) -> dict[str, Any]:
@@ -30,11 +33,9 @@ def check(have: Facts) -> dict[str, Any]:
         others = f" ({', '.join(have.others)}, which these settings do not touch)" if have.others else ""
         raise OpsError(f"There is no box{others}. Start one: invoke ec2.up")
     if have.interrupted:
-        from ops.box.plan import interrupted
-
-        raise OpsError(interrupted(have))
+        raise OpsError(have.interruption_message())
     if have.state != "running":
-        raise OpsError(f"The box {have.ident} is {have.state}. Start it: invoke ec2.start")
+        raise OpsError(f"The box {have.instance_id} is {have.state}. Start it: invoke ec2.start")
     return have.box
 
 
@@ -44,16 +45,16 @@ def prepare(account: Account, instance: dict[str, Any]) -> None:
     A push that is refused need not be the end: the box has the key pair of its launch, which may be ours.
     """
     settings = account.settings.ec2
-    ident = instance["InstanceId"]
-    if not ssh.pinned(in_work(settings.known_hosts), ident):
-        learn(account, ident)
+    instance_id = instance["InstanceId"]
+    if not ssh.pinned(in_work(settings.known_hosts), instance_id):
+        learn_host_keys(account, instance_id)
     public = ssh.key_pair(in_work(settings.key))
     account.guard()
     try:
         account.call(
             "ec2-instance-connect",
             "send_ssh_public_key",
-            InstanceId=ident,
+            InstanceId=instance_id,
             InstanceOSUser=settings.user,
             SSHPublicKey=public,
         )
@@ -61,27 +62,29 @@ def prepare(account: Account, instance: dict[str, Any]) -> None:
         say(f"The key could not be pushed ({error.aws_code}); trying the key pair that the box was started with.")
 
 
-def learn(account: Account, ident: str) -> None:
+def learn_host_keys(account: Account, instance_id: str) -> None:
     """Take the host's keys from its console, which only EC2 can write; not from whoever answers first."""
-    console = account.call("ec2", "get_console_output", InstanceId=ident, Latest=True).get("Output", "")
+    console = account.call("ec2", "get_console_output", InstanceId=instance_id, Latest=True).get("Output", "")
     keys = ssh.host_keys_in(console)
     if not keys:
         raise OpsError(
-            f"{ident} has not printed its host keys on its console yet: it still boots. Try again in a minute."
+            f"{instance_id} has not printed its host keys on its console yet: it still boots. Try again in a minute."
         )
-    ssh.pin(in_work(account.settings.ec2.known_hosts), ident, keys)
+    ssh.pin(in_work(account.settings.ec2.known_hosts), instance_id, keys)
 
 
 def open_socket(account: Account, have: Facts) -> socket.socket:
     """A connection to the box's SSH server by the settings' way in. Raises OpsError."""
     instance, settings = check(have), account.settings.ec2
     if settings.way == "command":
-        return through_command(words_of(settings.proxy_command, instance["InstanceId"], settings.user))
+        return connect_through_command(
+            split_proxy_command(settings.proxy_command, instance["InstanceId"], settings.user)
+        )
     if settings.way == "public":
         address = instance.get("PublicIpAddress")
         if not address:
             raise OpsError(
-                f"{have.ident} has no public address: it was started when ec2.way was another. See {ssh.PAGE}"
+                f"{have.instance_id} has no public address: it was started when ec2.way was another. See {ssh.PAGE}"
             )
         try:
             return socket.create_connection((address, settings.public_port), timeout=ssh.CONNECT_S)
@@ -89,21 +92,21 @@ def open_socket(account: Account, have: Facts) -> socket.socket:
             raise Unreachable(
                 f"No connection to {address}:{settings.public_port}: {error}. Where it ends: invoke ec2.reach"
             ) from error
-    if have.door is None:
+    if have.connect_endpoint is None:
         raise OpsError("There is no Instance Connect Endpoint, so no way in. Make it: invoke net.up")
     try:
-        return tunnel.gateway(tunnel.presigned(account, have.door, instance["PrivateIpAddress"]))
+        return tunnel.gateway(tunnel.presigned(account, have.connect_endpoint, instance["PrivateIpAddress"]))
     except Unreachable as error:
         raise Unreachable(f"{error} Where it ends: invoke ec2.reach. See {ssh.PAGE}") from error
 
 
-def words_of(command: str, host: str, user: str) -> list[str]:
+def split_proxy_command(command: str, host: str, user: str) -> list[str]:
     """A ProxyCommand as OpenSSH writes it, as words; no shell runs it."""
     tokens = {"%h": host, "%n": host, "%p": "22", "%r": user, "%%": "%"}
     return [re.sub("%.", lambda found: tokens.get(found[0], found[0]), word) for word in shlex.split(command)]
 
 
-def through_command(words: list[str]) -> socket.socket:
+def connect_through_command(words: list[str]) -> socket.socket:
     """A socket whose other end is a program's stdin and stdout. It ends when we close ours. Raises OpsError."""
     near, far = socket.socketpair()
     try:
@@ -143,12 +146,8 @@ def connected(account: Account, have: Facts, left: str = "", use: bool = True) -
         link.close()
 
 
-def ssh_options(account: Account, ident: str, settings_file: Path | None) -> dict[str, str]:
+def ssh_options(account: Account, instance_id: str, settings_file: Path | None) -> dict[str, str]:
     """OpenSSH's own client through our way in, trusting only the pinned key; works from any folder, and with rsync and scp."""
-    import sys
-
-    from ops.core.paths import ROOT
-
     settings = account.settings.ec2
     # What this command was told by its environment, the proxy is to know wherever it is started.
     kept = [
@@ -159,11 +158,22 @@ def ssh_options(account: Account, ident: str, settings_file: Path | None) -> dic
     )
     proxy = ssh.words("sh", "-c", f"cd {ssh.words(str(ROOT))} && exec {command}")
     return {
-        "ProxyCommand": proxy.replace("%", "%%"), "HostKeyAlias": ident, "User": settings.user,
+        "ProxyCommand": proxy.replace("%", "%%"), "HostKeyAlias": instance_id, "User": settings.user,
         "IdentityFile": quoted(str(in_work(settings.key))), "IdentitiesOnly": "yes", "BatchMode": "yes",
         "UserKnownHostsFile": quoted(str(in_work(settings.known_hosts))), "StrictHostKeyChecking": "yes",
         "ServerAliveInterval": str(int(ssh.KEEPALIVE_S)), "ServerAliveCountMax": "2",
     }  # fmt: skip
+
+
+def run_openssh(account: Account, instance_id: str, settings_file: Path | None, command: str) -> int:
+    """Run OpenSSH's own client, with a command or for a shell; return its exit code, OPENSSH_FAILED without a connection."""
+    options = ssh_options(account, instance_id, settings_file)
+    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    argv = ["ssh", *flags, account.settings.box_name, *([command] if command else [])]
+    try:
+        return subprocess.run(argv, cwd=ROOT, check=False).returncode
+    except FileNotFoundError as error:
+        raise OpsError("OpenSSH's client is not installed here. Without it: invoke ec2.run 'COMMAND'") from error
 
 
 def quoted(path: str) -> str:

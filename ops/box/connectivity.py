@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from ops.box import access
-from ops.box import images as image
+from ops.box import access, images
 from ops.box.facts import Facts
 from ops.core import ssh
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.settings import in_work
 from ops.network import reachability
+from ops.network.reachability import Rules
 
 REBOOT = "invoke ec2.stop --yes, then invoke ec2.start: a reboot, on other hardware"
 MEND = "invoke net.up"
@@ -29,15 +30,15 @@ class Hop:
     mend: str = ""
 
 
-def walk(account: Account, have: Facts) -> Iterator[Hop]:
+def check_path(account: Account, have: Facts) -> Iterator[Hop]:
     """Hops from the inside of EC2 to the login, up to the first that fails. Raises Refused when AWS may not be asked."""
-    for hop in hops(account, have):
+    for hop in path_checks(account, have):
         yield hop
         if hop.problem:
             return
 
 
-def hops(account: Account, have: Facts) -> Iterator[Hop]:
+def path_checks(account: Account, have: Facts) -> Iterator[Hop]:
     if have.box is None:
         others = f"; this account has {', '.join(have.others)}" if have.others else ""
         yield Hop("instance", "none", f"there is no box of this stack{others}", "invoke ec2.up")
@@ -45,17 +46,17 @@ def hops(account: Account, have: Facts) -> Iterator[Hop]:
     why = have.box.get("StateReason", {}).get("Message", "")
     mend = "invoke runbook.show spot-interruption" if have.interrupted else "invoke ec2.start"
     stopped = f"it is {have.state}{f' ({why})' if why else ''}" if have.state != "running" else ""
-    yield Hop("instance", f"{have.ident} {have.state}", stopped, mend)
+    yield Hop("instance", f"{have.instance_id} {have.state}", stopped, mend)
     yield status_checks(account, have)
-    way = account.settings.ec2.way
-    if way != "command":  # Session Manager's agent calls out by itself: no rule of ours is on its path
+    # Session Manager's agent calls out by itself: no rule of ours is on its path.
+    if account.settings.ec2.way != "command":
         yield from network(account, have)
-    yield from line(account, have)
+    yield from connection(account, have)
     yield login(account, have)
 
 
 def status_checks(account: Account, have: Facts) -> Hop:
-    found = account.call("ec2", "describe_instance_status", InstanceIds=[have.ident])["InstanceStatuses"]
+    found = account.call("ec2", "describe_instance_status", InstanceIds=[have.instance_id])["InstanceStatuses"]
     if not found:
         return Hop(
             "status checks", "none yet", "EC2 has not checked it yet: it boots", "wait a minute, then invoke ec2.reach"
@@ -80,17 +81,22 @@ def network(account: Account, have: Facts) -> Iterator[Hop]:
         path = reachability.from_internet(have.box, address, port, rules)
         where, mend = f"{address}/32 to port {port}", f"{MEND}; is your address another now? {ADDRESS}"
     else:
-        none = "" if have.door else "there is no Instance Connect Endpoint that is ready"
-        yield Hop("endpoint", have.door["InstanceConnectEndpointId"] if have.door else "none", none, MEND)
-        assert have.door is not None
-        door = reachability.address_in(subnets[have.door["SubnetId"]])
-        path = reachability.from_endpoint(have.box, have.door, door, rules)
+        none = "" if have.connect_endpoint else "there is no Instance Connect Endpoint that is ready"
+        yield Hop(
+            "endpoint",
+            have.connect_endpoint["InstanceConnectEndpointId"] if have.connect_endpoint else "none",
+            none,
+            MEND,
+        )
+        assert have.connect_endpoint is not None
+        source = reachability.address_in(subnets[have.connect_endpoint["SubnetId"]])
+        path = reachability.from_endpoint(have.box, have.connect_endpoint, source, rules)
         where, mend = f"endpoint to {have.box['PrivateIpAddress']}:22", MEND
     for name, problem in path:
         yield Hop(name, where, problem, mend)
 
 
-def read_rules(account: Account, vpc: str):
+def read_rules(account: Account, vpc: str) -> tuple[Rules, dict[str, dict[str, Any]]]:
     """The VPC's rules, and its subnets by id."""
     of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
     subnets = account.list_all("ec2", "describe_subnets", "Subnets", Filters=of_vpc)
@@ -103,7 +109,7 @@ def read_rules(account: Account, vpc: str):
     return rules, {subnet["SubnetId"]: subnet for subnet in subnets}
 
 
-def line(account: Account, have: Facts) -> Iterator[Hop]:
+def connection(account: Account, have: Facts) -> Iterator[Hop]:
     """A connection, and the first words of an SSH server over it."""
     try:
         near = access.open_socket(account, have)
@@ -136,7 +142,7 @@ def login(account: Account, have: Facts) -> Hop:
         known = in_work(settings.known_hosts)
         changed = "host key" in str(error)
         mend = f"were its keys replaced on purpose? take its lines out of {known}" if changed else REBOOT
-        return Hop("authentication", f"as {settings.user}", said(error), stranger(account, have) or mend)
+        return Hop("authentication", f"as {settings.user}", said(error), wrong_user(account, have) or mend)
     return Hop("authentication", f"as {settings.user}, host key pinned")
 
 
@@ -152,12 +158,12 @@ def mend_line(account: Account, what: str) -> str:
     return f"{what} {REBOOT}"
 
 
-def stranger(account: Account, have: Facts) -> str:
+def wrong_user(account: Account, have: Facts) -> str:
     """What mends a user that the box's image does not have, or ""."""
     assert have.box is not None
     known = account.call_or_none("ec2", "describe_images", "InvalidAMIID", ImageIds=[have.box["ImageId"]])
-    images = [image.of_answer(one) for one in (known or {}).get("Images", [])]
-    right = images[0].user if images else account.settings.ec2.user
+    found = [images.from_response(one) for one in (known or {}).get("Images", [])]
+    right = found[0].user if found else account.settings.ec2.user
     return (
         ""
         if right == account.settings.ec2.user
@@ -165,5 +171,5 @@ def stranger(account: Account, have: Facts) -> str:
     )
 
 
-def failed(found: list[Hop]) -> Hop | None:
+def first_failure(found: list[Hop]) -> Hop | None:
     return next((hop for hop in found if hop.problem), None)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.box import images
-from ops.box.images import Image, Kind
+from ops.box.images import Image, InstanceTypeInfo
 from ops.core import ssh
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
@@ -25,32 +25,32 @@ class Facts:
     """`box` is the instance as EC2 describes it; `subnets` are (id, zone) in the settings' order of zones.
 
     `key_pair` is the id of the launch's, `alarm` as CloudWatch describes it, `spot_requests` those that live, of this box or of
-    none; `extra` are boxes that should not be. Only for a launch: `image`; `kinds` by name; `offered`, (kind, zone) pairs; and
+    none; `extra` are boxes that should not be. Only for a launch: `image`; `instance_types` by name; `offered`, (instance type, zone) pairs; and
     `public_key`, ours.
     """
 
     box: dict[str, Any] | None = None
     subnets: tuple[tuple[str, str], ...] = ()
     group: str | None = None
-    door: dict[str, Any] | None = field(default=None)
+    connect_endpoint: dict[str, Any] | None = None
     key_pair: str | None = None
     alarm: dict[str, Any] | None = None
     spot_requests: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     image: Image | None = None
-    kinds: dict[str, Kind] = field(default_factory=dict)
+    instance_types: dict[str, InstanceTypeInfo] = field(default_factory=dict)
     offered: frozenset[tuple[str, str]] = frozenset()
     public_key: str = ""
 
     @property
     def state(self) -> str:
-        return self.box["State"]["Name"] if self.box else "none"
+        return str(self.box["State"]["Name"]) if self.box else "none"
 
     @property
-    def ident(self) -> str:
+    def instance_id(self) -> str:
         assert self.box is not None
-        return self.box["InstanceId"]
+        return str(self.box["InstanceId"])
 
     @property
     def on_spot(self) -> bool:
@@ -60,7 +60,14 @@ class Facts:
     def interrupted(self) -> bool:
         """Whether spot took it: then only EC2 may start it again."""
         reason = (self.box or {}).get("StateReason", {}).get("Code", "")
-        return self.state in ("stopping", "stopped") and reason.startswith(INTERRUPTED)
+        return self.state in ("stopping", "stopped") and str(reason).startswith(INTERRUPTED)
+
+    def interruption_message(self) -> str:
+        return (
+            f"Spot took the capacity of {self.instance_id}. It is kept, and EC2 itself starts it again when there is some. Not to wait: "
+            "invoke ec2.down, invoke ec2.up, then invoke ec2.train: it carries on from the checkpoint in the bucket. "
+            "See runbooks/spot-interruption.md"
+        )
 
 
 def read(account: Account, several: bool = False) -> Facts:
@@ -68,14 +75,14 @@ def read(account: Account, several: bool = False) -> Facts:
     found = [i for r in account.list_tagged("describe_instances", "Reservations") for i in r["Instances"]]
     alive = sorted((i for i in found if i["State"]["Name"] in ALIVE), key=lambda i: i["LaunchTime"])
     if len(alive) > 1 and not several:
-        idents = ", ".join(i["InstanceId"] for i in alive)
+        ids = ", ".join(i["InstanceId"] for i in alive)
         raise OpsError(
-            f"This stack has {len(alive)} boxes, and should have one: {idents}. Fetch what you need from their disks. "
+            f"This stack has {len(alive)} boxes, and should have one: {ids}. Fetch what you need from their disks. "
             "invoke ec2.down terminates all of them; aws ec2 terminate-instances --instance-ids ID one of them."
         )
     settings = account.settings
     groups = account.list_tagged("describe_security_groups", "SecurityGroups", group_name=f"{settings.prefix}-box")
-    doors = account.list_tagged(
+    endpoints = account.list_tagged(
         "describe_instance_connect_endpoints", "InstanceConnectEndpoints", state="create-complete"
     )
     order = {zone: n for n, zone in enumerate(settings.net.zones)}
@@ -92,7 +99,7 @@ def read(account: Account, several: bool = False) -> Facts:
             (s["SubnetId"], s["AvailabilityZone"]) for s in sorted(subnets, key=lambda s: order[s["AvailabilityZone"]])
         ),
         groups[0]["GroupId"] if groups else None,
-        doors[0] if doors else None,
+        endpoints[0] if endpoints else None,
         pairs["KeyPairs"][0]["KeyPairId"] if pairs else None,
         alarms[0] if alarms else None,
         tuple(r["SpotInstanceRequestId"] for r in requests if r["State"] in ("open", "active", "disabled")),
@@ -101,24 +108,26 @@ def read(account: Account, several: bool = False) -> Facts:
     )
 
 
-def for_launch(account: Account, have: Facts, kinds: list[str], dry: bool = False) -> Facts:
+def read_for_launch(account: Account, have: Facts, instance_types: list[str], dry: bool = False) -> Facts:
     """With what only a launch, or a start, needs. Raises OpsError for an instance type, image or disk that EC2 would refuse.
 
     `dry`: no key is made on this machine.
     """
     own = [have.box["InstanceType"]] if have.box else []
-    more: dict[str, Any] = {"kinds": images.kinds(account, list(dict.fromkeys([*own, *kinds])))}
+    more: dict[str, Any] = {
+        "instance_types": images.describe_instance_types(account, list(dict.fromkeys([*own, *instance_types])))
+    }
     offers = account.list_all(
         "ec2",
         "describe_instance_type_offerings",
         "InstanceTypeOfferings",
         LocationType="availability-zone",
-        Filters=[{"Name": "instance-type", "Values": kinds}],
+        Filters=[{"Name": "instance-type", "Values": instance_types}],
     )
     more["offered"] = frozenset((offer["InstanceType"], offer["Location"]) for offer in offers)
     if have.box is None:
-        more["image"] = chosen = images.choose(account)
-        images.check(account, chosen, more["kinds"])
+        more["image"] = chosen = images.choose(account, instance_types[0])
+        images.check(account, chosen, more["instance_types"])
         key = in_work(account.settings.ec2.key)
         more["public_key"] = "" if dry and not key.exists() else ssh.key_pair(key)
     return Facts(**(vars(have) | more))
@@ -136,7 +145,9 @@ def boxes_of_others(account: Account) -> tuple[str, ...]:
         if t["Key"] == "kennel:stack"
     }
     return tuple(
-        f"{ident} of {stack}" for ident, stack in sorted(stacks.items()) if stack != account.settings.stack.name
+        f"{instance_id} of {stack}"
+        for instance_id, stack in sorted(stacks.items())
+        if stack != account.settings.stack.name
     )
 
 

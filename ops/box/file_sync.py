@@ -26,7 +26,7 @@ CHECK = f"xargs -r -a {SUMS} -d '\\n' -n 256 -P 0 sh -c 'printf \"%s\\n\" \"$@\"
 
 
 @dataclass(frozen=True)
-class Load:
+class FileSet:
     """Files to be sent, by their names below the target. Raises OpsError for a name that sha256sum would write otherwise."""
 
     files: tuple[tuple[str, Path], ...]
@@ -65,8 +65,8 @@ def line(name: str, data: bytes) -> str:
     return f"{hashlib.sha256(data).hexdigest()}  {name}\n"
 
 
-def of_folder(folder: Path) -> Load:
-    return Load(tuple((path.relative_to(folder).as_posix(), path) for path in files_of(folder)))
+def of_folder(folder: Path) -> FileSet:
+    return FileSet(tuple((path.relative_to(folder).as_posix(), path) for path in files_of(folder)))
 
 
 def entry(name: str, data: bytes, executable: int = 0) -> bytearray:
@@ -76,18 +76,18 @@ def entry(name: str, data: bytes, executable: int = 0) -> bytearray:
     return bytearray(info.tobuf(tarfile.PAX_FORMAT)) + data + bytes(padding)
 
 
-def there(link: Connection, load: Load, target: str) -> bool:
+def is_there(link: Connection, files: FileSet, target: str) -> bool:
     """Whether the box has these very files: it reads them all again, since a disk may have lost what a note says is there."""
     said = ssh.read(link, f"cd {ssh.words(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}")
-    return bool(said) and said.splitlines()[-1].split()[0].decode() == load.digest  # a login may print things before
+    return bool(said) and said.splitlines()[-1].split()[0].decode() == files.digest  # a login may print things before
 
 
-def send(link: Connection, load: Load, target: str, what: str) -> bool:
+def send(link: Connection, files: FileSet, target: str, what: str) -> bool:
     """The files into the folder `target` on the box, which is then theirs alone; False when they were there already.
 
     Until all are there and right, the target stays as it was. Raises OpsError, and Lost when the line is cut.
     """
-    if there(link, load, target):
+    if is_there(link, files, target):
         return False
     word = secrets.token_hex(4)  # another command may be sending the same
     place, part, old = (ssh.words(path) for path in (target, f"{target}.{word}.part", f"{target}.{word}.old"))
@@ -96,8 +96,8 @@ def send(link: Connection, load: Load, target: str, what: str) -> bool:
         f"mv -T {part} {place} 2>/dev/null || cmp {part}/{SUMS} {place}/{SUMS}; rm -rf {part} {old}"
     )
     heard: list[bytes] = []
-    with progress(f"Sending {what}", load.size) as advance:
-        code = ssh.stream(link, command, counted(load.tar(), advance), heard.append)
+    with progress(f"Sending {what}", files.size) as advance:
+        code = ssh.stream(link, command, counted(files.tar(), advance), heard.append)
     if code:
         said = b"".join(heard).decode(errors="replace").strip()[-400:]
         raise OpsError(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from ops.box.remote_jobs import PATIENCE, UNDER_WAY, Lines, Place, look
+from ops.box.remote_jobs import PATIENCE, UNDER_WAY, Lines, Place, read_status
 from ops.core import ssh
 from ops.core.aws.account import Account, pauses
 from ops.core.errors import INTERRUPTED, OpsError, Unreachable
@@ -89,14 +89,21 @@ class Follower:
             time.sleep(PAUSE_S)
 
     def _look(self, link: Connection) -> tuple[dict[str, Any], bytes]:
-        """Status, then what the log has beyond the offset: in this order, a job that has ended has its whole log read."""
+        """Status, then what the log has beyond the offset: in this options, a job that has ended has its whole log read."""
         if self.offset is None:
             path = ssh.words(self.folder + "/log")
             self.offset = int(ssh.run(link, f"head -n {self.lines.number - 1} {path} 2>/dev/null | wc -c"))
-        return look(link, self.folder, f"tail -c +{self.offset + 1} log 2>/dev/null | head -c {PIECE}")
+        return read_status(link, self.folder, f"tail -c +{self.offset + 1} log 2>/dev/null | head -c {PIECE}")
 
 
-def kept(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
+def print_from_bucket(account: Account, name: str, line: int) -> dict[str, Any]:
+    """Print the log that a job left in the bucket, from a line on; return its last status. Raises OpsError."""
+    status, log = read_from_bucket(account, name)
+    Lines(line).print(b"\n".join(log.split(b"\n")[line - 1 :]), last=True)
+    return status
+
+
+def read_from_bucket(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
     """What a job left in the bucket, where its box is gone: its last status, and its log. Raises OpsError when it left nothing."""
     ours = f"{account.settings.prefix}-box"
     if not name.startswith(ours):
@@ -105,16 +112,10 @@ def kept(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
         )
     found = []
     for file in ("status.json", "log"):
-        answer = account.call_or_none(
-            "s3",
-            "get_object",
-            "NoSuchKey|NoSuchBucket",
-            Bucket=account.settings.bucket,
-            Key=f"jobs/{name}/output/{file}",
-        )
-        if answer is None:
+        content = account.bucket.get_or_none(f"jobs/{name}/output/{file}")
+        if content is None:
             raise OpsError(
                 f"There is no running box, and {name} left no {file} in the bucket. Jobs there: invoke ec2.ps"
             )
-        found.append(answer["Body"].read())
+        found.append(content)
     return json.loads(found[0]), found[1]

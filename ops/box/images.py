@@ -1,20 +1,24 @@
 """Deep Learning AMIs: which there are, how long they are looked after, and which instance types they run on.
 
-AWS names the newest of each kind in a public parameter: PATH/ARCHITECTURE/KIND/latest/ami-id.
+AWS names the newest of each kind in a public parameter: PATH/ARCHITECTURE/VARIANT/latest/ami-id.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
+from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
+from ops.core.files import write_atomically
 
 PATH = "/aws/service/deeplearning/ami"
-KIND = re.compile(r"oss-nvidia-driver-gpu-pytorch-(\d+)\.(\d+)-([a-z0-9.-]+)")
+VARIANT = re.compile(r"oss-nvidia-driver-gpu-pytorch-(\d+)\.(\d+)-([a-z0-9.-]+)")
 FAMILIES = re.compile(r"Supported EC2 instances?: ([\w, -]+)")
 # Until when AWS patches a PyTorch's images; from its support policy page, as of 2026-04: a year from a release. Of a version that
 # is not here only the image's own deprecation is known.
@@ -22,9 +26,12 @@ END_OF_PATCH = {
     (2, 6): date(2026, 1, 29), (2, 7): date(2026, 4, 23), (2, 8): date(2026, 8, 6), (2, 9): date(2026, 10, 15), (2, 10): date(2027, 1, 21),
 }  # fmt: skip
 
+# The settings' lock line: which image the next box gets, in the file that people read and commit.
+PIN = re.compile(r"^(?P<indent>[ \t]+)ami:[ \t]*(?:\"[^\"]*\"|'[^']*'|[^#\s]*)[ \t]*(?P<comment>#.*)?$", re.M)
+
 
 @dataclass(frozen=True)
-class Kind:
+class InstanceTypeInfo:
     """An instance type: what its processor can be, and how many vCPUs it has."""
 
     processors: tuple[str, ...]
@@ -35,7 +42,7 @@ class Kind:
 class Image:
     """An AMI. `families`: of instance types, in small letters, that its description names; `least_gib`: its snapshot's size."""
 
-    ident: str
+    image_id: str
     name: str
     architecture: str
     families: tuple[str, ...]
@@ -58,18 +65,18 @@ class Image:
     def runs_on(self, instance_type: str, architectures: tuple[str, ...]) -> str:
         """Why it does not run on a type whose processor has these architectures, or ""."""
         if self.architecture not in architectures:
-            return f"{self.ident} is for {self.architecture}, {instance_type} is {' or '.join(architectures)}"
+            return f"{self.image_id} is for {self.architecture}, {instance_type} is {' or '.join(architectures)}"
         family = instance_type.split(".")[0]
         if self.families and not any(re.fullmatch(f"{f}d?", family) for f in self.families):  # P4 means P4d
-            return f"{self.ident} ({self.name}) runs on {', '.join(self.families)}, not on {family}"
+            return f"{self.image_id} ({self.name}) runs on {', '.join(self.families)}, not on {family}"
         return ""
 
 
-def choose(account: Account) -> Image:
-    """The image that the settings' lock line names, or else the newest that suits the first instance type. Raises OpsError."""
+def choose(account: Account, instance_type: str) -> Image:
+    """Return the image that the settings' lock line names, or else the newest that suits the instance type. Raises OpsError."""
     settings = account.settings.ec2
     if settings.ami:
-        return described(account, [settings.ami])[0]
+        return describe(account, [settings.ami])[0]
     if settings.ami_parameter:
         found = account.call_or_none("ssm", "get_parameter", "ParameterNotFound", Name=settings.ami_parameter)
         if found is None:
@@ -77,8 +84,8 @@ def choose(account: Account) -> Image:
                 f"There is no image parameter {settings.ami_parameter} in {account.settings.aws.region}. "
                 "Leave ec2.ami_parameter empty for the newest; what there is: invoke ec2.ami"
             )
-        return described(account, [found["Parameter"]["Value"]])[0]
-    suitable = candidates(account)
+        return describe(account, [found["Parameter"]["Value"]])[0]
+    suitable = candidates(account, instance_type)
     if not suitable:
         raise OpsError(
             f"No Deep Learning AMI is published below {PATH} in {account.settings.aws.region}. Name one: ec2.ami_parameter"
@@ -86,18 +93,17 @@ def choose(account: Account) -> Image:
     return suitable[0]
 
 
-def candidates(account: Account) -> list[Image]:
-    """PyTorch's images for the first instance type's processor, those that are still patched first, the newest PyTorch first."""
-    first = account.settings.ec2.instance_types[0]
+def candidates(account: Account, instance_type: str) -> list[Image]:
+    """Return PyTorch's images for the instance type's processor: those that are still patched first, the newest PyTorch first."""
     system = "ubuntu" if account.settings.ec2.user == "ubuntu" else "amazon-linux"
     named = set()
-    for architecture in kinds(account, [first])[first].processors:
+    for architecture in describe_instance_types(account, [instance_type])[instance_type].processors:
         path = f"{PATH}/{architecture}"
         for parameter in account.list_all("ssm", "get_parameters_by_path", "Parameters", Path=path, Recursive=True):
-            found = KIND.match(parameter["Name"].removeprefix(path + "/"))
+            found = VARIANT.match(parameter["Name"].removeprefix(path + "/"))
             if found and found[3].startswith(system):
                 named.add(parameter["Value"])
-    images = described(account, sorted(named)) if named else []
+    images = describe(account, sorted(named)) if named else []
     today = datetime.now(UTC).date()
 
     def rank(image: Image) -> tuple[bool, tuple[int, int], date]:
@@ -107,18 +113,26 @@ def candidates(account: Account) -> list[Image]:
     return sorted(images, key=rank, reverse=True)
 
 
-def described(account: Account, idents: list[str]) -> list[Image]:
+def newest(account: Account) -> Image:
+    """Return the newest image that suits the settings' first instance type. Raises OpsError when there is none."""
+    found = candidates(account, account.settings.ec2.instance_types[0])
+    if not found:
+        raise OpsError("There is no image to lock. What there is: invoke ec2.ami")
+    return found[0]
+
+
+def describe(account: Account, image_ids: list[str]) -> list[Image]:
     """Raises OpsError when one is not there (any more)."""
-    found = account.call_or_none("ec2", "describe_images", "InvalidAMIID", ImageIds=idents)
+    found = account.call_or_none("ec2", "describe_images", "InvalidAMIID", ImageIds=image_ids)
     if found is None or not found["Images"]:
         raise OpsError(
-            f"There is no image {', '.join(idents)} in {account.settings.aws.region}: it was withdrawn, or is of another region. "
+            f"There is no image {', '.join(image_ids)} in {account.settings.aws.region}: it was withdrawn, or is of another region. "
             "Take the newest: invoke ec2.ami --lock"
         )
-    return [of_answer(image) for image in found["Images"]]
+    return [from_response(image) for image in found["Images"]]
 
 
-def of_answer(image: dict[str, Any]) -> Image:
+def from_response(image: dict[str, Any]) -> Image:
     """An image of DescribeImages' answer. Its description says what it runs on, and its name which PyTorch it has."""
     families = FAMILIES.search(image.get("Description", "") or "")
     version = re.search(r"PyTorch (\d+)\.(\d+)", image.get("Name", ""))
@@ -143,54 +157,78 @@ def day(text: str) -> date:
     return date.fromisoformat(text[:10])
 
 
-def kinds(account: Account, names: list[str]) -> dict[str, Kind]:
+def describe_instance_types(account: Account, names: list[str]) -> dict[str, InstanceTypeInfo]:
     """What EC2 says of instance types. Raises OpsError that names the one that it does not know."""
     found = {}
     for name in names:
         answer = account.call_or_none("ec2", "describe_instance_types", "InvalidInstanceType", InstanceTypes=[name])
         if answer is None or not answer["InstanceTypes"]:
             raise OpsError(
-                f"EC2 has no instance type {name!r} in {account.settings.aws.region}.{nearest(name)} Nothing was started."
+                f"EC2 has no instance type {name!r} in {account.settings.aws.region}.{suggest_type(name)} Nothing was started."
             )
         one = answer["InstanceTypes"][0]
-        found[name] = Kind(tuple(one["ProcessorInfo"]["SupportedArchitectures"]), one["VCpuInfo"]["DefaultVCpus"])
+        found[name] = InstanceTypeInfo(
+            tuple(one["ProcessorInfo"]["SupportedArchitectures"]), one["VCpuInfo"]["DefaultVCpus"]
+        )
     return found
 
 
-def nearest(kind: str) -> str:
-    import difflib
-
-    from ops.core import pricing
-
-    near = difflib.get_close_matches(kind, pricing.prices()["ec2"], n=1, cutoff=0.6)
+def suggest_type(name: str) -> str:
+    near = difflib.get_close_matches(name, pricing.prices()["ec2"], n=1, cutoff=0.6)
     return f" Did you mean {near[0]}?" if near else ""
 
 
-def check(account: Account, image: Image, kinds: dict[str, Kind]) -> None:
+def check(account: Account, image: Image, instance_types: dict[str, InstanceTypeInfo]) -> None:
     """Refuse, before any launch, what EC2 would refuse, or would start for nothing. Raises OpsError."""
-    for name, kind in kinds.items():
-        if why := image.runs_on(name, kind.processors):
+    for name, info in instance_types.items():
+        if why := image.runs_on(name, info.processors):
             raise OpsError(f"{why}. Nothing was started. Other images: invoke ec2.ami; other types: ec2.instance_types")
     disk = account.settings.ec2.disk_gib
     if disk < image.least_gib:
         raise OpsError(
-            f"ec2.disk_gib is {disk}, but {image.ident} has a snapshot of {image.least_gib} GiB. Nothing was started. "
+            f"ec2.disk_gib is {disk}, but {image.image_id} has a snapshot of {image.least_gib} GiB. Nothing was started. "
             f"Set ec2.disk_gib to {image.least_gib + 25} or more."
         )
 
 
-def judged(one: Image, kinds: dict[str, Kind], disk_gib: int) -> dict[str, Any]:
+def judge(one: Image, instance_types: dict[str, InstanceTypeInfo], disk_gib: int) -> dict[str, Any]:
     """For people, and for --json: age in days, end of support, and what speaks against it, or ""."""
     today, until = datetime.now(UTC).date(), one.supported_until()
-    problems = [why for name, kind in kinds.items() if (why := one.runs_on(name, kind.processors))]
+    problems = [why for name, info in instance_types.items() if (why := one.runs_on(name, info.processors))]
     if until and until < today:
         problems.append(f"not patched since {until}")
     if disk_gib < one.least_gib:
         problems.append(f"wants {one.least_gib} GiB of disk, ec2.disk_gib is {disk_gib}")
     return {
-        "image": one.ident,
+        "image": one.image_id,
         "name": one.name,
         "age_days": (today - one.made).days,
         "supported_until": str(until or "not known"),
         "problem": "; ".join(problems),
     }
+
+
+def pin(path: Path, image: Image) -> Path:
+    """Put the image into the one `ami:` line of the section ec2; all else stays as it is. Raises OpsError when there is none."""
+    text = path.read_text()
+    section = re.search(r"^ec2:[^\n]*\n(?:[ \t]+[^\n]*\n|[ \t]*\n|#[^\n]*\n)*", text, re.M)
+    lines = list(PIN.finditer(section[0])) if section else []
+    if section is None or len(lines) != 1:
+        raise OpsError(
+            f'{path} has no line `ami: ""` under ec2: to write into. Add one, then again: invoke ec2.ami --lock'
+        )
+    indent = lines[0]["indent"]
+    line = f"{indent}ami: {image.image_id}  # locked {datetime.now(UTC):%Y-%m-%d}: {image.name}"
+    start = section.start() + lines[0].start()
+    new = text[:start] + line + text[section.start() + lines[0].end() :]
+    write_atomically(path, new.encode(), mode=path.stat().st_mode & 0o777)
+    return path
+
+
+def judge_all(account: Account) -> list[dict[str, Any]]:
+    """Judge the image that a launch by the settings takes, and then the others that suit the first instance type."""
+    settings = account.settings.ec2
+    instance_types, first = describe_instance_types(account, settings.instance_types), settings.instance_types[0]
+    chosen = choose(account, first)
+    others = [one for one in candidates(account, first) if one.image_id != chosen.image_id]
+    return [judge(one, instance_types, settings.disk_gib) for one in (chosen, *others)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.box import user_data
@@ -26,22 +25,22 @@ QUOTA_CODES = {
 
 
 @dataclass(frozen=True)
-class Order:
+class LaunchOptions:
     """Which instance types, in this order; on spot first, if wanted, and on demand when there is none."""
 
-    kinds: tuple[str, ...]
+    instance_types: tuple[str, ...]
     spot: bool = False
 
 
 @dataclass(frozen=True)
-class Place:
-    kind: str
+class LaunchTarget:
+    instance_type: str
     subnet: str
     zone: str
     spot: bool = False
 
 
-def steps(have: Facts, order: Order, settings: Settings) -> Steps:
+def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
     """Try each market, type and zone in turn: capacity is a matter of the moment. Quota and permission are not, and end it.
 
     Returns the box's id, and its type. Raises OpsError when nothing was to be had.
@@ -52,29 +51,38 @@ def steps(have: Facts, order: Order, settings: Settings) -> Steps:
     key: Any = have.key_pair
     if key is None:
         key = yield from pair_steps(have, settings)
-    places = [(kind, *place) for kind in order.kinds for place in have.subnets if (kind, place[1]) in have.offered]
+    places = [
+        (instance_type, subnet, zone)
+        for instance_type in options.instance_types
+        for subnet, zone in have.subnets
+        if (instance_type, zone) in have.offered
+    ]
     tried = []
-    for spot in (True, False) if order.spot else (False,):
-        for kind, subnet, zone in places:
+    for spot in (True, False) if options.spot else (False,):
+        for instance_type, subnet, zone in places:
             try:
-                answer = yield from asking(have, settings, Place(kind, subnet, zone, spot), key)
-                return answer["Instances"][0]["InstanceId"], kind
+                answer = yield from request_instance(
+                    have, settings, LaunchTarget(instance_type, subnet, zone, spot), key
+                )
+                return answer["Instances"][0]["InstanceId"], instance_type
             except AwsError as error:
                 if not error.says(*NO_CAPACITY):
                     raise
-                tried.append(f"{kind} in {zone}{' on spot' if spot else ''}")
-    raise OpsError(nowhere(order, tried, settings))
+                tried.append(f"{instance_type} in {zone}{' on spot' if spot else ''}")
+    raise OpsError(no_capacity_message(options, tried, settings))
 
 
-def asking(have: Facts, settings: Settings, place: Place, key: Any) -> Steps:
+def request_instance(have: Facts, settings: Settings, target: LaunchTarget, key: Any) -> Steps:
     """One request. Its token follows from the key pair's id, which all of a team see: asked by two, EC2 launches once.
 
-    Raises OpsError for what no other place would change, and Refused.
+    Raises OpsError for what no other target would change, and Refused.
     """
-    rate = dollars_per_hour(place.kind, settings)
-    why = f"no box runs; start one {place.kind} in {place.zone}" + (", on spot: at most" if place.spot else "")
+    rate = dollars_per_hour(target.instance_type, settings)
+    why = f"no box runs; start one {target.instance_type} in {target.zone}" + (
+        ", on spot: at most" if target.spot else ""
+    )
     for again in (False, True):
-        asked = request(have, place, key, settings)
+        asked = launch_arguments(have, target, key, settings)
         try:
             return (yield Change("ec2", "run_instances", asked, why=why, dollars_per_hour=rate))
         except AwsError as error:
@@ -83,7 +91,7 @@ def asking(have: Facts, settings: Settings, place: Place, key: Any) -> Steps:
                 yield Change("ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="its box is gone")
                 key = yield from pair_steps(have, settings)
             elif error.says(*QUOTAS):
-                raise OpsError(too_small(place.kind, place.spot, error)) from error
+                raise OpsError(quota_message(target.instance_type, target.spot, error)) from error
             elif error.says("nstance Profile", "nstance profile"):
                 raise OpsError(
                     f"IAM has no role for the box, or EC2 does not know it yet: {error.reason} invoke iam.apply, then again in 10 s."
@@ -110,16 +118,16 @@ def pair_steps(have: Facts, settings: Settings) -> Steps:
     return answer["KeyPairId"]
 
 
-def dollars_per_hour(kind: str, settings: Settings) -> float:
+def dollars_per_hour(instance_type: str, settings: Settings) -> float:
     """Of a box that runs: list prices, with its disk and, by ec2.way public, its address."""
     public = pricing.public_address() if settings.ec2.way == "public" else 0.0
-    return pricing.hourly("ec2", kind) + pricing.disk(settings.ec2.disk_gib) + public
+    return pricing.hourly("ec2", instance_type) + pricing.disk(settings.ec2.disk_gib) + public
 
 
-def nowhere(order: Order, tried: list[str], settings: Settings) -> str:
+def no_capacity_message(options: LaunchOptions, tried: list[str], settings: Settings) -> str:
     if not tried:
         return (
-            f"None of {', '.join(order.kinds)} is offered in {', '.join(settings.net.zones)}. Nothing was started. "
+            f"None of {', '.join(options.instance_types)} is offered in {', '.join(settings.net.zones)}. Nothing was started. "
             "Set ec2.instance_types, or net.zones."
         )
     return (
@@ -128,29 +136,29 @@ def nowhere(order: Order, tried: list[str], settings: Settings) -> str:
     )
 
 
-def too_small(kind: str, spot: bool, error: AwsError) -> str:
-    letters = "".join(c for c in kind.split(".")[0] if c.isalpha())
+def quota_message(instance_type: str, spot: bool, error: AwsError) -> str:
+    letters = "".join(c for c in instance_type.split(".")[0] if c.isalpha())
     family = next((name for name in ("vt", letters[:1]) if letters.startswith(name)), "")
     codes = QUOTA_CODES.get(family)
     which = f" {codes[spot]}" if codes else ""
     return (
-        f"The quota for {kind}{' on spot' if spot else ''} is too small, and another zone does not change that: {error.reason} "
+        f"The quota for {instance_type}{' on spot' if spot else ''} is too small, and another zone does not change that: {error.reason} "
         f"Nothing was started. Ask for quota{which} (vCPUs): aws service-quotas request-service-quota-increase "
         f"--service-code ec2 --quota-code{which or ' CODE'} --desired-value N"
     )
 
 
-def request(have: Facts, place: Place, key: Any, settings: Settings) -> dict[str, Any]:
+def launch_arguments(have: Facts, target: LaunchTarget, key: Any, settings: Settings) -> dict[str, Any]:
     assert have.image is not None
-    tags = settings.tags(settings.box_name, expires=expires(settings))
+    tags = settings.tags(settings.box_name, expires=settings.expires("%Y-%m-%d"))
     data = user_data.user_data(settings)
     public = settings.ec2.way == "public"
     what = [
         str(key),
-        place.kind,
-        place.subnet,
-        place.spot,
-        have.image.ident,
+        target.instance_type,
+        target.subnet,
+        target.spot,
+        have.image.image_id,
         have.group,
         settings.ec2.disk_gib,
         tags,
@@ -158,10 +166,10 @@ def request(have: Facts, place: Place, key: Any, settings: Settings) -> dict[str
         public,
     ]
     disk = {"VolumeType": "gp3", "VolumeSize": settings.ec2.disk_gib, "Encrypted": True, "DeleteOnTermination": True}
-    tagged = ["instance", "volume", "network-interface"] + (["spot-instances-request"] if place.spot else [])
+    tagged = ["instance", "volume", "network-interface"] + (["spot-instances-request"] if target.spot else [])
     asked: dict[str, Any] = {
-        "ImageId": have.image.ident,
-        "InstanceType": place.kind,
+        "ImageId": have.image.image_id,
+        "InstanceType": target.instance_type,
         "MinCount": 1,
         "MaxCount": 1,
         "ClientToken": hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40],  # asked twice, EC2 launches once
@@ -169,20 +177,15 @@ def request(have: Facts, place: Place, key: Any, settings: Settings) -> dict[str
         "IamInstanceProfile": {"Name": settings.role_name("ec2-box")},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
         "NetworkInterfaces": [
-            {"DeviceIndex": 0, "SubnetId": place.subnet, "Groups": [have.group], "AssociatePublicIpAddress": public}
+            {"DeviceIndex": 0, "SubnetId": target.subnet, "Groups": [have.group], "AssociatePublicIpAddress": public}
         ],
         "BlockDeviceMappings": [{"DeviceName": have.image.root, "Ebs": disk}],
         "InstanceInitiatedShutdownBehavior": "stop",
         "UserData": data,
         "TagSpecifications": [{"ResourceType": what, "Tags": tags} for what in tagged],
     }
-    if place.spot:
+    if target.spot:
         # Persistent, since a one-time one cannot be stopped: being idle, or interrupted, would take the disk.
         options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
         asked["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
     return asked
-
-
-def expires(settings: Settings) -> str:
-    """By the day, so that a launch asked for twice is the same request."""
-    return (datetime.now(UTC) + timedelta(hours=settings.stack.expires_hours)).strftime("%Y-%m-%d")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ops.box import launch
 from ops.box.facts import Facts
-from ops.box.launch import NO_CAPACITY, Order
+from ops.box.launch import NO_CAPACITY, LaunchOptions
 from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
@@ -21,20 +21,20 @@ IDLE_CORES = (
 DAY_S = 86_400  # over which CloudWatch looks at most, at points closer than an hour
 
 
-def steps(have: Facts, order: Order, settings: Settings) -> Steps:
+def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
     """A box that is stopped is started and never replaced: it may hold work that is nowhere else."""
     if have.box is None:
-        ident, kind = yield from launch.steps(have, order, settings)
+        instance_id, instance_type = yield from launch.steps(have, options, settings)
     else:
-        ident, kind = have.ident, have.box["InstanceType"]
+        instance_id, instance_type = have.instance_id, have.box["InstanceType"]
         if have.state in ("stopping", "stopped"):
-            yield from wake(have, order, settings)
-    yield from watch_steps(have, ident, kind, settings)
+            yield from wake(have, options, settings)
+    yield from watch_steps(have, instance_id, instance_type, settings)
     if have.state != "running":
-        yield Wait(f"box {ident}", ready(ident), why="it boots")
+        yield Wait(f"box {instance_id}", ready(instance_id), why="it boots")
 
 
-def watch_steps(have: Facts, ident: Any, kind: str, settings: Settings) -> Steps:
+def watch_steps(have: Facts, instance_id: Any, instance_type: str, settings: Settings) -> Steps:
     """The alarm as the settings want it, for this very box."""
     if not settings.ec2.idle_minutes:
         if have.alarm is not None:
@@ -45,7 +45,7 @@ def watch_steps(have: Facts, ident: Any, kind: str, settings: Settings) -> Steps
                 why="ec2.idle_minutes is 0: nothing stops the box",
             )
         return
-    wanted = alarm(ident, have.kinds[kind].vcpus, settings)
+    wanted = alarm(instance_id, have.instance_types[instance_type].vcpus, settings)
     if (
         have.box is None
         or have.alarm is None
@@ -55,61 +55,61 @@ def watch_steps(have: Facts, ident: Any, kind: str, settings: Settings) -> Steps
         yield Change("cloudwatch", "put_metric_alarm", wanted, why=why, dollars_per_hour=pricing.alarm())
 
 
-def wake(have: Facts, order: Order, settings: Settings) -> Steps:
+def wake(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
     """Start it as it is; where there is no capacity, as another of the types: its disk comes along. Raises OpsError."""
     assert have.box is not None
-    ident, own = have.ident, have.box["InstanceType"]
+    instance_id, own = have.instance_id, have.box["InstanceType"]
     if have.interrupted:
-        raise OpsError(interrupted(have))
+        raise OpsError(have.interruption_message())
     if have.state == "stopping":
-        yield Wait(f"box {ident}", state_of(ident, "stopped"), why="a stopping instance cannot be started")
+        yield Wait(f"box {instance_id}", state_of(instance_id, "stopped"), why="a stopping instance cannot be started")
     zone, now = have.box.get("Placement", {}).get("AvailabilityZone", ""), own
-    for kind in [own, *others(have, order, zone)]:
-        if kind != now:
-            args = {"InstanceId": ident, "InstanceType": {"Value": kind}}
-            yield Change("ec2", "modify_instance_attribute", args, why=f"no {now} is free; the same disk in a {kind}")
-            now = kind
-        rate = launch.dollars_per_hour(kind, settings)
+    for instance_type in [own, *others(have, options, zone)]:
+        if instance_type != now:
+            args = {"InstanceId": instance_id, "InstanceType": {"Value": instance_type}}
+            yield Change(
+                "ec2", "modify_instance_attribute", args, why=f"no {now} is free; the same disk in a {instance_type}"
+            )
+            now = instance_type
+        rate = launch.dollars_per_hour(instance_type, settings)
         try:
             yield Change(
-                "ec2", "start_instances", {"InstanceIds": [ident]}, why=f"{ident} is stopped", dollars_per_hour=rate
+                "ec2",
+                "start_instances",
+                {"InstanceIds": [instance_id]},
+                why=f"{instance_id} is stopped",
+                dollars_per_hour=rate,
             )
             return
         except AwsError as error:
             if error.says("IncorrectSpotRequestState"):
-                raise OpsError(interrupted(have)) from error
+                raise OpsError(have.interruption_message()) from error
             if not error.says(*NO_CAPACITY):
                 raise
     if now != own:
-        args = {"InstanceId": ident, "InstanceType": {"Value": own}}
+        args = {"InstanceId": instance_id, "InstanceType": {"Value": own}}
         yield Change("ec2", "modify_instance_attribute", args, why="as it was: no other type is free either")
     raise OpsError(
-        f"EC2 has none free for {ident} where its disk is, in {zone}. It is kept, and costs its disk only. Try again in some "
+        f"EC2 has none free for {instance_id} where its disk is, in {zone}. It is kept, and costs its disk only. Try again in some "
         f"minutes. To give the disk up and start elsewhere: invoke ec2.down, invoke ec2.up. See {launch.PAGE}"
     )
 
 
-def others(have: Facts, order: Order, zone: str) -> list[str]:
+def others(have: Facts, options: LaunchOptions, zone: str) -> list[str]:
     """Types that the box's disk could run in: on demand, offered where it is, and with its kind of processor."""
     assert have.box is not None
     if have.on_spot:  # its type is its request's
         return []
     processor = have.box.get("Architecture", "x86_64")
     fitting = [
-        kind for kind in order.kinds if (kind, zone) in have.offered and processor in have.kinds[kind].processors
+        one
+        for one in options.instance_types
+        if (one, zone) in have.offered and processor in have.instance_types[one].processors
     ]
-    return [kind for kind in fitting if kind != have.box["InstanceType"]]
+    return [one for one in fitting if one != have.box["InstanceType"]]
 
 
-def interrupted(have: Facts) -> str:
-    return (
-        f"Spot took the capacity of {have.ident}. It is kept, and EC2 itself starts it again when there is some. Not to wait: "
-        "invoke ec2.down, invoke ec2.up, then invoke ec2.train: it carries on from the checkpoint in the bucket. "
-        "See runbooks/spot-interruption.md"
-    )
-
-
-def alarm(ident: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
+def alarm(instance_id: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
     """Twice as patient as the watchdog on the box, whose second line it is: it sees neither connections nor jobs, only work."""
     patience = 2 * settings.ec2.idle_minutes * 60
     period = 300 if patience <= DAY_S else 3600  # EC2 measures every five minutes
@@ -118,7 +118,7 @@ def alarm(ident: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
         "AlarmDescription": "Stops a box that nobody uses (Kennel)",
         "Namespace": "AWS/EC2",
         "MetricName": "CPUUtilization",
-        "Dimensions": [{"Name": "InstanceId", "Value": ident}],
+        "Dimensions": [{"Name": "InstanceId", "Value": instance_id}],
         "Statistic": "Average",
         "Period": period,
         "EvaluationPeriods": max(2, math.ceil(patience / period)),
@@ -130,9 +130,11 @@ def alarm(ident: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
     }
 
 
-def state_of(ident: str, wanted: str) -> Callable[[Account], str | None]:
+def state_of(instance_id: str, wanted: str) -> Callable[[Account], str | None]:
     def until(account: Account) -> str | None:
-        found = account.call_or_none("ec2", "describe_instances", "InvalidInstanceID.NotFound", InstanceIds=[ident])
+        found = account.call_or_none(
+            "ec2", "describe_instances", "InvalidInstanceID.NotFound", InstanceIds=[instance_id]
+        )
         state = (
             found["Reservations"][0]["Instances"][0]["State"]["Name"]
             if found and found["Reservations"]
@@ -143,18 +145,18 @@ def state_of(ident: str, wanted: str) -> Callable[[Account], str | None]:
     return until
 
 
-def ready(ident: str) -> Callable[[Account], str | None]:
+def ready(instance_id: str) -> Callable[[Account], str | None]:
     """Running, and both of EC2's status checks passed: before that, SSH answers to nobody."""
-    running = state_of(ident, "running")
+    running = state_of(instance_id, "running")
 
     def until(account: Account) -> str | None:
         if state := running(account):
             if state in ("terminated", "shutting-down"):
                 raise OpsError(
-                    f"{ident} was terminated while it booted: {reason_of(account, ident)}. Again: invoke ec2.up"
+                    f"{instance_id} was terminated while it booted: {reason_of(account, instance_id)}. Again: invoke ec2.up"
                 )
             return state
-        found = account.call("ec2", "describe_instance_status", InstanceIds=[ident])["InstanceStatuses"]
+        found = account.call("ec2", "describe_instance_status", InstanceIds=[instance_id])["InstanceStatuses"]
         checks = (
             {found[0]["InstanceStatus"]["Status"], found[0]["SystemStatus"]["Status"]} if found else {"no status yet"}
         )
@@ -163,31 +165,33 @@ def ready(ident: str) -> Callable[[Account], str | None]:
     return until
 
 
-def reason_of(account: Account, ident: str) -> str:
-    found = account.call("ec2", "describe_instances", InstanceIds=[ident])["Reservations"][0]["Instances"][0]
-    return found.get("StateReason", {}).get("Message", "no reason given")
+def reason_of(account: Account, instance_id: str) -> str:
+    found = account.call("ec2", "describe_instances", InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
+    return str(found.get("StateReason", {}).get("Message", "no reason given"))
 
 
 def halting(have: Facts) -> Steps:
     """Stop, which keeps the disk. Nothing here ever turns into a termination."""
     if have.state in ("pending", "running"):
-        yield Change("ec2", "stop_instances", {"InstanceIds": [have.ident]}, why="asked for; its disk is kept")
+        yield Change("ec2", "stop_instances", {"InstanceIds": [have.instance_id]}, why="asked for; its disk is kept")
     if have.state in ("pending", "running", "stopping"):
-        yield Wait(f"box {have.ident}", state_of(have.ident, "stopped"), why="it writes its disk")
+        yield Wait(f"box {have.instance_id}", state_of(have.instance_id, "stopped"), why="it writes its disk")
 
 
 def removal(have: Facts, settings: Settings) -> Steps:
     """All boxes of the stack, should there be several, and what would start another, or cost on."""
-    gone = [*([have.ident] if have.box else []), *have.extra]
+    gone = [*([have.instance_id] if have.box else []), *have.extra]
     if have.spot_requests:
         args = {"SpotInstanceRequestIds": list(have.spot_requests)}
         yield Change("ec2", "cancel_spot_instance_requests", args, why="spot would start another in its place")
-    for ident in gone:
+    for instance_id in gone:
         yield Change(
-            "ec2", "terminate_instances", {"InstanceIds": [ident]}, why="asked for", danger="its disk goes too"
+            "ec2", "terminate_instances", {"InstanceIds": [instance_id]}, why="asked for", danger="its disk goes too"
         )
-    for ident in gone:
-        yield Wait(f"box {ident}", state_of(ident, "terminated"), why="its network interface is freed only then")
+    for instance_id in gone:
+        yield Wait(
+            f"box {instance_id}", state_of(instance_id, "terminated"), why="its network interface is freed only then"
+        )
     if have.alarm is not None:
         yield Change("cloudwatch", "delete_alarms", {"AlarmNames": [settings.idle_alarm]}, why="it watched the box")
     if have.key_pair is not None:

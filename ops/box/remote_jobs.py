@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ops.box.file_sync import Load, send
+from ops.box.file_sync import FileSet, send
 from ops.core import ssh
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
+from ops.core.files import tar_of
 from ops.core.output import say
 from ops.core.settings import Settings
-from ops.datasets import manifest, pretrained
+from ops.datasets import pretrained
 from ops.jobs import spec
 
 if TYPE_CHECKING:
@@ -62,27 +64,21 @@ def place(settings: Settings) -> Place:
 
 def send_code(link: Connection, there: Place, job: spec.TrainingSpec) -> bool:
     """training/ onto the box, unless this very code is there already, whole."""
-    return send(link, Load(tuple(spec.code_files([]))), there.code(job), "the code")
+    return send(link, FileSet(tuple(spec.code_files([]))), there.code(job), "the code")
 
 
 def send_wheels(account: Account, link: Connection, there: Place, job: spec.TrainingSpec) -> str:
     """Wheels by way of S3, which the box reaches without the internet; return their folder on the box."""
-    import hashlib
-
-    from ops.core.files import tar_of
-
     settings = account.settings
     packed = tar_of((path.name, path) for path in spec.wheels(settings, "requirements-box.txt"))
     sha = hashlib.sha256(packed).hexdigest()
     target, key = str(there.home / "wheels" / sha[:12]), f"code/wheels-{sha[:12]}.tar.gz"
     if ssh.run(link, f"test -d {ssh.words(target)} && echo there || true").strip():
         return target
-    if account.call_or_none("s3", "head_object", "404|NoSuchKey", Bucket=settings.bucket, Key=key) is None:
-        account.call("s3", "put_object", Bucket=settings.bucket, Key=key, Body=packed, ChecksumAlgorithm="SHA256")
+    if not account.bucket.has(key):
+        account.bucket.put(key, packed)
     say("Installing the wheels on the box ...")
-    url = account.client("s3").generate_presigned_url(
-        "get_object", {"Bucket": settings.bucket, "Key": key}, ExpiresIn=LINK_S
-    )
+    url = account.bucket.presign("get_object", key, LINK_S)
     install = ssh.words(settings.ec2.python, there.code(job) + "/boxside/wheels.py", sha, target)
     command = f"mkdir -p {ssh.words(str(there.home / 'wheels'))} && {install}"
     heard: list[bytes] = []
@@ -93,14 +89,14 @@ def send_wheels(account: Account, link: Connection, there: Place, job: spec.Trai
     return target
 
 
-def asked(account: Account, job: spec.TrainingSpec, attempt: str, anew: bool) -> dict[str, Any]:
+def job_request(account: Account, job: spec.TrainingSpec, attempt: str, anew: bool) -> dict[str, Any]:
     """JOB.json, as training/boxside/box_runner.py reads it. Not `anew`, it carries on from the checkpoint of an attempt before it."""
     settings = account.settings
     return {
         "bucket": settings.bucket,
         "region": settings.aws.region,
-        "keys": manifest.keys(job.data),
-        "sizes": {manifest.shard_key(shard["sha256"]): shard["bytes"] for shard in job.data["shards"]},
+        "keys": job.data.keys,
+        "sizes": {shard.key: shard.bytes for shard in job.data.shards},
         "hyperparameters": job.hyperparameters,
         "weights": job.weights.key if job.weights else "",
         "output": job.artefact(attempt),
@@ -121,7 +117,7 @@ def fetch_data(account: Account, link: Connection, job: spec.TrainingSpec, wheel
         lines.print(data)
 
     command = f'PYTHONPATH="$HOME"/{ssh.words(wheels)} {program}'
-    code = ssh.stream(link, command, [json.dumps(asked(account, job, job.name, anew=False)).encode()], listen)
+    code = ssh.stream(link, command, [json.dumps(job_request(account, job, job.name, anew=False)).encode()], listen)
     last = b"".join(heard).decode(errors="replace").strip().splitlines()[-1:] or ["no word"]
     if code:
         raise OpsError(f"The data did not get to the box: {last[0]}. Look: invoke ec2.disk, invoke data.verify")
@@ -144,7 +140,7 @@ def start(account: Account, link: Connection, job: spec.TrainingSpec, attempt: s
         f"export PYTHONPATH={path}; {detached(program, folder + '/log', attempt)}"
     )
     heard: list[bytes] = []
-    code = ssh.stream(link, command, [json.dumps(asked(account, job, attempt, anew)).encode()], heard.append)
+    code = ssh.stream(link, command, [json.dumps(job_request(account, job, attempt, anew)).encode()], heard.append)
     if code not in (0, TAKEN):
         raise OpsError(
             f"The job could not be started on the box: {b''.join(heard).decode(errors='replace')[-300:]} Look: invoke ec2.disk"
@@ -166,25 +162,24 @@ def detached(words: str, log: str, unit: str) -> str:
     return f'case "{running}" in running|degraded) {systemd};; *) setsid -f {whole};; esac'
 
 
-def left(account: Account, job: spec.TrainingSpec) -> dict[str, set[str]]:
+def artifacts_by_attempt(account: Account, job: spec.TrainingSpec) -> dict[str, set[str]]:
     """What each attempt at the job left in the bucket, by its file's names: a new box knows nothing of an old one's jobs."""
-    where = {"Bucket": account.settings.bucket, "Prefix": f"jobs/{job.name}"}
     found: dict[str, set[str]] = {}
-    for item in account.list_all("s3", "list_objects_v2", "Contents", **where):
-        _, attempt, *_, file = item["Key"].split("/")
+    for key in account.bucket.keys(f"jobs/{job.name}"):
+        _, attempt, *_, file = key.split("/")
         found.setdefault(attempt, set()).add(file)
     return found
 
 
 def attempts(account: Account, job: spec.TrainingSpec) -> list[str]:
     """The attempts that left a model, oldest first."""
-    found = left(account, job)
+    found = artifacts_by_attempt(account, job)
     return [name for name in job.attempts() if "model.tar.gz" in found.get(name, ())]
 
 
 def unused(account: Account, link: Connection, there: Place, job: spec.TrainingSpec) -> str:
     """The first name that neither this box nor the bucket has used for the job."""
-    taken = {*names(link, there), *left(account, job)}
+    taken = {*names(link, there), *artifacts_by_attempt(account, job)}
     return next(name for name in job.attempts() if name not in taken)
 
 
@@ -207,7 +202,7 @@ LOOK = (
 )
 
 
-def look(link: Connection, folder: str, more: str = "") -> tuple[dict[str, Any], bytes]:
+def read_status(link: Connection, folder: str, more: str = "") -> tuple[dict[str, Any], bytes]:
     """status.json with `alive`, whether its process still runs; and the output of `more`, which runs after that."""
     answer = ssh.read(link, f"cd {ssh.words(folder)} 2>/dev/null || exit 0; {LOOK}; {more}")
     text, process, age, data = (answer.split(b"\n", 3) + [b""] * 4)[:4]
@@ -227,7 +222,7 @@ def verdict(text: bytes, process: bytes, age: bytes) -> dict[str, Any]:
     return found | {"alive": running or starting}
 
 
-def every(link: Connection, there: Place) -> list[dict[str, Any]]:
+def list_jobs(link: Connection, there: Place) -> list[dict[str, Any]]:
     """All jobs of the box with their verdicts, the newest first, in one look."""
     folder = ssh.words(str(there.home / "jobs"))
     loop = f'for job in $(ls -t); do [ -h "$job" ] && continue; echo "$job"; (cd "$job" && {LOOK}); done'
@@ -237,7 +232,7 @@ def every(link: Connection, there: Place) -> list[dict[str, Any]]:
 
 
 def status(link: Connection, there: Place, name: str) -> dict[str, Any]:
-    return look(link, there.job(name))[0]
+    return read_status(link, there.job(name))[0]
 
 
 def under_way(link: Connection, there: Place, name: str) -> bool:
@@ -256,3 +251,16 @@ def end(link: Connection, there: Place, name: str) -> dict[str, Any]:
         time.sleep(0.3)
         found = status(link, there, name)
     return found
+
+
+def tail(link: Connection, there: Place, name: str, lines: int) -> bytes:
+    """Return the last lines of the job's log."""
+    return ssh.read(link, f"tail -n {int(lines)} {ssh.words(there.job(name))}/log")
+
+
+def jobs_in_bucket(account: Account) -> list[dict[str, Any]]:
+    """Return the box's last 20 jobs that left their verdict in the bucket, the newest first; none without a bucket."""
+    bucket = account.bucket
+    listed = bucket.objects(f"jobs/{account.settings.prefix}-box") if bucket.exists() else []
+    verdicts = sorted((o for o in listed if o["Key"].endswith("/status.json")), key=lambda o: o["LastModified"])
+    return [{"job": o["Key"].split("/")[1]} | json.loads(bucket.get(o["Key"])) for o in reversed(verdicts[-20:])]

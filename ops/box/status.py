@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ops.box import access, launch, remote_jobs, user_data
 from ops.box.facts import Facts
@@ -14,20 +14,23 @@ from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.output import table
 
+if TYPE_CHECKING:
+    from fabric import Connection
+
 
 @dataclass(frozen=True)
-class Found:
+class BoxStatus:
     data: dict[str, Any]
     text: str
     problem: str
 
 
-def look(account: Account, have: Facts) -> Found:
+def read(account: Account, have: Facts) -> BoxStatus:
     """By EC2's word, and where it runs by the box's own. A box that spot took, or that SSH does not reach, is a problem."""
     assert have.box is not None
     reason = have.box.get("StateReason", {}).get("Message", "")
     data: dict[str, Any] = {
-        "box": have.ident,
+        "box": have.instance_id,
         "type": have.box["InstanceType"],
         "market": "spot" if have.on_spot else "on demand",
         "state": have.state,
@@ -50,7 +53,7 @@ def look(account: Account, have: Facts) -> Found:
                 }
         except OpsError as error:
             data["ssh"] = problem = str(error)
-    return Found(data, shown(data, problem), problem)
+    return BoxStatus(data, shown(data, problem), problem)
 
 
 def costs(account: Account, have: Facts) -> dict[str, float | None]:
@@ -66,12 +69,12 @@ def costs(account: Account, have: Facts) -> dict[str, float | None]:
     return {"dollars_per_hour": round(rate, 4), "dollars_so_far": round(rate * hours, 4)}
 
 
-def countdown(link: Any) -> int | None:
+def countdown(link: Connection) -> int | None:
     """Seconds until the box switches itself off, if nobody uses it from now on; None without a watchdog."""
     said = ssh.run(link, f'cat "$BOX_ROOT"{user_data.STATE} 2>/dev/null || true').strip()
     if not said:
         return None
-    found = json.loads(said)
+    found: dict[str, float] = json.loads(said)
     return max(0, round(found["limit_s"] - found["idle_s"] - (datetime.now(UTC).timestamp() - found["time"])))
 
 
@@ -96,3 +99,9 @@ def shown(data: dict[str, Any], problem: str) -> str:
     else:
         said = ""
     return "\n".join(filter(None, (text, " ".join(filter(None, (said, expires))), problem)))
+
+
+def gpus(link: Connection) -> str:
+    """What nvidia-smi says of each GPU, or ""."""
+    query = "name,utilization.gpu,memory.used,memory.total,temperature.gpu"
+    return ssh.read(link, f"nvidia-smi --query-gpu={query} --format=csv,noheader 2>/dev/null || true").decode().strip()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from ops.core.aws.account import Account
+from invoke import Context
+
 from ops.core.errors import AwsError, OpsError
 from ops.core.output import table
 from ops.core.task import Result, carry_out, confirm, task
 
+ROLE = "operator-infra"
+
 
 @task()
-def up(c):
+def up(c: Context) -> Result:
     """Make the private network, or mend what differs."""
+    from ops.core.aws.account import Account
     from ops.network import facts, plan
 
-    account = Account.from_context(c, "operator-infra")
+    account = Account.from_context(c, ROLE)
     account.guard()
     try:
         done = carry_out(c, account, plan.steps(facts.read(account), account.settings))
@@ -23,27 +27,21 @@ def up(c):
         raise OpsError(
             f"{error} Somebody else may be at it. Run invoke net.up again: what is there is taken as it is."
         ) from error
-    return Result(
-        done.data,
-        f"{account.settings.prefix}: the network is as it should be. {done.text}" if done.text else "",
-        changes=done.changes,
-    )
+    text = f"{account.settings.prefix}: the network is as it should be. {done.text}" if done.text else ""
+    return Result(done.data, text, changes=done.changes)
 
 
 @task(help={"yes": "Do not ask."})
-def down(c, yes=False):
+def down(c: Context, yes: bool = False) -> Result | None:
     """Remove the network; refused while something uses it."""
+    from ops.core.aws.account import Account
     from ops.network import facts, teardown
 
-    account = Account.from_context(c, "operator-infra")
+    account = Account.from_context(c, ROLE)
     have = facts.read(account)
     if have.vpc is None:
         return Result({"made": 0}, f"There is no network of {account.settings.stack.name}.")
-    users = facts.users(account, have.vpc)
-    if users:
-        raise OpsError(
-            f"The network is in use by {', '.join(users)}. First: invoke ec2.down, invoke sm.delete, or wait for the job. Nothing was touched."
-        )
+    teardown.check_unused(account, have)
     account.guard()
     confirm(c, f"This removes the network of {account.settings.stack.name}.", yes=yes)
     done = carry_out(c, account, teardown.steps(have))
@@ -53,32 +51,29 @@ def down(c, yes=False):
 
 
 @task(help={"json": "Print it as JSON."})
-def status(c, json=False):
+def status(c: Context, json: bool = False) -> Result:
     """Show the network's parts, and what differs from the plan."""
-    from ops.core import plan as change
+    from ops.core.aws.account import Account
+    from ops.core.plan import preview, shown
     from ops.network import facts, plan
 
-    account = Account.from_context(c, "operator-infra")
+    account = Account.from_context(c, ROLE)
     have = facts.read(account)
-    differs = [change.shown(step) for step in change.preview(plan.steps(have, account.settings))]
-    rows = [("vpc", have.vpc or "-"), *((f"subnet {zone}", ident) for zone, ident in have.subnets.items())]
-    rows += [(f"group {name}", group.id) for name, group in have.groups.items()]
-    rows += [("S3 gateway endpoint", have.s3_endpoint or "-"), ("Instance Connect Endpoint", have.door or "-")]
-    rows += [("internet gateway", have.gateway[0])] if have.gateway else []
-    text = table(("part", "id"), rows) + "".join(f"\n{line}" for line in differs)
-    return Result(
-        {"parts": dict(rows), "differs": differs}, text if have.vpc else "There is no network. Make it: invoke net.up"
-    )
+    differs = [shown(step) for step in preview(plan.steps(have, account.settings))]
+    parts = have.parts()
+    text = table(("part", "id"), parts.items()) + "".join(f"\n{line}" for line in differs)
+    data = {"parts": parts, "differs": differs}
+    return Result(data, text if have.vpc else "There is no network. Make it: invoke net.up")
 
 
 @task(help={"json": "Print it as JSON."})
-def my_address(c, json=False):
+def my_address(c: Context, json: bool = False) -> Result:
     """Ask net.address_service under which address this machine is seen on the internet."""
-    from ops.core import settings as config
-    from ops.network import own_address
+    from ops.core.settings import load
+    from ops.network.own_address import ask_service
 
-    settings = config.load(c.config).net
-    found = own_address.seen(settings.address_service)
+    settings = load(c.config).net
+    found = ask_service(settings.address_service)
     same = settings.own_address == found
     text = f"{settings.address_service} sees you as {found}. " + (
         "That is net.own_address." if same else f'For ec2.way public: net.own_address: "{found}", then invoke net.up'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from invoke import Context
+
 from ops.core.errors import OpsError
 from ops.core.output import table
 from ops.core.paths import ROOT
@@ -21,14 +23,14 @@ def title(path: Path) -> str:
 
 
 @task(help={"json": "Print it as JSON."})
-def list(c, json=False):
+def list(c: Context, json: bool = False) -> Result:
     """List the runbooks: jobs, and what to do when something breaks."""
     found = {name: title(path) for name, path in pages().items()}
     return Result(found, table(("page", "what for"), found.items()))
 
 
 @task(help={"page": "A page's name, as `runbook.list` shows it."})
-def show(c, page):
+def show(c: Context, page: str) -> Result | None:
     """Print one runbook."""
     import sys
 

@@ -46,7 +46,7 @@ class Group:
 @dataclass(frozen=True)
 class Facts:
     """`associations`: subnet -> (network ACL, association) for each of our subnets; `routed`: subnets on our route table;
-    `taken`: the subnets' addresses; `ways`: destination -> target of its routes, but for the VPC's own and S3's; `gateway`: our
+    `taken`: the subnets' addresses; `stray_routes`: destination -> target of its routes, but for the VPC's own and S3's; `gateway`: our
     internet gateway's (id, VPC)."""
 
     s3_list: str = ""
@@ -56,16 +56,25 @@ class Facts:
     taken: frozenset[str] = frozenset()
     routes: str | None = None
     routed: frozenset[str] = frozenset()
-    ways: dict[str, str] = field(default_factory=dict)
+    stray_routes: dict[str, str] = field(default_factory=dict)
     gateway: tuple[str, str] | None = None
     groups: dict[str, Group] = field(default_factory=dict)
     acl: str | None = None
     entries: frozenset[Entry] = frozenset()
     associations: dict[str, tuple[str, str]] = field(default_factory=dict)
     s3_endpoint: str | None = None
-    door: str | None = None
-    failed_doors: tuple[str, ...] = ()
+    connect_endpoint: str | None = None
+    failed_connect_endpoints: tuple[str, ...] = ()
     interfaces: dict[str, str] = field(default_factory=dict)
+
+    def parts(self) -> dict[str, str]:
+        """Return each part's id, "-" for one that is not there, by what people call it."""
+        rows = {"vpc": self.vpc or "-"}
+        rows |= {f"subnet {zone}": subnet for zone, subnet in self.subnets.items()}
+        rows |= {f"group {name}": group.id for name, group in self.groups.items()}
+        rows["S3 gateway endpoint"] = self.s3_endpoint or "-"
+        rows["Instance Connect Endpoint"] = self.connect_endpoint or "-"
+        return rows | ({"internet gateway": self.gateway[0]} if self.gateway else {})
 
 
 def read(account: Account) -> Facts:
@@ -102,11 +111,11 @@ def read(account: Account) -> Facts:
 
 def routes(account: Account, vpc: str) -> dict[str, Any]:
     tables = account.list_tagged("describe_route_tables", "RouteTables", vpc_id=vpc)
-    ways = [(r["DestinationCidrBlock"], target(r)) for t in tables for r in t["Routes"] if "DestinationCidrBlock" in r]
+    pairs = [(r["DestinationCidrBlock"], target(r)) for t in tables for r in t["Routes"] if "DestinationCidrBlock" in r]
     return {
         "routes": tables[0]["RouteTableId"] if tables else None,
         "routed": frozenset(a["SubnetId"] for t in tables for a in t["Associations"] if "SubnetId" in a),
-        "ways": {cidr: to for cidr, to in ways if to != "local" and not to.startswith("vpce-")},
+        "stray_routes": {cidr: to for cidr, to in pairs if to != "local" and not to.startswith("vpce-")},
     }
 
 
@@ -129,15 +138,17 @@ def acls(account: Account, vpc: str) -> dict[str, Any]:
 def endpoints(account: Account, vpc: str) -> dict[str, Any]:
     found = account.list_tagged("describe_vpc_endpoints", "VpcEndpoints", vpc_id=vpc)
     there = [e for e in found if e["State"].lower() not in ("deleting", "deleted")]
-    doors = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", vpc_id=vpc)
+    connect = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", vpc_id=vpc)
     inside = [e for e in there if e["VpcEndpointType"] == "Interface"]
     return {
         "s3_endpoint": next((e["VpcEndpointId"] for e in there if e["ServiceName"].endswith(".s3")), None),
         "interfaces": {
             e["ServiceName"].rsplit(f"{account.settings.aws.region}.", 1)[1]: e["VpcEndpointId"] for e in inside
         },
-        "door": next((d["InstanceConnectEndpointId"] for d in doors if d["State"] in OPENING), None),
-        "failed_doors": tuple(d["InstanceConnectEndpointId"] for d in doors if d["State"].endswith("-failed")),
+        "connect_endpoint": next((d["InstanceConnectEndpointId"] for d in connect if d["State"] in OPENING), None),
+        "failed_connect_endpoints": tuple(
+            d["InstanceConnectEndpointId"] for d in connect if d["State"].endswith("-failed")
+        ),
     }
 
 

@@ -28,7 +28,7 @@ def opening(have: Facts, vpc: str, routes: str, settings: Settings) -> Steps:
     if have.gateway is None or have.gateway[1] != have.vpc:
         args = {"InternetGatewayId": gateway, "VpcId": vpc}
         yield Change("ec2", "attach_internet_gateway", args, why="the gateway is not attached to the network")
-    there = have.ways.get(ANYWHERE)
+    there = have.stray_routes.get(ANYWHERE)
     yield from without(have, {ANYWHERE} if have.gateway and there == have.gateway[0] else set())
     if have.gateway is None or there != have.gateway[0]:
         args = {"RouteTableId": routes, "DestinationCidrBlock": ANYWHERE, "GatewayId": gateway}
@@ -53,7 +53,7 @@ def closing(have: Facts) -> Steps:
 
 def without(have: Facts, kept: set[str]) -> Steps:
     """Routes that somebody added: they lead packets elsewhere than the plan says."""
-    for destination, target in sorted(have.ways.items()):
+    for destination, target in sorted(have.stray_routes.items()):
         if destination not in kept:
             args = {"RouteTableId": have.routes, "DestinationCidrBlock": destination}
             yield Change(

@@ -11,8 +11,11 @@ from ops.core.errors import OpsError, Unreachable
 ANSWER_S, MOST = 5.0, 64  # seconds, bytes: an address has 15 letters at most
 
 
-def seen(service: str) -> str:
-    """Raises OpsError when the service does not answer with one IPv4 address, Unreachable when it does not answer."""
+def ask_service(service: str) -> str:
+    """Return the IPv4 address under which the service sees us.
+
+    Raises OpsError when the service does not answer with one IPv4 address, Unreachable when it does not answer.
+    """
     request = urllib.request.Request(service, headers={"User-Agent": "kennel"})  # noqa: S310  http or https, by the settings' check
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310

@@ -209,22 +209,22 @@ def group_steps(have: Facts, vpc: str, settings: Settings) -> Steps:
 def rule_steps(have: Facts, groups: dict[str, Any], settings: Settings) -> Steps:
     for name, (ingress, egress) in wanted_groups(settings).items():
         there = have.groups.get(name, Group("", egress=frozenset({DEFAULT_EGRESS})))
-        for way, wanted, found in (("ingress", ingress, there.ingress), ("egress", egress, there.egress)):
+        for direction, wanted, found in (("ingress", ingress, there.ingress), ("egress", egress, there.egress)):
             for rule in sorted(found - wanted):
                 args = {"GroupId": groups[name], "IpPermissions": [permission(rule, groups, have.s3_list)]}
                 yield Change(
                     "ec2",
-                    f"revoke_security_group_{way}",
+                    f"revoke_security_group_{direction}",
                     args,
-                    why=f"{name}: {way} {rule.peer} port {port_text(rule)} is not in the plan",
+                    why=f"{name}: {direction} {rule.peer} port {port_text(rule)} is not in the plan",
                 )
             for rule in sorted(wanted - found):
                 args = {"GroupId": groups[name], "IpPermissions": [permission(rule, groups, have.s3_list)]}
                 yield Change(
                     "ec2",
-                    f"authorize_security_group_{way}",
+                    f"authorize_security_group_{direction}",
                     args,
-                    why=f"{name}: {way} {rule.peer} port {port_text(rule)} is missing",
+                    why=f"{name}: {direction} {rule.peer} port {port_text(rule)} is missing",
                 )
 
 
@@ -271,14 +271,14 @@ def endpoint_steps(
                 why=f"nothing inside reaches {service}",
                 dollars_per_hour=pricing.interface_endpoint(len(subnets)),
             )
-    for failed in have.failed_doors:
+    for failed in have.failed_connect_endpoints:
         yield Change(
             "ec2",
             "delete_instance_connect_endpoint",
             {"InstanceConnectEndpointId": failed},
             why="AWS could not make it",
         )
-    if have.door is None:
+    if have.connect_endpoint is None:
         args = {
             "SubnetId": subnets[settings.net.zones[0]],
             "SecurityGroupIds": [groups["door"]],
@@ -291,10 +291,10 @@ def endpoint_steps(
             args,
             why="there is no way in; an Instance Connect Endpoint is free",
         )
-        yield Wait("the Instance Connect Endpoint", door_opening, why="AWS takes minutes to make one")
+        yield Wait("the Instance Connect Endpoint", connect_endpoint_state, why="AWS takes minutes to make one")
 
 
-def door_opening(account: Account) -> str | None:
-    doors = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")
-    states = [door["State"] for door in doors if not door["State"].startswith("delete")]
+def connect_endpoint_state(account: Account) -> str | None:
+    found = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")
+    states = [one["State"] for one in found if not one["State"].startswith("delete")]
     return None if "create-complete" in states else (states or ["not there yet"])[0]

@@ -70,7 +70,7 @@ def open_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int, int]
             continue
         span = entry.get("PortRange", {"From": 0, "To": 65535})
         if entry["Protocol"] == "-1" or (span["From"] <= ports[0] and ports[1] <= span["To"]):
-            return entry["RuleAction"] == "allow"
+            return str(entry["RuleAction"]) == "allow"
         if entry["RuleAction"] == "deny" and span["From"] <= ports[1] and ports[0] <= span["To"]:
             return False  # some of the ports are denied before a later rule could allow them all
     return False
@@ -106,8 +106,8 @@ def from_endpoint(
     box: dict[str, Any], endpoint: dict[str, Any], endpoint_address: str, rules: Rules
 ) -> Iterator[tuple[str, str]]:
     """Each hop from an Instance Connect Endpoint to a box, and what stops the packet there, or ""."""
-    address, box_groups, door = box["PrivateIpAddress"], groups_of(box), endpoint["SecurityGroupIds"]
-    yield "security groups", stopped_by_groups(rules, door, box_groups, address, endpoint_address)
+    address, box_groups, source = box["PrivateIpAddress"], groups_of(box), endpoint["SecurityGroupIds"]
+    yield "security groups", stopped_by_groups(rules, source, box_groups, address, endpoint_address)
     way_there, way_back = "", ""
     if box["SubnetId"] != endpoint["SubnetId"]:  # network ACLs are asked only between subnets
         there, here = rules.acls[box["SubnetId"]]["Entries"], rules.acls[endpoint["SubnetId"]]["Entries"]
@@ -125,10 +125,12 @@ def from_endpoint(
     yield "routes", strays[0] if strays else ""
 
 
-def stopped_by_groups(rules: Rules, door: list[str], box_groups: list[str], address: str, endpoint_address: str) -> str:
-    if not any(open_groups(rules.groups[g]["IpPermissionsEgress"], SSH, box_groups, address) for g in door):
+def stopped_by_groups(
+    rules: Rules, source: list[str], box_groups: list[str], address: str, endpoint_address: str
+) -> str:
+    if not any(open_groups(rules.groups[g]["IpPermissionsEgress"], SSH, box_groups, address) for g in source):
         return "the endpoint's security group lets nothing out to port 22 of the box"
-    if not any(open_groups(rules.groups[g]["IpPermissions"], SSH, door, endpoint_address) for g in box_groups):
+    if not any(open_groups(rules.groups[g]["IpPermissions"], SSH, source, endpoint_address) for g in box_groups):
         return "the box's security group lets nothing in from the endpoint to port 22"
     return ""
 

@@ -6,9 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from ops.core.aws.account import Account
+from ops.core.errors import OpsError
 from ops.core.plan import Change, Steps, Wait
-from ops.network.facts import Facts
+from ops.network.facts import Facts, users
 from ops.network.plan import permission
+
+
+def check_unused(account: Account, have: Facts) -> None:
+    """Raise OpsError, with what uses the network, where something does."""
+    if found := users(account, str(have.vpc)):
+        raise OpsError(
+            f"The network is in use by {', '.join(found)}. First: invoke ec2.down, invoke sm.delete, or wait for the job. Nothing was touched."
+        )
 
 
 def steps(have: Facts) -> Steps:
@@ -17,12 +26,12 @@ def steps(have: Facts) -> Steps:
     def gone(call: str, **args: Any) -> Change:
         return Change("ec2", call, args, why="asked for")
 
-    for door in filter(None, (have.door, *have.failed_doors)):
-        yield gone("delete_instance_connect_endpoint", InstanceConnectEndpointId=door)
+    for endpoint in filter(None, (have.connect_endpoint, *have.failed_connect_endpoints)):
+        yield gone("delete_instance_connect_endpoint", InstanceConnectEndpointId=endpoint)
     ends = [end for end in (have.s3_endpoint, *have.interfaces.values()) if end]
     if ends:
         yield gone("delete_vpc_endpoints", VpcEndpointIds=ends)
-    if have.door or ends:
+    if have.connect_endpoint or ends:
         yield Wait(
             "network interfaces",
             interfaces_of(str(have.vpc)),
@@ -30,10 +39,10 @@ def steps(have: Facts) -> Steps:
         )
     ids = {name: group.id for name, group in have.groups.items()}
     for group in have.groups.values():
-        for way, found in (("ingress", group.ingress), ("egress", group.egress)):
+        for direction, found in (("ingress", group.ingress), ("egress", group.egress)):
             for rule in sorted(found):
                 yield gone(
-                    f"revoke_security_group_{way}",
+                    f"revoke_security_group_{direction}",
                     GroupId=group.id,
                     IpPermissions=[permission(rule, ids, have.s3_list)],
                 )

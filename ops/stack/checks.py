@@ -1,4 +1,4 @@
-"""What has to be right before anything else can be, each with the command that mends it."""
+"""What has to be right before anything else can be, each with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.paths import ROOT
 from ops.core.settings import REPOSITORY
+from ops.releases.image_build import missing
 
 DISK_GB = 3
 
@@ -19,7 +20,7 @@ class Check:
     name: str
     ok: bool
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine(account: Account) -> Iterator[Check]:
@@ -68,8 +69,6 @@ def roles(account: Account) -> Check:
 
 def image(account: Account) -> Check:
     """Whether the image of this very serving/ is in ECR. Not wrong without it: nothing but a deploy needs it."""
-    from ops.releases import image_build as images
-
-    tag = images.missing(account)
+    tag = missing(account)
     found = f"{REPOSITORY}:{tag} is not built; before a deploy: invoke sm.image" if tag else f"{REPOSITORY} is built"
     return Check("image", True, found)

@@ -172,7 +172,7 @@ def test_a_private_key_that_others_can_read_is_refused(tmp_path):
 
 
 def test_a_box_of_another_stack_is_named_and_not_touched(box_stack, stacks):
-    ident = facts.read(box_stack.account).ident
+    ident = facts.read(box_stack.account).instance_id
     other = stacks("boxother")
     for command in (("ec2.run", "true"), ("ec2.train",), ("ec2.reach",)):
         said = other(*command, ok=False).said

@@ -23,7 +23,7 @@ def cli(stacks):
 
 
 def ident(cli):
-    return facts.read(cli.account).ident
+    return facts.read(cli.account).instance_id
 
 
 def connection(cli):

@@ -11,8 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from ops.box import access, facts, follow, remote_jobs
-from ops.commands import ec2_jobs
+from ops.box import access, facts, follow, remote_jobs, training
 from ops.core import ssh
 from tests.conftest import until
 
@@ -36,7 +35,7 @@ def longer(cli, epochs):
 
 
 def ident(cli):
-    return facts.read(cli.account).ident
+    return facts.read(cli.account).instance_id
 
 
 @pytest.mark.timeout(240)
@@ -153,7 +152,7 @@ def test_a_partition_is_noticed_and_outlived(box_stack, drill, monkeypatch, caps
 
     def opened():
         open_now.set()
-        return ec2_jobs.opened(account)
+        return training.connect(account)
 
     def partition():
         open_now.wait(30)

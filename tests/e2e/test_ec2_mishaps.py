@@ -15,7 +15,7 @@ from tests.conftest import until
 
 
 def ident(cli):
-    return facts.read(cli.account).ident
+    return facts.read(cli.account).instance_id
 
 
 def boxes(cli):

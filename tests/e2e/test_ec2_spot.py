@@ -37,16 +37,16 @@ def test_a_box_that_was_stopped_is_not_given_up_when_its_type_is_gone(stacks, dr
     cli = stacks("wake")
     cli("iam.apply", "net.up", "ec2.up")
     cli("ec2.run", "echo mine > kept")
-    ident = facts.read(cli.account).ident
+    ident = facts.read(cli.account).instance_id
     cli("ec2.stop")
     for kind in ("g4dn.xlarge", "g5.xlarge", "g6.xlarge"):
         drill("capacity", instance_type=kind)
     refused = cli("ec2.start", ok=False)
     assert "It is kept, and costs its disk only" in refused.err
-    assert (facts.read(cli.account).ident, state(cli)) == (ident, "stopped")
+    assert (facts.read(cli.account).instance_id, state(cli)) == (ident, "stopped")
     drill("capacity", instance_type="g5.xlarge", short=False)
     assert " g5.xlarge " in cli("ec2.start").out
-    assert facts.read(cli.account).ident == ident
+    assert facts.read(cli.account).instance_id == ident
     assert cli("ec2.run", "cat kept").out == "mine\n"
 
 
@@ -67,7 +67,7 @@ def test_spot_is_noticed_on_the_box_and_the_job_carries_on_after_it(stacks, dril
     cli("iam.apply", "net.up", "data.up")
     cli("data.push", "--dir", str(digits))
     assert "on spot: at most  $0.537/h" in cli("ec2.up", "--spot").err
-    ident = facts.read(cli.account).ident
+    ident = facts.read(cli.account).instance_id
     assert json.loads(cli("ec2.status", "--json").out)["market"] == "spot"
     training = cli.background("ec2.train")
     for line in training.stdout:
@@ -86,7 +86,7 @@ def test_spot_is_noticed_on_the_box_and_the_job_carries_on_after_it(stacks, dril
     assert "spot took it" in status.out
     refused = cli("ec2.start", ok=False)  # only EC2 may start what spot took
     assert "EC2 itself starts it again" in refused.err
-    assert facts.read(cli.account).ident == ident
+    assert facts.read(cli.account).instance_id == ident
     # Another box, on demand: it has nothing but what is in the bucket.
     cli("ec2.down", "--yes")
     assert cli.account.client("ec2").describe_spot_instance_requests()["SpotInstanceRequests"] == []
@@ -109,7 +109,7 @@ def test_ec2_itself_starts_again_what_spot_took(stacks, drill):
     cli = stacks("spotback")
     cli("iam.apply", "net.up")
     cli("ec2.up", "--spot")
-    ident = facts.read(cli.account).ident
+    ident = facts.read(cli.account).instance_id
     cli("ec2.run", "echo mine > kept")
     drill("clock", speed=120)
     drill("interrupt", instance=ident)
@@ -122,7 +122,7 @@ def test_ec2_itself_starts_again_what_spot_took(stacks, drill):
     # One that people stopped is theirs to start.
     cli("ec2.stop")
     cli("ec2.start")
-    assert facts.read(cli.account).ident == ident
+    assert facts.read(cli.account).instance_id == ident
     cli("ec2.down", "--yes")
 
 

@@ -64,7 +64,7 @@ def elsewhere(argv, tmp_path):
 def test_the_printed_block_works_from_anywhere(cli, config, tmp_path):
     needs("ssh")
     ran = elsewhere(["ssh", "-F", str(config), "kennel-ways-box", "echo $KENNEL_BOX"], tmp_path)
-    assert (ran.returncode, ran.stdout.strip()) == (0, facts.read(cli.account).ident), ran.stderr
+    assert (ran.returncode, ran.stdout.strip()) == (0, facts.read(cli.account).instance_id), ran.stderr
 
 
 def test_rsync_goes_through_the_tunnel(cli, config, tmp_path):
@@ -81,7 +81,7 @@ def test_openssh_refuses_a_changed_host_key(cli, config, tmp_path):
     needs("ssh")
     known = tmp_path / "known"
     other = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
-    known.write_text(f"{facts.read(cli.account).ident} ssh-ed25519 {other}\n")
+    known.write_text(f"{facts.read(cli.account).instance_id} ssh-ed25519 {other}\n")
     ran = elsewhere(
         ["ssh", "-F", str(config), "-o", f"UserKnownHostsFile={known}", "kennel-ways-box", "echo in"], tmp_path
     )
@@ -147,7 +147,7 @@ os.execv({python!r}, [{python!r}, "-m", "ops.box.proxy", {settings!r}])
 
 
 def test_session_manager_is_a_proxy_command(cli, tmp_path):
-    ident = facts.read(cli.account).ident
+    ident = facts.read(cli.account).instance_id
     program = tmp_path / "aws"
     program.write_text(AWS.format(python=sys.executable, ident=ident, root=str(ROOT), settings=str(cli.file)))
     program.chmod(0o755)
@@ -165,7 +165,7 @@ def test_session_manager_is_a_proxy_command(cli, tmp_path):
 
 
 def test_a_proxy_command_is_words_and_not_a_shells():
-    words = access.words_of("nc -X 5 %h %p '%r;rm' 100%%", "i-1", "ubuntu")
+    words = access.split_proxy_command("nc -X 5 %h %p '%r;rm' 100%%", "i-1", "ubuntu")
     assert words == ["nc", "-X", "5", "i-1", "22", "ubuntu;rm", "100%"]
 
 

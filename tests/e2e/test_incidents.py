@@ -70,7 +70,7 @@ def test_box_unreachable(boxed):
 
 def test_box_unreachable_because_it_hangs(boxed, drill):
     page = Page("box-unreachable", boxed)
-    drill("box", instance=ec2_facts.read(boxed.account).ident, sshd="down")
+    drill("box", instance=ec2_facts.read(boxed.account).instance_id, sshd="down")
     assert page.confirmed()
     assert "It ends at TCP" in boxed("ec2.reach", ok=False).out
     assert not page.verified()
@@ -114,7 +114,7 @@ def test_spot_interruption(stacks, drill, digits):
             break
     page.inputs["job"] = re.search(r"(kennel-incidentspot-box1-\w+) starts", "".join(said))[1]
     drill("clock", speed=15)
-    drill("interrupt", instance=ec2_facts.read(cli.account).ident)
+    drill("interrupt", instance=ec2_facts.read(cli.account).instance_id)
     training.communicate(timeout=90)
     deadline = time.monotonic() + 60
     while not page.confirmed():
@@ -137,7 +137,7 @@ def test_box_disk_full(stacks, drill, pictures):
     page = Page("box-disk-full", cli)
     assert not page.confirmed()
     cli("ec2.run", "mkdir -p kennel/jobs/long-ago/opt-ml && fallocate -l 1500M kennel/jobs/long-ago/opt-ml/model")
-    drill("box", instance=ec2_facts.read(cli.account).ident, disk_mib=2048)
+    drill("box", instance=ec2_facts.read(cli.account).instance_id, disk_mib=2048)
     assert page.confirmed()
     refused = cli("ec2.train", ok=False)
     assert refused.code == 1

@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from ops.box import ami_pin, images
+from ops.box import facts, images
 from ops.box.images import Image
 from ops.core.errors import OpsError
 
@@ -14,7 +14,7 @@ NEWEST, PYTORCH_29, ARM = "ami-0f0e0d0c0b0a09080", "ami-0a1b2c3d4e5f60718", "ami
 
 def dlami(**more):
     given = {
-        "ident": "ami-1",
+        "image_id": "ami-1",
         "name": "PyTorch 2.12",
         "architecture": "x86_64",
         "families": ("g4dn", "g5", "p4", "p6-b200"),
@@ -22,6 +22,10 @@ def dlami(**more):
     return Image(
         **({**given, "least_gib": 75, "root": "/dev/sda1", "made": date(2026, 11, 1), "deprecated": None} | more)
     )
+
+
+def choose(cli):
+    return images.choose(cli.account, cli.settings.ec2.instance_types[0])
 
 
 @pytest.mark.parametrize(
@@ -51,7 +55,7 @@ def test_support_ends_with_the_earlier_of_two_dates():
 
 
 def test_an_answer_of_aws_is_read_as_it_stands():
-    found = images.of_answer(
+    found = images.from_response(
         {
             "ImageId": "ami-9", "Name": "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.10 (Ubuntu 24.04) 20260801", "Architecture": "x86_64",
             "Description": "Supported EC2 instances: G4dn, G5, P6-B200. Release notes: https://example",
@@ -73,12 +77,20 @@ def test_the_newest_that_is_patched_is_taken_and_the_rest_is_shown(stacks):
     assert found[0]["problem"] == ""
     assert found[0]["supported_until"] == "2028-11-01"
     assert "not patched since 2026-10-15" in found[1]["problem"]
-    assert images.choose(cli.account).ident == NEWEST
+    assert choose(cli).image_id == NEWEST
 
 
 def test_an_arm_type_gets_an_arm_image(stacks):
     cli = stacks("imagearm", "ec2: {instance_types: [g5g.xlarge], user: ec2-user}\n")
-    assert images.choose(cli.account).ident == ARM
+    assert choose(cli).image_id == ARM
+
+
+def test_the_type_that_was_asked_for_chooses_the_architecture(stacks):
+    """--instance-type is another processor's than the settings' types."""
+    cli = stacks("imageasked", "ec2: {instance_types: [g4dn.xlarge], user: ec2-user}\n")
+    have = facts.read_for_launch(cli.account, facts.Facts(), ["g5g.xlarge"], dry=True)
+    assert have.image.image_id == ARM
+    assert facts.read_for_launch(cli.account, facts.Facts(), ["g4dn.xlarge"], dry=True).image.architecture == "x86_64"
 
 
 def test_the_lock_line_holds_an_image_and_an_old_one_is_told(stacks):
@@ -92,7 +104,7 @@ def test_the_lock_line_holds_an_image_and_an_old_one_is_told(stacks):
     old = cli("ec2.ami", ok=False)
     assert old.code == 7
     assert "not patched since 2026-10-15" in old.out
-    assert images.choose(cli.account).ident == PYTORCH_29  # locked is locked
+    assert choose(cli).image_id == PYTORCH_29  # locked is locked
     cli("ec2.ami", "--lock")
     assert cli.settings.ec2.ami == NEWEST
 
@@ -102,7 +114,7 @@ def test_a_settings_file_without_a_lock_line_is_left_alone(tmp_path):
         path = tmp_path / "settings.yaml"
         path.write_text(text)
         with pytest.raises(OpsError, match="has no line"):
-            ami_pin.write(path, dlami())
+            images.pin(path, dlami())
         assert path.read_text() == text
 
 

@@ -36,7 +36,7 @@ def ec2(cli):
 
 
 def ident(cli):
-    return box_facts.read(cli.account).ident
+    return box_facts.read(cli.account).instance_id
 
 
 def entry_of(cli, number, egress):
@@ -74,7 +74,7 @@ def test_a_healthy_path_has_every_hop(cli):
 BROKEN = {
     "stopped": (lambda cli: ec2(cli).stop_instances(InstanceIds=[ident(cli)]), "instance", "it is stopped", ["ec2.start"]),
     "no endpoint": (
-        lambda cli: ec2(cli).delete_instance_connect_endpoint(InstanceConnectEndpointId=facts.read(cli.account).door),
+        lambda cli: ec2(cli).delete_instance_connect_endpoint(InstanceConnectEndpointId=facts.read(cli.account).connect_endpoint),
         "endpoint", "no Instance Connect Endpoint", ["net.up"],
     ),
     "door out": (lambda cli: revoke(cli, "door", "egress"), "security groups", "lets nothing out", ["net.up"]),

@@ -32,7 +32,7 @@ COMPLETE = Facts(
     entries=frozenset(plan.wanted_entries(SETTINGS)),
     associations={"subnet-a": ("acl-1", "aclassoc-a"), "subnet-b": ("acl-1", "aclassoc-b")},
     s3_endpoint="vpce-1",
-    door="eice-1",
+    connect_endpoint="eice-1",
 )
 
 
@@ -131,7 +131,7 @@ def test_an_acl_rule_turned_into_a_denial_is_made_to_allow_again():
 
 
 def test_a_door_that_aws_could_not_make_is_made_again():
-    have = Facts(**{**vars(COMPLETE), "door": None, "failed_doors": ("eice-9",)})
+    have = Facts(**{**vars(COMPLETE), "connect_endpoint": None, "failed_connect_endpoints": ("eice-9",)})
     calls = [s.call for s in planned(have) if isinstance(s, Change)]
     assert calls == ["delete_instance_connect_endpoint", "create_instance_connect_endpoint"]
 
@@ -171,7 +171,7 @@ def test_the_way_back_from_the_public_one_takes_gateway_route_and_rules():
         **{
             **vars(with_group("box", ingress=frozenset(box[0]))),
             "entries": frozenset(plan.wanted_entries(PUBLIC)),
-            "ways": {"0.0.0.0/0": "igw-1"},
+            "stray_routes": {"0.0.0.0/0": "igw-1"},
             "gateway": ("igw-1", "vpc-1"),
         }
     )
@@ -184,7 +184,7 @@ def test_the_way_back_from_the_public_one_takes_gateway_route_and_rules():
 
 
 def test_a_route_that_somebody_added_goes():
-    have = Facts(**{**vars(COMPLETE), "ways": {"10.20.16.0/20": "eni-9"}})
+    have = Facts(**{**vars(COMPLETE), "stray_routes": {"10.20.16.0/20": "eni-9"}})
     assert planned(have) == [
         Change(
             "ec2",
@@ -227,9 +227,9 @@ def test_my_address_is_asked_for_and_checked(stacks):
         cli = stacks("address", f"net: {{address_service: {url}}}")
         assert json.loads(cli("net.my-address", "--json").out) == {"address": "203.0.113.7", "own_address": ""}
     with saying(b"<html>" + b"x" * 10_000) as url, pytest.raises(OpsError, match="which is no IPv4 address"):
-        own_address.seen(url)
+        own_address.ask_service(url)
     with pytest.raises(OpsError, match="does not answer"):
-        own_address.seen("http://127.0.0.1:9/")
+        own_address.ask_service("http://127.0.0.1:9/")
 
 
 def test_the_plan_of_an_empty_account_is_as_it_was_agreed(stacks):

@@ -7,8 +7,8 @@ import pytest
 
 from ops.box import facts, launch, plan, user_data
 from ops.box.facts import Facts
-from ops.box.images import Image, Kind
-from ops.box.launch import Order
+from ops.box.images import Image, InstanceTypeInfo
+from ops.box.launch import LaunchOptions
 from ops.core import plan as change
 from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, Wait
@@ -22,11 +22,11 @@ NETWORK = {
     "group": "sg-1",
     "key_pair": "key-1",
     "public_key": "ssh-ed25519 AAAA kennel",
-    "kinds": {kind: Kind(("x86_64",), 4) for kind in KINDS},
+    "instance_types": {kind: InstanceTypeInfo(("x86_64",), 4) for kind in KINDS},
     "image": DLAMI,
     "offered": frozenset((kind, zone) for kind in KINDS for zone in ZONES),
 }
-ORDER, ON_SPOT = Order(KINDS), Order(KINDS, spot=True)
+ORDER, ON_SPOT = LaunchOptions(KINDS), LaunchOptions(KINDS, spot=True)
 
 
 def instance(state, **more):
@@ -109,8 +109,8 @@ def test_a_spot_request_without_a_box_is_cancelled_first():
 
 
 def request(spot=False, settings=SETTINGS, key="key-1", **more):
-    place = launch.Place("g4dn.xlarge", "subnet-a", "us-east-1a", spot)
-    return launch.request(Facts(**{**NETWORK, **more}), place, key, settings)
+    place = launch.LaunchTarget("g4dn.xlarge", "subnet-a", "us-east-1a", spot)
+    return launch.launch_arguments(Facts(**{**NETWORK, **more}), place, key, settings)
 
 
 def test_a_new_box_is_hardened_tagged_and_asked_for_once():
@@ -216,8 +216,8 @@ def test_no_capacity_anywhere_says_where_and_what_next():
     [
         ("VcpuLimitExceeded", ORDER, "g4dn.xlarge", "L-DB2E81BA"),
         ("MaxSpotInstanceCountExceeded", ON_SPOT, "g4dn.xlarge", "L-3819A6DF"),
-        ("VcpuLimitExceeded", Order(("p4d.24xlarge",)), "p4d.24xlarge", "L-417A185B"),
-        ("VcpuLimitExceeded", Order(("m5.large",)), "m5.large", "L-1216C47A"),
+        ("VcpuLimitExceeded", LaunchOptions(("p4d.24xlarge",)), "p4d.24xlarge", "L-417A185B"),
+        ("VcpuLimitExceeded", LaunchOptions(("m5.large",)), "m5.large", "L-1216C47A"),
     ],
 )
 def test_a_quota_does_not_move_on_and_is_named(code, order, kind, quota, monkeypatch):
@@ -237,9 +237,9 @@ def test_a_stopped_box_takes_its_disk_into_another_type_and_is_never_replaced():
     elsewhere = frozenset({("g5.xlarge", "us-east-1b")})
     with pytest.raises(OpsError, match="in us-east-1a"):
         walked([NONE], box=stopped, offered=elsewhere)  # its disk is in us-east-1a
-    arm = {**NETWORK["kinds"], "g5.xlarge": Kind(("arm64",), 4)}
+    arm = {**NETWORK["instance_types"], "g5.xlarge": InstanceTypeInfo(("arm64",), 4)}
     with pytest.raises(OpsError, match="It is kept"):
-        walked([NONE], box=stopped, kinds=arm)
+        walked([NONE], box=stopped, instance_types=arm)
     with pytest.raises(OpsError, match="It is kept, and costs its disk only"):
         walked([NONE, NONE], box=stopped)
 

@@ -9,8 +9,8 @@ from botocore.validate import ParamValidator
 from iampolicy.account.snapshot import Snapshot
 from ops.box import facts as ec2_facts
 from ops.box import plan as ec2
-from ops.box.images import Image, Kind
-from ops.box.launch import Order
+from ops.box.images import Image, InstanceTypeInfo
+from ops.box.launch import LaunchOptions
 from ops.core.plan import Change, Unknown, preview
 from ops.datasets import bucket_setup
 from ops.datasets.manifest import Manifest
@@ -36,10 +36,10 @@ HAVE = training_jobs.Facts(JOB.name, None, ("subnet-a",), "sg-1", False)
 NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
 LIVE = {"EndpointName": "kennel-demo", "EndpointStatus": "InService", "EndpointConfigName": "other"}
 FULL = net_facts.Facts(
-    s3_list="pl-1", vpc="vpc-1", hostnames=True, subnets={"us-east-1a": "subnet-a"}, routes="rtb-1", ways={"10.0.0.0/8": "eni-1"},
+    s3_list="pl-1", vpc="vpc-1", hostnames=True, subnets={"us-east-1a": "subnet-a"}, routes="rtb-1", stray_routes={"10.0.0.0/8": "eni-1"},
     gateway=("igw-1", "vpc-1"),
     groups={n: net_facts.Group(f"sg-{n}", frozenset(i), frozenset(e)) for n, (i, e) in net.wanted_groups(SETTINGS).items()},
-    acl="acl-1", entries=frozenset({net_facts.Entry(9, False, "6", 1, 2, "0.0.0.0/0")}), s3_endpoint="vpce-1", door="eice-1",
+    acl="acl-1", entries=frozenset({net_facts.Entry(9, False, "6", 1, 2, "0.0.0.0/0")}), s3_endpoint="vpce-1", connect_endpoint="eice-1",
     interfaces={"logs": "vpce-2"},
 )  # fmt: skip
 PUBLIC = settings_of(text="ec2: {way: public}\nnet: {own_address: 203.0.113.7}\n")
@@ -47,7 +47,7 @@ DLAMI = Image("ami-1", "PyTorch 2.12", "x86_64", ("g4dn", "g5"), 75, "/dev/sda1"
 KINDS = ("g4dn.xlarge", "g5.xlarge")
 LAUNCH = ec2_facts.Facts(
     subnets=(("subnet-a", "us-east-1a"),), group="sg-1", image=DLAMI, public_key="ssh-ed25519 new",
-    kinds={kind: Kind(("x86_64",), 4) for kind in KINDS}, spot_requests=("sir-9",), offered=frozenset((kind, "us-east-1a") for kind in KINDS),
+    instance_types={kind: InstanceTypeInfo(("x86_64",), 4) for kind in KINDS}, spot_requests=("sir-9",), offered=frozenset((kind, "us-east-1a") for kind in KINDS),
 )  # fmt: skip
 STOPPED = {
     "InstanceId": "i-1",
@@ -67,9 +67,11 @@ PLANS = {
     "network, mended": net.steps(FULL, SETTINGS),
     "network, down": net_removal.steps(FULL),
     "network, public": net.steps(net_facts.Facts("pl-1"), PUBLIC),
-    "box": ec2.steps(LAUNCH, Order(KINDS), SETTINGS),
-    "box, on spot with a public address": ec2.steps(LAUNCH, Order(KINDS, spot=True), PUBLIC),
-    "box, started": ec2.steps(ec2_facts.Facts(STOPPED, kinds=LAUNCH.kinds), Order(KINDS), SETTINGS),
+    "box": ec2.steps(LAUNCH, LaunchOptions(KINDS), SETTINGS),
+    "box, on spot with a public address": ec2.steps(LAUNCH, LaunchOptions(KINDS, spot=True), PUBLIC),
+    "box, started": ec2.steps(
+        ec2_facts.Facts(STOPPED, instance_types=LAUNCH.instance_types), LaunchOptions(KINDS), SETTINGS
+    ),
     "box, stopped": ec2.halting(ec2_facts.Facts(STOPPED | {"State": {"Name": "running"}})),
     "box, down": ec2.removal(GONE, SETTINGS),
     "roles": iam.steps(Snapshot(), roles.wanted(SETTINGS), SETTINGS),

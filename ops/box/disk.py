@@ -1,0 +1,65 @@
+"""The box's disk: how full it is and with what, and what ended jobs left on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ops.box import remote_jobs
+from ops.core import ssh
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.paths import ROOT
+from ops.core.settings import Settings
+from ops.datasets.manifest import read_manifest, read_pointer
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+PROGRAM = ROOT / "training" / "boxside" / "clean.py"
+LEAST_FREE_GB, LEAST_FREE = 1.0, 0.1  # below either, the disk counts as full
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Sizes in GB; `parts` are the folders of `home`, Kennel's on the box, by name."""
+
+    home: str
+    total: float
+    free: float
+    parts: dict[str, float]
+
+    @property
+    def is_full(self) -> bool:
+        return self.free < LEAST_FREE_GB or self.free < LEAST_FREE * self.total
+
+
+def measure(link: Connection, settings: Settings) -> Disk:
+    home = ssh.words(str(remote_jobs.place(settings).home))
+    df = ssh.run(link, f"mkdir -p {home} && df -Pk {home}").splitlines()[1].split()
+    du = ssh.run(link, f"cd {home} && du -sk -- */ 2>/dev/null || true").splitlines()
+    parts = {name.rstrip("/"): int(kib) * 1024 / 1e9 for kib, name in (line.split("\t", 1) for line in du)}
+    return Disk(home, int(df[1]) / 1e6 * 1.024, int(df[3]) / 1e6 * 1.024, parts)
+
+
+def current_shards(account: Account) -> list[str]:
+    """Return the SHA-256 of the current data set's shards, which stay; none without one."""
+    digest = read_pointer(account, account.settings.data.name)
+    return [shard.sha256 for shard in read_manifest(account, digest).shards] if digest else []
+
+
+def clean(link: Connection, settings: Settings, shards: list[str], dry: bool) -> list[tuple[str, int]]:
+    """What training/boxside/clean.py deleted, or with `dry` would: (name, bytes). Raises OpsError while a job needs it."""
+    words = ssh.words(
+        settings.ec2.python, "-", *(["--dry"] if dry else []), str(remote_jobs.place(settings).home), *shards
+    )
+    heard: list[bytes] = []
+    if ssh.stream(link, words, [PROGRAM.read_bytes()], heard.append):
+        raise OpsError(f"The box could not be cleaned: {b''.join(heard).decode(errors='replace')[-400:]}")
+    found = json.loads(b"".join(heard))
+    if found["busy"]:
+        raise OpsError(
+            "A job trains on the box, and needs what is there. Wait for it: invoke ec2.attach. Nothing was deleted."
+        )
+    return [(name, size) for name, size in found["gone"]]

@@ -1,0 +1,93 @@
+"""Train on the box: bring code and data there, start a job or join the one that runs, and end one before a stop."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ops.box import access, facts, remote_jobs
+from ops.box.facts import Facts
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.output import say
+from ops.jobs import spec
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+
+@dataclass(frozen=True)
+class Synced:
+    """`sent`: whether the code had to be; `data` is the last thing that the box said of the data set."""
+
+    sent: bool
+    data: str
+
+
+def connect(account: Account) -> AbstractContextManager[Connection]:
+    """Open a connection to the box as it is now: it may have been stopped, or come back, since the last one."""
+    return access.connected(account, facts.read(account))
+
+
+def sync(account: Account, have: Facts, job: spec.TrainingSpec) -> Synced:
+    """Bring code, wheels and data set onto the box; what is there is checked, not sent. Raises OpsError."""
+    left = "What was whole on the box is whole still; what was under way is sent again: invoke ec2.sync"
+    with access.connected(account, have, left) as link:
+        sent = remote_jobs.send_code(link, remote_jobs.place(account.settings), job)
+        wheels = remote_jobs.send_wheels(account, link, remote_jobs.place(account.settings), job)
+        return Synced(sent, remote_jobs.fetch_data(account, link, job, wheels))
+
+
+def start_or_join(account: Account, have: Facts, job: spec.TrainingSpec, again: bool) -> str:
+    """Return the name of the attempt that runs now: one that was under way, or a new one.
+
+    Raises OpsError when another job trains.
+    """
+    left = "Nothing was started, or it was just started: invoke ec2.train finds out"
+    there = remote_jobs.place(account.settings)
+    with access.connected(account, have, left) as link:
+        name = remote_jobs.newest(link, there)
+        if name and remote_jobs.under_way(link, there, name):
+            if name not in job.attempts():
+                raise OpsError(
+                    f"{name} trains on this box: other data, code or settings. Follow it: invoke ec2.attach. Then this one."
+                )
+            return name
+        name = remote_jobs.unused(account, link, there, job)
+        say(f"{name} starts; it goes on if this connection ends.")
+        if not remote_jobs.start(account, link, job, name, anew=again):
+            say(f"Somebody else has just started {name}; following it.")
+        return name
+
+
+def find_job(link: Connection, there: remote_jobs.Place, name: str) -> str:
+    """Return the job of this name, the newest for "". Raises OpsError when it was never started on this box."""
+    found = name or remote_jobs.newest(link, there)
+    if not found or found not in remote_jobs.names(link, there):
+        raise OpsError(f"{found or 'No job'} was never started on this box. Its jobs: invoke ec2.ps")
+    return found
+
+
+def running_job(account: Account, have: Facts) -> str:
+    """Return the job under way, or "". A box that cannot be reached is said to be, and counts as without one."""
+    there = remote_jobs.place(account.settings)
+    try:
+        with access.connected(account, have, use=False) as link:
+            name = remote_jobs.newest(link, there)
+            return name if name and remote_jobs.under_way(link, there, name) else ""
+    except OpsError as error:
+        say(f"Whether it trains could not be seen: {error}")
+        return ""
+
+
+def end_job(account: Account, have: Facts, name: str) -> None:
+    """End the job after it has written a checkpoint; one that does not end by itself is said to, and left to the stop."""
+    say(f"{name} writes its checkpoint ...")
+    left = f"{name} was told to end; the box was not stopped. Again: invoke ec2.stop"
+    with access.connected(account, have, left) as link:
+        found = remote_jobs.end(link, remote_jobs.place(account.settings), name)
+    if found["alive"]:
+        say(f"{name} does not end by itself: its last checkpoint is what is left of it. Stopping the box all the same.")
+    else:
+        say(f"{name}: {found['state']}: {found.get('reason', '')}")
