@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 SKIPPED = {"__pycache__", ".mypy_cache", ".DS_Store"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal sources give equal bytes
@@ -84,3 +86,17 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool =
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def read_json(path: Path) -> Any:
+    """Return what a file of ours holds; None when it is missing or cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write a file that is its owner's alone, and the folders above it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(value).encode(), mode=0o600)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from ops.core.errors import OpsError
 from ops.datasets.download import CHUNK
-from ops.datasets.image_check import MEGABYTES
+from ops.datasets.image_check import MOST_BYTES
 from ops.datasets.image_folder import SPLITS, SUFFIXES, is_safe_name
 
 MOST_ENTRIES = 1_000_000
@@ -78,8 +78,8 @@ def hostile(entry: zipfile.ZipInfo) -> str:
         return "is encrypted"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "is compressed in an uncommon way"
-    if entry.file_size > MEGABYTES << 20:
-        return f"is larger than {MEGABYTES} MB"
+    if entry.file_size > MOST_BYTES:
+        return f"is larger than {MOST_BYTES >> 20} MB"
     return ""
 
 

@@ -20,6 +20,8 @@ try:
 except ImportError as error:
     raise OpsError("Looking at pictures needs Pillow: pip install -e '.[train]'") from error
 
+MOST_BYTES = MEGABYTES << 20  # of a picture's file
+
 
 @dataclass(frozen=True)
 class ImageInfo:
@@ -47,7 +49,7 @@ def inspect_image(path: Path) -> ImageInfo:
         size = path.stat().st_size
         if not size:
             return ImageInfo("", "it is empty, 0 bytes")
-        if size > MEGABYTES << 20:
+        if size > MOST_BYTES:
             return ImageInfo("", f"it is larger than {MEGABYTES} MB")
         data = path.read_bytes()
     except OSError as error:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.output import say
-from ops.datasets import scan_cache
+from ops.datasets import corrupt_keys, scan_cache
 from ops.datasets.image_folder import Picture
 from ops.datasets.manifest import (
     File,
@@ -54,7 +54,7 @@ def push(account: Account, folder: Path, skip_bad: bool = False, dry: bool = Fal
         cache.manifest
         and cache.manifest.digest == digest
         and cache.is_current(pictures, skip_bad, settings.data.name, settings.data.shard_mb)
-        and scan_cache.corrupt_keys(settings.bucket).isdisjoint(cache.manifest.objects)
+        and corrupt_keys.read(settings.bucket).isdisjoint(cache.manifest.objects)
     ):
         return Pushed(cache.manifest, 0)
     if not dry:
@@ -83,7 +83,7 @@ class PushSession:
     def __init__(self, account: Account, cache: ScanCache, digest: str, dry: bool) -> None:
         """`digest`: where the pointer points now."""
         self.account, self.cache, self.digest, self.dry = account, cache, digest, dry
-        self.corrupt = scan_cache.corrupt_keys(account.settings.bucket)
+        self.corrupt = corrupt_keys.read(account.settings.bucket)
         self.packed_before = {
             contents(shard.files): shard for shard in (cache.manifest.shards if cache.manifest else ())
         }
@@ -153,7 +153,7 @@ class PushSession:
             if moved:
                 text = json.dumps({"digest": manifest.digest})
                 bucket.put(key, text.encode(), Metadata={"digest": manifest.digest})
-            scan_cache.save_corrupt_keys(settings.bucket, self.corrupt - manifest.objects)
+            corrupt_keys.save(settings.bucket, self.corrupt - manifest.objects)
         self.cache.save_manifest(manifest, settings.data.shard_mb)
         return Pushed(manifest, sent + len(lists) + moved)
 

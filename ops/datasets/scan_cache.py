@@ -1,4 +1,4 @@
-"""Cache of scan results under .kennel/: image metadata and last manifest of a folder, corrupt keys of a bucket.
+"""Cache of scan results under .kennel/: the image metadata of a folder, and the manifest that was packed from it last.
 
 A file whose size and time of change are as before is taken to be as before, as rsync does; nothing of it is read again.
 Whoever changes a file and sets its old time again is not noticed. Losing the cache costs time and nothing else.
@@ -7,7 +7,6 @@ Whoever changes a file and sets its old time again is not noticed. Losing the ca
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ops.core.files import write_atomically
+from ops.core.files import read_json, save_json
 from ops.core.output import say
 from ops.core.paths import WORK
 from ops.datasets.image_check import ImageInfo, inspect_image
@@ -96,28 +95,3 @@ def of_folder(folder: Path) -> ScanCache:
     except ValidationError:
         return ScanCache(path)
     return ScanCache(path, saved["looks"], manifest, saved["shard_mb"])
-
-
-def corrupt_keys(bucket: str) -> set[str]:
-    """Return the keys that data.verify found missing or spoilt, and that were not sent again since."""
-    return set(read_json(WORK / "spoilt" / f"{bucket}.json") or [])
-
-
-def save_corrupt_keys(bucket: str, keys: set[str]) -> None:
-    path = WORK / "spoilt" / f"{bucket}.json"
-    if keys:
-        save_json(path, sorted(keys))
-    else:
-        path.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def save_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(value).encode(), mode=0o600)

@@ -7,7 +7,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 from ops.core.aws.account import Account
-from ops.datasets import scan_cache
+from ops.datasets import corrupt_keys
 from ops.datasets.manifest import CorruptDatasetError, Manifest, pointer_key, read_current, read_pointer
 
 AT_ONCE = 8
@@ -27,7 +27,7 @@ def verify(account: Account) -> tuple[str, int, list[dict[str, str]]]:
     except CorruptDatasetError as error:
         states = {error.key: ("what names all others", error.state)}
     bad = {key: state for key, state in states.items() if state[1]}
-    scan_cache.save_corrupt_keys(bucket, scan_cache.corrupt_keys(bucket) - set(states) | set(bad))
+    corrupt_keys.save(bucket, corrupt_keys.read(bucket) - set(states) | set(bad))
     return digest, len(states), [{"key": k, "what": what, "state": s} for k, (what, s) in sorted(bad.items())]
 
 

@@ -80,7 +80,8 @@ def test_a_step_that_fails_stops_the_demo_and_says_where_to_look(stacks, tmp_pat
 
 
 def test_doctor_names_what_is_wrong_and_what_mends_it(whole):
-    assert json.loads(whole("doctor", "--json").out)[0]["ok"] is True
+    found = json.loads(whole("doctor", "--json").out)
+    assert (found[0]["ok"], list(found[0])) == (True, ["name", "ok", "found", "fix"])
     wrong = whole("doctor", ok=False, env={"INVOKE_AWS_REGION": "eu-west-1"})
     assert wrong.code == 1
     assert "WRONG   region" in wrong.out

@@ -1,0 +1,19 @@
+"""The keys that data.verify found missing or spoilt, kept below .kennel/ until a push has sent them again."""
+
+from __future__ import annotations
+
+from ops.core.files import read_json, save_json
+from ops.core.paths import WORK
+
+
+def read(bucket: str) -> set[str]:
+    """Return the keys that data.verify found missing or spoilt, and that were not sent again since."""
+    return set(read_json(WORK / "spoilt" / f"{bucket}.json") or [])
+
+
+def save(bucket: str, keys: set[str]) -> None:
+    path = WORK / "spoilt" / f"{bucket}.json"
+    if keys:
+        save_json(path, sorted(keys))
+    else:
+        path.unlink(missing_ok=True)
