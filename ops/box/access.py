@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ops.box.facts import Facts
 from ops.core import ssh, tunnel
@@ -20,9 +20,7 @@ from ops.core.errors import AwsError, OpsError, Unreachable
 from ops.core.output import say
 from ops.core.paths import ROOT
 from ops.core.settings import in_work
-
-if TYPE_CHECKING:
-    from fabric import Connection
+from ops.core.ssh import Connection
 
 OPENSSH_FAILED = 255  # the exit code of OpenSSH's client when there is no connection
 

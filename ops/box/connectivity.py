@@ -31,7 +31,7 @@ class Hop:
 
 
 def check_path(account: Account, have: Facts) -> Iterator[Hop]:
-    """Hops from the inside of EC2 to the login, up to the first that fails. Raises Refused when AWS may not be asked."""
+    """Hops from the inside of EC2 to the login, up to the first that fails. Raises AwsError when AWS may not be asked."""
     for hop in path_checks(account, have):
         yield hop
         if hop.problem:

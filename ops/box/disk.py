@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ops.box import remote_jobs
 from ops.core import ssh
@@ -12,10 +11,8 @@ from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT
 from ops.core.settings import Settings
+from ops.core.ssh import Connection
 from ops.datasets.manifest import read_manifest, read_pointer
-
-if TYPE_CHECKING:
-    from fabric import Connection
 
 PROGRAM = ROOT / "training" / "boxside" / "clean.py"
 LEAST_FREE_GB, LEAST_FREE = 1.0, 0.1  # below either, the disk counts as full

@@ -6,14 +6,11 @@ import shutil
 import tarfile
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from ops.core import ssh
 from ops.core.errors import OpsError
 from ops.core.output import progress
-
-if TYPE_CHECKING:
-    from fabric import Connection
+from ops.core.ssh import Connection
 
 
 def download(link: Connection, path: str, target: Path) -> int:

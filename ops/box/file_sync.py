@@ -8,15 +8,12 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ops.core import ssh
 from ops.core.errors import OpsError
 from ops.core.files import files_of
 from ops.core.output import progress
-
-if TYPE_CHECKING:
-    from fabric import Connection
+from ops.core.ssh import Connection
 
 SUMS = ".sha256sums"  # beside the files it names, as `sha256sum --check` reads it
 PIECE = 256 << 10  # bytes handed to SSH at a time

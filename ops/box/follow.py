@@ -6,17 +6,15 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ops.box.remote_jobs import PATIENCE, UNDER_WAY, Lines, Place, read_status
 from ops.core import ssh
 from ops.core.aws.account import Account, pauses
 from ops.core.errors import INTERRUPTED, OpsError, Unreachable
 from ops.core.output import say
+from ops.core.ssh import Connection
 from ops.core.task import explain_error
-
-if TYPE_CHECKING:
-    from fabric import Connection
 
 PIECE = 1 << 20  # bytes of log at a time
 AGAIN_S = 180.0  # a line that is lost is looked for so long: a partition heals, a laptop wakes up
@@ -89,7 +87,7 @@ class Follower:
             time.sleep(PAUSE_S)
 
     def _look(self, link: Connection) -> tuple[dict[str, Any], bytes]:
-        """Status, then what the log has beyond the offset: in this options, a job that has ended has its whole log read."""
+        """Status, then what the log has beyond the offset: in this order, a job that has ended has its whole log read."""
         if self.offset is None:
             path = ssh.words(self.folder + "/log")
             self.offset = int(ssh.run(link, f"head -n {self.lines.number - 1} {path} 2>/dev/null | wc -c"))

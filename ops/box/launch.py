@@ -75,7 +75,7 @@ def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
 def request_instance(have: Facts, settings: Settings, target: LaunchTarget, key: Any) -> Steps:
     """One request. Its token follows from the key pair's id, which all of a team see: asked by two, EC2 launches once.
 
-    Raises OpsError for what no other target would change, and Refused.
+    Raises OpsError for what no other target would change, and AwsError.
     """
     rate = dollars_per_hour(target.instance_type, settings)
     why = f"no box runs; start one {target.instance_type} in {target.zone}" + (

@@ -8,7 +8,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ops.box.file_sync import FileSet, send
 from ops.core import ssh
@@ -17,11 +17,9 @@ from ops.core.errors import OpsError
 from ops.core.files import tar_of
 from ops.core.output import say
 from ops.core.settings import Settings
+from ops.core.ssh import Connection
 from ops.datasets import pretrained
 from ops.jobs import spec
-
-if TYPE_CHECKING:
-    from fabric import Connection
 
 LINK_S = 300  # how long the box may use the link to its wheels
 PATIENCE = 6  # looks, half a second apart, at a job that should run and has no process

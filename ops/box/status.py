@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ops.box import access, launch, remote_jobs, user_data
 from ops.box.facts import Facts
@@ -13,9 +13,7 @@ from ops.core import pricing, ssh
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.output import table
-
-if TYPE_CHECKING:
-    from fabric import Connection
+from ops.core.ssh import Connection
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ops.box import access, facts, remote_jobs
 from ops.box.facts import Facts
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.output import say
+from ops.core.ssh import Connection
 from ops.jobs import spec
-
-if TYPE_CHECKING:
-    from fabric import Connection
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ TIDY = {
 
 def facts(account: Account) -> Facts:
     bucket = account.settings.bucket
-    if account.call_or_none("s3", "head_bucket", "404|NoSuchBucket", Bucket=bucket) is None:
+    if not account.bucket.exists():
         return Facts()
 
     def ask(call: str, key: str, missing: str) -> Any:
