@@ -7,7 +7,7 @@ import pytest
 from bench import serve, servers
 from bench.serve import Cell
 from bench.servers import EAGER, LIT, OURS
-from ops.releases.load_generator import Load
+from ops.releases.load_test import LoadResult
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def test_a_server_that_does_not_start_says_why(made, tmp_path):
 
 
 def test_a_rate_is_of_the_time_until_the_last_answer():
-    found = Load([(200, 0.1), (200, 0.3), (503, 0.002), (0, 1.0)], 1.0)
+    found = LoadResult([(200, 0.1), (200, 0.3), (503, 0.002), (0, 1.0)], 1.0)
     assert Cell.of(found, 2.0) == Cell(1.0, 0.3, 0.3, 1, 0.002, 1)
-    assert Cell.of(Load([], 1.0), 1.0) == Cell(0.0, None, None, 0, None, 0)
+    assert Cell.of(LoadResult([], 1.0), 1.0) == Cell(0.0, None, None, 0, None, 0)
 
 
 def rounds(ours: float, eager: float, over_p99: float = 0.2, refused_p99: float = 0.01):

@@ -83,7 +83,7 @@ def traffic_sentences(plan: Plan) -> str:
         f"Traffic of {shown(plan.traffic)} a minute{why} wants {wanted:,} instances at the advised target, "
         f"{as_set:,} at the target as set{over}.\n"
         f"A spike to it: 3 points of one minute, 1 to 2 minutes until they are seen, 3 to 7 to start. Until one more answers, "
-        f"after {soon} to {late} minutes, {fleet} can take {shown(peak['taken_per_minute'])} a minute: {meanwhile}."
+        f"after {soon} to {late} minutes, {fleet} can take {shown(peak.taken_per_minute)} a minute: {meanwhile}."
     )
 
 

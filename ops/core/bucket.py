@@ -28,6 +28,12 @@ class Bucket:
         )
         return found
 
+    def checksum(self, key: str) -> str | None:
+        """Return the object's SHA-256 as S3 writes it, in base64; None without the object, or where it has none."""
+        where = {"Bucket": self.name, "Key": key, "ChecksumMode": "ENABLED"}
+        found = self.account.call_or_none("s3", "head_object", MISSING, **where)
+        return found.get("ChecksumSHA256") if found else None
+
     def has(self, key: str) -> bool:
         return self.head(key) is not None
 

@@ -54,7 +54,7 @@ class Facts:
     def desired(self) -> int:
         """Instances that the endpoint is to have; 0 without one."""
         variants = (self.endpoint or {}).get("ProductionVariants") or [{}]
-        return variants[0].get("DesiredInstanceCount", 0)
+        return int(variants[0].get("DesiredInstanceCount", 0))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ class Wanted:
 
 
 def describe(account: Account) -> dict[str, Any] | None:
-    return account.call_or_none("sagemaker", "describe_endpoint", GONE, EndpointName=account.settings.endpoint_name)
+    name = account.settings.endpoint_name
+    found: dict[str, Any] | None = account.call_or_none("sagemaker", "describe_endpoint", GONE, EndpointName=name)
+    return found
 
 
 def facts(account: Account) -> Facts:

@@ -63,7 +63,7 @@ def watched(account: Account, name: str) -> dict[str, Any]:
     """The job's description once it has ended, its lines printed until then."""
     tail, seen = Tail(account, f"{name}/"), ""
     for pause in pauses():
-        described = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
+        described: dict[str, Any] = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
         told = tail.print_new()  # after the description: what a job that has ended wrote last is not missed
         if told:
             say(f"{name}: {told}  ${dollars(described):.4f} so far")
@@ -81,12 +81,12 @@ def dollars(described: dict[str, Any]) -> float:
     resource = described["ResourceConfig"]
     rate = pricing.hourly("sagemaker", resource["InstanceType"], resource["InstanceCount"])
     if billed := described.get("BillableTimeInSeconds"):  # of each host
-        return rate * billed / 3600
+        return rate * float(billed) / 3600
     began = described.get("TrainingStartTime")
     seconds = (described["LastModifiedTime"] - began).total_seconds() if began else 0.0
     if began and described["TrainingJobStatus"] in UNDER_WAY:
         seconds = max(seconds, time.time() - began.timestamp())
-    return rate * max(0.0, seconds) / 3600
+    return rate * max(0.0, float(seconds)) / 3600
 
 
 def saving(described: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def submit(account: Account, request: dict[str, Any]) -> str:
     """
     trainer = trainer_of(request)
     trainer(sagemaker_session=session(account, request), **arguments(request)).train(wait=False, logs=False)
-    return request["TrainingJobName"]
+    return str(request["TrainingJobName"])
 
 
 def trainer_of(request: dict[str, Any]) -> Any:

@@ -37,9 +37,11 @@ class Facts:
 
 
 def describe(account: Account, name: str) -> dict[str, Any] | None:
-    return account.call_or_none(
-        "sagemaker", "describe_training_job", "Could not find|Requested resource not found", TrainingJobName=name
+    missing = "Could not find|Requested resource not found"
+    found: dict[str, Any] | None = account.call_or_none(
+        "sagemaker", "describe_training_job", missing, TrainingJobName=name
     )
+    return found
 
 
 def describe_existing(account: Account, name: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Search:
         return (head + digest)[:NAME_CHARACTERS]
 
     def mine(self, described: dict[str, Any]) -> bool:
-        return described.get("TrainingJobDefinition", {}).get("Environment", {}).get(MARK) == self.digest
+        return bool(described.get("TrainingJobDefinition", {}).get("Environment", {}).get(MARK) == self.digest)
 
     @property
     def seconds(self) -> float:
@@ -113,15 +113,16 @@ class Facts:
     def under_way(self) -> str:
         """The name of the attempt that runs, or ""."""
         if self.newest and self.newest["HyperParameterTuningJobStatus"] in UNDER_WAY:
-            return self.newest["HyperParameterTuningJobName"]
+            return str(self.newest["HyperParameterTuningJobName"])
         return ""
 
 
 def describe(account: Account, name: str) -> dict[str, Any] | None:
-    words = "ResourceNotFound|Could not find"
-    return account.call_or_none(
-        "sagemaker", "describe_hyper_parameter_tuning_job", words, HyperParameterTuningJobName=name
+    missing = "ResourceNotFound|Could not find"
+    found: dict[str, Any] | None = account.call_or_none(
+        "sagemaker", "describe_hyper_parameter_tuning_job", missing, HyperParameterTuningJobName=name
     )
+    return found
 
 
 def facts(account: Account, search: Search) -> Facts:
@@ -319,7 +320,7 @@ class Watch:
         self._printed: dict[str, str] = {}
 
     def __call__(self, account: Account) -> str | dict[str, Any]:
-        described = account.call(
+        described: dict[str, Any] = account.call(
             "sagemaker", "describe_hyper_parameter_tuning_job", HyperParameterTuningJobName=self.name
         )
         trials = list_trials(account, self.name)

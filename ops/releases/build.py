@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.core.aws.account import Account
-from ops.core.bucket import MISSING
 from ops.core.errors import STOPPED, OpsError
 from ops.core.files import digest_of, extract_tar, files_of, tar_of
 from ops.core.output import say
@@ -73,9 +72,8 @@ def known(account: Account, job: str) -> Release | None:
 
 def is_whole(account: Account, release: Release, tar: str | None) -> bool:
     """Return whether its tar lies in the bucket as it was put there: `tar` is its SHA-256 as S3 writes it."""
-    where = {"Bucket": account.bucket.name, "Key": release.key, "ChecksumMode": "ENABLED"}
-    there = account.call_or_none("s3", "head_object", MISSING, **where)
-    return bool(there and there.get("ChecksumSHA256") == tar)
+    there = account.bucket.checksum(release.key)
+    return there is not None and there == tar
 
 
 def package(account: Account, job: str) -> Release:

@@ -150,7 +150,7 @@ def holds(have: Any, want: Any) -> bool:
     if isinstance(want, list):
         same = isinstance(have, list) and len(have) == len(want)
         return same and all(any(holds(one, item) for one in have) for item in want)
-    return have == want
+    return bool(have == want)
 
 
 def steps(have: Facts, settings: Settings) -> Steps:
@@ -211,7 +211,7 @@ def ended(ident: str, tag: str) -> Wait:
     def until(account: Account) -> str | None:
         build = account.call("codebuild", "batch_get_builds", ids=[ident])["builds"][0]
         if build["buildStatus"] == "IN_PROGRESS":
-            return build["currentPhase"]
+            return str(build["currentPhase"])
         if build["buildStatus"] != "SUCCEEDED" and built(account, tag) is None:
             raise OpsError(failure(account, build))
         return None

@@ -102,7 +102,7 @@ def serving(release: Release, settings: Settings) -> Iterator[tuple[int, dict[st
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def ready(server: subprocess.Popen[Any], port: int, said: Path, release: Release) -> None:
@@ -132,6 +132,7 @@ def post(port: int, picture: bytes) -> dict[str, Any]:
     )
     try:
         with opener().open(request, timeout=30) as answer:
-            return json.loads(answer.read())
+            found: dict[str, Any] = json.loads(answer.read())
+            return found
     except urllib.error.HTTPError as error:
         return {"error": error.read().decode(errors="replace")[:300]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -92,8 +94,20 @@ class DeploymentNote(Record):
 
 def parse(record: type[R], data: bytes, place: str) -> R:
     """Read a record out of JSON. Raises OpsError with the place and what is wrong there."""
-    try:
+    with error_at(place):
         return TypeAdapter(record).validate_json(data)
+
+
+def parse_value(record: type[R], value: Any, place: str) -> R:
+    """Read a record out of what JSON was parsed to. Raises OpsError as `parse` does."""
+    with error_at(place):
+        return TypeAdapter(record).validate_python(value)
+
+
+@contextmanager
+def error_at(place: str) -> Iterator[None]:
+    try:
+        yield
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

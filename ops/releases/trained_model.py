@@ -16,6 +16,7 @@ from ops.core.errors import OpsError
 from ops.core.files import extract_tar
 from ops.core.paths import WORK
 from ops.jobs import follow
+from ops.releases.records import parse_value
 
 MODELS = WORK / "models"
 
@@ -39,6 +40,23 @@ def fetch_model(account: Account, job: str) -> Path:
         )
     folder = MODELS / f"{job}-{tag[:12]}"
     return folder if folder.is_dir() else extract_tar(account.bucket.get(key), folder)
+
+
+@dataclass(frozen=True)
+class SplitFigures:
+    """What the trained model did on the test split; loss in nats."""
+
+    accuracy: float
+    loss: float
+    pictures: int
+
+
+@dataclass(frozen=True)
+class LedgerFigures:
+    """How many processes trained together, and how many pictures an epoch saw once more to fill up batches."""
+
+    processes: int
+    padding: int
 
 
 @dataclass(frozen=True)
@@ -75,15 +93,16 @@ def read_training_result(account: Account, described: dict[str, Any]) -> Trainin
 def describe_result(found: TrainingResult, described: dict[str, Any]) -> str:
     """Return the result as sentences. Raises OpsError when fewer processes trained together than there were hosts."""
     hosts = described["ResourceConfig"]["InstanceCount"]
-    if found.ledger.get("processes", 0) < hosts:
+    test = parse_value(SplitFigures, found.test, f"metrics.jsonl of {found.job}")
+    counted = parse_value(LedgerFigures, found.ledger, f"ledger.json of {found.job}")
+    if counted.processes < hosts:
         raise OpsError(
             f"{found.job} had {hosts} hosts, but its ledger names fewer processes: each may have trained alone."
         )
-    padding = found.ledger["padding"]
+    padding = counted.padding
     proof = "each picture once an epoch" + (f", {padding} once more to fill up batches" if padding else "")
-    test = found.test
     return (
-        f"{found.job}: Completed. Test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} on {test['pictures']} pictures; "
+        f"{found.job}: Completed. Test accuracy {test.accuracy:.4f}, loss {test.loss:.4f} on {test.pictures} pictures; "
         f"ledger: {proof}; ${found.dollars:.4f}. {follow.saving(described)}\n"
         f"Next: invoke sm.report {found.job}   then: invoke sm.deploy --job {found.job}"
     )

@@ -129,8 +129,8 @@ def test_every_command_that_a_cause_names_exists():
 
 def test_weights_are_a_channel_and_part_of_the_name():
     data = Manifest("p", (), (), {}, "d" * 64)
-    plain = spec.job(SETTINGS, data, "sm")
-    started = spec.job(SETTINGS, data, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
+    plain = spec.build_spec(SETTINGS, data, "sm")
+    started = spec.build_spec(SETTINGS, data, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
     assert plain.name != started.name
     assert (plain.hyperparameters["weights"], started.hyperparameters["weights"]) == ("none", "a" * 64)
     request = training_jobs.request(
@@ -301,15 +301,15 @@ def test_a_dry_run_says_what_it_would_train_and_costs(stack):
     dry = cli("--dry", "sm.train", "--instances", "2", "--spot")
     assert "sagemaker.create_training_job: train on 2 x ml.m5.xlarge" in dry.err
     assert "spot" in dry.err
-    assert training_jobs.describe(cli.account, spec.wanted(cli.account, "sm", 2).name) is None
+    assert training_jobs.describe(cli.account, spec.spec_from_settings(cli.account, "sm", 2).name) is None
 
 
 def test_a_dry_run_plans_for_the_folder_that_it_does_not_push(stack, stacks, tmp_path):
-    before = spec.wanted(stack.account, "sm").name
+    before = spec.spec_from_settings(stack.account, "sm").name
     folder = noise(tmp_path / "new", seed=11)
     dry = stack("--dry", "sm.train", "--data", str(folder))
     assert "sagemaker.create_training_job" in dry.err
-    assert spec.wanted(stack.account, "sm").name == before
+    assert spec.spec_from_settings(stack.account, "sm").name == before
     fresh = stacks("drydata")
     fresh("iam.apply", "data.up", "net.up")
     assert (
@@ -360,4 +360,4 @@ def test_a_file_of_weights_that_is_not_there_is_said_so(stack):
     cli = with_settings(stack, "follow-file", "")
     cli.file.write_text(stack.file.read_text().replace("pixels: 16", "pixels: 16, weights: nowhere.pth"))
     with pytest.raises(OpsError, match="there is no such file"):
-        spec.wanted(cli.account, "sm")
+        spec.spec_from_settings(cli.account, "sm")

@@ -15,7 +15,7 @@ from ops.core.errors import ROLLED_BACK, STOPPED, AwsError
 from ops.core.paths import ROOT
 from ops.core.plan import apply
 from ops.endpoint import plan
-from ops.releases import build
+from ops.releases import trained_model
 
 sys.path.insert(0, str(ROOT / "training"))
 
@@ -38,7 +38,7 @@ def live(stacks, digits):
 
 def model_of(live, tmp_path):
     cli, jobs = live
-    shutil.copytree(build.fetch(cli.account, jobs[0]), tmp_path / "model")
+    shutil.copytree(trained_model.fetch_model(cli.account, jobs[0]), tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -170,7 +170,7 @@ def test_a_silent_roll_back_is_an_error_with_aws_reason(live):
     want = plan.Wanted(Release("0" * 64, "spoilt"), cli.settings, made=config, kind="ml.m5.large")
     apply(plan.steps(plan.facts(cli.account), want), cli.account, lambda _: None)
     with pytest.raises(OpsError, match="is not live: AWS went back to .*did not pass the ping health check") as told:
-        asking.prove(cli.account, want, plan.describe(cli.account)["EndpointConfigName"])
+        asking.verify_release(cli.account, want, plan.describe(cli.account)["EndpointConfigName"])
     assert told.value.code == ROLLED_BACK
     assert cli("sm.smoke").code == 0
     assert not plan.facts(cli.account).guards
@@ -287,14 +287,15 @@ def test_a_busy_endpoint_is_asked_again_and_says_nothing_about_its_release(live,
 
 def test_a_deployment_whose_process_died_is_noted_when_it_is_proved(live):
     from ops.releases import history
+    from ops.releases.records import LIVE, UNFINISHED
 
     cli, _ = live
     now = plan.describe(cli.account)["EndpointConfigName"]
-    note = [one for one in history.read(cli.account) if one["config"] == now][-1]
-    history.write(cli.account, note | {"outcome": history.UNFINISHED})
-    assert "update_endpoint" not in cli("sm.deploy", "--job", note["job"]).err
-    again = [one for one in history.read(cli.account) if one["config"] == now][-1]
-    assert (again["at"], again["outcome"]) == (note["at"], history.LIVE)
+    note = [one for one in history.read(cli.account) if one.config == now][-1]
+    history.write(cli.account, note.model_copy(update={"outcome": UNFINISHED}))
+    assert "update_endpoint" not in cli("sm.deploy", "--job", note.job).err
+    again = [one for one in history.read(cli.account) if one.config == now][-1]
+    assert (again.at, again.outcome) == (note.at, LIVE)
 
 
 def test_trying_a_kept_release_again_changes_what_is_told_of_it_and_nothing_of_its_job(live):

@@ -26,7 +26,7 @@ SDK_ADDS = {
 }
 
 SETTINGS = settings_of()
-JOB = spec.job(SETTINGS, Manifest("p", (), (), {}, "d" * 64), "sm", 2)
+JOB = spec.build_spec(SETTINGS, Manifest("p", (), (), {}, "d" * 64), "sm", 2)
 HAVE = training_jobs.Facts(JOB.name, None, ("subnet-a", "subnet-b"), "sg-1", True)
 REQUEST, SPOT = (
     training_jobs.request(HAVE, training_jobs.Order(JOB, JOB.attempt(2), "code/c/", hosts=2, spot=spot), SETTINGS)
@@ -47,9 +47,11 @@ socket.getaddrinfo = socket.socket.connect = refuse
 
 import invoke
 from botocore.awsrequest import AWSResponse
-from ops import ROOT, aws, config
+from ops.core import settings
+from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.sm import sdk
+from ops.core.paths import ROOT
+from ops.jobs import sdk
 
 asked, bodies = [], []
 
@@ -71,11 +73,11 @@ def answer(request, event_name, **_):
 loaded = invoke.Config(project_location=ROOT, runtime_path=sys.argv[1])
 loaded.load_project()
 loaded.load_runtime()
-account = sdk.SdkAccount(config.load(loaded))
+account = sdk.SdkAccount(settings.load(loaded))
 account._client("sagemaker", "control").meta.events.register("before-send", answer)
 request = json.load(sys.stdin)
 try:
-    aws.Account.call(account, "sagemaker", "create_training_job", **request)
+    Account.call(account, "sagemaker", "create_training_job", **request)
     plain = asked[:]
     name = account.call("sagemaker", "create_training_job", **request)["TrainingJobName"]
     for thread in threading.enumerate():  # telemetry would be sent by one

@@ -24,7 +24,7 @@ from starlette.requests import Request
 
 from imaging import PictureError
 from ops.core.paths import ROOT
-from ops.releases import build, load_generator, preflight
+from ops.releases import build, load_test, preflight, trained_model
 from ops.releases import golden as golden_answers
 from ops.releases.build import Release
 
@@ -33,7 +33,7 @@ from ops.releases.build import Release
 def release(whole):
     """The release that the demo deployed last."""
     account = whole.account
-    jobs = [p for p in build.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-")]
+    jobs = [p for p in trained_model.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-")]
     found = build.known(account, jobs[0].name.rsplit("-", 1)[0])
     return build.local(account, found).folder
 
@@ -214,12 +214,12 @@ def test_a_full_line_is_refused_at_once_and_the_others_are_answered(release, tmp
         limit = int(metric(port, "serving_requests_limit")["serving_requests_limit"])
         assert limit == engine.threads() * 9
         big = picture(size=(3000, 3000), form="JPEG")
-        seen = load_generator.run(port, [big], 3 * limit, 2.0)
+        seen = load_test.run_load(port, [big], 3 * limit, 2.0)
         assert seen.failed == 0
-        assert seen.of(200)
-        assert seen.of(503)
+        assert seen.latencies(200)
+        assert seen.latencies(503)
         refused = metric(port, "serving_requests_total")['serving_requests_total{status="503"}']
-        assert refused == len(seen.of(503))
+        assert refused == len(seen.latencies(503))
         assert metric(port, "serving_requests_inside")["serving_requests_inside"] == 0
         assert ask(port, picture())[0] == 200  # when the line is empty again
 

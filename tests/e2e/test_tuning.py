@@ -11,7 +11,6 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from ops.commands import sm_tuning
 from ops.core import plan
 from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, Wait
@@ -24,7 +23,7 @@ from tests.conftest import HOME, settings_of
 
 SETTINGS = settings_of()
 DATA = Manifest("pictures", (), (), {}, "d" * 64)
-JOB = spec.job(SETTINGS, DATA, "sm", chosen={"batch": "32"})
+JOB = spec.build_spec(SETTINGS, DATA, "sm", chosen={"batch": "32"})
 SEARCH = tuning.Search(JOB, SETTINGS, 2, 1)
 READY = tuning.Facts(SEARCH.name(1), None, "", ("subnet-a", "subnet-b"), "sg-1", True)
 WHY, RATE = tuning.costs(SEARCH)
@@ -35,7 +34,7 @@ def other(**tune):
 
 
 def made_by(settings, more=""):
-    return replace(SEARCH, settings=settings, job=spec.job(settings, DATA, "sm", chosen={"batch": more or "32"}))
+    return replace(SEARCH, settings=settings, job=spec.build_spec(settings, DATA, "sm", chosen={"batch": more or "32"}))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_names_follow_from_what_is_searched_and_fit():
     names = {
         SEARCH.name(1), SEARCH.name(2), replace(SEARCH, trials=3).name(1), made_by(other(lr_max=0.2)).name(1),
         made_by(SETTINGS.model_copy(update={"train": SETTINGS.train.model_copy(update={"epochs": 9})})).name(1),
-        replace(SEARCH, job=spec.job(SETTINGS, replace(DATA, digest="e"), "sm", chosen={"batch": "32"})).name(1),
+        replace(SEARCH, job=spec.build_spec(SETTINGS, replace(DATA, digest="e"), "sm", chosen={"batch": "32"})).name(1),
     }  # fmt: skip
     assert len(names) == 6
     assert made_by(SETTINGS, "64").name(1) == SEARCH.name(1)  # the batch size is what is searched for
@@ -164,7 +163,7 @@ def test_a_lost_answer_is_followed_to_the_job_that_was_made():
 )
 def test_what_cannot_be_searched_is_said_before_anything_starts(tune, count, words):
     with pytest.raises(OpsError, match=words):
-        tuning.check(other(**tune), *count)
+        tuning.check_search(other(**tune), *count)
 
 
 # The sandbox's side of it
@@ -329,7 +328,7 @@ def test_a_search_without_any_result_fails(tuner, name, program, words):
     assert "BestTrainingJob" not in failed
     assert {trial["ObjectiveStatus"] for trial in tuner.trials(name)} == {"Failed"}
     with pytest.raises(OpsError, match=rf"{name} ended Failed without a best trial: {words}"):
-        sm_tuning.best(tuner.account, name)
+        tuning.best_hyperparameters(tuner.account, name)
 
 
 def test_one_trial_that_fails_does_not_fail_the_search(tuner):
@@ -349,7 +348,7 @@ def test_stopping_stops_the_trials(tuner):
     ):
         time.sleep(0.1)
     with pytest.raises(OpsError, match="stopped is still InProgress"):
-        sm_tuning.best(tuner.account, name)
+        tuning.best_hyperparameters(tuner.account, name)
     tuner.account.call("sagemaker", "stop_hyper_parameter_tuning_job", HyperParameterTuningJobName=name)
     assert tuner.ended(name)["HyperParameterTuningJobStatus"] == "Stopped"
     assert {trial["TrainingJobStatus"] for trial in tuner.trials(name)} == {"Stopped"}
@@ -381,7 +380,7 @@ def test_what_the_sandbox_would_have_to_pretend_is_refused(tuner):
     with pytest.raises(AwsError, match="ResourceNotFound"):
         tuner.trials("nobody")
     with pytest.raises(OpsError, match=r"There is no tuning job nobody. Run one: invoke sm.tune"):
-        sm_tuning.best(tuner.account, "nobody")
+        tuning.best_hyperparameters(tuner.account, "nobody")
 
 
 # The command
@@ -419,7 +418,7 @@ def test_tuning_trains_real_trials_and_a_second_run_only_shows_them(tuned):
     assert all(0.001 <= trial["lr"] <= 0.1 and trial["batch"] in (4, 8) for trial in again["trials"])
     if again["plot"]:  # matplotlib is there
         assert Path(again["plot"]).read_bytes().startswith(b"\x89PNG")
-    values = sm_tuning.best(tuned.account, name)
+    values = tuning.best_hyperparameters(tuned.account, name)
     (best,) = [trial for trial in again["trials"] if trial["name"] == again["best"]]
     assert (float(values["lr"]), int(values["batch"])) == (best["lr"], best["batch"])
     log = tuned("sm.logs", "--job", again["best"]).said

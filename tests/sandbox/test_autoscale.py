@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.commands import sm_scaling
 from ops.core import plan as change
 from ops.core.errors import AwsError, OpsError
 from ops.endpoint import plan as endpoint
@@ -176,7 +175,7 @@ def test_bounds_without_room_and_burstable_types_are_refused_before_any_call():
     with pytest.raises(OpsError, match="at least 1, not -1"):
         scaling.wanted_bounds(PLAIN, -1)
     with pytest.raises(OpsError, match=r"ml\.t2\.medium: AWS does not scale burstable types"):
-        sm_scaling.refuse_burstable(settings_of(text="endpoint: {instance_type: ml.t2.medium}\n"))
+        scaling.refuse_burstable(settings_of(text="endpoint: {instance_type: ml.t2.medium}\n"))
 
 
 def test_scheduled_actions_are_said_to_go_with_the_endpoint():
@@ -301,7 +300,7 @@ def test_it_is_told_in_plain_words():
             },
         ),
     )  # fmt: skip
-    lines = sm_scaling.text(facts, scaling_diagnosis.findings(facts, QUIET), QUIET).splitlines()
+    lines = scaling_diagnosis.describe_diagnosis(facts, scaling_diagnosis.findings(facts, QUIET), QUIET).splitlines()
     assert lines[0] == "kennel-demo does not follow its load as the settings want:"
     assert lines[1].startswith("! It has the most instances that it may have, 2, and is above its target.")
     assert lines[-4:] == [

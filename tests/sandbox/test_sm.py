@@ -19,7 +19,7 @@ WANT = plan.Wanted(Release("a" * 64, "job"), SETTINGS, image_tag="b" * 12)
 NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
 WATCHED = {
     "alarms": {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms.alarms(SETTINGS)},
-    "log_groups": (alarms.log_group(SETTINGS),),
+    "log_group": True,
 }
 DATA = Manifest("pictures", (), (), {}, "d" * 64)
 
@@ -54,7 +54,7 @@ def test_what_a_deploy_does(facts, calls):
 
 
 def test_alarms_and_logs_come_with_the_endpoint():
-    assert planned(alarms={}, log_groups=())[2:6] == [
+    assert planned(alarms={}, log_group=False)[2:6] == [
         "put_metric_alarm",
         "put_metric_alarm",
         "create_log_group",
@@ -202,7 +202,7 @@ def test_a_stack_whose_name_begins_with_ours_is_left_alone(whole, stacks):
 
 
 def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
-    job = spec.job(SETTINGS, DATA, "sm", 2)
+    job = spec.build_spec(SETTINGS, DATA, "sm", 2)
     have = training_jobs.Facts(job.name, None, ("s-a", "s-b"), "sg", True, root=job.name)
     request = training_jobs.request(have, training_jobs.Order(job, job.attempt(3), "code/c/", 2), SETTINGS)
     assert request["TrainingJobName"] == f"{job.name}-3"
@@ -221,21 +221,21 @@ def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
 
 
 def test_a_jobs_name_follows_from_data_code_settings_and_hosts():
-    name = spec.job(SETTINGS, DATA, "sm").name
-    assert name == spec.job(SETTINGS, DATA, "sm").name
+    name = spec.build_spec(SETTINGS, DATA, "sm").name
+    assert name == spec.build_spec(SETTINGS, DATA, "sm").name
     other = SETTINGS.model_copy(update={"train": SETTINGS.train.model_copy(update={"seed": 1})})
     names = {
         name,
-        spec.job(other, DATA, "sm").name,
-        spec.job(SETTINGS, replace(DATA, digest="e"), "sm").name,
-        spec.job(SETTINGS, DATA, "sm", 2).name,
+        spec.build_spec(other, DATA, "sm").name,
+        spec.build_spec(SETTINGS, replace(DATA, digest="e"), "sm").name,
+        spec.build_spec(SETTINGS, DATA, "sm", 2).name,
     }
     assert len(names) == 4
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(OpsError, match="cannot be divided by 3 hosts"):
-        spec.job(SETTINGS, DATA, "sm", 3)
+        spec.build_spec(SETTINGS, DATA, "sm", 3)
 
 
 def test_an_endpoint_that_does_not_exist_is_said_not_to_exist(stacks):
@@ -284,7 +284,7 @@ def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
     from ops.datasets import manifest
 
     account, settings = whole.account, whole.settings
-    job = spec.job(settings, manifest.read_current(account), "sm")
+    job = spec.build_spec(settings, manifest.read_current(account), "sm")
     have = training_jobs.facts(account, job)
     described = have.described
     code = described["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"].split("/", 3)[3]

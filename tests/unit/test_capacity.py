@@ -13,15 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ops.capacity import chart, model
-from ops.commands.sm_capacity import data, number, source, told
+from ops.capacity import model
+from ops.capacity.summary import as_data, describe_plan, describe_source
+from ops.commands.sm_capacity import number
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT
-from ops.releases.load_test import Measured
+from ops.releases.load_test import LoadTestResult
+from ops.reports import capacity_chart
 from tests.conftest import HOME, settings_of
 
 BY_HAND = ("--rps", "11", "--latency-ms", "1268.95")  # the duration is that of the original's screenshot
-ON_AMX = Measured(
+ON_AMX = LoadTestResult(
     release="0123456789abcdef",
     vcpus=2,
     cpu="Xeon with AMX",
@@ -44,7 +46,7 @@ def original():
 
 
 def planned(settings, rps=11.0, ms=1268.95, traffic=None):
-    measured = model.given(rps, ms, settings.endpoint.instance_type)
+    measured = model.from_flags(rps, ms, settings.endpoint.instance_type)
     return model.plan(measured, settings, traffic), measured
 
 
@@ -78,7 +80,7 @@ def test_the_target_is_half_of_what_one_instance_can_do_in_a_minute(rps, target)
     [(10, 1268.95, 472), (10, 1269, 472), (1, 1000, 60), (10, 100, 6000), (10, 5, 6000), (0, 100, 0), (3, 60_000, 3)],
 )
 def test_the_function_admits_slots_by_duration_and_ten_calls_a_second_each_at_most(slots, ms, admitted):
-    assert model.whole(model.admitted(slots, ms)) == admitted
+    assert model.whole(model.function_throughput(slots, ms)) == admitted
 
 
 @pytest.mark.parametrize(
@@ -110,12 +112,12 @@ def test_the_originals_settings_let_twelve_times_through_of_what_they_plan_for(o
 def test_what_is_advised_mends_it(original):
     plan, measured = planned(changed(original, "endpoint", invocations_per_instance=330))
     assert said(plan, measured) == []
-    assert "Nothing is wrong" in told(plan, measured, [], [])[-1]
+    assert "Nothing is wrong" in describe_plan(plan, measured, [], [])
 
 
 @given(rps=st.floats(0.1, 500), ms=st.floats(5, 20_000), slots=st.integers(1, 500), as_set=st.integers(1, 20_000))
 def test_whatever_is_wrong_is_mended_by_what_is_advised(rps, ms, slots, as_set):
-    measured = model.given(rps, ms, "ml.m5.large")
+    measured = model.from_flags(rps, ms, "ml.m5.large")
     plan = model.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 2, 60)
     for _ in range(2):  # the first may name a target that the second judges
         for finding in list(model.findings(plan, measured)):
@@ -146,7 +148,7 @@ def test_traffic_beyond_function_and_instances_is_found(original):
     assert "more than the function admits (472): the others are refused with 429" in refused.text
     assert refused.next.startswith("Set fn.reserved to 43;")
     assert "2,000 requests a minute want 7 instances" in short.text
-    assert model.admitted(43, 1268.95) >= 2000 > model.admitted(42, 1268.95)
+    assert model.function_throughput(43, 1268.95) >= 2000 > model.function_throughput(42, 1268.95)
 
 
 def test_a_function_that_is_switched_off_has_no_traffic_to_plan_for(original):
@@ -159,8 +161,8 @@ def test_a_function_that_is_switched_off_has_no_traffic_to_plan_for(original):
 
 def test_a_spike_is_absorbed_or_counted(original):
     calm = model.spike(planned(original)[0])
-    assert (calm["minutes"], calm["taken_per_minute"], calm["unanswered"]) == ((7, 12), 660, (0, 0))
-    assert model.spike(planned(original, traffic=1000)[0])["unanswered"] == (340 * 7, 340 * 12)
+    assert (calm.minutes, calm.taken_per_minute, calm.unanswered) == ((7, 12), 660, (0, 0))
+    assert model.spike(planned(original, traffic=1000)[0]).unanswered == (340 * 7, 340 * 12)
 
 
 def test_bf16_is_not_carried_over_to_a_cpu_that_has_none(original):
@@ -172,7 +174,7 @@ def test_bf16_is_not_carried_over_to_a_cpu_that_has_none(original):
         assert options[name].dollars_per_month is None
         assert options[name].note == "not comparable, no bf16: measure there"
     assert "bf16 on Xeon with AMX says little about ml.m5.large" in said(plan, ON_AMX)[0]
-    assert "What one ml.m5.large does is not known" in source(plan, ON_AMX)
+    assert "What one ml.m5.large does is not known" in describe_source(plan, ON_AMX)
 
 
 def test_other_types_are_estimated_by_vcpus_and_say_so(original):
@@ -181,7 +183,7 @@ def test_other_types_are_estimated_by_vcpus_and_say_so(original):
     options = {option.instance_type: option for option in model.options(plan, measured)}
     assert options["ml.m5.2xlarge"].requests_per_second == 280
     assert {option.note for option in options.values()} == {"estimate", "estimate; bf16 may do more"}
-    assert "(an estimate)" in source(plan, measured)
+    assert "(an estimate)" in describe_source(plan, measured)
 
 
 def test_figures_for_a_gpu_say_nothing_about_cpus(original):
@@ -201,7 +203,7 @@ def test_dollars_are_those_of_the_price_list(original):
 
 @given(rps=RATES, traffic=RATES, more=RATES)
 def test_more_traffic_never_needs_fewer_instances_nor_dollars(rps, traffic, more):
-    measured = model.given(rps, 100, "ml.m5.large")
+    measured = model.from_flags(rps, 100, "ml.m5.large")
     less = model.Plan("ml.m5.large", rps, 100, 10, 20, 1, 2, traffic)
     plan = replace(less, traffic=traffic + more)
     assert model.target(rps) >= 1
@@ -218,12 +220,12 @@ def test_more_traffic_never_needs_fewer_instances_nor_dollars(rps, traffic, more
 
 @given(rps=RATES, ms=RATES, slots=st.integers(1, 10_000), as_set=st.integers(1, 10**6), asked=st.booleans())
 def test_any_figures_are_told(rps, ms, slots, as_set, asked):
-    measured = model.given(rps, ms, "ml.m5.large")
+    measured = model.from_flags(rps, ms, "ml.m5.large")
     plan = model.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 4, 60, asked)
     found, options = list(model.findings(plan, measured)), model.options(plan, measured)
-    text = "\n".join(told(plan, measured, options, found))
+    text = describe_plan(plan, measured, options, found)
     assert "nan" not in text and "inf" not in text
-    assert json.loads(json.dumps(data(plan, measured, options, found)))["target"]["advised"] >= 1
+    assert json.loads(json.dumps(as_data(plan, measured, options, found)))["target"]["advised"] >= 1
 
 
 @pytest.mark.parametrize("settings", ["original", "shut", "many", "amx", "gpu"])
@@ -240,12 +242,12 @@ def test_the_picture_is_a_png_of_its_size(original, tmp_path, settings):
         plan, measured = model.plan(ON_AMX, wanted), ON_AMX
     path = tmp_path / "capacity.png"
     options = model.options(plan, measured)
-    chart.draw(plan, options, source(plan, measured), path)
+    capacity_chart.draw(plan, options, describe_source(plan, measured), path)
     with Image.open(path) as picture:
         assert (picture.format, picture.size) == ("PNG", (1200, 600))
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
     first = path.read_bytes()
-    chart.draw(plan, options, source(plan, measured), path)
+    capacity_chart.draw(plan, options, describe_source(plan, measured), path)
     assert path.read_bytes() == first
 
 

@@ -4,10 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.commands import sm_cleanup
+from ops.core.errors import OpsError
+from ops.endpoint import cleanup
 from ops.releases import gate, history
+from ops.releases.records import DeploymentNote, JobRelease, ReleaseSummary, parse
 
-LIVE = {"classes": ["a", "b", "c"], "accuracy": 0.95, "data": "d" * 64}
+LIVE = ReleaseSummary(
+    digest="a" * 64, job="job", tar="sum", classes=["a", "b", "c"], accuracy=0.95, pictures=360, data="d" * 64,
+    commit="c" * 12, precisions=["fp32"],
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -26,7 +31,7 @@ LIVE = {"classes": ["a", "b", "c"], "accuracy": 0.95, "data": "d" * 64}
     ],
 )
 def test_the_gate(new, words):
-    found = gate.findings({**LIVE, **new}, LIVE, worse_at_most=0.01)
+    found = gate.findings(LIVE.model_copy(update=new), LIVE, worse_at_most=0.01)
     assert (words is None and not found) or (len(found) == 1 and words in found[0])
 
 
@@ -34,8 +39,11 @@ def test_the_first_release_has_nothing_to_be_compared_with():
     assert gate.findings(LIVE, None, 0.0) == []
 
 
-def note(config, rollback=False, outcome="live"):
-    return {"config": config, "release": config, "rollback": rollback, "outcome": outcome}
+def note(config, rollback=False, outcome="live", release="", scaled=False):
+    return DeploymentNote(
+        at="2026-11-24T12:00:00.000000Z", release=release or config, config=config, job="job", by="arn", because="",
+        rollback=rollback, scaled=scaled, outcome=outcome,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -58,22 +66,20 @@ def note(config, rollback=False, outcome="live"):
 )
 def test_a_roll_back_goes_to_what_lay_below_and_never_forward(notes, live, before):
     found = history.before(notes, live)
-    assert (found and found["config"]) == before
+    assert (found and found.config) == before
 
 
 def test_a_release_is_gone_back_to_as_it_was_when_it_went_live():
-    notes = [note("c1"), note("c2", outcome="AWS went back"), note("c3")]
-    for one in notes[:2]:
-        one["release"] = "r"
-    assert history.latest(notes, "r")["config"] == "c1"
+    notes = [note("c1", release="r"), note("c2", outcome="AWS went back", release="r"), note("c3")]
+    assert history.latest(notes, "r").config == "c1"
     assert history.latest(notes, "s") is None
 
 
 def test_scaling_that_was_taken_away_is_missed_after_a_deployment_that_ended_too_soon():
     assert not history.lost_scaling([])
-    assert not history.lost_scaling([note("a") | {"scaled": True}])
-    assert history.lost_scaling([note("a"), note("b", outcome="unfinished") | {"scaled": True}])
-    assert not history.lost_scaling([note("b", outcome="unfinished") | {"scaled": False}])
+    assert not history.lost_scaling([note("a", scaled=True)])
+    assert history.lost_scaling([note("a"), note("b", outcome="unfinished", scaled=True)])
+    assert not history.lost_scaling([note("b", outcome="unfinished")])
 
 
 @pytest.mark.parametrize(
@@ -88,4 +94,23 @@ def test_scaling_that_was_taken_away_is_missed_after_a_deployment_that_ended_too
 )
 def test_why_an_endpoint_may_go(hours, expires, calls, why):
     now = datetime(2026, 11, 24, 12, tzinfo=UTC)
-    assert sm_cleanup.reason(now - timedelta(hours=hours), expires, calls, 24, now) == why
+    assert cleanup.reason(now - timedelta(hours=hours), expires, calls, 24, now) == why
+
+
+@pytest.mark.parametrize(
+    ("record", "data", "why"),
+    [
+        (ReleaseSummary, b"[]", "about.json cannot be used: "),
+        (ReleaseSummary, b"{", "about.json cannot be used: Invalid JSON"),
+        (JobRelease, b'{"digest": "../x"}', "about.json cannot be used: digest: String should match"),
+        (DeploymentNote, b'{"at": 1}', "about.json cannot be used: at: Input should be a valid string"),
+    ],
+)
+def test_a_record_that_is_corrupt_is_named(record, data, why):
+    with pytest.raises(OpsError, match=why):
+        parse(record, data, "about.json")
+
+
+def test_a_record_keeps_what_is_needed_of_a_newer_one():
+    data = LIVE.model_dump_json().replace("{", '{"newer": 1, ', 1)
+    assert parse(ReleaseSummary, data.encode(), "about.json") == LIVE

@@ -58,9 +58,9 @@ def test_a_card_without_evidence_proves_fp32_only():
 
 
 def test_a_model_packaged_twice_is_one_release_and_the_precisions_are_part_of_its_digest(whole, tmp_path):
-    from ops.releases import build
+    from ops.releases import trained_model
 
-    model = next(p for p in build.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-"))
+    model = next(p for p in trained_model.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-"))
 
     def packaged(folder, source):
         argv = [sys.executable, str(ROOT / "training" / "export.py"), str(source), str(tmp_path / folder)]

@@ -1,11 +1,14 @@
 """The report of a trained model: what it counts, that it cannot be used against its reader, that odd input does not stop it."""
 
+import importlib
 import io
 import json
 import math
 import random
 import re
+import sys
 import tarfile
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +19,8 @@ from PIL import Image
 
 from ops.core.errors import OpsError
 from ops.datasets import manifest as dataset
-from ops.reports import answer_plots, drawing, html, misclassified, results
+from ops.jobs.tuning import Trial
+from ops.reports import answer_plots, drawing, html, misclassified, results, training_plots
 
 HOSTILE = [
     '<script>alert("1")</script>',
@@ -362,24 +366,23 @@ def test_pictures_are_decoded_with_suspicion():
 
 
 def test_trials_are_drawn_whatever_came_of_them(tmp_path):
-    done = [
-        {"name": f"t{n}", "lr": 10.0**-n, "batch": 32 * n, "objective": 0.3 * n, "status": "Completed"}
-        for n in (1, 2, 3)
-    ]
-    failed = {"name": "t4", "lr": 0.1, "batch": 64, "objective": None, "status": "Failed"}
-    for number, rows in enumerate(
-        ([], [failed], done, [*done, failed], [{**done[0], "objective": float("nan"), "lr": 0}])
+    done = [Trial(f"t{n}", 10.0**-n, 32 * n, 0.3 * n, "Completed", 9, "") for n in (1, 2, 3)]
+    failed = Trial("t4", 0.1, 64, None, "Failed", None, "")
+    for number, trials in enumerate(
+        ([], [failed], done, [*done, failed], [replace(done[0], objective=float("nan"), lr=0)])
     ):
-        drawing.trials(rows, tmp_path / f"{number}.png")
+        drawing.draw_trials(trials, tmp_path / f"{number}.png")
         with Image.open(tmp_path / f"{number}.png", formats=("PNG",)) as image:
             assert image.width > 800
-    assert drawing.best_trial(done[0], done) == "Best of 3 trials: loss 0.3000 at learning rate 0.1, batch 32"
+    assert training_plots.best_trial(done[0], 3) == "Best of 3 trials: loss 0.3000 at learning rate 0.1, batch 32"
 
 
-def test_without_matplotlib_the_command_is_told(folder, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+def test_without_matplotlib_the_command_is_told(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("ops.reports")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(OpsError, match=r"pip install -e '\.\[report\]'"):
-        drawing.draw(results.read("kennel-job", folder), {}, folder)
+        importlib.import_module("ops.reports.drawing")
 
 
 def packed(folder):

@@ -30,8 +30,8 @@ from tests.conftest import settings_of
 SETTINGS = settings_of()
 BUSY = SETTINGS.model_copy(update={"net": SETTINGS.net.model_copy(update={"interface_endpoints": ["logs", "sts"]})})
 WANT = plan.Wanted(Release("a" * 64, "job"), SETTINGS)
-JOB = spec.job(SETTINGS, Manifest("p", (), (), {}, "d" * 64), "sm", 2)
-STARTED = spec.job(SETTINGS, Manifest("p", (), (), {}, "d" * 64), "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
+JOB = spec.build_spec(SETTINGS, Manifest("p", (), (), {}, "d" * 64), "sm", 2)
+STARTED = spec.build_spec(SETTINGS, Manifest("p", (), (), {}, "d" * 64), "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
 HAVE = training_jobs.Facts(JOB.name, None, ("subnet-a",), "sg-1", False)
 NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
 LIVE = {"EndpointName": "kennel-demo", "EndpointStatus": "InService", "EndpointConfigName": "other"}
