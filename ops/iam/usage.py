@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from iampolicy import actions
-from iampolicy.policy.document import Policy, Statement, matches_action
+from iampolicy.policy.document import Policy, Statement, listed, matches_action
 from iampolicy.policy.evaluate import Caller, Request, Rights, decide
 from iampolicy.validation import first_fault
 from ops.core.errors import OpsError
@@ -56,13 +56,19 @@ class Use:
         return asdict(self) | {"why": self.why}
 
 
+def check_texts(value: Any) -> Any:
+    if not all(isinstance(one, str) for one in listed(value)):
+        raise ValueError("is no text")
+    return value
+
+
 class Line(TypedDict):
     """A line of the record. Condition keys have a text, or a list of texts."""
 
     principal: str
     action: str
     resource: str
-    context: dict[str, str | list[str]]
+    context: dict[str, Annotated[Any, AfterValidator(check_texts)]]
     effect: str
     step: str
 
