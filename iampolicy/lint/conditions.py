@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -156,8 +157,6 @@ def asked(pattern: str, key: str) -> bool:
 
 
 def network(text: str) -> Any:
-    import ipaddress
-
     return ipaddress.ip_network(text)  # strict: 10.0.0.1/8 is likely a slip
 
 
