@@ -237,7 +237,7 @@ def acts_on(action: str, resource: str) -> bool:
     kinds = (actions.details(action) or {}).get("resourceTypes", [])
     if resource == "*":
         return not kinds or (len(kinds) == 1 and not kinds[0]["required"])
-    return arns.reaches(action, resource)
+    return arns.can_reach(action, resource)
 
 
 def failures(expected: Sequence[Expectation], role: Principal, have: Snapshot) -> Iterator[Failure]:
