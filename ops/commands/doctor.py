@@ -16,8 +16,8 @@ def doctor(c, json=False):
     from ops.stack import checks
 
     found = list(checks.examine(Account.from_context(c, role="")))
-    rows = [("ok" if check.ok else "WRONG", check.name, check.found, "" if check.ok else check.mend) for check in found]
+    rows = [("ok" if check.ok else "WRONG", check.name, check.found, "" if check.ok else check.fix) for check in found]
     wrong = [check for check in found if not check.ok]
     verdict = f"{len(found) - len(wrong)} of {len(found)} checks are right."
-    text = table(("", "check", "found", "mend"), rows) + "\n" + verdict
+    text = table(("", "check", "found", "fix"), rows) + "\n" + verdict
     return Result([asdict(check) for check in found], text, code=FAILED if wrong else 0)

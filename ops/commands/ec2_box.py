@@ -166,7 +166,7 @@ def reach(c, json=False):
     rows = [("FAILS" if hop.problem else "ok", hop.name, hop.problem or hop.found) for hop in found]
     bad = connectivity.failed(found)
     text = table(("", "hop", "found"), rows) + (
-        f"\nIt ends at {bad.name}: {bad.problem}. Next: {bad.mend}" if bad else "\nSSH reaches the box."
+        f"\nIt ends at {bad.name}: {bad.problem}. Next: {bad.fix}" if bad else "\nSSH reaches the box."
     )
     return Result([asdict(hop) for hop in found], text, code=FINDINGS if bad else 0)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 
 from iampolicy.account.snapshot import Principal, Snapshot
+from ops.core.files import write_atomically
 from ops.core.paths import WORK
 from ops.core.plan import Change, Step
 from ops.core.settings import Settings
@@ -57,18 +56,9 @@ def now() -> str:
 
 
 def written(path: Path, data: Any) -> Path:
-    """The file, whole or not at all, for its owner's eyes."""
+    """Write a file as JSON, whole or not at all, for its owner's eyes; return its path."""
     private(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")  # mkstemp: 0600
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(data, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, json.dumps(data, indent=2).encode(), mode=0o600, durable=True)
     return path
 
 

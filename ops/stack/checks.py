@@ -19,7 +19,7 @@ class Check:
     name: str
     ok: bool
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine(account: Account) -> Iterator[Check]:
