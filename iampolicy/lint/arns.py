@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from iampolicy import actions
 from iampolicy.finding import Finding
-from iampolicy.lint.issue import FORM, MISFIT, issue, shown
+from iampolicy.lint.issue import FORM, MISFIT, issue, quote
 from iampolicy.policy.document import VARIABLE, arn_glob, misplaced
 
 PARTITIONS = re.compile(r"aws(-[a-z-]+)?|.*[*?$].*")
@@ -21,33 +21,33 @@ TAGGING_LOGS = ("logs:tagresource", "logs:untagresource", "logs:listtagsforresou
 FIRST_PARTS = 5  # partition, service, region and account: no colon in them
 
 
-def left_over(element: str, text: str) -> Iterator[Finding]:
+def check_placeholders(element: str, text: str) -> Iterator[Finding]:
     """Placeholders nobody filled in, and variables that IAM will not read as such."""
     if "$" not in text and "<" not in text and "{" not in text and "%" not in text and not LEFT_OVER.search(text):
         return
     if found := LEFT_OVER.search(text):
         yield issue(
-            FORM, "high", f"{element} {shown(text)} still holds the placeholder {found[0]}", "fill it in", element
+            FORM, "high", f"{element} {quote(text)} still holds the placeholder {found[0]}", "fill it in", element
         )
     if HALF_VARIABLE.search(text):
         yield issue(
-            FORM, "low", f"{element} {shown(text)}: a variable is written ${{aws:...}}", "write $ and { }", element
+            FORM, "low", f"{element} {quote(text)}: a variable is written ${{aws:...}}", "write $ and { }", element
         )
     for variable in VARIABLE.findall(text):
         key = variable.partition(",")[0].strip()
         if key.lower().startswith("aws:") and not actions.key_type(key):
             yield issue(
-                FORM, "medium", f"{element} {shown(text)}: there is no variable {shown(key)}", "mend its name", element
+                FORM, "medium", f"{element} {quote(text)}: there is no variable {quote(key)}", "mend its name", element
             )
 
 
-def malformed(arn: str) -> str:
+def explain_malformed(arn: str) -> str:
     """What is wrong with the form of a resource, or ""."""
     if not arn.startswith("arn:"):
         return "is neither an ARN nor *"
     parts = arn.split(":", FIRST_PARTS)
     if not PARTITIONS.fullmatch(parts[1]):
-        return f"has the partition '{shown(parts[1])}'; there are aws, aws-cn, aws-us-gov"
+        return f"has the partition '{quote(parts[1])}'; there are aws, aws-cn, aws-us-gov"
     if misplaced(arn):
         return "has a variable before its fifth colon, where AWS fills none in"
     if len(parts) <= FIRST_PARTS and "*" not in arn:
@@ -61,65 +61,65 @@ def check_resources(resources: Sequence[str], patterns: Sequence[str], allow: bo
     """Of one statement with Action and Resource. With `bare` texts that are no ARN are let be, as some services' own policies have them."""
     arns = [one for one in resources if one.startswith("arn:")]
     for one in resources:
-        if one != "*" and (one.startswith("arn:") or not bare) and (wrong := malformed(one)):
-            yield issue(MISFIT, "high", f"Resource {shown(one)} {wrong}", "write the ARN in full", "Resource")
-    yield from bare_groups(arns, patterns, allow)
-    known = [pattern for pattern in patterns if pattern == "*" or targets(pattern) is not None]
-    if len(arns) < len(resources) or len(known) < len(patterns) or "*" in known or any(map(malformed, arns)):
+        if one != "*" and (one.startswith("arn:") or not bare) and (wrong := explain_malformed(one)):
+            yield issue(MISFIT, "high", f"Resource {quote(one)} {wrong}", "write the ARN in full", "Resource")
+    yield from check_log_groups(arns, patterns, allow)
+    known = [pattern for pattern in patterns if pattern == "*" or target_arns(pattern) is not None]
+    if len(arns) < len(resources) or len(known) < len(patterns) or "*" in known or any(map(explain_malformed, arns)):
         return
-    useless = [arn for arn in arns if not any(reaches(pattern, arn) for pattern in known)]
+    useless = [arn for arn in arns if not any(can_reach(pattern, arn) for pattern in known)]
     for arn in useless:
-        yield misfit(arn, known[0] if len(known) == 1 else "", known)
-    idle = [pattern for pattern in known if not any(reaches(pattern, arn) for arn in arns)]
+        yield misfit_issue(arn, known[0] if len(known) == 1 else "", known)
+    idle = [pattern for pattern in known if not any(can_reach(pattern, arn) for arn in arns)]
     if len(useless) == len(arns):
         return  # said once, by resource
     for pattern in idle:
         yield issue(
             MISFIT,
             # An Allow that so allows nothing is a nuisance, a Deny that denies nothing is a hole.
-            "high" if targets(pattern) or not allow else "medium",
-            f"{shown(pattern)} never applies: {acts_on(pattern)}, and no Resource here is one",
+            "high" if target_arns(pattern) or not allow else "medium",
+            f"{quote(pattern)} never applies: {describe_targets(pattern)}, and no Resource here is one",
             "give it a statement of its own with what it acts on",
             "Action",
         )
 
 
-def bare_groups(arns: Sequence[str], patterns: Sequence[str], allow: bool) -> Iterator[Finding]:
+def check_log_groups(arns: Sequence[str], patterns: Sequence[str], allow: bool) -> Iterator[Finding]:
     """The reference names log groups without what AWS asks with for all actions but those of tags:
     docs.aws.amazon.com/AmazonCloudWatch/latest/logs/iam-access-control-overview-cwl.html"""
     asking = [one for one in patterns if one.lower().startswith("logs:") and one.lower() not in TAGGING_LOGS]
     for arn in arns if asking else ():
         if LOG_GROUP.fullmatch(arn) and not any(arn_glob(other).fullmatch(f"{arn}:log-stream:") for other in arns):
-            message = f"Resource {shown(arn)} is not what {shown(asking[0])} is asked of: a log group stands there with :* behind"
-            yield issue(MISFIT, "medium" if allow else "high", message, f"write {shown(arn)}:*", "Resource")
+            message = f"Resource {quote(arn)} is not what {quote(asking[0])} is asked of: a log group stands there with :* behind"
+            yield issue(MISFIT, "medium" if allow else "high", message, f"write {quote(arn)}:*", "Resource")
 
 
-def misfit(arn: str, single: str, patterns: Sequence[str]) -> Finding:
-    one = single or next((p for p in patterns if targets(p)), patterns[0])
+def misfit_issue(arn: str, single: str, patterns: Sequence[str]) -> Finding:
+    one = single or next((p for p in patterns if target_arns(p)), patterns[0])
     said = (
-        f"{shown(one)} {acts_on(one).removeprefix('it ')}"
+        f"{quote(one)} {describe_targets(one).removeprefix('it ')}"
         if single
-        else f"none of its actions acts on it: {shown(one)} {acts_on(one).removeprefix('it ')}"
+        else f"none of its actions acts on it: {quote(one)} {describe_targets(one).removeprefix('it ')}"
     )
-    better = next((other for other in rewritten(arn) if any(reaches(p, other) for p in patterns)), "")
-    if not better and not any(targets(p) for p in patterns):
+    better = next((other for other in rewrite(arn) if any(can_reach(p, other) for p in patterns)), "")
+    if not better and not any(target_arns(p) for p in patterns):
         better = "*"
     return issue(
         MISFIT,
         "high",
-        f"Resource {shown(arn)} matches nothing: {said}",
+        f"Resource {quote(arn)} matches nothing: {said}",
         f"write {better}" if better else "name what it acts on",
         "Resource",
     )
 
 
-def acts_on(pattern: str) -> str:
-    found = sorted(targets(pattern) or (), key=len)
+def describe_targets(pattern: str) -> str:
+    found = sorted(target_arns(pattern) or (), key=len)
     names = [actions.PLACE.sub(lambda place: place[0][2:-1], arn.replace("${Partition}", "aws")) for arn in found[:2]]
     return f"it acts on {' or '.join(names)}" if names else "it takes no resource but *"
 
 
-def rewritten(arn: str) -> Iterator[str]:
+def rewrite(arn: str) -> Iterator[str]:
     """What the ARN was likely meant to be."""
     parts = arn.split(":", FIRST_PARTS)
     if len(parts) <= FIRST_PARTS:
@@ -132,7 +132,7 @@ def rewritten(arn: str) -> Iterator[str]:
 
 
 @lru_cache(10_000)
-def targets(pattern: str) -> tuple[str, ...] | None:
+def target_arns(pattern: str) -> tuple[str, ...] | None:
     """The ARNs, as AWS's reference writes them, that the actions of a pattern act on; None for no known action."""
     covered = actions.matching(pattern)
     found = [one["arn"] for action in covered for one in actions.types(action)]
@@ -140,22 +140,22 @@ def targets(pattern: str) -> tuple[str, ...] | None:
 
 
 @lru_cache(100_000)
-def reaches(pattern: str, arn: str) -> bool:
-    return any(meets(arn, target) for target in targets(pattern) or ())
+def can_reach(pattern: str, arn: str) -> bool:
+    return any(can_meet(arn, target) for target in target_arns(pattern) or ())
 
 
-def meets(arn: str, target: str) -> bool:
+def can_meet(arn: str, target: str) -> bool:
     """Whether some ARN fits both a policy's pattern and the target.
 
     The target is a row of states, one bit each; the pattern is walked through it sign by sign, all states at once.
     """
-    leads, holds, narrow, last = machine(target)
+    leads, holds, narrow, last = compile_target(target)
 
     def widened(at: int) -> int:
         return at | ((at & holds) << 1)
 
     at = widened(1)
-    for sign in wildcards(arn):
+    for sign in split_pattern(arn):
         if sign == "*":
             at = (1 << last + 1) - (at & -at)  # the first state and all behind it
         elif sign == "?":
@@ -168,7 +168,7 @@ def meets(arn: str, target: str) -> bool:
 
 
 @lru_cache(20_000)
-def machine(target: str) -> tuple[dict[str, int], int, int, int]:
+def compile_target(target: str) -> tuple[dict[str, int], int, int, int]:
     """(sign -> the states that it leads on from, the states that stand for a wildcard, those that take no : or /, the last)."""
     leads: dict[str, int] = {}
     holds = narrow = at = colons = 0
@@ -186,7 +186,7 @@ def machine(target: str) -> tuple[dict[str, int], int, int, int]:
     return leads, holds, narrow, at
 
 
-def wildcards(arn: str) -> list[str]:
+def split_pattern(arn: str) -> list[str]:
     """The pattern's signs, a policy variable as `*`."""
     plain = VARIABLE.sub("*", arn) if "${" in arn else arn
     return list(re.sub(r"\*+", "*", plain))

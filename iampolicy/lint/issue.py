@@ -37,38 +37,38 @@ def issue(rule: str, severity: str, message: str, fix: str, element: str = "") -
     return Finding(rule, severity, "", message, fix, element=element)
 
 
-def shown(value: Any) -> str:
+def quote(value: Any) -> str:
     """A quoted text, cut when it is long."""
     text = str(value)
-    return escaped(text if len(text) <= LONGEST else text[: LONGEST - 4] + " ...")
+    return escape(text if len(text) <= LONGEST else text[: LONGEST - 4] + " ...")
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """A text as it can be printed: what is not plain ASCII stands as \\uXXXX."""
-    return text if plain(text) else re.sub(r"[^ -~]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
+    return text if is_plain(text) else re.sub(r"[^ -~]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
 
-def plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def close(word: str, known: Iterable[str]) -> str:
+def closest_word(word: str, known: Iterable[str]) -> str:
     """The known word that this one was meant to be, or "". The case does not count."""
     spelled = {one.lower(): one for one in known}
     found = get_close_matches(word.lower(), spelled, n=1, cutoff=0.6)
     return spelled[found[0]] if found else ""
 
 
-def instead(word: str, otherwise: str) -> str:
+def advise(word: str, otherwise: str) -> str:
     return f"write {word}" if word else otherwise
 
 
-def strange(text: str, strict: bool) -> str:
+def strange_character(text: str, strict: bool) -> str:
     """The first sign that has no place in a policy, as `\\u200b ZERO WIDTH SPACE`; with `strict` any that is not ASCII.
 
     IAM takes policies up to U+00FF, and JSON's \\u lets the rest slip past it.
     """
-    if plain(text):
+    if is_plain(text):
         return ""
     for sign in text:
         unseen = unicodedata.category(sign) in UNSEEN or (sign != " " and sign.isspace())
@@ -78,23 +78,23 @@ def strange(text: str, strict: bool) -> str:
     return ""
 
 
-def signs(element: str, value: Any) -> Iterator[Finding]:
+def check_characters(element: str, value: Any) -> Iterator[Finding]:
     """Signs that look like others or like nothing, in all texts of one element's value; `value` is not nested deep."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from sign(element, str(key), True)
-            yield from signs(element, inner)
+            yield from check_text(element, str(key), True)
+            yield from check_characters(element, inner)
     elif isinstance(value, list):
         for one in value:
-            yield from signs(element, one)
+            yield from check_characters(element, one)
     elif isinstance(value, str):
-        yield from sign(element, value, element not in ("Resource", "NotResource", "Condition", "Sid", "Id"))
+        yield from check_text(element, value, element not in ("Resource", "NotResource", "Condition", "Sid", "Id"))
 
 
-def sign(element: str, text: str, strict: bool) -> Iterator[Finding]:
+def check_text(element: str, text: str, strict: bool) -> Iterator[Finding]:
     # Of an ARN all but the resource's own name is ASCII: that name, as a condition's value, may hold any of Latin-1.
     head = ":".join(text.split(":")[:5]) if text.startswith("arn:") else ""
-    if found := strange(text, strict) or strange(head, True):
-        yield issue(FORM, "high", f"{element} {shown(text)} holds {found}", "type it again with plain signs", element)
+    if found := strange_character(text, strict) or strange_character(head, True):
+        yield issue(FORM, "high", f"{element} {quote(text)} holds {found}", "type it again with plain signs", element)
     if head and text != text.strip():
-        yield issue(FORM, "medium", f"{element} '{shown(text)}' ends with a space, which counts", "delete it", element)
+        yield issue(FORM, "medium", f"{element} '{quote(text)}' ends with a space, which counts", "delete it", element)

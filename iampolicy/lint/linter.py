@@ -12,7 +12,7 @@ from typing import Any, Literal
 from iampolicy import actions
 from iampolicy.finding import Finding
 from iampolicy.lint import arns, conditions, principals
-from iampolicy.lint.issue import FORM, QUOTA, UNKNOWN, close, escaped, instead, issue, shown, signs
+from iampolicy.lint.issue import FORM, QUOTA, UNKNOWN, advise, check_characters, closest_word, escape, issue, quote
 from iampolicy.policy.document import CURRENT, VARIABLE, Policy, glob, listed
 
 Kind = Literal["identity", "inline", "trust", "boundary", "resource"]
@@ -59,20 +59,20 @@ def check_once(policy: Policy, kind: Kind) -> tuple[Finding, ...]:
 
 def check_policy(policy: Policy, kind: Kind) -> Iterator[Finding]:
     for statement, one in check_document(policy, kind):
-        yield replace(one, statement=statement, message=escaped(one.message), fix=escaped(one.fix))
+        yield replace(one, statement=statement, message=escape(one.message), fix=escape(one.fix))
 
 
 def check_document(policy: Policy, kind: Kind) -> Iterator[tuple[str, Finding]]:
     """Yield (the statement's name, the finding); the name is "" for the whole document."""
     document = policy.document
-    if deep(document):
+    if is_too_deep(document):
         yield "", issue(FORM, "high", f"nested more than {DEEPEST} levels deep; a policy has seven", "write it flat")
         return
     if not isinstance(document, dict):
         yield "", issue(FORM, "high", "a policy is an object", "write Version and Statement")
         return
-    used = characters(document)
-    for one in (*head(document), *size(used, QUOTAS[kind])):
+    used = count_characters(document)
+    for one in (*check_head(document), *check_size(used, QUOTAS[kind])):
         yield "", one
     if used > LARGEST:
         return
@@ -80,14 +80,14 @@ def check_document(policy: Policy, kind: Kind) -> Iterator[tuple[str, Finding]]:
     old = document.get("Version") != CURRENT
     for number, raw in enumerate(policy.raw_statements, 1):
         sid = raw.get("Sid") if isinstance(raw, dict) else None
-        label = shown(sid) if isinstance(sid, str) and sid else f"statement {number}"
-        for one in statement(raw, kind, old):
+        label = quote(sid) if isinstance(sid, str) and sid else f"statement {number}"
+        for one in check_statement(raw, kind, old):
             yield label, one
         if isinstance(sid, str) and sid and (first := seen.setdefault(sid, number)) != number:
             yield label, issue(FORM, "high", f"the Sid of statement {first} too", "give it another", "Sid")
 
 
-def deep(document: Any) -> bool:
+def is_too_deep(document: Any) -> bool:
     level = [document]
     for _ in range(DEEPEST):
         inner = [one for one in level if isinstance(one, dict | list)]
@@ -97,17 +97,17 @@ def deep(document: Any) -> bool:
     return True
 
 
-def head(document: dict[str, Any]) -> Iterator[Finding]:
+def check_head(document: dict[str, Any]) -> Iterator[Finding]:
     version, statements = document.get("Version"), document.get("Statement")
-    yield from unknown(document, ELEMENTS)
+    yield from check_elements(document, ELEMENTS)
     for element in ("Version", "Id"):
-        yield from signs(element, document.get(element))
+        yield from check_characters(element, document.get(element))
     if version is None:
         yield issue(FORM, "low", f"Version is missing: the one of {OLD} holds", f'write "Version": "{CURRENT}"')
     elif version == OLD:
         yield issue(FORM, "low", f"Version {OLD} knows no policy variables", f'write "Version": "{CURRENT}"', "Version")
     elif version != CURRENT:
-        yield issue(FORM, "high", f"there is no Version {shown(version)}", f'write "Version": "{CURRENT}"', "Version")
+        yield issue(FORM, "high", f"there is no Version {quote(version)}", f'write "Version": "{CURRENT}"', "Version")
     if not isinstance(document.get("Id", ""), str):
         yield issue(FORM, "high", "Id is no text", "write a text", "Id")
     if not isinstance(statements, dict | list):
@@ -118,42 +118,42 @@ def head(document: dict[str, Any]) -> Iterator[Finding]:
         yield issue(FORM, "high", "Statement is empty", "write a statement", "Statement")
 
 
-def characters(document: Any) -> int:
+def count_characters(document: Any) -> int:
     return len("".join(json.dumps(document, separators=(",", ":"), ensure_ascii=False).split()))
 
 
-def size(used: int, quota: int) -> Iterator[Finding]:
+def check_size(used: int, quota: int) -> Iterator[Finding]:
     if used > quota:
         yield issue(QUOTA, "high", f"{used:,} characters, AWS takes {quota:,}", "split it, or group actions")
     elif used > NEAR * quota:
         yield issue(QUOTA, "low", f"{used:,} characters of the {quota:,} that AWS takes", "split it before it grows")
 
 
-def unknown(raw: dict[str, Any], known: tuple[str, ...]) -> Iterator[Finding]:
+def check_elements(raw: dict[str, Any], known: tuple[str, ...]) -> Iterator[Finding]:
     for element in raw:
         if element not in known:
             yield issue(
                 FORM,
                 "high",
-                f"there is no element {shown(element)}",
-                instead(close(element, known), "delete it"),
+                f"there is no element {quote(element)}",
+                advise(closest_word(element, known), "delete it"),
                 element,
             )
 
 
-def statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
+def check_statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
     if not isinstance(raw, dict):
         yield issue(FORM, "high", "a statement is an object", "write Effect, Action and Resource")
         return
-    yield from unknown(raw, PARTS)
+    yield from check_elements(raw, PARTS)
     for element, value in raw.items():
-        yield from signs(element if element in PARTS else "Element", value)
-    yield from shape(raw, kind)
-    patterns, resources = texts(raw.get("Action")), texts(raw.get("Resource"))
+        yield from check_characters(element if element in PARTS else "Element", value)
+    yield from check_shape(raw, kind)
+    patterns, resources = strings(raw.get("Action")), strings(raw.get("Resource"))
     for element in ("Action", "NotAction"):
-        yield from acts(element, texts(raw.get(element)))
-    for text in (*resources, *texts(raw.get("NotResource"))):
-        yield from arns.left_over("Resource", text)
+        yield from check_actions(element, strings(raw.get(element)))
+    for text in (*resources, *strings(raw.get("NotResource"))):
+        yield from arns.check_placeholders("Resource", text)
     named = [one for one in patterns if one.isascii()]
     if named and all(one.isascii() for one in resources):
         yield from arns.check_resources(resources, named, raw.get("Effect") == "Allow", kind == "resource")
@@ -161,13 +161,13 @@ def statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
         if element in raw and kind in ("trust", "resource"):
             yield from principals.check_principals(element, raw[element], kind == "trust")
     if "NotPrincipal" in raw:
-        yield from principals.spared(raw.get("Effect") == "Allow", kind == "trust")
+        yield from principals.check_not_principal(raw.get("Effect") == "Allow", kind == "trust")
     if kind == "trust":
-        yield from principals.ways_in(raw, named)
+        yield from principals.check_trust_actions(raw, named)
     if "Condition" in raw:
         yield from conditions.check_conditions(raw["Condition"], named, raw.get("Effect") == "Allow", kind != "trust")
     if old and any(
-        VARIABLE.search(one) for one in (*resources, *texts(raw.get("NotResource")), json.dumps(raw.get("Condition")))
+        VARIABLE.search(one) for one in (*resources, *strings(raw.get("NotResource")), json.dumps(raw.get("Condition")))
     ):
         yield issue(
             FORM,
@@ -177,26 +177,26 @@ def statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
         )
 
 
-def shape(raw: dict[str, Any], kind: Kind) -> Iterator[Finding]:
+def check_shape(raw: dict[str, Any], kind: Kind) -> Iterator[Finding]:
     """What is there, what is not, and of which type."""
     if raw.get("Effect") not in ("Allow", "Deny"):
-        wrong = f"Effect is {shown(raw['Effect'])}" if "Effect" in raw else "Effect is missing"
+        wrong = f"Effect is {quote(raw['Effect'])}" if "Effect" in raw else "Effect is missing"
         yield issue(FORM, "high", wrong, "write Allow or Deny", "Effect")
     sid = raw.get("Sid", "")
     if not isinstance(sid, str):
         yield issue(FORM, "high", "Sid is no text", "write letters and digits", "Sid")
     elif kind != "resource" and not SID.fullmatch(sid):
-        yield issue(FORM, "high", f"Sid '{shown(sid)}' holds signs that IAM refuses", "write letters and digits", "Sid")
+        yield issue(FORM, "high", f"Sid '{quote(sid)}' holds signs that IAM refuses", "write letters and digits", "Sid")
     for element in ("Action", "Resource", "Principal"):
         both = [one for one in (element, f"Not{element}") if one in raw]
         if len(both) == 2:
             yield issue(FORM, "high", f"{both[0]} and {both[1]} stand together", "keep one", both[1])
-        yield from presence(element, both, kind)
+        yield from check_presence(element, both, kind)
         for one in both if element != "Principal" else ():
-            yield from texts_only(one, raw[one])
+            yield from check_strings(one, raw[one])
 
 
-def presence(element: str, there: list[str], kind: Kind) -> Iterator[Finding]:
+def check_presence(element: str, there: list[str], kind: Kind) -> Iterator[Finding]:
     barred = {"trust": "Resource", "resource": ""}.get(kind, "Principal")
     optional = element == "Resource" and kind == "resource"  # a repository's policy has none
     if there and element == barred:
@@ -207,18 +207,18 @@ def presence(element: str, there: list[str], kind: Kind) -> Iterator[Finding]:
         yield issue(FORM, "high", f"{element} is missing", f"name what {element} it is about", "")
 
 
-def texts_only(element: str, value: Any) -> Iterator[Finding]:
+def check_strings(element: str, value: Any) -> Iterator[Finding]:
     if any(not isinstance(one, str) for one in listed(value)):
         yield issue(FORM, "high", f"{element} holds what is no text", "write texts", element)
     elif value == []:
         yield issue(FORM, "high", f"{element} is empty", "name one", element)
 
 
-def texts(value: Any) -> list[str]:
+def strings(value: Any) -> list[str]:
     return [one for one in listed(value) if isinstance(one, str)]
 
 
-def acts(element: str, patterns: list[str]) -> Iterator[Finding]:
+def check_actions(element: str, patterns: list[str]) -> Iterator[Finding]:
     """Actions that there are not, and actions that another of the same statement covers."""
     lower = [one.lower() for one in patterns]
     for pattern in patterns:
@@ -227,20 +227,20 @@ def acts(element: str, patterns: list[str]) -> Iterator[Finding]:
             continue
         if not colon or ":" in name or not (service == "*" or SERVICE.fullmatch(service)):
             better = actions.nearest(pattern) or (actions.nearest(pattern.replace(".", ":", 1)) if not colon else "")
-            message = f"{element} '{shown(pattern)}' is not written SERVICE:NAME"
-            yield issue(UNKNOWN, "high", message, instead(better, "name the service: s3:GetObject"), element)
+            message = f"{element} '{quote(pattern)}' is not written SERVICE:NAME"
+            yield issue(UNKNOWN, "high", message, advise(better, "name the service: s3:GetObject"), element)
         elif not actions.matching(pattern):
             wild = "matches no action" if "*" in pattern or "?" in pattern else "is no action"
             yield issue(
                 UNKNOWN,
                 "high",
-                f"{shown(pattern)} {wild}",
-                instead(actions.nearest(pattern), "see the service's actions"),
+                f"{quote(pattern)} {wild}",
+                advise(actions.nearest(pattern), "see the service's actions"),
                 element,
             )
     wider = [one for one in lower if "*" in one or "?" in one]
     for at, (pattern, low) in enumerate(zip(patterns, lower, strict=True)):
         cover = next((one for one in wider if one != low and glob(one).fullmatch(low)), "")
         if low in lower[:at] or cover:
-            message = f"{shown(pattern)} is covered by {shown(cover)}" if cover else f"{shown(pattern)} stands twice"
+            message = f"{quote(pattern)} is covered by {quote(cover)}" if cover else f"{quote(pattern)} stands twice"
             yield issue(FORM, "low", message, "delete it", element)

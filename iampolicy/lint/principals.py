@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from iampolicy.finding import Finding
-from iampolicy.lint.arns import left_over
-from iampolicy.lint.issue import FORM, MISFIT, close, instead, issue, shown
+from iampolicy.lint.arns import check_placeholders
+from iampolicy.lint.issue import FORM, MISFIT, advise, closest_word, issue, quote
 from iampolicy.policy.document import listed
 
 KINDS = ("AWS", "Service", "Federated", "CanonicalUser")
@@ -27,7 +27,7 @@ def check_principals(element: str, raw: Any, trust: bool) -> Iterator[Finding]:
     if raw == "*":
         return
     if not isinstance(raw, dict):
-        yield issue(FORM, "high", f"{element} {shown(raw)} is neither * nor an object", 'write {"AWS": ...}', element)
+        yield issue(FORM, "high", f"{element} {quote(raw)} is neither * nor an object", 'write {"AWS": ...}', element)
         return
     if not raw:
         yield issue(FORM, "high", f"{element} names nobody", "name a principal", element)
@@ -36,18 +36,18 @@ def check_principals(element: str, raw: Any, trust: bool) -> Iterator[Finding]:
             yield issue(
                 FORM,
                 "high",
-                f"there is no kind of principal {shown(kind)}",
-                instead(close(kind, KINDS), f"write one of {', '.join(KINDS)}"),
+                f"there is no kind of principal {quote(kind)}",
+                advise(closest_word(kind, KINDS), f"write one of {', '.join(KINDS)}"),
                 element,
             )
             continue
         if not listed(values):
             yield issue(FORM, "high", f"{element} {kind} lists nobody", "name a principal", element)
         for value in listed(values):
-            yield from named(element, kind, value, trust)
+            yield from check_principal(element, kind, value, trust)
 
 
-def spared(allow: bool, trust: bool) -> Iterator[Finding]:
+def check_not_principal(allow: bool, trust: bool) -> Iterator[Finding]:
     """NotPrincipal has few places: docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html"""
     instead_of = "name principals, or write Principal * with ArnNotEquals aws:PrincipalArn"
     if trust:
@@ -59,20 +59,20 @@ def spared(allow: bool, trust: bool) -> Iterator[Finding]:
         yield issue(FORM, "low", message, instead_of, "NotPrincipal")
 
 
-def named(element: str, kind: str, value: Any, trust: bool) -> Iterator[Finding]:
+def check_principal(element: str, kind: str, value: Any, trust: bool) -> Iterator[Finding]:
     if not isinstance(value, str):
         yield issue(FORM, "high", f"{element} {kind} holds what is no text", "write texts", element)
         return
-    yield from left_over(element, value)
+    yield from check_placeholders(element, value)
     if "$" in value or "<" in value or not value.isascii():
         return  # said by others
-    if wrong := refused(kind, value, trust):
+    if wrong := explain_refusal(kind, value, trust):
         yield issue(
-            MISFIT, "high", f"{element} {kind} {shown(value)} {wrong}", "name the principal as AWS does", element
+            MISFIT, "high", f"{element} {kind} {quote(value)} {wrong}", "name the principal as AWS does", element
         )
 
 
-def refused(kind: str, value: str, trust: bool) -> str:
+def explain_refusal(kind: str, value: str, trust: bool) -> str:
     """Why AWS refuses the principal, or ""."""
     if kind == "AWS":
         if value == "*" or ARN.fullmatch(value) or ACCOUNT.fullmatch(value) or IDENTITY.fullmatch(value):
@@ -87,14 +87,14 @@ def refused(kind: str, value: str, trust: bool) -> str:
     return "is of no use in a trust" if trust else ""
 
 
-def ways_in(statement: dict[str, Any], patterns: Sequence[str]) -> Iterator[Finding]:
+def check_trust_actions(statement: dict[str, Any], patterns: Sequence[str]) -> Iterator[Finding]:
     """Of a trust's Allow: actions that are none of a trust, and a federated principal with the wrong one."""
     for action in patterns:
         if not TRUSTED.fullmatch(action):
             yield issue(
                 MISFIT,
                 "high",
-                f"a trust takes sts:AssumeRole and its like, not {shown(action)}",
+                f"a trust takes sts:AssumeRole and its like, not {quote(action)}",
                 "write sts:AssumeRole",
                 "Action",
             )
@@ -107,7 +107,7 @@ def ways_in(statement: dict[str, Any], patterns: Sequence[str]) -> Iterator[Find
             yield issue(
                 MISFIT,
                 "high",
-                f"{shown(one)} comes in by {entry}, which is not among the actions",
+                f"{quote(one)} comes in by {entry}, which is not among the actions",
                 f"write {entry}",
                 "Action",
             )

@@ -14,11 +14,11 @@ from iampolicy.policy.document import LITERAL, VARIABLE, Statement, arn_glob, gl
 Context = Mapping[str, str | Sequence[str]]  # keys in lower case; several values for a key that has several
 
 
-def number(text: str) -> float:
+def parse_number(text: str) -> float:
     return float(text)
 
 
-def moment(text: str) -> float:
+def parse_date(text: str) -> float:
     """Seconds since 1970, from ISO 8601 or from the number itself."""
     try:
         return float(text)
@@ -27,15 +27,15 @@ def moment(text: str) -> float:
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
-def binary(text: str) -> bytes:
+def parse_binary(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
-def within(given: str, wanted: str) -> bool:
+def is_in_network(given: str, wanted: str) -> bool:
     return ipaddress.ip_address(given) in ipaddress.ip_network(wanted, strict=False)
 
 
-def ordered(read: Callable[[str], Any]) -> dict[str, Callable[[str, str], bool]]:
+def comparisons(read: Callable[[str], Any]) -> dict[str, Callable[[str, str], bool]]:
     return {
         "equals": lambda given, wanted: read(given) == read(wanted),
         "lessthan": lambda given, wanted: read(given) < read(wanted),
@@ -55,12 +55,12 @@ POSITIVE: dict[str, Callable[[str, str], bool]] = {
     "stringequalsignorecase": lambda given, wanted: given.casefold() == wanted.casefold(),
     "stringlike": lambda given, wanted: glob(wanted).fullmatch(given) is not None,
     "bool": lambda given, wanted: given.lower() == wanted.lower(),
-    "binaryequals": lambda given, wanted: binary(given) == binary(wanted),
-    "ipaddress": within,
+    "binaryequals": lambda given, wanted: parse_binary(given) == parse_binary(wanted),
+    "ipaddress": is_in_network,
     "arnequals": arn_like,  # AWS: both behave the same
     "arnlike": arn_like,
-    **{f"numeric{name}": test for name, test in ordered(number).items()},
-    **{f"date{name}": test for name, test in ordered(moment).items()},
+    **{f"numeric{name}": test for name, test in comparisons(parse_number).items()},
+    **{f"date{name}": test for name, test in comparisons(parse_date).items()},
 }
 NEGATIVE = {
     "stringnotequals": "stringequals",
@@ -76,7 +76,7 @@ OPERATORS = {*POSITIVE, *NEGATIVE, "null"}
 WITH_VARIABLES = ("string", "arn")
 
 
-def split(operator: str) -> tuple[str, str, bool]:
+def split_operator(operator: str) -> tuple[str, str, bool]:
     """("forallvalues" | "foranyvalue" | "", the operator itself, whether IfExists): all in lower case."""
     quantifier, _, rest = operator.lower().rpartition(":")
     return quantifier, rest.removesuffix("ifexists"), rest.endswith("ifexists")
@@ -123,7 +123,7 @@ def holds(one: Statement, context: Context, unknown: bool | None = None) -> tupl
         try:
             met = satisfied(operator, values, key, context, one.variables)
             if met is None:  # a Deny by Not... holds, since its values can match nothing
-                met = (not one.allow and split(operator)[1] in NEGATIVE) if unknown is None else unknown
+                met = (not one.allow and split_operator(operator)[1] in NEGATIVE) if unknown is None else unknown
             if not met:
                 return False, lacking
         except (ValueError, binascii.Error, KeyError):
@@ -137,7 +137,7 @@ def satisfied(operator: str, values: Sequence[str], key: str, context: Context, 
 
     Raises KeyError for an unknown operator, ValueError for a value that it cannot compare.
     """
-    quantifier, base, if_exists = split(operator)
+    quantifier, base, if_exists = split_operator(operator)
     absent = not context.get(key, ()) and context.get(key) != ""  # a list without any value is as good as no key
     if base == "null":
         return any(absent == (value.lower() == "true") for value in values)

@@ -62,22 +62,22 @@ def canonical(value: Any, key: str = "") -> Any:
     """The same JSON for texts that differ in order, in one thing bare or in a list, or in how an account is named."""
     if isinstance(value, dict):
         return {
-            name: canonical(one if name in ("Version", "Sid", "Effect", "Id") else several(name, one), name)
+            name: canonical(one if name in ("Version", "Sid", "Effect", "Id") else as_several(name, one), name)
             for name, one in sorted(value.items())
         }
     if isinstance(value, list):
         found = {json.dumps(one, sort_keys=True): one for one in (canonical(item, key) for item in value)}
         return [found[text] for text in sorted(found)]
-    return rooted(value) if key == "AWS" else word(value)
+    return root_arn(value) if key == "AWS" else word(value)
 
 
-def several(key: str, value: Any) -> Any:
+def as_several(key: str, value: Any) -> Any:
     if key in ("Principal", "NotPrincipal") and value == "*":
         return {"AWS": ["*"]}
     return value if isinstance(value, dict) and key != "Statement" else listed(value)
 
 
-def rooted(value: Any) -> str:
+def root_arn(value: Any) -> str:
     """AWS writes a bare account id as that account's root."""
     return f"arn:aws:iam::{value}:root" if re.fullmatch(r"\d{12}", str(value)) else word(value)
 
@@ -90,7 +90,7 @@ def permissions(policy: Policy) -> set[Permission]:
 def statement_permissions(one: Statement) -> set[Permission]:
     spelled = {action.lower(): action for action in texts(one.raw.get("NotAction", one.raw.get("Action", [])))}
     apart = tuple(sorted(one.negated))
-    plain = str if one.variables else unread
+    plain = str if one.variables else without_variables
     condition = tuple(
         sorted((op, key, tuple(sorted({plain(value) for value in values}))) for op, key, values in one.conditions)
     )
@@ -100,19 +100,19 @@ def statement_permissions(one: Statement) -> set[Permission]:
     effect = "Allow" if one.allow else "Deny"
     return {
         Permission(effect, action, resource, condition, who, apart, spelled.get(action, action))
-        for action, resource, who in product(actions, resources, whom(one))
+        for action, resource, who in product(actions, resources, principals_of(one))
     }
 
 
-def unread(text: str) -> str:
+def without_variables(text: str) -> str:
     """${aws:username} is text in a policy of the older version, and so not the same as in one of the current."""
     return text.replace("${", "$ {")
 
 
-def whom(one: Statement) -> list[str]:
+def principals_of(one: Statement) -> list[str]:
     if one.principals is None:
         return [""]
-    named = [f"{kind} {rooted(value) if kind == 'AWS' else value}" for kind, value in one.principals]
+    named = [f"{kind} {root_arn(value) if kind == 'AWS' else value}" for kind, value in one.principals]
     return [f"anyone but {', '.join(sorted(named))}"] if "principal" in one.negated else named
 
 
@@ -132,7 +132,7 @@ def wider(pattern: str, read: Read) -> re.Pattern[str] | ArnGlob:
     return re.compile(found.pattern.replace(re.escape(one), "[^*]"), re.DOTALL)
 
 
-def inside(part: str, whole: str, apart: tuple[bool, bool], read: Read) -> bool:
+def is_inside(part: str, whole: str, apart: tuple[bool, bool], read: Read) -> bool:
     """Whether one pattern lies within another; `apart` says of each whether it is what is left out."""
     if part == whole and apart[0] == apart[1]:
         return True
@@ -149,7 +149,7 @@ def covers(whole: Permission, part: Permission) -> bool:
     if whole.who != part.who and not (whole.who == "AWS *" and part.who.startswith("AWS ")):
         return False
     ways = [("action" in one.apart, "resource" in one.apart) for one in (part, whole)]
-    return inside(part.action, whole.action, (ways[0][0], ways[1][0]), glob) and inside(
+    return is_inside(part.action, whole.action, (ways[0][0], ways[1][0]), glob) and is_inside(
         part.resource, whole.resource, (ways[0][1], ways[1][1]), arn_glob
     )
 
@@ -159,32 +159,32 @@ def subtract(one: set[Permission], other: set[Permission]) -> list[Grant]:
     found = [permission for permission in sorted(one - other) if not any(covers(rival, permission) for rival in other)]
     by_action: dict[tuple[Permission, tuple[str, ...]], list[str]] = {}
     for permission in found:
-        narrower = sorted({worded(rival, permission) for rival in other if covers(permission, rival)})
+        narrower = sorted({describe_difference(rival, permission) for rival in other if covers(permission, rival)})
         by_action.setdefault((replace(permission, resource=""), tuple(narrower)), []).append(
-            worded_resource(permission)
+            describe_resource(permission)
         )
     grouped: dict[tuple[Permission, tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for (permission, narrower_ones), resources in by_action.items():
         rest = replace(permission, action="", written="", apart=())
-        grouped.setdefault((rest, tuple(resources), narrower_ones), []).append(worded_action(permission))
+        grouped.setdefault((rest, tuple(resources), narrower_ones), []).append(describe_action(permission))
     return [
         Grant(permission.effect, tuple(actions), resources, permission.condition, permission.who, beyond)
         for (permission, resources, beyond), actions in grouped.items()
     ]
 
 
-def worded_action(permission: Permission) -> str:
+def describe_action(permission: Permission) -> str:
     return f"all but {permission.action}" if "action" in permission.apart else permission.written or permission.action
 
 
-def worded_resource(permission: Permission) -> str:
+def describe_resource(permission: Permission) -> str:
     return f"all but {permission.resource}" if "resource" in permission.apart else permission.resource
 
 
-def worded(permission: Permission, beside: Permission) -> str:
+def describe_difference(permission: Permission, beside: Permission) -> str:
     """Short: what is the same in the permission beside it goes without saying, and so actions with the same difference share a line."""
-    what = [] if permission.action == beside.action else [worded_action(permission)]
-    where = [] if permission.resource == beside.resource else [worded_resource(permission)]
+    what = [] if permission.action == beside.action else [describe_action(permission)]
+    where = [] if permission.resource == beside.resource else [describe_resource(permission)]
     under = " under conditions" if permission.condition != beside.condition else ""
     return (" on ".join(what + where) or "the same") + under
 

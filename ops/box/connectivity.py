@@ -16,18 +16,18 @@ from ops.network import reachability
 from ops.network.reachability import Rules
 
 REBOOT = "invoke ec2.stop --yes, then invoke ec2.start: a reboot, on other hardware"
-MEND = "invoke net.up"
+FIX = "invoke net.up"
 ADDRESS = "invoke net.my-address, set net.own_address to it, invoke net.up"
 
 
 @dataclass(frozen=True)
 class Hop:
-    """`problem` is "" where the path goes on; `mend` the command that helps."""
+    """`problem` is "" where the path goes on; `fix` the command that helps."""
 
     name: str
     found: str
     problem: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 def check_path(account: Account, have: Facts) -> Iterator[Hop]:
@@ -44,9 +44,9 @@ def path_checks(account: Account, have: Facts) -> Iterator[Hop]:
         yield Hop("instance", "none", f"there is no box of this stack{others}", "invoke ec2.up")
         return
     why = have.box.get("StateReason", {}).get("Message", "")
-    mend = "invoke runbook.show spot-interruption" if have.interrupted else "invoke ec2.start"
+    fix = "invoke runbook.show spot-interruption" if have.interrupted else "invoke ec2.start"
     stopped = f"it is {have.state}{f' ({why})' if why else ''}" if have.state != "running" else ""
-    yield Hop("instance", f"{have.instance_id} {have.state}", stopped, mend)
+    yield Hop("instance", f"{have.instance_id} {have.state}", stopped, fix)
     yield status_checks(account, have)
     # Session Manager's agent calls out by itself: no rule of ours is on its path.
     if account.settings.ec2.way != "command":
@@ -79,21 +79,21 @@ def network(account: Account, have: Facts) -> Iterator[Hop]:
         none = "" if public else "it has no public address: it was started when ec2.way was another"
         yield Hop("public address", public or "none", none, "invoke ec2.down, then invoke ec2.up; or set ec2.way: eice")
         path = reachability.from_internet(have.box, address, port, rules)
-        where, mend = f"{address}/32 to port {port}", f"{MEND}; is your address another now? {ADDRESS}"
+        where, fix = f"{address}/32 to port {port}", f"{FIX}; is your address another now? {ADDRESS}"
     else:
         none = "" if have.connect_endpoint else "there is no Instance Connect Endpoint that is ready"
         yield Hop(
             "endpoint",
             have.connect_endpoint["InstanceConnectEndpointId"] if have.connect_endpoint else "none",
             none,
-            MEND,
+            FIX,
         )
         assert have.connect_endpoint is not None
         source = reachability.address_in(subnets[have.connect_endpoint["SubnetId"]])
         path = reachability.from_endpoint(have.box, have.connect_endpoint, source, rules)
-        where, mend = f"endpoint to {have.box['PrivateIpAddress']}:22", MEND
+        where, fix = f"endpoint to {have.box['PrivateIpAddress']}:22", FIX
     for name, problem in path:
-        yield Hop(name, where, problem, mend)
+        yield Hop(name, where, problem, fix)
 
 
 def read_rules(account: Account, vpc: str) -> tuple[Rules, dict[str, dict[str, Any]]]:
@@ -141,8 +141,8 @@ def login(account: Account, have: Facts) -> Hop:
     except OpsError as error:
         known = in_work(settings.known_hosts)
         changed = "host key" in str(error)
-        mend = f"were its keys replaced on purpose? take its lines out of {known}" if changed else REBOOT
-        return Hop("authentication", f"as {settings.user}", said(error), wrong_user(account, have) or mend)
+        fix = f"were its keys replaced on purpose? take its lines out of {known}" if changed else REBOOT
+        return Hop("authentication", f"as {settings.user}", said(error), wrong_user(account, have) or fix)
     return Hop("authentication", f"as {settings.user}, host key pinned")
 
 

@@ -135,7 +135,7 @@ def status(c: Context, json: bool = False) -> Result:
 
 @task(help={"json": "Print it as JSON."})
 def reach(c: Context, json: bool = False) -> Result:
-    """Walk the path to the box hop by hop; name the first that fails and what mends it; exit 7 then."""
+    """Walk the path to the box hop by hop; name the first that fails and what fixes it; exit 7 then."""
     from dataclasses import asdict
 
     from ops.box import connectivity, facts
@@ -145,7 +145,7 @@ def reach(c: Context, json: bool = False) -> Result:
     found = list(connectivity.check_path(account, facts.read(account)))
     rows = [("FAILS" if hop.problem else "ok", hop.name, hop.problem or hop.found) for hop in found]
     bad = connectivity.first_failure(found)
-    verdict = f"It ends at {bad.name}: {bad.problem}. Next: {bad.mend}" if bad else "SSH reaches the box."
+    verdict = f"It ends at {bad.name}: {bad.problem}. Next: {bad.fix}" if bad else "SSH reaches the box."
     text = f"{table(('', 'hop', 'found'), rows)}\n{verdict}"
     return Result([asdict(hop) for hop in found], text, code=FINDINGS if bad else 0)
 

@@ -1,22 +1,24 @@
-"""What IAM is about to lose is first kept on this machine: a file a policy's version, a trust, a removed role."""
+"""Back up policy versions, trust policies and inline policies here before a change overwrites or deletes them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter
+
 from iampolicy.account.snapshot import Principal, Snapshot
+from ops.core.files import write_atomically
 from ops.core.paths import WORK
 from ops.core.plan import Change, Step
 from ops.core.settings import Settings
 
+LARGEST = 1_000_000  # bytes; the largest policy that IAM takes, indented, is 20 KB
 LOSING = ("create_policy_version", "set_default_policy_version", "delete_policy")  # the default loses its place
 
 
@@ -24,10 +26,15 @@ LOSING = ("create_policy_version", "set_default_policy_version", "delete_policy"
 class Kept:
     """A document as it was: a managed policy's version, a principal's inline policy or trust, its boundary's ARN, its tags."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
     owner: str
     version: str
     document: dict[str, Any]
     saved: str = ""
+
+
+KEPT = TypeAdapter(Kept)
 
 
 def folder(settings: Settings) -> Path:
@@ -49,18 +56,9 @@ def now() -> str:
 
 
 def written(path: Path, data: Any) -> Path:
-    """The file, whole or not at all, for its owner's eyes."""
+    """Write a file as JSON, whole or not at all, for its owner's eyes; return its path."""
     private(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")  # mkstemp: 0600
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(data, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, json.dumps(data, indent=2).encode(), mode=0o600, durable=True)
     return path
 
 
@@ -89,9 +87,12 @@ def digest(kept: Kept) -> str:
 
 
 def read(path: Path) -> Kept | None:
+    """Return what a file keeps; None for one that is missing, larger than any that is kept, or altered."""
     try:
-        return Kept(**json.loads(path.read_text()))
-    except (OSError, TypeError, ValueError):
+        if path.stat().st_size > LARGEST:
+            return None
+        return KEPT.validate_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
 
 

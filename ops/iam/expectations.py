@@ -6,7 +6,9 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
@@ -19,13 +21,6 @@ from ops.core.settings import ROLES, Settings
 from ops.iam import roles
 from ops.iam.roles import Wanted
 
-# list -> (fields that an entry must have, fields that it may have)
-LISTS = {
-    "allowed": ({"action", "resource"}, {"context", "why"}),
-    "denied": ({"action", "resource"}, {"context", "why", "capped"}),
-    "may_assume": ({"by"}, {"context", "why"}),
-    "may_not_assume": ({"by"}, {"context", "why"}),
-}
 EVERYTHING = policy(
     "all there is", {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
 )
@@ -33,6 +28,43 @@ NAME = re.compile(r"\{(\w+)\}")
 SERVICE = re.compile(r"[a-z0-9.-]+\.amazonaws\.com")
 PROVIDER = re.compile(r"arn:aws:iam::\d{12}:oidc-provider/.+")
 IDENTITY = re.compile(r"arn:aws:iam::\d{12}:((user|role)/.+|root)")
+
+
+def check_context(value: dict[str, Any]) -> dict[str, Any]:
+    if not all(isinstance(text, str) for one in value.values() for text in listed(one)):
+        raise ValueError("holds what is no text")
+    return value
+
+
+class Entry(BaseModel):
+    """An entry of a list of expect.toml, as it is written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    context: Annotated[dict[str, Any], AfterValidator(check_context)] = {}
+    why: str = ""
+
+
+class CallEntry(Entry):
+    action: str | list[str]
+    resource: str
+
+
+class DeniedEntry(CallEntry):
+    capped: bool = False
+
+
+class TakerEntry(Entry):
+    by: str
+
+
+LISTS: dict[str, type[Entry]] = {
+    "allowed": CallEntry,
+    "denied": DeniedEntry,
+    "may_assume": TakerEntry,
+    "may_not_assume": TakerEntry,
+}
+NAMES = TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -104,20 +136,15 @@ def parsed(text: str, name: str) -> list[Expectation]:
     """The entries of an expect.toml. Raises InputError that names the entry: one that nobody could ask, or says nothing."""
     try:
         lists = tomllib.loads(text)
-        lists = spelled_out(lists, texts(lists.pop("names", {}), name))
+        lists = spelled_out(lists, read_names(lists.pop("names", {}), name))
     except (tomllib.TOMLDecodeError, KeyError) as error:
         raise InputError(f"{name}: {error}") from error
     if unknown := lists.keys() - LISTS.keys():
         raise InputError(f"{name}: there is no list {min(unknown)!r}; there are {', '.join(LISTS)}.")
-    found = []
+    found: list[Expectation] = []
     for kind, entries in lists.items():
         for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
-            if fault := misshapen(kind, entry):
-                raise InputError(f"{name}, {kind} {number}: {fault}")
-            for one in expectations(kind, number, entry):
-                if fault := senseless(one):
-                    raise InputError(f"{name}, {kind} {number}: {fault}")
-                found.append(one)
+            found += read_entry(kind, number, entry, name)
     if not found:
         raise InputError(
             f"{name} says nothing: write what the role must and must not do; lists are {', '.join(LISTS)}."
@@ -125,17 +152,35 @@ def parsed(text: str, name: str) -> list[Expectation]:
     return found
 
 
-def texts(names: Any, file: str) -> dict[str, str]:
-    if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
-        raise InputError(f"{file}: names is a table of texts, each of which {{its name}} stands for in the entries.")
-    return names
+def read_entry(kind: str, number: int, entry: Any, file: str) -> list[Expectation]:
+    place = f"{file}, {kind} {number}"
+    try:
+        found = list(expectations(kind, number, LISTS[kind].model_validate(entry)))
+    except ValidationError as error:
+        raise InputError(f"{place}: {explain_entry(LISTS[kind], error)}") from None
+    if not found:
+        raise InputError(f"{place}: action names none")
+    for one in found:
+        if fault := validate_semantics(one):
+            raise InputError(f"{place}: {fault}")
+    return found
 
 
-def expectations(kind: str, number: int, entry: dict[str, Any]) -> Iterator[Expectation]:
-    """One a call: an entry may name several actions on one resource."""
-    context = {key.lower(): value for key, value in entry.get("context", {}).items()}
-    for action in listed(entry.get("action", "")):
-        yield Expectation(kind, number, **(entry | {"action": action, "context": context}))
+def read_names(names: Any, file: str) -> dict[str, str]:
+    try:
+        return NAMES.validate_python(names, strict=True)
+    except ValidationError:
+        raise InputError(
+            f"{file}: names is a table of texts, each of which {{its name}} stands for in the entries."
+        ) from None
+
+
+def expectations(kind: str, number: int, entry: Entry) -> Iterator[Expectation]:
+    """Yield one a call: an entry may name several actions on one resource."""
+    fields = entry.model_dump()
+    context = {key.lower(): value for key, value in entry.context.items()}
+    for action in listed(fields.get("action", "")):
+        yield Expectation(kind, number, **(fields | {"action": action, "context": context}))
 
 
 def spelled_out(value: Any, names: dict[str, str]) -> Any:
@@ -153,30 +198,25 @@ def spelled_out(value: Any, names: dict[str, str]) -> Any:
     return NAME.sub(written, value) if isinstance(value, str) else value
 
 
-def misshapen(kind: str, entry: Any) -> str:
-    """What is wrong with the entry's form, or ""."""
-    needed, possible = LISTS[kind]
-    if not isinstance(entry, dict):
+def explain_entry(model: type[Entry], error: ValidationError) -> str:
+    """Return what is wrong with an entry's form."""
+    errors = error.errors(include_url=False)
+    names = [(one["type"], str(one["loc"][0]) if one["loc"] else "") for one in errors]
+    needed = sorted(name for name, about in model.model_fields.items() if about.is_required())
+    if ("model_type", "") in names:
         return "an entry is a table in braces"
-    if missing := needed - entry.keys():
+    if missing := [name for kind, name in names if kind == "missing"]:
         return f"it lacks {min(missing)!r}"
-    if unknown := entry.keys() - needed - possible:
-        return f"it knows no {min(unknown)!r}; it takes {', '.join(sorted(needed | possible))}"
-    single = [entry.get(key, "") for key in (*needed, "why") if key != "action"]
-    if not all(isinstance(text, str) for text in [*single, *listed(entry.get("action", ""))]):
-        return f"{', '.join(sorted(needed))} and why are texts; action may be a list of them"
-    if entry.get("action") == []:
-        return "action names none"
-    if not isinstance(entry.get("capped", False), bool):
+    if unknown := [name for kind, name in names if kind == "extra_forbidden"]:
+        return f"it knows no {min(unknown)!r}; it takes {', '.join(sorted(model.model_fields))}"
+    if any(name in (*needed, "why") for _, name in names):
+        return f"{', '.join(needed)} and why are texts; action may be a list of them"
+    if any(name == "capped" for _, name in names):
         return "capped is true or false"
-    context = entry.get("context", {})
-    values = context.values() if isinstance(context, dict) else [None]
-    if not all(isinstance(one, str) for value in values for one in listed(value)):
-        return 'context is a table of texts, or of lists of texts: {"s3:prefix" = "shards/"}'
-    return ""
+    return 'context is a table of texts, or of lists of texts: {"s3:prefix" = "shards/"}'
 
 
-def senseless(one: Expectation) -> str:
+def validate_semantics(one: Expectation) -> str:
     """Why AWS would never be asked this, or ""."""
     if not one.is_call:
         known = any(form.fullmatch(one.by) for form in (SERVICE, PROVIDER, IDENTITY))
@@ -197,7 +237,7 @@ def acts_on(action: str, resource: str) -> bool:
     kinds = (actions.details(action) or {}).get("resourceTypes", [])
     if resource == "*":
         return not kinds or (len(kinds) == 1 and not kinds[0]["required"])
-    return arns.reaches(action, resource)
+    return arns.can_reach(action, resource)
 
 
 def failures(expected: Sequence[Expectation], role: Principal, have: Snapshot) -> Iterator[Failure]:

@@ -3,24 +3,72 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from iampolicy.account import snapshot_file
-from iampolicy.account.snapshot_file import Check, Misshapen, mapping, shaped
+from pydantic import AfterValidator, ConfigDict, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from iampolicy.account.snapshot_schema import check_date
 from iampolicy.errors import InputError
 from iampolicy.policy import json_source
+from iampolicy.validation import first_fault
 from ops.core.errors import OpsError
 from ops.core.settings import Settings
 
 KIND = "kennel-removed-role"
 LARGEST = 2_000_000  # bytes; twenty policies of AWS's largest size are 400 KB, indented
 SESSION_S = range(3600, 43201)
-NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
-PATH = re.compile(r"/|/[!-~]{1,510}/")
 POLICY = re.compile(r"arn:aws:iam::(aws|\d{12}):policy/([!-~]+/)?[\w+=,.@-]{1,128}", re.ASCII)
+
+
+def matching(pattern: str, what: str, flags: re.RegexFlag = re.ASCII) -> AfterValidator:
+    """Return a check that a text is whole of this pattern."""
+    compiled = re.compile(pattern, flags)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"is no {what}")
+        return value
+
+    return AfterValidator(check)
+
+
+def check_document(value: dict[str, Any]) -> dict[str, Any]:
+    statements = value.get("Statement")
+    statements = statements if isinstance(statements, list) else [statements]
+    if not all(isinstance(one, dict) for one in statements):
+        raise ValueError("is no policy")
+    return value
+
+
+def check_seconds(value: int) -> int:
+    if value not in SESSION_S:
+        raise ValueError(f"is not from {SESSION_S[0]} to {SESSION_S[-1]}")
+    return value
+
+
+RoleName = Annotated[StrictStr, matching(r"[\w+=,.@-]{1,64}", "role's name")]
+Name = Annotated[StrictStr, matching(r"[\w+=,.@-]{1,128}", "name of IAM's")]
+IamPath = Annotated[StrictStr, matching(r"/|/[!-~]{1,510}/", "path of IAM's")]
+Arn = Annotated[StrictStr, matching(POLICY.pattern, "policy's ARN")]
+BoundaryArn = Annotated[StrictStr, matching(f"|{POLICY.pattern}", "policy's ARN")]
+Text = Annotated[StrictStr, matching(r".{0,1000}", "text of at most 1,000 characters", re.DOTALL)]
+TagKey = Annotated[StrictStr, matching(r".{1,128}", "tag's key", re.DOTALL)]
+TagValue = Annotated[StrictStr, matching(r".{0,256}", "tag", re.DOTALL)]
+Document = Annotated[dict[str, Any], AfterValidator(check_document)]
+
+
+class SavedPolicy(TypedDict):
+    description: Text
+    tags: dict[TagKey, TagValue]
+    document: Document
+
+
+class SavedProfile(TypedDict):
+    path: IamPath
+    tags: dict[TagKey, TagValue]
 
 
 @dataclass(frozen=True)
@@ -30,21 +78,23 @@ class Saved:
     `finished` is False while the role is being taken apart: what is left of it is then not all there was.
     """
 
-    account: str
-    saved: str
-    finished: bool
-    role_id: str
-    name: str
-    path: str
-    description: str
-    session_s: int
-    trust: dict[str, Any]
-    boundary: str
-    tags: dict[str, str]
-    inline: dict[str, Any]
-    attached: list[str]
-    policies: dict[str, Any]
-    profiles: dict[str, Any]
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    account: StrictStr
+    saved: Annotated[StrictStr, AfterValidator(check_date)]
+    finished: StrictBool
+    role_id: StrictStr
+    name: RoleName
+    path: IamPath
+    description: Text
+    session_s: Annotated[StrictInt, AfterValidator(check_seconds)]
+    trust: Document
+    boundary: BoundaryArn
+    tags: dict[TagKey, TagValue]
+    inline: dict[Name, Document]
+    attached: list[Arn]
+    policies: dict[Arn, SavedPolicy]
+    profiles: dict[Name, SavedProfile]
 
     @property
     def data(self) -> dict[str, Any]:
@@ -84,76 +134,28 @@ def opened(path: Path, settings: Settings) -> Saved:
 
 
 def loaded(data: Any, name: str) -> Saved:
-    """What a file holds. Raises OpsError when it is no such save, with what is wrong in it."""
+    """Return the role that a file holds. Raises OpsError when it is no such save, with what is wrong in it."""
     try:
         if not isinstance(data, dict) or data.get("kind") != KIND:
-            raise Misshapen(f"has not kind {KIND!r}")
-        keys = {one.name for one in fields(Saved)}
-        if unknown := data.keys() - keys - {"kind"}:
-            raise Misshapen(f"has {min(unknown)!r} besides")
-        shaped(data, SHAPE)
-        found = Saved(**{key: data[key] for key in keys})
-        own(found)
-    except Misshapen as fault:
+            raise ValueError(f"it has not kind {KIND!r}")
+        found = SAVED.validate_python({key: one for key, one in data.items() if key != "kind"})
+        check_owner(found)
+    except ValueError as error:  # pydantic's is one too
+        fault = first_fault(error) if isinstance(error, ValidationError) else error
         raise OpsError(
             f"{name} is no role that iam.prune saved: {fault}. They lie in .kennel/iam/STACK/removed/. Nothing was touched."
         ) from None
     return found
 
 
-def own(saved: Saved) -> None:
+def check_owner(saved: Saved) -> None:
     """A role holds policies of AWS and of its own account alone, and its file has no others' texts."""
     for arn in saved.held:
         if arn.split(":")[4] not in ("aws", saved.account):
-            raise Misshapen(f"holds {arn}, which is not of account {saved.account}")
+            raise ValueError(f"it holds {arn}, which is not of account {saved.account}")
     for arn in saved.policies:
         if arn not in saved.held or arn.split(":")[4] != saved.account:
-            raise Misshapen(f"has the text of {arn}, which is none of its own policies")
+            raise ValueError(f"it has the text of {arn}, which is none of its own policies")
 
 
-def spelled(pattern: re.Pattern[str], what: str) -> Check:
-    def check(value: Any) -> None:
-        shaped(value, str)
-        if not pattern.fullmatch(value):
-            raise Misshapen(f"is no {what}")
-
-    return check
-
-
-def named(key: Check, inner: Any) -> Check:
-    """An object whose names are held against a check too."""
-
-    def check(value: Any) -> None:
-        mapping(inner)(value)
-        snapshot_file.inside(((one, one) for one in value), key)
-
-    return check
-
-
-def document(value: Any) -> None:
-    shaped(value, dict)
-    statements = value.get("Statement")
-    statements = statements if isinstance(statements, list) else [statements]
-    if not all(isinstance(one, dict) for one in statements):
-        raise Misshapen("is no policy")
-
-
-def seconds(value: Any) -> None:
-    shaped(value, int)
-    if value not in SESSION_S:
-        raise Misshapen(f"is not from {SESSION_S[0]} to {SESSION_S[-1]}")
-
-
-ROLE = spelled(re.compile(r"[\w+=,.@-]{1,64}", re.ASCII), "role's name")
-NAMED, AT, ARN = spelled(NAME, "name of IAM's"), spelled(PATH, "path of IAM's"), spelled(POLICY, "policy's ARN")
-TEXT = spelled(re.compile(r".{0,1000}", re.DOTALL), "text of at most 1,000 characters")
-TAGS = named(
-    spelled(re.compile(r".{1,128}", re.DOTALL), "tag's key"), spelled(re.compile(r".{0,256}", re.DOTALL), "tag")
-)
-BOUND = spelled(re.compile(f"|{POLICY.pattern}", re.ASCII), "policy's ARN")
-SHAPE: Mapping[str, Any] = {
-    "account!": str, "saved!": snapshot_file.date, "finished!": bool, "role_id!": str, "name!": ROLE, "path!": AT, "description!": TEXT,
-    "session_s!": seconds, "trust!": document, "boundary!": BOUND, "tags!": TAGS, "inline!": named(NAMED, document),
-    "attached!": [ARN], "policies!": named(ARN, {"description!": TEXT, "tags!": TAGS, "document!": document}),
-    "profiles!": named(NAMED, {"path!": AT, "tags!": TAGS}),
-}  # fmt: skip
+SAVED = TypeAdapter(Saved)

@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from iampolicy import actions
-from iampolicy.account.snapshot_file import inside, shaped
 from iampolicy.policy.document import Policy, Statement, listed, matches_action
 from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from iampolicy.validation import first_fault
 from ops.core.errors import OpsError
 from ops.core.output import say
 
@@ -53,13 +56,24 @@ class Use:
         return asdict(self) | {"why": self.why}
 
 
-def values(context: Any) -> None:
-    """A request's condition keys: each with a text, or a list of texts."""
-    shaped(context, dict)
-    inside(((key, one) for key, value in context.items() for one in listed(value)), str)
+def check_texts(value: Any) -> Any:
+    if not all(isinstance(one, str) for one in listed(value)):
+        raise ValueError("is no text")
+    return value
 
 
-LINE = {"principal!": str, "action!": str, "resource!": str, "context!": values, "effect!": str, "step!": str}
+class Line(TypedDict):
+    """A line of the record. Condition keys have a text, or a list of texts."""
+
+    principal: str
+    action: str
+    resource: str
+    context: dict[str, Annotated[Any, AfterValidator(check_texts)]]
+    effect: str
+    step: str
+
+
+LINE = TypeAdapter(Line)
 
 
 def record(path: Path) -> list[Asked]:
@@ -96,15 +110,13 @@ def lines(path: Path) -> list[str]:
         return whole
 
 
-def request(line: str, place: str) -> dict[str, Any]:
-    """A line of the record. Raises OpsError for what is none."""
+def request(line: str, place: str) -> Line:
+    """Return the request of a line of the record. Raises OpsError for what is none."""
     try:
-        entry = json.loads(line)
-        shaped(entry, LINE)
-    except (ValueError, RecursionError) as fault:  # Misshapen is a ValueError
+        return LINE.validate_python(json.loads(line), strict=True)
+    except (ValueError, RecursionError) as error:  # pydantic's is a ValueError
+        fault = first_fault(error) if isinstance(error, ValidationError) else error
         raise OpsError(f"{place} is no request that the local AWS wrote down: {fault}. Take that line out.") from None
-    found: dict[str, Any] = entry
-    return found
 
 
 def uses(role: str, arn: str, rights: Rights, asked: Iterable[Asked], expected: Iterable[Request]) -> Iterator[Use]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, PlainValidator, StrictStr, TypeAdapter, ValidationError
 
 from iampolicy.errors import InputError
 from iampolicy.finding import Finding
@@ -17,26 +19,33 @@ from ops.core.settings import ROLES, Settings
 
 LONGEST = timedelta(days=180)
 SHORTEST_REASON = 20  # characters
-NEEDED = ("rule", "principal", "expires")
-FIELDS = {
-    "rule": str, "principal": str, "reason": str, "owner": str, "expires": date, "policy": str, "created": date, "ticket": str,
-}  # fmt: skip
 # Whoever may do everything may do each of these: to accept the one is to accept the others.
 FOLLOWS = ("IAM-ADMIN-", "IAM-WILD-", "IAM-PASS-", "IAM-PRIVESC-", "IAM-EXPO-002", "IAM-EXFIL-", "IAM-CRED-", "IAM-NOT-", "IAM-BOUND-")  # fmt: skip
+
+
+def check_day(value: Any) -> date:
+    if type(value) is not date:  # a moment is a date too
+        raise ValueError("is no date")
+    return value
+
+
+Day = Annotated[date, PlainValidator(check_day)]
 
 
 @dataclass(frozen=True)
 class Waiver:
     """`principal` is a glob over names, or with arn: over ARNs; `policy` one over policies, where not all are meant."""
 
-    rule: str
-    principal: str
-    reason: str
-    owner: str
-    expires: date
-    policy: str = ""
-    created: date | None = None
-    ticket: str = ""
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    rule: StrictStr
+    principal: StrictStr
+    reason: StrictStr
+    owner: StrictStr
+    expires: Day
+    policy: StrictStr = ""
+    created: Day | None = None
+    ticket: StrictStr = ""
 
     def fault(self, today: date) -> str:
         """Why it does not count, or ""."""
@@ -90,16 +99,24 @@ def parsed(path: Path) -> list[Waiver]:
 def one(entry: Any, where: str) -> Waiver:
     if not isinstance(entry, dict):
         raise InputError(f"{where} is no table. Write [[waiver]].")
-    if unknown := sorted(set(entry) - set(FIELDS)):
-        raise InputError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(FIELDS)}.")
-    if missing := [name for name in NEEDED if name not in entry]:
-        raise InputError(f"{where} has no {missing[0]}. A waiver has rule, principal, reason, owner and expires.")
-    for name, value in entry.items():
-        if type(value) is not FIELDS[name]:
-            kind = "a date, as 2027-01-31" if FIELDS[name] is date else "a text"
-            raise InputError(f"{where}: {name} is {kind}, not {value!r}.")
-    fields: dict[str, Any] = {"reason": "", "owner": ""} | entry
-    return Waiver(**fields)
+    try:
+        return WAIVER.validate_python({"reason": "", "owner": ""} | entry)
+    except ValidationError as error:
+        raise InputError(f"{where}{explain_waiver(error)}") from None
+
+
+def explain_waiver(error: ValidationError) -> str:
+    faults = {one["type"]: one for one in reversed(error.errors(include_url=False))}  # the first of each type
+    if unknown := faults.get("unexpected_keyword_argument"):
+        return f": unknown field {unknown['loc'][0]!r}; known: {', '.join(one.name for one in fields(Waiver))}."
+    if missing := faults.get("missing"):
+        return f" has no {missing['loc'][0]}. A waiver has rule, principal, reason, owner and expires."
+    wrong = error.errors(include_url=False)[0]
+    kind = "a text" if wrong["type"] == "string_type" else "a date, as 2027-01-31"
+    return f": {wrong['loc'][0]} is {kind}, not {wrong['input']!r}."
+
+
+WAIVER = TypeAdapter(Waiver)
 
 
 def marked(

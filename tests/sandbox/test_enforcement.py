@@ -731,7 +731,7 @@ def test_each_arn_of_the_table_is_one_that_the_action_acts_on(service, operation
             continue
         whole = template if template.startswith("arn:") else start + template
         filled = whole.format_map(Filled(region="us-east-1", account=ACCOUNT, Path="/", Name="/x"))
-        assert arns.reaches(action, filled), f"{action} on {filled}"
+        assert arns.can_reach(action, filled), f"{action} on {filled}"
 
 
 class Filled(dict):

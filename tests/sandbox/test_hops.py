@@ -28,7 +28,7 @@ def ends_at(cli):
     bad = [hop for hop in hops if hop["problem"]]
     assert ran.code == (7 if bad else 0)
     assert hops[-1:] == bad or not bad  # nothing is looked at behind the first that fails
-    return (bad[0]["name"], bad[0]["problem"], bad[0]["mend"]) if bad else None
+    return (bad[0]["name"], bad[0]["problem"], bad[0]["fix"]) if bad else None
 
 
 def ec2(cli):

@@ -1,0 +1,82 @@
+"""What pydantic refuses is one sentence with its place; null is as good as nothing; a list stops at its first fault."""
+
+import pytest
+from pydantic import ValidationError
+
+from iampolicy.account import snapshot
+from iampolicy.account.snapshot_schema import DETAILS, EXTRAS
+from iampolicy.validation import first_fault
+
+ARN = "arn:aws:iam::123456789012:role/r"
+
+
+def fault(adapter, value):
+    with pytest.raises(ValidationError) as error:
+        adapter.validate_python(value, strict=True)
+    return first_fault(error.value)
+
+
+@pytest.mark.parametrize(
+    ("role", "said"),
+    [
+        ({"Arn": ARN}, "RoleDetailList[1] has no RoleName"),
+        ({"Arn": ARN, "RoleName": None}, "RoleDetailList[1] has no RoleName"),
+        ({"Arn": ARN, "RoleName": 7}, "RoleDetailList[1].RoleName is no text"),
+        (
+            {"Arn": ARN, "RoleName": "r", "MaxSessionDuration": True},
+            "RoleDetailList[1].MaxSessionDuration is no number",
+        ),
+        ({"Arn": ARN, "RoleName": "r", "Tags": {}}, "RoleDetailList[1].Tags is no list"),
+        ({"Arn": ARN, "RoleName": "r", "Tags": [{"Key": "k"}]}, "RoleDetailList[1].Tags[0] has no Value"),
+        ({"Arn": ARN, "RoleName": "r", "RoleLastUsed": "now"}, "RoleDetailList[1].RoleLastUsed is no object"),
+        (
+            {"Arn": ARN, "RoleName": "r", "RoleLastUsed": {"LastUsedDate": "soon"}},
+            "RoleDetailList[1].RoleLastUsed.LastUsedDate is no date",
+        ),
+        (
+            {"Arn": ARN, "RoleName": "r", "RolePolicyList": [{"PolicyName": "p", "PolicyDocument": "{"}]},
+            "RoleDetailList[1].RolePolicyList[0].PolicyDocument is no JSON",
+        ),
+    ],
+)
+def test_a_fault_is_named_by_its_place(role, said):
+    assert fault(DETAILS, {"RoleDetailList": [{"RoleName": "fine", "Arn": ARN}, role]}) == said
+
+
+@pytest.mark.parametrize(
+    ("extras", "said"),
+    [
+        (5, "extras is no object"),
+        ({"summary": {"Users": "many"}}, "extras.summary.Users is no number"),
+        ({"usage": {ARN: {"s3": "soon"}}}, f"extras.usage.{ARN}.s3 is no date"),
+        (
+            {"groups": [{"IpPermissions": [{"FromPort": "22"}]}]},
+            "extras.groups[0].IpPermissions[0].FromPort is no number",
+        ),
+        (
+            {"credentials": [{"access_key_1_last_rotated": "2026-99-01"}]},
+            "extras.credentials[0] has access_key_1_last_rotated, which is no date",
+        ),
+    ],
+)
+def test_a_fault_beside_the_account_is_named_too(extras, said):
+    assert fault(EXTRAS, {"extras": extras}) == said
+
+
+def test_null_is_as_good_as_nothing():
+    found = DETAILS.validate_python(
+        {"RoleDetailList": [{"RoleName": "r", "Arn": ARN, "Tags": None}], "Policies": None}, strict=True
+    )
+    assert found == {"RoleDetailList": [{"RoleName": "r", "Arn": ARN}]}
+    assert snapshot.parsed([found]).roles["r"].tags == {}
+
+
+def test_what_aws_adds_beside_the_account_is_kept():
+    group = {"GroupId": "sg-1", "Description": "new", "IpPermissions": [{"UserIdGroupPairs": [{"GroupId": "sg-2"}]}]}
+    assert EXTRAS.validate_python({"extras": {"groups": [group]}}, strict=True) == {"extras": {"groups": [group]}}
+
+
+def test_a_list_of_faults_costs_one():
+    with pytest.raises(ValidationError) as error:
+        DETAILS.validate_python({"RoleDetailList": [5] * 100_000}, strict=True)
+    assert error.value.error_count() == 1
