@@ -44,7 +44,7 @@ FORMATS = ("PNG", "JPEG")
 
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 EXIF_START = b"Exif\0\0"
-NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not a stuffed byte, a restart or a filling
+NEXT_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # with a length: not a stuffed byte, TEM, a restart or a filling
 HEADERS = {bytes([code]) for code in range(0xC0, 0xFF) if not 0xD0 <= code < 0xD8}
 END, SCAN, EXIF = 0xD9, 0xDA, 0xE1
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that give a JPEG's size

@@ -102,7 +102,7 @@ class Fit:
         self.ledger = Ledger(len(inputs["train"]))
         train = inputs["train"]
         self.padding = -len(train) % ranks.size
-        self.steps = len(sample_order.bounds(len(train), args.batch, ranks.size))
+        self.steps = len(sample_order.batch_bounds(len(train), args.batch, ranks.size))
         self.half = isinstance(network, Classifier) and half(ranks.device, args.pixels)
         trained = [p for p in network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=args.weight_decay, fused=True)
@@ -164,7 +164,9 @@ class Fit:
     def train_epoch(self, began: float) -> None:
         """The steps that the epoch still has."""
         at, args, ranks = self.at, self.args, self.ranks
-        mine = sample_order.part(len(self.inputs["train"]), args.seed, at.epoch, args.batch, ranks.rank, ranks.size)
+        mine = sample_order.batches_of_rank(
+            len(self.inputs["train"]), args.seed, at.epoch, args.batch, ranks.rank, ranks.size
+        )
         here = torch.tensor(at.sums if ranks.rank == 0 else [0.0] * 3, dtype=torch.float64, device=ranks.device)
         said = began
         self.network.train()
@@ -184,7 +186,7 @@ class Fit:
 
     def train_step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """One step; [sum of losses, right ones, pictures] of this process's part of the batch."""
-        torch.manual_seed(sample_order.seed_of(self.args.seed, self.at.epoch, self.at.step, self.ranks.rank))
+        torch.manual_seed(sample_order.step_seed(self.args.seed, self.at.epoch, self.at.step, self.ranks.rank))
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.half):
             scores = self.shared(inputs)
         loss = nn.functional.cross_entropy(scores.float(), labels)

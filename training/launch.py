@@ -132,7 +132,9 @@ def start(opt: Path, stop: Stop) -> int:
     resource = configuration(opt, "resourceconfig")
     parameters = configuration(opt, "hyperparameters")
     site = tempfile.mkdtemp(prefix="site-")  # of this job alone
-    wheels.put(HERE / "wheels", Path(site))  # on the box boxside/wheels.py was run before, and nothing lies there
+    wheels.install_files(
+        HERE / "wheels", Path(site)
+    )  # on the box boxside/wheels.py was run before, and nothing lies there
     path = ":".join(filter(None, [site, os.environ.get("PYTHONPATH")]))
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": plain(parameters.get("threads", "1"))}
     if interface := resource.get("network_interface_name"):

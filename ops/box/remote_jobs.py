@@ -130,7 +130,7 @@ def start(account: Account, link: Connection, job: spec.TrainingSpec, attempt: s
         pretrained.stage(account, job.weights)
     wheels = send_wheels(account, link, there, job)
     folder = there.job(attempt)
-    program = ssh.words(settings.ec2.python, "-u", "-m", "boxside.box_runner", folder + "/job.json")
+    program = ssh.words(settings.ec2.python, "-u", "-P", "-m", "boxside.box_runner", folder + "/job.json")
     path = f'"$HOME"/{ssh.words(there.code(job))}:"$HOME"/{ssh.words(wheels)}'
     command = (
         f"set -e; mkdir -p {ssh.words(str(there.home / 'jobs'))}; mkdir {ssh.words(folder)} 2>/dev/null || exit {TAKEN}; "

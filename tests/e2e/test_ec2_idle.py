@@ -65,18 +65,18 @@ def test_the_alarm_is_the_second_line(stacks, drill):
 def test_a_connection_is_seen_in_the_kernels_table(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert not idle_watchdog.connected(port)
+        assert not idle_watchdog.has_connection(port)
         with socket.create_connection(("127.0.0.1", port)):
-            assert idle_watchdog.connected(port)
+            assert idle_watchdog.has_connection(port)
 
 
 def test_a_lock_that_is_held_is_a_trainer(tmp_path):
     lock = tmp_path / "trainer.lock"
-    assert not idle_watchdog.trains(lock)
+    assert not idle_watchdog.is_training(lock)
     with lock.open("w") as file:
-        assert not idle_watchdog.trains(lock)
+        assert not idle_watchdog.is_training(lock)
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert idle_watchdog.trains(lock)
+        assert idle_watchdog.is_training(lock)
 
 
 @pytest.mark.parametrize("used", [True, False])

@@ -219,10 +219,10 @@ def test_a_second_trainer_waits_its_turn_and_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(box_runner, "LOCK_TRIES", 2)
     with (tmp_path / "lock").open("w") as held, (tmp_path / "lock").open("w") as wanted:
-        assert box_runner.locked(held)
-        assert not box_runner.locked(wanted)
+        assert box_runner.take_lock(held)
+        assert not box_runner.take_lock(wanted)
     with (tmp_path / "lock").open("w") as free:
-        assert box_runner.locked(free)
+        assert box_runner.take_lock(free)
 
 
 @pytest.mark.parametrize("systemd", ["running", "degraded", "offline", None])

@@ -78,7 +78,10 @@ def test_f1_hosts_share_the_data_and_one_writes_the_model(data, tmp_path):
         assert [process.wait(120) for process in running] == [0] * hosts
         models = [path.parent for path in tmp_path.glob("out*/model.safetensors")]
         (first, *_) = json.loads((models[0] / "ledger.json").read_text())["passes"]
-        parts = [[n for batch in sample_order.part(39, 0, 0, 8, rank, hosts) for n in batch] for rank in range(hosts)]
+        parts = [
+            [n for batch in sample_order.batches_of_rank(39, 0, 0, 8, rank, hosts) for n in batch]
+            for rank in range(hosts)
+        ]
         assert [rank["seen"] for rank in first["ranks"]] == [len(part) for part in parts]
         assert (first["overlap"], first["padding"]) == (1, 1)  # 39 pictures, two hosts: one is seen twice
         parts[-1].remove(next(n for n in parts[-1] if sum(part.count(n) for part in parts) > 1))

@@ -124,7 +124,7 @@ def test_two_processes_share_the_work_and_one_writes(shards, tmp_path):
     epoch=st.integers(0, 3),
 )
 def test_every_process_gets_as_many_pictures_and_together_all(count, size, per, seed, epoch):
-    parts = [sample_order.part(count, seed, epoch, per * size, rank, size) for rank in range(size)]
+    parts = [sample_order.batches_of_rank(count, seed, epoch, per * size, rank, size) for rank in range(size)]
     seen = [number for part in parts for batch in part for number in batch]
     assert set(seen) == set(range(count))
     assert len(seen) - count == -count % size

@@ -1,6 +1,6 @@
 """On the box, what SageMaker does around a container: channels in, the program, model.tar.gz and the verdict out.
 
-    python3 -m boxside.box_runner JOB.json     detached from the connection that starts it; JOB.json is what ops/box/remote_jobs.py
+    python3 -P -m boxside.box_runner JOB.json  detached from the connection that starts it; JOB.json is what ops/box/remote_jobs.py
                                                wrote, and the code folder is on PYTHONPATH
 
 The instance's role reads the data and writes the artefact, so that a laptop that is closed loses nothing. Checkpoints go to
@@ -44,7 +44,7 @@ class Job:
     def checkpoint_key(self) -> str:
         return f"checkpoints/{self.asked['checkpoints']}/{CHECKPOINT}"
 
-    def status(self, state: str, **more: Any) -> None:
+    def write_status(self, state: str, **more: Any) -> None:
         """status.json beside the job's file: whole or not at all, and the last word on the job."""
         part = self.folder / "status.json.part"
         part.write_text(json.dumps({"state": state, "time": time.time(), "pid": os.getpid(), **more}))
@@ -59,15 +59,15 @@ class Job:
             (self.opt / "checkpoints").symlink_to(self.checkpoint.parent)
         (self.opt / "input" / "config" / "hyperparameters.json").write_text(json.dumps(self.asked["hyperparameters"]))
         data = self.opt / "input" / "data"
-        fetch_data.place(self.asked, HOME, data / "data")
+        fetch_data.link_data(self.asked, HOME, data / "data")
         if weights := self.asked["weights"]:
             path = data / "weights" / Path(weights).name
             path.parent.mkdir(parents=True, exist_ok=True)
             self.s3.download_file(self.asked["bucket"], weights, str(path))
-        if not self.checkpoint.exists() and self.bring_checkpoint():
+        if not self.checkpoint.exists() and self.fetch_checkpoint():
             print("the checkpoint of another box is here", flush=True)
 
-    def bring_checkpoint(self) -> bool:
+    def fetch_checkpoint(self) -> bool:
         """Whether there was one. Asked by a listing: a HEAD that is forbidden looks like one that finds nothing, and to begin
         anew then would overwrite what is there."""
         bucket, key = self.asked["bucket"], self.checkpoint_key
@@ -91,14 +91,14 @@ class Job:
         except Exception as error:
             print(f"the checkpoint is not in the bucket yet: {type(error).__name__}: {error}", flush=True)
 
-    def ended(self) -> str:
+    def find_reason_to_end(self) -> str:
         """Why to end, or "": asked to, or because spot is about to take the machine, which is looked for every LOOK_S."""
         if self.stop.asked:
             return "asked to stop"
         if time.monotonic() - self.looked > LOOK_S:
             self.looked = time.monotonic()
             self.send_checkpoint()
-            if when := spot_notice.coming():
+            if when := spot_notice.read_interruption_time():
                 return f"spot takes this machine at {when}"
         return ""
 
@@ -108,7 +108,7 @@ class Job:
         process, why = subprocess.Popen([sys.executable, str(CODE / "launch.py")], env=env), ""
         while process.poll() is None:
             time.sleep(0.1)
-            if not why and (why := self.ended()):
+            if not why and (why := self.find_reason_to_end()):
                 print(f"{why}: writing a checkpoint", flush=True)
                 process.send_signal(signal.SIGTERM)
         code = process.returncode
@@ -127,30 +127,32 @@ class Job:
         return f"s3://{self.asked['bucket']}/{self.asked['output']}"
 
     def run(self) -> int:
-        self.status("Downloading")
+        self.write_status("Downloading")
         try:
-            with fetch_data.held(HOME):
-                fetch_data.fetch(self.s3, self.asked, HOME, self.ended)
+            with fetch_data.hold_data(HOME):
+                fetch_data.fetch(self.s3, self.asked, HOME, self.find_reason_to_end)
                 self.prepare()
         except fetch_data.Ended as told:
-            self.status("Stopped", code=STOPPED, reason=f"{told}, while its data came; nothing was trained")
+            self.write_status("Stopped", code=STOPPED, reason=f"{told}, while its data came; nothing was trained")
             return STOPPED
-        self.status("Training")
+        self.write_status("Training")
         code, why = self.train()
         if code == STOPPED:
             self.send_checkpoint()
             kept = "in the bucket and here" if self.sent else "not there: it was stopped before the first"
-            self.status("Stopped", code=code, reason=f"{why or 'asked to stop'}; its checkpoint is kept ({kept})")
+            self.write_status("Stopped", code=code, reason=f"{why or 'asked to stop'}; its checkpoint is kept ({kept})")
             return code
         if code:
             failure = self.opt / "output" / "failure"
-            self.status("Failed", code=code, reason=failure.read_text() if failure.exists() else f"exit code {code}")
+            self.write_status(
+                "Failed", code=code, reason=failure.read_text() if failure.exists() else f"exit code {code}"
+            )
             return code
-        self.status("Uploading")
+        self.write_status("Uploading")
         where = self.upload()
         shutil.rmtree(self.checkpoint.parent, ignore_errors=True)  # the next attempt at this job is to train anew
         self.s3.delete_object(Bucket=self.asked["bucket"], Key=self.checkpoint_key)
-        self.status("Completed", code=0, artefact=where)
+        self.write_status("Completed", code=0, artefact=where)
         print(f"Completed: {where}", flush=True)
         return 0
 
@@ -164,7 +166,7 @@ class Job:
                 print(f"{name} is not in the bucket: {type(error).__name__}: {error}", flush=True)
 
 
-def locked(lock: Any) -> bool:
+def take_lock(lock: Any) -> bool:
     """One trainer at a time: two would halve each other. One that is just ending is waited for."""
     for _ in range(LOCK_TRIES):
         try:
@@ -176,7 +178,7 @@ def locked(lock: Any) -> bool:
     return False
 
 
-def newest(folder: Path) -> None:
+def mark_newest(folder: Path) -> None:
     """Of the jobs that held the lock, the last one: what ec2.attach means."""
     link = folder.parent / ".newest"
     link.unlink(missing_ok=True)
@@ -187,19 +189,19 @@ def newest(folder: Path) -> None:
 def main(file: Path) -> int:
     stop, asked = Stop(), json.loads(file.read_text())
     job = Job(file, asked, None, stop)
-    job.status("Starting")  # before the SDK is loaded, which may take a while
+    job.write_status("Starting")  # before the SDK is loaded, which may take a while
     import boto3
 
     job.s3 = boto3.client("s3", region_name=asked["region"])
     with (HOME / "trainer.lock").open("w") as lock:
-        if not locked(lock):
-            job.status("Failed", code=1, reason="another job is training on this box")
+        if not take_lock(lock):
+            job.write_status("Failed", code=1, reason="another job is training on this box")
             return 1
-        newest(job.folder)
+        mark_newest(job.folder)
         try:
             return job.run()
         except Exception as error:
-            job.status("Failed", code=1, reason=f"{type(error).__name__}: {error}")
+            job.write_status("Failed", code=1, reason=f"{type(error).__name__}: {error}")
             raise
         finally:
             job.report()

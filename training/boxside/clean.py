@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def size(path: Path) -> int:
+def disk_usage(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(f.lstat().st_blocks * 512 for f in files if f.is_symlink() or f.is_file())
 
 
-def spare(home: Path, shards: set[str]) -> Iterator[Path]:
+def find_leftovers(home: Path, shards: set[str]) -> Iterator[Path]:
     yield from (path for path in home.glob("jobs/*/opt-ml") if not path.parent.is_symlink())
     yield from (path for path in home.glob("shards/*") if path.stem not in shards)
     for folder in ("code", "wheels"):
@@ -37,7 +37,7 @@ def main(home: Path, shards: set[str], dry: bool) -> dict[str, object]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return {"busy": True}
-        found = [(path, size(path)) for path in spare(home, shards)]
+        found = [(path, disk_usage(path)) for path in find_leftovers(home, shards)]
         for path, _ in found:
             if not dry and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

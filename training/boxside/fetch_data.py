@@ -27,18 +27,18 @@ class Ended(Exception):
     """Told to end, and why."""
 
 
-def kept(home: Path, key: str) -> Path:
+def local_path(home: Path, key: str) -> Path:
     """Where an object of the data set lies on the box, for every job."""
     return home / key
 
 
-def missing(home: Path, asked: dict[str, Any]) -> dict[str, int]:
+def find_missing(home: Path, asked: dict[str, Any]) -> dict[str, int]:
     """Objects that are not here, or not as they should be, with their bytes. Every shard is read: a disk may have lost some."""
     sizes: dict[str, int] = asked["sizes"]
-    return {key: sizes.get(key, 0) for key in asked["keys"] if not whole(kept(home, key), key)}
+    return {key: sizes.get(key, 0) for key in asked["keys"] if not is_whole(local_path(home, key), key)}
 
 
-def whole(path: Path, key: str) -> bool:
+def is_whole(path: Path, key: str) -> bool:
     found = SHARD.fullmatch(key)
     if not found or not path.exists():
         return False  # a manifest is small, and fetched anew
@@ -46,7 +46,7 @@ def whole(path: Path, key: str) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == found[1]
 
 
-def room(home: Path, wanted: int) -> None:
+def check_room(home: Path, wanted: int) -> None:
     """Raises DiskFull, with the numbers, before anything is fetched in vain."""
     answer = subprocess.run(["df", "-Pk", str(home)], capture_output=True, text=True, check=True).stdout
     free = int(answer.splitlines()[1].split()[3]) << 10
@@ -58,7 +58,7 @@ def room(home: Path, wanted: int) -> None:
 
 
 @contextmanager
-def held(home: Path) -> Iterator[None]:
+def hold_data(home: Path) -> Iterator[None]:
     """While data come, or are placed, clean.py takes none away. Several may hold it."""
     with (home / "data.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -70,13 +70,13 @@ def fetch(s3: Any, asked: dict[str, Any], home: Path, ended: Callable[[], str] =
 
     Raises DiskFull, Ended, or OSError for what is not what it says.
     """
-    wanted = missing(home, asked)
-    room(home, sum(wanted.values()))
+    wanted = find_missing(home, asked)
+    check_room(home, sum(wanted.values()))
     total, done, told = sum(wanted.values()), 0, time.monotonic()
     for number, (key, size) in enumerate(wanted.items(), 1):
         if why := ended():
             raise Ended(why)
-        bring(s3, asked["bucket"], key, kept(home, key))
+        download(s3, asked["bucket"], key, local_path(home, key))
         done += size
         if time.monotonic() - told > 1:
             told = time.monotonic()
@@ -86,23 +86,23 @@ def fetch(s3: Any, asked: dict[str, Any], home: Path, ended: Callable[[], str] =
     return new
 
 
-def bring(s3: Any, bucket: str, key: str, path: Path) -> None:
+def download(s3: Any, bucket: str, key: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     s3.download_file(bucket, key, str(part))
-    if SHARD.fullmatch(key) and not whole(part, key):
+    if SHARD.fullmatch(key) and not is_whole(part, key):
         part.unlink()
         raise OSError(f"{key} in the bucket is missing or spoilt: invoke data.verify")
     part.replace(path)
 
 
-def place(asked: dict[str, Any], home: Path, data: Path) -> None:
+def link_data(asked: dict[str, Any], home: Path, data: Path) -> None:
     """The data set's objects where train.py looks for them."""
     for key in asked["keys"]:
         path = data / key
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_symlink():
-            path.symlink_to(kept(home, key))
+            path.symlink_to(local_path(home, key))
 
 
 def main(job: Path) -> None:
@@ -112,7 +112,7 @@ def main(job: Path) -> None:
         json.loads(job.read_text()),
         Path(__file__).resolve().parents[3],
     )  # of HOME/code/DIGEST/boxside/fetch_data.py
-    with held(home):
+    with hold_data(home):
         fetch(boto3.client("s3", region_name=asked["region"]), asked, home)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 ESTABLISHED = "01"  # of the states in /proc/net/tcp
 
 
-def trains(lock: Path) -> bool:
+def is_training(lock: Path) -> bool:
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -28,7 +28,7 @@ def trains(lock: Path) -> bool:
     return False
 
 
-def connected(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> bool:
+def has_connection(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> bool:
     """Whether a connection to the SSH server stands: local address, remote address and state are fields 2 to 4 of a line."""
     for table in tables:
         try:
@@ -42,12 +42,12 @@ def connected(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/
     return False
 
 
-def marks(homes: Path) -> set[float]:
+def read_marks(homes: Path) -> set[float]:
     """When each HOMES/USER/*/used was last touched; which user and folder is a setting, and may change."""
     return {path.stat().st_mtime for path in homes.glob("*/*/used")}
 
 
-def write(path: Path, state: dict[str, float]) -> None:
+def write_state(path: Path, state: dict[str, float]) -> None:
     """For ec2.status: what is left, and since when nobody has used the box."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(state))
@@ -59,15 +59,19 @@ def main(minutes: float, homes: Path) -> None:
     path = Path(os.environ.get("BOX_ROOT", "") + "/var/lib/kennel/idle.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     port, limit = int(os.environ.get("BOX_SSH_PORT", "22")), minutes * 60
-    idle, looked, marked = 0.0, time.monotonic(), marks(homes)
+    idle, looked, marked = 0.0, time.monotonic(), read_marks(homes)
     while idle < limit:
-        write(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})
+        write_state(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})
         time.sleep(max(0.2, min(15.0, limit / 20)))
-        now, before, marked = time.monotonic(), marked, marks(homes)
-        used = connected(port) or marked != before or any(trains(lock) for lock in homes.glob("*/*/trainer.lock"))
+        now, before, marked = time.monotonic(), marked, read_marks(homes)
+        used = (
+            has_connection(port)
+            or marked != before
+            or any(is_training(lock) for lock in homes.glob("*/*/trainer.lock"))
+        )
         # Not the clock: a machine that was suspended, or whose time was set, is not idle for it.
         idle, looked = 0.0 if used else idle + now - looked, now
-    write(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})
+    write_state(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})
     print(f"nobody has used this box for {minutes:g} minutes", flush=True)
     subprocess.run(["shutdown", "-h", "now"], check=True)
 

@@ -9,7 +9,7 @@ METADATA = "http://169.254.169.254/"
 ANSWER_S = 2.0
 
 
-def ask(path: str, method: str = "GET", **headers: str) -> str:
+def read_metadata(path: str, method: str = "GET", **headers: str) -> str:
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA)
     request = urllib.request.Request(f"{base.rstrip('/')}/latest/{path}", method=method, headers=headers)  # noqa: S310
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -18,11 +18,11 @@ def ask(path: str, method: str = "GET", **headers: str) -> str:
         return said.decode()
 
 
-def coming() -> str:
-    """When, in UTC; "" while nothing is announced, and where there are no metadata."""
+def read_interruption_time() -> str:
+    """Return when, in UTC; "" while nothing is announced, and where there are no metadata."""
     try:
-        token = ask("api/token", "PUT", **{"X-aws-ec2-metadata-token-ttl-seconds": "60"})
-        action = json.loads(ask("meta-data/spot/instance-action", **{"X-aws-ec2-metadata-token": token}))
+        token = read_metadata("api/token", "PUT", **{"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+        action = json.loads(read_metadata("meta-data/spot/instance-action", **{"X-aws-ec2-metadata-token": token}))
         return str(action["time"])
     except (OSError, ValueError, KeyError, urllib.error.URLError):
         return ""

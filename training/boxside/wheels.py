@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 
-def put(wheels: Path, target: Path) -> None:
+def install_files(wheels: Path, target: Path) -> None:
     """Install the wheels that lie in a folder into another one; there is no package index to ask."""
     found = [str(path) for path in sorted(wheels.glob("*.whl"))]
     options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check"]
@@ -25,7 +25,7 @@ def put(wheels: Path, target: Path) -> None:
         subprocess.run([sys.executable, "-m", "pip", "install", *options, "--target", str(target), *found], check=True)
 
 
-def install(url: str, sha256: str, target: Path) -> None:
+def download_and_install(url: str, sha256: str, target: Path) -> None:
     """Raises SystemExit when what came is not what was sent."""
     if target.is_dir():
         return
@@ -37,11 +37,11 @@ def install(url: str, sha256: str, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             tar.extractall(folder, filter="data")
-        put(Path(folder), part)
+        install_files(Path(folder), part)
     with contextlib.suppress(OSError):  # another one has just done the same
         part.rename(target)
     shutil.rmtree(part, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    install(sys.stdin.readline().strip(), sys.argv[1], Path(sys.argv[2]))
+    download_and_install(sys.stdin.readline().strip(), sys.argv[1], Path(sys.argv[2]))
