@@ -26,7 +26,7 @@ from bench import paired_timing as measure
 from bench.callers import Cell, read_pictures
 from bench.paired_timing import Check
 from bench.servers import EAGER, LIT, OURS, Server, find_python, release, started
-from bench.train import MASKED, capabilities
+from bench.train import MASKED
 from ops.core.errors import OpsError
 from ops.core.output import say, table
 from ops.core.paths import ROOT
@@ -215,6 +215,16 @@ def compared(what: str, env: dict[str, str], bound: float, rounds: int, seconds:
         calling = stack.enter_context(Callers(golden))
         found = in_turn(servers, [*CALLERS, limit, OVER * limit], rounds, seconds, calling, what)
     return list(checks(found, what, limit, bound, agreed)), found, rows(found, what)
+
+
+def capabilities() -> dict[str, Any]:
+    """What bench/capabilities.py prints."""
+    argv = [sys.executable, str(ROOT / "bench" / "capabilities.py")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OpsError(f"torch could not be asked what this CPU can do: {done.stderr.strip()[-600:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def bench(rounds: int, seconds: float, arch: str = "resnet18", pixels: int = 224, native: bool = False) -> Result:

@@ -2,7 +2,8 @@
 
 Both augment afresh in each epoch. CPU seconds of the training passes are compared: a busy neighbour hardly changes them. What
 ours does once before the first step (fusing, compiling) is printed beside; in a run of thousands of steps it is nothing. Each
-run is a process of its own, forked from one that has imported torch under the same environment.
+run is a process of its own, forked from one that has imported torch: oneDNN reads its environment when it first computes, and
+training sets its number of threads itself.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import json
 import os
 import socket
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +28,17 @@ EPOCHS, BATCH, LR = 3, 16, 0.003
 VIEWS, VIEW_EPOCHS = 2, 6  # K and E
 MASKED = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}  # neither AMX nor AVX512-BF16: as on most CPUs
 
-ABLE = (
-    "import json, torch; c = torch.cpu.get_capabilities(); print(json.dumps({'amx': bool(c.get('amx_bf16')), "
-    "'bf16': bool(c.get('avx512_bf16')), 'gpu': torch.cuda.is_available() and torch.cuda.get_device_name()}))"
-)
-
 Measured = dict[str, float]
 
 
 class Sides:
     """Both programs on one set of pictures and one file of weights, below a folder of their own."""
 
-    def __init__(self, folder: Path, pictures: int, pixels: int) -> None:
-        """`pictures` a class are trained on, and as many tested."""
+    def __init__(self, warm: Warm, folder: Path, pictures: int, pixels: int) -> None:
+        """`warm` runs the programs, `pictures` a class are trained on, and as many tested."""
         self.folder, self.pixels, self.tested = folder / str(pictures), pixels, pictures * photos.CLASSES
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._servers: dict[tuple[tuple[str, str], ...], Warm] = {}
+        self._warm = warm
         say("Making pictures and weights ...")
         counts = {"train": pictures, "valid": max(1, pictures // 4), "test": pictures}
         self.pictures = photos.make(self.folder / "photos", counts)
@@ -52,31 +46,16 @@ class Sides:
         if not self.weights.exists():
             self.weights.parent.mkdir(exist_ok=True)
             others = photos.make(self.folder / "others", {"train": pictures}, seed=1)
-            self.run("start.py", [str(others / "train"), str(self.weights)], {}, 1)
+            self.run("start.py", [str(others / "train"), str(self.weights)], {})
 
-    def __enter__(self) -> Sides:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for server in self._servers.values():
-            server.close()
-
-    def server(self, env: dict[str, str], threads: int) -> Warm:
-        """A process that has imported torch under this environment, which OpenMP and oneDNN read only once."""
-        whole = {"OMP_NUM_THREADS": str(threads), **env}
-        key = tuple(sorted(whole.items()))
-        if key not in self._servers:
-            self._servers[key] = Warm(whole)
-        return self._servers[key]
-
-    def run(self, script: str, words: list[str], env: dict[str, str], threads: int, *runs: dict[str, str]) -> Measured:
-        """What the first of the runs, one without `runs`, prints last."""
-        said = self.server(env, threads).run_together(ROOT / "bench" / script, words, *(runs or ({},)))
-        return json.loads(said[0].strip().splitlines()[-1]) if said[0].strip() else {}
+    def run(self, script: str, words: list[str], env: dict[str, str], *ranks: dict[str, str]) -> Measured:
+        """What a program prints last; with `ranks` it runs once for each at the same time, and the first is heard."""
+        said = self._warm.run_together(ROOT / "bench" / script, words, *[env | rank for rank in ranks or ({},)])
+        return last_line(said[0])
 
     def reference(self, seed: int, env: dict[str, str], threads: int = 1, workers: int = 0) -> Measured:
         words = ["--weights", str(self.weights), "--workers", str(workers), *self.common(seed, EPOCHS, threads)]
-        return self.run("reference.py", words, env, threads)
+        return self.run("reference.py", words, env)
 
     def words(self, seed: int, epochs: int, threads: int, views: int) -> list[str]:
         out = self.folder / "out"
@@ -92,7 +71,7 @@ class Sides:
         ]
 
     def ours(self, seed: int, env: dict[str, str], epochs: int = EPOCHS, threads: int = 1, views: int = 0) -> Measured:
-        return self.run("timed.py", self.words(seed, epochs, threads, views), env, threads)
+        return self.run("timed.py", self.words(seed, epochs, threads, views), env)
 
     def two_processes(self, seed: int) -> Measured:
         """Ours as DDP on two processes of one thread."""
@@ -104,7 +83,7 @@ class Sides:
             "GLOO_SOCKET_IFNAME": "lo",
         }
         ranks = [common | {"LOCAL_RANK": rank, "RANK": rank} for rank in ("0", "1")]
-        return self.run("timed.py", self.words(seed, EPOCHS, 1, 0), {}, 1, *ranks)
+        return self.run("timed.py", self.words(seed, EPOCHS, 1, 0), {}, *ranks)
 
     def common(self, seed: int, epochs: int, threads: int) -> list[str]:
         named = {"epochs": epochs, "batch": BATCH, "lr": LR, "seed": seed, "pixels": self.pixels, "threads": threads}
@@ -119,6 +98,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def last_line(text: str) -> dict[str, Any]:
+    """The object that a program printed last; nothing where it printed nothing."""
+    found: dict[str, Any] = json.loads(text.strip().splitlines()[-1]) if text.strip() else {}
+    return found
 
 
 def rate(result: Measured) -> float:
@@ -182,15 +167,6 @@ def shared(sides: Sides, pairs: int) -> list[Check]:
     return [Check("DDP, 2 processes / 1 process of 2 threads, images/s", ratio, "x", "at least 0.95", ratio >= 0.95)]
 
 
-def capabilities() -> dict[str, Any]:
-    """What the CPU and a GPU have for us, by torch's own word."""
-    done = subprocess.run([sys.executable, "-c", ABLE], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OpsError(f"torch could not be asked what this CPU can do: {done.stderr.strip()[-600:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def on_gpu(sides: Sides, pairs: int, name: str) -> tuple[list[Check], list[tuple[float, float]]]:
     """By the clock, the reference with as many workers as it likes; how long the device waited for data is printed."""
     times, waits = [], []
@@ -209,8 +185,9 @@ def bench(pairs: int, pictures: int, pixels: int) -> Result:
     """Measure, check, report."""
     if min(pairs, pictures) < 1 or pixels < 32:
         raise OpsError("--pairs and --pictures take 1 or more, --pixels 32 or more.")
-    able = capabilities()
-    with Sides(WORK / "bench" / "train", pictures, pixels) as sides:
+    with Warm({"OMP_NUM_THREADS": "1"}) as warm:
+        able = last_line(warm.run_together(ROOT / "bench" / "capabilities.py", [], {})[0])
+        sides = Sides(warm, WORK / "bench" / "train", pictures, pixels)
         if able["gpu"]:
             checks, times = on_gpu(sides, pairs, able["gpu"])
             return report(times, checks, "training/train.py", "bench/reference.py")
