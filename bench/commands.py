@@ -74,16 +74,23 @@ def resume(c: Context, runs: int = 20, seed: int = 0, json: bool = False) -> Res
         "seconds": "Of each measurement.",
         "arch": "Of the network that is served, as in train.arch.",
         "pixels": "The network sees squares of so many.",
+        "native": "Measure with this CPU's own instructions alone, and not again as if it had no bf16.",
         "json": "Print the one JSON object.",
     }
 )
 def serve(
-    c: Context, rounds: int = 5, seconds: float = 1.5, arch: str = "resnet18", pixels: int = 224, json: bool = False
+    c: Context,
+    rounds: int = 5,
+    seconds: float = 1.5,
+    arch: str = "resnet18",
+    pixels: int = 224,
+    native: bool = False,
+    json: bool = False,
 ) -> Result:
     """What the server answers a second, against flask on gunicorn and LitServe."""
     from bench import serve
 
-    return serve.bench(rounds, seconds, arch, pixels)
+    return serve.bench(rounds, seconds, arch, pixels, native)
 
 
 @task(

@@ -3,14 +3,18 @@
     python bench/fork_server.py      {"argv": [...], "kill": {"step": 7}}  ->  {"code": -9, "seconds": 0.4}
 
 `kill` names the step before which SIGKILL comes, or the checkpoint ({"save": 3}) between its last byte and its taking the
-place of the old one, or the step at which SIGTERM comes ({"term": 7}). `every` writes a checkpoint at each step.
+place of the old one, or the step at which SIGTERM comes ({"term": 7}). `every` writes a checkpoint at each step. `script` is run
+in place of training/train.py, `env` is set for it, and its stdout and stderr go to `out` and `err`. A list of runs is forked
+together, and answered by a list.
 """
 
 import json
 import os
+import runpy
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +62,36 @@ def run(asked: dict[str, Any]) -> int:
         global alive
         alive = train.main(train.flags().parse_args(asked["argv"]))
     except fit.Stopped:
-        return train.STOPPED
+        return int(train.STOPPED)
     return 0
+
+
+def run_script(asked: dict[str, Any]) -> int:
+    """In a fork: another program, as if it had been started with `python`, but that torch is there already."""
+    os.environ.update(asked["env"])
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = [asked["script"], *asked["argv"]]
+    try:
+        runpy.run_path(asked["script"], run_name="__main__")
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def fork(asked: dict[str, Any]) -> int:
+    """Start a run; its process."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(2, 1)
+            code = run_script(asked) if "script" in asked else run(asked)
+        finally:
+            os._exit(code)
+    return child
 
 
 def main() -> None:
@@ -70,16 +102,10 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         began = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.dup2(2, 1)
-                code = run(asked)
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        print(json.dumps({"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - began}), flush=True)
+        children = [fork(one) for one in (asked if isinstance(asked, list) else [asked])]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        ended = [{"code": code, "seconds": time.monotonic() - began} for code in codes]
+        print(json.dumps(ended if isinstance(asked, list) else ended[0]), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ from typing import Any
 
 from bench import paired_timing as measure
 from bench.bodies import LIMIT, MARK, PIXELS, TYPES, Body, body
+from bench.callers import read_pictures
 from bench.paired_timing import Check
-from bench.serve import asked, sent
+from bench.serve import asked
 from bench.servers import OURS, Server, release, started
+from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import WORK
 from ops.core.task import Result
@@ -248,8 +250,11 @@ def born(server: Server) -> str:
 
 
 def bench(count: int, seed: int, arch: str = "resnet_tiny", pixels: int = 224) -> Result:
+    """Measure, check, report."""
+    if count < 1:
+        raise OpsError("--bodies takes 1 or more.")
     made = release(arch, pixels)
-    pictures = sent(made / "model" / "golden.npz")
+    pictures = read_pictures(made / "model" / "golden.npz")
     with tempfile.TemporaryDirectory(prefix="kennel-fuzz-") as folder:
         log = Path(folder) / "log"
         with started(OURS, made, {"LOG_LEVEL": "debug"}, log) as server:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from iampolicy.account.snapshot import Snapshot
 from iampolicy.audit import engine
 from iampolicy.escalation.paths import needs
 from iampolicy.escalation.reach import Reach
+from iampolicy.finding import Finding
 from ops.core import settings
 from ops.core.errors import FINDINGS, OpsError
 from ops.core.output import say, table
@@ -77,10 +79,15 @@ def audit(snapshot: Path, answer: Path) -> None:
         have, _ = snapshot_file.load(snapshot)
         findings = engine.audited(have, settings=own)
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
+    told = {"seconds": seconds, "cpu": cpu, "mb": peak(), "found": by_principal(findings)}
+    answer.write_text(json.dumps(told))
+
+
+def by_principal(findings: Iterable[Finding]) -> Found:
     found: Found = {}
     for one in findings:
         found.setdefault(one.principal, []).append({"rule": one.rule, "severity": one.severity})
-    answer.write_text(json.dumps({"seconds": seconds, "cpu": cpu, "mb": peak(), "found": found}))
+    return found
 
 
 def loaded() -> settings.Settings:

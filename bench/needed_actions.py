@@ -1,5 +1,5 @@
 """Whether every action that a role is given is needed: the whole job is run and recorded, each action is taken away in thought, and
-some, drawn by seed, for real.
+some, drawn by seed, for real. A part of the job, its first steps, tells what they need, and nothing of what needs nothing.
 """
 
 from __future__ import annotations
@@ -26,33 +26,38 @@ KEPT = WORK / "bench" / "requests.jsonl"
 WHY = ("a run", "expect.toml", "nothing")
 
 
-def bench(count: int, seed: int) -> Result:
-    if count < 0:
-        raise OpsError("--replay is a number of removals, 0 or more.")
+def bench(count: int, first: int, seed: int) -> Result:
+    """Record the job, or its `first` steps (0: all), take away `count` actions, and say what came of it."""
+    if min(count, first) < 0:
+        raise OpsError("--replay is a number of removals, 0 or more, and --steps one of steps.")
     began = time.monotonic()
     steps = list(whole_job.steps())
+    is_whole = first in (0, len(steps))
+    steps = steps[: first or None]
     with tempfile.TemporaryDirectory(prefix="kennel-rights-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         source = shipped(folder)
-        whole = recorded(Run(folder / "whole", source), steps)
+        whole = recorded(Run(folder / "whole", source), steps, KEPT if is_whole else folder / "requests.jsonl")
         settings = whole.place.settings
         found = iam_usage.tally(settings, file=str(whole.kept))
-        PAGE.write_text(page(found, whole, steps, settings))
-        say(f"{ROLES}: {counted(found)}. Written: docs/{PAGE.name}")
+        say(f"{ROLES}: {counted(found)}.")
+        if is_whole:
+            PAGE.write_text(page(found, whole, steps, settings))
+            say(f"Written: docs/{PAGE.name}")
         possible = replays.removals(found, whole, settings, source / ROLES)
         chosen = replays.drawn(possible, count, seed)
         outcomes = [
             replays.replay(one, steps, Run(folder / f"without-{number}", source), settings)
             for number, one in enumerate(chosen, 1)
         ]
-    return answer(found, outcomes, steps, seed, time.monotonic() - began)
+    return answer(found, outcomes, steps, is_whole, seed, time.monotonic() - began)
 
 
-def recorded(run: Run, steps: Sequence[whole_job.Step], keep: Path = KEPT) -> Run:
-    """The whole job, its record kept. Raises OpsError at the first step that goes otherwise than it should."""
+def recorded(run: Run, steps: Sequence[whole_job.Step], keep: Path) -> Run:
+    """Run the steps, and keep their record. Raises OpsError at the first step that goes otherwise than it should."""
     run.prepare()
     run.start()
-    say(f"The whole job, {len(steps)} steps:")
+    say(f"The job, {len(steps)} steps:")
     try:
         for number, step in enumerate(steps):
             if wrong := run.step(number, step):
@@ -65,8 +70,14 @@ def recorded(run: Run, steps: Sequence[whole_job.Step], keep: Path = KEPT) -> Ru
 
 
 def answer(
-    found: list[Use], outcomes: list[replays.Outcome], steps: list[whole_job.Step], seed: int, seconds: float
+    found: list[Use],
+    outcomes: list[replays.Outcome],
+    steps: list[whole_job.Step],
+    is_whole: bool,
+    seed: int,
+    seconds: float,
 ) -> Result:
+    """Report. What nothing needs is a finding where the whole job ran; a part of it says nothing of the rest."""
     rows = [
         (
             one.removal.role,
@@ -80,15 +91,17 @@ def answer(
         for one in outcomes
     ]
     columns = ("role", "statement", "without", "predicted", "broke", "denied", "so")
-    parts = [iam_usage.shown(found, all=False), *([table(columns, rows)] if rows else [])]
+    parts = [iam_usage.shown(found, all=False)] if is_whole else []
+    parts += [table(columns, rows)] if rows else []
     right = sum(one.as_predicted for one in outcomes)
     parts.append(
         f"{counted(found)}; {right} of {len(outcomes)} removals (seed {seed}) went as predicted; {seconds:.0f} s"
     )
-    idle = any(use.why == "nothing" for use in found)
+    idle = is_whole and any(use.why == "nothing" for use in found)
     data = {
         "uses": [use.data for use in found],
         "replays": [vars(one.removal) | {"broke": one.broke, "denied": one.denied, "as_predicted": one.as_predicted} for one in outcomes],
+        "steps": len(steps),
         "seed": seed,
         "seconds": round(seconds, 1),
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from bench.paired_timing import Check, report
+from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import ROOT
 from ops.core.task import Result
@@ -22,12 +26,17 @@ SETTINGS = ["--epochs", str(EPOCHS), "--batch", "8", "--pixels", "16", "--flip",
 
 
 class Warm:
-    """bench/fork_server.py as a running process."""
+    """bench/fork_server.py as a running process; `env` is what has to be set before torch is imported."""
 
-    def __init__(self) -> None:
-        argv = [sys.executable, str(ROOT / "bench" / "warm.py")]
+    def __init__(self, env: dict[str, str] | None = None) -> None:
+        argv = [sys.executable, str(ROOT / "bench" / "fork_server.py")]
         self._process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            argv,
+            env=os.environ | (env or {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         self._answer()
 
@@ -35,14 +44,35 @@ class Warm:
         """One run; its exit code."""
         folders = ["--data", str(data), "--out", str(out), "--checkpoints", str(out) + "-checkpoints"]
         asked = {"argv": [*folders, *SETTINGS, *more], "kill": kill or {}, "every": every}
+        return int(self._ask(asked)["code"])
+
+    def run_together(self, script: Path, argv: list[str], *envs: dict[str, str]) -> list[str]:
+        """Run one program once for each environment, at the same time; what each printed. Raises OpsError with its last words."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            runs = [
+                {"script": str(script), "argv": argv, "env": env}
+                | {kind: str(folder / f"{number}.{kind}") for kind in ("out", "err")}
+                for number, env in enumerate(envs)
+            ]
+            for number, ended in enumerate(self._ask(runs)):
+                if ended["code"]:
+                    last = (folder / f"{number}.err").read_text().strip()[-600:]
+                    raise OpsError(f"{script.name} ended with {ended['code']}: {last}")
+            return [(folder / f"{number}.out").read_text() for number in range(len(runs))]
+
+    def _ask(self, asked: Any) -> Any:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
-        return self._answer()["code"]
+        return self._answer()
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self) -> Any:
         assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            raise OpsError("bench/fork_server.py ended: does `python training/train.py --help` work?")
+        return json.loads(line)
 
     def close(self) -> None:
         self._process.kill()
@@ -67,8 +97,6 @@ class Outcome:
 
 def noise(folder: Path, train: int = STEPS * 8 - 1, seed: int = 0) -> Path:
     """Pictures of nothing, two classes; the last batch of an epoch is smaller than the others."""
-    from PIL import Image
-
     draw = random.Random(seed)
     for split, count in (("train", train), ("valid", 6), ("test", 6)):
         for number in range(count):
@@ -95,12 +123,15 @@ def killed(warm: Warm, data: Path, out: Path, whole: bytes, draw: random.Random,
 
 
 def bench(runs: int, seed: int) -> Result:
+    """Measure, check, report. Raises OpsError where no run at all ends."""
+    if runs < 1:
+        raise OpsError("--runs takes 1 or more.")
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder, Warm() as warm:
         place = Path(folder)
         data = noise(place / "data")
-        if warm.train(data, place / "whole", every=False):
-            raise AssertionError("the uninterrupted run failed")
+        if code := warm.train(data, place / "whole", every=False):
+            raise OpsError(f"training/train.py, which nothing interrupted, ended with {code}.")
         outcomes = []
         for number in range(runs):
             outcome = killed(warm, data, place / str(number), weights(place / "whole"), draw)

@@ -1,12 +1,11 @@
 """The server against flask, gunicorn and torch, and against LitServe: one ResNet-18, the same pictures, in turn.
 
-Callers are ops.releases.load_test's, in a process of their own. Each server has as many threads that compute as there are vCPUs, two.
+Callers are ops.releases.load_test's, in a process of their own (bench/callers.py). Each server has as many threads that
+compute as there are vCPUs, two.
 For the others, tried on two vCPUs at 1, 2, 8 and 32 callers, successes a second: gunicorn's 2 workers with a thread of torch
 each 20, 38, 39, 38; 1 worker, 2 threads of requests, 1 of torch 20, 39, 38, 38; 1 worker, 1 thread, 2 of torch 33, 32, 33,
 29; LitServe's 2 workers with a thread each 19, 33, 38, 39; 1 worker of two 30, 31, 29, 22. The first of each is the
 strongest where it matters. Ours is compared with it at the number of callers at which it does best.
-
-    python -m bench.serve PORT CALLERS SECONDS GOLDEN      is one such process of callers
 """
 
 from __future__ import annotations
@@ -18,19 +17,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench import paired_timing as measure
+from bench.callers import Cell, read_pictures
 from bench.paired_timing import Check
 from bench.servers import EAGER, LIT, OURS, Server, find_python, release, started
-from bench.train import MASKED, capabilities
+from bench.train import MASKED
 from ops.core.errors import OpsError
 from ops.core.output import say, table
 from ops.core.paths import ROOT
@@ -48,48 +44,32 @@ WARM_S = 1.0
 Rounds = dict[tuple[str, int], list["Cell"]]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One server for a moment under so many callers. Seconds, of successes and of refusals; None when there were none."""
+class Callers:
+    """bench/callers.py as a running process: what calls has no part in the CPU time of what serves."""
 
-    rate: float  # successes a second
-    p50: float | None
-    p99: float | None
-    refused: int
-    refused_p99: float | None
-    failed: int
-    cpu_s: float | None = None  # of the server, a success
+    def __init__(self, golden: Path) -> None:
+        argv = [sys.executable, "-m", "bench.callers", str(golden)]
+        self._process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    @classmethod
-    def of(cls, found: load_test.LoadResult, seconds: float) -> Cell:
-        """`seconds` reach to the last answer: what began in time and ended later is in `found` too."""
-        good, refused = found.latencies(200), found.latencies(503)
-        middle, high, late = ((load_test.quantile(times, q) if times else None) for times, q in
-                              ((good, 0.5), (good, 0.99), (refused, 0.99)))  # fmt: skip
-        return cls(len(good) / seconds, middle, high, len(refused), late, found.failed)
+    def call(self, server: Server, callers: int, seconds: float) -> Cell:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        before = server.cpu_seconds()
+        asked = {"port": server.port, "callers": callers, "seconds": seconds}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise OpsError(f"The callers of {server.name} ended.")
+        spent, found = server.cpu_seconds() - before, json.loads(line)
+        return Cell(**found["cell"] | {"cpu_s": spent / found["good"] if found["good"] else None})
 
+    def __enter__(self) -> Callers:
+        return self
 
-def called(server: Server, callers: int, seconds: float, golden: Path) -> Cell:
-    argv = [sys.executable, "-m", "bench.serve", str(server.port), str(callers), str(seconds), str(golden)]
-    before = server.cpu_seconds()
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OpsError(f"The callers of {server.name} failed: {done.stderr.strip()[-600:]}")
-    spent, found = server.cpu_seconds() - before, json.loads(done.stdout)
-    return Cell(**found["cell"] | {"cpu_s": spent / found["good"] if found["good"] else None})
-
-
-def call(port: int, callers: int, seconds: float, golden: Path) -> dict[str, Any]:
-    """In the callers' process."""
-    pictures, began = sent(golden), time.monotonic()
-    found = load_test.run_load(port, pictures, callers, seconds)
-    return {"good": len(found.latencies(200)), "cell": asdict(Cell.of(found, time.monotonic() - began))}
-
-
-def sent(golden: Path) -> list[bytes]:
-    with np.load(golden) as kept:
-        whole, ends = kept["pictures"].tobytes(), kept["ends"].tolist()
-    return [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 def asked(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
@@ -113,21 +93,23 @@ def agreeing(servers: list[Server], golden: Path) -> float:
     """The share of pictures to which all give the same class."""
     same = [
         len({json.loads(asked(server.port, "POST", "/invocations", picture))["best"] for server in servers}) == 1
-        for picture in sent(golden)
+        for picture in read_pictures(golden)
     ]
     return sum(same) / len(same)
 
 
-def in_turn(servers: list[Server], levels: list[int], rounds: int, seconds: float, golden: Path, what: str) -> Rounds:
+def in_turn(
+    servers: list[Server], levels: list[int], rounds: int, seconds: float, calling: Callers, what: str
+) -> Rounds:
     """Cells by server and callers; in each round each server in turn, beginning with another one."""
     found: Rounds = {}
     for server in servers:
-        called(server, servers.index(server) + 2, min(WARM_S, seconds), golden)
+        calling.call(server, servers.index(server) + 2, min(WARM_S, seconds))
     for number in range(rounds):
         first = number % len(servers)
         for callers in levels:
             for server in servers[first:] + servers[:first]:
-                found.setdefault((server.name, callers), []).append(called(server, callers, seconds, golden))
+                found.setdefault((server.name, callers), []).append(calling.call(server, callers, seconds))
         rates = ", ".join(f"{server.name} {found[server.name, CALLERS[1]][-1].rate:.1f}" for server in servers)
         say(f"  {what}, round {number + 1}/{rounds}: successes a second of {CALLERS[1]} callers: {rates}")
     return found
@@ -230,12 +212,23 @@ def compared(what: str, env: dict[str, str], bound: float, rounds: int, seconds:
         agreed = agreeing([server for server in servers if server.name in (OURS, EAGER)], golden)
         say(f"  ours runs in {precision} and lets {limit} in")
         what = f"{what}, {precision}"
-        found = in_turn(servers, [*CALLERS, limit, OVER * limit], rounds, seconds, golden, what)
+        calling = stack.enter_context(Callers(golden))
+        found = in_turn(servers, [*CALLERS, limit, OVER * limit], rounds, seconds, calling, what)
     return list(checks(found, what, limit, bound, agreed)), found, rows(found, what)
 
 
-def bench(rounds: int, seconds: float, arch: str = "resnet18", pixels: int = 224) -> Result:
-    """Measure, check, report."""
+def capabilities() -> dict[str, Any]:
+    """What bench/capabilities.py prints."""
+    argv = [sys.executable, str(ROOT / "bench" / "capabilities.py")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OpsError(f"torch could not be asked what this CPU can do: {done.stderr.strip()[-600:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def bench(rounds: int, seconds: float, arch: str = "resnet18", pixels: int = 224, native: bool = False) -> Result:
+    """Measure, check, report. `native`: with this CPU's own instructions alone."""
     if rounds < 1 or seconds <= 0:
         raise OpsError("--rounds takes 1 or more, --seconds more than 0.")
     find_python()
@@ -246,6 +239,8 @@ def bench(rounds: int, seconds: float, arch: str = "resnet18", pixels: int = 224
         passes = [("no AMX, but AVX512-BF16", {}, NO_AMX), ("bf16 masked", MASKED, FLOOR)]
     else:
         passes = [("no bf16 here", {}, NO_AMX)]
+    if native:
+        passes = passes[:1]
     every: list[Check] = []
     lines: list[dict[str, Any]] = []
     for what, env, bound in passes:
@@ -257,7 +252,3 @@ def bench(rounds: int, seconds: float, arch: str = "resnet18", pixels: int = 224
     answer = measure.report(pairs, every, f"python {OURS}server.py serve", "gunicorn 'flask_app:application()'")
     data = {"cells": lines, "rounds": rounds, "seconds": seconds}
     return Result(answer.data | data, f"{shown(lines)}\n\n{answer.text}", code=answer.code)
-
-
-if __name__ == "__main__":
-    print(json.dumps(call(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]))))

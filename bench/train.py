@@ -1,7 +1,9 @@
 """Frozen fine-tuning of a ResNet-18: training/train.py against a plain loop, in turn, on the same pictures from the same weights.
 
 Both augment afresh in each epoch. CPU seconds of the training passes are compared: a busy neighbour hardly changes them. What
-ours does once before the first step (fusing, compiling) is printed beside; in a run of thousands of steps it is nothing.
+ours does once before the first step (fusing, compiling) is printed beside; in a run of thousands of steps it is nothing. Each
+run is a process of its own, forked from one that has imported torch: oneDNN reads its environment when it first computes, and
+training sets its number of threads itself.
 """
 
 from __future__ import annotations
@@ -11,80 +13,80 @@ import json
 import os
 import socket
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from bench import photos
 from bench.paired_timing import Check, report
+from bench.resume import Warm
+from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import ROOT, WORK
-from ops.core.task import Result as Answer
+from ops.core.task import Result
 
-PICTURES = {"train": 16, "valid": 4, "test": 16}  # a class; 128 are trained on, 128 tested
 EPOCHS, BATCH, LR = 3, 16, 0.003
 VIEWS, VIEW_EPOCHS = 2, 6  # K and E
 MASKED = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}  # neither AMX nor AVX512-BF16: as on most CPUs
-TEST = PICTURES["test"] * photos.CLASSES
 
-Result = dict[str, float]
+Measured = dict[str, float]
 
 
 class Sides:
     """Both programs on one set of pictures and one file of weights, below a folder of their own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, warm: Warm, folder: Path, pictures: int, pixels: int) -> None:
+        """`warm` runs the programs, `pictures` a class are trained on, and as many tested."""
+        self.folder, self.pixels, self.tested = folder / str(pictures), pixels, pictures * photos.CLASSES
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._warm = warm
         say("Making pictures and weights ...")
-        self.pictures = photos.make(folder / "photos", PICTURES)
-        self.weights = folder / "start" / "resnet18.pth"
+        counts = {"train": pictures, "valid": max(1, pictures // 4), "test": pictures}
+        self.pictures = photos.make(self.folder / "photos", counts)
+        self.weights = self.folder / "start" / "resnet18.pth"
         if not self.weights.exists():
             self.weights.parent.mkdir(exist_ok=True)
-            others = photos.make(folder / "others", {"train": PICTURES["train"]}, seed=1)
-            run([str(ROOT / "bench" / "start.py"), str(others / "train"), str(self.weights)], {})
+            others = photos.make(self.folder / "others", {"train": pictures}, seed=1)
+            self.run("start.py", [str(others / "train"), str(self.weights)], {})
 
-    def reference(self, seed: int, env: dict[str, str], threads: int = 1, workers: int = 0) -> Result:
+    def run(self, script: str, words: list[str], env: dict[str, str], *ranks: dict[str, str]) -> Measured:
+        """What a program prints last; with `ranks` it runs once for each at the same time, and the first is heard."""
+        said = self._warm.run_together(ROOT / "bench" / script, words, *[env | rank for rank in ranks or ({},)])
+        return last_line(said[0])
+
+    def reference(self, seed: int, env: dict[str, str], threads: int = 1, workers: int = 0) -> Measured:
         words = ["--weights", str(self.weights), "--workers", str(workers), *self.common(seed, EPOCHS, threads)]
-        return run([str(ROOT / "bench" / "reference.py"), *words], env)
+        return self.run("reference.py", words, env)
 
-    def command(self, seed: int, epochs: int, threads: int, views: int) -> list[str]:
+    def words(self, seed: int, epochs: int, threads: int, views: int) -> list[str]:
         out = self.folder / "out"
         for path in out.glob("checkpoints/**/*"):  # no run may profit from the one before
             if path.is_file():
                 path.unlink()
         sha = hashlib.sha256(self.weights.read_bytes()).hexdigest()
         return [
-            *(str(ROOT / "bench" / "timed.py"), "--out", str(out), "--checkpoints", str(out / "checkpoints")),
+            *("--out", str(out), "--checkpoints", str(out / "checkpoints")),
             *("--arch", "resnet18", "--layers", "head", "--start", str(self.weights.parent), "--weights", sha),
             *("--crop", "0.08", "--flip", "true", "--shift", "0", "--views", str(views)),
             *self.common(seed, epochs, threads),
         ]
 
-    def ours(self, seed: int, env: dict[str, str], epochs: int = EPOCHS, threads: int = 1, views: int = 0) -> Result:
-        return run(self.command(seed, epochs, threads, views), env)
+    def ours(self, seed: int, env: dict[str, str], epochs: int = EPOCHS, threads: int = 1, views: int = 0) -> Measured:
+        return self.run("timed.py", self.words(seed, epochs, threads, views), env)
 
-    def two_processes(self, seed: int) -> Result:
+    def two_processes(self, seed: int) -> Measured:
         """Ours as DDP on two processes of one thread."""
-        words = self.command(seed, EPOCHS, 1, 0)
-        where = {
+        common = {
             "WORLD_SIZE": "2",
             "LOCAL_WORLD_SIZE": "2",
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(free_port()),
+            "GLOO_SOCKET_IFNAME": "lo",
         }
-        env = os.environ | where | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "LOCAL_RANK": "1", "RANK": "1"}
-        other = subprocess.Popen(
-            [sys.executable, *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            return run(words, {**where, "GLOO_SOCKET_IFNAME": "lo", "LOCAL_RANK": "0", "RANK": "0"})
-        finally:
-            other.wait(60)
+        ranks = [common | {"LOCAL_RANK": rank, "RANK": rank} for rank in ("0", "1")]
+        return self.run("timed.py", self.words(seed, EPOCHS, 1, 0), {}, *ranks)
 
     def common(self, seed: int, epochs: int, threads: int) -> list[str]:
-        named = {"epochs": epochs, "batch": BATCH, "lr": LR, "seed": seed, "pixels": 224, "threads": threads}
+        named = {"epochs": epochs, "batch": BATCH, "lr": LR, "seed": seed, "pixels": self.pixels, "threads": threads}
         return [
             "--data",
             str(self.pictures),
@@ -95,20 +97,16 @@ class Sides:
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
-def run(words: list[str], env: dict[str, str]) -> Result:
-    """What a benchmark's script prints last. Raises RuntimeError with its own last words."""
-    threads = words[words.index("--threads") + 1] if "--threads" in words else "1"
-    whole = os.environ | {"OMP_NUM_THREADS": threads} | env
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=whole, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{words[0]} failed: {done.stderr.strip()[-600:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1]) if done.stdout.strip() else {}
+def last_line(text: str) -> dict[str, Any]:
+    """The object that a program printed last; nothing where it printed nothing."""
+    found: dict[str, Any] = json.loads(text.strip().splitlines()[-1]) if text.strip() else {}
+    return found
 
 
-def rate(result: Result) -> float:
+def rate(result: Measured) -> float:
     return result["images"] / result["cpu_s"]
 
 
@@ -126,7 +124,9 @@ def compared(
         )
     ratio = statistics.median(rate(a) / rate(b) for a, b in zip(ours, theirs, strict=True))
     mine, yours = (statistics.mean(r["accuracy"] for r in results) for results in (ours, theirs))
-    noise = 2 * (2 * yours * (1 - yours) / (TEST * pairs)) ** 0.5  # two standard errors of the difference of two shares
+    noise = (
+        2 * (2 * yours * (1 - yours) / (sides.tested * pairs)) ** 0.5
+    )  # two standard errors of the difference of two shares
     checks = [
         Check(f"{name}: images per CPU-s, ours / reference", ratio, "x", f"at least {bound}", ratio >= bound),
         Check(
@@ -167,15 +167,6 @@ def shared(sides: Sides, pairs: int) -> list[Check]:
     return [Check("DDP, 2 processes / 1 process of 2 threads, images/s", ratio, "x", "at least 0.95", ratio >= 0.95)]
 
 
-def capabilities() -> dict[str, Any]:
-    """What the CPU and a GPU have for us, by torch's own word."""
-    code = (
-        "import json, torch; c = torch.cpu.get_capabilities(); print(json.dumps({'amx': bool(c.get('amx_bf16')), "
-        "'bf16': bool(c.get('avx512_bf16')), 'gpu': torch.cuda.is_available() and torch.cuda.get_device_name()}))"
-    )
-    return run(["-c", code], {})
-
-
 def on_gpu(sides: Sides, pairs: int, name: str) -> tuple[list[Check], list[tuple[float, float]]]:
     """By the clock, the reference with as many workers as it likes; how long the device waited for data is printed."""
     times, waits = [], []
@@ -190,15 +181,20 @@ def on_gpu(sides: Sides, pairs: int, name: str) -> tuple[list[Check], list[tuple
     return [Check(f"{name}: images/s, ours / reference", ratio, "x", "said", True)], times
 
 
-def bench(pairs: int) -> Answer:
-    sides, able = Sides(WORK / "bench" / "train"), capabilities()
-    if able["gpu"]:
-        checks, times = on_gpu(sides, pairs, able["gpu"])
-        return report(times, checks, "training/train.py", "bench/reference.py")
-    checks = []
-    if able["amx"] or able["bf16"]:
-        name = "AMX" if able["amx"] else "no AMX, but AVX512-BF16"
-        checks, _ = compared(sides, pairs, {}, name, 2.5)
-    masked, times = compared(sides, pairs, MASKED, "bf16 masked" if checks else "no bf16 here", 1.5)
-    checks += [*masked, *cached(sides), *shared(sides, pairs)]
+def bench(pairs: int, pictures: int, pixels: int) -> Result:
+    """Measure, check, report."""
+    if min(pairs, pictures) < 1 or pixels < 32:
+        raise OpsError("--pairs and --pictures take 1 or more, --pixels 32 or more.")
+    with Warm({"OMP_NUM_THREADS": "1"}) as warm:
+        able = last_line(warm.run_together(ROOT / "bench" / "capabilities.py", [], {})[0])
+        sides = Sides(warm, WORK / "bench" / "train", pictures, pixels)
+        if able["gpu"]:
+            checks, times = on_gpu(sides, pairs, able["gpu"])
+            return report(times, checks, "training/train.py", "bench/reference.py")
+        checks = []
+        if able["amx"] or able["bf16"]:
+            name = "AMX" if able["amx"] else "no AMX, but AVX512-BF16"
+            checks, _ = compared(sides, pairs, {}, name, 2.5)
+        masked, times = compared(sides, pairs, MASKED, "bf16 masked" if checks else "no bf16 here", 1.5)
+        checks += [*masked, *cached(sides), *shared(sides, pairs)]
     return report(times, checks, "training/train.py --layers head", "bench/reference.py")

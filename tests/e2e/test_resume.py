@@ -106,7 +106,7 @@ def test_three_processes_resume_bit_equal(data, tmp_path):
 
     def run(out, kill_after=None):
         env = [{"RANK": str(r), "WORLD_SIZE": "3", "LOCAL_RANK": str(r), "LOCAL_WORLD_SIZE": "3"} for r in range(3)]
-        code = f"import sys; sys.path[:0] = [{str(TRAINING)!r}, {str(ROOT / 'bench')!r}]; import warm, train; warm.armed({{'term': {kill_after or 0}}}, True); sys.argv = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+        code = f"import sys; sys.path[:0] = [{str(TRAINING)!r}, {str(ROOT / 'bench')!r}]; import fork_server, train; fork_server.armed({{'term': {kill_after or 0}}}, True); sys.argv = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
         import os
         import socket
 

@@ -134,9 +134,7 @@ def without_statement(role, sid):
     found = dict(FILES.policies)
     for arn in FILES.roles[SETTINGS.role_name(role)].attached:
         text = found[arn].document
-        found[arn] = replace(
-            found[arn], policy=text | {"Statement": [s for s in text["Statement"] if s["Sid"] != sid]}
-        )
+        found[arn] = replace(found[arn], policy=text | {"Statement": [s for s in text["Statement"] if s["Sid"] != sid]})
     return replace(FILES, policies=found)
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from invoke.parser import Parser
 
 import tasks
-from bench import needed_actions
 from iampolicy.policy.document import policy
 from iampolicy.policy.evaluate import Caller, Request, Rights, decide
 from ops.commands import iam_usage
@@ -21,7 +20,7 @@ from ops.iam.usage import Asked, Use
 from sandbox import request_log
 from sandbox.request_log import RequestLog
 from tests.conftest import Cli, settings_of, write_settings
-from tests.e2e import fault_actions, recorder, replays, whole_job
+from tests.e2e import fault_actions, replays, whole_job
 
 ARN = "arn:aws:iam::123456789012:role/kennel/x/kennel-x-r"
 ONE, TWO = "arn:aws:s3:::b/one", "arn:aws:s3:::b/two"
@@ -320,20 +319,6 @@ def test_an_action_is_taken_out_of_a_copy_and_an_empty_statement_goes(tmp_path):
     replays.take_away(tmp_path, replays.Removal("r", path.name, "A", "s3:getobject", 0, ONE))
     replays.take_away(tmp_path, replays.Removal("r", path.name, "B", "s3:GetObject", 0, ONE))
     assert [one["Action"] for one in json.loads(path.read_text())["Statement"]] == [["s3:PutObject"]]
-
-
-def test_a_replay_breaks_where_the_record_says(tmp_path):
-    """The first steps of the job, whole, and then without one action of the third."""
-    short = STEPS[:3]
-    source = recorder.shipped(tmp_path)
-    whole = needed_actions.recorded(recorder.Run(tmp_path / "whole", source), short, keep=tmp_path / "kept.jsonl")
-    own = whole.place.settings
-    found = iam_usage.tally(own, "operator", str(tmp_path / "kept.jsonl"))
-    possible = replays.removals(found, whole, own, source / "iam_policies")
-    (one,) = [r for r in possible if (r.statement, r.action) == ("Bucket", "s3:PutBucketTagging")]
-    assert STEPS[one.step].does == "data.up"
-    outcome = replays.replay(one, short, recorder.Run(tmp_path / "without", source), own)
-    assert (outcome.broke, outcome.denied, outcome.as_predicted) == (2, 2, True)
 
 
 def test_the_page_lists_what_is_shipped():

@@ -6,10 +6,14 @@ from collections import Counter
 
 import pytest
 
-from bench import accounts, cloudsplaining_run
+from bench import accounts, cloudsplaining_run, opponents
 from bench import iam as bench
+from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import parsed
+from iampolicy.audit import engine
+from iampolicy.lint import linter
 from ops.core.errors import FINDINGS, OpsError
+from tests.conftest import settings_of
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +27,13 @@ def test_a_seed_always_draws_the_same_account_and_another_seed_another(drawn):
 
 
 def test_of_a_distinct_account_no_two_roles_hold_the_same_text_and_no_text_is_at_fault(drawn):
-    from iampolicy.lint import linter
-    from iampolicy.policy.document import policy
-
     details = accounts.account(200, seed=1, distinct=True)
     texts = [json.dumps(r["AssumeRolePolicyDocument"]) for r in details["RoleDetailList"]]
     texts += [json.dumps(p["PolicyDocument"]) for r in details["RoleDetailList"] for p in r["RolePolicyList"]]
     texts += [json.dumps(p["PolicyVersionList"][0]["Document"]) for p in details["Policies"]]
     assert len(set(texts)) == len(texts) == 400
     assert [
-        f
-        for text in texts[200:]
-        for f in linter.findings(policy("p", json.loads(text)), "identity")
-        if f.severity == "high"
+        f for text in texts[200:] for f in linter.findings("p", json.loads(text), "identity") if f.severity == "high"
     ] == []
     rest = [[role[key] for key in ("RoleName", "CreateDate", "RoleLastUsed")] for role in details["RoleDetailList"]]
     assert rest == [
@@ -131,30 +129,28 @@ def test_their_findings_are_told_by_role():
     }
 
 
-ORACLE = """#!/bin/sh
-[ "$1" = -c ] && exit 0
-cat > "$3" <<'END'
-{answer}
-END
-"""
-
-
-def stand_in(tmp_path, **told):
-    """A Python that has cloudsplaining, as far as the benchmark can tell."""
-    file = tmp_path / "python"
-    file.write_text(
-        ORACLE.replace("{answer}", json.dumps({"seconds": 1000.0, "cpu": 1000.0, "mb": 1.0, "found": {}} | told))
-    )
-    file.chmod(0o755)
-    return str(file)
+THEIRS = "python-of-cloudsplaining"
 
 
 @pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setattr(bench, "MANY", 30)
-    monkeypatch.setattr(bench, "FEW", 20)
-    monkeypatch.setattr(bench, "SECONDS", 60)
-    monkeypatch.setattr(bench, "MB", 1000)
+def audits(monkeypatch):
+    """Both sides without a process of their own: ours finds what it finds, in `ours`; theirs is as told."""
+    monkeypatch.setattr(bench, "find_oracle", lambda named: named)
+
+    def audit(ours, **theirs):
+        def run(argv, file):
+            if argv[0] == THEIRS:
+                return bench.Run(**{"seconds": 1000.0, "cpu": 1000.0, "wall": 1000.0, "mb": 1.0, "found": {}} | theirs)
+            have, _ = snapshot_file.load(file)
+            return bench.Run(**ours, found=bench.by_principal(engine.audited(have, settings=settings_of())))
+
+        monkeypatch.setattr(bench, "run", run)
+        return bench.bench(rounds=1, pairs=1, roles=200, seed=0, oracle=THEIRS)
+
+    return audit
+
+
+QUICK = {"seconds": 0.1, "cpu": 0.1, "wall": 0.5, "mb": 90.0}
 
 
 def escalating(role):
@@ -171,8 +167,8 @@ def escalating(role):
         ({"seconds": 0.001}, FINDINGS, ["against cloudsplaining"]),
     ],
 )
-def test_the_verdict(small, tmp_path, told, code, failed):
-    answer = bench.bench(rounds=1, pairs=1, seed=0, oracle=stand_in(tmp_path, **told))
+def test_the_verdict(audits, told, code, failed):
+    answer = audits(QUICK, **told)
     assert answer.code == code
     broken = [check["name"] for check in answer.data["checks"] if not check["ok"]]
     assert len(broken) == len(failed)
@@ -180,17 +176,18 @@ def test_the_verdict(small, tmp_path, told, code, failed):
     assert [row["who"] for row in answer.data["rows"]] == ["kennel", "kennel", "cloudsplaining"]
 
 
-def test_an_audit_that_takes_too_much_is_no_success(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "SECONDS", 0.0)
-    monkeypatch.setattr(bench, "MB", 1)
-    answer = bench.bench(rounds=1, pairs=1, seed=0, oracle=stand_in(tmp_path))
+def test_an_audit_that_takes_too_much_is_no_success(audits):
+    answer = audits({"seconds": 1.1, "cpu": 0.1, "wall": 0.5, "mb": 160.0})
     assert answer.code == FINDINGS
     assert sum(not check["ok"] for check in answer.data["checks"]) == 2
 
 
-def test_without_cloudsplaining_it_says_how_to_get_it():
-    with pytest.raises(OpsError, match=r"pip install -e '\.\[oracle\]'.*--oracle"):
-        bench.bench(rounds=1, pairs=1, seed=0, oracle="/bin/false")
+def test_without_cloudsplaining_it_says_how_to_get_it(monkeypatch, tmp_path):
+    with pytest.raises(OpsError, match=r"no cloudsplaining.*make \.venv-bench/\.ready"):
+        bench.find_oracle("/bin/false")
+    monkeypatch.setattr(opponents, "VENV", tmp_path)
+    with pytest.raises(OpsError, match=r"^bench\.iam needs cloudsplaining: make \.venv-bench/\.ready$"):
+        bench.find_oracle("")
 
 
 def test_a_side_that_fails_is_told(tmp_path):

@@ -5,25 +5,22 @@ import shutil
 import psutil
 import pytest
 
-from bench import contenders
 from bench import sync as bench
-from bench.contenders import OURS, PUT, RSYNC, TAR
+from bench import transfer
+from bench.transfer import OURS, PUT, RSYNC, TAR
 from ops.core.errors import FAILED, OpsError
 
 
 @pytest.fixture(params=["sshd", "asyncssh"])
 def here(request, tmp_path, monkeypatch):
     if not shutil.which("rsync") or not shutil.which("ssh"):
-        pytest.skip("rsync or OpenSSH's client is not installed")
+        pytest.skip(bench.INSTALL)
     if request.param == "asyncssh":
         monkeypatch.setattr(bench, "sshd", lambda: None)
     elif not bench.sshd():
-        pytest.skip("OpenSSH's server is not installed")
-    monkeypatch.setattr(bench, "FILES", 12)
-    monkeypatch.setattr(bench, "FOLDERS", 3)
-    monkeypatch.setattr(bench, "ROUND_TRIP_S", 0.002)
+        pytest.skip(bench.INSTALL)
     before = psutil.Process().children(recursive=True)
-    with bench.course(tmp_path) as made:
+    with bench.course(tmp_path, files=12, round_trip_s=0.002) as made:
         assert request.param in made.server
         yield made
     assert set(psutil.Process().children(recursive=True)) <= set(before)
@@ -34,13 +31,12 @@ def files(folder):
 
 
 def test_each_delivers_the_files_and_ours_and_rsync_find_them_there(here):
-    new = bench.in_turn(here, [OURS, RSYNC, TAR, PUT], 1, fresh=True)
-    same = bench.in_turn(here, [OURS, RSYNC], 1, fresh=False)
-    assert len(files(here.sent)) == 12
     for name in (OURS, RSYNC, TAR, PUT):
+        assert here.run(name, fresh=True).keys() == {name, *([bench.INSIDE] if name == OURS else [])}
+        assert len(files(here.targets / name)) == 12
         assert files(here.targets / name) == files(here.sent), name
-    assert new.keys() == {OURS, bench.INSIDE, RSYNC, TAR, PUT}
-    assert same.keys() == {OURS, bench.INSIDE, RSYNC}
+    for name in (OURS, RSYNC):
+        here.run(name, fresh=False)
 
 
 def test_ours_that_sends_although_nothing_should_have_changed_is_noticed(here):
@@ -51,10 +47,10 @@ def test_ours_that_sends_although_nothing_should_have_changed_is_noticed(here):
 
 
 def test_a_contender_that_delivers_nothing_or_fails_is_noticed(here, monkeypatch):
-    monkeypatch.setattr(contenders, "argv", lambda name, asked: ["true"])
+    monkeypatch.setattr(transfer, "argv", lambda name, asked: ["true"])
     with pytest.raises(OpsError, match="is not what was sent"):
         here.run(TAR, fresh=True)
-    monkeypatch.setattr(contenders, "argv", lambda name, asked: ["sh", "-c", "echo why >&2; exit 3"])
+    monkeypatch.setattr(transfer, "argv", lambda name, asked: ["sh", "-c", "echo why >&2; exit 3"])
     with pytest.raises(OpsError, match="sh ended with 3: why"):
         here.run(TAR, fresh=True)
 
@@ -74,7 +70,7 @@ def times(ours, rsync, **more):
 )
 def test_the_bounds(new, same, put, good):
     found = {bench.NEW: times(new, 1.0, **{TAR: [0.8] * 3, PUT: [put] * 2}), bench.SAME: times(same, 1.0)}
-    answer = bench.report("a server", found)
+    answer = bench.report("a server", 12, found)
     assert [check["ok"] for check in answer.data["checks"]] == good
     assert answer.code == (0 if all(good) else FAILED)
     assert answer.data["whole"][bench.NEW] == pytest.approx(new + 0.2)
@@ -84,4 +80,4 @@ def test_the_bounds(new, same, put, good):
 def test_what_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OpsError, match=r"bench\.sync needs rsync and OpenSSH's client: apt-get install rsync"):
-        bench.course(tmp_path).__enter__()
+        bench.course(tmp_path, files=12).__enter__()

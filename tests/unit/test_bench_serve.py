@@ -1,38 +1,15 @@
-"""What bench.serve measures with: ours, called for a moment from another process; and what it makes of its rounds."""
+"""What bench.serve makes of its rounds."""
 
 import json
+import sys
 
 import pytest
 
-from bench import serve, servers
-from bench.serve import Cell
+from bench import opponents, serve, servers
+from bench.callers import Cell
 from bench.servers import EAGER, LIT, OURS
+from ops.core.errors import OpsError
 from ops.releases.load_test import LoadResult
-
-
-@pytest.fixture(scope="module")
-def made():
-    return servers.release("resnet_tiny", 64)
-
-
-def test_ours_is_measured_for_a_moment(made, tmp_path):
-    golden = made / "model" / "golden.npz"
-    with servers.started(OURS, made, serve.MASKED, tmp_path / "log") as server:
-        limit, precision = serve.told(server.port)
-        assert (limit > 0, precision) == (True, "fp32")
-        assert serve.agreeing([server, server], golden) == 1
-        found = serve.in_turn([server], [*serve.CALLERS], 1, 0.3, golden, "here")
-        assert server.cpu_seconds() > 0
-    assert {callers for _, callers in found} == {*serve.CALLERS}
-    assert all(cell.rate > 0 and cell.cpu_s and not cell.failed for cells in found.values() for cell in cells)
-
-
-def test_a_server_that_does_not_start_says_why(made, tmp_path):
-    with (
-        pytest.raises(serve.OpsError, match=r"serving/ does not start: .*not whole"),
-        servers.started(OURS, made / "opt", {}, tmp_path / "log"),
-    ):
-        pass
 
 
 def test_a_rate_is_of_the_time_until_the_last_answer():
@@ -73,19 +50,14 @@ def test_the_table_has_every_server_at_every_number_of_callers():
 
 
 def test_the_others_run_the_torch_of_this_environment(monkeypatch, tmp_path):
-    """Whatever pip brings along is said, and nothing is kept that would compare two versions."""
-    monkeypatch.setattr(servers, "WORK", tmp_path)
-
-    def run(argv, **_):
-        if "venv" not in argv:
-            (
-                tmp_path
-                / "servers/lib"
-                / f"python{servers.sys.version_info[0]}.{servers.sys.version_info[1]}"
-                / "site-packages/torch"
-            ).mkdir(parents=True)
-        return servers.subprocess.CompletedProcess(argv, 0, "", "")
-
-    monkeypatch.setattr(servers.subprocess, "run", run)
-    with pytest.raises(serve.OpsError, match="brought its own torch"):
-        servers.others()
+    """Nothing is measured that would compare two versions of torch."""
+    monkeypatch.setattr(opponents, "VENV", tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    (tmp_path / ".ready").touch()
+    assert servers.find_python() == tmp_path / "bin" / "python"
+    (tmp_path / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages" / "torch").mkdir(
+        parents=True
+    )
+    with pytest.raises(OpsError, match="has its own torch"):
+        servers.find_python()

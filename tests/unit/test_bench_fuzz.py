@@ -1,7 +1,6 @@
-"""The server under 500 bodies that are broken, hostile or odd; and that each can be made again."""
+"""What bench.fuzz sends can be made again, and answers and log are judged. 500 bodies: tests/e2e/test_benchmarks.py."""
 
 import io
-import json
 import re
 
 import pytest
@@ -11,14 +10,6 @@ from bench import bodies, fuzz
 from bench.anatomy import SIGNATURE
 from bench.bodies import Body
 from bench.fuzz import Got
-
-
-def test_500_bodies_do_the_server_no_harm(capfd):
-    answer = fuzz.bench(500, 0, pixels=64)
-    failed = [check for check in answer.data["checks"] if not check["ok"]]
-    assert not failed, capfd.readouterr().err
-    assert {"200", "400", "413", "415"} <= answer.data["statuses"].keys() <= {"0", "200", "400", "413", "415"}
-    json.dumps(answer.data)
 
 
 def test_a_body_is_the_same_whatever_was_made_before():

@@ -4,10 +4,13 @@ import os
 import time
 import urllib.error
 import urllib.request
+import zlib
 
 import pytest
 
 from bench import data as bench
+from bench.store import ACCOUNT, answer_sts, unchunked
+from ops.datasets.image_check import inspect_image
 
 MB = os.urandom(1 << 20)
 
@@ -57,19 +60,27 @@ def test_a_listing_has_a_thousand_keys_a_page(line):
 
 
 def test_bodies_in_chunks_of_http_or_of_aws_are_put_together(line):
-    from bench.store import unchunked
-
     assert unchunked(b"3;chunk-signature=x\r\nabc\r\n2\r\nde\r\n0\r\nx-amz-checksum-crc32:AA==\r\n\r\n") == b"abcde"
 
 
-def test_the_pictures_are_real_and_do_not_compress(tmp_path, monkeypatch):
-    import zlib
+def test_sts_gives_the_keys_of_a_role_and_answers_nothing_else(line):
+    _, status, body = ask(
+        line, "POST", "/", b"Action=AssumeRole&RoleArn=arn:aws:iam::1:role/kennel/x&RoleSessionName=me"
+    )
+    assert status == 200
+    assert f"<Arn>arn:aws:sts::{ACCOUNT}:assumed-role/x/me</Arn>".encode() in body
+    assert ACCOUNT.encode() in ask(line, "POST", "/", b"Action=GetCallerIdentity")[2]
+    assert answer_sts({"Action": ["GetFederationToken"]}).status == "501 Not Implemented"
+    assert line.store.to_s3() == 0
+    ask(line, "HEAD", "/b/none")
+    assert line.store.to_s3() == 1
 
-    from ops.datasets.image_check import inspect_image
 
-    monkeypatch.setattr(bench, "FILES", 20)
-    total = bench.pictures(tmp_path)
+def test_the_pictures_are_real_and_do_not_compress(tmp_path):
+    bench.draw_pictures(tmp_path, 20)
     paths = sorted(tmp_path.rglob("*.png"))
     assert len(paths) == 20
     assert [inspect_image(path).fault for path in paths] == [""] * 20
-    assert len(zlib.compress(b"".join(path.read_bytes() for path in paths))) > 0.98 * total
+    assert len(zlib.compress(b"".join(path.read_bytes() for path in paths))) > 0.98 * sum(
+        path.stat().st_size for path in paths
+    )

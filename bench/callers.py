@@ -1,0 +1,58 @@
+"""The callers of bench.serve, in a process of their own. Each line on stdin is one measurement, and answered by a line.
+
+python -m bench.callers GOLDEN      {"port": 8080, "callers": 8, "seconds": 1.5}  ->  {"good": 60, "cell": {...}}
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ops.releases import load_test
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One server for a moment under so many callers. Seconds, of successes and of refusals; None when there were none."""
+
+    rate: float  # successes a second
+    p50: float | None
+    p99: float | None
+    refused: int
+    refused_p99: float | None
+    failed: int
+    cpu_s: float | None = None  # of the server, a success
+
+    @classmethod
+    def of(cls, found: load_test.LoadResult, seconds: float) -> Cell:
+        """`seconds` reach to the last answer: what began in time and ended later is in `found` too."""
+        good, refused = found.latencies(200), found.latencies(503)
+        middle, high, late = ((load_test.quantile(times, q) if times else None) for times, q in
+                              ((good, 0.5), (good, 0.99), (refused, 0.99)))  # fmt: skip
+        return cls(len(good) / seconds, middle, high, len(refused), late, found.failed)
+
+
+def read_pictures(golden: Path) -> list[bytes]:
+    """Return the pictures of a golden.npz, each as the bytes of its file."""
+    with np.load(golden) as kept:
+        whole, ends = kept["pictures"].tobytes(), kept["ends"].tolist()
+    return [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def measure(asked: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
+    """Call one server with so many callers for so many seconds."""
+    began = time.monotonic()
+    found = load_test.run_load(asked["port"], pictures, asked["callers"], asked["seconds"])
+    return {"good": len(found.latencies(200)), "cell": asdict(Cell.of(found, time.monotonic() - began))}
+
+
+if __name__ == "__main__":
+    golden_pictures = read_pictures(Path(sys.argv[1]))
+    for line in sys.stdin:
+        print(json.dumps(measure(json.loads(line), golden_pictures)), flush=True)
