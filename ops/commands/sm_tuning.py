@@ -9,7 +9,6 @@ from invoke import Context
 
 from ops.core.errors import OpsError
 from ops.core.output import say
-from ops.core.paths import WORK
 from ops.core.task import Result, carry_out, task
 
 if TYPE_CHECKING:
@@ -72,6 +71,8 @@ def present(found: Outcome, changes: int = 0) -> Result:
 
 def draw(found: Outcome) -> str | None:
     """Return the path of a plot of the trials; None, and say why, where nothing can be drawn."""
+    from ops.core.paths import WORK
+
     try:
         from ops.reports import drawing
 

@@ -44,7 +44,7 @@ def progress(line: str) -> Progress | None:
 
 
 def follow(account: Account, name: str) -> dict[str, Any]:
-    """Print the logs of all hosts as they come; the job's last description. Raises OpsError when it did not complete.
+    """Print the logs of all hosts as they come; return the job's last description. Raises OpsError when it did not complete.
 
     Ctrl-C leaves the job alone: it goes on, and `invoke sm.attach NAME` comes back to it.
     """

@@ -55,7 +55,7 @@ class Door:
 def submit(account: Account, request: dict[str, Any]) -> str:
     """Send a CreateTrainingJob request, as boto3 takes it, through ModelTrainer; the job's name.
 
-    Raises Refused; OpsError without the extra `sdk`, or when ModelTrainer would drop or alter a part of the request.
+    Raises AwsError; OpsError without the extra `sdk`, or when ModelTrainer would drop or alter a part of the request.
     """
     trainer = trainer_of(request)
     trainer(sagemaker_session=session(account, request), **arguments(request)).train(wait=False, logs=False)
