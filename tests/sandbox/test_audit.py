@@ -807,10 +807,10 @@ def test_what_differs_from_the_repository(name, have, expected):
 
 def test_a_changed_policy_a_missing_role_and_what_stands_in_no_folder_differ():
     have = applied()
-    changed = replace(have, policies=have.policies | {OTHER: replace(have.policies[OTHER], document=doc(EVERYTHING))})
+    changed = replace(have, policies=have.policies | {OTHER: replace(have.policies[OTHER], policy=doc(EVERYTHING))})
     assert drifted(changed) == [("high", "IAM-DRIFT-001", BOX)]
     bound = have.roles[BOX].boundary
-    lifted = replace(have, policies=have.policies | {bound: replace(have.policies[bound], document=doc(EVERYTHING))})
+    lifted = replace(have, policies=have.policies | {bound: replace(have.policies[bound], policy=doc(EVERYTHING))})
     assert drifted(lifted) == [("high", "IAM-DRIFT-001", BOX)]
     less = replace(have, roles={name: p for name, p in have.roles.items() if name != BOX})
     assert drifted(less) == [("medium", "IAM-DRIFT-002", BOX)]

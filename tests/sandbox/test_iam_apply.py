@@ -88,13 +88,13 @@ def test_a_boundary_that_is_missing_or_another_is_put():
 
 def test_a_boundary_that_is_not_wanted_goes_after_what_it_held_in():
     have, wanted = applied(), [replace(w, boundary=None) if w.role == "auditor" else w for w in WANTED]
-    have.policies[OWN] = replace(have.policies[OWN], document=doc("*"))
+    have.policies[OWN] = replace(have.policies[OWN], policy=doc("*"))
     assert calls(have, wanted) == [("create_policy_version", NAME), ("delete_role_permissions_boundary", NAME)]
 
 
 def test_a_boundary_that_says_something_else_gets_a_version():
     have = applied()
-    have.policies[BOUND] = replace(have.policies[BOUND], document=doc("*"))
+    have.policies[BOUND] = replace(have.policies[BOUND], policy=doc("*"))
     assert calls(have) == [("create_policy_version", f"{NAME}-boundary")]
 
 
@@ -332,7 +332,7 @@ def test_where_a_roll_back_leads(policy, kept, to, expected):
 
 
 def test_a_policy_that_is_back_stays_when_the_command_runs_again():
-    back = replace(POLICY, document=doc("s3:B"), versions=(("v1", False, NOW), ("v2", True, NOW), ("v3", False, NOW)))
+    back = replace(POLICY, policy=doc("s3:B"), versions=(("v1", False, NOW), ("v2", True, NOW), ("v3", False, NOW)))
     assert str(versions.back(back, [], False)).startswith("is back already, at v2; further back: --policy")
     kept = Managed(OWN, doc("s3:B"), (("v4", True, NOW),))
     assert str(versions.back(kept, [Kept(OWN, "v2", doc("s3:B"))], True)).startswith("is back already, at v4")
