@@ -12,7 +12,7 @@ from iampolicy.account.snapshot_file import KEY_ID
 from iampolicy.explain import simulation
 from iampolicy.explain.diagnosis import Explained, Mend, World, denied_by, file
 from ops.core.settings import Settings
-from ops.iam.revocation import standing
+from iampolicy.revoked_sessions import standing_revocations
 from ops.iam.roles import placeholders
 
 HOPS = {
@@ -79,7 +79,7 @@ def spreading(found: Explained, world: World) -> list[str]:
     if "s3://" in found.denial.kind:
         return ["So IAM lets it: look whether anything lies there, and whether the bucket is in the job's region."]
     role = world.have.roles.get(found.question.who.split("/")[1]) if ":assumed-role/" in found.question.who else None
-    if role and (cut := standing(world.have).get(role.name)):
+    if role and (cut := standing_revocations(world.have).get(role.name)):
         return [f"Its sessions from before {cut:%Y-%m-%d %H:%M:%S} UTC are cut off (iam.revoke): take the role anew."]
     role = role or next((r for r in world.have.roles.values() if found.question.resource == r.arn), None)
     held = [world.have.policies[arn] for arn in (role.attached if role else ()) if arn in world.have.policies]

@@ -6,18 +6,14 @@ The deny is the one that IAM's console writes. It says nothing to calls by a key
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from iampolicy.account.snapshot import Principal, Snapshot, moment
-from iampolicy.policy.semantics import canonical
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.revoked_sessions import POLICY_NAME, deny_document, revoked_before, standing_revocations
 from ops.core.errors import AwsError
 from ops.core.plan import Change, Steps
 from ops.iam.roles import dumped
-
-NAME = "AWSRevokeOlderSessions"
-LONGEST = timedelta(hours=12)  # of a role's session, whatever its MaxSessionDuration was when it was taken
-SKEW = timedelta(minutes=5)  # by which this clock may be behind AWS's; one that is further off is refused
 
 
 @dataclass(frozen=True)
@@ -29,43 +25,12 @@ class Held:
     password: bool = False
 
 
-def document(since: datetime) -> dict[str, Any]:
-    condition = {"DateLessThan": {"aws:TokenIssueTime": since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}}
-    deny = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition}
-    return {"Version": "2012-10-17", "Statement": [deny]}
-
-
-def since(p: Principal) -> datetime | None:
-    """Before when its sessions are cut off; None where they are not, or where the policy of that name says something else."""
-    if NAME not in p.inline:
-        return None
-    text = p.inline[NAME].document
-    try:
-        (deny,) = text["Statement"] if isinstance(text["Statement"], list) else [text["Statement"]]
-        told = deny["Condition"]["DateLessThan"]["aws:TokenIssueTime"]
-        found = moment(told)
-        ours = document(found) if found else {}
-        ours["Statement"][0]["Condition"]["DateLessThan"]["aws:TokenIssueTime"] = (
-            told  # the console writes milliseconds
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
-    return found if canonical(text) == canonical(ours) else None
-
-
-def standing(have: Snapshot, now: datetime | None = None) -> dict[str, datetime]:
-    """Role -> before when its sessions are cut off, where one of them could still live."""
-    now = now or datetime.now(UTC)
-    found = {name: cut for name, role in have.roles.items() if NAME in role.inline and (cut := since(role))}
-    return {name: cut for name, cut in found.items() if cut - SKEW <= now < cut + LONGEST}
-
-
 def aside(have: Snapshot, now: datetime | None = None) -> Snapshot:
     """The account without these denies: they are nobody's drift while they stand, and no change of roles lifts them."""
-    found = standing(have, now)
+    found = standing_revocations(have, now)
     if not found:
         return have
-    bare = {name: {k: v for k, v in have.roles[name].inline.items() if k != NAME} for name in found}
+    bare = {name: {k: v for k, v in have.roles[name].inline.items() if k != POLICY_NAME} for name in found}
     return replace(have, roles=have.roles | {name: replace(have.roles[name], inline=bare[name]) for name in found})
 
 
@@ -80,10 +45,10 @@ def steps(who: Held, moment: datetime) -> Steps:
         except AwsError as error:  # deleted meanwhile: as good. The message has the key's id
             if not error.says("NoSuchEntity"):
                 raise
-    if p.trust is None and not who.active and not who.password and since(p):
+    if p.trust is None and not who.active and not who.password and revoked_before(p):
         return
     kind, call = ("RoleName", "put_role_policy") if p.trust is not None else ("UserName", "put_user_policy")
-    args = {kind: p.name, "PolicyName": NAME, "PolicyDocument": dumped(document(moment))}
+    args = {kind: p.name, "PolicyName": POLICY_NAME, "PolicyDocument": dumped(deny_document(moment))}
     why = f"{p.name}: sessions from before {moment:%Y-%m-%d %H:%M:%S} UTC are to be cut off"
     yield Change("iam", call, args, why, danger="what runs in them fails")
 
@@ -91,7 +56,7 @@ def steps(who: Held, moment: datetime) -> Steps:
 def state(who: Held) -> str:
     """In a line: whether it is cut off, and what still lives."""
     p, active = who.principal, len(who.active)
-    cut, role = since(p), p.trust is not None
+    cut, role = revoked_before(p), p.trust is not None
     if cut and not active:
         said = f"no session from before {cut:%Y-%m-%d %H:%M:%S} UTC{', but a password' if who.password else ''}"
         return f"{p.name} is cut off: {'' if role else 'no active key, '}{said}"
