@@ -11,8 +11,8 @@ from typing import Any
 from iampolicy.account.snapshot_file import KEY_ID
 from iampolicy.explain import simulation
 from iampolicy.explain.diagnosis import Explained, Mend, World, denied_by, file
-from ops.core.settings import Settings
 from iampolicy.revoked_sessions import standing_revocations
+from ops.core.settings import Settings
 from ops.iam.roles import placeholders
 
 HOPS = {

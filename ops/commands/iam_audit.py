@@ -66,4 +66,4 @@ def audit(
     shown = [f for f in left if f.severity != "info" or "info" in failing]
     data = {"findings": [f.data for f in found], "calls": for_iam + for_rest, "seconds": round(seconds, 3)}
     code = FINDINGS if any(f.severity in failing for f in left) else 0
-    return Result(data, "" if json else format_findings(shown, counted, source.files), code=code)
+    return Result(data, "" if json else format_findings(shown, counted, source.snapshot), code=code)

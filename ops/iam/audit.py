@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ class AuditSource:
     wanted: list[Wanted] | None = None
     facts: AccountFacts | None = None
     calls: tuple[int, int] = (0, 0)
-    files: dict[str, Path] = field(default_factory=dict)  # by policy, where the folder itself is audited
 
 
 def audit(
@@ -111,7 +110,7 @@ def read_file(settings: Settings, file: str) -> AuditSource:
 def read_folder(settings: Settings) -> AuditSource:
     """The folder as if it were applied."""
     have = roles.applied(roles.wanted(settings), settings)
-    return AuditSource(f"{ROLES}/", have, settings, files=source_lines.files(settings))
+    return AuditSource(f"{ROLES}/", have, settings)
 
 
 def count_findings(source: AuditSource, found: list[Finding]) -> str:
@@ -134,7 +133,7 @@ def fold_paths(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]
     return [f for f in found if f not in hidden], alike
 
 
-def format_findings(found: list[Finding], counted: str, files: dict[str, Path]) -> str:
+def format_findings(found: list[Finding], counted: str, have: Snapshot) -> str:
     """A row each, and the count; what follows from being an administrator is counted in the administrator's row, not repeated."""
     everything = {f.principal for f in found if f.rule == ADMIN and f.severity == "critical"}
     left = [f for f in found if f.rule == ADMIN or f.principal not in everything or not f.rule.startswith(FOLLOWS)]
@@ -145,7 +144,7 @@ def format_findings(found: list[Finding], counted: str, files: dict[str, Path]) 
         more = follows.pop(f.principal, 0) if f.rule == ADMIN else 0
         message = f"{f.message} (and {more} findings that follow: --json)" if more else f.message
         message += f" (and {alike[f]} more ways to more rights: --json)" if f in alike else ""
-        where = source_lines.place(f, files) or " ".join(filter(None, (f.policy.rsplit("/", 1)[-1], f.statement)))
+        where = source_lines.place(f, have) or " ".join(filter(None, (f.policy.rsplit("/", 1)[-1], f.statement)))
         rows.append((f.severity, f.rule, f.principal, where, message, f.fix))
     lines = [table(("severity", "rule", "principal", "policy", "what", "fix"), rows)] if rows else []
     lines += [f"... and {len(left) - SHOWN} more: --json"] if len(left) > SHOWN else []

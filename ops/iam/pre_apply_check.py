@@ -16,7 +16,7 @@ from ops.core.settings import Settings
 from ops.iam import expectations, waivers
 from ops.iam.audit import audit
 from ops.iam.roles import Wanted, applied
-from ops.iam.source_lines import files, place
+from ops.iam.source_lines import place
 
 BLOCKING = ("critical", "high")
 OBSOLETE = "IAM-USE-001"
@@ -97,8 +97,8 @@ def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None
     for one in old:
         say(f"Already so: {one.severity} {one.rule} {one.principal}: {one.message}")
     if new:
-        paths = files(settings)
-        lines = "\n".join(f"  {one.told(place(one, paths))}" for one in new)
+        folder = applied(wanted, settings)
+        lines = "\n".join(f"  {one.told(place(one, folder))}" for one in new)
         raise OpsError(
             f"The roles would bring what the audit calls high or worse:\n{lines}\n"
             "Nothing was touched. Mend the folder, or waive it with a reason in iam_policies/waivers.toml.",

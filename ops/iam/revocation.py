@@ -1,19 +1,30 @@
-"""Somebody cut off at once: a user's access keys made inactive, and a deny on all sessions from before a moment.
+"""iam.revoke: a principal cut off at once: a user's access keys made inactive, and a deny on all sessions from before a moment.
 
-The deny is the one that IAM's console writes. It says nothing to calls by a key, nor to sessions that are taken later.
+The deny is the one that IAM's console writes (iampolicy.revoked_sessions).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
+from iampolicy.account import snapshot
 from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.explain.diagnosis import services
+from iampolicy.explain.simulation import find
 from iampolicy.revoked_sessions import POLICY_NAME, deny_document, revoked_before, standing_revocations
+from ops.core.aws.account import Account
 from ops.core.errors import AwsError
-from ops.core.plan import Change, Steps
+from ops.core.output import say
+from ops.core.plan import Change, Step, Steps, Wait
+from ops.core.settings import Settings
+from ops.iam import backups
 from ops.iam.roles import dumped
+
+SPREADING_S = 45.0  # IAM mostly reads back at once what it was told; AWS promises no more than "eventually"
 
 
 @dataclass(frozen=True)
@@ -63,3 +74,70 @@ def state(who: Held) -> str:
     keys = f"a user with {active or 'no'} active {'keys' if active > 1 else 'key'}"
     keys += " and a password" if who.password else ""
     return f"{p.name} is not cut off: {'a role' if role else keys}, whose sessions go on until they end"
+
+
+def read_principal(account: Account, name: str) -> Held:
+    """Who it is, and how it gets in."""
+    p = find(snapshot.read(account), name, account.settings)[0]
+    if p.trust is not None:
+        return Held(p)
+    keys = account.list_all("iam", "list_access_keys", "AccessKeyMetadata", UserName=p.name)
+    password = account.call_or_none("iam", "get_login_profile", "NoSuchEntity", UserName=p.name)
+    return Held(p, tuple(key for key in keys if key["Status"] == "Active"), password is not None)
+
+
+def caller_and_time(account: Account) -> tuple[str, datetime]:
+    """(who calls, the second to come by AWS's own clock: this machine's may be minutes off, and AWS gives whole seconds)."""
+    answer = account.call("sts", "get_caller_identity")
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    then = parsedate_to_datetime(date).astimezone(UTC) if date else datetime.now(UTC).replace(microsecond=0)
+    return answer["Arn"], then + timedelta(seconds=1)
+
+
+def refusal(p: Principal, caller: str) -> str:
+    """Why this one is not cut off here, or ""."""
+    if "/aws-service-role/" in p.arn or "/aws-reserved/" in p.arn:
+        return "is kept by AWS, which lets nobody write its policies; end its sessions at that service, or in IAM Identity Center"
+    if p.arn == caller or (":assumed-role/" in caller and p.trust is not None and caller.split("/")[1] == p.name):
+        return "is whom you call as, and you would cut yourself off; log in as somebody else"
+    return ""
+
+
+def consequences(p: Principal) -> str:
+    """What fails once it is cut off, in a sentence."""
+    if p.trust is None:
+        return f"{p.name}: whatever signs with its keys, and every session made with them, fails from now on."
+    running = ", ".join(services(p.trust_policy))
+    held = f" What {running} runs in its name fails too, until it is started anew." if running else ""
+    return f"{p.name}: every session that is under way fails from now on; who may take the role takes it again.{held}"
+
+
+def back_up_inline(who: Held, planned: Iterable[Step], settings: Settings) -> None:
+    """Write the principal's own policy of that name to disk before it is written over."""
+    p = who.principal
+    if revoked_before(p):
+        return
+    for kept in backups.lost(Snapshot({p.name: p}) if p.trust is not None else Snapshot(users={p.name: p}), planned):
+        say(f"{p.name}: its own policy {POLICY_NAME} stays only in {backups.keep(settings, kept)}")
+
+
+def wait_until_revoked(account: Account, arn: str, moment: datetime) -> Held:
+    """Return the principal as IAM has it once it reads back what it was told. Raises OpsError when it does not."""
+
+    def seen(account: Account) -> Held | str:
+        who = read_principal(account, arn)
+        cut = revoked_before(who.principal)
+        return who if cut and cut >= moment and not who.active else state(who)
+
+    found: Held = account.wait(
+        Wait("what IAM reads back", seen, why="IAM spreads what it is told", timeout_s=SPREADING_S)
+    )
+    return found
+
+
+def next_step(who: Held) -> str:
+    if who.password:
+        return f"Next: its password still lets it in: aws iam delete-login-profile --user-name {who.principal.name} ; then invoke iam.revoke again"
+    if who.principal.trust is None:
+        return "Next: invoke iam.audit. What it was for needs a role, or a new key; delete the old key when nobody misses it."
+    return "Next: invoke iam.audit: whoever may still take the role has it again. invoke iam.apply leaves this deny for 12 hours."
