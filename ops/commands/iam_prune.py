@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from invoke import Context
@@ -65,7 +66,7 @@ def prune(c: Context, roles: list[str] | None = None, confirm: str = "") -> Resu
         used = f"last used on {role.last_used:%Y-%m-%d}" if role.last_used else "never used, as far as IAM remembers"
         dialogue.confirm(c, f"The role {role.name} goes; it was {used}.", name=role.name, given=confirm)
         able = _account_for(c, settings, role)
-        kept.append(removal.remove(able, role.name, wanted, lambda steps, able=able: carry_out(c, able, steps)))
+        kept.append(removal.remove(able, role.name, wanted, partial(carry_out, c, able)))
     return Result([str(path) for path in kept], "\n".join(f"Back again: invoke iam.restore {path}" for path in kept))
 
 

@@ -78,7 +78,7 @@ def state(who: Held) -> str:
 
 def read_principal(account: Account, name: str) -> Held:
     """Who it is, and how it gets in."""
-    p = find(snapshot.read(account), name, account.settings)[0]
+    p = find(snapshot.read(account), name, account.settings.role_name(""))[0]
     if p.trust is not None:
         return Held(p)
     keys = account.list_all("iam", "list_access_keys", "AccessKeyMetadata", UserName=p.name)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import Managed, Principal, Snapshot, parsed
 from iampolicy.audit import account_facts
+from iampolicy.errors import InputError
 from iampolicy.finding import SEVERITIES
 from ops.iam import collect, roles, waivers
 from ops.iam.audit import audit, fold_paths, format_findings
@@ -509,7 +510,9 @@ def test_a_role_that_works_in_another_region_is_not_obsolete(used, region, gone)
 def test_services_that_were_granted_and_never_used():
     made = role("r", allow(["s3:GetObject", "sqs:SendMessage", "sns:Publish"], "arn:aws:s3:::mine/*"), days=200)
     usage = {made[0].arn: {"s3": NOW - DAYS, "sqs": NOW - 100 * DAYS, "sns": None, "ec2": None}}
-    (one,) = [f for f in audited(account(made), facts=account_facts.AccountFacts(usage=usage)) if f.rule == "IAM-USE-002"]
+    (one,) = [
+        f for f in audited(account(made), facts=account_facts.AccountFacts(usage=usage)) if f.rule == "IAM-USE-002"
+    ]
     assert (one.severity, one.message) == ("medium", "may use sns, sqs, and has not for 90 days")
     assert found(account(made), "IAM-USE-002", facts=account_facts.AccountFacts()) == []
 
@@ -574,8 +577,7 @@ def test_root_is_judged_by_the_accounts_summary_where_there_is_no_report():
     assert told == [("critical", "IAM-KEY-001", "<root_account>"), ("critical", "IAM-KEY-002", "<root_account>")]
     assert found(have, "IAM-KEY-001", "IAM-KEY-002", facts=account_facts.parse({"summary": good})) == []
     assert (
-        found(have, "IAM-KEY-001", "IAM-KEY-002", facts=account_facts.parse({"summary": bad, "credentials": []}))
-        == []
+        found(have, "IAM-KEY-001", "IAM-KEY-002", facts=account_facts.parse({"summary": bad, "credentials": []})) == []
     )
 
 
@@ -807,10 +809,10 @@ def test_what_differs_from_the_repository(name, have, expected):
 
 def test_a_changed_policy_a_missing_role_and_what_stands_in_no_folder_differ():
     have = applied()
-    changed = replace(have, policies=have.policies | {OTHER: replace(have.policies[OTHER], document=doc(EVERYTHING))})
+    changed = replace(have, policies=have.policies | {OTHER: replace(have.policies[OTHER], policy=doc(EVERYTHING))})
     assert drifted(changed) == [("high", "IAM-DRIFT-001", BOX)]
     bound = have.roles[BOX].boundary
-    lifted = replace(have, policies=have.policies | {bound: replace(have.policies[bound], document=doc(EVERYTHING))})
+    lifted = replace(have, policies=have.policies | {bound: replace(have.policies[bound], policy=doc(EVERYTHING))})
     assert drifted(lifted) == [("high", "IAM-DRIFT-001", BOX)]
     less = replace(have, roles={name: p for name, p in have.roles.items() if name != BOX})
     assert drifted(less) == [("medium", "IAM-DRIFT-002", BOX)]
