@@ -1,7 +1,7 @@
-"""What a statement still gives when everything else that its holder has is weighed: denies, boundary, dates, conditions.
+"""What a statement still gives once denies, boundary, dates and conditions are weighed against it.
 
-A rule names what it rules in one statement and how to ask for it; here it is asked. A probe is a request about a name that
-nobody has, so that it passes only where the statement is as wide as the rule says.
+A rule names a candidate finding about one statement, with probes: requests that would confirm it. Here they are decided. A probe
+is about a name that no account has, so that it passes only where the statement is as wide as the rule says.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finding about a statement, if any of its subjects passes: subject -> probes, of which one is enough.
+    """A possible finding about a statement: confirmed if any of its subjects passes, which takes one of the subject's probes.
 
     `message` says {} where the subjects that passed belong. With `also`, a subject that passes with these as well makes the
     severity `severe`.
@@ -88,7 +88,7 @@ class AuditContext:
     region: str = ""  # of the settings: functions were asked for there alone
     trust_findings: dict[int, tuple[Policy, list[tuple[str, str, str, str, str]]]] = field(default_factory=dict)
     _candidates: dict[int, tuple[Policy, list[Candidate]]] = field(default_factory=dict)
-    _confirmed: dict[int, list[ConfirmedCandidate]] = field(default_factory=dict)  # by holding
+    _confirmed: dict[int, list[ConfirmedCandidate]] = field(default_factory=dict)  # by permission set
 
     def __post_init__(self) -> None:
         self.account = account_number(self.snapshot)
@@ -101,7 +101,7 @@ class AuditContext:
         return EffectivePrincipal(p, self.model.rights(p), {**self.model.known_keys(p), "aws:securetransport": "true"})
 
     def candidates(self, policy: Policy, rules: tuple[CandidateRule, ...]) -> list[Candidate]:
-        """Worked out once for a document, however many hold it."""
+        """Return the candidates of a document, worked out once however many principals hold it."""
         key = id(policy.statements)  # shared by all who hold the same text
         if key not in self._candidates:
             found = [s for one in policy.statements if one.allow for rule in rules for s in rule(one, self.account)]
@@ -109,7 +109,7 @@ class AuditContext:
         return self._candidates[key][1]
 
     def confirmed_findings(self, holder: EffectivePrincipal, rules: tuple[CandidateRule, ...]) -> Iterator[Finding]:
-        """Decided once for all who hold the same; each may have its policies under names of its own."""
+        """Yield what is confirmed, decided once for all who hold the same; each may have its policies under names of its own."""
         key = id(self.model.permissions_of(holder.principal))
         if key not in self._confirmed:
             uncapped = holder.uncapped

@@ -40,7 +40,7 @@ def roles_to_pass(path: Path, permissions: PermissionSet) -> TargetQuestion:
 
 
 def any_role(decision: Decision) -> TargetQuestion:
-    """Any role will do that the service may take."""
+    """Any role will do that the service may assume."""
     return TargetQuestion(lambda roles: roles, lambda role: decision)
 
 
@@ -94,7 +94,7 @@ def known_carrier_roles(model: AccountModel, path: Path, permissions: Permission
 
 
 def regional_prefix(arn: str) -> str:
-    """With service and account."""
+    """Return the ARN up to its account."""
     return ":".join(arn.split(":")[:5])
 
 
@@ -104,7 +104,7 @@ def reach_outside(model: AccountModel, path: Path, permissions: PermissionSet, p
 
 
 def users_to_own(path: Path, permissions: PermissionSet) -> TargetQuestion:
-    """Users on whom all is allowed that does not write their policies."""
+    """Users on whom all of the path is allowed that does not write their policies."""
     rest = [action for action in path.actions if action not in WRITES]
 
     def may(user: Principal) -> Decision | None:

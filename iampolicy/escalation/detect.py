@@ -1,13 +1,13 @@
 """Escalation paths (paths.toml), decided for each principal, and only worth a finding when something is gained.
 
 A path's actions are asked of the evaluator as some request could be made: denies that are certain, boundaries, dates and
-resources count, and so does the trust of a role that is passed, taken or rewritten. What the path leads to is looked up in the
-snapshot. Gained is what makes somebody strong (`powers` in paths.toml) and the holder has not got: rights over IAM, secrets and
-other roles wherever they hold; data and machines only where nobody had a certain resource in mind. A role that may touch its own
-bucket, and nothing else, is no gain for who may pass it: such a path is `bounded`, severity info, and says so.
+resources count, and so does the trust of a role that is passed, assumed or rewritten. What the path leads to is looked up in the
+snapshot. A gain is what makes a principal strong (`powers` in paths.toml) and the holder lacks: rights over IAM, secrets and
+other roles wherever they hold; data and machines only where the policy names no certain resource. A role that may touch its own
+bucket, and nothing else, is no gain for a principal that may pass it: such a path is `bounded`, severity info, and says so.
 
-critical: the target may do everything (who may write any policy of somebody it is has what that one's boundary leaves).
-high: it is stronger than the holder, or nobody is there yet and the holder may reach whoever comes.
+critical: the target may do everything (a principal that may write its own policies has what its boundary leaves).
+high: it is stronger than the holder, or there is no target yet and the holder may reach any that comes.
 An administrator has no more to gain: IAM-ADMIN-001 is about those.
 """
 
@@ -45,7 +45,7 @@ Wordings = dict[
 
 
 def findings(model: AccountModel, judged: Callable[[Principal], bool] = lambda p: True) -> list[Finding]:
-    """All IAM-PRIVESC findings about those who are judged."""
+    """Return all IAM-PRIVESC findings about the principals that are judged."""
     found: list[Finding] = []
     wordings: Wordings = {}
     critical: dict[str, tuple[str, ...]] = {}

@@ -28,7 +28,7 @@ Tags = Mapping[str, str]  # by name in lower case: in conditions AWS takes eithe
 
 @lru_cache(100_000)
 def meet(one: str, other: str) -> str | None:
-    """A text that fits both patterns, or None. Where both leave anything open, nothing is put."""
+    """Return a text that fits both patterns, or None. Where both leave anything open, it has nothing there."""
     if max(len(one), len(other)) > LONGEST:
         return None
     ways, seen = [(0, 0, "")], set()
@@ -54,7 +54,7 @@ def meet(one: str, other: str) -> str | None:
 
 
 def meet_arn(pattern: str, end: str) -> str | None:
-    """The same for ARNs, of which the second has all its segments: no wildcard of that one goes over a colon."""
+    """Return the same for ARNs, of which the second has all its segments: no wildcard of that one goes over a colon."""
     theirs, ours = pattern.split(":", 5), end.split(":", 5)
     if len(ours) < 6 or len(theirs) < 6:
         return meet(pattern, ":".join([part.replace("*", REGION) for part in ours[:5]] + ours[5:]))
@@ -73,7 +73,7 @@ def covered_actions(pattern: str) -> frozenset[str]:
 
 @lru_cache(5_000)
 def arn_targets(action: str, account: str) -> tuple[tuple[str, str], ...]:
-    """For each resource type of the action, its ARN with anything for a name, and with a name that nobody had in mind."""
+    """Return, for each resource type of the action, its ARN with anything for a name, and with one that no policy names."""
     found = []
     for pattern in actions.resource_arns(action) or ["*"]:
         parts = pattern.split(":", 5)
@@ -117,8 +117,10 @@ def denies_everything(one: Statement) -> bool:
 
 @dataclass(frozen=True)
 class ActionIndex:
-    """The statements about one action, and the resources of those that allow it. `free`: nothing takes away from that. `tags` are the
-    keys that ask for the resource's."""
+    """The statements about one action, and the resources of those that allow it.
+
+    `free`: nothing takes away from that. `tags` are the condition keys that ask for the resource's tags.
+    """
 
     rights: Rights
     patterns: tuple[str, ...]
@@ -127,7 +129,7 @@ class ActionIndex:
 
 
 class PermissionSet:
-    """What principals hold who hold the same. Policies are numbered by their place, since each may name them otherwise.
+    """The permissions of all principals that hold the same. Policies are numbered by their place, since each may name them otherwise.
 
     `tags` has the tags of what is known, by ARN.
     """
@@ -175,7 +177,7 @@ class PermissionSet:
         return None
 
     def rights_by_tags(self, action: str, resource: str) -> list[tuple[Rights, Context]]:
-        """The statements about the action, with what is known of the resource's tags, which the holder may be able to change.
+        """Return the statements about the action, with what is known of the resource's tags, which the holder may be able to change.
 
         AWS: to control who may pass a role by its tags "does not have reliable results"; so the tags may as well be absent.
         docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_passrole.html
@@ -202,13 +204,13 @@ class PermissionSet:
     def first_resource(
         self, action: str, at_large: bool, context: Context | None = None
     ) -> tuple[str, Decision, bool] | None:
-        """With `at_large`, only a resource that nobody had in mind."""
+        """Return the first; with `at_large`, only a resource that no policy names."""
         return next(((*found, at_large) for found in self.allowed_resources(action, (at_large,), context)), None)
 
     def allowed_resources(
         self, action: str, at_large: tuple[bool, ...], context: Context | None = None
     ) -> Iterator[tuple[str, Decision]]:
-        """For each pattern a resource that the action is allowed on, with the decision; one that nobody had in mind before others."""
+        """Yield, for each pattern, a resource that the action is allowed on, with the decision; one that no policy names comes first."""
         if action.lower() not in self.actions:
             return
         patterns = [one for one in self.action_index(action).patterns if False in at_large or "*" in one]
@@ -221,7 +223,7 @@ class PermissionSet:
                     break
 
     def foreign_resources(self, action: str) -> Iterator[str]:
-        """Resources in other accounts that a pattern names."""
+        """Yield resources in other accounts that a pattern names."""
         for pattern in self.action_index(action).patterns:
             account = pattern.split(":", 5)[4] if pattern.count(":") >= 5 else ""
             for named, _ in (
@@ -232,7 +234,7 @@ class PermissionSet:
                     yield resource
 
     def candidates(self, action: str, arns: Mapping[str, object]) -> Iterable[str]:
-        """Those ARNs that a statement which allows the action may mean."""
+        """Return those ARNs that a statement which allows the action may mean."""
         patterns = self.action_index(action).patterns
         if any(pattern == "*" or "${" in pattern for pattern in patterns):
             return arns
@@ -245,7 +247,7 @@ class PermissionSet:
 
     @cached_property
     def is_admin(self) -> bool:
-        """Whether it may do what nobody heard of, and write any policy."""
+        """Whether it allows an action of no service, and to write any policy."""
         if UNKNOWN_ACTION not in self.actions:
             return False
         role = f"arn:aws:iam::{self.caller.account}:role/{UNKNOWN_NAME}"
@@ -255,7 +257,7 @@ class PermissionSet:
 
     @cached_property
     def powers(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """(action, resources on which it is allowed) for what makes somebody strong, as paths.toml has it."""
+        """(action, resources on which it is allowed) for what makes a principal strong, as paths.toml has it."""
         found = []
         for action, anywhere in powers():
             if action.lower() in self.actions:
@@ -265,14 +267,14 @@ class PermissionSet:
         return tuple(found)
 
     def missing_powers(self, other: PermissionSet) -> tuple[str, ...]:
-        """The other's powers that this one has not got, or not everywhere: what there is to be gained."""
+        """Return the other's powers that this one lacks, or lacks somewhere: what there is to be gained."""
         if other.is_admin and not self.is_admin:
             return ("everything",)
         return tuple(action for action, places in other.powers if not all(self.may(action, place) for place in places))
 
 
 def allowed_patterns(policies: Iterable[Policy]) -> tuple[str, ...]:
-    """The resources that statements allow something on."""
+    """Return the resources that statements allow something on."""
     found: list[str] = []
     for policy in policies:
         for one in policy.statements:
@@ -282,7 +284,7 @@ def allowed_patterns(policies: Iterable[Policy]) -> tuple[str, ...]:
 
 
 def apply_tags(index: ActionIndex, tags: Tags) -> tuple[Rights, Context]:
-    """As a request meets the statements that is about a resource with these tags, and no others."""
+    """Return the statements as a request meets them that is about a resource with these tags and no others, and its keys."""
     has = {key: tags[name] for key in index.tags if (name := key.partition("/")[2]) in tags}
     absent = (index.tags - has.keys()).__contains__
     bound = index.rights.boundary
@@ -291,7 +293,7 @@ def apply_tags(index: ActionIndex, tags: Tags) -> tuple[Rights, Context]:
 
 
 def find_allow(policies: Iterable[Policy], request: Request) -> Decision | None:
-    """What the evaluator decides where there are only statements about the action, and all of them allow it."""
+    """Return what the evaluator decides where there are only statements about the action, and all of them allow it."""
     for policy in policies:
         for one in policy.statements:
             if matches_resource(one, request) and (not one.conditions or holds(one, request.context, True)[0]):

@@ -1012,7 +1012,7 @@ def test_what_the_command_does_not_take(tmp_path, words, said):
 
 def test_an_administrators_other_findings_are_counted_in_one_row():
     told = audited(account(role("r", EVERYTHING), role("s", allow("iam:PassRole"))))
-    shown = format_findings(told, "2 roles", {})
+    shown = format_findings(told, "2 roles", Snapshot())
     assert "findings that follow: --json)" in shown
     assert "IAM-EXPO-002" not in shown
     assert "IAM-PASS-001" in shown
@@ -1025,7 +1025,7 @@ def test_many_ways_of_one_principal_to_more_rights_are_one_row_and_few_are_told_
     ways = [f for f in told if f.rule.startswith("IAM-PRIVESC-") and f.severity == "high"]
     many, few = ([f for f in ways if f.principal == name] for name in "rs")
     assert (len(many) > 6, len(few)) == (True, 1)
-    rows = format_findings(told, "2 roles", {}).splitlines()
+    rows = format_findings(told, "2 roles", Snapshot()).splitlines()
     assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "r"] == [many[0].rule]
     assert sum(f"(and {len(many) - 1} more ways to more rights: --json)" in row for row in rows) == 1
     assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "s"] == [few[0].rule]
