@@ -19,7 +19,7 @@ from ops.core.settings import ROLES, Settings
 from ops.iam import backups, collect, pre_apply_check
 from ops.iam.apply import back_up
 from ops.iam.backups import telling
-from ops.iam.role_archive import Saved, opened
+from ops.iam.role_archive import Saved, SavedPolicy, SavedProfile, opened
 from ops.iam.roles import Wanted, policy_arn
 
 GRACE = timedelta(days=7)
@@ -243,15 +243,15 @@ def describe_whole(account: Account, have: Snapshot, role: Principal) -> Saved:
     policies = {}
     for arn in own:
         policy = account.call("iam", "get_policy", PolicyArn=arn)["Policy"]
-        policies[arn] = {
-            "description": policy.get("Description") or "",
-            "tags": snapshot.tags(policy),
-            "document": have.policies[arn].document,
-        }
+        policies[arn] = SavedPolicy(
+            description=policy.get("Description") or "",
+            tags=snapshot.tags(policy),
+            document=have.policies[arn].document,
+        )
     found = {}
     for name in role.instance_profiles:
         profile = account.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
-        found[name] = {"path": profile["Path"], "tags": snapshot.tags(profile)}
+        found[name] = SavedProfile(path=profile["Path"], tags=snapshot.tags(profile))
     return Saved(
         account=account.settings.aws.account,
         saved=backups.now(),

@@ -13,7 +13,6 @@ from iampolicy.account.snapshot import parsed
 from iampolicy.audit import engine
 from iampolicy.lint import linter
 from ops.core.errors import FINDINGS, OpsError
-from tests.conftest import settings_of
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +141,7 @@ def audits(monkeypatch):
             if argv[0] == THEIRS:
                 return bench.Run(**{"seconds": 1000.0, "cpu": 1000.0, "wall": 1000.0, "mb": 1.0, "found": {}} | theirs)
             have, _ = snapshot_file.load(file)
-            return bench.Run(**ours, found=bench.by_principal(engine.audited(have, settings=settings_of())))
+            return bench.Run(**ours, found=bench.by_principal(engine.audit(have)))
 
         monkeypatch.setattr(bench, "run", run)
         return bench.bench(rounds=1, pairs=1, roles=200, seed=0, oracle=THEIRS)
