@@ -31,8 +31,8 @@ from bench.paired_timing import Check
 from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import Snapshot
 from iampolicy.audit import engine
+from iampolicy.escalation.account_model import AccountModel
 from iampolicy.escalation.paths import needs
-from iampolicy.escalation.reach import Reach
 from iampolicy.finding import Finding
 from ops.core import settings
 from ops.core.errors import FINDINGS, OpsError
@@ -75,9 +75,9 @@ def audit(snapshot: Path, answer: Path) -> None:
     """In our process."""
     own = loaded()
     began, used = time.perf_counter(), time.process_time()
-    with engine.uncollected():  # as the command does
+    with engine.garbage_collection_off():  # as the command does
         have, _ = snapshot_file.load(snapshot)
-        findings = engine.audited(have, settings=own)
+        findings = engine.audit(have, engine.AuditOptions(region=own.aws.region))
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
     told = {"seconds": seconds, "cpu": cpu, "mb": peak(), "found": by_principal(findings)}
     answer.write_text(json.dumps(told))
@@ -123,8 +123,8 @@ def missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
 
 def wrong(have: Snapshot, role: str, actions: list[str]) -> bool:
     """Whether the role may not do one of the actions at all, on anything of its type."""
-    holding = Reach(have, datetime.now(UTC)).of(have.roles[role])
-    return not all(holding.somewhere(action) for action in actions)
+    permissions = AccountModel(have, datetime.now(UTC)).permissions_of(have.roles[role])
+    return not all(permissions.find_resource(action) for action in actions)
 
 
 def differing(have: Snapshot, ours: Run, theirs: Run) -> tuple[list[tuple[str, str]], int]:

@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops.commands import iam_usage
 from ops.core.errors import FINDINGS, OpsError
 from ops.core.output import say, table
 from ops.core.paths import ROOT, WORK
 from ops.core.settings import ROLES, Settings
 from ops.core.task import Result
-from ops.iam.usage import Use
+from ops.iam.usage import Use, format_uses, tally
 from tests.e2e import replays, whole_job
 from tests.e2e.recorder import Run, shipped
 
@@ -39,7 +38,7 @@ def bench(count: int, first: int, seed: int) -> Result:
         source = shipped(folder)
         whole = recorded(Run(folder / "whole", source), steps, KEPT if is_whole else folder / "requests.jsonl")
         settings = whole.place.settings
-        found = iam_usage.tally(settings, file=str(whole.kept))
+        found = tally(settings, file=str(whole.kept))
         say(f"{ROLES}: {counted(found)}.")
         if is_whole:
             PAGE.write_text(page(found, whole, steps, settings))
@@ -91,7 +90,7 @@ def answer(
         for one in outcomes
     ]
     columns = ("role", "statement", "without", "predicted", "broke", "denied", "so")
-    parts = [iam_usage.shown(found, all=False)] if is_whole else []
+    parts = [format_uses(found, all=False)] if is_whole else []
     parts += [table(columns, rows)] if rows else []
     right = sum(one.as_predicted for one in outcomes)
     parts.append(

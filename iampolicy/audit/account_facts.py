@@ -1,4 +1,4 @@
-"""What IAM's one big answer does not hold: keys and passwords, services used, and what of the stack the world can reach."""
+"""What GetAccountAuthorizationDetails does not hold: keys and passwords, services used, and what of the stack the world can reach."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Credential:
 
 
 @dataclass(frozen=True)
-class Extras:
-    """None where nobody asked, or nobody could.
+class AccountFacts:
+    """None where it was not asked for, or could not be.
 
     `carriers` says of all functions of the region, by ARN, which role they run with. `usage` is by ARN, then by service: when it was
     last used. `buckets` have blocks, policy and grants, `functions` policies and url; `groups` and `acls` are as EC2 gives them.
@@ -47,7 +47,7 @@ class Extras:
     acls: tuple[Mapping[str, Any], ...] = ()
 
     @property
-    def unasked(self) -> tuple[str, ...]:
+    def rules_without_facts(self) -> tuple[str, ...]:
         """The rules that had nothing to speak about."""
         missing = {
             "IAM-KEY": self.credentials is None, "IAM-EXPO-001": self.buckets is None, "IAM-EXPO-003": self.groups is None,
@@ -56,14 +56,14 @@ class Extras:
         return tuple(rule for rule, gone in missing.items() if gone)
 
 
-def parsed(raw: Mapping[str, Any]) -> Extras:
-    """Of what gathering.py gave, as it is or from a file."""
+def parse(raw: Mapping[str, Any]) -> AccountFacts:
+    """Parse what was collected from AWS, as it is or from a file."""
     rows, carriers, usage = raw.get("credentials"), raw.get("carriers"), raw.get("usage") or {}
     groups = raw.get("groups")
-    return Extras(
-        None if rows is None else tuple(credential(row) for row in rows),
+    return AccountFacts(
+        None if rows is None else tuple(parse_credential(row) for row in rows),
         raw.get("summary") or {},
-        None if carriers is None else frozenset(map(named, carriers)),
+        None if carriers is None else frozenset(map(function_name, carriers)),
         carriers or {},
         {arn: {name: moment(used) for name, used in seen.items()} for arn, seen in usage.items()},
         raw.get("buckets"),
@@ -73,12 +73,12 @@ def parsed(raw: Mapping[str, Any]) -> Extras:
     )
 
 
-def credential(row: Mapping[str, str]) -> Credential:
+def parse_credential(row: Mapping[str, str]) -> Credential:
     keys = tuple(
         Key(
             row.get(f"access_key_{n}_active") == "true",
-            when(row.get(f"access_key_{n}_last_rotated")),
-            when(row.get(f"access_key_{n}_last_used_date")),
+            parse_date(row.get(f"access_key_{n}_last_rotated")),
+            parse_date(row.get(f"access_key_{n}_last_used_date")),
         )
         for n in (1, 2)
     )
@@ -86,10 +86,10 @@ def credential(row: Mapping[str, str]) -> Credential:
     return Credential(row.get("user", ""), row.get("arn", ""), password, row.get("mfa_active") == "true", keys)
 
 
-def when(text: str | None) -> datetime | None:
+def parse_date(text: str | None) -> datetime | None:
     """The report says N/A, no_information or not_supported where it knows no date."""
     return moment(text) if text and text[:1].isdigit() else None
 
 
-def named(function: str) -> str:
+def function_name(function: str) -> str:
     return function.rpartition(":")[2]

@@ -1,7 +1,7 @@
-"""What a statement still gives when everything else that its holder has is weighed: denies, boundary, dates, conditions.
+"""What a statement still gives once denies, boundary, dates and conditions are weighed against it.
 
-A rule names what it suspects in one statement and how to ask for it; here it is asked. A probe is a request about a name that
-nobody has, so that it passes only where the statement is as wide as the rule says.
+A rule names a candidate finding about one statement, with probes: requests that would confirm it. Here they are decided. A probe
+is about a name that no account has, so that it passes only where the statement is as wide as the rule says.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
-from iampolicy.escalation.writing import Writing
+from iampolicy.escalation.account_model import AccountModel
 from iampolicy.finding import Finding
 from iampolicy.policy.document import VARIABLE, Policy, Statement, arn_glob, covers
 from iampolicy.policy.evaluate import Request, Rights, decide
@@ -33,8 +33,8 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Suspicion:
-    """A finding about a statement, if any of its subjects passes: subject -> probes, of which one is enough.
+class Candidate:
+    """A possible finding about a statement: confirmed if any of its subjects passes, which takes one of the subject's probes.
 
     `message` says {} where the subjects that passed belong. With `also`, a subject that passes with these as well makes the
     severity `severe`.
@@ -50,12 +50,12 @@ class Suspicion:
     severe: str = ""
 
 
-Suspect = Callable[[Statement, str], Iterator[Suspicion]]  # (statement that allows, account)
-Confirmed = tuple[int, Suspicion, str, str]  # the policy's number, what was suspected, severity, message
+CandidateRule = Callable[[Statement, str], Iterator[Candidate]]  # (statement that allows, account)
+ConfirmedCandidate = tuple[int, Candidate, str, str]  # the policy's number, candidate, severity, message
 
 
 @dataclass
-class Holder:
+class EffectivePrincipal:
     """A principal, with what it holds parsed, and with what is known of each of its requests."""
 
     principal: Principal
@@ -75,10 +75,10 @@ class Holder:
 
 
 @dataclass
-class Scene:
-    """One audit's snapshot and moment, and what was suspected of each document so far.
+class AuditContext:
+    """One audit's snapshot and moment, and the candidates of each document so far.
 
-    With `only`, nobody but these names is judged, in an account that is looked at as a whole.
+    With `only`, no principals but these names are examined, in an account that is looked at as a whole.
     """
 
     snapshot: Snapshot
@@ -86,49 +86,45 @@ class Scene:
     carriers: Mapping[str, str] = field(default_factory=dict)
     only: frozenset[str] | None = None
     region: str = ""  # of the settings: functions were asked for there alone
-    remembered: dict[int, tuple[Policy, list[tuple[str, str, str, str, str]]]] = field(
-        default_factory=dict
-    )  # of trusts
-    _suspected: dict[int, tuple[Policy, list[Suspicion]]] = field(default_factory=dict)
-    _confirmed: dict[int, list[Confirmed]] = field(default_factory=dict)  # by holding
+    trust_findings: dict[int, tuple[Policy, list[tuple[str, str, str, str, str]]]] = field(default_factory=dict)
+    _candidates: dict[int, tuple[Policy, list[Candidate]]] = field(default_factory=dict)
+    _confirmed: dict[int, list[ConfirmedCandidate]] = field(default_factory=dict)  # by permission set
 
     def __post_init__(self) -> None:
-        self.account = next((p.caller.account for p in self.snapshot.principals()), "")
-        self.reach = Writing(self.snapshot, self.now, self.carriers)
+        self.account = account_number(self.snapshot)
+        self.model = AccountModel(self.snapshot, self.now, self.carriers)
 
-    def judged(self, p: Principal) -> bool:
+    def examines(self, p: Principal) -> bool:
         return self.only is None or p.name in self.only
 
-    def holder(self, p: Principal) -> Holder:
-        return Holder(p, self.reach.rights(p), {**self.reach.about(p), "aws:securetransport": "true"})
+    def effective_principal(self, p: Principal) -> EffectivePrincipal:
+        return EffectivePrincipal(p, self.model.rights(p), {**self.model.known_keys(p), "aws:securetransport": "true"})
 
-    def suspected(self, policy: Policy, suspects: tuple[Suspect, ...]) -> list[Suspicion]:
-        """Worked out once for a document, however many hold it."""
+    def candidates(self, policy: Policy, rules: tuple[CandidateRule, ...]) -> list[Candidate]:
+        """Return the candidates of a document, worked out once however many principals hold it."""
         key = id(policy.statements)  # shared by all who hold the same text
-        if key not in self._suspected:
-            found = [
-                s for one in policy.statements if one.allow for suspect in suspects for s in suspect(one, self.account)
-            ]
-            self._suspected[key] = policy, found
-        return self._suspected[key][1]
+        if key not in self._candidates:
+            found = [s for one in policy.statements if one.allow for rule in rules for s in rule(one, self.account)]
+            self._candidates[key] = policy, found
+        return self._candidates[key][1]
 
-    def found(self, holder: Holder, suspects: tuple[Suspect, ...]) -> Iterator[Finding]:
-        """Decided once for all who hold the same; each may have its policies under names of its own."""
-        key = id(self.reach.of(holder.principal))
+    def confirmed_findings(self, holder: EffectivePrincipal, rules: tuple[CandidateRule, ...]) -> Iterator[Finding]:
+        """Yield what is confirmed, decided once for all who hold the same; each may have its policies under names of its own."""
+        key = id(self.model.permissions_of(holder.principal))
         if key not in self._confirmed:
             uncapped = holder.uncapped
             self._confirmed[key] = [
                 (number, s, *passed)
                 for number, policy in enumerate(holder.rights.identity)
-                for s in self.suspected(policy, suspects)
-                if (passed := confirmed(holder, s, uncapped))
+                for s in self.candidates(policy, rules)
+                if (passed := confirm(holder, s, uncapped))
             ]
         for number, s, severity, message in self._confirmed[key]:
             policy = holder.rights.identity[number]
             yield Finding(s.rule, severity, holder.principal.name, message, s.fix, policy.name, s.statement.name)
 
 
-def confirmed(holder: Holder, s: Suspicion, uncapped: bool) -> tuple[str, str] | None:
+def confirm(holder: EffectivePrincipal, s: Candidate, uncapped: bool) -> tuple[str, str] | None:
     """Severity and message, if a subject passes. Where nothing caps and nothing conditions the statement, all do: they fit it by design."""
     sure = uncapped and not s.statement.conditions
     passing = [
@@ -138,6 +134,11 @@ def confirmed(holder: Holder, s: Suspicion, uncapped: bool) -> tuple[str, str] |
         return None
     severity = s.severe if s.also and any(holder.may(one) for one in s.also) else s.severity
     return severity, s.message.format(shortlist(passing))
+
+
+def account_number(snapshot: Snapshot) -> str:
+    """Return the number of the account, "" of one without principals."""
+    return next((p.caller.account for p in snapshot.principals()), "")
 
 
 def shortlist(names: list[str], shown: int = 4) -> str:
@@ -162,7 +163,7 @@ def open_ended(pattern: str) -> bool:
     )
 
 
-def acts(one: Statement, action: str) -> bool:
+def takes_in(one: Statement, action: str) -> bool:
     """Whether the statement's actions take this one in; in lower case."""
     return any(covers(pattern, action) for pattern in one.actions) != ("action" in one.negated)
 

@@ -1,55 +1,50 @@
-"""The audit: every rule over every principal, and what was waived."""
+"""The audit: every rule over every principal of a snapshot."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from iampolicy.account.snapshot import Snapshot
 from iampolicy.audit import rules_access, rules_exposure, rules_reach, rules_trust, rules_use
-from iampolicy.audit.account_facts import Extras
-from iampolicy.audit.context import Scene
+from iampolicy.audit.account_facts import AccountFacts
+from iampolicy.audit.context import AuditContext, account_number
 from iampolicy.escalation import detect
 from iampolicy.finding import Finding, worst_first
 from iampolicy.lint import linter
 from iampolicy.policy.document import Policy
-from ops.core.settings import Settings
-from ops.iam import drift
-from ops.iam.roles import Wanted
-from ops.iam.waivers import Waiver, marked
 
 LINKED = "/aws-service-role/"  # AWS's own: nobody here can change them
 
 
-def audited(
-    snapshot: Snapshot,
-    *,
-    settings: Settings,
-    wanted: list[Wanted] | None = None,
-    extras: Extras | None = None,
-    waivers: Iterable[Waiver] = (),
-    now: datetime | None = None,
-    only: frozenset[str] | None = None,
-) -> list[Finding]:
-    """All findings, worst first; a waived one has its waiver's reason. Without `wanted` nothing is held against iam_policies/.
+@dataclass(frozen=True)
+class AuditOptions:
+    """`facts` are what else was asked of the account, `region` the one in which its functions were listed.
 
-    With `only` nobody but these is judged: chains that lead through others are then not followed.
+    With `only` no principals but these are examined: chains that lead through others are then not followed.
     """
-    asked = extras or Extras()
-    scene = Scene(snapshot, now or datetime.now(UTC), asked.carriers, only, settings.aws.region)
-    found = list(dict.fromkeys(everything(scene, asked)))
-    if wanted is not None:
-        found += drift.findings(snapshot, wanted, settings)
-    unasked = asked.unasked + (("IAM-DRIFT",) if wanted is None else ()) if extras else ("IAM-",)
-    return worst_first(marked(found, waivers, arns(scene), scene.now.date(), scene.account, unasked))
+
+    facts: AccountFacts = field(default_factory=AccountFacts)
+    now: datetime | None = None
+    only: frozenset[str] | None = None
+    region: str = ""
+
+
+def audit(snapshot: Snapshot, options: AuditOptions | None = None) -> list[Finding]:
+    """Return the findings of all rules, worst first."""
+    chosen = options or AuditOptions()
+    now = chosen.now or datetime.now(UTC)
+    context = AuditContext(snapshot, now, chosen.facts.carriers, chosen.only, chosen.region)
+    return worst_first(list(dict.fromkeys(run_rules(context, chosen.facts))))
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """For an audit in a process of its own: what is read and found stays to its end, and Python's walks over it in search of garbage
-    took a fifth of the time."""
+def garbage_collection_off() -> Iterator[None]:
+    """Pause the garbage collector, for an audit in a process of its own: what is read and found stays to the end anyway, and the
+    collector's walks over it took a fifth of the time."""
     gc.disable()
     try:
         yield
@@ -57,58 +52,60 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def everything(scene: Scene, extras: Extras) -> Iterator[Finding]:
-    snapshot = scene.snapshot
-    holders = [scene.holder(p) for p in snapshot.principals() if LINKED not in p.arn and scene.judged(p)]
-    access = [f for holder in holders for f in rules_access.findings(scene, holder)]
+def run_rules(context: AuditContext, facts: AccountFacts) -> Iterator[Finding]:
+    snapshot = context.snapshot
+    holders = [
+        context.effective_principal(p) for p in snapshot.principals() if LINKED not in p.arn and context.examines(p)
+    ]
+    access = [f for holder in holders for f in rules_access.findings(context, holder)]
     administrators = {f.principal for f in access if f.rule == "IAM-ADMIN-001" and f.severity == "critical"}
     yield from access
-    yield from rules_reach.passing_up(scene, holders, administrators)
-    yield from detect.findings(scene.reach, scene.judged)
+    yield from rules_reach.passing_up(context, holders, administrators)
+    yield from detect.findings(context.model, context.examines)
     for holder in holders:
         p = holder.principal
-        yield from rules_use.services(scene, p, extras)
+        yield from rules_use.services(context, p, facts)
         if p.trust is not None:
-            yield from rules_trust.findings(scene, p)
-            yield from rules_use.unused(scene, p, extras)
+            yield from rules_trust.findings(context, p)
+            yield from rules_use.unused_roles(context, p, facts)
             if p.name in administrators:
                 yield from rules_trust.long_sessions(p)
-    yield from rules_use.orphans(scene)
-    yield from rules_use.keys(scene, extras, administrators)
-    yield from rules_use.long_lived(snapshot.users.values(), extras)
-    yield from rules_use.inline(scene)
-    yield from rules_use.quotas(scene)
-    yield from rules_exposure.findings(scene, extras)
-    yield from linted(scene)
+    yield from rules_use.orphans(context)
+    yield from rules_use.keys(context, facts, administrators)
+    yield from rules_use.long_lived(snapshot.users.values(), facts)
+    yield from rules_use.inline(context)
+    yield from rules_use.quotas(context)
+    yield from rules_exposure.findings(context, facts)
+    yield from lint_documents(context)
 
 
-def linted(scene: Scene) -> Iterator[Finding]:
-    snapshot = scene.snapshot
+def lint_documents(context: AuditContext) -> Iterator[Finding]:
+    snapshot = context.snapshot
     bounds = {p.boundary for p in snapshot.principals()}
-    judged = {arn for p in snapshot.principals() if scene.judged(p) for arn in (*p.attached, p.boundary)}
+    judged = {arn for p in snapshot.principals() if context.examines(p) for arn in (*p.attached, p.boundary)}
     for arn, policy in snapshot.policies.items():
-        if scene.only is not None and arn not in judged:
+        if context.only is not None and arn not in judged:
             continue
         yield from linter.findings(policy.policy, "boundary" if arn in bounds else "identity", policy.name)
     for p in snapshot.principals():
-        if LINKED in p.arn or not scene.judged(p):
+        if LINKED in p.arn or not context.examines(p):
             continue
         if p.trust is not None:
             yield from linter.findings(p.trust, "trust", p.name)
-        yield from inline(p.name, p.inline)
+        yield from lint_inline(p.name, p.inline)
     for group in snapshot.groups.values():
-        yield from inline(group.name, group.inline)
+        yield from lint_inline(group.name, group.inline)
 
 
-def inline(holder: str, policies: Mapping[str, Policy]) -> Iterator[Finding]:
+def lint_inline(holder: str, policies: Mapping[str, Policy]) -> Iterator[Finding]:
     """Without the quota: it is of all inline policies of a holder together (rules_use.quotas)."""
     for name, policy in policies.items():
         if "/" not in name:  # a group's, under its user
             yield from (f for f in linter.findings(policy, "inline", holder) if f.rule != "IAM-QUOTA-001")
 
 
-def arns(scene: Scene) -> dict[str, str]:
-    """By name. A user and a role of one name have none here, so that no waiver by ARN takes the one for the other."""
-    roles, users = scene.snapshot.roles, scene.snapshot.users
+def arns_by_name(snapshot: Snapshot) -> dict[str, str]:
+    """Return each principal's ARN. A user and a role of one name have none here, so that no waiver by ARN takes one for the other."""
+    roles, users = snapshot.roles, snapshot.users
     found = {name: p.arn for name, p in (roles | users).items() if not (name in roles and name in users)}
-    return found | {"<root_account>": f"arn:aws:iam::{scene.account}:root"}
+    return found | {"<root_account>": f"arn:aws:iam::{account_number(snapshot)}:root"}

@@ -1,9 +1,9 @@
-"""Who comes from outside: people with keys and without, over the internet or from a network of their own, and services that
-somebody else has set to work.
+"""Callers from outside: people with keys and without, over the internet or from a network of their own, and services that work for
+another account.
 
-A guest shows for each condition key what is his to show: patterns, and None where his request lacks the key. What a policy asks for
-is met with these, so that `arn:aws:iam::*:role/ci` becomes the role of that name in his own account. Whether that lets him in is the
-evaluator's answer.
+An external caller has for each condition key the values that are its to choose: patterns, and None where its request lacks the key.
+What a policy asks for is met with these, so that `arn:aws:iam::*:role/ci` becomes the role of that name in its own account. Whether
+that lets it in is the evaluator's answer.
 """
 
 from __future__ import annotations
@@ -15,32 +15,36 @@ from ipaddress import ip_network
 from itertools import islice, product
 
 from iampolicy.audit.context import NOBODY
-from iampolicy.escalation.missing_keys import without
+from iampolicy.escalation.missing_keys import drop_absent_keys
 from iampolicy.escalation.permission_set import meet, meet_arn
-from iampolicy.policy.document import VARIABLE, Policy
-from iampolicy.policy.evaluate import Caller
+from iampolicy.policy.document import CURRENT, VARIABLE, Policy, policy
+from iampolicy.policy.evaluate import Caller, Rights
 
-STRANGER = "000000000000"  # no account has this number
-MOST = 256  # requests that are tried for one guest
-Shows = dict[str, tuple[str | None, ...]]
+UNKNOWN_ACCOUNT = "000000000000"  # no account has this number
+MOST = 256  # requests that are tried for one external caller
+# What a caller's own account allows it is unknown, and so counts as everything.
+UNLIMITED = Rights(
+    (policy("everything", {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}),)
+)
+KnownKeys = dict[str, tuple[str | None, ...]]
 Asked = Mapping[str, tuple[str, ...]]  # the values that a policy asks of each key
 # By AWS's word a policy is public that lets in addresses "broader than /8 for IPv4 and /32 for IPv6 (excluding RFC1918 private
 # ranges)": docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html. A whole /8 counts here too.
 WORLD = {4: 8, 6: 31}
 ORG, ORG_PATHS = (None, f"o-{NOBODY}"), (None, f"o-{NOBODY}/r-{NOBODY}/")  # not every account is in an organisation
-OF_NETWORK: Shows = {
+OF_NETWORK: KnownKeys = {
     "aws:sourceip": (None,), "aws:sourcevpc": (f"vpc-{NOBODY}",), "aws:sourcevpce": (f"vpce-{NOBODY}",), "aws:vpcsourceip": ("10.0.0.7",),
-    "aws:sourcevpcarn": (f"arn:aws:ec2:us-east-1:{STRANGER}:vpc/vpc-{NOBODY}",), "aws:vpceaccount": (STRANGER,),
+    "aws:sourcevpcarn": (f"arn:aws:ec2:us-east-1:{UNKNOWN_ACCOUNT}:vpc/vpc-{NOBODY}",), "aws:vpceaccount": (UNKNOWN_ACCOUNT,),
     "aws:vpceorgid": ORG, "aws:vpceorgpaths": ORG_PATHS,
 }  # fmt: skip
-INTERNET: Shows = {**dict.fromkeys(OF_NETWORK, (None,)), "aws:sourceip": ("198.51.100.7", "2001:db8::7")}
+INTERNET: KnownKeys = {**dict.fromkeys(OF_NETWORK, (None,)), "aws:sourceip": ("198.51.100.7", "2001:db8::7")}
 BY_SERVICES = ("aws:sourceaccount", "aws:sourcearn", "aws:sourceorgid", "aws:sourceorgpaths", "aws:sourceowner")
-# Access points of his own account are all that he can come by.
-OF_ALL: Shows = {
-    "aws:securetransport": ("true",), "s3:dataaccesspointaccount": (None, STRANGER),
-    "s3:dataaccesspointarn": (None, f"arn:aws:s3:us-east-1:{STRANGER}:accesspoint/*"),
+# Access points of its own account are all that it can come by.
+OF_ALL: KnownKeys = {
+    "aws:securetransport": ("true",), "s3:dataaccesspointaccount": (None, UNKNOWN_ACCOUNT),
+    "s3:dataaccesspointarn": (None, f"arn:aws:s3:us-east-1:{UNKNOWN_ACCOUNT}:accesspoint/*"),
 }  # fmt: skip
-OF_PEOPLE: Shows = OF_ALL | {
+OF_PEOPLE: KnownKeys = OF_ALL | {
     **dict.fromkeys(BY_SERVICES, (None,)),  # AWS sets them where a service itself asks
     "aws:principalorgid": ORG, "aws:principalorgpaths": ORG_PATHS, "sts:externalid": (None, NOBODY),
     "aws:principalisawsservice": ("false",),
@@ -56,65 +60,69 @@ OF_A_PRINCIPAL = (
 
 
 @dataclass(frozen=True)
-class Guest:
-    """A caller, what he shows, and the start of keys that his requests lack unless he shows them. Any other key is unknown."""
+class ExternalCaller:
+    """A caller, the keys that it chooses, and the start of those that its requests lack unless it has them. Any other key is unknown."""
 
     caller: Caller
-    shows: Shows
-    lacks: tuple[str, ...] = ()
-    travels: bool = False  # whether it matters from where he comes
+    keys: KnownKeys
+    absent: tuple[str, ...] = ()
+    origin_matters: bool = False  # whether it matters from which network it comes
 
 
-def role_of(account: str, arn: str = "", session: str = "") -> Guest:
+def external_role(account: str, arn: str = "", session: str = "") -> ExternalCaller:
     arns = (arn or f"arn:aws:iam::{account}:role/*",)
-    own: Shows = {
+    own: KnownKeys = {
         "aws:principalarn": arns, "aws:principalaccount": (account,), "aws:principaltype": ("AssumedRole",), "aws:userid": ("AROAANY0Q7Z:*",),
         "aws:username": (None,),
     }  # fmt: skip
-    return Guest(Caller(arn or f"arn:aws:iam::{account}:role/{NOBODY}", session), OF_PEOPLE | own, travels=True)
+    return ExternalCaller(
+        Caller(arn or f"arn:aws:iam::{account}:role/{NOBODY}", session), OF_PEOPLE | own, origin_matters=True
+    )
 
 
-def user_of(account: str, arn: str = "") -> Guest:
+def external_user(account: str, arn: str = "") -> ExternalCaller:
     arns = (arn,) if arn else (f"arn:aws:iam::{account}:user/*", f"arn:aws:iam::{account}:root")
-    own: Shows = {
+    own: KnownKeys = {
         "aws:principalarn": arns, "aws:principalaccount": (account,), "aws:principaltype": ("User", "Account"), "aws:userid": ("AIDAANY0Q7Z",),
         "aws:username": (arn.rsplit("/", 1)[-1] or "*",),
     }  # fmt: skip
-    return Guest(Caller(arn or f"arn:aws:iam::{account}:user/{NOBODY}"), OF_PEOPLE | own, travels=True)
+    return ExternalCaller(Caller(arn or f"arn:aws:iam::{account}:user/{NOBODY}"), OF_PEOPLE | own, origin_matters=True)
 
 
-def service(name: str = "") -> Guest:
+def service_of_others(name: str = "") -> ExternalCaller:
     """One that acts on behalf of an account of which nobody here knows. Buckets have no account in their ARN: only a name that a
     pattern leaves open can be a stranger's."""
-    own: Shows = dict.fromkeys(OF_NETWORK, (None,)) | {
-        "aws:sourceaccount": (STRANGER,), "aws:sourceowner": (STRANGER,), "aws:sourceorgid": ORG,
+    own: KnownKeys = dict.fromkeys(OF_NETWORK, (None,)) | {
+        "aws:sourceaccount": (UNKNOWN_ACCOUNT,), "aws:sourceowner": (UNKNOWN_ACCOUNT,), "aws:sourceorgid": ORG,
         "aws:sourceorgpaths": ORG_PATHS,
-        "aws:sourcearn": (f"arn:aws:*:*:{STRANGER}:*", f"arn:aws:s3:::*{NOBODY}*"), "aws:principalisawsservice": ("true",),
+        "aws:sourcearn": (f"arn:aws:*:*:{UNKNOWN_ACCOUNT}:*", f"arn:aws:s3:::*{NOBODY}*"), "aws:principalisawsservice": ("true",),
         "sts:externalid": (None,), "aws:principalservicename": (name or f"{NOBODY}.amazonaws.com",),
     }  # fmt: skip
-    return Guest(Caller(service=name), OF_ALL | own, OF_A_PRINCIPAL)
+    return ExternalCaller(Caller(service=name), OF_ALL | own, OF_A_PRINCIPAL)
 
 
-NO_KEYS: Shows = dict.fromkeys(
+NO_KEYS: KnownKeys = dict.fromkeys(
     ("aws:principalorgid", "aws:principalorgpaths", "aws:principalisawsservice", "sts:externalid"), (None,)
 )
-ANONYMOUS = Guest(Caller(), OF_PEOPLE | NO_KEYS | {"aws:principaltype": ("Anonymous",)}, OF_A_PRINCIPAL, travels=True)
-WITH_KEYS = (role_of(STRANGER), user_of(STRANGER), service())
-STRANGERS = (ANONYMOUS, *WITH_KEYS)
+ANONYMOUS = ExternalCaller(
+    Caller(), OF_PEOPLE | NO_KEYS | {"aws:principaltype": ("Anonymous",)}, OF_A_PRINCIPAL, origin_matters=True
+)
+WITH_KEYS = (external_role(UNKNOWN_ACCOUNT), external_user(UNKNOWN_ACCOUNT), service_of_others())
+EXTERNAL_CALLERS = (ANONYMOUS, *WITH_KEYS)
 
 
-def visitors(value: str, account: str) -> tuple[Guest, ...]:
-    """Those whom the naming of another account, or of somebody there, may mean."""
+def callers_named(value: str, account: str) -> tuple[ExternalCaller, ...]:
+    """Return the callers that the naming of another account, or of a principal there, may mean."""
     if value.endswith(":root") or value.isdigit():
-        return role_of(account), user_of(account)
+        return external_role(account), external_user(account)
     if ":user/" in value:
-        return (user_of(account, value),)
+        return (external_user(account, value),)
     if ":assumed-role/" in value:
-        return (role_of(account, f"arn:aws:iam::{account}:role/{value.split('/')[1]}", value),)
-    return (role_of(account, value),)
+        return (external_role(account, f"arn:aws:iam::{account}:role/{value.split('/')[1]}", value),)
+    return (external_role(account, value),)
 
 
-def asked_of(policy: Policy) -> Asked:
+def requested_keys(policy: Policy) -> Asked:
     """The keys that decide, in conditions and as variables, with what conditions compare them with."""
     found: dict[str, tuple[str, ...]] = {}
     for one in policy.statements:
@@ -126,36 +134,42 @@ def asked_of(policy: Policy) -> Asked:
     return found
 
 
-def requests(guest: Guest, policy: Policy, asked: Asked) -> Iterator[tuple[Policy, dict[str, str]]]:
-    """The policy as it meets a request of the guest, and the keys that he shows; for each way in which he may come."""
-    origins = (INTERNET, OF_NETWORK) if guest.travels and not asked.keys().isdisjoint(INTERNET) else ({},)
+def requests(external: ExternalCaller, policy: Policy, asked: Asked) -> Iterator[tuple[Policy, dict[str, str]]]:
+    """Yield the policy as a request of the caller meets it, and the keys of that request; for each of the requests it may make."""
+    origins = (INTERNET, OF_NETWORK) if external.origin_matters and not asked.keys().isdisjoint(INTERNET) else ({},)
     for origin in origins:
-        shows = {key: values for key, values in {**guest.shows, **origin}.items() if key in asked}
-        lacking = {key for key in asked if key.startswith(guest.lacks) and key not in shows} if guest.lacks else set()
-        ways = [[(key, value) for value in offered(key, shown, asked[key])] for key, shown in shows.items()]
+        chosen_keys = {key: values for key, values in {**external.keys, **origin}.items() if key in asked}
+        lacking = (
+            {key for key in asked if key.startswith(external.absent) and key not in chosen_keys}
+            if external.absent
+            else set()
+        )
+        ways = [
+            [(key, value) for value in possible_values(key, shown, asked[key])] for key, shown in chosen_keys.items()
+        ]
         for chosen in islice(product(*ways), MOST):
             absent = lacking.union(key for key, value in chosen if value is None)
             known = {key: value for key, value in chosen if value is not None}
-            yield without(policy, absent.__contains__) if absent else policy, known
+            yield drop_absent_keys(policy, absent.__contains__) if absent else policy, known
 
 
-def offered(key: str, shown: tuple[str | None, ...], wanted: tuple[str, ...]) -> list[str | None]:
-    """What the guest may show for a key: something of his own, and what also fits the policy's own patterns."""
+def possible_values(key: str, shown: tuple[str | None, ...], wanted: tuple[str, ...]) -> list[str | None]:
+    """Return the values that the caller may have for a key: one of its own, and what also fits the policy's own patterns."""
     found: list[str | None] = []
     for one in shown:
         found.append(one.replace("*", NOBODY) if one else one)
         if one and "*" in one:
-            found += [met for value in wanted if (met := meeting(VARIABLE.sub("*", value), one)) is not None]
+            found += [met for value in wanted if (met := meet_value(VARIABLE.sub("*", value), one)) is not None]
     if key == "aws:sourceip" and shown != (None,):
-        found += [somebody(value) for value in wanted if worldwide(value)]
+        found += [address_in(value) for value in wanted if worldwide(value)]
     return list(dict.fromkeys(found))
 
 
-def meeting(wanted: str, shown: str) -> str | None:
+def meet_value(wanted: str, shown: str) -> str | None:
     return meet_arn(wanted, shown) if shown.startswith("arn:") else meet(wanted, shown)
 
 
-def somebody(network: str) -> str:
+def address_in(network: str) -> str:
     return str(ip_network(network, strict=False).network_address + 7)
 
 

@@ -12,21 +12,21 @@ from iampolicy.audit.context import (  # fmt: skip
     NOBODY,
     NOTHING,
     REGION,
-    Holder,
+    AuditContext,
+    Candidate,
+    CandidateRule,
+    EffectivePrincipal,
     Probe,
-    Scene,
-    Suspect,
-    Suspicion,
-    acts,
     alive,
     boundless,
     filled,
     probes,
     reaches,
     spelled,
+    takes_in,
 )
+from iampolicy.escalation.account_model import WELL_KNOWN
 from iampolicy.escalation.paths import short
-from iampolicy.escalation.reach import WELL_KNOWN
 from iampolicy.finding import Finding
 from iampolicy.policy.document import Statement
 
@@ -39,18 +39,18 @@ RULES_IAM = (
 )  # fmt: skip
 
 
-def admin(one: Statement, account: str) -> Iterator[Suspicion]:
+def admin(one: Statement, account: str) -> Iterator[Candidate]:
     """Everything on everything, or all of IAM, which comes to the same; without IAM it is high, as with PowerUserAccess."""
     writes = tuple(Probe(action, f"arn:aws:iam::{account}:{kind}/{NOBODY}") for action, kind in RULES_IAM)
     anything = Probe(f"{NOBODY}:{NOTHING}", f"arn:aws:{NOBODY}:{REGION}:{account}:{NOBODY}/{NOBODY}")
-    every = acts(one, anything.action.lower()) and reaches(one, anything.resource)
-    all_iam = not every and acts(one, f"iam:{NOTHING}") and any(reaches(one, probe.resource) for probe in writes)
+    every = takes_in(one, anything.action.lower()) and reaches(one, anything.resource)
+    all_iam = not every and takes_in(one, f"iam:{NOTHING}") and any(reaches(one, probe.resource) for probe in writes)
     if every:
-        yield Suspicion(
+        yield Candidate(
             "IAM-ADMIN-001", "high", one, {"everything": (anything, *writes)}, "may do {} on everything", NAMES, writes, "critical"
         )  # fmt: skip
     elif all_iam:
-        yield Suspicion(
+        yield Candidate(
             "IAM-ADMIN-001",
             "critical",
             one,
@@ -60,24 +60,24 @@ def admin(one: Statement, account: str) -> Iterator[Suspicion]:
         )
 
 
-def wildcards(one: Statement, account: str) -> Iterator[Suspicion]:
+def wildcards(one: Statement, account: str) -> Iterator[Candidate]:
     if "action" in one.negated:
         return
     services = {a: probes(one, a, account) for a in one.actions if re.fullmatch(r"[\w-]+:\*+", a)}
     if wide := {a: found for a, found in services.items() if found}:
-        yield Suspicion("IAM-WILD-001", "high", one, wide, "allows {} on every resource", NAMES)
+        yield Candidate("IAM-WILD-001", "high", one, wide, "allows {} on every resource", NAMES)
     if not boundless(one):
         return
     partly = {a: probes(one, a, account) for a in one.actions if a not in services and part_of_service(a)}
     if partly:
-        yield Suspicion("IAM-WILD-001", "medium", one, partly, "allows whatever {} comes to mean, on every resource", NAMES)  # fmt: skip
+        yield Candidate("IAM-WILD-001", "medium", one, partly, "allows whatever {} comes to mean, on every resource", NAMES)  # fmt: skip
     if named_by_condition(one):
         return
     named = [a for a in one.actions if "*" not in a and "?" not in a and should_name(a)]
     writing = {a: probes(one, a, account) for a in named if not (one.conditions and optional(a))}
     if writing:
         fix = "name the resources by ARN: these actions take one"
-        yield Suspicion("IAM-WILD-002", "medium", one, spelled(writing), "allows {} on every resource", fix)
+        yield Candidate("IAM-WILD-002", "medium", one, spelled(writing), "allows {} on every resource", fix)
 
 
 def part_of_service(pattern: str) -> bool:
@@ -107,7 +107,7 @@ def named_by_condition(one: Statement) -> bool:
     )
 
 
-def partial_arns(one: Statement, account: str) -> Iterator[Suspicion]:
+def partial_arns(one: Statement, account: str) -> Iterator[Candidate]:
     """ARNs that leave open whose they are: region or account `*`, every bucket, every role."""
     if "resource" in one.negated or named_by_condition(one):
         return
@@ -116,7 +116,7 @@ def partial_arns(one: Statement, account: str) -> Iterator[Suspicion]:
         return
     if asked := [probe.action for probe in alive(one, account)]:
         subjects = {p: tuple(Probe(action, filled(p, account)) for action in asked) for p in loose}
-        yield Suspicion(
+        yield Candidate(
             "IAM-WILD-003",
             "medium",
             one,
@@ -134,30 +134,32 @@ def leaves_open(pattern: str) -> bool:
     return "*" in parts[3] or "*" in parts[4] or bool(every)
 
 
-def negations(one: Statement, account: str) -> Iterator[Suspicion]:
+def negations(one: Statement, account: str) -> Iterator[Candidate]:
     for element, severity, tomorrow in (("action", "high", "AWS adds"), ("resource", "medium", "is made")):
         if element in one.negated:
             name, message = f"Not{element.capitalize()}", f"allows by {{}}: also what {tomorrow} tomorrow"
-            yield Suspicion("IAM-NOT-001", severity, one, {name: alive(one, account)}, message, NAMES)
+            yield Candidate("IAM-NOT-001", severity, one, {name: alive(one, account)}, message, NAMES)
             return
 
 
-SUSPECTS: tuple[Suspect, ...] = (
+CANDIDATE_RULES: tuple[CandidateRule, ...] = (
     admin, wildcards, partial_arns, negations,
     rules_reach.passing, rules_reach.opening, rules_reach.taking_away, rules_reach.credentials, rules_reach.making,
 )  # fmt: skip
 
 
-def findings(scene: Scene, holder: Holder) -> Iterator[Finding]:
+def findings(context: AuditContext, holder: EffectivePrincipal) -> Iterator[Finding]:
     """All but what depends on other principals."""
     bound = holder.principal.boundary != ""
-    yield from (f for f in scene.found(holder, SUSPECTS) if not (bound and f.rule == "IAM-BOUND-001"))
-    yield from full_access(scene, holder)
-    yield from unread(scene, holder.principal)
+    yield from (
+        f for f in context.confirmed_findings(holder, CANDIDATE_RULES) if not (bound and f.rule == "IAM-BOUND-001")
+    )
+    yield from full_access(context, holder)
+    yield from unread(context, holder.principal)
     yield from rules_reach.boundary(holder)
 
 
-def full_access(scene: Scene, holder: Holder) -> Iterator[Finding]:
+def full_access(context: AuditContext, holder: EffectivePrincipal) -> Iterator[Finding]:
     """AWS's own wide policies, by name; what their text gives is the other rules' matter."""
     name_of = holder.principal.name
     for arn in dict.fromkeys(holder.principal.attached):
@@ -166,16 +168,16 @@ def full_access(scene: Scene, holder: Holder) -> Iterator[Finding]:
             ":aws:policy/" in arn
             and arn not in WELL_KNOWN
             and name.endswith("FullAccess")
-            and gives(scene, holder, arn)
+            and gives(context, holder, arn)
         ):
             fix = "attach a policy with the actions it uses, or waive this with a reason"
             yield Finding("IAM-ADMIN-002", "high", name_of, f"holds AWS's {name}", fix, arn)
 
 
-def unread(scene: Scene, p: Principal) -> Iterator[Finding]:
+def unread(context: AuditContext, p: Principal) -> Iterator[Finding]:
     """What is held and cannot be judged, or only by its name."""
     fix = "save the account anew: invoke iam.audit --save; or hold a policy of the account's own"
-    for arn in scene.snapshot.unread(p):
+    for arn in context.snapshot.unread(p):
         if arn in WELL_KNOWN:
             continue
         what = "holds {}, whose text is not at hand: what it gives is not known"
@@ -185,9 +187,9 @@ def unread(scene: Scene, p: Principal) -> Iterator[Finding]:
         yield Finding("IAM-UNREAD-001", "medium", p.name, what.format(short(arn)), fix, arn)
 
 
-def gives(scene: Scene, holder: Holder, arn: str) -> bool:
+def gives(context: AuditContext, holder: EffectivePrincipal, arn: str) -> bool:
     """Whether an attached policy gives anything; when its text is not known, it does."""
     held = next((p for p in holder.rights.identity if p.name == arn), None)
     if held is None or holder.uncapped:
         return True
-    return any(holder.may(probe, one) for one in held.statements if one.allow for probe in alive(one, scene.account))
+    return any(holder.may(probe, one) for one in held.statements if one.allow for probe in alive(one, context.account))

@@ -6,14 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any
 
-from iampolicy.audit.account_facts import Extras
-from iampolicy.audit.context import NOBODY, Scene, examples
-from iampolicy.audit.external_principals import STRANGERS, Guest, asked_of, requests, service, visitors, worldwide
+from iampolicy.audit.account_facts import AccountFacts
+from iampolicy.audit.context import NOBODY, AuditContext, examples
+from iampolicy.audit.external_principals import (
+    EXTERNAL_CALLERS,
+    UNLIMITED,
+    ExternalCaller,
+    callers_named,
+    requested_keys,
+    requests,
+    service_of_others,
+    worldwide,
+)
 from iampolicy.audit.rules_trust import account_of
 from iampolicy.finding import Finding
 from iampolicy.policy.document import Policy, Statement, policy
-from iampolicy.policy.evaluate import Request, Rights, decide
-from ops.iam.expectations import EVERYTHING
+from iampolicy.policy.evaluate import Request, decide
 
 BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 PUBLIC_GRANTS = ("/global/AllUsers", "/global/AuthenticatedUsers")
@@ -21,16 +29,16 @@ SOLD = (80, 443)  # ports that are open on purpose more often than not
 PROTOCOLS = {"tcp": "6", "udp": "17", "icmp": "1", "icmpv6": "58"}
 
 
-def findings(scene: Scene, extras: Extras) -> Iterator[Finding]:
-    for name, bucket in (extras.buckets or {}).items():
-        yield from of_bucket(scene, name, bucket)
-    for name, function in (extras.functions or {}).items():
-        yield from of_function(scene, name, function)
-    for group in extras.groups or ():
-        yield from of_group(group, extras.acls)
+def findings(context: AuditContext, facts: AccountFacts) -> Iterator[Finding]:
+    for name, bucket in (facts.buckets or {}).items():
+        yield from bucket_findings(context, name, bucket)
+    for name, function in (facts.functions or {}).items():
+        yield from function_findings(context, name, function)
+    for group in facts.groups or ():
+        yield from group_findings(group, facts.acls)
 
 
-def of_bucket(scene: Scene, name: str, bucket: Mapping[str, Any]) -> Iterator[Finding]:
+def bucket_findings(context: AuditContext, name: str, bucket: Mapping[str, Any]) -> Iterator[Finding]:
     blocks = bucket.get("blocks") or {}
     if missing := [block for block in BLOCKS if blocks.get(block) is not True]:
         message = f"public access is not blocked: {', '.join(missing)}"
@@ -40,51 +48,53 @@ def of_bucket(scene: Scene, name: str, bucket: Mapping[str, Any]) -> Iterator[Fi
         yield Finding("IAM-EXPO-001", "high", name, "its ACL lets everybody in", "block public access: invoke data.up", "ACL")  # fmt: skip
     held = policy("bucket policy", bucket.get("policy"))
     for one in held.statements:
-        for found in open_to(scene, held, one, [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/{NOBODY}"]):
+        for found in open_to(context, held, one, [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/{NOBODY}"]):
             fix = "name the principals of this account that may"
             yield Finding("IAM-EXPO-001", "high", name, found, fix, held.name, one.name)
 
 
-def of_function(scene: Scene, name: str, function: Mapping[str, Any]) -> Iterator[Finding]:
+def function_findings(context: AuditContext, name: str, function: Mapping[str, Any]) -> Iterator[Finding]:
     if "NONE" in (function.get("urls") or ()):
         yield Finding("IAM-EXPO-001", "high", name, "its URL asks nobody who he is", "set its AuthType to AWS_IAM", "URL")  # fmt: skip
     for document in function.get("policies") or ():
         held = policy("function policy", document)
         for one in held.statements:
             fix = "name who may, and aws:SourceArn or aws:SourceAccount for a service"
-            for found in open_to(scene, held, one, []):
+            for found in open_to(context, held, one, []):
                 yield Finding("IAM-EXPO-001", "high", name, found, fix, held.name, one.name)
             for value in [value for kind, value in one.principals or () if kind == "Service" and one.allow]:
-                if passes(scene, held, one, [service(value)], []):
+                if passes(context, held, one, [service_of_others(value)], []):
                     found = f"{value} may call it on behalf of any account"
                     yield Finding("IAM-EXPO-001", "high", name, found, fix, held.name, one.name)
 
 
-def open_to(scene: Scene, held: Policy, one: Statement, resources: list[str]) -> Iterator[str]:
+def open_to(context: AuditContext, held: Policy, one: Statement, resources: list[str]) -> Iterator[str]:
     """Who of outside this account the statement lets in."""
     if not one.allow:
         return
-    if passes(scene, held, one, STRANGERS, resources):
+    if passes(context, held, one, EXTERNAL_CALLERS, resources):
         yield "its policy lets everybody in"
         return
     for kind, value in one.principals or ():
         account = account_of(value) if kind == "AWS" else ""
-        foreign = account not in ("", scene.account) and "principal" not in one.negated
-        if foreign and passes(scene, held, one, visitors(value, account), resources):
+        foreign = account not in ("", context.account) and "principal" not in one.negated
+        if foreign and passes(context, held, one, callers_named(value, account), resources):
             yield f"its policy lets {value} of another account in"
 
 
-def passes(scene: Scene, held: Policy, one: Statement, guests: Iterable[Guest], named: list[str]) -> bool:
-    """Whether some request of one of the guests gets through this statement."""
-    now = {"aws:currenttime": scene.now.isoformat(), "aws:epochtime": str(int(scene.now.timestamp()))}
-    asked = asked_of(held)
+def passes(
+    context: AuditContext, held: Policy, one: Statement, callers: Iterable[ExternalCaller], named: list[str]
+) -> bool:
+    """Whether some request of one of the callers gets through this statement."""
+    now = {"aws:currenttime": context.now.isoformat(), "aws:epochtime": str(int(context.now.timestamp()))}
+    asked = requested_keys(held)
     actions = [a.replace("*", NOBODY).replace("?", "x") for a in one.actions] or [f"{NOBODY}:{NOBODY}"]
-    places = [(action, place) for action in actions for place in (*named, *examples(one, action, scene.account))]
-    for guest in guests:
-        for met, known in requests(guest, held, asked):
+    places = [(action, place) for action in actions for place in (*named, *examples(one, action, context.account))]
+    for external in callers:
+        for met, known in requests(external, held, asked):
             for action, place in places:
-                request = Request(guest.caller, action, place, {**now, **known})
-                decision = decide(request, Rights((EVERYTHING,)), met, scene.account, required=True, possible=True)
+                request = Request(external.caller, action, place, {**now, **known})
+                decision = decide(request, UNLIMITED, met, context.account, required=True, possible=True)
                 if decision.allowed and any(
                     d.layer == "resource" and d.statement.number == one.number for d in decision.deciding
                 ):
@@ -95,7 +105,7 @@ def passes(scene: Scene, held: Policy, one: Statement, guests: Iterable[Guest], 
 Opening = tuple[str, int, int, frozenset[int]]  # protocol, first port, last port, versions of IP
 
 
-def openings(group: Mapping[str, Any]) -> list[Opening]:
+def world_openings(group: Mapping[str, Any]) -> list[Opening]:
     """What a security group lets in from the whole world."""
     found: list[Opening] = []
     for rule in group.get("IpPermissions") or ():
@@ -108,10 +118,10 @@ def openings(group: Mapping[str, Any]) -> list[Opening]:
     return found
 
 
-def of_group(group: Mapping[str, Any], acls: tuple[Mapping[str, Any], ...]) -> Iterator[Finding]:
+def group_findings(group: Mapping[str, Any], acls: tuple[Mapping[str, Any], ...]) -> Iterator[Finding]:
     """Network ACLs that let nobody to any of the ports make it harmless, for as long as nobody touches those."""
     name = f"{group.get('GroupId', '')} {group.get('GroupName', '')}".strip()
-    for opening in openings(group):
+    for opening in world_openings(group):
         protocol, first, last, _ = opening
         there = [acl for acl in acls if acl.get("VpcId") == group.get("VpcId")]
         stopped = bool(there) and not any(admits(acl, opening) for acl in there)

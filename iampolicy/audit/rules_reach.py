@@ -10,11 +10,10 @@ from iampolicy import actions
 from iampolicy.account.snapshot import Principal
 from iampolicy.audit.context import (  # fmt: skip
     NOBODY,
-    Holder,
+    AuditContext,
+    Candidate,
+    EffectivePrincipal,
     Probe,
-    Scene,
-    Suspicion,
-    acts,
     among,
     boundless,
     examples,
@@ -22,6 +21,7 @@ from iampolicy.audit.context import (  # fmt: skip
     reaches,
     shortlist,
     spelled,
+    takes_in,
 )
 from iampolicy.finding import Finding
 from iampolicy.policy.document import Statement
@@ -56,8 +56,8 @@ NO_RESOURCE = ("ecr:GetAuthorizationToken", "ecr-public:GetAuthorizationToken", 
 PASSING = "iam:passrole"
 
 
-def passing(one: Statement, account: str) -> Iterator[Suspicion]:
-    if not about_iam(one) or not acts(one, PASSING):
+def passing(one: Statement, account: str) -> Iterator[Candidate]:
+    if not about_iam(one) or not takes_in(one, PASSING):
         return
     somebody, anyone = f"arn:aws:iam::{account}:role/{NOBODY}", {"iam:passedtoservice": f"{NOBODY}.amazonaws.com"}
     wide = reaches(one, somebody)
@@ -68,22 +68,22 @@ def passing(one: Statement, account: str) -> Iterator[Suspicion]:
     fix = "name the role in a statement of its own, and iam:PassedToService"
     if "action" in one.negated or "resource" in one.negated or "iam:*" in one.actions or "*" in one.actions:
         how = "all but some actions" if one.negated else "a wildcard"
-        yield Suspicion("IAM-PASS-003", "high", one, {how: to_some}, "may pass roles, by way of {}", fix)
+        yield Candidate("IAM-PASS-003", "high", one, {how: to_some}, "may pass roles, by way of {}", fix)
     elif wide:
         what = "may pass {} to a service" if named else "may pass {} to any service"
-        yield Suspicion("IAM-PASS-001", "medium", one, {"any role": to_some}, what, fix, to_any, "high")
+        yield Candidate("IAM-PASS-001", "medium", one, {"any role": to_some}, what, fix, to_any, "high")
     elif not named:
         subjects = {pattern: (probe,) for pattern, probe in zip(one.resources, to_any, strict=False)}
-        yield Suspicion("IAM-PASS-002", "medium", one, subjects, "may pass {} to any service", "add iam:PassedToService")  # fmt: skip
+        yield Candidate("IAM-PASS-002", "medium", one, subjects, "may pass {} to any service", "add iam:PassedToService")  # fmt: skip
 
 
-def opening(one: Statement, account: str) -> Iterator[Suspicion]:
+def opening(one: Statement, account: str) -> Iterator[Candidate]:
     """Who may write resources' policies may hand the resources to anybody."""
     if not boundless(one):
         return
     found = {a: probes(one, a.lower(), account) for a in writing(one)}
     if subjects := {a: probing for a, probing in found.items() if probing}:
-        yield Suspicion(
+        yield Candidate(
             "IAM-EXPO-002", "high", one, subjects, "may change who may use any resource: {}", "name the resources by ARN, or leave these out"
         )  # fmt: skip
 
@@ -114,17 +114,17 @@ def grants(action: str) -> bool:
     return actions.level(action) == "Permissions management"
 
 
-def taking_away(one: Statement, account: str) -> Iterator[Suspicion]:
+def taking_away(one: Statement, account: str) -> Iterator[Candidate]:
     if not boundless(one):
         return
     for severity in ("high", "medium"):
         reading = [a for a in among(one, tuple(READS_DATA)) if READS_DATA[a] == severity]
         if subjects := {a: probing for a in reading if (probing := probes(one, a.lower(), account))}:
             fix = "name the resources by ARN"
-            yield Suspicion("IAM-EXFIL-001", severity, one, subjects, "may take data away from anywhere: {}", fix)
+            yield Candidate("IAM-EXFIL-001", severity, one, subjects, "may take data away from anywhere: {}", fix)
 
 
-def credentials(one: Statement, account: str) -> Iterator[Suspicion]:
+def credentials(one: Statement, account: str) -> Iterator[Candidate]:
     """ecr:GetAuthorizationToken and others that take no resource are mentioned, not held against it."""
     if not boundless(one):
         return
@@ -135,16 +135,16 @@ def credentials(one: Statement, account: str) -> Iterator[Suspicion]:
     ):
         if subjects := {a: probing for a in chosen if (probing := probes(one, a.lower(), account))}:
             fix = "name the resources by ARN" if severity == "medium" else "nothing: AWS takes no resource here"
-            yield Suspicion("IAM-CRED-001", severity, one, subjects, "is given credentials by {}", fix)
+            yield Candidate("IAM-CRED-001", severity, one, subjects, "is given credentials by {}", fix)
 
 
-def making(one: Statement, account: str) -> Iterator[Suspicion]:
+def making(one: Statement, account: str) -> Iterator[Candidate]:
     """Who makes roles and policies; only asked of those without a boundary (rules_access.findings)."""
     if not about_iam(one):
         return
     found = {a: tuple(Probe(a, r) for r in examples(one, a, account)) for a in among(one, MAKES)}
     if found:
-        yield Suspicion(
+        yield Candidate(
             "IAM-BOUND-001", "medium", one, spelled(found), "has no boundary, and may use {}", "give it a permissions boundary"
         )  # fmt: skip
 
@@ -156,7 +156,7 @@ def about_iam(one: Statement) -> bool:
     )
 
 
-def boundary(holder: Holder) -> Iterator[Finding]:
+def boundary(holder: EffectivePrincipal) -> Iterator[Finding]:
     p = holder.principal
     if not p.boundary:
         if p.path.startswith("/kennel/"):
@@ -172,17 +172,17 @@ def boundary(holder: Holder) -> Iterator[Finding]:
         yield Finding("IAM-BOUND-001", "high", p.name, message, "deny it these on its boundary and on itself", p.boundary)  # fmt: skip
 
 
-def passing_up(scene: Scene, holders: list[Holder], administrators: set[str]) -> Iterator[Finding]:
+def passing_up(context: AuditContext, holders: list[EffectivePrincipal], administrators: set[str]) -> Iterator[Finding]:
     """Who may pass a role that may do everything, and may not do everything itself."""
-    strong = {p.arn: p for name, p in scene.snapshot.roles.items() if name in administrators}
+    strong = {p.arn: p for name, p in context.snapshot.roles.items() if name in administrators}
     place = {arn: number for number, arn in enumerate(strong)}
     passed: dict[int, list[Principal]] = {}
     for holder in holders if strong else ():
-        holding = scene.reach.of(holder.principal)
+        holding = context.model.permissions_of(holder.principal)
         if holder.principal.name in administrators or PASSING not in holding.actions:
             continue
         if id(holding) not in passed:  # decided once for all who hold the same
-            meant = sorted(holding.among("iam:PassRole", strong), key=place.__getitem__)
+            meant = sorted(holding.candidates("iam:PassRole", strong), key=place.__getitem__)
             may = (strong[arn] for arn in meant if holding.may("iam:PassRole", arn))
             passed[id(holding)] = [*islice(may, 2)]
         for role, *others in [passed[id(holding)]] if passed[id(holding)] else ():

@@ -8,13 +8,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from iampolicy.account.snapshot import Principal
-from iampolicy.audit.context import NOBODY, Scene, acts, shortlist
-from iampolicy.audit.external_principals import WITH_KEYS, Asked, Guest, Shows, asked_of, requests, service, visitors
-from iampolicy.escalation.targets import regionless
+from iampolicy.audit.context import NOBODY, AuditContext, shortlist, takes_in
+from iampolicy.audit.external_principals import (
+    UNLIMITED,
+    WITH_KEYS,
+    Asked,
+    ExternalCaller,
+    KnownKeys,
+    callers_named,
+    requested_keys,
+    requests,
+    service_of_others,
+)
+from iampolicy.escalation.account_model import without_region
 from iampolicy.finding import Finding
 from iampolicy.policy.document import Policy, Statement
-from iampolicy.policy.evaluate import Caller, Request, Rights, decide
-from ops.iam.expectations import EVERYTHING
+from iampolicy.policy.evaluate import Caller, Request, decide
 
 # Services that send aws:SourceAccount and aws:SourceArn when they take a role, by their pages on the confused deputy. EC2 and
 # Lambda are not among them: they send neither, and a role cannot be passed to them from another account.
@@ -28,7 +37,7 @@ SENDERS = frozenset(
 )  # fmt: skip
 # With a long-term key there is no such key in the request; in a session without a second factor it is false, and has no age.
 # docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
-WITHOUT_MFA: Shows = {"aws:multifactorauthpresent": (None, "false"), "aws:multifactorauthage": (None,)}
+WITHOUT_MFA: KnownKeys = {"aws:multifactorauthpresent": (None, "false"), "aws:multifactorauthage": (None,)}
 # What a token's subject may be, whosesoever: of GitHub, GitLab, Terraform and Buildkite, Vercel, a cluster, and plain names.
 SUBJECTS = (
     "repo:{0}/*:*", "project_path:{0}/*:*", "organization:{0}:*", "owner:{0}:*", f"system:serviceaccount:{NOBODY}:{NOBODY}",
@@ -51,7 +60,7 @@ ACTIONS = ("sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWit
 
 
 @dataclass(frozen=True)
-class Door:
+class TrustEntry:
     """One statement of a trust that lets somebody in, with the whole trust, whose denies count."""
 
     trust: Policy
@@ -62,22 +71,22 @@ class Door:
 
     @cached_property
     def asked(self) -> Asked:
-        return asked_of(self.trust)
+        return requested_keys(self.trust)
 
-    def opens(self, *guests: Guest) -> bool:
-        """Whether some request of one of them gets through this statement; what a guest does not show is not known."""
+    def admits(self, *callers: ExternalCaller) -> bool:
+        """Whether some request of one of them gets through this statement; the keys that it does not have are unknown."""
         return any(
-            self.passes(trust, guest.caller, {**self.moment, **known})
-            for guest in guests
-            for trust, known in requests(guest, self.trust, self.asked)
+            self.passes(trust, external.caller, {**self.moment, **known})
+            for external in callers
+            for trust, known in requests(external, self.trust, self.asked)
         )
 
     def passes(self, trust: Policy, caller: Caller, context: Mapping[str, str]) -> bool:
         for action in ACTIONS:
-            if not acts(self.statement, action.lower()):
+            if not takes_in(self.statement, action.lower()):
                 continue
             request = Request(caller, action, self.role, context)
-            decision = decide(request, Rights((EVERYTHING,)), trust, self.account, required=True, possible=True)
+            decision = decide(request, UNLIMITED, trust, self.account, required=True, possible=True)
             if decision.allowed and any(
                 d.layer == "resource" and d.statement.number == self.statement.number for d in decision.deciding
             ):
@@ -85,64 +94,69 @@ class Door:
         return False
 
 
-def findings(scene: Scene, role: Principal) -> Iterator[Finding]:
+def findings(context: AuditContext, role: Principal) -> Iterator[Finding]:
     trust = role.trust_policy
-    known = scene.remembered.get(id(trust.statements))
+    known = context.trust_findings.get(id(trust.statements))
     if known is None:
-        moment = {"aws:currenttime": scene.now.isoformat(), "aws:epochtime": str(int(scene.now.timestamp()))}
-        doors = [Door(trust, one, role.arn, scene.account, moment) for one in trust.statements if one.allow]
-        known = scene.remembered[id(trust.statements)] = trust, [found for door in doors for found in through(door)]
+        moment = {"aws:currenttime": context.now.isoformat(), "aws:epochtime": str(int(context.now.timestamp()))}
+        entries = [TrustEntry(trust, one, role.arn, context.account, moment) for one in trust.statements if one.allow]
+        known = context.trust_findings[id(trust.statements)] = (
+            trust,
+            [found for entry in entries for found in through(entry)],
+        )
     for rule, severity, message, fix, statement in known[1]:
         yield Finding(rule, severity, role.name, message, fix, "trust", statement)
 
 
-def through(door: Door) -> Iterator[tuple[str, str, str, str, str]]:
-    one = door.statement
+def through(entry: TrustEntry) -> Iterator[tuple[str, str, str, str, str]]:
+    one = entry.statement
     for rule in (anybody, accounts, deleted, services, providers, humans):
-        for found in rule(door):
+        for found in rule(entry):
             yield *found, one.name
 
 
 Found = Iterator[tuple[str, str, str, str]]  # rule, severity, message, fix
 
 
-def anybody(door: Door) -> Found:
-    one = door.statement
+def anybody(entry: TrustEntry) -> Found:
+    one = entry.statement
     named = [value for kind, value in one.principals or () if kind == "AWS"]
     if "principal" in one.negated:
         yield "IAM-TRUST-006", "medium", "lets all in but some: NotPrincipal", "name who may take it"
     elif "*" not in named:
         return
-    if door.opens(*WITH_KEYS):
+    if entry.admits(*WITH_KEYS):
         yield "IAM-TRUST-001", "critical", "anyone may take it", "name the principals that may"
-    elif "*" in named and door.opens(neighbour(door)):
+    elif "*" in named and entry.admits(neighbour(entry)):
         fix = "name the principals that may; a condition is easily lost"
         yield "IAM-TRUST-001", "medium", "names anyone, and only its conditions hold them back", fix
 
 
-def neighbour(door: Door, kind: str = "role") -> Guest:
+def neighbour(entry: TrustEntry, kind: str = "role") -> ExternalCaller:
     """Somebody of the same account whom nobody has named."""
-    return known_as(f"arn:aws:iam::{door.account}:{kind}/{NOBODY}", door.account)
+    return known_as(f"arn:aws:iam::{entry.account}:{kind}/{NOBODY}", entry.account)
 
 
-def known_as(arn: str, account: str) -> Guest:
-    user: Shows = {"aws:username": (arn.rsplit("/", 1)[-1],), "aws:principaltype": ("User",)} if ":user/" in arn else {}
-    return Guest(Caller(arn), user | {"aws:principalarn": (arn,), "aws:principalaccount": (account,)})
+def known_as(arn: str, account: str) -> ExternalCaller:
+    user: KnownKeys = (
+        {"aws:username": (arn.rsplit("/", 1)[-1],), "aws:principaltype": ("User",)} if ":user/" in arn else {}
+    )
+    return ExternalCaller(Caller(arn), user | {"aws:principalarn": (arn,), "aws:principalaccount": (account,)})
 
 
-def accounts(door: Door) -> Found:
-    one = door.statement
+def accounts(entry: TrustEntry) -> Found:
+    one = entry.statement
     if "principal" in one.negated:
         return
     for value in dict.fromkeys(value for kind, value in one.principals or () if kind == "AWS"):
         account = account_of(value)
         if not account:
             continue
-        if account == door.account:
-            if whole_account(value) and door.opens(neighbour(door)):
+        if account == entry.account:
+            if whole_account(value) and entry.admits(neighbour(entry)):
                 fix = "name the roles or users that may"
                 yield "IAM-TRUST-003", "low", "whoever the account's IAM lets may take it: it trusts root", fix
-        elif door.opens(*visitors(value, account)):
+        elif entry.admits(*callers_named(value, account)):
             message = f"{value} of another account may take it without an external id"
             yield "IAM-TRUST-002", "high", message, "ask for sts:ExternalId, or take the account out"
 
@@ -155,38 +169,38 @@ def whole_account(value: str) -> bool:
     return value.endswith(":root") or value.isdigit()
 
 
-def deleted(door: Door) -> Found:
-    for _, value in door.statement.principals or ():
+def deleted(entry: TrustEntry) -> Found:
+    for _, value in entry.statement.principals or ():
         if DELETED.fullmatch(value):
             yield "IAM-TRUST-006", "medium", f"names {value[:4]}..., who was deleted", "take the id out"
 
 
-def services(door: Door) -> Found:
-    for kind, value in door.statement.principals or ():
-        if kind == "Service" and regionless(value) in SENDERS and door.opens(service(value)):
+def services(entry: TrustEntry) -> Found:
+    for kind, value in entry.statement.principals or ():
+        if kind == "Service" and without_region(value) in SENDERS and entry.admits(service_of_others(value)):
             fix = "ask for aws:SourceAccount, or aws:SourceArn"
             yield "IAM-TRUST-004", "medium", f"{value} may take it on behalf of any account", fix
 
 
-def providers(door: Door) -> Found:
+def providers(entry: TrustEntry) -> Found:
     """Web identities: what a pipeline or a pod shows is its subject and for whom its token is meant."""
-    for kind, value in door.statement.principals or ():
+    for kind, value in entry.statement.principals or ():
         if kind != "Federated" or ":saml-provider/" in value:
             continue
         host = value.partition(":oidc-provider/")[2] or value
         caller, sub, aud = Caller(federated=value), f"{host}:sub".lower(), f"{host}:aud".lower()
-        claims: Shows = {f"{host}:{name}".lower(): (NOBODY, f"{NOBODY}/*") for name in CLAIMS}
-        subjects = values(door.statement, sub)
-        anyones = door.opens(Guest(caller, claims | {sub: tuple(elsewhere(subjects))}))
+        claims: KnownKeys = {f"{host}:{name}".lower(): (NOBODY, f"{NOBODY}/*") for name in CLAIMS}
+        subjects = values(entry.statement, sub)
+        anyones = entry.admits(ExternalCaller(caller, claims | {sub: tuple(elsewhere(subjects))}))
         if anyones and host != "cognito-identity.amazonaws.com":  # whose pool is the audience
             held = f"is {shortlist(subjects)}" if subjects else "is not held to a value"
             message = f"anybody whom {host} vouches for may take it: {sub} {held}"
             yield "IAM-TRUST-005", "critical", message, f"ask for {sub} with StringEquals"
-        wide = (one for one in subjects if door.opens(Guest(caller, claims | {sub: tuple(within(one))})))
+        wide = (one for one in subjects if entry.admits(ExternalCaller(caller, claims | {sub: tuple(within(one))})))
         if not anyones and (one := next(wide, "")):
             message = f"a whole organisation may take it: {sub} is {one}"
             yield "IAM-TRUST-005", "high", message, "name the repository, and its branch or environment"
-        if door.opens(Guest(caller, {aud: (NOBODY,)})):
+        if entry.admits(ExternalCaller(caller, {aud: (NOBODY,)})):
             message = f"a token that {host} gave out for anybody may take it: {aud} is not held to a value"
             yield "IAM-TRUST-005", "critical", message, f"ask for {aud} with StringEquals"
 
@@ -208,15 +222,15 @@ def values(one: Statement, key: str) -> list[str]:
     return [text for _, asked, found in one.conditions if asked == key for text in found]
 
 
-def humans(door: Door) -> Found:
+def humans(entry: TrustEntry) -> Found:
     """Users, and whoever an account lets in, bring a second factor; a role cannot."""
-    if "principal" in door.statement.negated:
+    if "principal" in entry.statement.negated:
         return
-    for kind, value in door.statement.principals or ():
-        if kind != "AWS" or account_of(value) != door.account or not (whole_account(value) or ":user/" in value):
+    for kind, value in entry.statement.principals or ():
+        if kind != "AWS" or account_of(value) != entry.account or not (whole_account(value) or ":user/" in value):
             continue
-        person = neighbour(door, "user") if whole_account(value) else known_as(value, door.account)
-        if door.opens(replace(person, shows=person.shows | WITHOUT_MFA)):
+        person = neighbour(entry, "user") if whole_account(value) else known_as(value, entry.account)
+        if entry.admits(replace(person, keys=person.keys | WITHOUT_MFA)):
             yield "IAM-TRUST-007", "low", "a person may take it without a second factor", "ask for aws:MultiFactorAuthPresent"  # fmt: skip
             return
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from iampolicy.account.snapshot import Principal
-from iampolicy.audit.account_facts import Credential, Extras
-from iampolicy.audit.context import Scene
+from iampolicy.audit.account_facts import AccountFacts, Credential
+from iampolicy.audit.context import AuditContext
 from iampolicy.finding import Finding
-from ops.iam import revocation
+from iampolicy.revoked_sessions import POLICY_NAME, revoked_before
 
 UNUSED = timedelta(days=90)
 GRACE = timedelta(days=7)
@@ -29,47 +29,47 @@ def young(p: Principal, now: datetime) -> bool:
     return p.created is None or now - p.created < GRACE
 
 
-def unused(scene: Scene, role: Principal, extras: Extras) -> Iterator[Finding]:
+def unused_roles(context: AuditContext, role: Principal, facts: AccountFacts) -> Iterator[Finding]:
     """Roles that nobody took for 90 days, and those of a function that is gone. AWS remembers the last 400 days."""
-    if role.trust is None or young(role, scene.now) or role.created is None:
+    if role.trust is None or young(role, context.now) or role.created is None:
         return
-    function = named_for(role)
+    function = function_named_after(role)
     fix = "invoke iam.prune, if nothing needs it"
-    known = extras.function_names is not None and not at_work(scene, role)
-    if function and known and function not in (extras.function_names or ()):
-        where = f" from {scene.region}, the one region that was asked" if scene.region else ""
+    known = facts.function_names is not None and not recently_used(context, role)
+    if function and known and function not in (facts.function_names or ()):
+        where = f" from {context.region}, the one region that was asked" if context.region else ""
         yield Finding("IAM-USE-001", "medium", role.name, f"its function {function} is gone{where}", fix)
-    elif role.last_used is None and scene.now - role.created > UNUSED:
+    elif role.last_used is None and context.now - role.created > UNUSED:
         yield Finding("IAM-USE-001", "medium", role.name, f"never used since it was made on {role.created:%Y-%m-%d}", fix)  # fmt: skip
-    elif role.last_used is not None and scene.now - max(role.last_used, role.created) > UNUSED:
+    elif role.last_used is not None and context.now - max(role.last_used, role.created) > UNUSED:
         yield Finding("IAM-USE-001", "medium", role.name, f"not used since {role.last_used:%Y-%m-%d}", fix)
 
 
-def at_work(scene: Scene, role: Principal) -> bool:
+def recently_used(context: AuditContext, role: Principal) -> bool:
     """Whether somebody took it lately, in another region at least not long ago: a function may be there under the same name."""
     if role.last_used is None:
         return False
-    elsewhere = role.last_region not in ("", scene.region)
-    return scene.now - role.last_used < (UNUSED if elsewhere else GRACE)
+    elsewhere = role.last_region not in ("", context.region)
+    return context.now - role.last_used < (UNUSED if elsewhere else GRACE)
 
 
-def named_for(role: Principal) -> str:
+def function_named_after(role: Principal) -> str:
     """The function that a role is for: only Lambda may take it, and its name is as Lambda's console makes them."""
     found = CONSOLE_MADE.fullmatch(role.name)
     trusted = {who for one in role.trust_policy.statements for who in one.principals or ()} if found else set()
     return found["function"] if found and trusted == {("Service", "lambda.amazonaws.com")} else ""
 
 
-def services(scene: Scene, p: Principal, extras: Extras) -> Iterator[Finding]:
+def services(context: AuditContext, p: Principal, facts: AccountFacts) -> Iterator[Finding]:
     """Services that it may use and has not used; only where AWS was asked (--usage)."""
-    seen = extras.usage.get(p.arn)
-    if seen is None or young(p, scene.now):
+    seen = facts.usage.get(p.arn)
+    if seen is None or young(p, context.now):
         return
-    policies = scene.snapshot.rights(p).identity
+    policies = context.snapshot.rights(p).identity
     granted = {
         a.partition(":")[0] for policy in policies for one in policy.statements if one.allow for a in one.actions
     }
-    idle = sorted(name for name in granted & set(seen) if long_ago(seen[name], scene.now, p.created))
+    idle = sorted(name for name in granted & set(seen) if long_ago(seen[name], context.now, p.created))
     if idle:
         message = f"may use {', '.join(idle)}, and has not for {UNUSED.days} days"
         fix = f"take {', '.join(f'{name}:*' for name in idle)} out of its policies"
@@ -81,9 +81,9 @@ def long_ago(used: datetime | None, now: datetime, created: datetime | None) -> 
     return since is not None and now - since > UNUSED
 
 
-def orphans(scene: Scene) -> Iterator[Finding]:
+def orphans(context: AuditContext) -> Iterator[Finding]:
     """Policies that nobody holds, and groups without users."""
-    snapshot = scene.snapshot
+    snapshot = context.snapshot
     held = {arn for p in snapshot.principals() for arn in (*p.attached, p.boundary)}
     held |= {arn for group in snapshot.groups.values() for arn in group.attached}
     for arn, policy in snapshot.policies.items():
@@ -103,18 +103,18 @@ def orphans(scene: Scene) -> Iterator[Finding]:
             yield Finding("IAM-USE-003", "low", name, "a group without users", "delete it")
 
 
-def keys(scene: Scene, extras: Extras, administrators: set[str]) -> Iterator[Finding]:
-    for one in extras.credentials or ():
+def keys(context: AuditContext, facts: AccountFacts, administrators: set[str]) -> Iterator[Finding]:
+    for one in facts.credentials or ():
         if one.user == "<root_account>":
             yield from root(one)
             continue
-        yield from ages(one, scene.now)
+        yield from ages(one, context.now)
         if one.password and not one.mfa:
             severity = "high" if one.user in administrators else "medium"
             yield Finding("IAM-KEY-002", severity, one.user, "has a password and no second factor", "give it an MFA device")  # fmt: skip
-    if extras.credentials is None and extras.summary:
+    if facts.credentials is None and facts.summary:
         shared = {"AccountMFAEnabled": "mfa", "AccountAccessKeysPresent": "key"}
-        told = {name: extras.summary[key] for key, name in shared.items() if key in extras.summary}
+        told = {name: facts.summary[key] for key, name in shared.items() if key in facts.summary}
         yield from root_is(has_key=bool(told.get("key")), has_mfa=bool(told.get("mfa", 1)))
 
 
@@ -143,34 +143,30 @@ def ages(one: Credential, now: datetime) -> Iterator[Finding]:
         yield Finding("IAM-KEY-001", "medium", one.user, "has two active access keys", "delete the older")
 
 
-def long_lived(users: Iterable[Principal], extras: Extras) -> Iterator[Finding]:
+def long_lived(users: Iterable[Principal], facts: AccountFacts) -> Iterator[Finding]:
     """Users at all; one that the credential report shows without keys and password can do nothing."""
-    idle = {
-        one.user for one in extras.credentials or () if not one.password and not any(key.active for key in one.keys)
-    }
+    idle = {one.user for one in facts.credentials or () if not one.password and not any(key.active for key in one.keys)}
     for user in users:
         if user.name not in idle:
             yield Finding("IAM-KEY-003", "medium", user.name, "is a user, whose keys never expire", "use roles instead")
 
 
-def inline(scene: Scene) -> Iterator[Finding]:
+def inline(context: AuditContext) -> Iterator[Finding]:
     fix = "make it a managed policy: those have versions"
-    for p in scene.snapshot.principals():
+    for p in context.snapshot.principals():
         for name in p.inline:
-            revoked = name == revocation.NAME and revocation.since(
-                p
-            )  # iam.revoke's deny, which iam.apply takes away in time
+            revoked = name == POLICY_NAME and revoked_before(p)  # iam.revoke's deny, which iam.apply takes away in time
             if "/" not in name and not revoked:  # with one it is a group's, under its user
                 severity = "low" if p.trust is not None else "medium"
                 yield Finding("IAM-INLINE-001", severity, p.name, f"holds {name} itself", fix, name)
-    for group in scene.snapshot.groups.values():
+    for group in context.snapshot.groups.values():
         for name in group.inline:
             yield Finding("IAM-INLINE-001", "low", group.name, f"holds {name} itself", fix, name)
 
 
-def quotas(scene: Scene) -> Iterator[Finding]:
+def quotas(context: AuditContext) -> Iterator[Finding]:
     """Of one document see the lint; here what several come to together."""
-    snapshot = scene.snapshot
+    snapshot = context.snapshot
     holders = [("role", p.name, p.inline, p.attached) for p in snapshot.roles.values()]
     for user in snapshot.users.values():
         theirs = {arn for name in user.groups if name in snapshot.groups for arn in snapshot.groups[name].attached}

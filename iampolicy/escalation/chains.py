@@ -8,10 +8,10 @@ from typing import Any
 
 from iampolicy.account.snapshot import Principal
 from iampolicy.escalation import assume_and_pass
-from iampolicy.escalation.paths import MAY_PASS, MAY_TAKE, WRITES, Path, open_to, short
-from iampolicy.escalation.permission_set import Holding
-from iampolicy.escalation.targets import Asked
-from iampolicy.escalation.writing import Writing
+from iampolicy.escalation.account_model import AccountModel
+from iampolicy.escalation.outcomes import TargetQuestion
+from iampolicy.escalation.paths import ASSUME_ROLE, PASS_ROLE, WRITES, Path, available_paths, short
+from iampolicy.escalation.permission_set import PermissionSet
 from iampolicy.finding import Finding
 from iampolicy.policy.document import arn_glob
 
@@ -30,26 +30,28 @@ class Hop:
     end: tuple[str, ...]
 
 
-def chains(all_of: Writing, weak: list[Principal], critical: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
+def find_chains(
+    model: AccountModel, weak: list[Principal], critical: Mapping[str, tuple[str, ...]]
+) -> Iterator[Finding]:
     """From those one hop from everything (`critical`, with their path) back to who can become them: each is met once.
 
     Who holds the same is asked once, and only about those that a statement of his may mean.
     """
     hops = {arn: Hop(path, None, 1, path) for arn, path in critical.items()}
     waiting = {p.arn: p for p in weak if p.arn not in hops}
-    seekers = Seekers(all_of, list(waiting.values()))
-    frontier = {p.arn: p for p in weak if p.arn in hops}
-    while frontier and waiting:
-        ahead, met = Ahead(all_of, frontier), {}
-        for p, steps, nearer in (*seekers.hops(ahead), *ahead.named(waiting)):
+    seekers = Seekers(model, list(waiting.values()))
+    reached = {p.arn: p for p in weak if p.arn in hops}
+    while reached and waiting:
+        frontier, met = Frontier(model, reached), {}
+        for p, steps, nearer in (*seekers.hops(frontier), *frontier.trusted(waiting)):
             if p.arn in waiting:
                 met[p.arn] = waiting.pop(p.arn)
                 hops[p.arn] = Hop(steps, nearer, hops[nearer.arn].left + 1, hops[nearer.arn].end)
-                yield finding(p, nearer, told(hops, p))
-        frontier = met
+                yield make_finding(p, nearer, steps_to_admin(hops, p))
+        reached = met
 
 
-def told(hops: Mapping[str, Hop], p: Principal) -> tuple[str, ...]:
+def steps_to_admin(hops: Mapping[str, Hop], p: Principal) -> tuple[str, ...]:
     """The steps to the end; of a long way the first and the last."""
     found: tuple[str, ...] = ()
     at: Principal | None = p
@@ -64,7 +66,7 @@ def told(hops: Mapping[str, Hop], p: Principal) -> tuple[str, ...]:
     return found + ((f"{more} more hops",) if more else ()) + hops[at.arn].end
 
 
-def finding(p: Principal, nearer: Principal, path: tuple[str, ...]) -> Finding:
+def make_finding(p: Principal, nearer: Principal, path: tuple[str, ...]) -> Finding:
     return Finding(
         "IAM-PRIVESC-CHAIN",
         "critical",
@@ -87,11 +89,11 @@ class Seeker:
 
 
 class Seekers:
-    def __init__(self, all_of: Writing, principals: list[Principal]) -> None:
+    def __init__(self, model: AccountModel, principals: list[Principal]) -> None:
         groups: dict[int, list[Principal]] = {}
         for p in principals:
-            groups.setdefault(id(all_of.of(p)), []).append(p)
-        found = [seeker(all_of.of(members[0]), members) for members in groups.values()]
+            groups.setdefault(id(model.permissions_of(p)), []).append(p)
+        found = [make_seeker(model.permissions_of(members[0]), members) for members in groups.values()]
         self.waiting = {id(one): one for one in found if one.kinds}
         self.exact: dict[str, list[Seeker]] = {}
         for one in self.waiting.values():
@@ -99,99 +101,101 @@ class Seekers:
                 self.exact.setdefault(arn, []).append(one)
         self.wide = {key: one for key, one in self.waiting.items() if one.globs or one.anybody}
 
-    def hops(self, ahead: Ahead) -> Iterator[tuple[Principal, tuple[str, ...], Principal]]:
-        for one in {id(one): one for one in (*self.narrow(ahead), *self.meant(ahead))}.values():
-            if hop := ahead.hop(one.members[0]):
+    def hops(self, frontier: Frontier) -> Iterator[tuple[Principal, tuple[str, ...], Principal]]:
+        for one in {id(one): one for one in (*self.narrow(frontier), *self.matching(frontier))}.values():
+            if hop := frontier.hop(one.members[0]):
                 self.waiting.pop(id(one), None)
                 self.wide.pop(id(one), None)
                 yield from ((p, *hop) for p in one.members)
 
-    def narrow(self, ahead: Ahead) -> Iterator[Seeker]:
-        for arn in ahead.people:
+    def narrow(self, frontier: Frontier) -> Iterator[Seeker]:
+        for arn in frontier.people:
             yield from (one for one in self.exact.get(arn, ()) if id(one) in self.waiting)
 
-    def meant(self, ahead: Ahead) -> Iterator[Seeker]:
+    def matching(self, frontier: Frontier) -> Iterator[Seeker]:
         for one in self.wide.values():
-            if not one.kinds.isdisjoint(ahead.kinds) and (
-                one.anybody or any(fits(arn) for fits in one.globs for arn in ahead.people)
+            if not one.kinds.isdisjoint(frontier.kinds) and (
+                one.anybody or any(fits(arn) for fits in one.globs for arn in frontier.people)
             ):
                 yield one
 
 
-def seeker(holding: Holding, members: list[Principal]) -> Seeker:
+def make_seeker(permissions: PermissionSet, members: list[Principal]) -> Seeker:
     kinds: set[str] = set()
     aimed: set[str] = set()
     anybody = False
-    for path in hopping(holding):
+    for path in hop_paths(permissions):
         kinds |= {*path.services} or {
-            ALL_USERS if path.how == "keys" else OPEN if MAY_TAKE in path.actions else ALL_ROLES
+            ALL_USERS if path.how == "keys" else OPEN if ASSUME_ROLE in path.actions else ALL_ROLES
         }
         anybody |= path.how == "carried"
-        aimed |= {MAY_PASS} if path.how == "passed" else {path.actions[0]} if path.how != "carried" else set()
-    patterns = {pattern for action in aimed for pattern in holding.cut(action).patterns}
+        aimed |= {PASS_ROLE} if path.how == "passed" else {path.actions[0]} if path.how != "carried" else set()
+    patterns = {pattern for action in aimed for pattern in permissions.action_index(action).patterns}
     exact = {pattern for pattern in patterns if not {*"*?$"} & {*pattern}}
     anybody |= any(pattern == "*" or "$" in pattern for pattern in patterns)
     globs = tuple(arn_glob(pattern).fullmatch for pattern in patterns - exact) if not anybody else ()
     return Seeker(members, frozenset(kinds), frozenset(exact), globs, anybody)
 
 
-def hopping(holding: Holding) -> list[Path]:
+def hop_paths(permissions: PermissionSet) -> list[Path]:
     """The paths by which a holder becomes another, with that one's rights as they are."""
-    return [path for path in open_to(holding.actions) if path.how in HOW and not WRITES & {*path.actions}]
+    return [path for path in available_paths(permissions.actions) if path.how in HOW and not WRITES & {*path.actions}]
 
 
-class Ahead:
+class Frontier:
     """Those that somebody would want to become, sorted by how one may."""
 
-    def __init__(self, all_of: Writing, people: Mapping[str, Principal]) -> None:
-        self.all_of, self.people = all_of, people
+    def __init__(self, model: AccountModel, people: Mapping[str, Principal]) -> None:
+        self.model, self.people = model, people
         self.roles = {arn: p for arn, p in people.items() if p.trust is not None}
         self.users = {arn: p for arn, p in people.items() if p.trust is None}
-        self.open_trust = {arn: p for arn, p in self.roles.items() if arn in all_of.open_trust}
+        self.open_trust = {arn: p for arn, p in self.roles.items() if arn in model.open_trust}
         self.services: dict[str, dict[str, Principal]] = {}
         for arn, role in self.roles.items():
-            for service in all_of.named.get(arn, ()):
-                if all_of.lets_in(role, service):
+            for service in model.named.get(arn, ()):
+                if model.service_may_assume(role, service):
                     self.services.setdefault(service, {})[arn] = role
         some = {OPEN: self.open_trust, ALL_ROLES: self.roles, ALL_USERS: self.users}
         self.kinds = {*self.services, *(kind for kind, pool in some.items() if pool)}
 
     def hop(self, p: Principal) -> tuple[tuple[str, ...], Principal] | None:
         """For whoever holds what this one holds."""
-        holding = self.all_of.of(p)
-        for path in hopping(holding):
-            pool, asked = self.along(path, holding, p)
+        permissions = self.model.permissions_of(p)
+        for path in hop_paths(permissions):
+            pool, asked = self.along(path, permissions, p)
             if found := next(asked.hits(pool), None):
                 who = short(found[0].arn)
                 return (*path.steps(who), who), found[0]
         return None
 
-    def along(self, path: Path, holding: Holding, p: Principal) -> tuple[Mapping[str, Principal], Asked]:
+    def along(
+        self, path: Path, permissions: PermissionSet, p: Principal
+    ) -> tuple[Mapping[str, Principal], TargetQuestion]:
         """Whom the path could lead to, and how it is asked."""
         if path.how == "keys":
-            return self.users, assume_and_pass.owned(path, holding)
-        if path.how == "role" and MAY_TAKE in path.actions:
-            return self.open_trust, assume_and_pass.takable(self.all_of, p, holding)
+            return self.users, assume_and_pass.users_to_own(path, permissions)
+        if path.how == "role" and ASSUME_ROLE in path.actions:
+            return self.open_trust, assume_and_pass.roles_to_assume(self.model, p, permissions)
         if path.how == "role":
-            return self.roles, assume_and_pass.rewritable(self.all_of, holding)
+            return self.roles, assume_and_pass.roles_to_rewrite(self.model, permissions)
         pool = {arn: role for service in path.services for arn, role in self.services.get(service, {}).items()}
-        places = assume_and_pass.elsewhere(path, holding) if pool else None
+        places = assume_and_pass.resources_of_actions(path, permissions) if pool else None
         if places is None or path.how == "passed":
-            return pool if places else {}, assume_and_pass.passable(path, holding)
-        return pool if all(place[2] for place in places) else {}, assume_and_pass.carrying(places[0][1])
+            return pool if places else {}, assume_and_pass.roles_to_pass(path, permissions)
+        return pool if all(place[2] for place in places) else {}, assume_and_pass.any_role(places[0][1])
 
-    def named(self, waiting: Mapping[str, Principal]) -> Iterator[tuple[Principal, tuple[str, ...], Principal]]:
+    def trusted(self, waiting: Mapping[str, Principal]) -> Iterator[tuple[Principal, tuple[str, ...], Principal]]:
         """Those whom a trust itself names, or asks who they are."""
         for arn, role in self.roles.items():
-            asked = [*waiting.values()] if arn in self.all_of.personal_trust else self.named_by(arn, waiting)
+            asked = [*waiting.values()] if arn in self.model.personal_trust else self.named_by(arn, waiting)
             for p in asked:
-                if self.all_of.may_take(p, role):
-                    yield p, (f"{MAY_TAKE} {short(arn)}", short(arn)), role
+                if self.model.may_assume(p, role):
+                    yield p, (f"{ASSUME_ROLE} {short(arn)}", short(arn)), role
 
     def named_by(self, arn: str, waiting: Mapping[str, Principal]) -> list[Principal]:
-        roles = self.all_of.snapshot.roles
+        roles = self.model.snapshot.roles
         found = []
-        for value in self.all_of.named.get(arn, ()):
+        for value in self.model.named.get(arn, ()):
             p = waiting.get(value) or roles.get(value.rpartition("/")[2] if ":role/" in value else "")
             if p and p.arn in waiting:
                 found.append(p)

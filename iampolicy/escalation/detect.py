@@ -1,13 +1,13 @@
-"""Ways to more rights (paths.toml), decided for each principal, and only worth a finding when something is gained.
+"""Escalation paths (paths.toml), decided for each principal, and only worth a finding when something is gained.
 
 A path's actions are asked of the evaluator as some request could be made: denies that are certain, boundaries, dates and
-resources count, and so does the trust of a role that is passed, taken or rewritten. What the path leads to is looked up in the
-snapshot. Gained is what makes somebody strong (`powers` in paths.toml) and the holder has not got: rights over IAM, secrets and
-other roles wherever they hold; data and machines only where nobody had a certain resource in mind. A role that may touch its own
-bucket, and nothing else, is no gain for who may pass it: such a path is `bounded`, severity info, and says so.
+resources count, and so does the trust of a role that is passed, assumed or rewritten. What the path leads to is looked up in the
+snapshot. A gain is what makes a principal strong (`powers` in paths.toml) and the holder lacks: rights over IAM, secrets and
+other roles wherever they hold; data and machines only where the policy names no certain resource. A role that may touch its own
+bucket, and nothing else, is no gain for a principal that may pass it: such a path is `bounded`, severity info, and says so.
 
-critical: the target may do everything (who may write any policy of somebody it is has what that one's boundary leaves).
-high: it is stronger than the holder, or nobody is there yet and the holder may reach whoever comes.
+critical: the target may do everything (a principal that may write its own policies has what its boundary leaves).
+high: it is stronger than the holder, or there is no target yet and the holder may reach any that comes.
 An administrator has no more to gain: IAM-ADMIN-001 is about those.
 """
 
@@ -16,78 +16,78 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from iampolicy.account.snapshot import Principal
-from iampolicy.escalation import assume_and_pass, writing
-from iampolicy.escalation.chains import chains
-from iampolicy.escalation.paths import MAY_TAKE, Path, open_to, short
-from iampolicy.escalation.permission_set import Holding
-from iampolicy.escalation.targets import ADMIN, BOUNDED, GAINS, Outcome
-from iampolicy.escalation.writing import Writing
+from iampolicy.escalation import assume_and_pass, policy_writes
+from iampolicy.escalation.account_model import AccountModel
+from iampolicy.escalation.chains import find_chains
+from iampolicy.escalation.outcomes import ADMIN, BOUNDED, GAINS, Outcome
+from iampolicy.escalation.paths import ASSUME_ROLE, Path, available_paths, short
+from iampolicy.escalation.permission_set import PermissionSet
 from iampolicy.finding import Finding
 from iampolicy.policy.evaluate import Decision
 
-KINDS: dict[str, Callable[[Writing, Path, Holding, Principal], Outcome | None]] = {
-    "passed": assume_and_pass.passed,
-    "carried": assume_and_pass.carried,
-    "outside": assume_and_pass.outside,
-    "keys": assume_and_pass.keys,
-    "role": assume_and_pass.role,
-    "group": assume_and_pass.group,
-    "self": writing.oneself,
-    "version": writing.version,
-    "boundary": writing.unbound,
+KINDS: dict[str, Callable[[AccountModel, Path, PermissionSet, Principal], Outcome | None]] = {
+    "passed": assume_and_pass.pass_role,
+    "carried": assume_and_pass.reach_carrier,
+    "outside": assume_and_pass.reach_outside,
+    "keys": assume_and_pass.create_keys,
+    "role": assume_and_pass.become_role,
+    "group": assume_and_pass.join_group,
+    "self": policy_writes.write_own_policies,
+    "version": policy_writes.restore_version,
+    "boundary": policy_writes.lift_boundary,
 }
 SEVERITY = {ADMIN: "critical", GAINS: "high", BOUNDED: "info"}
 SHOWN = 4  # powers that a message names
 
-Told = dict[
+Wordings = dict[
     tuple[str, int], tuple[Outcome, str, tuple[str, ...]]
 ]  # an outcome in words; it keeps the outcome, and so its id
 
 
-def findings(all_of: Writing, judged: Callable[[Principal], bool] = lambda p: True) -> list[Finding]:
-    """All IAM-PRIVESC findings about those who are judged."""
+def findings(model: AccountModel, judged: Callable[[Principal], bool] = lambda p: True) -> list[Finding]:
+    """Return all IAM-PRIVESC findings about the principals that are judged."""
     found: list[Finding] = []
-    told: Told = {}
+    wordings: Wordings = {}
     critical: dict[str, tuple[str, ...]] = {}
-    told_of = (p for p in all_of.snapshot.principals() if "/aws-service-role/" not in p.arn and judged(p))
-    weak = [p for p in told_of if not all_of.of(p).admin]
+    examined = (p for p in model.snapshot.principals() if "/aws-service-role/" not in p.arn and judged(p))
+    weak = [p for p in examined if not model.permissions_of(p).is_admin]
     for p in weak:
-        for path in within_reach(all_of, p):
-            if outcome := KINDS[path.how](all_of, path, all_of.of(p), p):
-                one = finding(all_of, path, p, outcome, told)
+        for path in paths_to_try(model, p):
+            if outcome := KINDS[path.how](model, path, model.permissions_of(p), p):
+                one = make_finding(model, path, p, outcome, wordings)
                 found.append(one)
                 if outcome.level == ADMIN:
                     critical.setdefault(p.arn, one.path)
-    return found + list(chains(all_of, weak, critical))
+    return found + list(find_chains(model, weak, critical))
 
 
-def within_reach(all_of: Writing, p: Principal) -> tuple[Path, ...]:
+def paths_to_try(model: AccountModel, p: Principal) -> tuple[Path, ...]:
     """The paths of whose actions none is quite out of the question: a trust that names the principal needs no sts:AssumeRole."""
-    actions = all_of.of(p).actions
-    return open_to(actions | {MAY_TAKE.lower()} if all_of.trusting(p) else actions)
+    actions = model.permissions_of(p).actions
+    return available_paths(actions | {ASSUME_ROLE.lower()} if model.roles_asking_about(p) else actions)
 
 
-def finding(all_of: Writing, path: Path, p: Principal, outcome: Outcome, told: Told) -> Finding:
-    policy, statement = blamed(all_of, p, outcome.decision)
+def make_finding(model: AccountModel, path: Path, p: Principal, outcome: Outcome, wordings: Wordings) -> Finding:
+    policy, statement = allowing_statement(model, p, outcome.decision)
     at_fault = f"In {statement} of {policy}: " if policy else ""
     key = (path.id, id(outcome))  # most outcomes are of many principals
-    if key not in told:
-        told[key] = outcome, message(path, p, outcome), steps(path, p, outcome)
-    _, text, way = told[key]
+    if key not in wordings:
+        wordings[key] = outcome, describe_outcome(path, p, outcome), path_steps(path, p, outcome)
+    _, text, way = wordings[key]
     return Finding(path.rule, SEVERITY[outcome.level], p.name, text, at_fault + path.fix, policy, statement, way)
 
 
-def blamed(all_of: Writing, p: Principal, decision: Decision) -> tuple[str, str]:
+def allowing_statement(model: AccountModel, p: Principal, decision: Decision) -> tuple[str, str]:
     """The policy, by the name that this principal has it under, and the statement that allow the path's first action."""
     for one in decision.deciding:
         if one.layer == "identity":
-            return all_of.rights(p).identity[int(one.policy)].name, one.statement.name
+            return model.rights(p).identity[int(one.policy)].name, one.statement.name
         if one.layer == "resource":
             return "the role's trust", one.statement.name
     return "", ""
 
 
-def message(path: Path, p: Principal, outcome: Outcome) -> str:
+def describe_outcome(path: Path, p: Principal, outcome: Outcome) -> str:
     what = f"{path.title} ({' + '.join(path.actions)})"
     note = f"; {outcome.note}" if outcome.note else ""
     if outcome.level == BOUNDED:
@@ -99,7 +99,7 @@ def message(path: Path, p: Principal, outcome: Outcome) -> str:
     return f"{what}: {who}{gains}{note}" if gains else f"{what}: {outcome.note}"
 
 
-def steps(path: Path, p: Principal, outcome: Outcome) -> tuple[str, ...]:
+def path_steps(path: Path, p: Principal, outcome: Outcome) -> tuple[str, ...]:
     who = short(outcome.target.arn) if outcome.target else ""
     myself = outcome.level == ADMIN and outcome.target == p
     return (*path.steps(who), "administrator" if myself else who or "whoever comes")

@@ -1,4 +1,4 @@
-"""Keys that a request certainly lacks, which is something else than keys of which nothing is known.
+"""Keys that a request certainly lacks, as opposed to keys about which nothing is known.
 
 Asked what is possible, the evaluator takes a key that is not in the context for an unknown one. What a policy asks of a key that is
 absent is decided here beforehand, and only what is left of the policy handed on.
@@ -12,18 +12,18 @@ from dataclasses import replace
 from iampolicy.policy.conditions import holds
 from iampolicy.policy.document import Policy, Statement
 
-Absent = Callable[[str], bool]  # of a key in lower case
+IsAbsent = Callable[[str], bool]  # of a key in lower case
 
 
-def without(policy: Policy, absent: Absent) -> Policy:
+def drop_absent_keys(policy: Policy, absent: IsAbsent) -> Policy:
     """The policy as a request without these keys meets it. Statements keep their numbers and names."""
     if not any(absent(key) for one in policy.statements for _, key, _ in one.conditions):
         return policy
-    left = (met(one, absent) for one in policy.statements)
+    left = (drop_absent_conditions(one, absent) for one in policy.statements)
     return Policy(policy.name, tuple(one for one in left if one))
 
 
-def met(one: Statement, absent: Absent) -> Statement | None:
+def drop_absent_conditions(one: Statement, absent: IsAbsent) -> Statement | None:
     """The statement with its other conditions, or None when it cannot apply any more."""
     about = tuple(found for found in one.conditions if absent(found[1]))
     if not about:

@@ -9,8 +9,8 @@ from pathlib import Path as File
 from typing import Any
 
 TABLE = File(__file__).with_name("paths.toml")
-NOBODYS = "kennel:anything"  # an action of no service: who may do it may do whatever there is
-MAY_PASS, MAY_TAKE = "iam:PassRole", "sts:AssumeRole"
+UNKNOWN_ACTION = "kennel:anything"  # an action of no service: who may do it may do whatever there is
+PASS_ROLE, ASSUME_ROLE = "iam:PassRole", "sts:AssumeRole"
 WRITES = {
     "iam:AttachGroupPolicy",
     "iam:AttachRolePolicy",
@@ -63,10 +63,10 @@ def table() -> dict[str, Any]:
 
 @cache
 def paths() -> tuple[Path, ...]:
-    return tuple(made(**entry) for entry in table()["path"])
+    return tuple(parse_entry(**entry) for entry in table()["path"])
 
 
-def made(actions: list[str], services: tuple[str, ...] = (), **more: Any) -> Path:
+def parse_entry(actions: list[str], services: tuple[str, ...] = (), **more: Any) -> Path:
     return Path(actions=tuple(actions), services=tuple(services), **more)
 
 
@@ -78,15 +78,15 @@ def powers() -> tuple[tuple[str, bool], ...]:
 
 
 @cache
-def interesting() -> frozenset[str]:
+def relevant_actions() -> frozenset[str]:
     """In lower case: everything that is ever asked here."""
     named = {action for path in paths() for action in path.actions} | {action for action, _ in powers()}
     tagging = {action for both in TAGS.values() for action in both}
-    return frozenset(action.lower() for action in {*named, *WRITES, *tagging, "iam:CreatePolicy", NOBODYS})
+    return frozenset(action.lower() for action in {*named, *WRITES, *tagging, "iam:CreatePolicy", UNKNOWN_ACTION})
 
 
 @lru_cache(5_000)
-def open_to(actions: frozenset[str]) -> tuple[Path, ...]:
+def available_paths(actions: frozenset[str]) -> tuple[Path, ...]:
     """The paths that need nothing but these, in lower case."""
     return tuple(path for path, needed in needs() if needed <= actions)
 

@@ -1,6 +1,6 @@
 """What principals may do among the actions that matter, decided once for all who hold the same documents.
 
-The question is always whether some request could be allowed: what is not known of it counts for the one who asks.
+Every check asks whether *some* request could be allowed: unknown context keys are assumed in the principal's favour.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from iampolicy.escalation.missing_keys import without
-from iampolicy.escalation.paths import MAY_PASS, NOBODYS, TAGS, interesting, powers
+from iampolicy import actions
+from iampolicy.escalation.missing_keys import drop_absent_keys
+from iampolicy.escalation.paths import PASS_ROLE, TAGS, UNKNOWN_ACTION, powers, relevant_actions
 from iampolicy.policy.conditions import Context, holds
 from iampolicy.policy.document import Policy, Statement, arn_glob, covers
 from iampolicy.policy.evaluate import Caller, Deciding, Decision, Request, Rights, decide, matches_resource
 
-NOBODYS_NAME = "q7x-that-nobody-names"
+UNKNOWN_NAME = "q7x-that-nobody-names"
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 REGION = "us-east-1"  # stands for any
 LONGEST = 2048  # characters of an ARN
@@ -27,7 +28,7 @@ Tags = Mapping[str, str]  # by name in lower case: in conditions AWS takes eithe
 
 @lru_cache(100_000)
 def meet(one: str, other: str) -> str | None:
-    """A text that fits both patterns, or None. Where both leave anything open, nothing is put."""
+    """Return a text that fits both patterns, or None. Where both leave anything open, it has nothing there."""
     if max(len(one), len(other)) > LONGEST:
         return None
     ways, seen = [(0, 0, "")], set()
@@ -53,7 +54,7 @@ def meet(one: str, other: str) -> str | None:
 
 
 def meet_arn(pattern: str, end: str) -> str | None:
-    """The same for ARNs, of which the second has all its segments: no wildcard of that one goes over a colon."""
+    """Return the same for ARNs, of which the second has all its segments: no wildcard of that one goes over a colon."""
     theirs, ours = pattern.split(":", 5), end.split(":", 5)
     if len(ours) < 6 or len(theirs) < 6:
         return meet(pattern, ":".join([part.replace("*", REGION) for part in ours[:5]] + ours[5:]))
@@ -62,19 +63,17 @@ def meet_arn(pattern: str, end: str) -> str | None:
 
 
 @lru_cache(20_000)
-def covered(pattern: str) -> frozenset[str]:
-    if pattern in interesting():
+def covered_actions(pattern: str) -> frozenset[str]:
+    if pattern in relevant_actions():
         return frozenset([pattern])
     if "*" not in pattern and "?" not in pattern:
         return frozenset()
-    return frozenset(action for action in interesting() if covers(pattern, action))
+    return frozenset(action for action in relevant_actions() if covers(pattern, action))
 
 
 @lru_cache(5_000)
-def ends(action: str, account: str) -> tuple[tuple[str, str], ...]:
-    """For each resource type of the action, its ARN with anything for a name, and with a name that nobody had in mind."""
-    from iampolicy import actions
-
+def arn_targets(action: str, account: str) -> tuple[tuple[str, str], ...]:
+    """Return, for each resource type of the action, its ARN with anything for a name, and with one that no policy names."""
     found = []
     for pattern in actions.resource_arns(action) or ["*"]:
         parts = pattern.split(":", 5)
@@ -82,24 +81,26 @@ def ends(action: str, account: str) -> tuple[tuple[str, str], ...]:
             parts[1] = parts[1].replace("*", "aws")
             parts[4] = parts[4].replace("*", account)
         found.append(
-            (":".join(parts), ":".join([*parts[:5], *(part.replace("*", NOBODYS_NAME) for part in parts[5:])]))
+            (":".join(parts), ":".join([*parts[:5], *(part.replace("*", UNKNOWN_NAME) for part in parts[5:])]))
         )
     return tuple(found)
 
 
-class Sheet:
-    """One document, cut down to the statements about each action that matters."""
+class DocumentIndex:
+    """One document's statements about each action that matters."""
 
     def __init__(self, statements: tuple[Statement, ...]) -> None:
         self.statements = statements
         by_action: dict[str, list[Statement]] = {}
         for one in statements:
-            named: frozenset[str] = frozenset().union(*map(covered, one.actions))
-            for action in interesting() - named if "action" in one.negated else named:
+            named: frozenset[str] = frozenset().union(*map(covered_actions, one.actions))
+            for action in relevant_actions() - named if "action" in one.negated else named:
                 by_action.setdefault(action, []).append(one)
         self.by_action = {action: tuple(found) for action, found in by_action.items()}
         self.allows = frozenset(action for action, found in by_action.items() if any(one.allow for one in found))
-        self.denies = frozenset(action for action, found in by_action.items() if any(final(one) for one in found))
+        self.denies = frozenset(
+            action for action, found in by_action.items() if any(denies_everything(one) for one in found)
+        )
         self.tagged = any(":resourcetag/" in key for one in statements for _, key, _ in one.conditions)
         self.personal = any(
             "${" in text or key.startswith(PERSONAL)
@@ -109,15 +110,17 @@ class Sheet:
         )
 
 
-def final(one: Statement) -> bool:
+def denies_everything(one: Statement) -> bool:
     """Whether it denies whatever is asked."""
     return not one.allow and not one.conditions and "*" in one.resources and "resource" not in one.negated
 
 
 @dataclass(frozen=True)
-class Cut:
-    """The statements about one action, and the resources of those that allow it. `free`: nothing takes away from that. `tags` are the
-    keys that ask for the resource's."""
+class ActionIndex:
+    """The statements about one action, and the resources of those that allow it.
+
+    `free`: nothing takes away from that. `tags` are the condition keys that ask for the resource's tags.
+    """
 
     rights: Rights
     patterns: tuple[str, ...]
@@ -125,82 +128,93 @@ class Cut:
     tags: frozenset[str]
 
 
-class Holding:
-    """What principals hold who hold the same. Policies are numbered by their place, since each may name them otherwise.
+class PermissionSet:
+    """The permissions of all principals that hold the same. Policies are numbered by their place, since each may name them otherwise.
 
     `tags` has the tags of what is known, by ARN.
     """
 
     def __init__(
-        self, caller: Caller, sheets: tuple[Sheet, ...], bound: Sheet | None, context: Context, tags: Mapping[str, Tags]
+        self,
+        caller: Caller,
+        documents: tuple[DocumentIndex, ...],
+        bound: DocumentIndex | None,
+        context: Context,
+        tags: Mapping[str, Tags],
     ) -> None:
-        self.caller, self.sheets, self.bound, self.context, self.tags = caller, sheets, bound, context, tags
-        allowed: frozenset[str] = frozenset().union(*(sheet.allows for sheet in sheets))
-        every = (*sheets, bound) if bound else sheets
-        self.actions = (allowed & bound.allows if bound else allowed).difference(*(sheet.denies for sheet in every))
-        self.tagged = any(sheet.tagged for sheet in every)
-        self.cuts: dict[str, Cut] = {}
-        self.places: dict[tuple[str, str], tuple[str, Decision, bool] | None] = {}
+        self.caller, self.documents, self.boundary, self.context, self.tags = caller, documents, bound, context, tags
+        allowed: frozenset[str] = frozenset().union(*(one.allows for one in documents))
+        every = (*documents, bound) if bound else documents
+        self.actions = (allowed & bound.allows if bound else allowed).difference(*(one.denies for one in every))
+        self.tagged = any(one.tagged for one in every)
+        self.indexes: dict[str, ActionIndex] = {}
+        self.reachable: dict[tuple[str, str], tuple[str, Decision, bool] | None] = {}
 
-    def cut(self, action: str) -> Cut:
-        if action not in self.cuts:
+    def action_index(self, action: str) -> ActionIndex:
+        if action not in self.indexes:
             low = action.lower()
-            cut = tuple(Policy(str(n), s.by_action[low]) for n, s in enumerate(self.sheets) if low in s.by_action)
-            bound = Policy("", self.bound.by_action.get(low, ())) if self.bound else None
-            every = [one for policy in (*cut, *([bound] if bound else [])) for one in policy.statements]
+            index = tuple(Policy(str(n), s.by_action[low]) for n, s in enumerate(self.documents) if low in s.by_action)
+            bound = Policy("", self.boundary.by_action.get(low, ())) if self.boundary else None
+            every = [one for policy in (*index, *([bound] if bound else [])) for one in policy.statements]
             free = bound is None and all(one.allow for one in every)
             keys = (key for one in every for _, key, _ in one.conditions if ":resourcetag/" in key)
-            self.cuts[action] = Cut(Rights(cut, bound), meant(cut), free, frozenset(keys) if self.tagged else NO_KEYS)
-        return self.cuts[action]
+            self.indexes[action] = ActionIndex(
+                Rights(index, bound), allowed_patterns(index), free, frozenset(keys) if self.tagged else NO_KEYS
+            )
+        return self.indexes[action]
 
     def may(self, action: str, resource: str, context: Context | None = None) -> Decision | None:
         if action.lower() not in self.actions:
             return None
-        cut = self.cut(action)
-        if cut.free and not cut.tags:
+        index = self.action_index(action)
+        if index.free and not index.tags:
             known = {**self.context, **context} if context else self.context
-            return allowed_by(cut.rights.identity, Request(self.caller, action, resource, known))
-        for rights, tags in self.asked(action, resource):
+            return find_allow(index.rights.identity, Request(self.caller, action, resource, known))
+        for rights, tags in self.rights_by_tags(action, resource):
             request = Request(self.caller, action, resource, {**self.context, **(context or {}), **tags})
             if (decision := decide(request, rights, possible=True)).allowed:
                 return decision
         return None
 
-    def asked(self, action: str, resource: str) -> list[tuple[Rights, Context]]:
-        """The statements about the action, with what is known of the resource's tags, which the holder may be able to change.
+    def rights_by_tags(self, action: str, resource: str) -> list[tuple[Rights, Context]]:
+        """Return the statements about the action, with what is known of the resource's tags, which the holder may be able to change.
 
         AWS: to control who may pass a role by its tags "does not have reliable results"; so the tags may as well be absent.
         docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_passrole.html
         """
-        cut = self.cut(action)
-        tags = self.tags.get(resource) if cut.tags else None
-        if tags is None or self.changes_tags(action, resource):
-            return [(cut.rights, {})]
-        return [tagged(cut, some) for some in ([tags, {}] if action == MAY_PASS else [tags])]
+        index = self.action_index(action)
+        tags = self.tags.get(resource) if index.tags else None
+        if tags is None or self.may_change_tags(action, resource):
+            return [(index.rights, {})]
+        return [apply_tags(index, some) for some in ([tags, {}] if action == PASS_ROLE else [tags])]
 
-    def changes_tags(self, action: str, resource: str) -> bool:
+    def may_change_tags(self, action: str, resource: str) -> bool:
         kind = resource.split(":", 5)[-1].partition("/")[0]
         return any(action not in both and any(self.may(one, resource) for one in both) for both in [TAGS.get(kind, ())])
 
-    def somewhere(self, action: str, context: Context | None = None) -> tuple[str, Decision, bool] | None:
-        """(a resource, the decision that allows the action there, whether nobody had that resource in mind), or None."""
+    def find_resource(self, action: str, context: Context | None = None) -> tuple[str, Decision, bool] | None:
+        """Return (a resource, the decision that allows the action there, whether no policy names that resource), or None."""
         key = (action, repr(context))
-        if key not in self.places:
-            self.places[key] = self.place(action, True, context) or self.place(action, False, context)
-        return self.places[key]
+        if key not in self.reachable:
+            self.reachable[key] = self.first_resource(action, True, context) or self.first_resource(
+                action, False, context
+            )
+        return self.reachable[key]
 
-    def place(self, action: str, at_large: bool, context: Context | None = None) -> tuple[str, Decision, bool] | None:
-        """With `at_large`, only a resource that nobody had in mind."""
-        return next(((*found, at_large) for found in self.where(action, (at_large,), context)), None)
+    def first_resource(
+        self, action: str, at_large: bool, context: Context | None = None
+    ) -> tuple[str, Decision, bool] | None:
+        """Return the first; with `at_large`, only a resource that no policy names."""
+        return next(((*found, at_large) for found in self.allowed_resources(action, (at_large,), context)), None)
 
-    def where(
+    def allowed_resources(
         self, action: str, at_large: tuple[bool, ...], context: Context | None = None
     ) -> Iterator[tuple[str, Decision]]:
-        """For each pattern a resource that the action is allowed on, with the decision; one that nobody had in mind before others."""
+        """Yield, for each pattern, a resource that the action is allowed on, with the decision; one that no policy names comes first."""
         if action.lower() not in self.actions:
             return
-        patterns = [one for one in self.cut(action).patterns if False in at_large or "*" in one]
-        found = ends(action, self.caller.account) if patterns else ()
+        patterns = [one for one in self.action_index(action).patterns if False in at_large or "*" in one]
+        found = arn_targets(action, self.caller.account) if patterns else ()
         for pattern in patterns:
             for nobodys, end in ((nobodys, end) for nobodys in at_large for end in found):
                 resource = meet_arn(pattern, end[nobodys])
@@ -208,18 +222,20 @@ class Holding:
                     yield resource, decision
                     break
 
-    def abroad(self, action: str) -> Iterator[str]:
-        """Resources in other accounts that a pattern names."""
-        for pattern in self.cut(action).patterns:
+    def foreign_resources(self, action: str) -> Iterator[str]:
+        """Yield resources in other accounts that a pattern names."""
+        for pattern in self.action_index(action).patterns:
             account = pattern.split(":", 5)[4] if pattern.count(":") >= 5 else ""
-            for named, _ in ends(action, account) if account.isdigit() and account != self.caller.account else ():
+            for named, _ in (
+                arn_targets(action, account) if account.isdigit() and account != self.caller.account else ()
+            ):
                 resource = meet_arn(pattern, named)
                 if resource is not None and self.may(action, resource):
                     yield resource
 
-    def among(self, action: str, arns: Mapping[str, object]) -> Iterable[str]:
-        """Those ARNs that a statement which allows the action may mean."""
-        patterns = self.cut(action).patterns
+    def candidates(self, action: str, arns: Mapping[str, object]) -> Iterable[str]:
+        """Return those ARNs that a statement which allows the action may mean."""
+        patterns = self.action_index(action).patterns
         if any(pattern == "*" or "${" in pattern for pattern in patterns):
             return arns
         if all("*" not in pattern and "?" not in pattern for pattern in patterns):
@@ -230,35 +246,35 @@ class Holding:
         return [arn for arn in arns if any(fits(arn) for fits in globs)]
 
     @cached_property
-    def admin(self) -> bool:
-        """Whether it may do what nobody heard of, and write any policy."""
-        if NOBODYS not in self.actions:
+    def is_admin(self) -> bool:
+        """Whether it allows an action of no service, and to write any policy."""
+        if UNKNOWN_ACTION not in self.actions:
             return False
-        role = f"arn:aws:iam::{self.caller.account}:role/{NOBODYS_NAME}"
-        everything = self.may(NOBODYS, f"arn:aws:kennel:::{NOBODYS_NAME}")
+        role = f"arn:aws:iam::{self.caller.account}:role/{UNKNOWN_NAME}"
+        everything = self.may(UNKNOWN_ACTION, f"arn:aws:kennel:::{UNKNOWN_NAME}")
         attach = self.may("iam:AttachRolePolicy", role, {"iam:policyarn": ADMINISTRATOR})
         return bool(everything and attach and self.may("iam:PutRolePolicy", role))
 
     @cached_property
     def powers(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """(action, resources on which it is allowed) for what makes somebody strong, as paths.toml has it."""
+        """(action, resources on which it is allowed) for what makes a principal strong, as paths.toml has it."""
         found = []
         for action, anywhere in powers():
             if action.lower() in self.actions:
-                places = [place for place, _ in self.where(action, (True,) if anywhere else (True, False))]
-                places += () if anywhere else self.abroad(action)
+                places = [place for place, _ in self.allowed_resources(action, (True,) if anywhere else (True, False))]
+                places += () if anywhere else self.foreign_resources(action)
                 found += [(action, tuple(dict.fromkeys(places)))] if places else []
         return tuple(found)
 
-    def lacks(self, other: Holding) -> tuple[str, ...]:
-        """The other's powers that this one has not got, or not everywhere: what there is to be gained."""
-        if other.admin and not self.admin:
+    def missing_powers(self, other: PermissionSet) -> tuple[str, ...]:
+        """Return the other's powers that this one lacks, or lacks somewhere: what there is to be gained."""
+        if other.is_admin and not self.is_admin:
             return ("everything",)
         return tuple(action for action, places in other.powers if not all(self.may(action, place) for place in places))
 
 
-def meant(policies: Iterable[Policy]) -> tuple[str, ...]:
-    """The resources that statements allow something on."""
+def allowed_patterns(policies: Iterable[Policy]) -> tuple[str, ...]:
+    """Return the resources that statements allow something on."""
     found: list[str] = []
     for policy in policies:
         for one in policy.statements:
@@ -267,17 +283,17 @@ def meant(policies: Iterable[Policy]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def tagged(cut: Cut, tags: Tags) -> tuple[Rights, Context]:
-    """As a request meets the statements that is about a resource with these tags, and no others."""
-    has = {key: tags[name] for key in cut.tags if (name := key.partition("/")[2]) in tags}
-    absent = (cut.tags - has.keys()).__contains__
-    bound = cut.rights.boundary
-    identity = tuple(without(policy, absent) for policy in cut.rights.identity)
-    return Rights(identity, without(bound, absent) if bound else None), has
+def apply_tags(index: ActionIndex, tags: Tags) -> tuple[Rights, Context]:
+    """Return the statements as a request meets them that is about a resource with these tags and no others, and its keys."""
+    has = {key: tags[name] for key in index.tags if (name := key.partition("/")[2]) in tags}
+    absent = (index.tags - has.keys()).__contains__
+    bound = index.rights.boundary
+    identity = tuple(drop_absent_keys(policy, absent) for policy in index.rights.identity)
+    return Rights(identity, drop_absent_keys(bound, absent) if bound else None), has
 
 
-def allowed_by(policies: Iterable[Policy], request: Request) -> Decision | None:
-    """What the evaluator decides where there are only statements about the action, and all of them allow it."""
+def find_allow(policies: Iterable[Policy], request: Request) -> Decision | None:
+    """Return what the evaluator decides where there are only statements about the action, and all of them allow it."""
     for policy in policies:
         for one in policy.statements:
             if matches_resource(one, request) and (not one.conditions or holds(one, request.context, True)[0]):

@@ -1,4 +1,4 @@
-"""One question to the evaluator: who asks, with which context keys, and in words what decides and what comes near."""
+"""One question to the evaluator: who asks, with which context keys, and in words what decides and what almost applies."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.errors import InputError
 from iampolicy.policy.conditions import Context, holds
-from iampolicy.policy.document import Policy, Statement, as_policy, matches_action
+from iampolicy.policy.document import Policy, Statement, arn_glob, as_policy, matches_action
 from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide, matches_resource, names
-
-if TYPE_CHECKING:
-    from ops.core.settings import Settings
 
 ONE_REGION = {"iam": "us-east-1", "organizations": "us-east-1", "route53": "us-east-1", "cloudfront": "us-east-1"}
 ABSENCES = {
@@ -60,10 +57,10 @@ def last(policy: str) -> str:
     return policy.rsplit("/", 1)[-1] if policy.startswith("arn:") else policy
 
 
-def find(have: Snapshot, name: str, settings: Settings) -> tuple[Principal, Caller]:
-    """The role or user: by its folder's name in iam_policies/, by its own, or by its or its session's ARN.
+def find(have: Snapshot, name: str, prefix: str = "") -> tuple[Principal, Caller]:
+    """Find a role or user: by its own name, by a role's without the `prefix` that names share, or by its or its session's ARN.
 
-    Raises InputError: there is none, or several may be meant. A word may be a role's folder and somebody else's name.
+    Raises InputError: there is none, or several may be meant. A word may be a role's short name and another principal's whole one.
     """
     if name.startswith("arn:"):
         parts = name.split(":", 5)
@@ -73,12 +70,13 @@ def find(have: Snapshot, name: str, settings: Settings) -> tuple[Principal, Call
             return role, replace(role.caller, session=name)
         found = [p for p in have.principals() if p.arn == name]
     else:
-        places = ((have.roles, settings.role_name(name)), (have.roles, name), (have.users, name))
-        found = [kind[full] for kind, full in places if full in kind]
+        places = dict.fromkeys([("role", f"{prefix}{name}"), ("role", name), ("user", name)])
+        kinds = {"role": have.roles, "user": have.users}
+        found = [kinds[kind][full] for kind, full in places if full in kinds[kind]]
     if len(found) > 1:
         raise InputError(f"{name} may be {' or '.join(p.arn for p in found)}: give the ARN.")
     if not found:
-        short = [one.removeprefix(settings.role_name("")) for one in have.roles]
+        short = [one.removeprefix(prefix) for one in have.roles]
         close = get_close_matches(name[:200].rsplit("/", 1)[-1], dict.fromkeys([*short, *have.roles, *have.users]), 1)
         meant = (
             f" Did you mean {close[0]}?" if close else f" There are {len(have.roles)} roles, {len(have.users)} users."
@@ -111,8 +109,6 @@ def resource(name: str, action: str) -> tuple[str, str]:
 
 def possible(name: str, action: str) -> bool:
     """Whether the ARN is one of the kinds that the action acts on. A bucket's pattern would fit its objects too."""
-    from iampolicy.policy.document import arn_glob
-
     kinds = {one["key"] for one in actions.types(action)} if action.startswith("s3:") else set()
     if "bucket" in kinds and "object" not in kinds and name.startswith("arn:aws:s3:::"):
         return "/" not in name

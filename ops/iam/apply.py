@@ -2,16 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from iampolicy.account import snapshot
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.policy.document import Policy
+from iampolicy.revoked_sessions import LONGEST, standing_revocations
+from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
-from ops.core.plan import Change, Steps
+from ops.core.output import say
+from ops.core.plan import Change, Step, Steps, Wait, preview
 from ops.core.settings import ROLES, Settings
+from ops.iam import backups, pre_apply_check, roles
 from ops.iam.backups import telling
 from ops.iam.diff import mended_tags, same
-from ops.iam.revocation import aside
+from ops.iam.revocation import SPREADING_S, aside
 from ops.iam.roles import Wanted, dumped, policy_arn
 from ops.iam.versions import new_version
+
+
+@dataclass(frozen=True)
+class ApplyPlan:
+    """The roles of iam_policies/ that are to be applied, and the account as it was read."""
+
+    wanted: list[Wanted]
+    have: Snapshot
+    settings: Settings
+
+    def steps(self, have: Snapshot | None = None) -> Steps:
+        return steps(have or self.have, self.wanted, self.settings)
+
+
+def prepare(account: Account, role: str) -> ApplyPlan:
+    """Read what is there and what is wanted. Raises OpsError for roles that must not be applied as their folders are."""
+    settings = account.settings
+    plan = ApplyPlan(roles.wanted(settings, only=role), snapshot.read(account), settings)
+    report_revoked_sessions(plan.have, plan.wanted, settings)
+    pre_apply_check.refuse_unexpected(plan.wanted, settings)
+    pre_apply_check.refuse_new(plan.have, plan.wanted, settings)
+    pre_apply_check.refuse_bounding(account, plan.steps())
+    return plan
+
+
+def report_revoked_sessions(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
+    revoked = standing_revocations(have)
+    for name in revoked.keys() & {settings.role_name(want.role) for want in wanted}:
+        until = revoked[name] + LONGEST
+        say(
+            f"{name}: old sessions are cut off (iam.revoke). iam.apply leaves that, and takes it away after {until:%Y-%m-%d %H:%M} UTC."
+        )
+
+
+def back_up(have: Snapshot, planned: Iterable[Step], settings: Settings) -> None:
+    """Write to disk all that the changes would lose, before the first of them."""
+    for kept in backups.lost(have, planned):
+        backups.keep(settings, kept)
+
+
+def wait_until_applied(account: Account, steps: Callable[[Snapshot], Steps], timeout_s: float = SPREADING_S) -> None:
+    """Wait until IAM reads back what it was told. Raises OpsError with what still differs."""
+
+    def left(account: Account) -> str | None:
+        return "; ".join(step.why for step in preview(steps(snapshot.read(account)))) or None
+
+    account.wait(Wait("what IAM reads back", left, why="IAM spreads what it is told", timeout_s=timeout_s))
 
 
 def steps(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:

@@ -1,4 +1,4 @@
-"""What the audit asks of AWS beyond IAM's one big answer, and only where a rule could speak about it."""
+"""What the audit asks of AWS beyond GetAccountAuthorizationDetails, and only where a rule could use it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from iampolicy.account.snapshot import Snapshot
-from iampolicy.audit.account_facts import named
-from iampolicy.audit.rules_exposure import openings
-from iampolicy.audit.rules_use import named_for
+from iampolicy.audit.account_facts import function_name
+from iampolicy.audit.rules_exposure import world_openings
+from iampolicy.audit.rules_use import function_named_after
+from ops.core.aws.account import Account
 from ops.core.errors import AwsError
 from ops.core.output import say
 from ops.core.plan import Wait
-
-if TYPE_CHECKING:
-    from ops.core.aws.account import Account
 
 REPORT_S = 120.0  # AWS takes some seconds to write a credential report, and keeps it for four hours
 NO_REPORT = "ReportNotPresent|ReportExpired|ReportInProgress"
@@ -34,15 +32,15 @@ ACL = ("NetworkAclId", "VpcId", "Entries")
 
 def gather(account: Account, have: Snapshot, usage: bool) -> dict[str, Any]:
     """What IAM itself tells, as JSON has it. What the role may not read is said and left out."""
-    raw: dict[str, Any] = {"credentials": looked("the credential report", lambda: report(account))}
+    raw: dict[str, Any] = {"credentials": ask_or_skip("the credential report", lambda: report(account))}
     if raw["credentials"] is None:
-        raw["summary"] = looked(
+        raw["summary"] = ask_or_skip(
             "the account's summary", lambda: account.call("iam", "get_account_summary")["SummaryMap"]
         )
     if any(LAMBDA in (one.principals or ()) for role in have.roles.values() for one in role.trust_policy.statements):
-        raw["carriers"] = looked("the functions' roles", lambda: carriers(account))
+        raw["carriers"] = ask_or_skip("the functions' roles", lambda: carriers(account))
     if usage:
-        raw["usage"] = looked("when services were used", lambda: used(account, have))
+        raw["usage"] = ask_or_skip("when services were used", lambda: used(account, have))
     return {name: value for name, value in raw.items() if value is not None}
 
 
@@ -50,16 +48,16 @@ def exposed(account: Account) -> dict[str, Any]:
     """The stack's bucket, function and network. The ACLs are asked for only where a group lets the world in."""
     settings = account.settings
     raw = {
-        "buckets": looked("the bucket", lambda: buckets(account, settings.bucket)),
-        "functions": looked("the function", lambda: functions(account, settings.function_name)),
-        "groups": looked("the security groups", lambda: groups(account)),
+        "buckets": ask_or_skip("the bucket", lambda: buckets(account, settings.bucket)),
+        "functions": ask_or_skip("the function", lambda: functions(account, settings.function_name)),
+        "groups": ask_or_skip("the security groups", lambda: groups(account)),
     }
-    if any(openings(group) for group in raw["groups"] or ()):
-        raw["acls"] = looked("the network ACLs", lambda: acls(account, raw["groups"]))
+    if any(world_openings(group) for group in raw["groups"] or ()):
+        raw["acls"] = ask_or_skip("the network ACLs", lambda: acls(account, raw["groups"]))
     return {name: value for name, value in raw.items() if value is not None}
 
 
-def looked(what: str, ask: Callable[[], Any]) -> Any:
+def ask_or_skip(what: str, ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except AwsError as error:
@@ -81,11 +79,11 @@ def report(account: Account) -> list[dict[str, str]]:
 
 
 def named_for_functions(have: Snapshot) -> bool:
-    return any(named_for(role) for role in have.roles.values())
+    return any(function_named_after(role) for role in have.roles.values())
 
 
 def names(account: Account) -> list[str]:
-    return [named(arn) for arn in carriers(account)]
+    return [function_name(arn) for arn in carriers(account)]
 
 
 def carriers(account: Account) -> dict[str, str]:

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from iampolicy.account.snapshot import Snapshot
+from iampolicy.audit.account_facts import AccountFacts
 from iampolicy.finding import Finding
+from ops.core.aws.account import Account
+from ops.core.errors import DENIED, FINDINGS, OpsError
+from ops.core.output import say
+from ops.core.plan import Change, Steps, preview
 from ops.core.settings import Settings
+from ops.iam import expectations, waivers
+from ops.iam.audit import audit
 from ops.iam.roles import Wanted, applied
-
-if TYPE_CHECKING:
-    from iampolicy.audit.account_facts import Extras
+from ops.iam.source_lines import place
 
 BLOCKING = ("critical", "high")
 OBSOLETE = "IAM-USE-001"
 WAIVERS = "IAM-WAIVER"  # what is wrong with a waiver is no right that a role gets
+SHOWN = 5  # of what is refused
 
 
 def audited(
     have: Snapshot,
     settings: Settings,
-    extras: Extras | None = None,
+    facts: AccountFacts | None = None,
     now: datetime | None = None,
     only: frozenset[str] | None = None,
 ) -> list[Finding]:
-    """The audit's findings, drift aside, those marked that somebody waived."""
-    from iampolicy.audit import engine
-    from ops.iam import waivers
-
-    return engine.audited(have, settings=settings, extras=extras, waivers=waivers.read(settings), now=now, only=only)
+    """Return the audit's findings, drift aside, those marked that are waived."""
+    return audit(have, settings, facts=facts, waivers=waivers.read(settings), now=now, only=only)
 
 
 def afterwards(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snapshot:
@@ -71,8 +73,48 @@ def named(one: Finding) -> tuple[str, ...]:
 
 
 def obsolete(
-    have: Snapshot, settings: Settings, extras: Extras | None = None, now: datetime | None = None
+    have: Snapshot, settings: Settings, facts: AccountFacts | None = None, now: datetime | None = None
 ) -> list[str]:
     """The roles that the audit calls obsolete and nobody waived."""
-    found = audited(have, settings, extras, now)
+    found = audited(have, settings, facts, now)
     return sorted({one.principal for one in found if one.rule == OBSOLETE and not one.waived} & set(have.roles))
+
+
+def refuse_unexpected(wanted: list[Wanted], settings: Settings) -> None:
+    """Raises OpsError with code 7 when a role could do what its expect.toml denies, or be taken by who may not."""
+    if broken := [(want.role, one) for want in wanted for one in expectations.broken(want, settings)]:
+        lines = [f"  {role}: {one.expected.told}: {one.found}" for role, one in broken[:SHOWN]]
+        more = f"\n  and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        raise OpsError(
+            f"The roles would do what their expect.toml denies:\n{chr(10).join(lines)}{more}\nNothing was touched. All of it: invoke iam.check",
+            FINDINGS,
+        )
+
+
+def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
+    """Raises OpsError with code 7 when these roles would bring something that the audit calls high or worse."""
+    new, old = new_findings(have, wanted, settings)
+    for one in old:
+        say(f"Already so: {one.severity} {one.rule} {one.principal}: {one.message}")
+    if new:
+        folder = applied(wanted, settings)
+        lines = "\n".join(f"  {one.told(place(one, folder))}" for one in new)
+        raise OpsError(
+            f"The roles would bring what the audit calls high or worse:\n{lines}\n"
+            "Nothing was touched. Mend the folder, or waive it with a reason in iam_policies/waivers.toml.",
+            FINDINGS,
+        )
+
+
+def refuse_bounding(account: Account, planned: Steps) -> None:
+    """Raises OpsError before the first change where one writes a boundary and the stack's own role, which may not, goes on."""
+    bounds = [
+        step.why for step in preview(planned)
+        if isinstance(step, Change) and "/kennel-boundary/" in f"{step.args.get('Path', '')}{step.args.get('PolicyArn', '')}"
+    ]  # fmt: skip
+    if bounds and account.role and account.settings.aws.take_roles:
+        raise OpsError(
+            f"{bounds[0]}. {account.settings.role_name(account.role)} may not write what bounds it. As an administrator: "
+            "INVOKE_AWS_TAKE_ROLES=false invoke iam.apply. Nothing was touched.",
+            DENIED,
+        )

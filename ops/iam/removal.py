@@ -1,21 +1,26 @@
-"""A role taken away and brought back: what may not go, what is saved of one that goes, and the changes both ways."""
+"""iam.prune: which roles are obsolete, which may not be removed, what is saved of one that is, and the changes that remove it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from pathlib import Path
 
-from iampolicy.account.snapshot import Managed, Principal, Snapshot, parse_inline
-from iampolicy.policy.document import policy
+from iampolicy.account import snapshot
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.audit.account_facts import AccountFacts
 from iampolicy.policy.semantics import permissions
-from ops.core.plan import Change, Steps
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.output import say
+from ops.core.plan import Change, Steps, preview
 from ops.core.settings import ROLES, Settings
+from ops.iam import backups, collect, pre_apply_check
+from ops.iam.apply import back_up
 from ops.iam.backups import telling
-from ops.iam.diff import same
-from ops.iam.role_archive import Saved
-from ops.iam.roles import Wanted, dumped, policy_arn
+from ops.iam.role_archive import Saved, SavedPolicy, SavedProfile, opened
+from ops.iam.roles import Wanted, policy_arn
 
 GRACE = timedelta(days=7)
 
@@ -129,120 +134,138 @@ def removal(have: Snapshot, saved: Saved, wanted: list[Wanted], settings: Settin
     )
 
 
-def pairs(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
+def full_name(name: str, have: Snapshot, settings: Settings) -> str:
+    """Other commands take a folder's name for the role's."""
+    long = settings.role_name(name)
+    return long if name not in have.roles and long in have.roles else name
 
 
-def optional(**args: Any) -> dict[str, Any]:
-    """AWS takes no empty text and no empty list where it takes none at all."""
-    return {key: value for key, value in args.items() if value}
+def obsolete_roles(account: Account, have: Snapshot, now: datetime) -> list[str]:
+    functions = None
+    if collect.named_for_functions(have):
+        functions = collect.ask_or_skip("the functions' names", lambda: frozenset(collect.names(account)))
+    return pre_apply_check.obsolete(have, account.settings, AccountFacts(function_names=functions), now)
 
 
-def unfit(have: Snapshot, saved: Saved, wanted: list[Wanted], settings: Settings) -> str:
-    """Why what this file says is not to be made, by this stack or at all, or ""."""
-    if why := belongs(saved.name, saved.path, settings):
-        return f"{saved.name} {why}"
-    if saved.name in [settings.role_name(want.role) for want in wanted]:
-        return f"{saved.name} is wanted, and stands in {ROLES}/: invoke iam.apply makes it"
-    for arn in saved.held:
-        if arn.split(":")[4] != saved.account or arn in have.policies:
+def removable(
+    have: Snapshot, wanted: list[Wanted], settings: Settings, names: list[str], now: datetime, named: bool
+) -> list[Principal]:
+    """Those that may be removed. Raises OpsError for one that never is and was named; others are left with a word."""
+    if unknown := [name for name in names if name not in have.roles]:
+        raise OpsError(f"There is no role {', '.join(unknown)}. Nothing was touched.")
+    found = []
+    for name in names:
+        why = refusal(have.roles[name], wanted, settings, now)
+        if why and named:
+            raise OpsError(f"{name} {why}. Nothing was touched.")
+        if why:
+            say(f"{name} {why}; it stays")
+        else:
+            found.append(have.roles[name])
+    return found
+
+
+def is_within_stack(role: Principal | Saved, settings: Settings) -> bool:
+    """Whether all of it lies within the stack, so that the role bootstrap may take it apart and make it again."""
+    bounds, own = f":policy/kennel-boundary/{settings.stack.name}/", f":policy{settings.role_path}"
+    return role.path == settings.role_path and bounds in role.boundary and all(own in arn for arn in role.attached)
+
+
+def removed_already(have: Snapshot, settings: Settings, names: list[str], dry: bool) -> dict[str, Path]:
+    """The roles that are removed already, with their files: those named, and those whose removal was broken off at its end."""
+    found: dict[str, Path] = {}
+    for path, saved in saved_roles(settings):
+        if saved.name not in have.roles and saved.name not in found and (saved.name in names or not saved.finished):
+            say(f"{saved.name} is removed already. Back again: invoke iam.restore {path}")
+            found[saved.name] = path
+            if not saved.finished and not dry:
+                backups.written(path, saved.data | {"finished": True})
+    return found
+
+
+def warn_of_trusting(have: Snapshot, found: list[Principal]) -> None:
+    for role in found:
+        for name in trusting(have, role.arn):
+            say(
+                f"{name}: its trust names {role.name}, in whose place IAM puts the inner id of a role that is gone. After iam.restore, "
+                "whose role has another id, save that trust again: until then it lets nobody in by this name."
+            )
+
+
+def remove(account: Account, name: str, wanted: list[Wanted], carry_out: Callable[[Steps], object]) -> Path:
+    """Save the role whole, then take it apart by `carry_out`; return its file.
+
+    Facts are read again: the removal of another role before may have changed them.
+    """
+    have = snapshot.read(account)
+    saved = describe_whole(account, have, have.roles[name])
+    begun = unfinished(account.settings, saved)
+    if begun:
+        path, saved = begun[0], merged(begun[1], saved, have)
+    else:
+        moment = saved.saved.replace(":", "").replace("+0000", "Z")
+        path = archive_folder(account.settings) / f"{name}-{moment}.json"
+    backups.written(path, saved.data)
+    opened(path, account.settings)  # a role whose file iam.restore would not take stays
+    say(f"{name} is saved: {path}")
+    planned = preview(removal(have, saved, wanted, account.settings))
+    versions = [step for step in planned if isinstance(step, Change) and step.call == "delete_policy_version"]
+    back_up(have, versions, account.settings)  # all else of the role is in its file
+    carry_out(removal(have, saved, wanted, account.settings))
+    return backups.written(path, saved.data | {"finished": True})
+
+
+def archive_folder(settings: Settings) -> Path:
+    return backups.folder(settings) / "removed"
+
+
+def saved_roles(settings: Settings) -> list[tuple[Path, Saved]]:
+    """All removed roles of the account, the last saved first."""
+    found = []
+    for path in archive_folder(settings).glob("*.json"):
+        try:
+            found.append((path, opened(path, settings)))
+        except OpsError:  # a file that is no saved role, or another account's, is no reason to stop
             continue
-        if arn not in saved.policies:
-            return f"{saved.name} held {arn}, which is gone, and its text is not in the file"
-        if stack := other_stack(arn.partition(":policy")[2].rpartition("/")[0], settings):
-            return f"{saved.name} held {arn}, which is gone, and of another stack, {stack}"
-    for name, profile in saved.profiles.items():
-        if stack := other_stack(profile["path"], settings):
-            return f"{saved.name} was in the instance profile {name} of another stack, {stack}"
-    return ""
+    return sorted(found, key=lambda one: one[1].saved, reverse=True)
 
 
-def clash(have: Snapshot, saved: Saved, told: Mapping[str, Any], profiles: Mapping[str, list[str] | None]) -> str:
-    """What is there under the role's name and is not the role, or ""; or who has its instance profile.
-
-    `told` is what GetRole has of the one that is there: the account's one description leaves out its text and sessions' length.
-    """
-    for name, roles in profiles.items():
-        if others := [role for role in roles or [] if role != saved.name]:
-            return f"the instance profile {name} holds {others[0]}"
-    role = have.roles.get(saved.name)
-    if role is None:
-        return ""
-    differs = {
-        "path": role.path != saved.path,
-        "trust": not same(role.trust_policy.document, saved.trust),
-        "boundary": role.boundary != saved.boundary,
-        "description": (told.get("Description") or "") != saved.description,
-        "MaxSessionDuration": (told.get("MaxSessionDuration") or role.session_s) != saved.session_s,
-        "tags": not saved.tags.items() <= role.tags.items(),
-    }
-    if other := [what for what, unlike in differs.items() if unlike]:
-        return f"a role {saved.name} is there, with another {' and '.join(other)}"
-    for name in set(role.inline) & set(saved.inline):
-        if not same(role.inline[name].document, saved.inline[name]):
-            return f"the role {saved.name} is there, and its policy {name} says something else"
-    return ""
+def unfinished(settings: Settings, saved: Saved) -> tuple[Path, Saved] | None:
+    """The file of a removal of this very role that was broken off. A role made anew has another id."""
+    same = (one for one in saved_roles(settings) if not one[1].finished and one[1].role_id == saved.role_id)
+    return next(same, None)
 
 
-def restored(have: Snapshot, saved: Saved, texts: Mapping[str, dict[str, Any]]) -> Snapshot:
-    """The account once the role is back. `texts` are AWS's own policies that it holds and nobody else does."""
-    there = have.roles.get(saved.name)
-    role = Principal(
-        saved.name,
-        saved.arn,
-        policy("trust", saved.trust),
-        (there.inline if there else {}) | parse_inline(saved.inline),
-        tuple(dict.fromkeys([*(there.attached if there else ()), *saved.attached])),
-        saved.boundary,
-        tuple(saved.profiles),
-        there.created if there else datetime.now(UTC),
-        session_s=saved.session_s,
-        tags=saved.tags,
-    )
-    made = {arn: kept["document"] for arn, kept in saved.policies.items()} | dict(texts)
-    policies = {arn: Managed(arn, policy(arn, text), attachments=1) for arn, text in made.items()} | have.policies
-    return replace(have, roles=have.roles | {saved.name: role}, policies=policies)
-
-
-def restoration(have: Snapshot, saved: Saved, profiles: Mapping[str, list[str] | None]) -> Steps:
-    """`profiles` are the roles in each of the saved instance profiles as they are now, None for one that is gone.
-
-    A managed policy that is there is left as it is: others may hold it.
-    """
-    name, role = saved.name, have.roles.get(saved.name)
-    yield from policies_back(have, saved, [saved.boundary])  # the role is never without it
-    if role is None:
-        args = {"RoleName": name, "Path": saved.path, "AssumeRolePolicyDocument": dumped(saved.trust)}
-        args |= optional(
-            MaxSessionDuration=saved.session_s,
-            Description=saved.description,
-            PermissionsBoundary=saved.boundary,
-            Tags=pairs(saved.tags),
+def describe_whole(account: Account, have: Snapshot, role: Principal) -> Saved:
+    """The role with what the account's one description leaves out: its text, its sessions' length, its profiles' tags."""
+    told = account.call("iam", "get_role", RoleName=role.name)["Role"]
+    own = [arn for arn in (*role.attached, role.boundary) if arn and ":iam::aws:" not in arn and arn in have.policies]
+    policies = {}
+    for arn in own:
+        policy = account.call("iam", "get_policy", PolicyArn=arn)["Policy"]
+        policies[arn] = SavedPolicy(
+            description=policy.get("Description") or "",
+            tags=snapshot.tags(policy),
+            document=have.policies[arn].document,
         )
-        yield Change("iam", "create_role", args, why=f"{name}: back as it was on {saved.saved[:10]}")
-    yield from policies_back(have, saved, saved.attached)  # after the role, whose trust AWS may no longer take
-    for arn in saved.attached:
-        if role is None or arn not in role.attached:
-            args = {"RoleName": name, "PolicyArn": arn}
-            yield Change("iam", "attach_role_policy", args, why=f"{name}: with {arn.rsplit('/', 1)[1]}")
-    for inline, document in saved.inline.items():
-        if role is None or inline not in role.inline:
-            args = {"RoleName": name, "PolicyName": inline, "PolicyDocument": dumped(document)}
-            yield Change("iam", "put_role_policy", args, why=f"{name}: with {inline}")
-    for profile, kept in saved.profiles.items():
-        if profiles[profile] is None:
-            args = {"InstanceProfileName": profile, "Path": kept["path"]} | optional(Tags=pairs(kept["tags"]))
-            yield Change("iam", "create_instance_profile", args, why=f"{profile}: {name} was in it")
-        if name not in (profiles[profile] or []):
-            args = {"InstanceProfileName": profile, "RoleName": name}
-            yield Change("iam", "add_role_to_instance_profile", args, why=f"{profile}: {name} was in it")
-
-
-def policies_back(have: Snapshot, saved: Saved, arns: Iterable[str]) -> Steps:
-    for arn in arns:
-        if arn in saved.policies and arn not in have.policies:
-            path, _, name = arn.partition(":policy")[2].rpartition("/")
-            policy = saved.policies[arn]
-            args = {"PolicyName": name, "Path": f"{path}/", "PolicyDocument": dumped(policy["document"])}
-            args |= optional(Description=policy["description"], Tags=pairs(policy["tags"]))
-            yield Change("iam", "create_policy", args, why=f"{name}: {saved.name} held it")
+    found = {}
+    for name in role.instance_profiles:
+        profile = account.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
+        found[name] = SavedProfile(path=profile["Path"], tags=snapshot.tags(profile))
+    return Saved(
+        account=account.settings.aws.account,
+        saved=backups.now(),
+        finished=False,
+        role_id=told["RoleId"],
+        name=role.name,
+        path=role.path,
+        description=told.get("Description") or "",
+        session_s=told.get("MaxSessionDuration") or role.session_s,
+        trust=role.trust_policy.document,
+        boundary=role.boundary,
+        tags=role.tags,
+        inline={name: one.document for name, one in role.inline.items()},
+        attached=list(role.attached),
+        policies=policies,
+        profiles=found,
+    )

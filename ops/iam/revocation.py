@@ -1,23 +1,30 @@
-"""Somebody cut off at once: a user's access keys made inactive, and a deny on all sessions from before a moment.
+"""iam.revoke: a principal cut off at once: a user's access keys made inactive, and a deny on all sessions from before a moment.
 
-The deny is the one that IAM's console writes. It says nothing to calls by a key, nor to sessions that are taken later.
+The deny is the one that IAM's console writes (iampolicy.revoked_sessions).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
-from iampolicy.account.snapshot import Principal, Snapshot, moment
-from iampolicy.policy.semantics import canonical
+from iampolicy.account import snapshot
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.explain.diagnosis import services
+from iampolicy.explain.simulation import find
+from iampolicy.revoked_sessions import POLICY_NAME, deny_document, revoked_before, standing_revocations
+from ops.core.aws.account import Account
 from ops.core.errors import AwsError
-from ops.core.plan import Change, Steps
+from ops.core.output import say
+from ops.core.plan import Change, Step, Steps, Wait
+from ops.core.settings import Settings
+from ops.iam import backups
 from ops.iam.roles import dumped
 
-NAME = "AWSRevokeOlderSessions"
-LONGEST = timedelta(hours=12)  # of a role's session, whatever its MaxSessionDuration was when it was taken
-SKEW = timedelta(minutes=5)  # by which this clock may be behind AWS's; one that is further off is refused
+SPREADING_S = 45.0  # IAM mostly reads back at once what it was told; AWS promises no more than "eventually"
 
 
 @dataclass(frozen=True)
@@ -29,43 +36,12 @@ class Held:
     password: bool = False
 
 
-def document(since: datetime) -> dict[str, Any]:
-    condition = {"DateLessThan": {"aws:TokenIssueTime": since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}}
-    deny = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition}
-    return {"Version": "2012-10-17", "Statement": [deny]}
-
-
-def since(p: Principal) -> datetime | None:
-    """Before when its sessions are cut off; None where they are not, or where the policy of that name says something else."""
-    if NAME not in p.inline:
-        return None
-    text = p.inline[NAME].document
-    try:
-        (deny,) = text["Statement"] if isinstance(text["Statement"], list) else [text["Statement"]]
-        told = deny["Condition"]["DateLessThan"]["aws:TokenIssueTime"]
-        found = moment(told)
-        ours = document(found) if found else {}
-        ours["Statement"][0]["Condition"]["DateLessThan"]["aws:TokenIssueTime"] = (
-            told  # the console writes milliseconds
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
-    return found if canonical(text) == canonical(ours) else None
-
-
-def standing(have: Snapshot, now: datetime | None = None) -> dict[str, datetime]:
-    """Role -> before when its sessions are cut off, where one of them could still live."""
-    now = now or datetime.now(UTC)
-    found = {name: cut for name, role in have.roles.items() if NAME in role.inline and (cut := since(role))}
-    return {name: cut for name, cut in found.items() if cut - SKEW <= now < cut + LONGEST}
-
-
 def aside(have: Snapshot, now: datetime | None = None) -> Snapshot:
     """The account without these denies: they are nobody's drift while they stand, and no change of roles lifts them."""
-    found = standing(have, now)
+    found = standing_revocations(have, now)
     if not found:
         return have
-    bare = {name: {k: v for k, v in have.roles[name].inline.items() if k != NAME} for name in found}
+    bare = {name: {k: v for k, v in have.roles[name].inline.items() if k != POLICY_NAME} for name in found}
     return replace(have, roles=have.roles | {name: replace(have.roles[name], inline=bare[name]) for name in found})
 
 
@@ -80,10 +56,10 @@ def steps(who: Held, moment: datetime) -> Steps:
         except AwsError as error:  # deleted meanwhile: as good. The message has the key's id
             if not error.says("NoSuchEntity"):
                 raise
-    if p.trust is None and not who.active and not who.password and since(p):
+    if p.trust is None and not who.active and not who.password and revoked_before(p):
         return
     kind, call = ("RoleName", "put_role_policy") if p.trust is not None else ("UserName", "put_user_policy")
-    args = {kind: p.name, "PolicyName": NAME, "PolicyDocument": dumped(document(moment))}
+    args = {kind: p.name, "PolicyName": POLICY_NAME, "PolicyDocument": dumped(deny_document(moment))}
     why = f"{p.name}: sessions from before {moment:%Y-%m-%d %H:%M:%S} UTC are to be cut off"
     yield Change("iam", call, args, why, danger="what runs in them fails")
 
@@ -91,10 +67,77 @@ def steps(who: Held, moment: datetime) -> Steps:
 def state(who: Held) -> str:
     """In a line: whether it is cut off, and what still lives."""
     p, active = who.principal, len(who.active)
-    cut, role = since(p), p.trust is not None
+    cut, role = revoked_before(p), p.trust is not None
     if cut and not active:
         said = f"no session from before {cut:%Y-%m-%d %H:%M:%S} UTC{', but a password' if who.password else ''}"
         return f"{p.name} is cut off: {'' if role else 'no active key, '}{said}"
     keys = f"a user with {active or 'no'} active {'keys' if active > 1 else 'key'}"
     keys += " and a password" if who.password else ""
     return f"{p.name} is not cut off: {'a role' if role else keys}, whose sessions go on until they end"
+
+
+def read_principal(account: Account, name: str) -> Held:
+    """Who it is, and how it gets in."""
+    p = find(snapshot.read(account), name, account.settings.role_name(""))[0]
+    if p.trust is not None:
+        return Held(p)
+    keys = account.list_all("iam", "list_access_keys", "AccessKeyMetadata", UserName=p.name)
+    password = account.call_or_none("iam", "get_login_profile", "NoSuchEntity", UserName=p.name)
+    return Held(p, tuple(key for key in keys if key["Status"] == "Active"), password is not None)
+
+
+def caller_and_time(account: Account) -> tuple[str, datetime]:
+    """(who calls, the second to come by AWS's own clock: this machine's may be minutes off, and AWS gives whole seconds)."""
+    answer = account.call("sts", "get_caller_identity")
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    then = parsedate_to_datetime(date).astimezone(UTC) if date else datetime.now(UTC).replace(microsecond=0)
+    return answer["Arn"], then + timedelta(seconds=1)
+
+
+def refusal(p: Principal, caller: str) -> str:
+    """Why this one is not cut off here, or ""."""
+    if "/aws-service-role/" in p.arn or "/aws-reserved/" in p.arn:
+        return "is kept by AWS, which lets nobody write its policies; end its sessions at that service, or in IAM Identity Center"
+    if p.arn == caller or (":assumed-role/" in caller and p.trust is not None and caller.split("/")[1] == p.name):
+        return "is whom you call as, and you would cut yourself off; log in as somebody else"
+    return ""
+
+
+def consequences(p: Principal) -> str:
+    """What fails once it is cut off, in a sentence."""
+    if p.trust is None:
+        return f"{p.name}: whatever signs with its keys, and every session made with them, fails from now on."
+    running = ", ".join(services(p.trust_policy))
+    held = f" What {running} runs in its name fails too, until it is started anew." if running else ""
+    return f"{p.name}: every session that is under way fails from now on; who may take the role takes it again.{held}"
+
+
+def back_up_inline(who: Held, planned: Iterable[Step], settings: Settings) -> None:
+    """Write the principal's own policy of that name to disk before it is written over."""
+    p = who.principal
+    if revoked_before(p):
+        return
+    for kept in backups.lost(Snapshot({p.name: p}) if p.trust is not None else Snapshot(users={p.name: p}), planned):
+        say(f"{p.name}: its own policy {POLICY_NAME} stays only in {backups.keep(settings, kept)}")
+
+
+def wait_until_revoked(account: Account, arn: str, moment: datetime) -> Held:
+    """Return the principal as IAM has it once it reads back what it was told. Raises OpsError when it does not."""
+
+    def seen(account: Account) -> Held | str:
+        who = read_principal(account, arn)
+        cut = revoked_before(who.principal)
+        return who if cut and cut >= moment and not who.active else state(who)
+
+    found: Held = account.wait(
+        Wait("what IAM reads back", seen, why="IAM spreads what it is told", timeout_s=SPREADING_S)
+    )
+    return found
+
+
+def next_step(who: Held) -> str:
+    if who.password:
+        return f"Next: its password still lets it in: aws iam delete-login-profile --user-name {who.principal.name} ; then invoke iam.revoke again"
+    if who.principal.trust is None:
+        return "Next: invoke iam.audit. What it was for needs a role, or a new key; delete the old key when nobody misses it."
+    return "Next: invoke iam.audit: whoever may still take the role has it again. invoke iam.apply leaves this deny for 12 hours."

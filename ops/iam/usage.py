@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +17,10 @@ from iampolicy.policy.document import Policy, Statement, listed, matches_action
 from iampolicy.policy.evaluate import Caller, Request, Rights, decide
 from iampolicy.validation import first_fault
 from ops.core.errors import OpsError
-from ops.core.output import say
+from ops.core.output import say, table
+from ops.core.paths import ROOT
+from ops.core.settings import Settings
+from ops.iam import expectations, roles
 
 
 @dataclass(frozen=True)
@@ -155,3 +159,51 @@ def without(policies: tuple[Policy, ...], policy: Policy, one: Statement, action
     statements = [s if s is not one else less for s in policy.statements]
     left = tuple(s for s in statements if s.actions or "action" in s.negated)
     return tuple(Policy(p.name, left) if p is policy else p for p in policies)
+
+
+def stack_requests(settings: Settings, file: str) -> list[Asked]:
+    """The requests of this stack's roles. The local AWS keeps its record in the folder in which it keeps the profile."""
+    beside = ROOT / settings.aws.config_file
+    path = Path(file) if file else beside.parent.parent / "requests.jsonl"
+    return [one for one in record(path) if one.role.startswith(f"{settings.prefix}-")]
+
+
+def tally(settings: Settings, role: str = "", file: str = "") -> list[Use]:
+    """Every action of the role's policies, or of all roles', with what needs it."""
+    run = stack_requests(settings, file)
+    wanted = roles.wanted(settings, only=role)
+    have, found = roles.applied(wanted, settings), []
+    for want in wanted:
+        principal = have.roles[settings.role_name(want.role)]
+        calls = [
+            expectations.request(one, principal)
+            for one in expectations.of(want.role, settings)
+            if one.kind == "allowed"
+        ]
+        found += list(uses(principal.name, principal.arn, have.rights(principal), run, calls))
+    return found
+
+
+def format_record(found: list[Asked], settings: Settings) -> str:
+    counted = Counter(
+        (one.role.removeprefix(f"{settings.prefix}-"), one.step, one.action, one.allowed) for one in found
+    )
+    rows = [(r, s, a, "" if ok else "denied", n) for (r, s, a, ok), n in sorted(counted.items())]
+    return table(("role", "step", "action", "", "requests"), rows) if rows else "Nothing of that was asked."
+
+
+def format_uses(found: list[Use], all: bool) -> str:
+    """A line a role, then what nothing or only expect.toml needs; with `all` everything."""
+    counts = [
+        (r, *(sum(u.role == r and u.why == why for u in found) for why in ("a run", "expect.toml", "nothing")))
+        for r in dict.fromkeys(use.role for use in found)
+    ]
+    rows = [
+        (u.role, u.statement, u.action, u.why, u.step, u.resource.rsplit(":", 1)[-1], u.requests or u.expected)
+        for u in found
+        if all or u.why != "a run"
+    ]
+    parts = [table(("role", "a run needs", "expect.toml only", "nothing"), counts)]
+    if rows:
+        parts.append(table(("role", "statement", "action", "needed by", "step", "for", "times"), rows))
+    return "\n\n".join(parts)

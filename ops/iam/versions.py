@@ -10,12 +10,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from iampolicy.account.snapshot import Managed
+from iampolicy.account.snapshot import Managed, Snapshot
+from iampolicy.policy.document import policy
+from iampolicy.policy.semantics import permissions, subtract
+from ops.core.errors import OpsError
+from ops.core.output import say
 from ops.core.plan import Change, Steps
 from ops.core.settings import Settings
+from ops.iam import backups
 from ops.iam.backups import Kept, home, place, written
-from ops.iam.diff import same
-from ops.iam.roles import dumped
+from ops.iam.diff import differences, same
+from ops.iam.roles import Wanted, applied, dumped, policy_arn
 
 VERSIONS_KEPT = 5  # AWS keeps no more of a managed policy
 ONE_APPLY = timedelta(minutes=10)  # one iam.apply makes all its versions within that
@@ -127,3 +132,60 @@ def steps(targets: Sequence[Target], settings: Settings) -> Steps:
         else:
             args = {"PolicyArn": policy.arn, "VersionId": target.version}
             yield Change("iam", "set_default_policy_version", args, why)
+
+
+def choose_targets(have: Snapshot, settings: Settings, want: Wanted, policy: str, to: str) -> list[Target]:
+    """Decide where each of the role's policies goes back to. Raises OpsError for a policy or a version that is not there."""
+    targets = []
+    for one in choose_policies(have, settings, want, policy):
+        kept = backups.versions(settings, one.arn, since=one.created)
+        found = back(one, kept, returned(settings, one), to)
+        if not isinstance(found, str):
+            targets.append(found)
+        elif to and found.startswith("has no"):
+            raise OpsError(f"{one.name} {found}.")
+        else:
+            say(f"{one.name} {found}")
+    return targets
+
+
+def choose_policies(have: Snapshot, settings: Settings, want: Wanted, policy: str) -> list[Managed]:
+    """The role's policy of that name; else those that are not as the folder has them, or, where all are, those changed last.
+
+    Raises OpsError when the role differs from its folder in what has no versions. A boundary has none here either: who may
+    lift what bounds a role does so by iam.apply.
+    """
+    name = settings.role_name(want.role)
+    if name not in have.roles:
+        raise OpsError(f"{name} is not there. Make it: invoke iam.apply --role {want.role}")
+    own = [
+        have.policies[arn]
+        for arn in have.roles[name].attached
+        if f":policy{settings.role_path}" in arn and arn in have.policies
+    ]
+    if policy:
+        found = [one for one in own if one.name == policy]
+        if not found:
+            raise OpsError(f"{name} has no policy {policy!r}. It has {', '.join(one.name for one in own) or 'none'}")
+        return found
+    repo = {policy_arn(want.role, stem, settings): one.document for stem, one in want.permissions.items()}
+    differing = [one for one in own if not same(one.document, repo.get(one.arn))]
+    if left := [one for one in differing if not is_back(one, returned(settings, one))]:
+        return left
+    if not differing and differences(have, applied([want], settings), settings, whole=False):
+        raise OpsError(
+            f"What {name} has otherwise than its folder has no versions: attachments, inline policies, trust, boundary or tags. "
+            f"See it: invoke iam.diff --role {want.role}. Mend it: invoke iam.apply --role {want.role}"
+        )
+    return changed_last(own)
+
+
+def describe_target(target: Target) -> str:
+    """Say what a roll-back would give and take."""
+    now, then = permissions(target.policy.policy), permissions(policy(target.policy.arn, target.document))
+    lines = [
+        f"{target.policy.name}: {target.policy.default} -> {target.version}{' (kept here)' if target.kept else ''}"
+    ]
+    lines += [f"  - {grant.effect.lower()} {grant.text}" for grant in subtract(now, then)]
+    lines += [f"  + {grant.effect.lower()} {grant.text}" for grant in subtract(then, now)]
+    return "\n".join(lines)

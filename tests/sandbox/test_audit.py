@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import Managed, Principal, Snapshot, parsed
-from iampolicy.audit import account_facts, engine
+from iampolicy.audit import account_facts
 from iampolicy.errors import InputError
 from iampolicy.finding import SEVERITIES
 from ops.iam import collect, roles, waivers
+from ops.iam.audit import audit, fold_paths, format_findings
 from ops.iam.waivers import Waiver
 from tests.conftest import ROOT, Cli, settings_of, write_settings
 
@@ -65,7 +66,7 @@ def account(*made, **more):
 
 
 def audited(have, **more):
-    return engine.audited(have, settings=SETTINGS, now=NOW, **more)
+    return audit(have, SETTINGS, now=NOW, **more)
 
 
 def found(have, *rules, **more):
@@ -480,7 +481,7 @@ def test_a_role_whose_function_is_gone(name, trust, days, functions, gone):
     have = account(role(name, trust=trust, days=days, last_used=NOW - 10 * DAYS))
     told = [
         f.message
-        for f in audited(have, extras=account_facts.Extras(function_names=functions))
+        for f in audited(have, facts=account_facts.AccountFacts(function_names=functions))
         if f.rule == "IAM-USE-001"
     ]
     where = f"from {SETTINGS.aws.region}, the one region that was asked"
@@ -502,16 +503,18 @@ def test_a_role_that_works_in_another_region_is_not_obsolete(used, region, gone)
     used = used and NOW - used * DAYS
     (made, policies) = role("resize-role-a1b2c3d4", trust=LAMBDA, days=100 if used else 30, last_used=used)
     have = account((replace(made, last_region=region), policies))
-    told = [f.message for f in audited(have, extras=account_facts.Extras(function_names=frozenset()))]
+    told = [f.message for f in audited(have, facts=account_facts.AccountFacts(function_names=frozenset()))]
     assert any("its function resize is gone" in message for message in told) is gone
 
 
 def test_services_that_were_granted_and_never_used():
     made = role("r", allow(["s3:GetObject", "sqs:SendMessage", "sns:Publish"], "arn:aws:s3:::mine/*"), days=200)
     usage = {made[0].arn: {"s3": NOW - DAYS, "sqs": NOW - 100 * DAYS, "sns": None, "ec2": None}}
-    (one,) = [f for f in audited(account(made), extras=account_facts.Extras(usage=usage)) if f.rule == "IAM-USE-002"]
+    (one,) = [
+        f for f in audited(account(made), facts=account_facts.AccountFacts(usage=usage)) if f.rule == "IAM-USE-002"
+    ]
     assert (one.severity, one.message) == ("medium", "may use sns, sqs, and has not for 90 days")
-    assert found(account(made), "IAM-USE-002", extras=account_facts.Extras()) == []
+    assert found(account(made), "IAM-USE-002", facts=account_facts.AccountFacts()) == []
 
 
 def test_what_nobody_holds():
@@ -559,8 +562,8 @@ def aged(made, used=None, n=1):
 def test_keys_and_passwords(cells, expected):
     boss = Principal("boss", f"arn:aws:iam::{ACCOUNT}:user/boss", None, {"all": doc(EVERYTHING)})
     have = account((boss, Managed("arn:aws:iam::1:policy/x", doc(EMPTY_BUCKET), attachments=1)))
-    more = account_facts.parsed({"credentials": [cells]})
-    told = [(f.severity, f.rule[4:]) for f in audited(have, extras=more) if f.rule in ("IAM-KEY-001", "IAM-KEY-002")]
+    more = account_facts.parse({"credentials": [cells]})
+    told = [(f.severity, f.rule[4:]) for f in audited(have, facts=more) if f.rule in ("IAM-KEY-001", "IAM-KEY-002")]
     assert told == expected
 
 
@@ -570,12 +573,11 @@ def test_root_is_judged_by_the_accounts_summary_where_there_is_no_report():
         {"AccountMFAEnabled": 0, "AccountAccessKeysPresent": 1},
         {"AccountMFAEnabled": 1, "AccountAccessKeysPresent": 0},
     )
-    told = found(have, "IAM-KEY-001", "IAM-KEY-002", extras=account_facts.parsed({"summary": bad}))
+    told = found(have, "IAM-KEY-001", "IAM-KEY-002", facts=account_facts.parse({"summary": bad}))
     assert told == [("critical", "IAM-KEY-001", "<root_account>"), ("critical", "IAM-KEY-002", "<root_account>")]
-    assert found(have, "IAM-KEY-001", "IAM-KEY-002", extras=account_facts.parsed({"summary": good})) == []
+    assert found(have, "IAM-KEY-001", "IAM-KEY-002", facts=account_facts.parse({"summary": good})) == []
     assert (
-        found(have, "IAM-KEY-001", "IAM-KEY-002", extras=account_facts.parsed({"summary": bad, "credentials": []}))
-        == []
+        found(have, "IAM-KEY-001", "IAM-KEY-002", facts=account_facts.parse({"summary": bad, "credentials": []})) == []
     )
 
 
@@ -599,8 +601,8 @@ def test_users_inline_policies_and_what_a_group_gives():
         ("critical", "IAM-ADMIN-001", "u"), ("medium", "IAM-INLINE-001", "u"), ("medium", "IAM-KEY-003", "u"),
         ("low", "IAM-INLINE-001", "g"), ("low", "IAM-INLINE-001", "r"),
     ]  # fmt: skip
-    idle = account_facts.parsed({"credentials": [row("u")]})
-    assert found(have, "IAM-KEY-003", extras=idle) == []
+    idle = account_facts.parse({"credentials": [row("u")]})
+    assert found(have, "IAM-KEY-003", facts=idle) == []
 
 
 def test_quotas():
@@ -630,7 +632,7 @@ ANYONE = "http://acs.amazonaws.com/groups/global/AllUsers"
 
 
 def exposed(**more):
-    told = audited(account(role("r")), extras=account_facts.parsed(more))
+    told = audited(account(role("r")), facts=account_facts.parse(more))
     return [(f.severity, f.rule, f.message) for f in told if f.rule.startswith(("IAM-EXPO-001", "IAM-EXPO-003"))]
 
 
@@ -831,9 +833,9 @@ def waiver(rule="IAM-WILD-001", principal="r", **more):
 def waived(*given, have=None, complete=True):
     """(rules left, rules waived) of a role with a service wildcard."""
     more = (
-        account_facts.parsed({"credentials": [], "buckets": {}, "groups": [], "usage": {"x": {}}}) if complete else None
+        account_facts.parse({"credentials": [], "buckets": {}, "groups": [], "usage": {"x": {}}}) if complete else None
     )
-    told = audited(have or account(role("r", allow("sqs:*"))), extras=more, waivers=given)
+    told = audited(have or account(role("r", allow("sqs:*"))), facts=more, waivers=given)
     return [f.rule for f in told if not f.waived], [f.rule for f in told if f.waived]
 
 
@@ -870,7 +872,7 @@ def test_a_waiver_covers_expires_and_goes_stale(given, marked, more):
 def test_staleness_is_told_only_when_the_rule_could_have_spoken():
     assert waived(waiver(rule="IAM-PASS-001"), complete=False)[0] == waived(complete=False)[0]
     unasked = audited(
-        account(role("r")), extras=account_facts.Extras(), waivers=[waiver(rule="IAM-KEY-001", principal="u")]
+        account(role("r")), facts=account_facts.AccountFacts(), waivers=[waiver(rule="IAM-KEY-001", principal="u")]
     )
     assert [f.rule for f in unasked] == []
 
@@ -1009,10 +1011,8 @@ def test_what_the_command_does_not_take(tmp_path, words, said):
 
 
 def test_an_administrators_other_findings_are_counted_in_one_row():
-    from ops.commands import iam_audit
-
     told = audited(account(role("r", EVERYTHING), role("s", allow("iam:PassRole"))))
-    shown = iam_audit.shown(told, "2 roles", Snapshot())
+    shown = format_findings(told, "2 roles", Snapshot())
     assert "findings that follow: --json)" in shown
     assert "IAM-EXPO-002" not in shown
     assert "IAM-PASS-001" in shown
@@ -1020,19 +1020,17 @@ def test_an_administrators_other_findings_are_counted_in_one_row():
 
 
 def test_many_ways_of_one_principal_to_more_rights_are_one_row_and_few_are_told_one_by_one():
-    from ops.commands import iam_audit
-
     power = {"Effect": "Allow", "NotAction": ["iam:*", "organizations:*"], "Resource": "*"}
     told = audited(account(role("r", power), role("s", allow("iam:CreateAccessKey"))))
     ways = [f for f in told if f.rule.startswith("IAM-PRIVESC-") and f.severity == "high"]
     many, few = ([f for f in ways if f.principal == name] for name in "rs")
     assert (len(many) > 6, len(few)) == (True, 1)
-    rows = iam_audit.shown(told, "2 roles", Snapshot()).splitlines()
+    rows = format_findings(told, "2 roles", Snapshot()).splitlines()
     assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "r"] == [many[0].rule]
     assert sum(f"(and {len(many) - 1} more ways to more rights: --json)" in row for row in rows) == 1
     assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "s"] == [few[0].rule]
-    assert len(iam_audit.folded(many[:5])[0]) == 5
-    assert len(iam_audit.folded(many[:6])[0]) == 1
+    assert len(fold_paths(many[:5])[0]) == 5
+    assert len(fold_paths(many[:6])[0]) == 1
 
 
 HOSTILE = [
@@ -1128,7 +1126,7 @@ def test_nothing_that_a_file_can_hold_breaks_the_audit(tmp_path_factory, trust, 
     except InputError as error:
         assert "odd.json" in str(error)
         return
-    for f in audited(have, extras=account_facts.parsed(more or {})):
+    for f in audited(have, facts=account_facts.parse(more or {})):
         assert f.severity in SEVERITIES
 
 
@@ -1154,7 +1152,7 @@ def test_what_is_kept_has_no_keys_and_no_secrets(tmp_path):
     have, more = snapshot_file.load(path)
     assert have.roles["r"].tags["team"] == "x (left out) y"
     assert have.roles["r"].created == NOW
-    assert account_facts.parsed(more).credentials[0].keys[0].rotated == NOW - 3 * DAYS
+    assert account_facts.parse(more).credentials[0].keys[0].rotated == NOW - 3 * DAYS
     assert text == kept_again(path)
 
 
@@ -1242,14 +1240,14 @@ def test_what_of_the_stack_the_world_can_reach_is_found(stacks):
     s3.put_bucket_policy(
         Bucket=bucket, Policy=json.dumps(doc(trusting("*", "s3:GetObject", Resource=f"arn:aws:s3:::{bucket}/*")))
     )
-    told = audited(Snapshot(roles={"r": role("r")[0]}), extras=account_facts.parsed(collect.exposed(account)))
+    told = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.exposed(account)))
     assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == [
         "its policy lets everybody in",
         "public access is not blocked: BlockPublicAcls, IgnorePublicAcls, BlockPublicPolicy, RestrictPublicBuckets",
     ]
     s3.delete_bucket_policy(Bucket=bucket)
     cli("data.up")
-    told = audited(Snapshot(roles={"r": role("r")[0]}), extras=account_facts.parsed(collect.exposed(account)))
+    told = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.exposed(account)))
     assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == []
 
 
@@ -1268,7 +1266,7 @@ def test_of_functions_it_is_known_which_role_they_run_with(stacks, tmp_path):
     ]
     try:
         have = account(role("carrier", trust=LAMBDA))
-        asked = account_facts.parsed(collect.gather(live, have, usage=False))
+        asked = account_facts.parse(collect.gather(live, have, usage=False))
     finally:
         lambdas.delete_function(FunctionName=name)
         live.client("iam").delete_role(RoleName="carrier")

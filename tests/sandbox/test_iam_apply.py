@@ -10,7 +10,6 @@ import pytest
 
 from iampolicy.account import snapshot
 from iampolicy.account.snapshot import Managed, Principal, Snapshot
-from ops.commands import iam_apply
 from ops.core import plan as change
 from ops.core.errors import FINDINGS, AwsError, OpsError
 from ops.core.paths import WORK
@@ -251,13 +250,13 @@ ADMIN = Wanted("planted", {"Version": "2012-10-17", "Statement": []}, {"permissi
 
 def test_a_role_that_brings_a_new_finding_is_refused():
     with pytest.raises(OpsError, match=r"IAM-ADMIN-001 .*planted(.*\n)+Nothing was touched") as refused:
-        iam_apply.refuse_new(applied(), [ADMIN], SETTINGS)
+        pre_apply_check.refuse_new(applied(), [ADMIN], SETTINGS)
     assert refused.value.code == FINDINGS
 
 
 def test_a_finding_that_is_there_already_is_told_and_blocks_nothing(capsys):
     have = pre_apply_check.afterwards(applied(), [ADMIN], SETTINGS)
-    iam_apply.refuse_new(have, [ADMIN], SETTINGS)
+    pre_apply_check.refuse_new(have, [ADMIN], SETTINGS)
     assert "Already so: critical IAM-ADMIN-001" in capsys.readouterr().err
 
 
@@ -265,15 +264,15 @@ def test_a_finding_that_is_waived_blocks_nothing(monkeypatch):
     found = pre_apply_check.audited
     waived = lambda *args, **more: [replace(one, waived="agreed") for one in found(*args, **more)]  # noqa: E731
     monkeypatch.setattr(pre_apply_check, "audited", waived)
-    iam_apply.refuse_new(applied(), [ADMIN], SETTINGS)
+    pre_apply_check.refuse_new(applied(), [ADMIN], SETTINGS)
 
 
 def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
     want = next(one for one in WANTED if one.role == "operator")
-    iam_apply.refuse_unexpected(WANTED, SETTINGS)
+    pre_apply_check.refuse_unexpected(WANTED, SETTINGS)
     wide = replace(want, permissions=want.permissions | {"permissions-more": doc("s3:*")})
     with pytest.raises(OpsError, match=r"operator: denied \d+, s3:(.*\n)+.*All of it: invoke iam.check") as refused:
-        iam_apply.refuse_unexpected([wide], SETTINGS)
+        pre_apply_check.refuse_unexpected([wide], SETTINGS)
     assert refused.value.code == FINDINGS
     trusting = replace(
         want,
@@ -283,7 +282,7 @@ def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
         },
     )
     with pytest.raises(OpsError, match="operator: may_not_assume 1, taken by "):
-        iam_apply.refuse_unexpected([trusting], SETTINGS)
+        pre_apply_check.refuse_unexpected([trusting], SETTINGS)
 
 
 def test_a_boundary_is_changed_by_an_administrator_and_bootstrap_is_told_before_it_begins(stacks):
@@ -610,5 +609,5 @@ def test_what_iam_does_not_read_back_is_said(stacks):
         for want in policies.wanted(cli.settings)
     ]
     with pytest.raises(OpsError, match="kennel-unread-ec2-box: its trust differs") as missed:
-        iam_apply.read_back(cli.account, lambda have: apply.steps(have, wanted, cli.settings), timeout_s=0.3)
+        apply.wait_until_applied(cli.account, lambda have: apply.steps(have, wanted, cli.settings), timeout_s=0.3)
     assert missed.value.code == 1

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iampolicy.errors import InputError
-from iampolicy.explain import diagnosis, error_parser, report
+from iampolicy.explain import diagnosis, error_parser
 from iampolicy.explain.error_parser import Question, parse
 from iampolicy.explain.simulation import Asked
 from iampolicy.policy.document import policy
 from iampolicy.policy.evaluate import Caller, Request, Rights
 from ops.iam import expectations, roles
+from ops.iam.explain import LINES, RoleFolders, explanation_data, format_explanation, with_placeholders
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
@@ -119,8 +120,12 @@ def test_the_policy_that_aws_names_is_kept():
     assert parse(denied(ME, "iam:ListRoles", "*", f"identity-based policy: {arn}", explicit=True)).policy == arn
 
 
-def world(have=FILES, bucket=None):
-    return diagnosis.World(have, FILES, WANTED, SETTINGS, lambda arn: bucket)
+FOLDERS = RoleFolders(WANTED, SETTINGS)
+
+
+def evidence(have=FILES, bucket=None):
+    prefix = SETTINGS.role_name("")
+    return diagnosis.Evidence(have, FILES, ACCOUNT, SETTINGS.aws.region, prefix, lambda arn: bucket)
 
 
 def changed(role, **more):
@@ -139,9 +144,9 @@ def without_statement(role, sid):
 
 
 def told(text, where):
-    found = diagnosis.explained(parse(text), where)
-    said = report.telling(found, where)
-    assert said.count("\n") < report.LONGEST
+    found = diagnosis.explain(parse(text), where)
+    said = format_explanation(found, where, FOLDERS)
+    assert said.count("\n") < LINES
     return found, said
 
 
@@ -166,7 +171,7 @@ FOREIGN = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker
     ],
 )  # fmt: skip
 def test_the_hop_that_fails_is_named(text, have, hop, says):
-    found, said = told(text, world(have))
+    found, said = told(text, evidence(have))
     assert (found.denied, found.question.hop) == (True, hop)
     assert said.startswith(f"Hop {hop} of 4, ")
     assert says in said
@@ -177,14 +182,14 @@ def test_the_hop_that_fails_is_named(text, have, hop, says):
     "text", [TRUST, NO_LAMBDA, LISTING, MODEL_DATA, denied(session("operator"), "iam:PassRole", LAMBDA)]
 )
 def test_what_is_allowed_today_is_said_to_be(text):
-    found, said = told(text, world())
+    found, said = told(text, evidence())
     assert not found.denied
     assert "Allowed today: allowed by" in said
     assert ("look whether anything lies there" in said) is ("s3://" in text)
 
 
 def test_a_statement_that_is_lacking_in_the_files_goes_into_one_of_them():
-    _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), world())
+    _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
     assert "add to iam_policies/operator/permissions-models.json" in said
     assert '"Resource": "arn:aws:sagemaker:${region}:${account}:model/zoo"' in said
     assert "And: the same to iam_policies/operator/boundary.json" in said
@@ -201,7 +206,7 @@ def test_a_statement_that_is_lacking_in_the_files_goes_into_one_of_them():
     ],
 )
 def test_what_the_roles_own_expectations_deny_is_not_offered_without_a_word(action, resource, why):
-    _, said = told(denied(session("operator"), action, resource), world())
+    _, said = told(denied(session("operator"), action, resource), evidence())
     assert ("Not without thought: expect.toml says denied" in said) is bool(why)
     assert "Smallest change: add to iam_policies/operator/" in said
 
@@ -211,12 +216,12 @@ def test_a_role_without_expectations_is_explained_all_the_same(monkeypatch):
         raise InputError(f"{role}/expect.toml is missing")
 
     monkeypatch.setattr(expectations, "of", missing)
-    _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), world())
+    _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
     assert "Smallest change: add to iam_policies/operator/permissions-models.json" in said
 
 
 def test_passing_a_role_that_no_service_takes_asks_to_which():
-    _, said = told(denied(session("operator"), "iam:PassRole", SETTINGS.role_arn("bootstrap")), world())
+    _, said = told(denied(session("operator"), "iam:PassRole", SETTINGS.role_arn("bootstrap")), evidence())
     assert "give it with -c iam:PassedToService=SERVICE" in said
 
 
@@ -227,17 +232,17 @@ def test_a_deny_by_hand_is_named_and_apply_takes_it_away():
     }
     found, said = told(
         denied(session("operator"), "s3:GetObject", f"arn:aws:s3:::{BUCKET}/shards/x", explicit=True),
-        world(changed("operator", inline={"hand": deny})),
+        evidence(changed("operator", inline={"hand": deny})),
     )
     assert "explicitDeny by identity: hand / Stop" in said
-    assert [(m.verb, m.name) for m in found.mends] == [("remove", "Stop")]
+    assert [(m.verb, m.name) for m in found.fixes] == [("remove", "Stop")]
     assert "Next: invoke iam.diff --role operator ; invoke iam.apply --role operator" in said
 
 
 def test_a_condition_that_is_not_met_is_to_be_met_not_lifted():
     human = Question(1, "sts:AssumeRole", OPERATOR, session("operator"))
-    found = diagnosis.explained(error_parser.Denial("x", (human,), "trust"), world())
-    said = report.telling(found, world())
+    found = diagnosis.explain(error_parser.Denial("x", (human,), "trust"), evidence())
+    said = format_explanation(found, evidence(), FOLDERS)
     assert "Bool aws:MultiFactorAuthPresent wants true, the request has none" in said
     assert "Smallest change: meet that condition" in said
 
@@ -246,7 +251,7 @@ def test_a_bucket_policy_counts_and_is_no_file_of_ours():
     thing = f"arn:aws:s3:::{BUCKET}/shards/x"
     shut = policy(f"bucket {BUCKET}", {"Statement": [{"Sid": "Shut", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": thing}]})  # fmt: skip
     _, said = told(
-        denied(session("operator"), "s3:GetObject", thing, "resource-based policy", True), world(bucket=shut)
+        denied(session("operator"), "s3:GetObject", thing, "resource-based policy", True), evidence(bucket=shut)
     )
     assert "remove or narrow Shut in the policy of the bucket of" in said
 
@@ -255,16 +260,16 @@ def test_a_bucket_policy_counts_and_is_no_file_of_ours():
     ("why", "explicit"), [("service control policy", True), ("session policy", False), ("VPC endpoint policy", False)]
 )
 def test_a_layer_that_cannot_be_read_stays_denied(why, explicit):
-    found, said = told(denied(session("operator"), "iam:PassRole", LAMBDA, why, explicit), world())
+    found, said = told(denied(session("operator"), "iam:PassRole", LAMBDA, why, explicit), evidence())
     assert found.denied
     assert f"AWS blames a {why}" in said
 
 
 def test_who_is_not_there_is_said():
-    _, said = told(denied(f"arn:aws:sts::{ACCOUNT}:assumed-role/gone/me", "iam:GetRole", "*"), world())
+    _, said = told(denied(f"arn:aws:sts::{ACCOUNT}:assumed-role/gone/me", "iam:GetRole", "*"), evidence())
     assert "there is no arn:aws:sts::${account}:assumed-role/gone/me" in said
     bare = replace(FILES, roles={})
-    _, said = told(denied(session("operator"), "iam:GetRole", "*"), world(bare))
+    _, said = told(denied(session("operator"), "iam:GetRole", "*"), evidence(bare))
     assert "Next: invoke iam.apply --role operator" in said
 
 
@@ -278,14 +283,14 @@ def test_who_is_not_there_is_said():
 )
 def test_a_text_that_says_too_little_names_the_flags(text, flags):
     with pytest.raises(InputError, match=flags):
-        diagnosis.explained(parse(text), world())
+        diagnosis.explain(parse(text), evidence())
 
 
 def test_key_ids_and_account_numbers_are_not_echoed():
     key, other = "AKIAIOSFODNN7EXAMPLE", "999988887777"
     for resource in (f"arn:aws:iam::{ACCOUNT}:user/{key}", f"arn:aws:lambda:us-east-1:{other}:function:f"):
-        found, said = told(denied(session("operator"), "iam:GetUser", resource), world())
-        whole = said + json.dumps(report.data(found, world()))
+        found, said = told(denied(session("operator"), "iam:GetUser", resource), evidence())
+        whole = said + json.dumps(explanation_data(found, FOLDERS))
         assert key not in whole
         assert ACCOUNT not in whole
         assert f":{other}:" not in said.splitlines()[0]
@@ -296,7 +301,7 @@ def test_iam_names_what_is_there_by_its_name_alone(kind):
     """As seen on AWS: `on resource: role NAME` (aws/aws-cdk#27067); what is not there yet has its ARN."""
     names = {"role": "kennel-demo-operator", "user": "pat", "policy": "kennel-demo-operator-models"}
     action = {"role": "iam:UpdateRole", "user": "iam:GetUser", "policy": "iam:DeletePolicy"}[kind]
-    found, said = told(denied(session("operator"), action, f"{kind} {names[kind]}"), world())
+    found, said = told(denied(session("operator"), action, f"{kind} {names[kind]}"), evidence())
     path = "" if kind == "user" else "kennel/demo/"
     assert found.question.resource == f"arn:aws:iam::{ACCOUNT}:{kind}/{path}{names[kind]}"
     assert found.denied
@@ -311,9 +316,9 @@ def test_placeholders_give_the_text_again():
         f'"arn:aws:s3:us-east-1:{ACCOUNT}:x/kennel-demo"',
         '"a$b${c}"',
     ):
-        assert Template(report.templated(text, SETTINGS)).substitute(values) == text
+        assert Template(with_placeholders(text, SETTINGS)).substitute(values) == text
     assert (
-        report.templated(f'"{LAMBDA}"', SETTINGS)
+        with_placeholders(f'"{LAMBDA}"', SETTINGS)
         == '"arn:aws:iam::${account}:role/kennel/${stack}/kennel-${stack}-lambda-invoke"'
     )
 
@@ -381,7 +386,7 @@ def edited(asked, mend):
 @settings(max_examples=400, deadline=None)
 @given(ASKED)
 def test_the_changes_offered_are_enough_and_none_is_idle(asked):
-    found = diagnosis.mends(asked)
+    found = diagnosis.smallest_fixes(asked)
     assert bool(found) is not asked.decision().allowed
     for number, mend in enumerate(found):
         assert not asked.decision().allowed, f"{found[number:]} change nothing"
@@ -415,14 +420,14 @@ def test_no_text_is_a_surprise(text, pieces, cut):
     if not found:
         return
     try:
-        explained = diagnosis.explained(found, world())
+        explained = diagnosis.explain(found, evidence())
     except InputError as error:
         assert "does not say enough" in str(error)
         return
-    said = report.telling(explained, world())
-    assert said.count("\n") < report.LONGEST
+    said = format_explanation(explained, evidence(), FOLDERS)
+    assert said.count("\n") < LINES
     assert all(c.isprintable() or c == "\n" for c in said)
-    json.dumps(report.data(explained, world()))
+    json.dumps(explanation_data(explained, FOLDERS))
 
 
 @pytest.mark.parametrize(

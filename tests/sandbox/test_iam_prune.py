@@ -9,11 +9,11 @@ import pytest
 
 from iampolicy.account import snapshot
 from iampolicy.account.snapshot import Group, Managed, Principal, Snapshot
-from ops.commands import iam_prune, iam_restore
 from ops.core import plan
 from ops.core.errors import OpsError
 from ops.core.paths import WORK
-from ops.iam import backups, pre_apply_check, removal, roles
+from ops.core.task import carry_out
+from ops.iam import backups, pre_apply_check, removal, restoration, roles
 from ops.iam.role_archive import KIND, Saved, loaded
 from tests.conftest import settings_of
 
@@ -270,15 +270,15 @@ def there(**more):
     ],
 )
 def test_another_role_of_the_name_is_not_written_over(one, told, words):
-    found = removal.clash(Snapshot({"old": one}), saved(), told, {"box": ["old"]})
+    found = restoration.clash(Snapshot({"old": one}), saved(), told, {"box": ["old"]})
     assert (words in found) if words else found == ""
 
 
 def test_an_instance_profile_that_another_role_has_is_not_taken():
-    assert "box holds other" in removal.clash(Snapshot(), saved(), {}, {"box": ["other"]})
+    assert "box holds other" in restoration.clash(Snapshot(), saved(), {}, {"box": ["other"]})
     assert (
-        removal.clash(Snapshot(), saved(), {}, {"box": None})
-        == removal.clash(Snapshot(), saved(), {}, {"box": []})
+        restoration.clash(Snapshot(), saved(), {}, {"box": None})
+        == restoration.clash(Snapshot(), saved(), {}, {"box": []})
         == ""
     )
 
@@ -304,12 +304,12 @@ OTHERS = LOOSE.replace(SETTINGS.role_path, "/kennel/prod/")
     ],
 )
 def test_what_is_not_made_whatever_a_file_says(more, words):
-    found = removal.unfit(have(), saved(**more), WANTED, SETTINGS)
+    found = restoration.unfit(have(), saved(**more), WANTED, SETTINGS)
     assert (words in found) if words else found == ""
 
 
 def test_a_role_comes_back_with_all_it_had():
-    steps = plan.preview(removal.restoration(Snapshot(), saved(), {"box": None}))
+    steps = plan.preview(restoration.restoration(Snapshot(), saved(), {"box": None}))
     assert [step.call for step in steps] == [
         "create_role",
         "create_policy",
@@ -328,8 +328,8 @@ def test_a_role_comes_back_with_all_it_had():
         "Description": "what it was",
         "Tags": [{"Key": "k", "Value": "v"}],
     }
-    assert calls(removal.restoration(have(), saved(), {"box": ["old"]})) == []
-    assert calls(removal.restoration(have(), saved(), {"box": []})) == [("add_role_to_instance_profile", "box")]
+    assert calls(restoration.restoration(have(), saved(), {"box": ["old"]})) == []
+    assert calls(restoration.restoration(have(), saved(), {"box": []})) == [("add_role_to_instance_profile", "box")]
 
 
 # From here on against the sandbox.
@@ -391,7 +391,7 @@ def removing(account, name, wanted):
     class Dry:
         config = type("Config", (), {"run": type("Run", (), {"dry": False})})
 
-    return iam_prune.remove(Dry, account, name, wanted)
+    return removal.remove(account, name, wanted, lambda steps: carry_out(Dry, account, steps))
 
 
 def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
@@ -402,7 +402,7 @@ def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
     there, later = snapshot.read(account), datetime.now(UTC) + timedelta(days=365)
     assert name in pre_apply_check.obsolete(there, cli.settings, now=later)
     names = pre_apply_check.obsolete(there, cli.settings, now=later)
-    found = iam_prune.allowed(there, wanted, cli.settings, names, later, named=False)
+    found = removal.removable(there, wanted, cli.settings, names, later, named=False)
     assert name in [role.name for role in found]
     assert not {cli.settings.role_name(want.role) for want in wanted} & {role.name for role in found}
     path = removing(account, name, wanted)
@@ -456,10 +456,10 @@ def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeyp
     runs = 0
     while True:
         account = cli.account
-        steps = removal.restoration(snapshot.read(account), back, iam_restore.profiles(account, back))
+        steps = restoration.restoration(snapshot.read(account), back, restoration.profiles(account, back))
         if not plan.preview(steps):
             break
-        steps = removal.restoration(snapshot.read(account), back, iam_restore.profiles(account, back))
+        steps = restoration.restoration(snapshot.read(account), back, restoration.profiles(account, back))
         with monkeypatch.context() as patched:
             killed(account, patched, after=1)
             try:
@@ -672,7 +672,7 @@ def test_a_role_that_was_too_wide_comes_back_by_its_name(stacks, drill):
 def test_a_policy_of_aws_that_nobody_else_holds_counts_too():
     """The account's one description has only those of AWS's policies that somebody holds."""
     admin = "arn:aws:iam::aws:policy/AdministratorAccess"
-    then = removal.restored(Snapshot(), saved(attached=[admin], policies={}), {admin: ALL})
+    then = restoration.restored(Snapshot(), saved(attached=[admin], policies={}), {admin: ALL})
     found = pre_apply_check.serious(pre_apply_check.audited(then, SETTINGS, only=frozenset(["old"])))
     assert "IAM-ADMIN-001" in {one.rule for one in found}
 

@@ -10,14 +10,14 @@ from iampolicy.explain import simulation
 from iampolicy.explain.simulation import Asked
 from iampolicy.policy.document import policy
 from iampolicy.policy.evaluate import Request
-from ops.commands import iam_simulate
 from ops.core.errors import AwsError
 from ops.iam import roles
+from ops.iam.simulate import compare_with_aws, resource_policy
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 FILES = roles.applied(roles.wanted(SETTINGS), SETTINGS)
-ACCOUNT = SETTINGS.aws.account
+ACCOUNT, PREFIX = SETTINGS.aws.account, SETTINGS.role_name("")
 OPERATOR = SETTINGS.role_arn("operator")
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/{SETTINGS.role_name('operator')}/me"
 EXECUTION = SETTINGS.role_arn("sagemaker-execution")
@@ -35,7 +35,7 @@ def allow(action, resource="*", **more):
 
 @pytest.mark.parametrize("name", ["operator", "kennel-demo-operator", OPERATOR, SESSION])
 def test_a_role_is_found_by_folder_name_arn_or_session(name):
-    p, caller = simulation.find(FILES, name, SETTINGS)
+    p, caller = simulation.find(FILES, name, PREFIX)
     assert (p.arn, caller.arn, caller.session) == (OPERATOR, OPERATOR, SESSION if name == SESSION else "")
 
 
@@ -50,14 +50,14 @@ def test_a_role_is_found_by_folder_name_arn_or_session(name):
 )
 def test_nobody_of_that_name(name, says):
     with pytest.raises(InputError, match=says.replace("?", r"\?")):
-        simulation.find(FILES, name, SETTINGS)
+        simulation.find(FILES, name, PREFIX)
 
 
 def test_a_role_and_a_user_of_one_name_are_told_apart_by_arn():
     have = Snapshot({"x": principal("x")}, {"x": principal("x", kind="user")})
     with pytest.raises(InputError, match="give the ARN"):
-        simulation.find(have, "x", SETTINGS)
-    assert simulation.find(have, have.users["x"].arn, SETTINGS)[0] == have.users["x"]
+        simulation.find(have, "x", PREFIX)
+    assert simulation.find(have, have.users["x"].arn, PREFIX)[0] == have.users["x"]
 
 
 def test_actions_are_spelled_as_aws_does_or_refused_with_the_nearest():
@@ -265,7 +265,7 @@ class Simulator:
 def test_awss_simulator_is_compared(result, agree, says):
     p, account = principal("r", allow("s3:*")), Simulator(**result)
     keys = {"aws:SecureTransport": "true", "aws:TagKeys": ["a", "b"], "aws:CurrentTime": "2026-01-01T00:00:00Z"}
-    theirs, line = iam_simulate.compared(account, p, asked(p, "s3:GetObject", "arn:aws:s3:::b/k"), keys)
+    theirs, line = compare_with_aws(account, p, asked(p, "s3:GetObject", "arn:aws:s3:::b/k"), keys)
     assert (theirs["agree"], says in line) == (agree, True), line
     assert account.args["ContextEntries"] == [
         {"ContextKeyName": "aws:SecureTransport", "ContextKeyType": "boolean", "ContextKeyValues": ["true"]},
@@ -277,7 +277,7 @@ def test_awss_simulator_is_compared(result, agree, says):
 def test_a_resource_of_another_account_is_half_the_answer():
     p = principal("r", allow("*"))
     request = asked(p, "ecr:BatchGetImage", "arn:aws:ecr:us-east-1:763104351884:repository/pytorch").request
-    assert iam_simulate.resources_own(request, Snapshot(), None) == (
+    assert resource_policy(request, Snapshot(), None) == (
         None,
         ["Of account 763104351884 nothing can be read: it has to allow this too."],
     )

@@ -13,7 +13,7 @@ import pytest
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.policy.document import policy
 from iampolicy.policy.evaluate import Caller, Request, Rights, decide
-from ops.commands import iam_revoke
+from iampolicy.revoked_sessions import POLICY_NAME, deny_document, revoked_before
 from ops.core import plan as change
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError
@@ -366,7 +366,7 @@ SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role"
     ],
 )
 def test_who_is_not_cut_off(p, caller, words):
-    why = iam_revoke.refusal(p, caller)
+    why = revocation.refusal(p, caller)
     assert (words in why) if words else why == ""
 
 
@@ -375,7 +375,7 @@ def keys(count):
 
 
 def cut_off(p, moment=CUT):
-    return replace(p, inline=p.inline | {revocation.NAME: revocation.document(moment)})
+    return replace(p, inline=p.inline | {POLICY_NAME: deny_document(moment)})
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_a_key_that_was_deleted_meanwhile_is_as_good_as_inactive():
     ],
 )
 def test_the_deny_is_about_older_sessions_alone_and_not_about_keys(issued, denied):
-    rights = Rights((policy("all", EVERYTHING), policy("cut", revocation.document(CUT))))
+    rights = Rights((policy("all", EVERYTHING), policy("cut", deny_document(CUT))))
     context = {"aws:tokenissuetime": issued} if issued else {}
     decision = decide(Request(Caller(ROLE.arn), "s3:GetObject", "arn:aws:s3:::b/k", context), rights)
     assert (decision.effect == "explicitDeny") is denied
@@ -426,7 +426,7 @@ def test_the_deny_is_about_older_sessions_alone_and_not_about_keys(issued, denie
 
 
 def deny(**more):
-    one = revocation.document(CUT)
+    one = deny_document(CUT)
     one["Statement"][0] |= more
     return one
 
@@ -452,7 +452,7 @@ BEFORE = {"aws:TokenIssueTime": "2026-11-24T12:00:30.000Z"}
     ],
 )
 def test_only_a_deny_of_this_very_form_is_one(text, found):
-    assert revocation.since(replace(ROLE, inline={revocation.NAME: text})) == found
+    assert revoked_before(replace(ROLE, inline={POLICY_NAME: text})) == found
 
 
 @pytest.mark.parametrize(

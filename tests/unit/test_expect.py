@@ -17,6 +17,7 @@ from ops.commands import iam_check
 from ops.core import settings
 from ops.core.errors import FINDINGS, OpsError
 from ops.iam import expectations, roles
+from ops.iam.check import differences
 from tests.conftest import HOME, Cli, settings_of, write_settings
 
 SETTINGS = settings_of()
@@ -351,14 +352,14 @@ class Simulator:
 def test_aws_is_asked_once_for_each_resource_and_context_and_its_other_answers_are_told():
     have, expected = roles.applied([WANTED["operator-infra"]], SETTINGS), EXPECTED["operator-infra"]
     agreeing = Simulator()
-    assert iam_check.differences(agreeing, "operator-infra", expected, have) == []
+    assert differences(agreeing, "operator-infra", expected, have) == []
     calls = [one for one in expected if one.is_call]
     assert len(agreeing.asked) == len({(one.resource, str(sorted(one.context.items()))) for one in calls}) < len(calls)
     ports = [
         e for asked in agreeing.asked for e in asked["ContextEntries"] if e["ContextKeyName"].endswith("remoteport")
     ]
     assert {entry["ContextKeyType"] for entry in ports} == {"numeric"}
-    (row,) = iam_check.differences(Simulator({"ec2:DeleteKeyPair"}), "operator-infra", expected, have)
+    (row,) = differences(Simulator({"ec2:DeleteKeyPair"}), "operator-infra", expected, have)
     assert (row["action"], row["ours"], row["theirs"]) == ("ec2:DeleteKeyPair", "allowed", "explicitDeny")
 
 

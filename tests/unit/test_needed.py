@@ -7,6 +7,7 @@ import shlex
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from invoke import Context
 from invoke.parser import Parser
 
 import tasks
@@ -239,10 +240,10 @@ def test_the_commands_read_a_record(cli, tmp_path):
 def test_what_nothing_needs_exits_7(monkeypatch):
     idle = Use("kennel-x-r", "p", "A", "s3:GetObject")
     monkeypatch.setattr(
-        iam_usage, "tally", lambda *args: [idle, Use("kennel-x-r", "p", "A", "s3:PutObject", 2, "data.push", ONE)]
+        usage, "tally", lambda *args: [idle, Use("kennel-x-r", "p", "A", "s3:PutObject", 2, "data.push", ONE)]
     )
-    monkeypatch.setattr(iam_usage, "settings_of", lambda c: None)
-    answer = iam_usage.needed.body.__wrapped__(None)
+    monkeypatch.setattr("ops.core.settings.load", lambda config: None)
+    answer = iam_usage.needed.body.__wrapped__(Context())
     assert answer.code == 7
     assert "s3:GetObject" in answer.text
     assert "s3:PutObject" not in answer.text

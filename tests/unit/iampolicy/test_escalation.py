@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from iampolicy import actions
 from iampolicy.account.snapshot import parsed
-from iampolicy.escalation import detect, paths, permission_set, reach
-from iampolicy.escalation.writing import Writing
+from iampolicy.escalation import detect, paths, permission_set
+from iampolicy.escalation.account_model import AccountModel
 from iampolicy.policy.document import glob
 from iampolicy.policy.evaluate import Request, decide
 from ops.iam import roles
@@ -94,7 +94,7 @@ class World:
     def found(self, who="holder", rule=None, **more):
         return [
             f
-            for f in detect.findings(Writing(self.snapshot, NOW, **more))
+            for f in detect.findings(AccountModel(self.snapshot, NOW, **more))
             if f.principal == who and (not rule or f.rule == rule)
         ]
 
@@ -181,7 +181,7 @@ def test_an_administrator_has_nothing_to_gain(path):
     w = world(path, EVERYTHING)
     if path.how != "boundary":
         assert w.found() == []
-        assert reach.Reach(w.snapshot, NOW).of(next(w.snapshot.principals())).admin
+        assert AccountModel(w.snapshot, NOW).permissions_of(next(w.snapshot.principals())).is_admin
 
 
 @pytest.mark.parametrize(
@@ -559,7 +559,7 @@ def test_a_chain_goes_over_a_users_keys():
 def test_three_thousand_roles_in_a_circle_are_walked_once():
     count = 3000
     w = chained(*(hop(f"r{n}", f"r{(n + 1) % count}") for n in range(1, count)), hop("r0", "r1", "admin"))
-    found = [f for f in detect.findings(Writing(w.snapshot, NOW)) if f.rule == CHAIN]
+    found = [f for f in detect.findings(AccountModel(w.snapshot, NOW)) if f.rule == CHAIN]
     assert len(found) == count - 1
     assert {f.principal for f in found} == {f"r{n}" for n in range(1, count)}
 
@@ -589,7 +589,7 @@ def test_a_finding_names_the_policy_as_its_own_holder_calls_it():
 @pytest.fixture(scope="module")
 def ours(settings):
     have = roles.applied(roles.wanted(settings), settings)
-    return settings, detect.findings(Writing(have, NOW))
+    return settings, detect.findings(AccountModel(have, NOW))
 
 
 @pytest.mark.parametrize(
@@ -670,16 +670,16 @@ def test_a_holding_may_what_the_evaluator_allows(first, second, bound, resource,
     w.user("holder", *second, attached=["one"], boundary="bound" if bound else "")
     snapshot = w.snapshot
     holder = snapshot.users["holder"]
-    known = reach.Reach(snapshot, NOW)
+    known = AccountModel(snapshot, NOW)
     decision = decide(
-        Request(holder.caller, "iam:PassRole", resource, known.about(holder) | context),
+        Request(holder.caller, "iam:PassRole", resource, known.known_keys(holder) | context),
         snapshot.rights(holder),
         possible=True,
     )
-    held = known.of(holder)
+    held = known.permissions_of(holder)
     assert bool(held.may("iam:PassRole", resource, context)) == decision.allowed
     if decision.allowed:
-        assert resource in held.among("iam:PassRole", dict.fromkeys(ROLES))
+        assert resource in held.candidates("iam:PassRole", dict.fromkeys(ROLES))
 
 
 JSONS = st.recursive(
@@ -710,11 +710,11 @@ def test_any_json_at_all_is_walked(action, principal, resource):
     w.user("person", statement, groups=["g"], boundary="b").group("g", statement).managed(
         "b", statement, older={"Statement": action}
     )
-    detect.findings(Writing(w.snapshot, NOW))
+    detect.findings(AccountModel(w.snapshot, NOW))
 
 
 def test_an_empty_account_has_no_paths():
-    assert detect.findings(Writing(World().snapshot, NOW)) == []
+    assert detect.findings(AccountModel(World().snapshot, NOW)) == []
 
 
 SECRET = "arn:aws:secretsmanager:us-east-1:111111111111:secret:"

@@ -1,0 +1,350 @@
+"""A snapshot at a moment as the escalation paths ask about it: permission sets, what is known of a caller, trusts, who assumes whom.
+
+A role's session may have other tags than the role, and a policy whose text is not in the snapshot may say anything: what is unknown
+is assumed in the principal's favour.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.escalation.missing_keys import drop_absent_keys
+from iampolicy.escalation.paths import ASSUME_ROLE, TAGS
+from iampolicy.escalation.permission_set import (
+    ADMINISTRATOR,
+    PERSONAL,
+    UNKNOWN_NAME,
+    DocumentIndex,
+    PermissionSet,
+    Tags,
+)
+from iampolicy.policy.conditions import Context, holds
+from iampolicy.policy.document import CURRENT, Policy, Statement, matches_action, policy
+from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide
+
+AWS = "arn:aws:iam::aws:policy/"
+TAG = "aws:principaltag/"
+NO_TAGS: Tags = {}
+REGIONAL = re.compile(r"\.[a-z]{2}(-[a-z]+)+-\d\.")
+NEW_SESSION = "the session that the new trust names"
+WELCOME = Policy("trust", (Statement(1, "", True, ("sts:assumerole",), principals=(("AWS", NEW_SESSION),)),))
+
+Found = TypeVar("Found")
+
+
+def stand_in(name: str, **what: object) -> tuple[str, Policy]:
+    text = {"Version": CURRENT, "Statement": {"Effect": "Allow", "Resource": "*"} | what}
+    return AWS + name, policy(AWS + name, text)
+
+
+# What these come to is known without their text. docs.aws.amazon.com/aws-managed-policy/latest/reference/
+WELL_KNOWN = dict([
+    (ADMINISTRATOR, policy(ADMINISTRATOR, {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}})),
+    stand_in("IAMFullAccess", Action="iam:*"),
+    stand_in("PowerUserAccess", NotAction=["iam:*", "organizations:*", "account:*"]),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RankedPrincipals:
+    """Principals by ARN, the strongest first; `rank` numbers those of equal strength, of whom `permissions` has one's."""
+
+    members: Mapping[str, Principal]
+    rank: Mapping[str, int]
+    permissions: tuple[PermissionSet, ...]
+
+
+class AccountModel:
+    """What depends on a permission set alone is worked out once for all who hold the same; `carriers` maps a resource to its role."""
+
+    def __init__(self, snapshot: Snapshot, now: datetime, carriers: Mapping[str, str] | None = None) -> None:
+        self.snapshot = snapshot
+        self.carriers = carriers or {}
+        self.moment = {"aws:currenttime": now.isoformat(), "aws:epochtime": str(int(now.timestamp()))}
+        self.tags = {p.arn: lower_names(p.tags) for p in snapshot.principals()}
+        # GetAccountAuthorizationDetails leaves out the tags of policies: none here may be some there.
+        self.tags |= {policy.arn: lower_names(policy.tags) for policy in snapshot.policies.values() if policy.tags}
+        self.roles = {role.arn: role for role in snapshot.roles.values()}
+        self.users = {user.arn: user for user in snapshot.users.values()}
+        # Whom the roles' trusts name; services and identity providers by name, `named` has all of a role's.
+        self.by_service: dict[str, dict[str, Principal]] = {}
+        self.open_trust: dict[str, Principal] = {}
+        self.personal_trust: dict[str, Principal] = {}
+        self.direct: dict[str, dict[str, Principal]] = {}
+        self.named: dict[str, list[str]] = {}
+        for role in snapshot.roles.values():
+            self._index_trust(role)
+        # Memory of what was worked out, most of it by the identity of a shared object, which the value keeps alive.
+        self._documents: dict[int, DocumentIndex] = {}
+        self._permission_sets: dict[tuple[object, ...], PermissionSet] = {}
+        self._by_arn: dict[str, PermissionSet] = {}
+        self._rights: dict[str, Rights] = {}
+        self._keys_that_may_be_absent: dict[int, tuple[Policy, frozenset[str]]] = {}
+        self._applicable: dict[tuple[int, str], tuple[Policy, Policy]] = {}
+        self._known_keys: dict[str, dict[str, str]] = {}
+        self._ranked: dict[object, RankedPrincipals] = {}
+        self._service_assumes: dict[tuple[int, str], tuple[Policy, bool]] = {}
+        self._missing_powers: dict[tuple[int, int], tuple[str, ...]] = {}
+        self._remembered: dict[tuple[int, object], Any] = {}
+
+    def permissions_of(self, p: Principal) -> PermissionSet:
+        if p.arn not in self._by_arn:
+            self._by_arn[p.arn] = self.permissions_with(self.rights(p), p)
+        return self._by_arn[p.arn]
+
+    def permissions_with(self, rights: Rights, p: Principal) -> PermissionSet:
+        """Return what the principal could do if it held these rights."""
+        documents = tuple(self._index_document(self.applicable(policy, p)) for policy in rights.identity)
+        boundary = self._index_document(self.applicable(rights.boundary, p)) if rights.boundary else None
+        personal = any(one.personal for one in (*documents, *([boundary] if boundary else [])))
+        key = (*map(id, documents), id(boundary), p.arn if personal else p.caller.account)
+        if key not in self._permission_sets:
+            known = self.known_keys(p) if personal else self.moment
+            self._permission_sets[key] = PermissionSet(p.caller, documents, boundary, known, self.tags)
+        return self._permission_sets[key]
+
+    def _index_document(self, policy: Policy) -> DocumentIndex:
+        """By the statements' identity, which equal texts share; the index keeps them alive."""
+        found = self._documents.get(id(policy.statements))
+        if found is None:
+            found = self._documents[id(policy.statements)] = DocumentIndex(policy.statements)
+        return found
+
+    def rights(self, p: Principal) -> Rights:
+        """Return the principal's policies as its own requests meet them."""
+        if p.arn not in self._rights:
+            held = self.held_rights(p)
+            identity = tuple(self.applicable(policy, p) for policy in held.identity)
+            self._rights[p.arn] = Rights(identity, self.applicable(held.boundary, p) if held.boundary else None)
+        return self._rights[p.arn]
+
+    def held_rights(self, p: Principal) -> Rights:
+        """With what is well known of texts that are not there. A boundary of AWS's without text bounds nothing."""
+        absent = [WELL_KNOWN[arn] for arn in p.attached if arn in WELL_KNOWN and arn not in self.snapshot.policies]
+        boundary = self.policy_text(p.boundary) if p.boundary else None
+        return Rights((*self.snapshot.rights(p).identity, *absent), boundary)
+
+    def policy_text(self, arn: str) -> Policy | None:
+        """Return None when the text is unknown. The account's own policies are all in the snapshot: one that is not allows nothing."""
+        if arn in self.snapshot.policies or not arn.startswith(AWS):
+            return self.snapshot.managed(arn)
+        return WELL_KNOWN.get(arn)
+
+    @cached_property
+    def strong_policies(self) -> dict[str, PermissionSet]:
+        """The snapshot's policies that make a principal strong that holds nothing else."""
+        somebody = next(self.snapshot.principals())
+        held = {
+            arn: self.permissions_with(Rights((self.snapshot.managed(arn),)), somebody)
+            for arn in self.snapshot.policies
+        }
+        return {arn: one for arn, one in held.items() if one.is_admin or one.powers}
+
+    def known_keys(self, p: Principal) -> dict[str, str]:
+        """Return the context keys that are known of the caller."""
+        if p.arn not in self._known_keys:
+            kind = "User" if p.trust is None else "AssumedRole"
+            known = {"aws:principalarn": p.arn, "aws:principalaccount": p.caller.account, "aws:principaltype": kind}
+            tags = self.tags.get(p.arn, NO_TAGS).items()
+            known |= {TAG + name: value for name, value in tags if not self.can_choose_tag(p, name)}
+            self._known_keys[p.arn] = self.moment | known | ({} if p.trust is not None else {"aws:username": p.name})
+        return self._known_keys[p.arn]
+
+    def applicable(self, policy: Policy, p: Principal) -> Policy:
+        """Return the policy as the principal's requests meet it, some of whose keys are certainly absent."""
+        key = id(policy.statements)
+        if key not in self._keys_that_may_be_absent:
+            asked = (key for one in policy.statements for _, key, _ in one.conditions)
+            keys = frozenset(one for one in asked if one == "aws:username" or one.startswith(TAG))
+            self._keys_that_may_be_absent[key] = policy, keys
+        keys = self._keys_that_may_be_absent[key][1]
+        if not keys:
+            return policy
+        if (key, p.arn) not in self._applicable:
+            absent = frozenset(one for one in keys if self.lacks_key(p, one))
+            self._applicable[key, p.arn] = policy, drop_absent_keys(policy, absent.__contains__)
+        return Policy(policy.name, self._applicable[key, p.arn][1].statements)
+
+    def lacks_key(self, p: Principal, key: str) -> bool:
+        if key == "aws:username":
+            return p.trust is not None
+        name = key.removeprefix(TAG)
+        return name not in self.tags.get(p.arn, NO_TAGS) and not self.can_choose_tag(p, name)
+
+    def can_choose_tag(self, p: Principal, name: str) -> bool:
+        """Whether the principal may come with another value of the tag than its own: by tagging itself, or its session.
+
+        AWS: a session's tag takes the place of the role's. docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
+        """
+        own = self.held_rights(p)
+        if self.can_tag_itself(p, own):
+            return True
+        conditions = (found for policy in own.identity for one in policy.statements for found in one.conditions)
+        wanted = [value for _, key, values in conditions if key == TAG + name for value in values]
+        return allows_session_tag(p.trust_policy, name, wanted)
+
+    def can_tag_itself(self, p: Principal, own: Rights) -> bool:
+        """Whether it may with the tags that it has."""
+        actions = TAGS["user" if p.trust is None else "role"]
+        if not any(
+            action.lower() in self._index_document(policy).allows for policy in own.identity for action in actions
+        ):
+            return False
+        tags = self.tags.get(p.arn, NO_TAGS)
+        known = {**self.moment, "aws:principalarn": p.arn, "aws:principalaccount": p.caller.account}
+        known |= {TAG + name: value for name, value in tags.items()}
+        identity = tuple(
+            drop_absent_keys(one, lambda key: key.startswith(TAG) and key not in known) for one in own.identity
+        )
+        rights = Rights(identity, own.boundary)
+        asked = (Request(p.caller, action, p.arn, known) for action in actions)
+        return any(decide(one, rights, possible=True).allowed for one in asked)
+
+    def _index_trust(self, role: Principal) -> None:
+        """Note whom the role's trust names. Whether it lets them in is asked later."""
+        account = role.caller.account
+        for one in role.trust_policy.statements:
+            if not one.allow:
+                continue
+            general = self.personal_trust if asks_who_calls(one) else self.open_trust
+            if "principal" in one.negated:
+                general[role.arn] = role
+            for kind, value in () if "principal" in one.negated else one.principals or ():
+                self.named.setdefault(role.arn, []).append(trusted_name(value))
+                if kind in ("Service", "Federated"):
+                    self.by_service.setdefault(trusted_name(value), {})[role.arn] = role
+                elif value in ("*", account, f"arn:aws:iam::{account}:root"):
+                    general[role.arn] = role
+                else:
+                    self.direct.setdefault(trusted_name(value), {})[role.arn] = role
+
+    def roles_asking_about(self, p: Principal) -> dict[str, Principal]:
+        """Return the roles whose trust has to be asked about this very principal."""
+        by_name = self.direct.get(f"arn:aws:iam::{p.caller.account}:role/{p.name}", {}) if p.trust is not None else {}
+        return {**self.direct.get(p.arn, {}), **by_name, **self.personal_trust}
+
+    def service_may_assume(self, role: Principal, service: str) -> bool:
+        """Whether the trust lets the service assume the role; an identity pool comes as a federated provider."""
+        policy = role.trust_policy
+        key = (id(policy), service)
+        if key not in self._service_assumes:
+            context = {**self.moment, "aws:sourceaccount": role.caller.account}
+            kinds = {
+                who for one in policy.statements for who in one.principals or () if trusted_name(who[1]) == service
+            }
+            callers = [
+                (Caller(service=value), ASSUME_ROLE)
+                if kind == "Service"
+                else (Caller(federated=value), "sts:AssumeRoleWithWebIdentity")
+                for kind, value in kinds
+            ]
+            asked = [Request(caller, action, role.arn, context) for caller, action in callers]
+            answers = (decide(one, Rights(), policy, required=True, possible=True) for one in asked)
+            self._service_assumes[key] = policy, any(answer.allowed for answer in answers)
+        return self._service_assumes[key][1]
+
+    def may_assume(self, p: Principal, role: Principal) -> Decision | None:
+        """Decide sts:AssumeRole as both sides see it; a trusted caller may call its session what the trust has."""
+        policy, permissions = self.applicable(role.trust_policy, p), self.permissions_of(p)
+        for session in trusted_sessions(policy, p):
+            for rights, tags in permissions.rights_by_tags(ASSUME_ROLE, role.arn):
+                request = Request(Caller(p.arn, session), ASSUME_ROLE, role.arn, {**self.known_keys(p), **tags})
+                decision = decide(request, rights, policy, required=True, possible=True)
+                if decision.allowed:
+                    return decision
+        return None
+
+    def may_assume_rewritten(self, permissions: PermissionSet, arn: str) -> bool:
+        """Whether the holder could assume a role whose trust it has just written for itself: only a deny is in its way."""
+        me = Caller(permissions.caller.arn, NEW_SESSION)
+        return any(
+            decide(
+                Request(me, ASSUME_ROLE, arn, {**permissions.context, **tags}), rights, WELCOME, required=True, possible=True
+            ).allowed
+            for rights, tags in permissions.rights_by_tags(ASSUME_ROLE, arn)
+        )  # fmt: skip
+
+    def rank(self, key: object, principals: Iterable[Principal]) -> RankedPrincipals:
+        """Rank by strength. A key always stands for the same principals."""
+        if key not in self._ranked:
+            groups: dict[object, tuple[PermissionSet, list[Principal]]] = {}
+            for p in principals:
+                permissions = self.permissions_of(p)
+                groups.setdefault(permissions.is_admin or permissions.powers, (permissions, []))[1].append(p)
+            ranks = sorted(groups.values(), key=lambda found: (not found[0].is_admin, -len(found[0].powers)))
+            members = {p.arn: p for _, found in ranks for p in found}
+            rank = {p.arn: number for number, (_, found) in enumerate(ranks) for p in found}
+            self._ranked[key] = RankedPrincipals(members, rank, tuple(permissions for permissions, _ in ranks))
+        return self._ranked[key]
+
+    def roles_for_services(self, services: tuple[str, ...]) -> RankedPrincipals:
+        """Return the roles that one of the services may assume."""
+        if services not in self._ranked:
+            named = [(role, service) for service in services for role in self.by_service.get(service, {}).values()]
+            return self.rank(services, [role for role, service in named if self.service_may_assume(role, service)])
+        return self._ranked[services]
+
+    def missing_powers(self, permissions: PermissionSet, other: PermissionSet) -> tuple[str, ...]:
+        key = (id(permissions), id(other))
+        if key not in self._missing_powers:
+            self._missing_powers[key] = permissions.missing_powers(other)
+        return self._missing_powers[key]
+
+    def remember(self, permissions: PermissionSet, key: object, find: Callable[[], Found]) -> Found:
+        """Return what `find` gives, called once for all who hold the same; a key always stands for the same question."""
+        if (id(permissions), key) not in self._remembered:
+            self._remembered[id(permissions), key] = find()
+        found: Found = self._remembered[id(permissions), key]
+        return found
+
+
+def asks_who_calls(one: Statement) -> bool:
+    return any(key.startswith(PERSONAL) for _, key, _ in one.conditions)
+
+
+def without_region(service: str) -> str:
+    """Of states.us-east-1.amazonaws.com: states.amazonaws.com"""
+    return REGIONAL.sub(".", service)
+
+
+def trusted_name(value: str) -> str:
+    """The ARN that a trust names, or the service; of a session, assumed-role/NAME/SESSION, that of its role without its path."""
+    if ":" not in value:
+        return without_region(value)
+    if ":assumed-role/" not in value or value.count(":") < 5:
+        return value
+    account, name = value.split(":")[4], value.split("/")[1]
+    return f"arn:aws:iam::{account}:role/{name}"
+
+
+def trusted_sessions(policy: Policy, p: Principal) -> list[str]:
+    """No session, and those of the role that the trust names."""
+    start = f"arn:aws:sts::{p.caller.account}:assumed-role/{p.name}/"
+    found = [value for one in policy.statements for _, value in one.principals or () if value.startswith(start)]
+    return ["", *found] if p.trust is not None else [""]
+
+
+def allows_session_tag(trust: Policy, name: str, wanted: Iterable[str]) -> bool:
+    """Whether a trust lets one of the values, or any, into a session as this tag. What a service puts there no caller chooses."""
+    about = [one for one in trust.statements if matches_action(one, "sts:TagSession")]
+    if not any(one.allow for one in about):
+        return False
+    listed = [value for one in about for _, key, values in one.conditions if key == "aws:tagkeys" for value in values]
+    spelled = next((one for one in listed if one.lower() == name), name)
+    for value in [one.replace("*", UNKNOWN_NAME) for one in wanted] or [UNKNOWN_NAME]:
+        known: Context = {f"aws:requesttag/{name}": value, "aws:tagkeys": [spelled]}
+        fit = [one for one in about if holds(one, known, one.allow)[0]]
+        people = (one for one in fit if one.allow and any(kind != "Service" for kind, _ in one.principals or ()))
+        if any(people) and all(one.allow for one in fit):
+            return True
+    return False
+
+
+def lower_names(tags: Tags) -> Tags:
+    return {name.lower(): value for name, value in tags.items()} if tags else NO_TAGS

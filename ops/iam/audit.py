@@ -1,0 +1,151 @@
+"""The audit with what this repository knows: drift against iam_policies/, waivers, and the file and line of a finding."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from iampolicy.account import snapshot as account_snapshot
+from iampolicy.account import snapshot_file
+from iampolicy.account.snapshot import Snapshot
+from iampolicy.audit import account_facts, engine
+from iampolicy.audit.account_facts import AccountFacts
+from iampolicy.audit.context import account_number
+from iampolicy.finding import Finding, worst_first
+from ops.core.aws.account import Account
+from ops.core.errors import OpsError
+from ops.core.output import say, table
+from ops.core.settings import ROLES, Settings
+from ops.iam import collect, drift, roles, source_lines
+from ops.iam.roles import Wanted
+from ops.iam.waivers import FOLLOWS, Waiver, marked
+
+ADMIN = "IAM-ADMIN-001"
+ESCALATION = "IAM-PRIVESC-"
+PATHS_SHOWN = 5  # of one principal and severity, one by one
+SHOWN = 200  # rows that a person may read; --json has all
+
+
+@dataclass(frozen=True)
+class AuditSource:
+    """What is audited, and against what. `calls` are those for IAM, and those for what of the stack the world can reach."""
+
+    name: str
+    snapshot: Snapshot
+    settings: Settings
+    wanted: list[Wanted] | None = None
+    facts: AccountFacts | None = None
+    calls: tuple[int, int] = (0, 0)
+
+
+def audit(
+    snapshot: Snapshot,
+    settings: Settings,
+    *,
+    wanted: list[Wanted] | None = None,
+    facts: AccountFacts | None = None,
+    waivers: Iterable[Waiver] = (),
+    now: datetime | None = None,
+    only: frozenset[str] | None = None,
+) -> list[Finding]:
+    """Return all findings, worst first; a waived one has its waiver's reason. Without `wanted` nothing is held against iam_policies/.
+
+    With `only` no principals but these are examined: chains that lead through others are then not followed.
+    """
+    now = now or datetime.now(UTC)
+    options = engine.AuditOptions(facts or AccountFacts(), now, only, settings.aws.region)
+    found = engine.audit(snapshot, options)
+    if wanted is not None:
+        found += drift.findings(snapshot, wanted, settings)
+    skipped: tuple[str, ...] = ("IAM-",)  # without facts and folder no waiver can be called stale
+    if facts:
+        skipped = facts.rules_without_facts + (("IAM-DRIFT",) if wanted is None else ())
+    arns, account = engine.arns_by_name(snapshot), account_number(snapshot)
+    return worst_first(marked(found, waivers, arns, now.date(), account, skipped))
+
+
+def read_account(account: Account, save: str, exposure: bool, usage: bool) -> AuditSource:
+    """Read the account and what else the rules ask about; with `save` keep what was read in that file."""
+    settings, before = account.settings, Account.sent
+    pages = list(account_snapshot.pages(account))
+    have = account_snapshot.parsed(pages)
+    refuse_other_account(have, settings)
+    raw = collect.gather(account, have, usage)
+    for_iam = Account.sent - before
+    if exposure:
+        raw |= collect.exposed(account)
+    if save:
+        snapshot_file.save(Path(save), pages, raw, settings.aws.account)
+        say(f"Kept in {save}: audit it again with --snapshot {save}")
+    calls = (for_iam, Account.sent - before - for_iam)
+    return AuditSource("the account", have, settings, roles.wanted(settings), account_facts.parse(raw), calls)
+
+
+def refuse_other_account(have: Snapshot, settings: Settings) -> None:
+    """Raises OpsError when what was read is another account's, whose roles iam_policies/ does not describe."""
+    found = {p.caller.account for p in have.principals()} - {""}
+    if found and settings.aws.account not in found:
+        raise OpsError(
+            f"The settings are for account {settings.aws.account}, but profile {settings.aws.profile!r} reads {', '.join(sorted(found))}. "
+            "Take the settings file of that account: invoke -f FILE iam.audit"
+        )
+
+
+def read_file(settings: Settings, file: str) -> AuditSource:
+    """Held against iam_policies/ only if it is of the settings' account and has roles of the stack."""
+    have, raw = snapshot_file.load(Path(file))
+    ours = any(p.caller.account == settings.aws.account and p.path == settings.role_path for p in have.roles.values())
+    if not ours:
+        say(
+            f"{file} has no role of stack {settings.stack.name!r} in account {settings.aws.account}: not held against iam_policies/."
+        )
+    wanted = roles.wanted(settings) if ours else None
+    return AuditSource(file, have, settings, wanted, None if raw is None else account_facts.parse(raw))
+
+
+def read_folder(settings: Settings) -> AuditSource:
+    """The folder as if it were applied."""
+    have = roles.applied(roles.wanted(settings), settings)
+    return AuditSource(f"{ROLES}/", have, settings)
+
+
+def count_findings(source: AuditSource, found: list[Finding]) -> str:
+    left = [f for f in found if not f.waived]
+    counts = Counter(f.severity for f in left)
+    by_severity = ", ".join(f"{n} {severity}" for severity, n in counts.items()) or "nothing found"
+    waived = f", {len(found) - len(left)} waived" if len(left) < len(found) else ""
+    have = source.snapshot
+    return f"{len(have.roles)} roles and {len(have.users)} users: {by_severity}{waived}"
+
+
+def fold_paths(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]:
+    """The findings, of many escalation paths of one principal the first of each severity alone; and for how many more it stands."""
+    paths: dict[tuple[str, str], list[Finding]] = {}
+    for f in found:
+        if f.rule.startswith(ESCALATION):
+            paths.setdefault((f.principal, f.severity), []).append(f)
+    alike = {first: len(rest) for first, *rest in paths.values() if len(rest) >= PATHS_SHOWN}
+    hidden = {f for first, *rest in paths.values() if first in alike for f in rest}
+    return [f for f in found if f not in hidden], alike
+
+
+def format_findings(found: list[Finding], counted: str, have: Snapshot) -> str:
+    """A row each, and the count; what follows from being an administrator is counted in the administrator's row, not repeated."""
+    everything = {f.principal for f in found if f.rule == ADMIN and f.severity == "critical"}
+    left = [f for f in found if f.rule == ADMIN or f.principal not in everything or not f.rule.startswith(FOLLOWS)]
+    follows = Counter(f.principal for f in found) - Counter(f.principal for f in left)
+    left, alike = fold_paths(left)
+    rows: list[tuple[Any, ...]] = []
+    for f in left[:SHOWN]:
+        more = follows.pop(f.principal, 0) if f.rule == ADMIN else 0
+        message = f"{f.message} (and {more} findings that follow: --json)" if more else f.message
+        message += f" (and {alike[f]} more ways to more rights: --json)" if f in alike else ""
+        where = source_lines.place(f, have) or " ".join(filter(None, (f.policy.rsplit("/", 1)[-1], f.statement)))
+        rows.append((f.severity, f.rule, f.principal, where, message, f.fix))
+    lines = [table(("severity", "rule", "principal", "policy", "what", "fix"), rows)] if rows else []
+    lines += [f"... and {len(left) - SHOWN} more: --json"] if len(left) > SHOWN else []
+    return "\n".join([*lines, counted])

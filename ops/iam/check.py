@@ -1,0 +1,94 @@
+"""iam.check: each role against its expect.toml, by our evaluator, and with --remote by AWS's own simulator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.policy.evaluate import decide
+from ops.core.aws.account import Account
+from ops.core.output import say, table
+from ops.core.settings import Settings
+from ops.iam import expectations, roles
+from ops.iam.expectations import Expectation
+from ops.iam.simulate import context_entry
+
+
+def check_roles(settings: Settings, role: str, account: Account | None) -> dict[str, Any]:
+    """Decide every call of each role's expect.toml; with an account AWS's simulator decides them too."""
+    wanted = roles.wanted(settings, only=role)
+    have = roles.applied(wanted, settings)
+    rows, failed, differing = [], [], []
+    for want in wanted:
+        expected = expectations.of(want.role, settings)
+        found = list(expectations.failures(expected, have.roles[settings.role_name(want.role)], have))
+        failed += found
+        differing += differences(account, want.role, expected, have) if account else []
+        count = Counter(one.kind for one in expected)
+        rows.append({"role": want.role, **{kind: count[kind] for kind in expectations.LISTS}, "failed": len(found)})
+    return {
+        "roles": rows,
+        "failures": [one.data for one in failed],
+        "differences": differing,
+        "asked_aws": account is not None,
+    }
+
+
+def format_check(data: dict[str, Any]) -> str:
+    """What went otherwise, if anything did, and the table of all roles."""
+    shown = []
+    if found := [(f["role"], entry(f), call(f), f["found"]) for f in data["failures"]]:
+        shown.append(table(("role", "entry", "call", "found"), found))
+    if apart := [(d["role"], entry(d), call(d), d["ours"], d["theirs"]) for d in data["differences"]]:
+        shown.append(table(("role", "entry", "call", "we say", "AWS says"), apart))
+    counted = [tuple(row.values()) for row in data["roles"]]
+    shown.append(table(("role", "allowed", "denied", "may assume", "may not", "failed"), counted))
+    return "\n\n".join(shown)
+
+
+def entry(about: dict[str, Any]) -> str:
+    return f"{about['list']} {about['entry']}"
+
+
+def call(about: dict[str, Any]) -> str:
+    what = f"{about['action']} {about['resource']}" if "action" in about else f"assumed by {about['by']}"
+    return " ".join([what, *(f"{key}={value}" for key, value in about["context"].items())])
+
+
+def differences(account: Account, role: str, expected: list[Expectation], have: Snapshot) -> list[dict[str, Any]]:
+    """The calls on which AWS's simulator and our evaluator do not agree. Nobody's trust is asked about: the simulator knows none.
+
+    A question holds the calls with one resource and one context: of several resources it does not say for each which it meant.
+    """
+    principal = have.roles[account.settings.role_name(role)]
+    batches: dict[str, list[Expectation]] = {}
+    for one in expected:
+        if one.is_call:
+            batches.setdefault(f"{one.resource} {sorted(one.context.items())}", []).append(one)
+    say(f"{role}: {sum(map(len, batches.values()))} calls in {len(batches)} questions to AWS ...")
+    return [row for batch in batches.values() for row in compare_with_aws(account, principal, batch, have)]
+
+
+def compare_with_aws(
+    account: Account, role: Principal, batch: list[Expectation], have: Snapshot
+) -> Iterator[dict[str, Any]]:
+    answers = account.list_all(
+        "iam",
+        "simulate_principal_policy",
+        "EvaluationResults",
+        PolicySourceArn=role.arn,
+        ActionNames=sorted({one.action for one in batch}),
+        ResourceArns=[batch[0].resource],
+        ContextEntries=[
+            context_entry(key, value if isinstance(value, str) else list(value))
+            for key, value in batch[0].context.items()
+        ],
+    )
+    theirs = {answer["EvalActionName"].lower(): answer["EvalDecision"] for answer in answers}
+    for one in batch:
+        ours = decide(expectations.request(one, role), have.rights(role))
+        said = theirs.get(one.action.lower(), "nothing")
+        if said != ours.effect:
+            yield expectations.Failure(role.name, one, "").data | {"ours": ours.effect, "theirs": said}

