@@ -31,8 +31,10 @@ from PIL import Image, UnidentifiedImageError
 
 # The limits. Those on structure are there for request bodies, which may be hostile: what can be hidden in six megabytes
 # would take minutes to decode. They are far above what cameras and encoders write, so a data set can be held to them too.
-# A request's body has a limit of its own, 6 MiB, which is InvokeEndpoint's and no decoder's: see serving/server.py.
 MEGABYTES = 100  # 25 megapixels of noise, in PNG
+REQUEST_BYTES = (
+    6_291_456  # InvokeEndpoint's own limit, and no decoder's: larger files train, callers must send them smaller
+)
 PIXELS = 25_000_000  # a camera's largest; a few KB of PNG can claim gigabytes, and decoding takes 4 bytes a pixel
 SIDE = 65_500  # JPEG's own limit; resizing a PNG of one column and 25 million rows took 1 GB
 SCANS = 40  # of a progressive JPEG, each a pass over the whole picture; encoders write about ten

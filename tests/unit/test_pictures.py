@@ -9,6 +9,7 @@ import time
 import zipfile
 import zlib
 
+import card
 import numpy as np
 import picture as serving
 import pytest
@@ -254,7 +255,6 @@ LIMITS = {
     "a side of 65,500": (saved(Image.new("L", (65_500, 1))), ""),
     "a longer side": (saved(Image.new("L", (70_000, 1))), "it has a side that is too long: 70000 x 1; at most"),
     "a longer column": (saved(Image.new("L", (1, 70_000))), "it has a side that is too long: 1 x 70000; at most"),
-    "25 megapixels": (saved(Image.new("1", (5000, 5000))), ""),
     "more pixels": (saved(Image.new("1", (5001, 5000))), "it has more than 25 megapixels: 5001 x 5000; at most"),
     "a bomb in PNG": (GREY[:16] + struct.pack(">II", 60_000, 60_000) + GREY[24:], "it has more than 25 megapixels"),
     "animated": (BAD["animated"], "it is animated, 2 pictures; save the one that is meant"),
@@ -279,6 +279,11 @@ def test_the_limits_are_the_same_for_all_and_named_by_push(name):
     data, fault = LIMITS[name]
     assert inspect(data).fault.startswith(fault)
     assert accepted_by_all(data, 16) == (not fault)
+
+
+def test_25_megapixels_are_within_the_limits():
+    imaging.check_structure(saved(Image.new("1", (5000, 5000))))
+    imaging.check_size(imaging.SIDE, imaging.PIXELS // imaging.SIDE)
 
 
 def test_scans_of_a_picture_are_counted_in_push_and_training_too():
@@ -309,6 +314,13 @@ def test_broken_exif_leaves_a_picture_as_it_is_stored(broken):
     assert inspect(spoilt).pixels == inspect(data).pixels != ""
     assert accepted_by_all(spoilt, 16)
     assert not inspect(spoilt).turned
+
+
+def test_golden_pictures_are_chosen_among_those_that_a_request_can_hold():
+    assert card.choose_golden([9] * 15) == [0, 2, 4, 6, 8, 10, 12, 14]
+    large = imaging.REQUEST_BYTES + 1
+    assert set(card.choose_golden([large, 9, 9, large])) == {1, 2}
+    assert len(card.choose_golden([large])) == card.GOLDEN
 
 
 @pytest.mark.parametrize("folder", ["training", "serving"])
