@@ -249,6 +249,11 @@ def in_pieces(data, size):
     return data[:start] + b"".join(pieces) + data[at:]
 
 
+def hidden_exif(marker):
+    """A JPEG with much Exif behind a marker that ends, or skips, where Pillow reads on."""
+    return ODD["jpeg"][:2] + marker + 3000 * (b"\xff\xe1\0\x12Exif\0\0" + bytes(10)) + ODD["jpeg"][2:]
+
+
 GREY = saved(gradient().convert("L"))
 TURNED_6 = exif(6, "")
 LIMITS = {
@@ -267,6 +272,9 @@ LIMITS = {
         ODD["jpeg"][:2] + 2001 * b"\xff\xff\xff\xfe\0\x02" + ODD["jpeg"][2:],
         "it has more than 2000 segments",
     ),
+    "Exif hidden behind a second start": (hidden_exif(b"\xff\xd8"), "it has more than 2000 segments, or 16"),
+    "Exif hidden behind an extension": (hidden_exif(b"\xff\xf0"), "it has more than 2000 segments, or 16"),
+    "Exif hidden behind an end": (hidden_exif(b"\xff\xd9"), "it has more than 2000 segments, or 16"),
     "much Exif": (
         ODD["jpeg"][:2] + 17 * (b"\xff\xe1" + struct.pack(">H", len(TURNED_6) + 2) + TURNED_6) + ODD["jpeg"][2:],
         "it has more than 2000 segments, or 16 of Exif",
