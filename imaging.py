@@ -31,8 +31,8 @@ from PIL import Image, UnidentifiedImageError
 
 # The limits. Those on structure are there for request bodies, which may be hostile: what can be hidden in six megabytes
 # would take minutes to decode. They are far above what cameras and encoders write, so a data set can be held to them too.
-# A request's body has a limit of its own, 6 MiB, which is InvokeEndpoint's and no decoder's: see serving/server.py.
 MEGABYTES = 100  # 25 megapixels of noise, in PNG
+REQUEST_BYTES = 6_291_456  # InvokeEndpoint's limit, and no decoder's: larger files train, callers send them smaller
 PIXELS = 25_000_000  # a camera's largest; a few KB of PNG can claim gigabytes, and decoding takes 4 bytes a pixel
 SIDE = 65_500  # JPEG's own limit; resizing a PNG of one column and 25 million rows took 1 GB
 SCANS = 40  # of a progressive JPEG, each a pass over the whole picture; encoders write about ten
@@ -44,9 +44,10 @@ FORMATS = ("PNG", "JPEG")
 
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 EXIF_START = b"Exif\0\0"
-NEXT_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # with a length: not a stuffed byte, TEM, a restart or a filling
+NEXT_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # not a stuffed byte, TEM, a restart or a filling
 HEADERS = {bytes([code]) for code in range(0xC0, 0xFF) if not 0xD0 <= code < 0xD8}
 END, SCAN, EXIF = 0xD9, 0xDA, 0xE1
+BARE = {0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE)}  # Pillow takes these to have no length: nothing may hide behind one
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that give a JPEG's size
 BASELINE = {0xC0, 0xC1}  # of these, the ones whose picture may come in a single scan
 
@@ -161,15 +162,13 @@ def check_jpeg(data: bytes) -> None:
     """Walk the segments up to the picture's end: phones put whole videos behind it."""
     at, segments, scans, exif, frame = len(JPEG_START), 0, 0, 0, (0, 0)
     while True:
-        if (
-            data[at : at + 1] != b"\xff" or data[at + 1 : at + 2] not in HEADERS
-        ):  # in a scan, or filled up between segments
-            found = NEXT_MARKER.search(data, at)
+        if data[at : at + 1] != b"\xff" or data[at + 1 : at + 2] not in HEADERS:
+            found = NEXT_MARKER.search(data, at)  # in a scan, or filled up between segments
             if found is None:
                 return
             at = found.start()
         marker = data[at + 1]
-        if marker == END:
+        if marker == END and scans:  # one that comes before is nothing to Pillow, which reads on
             return
         segments += 1
         if marker == SCAN:
@@ -186,7 +185,7 @@ def check_jpeg(data: bytes) -> None:
             exif += 1
         if segments > SEGMENTS or exif > EXIF_SEGMENTS:
             raise LimitError(f"has more than {SEGMENTS} segments, or {EXIF_SEGMENTS} of Exif")
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        at += 2 if marker in BARE else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
 def find_transposition(image: Image.Image) -> Image.Transpose | None:

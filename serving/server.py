@@ -23,10 +23,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from telemetry import Telemetry, begin, log
 
-from imaging import PictureError
+from imaging import REQUEST_BYTES, PictureError
 
 TYPES = {"image/jpeg", "image/png", "application/x-image"}
-BODY_BYTES = 6_291_456  # InvokeEndpoint's own limit
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM
 FRESH_S = 10.0  # an inference that ended so lately says that inferences pass
 PING_S = 1.5  # SageMaker gives a ping two seconds
@@ -82,7 +81,7 @@ class Server:
         except Late:
             return refusal(503, "it took too long; try again", {"Retry-After": RETRY_S})
         except TooLong:
-            return refusal(413, f"more than {BODY_BYTES} bytes")
+            return refusal(413, f"more than {REQUEST_BYTES} bytes")
         except ClientDisconnect:
             return refusal(400, "the body ended early")  # which nobody reads
         except PictureError as error:
@@ -100,20 +99,20 @@ class Server:
 
 async def bounded(request: Request, size: list[int]) -> bytes:
     """The body. Raises TooLong as soon as it is."""
-    if int(request.headers.get("content-length", 0)) > BODY_BYTES:
+    if int(request.headers.get("content-length", 0)) > REQUEST_BYTES:
         raise TooLong
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         size[0] = len(body)
-        if len(body) > BODY_BYTES:
+        if len(body) > REQUEST_BYTES:
             raise TooLong
     return bytes(body)
 
 
 async def drained(request: Request) -> None:
     """Read what a refused caller still sends, in bounds: to close before would be a reset, and the reason lost."""
-    left = 2 * BODY_BYTES
+    left = 2 * REQUEST_BYTES
     with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):  # the last: all was read before
         async with asyncio.timeout(DISCARD_S):
             async for chunk in request.stream():

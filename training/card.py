@@ -19,6 +19,8 @@ from preprocess import Preprocess
 from ranks import Ranks
 from vision import version
 
+from imaging import REQUEST_BYTES
+
 GOLDEN = 8
 HERE = ("data", "out", "checkpoints", "start", "classes")  # of this machine, or of the data
 
@@ -30,7 +32,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def golden(network: model.Classifier, test: Views) -> dict[str, np.ndarray]:
     """A few test pictures, evenly drawn, as the bytes they came in, with the model's scores: what a server must answer."""
-    chosen = [round(i * (len(test) - 1) / (GOLDEN - 1)) for i in range(GOLDEN)]
+    chosen = choose_golden([entry.length for entry in test.entries])
     pictures = [test.entries[i].read() for i in chosen]
     scores = model.predict(network.eval(), test.preprocess.normalised(test[0, chosen][0]))
     return {
@@ -38,6 +40,12 @@ def golden(network: model.Classifier, test: Views) -> dict[str, np.ndarray]:
         "ends": np.cumsum([len(picture) for picture in pictures]),
         "scores": scores.numpy(),
     }
+
+
+def choose_golden(sizes: list[int]) -> list[int]:
+    """Choose GOLDEN numbers evenly among the files of these bytes that fit in a request; among all when none does."""
+    fitting = [number for number, size in enumerate(sizes) if size <= REQUEST_BYTES] or list(range(len(sizes)))
+    return [fitting[round(i * (len(fitting) - 1) / (GOLDEN - 1))] for i in range(GOLDEN)]
 
 
 def predictions(answers: list[dict[str, Any]], pictures: dataset.Pictures) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imaging import REQUEST_BYTES
 from ops.datasets import scan_cache
 from ops.datasets.image_check import ImageInfo
 from ops.datasets.image_folder import SPLITS, SUFFIXES, ImageFolder, Picture, is_safe_name, scan
@@ -70,6 +71,9 @@ def of_pictures(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
             handled["mode", f"{info.mode}, trained as RGB"].append(picture.name)
         if info.turned:
             handled["turned", "EXIF says that it lies on its side; trained upright"].append(picture.name)
+        if picture.bytes > REQUEST_BYTES:
+            why = f"more than the {REQUEST_BYTES} bytes that an endpoint takes; trained, but callers must send such smaller"
+            handled["large", why].append(picture.name)
     for (kind, why), names in handled.items():
         more = f", and {len(names) - 1} more" if len(names) > 1 else ""
         yield Finding(NOTE, kind, names[0] + more, why)

@@ -132,7 +132,7 @@ def test_a_job_that_hangs_does_not_keep_the_box_from_being_stopped(cli, monkeypa
     training = cli.background("ec2.train", "--again")
     until(training, "epoch 2/")
     cli("ec2.run", "pkill -STOP -f '[b]oxside.box_runner .*/kennel-mishap-box'")
-    code = "from ops.ec2 import remote; remote.GRACE_S = 3\nfrom invoke.main import program; program.run()"
+    code = "from ops.box import remote_jobs; remote_jobs.GRACE_S = 3\nfrom invoke.main import program; program.run()"
     argv = [sys.executable, "-c", code, "-f", str(cli.file), "ec2.stop", "--yes"]
     stopped = subprocess.run(
         argv, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=90, check=False

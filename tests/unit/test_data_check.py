@@ -192,6 +192,13 @@ def test_what_is_dealt_with_is_noted_once_and_not_counted_against_the_folder(pic
     assert {one.level for one in checked(pictures)} == {"note"}
 
 
+def test_what_is_too_large_for_a_request_is_noted(pictures):
+    with (pictures / "train/cat/0.png").open("ab") as file:
+        file.write(bytes(imaging.REQUEST_BYTES))  # behind the picture's end
+    assert [where for where, _ in told(pictures, "note", "large")] == ["train/cat/0.png"]
+    assert {one.level for one in checked(pictures)} == {"note"}
+
+
 def test_the_command_exits_with_findings_and_prints_them(pictures, stacks):
     cli = stacks("check")
     assert "18 pictures of 2 classes; 0 errors, 0 warnings, 0 notes." in cli("data.check", "--dir", str(pictures)).out

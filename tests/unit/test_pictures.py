@@ -9,6 +9,7 @@ import time
 import zipfile
 import zlib
 
+import card
 import numpy as np
 import picture as serving
 import pytest
@@ -248,13 +249,17 @@ def in_pieces(data, size):
     return data[:start] + b"".join(pieces) + data[at:]
 
 
+def hidden_exif(marker):
+    """A JPEG with much Exif behind a marker that ends, or skips, where Pillow reads on."""
+    return ODD["jpeg"][:2] + marker + 3000 * (b"\xff\xe1\0\x12Exif\0\0" + bytes(10)) + ODD["jpeg"][2:]
+
+
 GREY = saved(gradient().convert("L"))
 TURNED_6 = exif(6, "")
 LIMITS = {
     "a side of 65,500": (saved(Image.new("L", (65_500, 1))), ""),
     "a longer side": (saved(Image.new("L", (70_000, 1))), "it has a side that is too long: 70000 x 1; at most"),
     "a longer column": (saved(Image.new("L", (1, 70_000))), "it has a side that is too long: 1 x 70000; at most"),
-    "25 megapixels": (saved(Image.new("1", (5000, 5000))), ""),
     "more pixels": (saved(Image.new("1", (5001, 5000))), "it has more than 25 megapixels: 5001 x 5000; at most"),
     "a bomb in PNG": (GREY[:16] + struct.pack(">II", 60_000, 60_000) + GREY[24:], "it has more than 25 megapixels"),
     "animated": (BAD["animated"], "it is animated, 2 pictures; save the one that is meant"),
@@ -267,6 +272,9 @@ LIMITS = {
         ODD["jpeg"][:2] + 2001 * b"\xff\xff\xff\xfe\0\x02" + ODD["jpeg"][2:],
         "it has more than 2000 segments",
     ),
+    "Exif hidden behind a second start": (hidden_exif(b"\xff\xd8"), "it has more than 2000 segments, or 16"),
+    "Exif hidden behind an extension": (hidden_exif(b"\xff\xf0"), "it has more than 2000 segments, or 16"),
+    "Exif hidden behind an end": (hidden_exif(b"\xff\xd9"), "it has more than 2000 segments, or 16"),
     "much Exif": (
         ODD["jpeg"][:2] + 17 * (b"\xff\xe1" + struct.pack(">H", len(TURNED_6) + 2) + TURNED_6) + ODD["jpeg"][2:],
         "it has more than 2000 segments, or 16 of Exif",
@@ -279,6 +287,11 @@ def test_the_limits_are_the_same_for_all_and_named_by_push(name):
     data, fault = LIMITS[name]
     assert inspect(data).fault.startswith(fault)
     assert accepted_by_all(data, 16) == (not fault)
+
+
+def test_25_megapixels_are_within_the_limits():
+    imaging.check_structure(saved(Image.new("1", (5000, 5000))))
+    imaging.check_size(imaging.SIDE, imaging.PIXELS // imaging.SIDE)
 
 
 def test_scans_of_a_picture_are_counted_in_push_and_training_too():
@@ -309,6 +322,13 @@ def test_broken_exif_leaves_a_picture_as_it_is_stored(broken):
     assert inspect(spoilt).pixels == inspect(data).pixels != ""
     assert accepted_by_all(spoilt, 16)
     assert not inspect(spoilt).turned
+
+
+def test_golden_pictures_are_chosen_among_those_that_a_request_can_hold():
+    assert card.choose_golden([9] * 15) == [0, 2, 4, 6, 8, 10, 12, 14]
+    large = imaging.REQUEST_BYTES + 1
+    assert set(card.choose_golden([large, 9, 9, large])) == {1, 2}
+    assert len(card.choose_golden([large])) == card.GOLDEN
 
 
 @pytest.mark.parametrize("folder", ["training", "serving"])
