@@ -12,6 +12,7 @@ from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import parsed
 from iampolicy.audit import engine
 from iampolicy.lint import linter
+from iampolicy.policy.document import policy
 from ops.core.errors import FINDINGS, OpsError
 from tests.conftest import settings_of
 
@@ -33,7 +34,10 @@ def test_of_a_distinct_account_no_two_roles_hold_the_same_text_and_no_text_is_at
     texts += [json.dumps(p["PolicyVersionList"][0]["Document"]) for p in details["Policies"]]
     assert len(set(texts)) == len(texts) == 400
     assert [
-        f for text in texts[200:] for f in linter.findings("p", json.loads(text), "identity") if f.severity == "high"
+        f
+        for text in texts[200:]
+        for f in linter.findings(policy("p", json.loads(text)), "identity")
+        if f.severity == "high"
     ] == []
     rest = [[role[key] for key in ("RoleName", "CreateDate", "RoleLastUsed")] for role in details["RoleDetailList"]]
     assert rest == [
