@@ -18,17 +18,17 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-TRAINING = Path(__file__).resolve().parent.parent / "training"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "training"))
 
+import checkpoint
+import fit
+import train
 
 alive: Any = None  # what a run leaves behind, until its process ends
 
 
 def armed(kill: dict[str, int], every: bool) -> None:
     """Lay the trap in this process."""
-    import checkpoint
-    import fit
-
     if every:
         checkpoint.LEAST_S, checkpoint.SHARE = 0.0, 1e9
         checkpoint.Checkpoints.due = lambda self: self.ranks.rank == 0
@@ -54,9 +54,6 @@ def armed(kill: dict[str, int], every: bool) -> None:
 
 def run(asked: dict[str, Any]) -> int:
     """In a fork: train as the command line says; the exit code that train.py would have."""
-    import fit
-    import train
-
     armed(asked.get("kill", {}), asked.get("every", False))
     try:
         global alive
@@ -95,9 +92,6 @@ def fork(asked: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    sys.path.insert(0, str(TRAINING))
-    import train  # noqa: F401  what takes seconds
-
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)

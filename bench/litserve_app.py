@@ -12,10 +12,11 @@ from fastapi import Depends, Request
 
 
 async def raw(request: Request) -> bytes:
-    return await request.body()
+    body: bytes = await request.body()
+    return body
 
 
-class Api(litserve.LitAPI):
+class Api(litserve.LitAPI):  # type: ignore[misc]  # litserve is in .venv-bench alone
     def setup(self, device: str) -> None:
         self.classifier = flask_app.Classifier()
 
@@ -23,7 +24,8 @@ class Api(litserve.LitAPI):
         return request
 
     def predict(self, body: bytes) -> dict[str, Any]:
-        return self.classifier.answer(body)
+        found: dict[str, Any] = self.classifier.answer(body)
+        return found
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
         return output

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from PIL import Image, ImageOps
+
 CLASSES, SIZE, QUALITY = 8, (480, 360), 85  # about 60 KB each
 
 
@@ -24,10 +26,8 @@ def make(folder: Path, per_class: dict[str, int], seed: int = 0) -> Path:
     return folder
 
 
-def one(label: int, draw: random.Random):  # a PIL image, which is imported when used
+def one(label: int, draw: random.Random) -> Image.Image:
     """Stripes over noise, in a tint: a class is a hue, blurred by chance; spacing and direction of the stripes say nothing."""
-    from PIL import Image, ImageOps
-
     spacing, angle = draw.uniform(12, 60), draw.uniform(0, 180)
     wide = Image.linear_gradient("L").rotate(90).resize((round(spacing), 1))
     long = Image.new("L", (900, 1))

@@ -35,7 +35,8 @@ def network_of(args: argparse.Namespace, classes: int) -> nn.Module:
     network.load_state_dict(torch.load(args.weights, weights_only=True))
     network.requires_grad_(False)
     network.fc = nn.Linear(network.fc.in_features, classes)
-    return network
+    found: nn.Module = network
+    return found
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import io
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "training")]
@@ -70,7 +71,7 @@ def fitted(arch: str, preprocess: Preprocess) -> model.Classifier:
     return network
 
 
-def answers(network: model.Classifier, seen: list[torch.Tensor]) -> list[dict]:
+def answers(network: model.Classifier, seen: list[torch.Tensor]) -> list[dict[str, Any]]:
     scores = torch.cat([model.predict(network, batch) for batch in seen])
     return [{"number": number, "top": [top]} for number, top in enumerate(scores.argmax(1).tolist())]
 

@@ -1,6 +1,6 @@
 """Weights for bench.train: a ResNet-18 that has seen pictures of the kind, since torchvision's published ones need the internet.
 
-python bench/start.py PICTURES FILE.pth
+python bench/start.py PICTURES FILE.pth PIXELS
 """
 
 import sys
@@ -13,12 +13,12 @@ import vision
 from preprocess import Preprocess
 from torch import nn
 
-SIDE, EPOCHS, BATCH, LR = 96, 12, 16, 1e-3
+SIDE, EPOCHS, BATCH, LR = 96, 12, 16, 1e-3  # SIDE: smaller than what is trained on later, since it is enough
 
 
-def main(pictures: Path, file: Path) -> None:
+def main(pictures: Path, file: Path, pixels: int) -> None:
     torch.manual_seed(0)
-    network, preprocess = vision.models.resnet18(), Preprocess(SIDE)
+    network, preprocess = vision.models.resnet18(), Preprocess(min(SIDE, pixels))
     classes = sorted(path.name for path in pictures.iterdir())
     found = [(path, classes.index(path.parent.name)) for path in sorted(pictures.rglob("*.jpg"))]
     every = torch.stack([preprocess.decoded(path.read_bytes()) for path, _ in found])
@@ -34,4 +34,4 @@ def main(pictures: Path, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

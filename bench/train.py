@@ -42,11 +42,11 @@ class Sides:
         say("Making pictures and weights ...")
         counts = {"train": pictures, "valid": max(1, pictures // 4), "test": pictures}
         self.pictures = photos.make(self.folder / "photos", counts)
-        self.weights = self.folder / "start" / "resnet18.pth"
+        self.weights = self.folder / f"start-{pixels}" / "resnet18.pth"
         if not self.weights.exists():
             self.weights.parent.mkdir(exist_ok=True)
             others = photos.make(self.folder / "others", {"train": pictures}, seed=1)
-            self.run("start.py", [str(others / "train"), str(self.weights)], {})
+            self.run("start.py", [str(others / "train"), str(self.weights), str(pixels)], {})
 
     def run(self, script: str, words: list[str], env: dict[str, str], *ranks: dict[str, str]) -> Measured:
         """What a program prints last; with `ranks` it runs once for each at the same time, and the first is heard."""

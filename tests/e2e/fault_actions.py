@@ -11,8 +11,8 @@ from ops.iam.roles import dumped, policy_arn
 from sandbox import state
 from sandbox.client import ask
 
-Deed = Callable[["Place"], None]
-DEEDS: dict[str, Deed] = {}
+FaultAction = Callable[["Place"], None]
+FAULT_ACTIONS: dict[str, FaultAction] = {}
 ISSUER_AUDIENCE = "sts.amazonaws.com"
 KEPT_VERSIONS = 5  # IAM's limit
 
@@ -34,37 +34,37 @@ class Place:
         return ask(running, "POST", what, body)
 
 
-def deed(name: str) -> Callable[[Deed], Deed]:
-    def wrap(done: Deed) -> Deed:
-        DEEDS[name] = done
+def fault_action(name: str) -> Callable[[FaultAction], FaultAction]:
+    def wrap(done: FaultAction) -> FaultAction:
+        FAULT_ACTIONS[name] = done
         return done
 
     return wrap
 
 
-@deed("the box's type is gone")
+@fault_action("the box's type is gone")
 def gone(place: Place) -> None:
     place.strike("capacity", instance_type=place.settings.ec2.instance_types[0])
 
 
-@deed("all types are there")
+@fault_action("all types are there")
 def there(place: Place) -> None:
     place.strike("capacity", instance_type=place.settings.ec2.instance_types[0], short=False)
 
 
-@deed("change what serves")
+@fault_action("change what serves")
 def serving(place: Place) -> None:
     with (place.checkout / "serving" / "Dockerfile").open("a") as file:
         file.write("# another image\n")
 
 
-@deed("change the function's code")
+@fault_action("change the function's code")
 def code(place: Place) -> None:
     with (place.checkout / "lambda" / "handler.py").open("a") as file:
         file.write("# other code\n")
 
 
-@deed("tokens for the pipelines")
+@fault_action("tokens for the pipelines")
 def tokens(place: Place) -> None:
     """As GitHub gives them: to a pull request, and to what deploys into the environment `production`."""
     repository, endpoint = place.settings.iam.repository, place.account.endpoint_url
@@ -79,13 +79,13 @@ def tokens(place: Place) -> None:
     state.put(place.folder / "ci" / "config", "\n".join(lines))
 
 
-@deed("somebody changes the image's project by hand")
+@fault_action("somebody changes the image's project by hand")
 def project(place: Place) -> None:
     name = f"{place.settings.prefix}-image"
     place.account.call("codebuild", "update_project", name=name, timeoutInMinutes=20)
 
 
-@deed("the world is let in")
+@fault_action("the world is let in")
 def open_to_all(place: Place) -> None:
     """A bucket that heeds public ACLs, a function behind a public URL, a box that anyone may knock at."""
     account, settings = place.account, place.settings
@@ -99,28 +99,28 @@ def open_to_all(place: Place) -> None:
     account.call("ec2", "authorize_security_group_ingress", GroupId=group["GroupId"], IpPermissions=[ssh])
 
 
-@deed("the function is closed again")
+@fault_action("the function is closed again")
 def closed(place: Place) -> None:
     name = place.settings.function_name
     place.account.call("lambda", "remove_permission", FunctionName=name, StatementId="everybody")
 
 
-@deed("Lambda's console made a role")
+@fault_action("Lambda's console made a role")
 def console_role(place: Place) -> None:
     place.account.call("iam", "create_role", RoleName="gone-role-ab12cd34", AssumeRolePolicyDocument=trusting("lambda"))
 
 
-@deed("there is no credential report")
+@fault_action("there is no credential report")
 def no_report(place: Place) -> None:
     place.strike("fault", operation="GetCredentialReport", do="error", code="ServiceFailure", message="no", times=1)
 
 
-@deed("the credential report has expired")
+@fault_action("the credential report has expired")
 def old_report(place: Place) -> None:
     place.strike("fault", operation="GetCredentialReport", do="error", code="ReportExpired", message="old", times=1)
 
 
-@deed("roles are changed by hand")
+@fault_action("roles are changed by hand")
 def by_hand(place: Place) -> None:
     """Everything that ci-apply may mend."""
     account, settings = place.account, place.settings
@@ -138,7 +138,7 @@ def by_hand(place: Place) -> None:
     versions(account, policy_arn("operator", "permissions-data", settings))
 
 
-@deed("a role and a trust are changed by hand")
+@fault_action("a role and a trust are changed by hand")
 def gone_role(place: Place) -> None:
     """What takes bootstrap to mend."""
     account, settings = place.account, place.settings
@@ -149,7 +149,7 @@ def gone_role(place: Place) -> None:
     account.call("iam", "update_assume_role_policy", RoleName=box, PolicyDocument=trusting("ec2", "lambda"))
 
 
-@deed("a role grows old that nobody wants")
+@fault_action("a role grows old that nobody wants")
 def old_role(place: Place) -> None:
     account, settings = place.account, place.settings
     bound = policy_arn("ec2-box", "boundary", settings)
@@ -168,7 +168,7 @@ def old_role(place: Place) -> None:
     place.strike("age", role="old", days=200)
 
 
-@deed("the old role's instance profile goes too")
+@fault_action("the old role's instance profile goes too")
 def old_profile(place: Place) -> None:
     place.account.call("iam", "delete_instance_profile", InstanceProfileName=f"{place.settings.prefix}-old")
 

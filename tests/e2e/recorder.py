@@ -15,22 +15,22 @@ import time
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import invoke
+
+from ops.core import settings
 from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import ROOT
 from ops.datasets import digits
-from tests.e2e.fault_actions import DEEDS, Place
+from tests.e2e.fault_actions import FAULT_ACTIONS, Place
 from tests.e2e.whole_job import Step
 
-if TYPE_CHECKING:
-    from ops.core import settings
-
-    Settings = dict[str, dict[str, Any]]
+Overrides = dict[str, dict[str, Any]]  # by section, by setting
 
 STACK = "rights"
-SETTINGS: Settings = {
+SETTINGS: Overrides = {
     "stack": {"name": STACK},
     "aws": {"config_file": "{folder}/sandbox/aws/config"},
     "train": {"epochs": 1},
@@ -60,7 +60,7 @@ class Run:
     def prepare(self) -> None:
         self.folder.mkdir(parents=True)
         shutil.copytree(self.shipped, self.folder / "checkout")
-        self.settings({})
+        self.write_settings({})
 
     @property
     def place(self) -> Place:
@@ -74,21 +74,21 @@ class Run:
     def kept(self) -> Path:
         return self.folder / "requests.jsonl"
 
-    def settings(self, more: Settings) -> Path:
+    def write_settings(self, more: Overrides) -> Path:
         """A file with the stack's settings and `more`; JSON is YAML."""
         merged = {name: SETTINGS.get(name, {}) | more.get(name, {}) for name in SETTINGS | more}
         file = self.folder / ("more.yaml" if more else "settings.yaml")
         file.write_text(json.dumps(merged).replace("{folder}", str(self.folder)))
         return file
 
-    def command(self, does: str, more: Settings | None = None, until: str = "") -> tuple[int, str]:
+    def command(self, does: str, more: Overrides | None = None, until: str = "") -> tuple[int, str]:
         """A command line in a process of its own, from the copy; its exit code, and all that it said."""
         removed = next((self.folder / "work" / "iam" / STACK / "removed").glob("*.json"), "")
         told = {"folder": self.folder, "digits": self.shipped.parent / "digits", "bucket": self.place.settings.bucket}
         words = shlex.split(does.format(**told, job=self.job, removed=removed))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "INVOKE_"))}
         process = subprocess.Popen(
-            [sys.executable, "-m", "invoke", "-f", str(self.settings(more or {})), *words],
+            [sys.executable, "-m", "invoke", "-f", str(self.write_settings(more or {})), *words],
             cwd=self.folder / "checkout", env=kept | {"KENNEL_WORK": str(self.folder / "work")}, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             preexec_fn=heed_interrupts,
@@ -126,7 +126,7 @@ class Run:
         began = time.monotonic()
         wrong = ""
         if step.does.startswith("*"):
-            DEEDS[step.does[1:]](self.place)
+            FAULT_ACTIONS[step.does[1:]](self.place)
         else:
             code, said = self.command(step.does, step.settings, step.until)
             if begun := LEFT_ALONE.search(said):
@@ -145,10 +145,6 @@ def heed_interrupts() -> None:
 
 
 def loaded(file: Path) -> settings.Settings:
-    import invoke
-
-    from ops.core import settings
-
     found = invoke.Config(project_location=ROOT, runtime_path=file)
     found.load_project()
     found.load_runtime()

@@ -23,7 +23,7 @@ UNLIMITED = {"fn": {"reserved": None, "provisioned": 0}}
 
 @dataclass(frozen=True)
 class Step:
-    """`does` is a command line behind `invoke`, or, with a *, a deed of tests/e2e/fault_actions.py.
+    """`does` is a command line behind `invoke`, or, with a *, an action of tests/e2e/fault_actions.py.
 
     `code` is how it ends when all goes well. `settings` are those that this command alone has. `until` are words of its output at
     which Ctrl-C is pressed.

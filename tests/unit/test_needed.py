@@ -252,8 +252,8 @@ def test_what_nothing_needs_exits_7(monkeypatch):
 STEPS = list(whole_job.steps())
 
 
-def test_every_deed_is_in_the_job_and_every_command_is_one_that_exists():
-    assert sorted({one.does[1:] for one in STEPS if one.does.startswith("*")}) == sorted(fault_actions.DEEDS)
+def test_every_action_is_in_the_job_and_every_command_is_one_that_exists():
+    assert sorted({one.does[1:] for one in STEPS if one.does.startswith("*")}) == sorted(fault_actions.FAULT_ACTIONS)
     for one in STEPS:
         if not one.does.startswith("*"):
             words = shlex.split(one.does.format(folder="f", digits="d", bucket="b", job="j", removed="r"))
