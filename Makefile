@@ -4,14 +4,23 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check clean
+# Half of the tests' time they wait for jobs, alarms and time-outs: more workers than cores keep the cores busy.
+WORKERS ?= 4
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
+.PHONY: demo test test-fast check clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
 	$(BIN)/invoke demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	@echo "All tests: about 10 minutes on two cores. Those without boxes, jobs and servers, in 3 minutes: make test-fast"
+	$(PYTEST)
+
+test-fast: $(READY)
+	@echo "The tests in tests/unit and tests/sandbox: about 3 minutes on two cores."
+	$(PYTEST) tests/unit tests/sandbox
 
 check: $(READY)
 	$(BIN)/ruff check .

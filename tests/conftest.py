@@ -38,6 +38,37 @@ from sandbox.client import ask  # noqa: E402
 from tests.forks import Forks  # noqa: E402
 from tests.in_process import Ran, run_invoke  # noqa: E402
 
+# The slowest first, so that no worker ends with one of them alone; `demo` are the tests on the stack that the demo made.
+SLOWEST = (
+    "demo", "test_incidents", "test_incidents_serving", "test_ec2_spot", "test_ec2_jobs", "test_following", "test_rollouts",
+    "test_ec2_mishaps", "test_ec2_idle", "test_ec2_daily", "test_hops", "test_training", "test_benchmarks", "test_iam_apply",
+    "test_incidents_iam", "test_data_push", "test_iam_prune", "test_ec2", "test_tuning", "test_jobs", "test_resume",
+    "test_sandbox", "test_ec2_ways", "test_image", "test_data_pull", "test_report", "test_model",
+)  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests have to run in one process: those on the demo's stack, and those of a file, but for the free ones of e2e."""
+    ranks = {name: rank for rank, name in enumerate(SLOWEST)}
+
+    def group_of(item: pytest.Item) -> str:
+        definitions = item._fixtureinfo.name2fixturedefs
+        if "whole" in definitions and definitions["whole"][-1].scope == "session":
+            return "demo"
+        free = all(found[-1].scope in ("function", "session") for found in definitions.values())
+        return item.name if free and item.path.parent.name == "e2e" else item.path.stem
+
+    groups = {item: group_of(item) for item in items}
+    for item, group in groups.items():
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(group if group == "demo" else f"{folder}-{item.path.stem}-{group}"))
+
+    def rank(item: pytest.Item) -> int:
+        return min(ranks.get(name, len(ranks)) for name in (groups[item], item.path.stem))
+
+    items.sort(key=rank)
+
 
 @dataclass(frozen=True)
 class Cli:

@@ -138,12 +138,6 @@ def test_what_is_under_way_never_takes_the_place_of_what_is_whole(cli, tmp_path,
         assert ssh.run(link, "cat kept/sub/a; ls").startswith("two")
 
 
-def test_names_that_sha256sum_would_escape_are_refused(tmp_path):
-    (tmp_path / "a\nb").write_text("x")
-    with pytest.raises(OpsError, match="Rename it"):
-        file_sync.of_folder(tmp_path)
-
-
 def test_clean_lists_asks_and_keeps_what_is_needed(cli, pictures):
     cli("data.push", "--dir", str(pictures))
     cli("ec2.sync")

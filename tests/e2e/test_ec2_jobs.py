@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -105,7 +104,9 @@ def test_a_trainer_that_was_told_to_end_is_carried_on_by_the_next(box_stack):
 
 
 def epochs_in(text):
-    return re.findall(r"\[box\] epoch (\d+)/\d+  train loss", text)  # not the lines within an epoch, which a slow machine prints
+    return re.findall(
+        r"\[box\] epoch (\d+)/\d+  train loss", text
+    )  # not the lines within an epoch, which a slow machine prints
 
 
 def in_bucket(cli, name, file):
@@ -223,31 +224,3 @@ def test_a_second_trainer_waits_its_turn_and_says_so(tmp_path, monkeypatch):
         assert not box_runner.take_lock(wanted)
     with (tmp_path / "lock").open("w") as free:
         assert box_runner.take_lock(free)
-
-
-@pytest.mark.parametrize("systemd", ["running", "degraded", "offline", None])
-def test_a_job_is_a_unit_of_systemd_or_in_a_session_of_its_own(tmp_path, systemd):
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    fakes = {"sudo": 'shift; exec "$@"'}
-    if systemd:
-        fakes["systemctl"] = f"echo {systemd}; [ {systemd} = running ]"
-        fakes["systemd-run"] = (
-            f'printf "%s\\n" "$@" > {tmp_path}/asked; while [ "${{1#--}}" != "$1" ]; do shift; done; exec "$@"'
-        )
-    for name, body in fakes.items():
-        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
-        (programs / name).chmod(0o755)
-    log = tmp_path / "a log"
-    words = remote_jobs.detached("printenv HOME", str(log), "job-1")
-    env = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path)}
-    subprocess.run(["bash", "-c", words], env=env, check=True, timeout=20)
-    deadline = time.monotonic() + 10
-    while not (log.exists() and log.read_text()):
-        assert time.monotonic() < deadline
-    assert log.read_text() == f"{tmp_path}\n"
-    asked = (tmp_path / "asked").read_text().splitlines() if (tmp_path / "asked").exists() else []
-    assert bool(asked) == (systemd in ("running", "degraded"))
-    if asked:
-        assert not any("$" in word for word in asked)  # systemd would expand it
-        assert {"--unit=job-1", "--collect", "--property=KillMode=mixed", f"--uid={os.getuid()}"} <= set(asked)

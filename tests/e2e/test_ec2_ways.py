@@ -164,11 +164,6 @@ def test_session_manager_is_a_proxy_command(cli, tmp_path):
     assert "ec2.proxy_command could not be started" in gone.err or "No SSH to" in gone.err
 
 
-def test_a_proxy_command_is_words_and_not_a_shells():
-    words = access.split_proxy_command("nc -X 5 %h %p '%r;rm' 100%%", "i-1", "ubuntu")
-    assert words == ["nc", "-X", "5", "i-1", "22", "ubuntu;rm", "100%"]
-
-
 def test_a_way_that_is_not_there_is_said_at_once(cli):
     have = facts.read(cli.account)
     settings = cli.settings.model_copy(update={"ec2": cli.settings.ec2.model_copy(update={"way": "public"})})

@@ -7,99 +7,15 @@ import subprocess
 import sys
 import tarfile
 import time
-from datetime import UTC, datetime, timedelta
 
-import fit
 import pytest
 
 from bench.resume import noise
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT
-from ops.datasets.manifest import Manifest
-from ops.datasets.pretrained import Weights
-from ops.jobs import failures, follow, spec, training_jobs
+from ops.jobs import spec, training_jobs
 from sandbox import state
 from sandbox.client import ask
-from tests.conftest import settings_of
-
-SETTINGS = settings_of()
-EPOCH = {
-    "epoch": 2, "train": {"loss": 0.2218, "accuracy": 0.9}, "valid": {"loss": 0.301, "accuracy": 0.89}, "images_per_s": 809.4, "data_wait": 0.03, "seconds": 1.62,
-}  # fmt: skip
-
-
-def test_the_trainers_lines_are_understood():
-    assert follow.progress(fit.worded(EPOCH, 4)) == follow.Progress(2, 4, 0.301, 809, pytest.approx(3.24))
-    line = "epoch 1/40  step 120/400  train loss 0.5312  123 images/s  ETA 3501 s"
-    assert follow.progress(line) == follow.Progress(1, 40, 0.5312, 123, 3501.0)
-    assert str(follow.progress(line)) == "epoch 1/40  loss 0.5312  123 images/s  ETA 3501 s"
-    assert follow.progress("best valid loss 0.066354 (epoch 4)") is None
-
-
-def test_the_trainers_progress_within_an_epoch_is_understood():
-    import argparse
-
-    import torch
-
-    told = fit.Fit.__new__(fit.Fit)
-    told.at, told.steps = fit.Progress(epoch=1, step=3), 10
-    told.args, told.ranks = argparse.Namespace(epochs=4, batch=64), type("Ranks", (), {"size": 2})()
-    line = told.progress(torch.tensor([30.0, 50.0, 96.0]), 2.0)
-    assert follow.progress(line) == follow.Progress(2, 4, 0.3125, 96, 18.0)
-
-
-def described(status="Completed", **more):
-    now = datetime.now(UTC)
-    resource = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}
-    return {"TrainingJobStatus": status, "ResourceConfig": resource, "LastModifiedTime": now, **more}
-
-
-def test_dollars_are_of_all_hosts_and_of_what_was_billed():
-    hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    assert follow.dollars(described("InProgress", TrainingStartTime=hour_ago)) == pytest.approx(0.46, abs=1e-3)
-    assert follow.dollars(described(BillableTimeInSeconds=360, TrainingTimeInSeconds=3600)) == pytest.approx(0.046)
-    assert follow.dollars(described("InProgress")) == 0
-    spot = described(BillableTimeInSeconds=360, TrainingTimeInSeconds=1200, EnableManagedSpotTraining=True)
-    assert follow.saving(spot) == "Spot: 360 of 1200 s are billed, 70% saved."
-    assert follow.saving(described(BillableTimeInSeconds=360, TrainingTimeInSeconds=360)) == ""
-
-
-@pytest.mark.parametrize(
-    ("reason", "means"),
-    [
-        ("CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type.", "no such instance free"),
-        ("ResourceLimitExceeded: The account-level service limit 'ml.p3.2xlarge for training job usage' is 0 Instances", "quota"),
-        ("AlgorithmError: out of memory: lower train.batch, exit code: 1", "out of memory"),
-        ("AlgorithmError: train.py was killed (signal 9): most likely the machine ran out of memory., exit code: 137", "out of memory"),
-        ('ClientError: Data download failed: No S3 objects found under S3 URL "s3://b/x"', "role could not read its input"),
-        ("AlgorithmError: DataError: train/cat/1.jpg: not a readable PNG or JPEG, exit code: 1", "cannot be read"),
-        ("AlgorithmError: LedgerError: train epoch 1: of 5 pictures 1 were not seen, exit code: 1", "did not see every picture"),
-        ("AlgorithmError: OSError: [Errno 28] No space left on device, exit code: 1", "disk is full"),
-        ("AlgorithmError: another process of this job ended first. RuntimeError: Connection closed by peer, exit code: 1", "one of the hosts died"),
-        ("InternalServerError: We encountered an internal error. Please try again.", "fault of AWS's own"),
-        ("AlgorithmError: ValueError: unknown architecture 'resnet19', exit code: 1", "do not go together"),
-    ],
-)  # fmt: skip
-def test_a_failure_has_a_cause_and_a_next_command(reason, means):
-    cause, evidence = failures.cause_of(reason)
-    assert means in cause.means
-    assert evidence == reason
-    assert cause.next
-
-
-def test_the_log_is_read_before_a_failure_is_called_one_of_its_kind(monkeypatch):
-    lines = {"x/algo-1-1": ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"]}
-    monkeypatch.setattr(failures.Tail, "new", lambda self: lines)
-    reason = "AlgorithmError: train.py ended with code 1 and said nothing, exit code: 1"
-    found = failures.explain(
-        None, "x", {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": reason}
-    )
-    assert found.cause == "the machine ran out of memory"
-    lines["x/algo-1-1"] = ["ZeroDivisionError: division by zero"]
-    found = failures.explain(
-        None, "x", {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": reason}
-    )
-    assert (found.cause, found.next) == ("the training program failed", "invoke sm.logs --job x")
 
 
 def test_again_starts_anew_and_not_from_a_checkpoint(stack):
@@ -112,31 +28,6 @@ def test_again_starts_anew_and_not_from_a_checkpoint(stack):
     anew = cli("sm.train", "--again")
     assert f"{job}-2: Completed" in anew.out
     assert "carrying on" not in anew.err
-
-
-def test_every_command_that_a_cause_names_exists():
-    import re
-    import shlex
-
-    from invoke.parser import Parser
-
-    import tasks
-
-    for cause in (*failures.CAUSES, *failures.KINDS):
-        for command in re.findall(r"invoke ((?:sm|data|iam)\.[\w.]+(?: --[\w-]+(?: [A-Z]+)?)*|doctor)", cause.next):
-            assert Parser(contexts=tasks.ns.to_contexts()).parse_argv(shlex.split(command)), command
-
-
-def test_weights_are_a_channel_and_part_of_the_name():
-    data = Manifest("p", (), (), {}, "d" * 64)
-    plain = spec.build_spec(SETTINGS, data, "sm")
-    started = spec.build_spec(SETTINGS, data, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
-    assert plain.name != started.name
-    assert (plain.hyperparameters["weights"], started.hyperparameters["weights"]) == ("none", "a" * 64)
-    request = training_jobs.request(
-        training_jobs.Facts("x", None, ("s",), "g", True), training_jobs.Order(started, "x", "code/c/"), SETTINGS
-    )
-    assert request["InputDataConfig"][-1]["DataSource"]["S3DataSource"]["S3Uri"].endswith(f"/weights/{'a' * 64}/")
 
 
 @pytest.fixture(scope="module")

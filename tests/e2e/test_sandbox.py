@@ -7,14 +7,11 @@ import subprocess
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import parse_qs
 
 import pytest
 
-from sandbox import processes, request_log, state
+from sandbox import processes, state
 from sandbox.client import ask
-from sandbox.faults import Fault, Faults
-from sandbox.http import routes
 from tests.conftest import Cli, write_settings
 
 
@@ -145,47 +142,6 @@ def test_a_launch_asked_for_twice_happens_once(stacks):
         ec2.run_instances(InstanceType="t3.medium", **args)["Instances"][0]["InstanceId"] for _ in range(2)
     )
     assert first == second
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "query", "operation"),
-    [
-        ("GET", "/b", "", "ListObjects"),
-        ("GET", "/b", "list-type=2&prefix=x", "ListObjectsV2"),
-        ("GET", "/b", "lifecycle", "GetBucketLifecycleConfiguration"),
-        ("PUT", "/b", "policy", "PutBucketPolicy"),
-        ("PUT", "/b/k/e/y", "", "PutObject"),
-        ("PUT", "/b/k", "partNumber=1&uploadId=x", "UploadPart"),
-        ("POST", "/b/k", "uploads", "CreateMultipartUpload"),
-        ("DELETE", "/b/k", "uploadId=x", "AbortMultipartUpload"),
-        ("HEAD", "/b", "", "HeadBucket"),
-        ("GET", "/", "", "ListBuckets"),
-        ("PUT", "/b/shards/operation/x.tar", "", "PutObject"),
-        ("PUT", "/b/two\nlines", "", "PutObject"),
-    ],
-)
-def test_operations_of_s3_are_told_apart(method, path, query, operation):
-    found, labels = routes.match("s3", method, path, parse_qs(query, keep_blank_values=True), ())
-    assert (found, "/" + "/".join(labels.values())) == (operation, path)
-
-
-def test_reading_and_changing_are_told_apart():
-    assert [name for name in ("DescribeVpcs", "InvokeEndpoint", "CreateVpc", "PutObject", "UpdateAlias", "HeadObject") if request_log.changes(name)] == [
-        "CreateVpc", "PutObject", "UpdateAlias",
-    ]  # fmt: skip
-
-
-def test_faults_are_used_up():
-    faults = Faults()
-    faults.add(Fault("A", "error", times=2))
-    assert [bool(faults.take("A")), bool(faults.take("B")), bool(faults.take("A")), bool(faults.take("A"))] == [
-        True,
-        False,
-        True,
-        False,
-    ]
-    with pytest.raises(ValueError, match="no such fault"):
-        faults.add(Fault("A", "explode"))
 
 
 def test_an_answer_that_was_lost_was_carried_out(stacks, sandbox):

@@ -1,37 +1,24 @@
 """Training: the same everywhere and every time, on the pictures that the manifest names and no others."""
 
-import io
 import json
 import os
-import random
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import dataset
-import launch
-import loader
 import numpy as np
-import preprocess
 import pytest
-import sample_order
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
-from preprocess import Augment, Preprocess
 
 from bench.train import free_port
 from ops.core.paths import ROOT
-from ops.datasets import manifest as packing
-from tests.conftest import draw_pictures, settings_of
+from tests.conftest import draw_pictures
+from tests.unit.test_training import packed
 
 TRAINING = ROOT / "training"
 QUICK = ["--epochs", "1", "--batch", "6", "--pixels", "16"]
-
-
 ALONE = {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
@@ -66,22 +53,6 @@ def trained(train, tmp_path_factory):
     return shards, folder / "model"
 
 
-def packed(pictures: Path, folder: Path) -> Path:
-    """The pictures as they lie in a channel: shards and a manifest."""
-    entries = []
-    for group in packing.groups(packing.survey(pictures), 1 << 20):
-        shard, data = packing.pack(group)
-        path = folder / shard.key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        entries.append(shard)
-    manifest = packing.manifest_of("p", entries)
-    path = folder / manifest.key
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(manifest.to_json()))
-    return folder
-
-
 def test_the_same_seed_gives_the_same_bits_from_shards_and_from_a_folder(train, pictures, shards, tmp_path):
     for data, out, program in ((shards, "a", train_anew), (shards, "b", train), (pictures, "c", train)):
         done = program(data, tmp_path / out)
@@ -114,44 +85,6 @@ def test_two_processes_share_the_work_and_one_writes(shards, tmp_path):
     assert "2 processes of 1 threads on cpu" in done.stdout
     card = json.loads((tmp_path / "out" / "model.json").read_text())
     assert (card["processes"], card["metrics"]["test"]["pictures"]) == (2, 6)
-
-
-@given(
-    count=st.integers(1, 60),
-    size=st.integers(1, 5),
-    per=st.integers(1, 9),
-    seed=st.integers(0, 3),
-    epoch=st.integers(0, 3),
-)
-def test_every_process_gets_as_many_pictures_and_together_all(count, size, per, seed, epoch):
-    parts = [sample_order.batches_of_rank(count, seed, epoch, per * size, rank, size) for rank in range(size)]
-    seen = [number for part in parts for batch in part for number in batch]
-    assert set(seen) == set(range(count))
-    assert len(seen) - count == -count % size
-    assert len({tuple(len(batch) for batch in part) for part in parts}) == 1
-    assert all(len(batch) > 1 or len(parts[0]) == 1 or per == 1 for batch in parts[0])
-
-
-def test_a_spoilt_shard_and_a_foreign_picture_are_refused(shards):
-    victim = next((shards / "shards").iterdir())
-    kept = victim.read_bytes()
-    victim.write_bytes(kept[:-1] + b"x")
-    with pytest.raises(dataset.DataError, match="is missing or spoilt"):
-        dataset.load(shards)
-    victim.unlink()
-    with pytest.raises(dataset.DataError, match="is missing or spoilt"):
-        dataset.load(shards)
-
-
-def test_labels_that_differ_between_splits_and_empty_splits_are_refused(pictures):
-    shutil.rmtree(pictures / "valid" / "dog")
-    with pytest.raises(dataset.DataError, match="valid and train do not have the same classes: dog"):
-        dataset.load(pictures)
-    (pictures / "valid" / "dog").mkdir()
-    for path in (pictures / "valid").rglob("*.png"):
-        path.unlink()
-    with pytest.raises(dataset.DataError, match="the valid split has no pictures"):
-        dataset.load(pictures)
 
 
 def test_a_class_with_one_picture_is_trained_on(train, pictures, tmp_path):
@@ -258,76 +191,6 @@ def test_a_failure_is_told_where_sagemaker_looks_for_it(train, tmp_path):
     done = train(tmp_path / "nothing", tmp_path / "out", env={"OPT_ML": str(tmp_path / "opt")})
     assert done.returncode == 1
     assert "nothing" in (tmp_path / "opt" / "output" / "failure").read_text()
-
-
-def test_augmentation_depends_on_seed_epoch_and_picture_alone(pictures):
-    entries = dataset.load(pictures).splits["train"]
-
-    def seen(epoch, numbers, **augment):
-        return loader.Views(entries, Preprocess(16), Augment(**augment))[epoch, numbers][0]
-
-    for augment in ({"shift": 0.2, "flip": True}, {"crop": 0.3, "flip": True}):
-        one = seen(1, [4, 5], **augment)
-        assert torch.equal(one, seen(1, [4, 5], **augment))
-        assert torch.equal(one[1:], seen(1, [5], **augment))
-    assert torch.equal(seen(1, [0], shift=0.0), loader.Views(entries, Preprocess(16))[0, [0]][0])
-
-
-def test_augmentation_is_another_each_epoch_and_keeps_what_it_must():
-    noise = Image.effect_noise((40, 30), 80).convert("RGB")
-    data = io.BytesIO()
-    noise.save(data, "PNG")
-    cuts = [Preprocess(16).cropped(data.getvalue(), 0.1, Augment(seed=0).draw(epoch, 3)) for epoch in range(4)]
-    assert len({cut.numpy().tobytes() for cut in cuts}) == 4
-    moved = Augment(shift=0.25, flip=True).moved(cuts[0], Augment().draw(1, 1))
-    assert sorted(moved.flatten().tolist()) == sorted(cuts[0].flatten().tolist())
-
-
-@given(width=st.integers(1, 5000), height=st.integers(1, 5000), least=st.floats(0.01, 1), seed=st.integers(0, 99))
-def test_a_random_part_lies_within_the_picture_and_is_large_enough(width, height, least, seed):
-    left, top, right, bottom = preprocess.part(width, height, least, random.Random(seed))
-    assert 0 <= left < right <= width
-    assert 0 <= top < bottom <= height
-    if width > 50 and height > 50:
-        assert (right - left) * (bottom - top) >= least * width * height * 0.9
-
-
-@pytest.mark.parametrize(
-    ("resource", "devices", "ranks"),
-    [
-        ({}, 1, [None]),
-        ({"hosts": ["algo-1"], "current_host": "algo-1"}, 1, [None]),
-        ({"hosts": ["algo-1"], "current_host": "algo-1"}, 2, [("0", "0", "2", "2"), ("1", "1", "2", "2")]),
-        ({"hosts": ["algo-2", "algo-1"], "current_host": "algo-2"}, 1, [("1", "0", "2", "1")]),
-        ({"hosts": ["algo-2", "algo-1"], "current_host": "algo-2"}, 2, [("2", "0", "4", "2"), ("3", "1", "4", "2")]),
-    ],
-)
-def test_each_process_gets_torchruns_environment(resource, devices, ranks, monkeypatch):
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
-    found = launch.ranks(resource, devices)
-    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-    assert [tuple(env[name] for name in names) if env else None for env in found] == ranks
-    first = "algo-1" if len(resource.get("hosts", [])) > 1 else "127.0.0.1"  # the box's own name need not resolve
-    assert all(env.get("MASTER_ADDR", first) == first for env in found)
-
-
-def test_hyperparameters_are_flags_but_for_sagemakers_own():
-    asked = {
-        "lr": '"0.01"',
-        "epochs": "2",
-        "sagemaker_program": '"launch.py"',
-        "_tuning_objective_metric": "valid:loss",
-    }
-    assert launch.words(asked) == ["--epochs", "2", "--lr", "0.01"]
-
-
-def test_train_takes_every_setting_that_is_sent_to_it():
-    import train as program
-
-    sent = settings_of().train.hyperparameters()
-    parsed = vars(program.flags().parse_args(launch.words({**sent, "weights": "none"})))
-    assert {name: parsed[name] for name in sent} == {name: getattr(settings_of().train, name) for name in sent}
-    assert set(parsed) == {*sent, "weights", "data", "out", "checkpoints", "start"}
 
 
 NEEDED = (

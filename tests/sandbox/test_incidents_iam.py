@@ -5,33 +5,15 @@ import os
 import pty
 import subprocess
 import sys
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from iampolicy.account.snapshot import Principal, Snapshot
-from iampolicy.policy.document import policy
-from iampolicy.policy.evaluate import Caller, Request, Rights, decide
-from iampolicy.revoked_sessions import POLICY_NAME, deny_document, revoked_before
-from ops.core import plan as change
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError
 from ops.core.paths import ROOT, WORK
-from ops.iam import apply, diff, revocation, roles
-from ops.iam.revocation import Held
-from tests.conftest import settings_of
+from ops.iam import roles
 from tests.e2e.test_incidents import Page
-
-SETTINGS = settings_of()
-WANTED = roles.wanted(SETTINGS)
-NAME = SETTINGS.role_name("operator")
-CUT = datetime(2026, 11, 24, 12, 0, 30, tzinfo=UTC)
-EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-ANYBODY = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}],
-}
+from tests.unit.test_incidents_iam import ACCOUNT, ANYBODY, EVERYTHING
 
 
 def rewritten(cli, role, stem, alter):
@@ -345,135 +327,3 @@ def test_a_password_is_told(stack, leak):
 def test_nobody_cuts_himself_off(stack):
     refusal = stack("iam.revoke", "administrator", "--yes", ok=False)
     assert (refusal.code, "you would cut yourself off" in refusal.err) == (1, True)
-
-
-ACCOUNT = SETTINGS.aws.account
-ROLE = Principal("r", f"arn:aws:iam::{ACCOUNT}:role/r", ANYBODY)
-USER = Principal("u", f"arn:aws:iam::{ACCOUNT}:user/u")
-SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role"
-
-
-@pytest.mark.parametrize(
-    ("p", "caller", "words"),
-    [
-        (USER, f"arn:aws:iam::{ACCOUNT}:user/other", ""),
-        (USER, USER.arn, "cut yourself off"),
-        (ROLE, f"{SESSION}/other/me", ""),
-        (ROLE, f"{SESSION}/r/me", "cut yourself off"),
-        (Principal("r", f"arn:aws:iam::{ACCOUNT}:user/r"), f"{SESSION}/r/me", ""),
-        (replace(ROLE, arn=f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/x/r"), USER.arn, "kept by AWS"),
-        (replace(ROLE, arn=f"arn:aws:iam::{ACCOUNT}:role/aws-reserved/sso.amazonaws.com/r"), USER.arn, "kept by AWS"),
-    ],
-)
-def test_who_is_not_cut_off(p, caller, words):
-    why = revocation.refusal(p, caller)
-    assert (words in why) if words else why == ""
-
-
-def keys(count):
-    return tuple({"AccessKeyId": f"K{n}", "CreateDate": CUT} for n in range(count))
-
-
-def cut_off(p, moment=CUT):
-    return replace(p, inline=p.inline | {POLICY_NAME: deny_document(moment)})
-
-
-@pytest.mark.parametrize(
-    ("p", "active", "password", "calls"),
-    [
-        (ROLE, 0, False, ["put_role_policy"]),
-        (cut_off(ROLE), 0, False, ["put_role_policy"]),  # sessions of since then
-        (USER, 2, False, ["update_access_key", "update_access_key", "put_user_policy"]),
-        (USER, 0, False, ["put_user_policy"]),  # a key that is gone may have left sessions
-        (cut_off(USER), 1, False, ["update_access_key", "put_user_policy"]),
-        (cut_off(USER), 0, False, []),
-        (cut_off(USER), 0, True, ["put_user_policy"]),  # whoever has the password may have come in again
-    ],
-)
-def test_the_plan(p, active, password, calls):
-    made = change.preview(revocation.steps(Held(p, keys(active), password), CUT))
-    assert [step.call for step in made] == calls
-    assert not [step for step in made if any(key["AccessKeyId"] in step.why for key in keys(active))]
-
-
-def test_a_key_that_was_deleted_meanwhile_is_as_good_as_inactive():
-    made = []
-
-    def answer(step):
-        if step.call == "update_access_key":
-            raise AwsError("UpdateAccessKey", "NoSuchEntity", "no such key")
-        made.append(step.call)
-
-    list(change.walk(revocation.steps(Held(USER, keys(1)), CUT), answer))
-    assert made == ["put_user_policy"]
-
-
-@pytest.mark.parametrize(
-    ("issued", "denied"),
-    [
-        ("2026-11-24T12:00:29Z", True),
-        ("2026-11-24T12:00:30Z", False),
-        ("2026-11-24T13:00:00+00:00", False),
-        (None, False),
-    ],
-)
-def test_the_deny_is_about_older_sessions_alone_and_not_about_keys(issued, denied):
-    rights = Rights((policy("all", EVERYTHING), policy("cut", deny_document(CUT))))
-    context = {"aws:tokenissuetime": issued} if issued else {}
-    decision = decide(Request(Caller(ROLE.arn), "s3:GetObject", "arn:aws:s3:::b/k", context), rights)
-    assert (decision.effect == "explicitDeny") is denied
-    assert decision.allowed is not denied
-
-
-def deny(**more):
-    one = deny_document(CUT)
-    one["Statement"][0] |= more
-    return one
-
-
-BEFORE = {"aws:TokenIssueTime": "2026-11-24T12:00:30.000Z"}
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (deny(), CUT),
-        (deny(Action=["*"], Resource=["*"], Condition={"DateLessThan": BEFORE}), CUT),  # as IAM's console writes it
-        ({"Version": "2012-10-17", "Statement": deny()["Statement"][0]}, CUT),
-        (deny(Effect="Allow"), None),
-        (deny(Action="s3:*"), None),
-        (deny(Condition={"DateLessThan": BEFORE, "Bool": {"aws:SecureTransport": "false"}}), None),
-        (deny(Condition={"DateGreaterThan": BEFORE}), None),
-        (deny(Condition={"DateLessThan": {"aws:TokenIssueTime": "yesterday"}}), None),
-        (deny(Condition={"DateLessThan": {"aws:TokenIssueTime": [1]}}), None),
-        (deny() | {"Statement": [*deny()["Statement"], EVERYTHING["Statement"][0]]}, None),
-        ({"Statement": "*"}, None),
-        ({}, None),
-    ],
-)
-def test_only_a_deny_of_this_very_form_is_one(text, found):
-    assert revoked_before(replace(ROLE, inline={POLICY_NAME: text})) == found
-
-
-@pytest.mark.parametrize(
-    ("after", "left"),
-    [
-        (timedelta(minutes=-4), True),  # this machine's clock is behind
-        (timedelta(minutes=-6), False),  # a date to come denies everybody, and is nobody's revocation
-        (timedelta(), True),
-        (timedelta(hours=11, minutes=59), True),
-        (timedelta(hours=12), False),
-    ],
-)
-def test_a_revocation_is_left_alone_as_long_as_it_matters_and_then_goes(after, left):
-    have = roles.applied(WANTED, SETTINGS)
-    tags = {tag["Key"]: tag["Value"] for tag in SETTINGS.tags(NAME)}
-    bare = replace(have.roles[NAME], tags=tags)
-    moment = datetime.now(UTC) - after
-    have = Snapshot({NAME: cut_off(bare, moment)}, policies=have.policies)
-    wanted = [want for want in WANTED if want.role == "operator"]
-    made = change.preview(apply.steps(have, wanted, SETTINGS))
-    assert [step.call for step in made] == ([] if left else ["delete_role_policy"])
-    found = diff.differences(have, roles.applied(wanted, SETTINGS), SETTINGS, whole=False)
-    assert (found == []) is left
-    assert revocation.aside(have).roles[NAME].inline == ({} if left else have.roles[NAME].inline)

@@ -1,7 +1,6 @@
 """Bad input, one kind at a time: what data.check says of it, and whether data.push takes it; and that training then reads it."""
 
 import io
-import json
 import os
 import shutil
 import struct
@@ -197,17 +196,3 @@ def test_what_is_too_large_for_a_request_is_noted(pictures):
         file.write(bytes(imaging.REQUEST_BYTES))  # behind the picture's end
     assert [where for where, _ in told(pictures, "note", "large")] == ["train/cat/0.png"]
     assert {one.level for one in checked(pictures)} == {"note"}
-
-
-def test_the_command_exits_with_findings_and_prints_them(pictures, stacks):
-    cli = stacks("check")
-    assert "18 pictures of 2 classes; 0 errors, 0 warnings, 0 notes." in cli("data.check", "--dir", str(pictures)).out
-    shutil.copy(pictures / "train/cat/0.png", pictures / "test/cat/other.png")
-    (pictures / "train/dog/page.jpg").write_bytes(b"<html>")
-    found = cli("data.check", "--dir", str(pictures), ok=False)
-    assert found.code == 7
-    assert "20 pictures of 2 classes; 1 errors, 1 warnings, 0 notes." in found.out
-    as_json = json.loads(cli("data.check", "--dir", str(pictures), "--json", ok=False).out)
-    assert [one["kind"] for one in as_json["findings"]] == ["refused", "two splits"]
-    assert (as_json["error"], as_json["warning"], as_json["note"]) == (1, 1, 0)
-    assert "There is no folder" in cli("data.check", "--dir", str(pictures / "none"), ok=False).err

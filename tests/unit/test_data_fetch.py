@@ -104,20 +104,6 @@ def test_the_archive_of_dogs_is_known_by_name(settings):
         fetch.wanted(settings.data, "cats")
 
 
-def test_by_command_and_a_second_time(web, stacks, tmp_path):
-    cli = stacks("fetch")
-    assert "would be fetched" in cli("--dry", "data.fetch", web.url, "--dir", str(tmp_path / "p")).out
-    assert not (tmp_path / "p").exists()
-    told = json.loads(cli("data.fetch", web.url, "--dir", str(tmp_path / "p"), "--json").out)
-    assert told["pictures"] == COUNTS
-    assert json.loads((tmp_path / "p" / "source.json").read_text())["sha256"] == told["sha256"]
-    asked = len(web.asked)
-    cli("data.fetch", web.url, "--dir", str(tmp_path / "p"))
-    assert len(web.asked) == asked
-    assert (tmp_path / "p" / "train" / "001.Affenpinscher" / "001.Affenpinscher_0.jpg").stat().st_size > 1000
-    assert cli("data.check", "--dir", str(tmp_path / "p"), ok=False).code == 7  # the same picture in two classes
-
-
 def test_a_connection_that_breaks_again_and_again_is_gone_on_with(web, tmp_path):
     web.cut = len(web.data) // 7 + 1
     assert fetch.fetch(archive_at(web.url), tmp_path / "p")["bytes"] == len(web.data)

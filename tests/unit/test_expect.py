@@ -24,7 +24,6 @@ SETTINGS = settings_of()
 WANTED = {want.role: want for want in roles.wanted(SETTINGS)}
 ROLES = sorted(WANTED)
 EXPECTED = {role: expectations.of(role, SETTINGS) for role in ROLES}
-
 # Actions with resources of their own that a statement still allows on all of them.
 ON_ALL = {
     "cloudwatch:DescribeAlarms": "SageMaker and the operator list alarms; a list has no resource",
@@ -361,11 +360,3 @@ def test_aws_is_asked_once_for_each_resource_and_context_and_its_other_answers_a
     assert {entry["ContextKeyType"] for entry in ports} == {"numeric"}
     (row,) = differences(Simulator({"ec2:DeleteKeyPair"}), "operator-infra", expected, have)
     assert (row["action"], row["ours"], row["theirs"]) == ("ec2:DeleteKeyPair", "allowed", "explicitDeny")
-
-
-def test_what_the_sandbox_cannot_simulate_it_says(stacks):
-    cli = stacks("expectremote")
-    cli("iam.apply")
-    ran = cli("iam.check", "--remote", "--role", "ci", ok=False)
-    assert ran.code == 1
-    assert "SimulatePrincipalPolicy" in ran.err

@@ -1,15 +1,9 @@
 """bf16 by evidence: what is rounded, what is counted, and what that proves."""
 
-import json
-import subprocess
-import sys
-
 import precision
 import pytest
 import torch
 from torch import nn
-
-from ops.core.paths import ROOT
 
 
 def test_within_it_weights_and_inputs_have_eight_bits_and_afterwards_all_is_as_before():
@@ -55,21 +49,3 @@ def test_what_proves_bf16(pictures, agree, fp32, bf16, proved):
 
 def test_a_card_without_evidence_proves_fp32_only():
     assert precision.proved({"metrics": {"test": {}}}) == ["fp32"]
-
-
-def test_a_model_packaged_twice_is_one_release_and_the_precisions_are_part_of_its_digest(whole, tmp_path):
-    from ops.releases import trained_model
-
-    model = next(p for p in trained_model.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-"))
-
-    def packaged(folder, source):
-        argv = [sys.executable, str(ROOT / "training" / "export.py"), str(source), str(tmp_path / folder)]
-        return json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
-
-    first, second = packaged("a", model), packaged("b", model)
-    assert first == second
-    assert first["precisions"] == ["fp32", "bf16"]
-    assert (tmp_path / "a" / "model.onnx").read_bytes() == (tmp_path / "b" / "model.onnx").read_bytes()
-    evidence = json.loads((model / "model.json").read_text())["metrics"]["test"]["precision"]
-    assert evidence["pictures"] == 360
-    assert evidence["agree"] >= 359

@@ -7,10 +7,8 @@ import math
 import random
 import re
 import sys
-import tarfile
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +16,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ops.core.errors import OpsError
-from ops.datasets import manifest as dataset
 from ops.jobs.tuning import Trial
 from ops.reports import answer_plots, drawing, html, misclassified, results, training_plots
 
@@ -383,55 +380,3 @@ def test_without_matplotlib_the_command_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(OpsError, match=r"pip install -e '\.\[report\]'"):
         importlib.import_module("ops.reports.drawing")
-
-
-def packed(folder):
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w:gz") as tar:
-        for path in sorted(folder.iterdir()):
-            tar.add(path, path.name)
-    return held.getvalue()
-
-
-def put(cli, key, body):
-    cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=body)
-
-
-def pushed(cli, folder):
-    """The folder as a data set in the bucket; its digest. Without the command: what that checks first is not this test's."""
-    shards = [dataset.pack(group) for group in dataset.groups(dataset.survey(folder), 1 << 20)]
-    for shard, data in shards:
-        put(cli, shard.key, data)
-    manifest = dataset.manifest_of(cli.settings.data.name, [shard for shard, _ in shards])
-    put(cli, manifest.key, json.dumps(manifest.to_json()).encode())
-    return manifest.digest
-
-
-def model_of(cli, job, folder):
-    put(cli, f"jobs/{job}/output/model.tar.gz", packed(folder))
-
-
-def test_a_jobs_report_on_the_command_line(stacks, pictures, tmp_path):
-    cli = stacks("report")
-    cli("data.up")
-    digest = pushed(cli, pictures)
-    model_of(cli, "kennel-fake", folder_of(tmp_path / "model", ["cat", "dog"], each=3, skill=0.4, data=digest))
-    ran = cli("sm.report", "kennel-fake")
-    path, following = ran.out.splitlines()
-    assert following == "Next: invoke sm.deploy --job kennel-fake"
-    once = Path(path).read_bytes()
-    found = json.loads(cli("sm.report", "kennel-fake", "--json").out)
-    assert found["report"] == path
-    assert Path(path).read_bytes() == once
-    assert found["missing"] == []
-    assert found["metrics"]["pictures"] == 6
-    assert all(Path(found[name]).is_file() for name in ("curves", "confusion", "mistakes", "calibration"))
-    account, read = cli.account, results.read("kennel-fake", Path(path).parent)
-    wrong = results.mistakes(read, 20)
-    files, why = misclassified.files(account, read, wrong)
-    assert why == ""
-    assert files == {one.name: (pictures / one.name).read_bytes() for one in wrong}
-
-    model_of(cli, "kennel-other", folder_of(tmp_path / "other", ["cat", "dog"], each=3, skill=0))
-    assert "without their pictures" in json.loads(cli("sm.report", "kennel-other", "--json").out)["missing"][0]
-    assert "no model of kennel-none" in cli("sm.report", "kennel-none", ok=False).err

@@ -7,7 +7,6 @@ import pytest
 from invoke.parser import Parser
 
 import tasks
-from ops.commands import runbook
 from ops.core.paths import ROOT
 
 PAGES = sorted((ROOT / "runbooks").glob("*.md"))
@@ -103,11 +102,3 @@ def test_links_lead_somewhere(path):
 def test_the_index_names_every_page():
     index = (ROOT / "runbooks" / "README.md").read_text()
     assert [p.name for p in PAGES if p.name != "README.md" and f"({p.name})" not in index] == []
-
-
-def test_pages_are_listed_and_shown(stacks):
-    cli = stacks("pages")
-    assert "box-unreachable" in cli("runbook.list").out
-    assert cli("runbook.show", "audit").out == (ROOT / "runbooks" / "audit.md").read_text() + "\n"
-    assert "Did you mean audit?" in cli("runbook.show", "audt", ok=False).err
-    assert len(runbook.pages()) == len(PAGES) - 1

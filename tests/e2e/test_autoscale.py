@@ -1,0 +1,38 @@
+"""sm.autoscale: plans by equality, what it explains by table, and both for real on a deployed endpoint."""
+
+import json
+
+import pytest
+
+from tests.unit.test_autoscale import SCHEDULE
+
+
+@pytest.mark.timeout(300)
+def test_another_metric_and_a_schedule_come_and_go(whole, drill):
+    """By its own settings it is right; by others it has drifted, and is brought there, and back."""
+    other = type(whole)(whole.file.with_name("wholeclocked.yaml"))
+    more = "endpoint:\n  scaling_metric: concurrency\n" + SCHEDULE.split("\n", 1)[1]
+    other.file.write_text(whole.file.read_text() + more)
+    whole("sm.autoscale")
+    assert whole("sm.autoscale").out.startswith("1 to 2 instances. 0 made")
+    explained = other("sm.autoscale", "--explain", "--json", ok=False)
+    assert explained.code == 7
+    assert [one["says"].split(".")[0] for one in json.loads(explained.out)["findings"] if one["stops"]] == [
+        "It has no policy by concurrency",
+        "There is a second policy, kennel-whole-invocations, left from another metric: invoke sm",
+        "The scheduled action kennel-whole-morning is missing",
+        "The scheduled action kennel-whole-launch is missing",
+    ]
+    drill("fault", operation="PutScalingPolicy", do="error", code="ConcurrentUpdateException", message="pending")
+    assert "Wait until invoke sm.status says InService" in other("sm.autoscale", ok=False).err
+    assert "1 to 2 instances. 4 made" in other("sm.autoscale").out
+    assert "1 to 2 instances. 0 made" in other("sm.autoscale").out
+    said = other("sm.autoscale", "--explain").out
+    assert said.startswith("kennel-whole follows its load: ")
+    assert "Adds after 3 ten-second points in a row above 2 requests at once each; the last: " in said
+    back = whole("sm.autoscale").err
+    assert back.count("delete_scheduled_action") == 2
+    assert (
+        "+ application-autoscaling.delete_scaling_policy: it is scaled by invocations now, not by concurrency" in back
+    )
+    assert whole("sm.autoscale", "--explain", ok=False).out.startswith("kennel-whole follows its load: ")

@@ -1,0 +1,25 @@
+"""bf16 by evidence: what is rounded, what is counted, and what that proves."""
+
+import json
+import subprocess
+import sys
+
+from ops.core.paths import ROOT
+
+
+def test_a_model_packaged_twice_is_one_release_and_the_precisions_are_part_of_its_digest(whole, tmp_path):
+    from ops.releases import trained_model
+
+    model = next(p for p in trained_model.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-"))
+
+    def packaged(folder, source):
+        argv = [sys.executable, str(ROOT / "training" / "export.py"), str(source), str(tmp_path / folder)]
+        return json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+
+    first, second = packaged("a", model), packaged("b", model)
+    assert first == second
+    assert first["precisions"] == ["fp32", "bf16"]
+    assert (tmp_path / "a" / "model.onnx").read_bytes() == (tmp_path / "b" / "model.onnx").read_bytes()
+    evidence = json.loads((model / "model.json").read_text())["metrics"]["test"]["precision"]
+    assert evidence["pictures"] == 360
+    assert evidence["agree"] >= 359

@@ -1,0 +1,85 @@
+"""SageMaker: plans by equality, jobs that really run and really fail, releases that really answer."""
+
+import json
+import re
+
+import pytest
+
+from ops.core.errors import OpsError
+from ops.endpoint import plan
+from ops.jobs import follow, spec, training_jobs
+
+
+def test_a_stack_whose_name_begins_with_ours_is_left_alone(whole, stacks):
+    """Every list call takes a part of a name; `whole` has models, configs and alarms, `wh` has none."""
+    short = stacks("wh")
+    seen = plan.facts(short.account)
+    assert (seen.configs, seen.models, seen.alarms, seen.endpoint) == ((), (), {}, None)
+    assert len(plan.facts(whole.account).models) == 2
+
+
+def test_a_model_whose_image_was_not_built_is_refused(whole):
+    from ops.core.errors import AwsError
+
+    settings = whole.settings
+    container = {"Image": f"{settings.registry}/kennel-serving:nope", "ModelDataUrl": "s3://b/k"}
+    with pytest.raises(AwsError, match="not found"):
+        whole.account.call(
+            "sagemaker",
+            "create_model",
+            ModelName="x",
+            PrimaryContainer=container,
+            ExecutionRoleArn=settings.role_arn("sagemaker-execution"),
+        )
+
+
+def test_a_training_job_that_fails_says_why_and_the_next_attempt_has_another_name(whole):
+    cli = type(whole)(whole.file.with_name("wholebroken.yaml"))
+    cli.file.write_text(whole.file.read_text() + "train: {arch: resnet_nonsense}\n")
+    for attempt in ("", "-2"):
+        failed = cli("sm.train", ok=False)
+        assert failed.code == 1
+        assert re.search(
+            rf"kennel-whole-sm1-[0-9a-f]{{8}}{attempt} ended Failed: AlgorithmError: ValueError: unknown architecture",
+            failed.err,
+        )
+
+
+def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
+    from ops.core.errors import AwsError
+    from ops.datasets import manifest
+
+    account, settings = whole.account, whole.settings
+    job = spec.build_spec(settings, manifest.read_current(account), "sm")
+    have = training_jobs.facts(account, job)
+    described = have.described
+    code = described["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"].split("/", 3)[3]
+    request = training_jobs.request(have, training_jobs.Order(job, "stopme", code), settings)
+    account.call("sagemaker", "create_training_job", **request)
+    with pytest.raises(AwsError, match="ResourceInUse"):
+        account.call("sagemaker", "create_training_job", **request)
+    account.call("sagemaker", "stop_training_job", TrainingJobName="stopme")
+    with pytest.raises(OpsError, match="stopme ended Stopped"):
+        follow.follow(account, "stopme")
+    assert (
+        account.call("sagemaker", "describe_training_job", TrainingJobName="stopme")["TrainingJobStatus"] == "Stopped"
+    )
+    with pytest.raises(AwsError, match="terminal status"):
+        account.call("sagemaker", "stop_training_job", TrainingJobName="stopme")
+
+
+def test_status_tells_price_and_release(whole):
+    found = json.loads(
+        whole("sm.status", "--json", "--minutes", "1", ok=False).out
+    )  # other tests scale it and break it
+    assert (found["status"], found["instance_type"]) == ("InService", "ml.m5.large")
+    assert found["dollars_per_hour"] == pytest.approx(0.115 * found["instances"])
+    assert found["dollars_so_far"] >= 0
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", found["expires"])
+
+
+def test_a_picture_can_be_sent(whole, digits):
+    path = next((digits / "test" / "7").iterdir())
+    answer = json.loads(whole("sm.invoke", str(path), "--json").out)
+    assert sorted(answer) == ["best", "classes", "probabilities", "release", "scores"]
+    assert "There is no file nowhere.png" in whole("sm.invoke", "nowhere.png", ok=False).err

@@ -1,0 +1,31 @@
+"""An archive from the web: whole after any number of broken connections, and harmless whatever is in it."""
+
+import json
+
+import pytest
+
+from ops.datasets import download, fetch
+from tests.unit.test_data_fetch import COUNTS, Web, zipped
+
+
+@pytest.fixture
+def web(monkeypatch, tmp_path):
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(fetch, "WORK", tmp_path / "work")
+    served = Web(zipped())
+    yield served
+    served.server.shutdown()
+
+
+def test_by_command_and_a_second_time(web, stacks, tmp_path):
+    cli = stacks("fetch")
+    assert "would be fetched" in cli("--dry", "data.fetch", web.url, "--dir", str(tmp_path / "p")).out
+    assert not (tmp_path / "p").exists()
+    told = json.loads(cli("data.fetch", web.url, "--dir", str(tmp_path / "p"), "--json").out)
+    assert told["pictures"] == COUNTS
+    assert json.loads((tmp_path / "p" / "source.json").read_text())["sha256"] == told["sha256"]
+    asked = len(web.asked)
+    cli("data.fetch", web.url, "--dir", str(tmp_path / "p"))
+    assert len(web.asked) == asked
+    assert (tmp_path / "p" / "train" / "001.Affenpinscher" / "001.Affenpinscher_0.jpg").stat().st_size > 1000
+    assert cli("data.check", "--dir", str(tmp_path / "p"), ok=False).code == 7  # the same picture in two classes

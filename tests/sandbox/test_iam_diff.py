@@ -1,0 +1,32 @@
+"""Differences in meaning: what is written otherwise is no difference, and a wildcard is told by what it goes beyond."""
+
+import json
+
+from tests.unit.test_iam_diff import BUCKET, allow, doc
+
+
+def test_the_command_tells_drift_by_its_exit_code(stacks):
+    cli = stacks("differing")
+    assert "no difference in meaning" in cli("iam.diff").out
+    name = cli.settings.role_name("lambda-invoke")
+    iam = cli.account.client("iam")
+    iam.put_role_policy(
+        RoleName=name, PolicyName="extra", PolicyDocument=json.dumps(doc(allow("s3:Get*", f"{BUCKET}/*")))
+    )
+    iam.delete_role_permissions_boundary(RoleName=name)
+    ran = cli("iam.diff", ok=False)
+    assert ran.code == 7
+    assert ran.out.splitlines() == [
+        name,
+        f"  - live can s3:Get* on {BUCKET}/*; the repository does not say so",
+        f"  + apply would bound it by {name}-boundary",
+        "  - live holds the inline policy extra",
+    ]
+    data = json.loads(cli("iam.diff", "--role", "lambda-invoke", "--json", ok=False).out)
+    assert [(one["role"], one["kind"], one["apply"]) for one in data] == [
+        (name, "permissions", "takes"),
+        (name, "boundary", "gives"),
+        (name, "inline", "takes"),
+    ]
+    assert data[0]["actions"] == ["s3:Get*"]
+    assert cli("iam.diff", "--role", "auditor").code == 0

@@ -1,0 +1,311 @@
+"""sm.autoscale: plans by equality, what it explains by table, and both for real on a deployed endpoint."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ops.core import plan as change
+from ops.core.errors import AwsError, OpsError
+from ops.endpoint import plan as endpoint
+from ops.endpoint import scaling, scaling_diagnosis, teardown
+from ops.endpoint.scaling_diagnosis import Alarm, Seen
+from tests.conftest import settings_of
+
+SCHEDULE = """endpoint:
+  schedule:
+    - {name: morning, when: "cron(45 7 ? * MON-FRI *)", timezone: Europe/Berlin, min_instances: 2, max_instances: 6}
+    - {name: launch, when: "at(2026-12-01T09:00:00)", timezone: UTC, min_instances: 4, max_instances: 4}
+"""
+PLAIN, CLOCKED = settings_of(), settings_of(text=SCHEDULE)
+BY_CONCURRENCY = settings_of(text="endpoint: {scaling_metric: concurrency, concurrency_per_instance: 3}\n")
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+WHERE = {
+    "ServiceNamespace": "sagemaker",
+    "ResourceId": "endpoint/kennel-demo/variant/AllTraffic",
+    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+}
+RIGHT = {"kennel-demo-invocations": scaling.wanted(PLAIN)}
+ACTIONS = scaling.wanted_schedule(CLOCKED, NOW)
+
+
+def plan(have, settings=PLAIN, bounds=None, now=NOW):
+    return change.preview(scaling.steps(have, settings, bounds, now))
+
+
+def calls(*given, **more):
+    return [step.call for step in plan(*given, **more)]
+
+
+def test_a_bare_endpoint_gets_bounds_and_a_policy():
+    register, policy = plan(scaling.Facts())
+    assert register == change.Change(
+        "application-autoscaling",
+        "register_scalable_target",
+        {
+            **WHERE,
+            "MinCapacity": 1,
+            "MaxCapacity": 2,
+            "SuspendedState": {
+                "DynamicScalingInSuspended": False,
+                "DynamicScalingOutSuspended": False,
+                "ScheduledScalingSuspended": False,
+            },
+        },
+        why="let it run 1 to 2 instances; at the most",
+        dollars_per_hour=0.115,
+    )
+    assert policy == change.Change(
+        "application-autoscaling",
+        "put_scaling_policy",
+        {
+            **WHERE,
+            "PolicyName": "kennel-demo-invocations",
+            "PolicyType": "TargetTrackingScaling",
+            "TargetTrackingScalingPolicyConfiguration": {
+                "TargetValue": 20.0,
+                "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+                "ScaleOutCooldown": 20,
+                "ScaleInCooldown": 20,
+            },
+        },
+        why="hold 20 invocations per instance and minute",
+    )
+
+
+@pytest.mark.parametrize(
+    ("have", "settings", "bounds", "expected"),
+    [
+        (scaling.Facts((1, 2), RIGHT), PLAIN, None, []),
+        (scaling.Facts((1, 4), RIGHT), PLAIN, None, ["register_scalable_target"]),
+        (scaling.Facts((1, 4), RIGHT), PLAIN, (1, 4), []),
+        (scaling.Facts((1, 2), RIGHT), PLAIN, (2, 2), ["register_scalable_target"]),
+        (scaling.Facts((1, 2), RIGHT, ("DynamicScalingInSuspended",)), PLAIN, None, ["register_scalable_target"]),
+        (scaling.Facts((1, 2), RIGHT, lost=1), PLAIN, None, ["put_scaling_policy"]),
+        (scaling.Facts((1, 2), {"kennel-demo-invocations": {}}), PLAIN, None, ["put_scaling_policy"]),
+        (scaling.Facts((1, 2), RIGHT | {"theirs": {}}), PLAIN, None, []),
+        (scaling.Facts((1, 2), RIGHT), BY_CONCURRENCY, None, ["put_scaling_policy", "delete_scaling_policy"]),
+        (scaling.Facts((1, 2), RIGHT), CLOCKED, None, ["put_scheduled_action", "put_scheduled_action"]),
+        (scaling.Facts((1, 2), RIGHT, schedule=ACTIONS), CLOCKED, None, []),
+        (scaling.Facts((2, 6), RIGHT, schedule=ACTIONS), CLOCKED, None, []),  # the morning has come
+        (scaling.Facts((4, 4), RIGHT, schedule=ACTIONS), CLOCKED, None, ["register_scalable_target"]),
+        (scaling.Facts((2, 6), RIGHT), PLAIN, None, ["register_scalable_target"]),
+        (scaling.Facts((1, 2), RIGHT, schedule=ACTIONS | {"theirs": {}}), PLAIN, None, ["delete_scheduled_action"] * 2),
+    ],
+    ids=[
+        "all is right", "wider than the settings", "as wide as asked", "two at least", "suspended", "an alarm is gone",
+        "another target", "somebody's policy stays", "another metric", "a schedule", "scheduled already", "in its morning",
+        "a single action does not stay", "no schedule explains it", "no schedule any more",
+    ],
+)  # fmt: skip
+def test_what_autoscale_does(have, settings, bounds, expected):
+    assert calls(have, settings, bounds) == expected
+
+
+def test_another_metric_is_put_before_the_old_one_goes():
+    put, delete = plan(scaling.Facts((1, 2), RIGHT), BY_CONCURRENCY)
+    assert (
+        put.args["TargetTrackingScalingPolicyConfiguration"]
+        == scaling.wanted(BY_CONCURRENCY)
+        == {
+            "TargetValue": 3.0,
+            "PredefinedMetricSpecification": {
+                "PredefinedMetricType": "SageMakerVariantConcurrentRequestsPerModelHighResolution"
+            },
+            "ScaleOutCooldown": 20,
+            "ScaleInCooldown": 20,
+        }
+    )
+    assert put.why == "hold 3 requests at once per instance"
+    assert delete.args == {**WHERE, "PolicyName": "kennel-demo-invocations"}
+    assert delete.why == "it is scaled by concurrency now, not by invocations"
+
+
+def test_a_schedule_is_put_with_the_stacks_name_and_its_price():
+    morning, launch = plan(scaling.Facts((1, 2), RIGHT), CLOCKED)
+    assert morning.args == {
+        **WHERE,
+        "ScheduledActionName": "kennel-demo-morning",
+        "Schedule": "cron(45 7 ? * MON-FRI *)",
+        "Timezone": "Europe/Berlin",
+        "ScalableTargetAction": {"MinCapacity": 2, "MaxCapacity": 6},
+    }
+    assert morning.why == "2 to 6 instances from cron(45 7 ? * MON-FRI *) Europe/Berlin; at the most"
+    assert morning.dollars_per_hour == pytest.approx(4 * 0.115)  # beyond the two that are priced already
+    assert launch.dollars_per_hour == 0
+    later = datetime(2026, 12, 2, tzinfo=UTC)
+    assert calls(scaling.Facts((1, 2), RIGHT), CLOCKED, now=later) == ["put_scheduled_action"]
+    (gone,) = plan(scaling.Facts((1, 2), RIGHT, schedule=ACTIONS), CLOCKED, now=later)
+    assert (gone.call, gone.args["ScheduledActionName"]) == ("delete_scheduled_action", "kennel-demo-launch")
+
+
+@pytest.mark.parametrize(
+    ("have", "bounds", "why", "dollars"),
+    [
+        (scaling.Facts((1, 2), RIGHT), (3, 6), "let it run 3 to 6 instances, start 2 more at once; at the most", 0.575),
+        (scaling.Facts((1, 4), RIGHT, instances=4), None, "let it run 1 to 2 instances, take 2 away at once; at the most", 0),
+        (scaling.Facts((1, 2), RIGHT, ("DynamicScalingOutSuspended",)), None, "resume scaling out; at the most", 0.115),
+        (
+            scaling.Facts((1, 9), RIGHT, ("DynamicScalingOutSuspended", "ScheduledScalingSuspended")), None,
+            "resume scaling out and the schedule, let it run 1 to 2 instances; at the most", 0.115,
+        ),
+    ],
+)  # fmt: skip
+def test_registering_tells_what_happens_at_once_and_the_most_it_costs(have, bounds, why, dollars):
+    (register,) = plan(have, bounds=bounds)
+    assert (register.why, register.dollars_per_hour) == (why, pytest.approx(dollars))
+
+
+def test_resuming_leaves_the_bounds_that_the_morning_set():
+    (register,) = plan(scaling.Facts((2, 6), RIGHT, ("DynamicScalingInSuspended",), ACTIONS), CLOCKED)
+    assert (register.args["MinCapacity"], register.args["MaxCapacity"]) == (2, 6)
+
+
+def test_a_change_beside_another_says_to_wait():
+    steps = scaling.steps(scaling.Facts(), PLAIN)
+    next(steps)
+    with pytest.raises(OpsError, match=r"ConcurrentUpdateException(.|\n)*Wait until invoke sm.status says InService"):
+        steps.throw(AwsError("RegisterScalableTarget", "ConcurrentUpdateException", "an update is pending"))
+
+
+def test_bounds_without_room_and_burstable_types_are_refused_before_any_call():
+    assert scaling.wanted_bounds(PLAIN, 2, 4) == (2, 4)
+    with pytest.raises(OpsError, match="--min-instances 4 --max-instances 4"):
+        scaling.wanted_bounds(PLAIN, 4)
+    with pytest.raises(OpsError, match="at least 1, not -1"):
+        scaling.wanted_bounds(PLAIN, -1)
+    with pytest.raises(OpsError, match=r"ml\.t2\.medium: AWS does not scale burstable types"):
+        scaling.refuse_burstable(settings_of(text="endpoint: {instance_type: ml.t2.medium}\n"))
+
+
+def test_scheduled_actions_are_said_to_go_with_the_endpoint():
+    have = (endpoint.Facts(), scaling.Facts((1, 2), RIGHT, schedule=ACTIONS))
+    (deregister,) = change.preview(teardown.steps(have, CLOCKED))
+    assert deregister.why.endswith("its policy and its scheduled actions go with it")
+
+
+HIGH = Alarm("out", "h", "OK", 20.0, 3, 60, (4.0, 12.0, 25.0))
+FIRING = Alarm("out", "h", "ALARM", 20.0, 3, 60, (24.0, 32.0, 25.0))
+LOW = Alarm("in", "l", "OK", 18.0, 15, 60, (4.0,) * 15)
+GAPS = Alarm("in", "l", "INSUFFICIENT_DATA", 18.0, 15, 60, (4.0,) * 6 + (None,) * 9)
+QUIET = settings_of(text="endpoint: {scale_out_cooldown_s: 300, scale_in_cooldown_s: 300}\n")
+OURS = {"kennel-demo-invocations": scaling.wanted(QUIET)}
+FULL = "It has the most instances that it may have, 2"
+
+
+def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=()):
+    return Seen(status, running, have, alarms, activities, NOW)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (seen(scaling.Facts((1, 2), OURS)), []),
+        (seen(scaling.Facts(None)), [(True, "No scalable target is registered: it stays at 1.")]),
+        (seen(scaling.Facts((1, 2))), [(True, "It has no policy by invocations.")]),
+        (
+            seen(scaling.Facts((1, 2), OURS, ("DynamicScalingOutSuspended", "ScheduledScalingSuspended"))),
+            [(True, "Scaling out is suspended."), (True, "The schedule is suspended.")],
+        ),
+        (seen(scaling.Facts((1, 8), OURS)), [(True, "It may have 1 to 8 instances, the settings say 1 to 2.")]),
+        (
+            seen(scaling.Facts((1, 2), {"kennel-demo-invocations": {**scaling.wanted(QUIET), "TargetValue": 900.0}})),
+            [(True, "Its policy has TargetValue 900.0, the settings say 20.0.")],
+        ),
+        (seen(scaling.Facts((1, 2), OURS, lost=1)), [(True, "Somebody deleted an alarm of its policy.")]),
+        (seen(scaling.Facts((1, 2), OURS | {"x": {}})), [(False, "There is a second policy, x, somebody else's.")]),
+        (
+            seen(scaling.Facts((1, 2), OURS | {"kennel-demo-concurrency": {}})),
+            [(True, "There is a second policy, kennel-demo-concurrency, left from another metric")],
+        ),
+        (seen(scaling.Facts((1, 2), OURS, instances=2), running=2), [(False, FULL + ": more load adds none.")]),
+        (
+            seen(scaling.Facts((1, 2), OURS, instances=2), running=2, alarms=(FIRING, LOW)),
+            [(True, FULL + ", and is above its target. More for now: invoke sm.autoscale --max-instances 4")],
+        ),
+        (seen(scaling.Facts((1, 2), OURS), alarms=(FIRING, LOW)), []),
+        (seen(scaling.Facts((1, 3), OURS, instances=2), alarms=(HIGH, LOW)), [
+            (True, "It may have 1 to 3 instances"), (False, "1 of 2 are starting: 3 to 7 minutes each."),
+        ]),
+        (
+            seen(scaling.Facts((1, 2), OURS, instances=2), running=2, alarms=(HIGH, GAPS)),
+            [(False, FULL), (False, "Nothing is taken away yet: 9 of the last 15 minutes had no request, and so no point;")],
+        ),
+        (seen(scaling.Facts((1, 2), OURS), status="Updating"), [(False, "The endpoint is Updating: its instances are not")]),
+        (seen(scaling.Facts((1, 2), OURS), status="Failed"), [(True, "The endpoint has failed")]),
+        (
+            seen(scaling.Facts((1, 2), OURS), activities=({"StatusCode": "Failed", "Description": "x", "StatusMessage": "No quota."},)),
+            [(True, "The last change Failed: No quota. A quota, or no capacity of ml.m5.large.")],
+        ),
+        (
+            seen(scaling.Facts((1, 2), OURS), activities=(
+                {"StatusCode": "NotScaled", "Description": "x", "NotScaledReasons": [{"Code": "AlreadyAtMaxCapacity"}]},
+                {"StatusCode": "Successful", "Description": "x"},
+            )),
+            [],
+        ),
+        (
+            seen(scaling.Facts((1, 2), OURS, schedule={"kennel-demo-old": {"Schedule": "rate(1 day)"}, "x": {"Schedule": "rate(1 day)"}})),
+            [(True, "The scheduled action kennel-demo-old, rate(1 day), is not in the settings"), (False, "The scheduled action x,")],
+        ),
+    ],
+    ids=[
+        "well", "unregistered", "no policy", "suspended", "other bounds", "another target", "no alarm", "somebody's policy",
+        "an old policy", "full and idle", "full and busy", "busy", "starting", "no requests", "updating", "failed", "no quota",
+        "not scaled", "old actions",
+    ],
+)  # fmt: skip
+def test_what_is_found(facts, expected):
+    found = scaling_diagnosis.findings(facts, QUIET)
+    assert len(found) == len(expected), found
+    for one, (stops, words) in zip(found, expected, strict=True):
+        assert one.stops is stops, one
+        assert one.says.startswith(words), one
+
+
+def test_a_schedule_that_is_not_there_and_cooldowns_that_do_nothing_are_found():
+    found = scaling_diagnosis.findings(seen(scaling.Facts((1, 2), RIGHT)), CLOCKED)
+    assert [one.says.split(":")[0] for one in found] == [
+        "The scheduled action kennel-demo-morning is missing. Next",
+        "The scheduled action kennel-demo-launch is missing. Next",
+        "endpoint.scale_out_cooldown_s 20 cannot bind",
+        "endpoint.scale_in_cooldown_s 20 cannot bind",
+    ]
+    assert [one.stops for one in found] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("values", "points"),
+    [
+        ({1: 5.0, 2: 4.0, 3: 3.0, 4: 2.0}, (3.0, 4.0, 5.0)),
+        ({0: 9.0, 1: 5.0, 3: 3.0}, (3.0, None, 5.0)),  # 0 is not over
+        ({2: 4.0, 3: 3.0, 4: 2.0}, (2.0, 3.0, 4.0)),  # CloudWatch is late
+        ({4: 2.0}, (None, None, None)),
+        ({}, (None, None, None)),
+    ],
+)
+def test_the_points_that_an_alarm_looks_at(values, points):
+    assert scaling_diagnosis.last(values, 3) == points
+
+
+def test_it_is_told_in_plain_words():
+    facts = seen(
+        scaling.Facts((1, 2), OURS, instances=2),
+        running=2,
+        alarms=(FIRING, GAPS),
+        activities=(
+            {
+                "StartTime": NOW, "StatusCode": "NotScaled", "Description": "x", "Cause": "monitor alarm h",
+                "NotScaledReasons": [{"Code": "AlreadyAtMaxCapacity", "MaxCapacity": 2}],
+            },
+        ),
+    )  # fmt: skip
+    lines = scaling_diagnosis.describe_diagnosis(facts, scaling_diagnosis.findings(facts, QUIET), QUIET).splitlines()
+    assert lines[0] == "kennel-demo does not follow its load as the settings want:"
+    assert lines[1].startswith("! It has the most instances that it may have, 2, and is above its target.")
+    assert lines[-4:] == [
+        "Adds after 3 one-minute points in a row above 20 requests a minute each; the last: 24, 32, 25. ALARM",
+        "Takes away after 15 one-minute points in a row below 18 requests a minute each; the last: "
+        + "4, " * 6 + "none, " * 8 + "none. INSUFFICIENT_DATA",
+        "The last that was done, or not:",
+        "  2026-11-22 00:00:00Z  not scaled: it has the most instances that it may have (monitor alarm h)",
+    ]  # fmt: skip

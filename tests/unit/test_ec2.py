@@ -1,0 +1,50 @@
+"""The box as people use it: real SSH through the real tunnel, and what it refuses."""
+
+import pytest
+
+from ops.box import remote_jobs
+from ops.core import ssh
+from ops.core.aws.errors import explain_sdk_error
+from ops.core.errors import OpsError
+from tests.conftest import settings_of
+
+SETTINGS = settings_of()
+
+
+def test_a_log_is_read_by_the_byte_whatever_letters_it_is_cut_in(capsys):
+    lines, text = remote_jobs.Lines(), "né à Genève\nzweite Zeile\nlast without end".encode()
+    for at in range(len(text)):
+        lines.print(text[at : at + 1])
+    lines.print(b"", last=True)
+    assert capsys.readouterr().err.splitlines() == ["[box] né à Genève", "[box] zweite Zeile", "[box] last without end"]
+
+
+def test_host_keys_are_read_from_the_console_and_nothing_else():
+    console = "boot\n-----BEGIN SSH HOST KEY KEYS-----\nssh-ed25519 AAAA root@box\necdsa-sha2-nistp256 BBBB x\n-----END SSH HOST KEY KEYS-----\n"
+    assert ssh.host_keys_in(console) == ["ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB"]
+    assert ssh.host_keys_in("ssh-ed25519 CCCC root@box") == []
+
+
+def test_words_are_quoted():
+    assert ssh.words("echo", "a b; rm -rf ~") == "echo 'a b; rm -rf ~'"
+
+
+def test_places_on_the_box_are_below_its_home():
+    there = remote_jobs.place(SETTINGS)
+    assert there.job("j") == "kennel/jobs/j"
+
+
+def test_a_private_key_that_others_can_read_is_refused(tmp_path):
+    path = tmp_path / "ssh" / "id"
+    ssh.key_pair(path)
+    path.chmod(0o644)
+    with pytest.raises(OpsError, match=f"chmod 600 {path}"):
+        ssh.key_pair(path)
+
+
+def test_no_route_to_the_region_says_what_to_look_at():
+    from botocore.exceptions import EndpointConnectionError
+
+    said = str(explain_sdk_error(EndpointConnectionError(endpoint_url="https://ec2.mars-north-1.amazonaws.com/")))
+    assert "ec2.mars-north-1" in said
+    assert "aws.region" in said

@@ -1,0 +1,37 @@
+"""Training on the box: no line, however it is cut, can hurt it, and nobody loses a word of its log."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+from ops.box import remote_jobs
+
+
+@pytest.mark.parametrize("systemd", ["running", "degraded", "offline", None])
+def test_a_job_is_a_unit_of_systemd_or_in_a_session_of_its_own(tmp_path, systemd):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    fakes = {"sudo": 'shift; exec "$@"'}
+    if systemd:
+        fakes["systemctl"] = f"echo {systemd}; [ {systemd} = running ]"
+        fakes["systemd-run"] = (
+            f'printf "%s\\n" "$@" > {tmp_path}/asked; while [ "${{1#--}}" != "$1" ]; do shift; done; exec "$@"'
+        )
+    for name, body in fakes.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    log = tmp_path / "a log"
+    words = remote_jobs.detached("printenv HOME", str(log), "job-1")
+    env = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    subprocess.run(["bash", "-c", words], env=env, check=True, timeout=20)
+    deadline = time.monotonic() + 10
+    while not (log.exists() and log.read_text()):
+        assert time.monotonic() < deadline
+    assert log.read_text() == f"{tmp_path}\n"
+    asked = (tmp_path / "asked").read_text().splitlines() if (tmp_path / "asked").exists() else []
+    assert bool(asked) == (systemd in ("running", "degraded"))
+    if asked:
+        assert not any("$" in word for word in asked)  # systemd would expand it
+        assert {"--unit=job-1", "--collect", "--property=KillMode=mixed", f"--uid={os.getuid()}"} <= set(asked)

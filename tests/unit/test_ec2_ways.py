@@ -1,0 +1,8 @@
+"""The ways in: the tunnel, a public address, a ProxyCommand; by Fabric and by OpenSSH's own client, with the host key pinned."""
+
+from ops.box import access
+
+
+def test_a_proxy_command_is_words_and_not_a_shells():
+    words = access.split_proxy_command("nc -X 5 %h %p '%r;rm' 100%%", "i-1", "ubuntu")
+    assert words == ["nc", "-X", "5", "i-1", "22", "ubuntu;rm", "100%"]

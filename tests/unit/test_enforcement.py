@@ -1,0 +1,58 @@
+"""Every call of the local AWS is decided on: identity, boundary, session, bucket, trust, PassRole; with AWS's own words."""
+
+import botocore.config
+import botocore.session
+import pytest
+
+from iampolicy import actions
+from iampolicy.lint import arns
+from sandbox.http.parsing import MODELS
+from sandbox.iam.permissions import TABLE
+from sandbox.iam.resource_lookup import KINDS
+
+ACCOUNT = "123456789012"
+ROWS = [(service, operation) for service, (_, _, rows) in TABLE.items() for operation in rows]
+
+
+def test_the_table_names_operations_and_actions_that_there_are():
+    session = botocore.session.Session()
+    for service, (prefix, _, rows) in TABLE.items():
+        names = set(session.get_service_model(MODELS.get(service, service)).operation_names)
+        names |= {"InvokeEndpoint"} if service == "sagemaker" else {"OpenTunnel"}
+        assert set(rows) <= names, service
+        for operation, row in rows.items():
+            action = row.action or f"{prefix}:{operation}"
+            assert actions.exists(action), action
+            assert not row.tagging or actions.exists(row.tagging), row.tagging
+
+
+@pytest.mark.parametrize(("service", "operation"), ROWS)
+def test_each_arn_of_the_table_is_one_that_the_action_acts_on(service, operation):
+    prefix, start, rows = TABLE[service]
+    row = rows[operation]
+    action = row.action or f"{prefix}:{operation}"
+    for template in row.arns:
+        if callable(template) or template.startswith("{"):
+            continue  # looked up, or given by the caller as a whole
+        if template == "*":
+            assert actions.unscopable(action) or not required(action), action
+            continue
+        whole = template if template.startswith("arn:") else start + template
+        filled = whole.format_map(Filled(region="us-east-1", account=ACCOUNT, Path="/", Name="/x"))
+        assert arns.can_reach(action, filled), f"{action} on {filled}"
+
+
+class Filled(dict):
+    def __missing__(self, key):
+        return "x"
+
+
+def required(action):
+    return [kind for kind in actions.details(action)["resourceTypes"] if kind["required"]]
+
+
+def test_the_kinds_of_ec2_are_those_of_its_arns():
+    from iampolicy.actions import types
+
+    known = {kind["key"] for kind in types("ec2:CreateTags")}
+    assert set(KINDS.values()) <= known

@@ -1,0 +1,97 @@
+"""The Lambda function: a package that is the same every time, a plan by equality, limits that limit."""
+
+import io
+import zipfile
+
+import pytest
+
+from ops.core import plan as change
+from ops.core.errors import AwsError, OpsError
+from ops.core.plan import Change
+from ops.function import plan
+from tests.conftest import settings_of
+
+SETTINGS = settings_of()
+CODE = plan.package()
+CONFIG = {**plan.wanted(SETTINGS), "CodeSha256": plan.sha256_of(CODE), "FunctionName": SETTINGS.function_name}
+COMPLETE = {
+    "config": CONFIG, "alias": "3", "alias_sha": plan.fingerprint(CONFIG), "reserved": 10, "provisioned": 1,
+    "provisioned_state": "READY", "unreserved": 990, "log_group": True,
+}  # fmt: skip
+
+
+def planned(settings=SETTINGS, **facts):
+    steps = change.preview(plan.steps(plan.Facts(**{**COMPLETE, **facts}), CODE, settings))
+    return [s.call for s in steps if isinstance(s, Change)]
+
+
+def test_the_package_is_the_same_bytes_every_time_and_holds_the_handler_at_its_root():
+    assert plan.package() == CODE
+    assert zipfile.ZipFile(io.BytesIO(CODE)).namelist() == ["handler.py"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "calls"),
+    [
+        ({}, []),
+        (
+            {"config": {**CONFIG, "CodeSha256": "old"}, "alias_sha": "old"},
+            ["update_function_code", "publish_version", "update_alias"],
+        ),
+        (
+            {"config": {**CONFIG, "Timeout": 3}, "alias_sha": "old"},
+            ["update_function_configuration", "publish_version", "update_alias"],
+        ),
+        ({"alias": None, "alias_sha": None}, ["publish_version", "create_alias"]),
+        ({"reserved": None}, ["put_function_concurrency"]),
+        ({"provisioned": None, "provisioned_state": ""}, ["put_provisioned_concurrency_config"]),
+        ({"alias_sha": "of a version that a crash left behind"}, ["publish_version", "update_alias"]),
+    ],
+)
+def test_what_a_deploy_does(facts, calls):
+    assert planned(**facts) == calls
+
+
+def test_a_first_deploy_makes_everything():
+    steps = change.preview(plan.steps(plan.Facts(unreserved=1000), CODE, SETTINGS))
+    assert [s.call for s in steps if isinstance(s, Change)] == [
+        "create_log_group", "put_retention_policy", "create_function", "publish_version", "create_alias",
+        "put_function_concurrency", "put_provisioned_concurrency_config",
+    ]  # fmt: skip
+
+
+def test_a_new_account_that_cannot_reserve_ten_is_told_so_beforehand():
+    with pytest.raises(OpsError, match=r"fn\.reserved is 10, but this account can reserve 0 at most"):
+        planned(reserved=None, unreserved=10)
+
+
+def test_all_calls_can_be_stopped_and_nothing_reserved_on_any_account():
+    def with_reserved(value):
+        return SETTINGS.model_copy(update={"fn": SETTINGS.fn.model_copy(update={"reserved": value, "provisioned": 0})})
+
+    small = {"unreserved": 10, "provisioned": None, "provisioned_state": ""}
+    assert planned(with_reserved(0), **{**small, "reserved": None}) == ["put_function_concurrency"]
+    assert planned(with_reserved(None), **{**small, "reserved": None}) == []
+    assert planned(with_reserved(None), **{**small, "reserved": 5}) == ["delete_function_concurrency"]
+
+
+def test_a_role_made_seconds_ago_is_waited_for_and_nothing_else_is():
+    refusals = iter([AwsError("CreateFunction", "InvalidParameterValueException", f"The role {plan.NOT_YET}."), None])
+
+    def answer(step):
+        if isinstance(step, Change) and step.call == "create_function" and (error := next(refusals)):
+            raise error
+        return {"Version": "1"}
+
+    walked = [
+        getattr(s, "call", "wait")
+        for s in change.walk(plan.steps(plan.Facts(unreserved=1000, log_group=True), CODE, SETTINGS), answer)
+    ]
+    assert walked[:4] == ["create_function", "wait", "create_function", "wait"]
+    with pytest.raises(AwsError, match="CodeStorageExceeded"):
+        list(
+            change.walk(
+                change.until_trusted(Change("lambda", "create_function", {}, ""), plan.NOT_YET, plan.ROLE_WAITS_S),
+                lambda s: (_ for _ in ()).throw(AwsError("C", "CodeStorageExceeded", "")),
+            )
+        )

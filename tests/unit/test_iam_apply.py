@@ -1,0 +1,353 @@
+"""Roles applied: once, mended when changed, from any point at which a run was broken off; and policies that go back."""
+
+import json
+import stat
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from iampolicy.account.snapshot import Managed, Principal, Snapshot
+from ops.core import plan as change
+from ops.core.errors import FINDINGS, AwsError, OpsError
+from ops.core.paths import WORK
+from ops.iam import apply, backups, pre_apply_check, versions
+from ops.iam import roles as policies
+from ops.iam.backups import Kept
+from ops.iam.roles import Wanted
+from tests.conftest import settings_of
+
+SETTINGS = settings_of()
+WANTED = policies.wanted(SETTINGS)
+NOW = datetime.now(UTC)
+NAME = SETTINGS.role_name("auditor")
+OWN, BOUND = (policies.policy_arn("auditor", stem, SETTINGS) for stem in ("permissions", "boundary"))
+
+
+def doc(action, resource="*"):
+    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": resource}]}
+
+
+def applied():
+    """The account as iam.apply leaves it."""
+    want = policies.applied(WANTED, SETTINGS)
+    roles = {
+        name: replace(role, tags={tag["Key"]: tag["Value"] for tag in SETTINGS.tags(name)}, created=NOW)
+        for name, role in want.roles.items()
+    }
+    held = {arn: replace(one, versions=(("v1", True, NOW),)) for arn, one in want.policies.items()}
+    return Snapshot(roles, policies=held)
+
+
+def planned(have, wanted=WANTED):
+    return change.preview(apply.steps(have, wanted, SETTINGS))
+
+
+def calls(have, wanted=WANTED):
+    return [(step.call, step.why.split(":")[0]) for step in planned(have, wanted)]
+
+
+def five(arn=OWN, default="v8"):
+    """A policy with all the versions that AWS keeps, each of which says something else."""
+    said = {f"v{n}": doc(f"s3:Get{n}") for n in (10, 7, 9, 6, 8)}
+    kept = tuple((version, version == default, NOW - timedelta(20) + timedelta(int(version[1:]))) for version in said)
+    return Managed(arn, said[default], kept, raw={v: text for v, text in said.items() if v != default})
+
+
+def test_an_applied_account_is_left_alone():
+    assert planned(applied()) == []
+
+
+def test_a_role_is_never_without_its_boundary():
+    made = planned(Snapshot())
+    there = set()
+    for step in made:
+        if step.call == "create_policy":
+            there.add(f"arn:aws:iam::{SETTINGS.aws.account}:policy{step.args['Path']}{step.args['PolicyName']}")
+        elif step.call == "create_role":
+            assert step.args["PermissionsBoundary"] in there
+            there.add(step.args["RoleName"])
+        elif step.call == "attach_role_policy":
+            assert {step.args["RoleName"], step.args["PolicyArn"]} <= there
+    assert there >= set(applied().roles) | set(applied().policies)
+
+
+def test_a_boundary_that_is_missing_or_another_is_put():
+    have = applied()
+    for boundary in ("", "arn:aws:iam::1:policy/own"):
+        have.roles[NAME] = replace(have.roles[NAME], boundary=boundary)
+        (step,) = planned(have)
+        assert (step.call, step.args) == (
+            "put_role_permissions_boundary",
+            {"RoleName": NAME, "PermissionsBoundary": BOUND},
+        )
+
+
+def test_a_boundary_that_is_not_wanted_goes_after_what_it_held_in():
+    have, wanted = applied(), [replace(w, boundary=None) if w.role == "auditor" else w for w in WANTED]
+    have.policies[OWN] = replace(have.policies[OWN], policy=doc("*"))
+    assert calls(have, wanted) == [("create_policy_version", NAME), ("delete_role_permissions_boundary", NAME)]
+
+
+def test_a_boundary_that_says_something_else_gets_a_version():
+    have = applied()
+    have.policies[BOUND] = replace(have.policies[BOUND], policy=doc("*"))
+    assert calls(have) == [("create_policy_version", f"{NAME}-boundary")]
+
+
+def test_our_tags_are_mended_and_others_left():
+    have = applied()
+    have.roles[NAME] = replace(have.roles[NAME], tags={"kennel:stack": "other", "kennel:name": NAME, "team": "blue"})
+    (step,) = planned(have)
+    assert (step.call, step.args["Tags"]) == ("tag_role", [{"Key": "kennel:stack", "Value": SETTINGS.stack.name}])
+
+
+def test_a_trust_that_only_reads_otherwise_is_left():
+    have, trust = applied(), policies.wanted(SETTINGS, only="auditor")[0].trust.document
+    bare = {**trust, "Statement": trust["Statement"][0]}
+    have.roles[NAME] = replace(have.roles[NAME], trust=bare)
+    assert planned(have) == []
+
+
+def test_the_oldest_of_five_versions_goes_first_but_never_the_one_in_force():
+    have = applied()
+    for default, oldest in (("v10", "v6"), ("v6", "v7")):
+        have.policies[OWN] = five(default=default)
+        steps = planned(have)
+        assert [(s.call, s.args.get("VersionId")) for s in steps] == [
+            ("delete_policy_version", oldest),
+            ("create_policy_version", None),
+        ]
+        assert backups.lost(have, steps) == [
+            Kept(OWN, oldest, doc(f"s3:Get{oldest[1:]}")),
+            Kept(OWN, default, doc(f"s3:Get{default[1:]}")),
+        ]
+
+
+def test_what_a_role_holds_itself_is_kept_and_taken_away():
+    have = applied()
+    have.roles[NAME] = replace(have.roles[NAME], inline={"extra": doc("s3:*")}, attached=())
+    steps = planned(have)
+    assert [step.call for step in steps] == ["attach_role_policy", "delete_role_policy"]
+    assert backups.lost(have, steps) == [Kept(f"role/{NAME}", "inline-extra", doc("s3:*"))]
+
+
+BEFORE = {
+    "Version": "2012-10-17",
+    "Statement": {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"},
+}
+
+
+def test_all_that_is_written_over_is_kept_and_each_file_named():
+    have, foreign = applied(), "arn:aws:iam::123456789012:policy/own"
+    tags = have.roles[NAME].tags | {"kennel:stack": "other"}
+    have.roles[NAME] = replace(have.roles[NAME], trust=BEFORE, boundary=foreign, tags=tags)
+    steps = planned(have)
+    assert backups.lost(have, steps) == [
+        Kept(f"role/{NAME}", "boundary", {"PermissionsBoundaryArn": foreign}),
+        Kept(f"role/{NAME}", "trust", BEFORE),
+        Kept(f"role/{NAME}", "tags", {"kennel:stack": "other"}),
+    ]
+    files = [WORK / "iam" / SETTINGS.stack.name / NAME / f"{part}.json" for part in ("boundary", "trust", "tags")]
+    assert [step.danger for step in steps] == [f"stays only in {path}" for path in files]
+
+
+def test_somebody_elses_policy_of_the_same_name_is_kept():
+    inline = {"AWSRevokeOlderSessions": doc("s3:*")}
+    have = Snapshot(
+        {"r": Principal("r", "arn:aws:iam::1:role/r", BEFORE, inline)},
+        {"u": Principal("u", "arn:aws:iam::1:user/u", None, inline)},
+    )
+    for kind in ("role", "user"):
+        args = {f"{kind.title()}Name": kind[0], "PolicyName": "AWSRevokeOlderSessions", "PolicyDocument": "{}"}
+        step = change.Change("iam", f"put_{kind}_policy", args, why="")
+        assert backups.lost(have, [step]) == [Kept(f"{kind}/{kind[0]}", "inline-AWSRevokeOlderSessions", doc("s3:*"))]
+        assert backups.lost(Snapshot(), [step]) == []
+
+
+def test_the_file_that_is_named_is_the_one_in_which_it_lies():
+    settings, one = kept_settings("naming"), Kept(f"role/{NAME}", "inline-inl", doc("s3:A"))
+    assert backups.home(settings, one) == backups.keep(settings, one)
+    other = replace(one, document=doc("s3:B"))
+    assert backups.home(settings, other) == backups.keep(settings, other) == backups.home(settings, other)
+    assert backups.home(settings, one) != backups.home(settings, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "words"),
+    [
+        (NAME, "/", "invoke iam.prune --roles kennel-demo-auditor keeps all of it in a file"),
+        (NAME.upper(), SETTINGS.role_path, "invoke iam.prune --roles KENNEL-DEMO-AUDITOR"),
+    ],
+)
+def test_a_role_of_the_name_at_another_path_is_not_adopted(name, path, words):
+    have = applied()
+    del have.roles[NAME]
+    have.roles[name] = Principal(name, f"arn:aws:iam::{SETTINGS.aws.account}:role{path}{name}", BEFORE)
+    with pytest.raises(OpsError, match="is in the way of arn.*Nothing was touched") as refused:
+        planned(have)
+    assert words in str(refused.value)
+
+
+def test_a_policy_of_the_name_at_another_path_is_not_adopted():
+    there = OWN.replace(SETTINGS.role_path, "/")
+    with pytest.raises(OpsError, match=f"{there} is in the way of {OWN}.*delete it"):
+        planned(Snapshot(policies={there: Managed(there, doc("*"))}))
+
+
+def test_an_instance_profile_that_a_crash_left_without_a_role_gets_it():
+    made = []
+
+    def answer(step):
+        if step.call == "create_instance_profile":
+            raise AwsError("CreateInstanceProfile", "EntityAlreadyExists", "it is there")
+        made.append(step.call)
+
+    list(change.walk(apply.profile_steps(None, SETTINGS.role_name("ec2-box"), SETTINGS), answer))
+    assert made == ["add_role_to_instance_profile"]
+
+
+def kept_settings(name):
+    return settings_of(text=f"stack: {{name: {name}}}")
+
+
+def test_what_is_kept_is_whole_private_and_never_written_over():
+    settings = kept_settings("keeping")
+    first = backups.keep(settings, Kept(OWN, "v3", doc("s3:A")))
+    assert stat.S_IMODE(first.stat().st_mode) == 0o600
+    for folder in list(first.parents)[:3]:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+    assert first == WORK / "iam" / "keeping" / NAME / "v3.json"
+    before = first.read_bytes()
+    assert backups.keep(settings, Kept(OWN, "v3", doc("s3:A"))) == first
+    second = backups.keep(settings, Kept(OWN, "v3", doc("s3:B")))  # the policy was made anew, and counts from v1 again
+    assert backups.keep(settings, Kept(OWN, "v3", doc("s3:B"))) == second != first
+    assert first.read_bytes() == before
+    assert sorted(json.dumps(one.document) for one in backups.versions(settings, OWN)) == [
+        json.dumps(doc("s3:A")),
+        json.dumps(doc("s3:B")),
+    ]
+    assert backups.versions(settings, OWN.replace(SETTINGS.aws.account, "2" * 12)) == []
+    assert [path.name for path in first.parent.iterdir() if not path.name.startswith("v3")] == []
+
+
+def test_a_disk_that_is_full_leaves_no_half_file(monkeypatch):
+    settings = kept_settings("fulldisk")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        backups.keep(settings, Kept(OWN, "v1", doc("s3:A")))
+    assert list((WORK / "iam" / "fulldisk" / NAME).iterdir()) == []
+
+
+ADMIN = Wanted("planted", {"Version": "2012-10-17", "Statement": []}, {"permissions": doc("*")})
+
+
+def test_a_role_that_brings_a_new_finding_is_refused():
+    with pytest.raises(OpsError, match=r"IAM-ADMIN-001 .*planted(.*\n)+Nothing was touched") as refused:
+        pre_apply_check.refuse_new(applied(), [ADMIN], SETTINGS)
+    assert refused.value.code == FINDINGS
+
+
+def test_a_finding_that_is_there_already_is_told_and_blocks_nothing(capsys):
+    have = pre_apply_check.afterwards(applied(), [ADMIN], SETTINGS)
+    pre_apply_check.refuse_new(have, [ADMIN], SETTINGS)
+    assert "Already so: critical IAM-ADMIN-001" in capsys.readouterr().err
+
+
+def test_a_finding_that_is_waived_blocks_nothing(monkeypatch):
+    found = pre_apply_check.audited
+    waived = lambda *args, **more: [replace(one, waived="agreed") for one in found(*args, **more)]  # noqa: E731
+    monkeypatch.setattr(pre_apply_check, "audited", waived)
+    pre_apply_check.refuse_new(applied(), [ADMIN], SETTINGS)
+
+
+def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
+    want = next(one for one in WANTED if one.role == "operator")
+    pre_apply_check.refuse_unexpected(WANTED, SETTINGS)
+    wide = replace(want, permissions=want.permissions | {"permissions-more": doc("s3:*")})
+    with pytest.raises(OpsError, match=r"operator: denied \d+, s3:(.*\n)+.*All of it: invoke iam.check") as refused:
+        pre_apply_check.refuse_unexpected([wide], SETTINGS)
+    assert refused.value.code == FINDINGS
+    trusting = replace(
+        want,
+        trust={
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}],
+        },
+    )
+    with pytest.raises(OpsError, match="operator: may_not_assume 1, taken by "):
+        pre_apply_check.refuse_unexpected([trusting], SETTINGS)
+
+
+def test_the_shipped_roles_bring_nothing_into_an_empty_account():
+    assert pre_apply_check.new_findings(Snapshot(), WANTED, SETTINGS) == ([], [])
+
+
+POLICY = Managed(
+    OWN,
+    doc("s3:C"),
+    (("v1", False, NOW), ("v2", False, NOW), ("v3", True, NOW)),
+    raw={"v1": doc("s3:A"), "v2": doc("s3:B")},
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept", "to", "expected"),
+    [
+        (POLICY, [], "", ("v2", False)),
+        (POLICY, [Kept(OWN, "v9", doc("s3:C"))], "", ("v2", False)),  # as bad as it was once before
+        (replace(POLICY, raw={"v1": doc("s3:A"), "v2": doc("s3:C")}), [], "", ("v1", False)),  # v2 says the same
+        (POLICY, [], "v1", ("v1", False)),
+        (POLICY, [Kept(OWN, "v0", doc("s3:0"))], "v0", ("v0", True)),
+        (POLICY, [], "v3", "is at v3 already"),
+        (POLICY, [Kept(OWN, "v0", doc("s3:0"))], "v9", "has no v9; there are v0, v1, v2, v3"),
+        (POLICY, [Kept(OWN, "v0", doc("s3:C"))], "v0", "says what v0 said already"),
+        (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [], "", "has no older version that says something else, neither at AWS nor kept here"),
+        (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [Kept(OWN, "v2", doc("s3:B"))], "", ("v2", True)),
+    ],
+)  # fmt: skip
+def test_where_a_roll_back_leads(policy, kept, to, expected):
+    found = versions.back(policy, kept, False, to)
+    assert (found if isinstance(found, str) else (found.version, found.kept)) == expected
+
+
+def test_a_policy_that_is_back_stays_when_the_command_runs_again():
+    back = replace(POLICY, policy=doc("s3:B"), versions=(("v1", False, NOW), ("v2", True, NOW), ("v3", False, NOW)))
+    assert str(versions.back(back, [], False)).startswith("is back already, at v2; further back: --policy")
+    kept = Managed(OWN, doc("s3:B"), (("v4", True, NOW),))
+    assert str(versions.back(kept, [Kept(OWN, "v2", doc("s3:B"))], True)).startswith("is back already, at v4")
+
+
+def test_what_one_apply_changed_goes_back_together():
+    day = timedelta(days=1)
+    old = replace(POLICY, arn=f"{OWN}-old", versions=(("v1", False, NOW - 3 * day), ("v2", True, NOW - day)))
+    other = replace(
+        POLICY, arn=f"{OWN}-other", versions=(("v1", False, NOW - 3 * day), ("v2", True, NOW - timedelta(seconds=20)))
+    )
+    assert versions.changed_last([old, POLICY, other]) == [POLICY, other]
+    assert versions.changed_last([]) == []
+
+
+def test_what_was_kept_of_a_policy_that_is_gone_does_not_come_back(tmp_path, monkeypatch):
+    """A stack that was torn down and made anew has the same ARNs."""
+    monkeypatch.setattr(backups, "WORK", tmp_path)
+    kept = backups.keep(SETTINGS, Kept(OWN, "v1", doc("s3:Old")))
+    saved = datetime.fromisoformat(json.loads(kept.read_text())["saved"])
+    assert [one.document for one in backups.versions(SETTINGS, OWN, since=saved)] == [doc("s3:Old")]
+    assert backups.versions(SETTINGS, OWN, since=saved + timedelta(seconds=2)) == []
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"saved": "soon"}))
+    assert backups.versions(SETTINGS, OWN, since=saved) == []
+
+
+def test_a_kept_document_comes_back_as_a_version_and_makes_room_first():
+    target = versions.Target(five(), "v2", doc("s3:Get2"), kept=True)
+    steps = change.preview(versions.steps([target], SETTINGS))
+    assert [(s.call, s.args.get("VersionId")) for s in steps] == [
+        ("delete_policy_version", "v6"),
+        ("create_policy_version", None),
+    ]
+    assert json.loads(steps[1].args["PolicyDocument"]) == doc("s3:Get2")

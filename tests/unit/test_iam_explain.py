@@ -1,0 +1,438 @@
+"""iam.explain: AWS's denials and their look-alikes are read, the hop that fails is named, and the change offered does mend it."""
+
+import json
+from dataclasses import replace
+from string import Template
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iampolicy.errors import InputError
+from iampolicy.explain import diagnosis, error_parser
+from iampolicy.explain.error_parser import Question, parse
+from iampolicy.explain.simulation import Asked
+from iampolicy.policy.document import policy
+from iampolicy.policy.evaluate import Caller, Request, Rights
+from ops.iam import expectations, roles
+from ops.iam.explain import LINES, RoleFolders, explanation_data, format_explanation, with_placeholders
+from tests.conftest import settings_of
+
+SETTINGS = settings_of()
+WANTED = roles.wanted(SETTINGS)
+FILES = roles.applied(WANTED, SETTINGS)
+ACCOUNT, BUCKET = SETTINGS.aws.account, SETTINGS.bucket
+OPERATOR, EXECUTION = SETTINGS.role_arn("operator"), SETTINGS.role_arn("sagemaker-execution")
+LAMBDA = SETTINGS.role_arn("lambda-invoke")
+MODEL = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model/zoo"
+
+
+def session(role):
+    return f"arn:aws:sts::{ACCOUNT}:assumed-role/{SETTINGS.role_name(role)}/me"
+
+
+def denied(who, action, resource, why="identity-based policy", explicit=False):
+    end = f"with an explicit deny in an {why}" if explicit else f"because no {why} allows the {action} action"
+    return f"User: {who} is not authorized to perform: {action} on resource: {resource} {end}"
+
+
+ME = "arn:aws:sts::1:assumed-role/r/s"
+TRUST = (
+    f"Could not assume role {EXECUTION}. Please ensure that the role exists and allows principal "
+    "'sagemaker.amazonaws.com' to assume the role."
+)
+LISTING = (
+    f'No S3 objects found under S3 URL "s3://{BUCKET}/shards/x" given in input data source. Please ensure that the bucket '
+    f'exists in the selected Region, that objects exist under that S3 prefix, and that the role "{EXECUTION}" has '
+    f'"s3:ListBucket" permissions on bucket "{BUCKET}".'
+)
+MODEL_DATA = (
+    f'Could not access model data at s3://{BUCKET}/releases/m.tar.gz. Please ensure that the role "{EXECUTION}" exists and '
+    'that its trust relationship policy allows the action "sts:AssumeRole" for the service principal '
+    '"sagemaker.amazonaws.com". Also ensure that the role has "s3:GetObject" permissions.'
+)
+NO_LAMBDA = "The role defined for the function cannot be assumed by Lambda."
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "layer"),
+    [
+        (denied(ME, "sagemaker:CreateModel", MODEL), Question(1, "sagemaker:CreateModel", MODEL, ME), "identity"),
+        (denied(ME, "s3:GetObject", '"arn:aws:s3:::b/a b"'), Question(1, "s3:GetObject", "arn:aws:s3:::b/a b", ME), "identity"),
+        (denied(ME, "iam:ListRoles", "*", "permissions boundary"), Question(1, "iam:ListRoles", "*", ME), "boundary"),
+        (denied(ME, "iam:ListRoles", "*", "session policy"), Question(1, "iam:ListRoles", "*", ME), "session"),
+        (denied(ME, "s3:GetObject", "arn:aws:s3:::b/k", "resource-based policy"), Question(1, "s3:GetObject", "arn:aws:s3:::b/k", ME), "resource"),
+        (denied(ME, "s3:GetObject", "arn:aws:s3:::b/k", "resource-based policy", True), Question(1, "s3:GetObject", "arn:aws:s3:::b/k", ME), "resource"),
+        (denied(ME, "iam:GetRole", "*", "service control policy", True), Question(1, "iam:GetRole", "*", ME), "service control policy"),
+        (f"User: {ME} is not authorized to perform: iam:ListRoles", Question(1, "iam:ListRoles", "*", ME), ""),
+        (denied(ME, "iam:PassRole", EXECUTION), Question(2, "iam:PassRole", EXECUTION, ME), "identity"),
+        (
+            "An error occurred (AccessDenied) when calling the X operation: " + denied(ME, "iam:GetRole", "arn:aws:iam::1:role/x"),
+            Question(1, "iam:GetRole", "arn:aws:iam::1:role/x", ME),
+            "identity",
+        ),
+        ('{"Message":"' + denied(ME, "lambda:GetAlias", "a:b") + '"}', Question(1, "lambda:GetAlias", "a:b", ME), "identity"),
+        (TRUST, Question(3, "sts:AssumeRole", EXECUTION, "sagemaker.amazonaws.com"), ""),
+        (NO_LAMBDA, Question(3, "sts:AssumeRole", "", "lambda.amazonaws.com"), ""),
+        (
+            "The provided execution role does not have permissions to call CreateNetworkInterface on EC2",
+            Question(4, "ec2:CreateNetworkInterface", "*", "lambda.amazonaws.com"),
+            "",
+        ),
+        (LISTING, Question(4, "s3:ListBucket", f"arn:aws:s3:::{BUCKET}", EXECUTION, (("s3:prefix", "shards/x"),)), ""),
+        (
+            'No S3 objects found under S3 URL "s3://some/x"',
+            Question(4, "s3:ListBucket", "arn:aws:s3:::some", "sagemaker.amazonaws.com", (("s3:prefix", "x"),)),
+            "",
+        ),
+        (
+            "CodeBuild is not authorized to perform: sts:AssumeRole on service role. Please verify that: 1) The provided ...",
+            Question(3, "sts:AssumeRole", "", "codebuild.amazonaws.com"),
+            "",
+        ),
+        (MODEL_DATA, Question(3, "sts:AssumeRole", EXECUTION, "sagemaker.amazonaws.com"), ""),
+        ("AWS refused HeadObject: 403: Forbidden", Question(1, "s3:HeadObject"), ""),
+        ("An error occurred (AccessDenied) when calling the GetObject operation: Access Denied", Question(1, "s3:GetObject"), ""),
+    ],
+)  # fmt: skip
+def test_messages_are_read(text, asked, layer):
+    for wrapped in (
+        text,
+        f"AWS refused Something: AccessDenied: {text}" if "calling" not in text and "refused" not in text else text,
+    ):
+        found = parse(wrapped)
+        assert (found.questions[0], found.layer) == (asked, layer)
+
+
+def test_what_is_no_denial_is_none():
+    for text in (
+        "",
+        "hello",
+        "AWS refused CreateModel: ThrottlingException: Rate exceeded",
+        "is not authorized to perform",
+    ):
+        assert parse(text) is None
+
+
+def test_the_policy_that_aws_names_is_kept():
+    arn = f"arn:aws:iam::{ACCOUNT}:policy/x"
+    assert parse(denied(ME, "iam:ListRoles", "*", f"identity-based policy: {arn}", explicit=True)).policy == arn
+
+
+FOLDERS = RoleFolders(WANTED, SETTINGS)
+
+
+def evidence(have=FILES, bucket=None):
+    prefix = SETTINGS.role_name("")
+    return diagnosis.Evidence(have, FILES, ACCOUNT, SETTINGS.aws.region, prefix, lambda arn: bucket)
+
+
+def changed(role, **more):
+    """The account with one role otherwise than the files have it."""
+    name = SETTINGS.role_name(role)
+    return replace(FILES, roles=FILES.roles | {name: replace(FILES.roles[name], **more)})
+
+
+def without_statement(role, sid):
+    """The account as if the statement had been taken out by hand."""
+    found = dict(FILES.policies)
+    for arn in FILES.roles[SETTINGS.role_name(role)].attached:
+        text = found[arn].document
+        found[arn] = replace(found[arn], policy=text | {"Statement": [s for s in text["Statement"] if s["Sid"] != sid]})
+    return replace(FILES, policies=found)
+
+
+def told(text, where):
+    found = diagnosis.explain(parse(text), where)
+    said = format_explanation(found, where, FOLDERS)
+    assert said.count("\n") < LINES
+    return found, said
+
+
+CONDITION = {"StringEquals": {"aws:SourceAccount": "999999999999"}}
+FOREIGN = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole", "Condition": CONDITION}]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "have", "hop", "says"),
+    [
+        (denied(session("operator"), "sagemaker:CreateModel", MODEL), FILES, 1, "no identity policy allows it"),
+        (denied(session("operator"), "iam:PassRole", LAMBDA), without_statement("operator", "PassToLambda"), 2, "iam.apply --role operator"),
+        (TRUST, changed("sagemaker-execution", trust={"Statement": []}), 3, "iam.apply --role sagemaker-execution"),
+        (TRUST, changed("sagemaker-execution", trust=FOREIGN), 3, "aws:SourceAccount wants 999999999999"),
+        (NO_LAMBDA, changed("lambda-invoke", trust={"Statement": []}), 3, "taken for granted: kennel-demo-lambda-invoke"),
+        (LISTING, without_statement("sagemaker-execution", "ListInput"), 4, "s3:ListBucket"),
+        (LISTING, without_statement("sagemaker-execution", "ReadInput"), 4, "s3:GetObject"),
+        (MODEL_DATA, without_statement("sagemaker-execution", "ReadInput"), 4, "s3:GetObject"),
+        (LISTING.replace(EXECUTION, ""), without_statement("sagemaker-execution", "ListInput"), 4, "for granted: kennel-demo-sagemaker"),
+        (MODEL_DATA, changed("sagemaker-execution", trust={}), 3, "sts:AssumeRole"),
+        (denied(session("ec2-box"), "s3:PutObject", f"arn:aws:s3:::{BUCKET}/shards/x"), FILES, 4, "ec2-box/permissions.json"),
+    ],
+)  # fmt: skip
+def test_the_hop_that_fails_is_named(text, have, hop, says):
+    found, said = told(text, evidence(have))
+    assert (found.denied, found.question.hop) == (True, hop)
+    assert said.startswith(f"Hop {hop} of 4, ")
+    assert says in said
+    assert found.drift is (have is not FILES)
+
+
+@pytest.mark.parametrize(
+    "text", [TRUST, NO_LAMBDA, LISTING, MODEL_DATA, denied(session("operator"), "iam:PassRole", LAMBDA)]
+)
+def test_what_is_allowed_today_is_said_to_be(text):
+    found, said = told(text, evidence())
+    assert not found.denied
+    assert "Allowed today: allowed by" in said
+    assert ("look whether anything lies there" in said) is ("s3://" in text)
+
+
+def test_a_statement_that_is_lacking_in_the_files_goes_into_one_of_them():
+    _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
+    assert "add to iam_policies/operator/permissions-models.json" in said
+    assert '"Resource": "arn:aws:sagemaker:${region}:${account}:model/zoo"' in said
+    assert "And: the same to iam_policies/operator/boundary.json" in said
+    assert said.splitlines()[-1] == (
+        "Next: invoke iam.apply --role operator ; it worked before the last change? invoke iam.rollback --role operator"
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "why"),
+    [
+        ("s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/releases/1/model.tar.gz", "denied "),
+        ("sagemaker:AddTags", MODEL, ""),
+    ],
+)
+def test_what_the_roles_own_expectations_deny_is_not_offered_without_a_word(action, resource, why):
+    _, said = told(denied(session("operator"), action, resource), evidence())
+    assert ("Not without thought: expect.toml says denied" in said) is bool(why)
+    assert "Smallest change: add to iam_policies/operator/" in said
+
+
+def test_a_role_without_expectations_is_explained_all_the_same(monkeypatch):
+    def missing(role, settings):
+        raise InputError(f"{role}/expect.toml is missing")
+
+    monkeypatch.setattr(expectations, "of", missing)
+    _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
+    assert "Smallest change: add to iam_policies/operator/permissions-models.json" in said
+
+
+def test_passing_a_role_that_no_service_takes_asks_to_which():
+    _, said = told(denied(session("operator"), "iam:PassRole", SETTINGS.role_arn("bootstrap")), evidence())
+    assert "give it with -c iam:PassedToService=SERVICE" in said
+
+
+def test_a_deny_by_hand_is_named_and_apply_takes_it_away():
+    deny = {
+        "Version": "2012-10-17",
+        "Statement": [{"Sid": "Stop", "Effect": "Deny", "Action": "s3:*", "Resource": "*"}],
+    }
+    found, said = told(
+        denied(session("operator"), "s3:GetObject", f"arn:aws:s3:::{BUCKET}/shards/x", explicit=True),
+        evidence(changed("operator", inline={"hand": deny})),
+    )
+    assert "explicitDeny by identity: hand / Stop" in said
+    assert [(m.verb, m.name) for m in found.fixes] == [("remove", "Stop")]
+    assert "Next: invoke iam.diff --role operator ; invoke iam.apply --role operator" in said
+
+
+def test_a_condition_that_is_not_met_is_to_be_met_not_lifted():
+    human = Question(1, "sts:AssumeRole", OPERATOR, session("operator"))
+    found = diagnosis.explain(error_parser.Denial("x", (human,), "trust"), evidence())
+    said = format_explanation(found, evidence(), FOLDERS)
+    assert "Bool aws:MultiFactorAuthPresent wants true, the request has none" in said
+    assert "Smallest change: meet that condition" in said
+
+
+def test_a_bucket_policy_counts_and_is_no_file_of_ours():
+    thing = f"arn:aws:s3:::{BUCKET}/shards/x"
+    shut = policy(f"bucket {BUCKET}", {"Statement": [{"Sid": "Shut", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": thing}]})  # fmt: skip
+    _, said = told(
+        denied(session("operator"), "s3:GetObject", thing, "resource-based policy", True), evidence(bucket=shut)
+    )
+    assert "remove or narrow Shut in the policy of the bucket of" in said
+
+
+@pytest.mark.parametrize(
+    ("why", "explicit"), [("service control policy", True), ("session policy", False), ("VPC endpoint policy", False)]
+)
+def test_a_layer_that_cannot_be_read_stays_denied(why, explicit):
+    found, said = told(denied(session("operator"), "iam:PassRole", LAMBDA, why, explicit), evidence())
+    assert found.denied
+    assert f"AWS blames a {why}" in said
+
+
+def test_who_is_not_there_is_said():
+    _, said = told(denied(f"arn:aws:sts::{ACCOUNT}:assumed-role/gone/me", "iam:GetRole", "*"), evidence())
+    assert "there is no arn:aws:sts::${account}:assumed-role/gone/me" in said
+    bare = replace(FILES, roles={})
+    _, said = told(denied(session("operator"), "iam:GetRole", "*"), evidence(bare))
+    assert "Next: invoke iam.apply --role operator" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("AWS refused GetObject: AccessDenied: Access Denied", "--principal --resource"),
+        ("Access Denied", "--principal --resource --action"),
+        ("UnauthorizedOperation: You are not authorized to perform this operation.", "--principal --resource --action"),
+    ],
+)
+def test_a_text_that_says_too_little_names_the_flags(text, flags):
+    with pytest.raises(InputError, match=flags):
+        diagnosis.explain(parse(text), evidence())
+
+
+def test_key_ids_and_account_numbers_are_not_echoed():
+    key, other = "AKIAIOSFODNN7EXAMPLE", "999988887777"
+    for resource in (f"arn:aws:iam::{ACCOUNT}:user/{key}", f"arn:aws:lambda:us-east-1:{other}:function:f"):
+        found, said = told(denied(session("operator"), "iam:GetUser", resource), evidence())
+        whole = said + json.dumps(explanation_data(found, FOLDERS))
+        assert key not in whole
+        assert ACCOUNT not in whole
+        assert f":{other}:" not in said.splitlines()[0]
+
+
+@pytest.mark.parametrize("kind", ["role", "user", "policy"])
+def test_iam_names_what_is_there_by_its_name_alone(kind):
+    """As seen on AWS: `on resource: role NAME` (aws/aws-cdk#27067); what is not there yet has its ARN."""
+    names = {"role": "kennel-demo-operator", "user": "pat", "policy": "kennel-demo-operator-models"}
+    action = {"role": "iam:UpdateRole", "user": "iam:GetUser", "policy": "iam:DeletePolicy"}[kind]
+    found, said = told(denied(session("operator"), action, f"{kind} {names[kind]}"), evidence())
+    path = "" if kind == "user" else "kennel/demo/"
+    assert found.question.resource == f"arn:aws:iam::{ACCOUNT}:{kind}/{path}{names[kind]}"
+    assert found.denied
+    assert said.startswith(f"Hop 1 of 4, the caller's own action: kennel-demo-operator asks {action}")
+
+
+def test_placeholders_give_the_text_again():
+    values = {"account": ACCOUNT, "region": SETTINGS.aws.region, "stack": SETTINGS.stack.name, "bucket": BUCKET}
+    for text in (
+        f'"arn:aws:s3:::{BUCKET}/demo/*"',
+        f'"{LAMBDA}"',
+        f'"arn:aws:s3:us-east-1:{ACCOUNT}:x/kennel-demo"',
+        '"a$b${c}"',
+    ):
+        assert Template(with_placeholders(text, SETTINGS)).substitute(values) == text
+    assert (
+        with_placeholders(f'"{LAMBDA}"', SETTINGS)
+        == '"arn:aws:iam::${account}:role/kennel/${stack}/kennel-${stack}-lambda-invoke"'
+    )
+
+
+EFFECTS = st.sampled_from(["Allow", "Deny"])
+ACTIONS = st.sampled_from(["s3:GetObject", "s3:*", "*", "iam:PassRole", "ec2:RunInstances", "sts:AssumeRole"])
+RESOURCES = st.sampled_from(
+    ["*", "arn:aws:s3:::b/k", "arn:aws:s3:::b/${aws:username}", "arn:aws:s3:::b/*", "arn:aws:iam::1:role/r"]
+)
+CONDITIONS = st.sampled_from(
+    [
+        {},
+        {"Bool": {"aws:SecureTransport": "false"}},
+        {"StringEquals": {"iam:PassedToService": "x"}},
+        {"Null": {"s3:prefix": "true"}},
+    ]
+)
+STATEMENTS = st.lists(
+    st.builds(
+        lambda effect, action, resource, condition, negated: {
+            "Effect": effect, "NotAction" if negated else "Action": action, "Resource": resource, "Condition": condition
+        },
+        EFFECTS, ACTIONS, RESOURCES, CONDITIONS, st.booleans(),
+    ),
+    max_size=4,
+)  # fmt: skip
+POLICIES = STATEMENTS.map(lambda statements: policy("p", {"Version": "2012-10-17", "Statement": statements}))
+HELD = st.lists(POLICIES, max_size=2).map(lambda held: tuple(replace(p, name=f"p{n}") for n, p in enumerate(held)))
+OWN = STATEMENTS.map(
+    lambda found: policy("own", {"Version": "2012-10-17", "Statement": [s | {"Principal": "*"} for s in found]})
+)
+CALLER = Caller("arn:aws:iam::111111111111:role/r", "arn:aws:sts::111111111111:assumed-role/r/s")
+ASKED = st.builds(
+    Asked,
+    st.builds(
+        Request,
+        st.sampled_from([CALLER, Caller(service="sagemaker.amazonaws.com")]),
+        st.sampled_from(["s3:GetObject", "iam:PassRole", "sts:AssumeRole", "s3:ListBucket"]),
+        st.sampled_from(["*", "arn:aws:s3:::b/k", "arn:aws:s3:::b/${x}*", "arn:aws:iam::1:role/r", "arn:aws:s3:::b/${aws:username}"]),
+        st.fixed_dictionaries({}, optional={"s3:prefix": st.sampled_from(["", "a", "a*${x}"]), "iam:passedtoservice": st.just("lambda.amazonaws.com"), "aws:sourceaccount": st.just("1"), "aws:securetransport": st.just("true")}),
+    ),
+    st.builds(Rights, HELD, st.none() | POLICIES, st.none() | HELD),
+    st.none() | OWN,
+    st.booleans(),
+)  # fmt: skip
+
+
+def edited(asked, mend):
+    """The edit as a person makes it: the statement goes into the text, or the Deny out of it."""
+    rights, own = asked.rights, asked.resource
+    if mend.verb == "add":
+        return diagnosis.with_statement(asked, mend.layer, json.loads(json.dumps(mend.statement)))
+
+    def cut(one):
+        if not one or one.name != mend.policy:
+            return one
+        return replace(one, statements=tuple(s for s in one.statements if s.name != mend.name))
+
+    fitting = {"identity": tuple(map(cut, rights.identity)), "boundary": cut(rights.boundary), "session": rights.session and tuple(map(cut, rights.session))}  # fmt: skip
+    if mend.layer == "resource":
+        return replace(asked, resource=cut(own))
+    return replace(asked, rights=replace(rights, **{mend.layer: fitting[mend.layer]}))
+
+
+@settings(max_examples=400, deadline=None)
+@given(ASKED)
+def test_the_changes_offered_are_enough_and_none_is_idle(asked):
+    found = diagnosis.smallest_fixes(asked)
+    assert bool(found) is not asked.decision().allowed
+    for number, mend in enumerate(found):
+        assert not asked.decision().allowed, f"{found[number:]} change nothing"
+        asked = edited(asked, mend)
+    assert asked.decision().allowed
+
+
+TEXT = st.text(max_size=300) | st.builds(
+    lambda a, b, c, d: f"{a}User: {b} is not authorized to perform: {c} on resource: {d}",
+    st.text(max_size=20),
+    st.sampled_from([session("operator"), OPERATOR, "arn:", ME, "arn:aws:sts::1:assumed-role/"]) | st.text(max_size=30),
+    st.sampled_from(["s3:GetObject", "iam:PassRole", "zz:Top", "sts:AssumeRole", "s3:"]) | st.text(max_size=20),
+    st.sampled_from(["*", OPERATOR, MODEL, '""', "arn:aws:s3:::"]) | st.text(max_size=60),
+)
+PIECES = [
+    TRUST,
+    LISTING,
+    MODEL_DATA,
+    NO_LAMBDA,
+    "Encoded authorization failure message: x",
+    "Access Denied",
+    "s3://",
+    "403",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXT, st.lists(st.sampled_from(PIECES), max_size=2), st.integers(0, 200))
+def test_no_text_is_a_surprise(text, pieces, cut):
+    found = parse(text + "".join(piece[cut % len(piece) // 2 :] for piece in pieces))
+    if not found:
+        return
+    try:
+        explained = diagnosis.explain(found, evidence())
+    except InputError as error:
+        assert "does not say enough" in str(error)
+        return
+    said = format_explanation(explained, evidence(), FOLDERS)
+    assert said.count("\n") < LINES
+    assert all(c.isprintable() or c == "\n" for c in said)
+    json.dumps(explanation_data(explained, FOLDERS))
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "User: ", "arn:aws:iam::1:role/", "s3://", " is not authorized to perform", "No S3 objects"]
+)
+def test_of_a_huge_text_only_the_beginning_is_read(piece):
+    text = piece * (10**6 // len(piece))
+    assert parse(TRUST + text).questions == parse(TRUST).questions or "authorized" in piece
+    assert parse(text + TRUST) is None

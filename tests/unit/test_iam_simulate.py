@@ -1,0 +1,263 @@
+"""iam.simulate: who is meant, what every request carries, what decides, what came near; and AWS's simulator beside it."""
+
+import json
+
+import pytest
+
+from iampolicy.account.snapshot import Principal, Snapshot
+from iampolicy.errors import InputError
+from iampolicy.explain import simulation
+from iampolicy.explain.simulation import Asked
+from iampolicy.policy.document import policy
+from iampolicy.policy.evaluate import Request
+from ops.core.errors import AwsError
+from ops.iam import roles
+from ops.iam.simulate import compare_with_aws, resource_policy
+from tests.conftest import settings_of
+
+SETTINGS = settings_of()
+FILES = roles.applied(roles.wanted(SETTINGS), SETTINGS)
+ACCOUNT, PREFIX = SETTINGS.aws.account, SETTINGS.role_name("")
+OPERATOR = SETTINGS.role_arn("operator")
+SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/{SETTINGS.role_name('operator')}/me"
+EXECUTION = SETTINGS.role_arn("sagemaker-execution")
+
+
+def principal(name, *statements, kind="role", **more):
+    document = {"Version": "2012-10-17", "Statement": list(statements)}
+    trust = {"Statement": []} if kind == "role" else None
+    return Principal(name, f"arn:aws:iam::{ACCOUNT}:{kind}/{name}", trust, {"p": document}, **more)
+
+
+def allow(action, resource="*", **more):
+    return {"Sid": "S", "Effect": "Allow", "Action": action, "Resource": resource} | more
+
+
+@pytest.mark.parametrize("name", ["operator", "kennel-demo-operator", OPERATOR, SESSION])
+def test_a_role_is_found_by_folder_name_arn_or_session(name):
+    p, caller = simulation.find(FILES, name, PREFIX)
+    assert (p.arn, caller.arn, caller.session) == (OPERATOR, OPERATOR, SESSION if name == SESSION else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("operater", "Did you mean operator?"),
+        ("zzzzz", "There are "),
+        (f"arn:aws:sts::999999999999:assumed-role/{SETTINGS.role_name('operator')}/me", "no role or user"),
+        ("arn:", "no role or user"),
+    ],
+)
+def test_nobody_of_that_name(name, says):
+    with pytest.raises(InputError, match=says.replace("?", r"\?")):
+        simulation.find(FILES, name, PREFIX)
+
+
+def test_a_role_and_a_user_of_one_name_are_told_apart_by_arn():
+    have = Snapshot({"x": principal("x")}, {"x": principal("x", kind="user")})
+    with pytest.raises(InputError, match="give the ARN"):
+        simulation.find(have, "x", PREFIX)
+    assert simulation.find(have, have.users["x"].arn, PREFIX)[0] == have.users["x"]
+
+
+def test_actions_are_spelled_as_aws_does_or_refused_with_the_nearest():
+    assert simulation.action("S3:getobject") == "s3:GetObject"
+    with pytest.raises(InputError, match=r"Did you mean s3:GetObject\?"):
+        simulation.action("s3:GetObjec")
+    with pytest.raises(InputError, match="no action 's3:\\*'"):
+        simulation.action("s3:*")
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "asked", "note"),
+    [
+        ("s3:GetObject", "arn:aws:s3:::b/k", "arn:aws:s3:::b/k", ""),
+        ("s3:ListBucket", "arn:aws:s3:::b", "arn:aws:s3:::b", ""),
+        ("s3:ListBucket", "arn:aws:s3:::b/k", "arn:aws:s3:::b/k", "never asked of such a resource"),
+        ("s3:GetObject", "arn:aws:ec2:us-east-1:1:instance/i", "arn:aws:ec2:us-east-1:1:instance/i", "never asked"),
+        ("ecr:GetAuthorizationToken", "arn:aws:ecr:us-east-1:1:repository/r", "*", "takes no resource"),
+        ("sagemaker:CreateModel", "*", "*", ""),
+    ],
+)
+def test_the_resource_has_to_fit_the_action(action, given, asked, note):
+    found, said = simulation.resource(given, action)
+    assert (found, note in said, bool(said)) == (asked, True, bool(note))
+
+
+@pytest.mark.parametrize("name", ["b/k", "s3://b/k", "arn:aws:s3", ""])
+def test_what_is_no_arn_is_refused(name):
+    with pytest.raises(InputError, match="no ARN"):
+        simulation.resource(name, "s3:GetObject")
+
+
+def test_context_keys_repeat_and_beat_the_defaults():
+    own = simulation.given(["aws:TagKeys=a", "aws:TagKeys=b", "aws:securetransport=false", "aws:Referer=a=b"])
+    assert own == {"aws:TagKeys": ["a", "b"], "aws:securetransport": "false", "aws:Referer": "a=b"}
+    keys = simulation.context(FILES.roles[SETTINGS.role_name("operator")], ("s3:GetObject", "*"), "eu-west-1", own)
+    assert {
+        "aws:PrincipalArn": OPERATOR,
+        "aws:PrincipalType": "AssumedRole",
+        "aws:RequestedRegion": "eu-west-1",
+    }.items() <= keys.items()
+    assert [key for key in keys if key.lower() == "aws:securetransport"] == ["aws:securetransport"]
+    assert not {"aws:SourceIp", "aws:username"} & keys.keys()
+    for wrong in ("aws:SourceIp", "=x", "Referer=x"):
+        with pytest.raises(InputError, match="key=value"):
+            simulation.given([wrong])
+
+
+def test_a_user_has_its_name_a_resource_its_region_and_iam_one_region():
+    user = principal("u", kind="user", tags={"team": "dogs"})
+    keys = simulation.context(user, ("sagemaker:CreateModel", "arn:aws:sagemaker:eu-west-3:1:model/m"), "us-east-2", {})
+    assert {
+        "aws:username": "u",
+        "aws:PrincipalType": "User",
+        "aws:RequestedRegion": "eu-west-3",
+    }.items() <= keys.items()
+    assert keys["aws:PrincipalTag/team"] == "dogs"
+    assert simulation.context(user, ("iam:GetRole", "*"), "us-east-2", {})["aws:RequestedRegion"] == "us-east-1"
+
+
+def asked(p, action, resource, resource_policy=None, **context):
+    have = Snapshot({p.name: p})
+    keys = simulation.lowered(simulation.context(p, (action, resource), "us-east-1", context))
+    return Asked(Request(p.caller, action, resource, keys), have.rights(p), resource_policy)
+
+
+def test_near_misses_say_what_is_lacking():
+    p = principal(
+        "r",
+        allow("s3:GetObject", "arn:aws:s3:::other/*"),
+        allow("s3:Get*", Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}),
+        allow("s3:GetObject", Condition={"Bool": {"aws:SecureTransport": "false"}}),
+        allow("s3:PutObject"),
+    )
+    own = policy("bucket b", {"Statement": [allow("s3:GetObject", Principal={"AWS": "arn:aws:iam::9:role/x"})]})
+    found = simulation.near(asked(p, "s3:GetObject", "arn:aws:s3:::b/k", own))
+    assert [(n.layer, n.lacks, n.why) for n in found] == [
+        ("identity", "resource", "the action, but of arn:aws:s3:::other/*"),
+        ("identity", "condition", "IpAddress aws:SourceIp wants 10.0.0.0/8, the request has none"),
+        ("identity", "condition", "Bool aws:SecureTransport wants false, the request has true"),
+        ("resource", "principal", "it names arn:aws:iam::9:role/x"),
+    ]
+
+
+def run(cli, *words, code=0):
+    done = cli("iam.simulate", *words, ok=False)
+    assert done.code == code, done.said
+    return done.out
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """Without any AWS: the profile leads nowhere."""
+    from tests.conftest import Cli, write_settings
+
+    folder = tmp_path_factory.mktemp("offline")
+    return Cli(write_settings(folder / "x.yaml", folder, "demo"))
+
+
+def test_files_are_asked_without_an_account(offline):
+    words = ("operator", "iam:PassRole", EXECUTION, "--files")
+    assert "implicitDeny: no identity policy allows it" in run(offline, *words, code=4)
+    explained = run(offline, *words, "--explain", code=4)
+    assert "StringEquals iam:PassedToService wants sagemaker.amazonaws.com, the request has none" in explained
+    assert "missing: iam:PassedToService" in explained
+    assert "aws:SecureTransport=true" in explained
+    data = json.loads(run(offline, *words, "--json", "-c", "iam:PassedToService=sagemaker.amazonaws.com"))
+    assert (data["decision"], data["context"]["iam:PassedToService"]) == ("allowed", "sagemaker.amazonaws.com")
+    assert {"layer": "identity", "statement": "PassToSageMaker"}.items() <= data["deciding"][0].items()
+
+
+def test_the_placeholders_of_the_files_and_of_explain_are_filled_in(offline):
+    words = ("operator", "s3:GetObject", "arn:aws:s3:::${bucket}/datasets/x", "--files")
+    assert run(offline, *words).startswith("allowed by identity")
+    data = json.loads(run(offline, *words, "--json"))
+    assert data["resource"] == f"arn:aws:s3:::{SETTINGS.bucket}/datasets/x"
+
+
+def test_a_snapshot_file_is_asked_and_a_bad_one_refused(offline, tmp_path):
+    role = {"RoleName": "r", "Arn": f"arn:aws:iam::{ACCOUNT}:role/r", "AssumeRolePolicyDocument": {"Statement": []}}
+    denies = {"Statement": [allow("*"), allow("ec2:*", Sid="No") | {"Effect": "Deny"}]}
+    page = {"RoleDetailList": [role | {"RolePolicyList": [{"PolicyName": "p", "PolicyDocument": denies}]}]}
+    file = tmp_path / "iam.json"
+    file.write_text(json.dumps(page))
+    assert run(offline, "r", "s3:ListAllMyBuckets", "*", "--snapshot", str(file)).startswith(
+        "allowed by identity: p / S"
+    )
+    said = run(offline, "r", "ec2:DescribeInstances", "*", "--snapshot", str(file), code=4)
+    assert said.startswith("explicitDeny by identity: p / No")
+    for text in ("{", "[1]", '{"RoleDetailList": [{}]}', "[" * 100_000):
+        file.write_text(text)
+        done = offline("iam.simulate", "r", "ec2:DescribeInstances", "*", "--snapshot", str(file), ok=False)
+        assert done.code == 1
+        assert "A snapshot is what invoke iam.audit --save FILE" in done.err
+        assert "Traceback" not in done.err
+
+
+def test_one_source_at_a_time(offline):
+    done = offline("iam.simulate", "operator", "s3:GetObject", "*", "--files", "--remote", ok=False)
+    assert done.code == 1
+    assert "give one of them" in done.err
+
+
+class Simulator:
+    """An account whose simulator decides as told; the arguments are checked against AWS's own model of the call."""
+
+    def __init__(self, **result):
+        self.result = result
+
+    def call(self, service, operation, **args):
+        import botocore.session
+        from botocore.validate import ParamValidator
+
+        model = botocore.session.get_session().get_service_model(service).operation_model("SimulatePrincipalPolicy")
+        assert operation == "simulate_principal_policy"
+        assert not ParamValidator().validate(args, model.input_shape).has_errors()
+        self.args = args
+        if not self.result:
+            raise AwsError("SimulatePrincipalPolicy", "NotImplemented", "none here")
+        return {"EvaluationResults": [self.result]}
+
+
+@pytest.mark.parametrize(
+    ("result", "agree", "says"),
+    [
+        ({"EvalDecision": "allowed"}, True, "agrees: allowed"),
+        ({"EvalDecision": "implicitDeny"}, False, "says implicitDeny, and we allowed: see --explain"),
+        (
+            {"EvalDecision": "explicitDeny", "OrganizationsDecisionDetail": {"AllowedByOrganizations": False}},
+            False,
+            "a policy of the organization denies it",
+        ),
+        ({}, False, "did not answer. AWS refused SimulatePrincipalPolicy"),
+    ],
+)
+def test_awss_simulator_is_compared(result, agree, says):
+    p, account = principal("r", allow("s3:*")), Simulator(**result)
+    keys = {"aws:SecureTransport": "true", "aws:TagKeys": ["a", "b"], "aws:CurrentTime": "2026-01-01T00:00:00Z"}
+    theirs, line = compare_with_aws(account, p, asked(p, "s3:GetObject", "arn:aws:s3:::b/k"), keys)
+    assert (theirs["agree"], says in line) == (agree, True), line
+    assert account.args["ContextEntries"] == [
+        {"ContextKeyName": "aws:SecureTransport", "ContextKeyType": "boolean", "ContextKeyValues": ["true"]},
+        {"ContextKeyName": "aws:TagKeys", "ContextKeyType": "stringList", "ContextKeyValues": ["a", "b"]},
+        {"ContextKeyName": "aws:CurrentTime", "ContextKeyType": "date", "ContextKeyValues": ["2026-01-01T00:00:00Z"]},
+    ]
+
+
+def test_a_resource_of_another_account_is_half_the_answer():
+    p = principal("r", allow("*"))
+    request = asked(p, "ecr:BatchGetImage", "arn:aws:ecr:us-east-1:763104351884:repository/pytorch").request
+    assert resource_policy(request, Snapshot(), None) == (
+        None,
+        ["Of account 763104351884 nothing can be read: it has to allow this too."],
+    )
+
+
+def test_a_policy_that_is_attached_and_not_in_the_snapshot_is_told(offline, tmp_path):
+    gone = f"arn:aws:iam::{ACCOUNT}:policy/gone"
+    role = {"RoleName": "r", "Arn": f"arn:aws:iam::{ACCOUNT}:role/r", "AssumeRolePolicyDocument": {"Statement": []}}
+    page = {"RoleDetailList": [role | {"AttachedManagedPolicies": [{"PolicyArn": gone}]}]}
+    (tmp_path / "iam.json").write_text(json.dumps(page))
+    said = run(offline, "r", "ec2:DescribeInstances", "*", "--snapshot", str(tmp_path / "iam.json"), code=4)
+    assert "gone is attached, but its text is not there" in said

@@ -1,0 +1,168 @@
+"""The serving container's image: the plan by equality, Dockerfiles followed line by line, builds that really build and fail."""
+
+import io
+import zipfile
+
+import pytest
+
+from ops.core import plan
+from ops.core.errors import AwsError, OpsError
+from ops.core.paths import ROOT
+from ops.core.plan import Change, Unknown
+from ops.releases import image_build
+from sandbox.codebuild import docker
+from sandbox.codebuild.layers import Refusal
+from tests.conftest import settings_of
+
+SETTINGS = settings_of()
+TAG = "a" * 12
+READY = {"repository": True, "project": image_build.wanted(SETTINGS), "log_group": True}
+
+
+def planned(**facts):
+    steps = plan.preview(image_build.steps(image_build.Facts(TAG, **facts), SETTINGS))
+    return [s.call if isinstance(s, Change) else "wait" for s in steps]
+
+
+@pytest.mark.parametrize(
+    ("facts", "calls"),
+    [
+        (
+            {},
+            ["create_repository", "create_log_group", "put_retention_policy", "create_project", "start_build", "wait"],
+        ),
+        (READY, ["start_build", "wait"]),
+        ({**READY, "project": {**READY["project"], "timeoutInMinutes": 60}}, ["update_project", "start_build", "wait"]),
+        ({**READY, "build": "kennel-demo-image:1"}, ["wait"]),
+        ({"size": 1}, []),
+    ],
+    ids=["nothing", "ready", "project differs", "under way", "built"],
+)
+def test_what_an_image_takes(facts, calls):
+    assert planned(**facts) == calls
+
+
+def test_a_build_gets_its_tag_and_its_source():
+    build, _ = plan.preview(image_build.steps(image_build.Facts(TAG, **READY), SETTINGS))
+    where = "kennel-demo-123456789012-us-east-1/builds/aaaaaaaaaaaa/serving.zip"
+    assert build == Change(
+        "codebuild",
+        "start_build",
+        {
+            "projectName": "kennel-demo-image",
+            "sourceLocationOverride": where,
+            "environmentVariablesOverride": [{"name": "TAG", "value": TAG}],
+        },
+        "ECR has no kennel-serving:aaaaaaaaaaaa; $0.005 for each begun minute",
+    )
+
+
+def test_what_codebuild_takes_for_granted_is_no_difference():
+    have = image_build.wanted(SETTINGS)
+    have["environment"] = {**have["environment"], "imagePullCredentialsType": "CODEBUILD"}
+    have["environment"]["environmentVariables"] = [
+        {**v, "type": "PLAINTEXT"} for v in have["environment"]["environmentVariables"]
+    ]
+    have["tags"] = have["tags"][::-1]
+    have |= {"badge": {"badgeEnabled": False}, "encryptionKey": "arn"}
+    assert planned(**{**READY, "project": have}) == ["start_build", "wait"]
+    have["environment"]["environmentVariables"][0]["value"] = "another registry"
+    assert planned(**{**READY, "project": have})[0] == "update_project"
+
+
+def test_a_role_that_is_new_is_tried_again_and_one_that_is_not_there_is_named():
+    project = image_build.wanted(SETTINGS)
+
+    def walk(refusals):
+        left = iter(refusals)
+
+        def answer(step):
+            if isinstance(step, Change) and (code := next(left, None)):
+                raise AwsError("CreateProject", "InvalidInputException", code)
+            return Unknown("answer")
+
+        return [
+            getattr(s, "call", "wait")
+            for s in plan.walk(image_build.trusted(Change("c", "call", {}, ""), project), answer)
+        ]
+
+    assert walk([image_build.NOT_YET]) == ["call", "wait", "call"]
+    with pytest.raises(
+        OpsError, match=r"CodeBuild cannot take the role kennel-demo-image-build\. Make it: invoke iam\.apply"
+    ):
+        walk([image_build.NOT_YET] * 9)
+    with pytest.raises(AwsError, match="something else"):
+        walk(["something else"])
+
+
+def test_the_package_is_the_same_bytes_every_time_and_holds_the_folder():
+    assert image_build.package() == image_build.package()
+    names = zipfile.ZipFile(io.BytesIO(image_build.package())).namelist()
+    assert {"Dockerfile", "requirements.txt", "server.py"} <= set(names)
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_shipped_dockerfile_is_one_that_the_sandbox_follows_to_the_end():
+    found = docker.instructions((ROOT / "serving" / "Dockerfile").read_text())
+    words = [word for _, word, _ in found]
+    assert words[0] == "FROM"
+    assert {"USER", "ENTRYPOINT"} <= set(words)
+    assert ("COPY", "*.py ./") in [(word, rest) for _, word, rest in found]
+
+
+def test_lines_are_joined_and_comments_left_out():
+    text = "# a\nFROM python:3.12-slim\n\nrun pip install \\\n  # in between\n  -r x.txt\nUSER a\n"
+    assert docker.instructions(text) == [
+        (2, "FROM", "python:3.12-slim"),
+        (4, "RUN", "pip install  -r x.txt"),
+        (7, "USER", "a"),
+    ]
+
+
+@pytest.fixture
+def making(tmp_path):
+    """An image in the making, of a folder with two programs; follow("COPY", "a.py .") does one instruction."""
+    (tmp_path / "context").mkdir()
+    (tmp_path / "root").mkdir()
+    for name in ("a.py", "b.py", "requirements.txt"):
+        (tmp_path / "context" / name).write_text("")
+    made = docker.Image(tmp_path / "context", tmp_path / "root")
+    made.follow("FROM", "registry.example/docker/library/python:3.12-slim")
+    made.follow("WORKDIR", "/app")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("word", "rest", "reason"),
+    [
+        ("HEALTHCHECK", "CMD true", "the instruction HEALTHCHECK is not part of the sandbox"),
+        ("FROM", "python:3.12", "a second FROM"),
+        ("COPY", "none.py ./", "no source files were specified"),
+        ("COPY", "a.py none.py ./", "no source files were specified"),
+        ("COPY", "*.py one", "the destination must end with a /"),
+        ("COPY", "../a.py ./", "lies outside of the folder"),
+        ("COPY", "a.py /../../x", "leads out of the image"),
+        ("COPY", "--chown=1 a.py ./", "no options"),
+        ("RUN", "apt-get update", "runs pip install, python and useradd only"),
+        ("RUN", "useradd a && useradd b", "without a shell's operators"),
+        ("RUN", "pip install openvino", "pip install -r FILE"),
+        ("RUN", "pip install -r requirements.txt", "there is no requirements.txt in the image; COPY it before"),
+        ("ENTRYPOINT", "python server.py", "exec form only"),
+        ("CMD", '["serve", 1]', "exec form only"),
+    ],
+)
+def test_what_a_dockerfile_may_not_say(making, word, rest, reason):
+    with pytest.raises(Refusal, match=reason):
+        making.follow(word, rest)
+
+
+def test_files_lie_where_copy_says(making):
+    making.follow("COPY", "*.py ./")
+    making.follow("COPY", "requirements.txt /etc/needs.txt")
+    making.follow("COPY", "a.py .")
+    found = sorted(p.relative_to(making.root).as_posix() for p in making.root.rglob("*") if p.is_file())
+    assert found == ["app/a.py", "app/b.py", "etc/needs.txt"]
+    with pytest.raises(Refusal, match="the sandbox has images python:3.N only"):
+        docker.Image(making.context, making.root).follow("FROM", "ubuntu:24.04")
+    with pytest.raises(Refusal, match="FROM comes before RUN"):
+        docker.Image(making.context, making.root).follow("RUN", "useradd a")

@@ -1,0 +1,50 @@
+"""The local AWS as a process: it starts once, lets only its own in, and leaves nothing behind."""
+
+from urllib.parse import parse_qs
+
+import pytest
+
+from sandbox import request_log
+from sandbox.faults import Fault, Faults
+from sandbox.http import routes
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "operation"),
+    [
+        ("GET", "/b", "", "ListObjects"),
+        ("GET", "/b", "list-type=2&prefix=x", "ListObjectsV2"),
+        ("GET", "/b", "lifecycle", "GetBucketLifecycleConfiguration"),
+        ("PUT", "/b", "policy", "PutBucketPolicy"),
+        ("PUT", "/b/k/e/y", "", "PutObject"),
+        ("PUT", "/b/k", "partNumber=1&uploadId=x", "UploadPart"),
+        ("POST", "/b/k", "uploads", "CreateMultipartUpload"),
+        ("DELETE", "/b/k", "uploadId=x", "AbortMultipartUpload"),
+        ("HEAD", "/b", "", "HeadBucket"),
+        ("GET", "/", "", "ListBuckets"),
+        ("PUT", "/b/shards/operation/x.tar", "", "PutObject"),
+        ("PUT", "/b/two\nlines", "", "PutObject"),
+    ],
+)
+def test_operations_of_s3_are_told_apart(method, path, query, operation):
+    found, labels = routes.match("s3", method, path, parse_qs(query, keep_blank_values=True), ())
+    assert (found, "/" + "/".join(labels.values())) == (operation, path)
+
+
+def test_reading_and_changing_are_told_apart():
+    assert [name for name in ("DescribeVpcs", "InvokeEndpoint", "CreateVpc", "PutObject", "UpdateAlias", "HeadObject") if request_log.changes(name)] == [
+        "CreateVpc", "PutObject", "UpdateAlias",
+    ]  # fmt: skip
+
+
+def test_faults_are_used_up():
+    faults = Faults()
+    faults.add(Fault("A", "error", times=2))
+    assert [bool(faults.take("A")), bool(faults.take("B")), bool(faults.take("A")), bool(faults.take("A"))] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    with pytest.raises(ValueError, match="no such fault"):
+        faults.add(Fault("A", "explode"))

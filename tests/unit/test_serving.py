@@ -1,0 +1,112 @@
+"""The server: SageMaker's contract, on nothing but requirements.txt; bad pictures are the caller's fault, bad releases ours."""
+
+import io
+import os
+import time
+
+import engine
+import numpy as np
+import picture as picture_bytes
+import pytest
+import server
+from PIL import Image
+
+from imaging import PictureError
+from ops.releases import golden as golden_answers
+
+
+def picture(mode="RGB", form="PNG", size=(20, 10), **more):
+    packed = io.BytesIO()
+    Image.new(mode, size).save(packed, form, **more)
+    return packed.getvalue()
+
+
+def test_golden_answers_that_cannot_be_read_are_said_to_be(tmp_path):
+    for data in (b"", b"PK\x03\x04rubbish"):
+        (tmp_path / "golden.npz").write_bytes(data)
+        with pytest.raises(ValueError, match="golden.npz cannot be read"):
+            golden_answers.read(tmp_path / "golden.npz")
+
+
+def test_what_is_wrong_with_answers_is_said_one_by_one():
+    one = golden_answers.Golden(b"x", [1.0, 5.0, 2.0])
+    good = {"release": "r" * 64, "scores": [1.0, 5.1, 2.0], "classes": ["a", "b", "c"], "best": "b"}
+
+    def wrong(**other):
+        return golden_answers.wrong([one], lambda _: {**good, **other}, "r" * 64)
+
+    assert wrong() == []
+    assert "answered by release ffff" in wrong(release="f" * 64)[0]
+    assert "answered by release None" in golden_answers.wrong([one], lambda _: {"error": "no"}, "r" * 64)[0]
+    assert "2 scores, not 3" in wrong(scores=[1.0, 5.0])[0]
+    assert "scores differ by 0.5" in wrong(scores=[1.5, 5.0, 2.0])[0]
+    assert "best is a" in wrong(best="a")[0]
+
+
+def test_a_refusal_says_when_to_come_again():
+    response = server.refusal(503, "busy", {"Retry-After": server.RETRY_S})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+def test_bf16_is_taken_where_it_was_proved_and_the_cpu_has_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    told = tmp_path / "cpuinfo"
+    monkeypatch.setattr(engine, "CPU", told)
+    both = ["fp32", "bf16"]
+    assert engine.fastest(both, 224) == ["fp32"]  # nothing is known of the CPU
+    told.write_text("flags : avx512f avx512_bf16\n")
+    assert engine.fastest(both, 224) == ["bf16", "fp32"]
+    assert engine.fastest(["fp32"], 224) == ["fp32"]
+    assert engine.fastest(both, 32) == ["fp32"]
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert engine.fastest(both, 224) == ["fp32"]
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    told.write_text("flags : avx2\n")
+    assert engine.fastest(both, 224) == ["fp32"]
+
+
+def jpeg_with(extra, size=(40, 30)):
+    whole = picture(form="JPEG", size=size)
+    return whole[:2] + extra + whole[2:]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (jpeg_with(20 * (b"\xff\xe1\x00\x12Exif\0\0" + b"x" * 10)), "16 of Exif"),
+        (jpeg_with(300_000 * (b"\xff\xe1\x00\x12Exif\0\0" + b"x" * 10)), "16 of Exif"),
+        (jpeg_with(100_000 * b"\xff\xfe\x00\x02"), "more than 2000 segments"),
+        (picture()[:8] + 100_000 * b"\0\0\0\0teXt\0\0\0\0" + picture()[8:], "more than 2000 chunks"),
+        (picture("L", size=(1, 70_000)), "65500 a side"),
+    ],
+    ids=["Exif", "much Exif", "segments", "chunks", "one column"],
+)
+def test_what_would_take_long_is_refused_at_once(body, words):
+    began = time.process_time()
+    with pytest.raises(PictureError, match=words):
+        picture_bytes.prepared(body, {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
+    assert time.process_time() - began < 2
+
+
+def test_what_a_phone_puts_behind_a_picture_is_not_counted():
+    """A video behind the JPEG has the bytes of a start of scan once in 64 KiB, by chance."""
+    whole = picture(form="JPEG", size=(40, 30)) + b"\xff\xda" * 1000 + os.urandom(100_000)
+    assert picture_bytes.prepared(whole, {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3}).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_says(orientation):
+    upright = Image.new("RGB", (32, 32), "white")
+    upright.paste((255, 0, 0), (0, 0, 16, 16))
+    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what undoes each, of Pillow's own
+    stored = upright.transpose(Image.Transpose(turned[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    packed = io.BytesIO()
+    stored.save(packed, "PNG", exif=exif)
+    found = picture_bytes.decoded(packed.getvalue(), 32).astype(np.float32)
+    assert np.array_equal(found, np.asarray(upright))
+
+
+def test_the_commands_allow_what_the_server_allows_itself():
+    assert max(engine.TOLERANCE.values()) == golden_answers.TOLERANCE

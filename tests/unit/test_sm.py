@@ -1,0 +1,229 @@
+"""SageMaker: plans by equality, jobs that really run and really fail, releases that really answer."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from ops.core.errors import OpsError
+from ops.core.plan import Change, preview, walk
+from ops.datasets.manifest import Manifest
+from ops.endpoint import alarms, plan, scaling, teardown
+from ops.jobs import spec, training_jobs
+from ops.releases.build import Release
+from tests.conftest import settings_of
+
+SETTINGS = settings_of()
+WANT = plan.Wanted(Release("a" * 64, "job"), SETTINGS, image_tag="b" * 12)
+NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
+WATCHED = {
+    "alarms": {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms.alarms(SETTINGS)},
+    "log_group": True,
+}
+DATA = Manifest("pictures", (), (), {}, "d" * 64)
+
+
+def planned(**facts):
+    steps = preview(plan.steps(plan.Facts(**{**NETWORK, **WATCHED, **facts}), WANT))
+    return [s.call if isinstance(s, Change) else "wait" for s in steps]
+
+
+def live(config, status="InService"):
+    return {"EndpointName": "kennel-demo", "EndpointStatus": status, "EndpointConfigName": config}
+
+
+@pytest.mark.parametrize(
+    ("facts", "calls"),
+    [
+        ({}, ["create_model", "create_endpoint_config", "create_endpoint", "wait"]),
+        ({"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live(WANT.config)}, []),
+        (
+            {"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other")},
+            ["put_metric_alarm", "put_metric_alarm", "update_endpoint", "wait", "delete_alarms"],
+        ),
+        (
+            {"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other", "Failed")},
+            ["delete_endpoint", "wait", "create_endpoint", "wait"],
+        ),
+    ],
+    ids=["nothing", "live already", "another release", "failed"],
+)
+def test_what_a_deploy_does(facts, calls):
+    assert planned(**facts) == calls
+
+
+def test_alarms_and_logs_come_with_the_endpoint():
+    assert planned(alarms={}, log_group=False)[2:6] == [
+        "put_metric_alarm",
+        "put_metric_alarm",
+        "create_log_group",
+        "put_retention_policy",
+    ]
+    five, p99 = alarms.alarms(SETTINGS)
+    assert (five["MetricName"], five["Statistic"], five["TreatMissingData"]) == (
+        "Invocation5XXErrors",
+        "Sum",
+        "notBreaching",
+    )
+    assert (p99["ExtendedStatistic"], p99["Threshold"]) == ("p99", 2_000_000)  # microseconds
+
+
+def update(count=1, **facts):
+    have = {**live("other"), "ProductionVariants": [{"DesiredInstanceCount": count}]}
+    known = {"models": (WANT.model,), "configs": (WANT.config,), "kind": "ml.m5.large", "endpoint": have}
+    return preview(plan.steps(plan.Facts(**{**NETWORK, **WATCHED, **known, **facts}), WANT))
+
+
+def asked(steps, call):
+    return next(step.args for step in steps if isinstance(step, Change) and step.call == call)
+
+
+def test_an_update_keeps_the_instances_that_scaling_chose_and_its_own_alarms_roll_it_back():
+    found = asked(update(), "update_endpoint")
+    assert found["RetainAllVariantProperties"] is True
+    guards = [alarm["AlarmName"] for alarm in found["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]]
+    assert guards == [f"{WANT.config}-5xx", f"{WANT.config}-p99"]
+
+
+def test_the_alarms_of_an_update_watch_the_new_fleet_only_and_go_when_it_is_settled():
+    steps = update()
+    calls = [step.call if isinstance(step, Change) else "wait" for step in steps]
+    assert calls == ["put_metric_alarm", "put_metric_alarm", "update_endpoint", "wait", "delete_alarms"]
+    for guard in (step.args for step in steps[:2]):
+        assert {"Name": "EndpointConfigName", "Value": WANT.config} in guard["Dimensions"]
+    left = update(guards=("kennel-demo-old-5xx",))
+    assert left[0].args == {"AlarmNames": ["kennel-demo-old-5xx"]}
+
+
+def test_a_canary_where_there_are_two_and_all_at_once_where_there_is_one():
+    def routing(count):
+        policy = asked(update(count), "update_endpoint")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
+        return policy["TrafficRoutingConfiguration"]
+
+    assert routing(1) == {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+    assert routing(2) == {
+        "Type": "CANARY",
+        "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1},
+        "WaitIntervalInSeconds": 0,
+    }
+
+
+def test_another_instance_type_takes_scaling_away_before_and_brings_it_back_after():
+    calls = [s.call for s in update(kind="ml.c5.xlarge", scaled=True) if isinstance(s, Change)]
+    assert calls[2:4] == ["deregister_scalable_target", "update_endpoint"]
+    assert calls[-2:] == ["register_scalable_target", "put_scaling_policy"]
+    same = [s.call for s in update(scaled=True) if isinstance(s, Change)]
+    assert "deregister_scalable_target" not in same
+    lost = [s.call for s in update(lost=True) if isinstance(s, Change)]
+    assert lost[-2:] == ["register_scalable_target", "put_scaling_policy"]
+
+
+def test_scaling_comes_back_when_aws_refuses_the_update():
+    from ops.core.errors import AwsError
+
+    steps = plan.update_steps(
+        plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge", scaled=True), WANT
+    )
+    made = []
+
+    def answer(step):
+        made.append(getattr(step, "call", "wait"))
+        if made[-1] == "update_endpoint":
+            raise AwsError("UpdateEndpoint", "ResourceLimitExceeded", "no quota")
+        return {}
+
+    with pytest.raises(AwsError, match="no quota"):
+        list(walk(steps, answer))
+    assert made[-3:] == ["update_endpoint", "register_scalable_target", "put_scaling_policy"]
+
+
+def test_a_roll_back_takes_the_config_as_it_was():
+    want = plan.Wanted(WANT.release, SETTINGS, made="kennel-demo-old", kind="ml.c5.xlarge")
+    have = plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge")
+    steps = preview(plan.steps(have, want))
+    assert asked(steps, "update_endpoint")["EndpointConfigName"] == "kennel-demo-old"
+    assert not [s for s in steps if isinstance(s, Change) and s.call.startswith("create")]
+
+
+def test_names_carry_the_release():
+    assert WANT.model == "kennel-demo-aaaaaaaaaaaa-bbbbbb"
+    assert WANT.config.startswith("kennel-demo-aaaaaaaaaaaa-bbbbbb-")
+
+
+def test_the_endpoint_is_tagged_with_the_day_it_may_go():
+    (creation,) = [
+        s
+        for s in preview(plan.steps(plan.Facts(**NETWORK, **WATCHED), WANT))
+        if getattr(s, "call", "") == "create_endpoint"
+    ]
+    tags = {tag["Key"]: tag["Value"] for tag in creation.args["Tags"]}
+    assert tags["kennel:stack"] == "demo"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", tags["kennel:expires"])
+    assert creation.dollars_per_hour == 0.115
+
+
+def test_the_originals_values_are_the_defaults():
+    assert (SETTINGS.endpoint.instance_type, SETTINGS.endpoint.min_instances, SETTINGS.endpoint.max_instances) == (
+        "ml.m5.large",
+        1,
+        2,
+    )
+    assert scaling.wanted(SETTINGS)["TargetValue"] == 20.0
+    assert (SETTINGS.fn.reserved, SETTINGS.fn.provisioned) == (10, 1)
+
+
+def test_deleting_takes_scaling_first_and_alarms_last():
+    have = plan.Facts(live("c"), ("c",), ("m",), {"kennel-demo-5xx": 5.0})
+    calls = [s.call for s in preview(teardown.steps((have, scaling.Facts((1, 2))), SETTINGS)) if isinstance(s, Change)]
+    assert calls == [
+        "deregister_scalable_target",
+        "delete_endpoint",
+        "delete_endpoint_config",
+        "delete_model",
+        "delete_alarms",
+    ]
+
+
+def test_a_delete_that_was_interrupted_goes_on_with_what_is_left():
+    have = (plan.Facts(None, ("c",), ("m",), {"kennel-demo-5xx": 5.0}), scaling.Facts())
+    assert teardown.anything(have)
+    calls = [s.call for s in preview(teardown.steps(have, SETTINGS)) if isinstance(s, Change)]
+    assert calls == ["delete_endpoint_config", "delete_model", "delete_alarms"]
+    assert not teardown.anything((plan.Facts(), scaling.Facts()))
+
+
+def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
+    job = spec.build_spec(SETTINGS, DATA, "sm", 2)
+    have = training_jobs.Facts(job.name, None, ("s-a", "s-b"), "sg", True, root=job.name)
+    request = training_jobs.request(have, training_jobs.Order(job, job.attempt(3), "code/c/", 2), SETTINGS)
+    assert request["TrainingJobName"] == f"{job.name}-3"
+    assert request["CheckpointConfig"]["S3Uri"].endswith(
+        f"/checkpoints/{job.name}"
+    )  # the attempts before left theirs there
+    assert request["EnableManagedSpotTraining"] is False
+    assert "MaxWaitTimeInSeconds" not in request["StoppingCondition"]
+    assert request["ResourceConfig"]["InstanceCount"] == 2
+    assert request["VpcConfig"] == {"Subnets": ["s-a", "s-b"], "SecurityGroupIds": ["sg"]}
+    sources = {c["ChannelName"]: c["DataSource"]["S3DataSource"] for c in request["InputDataConfig"]}
+    assert sources["data"]["S3DataType"] == "ManifestFile"
+    assert sources["data"]["S3Uri"].endswith(f"datasets/pictures/{'d' * 64}/channel.json")
+    assert sources["code"]["S3Uri"].endswith("/code/c/")
+    assert len(request["AlgorithmSpecification"]["ContainerEntrypoint"][2]) <= 256
+
+
+def test_a_jobs_name_follows_from_data_code_settings_and_hosts():
+    name = spec.build_spec(SETTINGS, DATA, "sm").name
+    assert name == spec.build_spec(SETTINGS, DATA, "sm").name
+    other = SETTINGS.model_copy(update={"train": SETTINGS.train.model_copy(update={"seed": 1})})
+    names = {
+        name,
+        spec.build_spec(other, DATA, "sm").name,
+        spec.build_spec(SETTINGS, replace(DATA, digest="e"), "sm").name,
+        spec.build_spec(SETTINGS, DATA, "sm", 2).name,
+    }
+    assert len(names) == 4
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(OpsError, match="cannot be divided by 3 hosts"):
+        spec.build_spec(SETTINGS, DATA, "sm", 3)
