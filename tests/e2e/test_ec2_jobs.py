@@ -46,7 +46,7 @@ def test_the_ssh_connection_killed_in_the_middle_leaves_the_job_to_end(box_stack
     os.killpg(training.pid, signal.SIGKILL)  # client, tunnel, and with them the connection
     training.wait()
     told = box_stack("ec2.attach")
-    epochs = re.findall(r"\[box\] epoch (\d)/4", told.err)
+    epochs = re.findall(r"\[box\] epoch (\d)/4  train loss", told.err)
     assert epochs == ["1", "2", "3", "4"]  # none lost, none doubled
     assert "Completed: s3://kennel-box2-" in told.out
     found = box_stack.account.list_all(
