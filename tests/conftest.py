@@ -64,8 +64,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.parent.name
         item.add_marker(pytest.mark.xdist_group(group if group == "demo" else f"{folder}-{item.path.stem}-{group}"))
 
-    def rank(item: pytest.Item) -> int:
-        return min(ranks.get(name, len(ranks)) for name in (groups[item], item.path.stem))
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        """What looks at the demo's own report comes before what changes its stack."""
+        first = min(ranks.get(name, len(ranks)) for name in (groups[item], item.path.stem))
+        return first, item.path.stem != "test_demo"
 
     items.sort(key=rank)
 

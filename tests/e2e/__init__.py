@@ -1,1 +1,1 @@
-"""Tests of commands as they are typed, and the recorder of what a whole run asks of AWS."""
+"""Tests of commands as they are typed, and of the boxes, jobs and servers that they start; and the recorder of what a whole run asks of AWS."""

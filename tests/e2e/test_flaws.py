@@ -4,7 +4,6 @@ import json
 import math
 import os
 import pty
-import subprocess
 import sys
 import time
 
@@ -32,7 +31,7 @@ def data(tmp_path_factory):
     return resume.noise(tmp_path_factory.mktemp("flaws") / "data")
 
 
-def test_f1_hosts_share_the_data_and_one_writes_the_model(data, tmp_path):
+def test_f1_hosts_share_the_data_and_one_writes_the_model(forks, data, tmp_path):
     def check(run):
         seen, models = run(2)
         assert sorted(number for host in seen for number in host) == list(range(39))
@@ -53,15 +52,12 @@ def test_f1_hosts_share_the_data_and_one_writes_the_model(data, tmp_path):
             "GLOO_SOCKET_IFNAME": "lo",
             "OMP_NUM_THREADS": "1",
         }
-        argv = [sys.executable, str(TRAINING / "train.py"), "--data", str(data), *resume.SETTINGS, "--epochs", "1"]
-        running = [
-            subprocess.Popen(
-                [*argv, "--out", str(tmp_path / f"out{rank}"), "--checkpoints", str(tmp_path / f"c{rank}")],
-                env=os.environ | env | {"RANK": str(rank)},
-            )
-            for rank in range(hosts)
-        ]
-        assert [process.wait(120) for process in running] == [0] * hosts
+        words = [str(TRAINING / "train.py"), "--data", str(data), *resume.SETTINGS, "--epochs", "1"]
+        running = []
+        for rank in range(hosts):
+            folders = ["--out", str(tmp_path / f"out{rank}"), "--checkpoints", str(tmp_path / f"c{rank}")]
+            running.append(forks.start(*words, *folders, env=env | {"RANK": str(rank)}))
+        assert [process.wait() for process in running] == [0] * hosts
         models = [path.parent for path in tmp_path.glob("out*/model.safetensors")]
         (first, *_) = json.loads((models[0] / "ledger.json").read_text())["passes"]
         parts = [

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import resume
+from bench.train import free_port
 from ops.core.paths import ROOT
 
 TRAINING = ROOT / "training"
@@ -101,31 +102,24 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(data, whole, tmp_path)
     assert list((tmp_path / "out-checkpoints").iterdir()) == []
 
 
-def test_three_processes_resume_bit_equal(data, tmp_path):
+def test_three_processes_resume_bit_equal(forks, data, tmp_path):
     """From three on, DDP adds up in another order before and after it lays its buckets anew: a first pass is thrown away."""
 
-    def run(out, kill_after=None):
-        env = [{"RANK": str(r), "WORLD_SIZE": "3", "LOCAL_RANK": str(r), "LOCAL_WORLD_SIZE": "3"} for r in range(3)]
-        code = f"import sys; sys.path[:0] = [{str(TRAINING)!r}, {str(ROOT / 'bench')!r}]; import fork_server, train; fork_server.armed({{'term': {kill_after or 0}}}, True); sys.argv = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
-        import os
-        import socket
-
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        running = [
-            subprocess.Popen(
-                [sys.executable, "-c", code, *command(data, out, "--batch", "6")[1:]],
-                env=os.environ
-                | e
-                | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for e in env
-        ]
-        return [(process.communicate(timeout=100)[0], process.returncode) for process in running]
+    def run(out, kill_after=0):
+        """(what it printed, exit code) of each process."""
+        trap = f"import fork_server, train; fork_server.armed({{'term': {kill_after}}}, True)"
+        code = f"import sys, runpy; sys.path[:0] = [{str(TRAINING)!r}, {str(ROOT / 'bench')!r}]; {trap}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
+        group |= {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", "OMP_NUM_THREADS": "1"}
+        logs = [tmp_path / f"{rank}.log" for rank in range(3)]
+        running = []
+        for rank, log in enumerate(logs):
+            with log.open("wb") as file:
+                one = group | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+                words = command(data, out, "--batch", "6")[1:]
+                running.append(forks.start("-c", code, *words, env=one, stdout=file.fileno(), stderr=file.fileno()))
+        codes = [process.wait() for process in running]
+        return [(log.read_text(), code) for log, code in zip(logs, codes, strict=True)]
 
     assert {code for _, code in run(tmp_path / "a")} == {0}
     assert {code for _, code in run(tmp_path / "b", kill_after=4)} == {143}

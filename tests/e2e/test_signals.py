@@ -21,6 +21,6 @@ def test_it_holds_where_the_parent_of_the_tests_ignores_them():
             signal.signal(number, signal.SIG_IGN)
 
     test = f"{__file__}::{test_a_child_ignores_none_of_the_signals_that_end_things.__name__}"
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", test]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, preexec_fn=ignore, timeout=120, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr

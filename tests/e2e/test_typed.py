@@ -1,0 +1,70 @@
+"""Commands as people type them: exit codes, what goes to stdout and what to stderr; and that tests/in_process.py says the same."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from ops.core.paths import ROOT
+from tests.conftest import Cli, write_settings
+
+
+@pytest.fixture(scope="module")
+def cli(stacks):
+    made = stacks("typed")
+    made.typed("data.up")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--list",), 0),
+        (("--help", "ec2.up"), 0),
+        (("net.my-adress",), 1),  # no such task
+        (("iam.check", "--nonsense"), 1),  # no such flag
+        (("runbook.show", "audt"), 1),
+        (("data.list", "--json"), 1),
+        (("data.check", "--dir", "no/such/folder"), 1),
+        (("sm.delete",), 1),  # asks, and there is no terminal
+        (("--dry", "net.up"), 0),
+        (("iam.diff",), 0),
+        (("ec2.status",), 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_a_command_in_the_tests_process_is_as_one_that_was_typed(cli, words, code):
+    here, typed = cli(*words, ok=False), cli.typed(*words, ok=False)
+    assert here == typed
+    assert typed.code == code
+
+
+def test_environment_and_folder_are_put_back(cli, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    before = dict(os.environ)
+    wrong = cli("ec2.status", ok=False, env={"INVOKE_EC2_WAY": "nonsense"})
+    assert wrong.code == 1
+    assert "ec2.way" in wrong.err
+    assert dict(os.environ) == before
+    assert tmp_path.samefile(".")
+
+
+def test_what_nothing_words_is_a_traceback_here_too(cli, monkeypatch):
+    monkeypatch.setattr("ops.commands.runbook.table", None)
+    ran = cli("runbook.list", ok=False)
+    assert ran.code == 1
+    assert "TypeError: 'NoneType' object is not callable" in ran.err
+
+
+def test_a_sandbox_that_is_not_up_is_said_at_once(tmp_path):
+    refused = Cli(write_settings(tmp_path / "x.yaml", tmp_path / "box", "nowhere")).typed("ec2.status", ok=False)
+    assert refused.code == 1
+    assert refused.out == ""
+    assert "Is the sandbox up? invoke sandbox.up" in refused.err
+
+
+def test_json_alone_is_on_stdout(cli):
+    done = subprocess.run(cli.argv("runbook.list", "--json"), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert len(json.loads(done.stdout)) > 5
