@@ -127,8 +127,8 @@ def test_a_name_that_another_search_took_is_passed_over():
                 "TrainingJobDefinition": {"Environment": {"KENNEL_TUNING": digest}},
             }  # fmt: skip
 
-        find = call
-        pages = tagged = lambda *_, **__: []
+        call_or_none = call
+        list_all = list_tagged = lambda *_, **__: []
         settings = SETTINGS
 
     have = tuning.facts(Aws(), SEARCH)
