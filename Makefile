@@ -25,7 +25,8 @@ test-fast: $(READY)
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ops iampolicy sandbox bench
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
 	cd serving && ../$(BIN)/mypy --config-file ../pyproject.toml .
 	cd lambda && ../$(BIN)/mypy --config-file ../pyproject.toml .
 	cd training && ../$(BIN)/mypy --config-file ../pyproject.toml .

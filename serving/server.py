@@ -15,15 +15,15 @@ import time
 from pathlib import Path
 
 import uvicorn
-from admission import Admission, Busy, Late, lower
-from engine import Answer, BadRelease, Engine, threads
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from telemetry import Telemetry, begin, log
 
+from admission import Admission, Busy, Late, lower
+from engine import Answer, BadRelease, Engine, threads
 from imaging import REQUEST_BYTES, PictureError
+from telemetry import Telemetry, begin, log
 
 TYPES = {"image/jpeg", "image/png", "application/x-image"}
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM

@@ -8,18 +8,18 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import dataset
-import model
 import numpy as np
 import PIL
 import safetensors
 import torch
+
+import dataset
+import model
+from imaging import REQUEST_BYTES
 from loader import Views
 from preprocess import Preprocess
 from ranks import Ranks
 from vision import version
-
-from imaging import REQUEST_BYTES
 
 GOLDEN = 8
 HERE = ("data", "out", "checkpoints", "start", "classes")  # of this machine, or of the data

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import dataset
 import model
-import torch
 from loader import Views
 from preprocess import Preprocess
 

@@ -15,9 +15,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import model
 import onnx
 import torch
+
+import model
 from precision import proved
 
 FILES = ("model.onnx", "model.json", "golden.npz")

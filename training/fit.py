@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import sample_order
 import torch
+from torch import nn
+
+import sample_order
 from checkpoint import Checkpoints, Stopped
 from frozen import half
 from ledger import Ledger
@@ -17,7 +19,6 @@ from metrics import TOP, Tally
 from model import Classifier
 from preprocess import Preprocess
 from ranks import Ranks
-from torch import nn
 
 SAY_S = 10.0  # between two lines of progress within an epoch
 CARRY_ON, SAVE, STOP = 0, 1, 2

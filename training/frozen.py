@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+
 from checkpoint import Stopped, replaced
 from loader import Feed
 from preprocess import Preprocess
 from ranks import Ranks
-from torch import nn
 
 CHUNK = 8  # pictures at a time on a CPU: what they become in between stays in its caches
 SAY_S = 10.0  # between two lines of progress

@@ -8,6 +8,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
+
 from ranks import Ranks
 
 

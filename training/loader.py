@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from dataset import DataError, Entry
-from preprocess import Augment, Preprocess
 from torch.utils.data import DataLoader, Dataset
 
+from dataset import DataError, Entry
 from imaging import PictureError
+from preprocess import Augment, Preprocess
 
 KEPT_BYTES = 512 << 20  # of decoded pictures in memory, a process
 MOST_WORKERS = 16

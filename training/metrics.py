@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from ranks import Ranks
 from torch import nn
+
+from ranks import Ranks
 
 BINS = 15  # of confidence, for the calibration error; as in Guo et al. 2017
 TOP = 5

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+
 from vision import BasicBlock, ResNet, models
 
 HIDDEN = 128  # units of the mlp head

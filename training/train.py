@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+
 import card
 import dataset
 import model
-import torch
 from checkpoint import Checkpoints, Stopped
 from fit import Features, Fit, Pictures, evaluated
 from frozen import Cache, Frozen

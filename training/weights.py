@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from vision import models
 
 

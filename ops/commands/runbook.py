@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from invoke import Context
 
-from ops.core.errors import OpsError
 from ops.core.output import table
-from ops.core.paths import ROOT
 from ops.core.task import Result, task
-
-FOLDER = ROOT / "runbooks"
-
-
-def pages() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(FOLDER.glob("*.md")) if path.stem != "README"}
-
-
-def title(path: Path) -> str:
-    return next(line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("# "))
 
 
 @task(help={"json": "Print it as JSON."})
 def list(c: Context, json: bool = False) -> Result:
     """List the runbooks: jobs, and what to do when something breaks."""
-    found = {name: title(path) for name, path in pages().items()}
+    from ops.incidents import runbooks
+
+    found = {name: runbooks.read_title(path) for name, path in runbooks.list_pages().items()}
     return Result(found, table(("page", "what for"), found.items()))
 
 
@@ -34,18 +22,13 @@ def show(c: Context, page: str) -> Result | None:
     """Print one runbook."""
     import sys
 
-    found = pages().get(page.removesuffix(".md"))
-    if found is None:
-        import difflib
-
-        near = difflib.get_close_matches(page, pages(), n=1)
-        raise OpsError(
-            f"There is no runbook {page}." + (f" Did you mean {near[0]}?" if near else " invoke runbook.list")
-        )
-    if not sys.stdout.isatty():
-        return Result(found.read_text(), found.read_text())
     from rich.console import Console
     from rich.markdown import Markdown
 
-    Console().print(Markdown(found.read_text()))
+    from ops.incidents import runbooks
+
+    text = runbooks.find_page(page).read_text()
+    if not sys.stdout.isatty():
+        return Result(text, text)
+    Console().print(Markdown(text))
     return None

@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-SKIPPED = {"__pycache__", ".mypy_cache", ".DS_Store"}
+SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store", "ruff.toml"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal sources give equal bytes
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Every file below, in the order of its name; caches left out."""
+    """Return every file below, in the order of its name; caches and a linter's settings are left out."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and not SKIPPED & set(p.relative_to(folder).parts))
 
 

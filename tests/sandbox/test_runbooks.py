@@ -1,6 +1,6 @@
 """Runbooks: each page has its parts, each command on it parses, each task is written about, each link leads somewhere."""
 
-from ops.commands import runbook
+from ops.incidents import runbooks
 from ops.core.paths import ROOT
 from tests.unit.test_runbooks import PAGES
 
@@ -10,4 +10,4 @@ def test_pages_are_listed_and_shown(stacks):
     assert "box-unreachable" in cli("runbook.list").out
     assert cli("runbook.show", "audit").out == (ROOT / "runbooks" / "audit.md").read_text() + "\n"
     assert "Did you mean audit?" in cli("runbook.show", "audt", ok=False).err
-    assert len(runbook.pages()) == len(PAGES) - 1
+    assert len(runbooks.list_pages()) == len(PAGES) - 1

@@ -19,9 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launch import STOPPED, Stop
-
 from boxside import fetch_data, spot_notice
+from launch import STOPPED, Stop
 
 CODE = Path(__file__).resolve().parent.parent
 HOME = CODE.parent.parent

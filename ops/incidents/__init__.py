@@ -1,0 +1,1 @@
+"""Incidents: the runbooks that people follow when something breaks."""
