@@ -8,14 +8,13 @@ from invoke import Context
 
 from ops.core.errors import OpsError
 from ops.core.output import table
-from ops.core.paths import ROOT
 from ops.core.task import Result, task
-
-FOLDER = ROOT / "runbooks"
 
 
 def pages() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(FOLDER.glob("*.md")) if path.stem != "README"}
+    from ops.core.paths import ROOT
+
+    return {path.stem: path for path in sorted((ROOT / "runbooks").glob("*.md")) if path.stem != "README"}
 
 
 def title(path: Path) -> str:
