@@ -23,6 +23,7 @@ for number in NEEDED_SIGNALS:
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
 
+import hypothesis  # noqa: E402
 import invoke  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -37,6 +38,10 @@ from sandbox import processes, state  # noqa: E402
 from sandbox.client import ask  # noqa: E402
 from tests.forks import Forks  # noqa: E402
 from tests.in_process import Ran, run_invoke  # noqa: E402
+
+# With more workers than cores a case may take any time; what a test is to bound in time, it measures itself.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 # The slowest first, so that no worker ends with one of them alone; `demo` are the tests on the stack that the demo made.
 SLOWEST = (
