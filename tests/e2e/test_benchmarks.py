@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from bench import data, iam, opponents, serve, sync
+from bench import data, iam, opponents, serve, servers, sync
 from ops.core.errors import FAILED, FINDINGS, OpsError
 from ops.core.paths import ROOT
 
@@ -167,3 +167,12 @@ def test_without_its_opponents_a_benchmark_says_how_to_get_them(bench, words, mo
     monkeypatch.setattr(opponents, "VENV", tmp_path)
     with pytest.raises(OpsError, match=f"^{words}: make .venv-bench/.ready$"):
         bench()
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path):
+    made = servers.release("resnet_tiny", 64)
+    with (
+        pytest.raises(OpsError, match=r"serving/ does not start: .*not whole"),
+        servers.started(servers.OURS, made / "opt", {}, tmp_path / "log"),
+    ):
+        pass
