@@ -1,4 +1,5 @@
 """Every command of this repository, assembled from the modules that hold them. `invoke --list` shows them."""
+
 import os
 import sys
 

@@ -1,7 +1,7 @@
 """Runbooks: each page has its parts, each command on it parses, each task is written about, each link leads somewhere."""
 
-from ops.incidents import runbooks
 from ops.core.paths import ROOT
+from ops.incidents import runbooks
 from tests.unit.test_runbooks import PAGES
 
 
