@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ops.core import pricing
 from ops.core.errors import OpsError
+from ops.core.finding import Finding
 from ops.core.settings import Settings
 from ops.releases.cpu_types import find_cpu_type
 from ops.releases.load_test import LoadTestResult
@@ -27,12 +28,6 @@ POINTS, LAG, START = (
     (3, 7),
 )  # minutes of a spike: the alarm's points, the metric's lateness, an instance's start
 GIVEN = "given"  # stands where a measurement has its release
-
-
-@dataclass(frozen=True)
-class Finding:
-    text: str
-    next: str
 
 
 @dataclass(frozen=True)
@@ -202,12 +197,14 @@ def findings(plan: Plan, measured: LoadTestResult) -> Iterator[Finding]:
     """What is wrong between function, scaling and instances, and what to set instead."""
     if scale_to_instance_type(measured, plan.instance_type)[0] is None:
         yield Finding(
+            "warning",
             f"{measured.precision} on {measured.cpu} says little about {plan.instance_type}: the figures are for the machine "
             "that was measured, by vCPUs.",
             f"Measure one {plan.instance_type}, then: invoke sm.capacity --rps RPS --latency-ms MS",
         )
     if plan.exceeds:
         yield Finding(
+            "warning",
             f"The function admits {shown(plan.admitted)} requests a minute; the endpoint's scaling target covers "
             f"{plan.covered:,}. That is {times(plan.admitted / plan.covered)} times what {plan.most} x {plan.as_set:,} plan for; "
             f"at its target an instance is {100 * plan.as_set / plan.limit:.0f} % busy.",
@@ -216,12 +213,14 @@ def findings(plan: Plan, measured: LoadTestResult) -> Iterator[Finding]:
     if whole(plan.admitted) > plan.most * plan.limit:
         wait = plan.slots / (plan.most * plan.rps)
         yield Finding(
+            "warning",
             f"The function admits {shown(plan.admitted)} requests a minute; {plan.most} instances can do "
             f"{shown(plan.most * plan.limit)}. With {plan.slots:,} calls under way each waits about {wait:.1f} s.",
             settings_fix(plan, plan.target),
         )
     if plan.as_set >= plan.limit:
         yield Finding(
+            "warning",
             f"One instance can do {shown(plan.limit)} requests a minute, and the target of {plan.as_set:,} is no less: "
             "the endpoint would be full before it scales.",
             f"Set endpoint.invocations_per_instance to {plan.target:,}; then: invoke sm.autoscale",
@@ -234,12 +233,14 @@ def traffic_findings(plan: Plan) -> Iterator[Finding]:
     if plan.asked and plan.traffic > plan.admitted:
         slots = math.ceil(round(plan.traffic / function_throughput(1, plan.duration_ms), 6))
         yield Finding(
+            "warning",
             f"{shown(plan.traffic)} requests a minute are more than the function admits ({shown(plan.admitted)}): "
             "the others are refused with 429.",
             f"Set fn.reserved to {slots:,}; then: invoke lambda.deploy",
         )
     if plan.asked and plan.instances(plan.target) > plan.most:
         yield Finding(
+            "warning",
             f"{shown(plan.traffic)} requests a minute want {plan.instances(plan.target):,} instances at the advised target, and "
             f"endpoint.max_instances is {plan.most}.",
             f"Set endpoint.max_instances to {plan.instances(plan.target):,}; then: invoke sm.autoscale",

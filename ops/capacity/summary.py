@@ -8,7 +8,6 @@ from typing import Any
 from ops.capacity.model import (
     GIVEN,
     OVERHEAD_MS,
-    Finding,
     Option,
     Plan,
     calls,
@@ -18,6 +17,7 @@ from ops.capacity.model import (
     whole,
 )
 from ops.core import pricing
+from ops.core.finding import Finding
 from ops.core.output import table
 from ops.releases.load_test import LoadTestResult
 
@@ -46,7 +46,7 @@ def describe_source(plan: Plan, measured: LoadTestResult) -> str:
 def describe_plan(plan: Plan, measured: LoadTestResult, options: list[Option], found: list[Finding]) -> str:
     """Return the plan for people, part by part."""
     parts = [describe_source(plan, measured), rates_table(plan), traffic_sentences(plan), prices_table(plan, options)]
-    warned = [f"! {each.text}\n  {each.next}" for each in found]
+    warned = [f"! {each.message}\n  {each.fix}" for each in found]
     return "\n\n".join([*parts, *(warned or ["Nothing is wrong between function, scaling and instances."])])
 
 

@@ -65,20 +65,21 @@ def fetch(c: Context, archive: str, dir: str = "", json: bool = False) -> Result
 @task(help={"dir": DIR, "json": "Print every finding as JSON."})
 def check(c: Context, dir: str = "", json: bool = False) -> Result:
     """Look for what a push would refuse, and for what spoils a model."""
+    from ops.core.finding import SEVERITIES
     from ops.core.settings import load
     from ops.datasets import folder_findings
 
     folder = folder_of(load(c.config), dir)
     found, every = folder_findings.examine(folder)
-    counts = {level: sum(one.level == level for one in every) for level in folder_findings.LEVELS}
-    said = ", ".join(f"{count} {level}s" for level, count in counts.items())
+    counts: dict[str, int] = {severity: sum(one.severity == severity for one in every) for severity in SEVERITIES}
+    said = ", ".join(f"{count} {severity}s" for severity, count in counts.items())
     text = f"{folder}: {len(found.pictures)} pictures of {len(found.filled('train'))} classes; {said}."
     if every:
-        rows = [(one.level, one.kind, one.where, one.why) for one in every[:SHOWN]]
+        rows = [(one.severity, one.kind, one.where, one.message) for one in every[:SHOWN]]
         more = f"\n... and {len(every) - SHOWN} more: invoke data.check --json" if len(every) > SHOWN else ""
         text = f"{table(('', 'what', 'where', 'why'), rows)}{more}\n{text}"
     data = {"dir": str(folder), "pictures": len(found.pictures), **counts, "findings": [vars(one) for one in every]}
-    return Result(data, text, code=FINDINGS if counts[folder_findings.ERROR] + counts[folder_findings.WARNING] else 0)
+    return Result(data, text, code=FINDINGS if counts["error"] + counts["warning"] else 0)
 
 
 @task(help={"dir": DIR, "skip_bad": "Leave refused pictures out.", "json": "Print the manifest's summary as JSON."})

@@ -57,4 +57,5 @@ def diagnose(account: Account) -> Result:
     seen = diagnosis.look(account)
     found = diagnosis.findings(seen, account.settings)
     text = diagnosis.describe_diagnosis(seen, found, account.settings)
-    return Result(diagnosis.as_data(seen, found), text, code=FINDINGS if any(one.stops for one in found) else 0)
+    wrong = any(one.severity == "error" for one in found)
+    return Result(diagnosis.as_data(seen, found), text, code=FINDINGS if wrong else 0)

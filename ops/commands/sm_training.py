@@ -134,9 +134,7 @@ def explain(c: Context, job: str, quiet_s: int = 600, json: bool = False) -> Res
 
     account = Account.from_context(c)
     found = failures.explain(account, job, training_jobs.describe_existing(account, job), quiet_s)
-    text = (
-        f"{found.job}  {found.status}\ncause:    {found.cause}\nevidence: {found.evidence or '-'}\nNext: {found.next}"
-    )
+    text = f"{found.job}  {found.status}\ncause:    {found.cause}\nevidence: {found.evidence or '-'}\nNext: {found.fix}"
     return Result(asdict(found), text, code=FINDINGS if found.wrong else 0)
 
 

@@ -8,26 +8,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from imaging import REQUEST_BYTES
+from ops.core.finding import SEVERITIES, Finding
 from ops.datasets import scan_cache
 from ops.datasets.image_check import ImageInfo
 from ops.datasets.image_folder import SPLITS, SUFFIXES, ImageFolder, Picture, is_safe_name, scan
 
-LEVELS = ERROR, WARNING, NOTE = "error", "warning", "note"
 TINY = 8  # pixels of the shorter side; train.pixels may not be less either
 UNEVEN = 10  # times more pictures in the largest class than in the smallest
 TOLD = 5  # names in one finding
-
-
-@dataclass(frozen=True)
-class Finding:
-    level: str
-    kind: str
-    where: str
-    why: str
 
 
 def examine(folder: Path) -> tuple[ImageFolder, list[Finding]]:
@@ -40,43 +31,46 @@ def examine(folder: Path) -> tuple[ImageFolder, list[Finding]]:
 def findings(found: ImageFolder, seen: list[tuple[Picture, ImageInfo]]) -> list[Finding]:
     """Errors first, then by kind. `seen` are the folder's pictures, in order."""
     every = [*of_classes(found), *of_pictures(seen), *of_twins(seen), *of_counts(found), *of_others(found)]
-    return sorted(every, key=lambda finding: (LEVELS.index(finding.level), finding.kind))
+    return sorted(every, key=lambda finding: (SEVERITIES.index(finding.severity), finding.kind))
 
 
 def of_classes(found: ImageFolder) -> Iterator[Finding]:
     classes = {split: set(found.classes[split]) for split in SPLITS}
     every = set().union(*classes.values())
     if len(classes["train"]) < 2:
-        yield Finding(ERROR, "classes", "train", f"{len(classes['train'])} classes; a classifier needs two")
+        message = f"{len(classes['train'])} classes; a classifier needs two"
+        yield Finding("error", message, kind="classes", where="train")
     for split in SPLITS:
         for label in sorted(every - classes[split]):
             others = ", ".join(other for other in SPLITS if label in classes[other])
-            yield Finding(ERROR, "classes", f"{split}/{label}", f"there is no such class, though {others} has it")
+            message = f"there is no such class, though {others} has it"
+            yield Finding("error", message, kind="classes", where=f"{split}/{label}")
         for label in sorted(classes[split] - found.filled(split)):
-            yield Finding(ERROR, "empty", f"{split}/{label}", "a class without pictures")
+            yield Finding("error", "a class without pictures", kind="empty", where=f"{split}/{label}")
     for label in sorted(every):
         if not is_safe_name(label):
-            yield Finding(ERROR, "classes", repr(label), "no name for a class")
+            yield Finding("error", "no name for a class", kind="classes", where=repr(label))
 
 
 def of_pictures(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
     handled: dict[tuple[str, str], list[str]] = defaultdict(list)
     for picture, info in seen:
         if info.fault:
-            yield Finding(ERROR, "refused", picture.name, info.fault)
+            yield Finding("error", info.fault, kind="refused", where=picture.name)
             continue
         if min(info.width, info.height) < TINY:
-            yield Finding(WARNING, "tiny", picture.name, f"{info.width} x {info.height} pixels")
+            message = f"{info.width} x {info.height} pixels"
+            yield Finding("warning", message, kind="tiny", where=picture.name)
         if info.mode != "RGB":
             handled["mode", f"{info.mode}, trained as RGB"].append(picture.name)
         if info.turned:
             handled["turned", "EXIF says that it lies on its side; trained upright"].append(picture.name)
         if picture.bytes > REQUEST_BYTES:
-            why = f"more than the {REQUEST_BYTES} bytes that an endpoint takes; trained, but callers must send such smaller"
-            handled["large", why].append(picture.name)
-    for (kind, why), names in handled.items():
+            message = f"more than the {REQUEST_BYTES} bytes that an endpoint takes; trained, but callers must send such smaller"
+            handled["large", message].append(picture.name)
+    for (kind, message), names in handled.items():
         more = f", and {len(names) - 1} more" if len(names) > 1 else ""
-        yield Finding(NOTE, kind, names[0] + more, why)
+        yield Finding("note", message, kind=kind, where=names[0] + more)
 
 
 def of_twins(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
@@ -85,7 +79,7 @@ def of_twins(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
         kind = "two splits" if len(splits) > 1 else "two classes" if len(labels) > 1 else "duplicate"
         more = f" and {len(twins) - 1 - TOLD} more" if len(twins) - 1 > TOLD else ""
         others = ", ".join(picture.name for picture in twins[1 : 1 + TOLD]) + more
-        yield Finding(WARNING, kind, twins[0].name, f"the same picture as {others}")
+        yield Finding("warning", f"the same picture as {others}", kind=kind, where=twins[0].name)
 
 
 def same(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[list[Picture]]:
@@ -101,13 +95,15 @@ def of_counts(found: ImageFolder) -> Iterator[Finding]:
     for split in SPLITS:
         counts = Counter(picture.label for picture in found.pictures if picture.split == split)
         for label in sorted(label for label, count in counts.items() if count == 1):
-            yield Finding(WARNING, "one picture", f"{split}/{label}", "a class with one picture")
+            yield Finding("warning", "a class with one picture", kind="one picture", where=f"{split}/{label}")
         if split == "train" and counts:
             (most, many), (least, few) = counts.most_common()[0], counts.most_common()[-1]
             if many > UNEVEN * few:
-                yield Finding(WARNING, "imbalance", "train", f"{many} pictures of {most}, but {few} of {least}")
+                message = f"{many} pictures of {most}, but {few} of {least}"
+                yield Finding("warning", message, kind="imbalance", where="train")
 
 
 def of_others(found: ImageFolder) -> Iterator[Finding]:
+    message = f"not named as a picture ({', '.join(sorted(SUFFIXES))})"
     for name in found.others:
-        yield Finding(NOTE, "left out", name, f"not named as a picture ({', '.join(sorted(SUFFIXES))})")
+        yield Finding("note", message, kind="left out", where=name)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.core.aws.account import Account
+from ops.core.finding import SEVERITIES, Finding
 from ops.core.settings import Settings
 from ops.endpoint import alarms, plan, probe, scaling
 
@@ -51,14 +52,6 @@ class Seen:
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """`stops`: because of this the endpoint does not follow its load as the settings want."""
-
-    stops: bool
-    says: str
-
-
 def look(account: Account) -> Seen:
     found = probe.existing(account)
     variant = (found.get("ProductionVariants") or [{}])[0]
@@ -100,42 +93,41 @@ def last(values: dict[int, float], needs: int) -> tuple[float | None, ...]:
 
 
 def findings(seen: Seen, settings: Settings) -> list[Finding]:
-    """Those that stop it first."""
+    """Errors first: because of one, the endpoint does not follow its load as the settings want. A note only explains."""
     found = [*about_registration(seen, settings), *about_load(seen, settings), *about_settings(seen, settings)]
-    return sorted(found, key=lambda finding: not finding.stops)
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def about_registration(seen: Seen, settings: Settings) -> Iterator[Finding]:
     have = seen.have
     if seen.status == "Failed":
-        yield Finding(True, "The endpoint has failed, and nothing scales it. Why: invoke sm.logs --errors")
+        yield Finding("error", "The endpoint has failed, and nothing scales it.", "Why: invoke sm.logs --errors")
     elif seen.status in plan.MOVING:
-        yield Finding(False, f"The endpoint is {seen.status}: its instances are not scaled until it is InService.")
+        yield Finding("note", f"The endpoint is {seen.status}: its instances are not scaled until it is InService.")
     if have.bounds is None:
-        yield Finding(
-            True, f"No scalable target is registered: it stays at {have.instances}. Next: invoke sm.autoscale"
-        )
+        message = f"No scalable target is registered: it stays at {have.instances}."
+        yield Finding("error", message, "invoke sm.autoscale")
         return
     if have.bounds not in scaling.fitting(have, settings):
         least, most = scaling.wanted_bounds(settings)
         yield Finding(
-            True,
-            f"It may have {have.bounds[0]} to {have.bounds[1]} instances, the settings say {least} to {most}. "
+            "error",
+            f"It may have {have.bounds[0]} to {have.bounds[1]} instances, the settings say {least} to {most}.",
             "Back to them: invoke sm.autoscale",
         )
     for name in have.suspended:
-        yield Finding(True, f"{scaling.SUSPENSIONS[name].capitalize()} is suspended. Resume it: invoke sm.autoscale")
+        message = f"{scaling.SUSPENSIONS[name].capitalize()} is suspended."
+        yield Finding("error", message, "Resume it: invoke sm.autoscale")
     policy = have.policies.get(scaling.policy_name(settings))
     if policy is None:
-        yield Finding(True, f"It has no policy by {settings.endpoint.scaling_metric}. Next: invoke sm.autoscale")
+        yield Finding("error", f"It has no policy by {settings.endpoint.scaling_metric}.", "invoke sm.autoscale")
     elif policy != scaling.wanted(settings):
-        yield Finding(True, f"Its policy {differs(policy, scaling.wanted(settings))}. Next: invoke sm.autoscale")
+        yield Finding("error", f"Its policy {differs(policy, scaling.wanted(settings))}.", "invoke sm.autoscale")
     ours = {scaling.policy_name(settings, metric) for metric in scaling.METRICS}
     for name in have.policies.keys() - {scaling.policy_name(settings)}:
         whose = "left from another metric: invoke sm.autoscale" if name in ours else "somebody else's"
-        yield Finding(
-            name in ours, f"There is a second policy, {name}, {whose}. Of two, the one that wants more decides."
-        )
+        message = f"There is a second policy, {name}, {whose}. Of two, the one that wants more decides."
+        yield Finding("error", message, "invoke sm.autoscale") if name in ours else Finding("note", message)
 
 
 def differs(have: dict[str, Any], want: dict[str, Any]) -> str:
@@ -153,20 +145,20 @@ def about_load(seen: Seen, settings: Settings) -> Iterator[Finding]:
         if high and high.fires:
             more = f"invoke sm.autoscale --max-instances {2 * have.bounds[1]}"
             yield Finding(
-                True,
-                f"It has the most instances that it may have, {have.bounds[1]}, and is above its target. "
+                "error",
+                f"It has the most instances that it may have, {have.bounds[1]}, and is above its target.",
                 f"More for now: {more}; for good: endpoint.max_instances",
             )
         else:
-            yield Finding(False, f"It has the most instances that it may have, {have.bounds[1]}: more load adds none.")
+            yield Finding("note", f"It has the most instances that it may have, {have.bounds[1]}: more load adds none.")
     if seen.running < have.instances:
-        yield Finding(False, f"{have.instances - seen.running} of {have.instances} are starting: 3 to 7 minutes each.")
+        yield Finding("note", f"{have.instances - seen.running} of {have.instances} are starting: 3 to 7 minutes each.")
     if have.lost:
-        yield Finding(True, "Somebody deleted an alarm of its policy. Make it anew: invoke sm.autoscale")
+        yield Finding("error", "Somebody deleted an alarm of its policy.", "Make it anew: invoke sm.autoscale")
     if low and None in low.points and not low.fires and have.instances > have.bounds[0]:
         gaps = low.points.count(None)
         yield Finding(
-            False,
+            "note",
             f"Nothing is taken away yet: {gaps} of the last {low.needs} minutes had no request, and so no point; "
             f"it takes {low.needs} in a row, each with some and below {low.threshold:g}.",
         )
@@ -174,7 +166,7 @@ def about_load(seen: Seen, settings: Settings) -> Iterator[Finding]:
     if done and done[0]["StatusCode"] in ("Failed", "Unfulfilled"):
         words = done[0].get("StatusMessage", done[0]["Description"])
         yield Finding(
-            True,
+            "error",
             f"The last change {done[0]['StatusCode']}: {words} A quota, or no capacity of {settings.endpoint.instance_type}.",
         )
 
@@ -185,24 +177,23 @@ def about_settings(seen: Seen, settings: Settings) -> Iterator[Finding]:
     have, wanted = seen.have.schedule, scaling.wanted_schedule(settings, seen.now)
     for name, action in wanted.items():
         if have.get(name) != action:
-            yield Finding(
-                True,
-                f"The scheduled action {name} {'differs' if name in have else 'is missing'}. Next: invoke sm.autoscale",
-            )
+            message = f"The scheduled action {name} {'differs' if name in have else 'is missing'}."
+            yield Finding("error", message, "invoke sm.autoscale")
     unwanted = set(scaling.unwanted(seen.have, settings, seen.now))
     for name in have.keys() - wanted.keys():
         whose = "is not in the settings: invoke sm.autoscale" if name in unwanted else "is somebody else's"
-        yield Finding(name in unwanted, f"The scheduled action {name}, {have[name]['Schedule']}, {whose}.")
+        message = f"The scheduled action {name}, {have[name]['Schedule']}, {whose}."
+        yield Finding("error", message, "invoke sm.autoscale") if name in unwanted else Finding("note", message)
     cool, metric = settings.endpoint, scaling.METRICS[settings.endpoint.scaling_metric]
     if 0 < cool.scale_out_cooldown_s < BOOT_S:
         yield Finding(
-            False,
+            "note",
             f"endpoint.scale_out_cooldown_s {cool.scale_out_cooldown_s} cannot bind: an instance takes longer to start, "
             "and nothing is scaled meanwhile.",
         )
     if 0 < cool.scale_in_cooldown_s < 60:
         yield Finding(
-            False,
+            "note",
             f"endpoint.scale_in_cooldown_s {cool.scale_in_cooldown_s} cannot bind: {metric.name} is looked at once a minute.",
         )
 
@@ -220,16 +211,24 @@ def as_data(seen: Seen, found: list[Finding]) -> dict[str, Any]:
 
 def describe_diagnosis(seen: Seen, found: list[Finding], settings: Settings) -> str:
     name, have = settings.endpoint_name, seen.have
-    if any(one.stops for one in found):
+    if any(one.severity == "error" for one in found):
         head = f"{name} does not follow its load as the settings want:"
     else:
         least, most = have.bounds or (0, 0)
         head = f"{name} follows its load: {seen.running} now, {least} to {most} instances by {settings.endpoint.scaling_metric}."
-    lines = [head, *(f"{'!' if one.stops else '-'} {one.says}" for one in found)]
+    lines = [head, *map(describe_finding, found)]
     lines += [describe_alarm(alarm, settings) for alarm in seen.alarms]
     if seen.activities:
         lines += ["The last that was done, or not:", *(f"  {describe_activity(one)}" for one in seen.activities)]
     return "\n".join(lines)
+
+
+def describe_finding(one: Finding) -> str:
+    """Return a finding as a line. A fix that its message names is not repeated; a command alone is introduced."""
+    mark = "!" if one.severity == "error" else "-"
+    if not one.fix or one.fix in one.message:
+        return f"{mark} {one.message}"
+    return f"{mark} {one.message} {'Next: ' if one.fix.startswith('invoke ') else ''}{one.fix}"
 
 
 def describe_alarm(alarm: Alarm, settings: Settings) -> str:

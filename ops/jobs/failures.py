@@ -21,7 +21,7 @@ class Cause:
 
     pattern: str
     means: str
-    next: str
+    fix: str
 
 
 # The first that matches counts, so what is particular comes first.
@@ -61,14 +61,17 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Finding:
-    """`cause` and `next` are sentences, `evidence` is quoted; `wrong` unless the job is well, or waits as it should."""
+class Diagnosis:
+    """What is the matter with one job; `wrong` unless it is well, or waits as it should.
+
+    `evidence` is quoted from AWS or the log, `fix` is the next command or step.
+    """
 
     job: str
     status: str
     cause: str
     evidence: str
-    next: str
+    fix: str
     wrong: bool = True
 
 
@@ -80,11 +83,11 @@ def cause_of(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, str]
     return None
 
 
-def explain(account: Account, job: str, described: dict[str, Any], quiet_s: float = QUIET_S) -> Finding:
+def explain(account: Account, job: str, described: dict[str, Any], quiet_s: float = QUIET_S) -> Diagnosis:
     """From the reason that AWS gives, then from the end of the log; a job under way is stuck after `quiet_s` without a line."""
     status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
     if status == "Completed":
-        return Finding(job, status, "nothing is wrong: it completed", "", f"invoke sm.deploy --job {job}", False)
+        return Diagnosis(job, status, "nothing is wrong: it completed", "", f"invoke sm.deploy --job {job}", False)
     tail = Tail(account, f"{job}/")
     lines = [line for some in tail.new().values() for line in some[-LINES:]]
     if status in UNDER_WAY:
@@ -95,12 +98,12 @@ def explain(account: Account, job: str, described: dict[str, Any], quiet_s: floa
     for text, causes in ((reason, CAUSES), (secondary, CAUSES), ("\n".join(lines), CAUSES), (reason, KINDS)):
         if found := cause_of(text, causes):
             cause, evidence = found
-            return Finding(job, status, cause.means, evidence, cause.next.replace("JOB", job))
+            return Diagnosis(job, status, cause.means, evidence, cause.fix.replace("JOB", job))
     if status == "Stopped":
-        return Finding(
+        return Diagnosis(
             job, status, "somebody stopped it", secondary, "invoke sm.train: it carries on from the checkpoint"
         )
-    return Finding(
+    return Diagnosis(
         job,
         status,
         "nothing that is known here",
@@ -109,11 +112,11 @@ def explain(account: Account, job: str, described: dict[str, Any], quiet_s: floa
     )
 
 
-def waiting(job: str, secondary: str, lines: list[str], quiet: float | None, quiet_s: float) -> Finding:
+def waiting(job: str, secondary: str, lines: list[str], quiet: float | None, quiet_s: float) -> Diagnosis:
     """Of a job under way: whether it moves. `quiet` are the seconds since its last line; None before the first."""
     if secondary == "Training" and quiet is not None and quiet > quiet_s:
         evidence = f"no line for {quiet:.0f} s; the last: {lines[-1] if lines else '(none)'}"
-        return Finding(
+        return Diagnosis(
             job,
             secondary,
             "it is stuck, or very slow: one of its processes may be dead or starved",
@@ -121,7 +124,9 @@ def waiting(job: str, secondary: str, lines: list[str], quiet: float | None, qui
             f"invoke sm.stop {job}",
         )
     if secondary in ("Starting", "Pending"):
-        return Finding(
+        return Diagnosis(
             job, secondary, "it waits for instances; nothing is billed yet", secondary, f"invoke sm.attach {job}", False
         )
-    return Finding(job, secondary, "it is at work", lines[-1] if lines else secondary, f"invoke sm.attach {job}", False)
+    return Diagnosis(
+        job, secondary, "it is at work", lines[-1] if lines else secondary, f"invoke sm.attach {job}", False
+    )

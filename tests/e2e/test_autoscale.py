@@ -17,7 +17,9 @@ def test_another_metric_and_a_schedule_come_and_go(whole, drill):
     assert whole("sm.autoscale").out.startswith("1 to 2 instances. 0 made")
     explained = other("sm.autoscale", "--explain", "--json", ok=False)
     assert explained.code == 7
-    assert [one["says"].split(".")[0] for one in json.loads(explained.out)["findings"] if one["stops"]] == [
+    assert [
+        one["message"].split(".")[0] for one in json.loads(explained.out)["findings"] if one["severity"] == "error"
+    ] == [
         "It has no policy by concurrency",
         "There is a second policy, kennel-whole-invocations, left from another metric: invoke sm",
         "The scheduled action kennel-whole-morning is missing",

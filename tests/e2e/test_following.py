@@ -154,7 +154,9 @@ def test_a_job_that_was_stopped_is_carried_on_by_the_next(stack):
         assert time.monotonic() < deadline
     assert "is stopped" in cli("sm.stop", job).out
     explained = cli("sm.explain", job, "--json", ok=False)
-    assert (explained.code, json.loads(explained.out)["cause"]) == (7, "somebody stopped it")
+    found = json.loads(explained.out)
+    assert (explained.code, found["cause"]) == (7, "somebody stopped it")
+    assert found["fix"] == "invoke sm.train: it carries on from the checkpoint"
     again = cli("sm.train")
     assert f"{job}-2: Completed" in again.out
     assert "carrying on at epoch" in again.err

@@ -24,6 +24,9 @@ def test_the_command_exits_with_findings_and_prints_them(pictures, stacks):
     assert found.code == 7
     assert "20 pictures of 2 classes; 1 errors, 1 warnings, 0 notes." in found.out
     as_json = json.loads(cli("data.check", "--dir", str(pictures), "--json", ok=False).out)
-    assert [one["kind"] for one in as_json["findings"]] == ["refused", "two splits"]
+    assert [(one["severity"], one["kind"]) for one in as_json["findings"]] == [
+        ("error", "refused"),
+        ("warning", "two splits"),
+    ]
     assert (as_json["error"], as_json["warning"], as_json["note"]) == (1, 1, 0)
     assert "There is no folder" in cli("data.check", "--dir", str(pictures / "none"), ok=False).err

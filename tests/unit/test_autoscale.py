@@ -6,6 +6,7 @@ import pytest
 
 from ops.core import plan as change
 from ops.core.errors import AwsError, OpsError
+from ops.core.finding import Finding
 from ops.endpoint import plan as endpoint
 from ops.endpoint import scaling, scaling_diagnosis, teardown
 from ops.endpoint.scaling_diagnosis import Alarm, Seen
@@ -200,41 +201,41 @@ def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=())
     ("facts", "expected"),
     [
         (seen(scaling.Facts((1, 2), OURS)), []),
-        (seen(scaling.Facts(None)), [(True, "No scalable target is registered: it stays at 1.")]),
-        (seen(scaling.Facts((1, 2))), [(True, "It has no policy by invocations.")]),
+        (seen(scaling.Facts(None)), [("error", "No scalable target is registered: it stays at 1.")]),
+        (seen(scaling.Facts((1, 2))), [("error", "It has no policy by invocations.")]),
         (
             seen(scaling.Facts((1, 2), OURS, ("DynamicScalingOutSuspended", "ScheduledScalingSuspended"))),
-            [(True, "Scaling out is suspended."), (True, "The schedule is suspended.")],
+            [("error", "Scaling out is suspended."), ("error", "The schedule is suspended.")],
         ),
-        (seen(scaling.Facts((1, 8), OURS)), [(True, "It may have 1 to 8 instances, the settings say 1 to 2.")]),
+        (seen(scaling.Facts((1, 8), OURS)), [("error", "It may have 1 to 8 instances, the settings say 1 to 2.")]),
         (
             seen(scaling.Facts((1, 2), {"kennel-demo-invocations": {**scaling.wanted(QUIET), "TargetValue": 900.0}})),
-            [(True, "Its policy has TargetValue 900.0, the settings say 20.0.")],
+            [("error", "Its policy has TargetValue 900.0, the settings say 20.0.")],
         ),
-        (seen(scaling.Facts((1, 2), OURS, lost=1)), [(True, "Somebody deleted an alarm of its policy.")]),
-        (seen(scaling.Facts((1, 2), OURS | {"x": {}})), [(False, "There is a second policy, x, somebody else's.")]),
+        (seen(scaling.Facts((1, 2), OURS, lost=1)), [("error", "Somebody deleted an alarm of its policy.")]),
+        (seen(scaling.Facts((1, 2), OURS | {"x": {}})), [("note", "There is a second policy, x, somebody else's.")]),
         (
             seen(scaling.Facts((1, 2), OURS | {"kennel-demo-concurrency": {}})),
-            [(True, "There is a second policy, kennel-demo-concurrency, left from another metric")],
+            [("error", "There is a second policy, kennel-demo-concurrency, left from another metric")],
         ),
-        (seen(scaling.Facts((1, 2), OURS, instances=2), running=2), [(False, FULL + ": more load adds none.")]),
+        (seen(scaling.Facts((1, 2), OURS, instances=2), running=2), [("note", FULL + ": more load adds none.")]),
         (
             seen(scaling.Facts((1, 2), OURS, instances=2), running=2, alarms=(FIRING, LOW)),
-            [(True, FULL + ", and is above its target. More for now: invoke sm.autoscale --max-instances 4")],
+            [("error", FULL + ", and is above its target. More for now: invoke sm.autoscale --max-instances 4")],
         ),
         (seen(scaling.Facts((1, 2), OURS), alarms=(FIRING, LOW)), []),
         (seen(scaling.Facts((1, 3), OURS, instances=2), alarms=(HIGH, LOW)), [
-            (True, "It may have 1 to 3 instances"), (False, "1 of 2 are starting: 3 to 7 minutes each."),
+            ("error", "It may have 1 to 3 instances"), ("note", "1 of 2 are starting: 3 to 7 minutes each."),
         ]),
         (
             seen(scaling.Facts((1, 2), OURS, instances=2), running=2, alarms=(HIGH, GAPS)),
-            [(False, FULL), (False, "Nothing is taken away yet: 9 of the last 15 minutes had no request, and so no point;")],
+            [("note", FULL), ("note", "Nothing is taken away yet: 9 of the last 15 minutes had no request, and so no point;")],
         ),
-        (seen(scaling.Facts((1, 2), OURS), status="Updating"), [(False, "The endpoint is Updating: its instances are not")]),
-        (seen(scaling.Facts((1, 2), OURS), status="Failed"), [(True, "The endpoint has failed")]),
+        (seen(scaling.Facts((1, 2), OURS), status="Updating"), [("note", "The endpoint is Updating: its instances are not")]),
+        (seen(scaling.Facts((1, 2), OURS), status="Failed"), [("error", "The endpoint has failed")]),
         (
             seen(scaling.Facts((1, 2), OURS), activities=({"StatusCode": "Failed", "Description": "x", "StatusMessage": "No quota."},)),
-            [(True, "The last change Failed: No quota. A quota, or no capacity of ml.m5.large.")],
+            [("error", "The last change Failed: No quota. A quota, or no capacity of ml.m5.large.")],
         ),
         (
             seen(scaling.Facts((1, 2), OURS), activities=(
@@ -245,7 +246,7 @@ def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=())
         ),
         (
             seen(scaling.Facts((1, 2), OURS, schedule={"kennel-demo-old": {"Schedule": "rate(1 day)"}, "x": {"Schedule": "rate(1 day)"}})),
-            [(True, "The scheduled action kennel-demo-old, rate(1 day), is not in the settings"), (False, "The scheduled action x,")],
+            [("error", "The scheduled action kennel-demo-old, rate(1 day), is not in the settings"), ("note", "The scheduled action x,")],
         ),
     ],
     ids=[
@@ -257,20 +258,32 @@ def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=())
 def test_what_is_found(facts, expected):
     found = scaling_diagnosis.findings(facts, QUIET)
     assert len(found) == len(expected), found
-    for one, (stops, words) in zip(found, expected, strict=True):
-        assert one.stops is stops, one
-        assert one.says.startswith(words), one
+    for one, (severity, words) in zip(found, expected, strict=True):
+        assert one.severity == severity, one
+        assert scaling_diagnosis.describe_finding(one)[2:].startswith(words), one
 
 
 def test_a_schedule_that_is_not_there_and_cooldowns_that_do_nothing_are_found():
     found = scaling_diagnosis.findings(seen(scaling.Facts((1, 2), RIGHT)), CLOCKED)
-    assert [one.says.split(":")[0] for one in found] == [
-        "The scheduled action kennel-demo-morning is missing. Next",
-        "The scheduled action kennel-demo-launch is missing. Next",
-        "endpoint.scale_out_cooldown_s 20 cannot bind",
-        "endpoint.scale_in_cooldown_s 20 cannot bind",
+    assert [(one.severity, one.message.split(":")[0], one.fix) for one in found] == [
+        ("error", "The scheduled action kennel-demo-morning is missing.", "invoke sm.autoscale"),
+        ("error", "The scheduled action kennel-demo-launch is missing.", "invoke sm.autoscale"),
+        ("note", "endpoint.scale_out_cooldown_s 20 cannot bind", ""),
+        ("note", "endpoint.scale_in_cooldown_s 20 cannot bind", ""),
     ]
-    assert [one.stops for one in found] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("finding", "line"),
+    [
+        (Finding("note", "It starts."), "- It starts."),
+        (Finding("error", "It is away.", "invoke a.b"), "! It is away. Next: invoke a.b"),
+        (Finding("error", "It is off.", "Resume it: invoke a.b"), "! It is off. Resume it: invoke a.b"),
+        (Finding("error", "One is too many: invoke a.b.", "invoke a.b"), "! One is too many: invoke a.b."),
+    ],
+)
+def test_a_finding_is_a_line_that_says_its_fix_once(finding, line):
+    assert scaling_diagnosis.describe_finding(finding) == line
 
 
 @pytest.mark.parametrize(

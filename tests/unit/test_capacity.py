@@ -55,7 +55,7 @@ def changed(settings, section, **values):
 
 
 def said(plan, measured):
-    return [finding.text for finding in model.findings(plan, measured)]
+    return [finding.message for finding in model.findings(plan, measured)]
 
 
 def ran(*words, ok=True):
@@ -100,11 +100,11 @@ def test_what_callers_wait_for_each_other_is_no_time_of_a_call():
 def test_the_originals_settings_let_twelve_times_through_of_what_they_plan_for(original):
     plan, measured = planned(original)
     (finding,) = model.findings(plan, measured)
-    assert finding.text == (
+    assert finding.message == (
         "The function admits 472 requests a minute; the endpoint's scaling target covers 40. "
         "That is 12 times what 2 x 20 plan for; at its target an instance is 3 % busy."
     )
-    assert finding.next == "Set endpoint.invocations_per_instance to 330; then: invoke sm.autoscale"
+    assert finding.fix == "Set endpoint.invocations_per_instance to 330; then: invoke sm.autoscale"
     assert plan.instances(plan.as_set) == 24
     assert plan.instances(plan.target) == 2
 
@@ -121,9 +121,9 @@ def test_whatever_is_wrong_is_mended_by_what_is_advised(rps, ms, slots, as_set):
     plan = model.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 2, 60)
     for _ in range(2):  # the first may name a target that the second judges
         for finding in list(model.findings(plan, measured)):
-            if found := re.search(r"invocations_per_instance to ([\d,]+)", finding.next):
+            if found := re.search(r"invocations_per_instance to ([\d,]+)", finding.fix):
                 plan = replace(plan, as_set=int(found[1].replace(",", "")))
-            if found := re.search(r"max_instances to ([\d,]+)", finding.next):
+            if found := re.search(r"max_instances to ([\d,]+)", finding.fix):
                 plan = replace(plan, most=max(plan.most, int(found[1].replace(",", ""))))
     assert said(plan, measured) == []
 
@@ -131,10 +131,10 @@ def test_whatever_is_wrong_is_mended_by_what_is_advised(rps, ms, slots, as_set):
 def test_fewer_calls_at_a_time_are_advised_only_where_some_are_left(original):
     plan, measured = planned(changed(original, "fn", reserved=100))
     first, second = model.findings(plan, measured)
-    assert "endpoint.max_instances to 15 (or fn.reserved to 13, then invoke lambda.deploy)" in first.next
-    assert "2 instances can do 1,320. With 100 calls under way each waits about 4.5 s." in second.text
+    assert "endpoint.max_instances to 15 (or fn.reserved to 13, then invoke lambda.deploy)" in first.fix
+    assert "2 instances can do 1,320. With 100 calls under way each waits about 4.5 s." in second.message
     slow, measured = planned(original, rps=0.1, ms=30_000)  # one call is more than the endpoint covers
-    assert not any("fn.reserved to 0" in finding.next for finding in model.findings(slow, measured))
+    assert not any("fn.reserved to 0" in finding.fix for finding in model.findings(slow, measured))
 
 
 def test_a_target_that_no_instance_reaches_is_found(original):
@@ -145,9 +145,9 @@ def test_a_target_that_no_instance_reaches_is_found(original):
 def test_traffic_beyond_function_and_instances_is_found(original):
     plan, measured = planned(original, traffic=2000)
     _, refused, short = model.findings(plan, measured)
-    assert "more than the function admits (472): the others are refused with 429" in refused.text
-    assert refused.next.startswith("Set fn.reserved to 43;")
-    assert "2,000 requests a minute want 7 instances" in short.text
+    assert "more than the function admits (472): the others are refused with 429" in refused.message
+    assert refused.fix.startswith("Set fn.reserved to 43;")
+    assert "2,000 requests a minute want 7 instances" in short.message
     assert model.function_throughput(43, 1268.95) >= 2000 > model.function_throughput(42, 1268.95)
 
 
@@ -262,7 +262,9 @@ def test_the_command_asks_nobody_when_the_figures_are_given(tmp_path):
     assert found["covered_per_minute"] == {"as_set": 40, "advised": 660, "limit": 1320.0}
     assert found["target"] == {"advised": 330, "as_set": 20, "as_set_share_of_limit": 0.0303}
     assert found["types"][0]["dollars_per_month"] == 167.9
-    assert len(found["findings"]) == 1
+    (finding,) = found["findings"]
+    assert finding["severity"] == "warning"
+    assert finding["fix"].startswith("Set endpoint.invocations_per_instance to 330;")
 
 
 @pytest.mark.parametrize(

@@ -126,8 +126,8 @@ def checked(folder):
     return folder_findings.findings(found, seen)
 
 
-def told(folder, level, kind):
-    return [(one.where, one.why) for one in checked(folder) if (one.level, one.kind) == (level, kind)]
+def told(folder, severity, kind):
+    return [(one.where, one.message) for one in checked(folder) if (one.severity, one.kind) == (severity, kind)]
 
 
 @pytest.fixture
@@ -188,11 +188,11 @@ def test_what_is_dealt_with_is_noted_once_and_not_counted_against_the_folder(pic
     assert told(pictures, "note", "mode") == [("train/cat/cmyk0.jpg, and 1 more", "CMYK, trained as RGB")]
     assert told(pictures, "note", "turned")[0][0] == "valid/cat/side.jpg"
     assert told(pictures, "note", "left out")[0][0] == "valid/cat/notes.txt"
-    assert {one.level for one in checked(pictures)} == {"note"}
+    assert {one.severity for one in checked(pictures)} == {"note"}
 
 
 def test_what_is_too_large_for_a_request_is_noted(pictures):
     with (pictures / "train/cat/0.png").open("ab") as file:
         file.write(bytes(imaging.REQUEST_BYTES))  # behind the picture's end
     assert [where for where, _ in told(pictures, "note", "large")] == ["train/cat/0.png"]
-    assert {one.level for one in checked(pictures)} == {"note"}
+    assert {one.severity for one in checked(pictures)} == {"note"}

@@ -72,7 +72,7 @@ def test_a_failure_has_a_cause_and_a_next_command(reason, means):
     cause, evidence = failures.cause_of(reason)
     assert means in cause.means
     assert evidence == reason
-    assert cause.next
+    assert cause.fix
 
 
 def test_the_log_is_read_before_a_failure_is_called_one_of_its_kind(monkeypatch):
@@ -87,7 +87,7 @@ def test_the_log_is_read_before_a_failure_is_called_one_of_its_kind(monkeypatch)
     found = failures.explain(
         None, "x", {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": reason}
     )
-    assert (found.cause, found.next) == ("the training program failed", "invoke sm.logs --job x")
+    assert (found.cause, found.fix) == ("the training program failed", "invoke sm.logs --job x")
 
 
 def test_every_command_that_a_cause_names_exists():
@@ -99,7 +99,7 @@ def test_every_command_that_a_cause_names_exists():
     import tasks
 
     for cause in (*failures.CAUSES, *failures.KINDS):
-        for command in re.findall(r"invoke ((?:sm|data|iam)\.[\w.]+(?: --[\w-]+(?: [A-Z]+)?)*|doctor)", cause.next):
+        for command in re.findall(r"invoke ((?:sm|data|iam)\.[\w.]+(?: --[\w-]+(?: [A-Z]+)?)*|doctor)", cause.fix):
             assert Parser(contexts=tasks.ns.to_contexts()).parse_argv(shlex.split(command)), command
 
 
