@@ -13,7 +13,7 @@ from iampolicy.finding import Finding
 from iampolicy.lint.arns import check_placeholders
 from iampolicy.lint.issue import CONDITION, FORM, advise, closest_word, issue, quote
 from iampolicy.policy.conditions import NEGATIVE, parse_binary, parse_date, parse_number, split_operator
-from iampolicy.policy.document import VARIABLE, listed, word
+from iampolicy.policy.document import VARIABLE, as_list, word
 
 OPERATORS = (
     *(
@@ -98,7 +98,7 @@ def check_condition(
     """One key with its values."""
     if key.isascii():
         yield from check_key(operator, key, patterns, allow, exact)
-    found = listed(values)
+    found = as_list(values)
     if not found:
         yield issue(
             FORM, "low", f"{operator} {quote(key)} lists no value", "name one, or drop the condition", "Condition"
@@ -261,7 +261,7 @@ def check_guard(operator: str, key: str, raw: dict[str, Any], allow: bool) -> It
         if not isinstance(block, dict) or quantifier == "forallvalues" or if_exists or base in NEGATIVE:
             continue
         present = {
-            name.lower() for name, value in block.items() if base != "null" or "false" in map(word, listed(value))
+            name.lower() for name, value in block.items() if base != "null" or "false" in map(word, as_list(value))
         }
         tags = key.lower() == "aws:tagkeys" and any(name.startswith("aws:requesttag/") for name in present)
         if key.lower() in present or tags:

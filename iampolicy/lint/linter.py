@@ -13,7 +13,7 @@ from iampolicy import actions
 from iampolicy.finding import Finding
 from iampolicy.lint import arns, conditions, principals
 from iampolicy.lint.issue import FORM, QUOTA, UNKNOWN, advise, check_characters, closest_word, escape, issue, quote
-from iampolicy.policy.document import CURRENT, VARIABLE, Policy, glob, listed
+from iampolicy.policy.document import CURRENT, VARIABLE, Policy, as_list, glob
 
 Kind = Literal["identity", "inline", "trust", "boundary", "resource"]
 
@@ -208,14 +208,14 @@ def check_presence(element: str, there: list[str], kind: Kind) -> Iterator[Findi
 
 
 def check_strings(element: str, value: Any) -> Iterator[Finding]:
-    if any(not isinstance(one, str) for one in listed(value)):
+    if any(not isinstance(one, str) for one in as_list(value)):
         yield issue(FORM, "high", f"{element} holds what is no text", "write texts", element)
     elif value == []:
         yield issue(FORM, "high", f"{element} is empty", "name one", element)
 
 
 def strings(value: Any) -> list[str]:
-    return [one for one in listed(value) if isinstance(one, str)]
+    return [one for one in as_list(value) if isinstance(one, str)]
 
 
 def check_actions(element: str, patterns: list[str]) -> Iterator[Finding]:

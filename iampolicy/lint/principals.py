@@ -9,7 +9,7 @@ from typing import Any
 from iampolicy.finding import Finding
 from iampolicy.lint.arns import check_placeholders
 from iampolicy.lint.issue import FORM, MISFIT, advise, closest_word, issue, quote
-from iampolicy.policy.document import listed
+from iampolicy.policy.document import as_list
 
 KINDS = ("AWS", "Service", "Federated", "CanonicalUser")
 ARN = re.compile(r"arn:aws[a-z-]*:(iam|sts)::(\d{12}|cloudfront):(root|(user|role|assumed-role|federated-user)/[^*?]+)")
@@ -41,9 +41,9 @@ def check_principals(element: str, raw: Any, trust: bool) -> Iterator[Finding]:
                 element,
             )
             continue
-        if not listed(values):
+        if not as_list(values):
             yield issue(FORM, "high", f"{element} {kind} lists nobody", "name a principal", element)
-        for value in listed(values):
+        for value in as_list(values):
             yield from check_principal(element, kind, value, trust)
 
 
@@ -99,7 +99,7 @@ def check_trust_actions(statement: dict[str, Any], patterns: Sequence[str]) -> I
                 "Action",
             )
     principal = statement.get("Principal")
-    federated = [str(one) for one in listed(principal.get("Federated", []))] if isinstance(principal, dict) else []
+    federated = [str(one) for one in as_list(principal.get("Federated", []))] if isinstance(principal, dict) else []
     lower = {action.lower() for action in patterns}
     for one in federated:
         entry = next((entry for kind, entry in ENTRIES.items() if f":{kind}/" in one), "sts:AssumeRoleWithWebIdentity")

@@ -21,7 +21,8 @@ LITERAL = "\0"  # before a sign that a policy variable brought: it is no wildcar
 CURRENT = "2012-10-17"  # older versions know no variables
 
 
-def listed(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """Return a list as it is, and any other value as its only item: IAM takes one value wherever it takes several."""
     return value if isinstance(value, list) else [value]
 
 
@@ -66,7 +67,7 @@ class Policy:
     @property
     def raw_statements(self) -> list[Any]:
         """The items of Statement, whatever they are; a statement's `number` is its place among them."""
-        return listed(self.document.get("Statement", [])) if isinstance(self.document, dict) else []
+        return as_list(self.document.get("Statement", [])) if isinstance(self.document, dict) else []
 
     def line(self, statement: str = "", element: str = "") -> int:
         """Return the line of an element of a statement (by its name) in the file; 0 for a policy that is from none."""
@@ -118,7 +119,7 @@ def as_policy(name: str, value: Any) -> Policy:
 def parse_statements(document: Any) -> tuple[Statement, ...]:
     body = document if isinstance(document, dict) else {}
     variables = body.get("Version") == CURRENT
-    raw = enumerate(listed(body.get("Statement", [])), 1)
+    raw = enumerate(as_list(body.get("Statement", [])), 1)
     try:
         return tuple(statement(number, one, variables) for number, one in raw if isinstance(one, dict))
     except RecursionError:  # IAM takes nothing that is nested so deep
@@ -143,7 +144,7 @@ def statement(number: int, raw: dict[str, Any], variables: bool) -> Statement:
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    return tuple(str(one) for one in listed(value))
+    return tuple(str(one) for one in as_list(value))
 
 
 def principals(raw: Any) -> tuple[tuple[str, str], ...] | None:
@@ -151,7 +152,7 @@ def principals(raw: Any) -> tuple[tuple[str, str], ...] | None:
         return None
     if not isinstance(raw, dict):
         return (("AWS", str(raw)),)
-    return tuple((str(kind), str(one)) for kind, value in raw.items() for one in listed(value))
+    return tuple((str(kind), str(one)) for kind, value in raw.items() for one in as_list(value))
 
 
 def conditions(raw: Any) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
@@ -159,7 +160,7 @@ def conditions(raw: Any) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     if not isinstance(raw, dict):
         return ()
     return tuple(
-        (operator, str(key).lower(), tuple(word(one) for one in listed(values)))
+        (operator, str(key).lower(), tuple(word(one) for one in as_list(values)))
         for operator, block in raw.items()
         if isinstance(block, dict)
         for key, values in block.items()

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
-from iampolicy.policy.document import ArnGlob, Policy, Statement, arn_glob, glob, listed, texts, word
+from iampolicy.policy.document import ArnGlob, Policy, Statement, arn_glob, as_list, glob, texts, word
 
 Condition = tuple[tuple[str, str, tuple[str, ...]], ...]
 
@@ -74,7 +74,7 @@ def canonical(value: Any, key: str = "") -> Any:
 def as_several(key: str, value: Any) -> Any:
     if key in ("Principal", "NotPrincipal") and value == "*":
         return {"AWS": ["*"]}
-    return value if isinstance(value, dict) and key != "Statement" else listed(value)
+    return value if isinstance(value, dict) and key != "Statement" else as_list(value)
 
 
 def root_arn(value: Any) -> str:

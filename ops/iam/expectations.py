@@ -15,7 +15,7 @@ from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.errors import InputError
 from iampolicy.lint import arns
 from iampolicy.policy.conditions import Context
-from iampolicy.policy.document import CURRENT, listed, policy
+from iampolicy.policy.document import CURRENT, as_list, policy
 from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide
 from ops.core.settings import ROLES, Settings
 from ops.iam import roles
@@ -31,7 +31,7 @@ IDENTITY = re.compile(r"arn:aws:iam::\d{12}:((user|role)/.+|root)")
 
 
 def check_context(value: dict[str, Any]) -> dict[str, Any]:
-    if not all(isinstance(text, str) for one in value.values() for text in listed(one)):
+    if not all(isinstance(text, str) for one in value.values() for text in as_list(one)):
         raise ValueError("holds what is no text")
     return value
 
@@ -179,7 +179,7 @@ def expectations(kind: str, number: int, entry: Entry) -> Iterator[Expectation]:
     """Yield one a call: an entry may name several actions on one resource."""
     fields = entry.model_dump()
     context = {key.lower(): value for key, value in entry.context.items()}
-    for action in listed(fields.get("action", "")):
+    for action in as_list(fields.get("action", "")):
         yield Expectation(kind, number, **(fields | {"action": action, "context": context}))
 
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from iampolicy import actions
-from iampolicy.policy.document import Policy, Statement, listed, matches_action
+from iampolicy.policy.document import Policy, Statement, as_list, matches_action
 from iampolicy.policy.evaluate import Caller, Request, Rights, decide
 from iampolicy.validation import first_fault
 from ops.core.errors import OpsError
@@ -61,7 +61,7 @@ class Use:
 
 
 def check_texts(value: Any) -> Any:
-    if not all(isinstance(one, str) for one in listed(value)):
+    if not all(isinstance(one, str) for one in as_list(value)):
         raise ValueError("is no text")
     return value
 

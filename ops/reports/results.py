@@ -75,7 +75,7 @@ class Results:
     @cached_property
     def classes(self) -> list[str]:
         """In the model's order; a label that the model does not know comes last, and is not left out."""
-        known = [str(name) for name in listed(self.card.get("classes"))]
+        known = [str(name) for name in list_or_empty(self.card.get("classes"))]
         others = {picture.label for picture in self.pictures} | {picture.said for picture in self.pictures}
         return [*dict.fromkeys(known), *sorted(others - set(known))]
 
@@ -92,7 +92,8 @@ class Results:
         return number(self.card, "metrics", "test", name)
 
 
-def listed(value: Any) -> list[Any]:
+def list_or_empty(value: Any) -> list[Any]:
+    """Return a list from a file as it is, and [] for anything else."""
     return value if isinstance(value, list) else []
 
 
@@ -134,7 +135,7 @@ def there(folder: Path, name: str) -> bool:
 
 def picture_of(line: dict[str, Any]) -> Picture | None:
     """None for a line that does not say what the picture was and what the model said."""
-    said, chances = listed(line.get("top")), listed(line.get("probabilities"))
+    said, chances = list_or_empty(line.get("top")), list_or_empty(line.get("probabilities"))
     if not said or "label" not in line:
         return None
     chance = number(chances[0]) if chances else math.nan

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from iampolicy.policy.document import Policy
+from iampolicy.policy.document import Policy, as_list
 from iampolicy.policy.evaluate import Decision, Request, decide
 from sandbox.http.parsing import Call
 from sandbox.iam import resource_lookup
@@ -54,7 +54,7 @@ def needs(world: World, service: str, operation: str, asked: dict[str, Any], use
     if row.versioned and asked.get("VersionId"):
         action = row.versioned
     told = {key.lower(): at(asked, path) for key, path in row.keys.items()}
-    named = {key: words(value) for key, value in told.items() if value is not None and value != []}
+    named = {key: words(value) for key, value in told.items() if value != []}
     found = []
     for arn in arns(world, row, start, asked):
         context = named | requested(asked, arn) | resource_lookup.resource_tags(world, arn)
@@ -67,15 +67,13 @@ def needs(world: World, service: str, operation: str, asked: dict[str, Any], use
 def besides(world: World, row: Row, found: list[Need], operation: str, asked: dict[str, Any]) -> Iterator[Need]:
     """What the call takes in addition: to tag what it makes, to pass the roles that it names."""
     if row.tagging == "ec2:CreateTags":
-        for kind in dict.fromkeys(
-            spec["ResourceType"] for spec in resource_lookup.listed(asked.get("TagSpecifications"))
-        ):
+        for kind in dict.fromkeys(spec["ResourceType"] for spec in as_list(asked.get("TagSpecifications", []))):
             arn = f"{resource_lookup.EC2}{kind}/*"
             yield Need(row.tagging, arn, requested(asked, arn) | {"ec2:createaction": operation})
     elif row.tagging and (tags := requested(asked, found[0].resource)):
         yield Need(row.tagging, found[0].resource, tags)
     for path, service in row.passes.items():
-        for role in resource_lookup.listed(at(asked, path)):
+        for role in as_list(at(asked, path)):
             yield from (Need(*one) for one in resource_lookup.passing(role, service, world))
     if row.more:
         yield from (Need(*one) for one in row.more(world, asked))
@@ -98,7 +96,7 @@ def arns(world: World, row: Row, start: str, asked: dict[str, Any]) -> list[str]
             continue
         whole = template if template == "*" or template.startswith(("arn:", "{")) else start + template
         whole = whole.replace("{region}", REGION).replace("{account}", ACCOUNT)
-        values = resource_lookup.listed(asked.get(place[1])) if (place := PLACE.search(whole)) else [None]
+        values = as_list(asked.get(place[1], [])) if (place := PLACE.search(whole)) else [None]
         if place and not values:
             optional = place[1] in ("SecurityGroupIds", "SubnetIds", "RouteTableIds")
             values = [] if optional else ["*"]
@@ -111,13 +109,13 @@ def filled(template: str, asked: dict[str, Any]) -> str:
 
 
 def at(asked: Any, path: str) -> Any:
-    """The value at A.B; of each that has one, where a list is on the way."""
+    """The value at A.B; of each that has one, where a list is on the way. [] where there is none."""
     for name in path.split("."):
         if isinstance(asked, list):
             asked = [one[name] for one in asked if isinstance(one, dict) and one.get(name) is not None]
         else:
             asked = asked.get(name) if isinstance(asked, dict) else None
-    return asked
+    return [] if asked is None else asked
 
 
 def words(value: Any) -> str | list[str]:

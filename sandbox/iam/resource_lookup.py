@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from iampolicy.policy.document import as_list
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World
 
@@ -61,14 +62,12 @@ def same(names: str, *arns: Any, **more: Any) -> dict[str, Row]:
     return dict.fromkeys(names.split(), row(*arns, **more))
 
 
-def listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
 def requested(asked: Params, arn: str) -> Context:
     """aws:RequestTag of what the call would make at this ARN."""
     kind = arn.removeprefix(EC2).partition("/")[0]
-    specified = [s.get("Tags", []) for s in listed(asked.get("TagSpecifications")) if s.get("ResourceType") == kind]
+    specified = [
+        s.get("Tags", []) for s in as_list(asked.get("TagSpecifications", [])) if s.get("ResourceType") == kind
+    ]
     raw = specified[0] if specified else asked.get("Tags", asked.get("tags")) or []
     if isinstance(raw, dict):
         pairs = list(raw.items())
@@ -114,7 +113,7 @@ def granted(world: World, name: str) -> list[dict[str, Any]]:
 
 def builds_projects(world: World, asked: Params) -> list[str]:
     """A build's id is PROJECT:UUID."""
-    idents = [str(ident) for ident in listed(asked.get("ids", asked.get("id")))]
+    idents = [str(ident) for ident in as_list(asked.get("ids", asked.get("id", [])))]
     return [f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/{ident.split(':')[0]}" for ident in idents]
 
 
@@ -148,7 +147,7 @@ def subnet_associated(world: World, asked: Params) -> list[str]:
 
 
 def tagged(world: World, asked: Params) -> list[str]:
-    found = [str(ident) for ident in listed(asked.get("Resources"))]
+    found = [str(ident) for ident in as_list(asked.get("Resources", []))]
     return [f"{EC2}{KINDS.get(ident.rsplit('-', 1)[0], '*')}/{ident}" for ident in found]
 
 
@@ -159,9 +158,9 @@ def rules_tagged(world: World, asked: Params) -> list[str]:
 
 def launched(world: World, asked: Params) -> list[str]:
     """Everything that RunInstances makes or uses; each has to be allowed."""
-    interfaces = listed(asked.get("NetworkInterfaces"))
-    groups = listed(asked.get("SecurityGroupIds")) + [g for i in interfaces for g in listed(i.get("Groups"))]
-    subnets = listed(asked.get("SubnetId")) + [i["SubnetId"] for i in interfaces if "SubnetId" in i]
+    interfaces = as_list(asked.get("NetworkInterfaces", []))
+    groups = as_list(asked.get("SecurityGroupIds", [])) + [g for i in interfaces for g in as_list(i.get("Groups", []))]
+    subnets = as_list(asked.get("SubnetId", [])) + [i["SubnetId"] for i in interfaces if "SubnetId" in i]
     found = [f"arn:aws:ec2:{REGION}::image/{asked.get('ImageId', '*')}"]
     found += [f"{EC2}{kind}/*" for kind in ("instance", "volume", "network-interface")]
     found += [f"{EC2}security-group/{ident}" for ident in groups] + [f"{EC2}subnet/{ident}" for ident in subnets]
@@ -200,7 +199,7 @@ def scaling_role(world: World, asked: Params) -> More:
 
 def alarm_role(world: World, asked: Params) -> More:
     """An alarm that acts on an instance acts through a role of CloudWatch Events."""
-    if any(":ec2:" in str(action) for action in listed(asked.get("AlarmActions"))):
+    if any(":ec2:" in str(action) for action in as_list(asked.get("AlarmActions", []))):
         yield from service_role(world, "events.amazonaws.com", "AWSServiceRoleForCloudWatchEvents")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from iampolicy import actions
 from iampolicy.errors import InputError
-from iampolicy.policy.document import listed
+from iampolicy.policy.document import as_list
 from ops.commands import iam_check
 from ops.core import settings
 from ops.core.errors import FINDINGS, OpsError
@@ -142,8 +142,8 @@ def test_every_action_that_is_taken_away_is_missed(role):
     for stem, policy in want.permissions.items():
         document = policy.document
         for number, statement in enumerate(document["Statement"]):
-            for action in listed(statement["Action"]):
-                kept = [one for one in listed(statement["Action"]) if one != action]
+            for action in as_list(statement["Action"]):
+                kept = [one for one in as_list(statement["Action"]) if one != action]
                 mutant = changed(document, number, lambda s, kept=kept: s.update({"Action": kept}))
                 kinds = {"allowed"} if statement["Effect"] == "Allow" else {"denied"}
                 if not failing(replace(want, permissions=want.permissions | {stem: mutant}), kinds):
@@ -158,13 +158,13 @@ def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
     for policy in want.permissions.values():
         for statement in policy.document["Statement"]:
             context = {
-                key.lower(): listed(value)[0].replace("*", "x")
+                key.lower(): as_list(value)[0].replace("*", "x")
                 for block in statement.get("Condition", {}).values()
                 for key, value in block.items()
             }
-            for action in listed(statement["Action"]) if statement["Effect"] == "Allow" else []:
+            for action in as_list(statement["Action"]) if statement["Effect"] == "Allow" else []:
                 fitting = [
-                    arn for arn in listed(statement["Resource"]) if arn == "*" or expectations.acts_on(action, arn)
+                    arn for arn in as_list(statement["Resource"]) if arn == "*" or expectations.acts_on(action, arn)
                 ]
                 for resource in fitting:
                     one = expectations.Expectation(
@@ -183,12 +183,12 @@ def test_policies_name_what_there_is_as_narrowly_as_aws_takes_it(role):
     for policy in [*want.permissions.values(), want.boundary]:
         assert len(roles.dumped(policy.document)) < roles.POLICY_CHARACTERS
         for statement in policy.document["Statement"]:
-            for action in listed(statement["Action"]):
+            for action in as_list(statement["Action"]):
                 assert actions.matching(action), action
     for policy in want.permissions.values():
         for statement in policy.document["Statement"]:
             if statement["Effect"] == "Allow" and statement["Resource"] == "*":
-                loose = {one for one in listed(statement["Action"]) if not actions.unscopable(one)} - ON_ALL.keys()
+                loose = {one for one in as_list(statement["Action"]) if not actions.unscopable(one)} - ON_ALL.keys()
                 assert not loose, f"{statement['Sid']}: name the resources of {loose}"
 
 
@@ -198,7 +198,7 @@ def test_no_boundary_lets_a_role_grow(role):
     for statement in WANTED[role].boundary.document["Statement"]:
         if statement["Effect"] == "Deny":
             continue
-        for pattern in listed(statement["Action"]):
+        for pattern in as_list(statement["Action"]):
             for action in actions.matching(pattern):
                 if action.startswith(("iam:", "sts:")) and actions.level(action) not in ("Read", "List"):
                     assert (
