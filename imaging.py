@@ -93,7 +93,7 @@ class Picture:
     turned: bool
 
 
-def decode(data: bytes, at_least: int = 0) -> Picture:
+def decode_picture(data: bytes, at_least: int = 0) -> Picture:
     """Decode a file's bytes; with `at_least`, a large JPEG smaller than it is. Raises PictureError."""
     try:
         check_structure(data)
@@ -118,7 +118,7 @@ def decode(data: bytes, at_least: int = 0) -> Picture:
 
 def decode_square(data: bytes, side: int) -> Image.Image:
     """Decode and resize to `side` x `side` without regard to the shape, as networks take it. Raises PictureError."""
-    return decode(data, 2 * side).image.resize((side, side), Image.Resampling.BILINEAR)
+    return decode_picture(data, 2 * side).image.resize((side, side), Image.Resampling.BILINEAR)
 
 
 def check_size(width: int, height: int) -> None:

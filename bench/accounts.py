@@ -18,40 +18,43 @@ SHARED = 25  # roles that share one managed policy of a kind without a name of i
 Statements = list[dict[str, Any]]
 
 
-def allow(*actions: str, resource: str | list[str] = "*", **more: Any) -> dict[str, Any]:
+def allow_actions(*actions: str, resource: str | list[str] = "*", **more: Any) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": list(actions), "Resource": resource} | more
 
 
-def policies(name: str) -> dict[str, Statements]:
+def build_policies(name: str) -> dict[str, Statements]:
     """By kind; those with `name` are of one role."""
     role = f"arn:aws:iam::{ACCOUNT}:role"
     table = f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/{name}"
     logs = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/app/{name}:*"
     to_lambda = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
     return {
-        "reader": [allow("s3:GetObject", "s3:ListBucket", resource=[f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"])],
+        "reader": [allow_actions("s3:GetObject", "s3:ListBucket", resource=[f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"])],
         "worker": [
-            allow("dynamodb:GetItem", "dynamodb:PutItem", resource=table),
-            allow("logs:PutLogEvents", resource=logs),
+            allow_actions("dynamodb:GetItem", "dynamodb:PutItem", resource=table),
+            allow_actions("logs:PutLogEvents", resource=logs),
         ],
-        "listing": [allow("ec2:Describe*", "s3:ListAllMyBuckets", "cloudwatch:GetMetricData")],
-        "secrets": [allow("secretsmanager:GetSecretValue", resource=f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:{name}-*")],
+        "listing": [allow_actions("ec2:Describe*", "s3:ListAllMyBuckets", "cloudwatch:GetMetricData")],
+        "secrets": [allow_actions("secretsmanager:GetSecretValue", resource=f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:{name}-*")],
         "deployer": [
-            allow("lambda:CreateFunction", "lambda:InvokeFunction", "lambda:UpdateFunctionCode"),
-            allow("iam:PassRole", Condition=to_lambda),
+            allow_actions("lambda:CreateFunction", "lambda:InvokeFunction", "lambda:UpdateFunctionCode"),
+            allow_actions("iam:PassRole", Condition=to_lambda),
         ],
         "scoped": [
-            allow("lambda:CreateFunction", "lambda:InvokeFunction", resource=f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{name}"),
-            allow("iam:PassRole", resource=f"{role}/{name}"),
+            allow_actions("lambda:CreateFunction", "lambda:InvokeFunction", resource=f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{name}"),
+            allow_actions("iam:PassRole", resource=f"{role}/{name}"),
         ],
-        "keeper": [allow("iam:CreatePolicyVersion", "iam:AttachRolePolicy", "iam:GetRole"), allow("sts:AssumeRole", resource=f"{role}/r1*")],
-        "denied": [allow("iam:*", "ec2:*"), {"Effect": "Deny", "Action": "iam:*", "Resource": "*"}],
+        "keeper": [
+            allow_actions("iam:CreatePolicyVersion", "iam:AttachRolePolicy", "iam:GetRole"),
+            allow_actions("sts:AssumeRole", resource=f"{role}/r1*"),
+        ],
+        "denied": [allow_actions("iam:*", "ec2:*"), {"Effect": "Deny", "Action": "iam:*", "Resource": "*"}],
         "power": [{"Effect": "Allow", "NotAction": ["iam:*", "organizations:*"], "Resource": "*"}],
-        "admin": [allow("*")],
+        "admin": [allow_actions("*")],
     }  # fmt: skip
 
 
-def trusts(other: str) -> list[Any]:
+def build_trust_statements(other: str) -> list[Any]:
     """Five kinds: two services, the account, another role, another account."""
     mfa = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
     return [
@@ -63,7 +66,7 @@ def trusts(other: str) -> list[Any]:
     ]  # fmt: skip
 
 
-def account(roles: int, seed: int, distinct: bool = False) -> dict[str, Any]:
+def draw_account(roles: int, seed: int, distinct: bool = False) -> dict[str, Any]:
     """One page. With `distinct` no two roles hold the same text: each names its statements after itself.
 
     cloudsplaining wants PolicyName and PolicyId of managed policies, and Path and RoleId of roles.
@@ -73,13 +76,13 @@ def account(roles: int, seed: int, distinct: bool = False) -> dict[str, Any]:
     managed: dict[str, dict[str, Any]] = {}
     for number in range(roles):
         name = f"r{number}"
-        kinds = policies(name)
+        kinds = build_policies(name)
         kind = list(kinds)[number % len(kinds)]
         trust = [
             {"Effect": "Allow", "Action": "sts:AssumeRole"}
-            | trusts(f"r{draw.randrange(roles)}")[number // len(kinds) % 5]
+            | build_trust_statements(f"r{draw.randrange(roles)}")[number // len(kinds) % 5]
         ]
-        held, trust = (own(some, name) if distinct else some for some in (kinds[kind], trust))
+        held, trust = (name_statements(some, name) if distinct else some for some in (kinds[kind], trust))
         made = START + timedelta(minutes=number)
         role: dict[str, Any] = {
             "RoleName": name,
@@ -87,7 +90,7 @@ def account(roles: int, seed: int, distinct: bool = False) -> dict[str, Any]:
             "Path": "/",
             "Arn": f"arn:aws:iam::{ACCOUNT}:role/{name}",
             "CreateDate": made.isoformat(),
-            "AssumeRolePolicyDocument": document(trust),
+            "AssumeRolePolicyDocument": build_document(trust),
             "InstanceProfileList": [],
             "RolePolicyList": [],
             "AttachedManagedPolicies": [],
@@ -95,22 +98,22 @@ def account(roles: int, seed: int, distinct: bool = False) -> dict[str, Any]:
             "Tags": [],
         }
         if draw.random() < 0.5:
-            role["RolePolicyList"] = [{"PolicyName": kind, "PolicyDocument": document(held)}]
+            role["RolePolicyList"] = [{"PolicyName": kind, "PolicyDocument": build_document(held)}]
         else:
             of_its_own = name in json.dumps(held)
             called = f"{kind}-{number if of_its_own else number // SHARED}"
-            policy = managed.setdefault(called, managed_policy(called, len(managed), made, held))
+            policy = managed.setdefault(called, build_managed_policy(called, len(managed), made, held))
             policy["AttachmentCount"] += 1
             role["AttachedManagedPolicies"] = [{"PolicyName": called, "PolicyArn": policy["Arn"]}]
         details.append(role)
     return {"RoleDetailList": details, "UserDetailList": [], "GroupDetailList": [], "Policies": list(managed.values())}
 
 
-def own(statements: Statements, name: str) -> Statements:
+def name_statements(statements: Statements, name: str) -> Statements:
     return [one | {"Sid": f"{name}s{number}"} for number, one in enumerate(statements, 1)]
 
 
-def managed_policy(name: str, number: int, made: datetime, statements: Statements) -> dict[str, Any]:
+def build_managed_policy(name: str, number: int, made: datetime, statements: Statements) -> dict[str, Any]:
     version = {"VersionId": "v1", "IsDefaultVersion": True, "CreateDate": made.isoformat()}
     return {
         "PolicyName": name,
@@ -123,9 +126,9 @@ def managed_policy(name: str, number: int, made: datetime, statements: Statement
         "IsAttachable": True,
         "CreateDate": made.isoformat(),
         "UpdateDate": made.isoformat(),
-        "PolicyVersionList": [version | {"Document": document(statements)}],
+        "PolicyVersionList": [version | {"Document": build_document(statements)}],
     }
 
 
-def document(statements: Statements) -> dict[str, Any]:
+def build_document(statements: Statements) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": statements}

@@ -13,12 +13,12 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 Draw = random.Random
 
 
-def chunk(name: bytes, data: bytes = b"") -> bytes:
+def build_chunk(name: bytes, data: bytes = b"") -> bytes:
     """Of a PNG, with the CRC that it should have."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def chunks(png: bytes) -> list[bytes]:
+def split_chunks(png: bytes) -> list[bytes]:
     found, at = [], 8
     while at < len(png):
         end = at + 12 + int.from_bytes(png[at : at + 4], "big")
@@ -27,12 +27,12 @@ def chunks(png: bytes) -> list[bytes]:
     return found
 
 
-def segment(marker: int, data: bytes = b"") -> bytes:
+def build_segment(marker: int, data: bytes = b"") -> bytes:
     """Of a JPEG."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
 
 
-def segments(jpeg: bytes) -> list[bytes]:
+def split_segments(jpeg: bytes) -> list[bytes]:
     """Start, segments, and as the last everything from the first scan on."""
     found, at = [jpeg[:2]], 2
     while jpeg[at + 1] != 0xDA:
@@ -42,23 +42,23 @@ def segments(jpeg: bytes) -> list[bytes]:
     return [*found, jpeg[at:]]
 
 
-def saved(image: Image.Image, form: str, **more: object) -> bytes:
+def encode_image(image: Image.Image, form: str, **more: object) -> bytes:
     packed = io.BytesIO()
     image.save(packed, form, **more)
     return packed.getvalue()
 
 
-def exif(orientation: int, more: bytes = b"") -> bytes:
+def build_exif(orientation: int, more: bytes = b"") -> bytes:
     """One tag, big-endian, then what `more` has."""
     return b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x112, 3, 1, orientation, 0) + b"\0\0\0\0" + more
 
 
-def filled(head: bytes, part: bytes, tail: bytes, most: int) -> bytes:
+def repeat_part(head: bytes, part: bytes, tail: bytes, most: int) -> bytes:
     """`part` as often as there is room for."""
     return head + part * ((most - len(head) - len(tail)) // len(part)) + tail
 
 
-def noise(draw: Draw, mode: str, size: tuple[int, int]) -> Image.Image:
+def draw_noise(draw: Draw, mode: str, size: tuple[int, int]) -> Image.Image:
     if mode == "I;16":
         return Image.frombytes(mode, size, draw.randbytes(size[0] * size[1] * 2))
     bands = {"L": 1, "1": 1, "P": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}[mode]

@@ -15,7 +15,18 @@ from functools import cache
 
 from PIL import Image
 
-from bench.anatomy import SIGNATURE, Draw, chunk, chunks, exif, filled, noise, saved, segment, segments
+from bench.anatomy import (
+    SIGNATURE,
+    Draw,
+    build_chunk,
+    build_exif,
+    build_segment,
+    draw_noise,
+    encode_image,
+    repeat_part,
+    split_chunks,
+    split_segments,
+)
 
 LIMIT = 6_291_456  # bytes that the server takes, and pixels
 PIXELS = 25_000_000
@@ -34,38 +45,38 @@ class Body:
     how: str = "plain"
 
 
-def size(draw: Draw) -> tuple[int, int]:
+def draw_size(draw: Draw) -> tuple[int, int]:
     return draw.choice((1, 2, 7, 8, 33, draw.randint(1, 300))), draw.choice((1, 3, 16, draw.randint(1, 300)))
 
 
-def png(draw: Draw, mode: str | None = None) -> bytes:
+def draw_png(draw: Draw, mode: str | None = None) -> bytes:
     mode = mode or draw.choice(MODES)
     more = {"transparency": draw.choice((0, draw.randbytes(256)))} if mode == "P" and draw.random() < 0.5 else {}
-    text = chunk(b"tEXt", b"Comment\0" + MARK)
-    whole = saved(noise(draw, mode, size(draw)), "PNG", **more)
+    text = build_chunk(b"tEXt", b"Comment\0" + MARK)
+    whole = encode_image(draw_noise(draw, mode, draw_size(draw)), "PNG", **more)
     return whole[:33] + text + whole[33:]
 
 
-def jpeg(draw: Draw, **more: object) -> bytes:
-    image = noise(draw, draw.choice(("L", "RGB", "RGB", "CMYK")), size(draw))
+def draw_jpeg(draw: Draw, **more: object) -> bytes:
+    image = draw_noise(draw, draw.choice(("L", "RGB", "RGB", "CMYK")), draw_size(draw))
     more.setdefault("progressive", draw.random() < 0.3)
-    return saved(image, "JPEG", quality=draw.randint(1, 95), comment=MARK, **more)
+    return encode_image(image, "JPEG", quality=draw.randint(1, 95), comment=MARK, **more)
 
 
 def whole(draw: Draw) -> bytes:
-    return png(draw) if draw.random() < 0.5 else jpeg(draw)
+    return draw_png(draw) if draw.random() < 0.5 else draw_jpeg(draw)
 
 
-def turned(draw: Draw, tags: bytes) -> bytes:
+def insert_exif(draw: Draw, tags: bytes) -> bytes:
     if draw.random() < 0.5:
-        file = png(draw)
-        return file[:33] + chunk(b"eXIf", tags) + file[33:]
-    file = jpeg(draw)
-    return file[:2] + segment(0xE1, b"Exif\0\0" + tags[:65_000]) + file[2:]
+        file = draw_png(draw)
+        return file[:33] + build_chunk(b"eXIf", tags) + file[33:]
+    file = draw_jpeg(draw)
+    return file[:2] + build_segment(0xE1, b"Exif\0\0" + tags[:65_000]) + file[2:]
 
 
 def upright(draw: Draw) -> bytes:
-    return turned(draw, exif(draw.randint(1, 8), MARK))
+    return insert_exif(draw, build_exif(draw.randint(1, 8), MARK))
 
 
 def broken_exif(draw: Draw) -> bytes:
@@ -74,10 +85,10 @@ def broken_exif(draw: Draw) -> bytes:
         struct.pack(">HHII", draw.randrange(65536), draw.randint(0, 14), draw.randrange(1 << draw.randint(1, 32)), draw.randrange(1 << 16))
         for _ in range(count)
     )  # fmt: skip
-    made = bytearray(exif(draw.randint(0, 300))[:8] + struct.pack(">H", count) + tags + MARK)
+    made = bytearray(build_exif(draw.randint(0, 300))[:8] + struct.pack(">H", count) + tags + MARK)
     for _ in range(draw.randint(0, 4)):
         made[draw.randrange(len(made))] = draw.randrange(256)
-    return turned(draw, bytes(made))
+    return insert_exif(draw, bytes(made))
 
 
 def truncated(draw: Draw) -> bytes:
@@ -100,7 +111,7 @@ def spliced(draw: Draw) -> bytes:
 def parts_moved(draw: Draw) -> bytes:
     """Chunks or segments left out, said twice, in another order."""
     file = whole(draw)
-    head, parts = (SIGNATURE, chunks(file)) if file.startswith(SIGNATURE) else (b"", segments(file))
+    head, parts = (SIGNATURE, split_chunks(file)) if file.startswith(SIGNATURE) else (b"", split_segments(file))
     for _ in range(draw.randint(1, 3)):
         at, what = draw.randrange(len(parts)), draw.randrange(3)
         if what == 0 and len(parts) > 1:
@@ -114,16 +125,16 @@ def parts_moved(draw: Draw) -> bytes:
 
 def resized(draw: Draw) -> bytes:
     """IHDR says another size, depth, colour or interlacing, and its CRC is right."""
-    file = png(draw)
+    file = draw_png(draw)
     fields = [*struct.unpack(">IIBBBBB", file[16:29])]
     at = draw.randrange(7)
     fields[at] = draw.choice((0, 1, 5000, 25_000, 2**31 - 1)) if at < 2 else draw.choice((0, 1, 2, 3, 4, 6, 8, 16))
-    return file[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", *fields)) + file[33:]
+    return file[:8] + build_chunk(b"IHDR", struct.pack(">IIBBBBB", *fields)) + file[33:]
 
 
 def interlaced(draw: Draw) -> bytes:
     """Adam7, by hand: Pillow does not write it. 8-bit grey."""
-    wide, high = size(draw)
+    wide, high = draw_size(draw)
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     rows = b"".join(
         bytes([draw.randrange(5)]) + draw.randbytes(len(range(left, wide, across)))
@@ -131,25 +142,25 @@ def interlaced(draw: Draw) -> bytes:
         for _ in range(top, high, down)
         if left < wide
     )
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 0, 0, 0, 1))
-    return SIGNATURE + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND")
+    header = build_chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 0, 0, 0, 1))
+    return SIGNATURE + header + build_chunk(b"IDAT", zlib.compress(rows)) + build_chunk(b"IEND")
 
 
 def animated(draw: Draw) -> bytes:
-    frames = [noise(draw, "RGB", (20, 20)) for _ in range(3)]
-    file = bytearray(saved(frames[0], "PNG", save_all=True, append_images=frames[1:]))
+    frames = [draw_noise(draw, "RGB", (20, 20)) for _ in range(3)]
+    file = bytearray(encode_image(frames[0], "PNG", save_all=True, append_images=frames[1:]))
     if draw.random() < 0.7:
         file[draw.randrange(8, len(file))] ^= 0xFF
     return bytes(file)
 
 
 def mpo(draw: Draw) -> bytes:
-    frames = [noise(draw, "RGB", (20, 20)) for _ in range(2)]
-    return saved(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    frames = [draw_noise(draw, "RGB", (20, 20)) for _ in range(2)]
+    return encode_image(frames[0], "MPO", save_all=True, append_images=frames[1:])
 
 
 @cache
-def blown(megabytes: int) -> bytes:
+def compress_zeros(megabytes: int) -> bytes:
     return zlib.compress(bytes(megabytes * 1_000_000), 9)
 
 
@@ -157,64 +168,66 @@ def bomb(draw: Draw) -> bytes:
     """Text or a profile of which little is sent and much becomes."""
     bombs = (b"zTXt", MARK + b"\0\0"), (b"iCCP", MARK + b"\0\0"), (b"iTXt", MARK + b"\0\1\0\0\0")
     name, head = draw.choice(bombs)
-    file = png(draw)
-    big = blown(draw.choice((1, 50, 200)))
-    return file[:33] + chunk(name, head + big) * draw.choice((1, 20)) + file[33:]
+    file = draw_png(draw)
+    big = compress_zeros(draw.choice((1, 50, 200)))
+    return file[:33] + build_chunk(name, head + big) * draw.choice((1, 20)) + file[33:]
 
 
 def long_text(draw: Draw) -> bytes:
-    file, text = png(draw), MARK * draw.choice((10_000, 400_000))
-    return file[:33] + chunk(draw.choice((b"tEXt", b"iTXt")), b"k\0" + text)[:LIMIT] + file[33:]
+    file, text = draw_png(draw), MARK * draw.choice((10_000, 400_000))
+    return file[:33] + build_chunk(draw.choice((b"tEXt", b"iTXt")), b"k\0" + text)[:LIMIT] + file[33:]
 
 
 def many_parts(draw: Draw) -> bytes:
     """Thousands of chunks or segments with next to nothing in them."""
     most = draw.choice((100_000, 1_000_000, LIMIT))
     if draw.random() < 0.5:
-        file = png(draw)
-        each = chunk(
+        file = draw_png(draw)
+        each = build_chunk(
             *draw.choice(((b"tEXt", b"a\0b"), (b"abCd",), (b"IDAT",), (b"zTXt", b"a\0\0"), (b"acTL", bytes(8))))
         )
         at = 33 if draw.random() < 0.7 else len(file) - 12
-        return filled(file[:at], each, file[at:], most)
-    file = jpeg(draw)
-    profile, tags = segment(0xE2, b"ICC_PROFILE\0\1\1"), segment(0xE1, b"Exif\0\0" + MARK[:10])
-    each = draw.choice((segment(0xFE), segment(0xE5), b"\xff", profile, tags, segment(0xDB, b"\0" + b"\1" * 64)))
-    return filled(file[:2], each, file[2:], most)
+        return repeat_part(file[:at], each, file[at:], most)
+    file = draw_jpeg(draw)
+    profile, tags = build_segment(0xE2, b"ICC_PROFILE\0\1\1"), build_segment(0xE1, b"Exif\0\0" + MARK[:10])
+    each = draw.choice(
+        (build_segment(0xFE), build_segment(0xE5), b"\xff", profile, tags, build_segment(0xDB, b"\0" + b"\1" * 64))
+    )
+    return repeat_part(file[:2], each, file[2:], most)
 
 
 def many_scans(draw: Draw) -> bytes:
     """A progressive JPEG whose last scan comes again and again."""
     side = draw.choice((64, 500))
-    file = saved(Image.new("L", (side, side), draw.randrange(256)), "JPEG", progressive=True, comment=MARK)
+    file = encode_image(Image.new("L", (side, side), draw.randrange(256)), "JPEG", progressive=True, comment=MARK)
     last = file.rindex(b"\xff\xda")
     return file[:-2] + file[last:-2] * draw.choice((5, 100, 5000, 100_000)) + file[-2:]
 
 
 @cache
-def vast(mode: str, wide: int, high: int, form: str, progressive: bool = False) -> bytes:
-    return saved(Image.new(mode, (wide, high)), form, **({"progressive": True} if progressive else {}))
+def encode_blank_image(mode: str, wide: int, high: int, form: str, progressive: bool = False) -> bytes:
+    return encode_image(Image.new(mode, (wide, high)), form, **({"progressive": True} if progressive else {}))
 
 
 def largest(draw: Draw) -> bytes:
     """As many pixels as are taken."""
     if draw.random() < 0.4:
-        file = vast(draw.choice(("L", "RGB", "CMYK")), 5000, 5000, "JPEG", draw.random() < 0.5)
-        return file[:2] + segment(0xE1, b"Exif\0\0" + exif(draw.randint(1, 8))) + file[2:]
-    file = vast(draw.choice(MODES), 5000, 5000, "PNG")
-    return file[:33] + chunk(b"eXIf", exif(draw.randint(1, 8))) + file[33:]
+        file = encode_blank_image(draw.choice(("L", "RGB", "CMYK")), 5000, 5000, "JPEG", draw.random() < 0.5)
+        return file[:2] + build_segment(0xE1, b"Exif\0\0" + build_exif(draw.randint(1, 8))) + file[2:]
+    file = encode_blank_image(draw.choice(MODES), 5000, 5000, "PNG")
+    return file[:33] + build_chunk(b"eXIf", build_exif(draw.randint(1, 8))) + file[33:]
 
 
 def longest(draw: Draw) -> bytes:
     """As many pixels as are taken, in a line."""
     wide = draw.choice((1, PIXELS))
-    return vast(draw.choice(("1", "L", "RGB")), wide, PIXELS // wide, "PNG")
+    return encode_blank_image(draw.choice(("1", "L", "RGB")), wide, PIXELS // wide, "PNG")
 
 
 def too_large(draw: Draw) -> bytes:
     wide, high = draw.choice(((PIXELS + 1, 1), (1, PIXELS + 1), (5001, 5000), (30_000, 30_000)))
-    file = vast("1", 5000, 5000, "PNG")
-    return file[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 1, 0, 0, 0, 0)) + file[33:]
+    file = encode_blank_image("1", 5000, 5000, "PNG")
+    return file[:8] + build_chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 1, 0, 0, 0, 0)) + file[33:]
 
 
 def magic(draw: Draw) -> bytes:
@@ -235,7 +248,9 @@ def magic(draw: Draw) -> bytes:
 
 
 def other_format(draw: Draw) -> bytes:
-    return saved(noise(draw, "RGB", (30, 20)), draw.choice(("GIF", "WEBP", "TIFF", "BMP", "PPM", "TGA", "PCX", "ICO")))
+    return encode_image(
+        draw_noise(draw, "RGB", (30, 20)), draw.choice(("GIF", "WEBP", "TIFF", "BMP", "PPM", "TGA", "PCX", "ICO"))
+    )
 
 
 def full(draw: Draw) -> bytes:
@@ -259,7 +274,7 @@ ODD_TYPES = ("", "text/plain", "image/webp", "application/json", "multipart/form
              "image/png, image/jpeg", MARK.decode())  # fmt: skip
 
 
-def body(seed: int, number: int) -> Body:
+def draw_body(seed: int, number: int) -> Body:
     draw = random.Random(f"{seed} {number}")
     make = [*KINDS][number] if number < len(KINDS) else draw.choices([*KINDS], [*KINDS.values()])[0]
     kind, how = draw.choice(TYPES), draw.choices(("plain", "chunked", "short", "long"), (85, 9, 3, 3))[0]
@@ -268,8 +283,8 @@ def body(seed: int, number: int) -> Body:
     return Body(number, make.__name__, make(draw), kind, how)
 
 
-def bodies(seed: int) -> Iterator[Body]:
+def iterate_bodies(seed: int) -> Iterator[Body]:
     number = 0
     while True:
-        yield body(seed, number)
+        yield draw_body(seed, number)
         number += 1

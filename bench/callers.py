@@ -33,7 +33,7 @@ class Cell:
     def of(cls, found: load_test.LoadResult, seconds: float) -> Cell:
         """`seconds` reach to the last answer: what began in time and ended later is in `found` too."""
         good, refused = found.latencies(200), found.latencies(503)
-        middle, high, late = ((load_test.quantile(times, q) if times else None) for times, q in
+        middle, high, late = ((load_test.compute_quantile(times, q) if times else None) for times, q in
                               ((good, 0.5), (good, 0.99), (refused, 0.99)))  # fmt: skip
         return cls(len(good) / seconds, middle, high, len(refused), late, found.failed)
 
@@ -45,7 +45,7 @@ def read_pictures(golden: Path) -> list[bytes]:
     return [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def measure(asked: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
+def measure_server(asked: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
     """Call one server with so many callers for so many seconds."""
     began = time.monotonic()
     found = load_test.run_load(asked["port"], pictures, asked["callers"], asked["seconds"])
@@ -55,4 +55,4 @@ def measure(asked: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
 if __name__ == "__main__":
     golden_pictures = read_pictures(Path(sys.argv[1]))
     for line in sys.stdin:
-        print(json.dumps(measure(json.loads(line), golden_pictures)), flush=True)
+        print(json.dumps(measure_server(json.loads(line), golden_pictures)), flush=True)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from bench import opponents
-from bench.paired_timing import Check, cpu_seconds, in_turn, report, times_better
+from bench.paired_timing import Check, compute_speedup, measure_cpu_time, measure_pairs, report_pairs
 from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.task import Result
@@ -23,19 +23,19 @@ def find_aws() -> str | None:
     return None
 
 
-def bench(pairs: int) -> Result:
+def measure_cli_start(pairs: int) -> Result:
     """Measure, check, report."""
     if pairs < 1:
         raise OpsError("--pairs takes 1 or more.")
     invoke = [sys.executable, "-m", "invoke"]
     ours, theirs = [*invoke, "--list"], [*invoke, "--version"]
-    found = in_turn(lambda: cpu_seconds(ours), lambda: cpu_seconds(theirs), pairs)
-    cost = 1 / times_better(found)
+    found = measure_pairs(lambda: measure_cpu_time(ours), lambda: measure_cpu_time(theirs), pairs)
+    cost = 1 / compute_speedup(found)
     checks = [Check("invoke --list against invoke --version, CPU time", cost, "x", f"at most {MOST:g}", cost <= MOST)]
     if aws := find_aws():
-        against = in_turn(lambda: cpu_seconds(ours), lambda: cpu_seconds([aws, "--version"]), pairs)
-        ratio = times_better(against)
+        against = measure_pairs(lambda: measure_cpu_time(ours), lambda: measure_cpu_time([aws, "--version"]), pairs)
+        ratio = compute_speedup(against)
         checks.append(Check("aws --version against invoke --list, CPU time", ratio, "x", "at least 1", ratio >= 1))
     else:
         say(f"No AWS CLI to compare with: {opponents.INSTALL}")
-    return report(found, checks, "invoke --list", "invoke --version")
+    return report_pairs(found, checks, "invoke --list", "invoke --version")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 
-def escalations(results: dict[str, Any], pages: dict[str, str | None]) -> dict[str, list[dict[str, Any]]]:
+def collect_escalations(results: dict[str, Any], pages: dict[str, str | None]) -> dict[str, list[dict[str, Any]]]:
     """By role: its ways to more rights, each with a name, the catalog's id (or ""), and actions in lower case."""
     documents = results["inline_policies"] | results["customer_managed_policies"] | results["aws_managed_policies"]
     found: dict[str, list[dict[str, Any]]] = {}
@@ -33,7 +33,9 @@ def main(snapshot: Path, answer: Path) -> None:
     results = AuthorizationDetails(json.loads(snapshot.read_text())).results
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    answer.write_text(json.dumps({"seconds": seconds, "cpu": cpu, "mb": peak, "found": escalations(results, PAGES)}))
+    answer.write_text(
+        json.dumps({"seconds": seconds, "cpu": cpu, "mb": peak, "found": collect_escalations(results, PAGES)})
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ def cli(c: Context, pairs: int = 25, json: bool = False) -> Result:
     """What `invoke --list` costs, against `invoke --version` and `aws --version`."""
     from bench import cli
 
-    return cli.bench(pairs)
+    return cli.measure_cli_start(pairs)
 
 
 @task(
@@ -26,7 +26,7 @@ def data(c: Context, rounds: int = 5, files: int = 2000, json: bool = False) -> 
     """What a push of 2,000 pictures takes, against `aws s3 sync`."""
     from bench import data
 
-    return data.bench(rounds, files)
+    return data.measure_push(rounds, files)
 
 
 @task(
@@ -40,7 +40,7 @@ def sync(c: Context, rounds: int = 5, files: int = 2000, json: bool = False) -> 
     """What 2,000 files take to a box, against paramiko's put and rsync."""
     from bench import sync
 
-    return sync.bench(rounds, files)
+    return sync.measure_sync(rounds, files)
 
 
 @task(
@@ -55,7 +55,7 @@ def train(c: Context, pairs: int = 5, pictures: int = 16, pixels: int = 224, jso
     """What frozen fine-tuning takes, against a plain loop in torchvision's manner."""
     from bench import train
 
-    return train.bench(pairs, pictures, pixels)
+    return train.measure_training(pairs, pictures, pixels)
 
 
 @task(
@@ -65,7 +65,7 @@ def resume(c: Context, runs: int = 20, seed: int = 0, json: bool = False) -> Res
     """Whether a killed training ends with the weights of one that was not."""
     from bench import resume
 
-    return resume.bench(runs, seed)
+    return resume.verify_resume(runs, seed)
 
 
 @task(
@@ -90,7 +90,7 @@ def serve(
     """What the server answers a second, against flask on gunicorn and LitServe."""
     from bench import serve
 
-    return serve.bench(rounds, seconds, arch, pixels, native)
+    return serve.measure_serving(rounds, seconds, arch, pixels, native)
 
 
 @task(
@@ -105,7 +105,7 @@ def fuzz(c: Context, bodies: int = 10_000, seed: int = 0, pixels: int = 224, jso
     """Whether the server bears bodies that are broken, hostile or odd."""
     from bench import fuzz
 
-    return fuzz.bench(bodies, seed, pixels=pixels)
+    return fuzz.check_hostile_bodies(bodies, seed, pixels=pixels)
 
 
 @task(
@@ -124,7 +124,7 @@ def iam(
     """What an audit takes, against cloudsplaining, and whether it misses anything."""
     from bench import iam
 
-    return iam.bench(rounds, pairs, roles, seed, oracle)
+    return iam.measure_audit(rounds, pairs, roles, seed, oracle)
 
 
 @task(
@@ -139,4 +139,4 @@ def rights(c: Context, replay: int = 5, steps: int = 0, seed: int = 0, json: boo
     """Record the whole job: which action of which role does it need? Remove some, and see it break."""
     from bench import needed_actions
 
-    return needed_actions.bench(replay, steps, seed)
+    return needed_actions.verify_needed_actions(replay, steps, seed)

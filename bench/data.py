@@ -32,7 +32,7 @@ from bench import paired_timing as measure
 from bench.link import Link
 from bench.store import ACCOUNT, Store
 from ops.core.errors import OpsError
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.paths import ROOT
 from ops.core.task import Result
 
@@ -64,7 +64,7 @@ class Line:
             shutil.rmtree(work, ignore_errors=True)
             self.store.clear()
         argv = [sys.executable, "-m", "invoke", "-f", str(self.folder / "bench.yaml"), "data.push", "--dir"]
-        return seconds([*argv, str(self.pictures)], {"KENNEL_WORK": str(work)})
+        return time_command([*argv, str(self.pictures)], {"KENNEL_WORK": str(work)})
 
     def senders(self, fresh: bool) -> dict[str, Sender]:
         """Ours, the AWS CLI, and what else is installed."""
@@ -77,7 +77,7 @@ class Line:
     def theirs(self, argv: list[str], fresh: bool) -> float:
         if fresh:
             self.store.clear()
-        return seconds([*argv], {**SECRETS, "HOME": str(self.folder), "AWS_EC2_METADATA_DISABLED": "true"})
+        return time_command([*argv], {**SECRETS, "HOME": str(self.folder), "AWS_EC2_METADATA_DISABLED": "true"})
 
     def sync(self, fresh: bool) -> float:
         argv = [str(self.aws), "--endpoint-url", self.url, "s3", "sync", "--only-show-errors"]
@@ -111,7 +111,7 @@ class Line:
         return self.theirs(argv[name], fresh)
 
 
-def seconds(argv: list[str], env: dict[str, str]) -> float:
+def time_command(argv: list[str], env: dict[str, str]) -> float:
     """Wall time of a whole command. Raises OpsError with what it said when it fails."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith("AWS_") and "proxy" not in name.lower()
@@ -137,7 +137,7 @@ def draw_pictures(folder: Path, count: int) -> int:
 
 
 @contextmanager
-def lines(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) -> Iterator[list[Line]]:
+def open_lines(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) -> Iterator[list[Line]]:
     """The store, served by a thread of this process, behind a line of each rate."""
     loop, store = asyncio.new_event_loop(), Store()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -151,7 +151,7 @@ def lines(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) -> Iter
     made = []
     for number, rate in enumerate(rates):
         url = f"http://127.0.0.1:{port(Link(far, ROUND_TRIP_S, rate).serve())}"
-        made.append(Line(store, url, rate, settings(folder / str(number), url), sent, aws))
+        made.append(Line(store, url, rate, write_bench_settings(folder / str(number), url), sent, aws))
     try:
         yield made
     finally:
@@ -171,7 +171,7 @@ async def end_others() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def settings(folder: Path, url: str) -> Path:
+def write_bench_settings(folder: Path, url: str) -> Path:
     """A profile and a settings file that lead our side to the line; nothing else tells it that this is no AWS."""
     folder.mkdir()
     keys = "aws_access_key_id = bench\naws_secret_access_key = bench"
@@ -183,7 +183,7 @@ def settings(folder: Path, url: str) -> Path:
     return folder
 
 
-def bench(rounds: int, files: int) -> Result:
+def measure_push(rounds: int, files: int) -> Result:
     """Measure, check, report. Raises OpsError when a command fails, or leaves something behind."""
     if rounds < 1 or files < 10 * CLASSES:
         raise OpsError(f"--rounds takes 1 or more, --files {10 * CLASSES} or more: each class in each split.")
@@ -195,12 +195,14 @@ def bench(rounds: int, files: int) -> Result:
         say(
             f"{files} pictures of noise, {total / 1e6:.1f} MB, {CLASSES} classes; {ROUND_TRIP_S * 1000:.0f} ms there and back"
         )
-        with lines(folder, sent, aws, (GBIT, MBIT_100)) as (wide, narrow):
+        with open_lines(folder, sent, aws, (GBIT, MBIT_100)) as (wide, narrow):
             for send in wide.senders(fresh=True).values():
                 send()  # unmeasured: bytecode and files are cached from here on
-            new = in_turn("1 Gbit/s, all new", wide.senders(fresh=True), rounds, lambda: arrived(wide.store, total))
-            slow = in_turn(
-                "100 Mbit/s, all new", narrow.senders(fresh=True), rounds, lambda: arrived(narrow.store, total)
+            new = time_senders(
+                "1 Gbit/s, all new", wide.senders(fresh=True), rounds, lambda: check_arrival(wide.store, total)
+            )
+            slow = time_senders(
+                "100 Mbit/s, all new", narrow.senders(fresh=True), rounds, lambda: check_arrival(narrow.store, total)
             )
             wide.ours(fresh=True)
             for send in [*wide.senders(fresh=False).values()][1:]:
@@ -208,11 +210,11 @@ def bench(rounds: int, files: int) -> Result:
             wide.store.requests.clear()
             wide.ours(fresh=False)
             asked = wide.store.to_s3()
-            same = in_turn("1 Gbit/s, nothing changed", wide.senders(fresh=False), rounds, lambda: None)
-    return report({"new": new, "slow": slow, "same": same}, total / MBIT_100, total, asked)
+            same = time_senders("1 Gbit/s, nothing changed", wide.senders(fresh=False), rounds, lambda: None)
+    return report_push({"new": new, "slow": slow, "same": same}, total / MBIT_100, total, asked)
 
 
-def arrived(store: Store, total: int) -> None:
+def check_arrival(store: Store, total: int) -> None:
     """Whoever sent last sent everything: in shards, or file by file. Raises OpsError."""
     there = sum(len(found.body) for key, found in store.objects.items() if not key.endswith(".json"))
     ends = ARCHIVE_END * sum(key.endswith(".tar") for key in store.objects)
@@ -220,7 +222,9 @@ def arrived(store: Store, total: int) -> None:
         raise OpsError(f"{there} bytes are in the store, and {total} were to be sent.")
 
 
-def in_turn(what: str, senders: dict[str, Sender], rounds: int, after: Callable[[], None]) -> dict[str, list[float]]:
+def time_senders(
+    what: str, senders: dict[str, Sender], rounds: int, after: Callable[[], None]
+) -> dict[str, list[float]]:
     """Seconds of each sender, one after the other."""
     found: dict[str, list[float]] = {name: [] for name in senders}
     for _ in range(rounds):
@@ -231,9 +235,9 @@ def in_turn(what: str, senders: dict[str, Sender], rounds: int, after: Callable[
     return found
 
 
-def report(found: dict[str, dict[str, list[float]]], wire: float, total: int, asked: int) -> Result:
+def report_push(found: dict[str, dict[str, list[float]]], wire: float, total: int, asked: int) -> Result:
     both = {what: list(zip(times["data.push"], times["aws s3 sync"], strict=True)) for what, times in found.items()}
-    faster, unchanged = measure.times_better(both["new"]), 1 / measure.times_better(both["same"])
+    faster, unchanged = measure.compute_speedup(both["new"]), 1 / measure.compute_speedup(both["same"])
     over = statistics.median(found["slow"]["data.push"]) / wire
     checks = [
         measure.Check(
@@ -255,7 +259,7 @@ def report(found: dict[str, dict[str, list[float]]], wire: float, total: int, as
         ),
         measure.Check("nothing changed: requests to S3", asked, "", "exactly 1", asked == 1),
     ]
-    answer = measure.report(both["new"], checks, "invoke data.push", "aws s3 sync")
+    answer = measure.report_pairs(both["new"], checks, "invoke data.push", "aws s3 sync")
     rows = [
         (what, name, f"{statistics.median(times):.2f}", f"{min(times):.2f}", f"{max(times):.2f}")
         for what, line in zip(
@@ -263,6 +267,6 @@ def report(found: dict[str, dict[str, list[float]]], wire: float, total: int, as
         )
         for name, times in line.items()
     ]
-    shown = table(("", "", "median s", "least", "most"), rows)
+    shown = format_table(("", "", "median s", "least", "most"), rows)
     data = {"bytes": total, "wire_s": round(wire, 3), "seconds": found}
     return Result(answer.data | data, f"{shown}\n\n{answer.text}", code=answer.code)

@@ -27,7 +27,7 @@ import train
 alive: Any = None  # what a run leaves behind, until its process ends
 
 
-def armed(kill: dict[str, int], every: bool) -> None:
+def arm_kill(kill: dict[str, int], every: bool) -> None:
     """Lay the trap in this process."""
     if every:
         checkpoint.LEAST_S, checkpoint.SHARE = 0.0, 1e9
@@ -54,10 +54,10 @@ def armed(kill: dict[str, int], every: bool) -> None:
 
 def run(asked: dict[str, Any]) -> int:
     """In a fork: train as the command line says; the exit code that train.py would have."""
-    armed(asked.get("kill", {}), asked.get("every", False))
+    arm_kill(asked.get("kill", {}), asked.get("every", False))
     try:
         global alive
-        alive = train.main(train.flags().parse_args(asked["argv"]))
+        alive = train.main(train.build_parser().parse_args(asked["argv"]))
     except fit.Stopped:
         return int(train.STOPPED)
     return 0
@@ -78,7 +78,7 @@ def run_script(asked: dict[str, Any]) -> int:
     return 0
 
 
-def fork(asked: dict[str, Any]) -> int:
+def spawn_run(asked: dict[str, Any]) -> int:
     """Start a run; its process."""
     child = os.fork()
     if child == 0:
@@ -96,7 +96,7 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         began = time.monotonic()
-        children = [fork(one) for one in (asked if isinstance(asked, list) else [asked])]
+        children = [spawn_run(one) for one in (asked if isinstance(asked, list) else [asked])]
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         ended = [{"code": code, "seconds": time.monotonic() - began} for code in codes]
         print(json.dumps(ended if isinstance(asked, list) else ended[0]), flush=True)

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import paired_timing as measure
-from bench.bodies import LIMIT, MARK, PIXELS, TYPES, Body, body
+from bench.bodies import LIMIT, MARK, PIXELS, TYPES, Body, draw_body
 from bench.callers import read_pictures
 from bench.paired_timing import Check
-from bench.serve import asked
-from bench.servers import OURS, Server, release, started
+from bench.serve import call_server
+from bench.servers import OURS, Server, make_release, start_server
 from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import WORK
@@ -69,7 +69,7 @@ class Found:
     pings: list[float] = field(default_factory=list)
 
 
-def packets(one: Body) -> Iterator[bytes]:
+def iterate_packets(one: Body) -> Iterator[bytes]:
     lengths = {"short": len(one.data) + 100, "long": len(one.data) // 2}
     size = f"Content-Length: {lengths.get(one.how, len(one.data))}"
     framing = "Transfer-Encoding: chunked" if one.how == "chunked" else size
@@ -86,11 +86,11 @@ def packets(one: Body) -> Iterator[bytes]:
     yield b"0\r\n\r\n"
 
 
-def send(port: int, one: Body) -> Got:
+def send_body(port: int, one: Body) -> Got:
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
         try:
-            for packet in packets(one):
+            for packet in iterate_packets(one):
                 line.sendall(packet)
             if one.how == "short":
                 line.shutdown(socket.SHUT_WR)
@@ -104,7 +104,7 @@ def send(port: int, one: Body) -> Got:
             return Got(0, time.monotonic() - began, b"")
 
 
-def wrong(one: Body, got: Got) -> str:
+def judge_response(one: Body, got: Got) -> str:
     """What is wrong with the answer, or nothing."""
     if one.how == "short" and got.status == 0:
         return ""
@@ -118,11 +118,11 @@ def wrong(one: Body, got: Got) -> str:
             return f"200 without {', '.join(lacking) or 'the whole body'}"
     elif not isinstance(got.answer.get("error"), str):
         return f"{got.status} without a reason in JSON"
-    wanted = expected(one)
+    wanted = derive_expected_status(one)
     return f"answered {got.status}, not {wanted}" if wanted and got.status != wanted else ""
 
 
-def expected(one: Body) -> int | None:
+def derive_expected_status(one: Body) -> int | None:
     """The one right status, where there is one."""
     if one.content_type not in TYPES:
         return 415
@@ -135,24 +135,24 @@ def expected(one: Body) -> int | None:
     return {"too_large": 400, "empty": 400, "other_format": 400, "full": 200}.get(one.kind)
 
 
-def tried(port: int, seed: int, count: int) -> Found:
+def send_all_bodies(port: int, seed: int, count: int) -> Found:
     """All bodies, CALLERS at a time, and pings beside."""
     found, lock, ended = Found(), threading.Lock(), threading.Event()
 
     def ping() -> None:
         while not ended.wait(0.2):
             began = time.monotonic()
-            asked(port, "GET", "/ping")
+            call_server(port, "GET", "/ping")
             found.pings.append(time.monotonic() - began)
 
     def one(number: int) -> None:
-        made = body(seed, number)
-        got = send(port, made)
+        made = draw_body(seed, number)
+        got = send_body(port, made)
         with lock:
             found.statuses[str(got.status)] += 1
             longest = found.longest.get(got.status, (0.0, ""))
             found.longest[got.status] = max(longest, (got.seconds, f"{made.kind}, number {number}"))
-            if reason := wrong(made, got):
+            if reason := judge_response(made, got):
                 found.faults.append((made, reason))
             elif 400 <= got.status < 500 and got.seconds > REFUSED_S:
                 found.slow.append(made)
@@ -168,15 +168,15 @@ def tried(port: int, seed: int, count: int) -> Found:
     return found
 
 
-def still_slow(port: int, found: Found) -> float:
+def repeat_slow_refusals(port: int, found: Found) -> float:
     """The slowest refusal, in seconds; those that were too slow are asked for again, alone."""
-    alone = [(min(send(port, one).seconds for _ in range(AGAIN)), one) for one in found.slow]
+    alone = [(min(send_body(port, one).seconds for _ in range(AGAIN)), one) for one in found.slow]
     found.faults += [(one, f"refused after {took:.1f} s, alone") for took, one in alone if took > REFUSED_S]
     quick = [took for status, (took, _) in found.longest.items() if 400 <= status < 500 and took <= REFUSED_S]
     return max([took for took, _ in alone] or quick, default=0.0)
 
 
-def keep(found: Found, seed: int) -> None:
+def save_faults(found: Found, seed: int) -> None:
     """Print the first faults, and write their bodies."""
     folder = WORK / "fuzz"
     for one, reason in sorted(found.faults, key=lambda fault: fault[0].number)[:SHOWN]:
@@ -186,28 +186,28 @@ def keep(found: Found, seed: int) -> None:
         say(f"  seed {seed}, number {one.number}, {one.kind}, {one.how}, {one.content_type[:40]!r}: {reason}; {file}")
 
 
-def peak(server: Server) -> float:
+def read_server_peak(server: Server) -> float:
     """MB that were resident at most, so far."""
     status = Path(f"/proc/{server.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1000
 
 
-def bound(base: float, workers: int) -> float:
+def compute_memory_bound(base: float, workers: int) -> float:
     """MB: what it had, COPIES of the largest picture for each worker, each caller's body as it came and as it is handed on."""
     return base + (workers * COPIES * 4 * PIXELS + CALLERS * 2 * LIMIT) / 1e6 * KEPT
 
 
-def golden(port: int, pictures: list[bytes]) -> list[tuple[float, list[float]]]:
+def request_golden_answers(port: int, pictures: list[bytes]) -> list[tuple[float, list[float]]]:
     """(seconds, scores) of each."""
     found = []
     for picture in pictures:
         began = time.monotonic()
-        answer = json.loads(asked(port, "POST", "/invocations", picture))
+        answer = json.loads(call_server(port, "POST", "/invocations", picture))
         found.append((time.monotonic() - began, answer["scores"]))
     return found
 
 
-def right(found: list[tuple[float, list[float]]], wanted: list[tuple[float, list[float]]]) -> bool:
+def has_same_scores(found: list[tuple[float, list[float]]], wanted: list[tuple[float, list[float]]]) -> bool:
     """As before, but for the order in which threads add."""
     return all(
         abs(a - b) <= 1e-3 * max(map(abs, before))
@@ -216,7 +216,7 @@ def right(found: list[tuple[float, list[float]]], wanted: list[tuple[float, list
     )
 
 
-def spoken(log: Path) -> tuple[list[str], int]:
+def inspect_log(log: Path) -> tuple[list[str], int]:
     """(lines that are no JSON of ours, or have something of a body in them; how many there are of requests)"""
     odd, answered = [], 0
     for line in log.read_bytes().splitlines():
@@ -230,7 +230,7 @@ def spoken(log: Path) -> tuple[list[str], int]:
     return odd, answered
 
 
-def checks(found: Found, count: int, slowest: float, memory: tuple[float, float], odd: list[str], same: bool) -> list[Check]:  # fmt: skip
+def list_fuzz_checks(found: Found, count: int, slowest: float, memory: tuple[float, float], odd: list[str], same: bool) -> list[Check]:  # fmt: skip
     used, most = memory
     kinds = Counter(reason for _, reason in found.faults)
     quick = not any("alone" in reason for _, reason in found.faults)
@@ -245,34 +245,41 @@ def checks(found: Found, count: int, slowest: float, memory: tuple[float, float]
     ]  # fmt: skip
 
 
-def born(server: Server) -> str:
+def read_start_time(server: Server) -> str:
     return Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
-def bench(count: int, seed: int, arch: str = "resnet_tiny", pixels: int = 224) -> Result:
+def check_hostile_bodies(count: int, seed: int, arch: str = "resnet_tiny", pixels: int = 224) -> Result:
     """Measure, check, report."""
     if count < 1:
         raise OpsError("--bodies takes 1 or more.")
-    made = release(arch, pixels)
+    made = make_release(arch, pixels)
     pictures = read_pictures(made / "model" / "golden.npz")
     with tempfile.TemporaryDirectory(prefix="kennel-fuzz-") as folder:
         log = Path(folder) / "log"
-        with started(OURS, made, {"LOG_LEVEL": "debug"}, log) as server:
-            golden(server.port, pictures)
-            first, base, birth = golden(server.port, pictures), peak(server), born(server)
+        with start_server(OURS, made, {"LOG_LEVEL": "debug"}, log) as server:
+            request_golden_answers(server.port, pictures)
+            first, base, birth = (
+                request_golden_answers(server.port, pictures),
+                read_server_peak(server),
+                read_start_time(server),
+            )
             say(f"{count} bodies of seed {seed}, {CALLERS} at a time, to a server of {base:.0f} MB ...")
-            found = tried(server.port, seed, count)
-            slowest = still_slow(server.port, found)
-            last = golden(server.port, pictures)
-            same = birth == born(server) and right(last, first)
-            memory = peak(server), bound(base, json.loads(log.read_text().splitlines()[0])["threads"])
-        odd, answered = spoken(log)
-    keep(found, seed)
+            found = send_all_bodies(server.port, seed, count)
+            slowest = repeat_slow_refusals(server.port, found)
+            last = request_golden_answers(server.port, pictures)
+            same = birth == read_start_time(server) and has_same_scores(last, first)
+            memory = (
+                read_server_peak(server),
+                compute_memory_bound(base, json.loads(log.read_text().splitlines()[0])["threads"]),
+            )
+        odd, answered = inspect_log(log)
+    save_faults(found, seed)
     for line in odd[:5]:
         say(f"  in the log: {line}")
-    every = checks(found, count, slowest, memory, odd, same)
+    every = list_fuzz_checks(found, count, slowest, memory, odd, same)
     pairs = [(after, before) for (after, _), (before, _) in zip(last, first, strict=True)]
-    answer = measure.report(pairs, every, "golden pictures afterwards", "golden pictures before")
+    answer = measure.report_pairs(pairs, every, "golden pictures afterwards", "golden pictures before")
     longest = {str(status): longest for status, longest in sorted(found.longest.items())}
     data = {"seed": seed, "bodies": count, "statuses": dict(found.statuses), "slowest": longest, "logged": answered}
     slow = [f"slowest {status}: {took:.2f} s, {what}" for status, (took, what) in longest.items()]
@@ -280,4 +287,4 @@ def bench(count: int, seed: int, arch: str = "resnet_tiny", pixels: int = 224) -
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(body(int(sys.argv[1]), int(sys.argv[2])).data)
+    sys.stdout.buffer.write(draw_body(int(sys.argv[1]), int(sys.argv[2])).data)

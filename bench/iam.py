@@ -32,11 +32,11 @@ from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import Snapshot
 from iampolicy.audit import engine
 from iampolicy.escalation.account_model import AccountModel
-from iampolicy.escalation.paths import needs
+from iampolicy.escalation.paths import list_path_actions
 from iampolicy.finding import Finding
 from ops.core import settings
 from ops.core.errors import FINDINGS, OpsError
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.paths import ROOT
 from ops.core.task import Result
 
@@ -71,32 +71,32 @@ def run(argv: list[str], snapshot: Path) -> Run:
     return Run(told["seconds"], told["cpu"], wall, told["mb"], told["found"])
 
 
-def audit(snapshot: Path, answer: Path) -> None:
+def time_audit(snapshot: Path, answer: Path) -> None:
     """In our process."""
-    own = loaded()
+    own = load_settings()
     began, used = time.perf_counter(), time.process_time()
-    with engine.garbage_collection_off():  # as the command does
-        have, _ = snapshot_file.load(snapshot)
-        findings = engine.audit(have, engine.AuditOptions(region=own.aws.region))
+    with engine.pause_garbage_collection():  # as the command does
+        have, _ = snapshot_file.load_snapshot(snapshot)
+        findings = engine.run_audit(have, engine.AuditOptions(region=own.aws.region))
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
-    told = {"seconds": seconds, "cpu": cpu, "mb": peak(), "found": by_principal(findings)}
+    told = {"seconds": seconds, "cpu": cpu, "mb": read_own_peak(), "found": group_by_principal(findings)}
     answer.write_text(json.dumps(told))
 
 
-def by_principal(findings: Iterable[Finding]) -> Found:
+def group_by_principal(findings: Iterable[Finding]) -> Found:
     found: Found = {}
     for one in findings:
         found.setdefault(one.principal, []).append({"rule": one.rule, "severity": one.severity})
     return found
 
 
-def loaded() -> settings.Settings:
+def load_settings() -> settings.Settings:
     found = invoke.Config(project_location=ROOT)
     found.load_project()
     return settings.load(found)
 
 
-def peak() -> float:
+def read_own_peak() -> float:
     """The process's own: what getrusage says has its parent's in it, where it was forked."""
     status = Path("/proc/self/status")
     if status.exists():
@@ -105,9 +105,9 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * (1024 if sys.platform == "darwin" else 1))
 
 
-def missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
+def find_missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
     """(role, what they say) where we say neither that way, nor one that needs no more, nor that the role may do everything."""
-    needed = {path.rule: actions for path, actions in needs()}
+    needed = {path.rule: actions for path, actions in list_path_actions()}
     lacking = []
     for role, said in theirs.items():
         rules = {one["rule"] for one in ours.get(role, [])}
@@ -121,23 +121,23 @@ def missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
     return lacking
 
 
-def wrong(have: Snapshot, role: str, actions: list[str]) -> bool:
+def is_false_positive(have: Snapshot, role: str, actions: list[str]) -> bool:
     """Whether the role may not do one of the actions at all, on anything of its type."""
-    permissions = AccountModel(have, datetime.now(UTC)).permissions_of(have.roles[role])
+    permissions = AccountModel(have, datetime.now(UTC)).find_permission_set(have.roles[role])
     return not all(permissions.find_resource(action) for action in actions)
 
 
-def differing(have: Snapshot, ours: Run, theirs: Run) -> tuple[list[tuple[str, str]], int]:
+def compare_findings(have: Snapshot, ours: Run, theirs: Run) -> tuple[list[tuple[str, str]], int]:
     """(what they rightly find and we do not, how much of theirs is wrong)."""
     said = {(role, one["type"]): one["actions"] for role, every in theirs.found.items() for one in every}
-    lacking = missed(ours.found, theirs.found)
-    right = [key for key in lacking if not wrong(have, key[0], said[key])]
+    lacking = find_missed(ours.found, theirs.found)
+    right = [key for key in lacking if not is_false_positive(have, key[0], said[key])]
     return right, len(lacking) - len(right)
 
 
-def many(folder: Path, roles: int, seed: int, rounds: int) -> tuple[list[Run], list[Check]]:
+def measure_own_rounds(folder: Path, roles: int, seed: int, rounds: int) -> tuple[list[Run], list[Check]]:
     me = [sys.executable, "-m", "bench.iam"]
-    file, worst = drawn(folder, roles, seed), drawn(folder, roles, seed, distinct=True)
+    file, worst = write_account(folder, roles, seed), write_account(folder, roles, seed, distinct=True)
     both = [(run(me, file), run(me, worst)) for _ in range(rounds)]
     runs = [one for one, _ in both]
     say(f"{roles} roles, {rounds} rounds: {', '.join(f'{one.seconds:.2f}' for one in runs)} s")
@@ -154,14 +154,16 @@ def many(folder: Path, roles: int, seed: int, rounds: int) -> tuple[list[Run], l
     ]  # fmt: skip
 
 
-def drawn(folder: Path, roles: int, seed: int, distinct: bool = False) -> Path:
+def write_account(folder: Path, roles: int, seed: int, distinct: bool = False) -> Path:
     file = folder / f"{roles}{'-distinct' if distinct else ''}.json"
-    file.write_text(json.dumps(accounts.account(roles, seed, distinct)))
+    file.write_text(json.dumps(accounts.draw_account(roles, seed, distinct)))
     return file
 
 
-def against(folder: Path, roles: int, seed: int, rounds: int, oracle: str) -> tuple[list[tuple[Run, Run]], list[Check]]:
-    file = drawn(folder, roles, seed)
+def measure_against_oracle(
+    folder: Path, roles: int, seed: int, rounds: int, oracle: str
+) -> tuple[list[tuple[Run, Run]], list[Check]]:
+    file = write_account(folder, roles, seed)
     me, them = [sys.executable, "-m", "bench.iam"], [oracle, str(ROOT / "bench" / "cloudsplaining_run.py")]
     found = []
     for number in range(rounds):
@@ -170,7 +172,7 @@ def against(folder: Path, roles: int, seed: int, rounds: int, oracle: str) -> tu
         found.append((ours, theirs))
         say(f"{roles} roles, round {number + 1}/{rounds}: ours {ours.seconds:.2f} s, theirs {theirs.seconds:.1f} s")
     times = statistics.median(theirs.seconds / ours.seconds for ours, theirs in found)
-    right, errors = differing(snapshot_file.load(file)[0], *found[-1])
+    right, errors = compare_findings(snapshot_file.load_snapshot(file)[0], *found[-1])
     for role, what in right[:10]:
         say(f"  missed: {role}: {what}")
     said = sum(len(every) for every in found[-1][1].found.values())
@@ -189,26 +191,26 @@ def find_oracle(named: str) -> str:
     return oracle
 
 
-def bench(rounds: int, pairs: int, roles: int, seed: int, oracle: str) -> Result:
+def measure_audit(rounds: int, pairs: int, roles: int, seed: int, oracle: str) -> Result:
     """Measure, check, report."""
     if min(rounds, pairs) < 1 or roles < TENTH:
         raise OpsError(f"--rounds and --pairs take 1 or more, --roles {TENTH} or more.")
     oracle, few = find_oracle(oracle), roles // TENTH
     with tempfile.TemporaryDirectory(prefix="kennel-bench-") as folder:
-        runs, checks = many(Path(folder), roles, seed, rounds)
-        found, more = against(Path(folder), few, seed, pairs, oracle)
+        runs, checks = measure_own_rounds(Path(folder), roles, seed, rounds)
+        found, more = measure_against_oracle(Path(folder), few, seed, pairs, oracle)
     pairs_of = [(ours.seconds, theirs.seconds) for ours, theirs in found]
-    answer = measure.report(pairs_of, checks + more, "python -m bench.iam", "python bench/cloudsplaining_run.py")
+    answer = measure.report_pairs(pairs_of, checks + more, "python -m bench.iam", "python bench/cloudsplaining_run.py")
     lines = [
         (roles, "kennel", min(one.seconds for one in runs), max(one.mb for one in runs)),
         (few, "kennel", found[-1][0].seconds, found[-1][0].mb),
         (few, "cloudsplaining", found[-1][1].seconds, found[-1][1].mb),
     ]
     cells = [(n, who, f"{s:.2f}", f"{s / n * 1000:.2f}", f"{mb:.0f}") for n, who, s, mb in lines]
-    shown = table(("roles", "", "s", "ms a role", "MB"), cells)
+    shown = format_table(("roles", "", "s", "ms a role", "MB"), cells)
     data = {"rows": [{"roles": n, "who": who, "seconds": s, "mb": mb} for n, who, s, mb in lines], "seed": seed}
     return Result(answer.data | data, f"{shown}\n\n{answer.text}", code=FINDINGS if answer.code else 0)
 
 
 if __name__ == "__main__":
-    audit(Path(sys.argv[1]), Path(sys.argv[2]))
+    time_audit(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -46,22 +46,22 @@ class Link:
         """Listen on a free port of the loopback interface."""
         listening = socket.create_server(("127.0.0.1", 0), backlog=256)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
-        return await asyncio.start_server(self._join, sock=listening, limit=CHUNK)
+        return await asyncio.start_server(self._handle_connection, sock=listening, limit=CHUNK)
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(self.round_trip_s)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port, limit=CHUNK)
         except OSError:
             writer.close()
             return
-        await asyncio.gather(carry(reader, far_writer, self.up), carry(far_reader, writer, self.down))
+        await asyncio.gather(forward_bytes(reader, far_writer, self.up), forward_bytes(far_reader, writer, self.down))
 
 
-async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: Line) -> None:
+async def forward_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: Line) -> None:
     """Everything from one side to the other, late."""
     under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUED)
-    arriving = asyncio.create_task(deliver(under_way, writer))
+    arriving = asyncio.create_task(deliver_chunks(under_way, writer))
     clock = asyncio.get_running_loop().time
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(CHUNK):
@@ -70,7 +70,7 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line
     await arriving
 
 
-async def deliver(under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+async def deliver_chunks(under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
     """Write each piece when it is due; an empty one is the end. After an error the rest is taken and dropped."""
     clock, broken = asyncio.get_running_loop().time, False
     while True:

@@ -11,7 +11,7 @@ import litserve
 from fastapi import Depends, Request
 
 
-async def raw(request: Request) -> bytes:
+async def read_raw_body(request: Request) -> bytes:
     body: bytes = await request.body()
     return body
 
@@ -20,7 +20,7 @@ class Api(litserve.LitAPI):  # type: ignore[misc]  # litserve is in .venv-bench 
     def setup(self, device: str) -> None:
         self.classifier = flask_app.Classifier()
 
-    def decode_request(self, request: Annotated[bytes, Depends(raw)]) -> bytes:
+    def decode_request(self, request: Annotated[bytes, Depends(read_raw_body)]) -> bytes:
         return request
 
     def predict(self, body: bytes) -> dict[str, Any]:

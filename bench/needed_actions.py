@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ops.core.errors import FINDINGS, OpsError
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.paths import ROOT, WORK
 from ops.core.settings import ROLES, Settings
 from ops.core.task import Result
-from ops.iam.usage import Use, format_uses, tally
+from ops.iam.usage import Use, format_uses, list_uses
 from tests.e2e import replays, whole_job
 from tests.e2e.recorder import Run, shipped
 
@@ -25,7 +25,7 @@ KEPT = WORK / "bench" / "requests.jsonl"
 WHY = ("a run", "expect.toml", "nothing")
 
 
-def bench(count: int, first: int, seed: int) -> Result:
+def verify_needed_actions(count: int, first: int, seed: int) -> Result:
     """Record the job, or its `first` steps (0: all), take away `count` actions, and say what came of it."""
     if min(count, first) < 0:
         raise OpsError("--replay is a number of removals, 0 or more, and --steps one of steps.")
@@ -36,12 +36,12 @@ def bench(count: int, first: int, seed: int) -> Result:
     with tempfile.TemporaryDirectory(prefix="kennel-rights-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         source = shipped(folder)
-        whole = recorded(Run(folder / "whole", source), steps, KEPT if is_whole else folder / "requests.jsonl")
+        whole = record_job(Run(folder / "whole", source), steps, KEPT if is_whole else folder / "requests.jsonl")
         settings = whole.place.settings
-        found = tally(settings, file=str(whole.kept))
-        say(f"{ROLES}: {counted(found)}.")
+        found = list_uses(settings, file=str(whole.kept))
+        say(f"{ROLES}: {format_counts(found)}.")
         if is_whole:
-            PAGE.write_text(page(found, whole, steps, settings))
+            PAGE.write_text(format_page(found, whole, steps, settings))
             say(f"Written: docs/{PAGE.name}")
         possible = replays.removals(found, whole, settings, source / ROLES)
         chosen = replays.drawn(possible, count, seed)
@@ -49,10 +49,10 @@ def bench(count: int, first: int, seed: int) -> Result:
             replays.replay(one, steps, Run(folder / f"without-{number}", source), settings)
             for number, one in enumerate(chosen, 1)
         ]
-    return answer(found, outcomes, steps, is_whole, seed, time.monotonic() - began)
+    return report_removals(found, outcomes, steps, is_whole, seed, time.monotonic() - began)
 
 
-def recorded(run: Run, steps: Sequence[whole_job.Step], keep: Path) -> Run:
+def record_job(run: Run, steps: Sequence[whole_job.Step], keep: Path) -> Run:
     """Run the steps, and keep their record. Raises OpsError at the first step that goes otherwise than it should."""
     run.prepare()
     run.start()
@@ -68,7 +68,7 @@ def recorded(run: Run, steps: Sequence[whole_job.Step], keep: Path) -> Run:
     return run
 
 
-def answer(
+def report_removals(
     found: list[Use],
     outcomes: list[replays.Outcome],
     steps: list[whole_job.Step],
@@ -91,10 +91,10 @@ def answer(
     ]
     columns = ("role", "statement", "without", "predicted", "broke", "denied", "so")
     parts = [format_uses(found, all=False)] if is_whole else []
-    parts += [table(columns, rows)] if rows else []
+    parts += [format_table(columns, rows)] if rows else []
     right = sum(one.as_predicted for one in outcomes)
     parts.append(
-        f"{counted(found)}; {right} of {len(outcomes)} removals (seed {seed}) went as predicted; {seconds:.0f} s"
+        f"{format_counts(found)}; {right} of {len(outcomes)} removals (seed {seed}) went as predicted; {seconds:.0f} s"
     )
     idle = is_whole and any(use.why == "nothing" for use in found)
     data = {
@@ -107,19 +107,19 @@ def answer(
     return Result(data, "\n\n".join(parts), code=FINDINGS if idle or right < len(outcomes) else 0)
 
 
-def counted(found: list[Use]) -> str:
+def format_counts(found: list[Use]) -> str:
     counts = Counter(use.why for use in found)
     return f"of {len(found)} actions a run needs {counts['a run']}, expect.toml alone {counts['expect.toml']}, nothing {counts['nothing']}"
 
 
-def page(found: list[Use], whole: Run, steps: Sequence[whole_job.Step], settings: Settings) -> str:
+def format_page(found: list[Use], whole: Run, steps: Sequence[whole_job.Step], settings: Settings) -> str:
     roles = list(dict.fromkeys(use.role for use in found))
     counts = Counter((use.role, use.why) for use in found)
     short = {role: role.removeprefix(f"{settings.prefix}-") for role in roles}
     head = [(short[role], *(counts[role, why] for why in WHY)) for role in roles]
     total = [("all", *(sum(counts[role, why] for role in roles) for why in WHY))]
     rows = [
-        (short[use.role], use.statement, f"`{use.action}`", *needed_by(use, whole, steps))
+        (short[use.role], use.statement, f"`{use.action}`", *describe_need(use, whole, steps))
         for use in found
     ]  # fmt: skip
     return "\n".join(
@@ -132,15 +132,15 @@ def page(found: list[Use], whole: Run, steps: Sequence[whole_job.Step], settings
             "different requests that would. What no run on the local AWS can ask for is justified by the calls of",
             "`iam_policies/ROLE/expect.toml` alone. How to use it: [narrow a role](../runbooks/narrow-a-role.md).",
             "",
-            *markdown(("role", "a run needs", "expect.toml alone", "nothing"), [*head, *total]),
+            *format_markdown_table(("role", "a run needs", "expect.toml alone", "nothing"), [*head, *total]),
             "",
-            *markdown(("role", "statement", "action", "step", "needed by", "times"), rows),
+            *format_markdown_table(("role", "statement", "action", "step", "needed by", "times"), rows),
             "",
         )
     )
 
 
-def needed_by(use: Use, whole: Run, steps: Sequence[whole_job.Step]) -> tuple[str, str, str]:
+def describe_need(use: Use, whole: Run, steps: Sequence[whole_job.Step]) -> tuple[str, str, str]:
     """(number of the step, its command, times)."""
     if not use.requests:
         return "", "expect.toml only" if use.expected else "nothing", str(use.expected or "")
@@ -149,6 +149,6 @@ def needed_by(use: Use, whole: Run, steps: Sequence[whole_job.Step]) -> tuple[st
     return str(number), f"`{does}`", str(use.requests)
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+def format_markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     lines = [columns, ["---"] * len(columns), *rows]
     return [f"| {' | '.join(str(cell) for cell in line)} |" for line in lines]

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.core.errors import FAILED
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.paths import ROOT
 from ops.core.task import Result
 
@@ -27,7 +27,7 @@ class Check:
     ok: bool
 
 
-def cpu_seconds(argv: list[str]) -> float:
+def measure_cpu_time(argv: list[str]) -> float:
     """User and system time of one process and its children: unlike wall time, a busy neighbour hardly changes it.
 
     Bytecode is cached as people have it, by the unmeasured round.
@@ -39,21 +39,21 @@ def cpu_seconds(argv: list[str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def in_turn(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> list[tuple[float, float]]:
+def measure_pairs(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> list[tuple[float, float]]:
     """(ours, theirs), measured one after the other, after one unmeasured round of each."""
     ours(), theirs()
     return [(ours(), theirs()) for _ in range(pairs)]
 
 
-def times_better(pairs: list[tuple[float, float]]) -> float:
+def compute_speedup(pairs: list[tuple[float, float]]) -> float:
     """The median over pairs of theirs / ours: above 1, ours costs less."""
     return statistics.median(theirs / ours for ours, theirs in pairs)
 
 
-def report(pairs: list[tuple[float, float]], checks: list[Check], ours: str, theirs: str) -> Result:
+def report_pairs(pairs: list[tuple[float, float]], checks: list[Check], ours: str, theirs: str) -> Result:
     """The one object that every benchmark prints with --json; exit 1 when a check fails."""
     data: dict[str, Any] = {
-        "ratio": round(times_better(pairs), 3),
+        "ratio": round(compute_speedup(pairs), 3),
         "pairs": [[round(a, 4), round(b, 4)] for a, b in pairs],
         "checks": [asdict(check) for check in checks],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
@@ -62,4 +62,6 @@ def report(pairs: list[tuple[float, float]], checks: list[Check], ours: str, the
     }
     say(f"ours: {ours}; theirs: {theirs}; {len(pairs)} pairs on {data['machine']}")
     rows = [("ok" if c.ok else "FAILED", c.name, f"{c.value:.3f} {c.unit}", c.bound) for c in checks]
-    return Result(data, table(("", "check", "value", "bound"), rows), code=0 if all(c.ok for c in checks) else FAILED)
+    return Result(
+        data, format_table(("", "check", "value", "bound"), rows), code=0 if all(c.ok for c in checks) else FAILED
+    )

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 CLASSES, SIZE, QUALITY = 8, (480, 360), 85  # about 60 KB each
 
 
-def make(folder: Path, per_class: dict[str, int], seed: int = 0) -> Path:
+def make_photos(folder: Path, per_class: dict[str, int], seed: int = 0) -> Path:
     """SPLIT/CLASS/NUMBER.jpg, the same for the same seed; made once."""
     if folder.is_dir():
         return folder
@@ -21,12 +21,12 @@ def make(folder: Path, per_class: dict[str, int], seed: int = 0) -> Path:
             place = part / split / f"class{label}"
             place.mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                one(label, draw).save(place / f"{number:03d}.jpg", quality=QUALITY)
+                draw_photo(label, draw).save(place / f"{number:03d}.jpg", quality=QUALITY)
     part.rename(folder)
     return folder
 
 
-def one(label: int, draw: random.Random) -> Image.Image:
+def draw_photo(label: int, draw: random.Random) -> Image.Image:
     """Stripes over noise, in a tint: a class is a hue, blurred by chance; spacing and direction of the stripes say nothing."""
     spacing, angle = draw.uniform(12, 60), draw.uniform(0, 180)
     wide = Image.linear_gradient("L").rotate(90).resize((round(spacing), 1))

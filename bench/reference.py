@@ -21,7 +21,7 @@ from torchvision import datasets, transforms
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def loader(folder: Path, changes: list[Any], args: argparse.Namespace, shuffle: bool) -> Any:
+def build_loader(folder: Path, changes: list[Any], args: argparse.Namespace, shuffle: bool) -> Any:
     whole = transforms.Compose([*changes, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
     draw = torch.Generator().manual_seed(args.seed)
     workers = args.workers
@@ -30,7 +30,7 @@ def loader(folder: Path, changes: list[Any], args: argparse.Namespace, shuffle: 
     return DataLoader(pictures, args.batch, shuffle, num_workers=workers, generator=draw, **more)
 
 
-def network_of(args: argparse.Namespace, classes: int) -> nn.Module:
+def build_resnet(args: argparse.Namespace, classes: int) -> nn.Module:
     network = vision.models.resnet18()
     network.load_state_dict(torch.load(args.weights, weights_only=True))
     network.requires_grad_(False)
@@ -40,7 +40,7 @@ def network_of(args: argparse.Namespace, classes: int) -> nn.Module:
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, pictures: Any, device: torch.device) -> float:
+def measure_accuracy(network: nn.Module, pictures: Any, device: torch.device) -> float:
     network.eval()
     right = seen = 0
     for inputs, labels in pictures:
@@ -49,16 +49,16 @@ def accuracy(network: nn.Module, pictures: Any, device: torch.device) -> float:
     return right / seen
 
 
-def train(args: argparse.Namespace) -> dict[str, float]:
+def train_head(args: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     side = args.pixels
-    pictures = loader(
+    pictures = build_loader(
         args.data / "train", [transforms.RandomResizedCrop(side), transforms.RandomHorizontalFlip()], args, True
     )
-    test = loader(args.data / "test", [transforms.Resize((side, side))], args, False)
-    network = network_of(args, len(pictures.dataset.classes)).to(device)
+    test = build_loader(args.data / "test", [transforms.Resize((side, side))], args, False)
+    network = build_resnet(args, len(pictures.dataset.classes)).to(device)
     optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=args.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=args.epochs * len(pictures))
     images, cpu, wall = 0, time.process_time(), time.monotonic()
@@ -74,7 +74,7 @@ def train(args: argparse.Namespace) -> dict[str, float]:
             schedule.step()
             images += len(labels)
     spent = {"cpu_s": time.process_time() - cpu, "wall_s": time.monotonic() - wall}
-    return {"images": images, **spent, "accuracy": accuracy(network, test, device)}
+    return {"images": images, **spent, "accuracy": measure_accuracy(network, test, device)}
 
 
 if __name__ == "__main__":
@@ -90,4 +90,4 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=kind, required=True)
     for name in ("pixels", "threads", "workers"):
         parser.add_argument(f"--{name}", type=int, required=True)
-    print(json.dumps(train(parser.parse_args())))
+    print(json.dumps(train_head(parser.parse_args())))

@@ -30,29 +30,29 @@ TRAIN, TEST, GOLDEN = 128, 256, 16
 RIDGE = 1e-2
 
 
-def drawn(count: int, seed: int) -> tuple[list[bytes], torch.Tensor]:
+def draw_photos(count: int, seed: int) -> tuple[list[bytes], torch.Tensor]:
     """(JPEG files, the classes that they are of)"""
     draw = random.Random(seed)
     labels = [number % photos.CLASSES for number in range(count)]
     found = []
     for label in labels:
         packed = io.BytesIO()
-        photos.one(label, draw).save(packed, "JPEG", quality=photos.QUALITY)
+        photos.draw_photo(label, draw).save(packed, "JPEG", quality=photos.QUALITY)
         found.append(packed.getvalue())
     return found, torch.tensor(labels)
 
 
-def batches(pictures: list[bytes], preprocess: Preprocess) -> list[torch.Tensor]:
+def prepare_batches(pictures: list[bytes], preprocess: Preprocess) -> list[torch.Tensor]:
     every = torch.stack([preprocess.decoded(picture) for picture in pictures])
     return [preprocess.normalised(some) for some in every.split(32)]
 
 
-def fitted(arch: str, preprocess: Preprocess) -> model.Classifier:
+def fit_network(arch: str, preprocess: Preprocess) -> model.Classifier:
     """The head by least squares; BatchNorm with the pictures' own statistics, without which chance weights overflow."""
     torch.manual_seed(0)
     network = model.build(arch, photos.CLASSES)
-    pictures, labels = drawn(TRAIN, 0)
-    seen = batches(pictures, preprocess)
+    pictures, labels = draw_photos(TRAIN, 0)
+    seen = prepare_batches(pictures, preprocess)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches
@@ -71,23 +71,23 @@ def fitted(arch: str, preprocess: Preprocess) -> model.Classifier:
     return network
 
 
-def answers(network: model.Classifier, seen: list[torch.Tensor]) -> list[dict[str, Any]]:
-    scores = torch.cat([model.predict(network, batch) for batch in seen])
+def classify_batches(network: model.Classifier, seen: list[torch.Tensor]) -> list[dict[str, Any]]:
+    scores = torch.cat([model.compute_scores(network, batch) for batch in seen])
     return [{"number": number, "top": [top]} for number, top in enumerate(scores.argmax(1).tolist())]
 
 
 def write(arch: str, pixels: int, folder: Path) -> None:
     preprocess = Preprocess(pixels)
-    network = fitted(arch, preprocess)
-    pictures, labels = drawn(TEST, 1)
-    seen = batches(pictures, preprocess)
-    exact = answers(network, seen)
-    with precision.rounded(network):
-        short = answers(network, seen)
+    network = fit_network(arch, preprocess)
+    pictures, labels = draw_photos(TEST, 1)
+    seen = prepare_batches(pictures, preprocess)
+    exact = classify_batches(network, seen)
+    with precision.simulate_bf16(network):
+        short = classify_batches(network, seen)
     trained = folder / "model"
     trained.mkdir(parents=True)
-    golden, _ = drawn(GOLDEN, 2)
-    scores = torch.cat([model.predict(network, batch) for batch in batches(golden, preprocess)])
+    golden, _ = draw_photos(GOLDEN, 2)
+    scores = torch.cat([model.compute_scores(network, batch) for batch in prepare_batches(golden, preprocess)])
     ends = np.cumsum([len(picture) for picture in golden])
     np.savez(
         trained / "golden.npz", pictures=np.frombuffer(b"".join(golden), np.uint8), ends=ends, scores=scores.numpy()
@@ -98,11 +98,11 @@ def write(arch: str, pixels: int, folder: Path) -> None:
         "preprocess": vars(preprocess),
         "settings": {"head": "linear"},
         "data": "made by bench/photos.py",
-        "metrics": {"test": {"precision": precision.evidence(exact, short, labels.tolist())}},
+        "metrics": {"test": {"precision": precision.count_agreement(exact, short, labels.tolist())}},
         "golden": hashlib.sha256((trained / "golden.npz").read_bytes()).hexdigest(),
     }
     model.save(network, trained, about)
-    export.package(trained, folder / "opt" / "model")
+    export.package_for_serving(trained, folder / "opt" / "model")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from bench.paired_timing import Check, report
+from bench.paired_timing import Check, report_pairs
 from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import ROOT
@@ -25,7 +25,7 @@ STEPS, EPOCHS = 5, 3  # a run has 15 steps, and with a checkpoint at each, one m
 SETTINGS = ["--epochs", str(EPOCHS), "--batch", "8", "--pixels", "16", "--flip", "true", "--shift", "0.1"]
 
 
-class Warm:
+class ForkServer:
     """bench/fork_server.py as a running process; `env` is what has to be set before torch is imported."""
 
     def __init__(self, env: dict[str, str] | None = None) -> None:
@@ -38,7 +38,7 @@ class Warm:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self._answer()
+        self._read_reply()
 
     def train(self, data: Path, out: Path, *more: str, kill: dict[str, int] | None = None, every: bool = True) -> int:
         """One run; its exit code."""
@@ -65,9 +65,9 @@ class Warm:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
-        return self._answer()
+        return self._read_reply()
 
-    def _answer(self) -> Any:
+    def _read_reply(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -78,7 +78,7 @@ class Warm:
         self._process.kill()
         self._process.communicate()
 
-    def __enter__(self) -> Warm:
+    def __enter__(self) -> ForkServer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,7 +95,7 @@ class Outcome:
     whole_s: float = 0.0  # of an uninterrupted run, right after it
 
 
-def noise(folder: Path, train: int = STEPS * 8 - 1, seed: int = 0) -> Path:
+def write_noise_pictures(folder: Path, train: int = STEPS * 8 - 1, seed: int = 0) -> Path:
     """Pictures of nothing, two classes; the last batch of an epoch is smaller than the others."""
     draw = random.Random(seed)
     for split, count in (("train", train), ("valid", 6), ("test", 6)):
@@ -106,11 +106,11 @@ def noise(folder: Path, train: int = STEPS * 8 - 1, seed: int = 0) -> Path:
     return folder
 
 
-def weights(out: Path) -> bytes:
+def read_weights(out: Path) -> bytes:
     return (out / "model.safetensors").read_bytes()
 
 
-def killed(warm: Warm, data: Path, out: Path, whole: bytes, draw: random.Random, *more: str) -> Outcome:
+def kill_and_resume(warm: ForkServer, data: Path, out: Path, whole: bytes, draw: random.Random, *more: str) -> Outcome:
     """Start, kill at a random place one to three times, start once more and let it end."""
     kills = tuple(
         {draw.choice(("step", "save", "term")): draw.randint(1, STEPS * EPOCHS)} for _ in range(draw.randint(1, 3))
@@ -119,22 +119,22 @@ def killed(warm: Warm, data: Path, out: Path, whole: bytes, draw: random.Random,
     for kill in kills:
         warm.train(data, out, *more, kill=kill)
     code = warm.train(data, out, *more)
-    return Outcome(kills, code == 0 and weights(out) == whole, time.monotonic() - began)
+    return Outcome(kills, code == 0 and read_weights(out) == whole, time.monotonic() - began)
 
 
-def bench(runs: int, seed: int) -> Result:
+def verify_resume(runs: int, seed: int) -> Result:
     """Measure, check, report. Raises OpsError where no run at all ends."""
     if runs < 1:
         raise OpsError("--runs takes 1 or more.")
     draw = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder, Warm() as warm:
+    with tempfile.TemporaryDirectory() as folder, ForkServer() as warm:
         place = Path(folder)
-        data = noise(place / "data")
+        data = write_noise_pictures(place / "data")
         if code := warm.train(data, place / "whole", every=False):
             raise OpsError(f"training/train.py, which nothing interrupted, ended with {code}.")
         outcomes = []
         for number in range(runs):
-            outcome = killed(warm, data, place / str(number), weights(place / "whole"), draw)
+            outcome = kill_and_resume(warm, data, place / str(number), read_weights(place / "whole"), draw)
             began = time.monotonic()
             warm.train(data, place / f"{number}-whole", every=False)
             outcomes.append(replace(outcome, whole_s=time.monotonic() - began))
@@ -146,6 +146,6 @@ def bench(runs: int, seed: int) -> Result:
         "killed runs whose weights are bit-equal to the uninterrupted run's", equal, f"of {runs}", "all", equal == runs
     )
     times = [(outcome.seconds, outcome.whole_s) for outcome in outcomes]
-    return report(
+    return report_pairs(
         times, [check], "killed and started again, a checkpoint at each step", "uninterrupted, a checkpoint an epoch"
     )

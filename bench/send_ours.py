@@ -11,14 +11,14 @@ import sys
 import time
 
 from bench.transfer import HOST, Transfer
-from ops.box.file_sync import of_folder, send
+from ops.box.file_sync import build_file_set, send_files
 from ops.core import ssh
 
 
 def send_folder(asked: Transfer) -> bool:
     """Return whether the files had to be sent."""
-    with ssh.connect(HOST, getpass.getuser(), asked.keys.client, asked.keys.known_hosts, asked.socket) as link:
-        return send(link, of_folder(asked.folder), asked.target, asked.folder.name)
+    with ssh.connect_to_host(HOST, getpass.getuser(), asked.keys.client, asked.keys.known_hosts, asked.socket) as link:
+        return send_files(link, build_file_set(asked.folder), asked.target, asked.folder.name)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ from typing import Any
 from bench import paired_timing as measure
 from bench.callers import Cell, read_pictures
 from bench.paired_timing import Check
-from bench.servers import EAGER, LIT, OURS, Server, find_python, release, started
+from bench.servers import EAGER, LIT, OURS, Server, find_python, make_release, start_server
 from bench.train import MASKED
 from ops.core.errors import OpsError
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.paths import ROOT
 from ops.core.task import Result
 from ops.releases import load_test
@@ -54,14 +54,14 @@ class Callers:
     def call(self, server: Server, callers: int, seconds: float) -> Cell:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        before = server.cpu_seconds()
+        before = server.read_cpu_time()
         asked = {"port": server.port, "callers": callers, "seconds": seconds}
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             raise OpsError(f"The callers of {server.name} ended.")
-        spent, found = server.cpu_seconds() - before, json.loads(line)
+        spent, found = server.read_cpu_time() - before, json.loads(line)
         return Cell(**found["cell"] | {"cpu_s": spent / found["good"] if found["good"] else None})
 
     def __enter__(self) -> Callers:
@@ -72,7 +72,7 @@ class Callers:
         self._process.communicate()
 
 
-def asked(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
+def call_server(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=load_test.TIMEOUT_S)
     try:
         line.request(method, path, body, {"Content-Type": "application/x-image"})
@@ -81,24 +81,24 @@ def asked(port: int, method: str, path: str, body: bytes | None = None) -> bytes
         line.close()
 
 
-def told(port: int) -> tuple[int, str]:
+def read_limit_and_precision(port: int) -> tuple[int, str]:
     """(how many requests our server lets in, the precision that it runs in), by its own word."""
-    text = asked(port, "GET", "/metrics").decode()
+    text = call_server(port, "GET", "/metrics").decode()
     limit, precision = re.search(r"^serving_requests_limit (\S+)", text, re.M), re.search(r'precision="(\w+)"', text)
     assert limit and precision
     return int(float(limit[1])), precision[1]
 
 
-def agreeing(servers: list[Server], golden: Path) -> float:
+def compute_agreement(servers: list[Server], golden: Path) -> float:
     """The share of pictures to which all give the same class."""
     same = [
-        len({json.loads(asked(server.port, "POST", "/invocations", picture))["best"] for server in servers}) == 1
+        len({json.loads(call_server(server.port, "POST", "/invocations", picture))["best"] for server in servers}) == 1
         for picture in read_pictures(golden)
     ]
     return sum(same) / len(same)
 
 
-def in_turn(
+def measure_servers(
     servers: list[Server], levels: list[int], rounds: int, seconds: float, calling: Callers, what: str
 ) -> Rounds:
     """Cells by server and callers; in each round each server in turn, beginning with another one."""
@@ -115,20 +115,20 @@ def in_turn(
     return found
 
 
-def ratios(found: Rounds, theirs: str, callers: int) -> list[float]:
+def compare_rates(found: Rounds, theirs: str, callers: int) -> list[float]:
     both = zip(found[OURS, callers], found[theirs, callers], strict=True)
     return [a.rate / b.rate if b.rate else float("inf") for a, b in both]
 
 
-def strongest(found: Rounds, name: str) -> int:
+def find_best_load(found: Rounds, name: str) -> int:
     """The number of callers at which this server gives most."""
     return max(CALLERS, key=lambda callers: statistics.median(cell.rate for cell in found[name, callers]))
 
 
-def checks(found: Rounds, what: str, limit: int, bound: float, agreed: float) -> Iterator[Check]:
+def list_serving_checks(found: Rounds, what: str, limit: int, bound: float, agreed: float) -> Iterator[Check]:
     yield Check(f"{what}: pictures of one class by {OURS} and {EAGER}", agreed, "", "exactly 1", agreed == 1)
-    callers = strongest(found, EAGER)
-    ratio = statistics.median(ratios(found, EAGER, callers))
+    callers = find_best_load(found, EAGER)
+    ratio = statistics.median(compare_rates(found, EAGER, callers))
     name = f"{what}: successes a second, {OURS} against {EAGER}, {callers} callers"
     yield Check(name, ratio, "x", f"at least {bound:g}", ratio >= bound)
     spent = [
@@ -139,8 +139,8 @@ def checks(found: Rounds, what: str, limit: int, bound: float, agreed: float) ->
     if spent:
         yield Check(f"{what}: the same by the server's CPU time", statistics.median(spent), "x", "said", True)
     if (LIT, CALLERS[0]) in found:
-        callers = strongest(found, LIT)
-        ratio = statistics.median(ratios(found, LIT, callers))
+        callers = find_best_load(found, LIT)
+        ratio = statistics.median(compare_rates(found, LIT, callers))
         yield Check(f"{what}: the same against {LIT}, {callers} callers", ratio, "x", "said", True)
     full, over = found[OURS, limit], found[OURS, OVER * limit]
     longer = statistics.median((b.p99 or float("inf")) / (a.p99 or 1) for a, b in zip(full, over, strict=True))
@@ -153,24 +153,24 @@ def checks(found: Rounds, what: str, limit: int, bound: float, agreed: float) ->
     yield Check(f"{what}: answers that were neither", failed, "", "exactly 0", failed == 0)
 
 
-def median(cells: list[Cell], name: str) -> float | None:
+def compute_median(cells: list[Cell], name: str) -> float | None:
     values = [value for cell in cells if (value := getattr(cell, name)) is not None]
     return statistics.median(values) if values else None
 
 
-def rows(found: Rounds, what: str) -> list[dict[str, Any]]:
+def summarise_cells(found: Rounds, what: str) -> list[dict[str, Any]]:
     """The table: medians over rounds, with the least and the most of the rate."""
     return [
-        {"instructions": what, "server": name, "callers": callers, "rate": median(cells, "rate"),
+        {"instructions": what, "server": name, "callers": callers, "rate": compute_median(cells, "rate"),
          "rate_least": min(cell.rate for cell in cells), "rate_most": max(cell.rate for cell in cells),
-         "p50_s": median(cells, "p50"), "p99_s": median(cells, "p99"),
-         "refused": sum(cell.refused for cell in cells), "refused_p99_s": median(cells, "refused_p99"),
-         "failed": sum(cell.failed for cell in cells), "cpu_s": median(cells, "cpu_s")}
+         "p50_s": compute_median(cells, "p50"), "p99_s": compute_median(cells, "p99"),
+         "refused": sum(cell.refused for cell in cells), "refused_p99_s": compute_median(cells, "refused_p99"),
+         "failed": sum(cell.failed for cell in cells), "cpu_s": compute_median(cells, "cpu_s")}
         for (name, callers), cells in sorted(found.items(), key=lambda item: (item[0][1], item[0][0] != OURS))
     ]  # fmt: skip
 
 
-def shown(lines: list[dict[str, Any]]) -> str:
+def format_rows(lines: list[dict[str, Any]]) -> str:
     def ms(value: float | None) -> str:
         return "-" if value is None else f"{value * 1000:.1f}"
 
@@ -194,10 +194,10 @@ def shown(lines: list[dict[str, Any]]) -> str:
          line["failed"], ms(line["cpu_s"]))
         for line in lines
     ]  # fmt: skip
-    return table(names, cells)
+    return format_table(names, cells)
 
 
-def compared(what: str, env: dict[str, str], bound: float, rounds: int, seconds: float, made: Path) -> tuple[
+def compare_servers(what: str, env: dict[str, str], bound: float, rounds: int, seconds: float, made: Path) -> tuple[
     list[Check], Rounds, list[dict[str, Any]]
 ]:  # fmt: skip
     """All servers at once, of which one at a time has something to do."""
@@ -206,18 +206,19 @@ def compared(what: str, env: dict[str, str], bound: float, rounds: int, seconds:
     with tempfile.TemporaryDirectory(prefix="kennel-bench-") as logs, ExitStack() as stack:
         say(f"{what}: starting {', '.join(names)} ...")
         servers = [
-            stack.enter_context(started(name, made, env, Path(logs) / str(number))) for number, name in enumerate(names)
+            stack.enter_context(start_server(name, made, env, Path(logs) / str(number)))
+            for number, name in enumerate(names)
         ]
-        limit, precision = told(servers[0].port)
-        agreed = agreeing([server for server in servers if server.name in (OURS, EAGER)], golden)
+        limit, precision = read_limit_and_precision(servers[0].port)
+        agreed = compute_agreement([server for server in servers if server.name in (OURS, EAGER)], golden)
         say(f"  ours runs in {precision} and lets {limit} in")
         what = f"{what}, {precision}"
         calling = stack.enter_context(Callers(golden))
-        found = in_turn(servers, [*CALLERS, limit, OVER * limit], rounds, seconds, calling, what)
-    return list(checks(found, what, limit, bound, agreed)), found, rows(found, what)
+        found = measure_servers(servers, [*CALLERS, limit, OVER * limit], rounds, seconds, calling, what)
+    return list(list_serving_checks(found, what, limit, bound, agreed)), found, summarise_cells(found, what)
 
 
-def capabilities() -> dict[str, Any]:
+def read_capabilities() -> dict[str, Any]:
     """What bench/capabilities.py prints."""
     argv = [sys.executable, str(ROOT / "bench" / "capabilities.py")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -227,12 +228,14 @@ def capabilities() -> dict[str, Any]:
     return found
 
 
-def bench(rounds: int, seconds: float, arch: str = "resnet18", pixels: int = 224, native: bool = False) -> Result:
+def measure_serving(
+    rounds: int, seconds: float, arch: str = "resnet18", pixels: int = 224, native: bool = False
+) -> Result:
     """Measure, check, report. `native`: with this CPU's own instructions alone."""
     if rounds < 1 or seconds <= 0:
         raise OpsError("--rounds takes 1 or more, --seconds more than 0.")
     find_python()
-    able, made = capabilities(), release(arch, pixels)
+    able, made = read_capabilities(), make_release(arch, pixels)
     if able["amx"]:
         passes = [("AMX", {}, AMX), ("bf16 masked", MASKED, NO_AMX)]
     elif able["bf16"]:
@@ -244,11 +247,11 @@ def bench(rounds: int, seconds: float, arch: str = "resnet18", pixels: int = 224
     every: list[Check] = []
     lines: list[dict[str, Any]] = []
     for what, env, bound in passes:
-        more, found, told_of = compared(what, env, bound, rounds, seconds, made)
+        more, found, told_of = compare_servers(what, env, bound, rounds, seconds, made)
         every, lines = every + more, lines + told_of
-    callers = strongest(found, EAGER)
+    callers = find_best_load(found, EAGER)
     both = zip(found[OURS, callers], found[EAGER, callers], strict=True)
     pairs = [(1 / a.rate, 1 / b.rate) for a, b in both]
-    answer = measure.report(pairs, every, f"python {OURS}server.py serve", "gunicorn 'flask_app:application()'")
+    answer = measure.report_pairs(pairs, every, f"python {OURS}server.py serve", "gunicorn 'flask_app:application()'")
     data = {"cells": lines, "rounds": rounds, "seconds": seconds}
-    return Result(answer.data | data, f"{shown(lines)}\n\n{answer.text}", code=answer.code)
+    return Result(answer.data | data, f"{format_rows(lines)}\n\n{answer.text}", code=answer.code)

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import opponents
-from bench.train import free_port
+from bench.train import find_free_port
 from ops.core.errors import OpsError
-from ops.core.files import digest_of
+from ops.core.files import compute_folder_digest
 from ops.core.output import say
 from ops.core.paths import ROOT, WORK
 
@@ -41,7 +41,7 @@ class Server:
     port: int
     pid: int
 
-    def cpu_seconds(self) -> float:
+    def read_cpu_time(self) -> float:
         """Of all its processes so far, as Linux counts them."""
         ticks = 0
         for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -51,9 +51,9 @@ class Server:
         return ticks / TICKS
 
 
-def release(arch: str = "resnet18", pixels: int = 224) -> Path:
+def make_release(arch: str = "resnet18", pixels: int = 224) -> Path:
     """A folder with `model`, as trained, and `opt`, as served; made once for the same code."""
-    folder = WORK / "bench" / f"{arch}-{pixels}-{digest_of(ROOT / 'training')[:12]}"
+    folder = WORK / "bench" / f"{arch}-{pixels}-{compute_folder_digest(ROOT / 'training')[:12]}"
     if not folder.is_dir():
         say(f"Making a {arch} of {pixels} pixels and its release ...")
         part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
@@ -74,7 +74,7 @@ def find_python(benchmark: str = "bench.serve") -> Path:
     return python
 
 
-def argv(name: str, port: int) -> tuple[list[str], Path]:
+def build_server_command(name: str, port: int) -> tuple[list[str], Path]:
     """(the command of one of the three, the folder in which it is run)"""
     if name == OURS:
         return [sys.executable, "server.py", "serve"], ROOT / "serving"
@@ -98,10 +98,10 @@ def argv(name: str, port: int) -> tuple[list[str], Path]:
 
 
 @contextmanager
-def started(name: str, made: Path, env: dict[str, str], log: Path) -> Iterator[Server]:
+def start_server(name: str, made: Path, env: dict[str, str], log: Path) -> Iterator[Server]:
     """One of the three, ready, on `made` (see release). Raises OpsError with its own last words."""
-    port = free_port()
-    words, folder = argv(name, port)
+    port = find_free_port()
+    words, folder = build_server_command(name, port)
     told = {"OPT_ML": str(made / "opt"), "SAGEMAKER_BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)}
     told |= {"MODEL": str(made / "model"), "TORCH_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}
     told["TORCH_PACKAGES"] = sysconfig.get_path("purelib")
@@ -113,7 +113,7 @@ def started(name: str, made: Path, env: dict[str, str], log: Path) -> Iterator[S
             words, cwd=folder, env=kept | told | env, stdout=out, stderr=out, start_new_session=True
         )
     try:
-        wait(process, port, log, name)
+        wait_for_ping(process, port, log, name)
         yield Server(name, port, process.pid)
     finally:
         if process.poll() is None:
@@ -127,17 +127,17 @@ def started(name: str, made: Path, env: dict[str, str], log: Path) -> Iterator[S
         process.wait()
 
 
-def wait(process: subprocess.Popen[bytes], port: int, log: Path, name: str) -> None:
+def wait_for_ping(process: subprocess.Popen[bytes], port: int, log: Path, name: str) -> None:
     """Until it answers pings."""
     until = time.monotonic() + READY_S
     while time.monotonic() < until and process.poll() is None:
-        if ping(port):
+        if is_ready(port):
             return
         time.sleep(0.05)
     raise OpsError(f"{name} does not start: {log.read_text().strip()[-600:] or 'it said nothing'}")
 
 
-def ping(port: int) -> bool:
+def is_ready(port: int) -> bool:
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         line.request("GET", "/ping")

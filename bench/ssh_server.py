@@ -19,25 +19,25 @@ from bench.transfer import Keys
 CHUNK = 64 << 10
 
 
-async def copy(source: Any, to: Any) -> None:
+async def copy_stream(source: Any, to: Any) -> None:
     with suppress(OSError, asyncssh.Error):
         while data := await source.read(CHUNK):
             to.write(data)
             await to.drain()
 
 
-async def command(process: Any) -> None:
+async def run_shell_command(process: Any) -> None:
     """What asyncssh calls for each command."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     child: Any = await asyncio.create_subprocess_exec("sh", "-c", process.command, **pipes)
 
     async def feed() -> None:
-        await copy(process.stdin, child.stdin)
+        await copy_stream(process.stdin, child.stdin)
         child.stdin.close()
 
     feeding = asyncio.ensure_future(feed())
     try:
-        await asyncio.gather(copy(child.stdout, process.stdout), copy(child.stderr, process.stderr))
+        await asyncio.gather(copy_stream(child.stdout, process.stdout), copy_stream(child.stderr, process.stderr))
         process.exit(await child.wait())
     finally:
         feeding.cancel()
@@ -45,7 +45,7 @@ async def command(process: Any) -> None:
             child.kill()
 
 
-async def serve(keys: Keys) -> None:
+async def serve_ssh(keys: Keys) -> None:
     """asyncssh: sh runs the commands, and SFTP sees the whole disk."""
     server = await asyncssh.create_server(
         asyncssh.SSHServer,
@@ -53,7 +53,7 @@ async def serve(keys: Keys) -> None:
         0,
         server_host_keys=[str(keys.host)],
         authorized_client_keys=str(keys.allowed),
-        process_factory=command,
+        process_factory=run_shell_command,
         sftp_factory=asyncssh.SFTPServer,
         encoding=None,
     )
@@ -62,4 +62,4 @@ async def serve(keys: Keys) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Keys(Path(sys.argv[1]))))
+    asyncio.run(serve_ssh(Keys(Path(sys.argv[1]))))

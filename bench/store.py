@@ -99,7 +99,7 @@ class Store:
         if request.method == "PUT" and key:
             return self.put(request)
         if request.method == "POST" and not bucket:
-            return answer_sts(parse_qs(request.body.decode()))
+            return handle_sts(parse_qs(request.body.decode()))
         if request.method == "GET" and not key:
             return self.listing(bucket, request.query)
         if request.method in ("GET", "HEAD") and key:
@@ -109,7 +109,7 @@ class Store:
     def put(self, request: Request) -> Reply:
         body, metadata = request.body, {n: v for n, v in request.headers.items() if n.startswith("x-amz-meta-")}
         if "aws-chunked" in request.headers.get("content-encoding", ""):
-            body = unchunked(body)
+            body = decode_aws_chunks(body)
         found = self.objects[request.path] = self.kept(body, metadata)
         return Reply("200 OK", {"ETag": found.etag})
 
@@ -160,7 +160,7 @@ class Store:
         )
 
 
-def answer_sts(form: dict[str, list[str]]) -> Reply:
+def handle_sts(form: dict[str, list[str]]) -> Reply:
     """Answer AssumeRole and GetCallerIdentity; anything else is unsupported, and says so."""
     action = form.get("Action", [""])[0]
     kind = {"Content-Type": "text/xml"}
@@ -188,7 +188,7 @@ async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Re
     if "100-continue" in headers.get("expect", "").lower():
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     if "chunked" in headers.get("transfer-encoding", ""):
-        body = await chunks(reader)
+        body = await read_chunked_body(reader)
     else:
         body = await reader.readexactly(int(headers.get("content-length") or 0))
     url = urlsplit(target)
@@ -196,7 +196,7 @@ async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Re
     return Request(method, unquote(url.path), query, headers, body)
 
 
-async def chunks(reader: asyncio.StreamReader) -> bytes:
+async def read_chunked_body(reader: asyncio.StreamReader) -> bytes:
     """A body in HTTP's own chunks."""
     found = []
     while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
@@ -207,7 +207,7 @@ async def chunks(reader: asyncio.StreamReader) -> bytes:
     return b"".join(found)
 
 
-def unchunked(body: bytes) -> bytes:
+def decode_aws_chunks(body: bytes) -> bytes:
     """What is inside AWS's own chunks: SIZE[;signature] CRLF DATA CRLF ..., and trailers after the chunk of size 0."""
     found: list[bytes] = []
     place = 0

@@ -29,12 +29,12 @@ from pathlib import Path
 from bench import opponents, transfer
 from bench import paired_timing as measure
 from bench.data import GBIT, ROUND_TRIP_S, end_others
-from bench.link import CHUNK, Link, carry
+from bench.link import CHUNK, Link, forward_bytes
 from bench.transfer import HOST, OURS, PUT, RSYNC, TAR, Keys
 from ops.box.file_sync import SUMS
 from ops.core import ssh
 from ops.core.errors import OpsError
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.task import Result
 
 FOLDERS, BYTES = 20, 20_000
@@ -81,10 +81,10 @@ class Course:
         target = self.targets / name
         if fresh:
             shutil.rmtree(target, ignore_errors=True)
-        took, said = transfer.timed(
-            transfer.argv(name, transfer.Transfer(self.sent, str(target), self.keys, self.near))
+        took, said = transfer.run_timed(
+            transfer.build_transfer_command(name, transfer.Transfer(self.sent, str(target), self.keys, self.near))
         )
-        if contents(target) != contents(self.sent):
+        if hash_files(target) != hash_files(self.sent):
             raise OpsError(f"{SHOWN[name]}: what is in {target} is not what was sent.")
         if name != OURS:
             return {name: took}
@@ -94,13 +94,13 @@ class Course:
         return {name: took, INSIDE: answer["seconds"]}
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def hash_files(folder: Path) -> dict[str, bytes]:
     """Digest by name; ours leaves a list of sums beside the files."""
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return {name: hashlib.sha256(path.read_bytes()).digest() for name, path in found.items() if name != SUMS}
 
 
-def noise(folder: Path, count: int) -> None:
+def write_noise_files(folder: Path, count: int) -> None:
     """Write files that do not compress."""
     for number in range(count):
         path = folder / f"{number % FOLDERS:02d}" / f"{number:04d}.bin"
@@ -109,43 +109,43 @@ def noise(folder: Path, count: int) -> None:
 
 
 @contextmanager
-def course(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) -> Iterator[Course]:
+def open_course(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) -> Iterator[Course]:
     """Files, keys, a server that lets our key in, and the link before it. Raises OpsError when a program is missing."""
     opponents.find_on_path("bench.sync", "rsync and OpenSSH's client", INSTALL, "rsync", "ssh")
     sent, targets, keys = folder / "sent", folder / "targets", Keys(folder / "keys")
-    noise(sent, files)
+    write_noise_files(sent, files)
     targets.mkdir()
-    ssh.key_pair(keys.client)
-    ssh.pin(keys.known_hosts, HOST, [ssh.key_pair(keys.host)])
-    with server(keys) as (name, far), linked(far, round_trip_s) as near:
+    ssh.ensure_key_pair(keys.client)
+    ssh.pin_host_keys(keys.known_hosts, HOST, [ssh.ensure_key_pair(keys.host)])
+    with start_sshd_or_asyncssh(keys) as (name, far), open_link(far, round_trip_s) as near:
         yield Course(sent, targets, keys, name, near)
 
 
 @contextmanager
-def server(keys: Keys) -> Iterator[tuple[str, int]]:
+def start_sshd_or_asyncssh(keys: Keys) -> Iterator[tuple[str, int]]:
     """What serves SSH, as whoever measures, and its port: sshd, or asyncssh where that is not installed."""
-    log, program = keys.folder / "log", sshd()
+    log, program = keys.folder / "log", find_sshd()
     if program:
-        name, argv = version(program), openssh(program, keys)
+        name, argv = read_sshd_version(program), prepare_sshd_command(program, keys)
     else:
         name, argv = "asyncssh (no sshd is installed)", [sys.executable, "-m", "bench.ssh_server"]
         argv.append(str(keys.folder))
-    with log.open("w") as out, transfer.started(argv, stdout=out, stderr=out) as process:
-        yield name, listening(process, log)
+    with log.open("w") as out, transfer.start_process(argv, stdout=out, stderr=out) as process:
+        yield name, wait_for_port(process, log)
 
 
-def sshd() -> str | None:
+def find_sshd() -> str | None:
     """It wants to be called by its whole path, and is on root's PATH only."""
     return shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
 
 
-def version(program: str) -> str:
+def read_sshd_version(program: str) -> str:
     """Older ones do not know -V, and say theirs among the complaints."""
     said = subprocess.run([program, "-V"], capture_output=True, text=True, check=False).stderr
     return next((line for line in said.splitlines() if line.startswith("OpenSSH")), "OpenSSH").split(",")[0] + " sshd"
 
 
-def openssh(program: str, keys: Keys) -> list[str]:
+def prepare_sshd_command(program: str, keys: Keys) -> list[str]:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # an unprivileged part of sshd is shut in there; boot makes it otherwise
     config = keys.folder / "sshd_config"
@@ -155,7 +155,7 @@ def openssh(program: str, keys: Keys) -> list[str]:
     return [program, "-D", "-e", "-f", str(config), "-p", str(port)]
 
 
-def listening(process: subprocess.Popen[str], log: Path) -> int:
+def wait_for_port(process: subprocess.Popen[str], log: Path) -> int:
     """The port that the server's log names. A connection would not do: sshd punishes those without a login.
 
     Raises OpsError when the server ends, or says nothing for START_S.
@@ -168,11 +168,11 @@ def listening(process: subprocess.Popen[str], log: Path) -> int:
     raise OpsError(f"The SSH server did not start: {log.read_text().strip()[-600:]}")
 
 
-class Prompt(Link):
+class NoDelayLink(Link):
     """A link that keeps nobody waiting for loopback's delayed acknowledgements: under Nagle's algorithm, which both ends of
     OpenSSH use, and asyncio too on connections that come in, each costs up to 40 ms, and a login meets several."""
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.sleep(self.round_trip_s)
         try:
@@ -180,11 +180,11 @@ class Prompt(Link):
         except OSError:
             writer.close()
             return
-        up = carry(acknowledging(reader, writer), far_writer, self.up)
-        await asyncio.gather(up, carry(acknowledging(far, far_writer), writer, self.down))
+        up = forward_bytes(enable_quickack(reader, writer), far_writer, self.up)
+        await asyncio.gather(up, forward_bytes(enable_quickack(far, far_writer), writer, self.down))
 
 
-def acknowledging(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> asyncio.StreamReader:
+def enable_quickack(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> asyncio.StreamReader:
     """The reader, which now acknowledges at once what it has read, where the system (Linux) can be asked to."""
     read, ours = reader.read, writer.get_extra_info("socket")
 
@@ -199,12 +199,12 @@ def acknowledging(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 @contextmanager
-def linked(far: int, round_trip_s: float) -> Iterator[int]:
+def open_link(far: int, round_trip_s: float) -> Iterator[int]:
     """The near end of a link to the port `far`, served by a thread of this process."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    serving = asyncio.run_coroutine_threadsafe(Prompt(far, round_trip_s, GBIT).serve(), loop).result()
+    serving = asyncio.run_coroutine_threadsafe(NoDelayLink(far, round_trip_s, GBIT).serve(), loop).result()
     try:
         yield serving.sockets[0].getsockname()[1]
     finally:
@@ -213,7 +213,7 @@ def linked(far: int, round_trip_s: float) -> Iterator[int]:
         thread.join()
 
 
-def in_turn(here: Course, names: list[str], rounds: int, fresh: bool) -> Times:
+def time_contenders(here: Course, names: list[str], rounds: int, fresh: bool) -> Times:
     """Seconds of each, in an order that moves on by one each round, after one unmeasured round of the cheap ones."""
     for name in names:
         if name != PUT:
@@ -232,35 +232,35 @@ def in_turn(here: Course, names: list[str], rounds: int, fresh: bool) -> Times:
     return found
 
 
-def bench(rounds: int, files: int) -> Result:
+def measure_sync(rounds: int, files: int) -> Result:
     """Measure, check, report. Raises OpsError when a contender fails, or leaves something behind."""
     if min(rounds, files) < 1:
         raise OpsError("--rounds and --files take 1 or more.")
     with (
-        tempfile.TemporaryDirectory(prefix="kennel-bench-", dir=memory(files)) as name,
-        course(Path(name), files) as here,
+        tempfile.TemporaryDirectory(prefix="kennel-bench-", dir=find_memory_folder(files)) as name,
+        open_course(Path(name), files) as here,
     ):
         say(f"{files} files of {BYTES} bytes, {ROUND_TRIP_S * 1000:.0f} ms there and back, to {here.server}")
-        new = in_turn(here, [OURS, RSYNC, TAR, PUT], rounds, fresh=True)
-        same = in_turn(here, [OURS, RSYNC], rounds, fresh=False)
-        return report(here.server, files, {NEW: new, SAME: same})
+        new = time_contenders(here, [OURS, RSYNC, TAR, PUT], rounds, fresh=True)
+        same = time_contenders(here, [OURS, RSYNC], rounds, fresh=False)
+        return report_sync(here.server, files, {NEW: new, SAME: same})
 
 
-def memory(files: int) -> Path | None:
+def find_memory_folder(files: int) -> Path | None:
     """A folder in memory with room for all copies: a disk takes one second or two for so many files, whoever sends them."""
     there = Path("/dev/shm")  # noqa: S108  a folder of a name of its own is made in it
     return there if there.is_dir() and shutil.disk_usage(there).free > ROOM * files * BYTES else None
 
 
-def ratio(times: Times, which: str) -> float:
+def compute_rsync_ratio(times: Times, which: str) -> float:
     """The median over rounds of ours / rsync."""
-    return 1 / measure.times_better(list(zip(times[which], times[RSYNC], strict=True)))
+    return 1 / measure.compute_speedup(list(zip(times[which], times[RSYNC], strict=True)))
 
 
-def report(server: str, files: int, found: dict[str, Times]) -> Result:
+def report_sync(server: str, files: int, found: dict[str, Times]) -> Result:
     new, same = found[NEW], found[SAME]
     puts = list(zip(new[OURS], new[PUT], strict=False))
-    values = (measure.times_better(puts), ratio(new, INSIDE), ratio(same, INSIDE))
+    values = (measure.compute_speedup(puts), compute_rsync_ratio(new, INSIDE), compute_rsync_ratio(same, INSIDE))
     against = f"{INSIDE}, against {SHOWN[RSYNC]}"
     checks = [
         measure.Check(
@@ -274,17 +274,19 @@ def report(server: str, files: int, found: dict[str, Times]) -> Result:
         measure.Check(f"{SAME}: {against}", values[2], "x", f"at most {UNCHANGED:g}", values[2] <= UNCHANGED),
     ]
     pairs = list(zip(new[INSIDE], new[RSYNC], strict=True))
-    answer = measure.report(pairs, checks, "ops.core.ssh.connect and ops.box.file_sync.send", SHOWN[RSYNC])
-    whole = {when: round(ratio(times, OURS), 3) for when, times in found.items()}
+    answer = measure.report_pairs(pairs, checks, "ops.core.ssh.connect and ops.box.file_sync.send", SHOWN[RSYNC])
+    whole = {when: round(compute_rsync_ratio(times, OURS), 3) for when, times in found.items()}
     data = {"server": server, "files": files, "bytes": files * BYTES, "whole": whole, "seconds": found}
     told = f"As a process, with the start of Python and the imports, ours takes {whole[NEW]} x {SHOWN[RSYNC]}, {NEW}, and {whole[SAME]} x, {SAME}."
-    return Result(answer.data | data, f"{shown(found)}\nto {server}\n\n{answer.text}\n\n{told}", code=answer.code)
+    return Result(
+        answer.data | data, f"{format_times(found)}\nto {server}\n\n{answer.text}\n\n{told}", code=answer.code
+    )
 
 
-def shown(found: dict[str, Times]) -> str:
+def format_times(found: dict[str, Times]) -> str:
     rows = [
         (when, SHOWN.get(name, name), f"{statistics.median(times):.2f}", f"{min(times):.2f}", f"{max(times):.2f}")
         for when, line in found.items()
         for name, times in line.items()
     ]
-    return table(("", "", "median s", "least", "most"), rows)
+    return format_table(("", "", "median s", "least", "most"), rows)

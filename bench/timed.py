@@ -18,7 +18,7 @@ import train
 spent = {"images": 0.0, "cpu_s": 0.0, "wall_s": 0.0, "data_wait_s": 0.0}
 
 
-def timed(self: Any, began: float) -> None:
+def time_epoch(self: Any, began: float) -> None:
     cpu, wall, waited = time.process_time(), time.monotonic(), self.inputs["train"].waited_s
     whole_pass(self, began)
     if self.at.epoch == 0 and self.ranks.device.type == "cuda":  # as in the reference: the first pass warms up
@@ -29,10 +29,10 @@ def timed(self: Any, began: float) -> None:
     spent["data_wait_s"] += self.inputs["train"].waited_s - waited
 
 
-whole_pass, fit.Fit.train_epoch = fit.Fit.train_epoch, timed
+whole_pass, fit.Fit.train_epoch = fit.Fit.train_epoch, time_epoch
 
 if __name__ == "__main__":
-    args = train.flags().parse_args()
+    args = train.build_parser().parse_args()
     out, sys.stdout = sys.stdout, sys.stderr
     began, first = time.process_time(), fit.Fit.run
 

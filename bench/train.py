@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import photos
-from bench.paired_timing import Check, report
-from bench.resume import Warm
+from bench.paired_timing import Check, report_pairs
+from bench.resume import ForkServer
 from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import ROOT, WORK
@@ -34,24 +34,24 @@ Measured = dict[str, float]
 class Sides:
     """Both programs on one set of pictures and one file of weights, below a folder of their own."""
 
-    def __init__(self, warm: Warm, folder: Path, pictures: int, pixels: int) -> None:
+    def __init__(self, warm: ForkServer, folder: Path, pictures: int, pixels: int) -> None:
         """`warm` runs the programs, `pictures` a class are trained on, and as many tested."""
         self.folder, self.pixels, self.tested = folder / str(pictures), pixels, pictures * photos.CLASSES
         self.folder.mkdir(parents=True, exist_ok=True)
         self._warm = warm
         say("Making pictures and weights ...")
         counts = {"train": pictures, "valid": max(1, pictures // 4), "test": pictures}
-        self.pictures = photos.make(self.folder / "photos", counts)
+        self.pictures = photos.make_photos(self.folder / "photos", counts)
         self.weights = self.folder / f"start-{pixels}" / "resnet18.pth"
         if not self.weights.exists():
             self.weights.parent.mkdir(exist_ok=True)
-            others = photos.make(self.folder / "others", {"train": pictures}, seed=1)
+            others = photos.make_photos(self.folder / "others", {"train": pictures}, seed=1)
             self.run("start.py", [str(others / "train"), str(self.weights), str(pixels)], {})
 
     def run(self, script: str, words: list[str], env: dict[str, str], *ranks: dict[str, str]) -> Measured:
         """What a program prints last; with `ranks` it runs once for each at the same time, and the first is heard."""
         said = self._warm.run_together(ROOT / "bench" / script, words, *[env | rank for rank in ranks or ({},)])
-        return last_line(said[0])
+        return parse_last_line(said[0])
 
     def reference(self, seed: int, env: dict[str, str], threads: int = 1, workers: int = 0) -> Measured:
         words = ["--weights", str(self.weights), "--workers", str(workers), *self.common(seed, EPOCHS, threads)]
@@ -73,13 +73,13 @@ class Sides:
     def ours(self, seed: int, env: dict[str, str], epochs: int = EPOCHS, threads: int = 1, views: int = 0) -> Measured:
         return self.run("timed.py", self.words(seed, epochs, threads, views), env)
 
-    def two_processes(self, seed: int) -> Measured:
+    def run_two_processes(self, seed: int) -> Measured:
         """Ours as DDP on two processes of one thread."""
         common = {
             "WORLD_SIZE": "2",
             "LOCAL_WORLD_SIZE": "2",
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(free_port()),
+            "MASTER_PORT": str(find_free_port()),
             "GLOO_SOCKET_IFNAME": "lo",
         }
         ranks = [common | {"LOCAL_RANK": rank, "RANK": rank} for rank in ("0", "1")]
@@ -94,23 +94,23 @@ class Sides:
         ]
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def last_line(text: str) -> dict[str, Any]:
+def parse_last_line(text: str) -> dict[str, Any]:
     """The object that a program printed last; nothing where it printed nothing."""
     found: dict[str, Any] = json.loads(text.strip().splitlines()[-1]) if text.strip() else {}
     return found
 
 
-def rate(result: Measured) -> float:
+def compute_rate(result: Measured) -> float:
     return result["images"] / result["cpu_s"]
 
 
-def compared(
+def compare_sides(
     sides: Sides, pairs: int, env: dict[str, str], name: str, bound: float
 ) -> tuple[list[Check], list[tuple[float, float]]]:
     """Speed and accuracy of `pairs` pairs, a seed each; (checks, [(ours, theirs)] in CPU seconds a picture)."""
@@ -119,10 +119,10 @@ def compared(
         theirs.append(sides.reference(seed, env))
         ours.append(sides.ours(seed, env))
         say(
-            f"  {name}, pair {seed + 1}/{pairs}: ours {rate(ours[-1]):.1f} images per CPU-s (start {ours[-1]['start_cpu_s']:.1f} s), "
-            f"accuracy {ours[-1]['accuracy']:.3f}; reference {rate(theirs[-1]):.1f}, accuracy {theirs[-1]['accuracy']:.3f}"
+            f"  {name}, pair {seed + 1}/{pairs}: ours {compute_rate(ours[-1]):.1f} images per CPU-s (start {ours[-1]['start_cpu_s']:.1f} s), "
+            f"accuracy {ours[-1]['accuracy']:.3f}; reference {compute_rate(theirs[-1]):.1f}, accuracy {theirs[-1]['accuracy']:.3f}"
         )
-    ratio = statistics.median(rate(a) / rate(b) for a, b in zip(ours, theirs, strict=True))
+    ratio = statistics.median(compute_rate(a) / compute_rate(b) for a, b in zip(ours, theirs, strict=True))
     mine, yours = (statistics.mean(r["accuracy"] for r in results) for results in (ours, theirs))
     noise = (
         2 * (2 * yours * (1 - yours) / (sides.tested * pairs)) ** 0.5
@@ -138,14 +138,15 @@ def compared(
         ),
     ]
     whole = statistics.median(
-        rate(a) * a["cpu_s"] / (a["cpu_s"] + a["start_cpu_s"]) / rate(b) for a, b in zip(ours, theirs, strict=True)
+        compute_rate(a) * a["cpu_s"] / (a["cpu_s"] + a["start_cpu_s"]) / compute_rate(b)
+        for a, b in zip(ours, theirs, strict=True)
     )
     name = f"{name}: the same with what ours does once, on these {EPOCHS} short epochs"
     checks.append(Check(name, whole, "x", "said", True))
-    return checks, [(1 / rate(a), 1 / rate(b)) for a, b in zip(ours, theirs, strict=True)]
+    return checks, [(1 / compute_rate(a), 1 / compute_rate(b)) for a, b in zip(ours, theirs, strict=True)]
 
 
-def cached(sides: Sides) -> list[Check]:
+def measure_cached_views(sides: Sides) -> list[Check]:
     """K views computed once against fresh ones in each of E epochs; said, not checked: the gain is E/K by construction."""
     fresh, kept = sides.ours(0, {}, VIEW_EPOCHS), sides.ours(0, {}, VIEW_EPOCHS, views=VIEWS)
     spent = [result["cpu_s"] + result["start_cpu_s"] for result in (fresh, kept)]
@@ -156,18 +157,18 @@ def cached(sides: Sides) -> list[Check]:
     return [Check(name, spent[0] / spent[1], "x", "said", True)]
 
 
-def shared(sides: Sides, pairs: int) -> list[Check]:
+def measure_ddp(sides: Sides, pairs: int) -> list[Check]:
     """Two processes of a thread each against one of two, by the clock: both have the same two cores."""
     ratios = []
     for seed in range(pairs):
-        two, one = sides.two_processes(seed), sides.ours(seed, {}, threads=2)
+        two, one = sides.run_two_processes(seed), sides.ours(seed, {}, threads=2)
         ratios.append(two["images"] / two["wall_s"] / (one["images"] / one["wall_s"]))
         say(f"  DDP, pair {seed + 1}/{pairs}: {ratios[-1]:.2f} x")
     ratio = statistics.median(ratios)
     return [Check("DDP, 2 processes / 1 process of 2 threads, images/s", ratio, "x", "at least 0.95", ratio >= 0.95)]
 
 
-def on_gpu(sides: Sides, pairs: int, name: str) -> tuple[list[Check], list[tuple[float, float]]]:
+def compare_on_gpu(sides: Sides, pairs: int, name: str) -> tuple[list[Check], list[tuple[float, float]]]:
     """By the clock, the reference with as many workers as it likes; how long the device waited for data is printed."""
     times, waits = [], []
     for seed in range(pairs):
@@ -181,20 +182,20 @@ def on_gpu(sides: Sides, pairs: int, name: str) -> tuple[list[Check], list[tuple
     return [Check(f"{name}: images/s, ours / reference", ratio, "x", "said", True)], times
 
 
-def bench(pairs: int, pictures: int, pixels: int) -> Result:
+def measure_training(pairs: int, pictures: int, pixels: int) -> Result:
     """Measure, check, report."""
     if min(pairs, pictures) < 1 or pixels < 32:
         raise OpsError("--pairs and --pictures take 1 or more, --pixels 32 or more.")
-    with Warm({"OMP_NUM_THREADS": "1"}) as warm:
-        able = last_line(warm.run_together(ROOT / "bench" / "capabilities.py", [], {})[0])
+    with ForkServer({"OMP_NUM_THREADS": "1"}) as warm:
+        able = parse_last_line(warm.run_together(ROOT / "bench" / "capabilities.py", [], {})[0])
         sides = Sides(warm, WORK / "bench" / "train", pictures, pixels)
         if able["gpu"]:
-            checks, times = on_gpu(sides, pairs, able["gpu"])
-            return report(times, checks, "training/train.py", "bench/reference.py")
+            checks, times = compare_on_gpu(sides, pairs, able["gpu"])
+            return report_pairs(times, checks, "training/train.py", "bench/reference.py")
         checks = []
         if able["amx"] or able["bf16"]:
             name = "AMX" if able["amx"] else "no AMX, but AVX512-BF16"
-            checks, _ = compared(sides, pairs, {}, name, 2.5)
-        masked, times = compared(sides, pairs, MASKED, "bf16 masked" if checks else "no bf16 here", 1.5)
-        checks += [*masked, *cached(sides), *shared(sides, pairs)]
-    return report(times, checks, "training/train.py --layers head", "bench/reference.py")
+            checks, _ = compare_sides(sides, pairs, {}, name, 2.5)
+        masked, times = compare_sides(sides, pairs, MASKED, "bf16 masked" if checks else "no bf16 here", 1.5)
+        checks += [*masked, *measure_cached_views(sides), *measure_ddp(sides, pairs)]
+    return report_pairs(times, checks, "training/train.py --layers head", "bench/reference.py")

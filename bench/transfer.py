@@ -74,7 +74,7 @@ class Transfer:
         return joined
 
 
-def argv(name: str, asked: Transfer) -> list[str]:
+def build_transfer_command(name: str, asked: Transfer) -> list[str]:
     """A contender's command line. -F none: the settings of whoever measures are not measured."""
     if name in MODULES:
         where = [str(asked.folder), asked.target, str(asked.keys.folder), str(asked.port)]
@@ -96,10 +96,10 @@ def argv(name: str, asked: Transfer) -> list[str]:
     return ["sh", "-c", f"{packed} | {shlex.join([*ssh, at, f'mkdir {into} && tar -xf - -C {into}'])}"]
 
 
-def timed(argv: list[str]) -> tuple[float, str]:
+def run_timed(argv: list[str]) -> tuple[float, str]:
     """Wall time of a whole command, and its stdout. Raises OpsError with what it said when it fails."""
     began = time.perf_counter()
-    with started(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with start_process(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             out, err = process.communicate(timeout=TRANSFER_S)
         except subprocess.TimeoutExpired as error:
@@ -111,7 +111,7 @@ def timed(argv: list[str]) -> tuple[float, str]:
 
 
 @contextmanager
-def started(argv: list[str], **streams: Any) -> Iterator[subprocess.Popen[str]]:
+def start_process(argv: list[str], **streams: Any) -> Iterator[subprocess.Popen[str]]:
     """A process that ends here with its whole group: rsync and sh have an ssh of their own."""
     # Bytecode is cached as people have it, by the unmeasured round.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

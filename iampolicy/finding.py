@@ -38,5 +38,5 @@ class Finding:
         return told
 
 
-def worst_first(found: list[Finding]) -> list[Finding]:
+def sort_by_severity(found: list[Finding]) -> list[Finding]:
     return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.principal, f.rule, f.message))

@@ -8,21 +8,21 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from iampolicy.account.snapshot import Principal, Snapshot, moment
-from iampolicy.policy.semantics import canonical
+from iampolicy.account.snapshot import Principal, Snapshot, parse_datetime
+from iampolicy.policy.semantics import normalise_document
 
 POLICY_NAME = "AWSRevokeOlderSessions"
 LONGEST = timedelta(hours=12)  # of a role's session, whatever its MaxSessionDuration was when it was started
 SKEW = timedelta(minutes=5)  # by which this clock may be behind AWS's; AWS refuses requests of one that is further off
 
 
-def deny_document(before: datetime) -> dict[str, Any]:
+def build_deny_document(before: datetime) -> dict[str, Any]:
     condition = {"DateLessThan": {"aws:TokenIssueTime": before.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}}
     deny = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition}
     return {"Version": "2012-10-17", "Statement": [deny]}
 
 
-def revoked_before(p: Principal) -> datetime | None:
+def find_revocation_time(p: Principal) -> datetime | None:
     """Return the moment before which its sessions are revoked; None where none are, or where the policy of that name says otherwise."""
     if POLICY_NAME not in p.inline:
         return None
@@ -30,21 +30,21 @@ def revoked_before(p: Principal) -> datetime | None:
     try:
         (deny,) = text["Statement"] if isinstance(text["Statement"], list) else [text["Statement"]]
         written = deny["Condition"]["DateLessThan"]["aws:TokenIssueTime"]
-        found = moment(written)
-        ours = deny_document(found) if found else {}
+        found = parse_datetime(written)
+        ours = build_deny_document(found) if found else {}
         # The console writes milliseconds.
         ours["Statement"][0]["Condition"]["DateLessThan"]["aws:TokenIssueTime"] = written
     except (KeyError, TypeError, ValueError):
         return None
-    return found if canonical(text) == canonical(ours) else None
+    return found if normalise_document(text) == normalise_document(ours) else None
 
 
-def standing_revocations(have: Snapshot, now: datetime | None = None) -> dict[str, datetime]:
+def list_active_revocations(have: Snapshot, now: datetime | None = None) -> dict[str, datetime]:
     """Return, by role, the moment before which its sessions are revoked, where one of them could still be alive."""
     now = now or datetime.now(UTC)
     found = {
         name: before
         for name, role in have.roles.items()
-        if POLICY_NAME in role.inline and (before := revoked_before(role))
+        if POLICY_NAME in role.inline and (before := find_revocation_time(role))
     }
     return {name: before for name, before in found.items() if before - SKEW <= now < before + LONGEST}

@@ -32,22 +32,22 @@ class Refused(Exception):
 
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     try:
-        content_type, answer = ask(picture(event))
+        content_type, answer = classify_picture(extract_picture(event))
     except Refused as refusal:
-        return plain(refusal.status, {"error": str(refusal)})
+        return format_response(refusal.status, {"error": str(refusal)})
     if os.environ.get("RESPONSE") == "original":
-        return original(answer, content_type)
-    return plain(200, answer)
+        return format_original_response(answer, content_type)
+    return format_response(200, answer)
 
 
-def picture(event: Any) -> bytes:
+def extract_picture(event: Any) -> bytes:
     """The event's picture. Raises Refused."""
     if not isinstance(event, dict):
         raise Refused(400, "the event must be an object")
     if isinstance(event.get("s3_uri"), str):
         return from_s3(event["s3_uri"])
     if isinstance(event.get("image"), str):
-        return decoded(event["image"])
+        return decode_base64(event["image"])
     if "url" in event:
         raise Refused(400, "fetching a url is not enabled; send s3_uri or image")
     raise Refused(400, "the event must have s3_uri or image")
@@ -66,25 +66,25 @@ def from_s3(uri: str) -> bytes:
         if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
             raise Refused(404, f"there is no {uri}") from error
         raise Refused(502, "S3 did not answer") from error
-    return bounded(data)
+    return check_byte_limit(data)
 
 
-def decoded(text: str) -> bytes:
+def decode_base64(text: str) -> bytes:
     if len(text) > PICTURE_BYTES * 4 // 3 + 4:
         raise Refused(413, f"at most {PICTURE_BYTES} bytes are taken")
     try:
-        return bounded(base64.b64decode(text, validate=True))
+        return check_byte_limit(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
         raise Refused(400, "image is not base64") from error
 
 
-def bounded(data: bytes) -> bytes:
+def check_byte_limit(data: bytes) -> bytes:
     if len(data) > PICTURE_BYTES:
         raise Refused(413, f"at most {PICTURE_BYTES} bytes are taken")
     return data
 
 
-def ask(data: bytes) -> tuple[str, dict[str, Any]]:
+def classify_picture(data: bytes) -> tuple[str, dict[str, Any]]:
     """(content type, the endpoint's answer). Raises Refused."""
     try:
         answer = endpoint.invoke_endpoint(
@@ -92,12 +92,12 @@ def ask(data: bytes) -> tuple[str, dict[str, Any]]:
         )
         return answer["ContentType"], json.loads(answer["Body"].read())
     except ClientError as error:
-        raise worded(error) from error
+        raise translate_error(error) from error
     except (ConnectionError, HTTPClientError) as error:
         raise Refused(504, "the endpoint did not answer in time") from error
 
 
-def worded(error: ClientError) -> Refused:
+def translate_error(error: ClientError) -> Refused:
     """The endpoint's refusals as HTTP: its 4xx are the picture's fault, throttling may be tried again, the rest is ours."""
     code = error.response["Error"]["Code"]
     status = error.response.get("OriginalStatusCode", 500)
@@ -109,11 +109,11 @@ def worded(error: ClientError) -> Refused:
     return Refused(502, "the endpoint failed")
 
 
-def plain(status: int, body: dict[str, Any]) -> dict[str, Any]:
+def format_response(status: int, body: dict[str, Any]) -> dict[str, Any]:
     return {"statusCode": status, "headers": {"Content-Type": "application/json"}, "body": json.dumps(body)}
 
 
-def original(answer: dict[str, Any], content_type: str) -> dict[str, Any]:
+def format_original_response(answer: dict[str, Any], content_type: str) -> dict[str, Any]:
     """The shape of the project this one replaces, for callers that were written for it: scores in a list in a text."""
     body = json.dumps([answer["scores"]])
     return {

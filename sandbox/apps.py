@@ -21,7 +21,7 @@ MORE_PATHS = {
 }
 
 
-def ours(service: str) -> Any:
+def find_response_class(service: str) -> Any:
     """The response class that replaces moto's, or None."""
     match service:
         case "awslambda":
@@ -74,7 +74,7 @@ def create_app(service: Any) -> Any:
     app = create_backend_app(service)
     app.debug = False
     app.config["PROPAGATE_EXCEPTIONS"] = True
-    replacement = ours(service)
+    replacement = find_response_class(service)
     if replacement is None:
         return app
     view = convert_to_flask_response(replacement.dispatch)

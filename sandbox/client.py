@@ -23,10 +23,10 @@ START_S = 60.0
 NEEDED = ("asyncssh", "moto")  # what only the sandbox needs: an extra of its own
 
 
-def folder_of(c: Context) -> Path:
+def find_sandbox_folder(c: Context) -> Path:
     """The folder that holds the settings' AWS profile is the sandbox's. Raises OpsError for settings that name another."""
     aws = settings.load(c.config).aws
-    path = settings.below_root(aws.config_file)
+    path = settings.resolve_below_root(aws.config_file)
     if aws.profile != "sandbox" or path.parts[-2:] != ("aws", "config"):
         raise OpsError(
             "These settings are for AWS, not for a sandbox. Leave out -f, or see aws.config_file in invoke.yaml."
@@ -34,7 +34,7 @@ def folder_of(c: Context) -> Path:
     return path.parent.parent
 
 
-def start(folder: Path) -> state.State:
+def start_sandbox(folder: Path) -> state.State:
     """Start the process and wait until it answers. Raises OpsError with the end of its log."""
     if missing := next((name for name in NEEDED if find_spec(name) is None), ""):
         raise OpsError(f"The sandbox needs {missing}: pip install -e '.[sandbox,serve,train]'")
@@ -43,7 +43,7 @@ def start(folder: Path) -> state.State:
         process = subprocess.Popen(
             [sys.executable, "-m", "sandbox.serve", str(folder)],
             cwd=ROOT,
-            env=environment(folder),
+            env=build_sandbox_environment(folder),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -61,7 +61,7 @@ def start(folder: Path) -> state.State:
     raise OpsError(f"The sandbox did not start. The end of {log}:\n{tail}")
 
 
-def environment(folder: Path) -> dict[str, str]:
+def build_sandbox_environment(folder: Path) -> dict[str, str]:
     """What the sandbox's process sees of the operator's environment."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "REQUESTS_CA_BUNDLE")
     env = {name: value for name, value in os.environ.items() if name in kept or name.startswith("PIP_")}
@@ -70,7 +70,9 @@ def environment(folder: Path) -> dict[str, str]:
     return env | {state.MARK: str(folder)}
 
 
-def ask(running: state.State, method: str, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def send_control_request(
+    running: state.State, method: str, what: str, body: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Send one request to the sandbox's control API, beside its AWS; the token is in the state file."""
     data = json.dumps(body or {}).encode() if method == "POST" else None
     url, headers = f"{running.url}/_sandbox/{what}", {"X-Sandbox-Token": running.token}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from invoke import Context
 
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.task import Result, task
 
 
@@ -16,18 +16,18 @@ def up(c: Context, json: bool = False) -> Result:
     """Start the local AWS in the background, or say that it is up."""
     from sandbox import client, processes, state
 
-    folder = client.folder_of(c)
+    folder = client.find_sandbox_folder(c)
     if c.config.run.dry:
         return Result({}, f"would start the local AWS of {folder}, unless it is up")
-    with state.locked(folder):
+    with state.lock_sandbox_folder(folder):
         running = state.read(folder)
         fresh = running is None
         if running is None:
-            swept = processes.sweep(folder)
-            state.clear(folder)  # what a killed one held is of no use to the next, which begins empty
+            swept = processes.end_sandbox_processes(folder)
+            state.clear_sandbox_folder(folder)  # what a killed one held is of no use to the next, which begins empty
             if swept:
                 say(f"Ended {swept} processes that a killed sandbox had left.")
-            running = client.start(folder)
+            running = client.start_sandbox(folder)
     text = (
         f"The sandbox {'is up' if fresh else 'was up already'}: pid {running.pid}, {running.url}. Next: invoke doctor"
     )
@@ -39,13 +39,15 @@ def down(c: Context) -> Result:
     """Stop the local AWS and everything that runs in it; its contents are gone."""
     from sandbox import client, processes, state
 
-    folder = client.folder_of(c)
+    folder = client.find_sandbox_folder(c)
     if c.config.run.dry:
-        return Result({}, f"would end the local AWS of {folder} with {len(processes.leftovers(folder))} processes")
-    with state.locked(folder):
+        return Result(
+            {}, f"would end the local AWS of {folder} with {len(processes.list_sandbox_processes(folder))} processes"
+        )
+    with state.lock_sandbox_folder(folder):
         running = state.read(folder)
-        ended = processes.sweep(folder)
-        state.clear(folder)
+        ended = processes.end_sandbox_processes(folder)
+        state.clear_sandbox_folder(folder)
         (folder / "lock").unlink()  # last, and still held: who waits for it finds it gone, and takes a new one
     return Result({"ended": ended}, f"The sandbox {'is down' if running else 'was not up'}; {ended} processes ended.")
 
@@ -55,16 +57,17 @@ def status(c: Context, json: bool = False) -> Result:
     """Show whether the local AWS is up, and the processes in it."""
     from sandbox import client, processes, state
 
-    folder = client.folder_of(c)
+    folder = client.find_sandbox_folder(c)
     running = state.read(folder)
     if running is None:
         return Result({"up": False}, "The sandbox is not up. Next: invoke sandbox.up", code=1)
-    health = client.ask(running, "GET", "health")
+    health = client.send_control_request(running, "GET", "health")
     rows = [
-        (p.pid, f"{p.memory_info().rss >> 20} MB", " ".join(p.cmdline())[:100]) for p in processes.leftovers(folder)
+        (p.pid, f"{p.memory_info().rss >> 20} MB", " ".join(p.cmdline())[:100])
+        for p in processes.list_sandbox_processes(folder)
     ]
     head = f"up for {health['up_s']:.0f} s, {health['calls']} calls, {running.url}, log {folder / 'sandbox.log'}"
     return Result(
         {"up": True, "url": running.url, **health, "processes": [row[2] for row in rows]},
-        f"{head}\n{table(('pid', 'memory', 'command'), rows)}",
+        f"{head}\n{format_table(('pid', 'memory', 'command'), rows)}",
     )

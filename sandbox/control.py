@@ -17,37 +17,37 @@ from sandbox.world import World
 Reply = tuple[int, dict[str, str], bytes]
 
 
-def answer(world: World, environ: dict[str, Any], path: str) -> Reply:
+def handle_control_request(world: World, environ: dict[str, Any], path: str) -> Reply:
     method = environ["REQUEST_METHOD"]
     if path.startswith("/_metadata/"):
-        status, text = metadata.answer(world, environ, path.removeprefix("/_metadata/"))
+        status, text = metadata.serve_metadata(world, environ, path.removeprefix("/_metadata/"))
         return status, {"Content-Type": "text/plain"}, text.encode()
     if path.startswith("/_box/"):
-        return packed(*switch_of_box(world, path.removeprefix("/_box/")))
+        return build_json_reply(*handle_box_request(world, path.removeprefix("/_box/")))
     if path.startswith("/_credentials/"):
         found = world.keys.fetch(path.removeprefix("/_credentials/"))
-        return packed(200 if found else 404, found or {"error": "no such credentials"})
+        return build_json_reply(200 if found else 404, found or {"error": "no such credentials"})
     if not hmac.compare_digest(environ.get("HTTP_X_SANDBOX_TOKEN", ""), world.token):
-        return packed(403, {"error": "the sandbox's token is missing or wrong"})
+        return build_json_reply(403, {"error": "the sandbox's token is missing or wrong"})
     what = path.removeprefix("/_sandbox/")
     body = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}")
     try:
-        return packed(200, switch(world, method, what, body))
+        return build_json_reply(200, dispatch_control_action(world, method, what, body))
     except (KeyError, TypeError, ValueError) as error:
-        return packed(400, {"error": f"{type(error).__name__}: {error}"})
+        return build_json_reply(400, {"error": f"{type(error).__name__}: {error}"})
 
 
-def switch_of_box(world: World, path: str) -> tuple[int, dict[str, Any]]:
+def handle_box_request(world: World, path: str) -> tuple[int, dict[str, Any]]:
     """SECRET/shutdown: the one thing that a box may ask of the machine it runs on."""
     secret, _, what = path.partition("/")
-    box = instances.by_secret(world, secret)
+    box = instances.find_box_by_secret(world, secret)
     if box is None or what != "shutdown":
         return 404, {"error": "no such box"}
     lifecycle.shut_down(world, box)
     return 200, {}
 
 
-def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
+def dispatch_control_action(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
     """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | slow, and those of `drill`.
 
     Raises KeyError for others."""
@@ -65,25 +65,25 @@ def switch(world: World, method: str, what: str, body: dict[str, Any]) -> dict[s
             world.clock.set_speed(float(body["speed"]))
             return {"speed": world.clock.speed}
         case "POST", "break":
-            return faults.spoil(world, body["endpoint"])
+            return faults.corrupt_release(world, body["endpoint"])
         case "POST", "hang":
-            return faults.hang(world, body["endpoint"], bool(body.get("hang", True)))
+            return faults.set_startup_hang(world, body["endpoint"], bool(body.get("hang", True)))
         case "POST", "token":
-            return {"token": federation.mint(world, body)}
+            return {"token": federation.mint_token(world, body)}
         case "POST", "age":
-            return faults.age(world, body["role"], float(body["days"]))
+            return faults.set_role_age(world, body["role"], float(body["days"]))
         case "POST", "expire":
             return {"session": world.keys.expire(body["key"])}
         case "POST", "iam":
-            return bulk.make(world, body["calls"])
+            return bulk.apply_iam_calls(world, body["calls"])
         case "POST", "slow":
-            return faults.slow(world, body["endpoint"], float(body["seconds"]))
+            return faults.set_endpoint_lag(world, body["endpoint"], float(body["seconds"]))
         case "POST", _:
-            return drill(world, what, body)
+            return inject_drill_fault(world, what, body)
     raise KeyError(f"{method} {what}")
 
 
-def drill(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
+def inject_drill_fault(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
     """What befalls training jobs: interrupt {job} | freeze {job, host} | kill {job, host} | capacity {instance_type, short};
     and boxes: interrupt {instance} | box {instance, ...} (see ec2.instances.spoil).
 
@@ -91,20 +91,20 @@ def drill(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
     """
     match what:
         case "interrupt" if "instance" in body:
-            return spot.interrupt(world, body["instance"])
+            return spot.give_spot_notice(world, body["instance"])
         case "box":
-            public = lifecycle.public_address(lifecycle.instance_of(world, body["instance"]))
-            return instances.spoil(world, body.pop("instance"), public, body)
+            public = lifecycle.find_public_address(lifecycle.find_instance(world, body["instance"]))
+            return instances.inject_box_fault(world, body.pop("instance"), public, body)
         case "interrupt":
-            return runs.interrupt(world, body["job"])
+            return runs.interrupt_spot_job(world, body["job"])
         case "freeze":
-            return runs.freeze(world, body["job"], int(body.get("host", 1)))
+            return runs.freeze_host(world, body["job"], int(body.get("host", 1)))
         case "kill":
-            return runs.kill(world, body["job"], int(body.get("host", 1)))
+            return runs.kill_host(world, body["job"], int(body.get("host", 1)))
         case "capacity":
             return {"short": world.faults.shorten(body["instance_type"], bool(body.get("short", True)))}
     raise KeyError(f"POST {what}")
 
 
-def packed(status: int, body: dict[str, Any]) -> Reply:
+def build_json_reply(status: int, body: dict[str, Any]) -> Reply:
     return status, {"Content-Type": "application/json"}, json.dumps(body).encode()

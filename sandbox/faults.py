@@ -72,7 +72,7 @@ class Faults:
         return due
 
 
-def spoil(world: World, name: str) -> dict[str, Any]:
+def corrupt_release(world: World, name: str) -> dict[str, Any]:
     """The live release's artefact in S3 is rubbish from now on, and its instances die, so that none can start again."""
     live = world.sagemaker.endpoints.get(name)
     if live is None or live.fleet is None:
@@ -84,21 +84,21 @@ def spoil(world: World, name: str) -> dict[str, Any]:
         entry = tarfile.TarInfo("model.onnx")
         entry.size = 7
         tar.addfile(entry, io.BytesIO(b"rubbish"))
-    world.backend_global("s3").put_object(bucket, key, spoilt.getvalue())
+    world.get_global_backend("s3").put_object(bucket, key, spoilt.getvalue())
     for member in live.fleet.members:
         if member.process:
             member.process.kill()
     return {"spoilt": url, "killed": len(live.fleet.members)}
 
 
-def hang(world: World, name: str, on: bool) -> dict[str, Any]:
+def set_startup_hang(world: World, name: str, on: bool) -> dict[str, Any]:
     """Instances of an endpoint that start from now on never answer a ping; the endpoint need not be there yet."""
     hanging = world.sagemaker.hanging
     hanging.add(name) if on else hanging.discard(name)
     return {"hanging": sorted(hanging)}
 
 
-def slow(world: World, name: str, seconds: float) -> dict[str, Any]:
+def set_endpoint_lag(world: World, name: str, seconds: float) -> dict[str, Any]:
     """Each instance takes so much longer for a request, and has one at a time: two instances do twice as much. 0 ends it."""
     live = world.sagemaker.endpoints.get(name)
     if live is None:
@@ -107,9 +107,9 @@ def slow(world: World, name: str, seconds: float) -> dict[str, Any]:
     return {"lag_s": seconds}
 
 
-def age(world: World, role: str, days: float) -> dict[str, Any]:
+def set_role_age(world: World, role: str, days: float) -> dict[str, Any]:
     """The role was made so many days ago, and nobody has used it. Raises KeyError when there is none of that name."""
-    found = next((one for one in world.backend_global("iam").roles.values() if one.name == role), None)
+    found = next((one for one in world.get_global_backend("iam").roles.values() if one.name == role), None)
     if found is None:
         raise KeyError(role)
     found.create_date = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)

@@ -16,14 +16,14 @@ from sandbox.state import MARK
 GRACE_S = 3.0
 
 
-def environment(folder: Path, home: Path, **more: str) -> dict[str, str]:
+def build_child_environment(folder: Path, home: Path, **more: str) -> dict[str, str]:
     """What a child sees: nothing of the operator's keys, proxies or Python settings."""
     bins = [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
     base = {"PATH": ":".join(bins), "HOME": str(home), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", MARK: str(folder)}
     return base | {"NO_PROXY": "127.0.0.1,localhost", "AWS_DEFAULT_REGION": "us-east-1"} | more
 
 
-def start(
+def spawn_process(
     argv: list[str], cwd: Path, env: dict[str, str], stdin: int = subprocess.DEVNULL, stderr: int = subprocess.STDOUT
 ) -> subprocess.Popen[bytes]:
     """Start in a process group of its own, with its output in a pipe."""
@@ -32,7 +32,7 @@ def start(
     )
 
 
-def stop(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
+def stop_process_group(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
     """SIGTERM to the group, SIGKILL to what is left of it after `grace_s`; then reap."""
     signal_group(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -47,7 +47,7 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def leftovers(folder: Path) -> list[psutil.Process]:
+def list_sandbox_processes(folder: Path) -> list[psutil.Process]:
     """Processes of this sandbox that run: found by their environment, so that a killed sandbox's are found too."""
     found = []
     for process in psutil.process_iter():
@@ -57,9 +57,9 @@ def leftovers(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def sweep(folder: Path) -> int:
+def end_sandbox_processes(folder: Path) -> int:
     """End every process of this sandbox; return how many there were."""
-    found = leftovers(folder)
+    found = list_sandbox_processes(folder)
     for process in found:
         with contextlib.suppress(psutil.Error):
             process.terminate()

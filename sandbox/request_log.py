@@ -16,7 +16,7 @@ READING = re.compile(
 STEP = re.compile(r"kennel/([\w.-]+)")  # in the user agent
 
 
-def changes(operation: str) -> bool:
+def is_mutating_operation(operation: str) -> bool:
     """Whether an operation changes something, by its verb."""
     return not READING.match(operation)
 
@@ -38,7 +38,7 @@ class CallLog:
             "operation": operation,
             "caller": caller,
             "status": status,
-            "changes": changes(operation),
+            "changes": is_mutating_operation(operation),
             "ms": round(seconds * 1000, 1),
         }
         if fault:

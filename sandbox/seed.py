@@ -47,7 +47,7 @@ IMAGES = (
 )  # fmt: skip
 
 
-def plant(world: World) -> None:
+def seed_account(world: World) -> None:
     """Deep Learning AMIs, and the parameters that name them: PutParameter refuses /aws/..., so straight into moto's store."""
     stop_moto_deciding_by_bucket_policies()
     for image in IMAGES:

@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
     from sandbox.ec2 import instances, spot
     from sandbox.http.app import Gate
     from sandbox.iam import enforce
-    from sandbox.world import World, begin
+    from sandbox.world import World, set_world
 
     class Quiet(MotoRequestHandler):
         protocol_version = "HTTP/1.1"  # keeps connections: an SDK makes hundreds of calls
@@ -52,36 +52,36 @@ def main(folder: Path) -> None:
         def log_request(self, *_: object) -> None: ...
 
     world = World(folder, secrets.token_urlsafe(24))
-    begin(world)
+    set_world(world)
     world.keys.make_administrator()
     server = make_server(
         "127.0.0.1", 0, Gate(DomainDispatcherApplication(create_app), world), threaded=True, request_handler=Quiet
     )
     server.daemon_threads = True  # type: ignore[attr-defined]
     world.port = server.server_port
-    world.tunnel_port = instances.start(world, partial(enforce.tunnel_denial, world))
-    seed.plant(world)
-    for worker in (keep_scaling, spot.keep, leave_when_idle):
+    world.tunnel_port = instances.start_event_loop(world, partial(enforce.explain_tunnel_denial, world))
+    seed.seed_account(world)
+    for worker in (keep_scaling, spot.watch_spot_requests, leave_when_idle):
         threading.Thread(target=worker, args=(world,), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: world.ending.set())
     signal.signal(signal.SIGINT, lambda *_: world.ending.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    state.put(folder / "aws" / "config", world.profile())
-    state.put(folder / "aws" / "waivers.toml", world.waivers())
+    state.write_private_file(folder / "aws" / "config", world.profile())
+    state.write_private_file(folder / "aws" / "waivers.toml", world.waivers())
     state.write(
         folder, state.State(os.getpid(), psutil.Process().create_time(), world.port, world.tunnel_port, world.token)
     )
     world.note(f"serving on {world.url}")
     world.ending.wait()
     world.note("going down")
-    processes.sweep(folder)
-    state.clear(folder)
+    processes.end_sandbox_processes(folder)
+    state.clear_sandbox_folder(folder)
     os._exit(0)  # threads of werkzeug, asyncio and of runs would hold an ordinary exit up
 
 
 def leave_when_idle(world: World) -> None:
     while not world.ending.wait(10):
-        if time.monotonic() - world.log.last > IDLE_S and len(processes.leftovers(world.folder)) == 0:
+        if time.monotonic() - world.log.last > IDLE_S and len(processes.list_sandbox_processes(world.folder)) == 0:
             world.note("nobody has called for hours")
             world.ending.set()
 

@@ -54,10 +54,10 @@ def read(folder: Path) -> State | None:
 
 
 def write(folder: Path, state: State) -> None:
-    put(folder / "state.json", json.dumps(asdict(state)))
+    write_private_file(folder / "state.json", json.dumps(asdict(state)))
 
 
-def put(path: Path, text: str) -> None:
+def write_private_file(path: Path, text: str) -> None:
     """Write for the owner only, whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -66,7 +66,7 @@ def put(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def clear(folder: Path) -> None:
+def clear_sandbox_folder(folder: Path) -> None:
     """Take everything away but the lock, which somebody holds, and the two logs, which are for looking back."""
     for path in folder.iterdir():
         if path.is_dir():
@@ -76,7 +76,7 @@ def clear(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_sandbox_folder(folder: Path) -> Iterator[None]:
     """One `up` or `down` at a time: of two at once, the second waits and then finds the first one's sandbox."""
     path = folder / "lock"
     while True:

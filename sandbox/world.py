@@ -83,7 +83,7 @@ class World:
         """moto's own store of a service, which we are in one process with."""
         return moto.backends.get_backend(module)[ACCOUNT][REGION]  # type: ignore[call-overload]
 
-    def backend_global(self, module: str) -> Any:
+    def get_global_backend(self, module: str) -> Any:
         """The same, of a service that is not per region."""
         return moto.backends.get_backend(module)[ACCOUNT]["aws"]  # type: ignore[call-overload]
 
@@ -105,7 +105,7 @@ class World:
             f'owner = "sandbox"\ncreated = {today}\nexpires = {today + timedelta(days=30)}\n'
         )
 
-    def client_as(self, role_arn: str, service: str, session: str) -> Any:
+    def create_role_client(self, role_arn: str, service: str, session: str) -> Any:
         """A client with a role's own keys, over HTTP like everybody's calls, so that the log has them under that role."""
         key, secret, token, _ = self.keys.assume(role_arn, session)
         return boto3.client(
@@ -137,10 +137,10 @@ class World:
 _world: list[World] = []
 
 
-def begin(world: World) -> None:
+def set_world(world: World) -> None:
     _world[:] = [world]
 
 
-def world() -> World:
+def get_world() -> World:
     """Return the World of this process, for moto's response classes (see above); everything else is handed it."""
     return _world[0]

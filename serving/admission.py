@@ -23,7 +23,7 @@ class Late(Exception):
     """The deadline passed before there was an answer."""
 
 
-def lower() -> None:
+def reduce_priority() -> None:
     """This thread, and those that it starts, after the others: Linux keeps niceness by thread."""
     with contextlib.suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)  # 0 is the calling thread
@@ -38,7 +38,7 @@ class Admission:
         self.answered_at = (
             time.monotonic()
         )  # when a worker last came to an answer; engines are proved before they serve
-        self._pool = ThreadPoolExecutor(workers, "worker", initializer=lower)
+        self._pool = ThreadPoolExecutor(workers, "worker", initializer=reduce_priority)
 
     async def answer(self, read: Callable[[], Awaitable[bytes]], work: Callable[[bytes], T]) -> T:
         """What `work` makes of what was read. Raises Busy, Late, and what the two raise."""
@@ -49,7 +49,7 @@ class Admission:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 body = await read()
-                task = asyncio.wrap_future(self._pool.submit(self._timely, began, work, body))
+                task = asyncio.wrap_future(self._pool.submit(self._run_before_deadline, began, work, body))
                 return await asyncio.shield(task)
         except TimeoutError as error:
             raise Late from error
@@ -57,9 +57,9 @@ class Admission:
             if task is None:
                 self.inside -= 1
             else:
-                task.add_done_callback(self._left)
+                task.add_done_callback(self._finish_request)
 
-    def _timely(self, began: float, work: Callable[[bytes], T], body: bytes) -> T:
+    def _run_before_deadline(self, began: float, work: Callable[[bytes], T], body: bytes) -> T:
         """Nobody waits any more for what is taken up after the deadline."""
         if time.monotonic() - began > DEADLINE_S:
             raise Late
@@ -67,7 +67,7 @@ class Admission:
         self.answered_at = time.monotonic()
         return answer
 
-    def _left(self, task: "asyncio.Future[T]") -> None:
+    def _finish_request(self, task: "asyncio.Future[T]") -> None:
         """A place is free when its work has ended, not when somebody gave up waiting for it."""
         self.inside -= 1
         if not task.cancelled():

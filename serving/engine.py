@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from picture import prepared
+from picture import prepare_picture
 
 # Of scores, against torch's: fp32 differs by 2e-5, measured; bf16 has 8 bits of mantissa, and tens of layers
 TOLERANCE = {"fp32": 1e-3, "bf16": 6e-2}
@@ -37,19 +37,19 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         """Raises BadRelease."""
-        release = checked(folder)
+        release = read_verified_release(folder)
         self.digest: str = release["digest"]
         self.card: dict[str, Any] = json.loads((folder / "model.json").read_text())
         self.classes: list[str] = self.card["classes"]
         self.golden = Golden(folder / "golden.npz")
-        for precision in fastest(release["precisions"], self.card["preprocess"]["pixels"]):
+        for precision in order_precisions(release["precisions"], self.card["preprocess"]["pixels"]):
             self.precision = precision
-            self._network = compiled(folder / "model.onnx", self.precision)
-            if self.golden_answers():
+            self._network = compile_for_cpu(folder / "model.onnx", self.precision)
+            if self.verify_golden_answers():
                 return
         raise BadRelease("the model does not give its golden answers")
 
-    def golden_answers(self) -> bool:
+    def verify_golden_answers(self) -> bool:
         """Whether real inferences on real bytes give what the trained model answered."""
         return all(self.near(picture, scores) for picture, scores in self.golden)
 
@@ -62,7 +62,7 @@ class Engine:
     def classify(self, data: bytes) -> Answer:
         """Raises imaging.PictureError."""
         request = self._network.create_infer_request()
-        scores = request.infer({0: prepared(data, self.card["preprocess"])})[0][0].astype(float).tolist()
+        scores = request.infer({0: prepare_picture(data, self.card["preprocess"])})[0][0].astype(float).tolist()
         if not all(map(math.isfinite, scores)):
             raise ArithmeticError("the network's scores are no numbers")
         highest = max(scores)
@@ -87,12 +87,12 @@ class Golden:
         return iter(zip(self.pictures, self.scores, strict=True))
 
 
-def threads() -> int:
+def count_vcpus() -> int:
     """The vCPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def fastest(proved: list[str], pixels: int) -> list[str]:
+def order_precisions(proved: list[str], pixels: int) -> list[str]:
     """The precisions to try, best first: bf16 where the packaging proved it and this CPU has instructions for it."""
     masked = os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX")  # oneDNN's own switch, by which a benchmark takes them away
     flags = set(CPU.read_text().split()) if CPU.exists() and any(isa in masked for isa in ("AMX", "BF16")) else set()
@@ -100,15 +100,15 @@ def fastest(proved: list[str], pixels: int) -> list[str]:
     return ["bf16", "fp32"] if bf16 else ["fp32"]
 
 
-def compiled(path: Path, precision: str) -> Any:
+def compile_for_cpu(path: Path, precision: str) -> Any:
     """A stream for each vCPU, as there is a worker: several threads at one picture serve a lone caller sooner, and many later."""
     import openvino
 
     options = {
         # Unset, OpenVINO takes bf16 by itself where the CPU has AMX: other answers on other machines.
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
-        "NUM_STREAMS": threads(),
-        "INFERENCE_NUM_THREADS": threads(),
+        "NUM_STREAMS": count_vcpus(),
+        "INFERENCE_NUM_THREADS": count_vcpus(),
     }
     try:
         core = openvino.Core()
@@ -117,7 +117,7 @@ def compiled(path: Path, precision: str) -> Any:
         raise BadRelease(f"{path.name} does not load: {str(error)[:300]}") from error
 
 
-def checked(folder: Path) -> dict[str, Any]:
+def read_verified_release(folder: Path) -> dict[str, Any]:
     """release.json, once every file has the SHA-256 that it names. Raises BadRelease."""
     try:
         release: dict[str, Any] = json.loads((folder / "release.json").read_text())

@@ -7,7 +7,7 @@ import numpy as np
 from imaging import decode_square
 
 
-def prepared(data: bytes, preprocess: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def prepare_picture(data: bytes, preprocess: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """float32 [1, 3, pixels, pixels]: upright, RGB, resized and normalised as in training. Raises imaging.PictureError."""
     square = np.asarray(decode_square(data, preprocess["pixels"]))
     planes = np.empty((1, 3, *square.shape[:2]), np.float32)

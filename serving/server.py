@@ -20,10 +20,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from admission import Admission, Busy, Late, lower
-from engine import Answer, BadRelease, Engine, threads
+from admission import Admission, Busy, Late, reduce_priority
+from engine import Answer, BadRelease, Engine, count_vcpus
 from imaging import REQUEST_BYTES, PictureError
-from telemetry import Telemetry, begin, log
+from telemetry import Telemetry, log, setup_logging
 
 TYPES = {"image/jpeg", "image/png", "application/x-image"}
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM
@@ -42,7 +42,7 @@ class Server:
     """The three routes, on one release."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.telemetry, self.admission = engine, Telemetry(), Admission(threads())
+        self.engine, self.telemetry, self.admission = engine, Telemetry(), Admission(count_vcpus())
         self.telemetry.limit.set(self.admission.limit)
         self.telemetry.inside.set_function(lambda: self.admission.inside)
         self.telemetry.release.labels(engine.digest, engine.precision).set(1)
@@ -56,8 +56,12 @@ class Server:
             async with asyncio.timeout(PING_S):
                 passed = await asyncio.wrap_future(self.admission.run(lambda: self.engine.near(picture, scores)))
         except TimeoutError:
-            return refusal(503, f"no inference ended within {PING_S} s")
-        return Response(status_code=200) if passed else refusal(503, "the model does not give its golden answers")
+            return build_error_response(503, f"no inference ended within {PING_S} s")
+        return (
+            Response(status_code=200)
+            if passed
+            else build_error_response(503, "the model does not give its golden answers")
+        )
 
     async def metrics(self, request: Request) -> Response:
         return Response(self.telemetry.text(), media_type="text/plain; version=0.0.4")
@@ -66,29 +70,31 @@ class Server:
         began, size = time.monotonic(), [0]
         response = await self.answered(request, size)
         if response.status_code >= 400:
-            await drained(request)
+            await discard_body(request)
         self.telemetry.answered(response.status_code, time.monotonic() - began, size[0])
         return response
 
     async def answered(self, request: Request, size: list[int]) -> Response:
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind not in TYPES:
-            return refusal(415, f"content type {kind[:100] or 'missing'}; taken are {', '.join(sorted(TYPES))}")
+            return build_error_response(
+                415, f"content type {kind[:100] or 'missing'}; taken are {', '.join(sorted(TYPES))}"
+            )
         try:
-            answer = await self.admission.answer(lambda: bounded(request, size), self.classified)
+            answer = await self.admission.answer(lambda: read_bounded_body(request, size), self.classified)
         except Busy:
-            return refusal(503, "too many requests are under way; try again", {"Retry-After": RETRY_S})
+            return build_error_response(503, "too many requests are under way; try again", {"Retry-After": RETRY_S})
         except Late:
-            return refusal(503, "it took too long; try again", {"Retry-After": RETRY_S})
+            return build_error_response(503, "it took too long; try again", {"Retry-After": RETRY_S})
         except TooLong:
-            return refusal(413, f"more than {REQUEST_BYTES} bytes")
+            return build_error_response(413, f"more than {REQUEST_BYTES} bytes")
         except ClientDisconnect:
-            return refusal(400, "the body ended early")  # which nobody reads
+            return build_error_response(400, "the body ended early")  # which nobody reads
         except PictureError as error:
-            return refusal(400, str(error))
+            return build_error_response(400, str(error))
         except Exception:  # whatever it is, the caller gets JSON, the metrics count it, and the log has the traceback
             log.exception("a request failed")
-            return refusal(500, "the server failed")
+            return build_error_response(500, "the server failed")
         return JSONResponse({"release": self.engine.digest, "best": answer.best, "classes": self.engine.classes,
                              "scores": answer.scores, "probabilities": answer.probabilities})  # fmt: skip
 
@@ -97,7 +103,7 @@ class Server:
             return self.engine.classify(body)
 
 
-async def bounded(request: Request, size: list[int]) -> bytes:
+async def read_bounded_body(request: Request, size: list[int]) -> bytes:
     """The body. Raises TooLong as soon as it is."""
     if int(request.headers.get("content-length", 0)) > REQUEST_BYTES:
         raise TooLong
@@ -110,7 +116,7 @@ async def bounded(request: Request, size: list[int]) -> bytes:
     return bytes(body)
 
 
-async def drained(request: Request) -> None:
+async def discard_body(request: Request) -> None:
     """Read what a refused caller still sends, in bounds: to close before would be a reset, and the reason lost."""
     left = 2 * REQUEST_BYTES
     with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):  # the last: all was read before
@@ -121,11 +127,11 @@ async def drained(request: Request) -> None:
                     return
 
 
-def refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def build_error_response(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": reason}, status, headers)
 
 
-def application(engine: Engine) -> Starlette:
+def build_application(engine: Engine) -> Starlette:
     server = Server(engine)
     return Starlette(
         routes=[
@@ -136,12 +142,12 @@ def application(engine: Engine) -> Starlette:
     )
 
 
-def loaded(folder: Path) -> Engine:
+def load_engine(folder: Path) -> Engine:
     """The release, loaded by a thread of the workers' niceness, which OpenVINO's own threads inherit. Raises BadRelease."""
     found: list[Engine | BaseException] = []
 
     def load() -> None:
-        lower()
+        reduce_priority()
         try:
             found.append(Engine(folder))
         except BaseException as error:
@@ -156,10 +162,10 @@ def loaded(folder: Path) -> Engine:
 
 
 def main() -> int:
-    begin()
+    setup_logging()
     folder = Path(os.environ.get("OPT_ML", "/opt/ml")) / "model"
     try:
-        engine = loaded(folder)
+        engine = load_engine(folder)
     except BadRelease as error:
         log.error("error: the release cannot be served: %s", error)
         return 1
@@ -167,13 +173,13 @@ def main() -> int:
         "release": engine.digest,
         "classes": len(engine.classes),
         "precision": engine.precision,
-        "threads": threads(),
+        "threads": count_vcpus(),
     }
     log.info("serving", extra={"fields": about})
     host = os.environ.get("SAGEMAKER_BIND_HOST", "0.0.0.0")  # noqa: S104  a container's port is reached from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     uvicorn.run(
-        application(engine),
+        build_application(engine),
         host=host,
         port=port,
         log_config=None,

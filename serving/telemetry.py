@@ -44,7 +44,7 @@ class Lines(logging.Formatter):
         return json.dumps(line | getattr(record, "fields", {}))
 
 
-def begin() -> None:
+def setup_logging() -> None:
     """Everything to stdout, uvicorn's own lines too; LOG_LEVEL=debug has a line a request."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(Lines())

@@ -35,7 +35,7 @@ from ops.core.aws.account import Account  # noqa: E402
 from ops.core.paths import ROOT  # noqa: E402
 from ops.iam import apply, roles  # noqa: E402
 from sandbox import processes, state  # noqa: E402
-from sandbox.client import ask  # noqa: E402
+from sandbox.client import send_control_request  # noqa: E402
 from tests.forks import Forks  # noqa: E402
 from tests.in_process import Ran, run_invoke  # noqa: E402
 
@@ -169,22 +169,22 @@ def sandbox():
     cli.typed("sandbox.up")
     yield folder
     cli.typed("sandbox.down")
-    assert processes.leftovers(folder) == []
+    assert processes.list_sandbox_processes(folder) == []
     shutil.rmtree(HOME)
 
 
 def apply_roles(cli: Cli) -> None:
     """Make the stack's roles as iam.apply does, call by call."""
     account = cli.account
-    wanted = roles.wanted(account.settings)
+    wanted = roles.read_roles(account.settings)
     plan.apply(apply.steps(snapshot.read(account), wanted, account.settings), account, lambda line: None)
 
 
 def plant_roles(cli: Cli, running: state.State) -> None:
     """Make the same roles, in an account that has none of the stack, with one request to the sandbox instead of fifty."""
     settings = cli.settings
-    changes = plan.preview(apply.steps(snapshot.Snapshot(), roles.wanted(settings), settings))
-    ask(running, "POST", "iam", {"calls": [(change.call, change.args) for change in changes]})
+    changes = plan.preview(apply.steps(snapshot.Snapshot(), roles.read_roles(settings), settings))
+    send_control_request(running, "POST", "iam", {"calls": [(change.call, change.args) for change in changes]})
 
 
 @pytest.fixture(scope="session")
@@ -207,7 +207,7 @@ def stacks(sandbox):
 @pytest.fixture(scope="session")
 def strike(sandbox):
     """What befalls the sandbox's parts: strike("box", instance=..., sshd="down")."""
-    return lambda what, **body: ask(state.read(sandbox), "POST", what, body)
+    return lambda what, **body: send_control_request(state.read(sandbox), "POST", what, body)
 
 
 @pytest.fixture

@@ -25,16 +25,16 @@ GOLDEN = 8
 HERE = ("data", "out", "checkpoints", "start", "classes")  # of this machine, or of the data
 
 
-def settings(args: argparse.Namespace) -> dict[str, Any]:
+def select_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that make a difference to the model."""
     return {name: value for name, value in vars(args).items() if name not in HERE}
 
 
-def golden(network: model.Classifier, test: Views) -> dict[str, np.ndarray]:
+def compute_golden_answers(network: model.Classifier, test: Views) -> dict[str, np.ndarray]:
     """A few test pictures, evenly drawn, as the bytes they came in, with the model's scores: what a server must answer."""
     chosen = choose_golden([entry.length for entry in test.entries])
     pictures = [test.entries[i].read() for i in chosen]
-    scores = model.predict(network.eval(), test.preprocess.normalised(test[0, chosen][0]))
+    scores = model.compute_scores(network.eval(), test.preprocess.normalised(test[0, chosen][0]))
     return {
         "pictures": np.frombuffer(b"".join(pictures), np.uint8),
         "ends": np.cumsum([len(picture) for picture in pictures]),
@@ -48,7 +48,7 @@ def choose_golden(sizes: list[int]) -> list[int]:
     return [fitting[round(i * (len(fitting) - 1) / (GOLDEN - 1))] for i in range(GOLDEN)]
 
 
-def predictions(answers: list[dict[str, Any]], pictures: dataset.Pictures) -> list[dict[str, Any]]:
+def build_predictions(answers: list[dict[str, Any]], pictures: dataset.Pictures) -> list[dict[str, Any]]:
     """A line for each test picture, in the data set's order."""
     names, entries = pictures.classes, pictures.splits["test"]
     return [
@@ -63,7 +63,7 @@ def predictions(answers: list[dict[str, Any]], pictures: dataset.Pictures) -> li
     ]
 
 
-def versions() -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -90,9 +90,9 @@ def write(
     network.cpu()  # where it will be served, and its golden answers compared
     preprocess = Preprocess(chosen["pixels"])
     test = Views(pictures.splits["test"], preprocess)
-    np.savez(folder / "golden.npz", **golden(network, test))  # type: ignore[arg-type]
-    (folder / "metrics.jsonl").write_text(jsonl(lines))
-    (folder / "predictions.jsonl").write_text(jsonl(predictions(answers, pictures)))
+    np.savez(folder / "golden.npz", **compute_golden_answers(network, test))  # type: ignore[arg-type]
+    (folder / "metrics.jsonl").write_text(format_jsonl(lines))
+    (folder / "predictions.jsonl").write_text(format_jsonl(build_predictions(answers, pictures)))
     (folder / "ledger.json").write_text(json.dumps(ledger) + "\n")
     best = lines[-1]["best_epoch"]
     about = {
@@ -105,12 +105,12 @@ def write(
         "seed": chosen["seed"],
         "processes": ranks.size,
         "device": device,
-        "versions": versions(),
+        "versions": collect_versions(),
         "metrics": {"valid": lines[best - 1]["valid"], "test": lines[-1]["test"]},
         "golden": hashlib.sha256((folder / "golden.npz").read_bytes()).hexdigest(),
     }
     model.save(network, folder, about)
 
 
-def jsonl(lines: list[dict[str, Any]]) -> str:
+def format_jsonl(lines: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(line) + "\n" for line in lines)

@@ -68,20 +68,20 @@ class Checkpoints:
             return
         began = time.monotonic()
         try:
-            replaced(self.folder / NAME, packed({"identity": self.identity, **state}))
+            replace_file(self.folder / NAME, serialise_state({"identity": self.identity, **state}))
         except OSError as error:
             self.ranks.say(f"checkpoint not written, the one before stays: {error.strerror or error}")
         self._saved = time.monotonic()
         self.interval = max(LEAST_S, (self._saved - began) / SHARE)
 
 
-def packed(state: dict[str, Any]) -> bytes:
+def serialise_state(state: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
-def replaced(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write beside it, make it last, then take the old one's place. Raises OSError, leaving the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")  # a dot: what copies the folder to S3 leaves it out

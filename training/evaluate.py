@@ -18,7 +18,7 @@ from preprocess import Preprocess
 BATCH = 64
 
 
-def evaluate(model_folder: Path, data_folder: Path) -> dict[str, Any]:
+def evaluate_on_test(model_folder: Path, data_folder: Path) -> dict[str, Any]:
     network, card = model.load(model_folder)
     pictures = dataset.load(data_folder)
     if pictures.classes != card["classes"]:
@@ -30,7 +30,7 @@ def evaluate(model_folder: Path, data_folder: Path) -> dict[str, Any]:
     for start in range(0, len(test), BATCH):
         indices = list(range(start, min(start + BATCH, len(test))))
         batch, labels, _ = test[0, indices]
-        best = model.predict(network, preprocess.normalised(batch)).argmax(1)
+        best = model.compute_scores(network, preprocess.normalised(batch)).argmax(1)
         right += int((best == labels).sum())
         answers |= {test.entries[i].name: card["classes"][int(label)] for i, label in zip(indices, best, strict=True)}
     return {"accuracy": right / len(test), "pictures": len(test), "answers": answers}
@@ -38,4 +38,4 @@ def evaluate(model_folder: Path, data_folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(json.dumps(evaluate(Path(sys.argv[1]), Path(sys.argv[2]))))
+    print(json.dumps(evaluate_on_test(Path(sys.argv[1]), Path(sys.argv[2]))))

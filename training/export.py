@@ -19,12 +19,12 @@ import onnx
 import torch
 
 import model
-from precision import proved
+from precision import decide_precisions
 
 FILES = ("model.onnx", "model.json", "golden.npz")
 
 
-def exported(folder: Path) -> bytes:
+def export_onnx(folder: Path) -> bytes:
     """The network of a model folder as ONNX, batch size free."""
     network, card = model.load(folder)
     side = card["preprocess"]["pixels"]
@@ -41,10 +41,10 @@ def exported(folder: Path) -> bytes:
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=256)},),
         )
     assert program is not None
-    return stripped(program.model_proto)
+    return strip_metadata(program.model_proto)
 
 
-def stripped(proto: Any) -> bytes:
+def strip_metadata(proto: Any) -> bytes:
     """Without paths, comments and versions: what is left is the network."""
     graph = proto.graph
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
@@ -58,14 +58,14 @@ def stripped(proto: Any) -> bytes:
     return packed
 
 
-def package(source: Path, target: Path) -> dict[str, Any]:
+def package_for_serving(source: Path, target: Path) -> dict[str, Any]:
     """Write the release folder; release.json names each file's SHA-256, the precisions it may run in, and the digest over both."""
     target.mkdir(parents=True, exist_ok=True)
-    (target / "model.onnx").write_bytes(exported(source))
+    (target / "model.onnx").write_bytes(export_onnx(source))
     for name in FILES[1:]:
         shutil.copyfile(source / name, target / name)
     files = {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in FILES}
-    whole = {"files": files, "precisions": proved(json.loads((target / "model.json").read_text()))}
+    whole = {"files": files, "precisions": decide_precisions(json.loads((target / "model.json").read_text()))}
     release = {"digest": hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest(), **whole}
     (target / "release.json").write_text(json.dumps(release, indent=1) + "\n")
     return release
@@ -73,7 +73,7 @@ def package(source: Path, target: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with contextlib.redirect_stdout(sys.stderr):
-        release = package(Path(sys.argv[1]), Path(sys.argv[2]))
+        release = package_for_serving(Path(sys.argv[1]), Path(sys.argv[2]))
     print(json.dumps(release))
     sys.stdout.flush()
     os._exit(0)  # the exporter's threads take seconds to end

@@ -12,7 +12,7 @@ from torch import nn
 
 import sample_order
 from checkpoint import Checkpoints, Stopped
-from frozen import half
+from frozen import is_bf16_faster
 from ledger import Ledger
 from loader import Feed
 from metrics import TOP, Tally
@@ -103,8 +103,8 @@ class Fit:
         self.ledger = Ledger(len(inputs["train"]))
         train = inputs["train"]
         self.padding = -len(train) % ranks.size
-        self.steps = len(sample_order.batch_bounds(len(train), args.batch, ranks.size))
-        self.half = isinstance(network, Classifier) and half(ranks.device, args.pixels)
+        self.steps = len(sample_order.derive_batch_bounds(len(train), args.batch, ranks.size))
+        self.half = isinstance(network, Classifier) and is_bf16_faster(ranks.device, args.pixels)
         trained = [p for p in network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=args.weight_decay, fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -158,14 +158,14 @@ class Fit:
             "data_wait": round((self.inputs["train"].waited_s - before) / seconds, 3),
         }
         at.lines.append(line)
-        self.ranks.say(worded(line, self.args.epochs))
+        self.ranks.say(format_epoch(line, self.args.epochs))
         at.epoch, at.step, at.sums = at.epoch + 1, 0, [0.0, 0.0, 0.0]
         self.settle(self.ranks.highest(STOP if self.stop() else SAVE))
 
     def train_epoch(self, began: float) -> None:
         """The steps that the epoch still has."""
         at, args, ranks = self.at, self.args, self.ranks
-        mine = sample_order.batches_of_rank(
+        mine = sample_order.list_rank_batches(
             len(self.inputs["train"]), args.seed, at.epoch, args.batch, ranks.rank, ranks.size
         )
         here = torch.tensor(at.sums if ranks.rank == 0 else [0.0] * 3, dtype=torch.float64, device=ranks.device)
@@ -187,7 +187,7 @@ class Fit:
 
     def train_step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """One step; [sum of losses, right ones, pictures] of this process's part of the batch."""
-        torch.manual_seed(sample_order.step_seed(self.args.seed, self.at.epoch, self.at.step, self.ranks.rank))
+        torch.manual_seed(sample_order.derive_step_seed(self.args.seed, self.at.epoch, self.at.step, self.ranks.rank))
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.half):
             scores = self.shared(inputs)
         loss = nn.functional.cross_entropy(scores.float(), labels)
@@ -211,7 +211,7 @@ class Fit:
 
     def valid(self) -> dict[str, Any]:
         size = max(1, self.args.batch // self.ranks.size)  # what fits in memory for training fits here
-        tally, _, _ = evaluated(self.network, self.inputs["valid"], self.args.classes, self.ranks, size, self.half)
+        tally, _, _ = evaluate_split(self.network, self.inputs["valid"], self.args.classes, self.ranks, size, self.half)
         return tally.figures()
 
     def settle(self, due: int) -> None:
@@ -242,7 +242,7 @@ class Fit:
         self.ranks.say(f"carrying on at epoch {self.at.epoch + 1}, step {self.at.step}, from the checkpoint")
 
 
-def worded(line: dict[str, Any], epochs: int) -> str:
+def format_epoch(line: dict[str, Any], epochs: int) -> str:
     """An epoch's line in the log; `sm.train` and tuning read it."""
     train, valid = line["train"], line["valid"]
     return (
@@ -253,7 +253,7 @@ def worded(line: dict[str, Any], epochs: int) -> str:
 
 
 @torch.no_grad()
-def evaluated(
+def evaluate_split(
     network: nn.Module, inputs: Any, classes: int, ranks: Ranks, batch_size: int, reduced: bool = False
 ) -> tuple[Tally, list[dict[str, Any]], Ledger]:
     """(tally of all processes, this process's answers by picture, its ledger): each picture once, whatever their number."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from checkpoint import Stopped, replaced
+from checkpoint import Stopped, replace_file
 from loader import Feed
 from preprocess import Preprocess
 from ranks import Ranks
@@ -26,7 +26,7 @@ SAY_S = 10.0  # between two lines of progress
 BF16_PIXELS = 64  # of smaller pictures fp32 is as fast, and more exact
 
 
-def half(device: torch.device, pixels: int) -> bool:
+def is_bf16_faster(device: torch.device, pixels: int) -> bool:
     """Whether bf16 pays here: on a GPU that has it; on a CPU with instructions for it (AMX, AVX512-BF16) and pictures that are worth it."""
     if device.type == "cuda":  # below compute capability 8 (a T4, g4dn) bf16 is emulated, and slower than fp32
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -45,38 +45,38 @@ class Frozen:
         """`batch`: the most that will be asked for at a time by training, of this process."""
         self.preprocess, self.device = preprocess, device
         self.chunk = batch if device.type == "cuda" else min(batch, CHUNK)
-        self.type = torch.bfloat16 if half(device, preprocess.pixels) else torch.float32
-        network = fused(copy.deepcopy(backbone).eval()).to(device, self.type)
+        self.type = torch.bfloat16 if is_bf16_faster(device, preprocess.pixels) else torch.float32
+        network = fuse_batch_norm(copy.deepcopy(backbone).eval()).to(device, self.type)
         self._run: Any = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device.type == "cpu":
-            self._run = compiled(
-                self._run, self._ready(torch.zeros(self.chunk, 3, preprocess.pixels, preprocess.pixels))
+            self._run = compile_network(
+                self._run, self._convert_batch(torch.zeros(self.chunk, 3, preprocess.pixels, preprocess.pixels))
             )
 
-    def _ready(self, batch: torch.Tensor) -> torch.Tensor:
+    def _convert_batch(self, batch: torch.Tensor) -> torch.Tensor:
         return batch.to(self.type).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self._some(some) for some in pictures.split(self.chunk)])
+        return torch.cat([self._compute_chunk(some) for some in pictures.split(self.chunk)])
 
-    def _some(self, pictures: torch.Tensor) -> torch.Tensor:
+    def _compute_chunk(self, pictures: torch.Tensor) -> torch.Tensor:
         count = len(pictures)
         if count < self.chunk:  # filled up: another shape would be compiled anew, and give other last bits
             pictures = torch.cat([pictures, pictures[:1].expand(self.chunk - count, -1, -1, -1)])
-        ready = self._ready(self.preprocess.normalised(pictures.to(self.device, non_blocking=True)))
+        ready = self._convert_batch(self.preprocess.normalised(pictures.to(self.device, non_blocking=True)))
         features: torch.Tensor = self._run(ready)
         return features[:count].float()
 
 
-def fused(network: nn.Module) -> nn.Module:
+def fuse_batch_norm(network: nn.Module) -> nn.Module:
     """Each BatchNorm taken into the convolution before it; all of torchvision's classifiers can be traced for it."""
     from torch.fx.experimental.optimization import fuse
 
     return fuse(network)
 
 
-def compiled(network: nn.Module, example: torch.Tensor) -> Any:
+def compile_network(network: nn.Module, example: torch.Tensor) -> Any:
     """Through oneDNN's graph fusion, which takes ReLU and sums into the convolutions; as it is where that fails."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -98,7 +98,7 @@ class Cache:
         self, folder: Path, frozen: Frozen, weights: nn.Module, data: str, ranks: Ranks, stop: Callable[[], bool]
     ) -> None:
         self.folder, self.frozen, self.ranks, self.stop = folder, frozen, ranks, stop
-        self.about = f"{digest(weights)} {data} {frozen.preprocess} {frozen.type} {frozen.chunk}"
+        self.about = f"{hash_weights(weights)} {data} {frozen.preprocess} {frozen.type} {frozen.chunk}"
 
     def features(self, feed: Feed, epoch: int) -> torch.Tensor:
         """float32 [pictures, width] of the view that `epoch` draws; read if it was computed before."""
@@ -108,18 +108,18 @@ class Cache:
         if self.ranks.from_first(path.exists):
             return torch.from_numpy(self.ranks.from_first(lambda: np.load(path, allow_pickle=False)))
         mine = list(range(count))[self.ranks.rank :: self.ranks.size]
-        computed = self._computed(feed, epoch, mine)
+        computed = self._compute_share(feed, epoch, mine)
         whole = torch.empty(count, computed.shape[1])
         for rank, theirs in enumerate(self.ranks.gathered(computed)):
             whole[rank :: self.ranks.size] = theirs
         if self.ranks.rank == 0:
-            keep(path, whole.numpy())
+            save_features(path, whole.numpy())
         return whole
 
-    def _computed(self, feed: Feed, epoch: int, mine: list[int]) -> torch.Tensor:
+    def _compute_share(self, feed: Feed, epoch: int, mine: list[int]) -> torch.Tensor:
         """This process's part, [len(mine), width]; a split can be smaller than the number of processes."""
         done, said = [], time.monotonic()
-        for pictures, _, numbers in feed.batches(epoch, list(cut(mine or [0], self.frozen.chunk))):
+        for pictures, _, numbers in feed.batches(epoch, list(split_into_chunks(mine or [0], self.frozen.chunk))):
             if self.stop():
                 break
             done.append(self.frozen(pictures).cpu())
@@ -132,23 +132,23 @@ class Cache:
         return torch.cat(done)[: len(mine)]
 
 
-def cut(numbers: list[int], size: int) -> Iterator[list[int]]:
+def split_into_chunks(numbers: list[int], size: int) -> Iterator[list[int]]:
     for start in range(0, len(numbers), size):
         yield numbers[start : start + size]
 
 
-def keep(path: Path, features: np.ndarray) -> None:
+def save_features(path: Path, features: np.ndarray) -> None:
     import io
 
     buffer = io.BytesIO()
     np.save(buffer, features)
     try:
-        replaced(path, buffer.getvalue())
+        replace_file(path, buffer.getvalue())
     except OSError as error:
         print(f"features not kept, they will be computed again: {error.strerror or error}", flush=True)
 
 
-def digest(network: nn.Module) -> str:
+def hash_weights(network: nn.Module) -> str:
     """SHA-256 over a network's weights and names."""
     whole = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):

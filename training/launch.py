@@ -37,23 +37,23 @@ class Stop:
         self.asked = True
 
 
-def configuration(opt: Path, name: str) -> dict[str, Any]:
+def read_job_config(opt: Path, name: str) -> dict[str, Any]:
     path = opt / "input" / "config" / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def words(parameters: dict[str, str]) -> list[str]:
+def format_flags(parameters: dict[str, str]) -> list[str]:
     """Hyperparameters as flags. Those of SageMaker's own (sagemaker_..., _tuning_objective_metric) are not for train.py."""
     named = {name: value for name, value in parameters.items() if not name.startswith(("sagemaker_", "_"))}
-    return [word for name, value in sorted(named.items()) for word in (f"--{name}", plain(value))]
+    return [word for name, value in sorted(named.items()) for word in (f"--{name}", decode_value(value))]
 
 
-def plain(value: str) -> str:
+def decode_value(value: str) -> str:
     """SageMaker's tuning, and its toolkit, write some values as JSON: "0.1" with the quotes."""
     return json.loads(value) if value.startswith('"') else value
 
 
-def ranks(resource: dict[str, Any], devices: int) -> list[dict[str, str]]:
+def build_rank_environments(resource: dict[str, Any], devices: int) -> list[dict[str, str]]:
     """What torchrun would put into the environment of each process of this host; nothing when there is one in all."""
     hosts = sorted(resource.get("hosts", ["algo-1"]))
     here = hosts.index(resource.get("current_host", hosts[0]))
@@ -72,7 +72,7 @@ def ranks(resource: dict[str, Any], devices: int) -> list[dict[str, str]]:
     ]
 
 
-def resolved(host: str, stop: Stop) -> None:
+def wait_for_host(host: str, stop: Stop) -> None:
     """Wait until a host's name means something. Raises OSError after 15 minutes."""
     deadline = time.monotonic() + RESOLVE_S
     while True:
@@ -85,12 +85,12 @@ def resolved(host: str, stop: Stop) -> None:
             time.sleep(1)
 
 
-def gpus() -> int:
+def count_gpus() -> int:
     """How many NVIDIA devices this host has, without importing torch for it."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
-def carry_out(commands: list[tuple[list[str], dict[str, str]]], stop: Stop) -> int:
+def run_processes(commands: list[tuple[list[str], dict[str, str]]], stop: Stop) -> int:
     """Start all and wait; the first that fails takes the others down. SIGTERM is passed on. The exit code of the first to fail."""
     running = [] if stop.asked else [subprocess.Popen(argv, env=env) for argv, env in commands]
     told = False
@@ -104,14 +104,14 @@ def carry_out(commands: list[tuple[list[str], dict[str, str]]], stop: Stop) -> i
             return STOPPED if any(codes) or not codes else 0
         failed = next((code for code in codes if code), 0)
         if failed and failed != STOPPED:
-            end(running)
+            end_processes(running)
             return failed
         if None not in codes:
             return failed
         time.sleep(0.05)
 
 
-def end(running: list[subprocess.Popen[bytes]]) -> None:
+def end_processes(running: list[subprocess.Popen[bytes]]) -> None:
     deadline = time.monotonic() + GRACE_S
     for process in running:
         try:
@@ -121,38 +121,38 @@ def end(running: list[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-def explained(code: int) -> str:
+def explain_exit(code: int) -> str:
     """Why a process that said nothing ended."""
     if code == -signal.SIGKILL:
         return "train.py was killed (signal 9): most likely the machine ran out of memory. Lower train.batch, or take a larger one"
     return f"train.py was ended by signal {-code}" if code < 0 else f"train.py ended with code {code} and said nothing"
 
 
-def start(opt: Path, stop: Stop) -> int:
-    resource = configuration(opt, "resourceconfig")
-    parameters = configuration(opt, "hyperparameters")
+def run_job(opt: Path, stop: Stop) -> int:
+    resource = read_job_config(opt, "resourceconfig")
+    parameters = read_job_config(opt, "hyperparameters")
     site = tempfile.mkdtemp(prefix="site-")  # of this job alone
     wheels.install_files(
         HERE / "wheels", Path(site)
     )  # on the box boxside/wheels.py was run before, and nothing lies there
     path = ":".join(filter(None, [site, os.environ.get("PYTHONPATH")]))
-    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": plain(parameters.get("threads", "1"))}
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": decode_value(parameters.get("threads", "1"))}
     if interface := resource.get("network_interface_name"):
         # Without it gloo takes the address that the host's name resolves to, which may be nobody's.
         env |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
-    each = ranks(resource, max(1, gpus()))
+    each = build_rank_environments(resource, max(1, count_gpus()))
     if "MASTER_ADDR" not in os.environ:
         for host in resource.get("hosts", []) if each[0] else []:
-            resolved(host, stop)
-    argv = [sys.executable, str(HERE / "train.py"), *words(parameters)]
-    return carry_out([(argv, env | own) for own in each], stop)
+            wait_for_host(host, stop)
+    argv = [sys.executable, str(HERE / "train.py"), *format_flags(parameters)]
+    return run_processes([(argv, env | own) for own in each], stop)
 
 
 def main() -> int:
     opt, stop = Path(os.environ.get("OPT_ML", "/opt/ml")), Stop()
     try:
-        code = start(opt, stop)
-        said = explained(code)
+        code = run_job(opt, stop)
+        said = explain_exit(code)
     except Exception as error:
         traceback.print_exc()
         code, said = 1, f"{type(error).__name__}: {error}"

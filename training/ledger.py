@@ -54,7 +54,7 @@ class Ledger:
         }
 
 
-def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise_passes(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """What is saved with the model: the verdict, then each pass."""
     return {
         "complete": True,  # close() raises otherwise

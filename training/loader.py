@@ -38,18 +38,18 @@ class Views(Dataset[Batch]):
         """uint8 [3, side, side]"""
         try:
             if self.augment is None:
-                return self._decoded(number)
+                return self._load_decoded(number)
             draw = self.augment.draw(epoch, number)
             if self.augment.crop < 1:  # every epoch cuts out another part, so nothing can be kept
                 picture = self.preprocess.cropped(self.entries[number].read(), self.augment.crop, draw)
             else:
-                picture = self._decoded(number)
+                picture = self._load_decoded(number)
             return self.augment.moved(picture, draw)
         except PictureError as error:
             said = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
             raise DataError(f"{self.entries[number].name}: {said}") from error
 
-    def _decoded(self, number: int) -> torch.Tensor:
+    def _load_decoded(self, number: int) -> torch.Tensor:
         picture = self._kept.get(number)
         if picture is None:
             picture = self.preprocess.decoded(self.entries[number].read())
@@ -93,7 +93,7 @@ class _Asked:
         return len(self._feed._asked)
 
 
-def workers(device: torch.device, processes_here: int) -> int:
+def choose_worker_count(device: torch.device, processes_here: int) -> int:
     """How many decode: beside a GPU all cores but one a process; on a CPU none, since the cores are at work already."""
     if device.type == "cpu":
         return 0

@@ -29,7 +29,7 @@ class Classifier(nn.Module):
         if layers != "all":
             self.backbone.requires_grad_(False)
         if layers == "last":
-            last_block(backbone).requires_grad_(True)
+            find_last_block(backbone).requires_grad_(True)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         scores: torch.Tensor = self.head(self.backbone(pictures))
@@ -50,7 +50,7 @@ def build(arch: str, classes: int, head: str = "linear", layers: str = "all") ->
         raise ValueError(
             f"head is one of {', '.join(HEADS)}, layers one of {', '.join(LAYERS)}; got {head!r}, {layers!r}"
         )
-    backbone, width = stem(arch)
+    backbone, width = build_backbone(arch)
     return Classifier(backbone, make_head(head, width, classes), layers)
 
 
@@ -60,10 +60,10 @@ def make_head(kind: str, width: int, classes: int) -> nn.Module:
     return nn.Sequential(nn.Linear(width, HIDDEN), nn.ReLU(inplace=True), nn.Linear(HIDDEN, classes))
 
 
-def stem(arch: str) -> tuple[nn.Module, int]:
+def build_backbone(arch: str) -> tuple[nn.Module, int]:
     """(an architecture without its last layer, the number of features that it then gives)."""
     if arch == "resnet_tiny":
-        return resnet_tiny(), 256
+        return build_resnet_tiny(), 256
     if arch not in models.list_models(module=models):
         raise ValueError(
             f"unknown architecture {arch!r}; known: resnet_tiny, {', '.join(models.list_models(module=models))}"
@@ -73,27 +73,27 @@ def stem(arch: str) -> tuple[nn.Module, int]:
         # With aux_logits they answer with three at once; init_weights takes half a minute; the published weights were made
         # for another normalisation, which transform_input turns ours into.
         alone = {"aux_logits": False, "init_weights": False, "transform_input": True}
-    return beheaded(models.get_model(arch, weights=None, **alone), arch)
+    return remove_last_layer(models.get_model(arch, weights=None, **alone), arch)
 
 
-def beheaded(network: nn.Module, arch: str) -> tuple[nn.Module, int]:
+def remove_last_layer(network: nn.Module, arch: str) -> tuple[nn.Module, int]:
     """The network with its last layer, the one that gives 1000 scores, taken out."""
     for name, module in reversed(list(network.named_modules())):
         if isinstance(module, nn.Linear) and module.out_features == IMAGENET:
-            replace(network, name, nn.Identity())
+            replace_module(network, name, nn.Identity())
             return network, module.in_features
         if isinstance(module, nn.Conv2d) and module.out_channels == IMAGENET:  # squeezenet scores by a convolution
-            replace(network, name.rpartition(".")[0], nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+            replace_module(network, name.rpartition(".")[0], nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
             return network, module.in_channels
     raise ValueError(f"{arch} has no last layer that gives {IMAGENET} scores")
 
 
-def replace(network: nn.Module, name: str, module: nn.Module) -> None:
+def replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, last = name.rpartition(".")
     setattr(network.get_submodule(parent), last, module)
 
 
-def resnet_tiny() -> nn.Module:
+def build_resnet_tiny() -> nn.Module:
     """torchvision's ResNet with one block a stage and without the fourth: 0.7 million weights, made for 32 pixels."""
     network: nn.Module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=1)
     network.layer4 = nn.Identity()
@@ -101,10 +101,10 @@ def resnet_tiny() -> nn.Module:
     return network
 
 
-def last_block(backbone: nn.Module) -> nn.Module:
+def find_last_block(backbone: nn.Module) -> nn.Module:
     """The last part that holds at most half of the weights: a residual block, a transformer layer, a dense block."""
-    module, most = backbone, weights_of(backbone) / 2
-    while weights_of(module) > most and (module is backbone or not is_block(module)):
+    module, most = backbone, count_weights(backbone) / 2
+    while count_weights(module) > most and (module is backbone or not is_block(module)):
         parts = [child for child in module.children() if any(p.dim() > 1 for p in child.parameters())]
         if not parts:
             break
@@ -119,7 +119,7 @@ def is_block(module: nn.Module) -> bool:
     )
 
 
-def weights_of(module: nn.Module) -> int:
+def count_weights(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
@@ -163,7 +163,7 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     return network.eval(), card
 
 
-def predict(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+def compute_scores(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
     """Scores [n, classes], without gradients."""
     with torch.inference_mode():
         scores: torch.Tensor = network(batch)

@@ -15,15 +15,16 @@ PICTURES = 200  # of fewer, one alone would be more than 1 - AGREEMENT: they can
 
 
 @contextmanager
-def rounded(network: nn.Module) -> Iterator[None]:
+def simulate_bf16(network: nn.Module) -> Iterator[None]:
     """Within it, each convolution and linear layer sees its weights and its inputs in bf16's 8 bits of mantissa."""
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     weights = [layer.weight.data for layer in layers]
     hooks = [
-        layer.register_forward_pre_hook(lambda _, given: tuple(short(tensor) for tensor in given)) for layer in layers
+        layer.register_forward_pre_hook(lambda _, given: tuple(round_to_bf16(tensor) for tensor in given))
+        for layer in layers
     ]
     for layer in layers:
-        layer.weight.data = short(layer.weight.data)
+        layer.weight.data = round_to_bf16(layer.weight.data)
     try:
         yield
     finally:
@@ -33,11 +34,11 @@ def rounded(network: nn.Module) -> Iterator[None]:
             layer.weight.data = weight
 
 
-def short(tensor: torch.Tensor) -> torch.Tensor:
+def round_to_bf16(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.bfloat16().to(tensor.dtype)
 
 
-def evidence(exact: list[dict[str, Any]], short: list[dict[str, Any]], labels: list[int]) -> dict[str, int]:
+def count_agreement(exact: list[dict[str, Any]], short: list[dict[str, Any]], labels: list[int]) -> dict[str, int]:
     """Counts over the test split: {"pictures", "agree", "right_fp32", "right_bf16"}. Answers are {"number", "top"}."""
     ours = {answer["number"]: answer["top"][0] for answer in exact}
     theirs = {answer["number"]: answer["top"][0] for answer in short}
@@ -49,7 +50,7 @@ def evidence(exact: list[dict[str, Any]], short: list[dict[str, Any]], labels: l
     }
 
 
-def proved(card: dict[str, Any]) -> list[str]:
+def decide_precisions(card: dict[str, Any]) -> list[str]:
     """The precisions that a model may be served in; a card without evidence, from before there was any, proves fp32 only."""
     found = card["metrics"]["test"].get("precision")
     if not found or found["pictures"] < PICTURES or found["agree"] < AGREEMENT * found["pictures"]:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imaging import decode, decode_square
+from imaging import decode_picture, decode_square
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: what torchvision's published weights expect
 RATIOS = (3 / 4, 4 / 3)  # of a random crop's sides: torchvision's RandomResizedCrop
 
 
-def tensor(image: Image.Image) -> torch.Tensor:
+def convert_to_tensor(image: Image.Image) -> torch.Tensor:
     """uint8 [3, height, width]"""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
@@ -38,13 +38,13 @@ class Preprocess:
 
         Raises imaging.PictureError.
         """
-        return tensor(decode_square(data, self.pixels))
+        return convert_to_tensor(decode_square(data, self.pixels))
 
     def cropped(self, data: bytes, least: float, draw: random.Random) -> torch.Tensor:
         """As `decoded`, of a random part that has at least `least` of the area: one resize, no picture in between."""
-        image = decode(data, 2 * self.pixels).image
-        box = part(image.width, image.height, least, draw)
-        return tensor(image.resize((self.pixels, self.pixels), Image.Resampling.BILINEAR, box=box))
+        image = decode_picture(data, 2 * self.pixels).image
+        box = draw_crop_box(image.width, image.height, least, draw)
+        return convert_to_tensor(image.resize((self.pixels, self.pixels), Image.Resampling.BILINEAR, box=box))
 
     def normalised(self, batch: torch.Tensor) -> torch.Tensor:
         """float32 [n, 3, pixels, pixels] of uint8, on the device where the batch is."""
@@ -53,7 +53,7 @@ class Preprocess:
         return batch.float().sub_(mean).div_(std)
 
 
-def part(width: int, height: int, least: float, draw: random.Random) -> tuple[int, int, int, int]:
+def draw_crop_box(width: int, height: int, least: float, draw: random.Random) -> tuple[int, int, int, int]:
     """A box with `least` to all of the area, its sides in a ratio of 3:4 to 4:3; the whole where none fits in ten tries."""
     for _ in range(10):
         area = width * height * draw.uniform(least, 1.0)

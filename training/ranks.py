@@ -23,10 +23,12 @@ class Ranks:
     def __init__(self) -> None:
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        self.device = device(int(os.environ.get("LOCAL_RANK", 0)))
+        self.device = choose_device(int(os.environ.get("LOCAL_RANK", 0)))
         self._talk: Any = None
-        if self.size < hosts():
-            raise RuntimeError(f"this job has {hosts()} hosts, but {self.size} processes: each host would train alone")
+        if self.size < count_hosts():
+            raise RuntimeError(
+                f"this job has {count_hosts()} hosts, but {self.size} processes: each host would train alone"
+            )
         if self.size > 1:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=MEET)
             # Counts and flags go over gloo even beside GPUs: a lost peer is noticed at once, and no device has to wait.
@@ -99,13 +101,13 @@ class Ranks:
             dist.barrier(group=self._talk)
 
 
-def hosts() -> int:
+def count_hosts() -> int:
     """How many SageMaker gave this job; 1 anywhere else."""
     path = Path(os.environ.get("OPT_ML", "/opt/ml")) / "input" / "config" / "resourceconfig.json"
     return len(json.loads(path.read_text()).get("hosts", [""])) if path.exists() else 1
 
 
-def device(number: int) -> torch.device:
+def choose_device(number: int) -> torch.device:
     """One GPU a process where there are any; training on the CPU beside one would be money for nothing."""
     if torch.cuda.is_available():
         torch.cuda.set_device(number)

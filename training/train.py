@@ -21,12 +21,12 @@ import card
 import dataset
 import model
 from checkpoint import Checkpoints, Stopped
-from fit import Features, Fit, Pictures, evaluated
+from fit import Features, Fit, Pictures, evaluate_split
 from frozen import Cache, Frozen
 from launch import STOPPED
-from ledger import summary
-from loader import Feed, Views, workers
-from precision import evidence, rounded
+from ledger import summarise_passes
+from loader import Feed, Views, choose_worker_count
+from precision import count_agreement, simulate_bf16
 from preprocess import Augment, Preprocess
 from ranks import Ranks
 
@@ -37,7 +37,7 @@ class Flags(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def flags() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     opt = Path(os.environ.get("OPT_ML", "/opt/ml"))
     parser = Flags(description="Train a classifier.")
     parser.add_argument("--data", type=Path, default=opt / "input" / "data" / "data")
@@ -67,7 +67,7 @@ def flags() -> argparse.ArgumentParser:
     return parser
 
 
-def prepare(args: argparse.Namespace, ranks: Ranks) -> None:
+def prepare_torch(args: argparse.Namespace, ranks: Ranks) -> None:
     """The machine's part of a reproducible run. Raises ValueError for settings that do not go together."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -80,7 +80,7 @@ def prepare(args: argparse.Namespace, ranks: Ranks) -> None:
         raise ValueError("--views needs --layers head: what is trained gives other features after each step")
 
 
-def network_of(args: argparse.Namespace, classes: int) -> model.Classifier:
+def build_network(args: argparse.Namespace, classes: int) -> model.Classifier:
     network = model.build(args.arch, classes, args.head, args.layers)
     if args.weights != "none":
         found = sorted(path for path in args.start.glob("*") if path.is_file())
@@ -90,7 +90,7 @@ def network_of(args: argparse.Namespace, classes: int) -> model.Classifier:
     return network
 
 
-def inputs_of(
+def build_inputs(
     network: model.Classifier,
     pictures: dataset.Pictures,
     args: argparse.Namespace,
@@ -100,7 +100,7 @@ def inputs_of(
     """(what train and valid give: pictures, or features of the frozen part; the test pictures as they are)"""
     preprocess = Preprocess(args.pixels)
     augment = Augment(args.crop, args.shift, args.flip, args.seed)
-    many = workers(ranks.device, ranks.here)
+    many = choose_worker_count(ranks.device, ranks.here)
     feeds = {
         split: Feed(
             Views(pictures.splits[split], preprocess, augment if split == "train" else None), ranks.device, many
@@ -125,36 +125,36 @@ def main(args: argparse.Namespace) -> tuple[Ranks, Fit]:
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     ranks = Ranks()
-    prepare(args, ranks)
+    prepare_torch(args, ranks)
     pictures = dataset.load(args.data)
     args.classes = len(pictures.classes)
     ranks.say(
         f"{len(pictures.splits['train'])} pictures of {args.classes} classes, data {pictures.digest[:12]}, "
         f"{ranks.size} processes of {args.threads} threads on {ranks.device.type}"
     )
-    network = network_of(args, args.classes)
+    network = build_network(args, args.classes)
     network.to(ranks.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on CPUs
-    inputs, test = inputs_of(network, pictures, args, ranks, lambda: bool(asked))
-    settings = card.settings(args)
+    inputs, test = build_inputs(network, pictures, args, ranks, lambda: bool(asked))
+    settings = card.select_settings(args)
     kept = Checkpoints(args.checkpoints, {**settings, "data": pictures.digest, "processes": ranks.size}, ranks)
     fit = Fit(network.head if args.layers == "head" else network, inputs, args, ranks, kept, lambda: bool(asked))
     done = fit.run()
-    tally, answers, ledger = evaluated(network, test, args.classes, ranks, max(1, args.batch // ranks.size))
+    tally, answers, ledger = evaluate_split(network, test, args.classes, ranks, max(1, args.batch // ranks.size))
     done.passes.append(ledger.close("test", 0, ranks))
-    with rounded(network):
-        _, coarse, _ = evaluated(network, test, args.classes, ranks, max(1, args.batch // ranks.size))
+    with simulate_bf16(network):
+        _, coarse, _ = evaluate_split(network, test, args.classes, ranks, max(1, args.batch // ranks.size))
     every, short = ([one for some in ranks.gathered(mine) for one in some] for mine in (answers, coarse))
     found = {**tally.figures(), "recall": tally.recall(pictures.classes)}
     ranks.say(f"test loss {found['loss']:.4f}  test accuracy {found['accuracy']:.4f}  on {found['pictures']} pictures")
     if ranks.rank == 0:
-        found |= {"precision": evidence(every, short, test.labels.tolist())}
+        found |= {"precision": count_agreement(every, short, test.labels.tolist())}
         lines = [*done.lines, {"test": found, "best_epoch": done.best["epoch"]}]
-        card.write(args.out, network, pictures, lines, every, summary(done.passes), settings, ranks)
+        card.write(args.out, network, pictures, lines, every, summarise_passes(done.passes), settings, ranks)
     ranks.close()
     return ranks, fit
 
 
-def reason(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """One sentence for people, from what torch and the system say."""
     said = str(error).strip().splitlines() or [""]
     if said[0].startswith("Caught ") and len(said) > 1:  # a worker of DataLoader's sends its whole traceback along
@@ -167,25 +167,25 @@ def reason(error: BaseException) -> str:
     return text
 
 
-def report(error: BaseException) -> None:
+def write_failure(error: BaseException) -> None:
     """SageMaker shows the first 1,024 characters of this file as the job's FailureReason; the first to fail on a host writes it."""
     path = Path(os.environ.get("OPT_ML", "/opt/ml")) / "output" / "failure"
     if path.parent.is_dir():
         try:
             with path.open("x") as file:
-                file.write(reason(error)[:1024])
+                file.write(describe_error(error)[:1024])
         except OSError:
             return
 
 
 if __name__ == "__main__":
     try:
-        alive = main(flags().parse_args())
+        alive = main(build_parser().parse_args())
         os._exit(0)
     except Stopped as stopped:
         print(stopped, flush=True)
         os._exit(STOPPED)  # at once: the other processes have stopped at this step too, and nobody waits for anybody
     except Exception as error:
         traceback.print_exc()
-        report(error)
+        write_failure(error)
         os._exit(1)  # not through destructors that wait for peers which are gone

@@ -19,7 +19,7 @@ _library = None  # dropped, it would take the declarations along
 def declare_missing_operators() -> list[str]:
     """Declare what is missing; return the names that were."""
     global _library
-    compiled_part_loads()
+    load_compiled_part()
     missing = [name for name in _MISSING if not hasattr(torch.ops.torchvision, name)]
     if missing:
         _library = torch.library.Library("torchvision", "DEF")
@@ -28,7 +28,7 @@ def declare_missing_operators() -> list[str]:
     return missing
 
 
-def compiled_part_loads() -> bool:
+def load_compiled_part() -> bool:
     """Load torchvision's compiled part before anyone asks which operators there are; importing torchvision does it too late."""
     spec = importlib.util.find_spec("torchvision")
     for folder in spec.submodule_search_locations or [] if spec else []:

@@ -16,7 +16,7 @@ import torch
 from vision import models
 
 
-def published(arch: str) -> str:
+def find_weights_url(arch: str) -> str:
     """The address of the weights that torchvision takes for best. Raises ValueError for what is no architecture of its."""
     if arch not in models.list_models(module=models):
         raise ValueError(f"torchvision has no {arch!r}; it has {', '.join(models.list_models(module=models))}")
@@ -24,7 +24,7 @@ def published(arch: str) -> str:
     return url
 
 
-def fetch(url: str, folder: Path) -> Path:
+def download_weights(url: str, folder: Path) -> Path:
     """Download once; checked whole by name. Raises ValueError for a name without a hash, RuntimeError when it does not match."""
     name = url.rsplit("/", 1)[-1]
     hashed = re.fullmatch(r"[\w.-]+-([0-9a-f]{8,64})\.pth", name)
@@ -38,9 +38,9 @@ def fetch(url: str, folder: Path) -> Path:
 
 
 def main(arch: str, folder: Path, url: str) -> None:
-    path = fetch(url or published(arch), folder)
+    path = download_weights(url or find_weights_url(arch), folder)
     sha = hashlib.sha256(path.read_bytes()).hexdigest()
-    print(json.dumps({"url": url or published(arch), "file": str(path), "sha256": sha}))
+    print(json.dumps({"url": url or find_weights_url(arch), "file": str(path), "sha256": sha}))
 
 
 if __name__ == "__main__":

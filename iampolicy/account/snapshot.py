@@ -92,7 +92,7 @@ class Managed:
 
     def version(self, ident: str) -> dict[str, Any]:
         """The document of one version that is there."""
-        return document(self.raw[ident]) if ident in self.raw else self.document
+        return decode_document(self.raw[ident]) if ident in self.raw else self.document
 
 
 @dataclass(frozen=True)
@@ -147,109 +147,109 @@ class Account(Protocol):
 
 
 def read(account: Account) -> Snapshot:
-    return parsed(pages(account))
+    return parse_snapshot(read_detail_pages(account))
 
 
-def pages(account: Account) -> Iterator[dict[str, Any]]:
+def read_detail_pages(account: Account) -> Iterator[dict[str, Any]]:
     """GetAccountAuthorizationDetails as it is, page by page."""
     paginator = account.client("iam").get_paginator("get_account_authorization_details")
     yield from paginator.paginate(Filter=KINDS, PaginationConfig={"PageSize": 1000})
 
 
-def parsed(pages: Iterable[Mapping[str, Any]]) -> Snapshot:
+def parse_snapshot(pages: Iterable[Mapping[str, Any]]) -> Snapshot:
     """The snapshot of GetAccountAuthorizationDetails' pages, from an SDK or from JSON."""
     roles: dict[str, Principal] = {}
     policies: dict[str, Managed] = {}
     groups: dict[str, Group] = {}
     users: list[Mapping[str, Any]] = []
     for page in pages:
-        groups |= {g["GroupName"]: group(g) for g in page.get("GroupDetailList", [])}
+        groups |= {g["GroupName"]: parse_group(g) for g in page.get("GroupDetailList", [])}
         users += page.get("UserDetailList", [])
-        roles |= {r["RoleName"]: role(r) for r in page.get("RoleDetailList", [])}
-        policies |= {p["Arn"]: managed(p) for p in page.get("Policies", []) if p.get("PolicyVersionList")}
+        roles |= {r["RoleName"]: parse_role(r) for r in page.get("RoleDetailList", [])}
+        policies |= {p["Arn"]: parse_managed_policy(p) for p in page.get("Policies", []) if p.get("PolicyVersionList")}
     # A user's groups may stand on another page than the user.
-    return Snapshot(roles, {u["UserName"]: user(u, groups) for u in users}, groups, policies)
+    return Snapshot(roles, {u["UserName"]: parse_user(u, groups) for u in users}, groups, policies)
 
 
-def role(r: Mapping[str, Any]) -> Principal:
+def parse_role(r: Mapping[str, Any]) -> Principal:
     return Principal(
         r["RoleName"],
         r["Arn"],
-        as_policy("trust", document(r.get("AssumeRolePolicyDocument") or {})),
-        inline(r.get("RolePolicyList", [])),
-        arns(r),
-        boundary(r),
+        as_policy("trust", decode_document(r.get("AssumeRolePolicyDocument") or {})),
+        parse_policy_list(r.get("RolePolicyList", [])),
+        parse_attached_arns(r),
+        parse_boundary_arn(r),
         tuple(p["InstanceProfileName"] for p in r.get("InstanceProfileList", [])),
-        moment(r.get("CreateDate")),
-        moment((r.get("RoleLastUsed") or {}).get("LastUsedDate")),
+        parse_datetime(r.get("CreateDate")),
+        parse_datetime((r.get("RoleLastUsed") or {}).get("LastUsedDate")),
         r.get("MaxSessionDuration") or 3600,
-        tags(r),
+        parse_tags(r),
         last_region=(r.get("RoleLastUsed") or {}).get("Region") or "",
     )
 
 
-def user(u: Mapping[str, Any], groups: dict[str, Group]) -> Principal:
+def parse_user(u: Mapping[str, Any], groups: dict[str, Group]) -> Principal:
     """The user with what its groups give it."""
     own = [groups[name] for name in u.get("GroupList", []) if name in groups]
     held = {f"{g.name}/{name}": one for g in own for name, one in g.inline.items()}
-    attached = arns(u) + tuple(arn for g in own for arn in g.attached)
+    attached = parse_attached_arns(u) + tuple(arn for g in own for arn in g.attached)
     return Principal(
         u["UserName"],
         u["Arn"],
         None,
-        inline(u.get("UserPolicyList", [])) | held,
+        parse_policy_list(u.get("UserPolicyList", [])) | held,
         attached,
-        boundary(u),
-        created=moment(u.get("CreateDate")),
-        tags=tags(u),
+        parse_boundary_arn(u),
+        created=parse_datetime(u.get("CreateDate")),
+        tags=parse_tags(u),
         groups=tuple(u.get("GroupList", [])),
     )
 
 
-def group(g: Mapping[str, Any]) -> Group:
-    return Group(g["GroupName"], g["Arn"], inline(g.get("GroupPolicyList", [])), arns(g))
+def parse_group(g: Mapping[str, Any]) -> Group:
+    return Group(g["GroupName"], g["Arn"], parse_policy_list(g.get("GroupPolicyList", [])), parse_attached_arns(g))
 
 
-def managed(p: Mapping[str, Any]) -> Managed:
+def parse_managed_policy(p: Mapping[str, Any]) -> Managed:
     versions = p["PolicyVersionList"]
     default = next((v for v in versions if v.get("IsDefaultVersion")), versions[0])
     return Managed(
         p["Arn"],
-        as_policy(p["Arn"], document(default.get("Document") or {})),
-        tuple((v["VersionId"], bool(v.get("IsDefaultVersion")), moment(v.get("CreateDate"))) for v in versions),
+        as_policy(p["Arn"], decode_document(default.get("Document") or {})),
+        tuple((v["VersionId"], bool(v.get("IsDefaultVersion")), parse_datetime(v.get("CreateDate"))) for v in versions),
         p.get("AttachmentCount"),
-        tags(p),
+        parse_tags(p),
         p.get("PermissionsBoundaryUsageCount") or 0,
         {v["VersionId"]: v.get("Document") for v in versions if not v.get("IsDefaultVersion")},
-        moment(p.get("CreateDate")),
+        parse_datetime(p.get("CreateDate")),
     )
 
 
-def inline(policies: Iterable[Mapping[str, Any]]) -> dict[str, Policy]:
-    return parse_inline({p["PolicyName"]: document(p["PolicyDocument"]) for p in policies})
+def parse_policy_list(policies: Iterable[Mapping[str, Any]]) -> dict[str, Policy]:
+    return parse_inline({p["PolicyName"]: decode_document(p["PolicyDocument"]) for p in policies})
 
 
-def arns(holder: Mapping[str, Any]) -> tuple[str, ...]:
+def parse_attached_arns(holder: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(p["PolicyArn"] for p in holder.get("AttachedManagedPolicies", []))
 
 
-def boundary(holder: Mapping[str, Any]) -> str:
+def parse_boundary_arn(holder: Mapping[str, Any]) -> str:
     found: str = (holder.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn") or ""
     return found
 
 
-def tags(holder: Mapping[str, Any]) -> dict[str, str]:
+def parse_tags(holder: Mapping[str, Any]) -> dict[str, str]:
     return {t["Key"]: t["Value"] for t in holder.get("Tags") or []}
 
 
-def document(value: Any) -> dict[str, Any]:
+def decode_document(value: Any) -> dict[str, Any]:
     """A policy's JSON: botocore gives it parsed, the AWS CLI and the raw API URL-encoded."""
     if isinstance(value, str):
         value = json.loads(unquote(value) if value.lstrip()[:1] != "{" else value)
     return value if isinstance(value, dict) else {}
 
 
-def moment(value: Any) -> datetime | None:
+def parse_datetime(value: Any) -> datetime | None:
     """With a time zone, from an SDK's datetime or a snapshot's text."""
     if value is None or isinstance(value, datetime):
         return value

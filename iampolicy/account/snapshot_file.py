@@ -31,7 +31,7 @@ LEFT_OUT = "(left out)"
 NESTING = (dict, list)
 
 
-def save(path: Path, pages: Iterable[Mapping[str, Any]], extras: Mapping[str, Any], account: str) -> None:
+def save_snapshot(path: Path, pages: Iterable[Mapping[str, Any]], extras: Mapping[str, Any], account: str) -> None:
     """Write the snapshot, for its owner alone. Raises InputError when the file cannot be written."""
     details: dict[str, list[Any]] = {name: [] for name in LISTS}
     for page in pages:
@@ -44,7 +44,7 @@ def save(path: Path, pages: Iterable[Mapping[str, Any]], extras: Mapping[str, An
         "details": details,
         "extras": dict(extras),
     }
-    text = json.dumps(redacted(plain(body)), separators=(",", ":"))
+    text = json.dumps(redact_secrets(as_plain_json(body)), separators=(",", ":"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
@@ -57,18 +57,20 @@ def save(path: Path, pages: Iterable[Mapping[str, Any]], extras: Mapping[str, An
         ) from error
 
 
-def plain(value: Any) -> Any:
+def as_plain_json(value: Any) -> Any:
     """As JSON has it; what another program's answer may hold besides, as text."""
     return json.loads(json.dumps(value, default=lambda one: one.isoformat() if hasattr(one, "isoformat") else str(one)))
 
 
-def redacted(value: Any, name: str = "") -> Any:
+def redact_secrets(value: Any, name: str = "") -> Any:
     """The value without anything that looks like a key's id or a secret, and without the values of what is called so."""
     if isinstance(value, dict):
         named = str(value.get("Key", "")) if set(value) == {"Key", "Value"} else ""  # a tag
-        return {redacted(key): redacted(one, named if key == "Value" else key) for key, one in value.items()}
+        return {
+            redact_secrets(key): redact_secrets(one, named if key == "Value" else key) for key, one in value.items()
+        }
     if isinstance(value, list):
-        return [redacted(one, name) for one in value]
+        return [redact_secrets(one, name) for one in value]
     if not isinstance(value, str):
         return value
     if SECRET_NAME.search(name) and ":" not in name:  # a condition's key, such as aws:FederatedToken, has no secrets
@@ -76,12 +78,12 @@ def redacted(value: Any, name: str = "") -> Any:
     return SECRET.sub(LEFT_OUT, KEY_ID.sub(LEFT_OUT, value))
 
 
-def load(path: Path) -> tuple[snapshot.Snapshot, RawExtras | None]:
+def load_snapshot(path: Path) -> tuple[snapshot.Snapshot, RawExtras | None]:
     """(the snapshot, the extras where Kennel kept them): from --save, or from `aws iam get-account-authorization-details`.
 
     Raises InputError in one sentence for a file that is neither.
     """
-    body = checked_json(path)
+    body = read_checked_json(path)
     if not isinstance(body, dict):
         raise InputError(f"{path}: {HINT}")
     details: Any = body
@@ -101,13 +103,13 @@ def load(path: Path) -> tuple[snapshot.Snapshot, RawExtras | None]:
         more = EXTRAS.validate_python({"extras": extras}, strict=True).get("extras")
     except ValidationError as error:
         raise InputError(f"{path}: {first_fault(error)}. {HINT}") from None
-    return snapshot.parsed([read]), more
+    return snapshot.parse_snapshot([read]), more
 
 
 HINT = "A snapshot is what invoke iam.audit --save FILE or aws iam get-account-authorization-details writes."
 
 
-def checked_json(path: Path) -> Any:
+def read_checked_json(path: Path) -> Any:
     try:
         if path.stat().st_size > LARGEST:
             raise InputError(f"{path} is larger than {LARGEST // 1_000_000} MB. {HINT}")

@@ -29,7 +29,7 @@ def check_date(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("is no text")
     try:
-        snapshot.moment(value)
+        snapshot.parse_datetime(value)
     except ValueError:
         raise ValueError("is no date") from None
     return value
@@ -38,7 +38,7 @@ def check_date(value: Any) -> Any:
 def parse_document(value: Any) -> dict[str, Any]:
     """Return the policy's document, from an object or from a text of JSON."""
     try:
-        found = snapshot.document(value)
+        found = snapshot.decode_document(value)
     except (ValueError, RecursionError):
         raise ValueError("is no JSON") from None
     if not isinstance(value, str | dict) or (isinstance(value, str) and not found):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from iampolicy.account.snapshot import moment
+from iampolicy.account.snapshot import parse_datetime
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def parse(raw: Mapping[str, Any]) -> AccountFacts:
     return AccountFacts(
         None if rows is None else tuple(parse_credential(row) for row in rows),
         raw.get("summary") or {},
-        None if carriers is None else frozenset(map(function_name, carriers)),
+        None if carriers is None else frozenset(map(extract_function_name, carriers)),
         carriers or {},
-        {arn: {name: moment(used) for name, used in seen.items()} for arn, seen in usage.items()},
+        {arn: {name: parse_datetime(used) for name, used in seen.items()} for arn, seen in usage.items()},
         raw.get("buckets"),
         raw.get("functions"),
         None if groups is None else tuple(groups),
@@ -88,8 +88,8 @@ def parse_credential(row: Mapping[str, str]) -> Credential:
 
 def parse_date(text: str | None) -> datetime | None:
     """The report says N/A, no_information or not_supported where it knows no date."""
-    return moment(text) if text and text[:1].isdigit() else None
+    return parse_datetime(text) if text and text[:1].isdigit() else None
 
 
-def function_name(function: str) -> str:
+def extract_function_name(function: str) -> str:
     return function.rpartition(":")[2]

@@ -16,8 +16,8 @@ from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.escalation.account_model import AccountModel
 from iampolicy.finding import Finding
-from iampolicy.policy.document import VARIABLE, Policy, Statement, arn_glob, covers
-from iampolicy.policy.evaluate import Request, Rights, decide
+from iampolicy.policy.document import VARIABLE, Policy, Statement, compile_arn_glob, match_action
+from iampolicy.policy.evaluate import Request, Rights, decide_request
 
 NOBODY = "any-0q7z"  # no account, bucket, role or tag is called so
 NOTHING = "any0q7z"  # and no action
@@ -70,7 +70,7 @@ class EffectivePrincipal:
     def may(self, probe: Probe, because: Statement | None = None) -> bool:
         """Whether some request like the probe is allowed, and with `because`, allowed by this statement."""
         request = Request(self.principal.caller, probe.action, probe.resource, {**self.context, **probe.context})
-        decision = decide(request, self.rights, possible=True)
+        decision = decide_request(request, self.rights, possible=True)
         return decision.allowed and (because is None or any(d.statement is because for d in decision.deciding))
 
 
@@ -91,14 +91,16 @@ class AuditContext:
     _confirmed: dict[int, list[ConfirmedCandidate]] = field(default_factory=dict)  # by permission set
 
     def __post_init__(self) -> None:
-        self.account = account_number(self.snapshot)
+        self.account = find_account_number(self.snapshot)
         self.model = AccountModel(self.snapshot, self.now, self.carriers)
 
     def examines(self, p: Principal) -> bool:
         return self.only is None or p.name in self.only
 
-    def effective_principal(self, p: Principal) -> EffectivePrincipal:
-        return EffectivePrincipal(p, self.model.rights(p), {**self.model.known_keys(p), "aws:securetransport": "true"})
+    def build_effective_principal(self, p: Principal) -> EffectivePrincipal:
+        return EffectivePrincipal(
+            p, self.model.rights(p), {**self.model.build_caller_context(p), "aws:securetransport": "true"}
+        )
 
     def candidates(self, policy: Policy, rules: tuple[CandidateRule, ...]) -> list[Candidate]:
         """Return the candidates of a document, worked out once however many principals hold it."""
@@ -108,23 +110,25 @@ class AuditContext:
             self._candidates[key] = policy, found
         return self._candidates[key][1]
 
-    def confirmed_findings(self, holder: EffectivePrincipal, rules: tuple[CandidateRule, ...]) -> Iterator[Finding]:
+    def list_confirmed_findings(
+        self, holder: EffectivePrincipal, rules: tuple[CandidateRule, ...]
+    ) -> Iterator[Finding]:
         """Yield what is confirmed, decided once for all who hold the same; each may have its policies under names of its own."""
-        key = id(self.model.permissions_of(holder.principal))
+        key = id(self.model.find_permission_set(holder.principal))
         if key not in self._confirmed:
             uncapped = holder.uncapped
             self._confirmed[key] = [
                 (number, s, *passed)
                 for number, policy in enumerate(holder.rights.identity)
                 for s in self.candidates(policy, rules)
-                if (passed := confirm(holder, s, uncapped))
+                if (passed := confirm_candidate(holder, s, uncapped))
             ]
         for number, s, severity, message in self._confirmed[key]:
             policy = holder.rights.identity[number]
             yield Finding(s.rule, severity, holder.principal.name, message, s.fix, policy.name, s.statement.name)
 
 
-def confirm(holder: EffectivePrincipal, s: Candidate, uncapped: bool) -> tuple[str, str] | None:
+def confirm_candidate(holder: EffectivePrincipal, s: Candidate, uncapped: bool) -> tuple[str, str] | None:
     """Severity and message, if a subject passes. Where nothing caps and nothing conditions the statement, all do: they fit it by design."""
     sure = uncapped and not s.statement.conditions
     passing = [
@@ -133,27 +137,27 @@ def confirm(holder: EffectivePrincipal, s: Candidate, uncapped: bool) -> tuple[s
     if not passing:
         return None
     severity = s.severe if s.also and any(holder.may(one) for one in s.also) else s.severity
-    return severity, s.message.format(shortlist(passing))
+    return severity, s.message.format(format_shortlist(passing))
 
 
-def account_number(snapshot: Snapshot) -> str:
+def find_account_number(snapshot: Snapshot) -> str:
     """Return the number of the account, "" of one without principals."""
     return next((p.caller.account for p in snapshot.principals()), "")
 
 
-def shortlist(names: list[str], shown: int = 4) -> str:
+def format_shortlist(names: list[str], shown: int = 4) -> str:
     more = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
-def boundless(one: Statement) -> bool:
+def is_boundless(one: Statement) -> bool:
     """Whether a statement reaches whatever there is: `*`, or an ARN that leaves region, account and name open."""
     if "resource" in one.negated:
         return True
-    return not one.resources or any(open_ended(pattern) for pattern in one.resources)
+    return not one.resources or any(is_open_ended(pattern) for pattern in one.resources)
 
 
-def open_ended(pattern: str) -> bool:
+def is_open_ended(pattern: str) -> bool:
     parts = pattern.split(":", 5)
     if len(parts) < 6:
         return pattern.rstrip("*") in ("", "arn:", "arn:aws:") and pattern.endswith("*")
@@ -163,57 +167,59 @@ def open_ended(pattern: str) -> bool:
     )
 
 
-def takes_in(one: Statement, action: str) -> bool:
+def has_action(one: Statement, action: str) -> bool:
     """Whether the statement's actions take this one in; in lower case."""
-    return any(covers(pattern, action) for pattern in one.actions) != ("action" in one.negated)
+    return any(match_action(pattern, action) for pattern in one.actions) != ("action" in one.negated)
 
 
-def among(one: Statement, names: tuple[str, ...]) -> tuple[str, ...]:
+def select_covered_actions(one: Statement, names: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the actions that the statement's take in."""
-    return taken_in(one.actions, "action" in one.negated, names)
+    return filter_by_patterns(one.actions, "action" in one.negated, names)
 
 
 @lru_cache(20_000)
-def taken_in(patterns: tuple[str, ...], negated: bool, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(a for a in names if any(covers(pattern, a.lower()) for pattern in patterns) != negated)
+def filter_by_patterns(patterns: tuple[str, ...], negated: bool, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(a for a in names if any(match_action(pattern, a.lower()) for pattern in patterns) != negated)
 
 
-def reaches(one: Statement, resource: str) -> bool:
+def has_resource(one: Statement, resource: str) -> bool:
     if not one.resources and "resource" not in one.negated:
         return True
-    hit = any(fits(pattern, resource) for pattern in one.resources)
+    hit = any(is_pattern_match(pattern, resource) for pattern in one.resources)
     return hit != ("resource" in one.negated)
 
 
-def fits(pattern: str, resource: str) -> bool:
+def is_pattern_match(pattern: str, resource: str) -> bool:
     """A pattern is made a regular expression only where its text up to the first wildcard agrees: most do not."""
     if pattern in ("*", resource):
         return True
     start = WILD.split(pattern, maxsplit=1)[0]
-    return start != pattern and resource.startswith(start) and arn_glob(pattern).fullmatch(resource) is not None
+    return start != pattern and resource.startswith(start) and compile_arn_glob(pattern).fullmatch(resource) is not None
 
 
-def alive(one: Statement, account: str) -> tuple[Probe, ...]:
+def build_liveness_probes(one: Statement, account: str) -> tuple[Probe, ...]:
     """Probes of whether the statement gives anything at all: its own patterns, filled with names that nobody has."""
-    actions = [f"{NOBODY}:{NOTHING}"] if "action" in one.negated else [example(a) for a in one.actions[:6]]
-    return tuple(Probe(action, resource) for action in actions for resource in examples(one, action, account))
+    actions = [f"{NOBODY}:{NOTHING}"] if "action" in one.negated else [build_example_action(a) for a in one.actions[:6]]
+    return tuple(
+        Probe(action, resource) for action in actions for resource in list_example_resources(one, action, account)
+    )
 
 
-def example(action: str) -> str:
+def build_example_action(action: str) -> str:
     return f"{NOBODY}:{NOTHING}" if action == "*" else action.replace("*", NOTHING).replace("?", "x")
 
 
-def examples(one: Statement, action: str, account: str) -> list[str]:
+def list_example_resources(one: Statement, action: str, account: str) -> list[str]:
     """Resources that the statement reaches, of a kind that the action acts on."""
     if "resource" in one.negated or not one.resources:
-        return [r for r in typical(action, account) if reaches(one, r)]
+        return [r for r in list_typical_resources(action, account) if has_resource(one, r)]
     found: list[str] = []
     for pattern in one.resources[:6]:
-        found += typical(action, account) if pattern == "*" else (filled(pattern, account),)
+        found += list_typical_resources(action, account) if pattern == "*" else (fill_pattern(pattern, account),)
     return found
 
 
-def filled(pattern: str, account: str) -> str:
+def fill_pattern(pattern: str, account: str) -> str:
     """An ARN that a pattern covers."""
     parts = VARIABLE.sub(NOBODY, pattern).split(":", 5)
     stand_in = {1: "aws", 3: REGION, 4: account}
@@ -222,26 +228,26 @@ def filled(pattern: str, account: str) -> str:
 
 
 @lru_cache(20_000)
-def typical(action: str, account: str) -> tuple[str, ...]:
+def list_typical_resources(action: str, account: str) -> tuple[str, ...]:
     """Resources nobody has, of the types that the action acts on; `*` where it acts on none."""
     service = action.partition(":")[0].lower()
-    if not actions.exists(action):
+    if not actions.is_known_action(action):
         return (f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}",)
-    return tuple(filled(arn, account) for arn in actions.resource_arns(action)) or ("*",)
+    return tuple(fill_pattern(arn, account) for arn in actions.list_resource_arns(action)) or ("*",)
 
 
-def probes(one: Statement, action: str, account: str) -> tuple[Probe, ...]:
+def build_probes(one: Statement, action: str, account: str) -> tuple[Probe, ...]:
     """Of an action on resources that nobody has, as far as the statement reaches them."""
     if action.endswith(":*"):
         service = action.partition(":")[0]
         places = [f"arn:aws:{service}:::{NOBODY}/{NOBODY}", f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}"]
         asked = f"{service}:{NOTHING}"
-        return tuple(Probe(asked, place) for place in places if reaches(one, place)) if boundless(one) else ()
+        return tuple(Probe(asked, place) for place in places if has_resource(one, place)) if is_boundless(one) else ()
     asked = action.replace("*", NOTHING).replace("?", "x")
-    known = actions.matching(action)[:3] if asked != action else [action]
-    pairs = [(asked, place) for example in known for place in typical(example, account)]
-    return tuple(Probe(a, place) for a, place in pairs if reaches(one, place))
+    known = actions.list_matching_actions(action)[:3] if asked != action else [action]
+    pairs = [(asked, place) for example in known for place in list_typical_resources(example, account)]
+    return tuple(Probe(a, place) for a, place in pairs if has_resource(one, place))
 
 
-def spelled(found: dict[str, tuple[Probe, ...]]) -> dict[str, tuple[Probe, ...]]:
-    return {(actions.matching(action) or [action])[0]: probing for action, probing in found.items()}
+def restore_action_keys(found: dict[str, tuple[Probe, ...]]) -> dict[str, tuple[Probe, ...]]:
+    return {(actions.list_matching_actions(action) or [action])[0]: probing for action, probing in found.items()}

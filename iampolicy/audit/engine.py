@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from iampolicy.account.snapshot import Snapshot
 from iampolicy.audit import rules_access, rules_exposure, rules_reach, rules_trust, rules_use
 from iampolicy.audit.account_facts import AccountFacts
-from iampolicy.audit.context import AuditContext, account_number
+from iampolicy.audit.context import AuditContext, find_account_number
 from iampolicy.escalation import detect
-from iampolicy.finding import Finding, worst_first
+from iampolicy.finding import Finding, sort_by_severity
 from iampolicy.lint import linter
 from iampolicy.policy.document import Policy
 
@@ -33,16 +33,16 @@ class AuditOptions:
     region: str = ""
 
 
-def audit(snapshot: Snapshot, options: AuditOptions | None = None) -> list[Finding]:
+def run_audit(snapshot: Snapshot, options: AuditOptions | None = None) -> list[Finding]:
     """Return the findings of all rules, worst first."""
     chosen = options or AuditOptions()
     now = chosen.now or datetime.now(UTC)
     context = AuditContext(snapshot, now, chosen.facts.carriers, chosen.only, chosen.region)
-    return worst_first(list(dict.fromkeys(run_rules(context, chosen.facts))))
+    return sort_by_severity(list(dict.fromkeys(run_rules(context, chosen.facts))))
 
 
 @contextmanager
-def garbage_collection_off() -> Iterator[None]:
+def pause_garbage_collection() -> Iterator[None]:
     """Pause the garbage collector, for an audit in a process of its own: what is read and found stays to the end anyway, and the
     collector's walks over it took a fifth of the time."""
     gc.disable()
@@ -55,26 +55,28 @@ def garbage_collection_off() -> Iterator[None]:
 def run_rules(context: AuditContext, facts: AccountFacts) -> Iterator[Finding]:
     snapshot = context.snapshot
     holders = [
-        context.effective_principal(p) for p in snapshot.principals() if LINKED not in p.arn and context.examines(p)
+        context.build_effective_principal(p)
+        for p in snapshot.principals()
+        if LINKED not in p.arn and context.examines(p)
     ]
     access = [f for holder in holders for f in rules_access.findings(context, holder)]
     administrators = {f.principal for f in access if f.rule == "IAM-ADMIN-001" and f.severity == "critical"}
     yield from access
-    yield from rules_reach.passing_up(context, holders, administrators)
+    yield from rules_reach.find_admin_role_passing(context, holders, administrators)
     yield from detect.findings(context.model, context.examines)
     for holder in holders:
         p = holder.principal
-        yield from rules_use.services(context, p, facts)
+        yield from rules_use.find_unused_services(context, p, facts)
         if p.trust is not None:
             yield from rules_trust.findings(context, p)
-            yield from rules_use.unused_roles(context, p, facts)
+            yield from rules_use.find_unused_roles(context, p, facts)
             if p.name in administrators:
-                yield from rules_trust.long_sessions(p)
-    yield from rules_use.orphans(context)
-    yield from rules_use.keys(context, facts, administrators)
-    yield from rules_use.long_lived(snapshot.users.values(), facts)
-    yield from rules_use.inline(context)
-    yield from rules_use.quotas(context)
+                yield from rules_trust.find_long_sessions(p)
+    yield from rules_use.find_orphans(context)
+    yield from rules_use.find_weak_credentials(context, facts, administrators)
+    yield from rules_use.find_long_lived_users(snapshot.users.values(), facts)
+    yield from rules_use.find_inline_policies(context)
+    yield from rules_use.find_exceeded_quotas(context)
     yield from rules_exposure.findings(context, facts)
     yield from lint_documents(context)
 
@@ -104,8 +106,8 @@ def lint_inline(holder: str, policies: Mapping[str, Policy]) -> Iterator[Finding
             yield from (f for f in linter.findings(policy, "inline", holder) if f.rule != "IAM-QUOTA-001")
 
 
-def arns_by_name(snapshot: Snapshot) -> dict[str, str]:
+def map_arns_by_name(snapshot: Snapshot) -> dict[str, str]:
     """Return each principal's ARN. A user and a role of one name have none here, so that no waiver by ARN takes one for the other."""
     roles, users = snapshot.roles, snapshot.users
     found = {name: p.arn for name, p in (roles | users).items() if not (name in roles and name in users)}
-    return found | {"<root_account>": f"arn:aws:iam::{account_number(snapshot)}:root"}
+    return found | {"<root_account>": f"arn:aws:iam::{find_account_number(snapshot)}:root"}

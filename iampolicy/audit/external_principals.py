@@ -16,15 +16,19 @@ from itertools import islice, product
 
 from iampolicy.audit.context import NOBODY
 from iampolicy.escalation.missing_keys import drop_absent_keys
-from iampolicy.escalation.permission_set import meet, meet_arn
-from iampolicy.policy.document import CURRENT, VARIABLE, Policy, policy
+from iampolicy.escalation.permission_set import find_common_arn, find_common_text
+from iampolicy.policy.document import CURRENT, VARIABLE, Policy, parse_policy
 from iampolicy.policy.evaluate import Caller, Rights
 
 UNKNOWN_ACCOUNT = "000000000000"  # no account has this number
 MOST = 256  # requests that are tried for one external caller
 # What a caller's own account allows it is unknown, and so counts as everything.
 UNLIMITED = Rights(
-    (policy("everything", {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}),)
+    (
+        parse_policy(
+            "everything", {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
+        ),
+    )
 )
 KnownKeys = dict[str, tuple[str | None, ...]]
 Asked = Mapping[str, tuple[str, ...]]  # the values that a policy asks of each key
@@ -69,7 +73,7 @@ class ExternalCaller:
     origin_matters: bool = False  # whether it matters from which network it comes
 
 
-def external_role(account: str, arn: str = "", session: str = "") -> ExternalCaller:
+def build_external_role(account: str, arn: str = "", session: str = "") -> ExternalCaller:
     arns = (arn or f"arn:aws:iam::{account}:role/*",)
     own: KnownKeys = {
         "aws:principalarn": arns, "aws:principalaccount": (account,), "aws:principaltype": ("AssumedRole",), "aws:userid": ("AROAANY0Q7Z:*",),
@@ -80,7 +84,7 @@ def external_role(account: str, arn: str = "", session: str = "") -> ExternalCal
     )
 
 
-def external_user(account: str, arn: str = "") -> ExternalCaller:
+def build_external_user(account: str, arn: str = "") -> ExternalCaller:
     arns = (arn,) if arn else (f"arn:aws:iam::{account}:user/*", f"arn:aws:iam::{account}:root")
     own: KnownKeys = {
         "aws:principalarn": arns, "aws:principalaccount": (account,), "aws:principaltype": ("User", "Account"), "aws:userid": ("AIDAANY0Q7Z",),
@@ -89,7 +93,7 @@ def external_user(account: str, arn: str = "") -> ExternalCaller:
     return ExternalCaller(Caller(arn or f"arn:aws:iam::{account}:user/{NOBODY}"), OF_PEOPLE | own, origin_matters=True)
 
 
-def service_of_others(name: str = "") -> ExternalCaller:
+def build_foreign_service(name: str = "") -> ExternalCaller:
     """One that acts on behalf of an account of which nobody here knows. Buckets have no account in their ARN: only a name that a
     pattern leaves open can be a stranger's."""
     own: KnownKeys = dict.fromkeys(OF_NETWORK, (None,)) | {
@@ -107,22 +111,22 @@ NO_KEYS: KnownKeys = dict.fromkeys(
 ANONYMOUS = ExternalCaller(
     Caller(), OF_PEOPLE | NO_KEYS | {"aws:principaltype": ("Anonymous",)}, OF_A_PRINCIPAL, origin_matters=True
 )
-WITH_KEYS = (external_role(UNKNOWN_ACCOUNT), external_user(UNKNOWN_ACCOUNT), service_of_others())
+WITH_KEYS = (build_external_role(UNKNOWN_ACCOUNT), build_external_user(UNKNOWN_ACCOUNT), build_foreign_service())
 EXTERNAL_CALLERS = (ANONYMOUS, *WITH_KEYS)
 
 
-def callers_named(value: str, account: str) -> tuple[ExternalCaller, ...]:
+def list_named_callers(value: str, account: str) -> tuple[ExternalCaller, ...]:
     """Return the callers that the naming of another account, or of a principal there, may mean."""
     if value.endswith(":root") or value.isdigit():
-        return external_role(account), external_user(account)
+        return build_external_role(account), build_external_user(account)
     if ":user/" in value:
-        return (external_user(account, value),)
+        return (build_external_user(account, value),)
     if ":assumed-role/" in value:
-        return (external_role(account, f"arn:aws:iam::{account}:role/{value.split('/')[1]}", value),)
-    return (external_role(account, value),)
+        return (build_external_role(account, f"arn:aws:iam::{account}:role/{value.split('/')[1]}", value),)
+    return (build_external_role(account, value),)
 
 
-def requested_keys(policy: Policy) -> Asked:
+def collect_condition_keys(policy: Policy) -> Asked:
     """The keys that decide, in conditions and as variables, with what conditions compare them with."""
     found: dict[str, tuple[str, ...]] = {}
     for one in policy.statements:
@@ -134,7 +138,9 @@ def requested_keys(policy: Policy) -> Asked:
     return found
 
 
-def requests(external: ExternalCaller, policy: Policy, asked: Asked) -> Iterator[tuple[Policy, dict[str, str]]]:
+def iterate_caller_requests(
+    external: ExternalCaller, policy: Policy, asked: Asked
+) -> Iterator[tuple[Policy, dict[str, str]]]:
     """Yield the policy as a request of the caller meets it, and the keys of that request; for each of the requests it may make."""
     origins = (INTERNET, OF_NETWORK) if external.origin_matters and not asked.keys().isdisjoint(INTERNET) else ({},)
     for origin in origins:
@@ -145,7 +151,8 @@ def requests(external: ExternalCaller, policy: Policy, asked: Asked) -> Iterator
             else set()
         )
         ways = [
-            [(key, value) for value in possible_values(key, shown, asked[key])] for key, shown in chosen_keys.items()
+            [(key, value) for value in list_possible_values(key, shown, asked[key])]
+            for key, shown in chosen_keys.items()
         ]
         for chosen in islice(product(*ways), MOST):
             absent = lacking.union(key for key, value in chosen if value is None)
@@ -153,7 +160,7 @@ def requests(external: ExternalCaller, policy: Policy, asked: Asked) -> Iterator
             yield drop_absent_keys(policy, absent.__contains__) if absent else policy, known
 
 
-def possible_values(key: str, shown: tuple[str | None, ...], wanted: tuple[str, ...]) -> list[str | None]:
+def list_possible_values(key: str, shown: tuple[str | None, ...], wanted: tuple[str, ...]) -> list[str | None]:
     """Return the values that the caller may have for a key: one of its own, and what also fits the policy's own patterns."""
     found: list[str | None] = []
     for one in shown:
@@ -161,20 +168,20 @@ def possible_values(key: str, shown: tuple[str | None, ...], wanted: tuple[str, 
         if one and "*" in one:
             found += [met for value in wanted if (met := meet_value(VARIABLE.sub("*", value), one)) is not None]
     if key == "aws:sourceip" and shown != (None,):
-        found += [address_in(value) for value in wanted if worldwide(value)]
+        found += [pick_address(value) for value in wanted if is_worldwide(value)]
     return list(dict.fromkeys(found))
 
 
 def meet_value(wanted: str, shown: str) -> str | None:
-    return meet_arn(wanted, shown) if shown.startswith("arn:") else meet(wanted, shown)
+    return find_common_arn(wanted, shown) if shown.startswith("arn:") else find_common_text(wanted, shown)
 
 
-def address_in(network: str) -> str:
+def pick_address(network: str) -> str:
     return str(ip_network(network, strict=False).network_address + 7)
 
 
 @lru_cache(10_000)
-def worldwide(text: str) -> bool:
+def is_worldwide(text: str) -> bool:
     """Whether a network is so large that it is no single party's."""
     try:
         network = ip_network(text, strict=False)

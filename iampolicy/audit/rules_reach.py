@@ -14,14 +14,14 @@ from iampolicy.audit.context import (  # fmt: skip
     Candidate,
     EffectivePrincipal,
     Probe,
-    among,
-    boundless,
-    examples,
-    probes,
-    reaches,
-    shortlist,
-    spelled,
-    takes_in,
+    build_probes,
+    format_shortlist,
+    has_action,
+    has_resource,
+    is_boundless,
+    list_example_resources,
+    restore_action_keys,
+    select_covered_actions,
 )
 from iampolicy.finding import Finding
 from iampolicy.policy.document import Statement
@@ -56,12 +56,12 @@ NO_RESOURCE = ("ecr:GetAuthorizationToken", "ecr-public:GetAuthorizationToken", 
 PASSING = "iam:passrole"
 
 
-def passing(one: Statement, account: str) -> Iterator[Candidate]:
-    if not about_iam(one) or not takes_in(one, PASSING):
+def find_role_passing(one: Statement, account: str) -> Iterator[Candidate]:
+    if not is_about_iam(one) or not has_action(one, PASSING):
         return
     somebody, anyone = f"arn:aws:iam::{account}:role/{NOBODY}", {"iam:passedtoservice": f"{NOBODY}.amazonaws.com"}
-    wide = reaches(one, somebody)
-    roles = [somebody] if wide else examples(one, "iam:PassRole", account)
+    wide = has_resource(one, somebody)
+    roles = [somebody] if wide else list_example_resources(one, "iam:PassRole", account)
     to_any = tuple(Probe("iam:PassRole", role, anyone) for role in roles)
     to_some = tuple(Probe("iam:PassRole", role) for role in roles)
     named = any(key == "iam:passedtoservice" for _, key, _ in one.conditions)
@@ -77,22 +77,22 @@ def passing(one: Statement, account: str) -> Iterator[Candidate]:
         yield Candidate("IAM-PASS-002", "medium", one, subjects, "may pass {} to any service", "add iam:PassedToService")  # fmt: skip
 
 
-def opening(one: Statement, account: str) -> Iterator[Candidate]:
+def find_resource_sharing(one: Statement, account: str) -> Iterator[Candidate]:
     """Who may write resources' policies may hand the resources to anybody."""
-    if not boundless(one):
+    if not is_boundless(one):
         return
-    found = {a: probes(one, a.lower(), account) for a in writing(one)}
+    found = {a: build_probes(one, a.lower(), account) for a in list_policy_writers(one)}
     if subjects := {a: probing for a, probing in found.items() if probing}:
         yield Candidate(
             "IAM-EXPO-002", "high", one, subjects, "may change who may use any resource: {}", "name the resources by ARN, or leave these out"
         )  # fmt: skip
 
 
-def writing(one: Statement) -> Iterable[str]:
+def list_policy_writers(one: Statement) -> Iterable[str]:
     """The actions on resources' policies that the statement takes in; of `*` and NotAction those of the services that hold data."""
     if "action" in one.negated or "*" in one.actions:
-        return among(one, POLICY_WRITERS)
-    return [a for pattern in one.actions for a in granting(pattern)]
+        return select_covered_actions(one, POLICY_WRITERS)
+    return [a for pattern in one.actions for a in list_granting_actions(pattern)]
 
 
 POLICY_WRITERS = (
@@ -103,60 +103,63 @@ POLICY_WRITERS = (
 
 
 @lru_cache(10_000)
-def granting(pattern: str) -> tuple[str, ...]:
-    return tuple(a for a in actions.matching(pattern) if grants(a))
+def list_granting_actions(pattern: str) -> tuple[str, ...]:
+    return tuple(a for a in actions.list_matching_actions(pattern) if is_granting_action(a))
 
 
-def grants(action: str) -> bool:
+def is_granting_action(action: str) -> bool:
     """Whether it gives rights on a resource; passing roles and linking services have rules of their own, or none."""
     if action in ("iam:PassRole", "iam:CreateServiceLinkedRole") or action.startswith("sts:"):
         return False
-    return actions.level(action) == "Permissions management"
+    return actions.find_access_level(action) == "Permissions management"
 
 
-def taking_away(one: Statement, account: str) -> Iterator[Candidate]:
-    if not boundless(one):
+def find_data_exfiltration(one: Statement, account: str) -> Iterator[Candidate]:
+    if not is_boundless(one):
         return
     for severity in ("high", "medium"):
-        reading = [a for a in among(one, tuple(READS_DATA)) if READS_DATA[a] == severity]
-        if subjects := {a: probing for a in reading if (probing := probes(one, a.lower(), account))}:
+        reading = [a for a in select_covered_actions(one, tuple(READS_DATA)) if READS_DATA[a] == severity]
+        if subjects := {a: probing for a in reading if (probing := build_probes(one, a.lower(), account))}:
             fix = "name the resources by ARN"
             yield Candidate("IAM-EXFIL-001", severity, one, subjects, "may take data away from anywhere: {}", fix)
 
 
-def credentials(one: Statement, account: str) -> Iterator[Candidate]:
+def find_credential_access(one: Statement, account: str) -> Iterator[Candidate]:
     """ecr:GetAuthorizationToken and others that take no resource are mentioned, not held against it."""
-    if not boundless(one):
+    if not is_boundless(one):
         return
-    handed = among(one, HANDS_OUT)
+    handed = select_covered_actions(one, HANDS_OUT)
     for severity, chosen in (
         ("medium", [a for a in handed if a not in NO_RESOURCE]),
         ("info", [a for a in handed if a in NO_RESOURCE]),
     ):
-        if subjects := {a: probing for a in chosen if (probing := probes(one, a.lower(), account))}:
+        if subjects := {a: probing for a in chosen if (probing := build_probes(one, a.lower(), account))}:
             fix = "name the resources by ARN" if severity == "medium" else "nothing: AWS takes no resource here"
             yield Candidate("IAM-CRED-001", severity, one, subjects, "is given credentials by {}", fix)
 
 
-def making(one: Statement, account: str) -> Iterator[Candidate]:
+def find_unbounded_iam_writes(one: Statement, account: str) -> Iterator[Candidate]:
     """Who makes roles and policies; only asked of those without a boundary (rules_access.findings)."""
-    if not about_iam(one):
+    if not is_about_iam(one):
         return
-    found = {a: tuple(Probe(a, r) for r in examples(one, a, account)) for a in among(one, MAKES)}
+    found = {
+        a: tuple(Probe(a, r) for r in list_example_resources(one, a, account))
+        for a in select_covered_actions(one, MAKES)
+    }
     if found:
         yield Candidate(
-            "IAM-BOUND-001", "medium", one, spelled(found), "has no boundary, and may use {}", "give it a permissions boundary"
+            "IAM-BOUND-001", "medium", one, restore_action_keys(found), "has no boundary, and may use {}", "give it a permissions boundary"
         )  # fmt: skip
 
 
-def about_iam(one: Statement) -> bool:
+def is_about_iam(one: Statement) -> bool:
     """Cheap, since most statements are not."""
     return "action" in one.negated or any(
         pattern.startswith(("iam:", "*", "?", "i*", "ia*", "iam*")) for pattern in one.actions
     )
 
 
-def boundary(holder: EffectivePrincipal) -> Iterator[Finding]:
+def find_boundary_gaps(holder: EffectivePrincipal) -> Iterator[Finding]:
     p = holder.principal
     if not p.boundary:
         if p.path.startswith("/kennel/"):
@@ -168,17 +171,19 @@ def boundary(holder: EffectivePrincipal) -> Iterator[Finding]:
     # Any policy, that is: to put one of those it is held to in the place of another is the escalation's matter.
     other = {"iam:permissionsboundary": f"arn:aws:iam::{holder.principal.caller.account}:policy/{NOBODY}"}
     if passing := [action for action, resource in ways if holder.may(Probe(action, resource, other))]:
-        message = f"may lift its own boundary: {shortlist(passing)}"
+        message = f"may lift its own boundary: {format_shortlist(passing)}"
         yield Finding("IAM-BOUND-001", "high", p.name, message, "deny it these on its boundary and on itself", p.boundary)  # fmt: skip
 
 
-def passing_up(context: AuditContext, holders: list[EffectivePrincipal], administrators: set[str]) -> Iterator[Finding]:
+def find_admin_role_passing(
+    context: AuditContext, holders: list[EffectivePrincipal], administrators: set[str]
+) -> Iterator[Finding]:
     """Who may pass a role that may do everything, and may not do everything itself."""
     strong = {p.arn: p for name, p in context.snapshot.roles.items() if name in administrators}
     place = {arn: number for number, arn in enumerate(strong)}
     passed: dict[int, list[Principal]] = {}
     for holder in holders if strong else ():
-        holding = context.model.permissions_of(holder.principal)
+        holding = context.model.find_permission_set(holder.principal)
         if holder.principal.name in administrators or PASSING not in holding.actions:
             continue
         if id(holding) not in passed:  # decided once for all who hold the same

@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from iampolicy.account.snapshot import Principal
-from iampolicy.audit.context import NOBODY, AuditContext, shortlist, takes_in
+from iampolicy.audit.context import NOBODY, AuditContext, format_shortlist, has_action
 from iampolicy.audit.external_principals import (
     UNLIMITED,
     WITH_KEYS,
     Asked,
     ExternalCaller,
     KnownKeys,
-    callers_named,
-    requested_keys,
-    requests,
-    service_of_others,
+    build_foreign_service,
+    collect_condition_keys,
+    iterate_caller_requests,
+    list_named_callers,
 )
-from iampolicy.escalation.account_model import without_region
+from iampolicy.escalation.account_model import strip_region
 from iampolicy.finding import Finding
 from iampolicy.policy.document import Policy, Statement
-from iampolicy.policy.evaluate import Caller, Request, decide
+from iampolicy.policy.evaluate import Caller, Request, decide_request
 
 # Services that send aws:SourceAccount and aws:SourceArn when they take a role, by their pages on the confused deputy. EC2 and
 # Lambda are not among them: they send neither, and a role cannot be passed to them from another account.
@@ -71,22 +71,22 @@ class TrustEntry:
 
     @cached_property
     def asked(self) -> Asked:
-        return requested_keys(self.trust)
+        return collect_condition_keys(self.trust)
 
     def admits(self, *callers: ExternalCaller) -> bool:
         """Whether some request of one of them gets through this statement; the keys that it does not have are unknown."""
         return any(
             self.passes(trust, external.caller, {**self.moment, **known})
             for external in callers
-            for trust, known in requests(external, self.trust, self.asked)
+            for trust, known in iterate_caller_requests(external, self.trust, self.asked)
         )
 
     def passes(self, trust: Policy, caller: Caller, context: Mapping[str, str]) -> bool:
         for action in ACTIONS:
-            if not takes_in(self.statement, action.lower()):
+            if not has_action(self.statement, action.lower()):
                 continue
             request = Request(caller, action, self.role, context)
-            decision = decide(request, UNLIMITED, trust, self.account, required=True, possible=True)
+            decision = decide_request(request, UNLIMITED, trust, self.account, required=True, possible=True)
             if decision.allowed and any(
                 d.layer == "resource" and d.statement.number == self.statement.number for d in decision.deciding
             ):
@@ -102,15 +102,22 @@ def findings(context: AuditContext, role: Principal) -> Iterator[Finding]:
         entries = [TrustEntry(trust, one, role.arn, context.account, moment) for one in trust.statements if one.allow]
         known = context.trust_findings[id(trust.statements)] = (
             trust,
-            [found for entry in entries for found in through(entry)],
+            [found for entry in entries for found in list_entry_findings(entry)],
         )
     for rule, severity, message, fix, statement in known[1]:
         yield Finding(rule, severity, role.name, message, fix, "trust", statement)
 
 
-def through(entry: TrustEntry) -> Iterator[tuple[str, str, str, str, str]]:
+def list_entry_findings(entry: TrustEntry) -> Iterator[tuple[str, str, str, str, str]]:
     one = entry.statement
-    for rule in (anybody, accounts, deleted, services, providers, humans):
+    for rule in (
+        find_open_trust,
+        find_trusted_accounts,
+        find_deleted_principals,
+        find_confused_deputies,
+        find_open_providers,
+        find_missing_mfa,
+    ):
         for found in rule(entry):
             yield *found, one.name
 
@@ -118,7 +125,7 @@ def through(entry: TrustEntry) -> Iterator[tuple[str, str, str, str, str]]:
 Found = Iterator[tuple[str, str, str, str]]  # rule, severity, message, fix
 
 
-def anybody(entry: TrustEntry) -> Found:
+def find_open_trust(entry: TrustEntry) -> Found:
     one = entry.statement
     named = [value for kind, value in one.principals or () if kind == "AWS"]
     if "principal" in one.negated:
@@ -127,62 +134,62 @@ def anybody(entry: TrustEntry) -> Found:
         return
     if entry.admits(*WITH_KEYS):
         yield "IAM-TRUST-001", "critical", "anyone may take it", "name the principals that may"
-    elif "*" in named and entry.admits(neighbour(entry)):
+    elif "*" in named and entry.admits(build_neighbour_caller(entry)):
         fix = "name the principals that may; a condition is easily lost"
         yield "IAM-TRUST-001", "medium", "names anyone, and only its conditions hold them back", fix
 
 
-def neighbour(entry: TrustEntry, kind: str = "role") -> ExternalCaller:
+def build_neighbour_caller(entry: TrustEntry, kind: str = "role") -> ExternalCaller:
     """Somebody of the same account whom nobody has named."""
-    return known_as(f"arn:aws:iam::{entry.account}:{kind}/{NOBODY}", entry.account)
+    return build_known_caller(f"arn:aws:iam::{entry.account}:{kind}/{NOBODY}", entry.account)
 
 
-def known_as(arn: str, account: str) -> ExternalCaller:
+def build_known_caller(arn: str, account: str) -> ExternalCaller:
     user: KnownKeys = (
         {"aws:username": (arn.rsplit("/", 1)[-1],), "aws:principaltype": ("User",)} if ":user/" in arn else {}
     )
     return ExternalCaller(Caller(arn), user | {"aws:principalarn": (arn,), "aws:principalaccount": (account,)})
 
 
-def accounts(entry: TrustEntry) -> Found:
+def find_trusted_accounts(entry: TrustEntry) -> Found:
     one = entry.statement
     if "principal" in one.negated:
         return
     for value in dict.fromkeys(value for kind, value in one.principals or () if kind == "AWS"):
-        account = account_of(value)
+        account = extract_account(value)
         if not account:
             continue
         if account == entry.account:
-            if whole_account(value) and entry.admits(neighbour(entry)):
+            if is_whole_account(value) and entry.admits(build_neighbour_caller(entry)):
                 fix = "name the roles or users that may"
                 yield "IAM-TRUST-003", "low", "whoever the account's IAM lets may take it: it trusts root", fix
-        elif entry.admits(*callers_named(value, account)):
+        elif entry.admits(*list_named_callers(value, account)):
             message = f"{value} of another account may take it without an external id"
             yield "IAM-TRUST-002", "high", message, "ask for sts:ExternalId, or take the account out"
 
 
-def account_of(value: str) -> str:
+def extract_account(value: str) -> str:
     return value if re.fullmatch(r"\d{12}", value) else value.split(":")[4] if value.count(":") >= 5 else ""
 
 
-def whole_account(value: str) -> bool:
+def is_whole_account(value: str) -> bool:
     return value.endswith(":root") or value.isdigit()
 
 
-def deleted(entry: TrustEntry) -> Found:
+def find_deleted_principals(entry: TrustEntry) -> Found:
     for _, value in entry.statement.principals or ():
         if DELETED.fullmatch(value):
             yield "IAM-TRUST-006", "medium", f"names {value[:4]}..., who was deleted", "take the id out"
 
 
-def services(entry: TrustEntry) -> Found:
+def find_confused_deputies(entry: TrustEntry) -> Found:
     for kind, value in entry.statement.principals or ():
-        if kind == "Service" and without_region(value) in SENDERS and entry.admits(service_of_others(value)):
+        if kind == "Service" and strip_region(value) in SENDERS and entry.admits(build_foreign_service(value)):
             fix = "ask for aws:SourceAccount, or aws:SourceArn"
             yield "IAM-TRUST-004", "medium", f"{value} may take it on behalf of any account", fix
 
 
-def providers(entry: TrustEntry) -> Found:
+def find_open_providers(entry: TrustEntry) -> Found:
     """Web identities: what a pipeline or a pod shows is its subject and for whom its token is meant."""
     for kind, value in entry.statement.principals or ():
         if kind != "Federated" or ":saml-provider/" in value:
@@ -190,13 +197,17 @@ def providers(entry: TrustEntry) -> Found:
         host = value.partition(":oidc-provider/")[2] or value
         caller, sub, aud = Caller(federated=value), f"{host}:sub".lower(), f"{host}:aud".lower()
         claims: KnownKeys = {f"{host}:{name}".lower(): (NOBODY, f"{NOBODY}/*") for name in CLAIMS}
-        subjects = values(entry.statement, sub)
-        anyones = entry.admits(ExternalCaller(caller, claims | {sub: tuple(elsewhere(subjects))}))
+        subjects = list_condition_values(entry.statement, sub)
+        anyones = entry.admits(ExternalCaller(caller, claims | {sub: tuple(list_foreign_subjects(subjects))}))
         if anyones and host != "cognito-identity.amazonaws.com":  # whose pool is the audience
-            held = f"is {shortlist(subjects)}" if subjects else "is not held to a value"
+            held = f"is {format_shortlist(subjects)}" if subjects else "is not held to a value"
             message = f"anybody whom {host} vouches for may take it: {sub} {held}"
             yield "IAM-TRUST-005", "critical", message, f"ask for {sub} with StringEquals"
-        wide = (one for one in subjects if entry.admits(ExternalCaller(caller, claims | {sub: tuple(within(one))})))
+        wide = (
+            one
+            for one in subjects
+            if entry.admits(ExternalCaller(caller, claims | {sub: tuple(list_organisation_subjects(one))}))
+        )
         if not anyones and (one := next(wide, "")):
             message = f"a whole organisation may take it: {sub} is {one}"
             yield "IAM-TRUST-005", "high", message, "name the repository, and its branch or environment"
@@ -205,37 +216,45 @@ def providers(entry: TrustEntry) -> Found:
             yield "IAM-TRUST-005", "critical", message, f"ask for {aud} with StringEquals"
 
 
-def elsewhere(subjects: Iterable[str]) -> Iterator[str]:
+def list_foreign_subjects(subjects: Iterable[str]) -> Iterator[str]:
     """Subjects of an organisation that is nobody's here: of any name, or of one that a pattern leaves partly open."""
     named = [found[1] for one in subjects if (found := ORGANISATION.match(one))]
     strangers = [NOBODY, *(one.replace("*", NOBODY).replace("?", "x") for one in named if {*"*?"} & {*one})]
     yield from dict.fromkeys(form.format(one) for one in strangers for form in SUBJECTS)
 
 
-def within(subject: str) -> Iterator[str]:
+def list_organisation_subjects(subject: str) -> Iterator[str]:
     """Subjects of the organisation that a subject names, wherever in it."""
     found = ORGANISATION.match(subject)
     yield from (form.format(found[1] if found else NOBODY) for form in WHOLE)
 
 
-def values(one: Statement, key: str) -> list[str]:
+def list_condition_values(one: Statement, key: str) -> list[str]:
     return [text for _, asked, found in one.conditions if asked == key for text in found]
 
 
-def humans(entry: TrustEntry) -> Found:
+def find_missing_mfa(entry: TrustEntry) -> Found:
     """Users, and whoever an account lets in, bring a second factor; a role cannot."""
     if "principal" in entry.statement.negated:
         return
     for kind, value in entry.statement.principals or ():
-        if kind != "AWS" or account_of(value) != entry.account or not (whole_account(value) or ":user/" in value):
+        if (
+            kind != "AWS"
+            or extract_account(value) != entry.account
+            or not (is_whole_account(value) or ":user/" in value)
+        ):
             continue
-        person = neighbour(entry, "user") if whole_account(value) else known_as(value, entry.account)
+        person = (
+            build_neighbour_caller(entry, "user")
+            if is_whole_account(value)
+            else build_known_caller(value, entry.account)
+        )
         if entry.admits(replace(person, keys=person.keys | WITHOUT_MFA)):
             yield "IAM-TRUST-007", "low", "a person may take it without a second factor", "ask for aws:MultiFactorAuthPresent"  # fmt: skip
             return
 
 
-def long_sessions(role: Principal) -> Iterator[Finding]:
+def find_long_sessions(role: Principal) -> Iterator[Finding]:
     """Of a role that may do everything."""
     if role.trust is not None and role.session_s > 3600:
         message = f"may do everything, for {role.session_s / 3600:.1f} h at a time"

@@ -11,7 +11,7 @@ from iampolicy.account.snapshot import Principal
 from iampolicy.audit.account_facts import AccountFacts, Credential
 from iampolicy.audit.context import AuditContext
 from iampolicy.finding import Finding
-from iampolicy.revoked_sessions import POLICY_NAME, revoked_before
+from iampolicy.revoked_sessions import POLICY_NAME, find_revocation_time
 
 UNUSED = timedelta(days=90)
 GRACE = timedelta(days=7)
@@ -24,18 +24,18 @@ INLINE = {"role": 10_240, "user": 2_048, "group": 5_120}
 CONSOLE_MADE = re.compile(r"(?P<function>.+)-role(-[a-z0-9]{8})?")  # as Lambda's console names a role that it makes
 
 
-def young(p: Principal, now: datetime) -> bool:
+def is_too_young(p: Principal, now: datetime) -> bool:
     """Too young to be missed; what has no date counts as young."""
     return p.created is None or now - p.created < GRACE
 
 
-def unused_roles(context: AuditContext, role: Principal, facts: AccountFacts) -> Iterator[Finding]:
+def find_unused_roles(context: AuditContext, role: Principal, facts: AccountFacts) -> Iterator[Finding]:
     """Roles that nobody took for 90 days, and those of a function that is gone. AWS remembers the last 400 days."""
-    if role.trust is None or young(role, context.now) or role.created is None:
+    if role.trust is None or is_too_young(role, context.now) or role.created is None:
         return
-    function = function_named_after(role)
+    function = find_function_of_role(role)
     fix = "invoke iam.prune, if nothing needs it"
-    known = facts.function_names is not None and not recently_used(context, role)
+    known = facts.function_names is not None and not is_recently_used(context, role)
     if function and known and function not in (facts.function_names or ()):
         where = f" from {context.region}, the one region that was asked" if context.region else ""
         yield Finding("IAM-USE-001", "medium", role.name, f"its function {function} is gone{where}", fix)
@@ -45,7 +45,7 @@ def unused_roles(context: AuditContext, role: Principal, facts: AccountFacts) ->
         yield Finding("IAM-USE-001", "medium", role.name, f"not used since {role.last_used:%Y-%m-%d}", fix)
 
 
-def recently_used(context: AuditContext, role: Principal) -> bool:
+def is_recently_used(context: AuditContext, role: Principal) -> bool:
     """Whether somebody took it lately, in another region at least not long ago: a function may be there under the same name."""
     if role.last_used is None:
         return False
@@ -53,35 +53,35 @@ def recently_used(context: AuditContext, role: Principal) -> bool:
     return context.now - role.last_used < (UNUSED if elsewhere else GRACE)
 
 
-def function_named_after(role: Principal) -> str:
+def find_function_of_role(role: Principal) -> str:
     """The function that a role is for: only Lambda may take it, and its name is as Lambda's console makes them."""
     found = CONSOLE_MADE.fullmatch(role.name)
     trusted = {who for one in role.trust_policy.statements for who in one.principals or ()} if found else set()
     return found["function"] if found and trusted == {("Service", "lambda.amazonaws.com")} else ""
 
 
-def services(context: AuditContext, p: Principal, facts: AccountFacts) -> Iterator[Finding]:
+def find_unused_services(context: AuditContext, p: Principal, facts: AccountFacts) -> Iterator[Finding]:
     """Services that it may use and has not used; only where AWS was asked (--usage)."""
     seen = facts.usage.get(p.arn)
-    if seen is None or young(p, context.now):
+    if seen is None or is_too_young(p, context.now):
         return
     policies = context.snapshot.rights(p).identity
     granted = {
         a.partition(":")[0] for policy in policies for one in policy.statements if one.allow for a in one.actions
     }
-    idle = sorted(name for name in granted & set(seen) if long_ago(seen[name], context.now, p.created))
+    idle = sorted(name for name in granted & set(seen) if is_long_unused(seen[name], context.now, p.created))
     if idle:
         message = f"may use {', '.join(idle)}, and has not for {UNUSED.days} days"
         fix = f"take {', '.join(f'{name}:*' for name in idle)} out of its policies"
         yield Finding("IAM-USE-002", "medium", p.name, message, fix)
 
 
-def long_ago(used: datetime | None, now: datetime, created: datetime | None) -> bool:
+def is_long_unused(used: datetime | None, now: datetime, created: datetime | None) -> bool:
     since = used or created
     return since is not None and now - since > UNUSED
 
 
-def orphans(context: AuditContext) -> Iterator[Finding]:
+def find_orphans(context: AuditContext) -> Iterator[Finding]:
     """Policies that nobody holds, and groups without users."""
     snapshot = context.snapshot
     held = {arn for p in snapshot.principals() for arn in (*p.attached, p.boundary)}
@@ -103,33 +103,33 @@ def orphans(context: AuditContext) -> Iterator[Finding]:
             yield Finding("IAM-USE-003", "low", name, "a group without users", "delete it")
 
 
-def keys(context: AuditContext, facts: AccountFacts, administrators: set[str]) -> Iterator[Finding]:
+def find_weak_credentials(context: AuditContext, facts: AccountFacts, administrators: set[str]) -> Iterator[Finding]:
     for one in facts.credentials or ():
         if one.user == "<root_account>":
-            yield from root(one)
+            yield from find_weak_root(one)
             continue
-        yield from ages(one, context.now)
+        yield from find_old_keys(one, context.now)
         if one.password and not one.mfa:
             severity = "high" if one.user in administrators else "medium"
             yield Finding("IAM-KEY-002", severity, one.user, "has a password and no second factor", "give it an MFA device")  # fmt: skip
     if facts.credentials is None and facts.summary:
         shared = {"AccountMFAEnabled": "mfa", "AccountAccessKeysPresent": "key"}
         told = {name: facts.summary[key] for key, name in shared.items() if key in facts.summary}
-        yield from root_is(has_key=bool(told.get("key")), has_mfa=bool(told.get("mfa", 1)))
+        yield from list_root_findings(has_key=bool(told.get("key")), has_mfa=bool(told.get("mfa", 1)))
 
 
-def root(one: Credential) -> Iterator[Finding]:
-    yield from root_is(has_key=any(key.active for key in one.keys), has_mfa=one.mfa)
+def find_weak_root(one: Credential) -> Iterator[Finding]:
+    yield from list_root_findings(has_key=any(key.active for key in one.keys), has_mfa=one.mfa)
 
 
-def root_is(has_key: bool, has_mfa: bool) -> Iterator[Finding]:
+def list_root_findings(has_key: bool, has_mfa: bool) -> Iterator[Finding]:
     if has_key:
         yield Finding("IAM-KEY-001", "critical", "<root_account>", "the account's root has an access key", "delete it")
     if not has_mfa:
         yield Finding("IAM-KEY-002", "critical", "<root_account>", "the account's root has no second factor", "give it an MFA device")  # fmt: skip
 
 
-def ages(one: Credential, now: datetime) -> Iterator[Finding]:
+def find_old_keys(one: Credential, now: datetime) -> Iterator[Finding]:
     active = [key for key in one.keys if key.active]
     for key in active:
         made, used = key.rotated, key.used or key.rotated
@@ -143,7 +143,7 @@ def ages(one: Credential, now: datetime) -> Iterator[Finding]:
         yield Finding("IAM-KEY-001", "medium", one.user, "has two active access keys", "delete the older")
 
 
-def long_lived(users: Iterable[Principal], facts: AccountFacts) -> Iterator[Finding]:
+def find_long_lived_users(users: Iterable[Principal], facts: AccountFacts) -> Iterator[Finding]:
     """Users at all; one that the credential report shows without keys and password can do nothing."""
     idle = {one.user for one in facts.credentials or () if not one.password and not any(key.active for key in one.keys)}
     for user in users:
@@ -151,11 +151,13 @@ def long_lived(users: Iterable[Principal], facts: AccountFacts) -> Iterator[Find
             yield Finding("IAM-KEY-003", "medium", user.name, "is a user, whose keys never expire", "use roles instead")
 
 
-def inline(context: AuditContext) -> Iterator[Finding]:
+def find_inline_policies(context: AuditContext) -> Iterator[Finding]:
     fix = "make it a managed policy: those have versions"
     for p in context.snapshot.principals():
         for name in p.inline:
-            revoked = name == POLICY_NAME and revoked_before(p)  # iam.revoke's deny, which iam.apply takes away in time
+            revoked = name == POLICY_NAME and find_revocation_time(
+                p
+            )  # iam.revoke's deny, which iam.apply takes away in time
             if "/" not in name and not revoked:  # with one it is a group's, under its user
                 severity = "low" if p.trust is not None else "medium"
                 yield Finding("IAM-INLINE-001", severity, p.name, f"holds {name} itself", fix, name)
@@ -164,7 +166,7 @@ def inline(context: AuditContext) -> Iterator[Finding]:
             yield Finding("IAM-INLINE-001", "low", group.name, f"holds {name} itself", fix, name)
 
 
-def quotas(context: AuditContext) -> Iterator[Finding]:
+def find_exceeded_quotas(context: AuditContext) -> Iterator[Finding]:
     """Of one document see the lint; here what several come to together."""
     snapshot = context.snapshot
     holders = [("role", p.name, p.inline, p.attached) for p in snapshot.roles.values()]
@@ -174,7 +176,7 @@ def quotas(context: AuditContext) -> Iterator[Finding]:
         holders.append(("user", user.name, own, tuple(arn for arn in user.attached if arn not in theirs)))
     holders += [("group", g.name, g.inline, g.attached) for g in snapshot.groups.values()]
     for kind, name, policies, attached in holders:
-        used = sum(size(policy.document) for policy in policies.values())
+        used = sum(count_policy_characters(policy.document) for policy in policies.values())
         if used > 0.9 * INLINE[kind]:
             severity = "high" if used > INLINE[kind] else "low"
             message = f"its inline policies have {used:,} of {INLINE[kind]:,} characters"
@@ -188,6 +190,6 @@ def quotas(context: AuditContext) -> Iterator[Finding]:
             yield Finding("IAM-QUOTA-003", "medium", policy.name, message, "invoke iam.apply prunes the oldest; or delete it", arn)  # fmt: skip
 
 
-def size(document: object) -> int:
+def count_policy_characters(document: object) -> int:
     """As IAM counts: white space does not."""
     return len("".join(json.dumps(document, separators=(",", ":"), ensure_ascii=False).split()))

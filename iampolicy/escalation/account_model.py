@@ -24,9 +24,9 @@ from iampolicy.escalation.permission_set import (
     PermissionSet,
     Tags,
 )
-from iampolicy.policy.conditions import Context, holds
-from iampolicy.policy.document import CURRENT, Policy, Statement, matches_action, policy
-from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide
+from iampolicy.policy.conditions import Context, evaluate_conditions
+from iampolicy.policy.document import CURRENT, Policy, Statement, is_about_action, parse_policy
+from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide_request
 
 AWS = "arn:aws:iam::aws:policy/"
 TAG = "aws:principaltag/"
@@ -38,16 +38,16 @@ WELCOME = Policy("trust", (Statement(1, "", True, ("sts:assumerole",), principal
 Found = TypeVar("Found")
 
 
-def stand_in(name: str, **what: object) -> tuple[str, Policy]:
+def make_well_known_policy(name: str, **what: object) -> tuple[str, Policy]:
     text = {"Version": CURRENT, "Statement": {"Effect": "Allow", "Resource": "*"} | what}
-    return AWS + name, policy(AWS + name, text)
+    return AWS + name, parse_policy(AWS + name, text)
 
 
 # What these come to is known without their text. docs.aws.amazon.com/aws-managed-policy/latest/reference/
 WELL_KNOWN = dict([
-    (ADMINISTRATOR, policy(ADMINISTRATOR, {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}})),
-    stand_in("IAMFullAccess", Action="iam:*"),
-    stand_in("PowerUserAccess", NotAction=["iam:*", "organizations:*", "account:*"]),
+    (ADMINISTRATOR, parse_policy(ADMINISTRATOR, {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}})),
+    make_well_known_policy("IAMFullAccess", Action="iam:*"),
+    make_well_known_policy("PowerUserAccess", NotAction=["iam:*", "organizations:*", "account:*"]),
 ])  # fmt: skip
 
 
@@ -67,9 +67,11 @@ class AccountModel:
         self.snapshot = snapshot
         self.carriers = carriers or {}
         self.moment = {"aws:currenttime": now.isoformat(), "aws:epochtime": str(int(now.timestamp()))}
-        self.tags = {p.arn: lower_names(p.tags) for p in snapshot.principals()}
+        self.tags = {p.arn: normalise_tag_names(p.tags) for p in snapshot.principals()}
         # GetAccountAuthorizationDetails leaves out the tags of policies: none here may be some there.
-        self.tags |= {policy.arn: lower_names(policy.tags) for policy in snapshot.policies.values() if policy.tags}
+        self.tags |= {
+            policy.arn: normalise_tag_names(policy.tags) for policy in snapshot.policies.values() if policy.tags
+        }
         self.roles = {role.arn: role for role in snapshot.roles.values()}
         self.users = {user.arn: user for user in snapshot.users.values()}
         # Whom the roles' trusts name; services and identity providers by name, `named` has all of a role's.
@@ -93,19 +95,19 @@ class AccountModel:
         self._missing_powers: dict[tuple[int, int], tuple[str, ...]] = {}
         self._remembered: dict[tuple[int, object], Any] = {}
 
-    def permissions_of(self, p: Principal) -> PermissionSet:
+    def find_permission_set(self, p: Principal) -> PermissionSet:
         if p.arn not in self._by_arn:
-            self._by_arn[p.arn] = self.permissions_with(self.rights(p), p)
+            self._by_arn[p.arn] = self.build_permission_set(self.rights(p), p)
         return self._by_arn[p.arn]
 
-    def permissions_with(self, rights: Rights, p: Principal) -> PermissionSet:
+    def build_permission_set(self, rights: Rights, p: Principal) -> PermissionSet:
         """Return what the principal could do if it held these rights."""
         documents = tuple(self._index_document(self.applicable(policy, p)) for policy in rights.identity)
         boundary = self._index_document(self.applicable(rights.boundary, p)) if rights.boundary else None
         personal = any(one.personal for one in (*documents, *([boundary] if boundary else [])))
         key = (*map(id, documents), id(boundary), p.arn if personal else p.caller.account)
         if key not in self._permission_sets:
-            known = self.known_keys(p) if personal else self.moment
+            known = self.build_caller_context(p) if personal else self.moment
             self._permission_sets[key] = PermissionSet(p.caller, documents, boundary, known, self.tags)
         return self._permission_sets[key]
 
@@ -119,18 +121,18 @@ class AccountModel:
     def rights(self, p: Principal) -> Rights:
         """Return the principal's policies as its own requests meet them."""
         if p.arn not in self._rights:
-            held = self.held_rights(p)
+            held = self.complete_rights(p)
             identity = tuple(self.applicable(policy, p) for policy in held.identity)
             self._rights[p.arn] = Rights(identity, self.applicable(held.boundary, p) if held.boundary else None)
         return self._rights[p.arn]
 
-    def held_rights(self, p: Principal) -> Rights:
+    def complete_rights(self, p: Principal) -> Rights:
         """With what is well known of texts that are not there. A boundary of AWS's without text bounds nothing."""
         absent = [WELL_KNOWN[arn] for arn in p.attached if arn in WELL_KNOWN and arn not in self.snapshot.policies]
-        boundary = self.policy_text(p.boundary) if p.boundary else None
+        boundary = self.find_policy_text(p.boundary) if p.boundary else None
         return Rights((*self.snapshot.rights(p).identity, *absent), boundary)
 
-    def policy_text(self, arn: str) -> Policy | None:
+    def find_policy_text(self, arn: str) -> Policy | None:
         """Return None when the text is unknown. The account's own policies are all in the snapshot: one that is not allows nothing."""
         if arn in self.snapshot.policies or not arn.startswith(AWS):
             return self.snapshot.managed(arn)
@@ -141,12 +143,12 @@ class AccountModel:
         """The snapshot's policies that make a principal strong that holds nothing else."""
         somebody = next(self.snapshot.principals())
         held = {
-            arn: self.permissions_with(Rights((self.snapshot.managed(arn),)), somebody)
+            arn: self.build_permission_set(Rights((self.snapshot.managed(arn),)), somebody)
             for arn in self.snapshot.policies
         }
         return {arn: one for arn, one in held.items() if one.is_admin or one.powers}
 
-    def known_keys(self, p: Principal) -> dict[str, str]:
+    def build_caller_context(self, p: Principal) -> dict[str, str]:
         """Return the context keys that are known of the caller."""
         if p.arn not in self._known_keys:
             kind = "User" if p.trust is None else "AssumedRole"
@@ -167,11 +169,11 @@ class AccountModel:
         if not keys:
             return policy
         if (key, p.arn) not in self._applicable:
-            absent = frozenset(one for one in keys if self.lacks_key(p, one))
+            absent = frozenset(one for one in keys if self.is_key_absent(p, one))
             self._applicable[key, p.arn] = policy, drop_absent_keys(policy, absent.__contains__)
         return Policy(policy.name, self._applicable[key, p.arn][1].statements)
 
-    def lacks_key(self, p: Principal, key: str) -> bool:
+    def is_key_absent(self, p: Principal, key: str) -> bool:
         if key == "aws:username":
             return p.trust is not None
         name = key.removeprefix(TAG)
@@ -182,12 +184,12 @@ class AccountModel:
 
         AWS: a session's tag takes the place of the role's. docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
         """
-        own = self.held_rights(p)
+        own = self.complete_rights(p)
         if self.can_tag_itself(p, own):
             return True
         conditions = (found for policy in own.identity for one in policy.statements for found in one.conditions)
         wanted = [value for _, key, values in conditions if key == TAG + name for value in values]
-        return allows_session_tag(p.trust_policy, name, wanted)
+        return is_session_tag_allowed(p.trust_policy, name, wanted)
 
     def can_tag_itself(self, p: Principal, own: Rights) -> bool:
         """Whether it may with the tags that it has."""
@@ -204,7 +206,7 @@ class AccountModel:
         )
         rights = Rights(identity, own.boundary)
         asked = (Request(p.caller, action, p.arn, known) for action in actions)
-        return any(decide(one, rights, possible=True).allowed for one in asked)
+        return any(decide_request(one, rights, possible=True).allowed for one in asked)
 
     def _index_trust(self, role: Principal) -> None:
         """Note whom the role's trust names. Whether it lets them in is asked later."""
@@ -212,31 +214,34 @@ class AccountModel:
         for one in role.trust_policy.statements:
             if not one.allow:
                 continue
-            general = self.personal_trust if asks_who_calls(one) else self.open_trust
+            general = self.personal_trust if has_personal_condition(one) else self.open_trust
             if "principal" in one.negated:
                 general[role.arn] = role
             for kind, value in () if "principal" in one.negated else one.principals or ():
-                self.named.setdefault(role.arn, []).append(trusted_name(value))
+                self.named.setdefault(role.arn, []).append(normalise_principal(value))
                 if kind in ("Service", "Federated"):
-                    self.by_service.setdefault(trusted_name(value), {})[role.arn] = role
+                    self.by_service.setdefault(normalise_principal(value), {})[role.arn] = role
                 elif value in ("*", account, f"arn:aws:iam::{account}:root"):
                     general[role.arn] = role
                 else:
-                    self.direct.setdefault(trusted_name(value), {})[role.arn] = role
+                    self.direct.setdefault(normalise_principal(value), {})[role.arn] = role
 
-    def roles_asking_about(self, p: Principal) -> dict[str, Principal]:
+    def find_candidate_roles(self, p: Principal) -> dict[str, Principal]:
         """Return the roles whose trust has to be asked about this very principal."""
         by_name = self.direct.get(f"arn:aws:iam::{p.caller.account}:role/{p.name}", {}) if p.trust is not None else {}
         return {**self.direct.get(p.arn, {}), **by_name, **self.personal_trust}
 
-    def service_may_assume(self, role: Principal, service: str) -> bool:
+    def can_service_assume(self, role: Principal, service: str) -> bool:
         """Whether the trust lets the service assume the role; an identity pool comes as a federated provider."""
         policy = role.trust_policy
         key = (id(policy), service)
         if key not in self._service_assumes:
             context = {**self.moment, "aws:sourceaccount": role.caller.account}
             kinds = {
-                who for one in policy.statements for who in one.principals or () if trusted_name(who[1]) == service
+                who
+                for one in policy.statements
+                for who in one.principals or ()
+                if normalise_principal(who[1]) == service
             }
             callers = [
                 (Caller(service=value), ASSUME_ROLE)
@@ -245,29 +250,31 @@ class AccountModel:
                 for kind, value in kinds
             ]
             asked = [Request(caller, action, role.arn, context) for caller, action in callers]
-            answers = (decide(one, Rights(), policy, required=True, possible=True) for one in asked)
+            answers = (decide_request(one, Rights(), policy, required=True, possible=True) for one in asked)
             self._service_assumes[key] = policy, any(answer.allowed for answer in answers)
         return self._service_assumes[key][1]
 
-    def may_assume(self, p: Principal, role: Principal) -> Decision | None:
+    def decide_assume_role(self, p: Principal, role: Principal) -> Decision | None:
         """Decide sts:AssumeRole as both sides see it; a trusted caller may call its session what the trust has."""
-        policy, permissions = self.applicable(role.trust_policy, p), self.permissions_of(p)
-        for session in trusted_sessions(policy, p):
-            for rights, tags in permissions.rights_by_tags(ASSUME_ROLE, role.arn):
-                request = Request(Caller(p.arn, session), ASSUME_ROLE, role.arn, {**self.known_keys(p), **tags})
-                decision = decide(request, rights, policy, required=True, possible=True)
+        policy, permissions = self.applicable(role.trust_policy, p), self.find_permission_set(p)
+        for session in list_trusted_sessions(policy, p):
+            for rights, tags in permissions.list_rights_by_tags(ASSUME_ROLE, role.arn):
+                request = Request(
+                    Caller(p.arn, session), ASSUME_ROLE, role.arn, {**self.build_caller_context(p), **tags}
+                )
+                decision = decide_request(request, rights, policy, required=True, possible=True)
                 if decision.allowed:
                     return decision
         return None
 
-    def may_assume_rewritten(self, permissions: PermissionSet, arn: str) -> bool:
+    def can_assume_rewritten(self, permissions: PermissionSet, arn: str) -> bool:
         """Whether the holder could assume a role whose trust it has just written for itself: only a deny is in its way."""
         me = Caller(permissions.caller.arn, NEW_SESSION)
         return any(
-            decide(
+            decide_request(
                 Request(me, ASSUME_ROLE, arn, {**permissions.context, **tags}), rights, WELCOME, required=True, possible=True
             ).allowed
-            for rights, tags in permissions.rights_by_tags(ASSUME_ROLE, arn)
+            for rights, tags in permissions.list_rights_by_tags(ASSUME_ROLE, arn)
         )  # fmt: skip
 
     def rank(self, key: object, principals: Iterable[Principal]) -> RankedPrincipals:
@@ -275,7 +282,7 @@ class AccountModel:
         if key not in self._ranked:
             groups: dict[object, tuple[PermissionSet, list[Principal]]] = {}
             for p in principals:
-                permissions = self.permissions_of(p)
+                permissions = self.find_permission_set(p)
                 groups.setdefault(permissions.is_admin or permissions.powers, (permissions, []))[1].append(p)
             ranks = sorted(groups.values(), key=lambda found: (not found[0].is_admin, -len(found[0].powers)))
             members = {p.arn: p for _, found in ranks for p in found}
@@ -283,17 +290,17 @@ class AccountModel:
             self._ranked[key] = RankedPrincipals(members, rank, tuple(permissions for permissions, _ in ranks))
         return self._ranked[key]
 
-    def roles_for_services(self, services: tuple[str, ...]) -> RankedPrincipals:
+    def rank_service_roles(self, services: tuple[str, ...]) -> RankedPrincipals:
         """Return the roles that one of the services may assume."""
         if services not in self._ranked:
             named = [(role, service) for service in services for role in self.by_service.get(service, {}).values()]
-            return self.rank(services, [role for role, service in named if self.service_may_assume(role, service)])
+            return self.rank(services, [role for role, service in named if self.can_service_assume(role, service)])
         return self._ranked[services]
 
-    def missing_powers(self, permissions: PermissionSet, other: PermissionSet) -> tuple[str, ...]:
+    def list_missing_powers(self, permissions: PermissionSet, other: PermissionSet) -> tuple[str, ...]:
         key = (id(permissions), id(other))
         if key not in self._missing_powers:
-            self._missing_powers[key] = permissions.missing_powers(other)
+            self._missing_powers[key] = permissions.list_missing_powers(other)
         return self._missing_powers[key]
 
     def remember(self, permissions: PermissionSet, key: object, find: Callable[[], Found]) -> Found:
@@ -304,47 +311,47 @@ class AccountModel:
         return found
 
 
-def asks_who_calls(one: Statement) -> bool:
+def has_personal_condition(one: Statement) -> bool:
     return any(key.startswith(PERSONAL) for _, key, _ in one.conditions)
 
 
-def without_region(service: str) -> str:
+def strip_region(service: str) -> str:
     """Of states.us-east-1.amazonaws.com: states.amazonaws.com"""
     return REGIONAL.sub(".", service)
 
 
-def trusted_name(value: str) -> str:
+def normalise_principal(value: str) -> str:
     """The ARN that a trust names, or the service; of a session, assumed-role/NAME/SESSION, that of its role without its path."""
     if ":" not in value:
-        return without_region(value)
+        return strip_region(value)
     if ":assumed-role/" not in value or value.count(":") < 5:
         return value
     account, name = value.split(":")[4], value.split("/")[1]
     return f"arn:aws:iam::{account}:role/{name}"
 
 
-def trusted_sessions(policy: Policy, p: Principal) -> list[str]:
+def list_trusted_sessions(policy: Policy, p: Principal) -> list[str]:
     """No session, and those of the role that the trust names."""
     start = f"arn:aws:sts::{p.caller.account}:assumed-role/{p.name}/"
     found = [value for one in policy.statements for _, value in one.principals or () if value.startswith(start)]
     return ["", *found] if p.trust is not None else [""]
 
 
-def allows_session_tag(trust: Policy, name: str, wanted: Iterable[str]) -> bool:
+def is_session_tag_allowed(trust: Policy, name: str, wanted: Iterable[str]) -> bool:
     """Whether a trust lets one of the values, or any, into a session as this tag. What a service puts there no caller chooses."""
-    about = [one for one in trust.statements if matches_action(one, "sts:TagSession")]
+    about = [one for one in trust.statements if is_about_action(one, "sts:TagSession")]
     if not any(one.allow for one in about):
         return False
     listed = [value for one in about for _, key, values in one.conditions if key == "aws:tagkeys" for value in values]
     spelled = next((one for one in listed if one.lower() == name), name)
     for value in [one.replace("*", UNKNOWN_NAME) for one in wanted] or [UNKNOWN_NAME]:
         known: Context = {f"aws:requesttag/{name}": value, "aws:tagkeys": [spelled]}
-        fit = [one for one in about if holds(one, known, one.allow)[0]]
+        fit = [one for one in about if evaluate_conditions(one, known, one.allow)[0]]
         people = (one for one in fit if one.allow and any(kind != "Service" for kind, _ in one.principals or ()))
         if any(people) and all(one.allow for one in fit):
             return True
     return False
 
 
-def lower_names(tags: Tags) -> Tags:
+def normalise_tag_names(tags: Tags) -> Tags:
     return {name.lower(): value for name, value in tags.items()} if tags else NO_TAGS

@@ -13,25 +13,25 @@ from iampolicy.escalation.outcomes import (
     GAINS,
     Outcome,
     TargetQuestion,
-    compare,
+    choose_strongest,
+    compute_outcome,
     find_strongest,
-    strongest,
 )
 from iampolicy.escalation.paths import ASSUME_ROLE, PASS_ROLE, WRITES, Path
 from iampolicy.escalation.permission_set import PermissionSet
-from iampolicy.escalation.policy_writes import can_lift_boundary, gain_from_newcomers, write_policy
+from iampolicy.escalation.policy_writes import can_lift_boundary, compute_newcomer_outcome, write_policy
 from iampolicy.policy.evaluate import Decision, Rights
 
 REWRITE = "iam:UpdateAssumeRolePolicy"
 
 
-def resources_of_actions(path: Path, permissions: PermissionSet) -> list[tuple[str, Decision, bool]] | None:
+def find_action_resources(path: Path, permissions: PermissionSet) -> list[tuple[str, Decision, bool]] | None:
     """Where the actions are allowed that are about nothing in a snapshot; None when one is allowed nowhere."""
     places = [permissions.find_resource(action) for action in path.actions if action != PASS_ROLE]
     return [place for place in places if place] if all(places) else None
 
 
-def roles_to_pass(path: Path, permissions: PermissionSet) -> TargetQuestion:
+def build_pass_question(path: Path, permissions: PermissionSet) -> TargetQuestion:
     def may(role: Principal) -> Decision | None:
         hits = (permissions.may(PASS_ROLE, role.arn, {"iam:passedtoservice": service}) for service in path.services)
         return next((hit for hit in hits if hit), None)
@@ -39,17 +39,17 @@ def roles_to_pass(path: Path, permissions: PermissionSet) -> TargetQuestion:
     return TargetQuestion(partial(permissions.candidates, PASS_ROLE), may)
 
 
-def any_role(decision: Decision) -> TargetQuestion:
+def build_any_role_question(decision: Decision) -> TargetQuestion:
     """Any role will do that the service may assume."""
     return TargetQuestion(lambda roles: roles, lambda role: decision)
 
 
 def pass_role(model: AccountModel, path: Path, permissions: PermissionSet, p: Principal) -> Outcome | None:
     def find() -> Outcome | None:
-        if resources_of_actions(path, permissions) is None:
+        if find_action_resources(path, permissions) is None:
             return None
-        if (pool := model.roles_for_services(path.services)).members:
-            return find_strongest(model, permissions, pool, roles_to_pass(path, permissions))
+        if (pool := model.rank_service_roles(path.services)).members:
+            return find_strongest(model, permissions, pool, build_pass_question(path, permissions))
         places = [permissions.find_resource(PASS_ROLE, {"iam:passedtoservice": service}) for service in path.services]
         note = f"no role trusts {path.services[0]} yet, and it may pass any that will"
         return next((Outcome(GAINS, place[1], note=note) for place in places if place and place[2]), None)
@@ -61,16 +61,18 @@ def reach_carrier(model: AccountModel, path: Path, permissions: PermissionSet, p
     """IAM does not say which role a function or an instance runs with: any that its service may take, unless `carriers` does."""
 
     def find() -> Outcome | None:
-        places, pool = resources_of_actions(path, permissions), model.roles_for_services(path.services)
+        places, pool = find_action_resources(path, permissions), model.rank_service_roles(path.services)
         if places is None:
             return None
         narrow = next((place for place in places if not place[2]), None)
-        if narrow and (known := known_carrier_roles(model, path, permissions)):
-            return strongest(compare(model, permissions, model.permissions_of(role), narrow[1], role) for role in known)
+        if narrow and (known := list_known_carrier_roles(model, path, permissions)):
+            return choose_strongest(
+                compute_outcome(model, permissions, model.find_permission_set(role), narrow[1], role) for role in known
+            )
         if not pool.members:
             note = f"no role trusts {path.services[0]} yet, but any that will is within reach"
             return None if narrow else Outcome(GAINS, places[0][1], note=note)
-        found = find_strongest(model, permissions, pool, any_role(places[0][1]))
+        found = find_strongest(model, permissions, pool, build_any_role_question(places[0][1]))
         if found and narrow and found.level == ADMIN:
             note = f"only on {narrow[0]}, and IAM does not say which role that runs with"
             return Outcome(GAINS, found.decision, found.target, found.gains, note)
@@ -79,31 +81,31 @@ def reach_carrier(model: AccountModel, path: Path, permissions: PermissionSet, p
     return model.remember(permissions, path.id, find)
 
 
-def known_carrier_roles(model: AccountModel, path: Path, permissions: PermissionSet) -> list[Principal]:
+def list_known_carrier_roles(model: AccountModel, path: Path, permissions: PermissionSet) -> list[Principal]:
     """The roles of those resources on which the holder may do the actions; none unless the actions, or one, keep to regions of which
     all resources are known."""
     roles = {role.arn: role for service in path.services for role in model.by_service.get(service, {}).values()}
-    regions = {regional_prefix(arn) for arn in model.carriers}
+    regions = {derive_regional_prefix(arn) for arn in model.carriers}
     kept = [
         action
         for action in path.actions
-        if regions.issuperset(map(regional_prefix, permissions.action_index(action).patterns))
+        if regions.issuperset(map(derive_regional_prefix, permissions.index_action(action).patterns))
     ]
     hit = [arn for arn in model.carriers if kept and all(permissions.may(action, arn) for action in kept)]
     return [roles[model.carriers[arn]] for arn in hit if model.carriers[arn] in roles]
 
 
-def regional_prefix(arn: str) -> str:
+def derive_regional_prefix(arn: str) -> str:
     """Return the ARN up to its account."""
     return ":".join(arn.split(":")[:5])
 
 
 def reach_outside(model: AccountModel, path: Path, permissions: PermissionSet, p: Principal) -> Outcome | None:
-    places = resources_of_actions(path, permissions)
+    places = find_action_resources(path, permissions)
     return Outcome(GAINS, places[0][1], note="what it leads to is not in IAM") if places else None
 
 
-def users_to_own(path: Path, permissions: PermissionSet) -> TargetQuestion:
+def build_user_question(path: Path, permissions: PermissionSet) -> TargetQuestion:
     """Users on whom all of the path is allowed that does not write their policies."""
     rest = [action for action in path.actions if action not in WRITES]
 
@@ -115,42 +117,49 @@ def users_to_own(path: Path, permissions: PermissionSet) -> TargetQuestion:
 
 
 def create_keys(model: AccountModel, path: Path, permissions: PermissionSet, p: Principal) -> Outcome | None:
-    found = become_one_of(model, path, permissions, p, model.users, users_to_own(path, permissions))
+    found = find_best_outcome(model, path, permissions, p, model.users, build_user_question(path, permissions))
     if found or model.users.keys() - {p.arn}:
         return found
-    return gain_from_newcomers(permissions, path, "there is no other user yet, and it may have any that comes")
+    return compute_newcomer_outcome(permissions, path, "there is no other user yet, and it may have any that comes")
 
 
 def become_role(model: AccountModel, path: Path, permissions: PermissionSet, p: Principal) -> Outcome | None:
     """By sts:AssumeRole, which the role's trust has to allow too; or by writing that trust."""
     if ASSUME_ROLE in path.actions:
-        own = become_one_of(
-            model, path, permissions, p, model.roles_asking_about(p), roles_to_assume(model, p), alone=True
+        own = find_best_outcome(
+            model, path, permissions, p, model.find_candidate_roles(p), build_assume_question(model, p), alone=True
         )
-        return strongest(
-            [own, become_one_of(model, path, permissions, p, model.open_trust, roles_to_assume(model, p, permissions))]
+        return choose_strongest(
+            [
+                own,
+                find_best_outcome(
+                    model, path, permissions, p, model.open_trust, build_assume_question(model, p, permissions)
+                ),
+            ]
         )
-    found = become_one_of(model, path, permissions, p, model.roles, roles_to_rewrite(model, permissions))
+    found = find_best_outcome(model, path, permissions, p, model.roles, build_rewrite_question(model, permissions))
     if found or model.roles.keys() - {p.arn}:
         return found
-    return gain_from_newcomers(permissions, path, "there is no other role yet, and it may have any that comes")
+    return compute_newcomer_outcome(permissions, path, "there is no other role yet, and it may have any that comes")
 
 
-def roles_to_assume(model: AccountModel, p: Principal, permissions: PermissionSet | None = None) -> TargetQuestion:
+def build_assume_question(
+    model: AccountModel, p: Principal, permissions: PermissionSet | None = None
+) -> TargetQuestion:
     """With `permissions`, only roles that the identity's own policies name."""
     among = partial(permissions.candidates, ASSUME_ROLE) if permissions else lambda roles: roles
-    return TargetQuestion(among, partial(model.may_assume, p))
+    return TargetQuestion(among, partial(model.decide_assume_role, p))
 
 
-def roles_to_rewrite(model: AccountModel, permissions: PermissionSet) -> TargetQuestion:
+def build_rewrite_question(model: AccountModel, permissions: PermissionSet) -> TargetQuestion:
     def may(role: Principal) -> Decision | None:
         hit = permissions.may(REWRITE, role.arn)
-        return hit if hit and model.may_assume_rewritten(permissions, role.arn) else None
+        return hit if hit and model.can_assume_rewritten(permissions, role.arn) else None
 
     return TargetQuestion(partial(permissions.candidates, REWRITE), may)
 
 
-def become_one_of(
+def find_best_outcome(
     model: AccountModel,
     path: Path,
     permissions: PermissionSet,
@@ -167,7 +176,7 @@ def become_one_of(
 
     def find(skip: str = "") -> Outcome | None:
         if write:
-            return become_with_any_rights(model, write, permissions, pool, question, skip)
+            return find_best_writable(model, write, permissions, pool, question, skip)
         key = (path.how, ASSUME_ROLE in path.actions) if not alone else ("alone", *sorted(pool))
         return find_strongest(model, permissions, model.rank(key, pool.values()), question, skip)
 
@@ -179,7 +188,7 @@ def become_one_of(
     return find(p.arn) if found and found.target and found.target.arn == p.arn else found
 
 
-def become_with_any_rights(
+def find_best_writable(
     model: AccountModel, write: str, permissions: PermissionSet, pool: Mapping[str, Principal], question: TargetQuestion, skip: str
 ) -> Outcome | None:  # fmt: skip
     """Those of one boundary come to the same, unless the holder can lift it from one of them."""
@@ -190,7 +199,7 @@ def become_with_any_rights(
             continue
         if found := write_policy(model, permissions, write, target):
             seen.add(target.boundary)
-            worst = strongest([worst, found])
+            worst = choose_strongest([worst, found])
         if worst and worst.level == ADMIN:
             break
     return worst
@@ -202,8 +211,10 @@ def join_group(model: AccountModel, path: Path, permissions: PermissionSet, p: P
     for one in snapshot.groups.values() if p.trust is None else ():
         if one.name not in p.groups and (hit := permissions.may(path.actions[0], one.arn)):
             more = (*one.inline.values(), *(snapshot.managed(arn) for arn in one.attached))
-            held = model.permissions_with(Rights((*rights.identity, *more), rights.boundary), p)
-            found.append(compare(model, permissions, held, hit, p, f"in {one.name}"))
+            held = model.build_permission_set(Rights((*rights.identity, *more), rights.boundary), p)
+            found.append(compute_outcome(model, permissions, held, hit, p, f"in {one.name}"))
     if p.trust is not None and (place := permissions.find_resource(path.actions[0])) and not place[2]:
         return Outcome(BOUNDED, place[1], note="it is no user, so it is in no group")
-    return strongest(found) or gain_from_newcomers(permissions, path, "it may put whom it likes into any group")
+    return choose_strongest(found) or compute_newcomer_outcome(
+        permissions, path, "it may put whom it likes into any group"
+    )

@@ -10,10 +10,10 @@ from iampolicy.account.snapshot import Principal
 from iampolicy.escalation import assume_and_pass
 from iampolicy.escalation.account_model import AccountModel
 from iampolicy.escalation.outcomes import TargetQuestion
-from iampolicy.escalation.paths import ASSUME_ROLE, PASS_ROLE, WRITES, Path, available_paths, short
+from iampolicy.escalation.paths import ASSUME_ROLE, PASS_ROLE, WRITES, Path, list_available_paths, shorten_arn
 from iampolicy.escalation.permission_set import PermissionSet
 from iampolicy.finding import Finding
-from iampolicy.policy.document import arn_glob
+from iampolicy.policy.document import compile_arn_glob
 
 HOW = ("passed", "carried", "keys", "role")
 SHOWN = 8  # hops that a finding tells one by one
@@ -47,11 +47,11 @@ def find_chains(
             if p.arn in waiting:
                 met[p.arn] = waiting.pop(p.arn)
                 hops[p.arn] = Hop(steps, nearer, hops[nearer.arn].left + 1, hops[nearer.arn].end)
-                yield make_finding(p, nearer, steps_to_admin(hops, p))
+                yield make_finding(p, nearer, trace_steps_to_admin(hops, p))
         reached = met
 
 
-def steps_to_admin(hops: Mapping[str, Hop], p: Principal) -> tuple[str, ...]:
+def trace_steps_to_admin(hops: Mapping[str, Hop], p: Principal) -> tuple[str, ...]:
     """The steps to the end; of a long way the first and the last."""
     found: tuple[str, ...] = ()
     at: Principal | None = p
@@ -71,7 +71,7 @@ def make_finding(p: Principal, nearer: Principal, path: tuple[str, ...]) -> Find
         "IAM-PRIVESC-CHAIN",
         "critical",
         p.name,
-        f"becomes an administrator by way of {short(nearer.arn)}: {' > '.join(path)}",
+        f"becomes an administrator by way of {shorten_arn(nearer.arn)}: {' > '.join(path)}",
         f"Break the chain where it is weakest, at the latest at its first step: {path[0]}.",
         path=path,
     )
@@ -92,8 +92,8 @@ class Seekers:
     def __init__(self, model: AccountModel, principals: list[Principal]) -> None:
         groups: dict[int, list[Principal]] = {}
         for p in principals:
-            groups.setdefault(id(model.permissions_of(p)), []).append(p)
-        found = [make_seeker(model.permissions_of(members[0]), members) for members in groups.values()]
+            groups.setdefault(id(model.find_permission_set(p)), []).append(p)
+        found = [make_seeker(model.find_permission_set(members[0]), members) for members in groups.values()]
         self.waiting = {id(one): one for one in found if one.kinds}
         self.exact: dict[str, list[Seeker]] = {}
         for one in self.waiting.values():
@@ -124,22 +124,24 @@ def make_seeker(permissions: PermissionSet, members: list[Principal]) -> Seeker:
     kinds: set[str] = set()
     aimed: set[str] = set()
     anybody = False
-    for path in hop_paths(permissions):
+    for path in list_hop_paths(permissions):
         kinds |= {*path.services} or {
             ALL_USERS if path.how == "keys" else OPEN if ASSUME_ROLE in path.actions else ALL_ROLES
         }
         anybody |= path.how == "carried"
         aimed |= {PASS_ROLE} if path.how == "passed" else {path.actions[0]} if path.how != "carried" else set()
-    patterns = {pattern for action in aimed for pattern in permissions.action_index(action).patterns}
+    patterns = {pattern for action in aimed for pattern in permissions.index_action(action).patterns}
     exact = {pattern for pattern in patterns if not {*"*?$"} & {*pattern}}
     anybody |= any(pattern == "*" or "$" in pattern for pattern in patterns)
-    globs = tuple(arn_glob(pattern).fullmatch for pattern in patterns - exact) if not anybody else ()
+    globs = tuple(compile_arn_glob(pattern).fullmatch for pattern in patterns - exact) if not anybody else ()
     return Seeker(members, frozenset(kinds), frozenset(exact), globs, anybody)
 
 
-def hop_paths(permissions: PermissionSet) -> list[Path]:
+def list_hop_paths(permissions: PermissionSet) -> list[Path]:
     """The paths by which a holder becomes another, with that one's rights as they are."""
-    return [path for path in available_paths(permissions.actions) if path.how in HOW and not WRITES & {*path.actions}]
+    return [
+        path for path in list_available_paths(permissions.actions) if path.how in HOW and not WRITES & {*path.actions}
+    ]
 
 
 class Frontier:
@@ -153,18 +155,18 @@ class Frontier:
         self.services: dict[str, dict[str, Principal]] = {}
         for arn, role in self.roles.items():
             for service in model.named.get(arn, ()):
-                if model.service_may_assume(role, service):
+                if model.can_service_assume(role, service):
                     self.services.setdefault(service, {})[arn] = role
         some = {OPEN: self.open_trust, ALL_ROLES: self.roles, ALL_USERS: self.users}
         self.kinds = {*self.services, *(kind for kind, pool in some.items() if pool)}
 
     def hop(self, p: Principal) -> tuple[tuple[str, ...], Principal] | None:
         """For whoever holds what this one holds."""
-        permissions = self.model.permissions_of(p)
-        for path in hop_paths(permissions):
+        permissions = self.model.find_permission_set(p)
+        for path in list_hop_paths(permissions):
             pool, asked = self.along(path, permissions, p)
             if found := next(asked.hits(pool), None):
-                who = short(found[0].arn)
+                who = shorten_arn(found[0].arn)
                 return (*path.steps(who), who), found[0]
         return None
 
@@ -173,26 +175,28 @@ class Frontier:
     ) -> tuple[Mapping[str, Principal], TargetQuestion]:
         """Whom the path could lead to, and how it is asked."""
         if path.how == "keys":
-            return self.users, assume_and_pass.users_to_own(path, permissions)
+            return self.users, assume_and_pass.build_user_question(path, permissions)
         if path.how == "role" and ASSUME_ROLE in path.actions:
-            return self.open_trust, assume_and_pass.roles_to_assume(self.model, p, permissions)
+            return self.open_trust, assume_and_pass.build_assume_question(self.model, p, permissions)
         if path.how == "role":
-            return self.roles, assume_and_pass.roles_to_rewrite(self.model, permissions)
+            return self.roles, assume_and_pass.build_rewrite_question(self.model, permissions)
         pool = {arn: role for service in path.services for arn, role in self.services.get(service, {}).items()}
-        places = assume_and_pass.resources_of_actions(path, permissions) if pool else None
+        places = assume_and_pass.find_action_resources(path, permissions) if pool else None
         if places is None or path.how == "passed":
-            return pool if places else {}, assume_and_pass.roles_to_pass(path, permissions)
-        return pool if all(place[2] for place in places) else {}, assume_and_pass.any_role(places[0][1])
+            return pool if places else {}, assume_and_pass.build_pass_question(path, permissions)
+        return pool if all(place[2] for place in places) else {}, assume_and_pass.build_any_role_question(places[0][1])
 
     def trusted(self, waiting: Mapping[str, Principal]) -> Iterator[tuple[Principal, tuple[str, ...], Principal]]:
         """Those whom a trust itself names, or asks who they are."""
         for arn, role in self.roles.items():
-            asked = [*waiting.values()] if arn in self.model.personal_trust else self.named_by(arn, waiting)
+            asked = (
+                [*waiting.values()] if arn in self.model.personal_trust else self.find_named_principals(arn, waiting)
+            )
             for p in asked:
-                if self.model.may_assume(p, role):
-                    yield p, (f"{ASSUME_ROLE} {short(arn)}", short(arn)), role
+                if self.model.decide_assume_role(p, role):
+                    yield p, (f"{ASSUME_ROLE} {shorten_arn(arn)}", shorten_arn(arn)), role
 
-    def named_by(self, arn: str, waiting: Mapping[str, Principal]) -> list[Principal]:
+    def find_named_principals(self, arn: str, waiting: Mapping[str, Principal]) -> list[Principal]:
         roles = self.model.snapshot.roles
         found = []
         for value in self.model.named.get(arn, ()):

@@ -20,7 +20,7 @@ from iampolicy.escalation import assume_and_pass, policy_writes
 from iampolicy.escalation.account_model import AccountModel
 from iampolicy.escalation.chains import find_chains
 from iampolicy.escalation.outcomes import ADMIN, BOUNDED, GAINS, Outcome
-from iampolicy.escalation.paths import ASSUME_ROLE, Path, available_paths, short
+from iampolicy.escalation.paths import ASSUME_ROLE, Path, list_available_paths, shorten_arn
 from iampolicy.escalation.permission_set import PermissionSet
 from iampolicy.finding import Finding
 from iampolicy.policy.evaluate import Decision
@@ -50,10 +50,10 @@ def findings(model: AccountModel, judged: Callable[[Principal], bool] = lambda p
     wordings: Wordings = {}
     critical: dict[str, tuple[str, ...]] = {}
     examined = (p for p in model.snapshot.principals() if "/aws-service-role/" not in p.arn and judged(p))
-    weak = [p for p in examined if not model.permissions_of(p).is_admin]
+    weak = [p for p in examined if not model.find_permission_set(p).is_admin]
     for p in weak:
-        for path in paths_to_try(model, p):
-            if outcome := KINDS[path.how](model, path, model.permissions_of(p), p):
+        for path in list_paths_to_try(model, p):
+            if outcome := KINDS[path.how](model, path, model.find_permission_set(p), p):
                 one = make_finding(model, path, p, outcome, wordings)
                 found.append(one)
                 if outcome.level == ADMIN:
@@ -61,23 +61,23 @@ def findings(model: AccountModel, judged: Callable[[Principal], bool] = lambda p
     return found + list(find_chains(model, weak, critical))
 
 
-def paths_to_try(model: AccountModel, p: Principal) -> tuple[Path, ...]:
+def list_paths_to_try(model: AccountModel, p: Principal) -> tuple[Path, ...]:
     """The paths of whose actions none is quite out of the question: a trust that names the principal needs no sts:AssumeRole."""
-    actions = model.permissions_of(p).actions
-    return available_paths(actions | {ASSUME_ROLE.lower()} if model.roles_asking_about(p) else actions)
+    actions = model.find_permission_set(p).actions
+    return list_available_paths(actions | {ASSUME_ROLE.lower()} if model.find_candidate_roles(p) else actions)
 
 
 def make_finding(model: AccountModel, path: Path, p: Principal, outcome: Outcome, wordings: Wordings) -> Finding:
-    policy, statement = allowing_statement(model, p, outcome.decision)
+    policy, statement = find_allowing_statement(model, p, outcome.decision)
     at_fault = f"In {statement} of {policy}: " if policy else ""
     key = (path.id, id(outcome))  # most outcomes are of many principals
     if key not in wordings:
-        wordings[key] = outcome, describe_outcome(path, p, outcome), path_steps(path, p, outcome)
+        wordings[key] = outcome, describe_outcome(path, p, outcome), describe_path_steps(path, p, outcome)
     _, text, way = wordings[key]
     return Finding(path.rule, SEVERITY[outcome.level], p.name, text, at_fault + path.fix, policy, statement, way)
 
 
-def allowing_statement(model: AccountModel, p: Principal, decision: Decision) -> tuple[str, str]:
+def find_allowing_statement(model: AccountModel, p: Principal, decision: Decision) -> tuple[str, str]:
     """The policy, by the name that this principal has it under, and the statement that allow the path's first action."""
     for one in decision.deciding:
         if one.layer == "identity":
@@ -91,15 +91,15 @@ def describe_outcome(path: Path, p: Principal, outcome: Outcome) -> str:
     what = f"{path.title} ({' + '.join(path.actions)})"
     note = f"; {outcome.note}" if outcome.note else ""
     if outcome.level == BOUNDED:
-        who = f" through {short(outcome.target.arn)}" if outcome.target else ""
+        who = f" through {shorten_arn(outcome.target.arn)}" if outcome.target else ""
         return f"{what}: bounded, nothing is gained{who}{note}"
-    who = f"{short(outcome.target.arn)}: " if outcome.target else ""
+    who = f"{shorten_arn(outcome.target.arn)}: " if outcome.target else ""
     more = len(outcome.gains) - SHOWN
     gains = ", ".join(outcome.gains[:SHOWN]) + (f" and {more} more" if more > 0 else "")
     return f"{what}: {who}{gains}{note}" if gains else f"{what}: {outcome.note}"
 
 
-def path_steps(path: Path, p: Principal, outcome: Outcome) -> tuple[str, ...]:
-    who = short(outcome.target.arn) if outcome.target else ""
+def describe_path_steps(path: Path, p: Principal, outcome: Outcome) -> tuple[str, ...]:
+    who = shorten_arn(outcome.target.arn) if outcome.target else ""
     myself = outcome.level == ADMIN and outcome.target == p
     return (*path.steps(who), "administrator" if myself else who or "whoever comes")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from iampolicy.policy.conditions import holds
+from iampolicy.policy.conditions import evaluate_conditions
 from iampolicy.policy.document import Policy, Statement
 
 IsAbsent = Callable[[str], bool]  # of a key in lower case
@@ -28,5 +28,5 @@ def drop_absent_conditions(one: Statement, absent: IsAbsent) -> Statement | None
     about = tuple(found for found in one.conditions if absent(found[1]))
     if not about:
         return one
-    applies, _ = holds(replace(one, conditions=about), {})
+    applies, _ = evaluate_conditions(replace(one, conditions=about), {})
     return replace(one, conditions=tuple(found for found in one.conditions if found not in about)) if applies else None

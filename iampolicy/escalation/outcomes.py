@@ -37,11 +37,11 @@ class Outcome:
     note: str = ""
 
 
-def compare(
+def compute_outcome(
     model: AccountModel, permissions: PermissionSet, other: PermissionSet, decision: Decision, target: Principal, note: str = ""
 ) -> Outcome:  # fmt: skip
     """The outcome for a holder that comes to have another permission set."""
-    gains = model.missing_powers(permissions, other)
+    gains = model.list_missing_powers(permissions, other)
     return Outcome(ADMIN if other.is_admin else GAINS if gains else BOUNDED, decision, target, gains, note)
 
 
@@ -57,7 +57,7 @@ def find_strongest(
         if arn == skip or rank in tried:
             continue
         if decision := question.may(ranked.members[arn]):
-            found = compare(model, permissions, ranked.permissions[rank], decision, ranked.members[arn])
+            found = compute_outcome(model, permissions, ranked.permissions[rank], decision, ranked.members[arn])
             if found.level:
                 return found
             bounded = bounded or found
@@ -65,5 +65,5 @@ def find_strongest(
     return bounded
 
 
-def strongest(found: Iterable[Outcome | None]) -> Outcome | None:
+def choose_strongest(found: Iterable[Outcome | None]) -> Outcome | None:
     return max((one for one in found if one), key=lambda one: one.level, default=None)

@@ -51,19 +51,19 @@ class Path:
         return tuple(f"{action} {who}" if who and action in about else action for action in self.actions)
 
 
-def short(arn: str) -> str:
+def shorten_arn(arn: str) -> str:
     """Of arn:aws:iam::1:role/a/b: role/a/b"""
     return arn.split(":", 5)[-1]
 
 
 @cache
-def table() -> dict[str, Any]:
+def load_table() -> dict[str, Any]:
     return tomllib.loads(TABLE.read_text())
 
 
 @cache
-def paths() -> tuple[Path, ...]:
-    return tuple(parse_entry(**entry) for entry in table()["path"])
+def load_paths() -> tuple[Path, ...]:
+    return tuple(parse_entry(**entry) for entry in load_table()["path"])
 
 
 def parse_entry(actions: list[str], services: tuple[str, ...] = (), **more: Any) -> Path:
@@ -71,26 +71,26 @@ def parse_entry(actions: list[str], services: tuple[str, ...] = (), **more: Any)
 
 
 @cache
-def powers() -> tuple[tuple[str, bool], ...]:
+def load_powers() -> tuple[tuple[str, bool], ...]:
     """(action, whether it counts only where it is allowed on a resource that nobody had in mind)."""
-    found = table()["powers"]
+    found = load_table()["powers"]
     return tuple((action, False) for action in found["at_all"]) + tuple((action, True) for action in found["anywhere"])
 
 
 @cache
-def relevant_actions() -> frozenset[str]:
+def list_relevant_actions() -> frozenset[str]:
     """In lower case: everything that is ever asked here."""
-    named = {action for path in paths() for action in path.actions} | {action for action, _ in powers()}
+    named = {action for path in load_paths() for action in path.actions} | {action for action, _ in load_powers()}
     tagging = {action for both in TAGS.values() for action in both}
     return frozenset(action.lower() for action in {*named, *WRITES, *tagging, "iam:CreatePolicy", UNKNOWN_ACTION})
 
 
 @lru_cache(5_000)
-def available_paths(actions: frozenset[str]) -> tuple[Path, ...]:
+def list_available_paths(actions: frozenset[str]) -> tuple[Path, ...]:
     """The paths that need nothing but these, in lower case."""
-    return tuple(path for path, needed in needs() if needed <= actions)
+    return tuple(path for path, needed in list_path_actions() if needed <= actions)
 
 
 @cache
-def needs() -> tuple[tuple[Path, frozenset[str]], ...]:
-    return tuple((path, frozenset(action.lower() for action in path.actions)) for path in paths())
+def list_path_actions() -> tuple[tuple[Path, frozenset[str]], ...]:
+    return tuple((path, frozenset(action.lower() for action in path.actions)) for path in load_paths())

@@ -11,10 +11,18 @@ from functools import cached_property, lru_cache
 
 from iampolicy import actions
 from iampolicy.escalation.missing_keys import drop_absent_keys
-from iampolicy.escalation.paths import PASS_ROLE, TAGS, UNKNOWN_ACTION, powers, relevant_actions
-from iampolicy.policy.conditions import Context, holds
-from iampolicy.policy.document import Policy, Statement, arn_glob, covers
-from iampolicy.policy.evaluate import Caller, Deciding, Decision, Request, Rights, decide, matches_resource
+from iampolicy.escalation.paths import PASS_ROLE, TAGS, UNKNOWN_ACTION, list_relevant_actions, load_powers
+from iampolicy.policy.conditions import Context, evaluate_conditions
+from iampolicy.policy.document import Policy, Statement, compile_arn_glob, match_action
+from iampolicy.policy.evaluate import (
+    Caller,
+    DecidingStatement,
+    Decision,
+    Request,
+    Rights,
+    decide_request,
+    is_about_resource,
+)
 
 UNKNOWN_NAME = "q7x-that-nobody-names"
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
@@ -27,7 +35,7 @@ Tags = Mapping[str, str]  # by name in lower case: in conditions AWS takes eithe
 
 
 @lru_cache(100_000)
-def meet(one: str, other: str) -> str | None:
+def find_common_text(one: str, other: str) -> str | None:
     """Return a text that fits both patterns, or None. Where both leave anything open, it has nothing there."""
     if max(len(one), len(other)) > LONGEST:
         return None
@@ -53,29 +61,29 @@ def meet(one: str, other: str) -> str | None:
     return None
 
 
-def meet_arn(pattern: str, end: str) -> str | None:
+def find_common_arn(pattern: str, end: str) -> str | None:
     """Return the same for ARNs, of which the second has all its segments: no wildcard of that one goes over a colon."""
     theirs, ours = pattern.split(":", 5), end.split(":", 5)
     if len(ours) < 6 or len(theirs) < 6:
-        return meet(pattern, ":".join([part.replace("*", REGION) for part in ours[:5]] + ours[5:]))
-    parts = [meet(one, other) for one, other in zip(theirs, ours, strict=True)]
+        return find_common_text(pattern, ":".join([part.replace("*", REGION) for part in ours[:5]] + ours[5:]))
+    parts = [find_common_text(one, other) for one, other in zip(theirs, ours, strict=True)]
     return None if None in parts else ":".join(part or "" for part in parts)
 
 
 @lru_cache(20_000)
-def covered_actions(pattern: str) -> frozenset[str]:
-    if pattern in relevant_actions():
+def list_covered_actions(pattern: str) -> frozenset[str]:
+    if pattern in list_relevant_actions():
         return frozenset([pattern])
     if "*" not in pattern and "?" not in pattern:
         return frozenset()
-    return frozenset(action for action in relevant_actions() if covers(pattern, action))
+    return frozenset(action for action in list_relevant_actions() if match_action(pattern, action))
 
 
 @lru_cache(5_000)
-def arn_targets(action: str, account: str) -> tuple[tuple[str, str], ...]:
+def build_sample_arns(action: str, account: str) -> tuple[tuple[str, str], ...]:
     """Return, for each resource type of the action, its ARN with anything for a name, and with one that no policy names."""
     found = []
-    for pattern in actions.resource_arns(action) or ["*"]:
+    for pattern in actions.list_resource_arns(action) or ["*"]:
         parts = pattern.split(":", 5)
         if len(parts) == 6:
             parts[1] = parts[1].replace("*", "aws")
@@ -93,13 +101,13 @@ class DocumentIndex:
         self.statements = statements
         by_action: dict[str, list[Statement]] = {}
         for one in statements:
-            named: frozenset[str] = frozenset().union(*map(covered_actions, one.actions))
-            for action in relevant_actions() - named if "action" in one.negated else named:
+            named: frozenset[str] = frozenset().union(*map(list_covered_actions, one.actions))
+            for action in list_relevant_actions() - named if "action" in one.negated else named:
                 by_action.setdefault(action, []).append(one)
         self.by_action = {action: tuple(found) for action, found in by_action.items()}
         self.allows = frozenset(action for action, found in by_action.items() if any(one.allow for one in found))
         self.denies = frozenset(
-            action for action, found in by_action.items() if any(denies_everything(one) for one in found)
+            action for action, found in by_action.items() if any(is_blanket_deny(one) for one in found)
         )
         self.tagged = any(":resourcetag/" in key for one in statements for _, key, _ in one.conditions)
         self.personal = any(
@@ -110,7 +118,7 @@ class DocumentIndex:
         )
 
 
-def denies_everything(one: Statement) -> bool:
+def is_blanket_deny(one: Statement) -> bool:
     """Whether it denies whatever is asked."""
     return not one.allow and not one.conditions and "*" in one.resources and "resource" not in one.negated
 
@@ -150,7 +158,7 @@ class PermissionSet:
         self.indexes: dict[str, ActionIndex] = {}
         self.reachable: dict[tuple[str, str], tuple[str, Decision, bool] | None] = {}
 
-    def action_index(self, action: str) -> ActionIndex:
+    def index_action(self, action: str) -> ActionIndex:
         if action not in self.indexes:
             low = action.lower()
             index = tuple(Policy(str(n), s.by_action[low]) for n, s in enumerate(self.documents) if low in s.by_action)
@@ -159,36 +167,36 @@ class PermissionSet:
             free = bound is None and all(one.allow for one in every)
             keys = (key for one in every for _, key, _ in one.conditions if ":resourcetag/" in key)
             self.indexes[action] = ActionIndex(
-                Rights(index, bound), allowed_patterns(index), free, frozenset(keys) if self.tagged else NO_KEYS
+                Rights(index, bound), list_allowed_patterns(index), free, frozenset(keys) if self.tagged else NO_KEYS
             )
         return self.indexes[action]
 
     def may(self, action: str, resource: str, context: Context | None = None) -> Decision | None:
         if action.lower() not in self.actions:
             return None
-        index = self.action_index(action)
+        index = self.index_action(action)
         if index.free and not index.tags:
             known = {**self.context, **context} if context else self.context
             return find_allow(index.rights.identity, Request(self.caller, action, resource, known))
-        for rights, tags in self.rights_by_tags(action, resource):
+        for rights, tags in self.list_rights_by_tags(action, resource):
             request = Request(self.caller, action, resource, {**self.context, **(context or {}), **tags})
-            if (decision := decide(request, rights, possible=True)).allowed:
+            if (decision := decide_request(request, rights, possible=True)).allowed:
                 return decision
         return None
 
-    def rights_by_tags(self, action: str, resource: str) -> list[tuple[Rights, Context]]:
+    def list_rights_by_tags(self, action: str, resource: str) -> list[tuple[Rights, Context]]:
         """Return the statements about the action, with what is known of the resource's tags, which the holder may be able to change.
 
         AWS: to control who may pass a role by its tags "does not have reliable results"; so the tags may as well be absent.
         docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_passrole.html
         """
-        index = self.action_index(action)
+        index = self.index_action(action)
         tags = self.tags.get(resource) if index.tags else None
-        if tags is None or self.may_change_tags(action, resource):
+        if tags is None or self.can_change_tags(action, resource):
             return [(index.rights, {})]
         return [apply_tags(index, some) for some in ([tags, {}] if action == PASS_ROLE else [tags])]
 
-    def may_change_tags(self, action: str, resource: str) -> bool:
+    def can_change_tags(self, action: str, resource: str) -> bool:
         kind = resource.split(":", 5)[-1].partition("/")[0]
         return any(action not in both and any(self.may(one, resource) for one in both) for both in [TAGS.get(kind, ())])
 
@@ -196,51 +204,51 @@ class PermissionSet:
         """Return (a resource, the decision that allows the action there, whether no policy names that resource), or None."""
         key = (action, repr(context))
         if key not in self.reachable:
-            self.reachable[key] = self.first_resource(action, True, context) or self.first_resource(
+            self.reachable[key] = self.find_first_resource(action, True, context) or self.find_first_resource(
                 action, False, context
             )
         return self.reachable[key]
 
-    def first_resource(
+    def find_first_resource(
         self, action: str, at_large: bool, context: Context | None = None
     ) -> tuple[str, Decision, bool] | None:
         """Return the first; with `at_large`, only a resource that no policy names."""
-        return next(((*found, at_large) for found in self.allowed_resources(action, (at_large,), context)), None)
+        return next(((*found, at_large) for found in self.list_allowed_resources(action, (at_large,), context)), None)
 
-    def allowed_resources(
+    def list_allowed_resources(
         self, action: str, at_large: tuple[bool, ...], context: Context | None = None
     ) -> Iterator[tuple[str, Decision]]:
         """Yield, for each pattern, a resource that the action is allowed on, with the decision; one that no policy names comes first."""
         if action.lower() not in self.actions:
             return
-        patterns = [one for one in self.action_index(action).patterns if False in at_large or "*" in one]
-        found = arn_targets(action, self.caller.account) if patterns else ()
+        patterns = [one for one in self.index_action(action).patterns if False in at_large or "*" in one]
+        found = build_sample_arns(action, self.caller.account) if patterns else ()
         for pattern in patterns:
             for nobodys, end in ((nobodys, end) for nobodys in at_large for end in found):
-                resource = meet_arn(pattern, end[nobodys])
+                resource = find_common_arn(pattern, end[nobodys])
                 if resource is not None and (decision := self.may(action, resource, context)):
                     yield resource, decision
                     break
 
-    def foreign_resources(self, action: str) -> Iterator[str]:
+    def list_foreign_resources(self, action: str) -> Iterator[str]:
         """Yield resources in other accounts that a pattern names."""
-        for pattern in self.action_index(action).patterns:
+        for pattern in self.index_action(action).patterns:
             account = pattern.split(":", 5)[4] if pattern.count(":") >= 5 else ""
             for named, _ in (
-                arn_targets(action, account) if account.isdigit() and account != self.caller.account else ()
+                build_sample_arns(action, account) if account.isdigit() and account != self.caller.account else ()
             ):
-                resource = meet_arn(pattern, named)
+                resource = find_common_arn(pattern, named)
                 if resource is not None and self.may(action, resource):
                     yield resource
 
     def candidates(self, action: str, arns: Mapping[str, object]) -> Iterable[str]:
         """Return those ARNs that a statement which allows the action may mean."""
-        patterns = self.action_index(action).patterns
+        patterns = self.index_action(action).patterns
         if any(pattern == "*" or "${" in pattern for pattern in patterns):
             return arns
         if all("*" not in pattern and "?" not in pattern for pattern in patterns):
             return [pattern for pattern in patterns if pattern in arns]
-        globs = [arn_glob(pattern).fullmatch for pattern in patterns]
+        globs = [compile_arn_glob(pattern).fullmatch for pattern in patterns]
         if len(globs) == 1:
             return [*filter(globs[0], arns)]
         return [arn for arn in arns if any(fits(arn) for fits in globs)]
@@ -259,21 +267,23 @@ class PermissionSet:
     def powers(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """(action, resources on which it is allowed) for what makes a principal strong, as paths.toml has it."""
         found = []
-        for action, anywhere in powers():
+        for action, anywhere in load_powers():
             if action.lower() in self.actions:
-                places = [place for place, _ in self.allowed_resources(action, (True,) if anywhere else (True, False))]
-                places += () if anywhere else self.foreign_resources(action)
+                places = [
+                    place for place, _ in self.list_allowed_resources(action, (True,) if anywhere else (True, False))
+                ]
+                places += () if anywhere else self.list_foreign_resources(action)
                 found += [(action, tuple(dict.fromkeys(places)))] if places else []
         return tuple(found)
 
-    def missing_powers(self, other: PermissionSet) -> tuple[str, ...]:
+    def list_missing_powers(self, other: PermissionSet) -> tuple[str, ...]:
         """Return the other's powers that this one lacks, or lacks somewhere: what there is to be gained."""
         if other.is_admin and not self.is_admin:
             return ("everything",)
         return tuple(action for action, places in other.powers if not all(self.may(action, place) for place in places))
 
 
-def allowed_patterns(policies: Iterable[Policy]) -> tuple[str, ...]:
+def list_allowed_patterns(policies: Iterable[Policy]) -> tuple[str, ...]:
     """Return the resources that statements allow something on."""
     found: list[str] = []
     for policy in policies:
@@ -296,6 +306,8 @@ def find_allow(policies: Iterable[Policy], request: Request) -> Decision | None:
     """Return what the evaluator decides where there are only statements about the action, and all of them allow it."""
     for policy in policies:
         for one in policy.statements:
-            if matches_resource(one, request) and (not one.conditions or holds(one, request.context, True)[0]):
-                return Decision("allowed", "", (Deciding("identity", policy.name, one),))
+            if is_about_resource(one, request) and (
+                not one.conditions or evaluate_conditions(one, request.context, True)[0]
+            ):
+                return Decision("allowed", "", (DecidingStatement("identity", policy.name, one),))
     return None

@@ -7,48 +7,52 @@ from itertools import chain
 
 from iampolicy.account.snapshot import Principal
 from iampolicy.escalation.account_model import AWS, WELL_KNOWN, AccountModel
-from iampolicy.escalation.outcomes import ADMIN, BOUNDED, GAINS, Outcome, compare, strongest
+from iampolicy.escalation.outcomes import ADMIN, BOUNDED, GAINS, Outcome, choose_strongest, compute_outcome
 from iampolicy.escalation.paths import Path
-from iampolicy.escalation.permission_set import ADMINISTRATOR, PermissionSet, meet_arn
-from iampolicy.policy.document import VARIABLE, Policy, glob, policy
+from iampolicy.escalation.permission_set import ADMINISTRATOR, PermissionSet, find_common_arn
+from iampolicy.policy.document import VARIABLE, Policy, compile_glob, parse_policy
 from iampolicy.policy.evaluate import Decision, Rights
 
 VERSION = "iam:CreatePolicyVersion"
 NAMING = ("stringequals", "stringlike", "arnequals", "arnlike")  # with each, what a policy names is the most that fits
 
 
-def gain_anything(model: AccountModel, permissions: PermissionSet, target: Principal, decision: Decision) -> Outcome:
+def compute_write_outcome(
+    model: AccountModel, permissions: PermissionSet, target: Principal, decision: Decision
+) -> Outcome:
     """The outcome where the holder writes the target's policies and is the target: only a boundary that it cannot lift counts."""
     if not target.boundary or can_lift_boundary(model, permissions, target):
         return Outcome(ADMIN, decision, target, ("everything",))
-    bounds = dict.fromkeys([target.boundary, *possible_boundaries(model, permissions, target)])
+    bounds = dict.fromkeys([target.boundary, *list_possible_boundaries(model, permissions, target)])
     note = "as far as its boundary lets it"
-    held = (model.permissions_with(Rights((assumed_text(model, arn),)), target) for arn in bounds)
-    worst = strongest(compare(model, permissions, one, decision, target, note) for one in held)
+    held = (model.build_permission_set(Rights((find_assumed_text(model, arn),)), target) for arn in bounds)
+    worst = choose_strongest(compute_outcome(model, permissions, one, decision, target, note) for one in held)
     return worst or Outcome(BOUNDED, decision, target, note=note)
 
 
-def assumed_text(model: AccountModel, arn: str) -> Policy:
+def find_assumed_text(model: AccountModel, arn: str) -> Policy:
     """Return the policy's text; one that is unknown may allow everything."""
-    return model.policy_text(arn) or WELL_KNOWN[ADMINISTRATOR]
+    return model.find_policy_text(arn) or WELL_KNOWN[ADMINISTRATOR]
 
 
 def can_lift_boundary(model: AccountModel, permissions: PermissionSet, target: Principal) -> bool:
     """Whether the holder may take the target's boundary off, put one there that lets all through, or rewrite it."""
     put = permissions.may(
-        f"iam:Put{principal_kind(target)}PermissionsBoundary", target.arn, {"iam:permissionsboundary": ADMINISTRATOR}
+        f"iam:Put{classify_principal(target)}PermissionsBoundary",
+        target.arn,
+        {"iam:permissionsboundary": ADMINISTRATOR},
     )
     delete = permissions.may(
-        f"iam:Delete{principal_kind(target)}PermissionsBoundary", target.arn, boundary_keys(target)
+        f"iam:Delete{classify_principal(target)}PermissionsBoundary", target.arn, build_boundary_context(target)
     )
     return bool(put or delete or (is_customer_managed(target.boundary) and permissions.may(VERSION, target.boundary)))
 
 
-def possible_boundaries(model: AccountModel, permissions: PermissionSet, target: Principal) -> Iterator[str]:
+def list_possible_boundaries(model: AccountModel, permissions: PermissionSet, target: Principal) -> Iterator[str]:
     """Yield the snapshot's policies that the holder may make the target's boundary."""
-    put = f"iam:Put{principal_kind(target)}PermissionsBoundary"
+    put = f"iam:Put{classify_principal(target)}PermissionsBoundary"
     if put.lower() in permissions.actions:
-        for arn in matching_policies(model, permissions, put, "iam:permissionsboundary", model.snapshot.policies):
+        for arn in list_matching_policies(model, permissions, put, "iam:permissionsboundary", model.snapshot.policies):
             if permissions.may(put, target.arn, {"iam:permissionsboundary": arn}):
                 yield arn
 
@@ -61,85 +65,85 @@ def write_policy(model: AccountModel, permissions: PermissionSet, action: str, t
     elif action.startswith("iam:Attach"):
         return attach_policy(model, permissions, action, target.arn, target)
     else:
-        hit = permissions.may(action, target.arn, boundary_keys(target))
-    return gain_anything(model, permissions, target, hit) if hit else None
+        hit = permissions.may(action, target.arn, build_boundary_context(target))
+    return compute_write_outcome(model, permissions, target, hit) if hit else None
 
 
 def attach_policy(
     model: AccountModel, permissions: PermissionSet, action: str, to: str, target: Principal
 ) -> Outcome | None:
     """The outcome with a policy that allows everything, or that the holder may write; else with the strongest that it may attach."""
-    weak = permissions.may(action, to, boundary_keys(target))
+    weak = permissions.may(action, to, build_boundary_context(target))
     if not weak:
         return None
     places = [permissions.find_resource(name) for name in ("iam:CreatePolicy", VERSION)]
-    among = matching_policies(model, permissions, action, "iam:policyarn", model.strong_policies)
+    among = list_matching_policies(model, permissions, action, "iam:policyarn", model.strong_policies)
     to_all = (arn for arn in among if model.strong_policies[arn].is_admin)
     for arn in chain([ADMINISTRATOR], (place[0] for place in places if place), to_all):
-        if hit := permissions.may(action, to, {**boundary_keys(target), "iam:policyarn": arn}):
-            return gain_anything(model, permissions, target, hit)
+        if hit := permissions.may(action, to, {**build_boundary_context(target), "iam:policyarn": arn}):
+            return compute_write_outcome(model, permissions, target, hit)
     found: list[Outcome | None] = [
         Outcome(BOUNDED, weak, target, note="the policies that it may attach give it nothing more")
     ]
-    for arn, name in [*((arn, "") for arn in among), *aws_policies(model, permissions, action)]:
-        if hit := permissions.may(action, to, {**boundary_keys(target), "iam:policyarn": arn}):
-            found.append(gain_policy(model, permissions, arn, target, hit, name))
-    return strongest(found)
+    for arn, name in [*((arn, "") for arn in among), *list_aws_policies(model, permissions, action)]:
+        if hit := permissions.may(action, to, {**build_boundary_context(target), "iam:policyarn": arn}):
+            found.append(compute_attach_outcome(model, permissions, arn, target, hit, name))
+    return choose_strongest(found)
 
 
-def gain_policy(
+def compute_attach_outcome(
     model: AccountModel, permissions: PermissionSet, arn: str, target: Principal, decision: Decision, name: str
 ) -> Outcome:
     """The outcome where the target gets the policy, which may let it write its own. `name` is what a policy of AWS's is called."""
-    bound = model.policy_text(target.boundary) if target.boundary else None
-    held = model.permissions_with(Rights((assumed_text(model, arn),), bound), target)
-    if model.policy_text(arn) is None:
-        found = compare(model, permissions, held, decision, target)
+    bound = model.find_policy_text(target.boundary) if target.boundary else None
+    held = model.build_permission_set(Rights((find_assumed_text(model, arn),), bound), target)
+    if model.find_policy_text(arn) is None:
+        found = compute_outcome(model, permissions, held, decision, target)
         gains = (f"what {name} gives, whose text is not at hand",) if found.level else ()
         return Outcome(min(found.level, GAINS), decision, target, gains)
-    attach, put = f"iam:Attach{principal_kind(target)}Policy", f"iam:Put{principal_kind(target)}Policy"
-    if held.may(attach, target.arn, {**boundary_keys(target), "iam:policyarn": ADMINISTRATOR}) or held.may(
-        put, target.arn, boundary_keys(target)
+    attach, put = f"iam:Attach{classify_principal(target)}Policy", f"iam:Put{classify_principal(target)}Policy"
+    if held.may(attach, target.arn, {**build_boundary_context(target), "iam:policyarn": ADMINISTRATOR}) or held.may(
+        put, target.arn, build_boundary_context(target)
     ):
-        return gain_anything(model, permissions, target, decision)
-    return compare(model, permissions, held, decision, target)
+        return compute_write_outcome(model, permissions, target, decision)
+    return compute_outcome(model, permissions, held, decision, target)
 
 
-def aws_policies(model: AccountModel, permissions: PermissionSet, action: str) -> Iterator[tuple[str, str]]:
+def list_aws_policies(model: AccountModel, permissions: PermissionSet, action: str) -> Iterator[tuple[str, str]]:
     """Yield (ARN, name) of AWS's policies that the snapshot lacks: the well-known, and what a required pattern may mean."""
     yield from ((arn, arn.removeprefix(AWS)) for arn in WELL_KNOWN if arn not in model.snapshot.policies)
-    for pattern in required_values(model, permissions, action, "iam:policyarn") or ["*"]:
-        arn = meet_arn(VARIABLE.sub("*", pattern), f"{AWS}*")
+    for pattern in list_required_values(model, permissions, action, "iam:policyarn") or ["*"]:
+        arn = find_common_arn(VARIABLE.sub("*", pattern), f"{AWS}*")
         if arn is not None and arn not in model.snapshot.policies and arn not in WELL_KNOWN:
             yield arn, f"AWS's {pattern.removeprefix(AWS)}" if pattern.strip("*") else "a policy of AWS's"
 
 
-def required_values(model: AccountModel, permissions: PermissionSet, action: str, key: str) -> list[str]:
+def list_required_values(model: AccountModel, permissions: PermissionSet, action: str, key: str) -> list[str]:
     """Return what statements that allow the action require of a key; nothing when one requires nothing."""
     tests = [
         [value for operator, of, values in one.conditions if of == key and operator.lower() in NAMING for value in values]
-        for policy in permissions.action_index(action).rights.identity
+        for policy in permissions.index_action(action).rights.identity
         for one in policy.statements
         if one.allow
     ]  # fmt: skip
     return [value for values in tests for value in values] if all(tests) else []
 
 
-def matching_policies(
+def list_matching_policies(
     model: AccountModel, permissions: PermissionSet, action: str, key: str, arns: Iterable[str]
 ) -> list[str]:
     """Return those of the ARNs that the conditions on this key could let through: of many stacks' policies few are left to decide on."""
 
     def find() -> list[str]:
-        patterns = required_values(model, permissions, action, key)
+        patterns = list_required_values(model, permissions, action, key)
         open_to_all = not patterns or any("${" in value for value in patterns)
-        fits = [glob(value).fullmatch for value in patterns]
+        fits = [compile_glob(value).fullmatch for value in patterns]
         return [arn for arn in arns if open_to_all or any(fit(arn) for fit in fits)]
 
     return model.remember(permissions, ("matching", action), find)
 
 
-def principal_kind(target: Principal) -> str:
+def classify_principal(target: Principal) -> str:
     return "User" if target.trust is None else "Role"
 
 
@@ -148,12 +152,12 @@ def is_customer_managed(arn: str) -> bool:
     return not arn.startswith("arn:aws:iam::aws:")
 
 
-def boundary_keys(target: Principal) -> dict[str, str | list[str]]:
+def build_boundary_context(target: Principal) -> dict[str, str | list[str]]:
     """The keys that are known of a request that changes the target: its boundary, or that it has none."""
     return {"iam:permissionsboundary": target.boundary or []}
 
 
-def gain_from_newcomers(permissions: PermissionSet, path: Path, note: str) -> Outcome | None:
+def compute_newcomer_outcome(permissions: PermissionSet, path: Path, note: str) -> Outcome | None:
     """The outcome where the path leads to no principal of the snapshot, but all its actions are allowed on any new one."""
     plain = {
         "iam:policyarn": ADMINISTRATOR,
@@ -171,12 +175,12 @@ def write_own_policies(model: AccountModel, path: Path, permissions: PermissionS
     if "Group" in action:
         groups = [model.snapshot.groups[name].arn for name in p.groups if name in model.snapshot.groups]
         found = [write_group_policy(model, permissions, action, arn, p) for arn in groups]
-    elif action == VERSION or principal_kind(p) in action:
+    elif action == VERSION or classify_principal(p) in action:
         found = [write_policy(model, permissions, action, p)]
     note = "it may do so to whom it likes, if not to itself"
     return (
-        strongest(found)
-        or gain_from_newcomers(permissions, path, note)
+        choose_strongest(found)
+        or compute_newcomer_outcome(permissions, path, note)
         or model.remember(permissions, path.id, lambda: change_others(model, action, permissions))
     )
 
@@ -187,7 +191,7 @@ def write_group_policy(
     if action.startswith("iam:Attach"):
         return attach_policy(model, permissions, action, arn, p)
     hit = permissions.may(action, arn)
-    return gain_anything(model, permissions, p, hit) if hit else None
+    return compute_write_outcome(model, permissions, p, hit) if hit else None
 
 
 def change_others(model: AccountModel, action: str, permissions: PermissionSet) -> Outcome | None:
@@ -201,7 +205,7 @@ def change_others(model: AccountModel, action: str, permissions: PermissionSet) 
     else:
         held = {p.arn: p for p in (snapshot.users if "User" in action else snapshot.roles).values()}
     for arn in permissions.candidates(action, held):
-        if hit := permissions.may(action, arn, boundary_keys(held[arn])):
+        if hit := permissions.may(action, arn, build_boundary_context(held[arn])):
             return Outcome(BOUNDED, hit, held[arn], note="it changes what others may do, not what it may do itself")
     return None
 
@@ -212,25 +216,33 @@ def restore_version(model: AccountModel, path: Path, permissions: PermissionSet,
         kept = model.snapshot.policies.get(arn)
         hit = permissions.may(path.actions[0], arn) if kept and kept.raw and is_customer_managed(arn) else None
         for ident in kept.raw if kept and hit else ():
-            older = policy(arn, kept.version(ident) if kept else {})
+            older = parse_policy(arn, kept.version(ident) if kept else {})
             identity = tuple(older if one.name == arn else one for one in rights.identity)
-            other = model.permissions_with(Rights(identity, rights.boundary), p)
+            other = model.build_permission_set(Rights(identity, rights.boundary), p)
             if hit:
-                found.append(compare(model, permissions, other, hit, p, f"with version {ident} of {arn}"))
-    return strongest(found) or gain_from_newcomers(permissions, path, "it may bring back any version of any policy")
+                found.append(compute_outcome(model, permissions, other, hit, p, f"with version {ident} of {arn}"))
+    return choose_strongest(found) or compute_newcomer_outcome(
+        permissions, path, "it may bring back any version of any policy"
+    )
 
 
 def lift_boundary(model: AccountModel, path: Path, permissions: PermissionSet, p: Principal) -> Outcome | None:
     action = path.actions[0]
-    if not p.boundary or principal_kind(p) not in action:
+    if not p.boundary or classify_principal(p) not in action:
         return None
     rights, found = model.rights(p), []
     put = "Put" in action
     known = (
-        matching_policies(model, permissions, action, "iam:permissionsboundary", model.snapshot.policies) if put else ()
+        list_matching_policies(model, permissions, action, "iam:permissionsboundary", model.snapshot.policies)
+        if put
+        else ()
     )
     for arn in [ADMINISTRATOR, *known] if put else [p.boundary]:
         if hit := permissions.may(action, p.arn, {"iam:permissionsboundary": arn}):
-            bound = model.policy_text(arn) if put else None
-            found.append(compare(model, permissions, model.permissions_with(Rights(rights.identity, bound), p), hit, p))
-    return strongest(found)
+            bound = model.find_policy_text(arn) if put else None
+            found.append(
+                compute_outcome(
+                    model, permissions, model.build_permission_set(Rights(rights.identity, bound), p), hit, p
+                )
+            )
+    return choose_strongest(found)

@@ -15,10 +15,10 @@ from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.errors import InputError
 from iampolicy.explain import simulation
 from iampolicy.explain.error_parser import UNSEEN, Denial, Question
-from iampolicy.explain.simulation import Asked
+from iampolicy.explain.simulation import DecisionInput
 from iampolicy.policy.conditions import Context
-from iampolicy.policy.document import Policy, statement
-from iampolicy.policy.evaluate import Caller, Deciding, Decision, Request, Rights
+from iampolicy.policy.document import Policy, parse_statement
+from iampolicy.policy.evaluate import Caller, DecidingStatement, Decision, Request, Rights
 
 NAMED = re.compile(r"(role|user|group|policy) ([\w+=,.@-]{1,128})")
 
@@ -56,7 +56,7 @@ class Explanation:
 
     denial: Denial
     question: Question
-    asked: Asked | None
+    asked: DecisionInput | None
     decision: Decision | None
     fixes: tuple[Fix, ...] = ()
     drift: bool = False
@@ -74,11 +74,11 @@ class Explanation:
         return self.decision is None or not self.decision.allowed or self.unseen
 
 
-def explain(denial: Denial, evidence: Evidence) -> Explanation:
+def explain_denial(denial: Denial, evidence: Evidence) -> Explanation:
     """The first question that is denied today, or the last one when none is."""
     for question in denial.questions:
-        full, notes = complete(question, evidence)
-        asked = prepare(full, evidence.have, evidence)
+        full, notes = complete_question(question, evidence)
+        asked = prepare_decision(full, evidence.have, evidence)
         decision = asked.decision() if asked else None
         if not decision or not decision.allowed:
             break
@@ -86,19 +86,19 @@ def explain(denial: Denial, evidence: Evidence) -> Explanation:
         return Explanation(denial, full, None, None, notes=notes)
     if decision.allowed:
         return Explanation(denial, full, asked, decision, notes=notes)
-    wished = prepare(full, evidence.files, evidence)
+    wished = prepare_decision(full, evidence.files, evidence)
     drift = bool(wished and wished.decision().allowed)
-    return Explanation(denial, full, asked, decision, tuple(smallest_fixes(asked)), drift, notes)
+    return Explanation(denial, full, asked, decision, tuple(find_smallest_fixes(asked)), drift, notes)
 
 
-def complete(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
+def complete_question(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
     """The question with what follows from the account, and notes on what was taken for granted.
 
     Raises InputError when nobody knows who asked, for what, of what.
     """
-    known = actions.matching(question.action) if actions.exists(question.action) else []
+    known = actions.list_matching_actions(question.action) if actions.is_known_action(question.action) else []
     spelled = known[0] if known else actions.OPERATIONS.get(question.action.lower(), question.action)
-    question = replace(question, action=spelled, resource=full_arn(question.resource, evidence))
+    question = replace(question, action=spelled, resource=expand_arn(question.resource, evidence))
     if (question.hop == 3 and not question.resource) or (question.hop == 4 and not question.who.startswith("arn:")):
         question, named = assume_own_role(question, evidence)
     else:
@@ -107,14 +107,14 @@ def complete(question: Question, evidence: Evidence) -> tuple[Question, tuple[st
     lacking += ["--action"] if question.action.endswith(":") else []
     if lacking:
         raise InputError(f"This text does not say enough. Say who asked for what, of what: {' '.join(lacking)}")
-    if question.hop == 1 and serves_only_services(find_principal(question, evidence.have, evidence)):
+    if question.hop == 1 and is_service_role(find_principal(question, evidence.have, evidence)):
         question = replace(question, hop=4)
     if question.hop == 2 and "iam:passedtoservice" not in {key.lower() for key, _ in question.context}:
         question, named = assume_service(question, evidence)
     return question, named
 
 
-def full_arn(resource: str, evidence: Evidence) -> str:
+def expand_arn(resource: str, evidence: Evidence) -> str:
     """IAM names a role, user, group or policy that is there by its name alone: `role NAME`."""
     found = NAMED.fullmatch(resource)
     if not found:
@@ -127,7 +127,9 @@ def full_arn(resource: str, evidence: Evidence) -> str:
 
 def assume_own_role(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
     """A service does not always name its role: it is ours, when one of iam_policies/ only is for the service."""
-    arns = [role.arn for role in evidence.files.roles.values() if question.who in services(role.trust_policy)]
+    arns = [
+        role.arn for role in evidence.files.roles.values() if question.who in list_trusted_services(role.trust_policy)
+    ]
     if len(arns) != 1:
         return (question if question.hop == 3 else replace(question, who="")), ()
     note = f"the text names no role; taken for granted: {arns[0].rsplit('/', 1)[1]}"
@@ -138,20 +140,20 @@ def assume_own_role(question: Question, evidence: Evidence) -> tuple[Question, t
 def assume_service(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
     """A denied PassRole does not say to whom; when one service only may take the role, it is that one."""
     role = find_principal(replace(question, who=question.resource), evidence.have, evidence)
-    takers = services(role.trust_policy) if role else []
+    takers = list_trusted_services(role.trust_policy) if role else []
     if len(takers) != 1:
         return question, ("the text does not say to which service: give it with -c iam:PassedToService=SERVICE",)
     note = f"iam:PassedToService is taken to be {takers[0]}, the one service that may take the role"
     return replace(question, context=(*question.context, ("iam:PassedToService", takers[0]))), (note,)
 
 
-def services(trust: Policy) -> list[str]:
+def list_trusted_services(trust: Policy) -> list[str]:
     """The services that a trust lets in."""
     allows = [s for s in trust.statements if s.allow and "principal" not in s.negated]
     return list(dict.fromkeys(value for s in allows for kind, value in s.principals or () if kind == "Service"))
 
 
-def serves_only_services(p: Principal | None) -> bool:
+def is_service_role(p: Principal | None) -> bool:
     """Whether only services take the role: then it is at work for one, and no person's."""
     allows = [s for s in p.trust_policy.statements if s.allow] if p else []
     kinds = {kind for s in allows for kind, _ in s.principals or ()}
@@ -160,35 +162,35 @@ def serves_only_services(p: Principal | None) -> bool:
 
 def find_principal(question: Question, have: Snapshot, evidence: Evidence) -> Principal | None:
     try:
-        return simulation.find(have, question.who, evidence.prefix)[0]
+        return simulation.resolve_principal(have, question.who, evidence.prefix)[0]
     except InputError:
         return None
 
 
-def prepare(question: Question, have: Snapshot, evidence: Evidence) -> Asked | None:
+def prepare_decision(question: Question, have: Snapshot, evidence: Evidence) -> DecisionInput | None:
     """The question, ready to be decided in an account; None when who asks, or the role to be taken, is not there."""
     own = dict(question.context)
-    trust = simulation.trust(have, question.action, question.resource)
+    trust = simulation.find_role_trust(have, question.action, question.resource)
     if question.hop == 3:
         request = Request(
-            Caller(service=question.who), question.action, question.resource, service_context(own, evidence)
+            Caller(service=question.who), question.action, question.resource, build_service_context(own, evidence)
         )
-        return Asked(request, Rights(), trust, required=True) if trust else None
+        return DecisionInput(request, Rights(), trust, required=True) if trust else None
     try:
-        p, caller = simulation.find(have, question.who, evidence.prefix)
+        p, caller = simulation.resolve_principal(have, question.who, evidence.prefix)
     except InputError:
         return None
-    keys = simulation.context(p, (question.action, question.resource), evidence.region, own)
-    request = Request(caller, question.action, question.resource, simulation.lowered(keys))
+    keys = simulation.build_context(p, (question.action, question.resource), evidence.region, own)
+    request = Request(caller, question.action, question.resource, simulation.normalise_context(keys))
     own_policy = evidence.bucket_policy(question.resource) if question.action.startswith("s3:") else trust
-    return Asked(request, have.rights(p), own_policy, required=question.action == "sts:AssumeRole")
+    return DecisionInput(request, have.rights(p), own_policy, required=question.action == "sts:AssumeRole")
 
 
-def service_context(own: dict[str, Any], evidence: Evidence) -> Context:
-    return simulation.lowered({"aws:SourceAccount": evidence.number, "aws:SecureTransport": "true", **own})
+def build_service_context(own: dict[str, Any], evidence: Evidence) -> Context:
+    return simulation.normalise_context({"aws:SourceAccount": evidence.number, "aws:SecureTransport": "true", **own})
 
 
-def smallest_fixes(asked: Asked) -> list[Fix]:
+def find_smallest_fixes(asked: DecisionInput) -> list[Fix]:
     """The edits after which the evaluator allows the request; none when it would not even then."""
     found: list[Fix] = []
     for _ in range(6):  # one round takes the denials away, then one for each layer that has to allow
@@ -197,22 +199,23 @@ def smallest_fixes(asked: Asked) -> list[Fix]:
             return found
         if decision.effect == "explicitDeny":
             found += [
-                Fix("remove", d.layer, holder(asked, d.layer), d.policy, d.statement.name) for d in decision.deciding
+                Fix("remove", d.layer, find_holder(asked, d.layer), d.policy, d.statement.name)
+                for d in decision.deciding
             ]
-            asked = without_denies(asked, decision.deciding)
+            asked = drop_denies(asked, decision.deciding)
         else:
-            raw = granting_statement(asked, decision.layer)
+            raw = build_granting_statement(asked, decision.layer)
             bound = asked.rights.boundary.name if decision.layer == "boundary" and asked.rights.boundary else ""
-            found.append(Fix("add", decision.layer, holder(asked, decision.layer), bound, statement=raw))
+            found.append(Fix("add", decision.layer, find_holder(asked, decision.layer), bound, statement=raw))
             asked = with_statement(asked, decision.layer, raw)
     return []
 
 
-def holder(asked: Asked, layer: str) -> str:
+def find_holder(asked: DecisionInput, layer: str) -> str:
     return asked.request.resource if layer == "resource" else asked.request.caller.arn
 
 
-def without_denies(asked: Asked, denies: tuple[Deciding, ...]) -> Asked:
+def drop_denies(asked: DecisionInput, denies: tuple[DecidingStatement, ...]) -> DecisionInput:
     gone = {(d.layer, d.policy, d.statement) for d in denies}
 
     def kept(layer: str, one: Policy) -> Policy:
@@ -227,8 +230,8 @@ def without_denies(asked: Asked, denies: tuple[Deciding, ...]) -> Asked:
     return replace(asked, rights=changed, resource=asked.resource and kept("resource", asked.resource))
 
 
-def with_statement(asked: Asked, layer: str, raw: dict[str, Any]) -> Asked:
-    more, rights = statement(0, raw, variables=True), asked.rights
+def with_statement(asked: DecisionInput, layer: str, raw: dict[str, Any]) -> DecisionInput:
+    more, rights = parse_statement(0, raw, variables=True), asked.rights
     if layer == "identity":
         return replace(asked, rights=replace(rights, identity=(*rights.identity, Policy("new", (more,)))))
     if layer == "session":
@@ -240,7 +243,7 @@ def with_statement(asked: Asked, layer: str, raw: dict[str, Any]) -> Asked:
     return replace(asked, resource=grown)
 
 
-def granting_statement(asked: Asked, layer: str) -> dict[str, Any]:
+def build_granting_statement(asked: DecisionInput, layer: str) -> dict[str, Any]:
     """The statement that allows this request and little else."""
     request, caller = asked.request, asked.request.caller
     raw: dict[str, Any] = {"Effect": "Allow"}

@@ -58,7 +58,7 @@ class Denial:
     encoded: bool = False
 
 
-def clean(text: str) -> str:
+def clean_message(text: str) -> str:
     """Printable, on one line, without anything that looks like an access key's id."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[:LONGEST]).split())
     return KEY_ID.sub(r"\1*", line)
@@ -66,23 +66,33 @@ def clean(text: str) -> str:
 
 def parse(text: str) -> Denial | None:
     """The denial that the text tells of, or None when it is none that is known here."""
-    line = clean(text)
-    for reader in (trust, passing, not_authorized, lambda_trust, lambda_rights, listing, model_data, encoded, plain):
+    line = clean_message(text)
+    for reader in (
+        parse_assume_failure,
+        parse_pass_role,
+        parse_not_authorized,
+        parse_lambda_trust,
+        parse_lambda_rights,
+        parse_empty_listing,
+        parse_model_data,
+        parse_encoded_denial,
+        parse_plain_denial,
+    ):
         if found := reader(line):
             return found
     return None
 
 
-def passing(line: str) -> Denial | None:
+def parse_pass_role(line: str) -> Denial | None:
     """iam:PassRole has a hop of its own; but for that it reads like any other denial."""
-    found = not_authorized(line)
+    found = parse_not_authorized(line)
     if not found or found.questions[0].action.lower() != "iam:passrole":
         return None
     asked = found.questions[0]
     return Denial("PassRole", (Question(2, "iam:PassRole", asked.resource, asked.who),), found.layer, found.policy)
 
 
-def not_authorized(line: str) -> Denial | None:
+def parse_not_authorized(line: str) -> Denial | None:
     """User: ARN is not authorized to perform: ACTION on resource: ARN because no ... policy allows the ACTION action"""
     before, found, after = line.partition(" is not authorized to perform")
     action = ACTION.search(after[:200])
@@ -104,75 +114,78 @@ def not_authorized(line: str) -> Denial | None:
     )
 
 
-def lambda_trust(line: str) -> Denial | None:
+def parse_lambda_trust(line: str) -> Denial | None:
     if "cannot be assumed by Lambda" not in line:
         return None
-    return Denial("Lambda cannot take the role", (assume(role_of(line), LAMBDA),))
+    return Denial("Lambda cannot take the role", (build_trust_question(extract_role_arn(line), LAMBDA),))
 
 
-def lambda_rights(line: str) -> Denial | None:
+def parse_lambda_rights(line: str) -> Denial | None:
     found = re.search(r"execution role does not have permissions to call (\w{2,80}) on (\w{2,40})", line)
     if not found:
         return None
     action = f"{found[2].lower()}:{found[1]}"
-    return Denial("the function's role lacks a right", (Question(4, action, "*", role_of(line) or LAMBDA),))
+    return Denial("the function's role lacks a right", (Question(4, action, "*", extract_role_arn(line) or LAMBDA),))
 
 
-def trust(line: str) -> Denial | None:
+def parse_assume_failure(line: str) -> Denial | None:
     if "CodeBuild is not authorized to perform: sts:AssumeRole" in line:
-        return Denial("the role cannot be assumed", (assume(role_of(line), CODEBUILD),))
+        return Denial("the role cannot be assumed", (build_trust_question(extract_role_arn(line), CODEBUILD),))
     if "Could not assume role" not in line and "unable to perform: sts:AssumeRole" not in line:
         return None
     service = re.search(r"([a-z0-9.-]{2,60}\.amazonaws\.com)", line)
-    return Denial("the role cannot be assumed", (assume(role_of(line), service[1] if service else SAGEMAKER),))
+    return Denial(
+        "the role cannot be assumed",
+        (build_trust_question(extract_role_arn(line), service[1] if service else SAGEMAKER),),
+    )
 
 
-def assume(role: str, service: str) -> Question:
+def build_trust_question(role: str, service: str) -> Question:
     return Question(3, "sts:AssumeRole", role, service)
 
 
-def role_of(line: str) -> str:
+def extract_role_arn(line: str) -> str:
     found = ROLE_ARN.search(line)
     return found[0].rstrip(".,") if found else ""
 
 
-def listing(line: str) -> Denial | None:
+def parse_empty_listing(line: str) -> Denial | None:
     """SageMaker says that no objects are there, also when the role may not list them."""
     found = PLACE.search(line)
     if "No S3 objects found" not in line or not found:
         return None
-    bucket, prefix, role = f"arn:aws:s3:::{found[1]}", found[2], role_of(line) or SAGEMAKER
+    bucket, prefix, role = f"arn:aws:s3:::{found[1]}", found[2], extract_role_arn(line) or SAGEMAKER
     under = (("s3:prefix", prefix),)
     reads = Question(4, "s3:GetObject", f"{bucket}/{prefix}*", role)
     return Denial("nothing found at s3://", (Question(4, "s3:ListBucket", bucket, role, under), reads))
 
 
-def model_data(line: str) -> Denial | None:
+def parse_model_data(line: str) -> Denial | None:
     found = PLACE.search(line)
     if "Could not access model data" not in line or not found:
         return None
-    bucket, key, role = f"arn:aws:s3:::{found[1]}", found[2].rstrip("."), role_of(line) or SAGEMAKER
+    bucket, key, role = f"arn:aws:s3:::{found[1]}", found[2].rstrip("."), extract_role_arn(line) or SAGEMAKER
     folder = key.endswith("/") or not key
-    questions = [assume(role_of(line), SAGEMAKER)]
+    questions = [build_trust_question(extract_role_arn(line), SAGEMAKER)]
     questions += [Question(4, "s3:ListBucket", bucket, role, (("s3:prefix", key),))] if folder else []
     questions += [Question(4, "s3:GetObject", f"{bucket}/{key}" + ("*" if folder else ""), role)]
     return Denial("model data at s3:// is out of reach", tuple(questions))
 
 
-def encoded(line: str) -> Denial | None:
+def parse_encoded_denial(line: str) -> Denial | None:
     """EC2 without the part that names user and action."""
     if "Encoded authorization failure message" not in line and "UnauthorizedOperation" not in line:
         return None
-    return Denial("EC2 does not say what was denied", (Question(1, f"ec2:{operation(line)}"),), encoded=True)
+    return Denial("EC2 does not say what was denied", (Question(1, f"ec2:{extract_operation(line)}"),), encoded=True)
 
 
-def plain(line: str) -> Denial | None:
+def parse_plain_denial(line: str) -> Denial | None:
     """S3 says no more than Access Denied, and for HEAD, whose answer has no text, Forbidden."""
     if not re.search(r"Access ?Denied|403|Forbidden", line):
         return None
-    return Denial("access denied, without who and what", (Question(1, f"s3:{operation(line)}"),))
+    return Denial("access denied, without who and what", (Question(1, f"s3:{extract_operation(line)}"),))
 
 
-def operation(line: str) -> str:
+def extract_operation(line: str) -> str:
     found = REFUSED.search(line)
     return (found[1] or found[2]) if found else ""

@@ -9,7 +9,7 @@ from typing import Any
 from iampolicy.account.snapshot_file import KEY_ID
 from iampolicy.explain import simulation
 from iampolicy.explain.diagnosis import Evidence, Explanation
-from iampolicy.revoked_sessions import standing_revocations
+from iampolicy.revoked_sessions import list_active_revocations
 
 HOPS = {
     1: "the caller's own action",
@@ -21,56 +21,59 @@ WIDEST = 400  # characters of a line; an S3 key alone may have 1024
 FRESH = 120  # seconds in which a change may not have reached all of AWS
 
 
-def mask(text: str, number: str) -> str:
+def mask_identifiers(text: str, number: str) -> str:
     """Mask account numbers, of which the account's own stays recognisable, and what looks like an access key's id."""
     own = text.replace(number, "${account}")
     return KEY_ID.sub(r"\1*", re.sub(r":\d{12}(?=[:/])", ":<account>", own))
 
 
-def shorten(text: str, number: str) -> str:
+def shorten_line(text: str, number: str) -> str:
     """One line of the report, masked and not longer than WIDEST."""
-    short = mask(text, number)
+    short = mask_identifiers(text, number)
     return short if len(short) <= WIDEST else short[:WIDEST] + " ..."
 
 
-def heading(found: Explanation, evidence: Evidence) -> list[str]:
+def format_heading(found: Explanation, evidence: Evidence) -> list[str]:
     q = found.question
-    name = simulation.last(q.who) if ":assumed-role/" not in q.who else q.who.split("/")[1]
+    name = simulation.extract_policy_name(q.who) if ":assumed-role/" not in q.who else q.who.split("/")[1]
     first = f"Hop {q.hop} of 4, {HOPS[q.hop]}: {name} asks {q.action} of {q.resource}"
-    return [shorten(one, evidence.number) for one in (first, *found.notes)]
+    return [shorten_line(one, evidence.number) for one in (first, *found.notes)]
 
 
-def deciding(found: Explanation, evidence: Evidence) -> list[str]:
+def describe_current_decision(found: Explanation, evidence: Evidence) -> list[str]:
     """Today's decision, and where it is another than the one in the message."""
     denial, decision = found.denial, found.decision
     if not decision or not found.asked:
         lost = found.question.resource if found.question.hop == 3 else found.question.who
-        return [shorten(f"Still denied: there is no {lost} in this account.", evidence.number)]
+        return [shorten_line(f"Still denied: there is no {lost} in this account.", evidence.number)]
     if decision.allowed and found.unseen:
         policy = f" ({denial.policy})" if denial.policy else ""
         where = denial.layer if " " in denial.layer else f"{denial.layer} policy"
         return [
-            shorten(
+            shorten_line(
                 f"Still denied, as far as one can tell: AWS blames a {where}{policy}, which IAM's lists do not show.",
                 evidence.number,
             )
         ]
     if decision.allowed:
-        return [f"Allowed today: {shorten(simulation.verdict(decision), evidence.number)}", *spreading(found, evidence)]
-    misses = [one for one in simulation.near(found.asked) if one.layer == decision.layer]
-    lines = [f"Still denied: {simulation.verdict(decision).removeprefix('implicitDeny: ')}"]
+        return [
+            f"Allowed today: {shorten_line(simulation.format_verdict(decision), evidence.number)}",
+            *explain_past_denial(found, evidence),
+        ]
+    misses = [one for one in simulation.find_near_misses(found.asked) if one.layer == decision.layer]
+    lines = [f"Still denied: {simulation.format_verdict(decision).removeprefix('implicitDeny: ')}"]
     if denial.layer and denial.layer not in (decision.layer, "trust"):
         lines.append(f"The message blames another layer, {denial.layer}: it may be next.")
     lines += [f"Near: {one.text}" for one in misses[:2] if decision.effect == "implicitDeny"]
-    return [shorten(one, evidence.number) for one in lines]
+    return [shorten_line(one, evidence.number) for one in lines]
 
 
-def spreading(found: Explanation, evidence: Evidence) -> list[str]:
+def explain_past_denial(found: Explanation, evidence: Evidence) -> list[str]:
     """Why it may have been denied a moment ago."""
     if "s3://" in found.denial.kind:
         return ["So IAM lets it: look whether anything lies there, and whether the bucket is in the job's region."]
     role = evidence.have.roles.get(found.question.who.split("/")[1]) if ":assumed-role/" in found.question.who else None
-    if role and (cut := standing_revocations(evidence.have).get(role.name)):
+    if role and (cut := list_active_revocations(evidence.have).get(role.name)):
         return [f"Its sessions from before {cut:%Y-%m-%d %H:%M:%S} UTC are cut off (iam.revoke): take the role anew."]
     role = role or next((r for r in evidence.have.roles.values() if found.question.resource == r.arn), None)
     held = [evidence.have.policies[arn] for arn in (role.attached if role else ()) if arn in evidence.have.policies]
@@ -84,7 +87,7 @@ def spreading(found: Explanation, evidence: Evidence) -> list[str]:
     return ["It was mended since, or the role was too new: try again. If it stays, see what the message leaves out."]
 
 
-def describe(found: Explanation) -> dict[str, Any]:
+def describe_explanation(found: Explanation) -> dict[str, Any]:
     """The explanation as JSON has it; not masked."""
     decision = found.decision
     return {

@@ -11,9 +11,9 @@ from typing import Any
 from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.errors import InputError
-from iampolicy.policy.conditions import Context, holds
-from iampolicy.policy.document import Policy, Statement, arn_glob, as_policy, matches_action
-from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide, matches_resource, names
+from iampolicy.policy.conditions import Context, evaluate_conditions
+from iampolicy.policy.document import Policy, Statement, as_policy, compile_arn_glob, is_about_action
+from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide_request, is_about_resource, match_caller
 
 ONE_REGION = {"iam": "us-east-1", "organizations": "us-east-1", "route53": "us-east-1", "cloudfront": "us-east-1"}
 ABSENCES = {
@@ -25,7 +25,7 @@ ABSENCES = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class DecisionInput:
     """A request with all that bears on it; the fields are those of `decide`."""
 
     request: Request
@@ -34,11 +34,11 @@ class Asked:
     required: bool = False
 
     def decision(self, possible: bool = False) -> Decision:
-        return decide(self.request, self.rights, self.resource, required=self.required, possible=possible)
+        return decide_request(self.request, self.rights, self.resource, required=self.required, possible=possible)
 
 
 @dataclass(frozen=True)
-class Near:
+class NearMiss:
     """An Allow for the action that does not apply: to another resource, for somebody else, or on a condition that fails."""
 
     layer: str
@@ -49,15 +49,15 @@ class Near:
 
     @property
     def text(self) -> str:
-        return f"{self.layer}: {last(self.policy)} / {self.statement.name}: {self.why}"
+        return f"{self.layer}: {extract_policy_name(self.policy)} / {self.statement.name}: {self.why}"
 
 
-def last(policy: str) -> str:
+def extract_policy_name(policy: str) -> str:
     """A managed policy's name of its ARN; an inline policy's name as it is."""
     return policy.rsplit("/", 1)[-1] if policy.startswith("arn:") else policy
 
 
-def find(have: Snapshot, name: str, prefix: str = "") -> tuple[Principal, Caller]:
+def resolve_principal(have: Snapshot, name: str, prefix: str = "") -> tuple[Principal, Caller]:
     """Find a role or user: by its own name, by a role's without the `prefix` that names share, or by its or its session's ARN.
 
     Raises InputError: there is none, or several may be meant. A word may be a role's short name and another principal's whole one.
@@ -85,37 +85,40 @@ def find(have: Snapshot, name: str, prefix: str = "") -> tuple[Principal, Caller
     return found[0], found[0].caller
 
 
-def action(name: str) -> str:
+def resolve_action(name: str) -> str:
     """The action in AWS's spelling. Raises InputError for one that AWS does not have."""
-    if not actions.exists(name):
-        close = actions.nearest(name[:200])
+    if not actions.is_known_action(name):
+        close = actions.find_nearest_action(name[:200])
         meant = f" Did you mean {close}?" if close else " An action is service:Operation, as s3:GetObject."
         raise InputError(f"AWS has no action {name[:200]!r}.{meant}")
-    return actions.matching(name)[0]
+    return actions.list_matching_actions(name)[0]
 
 
-def resource(name: str, action: str) -> tuple[str, str]:
+def resolve_resource(name: str, action: str) -> tuple[str, str]:
     """The resource that the action is asked of, and a note when that is not the one given. Raises InputError for no ARN."""
     if name != "*" and (not name.startswith("arn:") or name.count(":") < 5):
         raise InputError(f"{name[:200]!r} is no ARN and not *. An object's is arn:aws:s3:::BUCKET/KEY.")
     if name == "*":
         return name, ""
-    if actions.unscopable(action):
+    if actions.is_unscopable(action):
         return "*", f"{action} takes no resource: AWS asks it of *, and only statements with that cover it."
-    if not possible(name, action):
-        return name, f"{action} is never asked of such a resource, but of {' '.join(actions.resource_arns(action)[:3])}"
+    if not is_possible_resource(name, action):
+        return (
+            name,
+            f"{action} is never asked of such a resource, but of {' '.join(actions.list_resource_arns(action)[:3])}",
+        )
     return name, ""
 
 
-def possible(name: str, action: str) -> bool:
+def is_possible_resource(name: str, action: str) -> bool:
     """Whether the ARN is one of the kinds that the action acts on. A bucket's pattern would fit its objects too."""
-    kinds = {one["key"] for one in actions.types(action)} if action.startswith("s3:") else set()
+    kinds = {one["key"] for one in actions.list_resource_types(action)} if action.startswith("s3:") else set()
     if "bucket" in kinds and "object" not in kinds and name.startswith("arn:aws:s3:::"):
         return "/" not in name
-    return any(arn_glob(pattern).fullmatch(name) for pattern in actions.resource_arns(action))
+    return any(compile_arn_glob(pattern).fullmatch(name) for pattern in actions.list_resource_arns(action))
 
 
-def given(pairs: Iterable[str]) -> dict[str, str | list[str]]:
+def parse_context_flags(pairs: Iterable[str]) -> dict[str, str | list[str]]:
     """Of -c key=value: a key that stands twice has both values. Raises InputError for anything else."""
     found: dict[str, str | list[str]] = {}
     for pair in pairs:
@@ -127,7 +130,9 @@ def given(pairs: Iterable[str]) -> dict[str, str | list[str]]:
     return found
 
 
-def context(p: Principal, request: tuple[str, str], region: str, own: Mapping[str, Any]) -> dict[str, str | list[str]]:
+def build_context(
+    p: Principal, request: tuple[str, str], region: str, own: Mapping[str, Any]
+) -> dict[str, str | list[str]]:
     """What every request by the principal carries, for an (action, resource), and over that the `own` keys."""
     now = datetime.now(UTC)
     arn, service = request[1], request[0].partition(":")[0]
@@ -150,11 +155,11 @@ def context(p: Principal, request: tuple[str, str], region: str, own: Mapping[st
     return {key: value for key, value in keys.items() if key.lower() not in over} | dict(own)
 
 
-def lowered(context: Mapping[str, Any]) -> Context:
+def normalise_context(context: Mapping[str, Any]) -> Context:
     return {key.lower(): value for key, value in context.items()}
 
 
-def trust(have: Snapshot, action: str, arn: str) -> Policy | None:
+def find_role_trust(have: Snapshot, action: str, arn: str) -> Policy | None:
     """The trust of the role that is to be assumed; None when the action is another one, or there is no such role."""
     if action.lower() != "sts:assumerole":
         return None
@@ -162,7 +167,7 @@ def trust(have: Snapshot, action: str, arn: str) -> Policy | None:
     return as_policy(f"{role.name}'s trust", role.trust_policy) if role else None
 
 
-def layers(asked: Asked) -> Iterator[tuple[str, Policy]]:
+def iterate_layer_policies(asked: DecisionInput) -> Iterator[tuple[str, Policy]]:
     yield from (("identity", one) for one in asked.rights.identity)
     if asked.rights.boundary:
         yield "boundary", asked.rights.boundary
@@ -171,61 +176,65 @@ def layers(asked: Asked) -> Iterator[tuple[str, Policy]]:
         yield "resource", asked.resource
 
 
-def near(asked: Asked) -> list[Near]:
+def find_near_misses(asked: DecisionInput) -> list[NearMiss]:
     """The statements that allow the action, and yet not this request."""
     found, request = [], asked.request
-    for layer, one in layers(asked):
+    for layer, one in iterate_layer_policies(asked):
         for s in one.statements:
-            if not s.allow or not matches_action(s, request.action):
+            if not s.allow or not is_about_action(s, request.action):
                 continue
-            if layer == "resource" and not names(s, request.caller):
+            if layer == "resource" and not match_caller(s, request.caller):
                 who = ", ".join(value for _, value in s.principals or ()) or "nobody"
-                found.append(Near(layer, one.name, s, "principal", f"it names {who}"))
-            elif not matches_resource(s, request):
+                found.append(NearMiss(layer, one.name, s, "principal", f"it names {who}"))
+            elif not is_about_resource(s, request):
                 where = ("all but " if "resource" in s.negated else "") + ", ".join(s.resources[:3])
                 more = f" and {len(s.resources) - 3} more" if len(s.resources) > 3 else ""
-                found.append(Near(layer, one.name, s, "resource", f"the action, but of {where}{more}"))
-            elif failing := unmet(s, request):
-                found.append(Near(layer, one.name, s, "condition", failing))
+                found.append(NearMiss(layer, one.name, s, "resource", f"the action, but of {where}{more}"))
+            elif failing := describe_unmet_conditions(s, request):
+                found.append(NearMiss(layer, one.name, s, "condition", failing))
     return found
 
 
-def unmet(s: Statement, request: Request) -> str:
+def describe_unmet_conditions(s: Statement, request: Request) -> str:
     """The conditions of the statement that the request does not meet, in words."""
-    failing = [one for one in s.conditions if not holds(replace(s, conditions=(one,)), request.context)[0]]
-    return "; ".join(worded(one, request) for one in failing)
+    failing = [
+        one for one in s.conditions if not evaluate_conditions(replace(s, conditions=(one,)), request.context)[0]
+    ]
+    return "; ".join(describe_condition(one, request) for one in failing)
 
 
-def worded(condition: tuple[str, str, tuple[str, ...]], request: Request) -> str:
+def describe_condition(condition: tuple[str, str, tuple[str, ...]], request: Request) -> str:
     operator, key, values = condition
     value = request.context.get(key)
     has = "none" if value is None else value if isinstance(value, str) else ", ".join(value)
-    return f"{operator} {spelled(key, request.action)} wants {' or '.join(values)}, the request has {has}"
+    return f"{operator} {restore_key_case(key, request.action)} wants {' or '.join(values)}, the request has {has}"
 
 
-def spelled(key: str, action: str) -> str:
+def restore_key_case(key: str, action: str) -> str:
     """The condition key as AWS writes it."""
-    found = actions.among(key, actions.GLOBAL_KEYS) or actions.among(key, actions.condition_keys(action))
+    found = actions.find_known_key(key, actions.GLOBAL_KEYS) or actions.find_known_key(
+        key, actions.list_condition_keys(action)
+    )
     return found if found and "$" not in found else key
 
 
-def verdict(decision: Decision) -> str:
+def format_verdict(decision: Decision) -> str:
     if decision.effect == "implicitDeny":
         return f"implicitDeny: {ABSENCES[decision.layer]}"
-    by = dict.fromkeys(f"{d.layer}: {last(d.policy)} / {d.statement.name}" for d in decision.deciding)
+    by = dict.fromkeys(f"{d.layer}: {extract_policy_name(d.policy)} / {d.statement.name}" for d in decision.deciding)
     return f"{decision.effect} by " + "; ".join(list(by)[:4]) + (f"; and {len(by) - 4} more" if len(by) > 4 else "")
 
 
-def told(asked: Asked, decision: Decision, context: Mapping[str, Any]) -> list[str]:
+def describe_layers(asked: DecisionInput, decision: Decision, context: Mapping[str, Any]) -> list[str]:
     """Layer by layer, what was looked at."""
-    misses, rights = near(asked), asked.rights
-    held = ", ".join(last(one.name) for one in rights.identity) or "none"
+    misses, rights = find_near_misses(asked), asked.rights
+    held = ", ".join(extract_policy_name(one.name) for one in rights.identity) or "none"
     lines = [f"identity policies: {held}"]
-    lines += [f"permissions boundary: {last(rights.boundary.name) if rights.boundary else 'none'}"]
+    lines += [f"permissions boundary: {extract_policy_name(rights.boundary.name) if rights.boundary else 'none'}"]
     lines += [f"session policies: {len(rights.session) if rights.session is not None else 'none'}"]
     lines += [f"the resource's own policy: {asked.resource.name if asked.resource else 'none'}"]
     lines += [f"near: {one.text}" for one in misses[:8]]
     lines += [f"near: {len(misses) - 8} more"] * (len(misses) > 8)
     lines += ["context: " + " ".join(f"{key}={value}" for key, value in context.items())]
-    missing = sorted(spelled(key, asked.request.action) for key in decision.missing)
+    missing = sorted(restore_key_case(key, asked.request.action) for key in decision.missing)
     return lines + [f"missing: {', '.join(missing)} (give them with -c)"] * bool(missing)

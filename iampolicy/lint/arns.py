@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from iampolicy import actions
 from iampolicy.finding import Finding
-from iampolicy.lint.issue import FORM, MISFIT, issue, quote
-from iampolicy.policy.document import VARIABLE, arn_glob, misplaced
+from iampolicy.lint.issue import FORM, MISFIT, make_issue, quote_text
+from iampolicy.policy.document import VARIABLE, compile_arn_glob, has_misplaced_variable
 
 PARTITIONS = re.compile(r"aws(-[a-z-]+)?|.*[*?$].*")
 LEFT_OVER = re.compile(
@@ -26,18 +26,22 @@ def check_placeholders(element: str, text: str) -> Iterator[Finding]:
     if "$" not in text and "<" not in text and "{" not in text and "%" not in text and not LEFT_OVER.search(text):
         return
     if found := LEFT_OVER.search(text):
-        yield issue(
-            FORM, "high", f"{element} {quote(text)} still holds the placeholder {found[0]}", "fill it in", element
+        yield make_issue(
+            FORM, "high", f"{element} {quote_text(text)} still holds the placeholder {found[0]}", "fill it in", element
         )
     if HALF_VARIABLE.search(text):
-        yield issue(
-            FORM, "low", f"{element} {quote(text)}: a variable is written ${{aws:...}}", "write $ and { }", element
+        yield make_issue(
+            FORM, "low", f"{element} {quote_text(text)}: a variable is written ${{aws:...}}", "write $ and { }", element
         )
     for variable in VARIABLE.findall(text):
         key = variable.partition(",")[0].strip()
-        if key.lower().startswith("aws:") and not actions.key_type(key):
-            yield issue(
-                FORM, "medium", f"{element} {quote(text)}: there is no variable {quote(key)}", "mend its name", element
+        if key.lower().startswith("aws:") and not actions.find_key_type(key):
+            yield make_issue(
+                FORM,
+                "medium",
+                f"{element} {quote_text(text)}: there is no variable {quote_text(key)}",
+                "mend its name",
+                element,
             )
 
 
@@ -47,8 +51,8 @@ def explain_malformed(arn: str) -> str:
         return "is neither an ARN nor *"
     parts = arn.split(":", FIRST_PARTS)
     if not PARTITIONS.fullmatch(parts[1]):
-        return f"has the partition '{quote(parts[1])}'; there are aws, aws-cn, aws-us-gov"
-    if misplaced(arn):
+        return f"has the partition '{quote_text(parts[1])}'; there are aws, aws-cn, aws-us-gov"
+    if has_misplaced_variable(arn):
         return "has a variable before its fifth colon, where AWS fills none in"
     if len(parts) <= FIRST_PARTS and "*" not in arn:
         return f"has {len(parts)} parts; an ARN has six: arn:aws:SERVICE:REGION:ACCOUNT:RESOURCE"
@@ -62,23 +66,23 @@ def check_resources(resources: Sequence[str], patterns: Sequence[str], allow: bo
     arns = [one for one in resources if one.startswith("arn:")]
     for one in resources:
         if one != "*" and (one.startswith("arn:") or not bare) and (wrong := explain_malformed(one)):
-            yield issue(MISFIT, "high", f"Resource {quote(one)} {wrong}", "write the ARN in full", "Resource")
+            yield make_issue(MISFIT, "high", f"Resource {quote_text(one)} {wrong}", "write the ARN in full", "Resource")
     yield from check_log_groups(arns, patterns, allow)
-    known = [pattern for pattern in patterns if pattern == "*" or target_arns(pattern) is not None]
+    known = [pattern for pattern in patterns if pattern == "*" or list_target_arns(pattern) is not None]
     if len(arns) < len(resources) or len(known) < len(patterns) or "*" in known or any(map(explain_malformed, arns)):
         return
     useless = [arn for arn in arns if not any(can_reach(pattern, arn) for pattern in known)]
     for arn in useless:
-        yield misfit_issue(arn, known[0] if len(known) == 1 else "", known)
+        yield make_misfit_issue(arn, known[0] if len(known) == 1 else "", known)
     idle = [pattern for pattern in known if not any(can_reach(pattern, arn) for arn in arns)]
     if len(useless) == len(arns):
         return  # said once, by resource
     for pattern in idle:
-        yield issue(
+        yield make_issue(
             MISFIT,
             # An Allow that so allows nothing is a nuisance, a Deny that denies nothing is a hole.
-            "high" if target_arns(pattern) or not allow else "medium",
-            f"{quote(pattern)} never applies: {describe_targets(pattern)}, and no Resource here is one",
+            "high" if list_target_arns(pattern) or not allow else "medium",
+            f"{quote_text(pattern)} never applies: {describe_targets(pattern)}, and no Resource here is one",
             "give it a statement of its own with what it acts on",
             "Action",
         )
@@ -89,37 +93,39 @@ def check_log_groups(arns: Sequence[str], patterns: Sequence[str], allow: bool) 
     docs.aws.amazon.com/AmazonCloudWatch/latest/logs/iam-access-control-overview-cwl.html"""
     asking = [one for one in patterns if one.lower().startswith("logs:") and one.lower() not in TAGGING_LOGS]
     for arn in arns if asking else ():
-        if LOG_GROUP.fullmatch(arn) and not any(arn_glob(other).fullmatch(f"{arn}:log-stream:") for other in arns):
-            message = f"Resource {quote(arn)} is not what {quote(asking[0])} is asked of: a log group stands there with :* behind"
-            yield issue(MISFIT, "medium" if allow else "high", message, f"write {quote(arn)}:*", "Resource")
+        if LOG_GROUP.fullmatch(arn) and not any(
+            compile_arn_glob(other).fullmatch(f"{arn}:log-stream:") for other in arns
+        ):
+            message = f"Resource {quote_text(arn)} is not what {quote_text(asking[0])} is asked of: a log group stands there with :* behind"
+            yield make_issue(MISFIT, "medium" if allow else "high", message, f"write {quote_text(arn)}:*", "Resource")
 
 
-def misfit_issue(arn: str, single: str, patterns: Sequence[str]) -> Finding:
-    one = single or next((p for p in patterns if target_arns(p)), patterns[0])
+def make_misfit_issue(arn: str, single: str, patterns: Sequence[str]) -> Finding:
+    one = single or next((p for p in patterns if list_target_arns(p)), patterns[0])
     said = (
-        f"{quote(one)} {describe_targets(one).removeprefix('it ')}"
+        f"{quote_text(one)} {describe_targets(one).removeprefix('it ')}"
         if single
-        else f"none of its actions acts on it: {quote(one)} {describe_targets(one).removeprefix('it ')}"
+        else f"none of its actions acts on it: {quote_text(one)} {describe_targets(one).removeprefix('it ')}"
     )
-    better = next((other for other in rewrite(arn) if any(can_reach(p, other) for p in patterns)), "")
-    if not better and not any(target_arns(p) for p in patterns):
+    better = next((other for other in suggest_arns(arn) if any(can_reach(p, other) for p in patterns)), "")
+    if not better and not any(list_target_arns(p) for p in patterns):
         better = "*"
-    return issue(
+    return make_issue(
         MISFIT,
         "high",
-        f"Resource {quote(arn)} matches nothing: {said}",
+        f"Resource {quote_text(arn)} matches nothing: {said}",
         f"write {better}" if better else "name what it acts on",
         "Resource",
     )
 
 
 def describe_targets(pattern: str) -> str:
-    found = sorted(target_arns(pattern) or (), key=len)
+    found = sorted(list_target_arns(pattern) or (), key=len)
     names = [actions.PLACE.sub(lambda place: place[0][2:-1], arn.replace("${Partition}", "aws")) for arn in found[:2]]
     return f"it acts on {' or '.join(names)}" if names else "it takes no resource but *"
 
 
-def rewrite(arn: str) -> Iterator[str]:
+def suggest_arns(arn: str) -> Iterator[str]:
     """What the ARN was likely meant to be."""
     parts = arn.split(":", FIRST_PARTS)
     if len(parts) <= FIRST_PARTS:
@@ -132,16 +138,16 @@ def rewrite(arn: str) -> Iterator[str]:
 
 
 @lru_cache(10_000)
-def target_arns(pattern: str) -> tuple[str, ...] | None:
+def list_target_arns(pattern: str) -> tuple[str, ...] | None:
     """The ARNs, as AWS's reference writes them, that the actions of a pattern act on; None for no known action."""
-    covered = actions.matching(pattern)
-    found = [one["arn"] for action in covered for one in actions.types(action)]
+    covered = actions.list_matching_actions(pattern)
+    found = [one["arn"] for action in covered for one in actions.list_resource_types(action)]
     return tuple(dict.fromkeys(found)) if covered else None
 
 
 @lru_cache(100_000)
 def can_reach(pattern: str, arn: str) -> bool:
-    return any(can_meet(arn, target) for target in target_arns(pattern) or ())
+    return any(can_meet(arn, target) for target in list_target_arns(pattern) or ())
 
 
 def can_meet(arn: str, target: str) -> bool:

@@ -11,9 +11,9 @@ from typing import Any
 from iampolicy import actions
 from iampolicy.finding import Finding
 from iampolicy.lint.arns import check_placeholders
-from iampolicy.lint.issue import CONDITION, FORM, advise, closest_word, issue, quote
+from iampolicy.lint.issue import CONDITION, FORM, find_closest_word, make_issue, quote_text, suggest_fix
 from iampolicy.policy.conditions import NEGATIVE, parse_binary, parse_date, parse_number, split_operator
-from iampolicy.policy.document import VARIABLE, as_list, word
+from iampolicy.policy.document import VARIABLE, as_iam_string, as_list
 
 OPERATORS = (
     *(
@@ -56,18 +56,24 @@ INSTEAD = {
 def check_conditions(raw: Any, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Finding]:
     """Of one statement's Condition. `patterns` are its actions, none for a NotAction; `exact`: each must take every key."""
     if not isinstance(raw, dict):
-        yield issue(FORM, "high", "Condition is no object", "write {operator: {key: value}}", "Condition")
+        yield make_issue(FORM, "high", "Condition is no object", "write {operator: {key: value}}", "Condition")
         return
     for operator, block in raw.items():
         yield from check_operator(operator)
         if not isinstance(block, dict):
-            yield issue(FORM, "high", f"{quote(operator)} is no object", "write {key: value} in it", "Condition")
+            yield make_issue(
+                FORM, "high", f"{quote_text(operator)} is no object", "write {key: value} in it", "Condition"
+            )
             continue
         seen: dict[str, str] = {}
         for key, values in block.items():
             if (same := seen.setdefault(key.lower(), key)) != key:
-                yield issue(
-                    FORM, "high", f"{operator} names {quote(key)} twice: also as {quote(same)}", "keep one", "Condition"
+                yield make_issue(
+                    FORM,
+                    "high",
+                    f"{operator} names {quote_text(key)} twice: also as {quote_text(same)}",
+                    "keep one",
+                    "Condition",
                 )
             yield from check_condition(operator, key, values, patterns, allow, exact)
             yield from check_guard(operator, key, raw, allow)
@@ -78,16 +84,16 @@ def check_operator(operator: str) -> Iterator[Finding]:
     right = QUANTIFIERS.get(quantifier, "?") + SPELLED.get(base, "?") + ("IfExists" if if_exists else "")
     if right == operator and not (base == "null" and (if_exists or quantifier)):
         return
-    best = SPELLED.get(base) or closest_word(base, OPERATORS)
+    best = SPELLED.get(base) or find_closest_word(base, OPERATORS)
     before = QUANTIFIERS.get(
         quantifier
-    ) or f"{closest_word(quantifier, ('ForAllValues', 'ForAnyValue'))}:".removeprefix(":")
+    ) or f"{find_closest_word(quantifier, ('ForAllValues', 'ForAnyValue'))}:".removeprefix(":")
     wanted = f"{before}{best}{'IfExists' if if_exists else ''}" if best and best != "Null" else best
-    yield issue(
+    yield make_issue(
         CONDITION,
         "high",
-        f"there is no condition operator {quote(operator)}",
-        advise(wanted, "see IAM's operators"),
+        f"there is no condition operator {quote_text(operator)}",
+        suggest_fix(wanted, "see IAM's operators"),
         "Condition",
     )
 
@@ -100,13 +106,15 @@ def check_condition(
         yield from check_key(operator, key, patterns, allow, exact)
     found = as_list(values)
     if not found:
-        yield issue(
-            FORM, "low", f"{operator} {quote(key)} lists no value", "name one, or drop the condition", "Condition"
+        yield make_issue(
+            FORM, "low", f"{operator} {quote_text(key)} lists no value", "name one, or drop the condition", "Condition"
         )
     if any(not isinstance(one, str | bool | int | float) for one in found):
-        yield issue(FORM, "high", f"{operator} {quote(key)} holds what is no text", "write texts", "Condition")
+        yield make_issue(
+            FORM, "high", f"{operator} {quote_text(key)} holds what is no text", "write texts", "Condition"
+        )
         return
-    words = [word(one) for one in found]
+    words = [as_iam_string(one) for one in found]
     for one in words:
         yield from check_placeholders("Condition", one)
     yield from check_values(operator, key, words, allow)
@@ -115,13 +123,17 @@ def check_condition(
 
 
 def check_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Finding]:
-    lacking = [one for one in patterns if one != "*" and actions.matching(one) and not is_asked(one, key)]
-    kind = actions.key_type(key)
+    lacking = [one for one in patterns if one != "*" and actions.list_matching_actions(one) and not is_asked(one, key)]
+    kind = actions.find_key_type(key)
     if not kind and "." not in key.partition(":")[0] and not (patterns and not lacking and "*" not in patterns):
-        known = {*actions.GLOBAL_KEYS, *(key for one in patterns if one != "*" for key in pattern_keys(one))}
-        message = f"there is no condition key {quote(key)}"
-        yield issue(
-            CONDITION, "medium", message, advise(closest_word(key, known), "see the service's keys"), "Condition"
+        known = {*actions.GLOBAL_KEYS, *(key for one in patterns if one != "*" for key in list_pattern_keys(one))}
+        message = f"there is no condition key {quote_text(key)}"
+        yield make_issue(
+            CONDITION,
+            "medium",
+            message,
+            suggest_fix(find_closest_word(key, known), "see the service's keys"),
+            "Condition",
         )
         return
     _, base, if_exists = split_operator(operator)
@@ -132,7 +144,7 @@ def check_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exa
         or (not whole and (not allow or if_exists or base in NEGATIVE or base == "null"))
     ):
         return
-    message = f"{', '.join(map(quote, lacking[:3]))} never {'carries' if len(lacking) == 1 else 'carry'} {quote(key)}"
+    message = f"{', '.join(map(quote_text, lacking[:3]))} never {'carries' if len(lacking) == 1 else 'carry'} {quote_text(key)}"
     effect = (
         "the condition says nothing"
         if if_exists or base in NEGATIVE
@@ -140,7 +152,7 @@ def check_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exa
         if len(lacking) == 1
         else "so they never apply"
     )
-    yield issue(
+    yield make_issue(
         CONDITION,
         "medium",
         f"{message}: {effect}",
@@ -150,16 +162,18 @@ def check_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exa
 
 
 @lru_cache(10_000)
-def pattern_keys(pattern: str) -> frozenset[str]:
-    return frozenset(key for action in actions.matching(pattern) for key in actions.service_keys(action))
+def list_pattern_keys(pattern: str) -> frozenset[str]:
+    return frozenset(
+        key for action in actions.list_matching_actions(pattern) for key in actions.list_service_keys(action)
+    )
 
 
 @lru_cache(100_000)
 def is_asked(pattern: str, key: str) -> bool:
     """Whether some action of the pattern takes the key."""
-    if actions.among(key, actions.GLOBAL_KEYS) or actions.among(key, pattern_keys(pattern)):
+    if actions.find_known_key(key, actions.GLOBAL_KEYS) or actions.find_known_key(key, list_pattern_keys(pattern)):
         return True
-    return any(actions.takes(action, key) for action in actions.matching(pattern))
+    return any(actions.can_carry_key(action, key) for action in actions.list_matching_actions(pattern))
 
 
 def parse_network(text: str) -> Any:
@@ -197,20 +211,24 @@ def check_values(operator: str, key: str, words: Sequence[str], allow: bool) -> 
                 reader[0](text)
             except (ValueError, OverflowError):
                 severity = "medium" if allow else "high"  # a Deny that never holds
-                yield issue(
+                yield make_issue(
                     CONDITION,
                     severity,
-                    f"{operator} {quote(key)}: '{quote(text)}' is {reader[1]}",
+                    f"{operator} {quote_text(key)}: '{quote_text(text)}' is {reader[1]}",
                     "mend the value",
                     "Condition",
                 )
         if base in TEXTUAL and re.search(r"[*?]", VARIABLE.sub("", text)):
-            message = f"{operator} {quote(key)}: in '{quote(text)}' the wildcard stands for itself"
+            message = f"{operator} {quote_text(key)}: in '{quote_text(text)}' the wildcard stands for itself"
             fix = "write " + ("StringNotLike" if "not" in base else "StringLike")
-            yield issue(CONDITION, "medium", message, fix, "Condition")
+            yield make_issue(CONDITION, "medium", message, fix, "Condition")
         if base in TEXTUAL and key.lower() in ACCOUNT_KEYS and "$" not in text and not re.fullmatch(r"\d{12}", text):
-            yield issue(
-                CONDITION, "medium", f"{key}: '{quote(text)}' is no account of 12 digits", "mend the value", "Condition"
+            yield make_issue(
+                CONDITION,
+                "medium",
+                f"{key}: '{quote_text(text)}' is no account of 12 digits",
+                "mend the value",
+                "Condition",
             )
 
 
@@ -218,7 +236,7 @@ def check_type(operator: str, key: str, words: Sequence[str]) -> Iterator[Findin
     """Operators that do not read a key of this type. A text compares with anything, ARNs and numbers just badly."""
     quantifier, base, _ = split_operator(operator)
     family = next((name for start, name in FAMILIES.items() if base.removeprefix("not").startswith(start)), "")
-    full = actions.key_type(key)
+    full = actions.find_key_type(key)
     kind = full.removeprefix("ArrayOf")
     if not kind or not family or base not in SPELLED:
         return
@@ -226,11 +244,11 @@ def check_type(operator: str, key: str, words: Sequence[str]) -> Iterator[Findin
     fine = family == kind or (family == "ARN" and kind == "String") or (family == "Numeric" and kind == "Date")
     if not fine:
         severity = "low" if family == "String" and kind in ("ARN", "Bool") else "medium"
-        message = f"{operator} {quote(key)}: the key's type is {kind}"
-        yield issue(CONDITION, severity, message, f"write {INSTEAD[kind]}", "Condition")
+        message = f"{operator} {quote_text(key)}: the key's type is {kind}"
+        yield make_issue(CONDITION, severity, message, f"write {INSTEAD[kind]}", "Condition")
     if quantifier and not full.startswith("ArrayOf") and not key.lower().startswith("aws:principalorg"):
-        message = f"{operator} {quote(key)}: the key has one value"
-        yield issue(CONDITION, "low", message, f"write {SPELLED[base]}", "Condition")
+        message = f"{operator} {quote_text(key)}: the key has one value"
+        yield make_issue(CONDITION, "low", message, f"write {SPELLED[base]}", "Condition")
 
 
 def check_absence(operator: str, key: str, words: Sequence[str], allow: bool) -> Iterator[Finding]:
@@ -240,16 +258,18 @@ def check_absence(operator: str, key: str, words: Sequence[str], allow: bool) ->
     """
     quantifier, base, if_exists = split_operator(operator)
     if quantifier == "foranyvalue" and if_exists:
-        message = f"{operator} {quote(key)} never holds for a request without the key: ForAnyValue overrules IfExists"
-        yield issue(CONDITION, "medium", message, f"write {operator.removesuffix('IfExists')}", "Condition")
+        message = (
+            f"{operator} {quote_text(key)} never holds for a request without the key: ForAnyValue overrules IfExists"
+        )
+        yield make_issue(CONDITION, "medium", message, f"write {operator.removesuffix('IfExists')}", "Condition")
     if key.lower() != "aws:multifactorauthpresent" or base != "bool" or if_exists != allow:
         return
     if allow and "true" in words:
-        message = f"{operator} {quote(key)} lets through access keys, whose requests have no such key"
-        yield issue(CONDITION, "medium", message, "write Bool", "Condition")
+        message = f"{operator} {quote_text(key)} lets through access keys, whose requests have no such key"
+        yield make_issue(CONDITION, "medium", message, "write Bool", "Condition")
     if not allow and "false" in words:
-        message = f"{operator} {quote(key)} denies no access keys, whose requests have no such key"
-        yield issue(CONDITION, "medium", message, "write BoolIfExists", "Condition")
+        message = f"{operator} {quote_text(key)} denies no access keys, whose requests have no such key"
+        yield make_issue(CONDITION, "medium", message, "write BoolIfExists", "Condition")
 
 
 def check_guard(operator: str, key: str, raw: dict[str, Any], allow: bool) -> Iterator[Finding]:
@@ -261,10 +281,12 @@ def check_guard(operator: str, key: str, raw: dict[str, Any], allow: bool) -> It
         if not isinstance(block, dict) or quantifier == "forallvalues" or if_exists or base in NEGATIVE:
             continue
         present = {
-            name.lower() for name, value in block.items() if base != "null" or "false" in map(word, as_list(value))
+            name.lower()
+            for name, value in block.items()
+            if base != "null" or "false" in map(as_iam_string, as_list(value))
         }
         tags = key.lower() == "aws:tagkeys" and any(name.startswith("aws:requesttag/") for name in present)
         if key.lower() in present or tags:
             return
-    message = f"{operator} {quote(key)} also lets through a request without the key"
-    yield issue(CONDITION, "medium", message, f'add "Null": {{"{quote(key)}": "false"}}', "Condition")
+    message = f"{operator} {quote_text(key)} also lets through a request without the key"
+    yield make_issue(CONDITION, "medium", message, f'add "Null": {{"{quote_text(key)}": "false"}}', "Condition")

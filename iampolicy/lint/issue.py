@@ -29,7 +29,7 @@ UNSEEN = (
 LONGEST = 120  # of a quoted text
 
 
-def issue(rule: str, severity: str, message: str, fix: str, element: str = "") -> Finding:
+def make_issue(rule: str, severity: str, message: str, fix: str, element: str = "") -> Finding:
     """Return a finding about a text, before it is known in which policy it stands and who holds that.
 
     `element` is the statement's element at fault, "" where it is the statement or the document.
@@ -37,13 +37,13 @@ def issue(rule: str, severity: str, message: str, fix: str, element: str = "") -
     return Finding(rule, severity, "", message, fix, element=element)
 
 
-def quote(value: Any) -> str:
+def quote_text(value: Any) -> str:
     """A quoted text, cut when it is long."""
     text = str(value)
-    return escape(text if len(text) <= LONGEST else text[: LONGEST - 4] + " ...")
+    return escape_non_ascii(text if len(text) <= LONGEST else text[: LONGEST - 4] + " ...")
 
 
-def escape(text: str) -> str:
+def escape_non_ascii(text: str) -> str:
     """A text as it can be printed: what is not plain ASCII stands as \\uXXXX."""
     return text if is_plain(text) else re.sub(r"[^ -~]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
@@ -52,18 +52,18 @@ def is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def closest_word(word: str, known: Iterable[str]) -> str:
+def find_closest_word(word: str, known: Iterable[str]) -> str:
     """The known word that this one was meant to be, or "". The case does not count."""
     spelled = {one.lower(): one for one in known}
     found = get_close_matches(word.lower(), spelled, n=1, cutoff=0.6)
     return spelled[found[0]] if found else ""
 
 
-def advise(word: str, otherwise: str) -> str:
+def suggest_fix(word: str, otherwise: str) -> str:
     return f"write {word}" if word else otherwise
 
 
-def strange_character(text: str, strict: bool) -> str:
+def find_strange_character(text: str, strict: bool) -> str:
     """The first sign that has no place in a policy, as `\\u200b ZERO WIDTH SPACE`; with `strict` any that is not ASCII.
 
     IAM takes policies up to U+00FF, and JSON's \\u lets the rest slip past it.
@@ -94,7 +94,11 @@ def check_characters(element: str, value: Any) -> Iterator[Finding]:
 def check_text(element: str, text: str, strict: bool) -> Iterator[Finding]:
     # Of an ARN all but the resource's own name is ASCII: that name, as a condition's value, may hold any of Latin-1.
     head = ":".join(text.split(":")[:5]) if text.startswith("arn:") else ""
-    if found := strange_character(text, strict) or strange_character(head, True):
-        yield issue(FORM, "high", f"{element} {quote(text)} holds {found}", "type it again with plain signs", element)
+    if found := find_strange_character(text, strict) or find_strange_character(head, True):
+        yield make_issue(
+            FORM, "high", f"{element} {quote_text(text)} holds {found}", "type it again with plain signs", element
+        )
     if head and text != text.strip():
-        yield issue(FORM, "medium", f"{element} '{quote(text)}' ends with a space, which counts", "delete it", element)
+        yield make_issue(
+            FORM, "medium", f"{element} '{quote_text(text)}' ends with a space, which counts", "delete it", element
+        )

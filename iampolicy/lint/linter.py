@@ -12,8 +12,18 @@ from typing import Any, Literal
 from iampolicy import actions
 from iampolicy.finding import Finding
 from iampolicy.lint import arns, conditions, principals
-from iampolicy.lint.issue import FORM, QUOTA, UNKNOWN, advise, check_characters, closest_word, escape, issue, quote
-from iampolicy.policy.document import CURRENT, VARIABLE, Policy, as_list, glob
+from iampolicy.lint.issue import (
+    FORM,
+    QUOTA,
+    UNKNOWN,
+    check_characters,
+    escape_non_ascii,
+    find_closest_word,
+    make_issue,
+    quote_text,
+    suggest_fix,
+)
+from iampolicy.policy.document import CURRENT, VARIABLE, Policy, as_list, compile_glob
 
 Kind = Literal["identity", "inline", "trust", "boundary", "resource"]
 
@@ -59,17 +69,20 @@ def check_once(policy: Policy, kind: Kind) -> tuple[Finding, ...]:
 
 def check_policy(policy: Policy, kind: Kind) -> Iterator[Finding]:
     for statement, one in check_document(policy, kind):
-        yield replace(one, statement=statement, message=escape(one.message), fix=escape(one.fix))
+        yield replace(one, statement=statement, message=escape_non_ascii(one.message), fix=escape_non_ascii(one.fix))
 
 
 def check_document(policy: Policy, kind: Kind) -> Iterator[tuple[str, Finding]]:
     """Yield (the statement's name, the finding); the name is "" for the whole document."""
     document = policy.document
     if is_too_deep(document):
-        yield "", issue(FORM, "high", f"nested more than {DEEPEST} levels deep; a policy has seven", "write it flat")
+        yield (
+            "",
+            make_issue(FORM, "high", f"nested more than {DEEPEST} levels deep; a policy has seven", "write it flat"),
+        )
         return
     if not isinstance(document, dict):
-        yield "", issue(FORM, "high", "a policy is an object", "write Version and Statement")
+        yield "", make_issue(FORM, "high", "a policy is an object", "write Version and Statement")
         return
     used = count_characters(document)
     for one in (*check_head(document), *check_size(used, QUOTAS[kind])):
@@ -80,11 +93,11 @@ def check_document(policy: Policy, kind: Kind) -> Iterator[tuple[str, Finding]]:
     old = document.get("Version") != CURRENT
     for number, raw in enumerate(policy.raw_statements, 1):
         sid = raw.get("Sid") if isinstance(raw, dict) else None
-        label = quote(sid) if isinstance(sid, str) and sid else f"statement {number}"
+        label = quote_text(sid) if isinstance(sid, str) and sid else f"statement {number}"
         for one in check_statement(raw, kind, old):
             yield label, one
         if isinstance(sid, str) and sid and (first := seen.setdefault(sid, number)) != number:
-            yield label, issue(FORM, "high", f"the Sid of statement {first} too", "give it another", "Sid")
+            yield label, make_issue(FORM, "high", f"the Sid of statement {first} too", "give it another", "Sid")
 
 
 def is_too_deep(document: Any) -> bool:
@@ -103,19 +116,23 @@ def check_head(document: dict[str, Any]) -> Iterator[Finding]:
     for element in ("Version", "Id"):
         yield from check_characters(element, document.get(element))
     if version is None:
-        yield issue(FORM, "low", f"Version is missing: the one of {OLD} holds", f'write "Version": "{CURRENT}"')
+        yield make_issue(FORM, "low", f"Version is missing: the one of {OLD} holds", f'write "Version": "{CURRENT}"')
     elif version == OLD:
-        yield issue(FORM, "low", f"Version {OLD} knows no policy variables", f'write "Version": "{CURRENT}"', "Version")
+        yield make_issue(
+            FORM, "low", f"Version {OLD} knows no policy variables", f'write "Version": "{CURRENT}"', "Version"
+        )
     elif version != CURRENT:
-        yield issue(FORM, "high", f"there is no Version {quote(version)}", f'write "Version": "{CURRENT}"', "Version")
+        yield make_issue(
+            FORM, "high", f"there is no Version {quote_text(version)}", f'write "Version": "{CURRENT}"', "Version"
+        )
     if not isinstance(document.get("Id", ""), str):
-        yield issue(FORM, "high", "Id is no text", "write a text", "Id")
+        yield make_issue(FORM, "high", "Id is no text", "write a text", "Id")
     if not isinstance(statements, dict | list):
-        yield issue(
+        yield make_issue(
             FORM, "high", "Statement is missing" if statements is None else "Statement is no list", "write a list"
         )
     elif not statements:
-        yield issue(FORM, "high", "Statement is empty", "write a statement", "Statement")
+        yield make_issue(FORM, "high", "Statement is empty", "write a statement", "Statement")
 
 
 def count_characters(document: Any) -> int:
@@ -124,35 +141,37 @@ def count_characters(document: Any) -> int:
 
 def check_size(used: int, quota: int) -> Iterator[Finding]:
     if used > quota:
-        yield issue(QUOTA, "high", f"{used:,} characters, AWS takes {quota:,}", "split it, or group actions")
+        yield make_issue(QUOTA, "high", f"{used:,} characters, AWS takes {quota:,}", "split it, or group actions")
     elif used > NEAR * quota:
-        yield issue(QUOTA, "low", f"{used:,} characters of the {quota:,} that AWS takes", "split it before it grows")
+        yield make_issue(
+            QUOTA, "low", f"{used:,} characters of the {quota:,} that AWS takes", "split it before it grows"
+        )
 
 
 def check_elements(raw: dict[str, Any], known: tuple[str, ...]) -> Iterator[Finding]:
     for element in raw:
         if element not in known:
-            yield issue(
+            yield make_issue(
                 FORM,
                 "high",
-                f"there is no element {quote(element)}",
-                advise(closest_word(element, known), "delete it"),
+                f"there is no element {quote_text(element)}",
+                suggest_fix(find_closest_word(element, known), "delete it"),
                 element,
             )
 
 
 def check_statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
     if not isinstance(raw, dict):
-        yield issue(FORM, "high", "a statement is an object", "write Effect, Action and Resource")
+        yield make_issue(FORM, "high", "a statement is an object", "write Effect, Action and Resource")
         return
     yield from check_elements(raw, PARTS)
     for element, value in raw.items():
         yield from check_characters(element if element in PARTS else "Element", value)
     yield from check_shape(raw, kind)
-    patterns, resources = strings(raw.get("Action")), strings(raw.get("Resource"))
+    patterns, resources = select_strings(raw.get("Action")), select_strings(raw.get("Resource"))
     for element in ("Action", "NotAction"):
-        yield from check_actions(element, strings(raw.get(element)))
-    for text in (*resources, *strings(raw.get("NotResource"))):
+        yield from check_actions(element, select_strings(raw.get(element)))
+    for text in (*resources, *select_strings(raw.get("NotResource"))):
         yield from arns.check_placeholders("Resource", text)
     named = [one for one in patterns if one.isascii()]
     if named and all(one.isascii() for one in resources):
@@ -167,9 +186,10 @@ def check_statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
     if "Condition" in raw:
         yield from conditions.check_conditions(raw["Condition"], named, raw.get("Effect") == "Allow", kind != "trust")
     if old and any(
-        VARIABLE.search(one) for one in (*resources, *strings(raw.get("NotResource")), json.dumps(raw.get("Condition")))
+        VARIABLE.search(one)
+        for one in (*resources, *select_strings(raw.get("NotResource")), json.dumps(raw.get("Condition")))
     ):
-        yield issue(
+        yield make_issue(
             FORM,
             "medium",
             f"a policy variable, which Version {OLD} takes as it stands",
@@ -180,17 +200,19 @@ def check_statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
 def check_shape(raw: dict[str, Any], kind: Kind) -> Iterator[Finding]:
     """What is there, what is not, and of which type."""
     if raw.get("Effect") not in ("Allow", "Deny"):
-        wrong = f"Effect is {quote(raw['Effect'])}" if "Effect" in raw else "Effect is missing"
-        yield issue(FORM, "high", wrong, "write Allow or Deny", "Effect")
+        wrong = f"Effect is {quote_text(raw['Effect'])}" if "Effect" in raw else "Effect is missing"
+        yield make_issue(FORM, "high", wrong, "write Allow or Deny", "Effect")
     sid = raw.get("Sid", "")
     if not isinstance(sid, str):
-        yield issue(FORM, "high", "Sid is no text", "write letters and digits", "Sid")
+        yield make_issue(FORM, "high", "Sid is no text", "write letters and digits", "Sid")
     elif kind != "resource" and not SID.fullmatch(sid):
-        yield issue(FORM, "high", f"Sid '{quote(sid)}' holds signs that IAM refuses", "write letters and digits", "Sid")
+        yield make_issue(
+            FORM, "high", f"Sid '{quote_text(sid)}' holds signs that IAM refuses", "write letters and digits", "Sid"
+        )
     for element in ("Action", "Resource", "Principal"):
         both = [one for one in (element, f"Not{element}") if one in raw]
         if len(both) == 2:
-            yield issue(FORM, "high", f"{both[0]} and {both[1]} stand together", "keep one", both[1])
+            yield make_issue(FORM, "high", f"{both[0]} and {both[1]} stand together", "keep one", both[1])
         yield from check_presence(element, both, kind)
         for one in both if element != "Principal" else ():
             yield from check_strings(one, raw[one])
@@ -200,21 +222,21 @@ def check_presence(element: str, there: list[str], kind: Kind) -> Iterator[Findi
     barred = {"trust": "Resource", "resource": ""}.get(kind, "Principal")
     optional = element == "Resource" and kind == "resource"  # a repository's policy has none
     if there and element == barred:
-        yield issue(
+        yield make_issue(
             FORM, "high", f"{there[0]} has no place in {PLACES.get(kind, 'an identity policy')}", "delete it", there[0]
         )
     if not there and element != barred and not optional:
-        yield issue(FORM, "high", f"{element} is missing", f"name what {element} it is about", "")
+        yield make_issue(FORM, "high", f"{element} is missing", f"name what {element} it is about", "")
 
 
 def check_strings(element: str, value: Any) -> Iterator[Finding]:
     if any(not isinstance(one, str) for one in as_list(value)):
-        yield issue(FORM, "high", f"{element} holds what is no text", "write texts", element)
+        yield make_issue(FORM, "high", f"{element} holds what is no text", "write texts", element)
     elif value == []:
-        yield issue(FORM, "high", f"{element} is empty", "name one", element)
+        yield make_issue(FORM, "high", f"{element} is empty", "name one", element)
 
 
-def strings(value: Any) -> list[str]:
+def select_strings(value: Any) -> list[str]:
     return [one for one in as_list(value) if isinstance(one, str)]
 
 
@@ -226,21 +248,27 @@ def check_actions(element: str, patterns: list[str]) -> Iterator[Finding]:
         if pattern == "*" or not pattern.isascii():
             continue
         if not colon or ":" in name or not (service == "*" or SERVICE.fullmatch(service)):
-            better = actions.nearest(pattern) or (actions.nearest(pattern.replace(".", ":", 1)) if not colon else "")
-            message = f"{element} '{quote(pattern)}' is not written SERVICE:NAME"
-            yield issue(UNKNOWN, "high", message, advise(better, "name the service: s3:GetObject"), element)
-        elif not actions.matching(pattern):
+            better = actions.find_nearest_action(pattern) or (
+                actions.find_nearest_action(pattern.replace(".", ":", 1)) if not colon else ""
+            )
+            message = f"{element} '{quote_text(pattern)}' is not written SERVICE:NAME"
+            yield make_issue(UNKNOWN, "high", message, suggest_fix(better, "name the service: s3:GetObject"), element)
+        elif not actions.list_matching_actions(pattern):
             wild = "matches no action" if "*" in pattern or "?" in pattern else "is no action"
-            yield issue(
+            yield make_issue(
                 UNKNOWN,
                 "high",
-                f"{quote(pattern)} {wild}",
-                advise(actions.nearest(pattern), "see the service's actions"),
+                f"{quote_text(pattern)} {wild}",
+                suggest_fix(actions.find_nearest_action(pattern), "see the service's actions"),
                 element,
             )
     wider = [one for one in lower if "*" in one or "?" in one]
     for at, (pattern, low) in enumerate(zip(patterns, lower, strict=True)):
-        cover = next((one for one in wider if one != low and glob(one).fullmatch(low)), "")
+        cover = next((one for one in wider if one != low and compile_glob(one).fullmatch(low)), "")
         if low in lower[:at] or cover:
-            message = f"{quote(pattern)} is covered by {quote(cover)}" if cover else f"{quote(pattern)} stands twice"
-            yield issue(FORM, "low", message, "delete it", element)
+            message = (
+                f"{quote_text(pattern)} is covered by {quote_text(cover)}"
+                if cover
+                else f"{quote_text(pattern)} stands twice"
+            )
+            yield make_issue(FORM, "low", message, "delete it", element)

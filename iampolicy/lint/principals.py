@@ -8,7 +8,7 @@ from typing import Any
 
 from iampolicy.finding import Finding
 from iampolicy.lint.arns import check_placeholders
-from iampolicy.lint.issue import FORM, MISFIT, advise, closest_word, issue, quote
+from iampolicy.lint.issue import FORM, MISFIT, find_closest_word, make_issue, quote_text, suggest_fix
 from iampolicy.policy.document import as_list
 
 KINDS = ("AWS", "Service", "Federated", "CanonicalUser")
@@ -27,22 +27,24 @@ def check_principals(element: str, raw: Any, trust: bool) -> Iterator[Finding]:
     if raw == "*":
         return
     if not isinstance(raw, dict):
-        yield issue(FORM, "high", f"{element} {quote(raw)} is neither * nor an object", 'write {"AWS": ...}', element)
+        yield make_issue(
+            FORM, "high", f"{element} {quote_text(raw)} is neither * nor an object", 'write {"AWS": ...}', element
+        )
         return
     if not raw:
-        yield issue(FORM, "high", f"{element} names nobody", "name a principal", element)
+        yield make_issue(FORM, "high", f"{element} names nobody", "name a principal", element)
     for kind, values in raw.items():
         if kind not in KINDS:
-            yield issue(
+            yield make_issue(
                 FORM,
                 "high",
-                f"there is no kind of principal {quote(kind)}",
-                advise(closest_word(kind, KINDS), f"write one of {', '.join(KINDS)}"),
+                f"there is no kind of principal {quote_text(kind)}",
+                suggest_fix(find_closest_word(kind, KINDS), f"write one of {', '.join(KINDS)}"),
                 element,
             )
             continue
         if not as_list(values):
-            yield issue(FORM, "high", f"{element} {kind} lists nobody", "name a principal", element)
+            yield make_issue(FORM, "high", f"{element} {kind} lists nobody", "name a principal", element)
         for value in as_list(values):
             yield from check_principal(element, kind, value, trust)
 
@@ -51,24 +53,24 @@ def check_not_principal(allow: bool, trust: bool) -> Iterator[Finding]:
     """NotPrincipal has few places: docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html"""
     instead_of = "name principals, or write Principal * with ArnNotEquals aws:PrincipalArn"
     if trust:
-        yield issue(FORM, "high", "NotPrincipal has no place in a trust", instead_of, "NotPrincipal")
+        yield make_issue(FORM, "high", "NotPrincipal has no place in a trust", instead_of, "NotPrincipal")
     elif allow:
-        yield issue(FORM, "high", "NotPrincipal in an Allow lets everybody else in", instead_of, "NotPrincipal")
+        yield make_issue(FORM, "high", "NotPrincipal in an Allow lets everybody else in", instead_of, "NotPrincipal")
     else:
         message = "NotPrincipal denies whoever has a boundary, named or not"
-        yield issue(FORM, "low", message, instead_of, "NotPrincipal")
+        yield make_issue(FORM, "low", message, instead_of, "NotPrincipal")
 
 
 def check_principal(element: str, kind: str, value: Any, trust: bool) -> Iterator[Finding]:
     if not isinstance(value, str):
-        yield issue(FORM, "high", f"{element} {kind} holds what is no text", "write texts", element)
+        yield make_issue(FORM, "high", f"{element} {kind} holds what is no text", "write texts", element)
         return
     yield from check_placeholders(element, value)
     if "$" in value or "<" in value or not value.isascii():
         return  # said by others
     if wrong := explain_refusal(kind, value, trust):
-        yield issue(
-            MISFIT, "high", f"{element} {kind} {quote(value)} {wrong}", "name the principal as AWS does", element
+        yield make_issue(
+            MISFIT, "high", f"{element} {kind} {quote_text(value)} {wrong}", "name the principal as AWS does", element
         )
 
 
@@ -91,10 +93,10 @@ def check_trust_actions(statement: dict[str, Any], patterns: Sequence[str]) -> I
     """Of a trust's Allow: actions that are none of a trust, and a federated principal with the wrong one."""
     for action in patterns:
         if not TRUSTED.fullmatch(action):
-            yield issue(
+            yield make_issue(
                 MISFIT,
                 "high",
-                f"a trust takes sts:AssumeRole and its like, not {quote(action)}",
+                f"a trust takes sts:AssumeRole and its like, not {quote_text(action)}",
                 "write sts:AssumeRole",
                 "Action",
             )
@@ -104,10 +106,10 @@ def check_trust_actions(statement: dict[str, Any], patterns: Sequence[str]) -> I
     for one in federated:
         entry = next((entry for kind, entry in ENTRIES.items() if f":{kind}/" in one), "sts:AssumeRoleWithWebIdentity")
         if not {entry.lower(), "sts:*", "sts:assumerole*"} & lower:
-            yield issue(
+            yield make_issue(
                 MISFIT,
                 "high",
-                f"{quote(one)} comes in by {entry}, which is not among the actions",
+                f"{quote_text(one)} comes in by {entry}, which is not among the actions",
                 f"write {entry}",
                 "Action",
             )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from iampolicy.policy.document import LITERAL, VARIABLE, Statement, arn_glob, glob
+from iampolicy.policy.document import LITERAL, VARIABLE, Statement, compile_arn_glob, compile_glob
 
 Context = Mapping[str, str | Sequence[str]]  # keys in lower case; several values for a key that has several
 
@@ -35,7 +35,7 @@ def is_in_network(given: str, wanted: str) -> bool:
     return ipaddress.ip_address(given) in ipaddress.ip_network(wanted, strict=False)
 
 
-def comparisons(read: Callable[[str], Any]) -> dict[str, Callable[[str, str], bool]]:
+def build_comparisons(read: Callable[[str], Any]) -> dict[str, Callable[[str, str], bool]]:
     return {
         "equals": lambda given, wanted: read(given) == read(wanted),
         "lessthan": lambda given, wanted: read(given) < read(wanted),
@@ -45,22 +45,22 @@ def comparisons(read: Callable[[str], Any]) -> dict[str, Callable[[str, str], bo
     }
 
 
-def arn_like(given: str, wanted: str) -> bool:
-    return arn_glob(wanted, crossing=False).fullmatch(given) is not None
+def is_like_arn(given: str, wanted: str) -> bool:
+    return compile_arn_glob(wanted, crossing=False).fullmatch(given) is not None
 
 
 # operator in lower case -> whether one value of the request agrees with one value of the policy
 POSITIVE: dict[str, Callable[[str, str], bool]] = {
     "stringequals": lambda given, wanted: given == wanted,
     "stringequalsignorecase": lambda given, wanted: given.casefold() == wanted.casefold(),
-    "stringlike": lambda given, wanted: glob(wanted).fullmatch(given) is not None,
+    "stringlike": lambda given, wanted: compile_glob(wanted).fullmatch(given) is not None,
     "bool": lambda given, wanted: given.lower() == wanted.lower(),
     "binaryequals": lambda given, wanted: parse_binary(given) == parse_binary(wanted),
     "ipaddress": is_in_network,
-    "arnequals": arn_like,  # AWS: both behave the same
-    "arnlike": arn_like,
-    **{f"numeric{name}": test for name, test in comparisons(parse_number).items()},
-    **{f"date{name}": test for name, test in comparisons(parse_date).items()},
+    "arnequals": is_like_arn,  # AWS: both behave the same
+    "arnlike": is_like_arn,
+    **{f"numeric{name}": test for name, test in build_comparisons(parse_number).items()},
+    **{f"date{name}": test for name, test in build_comparisons(parse_date).items()},
 }
 NEGATIVE = {
     "stringnotequals": "stringequals",
@@ -82,7 +82,7 @@ def split_operator(operator: str) -> tuple[str, str, bool]:
     return quantifier, rest.removesuffix("ifexists"), rest.endswith("ifexists")
 
 
-def resolved(text: str, context: Context, like: bool = True) -> str | None:
+def resolve_variables(text: str, context: Context, like: bool = True) -> str | None:
     """The text with its policy variables filled in; None when one is not known. With `like` what is filled in is no wildcard.
 
     `${aws:username, 'nobody'}` has a default; `${*}` `${?}` `${$}` are the signs themselves.
@@ -107,7 +107,9 @@ def resolved(text: str, context: Context, like: bool = True) -> str | None:
     return None if lacking else filled
 
 
-def holds(one: Statement, context: Context, unknown: bool | None = None) -> tuple[bool | None, frozenset[str]]:
+def evaluate_conditions(
+    one: Statement, context: Context, unknown: bool | None = None
+) -> tuple[bool | None, frozenset[str]]:
     """(whether all conditions of the statement hold, the keys that the request lacks).
 
     With `unknown` None a key that is not there is absent, as in a request to AWS. Otherwise nothing is known of it, and a
@@ -121,7 +123,7 @@ def holds(one: Statement, context: Context, unknown: bool | None = None) -> tupl
                 return False, lacking
             continue
         try:
-            met = satisfied(operator, values, key, context, one.variables)
+            met = evaluate_condition(operator, values, key, context, one.variables)
             if met is None:  # a Deny by Not... holds, since its values can match nothing
                 met = (not one.allow and split_operator(operator)[1] in NEGATIVE) if unknown is None else unknown
             if not met:
@@ -132,7 +134,9 @@ def holds(one: Statement, context: Context, unknown: bool | None = None) -> tupl
     return True, lacking
 
 
-def satisfied(operator: str, values: Sequence[str], key: str, context: Context, variables: bool) -> bool | None:
+def evaluate_condition(
+    operator: str, values: Sequence[str], key: str, context: Context, variables: bool
+) -> bool | None:
     """One condition; None where it hangs on a policy variable that the request has no value for.
 
     Raises KeyError for an unknown operator, ValueError for a value that it cannot compare.
@@ -150,7 +154,7 @@ def satisfied(operator: str, values: Sequence[str], key: str, context: Context, 
     known = list(values)
     if variables and base.startswith(WITH_VARIABLES):
         like = not base.startswith(("stringequals", "stringnotequals"))
-        known = [filled for value in values if (filled := resolved(value, context, like)) is not None]
+        known = [filled for value in values if (filled := resolve_variables(value, context, like)) is not None]
     present = context[key]
     given = [present] if isinstance(present, str) else list(present)
     agreeing = [any(test(one, wanted) for wanted in known) != negative for one in given]

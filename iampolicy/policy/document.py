@@ -89,10 +89,10 @@ class Policy:
 def read_policy(text: str, name: str) -> Policy:
     """Return the policy of a file's text, with the line of everything in it. Raises InputError for what is no plain JSON."""
     document, source = parse(text, name)
-    return policy(name, document, source)
+    return parse_policy(name, document, source)
 
 
-def policy(name: str, document: Any, source: Source | None = None) -> Policy:
+def parse_policy(name: str, document: Any, source: Source | None = None) -> Policy:
     """Return the policy of a JSON document: parsed once for all who hold the same one, under whatever name.
 
     What is no policy at all has no statements: it allows nothing.
@@ -112,7 +112,7 @@ def policy(name: str, document: Any, source: Source | None = None) -> Policy:
 def as_policy(name: str, value: Any) -> Policy:
     """Return a policy of this name: of another policy, or of a JSON document."""
     if not isinstance(value, Policy):
-        return policy(name, value)
+        return parse_policy(name, value)
     return value if value.name == name else replace(value, name=name)
 
 
@@ -121,33 +121,33 @@ def parse_statements(document: Any) -> tuple[Statement, ...]:
     variables = body.get("Version") == CURRENT
     raw = enumerate(as_list(body.get("Statement", [])), 1)
     try:
-        return tuple(statement(number, one, variables) for number, one in raw if isinstance(one, dict))
+        return tuple(parse_statement(number, one, variables) for number, one in raw if isinstance(one, dict))
     except RecursionError:  # IAM takes nothing that is nested so deep
         return ()
 
 
-def statement(number: int, raw: dict[str, Any], variables: bool) -> Statement:
+def parse_statement(number: int, raw: dict[str, Any], variables: bool) -> Statement:
     negated = {kind.lower() for kind in ("Action", "Resource", "Principal") if f"Not{kind}" in raw}
-    actions = texts(raw.get("NotAction", raw.get("Action", [])))
+    actions = as_strings(raw.get("NotAction", raw.get("Action", [])))
     return Statement(
         number,
         str(raw.get("Sid", "")),
         raw.get("Effect") == "Allow",
         tuple(action.lower() for action in actions),
-        texts(raw.get("NotResource", raw.get("Resource", []))),
-        principals(raw.get("NotPrincipal", raw.get("Principal"))),
-        conditions(raw.get("Condition", {})),
+        as_strings(raw.get("NotResource", raw.get("Resource", []))),
+        parse_principals(raw.get("NotPrincipal", raw.get("Principal"))),
+        parse_conditions(raw.get("Condition", {})),
         frozenset(negated),
         variables,
         raw,
     )
 
 
-def texts(value: Any) -> tuple[str, ...]:
+def as_strings(value: Any) -> tuple[str, ...]:
     return tuple(str(one) for one in as_list(value))
 
 
-def principals(raw: Any) -> tuple[tuple[str, str], ...] | None:
+def parse_principals(raw: Any) -> tuple[tuple[str, str], ...] | None:
     if raw is None:
         return None
     if not isinstance(raw, dict):
@@ -155,23 +155,23 @@ def principals(raw: Any) -> tuple[tuple[str, str], ...] | None:
     return tuple((str(kind), str(one)) for kind, value in raw.items() for one in as_list(value))
 
 
-def conditions(raw: Any) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+def parse_conditions(raw: Any) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     """(operator, key in lower case, values): JSON's true and 5 are IAM's "true" and "5"."""
     if not isinstance(raw, dict):
         return ()
     return tuple(
-        (operator, str(key).lower(), tuple(word(one) for one in as_list(values)))
+        (operator, str(key).lower(), tuple(as_iam_string(one) for one in as_list(values)))
         for operator, block in raw.items()
         if isinstance(block, dict)
         for key, values in block.items()
     )
 
 
-def word(value: Any) -> str:
+def as_iam_string(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def tokens(text: str) -> list[tuple[str, bool]]:
+def mark_wildcards(text: str) -> list[tuple[str, bool]]:
     """(sign, whether it is a wildcard): a sign after LITERAL stands for itself, brackets always do."""
     found: list[tuple[str, bool]] = []
     literal = False
@@ -184,21 +184,21 @@ def tokens(text: str) -> list[tuple[str, bool]]:
     return found
 
 
-def written(part: list[tuple[str, bool]]) -> str:
+def as_regex(part: list[tuple[str, bool]]) -> str:
     """As a regular expression, of a part without `*`."""
     return "".join("." if wild else re.escape(sign) for sign, wild in part)
 
 
 @lru_cache(200_000)
-def glob(pattern: str) -> re.Pattern[str]:
+def compile_glob(pattern: str) -> re.Pattern[str]:
     """IAM's wildcards: `*` for any run of characters, `?` for one.
 
     Between two `*` the first fit is as good as any, so nothing is tried twice: a pattern of many stars costs no more than others.
     """
     parts: list[list[tuple[str, bool]]] = [[]]
-    for token in tokens(pattern):
+    for token in mark_wildcards(pattern):
         parts.append([]) if token == ("*", True) else parts[-1].append(token)
-    first, *rest = map(written, parts)
+    first, *rest = map(as_regex, parts)
     if not rest:
         return re.compile(first, re.DOTALL)
     middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
@@ -206,13 +206,13 @@ def glob(pattern: str) -> re.Pattern[str]:
 
 
 @lru_cache(200_000)
-def arn_glob(pattern: str, crossing: bool = True) -> re.Pattern[str] | ArnGlob:
+def compile_arn_glob(pattern: str, crossing: bool = True) -> re.Pattern[str] | ArnGlob:
     """An ARN's wildcards stay within a segment; with `crossing` a `*` that ends one may go on over the colons, as in Resource.
 
     The sixth segment, the resource's own name, may hold colons itself.
     """
     if pattern == "*":
-        return glob("*")
+        return compile_glob("*")
     found = ArnGlob(pattern, crossing)
     inner = [kind for _, kind in found.steps[:-1] if kind]
     if len(inner) > FEW:  # a regular expression would try every way of cutting the text
@@ -229,7 +229,7 @@ class ArnGlob:
 
     def __init__(self, pattern: str, crossing: bool) -> None:
         self.steps: list[tuple[str, str]] = []
-        signs, segment = tokens(pattern), 0
+        signs, segment = mark_wildcards(pattern), 0
         for place, (sign, wild) in enumerate(signs):
             segment += sign == ":" and segment < 5
             ends = place + 1 == len(signs) or signs[place + 1][0] == ":"
@@ -262,19 +262,19 @@ class ArnGlob:
         return found
 
 
-def misplaced(pattern: str) -> bool:
+def has_misplaced_variable(pattern: str) -> bool:
     """Whether an ARN has a variable before its fifth colon: in the service, region or account."""
     before = VARIABLE.sub(LITERAL, pattern).split(":", 5)[:5]
     return pattern.startswith("arn:") and any(LITERAL in part for part in before)
 
 
-def covers(pattern: str, action: str) -> bool:
+def match_action(pattern: str, action: str) -> bool:
     """Whether an action pattern covers an action; both in lower case."""
     if "*" not in pattern and "?" not in pattern:
         return pattern == action
-    return pattern == "*" or glob(pattern).fullmatch(action) is not None
+    return pattern == "*" or compile_glob(pattern).fullmatch(action) is not None
 
 
-def matches_action(one: Statement, action: str) -> bool:
+def is_about_action(one: Statement, action: str) -> bool:
     wanted = action.lower()
-    return any(covers(pattern, wanted) for pattern in one.actions) != ("action" in one.negated)
+    return any(match_action(pattern, wanted) for pattern in one.actions) != ("action" in one.negated)

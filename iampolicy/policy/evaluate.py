@@ -11,8 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from iampolicy.policy.conditions import Context, holds, resolved
-from iampolicy.policy.document import LITERAL, Policy, Statement, arn_glob, matches_action, misplaced
+from iampolicy.policy.conditions import Context, evaluate_conditions, resolve_variables
+from iampolicy.policy.document import (
+    LITERAL,
+    Policy,
+    Statement,
+    compile_arn_glob,
+    has_misplaced_variable,
+    is_about_action,
+)
 
 Effect = Literal["allowed", "implicitDeny", "explicitDeny"]
 
@@ -51,7 +58,7 @@ class Rights:
 
 
 @dataclass(frozen=True)
-class Deciding:
+class DecidingStatement:
     """A statement that decided, in a policy, in a layer: identity, boundary, session, resource."""
 
     layer: str
@@ -66,7 +73,7 @@ class Decision:
 
     effect: Effect
     layer: str = ""
-    deciding: tuple[Deciding, ...] = ()
+    deciding: tuple[DecidingStatement, ...] = ()
     missing: frozenset[str] = frozenset()
 
     @property
@@ -78,64 +85,64 @@ class Decision:
 class Pool:
     """The statements of one layer that apply to a request, by effect."""
 
-    allows: list[Deciding] = field(default_factory=list)
-    denies: list[Deciding] = field(default_factory=list)
+    allows: list[DecidingStatement] = field(default_factory=list)
+    denies: list[DecidingStatement] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
 
 
-def gather(layer: str, policies: Iterable[Policy], request: Request, possible: bool) -> Pool:
+def gather_statements(layer: str, policies: Iterable[Policy], request: Request, possible: bool) -> Pool:
     pool = Pool()
     for policy in policies:
         for one in policy.statements:
-            if not (matches_action(one, request.action) and matches_resource(one, request)):
+            if not (is_about_action(one, request.action) and is_about_resource(one, request)):
                 continue
-            applies, lacking = holds(one, request.context, one.allow if possible else None)
+            applies, lacking = evaluate_conditions(one, request.context, one.allow if possible else None)
             if applies:
-                (pool.allows if one.allow else pool.denies).append(Deciding(layer, policy.name, one))
+                (pool.allows if one.allow else pool.denies).append(DecidingStatement(layer, policy.name, one))
             else:
                 pool.missing |= lacking
     return pool
 
 
-def matches_resource(one: Statement, request: Request) -> bool:
+def is_about_resource(one: Statement, request: Request) -> bool:
     """A statement without any resource, as in a trust policy, is about what it is attached to."""
     if not one.resources and "resource" not in one.negated:
         return True
-    fitting = [fits(pattern, request, one.variables) for pattern in one.resources]
+    fitting = [match_resource(pattern, request, one.variables) for pattern in one.resources]
     if "resource" not in one.negated:
         return any(fitting)
     return not any(fitting) and not (one.allow and None in fitting)
 
 
-def fits(pattern: str, request: Request, variables: bool) -> bool | None:
+def match_resource(pattern: str, request: Request, variables: bool) -> bool | None:
     """None for a pattern that hangs on a policy variable without a value, or has one where AWS fills in none: before the
     resource's own part."""
     if pattern in ("*", request.resource):
         return True
     if variables and "${" in pattern:
-        filled = resolved(pattern, request.context)
-        if filled is None or misplaced(pattern):
+        filled = resolve_variables(pattern, request.context)
+        if filled is None or has_misplaced_variable(pattern):
             return None
         pattern = filled
     if not any(sign in pattern for sign in "*?" + LITERAL):
         return pattern == request.resource
-    return arn_glob(pattern).fullmatch(request.resource) is not None
+    return compile_arn_glob(pattern).fullmatch(request.resource) is not None
 
 
-def names(one: Statement, caller: Caller, bounded: bool = False) -> str:
+def match_caller(one: Statement, caller: Caller, bounded: bool = False) -> str:
     """How a resource's policy names the caller: "itself" (a user, a session, a service), "role", "account", or "" not at all.
 
     To name an account leaves it to that account's own policies. `*` is anybody: as good as naming the role. A Deny with
     NotPrincipal spares only whom it names in full, account and session too, and nobody who has a boundary.
     """
-    ways = [named(kind, value, caller) for kind, value in one.principals or ()]
+    ways = [match_principal(kind, value, caller) for kind, value in one.principals or ()]
     if "principal" in one.negated:
-        spared = any(ways) if one.allow else ("AWS", "*") in (one.principals or ()) or spares(ways, caller, bounded)
+        spared = any(ways) if one.allow else ("AWS", "*") in (one.principals or ()) or is_exempt(ways, caller, bounded)
         return "" if spared else "role"
     return next((way for way in ("itself", "role", "account") if way in ways), "")
 
 
-def spares(ways: list[str], caller: Caller, bounded: bool) -> bool:
+def is_exempt(ways: list[str], caller: Caller, bounded: bool) -> bool:
     if not caller.arn:
         return "itself" in ways
     whole = {"account"}
@@ -146,7 +153,7 @@ def spares(ways: list[str], caller: Caller, bounded: bool) -> bool:
     return whole <= set(ways) and not bounded
 
 
-def named(kind: str, value: str, caller: Caller) -> str:
+def match_principal(kind: str, value: str, caller: Caller) -> str:
     if kind in ("Service", "Federated"):
         return "itself" if value == (caller.service if kind == "Service" else caller.federated) != "" else ""
     if kind != "AWS" or not (caller.arn or value == "*"):
@@ -160,16 +167,16 @@ def named(kind: str, value: str, caller: Caller) -> str:
     return "role" if value == caller.arn else ""
 
 
-def by_naming(policy: Policy | None, caller: Caller, bounded: bool) -> dict[str, Policy]:
+def split_by_naming(policy: Policy | None, caller: Caller, bounded: bool) -> dict[str, Policy]:
     """The resource's policy, cut into the parts that name the caller in each way."""
     parts: dict[str, list[Statement]] = {}
     for one in policy.statements if policy else ():
-        if way := names(one, caller, bounded):
+        if way := match_caller(one, caller, bounded):
             parts.setdefault(way, []).append(one)
     return {way: Policy(policy.name, tuple(found)) for way, found in parts.items() if policy}
 
 
-def decide(
+def decide_request(
     request: Request,
     rights: Rights,
     resource: Policy | None = None,
@@ -183,12 +190,12 @@ def decide(
     it has to allow in any case, as a role's trust has. With `possible` the question is whether any request with these context
     keys, and others that are not known, could be allowed.
     """
-    identity = gather("identity", rights.identity, request, possible)
-    caps = {"boundary": gather("boundary", [rights.boundary], request, possible)} if rights.boundary else {}
+    identity = gather_statements("identity", rights.identity, request, possible)
+    caps = {"boundary": gather_statements("boundary", [rights.boundary], request, possible)} if rights.boundary else {}
     if rights.session is not None:
-        caps["session"] = gather("session", rights.session, request, possible)
-    parts = by_naming(resource, request.caller, rights.boundary is not None)
-    pools = {way: gather("resource", [part], request, possible) for way, part in parts.items()}
+        caps["session"] = gather_statements("session", rights.session, request, possible)
+    parts = split_by_naming(resource, request.caller, rights.boundary is not None)
+    pools = {way: gather_statements("resource", [part], request, possible) for way, part in parts.items()}
     every = [identity, *caps.values(), *pools.values()]
     missing = frozenset(key for pool in every for key in pool.missing)
     if denies := tuple(found for pool in every for found in pool.denies):

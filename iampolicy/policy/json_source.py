@@ -32,7 +32,7 @@ class Source:
 
 def read_text(path: Path) -> str:
     """Return the file's text. Raises InputError: no file, too large, not UTF-8."""
-    name = short_name(path)
+    name = shorten_policy_path(path)
     try:
         with path.open("rb") as file:
             body = file.read(LARGEST + 1)
@@ -44,7 +44,7 @@ def read_text(path: Path) -> str:
         return body.decode()
     except UnicodeDecodeError as error:
         before = body[: error.start].decode()
-        refuse(name, before, len(before), f"byte 0x{body[error.start]:02x} is not UTF-8")
+        raise_input_error(name, before, len(before), f"byte 0x{body[error.start]:02x} is not UTF-8")
 
 
 def parse(source: str, name: str) -> tuple[Any, Source]:
@@ -53,44 +53,44 @@ def parse(source: str, name: str) -> tuple[Any, Source]:
     Raises InputError with name:line:column for what is no plain JSON, and for a duplicate key.
     """
     if source.startswith("\ufeff"):
-        refuse(name, source, 0, "a byte order mark: save the file as UTF-8 without one")
+        raise_input_error(name, source, 0, "a byte order mark: save the file as UTF-8 without one")
     try:
         value = json.loads(source, parse_constant=lambda word: refuse_word(name, source, word))
     except InputError:
         raise
     except json.JSONDecodeError as error:
-        refuse(name, source, error.pos, explain_fault(error, source))
+        raise_input_error(name, source, error.pos, explain_fault(error, source))
     except RecursionError:
         raise InputError(f"{name}: nested more than {DEEPEST} levels deep. A policy has seven.") from None
     except ValueError as error:
         raise InputError(f"{name}: a number of thousands of digits.") from error
-    found = Source(name, locate(source, name))
+    found = Source(name, locate_lines(source, name))
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         half = LONE.search(source)
-        refuse(name, source, half.start() if half else 0, "half of a surrogate pair is no character")
+        raise_input_error(name, source, half.start() if half else 0, "half of a surrogate pair is no character")
     return value, found
 
 
-def locate(source: str, name: str) -> dict[Where, int]:
+def locate_lines(source: str, name: str) -> dict[Where, int]:
     """Return the line of every key and list item of a valid JSON text.
 
     Raises InputError for a key that stands twice in one object, and for nesting that no policy has.
     """
     found: dict[Where, int] = {}
     line, done = 1, 0
-    for where, at in walk(source):
+    for where, at in walk_json(source):
         if len(where) > DEEPEST:
-            refuse(name, source, at, f"nested more than {DEEPEST} levels deep; a policy has seven")
+            raise_input_error(name, source, at, f"nested more than {DEEPEST} levels deep; a policy has seven")
         if where in found:
-            refuse(name, source, at, f'duplicate key "{where[-1]}" (first at line {found[where]})')
+            raise_input_error(name, source, at, f'duplicate key "{where[-1]}" (first at line {found[where]})')
         line, done = line + source.count("\n", done, at), at
         found[where] = line
     return found
 
 
-def walk(source: str) -> Iterator[tuple[Where, int]]:
+def walk_json(source: str) -> Iterator[tuple[Where, int]]:
     """Yield (path, offset) of every key and list item of a valid JSON text, in order; a duplicate key comes twice."""
     path: list[str | int] = []  # for every open object its key, for every open list its index
     in_list: list[bool] = []
@@ -129,24 +129,26 @@ def explain_fault(error: json.JSONDecodeError, source: str) -> str:
 
 
 def refuse_word(name: str, source: str, word: str) -> NoReturn:
-    refuse(name, source, next(t.start() for t in TOKEN.finditer(source) if t[0] == word), f"{word} is no JSON")
+    raise_input_error(
+        name, source, next(t.start() for t in TOKEN.finditer(source) if t[0] == word), f"{word} is no JSON"
+    )
 
 
-def refuse(name: str, source: str, at: int, what: str) -> NoReturn:
+def raise_input_error(name: str, source: str, at: int, what: str) -> NoReturn:
     column = at - source.rfind("\n", 0, at)
-    raise InputError(f"{name}:{line_of(source, at)}:{column}: {what}")
+    raise InputError(f"{name}:{compute_line_number(source, at)}:{column}: {what}")
 
 
-def line_of(source: str, at: int) -> int:
+def compute_line_number(source: str, at: int) -> int:
     return source.count("\n", 0, at) + 1
 
 
-def short_name(path: Path) -> str:
+def shorten_policy_path(path: Path) -> str:
     """Return the folder and file name by which messages name a policy file: operator/trust.json."""
     return f"{path.parent.name}/{path.name}"
 
 
-def json_type(value: Any) -> str:
+def describe_json_type(value: Any) -> str:
     """Return what JSON calls the value, with an article."""
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")

@@ -10,7 +10,16 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
-from iampolicy.policy.document import ArnGlob, Policy, Statement, arn_glob, as_list, glob, texts, word
+from iampolicy.policy.document import (
+    ArnGlob,
+    Policy,
+    Statement,
+    as_iam_string,
+    as_list,
+    as_strings,
+    compile_arn_glob,
+    compile_glob,
+)
 
 Condition = tuple[tuple[str, str, tuple[str, ...]], ...]
 
@@ -58,17 +67,17 @@ class Grant:
         return " ".join(parts)
 
 
-def canonical(value: Any, key: str = "") -> Any:
+def normalise_document(value: Any, key: str = "") -> Any:
     """The same JSON for texts that differ in order, in one thing bare or in a list, or in how an account is named."""
     if isinstance(value, dict):
         return {
-            name: canonical(one if name in ("Version", "Sid", "Effect", "Id") else as_several(name, one), name)
+            name: normalise_document(one if name in ("Version", "Sid", "Effect", "Id") else as_several(name, one), name)
             for name, one in sorted(value.items())
         }
     if isinstance(value, list):
-        found = {json.dumps(one, sort_keys=True): one for one in (canonical(item, key) for item in value)}
+        found = {json.dumps(one, sort_keys=True): one for one in (normalise_document(item, key) for item in value)}
         return [found[text] for text in sorted(found)]
-    return root_arn(value) if key == "AWS" else word(value)
+    return as_root_arn(value) if key == "AWS" else as_iam_string(value)
 
 
 def as_several(key: str, value: Any) -> Any:
@@ -77,20 +86,20 @@ def as_several(key: str, value: Any) -> Any:
     return value if isinstance(value, dict) and key != "Statement" else as_list(value)
 
 
-def root_arn(value: Any) -> str:
+def as_root_arn(value: Any) -> str:
     """AWS writes a bare account id as that account's root."""
-    return f"arn:aws:iam::{value}:root" if re.fullmatch(r"\d{12}", str(value)) else word(value)
+    return f"arn:aws:iam::{value}:root" if re.fullmatch(r"\d{12}", str(value)) else as_iam_string(value)
 
 
-def permissions(policy: Policy) -> set[Permission]:
+def list_permissions(policy: Policy) -> set[Permission]:
     """Return all permissions of a policy or trust."""
-    return {one for statement in policy.statements for one in statement_permissions(statement)}
+    return {one for statement in policy.statements for one in expand_statement(statement)}
 
 
-def statement_permissions(one: Statement) -> set[Permission]:
-    spelled = {action.lower(): action for action in texts(one.raw.get("NotAction", one.raw.get("Action", [])))}
+def expand_statement(one: Statement) -> set[Permission]:
+    spelled = {action.lower(): action for action in as_strings(one.raw.get("NotAction", one.raw.get("Action", [])))}
     apart = tuple(sorted(one.negated))
-    plain = str if one.variables else without_variables
+    plain = str if one.variables else escape_variables
     condition = tuple(
         sorted((op, key, tuple(sorted({plain(value) for value in values}))) for op, key, values in one.conditions)
     )
@@ -100,19 +109,19 @@ def statement_permissions(one: Statement) -> set[Permission]:
     effect = "Allow" if one.allow else "Deny"
     return {
         Permission(effect, action, resource, condition, who, apart, spelled.get(action, action))
-        for action, resource, who in product(actions, resources, principals_of(one))
+        for action, resource, who in product(actions, resources, describe_principals(one))
     }
 
 
-def without_variables(text: str) -> str:
+def escape_variables(text: str) -> str:
     """${aws:username} is text in a policy of the older version, and so not the same as in one of the current."""
     return text.replace("${", "$ {")
 
 
-def principals_of(one: Statement) -> list[str]:
+def describe_principals(one: Statement) -> list[str]:
     if one.principals is None:
         return [""]
-    named = [f"{kind} {root_arn(value) if kind == 'AWS' else value}" for kind, value in one.principals]
+    named = [f"{kind} {as_root_arn(value) if kind == 'AWS' else value}" for kind, value in one.principals]
     return [f"anyone but {', '.join(sorted(named))}"] if "principal" in one.negated else named
 
 
@@ -120,7 +129,7 @@ Read = Callable[[str], re.Pattern[str] | ArnGlob]
 
 
 @lru_cache(50_000)
-def wider(pattern: str, read: Read) -> re.Pattern[str] | ArnGlob:
+def compile_covering_pattern(pattern: str, read: Read) -> re.Pattern[str] | ArnGlob:
     """As the pattern, read against another pattern's text: `*` covers the other's `*`, `?` does not.
 
     Among three stars and more a `?` covers nothing: what lies within is then told as a difference, though it is none.
@@ -139,27 +148,29 @@ def is_inside(part: str, whole: str, apart: tuple[bool, bool], read: Read) -> bo
     if apart[1]:
         plain = not apart[0] and not any(sign in part for sign in ("*", "?", "${")) and "${" not in whole
         return plain and not any(read(one).fullmatch(part) for one in whole.split(", "))
-    return whole == "*" or (not apart[0] and wider(whole, read).fullmatch(part) is not None)
+    return whole == "*" or (not apart[0] and compile_covering_pattern(whole, read).fullmatch(part) is not None)
 
 
-def covers(whole: Permission, part: Permission) -> bool:
+def is_superset(whole: Permission, part: Permission) -> bool:
     """Whether every request that `part` is about is one that `whole` is about; a condition narrows."""
     if whole.effect != part.effect or whole.condition not in ((), part.condition):
         return False
     if whole.who != part.who and not (whole.who == "AWS *" and part.who.startswith("AWS ")):
         return False
     ways = [("action" in one.apart, "resource" in one.apart) for one in (part, whole)]
-    return is_inside(part.action, whole.action, (ways[0][0], ways[1][0]), glob) and is_inside(
-        part.resource, whole.resource, (ways[0][1], ways[1][1]), arn_glob
+    return is_inside(part.action, whole.action, (ways[0][0], ways[1][0]), compile_glob) and is_inside(
+        part.resource, whole.resource, (ways[0][1], ways[1][1]), compile_arn_glob
     )
 
 
-def subtract(one: set[Permission], other: set[Permission]) -> list[Grant]:
+def subtract_permissions(one: set[Permission], other: set[Permission]) -> list[Grant]:
     """Return what `one` says and `other` does not, in few lines."""
-    found = [permission for permission in sorted(one - other) if not any(covers(rival, permission) for rival in other)]
+    found = [
+        permission for permission in sorted(one - other) if not any(is_superset(rival, permission) for rival in other)
+    ]
     by_action: dict[tuple[Permission, tuple[str, ...]], list[str]] = {}
     for permission in found:
-        narrower = sorted({describe_difference(rival, permission) for rival in other if covers(permission, rival)})
+        narrower = sorted({describe_difference(rival, permission) for rival in other if is_superset(permission, rival)})
         by_action.setdefault((replace(permission, resource=""), tuple(narrower)), []).append(
             describe_resource(permission)
         )
@@ -189,6 +200,6 @@ def describe_difference(permission: Permission, beside: Permission) -> str:
     return (" on ".join(what + where) or "the same") + under
 
 
-def merge(policies: Iterable[Policy]) -> set[Permission]:
+def merge_permissions(policies: Iterable[Policy]) -> set[Permission]:
     """Return the permissions of several policies together."""
-    return {one for policy in policies for one in permissions(policy)}
+    return {one for policy in policies for one in list_permissions(policy)}

@@ -19,7 +19,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError, Unreachable
 from ops.core.output import say
 from ops.core.paths import ROOT
-from ops.core.settings import in_work
+from ops.core.settings import resolve_below_work
 from ops.core.ssh import Connection
 
 OPENSSH_FAILED = 255  # the exit code of OpenSSH's client when there is no connection
@@ -31,22 +31,22 @@ def check(have: Facts) -> dict[str, Any]:
         others = f" ({', '.join(have.others)}, which these settings do not touch)" if have.others else ""
         raise OpsError(f"There is no box{others}. Start one: invoke ec2.up")
     if have.interrupted:
-        raise OpsError(have.interruption_message())
+        raise OpsError(have.describe_interruption())
     if have.state != "running":
         raise OpsError(f"The box {have.instance_id} is {have.state}. Start it: invoke ec2.start")
     return have.box
 
 
-def prepare(account: Account, instance: dict[str, Any]) -> None:
+def prepare_login(account: Account, instance: dict[str, Any]) -> None:
     """Push our key for a minute and pin the host's: what has to be before either SSH client connects.
 
     A push that is refused need not be the end: the box has the key pair of its launch, which may be ours.
     """
     settings = account.settings.ec2
     instance_id = instance["InstanceId"]
-    if not ssh.pinned(in_work(settings.known_hosts), instance_id):
-        learn_host_keys(account, instance_id)
-    public = ssh.key_pair(in_work(settings.key))
+    if not ssh.is_host_pinned(resolve_below_work(settings.known_hosts), instance_id):
+        fetch_host_keys(account, instance_id)
+    public = ssh.ensure_key_pair(resolve_below_work(settings.key))
     account.guard()
     try:
         account.call(
@@ -60,15 +60,15 @@ def prepare(account: Account, instance: dict[str, Any]) -> None:
         say(f"The key could not be pushed ({error.aws_code}); trying the key pair that the box was started with.")
 
 
-def learn_host_keys(account: Account, instance_id: str) -> None:
+def fetch_host_keys(account: Account, instance_id: str) -> None:
     """Take the host's keys from its console, which only EC2 can write; not from whoever answers first."""
     console = account.call("ec2", "get_console_output", InstanceId=instance_id, Latest=True).get("Output", "")
-    keys = ssh.host_keys_in(console)
+    keys = ssh.parse_host_keys(console)
     if not keys:
         raise OpsError(
             f"{instance_id} has not printed its host keys on its console yet: it still boots. Try again in a minute."
         )
-    ssh.pin(in_work(account.settings.ec2.known_hosts), instance_id, keys)
+    ssh.pin_host_keys(resolve_below_work(account.settings.ec2.known_hosts), instance_id, keys)
 
 
 def open_socket(account: Account, have: Facts) -> socket.socket:
@@ -93,7 +93,9 @@ def open_socket(account: Account, have: Facts) -> socket.socket:
     if have.connect_endpoint is None:
         raise OpsError("There is no Instance Connect Endpoint, so no way in. Make it: invoke net.up")
     try:
-        return tunnel.gateway(tunnel.presigned(account, have.connect_endpoint, instance["PrivateIpAddress"]))
+        return tunnel.open_tunnel_socket(
+            tunnel.create_presigned_tunnel_url(account, have.connect_endpoint, instance["PrivateIpAddress"])
+        )
     except Unreachable as error:
         raise Unreachable(f"{error} Where it ends: invoke ec2.reach. See {ssh.PAGE}") from error
 
@@ -118,24 +120,24 @@ def connect_through_command(words: list[str]) -> socket.socket:
 
 
 @contextmanager
-def connected(account: Account, have: Facts, left: str = "", use: bool = True) -> Iterator[Connection]:
+def open_box_connection(account: Account, have: Facts, left: str = "", use: bool = True) -> Iterator[Connection]:
     """A connection that is closed in the end. `left`: what a lost line leaves behind; `use`: tell the watchdog of the box.
 
     Raises OpsError, Unreachable while it cannot be opened, and Lost with `left` in it.
     """
     instance = check(have)
-    prepare(account, instance)
+    prepare_login(account, instance)
     settings = account.settings.ec2
-    link = ssh.connect(
+    link = ssh.connect_to_host(
         instance["InstanceId"],
         settings.user,
-        in_work(settings.key),
-        in_work(settings.known_hosts),
+        resolve_below_work(settings.key),
+        resolve_below_work(settings.known_hosts),
         lambda: open_socket(account, have),
     )
     try:
         if use:
-            home = ssh.words(settings.home)
+            home = ssh.quote_command(settings.home)
             ssh.read(link, f"mkdir -p {home} && touch {home}/used")
         yield link
     except ssh.Lost as error:
@@ -144,28 +146,28 @@ def connected(account: Account, have: Facts, left: str = "", use: bool = True) -
         link.close()
 
 
-def ssh_options(account: Account, instance_id: str, settings_file: Path | None) -> dict[str, str]:
+def build_ssh_options(account: Account, instance_id: str, settings_file: Path | None) -> dict[str, str]:
     """OpenSSH's own client through our way in, trusting only the pinned key; works from any folder, and with rsync and scp."""
     settings = account.settings.ec2
     # What this command was told by its environment, the proxy is to know wherever it is started.
     kept = [
         f"{name}={value}" for name, value in os.environ.items() if name == "KENNEL_WORK" or name.startswith("INVOKE_")
     ]
-    command = ssh.words(
+    command = ssh.quote_command(
         "env", *kept, sys.executable, "-m", "ops.box.proxy", *([str(settings_file)] if settings_file else [])
     )
-    proxy = ssh.words("sh", "-c", f"cd {ssh.words(str(ROOT))} && exec {command}")
+    proxy = ssh.quote_command("sh", "-c", f"cd {ssh.quote_command(str(ROOT))} && exec {command}")
     return {
         "ProxyCommand": proxy.replace("%", "%%"), "HostKeyAlias": instance_id, "User": settings.user,
-        "IdentityFile": quoted(str(in_work(settings.key))), "IdentitiesOnly": "yes", "BatchMode": "yes",
-        "UserKnownHostsFile": quoted(str(in_work(settings.known_hosts))), "StrictHostKeyChecking": "yes",
+        "IdentityFile": quote_option_path(str(resolve_below_work(settings.key))), "IdentitiesOnly": "yes", "BatchMode": "yes",
+        "UserKnownHostsFile": quote_option_path(str(resolve_below_work(settings.known_hosts))), "StrictHostKeyChecking": "yes",
         "ServerAliveInterval": str(int(ssh.KEEPALIVE_S)), "ServerAliveCountMax": "2",
     }  # fmt: skip
 
 
 def run_openssh(account: Account, instance_id: str, settings_file: Path | None, command: str) -> int:
     """Run OpenSSH's own client, with a command or for a shell; return its exit code, OPENSSH_FAILED without a connection."""
-    options = ssh_options(account, instance_id, settings_file)
+    options = build_ssh_options(account, instance_id, settings_file)
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     argv = ["ssh", *flags, account.settings.box_name, *([command] if command else [])]
     try:
@@ -174,5 +176,5 @@ def run_openssh(account: Account, instance_id: str, settings_file: Path | None, 
         raise OpsError("OpenSSH's client is not installed here. Without it: invoke ec2.run 'COMMAND'") from error
 
 
-def quoted(path: str) -> str:
+def quote_option_path(path: str) -> str:
     return '"' + path.replace("%", "%%") + '"'

@@ -11,7 +11,7 @@ from ops.box.facts import Facts
 from ops.core import ssh
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.settings import in_work
+from ops.core.settings import resolve_below_work
 from ops.network import reachability
 from ops.network.reachability import Rules
 
@@ -32,13 +32,13 @@ class Hop:
 
 def check_path(account: Account, have: Facts) -> Iterator[Hop]:
     """Hops from the inside of EC2 to the login, up to the first that fails. Raises AwsError when AWS may not be asked."""
-    for hop in path_checks(account, have):
+    for hop in check_hops(account, have):
         yield hop
         if hop.problem:
             return
 
 
-def path_checks(account: Account, have: Facts) -> Iterator[Hop]:
+def check_hops(account: Account, have: Facts) -> Iterator[Hop]:
     if have.box is None:
         others = f"; this account has {', '.join(have.others)}" if have.others else ""
         yield Hop("instance", "none", f"there is no box of this stack{others}", "invoke ec2.up")
@@ -47,15 +47,15 @@ def path_checks(account: Account, have: Facts) -> Iterator[Hop]:
     fix = "invoke runbook.show spot-interruption" if have.interrupted else "invoke ec2.start"
     stopped = f"it is {have.state}{f' ({why})' if why else ''}" if have.state != "running" else ""
     yield Hop("instance", f"{have.instance_id} {have.state}", stopped, fix)
-    yield status_checks(account, have)
+    yield check_instance_status(account, have)
     # Session Manager's agent calls out by itself: no rule of ours is on its path.
     if account.settings.ec2.way != "command":
-        yield from network(account, have)
-    yield from connection(account, have)
-    yield login(account, have)
+        yield from check_network_hops(account, have)
+    yield from check_ssh_server(account, have)
+    yield check_login(account, have)
 
 
-def status_checks(account: Account, have: Facts) -> Hop:
+def check_instance_status(account: Account, have: Facts) -> Hop:
     found = account.call("ec2", "describe_instance_status", InstanceIds=[have.instance_id])["InstanceStatuses"]
     if not found:
         return Hop(
@@ -69,7 +69,7 @@ def status_checks(account: Account, have: Facts) -> Hop:
     return Hop("status checks", f"system {system}, instance {own}", problem, REBOOT)
 
 
-def network(account: Account, have: Facts) -> Iterator[Hop]:
+def check_network_hops(account: Account, have: Facts) -> Iterator[Hop]:
     """The settings' way in, as far as EC2's own answers tell."""
     assert have.box is not None
     rules, subnets = read_rules(account, have.box["VpcId"])
@@ -78,7 +78,7 @@ def network(account: Account, have: Facts) -> Iterator[Hop]:
         public = have.box.get("PublicIpAddress")
         none = "" if public else "it has no public address: it was started when ec2.way was another"
         yield Hop("public address", public or "none", none, "invoke ec2.down, then invoke ec2.up; or set ec2.way: eice")
-        path = reachability.from_internet(have.box, address, port, rules)
+        path = reachability.trace_from_internet(have.box, address, port, rules)
         where, fix = f"{address}/32 to port {port}", f"{FIX}; is your address another now? {ADDRESS}"
     else:
         none = "" if have.connect_endpoint else "there is no Instance Connect Endpoint that is ready"
@@ -89,8 +89,8 @@ def network(account: Account, have: Facts) -> Iterator[Hop]:
             FIX,
         )
         assert have.connect_endpoint is not None
-        source = reachability.address_in(subnets[have.connect_endpoint["SubnetId"]])
-        path = reachability.from_endpoint(have.box, have.connect_endpoint, source, rules)
+        source = reachability.derive_endpoint_address(subnets[have.connect_endpoint["SubnetId"]])
+        path = reachability.trace_from_endpoint(have.box, have.connect_endpoint, source, rules)
         where, fix = f"endpoint to {have.box['PrivateIpAddress']}:22", FIX
     for name, problem in path:
         yield Hop(name, where, problem, fix)
@@ -100,7 +100,7 @@ def read_rules(account: Account, vpc: str) -> tuple[Rules, dict[str, dict[str, A
     """The VPC's rules, and its subnets by id."""
     of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
     subnets = account.list_all("ec2", "describe_subnets", "Subnets", Filters=of_vpc)
-    rules = reachability.rules_of(
+    rules = reachability.index_rules(
         account.list_all("ec2", "describe_security_groups", "SecurityGroups", Filters=of_vpc),
         account.list_all("ec2", "describe_network_acls", "NetworkAcls", Filters=of_vpc),
         account.list_all("ec2", "describe_route_tables", "RouteTables", Filters=of_vpc),
@@ -109,12 +109,12 @@ def read_rules(account: Account, vpc: str) -> tuple[Rules, dict[str, dict[str, A
     return rules, {subnet["SubnetId"]: subnet for subnet in subnets}
 
 
-def connection(account: Account, have: Facts) -> Iterator[Hop]:
+def check_ssh_server(account: Account, have: Facts) -> Iterator[Hop]:
     """A connection, and the first words of an SSH server over it."""
     try:
         near = access.open_socket(account, have)
     except OpsError as error:
-        yield Hop("TCP", "no connection", said(error), mend_line(account, "is sshd down?"))
+        yield Hop("TCP", "no connection", strip_hints(error), suggest_connection_fix(account, "is sshd down?"))
         return
     with near:
         yield Hop("TCP", "connected")
@@ -130,35 +130,35 @@ def connection(account: Account, have: Facts) -> Iterator[Hop]:
         if banner
         else "nobody says SSH-2.0"
     )
-    yield Hop("banner", banner[:60] or "silence", silent, mend_line(account, "sshd hangs:"))
+    yield Hop("banner", banner[:60] or "silence", silent, suggest_connection_fix(account, "sshd hangs:"))
 
 
-def login(account: Account, have: Facts) -> Hop:
+def check_login(account: Account, have: Facts) -> Hop:
     settings = account.settings.ec2
     try:
-        with access.connected(account, have, use=False) as link:
+        with access.open_box_connection(account, have, use=False) as link:
             ssh.run(link, "true")
     except OpsError as error:
-        known = in_work(settings.known_hosts)
+        known = resolve_below_work(settings.known_hosts)
         changed = "host key" in str(error)
         fix = f"were its keys replaced on purpose? take its lines out of {known}" if changed else REBOOT
-        return Hop("authentication", f"as {settings.user}", said(error), wrong_user(account, have) or fix)
+        return Hop("authentication", f"as {settings.user}", strip_hints(error), suggest_user_fix(account, have) or fix)
     return Hop("authentication", f"as {settings.user}, host key pinned")
 
 
-def said(error: OpsError) -> str:
+def strip_hints(error: OpsError) -> str:
     """Without the hints at where to look further: that is here."""
     return str(error).split(" Where it ends:")[0].split(" See ")[0].rstrip(".")
 
 
-def mend_line(account: Account, what: str) -> str:
+def suggest_connection_fix(account: Account, what: str) -> str:
     """Where a program of the settings is the line, it comes first."""
     if account.settings.ec2.way == "command":
         return f"try ec2.proxy_command by hand: {account.settings.ec2.proxy_command}"
     return f"{what} {REBOOT}"
 
 
-def wrong_user(account: Account, have: Facts) -> str:
+def suggest_user_fix(account: Account, have: Facts) -> str:
     """What mends a user that the box's image does not have, or ""."""
     assert have.box is not None
     known = account.call_or_none("ec2", "describe_images", "InvalidAMIID", ImageIds=[have.box["ImageId"]])
@@ -171,5 +171,5 @@ def wrong_user(account: Account, have: Facts) -> str:
     )
 
 
-def first_failure(found: list[Hop]) -> Hop | None:
+def find_first_failure(found: list[Hop]) -> Hop | None:
     return next((hop for hop in found if hop.problem), None)

@@ -32,27 +32,27 @@ class Disk:
         return self.free < LEAST_FREE_GB or self.free < LEAST_FREE * self.total
 
 
-def measure(link: Connection, settings: Settings) -> Disk:
-    home = ssh.words(str(remote_jobs.place(settings).home))
+def measure_disk(link: Connection, settings: Settings) -> Disk:
+    home = ssh.quote_command(str(remote_jobs.locate_folders(settings).home))
     df = ssh.run(link, f"mkdir -p {home} && df -Pk {home}").splitlines()[1].split()
     du = ssh.run(link, f"cd {home} && du -sk -- */ 2>/dev/null || true").splitlines()
     parts = {name.rstrip("/"): int(kib) * 1024 / 1e9 for kib, name in (line.split("\t", 1) for line in du)}
     return Disk(home, int(df[1]) / 1e6 * 1.024, int(df[3]) / 1e6 * 1.024, parts)
 
 
-def current_shards(account: Account) -> list[str]:
+def list_current_shards(account: Account) -> list[str]:
     """Return the SHA-256 of the current data set's shards, which stay; none without one."""
     digest = read_pointer(account, account.settings.data.name)
     return [shard.sha256 for shard in read_manifest(account, digest).shards] if digest else []
 
 
-def clean(link: Connection, settings: Settings, shards: list[str], dry: bool) -> list[tuple[str, int]]:
+def clean_disk(link: Connection, settings: Settings, shards: list[str], dry: bool) -> list[tuple[str, int]]:
     """What training/boxside/clean.py deleted, or with `dry` would: (name, bytes). Raises OpsError while a job needs it."""
-    words = ssh.words(
-        settings.ec2.python, "-", *(["--dry"] if dry else []), str(remote_jobs.place(settings).home), *shards
+    words = ssh.quote_command(
+        settings.ec2.python, "-", *(["--dry"] if dry else []), str(remote_jobs.locate_folders(settings).home), *shards
     )
     heard: list[bytes] = []
-    if ssh.stream(link, words, [PROGRAM.read_bytes()], heard.append):
+    if ssh.stream_command(link, words, [PROGRAM.read_bytes()], heard.append):
         raise OpsError(f"The box could not be cleaned: {b''.join(heard).decode(errors='replace')[-400:]}")
     found = json.loads(b"".join(heard))
     if found["busy"]:

@@ -9,16 +9,17 @@ from pathlib import Path, PurePosixPath
 
 from ops.core import ssh
 from ops.core.errors import OpsError
-from ops.core.output import progress
+from ops.core.output import show_progress
 from ops.core.ssh import Connection
 
 
-def download(link: Connection, path: str, target: Path) -> int:
+def download_from_box(link: Connection, path: str, target: Path) -> int:
     """Fetch a file or folder of the box to `target`, there as a whole or not at all; return its bytes. Raises OpsError, and Lost."""
+    quoted = ssh.quote_command(path)
     # Where it is a link, what it leads to is meant.
     said = ssh.read(
         link,
-        f"readlink -e -- {ssh.words(path)} && du -sb -- {ssh.words(path)}/ 2>/dev/null || du -sb -- {ssh.words(path)} 2>/dev/null",
+        f"readlink -e -- {quoted} && du -sb -- {quoted}/ 2>/dev/null || du -sb -- {quoted} 2>/dev/null",
     )
     lines = said.decode(errors="surrogateescape").splitlines()
     if len(lines) < 2:
@@ -27,14 +28,16 @@ def download(link: Connection, path: str, target: Path) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         packed = Path(folder) / "tar"
-        with packed.open("wb") as file, progress(f"Fetching {path}", int(size)) as advance:
+        with packed.open("wb") as file, show_progress(f"Fetching {path}", int(size)) as advance:
 
             def take(data: bytes) -> None:
                 file.write(data)
                 advance(len(data))
 
-            code = ssh.stream(
-                link, f"tar -C {ssh.words(str(there.parent))} -cf - -- {ssh.words(there.name)}", on_output=take
+            code = ssh.stream_command(
+                link,
+                f"tar -C {ssh.quote_command(str(there.parent))} -cf - -- {ssh.quote_command(there.name)}",
+                on_output=take,
             )
         if code:
             raise OpsError(

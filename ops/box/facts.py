@@ -13,7 +13,7 @@ from ops.core import ssh
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.paths import WORK
-from ops.core.settings import in_work
+from ops.core.settings import resolve_below_work
 
 ALIVE = ("pending", "running", "stopping", "stopped")
 LATELY = timedelta(hours=12)
@@ -62,7 +62,7 @@ class Facts:
         reason = (self.box or {}).get("StateReason", {}).get("Code", "")
         return self.state in ("stopping", "stopped") and str(reason).startswith(INTERRUPTED)
 
-    def interruption_message(self) -> str:
+    def describe_interruption(self) -> str:
         return (
             f"Spot took the capacity of {self.instance_id}. It is kept, and EC2 itself starts it again when there is some. Not to wait: "
             "invoke ec2.down, invoke ec2.up, then invoke ec2.train: it carries on from the checkpoint in the bucket. "
@@ -104,7 +104,7 @@ def read(account: Account, several: bool = False) -> Facts:
         alarms[0] if alarms else None,
         tuple(r["SpotInstanceRequestId"] for r in requests if r["State"] in ("open", "active", "disabled")),
         tuple(i["InstanceId"] for i in alive[1:]),
-        () if alive else boxes_of_others(account),
+        () if alive else list_foreign_boxes(account),
     )
 
 
@@ -126,14 +126,14 @@ def read_for_launch(account: Account, have: Facts, instance_types: list[str], dr
     )
     more["offered"] = frozenset((offer["InstanceType"], offer["Location"]) for offer in offers)
     if have.box is None:
-        more["image"] = chosen = images.choose(account, instance_types[0])
+        more["image"] = chosen = images.choose_image(account, instance_types[0])
         images.check(account, chosen, more["instance_types"])
-        key = in_work(account.settings.ec2.key)
-        more["public_key"] = "" if dry and not key.exists() else ssh.key_pair(key)
+        key = resolve_below_work(account.settings.ec2.key)
+        more["public_key"] = "" if dry and not key.exists() else ssh.ensure_key_pair(key)
     return Facts(**(vars(have) | more))
 
 
-def boxes_of_others(account: Account) -> tuple[str, ...]:
+def list_foreign_boxes(account: Account) -> tuple[str, ...]:
     """Boxes of other stacks in this account, as `i-1 of prod`: said where ours is missing, and never touched."""
     kept = [{"Name": "tag-key", "Values": ["kennel:stack"]}, {"Name": "instance-state-name", "Values": list(ALIVE)}]
     found = account.list_all("ec2", "describe_instances", "Reservations", Filters=kept)
@@ -151,7 +151,7 @@ def boxes_of_others(account: Account) -> tuple[str, ...]:
     )
 
 
-def last_refusals(account: Account) -> list[str]:
+def list_capacity_failures(account: Account) -> list[str]:
     """Of the launches that this machine asked for lately: each `why` that ended for want of capacity; none since one went well."""
     path, found = WORK / "audit.jsonl", list[str]()
     since = (datetime.now(UTC) - LATELY).isoformat()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ops.core import ssh
 from ops.core.errors import OpsError
-from ops.core.files import files_of
-from ops.core.output import progress
+from ops.core.files import list_files
+from ops.core.output import show_progress
 from ops.core.ssh import Connection
 
 SUMS = ".sha256sums"  # beside the files it names, as `sha256sum --check` reads it
@@ -36,7 +36,9 @@ class FileSet:
     @property
     def digest(self) -> str:
         """Of names and contents: of the sums as they lie beside the files."""
-        return hashlib.sha256("".join(line(name, path.read_bytes()) for name, path in self.files).encode()).hexdigest()
+        return hashlib.sha256(
+            "".join(format_sum_line(name, path.read_bytes()) for name, path in self.files).encode()
+        ).hexdigest()
 
     @property
     def size(self) -> int:
@@ -50,23 +52,23 @@ class FileSet:
         waiting, lines = bytearray(), []
         for name, path in self.files:
             data = path.read_bytes()
-            lines.append(line(name, data))
-            waiting += entry(name, data, path.stat().st_mode & 0o100)
+            lines.append(format_sum_line(name, data))
+            waiting += build_tar_entry(name, data, path.stat().st_mode & 0o100)
             if len(waiting) >= PIECE:
                 yield bytes(waiting)
                 waiting = bytearray()
-        yield bytes(waiting + entry(SUMS, "".join(lines).encode())) + bytes(2 * BLOCK)
+        yield bytes(waiting + build_tar_entry(SUMS, "".join(lines).encode())) + bytes(2 * BLOCK)
 
 
-def line(name: str, data: bytes) -> str:
+def format_sum_line(name: str, data: bytes) -> str:
     return f"{hashlib.sha256(data).hexdigest()}  {name}\n"
 
 
-def of_folder(folder: Path) -> FileSet:
-    return FileSet(tuple((path.relative_to(folder).as_posix(), path) for path in files_of(folder)))
+def build_file_set(folder: Path) -> FileSet:
+    return FileSet(tuple((path.relative_to(folder).as_posix(), path) for path in list_files(folder)))
 
 
-def entry(name: str, data: bytes, executable: int = 0) -> bytearray:
+def build_tar_entry(name: str, data: bytes, executable: int = 0) -> bytearray:
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o755 if executable else 0o644
     padding = -len(data) % BLOCK
@@ -75,11 +77,11 @@ def entry(name: str, data: bytes, executable: int = 0) -> bytearray:
 
 def is_there(link: Connection, files: FileSet, target: str) -> bool:
     """Whether the box has these very files: it reads them all again, since a disk may have lost what a note says is there."""
-    said = ssh.read(link, f"cd {ssh.words(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}")
+    said = ssh.read(link, f"cd {ssh.quote_command(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}")
     return bool(said) and said.splitlines()[-1].split()[0].decode() == files.digest  # a login may print things before
 
 
-def send(link: Connection, files: FileSet, target: str, what: str) -> bool:
+def send_files(link: Connection, files: FileSet, target: str, what: str) -> bool:
     """The files into the folder `target` on the box, which is then theirs alone; False when they were there already.
 
     Until all are there and right, the target stays as it was. Raises OpsError, and Lost when the line is cut.
@@ -87,14 +89,14 @@ def send(link: Connection, files: FileSet, target: str, what: str) -> bool:
     if is_there(link, files, target):
         return False
     word = secrets.token_hex(4)  # another command may be sending the same
-    place, part, old = (ssh.words(path) for path in (target, f"{target}.{word}.part", f"{target}.{word}.old"))
+    place, part, old = (ssh.quote_command(path) for path in (target, f"{target}.{word}.part", f"{target}.{word}.old"))
     command = (
         f"set -e; mkdir -p {part}; tar -xf - -C {part}; (cd {part} && {CHECK}); if [ -e {place} ]; then mv -T {place} {old}; fi; "
         f"mv -T {part} {place} 2>/dev/null || cmp {part}/{SUMS} {place}/{SUMS}; rm -rf {part} {old}"
     )
     heard: list[bytes] = []
-    with progress(f"Sending {what}", files.size) as advance:
-        code = ssh.stream(link, command, counted(files.tar(), advance), heard.append)
+    with show_progress(f"Sending {what}", files.size) as advance:
+        code = ssh.stream_command(link, command, track_progress(files.tar(), advance), heard.append)
     if code:
         said = b"".join(heard).decode(errors="replace").strip()[-400:]
         raise OpsError(
@@ -103,7 +105,7 @@ def send(link: Connection, files: FileSet, target: str, what: str) -> bool:
     return True
 
 
-def counted(pieces: Iterable[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
+def track_progress(pieces: Iterable[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
     for piece in pieces:
         yield piece
         advance(len(piece))

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ops.box.remote_jobs import PATIENCE, UNDER_WAY, Lines, Place, read_status
+from ops.box.remote_jobs import PATIENCE, UNDER_WAY, BoxFolders, LogPrinter, read_status
 from ops.core import ssh
-from ops.core.aws.account import Account, pauses
+from ops.core.aws.account import Account, iterate_poll_intervals
 from ops.core.errors import INTERRUPTED, OpsError, Unreachable
 from ops.core.output import say
 from ops.core.ssh import Connection
@@ -26,15 +26,15 @@ Opener = Callable[[], AbstractContextManager[Any]]
 class Follower:
     """One job's log, from a line on. What was printed is not printed again, whatever becomes of the connection."""
 
-    def __init__(self, there: Place, name: str, line: int = 1) -> None:
-        self.folder, self.name, self.lines = there.job(name), name, Lines(line)
+    def __init__(self, there: BoxFolders, name: str, line: int = 1) -> None:
+        self.folder, self.name, self.lines = there.job(name), name, LogPrinter(line)
         self.offset: int | None = None if line > 1 else 0
         self.heard = time.monotonic()
 
     def follow(self, opened: Opener) -> dict[str, Any]:
         """Print until the job ends; its last status. Raises OpsError when it failed, or is gone, or cannot be seen any more."""
         try:
-            found = self._over_connections(opened)
+            found = self._watch_with_reconnects(opened)
         except KeyboardInterrupt as error:
             raise OpsError(f"{self.name} goes on. Go on reading: {self.again()}", INTERRUPTED) from error
         self.lines.print(b"", last=True)
@@ -47,15 +47,15 @@ class Follower:
     def again(self) -> str:
         return f"invoke ec2.attach --line {self.lines.number}"
 
-    def _over_connections(self, opened: Opener) -> dict[str, Any]:
-        first, said, waits = True, "", pauses()
+    def _watch_with_reconnects(self, opened: Opener) -> dict[str, Any]:
+        first, said, waits = True, "", iterate_poll_intervals()
         while True:
             try:
                 with opened() as link:
                     if not first:
                         say(f"The line is back; going on from line {self.lines.number}.")
-                    first, said, waits = False, "", pauses()
-                    return self._watch(link)
+                    first, said, waits = False, "", iterate_poll_intervals()
+                    return self._watch_job(link)
             except Exception as error:
                 worded = explain_error(error)
                 # A line is waited for; a box that is stopped, or a job that failed, will not come back by itself.
@@ -68,15 +68,15 @@ class Follower:
                     say(f"{said} {self.name} goes on; trying again ...")
                 time.sleep(next(waits))
 
-    def _watch(self, link: Connection) -> dict[str, Any]:
+    def _watch_job(self, link: Connection) -> dict[str, Any]:
         silent = 0
         while True:
-            found, data = self._look(link)
+            found, data = self._poll_job(link)
             self.heard = time.monotonic()
             while data:
                 self.offset = (self.offset or 0) + len(data)
                 self.lines.print(data)
-                _, data = self._look(link)
+                _, data = self._poll_job(link)
             if found["state"] not in UNDER_WAY:
                 return found
             silent = 0 if found["alive"] else silent + 1
@@ -86,10 +86,10 @@ class Follower:
                 )
             time.sleep(PAUSE_S)
 
-    def _look(self, link: Connection) -> tuple[dict[str, Any], bytes]:
+    def _poll_job(self, link: Connection) -> tuple[dict[str, Any], bytes]:
         """Status, then what the log has beyond the offset: in this order, a job that has ended has its whole log read."""
         if self.offset is None:
-            path = ssh.words(self.folder + "/log")
+            path = ssh.quote_command(self.folder + "/log")
             self.offset = int(ssh.run(link, f"head -n {self.lines.number - 1} {path} 2>/dev/null | wc -c"))
         return read_status(link, self.folder, f"tail -c +{self.offset + 1} log 2>/dev/null | head -c {PIECE}")
 
@@ -97,7 +97,7 @@ class Follower:
 def print_from_bucket(account: Account, name: str, line: int) -> dict[str, Any]:
     """Print the log that a job left in the bucket, from a line on; return its last status. Raises OpsError."""
     status, log = read_from_bucket(account, name)
-    Lines(line).print(b"\n".join(log.split(b"\n")[line - 1 :]), last=True)
+    LogPrinter(line).print(b"\n".join(log.split(b"\n")[line - 1 :]), last=True)
     return status
 
 
@@ -110,7 +110,7 @@ def read_from_bucket(account: Account, name: str) -> tuple[dict[str, Any], bytes
         )
     found = []
     for file in ("status.json", "log"):
-        content = account.bucket.get_or_none(f"jobs/{name}/output/{file}")
+        content = account.bucket.get_object_or_none(f"jobs/{name}/output/{file}")
         if content is None:
             raise OpsError(
                 f"There is no running box, and {name} left no {file} in the bucket. Jobs there: invoke ec2.ps"

@@ -52,7 +52,7 @@ class Image:
     deprecated: date | None
     pytorch: tuple[int, int] | None = None
 
-    def supported_until(self) -> date | None:
+    def compute_support_end(self) -> date | None:
         """The earlier of what is known: AWS patches a PyTorch for a year, and deprecates an image after two."""
         known = [day for day in (self.deprecated, END_OF_PATCH.get(self.pytorch or (0, 0))) if day]
         return min(known) if known else None
@@ -62,7 +62,7 @@ class Image:
         """Who logs in: each system has its own."""
         return "ubuntu" if "Ubuntu" in self.name else "ec2-user"
 
-    def runs_on(self, instance_type: str, architectures: tuple[str, ...]) -> str:
+    def explain_incompatibility(self, instance_type: str, architectures: tuple[str, ...]) -> str:
         """Why it does not run on a type whose processor has these architectures, or ""."""
         if self.architecture not in architectures:
             return f"{self.image_id} is for {self.architecture}, {instance_type} is {' or '.join(architectures)}"
@@ -72,11 +72,11 @@ class Image:
         return ""
 
 
-def choose(account: Account, instance_type: str) -> Image:
+def choose_image(account: Account, instance_type: str) -> Image:
     """Return the image that the settings' lock line names, or else the newest that suits the instance type. Raises OpsError."""
     settings = account.settings.ec2
     if settings.ami:
-        return describe(account, [settings.ami])[0]
+        return read_images(account, [settings.ami])[0]
     if settings.ami_parameter:
         found = account.call_or_none("ssm", "get_parameter", "ParameterNotFound", Name=settings.ami_parameter)
         if found is None:
@@ -84,8 +84,8 @@ def choose(account: Account, instance_type: str) -> Image:
                 f"There is no image parameter {settings.ami_parameter} in {account.settings.aws.region}. "
                 "Leave ec2.ami_parameter empty for the newest; what there is: invoke ec2.ami"
             )
-        return describe(account, [found["Parameter"]["Value"]])[0]
-    suitable = candidates(account, instance_type)
+        return read_images(account, [found["Parameter"]["Value"]])[0]
+    suitable = list_suitable_images(account, instance_type)
     if not suitable:
         raise OpsError(
             f"No Deep Learning AMI is published below {PATH} in {account.settings.aws.region}. Name one: ec2.ami_parameter"
@@ -93,7 +93,7 @@ def choose(account: Account, instance_type: str) -> Image:
     return suitable[0]
 
 
-def candidates(account: Account, instance_type: str) -> list[Image]:
+def list_suitable_images(account: Account, instance_type: str) -> list[Image]:
     """Return PyTorch's images for the instance type's processor: those that are still patched first, the newest PyTorch first."""
     system = "ubuntu" if account.settings.ec2.user == "ubuntu" else "amazon-linux"
     named = set()
@@ -103,25 +103,25 @@ def candidates(account: Account, instance_type: str) -> list[Image]:
             found = VARIANT.match(parameter["Name"].removeprefix(path + "/"))
             if found and found[3].startswith(system):
                 named.add(parameter["Value"])
-    images = describe(account, sorted(named)) if named else []
+    images = read_images(account, sorted(named)) if named else []
     today = datetime.now(UTC).date()
 
     def rank(image: Image) -> tuple[bool, tuple[int, int], date]:
-        until = image.supported_until()
+        until = image.compute_support_end()
         return (until is None or until >= today, image.pytorch or (0, 0), image.made)
 
     return sorted(images, key=rank, reverse=True)
 
 
-def newest(account: Account) -> Image:
+def find_newest_image(account: Account) -> Image:
     """Return the newest image that suits the settings' first instance type. Raises OpsError when there is none."""
-    found = candidates(account, account.settings.ec2.instance_types[0])
+    found = list_suitable_images(account, account.settings.ec2.instance_types[0])
     if not found:
         raise OpsError("There is no image to lock. What there is: invoke ec2.ami")
     return found[0]
 
 
-def describe(account: Account, image_ids: list[str]) -> list[Image]:
+def read_images(account: Account, image_ids: list[str]) -> list[Image]:
     """Raises OpsError when one is not there (any more)."""
     found = account.call_or_none("ec2", "describe_images", "InvalidAMIID", ImageIds=image_ids)
     if found is None or not found["Images"]:
@@ -147,13 +147,13 @@ def from_response(image: dict[str, Any]) -> Image:
         tuple(word.strip().lower() for word in families[1].split(",") if word.strip()) if families else (),
         root["Ebs"].get("VolumeSize", 0) if root else 0,
         image.get("RootDeviceName", "/dev/sda1"),
-        day(image["CreationDate"]),
-        day(image["DeprecationTime"]) if image.get("DeprecationTime") else None,
+        parse_day(image["CreationDate"]),
+        parse_day(image["DeprecationTime"]) if image.get("DeprecationTime") else None,
         (int(version[1]), int(version[2])) if version else None,
     )
 
 
-def day(text: str) -> date:
+def parse_day(text: str) -> date:
     return date.fromisoformat(text[:10])
 
 
@@ -174,14 +174,14 @@ def describe_instance_types(account: Account, names: list[str]) -> dict[str, Ins
 
 
 def suggest_type(name: str) -> str:
-    near = difflib.get_close_matches(name, pricing.prices()["ec2"], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, pricing.read_prices()["ec2"], n=1, cutoff=0.6)
     return f" Did you mean {near[0]}?" if near else ""
 
 
 def check(account: Account, image: Image, instance_types: dict[str, InstanceTypeInfo]) -> None:
     """Refuse, before any launch, what EC2 would refuse, or would start for nothing. Raises OpsError."""
     for name, info in instance_types.items():
-        if why := image.runs_on(name, info.processors):
+        if why := image.explain_incompatibility(name, info.processors):
             raise OpsError(f"{why}. Nothing was started. Other images: invoke ec2.ami; other types: ec2.instance_types")
     disk = account.settings.ec2.disk_gib
     if disk < image.least_gib:
@@ -191,10 +191,12 @@ def check(account: Account, image: Image, instance_types: dict[str, InstanceType
         )
 
 
-def judge(one: Image, instance_types: dict[str, InstanceTypeInfo], disk_gib: int) -> dict[str, Any]:
+def judge_image(one: Image, instance_types: dict[str, InstanceTypeInfo], disk_gib: int) -> dict[str, Any]:
     """For people, and for --json: age in days, end of support, and what speaks against it, or ""."""
-    today, until = datetime.now(UTC).date(), one.supported_until()
-    problems = [why for name, info in instance_types.items() if (why := one.runs_on(name, info.processors))]
+    today, until = datetime.now(UTC).date(), one.compute_support_end()
+    problems = [
+        why for name, info in instance_types.items() if (why := one.explain_incompatibility(name, info.processors))
+    ]
     if until and until < today:
         problems.append(f"not patched since {until}")
     if disk_gib < one.least_gib:
@@ -208,7 +210,7 @@ def judge(one: Image, instance_types: dict[str, InstanceTypeInfo], disk_gib: int
     }
 
 
-def pin(path: Path, image: Image) -> Path:
+def pin_image(path: Path, image: Image) -> Path:
     """Put the image into the one `ami:` line of the section ec2; all else stays as it is. Raises OpsError when there is none."""
     text = path.read_text()
     section = re.search(r"^ec2:[^\n]*\n(?:[ \t]+[^\n]*\n|[ \t]*\n|#[^\n]*\n)*", text, re.M)
@@ -229,6 +231,6 @@ def judge_all(account: Account) -> list[dict[str, Any]]:
     """Judge the image that a launch by the settings takes, and then the others that suit the first instance type."""
     settings = account.settings.ec2
     instance_types, first = describe_instance_types(account, settings.instance_types), settings.instance_types[0]
-    chosen = choose(account, first)
-    others = [one for one in candidates(account, first) if one.image_id != chosen.image_id]
-    return [judge(one, instance_types, settings.disk_gib) for one in (chosen, *others)]
+    chosen = choose_image(account, first)
+    others = [one for one in list_suitable_images(account, first) if one.image_id != chosen.image_id]
+    return [judge_image(one, instance_types, settings.disk_gib) for one in (chosen, *others)]

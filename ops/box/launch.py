@@ -69,7 +69,7 @@ def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
                 if not error.says(*NO_CAPACITY):
                     raise
                 tried.append(f"{instance_type} in {zone}{' on spot' if spot else ''}")
-    raise OpsError(no_capacity_message(options, tried, settings))
+    raise OpsError(describe_no_capacity(options, tried, settings))
 
 
 def request_instance(have: Facts, settings: Settings, target: LaunchTarget, key: Any) -> Steps:
@@ -77,7 +77,7 @@ def request_instance(have: Facts, settings: Settings, target: LaunchTarget, key:
 
     Raises OpsError for what no other target would change, and AwsError.
     """
-    rate = dollars_per_hour(target.instance_type, settings)
+    rate = compute_box_rate(target.instance_type, settings)
     why = f"no box runs; start one {target.instance_type} in {target.zone}" + (
         ", on spot: at most" if target.spot else ""
     )
@@ -91,7 +91,7 @@ def request_instance(have: Facts, settings: Settings, target: LaunchTarget, key:
                 yield Change("ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="its box is gone")
                 key = yield from pair_steps(have, settings)
             elif error.says(*QUOTAS):
-                raise OpsError(quota_message(target.instance_type, target.spot, error)) from error
+                raise OpsError(describe_quota_error(target.instance_type, target.spot, error)) from error
             elif error.says("nstance Profile", "nstance profile"):
                 raise OpsError(
                     f"IAM has no role for the box, or EC2 does not know it yet: {error.reason} invoke iam.apply, then again in 10 s."
@@ -118,13 +118,13 @@ def pair_steps(have: Facts, settings: Settings) -> Steps:
     return answer["KeyPairId"]
 
 
-def dollars_per_hour(instance_type: str, settings: Settings) -> float:
+def compute_box_rate(instance_type: str, settings: Settings) -> float:
     """Of a box that runs: list prices, with its disk and, by ec2.way public, its address."""
-    public = pricing.public_address() if settings.ec2.way == "public" else 0.0
-    return pricing.hourly("ec2", instance_type) + pricing.disk(settings.ec2.disk_gib) + public
+    public = pricing.price_public_address() if settings.ec2.way == "public" else 0.0
+    return pricing.price_instances("ec2", instance_type) + pricing.price_disk(settings.ec2.disk_gib) + public
 
 
-def no_capacity_message(options: LaunchOptions, tried: list[str], settings: Settings) -> str:
+def describe_no_capacity(options: LaunchOptions, tried: list[str], settings: Settings) -> str:
     if not tried:
         return (
             f"None of {', '.join(options.instance_types)} is offered in {', '.join(settings.net.zones)}. Nothing was started. "
@@ -136,7 +136,7 @@ def no_capacity_message(options: LaunchOptions, tried: list[str], settings: Sett
     )
 
 
-def quota_message(instance_type: str, spot: bool, error: AwsError) -> str:
+def describe_quota_error(instance_type: str, spot: bool, error: AwsError) -> str:
     letters = "".join(c for c in instance_type.split(".")[0] if c.isalpha())
     family = next((name for name in ("vt", letters[:1]) if letters.startswith(name)), "")
     codes = QUOTA_CODES.get(family)
@@ -151,7 +151,7 @@ def quota_message(instance_type: str, spot: bool, error: AwsError) -> str:
 def launch_arguments(have: Facts, target: LaunchTarget, key: Any, settings: Settings) -> dict[str, Any]:
     assert have.image is not None
     tags = settings.tags(settings.box_name, expires=settings.expires("%Y-%m-%d"))
-    data = user_data.user_data(settings)
+    data = user_data.build_user_data(settings)
     public = settings.ec2.way == "public"
     what = [
         str(key),
@@ -174,7 +174,7 @@ def launch_arguments(have: Facts, target: LaunchTarget, key: Any, settings: Sett
         "MaxCount": 1,
         "ClientToken": hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40],  # asked twice, EC2 launches once
         "KeyName": settings.box_name,
-        "IamInstanceProfile": {"Name": settings.role_name("ec2-box")},
+        "IamInstanceProfile": {"Name": settings.build_role_name("ec2-box")},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
         "NetworkInterfaces": [
             {"DeviceIndex": 0, "SubnetId": target.subnet, "Groups": [have.group], "AssociatePublicIpAddress": public}

@@ -28,10 +28,10 @@ def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
     else:
         instance_id, instance_type = have.instance_id, have.box["InstanceType"]
         if have.state in ("stopping", "stopped"):
-            yield from wake(have, options, settings)
+            yield from start_box_steps(have, options, settings)
     yield from watch_steps(have, instance_id, instance_type, settings)
     if have.state != "running":
-        yield Wait(f"box {instance_id}", ready(instance_id), why="it boots")
+        yield Wait(f"box {instance_id}", build_readiness_probe(instance_id), why="it boots")
 
 
 def watch_steps(have: Facts, instance_id: Any, instance_type: str, settings: Settings) -> Steps:
@@ -45,33 +45,35 @@ def watch_steps(have: Facts, instance_id: Any, instance_type: str, settings: Set
                 why="ec2.idle_minutes is 0: nothing stops the box",
             )
         return
-    wanted = alarm(instance_id, have.instance_types[instance_type].vcpus, settings)
+    wanted = build_idle_alarm(instance_id, have.instance_types[instance_type].vcpus, settings)
     if (
         have.box is None
         or have.alarm is None
         or any(have.alarm.get(key) != value for key, value in wanted.items() if key != "Tags")
     ):
         why = "should the box's own watchdog fail, CloudWatch stops an idle box"
-        yield Change("cloudwatch", "put_metric_alarm", wanted, why=why, dollars_per_hour=pricing.alarm())
+        yield Change("cloudwatch", "put_metric_alarm", wanted, why=why, dollars_per_hour=pricing.price_alarm())
 
 
-def wake(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
+def start_box_steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
     """Start it as it is; where there is no capacity, as another of the types: its disk comes along. Raises OpsError."""
     assert have.box is not None
     instance_id, own = have.instance_id, have.box["InstanceType"]
     if have.interrupted:
-        raise OpsError(have.interruption_message())
+        raise OpsError(have.describe_interruption())
     if have.state == "stopping":
-        yield Wait(f"box {instance_id}", state_of(instance_id, "stopped"), why="a stopping instance cannot be started")
+        yield Wait(
+            f"box {instance_id}", build_state_probe(instance_id, "stopped"), why="a stopping instance cannot be started"
+        )
     zone, now = have.box.get("Placement", {}).get("AvailabilityZone", ""), own
-    for instance_type in [own, *others(have, options, zone)]:
+    for instance_type in [own, *list_alternative_types(have, options, zone)]:
         if instance_type != now:
             args = {"InstanceId": instance_id, "InstanceType": {"Value": instance_type}}
             yield Change(
                 "ec2", "modify_instance_attribute", args, why=f"no {now} is free; the same disk in a {instance_type}"
             )
             now = instance_type
-        rate = launch.dollars_per_hour(instance_type, settings)
+        rate = launch.compute_box_rate(instance_type, settings)
         try:
             yield Change(
                 "ec2",
@@ -83,7 +85,7 @@ def wake(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
             return
         except AwsError as error:
             if error.says("IncorrectSpotRequestState"):
-                raise OpsError(have.interruption_message()) from error
+                raise OpsError(have.describe_interruption()) from error
             if not error.says(*NO_CAPACITY):
                 raise
     if now != own:
@@ -95,7 +97,7 @@ def wake(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
     )
 
 
-def others(have: Facts, options: LaunchOptions, zone: str) -> list[str]:
+def list_alternative_types(have: Facts, options: LaunchOptions, zone: str) -> list[str]:
     """Types that the box's disk could run in: on demand, offered where it is, and with its kind of processor."""
     assert have.box is not None
     if have.on_spot:  # its type is its request's
@@ -109,7 +111,7 @@ def others(have: Facts, options: LaunchOptions, zone: str) -> list[str]:
     return [one for one in fitting if one != have.box["InstanceType"]]
 
 
-def alarm(instance_id: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
+def build_idle_alarm(instance_id: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
     """Twice as patient as the watchdog on the box, whose second line it is: it sees neither connections nor jobs, only work."""
     patience = 2 * settings.ec2.idle_minutes * 60
     period = 300 if patience <= DAY_S else 3600  # EC2 measures every five minutes
@@ -130,7 +132,7 @@ def alarm(instance_id: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
     }
 
 
-def state_of(instance_id: str, wanted: str) -> Callable[[Account], str | None]:
+def build_state_probe(instance_id: str, wanted: str) -> Callable[[Account], str | None]:
     def until(account: Account) -> str | None:
         found = account.call_or_none(
             "ec2", "describe_instances", "InvalidInstanceID.NotFound", InstanceIds=[instance_id]
@@ -145,15 +147,15 @@ def state_of(instance_id: str, wanted: str) -> Callable[[Account], str | None]:
     return until
 
 
-def ready(instance_id: str) -> Callable[[Account], str | None]:
+def build_readiness_probe(instance_id: str) -> Callable[[Account], str | None]:
     """Running, and both of EC2's status checks passed: before that, SSH answers to nobody."""
-    running = state_of(instance_id, "running")
+    running = build_state_probe(instance_id, "running")
 
     def until(account: Account) -> str | None:
         if state := running(account):
             if state in ("terminated", "shutting-down"):
                 raise OpsError(
-                    f"{instance_id} was terminated while it booted: {reason_of(account, instance_id)}. Again: invoke ec2.up"
+                    f"{instance_id} was terminated while it booted: {read_state_reason(account, instance_id)}. Again: invoke ec2.up"
                 )
             return state
         found = account.call("ec2", "describe_instance_status", InstanceIds=[instance_id])["InstanceStatuses"]
@@ -165,20 +167,20 @@ def ready(instance_id: str) -> Callable[[Account], str | None]:
     return until
 
 
-def reason_of(account: Account, instance_id: str) -> str:
+def read_state_reason(account: Account, instance_id: str) -> str:
     found = account.call("ec2", "describe_instances", InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
     return str(found.get("StateReason", {}).get("Message", "no reason given"))
 
 
-def halting(have: Facts) -> Steps:
+def stop_box_steps(have: Facts) -> Steps:
     """Stop, which keeps the disk. Nothing here ever turns into a termination."""
     if have.state in ("pending", "running"):
         yield Change("ec2", "stop_instances", {"InstanceIds": [have.instance_id]}, why="asked for; its disk is kept")
     if have.state in ("pending", "running", "stopping"):
-        yield Wait(f"box {have.instance_id}", state_of(have.instance_id, "stopped"), why="it writes its disk")
+        yield Wait(f"box {have.instance_id}", build_state_probe(have.instance_id, "stopped"), why="it writes its disk")
 
 
-def removal(have: Facts, settings: Settings) -> Steps:
+def remove_box_steps(have: Facts, settings: Settings) -> Steps:
     """All boxes of the stack, should there be several, and what would start another, or cost on."""
     gone = [*([have.instance_id] if have.box else []), *have.extra]
     if have.spot_requests:
@@ -190,7 +192,9 @@ def removal(have: Facts, settings: Settings) -> Steps:
         )
     for instance_id in gone:
         yield Wait(
-            f"box {instance_id}", state_of(instance_id, "terminated"), why="its network interface is freed only then"
+            f"box {instance_id}",
+            build_state_probe(instance_id, "terminated"),
+            why="its network interface is freed only then",
         )
     if have.alarm is not None:
         yield Change("cloudwatch", "delete_alarms", {"AlarmNames": [settings.idle_alarm]}, why="it watched the box")

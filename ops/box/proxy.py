@@ -24,7 +24,7 @@ def main(settings_file: str = "") -> None:
     config.load_shell_env()
     account = Account.from_context(invoke.Context(config), "operator-infra")
     have = facts.read(account)
-    access.prepare(account, access.check(have))
+    access.prepare_login(account, access.check(have))
     tunnel.copy_stdio(access.open_socket(account, have))
 
 

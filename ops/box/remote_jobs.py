@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ops.box.file_sync import FileSet, send
+from ops.box.file_sync import FileSet, send_files
 from ops.core import ssh
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.files import tar_of
+from ops.core.files import build_tar
 from ops.core.output import say
 from ops.core.settings import Settings
 from ops.core.ssh import Connection
@@ -31,7 +31,7 @@ GRACE_S = 150  # for a job that was told to end: 120 s of its own, and the way t
 
 
 @dataclass(frozen=True)
-class Place:
+class BoxFolders:
     """Where things are on the box, below the user's home."""
 
     home: PurePosixPath
@@ -43,7 +43,7 @@ class Place:
         return str(self.home / "jobs" / name)
 
 
-class Lines:
+class LogPrinter:
     """Prints whole lines of a log that comes in pieces, which may end in the middle of a letter. `number` is the next line's."""
 
     def __init__(self, number: int = 1) -> None:
@@ -56,38 +56,38 @@ class Lines:
             self.number += 1
 
 
-def place(settings: Settings) -> Place:
-    return Place(PurePosixPath(settings.ec2.home))
+def locate_folders(settings: Settings) -> BoxFolders:
+    return BoxFolders(PurePosixPath(settings.ec2.home))
 
 
-def send_code(link: Connection, there: Place, job: spec.TrainingSpec) -> bool:
+def send_code(link: Connection, there: BoxFolders, job: spec.TrainingSpec) -> bool:
     """training/ onto the box, unless this very code is there already, whole."""
-    return send(link, FileSet(tuple(spec.code_files([]))), there.code(job), "the code")
+    return send_files(link, FileSet(tuple(spec.list_code_files([]))), there.code(job), "the code")
 
 
-def send_wheels(account: Account, link: Connection, there: Place, job: spec.TrainingSpec) -> str:
+def send_wheels(account: Account, link: Connection, there: BoxFolders, job: spec.TrainingSpec) -> str:
     """Wheels by way of S3, which the box reaches without the internet; return their folder on the box."""
     settings = account.settings
-    packed = tar_of((path.name, path) for path in spec.wheels(settings, "requirements-box.txt"))
+    packed = build_tar((path.name, path) for path in spec.download_wheels(settings, "requirements-box.txt"))
     sha = hashlib.sha256(packed).hexdigest()
     target, key = str(there.home / "wheels" / sha[:12]), f"code/wheels-{sha[:12]}.tar.gz"
-    if ssh.run(link, f"test -d {ssh.words(target)} && echo there || true").strip():
+    if ssh.run(link, f"test -d {ssh.quote_command(target)} && echo there || true").strip():
         return target
     if not account.bucket.has(key):
         account.bucket.put(key, packed)
     say("Installing the wheels on the box ...")
     url = account.bucket.presign("get_object", key, LINK_S)
-    install = ssh.words(settings.ec2.python, there.code(job) + "/boxside/wheels.py", sha, target)
-    command = f"mkdir -p {ssh.words(str(there.home / 'wheels'))} && {install}"
+    install = ssh.quote_command(settings.ec2.python, there.code(job) + "/boxside/wheels.py", sha, target)
+    command = f"mkdir -p {ssh.quote_command(str(there.home / 'wheels'))} && {install}"
     heard: list[bytes] = []
-    if ssh.stream(link, command, [url.encode() + b"\n"], heard.append):
+    if ssh.stream_command(link, command, [url.encode() + b"\n"], heard.append):
         raise OpsError(
             f"The wheels could not be installed on the box: {b''.join(heard).decode(errors='replace')[-500:]}"
         )
     return target
 
 
-def job_request(account: Account, job: spec.TrainingSpec, attempt: str, anew: bool) -> dict[str, Any]:
+def build_job_request(account: Account, job: spec.TrainingSpec, attempt: str, anew: bool) -> dict[str, Any]:
     """JOB.json, as training/boxside/box_runner.py reads it. Not `anew`, it carries on from the checkpoint of an attempt before it."""
     settings = account.settings
     return {
@@ -99,46 +99,50 @@ def job_request(account: Account, job: spec.TrainingSpec, attempt: str, anew: bo
         "weights": job.weights.key if job.weights else "",
         "output": job.artefact(attempt),
         "checkpoints": attempt if anew else job.name,
-        "commit": spec.commit(),
+        "commit": spec.read_commit(),
     }
 
 
 def fetch_data(account: Account, link: Connection, job: spec.TrainingSpec, wheels: str) -> str:
     """The job's data set onto the box, by its own role, from S3 inside the VPC; the last thing it said. Raises OpsError."""
-    settings, there = account.settings, place(account.settings)
-    program = ssh.words(settings.ec2.python, "-u", there.code(job) + "/boxside/fetch_data.py", "/dev/stdin")
+    settings, there = account.settings, locate_folders(account.settings)
+    program = ssh.quote_command(settings.ec2.python, "-u", there.code(job) + "/boxside/fetch_data.py", "/dev/stdin")
     heard: list[bytes] = []
-    lines = Lines()
+    lines = LogPrinter()
 
     def listen(data: bytes) -> None:
         heard.append(data)
         lines.print(data)
 
-    command = f'PYTHONPATH="$HOME"/{ssh.words(wheels)} {program}'
-    code = ssh.stream(link, command, [json.dumps(job_request(account, job, job.name, anew=False)).encode()], listen)
+    command = f'PYTHONPATH="$HOME"/{ssh.quote_command(wheels)} {program}'
+    code = ssh.stream_command(
+        link, command, [json.dumps(build_job_request(account, job, job.name, anew=False)).encode()], listen
+    )
     last = b"".join(heard).decode(errors="replace").strip().splitlines()[-1:] or ["no word"]
     if code:
         raise OpsError(f"The data did not get to the box: {last[0]}. Look: invoke ec2.disk, invoke data.verify")
     return last[0]
 
 
-def start(account: Account, link: Connection, job: spec.TrainingSpec, attempt: str, anew: bool) -> bool:
+def start_job(account: Account, link: Connection, job: spec.TrainingSpec, attempt: str, anew: bool) -> bool:
     """Start the job apart from this connection and this machine; False when somebody else has just taken the attempt's name."""
-    settings, there = account.settings, place(account.settings)
+    settings, there = account.settings, locate_folders(account.settings)
     send_code(link, there, job)
     if job.weights:
-        pretrained.stage(account, job.weights)
+        pretrained.stage_weights(account, job.weights)
     wheels = send_wheels(account, link, there, job)
     folder = there.job(attempt)
-    program = ssh.words(settings.ec2.python, "-u", "-P", "-m", "boxside.box_runner", folder + "/job.json")
-    path = f'"$HOME"/{ssh.words(there.code(job))}:"$HOME"/{ssh.words(wheels)}'
+    program = ssh.quote_command(settings.ec2.python, "-u", "-P", "-m", "boxside.box_runner", folder + "/job.json")
+    path = f'"$HOME"/{ssh.quote_command(there.code(job))}:"$HOME"/{ssh.quote_command(wheels)}'
     command = (
-        f"set -e; mkdir -p {ssh.words(str(there.home / 'jobs'))}; mkdir {ssh.words(folder)} 2>/dev/null || exit {TAKEN}; "
-        f"cat > {ssh.words(folder)}/job.json; echo {ssh.words(STARTING)} > {ssh.words(folder)}/status.json; "
-        f"export PYTHONPATH={path}; {detached(program, folder + '/log', attempt)}"
+        f"set -e; mkdir -p {ssh.quote_command(str(there.home / 'jobs'))}; mkdir {ssh.quote_command(folder)} 2>/dev/null || exit {TAKEN}; "
+        f"cat > {ssh.quote_command(folder)}/job.json; echo {ssh.quote_command(STARTING)} > {ssh.quote_command(folder)}/status.json; "
+        f"export PYTHONPATH={path}; {build_detached_command(program, folder + '/log', attempt)}"
     )
     heard: list[bytes] = []
-    code = ssh.stream(link, command, [json.dumps(job_request(account, job, attempt, anew)).encode()], heard.append)
+    code = ssh.stream_command(
+        link, command, [json.dumps(build_job_request(account, job, attempt, anew)).encode()], heard.append
+    )
     if code not in (0, TAKEN):
         raise OpsError(
             f"The job could not be started on the box: {b''.join(heard).decode(errors='replace')[-300:]} Look: invoke ec2.disk"
@@ -146,21 +150,19 @@ def start(account: Account, link: Connection, job: spec.TrainingSpec, attempt: s
     return code == 0
 
 
-def detached(words: str, log: str, unit: str) -> str:
+def build_detached_command(words: str, log: str, unit: str) -> str:
     """Shell words that start `words` apart from this connection: as a unit of systemd, whose shutdown knows of it, or where
     there is none in a session of its own. `words` may have no $: systemd-run would expand it."""
-    whole = ssh.words("sh", "-c", f"exec > {ssh.words(log)} 2>&1 < /dev/null; exec {words}")
+    whole = ssh.quote_command("sh", "-c", f"exec > {ssh.quote_command(log)} 2>&1 < /dev/null; exec {words}")
     # KillMode: at a shutdown SIGTERM goes to box_runner.py alone, which passes it on, and waits for the checkpoint.
-    options = (
-        f"--quiet --collect --unit={ssh.words(unit)} --property=KillMode=mixed --property=TimeoutStopSec={GRACE_S}"
-    )
+    options = f"--quiet --collect --unit={ssh.quote_command(unit)} --property=KillMode=mixed --property=TimeoutStopSec={GRACE_S}"
     variables = " ".join(f'--setenv={name}="${name}"' for name in ("HOME", "PATH", "PYTHONPATH"))
     systemd = f'sudo -n systemd-run {options} --uid="$(id -u)" --gid="$(id -g)" --working-directory="$PWD" {variables} {whole}'
     running = "$(command -v systemd-run > /dev/null && sudo -n systemctl is-system-running 2> /dev/null || true)"
     return f'case "{running}" in running|degraded) {systemd};; *) setsid -f {whole};; esac'
 
 
-def artifacts_by_attempt(account: Account, job: spec.TrainingSpec) -> dict[str, set[str]]:
+def list_attempt_artifacts(account: Account, job: spec.TrainingSpec) -> dict[str, set[str]]:
     """What each attempt at the job left in the bucket, by its file's names: a new box knows nothing of an old one's jobs."""
     found: dict[str, set[str]] = {}
     for key in account.bucket.keys(f"jobs/{job.name}"):
@@ -169,27 +171,27 @@ def artifacts_by_attempt(account: Account, job: spec.TrainingSpec) -> dict[str, 
     return found
 
 
-def attempts(account: Account, job: spec.TrainingSpec) -> list[str]:
+def list_trained_attempts(account: Account, job: spec.TrainingSpec) -> list[str]:
     """The attempts that left a model, oldest first."""
-    found = artifacts_by_attempt(account, job)
+    found = list_attempt_artifacts(account, job)
     return [name for name in job.attempts() if "model.tar.gz" in found.get(name, ())]
 
 
-def unused(account: Account, link: Connection, there: Place, job: spec.TrainingSpec) -> str:
+def find_unused_attempt(account: Account, link: Connection, there: BoxFolders, job: spec.TrainingSpec) -> str:
     """The first name that neither this box nor the bucket has used for the job."""
-    taken = {*names(link, there), *artifacts_by_attempt(account, job)}
+    taken = {*list_job_names(link, there), *list_attempt_artifacts(account, job)}
     return next(name for name in job.attempts() if name not in taken)
 
 
-def names(link: Connection, there: Place) -> list[str]:
+def list_job_names(link: Connection, there: BoxFolders) -> list[str]:
     """The jobs of this box, the newest first."""
-    listed = ssh.run(link, f"ls -t {ssh.words(str(there.home / 'jobs'))} 2>/dev/null || true").split()
+    listed = ssh.run(link, f"ls -t {ssh.quote_command(str(there.home / 'jobs'))} 2>/dev/null || true").split()
     return [name for name in listed if name != "newest"]
 
 
-def newest(link: Connection, there: Place) -> str | None:
+def find_newest_job(link: Connection, there: BoxFolders) -> str | None:
     """The job that was started last on this box."""
-    return ssh.run(link, f"readlink {ssh.words(there.job('newest'))} || true").strip() or None
+    return ssh.run(link, f"readlink {ssh.quote_command(there.job('newest'))} || true").strip() or None
 
 
 # Three lines, in a job's folder: its status.json, the state of its process, and the status's age in seconds.
@@ -202,12 +204,12 @@ LOOK = (
 
 def read_status(link: Connection, folder: str, more: str = "") -> tuple[dict[str, Any], bytes]:
     """status.json with `alive`, whether its process still runs; and the output of `more`, which runs after that."""
-    answer = ssh.read(link, f"cd {ssh.words(folder)} 2>/dev/null || exit 0; {LOOK}; {more}")
+    answer = ssh.read(link, f"cd {ssh.quote_command(folder)} 2>/dev/null || exit 0; {LOOK}; {more}")
     text, process, age, data = (answer.split(b"\n", 3) + [b""] * 4)[:4]
-    return verdict(text, process, age), data
+    return parse_job_status(text, process, age), data
 
 
-def verdict(text: bytes, process: bytes, age: bytes) -> dict[str, Any]:
+def parse_job_status(text: bytes, process: bytes, age: bytes) -> dict[str, Any]:
     """Of LOOK's lines. A job that has just been asked for counts as alive for START_S; a process that ended and that nobody
     has reaped does not."""
     try:
@@ -220,26 +222,26 @@ def verdict(text: bytes, process: bytes, age: bytes) -> dict[str, Any]:
     return found | {"alive": running or starting}
 
 
-def list_jobs(link: Connection, there: Place) -> list[dict[str, Any]]:
+def list_jobs(link: Connection, there: BoxFolders) -> list[dict[str, Any]]:
     """All jobs of the box with their verdicts, the newest first, in one look."""
-    folder = ssh.words(str(there.home / "jobs"))
+    folder = ssh.quote_command(str(there.home / "jobs"))
     loop = f'for job in $(ls -t); do [ -h "$job" ] && continue; echo "$job"; (cd "$job" && {LOOK}); done'
     lines = ssh.read(link, f"cd {folder} 2>/dev/null || exit 0; {loop}").split(b"\n")
     groups = [lines[n : n + 4] for n in range(0, len(lines) - 3, 4)]
-    return [{"job": name.decode()} | verdict(*rest) for name, *rest in groups]
+    return [{"job": name.decode()} | parse_job_status(*rest) for name, *rest in groups]
 
 
-def status(link: Connection, there: Place, name: str) -> dict[str, Any]:
+def status(link: Connection, there: BoxFolders, name: str) -> dict[str, Any]:
     return read_status(link, there.job(name))[0]
 
 
-def under_way(link: Connection, there: Place, name: str) -> bool:
+def is_job_under_way(link: Connection, there: BoxFolders, name: str) -> bool:
     """Whether the job still has something to do, and a process that does it."""
     found = status(link, there, name)
     return found["state"] in UNDER_WAY and found["alive"]
 
 
-def end(link: Connection, there: Place, name: str) -> dict[str, Any]:
+def terminate_job(link: Connection, there: BoxFolders, name: str) -> dict[str, Any]:
     """Ask a job under way to end, and wait until it has written its checkpoint; its last status."""
     found = status(link, there, name)
     if found["alive"] and found["pid"]:
@@ -251,12 +253,12 @@ def end(link: Connection, there: Place, name: str) -> dict[str, Any]:
     return found
 
 
-def tail(link: Connection, there: Place, name: str, lines: int) -> bytes:
+def read_log_tail(link: Connection, there: BoxFolders, name: str, lines: int) -> bytes:
     """Return the last lines of the job's log."""
-    return ssh.read(link, f"tail -n {int(lines)} {ssh.words(there.job(name))}/log")
+    return ssh.read(link, f"tail -n {int(lines)} {ssh.quote_command(there.job(name))}/log")
 
 
-def jobs_in_bucket(account: Account) -> list[dict[str, Any]]:
+def list_bucket_jobs(account: Account) -> list[dict[str, Any]]:
     """Return the box's last 20 jobs that left their verdict in the bucket, the newest first; none without a bucket."""
     bucket = account.bucket
     listed = bucket.objects(f"jobs/{account.settings.prefix}-box") if bucket.exists() else []

@@ -12,7 +12,7 @@ from ops.box.facts import Facts
 from ops.core import pricing, ssh
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.output import table
+from ops.core.output import format_table
 from ops.core.ssh import Connection
 
 
@@ -34,7 +34,7 @@ def read(account: Account, have: Facts) -> BoxStatus:
         "state": have.state,
         "reason": reason if have.state != "running" else "",
         "address": have.box.get("PrivateIpAddress"),
-        **costs(account, have),
+        **compute_costs(account, have),
         "expires": next((t["Value"] for t in have.box.get("Tags", []) if t["Key"] == "kennel:expires"), None),
         "ssh": "-",
         "newest_job": None,
@@ -43,31 +43,31 @@ def read(account: Account, have: Facts) -> BoxStatus:
     problem = f"spot took it: {reason}" if have.interrupted else ""
     if have.state == "running":
         try:
-            with access.connected(account, have, use=False) as link:
+            with access.open_box_connection(account, have, use=False) as link:
                 data |= {
                     "ssh": "ok",
-                    "newest_job": remote_jobs.newest(link, remote_jobs.place(account.settings)),
-                    "stops_in_s": countdown(link),
+                    "newest_job": remote_jobs.find_newest_job(link, remote_jobs.locate_folders(account.settings)),
+                    "stops_in_s": read_countdown(link),
                 }
         except OpsError as error:
             data["ssh"] = problem = str(error)
-    return BoxStatus(data, shown(data, problem), problem)
+    return BoxStatus(data, format_box_status(data, problem), problem)
 
 
-def costs(account: Account, have: Facts) -> dict[str, float | None]:
+def compute_costs(account: Account, have: Facts) -> dict[str, float | None]:
     """List prices, None where none is known. `dollars_so_far`: since the machine was started, disk included; on spot it is less."""
     assert have.box is not None
     if have.state not in ("pending", "running"):
-        return {"dollars_per_hour": round(pricing.disk(account.settings.ec2.disk_gib), 4), "dollars_so_far": 0.0}
+        return {"dollars_per_hour": round(pricing.price_disk(account.settings.ec2.disk_gib), 4), "dollars_so_far": 0.0}
     try:
-        rate = launch.dollars_per_hour(have.box["InstanceType"], account.settings)
+        rate = launch.compute_box_rate(have.box["InstanceType"], account.settings)
     except OpsError:  # somebody else started a type that ops/core/pricing.toml does not have
         return {"dollars_per_hour": None, "dollars_so_far": None}
     hours = (datetime.now(UTC) - have.box["LaunchTime"]).total_seconds() / 3600
     return {"dollars_per_hour": round(rate, 4), "dollars_so_far": round(rate * hours, 4)}
 
 
-def countdown(link: Connection) -> int | None:
+def read_countdown(link: Connection) -> int | None:
     """Seconds until the box switches itself off, if nobody uses it from now on; None without a watchdog."""
     said = ssh.run(link, f'cat "$BOX_ROOT"{user_data.STATE} 2>/dev/null || true').strip()
     if not said:
@@ -76,17 +76,17 @@ def countdown(link: Connection) -> int | None:
     return max(0, round(found["limit_s"] - found["idle_s"] - (datetime.now(UTC).timestamp() - found["time"])))
 
 
-def dollars(amount: float | None, places: int) -> str:
+def format_cost(amount: float | None, places: int) -> str:
     return "?" if amount is None else f"{amount:.{places}f}"
 
 
-def shown(data: dict[str, Any], problem: str) -> str:
+def format_box_status(data: dict[str, Any], problem: str) -> str:
     left = data["stops_in_s"]
     cells = (
-        data["box"], data["type"], data["market"], data["state"], data["address"], dollars(data["dollars_per_hour"], 3),
-        dollars(data["dollars_so_far"], 2), "ok" if data["ssh"] == "ok" else "-" if data["ssh"] == "-" else "no", data["newest_job"] or "-",
+        data["box"], data["type"], data["market"], data["state"], data["address"], format_cost(data["dollars_per_hour"], 3),
+        format_cost(data["dollars_so_far"], 2), "ok" if data["ssh"] == "ok" else "-" if data["ssh"] == "-" else "no", data["newest_job"] or "-",
     )  # fmt: skip
-    text = table(("box", "type", "market", "state", "address", "$/h", "$ so far", "ssh", "newest job"), [cells])
+    text = format_table(("box", "type", "market", "state", "address", "$/h", "$ so far", "ssh", "newest job"), [cells])
     expires = f"Expires {data['expires']}." if data["expires"] else ""
     if left is not None:
         said = f"Unused, it stops by itself in {left // 60} min {left % 60} s."
@@ -99,7 +99,7 @@ def shown(data: dict[str, Any], problem: str) -> str:
     return "\n".join(filter(None, (text, " ".join(filter(None, (said, expires))), problem)))
 
 
-def gpus(link: Connection) -> str:
+def read_gpu_status(link: Connection) -> str:
     """What nvidia-smi says of each GPU, or ""."""
     query = "name,utilization.gpu,memory.used,memory.total,temperature.gpu"
     return ssh.read(link, f"nvidia-smi --query-gpu={query} --format=csv,noheader 2>/dev/null || true").decode().strip()

@@ -15,25 +15,25 @@ from ops.jobs import spec
 
 
 @dataclass(frozen=True)
-class Synced:
+class SyncResult:
     """`sent`: whether the code had to be; `data` is the last thing that the box said of the data set."""
 
     sent: bool
     data: str
 
 
-def connect(account: Account) -> AbstractContextManager[Connection]:
+def connect_to_current_box(account: Account) -> AbstractContextManager[Connection]:
     """Open a connection to the box as it is now: it may have been stopped, or come back, since the last one."""
-    return access.connected(account, facts.read(account))
+    return access.open_box_connection(account, facts.read(account))
 
 
-def sync(account: Account, have: Facts, job: spec.TrainingSpec) -> Synced:
+def sync_job_files(account: Account, have: Facts, job: spec.TrainingSpec) -> SyncResult:
     """Bring code, wheels and data set onto the box; what is there is checked, not sent. Raises OpsError."""
     left = "What was whole on the box is whole still; what was under way is sent again: invoke ec2.sync"
-    with access.connected(account, have, left) as link:
-        sent = remote_jobs.send_code(link, remote_jobs.place(account.settings), job)
-        wheels = remote_jobs.send_wheels(account, link, remote_jobs.place(account.settings), job)
-        return Synced(sent, remote_jobs.fetch_data(account, link, job, wheels))
+    with access.open_box_connection(account, have, left) as link:
+        sent = remote_jobs.send_code(link, remote_jobs.locate_folders(account.settings), job)
+        wheels = remote_jobs.send_wheels(account, link, remote_jobs.locate_folders(account.settings), job)
+        return SyncResult(sent, remote_jobs.fetch_data(account, link, job, wheels))
 
 
 def start_or_join(account: Account, have: Facts, job: spec.TrainingSpec, again: bool) -> str:
@@ -42,37 +42,37 @@ def start_or_join(account: Account, have: Facts, job: spec.TrainingSpec, again: 
     Raises OpsError when another job trains.
     """
     left = "Nothing was started, or it was just started: invoke ec2.train finds out"
-    there = remote_jobs.place(account.settings)
-    with access.connected(account, have, left) as link:
-        name = remote_jobs.newest(link, there)
-        if name and remote_jobs.under_way(link, there, name):
+    there = remote_jobs.locate_folders(account.settings)
+    with access.open_box_connection(account, have, left) as link:
+        name = remote_jobs.find_newest_job(link, there)
+        if name and remote_jobs.is_job_under_way(link, there, name):
             if name not in job.attempts():
                 raise OpsError(
                     f"{name} trains on this box: other data, code or settings. Follow it: invoke ec2.attach. Then this one."
                 )
             return name
-        name = remote_jobs.unused(account, link, there, job)
+        name = remote_jobs.find_unused_attempt(account, link, there, job)
         say(f"{name} starts; it goes on if this connection ends.")
-        if not remote_jobs.start(account, link, job, name, anew=again):
+        if not remote_jobs.start_job(account, link, job, name, anew=again):
             say(f"Somebody else has just started {name}; following it.")
         return name
 
 
-def find_job(link: Connection, there: remote_jobs.Place, name: str) -> str:
+def find_job(link: Connection, there: remote_jobs.BoxFolders, name: str) -> str:
     """Return the job of this name, the newest for "". Raises OpsError when it was never started on this box."""
-    found = name or remote_jobs.newest(link, there)
-    if not found or found not in remote_jobs.names(link, there):
+    found = name or remote_jobs.find_newest_job(link, there)
+    if not found or found not in remote_jobs.list_job_names(link, there):
         raise OpsError(f"{found or 'No job'} was never started on this box. Its jobs: invoke ec2.ps")
     return found
 
 
-def running_job(account: Account, have: Facts) -> str:
+def find_running_job(account: Account, have: Facts) -> str:
     """Return the job under way, or "". A box that cannot be reached is said to be, and counts as without one."""
-    there = remote_jobs.place(account.settings)
+    there = remote_jobs.locate_folders(account.settings)
     try:
-        with access.connected(account, have, use=False) as link:
-            name = remote_jobs.newest(link, there)
-            return name if name and remote_jobs.under_way(link, there, name) else ""
+        with access.open_box_connection(account, have, use=False) as link:
+            name = remote_jobs.find_newest_job(link, there)
+            return name if name and remote_jobs.is_job_under_way(link, there, name) else ""
     except OpsError as error:
         say(f"Whether it trains could not be seen: {error}")
         return ""
@@ -82,8 +82,8 @@ def end_job(account: Account, have: Facts, name: str) -> None:
     """End the job after it has written a checkpoint; one that does not end by itself is said to, and left to the stop."""
     say(f"{name} writes its checkpoint ...")
     left = f"{name} was told to end; the box was not stopped. Again: invoke ec2.stop"
-    with access.connected(account, have, left) as link:
-        found = remote_jobs.end(link, remote_jobs.place(account.settings), name)
+    with access.open_box_connection(account, have, left) as link:
+        found = remote_jobs.terminate_job(link, remote_jobs.locate_folders(account.settings), name)
     if found["alive"]:
         say(f"{name} does not end by itself: its last checkpoint is what is left of it. Stopping the box all the same.")
     else:

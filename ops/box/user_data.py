@@ -44,7 +44,7 @@ fi
 """
 
 
-def user_data(settings: Settings) -> str:
+def build_user_data(settings: Settings) -> str:
     """The script; without the watchdog where ec2.idle_minutes is 0."""
     text = HEAD
     if settings.ec2.idle_minutes:

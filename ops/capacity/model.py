@@ -65,11 +65,11 @@ class Plan:
 
     @property
     def target(self) -> int:
-        return target(self.rps)
+        return compute_target(self.rps)
 
     @property
     def admitted(self) -> float:
-        return function_throughput(self.slots, self.duration_ms)
+        return compute_function_throughput(self.slots, self.duration_ms)
 
     @property
     def covered(self) -> int:
@@ -78,7 +78,7 @@ class Plan:
 
     @property
     def exceeds(self) -> bool:
-        return whole(self.admitted) > self.covered
+        return round_down(self.admitted) > self.covered
 
     @property
     def usable(self) -> int:
@@ -86,24 +86,24 @@ class Plan:
         return self.as_set if self.target <= self.as_set < self.limit else self.target
 
     def instances(self, each: float) -> int:
-        return instances(self.traffic, each, self.least)
+        return compute_instances(self.traffic, each, self.least)
 
 
-def target(rps: float) -> int:
+def compute_target(rps: float) -> int:
     """SageMakerVariantInvocationsPerInstance for an instance that can do `rps`; a whole number, as the setting is."""
     return max(1, math.floor(round(rps * SAFETY * 60, 6)))
 
 
-def function_throughput(slots: int, duration_ms: float) -> float:
+def compute_function_throughput(slots: int, duration_ms: float) -> float:
     """Slots divided by what one call takes (Little's law), but no environment takes more than ten calls a second."""
     return slots * min(60_000 / duration_ms, CALLS_A_SECOND * 60)
 
 
-def instances(traffic: float, each: float, least: int = 1) -> int:
+def compute_instances(traffic: float, each: float, least: int = 1) -> int:
     return max(least, math.ceil(round(traffic / each, 6)))
 
 
-def duration_of(measured: LoadTestResult) -> float:
+def estimate_call_duration(measured: LoadTestResult) -> float:
     """Of one call that need not queue: more callers than vCPUs wait for each other, and that wait is in the p50."""
     return measured.p50_ms * min(1.0, measured.vcpus / measured.concurrency) + OVERHEAD_MS
 
@@ -138,7 +138,7 @@ def plan(measured: LoadTestResult, settings: Settings, traffic: float | None = N
         raise OpsError(
             "fn.reserved is 0: the function lets nothing through. Say what to plan for: invoke sm.capacity --traffic 600"
         )
-    duration = measured.p50_ms if measured.release == GIVEN else duration_of(measured)
+    duration = measured.p50_ms if measured.release == GIVEN else estimate_call_duration(measured)
     endpoint = settings.endpoint
     rps, _ = scale_to_instance_type(measured, endpoint.instance_type)
     there = find_cpu_type(endpoint.instance_type)
@@ -151,25 +151,25 @@ def plan(measured: LoadTestResult, settings: Settings, traffic: float | None = N
         as_set=endpoint.invocations_per_instance,
         least=endpoint.min_instances,
         most=max(endpoint.min_instances, endpoint.max_instances),
-        traffic=max(1, whole(function_throughput(slots, duration))) if traffic is None else traffic,
+        traffic=max(1, round_down(compute_function_throughput(slots, duration))) if traffic is None else traffic,
         asked=traffic is not None,
     )
 
 
-def options(plan: Plan, measured: LoadTestResult) -> list[Option]:
+def list_type_options(plan: Plan, measured: LoadTestResult) -> list[Option]:
     """The endpoint's own type, then the CPU types of ops/core/pricing.toml, by what a month costs; unknown ones last."""
-    known = [name for name in pricing.prices()["sagemaker"] if find_cpu_type(name) and name != plan.instance_type]
-    own, *rest = (option(plan, measured, name) for name in (plan.instance_type, *known))
+    known = [name for name in pricing.read_prices()["sagemaker"] if find_cpu_type(name) and name != plan.instance_type]
+    own, *rest = (price_option(plan, measured, name) for name in (plan.instance_type, *known))
     return [own, *sorted(rest, key=lambda each: (each.dollars_per_month or math.inf, each.instance_type))]
 
 
-def option(plan: Plan, measured: LoadTestResult, instance_type: str) -> Option:
+def price_option(plan: Plan, measured: LoadTestResult, instance_type: str) -> Option:
     rps, note = scale_to_instance_type(measured, instance_type)
-    there, hourly = find_cpu_type(instance_type), pricing.hourly("sagemaker", instance_type)
+    there, hourly = find_cpu_type(instance_type), pricing.price_instances("sagemaker", instance_type)
     vcpus, amx = (there.vcpus, there.amx) if there else (None, False)
     if rps is None:
         return Option(instance_type, vcpus, amx, None, None, None, None, None, note)
-    each = target(rps)
+    each = compute_target(rps)
     count = plan.instances(each)
     return Option(
         instance_type, vcpus, amx, rps, count, count * hourly * pricing.HOURS_A_MONTH,
@@ -186,7 +186,7 @@ class Spike:
     unanswered: tuple[float, float]
 
 
-def spike(plan: Plan) -> Spike:
+def estimate_spike(plan: Plan) -> Spike:
     soonest, latest = (POINTS + lag + start for lag, start in zip(LAG, START, strict=True))
     takes = plan.least * plan.limit
     over = max(0.0, plan.traffic - takes)
@@ -205,73 +205,73 @@ def findings(plan: Plan, measured: LoadTestResult) -> Iterator[Finding]:
     if plan.exceeds:
         yield Finding(
             "warning",
-            f"The function admits {shown(plan.admitted)} requests a minute; the endpoint's scaling target covers "
-            f"{plan.covered:,}. That is {times(plan.admitted / plan.covered)} times what {plan.most} x {plan.as_set:,} plan for; "
+            f"The function admits {format_rate(plan.admitted)} requests a minute; the endpoint's scaling target covers "
+            f"{plan.covered:,}. That is {format_ratio(plan.admitted / plan.covered)} times what {plan.most} x {plan.as_set:,} plan for; "
             f"at its target an instance is {100 * plan.as_set / plan.limit:.0f} % busy.",
-            settings_fix(plan, plan.usable),
+            suggest_settings(plan, plan.usable),
         )
-    if whole(plan.admitted) > plan.most * plan.limit:
+    if round_down(plan.admitted) > plan.most * plan.limit:
         wait = plan.slots / (plan.most * plan.rps)
         yield Finding(
             "warning",
-            f"The function admits {shown(plan.admitted)} requests a minute; {plan.most} instances can do "
-            f"{shown(plan.most * plan.limit)}. With {plan.slots:,} calls under way each waits about {wait:.1f} s.",
-            settings_fix(plan, plan.target),
+            f"The function admits {format_rate(plan.admitted)} requests a minute; {plan.most} instances can do "
+            f"{format_rate(plan.most * plan.limit)}. With {plan.slots:,} calls under way each waits about {wait:.1f} s.",
+            suggest_settings(plan, plan.target),
         )
     if plan.as_set >= plan.limit:
         yield Finding(
             "warning",
-            f"One instance can do {shown(plan.limit)} requests a minute, and the target of {plan.as_set:,} is no less: "
+            f"One instance can do {format_rate(plan.limit)} requests a minute, and the target of {plan.as_set:,} is no less: "
             "the endpoint would be full before it scales.",
             f"Set endpoint.invocations_per_instance to {plan.target:,}; then: invoke sm.autoscale",
         )
-    yield from traffic_findings(plan)
+    yield from check_traffic(plan)
 
 
-def traffic_findings(plan: Plan) -> Iterator[Finding]:
+def check_traffic(plan: Plan) -> Iterator[Finding]:
     """What is wrong with a traffic that was asked about; what the function admits is judged above."""
     if plan.asked and plan.traffic > plan.admitted:
-        slots = math.ceil(round(plan.traffic / function_throughput(1, plan.duration_ms), 6))
+        slots = math.ceil(round(plan.traffic / compute_function_throughput(1, plan.duration_ms), 6))
         yield Finding(
             "warning",
-            f"{shown(plan.traffic)} requests a minute are more than the function admits ({shown(plan.admitted)}): "
+            f"{format_rate(plan.traffic)} requests a minute are more than the function admits ({format_rate(plan.admitted)}): "
             "the others are refused with 429.",
             f"Set fn.reserved to {slots:,}; then: invoke lambda.deploy",
         )
     if plan.asked and plan.instances(plan.target) > plan.most:
         yield Finding(
             "warning",
-            f"{shown(plan.traffic)} requests a minute want {plan.instances(plan.target):,} instances at the advised target, and "
+            f"{format_rate(plan.traffic)} requests a minute want {plan.instances(plan.target):,} instances at the advised target, and "
             f"endpoint.max_instances is {plan.most}.",
             f"Set endpoint.max_instances to {plan.instances(plan.target):,}; then: invoke sm.autoscale",
         )
 
 
-def settings_fix(plan: Plan, each: int) -> str:
+def suggest_settings(plan: Plan, each: int) -> str:
     """What to set so that what the function admits is no more than the instances cover at `each`."""
     sets = [] if each == plan.as_set else [f"endpoint.invocations_per_instance to {each:,}"]
     if plan.admitted > plan.most * each:
-        slots = math.floor(plan.most * each / function_throughput(1, plan.duration_ms))
+        slots = math.floor(plan.most * each / compute_function_throughput(1, plan.duration_ms))
         less = f" (or fn.reserved to {slots:,}, then invoke lambda.deploy)" if slots else ""
-        sets.append(f"endpoint.max_instances to {instances(plan.admitted, each):,}{less}")
+        sets.append(f"endpoint.max_instances to {compute_instances(plan.admitted, each):,}{less}")
     return f"Set {' and '.join(sets)}; then: invoke sm.autoscale"
 
 
-def whole(number: float) -> int:
+def round_down(number: float) -> int:
     return math.floor(round(number, 6))
 
 
-def shown(number: float) -> str:
+def format_rate(number: float) -> str:
     """A rate for people, never rounded up; small ones with digits."""
-    return f"{whole(number):,}" if number >= 10 else f"{number:.3g}"
+    return f"{round_down(number):,}" if number >= 10 else f"{number:.3g}"
 
 
-def calls(plan: Plan) -> str:
+def describe_call_limit(plan: Plan) -> str:
     """What bounds the function: `10 at a time, 1.27 s a call`."""
     if plan.duration_ms < 1000 / CALLS_A_SECOND:
         return f"{plan.slots:,} at a time, each at most {CALLS_A_SECOND} a second"
     return f"{plan.slots:,} at a time, {plan.duration_ms / 1000:.3g} s a call"
 
 
-def times(ratio: float) -> str:
+def format_ratio(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 9.5 else f"{ratio:.1f}"

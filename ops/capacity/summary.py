@@ -10,15 +10,15 @@ from ops.capacity.model import (
     OVERHEAD_MS,
     Option,
     Plan,
-    calls,
+    describe_call_limit,
+    estimate_spike,
+    format_rate,
+    round_down,
     scale_to_instance_type,
-    shown,
-    spike,
-    whole,
 )
 from ops.core import pricing
 from ops.core.finding import Finding
-from ops.core.output import table
+from ops.core.output import format_table
 from ops.releases.load_test import LoadTestResult
 
 
@@ -45,49 +45,54 @@ def describe_source(plan: Plan, measured: LoadTestResult) -> str:
 
 def describe_plan(plan: Plan, measured: LoadTestResult, options: list[Option], found: list[Finding]) -> str:
     """Return the plan for people, part by part."""
-    parts = [describe_source(plan, measured), rates_table(plan), traffic_sentences(plan), prices_table(plan, options)]
+    parts = [
+        describe_source(plan, measured),
+        format_rates_table(plan),
+        describe_traffic(plan),
+        format_prices_table(plan, options),
+    ]
     warned = [f"! {each.message}\n  {each.fix}" for each in found]
     return "\n\n".join([*parts, *(warned or ["Nothing is wrong between function, scaling and instances."])])
 
 
-def rates_table(plan: Plan) -> str:
+def format_rates_table(plan: Plan) -> str:
     def row(what: str, each: float) -> tuple[str, ...]:
-        return (what, shown(each), between(plan, each), f"{100 * each / plan.limit:.0f} %")
+        return (what, format_rate(each), format_fleet_range(plan, each), f"{100 * each / plan.limit:.0f} %")
 
     fleet = f"{plan.least} to {plan.most} instances" if plan.least < plan.most else f"{plan.most} instances"
     rows = [
         row("scaling target, as set", plan.as_set),
         row("scaling target, advised", plan.target),
         row("limit", plan.limit),
-        (f"the function admits: {calls(plan)}", "", shown(plan.admitted), ""),
+        (f"the function admits: {describe_call_limit(plan)}", "", format_rate(plan.admitted), ""),
     ]
-    return table(("requests a minute", "one instance", fleet, "of the limit"), rows)
+    return format_table(("requests a minute", "one instance", fleet, "of the limit"), rows)
 
 
-def between(plan: Plan, each: float) -> str:
+def format_fleet_range(plan: Plan, each: float) -> str:
     """What the smallest and the largest fleet take: `20 to 40`."""
-    low, high = shown(plan.least * each), shown(plan.most * each)
+    low, high = format_rate(plan.least * each), format_rate(plan.most * each)
     return high if plan.least == plan.most else f"{low} to {high}"
 
 
-def traffic_sentences(plan: Plan) -> str:
+def describe_traffic(plan: Plan) -> str:
     """How many instances the traffic wants, and what a spike meets."""
     wanted, as_set = plan.instances(plan.target), plan.instances(plan.as_set)
     over = f" (endpoint.max_instances is {plan.most})" if max(wanted, as_set) > plan.most else ""
     why = "" if plan.asked else ", all that the function admits,"
-    peak = spike(plan)
+    peak = estimate_spike(plan)
     (soon, late), (few, many) = peak.minutes, peak.unanswered
-    meanwhile = f"too little: {shown(few)} to {shown(many)} wait or are refused" if many else "enough"
+    meanwhile = f"too little: {format_rate(few)} to {format_rate(many)} wait or are refused" if many else "enough"
     fleet = f"{plan.least} instance{'s' if plan.least > 1 else ''}"
     return (
-        f"Traffic of {shown(plan.traffic)} a minute{why} wants {wanted:,} instances at the advised target, "
+        f"Traffic of {format_rate(plan.traffic)} a minute{why} wants {wanted:,} instances at the advised target, "
         f"{as_set:,} at the target as set{over}.\n"
         f"A spike to it: 3 points of one minute, 1 to 2 minutes until they are seen, 3 to 7 to start. Until one more answers, "
-        f"after {soon} to {late} minutes, {fleet} can take {shown(peak.taken_per_minute)} a minute: {meanwhile}."
+        f"after {soon} to {late} minutes, {fleet} can take {format_rate(peak.taken_per_minute)} a minute: {meanwhile}."
     )
 
 
-def prices_table(plan: Plan, options: list[Option]) -> str:
+def format_prices_table(plan: Plan, options: list[Option]) -> str:
     heads = ("type", "vCPU", "AMX", "requests/s", "instances", "$/month", "$/1,000", "$/1,000 full", "requests/s is")
     rows = []
     for each in options:
@@ -98,15 +103,15 @@ def prices_table(plan: Plan, options: list[Option]) -> str:
         costs = (f"{each.dollars_per_month:,.2f}", f"{each.dollars_per_1000:.4f}", f"{each.dollars_per_1000_full:.4f}")
         rows.append((*head, f"{each.requests_per_second:.3g}", f"{each.instances:,}", *costs, each.note))
     note = (
-        f"List prices of {pricing.prices()['dated']}, {pricing.HOURS_A_MONTH} hours; $/1,000 pictures at this traffic, and full: at the "
+        f"List prices of {pricing.read_prices()['dated']}, {pricing.HOURS_A_MONTH} hours; $/1,000 pictures at this traffic, and full: at the "
         "advised target, both all month. Estimates are by vCPUs alone."
     )
-    return table(heads, rows) + "\n" + note
+    return format_table(heads, rows) + "\n" + note
 
 
 def as_data(plan: Plan, measured: LoadTestResult, options: list[Option], found: list[Finding]) -> dict[str, Any]:
     """All of it for --json, rounded to what the figures are worth."""
-    peak = spike(plan)
+    peak = estimate_spike(plan)
     return {
         "measured": asdict(measured),
         "instance_type": plan.instance_type,
@@ -126,7 +131,7 @@ def as_data(plan: Plan, measured: LoadTestResult, options: list[Option], found: 
         "function": {
             "concurrent": plan.slots,
             "duration_ms": round(plan.duration_ms, 1),
-            "admitted_per_minute": whole(plan.admitted),
+            "admitted_per_minute": round_down(plan.admitted),
         },
         "covered_per_minute": {
             "as_set": plan.covered,
@@ -136,15 +141,15 @@ def as_data(plan: Plan, measured: LoadTestResult, options: list[Option], found: 
         "traffic_per_minute": plan.traffic,
         "spike": {
             "minutes": peak.minutes,
-            "taken_per_minute": rounded(peak.taken_per_minute, 1),
-            "unanswered": rounded(peak.unanswered, 1),
+            "taken_per_minute": round_values(peak.taken_per_minute, 1),
+            "unanswered": round_values(peak.unanswered, 1),
         },
-        "types": [{name: rounded(value, 4) for name, value in asdict(each).items()} for each in options],
+        "types": [{name: round_values(value, 4) for name, value in asdict(each).items()} for each in options],
         "findings": [asdict(each) for each in found],
     }
 
 
-def rounded(value: Any, digits: int) -> Any:
+def round_values(value: Any, digits: int) -> Any:
     if isinstance(value, tuple):
-        return [rounded(each, digits) for each in value]
+        return [round_values(each, digits) for each in value]
     return round(value, digits) if isinstance(value, float) else value

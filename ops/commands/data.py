@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from invoke import Context
 
 from ops.core.errors import FINDINGS, OpsError
-from ops.core.output import table
-from ops.core.task import Result, carry_out, task
+from ops.core.output import format_table
+from ops.core.task import Result, run_plan, task
 
 if TYPE_CHECKING:
     from ops.core.settings import Settings
@@ -18,13 +18,13 @@ DIR = "Folder with train/, valid/ and test/; data.dir of the settings by default
 SHOWN = 40  # findings, for people; --json has them all
 
 
-def folder_of(settings: Settings, given: str) -> Path:
-    from ops.core.settings import below_root
+def resolve_data_folder(settings: Settings, given: str) -> Path:
+    from ops.core.settings import resolve_below_root
 
-    return Path(given).expanduser() if given else below_root(settings.data.dir)
+    return Path(given).expanduser() if given else resolve_below_root(settings.data.dir)
 
 
-def counted(pictures: dict[str, int]) -> str:
+def format_split_counts(pictures: dict[str, int]) -> str:
     return ", ".join(f"{count} {split}" for split, count in pictures.items())
 
 
@@ -36,7 +36,7 @@ def up(c: Context) -> Result:
 
     account = Account.from_context(c)
     account.guard()
-    done = carry_out(c, account, bucket_setup.steps(bucket_setup.facts(account), account.settings))
+    done = run_plan(c, account, bucket_setup.steps(bucket_setup.facts(account), account.settings))
     data = done.data | {"bucket": account.settings.bucket}
     return Result(data, f"{account.settings.bucket}. {done.text}", changes=done.changes)
 
@@ -54,11 +54,13 @@ def fetch(c: Context, archive: str, dir: str = "", json: bool = False) -> Result
     from ops.datasets import fetch
 
     settings = load(c.config)
-    folder, wanted = folder_of(settings, dir), fetch.wanted(settings.data, archive)
+    folder, wanted = resolve_data_folder(settings, dir), fetch.find_archive(settings.data, archive)
     if c.config.run.dry:
         return Result({"url": wanted.url, "dir": str(folder)}, f"{wanted.url} would be fetched into {folder}.")
-    source = fetch.fetch(wanted, folder)
-    text = f"{folder}: {counted(source['pictures'])} pictures from {wanted.url}, SHA-256 {source['sha256']}."
+    source = fetch.fetch_archive(wanted, folder)
+    text = (
+        f"{folder}: {format_split_counts(source['pictures'])} pictures from {wanted.url}, SHA-256 {source['sha256']}."
+    )
     return Result({"dir": str(folder)} | source, text)
 
 
@@ -69,15 +71,15 @@ def check(c: Context, dir: str = "", json: bool = False) -> Result:
     from ops.core.settings import load
     from ops.datasets import folder_findings
 
-    folder = folder_of(load(c.config), dir)
-    found, every = folder_findings.examine(folder)
+    folder = resolve_data_folder(load(c.config), dir)
+    found, every = folder_findings.examine_folder(folder)
     counts: dict[str, int] = {severity: sum(one.severity == severity for one in every) for severity in SEVERITIES}
     said = ", ".join(f"{count} {severity}s" for severity, count in counts.items())
     text = f"{folder}: {len(found.pictures)} pictures of {len(found.filled('train'))} classes; {said}."
     if every:
         rows = [(one.severity, one.kind, one.where, one.message) for one in every[:SHOWN]]
         more = f"\n... and {len(every) - SHOWN} more: invoke data.check --json" if len(every) > SHOWN else ""
-        text = f"{table(('', 'what', 'where', 'why'), rows)}{more}\n{text}"
+        text = f"{format_table(('', 'what', 'where', 'why'), rows)}{more}\n{text}"
     data = {"dir": str(folder), "pictures": len(found.pictures), **counts, "findings": [vars(one) for one in every]}
     return Result(data, text, code=FINDINGS if counts["error"] + counts["warning"] else 0)
 
@@ -89,7 +91,7 @@ def push(c: Context, dir: str = "", skip_bad: bool = False, json: bool = False) 
     from ops.datasets import push
 
     account, dry = Account.from_context(c), c.config.run.dry
-    manifest, sent = push.push(account, folder_of(account.settings, dir), skip_bad, dry)
+    manifest, sent = push.push_dataset(account, resolve_data_folder(account.settings, dir), skip_bad, dry)
     summary = {
         "name": manifest.name,
         "digest": manifest.digest,
@@ -116,8 +118,8 @@ def pull(c: Context, dir: str = "", digest: str = "", json: bool = False) -> Res
     from ops.datasets import pull
 
     account = Account.from_context(c)
-    manifest, folder = pull.choose(account, digest), folder_of(account.settings, dir)
-    done = pull.pull(account, manifest, folder, c.config.run.dry)
+    manifest, folder = pull.choose_manifest(account, digest), resolve_data_folder(account.settings, dir)
+    done = pull.pull_dataset(account, manifest, folder, c.config.run.dry)
     verb = "would be fetched" if c.config.run.dry else "fetched"
     text = f"{folder}: {manifest.name} {manifest.digest[:12]}, {done['fetched']} pictures {verb}, {done['kept']} were there."
     if done["others"]:
@@ -131,7 +133,7 @@ def verify(c: Context, json: bool = False) -> Result:
     from ops.core.aws.account import Account
     from ops.datasets import verify
 
-    digest, objects, bad = verify.verify(Account.from_context(c))
+    digest, objects, bad = verify.verify_dataset(Account.from_context(c))
     text = f"{digest[:12]}: {objects} objects, {len(bad)} missing or spoilt."
     text = "\n".join([*(f"{one['state']}: {one['what']}: {one['key']}" for one in bad), text])
     if bad:
@@ -156,12 +158,12 @@ def list(c: Context, json: bool = False) -> Result:
             row["digest"][:12],
             row["pushed"],
             row["classes"],
-            counted(row["pictures"]),
+            format_split_counts(row["pictures"]),
             f"{row['bytes'] / 1e6:.1f}",
         )
         for row in rows
     ]
-    return Result(rows, table(("", "name", "digest", "pushed, UTC", "classes", "pictures", "MB"), shown))
+    return Result(rows, format_table(("", "name", "digest", "pushed, UTC", "classes", "pictures", "MB"), shown))
 
 
 @task(
@@ -180,6 +182,6 @@ def weights(c: Context, arch: str, url: str = "") -> Result:
         text = f"torchvision's weights of {arch} would be put in s3://{account.settings.bucket}/weights/."
         return Result({"arch": arch}, text)
     account.guard()
-    found = pretrained.publish(account, arch, pretrained.fetch_published(arch, url))
+    found = pretrained.publish_weights(account, arch, pretrained.fetch_published(arch, url))
     text = f"{arch}: {found.name}, SHA-256 {found.sha256[:12]}, is in the bucket. Next: train.weights: imagenet, then invoke sm.train"
     return Result({"arch": arch, "key": found.key, "sha256": found.sha256}, text, changes=1)

@@ -51,12 +51,12 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
         steps=results,
         test_accuracy=journey.TestAccuracy(asked[0]["release"], model["accuracy"], model["pictures"]),
         answers=[journey.Answer(a["picture"], a["truth"], a["answer"], model["answers"][a["picture"]]) for a in asked],
-        dollars_per_hour=journey.standing_cost(results),
+        dollars_per_hour=journey.compute_standing_cost(results),
         seconds=round(time.monotonic() - began, 1),
     )
     report.write()
     code = 0 if report.passes(own_pictures=bool(data)) else FAILED
-    return Result(asdict(report), journey.describe(report, settings, pictures), code=code)
+    return Result(asdict(report), journey.describe_report(report, settings, pictures), code=code)
 
 
 def run_step(c: Context, step: Step, number: int, of: int) -> tuple[StepResult, Result]:

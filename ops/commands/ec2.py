@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from invoke import Context
 
 from ops.core.errors import FINDINGS, OpsError
-from ops.core.output import say, table
-from ops.core.task import Result, carry_out, confirm, task
+from ops.core.output import format_table, say
+from ops.core.task import Result, request_confirmation, run_plan, task
 
 if TYPE_CHECKING:
     from ops.core.aws.account import Account
@@ -38,11 +38,11 @@ def up(c: Context, spot: bool = False, instance_type: str = "") -> Result | None
     if have.box and instance_type not in ("", have.box["InstanceType"]):
         say(f"{have.instance_id} is there, a {have.box['InstanceType']}; --instance-type is for a new one.")
     account.guard()
-    done = carry_out(c, account, plan.steps(have, options, account.settings))
-    return None if c.config.run.dry else running(account, done)
+    done = run_plan(c, account, plan.steps(have, options, account.settings))
+    return None if c.config.run.dry else report_running_box(account, done)
 
 
-def running(account: Account, done: Result) -> Result:
+def report_running_box(account: Account, done: Result) -> Result:
     from ops.box import facts
 
     box = facts.read(account).box or {}
@@ -64,8 +64,8 @@ def start(c: Context) -> Result | None:
     account.guard()
     options = LaunchOptions(tuple(account.settings.ec2.instance_types))
     have = facts.read_for_launch(account, have, list(options.instance_types))
-    done = carry_out(c, account, plan.steps(have, options, account.settings))
-    return None if c.config.run.dry else running(account, done)
+    done = run_plan(c, account, plan.steps(have, options, account.settings))
+    return None if c.config.run.dry else report_running_box(account, done)
 
 
 @task(help={"yes": "Do not ask."})
@@ -80,12 +80,12 @@ def stop(c: Context, yes: bool = False) -> Result | None:
         return Result({"made": 0}, f"{have.instance_id} is stopped already." if have.box else "There is no box.")
     account.guard()
     # Looking for a job takes a login, and a login pushes a key: not under --dry.
-    name = training.running_job(account, have) if have.state == "running" and not c.config.run.dry else ""
+    name = training.find_running_job(account, have) if have.state == "running" and not c.config.run.dry else ""
     what = f"{name} trains on {have.instance_id}; it writes a checkpoint, and ec2.train carries on. " if name else ""
-    confirm(c, f"{what}This stops {have.instance_id}.", yes=yes or not name)
+    request_confirmation(c, f"{what}This stops {have.instance_id}.", yes=yes or not name)
     if name:
         training.end_job(account, have, name)
-    done = carry_out(c, account, plan.halting(have))
+    done = run_plan(c, account, plan.stop_box_steps(have))
     if c.config.run.dry:
         return None
     text = f"{have.instance_id} is stopped, its disk kept. {done.text}. Next: invoke ec2.start"
@@ -106,8 +106,8 @@ def down(c: Context, yes: bool = False) -> Result | None:
     account.guard()
     if have.box is not None:
         all_of_them = ", ".join([have.instance_id, *have.extra])
-        confirm(c, f"This terminates {all_of_them} and deletes the disk of each.", yes=yes)
-    done = carry_out(c, account, plan.removal(have, account.settings))
+        request_confirmation(c, f"This terminates {all_of_them} and deletes the disk of each.", yes=yes)
+    done = run_plan(c, account, plan.remove_box_steps(have, account.settings))
     if c.config.run.dry:
         return None
     text = f"{have.instance_id if have.box else 'The box'} is gone. {done.text}"
@@ -123,7 +123,7 @@ def status(c: Context, json: bool = False) -> Result:
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
     if have.box is None:
-        refusals = facts.last_refusals(account)
+        refusals = facts.list_capacity_failures(account)
         others = f" (Not touched: {', '.join(have.others)}.)" if have.others else ""
         words = "".join(f"\nno capacity: {line}" for line in refusals)
         next_one = "See runbooks/no-capacity.md" if refusals else "Start one: invoke ec2.up"
@@ -144,9 +144,9 @@ def reach(c: Context, json: bool = False) -> Result:
     account = Account.from_context(c, ROLE)
     found = list(connectivity.check_path(account, facts.read(account)))
     rows = [("FAILS" if hop.problem else "ok", hop.name, hop.problem or hop.found) for hop in found]
-    bad = connectivity.first_failure(found)
+    bad = connectivity.find_first_failure(found)
     verdict = f"It ends at {bad.name}: {bad.problem}. Next: {bad.fix}" if bad else "SSH reaches the box."
-    text = f"{table(('', 'hop', 'found'), rows)}\n{verdict}"
+    text = f"{format_table(('', 'hop', 'found'), rows)}\n{verdict}"
     return Result([asdict(hop) for hop in found], text, code=FINDINGS if bad else 0)
 
 
@@ -156,14 +156,14 @@ def ami(c: Context, lock: bool = False, json: bool = False) -> Result:
     from ops.box import images
     from ops.core.aws.account import Account
     from ops.core.paths import ROOT
-    from ops.core.settings import named_file
+    from ops.core.settings import find_settings_file
 
     account = Account.from_context(c, ROLE)
     if lock:
-        newest = images.newest(account)
+        newest = images.find_newest_image(account)
         if c.config.run.dry:
             return Result({"ami": newest.image_id}, f"would write ami: {newest.image_id} into the settings file")
-        path = images.pin(named_file(c) or ROOT / "invoke.yaml", newest)
+        path = images.pin_image(find_settings_file(c) or ROOT / "invoke.yaml", newest)
         text = f"{path}: ec2.ami is {newest.image_id} ({newest.name}) now. Commit it."
         return Result({"ami": newest.image_id}, text, changes=1)
     found = images.judge_all(account)
@@ -178,7 +178,7 @@ def ami(c: Context, lock: bool = False, json: bool = False) -> Result:
         )
         for n, r in enumerate(found)
     ]
-    text = table(("", "image", "name", "age", "supported until", "for our types and disk"), rows)
+    text = format_table(("", "image", "name", "age", "supported until", "for our types and disk"), rows)
     text += f"\n-> is what ec2.up takes{' (locked)' if account.settings.ec2.ami else ''}. Lock the newest: invoke ec2.ami --lock"
     return Result(found, text, code=FINDINGS if found[0]["problem"] else 0)
 
@@ -191,14 +191,14 @@ def sync(c: Context) -> Result | None:
     from ops.jobs import spec
 
     account = Account.from_context(c, ROLE)
-    job = spec.spec_from_settings(account, "box")
+    job = spec.build_spec_from_settings(account, "box")
     have = facts.read(account)
     instance_id, digest = access.check(have)["InstanceId"], job.data.digest
     if c.config.run.dry:
         say(f"would bring code {job.code} and data {digest[:12]} to {instance_id}, as far as they are not there")
         return None
     account.guard()
-    done = training.sync(account, have, job)
+    done = training.sync_job_files(account, have, job)
     text = f"Code {job.code} {'sent' if done.sent else 'was there'}, checked by SHA-256. {done.data}. Next: invoke ec2.train"
     return Result({"code": job.code, "sent": done.sent, "data": digest}, text, changes=int(done.sent))
 
@@ -214,8 +214,8 @@ def train(c: Context, again: bool = False) -> Result | None:
     from ops.jobs import spec
 
     account = Account.from_context(c, ROLE)
-    job = spec.spec_from_settings(account, "box")
-    trained = remote_jobs.attempts(account, job)
+    job = spec.build_spec_from_settings(account, "box")
+    trained = remote_jobs.list_trained_attempts(account, job)
     if trained and not again:
         text = f"{trained[-1]} was trained before, from the same data, code and settings. --again trains anew."
         return Result({"job": trained[-1]}, text)
@@ -226,7 +226,9 @@ def train(c: Context, again: bool = False) -> Result | None:
         return None
     account.guard()
     name = training.start_or_join(account, have, job, again)
-    found = Follower(remote_jobs.place(account.settings), name).follow(partial(training.connect, account))
+    found = Follower(remote_jobs.locate_folders(account.settings), name).follow(
+        partial(training.connect_to_current_box, account)
+    )
     text = f"{name}: Completed. Next: invoke sm.deploy --job {name}"
     return Result({"job": name, "artefact": found["artefact"]}, text, changes=1)
 
@@ -247,10 +249,10 @@ def attach(c: Context, job: str = "", line: int = 1) -> Result:
         found = follow.print_from_bucket(account, job, line)
         why = found.get("artefact", found.get("reason", "-"))
         return Result({"job": job, **found}, f"{job}: {found['state']}: {why}")
-    there = remote_jobs.place(account.settings)
-    with access.connected(account, have) as link:
+    there = remote_jobs.locate_folders(account.settings)
+    with access.open_box_connection(account, have) as link:
         name = training.find_job(link, there, job)
-    found = follow.Follower(there, name, line).follow(partial(training.connect, account))
+    found = follow.Follower(there, name, line).follow(partial(training.connect_to_current_box, account))
     return Result({"job": name, **found}, f"{name}: {found['state']}: {found['artefact']}")
 
 
@@ -261,7 +263,7 @@ def run(c: Context, command: str) -> Result | None:
 
     from ops.box import access, facts
     from ops.core.aws.account import Account
-    from ops.core.ssh import stream
+    from ops.core.ssh import stream_command
 
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
@@ -272,8 +274,8 @@ def run(c: Context, command: str) -> Result | None:
     left = (
         "The command may have been ended, or run still: invoke ec2.run 'ps aux'. What ec2.train started is not touched."
     )
-    with access.connected(account, have, left) as link:
-        code = stream(link, command, on_output=sys.stdout.buffer.write)
+    with access.open_box_connection(account, have, left) as link:
+        code = stream_command(link, command, on_output=sys.stdout.buffer.write)
     sys.stdout.flush()
     return Result({"code": code}, "", code=code)
 
@@ -283,14 +285,14 @@ def ssh(c: Context, command: str = "") -> Result | None:
     """Open a shell on the box with OpenSSH's own client."""
     from ops.box import access, facts
     from ops.core.aws.account import Account
-    from ops.core.settings import named_file
+    from ops.core.settings import find_settings_file
 
     account = Account.from_context(c, ROLE)
     instance_id = access.check(facts.read(account))["InstanceId"]
     if c.config.run.dry:
         say(f"would open SSH to {instance_id}: {command or 'a shell'}")
         return None
-    code = access.run_openssh(account, instance_id, named_file(c), command)
+    code = access.run_openssh(account, instance_id, find_settings_file(c), command)
     if code == access.OPENSSH_FAILED:
         say("The connection failed, or was lost. What ec2.train started goes on. Where it ends: invoke ec2.reach")
     return Result({"code": code}, "", code=code)
@@ -301,11 +303,11 @@ def ssh_config(c: Context) -> Result:
     """Print the block for ~/.ssh/config that brings ssh, scp and rsync to the box."""
     from ops.box import access, facts
     from ops.core.aws.account import Account
-    from ops.core.settings import named_file
+    from ops.core.settings import find_settings_file
 
     account = Account.from_context(c, ROLE)
     box = access.check(facts.read(account))
-    options = access.ssh_options(account, box["InstanceId"], named_file(c))
+    options = access.build_ssh_options(account, box["InstanceId"], find_settings_file(c))
     alias = account.settings.box_name
     text = "\n".join([f"Host {alias}", *(f"  {name} {value}" for name, value in options.items())])
     return Result({"host": alias, "options": options}, text)
@@ -315,7 +317,7 @@ def ssh_config(c: Context) -> Result:
 def fetch(c: Context, path: str, to: str = ".") -> Result | None:
     """Bring a file or a folder from the box; nothing here is overwritten."""
     from ops.box import access, facts
-    from ops.box.download import download
+    from ops.box.download import download_from_box
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
@@ -330,8 +332,8 @@ def fetch(c: Context, path: str, to: str = ".") -> Result | None:
         say(f"would fetch {path} from {instance_id} to {target}")
         return None
     left = f"Nothing is at {target}, and what had come is deleted. Again: invoke ec2.fetch {path}"
-    with access.connected(account, have, left) as link:
-        size = download(link, path, target)
+    with access.open_box_connection(account, have, left) as link:
+        size = download_from_box(link, path, target)
     return Result({"path": str(target), "bytes": size}, f"{target}: {size / 1e6:.1f} MB")
 
 
@@ -342,11 +344,11 @@ def disk(c: Context, json: bool = False) -> Result:
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
-    with access.connected(account, facts.read(account), "Nothing was changed.", use=False) as link:
-        found = disk.measure(link, account.settings)
+    with access.open_box_connection(account, facts.read(account), "Nothing was changed.", use=False) as link:
+        found = disk.measure_disk(link, account.settings)
     rows = [(name, f"{size:.3f}") for name, size in sorted(found.parts.items(), key=lambda part: -part[1])]
     verdict = "the disk is nearly full. Next: invoke ec2.clean" if found.is_full else "there is room"
-    text = f"{found.free:.1f} of {found.total:.1f} GB are free: {verdict}\n{table((f'in {found.home}', 'GB'), rows)}"
+    text = f"{found.free:.1f} of {found.total:.1f} GB are free: {verdict}\n{format_table((f'in {found.home}', 'GB'), rows)}"
     sizes = {"total_gb": round(found.total, 2), "free_gb": round(found.free, 2)}
     return Result(
         {**sizes, "full": found.is_full, "parts_gb": found.parts}, text, code=FINDINGS if found.is_full else 0
@@ -362,17 +364,17 @@ def clean(c: Context, yes: bool = False) -> Result:
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
     access.check(have)
-    shards = disk.current_shards(account)
+    shards = disk.list_current_shards(account)
     left = "Some of it may be gone; all of it can be fetched or made again. Again: invoke ec2.clean"
-    with access.connected(account, have, left) as link:
-        found = disk.clean(link, account.settings, shards, dry=True)
+    with access.open_box_connection(account, have, left) as link:
+        found = disk.clean_disk(link, account.settings, shards, dry=True)
         total = sum(size for _, size in found)
         for name, size in found:
             say(f"~ {name}  {size / 1e6:.1f} MB")
         if c.config.run.dry or not found:
             return Result({"gone": found}, f"{total / 1e6:.1f} MB could go.")
-        confirm(c, f"This deletes {total / 1e6:.1f} MB on {have.instance_id}.", yes=yes)
-        disk.clean(link, account.settings, shards, dry=False)
+        request_confirmation(c, f"This deletes {total / 1e6:.1f} MB on {have.instance_id}.", yes=yes)
+        disk.clean_disk(link, account.settings, shards, dry=False)
     return Result({"gone": found}, f"{total / 1e6:.1f} MB were deleted.", changes=1)
 
 
@@ -385,15 +387,18 @@ def ps(c: Context, json: bool = False) -> Result:
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
     if have.state != "running":
-        found = remote_jobs.jobs_in_bucket(account)
+        found = remote_jobs.list_bucket_jobs(account)
         note = f"The box is not running; {'this is what the bucket has' if found else 'no job is in the bucket'}."
     else:
-        with access.connected(account, have, "Nothing was changed.", use=False) as link:
-            found, note = remote_jobs.list_jobs(link, remote_jobs.place(account.settings)), status.gpus(link)
+        with access.open_box_connection(account, have, "Nothing was changed.", use=False) as link:
+            found, note = (
+                remote_jobs.list_jobs(link, remote_jobs.locate_folders(account.settings)),
+                status.read_gpu_status(link),
+            )
     rows = [
         (job["job"], job["state"], "yes" if job.get("alive") else "no", job.get("reason", "-")[:80]) for job in found
     ]
-    return Result(found, "\n".join(filter(None, (table(("job", "state", "alive", "why"), rows), note))))
+    return Result(found, "\n".join(filter(None, (format_table(("job", "state", "alive", "why"), rows), note))))
 
 
 @task(help={"job": "A job; the newest of the box by default.", "lines": "How many of the last lines."})
@@ -409,7 +414,7 @@ def logs(c: Context, job: str = "", lines: int = 100) -> Result:
     if have.state != "running" and job:
         text = b"\n".join(follow.read_from_bucket(account, job)[1].rstrip(b"\n").split(b"\n")[-lines:])
     else:
-        there = remote_jobs.place(account.settings)
-        with access.connected(account, have, "Nothing was changed.", use=False) as link:
-            text = remote_jobs.tail(link, there, training.find_job(link, there, job), lines)
+        there = remote_jobs.locate_folders(account.settings)
+        with access.open_box_connection(account, have, "Nothing was changed.", use=False) as link:
+            text = remote_jobs.read_log_tail(link, there, training.find_job(link, there, job), lines)
     return Result({"log": text.decode(errors="replace")}, text.decode(errors="replace").rstrip("\n"))

@@ -33,19 +33,19 @@ def audit(
     usage: bool = False,
 ) -> Result:
     """Find rights that are too wide, roles that anyone may take, what is unused, and drift."""
-    from iampolicy.audit.engine import garbage_collection_off
+    from iampolicy.audit.engine import pause_garbage_collection
     from iampolicy.finding import SEVERITIES
     from ops.core.aws.account import Account
     from ops.core.settings import load
     from ops.iam import waivers
-    from ops.iam.audit import audit, count_findings, format_findings, read_account, read_file, read_folder
+    from ops.iam.audit import audit_with_waivers, count_findings, format_findings, read_account, read_file, read_folder
 
     began = time.monotonic()
     if fail_on not in SEVERITIES:
         raise OpsError(f"--fail-on takes one of {', '.join(SEVERITIES)}, not {fail_on!r}.")
     if (snapshot or files) and (save or usage or (snapshot and files)):
         raise OpsError("--save and --usage ask the account, --snapshot and --files do not: give one of these alone.")
-    with garbage_collection_off():
+    with pause_garbage_collection():
         if snapshot:
             source = read_file(load(c.config), snapshot)
         elif files:
@@ -53,7 +53,9 @@ def audit(
         else:
             source = read_account(Account.from_context_or_profile(c, "auditor"), save, exposure, usage)
         accepted = waivers.read(source.settings)
-        found = audit(source.snapshot, source.settings, wanted=source.wanted, facts=source.facts, waivers=accepted)
+        found = audit_with_waivers(
+            source.snapshot, source.settings, wanted=source.wanted, facts=source.facts, waivers=accepted
+        )
     seconds = time.monotonic() - began
     counted, (for_iam, for_rest) = count_findings(source, found), source.calls
     if not json:

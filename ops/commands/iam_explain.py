@@ -32,7 +32,7 @@ def explain(
     from iampolicy.explain import diagnosis, error_parser, simulation
     from ops.core.aws.account import Account
     from ops.core.settings import load
-    from ops.iam.explain import add_flags, explanation_data, format_explanation, gather_evidence, read_error_text
+    from ops.iam.explain import add_flags, build_explanation_data, format_explanation, gather_evidence, read_error_text
     from ops.iam.roles import expand_known
 
     settings = load(c.config)
@@ -43,7 +43,7 @@ def explain(
             "This is no denial that is known here. Paste all of it, or ask: invoke iam.simulate PRINCIPAL ACTION RESOURCE"
         )
     evidence, folders = gather_evidence(Account.from_context(c, "auditor"), settings)
-    denial = add_flags(denial, evidence, principal, action, resource, simulation.given(pairs))
-    found = diagnosis.explain(denial, evidence)
-    data, lines = explanation_data(found, folders), format_explanation(found, evidence, folders)
+    denial = add_flags(denial, evidence, principal, action, resource, simulation.parse_context_flags(pairs))
+    found = diagnosis.explain_denial(denial, evidence)
+    data, lines = build_explanation_data(found, folders), format_explanation(found, evidence, folders)
     return Result(data, lines, code=FINDINGS if found.denied else 0)

@@ -9,14 +9,14 @@ from invoke import Context
 
 from ops.core import task as dialogue
 from ops.core.errors import OpsError
-from ops.core.output import say, table
-from ops.core.task import Result, carry_out, task
+from ops.core.output import format_table, say
+from ops.core.task import Result, run_plan, task
 
 if TYPE_CHECKING:
     from iampolicy.account.snapshot import Principal
     from ops.core.aws.account import Account
     from ops.core.settings import Settings
-    from ops.iam.role_archive import Saved
+    from ops.iam.role_archive import SavedRole
 
 COLUMNS = ("role", "created", "last used", "taken by", "holds", "instance profiles")
 
@@ -35,38 +35,40 @@ def prune(c: Context, roles: list[str] | None = None, confirm: str = "") -> Resu
     from iampolicy.account import snapshot
     from ops.core.aws.account import Account
     from ops.iam import removal
-    from ops.iam.roles import wanted as wanted_roles
+    from ops.iam.roles import read_roles as wanted_roles
 
     account = Account.from_context_or_profile(c, "auditor")
     settings = account.settings
     wanted, have = wanted_roles(settings), snapshot.read(account)
     account.guard()
     now = datetime.now(UTC)
-    named = [removal.full_name(name, have, settings) for name in dict.fromkeys(roles or [])]
-    names = named or removal.obsolete_roles(account, have, now)
-    done = removal.removed_already(have, settings, named, c.config.run.dry)
-    found = removal.removable(have, wanted, settings, [n for n in names if n not in done], now, named=bool(named))
+    named = [removal.expand_role_name(name, have, settings) for name in dict.fromkeys(roles or [])]
+    names = named or removal.read_obsolete_roles(account, have, now)
+    done = removal.find_already_removed(have, settings, named, c.config.run.dry)
+    found = removal.select_removable(
+        have, wanted, settings, [n for n in names if n not in done], now, named=bool(named)
+    )
     if confirm and confirm not in [*done, *(role.name for role in found)]:
         raise OpsError(f"{confirm} is not among the roles to be removed: {', '.join(r.name for r in found) or 'none'}")
     if not found:
         return Result([str(path) for path in done.values()], "" if done else "No role is obsolete. 0 removed")
     removal.warn_of_trusting(have, found)
-    shown = [removal.evidence(have, role) for role in found]
+    shown = [removal.build_evidence_row(have, role) for role in found]
     if c.config.run.dry:
         for role in found:
-            saved = removal.describe_whole(_account_for(c, settings, role), have, role)
-            carry_out(c, account, removal.removal(have, saved, wanted, settings))
-        return Result([list(row) for row in shown], table(COLUMNS, shown))
-    say(table(COLUMNS, shown))
+            saved = removal.read_whole_role(_choose_account(c, settings, role), have, role)
+            run_plan(c, account, removal.plan_removal(have, saved, wanted, settings))
+        return Result([list(row) for row in shown], format_table(COLUMNS, shown))
+    say(format_table(COLUMNS, shown))
     kept = []
     for role in found:
         if confirm and role.name != confirm:
             say(f"{role.name} stays: --confirm names {confirm}")
             continue
         used = f"last used on {role.last_used:%Y-%m-%d}" if role.last_used else "never used, as far as IAM remembers"
-        dialogue.confirm(c, f"The role {role.name} goes; it was {used}.", name=role.name, given=confirm)
-        able = _account_for(c, settings, role)
-        kept.append(removal.remove(able, role.name, wanted, partial(carry_out, c, able)))
+        dialogue.request_confirmation(c, f"The role {role.name} goes; it was {used}.", name=role.name, given=confirm)
+        able = _choose_account(c, settings, role)
+        kept.append(removal.remove_role(able, role.name, wanted, partial(run_plan, c, able)))
     return Result([str(path) for path in kept], "\n".join(f"Back again: invoke iam.restore {path}" for path in kept))
 
 
@@ -79,30 +81,30 @@ def restore(c: Context, file: str, confirm: str = "") -> Result:
     from ops.core.settings import load
     from ops.iam import backups, restoration
     from ops.iam.apply import wait_until_applied
-    from ops.iam.role_archive import opened
+    from ops.iam.role_archive import read_for_account
 
     path, settings = Path(file).expanduser(), load(c.config)
-    saved = opened(path, settings)
-    account = _account_for(c, settings, saved)
+    saved = read_for_account(path, settings)
+    account = _choose_account(c, settings, saved)
     have = snapshot.read(account)
     account.guard()
     restoration.refuse_unfit(account, have, saved)
-    if new := restoration.new_findings(account, have, saved):
+    if new := restoration.find_new_findings(account, have, saved):
         # A file may have been altered since iam.prune wrote it: rights that are too wide come back only by the role's name.
         say("\n".join(["The role brings what the audit calls high or worse:", *(f"  {one.told()}" for one in new)]))
-        dialogue.confirm(c, f"{saved.name} comes back with that.", name=saved.name, given=confirm)
-    for arn in restoration.changed_policies(have, saved):
+        dialogue.request_confirmation(c, f"{saved.name} comes back with that.", name=saved.name, given=confirm)
+    for arn in restoration.list_changed_policies(have, saved):
         say(f"{arn} is there and says something else than it did; it stays as it is.")
-    done = carry_out(c, account, restoration.steps(account, have, saved))
+    done = run_plan(c, account, restoration.steps(account, have, saved))
     if done.changes:
         wait_until_applied(account, lambda have: restoration.steps(account, have, saved))
         restoration.warn_of_trusting(have, saved)
     if not c.config.run.dry and not saved.finished:
-        backups.written(path, saved.data | {"finished": True})
+        backups.write_private_json(path, saved.data | {"finished": True})
     return Result(done.data | {"role": saved.name}, f"{saved.name} is back. {done.text}" if done.text else "")
 
 
-def _account_for(c: Context, settings: Settings, role: Principal | Saved) -> Account:
+def _choose_account(c: Context, settings: Settings, role: Principal | SavedRole) -> Account:
     """The role bootstrap where all of this one lies within the stack, else the profile itself."""
     from ops.core.aws.account import Account
     from ops.iam.removal import is_within_stack

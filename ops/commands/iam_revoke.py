@@ -8,7 +8,7 @@ from invoke import Context
 
 from ops.core.errors import OpsError
 from ops.core.output import say
-from ops.core.task import Result, carry_out, confirm, task
+from ops.core.task import Result, request_confirmation, run_plan, task
 
 
 @task(
@@ -23,19 +23,22 @@ def revoke(c: Context, name: str, yes: bool = False) -> Result:
     account = Account.from_context(c, "")  # no role of the stack may do this to another
     account.guard()
     who = revocation.read_principal(account, name)
-    caller, moment = revocation.caller_and_time(account)
-    if why := revocation.refusal(who.principal, caller):
+    caller, moment = revocation.read_caller_and_time(account)
+    if why := revocation.explain_revoke_refusal(who.principal, caller):
         raise OpsError(f"{who.principal.name} {why}. Nothing was touched.")
     if not preview(revocation.steps(who, moment)):
-        return Result({"made": 0}, f"{revocation.state(who)}\n0 made")
-    say(revocation.consequences(who.principal))
-    confirm(c, f"{who.principal.name} is to be cut off.", yes=yes)
-    _, moment = revocation.caller_and_time(account)  # what was taken while that was asked is cut off too
+        return Result({"made": 0}, f"{revocation.describe_revocation(who)}\n0 made")
+    say(revocation.describe_consequences(who.principal))
+    request_confirmation(c, f"{who.principal.name} is to be cut off.", yes=yes)
+    _, moment = revocation.read_caller_and_time(account)  # what was taken while that was asked is cut off too
     if not c.config.run.dry:
-        revocation.back_up_inline(who, preview(revocation.steps(who, moment)), account.settings)
-    done = carry_out(c, account, revocation.steps(who, moment))
+        revocation.save_overwritten_policy(who, preview(revocation.steps(who, moment)), account.settings)
+    done = run_plan(c, account, revocation.steps(who, moment))
     if done.changes:
         who = revocation.wait_until_revoked(account, who.principal.arn, moment)
         time.sleep(1)  # the second that is cut off passes, so that whoever takes the role next is not cut off too
-    lines = [revocation.state(who), *([done.text, revocation.next_step(who)] if done.text else [])]
+    lines = [
+        revocation.describe_revocation(who),
+        *([done.text, revocation.describe_next_step(who)] if done.text else []),
+    ]
     return Result(done.data, "\n".join(lines), changes=done.changes)

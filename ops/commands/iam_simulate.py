@@ -36,11 +36,11 @@ def simulate(
 ) -> Result:
     """Say whether a principal may do something, by which statement, or what is lacking."""
     from iampolicy.account.snapshot import read
-    from iampolicy.explain.simulation import told, verdict
+    from iampolicy.explain.simulation import describe_layers, format_verdict
     from ops.core.aws.account import Account
     from ops.core.settings import load
     from ops.iam.roles import expand_known
-    from ops.iam.simulate import compare_with_aws, describe, hint, read_offline, simulate
+    from ops.iam.simulate import compare_with_aws, describe_simulation, format_hint, read_offline, simulate_request
 
     if sum(map(bool, (remote, files, snapshot))) > 1:
         raise OpsError("--remote, --files and --snapshot are about different accounts: give one of them.")
@@ -48,10 +48,14 @@ def simulate(
     settings = account.settings if account else load(c.config)
     have = read(account) if account else read_offline(settings, snapshot)
     words = (expand_known(principal, settings), action, expand_known(resource, settings))
-    found = simulate(settings, have, account, words, [expand_known(one, settings) for one in context or []])
-    text = [verdict(found.decision), *found.notes]
-    text += ["  " + one for one in told(found.asked, found.decision, found.keys)] if explain else [hint(found)]
-    data, code = describe(found), 0 if found.decision.allowed else DENIED
+    found = simulate_request(settings, have, account, words, [expand_known(one, settings) for one in context or []])
+    text = [format_verdict(found.decision), *found.notes]
+    text += (
+        ["  " + one for one in describe_layers(found.asked, found.decision, found.keys)]
+        if explain
+        else [format_hint(found)]
+    )
+    data, code = describe_simulation(found), 0 if found.decision.allowed else DENIED
     if remote and account:
         theirs, line = compare_with_aws(account, found.principal, found.asked, found.keys)
         text, data, code = [*text, line], data | {"remote": theirs}, code if theirs["agree"] else FAILED

@@ -24,14 +24,14 @@ def record(
     """Show which permissions the stack's roles used, by the local AWS's own record."""
     from ops.core.settings import load
     from ops.iam import roles
-    from ops.iam.usage import format_record, stack_requests
+    from ops.iam.usage import format_record, read_stack_requests
 
     settings = load(c.config)
-    roles.wanted(settings, only=role)  # a role that is no folder is refused
-    name = settings.role_name(role) if role else ""
+    roles.read_roles(settings, only=role)  # a role that is no folder is refused
+    name = settings.build_role_name(role) if role else ""
     found = [
         one
-        for one in stack_requests(settings, file)
+        for one in read_stack_requests(settings, file)
         if name in ("", one.role) and step in ("", one.step) and not (denied and one.allowed)
     ]
     return Result([vars(one) for one in found], format_record(found, settings))
@@ -50,7 +50,7 @@ def needed(c: Context, role: str = "", file: str = "", all: bool = False, json: 
     from ops.core.settings import load
     from ops.iam import usage
 
-    found = usage.tally(load(c.config), role, file)
+    found = usage.list_uses(load(c.config), role, file)
     idle = [use for use in found if use.why == "nothing"]
     return Result([use.data for use in found], usage.format_uses(found, all), code=FINDINGS if idle else 0)
 
@@ -61,16 +61,16 @@ def suggest(c: Context, role: str, file: str = "") -> Result:
     import json
 
     from ops.core.settings import load
-    from ops.iam.roles import POLICY_CHARACTERS, dumped
-    from ops.iam.suggest import suggested
-    from ops.iam.usage import stack_requests
+    from ops.iam.roles import POLICY_CHARACTERS, dump_document
+    from ops.iam.suggest import suggest_policy
+    from ops.iam.usage import read_stack_requests
 
     settings = load(c.config)
-    name = settings.role_name(role)
-    mine = [one for one in stack_requests(settings, file) if one.role == name and one.allowed]
+    name = settings.build_role_name(role)
+    mine = [one for one in read_stack_requests(settings, file) if one.role == name and one.allowed]
     if not mine:
         raise OpsError(f"The record holds nothing of {name}. Run what it should do first.")
-    policy = suggested([vars(one) for one in mine])
-    if (size := len(dumped(policy))) > POLICY_CHARACTERS:
+    policy = suggest_policy([vars(one) for one in mine])
+    if (size := len(dump_document(policy))) > POLICY_CHARACTERS:
         say(f"{size:,} characters: AWS takes {POLICY_CHARACTERS:,} a policy. Split it: permissions-2.json ...")
     return Result(policy, json.dumps(policy, indent=2))

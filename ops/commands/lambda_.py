@@ -7,8 +7,8 @@ from dataclasses import asdict
 from invoke import Context
 
 from ops.core.errors import FINDINGS, OpsError
-from ops.core.output import say, table
-from ops.core.task import Result, carry_out, confirm, task
+from ops.core.output import format_table, say
+from ops.core.task import Result, request_confirmation, run_plan, task
 
 
 @task()
@@ -18,9 +18,9 @@ def deploy(c: Context) -> Result | None:
     from ops.function import plan
 
     account = Account.from_context(c)
-    code = plan.package()
+    code = plan.package_function()
     account.guard()
-    done = carry_out(c, account, plan.steps(plan.facts(account), code, account.settings))
+    done = run_plan(c, account, plan.steps(plan.facts(account), code, account.settings))
     if c.config.run.dry:
         return None
     have = plan.facts(account)
@@ -38,7 +38,7 @@ def status(c: Context, json: bool = False) -> Result:
 
     data = asdict(read_status(Account.from_context(c)))
     code = FINDINGS if data["provisioned_state"] == "FAILED" else 0
-    return Result(data, table(list(data), [list(data.values())]), code=code)
+    return Result(data, format_table(list(data), [list(data.values())]), code=code)
 
 
 @task(help={"json": "Print it as JSON."})
@@ -71,10 +71,10 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
     account = Account.from_context(c)
     if picture:
         answer = invocation.ask_about_file(account, picture)
-        return Result(answer, invocation.plain_text(answer))
+        return Result(answer, invocation.format_answer(answer))
     account.guard()
-    drawn = samples.draw(account, sample, seed)
-    sent = samples.send(account, drawn, dry=c.config.run.dry)
+    drawn = samples.draw_samples(account, sample, seed)
+    sent = samples.send_samples(account, drawn, dry=c.config.run.dry)
     if c.config.run.dry:
         say(f"would send {sent} pictures and ask about {len(drawn)}")
         return None
@@ -95,8 +95,8 @@ def down(c: Context, yes: bool = False) -> Result | None:
     if have.config is None:
         return Result({"made": 0}, "There is no function.")
     account.guard()
-    confirm(c, f"This deletes {account.settings.function_name}; callers will fail.", yes=yes)
-    done = carry_out(c, account, plan.removal(account.settings))
+    request_confirmation(c, f"This deletes {account.settings.function_name}; callers will fail.", yes=yes)
+    done = run_plan(c, account, plan.remove_function_steps(account.settings))
     if c.config.run.dry:
         return None
     return Result(done.data, f"{account.settings.function_name} is deleted. {done.text}", changes=done.changes)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from invoke import Context
 
 from ops.core.errors import AwsError, OpsError
-from ops.core.output import table
-from ops.core.task import Result, carry_out, confirm, task
+from ops.core.output import format_table
+from ops.core.task import Result, request_confirmation, run_plan, task
 
 ROLE = "operator-infra"
 
@@ -20,7 +20,7 @@ def up(c: Context) -> Result:
     account = Account.from_context(c, ROLE)
     account.guard()
     try:
-        done = carry_out(c, account, plan.steps(facts.read(account), account.settings))
+        done = run_plan(c, account, plan.steps(facts.read(account), account.settings))
     except AwsError as error:
         if not error.says("AlreadyExists", "Duplicate", "Conflict"):
             raise
@@ -43,8 +43,8 @@ def down(c: Context, yes: bool = False) -> Result | None:
         return Result({"made": 0}, f"There is no network of {account.settings.stack.name}.")
     teardown.check_unused(account, have)
     account.guard()
-    confirm(c, f"This removes the network of {account.settings.stack.name}.", yes=yes)
-    done = carry_out(c, account, teardown.steps(have))
+    request_confirmation(c, f"This removes the network of {account.settings.stack.name}.", yes=yes)
+    done = run_plan(c, account, teardown.steps(have))
     if c.config.run.dry:
         return None
     return Result(done.data, f"The network is gone. {done.text}", changes=done.changes)
@@ -54,14 +54,14 @@ def down(c: Context, yes: bool = False) -> Result | None:
 def status(c: Context, json: bool = False) -> Result:
     """Show the network's parts, and what differs from the plan."""
     from ops.core.aws.account import Account
-    from ops.core.plan import preview, shown
+    from ops.core.plan import format_step, preview
     from ops.network import facts, plan
 
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
-    differs = [shown(step) for step in preview(plan.steps(have, account.settings))]
+    differs = [format_step(step) for step in preview(plan.steps(have, account.settings))]
     parts = have.parts()
-    text = table(("part", "id"), parts.items()) + "".join(f"\n{line}" for line in differs)
+    text = format_table(("part", "id"), parts.items()) + "".join(f"\n{line}" for line in differs)
     data = {"parts": parts, "differs": differs}
     return Result(data, text if have.vpc else "There is no network. Make it: invoke net.up")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Context
 
-from ops.core.output import table
+from ops.core.output import format_table
 from ops.core.task import Result, task
 
 
@@ -14,7 +14,7 @@ def list(c: Context, json: bool = False) -> Result:
     from ops.incidents import runbooks
 
     found = {name: runbooks.read_title(path) for name, path in runbooks.list_pages().items()}
-    return Result(found, table(("page", "what for"), found.items()))
+    return Result(found, format_table(("page", "what for"), found.items()))
 
 
 @task(help={"page": "A page's name, as `runbook.list` shows it."})

@@ -36,20 +36,20 @@ def capacity(
     """Plan scaling target, instances and dollars from a measurement; exit 7 with findings."""
     from ops.capacity import model, summary
 
-    peak = number("--traffic", traffic) if traffic else None
+    peak = parse_rate_or_time("--traffic", traffic) if traffic else None
     path = check_picture(out) if out else None
-    settings, measured = basis(c, rps, latency_ms)
+    settings, measured = choose_measurement(c, rps, latency_ms)
     plan = model.plan(measured, settings, peak)
-    options, found = model.options(plan, measured), list(model.findings(plan, measured))
+    options, found = model.list_type_options(plan, measured), list(model.findings(plan, measured))
     if path and c.config.run.dry:
         say(f"This would draw {path}.")
     elif path:
-        draw(plan, options, summary.describe_source(plan, measured), path)
+        draw_capacity_plan(plan, options, summary.describe_source(plan, measured), path)
     text = summary.describe_plan(plan, measured, options, found)
     return Result(summary.as_data(plan, measured, options, found), text, code=FINDINGS if found else 0)
 
 
-def basis(c: Context, rps: str, latency_ms: str) -> tuple[Settings, LoadTestResult]:
+def choose_measurement(c: Context, rps: str, latency_ms: str) -> tuple[Settings, LoadTestResult]:
     """Return the settings, and what one instance does: as said by hand, or as measured with the live release. Raises OpsError."""
     from ops.capacity import model
     from ops.core import settings as config
@@ -59,15 +59,15 @@ def basis(c: Context, rps: str, latency_ms: str) -> tuple[Settings, LoadTestResu
 
     if not (rps or latency_ms):
         account = Account.from_context(c)
-        return account.settings, build.read_load_test(account, probe.release(account))
+        return account.settings, build.read_load_test(account, probe.find_live_release(account))
     if not (rps and latency_ms):
         raise OpsError(f"--rps and --latency-ms go together: {EXAMPLE}")
-    each, took = number("--rps", rps), number("--latency-ms", latency_ms)
+    each, took = parse_rate_or_time("--rps", rps), parse_rate_or_time("--latency-ms", latency_ms)
     settings = config.load(c.config)
     return settings, model.from_flags(each, took, settings.endpoint.instance_type)
 
 
-def number(flag: str, text: str) -> float:
+def parse_rate_or_time(flag: str, text: str) -> float:
     """Raises OpsError for what is no number, or nonsense as a rate or a time."""
     try:
         value = float(text)
@@ -88,7 +88,7 @@ def check_picture(out: str) -> Path:
     return path
 
 
-def draw(plan: Plan, options: list[Option], source: str, path: Path) -> None:
+def draw_capacity_plan(plan: Plan, options: list[Option], source: str, path: Path) -> None:
     from ops.reports import drawing
 
     try:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from ops.core.task import Result, carry_out, task
-from ops.core.task import confirm as ask_first
+from ops.core.task import Result, run_plan, task
+from ops.core.task import request_confirmation as ask_first
 
 if TYPE_CHECKING:
     from ops.core.aws.account import Account
@@ -34,7 +34,7 @@ def reap(c: Context, idle_hours: int = 24, confirm: str = "", json: bool = False
     from ops.endpoint import cleanup
 
     account = Account.from_context(c)
-    why, stays = cleanup.why_reap(account, idle_hours)
+    why, stays = cleanup.decide_cleanup(account, idle_hours)
     if not why:
         return Result({"endpoint": account.settings.endpoint_name, "why": ""}, stays)
     return delete_endpoint(c, account, f"{why}. This deletes", confirm)
@@ -46,5 +46,5 @@ def delete_endpoint(c: Context, account: Account, why: str, typed: str) -> Resul
     name = account.settings.endpoint_name
     have = cleanup.read_facts(account, dry=c.config.run.dry)
     ask_first(c, f"{why} the endpoint {name}; callers will fail.", name=name, given=typed)
-    done = carry_out(c, account, teardown.steps(have, account.settings))
+    done = run_plan(c, account, teardown.steps(have, account.settings))
     return None if c.config.run.dry else Result(done.data, f"{name} is deleted. {done.text}", changes=done.changes)

@@ -52,8 +52,8 @@ def invoke(c: Context, picture: str, json: bool = False) -> Result:
     path = Path(picture)
     if not path.is_file():
         raise OpsError(f"There is no file {picture}.")
-    probe.existing(account)
-    answer = probe.invoke(account, path.read_bytes())
+    probe.require_endpoint(account)
+    answer = probe.invoke_once(account, path.read_bytes())
     best = max(answer["probabilities"])
     return Result(answer, f"{answer['best']}  {best:.3f}  release {answer['release'][:12]}")
 
@@ -65,9 +65,9 @@ def smoke(c: Context, json: bool = False) -> Result:
     from ops.endpoint import probe
 
     account = Account.from_context(c)
-    release = probe.release(account)
+    release = probe.find_live_release(account)
     began = time.monotonic()
-    wrong = probe.smoke(account, release)
+    wrong = probe.smoke_test_endpoint(account, release)
     took = time.monotonic() - began
     data = {"release": release.digest, "job": release.job, "wrong": wrong, "seconds": round(took, 2)}
     text = (

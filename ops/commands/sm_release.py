@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from ops.core.output import table
-from ops.core.task import Result, carry_out, task
+from ops.core.output import format_table
+from ops.core.task import Result, run_plan, task
 
 if TYPE_CHECKING:
     from ops.core.aws.account import Account
     from ops.endpoint import plan
-    from ops.releases.history import Why
+    from ops.releases.history import DeploymentReason
 
 JOB = {
     "job": "A training job's name, of SageMaker or of the box.",
@@ -32,13 +32,13 @@ def image(c: Context, json: bool = False) -> Result | None:
     have = image_build.facts(account)
     account.guard()
     if have.size is None and not have.build and not c.config.run.dry:
-        image_build.upload(account, have.tag)
-    done = carry_out(c, account, image_build.steps(have, account.settings))
+        image_build.upload_serving(account, have.tag)
+    done = run_plan(c, account, image_build.steps(have, account.settings))
     if c.config.run.dry:
         return None
     name, size = image_build.check_built(account, have.tag)
     text = (
-        f"{name} is in ECR: {size / 1e6:.0f} MB, ${pricing.stored_image(size):.3f} a month (list price). {done.text}. "
+        f"{name} is in ECR: {size / 1e6:.0f} MB, ${pricing.price_stored_image(size):.3f} a month (list price). {done.text}. "
         "Next: invoke sm.deploy"
     )
     data = {"image": f"{account.settings.registry}/{name}", "bytes": size, **done.data}
@@ -49,11 +49,11 @@ def image(c: Context, json: bool = False) -> Result | None:
 def package(c: Context, job: str = "", instances: int = 1, json: bool = False) -> Result:
     """Make a release of a trained model on this machine: ONNX, golden answers, one digest."""
     from ops.core.aws.account import Account
-    from ops.jobs.training_jobs import newest_completed
+    from ops.jobs.training_jobs import find_newest_completed
     from ops.releases import build
 
     account = Account.from_context(c)
-    release = build.package(account, job or newest_completed(account, instances))
+    release = build.package_model(account, job or find_newest_completed(account, instances))
     precisions, evidence = build.read_precisions(release), build.read_card(release).metrics.test.precision
     data = {
         "release": release.digest,
@@ -76,13 +76,13 @@ def package(c: Context, job: str = "", instances: int = 1, json: bool = False) -
 def preflight(c: Context, job: str = "", instances: int = 1, release: str = "", json: bool = False) -> Result:
     """Start the server on a release here: ping, golden answers, a short load; then keep it in the bucket."""
     from ops.core.aws.account import Account
-    from ops.jobs.training_jobs import newest_completed
+    from ops.jobs.training_jobs import find_newest_completed
     from ops.releases import build, preflight
 
     account = Account.from_context(c)
-    job = job if job or release else newest_completed(account, instances)
-    found = build.kept(account, release) if release else build.package(account, job)
-    measured = preflight.run(build.local(account, found), account.settings)
+    job = job if job or release else find_newest_completed(account, instances)
+    found = build.find_release(account, release) if release else build.package_model(account, job)
+    measured = preflight.run(build.fetch_release(account, found), account.settings)
     if not c.config.run.dry:
         account.guard()
         build.store_preflight(account, found, measured, again=bool(release))
@@ -104,17 +104,17 @@ def deploy(c: Context, job: str = "", instances: int = 1, once: bool = False, be
     """Package a trained model, try it here, make it live, and prove that it is."""
     from ops.core.aws.account import Account
     from ops.endpoint import deployment, plan
-    from ops.jobs.training_jobs import newest_completed
-    from ops.releases.history import Why
+    from ops.jobs.training_jobs import find_newest_completed
+    from ops.releases.history import DeploymentReason
 
     account = Account.from_context(c)
-    job = job or newest_completed(account, instances)
+    job = job or find_newest_completed(account, instances)
     release, have = deployment.prepare_release(account, job, dry=c.config.run.dry)
-    want = plan.Wanted(release, account.settings)
-    if once and deployment.was_deployed(account, have, want):
+    want = plan.EndpointSpec(release, account.settings)
+    if once and deployment.has_been_deployed(account, have, want):
         return Result({"release": release.digest}, f"Release {release.short} was deployed before; {have.live} is live.")
     findings = deployment.check_gate(account, have, release, because)
-    return make_live(c, account, have, want, Why(because, findings))
+    return make_live(c, account, have, want, DeploymentReason(because, findings))
 
 
 @task(
@@ -127,14 +127,14 @@ def rollback(c: Context, to: str = "", because: str = "") -> Result | None:
     """Go back to a kept release, as it was deployed: neither packaged nor tried again."""
     from ops.core.aws.account import Account
     from ops.endpoint import deployment
-    from ops.releases.history import Why
+    from ops.releases.history import DeploymentReason
 
     account = Account.from_context(c)
     have = deployment.read_facts(account, dry=c.config.run.dry)
     want = deployment.choose_rollback(account, have, to)
     if have.live == want.config:
         return Result({"release": want.release.digest}, f"Release {want.release.short} is live already.")
-    return make_live(c, account, have, want, Why(because, rollback=True))
+    return make_live(c, account, have, want, DeploymentReason(because, rollback=True))
 
 
 @task(help={"json": "Print them as JSON."})
@@ -145,7 +145,7 @@ def releases(c: Context, json: bool = False) -> Result:
     from ops.releases import history
 
     account = Account.from_context(c)
-    found = plan.describe(account)
+    found = plan.find_endpoint(account)
     rows = history.list_releases(account, found["EndpointConfigName"] if found else "")
     if not rows:
         return Result([], "No release is kept. Make one live: invoke sm.deploy")
@@ -154,19 +154,21 @@ def releases(c: Context, json: bool = False) -> Result:
         for r in rows
     ]  # fmt: skip
     columns = ("release", "accuracy", "precision", "last deployed", "outcome", "job", "because")
-    text = table(columns, lines) + "\nGo to one: invoke sm.rollback --to RELEASE"
+    text = format_table(columns, lines) + "\nGo to one: invoke sm.rollback --to RELEASE"
     return Result([asdict(row) for row in rows], text)
 
 
-def make_live(c: Context, account: Account, have: plan.Facts, want: plan.Wanted, why: Why) -> Result | None:
+def make_live(
+    c: Context, account: Account, have: plan.Facts, want: plan.EndpointSpec, why: DeploymentReason
+) -> Result | None:
     """Make it live, verify it, and keep a note of both."""
     from ops.endpoint import deployment, plan
 
     if c.config.run.dry:
-        carry_out(c, account, plan.steps(have, want))
+        run_plan(c, account, plan.steps(have, want))
         return None
-    with deployment.recorded(account, have, want, why):
-        done = carry_out(c, account, plan.steps(have, want))
+    with deployment.record_and_verify(account, have, want, why):
+        done = run_plan(c, account, plan.steps(have, want))
     release = want.release
     text = f"{account.settings.endpoint_name} answers as release {release.short}. {done.text}. Next: invoke sm.status"
     return Result({"release": release.digest, "job": release.job, "config": want.config}, text, changes=done.changes)

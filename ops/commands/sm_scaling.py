@@ -8,7 +8,7 @@ from invoke import Context
 
 from ops.core.errors import FINDINGS, OpsError
 from ops.core.output import say
-from ops.core.task import Result, carry_out, task
+from ops.core.task import Result, run_plan, task
 
 if TYPE_CHECKING:
     from ops.core.aws.account import Account
@@ -32,29 +32,29 @@ def autoscale(
     account = Account.from_context(c)
     settings = account.settings
     scaling.refuse_burstable(settings)
-    bounds = scaling.wanted_bounds(settings, min_instances, max_instances)
-    probe.existing(account)
+    bounds = scaling.resolve_bounds(settings, min_instances, max_instances)
+    probe.require_endpoint(account)
     if explain:
-        return diagnose(account)
+        return diagnose_scaling(account)
     account.guard()
     if not c.config.run.dry:
-        plan.rest(account)  # AWS takes no change of scaling while the endpoint itself changes
-    found = probe.existing(account)
+        plan.await_stable_endpoint(account)  # AWS takes no change of scaling while the endpoint itself changes
+    found = probe.require_endpoint(account)
     if found["EndpointStatus"] == "Failed":
         raise OpsError(
             f"The endpoint {settings.endpoint_name} has failed: nothing scales it. Why: invoke sm.logs --errors"
         )
     have = scaling.facts(account, found["ProductionVariants"][0]["DesiredInstanceCount"])
     own = bounds if min_instances or max_instances else None
-    done = carry_out(c, account, scaling.steps(have, settings, own))
+    done = run_plan(c, account, scaling.steps(have, settings, own))
     say(scaling.describe_expectation(settings))
     return Result(done.data, f"{bounds[0]} to {bounds[1]} instances. {done.text}", changes=done.changes)
 
 
-def diagnose(account: Account) -> Result:
+def diagnose_scaling(account: Account) -> Result:
     from ops.endpoint import scaling_diagnosis as diagnosis
 
-    seen = diagnosis.look(account)
+    seen = diagnosis.inspect_scaling(account)
     found = diagnosis.findings(seen, account.settings)
     text = diagnosis.describe_diagnosis(seen, found, account.settings)
     wrong = any(one.severity == "error" for one in found)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from invoke import Context
 
 from ops.core.errors import FINDINGS, OpsError
-from ops.core.task import Result, carry_out, task
+from ops.core.task import Result, run_plan, task
 
 if TYPE_CHECKING:
     from ops.core.aws.account import Account
@@ -51,9 +51,9 @@ def train(
         raise OpsError(f"--via is one of {', '.join(ROADS)}, not {via!r}.")
     account = Account.from_context(c)
     # Under --dry nothing is pushed, and what was pushed before is not what would be trained on.
-    manifest = push.push(account, Path(data).expanduser(), dry=c.config.run.dry).manifest if data else None
-    chosen = tuning.best_hyperparameters(account, from_tuning) if from_tuning else None
-    job = spec.spec_from_settings(account, "sm", instances, chosen, manifest)
+    manifest = push.push_dataset(account, Path(data).expanduser(), dry=c.config.run.dry).manifest if data else None
+    chosen = tuning.find_best_hyperparameters(account, from_tuning) if from_tuning else None
+    job = spec.build_spec_from_settings(account, "sm", instances, chosen, manifest)
     have = training_jobs.facts(account, job)
     if have.completed and not again:
         found = training_jobs.describe_existing(account, have.completed)
@@ -63,18 +63,18 @@ def train(
     account.guard()
     attempt, made = have.attempt, 0
     if have.status not in training_jobs.UNDER_WAY:
-        attempt = training_jobs.next_attempt(have, job)
+        attempt = training_jobs.name_next_attempt(have, job)
         have = replace(have, root=attempt) if again else have  # anew, and not from a checkpoint
         code = "code/.../" if c.config.run.dry else spec.send_code(account, job)
-        made = submit(c, account, have, training_jobs.Order(job, attempt, code, instances, spot), via)
+        made = submit_training_job(c, account, have, training_jobs.Order(job, attempt, code, instances, spot), via)
         if c.config.run.dry:
             return None
     if not wait:
         return Result({"job": attempt}, f"{attempt} is under way. Next: invoke sm.attach {attempt}", changes=made)
-    return present(account, follow.follow(account, attempt), made)
+    return report_training(account, follow.follow_training_job(account, attempt), made)
 
 
-def submit(c: Context, account: Account, have: Facts, order: Order, via: str) -> int:
+def submit_training_job(c: Context, account: Account, have: Facts, order: Order, via: str) -> int:
     """Send our own request, or the SDK's, which is the same job; return how many changes were made."""
     from ops.jobs import training_jobs
 
@@ -82,10 +82,10 @@ def submit(c: Context, account: Account, have: Facts, order: Order, via: str) ->
         from ops.jobs.sdk import SdkAccount
 
         account = SdkAccount(account.settings, account.role)
-    return carry_out(c, account, training_jobs.steps(have, order, account.settings)).changes
+    return run_plan(c, account, training_jobs.steps(have, order, account.settings)).changes
 
 
-def present(account: Account, described: dict[str, Any], made: int = 0) -> Result:
+def report_training(account: Account, described: dict[str, Any], made: int = 0) -> Result:
     """Return what a job that completed came to, for people and as data."""
     from ops.releases.trained_model import describe_result, read_training_result
 
@@ -101,7 +101,7 @@ def attach(c: Context, job: str, json: bool = False) -> Result:
 
     account = Account.from_context(c)
     training_jobs.describe_existing(account, job)
-    return present(account, follow.follow(account, job))
+    return report_training(account, follow.follow_training_job(account, job))
 
 
 @task(help={"job": "A training job's name."})
@@ -114,7 +114,7 @@ def stop(c: Context, job: str) -> Result | None:
     found = training_jobs.describe_existing(account, job)
     if found["TrainingJobStatus"] not in training_jobs.UNDER_WAY:
         return Result({"job": job}, f"{job} has ended already: {found['TrainingJobStatus']}.")
-    done = carry_out(c, account, training_jobs.ending(found))
+    done = run_plan(c, account, training_jobs.stop_job_steps(found))
     if c.config.run.dry:
         return None
     return Result(done.data, f"{job} is stopped. Next: invoke sm.train carries on.", changes=done.changes)
@@ -133,7 +133,7 @@ def explain(c: Context, job: str, quiet_s: int = 600, json: bool = False) -> Res
     from ops.jobs import failures, training_jobs
 
     account = Account.from_context(c)
-    found = failures.explain(account, job, training_jobs.describe_existing(account, job), quiet_s)
+    found = failures.explain_job(account, job, training_jobs.describe_existing(account, job), quiet_s)
     text = f"{found.job}  {found.status}\ncause:    {found.cause}\nevidence: {found.evidence or '-'}\nNext: {found.fix}"
     return Result(asdict(found), text, code=FINDINGS if found.wrong else 0)
 
@@ -151,7 +151,7 @@ def evaluate(c: Context, job: str = "", instances: int = 1, live: int = 0, seed:
     """Ask a trained model itself about the whole test split, on this machine; or the live endpoint."""
     from ops.core.aws.account import Account
     from ops.endpoint import evaluation
-    from ops.jobs.training_jobs import newest_completed
+    from ops.jobs.training_jobs import find_newest_completed
 
     account = Account.from_context(c)
     if live:
@@ -160,5 +160,5 @@ def evaluate(c: Context, job: str = "", instances: int = 1, live: int = 0, seed:
             f"{seen.right} of {seen.pictures} test pictures are right ({seen.accuracy:.4f}), by config {seen.config}."
         )
         return Result(asdict(seen), "\n".join([counted, *seen.wrong]), code=FINDINGS if seen.wrong else 0)
-    found = evaluation.evaluate_model(account, job or newest_completed(account, instances))
+    found = evaluation.evaluate_model(account, job or find_newest_completed(account, instances))
     return Result(asdict(found), f"{found.accuracy:.4f} of {found.pictures} test pictures are right.")

@@ -9,7 +9,7 @@ from invoke import Context
 
 from ops.core.errors import OpsError
 from ops.core.output import say
-from ops.core.task import Result, carry_out, task
+from ops.core.task import Result, run_plan, task
 
 if TYPE_CHECKING:
     from ops.jobs.tuning import Outcome
@@ -36,29 +36,29 @@ def tune(
     have = tuning.facts(account, search)
     if have.completed and not have.under_way and not again:
         say(f"{have.completed} searched before, with the same data, code and settings. --again searches anew.")
-        return present(tuning.read_outcome(account, have.completed))
+        return report_tuning(tuning.read_outcome(account, have.completed))
     training_jobs.check_network(have.subnets, have.group, "train")
     account.guard()
     idle = c.config.run.dry or have.under_way
     code = "code/.../" if idle else spec.send_code(account, search.job)
-    made = carry_out(c, account, tuning.steps(have, search, code, wait)).changes
+    made = run_plan(c, account, tuning.steps(have, search, code, wait)).changes
     if c.config.run.dry:
         return None
-    return present(tuning.read_outcome(account, have.under_way or have.free), made)
+    return report_tuning(tuning.read_outcome(account, have.under_way or have.free), made)
 
 
-def present(found: Outcome, changes: int = 0) -> Result:
+def report_tuning(found: Outcome, changes: int = 0) -> Result:
     """Return the trials with the best and a plot, as far as there are any."""
     from ops.jobs import tuning
 
-    name, trials = found.job, tuning.table_of(found.trials, found.best)
+    name, trials = found.job, tuning.format_trial_table(found.trials, found.best)
     data = {
         "job": name, "status": found.status, "objective": tuning.METRIC, "trials": [asdict(one) for one in found.trials],
         "best": found.best, "plot": None,
     }  # fmt: skip
     if found.status in tuning.UNDER_WAY:
         return Result(data, f"{trials}\n{name}: {found.status}. Follow it: run the same command without --no-wait")
-    data["plot"] = draw(found)
+    data["plot"] = plot_trials(found)
     best = found.best_trial
     words = [
         f"{name} was stopped." if found.status == "Stopped" else "",
@@ -69,7 +69,7 @@ def present(found: Outcome, changes: int = 0) -> Result:
     return Result(data, f"{trials}\n{' '.join(filter(None, words))}", changes=changes)
 
 
-def draw(found: Outcome) -> str | None:
+def plot_trials(found: Outcome) -> str | None:
     """Return the path of a plot of the trials; None, and say why, where nothing can be drawn."""
     from ops.core.paths import WORK
 

@@ -42,15 +42,15 @@ class Bucket:
         body: bytes = self.open(key).read()
         return body
 
-    def get_or_none(self, key: str) -> bytes | None:
-        body = self.open_or_none(key)
+    def get_object_or_none(self, key: str) -> bytes | None:
+        body = self.open_object_or_none(key)
         return None if body is None else body.read()
 
     def open(self, key: str) -> Any:
         """Return botocore's stream of the object, for objects too large for memory. Raises AwsError when it is missing."""
         return self.account.call("s3", "get_object", Bucket=self.name, Key=key)["Body"]
 
-    def open_or_none(self, key: str) -> Any:
+    def open_object_or_none(self, key: str) -> Any:
         found = self.account.call_or_none("s3", "get_object", MISSING, Bucket=self.name, Key=key)
         return None if found is None else found["Body"]
 

@@ -19,20 +19,20 @@ SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store", "ruff.toml"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal sources give equal bytes
 
 
-def files_of(folder: Path) -> list[Path]:
+def list_files(folder: Path) -> list[Path]:
     """Return every file below, in the order of its name; caches and a linter's settings are left out."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and not SKIPPED & set(p.relative_to(folder).parts))
 
 
-def digest_of(folder: Path, length: int = 12) -> str:
+def compute_folder_digest(folder: Path, length: int = 12) -> str:
     """Hex digits of a SHA-256 over names and contents."""
     whole = hashlib.sha256()
-    for path in files_of(folder):
+    for path in list_files(folder):
         whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()[:length]
 
 
-def tar_of(entries: Iterable[tuple[str, Path]]) -> bytes:
+def build_tar(entries: Iterable[tuple[str, Path]]) -> bytes:
     """A gzipped tar of (name, file): equal files give equal bytes."""
     packed = io.BytesIO()
     with (
@@ -47,7 +47,7 @@ def tar_of(entries: Iterable[tuple[str, Path]]) -> bytes:
     return packed.getvalue()
 
 
-def zip_of(entries: Iterable[tuple[str, Path]]) -> bytes:
+def build_zip(entries: Iterable[tuple[str, Path]]) -> bytes:
     """A zip of (name, file), with fixed dates and modes: equal files give equal bytes."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

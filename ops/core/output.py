@@ -16,7 +16,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar of `total` bytes on a TTY, one line elsewhere. Call what it yields with the number of bytes just moved."""
     if not sys.stderr.isatty():
         say(f"{what}: {total / 1e6:.1f} MB ...")
@@ -37,7 +37,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda more: bars.update(bar, advance=more)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def format_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return the rows as text: full width when piped, the terminal's width on a TTY."""
     from rich import box
     from rich.console import Console

@@ -56,15 +56,15 @@ class Unknown(str):
     def __getitem__(self, key: Any) -> Unknown:
         return Unknown(f"<{key}>" if isinstance(key, str) else str(self))
 
-    def _undecided(self, *_: Any) -> Any:
+    def _refuse_decision(self, *_: Any) -> Any:
         raise PlanError(f"the plan depends on {str.__str__(self)}, which is not known yet; read it as a fact first")
 
-    __iter__ = __bool__ = __len__ = __eq__ = __ne__ = __lt__ = __gt__ = _undecided
-    __contains__ = __int__ = _undecided
+    __iter__ = __bool__ = __len__ = __eq__ = __ne__ = __lt__ = __gt__ = _refuse_decision
+    __contains__ = __int__ = _refuse_decision
     __hash__ = str.__hash__
 
 
-def walk(steps: Steps, answer: Callable[[Step], Any]) -> Iterator[Step]:
+def walk_steps(steps: Steps, answer: Callable[[Step], Any]) -> Iterator[Step]:
     """Yield each step, then answer it; what AWS refuses is thrown into the steps, which may carry on."""
     move: Callable[[Any], Step] = steps.send
     value: Any = None
@@ -82,10 +82,10 @@ def walk(steps: Steps, answer: Callable[[Step], Any]) -> Iterator[Step]:
 
 def preview(steps: Steps) -> list[Step]:
     """The steps as a dry run would take them."""
-    return list(walk(steps, lambda step: Unknown("<answer>")))
+    return list(walk_steps(steps, lambda step: Unknown("<answer>")))
 
 
-def until_trusted(change: Change, not_yet: str, waits: Sequence[float]) -> Steps:
+def retry_until_trusted(change: Change, not_yet: str, waits: Sequence[float]) -> Steps:
     """IAM takes seconds to tell other services of a new role: the refusal that says `not_yet`, and no other, is tried again."""
     for seconds in waits:
         try:
@@ -93,37 +93,39 @@ def until_trusted(change: Change, not_yet: str, waits: Sequence[float]) -> Steps
         except AwsError as error:
             if not error.says(not_yet):
                 raise
-        yield Wait("IAM", pause(seconds), why="the role may be new")
+        yield Wait("IAM", build_delay(seconds), why="the role may be new")
     return (yield change)
 
 
-def pause(seconds: float) -> Callable[[Account], str | None]:
+def build_delay(seconds: float) -> Callable[[Account], str | None]:
     until = time.monotonic() + seconds
     return lambda account: None if time.monotonic() > until else "the role is spreading"
 
 
-def shown(step: Step) -> str:
+def format_step(step: Step) -> str:
     if isinstance(step, Wait):
         return f". wait for {step.what}: {step.why}"
-    price = f"  ${dollars(step.dollars_per_hour)}/h" if step.dollars_per_hour else ""
+    price = f"  ${format_dollars(step.dollars_per_hour)}/h" if step.dollars_per_hour else ""
     danger = f"  [{step.danger}]" if step.danger else ""
     return f"~ {step.service}.{step.call}: {step.why}{price}{danger}"
 
 
-def dollars(amount: float) -> str:
+def format_dollars(amount: float) -> str:
     """An alarm costs $0.00014 an hour, which is not nothing."""
     return f"{amount:.5f}" if 0 < amount < 0.0005 else f"{amount:.3f}"
 
 
-def dry_run(steps: Steps, say: Callable[[str], None]) -> int:
+def print_dry_run(steps: Steps, say: Callable[[str], None]) -> int:
     """Print what would be done and what it would cost; return how many changes. Touches nothing."""
     planned = preview(steps)
     for step in planned:
-        say(shown(step))
+        say(format_step(step))
     changes = [step for step in planned if isinstance(step, Change)]
     hourly = sum(change.dollars_per_hour for change in changes)
     if changes:
-        say(f"This adds ${dollars(hourly)} an hour, ${hourly * 24:.2f} a day (list price; ops/core/pricing.toml).")
+        say(
+            f"This adds ${format_dollars(hourly)} an hour, ${hourly * 24:.2f} a day (list price; ops/core/pricing.toml)."
+        )
     say(f"{len(changes)} to make; nothing was touched")
     return len(changes)
 
@@ -140,6 +142,6 @@ def apply(steps: Steps, account: Account, say: Callable[[str], None]) -> int:
         made += 1
         return result
 
-    for step in walk(steps, answer):
-        say(shown(step).replace("~", "+", 1))
+    for step in walk_steps(steps, answer):
+        say(format_step(step).replace("~", "+", 1))
     return made

@@ -89,7 +89,7 @@ class Net(Section):
 
     @field_validator("own_address")
     @classmethod
-    def one_address(cls, value: str) -> str:
+    def check_own_address(cls, value: str) -> str:
         """One address outside, never a range: what is let in is this /32."""
         if value and (
             ip_address(value).version != 4 or ip_address(value).is_unspecified or ip_address(value).is_multicast
@@ -159,7 +159,7 @@ class Scheduled(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     when: Annotated[str, Field(pattern=SCHEDULE)]
-    timezone: Annotated[str, AfterValidator(settings_errors.zone)]
+    timezone: Annotated[str, AfterValidator(settings_errors.check_time_zone)]
     min_instances: PositiveInt
     max_instances: PositiveInt
 
@@ -209,8 +209,8 @@ class Settings(Section):
     iam: Iam
 
     @model_validator(mode="after")
-    def parts_fit(self) -> Settings:
-        settings_errors.bounds(self.endpoint)
+    def check_consistency(self) -> Settings:
+        settings_errors.check_instance_bounds(self.endpoint)
         if self.ec2.way == "public" and not self.net.own_address:
             raise ValueError("ec2.way public lets one address in: set net.own_address; yours: invoke net.my-address")
         try:
@@ -234,12 +234,12 @@ class Settings(Section):
     def role_path(self) -> str:
         return f"/kennel/{self.stack.name}/"
 
-    def role_name(self, role: str) -> str:
+    def build_role_name(self, role: str) -> str:
         return f"{self.prefix}-{role}"
 
     def role_arn(self, role: str) -> str:
         """A role's ARN can be computed, so most plans need no answer from IAM."""
-        return f"arn:aws:iam::{self.aws.account}:role{self.role_path}{self.role_name(role)}"
+        return f"arn:aws:iam::{self.aws.account}:role{self.role_path}{self.build_role_name(role)}"
 
     @property
     def registry(self) -> str:
@@ -274,32 +274,32 @@ class Settings(Section):
 
 def load(values: Any) -> Settings:
     """The settings of Invoke's merged configuration. Raises OpsError: an unknown name, a wrong type, a missing value."""
-    sections = {name: plain(values[name]) for name in values if name not in INVOKES_OWN}
-    settings_errors.switched_off(sections)
+    sections = {name: convert_to_dicts(values[name]) for name in values if name not in INVOKES_OWN}
+    settings_errors.fix_environment_booleans(sections)
     try:
         return Settings.model_validate(sections)
     except ValidationError as error:
         raise OpsError(
-            "\n".join(settings_errors.worded(item, Settings) for item in error.errors())
+            "\n".join(settings_errors.describe_setting_error(item, Settings) for item in error.errors())
             + "\nSee invoke.yaml. Nothing was touched."
         ) from error
 
 
-def plain(value: Any) -> Any:
-    return {key: plain(value[key]) for key in value} if hasattr(value, "keys") else value
+def convert_to_dicts(value: Any) -> Any:
+    return {key: convert_to_dicts(value[key]) for key in value} if hasattr(value, "keys") else value
 
 
-def named_file(c: Any) -> Path | None:
+def find_settings_file(c: Any) -> Path | None:
     """The settings file that -f, or INVOKE_RUNTIME_CONFIG, named; in full, for programs that are started elsewhere."""
     named = getattr(c.config, "_runtime_path", None) or os.environ.get("INVOKE_RUNTIME_CONFIG", "")
     return Path(str(named)).resolve() if named else None
 
 
-def in_work(path: str) -> Path:
+def resolve_below_work(path: str) -> Path:
     """A path of the settings below .kennel, where commands keep what is theirs."""
     return WORK / Path(path).expanduser()
 
 
-def below_root(path: str) -> Path:
+def resolve_below_root(path: str) -> Path:
     """A path of the settings: relative ones start at the checkout, wherever the command was typed."""
     return ROOT / Path(path).expanduser()

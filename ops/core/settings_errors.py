@@ -10,20 +10,20 @@ from zoneinfo import ZoneInfo
 OFF = ("false", "no", "off")
 
 
-def worded(error: Any, settings: Any) -> str:
+def describe_setting_error(error: Any, settings: Any) -> str:
     """`endpoint: unknown setting max_instance; did you mean max_instances?` / `endpoint.max_instances: ... got 'two'`"""
     if not error["loc"]:
         return str(error["msg"]).removeprefix("Value error, ")
     *path, last = (str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        names = known(path, settings)
+        names = list_setting_names(path, settings)
         near = difflib.get_close_matches(last, names, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}"
         return f"{'.'.join(path) or 'settings'}: unknown {'setting' if path else 'section'} {last}{hint}"
     return f"{'.'.join([*path, last])}: {error['msg'].lower()}, got {error['input']!r}"
 
 
-def known(path: list[str], settings: Any) -> list[str]:
+def list_setting_names(path: list[str], settings: Any) -> list[str]:
     model = settings
     for name in path:
         # Below a list or a dict, the name is a number or a key of it.
@@ -31,7 +31,7 @@ def known(path: list[str], settings: Any) -> list[str]:
     return list(model.model_fields)
 
 
-def zone(value: str) -> str:
+def check_time_zone(value: str) -> str:
     """A time zone's name. Raises ValueError."""
     try:
         ZoneInfo(value)
@@ -40,7 +40,7 @@ def zone(value: str) -> str:
     return value
 
 
-def bounds(endpoint: Any) -> None:
+def check_instance_bounds(endpoint: Any) -> None:
     """Raises ValueError for bounds without room, the endpoint's own or a scheduled action's, and for names used twice."""
     named = {"endpoint": endpoint} | {f"endpoint.schedule {one.name}": one for one in endpoint.schedule}
     for what, one in named.items():
@@ -50,7 +50,7 @@ def bounds(endpoint: Any) -> None:
         raise ValueError("endpoint.schedule: two actions have the same name")
 
 
-def switched_off(sections: dict[str, Any]) -> None:
+def fix_environment_booleans(sections: dict[str, Any]) -> None:
     """Invoke reads any word in the environment but 0 as true, `false` too: set right what was meant."""
     for section, body in sections.items():
         for key, value in body.items() if isinstance(body, dict) else ():

@@ -32,7 +32,7 @@ class Lost(Unreachable):
     """The connection ended in the middle of something."""
 
 
-def key_pair(path: Path) -> str:
+def ensure_key_pair(path: Path) -> str:
     """The public key beside `path`, both made when missing. Raises OpsError for a private one that others may read."""
     public = path.with_name(path.name + ".pub")
     if not path.exists():
@@ -48,31 +48,33 @@ def key_pair(path: Path) -> str:
     return public.read_text().strip()
 
 
-def host_keys_in(console: str) -> list[str]:
+def parse_host_keys(console: str) -> list[str]:
     """The public host keys that cloud-init prints on the console at boot, as `type base64`."""
     blocks = re.findall(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", console, re.S)
     return [" ".join(line.split()[:2]) for line in blocks[-1].strip().splitlines()] if blocks else []
 
 
-def pinned(known_hosts: Path, name: str) -> bool:
+def is_host_pinned(known_hosts: Path, name: str) -> bool:
     lines = known_hosts.read_text(errors="replace").splitlines() if known_hosts.exists() else []
     return any(line.split()[:1] == [name] for line in lines)
 
 
-def pin(known_hosts: Path, name: str, keys: list[str]) -> None:
+def pin_host_keys(known_hosts: Path, name: str, keys: list[str]) -> None:
     known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with known_hosts.open("a") as file:
         file.writelines(f"{name} {key}\n" for key in keys)
 
 
-def connect(name: str, user: str, key: Path, known_hosts: Path, open_socket: Callable[[], socket.socket]) -> Connection:
+def connect_to_host(
+    name: str, user: str, key: Path, known_hosts: Path, open_socket: Callable[[], socket.socket]
+) -> Connection:
     """An open connection to a host that has the key pinned under `name`. Raises OpsError with what to do."""
 
     class Box(Connection):  # type: ignore[misc]  # Fabric has no types
         def open_gateway(self) -> socket.socket:
             return open_socket()
 
-    quiet_paramiko()
+    disable_paramiko_logging()
     # Nobody types into these commands; reading stdin would eat a script's own input.
     config = Config(overrides={"run": {"in_stream": False}, "load_ssh_configs": False})
     box = Box(
@@ -92,12 +94,12 @@ def connect(name: str, user: str, key: Path, known_hosts: Path, open_socket: Cal
     except OpsError:
         raise
     except Exception as error:
-        raise worded(error, name, known_hosts) from error
-    threading.Thread(target=listen, args=(box.transport,), daemon=True).start()
+        raise explain_connection_error(error, name, known_hosts) from error
+    threading.Thread(target=monitor_connection, args=(box.transport,), daemon=True).start()
     return box
 
 
-def listen(transport: Any) -> None:
+def monitor_connection(transport: Any) -> None:
     """Ask now and then whether somebody is there, and hang up when nobody answers: a line that swallows everything looks
     like a command that says nothing, and paramiko's own keepalive asks for no answer."""
     while transport.is_active():
@@ -113,7 +115,7 @@ def listen(transport: Any) -> None:
             transport.close()
 
 
-def worded(error: Exception, name: str, known_hosts: Path) -> OpsError:
+def explain_connection_error(error: Exception, name: str, known_hosts: Path) -> OpsError:
     if isinstance(error, BadHostKeyException) or "not found in known_hosts" in str(error):
         return OpsError(
             f"{name} shows a host key that is not the one pinned in {known_hosts}: refused. Somebody is in between, or its "
@@ -126,7 +128,7 @@ def worded(error: Exception, name: str, known_hosts: Path) -> OpsError:
     )
 
 
-def quiet_paramiko() -> None:
+def disable_paramiko_logging() -> None:
     """It prints tracebacks of its own threads, for errors that we word."""
     logger = logging.getLogger("paramiko")
     if not logger.handlers:
@@ -139,10 +141,10 @@ def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
     try:
         done = box.run(command, hide=True, warn=True, timeout=timeout)
     except (OSError, EOFError, CommandTimedOut) as error:
-        raise lost(error) from error
+        raise build_lost_error(error) from error
     except Exception as error:
         if type(error).__module__.startswith("paramiko"):
-            raise lost(error) from error
+            raise build_lost_error(error) from error
         raise
     if done.exited:
         raise OpsError(
@@ -151,53 +153,53 @@ def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
     return str(done.stdout)
 
 
-def lost(error: Exception) -> Lost:
+def build_lost_error(error: Exception) -> Lost:
     return Lost(f"The connection to the box was lost ({type(error).__name__}).")
 
 
 @contextmanager
-def worded_as_lost() -> Iterator[None]:
+def translate_connection_errors() -> Iterator[None]:
     """Around what talks to the far end, and nothing else: a disk of ours that is full is no lost line."""
     try:
         yield
     except (OSError, EOFError) as error:
-        raise lost(error) from error
+        raise build_lost_error(error) from error
     except Exception as error:
         if type(error).__module__.startswith("paramiko"):
-            raise lost(error) from error
+            raise build_lost_error(error) from error
         raise
 
 
-def stream(
+def stream_command(
     box: Connection, command: str, data: Iterable[bytes] = (), on_output: Callable[[bytes], Any] | None = None
 ) -> int:
     """Run a command with `data`, in pieces, as its stdin, handing its output on in pieces; its exit code. Raises Lost."""
-    with worded_as_lost():
+    with translate_connection_errors():
         channel = box.transport.open_session(timeout=CONNECT_S)
         channel.set_combine_stderr(True)
         channel.exec_command(command)
     for piece in data:
-        if not took(channel, piece):
+        if not send_piece(channel, piece):
             break
-    with worded_as_lost():
+    with translate_connection_errors():
         channel.shutdown_write()
     while True:
-        with worded_as_lost():
+        with translate_connection_errors():
             heard = channel.recv(1 << 16)
         if not heard:
             break
         if on_output:
             on_output(heard)
-    with worded_as_lost():
+    with translate_connection_errors():
         code: int = channel.recv_exit_status()
     if code == -1:
-        raise lost(EOFError())
+        raise build_lost_error(EOFError())
     return code
 
 
-def took(channel: Any, piece: bytes) -> bool:
+def send_piece(channel: Any, piece: bytes) -> bool:
     """Whether the command still listens: one that ends before it has read everything has its reasons, in its output and code."""
-    with worded_as_lost():
+    with translate_connection_errors():
         try:
             channel.sendall(piece)
         except OSError:
@@ -210,10 +212,10 @@ def took(channel: Any, piece: bytes) -> bool:
 def read(box: Connection, command: str) -> bytes:
     """The command's output, byte for byte, whatever its exit code. Raises Lost."""
     heard: list[bytes] = []
-    stream(box, command, on_output=heard.append)
+    stream_command(box, command, on_output=heard.append)
     return b"".join(heard)
 
 
-def words(*parts: str) -> str:
+def quote_command(*parts: str) -> str:
     """A command line for the box's shell, every word quoted."""
     return shlex.join(parts)

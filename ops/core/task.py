@@ -39,7 +39,7 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
     """Make an Invoke task of a function that returns a Result: its text is printed, or with the task's own --json its data."""
 
     def wrap(body: Callable[..., Result | None]) -> Any:
-        command = command_name(body)
+        command = derive_command_name(body)
 
         @functools.wraps(body)
         def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Result | None:
@@ -56,7 +56,7 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
     return wrap
 
 
-def command_name(body: Callable[..., Any]) -> str:
+def derive_command_name(body: Callable[..., Any]) -> str:
     """Return what people type for a task of ops/commands: `sm.deploy` for `deploy` in sm_release.py."""
     namespace = body.__module__.rpartition(".")[2].partition("_")[0]
     return f"{namespace}.{body.__name__}" if namespace != body.__name__ else namespace
@@ -84,18 +84,18 @@ def run_command(c: invoke.Context, command: str) -> Result:
     return result
 
 
-def carry_out(c: invoke.Context, account: Account, steps: plan.Steps) -> Result:
+def run_plan(c: invoke.Context, account: Account, steps: plan.Steps) -> Result:
     """Apply the steps, or print them under --dry. Every plan reaches AWS through here."""
     from ops.core import plan
 
     if c.config.run.dry:
-        count = plan.dry_run(steps, say)
+        count = plan.print_dry_run(steps, say)
         return Result({"to_make": count}, "")
     made = plan.apply(steps, account, say)
     return Result({"made": made}, f"{made} made", changes=made)
 
 
-def confirm(c: invoke.Context, what: str, yes: bool = False, name: str = "", given: str = "") -> None:
+def request_confirmation(c: invoke.Context, what: str, yes: bool = False, name: str = "", given: str = "") -> None:
     """Ask before something is lost. With `name`, that name must be typed, or `given` by --confirm.
 
     Raises OpsError with code 3 when declined, and with code 1 when there is no terminal to ask on.

@@ -26,7 +26,7 @@ OPEN_S = 15.0
 SIGNED_S = 60
 
 
-def presigned(account: Account, endpoint: dict[str, Any], address: str) -> str:
+def create_presigned_tunnel_url(account: Account, endpoint: dict[str, Any], address: str) -> str:
     """The websocket URL. ws or wss follows the scheme of the profile's endpoint_url; AWS itself is wss."""
     region = account.settings.aws.region
     client = account.client("ec2-instance-connect")
@@ -53,7 +53,7 @@ def presigned(account: Account, endpoint: dict[str, Any], address: str) -> str:
     return str(signer.generate_presigned_url(request, "openTunnel", expires_in=SIGNED_S))
 
 
-def connect(url: str) -> Any:
+def connect_websocket(url: str) -> Any:
     """The open websocket. Raises Unreachable with the endpoint's own words when it refuses."""
     try:
         opening = open_websocket(url, compression=None, max_size=None, open_timeout=OPEN_S, ping_interval=None)
@@ -65,19 +65,19 @@ def connect(url: str) -> Any:
         raise Unreachable(f"The tunnel could not be opened: {error}") from error
 
 
-def gateway(url: str) -> socket.socket:
+def open_tunnel_socket(url: str) -> socket.socket:
     """A socket whose other end is the tunnel. A cut line closes it at once; nothing is left running when it is closed.
 
     paramiko's own ProxyCommand does not see the end of its process and spins on it (facts: 10 CPU seconds in 20).
     """
-    websocket = connect(url)
+    websocket = connect_websocket(url)
     near, far = socket.socketpair()
-    threading.Thread(target=inward, args=(websocket, far), daemon=True).start()
-    threading.Thread(target=outward, args=(websocket, far), daemon=True).start()
+    threading.Thread(target=copy_to_socket, args=(websocket, far), daemon=True).start()
+    threading.Thread(target=copy_to_websocket, args=(websocket, far), daemon=True).start()
     return near
 
 
-def inward(websocket: Any, far: socket.socket) -> None:
+def copy_to_socket(websocket: Any, far: socket.socket) -> None:
     with contextlib.suppress(OSError, ConnectionClosed):
         for frame in websocket:
             far.sendall(frame if isinstance(frame, bytes) else frame.encode())
@@ -85,7 +85,7 @@ def inward(websocket: Any, far: socket.socket) -> None:
         far.shutdown(socket.SHUT_RDWR)
 
 
-def outward(websocket: Any, far: socket.socket) -> None:
+def copy_to_websocket(websocket: Any, far: socket.socket) -> None:
     with contextlib.suppress(OSError, ConnectionClosed):
         while data := far.recv(FRAME):
             websocket.send(data)

@@ -20,14 +20,14 @@ LOCAL_HEADER = 30  # bytes before an entry's name
 RESOURCES = "__MACOSX"  # what macOS adds to a zip
 
 
-def unpack(archive: Path, into: Path) -> int:
+def unpack_archive(archive: Path, into: Path) -> int:
     """Write [TOP/]SPLIT/CLASS/PICTURE of the zip as INTO/SPLIT/CLASS/PICTURE; how many. CRCs are checked.
 
     Raises OpsError: not a zip, spoilt, a name that leads elsewhere, a link, a bomb, another layout; OSError: no room.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
-            entries = chosen(zipped.infolist(), archive.stat().st_size)
+            entries = select_entries(zipped.infolist(), archive.stat().st_size)
             for name, entry in entries.items():
                 path = into / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +38,10 @@ def unpack(archive: Path, into: Path) -> int:
     return len(entries)
 
 
-def chosen(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[str, zipfile.ZipInfo]:
+def select_entries(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[str, zipfile.ZipInfo]:
     """The pictures, by SPLIT/CLASS/PICTURE. Raises OpsError for an archive that one entry of is hostile."""
     for entry in entries:
-        if why := hostile(entry):
+        if why := explain_unsafe_entry(entry):
             raise OpsError(f"The archive is not safe: {entry.orig_filename!r} {why}. Nothing was unpacked.")
     check_sizes(entries, archive_bytes)
     found: dict[str, zipfile.ZipInfo] = {}
@@ -64,7 +64,7 @@ def chosen(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[str, zipf
     return found
 
 
-def hostile(entry: zipfile.ZipInfo) -> str:
+def explain_unsafe_entry(entry: zipfile.ZipInfo) -> str:
     """Why no archive with this entry is opened, "" for a plain file or folder."""
     name, kind = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)
     parts = name.rstrip("/").split("/")

@@ -88,7 +88,7 @@ def steps(have: Facts, settings: Settings) -> Steps:
         yield change("create_bucket", "there is no bucket", **where)
     if have.public_access != PRIVATE:
         yield change("put_public_access_block", "public access is not blocked", PublicAccessBlockConfiguration=PRIVATE)
-    if not encrypted(have.encryption):
+    if not is_encrypted(have.encryption):
         yield change(
             "put_bucket_encryption", "objects are not encrypted by default", ServerSideEncryptionConfiguration=ENCRYPTED
         )
@@ -98,19 +98,21 @@ def steps(have: Facts, settings: Settings) -> Steps:
             "deleted objects could not be brought back",
             VersioningConfiguration={"Status": "Enabled"},
         )
-    if have.policy != tls_only(bucket):
-        yield change("put_bucket_policy", "it can be read without TLS", Policy=json.dumps(tls_only(bucket)))
-    if not tidied(have.lifecycle):
+    if have.policy != build_tls_only_policy(bucket):
+        yield change(
+            "put_bucket_policy", "it can be read without TLS", Policy=json.dumps(build_tls_only_policy(bucket))
+        )
+    if not has_lifecycle_rules(have.lifecycle):
         yield change(
             "put_bucket_lifecycle_configuration",
             "unfinished uploads, old versions and checkpoints stay for ever",
             LifecycleConfiguration=TIDY,
         )
-    if not same_tags(have.tags, settings.tags(bucket)):
+    if not has_same_tags(have.tags, settings.tags(bucket)):
         yield change("put_bucket_tagging", "its tags differ", Tagging={"TagSet": settings.tags(bucket)})
 
 
-def tls_only(bucket: str) -> dict[str, Any]:
+def build_tls_only_policy(bucket: str) -> dict[str, Any]:
     statement = {
         "Sid": "TlsOnly",
         "Effect": "Deny",
@@ -122,17 +124,17 @@ def tls_only(bucket: str) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def encrypted(have: Any) -> bool:
+def is_encrypted(have: Any) -> bool:
     """A key of KMS, set by somebody who knows why, is as good as ours."""
     return bool(have) and all(
         rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in have["Rules"]
     )
 
 
-def tidied(have: Any) -> bool:
+def has_lifecycle_rules(have: Any) -> bool:
     there = {rule.get("ID") for rule in have or [] if rule["Status"] == "Enabled"}
     return {rule["ID"] for rule in TIDY["Rules"]} <= there
 
 
-def same_tags(have: Any, want: list[dict[str, str]]) -> bool:
+def has_same_tags(have: Any, want: list[dict[str, str]]) -> bool:
     return {t["Key"]: t["Value"] for t in have or []} == {t["Key"]: t["Value"] for t in want}

@@ -11,7 +11,7 @@ def read(bucket: str) -> set[str]:
     return set(read_json(WORK / "spoilt" / f"{bucket}.json") or [])
 
 
-def save(bucket: str, keys: set[str]) -> None:
+def save_keys(bucket: str, keys: set[str]) -> None:
     path = WORK / "spoilt" / f"{bucket}.json"
     if keys:
         save_json(path, sorted(keys))

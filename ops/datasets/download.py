@@ -30,7 +30,7 @@ class Redirected(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def web() -> urllib.request.OpenerDirector:
+def build_opener() -> urllib.request.OpenerDirector:
     """http and https, through the environment's proxies; no files, no ftp. Raises OpsError for anything else, when opened."""
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -45,16 +45,16 @@ def web() -> urllib.request.OpenerDirector:
     return opener
 
 
-def download(url: str, place: Path) -> None:
+def download_file(url: str, place: Path) -> None:
     """Write the file to `place`, going on from what `place` has of the same version. Raises OpsError."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise OpsError(f"{url} is no http or https address.")
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    failed, opener = 0, web()
+    failed, opener = 0, build_opener()
     while failed < TRIES:
-        before = size(place)
+        before = get_file_size(place)
         try:
-            if attempt(opener, url, place):
+            if download_once(opener, url, place):
                 return
             fault: Exception | str = "the connection ended early"
         except urllib.error.HTTPError as error:
@@ -65,17 +65,17 @@ def download(url: str, place: Path) -> None:
             fault = error
         except (OSError, http.client.HTTPException) as error:
             fault = error
-        failed = 0 if size(place) > before else failed + 1
-        say(f"  {fault}; {size(place) / 1e6:.0f} MB are here, going on")
+        failed = 0 if get_file_size(place) > before else failed + 1
+        say(f"  {fault}; {get_file_size(place) / 1e6:.0f} MB are here, going on")
         time.sleep(0.2 * 2**failed)
     raise OpsError(f"{url} could not be fetched: {fault}. Run the same command again: it goes on from what is here.")
 
 
-def attempt(opener: urllib.request.OpenerDirector, url: str, place: Path) -> bool:
+def download_once(opener: urllib.request.OpenerDirector, url: str, place: Path) -> bool:
     """One connection; whether the file is complete."""
     version = place.with_suffix(".version")
     known = json.loads(version.read_text()) if version.exists() and place.exists() else {}
-    have = size(place) if known.get("url") == url and known.get("tag") else 0
+    have = get_file_size(place) if known.get("url") == url and known.get("tag") else 0
     if have and have == known["bytes"]:
         return True
     request = urllib.request.Request(url, headers={"User-Agent": "kennel", "Accept-Encoding": "identity"})  # noqa: S310
@@ -92,17 +92,17 @@ def attempt(opener: urllib.request.OpenerDirector, url: str, place: Path) -> boo
             have = 0
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
-        room(place, total, have)
+        check_disk_space(place, total, have)
         tag = answer.headers.get("ETag", "")
         tag = (
             answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
         )  # a weak one proves little
         version.write_text(json.dumps({"url": url, "tag": tag, "bytes": total}))
-        receive(answer, place, have, total)
-    return total is None or size(place) == total
+        receive_body(answer, place, have, total)
+    return total is None or get_file_size(place) == total
 
 
-def receive(answer: Any, place: Path, have: int, total: int | None) -> None:
+def receive_body(answer: Any, place: Path, have: int, total: int | None) -> None:
     told = time.monotonic()
     with place.open("r+b" if have else "wb") as file:
         file.seek(have)
@@ -115,7 +115,7 @@ def receive(answer: Any, place: Path, have: int, total: int | None) -> None:
                 raise OpsError("More comes than was announced. Nothing was kept of it.")
 
 
-def room(place: Path, total: int | None, have: int) -> None:
+def check_disk_space(place: Path, total: int | None, have: int) -> None:
     if (total or 0) > MOST_BYTES:
         raise OpsError(f"It is {(total or 0) / 1e9:.0f} GB long; more than {MOST_BYTES >> 30} GiB are not taken.")
     free = shutil.disk_usage(place.parent).free
@@ -125,5 +125,5 @@ def room(place: Path, total: int | None, have: int) -> None:
         )
 
 
-def size(place: Path) -> int:
+def get_file_size(place: Path) -> int:
     return place.stat().st_size if place.exists() else 0

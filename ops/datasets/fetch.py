@@ -13,15 +13,15 @@ from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import WORK
 from ops.core.settings import Archive, Data
-from ops.datasets.archive import unpack
-from ops.datasets.download import download
+from ops.datasets.archive import unpack_archive
+from ops.datasets.download import download_file
 from ops.datasets.image_folder import SPLITS
-from ops.datasets.manifest import survey
+from ops.datasets.manifest import list_pictures
 
 SOURCE = "source.json"  # in the folder, beside the splits: where it came from
 
 
-def wanted(data: Data, name: str) -> Archive:
+def find_archive(data: Data, name: str) -> Archive:
     """The settings' archive of that name, or the address itself. Raises OpsError."""
     if name in data.archives:
         return data.archives[name]
@@ -32,17 +32,17 @@ def wanted(data: Data, name: str) -> Archive:
     )
 
 
-def fetch(archive: Archive, folder: Path) -> dict[str, Any]:
+def fetch_archive(archive: Archive, folder: Path) -> dict[str, Any]:
     """Fetch and unpack; what the folder's source.json says: url, sha256, bytes, fetched, pictures.
 
     A folder that came from this address is left as it is. Raises OpsError: another folder is there, the web, the archive.
     """
     if folder.exists():
-        return earlier(archive, folder)
+        return read_existing_source(archive, folder)
     place = WORK / "fetched" / f"{hashlib.sha256(archive.url.encode()).hexdigest()[:16]}.zip"
     say(f"Fetching {archive.url} ...")
-    download(archive.url, place)
-    source: dict[str, Any] = {"url": archive.url, "sha256": sha256_of(place), "bytes": place.stat().st_size}
+    download_file(archive.url, place)
+    source: dict[str, Any] = {"url": archive.url, "sha256": compute_sha256(place), "bytes": place.stat().st_size}
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -50,8 +50,8 @@ def fetch(archive: Archive, folder: Path) -> dict[str, Any]:
         if archive.sha256 and source["sha256"] != archive.sha256:
             raise OpsError(f"{archive.url} has SHA-256 {source['sha256']}, not {archive.sha256}. Nothing was unpacked.")
         say(f"Unpacking {source['bytes'] / 1e6:.0f} MB ...")
-        unpack(place, new)
-        source |= {"fetched": f"{datetime.now(UTC):%Y-%m-%d}", "pictures": counted(archive, new)}
+        unpack_archive(place, new)
+        source |= {"fetched": f"{datetime.now(UTC):%Y-%m-%d}", "pictures": count_pictures(archive, new)}
         (new / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
         new.rename(folder)
     except OSError as error:
@@ -59,20 +59,20 @@ def fetch(archive: Archive, folder: Path) -> dict[str, Any]:
             f"{folder} could not be written: {error}. The archive is kept: run the same command again."
         ) from error
     except OpsError:
-        forget(place)  # what is whole and wrong stays wrong, however often it is unpacked
+        delete_download(place)  # what is whole and wrong stays wrong, however often it is unpacked
         raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    forget(place)
+    delete_download(place)
     return source
 
 
-def forget(place: Path) -> None:
+def delete_download(place: Path) -> None:
     for path in (place, place.with_suffix(".version")):
         path.unlink(missing_ok=True)
 
 
-def earlier(archive: Archive, folder: Path) -> dict[str, Any]:
+def read_existing_source(archive: Archive, folder: Path) -> dict[str, Any]:
     try:
         source: dict[str, Any] = json.loads((folder / SOURCE).read_text())
     except (OSError, ValueError):
@@ -82,9 +82,9 @@ def earlier(archive: Archive, folder: Path) -> dict[str, Any]:
     return source
 
 
-def counted(archive: Archive, folder: Path) -> dict[str, int]:
+def count_pictures(archive: Archive, folder: Path) -> dict[str, int]:
     """Pictures by split. Raises OpsError when they are not as many as the settings say, or not fit to be trained on."""
-    pictures = survey(folder)
+    pictures = list_pictures(folder)
     found = {split: sum(picture.split == split for picture in pictures) for split in SPLITS}
     classes = len({picture.label for picture in pictures})
     if (archive.pictures and found != archive.pictures) or (archive.classes and classes != archive.classes):
@@ -95,6 +95,6 @@ def counted(archive: Archive, folder: Path) -> dict[str, int]:
     return found
 
 
-def sha256_of(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

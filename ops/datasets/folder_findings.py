@@ -14,27 +14,33 @@ from imaging import REQUEST_BYTES
 from ops.core.finding import SEVERITIES, Finding
 from ops.datasets import scan_cache
 from ops.datasets.image_check import ImageInfo
-from ops.datasets.image_folder import SPLITS, SUFFIXES, ImageFolder, Picture, is_safe_name, scan
+from ops.datasets.image_folder import SPLITS, SUFFIXES, ImageFolder, Picture, is_safe_name, scan_folder
 
 TINY = 8  # pixels of the shorter side; train.pixels may not be less either
 UNEVEN = 10  # times more pictures in the largest class than in the smallest
 TOLD = 5  # names in one finding
 
 
-def examine(folder: Path) -> tuple[ImageFolder, list[Finding]]:
+def examine_folder(folder: Path) -> tuple[ImageFolder, list[Finding]]:
     """Scan a folder and inspect its pictures; return what is there and what is wrong with it. Raises OpsError for another layout."""
-    found = scan(folder)
-    seen = [pair for group in scan_cache.of_folder(folder).inspect(found.pictures) for pair in group]
+    found = scan_folder(folder)
+    seen = [pair for group in scan_cache.read_cache(folder).inspect(found.pictures) for pair in group]
     return found, findings(found, seen)
 
 
 def findings(found: ImageFolder, seen: list[tuple[Picture, ImageInfo]]) -> list[Finding]:
     """Errors first, then by kind. `seen` are the folder's pictures, in order."""
-    every = [*of_classes(found), *of_pictures(seen), *of_twins(seen), *of_counts(found), *of_others(found)]
+    every = [
+        *find_class_errors(found),
+        *find_picture_problems(seen),
+        *find_duplicates(seen),
+        *find_count_warnings(found),
+        *find_other_files(found),
+    ]
     return sorted(every, key=lambda finding: (SEVERITIES.index(finding.severity), finding.kind))
 
 
-def of_classes(found: ImageFolder) -> Iterator[Finding]:
+def find_class_errors(found: ImageFolder) -> Iterator[Finding]:
     classes = {split: set(found.classes[split]) for split in SPLITS}
     every = set().union(*classes.values())
     if len(classes["train"]) < 2:
@@ -52,7 +58,7 @@ def of_classes(found: ImageFolder) -> Iterator[Finding]:
             yield Finding("error", "no name for a class", kind="classes", where=repr(label))
 
 
-def of_pictures(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
+def find_picture_problems(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
     handled: dict[tuple[str, str], list[str]] = defaultdict(list)
     for picture, info in seen:
         if info.fault:
@@ -73,8 +79,8 @@ def of_pictures(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
         yield Finding("note", message, kind=kind, where=names[0] + more)
 
 
-def of_twins(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
-    for twins in same(seen):
+def find_duplicates(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
+    for twins in group_duplicates(seen):
         splits, labels = {p.split for p in twins}, {p.label for p in twins}
         kind = "two splits" if len(splits) > 1 else "two classes" if len(labels) > 1 else "duplicate"
         more = f" and {len(twins) - 1 - TOLD} more" if len(twins) - 1 > TOLD else ""
@@ -82,7 +88,7 @@ def of_twins(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
         yield Finding("warning", f"the same picture as {others}", kind=kind, where=twins[0].name)
 
 
-def same(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[list[Picture]]:
+def group_duplicates(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[list[Picture]]:
     """Pictures that are the same to training, two or more at a time."""
     by_pixels: dict[str, list[Picture]] = defaultdict(list)
     for picture, info in seen:
@@ -91,7 +97,7 @@ def same(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[list[Picture]]:
     return (twins for twins in by_pixels.values() if len(twins) > 1)
 
 
-def of_counts(found: ImageFolder) -> Iterator[Finding]:
+def find_count_warnings(found: ImageFolder) -> Iterator[Finding]:
     for split in SPLITS:
         counts = Counter(picture.label for picture in found.pictures if picture.split == split)
         for label in sorted(label for label, count in counts.items() if count == 1):
@@ -103,7 +109,7 @@ def of_counts(found: ImageFolder) -> Iterator[Finding]:
                 yield Finding("warning", message, kind="imbalance", where="train")
 
 
-def of_others(found: ImageFolder) -> Iterator[Finding]:
+def find_other_files(found: ImageFolder) -> Iterator[Finding]:
     message = f"not named as a picture ({', '.join(sorted(SUFFIXES))})"
     for name in found.others:
         yield Finding("note", message, kind="left out", where=name)

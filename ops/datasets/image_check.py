@@ -16,7 +16,7 @@ from ops.core.errors import OpsError
 from ops.datasets.image_folder import is_safe_name
 
 try:
-    from imaging import MEGABYTES, LimitError, UnidentifiedError, UnreadableError, decode
+    from imaging import MEGABYTES, LimitError, UnidentifiedError, UnreadableError, decode_picture
 except ImportError as error:
     raise OpsError("Looking at pictures needs Pillow: pip install -e '.[train]'") from error
 
@@ -58,26 +58,26 @@ def inspect_image(path: Path) -> ImageInfo:
         return ImageInfo(
             "", "its name cannot travel: control characters, a backslash, no UTF-8, or more than 200 bytes"
         )
-    return replace(inspect(data), sha256=hashlib.sha256(data).hexdigest())
+    return replace(inspect_bytes(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-def inspect(data: bytes) -> ImageInfo:
+def inspect_bytes(data: bytes) -> ImageInfo:
     """What there is to say of a file's bytes, without their SHA-256."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of broken Exif and the like: the pixels are what counts
-            picture = decode(data)
+            picture = decode_picture(data)
     except LimitError as error:
         return ImageInfo("", f"it {error.predicate}")
     except UnidentifiedError:
-        return ImageInfo("", f"it is neither PNG nor JPEG but {file_format(data)}")
+        return ImageInfo("", f"it is neither PNG nor JPEG but {detect_file_format(data)}")
     except UnreadableError as error:
         return ImageInfo("", f"it is damaged or cut short: {error.__cause__}")
     pixels = hashlib.sha256(f"{picture.image.size}".encode() + picture.image.tobytes()).hexdigest()
     return ImageInfo("", "", *picture.size, picture.mode, pixels, picture.turned)
 
 
-def file_format(data: bytes) -> str:
+def detect_file_format(data: bytes) -> str:
     """What a file is that has a picture's name, as far as its first bytes tell."""
     starts = {b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF", b"PK\3\4": "a zip"}
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":

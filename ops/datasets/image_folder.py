@@ -51,7 +51,7 @@ def is_safe_name(name: str) -> bool:
     return encodable and not UNFIT.search(name) and 0 < long <= LONGEST and name[0] != "."
 
 
-def scan(folder: Path) -> ImageFolder:
+def scan_folder(folder: Path) -> ImageFolder:
     """What lies in DIR, by name; hidden files and folders are passed over. Raises OpsError when there is no such layout."""
     if not folder.is_dir():
         raise OpsError(
@@ -64,7 +64,7 @@ def scan(folder: Path) -> ImageFolder:
         )
     found = ImageFolder(folder)
     for split in SPLITS:
-        inside = [entry for entry in sorted(os.scandir(folder / split), key=by_name) if entry.name[0] != "."]
+        inside = [entry for entry in sorted(os.scandir(folder / split), key=get_entry_name) if entry.name[0] != "."]
         found.classes[split] = [entry.name for entry in inside if entry.is_dir()]
         found.others += [f"{split}/{entry.name}" for entry in inside if not entry.is_dir()]
         for label in found.classes[split]:
@@ -72,22 +72,22 @@ def scan(folder: Path) -> ImageFolder:
     return found
 
 
-def suffix(name: str) -> str:
+def get_suffix(name: str) -> str:
     """As Path.suffix has it, in small letters; thousands of Path objects would take longer than the rest."""
     dot = name.rfind(".")
     return name[dot:].lower() if dot > 0 else ""
 
 
-def by_name(entry: os.DirEntry[str]) -> str:
+def get_entry_name(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
 def read_class(found: ImageFolder, split: str, label: str) -> None:
     place = found.path / split / label
-    for entry in sorted(os.scandir(place), key=by_name):
+    for entry in sorted(os.scandir(place), key=get_entry_name):
         if entry.name[0] == ".":
             continue
-        if suffix(entry.name) in SUFFIXES and entry.is_file():
+        if get_suffix(entry.name) in SUFFIXES and entry.is_file():
             status = entry.stat()
             found.pictures.append(Picture(split, label, place / entry.name, status.st_size, status.st_mtime_ns))
         else:

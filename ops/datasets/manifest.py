@@ -22,7 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.datasets.image_folder import SPLITS, SUFFIXES, Picture, is_safe_name, scan
+from ops.datasets.image_folder import SPLITS, SUFFIXES, Picture, is_safe_name, scan_folder
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -59,7 +59,7 @@ class Shard:
 
     @property
     def key(self) -> str:
-        return shard_key(self.sha256)
+        return build_shard_key(self.sha256)
 
     def to_json(self) -> dict[str, Any]:
         sizes = {"sha256": self.sha256, "bytes": self.bytes}
@@ -78,7 +78,7 @@ class Manifest:
 
     @property
     def folder(self) -> str:
-        return folder_key(self.name, self.digest)
+        return build_folder_key(self.name, self.digest)
 
     @property
     def key(self) -> str:
@@ -100,7 +100,7 @@ class Manifest:
     @property
     def objects(self) -> set[str]:
         """The keys of all that a push of this manifest leaves in the bucket."""
-        return {*self.keys, self.channel_key, pointer_key(self.name)}
+        return {*self.keys, self.channel_key, build_pointer_key(self.name)}
 
     def channel(self, bucket: str) -> list[Any]:
         """Return SageMaker's manifest file: a prefix, then the objects below it."""
@@ -119,9 +119,9 @@ class Manifest:
 PARSER = TypeAdapter(Manifest)
 
 
-def survey(folder: Path) -> list[Picture]:
+def list_pictures(folder: Path) -> list[Picture]:
     """Every picture of DIR/{train,valid,test}/CLASS/, by name. Raises OpsError for a folder that nothing can be trained on."""
-    found = scan(folder)
+    found = scan_folder(folder)
     check_classes(folder, found.pictures)
     empty = [
         f"{split}/{label}" for split in SPLITS for label in found.classes[split] if label not in found.filled(split)
@@ -150,7 +150,7 @@ def check_classes(folder: Path | str, pictures: list[Picture]) -> None:
         )
 
 
-def groups(pictures: list[Picture], limit: int) -> Iterator[list[Picture]]:
+def group_into_shards(pictures: list[Picture], limit: int) -> Iterator[list[Picture]]:
     """What goes into one shard, in the given order: one split and class, at most `limit` bytes of pictures."""
     group: list[Picture] = []
     size = 0
@@ -183,27 +183,27 @@ def pack(group: list[Picture]) -> tuple[Shard, bytes]:
     return Shard(group[0].split, group[0].label, sha256, len(content), tuple(files)), content
 
 
-def manifest_of(name: str, shards: list[Shard]) -> Manifest:
+def build_manifest(name: str, shards: list[Shard]) -> Manifest:
     """Return the manifest of these shards, with its own digest."""
     classes = tuple(sorted({shard.label for shard in shards}))
     pictures = {split: sum(len(shard.files) for shard in shards if shard.split == split) for split in SPLITS}
-    return Manifest(name, classes, tuple(shards), pictures, digest_of(classes, shards))
+    return Manifest(name, classes, tuple(shards), pictures, compute_dataset_digest(classes, shards))
 
 
-def digest_of(classes: Iterable[str], shards: Iterable[Shard]) -> str:
+def compute_dataset_digest(classes: Iterable[str], shards: Iterable[Shard]) -> str:
     whole = json.dumps([list(classes), [shard.to_json() for shard in shards]], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
-def folder_key(name: str, digest: str) -> str:
+def build_folder_key(name: str, digest: str) -> str:
     return f"datasets/{name}/{digest}"
 
 
-def pointer_key(name: str) -> str:
+def build_pointer_key(name: str) -> str:
     return f"datasets/{name}/current.json"
 
 
-def shard_key(sha256: str) -> str:
+def build_shard_key(sha256: str) -> str:
     return f"shards/{sha256}.tar"
 
 
@@ -220,8 +220,8 @@ def read_current(account: Account) -> Manifest:
 
 def read_pointer(account: Account, name: str) -> str:
     """Return the digest that current.json names, "" when there is none. Raises CorruptDatasetError for any other content."""
-    key = pointer_key(name)
-    text = account.bucket.get_or_none(key)
+    key = build_pointer_key(name)
+    text = account.bucket.get_object_or_none(key)
     if text is None:
         return ""
     try:
@@ -230,7 +230,7 @@ def read_pointer(account: Account, name: str) -> str:
             return digest
         raise ValueError("it names no digest")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise corrupt(account, key, "spoilt", error) from error
+        raise build_corrupt_error(account, key, "spoilt", error) from error
 
 
 def read_manifest(account: Account, digest: str, name: str = "") -> Manifest:
@@ -239,17 +239,19 @@ def read_manifest(account: Account, digest: str, name: str = "") -> Manifest:
     Raises CorruptDatasetError when it is not there, or not what its digest says.
     """
     name = name or account.settings.data.name
-    key = f"{folder_key(name, digest)}/manifest.json"
-    text = account.bucket.get_or_none(key)
+    key = f"{build_folder_key(name, digest)}/manifest.json"
+    text = account.bucket.get_object_or_none(key)
     if text is None:
-        raise corrupt(account, key, "missing", "there is no such object (invoke data.list shows what there is)")
+        raise build_corrupt_error(
+            account, key, "missing", "there is no such object (invoke data.list shows what there is)"
+        )
     try:
         return parse(text, name, digest)
     except ValueError as error:
-        raise corrupt(account, key, "spoilt", error) from error
+        raise build_corrupt_error(account, key, "spoilt", error) from error
 
 
-def corrupt(account: Account, key: str, state: str, why: object) -> CorruptDatasetError:
+def build_corrupt_error(account: Account, key: str, state: str, why: object) -> CorruptDatasetError:
     return CorruptDatasetError(
         f"{key} in {account.settings.bucket} cannot be used: {why}. Note it and send it again: invoke data.verify; invoke data.push",
         key,
@@ -265,7 +267,11 @@ def parse(text: bytes, name: str, digest: str) -> Manifest:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
-    if (manifest.name, manifest.digest, digest_of(manifest.classes, manifest.shards)) != (name, digest, digest):
+    if (manifest.name, manifest.digest, compute_dataset_digest(manifest.classes, manifest.shards)) != (
+        name,
+        digest,
+        digest,
+    ):
         raise ValueError("its content does not have its digest")
     seen: set[str] = set()
     for shard in manifest.shards:

@@ -40,18 +40,18 @@ class Weights:
         return self.prefix + self.name
 
 
-def pointer_key(arch: str) -> str:
+def build_weights_pointer_key(arch: str) -> str:
     return f"weights/{IMAGENET}/{arch}.json"
 
 
-def chosen(account: Account) -> Weights | None:
+def find_chosen_weights(account: Account) -> Weights | None:
     """What train.weights names: nothing, torchvision's for train.arch, or a file. Raises OpsError."""
     train = account.settings.train
     if train.weights == NONE:
         return None
     if train.weights != IMAGENET:
-        return of_file(settings.below_root(train.weights))
-    text = account.bucket.get_or_none(pointer_key(train.arch))
+        return read_weights_file(settings.resolve_below_root(train.weights))
+    text = account.bucket.get_object_or_none(build_weights_pointer_key(train.arch))
     if text is None:
         raise OpsError(
             f"torchvision's weights of {train.arch} are not in the bucket. Stage them once: invoke data.weights {train.arch}"
@@ -59,7 +59,7 @@ def chosen(account: Account) -> Weights | None:
     return Weights(**json.loads(text))
 
 
-def of_file(path: Path) -> Weights:
+def read_weights_file(path: Path) -> Weights:
     """Raises OpsError when there is no such file."""
     if not path.is_file():
         raise OpsError(
@@ -69,7 +69,7 @@ def of_file(path: Path) -> Weights:
         return Weights(hashlib.file_digest(file, "sha256").hexdigest(), path.name, path)
 
 
-def stage(account: Account, weights: Weights) -> None:
+def stage_weights(account: Account, weights: Weights) -> None:
     """Put the file in the bucket unless it is there."""
     bucket = account.bucket
     if weights.path is None or bucket.has(weights.key):
@@ -79,12 +79,12 @@ def stage(account: Account, weights: Weights) -> None:
         bucket.put(weights.key, file)
 
 
-def publish(account: Account, arch: str, path: Path) -> Weights:
+def publish_weights(account: Account, arch: str, path: Path) -> Weights:
     """Stage torchvision's file, then say that it is the one of this architecture."""
-    weights = of_file(path)
-    stage(account, weights)
+    weights = read_weights_file(path)
+    stage_weights(account, weights)
     body = json.dumps({"sha256": weights.sha256, "name": weights.name}).encode()
-    account.bucket.put(pointer_key(arch), body)
+    account.bucket.put(build_weights_pointer_key(arch), body)
     return weights
 
 

@@ -13,7 +13,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.files import write_atomically
 from ops.core.output import say
-from ops.datasets.image_folder import SPLITS, SUFFIXES, suffix
+from ops.datasets.image_folder import SPLITS, SUFFIXES, get_suffix
 from ops.datasets.manifest import (
     CorruptDatasetError,
     File,
@@ -28,14 +28,14 @@ AT_ONCE = 8  # each holds one shard in memory
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)  # a sparse file of some bytes may claim to be as long as it likes
 
 
-def pull(account: Account, manifest: Manifest, folder: Path, dry: bool) -> dict[str, Any]:
+def pull_dataset(account: Account, manifest: Manifest, folder: Path, dry: bool) -> dict[str, Any]:
     """Write the manifest's pictures below `folder`; a picture that is there already is not fetched again.
 
     Returns {"fetched": pictures written (under `dry`, that would be), "kept": already there, "others": files of no such name}.
     Raises OpsError: a picture of that name with other content is there, a way out of the folder, a spoilt shard.
     """
     wanted = {file.path: file for file in manifest.files}
-    there, others = present(folder, manifest)
+    there, others = list_present_pictures(folder, manifest)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         same = dict(zip(there, pool.map(lambda name: is_same(folder / name, wanted[name]), there), strict=True))
         if differing := [name for name, equal in same.items() if not equal]:
@@ -47,11 +47,11 @@ def pull(account: Account, manifest: Manifest, folder: Path, dry: bool) -> dict[
         fetched = [file.path for shard in missing for file in shard.files if file.path not in same]
         if not dry:
             say(f"Fetching {len(fetched)} pictures in {len(missing)} shards ...")
-            list(pool.map(lambda shard: unpack(account, shard, folder, set(same)), missing))
+            list(pool.map(lambda shard: fetch_shard(account, shard, folder, set(same)), missing))
     return {"fetched": len(fetched), "kept": len(same), "others": others}
 
 
-def present(folder: Path, manifest: Manifest) -> tuple[list[str], int]:
+def list_present_pictures(folder: Path, manifest: Manifest) -> tuple[list[str], int]:
     """(names of the manifest that are in the folder, how many other pictures are). Raises OpsError for a link on the way.
 
     A link in a class's place could lead anywhere, and what is written through it would be outside the folder.
@@ -63,7 +63,7 @@ def present(folder: Path, manifest: Manifest) -> tuple[list[str], int]:
                 raise OpsError(f"{place} is no folder of its own. Nothing was written. Pull into another: --dir DIR")
     found = [path.relative_to(folder).as_posix() for split in SPLITS for path in (folder / split).glob("*/*")]
     there = sorted(wanted.intersection(found))
-    return there, sum(name not in wanted and suffix(name) in SUFFIXES for name in found)
+    return there, sum(name not in wanted and get_suffix(name) in SUFFIXES for name in found)
 
 
 def is_same(path: Path, file: File) -> bool:
@@ -72,9 +72,9 @@ def is_same(path: Path, file: File) -> bool:
     return hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
 
 
-def unpack(account: Account, shard: Shard, folder: Path, there: set[str]) -> None:
+def fetch_shard(account: Account, shard: Shard, folder: Path, there: set[str]) -> None:
     """Fetch one shard and write those of its pictures that are not there; each appears whole or not at all."""
-    data = account.bucket.get_or_none(shard.key) or b""
+    data = account.bucket.get_object_or_none(shard.key) or b""
     what = f"{shard.split}/{shard.label}, shard {shard.sha256[:12]},"
     if hashlib.sha256(data).hexdigest() != shard.sha256:
         raise OpsError(f"{what} is missing or spoilt in the bucket. See all that are: invoke data.verify")
@@ -97,7 +97,7 @@ def unpack(account: Account, shard: Shard, folder: Path, there: set[str]) -> Non
         raise OpsError(f"{what} does not hold {next(iter(wanted))}. Push it again: invoke data.push")
 
 
-def choose(account: Account, digest: str) -> Manifest:
+def choose_manifest(account: Account, digest: str) -> Manifest:
     """The manifest whose digest begins so, the current one for "". Raises OpsError: none, or several."""
     if not digest:
         return read_current(account)

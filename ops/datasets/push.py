@@ -22,12 +22,12 @@ from ops.datasets.manifest import (
     File,
     Manifest,
     Shard,
+    build_manifest,
+    build_pointer_key,
     check_classes,
-    groups,
-    manifest_of,
+    group_into_shards,
+    list_pictures,
     pack,
-    pointer_key,
-    survey,
 )
 from ops.datasets.scan_cache import ScanCache
 
@@ -41,15 +41,15 @@ class Pushed(NamedTuple):
     sent: int
 
 
-def push(account: Account, folder: Path, skip_bad: bool = False, dry: bool = False) -> Pushed:
+def push_dataset(account: Account, folder: Path, skip_bad: bool = False, dry: bool = False) -> Pushed:
     """Make DIR/SPLIT/CLASS/PICTURE the current data set. Interrupted, it goes on from what is in the bucket.
 
     Raises OpsError: no such folder, nothing to train on, refused pictures (without `skip_bad`), no bucket.
     """
     settings = account.settings
-    pictures = survey(folder)
-    cache = scan_cache.of_folder(folder)
-    digest = current_digest(account)
+    pictures = list_pictures(folder)
+    cache = scan_cache.read_cache(folder)
+    digest = read_current_digest(account)
     if (
         cache.manifest
         and cache.manifest.digest == digest
@@ -64,13 +64,13 @@ def push(account: Account, folder: Path, skip_bad: bool = False, dry: bool = Fal
     return PushSession(account, cache, digest or "", dry).send(pictures, skip_bad)
 
 
-def current_digest(account: Account) -> str | None:
+def read_current_digest(account: Account) -> str | None:
     """Return the digest that the pointer's metadata has, "" if it has none; None without a pointer or bucket. One request.
 
     Raises OpsError when the account is not the settings', and AwsError.
     """
     try:
-        found = account.bucket.head(pointer_key(account.settings.data.name))
+        found = account.bucket.head(build_pointer_key(account.settings.data.name))
     except AwsError:
         account.guard()  # a stranger's bucket is refused too, and then the account is what is wrong
         raise
@@ -85,7 +85,7 @@ class PushSession:
         self.account, self.cache, self.digest, self.dry = account, cache, digest, dry
         self.corrupt = corrupt_keys.read(account.settings.bucket)
         self.packed_before = {
-            contents(shard.files): shard for shard in (cache.manifest.shards if cache.manifest else ())
+            list_contents(shard.files): shard for shard in (cache.manifest.shards if cache.manifest else ())
         }
         self.limit = account.settings.data.shard_mb << 20
 
@@ -93,7 +93,7 @@ class PushSession:
         """The shards that are missing, then the manifest, and last the pointer; a crash leaves the old set current."""
         pool = ThreadPoolExecutor(UPLOADS_AT_ONCE)
         try:
-            there = pool.submit(sizes, self.account, "shards/", self.corrupt)
+            there = pool.submit(list_object_sizes, self.account, "shards/", self.corrupt)
             started = self.start(pool, there, pictures, skip_bad)
             done = [future.result() for future in started]
             return self.finish(pool, [shard for shard, _ in done], sum(missing for _, missing in done))
@@ -116,7 +116,9 @@ class PushSession:
                 bad += len(seen) - len(good)
                 kept += good
                 if not bad or skip_bad:
-                    started += [pool.submit(self.send_shard, group, there) for group in groups(good, self.limit)]
+                    started += [
+                        pool.submit(self.send_shard, group, there) for group in group_into_shards(good, self.limit)
+                    ]
                 for future in started:
                     if future.done():
                         future.result()  # what cannot be sent is told now, and not when all are inspected
@@ -135,7 +137,7 @@ class PushSession:
         if before and there.result().get(before.key) == before.bytes:
             return before, 0
         shard, data = pack(group)
-        if contents(shard.files) != wanted:
+        if list_contents(shard.files) != wanted:
             raise OpsError(f"{shard.split}/{shard.label} was changed while it was pushed. Push again: invoke data.push")
         missing = there.result().get(shard.key) != shard.bytes
         if missing and not self.dry:
@@ -144,33 +146,33 @@ class PushSession:
 
     def finish(self, pool: Executor, shards: list[Shard], sent: int) -> Pushed:
         settings, bucket = self.account.settings, self.account.bucket
-        manifest = manifest_of(settings.data.name, shards)
-        lists = missing_lists(self.account, manifest, self.corrupt)
-        key = pointer_key(settings.data.name)
+        manifest = build_manifest(settings.data.name, shards)
+        lists = build_missing_lists(self.account, manifest, self.corrupt)
+        key = build_pointer_key(settings.data.name)
         moved = self.digest != manifest.digest or key in self.corrupt
         if not self.dry:
             list(pool.map(lambda item: bucket.put(*item), lists))
             if moved:
                 text = json.dumps({"digest": manifest.digest})
                 bucket.put(key, text.encode(), Metadata={"digest": manifest.digest})
-            corrupt_keys.save(settings.bucket, self.corrupt - manifest.objects)
+            corrupt_keys.save_keys(settings.bucket, self.corrupt - manifest.objects)
         self.cache.save_manifest(manifest, settings.data.shard_mb)
         return Pushed(manifest, sent + len(lists) + moved)
 
 
-def contents(files: Iterable[File]) -> tuple[tuple[str, str], ...]:
+def list_contents(files: Iterable[File]) -> tuple[tuple[str, str], ...]:
     """Return what makes a shard: its pictures' names and SHA-256, in order."""
     return tuple((file.path, file.sha256) for file in files)
 
 
-def sizes(account: Account, prefix: str, corrupt: set[str]) -> dict[str, int]:
+def list_object_sizes(account: Account, prefix: str, corrupt: set[str]) -> dict[str, int]:
     """Return the bytes of every object below, by key; those noted as corrupt count as missing."""
     return {item["Key"]: item["Size"] for item in account.bucket.objects(prefix) if item["Key"] not in corrupt}
 
 
-def missing_lists(account: Account, manifest: Manifest, corrupt: set[str]) -> list[tuple[str, bytes]]:
+def build_missing_lists(account: Account, manifest: Manifest, corrupt: set[str]) -> list[tuple[str, bytes]]:
     """Return the manifest and SageMaker's form of it, as (key, text), as far as they are not there yet."""
-    there = sizes(account, f"{manifest.folder}/", corrupt)
+    there = list_object_sizes(account, f"{manifest.folder}/", corrupt)
     texts = {
         manifest.key: json.dumps(manifest.to_json()).encode(),
         manifest.channel_key: json.dumps(manifest.channel(account.settings.bucket)).encode(),

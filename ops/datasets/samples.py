@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ops.core.aws.account import Account
 from ops.core.output import say
 from ops.core.settings import IMAGES, Settings
-from ops.datasets.manifest import read_current, shard_key
+from ops.datasets.manifest import build_shard_key, read_current
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Sample:
         return f"s3://{settings.bucket}/{self.key(settings)}"
 
 
-def draw(account: Account, count: int, seed: int) -> list[Sample]:
+def draw_samples(account: Account, count: int, seed: int) -> list[Sample]:
     """`count` different pictures of the test split, or all if there are fewer; the same for the same data and seed."""
     manifest = read_current(account)
     every = [
@@ -43,23 +43,23 @@ def draw(account: Account, count: int, seed: int) -> list[Sample]:
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
-def send(account: Account, samples: list[Sample], dry: bool) -> int:
+def send_samples(account: Account, samples: list[Sample], dry: bool) -> int:
     """Put those that are not there yet; return how many were missing."""
     settings, bucket = account.settings, account.bucket
     there = set(bucket.keys(IMAGES))
     missing = [sample for sample in samples if sample.key(settings) not in there]
     if missing and not dry:
-        pictures = unpack(account, {sample.shard for sample in missing})
+        pictures = unpack_pictures(account, {sample.shard for sample in missing})
         for sample in missing:
             bucket.put(sample.key(settings), pictures[sample.name])
     return len(missing)
 
 
-def unpack(account: Account, shards: set[str]) -> dict[str, bytes]:
+def unpack_pictures(account: Account, shards: set[str]) -> dict[str, bytes]:
     """Return the pictures of these shards, by their names in the data set."""
     found: dict[str, bytes] = {}
     for sha in sorted(shards):
-        data = account.bucket.get(shard_key(sha))
+        data = account.bucket.get(build_shard_key(sha))
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             for member in tar:
                 file = tar.extractfile(member)

@@ -83,7 +83,7 @@ class ScanCache:
         save_json(self.path, {"rules": RULES, "looks": self.entries, "manifest": manifest, "shard_mb": self.shard_mb})
 
 
-def of_folder(folder: Path) -> ScanCache:
+def read_cache(folder: Path) -> ScanCache:
     """Return the folder's cache; an empty one if there is none that can be used."""
     whole = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
     path = WORK / "pictures" / f"{whole}.json"

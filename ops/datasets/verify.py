@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ops.core.aws.account import Account
 from ops.datasets import corrupt_keys
-from ops.datasets.manifest import CorruptDatasetError, Manifest, pointer_key, read_current, read_pointer
+from ops.datasets.manifest import CorruptDatasetError, Manifest, build_pointer_key, read_current, read_pointer
 
 AT_ONCE = 8
 CHUNK = 1 << 20
 
 
-def verify(account: Account) -> tuple[str, int, list[dict[str, str]]]:
+def verify_dataset(account: Account) -> tuple[str, int, list[dict[str, str]]]:
     """(digest of the current data set, objects read, those that the bucket does not have as they were written).
 
     Each of these as {"key", "what", "state": "missing" or "spoilt"}; they are noted, so that the next push sends them again.
@@ -27,7 +27,7 @@ def verify(account: Account) -> tuple[str, int, list[dict[str, str]]]:
     except CorruptDatasetError as error:
         states = {error.key: ("what names all others", error.state)}
     bad = {key: state for key, state in states.items() if state[1]}
-    corrupt_keys.save(bucket, corrupt_keys.read(bucket) - set(states) | set(bad))
+    corrupt_keys.save_keys(bucket, corrupt_keys.read(bucket) - set(states) | set(bad))
     return digest, len(states), [{"key": k, "what": what, "state": s} for k, (what, s) in sorted(bad.items())]
 
 
@@ -38,7 +38,7 @@ def read_all(account: Account, manifest: Manifest) -> dict[str, tuple[str, str]]
     wanted[manifest.channel_key] = ("list for SageMaker", hashlib.sha256(channel).hexdigest())
 
     def compare(key: str) -> str:
-        body, whole = account.bucket.open_or_none(key), hashlib.sha256()
+        body, whole = account.bucket.open_object_or_none(key), hashlib.sha256()
         if body is None:
             return "missing"
         for piece in body.iter_chunks(CHUNK):
@@ -47,5 +47,5 @@ def read_all(account: Account, manifest: Manifest) -> dict[str, tuple[str, str]]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         states = dict(zip(wanted, pool.map(compare, wanted), strict=True))
-    read = {manifest.key: ("manifest", ""), pointer_key(manifest.name): ("pointer", "")}
+    read = {manifest.key: ("manifest", ""), build_pointer_key(manifest.name): ("pointer", "")}
     return read | {key: (wanted[key][0], state) for key, state in states.items()}

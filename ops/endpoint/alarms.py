@@ -17,36 +17,39 @@ def log_group(settings: Settings) -> str:
     return f"/aws/sagemaker/Endpoints/{settings.endpoint_name}"
 
 
-def alarms(settings: Settings) -> list[dict[str, Any]]:
+def build_endpoint_alarms(settings: Settings) -> list[dict[str, Any]]:
     """Of the endpoint, whatever answers: 5XX answers and the 99th percentile of latency, which CloudWatch has in microseconds."""
-    where = dimensions(settings)
-    return [five(settings, f"{settings.prefix}-5xx", where), slow(settings, f"{settings.prefix}-p99", where, 3)]
+    where = build_dimensions(settings)
+    return [
+        build_5xx_alarm(settings, f"{settings.prefix}-5xx", where),
+        build_latency_alarm(settings, f"{settings.prefix}-p99", where, 3),
+    ]
 
 
-def guards(settings: Settings, config: str) -> list[dict[str, Any]]:
+def build_guard_alarms(settings: Settings, config: str) -> list[dict[str, Any]]:
     """The same, of what one config answers: they watch a new fleet only, so that an old one that ails does not end an update."""
-    where = [*dimensions(settings), {"Name": "EndpointConfigName", "Value": config}]
-    return [five(settings, f"{config}-5xx", where), slow(settings, f"{config}-p99", where, 2)]
+    where = [*build_dimensions(settings), {"Name": "EndpointConfigName", "Value": config}]
+    return [build_5xx_alarm(settings, f"{config}-5xx", where), build_latency_alarm(settings, f"{config}-p99", where, 2)]
 
 
-def dimensions(settings: Settings) -> list[dict[str, str]]:
+def build_dimensions(settings: Settings) -> list[dict[str, str]]:
     return [
         {"Name": "EndpointName", "Value": settings.endpoint_name},
         {"Name": "VariantName", "Value": settings.endpoint.variant},
     ]
 
 
-def five(settings: Settings, name: str, where: list[dict[str, str]]) -> dict[str, Any]:
+def build_5xx_alarm(settings: Settings, name: str, where: list[dict[str, str]]) -> dict[str, Any]:
     most = float(settings.endpoint.errors_5xx_per_minute)
-    return {**alarm(name, where, 1, most), "MetricName": "Invocation5XXErrors", "Statistic": "Sum"}
+    return {**build_alarm(name, where, 1, most), "MetricName": "Invocation5XXErrors", "Statistic": "Sum"}
 
 
-def slow(settings: Settings, name: str, where: list[dict[str, str]], minutes: int) -> dict[str, Any]:
+def build_latency_alarm(settings: Settings, name: str, where: list[dict[str, str]], minutes: int) -> dict[str, Any]:
     most = settings.endpoint.p99_ms * 1000.0
-    return {**alarm(name, where, minutes, most), "MetricName": "ModelLatency", "ExtendedStatistic": "p99"}
+    return {**build_alarm(name, where, minutes, most), "MetricName": "ModelLatency", "ExtendedStatistic": "p99"}
 
 
-def alarm(name: str, where: list[dict[str, str]], minutes: int, threshold: float) -> dict[str, Any]:
+def build_alarm(name: str, where: list[dict[str, str]], minutes: int, threshold: float) -> dict[str, Any]:
     return {
         "AlarmName": name,
         "Namespace": "AWS/SageMaker",
@@ -61,13 +64,13 @@ def alarm(name: str, where: list[dict[str, str]], minutes: int, threshold: float
 
 def guard_steps(settings: Settings, config: str) -> Steps:
     """What watches a fleet while it is new."""
-    for guard in guards(settings, config):
+    for guard in build_guard_alarms(settings, config):
         args = {**guard, "Tags": settings.tags(guard["AlarmName"])}
         why = f"{guard['MetricName']} of the new fleet alone rolls the update back"
-        yield Change("cloudwatch", "put_metric_alarm", args, why, dollars_per_hour=pricing.alarm())
+        yield Change("cloudwatch", "put_metric_alarm", args, why, dollars_per_hour=pricing.price_alarm())
 
 
-def unguard_steps(names: Iterable[str]) -> Steps:
+def remove_guard_steps(names: Iterable[str]) -> Steps:
     if names := sorted(names):
         yield Change(
             "cloudwatch", "delete_alarms", {"AlarmNames": names}, why="no new fleet is left that they would watch"
@@ -75,7 +78,7 @@ def unguard_steps(names: Iterable[str]) -> Steps:
 
 
 def steps(have_alarms: dict[str, float], have_log_group: bool, settings: Settings) -> Steps:
-    for alarm in alarms(settings):
+    for alarm in build_endpoint_alarms(settings):
         if have_alarms.get(alarm["AlarmName"]) != alarm["Threshold"]:
             args = {**alarm, "Tags": settings.tags(alarm["AlarmName"])}
             yield Change(
@@ -83,25 +86,29 @@ def steps(have_alarms: dict[str, float], have_log_group: bool, settings: Setting
                 "put_metric_alarm",
                 args,
                 why=f"alarm {alarm['AlarmName']} is missing or differs",
-                dollars_per_hour=pricing.alarm(),
+                dollars_per_hour=pricing.price_alarm(),
             )
     if not have_log_group:
         yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "the endpoint's logs need a group")
 
 
-def errors(account: Account, minutes: int) -> tuple[int, int]:
+def count_requests_and_errors(account: Account, minutes: int) -> tuple[int, int]:
     """(requests, 5XX answers) of the last minutes."""
-    found = by_minute(account, {"requests": ("Invocations", "Sum"), "failed": ("Invocation5XXErrors", "Sum")}, minutes)
+    found = read_minute_metrics(
+        account, {"requests": ("Invocations", "Sum"), "failed": ("Invocation5XXErrors", "Sum")}, minutes
+    )
     return round(sum(found["requests"].values())), round(sum(found["failed"].values()))
 
 
-def by_minute(account: Account, wanted: dict[str, tuple[str, str]], minutes: int) -> dict[str, dict[datetime, float]]:
+def read_minute_metrics(
+    account: Account, wanted: dict[str, tuple[str, str]], minutes: int
+) -> dict[str, dict[datetime, float]]:
     """Some of the endpoint's metrics, minute by minute, the oldest first; minutes without a point are not there.
 
     `wanted` gives each a name of ours, its metric and its statistic: Sum, Average, Maximum, or a percentile such as p99.
     """
     now = datetime.now(UTC)
-    where = {"Namespace": "AWS/SageMaker", "Dimensions": dimensions(account.settings)}
+    where = {"Namespace": "AWS/SageMaker", "Dimensions": build_dimensions(account.settings)}
     queries = [
         {"Id": name, "MetricStat": {"Metric": {**where, "MetricName": metric}, "Period": 60, "Stat": statistic}}
         for name, (metric, statistic) in wanted.items()

@@ -11,18 +11,18 @@ from ops.endpoint import alarms, plan, probe, scaling, status, teardown
 EXPIRES = "%Y-%m-%dT%H:%MZ"  # as Settings.expires writes it
 
 
-def why_reap(account: Account, idle_hours: int) -> tuple[str, str]:
+def decide_cleanup(account: Account, idle_hours: int) -> tuple[str, str]:
     """Return why the endpoint may go, "" where it stays, and the sentence on why it stays. Raises OpsError without one."""
     if idle_hours < 1:
         raise OpsError(f"--idle-hours is a number of hours, not {idle_hours}.")
-    found = probe.existing(account)
+    found = probe.require_endpoint(account)
     expires = status.read_expiry(account, found["EndpointArn"])
-    calls, _ = alarms.errors(account, idle_hours * 60)
-    why = reason(found["CreationTime"], expires, calls, idle_hours, datetime.now(UTC))
+    calls, _ = alarms.count_requests_and_errors(account, idle_hours * 60)
+    why = find_cleanup_reason(found["CreationTime"], expires, calls, idle_hours, datetime.now(UTC))
     return why, f"{found['EndpointName']} stays: {calls} calls in {idle_hours} hours, expires {expires or 'never'}."
 
 
-def reason(created: datetime, expires: str, calls: int, idle_hours: int, now: datetime) -> str:
+def find_cleanup_reason(created: datetime, expires: str, calls: int, idle_hours: int, now: datetime) -> str:
     """Return why an endpoint may go, or "". `expires` is the tag kennel:expires."""
     if expires and now >= datetime.strptime(expires, EXPIRES).replace(tzinfo=UTC):
         return f"It expired at {expires}"
@@ -34,9 +34,9 @@ def reason(created: datetime, expires: str, calls: int, idle_hours: int, now: da
 def read_facts(account: Account, dry: bool) -> tuple[plan.Facts, scaling.Facts]:
     """Return what there is to delete, once nothing changes any more. Raises OpsError when there is nothing."""
     if not dry:
-        plan.rest(account)
+        plan.await_stable_endpoint(account)
     have = teardown.facts(account)
-    if not teardown.anything(have):
+    if not teardown.has_resources(have):
         raise OpsError(
             f"There is no endpoint {account.settings.endpoint_name}. Deploy one: invoke sm.deploy. Nothing is left of an older one either."
         )

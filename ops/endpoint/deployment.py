@@ -16,7 +16,7 @@ from ops.releases.build import Release
 def read_facts(account: Account, dry: bool) -> plan.Facts:
     """Return what is there, once nothing changes any more. Raises OpsError where nothing could be deployed."""
     if not dry:
-        plan.rest(account)
+        plan.await_stable_endpoint(account)
     have = plan.facts(account)
     training_jobs.check_network(have.subnets, have.group, "serve")
     account.guard()
@@ -29,18 +29,18 @@ def prepare_release(account: Account, job: str, dry: bool) -> tuple[Release, pla
     Raises OpsError without an image to run it, and in a dry run for a job that was never packaged.
     """
     have = read_facts(account, dry)
-    release = build.known(account, job)
+    release = build.find_job_release(account, job)
     if release is None and dry:
         raise OpsError(
             f"The model of {job} was never packaged, so its release has no name yet. invoke sm.preflight --job {job}"
         )
-    if missing := image_build.missing(account):
+    if missing := image_build.find_missing_image_tag(account):
         raise OpsError(
             f"The image of serving/ ({missing}) was not built, so nothing could run a release. Build it: invoke sm.image"
         )
     if release is None:
-        release = build.package(account, job)
-        build.put(account, release, preflight.run(release, account.settings))
+        release = build.package_model(account, job)
+        build.upload_release(account, release, preflight.run(release, account.settings))
         have = read_facts(account, dry)  # that took a while
     return release, have
 
@@ -52,7 +52,7 @@ def check_gate(account: Account, have: plan.Facts, release: Release, because: st
         raise OpsError(
             f"The metadata of release {release.short} is missing. Run the preflight again: invoke sm.preflight --job {release.job}"
         )
-    now = probe.release_summary(account, have.live) if have.live else None
+    now = probe.find_release_summary(account, have.live) if have.live else None
     found = gate.findings(new, now, account.settings.endpoint.worse_at_most)
     if have.live and now is None:
         found = [f"nothing is known of what is live ({have.live}), so it cannot be compared"]
@@ -64,36 +64,38 @@ def check_gate(account: Account, have: plan.Facts, release: Release, because: st
     return found
 
 
-def was_deployed(account: Account, have: plan.Facts, want: plan.Wanted) -> bool:
+def has_been_deployed(account: Account, have: plan.Facts, want: plan.EndpointSpec) -> bool:
     """Return whether this config was live at any time, and the endpoint is well now."""
     in_service = have.endpoint is not None and have.endpoint["EndpointStatus"] == "InService"
-    return in_service and history.was_live(account, want.config)
+    return in_service and history.has_been_live(account, want.config)
 
 
-def choose_rollback(account: Account, have: plan.Facts, to: str) -> plan.Wanted:
+def choose_rollback(account: Account, have: plan.Facts, to: str) -> plan.EndpointSpec:
     """Return what to go back to: the release whose digest begins with `to`, or without it the one that was live before.
 
     It is taken as it was deployed where its config is still there. Raises OpsError when there is nothing to go back to.
     """
-    probe.existing(account)
+    probe.require_endpoint(account)
     notes = history.read(account)
     if to:
-        release = build.kept(account, to)
-        note = history.latest(notes, release.digest)
+        release = build.find_release(account, to)
+        note = history.find_last_deployment(notes, release.digest)
     else:
-        note = history.before(notes, have.live)
+        note = history.find_rollback_target(notes, have.live)
         if note is None:
             raise OpsError(
                 "Nothing else was live before. See which releases are kept: invoke sm.releases; then sm.rollback --to DIGEST"
             )
-        release = build.kept(account, note.release)
+        release = build.find_release(account, note.release)
     made = note.config if note and note.config in have.configs else ""
-    kind = plan.kind_of(account, made) if made else ""
-    return plan.Wanted(release, account.settings, made=made, kind=kind)
+    kind = plan.read_instance_type(account, made) if made else ""
+    return plan.EndpointSpec(release, account.settings, made=made, kind=kind)
 
 
 @contextmanager
-def recorded(account: Account, have: plan.Facts, want: plan.Wanted, why: history.Why) -> Iterator[None]:
+def record_and_verify(
+    account: Account, have: plan.Facts, want: plan.EndpointSpec, why: history.DeploymentReason
+) -> Iterator[None]:
     """Around the changes of a deployment: keep a note of it, and verify after them that the release is what answers."""
     if have.live == want.config and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
         yield  # alarms and logs may have been taken away

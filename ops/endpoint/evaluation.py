@@ -56,29 +56,31 @@ class EndpointEvaluation:
 
 def evaluate_endpoint(account: Account, count: int, seed: int) -> EndpointEvaluation:
     """Ask the endpoint, and hold it to what its own release was in training, and to the one before it. Raises OpsError."""
-    config = probe.existing(account)["EndpointConfigName"]
+    config = probe.require_endpoint(account)["EndpointConfigName"]
     if count < 1:
         raise OpsError(f"--live is a number of pictures, not {count}.")
-    drawn = samples.draw(account, count, seed)
+    drawn = samples.draw_samples(account, count, seed)
     if not drawn:
         raise OpsError("The test split has no pictures. Push some: invoke data.push --dir DIR")
     say(f"Asking {account.settings.endpoint_name} about {len(drawn)} test pictures ...")
-    pictures = samples.unpack(account, {sample.shard for sample in drawn})
+    pictures = samples.unpack_pictures(account, {sample.shard for sample in drawn})
     answers = [
-        {"picture": one.name, "truth": one.label, "answer": probe.invoke(account, pictures[one.name])["best"]}
+        {"picture": one.name, "truth": one.label, "answer": probe.invoke_once(account, pictures[one.name])["best"]}
         for one in drawn
     ]
     right = sum(one["truth"] == one["answer"] for one in answers)
-    wrong = findings(right, len(drawn), account.settings.endpoint.worse_at_most, expected_releases(account, config))
+    wrong = findings(
+        right, len(drawn), account.settings.endpoint.worse_at_most, list_expected_releases(account, config)
+    )
     return EndpointEvaluation(config, right, len(drawn), right / len(drawn), list(wrong), answers)
 
 
-def expected_releases(account: Account, config: str) -> Iterator[tuple[str, ReleaseSummary]]:
+def list_expected_releases(account: Account, config: str) -> Iterator[tuple[str, ReleaseSummary]]:
     """Yield what the endpoint may be held to: its own release, and the one that was live before."""
-    if own := probe.release_summary(account, config):
+    if own := probe.find_release_summary(account, config):
         yield "its own release had", own
-    before = history.before(history.read(account), config)
-    if before and (other := probe.release_summary(account, before.config)):
+    before = history.find_rollback_target(history.read(account), config)
+    if before and (other := probe.find_release_summary(account, before.config)):
         yield "the release before it had", other
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
-from ops.core.files import digest_of
+from ops.core.files import compute_folder_digest
 from ops.core.log_groups import has_retention
 from ops.core.paths import ROOT
 from ops.core.plan import Change, Steps, Wait
@@ -58,12 +58,12 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EndpointSpec:
     """A release on the settings' instance type; all names follow from it. `made` is a config of before, to be taken as it is."""
 
     release: Release
     settings: Settings
-    image_tag: str = field(default_factory=lambda: digest_of(ROOT / "serving"))
+    image_tag: str = field(default_factory=lambda: compute_folder_digest(ROOT / "serving"))
     made: str = ""
     kind: str = ""
 
@@ -85,7 +85,7 @@ class Wanted:
         return self.kind or self.settings.endpoint.instance_type
 
 
-def describe(account: Account) -> dict[str, Any] | None:
+def find_endpoint(account: Account) -> dict[str, Any] | None:
     name = account.settings.endpoint_name
     found: dict[str, Any] | None = account.call_or_none("sagemaker", "describe_endpoint", GONE, EndpointName=name)
     return found
@@ -98,50 +98,50 @@ def facts(account: Account) -> Facts:
     named = {"NameContains": settings.prefix + "-"}
     configs = account.list_all("sagemaker", "list_endpoint_configs", "EndpointConfigs", **named)
     models = account.list_all("sagemaker", "list_models", "Models", **named)
-    names = [alarm["AlarmName"] for alarm in alarms.alarms(settings)]
+    names = [alarm["AlarmName"] for alarm in alarms.build_endpoint_alarms(settings)]
     there = account.list_all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
-    found, scaled = describe(account), scaling.facts(account).bounds is not None
+    found, scaled = find_endpoint(account), scaling.facts(account).bounds is not None
     return Facts(
         found,
         tuple(c["EndpointConfigName"] for c in configs if ours.fullmatch(c["EndpointConfigName"])),
         tuple(m["ModelName"] for m in models if ours.fullmatch(m["ModelName"])),
         {alarm["AlarmName"]: alarm["Threshold"] for alarm in there if alarm["AlarmName"] in names},
         tuple(a["AlarmName"] for a in there if ours.fullmatch(re.sub("-(5xx|p99)$", "", a["AlarmName"]))),
-        kind_of(account, found["EndpointConfigName"]) if found else "",
+        read_instance_type(account, found["EndpointConfigName"]) if found else "",
         scaled,
-        not scaled and found is not None and history.lost_scaling(history.read(account, newest=1)),
+        not scaled and found is not None and history.has_lost_scaling(history.read(account, newest=1)),
         has_retention(account, alarms.log_group(settings), settings.endpoint.log_days),
-        *training_jobs.network(account),
+        *training_jobs.read_job_network(account),
     )
 
 
-def kind_of(account: Account, config: str) -> str:
+def read_instance_type(account: Account, config: str) -> str:
     """A config's instance type, or "" where it was deleted."""
     found = account.call_or_none("sagemaker", "describe_endpoint_config", GONE, EndpointConfigName=config)
     return str(found["ProductionVariants"][0]["InstanceType"]) if found else ""
 
 
-def steps(have: Facts, want: Wanted) -> Steps:
+def steps(have: Facts, want: EndpointSpec) -> Steps:
     """For an endpoint at rest: `rest` comes first, and the facts after it."""
     settings = want.settings
-    yield from artefact_steps(have, want)
+    yield from create_artefact_steps(have, want)
     yield from alarms.steps(have.alarms, have.log_group, settings)
-    yield from alarms.unguard_steps(have.guards)
+    yield from alarms.remove_guard_steps(have.guards)
     if have.endpoint and have.endpoint["EndpointStatus"] == "Failed":
         why = "it failed, and AWS lets a failed endpoint only be deleted"
         yield Change("sagemaker", "delete_endpoint", {"EndpointName": settings.endpoint_name}, why)
-        yield Wait(f"endpoint {settings.endpoint_name}", gone, why="it is being deleted")
+        yield Wait(f"endpoint {settings.endpoint_name}", poll_deletion, why="it is being deleted")
         have = Facts()
     if have.endpoint is None:
-        yield creation(want)
-        yield settled(settings, "instances start, load the release and answer pings")
+        yield build_endpoint_creation(want)
+        yield wait_for_endpoint(settings, "instances start, load the release and answer pings")
     elif have.live != want.config:
         yield from update_steps(have, want)
     if have.lost:
         yield from scaling.steps(scaling.Facts(), settings)
 
 
-def update_steps(have: Facts, want: Wanted) -> Steps:
+def update_steps(have: Facts, want: EndpointSpec) -> Steps:
     """Blue/green under alarms of the new fleet's own. AWS refuses another instance type while the variant is registered for
     scaling: then that is taken away before, and made anew after; if this process dies between, by the next deployment."""
     settings = want.settings
@@ -149,48 +149,54 @@ def update_steps(have: Facts, want: Wanted) -> Steps:
     yield from alarms.guard_steps(settings, want.config)
     if moved:
         why = f"from {have.kind} to {want.instance_type}: AWS wants scaling registered anew"
-        yield Change("application-autoscaling", "deregister_scalable_target", scaling.resource(settings), why=why)
+        yield Change(
+            "application-autoscaling", "deregister_scalable_target", scaling.identify_resource(settings), why=why
+        )
     try:
         yield change_over(have, want)
     except AwsError:
         if moved:
             yield from scaling.steps(scaling.Facts(), settings)
         raise
-    yield settled(settings, "instances start, load the release, answer pings, and are watched while they bake")
-    yield from alarms.unguard_steps(guard["AlarmName"] for guard in alarms.guards(settings, want.config))
+    yield wait_for_endpoint(
+        settings, "instances start, load the release, answer pings, and are watched while they bake"
+    )
+    yield from alarms.remove_guard_steps(
+        guard["AlarmName"] for guard in alarms.build_guard_alarms(settings, want.config)
+    )
     if moved:
         yield from scaling.steps(scaling.Facts(), settings)
 
 
-def artefact_steps(have: Facts, want: Wanted) -> Steps:
+def create_artefact_steps(have: Facts, want: EndpointSpec) -> Steps:
     """The model and the config, which never change once made: their names carry the release."""
     short = want.release.short
     if want.made:
         return
     if want.model not in have.models:
         why = f"release {short} has no model"
-        yield Change("sagemaker", "create_model", model_request(have, want), why)
+        yield Change("sagemaker", "create_model", build_model_request(have, want), why)
     if want.config not in have.configs:
         why = f"release {short} has no config on {want.instance_type}"
-        yield Change("sagemaker", "create_endpoint_config", config_request(want), why)
+        yield Change("sagemaker", "create_endpoint_config", build_config_request(want), why)
 
 
-def creation(want: Wanted) -> Change:
+def build_endpoint_creation(want: EndpointSpec) -> Change:
     settings = want.settings
     name = settings.endpoint_name
     args = {"EndpointName": name, "EndpointConfigName": want.config, "Tags": settings.tags(name, settings.expires())}
-    rate = pricing.hourly("sagemaker", want.instance_type, settings.endpoint.instances)
+    rate = pricing.price_instances("sagemaker", want.instance_type, settings.endpoint.instances)
     why = f"no endpoint runs; start one with release {want.release.short}"
     return Change("sagemaker", "create_endpoint", args, why, dollars_per_hour=rate)
 
 
-def change_over(have: Facts, want: Wanted) -> Change:
+def change_over(have: Facts, want: EndpointSpec) -> Change:
     """Instance counts are kept: scaling may have changed them since."""
     args = {
         "EndpointName": want.settings.endpoint_name,
         "EndpointConfigName": want.config,
         "RetainAllVariantProperties": True,
-        "DeploymentConfig": blue_green(want, have.desired),
+        "DeploymentConfig": build_deployment_config(want, have.desired),
     }
     shift = "first one instance of it, then all" if have.desired > 1 else "then change over"
     watched = (
@@ -200,12 +206,12 @@ def change_over(have: Facts, want: Wanted) -> Change:
     return Change("sagemaker", "update_endpoint", args, why)
 
 
-def settled(settings: Settings, why: str) -> Wait:
+def wait_for_endpoint(settings: Settings, why: str) -> Wait:
     longest = START_S + 2 * settings.endpoint.bake_s  # AWS's own limit, and time to go back
-    return Wait(f"endpoint {settings.endpoint_name}", moving, why=why, timeout_s=longest + START_S)
+    return Wait(f"endpoint {settings.endpoint_name}", poll_update, why=why, timeout_s=longest + START_S)
 
 
-def moving(account: Account) -> str | None:
+def poll_update(account: Account) -> str | None:
     """The state that the endpoint is still in, or None. Raises OpsError when it failed."""
     found = account.call("sagemaker", "describe_endpoint", EndpointName=account.settings.endpoint_name)
     if found["EndpointStatus"] in ("Failed", "UpdateRollbackFailed"):
@@ -213,22 +219,22 @@ def moving(account: Account) -> str | None:
     return found["EndpointStatus"] if found["EndpointStatus"] in MOVING else None
 
 
-def rest(account: Account) -> None:
+def await_stable_endpoint(account: Account) -> None:
     """Wait until the endpoint changes no more: whatever was under way decides what there is to do."""
 
     def until(account: Account) -> str | None:
-        found = describe(account)
+        found = find_endpoint(account)
         return found["EndpointStatus"] if found and found["EndpointStatus"] in MOVING else None
 
     account.wait(Wait(f"endpoint {account.settings.endpoint_name}", until, why="something is under way already"))
 
 
-def gone(account: Account) -> str | None:
-    found = describe(account)
+def poll_deletion(account: Account) -> str | None:
+    found = find_endpoint(account)
     return found["EndpointStatus"] if found else None
 
 
-def model_request(have: Facts, want: Wanted) -> dict[str, Any]:
+def build_model_request(have: Facts, want: EndpointSpec) -> dict[str, Any]:
     settings = want.settings
     return {
         "ModelName": want.model,
@@ -239,7 +245,7 @@ def model_request(have: Facts, want: Wanted) -> dict[str, Any]:
     }
 
 
-def config_request(want: Wanted) -> dict[str, Any]:
+def build_config_request(want: EndpointSpec) -> dict[str, Any]:
     settings = want.settings
     variant = {
         "VariantName": settings.endpoint.variant,
@@ -251,7 +257,7 @@ def config_request(want: Wanted) -> dict[str, Any]:
     return {"EndpointConfigName": want.config, "ProductionVariants": [variant], "Tags": settings.tags(want.config)}
 
 
-def blue_green(want: Wanted, count: int) -> dict[str, Any]:
+def build_deployment_config(want: EndpointSpec, count: int) -> dict[str, Any]:
     """A canary of one instance where there are two or more: it may be half of the fleet at the most. Otherwise all at once.
     The guards are watched for `bake_s` between the shifts, and as long after the last, while the old fleet still stands by."""
     bake = want.settings.endpoint.bake_s
@@ -264,6 +270,8 @@ def blue_green(want: Wanted, count: int) -> dict[str, Any]:
             "MaximumExecutionTimeoutInSeconds": START_S + 2 * bake,
         },
         "AutoRollbackConfiguration": {
-            "Alarms": [{"AlarmName": guard["AlarmName"]} for guard in alarms.guards(want.settings, want.config)]
+            "Alarms": [
+                {"AlarmName": guard["AlarmName"]} for guard in alarms.build_guard_alarms(want.settings, want.config)
+            ]
         },
     }

@@ -16,7 +16,7 @@ from ops.releases.records import ReleaseSummary
 BUSY_S = (0.5, 1.0, 2.0, 4.0)
 
 
-def verify_release(account: Account, want: plan.Wanted, before: str) -> None:
+def verify_release(account: Account, want: plan.EndpointSpec, before: str) -> None:
     """Check that the endpoint gives the release's own answers to all its golden pictures.
 
     `before` is the config that was live. Raises OpsError, with AWS's reason after a roll-back.
@@ -33,55 +33,59 @@ def verify_release(account: Account, want: plan.Wanted, before: str) -> None:
             "Why: invoke sm.logs --errors",
             ROLLED_BACK,
         )
-    if wrong := smoke(account, want.release):
+    if wrong := smoke_test_endpoint(account, want.release):
         raise OpsError(
             f"{want.settings.endpoint_name} answers, but not as it should: {'; '.join(wrong[:3])}. Go back: invoke sm.rollback"
         )
 
 
-def smoke(account: Account, release: Release) -> list[str]:
+def smoke_test_endpoint(account: Account, release: Release) -> list[str]:
     """Return what is wrong with the endpoint's answers to a release's golden pictures."""
-    pictures = golden.read(build.local(account, release).folder / "golden.npz")
-    return golden.wrong(pictures, lambda picture: invoke_with_retry(account, picture), release.digest)
+    pictures = golden.read(build.fetch_release(account, release).folder / "golden.npz")
+    return golden.check_golden_answers(pictures, lambda picture: invoke_with_retry(account, picture), release.digest)
 
 
 def invoke_with_retry(account: Account, picture: bytes) -> dict[str, Any]:
     """Invoke the endpoint; ask a busy one again for some seconds, since that says nothing about the release."""
     for seconds in BUSY_S:
         try:
-            return invoke(account, picture)
+            return invoke_once(account, picture)
         except AwsError as error:
             if not error.says("error (503)", "Throttling"):
                 raise
             time.sleep(seconds)
-    return invoke(account, picture)
+    return invoke_once(account, picture)
 
 
-def short_digest(account: Account, config: str) -> str:
+def parse_short_digest(account: Account, config: str) -> str:
     """Return the first digits of a release's digest, which a config's name carries."""
     return config.removeprefix(account.settings.prefix + "-").split("-")[0]
 
 
-def release_summary(account: Account, config: str) -> ReleaseSummary | None:
+def find_release_summary(account: Account, config: str) -> ReleaseSummary | None:
     """Return what is on record of the release that a config's name carries; None when it is not kept."""
-    found = [digest for digest in build.digests(account) if digest.startswith(short_digest(account, config))]
+    found = [
+        digest
+        for digest in build.list_release_digests(account)
+        if digest.startswith(parse_short_digest(account, config))
+    ]
     return build.read_summary(account, found[0]) if found else None
 
 
-def release(account: Account) -> Release:
+def find_live_release(account: Account) -> Release:
     """Return the release that is live. Raises OpsError when there is no endpoint."""
-    return build.kept(account, short_digest(account, existing(account)["EndpointConfigName"]))
+    return build.find_release(account, parse_short_digest(account, require_endpoint(account)["EndpointConfigName"]))
 
 
-def existing(account: Account) -> dict[str, Any]:
+def require_endpoint(account: Account) -> dict[str, Any]:
     """Return AWS's description of the endpoint. Raises OpsError when there is none."""
-    found = plan.describe(account)
+    found = plan.find_endpoint(account)
     if found is None:
         raise OpsError(f"There is no endpoint {account.settings.endpoint_name}. Deploy one: invoke sm.deploy")
     return found
 
 
-def invoke(account: Account, picture: bytes) -> dict[str, Any]:
+def invoke_once(account: Account, picture: bytes) -> dict[str, Any]:
     """Return the endpoint's answer to one picture: release, best, classes, scores, probabilities. Raises AwsError."""
     name = account.settings.endpoint_name
     answer = account.call(

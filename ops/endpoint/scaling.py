@@ -68,14 +68,14 @@ class Facts:
     lost: int = 0
 
 
-def resource(settings: Settings) -> dict[str, str]:
+def identify_resource(settings: Settings) -> dict[str, str]:
     where = f"endpoint/{settings.endpoint_name}/variant/{settings.endpoint.variant}"
     return {"ServiceNamespace": "sagemaker", "ResourceId": where, "ScalableDimension": DIMENSION}
 
 
 def facts(account: Account, instances: int = 1) -> Facts:
     """`instances`: DesiredInstanceCount of the endpoint, which its own description tells."""
-    where = resource(account.settings)
+    where = identify_resource(account.settings)
     targets = account.list_all(
         SERVICE, "describe_scalable_targets", "ScalableTargets",
         ServiceNamespace="sagemaker", ResourceIds=[where["ResourceId"]], ScalableDimension=DIMENSION,
@@ -83,21 +83,21 @@ def facts(account: Account, instances: int = 1) -> Facts:
     policies = account.list_all(SERVICE, "describe_scaling_policies", "ScalingPolicies", **where)
     actions = account.list_all(SERVICE, "describe_scheduled_actions", "ScheduledActions", **where)
     suspended = targets[0].get("SuspendedState", {}) if targets else {}
-    ours = [policy for policy in policies if policy["PolicyName"] == policy_name(account.settings)]
+    ours = [policy for policy in policies if policy["PolicyName"] == derive_policy_name(account.settings)]
     names = [alarm["AlarmName"] for policy in ours for alarm in policy.get("Alarms", [])]
     alarms = account.list_all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=names) if names else []
     return Facts(
         (targets[0]["MinCapacity"], targets[0]["MaxCapacity"]) if targets else None,
-        {policy["PolicyName"]: configuration(policy) for policy in policies},
+        {policy["PolicyName"]: extract_policy_config(policy) for policy in policies},
         tuple(name for name in SUSPENSIONS if suspended.get(name)),
-        {action["ScheduledActionName"]: scheduled(action) for action in actions},
+        {action["ScheduledActionName"]: extract_schedule(action) for action in actions},
         instances,
         tuple(alarms),
         len(names) - len(alarms),
     )
 
 
-def configuration(policy: dict[str, Any]) -> dict[str, Any]:
+def extract_policy_config(policy: dict[str, Any]) -> dict[str, Any]:
     """A policy as it was asked for: AWS may tell the defaults too."""
     found = dict(policy.get("TargetTrackingScalingPolicyConfiguration", {}))
     if not found.get("DisableScaleIn"):
@@ -105,25 +105,25 @@ def configuration(policy: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def scheduled(action: dict[str, Any]) -> dict[str, Any]:
+def extract_schedule(action: dict[str, Any]) -> dict[str, Any]:
     parts = ("Schedule", "Timezone", "ScalableTargetAction")
     return {name: action[name] for name in parts if action.get(name)}
 
 
-def policy_name(settings: Settings, metric: str = "") -> str:
+def derive_policy_name(settings: Settings, metric: str = "") -> str:
     return f"{settings.prefix}-{metric or settings.endpoint.scaling_metric}"
 
 
-def target_value(settings: Settings) -> float:
+def select_target_value(settings: Settings) -> float:
     endpoint = settings.endpoint
     per_minute = endpoint.scaling_metric == "invocations"
     return float(endpoint.invocations_per_instance if per_minute else endpoint.concurrency_per_instance)
 
 
-def wanted(settings: Settings) -> dict[str, Any]:
+def build_policy_config(settings: Settings) -> dict[str, Any]:
     endpoint = settings.endpoint
     return {
-        "TargetValue": target_value(settings),
+        "TargetValue": select_target_value(settings),
         "PredefinedMetricSpecification": {"PredefinedMetricType": METRICS[endpoint.scaling_metric].predefined},
         "ScaleOutCooldown": endpoint.scale_out_cooldown_s,
         "ScaleInCooldown": endpoint.scale_in_cooldown_s,
@@ -141,7 +141,7 @@ def refuse_burstable(settings: Settings) -> None:
 
 def describe_expectation(settings: Settings) -> str:
     """Say when AWS will add and take away instances with these settings."""
-    target = target_value(settings)
+    target = select_target_value(settings)
     if settings.endpoint.scaling_metric == "concurrency":
         out = f"thirty seconds above {target:g} requests at once each"
     else:
@@ -152,7 +152,7 @@ def describe_expectation(settings: Settings) -> str:
     )
 
 
-def wanted_bounds(settings: Settings, least: int = 0, most: int = 0) -> Bounds:
+def resolve_bounds(settings: Settings, least: int = 0, most: int = 0) -> Bounds:
     """The settings' bounds, or those given for this run. Raises OpsError for bounds without room."""
     for flag, given in (("--min-instances", least), ("--max-instances", most)):
         if given < 0:
@@ -166,7 +166,7 @@ def wanted_bounds(settings: Settings, least: int = 0, most: int = 0) -> Bounds:
     return bounds
 
 
-def wanted_schedule(settings: Settings, now: datetime) -> dict[str, dict[str, Any]]:
+def build_schedule(settings: Settings, now: datetime) -> dict[str, dict[str, Any]]:
     """The scheduled actions by name; one at a time that has passed is not wanted any more."""
     return {
         f"{settings.prefix}-{action.name}": {
@@ -176,40 +176,40 @@ def wanted_schedule(settings: Settings, now: datetime) -> dict[str, dict[str, An
             "ScalableTargetAction": {"MinCapacity": action.min_instances, "MaxCapacity": action.max_instances},
         }
         for action in settings.endpoint.schedule
-        if not passed(action.when, action.timezone, now)
+        if not is_past(action.when, action.timezone, now)
     }
 
 
-def passed(when: str, timezone: str, now: datetime) -> bool:
+def is_past(when: str, timezone: str, now: datetime) -> bool:
     if not when.startswith("at("):
         return False
     return datetime.fromisoformat(when[3:-1]).replace(tzinfo=ZoneInfo(timezone)) <= now
 
 
-def fitting(have: Facts, settings: Settings) -> set[Bounds]:
+def list_acceptable_bounds(have: Facts, settings: Settings) -> set[Bounds]:
     """Bounds that the settings explain: their own, or those of a scheduled action that comes again, and may have run last."""
-    want = wanted_schedule(settings, datetime.now(UTC))
+    want = build_schedule(settings, datetime.now(UTC))
     again = [
         action["ScalableTargetAction"]
         for name, action in have.schedule.items()
         if action == want.get(name) and not action["Schedule"].startswith("at(")
     ]
-    return {wanted_bounds(settings), *((bounds["MinCapacity"], bounds["MaxCapacity"]) for bounds in again)}
+    return {resolve_bounds(settings), *((bounds["MinCapacity"], bounds["MaxCapacity"]) for bounds in again)}
 
 
 def steps(have: Facts, settings: Settings, bounds: Bounds | None = None, now: datetime | None = None) -> Steps:
     """`bounds` are this run's own; without them the settings' hold, or what their schedule has set."""
-    yield from target_steps(have, settings, bounds)
-    yield from policy_steps(have, settings)
+    yield from register_target_steps(have, settings, bounds)
+    yield from put_policy_steps(have, settings)
     yield from schedule_steps(have, settings, now or datetime.now(UTC))
 
 
-def target_steps(have: Facts, settings: Settings, bounds: Bounds | None) -> Steps:
-    fit = {bounds} if bounds else fitting(have, settings)
+def register_target_steps(have: Facts, settings: Settings, bounds: Bounds | None) -> Steps:
+    fit = {bounds} if bounds else list_acceptable_bounds(have, settings)
     right = have.bounds in fit
     if right and not have.suspended:
         return
-    least, most = have.bounds if right and have.bounds else bounds or wanted_bounds(settings)
+    least, most = have.bounds if right and have.bounds else bounds or resolve_bounds(settings)
     words = [f"resume {' and '.join(SUSPENSIONS[name] for name in have.suspended)}"] if have.suspended else []
     if not right:
         words.append(f"let it run {least} to {most} instances")
@@ -217,70 +217,70 @@ def target_steps(have: Facts, settings: Settings, bounds: Bounds | None) -> Step
         words.append(f"start {least - have.instances} more at once")
     if have.instances > most:
         words.append(f"take {have.instances - most} away at once")
-    args = {**resource(settings), "MinCapacity": least, "MaxCapacity": most, "SuspendedState": RESUMED}
-    yield from asked(
+    args = {**identify_resource(settings), "MinCapacity": least, "MaxCapacity": most, "SuspendedState": RESUMED}
+    yield from request_change(
         Change(
             SERVICE,
             "register_scalable_target",
             args,
             why=f"{', '.join(words)}; at the most",
-            dollars_per_hour=more(settings, most - have.instances),
+            dollars_per_hour=compute_extra_rate(settings, most - have.instances),
         )
     )
 
 
-def more(settings: Settings, instances: int) -> float:
+def compute_extra_rate(settings: Settings, instances: int) -> float:
     """Dollars an hour for so many instances beyond those that are paid already."""
-    return pricing.hourly("sagemaker", settings.endpoint.instance_type, instances) if instances > 0 else 0.0
+    return pricing.price_instances("sagemaker", settings.endpoint.instance_type, instances) if instances > 0 else 0.0
 
 
-def policy_steps(have: Facts, settings: Settings) -> Steps:
+def put_policy_steps(have: Facts, settings: Settings) -> Steps:
     """The new policy first: between the two calls both hold, and the one that wants more instances decides."""
-    name, metric = policy_name(settings), METRICS[settings.endpoint.scaling_metric]
-    if have.policies.get(name) != wanted(settings) or have.lost:
+    name, metric = derive_policy_name(settings), METRICS[settings.endpoint.scaling_metric]
+    if have.policies.get(name) != build_policy_config(settings) or have.lost:
         args = {
-            **resource(settings),
+            **identify_resource(settings),
             "PolicyName": name,
             "PolicyType": "TargetTrackingScaling",
-            "TargetTrackingScalingPolicyConfiguration": wanted(settings),
+            "TargetTrackingScalingPolicyConfiguration": build_policy_config(settings),
         }
-        target = f"{target_value(settings):g}"
+        target = f"{select_target_value(settings):g}"
         what = "invocations per instance and minute" if metric.period == 60 else "requests at once per instance"
         lost = "; an alarm of it is gone" if have.lost else ""
-        yield from asked(Change(SERVICE, "put_scaling_policy", args, why=f"hold {target} {what}{lost}"))
+        yield from request_change(Change(SERVICE, "put_scaling_policy", args, why=f"hold {target} {what}{lost}"))
     for other in METRICS:
-        if (old := policy_name(settings, other)) != name and old in have.policies:
-            args = {**resource(settings), "PolicyName": old}
+        if (old := derive_policy_name(settings, other)) != name and old in have.policies:
+            args = {**identify_resource(settings), "PolicyName": old}
             why = f"it is scaled by {settings.endpoint.scaling_metric} now, not by {other}"
-            yield from asked(Change(SERVICE, "delete_scaling_policy", args, why=why))
+            yield from request_change(Change(SERVICE, "delete_scaling_policy", args, why=why))
 
 
 def schedule_steps(have: Facts, settings: Settings, now: datetime) -> Steps:
-    want, top = wanted_schedule(settings, now), settings.endpoint.max_instances
+    want, top = build_schedule(settings, now), settings.endpoint.max_instances
     for name, action in want.items():
         if have.schedule.get(name) == action:
             continue
         least, most = action["ScalableTargetAction"].values()
-        args = {**resource(settings), "ScheduledActionName": name, **action}
+        args = {**identify_resource(settings), "ScheduledActionName": name, **action}
         why = f"{least} to {most} instances from {action['Schedule']} {action.get('Timezone', '')}".rstrip()
-        extra, top = more(settings, most - top), max(top, most)
-        yield from asked(
+        extra, top = compute_extra_rate(settings, most - top), max(top, most)
+        yield from request_change(
             Change(SERVICE, "put_scheduled_action", args, why=f"{why}; at the most", dollars_per_hour=extra)
         )
-    for name in unwanted(have, settings, now):
-        args = {**resource(settings), "ScheduledActionName": name}
-        yield from asked(
+    for name in list_unwanted_actions(have, settings, now):
+        args = {**identify_resource(settings), "ScheduledActionName": name}
+        yield from request_change(
             Change(SERVICE, "delete_scheduled_action", args, why="it is not in endpoint.schedule, or has passed")
         )
 
 
-def unwanted(have: Facts, settings: Settings, now: datetime) -> Iterator[str]:
+def list_unwanted_actions(have: Facts, settings: Settings, now: datetime) -> Iterator[str]:
     """Scheduled actions with our prefix that no setting asks for; what others have put there is theirs."""
-    want = wanted_schedule(settings, now)
+    want = build_schedule(settings, now)
     return (name for name in have.schedule if name.startswith(f"{settings.prefix}-") and name not in want)
 
 
-def asked(change: Change) -> Steps:
+def request_change(change: Change) -> Steps:
     """The change. SDKs do not try again for this code of AWS's, which takes one change of an endpoint at a time."""
     try:
         return (yield change)

@@ -43,7 +43,7 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScalingState:
     status: str
     running: int
     have: scaling.Facts
@@ -52,16 +52,16 @@ class Seen:
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def look(account: Account) -> Seen:
-    found = probe.existing(account)
+def inspect_scaling(account: Account) -> ScalingState:
+    found = probe.require_endpoint(account)
     variant = (found.get("ProductionVariants") or [{}])[0]
     have = scaling.facts(account, variant.get("DesiredInstanceCount", 0))
     answer = account.call(
         scaling.SERVICE, "describe_scaling_activities", IncludeNotScaledActivities=True, MaxResults=RECENT,
-        **scaling.resource(account.settings),
+        **scaling.identify_resource(account.settings),
     )  # fmt: skip
     now = datetime.now(UTC)
-    return Seen(
+    return ScalingState(
         found["EndpointStatus"],
         variant.get("CurrentInstanceCount", 0),
         have,
@@ -78,27 +78,35 @@ def read(account: Account, alarm: dict[str, Any], now: datetime) -> Alarm:
     statistic = alarm.get("Statistic", metric.statistic)
     found = account.call(
         "cloudwatch", "get_metric_statistics", Namespace="AWS/SageMaker", MetricName=alarm.get("MetricName", metric.name),
-        Dimensions=alarm.get("Dimensions") or alarms.dimensions(account.settings),
+        Dimensions=alarm.get("Dimensions") or alarms.build_dimensions(account.settings),
         StartTime=now - timedelta(seconds=period * (needs + LAG_POINTS + 1)), EndTime=now, Period=period, Statistics=[statistic],
     )["Datapoints"]  # fmt: skip
     values = {int((now - point["Timestamp"]).total_seconds() // period): point[statistic] for point in found}
     way = "out" if alarm["ComparisonOperator"].startswith("Greater") else "in"
-    return Alarm(way, alarm["AlarmName"], alarm["StateValue"], alarm["Threshold"], needs, period, last(values, needs))
+    return Alarm(
+        way,
+        alarm["AlarmName"],
+        alarm["StateValue"],
+        alarm["Threshold"],
+        needs,
+        period,
+        select_last_points(values, needs),
+    )
 
 
-def last(values: dict[int, float], needs: int) -> tuple[float | None, ...]:
+def select_last_points(values: dict[int, float], needs: int) -> tuple[float | None, ...]:
     """`values` by how many periods ago they began; 0 is not over yet. Those that CloudWatch may still get do not count."""
     newest = next((ago for ago in range(1, LAG_POINTS + 1) if ago in values), 1)
     return tuple(values.get(ago) for ago in range(newest + needs - 1, newest - 1, -1))
 
 
-def findings(seen: Seen, settings: Settings) -> list[Finding]:
+def findings(seen: ScalingState, settings: Settings) -> list[Finding]:
     """Errors first: because of one, the endpoint does not follow its load as the settings want. A note only explains."""
-    found = [*about_registration(seen, settings), *about_load(seen, settings), *about_settings(seen, settings)]
+    found = [*diagnose_registration(seen, settings), *diagnose_load(seen, settings), *diagnose_settings(seen, settings)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def about_registration(seen: Seen, settings: Settings) -> Iterator[Finding]:
+def diagnose_registration(seen: ScalingState, settings: Settings) -> Iterator[Finding]:
     have = seen.have
     if seen.status == "Failed":
         yield Finding("error", "The endpoint has failed, and nothing scales it.", "Why: invoke sm.logs --errors")
@@ -108,8 +116,8 @@ def about_registration(seen: Seen, settings: Settings) -> Iterator[Finding]:
         message = f"No scalable target is registered: it stays at {have.instances}."
         yield Finding("error", message, "invoke sm.autoscale")
         return
-    if have.bounds not in scaling.fitting(have, settings):
-        least, most = scaling.wanted_bounds(settings)
+    if have.bounds not in scaling.list_acceptable_bounds(have, settings):
+        least, most = scaling.resolve_bounds(settings)
         yield Finding(
             "error",
             f"It may have {have.bounds[0]} to {have.bounds[1]} instances, the settings say {least} to {most}.",
@@ -118,24 +126,28 @@ def about_registration(seen: Seen, settings: Settings) -> Iterator[Finding]:
     for name in have.suspended:
         message = f"{scaling.SUSPENSIONS[name].capitalize()} is suspended."
         yield Finding("error", message, "Resume it: invoke sm.autoscale")
-    policy = have.policies.get(scaling.policy_name(settings))
+    policy = have.policies.get(scaling.derive_policy_name(settings))
     if policy is None:
         yield Finding("error", f"It has no policy by {settings.endpoint.scaling_metric}.", "invoke sm.autoscale")
-    elif policy != scaling.wanted(settings):
-        yield Finding("error", f"Its policy {differs(policy, scaling.wanted(settings))}.", "invoke sm.autoscale")
-    ours = {scaling.policy_name(settings, metric) for metric in scaling.METRICS}
-    for name in have.policies.keys() - {scaling.policy_name(settings)}:
+    elif policy != scaling.build_policy_config(settings):
+        yield Finding(
+            "error",
+            f"Its policy {describe_differences(policy, scaling.build_policy_config(settings))}.",
+            "invoke sm.autoscale",
+        )
+    ours = {scaling.derive_policy_name(settings, metric) for metric in scaling.METRICS}
+    for name in have.policies.keys() - {scaling.derive_policy_name(settings)}:
         whose = "left from another metric: invoke sm.autoscale" if name in ours else "somebody else's"
         message = f"There is a second policy, {name}, {whose}. Of two, the one that wants more decides."
         yield Finding("error", message, "invoke sm.autoscale") if name in ours else Finding("note", message)
 
 
-def differs(have: dict[str, Any], want: dict[str, Any]) -> str:
+def describe_differences(have: dict[str, Any], want: dict[str, Any]) -> str:
     names = [name for name in {**want, **have} if have.get(name) != want.get(name)]
     return ", ".join(f"has {name} {have.get(name)}, the settings say {want.get(name)}" for name in names)
 
 
-def about_load(seen: Seen, settings: Settings) -> Iterator[Finding]:
+def diagnose_load(seen: ScalingState, settings: Settings) -> Iterator[Finding]:
     have = seen.have
     if have.bounds is None:
         return
@@ -171,15 +183,15 @@ def about_load(seen: Seen, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def about_settings(seen: Seen, settings: Settings) -> Iterator[Finding]:
+def diagnose_settings(seen: ScalingState, settings: Settings) -> Iterator[Finding]:
     if seen.have.bounds is None:
         return
-    have, wanted = seen.have.schedule, scaling.wanted_schedule(settings, seen.now)
+    have, wanted = seen.have.schedule, scaling.build_schedule(settings, seen.now)
     for name, action in wanted.items():
         if have.get(name) != action:
             message = f"The scheduled action {name} {'differs' if name in have else 'is missing'}."
             yield Finding("error", message, "invoke sm.autoscale")
-    unwanted = set(scaling.unwanted(seen.have, settings, seen.now))
+    unwanted = set(scaling.list_unwanted_actions(seen.have, settings, seen.now))
     for name in have.keys() - wanted.keys():
         whose = "is not in the settings: invoke sm.autoscale" if name in unwanted else "is somebody else's"
         message = f"The scheduled action {name}, {have[name]['Schedule']}, {whose}."
@@ -198,7 +210,7 @@ def about_settings(seen: Seen, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def as_data(seen: Seen, found: list[Finding]) -> dict[str, Any]:
+def as_data(seen: ScalingState, found: list[Finding]) -> dict[str, Any]:
     """Return the diagnosis for --json."""
     have = seen.have
     return {
@@ -209,7 +221,7 @@ def as_data(seen: Seen, found: list[Finding]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def describe_diagnosis(seen: Seen, found: list[Finding], settings: Settings) -> str:
+def describe_diagnosis(seen: ScalingState, found: list[Finding], settings: Settings) -> str:
     name, have = settings.endpoint_name, seen.have
     if any(one.severity == "error" for one in found):
         head = f"{name} does not follow its load as the settings want:"

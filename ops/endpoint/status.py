@@ -9,7 +9,7 @@ from typing import Any
 
 from ops.core import pricing
 from ops.core.aws.account import Account
-from ops.core.output import table
+from ops.core.output import format_table
 from ops.endpoint import alarms, plan, probe
 
 
@@ -38,12 +38,12 @@ class Status:
 
 def read_status(account: Account, minutes: int) -> tuple[Status, str]:
     """Return the endpoint's status, and AWS's reason for its last failure or "". Raises OpsError without an endpoint."""
-    found = probe.existing(account)
+    found = probe.require_endpoint(account)
     variant = (found.get("ProductionVariants") or [{}])[0]  # one that never came up has none
-    requests, failed = alarms.errors(account, minutes)
+    requests, failed = alarms.count_requests_and_errors(account, minutes)
     count = variant.get("CurrentInstanceCount", 0)
-    kind = plan.kind_of(account, found["EndpointConfigName"])
-    hourly = pricing.hourly("sagemaker", kind, count) if kind else 0.0
+    kind = plan.read_instance_type(account, found["EndpointConfigName"])
+    hourly = pricing.price_instances("sagemaker", kind, count) if kind else 0.0
     now = datetime.now(UTC)
     seen = Status(
         endpoint=found["EndpointName"],
@@ -76,7 +76,7 @@ def describe_status(seen: Status, failure: str) -> str:
         f"{seen.dollars_per_hour:.3f}", f"{seen.dollars_so_far:.2f}", seen.expires or "never", seen.config,
     )  # fmt: skip
     columns = ("endpoint", "status", "instances", f"5xx in {seen.minutes} min", "$/h", "$ so far", "expires", "config")
-    text = table(columns, [row])
+    text = format_table(columns, [row])
     if seen.status in plan.MOVING:
         text += f"\n{seen.status} for {seen.in_state_minutes} minutes"
     return f"{text}\nlast failure: {failure}" if failure else text
@@ -84,7 +84,7 @@ def describe_status(seen: Status, failure: str) -> str:
 
 def read_log(account: Account, minutes: int, errors: bool) -> list[tuple[str, str]]:
     """Return (stream, line) of the endpoint's log. `errors`: only the lines that speak of one."""
-    probe.existing(account)
+    probe.require_endpoint(account)
     since = int((time.time() - minutes * 60) * 1000)
     args = {"logGroupName": alarms.log_group(account.settings), "startTime": since}
     events = account.list_all("logs", "filter_log_events", "events", **args)
@@ -107,9 +107,9 @@ METRICS = {  # our name, CloudWatch's, statistic
 
 def read_metrics(account: Account, minutes: int) -> tuple[list[dict[str, Any]], list[str]]:
     """Return requests, errors and latency (ms), a row a minute, and the minutes that are above an alarm's bound."""
-    probe.existing(account)
+    probe.require_endpoint(account)
     bounds = account.settings.endpoint
-    series = alarms.by_minute(account, METRICS, minutes)
+    series = alarms.read_minute_metrics(account, METRICS, minutes)
     points: list[dict[str, Any]] = [
         {"minute": f"{at:%H:%M}"}
         | {name: round(series[name].get(at, 0.0) / (1000 if name.endswith("ms") else 1), 1) for name in METRICS}
@@ -124,7 +124,7 @@ def read_metrics(account: Account, minutes: int) -> tuple[list[dict[str, Any]], 
 def describe_metrics(account: Account, points: list[dict[str, Any]], over: list[str]) -> str:
     bounds = account.settings.endpoint
     columns = ("minute", "requests", "per instance", "4xx", "5xx", "p50 ms", "p99 ms")
-    text = table(columns, [(p["minute"], *(f"{p[name]:g}" for name in METRICS)) for p in points])
+    text = format_table(columns, [(p["minute"], *(f"{p[name]:g}" for name in METRICS)) for p in points])
     if over:
         text += f"\nabove {bounds.p99_ms} ms (p99), or {bounds.errors_5xx_per_minute} 5xx a minute: {', '.join(over)}"
     return text

@@ -12,7 +12,7 @@ def facts(account: Account) -> tuple[plan.Facts, scaling.Facts]:
     return plan.facts(account), scaling.facts(account)
 
 
-def anything(have: tuple[plan.Facts, scaling.Facts]) -> bool:
+def has_resources(have: tuple[plan.Facts, scaling.Facts]) -> bool:
     """Whether there is something to delete; an interrupted delete may have left all but the endpoint."""
     there, scaled = have
     return bool(there.endpoint or there.configs or there.models or there.alarms or there.guards or scaled.bounds)
@@ -26,14 +26,14 @@ def steps(have: tuple[plan.Facts, scaling.Facts], settings: Settings) -> Steps:
         yield Change(
             "application-autoscaling",
             "deregister_scalable_target",
-            scaling.resource(settings),
+            scaling.identify_resource(settings),
             why=f"{name} is not to be scaled any more; its policy{also} go with it",
         )
     if there.endpoint:
         yield Change(
             "sagemaker", "delete_endpoint", {"EndpointName": name}, why="asked for", danger="callers fail from now on"
         )
-        yield Wait(f"endpoint {name}", plan.gone, why="its role must stay until it is gone")
+        yield Wait(f"endpoint {name}", plan.poll_deletion, why="its role must stay until it is gone")
     for config in there.configs:
         yield Change("sagemaker", "delete_endpoint_config", {"EndpointConfigName": config}, why="its endpoint is gone")
     for model in there.models:

@@ -14,7 +14,7 @@ from ops.datasets.samples import Sample
 from ops.function.plan import ALIAS, MISSING, log_group
 
 
-def ask(account: Account, event: dict[str, Any]) -> dict[str, Any]:
+def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
     """The function's answer, unpacked; with `statusCode` where it is not 200. Raises OpsError when the function itself failed."""
     try:
         answer = account.call(
@@ -46,7 +46,7 @@ def ask_about_file(account: Account, picture: str) -> dict[str, Any]:
     """Send the file as an {"image"} event. Raises OpsError when it is not there."""
     if not Path(picture).is_file():
         raise OpsError(f"There is no file {picture}.")
-    return ask(account, {"image": base64.b64encode(Path(picture).read_bytes()).decode()})
+    return invoke_function(account, {"image": base64.b64encode(Path(picture).read_bytes()).decode()})
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ def ask_about_samples(account: Account, samples: list[Sample]) -> list[SampleAns
     """Ask about pictures that lie in the bucket, as {"s3_uri"} events. Raises OpsError for an answer that is none."""
     answers = []
     for one in samples:
-        found = ask(account, {"s3_uri": one.uri(account.settings)})
+        found = invoke_function(account, {"s3_uri": one.uri(account.settings)})
         if "best" not in found:
             raise OpsError(f"{one.name}: the function answers {found}. Look: invoke sm.status")
         answers.append(SampleAnswer(one.name, one.label, found["best"], found["release"]))
     return answers
 
 
-def plain_text(answer: dict[str, Any]) -> str:
+def format_answer(answer: dict[str, Any]) -> str:
     if "best" not in answer:
         return json.dumps(answer.get("original", answer))
     return f"{answer['best']}  {max(answer['probabilities']):.3f}  release {answer['release'][:12]}"

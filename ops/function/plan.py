@@ -12,10 +12,10 @@ from typing import Any
 from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.files import files_of, zip_of
+from ops.core.files import build_zip, list_files
 from ops.core.log_groups import has_retention, log_group_steps
 from ops.core.paths import ROOT
-from ops.core.plan import Change, Steps, Wait, until_trusted
+from ops.core.plan import Change, Steps, Wait, retry_until_trusted
 from ops.core.settings import IMAGES, Settings
 
 ALIAS = "live"
@@ -39,12 +39,12 @@ class Facts:
     log_group: bool = False
 
 
-def package(folder: Path = ROOT / "lambda") -> bytes:
+def package_function(folder: Path = ROOT / "lambda") -> bytes:
     """lambda/*.py at the zip's root: the same sources are the same bytes."""
-    return zip_of((path.relative_to(folder).as_posix(), path) for path in files_of(folder) if path.suffix == ".py")
+    return build_zip((path.relative_to(folder).as_posix(), path) for path in list_files(folder) if path.suffix == ".py")
 
 
-def sha256_of(code: bytes) -> str:
+def compute_code_sha256(code: bytes) -> str:
     """As AWS writes CodeSha256."""
     return base64.b64encode(hashlib.sha256(code).digest()).decode()
 
@@ -76,7 +76,7 @@ def facts(account: Account) -> Facts:
     return Facts(
         found["Configuration"],
         alias["FunctionVersion"] if alias else None,
-        fingerprint(version) if version else None,
+        derive_fingerprint(version) if version else None,
         account.call("lambda", "get_function_concurrency", **name).get("ReservedConcurrentExecutions"),
         ready["RequestedProvisionedConcurrentExecutions"] if ready else None,
         ready["Status"] if ready else "",
@@ -89,7 +89,7 @@ def log_group(settings: Settings) -> str:
     return f"/aws/lambda/{settings.function_name}"
 
 
-def wanted(settings: Settings) -> dict[str, Any]:
+def build_function_config(settings: Settings) -> dict[str, Any]:
     """The function's configuration, by AWS's names."""
     return {
         "Runtime": settings.fn.runtime,
@@ -108,14 +108,14 @@ def wanted(settings: Settings) -> dict[str, Any]:
     }
 
 
-def fingerprint(config: dict[str, Any]) -> str:
+def derive_fingerprint(config: dict[str, Any]) -> str:
     """Code and configuration of a version, so that the one behind the alias can be compared with what is wanted."""
     names = ("CodeSha256", "Runtime", "Role", "Handler", "Timeout", "MemorySize", "Environment")
     return json.dumps({name: config.get(name) for name in names}, sort_keys=True)
 
 
 def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
-    name, want = {"FunctionName": settings.function_name}, wanted(settings)
+    name, want = {"FunctionName": settings.function_name}, build_function_config(settings)
     check_room(have, settings)
     if not have.log_group:
         yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "the function's logs need a group")
@@ -126,24 +126,24 @@ def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
             "Code": {"ZipFile": code},
             "Tags": {t["Key"]: t["Value"] for t in settings.tags(settings.function_name)},
         }
-        yield from until_trusted(
+        yield from retry_until_trusted(
             Change("lambda", "create_function", args, why="there is no function"), NOT_YET, ROLE_WAITS_S
         )
-        yield settled()
+        yield wait_for_function()
     else:
-        if have.config["CodeSha256"] != sha256_of(code):
+        if have.config["CodeSha256"] != compute_code_sha256(code):
             yield Change(
                 "lambda", "update_function_code", {**name, "ZipFile": code}, why="its code differs from lambda/"
             )
-            yield settled()
+            yield wait_for_function()
         differing = [key for key in want if have.config.get(key) != want[key]]
         if differing:
             yield Change(
                 "lambda", "update_function_configuration", {**name, **want}, why=f"{', '.join(differing)} differ"
             )
-            yield settled()
+            yield wait_for_function()
     version: Any = have.alias
-    if have.alias_sha != fingerprint({"CodeSha256": sha256_of(code), **want}):
+    if have.alias_sha != derive_fingerprint({"CodeSha256": compute_code_sha256(code), **want}):
         answer = yield Change("lambda", "publish_version", name, why="the alias needs a version that never changes")
         version = answer["Version"]
         verb, why = (
@@ -152,10 +152,10 @@ def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
             else ("update_alias", f"it points at version {have.alias}")
         )
         yield Change("lambda", verb, {**name, "Name": ALIAS, "FunctionVersion": version}, why=why)
-    yield from concurrency_steps(have, settings)
+    yield from set_concurrency_steps(have, settings)
 
 
-def settled() -> Wait:
+def wait_for_function() -> Wait:
     def until(account: Account) -> str | None:
         found = account.call("lambda", "get_function", FunctionName=account.settings.function_name)["Configuration"]
         if found.get("State") == "Failed" or found.get("LastUpdateStatus") == "Failed":
@@ -179,7 +179,7 @@ def check_room(have: Facts, settings: Settings) -> None:
         )
 
 
-def concurrency_steps(have: Facts, settings: Settings) -> Steps:
+def set_concurrency_steps(have: Facts, settings: Settings) -> Steps:
     name, wanted = {"FunctionName": settings.function_name}, settings.fn.reserved
     if wanted is None and have.reserved is not None:
         yield Change("lambda", "delete_function_concurrency", name, why="nothing is to be reserved")
@@ -188,7 +188,7 @@ def concurrency_steps(have: Facts, settings: Settings) -> Steps:
         yield Change("lambda", "put_function_concurrency", args, why=f"at most {wanted} may run at once")
     if settings.fn.provisioned and have.provisioned != settings.fn.provisioned:
         args = {**name, "Qualifier": ALIAS, "ProvisionedConcurrentExecutions": settings.fn.provisioned}
-        rate = pricing.provisioned(settings.fn.provisioned, settings.fn.memory_mb)
+        rate = pricing.price_provisioned_concurrency(settings.fn.provisioned, settings.fn.memory_mb)
         yield Change(
             "lambda",
             "put_provisioned_concurrency_config",
@@ -196,16 +196,16 @@ def concurrency_steps(have: Facts, settings: Settings) -> Steps:
             why=f"{settings.fn.provisioned} started ahead",
             dollars_per_hour=rate,
         )
-        yield provisioned()
+        yield wait_for_concurrency()
     elif not settings.fn.provisioned and have.provisioned:
         yield Change(
             "lambda", "delete_provisioned_concurrency_config", {**name, "Qualifier": ALIAS}, why="none is wanted"
         )
     elif have.provisioned_state == "IN_PROGRESS":
-        yield provisioned()
+        yield wait_for_concurrency()
 
 
-def provisioned() -> Wait:
+def wait_for_concurrency() -> Wait:
     """There is no waiter of AWS's for this."""
 
     def until(account: Account) -> str | None:
@@ -221,14 +221,14 @@ def provisioned() -> Wait:
     return Wait("provisioned concurrency", until, why="environments start ahead of their first call", timeout_s=600)
 
 
-def existing(account: Account) -> Facts:
+def require_function(account: Account) -> Facts:
     have = facts(account)
     if have.config is None:
         raise OpsError(f"There is no function {account.settings.function_name}. Make it: invoke lambda.deploy")
     return have
 
 
-def removal(settings: Settings) -> Steps:
+def remove_function_steps(settings: Settings) -> Steps:
     yield Change(
         "lambda",
         "delete_function",

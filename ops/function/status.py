@@ -24,7 +24,7 @@ class Status:
 
 def read_status(account: Account) -> Status:
     """Raises OpsError when there is no function."""
-    have = plan.existing(account)
+    have = plan.require_function(account)
     assert have.config is not None
     return Status(
         function=have.config["FunctionName"],
@@ -50,7 +50,7 @@ class Concurrency:
 
 def read_concurrency(account: Account) -> Concurrency:
     """Raises OpsError when there is no function."""
-    have = plan.existing(account)
+    have = plan.require_function(account)
     return Concurrency(have.reserved, have.provisioned, have.provisioned_state, have.unreserved)
 
 

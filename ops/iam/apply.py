@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from iampolicy.account import snapshot
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.policy.document import Policy
-from iampolicy.revoked_sessions import LONGEST, standing_revocations
+from iampolicy.revoked_sessions import LONGEST, list_active_revocations
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.output import say
 from ops.core.plan import Change, Step, Steps, Wait, preview
 from ops.core.settings import ROLES, Settings
 from ops.iam import backups, pre_apply_check, roles
-from ops.iam.backups import telling
-from ops.iam.diff import mended_tags, same
-from ops.iam.revocation import SPREADING_S, aside
-from ops.iam.roles import Wanted, dumped, policy_arn
-from ops.iam.versions import new_version
+from ops.iam.backups import annotate_with_backup
+from ops.iam.diff import is_equivalent, list_tags_to_set
+from ops.iam.revocation import SPREADING_S, drop_revocations
+from ops.iam.roles import Wanted, derive_policy_arn, dump_document
+from ops.iam.versions import plan_new_version
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class ApplyPlan:
         return steps(have or self.have, self.wanted, self.settings)
 
 
-def prepare(account: Account, role: str) -> ApplyPlan:
+def prepare_apply_plan(account: Account, role: str) -> ApplyPlan:
     """Read what is there and what is wanted. Raises OpsError for roles that must not be applied as their folders are."""
     settings = account.settings
-    plan = ApplyPlan(roles.wanted(settings, only=role), snapshot.read(account), settings)
+    plan = ApplyPlan(roles.read_roles(settings, only=role), snapshot.read(account), settings)
     report_revoked_sessions(plan.have, plan.wanted, settings)
     pre_apply_check.refuse_unexpected(plan.wanted, settings)
     pre_apply_check.refuse_new(plan.have, plan.wanted, settings)
@@ -46,18 +46,18 @@ def prepare(account: Account, role: str) -> ApplyPlan:
 
 
 def report_revoked_sessions(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
-    revoked = standing_revocations(have)
-    for name in revoked.keys() & {settings.role_name(want.role) for want in wanted}:
+    revoked = list_active_revocations(have)
+    for name in revoked.keys() & {settings.build_role_name(want.role) for want in wanted}:
         until = revoked[name] + LONGEST
         say(
             f"{name}: old sessions are cut off (iam.revoke). iam.apply leaves that, and takes it away after {until:%Y-%m-%d %H:%M} UTC."
         )
 
 
-def back_up(have: Snapshot, planned: Iterable[Step], settings: Settings) -> None:
+def save_lost_documents(have: Snapshot, planned: Iterable[Step], settings: Settings) -> None:
     """Write to disk all that the changes would lose, before the first of them."""
-    for kept in backups.lost(have, planned):
-        backups.keep(settings, kept)
+    for kept in backups.list_lost_documents(have, planned):
+        backups.save_backup(settings, kept)
 
 
 def wait_until_applied(account: Account, steps: Callable[[Snapshot], Steps], timeout_s: float = SPREADING_S) -> None:
@@ -72,16 +72,16 @@ def wait_until_applied(account: Account, steps: Callable[[Snapshot], Steps], tim
 def steps(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
     """Raises OpsError, before the first change, where the name of one of these roles or policies is taken."""
     refuse_misplaced(have, wanted, settings)
-    return raced(missing(aside(have), wanted, settings))
+    return translate_name_conflict(plan_all_roles(drop_revocations(have), wanted, settings))
 
 
 def refuse_misplaced(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
     """IAM gives a name once, whatever the path and in whatever case, so what is there under another ARN is in the way."""
-    there = {named(arn): arn for arn in (*(role.arn for role in have.roles.values()), *have.policies)}
+    there = {derive_name_key(arn): arn for arn in (*(role.arn for role in have.roles.values()), *have.policies)}
     for want in wanted:
         stems = [*want.permissions, *(["boundary"] if want.boundary else [])]
-        for arn in (settings.role_arn(want.role), *(policy_arn(want.role, stem, settings) for stem in stems)):
-            found = there.get(named(arn), arn)
+        for arn in (settings.role_arn(want.role), *(derive_policy_arn(want.role, stem, settings) for stem in stems)):
+            found = there.get(derive_name_key(arn), arn)
             if found != arn:
                 name = found.rsplit("/", 1)[1]
                 kept = f"invoke iam.prune --roles {name} keeps all of it in a file; by hand while it is younger than 7 days"
@@ -92,13 +92,13 @@ def refuse_misplaced(have: Snapshot, wanted: list[Wanted], settings: Settings) -
                 )
 
 
-def named(arn: str) -> tuple[str, str, str]:
+def derive_name_key(arn: str) -> tuple[str, str, str]:
     """(account, role or policy, name in small letters): what IAM has once."""
     _, _, _, _, account, resource = arn.split(":", 5)
     return account, resource.partition("/")[0], resource.rpartition("/")[2].lower()
 
 
-def raced(steps: Steps) -> Steps:
+def translate_name_conflict(steps: Steps) -> Steps:
     """The steps, with words for the name that is taken though it was free when the account was read."""
     try:
         return (yield from steps)
@@ -111,33 +111,33 @@ def raced(steps: Steps) -> Steps:
         ) from error
 
 
-def missing(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
+def plan_all_roles(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
     for want in wanted:
-        name = settings.role_name(want.role)
+        name = settings.build_role_name(want.role)
         role = have.roles.get(name)
         if want.boundary:  # before the role, which is never without it
-            yield from policy_steps(have, want, "boundary", want.boundary, settings)
-        yield from role_steps(have, want, settings)
+            yield from plan_policy(have, want, "boundary", want.boundary, settings)
+        yield from plan_role(have, want, settings)
         for stem, wanted_policy in want.permissions.items():
-            yield from policy_steps(have, want, stem, wanted_policy, settings)
-        yield from attachment_steps(have, want, settings)
+            yield from plan_policy(have, want, stem, wanted_policy, settings)
+        yield from plan_attachments(have, want, settings)
         if role and role.boundary and not want.boundary:  # last: until here it still holds in what was too much
             why = f"{name}: {role.boundary.rsplit('/', 1)[1]} bounds it, and there is no {ROLES}/{want.role}/boundary.json"
             change = Change("iam", "delete_role_permissions_boundary", {"RoleName": name}, why)
-            yield telling(settings, have, change)
+            yield annotate_with_backup(settings, have, change)
         if want.for_instances:
-            yield from profile_steps(role, name, settings)
+            yield from plan_instance_profile(role, name, settings)
 
 
-def role_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
-    name = settings.role_name(want.role)
+def plan_role(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
+    name = settings.build_role_name(want.role)
     role = have.roles.get(name)
-    bounds = policy_arn(want.role, "boundary", settings) if want.boundary else ""
+    bounds = derive_policy_arn(want.role, "boundary", settings) if want.boundary else ""
     if role is None:
         args = {
             "RoleName": name,
             "Path": settings.role_path,
-            "AssumeRolePolicyDocument": dumped(want.trust.document),
+            "AssumeRolePolicyDocument": dump_document(want.trust.document),
             "Tags": settings.tags(name),
         } | ({"PermissionsBoundary": bounds} if bounds else {})
         yield Change("iam", "create_role", args, why=f"{name}: the role is missing")
@@ -145,37 +145,37 @@ def role_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
     if bounds and role.boundary != bounds:
         args = {"RoleName": name, "PermissionsBoundary": bounds}
         change = Change("iam", "put_role_permissions_boundary", args, why=f"{name}: its boundary is not in force")
-        yield telling(settings, have, change)
-    if not same(role.trust_policy.document, want.trust.document):
-        args = {"RoleName": name, "PolicyDocument": dumped(want.trust.document)}
+        yield annotate_with_backup(settings, have, change)
+    if not is_equivalent(role.trust_policy.document, want.trust.document):
+        args = {"RoleName": name, "PolicyDocument": dump_document(want.trust.document)}
         why = f"{name}: its trust differs from {ROLES}/{want.role}/trust.json"
-        yield telling(settings, have, Change("iam", "update_assume_role_policy", args, why))
-    if tags := mended_tags(role, settings):
+        yield annotate_with_backup(settings, have, Change("iam", "update_assume_role_policy", args, why))
+    if tags := list_tags_to_set(role, settings):
         why = f"{name}: {', '.join(tag['Key'] for tag in tags)} is missing or wrong"
-        yield telling(settings, have, Change("iam", "tag_role", {"RoleName": name, "Tags": tags}, why))
+        yield annotate_with_backup(settings, have, Change("iam", "tag_role", {"RoleName": name, "Tags": tags}, why))
 
 
-def policy_steps(have: Snapshot, want: Wanted, stem: str, wanted: Policy, settings: Settings) -> Steps:
-    arn = policy_arn(want.role, stem, settings)
+def plan_policy(have: Snapshot, want: Wanted, stem: str, wanted: Policy, settings: Settings) -> Steps:
+    arn = derive_policy_arn(want.role, stem, settings)
     path, _, name = arn.partition(":policy")[2].rpartition("/")
     policy = have.policies.get(arn)
     if policy is None:
         args = {
             "PolicyName": name,
             "Path": f"{path}/",
-            "PolicyDocument": dumped(wanted.document),
+            "PolicyDocument": dump_document(wanted.document),
             "Tags": settings.tags(name),
         }
         yield Change("iam", "create_policy", args, why=f"{name}: the policy is missing")
-    elif not same(policy.document, wanted.document):
+    elif not is_equivalent(policy.document, wanted.document):
         why = f"{name}: it differs from {ROLES}/{want.role}/{stem}.json"
-        yield from new_version(policy, wanted.document, why, settings)
+        yield from plan_new_version(policy, wanted.document, why, settings)
 
 
-def attachment_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
-    name = settings.role_name(want.role)
+def plan_attachments(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
+    name = settings.build_role_name(want.role)
     role = have.roles.get(name)
-    arns = [policy_arn(want.role, stem, settings) for stem in want.permissions]
+    arns = [derive_policy_arn(want.role, stem, settings) for stem in want.permissions]
     attached = role.attached if role else ()
     for arn in arns:
         if arn not in attached:
@@ -188,10 +188,10 @@ def attachment_steps(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
     for inline in role.inline if role else ():
         why = f"{name}: it holds {inline} itself, which is not in {ROLES}/{want.role}/"
         args = {"RoleName": name, "PolicyName": inline}
-        yield telling(settings, have, Change("iam", "delete_role_policy", args, why))
+        yield annotate_with_backup(settings, have, Change("iam", "delete_role_policy", args, why))
 
 
-def profile_steps(have: Principal | None, name: str, settings: Settings) -> Steps:
+def plan_instance_profile(have: Principal | None, name: str, settings: Settings) -> Steps:
     """The instance profile has the role's name; EC2 gives roles to instances only through one."""
     if have is not None and name in have.instance_profiles:
         return

@@ -14,15 +14,15 @@ from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import Snapshot
 from iampolicy.audit import account_facts, engine
 from iampolicy.audit.account_facts import AccountFacts
-from iampolicy.audit.context import account_number
-from iampolicy.finding import Finding, worst_first
+from iampolicy.audit.context import find_account_number
+from iampolicy.finding import Finding, sort_by_severity
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.settings import ROLES, Settings
 from ops.iam import collect, drift, roles, source_lines
 from ops.iam.roles import Wanted
-from ops.iam.waivers import FOLLOWS, Waiver, marked
+from ops.iam.waivers import FOLLOWS, Waiver, apply_waivers
 
 ADMIN = "IAM-ADMIN-001"
 ESCALATION = "IAM-PRIVESC-"
@@ -42,7 +42,7 @@ class AuditSource:
     calls: tuple[int, int] = (0, 0)
 
 
-def audit(
+def audit_with_waivers(
     snapshot: Snapshot,
     settings: Settings,
     *,
@@ -58,31 +58,31 @@ def audit(
     """
     now = now or datetime.now(UTC)
     options = engine.AuditOptions(facts or AccountFacts(), now, only, settings.aws.region)
-    found = engine.audit(snapshot, options)
+    found = engine.run_audit(snapshot, options)
     if wanted is not None:
         found += drift.findings(snapshot, wanted, settings)
     skipped: tuple[str, ...] = ("IAM-",)  # without facts and folder no waiver can be called stale
     if facts:
         skipped = facts.rules_without_facts + (("IAM-DRIFT",) if wanted is None else ())
-    arns, account = engine.arns_by_name(snapshot), account_number(snapshot)
-    return worst_first(marked(found, waivers, arns, now.date(), account, skipped))
+    arns, account = engine.map_arns_by_name(snapshot), find_account_number(snapshot)
+    return sort_by_severity(apply_waivers(found, waivers, arns, now.date(), account, skipped))
 
 
 def read_account(account: Account, save: str, exposure: bool, usage: bool) -> AuditSource:
     """Read the account and what else the rules ask about; with `save` keep what was read in that file."""
     settings, before = account.settings, Account.sent
-    pages = list(account_snapshot.pages(account))
-    have = account_snapshot.parsed(pages)
+    pages = list(account_snapshot.read_detail_pages(account))
+    have = account_snapshot.parse_snapshot(pages)
     refuse_other_account(have, settings)
-    raw = collect.gather(account, have, usage)
+    raw = collect.collect_iam_facts(account, have, usage)
     for_iam = Account.sent - before
     if exposure:
-        raw |= collect.exposed(account)
+        raw |= collect.collect_exposure(account)
     if save:
-        snapshot_file.save(Path(save), pages, raw, settings.aws.account)
+        snapshot_file.save_snapshot(Path(save), pages, raw, settings.aws.account)
         say(f"Kept in {save}: audit it again with --snapshot {save}")
     calls = (for_iam, Account.sent - before - for_iam)
-    return AuditSource("the account", have, settings, roles.wanted(settings), account_facts.parse(raw), calls)
+    return AuditSource("the account", have, settings, roles.read_roles(settings), account_facts.parse(raw), calls)
 
 
 def refuse_other_account(have: Snapshot, settings: Settings) -> None:
@@ -97,19 +97,19 @@ def refuse_other_account(have: Snapshot, settings: Settings) -> None:
 
 def read_file(settings: Settings, file: str) -> AuditSource:
     """Held against iam_policies/ only if it is of the settings' account and has roles of the stack."""
-    have, raw = snapshot_file.load(Path(file))
+    have, raw = snapshot_file.load_snapshot(Path(file))
     ours = any(p.caller.account == settings.aws.account and p.path == settings.role_path for p in have.roles.values())
     if not ours:
         say(
             f"{file} has no role of stack {settings.stack.name!r} in account {settings.aws.account}: not held against iam_policies/."
         )
-    wanted = roles.wanted(settings) if ours else None
+    wanted = roles.read_roles(settings) if ours else None
     return AuditSource(file, have, settings, wanted, None if raw is None else account_facts.parse(raw))
 
 
 def read_folder(settings: Settings) -> AuditSource:
     """The folder as if it were applied."""
-    have = roles.applied(roles.wanted(settings), settings)
+    have = roles.build_applied_snapshot(roles.read_roles(settings), settings)
     return AuditSource(f"{ROLES}/", have, settings)
 
 
@@ -144,8 +144,10 @@ def format_findings(found: list[Finding], counted: str, have: Snapshot) -> str:
         more = follows.pop(f.principal, 0) if f.rule == ADMIN else 0
         message = f"{f.message} (and {more} findings that follow: --json)" if more else f.message
         message += f" (and {alike[f]} more ways to more rights: --json)" if f in alike else ""
-        where = source_lines.place(f, have) or " ".join(filter(None, (f.policy.rsplit("/", 1)[-1], f.statement)))
+        where = source_lines.locate_finding(f, have) or " ".join(
+            filter(None, (f.policy.rsplit("/", 1)[-1], f.statement))
+        )
         rows.append((f.severity, f.rule, f.principal, where, message, f.fix))
-    lines = [table(("severity", "rule", "principal", "policy", "what", "fix"), rows)] if rows else []
+    lines = [format_table(("severity", "rule", "principal", "policy", "what", "fix"), rows)] if rows else []
     lines += [f"... and {len(left) - SHOWN} more: --json"] if len(left) > SHOWN else []
     return "\n".join([*lines, counted])

@@ -23,7 +23,7 @@ LOSING = ("create_policy_version", "set_default_policy_version", "delete_policy"
 
 
 @dataclass(frozen=True)
-class Kept:
+class Backup:
     """A document as it was: a managed policy's version, a principal's inline policy or trust, its boundary's ARN, its tags."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
@@ -34,35 +34,39 @@ class Kept:
     saved: str = ""
 
 
-KEPT = TypeAdapter(Kept)
+KEPT = TypeAdapter(Backup)
 
 
-def folder(settings: Settings) -> Path:
+def locate_backups(settings: Settings) -> Path:
     return WORK / "iam" / settings.stack.name
 
 
-def place(settings: Settings, kept: Kept) -> Path:
-    return folder(settings) / kept.owner.rsplit("/", 1)[-1] / f"{kept.version}.json"
+def derive_backup_path(settings: Settings, kept: Backup) -> Path:
+    return locate_backups(settings) / kept.owner.rsplit("/", 1)[-1] / f"{kept.version}.json"
 
 
-def home(settings: Settings, kept: Kept) -> Path:
+def choose_backup_path(settings: Settings, kept: Backup) -> Path:
     """The file of this very text. Another of the same owner's name and version (a stack made anew) stays beside it."""
-    path = place(settings, kept)
-    return path.with_stem(f"{kept.version}-{digest(kept)}") if path.exists() and not holds(path, kept) else path
+    path = derive_backup_path(settings, kept)
+    return (
+        path.with_stem(f"{kept.version}-{hash_document(kept)}")
+        if path.exists() and not is_backed_up(path, kept)
+        else path
+    )
 
 
-def now() -> str:
+def format_current_time() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def written(path: Path, data: Any) -> Path:
+def write_private_json(path: Path, data: Any) -> Path:
     """Write a file as JSON, whole or not at all, for its owner's eyes; return its path."""
-    private(path.parent)
+    make_private_folders(path.parent)
     write_atomically(path, json.dumps(data, indent=2).encode(), mode=0o600, durable=True)
     return path
 
 
-def private(folder: Path) -> None:
+def make_private_folders(folder: Path) -> None:
     """The folder, and each above it that holds such files, for their owner alone; mkdir's mode is its last folder's only."""
     for one in reversed([folder, *folder.parents]):
         if one.is_relative_to(WORK / "iam"):
@@ -71,22 +75,22 @@ def private(folder: Path) -> None:
                 one.chmod(0o700)
 
 
-def keep(settings: Settings, kept: Kept) -> Path:
+def save_backup(settings: Settings, kept: Backup) -> Path:
     """Where it is kept."""
-    path = home(settings, kept)
-    return path if holds(path, kept) else written(path, vars(kept) | {"saved": now()})
+    path = choose_backup_path(settings, kept)
+    return path if is_backed_up(path, kept) else write_private_json(path, vars(kept) | {"saved": format_current_time()})
 
 
-def holds(path: Path, kept: Kept) -> bool:
+def is_backed_up(path: Path, kept: Backup) -> bool:
     found = read(path)
     return found is not None and (found.owner, found.document) == (kept.owner, kept.document)
 
 
-def digest(kept: Kept) -> str:
+def hash_document(kept: Backup) -> str:
     return hashlib.sha256(json.dumps([kept.owner, kept.document], sort_keys=True).encode()).hexdigest()[:8]
 
 
-def read(path: Path) -> Kept | None:
+def read(path: Path) -> Backup | None:
     """Return what a file keeps; None for one that is missing, larger than any that is kept, or altered."""
     try:
         if path.stat().st_size > LARGEST:
@@ -96,41 +100,41 @@ def read(path: Path) -> Kept | None:
         return None
 
 
-def versions(settings: Settings, arn: str, since: datetime | None = None) -> list[Kept]:
+def list_saved_versions(settings: Settings, arn: str, since: datetime | None = None) -> list[Backup]:
     """What is kept of a managed policy, the last saved first. With `since`, when it was made: of one that was there before it under
     the same name nothing counts."""
-    files = sorted(place(settings, Kept(arn, "v", {})).parent.glob("v*.json"))
-    found = [kept for path in files if (kept := read(path)) and kept.owner == arn and not before_it(kept, since)]
+    files = sorted(derive_backup_path(settings, Backup(arn, "v", {})).parent.glob("v*.json"))
+    found = [kept for path in files if (kept := read(path)) and kept.owner == arn and not is_older_than(kept, since)]
     return sorted(found, key=lambda kept: kept.saved, reverse=True)
 
 
-def before_it(kept: Kept, since: datetime | None) -> bool:
+def is_older_than(kept: Backup, since: datetime | None) -> bool:
     try:
         return since is not None and datetime.fromisoformat(kept.saved) < since.replace(microsecond=0)
     except (TypeError, ValueError):  # an altered file
         return True
 
 
-def lost(have: Snapshot, planned: Iterable[Step]) -> list[Kept]:
+def list_lost_documents(have: Snapshot, planned: Iterable[Step]) -> list[Backup]:
     """All documents that these changes delete or write over, or after which they are no more in force."""
-    found = [kept for step in planned if isinstance(step, Change) and (kept := before(have, step))]
+    found = [kept for step in planned if isinstance(step, Change) and (kept := find_lost_document(have, step))]
     return list({(kept.owner, kept.version): kept for kept in found}.values())
 
 
-def before(have: Snapshot, step: Change) -> Kept | None:
+def find_lost_document(have: Snapshot, step: Change) -> Backup | None:
     """What stands where this change writes or deletes; None where nothing is lost."""
     args, arn = step.args, step.args.get("PolicyArn", "")
     if step.call == "delete_policy_version":
-        return Kept(arn, args["VersionId"], have.policies[arn].version(args["VersionId"]))
+        return Backup(arn, args["VersionId"], have.policies[arn].version(args["VersionId"]))
     if step.call in LOSING:
-        return Kept(arn, have.policies[arn].default, have.policies[arn].document)
+        return Backup(arn, have.policies[arn].default, have.policies[arn].document)
     kind, holders = ("user", have.users) if "UserName" in args else ("role", have.roles)
     holder = holders.get(args.get(f"{kind.title()}Name", ""))
-    version, document = held(holder, step) if holder else ("", None)
-    return Kept(f"{kind}/{holder.name}", version, document) if holder and document else None
+    version, document = find_changed_part(holder, step) if holder else ("", None)
+    return Backup(f"{kind}/{holder.name}", version, document) if holder and document else None
 
 
-def held(holder: Principal, step: Change) -> tuple[str, dict[str, Any] | None]:
+def find_changed_part(holder: Principal, step: Change) -> tuple[str, dict[str, Any] | None]:
     """(how it is called here, what it is): the part of a role or user that the change is about."""
     name = step.args.get("PolicyName", "")
     match step.call.removeprefix("delete_").removeprefix("put_"):
@@ -146,7 +150,7 @@ def held(holder: Principal, step: Change) -> tuple[str, dict[str, Any] | None]:
     return "", None
 
 
-def telling(settings: Settings, have: Snapshot, step: Change) -> Change:
+def annotate_with_backup(settings: Settings, have: Snapshot, step: Change) -> Change:
     """The change with the file in which alone stays what it loses."""
-    kept = before(have, step)
-    return replace(step, danger=f"stays only in {home(settings, kept)}") if kept else step
+    kept = find_lost_document(have, step)
+    return replace(step, danger=f"stays only in {choose_backup_path(settings, kept)}") if kept else step

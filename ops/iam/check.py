@@ -7,25 +7,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from iampolicy.account.snapshot import Principal, Snapshot
-from iampolicy.policy.evaluate import decide
+from iampolicy.policy.evaluate import decide_request
 from ops.core.aws.account import Account
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.settings import Settings
 from ops.iam import expectations, roles
 from ops.iam.expectations import Expectation
-from ops.iam.simulate import context_entry
+from ops.iam.simulate import build_context_entry
 
 
 def check_roles(settings: Settings, role: str, account: Account | None) -> dict[str, Any]:
     """Decide every call of each role's expect.toml; with an account AWS's simulator decides them too."""
-    wanted = roles.wanted(settings, only=role)
-    have = roles.applied(wanted, settings)
+    wanted = roles.read_roles(settings, only=role)
+    have = roles.build_applied_snapshot(wanted, settings)
     rows, failed, differing = [], [], []
     for want in wanted:
-        expected = expectations.of(want.role, settings)
-        found = list(expectations.failures(expected, have.roles[settings.role_name(want.role)], have))
+        expected = expectations.read_expectations(want.role, settings)
+        found = list(expectations.find_failures(expected, have.roles[settings.build_role_name(want.role)], have))
         failed += found
-        differing += differences(account, want.role, expected, have) if account else []
+        differing += find_disagreements(account, want.role, expected, have) if account else []
         count = Counter(one.kind for one in expected)
         rows.append({"role": want.role, **{kind: count[kind] for kind in expectations.LISTS}, "failed": len(found)})
     return {
@@ -39,30 +39,32 @@ def check_roles(settings: Settings, role: str, account: Account | None) -> dict[
 def format_check(data: dict[str, Any]) -> str:
     """What went otherwise, if anything did, and the table of all roles."""
     shown = []
-    if found := [(f["role"], entry(f), call(f), f["found"]) for f in data["failures"]]:
-        shown.append(table(("role", "entry", "call", "found"), found))
-    if apart := [(d["role"], entry(d), call(d), d["ours"], d["theirs"]) for d in data["differences"]]:
-        shown.append(table(("role", "entry", "call", "we say", "AWS says"), apart))
+    if found := [(f["role"], format_entry(f), format_call(f), f["found"]) for f in data["failures"]]:
+        shown.append(format_table(("role", "entry", "call", "found"), found))
+    if apart := [(d["role"], format_entry(d), format_call(d), d["ours"], d["theirs"]) for d in data["differences"]]:
+        shown.append(format_table(("role", "entry", "call", "we say", "AWS says"), apart))
     counted = [tuple(row.values()) for row in data["roles"]]
-    shown.append(table(("role", "allowed", "denied", "may assume", "may not", "failed"), counted))
+    shown.append(format_table(("role", "allowed", "denied", "may assume", "may not", "failed"), counted))
     return "\n\n".join(shown)
 
 
-def entry(about: dict[str, Any]) -> str:
+def format_entry(about: dict[str, Any]) -> str:
     return f"{about['list']} {about['entry']}"
 
 
-def call(about: dict[str, Any]) -> str:
+def format_call(about: dict[str, Any]) -> str:
     what = f"{about['action']} {about['resource']}" if "action" in about else f"assumed by {about['by']}"
     return " ".join([what, *(f"{key}={value}" for key, value in about["context"].items())])
 
 
-def differences(account: Account, role: str, expected: list[Expectation], have: Snapshot) -> list[dict[str, Any]]:
+def find_disagreements(
+    account: Account, role: str, expected: list[Expectation], have: Snapshot
+) -> list[dict[str, Any]]:
     """The calls on which AWS's simulator and our evaluator do not agree. Nobody's trust is asked about: the simulator knows none.
 
     A question holds the calls with one resource and one context: of several resources it does not say for each which it meant.
     """
-    principal = have.roles[account.settings.role_name(role)]
+    principal = have.roles[account.settings.build_role_name(role)]
     batches: dict[str, list[Expectation]] = {}
     for one in expected:
         if one.is_call:
@@ -82,13 +84,13 @@ def compare_with_aws(
         ActionNames=sorted({one.action for one in batch}),
         ResourceArns=[batch[0].resource],
         ContextEntries=[
-            context_entry(key, value if isinstance(value, str) else list(value))
+            build_context_entry(key, value if isinstance(value, str) else list(value))
             for key, value in batch[0].context.items()
         ],
     )
     theirs = {answer["EvalActionName"].lower(): answer["EvalDecision"] for answer in answers}
     for one in batch:
-        ours = decide(expectations.request(one, role), have.rights(role))
+        ours = decide_request(expectations.build_request(one, role), have.rights(role))
         said = theirs.get(one.action.lower(), "nothing")
         if said != ours.effect:
             yield expectations.Failure(role.name, one, "").data | {"ours": ours.effect, "theirs": said}

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from iampolicy.account.snapshot import Snapshot
-from iampolicy.audit.account_facts import function_name
-from iampolicy.audit.rules_exposure import world_openings
-from iampolicy.audit.rules_use import function_named_after
+from iampolicy.audit.account_facts import extract_function_name
+from iampolicy.audit.rules_exposure import list_world_openings
+from iampolicy.audit.rules_use import find_function_of_role
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError
 from ops.core.output import say
@@ -30,30 +30,30 @@ GROUP = ("GroupId", "GroupName", "VpcId", "IpPermissions", "Tags")
 ACL = ("NetworkAclId", "VpcId", "Entries")
 
 
-def gather(account: Account, have: Snapshot, usage: bool) -> dict[str, Any]:
+def collect_iam_facts(account: Account, have: Snapshot, usage: bool) -> dict[str, Any]:
     """What IAM itself tells, as JSON has it. What the role may not read is said and left out."""
-    raw: dict[str, Any] = {"credentials": ask_or_skip("the credential report", lambda: report(account))}
+    raw: dict[str, Any] = {"credentials": ask_or_skip("the credential report", lambda: read_credential_report(account))}
     if raw["credentials"] is None:
         raw["summary"] = ask_or_skip(
             "the account's summary", lambda: account.call("iam", "get_account_summary")["SummaryMap"]
         )
     if any(LAMBDA in (one.principals or ()) for role in have.roles.values() for one in role.trust_policy.statements):
-        raw["carriers"] = ask_or_skip("the functions' roles", lambda: carriers(account))
+        raw["carriers"] = ask_or_skip("the functions' roles", lambda: list_function_roles(account))
     if usage:
-        raw["usage"] = ask_or_skip("when services were used", lambda: used(account, have))
+        raw["usage"] = ask_or_skip("when services were used", lambda: read_service_usage(account, have))
     return {name: value for name, value in raw.items() if value is not None}
 
 
-def exposed(account: Account) -> dict[str, Any]:
+def collect_exposure(account: Account) -> dict[str, Any]:
     """The stack's bucket, function and network. The ACLs are asked for only where a group lets the world in."""
     settings = account.settings
     raw = {
-        "buckets": ask_or_skip("the bucket", lambda: buckets(account, settings.bucket)),
-        "functions": ask_or_skip("the function", lambda: functions(account, settings.function_name)),
-        "groups": ask_or_skip("the security groups", lambda: groups(account)),
+        "buckets": ask_or_skip("the bucket", lambda: read_bucket_exposure(account, settings.bucket)),
+        "functions": ask_or_skip("the function", lambda: read_function_exposure(account, settings.function_name)),
+        "groups": ask_or_skip("the security groups", lambda: list_security_groups(account)),
     }
-    if any(world_openings(group) for group in raw["groups"] or ()):
-        raw["acls"] = ask_or_skip("the network ACLs", lambda: acls(account, raw["groups"]))
+    if any(list_world_openings(group) for group in raw["groups"] or ()):
+        raw["acls"] = ask_or_skip("the network ACLs", lambda: list_network_acls(account, raw["groups"]))
     return {name: value for name, value in raw.items() if value is not None}
 
 
@@ -65,7 +65,7 @@ def ask_or_skip(what: str, ask: Callable[[], Any]) -> Any:
         return None
 
 
-def report(account: Account) -> list[dict[str, str]]:
+def read_credential_report(account: Account) -> list[dict[str, str]]:
     answer = account.call_or_none("iam", "get_credential_report", NO_REPORT)
     if answer is None:
         account.call("iam", "generate_credential_report")
@@ -78,20 +78,20 @@ def report(account: Account) -> list[dict[str, str]]:
     return [{column: row.get(column) or "" for column in COLUMNS} for row in rows]
 
 
-def named_for_functions(have: Snapshot) -> bool:
-    return any(function_named_after(role) for role in have.roles.values())
+def has_console_made_roles(have: Snapshot) -> bool:
+    return any(find_function_of_role(role) for role in have.roles.values())
 
 
-def names(account: Account) -> list[str]:
-    return [function_name(arn) for arn in carriers(account)]
+def list_function_names(account: Account) -> list[str]:
+    return [extract_function_name(arn) for arn in list_function_roles(account)]
 
 
-def carriers(account: Account) -> dict[str, str]:
+def list_function_roles(account: Account) -> dict[str, str]:
     found = account.list_all("lambda", "list_functions", "Functions")
     return {one["FunctionArn"]: one["Role"] for one in found}
 
 
-def used(account: Account, have: Snapshot) -> dict[str, dict[str, Any]]:
+def read_service_usage(account: Account, have: Snapshot) -> dict[str, dict[str, Any]]:
     """Two calls a role, of the stack's roles; AWS gathers the answer, which takes seconds."""
     found = {}
     for role in have.roles.values():
@@ -109,7 +109,7 @@ def used(account: Account, have: Snapshot) -> dict[str, dict[str, Any]]:
     return found
 
 
-def buckets(account: Account, bucket: str) -> dict[str, Any]:
+def read_bucket_exposure(account: Account, bucket: str) -> dict[str, Any]:
     """The stack's bucket, if it is there. Its ACL counts only where public ones are not ignored."""
     try:
         answer = account.call("s3", "get_public_access_block", Bucket=bucket)
@@ -128,7 +128,7 @@ def buckets(account: Account, bucket: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def functions(account: Account, function: str) -> dict[str, Any]:
+def read_function_exposure(account: Account, function: str) -> dict[str, Any]:
     """The policies of the stack's function and of its alias; whether it has a public URL only where one of them speaks of one."""
     policies = []
     for more in ({}, {"Qualifier": "live"}):
@@ -141,7 +141,7 @@ def functions(account: Account, function: str) -> dict[str, Any]:
     return {function: {"policies": policies, "urls": urls}}
 
 
-def groups(account: Account) -> list[dict[str, Any]]:
+def list_security_groups(account: Account) -> list[dict[str, Any]]:
     """The security groups of the stack's networks: also those that somebody made there by hand, without a tag."""
     found = account.list_all("ec2", "describe_security_groups", "SecurityGroups")
     tag = {"Key": "kennel:stack", "Value": account.settings.stack.name}
@@ -149,7 +149,7 @@ def groups(account: Account) -> list[dict[str, Any]]:
     return [{key: one[key] for key in GROUP if key in one} for one in found if one.get("VpcId") in networks]
 
 
-def acls(account: Account, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def list_network_acls(account: Account, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     networks = sorted({one["VpcId"] for one in groups})
     filters = [{"Name": "vpc-id", "Values": networks}]
     found = account.list_all("ec2", "describe_network_acls", "NetworkAcls", Filters=filters)

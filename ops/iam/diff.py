@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from iampolicy.account.snapshot import Principal, Snapshot
-from iampolicy.policy.semantics import Grant, canonical, merge, subtract
-from iampolicy.policy.semantics import permissions as permissions_of
+from iampolicy.policy.semantics import Grant, merge_permissions, normalise_document, subtract_permissions
+from iampolicy.policy.semantics import list_permissions as permissions_of
 from ops.core.settings import ROLES, Settings
-from ops.iam.revocation import aside
+from ops.iam.revocation import drop_revocations
 
 Way = Literal["gives", "takes", "leaves"]
 OURS = ("kennel:stack", "kennel:name")  # tags; others on a role are somebody else's
@@ -37,28 +37,32 @@ class Difference:
         return {"role": self.role, "kind": self.kind, "apply": self.apply, "text": self.text, **grant}
 
 
-def differences(have: Snapshot, want: Snapshot, settings: Settings, whole: bool = True) -> list[Difference]:
+def find_differences(have: Snapshot, want: Snapshot, settings: Settings, whole: bool = True) -> list[Difference]:
     """All of them, role by role. `want` is policies.applied's; with `whole` it is every role, so that others are foreign."""
     found: list[Difference] = []
-    have = aside(have)
+    have = drop_revocations(have)
     for name, wanted in sorted(want.roles.items()):
         if live := have.roles.get(name):
-            for part in (permissions, trust, boundary, attachments, tags):
+            for part in (compare_permissions, compare_trust, compare_boundary, compare_attachments, compare_tags):
                 found += part(have, live, want, wanted, settings)
         else:
             found.append(Difference(name, "role", "gives", "the role is missing"))
-    return found + (list(unmanaged(have, want, settings)) if whole else [])
+    return found + (list(list_unmanaged(have, want, settings)) if whole else [])
 
 
-def permissions(
+def compare_permissions(
     have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
 ) -> Iterator[Difference]:
     """Over all policies of the role together: where among them a statement stands is no matter of meaning."""
-    ours, theirs = (merge(side.held(p)) for side, p in ((want, wanted), (have, live)))
-    yield from both_ways(live.name, "permissions", subtract(ours, theirs), subtract(theirs, ours))
+    ours, theirs = (merge_permissions(side.held(p)) for side, p in ((want, wanted), (have, live)))
+    yield from list_grant_changes(
+        live.name, "permissions", subtract_permissions(ours, theirs), subtract_permissions(theirs, ours)
+    )
 
 
-def both_ways(role: str, kind: str, given: list[Grant], taken: list[Grant], what: str = "") -> Iterator[Difference]:
+def list_grant_changes(
+    role: str, kind: str, given: list[Grant], taken: list[Grant], what: str = ""
+) -> Iterator[Difference]:
     for grant in taken:
         says = "can" if grant.effect == "Allow" else "is denied"
         text = f"live{what} {says} {grant.text}; the repository does not say so"
@@ -68,19 +72,19 @@ def both_ways(role: str, kind: str, given: list[Grant], taken: list[Grant], what
         yield Difference(role, kind, "gives", f"apply would {says}{what} {grant.text}", grant)
 
 
-def trust(
+def compare_trust(
     have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
 ) -> Iterator[Difference]:
     ours, theirs = permissions_of(wanted.trust_policy), permissions_of(live.trust_policy)
-    for grant in subtract(theirs, ours):
+    for grant in subtract_permissions(theirs, ours):
         may = "may" if grant.effect == "Allow" else "may not"
         yield Difference(live.name, "trust", "takes", f"live {grant.who} {may} {grant.text}", grant)
-    for grant in subtract(ours, theirs):
+    for grant in subtract_permissions(ours, theirs):
         say = "let" if grant.effect == "Allow" else "keep out"
         yield Difference(live.name, "trust", "gives", f"apply would {say} {grant.who} {grant.text}", grant)
 
 
-def boundary(
+def compare_boundary(
     have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
 ) -> Iterator[Difference]:
     if live.boundary != wanted.boundary:
@@ -91,12 +95,16 @@ def boundary(
             yield Difference(live.name, "boundary", "gives", text)
     if wanted.boundary and (found := have.policies.get(wanted.boundary)):
         ours, theirs = permissions_of(want.policies[wanted.boundary].policy), permissions_of(found.policy)
-        yield from both_ways(
-            live.name, "boundary", subtract(ours, theirs), subtract(theirs, ours), " within its boundary"
+        yield from list_grant_changes(
+            live.name,
+            "boundary",
+            subtract_permissions(ours, theirs),
+            subtract_permissions(theirs, ours),
+            " within its boundary",
         )
 
 
-def attachments(
+def compare_attachments(
     have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
 ) -> Iterator[Difference]:
     for arn in sorted(set(live.attached) ^ set(wanted.attached)):
@@ -111,21 +119,21 @@ def attachments(
         yield Difference(live.name, "profile", "gives", f"apply would put it into the instance profile {name}")
 
 
-def tags(
+def compare_tags(
     have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
 ) -> Iterator[Difference]:
-    for tag in mended_tags(live, settings):
+    for tag in list_tags_to_set(live, settings):
         key, value, old = tag["Key"], tag["Value"], live.tags.get(tag["Key"])
         if old is not None:
             yield Difference(live.name, "tags", "takes", f"live is tagged {key}={old}")
         yield Difference(live.name, "tags", "gives", f"apply would tag it {key}={value}")
 
 
-def mended_tags(live: Principal, settings: Settings) -> list[dict[str, str]]:
+def list_tags_to_set(live: Principal, settings: Settings) -> list[dict[str, str]]:
     return [tag for tag in settings.tags(live.name) if tag["Key"] in OURS and live.tags.get(tag["Key"]) != tag["Value"]]
 
 
-def unmanaged(have: Snapshot, want: Snapshot, settings: Settings) -> Iterator[Difference]:
+def list_unmanaged(have: Snapshot, want: Snapshot, settings: Settings) -> Iterator[Difference]:
     """What stands under the stack's paths and in no folder: iam.apply leaves it."""
     for name, role in sorted(have.roles.items()):
         if role.path == settings.role_path and name not in want.roles:
@@ -137,7 +145,7 @@ def unmanaged(have: Snapshot, want: Snapshot, settings: Settings) -> Iterator[Di
             yield Difference("", "policy", "leaves", f"live has the policy {policy.name}, {ROLES}/ has not")
 
 
-def shown(found: list[Difference]) -> str:
+def format_differences(found: list[Difference]) -> str:
     lines: list[str] = []
     for number, one in enumerate(found):
         if not number or found[number - 1].role != one.role:
@@ -146,6 +154,6 @@ def shown(found: list[Difference]) -> str:
     return "\n".join(lines)
 
 
-def same(one: Any, other: Any) -> bool:
+def is_equivalent(one: Any, other: Any) -> bool:
     """Whether two texts need not be written over each other."""
-    return bool(canonical(one) == canonical(other))
+    return bool(normalise_document(one) == normalise_document(other))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from iampolicy.account.snapshot import Snapshot
-from iampolicy.audit.context import shortlist
+from iampolicy.audit.context import format_shortlist
 from iampolicy.finding import Finding
 from ops.core.settings import ROLES, Settings
-from ops.iam.diff import Difference, differences
-from ops.iam.roles import Wanted, applied
+from ops.iam.diff import Difference, find_differences
+from ops.iam.roles import Wanted, build_applied_snapshot
 
 MEND = "invoke iam.diff shows it all, invoke --dry iam.apply what would change"
 FIXES = {"leaves": f"delete it, or write it into {ROLES}/", "role": "invoke iam.apply"}
@@ -18,22 +18,22 @@ FIXES = {"leaves": f"delete it, or write it into {ROLES}/", "role": "invoke iam.
 def findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Iterator[Finding]:
     """A finding for each role and kind: 001 is about what policies say, 002 about all else."""
     kinds: dict[tuple[str, str, str], list[Difference]] = {}
-    for one in differences(have, applied(wanted, settings), settings):
-        kinds.setdefault((rule(one), one.role, one.kind), []).append(one)
+    for one in find_differences(have, build_applied_snapshot(wanted, settings), settings):
+        kinds.setdefault((choose_rule(one), one.role, one.kind), []).append(one)
     for (name, role, kind), found in kinds.items():
         leaves = found[0].apply == "leaves"
         message = (
-            shortlist([one.text for one in found], 2)
+            format_shortlist([one.text for one in found], 2)
             if not leaves
             else f"stands under the stack's path, not in {ROLES}/"
         )
-        who = role or shortlist(
+        who = role or format_shortlist(
             [p.name for p in have.policies.values() if any(f"policy {p.name}," in one.text for one in found)]
         )
         fix = FIXES["leaves"] if leaves else FIXES.get(kind, MEND)
         yield Finding(name, "high" if name == "IAM-DRIFT-001" else "medium", who, message, fix)
 
 
-def rule(one: Difference) -> str:
+def choose_rule(one: Difference) -> str:
     """Whether a policy's text differs, or what it hangs on."""
     return "IAM-DRIFT-001" if one.grant and one.kind in ("permissions", "boundary") else "IAM-DRIFT-002"

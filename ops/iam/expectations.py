@@ -15,13 +15,13 @@ from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.errors import InputError
 from iampolicy.lint import arns
 from iampolicy.policy.conditions import Context
-from iampolicy.policy.document import CURRENT, as_list, policy
-from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide
+from iampolicy.policy.document import CURRENT, as_list, parse_policy
+from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide_request
 from ops.core.settings import ROLES, Settings
 from ops.iam import roles
 from ops.iam.roles import Wanted
 
-EVERYTHING = policy(
+EVERYTHING = parse_policy(
     "all there is", {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
 )
 NAME = re.compile(r"\{(\w+)\}")
@@ -114,7 +114,7 @@ class Failure:
         return place | about | {"context": dict(one.context), "why": one.why, "found": self.found}
 
 
-def of(role: str, settings: Settings) -> list[Expectation]:
+def read_expectations(role: str, settings: Settings) -> list[Expectation]:
     """A role's. Raises InputError where there are none, or one makes no sense."""
     path = roles.FOLDER / role / "expect.toml"
     if not path.exists():
@@ -122,21 +122,21 @@ def of(role: str, settings: Settings) -> list[Expectation]:
             f"{role}/expect.toml is missing: write what the role must and must not do; see {ROLES}/README.md"
         )
     name = f"{role}/expect.toml"
-    return parsed(roles.expand_text(path.read_text(), name, settings), name)
+    return parse_expectations(roles.expand_text(path.read_text(), name, settings), name)
 
 
-def broken(want: Wanted, settings: Settings) -> list[Failure]:
+def find_violations(want: Wanted, settings: Settings) -> list[Failure]:
     """What a role as its folder has it may do, or who may take it, against its expect.toml."""
-    have = roles.applied([want], settings)
-    found = failures(of(want.role, settings), have.roles[settings.role_name(want.role)], have)
+    have = roles.build_applied_snapshot([want], settings)
+    found = find_failures(read_expectations(want.role, settings), have.roles[settings.build_role_name(want.role)], have)
     return [one for one in found if not one.expected.wants_yes]
 
 
-def parsed(text: str, name: str) -> list[Expectation]:
+def parse_expectations(text: str, name: str) -> list[Expectation]:
     """The entries of an expect.toml. Raises InputError that names the entry: one that nobody could ask, or says nothing."""
     try:
         lists = tomllib.loads(text)
-        lists = spelled_out(lists, read_names(lists.pop("names", {}), name))
+        lists = substitute_names(lists, read_names(lists.pop("names", {}), name))
     except (tomllib.TOMLDecodeError, KeyError) as error:
         raise InputError(f"{name}: {error}") from error
     if unknown := lists.keys() - LISTS.keys():
@@ -155,7 +155,7 @@ def parsed(text: str, name: str) -> list[Expectation]:
 def read_entry(kind: str, number: int, entry: Any, file: str) -> list[Expectation]:
     place = f"{file}, {kind} {number}"
     try:
-        found = list(expectations(kind, number, LISTS[kind].model_validate(entry)))
+        found = list(expand_entry(kind, number, LISTS[kind].model_validate(entry)))
     except ValidationError as error:
         raise InputError(f"{place}: {explain_entry(LISTS[kind], error)}") from None
     if not found:
@@ -175,7 +175,7 @@ def read_names(names: Any, file: str) -> dict[str, str]:
         ) from None
 
 
-def expectations(kind: str, number: int, entry: Entry) -> Iterator[Expectation]:
+def expand_entry(kind: str, number: int, entry: Entry) -> Iterator[Expectation]:
     """Yield one a call: an entry may name several actions on one resource."""
     fields = entry.model_dump()
     context = {key.lower(): value for key, value in entry.context.items()}
@@ -183,7 +183,7 @@ def expectations(kind: str, number: int, entry: Entry) -> Iterator[Expectation]:
         yield Expectation(kind, number, **(fields | {"action": action, "context": context}))
 
 
-def spelled_out(value: Any, names: dict[str, str]) -> Any:
+def substitute_names(value: Any, names: dict[str, str]) -> Any:
     """The value with each {name} of the table `names` written out. Raises KeyError that tells which there is not."""
 
     def written(found: re.Match[str]) -> str:
@@ -192,9 +192,9 @@ def spelled_out(value: Any, names: dict[str, str]) -> Any:
         return names[found[1]]
 
     if isinstance(value, dict):
-        return {spelled_out(key, names): spelled_out(one, names) for key, one in value.items()}
+        return {substitute_names(key, names): substitute_names(one, names) for key, one in value.items()}
     if isinstance(value, list):
-        return [spelled_out(one, names) for one in value]
+        return [substitute_names(one, names) for one in value]
     return NAME.sub(written, value) if isinstance(value, str) else value
 
 
@@ -221,66 +221,66 @@ def validate_semantics(one: Expectation) -> str:
     if not one.is_call:
         known = any(form.fullmatch(one.by) for form in (SERVICE, PROVIDER, IDENTITY))
         return "" if known else f"{one.by!r} is no service, no OIDC provider's ARN and no ARN of a user, a role or root"
-    if not actions.exists(one.action):
-        near = actions.nearest(one.action)
+    if not actions.is_known_action(one.action):
+        near = actions.find_nearest_action(one.action)
         return f"AWS has no action {one.action!r}." + (f" Did you mean {near}?" if near else "")
-    if not acts_on(one.action, one.resource):
-        return f"{one.action} never acts on {one.resource!r}, but on {' or '.join(actions.resource_arns(one.action)) or '*'}"
+    if not can_act_on(one.action, one.resource):
+        return f"{one.action} never acts on {one.resource!r}, but on {' or '.join(actions.list_resource_arns(one.action)) or '*'}"
     for key in one.context:
-        if not actions.takes(one.action, key):
+        if not actions.can_carry_key(one.action, key):
             return f"no request for {one.action} carries {key!r}"
     return ""
 
 
-def acts_on(action: str, resource: str) -> bool:
+def can_act_on(action: str, resource: str) -> bool:
     """Whether a request for the action can name this resource; one that names none has `*`."""
-    kinds = (actions.details(action) or {}).get("resourceTypes", [])
+    kinds = (actions.find_details(action) or {}).get("resourceTypes", [])
     if resource == "*":
         return not kinds or (len(kinds) == 1 and not kinds[0]["required"])
     return arns.can_reach(action, resource)
 
 
-def failures(expected: Sequence[Expectation], role: Principal, have: Snapshot) -> Iterator[Failure]:
+def find_failures(expected: Sequence[Expectation], role: Principal, have: Snapshot) -> Iterator[Failure]:
     """Those that do not hold for the role as the snapshot has it."""
     for one in expected:
-        found = decided(one, role, have)
+        found = decide_expectation(one, role, have)
         if found.allowed != one.wants_yes:
-            yield Failure(role.name, one, worded(found))
-        elif one.capped and (found := capped(one, role, have)).allowed:
+            yield Failure(role.name, one, describe_decision(found))
+        elif one.capped and (found := decide_by_boundary(one, role, have)).allowed:
             yield Failure(role.name, one, "its boundary would let it through")
 
 
-def decided(one: Expectation, role: Principal, have: Snapshot) -> Decision:
+def decide_expectation(one: Expectation, role: Principal, have: Snapshot) -> Decision:
     """An allowed call needs permissions and boundary. A denied one must be denied by the permissions alone, so that the first
     wrong word in them is seen, and not only once the boundary is wrong too."""
     rights = have.rights(role)
     if one.kind == "allowed":
-        return decide(request(one, role), rights)
+        return decide_request(build_request(one, role), rights)
     if one.kind == "denied":
-        return decide(request(one, role), Rights(rights.identity))
-    asking, account = caller(one.by), role.arn.split(":")[4]
+        return decide_request(build_request(one, role), Rights(rights.identity))
+    asking, account = parse_caller(one.by), role.arn.split(":")[4]
     action = "sts:AssumeRoleWithWebIdentity" if asking.federated else "sts:AssumeRole"
     asked = Request(asking, action, role.arn, one.context)
-    return decide(asked, Rights((EVERYTHING,)), resource=role.trust_policy, owner=account, required=True)
+    return decide_request(asked, Rights((EVERYTHING,)), resource=role.trust_policy, owner=account, required=True)
 
 
-def capped(one: Expectation, role: Principal, have: Snapshot) -> Decision:
+def decide_by_boundary(one: Expectation, role: Principal, have: Snapshot) -> Decision:
     """What the boundary alone says of a call."""
-    return decide(request(one, role), Rights((EVERYTHING,), have.rights(role).boundary))
+    return decide_request(build_request(one, role), Rights((EVERYTHING,), have.rights(role).boundary))
 
 
-def request(one: Expectation, role: Principal) -> Request:
+def build_request(one: Expectation, role: Principal) -> Request:
     return Request(role.caller, one.action, one.resource, one.context)
 
 
-def caller(by: str) -> Caller:
+def parse_caller(by: str) -> Caller:
     """Who would take a role; whoever has an ARN is taken to hold policies that let it."""
     if SERVICE.fullmatch(by):
         return Caller(service=by)
     return Caller(federated=by) if PROVIDER.fullmatch(by) else Caller(by)
 
 
-def worded(found: Decision) -> str:
+def describe_decision(found: Decision) -> str:
     named = [d for d in found.deciding if d.policy != EVERYTHING.name]
     by = ", ".join(f"{d.statement.name} of {d.policy.rsplit('/', 1)[-1]}" for d in named)
     if found.allowed:

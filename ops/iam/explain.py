@@ -18,15 +18,15 @@ from iampolicy.errors import InputError
 from iampolicy.explain import report, simulation
 from iampolicy.explain.diagnosis import Evidence, Explanation, Fix
 from iampolicy.explain.error_parser import LONGEST, Denial, Question
-from iampolicy.explain.simulation import Asked
-from iampolicy.policy.document import CURRENT, policy
+from iampolicy.explain.simulation import DecisionInput
+from iampolicy.policy.document import CURRENT, parse_policy
 from ops.core.aws.account import Account
 from ops.core.errors import DENIED, AwsError, OpsError
 from ops.core.output import say
 from ops.core.settings import ROLES, Settings
 from ops.iam import expectations, roles
-from ops.iam.roles import Wanted, placeholders, policy_arn
-from ops.iam.simulate import bucket_policy
+from ops.iam.roles import Wanted, build_placeholders, derive_policy_arn
+from ops.iam.simulate import fetch_bucket_policy
 
 LINES = 24  # what fits on a screen
 
@@ -47,17 +47,17 @@ class RoleFolders:
         return next((w for w in self.wanted if w.role == role), None)
 
     def shorten(self, text: str) -> str:
-        return report.shorten(text, self.settings.aws.account)
+        return report.shorten_line(text, self.settings.aws.account)
 
-    def file(self, fix: Fix, asked: Asked) -> str:
+    def file(self, fix: Fix, asked: DecisionInput) -> str:
         """Where in iam_policies/ the edit belongs; "" when the role is none of ours, or the policy a bucket's."""
         want = self.find(fix)
         if not want:
             return ""
         if fix.layer in ("resource", "boundary"):
             return f"{ROLES}/{want.role}/{'trust' if fix.layer == 'resource' else 'boundary'}.json"
-        stems = {policy_arn(want.role, stem, self.settings): stem for stem in want.permissions}
-        near = [one.policy for one in simulation.near(asked) if one.layer == "identity"]
+        stems = {derive_policy_arn(want.role, stem, self.settings): stem for stem in want.permissions}
+        near = [one.policy for one in simulation.find_near_misses(asked) if one.layer == "identity"]
         named = next((stems[arn] for arn in (fix.policy, *near) if arn in stems), "")
         prefix = f'"{asked.request.action.partition(":")[0]}:'
         likely = max(
@@ -65,22 +65,22 @@ class RoleFolders:
         )
         return f"{ROLES}/{want.role}/{named or likely}.json"
 
-    def broken_expectations(self, fix: Fix) -> list[str]:
+    def find_broken_entries(self, fix: Fix) -> list[str]:
         """The entries of the role's expect.toml that the edit would break: they say that this must not be."""
         want = self.find(fix)
         if not want or not fix.statement or fix.layer not in ("identity", "boundary"):
             return []
         old = want.boundary if fix.layer == "boundary" else None
         document = {"Version": CURRENT, "Statement": [*(old.raw_statements if old else []), fix.statement]}
-        changed = policy("", document)
+        changed = parse_policy("", document)
         grown = (
             replace(want, boundary=changed)
             if fix.layer == "boundary"
             else replace(want, permissions=want.permissions | {"permissions-explained": changed})
         )
         try:
-            already = {one.expected.told for one in expectations.broken(want, self.settings)}
-            then = [one.expected.told for one in expectations.broken(grown, self.settings)]
+            already = {one.expected.told for one in expectations.find_violations(want, self.settings)}
+            then = [one.expected.told for one in expectations.find_violations(grown, self.settings)]
         except InputError:  # without expectations, or with none that can be read, there is still a denial to explain
             return []
         return [one for one in then if one not in already]
@@ -88,8 +88,8 @@ class RoleFolders:
 
 def gather_evidence(account: Account, settings: Settings) -> tuple[Evidence, RoleFolders]:
     """Read the account; where the caller may not, take iam_policies/ as if it were applied."""
-    wanted = roles.wanted(settings)
-    files = roles.applied(wanted, settings)
+    wanted = roles.read_roles(settings)
+    files = roles.build_applied_snapshot(wanted, settings)
     try:
         have = snapshot.read(account)
     except AwsError as error:
@@ -97,9 +97,9 @@ def gather_evidence(account: Account, settings: Settings) -> tuple[Evidence, Rol
             raise
         say(f"You may not read the account's IAM, so this is about iam_policies/ as if applied. {error}")
         have = files
-    read_bucket_policy = cache(lambda arn: bucket_policy(account, arn)[0])
+    read_bucket_policy = cache(lambda arn: fetch_bucket_policy(account, arn)[0])
     evidence = Evidence(
-        have, files, settings.aws.account, settings.aws.region, settings.role_name(""), read_bucket_policy
+        have, files, settings.aws.account, settings.aws.region, settings.build_role_name(""), read_bucket_policy
     )
     return evidence, RoleFolders(wanted, settings)
 
@@ -110,11 +110,11 @@ def add_flags(
     """The denial with what the flags add to it; what the text says stands. Names become ARNs."""
 
     def arn(name: str) -> str:
-        return simulation.find(evidence.have, name, evidence.prefix)[0].arn if name else ""
+        return simulation.resolve_principal(evidence.have, name, evidence.prefix)[0].arn if name else ""
 
     def whole(q: Question) -> Question:
         taken = arn(resource) if q.hop == 3 else resource
-        doing = simulation.action(action) if action and q.hop == 1 else q.action
+        doing = simulation.resolve_action(action) if action and q.hop == 1 else q.action
         keys = (*q.context, *own.items())
         asker = arn(principal) if principal and q.hop != 3 and not q.who.startswith("arn:") else q.who
         return Question(q.hop, doing, q.resource or taken, asker, keys)
@@ -141,10 +141,10 @@ def read_error_text(text: str) -> str:
 
 def format_explanation(found: Explanation, evidence: Evidence, folders: RoleFolders) -> str:
     lines = [
-        *report.heading(found, evidence),
-        *report.deciding(found, evidence),
+        *report.format_heading(found, evidence),
+        *report.describe_current_decision(found, evidence),
         *describe_changes(found, folders),
-        *next_commands(found, folders),
+        *format_next_commands(found, folders),
     ]
     return "\n".join(lines[:LINES])
 
@@ -156,20 +156,22 @@ def describe_changes(found: Explanation, folders: RoleFolders) -> list[str]:
     if found.drift:
         role = folders.role(found.fixes[0].holder) if found.fixes else ""
         return [f"Smallest change: none to iam_policies/{role}/, which allows it already; the account differs."]
-    misses = [one for one in simulation.near(asked) if one.lacks == "condition" and one.layer == decision.layer]
+    misses = [
+        one for one in simulation.find_near_misses(asked) if one.lacks == "condition" and one.layer == decision.layer
+    ]
     lines = []
     if misses and decision.effect == "implicitDeny":
         lines.append("Smallest change: meet that condition: log in so, pass the value.")
     for number, fix in enumerate(found.fixes[:3]):
         lead = "And" if number else "Otherwise" if lines else "Smallest change"
-        forbidden = folders.broken_expectations(fix)
+        forbidden = folders.find_broken_entries(fix)
         lines += [folders.shorten(f"Not without thought: expect.toml says {one}") for one in forbidden[:2]]
         before = found.fixes[number - 1].statement if number else None
-        lines += one_change(fix, found, folders, lead, again=fix.statement == before)
+        lines += describe_fix(fix, found, folders, lead, again=fix.statement == before)
     return lines or ["No change of a policy that is known here would let it through."]
 
 
-def one_change(fix: Fix, found: Explanation, folders: RoleFolders, lead: str, again: bool) -> list[str]:
+def describe_fix(fix: Fix, found: Explanation, folders: RoleFolders, lead: str, again: bool) -> list[str]:
     assert found.asked
     path = folders.file(fix, found.asked)
     owner = fix.holder.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
@@ -177,18 +179,18 @@ def one_change(fix: Fix, found: Explanation, folders: RoleFolders, lead: str, ag
     trust = "the trust of" if found.asked.required else "the policy of the bucket of"
     where = path or f"{kinds.get(fix.layer, trust)} {owner}"
     if fix.verb == "remove":
-        text = f"{lead}: remove or narrow {fix.name} in {where} ({simulation.last(fix.policy)}); a Deny may be meant"
+        text = f"{lead}: remove or narrow {fix.name} in {where} ({simulation.extract_policy_name(fix.policy)}); a Deny may be meant"
         return [folders.shorten(text)]
     meant = ", if this is to be within its bounds at all" if fix.layer == "boundary" else ""
     if again and fix.statement:
         return [folders.shorten(f"{lead}: the same to {where}{meant}")]
     return [
         folders.shorten(f"{lead}: add to {where}{meant}"),
-        *("  " + one for one in statement_lines(fix, path, folders)),
+        *("  " + one for one in format_statement(fix, path, folders)),
     ]
 
 
-def statement_lines(fix: Fix, path: str, folders: RoleFolders) -> list[str]:
+def format_statement(fix: Fix, path: str, folders: RoleFolders) -> list[str]:
     """The statement as it goes into the file: with placeholders for a role of ours."""
     text = KEY_ID.sub(r"\1*", json.dumps(fix.statement))
     if path:
@@ -202,23 +204,23 @@ def with_placeholders(text: str, settings: Settings) -> str:
     found = text.replace("$", "$$").replace(settings.bucket, "${bucket}").replace(settings.aws.account, "${account}")
     found = found.replace(f":{settings.aws.region}:", ":${region}:").replace(settings.role_path, "/kennel/${stack}/")
     found = re.sub(rf"\bkennel-{re.escape(settings.stack.name)}(?=[-\"/:*])", "kennel-${stack}", found)
-    filled = Template(found).safe_substitute(placeholders(settings))
+    filled = Template(found).safe_substitute(build_placeholders(settings))
     return found if filled == text else text.replace("$", "$$")
 
 
-def next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
-    lines = [f"Next: {' ; '.join(commands_to_type(found, folders))}"] if commands_to_type(found, folders) else []
+def format_next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
+    lines = [f"Next: {' ; '.join(list_next_commands(found, folders))}"] if list_next_commands(found, folders) else []
     if found.denial.encoded:
         lines.append("EC2 hides the rest; on AWS: aws sts decode-authorization-message --encoded-message MESSAGE")
     return lines
 
 
-def commands_to_type(found: Explanation, folders: RoleFolders) -> list[str]:
+def list_next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
     """What to type, for roles of iam_policies/."""
     if not found.decision:
         lost = found.question.resource if found.question.hop == 3 else found.question.who
         name = lost.split("/")[1] if ":assumed-role/" in lost else lost.rsplit("/", 1)[-1]
-        ours = [w.role for w in folders.wanted if folders.settings.role_name(w.role) == name]
+        ours = [w.role for w in folders.wanted if folders.settings.build_role_name(w.role) == name]
         return [f"invoke iam.apply --role {role}" for role in ours]
     named = list(dict.fromkeys(role for one in found.fixes if (role := folders.role(one.holder))))
     if found.drift:
@@ -227,17 +229,17 @@ def commands_to_type(found: Explanation, folders: RoleFolders) -> list[str]:
     return lines + [f"it worked before the last change? invoke iam.rollback --role {role}" for role in named]
 
 
-def explanation_data(found: Explanation, folders: RoleFolders) -> dict[str, Any]:
+def build_explanation_data(found: Explanation, folders: RoleFolders) -> dict[str, Any]:
     """For --json."""
     asked = found.asked
-    body = report.describe(found) | {"next": commands_to_type(found, folders)}
-    shown: dict[str, Any] = json.loads(report.mask(json.dumps(body), folders.settings.aws.account))
+    body = report.describe_explanation(found) | {"next": list_next_commands(found, folders)}
+    shown: dict[str, Any] = json.loads(report.mask_identifiers(json.dumps(body), folders.settings.aws.account))
     shown["changes"] = [
         {
             "verb": fix.verb,
             "layer": fix.layer,
             "file": folders.file(fix, asked) if asked else "",
-            "statement": json.loads("\n".join(statement_lines(fix, folders.file(fix, asked), folders)))
+            "statement": json.loads("\n".join(format_statement(fix, folders.file(fix, asked), folders)))
             if fix.statement and asked
             else fix.name,
         }

@@ -14,9 +14,9 @@ from ops.core.output import say
 from ops.core.plan import Change, Steps, preview
 from ops.core.settings import Settings
 from ops.iam import expectations, waivers
-from ops.iam.audit import audit
-from ops.iam.roles import Wanted, applied
-from ops.iam.source_lines import place
+from ops.iam.audit import audit_with_waivers
+from ops.iam.roles import Wanted, build_applied_snapshot
+from ops.iam.source_lines import locate_finding
 
 BLOCKING = ("critical", "high")
 OBSOLETE = "IAM-USE-001"
@@ -24,7 +24,7 @@ WAIVERS = "IAM-WAIVER"  # what is wrong with a waiver is no right that a role ge
 SHOWN = 5  # of what is refused
 
 
-def audited(
+def audit_without_drift(
     have: Snapshot,
     settings: Settings,
     facts: AccountFacts | None = None,
@@ -32,12 +32,12 @@ def audited(
     only: frozenset[str] | None = None,
 ) -> list[Finding]:
     """Return the audit's findings, drift aside, those marked that are waived."""
-    return audit(have, settings, facts=facts, waivers=waivers.read(settings), now=now, only=only)
+    return audit_with_waivers(have, settings, facts=facts, waivers=waivers.read(settings), now=now, only=only)
 
 
-def afterwards(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snapshot:
+def merge_applied_roles(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snapshot:
     """The account once these roles are applied. What was, when it was made and used, stays."""
-    want = applied(wanted, settings)
+    want = build_applied_snapshot(wanted, settings)
     roles = dict(have.roles)
     for name, role in want.roles.items():
         was = have.roles.get(name, replace(role, created=datetime.now(UTC)))
@@ -51,38 +51,38 @@ def afterwards(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snap
     return replace(have, roles=roles, policies=policies)
 
 
-def new_findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> tuple[list[Finding], list[Finding]]:
+def split_new_findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> tuple[list[Finding], list[Finding]]:
     """(what these roles would bring and the account has not, what of theirs is there already): high and above, not waived.
 
     Of these roles only: an account may hold hundreds that have nothing to do with them. iam.audit looks at all.
     """
-    ours = frozenset(settings.role_name(want.role) for want in wanted)
-    there = {named(one) for one in serious(audited(have, settings, only=ours))}
-    then = serious(audited(afterwards(have, wanted, settings), settings, only=ours))
-    old = [one for one in then if named(one) in there and one.principal in ours]
-    return [one for one in then if named(one) not in there], old
+    ours = frozenset(settings.build_role_name(want.role) for want in wanted)
+    there = {derive_finding_key(one) for one in select_blocking(audit_without_drift(have, settings, only=ours))}
+    then = select_blocking(audit_without_drift(merge_applied_roles(have, wanted, settings), settings, only=ours))
+    old = [one for one in then if derive_finding_key(one) in there and one.principal in ours]
+    return [one for one in then if derive_finding_key(one) not in there], old
 
 
-def serious(found: list[Finding]) -> list[Finding]:
+def select_blocking(found: list[Finding]) -> list[Finding]:
     return [one for one in found if one.severity in BLOCKING and not one.waived and not one.rule.startswith(WAIVERS)]
 
 
-def named(one: Finding) -> tuple[str, ...]:
+def derive_finding_key(one: Finding) -> tuple[str, ...]:
     """By what it is the same finding before and after. A statement's number changes with its neighbours."""
     return (one.rule, one.principal, one.policy, one.message, *one.path)
 
 
-def obsolete(
+def find_obsolete_roles(
     have: Snapshot, settings: Settings, facts: AccountFacts | None = None, now: datetime | None = None
 ) -> list[str]:
     """The roles that the audit calls obsolete and nobody waived."""
-    found = audited(have, settings, facts, now)
+    found = audit_without_drift(have, settings, facts, now)
     return sorted({one.principal for one in found if one.rule == OBSOLETE and not one.waived} & set(have.roles))
 
 
 def refuse_unexpected(wanted: list[Wanted], settings: Settings) -> None:
     """Raises OpsError with code 7 when a role could do what its expect.toml denies, or be taken by who may not."""
-    if broken := [(want.role, one) for want in wanted for one in expectations.broken(want, settings)]:
+    if broken := [(want.role, one) for want in wanted for one in expectations.find_violations(want, settings)]:
         lines = [f"  {role}: {one.expected.told}: {one.found}" for role, one in broken[:SHOWN]]
         more = f"\n  and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
         raise OpsError(
@@ -93,12 +93,12 @@ def refuse_unexpected(wanted: list[Wanted], settings: Settings) -> None:
 
 def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
     """Raises OpsError with code 7 when these roles would bring something that the audit calls high or worse."""
-    new, old = new_findings(have, wanted, settings)
+    new, old = split_new_findings(have, wanted, settings)
     for one in old:
         say(f"Already so: {one.severity} {one.rule} {one.principal}: {one.message}")
     if new:
-        folder = applied(wanted, settings)
-        lines = "\n".join(f"  {one.told(place(one, folder))}" for one in new)
+        folder = build_applied_snapshot(wanted, settings)
+        lines = "\n".join(f"  {one.told(locate_finding(one, folder))}" for one in new)
         raise OpsError(
             f"The roles would bring what the audit calls high or worse:\n{lines}\n"
             "Nothing was touched. Mend the folder, or waive it with a reason in iam_policies/waivers.toml.",
@@ -114,7 +114,7 @@ def refuse_bounding(account: Account, planned: Steps) -> None:
     ]  # fmt: skip
     if bounds and account.role and account.settings.aws.take_roles:
         raise OpsError(
-            f"{bounds[0]}. {account.settings.role_name(account.role)} may not write what bounds it. As an administrator: "
+            f"{bounds[0]}. {account.settings.build_role_name(account.role)} may not write what bounds it. As an administrator: "
             "INVOKE_AWS_TAKE_ROLES=false invoke iam.apply. Nothing was touched.",
             DENIED,
         )

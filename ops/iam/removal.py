@@ -10,24 +10,24 @@ from pathlib import Path
 from iampolicy.account import snapshot
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.audit.account_facts import AccountFacts
-from iampolicy.policy.semantics import permissions
+from iampolicy.policy.semantics import list_permissions
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.plan import Change, Steps, preview
 from ops.core.settings import ROLES, Settings
 from ops.iam import backups, collect, pre_apply_check
-from ops.iam.apply import back_up
-from ops.iam.backups import telling
-from ops.iam.role_archive import Saved, SavedPolicy, SavedProfile, opened
-from ops.iam.roles import Wanted, policy_arn
+from ops.iam.apply import save_lost_documents
+from ops.iam.backups import annotate_with_backup
+from ops.iam.role_archive import SavedPolicy, SavedProfile, SavedRole, read_for_account
+from ops.iam.roles import Wanted, derive_policy_arn
 
 GRACE = timedelta(days=7)
 
 
-def refusal(role: Principal, wanted: list[Wanted], settings: Settings, now: datetime) -> str:
+def explain_removal_refusal(role: Principal, wanted: list[Wanted], settings: Settings, now: datetime) -> str:
     """Why this role is never taken away, or ""."""
-    if why := belongs(role.name, role.path, settings):
+    if why := describe_foreign_owner(role.name, role.path, settings):
         return why
     if role.arn in [settings.role_arn(want.role) for want in wanted]:  # one at another path is in the way of it
         return f"is wanted: it stands in {ROLES}/"
@@ -38,32 +38,32 @@ def refusal(role: Principal, wanted: list[Wanted], settings: Settings, now: date
     return ""
 
 
-def belongs(name: str, path: str, settings: Settings) -> str:
+def describe_foreign_owner(name: str, path: str, settings: Settings) -> str:
     """Whose this role is, if others keep it, or ""."""
     if path.startswith("/aws-service-role/"):
         return "is a service's own: that service makes and deletes it"
     if name.startswith("AWSReservedSSO_") or path.startswith("/aws-reserved/"):
         return "is kept by IAM Identity Center: its permission set is changed there"
-    if stack := other_stack(path, settings):
+    if stack := find_other_stack(path, settings):
         return f"is of another stack, {stack}: take that stack's settings"
     return ""
 
 
-def other_stack(path: str, settings: Settings) -> str:
+def find_other_stack(path: str, settings: Settings) -> str:
     """Of /kennel/x/ and /kennel-boundary/x/, with another stack's settings: x."""
     root, _, stack = path.strip("/").partition("/")
     return stack if root in ("kennel", "kennel-boundary") and stack != settings.stack.name else ""
 
 
-def evidence(have: Snapshot, role: Principal) -> tuple[str, ...]:
+def build_evidence_row(have: Snapshot, role: Principal) -> tuple[str, ...]:
     """(role, created, last used, who may take it, what it holds, instance profiles): why it may go, and what goes with it."""
-    whom = sorted({one.who for one in permissions(role.trust_policy) if one.effect == "Allow"})
+    whom = sorted({one.who for one in list_permissions(role.trust_policy) if one.effect == "Allow"})
     holds = [arn.rsplit("/", 1)[1] for arn in role.attached] + [f"{name} (inline)" for name in role.inline]
     created, used = (f"{one:%Y-%m-%d}" if one else "" for one in (role.created, role.last_used))
     return role.name, created, used or "never", ", ".join(whom), ", ".join(holds), ", ".join(role.instance_profiles)
 
 
-def trusting(have: Snapshot, who: str) -> list[str]:
+def list_trusting_roles(have: Snapshot, who: str) -> list[str]:
     """The roles whose trust names a role: by its ARN, or by its inner id, which IAM puts in the ARN's place once it is gone."""
     return [
         name
@@ -72,7 +72,7 @@ def trusting(have: Snapshot, who: str) -> list[str]:
     ]
 
 
-def merged(begun: Saved, now: Saved, have: Snapshot) -> Saved:
+def merge_begun_removal(begun: SavedRole, now: SavedRole, have: Snapshot) -> SavedRole:
     """A removal that was broken off goes on: what is left of the role counts as it is now, and what is gone as it was.
 
     A policy that the role holds no more, but that is there, counts as it is too: it may have been narrowed meanwhile.
@@ -93,9 +93,9 @@ def merged(begun: Saved, now: Saved, have: Snapshot) -> Saved:
     )
 
 
-def disposable(have: Snapshot, saved: Saved, wanted: list[Wanted], settings: Settings) -> list[str]:
+def list_disposable_policies(have: Snapshot, saved: SavedRole, wanted: list[Wanted], settings: Settings) -> list[str]:
     """Of the role's policies: those of the stack's own path that no folder wants and nobody else holds."""
-    ours = {policy_arn(want.role, stem, settings) for want in wanted for stem in want.permissions}
+    ours = {derive_policy_arn(want.role, stem, settings) for want in wanted for stem in want.permissions}
     others = [p for p in have.principals() if p.name != saved.name or p.trust is None]
     held = {arn for group in have.groups.values() for arn in group.attached} | {p.boundary for p in have.principals()}
     held |= {arn for p in others for arn in p.attached}
@@ -106,7 +106,7 @@ def disposable(have: Snapshot, saved: Saved, wanted: list[Wanted], settings: Set
     ]
 
 
-def removal(have: Snapshot, saved: Saved, wanted: list[Wanted], settings: Settings) -> Steps:
+def plan_removal(have: Snapshot, saved: SavedRole, wanted: list[Wanted], settings: Settings) -> Steps:
     """The role itself goes last, so that what was broken off is found again."""
     name, role = saved.name, have.roles[saved.name]
     for profile in role.instance_profiles:
@@ -120,13 +120,13 @@ def removal(have: Snapshot, saved: Saved, wanted: list[Wanted], settings: Settin
         yield Change(
             "iam", "delete_role_policy", args, why=f"{name}: without {inline}", danger="stays only in the file"
         )
-    for arn in disposable(have, saved, wanted, settings):
+    for arn in list_disposable_policies(have, saved, wanted, settings):
         policy = have.policies[arn]
         for version, default, _ in policy.versions:
             if not default:
                 args = {"PolicyArn": arn, "VersionId": version}
                 change = Change("iam", "delete_policy_version", args, why=f"{policy.name}: {version} goes first")
-                yield telling(settings, have, change)
+                yield annotate_with_backup(settings, have, change)
         why = f"{policy.name}: nobody else holds it"
         yield Change("iam", "delete_policy", {"PolicyArn": arn}, why, danger="stays only in the file")
     yield Change(
@@ -134,20 +134,20 @@ def removal(have: Snapshot, saved: Saved, wanted: list[Wanted], settings: Settin
     )
 
 
-def full_name(name: str, have: Snapshot, settings: Settings) -> str:
+def expand_role_name(name: str, have: Snapshot, settings: Settings) -> str:
     """Other commands take a folder's name for the role's."""
-    long = settings.role_name(name)
+    long = settings.build_role_name(name)
     return long if name not in have.roles and long in have.roles else name
 
 
-def obsolete_roles(account: Account, have: Snapshot, now: datetime) -> list[str]:
+def read_obsolete_roles(account: Account, have: Snapshot, now: datetime) -> list[str]:
     functions = None
-    if collect.named_for_functions(have):
-        functions = collect.ask_or_skip("the functions' names", lambda: frozenset(collect.names(account)))
-    return pre_apply_check.obsolete(have, account.settings, AccountFacts(function_names=functions), now)
+    if collect.has_console_made_roles(have):
+        functions = collect.ask_or_skip("the functions' names", lambda: frozenset(collect.list_function_names(account)))
+    return pre_apply_check.find_obsolete_roles(have, account.settings, AccountFacts(function_names=functions), now)
 
 
-def removable(
+def select_removable(
     have: Snapshot, wanted: list[Wanted], settings: Settings, names: list[str], now: datetime, named: bool
 ) -> list[Principal]:
     """Those that may be removed. Raises OpsError for one that never is and was named; others are left with a word."""
@@ -155,7 +155,7 @@ def removable(
         raise OpsError(f"There is no role {', '.join(unknown)}. Nothing was touched.")
     found = []
     for name in names:
-        why = refusal(have.roles[name], wanted, settings, now)
+        why = explain_removal_refusal(have.roles[name], wanted, settings, now)
         if why and named:
             raise OpsError(f"{name} {why}. Nothing was touched.")
         if why:
@@ -165,78 +165,78 @@ def removable(
     return found
 
 
-def is_within_stack(role: Principal | Saved, settings: Settings) -> bool:
+def is_within_stack(role: Principal | SavedRole, settings: Settings) -> bool:
     """Whether all of it lies within the stack, so that the role bootstrap may take it apart and make it again."""
     bounds, own = f":policy/kennel-boundary/{settings.stack.name}/", f":policy{settings.role_path}"
     return role.path == settings.role_path and bounds in role.boundary and all(own in arn for arn in role.attached)
 
 
-def removed_already(have: Snapshot, settings: Settings, names: list[str], dry: bool) -> dict[str, Path]:
+def find_already_removed(have: Snapshot, settings: Settings, names: list[str], dry: bool) -> dict[str, Path]:
     """The roles that are removed already, with their files: those named, and those whose removal was broken off at its end."""
     found: dict[str, Path] = {}
-    for path, saved in saved_roles(settings):
+    for path, saved in list_saved_roles(settings):
         if saved.name not in have.roles and saved.name not in found and (saved.name in names or not saved.finished):
             say(f"{saved.name} is removed already. Back again: invoke iam.restore {path}")
             found[saved.name] = path
             if not saved.finished and not dry:
-                backups.written(path, saved.data | {"finished": True})
+                backups.write_private_json(path, saved.data | {"finished": True})
     return found
 
 
 def warn_of_trusting(have: Snapshot, found: list[Principal]) -> None:
     for role in found:
-        for name in trusting(have, role.arn):
+        for name in list_trusting_roles(have, role.arn):
             say(
                 f"{name}: its trust names {role.name}, in whose place IAM puts the inner id of a role that is gone. After iam.restore, "
                 "whose role has another id, save that trust again: until then it lets nobody in by this name."
             )
 
 
-def remove(account: Account, name: str, wanted: list[Wanted], carry_out: Callable[[Steps], object]) -> Path:
+def remove_role(account: Account, name: str, wanted: list[Wanted], carry_out: Callable[[Steps], object]) -> Path:
     """Save the role whole, then take it apart by `carry_out`; return its file.
 
     Facts are read again: the removal of another role before may have changed them.
     """
     have = snapshot.read(account)
-    saved = describe_whole(account, have, have.roles[name])
-    begun = unfinished(account.settings, saved)
+    saved = read_whole_role(account, have, have.roles[name])
+    begun = find_unfinished_removal(account.settings, saved)
     if begun:
-        path, saved = begun[0], merged(begun[1], saved, have)
+        path, saved = begun[0], merge_begun_removal(begun[1], saved, have)
     else:
         moment = saved.saved.replace(":", "").replace("+0000", "Z")
-        path = archive_folder(account.settings) / f"{name}-{moment}.json"
-    backups.written(path, saved.data)
-    opened(path, account.settings)  # a role whose file iam.restore would not take stays
+        path = locate_archive(account.settings) / f"{name}-{moment}.json"
+    backups.write_private_json(path, saved.data)
+    read_for_account(path, account.settings)  # a role whose file iam.restore would not take stays
     say(f"{name} is saved: {path}")
-    planned = preview(removal(have, saved, wanted, account.settings))
+    planned = preview(plan_removal(have, saved, wanted, account.settings))
     versions = [step for step in planned if isinstance(step, Change) and step.call == "delete_policy_version"]
-    back_up(have, versions, account.settings)  # all else of the role is in its file
-    carry_out(removal(have, saved, wanted, account.settings))
-    return backups.written(path, saved.data | {"finished": True})
+    save_lost_documents(have, versions, account.settings)  # all else of the role is in its file
+    carry_out(plan_removal(have, saved, wanted, account.settings))
+    return backups.write_private_json(path, saved.data | {"finished": True})
 
 
-def archive_folder(settings: Settings) -> Path:
-    return backups.folder(settings) / "removed"
+def locate_archive(settings: Settings) -> Path:
+    return backups.locate_backups(settings) / "removed"
 
 
-def saved_roles(settings: Settings) -> list[tuple[Path, Saved]]:
+def list_saved_roles(settings: Settings) -> list[tuple[Path, SavedRole]]:
     """All removed roles of the account, the last saved first."""
     found = []
-    for path in archive_folder(settings).glob("*.json"):
+    for path in locate_archive(settings).glob("*.json"):
         try:
-            found.append((path, opened(path, settings)))
+            found.append((path, read_for_account(path, settings)))
         except OpsError:  # a file that is no saved role, or another account's, is no reason to stop
             continue
     return sorted(found, key=lambda one: one[1].saved, reverse=True)
 
 
-def unfinished(settings: Settings, saved: Saved) -> tuple[Path, Saved] | None:
+def find_unfinished_removal(settings: Settings, saved: SavedRole) -> tuple[Path, SavedRole] | None:
     """The file of a removal of this very role that was broken off. A role made anew has another id."""
-    same = (one for one in saved_roles(settings) if not one[1].finished and one[1].role_id == saved.role_id)
+    same = (one for one in list_saved_roles(settings) if not one[1].finished and one[1].role_id == saved.role_id)
     return next(same, None)
 
 
-def describe_whole(account: Account, have: Snapshot, role: Principal) -> Saved:
+def read_whole_role(account: Account, have: Snapshot, role: Principal) -> SavedRole:
     """The role with what the account's one description leaves out: its text, its sessions' length, its profiles' tags."""
     told = account.call("iam", "get_role", RoleName=role.name)["Role"]
     own = [arn for arn in (*role.attached, role.boundary) if arn and ":iam::aws:" not in arn and arn in have.policies]
@@ -245,16 +245,16 @@ def describe_whole(account: Account, have: Snapshot, role: Principal) -> Saved:
         policy = account.call("iam", "get_policy", PolicyArn=arn)["Policy"]
         policies[arn] = SavedPolicy(
             description=policy.get("Description") or "",
-            tags=snapshot.tags(policy),
+            tags=snapshot.parse_tags(policy),
             document=have.policies[arn].document,
         )
     found = {}
     for name in role.instance_profiles:
         profile = account.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
-        found[name] = SavedProfile(path=profile["Path"], tags=snapshot.tags(profile))
-    return Saved(
+        found[name] = SavedProfile(path=profile["Path"], tags=snapshot.parse_tags(profile))
+    return SavedRole(
         account=account.settings.aws.account,
-        saved=backups.now(),
+        saved=backups.format_current_time(),
         finished=False,
         role_id=told["RoleId"],
         name=role.name,

@@ -13,48 +13,50 @@ from typing import Any
 from iampolicy.account import snapshot
 from iampolicy.account.snapshot import Managed, Principal, Snapshot, parse_inline
 from iampolicy.finding import Finding
-from iampolicy.policy.document import policy
+from iampolicy.policy.document import parse_policy
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.plan import Change, Steps
 from ops.core.settings import ROLES, Settings
 from ops.iam import apply, pre_apply_check, roles
-from ops.iam.diff import same
-from ops.iam.removal import belongs, other_stack, trusting
-from ops.iam.role_archive import Saved
-from ops.iam.roles import Wanted, dumped
+from ops.iam.diff import is_equivalent
+from ops.iam.removal import describe_foreign_owner, find_other_stack, list_trusting_roles
+from ops.iam.role_archive import SavedRole
+from ops.iam.roles import Wanted, dump_document
 
 
-def pairs(tags: Mapping[str, str]) -> list[dict[str, str]]:
+def build_tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def optional(**args: Any) -> dict[str, Any]:
+def drop_empty(**args: Any) -> dict[str, Any]:
     """AWS takes no empty text and no empty list where it takes none at all."""
     return {key: value for key, value in args.items() if value}
 
 
-def unfit(have: Snapshot, saved: Saved, wanted: list[Wanted], settings: Settings) -> str:
+def explain_restore_refusal(have: Snapshot, saved: SavedRole, wanted: list[Wanted], settings: Settings) -> str:
     """Why what this file says is not to be made, by this stack or at all, or ""."""
-    if why := belongs(saved.name, saved.path, settings):
+    if why := describe_foreign_owner(saved.name, saved.path, settings):
         return f"{saved.name} {why}"
-    if saved.name in [settings.role_name(want.role) for want in wanted]:
+    if saved.name in [settings.build_role_name(want.role) for want in wanted]:
         return f"{saved.name} is wanted, and stands in {ROLES}/: invoke iam.apply makes it"
     for arn in saved.held:
         if arn.split(":")[4] != saved.account or arn in have.policies:
             continue
         if arn not in saved.policies:
             return f"{saved.name} held {arn}, which is gone, and its text is not in the file"
-        if stack := other_stack(arn.partition(":policy")[2].rpartition("/")[0], settings):
+        if stack := find_other_stack(arn.partition(":policy")[2].rpartition("/")[0], settings):
             return f"{saved.name} held {arn}, which is gone, and of another stack, {stack}"
     for name, profile in saved.profiles.items():
-        if stack := other_stack(profile["path"], settings):
+        if stack := find_other_stack(profile["path"], settings):
             return f"{saved.name} was in the instance profile {name} of another stack, {stack}"
     return ""
 
 
-def clash(have: Snapshot, saved: Saved, described: Mapping[str, Any], profiles: Mapping[str, list[str] | None]) -> str:
+def describe_conflict(
+    have: Snapshot, saved: SavedRole, described: Mapping[str, Any], profiles: Mapping[str, list[str] | None]
+) -> str:
     """What is there under the role's name and is not the role, or ""; or who has its instance profile.
 
     `described` is what GetRole has of the one that is there: the account's one description leaves out its text and sessions' length.
@@ -67,7 +69,7 @@ def clash(have: Snapshot, saved: Saved, described: Mapping[str, Any], profiles: 
         return ""
     differs = {
         "path": role.path != saved.path,
-        "trust": not same(role.trust_policy.document, saved.trust),
+        "trust": not is_equivalent(role.trust_policy.document, saved.trust),
         "boundary": role.boundary != saved.boundary,
         "description": (described.get("Description") or "") != saved.description,
         "MaxSessionDuration": (described.get("MaxSessionDuration") or role.session_s) != saved.session_s,
@@ -76,18 +78,18 @@ def clash(have: Snapshot, saved: Saved, described: Mapping[str, Any], profiles: 
     if other := [what for what, unlike in differs.items() if unlike]:
         return f"a role {saved.name} is there, with another {' and '.join(other)}"
     for name in set(role.inline) & set(saved.inline):
-        if not same(role.inline[name].document, saved.inline[name]):
+        if not is_equivalent(role.inline[name].document, saved.inline[name]):
             return f"the role {saved.name} is there, and its policy {name} says something else"
     return ""
 
 
-def restored(have: Snapshot, saved: Saved, texts: Mapping[str, dict[str, Any]]) -> Snapshot:
+def build_restored_snapshot(have: Snapshot, saved: SavedRole, texts: Mapping[str, dict[str, Any]]) -> Snapshot:
     """The account once the role is back. `texts` are AWS's own policies that it holds and nobody else does."""
     there = have.roles.get(saved.name)
     role = Principal(
         saved.name,
         saved.arn,
-        policy("trust", saved.trust),
+        parse_policy("trust", saved.trust),
         (there.inline if there else {}) | parse_inline(saved.inline),
         tuple(dict.fromkeys([*(there.attached if there else ()), *saved.attached])),
         saved.boundary,
@@ -97,85 +99,87 @@ def restored(have: Snapshot, saved: Saved, texts: Mapping[str, dict[str, Any]]) 
         tags=saved.tags,
     )
     made = {arn: kept["document"] for arn, kept in saved.policies.items()} | dict(texts)
-    policies = {arn: Managed(arn, policy(arn, text), attachments=1) for arn, text in made.items()} | have.policies
+    policies = {arn: Managed(arn, parse_policy(arn, text), attachments=1) for arn, text in made.items()} | have.policies
     return replace(have, roles=have.roles | {saved.name: role}, policies=policies)
 
 
-def restoration(have: Snapshot, saved: Saved, profiles: Mapping[str, list[str] | None]) -> Steps:
+def plan_restoration(have: Snapshot, saved: SavedRole, profiles: Mapping[str, list[str] | None]) -> Steps:
     """`profiles` are the roles in each of the saved instance profiles as they are now, None for one that is gone.
 
     A managed policy that is there is left as it is: others may hold it.
     """
     name, role = saved.name, have.roles.get(saved.name)
-    yield from policies_back(have, saved, [saved.boundary])  # the role is never without it
+    yield from plan_restored_policies(have, saved, [saved.boundary])  # the role is never without it
     if role is None:
-        args = {"RoleName": name, "Path": saved.path, "AssumeRolePolicyDocument": dumped(saved.trust)}
-        args |= optional(
+        args = {"RoleName": name, "Path": saved.path, "AssumeRolePolicyDocument": dump_document(saved.trust)}
+        args |= drop_empty(
             MaxSessionDuration=saved.session_s,
             Description=saved.description,
             PermissionsBoundary=saved.boundary,
-            Tags=pairs(saved.tags),
+            Tags=build_tag_list(saved.tags),
         )
         yield Change("iam", "create_role", args, why=f"{name}: back as it was on {saved.saved[:10]}")
-    yield from policies_back(have, saved, saved.attached)  # after the role, whose trust AWS may no longer take
+    yield from plan_restored_policies(have, saved, saved.attached)  # after the role, whose trust AWS may no longer take
     for arn in saved.attached:
         if role is None or arn not in role.attached:
             args = {"RoleName": name, "PolicyArn": arn}
             yield Change("iam", "attach_role_policy", args, why=f"{name}: with {arn.rsplit('/', 1)[1]}")
     for inline, document in saved.inline.items():
         if role is None or inline not in role.inline:
-            args = {"RoleName": name, "PolicyName": inline, "PolicyDocument": dumped(document)}
+            args = {"RoleName": name, "PolicyName": inline, "PolicyDocument": dump_document(document)}
             yield Change("iam", "put_role_policy", args, why=f"{name}: with {inline}")
     for profile, kept in saved.profiles.items():
         if profiles[profile] is None:
-            args = {"InstanceProfileName": profile, "Path": kept["path"]} | optional(Tags=pairs(kept["tags"]))
+            args = {"InstanceProfileName": profile, "Path": kept["path"]} | drop_empty(
+                Tags=build_tag_list(kept["tags"])
+            )
             yield Change("iam", "create_instance_profile", args, why=f"{profile}: {name} was in it")
         if name not in (profiles[profile] or []):
             args = {"InstanceProfileName": profile, "RoleName": name}
             yield Change("iam", "add_role_to_instance_profile", args, why=f"{profile}: {name} was in it")
 
 
-def policies_back(have: Snapshot, saved: Saved, arns: Iterable[str]) -> Steps:
+def plan_restored_policies(have: Snapshot, saved: SavedRole, arns: Iterable[str]) -> Steps:
     for arn in arns:
         if arn in saved.policies and arn not in have.policies:
             path, _, name = arn.partition(":policy")[2].rpartition("/")
             policy = saved.policies[arn]
-            args = {"PolicyName": name, "Path": f"{path}/", "PolicyDocument": dumped(policy["document"])}
-            args |= optional(Description=policy["description"], Tags=pairs(policy["tags"]))
+            args = {"PolicyName": name, "Path": f"{path}/", "PolicyDocument": dump_document(policy["document"])}
+            args |= drop_empty(Description=policy["description"], Tags=build_tag_list(policy["tags"]))
             yield Change("iam", "create_policy", args, why=f"{name}: {saved.name} held it")
 
 
-def steps(account: Account, have: Snapshot, saved: Saved) -> Steps:
-    return apply.raced(restoration(have, saved, profiles(account, saved)))
+def steps(account: Account, have: Snapshot, saved: SavedRole) -> Steps:
+    return apply.translate_name_conflict(plan_restoration(have, saved, read_profile_roles(account, saved)))
 
 
-def refuse_unfit(account: Account, have: Snapshot, saved: Saved) -> None:
+def refuse_unfit(account: Account, have: Snapshot, saved: SavedRole) -> None:
     """Raises OpsError for a role that is not this stack's to make, or whose place is taken."""
-    if why := unfit(have, saved, roles.wanted(account.settings), account.settings):
+    if why := explain_restore_refusal(have, saved, roles.read_roles(account.settings), account.settings):
         raise OpsError(f"{why}. Nothing was touched.")
     described: Mapping[str, Any] = {}
     if saved.name in have.roles:
         described = account.call("iam", "get_role", RoleName=saved.name)["Role"]
-    if found := clash(have, saved, described, profiles(account, saved)):
+    if found := describe_conflict(have, saved, described, read_profile_roles(account, saved)):
         raise OpsError(f"{found}. Rename or remove that one first. Nothing was touched.")
 
 
-def new_findings(account: Account, have: Snapshot, saved: Saved) -> list[Finding]:
+def find_new_findings(account: Account, have: Snapshot, saved: SavedRole) -> list[Finding]:
     """What the audit would call high or worse of the role, and does not call so now."""
     only, settings = frozenset([saved.name]), account.settings
-    then = restored(have, saved, aws_texts(account, have, saved))
+    then = build_restored_snapshot(have, saved, read_aws_policies(account, have, saved))
     there = {
-        pre_apply_check.named(one)
-        for one in pre_apply_check.serious(pre_apply_check.audited(have, settings, only=only))
+        pre_apply_check.derive_finding_key(one)
+        for one in pre_apply_check.select_blocking(pre_apply_check.audit_without_drift(have, settings, only=only))
     }
     return [
         one
-        for one in pre_apply_check.serious(pre_apply_check.audited(then, settings, only=only))
-        if pre_apply_check.named(one) not in there
+        for one in pre_apply_check.select_blocking(pre_apply_check.audit_without_drift(then, settings, only=only))
+        if pre_apply_check.derive_finding_key(one) not in there
     ]
 
 
-def aws_texts(account: Account, have: Snapshot, saved: Saved) -> dict[str, dict[str, Any]]:
+def read_aws_policies(account: Account, have: Snapshot, saved: SavedRole) -> dict[str, dict[str, Any]]:
     """AWS's own policies of the role that no other principal holds: the account's description leaves those out."""
     found = {}
     for arn in saved.held:
@@ -186,11 +190,11 @@ def aws_texts(account: Account, have: Snapshot, saved: Saved) -> dict[str, dict[
             raise OpsError(f"{saved.name} held {arn}, which AWS does not have. Nothing was touched.")
         version = policy["Policy"]["DefaultVersionId"]
         answer = account.call("iam", "get_policy_version", PolicyArn=arn, VersionId=version)
-        found[arn] = snapshot.document(answer["PolicyVersion"]["Document"])
+        found[arn] = snapshot.decode_document(answer["PolicyVersion"]["Document"])
     return found
 
 
-def profiles(account: Account, saved: Saved) -> dict[str, list[str] | None]:
+def read_profile_roles(account: Account, saved: SavedRole) -> dict[str, list[str] | None]:
     """The roles in each of the saved instance profiles, None for one that is gone. Raises OpsError for one at another path."""
     found: dict[str, list[str] | None] = {}
     for name, kept in saved.profiles.items():
@@ -201,14 +205,14 @@ def profiles(account: Account, saved: Saved) -> dict[str, list[str] | None]:
     return found
 
 
-def changed_policies(have: Snapshot, saved: Saved) -> list[str]:
+def list_changed_policies(have: Snapshot, saved: SavedRole) -> list[str]:
     return [
         arn
         for arn, kept in saved.policies.items()
-        if arn in have.policies and not same(have.policies[arn].document, kept["document"])
+        if arn in have.policies and not is_equivalent(have.policies[arn].document, kept["document"])
     ]
 
 
-def warn_of_trusting(have: Snapshot, saved: Saved) -> None:
-    for name in trusting(have, saved.role_id):
+def warn_of_trusting(have: Snapshot, saved: SavedRole) -> None:
+    for name in list_trusting_roles(have, saved.role_id):
         say(f"{name}: its trust holds the inner id that {saved.name} had before. Save that trust again.")

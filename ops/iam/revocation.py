@@ -13,22 +13,22 @@ from typing import Any
 
 from iampolicy.account import snapshot
 from iampolicy.account.snapshot import Principal, Snapshot
-from iampolicy.explain.diagnosis import services
-from iampolicy.explain.simulation import find
-from iampolicy.revoked_sessions import POLICY_NAME, deny_document, revoked_before, standing_revocations
+from iampolicy.explain.diagnosis import list_trusted_services
+from iampolicy.explain.simulation import resolve_principal
+from iampolicy.revoked_sessions import POLICY_NAME, build_deny_document, find_revocation_time, list_active_revocations
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError
 from ops.core.output import say
 from ops.core.plan import Change, Step, Steps, Wait
 from ops.core.settings import Settings
 from ops.iam import backups
-from ops.iam.roles import dumped
+from ops.iam.roles import dump_document
 
 SPREADING_S = 45.0  # IAM mostly reads back at once what it was told; AWS promises no more than "eventually"
 
 
 @dataclass(frozen=True)
-class Held:
+class RevocationTarget:
     """Somebody to be cut off; of a user the active keys, as ListAccessKeys has them, and whether it has a password."""
 
     principal: Principal
@@ -36,16 +36,16 @@ class Held:
     password: bool = False
 
 
-def aside(have: Snapshot, now: datetime | None = None) -> Snapshot:
+def drop_revocations(have: Snapshot, now: datetime | None = None) -> Snapshot:
     """The account without these denies: they are nobody's drift while they stand, and no change of roles lifts them."""
-    found = standing_revocations(have, now)
+    found = list_active_revocations(have, now)
     if not found:
         return have
     bare = {name: {k: v for k, v in have.roles[name].inline.items() if k != POLICY_NAME} for name in found}
     return replace(have, roles=have.roles | {name: replace(have.roles[name], inline=bare[name]) for name in found})
 
 
-def steps(who: Held, moment: datetime) -> Steps:
+def steps(who: RevocationTarget, moment: datetime) -> Steps:
     """Of a user who is cut off, and can take no new session, nothing is left to do."""
     p = who.principal
     for key in who.active:
@@ -56,18 +56,18 @@ def steps(who: Held, moment: datetime) -> Steps:
         except AwsError as error:  # deleted meanwhile: as good. The message has the key's id
             if not error.says("NoSuchEntity"):
                 raise
-    if p.trust is None and not who.active and not who.password and revoked_before(p):
+    if p.trust is None and not who.active and not who.password and find_revocation_time(p):
         return
     kind, call = ("RoleName", "put_role_policy") if p.trust is not None else ("UserName", "put_user_policy")
-    args = {kind: p.name, "PolicyName": POLICY_NAME, "PolicyDocument": dumped(deny_document(moment))}
+    args = {kind: p.name, "PolicyName": POLICY_NAME, "PolicyDocument": dump_document(build_deny_document(moment))}
     why = f"{p.name}: sessions from before {moment:%Y-%m-%d %H:%M:%S} UTC are to be cut off"
     yield Change("iam", call, args, why, danger="what runs in them fails")
 
 
-def state(who: Held) -> str:
+def describe_revocation(who: RevocationTarget) -> str:
     """In a line: whether it is cut off, and what still lives."""
     p, active = who.principal, len(who.active)
-    cut, role = revoked_before(p), p.trust is not None
+    cut, role = find_revocation_time(p), p.trust is not None
     if cut and not active:
         said = f"no session from before {cut:%Y-%m-%d %H:%M:%S} UTC{', but a password' if who.password else ''}"
         return f"{p.name} is cut off: {'' if role else 'no active key, '}{said}"
@@ -76,17 +76,17 @@ def state(who: Held) -> str:
     return f"{p.name} is not cut off: {'a role' if role else keys}, whose sessions go on until they end"
 
 
-def read_principal(account: Account, name: str) -> Held:
+def read_principal(account: Account, name: str) -> RevocationTarget:
     """Who it is, and how it gets in."""
-    p = find(snapshot.read(account), name, account.settings.role_name(""))[0]
+    p = resolve_principal(snapshot.read(account), name, account.settings.build_role_name(""))[0]
     if p.trust is not None:
-        return Held(p)
+        return RevocationTarget(p)
     keys = account.list_all("iam", "list_access_keys", "AccessKeyMetadata", UserName=p.name)
     password = account.call_or_none("iam", "get_login_profile", "NoSuchEntity", UserName=p.name)
-    return Held(p, tuple(key for key in keys if key["Status"] == "Active"), password is not None)
+    return RevocationTarget(p, tuple(key for key in keys if key["Status"] == "Active"), password is not None)
 
 
-def caller_and_time(account: Account) -> tuple[str, datetime]:
+def read_caller_and_time(account: Account) -> tuple[str, datetime]:
     """(who calls, the second to come by AWS's own clock: this machine's may be minutes off, and AWS gives whole seconds)."""
     answer = account.call("sts", "get_caller_identity")
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
@@ -94,7 +94,7 @@ def caller_and_time(account: Account) -> tuple[str, datetime]:
     return answer["Arn"], then + timedelta(seconds=1)
 
 
-def refusal(p: Principal, caller: str) -> str:
+def explain_revoke_refusal(p: Principal, caller: str) -> str:
     """Why this one is not cut off here, or ""."""
     if "/aws-service-role/" in p.arn or "/aws-reserved/" in p.arn:
         return "is kept by AWS, which lets nobody write its policies; end its sessions at that service, or in IAM Identity Center"
@@ -103,39 +103,41 @@ def refusal(p: Principal, caller: str) -> str:
     return ""
 
 
-def consequences(p: Principal) -> str:
+def describe_consequences(p: Principal) -> str:
     """What fails once it is cut off, in a sentence."""
     if p.trust is None:
         return f"{p.name}: whatever signs with its keys, and every session made with them, fails from now on."
-    running = ", ".join(services(p.trust_policy))
+    running = ", ".join(list_trusted_services(p.trust_policy))
     held = f" What {running} runs in its name fails too, until it is started anew." if running else ""
     return f"{p.name}: every session that is under way fails from now on; who may take the role takes it again.{held}"
 
 
-def back_up_inline(who: Held, planned: Iterable[Step], settings: Settings) -> None:
+def save_overwritten_policy(who: RevocationTarget, planned: Iterable[Step], settings: Settings) -> None:
     """Write the principal's own policy of that name to disk before it is written over."""
     p = who.principal
-    if revoked_before(p):
+    if find_revocation_time(p):
         return
-    for kept in backups.lost(Snapshot({p.name: p}) if p.trust is not None else Snapshot(users={p.name: p}), planned):
-        say(f"{p.name}: its own policy {POLICY_NAME} stays only in {backups.keep(settings, kept)}")
+    for kept in backups.list_lost_documents(
+        Snapshot({p.name: p}) if p.trust is not None else Snapshot(users={p.name: p}), planned
+    ):
+        say(f"{p.name}: its own policy {POLICY_NAME} stays only in {backups.save_backup(settings, kept)}")
 
 
-def wait_until_revoked(account: Account, arn: str, moment: datetime) -> Held:
+def wait_until_revoked(account: Account, arn: str, moment: datetime) -> RevocationTarget:
     """Return the principal as IAM has it once it reads back what it was told. Raises OpsError when it does not."""
 
-    def seen(account: Account) -> Held | str:
+    def seen(account: Account) -> RevocationTarget | str:
         who = read_principal(account, arn)
-        cut = revoked_before(who.principal)
-        return who if cut and cut >= moment and not who.active else state(who)
+        cut = find_revocation_time(who.principal)
+        return who if cut and cut >= moment and not who.active else describe_revocation(who)
 
-    found: Held = account.wait(
+    found: RevocationTarget = account.wait(
         Wait("what IAM reads back", seen, why="IAM spreads what it is told", timeout_s=SPREADING_S)
     )
     return found
 
 
-def next_step(who: Held) -> str:
+def describe_next_step(who: RevocationTarget) -> str:
     if who.password:
         return f"Next: its password still lets it in: aws iam delete-login-profile --user-name {who.principal.name} ; then invoke iam.revoke again"
     if who.principal.trust is None:

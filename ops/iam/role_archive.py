@@ -23,7 +23,7 @@ SESSION_S = range(3600, 43201)
 POLICY = re.compile(r"arn:aws:iam::(aws|\d{12}):policy/([!-~]+/)?[\w+=,.@-]{1,128}", re.ASCII)
 
 
-def matching(pattern: str, what: str, flags: re.RegexFlag = re.ASCII) -> AfterValidator:
+def require_pattern(pattern: str, what: str, flags: re.RegexFlag = re.ASCII) -> AfterValidator:
     """Return a check that a text is whole of this pattern."""
     compiled = re.compile(pattern, flags)
 
@@ -49,14 +49,14 @@ def check_seconds(value: int) -> int:
     return value
 
 
-RoleName = Annotated[StrictStr, matching(r"[\w+=,.@-]{1,64}", "role's name")]
-Name = Annotated[StrictStr, matching(r"[\w+=,.@-]{1,128}", "name of IAM's")]
-IamPath = Annotated[StrictStr, matching(r"/|/[!-~]{1,510}/", "path of IAM's")]
-Arn = Annotated[StrictStr, matching(POLICY.pattern, "policy's ARN")]
-BoundaryArn = Annotated[StrictStr, matching(f"|{POLICY.pattern}", "policy's ARN")]
-Text = Annotated[StrictStr, matching(r".{0,1000}", "text of at most 1,000 characters", re.DOTALL)]
-TagKey = Annotated[StrictStr, matching(r".{1,128}", "tag's key", re.DOTALL)]
-TagValue = Annotated[StrictStr, matching(r".{0,256}", "tag", re.DOTALL)]
+RoleName = Annotated[StrictStr, require_pattern(r"[\w+=,.@-]{1,64}", "role's name")]
+Name = Annotated[StrictStr, require_pattern(r"[\w+=,.@-]{1,128}", "name of IAM's")]
+IamPath = Annotated[StrictStr, require_pattern(r"/|/[!-~]{1,510}/", "path of IAM's")]
+Arn = Annotated[StrictStr, require_pattern(POLICY.pattern, "policy's ARN")]
+BoundaryArn = Annotated[StrictStr, require_pattern(f"|{POLICY.pattern}", "policy's ARN")]
+Text = Annotated[StrictStr, require_pattern(r".{0,1000}", "text of at most 1,000 characters", re.DOTALL)]
+TagKey = Annotated[StrictStr, require_pattern(r".{1,128}", "tag's key", re.DOTALL)]
+TagValue = Annotated[StrictStr, require_pattern(r".{0,256}", "tag", re.DOTALL)]
 Document = Annotated[dict[str, Any], AfterValidator(check_document)]
 
 
@@ -72,7 +72,7 @@ class SavedProfile(TypedDict):
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedRole:
     """All that makes a role what it is. `policies` are its customer managed ones by ARN, `profiles` its instance profiles.
 
     `finished` is False while the role is being taken apart: what is left of it is then not all there was.
@@ -110,7 +110,7 @@ class Saved:
         return [arn for arn in (*self.attached, self.boundary) if arn]
 
 
-def read(path: Path) -> Saved:
+def read(path: Path) -> SavedRole:
     """A role's file. Raises OpsError when it is none."""
     try:
         with path.open("rb") as file:
@@ -120,10 +120,10 @@ def read(path: Path) -> Saved:
         data, _ = json_source.parse(body.decode(), path.name)
     except (OSError, InputError, UnicodeDecodeError) as error:
         raise OpsError(f"{path} cannot be read: {error}. Nothing was touched.") from error
-    return loaded(data, str(path))
+    return parse_saved_role(data, str(path))
 
 
-def opened(path: Path, settings: Settings) -> Saved:
+def read_for_account(path: Path, settings: Settings) -> SavedRole:
     """A role's file. Raises OpsError when it is none, or is of another account."""
     found = read(path)
     if found.account != settings.aws.account:
@@ -133,7 +133,7 @@ def opened(path: Path, settings: Settings) -> Saved:
     return found
 
 
-def loaded(data: Any, name: str) -> Saved:
+def parse_saved_role(data: Any, name: str) -> SavedRole:
     """Return the role that a file holds. Raises OpsError when it is no such save, with what is wrong in it."""
     try:
         if not isinstance(data, dict) or data.get("kind") != KIND:
@@ -148,7 +148,7 @@ def loaded(data: Any, name: str) -> Saved:
     return found
 
 
-def check_owner(saved: Saved) -> None:
+def check_owner(saved: SavedRole) -> None:
     """A role holds policies of AWS and of its own account alone, and its file has no others' texts."""
     for arn in saved.held:
         if arn.split(":")[4] not in ("aws", saved.account):
@@ -158,4 +158,4 @@ def check_owner(saved: Saved) -> None:
             raise ValueError(f"it has the text of {arn}, which is none of its own policies")
 
 
-SAVED = TypeAdapter(Saved)
+SAVED = TypeAdapter(SavedRole)

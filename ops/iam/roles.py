@@ -11,8 +11,8 @@ from typing import Any
 
 from iampolicy.account.snapshot import Managed, Principal, Snapshot
 from iampolicy.errors import InputError
-from iampolicy.policy.document import Policy, as_policy, policy
-from iampolicy.policy.json_source import json_type, parse, read_text, short_name
+from iampolicy.policy.document import Policy, as_policy, parse_policy
+from iampolicy.policy.json_source import describe_json_type, parse, read_text, shorten_policy_path
 from ops.core.paths import ROOT
 from ops.core.settings import ROLES, Settings
 
@@ -46,7 +46,7 @@ class Wanted:
         return "ec2.amazonaws.com" in json.dumps(self.trust.document)
 
 
-def wanted(settings: Settings, only: str = "", folder: Path = FOLDER) -> list[Wanted]:
+def read_roles(settings: Settings, only: str = "", folder: Path = FOLDER) -> list[Wanted]:
     """The roles of the folder, by name. Raises InputError: no such role, bad JSON, unknown placeholder, over a quota."""
     roles = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
     if only and only not in roles:
@@ -68,8 +68,8 @@ def read(folder: Path, settings: Settings) -> Wanted:
     trust = read_document(folder / "trust.json", settings)
     bounds = read_document(folder / "boundary.json", settings) if (folder / "boundary.json").exists() else None
     managed = permissions | ({"boundary": bounds} if bounds else {})
-    for name, size, quota in [("trust.json", len(dumped(trust.document)), TRUST_CHARACTERS)] + [
-        (f"{stem}.json", len(dumped(one.document)), POLICY_CHARACTERS) for stem, one in managed.items()
+    for name, size, quota in [("trust.json", len(dump_document(trust.document)), TRUST_CHARACTERS)] + [
+        (f"{stem}.json", len(dump_document(one.document)), POLICY_CHARACTERS) for stem, one in managed.items()
     ]:
         if size > quota:
             raise InputError(
@@ -83,16 +83,18 @@ def read_document(path: Path, settings: Settings) -> Policy:
 
     IAM's own variables are written $${aws:...}.
     """
-    name, text = short_name(path), read_text(path)
+    name, text = shorten_policy_path(path), read_text(path)
     written, source = parse(text, name)
     expand_text(text, name, settings)  # for its errors, which name the line
     body = expand_strings(written, name, settings)
     if not isinstance(body, dict):
-        raise InputError(f"{name}: a policy is a JSON object with Version and Statement, not {json_type(body)}.")
-    return policy(name, body, source)
+        raise InputError(
+            f"{name}: a policy is a JSON object with Version and Statement, not {describe_json_type(body)}."
+        )
+    return parse_policy(name, body, source)
 
 
-def placeholders(settings: Settings) -> dict[str, str]:
+def build_placeholders(settings: Settings) -> dict[str, str]:
     return {
         "account": settings.aws.account,
         "region": settings.aws.region,
@@ -104,12 +106,12 @@ def placeholders(settings: Settings) -> dict[str, str]:
 
 def expand_known(text: str, settings: Settings) -> str:
     """Expand the placeholders of a command line that the files and iam.explain's answers have; leave all others."""
-    return Template(text).safe_substitute(placeholders(settings))
+    return Template(text).safe_substitute(build_placeholders(settings))
 
 
 def expand_text(text: str, name: str, settings: Settings) -> str:
     """Expand the placeholders in a file of iam_policies/. Raises InputError for an unknown one, and for a stray $."""
-    values = placeholders(settings)
+    values = build_placeholders(settings)
     if own := IAMS_OWN.search(text):
         line = text.count("\n", 0, own.start()) + 1
         raise InputError(f"{name}:{line}: {own[0]} is a variable of IAM's own: write ${own[0]}")
@@ -135,26 +137,26 @@ def expand_strings(value: Any, name: str, settings: Settings) -> Any:
     return found
 
 
-def policy_name(role: str, stem: str, settings: Settings) -> str:
+def derive_role_policy_name(role: str, stem: str, settings: Settings) -> str:
     """permissions-data.json of the operator is kennel-STACK-operator-data, its boundary kennel-STACK-operator-boundary."""
-    return settings.role_name(role) + ("-boundary" if stem == "boundary" else stem.removeprefix("permissions"))
+    return settings.build_role_name(role) + ("-boundary" if stem == "boundary" else stem.removeprefix("permissions"))
 
 
-def policy_arn(role: str, stem: str, settings: Settings) -> str:
+def derive_policy_arn(role: str, stem: str, settings: Settings) -> str:
     """Boundaries have a path of their own, so that who may write the roles' policies need not be able to lift them."""
     path = f"/kennel-boundary/{settings.stack.name}/" if stem == "boundary" else settings.role_path
-    return f"arn:aws:iam::{settings.aws.account}:policy{path}{policy_name(role, stem, settings)}"
+    return f"arn:aws:iam::{settings.aws.account}:policy{path}{derive_role_policy_name(role, stem, settings)}"
 
 
-def applied(wanted: list[Wanted], settings: Settings) -> Snapshot:
+def build_applied_snapshot(wanted: list[Wanted], settings: Settings) -> Snapshot:
     """The account as iam.apply leaves it, as far as these roles go: what --files asks about."""
     roles: dict[str, Principal] = {}
     policies: dict[str, Managed] = {}
     for want in wanted:
-        name = settings.role_name(want.role)
-        documents = {policy_arn(want.role, stem, settings): one for stem, one in want.permissions.items()}
+        name = settings.build_role_name(want.role)
+        documents = {derive_policy_arn(want.role, stem, settings): one for stem, one in want.permissions.items()}
         attached = tuple(documents)
-        bounds = policy_arn(want.role, "boundary", settings) if want.boundary else ""
+        bounds = derive_policy_arn(want.role, "boundary", settings) if want.boundary else ""
         if want.boundary:
             documents[bounds] = want.boundary
         policies |= {arn: Managed(arn, one, attachments=1) for arn, one in documents.items()}
@@ -163,5 +165,5 @@ def applied(wanted: list[Wanted], settings: Settings) -> Snapshot:
     return Snapshot(roles, policies=policies)
 
 
-def dumped(document: dict[str, Any]) -> str:
+def dump_document(document: dict[str, Any]) -> str:
     return json.dumps(document, separators=(",", ":"))

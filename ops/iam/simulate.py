@@ -12,8 +12,8 @@ from iampolicy import actions
 from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.explain import simulation
-from iampolicy.explain.simulation import Asked
-from iampolicy.policy.document import Policy, policy
+from iampolicy.explain.simulation import DecisionInput
+from iampolicy.policy.document import Policy, parse_policy
 from iampolicy.policy.evaluate import Decision, Request
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError
@@ -29,13 +29,13 @@ class Simulation:
     """A question with its answer; `keys` are the request's, `notes` say what was not looked at or was taken otherwise."""
 
     principal: Principal
-    asked: Asked
+    asked: DecisionInput
     decision: Decision
     keys: dict[str, Any]
     notes: list[str]
 
 
-def simulate(
+def simulate_request(
     settings: Settings, have: Snapshot, account: Account | None, words: tuple[str, str, str], context: Iterable[str]
 ) -> Simulation:
     """Decide whether a principal may do an action on a resource (`words`). `account` is the live one where `have` is of it.
@@ -43,17 +43,17 @@ def simulate(
     Raises InputError for words that mean nothing.
     """
     principal, action, resource = words
-    own = simulation.given(context)
-    action = simulation.action(action)
-    resource, note = simulation.resource(resource, action)
-    p, caller = simulation.find(have, principal, settings.role_name(""))
-    keys = simulation.context(p, (action, resource), settings.aws.region, own)
-    request = Request(caller, action, resource, simulation.lowered(keys))
-    policy, notes = resource_policy(request, have, account)
-    ours = action == "sts:AssumeRole" and other_account(request) == ""
-    asked = Asked(request, have.rights(p), policy, required=ours)
+    own = simulation.parse_context_flags(context)
+    action = simulation.resolve_action(action)
+    resource, note = simulation.resolve_resource(resource, action)
+    p, caller = simulation.resolve_principal(have, principal, settings.build_role_name(""))
+    keys = simulation.build_context(p, (action, resource), settings.aws.region, own)
+    request = Request(caller, action, resource, simulation.normalise_context(keys))
+    policy, notes = read_resource_policy(request, have, account)
+    ours = action == "sts:AssumeRole" and find_other_account(request) == ""
+    asked = DecisionInput(request, have.rights(p), policy, required=ours)
     lost = [
-        f"{simulation.last(arn)} is attached, but its text is not there"
+        f"{simulation.extract_policy_name(arn)} is attached, but its text is not there"
         for arn in p.attached
         if arn not in have.policies
     ]
@@ -63,22 +63,22 @@ def simulate(
 def read_offline(settings: Settings, file: str) -> Snapshot:
     """A snapshot's file, or where none is named iam_policies/ as if applied."""
     if file:
-        return snapshot_file.load(Path(file))[0]
-    return roles.applied(roles.wanted(settings), settings)
+        return snapshot_file.load_snapshot(Path(file))[0]
+    return roles.build_applied_snapshot(roles.read_roles(settings), settings)
 
 
-def other_account(request: Request) -> str:
+def find_other_account(request: Request) -> str:
     """The account of the resource, where that is another one's."""
     parts = request.resource.split(":", 5)
     return parts[4] if len(parts) > 5 and parts[4] not in ("", "aws", request.caller.account) else ""
 
 
-def resource_policy(request: Request, have: Snapshot, account: Account | None) -> tuple[Policy | None, list[str]]:
+def read_resource_policy(request: Request, have: Snapshot, account: Account | None) -> tuple[Policy | None, list[str]]:
     """The resource's own policy where it can be read, and what could not."""
-    if other := other_account(request):
+    if other := find_other_account(request):
         return None, [f"Of account {other} nothing can be read: it has to allow this too."]
     if request.action == "sts:AssumeRole":
-        found = simulation.trust(have, request.action, request.resource)
+        found = simulation.find_role_trust(have, request.action, request.resource)
         return found, [] if found else [f"There is no role {request.resource} here."]
     if request.action.startswith("kms:"):
         return None, [
@@ -88,10 +88,10 @@ def resource_policy(request: Request, have: Snapshot, account: Account | None) -
         return None, []
     if not account:
         return None, ["A bucket's policy was not looked at: it is in the live account only."]
-    return bucket_policy(account, request.resource)
+    return fetch_bucket_policy(account, request.resource)
 
 
-def bucket_policy(account: Account, resource: str) -> tuple[Policy | None, list[str]]:
+def fetch_bucket_policy(account: Account, resource: str) -> tuple[Policy | None, list[str]]:
     bucket = resource.partition(":::")[2].partition("/")[0]
     if not bucket or not set(bucket.lower()) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_"):
         return None, []
@@ -99,20 +99,20 @@ def bucket_policy(account: Account, resource: str) -> tuple[Policy | None, list[
         text = account.call_or_none("s3", "get_bucket_policy", "NoSuchBucketPolicy", Bucket=bucket)
     except AwsError as error:
         return None, [f"The policy of bucket {bucket} was not looked at: {error}"]
-    return (policy(f"bucket {bucket}", json.loads(text["Policy"])), []) if text else (None, [])
+    return (parse_policy(f"bucket {bucket}", json.loads(text["Policy"])), []) if text else (None, [])
 
 
-def hint(found: Simulation) -> str:
+def format_hint(found: Simulation) -> str:
     """One line for a denial that was not to be explained."""
     asked, decision = found.asked, found.decision
-    missing = [simulation.spelled(key, asked.request.action) for key in sorted(decision.missing)]
+    missing = [simulation.restore_key_case(key, asked.request.action) for key in sorted(decision.missing)]
     if decision.allowed:
         return ""
     known = f"Missing: {', '.join(missing)} (give them with -c). " if missing else ""
     return f"{known}Layer by layer: the same with --explain"
 
 
-def describe(found: Simulation) -> dict[str, Any]:
+def describe_simulation(found: Simulation) -> dict[str, Any]:
     """For --json."""
     asked, decision = found.asked, found.decision
     request = asked.request
@@ -125,22 +125,24 @@ def describe(found: Simulation) -> dict[str, Any]:
         "deciding": [{"layer": d.layer, "policy": d.policy, "statement": d.statement.name} for d in decision.deciding],
         "near": [
             {"layer": n.layer, "policy": n.policy, "statement": n.statement.name, "lacks": n.lacks, "why": n.why}
-            for n in simulation.near(asked)
+            for n in simulation.find_near_misses(asked)
         ],
-        "missing": sorted(simulation.spelled(key, request.action) for key in decision.missing),
+        "missing": sorted(simulation.restore_key_case(key, request.action) for key in decision.missing),
         "context": found.keys,
         "notes": found.notes,
     }
 
 
-def compare_with_aws(account: Account, p: Principal, asked: Asked, keys: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def compare_with_aws(
+    account: Account, p: Principal, asked: DecisionInput, keys: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
     """AWS's simulator on the same request. It knows no role as a caller of a resource's policy, so both leave that out."""
     mine = replace(asked, resource=None, required=False).decision()
     args: dict[str, Any] = {
         "PolicySourceArn": p.arn,
         "ActionNames": [asked.request.action],
         "ResourceArns": [asked.request.resource],
-        "ContextEntries": [context_entry(key, value) for key, value in keys.items()],
+        "ContextEntries": [build_context_entry(key, value) for key, value in keys.items()],
     }
     try:
         (result, *_) = account.call("iam", "simulate_principal_policy", **args)["EvaluationResults"]
@@ -156,7 +158,7 @@ def compare_with_aws(account: Account, p: Principal, asked: Asked, keys: dict[st
     return {"decision": theirs, "agree": False, "why": why}, line
 
 
-def context_entry(key: str, value: str | list[str]) -> dict[str, Any]:
-    kind = SIMULATORS.get(actions.key_type(key).removeprefix("ArrayOf"), "string")
+def build_context_entry(key: str, value: str | list[str]) -> dict[str, Any]:
+    kind = SIMULATORS.get(actions.find_key_type(key).removeprefix("ArrayOf"), "string")
     values = [value] if isinstance(value, str) else value
     return {"ContextKeyName": key, "ContextKeyType": kind + "List" * (len(values) > 1), "ContextKeyValues": values}

@@ -7,7 +7,7 @@ from iampolicy.finding import Finding
 from iampolicy.policy.document import Policy
 
 
-def place(finding: Finding, have: Snapshot) -> str:
+def locate_finding(finding: Finding, have: Snapshot) -> str:
     """Return operator/permissions.json:12, or "" where no file of the folder is at fault: a policy of another origin, a missing one.
 
     `have` is the account as the folder describes it.

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from iampolicy import actions
-from iampolicy.policy.document import CURRENT, arn_glob
-from ops.iam.roles import POLICY_CHARACTERS, dumped
+from iampolicy.policy.document import CURRENT, compile_arn_glob
+from ops.iam.roles import POLICY_CHARACTERS, dump_document
 
 Patterns = frozenset[str]
 
@@ -21,7 +21,7 @@ FLEETING = re.compile(
 )
 
 
-def suggested(requests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def suggest_policy(requests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The policy that allows each request (action, resource, context) and its like: `training-job/kennel-dev-3f2a91c` stands for
     `training-job/kennel-dev-*`, an object for its first folder.
 
@@ -30,104 +30,115 @@ def suggested(requests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     seen: dict[str, set[str]] = defaultdict(set)
     passed: dict[str, set[str]] = defaultdict(set)  # service -> roles
     for request in requests:
-        action = next(iter(actions.matching(request["action"])), request["action"])
+        action = next(iter(actions.list_matching_actions(request["action"])), request["action"])
         if action == PASS:
-            passed[str(request.get("context", {}).get(TO_SERVICE.lower(), ""))].add(literal(request["resource"]))
+            passed[str(request.get("context", {}).get(TO_SERVICE.lower(), ""))].add(escape_literal(request["resource"]))
         else:
-            seen[action].add(alike(action, request["resource"]))
-    narrow = {action: fewest(found) for action, found in seen.items()}
-    exact = document(grouped(narrow), passed)
-    return exact if len(dumped(exact)) <= POLICY_CHARACTERS else document(shared(narrow), passed)
-
-
-def alike(action: str, resource: str) -> str:
-    """The pattern that a resource of one request stands for."""
-    if actions.unscopable(action):
-        return "*"
-    parts = resource.split(":", 5)
-    if len(parts) < 6:
-        return literal(resource)
-    head, name = ":".join(parts[:5]), parts[5]
-    if parts[2] == "s3":
-        bucket, slash, key = name.partition("/")
-        return literal(f"{head}:{bucket}{slash}{key.partition('/')[0]}") + ("/*" if "/" in key else "")
-    if parts[2] in ("kms", "iam"):  # a key's id is its name, and a role's is given by somebody
-        return literal(resource)
-    found = next((one for one in FLEETING.finditer(name) if one[0] != parts[4]), None)
-    return literal(f"{head}:{name[: found.start()]}") + "*" if found else literal(resource)
-
-
-def literal(resource: str) -> str:
-    return resource.replace("${", "${$}{")
-
-
-def fewest(patterns: set[str]) -> Patterns:
-    """Without those that another one covers."""
-    wide = [one for one in patterns if one.endswith("*")]
-    return frozenset(p for p in patterns if not any(w != p and arn_glob(w).fullmatch(p) for w in wide))
-
-
-def grouped(narrow: Mapping[str, Patterns]) -> dict[tuple[str, Patterns], list[str]]:
-    """(service, resources) -> the actions that have exactly these."""
-    groups: dict[tuple[str, Patterns], list[str]] = defaultdict(list)
-    for action, patterns in narrow.items():
-        groups[service(action), patterns].append(action)
-    return groups
-
-
-def shared(narrow: Mapping[str, Patterns]) -> dict[tuple[str, Patterns], list[str]]:
-    """One group for each service, and one for its actions that take no resource."""
-    union: dict[str, Patterns] = defaultdict(frozenset)
-    for action, patterns in narrow.items():
-        union[service(action)] |= patterns - {"*"}
-    return grouped(
-        {action: found if "*" in found else fewest(set(union[service(action)])) for action, found in narrow.items()}
+            seen[action].add(derive_pattern(action, request["resource"]))
+    narrow = {action: drop_covered_patterns(found) for action, found in seen.items()}
+    exact = build_policy_document(group_actions(narrow), passed)
+    return (
+        exact
+        if len(dump_document(exact)) <= POLICY_CHARACTERS
+        else build_policy_document(group_by_service(narrow), passed)
     )
 
 
-def service(action: str) -> str:
+def derive_pattern(action: str, resource: str) -> str:
+    """The pattern that a resource of one request stands for."""
+    if actions.is_unscopable(action):
+        return "*"
+    parts = resource.split(":", 5)
+    if len(parts) < 6:
+        return escape_literal(resource)
+    head, name = ":".join(parts[:5]), parts[5]
+    if parts[2] == "s3":
+        bucket, slash, key = name.partition("/")
+        return escape_literal(f"{head}:{bucket}{slash}{key.partition('/')[0]}") + ("/*" if "/" in key else "")
+    if parts[2] in ("kms", "iam"):  # a key's id is its name, and a role's is given by somebody
+        return escape_literal(resource)
+    found = next((one for one in FLEETING.finditer(name) if one[0] != parts[4]), None)
+    return escape_literal(f"{head}:{name[: found.start()]}") + "*" if found else escape_literal(resource)
+
+
+def escape_literal(resource: str) -> str:
+    return resource.replace("${", "${$}{")
+
+
+def drop_covered_patterns(patterns: set[str]) -> Patterns:
+    """Without those that another one covers."""
+    wide = [one for one in patterns if one.endswith("*")]
+    return frozenset(p for p in patterns if not any(w != p and compile_arn_glob(w).fullmatch(p) for w in wide))
+
+
+def group_actions(narrow: Mapping[str, Patterns]) -> dict[tuple[str, Patterns], list[str]]:
+    """(service, resources) -> the actions that have exactly these."""
+    groups: dict[tuple[str, Patterns], list[str]] = defaultdict(list)
+    for action, patterns in narrow.items():
+        groups[extract_service(action), patterns].append(action)
+    return groups
+
+
+def group_by_service(narrow: Mapping[str, Patterns]) -> dict[tuple[str, Patterns], list[str]]:
+    """One group for each service, and one for its actions that take no resource."""
+    union: dict[str, Patterns] = defaultdict(frozenset)
+    for action, patterns in narrow.items():
+        union[extract_service(action)] |= patterns - {"*"}
+    return group_actions(
+        {
+            action: found if "*" in found else drop_covered_patterns(set(union[extract_service(action)]))
+            for action, found in narrow.items()
+        }
+    )
+
+
+def extract_service(action: str) -> str:
     return action.partition(":")[0]
 
 
-def document(groups: Mapping[tuple[str, Patterns], list[str]], passed: Mapping[str, set[str]]) -> dict[str, Any]:
+def build_policy_document(
+    groups: Mapping[tuple[str, Patterns], list[str]], passed: Mapping[str, set[str]]
+) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     everywhere: list[str] = []
     for (_, patterns), names in groups.items():
-        scopable = [one for one in names if not actions.unscopable(one)]
+        scopable = [one for one in names if not actions.is_unscopable(one)]
         if "*" in patterns:
             everywhere += [one for one in names if one not in scopable]
             names = scopable
         if names:
-            found.append(statement(sid(service(names[0]), patterns), names, patterns))
+            found.append(build_statement(build_sid(extract_service(names[0]), patterns), names, patterns))
     if everywhere:
-        found.append(statement("TakeNoResource", everywhere, frozenset("*")))
+        found.append(build_statement("TakeNoResource", everywhere, frozenset("*")))
     for to, roles in passed.items():
-        one = statement(f"PassTo{words(to.partition('.')[0])}" if to else "PassRole", [PASS], frozenset(roles))
+        one = build_statement(
+            f"PassTo{join_capitalised(to.partition('.')[0])}" if to else "PassRole", [PASS], frozenset(roles)
+        )
         found.append(one | ({"Condition": {"StringEquals": {TO_SERVICE: to}}} if to else {}))
-    return {"Version": CURRENT, "Statement": numbered(found)}
+    return {"Version": CURRENT, "Statement": order_statements(found)}
 
 
-def statement(name: str, names: list[str], patterns: Patterns) -> dict[str, Any]:
+def build_statement(name: str, names: list[str], patterns: Patterns) -> dict[str, Any]:
     return {"Sid": name, "Effect": "Allow", "Action": sorted(names), "Resource": sorted(patterns)}
 
 
-def sid(of: str, patterns: Patterns) -> str:
+def build_sid(of: str, patterns: Patterns) -> str:
     """S3Objects, SagemakerTrainingJob, LambdaFunction: the service, and what it acts on."""
     first = min(patterns)
     name = first.split(":", 5)[-1]
     if first == "*":
-        return f"{words(of)}Everywhere"
+        return f"{join_capitalised(of)}Everywhere"
     if of == "s3":
         return "S3Objects" if "/" in name else "S3Bucket"
     kind = re.match(r"([a-z-]+)[:/]", name)
-    return words(of) + (words(kind[1]) if kind else "")
+    return join_capitalised(of) + (join_capitalised(kind[1]) if kind else "")
 
 
-def words(text: str) -> str:
+def join_capitalised(text: str) -> str:
     return "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", text))
 
 
-def numbered(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def order_statements(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """In a fixed order, and no Sid twice: S3Objects, S3Objects2."""
     count: dict[str, int] = defaultdict(int)
     ordered = []

@@ -13,18 +13,18 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from iampolicy import actions
-from iampolicy.policy.document import Policy, Statement, as_list, matches_action
-from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from iampolicy.policy.document import Policy, Statement, as_list, is_about_action
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
 from iampolicy.validation import first_fault
 from ops.core.errors import OpsError
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.paths import ROOT
 from ops.core.settings import Settings
 from ops.iam import expectations, roles
 
 
 @dataclass(frozen=True)
-class Asked:
+class RecordedRequest:
     """A permission that a run used. `step` is the command it belongs to, `line` where the record has it first, from 0."""
 
     role: str
@@ -80,11 +80,11 @@ class Line(TypedDict):
 LINE = TypeAdapter(Line)
 
 
-def record(path: Path) -> list[Asked]:
+def read_request_record(path: Path) -> list[RecordedRequest]:
     """What the local AWS wrote down, in order, without repetitions. Raises OpsError when there is nothing, or something else."""
-    seen: dict[str, Asked] = {}
-    for number, line in enumerate(lines(path)):
-        entry = request(line, f"{path}:{number + 1}")
+    seen: dict[str, RecordedRequest] = {}
+    for number, line in enumerate(read_whole_lines(path)):
+        entry = parse_record_line(line, f"{path}:{number + 1}")
         if ":role/" in entry["principal"]:
             role = entry["principal"].rsplit("/", 1)[-1]
             key = json.dumps(
@@ -92,12 +92,15 @@ def record(path: Path) -> list[Asked]:
             )
             allowed = entry["effect"] == "allowed"
             seen.setdefault(
-                key, Asked(role, entry["action"], entry["resource"], entry["context"], entry["step"], allowed, number)
+                key,
+                RecordedRequest(
+                    role, entry["action"], entry["resource"], entry["context"], entry["step"], allowed, number
+                ),
             )
     return list(seen.values())
 
 
-def lines(path: Path) -> list[str]:
+def read_whole_lines(path: Path) -> list[str]:
     """Those that are whole: the last one may be half written, by a local AWS that goes on or was killed."""
     if not path.exists():
         raise OpsError(
@@ -114,7 +117,7 @@ def lines(path: Path) -> list[str]:
         return whole
 
 
-def request(line: str, place: str) -> Line:
+def parse_record_line(line: str, place: str) -> Line:
     """Return the request of a line of the record. Raises OpsError for what is none."""
     try:
         return LINE.validate_python(json.loads(line), strict=True)
@@ -123,37 +126,39 @@ def request(line: str, place: str) -> Line:
         raise OpsError(f"{place} is no request that the local AWS wrote down: {fault}. Take that line out.") from None
 
 
-def uses(role: str, arn: str, rights: Rights, asked: Iterable[Asked], expected: Iterable[Request]) -> Iterator[Use]:
+def compute_uses(
+    role: str, arn: str, rights: Rights, asked: Iterable[RecordedRequest], expected: Iterable[Request]
+) -> Iterator[Use]:
     """Every action of the role's policies, with what needs it."""
     caller = Caller(arn)
     requests = [(Request(caller, a.action, a.resource, a.context), a) for a in asked if a.role == role and a.allowed]
-    requests = [(request, a) for request, a in requests if decide(request, rights).allowed]
-    wanted = [request for request in expected if decide(request, rights).allowed]
+    requests = [(request, a) for request, a in requests if decide_request(request, rights).allowed]
+    wanted = [request for request in expected if decide_request(request, rights).allowed]
     for policy in rights.identity:
         for one in policy.statements:
             for action in one.actions if one.allow and "action" not in one.negated else ():
-                less = replace(rights, identity=without(rights.identity, policy, one, action))
+                less = replace(rights, identity=drop_action(rights.identity, policy, one, action))
                 touched = replace(one, actions=(action,))
                 lost = [
                     a
                     for request, a in requests
-                    if matches_action(touched, request.action) and not decide(request, less).allowed
+                    if is_about_action(touched, request.action) and not decide_request(request, less).allowed
                 ]
-                missed = sum(matches_action(touched, r.action) and not decide(r, less).allowed for r in wanted)
+                missed = sum(is_about_action(touched, r.action) and not decide_request(r, less).allowed for r in wanted)
                 first = lost[0] if lost else None
                 yield Use(
-                    role, policy.name.rsplit("/", 1)[-1], one.name, spelled(action), len(lost),
+                    role, policy.name.rsplit("/", 1)[-1], one.name, restore_action_case(action), len(lost),
                     first.step if first else "", first.resource if first else "", missed, first.line if first else 0,
                 )  # fmt: skip
 
 
-def spelled(action: str) -> str:
+def restore_action_case(action: str) -> str:
     """As AWS writes it; policies are kept in small letters. A pattern stays what it is."""
-    found = actions.matching(action) if not set("*?") & set(action) else []
+    found = actions.list_matching_actions(action) if not set("*?") & set(action) else []
     return found[0] if found else action
 
 
-def without(policies: tuple[Policy, ...], policy: Policy, one: Statement, action: str) -> tuple[Policy, ...]:
+def drop_action(policies: tuple[Policy, ...], policy: Policy, one: Statement, action: str) -> tuple[Policy, ...]:
     """The policies with one action of one statement taken out."""
     less = replace(one, actions=tuple(a for a in one.actions if a != action))
     statements = [s if s is not one else less for s in policy.statements]
@@ -161,35 +166,35 @@ def without(policies: tuple[Policy, ...], policy: Policy, one: Statement, action
     return tuple(Policy(p.name, left) if p is policy else p for p in policies)
 
 
-def stack_requests(settings: Settings, file: str) -> list[Asked]:
+def read_stack_requests(settings: Settings, file: str) -> list[RecordedRequest]:
     """The requests of this stack's roles. The local AWS keeps its record in the folder in which it keeps the profile."""
     beside = ROOT / settings.aws.config_file
     path = Path(file) if file else beside.parent.parent / "requests.jsonl"
-    return [one for one in record(path) if one.role.startswith(f"{settings.prefix}-")]
+    return [one for one in read_request_record(path) if one.role.startswith(f"{settings.prefix}-")]
 
 
-def tally(settings: Settings, role: str = "", file: str = "") -> list[Use]:
+def list_uses(settings: Settings, role: str = "", file: str = "") -> list[Use]:
     """Every action of the role's policies, or of all roles', with what needs it."""
-    run = stack_requests(settings, file)
-    wanted = roles.wanted(settings, only=role)
-    have, found = roles.applied(wanted, settings), []
+    run = read_stack_requests(settings, file)
+    wanted = roles.read_roles(settings, only=role)
+    have, found = roles.build_applied_snapshot(wanted, settings), []
     for want in wanted:
-        principal = have.roles[settings.role_name(want.role)]
+        principal = have.roles[settings.build_role_name(want.role)]
         calls = [
-            expectations.request(one, principal)
-            for one in expectations.of(want.role, settings)
+            expectations.build_request(one, principal)
+            for one in expectations.read_expectations(want.role, settings)
             if one.kind == "allowed"
         ]
-        found += list(uses(principal.name, principal.arn, have.rights(principal), run, calls))
+        found += list(compute_uses(principal.name, principal.arn, have.rights(principal), run, calls))
     return found
 
 
-def format_record(found: list[Asked], settings: Settings) -> str:
+def format_record(found: list[RecordedRequest], settings: Settings) -> str:
     counted = Counter(
         (one.role.removeprefix(f"{settings.prefix}-"), one.step, one.action, one.allowed) for one in found
     )
     rows = [(r, s, a, "" if ok else "denied", n) for (r, s, a, ok), n in sorted(counted.items())]
-    return table(("role", "step", "action", "", "requests"), rows) if rows else "Nothing of that was asked."
+    return format_table(("role", "step", "action", "", "requests"), rows) if rows else "Nothing of that was asked."
 
 
 def format_uses(found: list[Use], all: bool) -> str:
@@ -203,7 +208,7 @@ def format_uses(found: list[Use], all: bool) -> str:
         for u in found
         if all or u.why != "a run"
     ]
-    parts = [table(("role", "a run needs", "expect.toml only", "nothing"), counts)]
+    parts = [format_table(("role", "a run needs", "expect.toml only", "nothing"), counts)]
     if rows:
-        parts.append(table(("role", "statement", "action", "needed by", "step", "for", "times"), rows))
+        parts.append(format_table(("role", "statement", "action", "needed by", "step", "for", "times"), rows))
     return "\n\n".join(parts)

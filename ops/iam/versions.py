@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from iampolicy.account.snapshot import Managed, Snapshot
-from iampolicy.policy.document import policy
-from iampolicy.policy.semantics import permissions, subtract
+from iampolicy.policy.document import parse_policy
+from iampolicy.policy.semantics import list_permissions, subtract_permissions
 from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.plan import Change, Steps
 from ops.core.settings import Settings
 from ops.iam import backups
-from ops.iam.backups import Kept, home, place, written
-from ops.iam.diff import differences, same
-from ops.iam.roles import Wanted, applied, dumped, policy_arn
+from ops.iam.backups import Backup, choose_backup_path, derive_backup_path, write_private_json
+from ops.iam.diff import find_differences, is_equivalent
+from ops.iam.roles import Wanted, build_applied_snapshot, derive_policy_arn, dump_document
 
 VERSIONS_KEPT = 5  # AWS keeps no more of a managed policy
 ONE_APPLY = timedelta(minutes=10)  # one iam.apply makes all its versions within that
@@ -37,28 +37,28 @@ class Target:
     kept: bool
 
 
-def number(version: str) -> int:
+def parse_version_number(version: str) -> int:
     """Of v12: 12. AWS counts on, also after a version was deleted."""
     found = re.match(r"v(\d+)", version)
     return int(found[1]) if found else 0
 
 
-def new_version(policy: Managed, document: dict[str, Any], why: str, settings: Settings) -> Steps:
+def plan_new_version(policy: Managed, document: dict[str, Any], why: str, settings: Settings) -> Steps:
     """The document as the policy's default; where AWS has no room, the oldest that is not in force goes first."""
     if len(policy.versions) >= VERSIONS_KEPT:
-        oldest = min((version for version, default, _ in policy.versions if not default), key=number)
+        oldest = min((version for version, default, _ in policy.versions if not default), key=parse_version_number)
         yield Change(
             "iam",
             "delete_policy_version",
             {"PolicyArn": policy.arn, "VersionId": oldest},
             why=f"{policy.name}: AWS keeps {VERSIONS_KEPT} versions; {oldest} is the oldest",
-            danger=f"stays only in {home(settings, Kept(policy.arn, oldest, policy.version(oldest)))}",
+            danger=f"stays only in {choose_backup_path(settings, Backup(policy.arn, oldest, policy.version(oldest)))}",
         )
-    args = {"PolicyArn": policy.arn, "PolicyDocument": dumped(document), "SetAsDefault": True}
+    args = {"PolicyArn": policy.arn, "PolicyDocument": dump_document(document), "SetAsDefault": True}
     yield Change("iam", "create_policy_version", args, why)
 
 
-def back(policy: Managed, kept: Sequence[Kept], returned: bool, to: str = "") -> Target | str:
+def choose_target(policy: Managed, kept: Sequence[Backup], returned: bool, to: str = "") -> Target | str:
     """Where a roll-back leads, or the reason why it leads nowhere.
 
     Without `to` it is the newest older version that says something else, once: a policy that is back already stays, so
@@ -67,59 +67,66 @@ def back(policy: Managed, kept: Sequence[Kept], returned: bool, to: str = "") ->
     """
     others = [version for version, default, _ in policy.versions if not default]
     if to:
-        return back_to(policy, others, kept, to)
+        return choose_named_target(policy, others, kept, to)
     if is_back(policy, returned):
         return f"is back already, at {policy.default}; further back: --policy {policy.name} --to VERSION"
-    older = sorted(others, key=number, reverse=True)
+    older = sorted(others, key=parse_version_number, reverse=True)
     for version in older:
-        if not same(policy.version(version), policy.document):
+        if not is_equivalent(policy.version(version), policy.document):
             return Target(policy, version, policy.version(version), kept=False)
     for one in kept:
-        if not same(one.document, policy.document):
+        if not is_equivalent(one.document, policy.document):
             return Target(policy, one.version, one.document, kept=True)
     return "has no older version that says something else, neither at AWS nor kept here"
 
 
 def is_back(policy: Managed, returned: bool) -> bool:
-    return returned or any(number(version) > number(policy.default) for version, _, _ in policy.versions)
+    return returned or any(
+        parse_version_number(version) > parse_version_number(policy.default) for version, _, _ in policy.versions
+    )
 
 
-def changed_last(policies: Sequence[Managed]) -> list[Managed]:
+def list_last_changed(policies: Sequence[Managed]) -> list[Managed]:
     """Those that got a version when the last of them did: what one iam.apply changed."""
     made = {one.arn: max((created or NEVER for _, _, created in one.versions), default=NEVER) for one in policies}
     newest = max(made.values(), default=NEVER)
     return [one for one in policies if newest - made[one.arn] <= ONE_APPLY]
 
 
-def note(settings: Settings, arn: str) -> Path:
-    return place(settings, Kept(arn, "back", {}))
+def locate_rollback_note(settings: Settings, arn: str) -> Path:
+    return derive_backup_path(settings, Backup(arn, "back", {}))
 
 
-def noted(settings: Settings, target: Target) -> None:
+def write_rollback_note(settings: Settings, target: Target) -> None:
     """Written down before a kept document comes back: AWS's versions alone would not tell that it did."""
     if target.kept:
-        written(note(settings, target.policy.arn), {"from": target.policy.default, "document": target.document})
+        write_private_json(
+            locate_rollback_note(settings, target.policy.arn),
+            {"from": target.policy.default, "document": target.document},
+        )
 
 
-def returned(settings: Settings, policy: Managed) -> bool:
+def has_returned(settings: Settings, policy: Managed) -> bool:
     """Whether the document in force is one that a roll-back brought back from this machine."""
     try:
-        told = json.loads(note(settings, policy.arn).read_text())
-        return number(policy.default) > number(told["from"]) and same(policy.document, told["document"])
+        told = json.loads(locate_rollback_note(settings, policy.arn).read_text())
+        return parse_version_number(policy.default) > parse_version_number(told["from"]) and is_equivalent(
+            policy.document, told["document"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def back_to(policy: Managed, others: list[str], kept: Sequence[Kept], to: str) -> Target | str:
+def choose_named_target(policy: Managed, others: list[str], kept: Sequence[Backup], to: str) -> Target | str:
     if to == policy.default:
         return f"is at {to} already"
     if to in others:
         return Target(policy, to, policy.version(to), kept=False)
     found = next((one for one in kept if one.version == to), None)
     if found is None:
-        there = ", ".join(sorted({policy.default, *others, *(one.version for one in kept)}, key=number))
+        there = ", ".join(sorted({policy.default, *others, *(one.version for one in kept)}, key=parse_version_number))
         return f"has no {to}; there are {there}"
-    if same(found.document, policy.document):
+    if is_equivalent(found.document, policy.document):
         return f"says what {to} said already"
     return Target(policy, to, found.document, kept=True)
 
@@ -128,7 +135,7 @@ def steps(targets: Sequence[Target], settings: Settings) -> Steps:
     for target in targets:
         policy, why = target.policy, f"{target.policy.name}: back from {target.policy.default} to {target.version}"
         if target.kept:
-            yield from new_version(policy, target.document, f"{why}, which was kept here", settings)
+            yield from plan_new_version(policy, target.document, f"{why}, which was kept here", settings)
         else:
             args = {"PolicyArn": policy.arn, "VersionId": target.version}
             yield Change("iam", "set_default_policy_version", args, why)
@@ -138,8 +145,8 @@ def choose_targets(have: Snapshot, settings: Settings, want: Wanted, policy: str
     """Decide where each of the role's policies goes back to. Raises OpsError for a policy or a version that is not there."""
     targets = []
     for one in choose_policies(have, settings, want, policy):
-        kept = backups.versions(settings, one.arn, since=one.created)
-        found = back(one, kept, returned(settings, one), to)
+        kept = backups.list_saved_versions(settings, one.arn, since=one.created)
+        found = choose_target(one, kept, has_returned(settings, one), to)
         if not isinstance(found, str):
             targets.append(found)
         elif to and found.startswith("has no"):
@@ -155,7 +162,7 @@ def choose_policies(have: Snapshot, settings: Settings, want: Wanted, policy: st
     Raises OpsError when the role differs from its folder in what has no versions. A boundary has none here either: who may
     lift what bounds a role does so by iam.apply.
     """
-    name = settings.role_name(want.role)
+    name = settings.build_role_name(want.role)
     if name not in have.roles:
         raise OpsError(f"{name} is not there. Make it: invoke iam.apply --role {want.role}")
     own = [
@@ -168,24 +175,27 @@ def choose_policies(have: Snapshot, settings: Settings, want: Wanted, policy: st
         if not found:
             raise OpsError(f"{name} has no policy {policy!r}. It has {', '.join(one.name for one in own) or 'none'}")
         return found
-    repo = {policy_arn(want.role, stem, settings): one.document for stem, one in want.permissions.items()}
-    differing = [one for one in own if not same(one.document, repo.get(one.arn))]
-    if left := [one for one in differing if not is_back(one, returned(settings, one))]:
+    repo = {derive_policy_arn(want.role, stem, settings): one.document for stem, one in want.permissions.items()}
+    differing = [one for one in own if not is_equivalent(one.document, repo.get(one.arn))]
+    if left := [one for one in differing if not is_back(one, has_returned(settings, one))]:
         return left
-    if not differing and differences(have, applied([want], settings), settings, whole=False):
+    if not differing and find_differences(have, build_applied_snapshot([want], settings), settings, whole=False):
         raise OpsError(
             f"What {name} has otherwise than its folder has no versions: attachments, inline policies, trust, boundary or tags. "
             f"See it: invoke iam.diff --role {want.role}. Mend it: invoke iam.apply --role {want.role}"
         )
-    return changed_last(own)
+    return list_last_changed(own)
 
 
 def describe_target(target: Target) -> str:
     """Say what a roll-back would give and take."""
-    now, then = permissions(target.policy.policy), permissions(policy(target.policy.arn, target.document))
+    now, then = (
+        list_permissions(target.policy.policy),
+        list_permissions(parse_policy(target.policy.arn, target.document)),
+    )
     lines = [
         f"{target.policy.name}: {target.policy.default} -> {target.version}{' (kept here)' if target.kept else ''}"
     ]
-    lines += [f"  - {grant.effect.lower()} {grant.text}" for grant in subtract(now, then)]
-    lines += [f"  + {grant.effect.lower()} {grant.text}" for grant in subtract(then, now)]
+    lines += [f"  - {grant.effect.lower()} {grant.text}" for grant in subtract_permissions(now, then)]
+    lines += [f"  + {grant.effect.lower()} {grant.text}" for grant in subtract_permissions(then, now)]
     return "\n".join(lines)

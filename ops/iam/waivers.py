@@ -79,10 +79,10 @@ class Waiver:
 def read(settings: Settings) -> list[Waiver]:
     """The repository's waivers, and those of one account: they lie beside the config file that holds its profile."""
     own = [ROOT / Path(settings.aws.config_file).parent / "waivers.toml"] if settings.aws.config_file else []
-    return [waiver for path in (ROOT / ROLES / "waivers.toml", *own) for waiver in parsed(path)]
+    return [waiver for path in (ROOT / ROLES / "waivers.toml", *own) for waiver in read_waiver_file(path)]
 
 
-def parsed(path: Path) -> list[Waiver]:
+def read_waiver_file(path: Path) -> list[Waiver]:
     """Raises InputError for what is no list of waivers; a poor waiver is a finding, and so passes."""
     try:
         found = tomllib.loads(path.read_text())
@@ -93,10 +93,10 @@ def parsed(path: Path) -> list[Waiver]:
     entries = found.get("waiver", [])
     if set(found) - {"waiver"} or not isinstance(entries, list):
         raise InputError(f"{path.name}: waivers are written as [[waiver]] tables, and nothing else stands there.")
-    return [one(entry, f"{path.name}: waiver {number}") for number, entry in enumerate(entries, 1)]
+    return [parse_waiver(entry, f"{path.name}: waiver {number}") for number, entry in enumerate(entries, 1)]
 
 
-def one(entry: Any, where: str) -> Waiver:
+def parse_waiver(entry: Any, where: str) -> Waiver:
     if not isinstance(entry, dict):
         raise InputError(f"{where} is no table. Write [[waiver]].")
     try:
@@ -119,7 +119,7 @@ def explain_waiver(error: ValidationError) -> str:
 WAIVER = TypeAdapter(Waiver)
 
 
-def marked(
+def apply_waivers(
     found: Iterable[Finding],
     waivers: Iterable[Waiver],
     arns: dict[str, str],

@@ -75,7 +75,7 @@ class Diagnosis:
     wrong: bool = True
 
 
-def cause_of(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, str] | None:
+def find_cause(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, str] | None:
     """The first cause that a text speaks of, and the line where it does."""
     for cause in causes:
         if found := re.search(rf"^.*(?:{cause.pattern}).*$", text, re.M | re.I):
@@ -83,7 +83,7 @@ def cause_of(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, str]
     return None
 
 
-def explain(account: Account, job: str, described: dict[str, Any], quiet_s: float = QUIET_S) -> Diagnosis:
+def explain_job(account: Account, job: str, described: dict[str, Any], quiet_s: float = QUIET_S) -> Diagnosis:
     """From the reason that AWS gives, then from the end of the log; a job under way is stuck after `quiet_s` without a line."""
     status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
     if status == "Completed":
@@ -92,11 +92,11 @@ def explain(account: Account, job: str, described: dict[str, Any], quiet_s: floa
     lines = [line for some in tail.new().values() for line in some[-LINES:]]
     if status in UNDER_WAY:
         quiet = time.time() - tail.last_ms / 1000 if tail.last_ms else None
-        return waiting(job, secondary, lines, quiet, quiet_s)
+        return explain_running_job(job, secondary, lines, quiet, quiet_s)
     # AWS's reason first: the log of a failed job is full of consequences.
     reason = described.get("FailureReason", "")
     for text, causes in ((reason, CAUSES), (secondary, CAUSES), ("\n".join(lines), CAUSES), (reason, KINDS)):
-        if found := cause_of(text, causes):
+        if found := find_cause(text, causes):
             cause, evidence = found
             return Diagnosis(job, status, cause.means, evidence, cause.fix.replace("JOB", job))
     if status == "Stopped":
@@ -112,7 +112,7 @@ def explain(account: Account, job: str, described: dict[str, Any], quiet_s: floa
     )
 
 
-def waiting(job: str, secondary: str, lines: list[str], quiet: float | None, quiet_s: float) -> Diagnosis:
+def explain_running_job(job: str, secondary: str, lines: list[str], quiet: float | None, quiet_s: float) -> Diagnosis:
     """Of a job under way: whether it moves. `quiet` are the seconds since its last line; None before the first."""
     if secondary == "Training" and quiet is not None and quiet > quiet_s:
         evidence = f"no line for {quiet:.0f} s; the last: {lines[-1] if lines else '(none)'}"

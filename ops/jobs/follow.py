@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ops.core import pricing
-from ops.core.aws.account import Account, pauses
+from ops.core.aws.account import Account, iterate_poll_intervals
 from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing
@@ -32,7 +32,7 @@ class Progress:
         return f"epoch {self.epoch}/{self.epochs}  loss {self.loss:.4f}  {self.rate} images/s  ETA {self.left_s:.0f} s"
 
 
-def progress(line: str) -> Progress | None:
+def parse_progress(line: str) -> Progress | None:
     """What a line of the log says of it, if it says anything."""
     if found := STEP.match(line):
         epoch, epochs, loss, rate, left = found.groups()
@@ -43,13 +43,13 @@ def progress(line: str) -> Progress | None:
     return None
 
 
-def follow(account: Account, name: str) -> dict[str, Any]:
+def follow_training_job(account: Account, name: str) -> dict[str, Any]:
     """Print the logs of all hosts as they come; return the job's last description. Raises OpsError when it did not complete.
 
     Ctrl-C leaves the job alone: it goes on, and `invoke sm.attach NAME` comes back to it.
     """
     try:
-        described = watched(account, name)
+        described = watch_until_end(account, name)
     except KeyboardInterrupt:
         say(f"\n{name} goes on without you. Come back: invoke sm.attach {name}   Stop it: invoke sm.stop {name}")
         raise
@@ -59,14 +59,14 @@ def follow(account: Account, name: str) -> dict[str, Any]:
     return described
 
 
-def watched(account: Account, name: str) -> dict[str, Any]:
+def watch_until_end(account: Account, name: str) -> dict[str, Any]:
     """The job's description once it has ended, its lines printed until then."""
     tail, seen = Tail(account, f"{name}/"), ""
-    for pause in pauses():
+    for pause in iterate_poll_intervals():
         described: dict[str, Any] = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
         told = tail.print_new()  # after the description: what a job that has ended wrote last is not missed
         if told:
-            say(f"{name}: {told}  ${dollars(described):.4f} so far")
+            say(f"{name}: {told}  ${compute_job_cost(described):.4f} so far")
         if described["SecondaryStatus"] != seen:
             seen = described["SecondaryStatus"]
             say(f"{name}: {seen}")
@@ -76,10 +76,10 @@ def watched(account: Account, name: str) -> dict[str, Any]:
     raise AssertionError("pauses never end")
 
 
-def dollars(described: dict[str, Any]) -> float:
+def compute_job_cost(described: dict[str, Any]) -> float:
     """What the job has cost until now, at on-demand list prices; of a spot job that ended, what it was billed."""
     resource = described["ResourceConfig"]
-    rate = pricing.hourly("sagemaker", resource["InstanceType"], resource["InstanceCount"])
+    rate = pricing.price_instances("sagemaker", resource["InstanceType"], resource["InstanceCount"])
     if billed := described.get("BillableTimeInSeconds"):  # of each host
         return rate * float(billed) / 3600
     began = described.get("TrainingStartTime")
@@ -89,7 +89,7 @@ def dollars(described: dict[str, Any]) -> float:
     return rate * max(0.0, float(seconds)) / 3600
 
 
-def saving(described: dict[str, Any]) -> str:
+def describe_spot_saving(described: dict[str, Any]) -> str:
     """What spot capacity saved, as AWS reports it; "" for a job that did not ask for it."""
     trained, billed = described.get("TrainingTimeInSeconds"), described.get("BillableTimeInSeconds")
     if not described.get("EnableManagedSpotTraining") or not trained or billed is None:
@@ -97,7 +97,7 @@ def saving(described: dict[str, Any]) -> str:
     return f"Spot: {billed} of {trained} s are billed, {1 - billed / trained:.0%} saved."
 
 
-def host_of(stream: str) -> str:
+def parse_host_name(stream: str) -> str:
     """algo-1 of JOB/algo-1-1700000000000: SageMaker adds the time."""
     return "-".join(stream.rsplit("/", 1)[-1].split("-")[:2])
 
@@ -106,7 +106,7 @@ def read_log(account: Account, job: str) -> list[tuple[str, str]]:
     """Return (host, line) of a training job's whole log. Raises OpsError when there is no such job."""
     describe_existing(account, job)
     streams = Tail(account, f"{job}/").new()
-    return [(host_of(stream), line) for stream, lines in streams.items() for line in lines]
+    return [(parse_host_name(stream), line) for stream, lines in streams.items() for line in lines]
 
 
 class Tail:
@@ -122,8 +122,8 @@ class Tail:
         told = None
         for stream, lines in self.new().items():
             for line in lines:
-                say(f"[{host_of(stream)}] {line}")
-                told = progress(line) or told
+                say(f"[{parse_host_name(stream)}] {line}")
+                told = parse_progress(line) or told
         return told
 
     def new(self) -> dict[str, list[str]]:
@@ -132,11 +132,11 @@ class Tail:
             "logs", "describe_log_streams", "ResourceNotFound", logGroupName=GROUP, logStreamNamePrefix=self.prefix
         )
         return {
-            stream["logStreamName"]: self._lines(stream["logStreamName"])
+            stream["logStreamName"]: self._read_stream(stream["logStreamName"])
             for stream in (found or {}).get("logStreams", [])
         }
 
-    def _lines(self, stream: str) -> list[str]:
+    def _read_stream(self, stream: str) -> list[str]:
         lines: list[str] = []
         while True:
             token = {"nextToken": self._next[stream]} if stream in self._next else {}

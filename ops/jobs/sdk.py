@@ -28,11 +28,11 @@ class SdkAccount(Account):
 
     def call(self, service: str, call: str, retries: str = "control", **args: Any) -> Any:
         if call == "create_training_job":
-            return {"TrainingJobName": submit(self, args)}
+            return {"TrainingJobName": submit_with_sdk(self, args)}
         return super().call(service, call, retries, **args)
 
 
-class Door:
+class SdkClient:
     """A service's client as the SDK sees it. Each of its calls is the account's; `request` is what it has to send."""
 
     def __init__(self, account: Account, service: str, request: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ class Door:
         return functools.partial(self._ask, call)
 
     def create_training_job(self, **sent: Any) -> Any:
-        altered = [path for path, (ours, _) in differences(self._request, sent).items() if ours is not None]
+        altered = [path for path, (ours, _) in compare_requests(self._request, sent).items() if ours is not None]
         if altered:
             raise OpsError(
                 f"The SageMaker SDK would drop or alter {', '.join(altered)}. Nothing was started. "
@@ -52,17 +52,19 @@ class Door:
         return self._ask("create_training_job", **sent)
 
 
-def submit(account: Account, request: dict[str, Any]) -> str:
+def submit_with_sdk(account: Account, request: dict[str, Any]) -> str:
     """Send a CreateTrainingJob request, as boto3 takes it, through ModelTrainer; the job's name.
 
     Raises AwsError; OpsError without the extra `sdk`, or when ModelTrainer would drop or alter a part of the request.
     """
-    trainer = trainer_of(request)
-    trainer(sagemaker_session=session(account, request), **arguments(request)).train(wait=False, logs=False)
+    trainer = build_trainer_class(request)
+    trainer(sagemaker_session=open_sdk_session(account, request), **build_trainer_arguments(request)).train(
+        wait=False, logs=False
+    )
     return str(request["TrainingJobName"])
 
 
-def trainer_of(request: dict[str, Any]) -> Any:
+def build_trainer_class(request: dict[str, Any]) -> Any:
     """ModelTrainer, told what it cannot be told: the job's whole name, and an entry point that needs no upload.
 
     By itself it adds the time of day to the name, by which Kennel would not find the job again, and either leaves the
@@ -88,7 +90,7 @@ def trainer_of(request: dict[str, Any]) -> Any:
     return Trainer
 
 
-def arguments(request: dict[str, Any]) -> dict[str, Any]:
+def build_trainer_arguments(request: dict[str, Any]) -> dict[str, Any]:
     """The request in ModelTrainer's words. What has no place here, Door misses before anything is sent."""
     from sagemaker.core.training import configs
     from sagemaker.core.utils.code_injection.codec import transform
@@ -118,14 +120,14 @@ def arguments(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def session(account: Account, request: dict[str, Any]) -> Any:
+def open_sdk_session(account: Account, request: dict[str, Any]) -> Any:
     """The SDK's session on this account. The SDK checks that boto3's Session is below it, so ours is one in name."""
     from sagemaker.core.helper.session_helper import Session
     from sagemaker.core.resources import Session as Below
 
     class Doors(Below):
         def client(self, service_name: str, *_: Any, **__: Any) -> Any:
-            return Door(account, service_name, request)
+            return SdkClient(account, service_name, request)
 
         def resource(self, *_: Any, **__: Any) -> None:
             """For uploads, of which there are none."""
@@ -136,7 +138,7 @@ def session(account: Account, request: dict[str, Any]) -> Any:
     return Session(boto_session=doors, sagemaker_config=SILENT)
 
 
-def differences(ours: Any, sent: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+def compare_requests(ours: Any, sent: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
     """{path: (ours, the other's)} of all that is not equal in two requests; None stands for what is not there."""
     if isinstance(ours, dict) and isinstance(sent, dict):
         inside = [(f"{path}.{key}".lstrip("."), ours.get(key), sent.get(key)) for key in sorted({*ours, *sent})]
@@ -144,4 +146,4 @@ def differences(ours: Any, sent: Any, path: str = "") -> dict[str, tuple[Any, An
         inside = [(f"{path}[{at}]", one, other) for at, (one, other) in enumerate(zip(ours, sent, strict=True))]
     else:
         return {} if ours == sent else {path: (ours, sent)}
-    return {found: pair for item in inside for found, pair in differences(item[1], item[2], item[0]).items()}
+    return {found: pair for item in inside for found, pair in compare_requests(item[1], item[2], item[0]).items()}

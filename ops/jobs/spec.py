@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.files import digest_of, files_of
+from ops.core.files import compute_folder_digest, list_files
 from ops.core.output import say
 from ops.core.paths import ROOT, WORK
 from ops.core.settings import Settings
@@ -48,7 +48,7 @@ class TrainingSpec:
         return [self.attempt(number) for number in range(1, ATTEMPTS + 1)]
 
 
-def spec_from_settings(
+def build_spec_from_settings(
     account: Account,
     place: str,
     hosts: int = 1,
@@ -58,7 +58,7 @@ def spec_from_settings(
     """Return the training that the settings ask for, with some hyperparameters `chosen` otherwise, of the manifest that was
     pushed last unless `data` is given. Raises OpsError."""
     manifest = data or read_current(account)
-    return build_spec(account.settings, manifest, place, hosts, pretrained.chosen(account), chosen)
+    return build_spec(account.settings, manifest, place, hosts, pretrained.find_chosen_weights(account), chosen)
 
 
 def build_spec(
@@ -79,7 +79,7 @@ def build_spec(
         raise OpsError(
             f"train.batch {hyperparameters['batch']} cannot be divided by {hosts} hosts. Nothing was started."
         )
-    code = digest_of(TRAINING)
+    code = compute_folder_digest(TRAINING)
     whole = json.dumps(
         # An image, or a type with more GPUs, makes another job: what it computes differs in the last bits.
         [data.digest, code, hyperparameters, *((train.image, train.instance_type) if place == "sm" else ("",))],
@@ -89,7 +89,7 @@ def build_spec(
     return TrainingSpec(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters, start)
 
 
-def commit() -> str:
+def read_commit() -> str:
     """The checkout's commit, with -dirty when files differ from it; "unknown" outside git."""
     asked = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -97,7 +97,7 @@ def commit() -> str:
     return asked.stdout.strip() or "unknown"
 
 
-def wheels(settings: Settings, requirements: str = "requirements.txt") -> list[Path]:
+def download_wheels(settings: Settings, requirements: str = "requirements.txt") -> list[Path]:
     """The wheels that a job installs, downloaded once for each list and platform. Raises OpsError when pip cannot."""
     wanted = "".join((TRAINING / name).read_text() for name in ("requirements.txt", requirements))
     key = hashlib.sha256(f"{wanted}|{settings.train.platform}|{sys.version_info[:2]}".encode()).hexdigest()[:12]
@@ -131,20 +131,20 @@ def wheels(settings: Settings, requirements: str = "requirements.txt") -> list[P
     return sorted(folder.glob("*.whl"))
 
 
-def code_files(extra: list[Path]) -> list[tuple[str, Path]]:
+def list_code_files(extra: list[Path]) -> list[tuple[str, Path]]:
     """(name in the code folder, file): training/ and the wheels beside it, not the lists that the wheels come from.
 
     SageMaker's toolkit, which starts the trials of a tuning job, would pip-install a requirements.txt from the internet.
     """
-    own = [(path.relative_to(TRAINING).as_posix(), path) for path in files_of(TRAINING) if path.suffix != ".txt"]
+    own = [(path.relative_to(TRAINING).as_posix(), path) for path in list_files(TRAINING) if path.suffix != ".txt"]
     return own + [(f"wheels/{path.name}", path) for path in extra]
 
 
 def send_code(account: Account, spec: TrainingSpec) -> str:
     """Put the code below code/DIGEST/ in the bucket, what is missing of it, and the weights it starts from; return the prefix."""
     if spec.weights:
-        pretrained.stage(account, spec.weights)
-    files = code_files(wheels(account.settings))
+        pretrained.stage_weights(account, spec.weights)
+    files = list_code_files(download_wheels(account.settings))
     whole = hashlib.sha256("".join([spec.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
     prefix, bucket = f"code/{whole}/", account.bucket
     there = set(bucket.keys(prefix))

@@ -11,7 +11,7 @@ from ops.core.errors import OpsError
 from ops.core.log_groups import log_group_steps
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
-from ops.jobs.spec import TrainingSpec, commit, spec_from_settings
+from ops.jobs.spec import TrainingSpec, build_spec_from_settings, read_commit
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 UNDER_WAY = ("InProgress", "Stopping")
@@ -36,7 +36,7 @@ class Facts:
         return self.described["TrainingJobStatus"] if self.described else ""
 
 
-def describe(account: Account, name: str) -> dict[str, Any] | None:
+def find_training_job(account: Account, name: str) -> dict[str, Any] | None:
     missing = "Could not find|Requested resource not found"
     found: dict[str, Any] | None = account.call_or_none(
         "sagemaker", "describe_training_job", missing, TrainingJobName=name
@@ -46,7 +46,7 @@ def describe(account: Account, name: str) -> dict[str, Any] | None:
 
 def describe_existing(account: Account, name: str) -> dict[str, Any]:
     """Return AWS's description of the job. Raises OpsError when there is none."""
-    found = describe(account, name)
+    found = find_training_job(account, name)
     if found is None:
         raise OpsError(
             f"There is no training job {name}. Its name was printed when it was started; invoke sm.train starts one."
@@ -54,9 +54,9 @@ def describe_existing(account: Account, name: str) -> dict[str, Any]:
     return found
 
 
-def newest_completed(account: Account, instances: int) -> str:
+def find_newest_completed(account: Account, instances: int) -> str:
     """Return the newest completed attempt of the current data, code and settings. Raises OpsError."""
-    have = facts(account, spec_from_settings(account, "sm", instances))
+    have = facts(account, build_spec_from_settings(account, "sm", instances))
     if not have.completed:
         raise OpsError(
             f"No completed training of these data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}"
@@ -65,19 +65,19 @@ def newest_completed(account: Account, instances: int) -> str:
 
 
 def facts(account: Account, job: TrainingSpec) -> Facts:
-    number, described, completed, root = 1, describe(account, job.attempt(1)), "", job.attempt(1)
+    number, described, completed, root = 1, find_training_job(account, job.attempt(1)), "", job.attempt(1)
     newer = described
     while newer:
         described = newer
         if described["TrainingJobStatus"] == "Completed":
             completed, root = job.attempt(number), job.attempt(number + 1)
-        newer = describe(account, job.attempt(number + 1))
+        newer = find_training_job(account, job.attempt(number + 1))
         number += bool(newer)
     logged = has_log_group(account)
-    return Facts(job.attempt(number), described, *network(account), logged, completed, root)
+    return Facts(job.attempt(number), described, *read_job_network(account), logged, completed, root)
 
 
-def network(account: Account) -> tuple[tuple[str, ...], str | None]:
+def read_job_network(account: Account) -> tuple[tuple[str, ...], str | None]:
     """(private subnets, the jobs' security group) of this stack; empty and None before net.up."""
     subnets = tuple(sorted(s["SubnetId"] for s in account.list_tagged("describe_subnets", "Subnets")))
     groups = account.list_tagged(
@@ -97,12 +97,12 @@ def has_log_group(account: Account) -> bool:
     return any(group["logGroupName"] == GROUP for group in groups)
 
 
-def training_log_steps(settings: Settings) -> Steps:
+def create_training_log_steps(settings: Settings) -> Steps:
     """All training jobs of an account and region log to this one group; SageMaker's roles do not make it."""
     return log_group_steps(GROUP, settings.endpoint.log_days, "training logs have no group yet")
 
 
-def next_attempt(have: Facts, job: TrainingSpec) -> str:
+def name_next_attempt(have: Facts, job: TrainingSpec) -> str:
     number = int(have.attempt.removeprefix(job.name).lstrip("-") or 1)
     return job.attempt(number + 1) if have.described else have.attempt
 
@@ -120,15 +120,17 @@ class Order:
 
 def steps(have: Facts, order: Order, settings: Settings) -> Steps:
     if not have.log_group:
-        yield from training_log_steps(settings)
-    rate = pricing.hourly("sagemaker", settings.train.instance_type, order.hosts)
+        yield from create_training_log_steps(settings)
+    rate = pricing.price_instances("sagemaker", settings.train.instance_type, order.hosts)
     why = f"train on {order.hosts} x {settings.train.instance_type}, at most {settings.train.max_runtime_s} s"
     if order.spot:
         why += ", on spot capacity, which costs less and may be taken away; the price is on-demand's"
-    yield Change("sagemaker", "create_training_job", request(have, order, settings), why, dollars_per_hour=rate)
+    yield Change(
+        "sagemaker", "create_training_job", build_training_request(have, order, settings), why, dollars_per_hour=rate
+    )
 
 
-def request(have: Facts, order: Order, settings: Settings) -> dict[str, Any]:
+def build_training_request(have: Facts, order: Order, settings: Settings) -> dict[str, Any]:
     job, train, bucket = order.job, settings.train, f"s3://{settings.bucket}"
     stopping = {"MaxRuntimeInSeconds": train.max_runtime_s}
     if order.spot:
@@ -142,8 +144,8 @@ def request(have: Facts, order: Order, settings: Settings) -> dict[str, Any]:
         },
         "RoleArn": settings.role_arn("sagemaker-execution"),
         "HyperParameters": job.hyperparameters,
-        "Environment": {"KENNEL_COMMIT": commit()},
-        "InputDataConfig": channels(order.job, order.code, settings),
+        "Environment": {"KENNEL_COMMIT": read_commit()},
+        "InputDataConfig": build_input_channels(order.job, order.code, settings),
         "OutputDataConfig": {"S3OutputPath": f"{bucket}/jobs"},
         "CheckpointConfig": {"S3Uri": f"{bucket}/checkpoints/{have.root or order.attempt}"},
         "ResourceConfig": {
@@ -160,22 +162,24 @@ def request(have: Facts, order: Order, settings: Settings) -> dict[str, Any]:
     }
 
 
-def channels(job: TrainingSpec, code: str, settings: Settings) -> list[dict[str, Any]]:
+def build_input_channels(job: TrainingSpec, code: str, settings: Settings) -> list[dict[str, Any]]:
     """What each host finds below /opt/ml/input/data: code, data, and the weights to start from if there are any."""
     bucket = f"s3://{settings.bucket}"
     found = [
-        channel("code", "S3Prefix", f"{bucket}/{code}"),
-        channel("data", "ManifestFile", f"{bucket}/{job.data.channel_key}"),
+        build_input_channel("code", "S3Prefix", f"{bucket}/{code}"),
+        build_input_channel("data", "ManifestFile", f"{bucket}/{job.data.channel_key}"),
     ]
-    return found + ([channel("weights", "S3Prefix", f"{bucket}/{job.weights.prefix}")] if job.weights else [])
+    return found + (
+        [build_input_channel("weights", "S3Prefix", f"{bucket}/{job.weights.prefix}")] if job.weights else []
+    )
 
 
-def channel(name: str, kind: str, uri: str) -> dict[str, Any]:
+def build_input_channel(name: str, kind: str, uri: str) -> dict[str, Any]:
     source = {"S3DataType": kind, "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
 
 
-def ending(described: dict[str, Any]) -> Steps:
+def stop_job_steps(described: dict[str, Any]) -> Steps:
     """Stop a job that is under way, and wait for its end."""
     name = described["TrainingJobName"]
     if described["TrainingJobStatus"] != "Stopping":

@@ -13,11 +13,11 @@ from typing import Any
 from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
-from ops.core.output import say, table
+from ops.core.output import format_table, say
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
 from ops.jobs import training_jobs
-from ops.jobs.spec import TrainingSpec, spec_from_settings
+from ops.jobs.spec import TrainingSpec, build_spec_from_settings
 
 METRIC = "valid:loss"
 REGEX = "best valid loss ([0-9.]+)"  # training prints it once a run, when it ends
@@ -77,7 +77,7 @@ def search_from_settings(account: Account, trials: int, parallel: int) -> Search
     trials, parallel = trials or tune.jobs, parallel or tune.parallel
     check_search(account.settings, trials, parallel)
     # The batch size is any of them: it stands in the job because every job has one, and each trial has its own.
-    job = spec_from_settings(account, "sm", tune.instances, {"batch": str(tune.batches[0])})
+    job = build_spec_from_settings(account, "sm", tune.instances, {"batch": str(tune.batches[0])})
     return Search(job, account.settings, trials, parallel)
 
 
@@ -117,7 +117,7 @@ class Facts:
         return ""
 
 
-def describe(account: Account, name: str) -> dict[str, Any] | None:
+def find_tuning_job(account: Account, name: str) -> dict[str, Any] | None:
     missing = "ResourceNotFound|Could not find"
     found: dict[str, Any] | None = account.call_or_none(
         "sagemaker", "describe_hyper_parameter_tuning_job", missing, HyperParameterTuningJobName=name
@@ -127,24 +127,24 @@ def describe(account: Account, name: str) -> dict[str, Any] | None:
 
 def facts(account: Account, search: Search) -> Facts:
     number, newest, completed = 1, None, ""
-    while found := describe(account, search.name(number)):
+    while found := find_tuning_job(account, search.name(number)):
         if search.mine(found):
             newest = found
             if found["HyperParameterTuningJobStatus"] == "Completed":
                 completed = found["HyperParameterTuningJobName"]
         number += 1
     logged = training_jobs.has_log_group(account)
-    return Facts(search.name(number), newest, completed, *training_jobs.network(account), logged, number)
+    return Facts(search.name(number), newest, completed, *training_jobs.read_job_network(account), logged, number)
 
 
 def steps(have: Facts, search: Search, code: str, wait: bool) -> Steps:
     name = have.under_way or have.free
     if not have.under_way:
         if not have.log_group:
-            yield from training_jobs.training_log_steps(search.settings)
-        args = request(have, search, code)
+            yield from training_jobs.create_training_log_steps(search.settings)
+        args = build_tuning_request(have, search, code)
         try:
-            yield Change("sagemaker", "create_hyper_parameter_tuning_job", args, *costs(search))
+            yield Change("sagemaker", "create_hyper_parameter_tuning_job", args, *estimate_search_cost(search))
         except AwsError as error:
             if not error.says("ResourceInUse"):  # an answer was lost and the SDK asked twice: the name says it is ours
                 raise
@@ -152,10 +152,10 @@ def steps(have: Facts, search: Search, code: str, wait: bool) -> Steps:
         yield Wait(name, Watch(name), "its trials", timeout_s=search.seconds)
 
 
-def costs(search: Search) -> tuple[str, float]:
+def estimate_search_cost(search: Search) -> tuple[str, float]:
     """(what is made and what it costs at most, dollars an hour)."""
     train, hosts = search.settings.train, search.settings.tune.instances
-    rate = pricing.hourly("sagemaker", train.instance_type, hosts)
+    rate = pricing.price_instances("sagemaker", train.instance_type, hosts)
     most = rate * search.trials * train.max_runtime_s / 3600
     why = (
         f"{search.trials} trials, {search.parallel} at a time, on {hosts} x {train.instance_type}, "
@@ -164,7 +164,7 @@ def costs(search: Search) -> tuple[str, float]:
     return why, rate * min(search.parallel, search.trials)
 
 
-def request(have: Facts, search: Search, code: str) -> dict[str, Any]:
+def build_tuning_request(have: Facts, search: Search, code: str) -> dict[str, Any]:
     name, tune = have.free, search.settings.tune
     return {
         "HyperParameterTuningJobName": name,
@@ -189,15 +189,15 @@ def request(have: Facts, search: Search, code: str) -> dict[str, Any]:
             "TrainingJobEarlyStoppingType": "Off",
             "RandomSeed": tune.seed + have.number - 1,  # the same draws again would tell nothing new
         },
-        "TrainingJobDefinition": definition(have, search, code),
+        "TrainingJobDefinition": build_trial_definition(have, search, code),
         "Tags": search.settings.tags(name),
     }
 
 
-def definition(have: Facts, search: Search, code: str) -> dict[str, Any]:
+def build_trial_definition(have: Facts, search: Search, code: str) -> dict[str, Any]:
     """What every trial is: an ordinary job of ours, but for its entry point and its time on spot instances."""
     order = training_jobs.Order(search.job, have.free, code, search.settings.tune.instances)
-    ordinary = training_jobs.request(
+    ordinary = training_jobs.build_training_request(
         training_jobs.Facts(have.free, None, have.subnets, have.group, True), order, search.settings
     )
     return {
@@ -235,10 +235,10 @@ def list_trials(account: Account, name: str) -> list[Trial]:
         HyperParameterTuningJobName=name,
         SortBy="CreationTime",
     )
-    return [trial_of(summary) for summary in found]
+    return [parse_trial(summary) for summary in found]
 
 
-def trial_of(summary: dict[str, Any]) -> Trial:
+def parse_trial(summary: dict[str, Any]) -> Trial:
     values = summary["TunedHyperParameters"]
     began, ended = summary.get("TrainingStartTime"), summary.get("TrainingEndTime")
     return Trial(
@@ -268,17 +268,17 @@ class Outcome:
 
 def read_outcome(account: Account, name: str) -> Outcome:
     """Return the trials as they are now. Raises OpsError for a search that ended without a best trial."""
-    described, trials = describe(account, name), list_trials(account, name)
+    described, trials = find_tuning_job(account, name), list_trials(account, name)
     status = described["HyperParameterTuningJobStatus"] if described else "gone"
     best = (described or {}).get("BestTrainingJob", {}).get("TrainingJobName", "")
     if status not in UNDER_WAY and (status == "Failed" or not best):
         reason = (described or {}).get("FailureReason") or "no trial has a result"
         log = f"\nA trial's log: invoke sm.logs --job {trials[-1].name}" if trials else ""
-        raise OpsError(f"{table_of(trials, best)}\n{name} ended {status}: {reason}{log}")
+        raise OpsError(f"{format_trial_table(trials, best)}\n{name} ended {status}: {reason}{log}")
     return Outcome(name, status, trials, best)
 
 
-def table_of(trials: list[Trial], best: str) -> str:
+def format_trial_table(trials: list[Trial], best: str) -> str:
     """Return the trials as a table, the best one marked."""
     lines = [
         (
@@ -292,12 +292,12 @@ def table_of(trials: list[Trial], best: str) -> str:
         )
         for trial in trials
     ]
-    return table(("", "trial", "status", "lr", "batch", "valid loss", "trained"), lines)
+    return format_table(("", "trial", "status", "lr", "batch", "valid loss", "trained"), lines)
 
 
-def best_hyperparameters(account: Account, tuning_job: str) -> dict[str, str]:
+def find_best_hyperparameters(account: Account, tuning_job: str) -> dict[str, str]:
     """Return the best trial's lr and batch, as they are given to a job. Raises OpsError when there is none."""
-    described = describe(account, tuning_job)
+    described = find_tuning_job(account, tuning_job)
     if described is None:
         raise OpsError(f"There is no tuning job {tuning_job}. Run one: invoke sm.tune")
     status = described["HyperParameterTuningJobStatus"]

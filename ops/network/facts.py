@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.settings import Settings
-from ops.network.reachability import target
+from ops.network.reachability import find_route_target
 
 S3_PEER = "@s3"
 ANYWHERE = "0.0.0.0/0"
@@ -101,17 +101,22 @@ def read(account: Account) -> Facts:
         hostnames=hostnames["EnableDnsHostnames"]["Value"],
         subnets={s["AvailabilityZone"]: s["SubnetId"] for s in subnets},
         taken=frozenset(s["CidrBlock"] for s in subnets),
-        gateway=next(((g["InternetGatewayId"], attached(g)) for g in gateways), None),
-        groups=groups(account, vpc, s3_list),
-        **routes(account, vpc),
-        **acls(account, vpc),
-        **endpoints(account, vpc),
+        gateway=next(((g["InternetGatewayId"], find_attached_vpc(g)) for g in gateways), None),
+        groups=read_security_groups(account, vpc, s3_list),
+        **read_route_table(account, vpc),
+        **read_network_acls(account, vpc),
+        **read_endpoints(account, vpc),
     )
 
 
-def routes(account: Account, vpc: str) -> dict[str, Any]:
+def read_route_table(account: Account, vpc: str) -> dict[str, Any]:
     tables = account.list_tagged("describe_route_tables", "RouteTables", vpc_id=vpc)
-    pairs = [(r["DestinationCidrBlock"], target(r)) for t in tables for r in t["Routes"] if "DestinationCidrBlock" in r]
+    pairs = [
+        (r["DestinationCidrBlock"], find_route_target(r))
+        for t in tables
+        for r in t["Routes"]
+        if "DestinationCidrBlock" in r
+    ]
     return {
         "routes": tables[0]["RouteTableId"] if tables else None,
         "routed": frozenset(a["SubnetId"] for t in tables for a in t["Associations"] if "SubnetId" in a),
@@ -119,14 +124,16 @@ def routes(account: Account, vpc: str) -> dict[str, Any]:
     }
 
 
-def acls(account: Account, vpc: str) -> dict[str, Any]:
+def read_network_acls(account: Account, vpc: str) -> dict[str, Any]:
     found = account.list_all(
         "ec2", "describe_network_acls", "NetworkAcls", Filters=[{"Name": "vpc-id", "Values": [vpc]}]
     )
-    ours = next((a for a in found if not a["IsDefault"] and tagged_ours(a, account)), None)
+    ours = next((a for a in found if not a["IsDefault"] and has_stack_tag(a, account)), None)
     return {
         "acl": ours["NetworkAclId"] if ours else None,
-        "entries": frozenset(entry(e) for e in ours["Entries"] if e["RuleNumber"] < 32767) if ours else frozenset(),
+        "entries": frozenset(parse_acl_entry(e) for e in ours["Entries"] if e["RuleNumber"] < 32767)
+        if ours
+        else frozenset(),
         "associations": {
             a["SubnetId"]: (acl["NetworkAclId"], a["NetworkAclAssociationId"])
             for acl in found
@@ -135,7 +142,7 @@ def acls(account: Account, vpc: str) -> dict[str, Any]:
     }
 
 
-def endpoints(account: Account, vpc: str) -> dict[str, Any]:
+def read_endpoints(account: Account, vpc: str) -> dict[str, Any]:
     found = account.list_tagged("describe_vpc_endpoints", "VpcEndpoints", vpc_id=vpc)
     there = [e for e in found if e["State"].lower() not in ("deleting", "deleted")]
     connect = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", vpc_id=vpc)
@@ -152,20 +159,20 @@ def endpoints(account: Account, vpc: str) -> dict[str, Any]:
     }
 
 
-def attached(gateway: dict[str, Any]) -> str:
+def find_attached_vpc(gateway: dict[str, Any]) -> str:
     """The VPC that it is attached to, or ""."""
     return next((a["VpcId"] for a in gateway.get("Attachments", [])), "")
 
 
-def tag(settings: Settings, kind: str, name: str) -> dict[str, Any]:
+def build_tag_specification(settings: Settings, kind: str, name: str) -> dict[str, Any]:
     return {"TagSpecifications": [{"ResourceType": kind, "Tags": settings.tags(f"{settings.prefix}-{name}")}]}
 
 
-def tagged_ours(thing: dict[str, Any], account: Account) -> bool:
+def has_stack_tag(thing: dict[str, Any], account: Account) -> bool:
     return {"Key": "kennel:stack", "Value": account.settings.stack.name} in thing.get("Tags", [])
 
 
-def groups(account: Account, vpc: str, s3_list: str) -> dict[str, Group]:
+def read_security_groups(account: Account, vpc: str, s3_list: str) -> dict[str, Group]:
     prefix = account.settings.prefix + "-"
     found = {
         g["GroupName"].removeprefix(prefix): g
@@ -173,12 +180,16 @@ def groups(account: Account, vpc: str, s3_list: str) -> dict[str, Group]:
     }
     names = {g["GroupId"]: f"@{name}" for name, g in found.items()} | {s3_list: S3_PEER}
     return {
-        name: Group(g["GroupId"], rules(g["IpPermissions"], names), rules(g["IpPermissionsEgress"], names))
+        name: Group(
+            g["GroupId"],
+            parse_group_rules(g["IpPermissions"], names),
+            parse_group_rules(g["IpPermissionsEgress"], names),
+        )
         for name, g in found.items()
     }
 
 
-def rules(permissions: list[dict[str, Any]], names: dict[str, str]) -> frozenset[Rule]:
+def parse_group_rules(permissions: list[dict[str, Any]], names: dict[str, str]) -> frozenset[Rule]:
     found = set()
     for p in permissions:
         peers = [pair["GroupId"] for pair in p.get("UserIdGroupPairs", [])]
@@ -192,7 +203,7 @@ def rules(permissions: list[dict[str, Any]], names: dict[str, str]) -> frozenset
     return frozenset(found)
 
 
-def entry(e: dict[str, Any]) -> Entry:
+def parse_acl_entry(e: dict[str, Any]) -> Entry:
     ports = e.get("PortRange", {"From": -1, "To": -1})
     return Entry(
         e["RuleNumber"],
@@ -205,7 +216,7 @@ def entry(e: dict[str, Any]) -> Entry:
     )
 
 
-def users(account: Account, vpc: str) -> list[str]:
+def list_network_users(account: Account, vpc: str) -> list[str]:
     """What keeps the network in use: instances, training jobs, and an endpoint whose model lives in it."""
     found = account.list_all("ec2", "describe_instances", "Reservations", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
     names = [i["InstanceId"] for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]

@@ -11,12 +11,12 @@ from ops.core.aws.account import Account
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
 from ops.network import internet_gateway
-from ops.network.facts import ANYWHERE, S3_PEER, Entry, Facts, Group, Rule, tag
+from ops.network.facts import ANYWHERE, S3_PEER, Entry, Facts, Group, Rule, build_tag_specification
 
 DEFAULT_EGRESS = Rule("-1", -1, -1, ANYWHERE)  # what EC2 puts into every new group
 
 
-def wanted_groups(settings: Settings) -> dict[str, tuple[set[Rule], set[Rule]]]:
+def define_security_groups(settings: Settings) -> dict[str, tuple[set[Rule], set[Rule]]]:
     """name -> (ingress, egress). Nothing reaches the box but SSH from the door; nothing leaves but to S3.
 
     By ec2.way public, one address on the internet may knock too, and no other.
@@ -40,7 +40,7 @@ def wanted_groups(settings: Settings) -> dict[str, tuple[set[Rule], set[Rule]]]:
     return groups
 
 
-def wanted_entries(settings: Settings) -> set[Entry]:
+def define_acl_entries(settings: Settings) -> set[Entry]:
     """ACLs keep no state: answers from S3 come in on ephemeral ports, and have to be let in."""
     cidr = settings.net.cidr
     entries = {
@@ -55,7 +55,7 @@ def wanted_entries(settings: Settings) -> set[Entry]:
     return entries
 
 
-def subnet_cidrs(settings: Settings, have: Facts) -> dict[str, str]:
+def choose_subnet_cidrs(settings: Settings, have: Facts) -> dict[str, str]:
     """Addresses for the zones that have no subnet yet: the first that no other has, whatever the order of the zones."""
     parts = (str(part) for part in ip_network(settings.net.cidr).subnets(prefixlen_diff=4))
     free = (part for part in parts if part not in have.taken)
@@ -68,7 +68,7 @@ def steps(have: Facts, settings: Settings) -> Steps:
         answer = yield Change(
             "ec2",
             "create_vpc",
-            {"CidrBlock": settings.net.cidr, **tag(settings, "vpc", "vpc")},
+            {"CidrBlock": settings.net.cidr, **build_tag_specification(settings, "vpc", "vpc")},
             why="there is no network",
         )
         vpc = answer["Vpc"]["VpcId"]
@@ -79,32 +79,37 @@ def steps(have: Facts, settings: Settings) -> Steps:
             {"VpcId": vpc, "EnableDnsHostnames": {"Value": True}},
             why="interface endpoints need names",
         )
-    subnets: dict[str, Any] = yield from subnet_steps(have, vpc, settings)
-    routes = yield from route_steps(have, vpc, subnets, settings)
+    subnets: dict[str, Any] = yield from plan_subnets(have, vpc, settings)
+    routes = yield from plan_routes(have, vpc, subnets, settings)
     yield from internet_gateway.steps(have, vpc, routes, settings)
-    yield from acl_steps(have, vpc, subnets, settings)
-    groups = yield from group_steps(have, vpc, settings)
-    yield from rule_steps(have, groups, settings)
-    yield from endpoint_steps(have, vpc, subnets, routes, groups, settings)
+    yield from plan_network_acl(have, vpc, subnets, settings)
+    groups = yield from plan_security_groups(have, vpc, settings)
+    yield from plan_group_rules(have, groups, settings)
+    yield from plan_endpoints(have, vpc, subnets, routes, groups, settings)
 
 
-def subnet_steps(have: Facts, vpc: str, settings: Settings) -> Steps:
+def plan_subnets(have: Facts, vpc: str, settings: Settings) -> Steps:
     subnets: dict[str, Any] = dict(have.subnets)
-    for zone, cidr in subnet_cidrs(settings, have).items():
-        args = {"VpcId": vpc, "AvailabilityZone": zone, "CidrBlock": cidr, **tag(settings, "subnet", zone)}
+    for zone, cidr in choose_subnet_cidrs(settings, have).items():
+        args = {
+            "VpcId": vpc,
+            "AvailabilityZone": zone,
+            "CidrBlock": cidr,
+            **build_tag_specification(settings, "subnet", zone),
+        }
         answer = yield Change("ec2", "create_subnet", args, why=f"no private subnet is in {zone}")
         subnets[zone] = answer["Subnet"]["SubnetId"]
     return subnets
 
 
-def route_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings) -> Steps:
+def plan_routes(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings) -> Steps:
     """One table, with no way out of the VPC but what ec2.way asks for; S3's endpoint adds its own route."""
     routes: Any = have.routes
     if routes is None:
         answer = yield Change(
             "ec2",
             "create_route_table",
-            {"VpcId": vpc, **tag(settings, "route-table", "private")},
+            {"VpcId": vpc, **build_tag_specification(settings, "route-table", "private")},
             why="the subnets need a table without a way out",
         )
         routes = answer["RouteTable"]["RouteTableId"]
@@ -119,17 +124,17 @@ def route_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settin
     return routes
 
 
-def acl_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings) -> Steps:
+def plan_network_acl(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings) -> Steps:
     acl: Any = have.acl
     if acl is None:
         answer = yield Change(
             "ec2",
             "create_network_acl",
-            {"VpcId": vpc, **tag(settings, "network-acl", "private")},
+            {"VpcId": vpc, **build_tag_specification(settings, "network-acl", "private")},
             why="the VPC's own ACL lets everything through",
         )
         acl = answer["NetworkAcl"]["NetworkAclId"]
-    wanted = wanted_entries(settings)
+    wanted = define_acl_entries(settings)
     for old in sorted(have.entries - wanted):
         yield Change(
             "ec2",
@@ -141,8 +146,8 @@ def acl_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings
         yield Change(
             "ec2",
             "create_network_acl_entry",
-            entry_args(acl, new),
-            why=f"rule {new.number} {'out' if new.egress else 'in'}: {new.cidr} ports {port_text(new)}",
+            build_entry_args(acl, new),
+            why=f"rule {new.number} {'out' if new.egress else 'in'}: {new.cidr} ports {format_ports(new)}",
         )
     for zone, subnet in subnets.items():
         known = have.associations.get(have.subnets.get(zone, ""))
@@ -151,7 +156,7 @@ def acl_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings
         association: Any = known[1] if known else None
         if association is None:
             answer = yield Wait(
-                f"the network ACL of {zone}", association_of(subnet), why="AWS gives a new subnet the VPC's own"
+                f"the network ACL of {zone}", build_association_poll(subnet), why="AWS gives a new subnet the VPC's own"
             )
             association = answer["id"]
         yield Change(
@@ -162,7 +167,7 @@ def acl_steps(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings
         )
 
 
-def entry_args(acl: str, new: Entry) -> dict[str, Any]:
+def build_entry_args(acl: str, new: Entry) -> dict[str, Any]:
     ports = {} if new.first == -1 else {"PortRange": {"From": new.first, "To": new.last}}
     return {
         "NetworkAclId": acl,
@@ -175,11 +180,11 @@ def entry_args(acl: str, new: Entry) -> dict[str, Any]:
     }
 
 
-def port_text(rule: Entry | Rule) -> str:
+def format_ports(rule: Entry | Rule) -> str:
     return "all" if rule.first == -1 else str(rule.first) if rule.first == rule.last else f"{rule.first}-{rule.last}"
 
 
-def association_of(subnet: str) -> Callable[[Account], Any]:
+def build_association_poll(subnet: str) -> Callable[[Account], Any]:
     """{"id": the association by which a subnet hangs on its ACL}, once EC2 knows the subnet."""
 
     def until(account: Account) -> Any:
@@ -191,44 +196,44 @@ def association_of(subnet: str) -> Callable[[Account], Any]:
     return until
 
 
-def group_steps(have: Facts, vpc: str, settings: Settings) -> Steps:
+def plan_security_groups(have: Facts, vpc: str, settings: Settings) -> Steps:
     groups: dict[str, Any] = {name: group.id for name, group in have.groups.items()}
-    for name in wanted_groups(settings):
+    for name in define_security_groups(settings):
         if name not in groups:
             args = {
                 "GroupName": f"{settings.prefix}-{name}",
                 "Description": f"Kennel: {name}",
                 "VpcId": vpc,
-                **tag(settings, "security-group", name),
+                **build_tag_specification(settings, "security-group", name),
             }
             answer = yield Change("ec2", "create_security_group", args, why=f"there is no group {name}")
             groups[name] = answer["GroupId"]
     return groups
 
 
-def rule_steps(have: Facts, groups: dict[str, Any], settings: Settings) -> Steps:
-    for name, (ingress, egress) in wanted_groups(settings).items():
+def plan_group_rules(have: Facts, groups: dict[str, Any], settings: Settings) -> Steps:
+    for name, (ingress, egress) in define_security_groups(settings).items():
         there = have.groups.get(name, Group("", egress=frozenset({DEFAULT_EGRESS})))
         for direction, wanted, found in (("ingress", ingress, there.ingress), ("egress", egress, there.egress)):
             for rule in sorted(found - wanted):
-                args = {"GroupId": groups[name], "IpPermissions": [permission(rule, groups, have.s3_list)]}
+                args = {"GroupId": groups[name], "IpPermissions": [build_ip_permission(rule, groups, have.s3_list)]}
                 yield Change(
                     "ec2",
                     f"revoke_security_group_{direction}",
                     args,
-                    why=f"{name}: {direction} {rule.peer} port {port_text(rule)} is not in the plan",
+                    why=f"{name}: {direction} {rule.peer} port {format_ports(rule)} is not in the plan",
                 )
             for rule in sorted(wanted - found):
-                args = {"GroupId": groups[name], "IpPermissions": [permission(rule, groups, have.s3_list)]}
+                args = {"GroupId": groups[name], "IpPermissions": [build_ip_permission(rule, groups, have.s3_list)]}
                 yield Change(
                     "ec2",
                     f"authorize_security_group_{direction}",
                     args,
-                    why=f"{name}: {direction} {rule.peer} port {port_text(rule)} is missing",
+                    why=f"{name}: {direction} {rule.peer} port {format_ports(rule)} is missing",
                 )
 
 
-def permission(rule: Rule, groups: dict[str, Any], s3_list: str) -> dict[str, Any]:
+def build_ip_permission(rule: Rule, groups: dict[str, Any], s3_list: str) -> dict[str, Any]:
     ports = {} if rule.first == -1 else {"FromPort": rule.first, "ToPort": rule.last}
     if rule.peer == S3_PEER:
         peer: dict[str, Any] = {"PrefixListIds": [{"PrefixListId": s3_list}]}
@@ -245,7 +250,7 @@ def permission(rule: Rule, groups: dict[str, Any], s3_list: str) -> dict[str, An
     return {"IpProtocol": rule.protocol, **ports, **peer}
 
 
-def endpoint_steps(
+def plan_endpoints(
     have: Facts, vpc: str, subnets: dict[str, Any], routes: str, groups: dict[str, Any], settings: Settings
 ) -> Steps:
     region = settings.aws.region
@@ -255,21 +260,21 @@ def endpoint_steps(
             "VpcEndpointType": "Gateway",
             "ServiceName": f"com.amazonaws.{region}.s3",
             "RouteTableIds": [routes],
-            **tag(settings, "vpc-endpoint", "s3"),
+            **build_tag_specification(settings, "vpc-endpoint", "s3"),
         }
         yield Change("ec2", "create_vpc_endpoint", args, why="nothing inside reaches S3; a gateway endpoint is free")
     for service in settings.net.interface_endpoints:
         if service not in have.interfaces:
             args = {
                 "VpcId": vpc, "VpcEndpointType": "Interface", "ServiceName": f"com.amazonaws.{region}.{service}", "SubnetIds": list(subnets.values()),
-                "SecurityGroupIds": [groups["vpce"]], "PrivateDnsEnabled": True, **tag(settings, "vpc-endpoint", service),
+                "SecurityGroupIds": [groups["vpce"]], "PrivateDnsEnabled": True, **build_tag_specification(settings, "vpc-endpoint", service),
             }  # fmt: skip
             yield Change(
                 "ec2",
                 "create_vpc_endpoint",
                 args,
                 why=f"nothing inside reaches {service}",
-                dollars_per_hour=pricing.interface_endpoint(len(subnets)),
+                dollars_per_hour=pricing.price_interface_endpoint(len(subnets)),
             )
     for failed in have.failed_connect_endpoints:
         yield Change(
@@ -283,7 +288,7 @@ def endpoint_steps(
             "SubnetId": subnets[settings.net.zones[0]],
             "SecurityGroupIds": [groups["door"]],
             "PreserveClientIp": False,
-            **tag(settings, "instance-connect-endpoint", "door"),
+            **build_tag_specification(settings, "instance-connect-endpoint", "door"),
         }
         yield Change(
             "ec2",
@@ -291,10 +296,10 @@ def endpoint_steps(
             args,
             why="there is no way in; an Instance Connect Endpoint is free",
         )
-        yield Wait("the Instance Connect Endpoint", connect_endpoint_state, why="AWS takes minutes to make one")
+        yield Wait("the Instance Connect Endpoint", read_connect_endpoint_state, why="AWS takes minutes to make one")
 
 
-def connect_endpoint_state(account: Account) -> str | None:
+def read_connect_endpoint_state(account: Account) -> str | None:
     found = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")
     states = [one["State"] for one in found if not one["State"].startswith("delete")]
     return None if "create-complete" in states else (states or ["not there yet"])[0]

@@ -31,7 +31,7 @@ class Rules:
     routes: dict[str, list[dict[str, Any]]]
 
 
-def rules_of(
+def index_rules(
     groups: list[dict[str, Any]],
     acls: list[dict[str, Any]],
     tables: list[dict[str, Any]],
@@ -47,7 +47,7 @@ def rules_of(
     )
 
 
-def open_groups(permissions: list[dict[str, Any]], port: int, peer_groups: list[str], peer_address: str) -> bool:
+def is_open_in_group(permissions: list[dict[str, Any]], port: int, peer_groups: list[str], peer_address: str) -> bool:
     """Whether one of a security group's rules lets TCP on `port` pass to or from this peer."""
     for rule in permissions:
         if rule["IpProtocol"] not in ("tcp", "6", "-1"):
@@ -61,7 +61,7 @@ def open_groups(permissions: list[dict[str, Any]], port: int, peer_groups: list[
     return False
 
 
-def open_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int, int], peer_address: str) -> bool:
+def is_open_in_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int, int], peer_address: str) -> bool:
     """Whether a network ACL lets TCP on all of `ports` pass: the first matching rule by number decides, none denies."""
     for entry in sorted((e for e in entries if e["Egress"] == egress), key=lambda e: e["RuleNumber"]):
         if "CidrBlock" not in entry or ip_address(peer_address) not in ip_network(entry["CidrBlock"]):
@@ -76,12 +76,12 @@ def open_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int, int]
     return False
 
 
-def target(route: dict[str, Any]) -> str:
+def find_route_target(route: dict[str, Any]) -> str:
     """Where a route leads: local, igw-..., another thing's id; "" when that is gone."""
     return "" if route.get("State") == "blackhole" else next((route[name] for name in TARGETS if route.get(name)), "")
 
 
-def next_hop(routes: list[dict[str, Any]], address: str) -> str:
+def find_next_hop(routes: list[dict[str, Any]], address: str) -> str:
     """Where the most specific route to an address leads; "" when none does."""
     fitting = [
         r
@@ -90,60 +90,65 @@ def next_hop(routes: list[dict[str, Any]], address: str) -> str:
     ]
     if not fitting:
         return ""
-    return target(max(fitting, key=lambda r: ip_network(r["DestinationCidrBlock"]).prefixlen))
+    return find_route_target(max(fitting, key=lambda r: ip_network(r["DestinationCidrBlock"]).prefixlen))
 
 
-def groups_of(box: dict[str, Any]) -> list[str]:
+def list_box_groups(box: dict[str, Any]) -> list[str]:
     return [group["GroupId"] for group in box["NetworkInterfaces"][0]["Groups"]]
 
 
-def address_in(subnet: dict[str, Any]) -> str:
+def derive_endpoint_address(subnet: dict[str, Any]) -> str:
     """One that an Instance Connect Endpoint in the subnet may have; the first four belong to AWS."""
     return str(ip_network(subnet["CidrBlock"])[4])
 
 
-def from_endpoint(
+def trace_from_endpoint(
     box: dict[str, Any], endpoint: dict[str, Any], endpoint_address: str, rules: Rules
 ) -> Iterator[tuple[str, str]]:
     """Each hop from an Instance Connect Endpoint to a box, and what stops the packet there, or ""."""
-    address, box_groups, source = box["PrivateIpAddress"], groups_of(box), endpoint["SecurityGroupIds"]
-    yield "security groups", stopped_by_groups(rules, source, box_groups, address, endpoint_address)
+    address, box_groups, source = box["PrivateIpAddress"], list_box_groups(box), endpoint["SecurityGroupIds"]
+    yield "security groups", explain_group_block(rules, source, box_groups, address, endpoint_address)
     way_there, way_back = "", ""
     if box["SubnetId"] != endpoint["SubnetId"]:  # network ACLs are asked only between subnets
         there, here = rules.acls[box["SubnetId"]]["Entries"], rules.acls[endpoint["SubnetId"]]["Entries"]
-        if not (open_acl(here, True, (SSH, SSH), address) and open_acl(there, False, (SSH, SSH), endpoint_address)):
+        if not (
+            is_open_in_acl(here, True, (SSH, SSH), address)
+            and is_open_in_acl(there, False, (SSH, SSH), endpoint_address)
+        ):
             way_there = "a network ACL stops port 22 on the way to the box"
-        if not (open_acl(there, True, EPHEMERAL, endpoint_address) and open_acl(here, False, EPHEMERAL, address)):
+        if not (
+            is_open_in_acl(there, True, EPHEMERAL, endpoint_address) and is_open_in_acl(here, False, EPHEMERAL, address)
+        ):
             way_back = "a network ACL stops the answers (ports 1024-65535)"
     yield "network ACLs, to the box", way_there
     yield "network ACLs, answers", way_back
     strays = [
         f"the route from {subnet} to {target} leads to {hop or 'nowhere'}, not through the VPC"
         for subnet, target in ((endpoint["SubnetId"], address), (box["SubnetId"], endpoint_address))
-        if (hop := next_hop(rules.routes[subnet], target)) != "local"
+        if (hop := find_next_hop(rules.routes[subnet], target)) != "local"
     ]
     yield "routes", strays[0] if strays else ""
 
 
-def stopped_by_groups(
+def explain_group_block(
     rules: Rules, source: list[str], box_groups: list[str], address: str, endpoint_address: str
 ) -> str:
-    if not any(open_groups(rules.groups[g]["IpPermissionsEgress"], SSH, box_groups, address) for g in source):
+    if not any(is_open_in_group(rules.groups[g]["IpPermissionsEgress"], SSH, box_groups, address) for g in source):
         return "the endpoint's security group lets nothing out to port 22 of the box"
-    if not any(open_groups(rules.groups[g]["IpPermissions"], SSH, source, endpoint_address) for g in box_groups):
+    if not any(is_open_in_group(rules.groups[g]["IpPermissions"], SSH, source, endpoint_address) for g in box_groups):
         return "the box's security group lets nothing in from the endpoint to port 22"
     return ""
 
 
-def from_internet(box: dict[str, Any], address: str, port: int, rules: Rules) -> Iterator[tuple[str, str]]:
+def trace_from_internet(box: dict[str, Any], address: str, port: int, rules: Rules) -> Iterator[tuple[str, str]]:
     """Each hop from an address outside to a box with a public one, and what stops the packet there, or ""."""
     entries = rules.acls[box["SubnetId"]]["Entries"]
-    let_in = any(open_groups(rules.groups[g]["IpPermissions"], port, [], address) for g in groups_of(box))
+    let_in = any(is_open_in_group(rules.groups[g]["IpPermissions"], port, [], address) for g in list_box_groups(box))
     yield "security groups", "" if let_in else f"the box's security group lets nothing in from {address} to port {port}"
-    open_in = open_acl(entries, False, (port, port), address)
+    open_in = is_open_in_acl(entries, False, (port, port), address)
     yield "network ACLs, to the box", "" if open_in else f"a network ACL stops port {port} on the way to the box"
-    open_out = open_acl(entries, True, EPHEMERAL, address)
+    open_out = is_open_in_acl(entries, True, EPHEMERAL, address)
     yield "network ACLs, answers", "" if open_out else "a network ACL stops the answers (ports 1024-65535)"
-    hop = next_hop(rules.routes[box["SubnetId"]], address)
+    hop = find_next_hop(rules.routes[box["SubnetId"]], address)
     stray = f"the route from {box['SubnetId']} to {address} leads to {hop or 'nowhere'}, not to an internet gateway"
     yield "routes", "" if hop.startswith("igw-") else stray

@@ -8,13 +8,13 @@ from typing import Any
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.plan import Change, Steps, Wait
-from ops.network.facts import Facts, users
-from ops.network.plan import permission
+from ops.network.facts import Facts, list_network_users
+from ops.network.plan import build_ip_permission
 
 
 def check_unused(account: Account, have: Facts) -> None:
     """Raise OpsError, with what uses the network, where something does."""
-    if found := users(account, str(have.vpc)):
+    if found := list_network_users(account, str(have.vpc)):
         raise OpsError(
             f"The network is in use by {', '.join(found)}. First: invoke ec2.down, invoke sm.delete, or wait for the job. Nothing was touched."
         )
@@ -34,7 +34,7 @@ def steps(have: Facts) -> Steps:
     if have.connect_endpoint or ends:
         yield Wait(
             "network interfaces",
-            interfaces_of(str(have.vpc)),
+            build_interfaces_poll(str(have.vpc)),
             why="the endpoints' own must be gone before their groups",
         )
     ids = {name: group.id for name, group in have.groups.items()}
@@ -44,7 +44,7 @@ def steps(have: Facts) -> Steps:
                 yield gone(
                     f"revoke_security_group_{direction}",
                     GroupId=group.id,
-                    IpPermissions=[permission(rule, ids, have.s3_list)],
+                    IpPermissions=[build_ip_permission(rule, ids, have.s3_list)],
                 )
     for group in have.groups.values():
         yield gone("delete_security_group", GroupId=group.id)
@@ -61,7 +61,7 @@ def steps(have: Facts) -> Steps:
     yield gone("delete_vpc", VpcId=have.vpc)
 
 
-def interfaces_of(vpc: str) -> Callable[[Account], Any]:
+def build_interfaces_poll(vpc: str) -> Callable[[Account], Any]:
     def until(account: Account) -> Any:
         left = account.list_all(
             "ec2", "describe_network_interfaces", "NetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [vpc]}]

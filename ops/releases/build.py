@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ops.core.aws.account import Account
 from ops.core.errors import STOPPED, OpsError
-from ops.core.files import digest_of, extract_tar, files_of, tar_of
+from ops.core.files import build_tar, compute_folder_digest, extract_tar, list_files
 from ops.core.output import say
 from ops.core.paths import ROOT, WORK
 from ops.releases.load_test import LoadTestResult
@@ -48,23 +48,23 @@ class Release:
         return RELEASES / self.digest
 
 
-def packaging() -> str:
+def compute_packaging_digest() -> str:
     """The digest of the code that packages: a note of what a job's release was counts only for the same code."""
-    return digest_of(ROOT / "training")
+    return compute_folder_digest(ROOT / "training")
 
 
-def job_release_key(job: str) -> str:
+def derive_job_release_key(job: str) -> str:
     return f"jobs/{job}/release.json"
 
 
-def known(account: Account, job: str) -> Release | None:
+def find_job_release(account: Account, job: str) -> Release | None:
     """Return the release that was made of this job before, if its tar is still in the bucket as it was put there."""
-    key = job_release_key(job)
-    data = account.bucket.get_or_none(key)
+    key = derive_job_release_key(job)
+    data = account.bucket.get_object_or_none(key)
     if data is None:
         return None
     note = parse(JobRelease, data, f"s3://{account.bucket.name}/{key}")
-    if note.packaging != packaging() or note.model != model_tag(account, job):
+    if note.packaging != compute_packaging_digest() or note.model != model_tag(account, job):
         return None
     release = Release(note.digest, job)
     return release if is_whole(account, release, note.tar) else None
@@ -76,7 +76,7 @@ def is_whole(account: Account, release: Release, tar: str | None) -> bool:
     return there is not None and there == tar
 
 
-def package(account: Account, job: str) -> Release:
+def package_model(account: Account, job: str) -> Release:
     """The release of a job's model, below .kennel/releases; training/export.py makes it, which needs torch."""
     say(f"Packaging the model of {job} ...")
     part = RELEASES / f"{job}.part"
@@ -102,7 +102,7 @@ def read_precisions(release: Release) -> list[str]:
     return parse(Precisions, path.read_bytes(), f"release.json of release {release.short}").precisions
 
 
-def summarize(release: Release, tar: str, measured: LoadTestResult) -> ReleaseSummary:
+def build_release_summary(release: Release, tar: str, measured: LoadTestResult) -> ReleaseSummary:
     card = read_card(release)
     test = card.metrics.test
     return ReleaseSummary(
@@ -120,14 +120,16 @@ def summarize(release: Release, tar: str, measured: LoadTestResult) -> ReleaseSu
     )
 
 
-def put(account: Account, release: Release, measured: LoadTestResult) -> None:
+def upload_release(account: Account, release: Release, measured: LoadTestResult) -> None:
     """Put into the bucket: the tar, its summary, and with the job that its release is this one."""
-    packed = tar_of((path.name, path) for path in files_of(release.folder))
+    packed = build_tar((path.name, path) for path in list_files(release.folder))
     tar = base64.b64encode(hashlib.sha256(packed).digest()).decode()  # as S3 writes a checksum
     account.bucket.put(release.key, packed)
     write_summary(account, release, tar, measured)
-    note = JobRelease(digest=release.digest, tar=tar, packaging=packaging(), model=model_tag(account, release.job))
-    account.bucket.put(job_release_key(release.job), json.dumps(note.model_dump()).encode())
+    note = JobRelease(
+        digest=release.digest, tar=tar, packaging=compute_packaging_digest(), model=model_tag(account, release.job)
+    )
+    account.bucket.put(derive_job_release_key(release.job), json.dumps(note.model_dump()).encode())
 
 
 def store_preflight(account: Account, release: Release, measured: LoadTestResult, again: bool) -> None:
@@ -135,18 +137,18 @@ def store_preflight(account: Account, release: Release, measured: LoadTestResult
     if again and (summary := read_summary(account, release.digest)):
         write_summary(account, release, summary.tar, measured)  # what its job's release is now stays as it is
     else:
-        put(account, release, measured)
+        upload_release(account, release, measured)
 
 
 def write_summary(account: Account, release: Release, tar: str, measured: LoadTestResult) -> None:
-    summary = summarize(release, tar, measured)
+    summary = build_release_summary(release, tar, measured)
     account.bucket.put(release.summary_key, json.dumps(summary.model_dump()).encode())
 
 
 def read_summary(account: Account, digest: str) -> ReleaseSummary | None:
     """Return what is on record of a release, or None when it is not kept. Raises OpsError for a record that is corrupt."""
     key = Release(digest, "").summary_key
-    data = account.bucket.get_or_none(key)
+    data = account.bucket.get_object_or_none(key)
     return None if data is None else parse(ReleaseSummary, data, f"s3://{account.bucket.name}/{key}")
 
 
@@ -158,14 +160,14 @@ def read_load_test(account: Account, release: Release) -> LoadTestResult:
     return summary.measured
 
 
-def digests(account: Account) -> list[str]:
+def list_release_digests(account: Account) -> list[str]:
     """Return the digests of the releases in the bucket."""
     return [folder.split("/")[1] for folder in account.bucket.folders("releases/")]
 
 
-def kept(account: Account, short: str) -> Release:
+def find_release(account: Account, short: str) -> Release:
     """Return the kept release whose digest begins so. Raises OpsError for none, or several."""
-    found = [digest for digest in digests(account) if digest.startswith(short.lower())] if short else []
+    found = [digest for digest in list_release_digests(account) if digest.startswith(short.lower())] if short else []
     if len(found) != 1:
         what = f"{len(found)} releases begin" if found else "No release begins"
         raise OpsError(f"{what} with {short!r}. See which are kept: invoke sm.releases")
@@ -177,7 +179,7 @@ def kept(account: Account, short: str) -> Release:
     return Release(found[0], there.job)
 
 
-def local(account: Account, release: Release) -> Release:
+def fetch_release(account: Account, release: Release) -> Release:
     """Return the release with its files below .kennel/releases, fetched from the bucket when they are not there."""
     if not release.folder.is_dir():
         extract_tar(account.bucket.get(release.key), release.folder)

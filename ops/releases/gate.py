@@ -12,13 +12,13 @@ def findings(new: ReleaseSummary, live: ReleaseSummary | None, worse_at_most: fl
     if live is None:
         return []
     return [
-        *class_findings(new.classes, live.classes),
-        *accuracy_findings(new, live, worse_at_most),
-        *data_findings(new, live),
+        *compare_classes(new.classes, live.classes),
+        *compare_accuracy(new, live, worse_at_most),
+        *compare_datasets(new, live),
     ]
 
 
-def class_findings(new: list[str], live: list[str]) -> list[str]:
+def compare_classes(new: list[str], live: list[str]) -> list[str]:
     if new == live:
         return []
     gone, added = [c for c in live if c not in new], [c for c in new if c not in live]
@@ -30,7 +30,7 @@ def class_findings(new: list[str], live: list[str]) -> list[str]:
     return [f"its {len(new)} classes differ from the {len(live)} that are live: {' and '.join(parts)}"]
 
 
-def accuracy_findings(new: ReleaseSummary, live: ReleaseSummary, worse_at_most: float) -> list[str]:
+def compare_accuracy(new: ReleaseSummary, live: ReleaseSummary, worse_at_most: float) -> list[str]:
     """Compared on the same test split only: on two, the figures say nothing about each other."""
     ours, theirs = new.accuracy, live.accuracy
     if new.data != live.data or ours >= theirs - worse_at_most:
@@ -38,7 +38,7 @@ def accuracy_findings(new: ReleaseSummary, live: ReleaseSummary, worse_at_most: 
     return [f"it is worse: accuracy {ours:.4f} on the test split, and {theirs:.4f} is live (margin {worse_at_most})"]
 
 
-def data_findings(new: ReleaseSummary, live: ReleaseSummary) -> list[str]:
+def compare_datasets(new: ReleaseSummary, live: ReleaseSummary) -> list[str]:
     if new.data == live.data:
         return []
     return [f"it was trained on other data: {new.data[:12]}, and what is live on {live.data[:12]}; "

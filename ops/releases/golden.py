@@ -25,7 +25,9 @@ def read(path: Path) -> list[Golden]:
     """All of a golden.npz: pictures uint8 [bytes], ends int64 [n], scores float32 [n, classes]. Raises ValueError."""
     try:
         with zipfile.ZipFile(path) as archive:
-            whole, ends, scores = (array(archive.read(f"{name}.npy")) for name in ("pictures", "ends", "scores"))
+            whole, ends, scores = (
+                parse_npy_array(archive.read(f"{name}.npy")) for name in ("pictures", "ends", "scores")
+            )
     except (zipfile.BadZipFile, KeyError, struct.error, SyntaxError) as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from error
     if not len(ends):
@@ -38,7 +40,7 @@ def read(path: Path) -> list[Golden]:
     ]
 
 
-def array(npy: bytes) -> Any:
+def parse_npy_array(npy: bytes) -> Any:
     """An .npy file's values in a row: a header that is a Python literal, and the bytes. Raises ValueError for other kinds."""
     size = struct.unpack_from("<H", npy, 8)[0]
     header = ast.literal_eval(npy[10 : 10 + size].decode("latin1"))
@@ -51,7 +53,7 @@ def array(npy: bytes) -> Any:
     return struct.unpack(f"<{len(data) // struct.calcsize(kind)}{kind}", data)
 
 
-def wrong(golden: list[Golden], ask: Callable[[bytes], dict[str, Any]], release: str) -> list[str]:
+def check_golden_answers(golden: list[Golden], ask: Callable[[bytes], dict[str, Any]], release: str) -> list[str]:
     """What is wrong with the answers of whoever `ask` asks: a sentence for each, none when all are the release's own."""
     found = []
     for number, one in enumerate(golden, 1):

@@ -18,7 +18,7 @@ PREFIX = "deployments/"
 
 
 @dataclass(frozen=True)
-class Why:
+class DeploymentReason:
     """What is kept on record of a deployment: the operator's reason, and what the gate had against it."""
 
     because: str
@@ -27,7 +27,9 @@ class Why:
 
 
 @contextmanager
-def record_deployment(account: Account, release: Release, config: str, why: Why, scaled: bool) -> Iterator[None]:
+def record_deployment(
+    account: Account, release: Release, config: str, why: DeploymentReason, scaled: bool
+) -> Iterator[None]:
     """Keep a note around the deployment of a config, of an endpoint that is `scaled` or not.
 
     Its outcome is "live", or the first line of what went wrong; "unfinished" when this process died.
@@ -70,7 +72,7 @@ def read(account: Account, newest: int = 0) -> list[DeploymentNote]:
     return [parse(DeploymentNote, bucket.get(key), f"s3://{bucket.name}/{key}") for key in keys]
 
 
-def before(notes: list[DeploymentNote], live: str) -> DeploymentNote | None:
+def find_rollback_target(notes: list[DeploymentNote], live: str) -> DeploymentNote | None:
     """The deployment to go back to from config `live`; None when there is none.
 
     Deployments lie on each other; a roll-back takes off all that lie on the one it goes back to. So a second roll-back goes
@@ -88,22 +90,22 @@ def before(notes: list[DeploymentNote], live: str) -> DeploymentNote | None:
     return pile[-2] if len(pile) > 1 else None
 
 
-def lost_scaling(notes: list[DeploymentNote]) -> bool:
+def has_lost_scaling(notes: list[DeploymentNote]) -> bool:
     """Whether the last deployment ended before it could register the scaling again that it had taken away."""
     return bool(notes) and notes[-1].outcome != LIVE and notes[-1].scaled
 
 
-def was_live(account: Account, config: str) -> bool:
+def has_been_live(account: Account, config: str) -> bool:
     return any(note.config == config and note.outcome == LIVE for note in read(account))
 
 
-def latest(notes: list[DeploymentNote], release: str) -> DeploymentNote | None:
+def find_last_deployment(notes: list[DeploymentNote], release: str) -> DeploymentNote | None:
     """A release's last deployment that went live; None when none did."""
     return next((n for n in reversed(notes) if n.release == release and n.outcome == LIVE), None)
 
 
 @dataclass(frozen=True)
-class KeptRelease:
+class StoredRelease:
     """A release in the bucket, with what its last deployment came to. `deployed` and `because` are "" without one."""
 
     release: str
@@ -116,15 +118,15 @@ class KeptRelease:
     rollback: bool
 
 
-def list_releases(account: Account, live_config: str) -> list[KeptRelease]:
+def list_releases(account: Account, live_config: str) -> list[StoredRelease]:
     """Return the kept releases, the one that was deployed last first. `live_config` is what the endpoint runs, "" for none."""
     notes = read(account)
-    summaries = (build.read_summary(account, digest) for digest in build.digests(account))
-    rows = [kept_release(summary, notes, live_config) for summary in summaries if summary]
+    summaries = (build.read_summary(account, digest) for digest in build.list_release_digests(account))
+    rows = [describe_stored_release(summary, notes, live_config) for summary in summaries if summary]
     return sorted(rows, key=lambda row: row.deployed, reverse=True)
 
 
-def kept_release(summary: ReleaseSummary, notes: list[DeploymentNote], live_config: str) -> KeptRelease:
+def describe_stored_release(summary: ReleaseSummary, notes: list[DeploymentNote], live_config: str) -> StoredRelease:
     own = [note for note in notes if note.release == summary.digest]
     last = own[-1] if own else None
     if any(note.config == live_config for note in own):
@@ -133,7 +135,7 @@ def kept_release(summary: ReleaseSummary, notes: list[DeploymentNote], live_conf
         outcome = "never deployed"
     else:
         outcome = "was live" if last.outcome == LIVE else last.outcome
-    return KeptRelease(
+    return StoredRelease(
         release=summary.digest,
         job=summary.job,
         accuracy=summary.accuracy,

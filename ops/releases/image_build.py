@@ -9,11 +9,11 @@ from typing import Any
 from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
-from ops.core.files import digest_of, files_of, zip_of
+from ops.core.files import build_zip, compute_folder_digest, list_files
 from ops.core.log_groups import has_retention, log_group_steps
 from ops.core.output import say
 from ops.core.paths import ROOT
-from ops.core.plan import Change, Steps, Wait, until_trusted
+from ops.core.plan import Change, Steps, Wait, retry_until_trusted
 from ops.core.settings import REPOSITORY, Settings
 
 SERVING = ROOT / "serving"
@@ -54,29 +54,29 @@ class Facts:
     log_group: bool = False
 
 
-def project_name(settings: Settings) -> str:
+def derive_project_name(settings: Settings) -> str:
     return f"{settings.prefix}-image"
 
 
 def log_group(settings: Settings) -> str:
-    return f"/aws/codebuild/{project_name(settings)}"
+    return f"/aws/codebuild/{derive_project_name(settings)}"
 
 
-def source_key(tag: str) -> str:
+def derive_source_key(tag: str) -> str:
     return f"{SOURCES}{tag}/serving.zip"
 
 
-def location(settings: Settings, tag: str) -> str:
-    return f"{settings.bucket}/{source_key(tag)}"
+def derive_source_location(settings: Settings, tag: str) -> str:
+    return f"{settings.bucket}/{derive_source_key(tag)}"
 
 
-def missing(account: Account) -> str | None:
+def find_missing_image_tag(account: Account) -> str | None:
     """The tag of this serving/, when ECR has no image of it."""
-    tag = digest_of(SERVING)
-    return tag if built(account, tag) is None else None
+    tag = compute_folder_digest(SERVING)
+    return tag if read_image_size(account, tag) is None else None
 
 
-def built(account: Account, tag: str) -> int | None:
+def read_image_size(account: Account, tag: str) -> int | None:
     """The bytes of the image with this tag, or None without it."""
     which = {"repositoryName": REPOSITORY, "imageIds": [{"imageTag": tag}]}
     found = account.call_or_none("ecr", "describe_images", "ImageNotFound|RepositoryNotFound", **which)
@@ -85,7 +85,7 @@ def built(account: Account, tag: str) -> int | None:
 
 def check_built(account: Account, tag: str) -> tuple[str, int]:
     """Return the image's name with its tag, and its bytes. Raises OpsError when ECR has none after a build."""
-    size = built(account, tag)
+    size = read_image_size(account, tag)
     if size is None:
         raise OpsError(f"The build succeeded, but ECR has no {REPOSITORY}:{tag}. Build it again: invoke sm.image")
     return f"{REPOSITORY}:{tag}", size
@@ -93,39 +93,39 @@ def check_built(account: Account, tag: str) -> tuple[str, int]:
 
 def facts(account: Account, tag: str = "") -> Facts:
     """With the image there, nothing else is asked."""
-    settings, tag = account.settings, tag or digest_of(SERVING)
-    if (size := built(account, tag)) is not None:
+    settings, tag = account.settings, tag or compute_folder_digest(SERVING)
+    if (size := read_image_size(account, tag)) is not None:
         return Facts(tag, size)
     repository = account.call_or_none(
         "ecr", "describe_repositories", "RepositoryNotFound", repositoryNames=[REPOSITORY]
     )
-    name = project_name(settings)
+    name = derive_project_name(settings)
     projects = account.call("codebuild", "batch_get_projects", names=[name])["projects"]
     return Facts(
         tag,
         None,
         repository is not None,
         projects[0] if projects else None,
-        under_way(account, tag) if projects else "",
+        find_running_build(account, tag) if projects else "",
         has_retention(account, log_group(settings)),
     )
 
 
-def under_way(account: Account, tag: str) -> str:
+def find_running_build(account: Account, tag: str) -> str:
     """The id of a build of this tag that was started before, by whomever; "" without one."""
-    name = project_name(account.settings)
+    name = derive_project_name(account.settings)
     ids = account.call("codebuild", "list_builds_for_project", projectName=name, sortOrder="DESCENDING")["ids"][:10]
     builds = account.call("codebuild", "batch_get_builds", ids=ids)["builds"] if ids else []
-    ours = [b for b in builds if b["source"]["location"] == location(account.settings, tag)]
+    ours = [b for b in builds if b["source"]["location"] == derive_source_location(account.settings, tag)]
     return next((b["id"] for b in ours if b["buildStatus"] == "IN_PROGRESS"), "")
 
 
-def wanted(settings: Settings) -> dict[str, Any]:
+def build_project_config(settings: Settings) -> dict[str, Any]:
     """The project, by CodeBuild's names. Its source is never read: each build names its own."""
     variables = {"REGISTRY": settings.registry, "REPOSITORY": REPOSITORY}
     logs = {"cloudWatchLogs": {"status": "ENABLED", "groupName": log_group(settings)}}
     return {
-        "name": project_name(settings),
+        "name": derive_project_name(settings),
         "source": {"type": "S3", "location": f"{settings.bucket}/{SOURCES}serving.zip", "buildspec": BUILDSPEC},
         "artifacts": {"type": "NO_ARTIFACTS"},
         "environment": {
@@ -139,17 +139,17 @@ def wanted(settings: Settings) -> dict[str, Any]:
         "timeoutInMinutes": BUILD_MINUTES,
         "queuedTimeoutInMinutes": QUEUE_MINUTES,
         "logsConfig": logs,
-        "tags": [{"key": t["Key"], "value": t["Value"]} for t in settings.tags(project_name(settings))],
+        "tags": [{"key": t["Key"], "value": t["Value"]} for t in settings.tags(derive_project_name(settings))],
     }
 
 
-def holds(have: Any, want: Any) -> bool:
+def has_wanted_values(have: Any, want: Any) -> bool:
     """Whether all that is wanted is there; CodeBuild adds what it takes for granted, and keeps no order of tags."""
     if isinstance(want, dict):
-        return isinstance(have, dict) and all(holds(have.get(key), value) for key, value in want.items())
+        return isinstance(have, dict) and all(has_wanted_values(have.get(key), value) for key, value in want.items())
     if isinstance(want, list):
         same = isinstance(have, list) and len(have) == len(want)
-        return same and all(any(holds(one, item) for one in have) for item in want)
+        return same and all(any(has_wanted_values(one, item) for one in have) for item in want)
     return bool(have == want)
 
 
@@ -159,15 +159,15 @@ def steps(have: Facts, settings: Settings) -> Steps:
     if not have.build:
         yield from place_steps(have, settings)
         args = {
-            "projectName": project_name(settings),
-            "sourceLocationOverride": location(settings, have.tag),
+            "projectName": derive_project_name(settings),
+            "sourceLocationOverride": derive_source_location(settings, have.tag),
             "environmentVariablesOverride": [{"name": "TAG", "value": have.tag}],
         }
-        why = f"ECR has no {REPOSITORY}:{have.tag}; ${pricing.build_minute()} for each begun minute"
+        why = f"ECR has no {REPOSITORY}:{have.tag}; ${pricing.price_build_minute()} for each begun minute"
         answer = yield Change("codebuild", "start_build", args, why)
-        yield ended(answer["build"]["id"], have.tag)
+        yield wait_for_build(answer["build"]["id"], have.tag)
     else:
-        yield ended(have.build, have.tag)
+        yield wait_for_build(have.build, have.tag)
 
 
 def place_steps(have: Facts, settings: Settings) -> Steps:
@@ -186,18 +186,20 @@ def place_steps(have: Facts, settings: Settings) -> Steps:
                 raise
     if not have.log_group:
         yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "the builds' logs need a group")
-    want = wanted(settings)
+    want = build_project_config(settings)
     if have.project is None:
-        yield from trusted(Change("codebuild", "create_project", want, why=f"there is no project {want['name']}"), want)
-    elif differing := [key for key in want if not holds(have.project.get(key), want[key])]:
+        yield from retry_until_role_trusted(
+            Change("codebuild", "create_project", want, why=f"there is no project {want['name']}"), want
+        )
+    elif differing := [key for key in want if not has_wanted_values(have.project.get(key), want[key])]:
         why = f"{want['name']}: {', '.join(differing)} differ"
-        yield from trusted(Change("codebuild", "update_project", want, why), want)
+        yield from retry_until_role_trusted(Change("codebuild", "update_project", want, why), want)
 
 
-def trusted(change: Change, want: dict[str, Any]) -> Steps:
+def retry_until_role_trusted(change: Change, want: dict[str, Any]) -> Steps:
     """Raises OpsError for a role that CodeBuild still cannot take: then there is none."""
     try:
-        return (yield from until_trusted(change, NOT_YET, ROLE_WAITS_S))
+        return (yield from retry_until_trusted(change, NOT_YET, ROLE_WAITS_S))
     except AwsError as error:
         if not error.says(NOT_YET):
             raise
@@ -205,22 +207,22 @@ def trusted(change: Change, want: dict[str, Any]) -> Steps:
         raise OpsError(f"CodeBuild cannot take the role {role}. Make it: invoke iam.apply") from error
 
 
-def ended(ident: str, tag: str) -> Wait:
+def wait_for_build(ident: str, tag: str) -> Wait:
     """A build that failed because another one pushed the same tag before it is as good: tags never change."""
 
     def until(account: Account) -> str | None:
         build = account.call("codebuild", "batch_get_builds", ids=[ident])["builds"][0]
         if build["buildStatus"] == "IN_PROGRESS":
             return str(build["currentPhase"])
-        if build["buildStatus"] != "SUCCEEDED" and built(account, tag) is None:
-            raise OpsError(failure(account, build))
+        if build["buildStatus"] != "SUCCEEDED" and read_image_size(account, tag) is None:
+            raise OpsError(describe_build_failure(account, build))
         return None
 
     limit = (BUILD_MINUTES + QUEUE_MINUTES + 1) * 60.0
     return Wait("the build", until, why="CodeBuild builds the image and pushes it", timeout_s=limit)
 
 
-def failure(account: Account, build: dict[str, Any]) -> str:
+def describe_build_failure(account: Account, build: dict[str, Any]) -> str:
     """Phase and reason as CodeBuild tells them; the reason behind that stands at the log's end."""
     bad = [p for p in build["phases"] if p.get("phaseStatus", "SUCCEEDED") not in ("SUCCEEDED", "IN_PROGRESS")]
     reasons = [c["message"] for phase in bad for c in phase.get("contexts", []) if c.get("message")]
@@ -240,19 +242,19 @@ def failure(account: Account, build: dict[str, Any]) -> str:
     )
 
 
-def package(folder: Path = SERVING) -> bytes:
+def package_serving(folder: Path = SERVING) -> bytes:
     """serving/ as a zip: the same sources are the same bytes."""
-    return zip_of((path.relative_to(folder).as_posix(), path) for path in files_of(folder))
+    return build_zip((path.relative_to(folder).as_posix(), path) for path in list_files(folder))
 
 
-def upload(account: Account, tag: str) -> None:
+def upload_serving(account: Account, tag: str) -> None:
     """Put serving/ where the build reads it, unless it lies there. Raises OpsError."""
-    bucket, key = account.bucket, source_key(tag)
+    bucket, key = account.bucket, derive_source_key(tag)
     if bucket.has(key):
         return
     say(f"Sending serving/ to s3://{bucket.name}/{key} ...")
-    code = package()
-    if digest_of(SERVING) != tag:  # a tag can be given once: it must not go to something else
+    code = package_serving()
+    if compute_folder_digest(SERVING) != tag:  # a tag can be given once: it must not go to something else
         raise OpsError("serving/ changed while it was packed. Run it again: invoke sm.image")
     try:
         bucket.put(key, code)

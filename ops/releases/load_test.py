@@ -52,7 +52,7 @@ class LoadTestResult:
     date: str
 
 
-def quantile(ordered: list[float], share: float) -> float:
+def compute_quantile(ordered: list[float], share: float) -> float:
     """The value below which `share` of them lie; not a number when there are none."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
 

@@ -41,32 +41,34 @@ def run(release: Release, settings: Settings) -> LoadTestResult:
     try:
         pictures = golden.read(release.folder / "golden.npz")
     except (OSError, ValueError) as error:
-        raise stopped(release, f"it has no golden answers: {error}") from error
-    with serving(release, settings) as (port, about):
-        if wrong := golden.wrong(pictures, lambda picture: post(port, picture), release.digest):
-            raise stopped(release, f"it does not answer as it should: {'; '.join(wrong[:3])}")
+        raise build_stop_error(release, f"it has no golden answers: {error}") from error
+    with run_local_server(release, settings) as (port, about):
+        if wrong := golden.check_golden_answers(pictures, lambda picture: post_picture(port, picture), release.digest):
+            raise build_stop_error(release, f"it does not answer as it should: {'; '.join(wrong[:3])}")
         callers = os.cpu_count() or 1
         seen = load_test.run_load(port, [one.picture for one in pictures], callers, LOAD_S)
     answers = seen.latencies(200)
     if seen.failed or not answers:
-        raise stopped(release, f"under load {len(seen.answers) - len(answers)} of {len(seen.answers)} requests failed")
-    p99 = load_test.quantile(answers, 0.99) * 1000
+        raise build_stop_error(
+            release, f"under load {len(seen.answers) - len(answers)} of {len(seen.answers)} requests failed"
+        )
+    p99 = load_test.compute_quantile(answers, 0.99) * 1000
     if p99 > settings.endpoint.p99_ms:
-        raise stopped(
+        raise build_stop_error(
             release,
             f"it is slow: p99 {p99:.0f} ms with {callers} callers, and endpoint.p99_ms is {settings.endpoint.p99_ms}",
         )
     return LoadTestResult(
-        release.digest, about["threads"], cpu(), about["precision"], round(seen.rate, 2),
-        round(load_test.quantile(answers, 0.5) * 1000, 2), round(p99, 2), callers, f"{datetime.now(UTC):%Y-%m-%d}",
+        release.digest, about["threads"], read_cpu_model(), about["precision"], round(seen.rate, 2),
+        round(load_test.compute_quantile(answers, 0.5) * 1000, 2), round(p99, 2), callers, f"{datetime.now(UTC):%Y-%m-%d}",
     )  # fmt: skip
 
 
-def stopped(release: Release, why: str) -> OpsError:
+def build_stop_error(release: Release, why: str) -> OpsError:
     return OpsError(f"Release {release.short} is stopped here, and nothing reached AWS: {why}", STOPPED)
 
 
-def cpu() -> str:
+def read_cpu_model() -> str:
     """The model name of this machine's CPU, as the kernel tells it."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.exists() else []
@@ -74,11 +76,11 @@ def cpu() -> str:
 
 
 @contextmanager
-def serving(release: Release, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
+def run_local_server(release: Release, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
     """(port, what the server said of itself) of a server on the release, as on the settings' instance type. Raises OpsError."""
     home = Path(tempfile.mkdtemp(prefix=f"{release.short}-", dir=RELEASES))
     shutil.copytree(release.folder, home / "model")
-    port = free_port()
+    port = find_free_port()
     there = find_cpu_type(settings.endpoint.instance_type)
     env = {"OPT_ML": str(home), "SAGEMAKER_BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)}
     env |= {"PATH": os.environ.get("PATH", "")} | ({} if there and there.amx else {"ONEDNN_MAX_CPU_ISA": NO_BF16})
@@ -88,7 +90,7 @@ def serving(release: Release, settings: Settings) -> Iterator[tuple[int, dict[st
             [sys.executable, "server.py", "serve"], cwd=ROOT / "serving", env=env, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        ready(server, port, said, release)
+        wait_until_ready(server, port, said, release)
         lines = [
             line for line in said.read_text().splitlines() if '"precision"' in line
         ]  # libraries may say things too
@@ -99,39 +101,39 @@ def serving(release: Release, settings: Settings) -> Iterator[tuple[int, dict[st
         shutil.rmtree(home, ignore_errors=True)
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def ready(server: subprocess.Popen[Any], port: int, said: Path, release: Release) -> None:
+def wait_until_ready(server: subprocess.Popen[Any], port: int, said: Path, release: Release) -> None:
     """Once it answers pings. Raises OpsError with its last words when it ends, or does not in time."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
             last = (said.read_text().strip().splitlines() or ["it said nothing"])[-1]
             hint = " pip install -e '.[serve]'" if "ModuleNotFoundError" in last else ""
-            raise stopped(release, f"the server does not start on it: {last}{hint}")
+            raise build_stop_error(release, f"the server does not start on it: {last}{hint}")
         try:
-            with opener().open(f"http://127.0.0.1:{port}/ping", timeout=2):
+            with build_direct_opener().open(f"http://127.0.0.1:{port}/ping", timeout=2):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.05)
-    raise stopped(release, f"the server did not answer a ping within {READY_S:.0f} s")
+    raise build_stop_error(release, f"the server did not answer a ping within {READY_S:.0f} s")
 
 
-def opener() -> urllib.request.OpenerDirector:
+def build_direct_opener() -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def post(port: int, picture: bytes) -> dict[str, Any]:
+def post_picture(port: int, picture: bytes) -> dict[str, Any]:
     """The server's answer, whatever its status."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/invocations", picture, {"Content-Type": "application/x-image"}
     )
     try:
-        with opener().open(request, timeout=30) as answer:
+        with build_direct_opener().open(request, timeout=30) as answer:
             found: dict[str, Any] = json.loads(answer.read())
             return found
     except urllib.error.HTTPError as error:

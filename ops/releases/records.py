@@ -94,18 +94,18 @@ class DeploymentNote(Record):
 
 def parse(record: type[R], data: bytes, place: str) -> R:
     """Read a record out of JSON. Raises OpsError with the place and what is wrong there."""
-    with error_at(place):
+    with translate_validation_error(place):
         return TypeAdapter(record).validate_json(data)
 
 
 def parse_value(record: type[R], value: Any, place: str) -> R:
     """Read a record out of what JSON was parsed to. Raises OpsError as `parse` does."""
-    with error_at(place):
+    with translate_validation_error(place):
         return TypeAdapter(record).validate_python(value)
 
 
 @contextmanager
-def error_at(place: str) -> Iterator[None]:
+def translate_validation_error(place: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:

@@ -21,19 +21,19 @@ from ops.releases.records import parse_value
 MODELS = WORK / "models"
 
 
-def artefact_key(job: str) -> str:
+def derive_artefact_key(job: str) -> str:
     return f"jobs/{job}/output/model.tar.gz"
 
 
 def model_tag(account: Account, job: str) -> str | None:
     """Return S3's tag of the job's model.tar.gz, None without one: another tag is another model."""
-    found = account.bucket.head(artefact_key(job))
+    found = account.bucket.head(derive_artefact_key(job))
     return found["ETag"].strip('"') if found else None
 
 
 def fetch_model(account: Account, job: str) -> Path:
     """Return the job's model.tar.gz, unpacked below .kennel/models. Raises OpsError when the job left none."""
-    key, tag = artefact_key(job), model_tag(account, job)
+    key, tag = derive_artefact_key(job), model_tag(account, job)
     if tag is None:
         raise OpsError(
             f"There is no model of {job}: s3://{account.bucket.name}/{key} is missing. Train it: invoke sm.train"
@@ -86,7 +86,7 @@ def read_training_result(account: Account, described: dict[str, Any]) -> Trainin
         best_epoch=last.get("best_epoch"),
         ledger={key: value for key, value in ledger.items() if key != "passes"},
         seconds=described.get("TrainingTimeInSeconds"),
-        dollars=round(follow.dollars(described), 4),
+        dollars=round(follow.compute_job_cost(described), 4),
     )
 
 
@@ -103,7 +103,7 @@ def describe_result(found: TrainingResult, described: dict[str, Any]) -> str:
     proof = "each picture once an epoch" + (f", {padding} once more to fill up batches" if padding else "")
     return (
         f"{found.job}: Completed. Test accuracy {test.accuracy:.4f}, loss {test.loss:.4f} on {test.pictures} pictures; "
-        f"ledger: {proof}; ${found.dollars:.4f}. {follow.saving(described)}\n"
+        f"ledger: {proof}; ${found.dollars:.4f}. {follow.describe_spot_saving(described)}\n"
         f"Next: invoke sm.report {found.job}   then: invoke sm.deploy --job {found.job}"
     )
 
@@ -134,7 +134,7 @@ def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     return found, corrupt
 
 
-def number(value: Any, *path: str) -> float:
+def read_number(value: Any, *path: str) -> float:
     """Return the number that stands below these names; NaN for none, or for what is no number."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None

@@ -11,9 +11,9 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.ticker import PercentFormatter
 
 from ops.reports import results
-from ops.reports.misclassified import thumbnail
-from ops.reports.plot_style import BLUE, GREY, ORANGE, SKY, figure, percent
-from ops.reports.results import Picture, Results, shown
+from ops.reports.misclassified import make_thumbnail
+from ops.reports.plot_style import BLUE, GREY, ORANGE, SKY, format_percent, open_figure
+from ops.reports.results import Picture, Results, format_label
 
 COLUMNS, TILE = 5, 2.3  # the sheet: pictures a row, inches a picture
 COUNTED = 20  # up to so many classes, each cell of the confusion matrix carries its count
@@ -23,50 +23,50 @@ WRONG = ("#fde3cc", ORANGE, "#6b2400")
 TICKS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
-def confusion(found: Results, path: Path) -> Path:
+def draw_confusion_matrix(found: Results, path: Path) -> Path:
     """The confusion matrix, a row for each class that it is, each row 100 %; readable from 2 classes to some 150."""
-    classes, counts = found.classes, results.confusion(found)
+    classes, counts = found.classes, results.count_confusions(found)
     size = len(classes)
     cell = max(min(24 / size, 0.15), min(5.5 / size, 1.5))  # inches
     points = max(2.0, min(9.0, cell * 72 * 0.62))
-    labels = [f"{shown(name, LABEL)} ({sum(row)})" for name, row in zip(classes, counts, strict=True)]
+    labels = [f"{format_label(name, LABEL)} ({sum(row)})" for name, row in zip(classes, counts, strict=True)]
     letter = points * 0.62 / 72  # inches
     edge, below = max(map(len, labels)) * letter + 0.45, min(LABEL, max(map(len, classes))) * letter + 0.55
     side, bar = cell * size, 1.9
     width = edge + side + bar
     top = below + 0.6 if size > COUNTED * 2 else 0.9
     height, large = below + side + top, max(10.0, width * 0.7)
-    with figure(path, width, height, layout=None) as drawing:
+    with open_figure(path, width, height, layout=None) as drawing:
         panel = drawing.add_axes((edge / width, below / height, side / width, side / height))
-        cells(panel, counts)
-        marks(panel, classes, labels, points)
+        draw_cells(panel, counts)
+        draw_labels_and_lines(panel, classes, labels, points)
         panel.set_xlabel("class that the model said", fontsize=large)
         panel.set_ylabel("class that it is (its test pictures)", fontsize=large)
         for row, of in enumerate(counts):
-            said = percent(of[row] / sum(of)) if sum(of) else "none"
+            said = format_percent(of[row] / sum(of)) if sum(of) else "none"
             panel.text(size - 0.4, row, said, va="center", fontsize=points, color="black" if sum(of) else GREY)
         panel.text(size - 0.4, -0.6, "recall", fontsize=max(points, 7), color=GREY, va="bottom")
         tall = min(side, 4.0)
-        scales(
+        draw_colour_scales(
             drawing,
             ((edge + side + 0.6) / width, (below + side - tall) / height, 0.15 / width, tall / height),
             0.32 / width,
         )
-        title = textwrap.fill(heading(found), int((width - 0.3) * 120 / (large + 1)))
+        title = textwrap.fill(format_confusion_title(found), int((width - 0.3) * 120 / (large + 1)))
         drawing.text(0.15 / width, 1 - 0.12 / height, title, va="top", fontsize=large + 1, fontweight="bold")
     return path
 
 
-def heading(found: Results) -> str:
+def format_confusion_title(found: Results) -> str:
     text = f"{found.right} of {len(found.pictures)} test pictures are right"
-    most = results.pairs(found, 1)
+    most = results.list_confused_pairs(found, 1)
     if not most:
         return text
     label, said, times, total = most[0]
-    return f'{text}; most often "{shown(label, LABEL)}" was taken for "{shown(said, LABEL)}": {times} of {total}'
+    return f'{text}; most often "{format_label(label, LABEL)}" was taken for "{format_label(said, LABEL)}": {times} of {total}'
 
 
-def cells(panel: Any, counts: list[list[int]]) -> None:
+def draw_cells(panel: Any, counts: list[list[int]]) -> None:
     """The shares of each row in colour; up to COUNTED classes the counts too. What never happened stays white."""
     nan = float("nan")
     size = len(counts)
@@ -74,7 +74,7 @@ def cells(panel: Any, counts: list[list[int]]) -> None:
     right = [[share[i][j] if i == j else nan for j in range(size)] for i in range(size)]
     wrong = [[nan if i == j else share[i][j] for j in range(size)] for i in range(size)]
     for part, colours in ((right, RIGHT), (wrong, WRONG)):
-        panel.imshow(part, cmap=ramp(colours), norm=scale(), interpolation="nearest")
+        panel.imshow(part, cmap=build_colour_ramp(colours), norm=build_colour_norm(), interpolation="nearest")
     if size <= COUNTED:
         for i, row in enumerate(counts):
             for j, count in enumerate(row):
@@ -84,20 +84,20 @@ def cells(panel: Any, counts: list[list[int]]) -> None:
                     )
 
 
-def ramp(colours: tuple[str, ...]) -> Any:
+def build_colour_ramp(colours: tuple[str, ...]) -> Any:
     return LinearSegmentedColormap.from_list("", colours)
 
 
-def scale() -> Any:
+def build_colour_norm() -> Any:
     """0 to 1 by its square root: one mistake among fifty is still seen, and 40 % still differs from 80 %."""
     return PowerNorm(0.5, 0, 1)
 
 
-def marks(panel: Any, classes: list[str], labels: list[str], points: float) -> None:
+def draw_labels_and_lines(panel: Any, classes: list[str], labels: list[str], points: float) -> None:
     """Names and lines. With many classes the names stand above too, and every tenth line is stronger, for the eye to follow."""
     size = len(labels)
     step = max(1, round(5 / points)) if points < 5 else 1
-    shortened = [shown(name, LABEL) for name in classes]
+    shortened = [format_label(name, LABEL) for name in classes]
     panel.set_xticks(range(0, size, step), shortened[::step], rotation=90, fontsize=points)
     panel.set_yticks(range(0, size, step), labels[::step], fontsize=points)
     panel.tick_params(length=0, labeltop=size > COUNTED * 2)
@@ -115,34 +115,36 @@ def marks(panel: Any, classes: list[str], labels: list[str], points: float) -> N
             panel.axvline(place - 0.5, color=colour, linewidth=width)
 
 
-def scales(drawing: Any, box: tuple[float, float, float, float], apart: float) -> None:
+def draw_colour_scales(drawing: Any, box: tuple[float, float, float, float], apart: float) -> None:
     """The two colour scales, side by side in `box` of the figure (left, bottom, width, height)."""
     left, bottom, width, height = box
     for place, (colours, name) in enumerate(((RIGHT, "right"), (WRONG, "wrong"))):
         panel = drawing.add_axes((left + place * apart, bottom, width, height))
-        bar = drawing.colorbar(ScalarMappable(scale(), ramp(colours)), cax=panel)
-        bar.set_ticks(TICKS if place else [], labels=[percent(tick) for tick in TICKS] if place else [], fontsize=8)
+        bar = drawing.colorbar(ScalarMappable(build_colour_norm(), build_colour_ramp(colours)), cax=panel)
+        bar.set_ticks(
+            TICKS if place else [], labels=[format_percent(tick) for tick in TICKS] if place else [], fontsize=8
+        )
         panel.set_title(name, fontsize=8, fontweight="normal", loc="center", rotation=90)
         if place:
             bar.set_label("share of the class's pictures", fontsize=8)
 
 
-def calibration(found: Results, path: Path) -> Path:
+def draw_calibration(found: Results, path: Path) -> Path:
     """How often answers of some confidence are right, and how many there are; bars are 95 % intervals."""
-    bins = results.bins(found)
-    with figure(path, 6.5, 6.5) as drawing:
+    bins = results.group_by_confidence(found)
+    with open_figure(path, 6.5, 6.5) as drawing:
         upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], "--", color=GREY, label="as often right as sure")
         if bins:
             sure, right = [one.sure for one in bins], [one.right / one.pictures for one in bins]
-            ranges = [results.interval(one.right, one.pictures) for one in bins]
+            ranges = [results.compute_interval(one.right, one.pictures) for one in bins]
             below = [max(0.0, share - low) for share, (low, _) in zip(right, ranges, strict=True)]
             above = [max(0.0, high - share) for share, (_, high) in zip(right, ranges, strict=True)]
             upper.errorbar(
                 sure, right, [below, above], fmt="o", color=BLUE, capsize=3, label="answers, grouped by confidence"
             )
             lower.bar(sure, [one.pictures for one in bins], 0.05, color=SKY)
-        upper.set_title(confidence(bins))
+        upper.set_title(format_calibration_title(bins))
         upper.set_ylabel("right (%)")
         lower.set_ylabel("pictures")
         lower.set_xlabel("confidence: probability of the class that was said (%)")
@@ -154,24 +156,26 @@ def calibration(found: Results, path: Path) -> Path:
     return path
 
 
-def confidence(bins: list[results.Bin]) -> str:
+def format_calibration_title(bins: list[results.Bin]) -> str:
     count = sum(one.pictures for one in bins)
     if not count:
         return "No probabilities were recorded"
     sure = sum(one.sure * one.pictures for one in bins) / count
     right = sum(one.right for one in bins)
-    low, high = results.interval(right, count)
+    low, high = results.compute_interval(right, count)
     verdict = "over-confident" if sure > high else "under-confident" if sure < low else "calibrated"
-    return f"On average {percent(sure)} sure and {percent(right / count)} right: {verdict}"
+    return f"On average {format_percent(sure)} sure and {format_percent(right / count)} right: {verdict}"
 
 
-def mistakes(found: Results, worst: dict[str, bytes], path: Path) -> Path:
+def draw_mistakes(found: Results, worst: dict[str, bytes], path: Path) -> Path:
     """A sheet of the wrong answers of the highest loss; a grey tile where `worst` has no picture of that name."""
-    wrong = results.mistakes(found)
+    wrong = results.list_worst_mistakes(found)
     rows = -(-len(wrong) // COLUMNS)
     height = rows * (TILE + 0.75) + 0.6
-    with figure(path, COLUMNS * (TILE + 0.25), height, layout=None) as drawing:
-        drawing.text(0.012, 1 - 0.15 / height, sheet(found, len(wrong)), va="top", fontsize=11, fontweight="bold")
+    with open_figure(path, COLUMNS * (TILE + 0.25), height, layout=None) as drawing:
+        drawing.text(
+            0.012, 1 - 0.15 / height, format_mistakes_title(found, len(wrong)), va="top", fontsize=11, fontweight="bold"
+        )
         grid = drawing.add_gridspec(
             max(rows, 1),
             COLUMNS,
@@ -183,18 +187,20 @@ def mistakes(found: Results, worst: dict[str, bytes], path: Path) -> Path:
             wspace=0.1,
         )
         for place, picture in enumerate(wrong):
-            tile(drawing.add_subplot(grid[divmod(place, COLUMNS)]), picture, thumbnail(worst.get(picture.name)))
+            draw_tile(
+                drawing.add_subplot(grid[divmod(place, COLUMNS)]), picture, make_thumbnail(worst.get(picture.name))
+            )
     return path
 
 
-def sheet(found: Results, count: int) -> str:
+def format_mistakes_title(found: Results, count: int) -> str:
     wrong = len(found.pictures) - found.right
     if not wrong:
         return f"No mistakes among {len(found.pictures)} test pictures"
     return f"The worst {count} of {wrong} mistakes among {len(found.pictures)} test pictures, by loss"
 
 
-def tile(panel: Any, picture: Picture, image: Any) -> None:
+def draw_tile(panel: Any, picture: Picture, image: Any) -> None:
     panel.set_xticks([])
     panel.set_yticks([])
     panel.spines[:].set_visible(False)
@@ -208,8 +214,8 @@ def tile(panel: Any, picture: Picture, image: Any) -> None:
         panel.imshow(image, interpolation=smooth, extent=(-wide, wide, -high, high))
         panel.set(xlim=(-half, half), ylim=(-half, half), facecolor="#f2f2f2")
     above = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-    panel.annotate(f"is {shown(picture.label, 26)}", (0, 1), (0, 16), color=BLUE, fontweight="bold", **above)
-    said = f"said {shown(picture.said, 19)}, {percent(picture.probability)}"
+    panel.annotate(f"is {format_label(picture.label, 26)}", (0, 1), (0, 16), color=BLUE, fontweight="bold", **above)
+    said = f"said {format_label(picture.said, 19)}, {format_percent(picture.probability)}"
     panel.annotate(said, (0, 1), (0, 4), color="#a84300", **above)
-    name = f"{shown(picture.name.rpartition('/')[2], 24)}  loss {picture.loss:.2f}"
+    name = f"{format_label(picture.name.rpartition('/')[2], 24)}  loss {picture.loss:.2f}"
     panel.annotate(name, (0, 0), (0, -10), color=GREY, fontsize=7.5, **above)

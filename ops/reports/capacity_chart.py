@@ -8,78 +8,78 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from ops.capacity.model import Option, Plan, calls, shown, times
-from ops.reports.plot_style import BLUE, GREEN, GREY, ORANGE, SKY, figure
+from ops.capacity.model import Option, Plan, describe_call_limit, format_rate, format_ratio
+from ops.reports.plot_style import BLUE, GREEN, GREY, ORANGE, SKY, open_figure
 
 WIDTH, HEIGHT = 10, 5  # inches; at the house's 120 dots an inch 1200 x 600
 CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # behind words that a line would cross
 LARGE, SMALL = 13, 10.5  # points: legible still when the picture is shown 800 wide
 
 
-def draw(plan: Plan, options: list[Option], source: str, path: Path) -> Path:
+def draw_capacity_chart(plan: Plan, options: list[Option], source: str, path: Path) -> Path:
     """A PNG of 1200 x 600 at `path`; `source` says where the figures are from."""
-    with figure(path, WIDTH, HEIGHT) as drawing:
+    with open_figure(path, WIDTH, HEIGHT) as drawing:
         drawing.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.04)
         left, right = drawing.subplots(1, 2, width_ratios=(2, 1))
-        rates(left, plan)
-        dollars(right, plan, options)
-        drawing.suptitle(headline(plan), x=0.012, ha="left", fontsize=LARGE, fontweight="bold")
+        draw_rates(left, plan)
+        draw_prices(right, plan, options)
+        drawing.suptitle(format_headline(plan), x=0.012, ha="left", fontsize=LARGE, fontweight="bold")
         drawing.supxlabel(
             fill(f"{source} Other types: by vCPUs, an estimate.", 150), x=0.012, ha="left", fontsize=8.5, color=GREY
         )
     return path
 
 
-def headline(plan: Plan) -> str:
-    admits = f"The function admits {shown(plan.admitted)} requests a minute"
+def format_headline(plan: Plan) -> str:
+    admits = f"The function admits {format_rate(plan.admitted)} requests a minute"
     if not plan.exceeds:
         return f"{admits}; scaling plans for {plan.covered:,}"
-    return f"{admits}, {times(plan.admitted / plan.covered)} times the {plan.covered:,} that scaling plans for"
+    return f"{admits}, {format_ratio(plan.admitted / plan.covered)} times the {plan.covered:,} that scaling plans for"
 
 
-def rates(panel: Any, plan: Plan) -> None:
+def draw_rates(panel: Any, plan: Plan) -> None:
     """Four bars in requests a minute; of the endpoint's the dark part is the smallest fleet, the light part the largest."""
     rows = [
-        (f"Function admits: {calls(plan)}", 0.0, ORANGE),
+        (f"Function admits: {describe_call_limit(plan)}", 0.0, ORANGE),
         (f"Endpoint, target as set: {plan.as_set:,} an instance", float(plan.as_set), BLUE),
         (f"Endpoint, advised target: {plan.target:,} an instance", float(plan.target), GREEN),
-        (f"Endpoint, limit: {shown(plan.limit)} an instance", plan.limit, GREY),
+        (f"Endpoint, limit: {format_rate(plan.limit)} an instance", plan.limit, GREY),
     ]
     end = max(plan.admitted, plan.most * plan.limit, plan.covered)
     for place, (words, each, colour) in enumerate(rows):
         low, high = (plan.least * each, plan.most * each) if each else (plan.admitted, plan.admitted)
         panel.barh(place, high, 0.42, color=colour, alpha=0.4)
         panel.barh(place, low, 0.42, color=colour)
-        text = f"{shown(low)} to {shown(high)}" if low < high else shown(high)
+        text = f"{format_rate(low)} to {format_rate(high)}" if low < high else format_rate(high)
         panel.text(high + end * 0.012, place, text, va="center", fontsize=SMALL, fontweight="bold", bbox=CLEAR)
         panel.text(0, place - 0.28, words, va="bottom", fontsize=SMALL, bbox=CLEAR)
     panel.axvline(plan.admitted, 0, 0.9, color=ORANGE, linestyle="--", linewidth=1.2, zorder=0)
     if plan.exceeds:
-        gap(panel, plan, end)
+        draw_gap(panel, plan, end)
     panel.set(xlim=(0, end * 1.27), ylim=(3.45, -0.75), yticks=[])
-    panel.set_xlabel(fleets(plan), fontsize=SMALL)
+    panel.set_xlabel(format_fleet_label(plan), fontsize=SMALL)
     panel.spines["left"].set_visible(False)
-    plain(panel, 8)
+    format_axis(panel, 8)
 
 
-def fleets(plan: Plan) -> str:
+def format_fleet_label(plan: Plan) -> str:
     if plan.least == plan.most:
         return f"requests a minute ({plan.most} instances)"
     return f"requests a minute (dark: {plan.least} instance{'s' * (plan.least > 1)}, light: up to {plan.most})"
 
 
-def gap(panel: Any, plan: Plan, end: float) -> None:
+def draw_gap(panel: Any, plan: Plan, end: float) -> None:
     """What arrives beyond what is planned for, as an arrow from one to the other."""
     height, middle = 1.36, max((plan.admitted + plan.covered) / 2, end * 0.05)
     style = {"arrowstyle": "<->", "color": ORANGE, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
     panel.annotate("", (plan.admitted, height), (plan.covered, height), arrowprops=style)
-    ratio = f"{times(plan.admitted / plan.covered)} times"
+    ratio = f"{format_ratio(plan.admitted / plan.covered)} times"
     panel.text(
         middle, height, ratio, color=ORANGE, fontsize=SMALL, fontweight="bold", va="center", ha="center", bbox=CLEAR
     )
 
 
-def dollars(panel: Any, plan: Plan, options: list[Option]) -> None:
+def draw_prices(panel: Any, plan: Plan, options: list[Option]) -> None:
     """A month's price by type; the endpoint's own is the dark one, and what cannot be compared has no bar."""
     most = max((each.dollars_per_month or 0 for each in options), default=0) or 1
     for place, each in enumerate(options):
@@ -91,12 +91,12 @@ def dollars(panel: Any, plan: Plan, options: list[Option]) -> None:
     names = [f"{each.instances} x {each.instance_type}" if each.instances else each.instance_type for each in options]
     panel.set_yticks(range(len(options)), names)
     panel.set(xlim=(0, most * 1.3), ylim=(len(options) - 0.4, -0.6))
-    panel.set_title(f"Instances for {shown(plan.traffic)} a minute")
+    panel.set_title(f"Instances for {format_rate(plan.traffic)} a minute")
     panel.set_xlabel("US dollars a month (dark: as set)", fontsize=SMALL)
-    plain(panel, 4)
+    format_axis(panel, 4)
 
 
-def plain(panel: Any, ticks: int) -> None:
+def format_axis(panel: Any, ticks: int) -> None:
     """Few ticks along the bars, with plain numbers; no grid across."""
     panel.xaxis.set_major_locator(MaxNLocator(ticks))
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}" if abs(value) < 10 else f"{value:,.0f}")

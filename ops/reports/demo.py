@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ops.core import pricing
 from ops.core.files import write_atomically
-from ops.core.output import table
+from ops.core.output import format_table
 from ops.core.paths import WORK
 from ops.core.settings import Settings
 
@@ -87,8 +87,8 @@ def plan_steps(settings: Settings, pictures: Path, seed: int, again: bool) -> It
     """Yield the steps in the order in which each needs the one before."""
     anew = " --again" if again else ""
     kind = settings.train.instance_type
-    box = pricing.hourly("ec2", settings.ec2.instance_types[0]) + pricing.disk(settings.ec2.disk_gib)
-    endpoint = pricing.hourly("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
+    box = pricing.price_instances("ec2", settings.ec2.instance_types[0]) + pricing.price_disk(settings.ec2.disk_gib)
+    endpoint = pricing.price_instances("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
     yield Step("start the local AWS", "sandbox.up")
     yield Step("look around", "doctor")
     yield Step("roles and policies", "iam.apply")
@@ -97,14 +97,16 @@ def plan_steps(settings: Settings, pictures: Path, seed: int, again: bool) -> It
     yield Step("private network", "net.up")
     yield Step("GPU box", "ec2.up", box)
     yield Step("train on the box", "ec2.train" + anew)
-    yield Step("train on one host", "sm.train" + anew, pricing.hourly("sagemaker", kind))
-    yield Step("train on two hosts", "sm.train --instances 2" + anew, pricing.hourly("sagemaker", kind, 2))
+    yield Step("train on one host", "sm.train" + anew, pricing.price_instances("sagemaker", kind))
+    yield Step("train on two hosts", "sm.train --instances 2" + anew, pricing.price_instances("sagemaker", kind, 2))
     yield Step("serving image", "sm.image")
-    yield Step("deploy release 1", "sm.deploy --once", endpoint + 2 * pricing.alarm())
+    yield Step("deploy release 1", "sm.deploy --once", endpoint + 2 * pricing.price_alarm())
     yield Step("deploy release 2", "sm.deploy --instances 2")
     yield Step("scale with load", "sm.autoscale")
     yield Step(
-        "function in front", "lambda.deploy", pricing.provisioned(settings.fn.provisioned, settings.fn.memory_mb)
+        "function in front",
+        "lambda.deploy",
+        pricing.price_provisioned_concurrency(settings.fn.provisioned, settings.fn.memory_mb),
     )
     yield Step(f"ask about {SAMPLE} pictures", f"lambda.invoke --sample {SAMPLE} --seed {seed}")
     yield Step("audit", "iam.audit")
@@ -117,12 +119,12 @@ def shorten_outcome(text: str) -> str:
     return said[-1].split(" Next: ")[0].split(" --again")[0].split("; ")[0][:96]
 
 
-def standing_cost(steps: list[StepResult]) -> float:
+def compute_standing_cost(steps: list[StepResult]) -> float:
     """Return dollars an hour: what is trained costs while it trains; what stands costs until it is taken down."""
     return round(sum(step.dollars_per_hour for step in steps if ".train" not in step.command), 4)
 
 
-def describe(report: DemoReport, settings: Settings, pictures: Path) -> str:
+def describe_report(report: DemoReport, settings: Settings, pictures: Path) -> str:
     rows = [
         (
             step.name,
@@ -136,28 +138,28 @@ def describe(report: DemoReport, settings: Settings, pictures: Path) -> str:
     return "\n".join(
         (
             "",
-            table(("step", "s", "outcome", "$/h on AWS"), rows),
+            format_table(("step", "s", "outcome", "$/h on AWS"), rows),
             "",
             f"accuracy {accuracy.value:.4f} on the {accuracy.pictures} test pictures, release {accuracy.release[:12]}",
             f"{report.agreeing} of {len(report.answers)} answers through Lambda and endpoint are the model's own",
             f"{report.seconds} s; left standing on AWS it would cost ${report.dollars_per_hour:.3f} an hour "
-            f"(list prices of {pricing.prices()['dated']}, ops/core/pricing.toml)",
-            f"written: {relative(REPORT)}",
+            f"(list prices of {pricing.read_prices()['dated']}, ops/core/pricing.toml)",
+            f"written: {shorten_path(REPORT)}",
             "",
             "Next: invoke sm.status            look at the endpoint",
-            f"      invoke sm.invoke {any_picture(pictures)}",
+            f"      invoke sm.invoke {pick_test_picture(pictures)}",
             f"      invoke sm.delete --confirm {settings.endpoint_name} lambda.down --yes ec2.down --yes     tear down what costs",
             "      invoke sandbox.down         or stop the whole local AWS",
         )
     )
 
 
-def any_picture(pictures: Path) -> str:
+def pick_test_picture(pictures: Path) -> str:
     """Return one of the test split, to try the endpoint with."""
     found = next((path for path in sorted((pictures / "test").rglob("*")) if path.is_file()), None)
-    return str(relative(found)) if found else "PICTURE"
+    return str(shorten_path(found)) if found else "PICTURE"
 
 
-def relative(path: Path) -> Path:
+def shorten_path(path: Path) -> Path:
     """Return the path as it would be typed from here, if it lies below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -36,13 +36,13 @@ def write_report(account: Account, job: str) -> Report:
     """Write the report of a trained model into its folder. Raises OpsError when there is no such model."""
     folder = fetch_model(account, job)
     found = results.read(job, folder)
-    pictures, why = misclassified.files(account, found, results.mistakes(found))
+    pictures, why = misclassified.fetch_wanted_pictures(account, found, results.list_worst_mistakes(found))
     found = found.noting(why)
     for sentence in (*found.missing, f"Drawing the report of {job} ..."):
         say(sentence)
     plots = draw_plots(found, pictures, folder)
     path = folder / "report.html"
-    write_atomically(path, html.render(found, plots).encode())
+    write_atomically(path, html.render_report(found, plots).encode())
     metrics = {name: value if math.isfinite(value := found.test(name)) else None for name in html.METRICS}
     return Report(path, plots, metrics, found.missing)
 
@@ -51,19 +51,19 @@ def draw_plots(found: Results, pictures: dict[str, bytes], folder: Path) -> dict
     """Draw what the results allow into `folder`; return the PNG of each plot. `pictures` are files, by name."""
     drawn = {}
     if found.epochs:
-        drawn["curves"] = training_plots.curves(found, folder / "curves.png")
+        drawn["curves"] = training_plots.draw_curves(found, folder / "curves.png")
     if found.pictures:
-        drawn["confusion"] = answer_plots.confusion(found, folder / "confusion.png")
-        drawn["mistakes"] = answer_plots.mistakes(found, pictures, folder / "mistakes.png")
-        drawn["calibration"] = answer_plots.calibration(found, folder / "calibration.png")
+        drawn["confusion"] = answer_plots.draw_confusion_matrix(found, folder / "confusion.png")
+        drawn["mistakes"] = answer_plots.draw_mistakes(found, pictures, folder / "mistakes.png")
+        drawn["calibration"] = answer_plots.draw_calibration(found, folder / "calibration.png")
     return drawn
 
 
 def draw_trials(trials: list[Trial], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return training_plots.trials(trials, path)
+    return training_plots.draw_trial_plot(trials, path)
 
 
 def draw_capacity(plan: Plan, options: list[Option], source: str, path: Path) -> Path:
     """Draw the plan; `source` says where its figures are from. Raises OSError where the file cannot be written."""
-    return capacity_chart.draw(plan, options, source, path)
+    return capacity_chart.draw_capacity_chart(plan, options, source, path)

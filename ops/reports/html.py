@@ -13,9 +13,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ops.releases.trained_model import number
+from ops.releases.trained_model import read_number
 from ops.reports import results
-from ops.reports.results import Results, shown
+from ops.reports.results import Results, format_label
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 METRICS = ("accuracy", "top5", "macro_f1", "calibration_error", "loss", "pictures")
@@ -42,58 +42,64 @@ class Fact:
     more: str = ""
 
 
-def render(found: Results, drawn: dict[str, Path]) -> str:
+def render_report(found: Results, drawn: dict[str, Path]) -> str:
     """Return the page; `drawn` has the PNG of each plot: curves, confusion, mistakes, calibration, as far as they exist."""
     jinja = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
-    jinja.filters["shown"] = lambda value, limit=200: shown(value, limit)
-    least_head, least, least_figures = least_recalled(found)
+    jinja.filters["shown"] = lambda value, limit=200: format_label(value, limit)
+    least_head, least, least_figures = find_least_recalled(found)
     return jinja.get_template(TEMPLATE.name).render(
         job=found.job,
         arch=found.card.get("arch"),
         classes=len(found.classes),
         trained=f", {len(found.epochs)} epochs, weights of epoch {found.best} kept" if found.best is not None else "",
-        tiles=tiles(found),
+        tiles=build_tiles(found),
         missing=found.missing,
         facts=facts(found),
-        plots={name: encode(drawn[name]) if name in drawn else "" for name in PLOTS},
-        confused=[(label, said, f"{n} of {of}", percent(n / of)) for label, said, n, of in results.pairs(found)],
+        plots={name: encode_png(drawn[name]) if name in drawn else "" for name in PLOTS},
+        confused=[
+            (label, said, f"{n} of {of}", format_percent(n / of))
+            for label, said, n, of in results.list_confused_pairs(found)
+        ],
         least_head=least_head,
         least=least,
         least_figures=least_figures,
-        mistakes=[(p.name, p.label, p.said, percent(p.probability), fixed(p.loss)) for p in results.mistakes(found)],
-        tables={name: section(found, name) for name in SECTIONS},
+        mistakes=[
+            (p.name, p.label, p.said, format_percent(p.probability), format_decimal(p.loss))
+            for p in results.list_worst_mistakes(found)
+        ],
+        tables={name: read_section(found, name) for name in SECTIONS},
     )
 
 
-def encode(png: Path) -> str:
+def encode_png(png: Path) -> str:
     return base64.b64encode(png.read_bytes()).decode()
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     return f"{100 * share:.1f} %" if math.isfinite(share) else "not recorded"
 
 
-def fixed(value: float) -> str:
+def format_decimal(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "not recorded"
 
 
-def tiles(found: Results) -> list[Tile]:
+def build_tiles(found: Results) -> list[Tile]:
     """Return the headline numbers of the test split."""
     pictures, accuracy = found.test("pictures"), found.test("accuracy")
     tested = "of the test split"
     if math.isfinite(pictures) and math.isfinite(accuracy):
-        low, high = results.interval(round(accuracy * pictures), int(pictures))
+        low, high = results.compute_interval(round(accuracy * pictures), int(pictures))
         tested = f"of {pictures:.0f} test pictures; 95 % interval {100 * low:.1f} to {100 * high:.1f}"
     five = "always, with so few classes" if len(found.classes) <= 5 else "the class is among the first five"
     error, loss = found.test("calibration_error"), found.test("loss")
     return [
-        Tile("accuracy", percent(accuracy), tested),
-        Tile("top-5 accuracy", percent(found.test("top5")), five),
-        Tile("macro F1", fixed(found.test("macro_f1")), "mean over classes, 1 is perfect"),
-        Tile("calibration error", fixed(error), "confidence against share right, 0 is perfect"),
-        Tile("test loss", fixed(loss), "cross-entropy, nats"),
+        Tile("accuracy", format_percent(accuracy), tested),
+        Tile("top-5 accuracy", format_percent(found.test("top5")), five),
+        Tile("macro F1", format_decimal(found.test("macro_f1")), "mean over classes, 1 is perfect"),
+        Tile("calibration error", format_decimal(error), "confidence against share right, 0 is perfect"),
+        Tile("test loss", format_decimal(loss), "cross-entropy, nats"),
     ]
 
 
@@ -109,40 +115,42 @@ def facts(found: Results) -> dict[str, Fact]:
         "commit": unknown if commit == "unknown" else Fact(commit, bad=dirty),
         "processes": Fact(str(card.get("processes", "not recorded"))),
         "device": Fact(str(card.get("device", "not recorded"))),
-        "ledger": ledger(found),
+        "ledger": describe_ledger(found),
     }
 
 
-def ledger(found: Results) -> Fact:
+def describe_ledger(found: Results) -> Fact:
     """Say whether every picture was trained on exactly once an epoch, but for what fills the last batch up."""
     if found.ledger is None:
         return Fact(soft="not recorded")
-    counts = {name: number(found.ledger, name) for name in ("pictures", "overlap", "padding")}
+    counts = {name: read_number(found.ledger, name) for name in ("pictures", "overlap", "padding")}
     counted = ", ".join(f"{name} {count:.0f}" for name, count in counts.items() if math.isfinite(count))
     if found.ledger.get("complete") is True and not counts["overlap"] > counts["padding"]:
         return Fact(f"complete: each picture exactly once an epoch, but for what fills up the last batch ({counted})")
     return Fact(bad="not complete: not every picture was trained on exactly once an epoch", more=f"({counted})")
 
 
-def least_recalled(found: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]], int]:
+def find_least_recalled(found: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]], int]:
     """Return the classes that are recognised least: the head of the table, its rows, how many columns are numbers."""
     if found.pictures:
-        each = [one for one in results.recalls(found) if one.right < one.pictures][:10]
-        rows = [(one.label, one.mostly or "-", f"{one.right} of {one.pictures}", percent(one.share)) for one in each]
+        each = [one for one in results.compute_recalls(found) if one.right < one.pictures][:10]
+        rows = [
+            (one.label, one.mostly or "-", f"{one.right} of {one.pictures}", format_percent(one.share)) for one in each
+        ]
         return ("class", "mostly taken for", "right", "recall"), [*rows], 2
-    return ("class", "recall"), [(name, percent(value)) for name, value in least_known(found)], 1
+    return ("class", "recall"), [(name, format_percent(value)) for name, value in read_least_recalls(found)], 1
 
 
-def least_known(found: Results) -> list[tuple[str, float]]:
+def read_least_recalls(found: Results) -> list[tuple[str, float]]:
     """Return the ten least of model.json's recalls, for models without predictions.jsonl."""
     value: Any = found.card
     for name in ("metrics", "test", "recall"):
         value = value.get(name) if isinstance(value, dict) else None
-    each = [(str(name), number(one)) for name, one in value.items()] if isinstance(value, dict) else []
+    each = [(str(name), read_number(one)) for name, one in value.items()] if isinstance(value, dict) else []
     return sorted((one for one in each if math.isfinite(one[1])), key=lambda one: (one[1], one[0]))[:10]
 
 
-def section(found: Results, name: str) -> list[tuple[str, Any]]:
+def read_section(found: Results, name: str) -> list[tuple[str, Any]]:
     """Return the names and values that model.json has below `name`."""
     value = found.card.get(name)
     return sorted(value.items()) if isinstance(value, dict) else []

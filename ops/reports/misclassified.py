@@ -6,7 +6,7 @@ import tarfile
 
 from PIL import Image
 
-from imaging import PictureError, decode
+from imaging import PictureError, decode_picture
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.datasets import local_shards
@@ -16,7 +16,7 @@ from ops.reports.results import Picture, Results
 BYTES = 32 << 20  # of a picture that is drawn: more is no photograph but an attack
 
 
-def files(account: Account, found: Results, wanted: list[Picture]) -> tuple[dict[str, bytes], str]:
+def fetch_wanted_pictures(account: Account, found: Results, wanted: list[Picture]) -> tuple[dict[str, bytes], str]:
     """The wanted test pictures' files by name, and a sentence on why some are not among them ("" when all are).
 
     They come from the very data set that the model was tested on, by its digest, and each is what the manifest says it is.
@@ -49,12 +49,12 @@ def read_shard(account: Account, digest: str, shard: str, sums: dict[str, str]) 
         return {}
 
 
-def thumbnail(data: bytes | None) -> Image.Image | None:
+def make_thumbnail(data: bytes | None) -> Image.Image | None:
     """The picture upright, RGB, at most 300 pixels a side; None when it is none that we care to decode."""
     if data is None or len(data) > BYTES:
         return None
     try:
-        upright = decode(data, 600).image
+        upright = decode_picture(data, 600).image
     except PictureError:
         return None
     upright.thumbnail((300, 300))

@@ -41,7 +41,7 @@ STYLE = {
 
 
 @contextmanager
-def figure(path: Path, width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
+def open_figure(path: Path, width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
     """A matplotlib Figure of so many inches, which is a PNG at `path` when the block ends."""
     with warnings.catch_warnings(), style.context(["default", STYLE]):  # the operator's own style stays out
         warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks, numbers too long: they show as such
@@ -52,5 +52,5 @@ def figure(path: Path, width: float, height: float, layout: Any = "constrained")
         write_atomically(path, png.getvalue())
 
 
-def percent(share: float, digits: int = 0) -> str:
+def format_percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %" if math.isfinite(share) else "not recorded"

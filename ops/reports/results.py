@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.core.errors import OpsError
-from ops.releases.trained_model import number, read_json_lines, read_json_object
+from ops.releases.trained_model import read_json_lines, read_json_object, read_number
 
 AGAIN = "Train once more to have it: invoke sm.train --again (on the box: invoke ec2.train --again)"
 LOST = {
@@ -89,7 +89,7 @@ class Results:
 
     def test(self, name: str) -> float:
         """A metric of the test split by name; NaN when it was not recorded."""
-        return number(self.card, "metrics", "test", name)
+        return read_number(self.card, "metrics", "test", name)
 
 
 def list_or_empty(value: Any) -> list[Any]:
@@ -97,7 +97,7 @@ def list_or_empty(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def shown(text: Any, limit: int = 80) -> str:
+def format_label(text: Any, limit: int = 80) -> str:
     """A name as it may be shown: unprintable characters (line ends, direction marks, halves of pairs) as U+FFFD, and not
     longer than `limit`, cut in the middle since breeds of dogs differ at either end."""
     clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in str(text))
@@ -113,45 +113,45 @@ def read(job: str, folder: Path) -> Results:
     if card is None:
         raise OpsError(f"The model of {job} has no readable model.json: it was not made by training/train.py.")
     missing = [
-        f"{name} is missing, and with it {what}. {AGAIN}" for name, what in LOST.items() if not there(folder, name)
+        f"{name} is missing, and with it {what}. {AGAIN}" for name, what in LOST.items() if not has_file(folder, name)
     ]
     lines, spoilt = read_json_lines(folder / "metrics.jsonl")
     answers, odd = read_json_lines(folder / "predictions.jsonl")
-    pictures = [picture for picture in map(picture_of, answers) if picture]
+    pictures = [picture for picture in map(parse_picture, answers) if picture]
     for name, count in (("metrics.jsonl", spoilt), ("predictions.jsonl", odd + len(answers) - len(pictures))):
         if count:
             missing.append(f"{count} lines of {name} could not be read and are left out.")
-    epochs = tuple(line for line in lines if math.isfinite(number(line, "epoch")))
-    tested = number(card, "metrics", "test", "pictures")
+    epochs = tuple(line for line in lines if math.isfinite(read_number(line, "epoch")))
+    tested = read_number(card, "metrics", "test", "pictures")
     if pictures and math.isfinite(tested) and tested != len(pictures):
         missing.append(f"predictions.jsonl has {len(pictures)} pictures, but the test split had {tested:.0f}.")
     ledger = read_json_object(folder / "ledger.json")
-    return Results(job, card, epochs, best_of(lines, epochs), tuple(pictures), ledger, tuple(missing))
+    return Results(job, card, epochs, find_best_epoch(lines, epochs), tuple(pictures), ledger, tuple(missing))
 
 
-def there(folder: Path, name: str) -> bool:
+def has_file(folder: Path, name: str) -> bool:
     return (folder / name).is_file()
 
 
-def picture_of(line: dict[str, Any]) -> Picture | None:
+def parse_picture(line: dict[str, Any]) -> Picture | None:
     """None for a line that does not say what the picture was and what the model said."""
     said, chances = list_or_empty(line.get("top")), list_or_empty(line.get("probabilities"))
     if not said or "label" not in line:
         return None
-    chance = number(chances[0]) if chances else math.nan
-    return Picture(str(line.get("name", "")), str(line["label"]), str(said[0]), chance, number(line, "loss"))
+    chance = read_number(chances[0]) if chances else math.nan
+    return Picture(str(line.get("name", "")), str(line["label"]), str(said[0]), chance, read_number(line, "loss"))
 
 
-def best_of(lines: list[dict[str, Any]], epochs: tuple[dict[str, Any], ...]) -> int | None:
+def find_best_epoch(lines: list[dict[str, Any]], epochs: tuple[dict[str, Any], ...]) -> int | None:
     """As the last line says; in older files, the epoch of the least valid loss, which is what training keeps."""
     for line in reversed(lines):
-        if math.isfinite(said := number(line, "best_epoch")):
+        if math.isfinite(said := read_number(line, "best_epoch")):
             return int(said)
-    losses = [(number(line, "valid", "loss"), int(line["epoch"])) for line in epochs]
+    losses = [(read_number(line, "valid", "loss"), int(line["epoch"])) for line in epochs]
     return min(((loss, epoch) for loss, epoch in losses if math.isfinite(loss)), default=(0.0, None))[1]
 
 
-def confusion(found: Results) -> list[list[int]]:
+def count_confusions(found: Results) -> list[list[int]]:
     """Counts [class that it is][class that was said], in the order of `found.classes`."""
     place = {name: index for index, name in enumerate(found.classes)}
     counts = [[0] * len(place) for _ in place]
@@ -160,7 +160,7 @@ def confusion(found: Results) -> list[list[int]]:
     return counts
 
 
-def pairs(found: Results, count: int = 20) -> list[tuple[str, str, int, int]]:
+def list_confused_pairs(found: Results, count: int = 20) -> list[tuple[str, str, int, int]]:
     """The most confused: (is, said, how often, pictures of the class), most often first."""
     total = Counter(picture.label for picture in found.pictures)
     wrong = Counter((p.label, p.said) for p in found.pictures if p.said != p.label)
@@ -168,10 +168,10 @@ def pairs(found: Results, count: int = 20) -> list[tuple[str, str, int, int]]:
     return [(label, said, times, total[label]) for (label, said), times in order[:count]]
 
 
-def recalls(found: Results) -> list[Recall]:
+def compute_recalls(found: Results) -> list[Recall]:
     """One for each class that has test pictures, the least recall first."""
     each = []
-    for index, (label, row) in enumerate(zip(found.classes, confusion(found), strict=True)):
+    for index, (label, row) in enumerate(zip(found.classes, count_confusions(found), strict=True)):
         wrong = [(count, -place) for place, count in enumerate(row) if count and place != index]
         mostly = found.classes[-max(wrong)[1]] if wrong else ""
         if sum(row):
@@ -179,13 +179,13 @@ def recalls(found: Results) -> list[Recall]:
     return sorted(each, key=lambda one: (one.share, -one.pictures, one.label))
 
 
-def mistakes(found: Results, count: int = WORST) -> list[Picture]:
+def list_worst_mistakes(found: Results, count: int = WORST) -> list[Picture]:
     """The wrong answers of the highest loss; a loss that is no number counts as the highest."""
     wrong = [picture for picture in found.pictures if picture.said != picture.label]
     return sorted(wrong, key=lambda p: (-p.loss if math.isfinite(p.loss) else -math.inf, p.name))[:count]
 
 
-def bins(found: Results) -> list[Bin]:
+def group_by_confidence(found: Results) -> list[Bin]:
     """The answers by confidence, in BINS equal ranges; empty ones are left out, and so are answers without a probability."""
     held: dict[int, list[Picture]] = {}
     for picture in found.pictures:
@@ -197,7 +197,7 @@ def bins(found: Results) -> list[Bin]:
     ]
 
 
-def interval(right: int, count: int) -> tuple[float, float]:
+def compute_interval(right: int, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share: what so few pictures leave open. (0, 1) when there are none."""
     if not count:
         return 0.0, 1.0

@@ -10,18 +10,20 @@ from typing import Any
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from ops.jobs.tuning import Trial
-from ops.releases.trained_model import number
-from ops.reports.plot_style import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, SKY, figure, percent
+from ops.releases.trained_model import read_number
+from ops.reports.plot_style import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, SKY, format_percent, open_figure
 from ops.reports.results import Results
 
 # A number's names in metrics.jsonl, then label, colour and line style.
 Line = tuple[tuple[str, ...], str, str, str]
 
 
-def curves(found: Results, path: Path) -> Path:
+def draw_curves(found: Results, path: Path) -> Path:
     """Loss, shares right, learning rate and speed, each by epoch; the epoch that was kept is marked."""
-    with figure(path, 11, 7.4) as drawing:
-        for panel, plot in zip(drawing.subplots(2, 2).flat, (losses, shares, rates, speeds), strict=True):
+    with open_figure(path, 11, 7.4) as drawing:
+        for panel, plot in zip(
+            drawing.subplots(2, 2).flat, (plot_losses, plot_accuracy, plot_learning_rate, plot_speed), strict=True
+        ):
             plot(panel, found)
             panel.set_xlabel("epoch")
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -34,7 +36,7 @@ def curves(found: Results, path: Path) -> Path:
     return path
 
 
-def logarithmic(panel: Any, axis: str) -> None:
+def set_log_axis(panel: Any, axis: str) -> None:
     """A logarithmic axis with plain numbers: matplotlib's own are formulas, and those are switched off."""
     panel.set(**{f"{axis}scale": "log"})
     ticks = panel.xaxis if axis == "x" else panel.yaxis
@@ -43,23 +45,23 @@ def logarithmic(panel: Any, axis: str) -> None:
     ticks.set_minor_formatter(NullFormatter())
 
 
-def column(found: Results, *name: str) -> tuple[list[float], list[float]]:
+def read_column(found: Results, *name: str) -> tuple[list[float], list[float]]:
     """(epochs, values) of one number of metrics.jsonl, where it is one."""
-    both = [(float(line["epoch"]), number(line, *name)) for line in found.epochs]
+    both = [(float(line["epoch"]), read_number(line, *name)) for line in found.epochs]
     both = [(epoch, value) for epoch, value in both if math.isfinite(value)]
     return [epoch for epoch, _ in both], [value for _, value in both]
 
 
-def at_best(found: Results, *name: str) -> float:
+def find_best_value(found: Results, *name: str) -> float:
     """The number at the epoch that was kept (they count from 1); NaN when there is none."""
-    return dict(zip(*column(found, *name), strict=True)).get(float(found.best or 0), math.nan)
+    return dict(zip(*read_column(found, *name), strict=True)).get(float(found.best or 0), math.nan)
 
 
-def lines(panel: Any, found: Results, wanted: Sequence[Line]) -> list[float]:
+def plot_lines(panel: Any, found: Results, wanted: Sequence[Line]) -> list[float]:
     """Plot some numbers of metrics.jsonl; all values that were there."""
     every: list[float] = []
     for name, label, colour, dashes in wanted:
-        epochs, values = column(found, *name)
+        epochs, values = read_column(found, *name)
         if values:
             marker = "o" if len(values) < 40 else ""
             panel.plot(epochs, values, dashes, color=colour, label=label, marker=marker, markersize=3.5)
@@ -67,17 +69,17 @@ def lines(panel: Any, found: Results, wanted: Sequence[Line]) -> list[float]:
     return every
 
 
-def losses(panel: Any, found: Results) -> None:
+def plot_losses(panel: Any, found: Results) -> None:
     names = [(("train", "loss"), "train", SKY, "--"), (("valid", "loss"), "valid", BLUE, "-")]
-    every = lines(panel, found, names)
+    every = plot_lines(panel, found, names)
     if every and min(every) > 0 and max(every) > 30 * min(every):
-        logarithmic(panel, "y")
-    least = at_best(found, "valid", "loss")
+        set_log_axis(panel, "y")
+    least = find_best_value(found, "valid", "loss")
     panel.set_title(f"Valid loss is {least:.3f} at epoch {found.best}" if math.isfinite(least) else "Loss")
     panel.set_ylabel("cross-entropy (nats)")
 
 
-def shares(panel: Any, found: Results) -> None:
+def plot_accuracy(panel: Any, found: Results) -> None:
     names = [
         (("train", "accuracy"), "train accuracy", SKY, "--"),
         (("valid", "accuracy"), "valid accuracy", BLUE, "-"),
@@ -85,52 +87,54 @@ def shares(panel: Any, found: Results) -> None:
     ]
     if len(found.classes) > 5:  # with fewer, one of five answers is always right
         names.append((("valid", "top5"), "valid top-5", ORANGE, ":"))
-    lines(panel, found, names)
+    plot_lines(panel, found, names)
     panel.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
-    valid, train = at_best(found, "valid", "accuracy"), at_best(found, "train", "accuracy")
+    valid, train = find_best_value(found, "valid", "accuracy"), find_best_value(found, "train", "accuracy")
     known = math.isfinite(valid)
-    panel.set_title(f"{percent(valid, 1)} of valid right, {percent(train, 1)} of train" if known else "Shares right")
+    panel.set_title(
+        f"{format_percent(valid, 1)} of valid right, {format_percent(train, 1)} of train" if known else "Shares right"
+    )
     panel.set_ylabel("share of pictures (%)")
 
 
-def rates(panel: Any, found: Results) -> None:
-    every = lines(panel, found, [(("lr",), "", BLUE, "-")])
+def plot_learning_rate(panel: Any, found: Results) -> None:
+    every = plot_lines(panel, found, [(("lr",), "", BLUE, "-")])
     panel.set_title(f"Learning rate: at most {max(every):.2g}" if every else "Learning rate: not recorded")
     panel.set_ylim(bottom=0)
     panel.set_ylabel("learning rate")
 
 
-def speeds(panel: Any, found: Results) -> None:
+def plot_speed(panel: Any, found: Results) -> None:
     """Pictures a second, and how many more it would have been without waiting for data (a share of the training time)."""
-    epochs, reached = column(found, "images_per_s")
-    waits = dict(zip(*column(found, "data_wait"), strict=True))
+    epochs, reached = read_column(found, "images_per_s")
+    waits = dict(zip(*read_column(found, "data_wait"), strict=True))
     waited = [
         min(max(waits.get(epoch, 0.0), 0.0), 0.9) for epoch in epochs
     ]  # at more, the rest would be too small to see
     panel.bar(epochs, reached, 0.7, color=SKY, label="reached")
     title = f"{sorted(reached)[len(reached) // 2]:,.0f} images/s" if reached else "Images per second: not recorded"
-    if seconds := column(found, "seconds")[1]:
+    if seconds := read_column(found, "seconds")[1]:
         title += f", {sum(seconds) / len(seconds):.1f} s an epoch"
     if waits and reached:
         lost = [rate * share / (1 - share) for rate, share in zip(reached, waited, strict=True)]
         panel.bar(epochs, lost, 0.7, reached, color=ORANGE, label="lost to waiting for data")
-        title += f"; {percent(sum(waited) / len(waited))} waiting for data"
+        title += f"; {format_percent(sum(waited) / len(waited))} waiting for data"
     panel.set_title(title)
     panel.set_ylabel("images/s")
 
 
-def trials(found: list[Trial], path: Path) -> Path:
+def draw_trial_plot(found: list[Trial], path: Path) -> Path:
     """A tuning job's trials as a PNG: learning rate across (log), mean valid loss up, batch size by colour and mark.
 
     Trials without a result stand along the bottom.
     """
     usable = [trial for trial in found if trial.lr > 0 and math.isfinite(trial.lr)]
-    done = [trial for trial in usable if math.isfinite(loss_of(trial))]
-    best = min(done, key=lambda trial: (loss_of(trial), trial.name), default=None)
-    with figure(path, 8, 5) as drawing:
+    done = [trial for trial in usable if math.isfinite(read_loss(trial))]
+    best = min(done, key=lambda trial: (read_loss(trial), trial.name), default=None)
+    with open_figure(path, 8, 5) as drawing:
         panel = drawing.subplots()
-        logarithmic(panel, "x")
-        scatter(panel, done)
+        set_log_axis(panel, "x")
+        plot_finished_trials(panel, done)
         failed = [trial.lr for trial in usable if trial not in done]
         if failed:  # x in learning rates, y in shares of the panel's height
             panel.plot(
@@ -144,7 +148,7 @@ def trials(found: list[Trial], path: Path) -> Path:
             )
         if best is not None:
             panel.plot(best.lr, best.objective, "o", markersize=17, fillstyle="none", color="black", label="best")
-        panel.set_title(best_trial(best, len(found)))
+        panel.set_title(format_trials_title(best, len(found)))
         panel.set_xlabel("learning rate (log)")
         panel.set_ylabel("mean valid loss (nats)")
         if usable:
@@ -152,16 +156,16 @@ def trials(found: list[Trial], path: Path) -> Path:
     return path
 
 
-def loss_of(trial: Trial) -> float:
+def read_loss(trial: Trial) -> float:
     """NaN for a trial without a result."""
     return math.nan if trial.objective is None else trial.objective
 
 
-def scatter(panel: Any, done: list[Trial]) -> None:
+def plot_finished_trials(panel: Any, done: list[Trial]) -> None:
     """Plot the trials that have a result; log as soon as one is so bad that the good ones would look alike."""
-    values = [loss_of(trial) for trial in done]
+    values = [read_loss(trial) for trial in done]
     if values and min(values) > 0 and max(values) > 20 * min(values):
-        logarithmic(panel, "y")
+        set_log_axis(panel, "y")
     sizes = sorted({trial.batch for trial in done})
     for place, size in enumerate(sizes):
         some = [trial for trial in done if trial.batch == size]
@@ -170,7 +174,7 @@ def scatter(panel: Any, done: list[Trial]) -> None:
         panel.plot(xs, ys, marker, color=colour, markersize=8, markeredgecolor="white", label=f"{size}")
 
 
-def best_trial(best: Trial | None, count: int) -> str:
+def format_trials_title(best: Trial | None, count: int) -> str:
     """Return the title over `count` trials."""
     if best is None:
         return f"None of {count} trials has a result" if count else "No trials yet"

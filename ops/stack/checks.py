@@ -10,7 +10,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.paths import ROOT
 from ops.core.settings import REPOSITORY
-from ops.releases.image_build import missing
+from ops.releases.image_build import find_missing_image_tag
 
 DISK_GB = 3
 
@@ -23,7 +23,7 @@ class Check:
     fix: str = ""
 
 
-def examine(account: Account) -> Iterator[Check]:
+def check_prerequisites(account: Account) -> Iterator[Check]:
     settings = account.settings
     try:
         caller = account.call("sts", "get_caller_identity")
@@ -43,8 +43,8 @@ def examine(account: Account) -> Iterator[Check]:
         "region", region == settings.aws.region, region, f"aws.region is {settings.aws.region}: one of the two is wrong"
     )
     if region == settings.aws.region:  # there is nothing of ours in another
-        yield roles(account)
-        yield image(account)
+        yield check_operator_role(account)
+        yield check_serving_image(account)
     free = shutil.disk_usage(ROOT).free / 1e9
     yield Check(
         "disk",
@@ -54,7 +54,7 @@ def examine(account: Account) -> Iterator[Check]:
     )
 
 
-def roles(account: Account) -> Check:
+def check_operator_role(account: Account) -> Check:
     """Whether the stack's roles can be taken. Not wrong without them: the first iam.apply makes them."""
     settings = account.settings
     if not settings.aws.take_roles:
@@ -63,12 +63,14 @@ def roles(account: Account) -> Check:
     try:
         account.call("sts", "assume_role", RoleArn=operator, RoleSessionName="doctor")
     except AwsError:
-        return Check("roles", True, f"{settings.role_name('operator')} cannot be taken; first of all: invoke iam.apply")
-    return Check("roles", True, f"{settings.role_name('operator')} can be taken")
+        return Check(
+            "roles", True, f"{settings.build_role_name('operator')} cannot be taken; first of all: invoke iam.apply"
+        )
+    return Check("roles", True, f"{settings.build_role_name('operator')} can be taken")
 
 
-def image(account: Account) -> Check:
+def check_serving_image(account: Account) -> Check:
     """Whether the image of this very serving/ is in ECR. Not wrong without it: nothing but a deploy needs it."""
-    tag = missing(account)
+    tag = find_missing_image_tag(account)
     found = f"{REPOSITORY}:{tag} is not built; before a deploy: invoke sm.image" if tag else f"{REPOSITORY} is built"
     return Check("image", True, found)

@@ -29,22 +29,22 @@ def keep_scaling(world: World) -> None:
     while not world.ending.wait(0.2):
         now = world.clock.utc()
         try:
-            look(world, gauge, since, now)
+            run_scaling_pass(world, gauge, since, now)
             if int(world.clock.now() // MINUTE) != minute:
                 minute = int(world.clock.now() // MINUTE)
-                alarms.measure(world)
+                alarms.put_cpu_metrics(world)
         except Exception as error:  # of one alarm or policy; the others go on
             world.note(f"scaling: {type(error).__name__}: {error}")
         since = now
 
 
-def look(world: World, gauge: Gauge, since: datetime, now: datetime) -> None:
-    alarms.evaluate(world)
+def run_scaling_pass(world: World, gauge: Gauge, since: datetime, now: datetime) -> None:
+    alarms.evaluate_alarms(world)
     gauge.look(world)
     follow_schedule(world, since, now)
     for policy in list(world.backend("applicationautoscaling").policies.values()):
         if policy.service_namespace == "sagemaker" and policy.policy_type == "TargetTrackingScaling":
-            track(world, policy)
+            evaluate_tracking_alarms(world, policy)
 
 
 class Gauge:
@@ -62,7 +62,7 @@ class Gauge:
                 for passed in range(max(self.slot, slot - 90), slot):  # a fast clock passes several between two looks
                     at = datetime.fromtimestamp(passed * GAUGE_S, UTC)
                     average = math.fsum(samples) / len(samples)
-                    metrics.put(world, "AWS/SageMaker", where, at, ConcurrentRequestsPerModel=(average, "None"))
+                    metrics.put_metrics(world, "AWS/SageMaker", where, at, ConcurrentRequestsPerModel=(average, "None"))
             self.seen.clear()
             self.slot = slot
         for name in list(world.backend("sagemaker").endpoints):
@@ -73,32 +73,32 @@ class Gauge:
                 self.seen[name, live.fleet.variant].append(under_way / len(members))
 
 
-def track(world: World, policy: Any) -> None:
+def evaluate_tracking_alarms(world: World, policy: Any) -> None:
     """Set the states of a policy's alarms from their points, and act on one that fires."""
     for alarm in list(policy.alarms):
         slot = int(world.clock.utc().timestamp() // alarm.period)
         if world.scaling.periods.get(alarm.alarm_arn) == slot:
             continue
         world.scaling.periods[alarm.alarm_arn] = slot
-        points = metrics.points(world, alarm, slot)
-        state = tracking.state(way_of(alarm), points, alarm.threshold, alarm.state_value)
+        points = metrics.read_alarm_points(world, alarm, slot)
+        state = tracking.derive_alarm_state(derive_scaling_direction(alarm), points, alarm.threshold, alarm.state_value)
         if state != alarm.state_value:
             data = {"version": "1.0", "period": alarm.period, "recentDatapoints": points, "threshold": alarm.threshold}
             alarm.update_state(f"{len(points)} points of {alarm.period} s were looked at", json.dumps(data), state)
             world.note(f"alarm {alarm.name}: {state}")
         if state == "ALARM" and points[-1] is not None:
-            react(world, policy, alarm, points[-1])
+            scale_on_alarm(world, policy, alarm, points[-1])
 
 
-def way_of(alarm: Any) -> str:
+def derive_scaling_direction(alarm: Any) -> str:
     return "out" if alarm.comparison_operator == "GreaterThanThreshold" else "in"
 
 
-def react(world: World, policy: Any, alarm: Any, point: float) -> None:
+def scale_on_alarm(world: World, policy: Any, alarm: Any, point: float) -> None:
     """Scale for an alarm that fires, unless something forbids it. AWS does nothing while the endpoint is being changed."""
-    resource, way = policy.resource_id, way_of(alarm)
-    live, target = world.sagemaker.endpoints.get(resource.split("/")[1]), target_of(world, policy)
-    if live is None or target is None or tracking.suspends(target.suspended_state, way):
+    resource, way = policy.resource_id, derive_scaling_direction(alarm)
+    live, target = world.sagemaker.endpoints.get(resource.split("/")[1]), find_scalable_target(world, policy)
+    if live is None or target is None or tracking.is_scaling_suspended(target.suspended_state, way):
         return
     if resource in world.scaling.under_way or live.record.endpoint_status != "InService":
         return
@@ -111,20 +111,20 @@ def react(world: World, policy: Any, alarm: Any, point: float) -> None:
         for each in world.backend("applicationautoscaling").policies.values()
         if each.resource_id == resource
         for other in each.alarms
-        if way_of(other) == "in"
+        if derive_scaling_direction(other) == "in"
     ):
         return  # of several policies, the one that wants most decides
-    count = endpoints.desired(live)
+    count = endpoints.get_desired_count(live)
     bounds = (target.min_capacity, target.max_capacity)
-    wanted, reason = tracking.decide(way, point, count, bounds, settings["TargetValue"])
+    wanted, reason = tracking.decide_instance_count(way, point, count, bounds, settings["TargetValue"])
     cause = f"monitor alarm {alarm.name} in state ALARM triggered policy {policy.policy_name}"
     if reason:
-        not_scaled(world, resource, cause, reason, count, bounds)
+        record_not_scaled(world, resource, cause, reason, count, bounds)
     else:
-        change(world, resource, wanted, cause)
+        change_desired_count(world, resource, wanted, cause)
 
 
-def target_of(world: World, of: Any) -> Any:
+def find_scalable_target(world: World, of: Any) -> Any:
     """The scalable target of a policy or a scheduled action, or None."""
     return world.backend("applicationautoscaling").targets.get(of.scalable_dimension, {}).get(of.resource_id)
 
@@ -132,37 +132,37 @@ def target_of(world: World, of: Any) -> Any:
 def follow_schedule(world: World, since: datetime, until: datetime) -> None:
     """Give a target the bounds of each scheduled action that has become due; the capacity follows at once."""
     for action in list(world.backend("applicationautoscaling").scheduled_actions):
-        target = target_of(world, action)
+        target = find_scalable_target(world, action)
         if action.service_namespace != "sagemaker" or target is None:
             continue
         begun = datetime.fromtimestamp(action.begun, UTC)
-        if not schedules.due(action.schedule, action.timezone, begun, since, until):
+        if not schedules.is_schedule_due(action.schedule, action.timezone, begun, since, until):
             continue
-        if tracking.suspends(target.suspended_state, "schedule"):
+        if tracking.is_scaling_suspended(target.suspended_state, "schedule"):
             continue
         bounds = action.scalable_target_action
         target.update(bounds.get("MinCapacity"), bounds.get("MaxCapacity"), None)
         cause = f"scheduled action name {action.scheduled_action_name} was triggered"
         words = f"Setting min capacity to {target.min_capacity} and max capacity to {target.max_capacity}"
-        activity = entry(world, action.resource_id, words, cause, "Successful")
+        activity = record_scaling_activity(world, action.resource_id, words, cause, "Successful")
         activity["EndTime"] = activity["StartTime"]
         world.note(f"schedule {action.resource_id}: {words}")
-        clamp(world, target, cause)
+        clamp_capacity(world, target, cause)
 
 
-def clamp(world: World, target: Any, cause: str = "") -> None:
+def clamp_capacity(world: World, target: Any, cause: str = "") -> None:
     """Bring the capacity into the target's bounds, as registering does at once."""
     live = world.sagemaker.endpoints.get(target.resource_id.split("/")[1])
     if live is None:
         return
-    count = endpoints.desired(live)
-    wanted = tracking.clamped(count, (target.min_capacity, target.max_capacity))
+    count = endpoints.get_desired_count(live)
+    wanted = tracking.clamp_count(count, (target.min_capacity, target.max_capacity))
     if wanted != count:
         bound = "minimum" if wanted > count else "maximum"
-        change(world, target.resource_id, wanted, cause or f"{bound} capacity was set to {wanted}")
+        change_desired_count(world, target.resource_id, wanted, cause or f"{bound} capacity was set to {wanted}")
 
 
-def entry(world: World, resource: str, description: str, cause: str, status: str) -> dict[str, Any]:
+def record_scaling_activity(world: World, resource: str, description: str, cause: str, status: str) -> dict[str, Any]:
     """A new activity, among those that DescribeScalingActivities tells."""
     activity = {
         "ActivityId": f"{len(world.scaling.activities):036d}",
@@ -178,36 +178,38 @@ def entry(world: World, resource: str, description: str, cause: str, status: str
     return activity
 
 
-def activities(world: World, resource: str | None, not_scaled_too: bool) -> list[dict[str, Any]]:
+def list_scaling_activities(world: World, resource: str | None, not_scaled_too: bool) -> list[dict[str, Any]]:
     """The newest first."""
     found = [a for a in reversed(world.scaling.activities) if resource in (None, a["ResourceId"])]
     return [a for a in found if not_scaled_too or "NotScaledReasons" not in a]
 
 
-def not_scaled(world: World, resource: str, cause: str, code: str, count: int, bounds: tuple[int, int]) -> None:
+def record_not_scaled(world: World, resource: str, cause: str, code: str, count: int, bounds: tuple[int, int]) -> None:
     """Told once, not each minute that it stays so."""
     more = {"AlreadyAtMaxCapacity": {"MaxCapacity": bounds[1]}, "AlreadyAtMinCapacity": {"MinCapacity": bounds[0]}}
     reason = {"Code": code, **more.get(code, {}), "CurrentCapacity": count}
-    last = next(iter(activities(world, resource, True)), {})
+    last = next(iter(list_scaling_activities(world, resource, True)), {})
     if last.get("NotScaledReasons") != [reason]:
         # The status stands in AWS's guide; botocore's list of them lacks it.
-        activity = entry(world, resource, "Attempting to scale due to alarm triggered", cause, "NotScaled")
+        activity = record_scaling_activity(
+            world, resource, "Attempting to scale due to alarm triggered", cause, "NotScaled"
+        )
         activity["NotScaledReasons"] = [reason]
 
 
-def change(world: World, resource: str, wanted: int, cause: str) -> None:
+def change_desired_count(world: World, resource: str, wanted: int, cause: str) -> None:
     """Set the desired number of instances; they are there once they have booted. A later change overrides an earlier one."""
     live = world.sagemaker.endpoints.get(resource.split("/")[1])
     assert live is not None
-    world.note(f"scaling {resource}: {endpoints.desired(live)} -> {wanted}: {cause}")
+    world.note(f"scaling {resource}: {endpoints.get_desired_count(live)} -> {wanted}: {cause}")
     live.record.production_variants[0]["DesiredInstanceCount"] = wanted
-    activity = world.scaling.under_way[resource] = entry(
+    activity = world.scaling.under_way[resource] = record_scaling_activity(
         world, resource, f"Setting desired instance count to {wanted}.", cause, "InProgress"
     )
-    threading.Thread(target=carry_out, args=(world, live, activity, wanted), daemon=True).start()
+    threading.Thread(target=run_scaling_activity, args=(world, live, activity, wanted), daemon=True).start()
 
 
-def carry_out(world: World, live: endpoints.Live, activity: dict[str, Any], wanted: int) -> None:
+def run_scaling_activity(world: World, live: endpoints.LiveEndpoint, activity: dict[str, Any], wanted: int) -> None:
     resource = activity["ResourceId"]
     _, name, _, variant = resource.split("/")
     before = len(live.fleet.members) if live.fleet else 0
@@ -216,26 +218,26 @@ def carry_out(world: World, live: endpoints.Live, activity: dict[str, Any], want
         if world.ending.wait(0.05):
             return
         if world.scaling.under_way.get(resource) is not activity or world.sagemaker.endpoints.get(name) is not live:
-            end(activity, "Overridden", "The capacity was set anew, or the endpoint is gone.")
-            done(world, activity)
+            end_scaling_activity(activity, "Overridden", "The capacity was set anew, or the endpoint is gone.")
+            clear_running_activity(world, activity)
             return
-    endpoints.resize(world, world.backend("sagemaker"), live.record, variant, wanted)
+    endpoints.resize_fleet(world, world.backend("sagemaker"), live.record, variant, wanted)
     while live.record.endpoint_status in MOVING and not world.ending.wait(0.05):
         pass
     if world.sagemaker.endpoints.get(name) is not live or live.record.endpoint_status != "InService":
-        end(activity, "Failed", f"The endpoint is {live.record.endpoint_status}.")
+        end_scaling_activity(activity, "Failed", f"The endpoint is {live.record.endpoint_status}.")
     else:
         words = f"Successfully set desired instance count to {wanted}. Change successfully fulfilled by sagemaker."
-        end(activity, "Successful", words)
+        end_scaling_activity(activity, "Successful", words)
     world.scaling.scaled_at[resource, "out" if wanted > before else "in"] = world.clock.now()
-    done(world, activity)
+    clear_running_activity(world, activity)
 
 
-def done(world: World, activity: dict[str, Any]) -> None:
+def clear_running_activity(world: World, activity: dict[str, Any]) -> None:
     under_way = world.scaling.under_way
     if under_way.get(activity["ResourceId"]) is activity:
         del under_way[activity["ResourceId"]]
 
 
-def end(activity: dict[str, Any], status: str, message: str) -> None:
+def end_scaling_activity(activity: dict[str, Any], status: str, message: str) -> None:
     activity.update(StatusCode=status, StatusMessage=message, EndTime=time.time())

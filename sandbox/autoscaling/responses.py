@@ -11,7 +11,7 @@ from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.core.exceptions import JsonRESTError
 
 from sandbox.autoscaling import capacity, schedules, tracking
-from sandbox.world import World, world
+from sandbox.world import World, get_world
 
 
 class Scaling(ApplicationAutoScalingResponse):
@@ -28,7 +28,7 @@ class Scaling(ApplicationAutoScalingResponse):
     def existing(self) -> Any:
         found = self.target()
         if found is None:
-            raise missing(f"No scalable target registered for {self.asked['ResourceId']}")
+            raise build_not_found_error(f"No scalable target registered for {self.asked['ResourceId']}")
         return found
 
     def register_scalable_target(self) -> str:
@@ -41,13 +41,13 @@ class Scaling(ApplicationAutoScalingResponse):
         if least > most:
             raise AWSValidationException("Maximum capacity cannot be less than minimum capacity")
         if asked["ServiceNamespace"] == "sagemaker":
-            refuse(world(), asked["ResourceId"], least)
+            validate_scalable_endpoint(get_world(), asked["ResourceId"], least)
         answer = super().register_scalable_target()
         target = self.existing()
         given = asked.get("SuspendedState", before.suspended_state if before else None) or {}
         target.suspended_state = {name: given.get(name, False) for name in tracking.SUSPENSIONS}
         if asked["ServiceNamespace"] == "sagemaker":
-            capacity.clamp(world(), target)
+            capacity.clamp_capacity(get_world(), target)
         return answer
 
     def put_scaling_policy(self) -> str:
@@ -59,7 +59,7 @@ class Scaling(ApplicationAutoScalingResponse):
         policy = self.policies()[0]
         if asked["ServiceNamespace"] == "sagemaker" and asked["PolicyType"] == "TargetTrackingScaling":
             try:
-                policy.alarms = tracking_alarms(world(), asked)
+                policy.alarms = create_tracking_alarms(get_world(), asked)
             except KeyError as error:
                 backend.policies = {key: p for key, p in backend.policies.items() if p is not policy}
                 raise AWSValidationException(f"The sandbox does not track {error}") from error
@@ -74,7 +74,7 @@ class Scaling(ApplicationAutoScalingResponse):
     def delete_scaling_policy(self) -> str:
         """Its alarms go with it."""
         if not self.policies():
-            raise missing(f"No scaling policy found: {self.asked['PolicyName']}")
+            raise build_not_found_error(f"No scaling policy found: {self.asked['PolicyName']}")
         return super().delete_scaling_policy()
 
     def deregister_scalable_target(self) -> str:
@@ -98,7 +98,7 @@ class Scaling(ApplicationAutoScalingResponse):
         except (ValueError, KeyError) as error:  # an unknown timezone is a KeyError
             raise AWSValidationException(str(error)) from error
         answer = super().put_scheduled_action()
-        self.actions()[0].begun = world().clock.utc().timestamp()
+        self.actions()[0].begun = get_world().clock.utc().timestamp()
         return answer
 
     def actions(self) -> list[Any]:
@@ -108,23 +108,25 @@ class Scaling(ApplicationAutoScalingResponse):
 
     def delete_scheduled_action(self) -> str:
         if not self.actions():
-            raise missing(f"No scheduled action found: {self.asked['ScheduledActionName']}")
+            raise build_not_found_error(f"No scheduled action found: {self.asked['ScheduledActionName']}")
         return super().delete_scheduled_action()
 
     def describe_scaling_activities(self) -> str:
         asked = self.asked
-        found = capacity.activities(world(), asked.get("ResourceId"), asked.get("IncludeNotScaledActivities", False))
+        found = capacity.list_scaling_activities(
+            get_world(), asked.get("ResourceId"), asked.get("IncludeNotScaledActivities", False)
+        )
         first = int(asked.get("NextToken") or 0)
         last = first + (asked.get("MaxResults") or 50)
         more = {"NextToken": str(last)} if last < len(found) else {}
         return json.dumps({"ScalingActivities": found[first:last], **more})
 
 
-def missing(words: str) -> JsonRESTError:
+def build_not_found_error(words: str) -> JsonRESTError:
     return JsonRESTError("ObjectNotFoundException", words)
 
 
-def refuse(world: World, resource: str, least: int) -> None:
+def validate_scalable_endpoint(world: World, resource: str, least: int) -> None:
     """Raise what AWS answers for an endpoint that cannot be scaled, or not now."""
     _, name, _, variant = resource.split("/")
     sagemaker = world.backend("sagemaker")
@@ -142,12 +144,12 @@ def refuse(world: World, resource: str, least: int) -> None:
         raise AWSValidationException("Minimum capacity of a variant cannot be less than 1")
 
 
-def tracking_alarms(world: World, asked: dict[str, Any]) -> list[Any]:
+def create_tracking_alarms(world: World, asked: dict[str, Any]) -> list[Any]:
     """The alarms that target tracking makes; capacity.py sets their states. Raises KeyError for an unknown metric."""
     _, endpoint, _, variant = asked["ResourceId"].split("/")
     dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}]
     made = []
-    for parts in tracking.alarms(asked["TargetTrackingScalingPolicyConfiguration"]):
+    for parts in tracking.build_alarm_parameters(asked["TargetTrackingScalingPolicyConfiguration"]):
         level = "High" if parts["comparison_operator"] == "GreaterThanThreshold" else "Low"
         alarm = world.backend("cloudwatch").put_metric_alarm(
             name=f"TargetTracking-{asked['ResourceId']}-Alarm{level}-{secrets.token_hex(8)}",

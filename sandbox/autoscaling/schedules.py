@@ -18,25 +18,25 @@ FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
 )  # fmt: skip
 
 
-def due(schedule: str, timezone: str | None, begun: datetime, since: datetime, until: datetime) -> bool:
+def is_schedule_due(schedule: str, timezone: str | None, begun: datetime, since: datetime, until: datetime) -> bool:
     """Whether an action that was put at `begun` is due after `since` and not after `until`. Raises ValueError."""
-    kind, inside = parts(schedule)
+    kind, inside = parse_schedule(schedule)
     zone = ZoneInfo(timezone or "UTC")
     if kind == "at":
         return since < datetime.fromisoformat(inside).replace(tzinfo=zone) <= until
     if kind == "rate":
-        every = seconds(inside)
+        every = parse_rate(inside)
         return (until - begun) // every > (since - begun) // every
-    wanted = cron(inside)
+    wanted = parse_cron(inside)
     minute = since.replace(second=0, microsecond=0) + timedelta(minutes=1)
     while minute <= until:
-        if matches(wanted, minute.astimezone(zone)):
+        if is_cron_minute(wanted, minute.astimezone(zone)):
             return True
         minute += timedelta(minutes=1)
     return False
 
 
-def parts(schedule: str) -> tuple[str, str]:
+def parse_schedule(schedule: str) -> tuple[str, str]:
     found = re.fullmatch(r"(at|rate|cron)\((.+)\)", schedule)
     if not found:
         raise ValueError(f"Invalid schedule expression: {schedule!r}")
@@ -46,25 +46,25 @@ def parts(schedule: str) -> tuple[str, str]:
 def check(schedule: str, timezone: str | None) -> None:
     """Raises ValueError for an expression that is none, KeyError for a timezone that is none."""
     moment = datetime.now(UTC)
-    due(schedule, timezone, moment, moment, moment)
+    is_schedule_due(schedule, timezone, moment, moment, moment)
 
 
-def seconds(inside: str) -> timedelta:
+def parse_rate(inside: str) -> timedelta:
     found = re.fullmatch(r"([1-9]\d*) (minute|hour|day)s?", inside)
     if not found:
         raise ValueError(f"Invalid rate: {inside!r}")
     return timedelta(seconds=int(found[1]) * UNITS[found[2]])
 
 
-def cron(inside: str) -> list[set[int] | None]:
+def parse_cron(inside: str) -> list[set[int] | None]:
     """Minutes, hours, days of the month, months, days of the week (Sunday is 1) and years; None stands for `?`."""
     fields = inside.split()
     if len(fields) != len(FIELDS) or (fields[2] == "?") == (fields[4] == "?"):
         raise ValueError(f"Invalid cron: {inside!r}: six fields, one of the two days a ?")
-    return [None if text == "?" else numbers(text, *field) for text, field in zip(fields, FIELDS, strict=True)]
+    return [None if text == "?" else parse_cron_field(text, *field) for text, field in zip(fields, FIELDS, strict=True)]
 
 
-def numbers(text: str, low: int, high: int, names: dict[str, int]) -> set[int]:
+def parse_cron_field(text: str, low: int, high: int, names: dict[str, int]) -> set[int]:
     found: set[int] = set()
     for part in text.split(","):
         span, _, step = part.partition("/")
@@ -72,19 +72,19 @@ def numbers(text: str, low: int, high: int, names: dict[str, int]) -> set[int]:
         if first == "*":
             begin, end = low, high
         else:
-            begin = number(first, names)
-            end = number(last, names) if last else (high if step else begin)
+            begin = parse_cron_value(first, names)
+            end = parse_cron_value(last, names) if last else (high if step else begin)
         if not low <= begin <= end <= high:
             raise ValueError(f"Invalid cron field: {text!r}")
         found |= set(range(begin, end + 1, int(step or 1)))
     return found
 
 
-def number(text: str, names: dict[str, int]) -> int:
+def parse_cron_value(text: str, names: dict[str, int]) -> int:
     return names[text.upper()] if text.upper() in names else int(text)
 
 
-def matches(wanted: list[set[int] | None], moment: datetime) -> bool:
+def is_cron_minute(wanted: list[set[int] | None], moment: datetime) -> bool:
     day = moment.isoweekday() % 7 + 1
     have = (moment.minute, moment.hour, moment.day, moment.month, day, moment.year)
     return all(allowed is None or value in allowed for allowed, value in zip(wanted, have, strict=True))

@@ -31,7 +31,7 @@ METRICS = {
 }
 
 
-def alarms(configuration: dict[str, Any]) -> list[dict[str, Any]]:
+def build_alarm_parameters(configuration: dict[str, Any]) -> list[dict[str, Any]]:
     """The alarms of a policy, as far as they follow from it. Raises KeyError for a metric that is not known here."""
     metric = METRICS[configuration["PredefinedMetricSpecification"]["PredefinedMetricType"]]
     target = configuration["TargetValue"]
@@ -47,22 +47,24 @@ def alarms(configuration: dict[str, Any]) -> list[dict[str, Any]]:
     return [high] if configuration.get("DisableScaleIn") else [high, low]
 
 
-def breaches(way: str, point: float, threshold: float) -> bool:
+def is_breaching_point(way: str, point: float, threshold: float) -> bool:
     """Whether a point calls for scaling `out` or `in`."""
     return point > threshold if way == "out" else point < threshold
 
 
-def state(way: str, points: Sequence[float | None], threshold: float, before: str) -> str:
+def derive_alarm_state(way: str, points: Sequence[float | None], threshold: float, before: str) -> str:
     """An alarm's state from the points of its periods, None where there is none; with too few to tell, the one before."""
     there = [point for point in points if point is not None]
     if not there:
         return "INSUFFICIENT_DATA"
-    if not all(breaches(way, point, threshold) for point in there):
+    if not all(is_breaching_point(way, point, threshold) for point in there):
         return "OK"
     return "ALARM" if len(there) == len(points) else before
 
 
-def decide(way: str, point: float, count: int, bounds: tuple[int, int], target: float) -> tuple[int, str]:
+def decide_instance_count(
+    way: str, point: float, count: int, bounds: tuple[int, int], target: float
+) -> tuple[int, str]:
     """(instances there should be, "") when an alarm has fired, or (those there are, AWS's code of the reason why not)."""
     least, most = bounds
     if way == "out" and count >= most:
@@ -74,12 +76,12 @@ def decide(way: str, point: float, count: int, bounds: tuple[int, int], target: 
     return wanted, "" if wanted != count else "AlreadyAtDesiredCapacity"
 
 
-def clamped(count: int, bounds: tuple[int, int]) -> int:
+def clamp_count(count: int, bounds: tuple[int, int]) -> int:
     least, most = bounds
     return min(most, max(least, count))
 
 
-def suspends(suspended: dict[str, bool] | None, way: str) -> bool:
+def is_scaling_suspended(suspended: dict[str, bool] | None, way: str) -> bool:
     """Whether a target's SuspendedState stops scaling `out`, `in`, or by `schedule`."""
     names = dict(zip(("in", "out", "schedule"), SUSPENSIONS, strict=True))
     return bool((suspended or {}).get(names[way]))

@@ -19,24 +19,24 @@ COMPARE = {
 WATCHED = ("AWS/SageMaker", "AWS/EC2")
 
 
-def evaluate(world: World) -> None:
+def evaluate_alarms(world: World) -> None:
     """Set the state of each alarm on these numbers from its last `period`s; target tracking has its own."""
     now = world.clock.utc().timestamp()
     for alarm in list(world.backend("cloudwatch").alarms.values()):
-        if alarm.namespace not in WATCHED or alarm.name.startswith("TargetTracking-") or not known(alarm):
+        if alarm.namespace not in WATCHED or alarm.name.startswith("TargetTracking-") or not can_evaluate_alarm(alarm):
             continue
         of = (alarm.namespace, alarm.metric_name, {d.name: d.value for d in alarm.dimensions})
         ends = [now - alarm.period * n for n in range(alarm.evaluation_periods)]
-        states = [breach(alarm, metrics.between(world, of, end - alarm.period, end)) for end in ends]
+        states = [has_breached(alarm, metrics.read_metric_values(world, of, end - alarm.period, end)) for end in ends]
         state = "ALARM" if all(states) else "OK"
         if state != alarm.state_value:
             alarm.update_state(f"{alarm.evaluation_periods} x {alarm.period} s looked at", "{}", state)
             world.note(f"alarm {alarm.name}: {state}")
             if state == "ALARM":
-                act(world, alarm)
+                run_alarm_actions(world, alarm)
 
 
-def known(alarm: Any) -> bool:
+def can_evaluate_alarm(alarm: Any) -> bool:
     """Whether it is of a kind that is evaluated here; others stay as they are."""
     statistic = alarm.extended_statistic or alarm.statistic or ""
     percentile = re.fullmatch(r"p\d+(\.\d+)?", statistic)
@@ -47,27 +47,27 @@ def known(alarm: Any) -> bool:
     )
 
 
-def act(world: World, alarm: Any) -> None:
+def run_alarm_actions(world: World, alarm: Any) -> None:
     """On the way into ALARM only, as on AWS. Of all actions, those that switch an instance off."""
     ident = next((d.value for d in alarm.dimensions if d.name == "InstanceId"), "")
     stops = any(action.endswith(":ec2:stop") for action in alarm.alarm_actions)
-    if stops and lifecycle.instance_of(world, ident).state == "running":
+    if stops and lifecycle.find_instance(world, ident).state == "running":
         lifecycle.switch_off(world, ident, "Client.UserInitiatedShutdown", "User initiated shutdown")
-        spot.stopped(world, ident)
+        spot.disable_spot_request(world, ident)
 
 
-def measure(world: World) -> None:
+def put_cpu_metrics(world: World) -> None:
     """One point of CPUUtilization for each box that runs: the share of this machine that its processes had since the last."""
-    for ident, percent in instances.utilisation(world).items():
-        metrics.put(world, "AWS/EC2", {"InstanceId": ident}, CPUUtilization=(percent, "Percent"))
+    for ident, percent in instances.measure_utilisation(world).items():
+        metrics.put_metrics(world, "AWS/EC2", {"InstanceId": ident}, CPUUtilization=(percent, "Percent"))
 
 
-def breach(alarm: Any, values: list[float]) -> bool:
+def has_breached(alarm: Any, values: list[float]) -> bool:
     """Missing data do not breach, as the endpoint's alarms ask (TreatMissingData notBreaching)."""
     if not values:
         return False
     return bool(
         COMPARE[alarm.comparison_operator](
-            metrics.statistic(alarm.extended_statistic or alarm.statistic, values), alarm.threshold
+            metrics.compute_statistic(alarm.extended_statistic or alarm.statistic, values), alarm.threshold
         )
     )

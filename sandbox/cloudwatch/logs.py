@@ -16,12 +16,12 @@ from sandbox.world import World
 LINE_BYTES = 256 << 10  # CloudWatch's own limit for one event is 1 MB
 
 
-def ensure(world: World, group: str, stream: str, role: str) -> None:
+def ensure_log_stream(world: World, group: str, stream: str, role: str) -> None:
     """Make the stream in the name of the role whose log it is. Where the role may not log, what is written is dropped."""
     store = world.backend("logs")
     if group in store.groups and stream in store.groups[group].streams:
         return
-    if not service_calls.log(world, role, "logs", group, stream):
+    if not service_calls.can_write_logs(world, role, "logs", group, stream):
         return
     with world.log_store:
         with contextlib.suppress(ResourceAlreadyExistsException):
@@ -39,7 +39,7 @@ def write(world: World, group: str, stream: str, line: str) -> None:
         store.put_log_events(group, stream, [event])
 
 
-def follow(
+def follow_output(
     world: World,
     process: subprocess.Popen[bytes],
     group: str,

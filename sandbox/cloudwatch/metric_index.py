@@ -14,7 +14,7 @@ from typing import Any
 Metric = tuple[str, str, dict[str, str]]  # namespace, name, dimensions
 
 
-def aware(moment: datetime) -> datetime:
+def make_aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -31,7 +31,7 @@ class MetricIndex:
             for datum in data[self._read :]:
                 where = frozenset((d.name, d.value) for d in datum.dimensions)
                 if hasattr(datum, "value"):  # not those that came as statistics
-                    point = (aware(datum.timestamp).timestamp(), datum.value)
+                    point = (make_aware(datum.timestamp).timestamp(), datum.value)
                     bisect.insort(self._points[datum.namespace, datum.name, where], point)
                 self._read += 1
             points = self._points[namespace, name, frozenset(dimensions.items())]

@@ -14,11 +14,11 @@ from typing import Any
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
-from sandbox.cloudwatch.metric_index import Metric, aware
-from sandbox.world import World, world
+from sandbox.cloudwatch.metric_index import Metric, make_aware
+from sandbox.world import World, get_world
 
 
-def put(
+def put_metrics(
     world: World,
     namespace: str,
     dimensions: dict[str, str],
@@ -26,7 +26,7 @@ def put(
     **values: tuple[float, str],
 ) -> None:
     """One datum for each NAME=(value, unit), stamped with the sandbox's now, or `at`."""
-    stamp = naive(at or world.clock.utc())
+    stamp = make_naive(at or world.clock.utc())
     named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
     data = [
         {"MetricName": name, "Value": value, "Unit": unit, "Dimensions": named, "Timestamp": stamp}
@@ -35,12 +35,12 @@ def put(
     world.backend("cloudwatch").put_metric_data(namespace, data)
 
 
-def between(world: World, of: Metric, since: float, until: float) -> list[float]:
+def read_metric_values(world: World, of: Metric, since: float, until: float) -> list[float]:
     """The values of (namespace, name, dimensions) from one time since 1970 to before another."""
     return [value for _, value in world.metrics.between(world.backend("cloudwatch").metric_data, of, since, until)]
 
 
-def values(world: World, of: Metric, since: float, until: float, period: int) -> dict[int, list[float]]:
+def group_values_by_period(world: World, of: Metric, since: float, until: float, period: int) -> dict[int, list[float]]:
     """The same, by the number of their period since 1970; none, no entry."""
     found: dict[int, list[float]] = defaultdict(list)
     for moment, value in world.metrics.between(world.backend("cloudwatch").metric_data, of, since, until):
@@ -48,15 +48,17 @@ def values(world: World, of: Metric, since: float, until: float, period: int) ->
     return found
 
 
-def points(world: World, alarm: Any, slot: int) -> list[float | None]:
+def read_alarm_points(world: World, alarm: Any, slot: int) -> list[float | None]:
     """What an alarm looks at: one point for each of the periods before number `slot`, the newest last."""
     dimensions = {d.name: d.value for d in alarm.dimensions}
     first, period = slot - alarm.evaluation_periods, alarm.period
-    found = values(world, (alarm.namespace, alarm.metric_name, dimensions), first * period, slot * period, period)
-    return [statistic(alarm.statistic, found[n]) if n in found else None for n in range(first, slot)]
+    found = group_values_by_period(
+        world, (alarm.namespace, alarm.metric_name, dimensions), first * period, slot * period, period
+    )
+    return [compute_statistic(alarm.statistic, found[n]) if n in found else None for n in range(first, slot)]
 
 
-def statistic(name: str, numbers: list[float]) -> float:
+def compute_statistic(name: str, numbers: list[float]) -> float:
     if name.startswith("p"):
         ordered = sorted(numbers)
         return ordered[min(len(ordered) - 1, int(len(ordered) * float(name[1:]) / 100))]
@@ -70,33 +72,35 @@ class Metrics(CloudWatchResponse):
     def put_metric_data(self) -> ActionResult:
         for datum in self.params.get("MetricData", []):
             told = datum.get("Timestamp")
-            datum["Timestamp"] = naive(told) + ahead() if told else naive(world().clock.utc())
+            datum["Timestamp"] = (
+                make_naive(told) + compute_clock_offset() if told else make_naive(get_world().clock.utc())
+            )
         return super().put_metric_data()
 
     def get_metric_statistics(self) -> ActionResult:
         """Periods begin at whole multiples of themselves, as on AWS; moto's begin at the first datum."""
-        asked, shift = self.params, ahead()
+        asked, shift = self.params, compute_clock_offset()
         plain, extended = asked.get("Statistics", []), asked.get("ExtendedStatistics", [])
-        since, until = (aware(naive(asked[name]) + shift).timestamp() for name in ("StartTime", "EndTime"))
+        since, until = (make_aware(make_naive(asked[name]) + shift).timestamp() for name in ("StartTime", "EndTime"))
         if not (plain or extended) or since >= until:
             return super().get_metric_statistics()  # which has the words for it
         period = int(asked["Period"])
         dimensions = {d["Name"]: d["Value"] for d in asked.get("Dimensions", [])}
         of = (asked["Namespace"], asked["MetricName"], dimensions)
-        found = values(world(), of, since // period * period, until, period)
+        found = group_values_by_period(get_world(), of, since // period * period, until, period)
         points = []
         for slot in sorted(found):
-            point: dict[str, Any] = {"Timestamp": naive(datetime.fromtimestamp(slot * period, UTC)) - shift}
-            point |= {name: statistic(name, found[slot]) for name in plain}
+            point: dict[str, Any] = {"Timestamp": make_naive(datetime.fromtimestamp(slot * period, UTC)) - shift}
+            point |= {name: compute_statistic(name, found[slot]) for name in plain}
             if extended:
-                point["ExtendedStatistics"] = {name: statistic(name, found[slot]) for name in extended}
+                point["ExtendedStatistics"] = {name: compute_statistic(name, found[slot]) for name in extended}
             points.append(point)
         return ActionResult({"Label": asked["MetricName"], "Datapoints": points})
 
     def get_metric_data(self) -> ActionResult:
         """Plain statistics, percentiles among them; expressions are left to moto, which knows a few."""
-        asked, shift = self.params, ahead()
-        span = [aware(naive(asked[name]) + shift).timestamp() for name in ("StartTime", "EndTime")]
+        asked, shift = self.params, compute_clock_offset()
+        span = [make_aware(make_naive(asked[name]) + shift).timestamp() for name in ("StartTime", "EndTime")]
         if any("MetricStat" not in query for query in asked["MetricDataQueries"]):
             return super().get_metric_data()
         results = []
@@ -105,25 +109,25 @@ class Metrics(CloudWatchResponse):
             metric, period = stat["Metric"], int(stat["Period"])
             dimensions = {d["Name"]: d["Value"] for d in metric.get("Dimensions", [])}
             of = (metric["Namespace"], metric["MetricName"], dimensions)
-            found = values(world(), of, span[0] // period * period, span[1], period)
+            found = group_values_by_period(get_world(), of, span[0] // period * period, span[1], period)
             slots = sorted(found, reverse=asked.get("ScanBy") != "TimestampAscending")
             results.append(
                 {
                     "Id": query["Id"],
                     "Label": query.get("Label", metric["MetricName"]),
                     "StatusCode": "Complete",
-                    "Timestamps": [naive(datetime.fromtimestamp(slot * period, UTC)) - shift for slot in slots],
-                    "Values": [statistic(stat["Stat"], found[slot]) for slot in slots],
+                    "Timestamps": [make_naive(datetime.fromtimestamp(slot * period, UTC)) - shift for slot in slots],
+                    "Values": [compute_statistic(stat["Stat"], found[slot]) for slot in slots],
                 }
             )
         return ActionResult({"MetricDataResults": results})
 
 
-def ahead() -> timedelta:
+def compute_clock_offset() -> timedelta:
     """What a caller's time has to be moved by, to be the sandbox's."""
-    return timedelta(seconds=world().clock.ahead())
+    return timedelta(seconds=get_world().clock.ahead())
 
 
-def naive(moment: datetime) -> datetime:
+def make_naive(moment: datetime) -> datetime:
     """In UTC without saying so, as moto keeps them."""
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ops.core.files import digest_of, files_of
+from ops.core.files import compute_folder_digest, list_files
 from sandbox.codebuild import layers
 from sandbox.codebuild.layers import Refusal
 from sandbox.state import MARK
@@ -32,7 +32,7 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 OPERATORS = set("();<>|&")
 
 
-def instructions(text: str) -> list[tuple[int, str, str]]:
+def parse_dockerfile(text: str) -> list[tuple[int, str, str]]:
     """(line, INSTRUCTION, the rest): without comments, with lines that end in a backslash joined."""
     found, joined, first = [], "", 0
     for number, line in enumerate(text.splitlines(), 1):
@@ -76,7 +76,7 @@ class Image:
             case "EXPOSE":
                 self.config["port"] = rest
             case "ENTRYPOINT" | "CMD":
-                self.config[word.lower()] = words_of(rest)
+                self.config[word.lower()] = parse_exec_form(rest)
             case _:
                 raise Refusal(f"the instruction {word} is not part of the sandbox (sandbox/README.md)")
 
@@ -138,17 +138,17 @@ class Image:
         file = self.inside(options[1])
         if not file.is_file():
             raise Refusal(f"RUN {rest}: there is no {options[1]} in the image; COPY it before")
-        self.environment = layers.environment(file.read_bytes())
+        self.environment = layers.ensure_environment(file.read_bytes())
 
     def python(self, more: list[str]) -> None:
-        self.environment = self.environment or layers.environment(b"")
-        env = layers.clean() | {"PATH": f"{self.environment / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
+        self.environment = self.environment or layers.ensure_environment(b"")
+        env = layers.filter_environment() | {"PATH": f"{self.environment / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
         code = subprocess.run(["python", *more], cwd=self.workdir, env=env, check=False).returncode
         if code:
             raise Refusal(f"RUN {shlex.join(['python', *more])}: returned a non-zero code: {code}")
 
 
-def words_of(rest: str) -> list[str]:
+def parse_exec_form(rest: str) -> list[str]:
     """The exec form. In the shell form a shell is process 1, and SIGTERM never reaches the server."""
     try:
         words = json.loads(rest)
@@ -161,11 +161,11 @@ def words_of(rest: str) -> list[str]:
 
 def build(name: str, context: Path) -> None:
     """Follow the Dockerfile, and keep the image under this name. Raises Refusal with the line."""
-    root = Path(tempfile.mkdtemp(prefix="image-", dir=store()))
+    root = Path(tempfile.mkdtemp(prefix="image-", dir=locate_store()))
     image, file = Image(context, root), context / "Dockerfile"
     if not file.is_file():
         raise Refusal("failed to read dockerfile: open Dockerfile: no such file")
-    found = instructions(file.read_text())
+    found = parse_dockerfile(file.read_text())
     for number, (line, word, rest) in enumerate(found, 1):
         print(f"Step {number}/{len(found)} : {word} {rest}")
         try:
@@ -174,38 +174,43 @@ def build(name: str, context: Path) -> None:
             raise Refusal(f"Dockerfile, line {line}: {refusal}") from None
     if not image.config["entrypoint"]:
         raise Refusal("Dockerfile: there is no ENTRYPOINT, and SageMaker passes it the word serve")
-    environment = image.environment or layers.environment(b"")
+    environment = image.environment or layers.ensure_environment(b"")
     (root / "environment").symlink_to(environment)
-    size = sum(path.stat().st_size for folder in (root, environment) for path in files_of(folder))
+    size = sum(path.stat().st_size for folder in (root, environment) for path in list_files(folder))
     about = {**image.config, "workdir": "/" + image.workdir.relative_to(root).as_posix(), "size": size}
-    text = json.dumps({**about, "created": datetime.now(UTC).isoformat(), "files": digest_of(root)}, indent=1)
+    text = json.dumps(
+        {**about, "created": datetime.now(UTC).isoformat(), "files": compute_folder_digest(root)}, indent=1
+    )
     (root / "image.json").write_text(text)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    root.rename(store() / digest)
-    (store() / "names.json").write_text(json.dumps(noted("names.json") | {name: digest}))
+    root.rename(locate_store() / digest)
+    (locate_store() / "names.json").write_text(json.dumps(read_store_file("names.json") | {name: digest}))
     print(f"Successfully built {digest[:12]}\nSuccessfully tagged {name}")
 
 
-def push(name: str) -> None:
+def push_image(name: str) -> None:
     """Record the image in ECR, with the build's own role, and leave its folder where endpoints find it. Raises Refusal."""
     registry, _, rest = name.partition("/")
     repository, _, tag = rest.partition(":")
-    digest = noted("names.json").get(name)
+    digest = read_store_file("names.json").get(name)
     if digest is None:
         raise Refusal(f"An image does not exist locally with the tag: {name}")
-    if registry not in noted("logins.json"):
+    if registry not in read_store_file("logins.json"):
         raise Refusal("no basic auth credentials")
-    config = {"digest": f"sha256:{digest}", "size": json.loads((store() / digest / "image.json").read_text())["size"]}
+    config = {
+        "digest": f"sha256:{digest}",
+        "size": json.loads((locate_store() / digest / "image.json").read_text())["size"],
+    }
     manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [config]})
     images = Path(os.environ[MARK]) / "images"
     images.mkdir(exist_ok=True)
-    ask("batch_check_layer_availability", repositoryName=repository, layerDigests=[config["digest"]])
-    shutil.move(store() / digest, images / digest)
-    ask("put_image", repositoryName=repository, imageManifest=manifest, imageTag=tag)
+    call_ecr("batch_check_layer_availability", repositoryName=repository, layerDigests=[config["digest"]])
+    shutil.move(locate_store() / digest, images / digest)
+    call_ecr("put_image", repositoryName=repository, imageManifest=manifest, imageTag=tag)
     print(f"{tag}: digest: sha256:{digest} size: {config['size']}")
 
 
-def ask(call: str, **args: Any) -> Any:
+def call_ecr(call: str, **args: Any) -> Any:
     """ECR's answer. Raises Refusal."""
     # Not at the top: this is a program of its own, and of its commands only those that talk to ECR should wait for the SDK.
     import boto3
@@ -217,19 +222,19 @@ def ask(call: str, **args: Any) -> Any:
         raise Refusal(str(error)) from None
 
 
-def login(registry: str) -> None:
+def record_login(registry: str) -> None:
     if not sys.stdin.read().strip():
         raise Refusal("Error: password is empty")
-    (store() / "logins.json").write_text(json.dumps(noted("logins.json") | {registry: True}))
+    (locate_store() / "logins.json").write_text(json.dumps(read_store_file("logins.json") | {registry: True}))
     print("Login Succeeded")
 
 
-def password() -> None:
-    token = ask("get_authorization_token")["authorizationData"][0]["authorizationToken"]
+def print_login_password() -> None:
+    token = call_ecr("get_authorization_token")["authorizationData"][0]["authorizationToken"]
     print(base64.b64decode(token).decode().partition(":")[2])
 
 
-def store() -> Path:
+def locate_store() -> Path:
     if not os.environ.get(STORE):
         raise Refusal(
             "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
@@ -237,8 +242,8 @@ def store() -> Path:
     return Path(os.environ[STORE])
 
 
-def noted(name: str) -> dict[str, Any]:
-    path = store() / name
+def read_store_file(name: str) -> dict[str, Any]:
+    path = locate_store() / name
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -246,13 +251,13 @@ def main(words: list[str]) -> int:
     try:
         match words:
             case ["aws", "ecr", "get-login-password"]:
-                password()
+                print_login_password()
             case ["docker", "login", "--username", "AWS", "--password-stdin", registry]:
-                login(registry)
+                record_login(registry)
             case ["docker", "build", "--tag", name, folder]:
                 build(name, Path(folder).resolve())
             case ["docker", "push", name]:
-                push(name)
+                push_image(name)
             case _:
                 raise Refusal(f"`{shlex.join(words)}` is not part of the sandbox (sandbox/README.md)")
     except Refusal as refusal:

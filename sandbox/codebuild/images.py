@@ -26,12 +26,12 @@ class Image:
     def run(self, env: dict[str, str]) -> subprocess.Popen[bytes]:
         """`docker run IMAGE serve`, as SageMaker does it: the word stands in for CMD. Only the image's Python is on the PATH."""
         path = f"{self.folder / 'environment' / 'bin'}:/usr/local/bin:/usr/bin:/bin"
-        return processes.start(
+        return processes.spawn_process(
             [*self.entrypoint, "serve"], self.folder / self.workdir.lstrip("/"), env | {"PATH": path}
         )
 
 
-def find(world: World, uri: str) -> Image | None:
+def find_image(world: World, uri: str) -> Image | None:
     """The image that ECR has under this name and tag, or None when none was built."""
     name, _, tag = uri.partition(":")
     known = world.backend("ecr").repositories.get(name.partition("/")[2])

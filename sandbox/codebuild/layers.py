@@ -23,16 +23,16 @@ class Refusal(Exception):
     """Why an image cannot be built."""
 
 
-def key(requirements: bytes) -> str:
+def compute_layer_key(requirements: bytes) -> str:
     return f"py{platform.python_version()}-{hashlib.sha256(requirements).hexdigest()[:16]}"
 
 
-def environment(requirements: bytes, folder: Path = LAYERS) -> Path:
+def ensure_environment(requirements: bytes, folder: Path = LAYERS) -> Path:
     """A virtual environment that holds what these requirements bring, and nothing else. Raises Refusal.
 
     Of two builds at once the second waits for the first; one that was killed leaves nothing that is taken for whole.
     """
-    name = key(requirements)
+    name = compute_layer_key(requirements)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -43,16 +43,16 @@ def environment(requirements: bytes, folder: Path = LAYERS) -> Path:
             shutil.rmtree(left, ignore_errors=True)
         part = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=folder))
         try:
-            fill(part, requirements)
-            repoint(part, folder / name)
+            fill_environment(part, requirements)
+            rewrite_script_paths(part, folder / name)
             part.rename(folder / name)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return folder / name
 
 
-def fill(part: Path, requirements: bytes) -> None:
-    env = clean() | {"HOME": os.environ.get(HOME) or os.environ.get("HOME", "")}
+def fill_environment(part: Path, requirements: bytes) -> None:
+    env = filter_environment() | {"HOME": os.environ.get(HOME) or os.environ.get("HOME", "")}
     made = subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(part)], env=env, check=False)
     if made.returncode:
         raise Refusal("no virtual environment could be made")
@@ -65,7 +65,7 @@ def fill(part: Path, requirements: bytes) -> None:
             raise Refusal(f"pip install returned a non-zero code: {code}")
 
 
-def repoint(part: Path, name: Path) -> None:
+def rewrite_script_paths(part: Path, name: Path) -> None:
     """Scripts begin with the path of their Python, which is about to move."""
     for script in (part / "bin").iterdir():
         if not script.is_symlink():
@@ -74,6 +74,6 @@ def repoint(part: Path, name: Path) -> None:
                 script.write_bytes(text.replace(bytes(part), bytes(name)))
 
 
-def clean() -> dict[str, str]:
+def filter_environment() -> dict[str, str]:
     """The build's environment without its keys, and without what would lead Python to this project."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AWS_"))}

@@ -28,9 +28,9 @@ from ops.core.paths import ROOT
 from sandbox import processes
 from sandbox.cloudwatch import logs
 from sandbox.codebuild import docker, layers
-from sandbox.iam.principals import takes
+from sandbox.iam.principals import is_service_trusted
 from sandbox.state import ACCOUNT, REGION
-from sandbox.world import World, world
+from sandbox.world import World, get_world
 
 PHASES = ("PROVISIONING", "DOWNLOAD_SOURCE", "INSTALL", "PRE_BUILD", "BUILD", "POST_BUILD", "UPLOAD_ARTIFACTS")
 PASSED = ("PIP_", "REQUESTS_CA_BUNDLE")  # of the sandbox's own environment: how pip reaches its index from here
@@ -47,38 +47,38 @@ class Builds(CodeBuildResponse):
         return asked
 
     def create_project(self) -> ActionResult:
-        trusting(self.asked["serviceRole"])
+        check_service_role(self.asked["serviceRole"])
         return super().create_project()
 
     def update_project(self) -> ActionResult:
         project = self.project(self.asked["name"])
-        trusting(self.asked.get("serviceRole", project.service_role))
+        check_service_role(self.asked.get("serviceRole", project.service_role))
         project.project_metadata.update(self.asked)
         project.service_role = project.project_metadata["serviceRole"]
         return ActionResult({"project": project.project_metadata})
 
     def start_build(self) -> ActionResult:
         project = self.project(self.asked["projectName"])
-        build = Build(world(), project.project_metadata, self.asked)
-        world().builds[build.ident] = build
+        build = Build(get_world(), project.project_metadata, self.asked)
+        get_world().builds[build.ident] = build
         threading.Thread(target=build.work, daemon=True).start()
         return ActionResult({"build": build.described()})
 
     def batch_get_builds(self) -> ActionResult:
-        ids, known = self.asked["ids"], world().builds
+        ids, known = self.asked["ids"], get_world().builds
         builds = [known[ident].described() for ident in ids if ident in known]
         return ActionResult({"builds": builds, "buildsNotFound": [ident for ident in ids if ident not in known]})
 
     def list_builds_for_project(self) -> ActionResult:
         name = self.project(self.asked["projectName"]).project_metadata["name"]
-        ids = [build.ident for build in world().builds.values() if build.record["projectName"] == name]
+        ids = [build.ident for build in get_world().builds.values() if build.record["projectName"] == name]
         return ActionResult({"ids": ids if self.asked.get("sortOrder") == "ASCENDING" else ids[::-1]})
 
     def list_builds(self) -> ActionResult:
-        return ActionResult({"ids": list(world().builds)[::-1]})
+        return ActionResult({"ids": list(get_world().builds)[::-1]})
 
     def stop_build(self) -> ActionResult:
-        build = world().builds.get(self.asked["id"])
+        build = get_world().builds.get(self.asked["id"])
         if build is None:
             raise ResourceNotFoundException(f"Build {self.asked['id']} does not exist")
         build.stopping.set()
@@ -91,9 +91,11 @@ class Builds(CodeBuildResponse):
         return found
 
 
-def trusting(arn: str) -> None:
+def check_service_role(arn: str) -> None:
     """A role that is missing, too new or does not trust CodeBuild: CodeBuild's words are the same."""
-    if not takes(world(), "codebuild.amazonaws.com", arn, f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/*"):
+    if not is_service_trusted(
+        get_world(), "codebuild.amazonaws.com", arn, f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/*"
+    ):
         raise InvalidInputException(
             "CodeBuild is not authorized to perform: sts:AssumeRole on service role. Please verify that: 1) The provided "
             "service role exists, 2) The role name is case-sensitive and matches exactly, and 3) The role has the necessary "
@@ -135,7 +137,7 @@ class Build:
 
     def work(self) -> None:
         """The phases in their order. After a failed one nothing more is done, but POST_BUILD after BUILD, as on AWS."""
-        logs.ensure(self.world, self.group, self.stream, self.record["serviceRole"])
+        logs.ensure_log_stream(self.world, self.group, self.stream, self.record["serviceRole"])
         self.deadline = time.monotonic() + self.record["timeoutInMinutes"] * 60
         status, broken = "SUCCEEDED", ""
         self.phase("QUEUED", lambda: None)
@@ -177,7 +179,7 @@ class Build:
     def download(self) -> None:
         """The source, with the project's role."""
         bucket, _, key = self.record["source"]["location"].partition("/")
-        s3 = self.world.client_as(self.record["serviceRole"], "s3", f"AWSCodeBuild-{self.stream}")
+        s3 = self.world.create_role_client(self.record["serviceRole"], "s3", f"AWSCodeBuild-{self.stream}")
         try:
             packed = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             with zipfile.ZipFile(io.BytesIO(packed)) as archive:
@@ -202,8 +204,8 @@ class Build:
 
     def execute(self, argv: list[str], env: dict[str, str]) -> int:
         """Run it into the log; its exit code. Raises Failed when the build is stopped, or out of time."""
-        process = processes.start(argv, self.folder / "src", env)
-        pump = logs.follow(self.world, process, self.group, self.stream)
+        process = processes.spawn_process(argv, self.folder / "src", env)
+        pump = logs.follow_output(self.world, process, self.group, self.stream)
         try:
             while process.poll() is None:
                 if self.stopping.wait(0.02):
@@ -211,7 +213,7 @@ class Build:
                 if time.monotonic() > self.deadline:
                     raise Failed("TIMED_OUT", "BUILD_TIMED_OUT", "Build has timed out. ")
         finally:
-            processes.stop(process, 0.5)
+            processes.stop_process_group(process, 0.5)
             pump.join(5)
         return process.returncode
 
@@ -221,8 +223,8 @@ class Build:
             self.folder / "bin",
             self.world.keys.source(self.record["serviceRole"], f"AWSCodeBuild-{self.stream}"),
         )
-        put(tools)
-        env = processes.environment(
+        install_tools(tools)
+        env = processes.build_child_environment(
             self.world.folder, self.folder, AWS_ENDPOINT_URL=self.world.url, AWS_REGION="us-east-1",
             AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{self.world.url}/_credentials/{secret}",
             CODEBUILD_BUILD_ID=self.ident, CODEBUILD_SRC_DIR=str(self.folder / "src"), PYTHONPATH=str(ROOT),
@@ -235,7 +237,7 @@ class Build:
         return env | {v["name"]: v["value"] for v in self.record["environment"]["environmentVariables"]}
 
 
-def put(tools: Path) -> None:
+def install_tools(tools: Path) -> None:
     """`docker` and `aws` for a build's PATH."""
     for name in ("docker", "aws"):
         if not (path := tools / name).exists():

@@ -59,4 +59,4 @@ class Box:
             "BOX_SSH_PORT": str(self.port),
         }
         path = {"PATH": f"{self.root / 'bin'}:{os.defpath}"}
-        return processes.environment(self.world.folder, self.home, **more) | path
+        return processes.build_child_environment(self.world.folder, self.home, **more) | path

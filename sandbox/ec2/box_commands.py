@@ -45,7 +45,7 @@ echo "/dev/root $size $used $free $((used * 100 / size))% /"
 }
 
 
-def put(folder: Path) -> None:
+def install_programs(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, body in PROGRAMS.items():
         path = folder / name

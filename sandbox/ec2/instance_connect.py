@@ -15,12 +15,12 @@ from moto.ec2instanceconnect.responses import Ec2InstanceConnectResponse
 
 from sandbox.ec2 import instances
 from sandbox.state import ACCOUNT, REGION
-from sandbox.world import world
+from sandbox.world import get_world
 
 
 class ConnectEndpoints(EC2Response):
     def create_instance_connect_endpoint(self) -> ActionResult:
-        endpoints = world().ec2.connect_endpoints
+        endpoints = get_world().ec2.connect_endpoints
         subnet = self.ec2_backend.get_subnet(self._get_param("SubnetId"))
         if any(known["VpcId"] == subnet.vpc_id for known in endpoints.values()):
             raise EC2ClientError(
@@ -32,7 +32,7 @@ class ConnectEndpoints(EC2Response):
             "InstanceConnectEndpointId": ident,
             "InstanceConnectEndpointArn": f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance-connect-endpoint/{ident}",
             "State": "create-complete",
-            "DnsName": f"127.0.0.1:{world().tunnel_port}",
+            "DnsName": f"127.0.0.1:{get_world().tunnel_port}",
             "VpcId": subnet.vpc_id,
             "AvailabilityZone": subnet.availability_zone,
             "SubnetId": subnet.id,
@@ -48,13 +48,13 @@ class ConnectEndpoints(EC2Response):
         filters = {entry["Name"]: entry["Values"] for entry in self._get_param("Filters", [])}
         found = [
             e
-            for e in world().ec2.connect_endpoints.values()
-            if (not wanted or e["InstanceConnectEndpointId"] in wanted) and fits(e, filters)
+            for e in get_world().ec2.connect_endpoints.values()
+            if (not wanted or e["InstanceConnectEndpointId"] in wanted) and match_filters(e, filters)
         ]
         return ActionResult({"InstanceConnectEndpoints": found})
 
     def delete_instance_connect_endpoint(self) -> ActionResult:
-        endpoints, ident = world().ec2.connect_endpoints, self._get_param("InstanceConnectEndpointId")
+        endpoints, ident = get_world().ec2.connect_endpoints, self._get_param("InstanceConnectEndpointId")
         if ident not in endpoints:
             raise EC2ClientError(
                 "InvalidInstanceConnectEndpointId.NotFound",
@@ -63,7 +63,7 @@ class ConnectEndpoints(EC2Response):
         return ActionResult({"InstanceConnectEndpoint": endpoints.pop(ident) | {"State": "delete-in-progress"}})
 
 
-def fits(endpoint: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+def match_filters(endpoint: dict[str, Any], filters: dict[str, list[str]]) -> bool:
     tags = {f"tag:{tag['Key']}": tag["Value"] for tag in endpoint["Tags"]}
     values = tags | {"vpc-id": endpoint["VpcId"], "subnet-id": endpoint["SubnetId"], "state": endpoint["State"]}
     return all(values.get(name) in wanted for name, wanted in filters.items())
@@ -73,7 +73,7 @@ class InstanceConnect(Ec2InstanceConnectResponse):
     def send_ssh_public_key(self) -> str:
         asked = json.loads(self.body)
         found = (
-            world()
+            get_world()
             .inside("ec2")
             .describe_instances(Filters=[{"Name": "instance-id", "Values": [asked["InstanceId"]]}])["Reservations"]
         )
@@ -86,5 +86,5 @@ class InstanceConnect(Ec2InstanceConnectResponse):
             )
         if not 80 <= len(asked["SSHPublicKey"]) <= 4096:
             raise JsonRESTError("InvalidArgsException", "SSHPublicKey has 80 to 4096 characters")
-        instances.accept(world(), asked["InstanceId"], asked["InstanceOSUser"], asked["SSHPublicKey"])
+        instances.accept_pushed_key(get_world(), asked["InstanceId"], asked["InstanceOSUser"], asked["SSHPublicKey"])
         return json.dumps({"RequestId": secrets.token_hex(8), "Success": True})

@@ -28,14 +28,14 @@ EACH_BOOT = (
 KEYS = "-----BEGIN SSH HOST KEY KEYS-----\n{} root@box\n-----END SSH HOST KEY KEYS-----\n"
 
 
-def start(world: World, authorize: tunnel.Authorize) -> int:
+def start_event_loop(world: World, authorize: tunnel.Authorize) -> int:
     """Run the event loop of tunnels and boxes in a thread; return the tunnel's port."""
     ready: list[int] = []
     up = threading.Event()
 
     async def main() -> None:
         world.ec2.loop = asyncio.get_running_loop()
-        server, port = await tunnel.serve(world, authorize)
+        server, port = await tunnel.start_tunnel_server(world, authorize)
         ready.append(port)
         up.set()
         await server.wait_closed()
@@ -45,16 +45,16 @@ def start(world: World, authorize: tunnel.Authorize) -> int:
     return ready[0]
 
 
-def in_loop(world: World, coroutine: Coroutine[Any, Any, Any]) -> Any:
+def run_in_loop(world: World, coroutine: Coroutine[Any, Any, Any]) -> Any:
     assert world.ec2.loop is not None
     return asyncio.run_coroutine_threadsafe(coroutine, world.ec2.loop).result(60)
 
 
-def by_secret(world: World, secret: str) -> Box | None:
+def find_box_by_secret(world: World, secret: str) -> Box | None:
     return next((box for box in world.ec2.boxes.values() if box.secret and box.secret == secret), None)
 
 
-def host_key(world: World, instance: str) -> str:
+def ensure_host_key(world: World, instance: str) -> str:
     """The box's public host key, made when first asked for and kept as long as the box."""
     path = world.folder / "boxes" / instance / "host_key"
     with world.ec2.host_key_lock:
@@ -64,13 +64,13 @@ def host_key(world: World, instance: str) -> str:
     return asyncssh.read_private_key(path).export_public_key().decode().strip()
 
 
-def boot(box: Box, public: str | None) -> None:
+def boot_box(box: Box, public: str | None) -> None:
     """Power on: what was broken is whole again, SSH answers, and user data run as cloud-init runs them."""
     first = not box.home.exists()
     box.home.mkdir(parents=True, exist_ok=True)
-    box_commands.put(box.root / "bin")
+    box_commands.install_programs(box.root / "bin")
     (box.root / "disk_kib").write_text(str(box.disk_gib << 20))
-    public_key = host_key(box.world, box.instance)
+    public_key = ensure_host_key(box.world, box.instance)
     for folder in ("dev", "etc/ssh"):
         (box.root / folder).mkdir(parents=True, exist_ok=True)
     (box.root / "etc/ssh/ssh_host_ed25519_key.pub").write_text(f"{public_key} root@box\n")
@@ -79,7 +79,7 @@ def boot(box: Box, public: str | None) -> None:
         f"[   12.3] cloud-init: Cloud-init finished\n{KEYS.format(public_key) if first else ''}"
     )
     box.sshd, box.takes_keys, box.impaired, box.cut_off = "up", True, False, False
-    in_loop(box.world, listen(box, public))
+    run_in_loop(box.world, start_ssh_servers(box, public))
     if box.user_data and (first or box.user_data.startswith(EACH_BOOT)):
         script = box.root / "user-data"
         script.write_text(box.user_data)
@@ -90,37 +90,37 @@ def boot(box: Box, public: str | None) -> None:
             )  # fmt: skip
 
 
-async def listen(box: Box, public: str | None) -> None:
+async def start_ssh_servers(box: Box, public: str | None) -> None:
     """SSH on the box's own port, kept over boots, and on its public address if it has one."""
     if box.sshd != "down":
-        box.servers = [await sshd.serve(box, box.port)]
-        box.port = box.port or port_of(box.servers[0])
+        box.servers = [await sshd.start_ssh_server(box, box.port)]
+        box.port = box.port or find_server_port(box.servers[0])
     if public:
         try:
-            box.servers.append(await asyncio.start_server(tunnel.street(box), public, PUBLIC_PORT))
+            box.servers.append(await asyncio.start_server(tunnel.make_public_handler(box), public, PUBLIC_PORT))
         except OSError as error:
             box.world.note(f"{box.instance}: nothing listens at {public}:{PUBLIC_PORT}: {error}")
 
 
-def port_of(server: Any) -> int:
+def find_server_port(server: Any) -> int:
     return int(server.sockets[0].getsockname()[1])
 
 
-async def hang_up(box: Box) -> None:
+async def stop_ssh_servers(box: Box) -> None:
     for server in box.servers:
         server.close()
     box.servers = []
-    await cut(box)
+    await drop_connections(box)
 
 
-async def cut(box: Box) -> None:
+async def drop_connections(box: Box) -> None:
     """Every connection ends as if a cable was pulled."""
     for connection in list(box.connections):
         with contextlib.suppress(OSError):
             connection.abort()
 
 
-def end(world: World, instances: list[str], gone: bool = False) -> None:
+def halt_boxes(world: World, instances: list[str], gone: bool = False) -> None:
     """Pull the plug: connections and processes of these boxes end; with `gone` their disks go too."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -129,13 +129,13 @@ def end(world: World, instances: list[str], gone: bool = False) -> None:
     for instance in instances:
         if box := world.ec2.boxes.get(instance):
             box.secret, box.tokens = "", {}
-            in_loop(world, hang_up(box))
+            run_in_loop(world, stop_ssh_servers(box))
         if gone:
             world.ec2.boxes.pop(instance, None)
             shutil.rmtree(world.folder / "boxes" / instance, ignore_errors=True)
 
 
-def spoil(world: World, instance: str, public: str | None, how: dict[str, Any]) -> dict[str, Any]:
+def inject_box_fault(world: World, instance: str, public: str | None, how: dict[str, Any]) -> dict[str, Any]:
     """For drills. `sshd`: up, down or mute; `keys`: whether it takes any; `checks`: ok or impaired; `partition`: whether what
     is sent is held back; `cut`: end all connections; `disk_mib`: the volume's size. A boot mends all of it but the disk.
 
@@ -150,11 +150,11 @@ def spoil(world: World, instance: str, public: str | None, how: dict[str, Any]) 
     if "disk_mib" in how:
         (box.root / "disk_kib").write_text(str(int(how["disk_mib"]) << 10))
     if how.get("cut"):
-        in_loop(world, cut(box))
+        run_in_loop(world, drop_connections(box))
     if "sshd" in how:
         box.sshd = how["sshd"]
-        in_loop(world, hang_up(box))
-        in_loop(world, listen(box, public))
+        run_in_loop(world, stop_ssh_servers(box))
+        run_in_loop(world, start_ssh_servers(box, public))
     return {
         "instance": instance,
         "sshd": box.sshd,
@@ -164,7 +164,7 @@ def spoil(world: World, instance: str, public: str | None, how: dict[str, Any]) 
     }
 
 
-def utilisation(world: World) -> dict[str, float]:
+def measure_utilisation(world: World) -> dict[str, float]:
     """Percent of this machine's processors that each box that runs had since the last call."""
     meter, worked = world.ec2.cpu_meter, dict[int, float]()
     spent = {ident: 0.0 for ident, box in world.ec2.boxes.items() if box.servers}
@@ -179,12 +179,12 @@ def utilisation(world: World) -> dict[str, float]:
     return {ident: min(100.0, 100 * s / passed / (os.cpu_count() or 1)) for ident, s in spent.items()}
 
 
-def accept(world: World, instance: str, user: str, key: str) -> None:
+def accept_pushed_key(world: World, instance: str, user: str, key: str) -> None:
     """Take a pushed key. Raises KeyError for an instance that has no computer (any more)."""
     world.ec2.boxes[instance].pushed.append((user, key, time.monotonic()))
 
 
-def address_for(instance: str) -> str:
+def derive_public_address(instance: str) -> str:
     """A "public" address of this machine's own: all of 127.0.0.0/8 is loopback on Linux."""
     a, b, c = hashlib.sha256(instance.encode()).digest()[:3]
     return f"127.{a or 1}.{b}.{c or 1}"

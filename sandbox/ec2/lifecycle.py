@@ -11,22 +11,22 @@ from sandbox.ec2.box import Box
 from sandbox.world import World
 
 
-def instance_of(world: World, ident: str) -> Any:
+def find_instance(world: World, ident: str) -> Any:
     return world.backend("ec2").get_instance(ident)
 
 
 def switch_on(world: World, ident: str) -> None:
     """Boot the instance's computer, made when there is none yet."""
-    instance = instance_of(world, ident)
+    instance = find_instance(world, ident)
     for nic in instance.nics.values():
         if nic.public_ip:
-            nic.public_ip = instances.address_for(ident)
+            nic.public_ip = instances.derive_public_address(ident)
     if ident not in world.ec2.boxes:
-        world.ec2.boxes[ident] = computer(world, instance)
-    instances.boot(world.ec2.boxes[ident], public_address(instance))
+        world.ec2.boxes[ident] = build_box(world, instance)
+    instances.boot_box(world.ec2.boxes[ident], find_public_address(instance))
 
 
-def computer(world: World, instance: Any) -> Box:
+def build_box(world: World, instance: Any) -> Box:
     ec2 = world.backend("ec2")
     image = ec2.amis.get(instance.image_id)
     pair = ec2.key_pairs.get(instance.key_name) if instance.key_name else None
@@ -41,39 +41,39 @@ def computer(world: World, instance: Any) -> Box:
     )
 
 
-def role_of(world: World, instance: Any) -> str:
+def find_instance_role(world: World, instance: Any) -> str:
     """The ARN of the role that is in the instance's profile now, or ""."""
     found = world.backend("ec2").iam_instance_profile_associations.get(instance.id)
     return next((role.arn for role in found.iam_instance_profile.roles), "") if found else ""
 
 
-def public_address(instance: Any) -> str | None:
+def find_public_address(instance: Any) -> str | None:
     return next((nic.public_ip for nic in instance.nics.values() if nic.public_ip), None)
 
 
 def switch_off(world: World, ident: str, code: str, words: str) -> None:
     """Stop it, for a reason that DescribeInstances tells."""
-    instances.end(world, [ident])
-    instance = instance_of(world, ident)
+    instances.halt_boxes(world, [ident])
+    instance = find_instance(world, ident)
     instance.stop()
     instance.state_reason = StateReason(f"{code}: {words}", code)
 
 
 def shut_down(world: World, box: Box) -> None:
     """What `shutdown -h now` on the box does: stop or terminate, as the instance was launched to."""
-    instance = instance_of(world, box.instance)
+    instance = find_instance(world, box.instance)
     world.note(f"{box.instance} shuts itself down")
     if instance.instance_initiated_shutdown_behavior == "terminate":
-        remove(world, [box.instance])
+        terminate_boxes(world, [box.instance])
     else:
         switch_off(world, box.instance, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
 
 
-def remove(world: World, idents: list[str]) -> None:
+def terminate_boxes(world: World, idents: list[str]) -> None:
     """Terminate. Their network interfaces and disks go with them, which moto forgets, and their tags."""
-    instances.end(world, idents, gone=True)
+    instances.halt_boxes(world, idents, gone=True)
     ec2 = world.backend("ec2")
-    disks = [device.volume_id for i in idents for device in instance_of(world, i).block_device_mapping.values()]
+    disks = [device.volume_id for i in idents for device in find_instance(world, i).block_device_mapping.values()]
     ec2.terminate_instances(idents)
     nics = [key for key, eni in ec2.enis.items() if eni.instance is not None and eni.instance.id in idents]
     for key in nics:

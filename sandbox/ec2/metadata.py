@@ -10,7 +10,7 @@ from typing import Any
 
 from sandbox.ec2 import instances, lifecycle
 from sandbox.ec2.box import Box
-from sandbox.iam.principals import takes
+from sandbox.iam.principals import is_service_trusted
 from sandbox.world import World
 
 ROLES = "latest/meta-data/iam/security-credentials"
@@ -18,21 +18,21 @@ LONGEST_S = 21_600  # of a token
 HELP = "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_iam-ec2.html#troubleshoot_iam-ec2_errors-info-doc"
 
 
-def answer(world: World, environ: dict[str, Any], path: str) -> tuple[int, str]:
+def serve_metadata(world: World, environ: dict[str, Any], path: str) -> tuple[int, str]:
     """Status and body for SECRET/latest/...; nothing without a session token. A box that is off has no such path."""
     secret, _, what = path.partition("/")
-    box = instances.by_secret(world, secret)
+    box = instances.find_box_by_secret(world, secret)
     if box is None:
         return 404, ""
     if what == "latest/api/token":
         put = environ["REQUEST_METHOD"] == "PUT"
-        return issue(box, environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN_TTL_SECONDS", "")) if put else (405, "")
+        return issue_token(box, environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN_TTL_SECONDS", "")) if put else (405, "")
     if box.tokens.get(environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN", ""), 0.0) <= time.monotonic():
         return 401, ""
-    return told(world, box, what)
+    return find_metadata(world, box, what)
 
 
-def issue(box: Box, lifetime: str) -> tuple[int, str]:
+def issue_token(box: Box, lifetime: str) -> tuple[int, str]:
     """A token, good for as many seconds as was asked."""
     if not (lifetime.isascii() and lifetime.isdigit() and 1 <= int(lifetime) <= LONGEST_S):
         return 400, ""
@@ -41,13 +41,13 @@ def issue(box: Box, lifetime: str) -> tuple[int, str]:
     return 200, token
 
 
-def told(world: World, box: Box, what: str) -> tuple[int, str]:
-    role_arn = lifecycle.role_of(world, lifecycle.instance_of(world, box.instance))
+def find_metadata(world: World, box: Box, what: str) -> tuple[int, str]:
+    role_arn = lifecycle.find_instance_role(world, lifecycle.find_instance(world, box.instance))
     role = role_arn.rsplit("/", 1)[-1]
     if role and what.rstrip("/") == ROLES:
         return 200, role
     if role and what == f"{ROLES}/{role}":
-        return 200, json.dumps(keys(world, box, role_arn))
+        return 200, json.dumps(issue_box_credentials(world, box, role_arn))
     if what == "latest/meta-data/instance-id":
         return 200, box.instance
     if what == "latest/meta-data/spot/instance-action" and box.instance in world.ec2.spot_notices:
@@ -55,9 +55,9 @@ def told(world: World, box: Box, what: str) -> tuple[int, str]:
     return 404, ""
 
 
-def keys(world: World, box: Box, role_arn: str) -> dict[str, Any]:
+def issue_box_credentials(world: World, box: Box, role_arn: str) -> dict[str, Any]:
     """EC2 takes the role as its trust lets it, each time anew; else it says why there are no keys, with status 200."""
-    if takes(world, "ec2.amazonaws.com", role_arn):
+    if is_service_trusted(world, "ec2.amazonaws.com", role_arn):
         return world.keys.document(role_arn, box.instance)
     name = role_arn.rsplit("/", 1)[-1]
     return {

@@ -13,15 +13,15 @@ from moto.ec2.exceptions import EC2ClientError
 from sandbox.ec2 import instances, lifecycle, spot
 from sandbox.ec2.instance_connect import ConnectEndpoints
 from sandbox.ec2.spot import SpotRequests
-from sandbox.http.error_responses import error
-from sandbox.world import world
+from sandbox.http.error_responses import reply_error
+from sandbox.world import get_world
 
 PARTS = ("DeleteNetworkAclEntry", "DeleteRoute", "DeleteTags")  # of something that stays
 
 
-def no_capacity(kind: str, zone: str) -> Any:
+def reply_no_capacity(kind: str, zone: str) -> Any:
     """A server's error on AWS, which SDKs therefore try again."""
-    status, headers, body = error(
+    status, headers, body = reply_error(
         "ec2",
         500,
         "InsufficientInstanceCapacity",
@@ -31,13 +31,13 @@ def no_capacity(kind: str, zone: str) -> Any:
     return status, {**headers, "status": status}, body
 
 
-def words_in(value: Any) -> Iterator[str]:
+def iterate_strings(value: Any) -> Iterator[str]:
     """Every text in a request's parameters."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            yield from words_in(item)
+            yield from iterate_strings(item)
     elif isinstance(value, str):
         yield value
 
@@ -48,12 +48,12 @@ class Ec2(ConnectEndpoints, SpotRequests):
         answer = super().call_action()
         action = self._get_action()
         if action.startswith("Delete") and action not in PARTS:
-            for word in words_in(self._get_params()):
+            for word in iterate_strings(self._get_params()):
                 self.ec2_backend.tags.pop(word, None)
         return answer
 
     def run_instances(self) -> Any:
-        token, launches = self._get_param("ClientToken"), world().ec2.launches
+        token, launches = self._get_param("ClientToken"), get_world().ec2.launches
         if token in launches and self.ec2_backend.get_instance(launches[token]).state == "terminated":
             raise EC2ClientError(
                 "IdempotentInstanceTerminated",
@@ -67,9 +67,9 @@ class Ec2(ConnectEndpoints, SpotRequests):
         subnet = self._get_param("SubnetId") or (nics[0].get("SubnetId") if nics else None)
         if subnet and not self._get_param("DryRun"):
             zone = self.ec2_backend.get_subnet(subnet).availability_zone
-            if world().faults.lacks(self._get_param("InstanceType"), zone, bool(market)):
-                return no_capacity(self._get_param("InstanceType"), zone)
-            self._fits_image(self._get_param("ImageId"), self._get_param("BlockDeviceMappings", []))
+            if get_world().faults.lacks(self._get_param("InstanceType"), zone, bool(market)):
+                return reply_no_capacity(self._get_param("InstanceType"), zone)
+            self._check_volume_size(self._get_param("ImageId"), self._get_param("BlockDeviceMappings", []))
         answer: Any = super().run_instances()
         instance = answer.result.instances[0]
         launches[token] = instance.id
@@ -77,11 +77,11 @@ class Ec2(ConnectEndpoints, SpotRequests):
             tags = [
                 t for t in self._get_param("TagSpecifications", []) if t["ResourceType"] == "spot-instances-request"
             ]
-            spot.note(world(), instance, market, tags[0]["Tags"] if tags else [])
-        lifecycle.switch_on(world(), instance.id)
+            spot.record_spot_request(get_world(), instance, market, tags[0]["Tags"] if tags else [])
+        lifecycle.switch_on(get_world(), instance.id)
         return answer
 
-    def _fits_image(self, image: str, mappings: list[dict[str, Any]]) -> None:
+    def _check_volume_size(self, image: str, mappings: list[dict[str, Any]]) -> None:
         ami = self.ec2_backend.amis.get(image)
         least = ami.block_device_mappings[0]["Ebs"]["VolumeSize"] if ami else 0
         asked = int(mappings[0].get("Ebs", {}).get("VolumeSize") or least) if mappings else least
@@ -93,27 +93,32 @@ class Ec2(ConnectEndpoints, SpotRequests):
 
     def start_instances(self) -> Any:
         for ident in self._get_param("InstanceIds", []):
-            instance, on_spot = lifecycle.instance_of(world(), ident), spot.of_instance(world(), ident) is not None
+            instance, on_spot = (
+                lifecycle.find_instance(get_world(), ident),
+                spot.find_spot_request(get_world(), ident) is not None,
+            )
             if instance.state != "running":
-                spot.startable(world(), ident)
-                if world().faults.lacks(instance.instance_type, instance.availability_zone, on_spot):
-                    return no_capacity(instance.instance_type, instance.availability_zone)
+                spot.resume_spot_request(get_world(), ident)
+                if get_world().faults.lacks(instance.instance_type, instance.availability_zone, on_spot):
+                    return reply_no_capacity(instance.instance_type, instance.availability_zone)
         answer = super().start_instances()
         for ident in self._get_param("InstanceIds", []):
-            lifecycle.switch_on(world(), ident)
+            lifecycle.switch_on(get_world(), ident)
         return answer
 
     def stop_instances(self) -> ActionResult:
         for ident in self._get_param("InstanceIds", []):
-            instances.end(world(), [ident])
-            spot.stopped(world(), ident)
+            instances.halt_boxes(get_world(), [ident])
+            spot.disable_spot_request(get_world(), ident)
         return super().stop_instances()
 
     def terminate_instances(self) -> ActionResult:
         gone = self._get_param("InstanceIds", [])
-        before = {ident: lifecycle.instance_of(world(), ident) for ident in gone}  # refused whole, if one is unknown
+        before = {
+            ident: lifecycle.find_instance(get_world(), ident) for ident in gone
+        }  # refused whole, if one is unknown
         was = {ident: {"Code": found.state_code, "Name": found.state} for ident, found in before.items()}
-        lifecycle.remove(world(), gone)
+        lifecycle.terminate_boxes(get_world(), gone)
         now = {"Code": 48, "Name": "terminated"}
         changed = [{"InstanceId": ident, "CurrentState": now, "PreviousState": was[ident]} for ident in gone]
         return ActionResult({"TerminatingInstances": changed})
@@ -127,7 +132,7 @@ class Ec2(ConnectEndpoints, SpotRequests):
         """Both checks of each running instance; a drill may have spoilt the instance's own."""
         asked = self._get_param("InstanceIds", [])
         found = self.ec2_backend.describe_instance_status(asked, False, self._filters_from_querystring())
-        return ActionResult({"InstanceStatuses": [status_of(instance) for instance in found]})
+        return ActionResult({"InstanceStatuses": [describe_status_checks(instance) for instance in found]})
 
     def delete_subnet(self) -> ActionResult:
         """A subnet that is gone holds no ACL and no route table in use; moto would keep them for ever."""
@@ -144,12 +149,12 @@ class Ec2(ConnectEndpoints, SpotRequests):
     def get_console_output(self) -> ActionResult:
         """What was printed since the last boot."""
         instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
-        text = (world().ec2.boxes[instance.id].root / "dev" / "console").read_text()
+        text = (get_world().ec2.boxes[instance.id].root / "dev" / "console").read_text()
         output = Base64EncodedString.from_raw_string(text)
         return ActionResult({"InstanceId": instance.id, "Timestamp": datetime.now(UTC), "Output": output})
 
 
-def status_of(instance: Any) -> dict[str, Any]:
+def describe_status_checks(instance: Any) -> dict[str, Any]:
     def check(status: str) -> dict[str, Any]:
         passed = "passed" if status == "ok" else "failed"
         return {"Status": status, "Details": [{"Name": "reachability", "Status": passed}]}
@@ -159,5 +164,5 @@ def status_of(instance: Any) -> dict[str, Any]:
         "AvailabilityZone": instance.availability_zone,
         "InstanceState": {"Code": instance.state_code, "Name": instance.state},
         "SystemStatus": check("ok"),
-        "InstanceStatus": check("impaired" if world().ec2.boxes[instance.id].impaired else "ok"),
+        "InstanceStatus": check("impaired" if get_world().ec2.boxes[instance.id].impaired else "ok"),
     }

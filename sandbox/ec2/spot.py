@@ -13,7 +13,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses import EC2Response
 
 from sandbox.ec2 import lifecycle
-from sandbox.world import World, world
+from sandbox.world import World, get_world
 
 NOTICE_S = 120.0
 # What an instance that is stopped says of its request, and of itself.
@@ -47,64 +47,64 @@ class SpotRequest:
         }
 
 
-def of_instance(world: World, instance: str) -> SpotRequest | None:
+def find_spot_request(world: World, instance: str) -> SpotRequest | None:
     return next((request for request in world.ec2.spot_requests.values() if request.instance == instance), None)
 
 
-def note(world: World, instance: Any, asked: dict[str, Any], tags: list[dict[str, str]]) -> None:
+def record_spot_request(world: World, instance: Any, asked: dict[str, Any], tags: list[dict[str, str]]) -> None:
     """A spot instance was launched: from now on a request stands behind it."""
     request = SpotRequest("sir-" + secrets.token_hex(4), instance.id, asked, tags)
     world.ec2.spot_requests[request.ident] = request
     instance.spot_instance_request_id = request.ident
 
 
-def interrupt(world: World, instance: str) -> dict[str, Any]:
+def give_spot_notice(world: World, instance: str) -> dict[str, Any]:
     """Give notice: the box can read it now, and is stopped after two minutes. Raises ValueError for one that is not on spot."""
-    request = of_instance(world, instance)
+    request = find_spot_request(world, instance)
     if request is None or request.state != "active":
         raise ValueError(f"{instance} does not run on spot")
     request.ends_at = world.clock.now() + NOTICE_S
     ends = datetime.now(UTC) + timedelta(seconds=NOTICE_S / world.clock.speed)
     world.ec2.spot_notices[instance] = json.dumps({"action": "stop", "time": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
-    kind = lifecycle.instance_of(world, instance).instance_type
+    kind = lifecycle.find_instance(world, instance).instance_type
     world.faults.shorten(f"spot:{kind}", True)  # that is why; until somebody says that there is some again
     return {"instance": instance, "seconds": NOTICE_S}
 
 
-def keep(world: World) -> None:
+def watch_spot_requests(world: World) -> None:
     """Interrupt what is due, and start again what was interrupted once its type is to be had."""
     while not world.ending.wait(0.2):
         for request in list(world.ec2.spot_requests.values()):
             try:
-                look(world, request)
+                update_spot_request(world, request)
             except Exception as error:  # an instance that is being terminated, say; the others go on
                 world.note(f"spot request {request.ident}: {type(error).__name__}: {error}")
 
 
-def look(world: World, request: SpotRequest) -> None:
+def update_spot_request(world: World, request: SpotRequest) -> None:
     if request.ends_at is not None and world.clock.now() >= request.ends_at:
         request.ends_at, request.state, request.code = None, "open", INTERRUPTED
         world.ec2.spot_notices.pop(request.instance, None)
         lifecycle.switch_off(world, request.instance, "Server.SpotInstanceShutdown", "Spot instance interrupted")
     elif request.code == INTERRUPTED and request.state == "open" and has_capacity(world, request.instance):
         request.state, request.code = "active", "fulfilled"
-        lifecycle.instance_of(world, request.instance).start()
+        lifecycle.find_instance(world, request.instance).start()
         lifecycle.switch_on(world, request.instance)
 
 
 def has_capacity(world: World, instance: str) -> bool:
-    found = lifecycle.instance_of(world, instance)
+    found = lifecycle.find_instance(world, instance)
     return not world.faults.lacks(found.instance_type, found.availability_zone, spot=True)
 
 
-def stopped(world: World, instance: str) -> None:
-    if request := of_instance(world, instance):
+def disable_spot_request(world: World, instance: str) -> None:
+    if request := find_spot_request(world, instance):
         request.state, request.code = "disabled", BY_USER
 
 
-def startable(world: World, instance: str) -> None:
+def resume_spot_request(world: World, instance: str) -> None:
     """Raises EC2's refusal for one that only EC2 may start again."""
-    request = of_instance(world, instance)
+    request = find_spot_request(world, instance)
     if request and request.state == "open":
         raise EC2ClientError(
             "IncorrectSpotRequestState",
@@ -118,7 +118,9 @@ def startable(world: World, instance: str) -> None:
 class SpotRequests(EC2Response):
     def describe_spot_instance_requests(self) -> ActionResult:
         wanted = self._get_param("SpotInstanceRequestIds", [])
-        found = [r for r in world().ec2.spot_requests.values() if (not wanted or r.ident in wanted) and self._fits(r)]
+        found = [
+            r for r in get_world().ec2.spot_requests.values() if (not wanted or r.ident in wanted) and self._fits(r)
+        ]
         return ActionResult({"SpotInstanceRequests": [request.described() for request in found]})
 
     def _fits(self, request: SpotRequest) -> bool:
@@ -128,7 +130,7 @@ class SpotRequests(EC2Response):
 
     def cancel_spot_instance_requests(self) -> ActionResult:
         """A stopped instance of a request that is cancelled is terminated; a running one goes on."""
-        requests, cancelled = world().ec2.spot_requests, []
+        requests, cancelled = get_world().ec2.spot_requests, []
         for ident in self._get_param("SpotInstanceRequestIds", []):
             request = requests.get(ident)
             if request is None:
@@ -137,6 +139,6 @@ class SpotRequests(EC2Response):
                 )
             del requests[ident]
             if request.state in ("open", "disabled"):
-                lifecycle.remove(world(), [request.instance])
+                lifecycle.terminate_boxes(get_world(), [request.instance])
             cancelled.append({"SpotInstanceRequestId": ident, "State": "cancelled"})
         return ActionResult({"CancelledSpotInstanceRequests": cancelled})

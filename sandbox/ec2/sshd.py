@@ -46,7 +46,7 @@ class Login(asyncssh.SSHServer):
         return any(text.split()[:2] == offered for text in [*pushed, self.box.key])
 
 
-async def serve(box: Box, port: int) -> Any:
+async def start_ssh_server(box: Box, port: int) -> Any:
     """The server, on the box's port, or any free one for 0; mute, it takes connections and says nothing."""
     if box.sshd == "mute":
 
@@ -62,7 +62,7 @@ async def serve(box: Box, port: int) -> Any:
         "127.0.0.1",
         port,
         server_host_keys=[str(box.root / "host_key")],
-        process_factory=lambda process: keep(box, serve_command(box, process)),
+        process_factory=lambda process: schedule_command(box, serve_command(box, process)),
         sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=os.fsencode(box.home)),
         encoding=None,
         keepalive_interval=30,
@@ -70,7 +70,7 @@ async def serve(box: Box, port: int) -> Any:
     )
 
 
-def keep(box: Box, command: Coroutine[Any, Any, None]) -> None:
+def schedule_command(box: Box, command: Coroutine[Any, Any, None]) -> None:
     """Run a command to its end; asyncio itself keeps only a weak reference to it."""
     task, running = asyncio.create_task(command), box.world.ec2.ssh_commands
     running.add(task)
@@ -89,9 +89,9 @@ async def serve_command(box: Box, process: Any) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    feeding = asyncio.ensure_future(feed(process, child))
+    feeding = asyncio.ensure_future(feed_input(process, child))
     try:
-        await asyncio.gather(copy(child.stdout, process.stdout), copy(child.stderr, process.stderr))
+        await asyncio.gather(copy_stream(child.stdout, process.stdout), copy_stream(child.stderr, process.stderr))
         code = await child.wait()
         process.exit(code if code >= 0 else 128 - code)
     except (OSError, asyncssh.Error):
@@ -102,7 +102,7 @@ async def serve_command(box: Box, process: Any) -> None:
             processes.signal_group(child.pid, signal.SIGTERM)
 
 
-async def feed(process: Any, child: Any) -> None:
+async def feed_input(process: Any, child: Any) -> None:
     """The client's input into the command; a connection that is cut ends the command's group."""
     try:
         while data := await process.stdin.read(CHUNK):
@@ -116,7 +116,7 @@ async def feed(process: Any, child: Any) -> None:
             processes.signal_group(child.pid, signal.SIGTERM)
 
 
-async def copy(source: Any, target: Any) -> None:
+async def copy_stream(source: Any, target: Any) -> None:
     """By hand: asyncssh's own redirection closes the channel under flow control above some 2 MB."""
     while data := await source.read(CHUNK):
         target.write(data)

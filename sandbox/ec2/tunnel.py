@@ -26,11 +26,11 @@ CHUNK = 64 << 10
 Authorize = Callable[[str, dict[str, str]], str]
 
 
-class NoWay(Exception):
+class TunnelRefused(Exception):
     """Why the tunnel stays shut: status, and the words of the answer."""
 
 
-async def serve(world: World, authorize: Authorize) -> tuple[Server, int]:
+async def start_tunnel_server(world: World, authorize: Authorize) -> tuple[Server, int]:
     """The websocket server on a free port. Network rules are asked here; permissions are `authorize`'s to decide."""
 
     async def check(connection: ServerConnection, request: Request) -> Response | None:
@@ -39,10 +39,10 @@ async def serve(world: World, authorize: Authorize) -> tuple[Server, int]:
         caller = world.keys.caller(key) or "nobody"
         try:
             if request.headers.get("Origin"):
-                raise NoWay(403, "Web pages may not open tunnels")
-            box = await asyncio.to_thread(target, world, authorize, request.path, key)
-            connection.kennel_line = (box, *await dial(box))  # type: ignore[attr-defined]
-        except NoWay as refusal:
+                raise TunnelRefused(403, "Web pages may not open tunnels")
+            box = await asyncio.to_thread(resolve_target_box, world, authorize, request.path, key)
+            connection.kennel_line = (box, *await connect_to_box(box))  # type: ignore[attr-defined]
+        except TunnelRefused as refusal:
             status, words = refusal.args
             world.log.add("ec2-instance-connect", "OpenTunnel", caller, status, time.monotonic() - began)
             return connection.respond(HTTPStatus(status), words + "\n")
@@ -55,39 +55,39 @@ async def serve(world: World, authorize: Authorize) -> tuple[Server, int]:
         async def send(data: bytes) -> None:
             await connection.send(data)
 
-        await bridge(box, frames(connection), send, reader, writer)
+        await forward_traffic(box, iterate_frames(connection), send, reader, writer)
         await connection.close()
 
     server = await serve_websocket(carry, "127.0.0.1", 0, process_request=check, compression=None, max_size=None)
     return server, next(iter(server.sockets)).getsockname()[1]
 
 
-async def dial(box: Box) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect_to_box(box: Box) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to the box's own SSH server. Raises NoWay when none is there."""
     if box.cut_off:
-        raise NoWay(504, f"{box.instance}:22 does not answer: timed out")
+        raise TunnelRefused(504, f"{box.instance}:22 does not answer: timed out")
     try:
         return await asyncio.open_connection("127.0.0.1", box.port)
     except OSError:
-        raise NoWay(502, f"{box.instance}:22 refuses the connection") from None
+        raise TunnelRefused(502, f"{box.instance}:22 refuses the connection") from None
 
 
-def target(world: World, authorize: Authorize, path: str, key: str) -> Box:
+def resolve_target_box(world: World, authorize: Authorize, path: str, key: str) -> Box:
     """The box that the URL asks for. Raises NoWay, in the words of a network that does not answer."""
     url = urlsplit(path)
     asked = {name: values[0] for name, values in parse_qs(url.query).items()}
     if url.path != "/openTunnel":
-        raise NoWay(404, "There is only /openTunnel")
-    if world.keys.caller(key) is None or expired(asked):
-        raise NoWay(403, "The signature is not of this sandbox's keys, or has expired")
+        raise TunnelRefused(404, "There is only /openTunnel")
+    if world.keys.caller(key) is None or has_signature_expired(asked):
+        raise TunnelRefused(403, "The signature is not of this sandbox's keys, or has expired")
     if asked.get("remotePort") not in ("22", "3389"):
-        raise NoWay(400, "remotePort must be 22 or 3389")
+        raise TunnelRefused(400, "remotePort must be 22 or 3389")
     if denial := authorize(key, asked):
-        raise NoWay(403, denial)
-    return look(world, asked["instanceConnectEndpointId"], asked["privateIpAddress"])
+        raise TunnelRefused(403, denial)
+    return find_reachable_box(world, asked["instanceConnectEndpointId"], asked["privateIpAddress"])
 
 
-def expired(asked: dict[str, str]) -> bool:
+def has_signature_expired(asked: dict[str, str]) -> bool:
     try:
         signed = datetime.strptime(asked["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         return datetime.now(UTC) > signed + timedelta(seconds=int(asked["X-Amz-Expires"]))
@@ -95,39 +95,41 @@ def expired(asked: dict[str, str]) -> bool:
         return True
 
 
-def look(world: World, endpoint_id: str, address: str) -> Box:
+def find_reachable_box(world: World, endpoint_id: str, address: str) -> Box:
     """Find the box by VPC and address, since two VPCs may use the same addresses, and ask the network's rules."""
     ec2 = world.inside("ec2")
     found = ec2.describe_instance_connect_endpoints(InstanceConnectEndpointIds=[endpoint_id])[
         "InstanceConnectEndpoints"
     ]
     if not found:
-        raise NoWay(404, f"The endpoint {endpoint_id} does not exist")
+        raise TunnelRefused(404, f"The endpoint {endpoint_id} does not exist")
     endpoint = found[0]
     filters = [{"Name": "vpc-id", "Values": [endpoint["VpcId"]]}, {"Name": "private-ip-address", "Values": [address]}]
     there = [i for r in ec2.describe_instances(Filters=filters)["Reservations"] for i in r["Instances"]]
     running = [instance for instance in there if instance["State"]["Name"] == "running"]
     if not running:
-        raise NoWay(504, f"{address}:22 does not answer: timed out")
+        raise TunnelRefused(504, f"{address}:22 does not answer: timed out")
     subnet = ec2.describe_subnets(SubnetIds=[endpoint["SubnetId"]])["Subnets"][0]
-    rules = rules_of(ec2, endpoint["VpcId"])
+    rules = read_vpc_rules(ec2, endpoint["VpcId"])
     stop = next(
         (
             why
-            for _, why in reachability.from_endpoint(running[0], endpoint, reachability.address_in(subnet), rules)
+            for _, why in reachability.trace_from_endpoint(
+                running[0], endpoint, reachability.derive_endpoint_address(subnet), rules
+            )
             if why
         ),
         "",
     )
     if stop:
         world.note(f"tunnel to {address}: {stop}")  # AWS does not tell the caller; neither do we
-        raise NoWay(504, f"{address}:22 does not answer: timed out")
+        raise TunnelRefused(504, f"{address}:22 does not answer: timed out")
     return world.ec2.boxes[running[0]["InstanceId"]]
 
 
-def rules_of(ec2: Any, vpc: str) -> reachability.Rules:
+def read_vpc_rules(ec2: Any, vpc: str) -> reachability.Rules:
     of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
-    return reachability.rules_of(
+    return reachability.index_rules(
         ec2.describe_security_groups(Filters=of_vpc)["SecurityGroups"],
         ec2.describe_network_acls(Filters=of_vpc)["NetworkAcls"],
         ec2.describe_route_tables(Filters=of_vpc)["RouteTables"],
@@ -135,22 +137,22 @@ def rules_of(ec2: Any, vpc: str) -> reachability.Rules:
     )
 
 
-def street(box: Box) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+def make_public_handler(box: Box) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
     """What serves connections to the box's public address. The ones that the network stops are closed; AWS would drop them."""
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")[0]
         try:
-            if not await asyncio.to_thread(let_in, box, peer):
+            if not await asyncio.to_thread(is_peer_allowed, box, peer):
                 return
-            far_reader, far_writer = await dial(box)
+            far_reader, far_writer = await connect_to_box(box)
 
             async def send(data: bytes) -> None:
                 writer.write(data)
                 await writer.drain()
 
-            await bridge(box, pieces(reader), send, far_reader, far_writer)
-        except (NoWay, ConnectionError):
+            await forward_traffic(box, iterate_chunks(reader), send, far_reader, far_writer)
+        except (TunnelRefused, ConnectionError):
             pass
         finally:
             writer.close()
@@ -158,29 +160,29 @@ def street(box: Box) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], C
     return pass_on
 
 
-def let_in(box: Box, peer: str) -> bool:
+def is_peer_allowed(box: Box, peer: str) -> bool:
     ec2 = box.world.inside("ec2")
     (reservation,) = ec2.describe_instances(InstanceIds=[box.instance])["Reservations"]
     (instance,) = reservation["Instances"]
-    hops = reachability.from_internet(instance, peer, PUBLIC_PORT, rules_of(ec2, instance["VpcId"]))
+    hops = reachability.trace_from_internet(instance, peer, PUBLIC_PORT, read_vpc_rules(ec2, instance["VpcId"]))
     stop = next((why for _, why in hops if why), "")
     if stop:
         box.world.note(f"{peer} to {box.instance}: {stop}")
     return not stop
 
 
-async def frames(connection: ServerConnection) -> AsyncIterator[bytes]:
+async def iterate_frames(connection: ServerConnection) -> AsyncIterator[bytes]:
     with contextlib.suppress(ConnectionClosed):
         async for frame in connection:
             yield frame if isinstance(frame, bytes) else frame.encode()
 
 
-async def pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+async def iterate_chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while data := await reader.read(CHUNK):
         yield data
 
 
-async def bridge(
+async def forward_traffic(
     box: Box,
     source: AsyncIterator[bytes],
     send: Callable[[bytes], Coroutine[Any, Any, None]],
@@ -200,7 +202,7 @@ async def bridge(
             await writer.drain()
 
     async def outward() -> None:
-        async for data in pieces(reader):
+        async for data in iterate_chunks(reader):
             await passable()
             await send(data)
 

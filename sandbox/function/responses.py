@@ -10,9 +10,9 @@ from urllib.parse import unquote
 from moto.awslambda.responses import LambdaResponse
 
 from sandbox.function import workers
-from sandbox.function.workers import Refusal
-from sandbox.iam.principals import takes
-from sandbox.world import world
+from sandbox.function.workers import ThrottledError
+from sandbox.iam.principals import is_service_trusted
+from sandbox.world import get_world
 
 ACCOUNT_LIMIT = 1000  # concurrent executions of an account; a new one may have 10 or 50
 UNRESERVED = 100  # what AWS keeps for functions that reserve nothing
@@ -33,7 +33,7 @@ class Functions(LambdaResponse):
     def invoke(self) -> Any:
         name, qualifier = self.named
         if len(self.raw_body) > PAYLOAD_BYTES:
-            return failure(
+            return build_lambda_api_error(
                 413,
                 "RequestEntityTooLargeException",
                 f"{len(self.raw_body)} byte payload is too large for the Invoke operation",
@@ -43,9 +43,11 @@ class Functions(LambdaResponse):
         if kind == "DryRun":
             return 204, {"status": 204}, ""
         try:
-            done = workers.invoke(world(), function, qualifier, self.raw_body or b"{}", waited=kind != "Event")
-        except Refusal as refusal:
-            return failure(429, "TooManyRequestsException", "Rate Exceeded.", Reason=str(refusal))
+            done = workers.execute_invocation(
+                get_world(), function, qualifier, self.raw_body or b"{}", waited=kind != "Event"
+            )
+        except ThrottledError as refusal:
+            return build_lambda_api_error(429, "TooManyRequestsException", "Rate Exceeded.", Reason=str(refusal))
         if kind == "Event":
             return 202, {"status": 202}, ""
         headers = {"Content-Type": "application/json", "X-Amz-Executed-Version": str(function.version)}
@@ -57,9 +59,9 @@ class Functions(LambdaResponse):
 
     def create_function(self) -> Any:
         role = json.loads(self.body).get("Role", "")
-        if not takes(world(), "lambda.amazonaws.com", role):
+        if not is_service_trusted(get_world(), "lambda.amazonaws.com", role):
             words = "The role defined for the function cannot be assumed by Lambda."
-            return failure(400, "InvalidParameterValueException", words)
+            return build_lambda_api_error(400, "InvalidParameterValueException", words)
         return super().create_function()
 
     def put_function_concurrency(self) -> Any:
@@ -67,7 +69,7 @@ class Functions(LambdaResponse):
         wanted = json.loads(self.body)["ReservedConcurrentExecutions"]
         others = sum(f.reserved_concurrency or 0 for f in self.backend.list_functions() if f.function_name != name)
         if wanted + others > ACCOUNT_LIMIT - UNRESERVED:
-            return failure(
+            return build_lambda_api_error(
                 400,
                 "InvalidParameterValueException",
                 "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
@@ -95,23 +97,23 @@ class Functions(LambdaResponse):
         function = self.backend.get_function(name, qualifier)
         wanted = json.loads(self.body)["ProvisionedConcurrentExecutions"]
         if qualifier in ("", "$LATEST"):
-            return failure(
+            return build_lambda_api_error(
                 400,
                 "InvalidParameterValueException",
                 "Provisioned Concurrency Configs cannot be applied to unpublished function versions.",
             )
         if function.reserved_concurrency is not None and wanted > function.reserved_concurrency:
-            return failure(
+            return build_lambda_api_error(
                 400,
                 "InvalidParameterValueException",
                 "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
             )
-        return 202, {"status": 202}, json.dumps(workers.provision(world(), function, qualifier, wanted))
+        return 202, {"status": 202}, json.dumps(workers.provision_workers(get_world(), function, qualifier, wanted))
 
     def get_provisioned_concurrency_config(self) -> Any:
-        found = world().functions.provisioned.get(self.named)
+        found = get_world().functions.provisioned.get(self.named)
         if found is None:
-            return failure(
+            return build_lambda_api_error(
                 404,
                 "ProvisionedConcurrencyConfigNotFoundException",
                 "No Provisioned Concurrency Config found for this function",
@@ -119,16 +121,16 @@ class Functions(LambdaResponse):
         return 200, {}, json.dumps(found)
 
     def delete_provisioned_concurrency_config(self) -> Any:
-        world().functions.provisioned.pop(self.named, None)
+        get_world().functions.provisioned.pop(self.named, None)
         return 204, {"status": 204}, ""
 
     def update_alias(self) -> Any:
         """A moved alias takes its provisioned workers along."""
         answer = super().update_alias()
         name, alias = self.named[0], unquote(self.path).rstrip("/").rsplit("/", 1)[-1]
-        if config := world().functions.provisioned.get((name, alias)):
-            workers.provision(
-                world(),
+        if config := get_world().functions.provisioned.get((name, alias)):
+            workers.provision_workers(
+                get_world(),
                 self.backend.get_function(name, alias),
                 alias,
                 config["RequestedProvisionedConcurrentExecutions"],
@@ -136,11 +138,11 @@ class Functions(LambdaResponse):
         return answer
 
     def delete_function(self) -> Any:
-        workers.forget(world(), self.named[0])
+        workers.discard_workers(get_world(), self.named[0])
         return super().delete_function()
 
 
-def failure(status: int, code: str, message: str, **more: str) -> Any:
+def build_lambda_api_error(status: int, code: str, message: str, **more: str) -> Any:
     body = {"Type": "User", "message": message, "Message": message, **more}
     # moto takes the status from the headers, and 200 where it finds none
     return status, {"Content-Type": "application/json", "x-amzn-ErrorType": code, "status": status}, json.dumps(body)

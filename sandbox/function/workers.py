@@ -29,7 +29,7 @@ INIT_S = 10.0  # AWS gives the code outside the handler ten seconds
 IDLE_KEPT = 10
 
 
-class Refusal(Exception):
+class ThrottledError(Exception):
     """The reason of a 429, in AWS's words."""
 
 
@@ -63,71 +63,79 @@ class Worker:
         self.asking.flush()
 
     def end(self) -> None:
-        processes.stop(self.process, 0.2)
+        processes.stop_process_group(self.process, 0.2)
         self.asking.close()
         os.close(self.answers)
 
 
 @dataclass
-class Done:
+class InvocationResult:
     payload: str
     error: str = ""
     log: str = ""
 
 
-def invoke(world: World, function: Any, qualifier: str, payload: bytes, waited: bool) -> Done:
+def execute_invocation(world: World, function: Any, qualifier: str, payload: bytes, waited: bool) -> InvocationResult:
     """Run the handler; not `waited` for, in a thread. Raises Refusal when the function's share is in use."""
     name = function.function_name
-    cap = latest(world, name).reserved_concurrency
+    cap = get_latest_function(world, name).reserved_concurrency
     where, running = {"FunctionName": name}, world.functions.running
     with world.functions.lock:
         if cap is not None and running.get(name, 0) >= cap:
-            metrics.put(world, "AWS/Lambda", where, Throttles=(1, "Count"))
-            raise Refusal("ReservedFunctionConcurrentInvocationLimitExceeded")
+            metrics.put_metrics(world, "AWS/Lambda", where, Throttles=(1, "Count"))
+            raise ThrottledError("ReservedFunctionConcurrentInvocationLimitExceeded")
         running[name] = running.get(name, 0) + 1
-        metrics.put(world, "AWS/Lambda", where, Invocations=(1, "Count"), ConcurrentExecutions=(running[name], "Count"))
+        metrics.put_metrics(
+            world, "AWS/Lambda", where, Invocations=(1, "Count"), ConcurrentExecutions=(running[name], "Count")
+        )
     if waited:
-        return counted(world, function, payload)
-    threading.Thread(target=counted, args=(world, function, payload), daemon=True).start()
-    return Done("")
+        return run_and_release_slot(world, function, payload)
+    threading.Thread(target=run_and_release_slot, args=(world, function, payload), daemon=True).start()
+    return InvocationResult("")
 
 
-def latest(world: World, name: str) -> Any:
+def get_latest_function(world: World, name: str) -> Any:
     return world.backend("lambda").get_function(name)
 
 
-def counted(world: World, function: Any, payload: bytes) -> Done:
+def run_and_release_slot(world: World, function: Any, payload: bytes) -> InvocationResult:
     try:
-        return run(world, function, payload)
+        return run_handler(world, function, payload)
     finally:
         with world.functions.lock:
             world.functions.running[function.function_name] -= 1
 
 
-def run(world: World, function: Any, payload: bytes) -> Done:
+def run_handler(world: World, function: Any, payload: bytes) -> InvocationResult:
     request, began = secrets.token_hex(16), time.monotonic()
     group, stream = (
         f"/aws/lambda/{function.function_name}",
         f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{world.port}",
     )
-    logs.ensure(world, group, stream, function.role)
-    worker, done = None, Done("")
+    logs.ensure_log_stream(world, group, stream, function.role)
+    worker, done = None, InvocationResult("")
     try:
-        worker = take(world, function) or start(world, function)
+        worker = take_idle_worker(world, function) or start_worker(world, function)
         deadline = began + function.timeout
         worker.ask({"event": json.loads(payload), "request_id": request, "timeout_s": function.timeout})
         answer = worker.read(deadline, function.memory_size)
-        done = Done(json.dumps(answer["answer"]), answer.get("error", ""))
+        done = InvocationResult(json.dumps(answer["answer"]), answer.get("error", ""))
         give_back(world, function, worker)
         worker = None
     except TimeoutError:
-        done = fault("Sandbox.Timedout", f"{request} Task timed out after {function.timeout:.2f} seconds")
+        done = build_function_error(
+            "Sandbox.Timedout", f"{request} Task timed out after {function.timeout:.2f} seconds"
+        )
     except MemoryError:
-        done = fault("Runtime.ExitError", f"RequestId: {request} Error: Runtime exited with error: signal: killed")
+        done = build_function_error(
+            "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited with error: signal: killed"
+        )
     except (EOFError, BrokenPipeError):
-        done = fault("Runtime.ExitError", f"RequestId: {request} Error: Runtime exited without providing a reason")
+        done = build_function_error(
+            "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited without providing a reason"
+        )
     except json.JSONDecodeError as error:
-        done = fault("InvalidRequestContentException", str(error))
+        done = build_function_error("InvalidRequestContentException", str(error))
     finally:
         if worker is not None:
             worker.end()
@@ -135,7 +143,7 @@ def run(world: World, function: Any, payload: bytes) -> Done:
     done.log = f"END RequestId: {request}\nREPORT RequestId: {request} Duration: {took:.2f} ms Memory Size: {function.memory_size} MB"
     for line in done.log.splitlines():
         logs.write(world, group, stream, line)
-    metrics.put(
+    metrics.put_metrics(
         world,
         "AWS/Lambda",
         {"FunctionName": function.function_name},
@@ -145,17 +153,17 @@ def run(world: World, function: Any, payload: bytes) -> Done:
     return done
 
 
-def fault(kind: str, message: str) -> Done:
-    return Done(json.dumps({"errorType": kind, "errorMessage": message}), "Unhandled")
+def build_function_error(kind: str, message: str) -> InvocationResult:
+    return InvocationResult(json.dumps({"errorType": kind, "errorMessage": message}), "Unhandled")
 
 
-def key(function: Any) -> tuple[str, str]:
+def derive_worker_key(function: Any) -> tuple[str, str]:
     return function.function_name, f"{function.version}-{function.code_sha_256}"
 
 
-def take(world: World, function: Any) -> Worker | None:
+def take_idle_worker(world: World, function: Any) -> Worker | None:
     with world.functions.lock:
-        idle = world.functions.idle.setdefault(key(function), [])
+        idle = world.functions.idle.setdefault(derive_worker_key(function), [])
         while idle:
             worker = idle.pop()
             if worker.process.poll() is None:
@@ -165,16 +173,16 @@ def take(world: World, function: Any) -> Worker | None:
 
 def give_back(world: World, function: Any, worker: Worker) -> None:
     with world.functions.lock:
-        idle = world.functions.idle.setdefault(key(function), [])
+        idle = world.functions.idle.setdefault(derive_worker_key(function), [])
         if len(idle) < IDLE_KEPT:
             idle.append(worker)
             return
     worker.end()
 
 
-def start(world: World, function: Any) -> Worker:
+def start_worker(world: World, function: Any) -> Worker:
     """A new environment: the package unpacked, the code outside the handler run. Raises EOFError, TimeoutError."""
-    folder = world.folder / "functions" / "-".join(key(function)).replace("/", "_")
+    folder = world.folder / "functions" / "-".join(derive_worker_key(function)).replace("/", "_")
     with world.functions.lock:
         if not folder.exists():
             part = folder.with_name(folder.name + ".part")
@@ -185,7 +193,7 @@ def start(world: World, function: Any) -> Worker:
     access, secret, token, _ = world.keys.assume(function.role, function.function_name)
     ask_read, ask_write = os.pipe()
     answer_read, answer_write = os.pipe()
-    env = processes.environment(
+    env = processes.build_child_environment(
         world.folder,
         folder,
         AWS_ENDPOINT_URL=world.url,
@@ -206,7 +214,7 @@ def start(world: World, function: Any) -> Worker:
     )  # fmt: skip
     os.close(ask_read)
     os.close(answer_write)
-    logs.follow(
+    logs.follow_output(
         world,
         process,
         f"/aws/lambda/{function.function_name}",
@@ -221,7 +229,7 @@ def start(world: World, function: Any) -> Worker:
     return worker
 
 
-def provision(world: World, function: Any, qualifier: str, count: int) -> dict[str, Any]:
+def provision_workers(world: World, function: Any, qualifier: str, count: int) -> dict[str, Any]:
     """Start `count` workers ahead, in a thread; the config says when they are ready, or why they are not."""
     config: dict[str, Any] = {
         "RequestedProvisionedConcurrentExecutions": count,
@@ -234,7 +242,7 @@ def provision(world: World, function: Any, qualifier: str, count: int) -> dict[s
     def work() -> None:
         try:
             for _ in range(count):
-                give_back(world, function, start(world, function))
+                give_back(world, function, start_worker(world, function))
             config.update(
                 Status="READY",
                 AllocatedProvisionedConcurrentExecutions=count,
@@ -247,7 +255,7 @@ def provision(world: World, function: Any, qualifier: str, count: int) -> dict[s
     return config
 
 
-def forget(world: World, name: str) -> None:
+def discard_workers(world: World, name: str) -> None:
     """The function is deleted: its workers end."""
     tables = world.functions
     with tables.lock:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sandbox import control
 from sandbox.http import error_responses, parameters, parsing
-from sandbox.http.error_responses import Refused, Reply, error
+from sandbox.http.error_responses import Reply, RequestRefused, reply_error
 from sandbox.http.parsing import Call
 from sandbox.iam import enforce, federation
 from sandbox.iam.permissions import TABLE
@@ -34,40 +34,40 @@ class Gate:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         refusal = self.stranger(environ)
         if refusal:
-            return reply(start_response, *refusal)
+            return send_reply(start_response, *refusal)
         path = environ["PATH_INFO"]
         if path.startswith("/_"):
-            return reply(start_response, *control.answer(self.world, environ, path))
+            return send_reply(start_response, *control.handle_control_request(self.world, environ, path))
         try:
             call = parsing.read(environ)
             if call.key:
                 return self.known(call, start_response)
-            if call.protocol == "query" and (call := parsing.told(call)).operation == federation.ACTION:
+            if call.protocol == "query" and (call := parsing.resolve_operation(call)).operation == federation.ACTION:
                 return self.federated(call, start_response)
-            raise Refused(error_responses.unsigned(call.protocol))
-        except Refused as no:
-            return reply(start_response, *no.reply)
+            raise RequestRefused(error_responses.reply_missing_token(call.protocol))
+        except RequestRefused as no:
+            return send_reply(start_response, *no.reply)
 
     def stranger(self, environ: dict[str, Any]) -> Reply | None:
         """Refuse what a browser could be made to send, and a body of no certain length."""
         host = environ.get("HTTP_HOST", "")
         if host not in (f"127.0.0.1:{self.world.port}", f"localhost:{self.world.port}"):
-            return error("", 403, "AccessDenied", f"Host {host!r} is not this sandbox's")
+            return reply_error("", 403, "AccessDenied", f"Host {host!r} is not this sandbox's")
         if "HTTP_ORIGIN" in environ:
-            return error("", 403, "AccessDenied", "Web pages may not call the sandbox")
+            return reply_error("", 403, "AccessDenied", "Web pages may not call the sandbox")
         length = environ.get("CONTENT_LENGTH") or "0"
         if not length.isdecimal() or (environ.get("wsgi.input_terminated") and "CONTENT_LENGTH" in environ):
-            return error("", 400, "BadRequest", "A request has one Content-Length, or is chunked")
+            return reply_error("", 400, "BadRequest", "A request has one Content-Length, or is chunked")
         if int(length) > BODY_BYTES:
             words = "Your proposed upload exceeds the maximum allowed size"
-            return error("rest-xml", 400, "EntityTooLarge", words)
+            return reply_error("rest-xml", 400, "EntityTooLarge", words)
         return None
 
     def federated(self, call: Call, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """The one call without a signature: a token is shown, and a role's keys are given for it."""
         wanted, status = parameters.read(call), 400
         try:
-            allowed, status = federation.trusted(self.world, wanted), 403
+            allowed, status = federation.is_token_trusted(self.world, wanted), 403
             words = ("AccessDenied", f"Not authorized to perform sts:{federation.ACTION}")
         except federation.Expired as late:
             allowed, words = False, ("ExpiredTokenException", str(late))
@@ -75,7 +75,7 @@ class Gate:
             allowed, words = False, ("InvalidIdentityToken", str(wrong))
         if not allowed:
             self.world.log.add("sts", federation.ACTION, "", status, 0.0)
-            return reply(start_response, *error("query", status, *words))
+            return send_reply(start_response, *reply_error("query", status, *words))
         began = time.monotonic()
         code, chunks = self.ask_moto(call, wanted, start_response, lost=False)
         self.world.log.add("sts", federation.ACTION, "", code, time.monotonic() - began)
@@ -85,52 +85,56 @@ class Gate:
         caller = self.world.keys.caller(call.key)
         if caller is None:
             late = self.world.keys.expired(call.key)
-            raise Refused(
-                error_responses.expired(call.protocol) if late else error_responses.unknown_key(call.protocol)
+            raise RequestRefused(
+                error_responses.reply_expired_token(call.protocol)
+                if late
+                else error_responses.reply_unknown_key(call.protocol)
             )
         own = call.headers.get("x-sandbox-token") == self.world.token  # the sandbox's own looks around
         try:
-            self.signed_here_and_now(call)
-            call = parsing.told(call)
+            self.check_region_and_time(call)
+            call = parsing.resolve_operation(call)
             asked = self.permitted(call, own)
-        except Refused as no:
+        except RequestRefused as no:
             self.world.log.add(call.service, call.operation, caller, no.reply[0], 0.0)
             raise
         began = time.monotonic()
         fault = self.world.faults.take(call.operation)
         if fault and fault.do == "error":
             self.world.log.add(call.service, call.operation, caller, fault.status, 0.0, fault.code)
-            return reply(start_response, *error(call.protocol, fault.status, fault.code, fault.message))
+            return send_reply(start_response, *reply_error(call.protocol, fault.status, fault.code, fault.message))
         status, chunks = self.ask_moto(call, asked, start_response, lost=bool(fault and fault.do == "lost"))
         if not own:
             spent = time.monotonic() - began
             self.world.log.add(call.service, call.operation, caller, status, spent, fault.do if fault else "")
         return chunks
 
-    def signed_here_and_now(self, call: Call) -> None:
+    def check_region_and_time(self, call: Call) -> None:
         """Raises Refused for another region, STS aside, which is the same everywhere, or another time."""
         if call.region != REGION and call.service != "sts":
-            raise Refused(error_responses.other_region(call.protocol, call.region))
-        if late := error_responses.off_time(call.protocol, call.headers.get("x-amz-date", "")):
-            raise Refused(late)
+            raise RequestRefused(error_responses.reply_wrong_region(call.protocol, call.region))
+        if late := error_responses.check_clock_skew(call.protocol, call.headers.get("x-amz-date", "")):
+            raise RequestRefused(late)
 
     def permitted(self, call: Call, own: bool) -> dict[str, Any]:
         """The parameters. Raises Refused unless the caller may do this; what is the sandbox's own needs nobody's leave."""
         if call.operation not in TABLE.get(call.service, ("", "", {}))[2]:
-            raise error_responses.elsewhere(call.protocol, f"{call.service}:{call.operation}")
+            raise error_responses.build_unsupported_error(call.protocol, f"{call.service}:{call.operation}")
         try:
             asked = parameters.read(call)
             if not own:
                 enforce.check(self.world, call, asked)
-        except Refused:
+        except RequestRefused:
             raise
         except enforce.Denied as denied:
-            raise Refused(error_responses.denial(call.service, call.protocol, str(denied))) from None
+            raise RequestRefused(
+                error_responses.reply_access_denied(call.service, call.protocol, str(denied))
+            ) from None
         except Exception:  # what cannot be decided on is not let through
             named = f"{call.service}:{call.operation}"
             self.world.note(f"{named} could not be decided on:\n{traceback.format_exc()}")
             words = f"The sandbox could not decide on {call.operation}; see its log"
-            raise Refused(error(call.protocol, 500, "InternalFailure", words)) from None
+            raise RequestRefused(reply_error(call.protocol, 500, "InternalFailure", words)) from None
         return asked
 
     def ask_moto(
@@ -144,9 +148,9 @@ class Gate:
 
         named = f"{call.service}:{call.operation}"
         try:
-            chunks = b"".join(self.app(parsing.for_moto(call, asked), note))
+            chunks = b"".join(self.app(parsing.build_moto_environ(call, asked), note))
         except NotImplementedError:
-            return 501, reply(start_response, *error_responses.not_in_sandbox(call.protocol, named))
+            return 501, send_reply(start_response, *error_responses.reply_not_implemented(call.protocol, named))
         status, headers = seen[0], [(name, value) for name, value in seen[1] if name.lower() != "content-length"]
         code = int(status.split()[0])
         html = any(name.lower() == "content-type" and "html" in value for name, value in headers)
@@ -154,10 +158,10 @@ class Gate:
             (code in (404, 405) and b"<!doctype" in chunks[:50].lower())
             or (code == 500 and b"NotImplementedError" in chunks)
         ):
-            return 501, reply(start_response, *error_responses.not_in_sandbox(call.protocol, named))
+            return 501, send_reply(start_response, *error_responses.reply_not_implemented(call.protocol, named))
         if lost:
             words = "The answer was lost (a fault of the sandbox)"
-            return code, reply(start_response, *error(call.protocol, 500, "InternalFailure", words))
+            return code, send_reply(start_response, *reply_error(call.protocol, 500, "InternalFailure", words))
         if call.environ["REQUEST_METHOD"] == "HEAD":
             start_response(status, seen[1])
             return code, [chunks]
@@ -165,7 +169,7 @@ class Gate:
         return code, [chunks]
 
 
-def reply(start_response: Callable[..., Any], status: int, headers: dict[str, str], body: bytes) -> list[bytes]:
+def send_reply(start_response: Callable[..., Any], status: int, headers: dict[str, str], body: bytes) -> list[bytes]:
     # The request's body may not have been read: this connection cannot carry another.
     start_response(
         f"{status} {HTTPStatus(status).phrase}",

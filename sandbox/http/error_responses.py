@@ -13,7 +13,7 @@ SKEW_S, S3_SKEW_S = 300, 900
 OLD_KEY = "The access key is not this sandbox's. Is it an old one? invoke sandbox.up"
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The door's own answer is the answer."""
 
     def __init__(self, reply: Reply) -> None:
@@ -21,7 +21,7 @@ class Refused(Exception):
         self.reply = reply
 
 
-def error(protocol: str, status: int, code: str, message: str) -> Reply:
+def reply_error(protocol: str, status: int, code: str, message: str) -> Reply:
     """So that any SDK understands it: `ec2`, `query` and `rest-xml` (S3) are XML, all others are JSON."""
     inner = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
     match protocol:
@@ -37,39 +37,41 @@ def error(protocol: str, status: int, code: str, message: str) -> Reply:
     return status, {"Content-Type": "text/xml"}, inner.encode()
 
 
-def malformed(protocol: str, message: str, code: str = "", status: int = 400) -> Refused:
+def build_malformed_error(protocol: str, message: str, code: str = "", status: int = 400) -> RequestRefused:
     """Nobody can say what is asked, or it can be read in two ways."""
     usual = {"ec2": "InvalidQueryParameter", "query": "MalformedInput", "rest-xml": "InvalidRequest"}
-    return Refused(error(protocol, status, code or usual.get(protocol, "SerializationException"), message))
+    return RequestRefused(reply_error(protocol, status, code or usual.get(protocol, "SerializationException"), message))
 
 
-def elsewhere(protocol: str, what: str) -> Refused:
-    return Refused(not_in_sandbox(protocol, what))
+def build_unsupported_error(protocol: str, what: str) -> RequestRefused:
+    return RequestRefused(reply_not_implemented(protocol, what))
 
 
-def not_in_sandbox(protocol: str, what: str) -> Reply:
-    return error(protocol, 501, "NotImplementedInSandbox", f"{what} is not part of the sandbox (sandbox/README.md)")
+def reply_not_implemented(protocol: str, what: str) -> Reply:
+    return reply_error(
+        protocol, 501, "NotImplementedInSandbox", f"{what} is not part of the sandbox (sandbox/README.md)"
+    )
 
 
-def unsigned(protocol: str) -> Reply:
+def reply_missing_token(protocol: str) -> Reply:
     if protocol == "rest-xml":
-        return error(protocol, 403, "AccessDenied", "Access Denied")
+        return reply_error(protocol, 403, "AccessDenied", "Access Denied")
     if protocol == "query":
-        return error(protocol, 403, "MissingAuthenticationToken", "Request is missing Authentication Token")
-    return error(protocol, 400, "MissingAuthenticationTokenException", "Missing Authentication Token")
+        return reply_error(protocol, 403, "MissingAuthenticationToken", "Request is missing Authentication Token")
+    return reply_error(protocol, 400, "MissingAuthenticationTokenException", "Missing Authentication Token")
 
 
-def unknown_key(protocol: str) -> Reply:
+def reply_unknown_key(protocol: str) -> Reply:
     status, code, said = {
         "rest-xml": (403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."),
         "ec2": (401, "AuthFailure", "AWS was not able to validate the provided access credentials."),
         "query": (403, "InvalidClientTokenId", "The security token included in the request is invalid."),
         "rest-json": (403, "UnrecognizedClientException", "The security token included in the request is invalid."),
     }.get(protocol, (400, "UnrecognizedClientException", "The security token included in the request is invalid."))
-    return error(protocol, status, code, f"{said} {OLD_KEY}")
+    return reply_error(protocol, status, code, f"{said} {OLD_KEY}")
 
 
-def expired(protocol: str) -> Reply:
+def reply_expired_token(protocol: str) -> Reply:
     said = "The security token included in the request is expired"
     status, code, words = {
         "rest-xml": (400, "ExpiredToken", "The provided token has expired."),
@@ -77,21 +79,21 @@ def expired(protocol: str) -> Reply:
         "query": (403, "ExpiredToken", said),
         "rest-json": (403, "ExpiredTokenException", said),
     }.get(protocol, (400, "ExpiredTokenException", said))
-    return error(protocol, status, code, words)
+    return reply_error(protocol, status, code, words)
 
 
-def other_region(protocol: str, region: str) -> Reply:
+def reply_wrong_region(protocol: str, region: str) -> Reply:
     """The sandbox is one region; a call that is meant for another must not change this one."""
     if protocol == "rest-xml":
         words = f"The authorization header is malformed; the region '{region}' is wrong; expecting '{REGION}'"
-        return error(protocol, 400, "AuthorizationHeaderMalformed", words)
+        return reply_error(protocol, 400, "AuthorizationHeaderMalformed", words)
     words = f"Credential should be scoped to a valid region, not '{region}'."
     if protocol in ("query", "ec2"):
-        return error(protocol, 403, "SignatureDoesNotMatch", words)
-    return error(protocol, 400, "InvalidSignatureException", words)
+        return reply_error(protocol, 403, "SignatureDoesNotMatch", words)
+    return reply_error(protocol, 400, "InvalidSignatureException", words)
 
 
-def off_time(protocol: str, date: str) -> Reply | None:
+def check_clock_skew(protocol: str, date: str) -> Reply | None:
     """AWS takes no signature whose time is minutes off its own. Each protocol has its words for it."""
     try:
         signed = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -102,26 +104,26 @@ def off_time(protocol: str, date: str) -> Reply | None:
         return None
     if protocol == "rest-xml":
         words = "The difference between the request time and the current time is too large."
-        return error(protocol, 403, "RequestTimeTooSkewed", words)
+        return reply_error(protocol, 403, "RequestTimeTooSkewed", words)
     if signed < now:
-        said = f"Signature expired: {date} is now earlier than {stamp(now - allowed)} ({stamp(now)} - 5 min.)"
+        said = f"Signature expired: {date} is now earlier than {format_amz_date(now - allowed)} ({format_amz_date(now)} - 5 min.)"
     else:
-        said = f"Signature not yet current: {date} is still later than {stamp(now + allowed)} ({stamp(now)} + 5 min.)"
+        said = f"Signature not yet current: {date} is still later than {format_amz_date(now + allowed)} ({format_amz_date(now)} + 5 min.)"
     if protocol == "ec2":
-        return error(protocol, 400, "RequestExpired", said)
+        return reply_error(protocol, 400, "RequestExpired", said)
     if protocol == "query":
-        return error(protocol, 403, "SignatureDoesNotMatch", said)
-    return error(protocol, 403 if protocol == "rest-json" else 400, "InvalidSignatureException", said)
+        return reply_error(protocol, 403, "SignatureDoesNotMatch", said)
+    return reply_error(protocol, 403 if protocol == "rest-json" else 400, "InvalidSignatureException", said)
 
 
-def stamp(when: datetime) -> str:
+def format_amz_date(when: datetime) -> str:
     return f"{when:%Y%m%dT%H%M%SZ}"
 
 
-def denial(service: str, protocol: str, message: str) -> Reply:
+def reply_access_denied(service: str, protocol: str, message: str) -> Reply:
     if protocol == "ec2":
         said = f"You are not authorized to perform this operation. {message}"
-        return error(protocol, 403, "UnauthorizedOperation", said)
+        return reply_error(protocol, 403, "UnauthorizedOperation", said)
     if protocol in ("query", "rest-xml") or service == "monitoring":  # CloudWatch keeps its old codes in JSON
-        return error(protocol, 403, "AccessDenied", message)
-    return error(protocol, 403 if service == "lambda" else 400, "AccessDeniedException", message)
+        return reply_error(protocol, 403, "AccessDenied", message)
+    return reply_error(protocol, 403 if service == "lambda" else 400, "AccessDeniedException", message)

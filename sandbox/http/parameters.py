@@ -12,7 +12,7 @@ from moto.core.utils import get_service_model
 from werkzeug.datastructures import MultiDict
 
 from sandbox.http import routes
-from sandbox.http.error_responses import malformed
+from sandbox.http.error_responses import build_malformed_error
 from sandbox.http.parsing import Call
 
 
@@ -23,13 +23,17 @@ def read(call: Call) -> dict[str, Any]:
     """
     try:
         if call.rest:
-            return in_body(call, call.route.members) | around(call) if call.route.members else around(call)
-        return in_body(call, None) if call.protocol == "json" else in_form(call)
+            return (
+                parse_json_parameters(call, call.route.members) | collect_rest_parameters(call)
+                if call.route.members
+                else collect_rest_parameters(call)
+            )
+        return parse_json_parameters(call, None) if call.protocol == "json" else parse_form_parameters(call)
     except (ValueError, KeyError, TypeError, RecursionError) as wrong:
-        raise malformed(call.protocol, f"The parameters cannot be read: {wrong}") from None
+        raise build_malformed_error(call.protocol, f"The parameters cannot be read: {wrong}") from None
 
 
-def in_form(call: Call) -> dict[str, Any]:
+def parse_form_parameters(call: Call) -> dict[str, Any]:
     model = get_service_model(call.model).operation_model(call.operation)
     asked = {
         "values": MultiDict(call.form),
@@ -42,13 +46,17 @@ def in_form(call: Call) -> dict[str, Any]:
     return PROTOCOL_PARSERS[call.protocol](model).parse(asked)  # type: ignore[arg-type]
 
 
-def in_body(call: Call, members: frozenset[str] | None) -> dict[str, Any]:
+def parse_json_parameters(call: Call, members: frozenset[str] | None) -> dict[str, Any]:
     """Of a JSON body: those of the operation that do not stand elsewhere. A null is no value, as in AWS."""
     text = call.body.decode()
-    given = json.loads(text, object_pairs_hook=once, parse_constant=no_number) if text.strip() else {}
+    given = (
+        json.loads(text, object_pairs_hook=reject_duplicate_keys, parse_constant=reject_constant)
+        if text.strip()
+        else {}
+    )
     if not isinstance(given, dict):
         raise ValueError("The body is no JSON object")
-    shape = input_shape(call.model, call.operation)
+    shape = find_input_shape(call.model, call.operation)
     if shape is None:
         return {}
     names = shape.members if members is None else members
@@ -57,14 +65,14 @@ def in_body(call: Call, members: frozenset[str] | None) -> dict[str, Any]:
     return asked
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("A name is given more than once in one object")
     return found
 
 
-def no_number(word: str) -> None:
+def reject_constant(word: str) -> None:
     raise ValueError(f"{word} is no number")
 
 
@@ -76,11 +84,11 @@ def check_types(asked: dict[str, Any], shape: Any) -> None:
 
 
 @cache
-def input_shape(model: str, operation: str) -> Any:
-    return routes.service_model(model).operation_model(operation).input_shape
+def find_input_shape(model: str, operation: str) -> Any:
+    return routes.load_service_model(model).operation_model(operation).input_shape
 
 
-def around(call: Call) -> dict[str, Any]:
+def collect_rest_parameters(call: Call) -> dict[str, Any]:
     """What stands in path, query and headers, by the model's names."""
     route, asked = call.route, dict[str, Any](call.labels)
     for key, name in route.query.items():

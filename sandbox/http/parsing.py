@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlencode
 from botocore.exceptions import UnknownServiceError
 
 from sandbox.http import routes, signature
-from sandbox.http.error_responses import elsewhere, malformed
+from sandbox.http.error_responses import build_malformed_error, build_unsupported_error
 from sandbox.state import REGION
 
 FORM = "application/x-www-form-urlencoded"
@@ -59,7 +59,7 @@ class Call:
 
     @property
     def route(self) -> routes.Route:
-        return routes.routes(self.model)[self.operation]
+        return routes.build_routes(self.model)[self.operation]
 
     @property
     def rest(self) -> bool:
@@ -77,15 +77,15 @@ def read(environ: dict[str, Any]) -> Call:
         signed = signature.read(headers.get("authorization", ""), pairs)
     except signature.Unreadable as wrong:
         code = "InvalidArgument" if guess == "rest-xml" else "IncompleteSignature"
-        raise malformed(guess, str(wrong), code) from None
+        raise build_malformed_error(guess, str(wrong), code) from None
     service = signed.service if signed else {"query": "sts", "rest-xml": "s3"}.get(guess, "")
     try:
         path = environ["PATH_INFO"].encode("latin-1").decode()
     except UnicodeDecodeError:
-        raise malformed(guess, "The path is not UTF-8") from None
+        raise build_malformed_error(guess, "The path is not UTF-8") from None
     if signed is None and guess != "query":
         return Call("", REGION, service, service, guess, "?", path, {}, {}, headers, {}, b"", environ)
-    model, protocol = spoken(service, headers, path)
+    model, protocol = detect_protocol(service, headers, path)
     if protocol == "rest-json":  # a function may be named by its ARN, and a slash at the end says nothing
         path = OF_FUNCTION.sub("", path).rstrip("/")
     query = {key: [v for k, v in pairs if k == key] for key, _ in pairs if not signature.OF_URLS.fullmatch(key)}
@@ -93,19 +93,19 @@ def read(environ: dict[str, Any]) -> Call:
     return Call(key, region, service, model, protocol, "?", path, {}, query, headers, {}, b"", environ)
 
 
-def told(call: Call) -> Call:
+def resolve_operation(call: Call) -> Call:
     """The same with its operation, "?" where there is none such, and its body. Raises Refused."""
-    return of_rest(call) if call.rest else of_root(call)
+    return resolve_rest_call(call) if call.rest else resolve_root_call(call)
 
 
 def is_form(headers: dict[str, str]) -> bool:
     return headers.get("content-type", "").partition(";")[0].strip().lower() == FORM
 
 
-def spoken(service: str, headers: dict[str, str], path: str) -> tuple[str, str]:
+def detect_protocol(service: str, headers: dict[str, str], path: str) -> tuple[str, str]:
     """(botocore's model, the protocol of this call). Few services have two; a service that has none in JSON takes no Target."""
     model = "sagemaker-runtime" if service == "sagemaker" and path != "/" else MODELS.get(service, service)
-    has = protocols(model)
+    has = list_protocols(model)
     if "json" in has and ("query" not in has or "x-amz-target" in headers):
         return model, "json"
     if has:
@@ -114,77 +114,85 @@ def spoken(service: str, headers: dict[str, str], path: str) -> tuple[str, str]:
 
 
 @cache
-def protocols(model: str) -> tuple[str, ...]:
+def list_protocols(model: str) -> tuple[str, ...]:
     """() of what botocore has no model of."""
     try:
-        metadata = metadata_of(model)
+        metadata = read_model_metadata(model)
     except UnknownServiceError:
         return ()
     return tuple(metadata.get("protocols", [metadata["protocol"]]))
 
 
-def metadata_of(model: str) -> dict[str, Any]:
-    metadata: dict[str, Any] = routes.service_model(model).metadata
+def read_model_metadata(model: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = routes.load_service_model(model).metadata
     return metadata
 
 
-def of_rest(call: Call) -> Call:
+def resolve_rest_call(call: Call) -> Call:
     """A request that is told by method, path and query."""
     if call.path.startswith(MOTOS_OWN):
-        raise elsewhere(call.protocol, f"{call.service} at {call.path}")
+        raise build_unsupported_error(call.protocol, f"{call.service} at {call.path}")
     if blank := [key for key in NOT_EMPTY if "" in call.query.get(key, [])]:
-        raise malformed(call.protocol, f"{blank[0]} cannot be the empty string", "InvalidArgument")
-    operation, labels = routes.match(call.model, call.environ["REQUEST_METHOD"], call.path, call.query, call.headers)
+        raise build_malformed_error(call.protocol, f"{blank[0]} cannot be the empty string", "InvalidArgument")
+    operation, labels = routes.match_operation(
+        call.model, call.environ["REQUEST_METHOD"], call.path, call.query, call.headers
+    )
     if operation == "?":
         return replace(call, operation=operation)
-    route = routes.routes(call.model)[operation]
+    route = routes.build_routes(call.model)[operation]
     own = {*route.literal, *route.query}
-    if others := sorted((call.query.keys() & routes.literals(call.model).keys()) - own):
-        raise malformed(call.protocol, f"{others[0]} is of another operation than {operation}", "InvalidArgument")
+    if others := sorted((call.query.keys() & routes.collect_query_literals(call.model).keys()) - own):
+        raise build_malformed_error(
+            call.protocol, f"{others[0]} is of another operation than {operation}", "InvalidArgument"
+        )
     if twice := [key for key in sorted(own - route.several) if len(call.query.get(key, [])) > 1]:
-        raise malformed(call.protocol, f"{twice[0]} is given more than once", "InvalidArgument")
-    if route.streams and "content-type" in route.headers and form_like(call.headers):
-        raise elsewhere(call.protocol, f"{call.service}:{operation} of a body whose Content-Type is a form's")
-    body = b"" if route.streams else unpacked(call) if call.protocol == "rest-json" else whole(call)
+        raise build_malformed_error(call.protocol, f"{twice[0]} is given more than once", "InvalidArgument")
+    if route.streams and "content-type" in route.headers and is_form_like(call.headers):
+        raise build_unsupported_error(
+            call.protocol, f"{call.service}:{operation} of a body whose Content-Type is a form's"
+        )
+    body = b"" if route.streams else read_decoded_body(call) if call.protocol == "rest-json" else read_body(call)
     return replace(call, operation=operation, labels=labels, body=body)
 
 
-def form_like(headers: dict[str, str]) -> bool:
+def is_form_like(headers: dict[str, str]) -> bool:
     """What moto would take to pieces."""
     return headers.get("content-type", "").strip().lower().startswith((FORM, "multipart/"))
 
 
-def of_root(call: Call) -> Call:
+def resolve_root_call(call: Call) -> Call:
     """A request to /, told by its Target, or by the Action in its form."""
     if named := IN_CBOR.fullmatch(call.path):
-        raise elsewhere(call.protocol, f"{call.service}:{named[1]} in CBOR")
+        raise build_unsupported_error(call.protocol, f"{call.service}:{named[1]} in CBOR")
     if call.path not in ("", "/") or call.environ["REQUEST_METHOD"] != "POST":
-        raise elsewhere(call.protocol, f"{call.service} by {call.environ['REQUEST_METHOD']} {call.path}")
+        raise build_unsupported_error(call.protocol, f"{call.service} by {call.environ['REQUEST_METHOD']} {call.path}")
     if call.query:
-        raise malformed(call.protocol, "Parameters stand in the body, and not in the query string too")
+        raise build_malformed_error(call.protocol, "Parameters stand in the body, and not in the query string too")
     if call.protocol != "json":
-        form = fields(call)
+        form = parse_form(call)
         return replace(call, operation=form.get("Action", "?"), form=form)
     found = TARGET.fullmatch(call.headers.get("x-amz-target", ""))
-    prefix = metadata_of(call.model).get("targetPrefix") if protocols(call.model) else None
+    prefix = read_model_metadata(call.model).get("targetPrefix") if list_protocols(call.model) else None
     if not found or (prefix and found[1] != prefix):
-        raise malformed("json", "X-Amz-Target names no operation of this service", "UnknownOperationException")
-    return replace(call, operation=found[2], body=unpacked(call))
+        raise build_malformed_error(
+            "json", "X-Amz-Target names no operation of this service", "UnknownOperationException"
+        )
+    return replace(call, operation=found[2], body=read_decoded_body(call))
 
 
-def fields(call: Call) -> dict[str, str]:
+def parse_form(call: Call) -> dict[str, str]:
     try:
-        text = unpacked(call).decode()
+        text = read_decoded_body(call).decode()
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
     except ValueError as wrong:  # of UTF-8 too
-        raise malformed(call.protocol, f"The form cannot be read: {wrong}") from None
+        raise build_malformed_error(call.protocol, f"The form cannot be read: {wrong}") from None
     form = dict(pairs)
     if len(form) < len(pairs):
-        raise malformed(call.protocol, "A parameter is given more than once")
+        raise build_malformed_error(call.protocol, "A parameter is given more than once")
     return form
 
 
-def whole(call: Call) -> bytes:
+def read_body(call: Call) -> bytes:
     """The body as it came. Raises Refused for one that is too long."""
     stream = call.environ["wsgi.input"]
     if call.environ.get("wsgi.input_terminated"):
@@ -193,31 +201,31 @@ def whole(call: Call) -> bytes:
         body = stream.read(min(int(call.environ.get("CONTENT_LENGTH") or 0), BODY_BYTES + 1))
     if len(body) > BODY_BYTES:
         words = f"Request must be smaller than {BODY_BYTES} bytes"
-        raise malformed(call.protocol, words, "RequestTooLargeException", 413)
+        raise build_malformed_error(call.protocol, words, "RequestTooLargeException", 413)
     return bytes(body)
 
 
-def unpacked(call: Call) -> bytes:
+def read_decoded_body(call: Call) -> bytes:
     """As an SDK sends long ones: compressed."""
-    body, coding = whole(call), call.headers.get("content-encoding", "")
+    body, coding = read_body(call), call.headers.get("content-encoding", "")
     if not coding:
         return body
     if coding.lower() != "gzip":
-        raise malformed(call.protocol, f"Content-Encoding {coding!r} is not known")
+        raise build_malformed_error(call.protocol, f"Content-Encoding {coding!r} is not known")
     inflater = zlib.decompressobj(wbits=31)
     try:
         plain = inflater.decompress(body, BODY_BYTES)
     except zlib.error as wrong:
-        raise malformed(call.protocol, f"The body is not gzip: {wrong}") from None
+        raise build_malformed_error(call.protocol, f"The body is not gzip: {wrong}") from None
     if inflater.unconsumed_tail:
         words = f"Request must be smaller than {BODY_BYTES} bytes"
-        raise malformed(call.protocol, words, "RequestTooLargeException", 413)
+        raise build_malformed_error(call.protocol, words, "RequestTooLargeException", 413)
     if not inflater.eof or inflater.unused_data:
-        raise malformed(call.protocol, "The body is not one whole gzip member")
+        raise build_malformed_error(call.protocol, "The body is not one whole gzip member")
     return plain
 
 
-def for_moto(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+def build_moto_environ(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     """A WSGI environ with the call and its parameters as they were read, and nothing else of the request."""
     kept = {key: value for key, value in call.environ.items() if not key.startswith(("HTTP_", "CONTENT_"))}
     # On AWS these calls come over TLS; a bucket policy that asks for it must not lock the sandbox out.
@@ -225,10 +233,10 @@ def for_moto(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     if call.key:
         scope = f"{call.key}/20260101/{REGION}/{call.service}/aws4_request"
         kept["HTTP_AUTHORIZATION"] = f"{signature.SCHEME} Credential={scope}, SignedHeaders=host, Signature=0"
-    given, query, body = rest_parts(call, asked) if call.rest else root_parts(call, asked)
+    given, query, body = build_rest_request(call, asked) if call.rest else build_root_request(call, asked)
     kept |= {("" if key == "content-type" else "HTTP_") + key.upper().replace("-", "_"): v for key, v in given.items()}
     path = call.path if call.rest else "/"
-    line = routes.quoted(path) + (f"?{query}" if query else "")
+    line = routes.quote_path(path) + (f"?{query}" if query else "")
     kept |= {"PATH_INFO": path.encode().decode("latin-1"), "QUERY_STRING": query, "RAW_URI": line, "REQUEST_URI": line}
     if call.rest and call.route.streams:
         return kept | ({"CONTENT_LENGTH": call.environ["CONTENT_LENGTH"]} if "CONTENT_LENGTH" in call.environ else {})
@@ -236,16 +244,16 @@ def for_moto(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     return kept | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
 
 
-def root_parts(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
+def build_root_request(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
     """(headers, query, body). In moto an Action anywhere beats the Target; a query keeps it from looking for one."""
     if call.protocol != "json":
         return {"content-type": FORM}, "", urlencode(call.form).encode()
-    kind = f"application/x-amz-json-{metadata_of(call.model)['jsonVersion']}"
+    kind = f"application/x-amz-json-{read_model_metadata(call.model)['jsonVersion']}"
     target = call.headers["x-amz-target"]
     return {"content-type": kind, "x-amz-target": target}, f"x-id={call.operation}", json.dumps(asked).encode()
 
 
-def rest_parts(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
+def build_rest_request(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
     route = call.route
     names = {*route.headers, *(FRAMING if call.service == "s3" else ())}
     given = {k: v for k, v in call.headers.items() if k in names or (route.prefixes and k.startswith(route.prefixes))}

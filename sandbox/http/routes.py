@@ -33,24 +33,24 @@ class Route:
     streams: bool  # whether the body is data, which nobody decides on
 
 
-def match(
+def match_operation(
     service: str, method: str, path: str, keys: Iterable[str], headers: Iterable[str]
 ) -> tuple[str, dict[str, str]]:
     """The operation, "?" for none, and the parameters in its path, which is decoded. Of query and headers only names count.
 
     moto tells `?policy` from `?policy=x`, and would take the second, of a DELETE, for one of the whole bucket.
     """
-    query = urlencode({key: literals(service).get(key, "") for key in keys})
+    query = urlencode({key: collect_query_literals(service).get(key, "") for key in keys})
     request = Request(
-        {"REQUEST_METHOD": method, "PATH_INFO": path, "RAW_URI": quoted(path), "QUERY_STRING": query}
+        {"REQUEST_METHOD": method, "PATH_INFO": path, "RAW_URI": quote_path(path), "QUERY_STRING": query}
         | {"SERVER_NAME": "127.0.0.1", "SERVER_PORT": "80", "wsgi.url_scheme": "https"}
         | {f"HTTP_{name.upper().replace('-', '_')}": "" for name in headers}
     )
     try:
-        operation, labels = router(service).match(request)
+        operation, labels = build_router(service).match(request)
     except NotFound:
         return "?", {}
-    route = routes(service).get(operation.name)
+    route = build_routes(service).get(operation.name)
     # moto knows a few more than botocore, such as S3's upload by an HTML form, and lets the last label of a path hold slashes;
     # what then acts on the call may cut it at one of them.
     if route is None or any("/" in value for label, value in labels.items() if label not in route.greedy):
@@ -58,35 +58,35 @@ def match(
     return operation.name, {route.labels[label]: value for label, value in labels.items()}
 
 
-def quoted(path: str) -> str:
+def quote_path(path: str) -> str:
     return quote(path, safe="/-._~")
 
 
 @cache
-def service_model(service: str) -> Any:
+def load_service_model(service: str) -> Any:
     """botocore's model of a service, by botocore's name. Raises UnknownServiceError."""
     return botocore.session.get_session().get_service_model(service)
 
 
 @cache
-def router(service: str) -> RestRouter:
+def build_router(service: str) -> RestRouter:
     return RestRouter(get_service_model(service))
 
 
 @cache
-def routes(service: str) -> dict[str, Route]:
+def build_routes(service: str) -> dict[str, Route]:
     """By operation. `service` is botocore's name of the model."""
-    model = service_model(service)
-    return {name: route(model.operation_model(name)) for name in model.operation_names}
+    model = load_service_model(service)
+    return {name: derive_route(model.operation_model(name)) for name in model.operation_names}
 
 
 @cache
-def literals(service: str) -> dict[str, str]:
+def collect_query_literals(service: str) -> dict[str, str]:
     """What stands in the queries of a service's operations as it is, such as `policy` and `list-type=2`."""
-    return {key: value for route in routes(service).values() for key, value in route.literal.items()}
+    return {key: value for route in build_routes(service).values() for key, value in route.literal.items()}
 
 
-def route(operation: Any) -> Route:
+def derive_route(operation: Any) -> Route:
     members = operation.input_shape.members if operation.input_shape else {}
     payload = operation.input_shape.serialization.get("payload") if operation.input_shape else None
     at: dict[str, dict[str, str]] = {"uri": {}, "querystring": {}, "header": {}, "headers": {}, "": {}}

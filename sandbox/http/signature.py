@@ -36,28 +36,28 @@ def read(authorization: str, query: list[tuple[str, str]]) -> Signature | None:
             "the Authorization header should be specified"
         )
     if authorization:
-        return in_header(authorization)
-    return of(single(in_url, "X-Amz-Credential")) if in_url else None
+        return parse_authorization(authorization)
+    return parse_credential_scope(read_single_value(in_url, "X-Amz-Credential")) if in_url else None
 
 
-def in_header(authorization: str) -> Signature:
+def parse_authorization(authorization: str) -> Signature:
     scheme, _, rest = authorization.partition(" ")
     if scheme != SCHEME:
         raise Unreadable(f"The authorization mechanism you have provided is not supported. Please use {SCHEME}.")
     pairs = [(name.strip(), value) for name, _, value in (part.partition("=") for part in rest.split(","))]
     if len(pairs) != len(PARTS) or {name for name, _ in pairs} != PARTS:
         raise Unreadable(f"Authorization header requires {', '.join(sorted(PARTS))}, each once. Authorization={SCHEME}")
-    return of(single(pairs, "Credential"))
+    return parse_credential_scope(read_single_value(pairs, "Credential"))
 
 
-def single(pairs: list[tuple[str, str]], name: str) -> str:
+def read_single_value(pairs: list[tuple[str, str]], name: str) -> str:
     found = [value for key, value in pairs if key == name]
     if len(found) != 1:
         raise Unreadable(f"{name} is given {len(found)} times")
     return found[0]
 
 
-def of(credential: str) -> Signature:
+def parse_credential_scope(credential: str) -> Signature:
     found = CREDENTIAL.fullmatch(credential.strip())
     if not found:
         raise Unreadable(

@@ -7,12 +7,12 @@ from typing import Any
 from sandbox.world import World
 
 
-def make(world: World, calls: list[tuple[str, dict[str, Any]]]) -> dict[str, int]:
+def apply_iam_calls(world: World, calls: list[tuple[str, dict[str, Any]]]) -> dict[str, int]:
     """Carry out IAM calls given as (botocore's name, its arguments): those that iam.apply makes in an account without the roles.
 
     Raises KeyError for a call that is not one of these.
     """
-    backend = world.backend_global("iam")
+    backend = world.get_global_backend("iam")
     for call, args in calls:
         match call:
             case "create_policy":

@@ -58,7 +58,7 @@ class Keys:
 
     def assume(self, role_arn: str, session: str) -> tuple[str, str, str, datetime]:
         """(key id, secret, session token, expiry) of a role. Raises KeyError when the account has no such role."""
-        if role_id(role_arn) is None:
+        if find_role_id(role_arn) is None:
             raise KeyError(role_arn)
         taken = sts_backends[ACCOUNT]["aws"].assume_role(
             region_name=REGION,
@@ -75,7 +75,7 @@ class Keys:
         """Keep what moto's record of a session does not: whose it is if the role is made anew, and what it was `told`."""
         kept = Session(
             role_arn=taken.role_arn,
-            role_id=role_id(taken.role_arn) or "",
+            role_id=find_role_id(taken.role_arn) or "",
             name=taken.session_name,
             issued=taken.access_key.create_date.replace(tzinfo=UTC),  # moto's are UTC, and do not say so
             expires=taken.expiration.replace(tzinfo=UTC),
@@ -104,7 +104,7 @@ class Keys:
         if not key_id:
             return None
         if taken := self.session(key_id):
-            good = not self.expired(key_id) and role_id(taken.role_arn) == taken.role_id
+            good = not self.expired(key_id) and find_role_id(taken.role_arn) == taken.role_id
             return f"{taken.role_arn.rsplit('/', 1)[-1]}/{taken.name}" if good else None
         for name, user in iam_backends[ACCOUNT]["aws"].users.items():
             if any(key.access_key_id == key_id and key.status == "Active" for key in user.access_keys):
@@ -138,6 +138,6 @@ class Keys:
         }
 
 
-def role_id(role_arn: str) -> str | None:
+def find_role_id(role_arn: str) -> str | None:
     """The unique id of the role that has this ARN now."""
     return next((role.id for role in iam_backends[ACCOUNT]["aws"].roles.values() if role.arn == role_arn), None)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iampolicy.policy.document import Policy, as_list
-from iampolicy.policy.evaluate import Decision, Request, decide
+from iampolicy.policy.evaluate import Decision, Request, decide_request
 from sandbox.http.parsing import Call
 from sandbox.iam import resource_lookup
-from sandbox.iam.iam_permissions import TAKING, said
+from sandbox.iam.iam_permissions import TAKING, describe_denied_resource
 from sandbox.iam.permissions import TABLE
-from sandbox.iam.principals import Identity, compiled, identity, of_every_request, role_of
-from sandbox.iam.resource_lookup import Context, Row, requested
+from sandbox.iam.principals import Identity, build_request_context, compile_policy, find_identity, find_role
+from sandbox.iam.resource_lookup import Context, Row, derive_request_tags
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World
 
@@ -42,7 +42,7 @@ class Denied(Exception):
     """The caller may not. The message is AWS's."""
 
 
-def needs(world: World, service: str, operation: str, asked: dict[str, Any], user: str = "") -> list[Need]:
+def list_needs(world: World, service: str, operation: str, asked: dict[str, Any], user: str = "") -> list[Need]:
     """Every permission that the call takes, its own first. `user` is the name of the user who calls. Raises Unlisted."""
     try:
         prefix, start, rows = TABLE[service]
@@ -53,28 +53,30 @@ def needs(world: World, service: str, operation: str, asked: dict[str, Any], use
     action = row.action or f"{prefix}:{operation}"
     if row.versioned and asked.get("VersionId"):
         action = row.versioned
-    told = {key.lower(): at(asked, path) for key, path in row.keys.items()}
-    named = {key: words(value) for key, value in told.items() if value != []}
+    told = {key.lower(): find_value_at_path(asked, path) for key, path in row.keys.items()}
+    named = {key: convert_to_text(value) for key, value in told.items() if value != []}
     found = []
-    for arn in arns(world, row, start, asked):
-        context = named | requested(asked, arn) | resource_lookup.resource_tags(world, arn)
+    for arn in expand_arns(world, row, start, asked):
+        context = named | derive_request_tags(asked, arn) | resource_lookup.read_resource_tags(world, arn)
         if row.context:
             context |= row.context(world, asked, arn)
-        found.append(Need(action, arn, context, said(operation, arn) if service == "iam" else ""))
-    return found + list(besides(world, row, found, operation, asked))
+        found.append(Need(action, arn, context, describe_denied_resource(operation, arn) if service == "iam" else ""))
+    return found + list(list_additional_needs(world, row, found, operation, asked))
 
 
-def besides(world: World, row: Row, found: list[Need], operation: str, asked: dict[str, Any]) -> Iterator[Need]:
+def list_additional_needs(
+    world: World, row: Row, found: list[Need], operation: str, asked: dict[str, Any]
+) -> Iterator[Need]:
     """What the call takes in addition: to tag what it makes, to pass the roles that it names."""
     if row.tagging == "ec2:CreateTags":
         for kind in dict.fromkeys(spec["ResourceType"] for spec in as_list(asked.get("TagSpecifications", []))):
             arn = f"{resource_lookup.EC2}{kind}/*"
-            yield Need(row.tagging, arn, requested(asked, arn) | {"ec2:createaction": operation})
-    elif row.tagging and (tags := requested(asked, found[0].resource)):
+            yield Need(row.tagging, arn, derive_request_tags(asked, arn) | {"ec2:createaction": operation})
+    elif row.tagging and (tags := derive_request_tags(asked, found[0].resource)):
         yield Need(row.tagging, found[0].resource, tags)
     for path, service in row.passes.items():
-        for role in as_list(at(asked, path)):
-            yield from (Need(*one) for one in resource_lookup.passing(role, service, world))
+        for role in as_list(find_value_at_path(asked, path)):
+            yield from (Need(*one) for one in resource_lookup.list_pass_role_needs(role, service, world))
     if row.more:
         yield from (Need(*one) for one in row.more(world, asked))
 
@@ -87,7 +89,7 @@ def with_defaults(service: str, asked: dict[str, Any], user: str) -> dict[str, A
     return asked
 
 
-def arns(world: World, row: Row, start: str, asked: dict[str, Any]) -> list[str]:
+def expand_arns(world: World, row: Row, start: str, asked: dict[str, Any]) -> list[str]:
     """The row's templates filled in: one ARN for each value of a list; a parameter that is not given is any."""
     found: list[str] = []
     for template in row.arns:
@@ -100,15 +102,15 @@ def arns(world: World, row: Row, start: str, asked: dict[str, Any]) -> list[str]
         if place and not values:
             optional = place[1] in ("SecurityGroupIds", "SubnetIds", "RouteTableIds")
             values = [] if optional else ["*"]
-        found += [filled(whole, asked | ({place[1]: value} if place else {})) for value in values]
+        found += [fill_arn_template(whole, asked | ({place[1]: value} if place else {})) for value in values]
     return found
 
 
-def filled(template: str, asked: dict[str, Any]) -> str:
+def fill_arn_template(template: str, asked: dict[str, Any]) -> str:
     return PLACE.sub(lambda m: str(asked.get(m[1], "*")), template)
 
 
-def at(asked: Any, path: str) -> Any:
+def find_value_at_path(asked: Any, path: str) -> Any:
     """The value at A.B; of each that has one, where a list is on the way. [] where there is none."""
     for name in path.split("."):
         if isinstance(asked, list):
@@ -118,80 +120,80 @@ def at(asked: Any, path: str) -> Any:
     return [] if asked is None else asked
 
 
-def words(value: Any) -> str | list[str]:
+def convert_to_text(value: Any) -> str | list[str]:
     return [str(one) for one in value] if isinstance(value, list) else str(value)
 
 
 def check(world: World, call: Call, asked: dict[str, Any]) -> None:
     """Raises Denied for the first permission that the caller lacks, Unlisted for an operation that has no row."""
-    who = identity(world, call.key)
+    who = find_identity(world, call.key)
     user = who.context.get("aws:username", "")
-    permit(world, who, needs(world, call.service, call.operation, asked, user), call.agent)
+    enforce_needs(world, who, list_needs(world, call.service, call.operation, asked, user), call.agent)
     if call.service == "s3" and call.operation in ("GetObject", "HeadObject"):
-        missing(world, who, asked, call.agent)
+        check_missing_object(world, who, asked, call.agent)
 
 
-def tunnel_denial(world: World, key: str, asked: dict[str, str]) -> str:
+def explain_tunnel_denial(world: World, key: str, asked: dict[str, str]) -> str:
     """Why the holder of a key may not open an Instance Connect tunnel, in AWS's words; "" when it may."""
     try:
-        permit(world, identity(world, key), needs(world, "ec2-instance-connect", "OpenTunnel", asked))
+        enforce_needs(world, find_identity(world, key), list_needs(world, "ec2-instance-connect", "OpenTunnel", asked))
     except Denied as denied:
         return str(denied)
     return ""
 
 
-def permit(world: World, who: Identity, wanted: list[Need], agent: str = "") -> None:
+def enforce_needs(world: World, who: Identity, wanted: list[Need], agent: str = "") -> None:
     """Raises Denied for the first that `who` lacks. All are written down."""
     for need in wanted:
-        decision = decision_on(world, who, need, agent)
+        decision = decide_need(world, who, need, agent)
         world.requests.add(who.caller.arn, need.action, need.resource, need.context, decision.effect, agent)
         if not decision.allowed:
-            raise Denied(worded(who, need, decision))
+            raise Denied(format_denial(who, need, decision))
         if need.action == "iam:CreateServiceLinkedRole":
             resource_lookup.make_service_role(world, need.resource)
 
 
-def decision_on(world: World, who: Identity, need: Need, agent: str) -> Decision:
+def decide_need(world: World, who: Identity, need: Need, agent: str) -> Decision:
     if need.action == "sts:GetCallerIdentity":  # AWS asks for no permission
         return Decision("allowed")
-    context = of_every_request(agent) | who.context | need.context
+    context = build_request_context(agent) | who.context | need.context
     request = Request(who.caller, need.action, need.resource, context)
     if need.action in TAKING:
-        return decide(request, who.rights, trust_of(world, need.resource), required=True)
-    return decide(request, who.rights, resource_policy(world, need.resource))
+        return decide_request(request, who.rights, compile_trust_policy(world, need.resource), required=True)
+    return decide_request(request, who.rights, compile_resource_policy(world, need.resource))
 
 
-def trust_of(world: World, arn: str) -> Policy:
-    role = role_of(world, arn)
-    return compiled("trust", role.assume_role_policy_document if role else "{}")
+def compile_trust_policy(world: World, arn: str) -> Policy:
+    role = find_role(world, arn)
+    return compile_policy("trust", role.assume_role_policy_document if role else "{}")
 
 
-def resource_policy(world: World, arn: str) -> Policy | None:
+def compile_resource_policy(world: World, arn: str) -> Policy | None:
     """Of a bucket, for its objects too, or of a function."""
     if arn.startswith("arn:aws:s3:::"):
         name = arn.removeprefix("arn:aws:s3:::").partition("/")[0]
-        bucket = world.backend_global("s3").buckets.get(name)
+        bucket = world.get_global_backend("s3").buckets.get(name)
         text = bucket.policy if bucket else None
-        return compiled(f"policy of {name}", text.decode() if isinstance(text, bytes) else text) if text else None
+        return compile_policy(f"policy of {name}", text.decode() if isinstance(text, bytes) else text) if text else None
     if arn.startswith(FUNCTION):
         name = arn.removeprefix(FUNCTION).partition(":")[0]
-        statements = resource_lookup.granted(world, name)
+        statements = resource_lookup.list_function_statements(world, name)
         document = {"Version": "2012-10-17", "Statement": statements}
-        return compiled(f"policy of {name}", json.dumps(document)) if statements else None
+        return compile_policy(f"policy of {name}", json.dumps(document)) if statements else None
     return None
 
 
-def missing(world: World, who: Identity, asked: dict[str, Any], agent: str) -> None:
+def check_missing_object(world: World, who: Identity, asked: dict[str, Any], agent: str) -> None:
     """Who may not list a bucket is not told that an object is missing: S3 denies instead.
 
     Whether a condition on s3:prefix is met by the key here is not documented; it counts as not met.
     """
-    bucket = world.backend_global("s3").buckets.get(asked.get("Bucket"))
+    bucket = world.get_global_backend("s3").buckets.get(asked.get("Bucket"))
     if bucket is not None and asked.get("Key") not in bucket.keys:
-        permit(world, who, [Need("s3:ListBucket", f"arn:aws:s3:::{asked['Bucket']}")], agent)
+        enforce_needs(world, who, [Need("s3:ListBucket", f"arn:aws:s3:::{asked['Bucket']}")], agent)
 
 
-def worded(who: Identity, need: Need, decision: Decision) -> str:
+def format_denial(who: Identity, need: Need, decision: Decision) -> str:
     """In AWS's words; the reason is what people look for."""
     resource = f'"{need.resource}"' if need.action.startswith("s3:") else need.said or need.resource
     said = f"User: {who.arn} is not authorized to perform: {need.action} on resource: {resource}"

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from sandbox.iam.resource_lookup import Context, More, Params, named, passing, requested, row, same
+from sandbox.iam.resource_lookup import (
+    Context,
+    More,
+    Params,
+    build_row,
+    build_rows,
+    derive_request_tags,
+    find_iam_arn,
+    list_pass_role_needs,
+)
 from sandbox.state import ACCOUNT
 from sandbox.world import World
 
@@ -12,34 +21,34 @@ NEW = ("CreateRole", "CreateUser", "CreateInstanceProfile")  # what is not there
 TAKING = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")  # the role's trust has to allow these too
 
 
-def role_named(world: World, asked: Params) -> list[str]:
-    return [named(world.backend_global("iam").roles.values(), asked.get("RoleName"), "role")]
+def resolve_role_arn(world: World, asked: Params) -> list[str]:
+    return [find_iam_arn(world.get_global_backend("iam").roles.values(), asked.get("RoleName"), "role")]
 
 
-def profile_named(world: World, asked: Params) -> list[str]:
-    profiles = world.backend_global("iam").instance_profiles.values()
-    return [named(profiles, asked.get("InstanceProfileName"), "instance-profile")]
+def resolve_profile_arn(world: World, asked: Params) -> list[str]:
+    profiles = world.get_global_backend("iam").instance_profiles.values()
+    return [find_iam_arn(profiles, asked.get("InstanceProfileName"), "instance-profile")]
 
 
-def user_named(world: World, asked: Params) -> list[str]:
-    return [named(world.backend_global("iam").users.values(), asked.get("UserName", "*"), "user")]
+def resolve_user_arn(world: World, asked: Params) -> list[str]:
+    return [find_iam_arn(world.get_global_backend("iam").users.values(), asked.get("UserName", "*"), "user")]
 
 
-def bounds(world: World, asked: Params, arn: str) -> Context:
+def find_boundary_context(world: World, asked: Params, arn: str) -> Context:
     """The boundary that a role or user has now, which a change of its policies is decided by too."""
-    iam = world.backend_global("iam")
+    iam = world.get_global_backend("iam")
     holder = next((one for one in (*iam.roles.values(), *iam.users.values()) if one.arn == arn), None)
     bound = getattr(holder, "permissions_boundary_arn", None)
     return {"iam:permissionsboundary": bound} if bound else {}
 
 
-def profile_role(world: World, asked: Params) -> More:
-    yield from passing(str(asked.get("RoleName")), "ec2.amazonaws.com", world)
+def list_profile_needs(world: World, asked: Params) -> More:
+    yield from list_pass_role_needs(str(asked.get("RoleName")), "ec2.amazonaws.com", world)
 
 
-def session_told(world: World, asked: Params) -> More:
+def list_session_needs(world: World, asked: Params) -> More:
     """Tags and a source identity of a session each take a permission of their own."""
-    role, tags = str(asked.get("RoleArn", "*")), requested(asked, "")
+    role, tags = str(asked.get("RoleArn", "*")), derive_request_tags(asked, "")
     if keys := asked.get("TransitiveTagKeys"):
         tags = tags | {"sts:transitivetagkeys": keys}
     if tags:
@@ -48,7 +57,7 @@ def session_told(world: World, asked: Params) -> More:
         yield "sts:SetSourceIdentity", role, {"sts:sourceidentity": str(source)}
 
 
-def said(operation: str, arn: str) -> str:
+def describe_denied_resource(operation: str, arn: str) -> str:
     """IAM names what is there in words (`role NAME`), a new policy by its name, other new things by their ARN."""
     if operation == "CreatePolicy":
         return f"policy {arn.rpartition('/')[2]}"
@@ -60,44 +69,44 @@ def said(operation: str, arn: str) -> str:
     return f"policy {arn}" if ":policy/" in arn else arn
 
 
-ROLE, POLICY, PROFILE, USER = role_named, "{PolicyArn}", profile_named, user_named
+ROLE, POLICY, PROFILE, USER = resolve_role_arn, "{PolicyArn}", resolve_profile_arn, resolve_user_arn
 BOUNDARY, ATTACHED = {"iam:PermissionsBoundary": "PermissionsBoundary"}, {"iam:PolicyARN": "PolicyArn"}
 IAM = {
-    "CreateRole": row("role{Path}{RoleName}", keys=BOUNDARY, tagging="iam:TagRole"),
-    "PutRolePermissionsBoundary": row(ROLE, keys=BOUNDARY),
-    **same("AttachRolePolicy DetachRolePolicy", ROLE, keys=ATTACHED, context=bounds),
-    **same("PutRolePolicy DeleteRolePolicy DeleteRolePermissionsBoundary", ROLE, context=bounds),
-    **same(
+    "CreateRole": build_row("role{Path}{RoleName}", keys=BOUNDARY, tagging="iam:TagRole"),
+    "PutRolePermissionsBoundary": build_row(ROLE, keys=BOUNDARY),
+    **build_rows("AttachRolePolicy DetachRolePolicy", ROLE, keys=ATTACHED, context=find_boundary_context),
+    **build_rows("PutRolePolicy DeleteRolePolicy DeleteRolePermissionsBoundary", ROLE, context=find_boundary_context),
+    **build_rows(
         "GetRole DeleteRole UpdateAssumeRolePolicy GetRolePolicy TagRole UntagRole ListRolePolicies ListAttachedRolePolicies "
         "ListInstanceProfilesForRole UpdateRole",
         ROLE,
     ),
-    "CreatePolicy": row("policy{Path}{PolicyName}", tagging="iam:TagPolicy"),
-    **same(
+    "CreatePolicy": build_row("policy{Path}{PolicyName}", tagging="iam:TagPolicy"),
+    **build_rows(
         "CreatePolicyVersion DeletePolicyVersion SetDefaultPolicyVersion GetPolicyVersion GetPolicy DeletePolicy TagPolicy "
         "UntagPolicy ListPolicyVersions ListEntitiesForPolicy",
         POLICY,
     ),
-    "CreateInstanceProfile": row("instance-profile{Path}{InstanceProfileName}", tagging="iam:TagInstanceProfile"),
-    "AddRoleToInstanceProfile": row(PROFILE, more=profile_role),
-    **same("GetInstanceProfile RemoveRoleFromInstanceProfile DeleteInstanceProfile TagInstanceProfile", PROFILE),
-    "CreateUser": row("user{Path}{UserName}", keys=BOUNDARY, tagging="iam:TagUser"),
-    "PutUserPermissionsBoundary": row(USER, keys=BOUNDARY),
-    **same("AttachUserPolicy DetachUserPolicy", USER, keys=ATTACHED, context=bounds),
-    **same("PutUserPolicy DeleteUserPolicy DeleteUserPermissionsBoundary", USER, context=bounds),
-    **same(
+    "CreateInstanceProfile": build_row("instance-profile{Path}{InstanceProfileName}", tagging="iam:TagInstanceProfile"),
+    "AddRoleToInstanceProfile": build_row(PROFILE, more=list_profile_needs),
+    **build_rows("GetInstanceProfile RemoveRoleFromInstanceProfile DeleteInstanceProfile TagInstanceProfile", PROFILE),
+    "CreateUser": build_row("user{Path}{UserName}", keys=BOUNDARY, tagging="iam:TagUser"),
+    "PutUserPermissionsBoundary": build_row(USER, keys=BOUNDARY),
+    **build_rows("AttachUserPolicy DetachUserPolicy", USER, keys=ATTACHED, context=find_boundary_context),
+    **build_rows("PutUserPolicy DeleteUserPolicy DeleteUserPermissionsBoundary", USER, context=find_boundary_context),
+    **build_rows(
         "DeleteUser GetUser CreateAccessKey DeleteAccessKey UpdateAccessKey ListAccessKeys CreateLoginProfile "
         "GetLoginProfile DeleteLoginProfile ListUserPolicies ListAttachedUserPolicies",
         USER,
     ),
-    "SimulatePrincipalPolicy": row("{PolicySourceArn}"),
-    **same(
+    "SimulatePrincipalPolicy": build_row("{PolicySourceArn}"),
+    **build_rows(
         "GetAccountAuthorizationDetails GetAccountSummary GenerateCredentialReport GetCredentialReport ListRoles ListUsers "
         "ListPolicies SimulateCustomPolicy ListInstanceProfiles"
     ),
 }
 STS = {
-    "AssumeRole": row(
+    "AssumeRole": build_row(
         "{RoleArn}",
         keys={
             "sts:ExternalId": "ExternalId",
@@ -105,7 +114,7 @@ STS = {
             "sts:SourceIdentity": "SourceIdentity",
             "sts:TransitiveTagKeys": "TransitiveTagKeys",
         },
-        more=session_told,
+        more=list_session_needs,
     ),
-    "GetCallerIdentity": row(),
+    "GetCallerIdentity": build_row(),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sandbox.iam import resource_lookup
 from sandbox.iam.iam_permissions import IAM, STS
-from sandbox.iam.resource_lookup import Row, row, same
+from sandbox.iam.resource_lookup import Row, build_row, build_rows
 from sandbox.iam.s3_permissions import S3
 
 VPC = {
@@ -25,103 +25,105 @@ TAGGED = {"tagging": "sagemaker:AddTags"}
 TO_SAGEMAKER = "sagemaker.amazonaws.com"
 
 SAGEMAKER = {
-    "CreateTrainingJob": row("training-job/{TrainingJobName}", keys=TRAINING, passes={"RoleArn": TO_SAGEMAKER}, **TAGGED),
-    "CreateHyperParameterTuningJob": row(
+    "CreateTrainingJob": build_row("training-job/{TrainingJobName}", keys=TRAINING, passes={"RoleArn": TO_SAGEMAKER}, **TAGGED),
+    "CreateHyperParameterTuningJob": build_row(
         "hyper-parameter-tuning-job/{HyperParameterTuningJobName}",
         keys=TUNING,
         passes={"TrainingJobDefinition.RoleArn": TO_SAGEMAKER},
         **TAGGED,
     ),
-    "CreateModel": row("model/{ModelName}", keys=VPC, passes={"ExecutionRoleArn": TO_SAGEMAKER}, **TAGGED),
-    "CreateEndpointConfig": row(
+    "CreateModel": build_row("model/{ModelName}", keys=VPC, passes={"ExecutionRoleArn": TO_SAGEMAKER}, **TAGGED),
+    "CreateEndpointConfig": build_row(
         "endpoint-config/{EndpointConfigName}", keys={"sagemaker:InstanceTypes": "ProductionVariants.InstanceType"}, **TAGGED
     ),
-    "CreateEndpoint": row("endpoint/{EndpointName}", "endpoint-config/{EndpointConfigName}", **TAGGED),
-    "UpdateEndpoint": row("endpoint/{EndpointName}", "endpoint-config/{EndpointConfigName}"),
-    **same("AddTags ListTags DeleteTags", "{ResourceArn}"),
-    **same("DescribeTrainingJob StopTrainingJob", "training-job/{TrainingJobName}"),
-    **same(
+    "CreateEndpoint": build_row("endpoint/{EndpointName}", "endpoint-config/{EndpointConfigName}", **TAGGED),
+    "UpdateEndpoint": build_row("endpoint/{EndpointName}", "endpoint-config/{EndpointConfigName}"),
+    **build_rows("AddTags ListTags DeleteTags", "{ResourceArn}"),
+    **build_rows("DescribeTrainingJob StopTrainingJob", "training-job/{TrainingJobName}"),
+    **build_rows(
         "DescribeHyperParameterTuningJob StopHyperParameterTuningJob ListTrainingJobsForHyperParameterTuningJob",
         "hyper-parameter-tuning-job/{HyperParameterTuningJobName}",
     ),
-    **same("DescribeModel DeleteModel", "model/{ModelName}"),
-    **same("DescribeEndpointConfig DeleteEndpointConfig", "endpoint-config/{EndpointConfigName}"),
-    **same("DescribeEndpoint DeleteEndpoint InvokeEndpoint UpdateEndpointWeightsAndCapacities", "endpoint/{EndpointName}"),
-    **same("ListTrainingJobs ListHyperParameterTuningJobs ListModels ListEndpoints ListEndpointConfigs"),
+    **build_rows("DescribeModel DeleteModel", "model/{ModelName}"),
+    **build_rows("DescribeEndpointConfig DeleteEndpointConfig", "endpoint-config/{EndpointConfigName}"),
+    **build_rows("DescribeEndpoint DeleteEndpoint InvokeEndpoint UpdateEndpointWeightsAndCapacities", "endpoint/{EndpointName}"),
+    **build_rows("ListTrainingJobs ListHyperParameterTuningJobs ListModels ListEndpoints ListEndpointConfigs"),
 }  # fmt: skip
 
 SCALABLE = {
-    "RegisterScalableTarget": row(
+    "RegisterScalableTarget": build_row(
         "scalable-target/*",
         keys=SCALING,
         tagging="application-autoscaling:TagResource",
-        more=resource_lookup.scaling_role,
+        more=resource_lookup.list_scaling_needs,
     ),
-    **same(
+    **build_rows(
         "DeregisterScalableTarget PutScalingPolicy DeleteScalingPolicy PutScheduledAction DeleteScheduledAction",
         "scalable-target/*",
         keys=SCALING,
     ),
-    **same("DescribeScalableTargets DescribeScalingPolicies DescribeScalingActivities DescribeScheduledActions"),
+    **build_rows("DescribeScalableTargets DescribeScalingPolicies DescribeScalingActivities DescribeScheduledActions"),
 }
 CLOUDWATCH = {
-    "PutMetricAlarm": row("alarm:{AlarmName}", tagging="cloudwatch:TagResource", more=resource_lookup.alarm_role),
-    "DeleteAlarms": row("alarm:{AlarmNames}"),
-    "DescribeAlarms": row("alarm:*"),
-    "SetAlarmState": row("alarm:{AlarmName}"),
-    "PutMetricData": row(keys={"cloudwatch:namespace": "Namespace"}),
-    **same("GetMetricData GetMetricStatistics ListMetrics"),
+    "PutMetricAlarm": build_row(
+        "alarm:{AlarmName}", tagging="cloudwatch:TagResource", more=resource_lookup.list_alarm_needs
+    ),
+    "DeleteAlarms": build_row("alarm:{AlarmNames}"),
+    "DescribeAlarms": build_row("alarm:*"),
+    "SetAlarmState": build_row("alarm:{AlarmName}"),
+    "PutMetricData": build_row(keys={"cloudwatch:namespace": "Namespace"}),
+    **build_rows("GetMetricData GetMetricStatistics ListMetrics"),
 }
 LOGS = {
-    **same("CreateLogGroup DescribeLogStreams PutRetentionPolicy DeleteLogGroup FilterLogEvents", "log-group:{logGroupName}:log-stream:"),
-    **same("CreateLogStream PutLogEvents GetLogEvents", "log-group:{logGroupName}:log-stream:{logStreamName}"),
-    "DescribeLogGroups": row(),
+    **build_rows("CreateLogGroup DescribeLogStreams PutRetentionPolicy DeleteLogGroup FilterLogEvents", "log-group:{logGroupName}:log-stream:"),
+    **build_rows("CreateLogStream PutLogEvents GetLogEvents", "log-group:{logGroupName}:log-stream:{logStreamName}"),
+    "DescribeLogGroups": build_row(),
 }  # fmt: skip
 CODEBUILD = {
-    **same("CreateProject UpdateProject", "project/{name}", passes={"serviceRole": "codebuild.amazonaws.com"}),
-    **same("StartBuild ListBuildsForProject", "project/{projectName}"),
-    "BatchGetProjects": row("project/{names}"),
-    **same("BatchGetBuilds StopBuild", resource_lookup.builds_projects),
+    **build_rows("CreateProject UpdateProject", "project/{name}", passes={"serviceRole": "codebuild.amazonaws.com"}),
+    **build_rows("StartBuild ListBuildsForProject", "project/{projectName}"),
+    "BatchGetProjects": build_row("project/{names}"),
+    **build_rows("BatchGetBuilds StopBuild", resource_lookup.resolve_project_arns),
 }
 ECR = {
-    "CreateRepository": row("repository/{repositoryName}", tagging="ecr:TagResource"),
-    **same(
+    "CreateRepository": build_row("repository/{repositoryName}", tagging="ecr:TagResource"),
+    **build_rows(
         "DescribeImages BatchCheckLayerAvailability GetDownloadUrlForLayer BatchGetImage InitiateLayerUpload UploadLayerPart "
         "CompleteLayerUpload PutImage DeleteRepository BatchDeleteImage",
         "repository/{repositoryName}",
     ),
-    "DescribeRepositories": row("repository/{repositoryNames}"),
-    "GetAuthorizationToken": row(),
+    "DescribeRepositories": build_row("repository/{repositoryNames}"),
+    "GetAuthorizationToken": build_row(),
 }
 LAMBDA = {
-    "CreateFunction": row(
+    "CreateFunction": build_row(
         "function:{FunctionName}", passes={"Role": "lambda.amazonaws.com"}, tagging="lambda:TagResource"
     ),
-    "UpdateFunctionConfiguration": row("function:{FunctionName}", passes={"Role": "lambda.amazonaws.com"}),
-    "Invoke": row(resource_lookup.function_asked, action="lambda:InvokeFunction"),
-    **same(
+    "UpdateFunctionConfiguration": build_row("function:{FunctionName}", passes={"Role": "lambda.amazonaws.com"}),
+    "Invoke": build_row(resource_lookup.resolve_function_arn, action="lambda:InvokeFunction"),
+    **build_rows(
         "GetFunction GetFunctionConfiguration GetProvisionedConcurrencyConfig PutProvisionedConcurrencyConfig "
         "DeleteProvisionedConcurrencyConfig DeleteFunction GetPolicy",
-        resource_lookup.function_asked,
+        resource_lookup.resolve_function_arn,
     ),
-    **same(
+    **build_rows(
         "UpdateFunctionCode PublishVersion CreateAlias UpdateAlias GetAlias DeleteAlias PutFunctionConcurrency "
         "GetFunctionConcurrency DeleteFunctionConcurrency RemovePermission GetFunctionUrlConfig",
         "function:{FunctionName}",
     ),
-    "AddPermission": row("function:{FunctionName}", keys={"lambda:Principal": "Principal"}),
-    **same("GetAccountSettings ListFunctions"),
-    "ListFunctionUrlConfigs": row("function:{FunctionName}"),
+    "AddPermission": build_row("function:{FunctionName}", keys={"lambda:Principal": "Principal"}),
+    **build_rows("GetAccountSettings ListFunctions"),
+    "ListFunctionUrlConfigs": build_row("function:{FunctionName}"),
 }
 SSM = {
-    "GetParameter": row(resource_lookup.parameter_named),
-    "GetParametersByPath": row(resource_lookup.parameters_below),
+    "GetParameter": build_row(resource_lookup.resolve_parameter_arn),
+    "GetParametersByPath": build_row(resource_lookup.resolve_parameter_path_arn),
 }
 CONNECT = {
-    "SendSSHPublicKey": row(
+    "SendSSHPublicKey": build_row(
         "arn:aws:ec2:{region}:{account}:instance/{InstanceId}", keys={"ec2:osuser": "InstanceOSUser"}
     ),
-    "OpenTunnel": row(
+    "OpenTunnel": build_row(
         "arn:aws:ec2:{region}:{account}:instance-connect-endpoint/{instanceConnectEndpointId}",
         keys={
             "ec2-instance-connect:remotePort": "remotePort",
@@ -131,38 +133,43 @@ CONNECT = {
 }
 TAGS = {"tagging": "ec2:CreateTags"}
 EC2 = {
-    "CreateVpc": row("vpc/*", **TAGS),
-    "CreateSubnet": row("subnet/*", "vpc/{VpcId}", **TAGS),
-    "CreateRouteTable": row("route-table/*", "vpc/{VpcId}", **TAGS),
-    "CreateSecurityGroup": row("security-group/*", "vpc/{VpcId}", **TAGS),
-    "CreateNetworkAcl": row("network-acl/*", "vpc/{VpcId}", **TAGS),
-    "CreateVpcEndpoint": row("vpc-endpoint/*", "vpc/{VpcId}", "route-table/{RouteTableIds}", "subnet/{SubnetIds}", **TAGS),
-    "CreateInstanceConnectEndpoint": row(
+    "CreateVpc": build_row("vpc/*", **TAGS),
+    "CreateSubnet": build_row("subnet/*", "vpc/{VpcId}", **TAGS),
+    "CreateRouteTable": build_row("route-table/*", "vpc/{VpcId}", **TAGS),
+    "CreateSecurityGroup": build_row("security-group/*", "vpc/{VpcId}", **TAGS),
+    "CreateNetworkAcl": build_row("network-acl/*", "vpc/{VpcId}", **TAGS),
+    "CreateVpcEndpoint": build_row("vpc-endpoint/*", "vpc/{VpcId}", "route-table/{RouteTableIds}", "subnet/{SubnetIds}", **TAGS),
+    "CreateInstanceConnectEndpoint": build_row(
         "instance-connect-endpoint/*", "subnet/{SubnetId}", "security-group/{SecurityGroupIds}", **TAGS
     ),
-    "CreateInternetGateway": row("internet-gateway/*", **TAGS),
-    "ImportKeyPair": row("key-pair/*", **TAGS),
-    **same("AttachInternetGateway DetachInternetGateway", "internet-gateway/{InternetGatewayId}", "vpc/{VpcId}"),
-    "DeleteInternetGateway": row("internet-gateway/{InternetGatewayId}"),
-    "AssociateRouteTable": row("route-table/{RouteTableId}", "subnet/{SubnetId}"),
-    **same("CreateRoute DeleteRoute DeleteRouteTable", "route-table/{RouteTableId}"),
-    **same(
-        "AuthorizeSecurityGroupIngress AuthorizeSecurityGroupEgress", "security-group/{GroupId}", resource_lookup.rules_tagged, **TAGS
+    "CreateInternetGateway": build_row("internet-gateway/*", **TAGS),
+    "ImportKeyPair": build_row("key-pair/*", **TAGS),
+    **build_rows("AttachInternetGateway DetachInternetGateway", "internet-gateway/{InternetGatewayId}", "vpc/{VpcId}"),
+    "DeleteInternetGateway": build_row("internet-gateway/{InternetGatewayId}"),
+    "AssociateRouteTable": build_row("route-table/{RouteTableId}", "subnet/{SubnetId}"),
+    **build_rows("CreateRoute DeleteRoute DeleteRouteTable", "route-table/{RouteTableId}"),
+    **build_rows(
+        "AuthorizeSecurityGroupIngress AuthorizeSecurityGroupEgress", "security-group/{GroupId}", resource_lookup.resolve_tagged_rule_arns, **TAGS
     ),
-    **same("RevokeSecurityGroupIngress RevokeSecurityGroupEgress DeleteSecurityGroup", "security-group/{GroupId}"),
-    **same("CreateNetworkAclEntry DeleteNetworkAclEntry ReplaceNetworkAclEntry DeleteNetworkAcl", "network-acl/{NetworkAclId}"),
-    "ReplaceNetworkAclAssociation": row("network-acl/{NetworkAclId}", resource_lookup.subnet_associated),
-    "DeleteSubnet": row("subnet/{SubnetId}"),
-    **same("ModifyVpcAttribute DescribeVpcAttribute DeleteVpc", "vpc/{VpcId}"),
-    "DeleteVpcEndpoints": row("vpc-endpoint/{VpcEndpointIds}"),
-    "DeleteInstanceConnectEndpoint": row("instance-connect-endpoint/{InstanceConnectEndpointId}"),
-    "DeleteKeyPair": row(resource_lookup.key_pair_named),
-    "RunInstances": row(resource_lookup.launched, **TAGS, context=resource_lookup.of_launch, more=resource_lookup.launched_role),
-    **same("StartInstances StopInstances TerminateInstances RebootInstances", "instance/{InstanceIds}"),
-    **same("GetConsoleOutput ModifyInstanceAttribute", "instance/{InstanceId}"),
-    "CancelSpotInstanceRequests": row("spot-instances-request/{SpotInstanceRequestIds}"),
-    **same("CreateTags DeleteTags", resource_lookup.tagged),
-    **same(
+    **build_rows("RevokeSecurityGroupIngress RevokeSecurityGroupEgress DeleteSecurityGroup", "security-group/{GroupId}"),
+    **build_rows("CreateNetworkAclEntry DeleteNetworkAclEntry ReplaceNetworkAclEntry DeleteNetworkAcl", "network-acl/{NetworkAclId}"),
+    "ReplaceNetworkAclAssociation": build_row("network-acl/{NetworkAclId}", resource_lookup.resolve_acl_subnet_arn),
+    "DeleteSubnet": build_row("subnet/{SubnetId}"),
+    **build_rows("ModifyVpcAttribute DescribeVpcAttribute DeleteVpc", "vpc/{VpcId}"),
+    "DeleteVpcEndpoints": build_row("vpc-endpoint/{VpcEndpointIds}"),
+    "DeleteInstanceConnectEndpoint": build_row("instance-connect-endpoint/{InstanceConnectEndpointId}"),
+    "DeleteKeyPair": build_row(resource_lookup.resolve_key_pair_arn),
+    "RunInstances": build_row(
+        resource_lookup.resolve_launch_arns,
+        **TAGS,
+        context=resource_lookup.derive_launch_context,
+        more=resource_lookup.list_launch_needs,
+    ),
+    **build_rows("StartInstances StopInstances TerminateInstances RebootInstances", "instance/{InstanceIds}"),
+    **build_rows("GetConsoleOutput ModifyInstanceAttribute", "instance/{InstanceId}"),
+    "CancelSpotInstanceRequests": build_row("spot-instances-request/{SpotInstanceRequestIds}"),
+    **build_rows("CreateTags DeleteTags", resource_lookup.resolve_tagged_arns),
+    **build_rows(
         "DescribeImages DescribeInstanceConnectEndpoints DescribeInstanceStatus DescribeInstanceTypeOfferings "
         "DescribeInstanceTypes DescribeInstances DescribeInternetGateways DescribeKeyPairs DescribeManagedPrefixLists "
         "DescribeNetworkAcls DescribeNetworkInterfaces DescribeRouteTables DescribeSecurityGroups "
@@ -190,5 +197,5 @@ TABLE: dict[str, tuple[str, str, dict[str, Row]]] = {
     "sagemaker": ("sagemaker", "arn:aws:sagemaker:{region}:{account}:", SAGEMAKER),
     "ssm": ("ssm", "", SSM),
     "sts": ("sts", "", STS),
-    "tagging": ("tag", "", {"GetResources": row()}),
+    "tagging": ("tag", "", {"GetResources": build_row()}),
 }

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from iampolicy.policy.document import Policy, policy
-from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from iampolicy.policy.document import Policy, parse_policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
 from sandbox.iam.credentials import Session
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World
@@ -30,86 +30,92 @@ class Identity:
         return self.caller.session or self.caller.arn
 
 
-def identity(world: World, key_id: str) -> Identity:
+def find_identity(world: World, key_id: str) -> Identity:
     """Of a key that `world.keys` knows."""
     session = world.keys.session(key_id)
-    return of_session(world, session) if session else of_user(world, key_id)
+    return build_session_identity(world, session) if session else build_user_identity(world, key_id)
 
 
-def of_user(world: World, key_id: str) -> Identity:
-    iam = world.backend_global("iam")
+def build_user_identity(world: World, key_id: str) -> Identity:
+    iam = world.get_global_backend("iam")
     user = next(u for u in iam.users.values() if any(key.access_key_id == key_id for key in u.access_keys))
-    held = [*documents(user.policies), *attached(user.managed_policies)]
+    held = [*compile_inline_policies(user.policies), *compile_managed_policies(user.managed_policies)]
     for group in iam.get_groups_for_user(user.name):
-        held += [*documents(group.policies), *attached(group.managed_policies)]
+        held += [*compile_inline_policies(group.policies), *compile_managed_policies(group.managed_policies)]
     context = {"aws:principaltype": "User", "aws:userid": user.id, "aws:username": user.name}
     if key_id == world.keys.administrator[0]:
         context["aws:multifactorauthpresent"] = "true"  # who starts a sandbox counts as signed in with MFA
-    return Identity(Caller(user.arn), Rights(tuple(held), boundary(world, user)), context | tags(user.arn, user.tags))
+    return Identity(
+        Caller(user.arn),
+        Rights(tuple(held), compile_boundary(world, user)),
+        context | derive_principal_context(user.arn, user.tags),
+    )
 
 
-def of_session(world: World, session: Session) -> Identity:
+def build_session_identity(world: World, session: Session) -> Identity:
     """The role's own rights and tags, narrowed by the session's policy; its tags come before the role's."""
-    found = of_role(world, session.role_arn, session.name, session.issued)
+    found = build_role_identity(world, session.role_arn, session.name, session.issued)
     context = found.context | {f"aws:principaltag/{key.lower()}": value for key, value in session.tags.items()}
     if session.source_identity:
         context["aws:sourceidentity"] = session.source_identity
-    narrowed = (compiled("the session's policy", session.policy),) if session.policy else None
+    narrowed = (compile_policy("the session's policy", session.policy),) if session.policy else None
     return replace(found, rights=replace(found.rights, session=narrowed), context=context)
 
 
-def of_role(world: World, arn: str, session: str, issued: datetime | None = None) -> Identity:
+def build_role_identity(world: World, arn: str, session: str, issued: datetime | None = None) -> Identity:
     """A session of the role, as somebody who takes it has it, now or when it was `issued`. Raises KeyError without such a role."""
-    role = role_of(world, arn)
+    role = find_role(world, arn)
     if role is None:
         raise KeyError(arn)
-    held = (*documents(role.policies), *attached(role.managed_policies))
+    held = (*compile_inline_policies(role.policies), *compile_managed_policies(role.managed_policies))
     taken = (issued or datetime.now(UTC)).isoformat(timespec="seconds")  # AWS's, too, are whole seconds
     context = {"aws:principaltype": "AssumedRole", "aws:userid": f"{role.id}:{session}", "aws:tokenissuetime": taken}
     caller = Caller(role.arn, f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name}/{session}")
-    return Identity(caller, Rights(held, boundary(world, role)), context | tags(role.arn, role.tags))
+    return Identity(
+        caller, Rights(held, compile_boundary(world, role)), context | derive_principal_context(role.arn, role.tags)
+    )
 
 
-def role_of(world: World, arn: str) -> Any:
+def find_role(world: World, arn: str) -> Any:
     """moto's record of a role, or None."""
-    return next((role for role in world.backend_global("iam").roles.values() if role.arn == arn), None)
+    return next((role for role in world.get_global_backend("iam").roles.values() if role.arn == arn), None)
 
 
-def documents(inline: dict[str, str]) -> list[Policy]:
-    return [compiled(name, text) for name, text in inline.items()]
+def compile_inline_policies(inline: dict[str, str]) -> list[Policy]:
+    return [compile_policy(name, text) for name, text in inline.items()]
 
 
-def attached(managed: dict[str, Any]) -> list[Policy]:
-    return [compiled(found.arn, default(found)) for found in managed.values()]
+def compile_managed_policies(managed: dict[str, Any]) -> list[Policy]:
+    return [compile_policy(found.arn, read_default_version(found)) for found in managed.values()]
 
 
-def default(managed: Any) -> str:
+def read_default_version(managed: Any) -> str:
     return next((version.document for version in managed.versions if version.is_default), "{}")
 
 
-def boundary(world: World, holder: Any) -> Policy | None:
+def compile_boundary(world: World, holder: Any) -> Policy | None:
     """One whose policy is gone lets nothing through."""
     arn = getattr(holder, "permissions_boundary_arn", None)  # a user has the field once it has a boundary
     if not arn:
         return None
-    found = world.backend_global("iam").managed_policies.get(arn)
-    return compiled(arn, default(found) if found else "{}")
+    found = world.get_global_backend("iam").managed_policies.get(arn)
+    return compile_policy(arn, read_default_version(found) if found else "{}")
 
 
-def tags(arn: str, raw: list[dict[str, str]] | None) -> dict[str, str]:
+def derive_principal_context(arn: str, raw: list[dict[str, str]] | None) -> dict[str, str]:
     found = {f"aws:principaltag/{pair['Key'].lower()}": pair["Value"] for pair in raw or []}
     return {"aws:principalarn": arn, "aws:principalaccount": ACCOUNT} | found
 
 
 @lru_cache(10_000)
-def compiled(name: str, text: str | None) -> Policy:
+def compile_policy(name: str, text: str | None) -> Policy:
     try:
-        return policy(name, json.loads(text if text and text.lstrip().startswith("{") else unquote(text or "{}")))
+        return parse_policy(name, json.loads(text if text and text.lstrip().startswith("{") else unquote(text or "{}")))
     except ValueError:
         return Policy(name)
 
 
-def of_every_request(agent: str = "") -> dict[str, str]:
+def build_request_context(agent: str = "") -> dict[str, str]:
     now = datetime.now(UTC)
     return {
         "aws:currenttime": now.isoformat(timespec="seconds"),
@@ -123,13 +129,15 @@ def of_every_request(agent: str = "") -> dict[str, str]:
     }
 
 
-def takes(world: World, service: str, role_arn: str, source_arn: str = "") -> bool:
+def is_service_trusted(world: World, service: str, role_arn: str, source_arn: str = "") -> bool:
     """Whether a service may take a role, as its trust says. A role that is not there is not taken."""
-    role = role_of(world, role_arn)
+    role = find_role(world, role_arn)
     if role is None:
         return False
-    context = of_every_request() | {"aws:sourceaccount": ACCOUNT}
+    context = build_request_context() | {"aws:sourceaccount": ACCOUNT}
     if source_arn:
         context["aws:sourcearn"] = source_arn
     asked = Request(Caller(service=service), "sts:AssumeRole", role_arn, context)
-    return decide(asked, Rights(), compiled("its trust", role.assume_role_policy_document), required=True).allowed
+    return decide_request(
+        asked, Rights(), compile_policy("its trust", role.assume_role_policy_document), required=True
+    ).allowed

@@ -53,16 +53,16 @@ class Row:
     more: Callable[[World, Params], More] | None = None
 
 
-def row(*arns: Any, **more: Any) -> Row:
+def build_row(*arns: Any, **more: Any) -> Row:
     return Row(arns or ("*",), **more)
 
 
-def same(names: str, *arns: Any, **more: Any) -> dict[str, Row]:
+def build_rows(names: str, *arns: Any, **more: Any) -> dict[str, Row]:
     """One row for several operations."""
-    return dict.fromkeys(names.split(), row(*arns, **more))
+    return dict.fromkeys(names.split(), build_row(*arns, **more))
 
 
-def requested(asked: Params, arn: str) -> Context:
+def derive_request_tags(asked: Params, arn: str) -> Context:
     """aws:RequestTag of what the call would make at this ARN."""
     kind = arn.removeprefix(EC2).partition("/")[0]
     specified = [
@@ -79,19 +79,19 @@ def requested(asked: Params, arn: str) -> Context:
     return found | {"aws:tagkeys": [str(key) for key, _ in pairs]} if pairs else {}
 
 
-def function_asked(world: World, asked: Params) -> list[str]:
+def resolve_function_arn(world: World, asked: Params) -> list[str]:
     """With the version or alias, given beside the name or in it."""
     name, _, inside = str(asked.get("FunctionName", "")).partition(":")
     qualifier = asked.get("Qualifier") or inside
     return [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}" + (f":{qualifier}" if qualifier else "")]
 
 
-def named(known: Any, name: Any, kind: str) -> str:
+def find_iam_arn(known: Any, name: Any, kind: str) -> str:
     """The ARN with its path, which the request does not give; of what is not there, without."""
     return next((one.arn for one in known if one.name == name), f"arn:aws:iam::{ACCOUNT}:{kind}/{name}")
 
 
-def granted(world: World, name: str) -> list[dict[str, Any]]:
+def list_function_statements(world: World, name: str) -> list[dict[str, Any]]:
     """The statements that AddPermission made for a function, its versions and aliases, each with the ARN it is for.
 
     moto appends a qualifier to the ARN of a version, and takes a principal's ARN or account as it was given.
@@ -111,52 +111,52 @@ def granted(world: World, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def builds_projects(world: World, asked: Params) -> list[str]:
+def resolve_project_arns(world: World, asked: Params) -> list[str]:
     """A build's id is PROJECT:UUID."""
     idents = [str(ident) for ident in as_list(asked.get("ids", asked.get("id", [])))]
     return [f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/{ident.split(':')[0]}" for ident in idents]
 
 
-def parameter_named(world: World, asked: Params) -> list[str]:
+def resolve_parameter_arn(world: World, asked: Params) -> list[str]:
     """By its name or ARN; a version or label may follow it, after a colon."""
     name = str(asked.get("Name", "*"))
-    return [":".join(name.split(":")[:6]) if name.startswith("arn:") else parameter(name.partition(":")[0])]
+    return [":".join(name.split(":")[:6]) if name.startswith("arn:") else format_parameter_arn(name.partition(":")[0])]
 
 
-def parameters_below(world: World, asked: Params) -> list[str]:
-    return [parameter(f"{str(asked.get('Path', '')).rstrip('/')}/*")]
+def resolve_parameter_path_arn(world: World, asked: Params) -> list[str]:
+    return [format_parameter_arn(f"{str(asked.get('Path', '')).rstrip('/')}/*")]
 
 
-def parameter(name: str) -> str:
+def format_parameter_arn(name: str) -> str:
     """Those below /aws/ are everybody's, and have no account."""
     account = "" if name.startswith("/aws/") else ACCOUNT
     return f"arn:aws:ssm:{REGION}:{account}:parameter/{name.lstrip('/')}"
 
 
-def key_pair_named(world: World, asked: Params) -> list[str]:
+def resolve_key_pair_arn(world: World, asked: Params) -> list[str]:
     known = world.backend("ec2").key_pairs.values()
     ident = asked.get("KeyPairId") or next((key.id for key in known if key.key_name == asked.get("KeyName")), "*")
     return [f"{EC2}key-pair/{ident}"]
 
 
-def subnet_associated(world: World, asked: Params) -> list[str]:
+def resolve_acl_subnet_arn(world: World, asked: Params) -> list[str]:
     for acl in world.backend("ec2").network_acls.values():
         if asked.get("AssociationId") in acl._associations:
             return [f"{EC2}subnet/{acl._associations[asked['AssociationId']].subnet_id}"]
     return [f"{EC2}subnet/*"]
 
 
-def tagged(world: World, asked: Params) -> list[str]:
+def resolve_tagged_arns(world: World, asked: Params) -> list[str]:
     found = [str(ident) for ident in as_list(asked.get("Resources", []))]
     return [f"{EC2}{KINDS.get(ident.rsplit('-', 1)[0], '*')}/{ident}" for ident in found]
 
 
-def rules_tagged(world: World, asked: Params) -> list[str]:
+def resolve_tagged_rule_arns(world: World, asked: Params) -> list[str]:
     """The rules of a security group count as resources of their own only where the request gives them tags."""
     return [f"{EC2}security-group-rule/*"] if asked.get("TagSpecifications") else []
 
 
-def launched(world: World, asked: Params) -> list[str]:
+def resolve_launch_arns(world: World, asked: Params) -> list[str]:
     """Everything that RunInstances makes or uses; each has to be allowed."""
     interfaces = as_list(asked.get("NetworkInterfaces", []))
     groups = as_list(asked.get("SecurityGroupIds", [])) + [g for i in interfaces for g in as_list(i.get("Groups", []))]
@@ -165,54 +165,56 @@ def launched(world: World, asked: Params) -> list[str]:
     found += [f"{EC2}{kind}/*" for kind in ("instance", "volume", "network-interface")]
     found += [f"{EC2}security-group/{ident}" for ident in groups] + [f"{EC2}subnet/{ident}" for ident in subnets]
     if asked.get("KeyName"):
-        found += key_pair_named(world, asked)
+        found += resolve_key_pair_arn(world, asked)
     if asked.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
         found.append(f"{EC2}spot-instances-request/*")
     return found
 
 
-def passing(role: str, service: str, world: World) -> More:
-    arn = role if role.startswith("arn:") else named(world.backend_global("iam").roles.values(), role, "role")
+def list_pass_role_needs(role: str, service: str, world: World) -> More:
+    arn = (
+        role if role.startswith("arn:") else find_iam_arn(world.get_global_backend("iam").roles.values(), role, "role")
+    )
     yield "iam:PassRole", arn, {"iam:passedtoservice": service}
 
 
-def launched_role(world: World, asked: Params) -> More:
+def list_launch_needs(world: World, asked: Params) -> More:
     """The role in the instance profile; and, for the first spot request of an account, EC2's own role for them."""
-    if profile := profile_of(world, asked):
+    if profile := find_instance_profile(world, asked):
         for role in profile.roles:
-            yield from passing(role.arn, "ec2.amazonaws.com", world)
+            yield from list_pass_role_needs(role.arn, "ec2.amazonaws.com", world)
     if asked.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
-        yield from service_role(world, "spot.amazonaws.com", "AWSServiceRoleForEC2Spot")
+        yield from list_service_role_needs(world, "spot.amazonaws.com", "AWSServiceRoleForEC2Spot")
 
 
-def profile_of(world: World, asked: Params) -> Any:
+def find_instance_profile(world: World, asked: Params) -> Any:
     """The instance profile that is named or whose ARN is given, or None."""
     told = asked.get("IamInstanceProfile") or {}
-    known = world.backend_global("iam").instance_profiles.values()
+    known = world.get_global_backend("iam").instance_profiles.values()
     return next((one for one in known if told and (one.arn == told.get("Arn") or one.name == told.get("Name"))), None)
 
 
-def scaling_role(world: World, asked: Params) -> More:
+def list_scaling_needs(world: World, asked: Params) -> More:
     name = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
-    yield from service_role(world, "sagemaker.application-autoscaling.amazonaws.com", name)
+    yield from list_service_role_needs(world, "sagemaker.application-autoscaling.amazonaws.com", name)
 
 
-def alarm_role(world: World, asked: Params) -> More:
+def list_alarm_needs(world: World, asked: Params) -> More:
     """An alarm that acts on an instance acts through a role of CloudWatch Events."""
     if any(":ec2:" in str(action) for action in as_list(asked.get("AlarmActions", []))):
-        yield from service_role(world, "events.amazonaws.com", "AWSServiceRoleForCloudWatchEvents")
+        yield from list_service_role_needs(world, "events.amazonaws.com", "AWSServiceRoleForCloudWatchEvents")
 
 
-def service_role(world: World, service: str, name: str) -> More:
+def list_service_role_needs(world: World, service: str, name: str) -> More:
     """AWS makes its role in the caller's name when it is not there yet; from then on nobody needs to be allowed to."""
-    if name not in {role.name for role in world.backend_global("iam").roles.values()}:
+    if name not in {role.name for role in world.get_global_backend("iam").roles.values()}:
         yield "iam:CreateServiceLinkedRole", f"{SERVICE_ROLES}{service}/{name}", {"iam:awsservicename": service}
 
 
 def make_service_role(world: World, arn: str) -> None:
     service, _, name = arn.removeprefix(SERVICE_ROLES).partition("/")
     trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    world.backend_global("iam").create_role(
+    world.get_global_backend("iam").create_role(
         role_name=name,
         assume_role_policy_document=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
         path=f"/aws-service-role/{service}/",
@@ -223,7 +225,7 @@ def make_service_role(world: World, arn: str) -> None:
     )
 
 
-def resource_tags(world: World, arn: str) -> Context:
+def read_resource_tags(world: World, arn: str) -> Context:
     """aws:ResourceTag of an EC2 resource that is there; of other services none are known here."""
     if not arn.startswith(EC2):
         return {}
@@ -240,11 +242,11 @@ def resource_tags(world: World, arn: str) -> Context:
     return both | {key.replace("aws:", "ec2:", 1): value for key, value in both.items()}
 
 
-def of_launch(world: World, asked: Params, arn: str) -> Context:
+def derive_launch_context(world: World, asked: Params, arn: str) -> Context:
     """What RunInstances says of the instance itself."""
     if ":instance/" not in arn:
         return {}
-    profile = profile_of(world, asked)
+    profile = find_instance_profile(world, asked)
     found = {
         "ec2:instancetype": asked.get("InstanceType"),
         "ec2:metadatahttptokens": asked.get("MetadataOptions", {}).get("HttpTokens", "optional"),

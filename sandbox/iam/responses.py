@@ -29,28 +29,28 @@ class Iam(IamResponse):
     def create_user(self) -> ActionResult:
         boundary = self._get_param("PermissionsBoundary")
         if boundary:
-            self._attachable(boundary)
+            self._check_attachable(boundary)
         answer = super().create_user()
         if boundary:
-            bind(self.backend.get_user(self._get_param("UserName")), boundary)
+            set_user_boundary(self.backend.get_user(self._get_param("UserName")), boundary)
         return answer
 
     def put_user_permissions_boundary(self) -> ActionResult:
         boundary = self._get_param("PermissionsBoundary")
-        self._attachable(boundary)
-        bind(self.backend.get_user(self._get_param("UserName")), boundary)
+        self._check_attachable(boundary)
+        set_user_boundary(self.backend.get_user(self._get_param("UserName")), boundary)
         return EmptyResult()
 
     def delete_user_permissions_boundary(self) -> ActionResult:
-        bind(self.backend.get_user(self._get_param("UserName")), None)
+        set_user_boundary(self.backend.get_user(self._get_param("UserName")), None)
         return EmptyResult()
 
-    def _attachable(self, boundary: str) -> None:
+    def _check_attachable(self, boundary: str) -> None:
         if boundary not in self.backend.managed_policies:
             raise NoSuchEntity(f"Scope ARN: {boundary} does not exist or is not attachable.")
 
 
-def bind(user: Any, boundary: str | None) -> None:
+def set_user_boundary(user: Any, boundary: str | None) -> None:
     """A user of moto's has no such fields of its own; these are called as a role's are."""
     user.permissions_boundary_arn = boundary
     told = {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": boundary}

@@ -5,64 +5,64 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote
 
-from sandbox.iam.resource_lookup import Context, More, Params, Row, row, same
+from sandbox.iam.resource_lookup import Context, More, Params, Row, build_row, build_rows
 from sandbox.world import World
 
 OBJECT, BUCKET = "arn:aws:s3:::{Bucket}/{Key}", "arn:aws:s3:::{Bucket}"
 GRANTS = ("ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP")
 
 
-def object_asked(world: World, asked: Params) -> list[str]:
+def resolve_object_arn(world: World, asked: Params) -> list[str]:
     return [f"arn:aws:s3:::{asked.get('Bucket', '')}/{asked.get('Key', '')}"]
 
 
-def tags_given(world: World, asked: Params, arn: str = "") -> Context:
+def derive_object_tags(world: World, asked: Params, arn: str = "") -> Context:
     """Of an object that is written: its tags stand in a header, as a URL's query would."""
     found = parse_qsl(str(asked.get("Tagging") or ""), keep_blank_values=True)
     named: Context = {f"s3:requestobjecttag/{key.lower()}": value for key, value in found}
     return named | {"s3:requestobjecttagkeys": [key for key, _ in found]} if found else {}
 
 
-def written(world: World, asked: Params) -> More:
+def list_write_needs(world: World, asked: Params) -> More:
     """To give an object an ACL or tags as it is written takes what it takes afterwards."""
-    (arn,) = object_asked(world, asked)
+    (arn,) = resolve_object_arn(world, asked)
     if any(asked.get(grant) for grant in GRANTS):
         yield "s3:PutObjectAcl", arn, {"s3:x-amz-acl": str(asked["ACL"])} if asked.get("ACL") else {}
     if asked.get("Tagging"):
-        yield "s3:PutObjectTagging", arn, tags_given(world, asked)
+        yield "s3:PutObjectTagging", arn, derive_object_tags(world, asked)
 
 
-def copied(world: World, asked: Params) -> More:
+def list_copy_needs(world: World, asked: Params) -> More:
     """The source, as S3 reads it: BUCKET/KEY in URL encoding, and which version. Its tags come along, unless others are given."""
     path, _, query = str(asked.get("CopySource", "")).partition("?")
     bucket, _, key = unquote(path).lstrip("/").partition("/")
     version = parse_qs(query).get("versionId", [""])[0]
     source = f"arn:aws:s3:::{bucket}/{key}"
     yield ("s3:GetObjectVersion", source, {"s3:versionid": version}) if version else ("s3:GetObject", source, {})
-    yield from written(world, asked)
-    if asked.get("TaggingDirective") != "REPLACE" and tagged(world, bucket, key, version):
+    yield from list_write_needs(world, asked)
+    if asked.get("TaggingDirective") != "REPLACE" and has_object_tags(world, bucket, key, version):
         yield "s3:GetObjectVersionTagging" if version else "s3:GetObjectTagging", source, {}
-        yield "s3:PutObjectTagging", object_asked(world, asked)[0], {}
+        yield "s3:PutObjectTagging", resolve_object_arn(world, asked)[0], {}
 
 
-def part_copied(world: World, asked: Params) -> More:
+def list_part_copy_needs(world: World, asked: Params) -> More:
     """A part has neither tags nor an ACL: those are of the upload."""
-    yield next(copied(world, asked))
+    yield next(list_copy_needs(world, asked))
 
 
-def tagged(world: World, bucket: str, key: str, version: str) -> bool:
+def has_object_tags(world: World, bucket: str, key: str, version: str) -> bool:
     """Whether an object, or a version of it, has tags."""
-    s3 = world.backend_global("s3")
+    s3 = world.get_global_backend("s3")
     found = s3.buckets[bucket].keys.getlist(key, []) if bucket in s3.buckets else []
     wanted = [one for one in found if one.version_id == version] if version else found[-1:]
     return any(s3.tagger.get_tag_dict_for_resource(one.arn) for one in wanted)
 
 
-def of_version(action: str) -> Row:
+def build_versioned_row(action: str) -> Row:
     """An action on an object that has another name where a version is asked for."""
     verb, _, rest = action.partition("Object")
     keys = {"s3:VersionId": "VersionId"}
-    return row(object_asked, action=f"s3:{action}", versioned=f"s3:{verb}ObjectVersion{rest}", keys=keys)
+    return build_row(resolve_object_arn, action=f"s3:{action}", versioned=f"s3:{verb}ObjectVersion{rest}", keys=keys)
 
 
 LISTING = {"s3:prefix": "Prefix", "s3:delimiter": "Delimiter", "s3:max-keys": "MaxKeys"}
@@ -74,27 +74,27 @@ WRITING = {
     "s3:x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
     "s3:x-amz-storage-class": "StorageClass",
 }
-PUT: dict[str, Any] = {"action": "s3:PutObject", "keys": WRITING, "context": tags_given}
+PUT: dict[str, Any] = {"action": "s3:PutObject", "keys": WRITING, "context": derive_object_tags}
 S3 = {
-    **dict.fromkeys(("GetObject", "HeadObject"), of_version("GetObject")),
-    **same("PutObject CreateMultipartUpload", OBJECT, more=written, **PUT),
-    "CopyObject": row(OBJECT, more=copied, **PUT),
-    "UploadPartCopy": row(OBJECT, more=part_copied, **PUT),
-    **same("UploadPart CompleteMultipartUpload", OBJECT, action="s3:PutObject"),
-    "ListParts": row(OBJECT, action="s3:ListMultipartUploadParts"),
-    "AbortMultipartUpload": row(OBJECT),
-    **{action: of_version(action) for action in ("DeleteObject", "GetObjectTagging", "PutObjectTagging")},
-    **same("ListObjectsV2 ListObjects HeadBucket", BUCKET, action="s3:ListBucket", keys=LISTING),
-    "ListObjectVersions": row(BUCKET, action="s3:ListBucketVersions", keys=LISTING),
-    "ListMultipartUploads": row(BUCKET, action="s3:ListBucketMultipartUploads"),
-    **same("CreateBucket DeleteBucket GetBucketPolicy PutBucketPolicy DeleteBucketPolicy GetBucketTagging PutBucketTagging", BUCKET),
-    **same("GetBucketVersioning PutBucketVersioning GetBucketAcl PutBucketAcl GetBucketLocation GetBucketPolicyStatus", BUCKET),
-    "GetBucketEncryption": row(BUCKET, action="s3:GetEncryptionConfiguration"),
-    "PutBucketEncryption": row(BUCKET, action="s3:PutEncryptionConfiguration"),
-    "GetBucketLifecycleConfiguration": row(BUCKET, action="s3:GetLifecycleConfiguration"),
-    "PutBucketLifecycleConfiguration": row(BUCKET, action="s3:PutLifecycleConfiguration"),
-    "GetPublicAccessBlock": row(BUCKET, action="s3:GetBucketPublicAccessBlock"),
-    "PutPublicAccessBlock": row(BUCKET, action="s3:PutBucketPublicAccessBlock"),
-    "DeletePublicAccessBlock": row(BUCKET, action="s3:PutBucketPublicAccessBlock"),
-    "ListBuckets": row(action="s3:ListAllMyBuckets"),
+    **dict.fromkeys(("GetObject", "HeadObject"), build_versioned_row("GetObject")),
+    **build_rows("PutObject CreateMultipartUpload", OBJECT, more=list_write_needs, **PUT),
+    "CopyObject": build_row(OBJECT, more=list_copy_needs, **PUT),
+    "UploadPartCopy": build_row(OBJECT, more=list_part_copy_needs, **PUT),
+    **build_rows("UploadPart CompleteMultipartUpload", OBJECT, action="s3:PutObject"),
+    "ListParts": build_row(OBJECT, action="s3:ListMultipartUploadParts"),
+    "AbortMultipartUpload": build_row(OBJECT),
+    **{action: build_versioned_row(action) for action in ("DeleteObject", "GetObjectTagging", "PutObjectTagging")},
+    **build_rows("ListObjectsV2 ListObjects HeadBucket", BUCKET, action="s3:ListBucket", keys=LISTING),
+    "ListObjectVersions": build_row(BUCKET, action="s3:ListBucketVersions", keys=LISTING),
+    "ListMultipartUploads": build_row(BUCKET, action="s3:ListBucketMultipartUploads"),
+    **build_rows("CreateBucket DeleteBucket GetBucketPolicy PutBucketPolicy DeleteBucketPolicy GetBucketTagging PutBucketTagging", BUCKET),
+    **build_rows("GetBucketVersioning PutBucketVersioning GetBucketAcl PutBucketAcl GetBucketLocation GetBucketPolicyStatus", BUCKET),
+    "GetBucketEncryption": build_row(BUCKET, action="s3:GetEncryptionConfiguration"),
+    "PutBucketEncryption": build_row(BUCKET, action="s3:PutEncryptionConfiguration"),
+    "GetBucketLifecycleConfiguration": build_row(BUCKET, action="s3:GetLifecycleConfiguration"),
+    "PutBucketLifecycleConfiguration": build_row(BUCKET, action="s3:PutLifecycleConfiguration"),
+    "GetPublicAccessBlock": build_row(BUCKET, action="s3:GetBucketPublicAccessBlock"),
+    "PutPublicAccessBlock": build_row(BUCKET, action="s3:PutBucketPublicAccessBlock"),
+    "DeletePublicAccessBlock": build_row(BUCKET, action="s3:PutBucketPublicAccessBlock"),
+    "ListBuckets": build_row(action="s3:ListAllMyBuckets"),
 }  # fmt: skip

@@ -7,37 +7,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox.iam.enforce import Denied, Need, permit
-from sandbox.iam.principals import of_role
+from sandbox.iam.enforce import Denied, Need, enforce_needs
+from sandbox.iam.principals import build_role_identity
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World
 
 
-def do(world: World, role: str, session: str, *wanted: Need) -> None:
-    permit(world, of_role(world, role, session[:64]), list(wanted))
+def authorize_as_role(world: World, role: str, session: str, *wanted: Need) -> None:
+    enforce_needs(world, build_role_identity(world, role, session[:64]), list(wanted))
 
 
-def log(world: World, role: str, session: str, group: str, stream: str) -> bool:
+def can_write_logs(world: World, role: str, session: str, group: str, stream: str) -> bool:
     """Whether the service may log in the role's name; where it may not, AWS runs on in silence."""
     of_group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:"
     wanted = [Need("logs:CreateLogStream", f"{of_group}{stream}"), Need("logs:PutLogEvents", f"{of_group}{stream}")]
     if group not in world.backend("logs").groups:
         wanted.insert(0, Need("logs:CreateLogGroup", of_group))
     try:
-        do(world, role, session, *wanted)
+        authorize_as_role(world, role, session, *wanted)
     except Denied as denied:
         world.note(f"{group} {stream}: nothing is logged: {denied}")
         return False
     return True
 
 
-def pull(world: World, role: str, session: str, image: str) -> None:
+def authorize_image_pull(world: World, role: str, session: str, image: str) -> None:
     """An image of ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG"""
     registry, _, name = image.partition("/")
     account, _, _, region, *_ = registry.split(".")
     repository = f"arn:aws:ecr:{region}:{account}:repository/{name.partition('@')[0].partition(':')[0]}"
     actions = ("BatchCheckLayerAvailability", "GetDownloadUrlForLayer", "BatchGetImage")
-    do(
+    authorize_as_role(
         world,
         role,
         session,
@@ -46,7 +46,7 @@ def pull(world: World, role: str, session: str, image: str) -> None:
     )
 
 
-def join(world: World, role: str, session: str, vpc: dict[str, Any] | None) -> None:
+def authorize_vpc_join(world: World, role: str, session: str, vpc: dict[str, Any] | None) -> None:
     """Network interfaces of SageMaker's hosts in the customer's subnets."""
     if not vpc:
         return
@@ -69,13 +69,15 @@ def join(world: World, role: str, session: str, vpc: dict[str, Any] | None) -> N
         Need(f"ec2:{action}", interface)
         for action in ("CreateNetworkInterfacePermission", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission")
     ]
-    do(world, role, session, *wanted)
+    authorize_as_role(world, role, session, *wanted)
 
 
-def read(world: World, role: str, session: str, url: str) -> None:
+def authorize_object_read(world: World, role: str, session: str, url: str) -> None:
     """One object."""
-    do(world, role, session, Need("s3:GetObject", f"arn:aws:s3:::{url.removeprefix('s3://')}"))
+    authorize_as_role(world, role, session, Need("s3:GetObject", f"arn:aws:s3:::{url.removeprefix('s3://')}"))
 
 
-def look_at_alarms(world: World, role: str, session: str) -> None:
-    do(world, role, session, Need("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:*"))
+def authorize_alarm_read(world: World, role: str, session: str) -> None:
+    authorize_as_role(
+        world, role, session, Need("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:*")
+    )

@@ -9,8 +9,8 @@ from moto.core.responses import ActionResult
 from moto.sts.exceptions import STSValidationError
 from moto.sts.responses import TokenResponse
 
-from sandbox.iam.principals import role_of
-from sandbox.world import world
+from sandbox.iam.principals import find_role
+from sandbox.world import get_world
 
 SHORTEST_S, CHAINED_S = 900, 3600
 NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
@@ -18,13 +18,13 @@ NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
 class Sts(TokenResponse):
     def assume_role(self) -> ActionResult:
-        held = world().keys.session(self.get_access_key())
+        held = get_world().keys.session(self.get_access_key())
         self._fits(chained=held is not None)
         inherited = {key: held.tags[key] for key in held.transitive} if held else {}
         given = {tag["Key"]: tag.get("Value", "") for tag in self._get_param("Tags", [])}
         if again := sorted(inherited.keys() & given.keys()):
             raise STSValidationError(f"The session tags {', '.join(again)} are transitive, and cannot be overridden")
-        return self._begun(
+        return self._record_session(
             super().assume_role(),
             tags=inherited | given,
             transitive=frozenset(inherited) | {key for key in self._get_param("TransitiveTagKeys", []) if key in given},
@@ -33,7 +33,7 @@ class Sts(TokenResponse):
 
     def assume_role_with_web_identity(self) -> ActionResult:
         self._fits(chained=False)
-        return self._begun(super().assume_role_with_web_identity())
+        return self._record_session(super().assume_role_with_web_identity())
 
     def _fits(self, chained: bool) -> None:
         name, wanted = self._get_param("RoleSessionName"), int(self._get_param("DurationSeconds", 3600))
@@ -51,11 +51,11 @@ class Sts(TokenResponse):
             raise STSValidationError(
                 "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
             )
-        role = role_of(world(), self._get_param("RoleArn"))
+        role = find_role(get_world(), self._get_param("RoleArn"))
         if role is not None and wanted > int(role.max_session_duration or CHAINED_S):
             raise STSValidationError("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 
-    def _begun(self, answer: ActionResult, **told: Any) -> ActionResult:
+    def _record_session(self, answer: ActionResult, **told: Any) -> ActionResult:
         result: Any = answer.result
-        world().keys.begin(result["Credentials"], **told)
+        get_world().keys.begin(result["Credentials"], **told)
         return answer

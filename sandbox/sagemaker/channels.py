@@ -17,13 +17,13 @@ FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints")
 SYNC_S = 1.0  # of wall time, between two looks at the checkpoints
 
 
-def split(uri: str) -> tuple[str, str]:
+def split_s3_uri(uri: str) -> tuple[str, str]:
     """(bucket, key) of s3://bucket/key."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
 
 
-def prepare(s3: Any, asked: dict[str, Any], root: Path, host: int) -> None:
+def prepare_host_folder(s3: Any, asked: dict[str, Any], root: Path, host: int) -> None:
     """One host's /opt/ml, with channels and configuration; SageMaker's own layout. Raises JobError."""
     for name in FOLDERS:
         (root / name).mkdir(parents=True)
@@ -44,40 +44,40 @@ def prepare(s3: Any, asked: dict[str, Any], root: Path, host: int) -> None:
     for channel in asked.get("InputDataConfig", []):
         source = channel["DataSource"]["S3DataSource"]
         try:
-            download(s3, source, root / "input" / "data" / channel["ChannelName"], asked["RoleArn"])
+            download_channel(s3, source, root / "input" / "data" / channel["ChannelName"], asked["RoleArn"])
         except ClientError as error:
             raise JobError(f"ClientError: Data download failed: {source['S3Uri']}: {error}") from error
 
 
-def download(s3: Any, source: dict[str, str], folder: Path, role: str) -> None:
+def download_channel(s3: Any, source: dict[str, str], folder: Path, role: str) -> None:
     """A channel: all objects of a prefix, or those that a manifest file lists, under their names below the prefix."""
-    bucket, key = split(source["S3Uri"])
+    bucket, key = split_s3_uri(source["S3Uri"])
     if source["S3DataType"] == "ManifestFile":
         listing = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
         prefix = listing[0]["prefix"].removeprefix(f"s3://{bucket}/")
         names = listing[1:]
     else:
         prefix = key
-        names = listed(s3, bucket, prefix)
+        names = list_names_if_allowed(s3, bucket, prefix)
     if not names:
-        raise JobError(nothing_found(source["S3Uri"], role))
+        raise JobError(format_no_objects_error(source["S3Uri"], role))
     for name in names:
-        fetch(s3, bucket, prefix + name, folder, name or Path(prefix).name)
+        download_to_folder(s3, bucket, prefix + name, folder, name or Path(prefix).name)
 
 
-def listed(s3: Any, bucket: str, prefix: str) -> list[str]:
+def list_names_if_allowed(s3: Any, bucket: str, prefix: str) -> list[str]:
     """As `below`; nothing where the role may not list the bucket, which SageMaker does not tell apart."""
     try:
-        return below(s3, bucket, prefix)
+        return list_object_names(s3, bucket, prefix)
     except ClientError as error:
         if error.response["Error"]["Code"] == "AccessDenied":
             return []
         raise
 
 
-def nothing_found(url: str, role: str) -> str:
+def format_no_objects_error(url: str, role: str) -> str:
     """AWS's words, which it may have ready when the job is asked for."""
-    bucket, _ = split(url)
+    bucket, _ = split_s3_uri(url)
     return (
         f'ClientError: Data download failed: No S3 objects found under S3 URL "{url}" given in input data source. Please ensure that '
         "the bucket exists in the selected Region, that objects exist under that S3 prefix, and that the role "
@@ -85,14 +85,14 @@ def nothing_found(url: str, role: str) -> str:
     )
 
 
-def below(s3: Any, bucket: str, prefix: str) -> list[str]:
+def list_object_names(s3: Any, bucket: str, prefix: str) -> list[str]:
     """Names of the objects that begin with the prefix, without it; not of the empty ones that stand for folders."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     return [key.removeprefix(prefix) for key in keys if not key.endswith("/")]
 
 
-def fetch(s3: Any, bucket: str, key: str, folder: Path, name: str) -> Path:
+def download_to_folder(s3: Any, bucket: str, key: str, folder: Path, name: str) -> Path:
     """An object into a file below `folder`. Raises JobError for a name that leads out of it."""
     path = (folder / name.lstrip("/")).resolve()
     if not path.is_relative_to(folder.resolve()):
@@ -102,9 +102,9 @@ def fetch(s3: Any, bucket: str, key: str, folder: Path, name: str) -> Path:
     return path
 
 
-def upload(s3: Any, asked: dict[str, Any], roots: list[Path], folder: Path) -> None:
+def upload_artifacts(s3: Any, asked: dict[str, Any], roots: list[Path], folder: Path) -> None:
     """All hosts' model folders in one model.tar.gz, and output/data in output.tar.gz. Raises JobError."""
-    bucket, prefix = split(asked["OutputDataConfig"]["S3OutputPath"])
+    bucket, prefix = split_s3_uri(asked["OutputDataConfig"]["S3OutputPath"])
     for name, part in (("model.tar.gz", "model"), ("output.tar.gz", "output/data")):
         files = {
             path.relative_to(root / part).as_posix(): path
@@ -134,19 +134,19 @@ class Checkpoints:
     def __init__(self, s3: Any, config: dict[str, str] | None, roots: list[Path]) -> None:
         self._s3, self._on = s3, config is not None
         config = config or {"S3Uri": ""}
-        self._bucket, key = split(config["S3Uri"])
+        self._bucket, key = split_s3_uri(config["S3Uri"])
         self._prefix = f"{key.rstrip('/')}/" if key.strip("/") else ""
         local = config.get("LocalPath", "/opt/ml/checkpoints").removeprefix("/opt/ml").strip("/")
         self._folders = [root / local for root in roots]
         self._sent: dict[Path, tuple[int, int]] = {}
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep_sending, daemon=True)
+        self._thread = threading.Thread(target=self._keep_uploading, daemon=True)
 
     def __enter__(self) -> Checkpoints:
         """Raises JobError when what is in S3 cannot be had."""
         if self._on:
             try:
-                self._receive()
+                self._download_checkpoints()
             except ClientError as error:
                 raise JobError(f"ClientError: Checkpoint download failed: {error}") from error
             self._thread.start()
@@ -159,25 +159,25 @@ class Checkpoints:
         self._ended.set()
         self._thread.join()
         try:
-            self._send()
+            self._upload_changes()
         except ClientError as error:
             if kind is None:
                 raise JobError(f"ClientError: Checkpoint upload failed: {error}") from error
 
-    def _receive(self) -> None:
-        names = below(self._s3, self._bucket, self._prefix)
+    def _download_checkpoints(self) -> None:
+        names = list_object_names(self._s3, self._bucket, self._prefix)
         for folder in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
             for name in names:
-                path = fetch(self._s3, self._bucket, self._prefix + name, folder, name)
-                self._sent[path] = stamp(path)
+                path = download_to_folder(self._s3, self._bucket, self._prefix + name, folder, name)
+                self._sent[path] = read_file_stamp(path)
 
-    def _keep_sending(self) -> None:
+    def _keep_uploading(self) -> None:
         while not self._ended.wait(SYNC_S):
             with contextlib.suppress(ClientError):  # tried again in a second, and told at the end
-                self._send()
+                self._upload_changes()
 
-    def _send(self) -> None:
+    def _upload_changes(self) -> None:
         """What changed since it was sent. Names that begin with a dot are left out: half-written files are called so."""
         for folder in self._folders:
             for path in sorted(folder.resolve().rglob("*")):
@@ -185,14 +185,14 @@ class Checkpoints:
                 with contextlib.suppress(FileNotFoundError):  # renamed while we looked
                     if not path.is_file() or any(part.startswith(".") for part in inner.parts):
                         continue
-                    seen = stamp(path)
+                    seen = read_file_stamp(path)
                     if self._sent.get(path) != seen:
                         key = self._prefix + inner.as_posix()
                         self._s3.put_object(Bucket=self._bucket, Key=key, Body=path.read_bytes())
                         self._sent[path] = seen
 
 
-def stamp(path: Path) -> tuple[int, int]:
+def read_file_stamp(path: Path) -> tuple[int, int]:
     """(bytes, time of the last change in ns): a file with another stamp is another file."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns

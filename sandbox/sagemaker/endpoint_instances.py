@@ -50,30 +50,30 @@ class Instance:
 
     def stop(self) -> None:
         if self.process is not None:
-            processes.stop(self.process, grace_s=30.0)
+            processes.stop_process_group(self.process, grace_s=30.0)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def launch(world: World, endpoint: str, variant: str, model: Any) -> Instance:
+def launch_endpoint_instance(world: World, endpoint: str, variant: str, model: Any) -> Instance:
     """Start one and wait for its first good ping; an instance that did not get there has `healthy` False."""
     ident = "i-" + secrets.token_hex(8)
     instance = Instance(ident, world.folder / "endpoints" / endpoint / ident)
-    boot(world, instance, endpoint, variant, model)
+    boot_endpoint_instance(world, instance, endpoint, variant, model)
     return instance
 
 
-def boot(world: World, instance: Instance, endpoint: str, variant: str, model: Any) -> None:
+def boot_endpoint_instance(world: World, instance: Instance, endpoint: str, variant: str, model: Any) -> None:
     container = model.primary_container
     group, stream = f"/aws/sagemaker/Endpoints/{endpoint}", f"{variant}/{instance.id}"
     role, session = model.execution_role_arn, f"SageMaker-{instance.id}"
-    logs.ensure(world, group, stream, role)
-    image = images.find(world, container["Image"])
+    logs.ensure_log_stream(world, group, stream, role)
+    image = images.find_image(world, container["Image"])
     try:
         if image is None:
             raise OSError(f"the image {container['Image']} is gone")
-        service_calls.pull(world, role, session, container["Image"])
-        service_calls.join(world, role, session, model.vpc_config)
-        unpack(world, container["ModelDataUrl"], model.execution_role_arn, instance)
+        service_calls.authorize_image_pull(world, role, session, container["Image"])
+        service_calls.authorize_vpc_join(world, role, session, model.vpc_config)
+        install_model(world, container["ModelDataUrl"], model.execution_role_arn, instance)
     except Exception as error:  # whatever is wrong with the artefact, the endpoint fails and its log says why
         logs.write(world, group, stream, f"the model could not be fetched: {type(error).__name__}: {error}")
         instance.healthy = False
@@ -81,7 +81,7 @@ def boot(world: World, instance: Instance, endpoint: str, variant: str, model: A
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         instance.port = probe.getsockname()[1]
-    env = processes.environment(
+    env = processes.build_child_environment(
         world.folder,
         instance.folder,
         OPT_ML=str(instance.folder),
@@ -90,10 +90,10 @@ def boot(world: World, instance: Instance, endpoint: str, variant: str, model: A
         **container.get("Environment", {}),
     )
     instance.process = image.run(env)
-    logs.follow(world, instance.process, group, stream)
+    logs.follow_output(world, instance.process, group, stream)
     if endpoint in world.sagemaker.hanging:
         processes.signal_group(instance.process.pid, signal.SIGSTOP)
-        wait_in_vain(world)
+        wait_out_startup_limit(world)
         instance.process.kill()
         return
     deadline = time.monotonic() + HEALTH_S
@@ -103,20 +103,20 @@ def boot(world: World, instance: Instance, endpoint: str, variant: str, model: A
             time.sleep(0.05)
 
 
-def wait_in_vain(world: World) -> None:
+def wait_out_startup_limit(world: World) -> None:
     until = world.clock.now() + HUNG_S
     while world.clock.now() < until and not world.ending.wait(0.1):
         pass
 
 
-def unpack(world: World, url: str, role: str, instance: Instance) -> None:
+def install_model(world: World, url: str, role: str, instance: Instance) -> None:
     """model.tar.gz into OPT_ML/model; nothing outside of it."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     folder = instance.folder / "model"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     packed = instance.folder / "model.tar.gz"
-    world.client_as(role, "s3", f"SageMaker-{instance.id}").download_file(bucket, key, str(packed))
+    world.create_role_client(role, "s3", f"SageMaker-{instance.id}").download_file(bucket, key, str(packed))
     with tarfile.open(packed) as tar:
         tar.extractall(folder, filter="data")
     packed.unlink()

@@ -32,7 +32,7 @@ class Fleet:
 
 
 @dataclass
-class Live:
+class LiveEndpoint:
     """An endpoint: moto's record of it, the fleet that answers, one that is tried beside it, and who may touch them."""
 
     record: Any
@@ -55,49 +55,51 @@ class Live:
         return self.canary
 
 
-def create(world: World, backend: Any, name: str) -> None:
-    live = world.sagemaker.endpoints[name] = Live(backend.endpoints[name])
-    enter(world, live, "Creating")
-    threading.Thread(target=first_fleet, args=(world, backend, live), daemon=True).start()
-    threading.Thread(target=supervise, args=(world, live), daemon=True).start()
+def start_endpoint(world: World, backend: Any, name: str) -> None:
+    live = world.sagemaker.endpoints[name] = LiveEndpoint(backend.endpoints[name])
+    set_endpoint_status(world, live, "Creating")
+    threading.Thread(target=start_first_fleet, args=(world, backend, live), daemon=True).start()
+    threading.Thread(target=monitor_instances, args=(world, live), daemon=True).start()
 
 
-def enter(world: World, live: Live, status: str, reason: str | None = None) -> None:
+def set_endpoint_status(world: World, live: LiveEndpoint, status: str, reason: str | None = None) -> None:
     live.record.endpoint_status, live.record.failure_reason = status, reason
     live.record.last_modified_time = datetime.now(UTC).replace(tzinfo=None)
     world.note(f"endpoint {live.record.endpoint_name}: {status} {reason or ''}")
 
 
-def first_fleet(world: World, backend: Any, live: Live) -> None:
-    fleet = build(world, backend, live, live.record.endpoint_config_name, desired(live))
+def start_first_fleet(world: World, backend: Any, live: LiveEndpoint) -> None:
+    fleet = build_fleet(world, backend, live, live.record.endpoint_config_name, get_desired_count(live))
     if fleet is None:
-        enter(world, live, "Failed", ping_failed(live))
+        set_endpoint_status(world, live, "Failed", format_ping_failure(live))
         return
     live.fleet = fleet
-    counted(live)
-    enter(world, live, "InService")
+    update_current_count(live)
+    set_endpoint_status(world, live, "InService")
 
 
-def desired(live: Live) -> int:
+def get_desired_count(live: LiveEndpoint) -> int:
     return int(live.record.production_variants[0]["DesiredInstanceCount"])
 
 
-def counted(live: Live) -> None:
+def update_current_count(live: LiveEndpoint) -> None:
     live.record.production_variants[0]["CurrentInstanceCount"] = len(live.fleet.members) if live.fleet else 0
 
 
-def ping_failed(live: Live) -> str:
+def format_ping_failure(live: LiveEndpoint) -> str:
     variant = live.record.production_variants[0]["VariantName"]
     what = f"The primary container for production variant {variant} did not pass the ping health check."
     return f"{what} Please check CloudWatch logs for this endpoint."
 
 
-def build(world: World, backend: Any, live: Live, config_name: str, count: int) -> Fleet | None:
+def build_fleet(world: World, backend: Any, live: LiveEndpoint, config_name: str, count: int) -> Fleet | None:
     """A fleet that answers pings, or None when one of its instances does not."""
     variant = backend.endpoint_configs[config_name].production_variants[0]
     fleet = Fleet(config_name, variant["VariantName"], backend._models[variant["ModelName"]])
     for _ in range(count):
-        fleet.members.append(endpoint_instances.launch(world, live.record.endpoint_name, fleet.variant, fleet.model))
+        fleet.members.append(
+            endpoint_instances.launch_endpoint_instance(world, live.record.endpoint_name, fleet.variant, fleet.model)
+        )
     if all(member.healthy for member in fleet.members):
         return fleet
     for member in fleet.members:
@@ -105,7 +107,7 @@ def build(world: World, backend: Any, live: Live, config_name: str, count: int) 
     return None
 
 
-def retire(fleet: Fleet | None) -> None:
+def stop_fleet(fleet: Fleet | None) -> None:
     """Let running requests end, then stop the instances."""
     for member in fleet.members if fleet else []:
         deadline = time.monotonic() + ANSWER_S
@@ -114,39 +116,41 @@ def retire(fleet: Fleet | None) -> None:
         member.stop()
 
 
-def resize(world: World, backend: Any, record: Any, variant: str, count: int) -> None:
+def resize_fleet(world: World, backend: Any, record: Any, variant: str, count: int) -> None:
     live = world.sagemaker.endpoints[record.endpoint_name]
     live.record.production_variants[0]["DesiredInstanceCount"] = count
-    enter(world, live, "Updating")
+    set_endpoint_status(world, live, "Updating")
 
     def work() -> None:
         fleet = live.fleet
         assert fleet is not None
         while len(fleet.members) < count:
-            started = endpoint_instances.launch(world, record.endpoint_name, fleet.variant, fleet.model)
+            started = endpoint_instances.launch_endpoint_instance(
+                world, record.endpoint_name, fleet.variant, fleet.model
+            )
             if not started.healthy:
                 started.stop()
                 live.record.production_variants[0]["DesiredInstanceCount"] = len(fleet.members)
-                enter(world, live, "InService", ping_failed(live))
+                set_endpoint_status(world, live, "InService", format_ping_failure(live))
                 return
             with live.lock:
                 fleet.members.append(started)
         with live.lock:
             surplus, fleet.members = fleet.members[count:], fleet.members[:count]
-        retire(Fleet(fleet.config, fleet.variant, fleet.model, surplus))
-        counted(live)
-        enter(world, live, "InService")
+        stop_fleet(Fleet(fleet.config, fleet.variant, fleet.model, surplus))
+        update_current_count(live)
+        set_endpoint_status(world, live, "InService")
 
     threading.Thread(target=work, daemon=True).start()
 
 
-def delete(world: World, name: str) -> None:
+def remove_endpoint(world: World, name: str) -> None:
     live = world.sagemaker.endpoints.pop(name)
     live.deleted = True
-    threading.Thread(target=retire, args=(live.fleet,), daemon=True).start()
+    threading.Thread(target=stop_fleet, args=(live.fleet,), daemon=True).start()
 
 
-def supervise(world: World, live: Live) -> None:
+def monitor_instances(world: World, live: LiveEndpoint) -> None:
     """Start again what has died, as SageMaker replaces instances, and send nothing to what does not answer pings."""
     while not live.deleted and not world.ending.wait(PING_EVERY_S):
         for fleet in (live.fleet, live.canary):
@@ -158,14 +162,18 @@ def supervise(world: World, live: Live) -> None:
                     continue
                 member.healthy = False
                 assert fleet is not None
-                endpoint_instances.boot(world, member, live.record.endpoint_name, fleet.variant, fleet.model)
+                endpoint_instances.boot_endpoint_instance(
+                    world, member, live.record.endpoint_name, fleet.variant, fleet.model
+                )
 
 
-def invoke(world: World, name: str, body: bytes, content_type: str, accept: str) -> tuple[int, dict[str, str], bytes]:
+def route_invocation(
+    world: World, name: str, body: bytes, content_type: str, accept: str
+) -> tuple[int, dict[str, str], bytes]:
     """One request to the least busy healthy instance; its numbers go to CloudWatch."""
     live = world.sagemaker.endpoints.get(name)
     if live is None or live.fleet is None:
-        return refusal(400, "ValidationError", f"Endpoint {name} of account not found.")
+        return build_invocation_error(400, "ValidationError", f"Endpoint {name} of account not found.")
     with live.lock:
         fleet = live.routed()
         assert fleet is not None
@@ -175,20 +183,20 @@ def invoke(world: World, name: str, body: bytes, content_type: str, accept: str)
             member.outstanding += 1
     began = time.monotonic()
     try:
-        status, headers, answer = forward(live, member, body, content_type, accept)
+        status, headers, answer = forward_to_instance(live, member, body, content_type, accept)
     finally:
         if member:
             with live.lock:
                 member.outstanding -= 1
     took = time.monotonic() - began
-    measure(world, live, fleet, status, took)
+    put_invocation_metrics(world, live, fleet, status, took)
     if status >= 400:
-        return model_error(name, status, answer)
+        return build_model_error(name, status, answer)
     return 200, {**headers, "x-Amzn-Invoked-Production-Variant": fleet.variant}, answer
 
 
-def forward(
-    live: Live, member: Instance | None, body: bytes, content_type: str, accept: str
+def forward_to_instance(
+    live: LiveEndpoint, member: Instance | None, body: bytes, content_type: str, accept: str
 ) -> tuple[int, dict[str, str], bytes]:
     if member is None:
         return 503, {}, b"no healthy instance"
@@ -209,11 +217,11 @@ def forward(
         return 500, {}, f"the container did not answer: {type(error).__name__}".encode()
 
 
-def measure(world: World, live: Live, fleet: Fleet, status: int, seconds: float) -> None:
+def put_invocation_metrics(world: World, live: LiveEndpoint, fleet: Fleet, status: int, seconds: float) -> None:
     """Of the endpoint, and of the config that answered, which is what an update's alarms watch."""
     where = {"EndpointName": live.record.endpoint_name, "VariantName": fleet.variant}
     for dimensions in (where, where | {"EndpointConfigName": fleet.config}):
-        metrics.put(
+        metrics.put_metrics(
             world,
             "AWS/SageMaker",
             dimensions,
@@ -225,7 +233,7 @@ def measure(world: World, live: Live, fleet: Fleet, status: int, seconds: float)
         )
 
 
-def model_error(name: str, status: int, answer: bytes) -> tuple[int, dict[str, str], bytes]:
+def build_model_error(name: str, status: int, answer: bytes) -> tuple[int, dict[str, str], bytes]:
     """What InvokeEndpoint answers for a container's 4xx and 5xx: 424 ModelError, the container's own words inside."""
     text = answer.decode(errors="replace")[:1000]
     kind = "client" if status < 500 else "server"
@@ -234,7 +242,7 @@ def model_error(name: str, status: int, answer: bytes) -> tuple[int, dict[str, s
     return 424, {"Content-Type": "application/json", "x-amzn-ErrorType": "ModelError"}, json.dumps(body).encode()
 
 
-def refusal(status: int, code: str, message: str) -> tuple[int, dict[str, str], bytes]:
+def build_invocation_error(status: int, code: str, message: str) -> tuple[int, dict[str, str], bytes]:
     return (
         status,
         {"Content-Type": "application/json", "x-amzn-ErrorType": code},

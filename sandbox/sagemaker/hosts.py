@@ -69,38 +69,40 @@ class Host:
             self.process.wait(5)
 
 
-def start(argv: list[str], root: Path, sandbox: Path, env: dict[str, str]) -> Host:
+def start_host(argv: list[str], root: Path, sandbox: Path, env: dict[str, str]) -> Host:
     """A host's program, in its folder. Raises JobError when there is no such program."""
     own = {"OPT_ML": str(root), HOST: str(root), MARK: str(sandbox)}
     try:
-        process = processes.start(argv, root.parent, processes.environment(sandbox, root.parent) | env | own)
+        process = processes.spawn_process(
+            argv, root.parent, processes.build_child_environment(sandbox, root.parent) | env | own
+        )
     except OSError as error:
         raise JobError(f"AlgorithmError: {argv[0]} cannot be started: {error}, exit code: 127") from error
     return Host(root, process)
 
 
-def command(asked: dict[str, Any], root: Path) -> list[str]:
+def prepare_host_command(asked: dict[str, Any], root: Path) -> list[str]:
     """The program of a host: the request's entry point, or what the toolkit in AWS's images would start. Raises JobError."""
     specification = asked["AlgorithmSpecification"]
     if specification.get("ContainerEntrypoint"):
         return [*specification["ContainerEntrypoint"], *specification.get("ContainerArguments", [])]
-    parameters = {name: decoded(value) for name, value in asked.get("HyperParameters", {}).items()}
+    parameters = {name: decode_hyperparameter(value) for name, value in asked.get("HyperParameters", {}).items()}
     program, folder = (str(parameters.get(f"sagemaker_{name}", "")) for name in ("program", "submit_directory"))
     if not program or not folder:
         raise JobError(
             "AlgorithmError: neither ContainerEntrypoint nor the hyperparameters sagemaker_program and "
             "sagemaker_submit_directory say what to run, exit code: 1"
         )
-    if (inside(root, folder) / "requirements.txt").exists():
+    if (resolve_container_path(root, folder) / "requirements.txt").exists():
         raise JobError(
             "AlgorithmError: the toolkit would pip-install requirements.txt, and a private subnet has no index, exit code: 1"
         )
     code = root / "code"
-    shutil.copytree(inside(root, folder), code)  # the toolkit runs a copy too, in /opt/ml/code
-    return ["python", str(code / program), *flags(parameters)]
+    shutil.copytree(resolve_container_path(root, folder), code)  # the toolkit runs a copy too, in /opt/ml/code
+    return ["python", str(code / program), *format_hyperparameter_flags(parameters)]
 
 
-def decoded(value: str) -> Any:
+def decode_hyperparameter(value: str) -> Any:
     """The toolkit reads each hyperparameter as JSON, and takes as it stands what is none."""
     try:
         return json.loads(value)
@@ -108,7 +110,7 @@ def decoded(value: str) -> Any:
         return value
 
 
-def flags(parameters: dict[str, Any]) -> list[str]:
+def format_hyperparameter_flags(parameters: dict[str, Any]) -> list[str]:
     """Hyperparameters as the toolkit's flags; its own, and the tuner's, are not for the program."""
     own = {
         name: value
@@ -118,7 +120,7 @@ def flags(parameters: dict[str, Any]) -> list[str]:
     return [word for name, value in sorted(own.items()) for word in (f"-{'-' * (len(name) > 1)}{name}", str(value))]
 
 
-def inside(root: Path, path: str) -> Path:
+def resolve_container_path(root: Path, path: str) -> Path:
     """A folder below /opt/ml, on this host. Raises JobError."""
     local = (root / path.removeprefix("/opt/ml").lstrip("/")).resolve()
     if not path.startswith("/opt/ml/") or not local.is_relative_to(root.resolve()) or not local.is_dir():

@@ -16,8 +16,8 @@ from moto.core.utils import camelcase_to_underscores
 from sandbox.cloudwatch import logs
 from sandbox.iam import enforce, service_calls
 from sandbox.sagemaker import channels
-from sandbox.sagemaker.hosts import JobError, command, start
-from sandbox.sagemaker.runs import Run, enter, finish
+from sandbox.sagemaker.hosts import JobError, prepare_host_command, start_host
+from sandbox.sagemaker.runs import Run, finish_training_job, set_secondary_status
 from sandbox.world import World
 
 GROUP = "/aws/sagemaker/TrainingJobs"
@@ -34,7 +34,7 @@ RECORDED = (
 )  # fmt: skip
 
 
-def submit(world: World, asked: dict[str, Any]) -> Run:
+def record_and_start_job(world: World, asked: dict[str, Any]) -> Run:
     """Record a job and let it begin."""
     # A copy, because moto writes metrics of its own into what it is given.
     given = {camelcase_to_underscores(name): copy.deepcopy(asked.get(name)) for name in RECORDED}
@@ -48,43 +48,43 @@ def submit(world: World, asked: dict[str, Any]) -> Run:
     record.training_job_status = "InProgress"
     run = Run(world, asked, record)
     world.sagemaker.runs[run.name] = run
-    enter(run, "Starting", "Preparing the instances for training")
-    threading.Thread(target=carry_out, args=(run,), daemon=True).start()
+    set_secondary_status(run, "Starting", "Preparing the instances for training")
+    threading.Thread(target=run_training_job, args=(run,), daemon=True).start()
     return run
 
 
-def carry_out(run: Run) -> None:
+def run_training_job(run: Run) -> None:
     try:
-        while (ending := attempt(run)) == "Interrupted":
+        while (ending := run_attempt(run)) == "Interrupted":
             run.interrupting.clear()
-            enter(run, "Interrupted", "Interrupted: the managed spot training instances were taken back")
-            enter(run, "Starting", "Preparing the instances for training")
-        finish(run, "Completed" if ending == "Completed" else "Stopped", ending)
+            set_secondary_status(run, "Interrupted", "Interrupted: the managed spot training instances were taken back")
+            set_secondary_status(run, "Starting", "Preparing the instances for training")
+        finish_training_job(run, "Completed" if ending == "Completed" else "Stopped", ending)
     except JobError as error:
-        finish(run, "Failed", "Failed", str(error))
+        finish_training_job(run, "Failed", "Failed", str(error))
     except enforce.Denied as denied:
-        finish(run, "Failed", "Failed", f"ClientError: {denied}")
+        finish_training_job(run, "Failed", "Failed", f"ClientError: {denied}")
     except Exception as error:
         run.world.note(f"job {run.name}: {type(error).__name__}: {error}")
-        finish(run, "Failed", "Failed", f"InternalServerError: {type(error).__name__}: {error}")
+        finish_training_job(run, "Failed", "Failed", f"InternalServerError: {type(error).__name__}: {error}")
 
 
-def attempt(run: Run) -> str:
+def run_attempt(run: Run) -> str:
     """One life of the job's instances; the secondary status that it ends in. Raises JobError."""
     try:
         if ending := await_capacity(run):
             return ending
-        service_calls.join(run.world, run.asked["RoleArn"], run.name, run.asked.get("VpcConfig"))
-        enter(run, "Downloading", "Downloading input data")
-        s3 = run.world.client_as(run.asked["RoleArn"], "s3", f"SageMaker-{run.name}"[:60])
+        service_calls.authorize_vpc_join(run.world, run.asked["RoleArn"], run.name, run.asked.get("VpcConfig"))
+        set_secondary_status(run, "Downloading", "Downloading input data")
+        s3 = run.world.create_role_client(run.asked["RoleArn"], "s3", f"SageMaker-{run.name}"[:60])
         roots = [run.folder / f"algo-{host + 1}" / "opt-ml" for host in range(run.count)]
         for host, root in enumerate(roots):
-            channels.prepare(s3, run.asked, root, host)
+            channels.prepare_host_folder(s3, run.asked, root, host)
         with channels.Checkpoints(s3, run.asked.get("CheckpointConfig"), roots):
-            ending = train(run, roots)
+            ending = run_host_programs(run, roots)
         if ending != "Interrupted":
-            enter(run, "Uploading", "Uploading generated training model")
-            channels.upload(s3, run.asked, roots, run.folder)
+            set_secondary_status(run, "Uploading", "Uploading generated training model")
+            channels.upload_artifacts(s3, run.asked, roots, run.folder)
         return ending
     finally:
         run.hosts = []
@@ -102,22 +102,22 @@ def await_capacity(run: Run) -> str:
     return run.overdue()
 
 
-def train(run: Run, roots: list[Path]) -> str:
+def run_host_programs(run: Run, roots: list[Path]) -> str:
     """Start a program a host and wait until the attempt ends; how it does. Raises JobError."""
-    programs = [command(run.asked, root) for root in roots]
+    programs = [prepare_host_command(run.asked, root) for root in roots]
     started = run.attempt_began = time.time()
     run.record.training_start_time = run.record.training_start_time or datetime.now(UTC).replace(tzinfo=None)
     pumps = []
     try:
-        env = environment(run)
+        env = build_job_environment(run)
         for place, (argv, root) in enumerate(zip(programs, roots, strict=True), 1):
-            host = start(argv, root, run.world.folder, env)
+            host = start_host(argv, root, run.world.folder, env)
             run.hosts.append(host)
             stream = f"{run.name}/algo-{place}-{int(started * 1000)}"
-            logs.ensure(run.world, GROUP, stream, run.asked["RoleArn"])
-            pumps.append(logs.follow(run.world, host.process, GROUP, stream, run.heard))
-        enter(run, "Training", "Training image download completed. Training in progress.")
-        return watch(run)
+            logs.ensure_log_stream(run.world, GROUP, stream, run.asked["RoleArn"])
+            pumps.append(logs.follow_output(run.world, host.process, GROUP, stream, run.heard))
+        set_secondary_status(run, "Training", "Training image download completed. Training in progress.")
+        return wait_for_hosts(run)
     finally:
         for host in run.hosts:
             host.end()
@@ -127,7 +127,7 @@ def train(run: Run, roots: list[Path]) -> str:
             run.trained_s, run.attempt_began = run.trained_s + time.time() - run.attempt_began, 0.0
 
 
-def environment(run: Run) -> dict[str, str]:
+def build_job_environment(run: Run) -> dict[str, str]:
     """What all hosts of a job see. They find each other on a port of the loopback, which is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -143,28 +143,28 @@ def environment(run: Run) -> dict[str, str]:
     }
 
 
-def watch(run: Run) -> str:
+def wait_for_hosts(run: Run) -> str:
     """Wait for all hosts; the first that fails takes the others down. How the attempt ended. Raises JobError."""
     while True:
         codes = [host.code for host in run.hosts]
         if failed := next((code for code in codes if code), 0):
-            raise JobError(f"AlgorithmError: {said(run)}, exit code: {failed}")
+            raise JobError(f"AlgorithmError: {read_failure_message(run)}, exit code: {failed}")
         if all(code == 0 for code in codes):
             return "Stopped" if run.stopping.is_set() else "Completed"
         if ending := run.overdue():
-            wind_down(run)
+            stop_hosts_gracefully(run)
             return ending
         run.stopping.wait(0.05)
 
 
-def said(run: Run) -> str:
+def read_failure_message(run: Run) -> str:
     """What the first host that left a failure file wrote into it; SageMaker takes 1,024 characters."""
     files = [host.root / "output" / "failure" for host in run.hosts]
     texts = [file.read_text(errors="replace") for file in files if file.exists()]
     return texts[0][:REASON_CHARACTERS] if texts else "the program said nothing"
 
 
-def wind_down(run: Run) -> None:
+def stop_hosts_gracefully(run: Run) -> None:
     """SIGTERM to each host's first program; SIGKILL to all of a host once that has ended, or its time is over."""
     for host in run.hosts:
         host.ask_to_end()

@@ -12,9 +12,9 @@ from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
 from sandbox.codebuild import images
-from sandbox.http.error_responses import error
+from sandbox.http.error_responses import reply_error
 from sandbox.sagemaker import endpoints, jobs, rollout, runs, tuning, validation
-from sandbox.world import world
+from sandbox.world import get_world
 
 BODY_BYTES = 6_291_456  # InvokeEndpoint's limit, from botocore's service model
 
@@ -31,38 +31,38 @@ class SageMaker(SageMakerResponse):
             raise ResourceInUseException(
                 f"Training job names must be unique within an AWS account and region, but {name} already exists"
             )
-        validation.training(self.asked)
-        run = jobs.submit(world(), self.asked)
+        validation.validate_training_job(self.asked)
+        run = jobs.record_and_start_job(get_world(), self.asked)
         return ActionResult({"TrainingJobArn": run.record.arn})
 
     def stop_training_job(self) -> ActionResult:
         self.sagemaker_backend.describe_training_job(self.asked["TrainingJobName"])  # raises for an unknown one
-        if not runs.stop(world(), self.asked["TrainingJobName"]):
+        if not runs.request_job_stop(get_world(), self.asked["TrainingJobName"]):
             raise ValidationError("The request was rejected because the training job is in a terminal status.")
         return ActionResult({})
 
     def create_hyper_parameter_tuning_job(self) -> ActionResult:
-        validation.tuning(self.asked)
+        validation.validate_tuning_job(self.asked)
         answer = super().create_hyper_parameter_tuning_job()  # raises for a name that was used
         record = self.sagemaker_backend.hyper_parameter_tuning_jobs[self.asked["HyperParameterTuningJobName"]]
-        tuning.submit(world(), self.asked, record)
+        tuning.record_and_start_tuning(get_world(), self.asked, record)
         return answer
 
     def stop_hyper_parameter_tuning_job(self) -> ActionResult:
-        name = self.tuning_job()
-        if not tuning.stop(world(), name):
+        name = self.require_tuning_job()
+        if not tuning.request_tuning_stop(get_world(), name):
             raise ValidationError(
                 "The request was rejected because the hyperparameter tuning job is in a terminal status."
             )
         return ActionResult({})
 
     def list_training_jobs_for_hyper_parameter_tuning_job(self) -> ActionResult:
-        found = tuning.trials(world(), self.tuning_job())
+        found = tuning.list_trial_summaries(get_world(), self.require_tuning_job())
         if status := self.asked.get("StatusEquals"):
             found = [one for one in found if one["TrainingJobStatus"] == status]
-        return ActionResult(page(ordered(found, self.asked), self.asked))
+        return ActionResult(build_summaries_page(sort_trial_summaries(found, self.asked), self.asked))
 
-    def tuning_job(self) -> str:
+    def require_tuning_job(self) -> str:
         name: str = self.asked["HyperParameterTuningJobName"]
         self.sagemaker_backend.describe_hyper_parameter_tuning_job(name)  # raises for an unknown one
         return name
@@ -77,10 +77,10 @@ class SageMaker(SageMakerResponse):
         name, container = self.asked["ModelName"], self.asked.get("PrimaryContainer", {})
         if name in self.sagemaker_backend._models:
             raise ValidationError(f'Cannot create already existing model "{self.sagemaker_backend._models[name].arn}".')
-        validation.role(self.asked["ExecutionRoleArn"])
-        if images.find(world(), container.get("Image", "")) is None:
+        validation.validate_role_trust(self.asked["ExecutionRoleArn"])
+        if images.find_image(get_world(), container.get("Image", "")) is None:
             raise ValidationError(f"Requested image {container.get('Image')} not found.")
-        validation.model_data(self.asked["ExecutionRoleArn"], container.get("ModelDataUrl", ""))
+        validation.validate_model_data(self.asked["ExecutionRoleArn"], container.get("ModelDataUrl", ""))
         return super().create_model()
 
     def create_endpoint_config(self) -> ActionResult:
@@ -97,29 +97,29 @@ class SageMaker(SageMakerResponse):
             )
         self.config(config)
         answer = super().create_endpoint()
-        endpoints.create(world(), self.sagemaker_backend, name)
+        endpoints.start_endpoint(get_world(), self.sagemaker_backend, name)
         return answer
 
     def update_endpoint(self) -> ActionResult:
         record = self.settled("update")
         config = self.config(self.asked["EndpointConfigName"])
-        validation.update(
+        validation.validate_endpoint_update(
             self.asked, config, self.sagemaker_backend.endpoint_configs[record.endpoint_config_name], record
         )
-        rollout.update(world(), self.sagemaker_backend, record, self.asked)
+        rollout.start_blue_green_update(get_world(), self.sagemaker_backend, record, self.asked)
         return ActionResult({"EndpointArn": record.arn})
 
     def update_endpoint_weights_and_capacities(self) -> ActionResult:
         record = self.settled("update")
         for wanted in self.asked["DesiredWeightsAndCapacities"]:
-            endpoints.resize(
-                world(), self.sagemaker_backend, record, wanted["VariantName"], wanted["DesiredInstanceCount"]
+            endpoints.resize_fleet(
+                get_world(), self.sagemaker_backend, record, wanted["VariantName"], wanted["DesiredInstanceCount"]
             )
         return ActionResult({"EndpointArn": record.arn})
 
     def delete_endpoint(self) -> ActionResult:
         record = self.settled("delete", allowed=("InService", "Failed", "OutOfService", "UpdateRollbackFailed"))
-        endpoints.delete(world(), record.endpoint_name)
+        endpoints.remove_endpoint(get_world(), record.endpoint_name)
         return super().delete_endpoint()
 
     def settled(self, verb: str, allowed: tuple[str, ...] = ("InService",)) -> Any:
@@ -139,7 +139,7 @@ class SageMaker(SageMakerResponse):
         return config
 
 
-def ordered(found: list[dict[str, Any]], asked: dict[str, Any]) -> list[dict[str, Any]]:
+def sort_trial_summaries(found: list[dict[str, Any]], asked: dict[str, Any]) -> list[dict[str, Any]]:
     """A tuning job's training jobs in the order that was asked for; by the objective, only those that have one."""
     final = "FinalHyperParameterTuningJobObjectiveMetric"
     by = asked.get("SortBy", "Name")
@@ -154,7 +154,7 @@ def ordered(found: list[dict[str, Any]], asked: dict[str, Any]) -> list[dict[str
     return sorted(found, key=keys[by], reverse=asked.get("SortOrder") == "Descending")
 
 
-def page(found: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any]:
+def build_summaries_page(found: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any]:
     """At most MaxResults (10) of them, from NextToken on."""
     first = int(asked.get("NextToken", 0))
     last = first + asked.get("MaxResults", 10)
@@ -169,8 +169,8 @@ class Runtime(SageMakerRuntimeResponse):
         name = self.path.split("/")[2]
         if len(self.body) > BODY_BYTES:
             words = f"The body has {len(self.body)} bytes; at most {BODY_BYTES} are taken"
-            status, headers, body = error("", 413, "ValidationError", words)
+            status, headers, body = reply_error("", 413, "ValidationError", words)
         else:
             kind, accept = self.headers.get("Content-Type", ""), self.headers.get("Accept", "")
-            status, headers, body = endpoints.invoke(world(), name, self.body, kind, accept)
+            status, headers, body = endpoints.route_invocation(get_world(), name, self.body, kind, accept)
         return status, {**headers, "status": status}, body  # moto takes the status from the headers

@@ -7,80 +7,91 @@ import threading
 import time
 from typing import Any
 
-from sandbox.sagemaker.endpoints import Fleet, Live, build, counted, desired, enter, ping_failed, retire
+from sandbox.sagemaker.endpoints import (
+    Fleet,
+    LiveEndpoint,
+    build_fleet,
+    format_ping_failure,
+    get_desired_count,
+    set_endpoint_status,
+    stop_fleet,
+    update_current_count,
+)
 from sandbox.world import World
 
 
-def update(world: World, backend: Any, record: Any, asked: dict[str, Any]) -> None:
+def start_blue_green_update(world: World, backend: Any, record: Any, asked: dict[str, Any]) -> None:
     live = world.sagemaker.endpoints[record.endpoint_name]
     variant = backend.endpoint_configs[asked["EndpointConfigName"]].production_variants[0]
-    count = desired(live) if asked.get("RetainAllVariantProperties") else variant["InitialInstanceCount"]
-    enter(world, live, "Updating")
-    threading.Thread(target=blue_green, args=(world, backend, live, asked, count), daemon=True).start()
+    count = get_desired_count(live) if asked.get("RetainAllVariantProperties") else variant["InitialInstanceCount"]
+    set_endpoint_status(world, live, "Updating")
+    threading.Thread(target=run_blue_green_update, args=(world, backend, live, asked, count), daemon=True).start()
 
 
-def blue_green(world: World, backend: Any, live: Live, asked: dict[str, Any], count: int) -> None:
+def run_blue_green_update(world: World, backend: Any, live: LiveEndpoint, asked: dict[str, Any], count: int) -> None:
     """A second fleet first, then the traffic, then the alarms, and only then is the first one let go."""
     blue = live.fleet
-    green = build(world, backend, live, asked["EndpointConfigName"], count)
+    green = build_fleet(world, backend, live, asked["EndpointConfigName"], count)
     if green is None:
-        enter(world, live, "RollingBack")
-        enter(world, live, "InService", ping_failed(live))
+        set_endpoint_status(world, live, "RollingBack")
+        set_endpoint_status(world, live, "InService", format_ping_failure(live))
         return
-    alarm = shifted(world, live, green, asked.get("DeploymentConfig", {}))
+    alarm = shift_traffic(world, live, green, asked.get("DeploymentConfig", {}))
     if alarm:
-        enter(world, live, "RollingBack")
+        set_endpoint_status(world, live, "RollingBack")
         with live.lock:
             live.fleet, live.canary = blue, None
-        retire(green)
-        enter(world, live, "InService", f"One or more alarms fired: {alarm}")
+        stop_fleet(green)
+        set_endpoint_status(world, live, "InService", f"One or more alarms fired: {alarm}")
         return
     live.record.endpoint_config_name = asked["EndpointConfigName"]
     live.record.production_variants[0]["DesiredInstanceCount"] = count
-    counted(live)
-    retire(blue)
-    enter(world, live, "InService")
+    update_current_count(live)
+    stop_fleet(blue)
+    set_endpoint_status(world, live, "InService")
 
 
-def shifted(world: World, live: Live, green: Fleet, deployment: dict[str, Any]) -> str:
+def shift_traffic(world: World, live: LiveEndpoint, green: Fleet, deployment: dict[str, Any]) -> str:
     """Give the new fleet its part of the requests, watched for the waiting interval, then all of them, watched until the old
     fleet is to go; an alarm that fired, or ""."""
     routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
     if routing.get("Type") == "CANARY":
-        part = canary(routing["CanarySize"], len(green.members))
+        part = compute_canary_size(routing["CanarySize"], len(green.members))
         with live.lock:
             live.canary, live.share, live.turn = green, part / len(green.members), 0.0
         world.note(
             f"endpoint {live.record.endpoint_name}: {part} of {len(green.members)} instances' requests to {green.config}"
         )
-        if alarm := bake(world, deployment, routing.get("WaitIntervalInSeconds", 0)):
+        if alarm := watch_rollback_alarms(world, deployment, routing.get("WaitIntervalInSeconds", 0)):
             return alarm
     with live.lock:
         live.fleet, live.canary = green, None
-    return bake(world, deployment, deployment.get("BlueGreenUpdatePolicy", {}).get("TerminationWaitInSeconds", 0))
+    return watch_rollback_alarms(
+        world, deployment, deployment.get("BlueGreenUpdatePolicy", {}).get("TerminationWaitInSeconds", 0)
+    )
 
 
-def canary(size: dict[str, Any], count: int) -> int:
+def compute_canary_size(size: dict[str, Any], count: int) -> int:
     """Instances of the new fleet that get requests first."""
     share = size["Value"] / 100
     return int(size["Value"]) if size["Type"] == "INSTANCE_COUNT" else math.ceil(count * share)
 
 
-def refusal(deployment: dict[str, Any], count: int) -> str:
+def find_deployment_error(deployment: dict[str, Any], count: int) -> str:
     """What AWS has against a deployment of so many instances, or ""."""
     policy = deployment.get("BlueGreenUpdatePolicy", {})
     routing = policy.get("TrafficRoutingConfiguration", {})
     kind, wait = routing.get("Type", "ALL_AT_ONCE"), routing.get("WaitIntervalInSeconds", 0)
     if kind == "LINEAR":
         return "The sandbox has no linear traffic shifting"
-    if kind == "CANARY" and 2 * canary(routing["CanarySize"], count) > count:
+    if kind == "CANARY" and 2 * compute_canary_size(routing["CanarySize"], count) > count:
         return "CanarySize must be at most 50% of the variant's total instance count"
     if policy.get("MaximumExecutionTimeoutInSeconds", 28800) <= wait + policy.get("TerminationWaitInSeconds", 0):
         return "MaximumExecutionTimeoutInSeconds must be longer than the waiting intervals together"
     return ""
 
 
-def bake(world: World, deployment: dict[str, Any], seconds: float) -> str:
+def watch_rollback_alarms(world: World, deployment: dict[str, Any], seconds: float) -> str:
     """Watch the roll-back alarms so long, and not at all for no time; the name of one that fired, or ""."""
     if not seconds:
         return ""

@@ -71,13 +71,13 @@ class Run:
         """Look for the job's metrics in a line of its log; the last match is a metric's final value."""
         for metric in self.asked["AlgorithmSpecification"].get("MetricDefinitions", []):
             found = re.search(metric["Regex"], line)
-            if found and found.groups() and (value := number(found[1])) is not None:
+            if found and found.groups() and (value := parse_finite_number(found[1])) is not None:
                 now = datetime.now(UTC).replace(tzinfo=None)
                 self.measured[metric["Name"]] = {"MetricName": metric["Name"], "Value": value, "Timestamp": now}
                 self.record.final_metric_data_list = list(self.measured.values())
 
 
-def number(text: str) -> float | None:
+def parse_finite_number(text: str) -> float | None:
     """The finite number that the text is; None for anything else."""
     try:
         value = float(text)
@@ -86,7 +86,7 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def stop(world: World, name: str) -> bool:
+def request_job_stop(world: World, name: str) -> bool:
     """Ask a job to stop; False when it has ended already."""
     run = world.sagemaker.runs.get(name)
     if run is None:
@@ -95,11 +95,11 @@ def stop(world: World, name: str) -> bool:
         if run.status in TERMINAL:
             return False
         run.stopping.set()
-        enter(run, "Stopping", "Stopping the training job")
+        set_secondary_status(run, "Stopping", "Stopping the training job")
     return True
 
 
-def running(world: World, name: str) -> Run:
+def require_training_run(world: World, name: str) -> Run:
     """The run of a job whose program is at work. Raises KeyError for an unknown one, ValueError for any other."""
     run = world.sagemaker.runs[name]
     if run.record.secondary_status != "Training":
@@ -107,33 +107,33 @@ def running(world: World, name: str) -> Run:
     return run
 
 
-def interrupt(world: World, name: str) -> dict[str, Any]:
+def interrupt_spot_job(world: World, name: str) -> dict[str, Any]:
     """Take a spot job's instances away, as AWS does. Raises KeyError, ValueError."""
-    run = running(world, name)
+    run = require_training_run(world, name)
     if not run.spot:
         raise ValueError(f"{name} does not run on spot instances")
     run.interrupting.set()
     return {"job": name}
 
 
-def freeze(world: World, name: str, host: int) -> dict[str, Any]:
+def freeze_host(world: World, name: str, host: int) -> dict[str, Any]:
     """Stop every process of a host (counted from 1) in its tracks: a rank that is stuck. Raises KeyError, ValueError."""
-    return {"job": name, "host": host, "processes": chosen(world, name, host).signal_all(signal.SIGSTOP)}
+    return {"job": name, "host": host, "processes": require_running_host(world, name, host).signal_all(signal.SIGSTOP)}
 
 
-def kill(world: World, name: str, host: int) -> dict[str, Any]:
+def kill_host(world: World, name: str, host: int) -> dict[str, Any]:
     """Kill every process of a host (counted from 1). Raises KeyError, ValueError."""
-    return {"job": name, "host": host, "processes": chosen(world, name, host).signal_all(signal.SIGKILL)}
+    return {"job": name, "host": host, "processes": require_running_host(world, name, host).signal_all(signal.SIGKILL)}
 
 
-def chosen(world: World, name: str, host: int) -> Host:
-    run = running(world, name)
+def require_running_host(world: World, name: str, host: int) -> Host:
+    run = require_training_run(world, name)
     if not 1 <= host <= len(run.hosts):
         raise ValueError(f"{name} has hosts 1 to {len(run.hosts)}, not {host}")
     return run.hosts[host - 1]
 
 
-def enter(run: Run, secondary: str, message: str, status: str = "") -> None:
+def set_secondary_status(run: Run, secondary: str, message: str, status: str = "") -> None:
     """Go on to a secondary status. The primary one is InProgress, or Stopping once that was asked, or `status`."""
     with run.lock:
         now = datetime.now(UTC).replace(tzinfo=None)
@@ -146,7 +146,7 @@ def enter(run: Run, secondary: str, message: str, status: str = "") -> None:
     run.world.note(f"job {run.name}: {secondary}")
 
 
-def finish(run: Run, status: str, secondary: str, reason: str = "") -> None:
+def finish_training_job(run: Run, status: str, secondary: str, reason: str = "") -> None:
     ended = datetime.now(UTC).replace(tzinfo=None)
     run.record.training_end_time = ended
     if run.record.training_start_time:
@@ -156,4 +156,4 @@ def finish(run: Run, status: str, secondary: str, reason: str = "") -> None:
         run.record.billable_time_in_seconds = round(whole * SPOT_SHARE) if run.spot else whole
     if reason:
         run.record.failure_reason = reason
-    enter(run, secondary, reason or f"Training job {status.lower()}", status)
+    set_secondary_status(run, secondary, reason or f"Training job {status.lower()}", status)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sandbox.sagemaker.endpoints import Live
+    from sandbox.sagemaker.endpoints import LiveEndpoint
     from sandbox.sagemaker.runs import Run
     from sandbox.sagemaker.tuning import Search
 
@@ -15,5 +15,5 @@ if TYPE_CHECKING:
 class SageMakerTables:
     runs: dict[str, Run] = field(default_factory=dict)  # by training job
     searches: dict[str, Search] = field(default_factory=dict)  # by tuning job
-    endpoints: dict[str, Live] = field(default_factory=dict)  # by name
+    endpoints: dict[str, LiveEndpoint] = field(default_factory=dict)  # by name
     hanging: set[str] = field(default_factory=set)  # endpoints whose instances start and then stop in their tracks

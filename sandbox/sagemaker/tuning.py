@@ -76,18 +76,18 @@ class Search:
         return sorted(good, key=lambda trial: sign * (self.objective(trial) or 0.0))
 
 
-def submit(world: World, asked: dict[str, Any], record: Any) -> None:
+def record_and_start_tuning(world: World, asked: dict[str, Any], record: Any) -> None:
     record.hyper_parameter_tuning_end_time = record.failure_reason = record.tuning_job_completion_details = None
     record.best_training_job = record.OverallBestTrainingJob = record.consumed_resources = None
     record.hyper_parameter_tuning_job_status = "InProgress"
     search = Search(world, asked, record)
     world.sagemaker.searches[search.name] = search
-    refresh(search)
+    refresh_tuning_record(search)
     world.note(f"tuning {search.name}: InProgress")
-    threading.Thread(target=carry_out, args=(search,), daemon=True).start()
+    threading.Thread(target=run_tuning_job, args=(search,), daemon=True).start()
 
 
-def stop(world: World, name: str) -> bool:
+def request_tuning_stop(world: World, name: str) -> bool:
     """Ask a tuning job to stop, with its trials; False when it has ended already."""
     search = world.sagemaker.searches.get(name)
     if search is None:
@@ -100,19 +100,19 @@ def stop(world: World, name: str) -> bool:
     return True
 
 
-def trials(world: World, name: str) -> list[dict[str, Any]]:
+def list_trial_summaries(world: World, name: str) -> list[dict[str, Any]]:
     """A tuning job's training jobs, as AWS sums them up. Raises KeyError."""
     search = world.sagemaker.searches[name]
-    return [summary(search, trial) for trial in search.trials]
+    return [summarize_trial(search, trial) for trial in search.trials]
 
 
-def carry_out(search: Search) -> None:
+def run_tuning_job(search: Search) -> None:
     try:
-        status, reason = explore(search)
+        status, reason = run_trials(search)
     except Exception as error:
         status, reason = "Failed", f"InternalServerError: {type(error).__name__}: {error}"
     end_trials(search)
-    refresh(search)
+    refresh_tuning_record(search)
     search.record.failure_reason = reason or None
     search.record.hyper_parameter_tuning_end_time = datetime.now(UTC).replace(tzinfo=None)
     with search.lock:
@@ -120,30 +120,30 @@ def carry_out(search: Search) -> None:
     search.world.note(f"tuning {search.name}: {status} {reason}")
 
 
-def explore(search: Search) -> tuple[str, str]:
+def run_trials(search: Search) -> tuple[str, str]:
     """Run trials, so many at a time, until there are enough; (status, reason) of the end."""
-    points, bounds = draws(search.config, search.name), search.config["ResourceLimits"]
+    points, bounds = iterate_hyperparameters(search.config, search.name), search.config["ResourceLimits"]
     most, more = bounds.get("MaxNumberOfTrainingJobs", math.inf), True
     while True:
-        refresh(search)
+        refresh_tuning_record(search)
         at_work = [trial for trial in search.trials if not trial.ended]
         if search.stopping.is_set() or time.time() - search.began > bounds.get("MaxRuntimeInSeconds", math.inf):
             return "Stopped", ""
-        if reason := hopeless(search, most):
+        if reason := derive_failure_reason(search, most):
             return "Failed", reason
         if more and len(at_work) < bounds["MaxParallelTrainingJobs"]:
             values = next(points, None) if len(search.trials) < most else None
             more = values is not None
             if values is not None:
-                begin(search, values)
+                start_trial(search, values)
         elif not at_work:
-            reason = hopeless(search, len(search.trials))
+            reason = derive_failure_reason(search, len(search.trials))
             return "Failed" if reason else "Completed", reason
         else:
             search.stopping.wait(0.1)
 
 
-def hopeless(search: Search, most: float) -> str:
+def derive_failure_reason(search: Search, most: float) -> str:
     """Why nothing can come of it any more, in AWS's words; "" while it can."""
     ended = [trial for trial in search.trials if trial.ended]
     if search.succeeded() or len(ended) < min(ATTEMPTS, most):
@@ -159,7 +159,7 @@ def hopeless(search: Search, most: float) -> str:
     )
 
 
-def begin(search: Search, values: dict[str, str]) -> None:
+def start_trial(search: Search, values: dict[str, str]) -> None:
     """A training job with these values: TUNINGJOB-001-1a2b3c4d."""
     definition = search.asked["TrainingJobDefinition"]
     name = f"{search.name}-{len(search.trials) + 1:03}-{secrets.token_hex(4)}"
@@ -172,19 +172,19 @@ def begin(search: Search, values: dict[str, str]) -> None:
     }
     if checkpoints := definition.get("CheckpointConfig"):
         asked["CheckpointConfig"] = {**checkpoints, "S3Uri": f"{checkpoints['S3Uri'].rstrip('/')}/{name}"}
-    run = jobs.submit(search.world, asked)
+    run = jobs.record_and_start_job(search.world, asked)
     run.record.tuning_job_arn = search.record.arn
     search.trials.append(Trial(run, values))
 
 
 def end_trials(search: Search) -> None:
     for trial in search.trials:
-        runs.stop(search.world, trial.run.name)
+        runs.request_job_stop(search.world, trial.run.name)
     while any(not trial.ended for trial in search.trials):
         time.sleep(0.1)
 
 
-def refresh(search: Search) -> None:
+def refresh_tuning_record(search: Search) -> None:
     """Bring moto's record up to date, which is what is described and listed."""
     count = {status: sum(t.run.status == status for t in search.trials) for status in TERMINAL}
     ended, best = sum(count.values()), search.succeeded()
@@ -200,12 +200,12 @@ def refresh(search: Search) -> None:
         "Pending": len(search.trials) - ended,
         "Failed": ended - len(best),
     }
-    search.record.best_training_job = summary(search, best[0]) if best else None
+    search.record.best_training_job = summarize_trial(search, best[0]) if best else None
     search.record.consumed_resources = {"RuntimeInSeconds": round(time.time() - search.began)}
     search.record.last_modified_time = datetime.now(UTC).replace(tzinfo=None)
 
 
-def summary(search: Search, trial: Trial) -> dict[str, Any]:
+def summarize_trial(search: Search, trial: Trial) -> dict[str, Any]:
     record, value = trial.run.record, search.objective(trial)
     told = {
         "TrainingJobName": trial.run.name,
@@ -223,7 +223,7 @@ def summary(search: Search, trial: Trial) -> dict[str, Any]:
     return {key: value for key, value in told.items() if value is not None}
 
 
-def draws(config: dict[str, Any], name: str) -> Iterator[dict[str, str]]:
+def iterate_hyperparameters(config: dict[str, Any], name: str) -> Iterator[dict[str, str]]:
     """Points of the ranges: all of them for Grid, else drawn by RandomSeed, or by the name where there is none."""
     given = config["ParameterRanges"]
     choices = {one["Name"]: one["Values"] for one in given.get("CategoricalParameterRanges", [])}
@@ -233,12 +233,12 @@ def draws(config: dict[str, Any], name: str) -> Iterator[dict[str, str]]:
         return
     dice = random.Random(config.get("RandomSeed", zlib.crc32(name.encode())))
     while True:
-        reals = {one["Name"]: repr(drawn(dice, one)) for one in given.get("ContinuousParameterRanges", [])}
-        whole = {one["Name"]: str(round(drawn(dice, one))) for one in given.get("IntegerParameterRanges", [])}
+        reals = {one["Name"]: repr(draw_from_range(dice, one)) for one in given.get("ContinuousParameterRanges", [])}
+        whole = {one["Name"]: str(round(draw_from_range(dice, one))) for one in given.get("IntegerParameterRanges", [])}
         yield {**reals, **whole, **{key: dice.choice(values) for key, values in choices.items()}}
 
 
-def drawn(dice: random.Random, bounds: dict[str, str]) -> float:
+def draw_from_range(dice: random.Random, bounds: dict[str, str]) -> float:
     """A number of a range, evenly on its scale."""
     low, high, scale = float(bounds["MinValue"]), float(bounds["MaxValue"]), bounds.get("ScalingType", "Auto")
     if scale == "Auto":

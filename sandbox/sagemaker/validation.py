@@ -10,10 +10,10 @@ from moto.sagemaker.exceptions import ValidationError
 from sandbox.codebuild import images
 from sandbox.iam import service_calls
 from sandbox.iam.enforce import Denied
-from sandbox.iam.principals import takes
+from sandbox.iam.principals import is_service_trusted
 from sandbox.sagemaker import rollout
 from sandbox.state import ACCOUNT, REGION
-from sandbox.world import world
+from sandbox.world import get_world
 
 # A tuning job's options that the sandbox would have to pretend.
 NOT_HERE = ("TrainingJobDefinitions", "WarmStartConfig", "Autotune")
@@ -21,20 +21,20 @@ NOT_IN_CONFIG = ("StrategyConfig", "TuningJobCompletionCriteria")
 MOST_PARALLEL, MOST_JOBS = 10, 750  # AWS's own quotas
 
 
-def role(arn: str) -> None:
+def validate_role_trust(arn: str) -> None:
     """The role must exist and trust SageMaker; AWS says so with a ValidationException, not with AccessDenied."""
-    if not takes(world(), "sagemaker.amazonaws.com", arn, f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:*"):
+    if not is_service_trusted(get_world(), "sagemaker.amazonaws.com", arn, f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:*"):
         raise ValidationError(
             f"Could not assume role {arn}. Please ensure that the role exists and allows principal 'sagemaker.amazonaws.com' to assume the role."
         )
 
 
-def model_data(arn: str, url: str) -> None:
+def validate_model_data(arn: str, url: str) -> None:
     """SageMaker looks at the model with the role when it is named. All that is wrong gets the same words."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     try:
-        service_calls.read(world(), arn, "SageMaker", url)
-        if key not in world().backend_global("s3").buckets[bucket].keys:
+        service_calls.authorize_object_read(get_world(), arn, "SageMaker", url)
+        if key not in get_world().get_global_backend("s3").buckets[bucket].keys:
             raise KeyError(key)
     except (Denied, KeyError):
         raise ValidationError(
@@ -44,20 +44,20 @@ def model_data(arn: str, url: str) -> None:
         ) from None
 
 
-def alarms(arn: str, deployment: dict[str, Any]) -> None:
+def validate_alarm_access(arn: str, deployment: dict[str, Any]) -> None:
     """The role has to be able to look at the alarms that roll back."""
     names = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
     if not names:
         return
     try:
-        service_calls.look_at_alarms(world(), arn, "SageMaker")
+        service_calls.authorize_alarm_read(get_world(), arn, "SageMaker")
     except Denied as denied:
         raise ValidationError(f"Unable to describe the alarms {', '.join(names)} with role {arn}: {denied}") from None
 
 
-def training(asked: dict[str, Any]) -> None:
+def validate_training_job(asked: dict[str, Any]) -> None:
     """What holds for a training job, and for the definition of a tuning job's."""
-    role(asked["RoleArn"])
+    validate_role_trust(asked["RoleArn"])
     specification, limits = asked["AlgorithmSpecification"], asked["StoppingCondition"]
     if images.TRAINING not in specification.get("TrainingImage", ""):
         raise ValidationError(f"Cannot find the requested image: {specification.get('TrainingImage')}")
@@ -74,17 +74,17 @@ def training(asked: dict[str, Any]) -> None:
     if not local.startswith("/opt/ml/") or ".." in local:
         raise ValidationError(f"The sandbox keeps checkpoints below /opt/ml only, not in {local} (sandbox/README.md)")
     for metric in specification.get("MetricDefinitions", []):
-        compiled(metric)
+        validate_metric_regex(metric)
 
 
-def compiled(metric: dict[str, str]) -> None:
+def validate_metric_regex(metric: dict[str, str]) -> None:
     try:
         re.compile(metric["Regex"])
     except re.error as error:
         raise ValidationError(f"Invalid regular expression of metric {metric['Name']}: {error}") from error
 
 
-def tuning(asked: dict[str, Any]) -> None:
+def validate_tuning_job(asked: dict[str, Any]) -> None:
     name, config = asked["HyperParameterTuningJobName"], asked["HyperParameterTuningJobConfig"]
     if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}", name) or len(name) > 32:
         raise ValidationError(
@@ -98,17 +98,17 @@ def tuning(asked: dict[str, Any]) -> None:
         what = ", ".join(pretended) or "A tuning job without TrainingJobDefinition and its ResourceConfig"
         raise ValidationError(f"{what}: not part of the sandbox (sandbox/README.md)")
     definition = asked["TrainingJobDefinition"]
-    training(definition)
+    validate_training_job(definition)
     metrics = [metric["Name"] for metric in definition["AlgorithmSpecification"].get("MetricDefinitions", [])]
     if config.get("HyperParameterTuningJobObjective", {}).get("MetricName") not in metrics:
         raise ValidationError(
             "A metric is required for this hyperparameter tuning job objective. Provide a metric in the metric definitions."
         )
-    limits(config)
-    ranges(config, definition)
+    validate_resource_limits(config)
+    validate_parameter_ranges(config, definition)
 
 
-def limits(config: dict[str, Any]) -> None:
+def validate_resource_limits(config: dict[str, Any]) -> None:
     bounds = config["ResourceLimits"]
     most, parallel = bounds.get("MaxNumberOfTrainingJobs"), bounds["MaxParallelTrainingJobs"]
     if config["Strategy"] != "Grid" and not most:
@@ -121,7 +121,7 @@ def limits(config: dict[str, Any]) -> None:
             raise ValidationError(f"The maximum {what} is {allowed}, but {wanted} were asked for.")
 
 
-def ranges(config: dict[str, Any], definition: dict[str, Any]) -> None:
+def validate_parameter_ranges(config: dict[str, Any], definition: dict[str, Any]) -> None:
     given = config.get("ParameterRanges", {})
     numeric = [*given.get("ContinuousParameterRanges", []), *given.get("IntegerParameterRanges", [])]
     named = [one["Name"] for one in (*numeric, *given.get("CategoricalParameterRanges", []))]
@@ -141,17 +141,17 @@ def ranges(config: dict[str, Any], definition: dict[str, Any]) -> None:
             raise ValidationError(f"Invalid range of {one['Name']} for scaling {scale}: {low} to {high}.")
 
 
-def update(asked: dict[str, Any], config: Any, live: Any, record: Any) -> None:
+def validate_endpoint_update(asked: dict[str, Any], config: Any, live: Any, record: Any) -> None:
     """What UpdateEndpoint refuses: a deployment that cannot be, alarms that the role may not see, and another instance type
     under a scalable target."""
     count = record.production_variants[0]["DesiredInstanceCount"]
-    if words := rollout.refusal(asked.get("DeploymentConfig", {}), count):
+    if words := rollout.find_deployment_error(asked.get("DeploymentConfig", {}), count):
         raise ValidationError(words)
-    model = world().backend("sagemaker")._models[config.production_variants[0]["ModelName"]]
-    alarms(model.execution_role_arn, asked.get("DeploymentConfig", {}))
+    model = get_world().backend("sagemaker")._models[config.production_variants[0]["ModelName"]]
+    validate_alarm_access(model.execution_role_arn, asked.get("DeploymentConfig", {}))
     new, old = config.production_variants[0], live.production_variants[0]
     resource = f"endpoint/{record.endpoint_name}/variant/{old['VariantName']}"
-    targets = world().backend("applicationautoscaling").targets.get("sagemaker:variant:DesiredInstanceCount", {})
+    targets = get_world().backend("applicationautoscaling").targets.get("sagemaker:variant:DesiredInstanceCount", {})
     if resource in targets and (new["VariantName"], new["InstanceType"]) != (old["VariantName"], old["InstanceType"]):
         raise ValidationError(
             f'The variant "{old["VariantName"]}" is registered with Application Auto Scaling: deregister it before you change '

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ops.core.aws.account import Account
-from ops.iam.roles import dumped, policy_arn
+from ops.iam.roles import derive_policy_arn, dump_document
 from sandbox import state
-from sandbox.client import ask
+from sandbox.client import send_control_request
 
 FaultAction = Callable[["Place"], None]
 FAULT_ACTIONS: dict[str, FaultAction] = {}
@@ -31,7 +31,7 @@ class Place:
     def strike(self, what: str, **body: Any) -> dict[str, Any]:
         running = state.read(self.sandbox)
         assert running is not None
-        return ask(running, "POST", what, body)
+        return send_control_request(running, "POST", what, body)
 
 
 def fault_action(name: str) -> Callable[[FaultAction], FaultAction]:
@@ -71,12 +71,12 @@ def tokens(place: Place) -> None:
     lines = []
     for role, subject in (("ci", "pull_request"), ("ci-apply", "environment:production")):
         claims = {"sub": f"repo:{repository}:{subject}", "aud": ISSUER_AUDIENCE}
-        state.put(place.folder / "ci" / f"{role}.token", place.strike("token", **claims)["token"])
+        state.write_private_file(place.folder / "ci" / f"{role}.token", place.strike("token", **claims)["token"])
         lines += [
             f"[profile {role}]", f"role_arn = {place.settings.role_arn(role)}", f"endpoint_url = {endpoint}",
             f"web_identity_token_file = {place.folder / 'ci' / f'{role}.token'}", "region = us-east-1", "",
         ]  # fmt: skip
-    state.put(place.folder / "ci" / "config", "\n".join(lines))
+    state.write_private_file(place.folder / "ci" / "config", "\n".join(lines))
 
 
 @fault_action("somebody changes the image's project by hand")
@@ -124,8 +124,8 @@ def old_report(place: Place) -> None:
 def by_hand(place: Place) -> None:
     """Everything that ci-apply may mend."""
     account, settings = place.account, place.settings
-    name, bystander = settings.role_name("ec2-box"), f"arn:aws:iam::{settings.aws.account}:policy/by-hand"
-    own = policy_arn("ec2-box", "permissions", settings)
+    name, bystander = settings.build_role_name("ec2-box"), f"arn:aws:iam::{settings.aws.account}:policy/by-hand"
+    own = derive_policy_arn("ec2-box", "permissions", settings)
     account.call("iam", "put_role_policy", RoleName=name, PolicyName="by-hand", PolicyDocument=reading())
     account.call_or_none("iam", "create_policy", "EntityAlreadyExists", PolicyName="by-hand", PolicyDocument=reading())
     account.call("iam", "attach_role_policy", RoleName=name, PolicyArn=bystander)
@@ -135,24 +135,24 @@ def by_hand(place: Place) -> None:
     account.call("iam", "untag_role", RoleName=name, TagKeys=["kennel:stack"])
     account.call("iam", "remove_role_from_instance_profile", RoleName=name, InstanceProfileName=name)
     account.call("iam", "delete_instance_profile", InstanceProfileName=name)
-    versions(account, policy_arn("operator", "permissions-data", settings))
+    versions(account, derive_policy_arn("operator", "permissions-data", settings))
 
 
 @fault_action("a role and a trust are changed by hand")
 def gone_role(place: Place) -> None:
     """What takes bootstrap to mend."""
     account, settings = place.account, place.settings
-    name, own = settings.role_name("image-build"), policy_arn("image-build", "permissions", settings)
+    name, own = settings.build_role_name("image-build"), derive_policy_arn("image-build", "permissions", settings)
     account.call("iam", "detach_role_policy", RoleName=name, PolicyArn=own)
     account.call("iam", "delete_role", RoleName=name)
-    box = settings.role_name("ec2-box")
+    box = settings.build_role_name("ec2-box")
     account.call("iam", "update_assume_role_policy", RoleName=box, PolicyDocument=trusting("ec2", "lambda"))
 
 
 @fault_action("a role grows old that nobody wants")
 def old_role(place: Place) -> None:
     account, settings = place.account, place.settings
-    bound = policy_arn("ec2-box", "boundary", settings)
+    bound = derive_policy_arn("ec2-box", "boundary", settings)
     account.call(
         "iam", "create_role", RoleName="old", Path=settings.role_path, AssumeRolePolicyDocument=trusting("ec2"),
         PermissionsBoundary=bound, Tags=settings.tags("old"),
@@ -185,10 +185,10 @@ def versions(account: Account, arn: str) -> None:
 
 def reading() -> str:
     statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::nothing-of-ours/*"}
-    return dumped({"Version": "2012-10-17", "Statement": [statement]})
+    return dump_document({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def trusting(*services: str) -> str:
     who = {"Service": [f"{service}.amazonaws.com" for service in services]}
     statement = {"Effect": "Allow", "Principal": who, "Action": "sts:AssumeRole"}
-    return dumped({"Version": "2012-10-17", "Statement": [statement]})
+    return dump_document({"Version": "2012-10-17", "Statement": [statement]})

@@ -13,7 +13,7 @@ from typing import Any
 
 from ops.core.output import say
 from ops.core.settings import ROLES, Settings
-from ops.iam.roles import policy_name
+from ops.iam.roles import derive_role_policy_name
 from ops.iam.usage import Use
 from tests.e2e import whole_job
 from tests.e2e.recorder import Run
@@ -75,7 +75,9 @@ def removals(found: Iterable[Use], whole: Run, settings: Settings, folder: Path)
         if not use.requests or undrawn(role, use):
             continue
         file = next(
-            f for f in folder.glob(f"{role}/permissions*.json") if policy_name(role, f.stem, settings) == use.policy
+            f
+            for f in folder.glob(f"{role}/permissions*.json")
+            if derive_role_policy_name(role, f.stem, settings) == use.policy
         )
         silent = next((why for (who, start), why in SILENT.items() if who == role and use.action.startswith(start)), "")
         step = whole.step_of(use.line)
@@ -128,7 +130,7 @@ def first_wrong(one: Removal, steps: Sequence[whole_job.Step], run: Run) -> int 
 
 def denial(one: Removal, run: Run, settings: Settings) -> tuple[int, str] | None:
     """The step and the resource of the first that the record has of this action."""
-    role = settings.role_name(one.role)
+    role = settings.build_role_name(one.role)
     for line, text in enumerate(run.record.read_text().splitlines()):
         entry = json.loads(text)
         same = entry["principal"].endswith(f"/{role}") and entry["action"].lower() == one.action.lower()

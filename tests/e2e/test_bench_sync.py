@@ -16,11 +16,11 @@ def here(request, tmp_path, monkeypatch):
     if not shutil.which("rsync") or not shutil.which("ssh"):
         pytest.skip(bench.INSTALL)
     if request.param == "asyncssh":
-        monkeypatch.setattr(bench, "sshd", lambda: None)
-    elif not bench.sshd():
+        monkeypatch.setattr(bench, "find_sshd", lambda: None)
+    elif not bench.find_sshd():
         pytest.skip(bench.INSTALL)
     before = psutil.Process().children(recursive=True)
-    with bench.course(tmp_path, files=12, round_trip_s=0.002) as made:
+    with bench.open_course(tmp_path, files=12, round_trip_s=0.002) as made:
         assert request.param in made.server
         yield made
     assert set(psutil.Process().children(recursive=True)) <= set(before)
@@ -47,10 +47,10 @@ def test_ours_that_sends_although_nothing_should_have_changed_is_noticed(here):
 
 
 def test_a_contender_that_delivers_nothing_or_fails_is_noticed(here, monkeypatch):
-    monkeypatch.setattr(transfer, "argv", lambda name, asked: ["true"])
+    monkeypatch.setattr(transfer, "build_transfer_command", lambda name, asked: ["true"])
     with pytest.raises(OpsError, match="is not what was sent"):
         here.run(TAR, fresh=True)
-    monkeypatch.setattr(transfer, "argv", lambda name, asked: ["sh", "-c", "echo why >&2; exit 3"])
+    monkeypatch.setattr(transfer, "build_transfer_command", lambda name, asked: ["sh", "-c", "echo why >&2; exit 3"])
     with pytest.raises(OpsError, match="sh ended with 3: why"):
         here.run(TAR, fresh=True)
 
@@ -70,7 +70,7 @@ def times(ours, rsync, **more):
 )
 def test_the_bounds(new, same, put, good):
     found = {bench.NEW: times(new, 1.0, **{TAR: [0.8] * 3, PUT: [put] * 2}), bench.SAME: times(same, 1.0)}
-    answer = bench.report("a server", 12, found)
+    answer = bench.report_sync("a server", 12, found)
     assert [check["ok"] for check in answer.data["checks"]] == good
     assert answer.code == (0 if all(good) else FAILED)
     assert answer.data["whole"][bench.NEW] == pytest.approx(new + 0.2)
@@ -80,4 +80,4 @@ def test_the_bounds(new, same, put, good):
 def test_what_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OpsError, match=r"bench\.sync needs rsync and OpenSSH's client: apt-get install rsync"):
-        bench.course(tmp_path, files=12).__enter__()
+        bench.open_course(tmp_path, files=12).__enter__()

@@ -157,9 +157,9 @@ def test_a_program_that_is_missing_is_said_with_what_installs_it(tmp_path):
 @pytest.mark.parametrize(
     ("bench", "words"),
     [
-        (lambda: data.bench(1, 100), "bench.data needs the AWS CLI"),
-        (lambda: serve.bench(1, 0.1), "bench.serve needs flask, gunicorn and LitServe"),
-        (lambda: iam.bench(1, 1, 100, 0, ""), "bench.iam needs cloudsplaining"),
+        (lambda: data.measure_push(1, 100), "bench.data needs the AWS CLI"),
+        (lambda: serve.measure_serving(1, 0.1), "bench.serve needs flask, gunicorn and LitServe"),
+        (lambda: iam.measure_audit(1, 1, 100, 0, ""), "bench.iam needs cloudsplaining"),
     ],
     ids=["data", "serve", "iam"],
 )
@@ -170,9 +170,9 @@ def test_without_its_opponents_a_benchmark_says_how_to_get_them(bench, words, mo
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path):
-    made = servers.release("resnet_tiny", 64)
+    made = servers.make_release("resnet_tiny", 64)
     with (
         pytest.raises(OpsError, match=r"serving/ does not start: .*not whole"),
-        servers.started(servers.OURS, made / "opt", {}, tmp_path / "log"),
+        servers.start_server(servers.OURS, made / "opt", {}, tmp_path / "log"),
     ):
         pass

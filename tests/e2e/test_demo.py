@@ -38,7 +38,7 @@ def test_box_and_sagemaker_trained_to_the_same_bits(whole):
     account, bucket = whole.account, whole.settings.bucket
     models = {}
     for place in ("box", "sm"):
-        job = spec.spec_from_settings(account, place)
+        job = spec.build_spec_from_settings(account, place)
         body = account.call("s3", "get_object", Bucket=bucket, Key=job.artefact(job.name))["Body"].read()
         with tarfile.open(fileobj=io.BytesIO(body)) as tar:
             models[place] = {

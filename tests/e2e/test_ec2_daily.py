@@ -27,7 +27,7 @@ def ident(cli):
 
 
 def connection(cli):
-    return access.connected(cli.account, facts.read(cli.account))
+    return access.open_box_connection(cli.account, facts.read(cli.account))
 
 
 def test_fetch_brings_a_file_and_a_folder_and_overwrites_nothing(cli, tmp_path):
@@ -126,15 +126,15 @@ def test_what_is_under_way_never_takes_the_place_of_what_is_whole(cli, tmp_path,
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "a").write_text("one")
     with connection(cli) as link:
-        assert file_sync.send(link, file_sync.of_folder(folder), "kept", "a folder")
-        assert not file_sync.send(link, file_sync.of_folder(folder), "kept", "a folder")
+        assert file_sync.send_files(link, file_sync.build_file_set(folder), "kept", "a folder")
+        assert not file_sync.send_files(link, file_sync.build_file_set(folder), "kept", "a folder")
         (folder / "sub" / "a").write_text("two")
         with monkeypatch.context() as torn:  # what arrives is not what was promised
-            torn.setattr(file_sync, "line", lambda name, data: f"{'0' * 64}  {name}\n")
+            torn.setattr(file_sync, "format_sum_line", lambda name, data: f"{'0' * 64}  {name}\n")
             with pytest.raises(OpsError, match="could not be put on the box, and what was there stays"):
-                file_sync.send(link, file_sync.of_folder(folder), "kept", "a folder")
+                file_sync.send_files(link, file_sync.build_file_set(folder), "kept", "a folder")
         assert ssh.run(link, "cat kept/sub/a") == "one"
-        assert file_sync.send(link, file_sync.of_folder(folder), "kept", "a folder")
+        assert file_sync.send_files(link, file_sync.build_file_set(folder), "kept", "a folder")
         assert ssh.run(link, "cat kept/sub/a; ls").startswith("two")
 
 
@@ -190,4 +190,4 @@ def test_progress_is_a_bar_for_people_and_a_line_for_logs(tmp_path):
 
 
 def test_places_on_the_box_are_below_its_home(cli):
-    assert remote_jobs.place(cli.settings).job("j") == "kennel/jobs/j"
+    assert remote_jobs.locate_folders(cli.settings).job("j") == "kennel/jobs/j"

@@ -146,14 +146,14 @@ def test_a_partition_is_noticed_and_outlived(box_stack, drill, monkeypatch, caps
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     account = box_stack.account
-    there = remote_jobs.place(account.settings)
-    with access.connected(account, facts.read(account)) as link:
-        name = remote_jobs.newest(link, there)
+    there = remote_jobs.locate_folders(account.settings)
+    with access.open_box_connection(account, facts.read(account)) as link:
+        name = remote_jobs.find_newest_job(link, there)
     open_now = threading.Event()
 
     def opened():
         open_now.set()
-        return training.connect(account)
+        return training.connect_to_current_box(account)
 
     def partition():
         open_now.wait(30)

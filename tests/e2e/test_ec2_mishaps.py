@@ -33,9 +33,9 @@ def cli(stacks, pictures_once):
 
 @pytest.fixture(scope="module")
 def pictures_once(tmp_path_factory):
-    from bench.resume import noise
+    from bench.resume import write_noise_pictures
 
-    return noise(tmp_path_factory.mktemp("noise"))
+    return write_noise_pictures(tmp_path_factory.mktemp("noise"))
 
 
 def test_up_down_up_gives_another_box(stacks):

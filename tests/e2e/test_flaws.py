@@ -11,7 +11,7 @@ import pytest
 import sample_order
 
 from bench import resume
-from bench.train import free_port
+from bench.train import find_free_port
 from ops.box import remote_jobs
 from ops.core.paths import ROOT
 from tests.e2e.flaws import f1, f2, f6, f9
@@ -22,13 +22,13 @@ TRAINING = ROOT / "training"
 
 @pytest.fixture(scope="module")
 def warm():
-    with resume.Warm() as process:
+    with resume.ForkServer() as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return resume.noise(tmp_path_factory.mktemp("flaws") / "data")
+    return resume.write_noise_pictures(tmp_path_factory.mktemp("flaws") / "data")
 
 
 def test_f1_hosts_share_the_data_and_one_writes_the_model(forks, data, tmp_path):
@@ -48,7 +48,7 @@ def test_f1_hosts_share_the_data_and_one_writes_the_model(forks, data, tmp_path)
             "LOCAL_WORLD_SIZE": "1",
             "LOCAL_RANK": "0",
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(free_port()),
+            "MASTER_PORT": str(find_free_port()),
             "GLOO_SOCKET_IFNAME": "lo",
             "OMP_NUM_THREADS": "1",
         }
@@ -61,7 +61,7 @@ def test_f1_hosts_share_the_data_and_one_writes_the_model(forks, data, tmp_path)
         models = [path.parent for path in tmp_path.glob("out*/model.safetensors")]
         (first, *_) = json.loads((models[0] / "ledger.json").read_text())["passes"]
         parts = [
-            [n for batch in sample_order.batches_of_rank(39, 0, 0, 8, rank, hosts) for n in batch]
+            [n for batch in sample_order.list_rank_batches(39, 0, 0, 8, rank, hosts) for n in batch]
             for rank in range(hosts)
         ]
         assert [rank["seen"] for rank in first["ranks"]] == [len(part) for part in parts]
@@ -78,7 +78,7 @@ def test_f2_the_same_training_gives_the_same_model(warm, data, tmp_path):
     def ours():
         out = tmp_path / next(runs)
         assert warm.train(data, out, every=False) == 0
-        return resume.weights(out)
+        return resume.read_weights(out)
 
     def check(train):
         assert train() == train()
@@ -91,10 +91,10 @@ def test_f5_other_test_pictures_leave_the_weights_as_they_are(warm, data, tmp_pa
 
     other = shutil.copytree(data, tmp_path / "other")
     shutil.rmtree(other / "test")
-    shutil.copytree(resume.noise(tmp_path / "noise", seed=9) / "test", other / "test")
+    shutil.copytree(resume.write_noise_pictures(tmp_path / "noise", seed=9) / "test", other / "test")
     for folder, out in ((data, "a"), (other, "b")):
         assert warm.train(folder, tmp_path / out, every=False) == 0
-    assert resume.weights(tmp_path / "a") == resume.weights(tmp_path / "b")
+    assert resume.read_weights(tmp_path / "a") == resume.read_weights(tmp_path / "b")
 
 
 def test_f6_an_answer_is_a_probability(warm, data, tmp_path):
@@ -125,6 +125,6 @@ def test_f9_a_job_outlives_the_connection_that_started_it(tmp_path):
         assert log.read_text().split() == ["1", "2"]
 
     def ours(program, log):
-        return remote_jobs.detached(program, log, "job-f9")
+        return remote_jobs.build_detached_command(program, log, "job-f9")
 
     judged(check, ours, f9.command)

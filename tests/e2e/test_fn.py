@@ -102,7 +102,7 @@ def test_an_exception_is_the_callers_to_see(function):
 def test_a_function_has_its_roles_keys_and_none_of_ours(function, whole):
     source = "import boto3, os\ndef run(e, c): return [boto3.client('sts').get_caller_identity()['Arn'], sorted(k for k in os.environ if 'KENNEL_WORK' in k)]"
     assert function(source)()[1] == [
-        f"arn:aws:sts::123456789012:assumed-role/{whole.settings.role_name('lambda-invoke')}/probe0",
+        f"arn:aws:sts::123456789012:assumed-role/{whole.settings.build_role_name('lambda-invoke')}/probe0",
         [],
     ]
 
@@ -128,4 +128,4 @@ def test_what_the_function_refuses(whole):
         ({"s3_uri": f"s3://{settings.bucket}/images/none"}, 404), ({"image": "not base64!"}, 400), ({}, 400), ([], 400),
         ({"image": base64.b64encode(b"text").decode()}, 400),
     ):  # fmt: skip
-        assert invocation.ask(account, event).get("statusCode") == status, event
+        assert invocation.invoke_function(account, event).get("statusCode") == status, event

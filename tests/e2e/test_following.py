@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from bench.resume import noise
+from bench.resume import write_noise_pictures
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT
 from ops.jobs import spec, training_jobs
 from sandbox import state
-from sandbox.client import ask
+from sandbox.client import send_control_request
 
 
 def test_again_starts_anew_and_not_from_a_checkpoint(stack):
@@ -35,7 +35,7 @@ def stack(stacks, tmp_path_factory):
     """Pictures of nothing, and a job on them that takes some seconds."""
     cli = stacks("follow", "train: {epochs: 3, batch: 8, pixels: 16}")
     cli("iam.apply", "data.up", "net.up")
-    folder = noise(tmp_path_factory.mktemp("follow") / "noise")
+    folder = write_noise_pictures(tmp_path_factory.mktemp("follow") / "noise")
     cli("data.push", "--dir", str(folder))
     return cli
 
@@ -62,7 +62,7 @@ def model_of(cli, job):
 
 
 def test_two_hosts_trained_on_a_folder_and_the_answer_is_data(stack, tmp_path):
-    folder = noise(tmp_path / "other", seed=4)
+    folder = write_noise_pictures(tmp_path / "other", seed=4)
     ran = stack("sm.train", "--data", str(folder), "--instances", "2", "--wait", "--json")
     found = json.loads(ran.out)
     assert found["job"].startswith("kennel-follow-sm2-")
@@ -89,7 +89,7 @@ def test_one_and_two_hosts_agree_when_no_batchnorm_sees_its_batch(stack, tmp_pat
 
     cli = with_settings(stack, "follow-frozen", "")
     cli.file.write_text(stack.file.read_text().replace("batch: 8", "batch: 10, layers: head"))
-    cli("data.push", "--dir", str(noise(tmp_path / "even", train=40, seed=7)))
+    cli("data.push", "--dir", str(write_noise_pictures(tmp_path / "even", train=40, seed=7)))
     found = []
     for hosts in ("1", "2"):
         job = json.loads(cli("sm.train", "--instances", hosts, "--json").out)["job"]
@@ -101,7 +101,7 @@ def test_one_and_two_hosts_agree_when_no_batchnorm_sees_its_batch(stack, tmp_pat
     assert max((one[name].float() - two[name].float()).abs().max().item() for name in one) < 1e-5
     for a, b in zip(lines[:-1], others[:-1], strict=True):
         assert a["train"]["loss"] == pytest.approx(b["train"]["loss"], abs=1e-5)
-    half = cli("data.push", "--dir", str(noise(tmp_path / "half", train=20, seed=7)))
+    half = cli("data.push", "--dir", str(write_noise_pictures(tmp_path / "half", train=20, seed=7)))
     assert "uploaded" in half.out
     alone = load(model_of(cli, json.loads(cli("sm.train", "--json").out)["job"])["model.safetensors"])
     assert max((one[name].float() - alone[name].float()).abs().max().item() for name in one) > 1e-3
@@ -135,7 +135,7 @@ def test_a_spot_job_that_is_interrupted_ends_with_the_very_weights_of_one_that_i
     for line in process.stdout:
         said += line
         if "epoch 5/60" in line:
-            ask(state.read(sandbox), "POST", "interrupt", {"job": f"{whole}-2"})
+            send_control_request(state.read(sandbox), "POST", "interrupt", {"job": f"{whole}-2"})
             break
     said += process.communicate(timeout=120)[0]
     assert process.returncode == 0, said
@@ -169,7 +169,7 @@ def test_a_host_that_dies_takes_the_job_down_within_seconds(stack, sandbox):
     deadline = time.monotonic() + 60
     while "epoch 2/200" not in cli("sm.logs", "--job", job).out:
         assert time.monotonic() < deadline
-    ask(state.read(sandbox), "POST", "kill", {"job": job, "host": 2})
+    send_control_request(state.read(sandbox), "POST", "kill", {"job": job, "host": 2})
     began = time.monotonic()
     failed = cli("sm.attach", job, ok=False)
     assert time.monotonic() - began < 20
@@ -194,15 +194,17 @@ def test_a_dry_run_says_what_it_would_train_and_costs(stack):
     dry = cli("--dry", "sm.train", "--instances", "2", "--spot")
     assert "sagemaker.create_training_job: train on 2 x ml.m5.xlarge" in dry.err
     assert "spot" in dry.err
-    assert training_jobs.describe(cli.account, spec.spec_from_settings(cli.account, "sm", 2).name) is None
+    assert (
+        training_jobs.find_training_job(cli.account, spec.build_spec_from_settings(cli.account, "sm", 2).name) is None
+    )
 
 
 def test_a_dry_run_plans_for_the_folder_that_it_does_not_push(stack, stacks, tmp_path):
-    before = spec.spec_from_settings(stack.account, "sm").name
-    folder = noise(tmp_path / "new", seed=11)
+    before = spec.build_spec_from_settings(stack.account, "sm").name
+    folder = write_noise_pictures(tmp_path / "new", seed=11)
     dry = stack("--dry", "sm.train", "--data", str(folder))
     assert "sagemaker.create_training_job" in dry.err
-    assert spec.spec_from_settings(stack.account, "sm").name == before
+    assert spec.build_spec_from_settings(stack.account, "sm").name == before
     fresh = stacks("drydata")
     fresh("iam.apply", "data.up", "net.up")
     assert (
@@ -253,4 +255,4 @@ def test_a_file_of_weights_that_is_not_there_is_said_so(stack):
     cli = with_settings(stack, "follow-file", "")
     cli.file.write_text(stack.file.read_text().replace("pixels: 16", "pixels: 16, weights: nowhere.pth"))
     with pytest.raises(OpsError, match="there is no such file"):
-        spec.spec_from_settings(cli.account, "sm")
+        spec.build_spec_from_settings(cli.account, "sm")

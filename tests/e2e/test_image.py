@@ -35,11 +35,11 @@ def wheel(folder, name="tiny"):
 
 def test_an_environment_holds_what_was_required_and_nothing_else(tmp_path):
     requirements = f"{wheel(tmp_path)}\n".encode()
-    name = layers.key(requirements)
+    name = layers.compute_layer_key(requirements)
     left = tmp_path / "layers" / f"{name}.part-killed"
     left.mkdir(parents=True)
     with ThreadPoolExecutor(3) as pool:
-        found = set(pool.map(lambda _: layers.environment(requirements, tmp_path / "layers"), range(3)))
+        found = set(pool.map(lambda _: layers.ensure_environment(requirements, tmp_path / "layers"), range(3)))
     assert found == {tmp_path / "layers" / name}
     assert sorted(p.name for p in (tmp_path / "layers").iterdir()) == [name, f"{name}.lock"]
     python = tmp_path / "layers" / name / "bin" / "python"
@@ -52,7 +52,7 @@ def test_an_environment_holds_what_was_required_and_nothing_else(tmp_path):
 
 def test_an_environment_that_could_not_be_filled_is_not_kept(tmp_path, capfd):
     with pytest.raises(Refusal, match="pip install returned a non-zero code: 1"):
-        layers.environment(b"/nowhere/none-1-py3-none-any.whl\n", tmp_path)
+        layers.ensure_environment(b"/nowhere/none-1-py3-none-any.whl\n", tmp_path)
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
     assert "/nowhere/none" in capfd.readouterr().err
 

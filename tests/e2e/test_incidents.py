@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from bench.resume import noise
+from bench.resume import write_noise_pictures
 from ops.box import facts as ec2_facts
 from ops.core.paths import ROOT
 from ops.datasets import manifest
 from ops.network import facts, plan
 from sandbox import state
-from sandbox.client import ask
+from sandbox.client import send_control_request
 
 FENCE = re.compile(r"^```console \{#([\w-]+) (.*?)\}\n\$ invoke (.+?)\n", re.M)
 
@@ -59,7 +59,7 @@ def test_box_unreachable(boxed):
     ids = {name: group.id for name, group in have.groups.items()}
     (rule,) = have.groups["box"].ingress
     boxed.account.client("ec2").revoke_security_group_ingress(
-        GroupId=ids["box"], IpPermissions=[plan.permission(rule, ids, have.s3_list)]
+        GroupId=ids["box"], IpPermissions=[plan.build_ip_permission(rule, ids, have.s3_list)]
     )
     assert page.confirmed()
     assert not page.verified()  # it does not mend itself
@@ -153,7 +153,7 @@ def test_endpoint_5xx(whole, sandbox, digits):
     picture = str(next((digits / "test" / "7").iterdir()))
     page = Page("endpoint-5xx", whole, picture=picture)
     assert page.verified()
-    ask(state.read(sandbox), "POST", "break", {"endpoint": "kennel-whole"})
+    send_control_request(state.read(sandbox), "POST", "break", {"endpoint": "kennel-whole"})
     for _ in range(7):
         failed = whole("sm.invoke", picture, ok=False)
         assert failed.code == 1
@@ -207,19 +207,21 @@ def test_training_failed(stacks, pictures):
 
 
 def test_training_stuck(stacks, sandbox, tmp_path):
-    job = Training(stacks, "stuckjob", noise(tmp_path / "noise"), 100)
+    job = Training(stacks, "stuckjob", write_noise_pictures(tmp_path / "noise"), 100)
     name = job.start("--instances", "2")
     page = Page("training-stuck", job.cli, job=name, again=f"{name}-2", quiet="4")
     job.until(name, "epoch 2/100")
     assert not page.confirmed()  # a job that moves must not look like this incident
-    ask(state.read(sandbox), "POST", "freeze", {"job": name, "host": 2})
+    send_control_request(state.read(sandbox), "POST", "freeze", {"job": name, "host": 2})
     deadline = time.monotonic() + 60
     while not page.confirmed():  # after `quiet` seconds without a line
         assert time.monotonic() < deadline
     assert not page.verified()
-    ask(state.read(sandbox), "POST", "clock", {"speed": 60})  # SageMaker gives it two minutes to end by itself
+    send_control_request(
+        state.read(sandbox), "POST", "clock", {"speed": 60}
+    )  # SageMaker gives it two minutes to end by itself
     assert page.works("stop")
-    ask(state.read(sandbox), "POST", "clock", {"speed": 1})
+    send_control_request(state.read(sandbox), "POST", "clock", {"speed": 1})
     assert not page.verified()
     assert page.works("carry-on")
     assert page.verified()

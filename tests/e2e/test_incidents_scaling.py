@@ -10,7 +10,7 @@ from tests.e2e.test_scaler import AAS, Load, activities, alarms, capacity, until
 @pytest.mark.timeout(300)
 def test_endpoint_not_scaling(whole, drill, digits):
     page = Page("endpoint-not-scaling", whole, most="2")
-    where = scaling.resource(whole.settings)
+    where = scaling.identify_resource(whole.settings)
     whole("sm.autoscale")
     drill("clock", speed=60)
     until(lambda: capacity(whole) == (1, 1))

@@ -87,7 +87,7 @@ def test_endpoint_stuck(served, drill):
     deploying = threading.Thread(target=lambda: served.typed("sm.deploy", ok=False))
     deploying.start()
     deadline = time.monotonic() + 60
-    while plan.describe(served.account) is None:
+    while plan.find_endpoint(served.account) is None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert page.confirmed()
@@ -96,7 +96,7 @@ def test_endpoint_stuck(served, drill):
     assert "delete_endpoint" in refused.err
     drill("clock", speed=60)
     deploying.join()
-    assert plan.describe(served.account)["EndpointStatus"] == "Failed"
+    assert plan.find_endpoint(served.account)["EndpointStatus"] == "Failed"
     assert page.confirmed()
     assert not page.verified()
     drill("hang", endpoint="kennel-served", hang=False)

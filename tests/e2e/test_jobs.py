@@ -8,7 +8,7 @@ import pytest
 
 from ops.core.errors import AwsError
 from sandbox import processes, state
-from sandbox.client import ask
+from sandbox.client import send_control_request
 from sandbox.sagemaker import hosts
 from tests.conftest import HOME
 
@@ -103,7 +103,7 @@ class Jobs:
         return {"CheckpointConfig": {"S3Uri": f"s3://{self.settings.bucket}/jobs/{name}/checkpoints"}}
 
     def switch(self, what, **body):
-        return ask(self.running, "POST", what, body)
+        return send_control_request(self.running, "POST", what, body)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ while True: time.sleep(0.05)
 def of_host(jobs, name):
     """Processes that are left of a job, by the folder in their environment."""
     found = []
-    for process in processes.leftovers(HOME / "sandbox"):
+    for process in processes.list_sandbox_processes(HOME / "sandbox"):
         try:
             if f"/jobs/{name}/" in process.environ().get(hosts.HOST, ""):
                 found.append(process)

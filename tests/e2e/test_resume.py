@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import resume
-from bench.train import free_port
+from bench.train import find_free_port
 from ops.core.paths import ROOT
 
 TRAINING = ROOT / "training"
@@ -19,20 +19,20 @@ TRAINING = ROOT / "training"
 
 @pytest.fixture(scope="module")
 def warm():
-    with resume.Warm() as process:
+    with resume.ForkServer() as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return resume.noise(tmp_path_factory.mktemp("noise") / "data")
+    return resume.write_noise_pictures(tmp_path_factory.mktemp("noise") / "data")
 
 
 @pytest.fixture(scope="module")
 def whole(warm, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "out"
     assert warm.train(data, out, every=False) == 0
-    return resume.weights(out)
+    return resume.read_weights(out)
 
 
 def metrics(out):
@@ -43,7 +43,7 @@ def metrics(out):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_at_random_it_ends_bit_equal(warm, data, whole, tmp_path, seed):
-    outcome = resume.killed(warm, data, tmp_path / "out", whole, random.Random(seed))
+    outcome = resume.kill_and_resume(warm, data, tmp_path / "out", whole, random.Random(seed))
     assert outcome.equal, outcome.kills
 
 
@@ -73,7 +73,7 @@ def test_it_holds_for_every_way_of_training(warm, data, tmp_path, more):
     for kill in ({"step": 4}, {"save": 5}, {"step": 3}):
         warm.train(data, tmp_path / "b", *more, kill=kill)
     assert warm.train(data, tmp_path / "b", *more) == 0
-    assert resume.weights(tmp_path / "a") == resume.weights(tmp_path / "b")
+    assert resume.read_weights(tmp_path / "a") == resume.read_weights(tmp_path / "b")
 
 
 def test_another_runs_checkpoint_is_refused_and_a_torn_one_is_not_trusted(warm, data, whole, tmp_path):
@@ -82,7 +82,7 @@ def test_another_runs_checkpoint_is_refused_and_a_torn_one_is_not_trusted(warm, 
     saved = tmp_path / "out-checkpoints" / "checkpoint.pt"
     saved.write_bytes(saved.read_bytes()[:-200])
     assert warm.train(data, tmp_path / "out") == 0
-    assert resume.weights(tmp_path / "out") == whole
+    assert resume.read_weights(tmp_path / "out") == whole
 
 
 def command(data, out, *more):
@@ -98,7 +98,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(data, whole, tmp_path)
     )
     assert done.returncode == 0, done.stderr
     assert "checkpoint not written, the one before stays: File too large" in done.stdout
-    assert resume.weights(tmp_path / "out") == whole
+    assert resume.read_weights(tmp_path / "out") == whole
     assert list((tmp_path / "out-checkpoints").iterdir()) == []
 
 
@@ -109,7 +109,7 @@ def test_three_processes_resume_bit_equal(forks, data, tmp_path):
         """(what it printed, exit code) of each process."""
         trap = f"import fork_server, train; fork_server.armed({{'term': {kill_after}}}, True)"
         code = f"import sys, runpy; sys.path[:0] = [{str(TRAINING)!r}, {str(ROOT / 'bench')!r}]; {trap}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_port()), "GLOO_SOCKET_IFNAME": "lo"}
         group |= {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", "OMP_NUM_THREADS": "1"}
         logs = [tmp_path / f"{rank}.log" for rank in range(3)]
         running = []
@@ -125,7 +125,7 @@ def test_three_processes_resume_bit_equal(forks, data, tmp_path):
     assert {code for _, code in run(tmp_path / "b", kill_after=4)} == {143}
     again = run(tmp_path / "b")
     assert "carrying on at epoch 1, step 4" in again[0][0]
-    assert resume.weights(tmp_path / "a") == resume.weights(tmp_path / "b")
+    assert resume.read_weights(tmp_path / "a") == resume.read_weights(tmp_path / "b")
     ledger = json.loads((tmp_path / "b" / "ledger.json").read_text())
     assert (ledger["complete"], ledger["beyond_padding"], ledger["padding"]) == (True, 0, 0)
 

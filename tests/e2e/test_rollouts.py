@@ -80,7 +80,7 @@ def slow(folder):
         whole, ends = golden["pictures"].tobytes(), golden["ends"]
     preprocess = Preprocess.of(card)
     pictures = torch.stack([preprocess.decoded(whole[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)])
-    scores = model.predict(network, preprocess.normalised(pictures)).numpy()
+    scores = model.compute_scores(network, preprocess.normalised(pictures)).numpy()
     np.savez(folder / "golden.npz", pictures=np.frombuffer(whole, np.uint8), ends=ends, scores=scores)
 
 
@@ -105,13 +105,13 @@ def test_a_bad_release_is_stopped_before_it_gets_to_the_endpoint(live, tmp_path,
     spoil(folder)
     name = f"bad-{spoil.__name__.replace('_', '-')}"
     upload(cli, name, folder)
-    before = plan.describe(cli.account)["EndpointConfigName"]
+    before = plan.find_endpoint(cli.account)["EndpointConfigName"]
     strict = type(cli)(cli.file.with_name("rolloutstrict.yaml"))
     strict.file.write_text(cli.file.read_text().replace("worse_at_most", "p99_ms: 150, worse_at_most"))
     refused = strict("sm.deploy", "--job", name, ok=False)
     assert (refused.code, "Traceback" in refused.err) == (STOPPED, False)
     assert BAD[spoil] in refused.err
-    assert plan.describe(cli.account)["EndpointConfigName"] == before
+    assert plan.find_endpoint(cli.account)["EndpointConfigName"] == before
     assert cli("sm.smoke").code == 0
 
 
@@ -137,7 +137,7 @@ def config_of_a_spoilt_release(cli, jobs):
         entry = tarfile.TarInfo("model.onnx")
         tar.addfile(entry, io.BytesIO(b""))
     account.call("s3", "put_object", Bucket=settings.bucket, Key="releases/spoilt.tar.gz", Body=packed.getvalue())
-    live_model = f"{plan.describe(account)['EndpointConfigName'].rsplit('-', 1)[0]}"
+    live_model = f"{plan.find_endpoint(account)['EndpointConfigName'].rsplit('-', 1)[0]}"
     model = account.call("sagemaker", "describe_model", ModelName=live_model)
     container = {**model["PrimaryContainer"], "ModelDataUrl": f"s3://{settings.bucket}/releases/spoilt.tar.gz"}
     account.call(
@@ -167,10 +167,10 @@ def test_a_silent_roll_back_is_an_error_with_aws_reason(live):
 
     cli, jobs = live
     config = config_of_a_spoilt_release(cli, jobs)
-    want = plan.Wanted(Release("0" * 64, "spoilt"), cli.settings, made=config, kind="ml.m5.large")
+    want = plan.EndpointSpec(Release("0" * 64, "spoilt"), cli.settings, made=config, kind="ml.m5.large")
     apply(plan.steps(plan.facts(cli.account), want), cli.account, lambda _: None)
     with pytest.raises(OpsError, match="is not live: AWS went back to .*did not pass the ping health check") as told:
-        asking.verify_release(cli.account, want, plan.describe(cli.account)["EndpointConfigName"])
+        asking.verify_release(cli.account, want, plan.find_endpoint(cli.account)["EndpointConfigName"])
     assert told.value.code == ROLLED_BACK
     assert cli("sm.smoke").code == 0
     assert not plan.facts(cli.account).guards
@@ -227,17 +227,17 @@ def test_a_canary_of_two_instances_loses_none_either_and_both_releases_answer(li
     wanted = {"VariantName": settings.endpoint.variant, "DesiredInstanceCount": 2}
     args = {"EndpointName": settings.endpoint_name, "DesiredWeightsAndCapacities": [wanted]}
     account.call("sagemaker", "update_endpoint_weights_and_capacities", **args)
-    plan.rest(account)
+    plan.await_stable_endpoint(account)
     baking = type(cli)(cli.file.with_name("rolloutbake.yaml"))
     baking.file.write_text(cli.file.read_text().replace("worse_at_most", "bake_s: 4, worse_at_most"))
     with Callers(cli, picture) as callers:
         process = baking.background("sm.deploy", "--job", jobs[1])
         seen = []
         while process.poll() is None:
-            seen.append((plan.describe(account)["EndpointStatus"], len(callers.releases)))
+            seen.append((plan.find_endpoint(account)["EndpointStatus"], len(callers.releases)))
             time.sleep(0.1)
         assert process.returncode == 0, process.stdout.read()
-        after = plan.describe(account)
+        after = plan.find_endpoint(account)
     assert callers.wrong == []
     assert after["ProductionVariants"][0]["CurrentInstanceCount"] == 2
     first, last = callers.releases[0], callers.releases[-1]
@@ -252,7 +252,7 @@ def test_an_alarm_of_the_new_fleet_rolls_it_back_while_it_bakes(live, picture, d
     cli, jobs = live
     watched = type(cli)(cli.file.with_name("rolloutwatched.yaml"))
     watched.file.write_text(cli.file.read_text().replace("worse_at_most", "bake_s: 600, p99_ms: 300, worse_at_most"))
-    before = plan.describe(cli.account)["EndpointConfigName"]
+    before = plan.find_endpoint(cli.account)["EndpointConfigName"]
     with Callers(cli, picture, count=2) as callers:
         process = watched.background("sm.deploy", "--job", jobs[1])
         for line in process.stdout:
@@ -266,7 +266,7 @@ def test_an_alarm_of_the_new_fleet_rolls_it_back_while_it_bakes(live, picture, d
         drill("slow", endpoint=cli.settings.endpoint_name, seconds=0)
     assert "One or more alarms fired" in said
     assert "-p99" in said
-    assert plan.describe(cli.account)["EndpointConfigName"] == before
+    assert plan.find_endpoint(cli.account)["EndpointConfigName"] == before
     assert callers.wrong == []
     assert "One or more alarms fired" in json.loads(cli("sm.releases", "--json").out)[0]["outcome"]
 
@@ -290,7 +290,7 @@ def test_a_deployment_whose_process_died_is_noted_when_it_is_proved(live):
     from ops.releases.records import LIVE, UNFINISHED
 
     cli, _ = live
-    now = plan.describe(cli.account)["EndpointConfigName"]
+    now = plan.find_endpoint(cli.account)["EndpointConfigName"]
     note = [one for one in history.read(cli.account) if one.config == now][-1]
     history.write(cli.account, note.model_copy(update={"outcome": UNFINISHED}))
     assert "update_endpoint" not in cli("sm.deploy", "--job", note.job).err
@@ -325,8 +325,8 @@ def test_what_is_live_and_unknown_cannot_be_compared(live):
 
 def test_what_aws_refuses_of_an_update_is_refused_here_too(live):
     cli, _ = live
-    name = plan.describe(cli.account)["EndpointName"]
-    config = plan.describe(cli.account)["EndpointConfigName"]
+    name = plan.find_endpoint(cli.account)["EndpointName"]
+    config = plan.find_endpoint(cli.account)["EndpointConfigName"]
     half = {"Type": "CANARY", "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 90}, "WaitIntervalInSeconds": 0}
     policy = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": half}}
     with pytest.raises(AwsError, match="CanarySize must be at most 50%"):
@@ -343,13 +343,13 @@ def test_another_instance_type_under_scaling_goes_the_long_way_round(live):
     with pytest.raises(AwsError, match="registered with Application Auto Scaling"):
         have = plan.facts(cli.account)
         have = type(have)(**{**vars(have), "scaled": False})
-        from ops.releases.build import known
+        from ops.releases.build import find_job_release
 
-        want = plan.Wanted(known(cli.account, jobs[0]), other.settings)
+        want = plan.EndpointSpec(find_job_release(cli.account, jobs[0]), other.settings)
         apply(plan.steps(have, want), cli.account, lambda _: None)
     done = other("sm.deploy", "--job", jobs[0])
     assert "deregister_scalable_target" in done.err
-    assert plan.kind_of(cli.account, plan.describe(cli.account)["EndpointConfigName"]) == "ml.c5.xlarge"
+    assert plan.read_instance_type(cli.account, plan.find_endpoint(cli.account)["EndpointConfigName"]) == "ml.c5.xlarge"
     assert plan.facts(cli.account).scaled
 
 
@@ -357,7 +357,7 @@ def test_an_endpoint_whose_time_is_over_is_reaped_after_asking(live):
     cli, _ = live
     stays = cli("sm.reap")
     assert "stays" in stays.out
-    arn = plan.describe(cli.account)["EndpointArn"]
+    arn = plan.find_endpoint(cli.account)["EndpointArn"]
     cli.account.call(
         "sagemaker", "add_tags", ResourceArn=arn, Tags=[{"Key": "kennel:expires", "Value": "2026-01-01T00:00Z"}]
     )
@@ -366,5 +366,5 @@ def test_an_endpoint_whose_time_is_over_is_reaped_after_asking(live):
     assert "It expired at 2026-01-01T00:00Z" in asked.err
     gone = cli("sm.reap", "--confirm", cli.settings.endpoint_name)
     assert "is deleted" in gone.out
-    assert plan.describe(cli.account) is None
+    assert plan.find_endpoint(cli.account) is None
     assert not plan.facts(cli.account).guards

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sandbox import processes, state
-from sandbox.client import ask
+from sandbox.client import send_control_request
 from tests.conftest import Cli, write_settings
 
 
@@ -42,7 +42,7 @@ def test_up_down_and_up_again(own):
     assert oct((folder / "aws" / "config").stat().st_mode)[-3:] == "600"
     assert "is down" in cli.typed("sandbox.down").out
     assert not running.alive
-    assert processes.leftovers(folder) == []
+    assert processes.list_sandbox_processes(folder) == []
     assert not (folder / "state.json").exists()
     assert not (folder / "lock").exists()
     with pytest.raises(urllib.error.URLError):
@@ -58,14 +58,16 @@ def test_two_ups_at_once_give_one_sandbox(own):
     found = [json.loads(ran.out) for ran in both]
     assert found[0]["pid"] == found[1]["pid"]
     assert sorted(f["started"] for f in found) == [False, True]
-    assert len(processes.leftovers(folder)) == 1
+    assert len(processes.list_sandbox_processes(folder)) == 1
 
 
 def test_up_after_kill_9_sweeps_what_was_left_and_works(own):
     cli, folder = own
     cli.typed("sandbox.up")
     running = state.read(folder)
-    left = subprocess.Popen(["sleep", "300"], env=processes.environment(folder, folder), start_new_session=True)
+    left = subprocess.Popen(
+        ["sleep", "300"], env=processes.build_child_environment(folder, folder), start_new_session=True
+    )
     os.kill(running.pid, signal.SIGKILL)
     again = cli.typed("sandbox.up")
     assert "Ended 1 processes that a killed sandbox had left." in again.err
@@ -146,7 +148,7 @@ def test_a_launch_asked_for_twice_happens_once(stacks):
 
 def test_an_answer_that_was_lost_was_carried_out(stacks, sandbox):
     account = stacks("lost").account
-    ask(state.read(sandbox), "POST", "fault", {"operation": "CreateUser", "do": "lost"})
+    send_control_request(state.read(sandbox), "POST", "fault", {"operation": "CreateUser", "do": "lost"})
     from ops.core.errors import AwsError
 
     with pytest.raises(AwsError, match="EntityAlreadyExists"):  # the SDK tries again, and finds its own user

@@ -14,7 +14,7 @@ AAS = "application-autoscaling"
 
 
 def test_what_cannot_be_registered_is_refused(whole):
-    account, where = whole.account, scaling.resource(whole.settings)
+    account, where = whole.account, scaling.identify_resource(whole.settings)
     nothing = {**where, "ResourceId": "endpoint/none/variant/AllTraffic"}
     for args, words in (
         ({**nothing, "MinCapacity": 1, "MaxCapacity": 2}, "not in service"),
@@ -27,7 +27,7 @@ def test_what_cannot_be_registered_is_refused(whole):
             account.call(AAS, "register_scalable_target", **args)
     policy = {
         "PolicyType": "TargetTrackingScaling",
-        "TargetTrackingScalingPolicyConfiguration": scaling.wanted(whole.settings),
+        "TargetTrackingScalingPolicyConfiguration": scaling.build_policy_config(whole.settings),
     }
     action = {"ScheduledActionName": "x", "Schedule": "rate(1 day)"}
     for call, args in (
@@ -99,7 +99,7 @@ def alarms(cli):
 
 
 def activities(cli, **more):
-    where = scaling.resource(cli.settings)
+    where = scaling.identify_resource(cli.settings)
     return cli.account.call(AAS, "describe_scaling_activities", **where, **more)["ScalingActivities"]
 
 
@@ -144,7 +144,7 @@ def points(cli, seconds):
 
 @pytest.mark.timeout(300)
 def test_registering_and_the_schedule_move_the_capacity_at_once(whole, drill):
-    account, where = whole.account, scaling.resource(whole.settings)
+    account, where = whole.account, scaling.identify_resource(whole.settings)
     whole("sm.autoscale")
     drill("clock", speed=60)
     until(lambda: capacity(whole) == (1, 1))

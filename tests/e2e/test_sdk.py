@@ -29,7 +29,9 @@ SETTINGS = settings_of()
 JOB = spec.build_spec(SETTINGS, Manifest("p", (), (), {}, "d" * 64), "sm", 2)
 HAVE = training_jobs.Facts(JOB.name, None, ("subnet-a", "subnet-b"), "sg-1", True)
 REQUEST, SPOT = (
-    training_jobs.request(HAVE, training_jobs.Order(JOB, JOB.attempt(2), "code/c/", hosts=2, spot=spot), SETTINGS)
+    training_jobs.build_training_request(
+        HAVE, training_jobs.Order(JOB, JOB.attempt(2), "code/c/", hosts=2, spot=spot), SETTINGS
+    )
     for spot in (False, True)
 )
 
@@ -117,7 +119,7 @@ def test_both_roads_send_the_same_request_but_for_the_listed_fields(both_roads, 
     assert sent["name"] == ours["TrainingJobName"]
     assert sent["ours"] == ours
     (through_sdk,) = sent["sdk"]
-    assert sdk.differences(ours, through_sdk) == SDK_ADDS
+    assert sdk.compare_requests(ours, through_sdk) == SDK_ADDS
 
 
 @needs_sdk
@@ -135,7 +137,7 @@ def test_what_the_sdk_has_no_place_for_is_refused_before_anything_is_started(bot
 def test_differences_name_what_is_lost_added_and_other():
     ours = {"a": 1, "b": [{"c": 2}, {"c": 3}], "d": {"e": 4}, "g": [1]}
     sent = {"a": 1, "b": [{"c": 2}, {"c": 9}], "d": {"f": 5}, "g": [1, 2]}
-    assert sdk.differences(ours, sent) == {
+    assert sdk.compare_requests(ours, sent) == {
         "b[1].c": (3, 9),
         "d.e": (4, None),
         "d.f": (None, 5),
@@ -146,4 +148,4 @@ def test_differences_name_what_is_lost_added_and_other():
 def test_without_the_extra_the_sentence_has_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "sagemaker.train.model_trainer", None)
     with pytest.raises(Exception, match=r"pip install -e '\.\[sdk\]'"):
-        sdk.trainer_of(REQUEST)
+        sdk.build_trainer_class(REQUEST)

@@ -33,8 +33,8 @@ def release(whole):
     """The release that the demo deployed last."""
     account = whole.account
     jobs = [p for p in trained_model.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-")]
-    found = build.known(account, jobs[0].name.rsplit("-", 1)[0])
-    return build.local(account, found).folder
+    found = build.find_job_release(account, jobs[0].name.rsplit("-", 1)[0])
+    return build.fetch_release(account, found).folder
 
 
 def opt(folder, tmp_path):
@@ -46,7 +46,7 @@ def opt(folder, tmp_path):
 
 @contextmanager
 def serving(root, python=sys.executable, **more):
-    port, said = preflight.free_port(), root / "log"
+    port, said = preflight.find_free_port(), root / "log"
     env = {
         "PATH": os.environ["PATH"],
         "OPT_ML": str(root),
@@ -58,7 +58,7 @@ def serving(root, python=sys.executable, **more):
         argv = [str(python), "server.py", "serve"]
         server = subprocess.Popen(argv, cwd=ROOT / "serving", env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
-        preflight.ready(server, port, said, Release("0" * 64, "job"))
+        preflight.wait_until_ready(server, port, said, Release("0" * 64, "job"))
         yield port, server
     finally:
         server.kill()
@@ -68,7 +68,7 @@ def serving(root, python=sys.executable, **more):
 def ask(port, body, kind="image/png"):
     request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": kind})
     try:
-        with preflight.opener().open(request, timeout=30) as answer:
+        with preflight.build_direct_opener().open(request, timeout=30) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -175,7 +175,7 @@ def test_golden_answers_are_read_without_numpy(release):
 
 
 def metric(port, name):
-    with preflight.opener().open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with preflight.build_direct_opener().open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         lines = answer.read().decode().splitlines()
     return {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith(name)}
 
@@ -183,7 +183,7 @@ def metric(port, name):
 def test_a_full_line_is_refused_at_once_and_the_others_are_answered(release, tmp_path):
     with serving(opt(release, tmp_path)) as (port, _):
         limit = int(metric(port, "serving_requests_limit")["serving_requests_limit"])
-        assert limit == engine.threads() * 9
+        assert limit == engine.count_vcpus() * 9
         big = picture(size=(3000, 3000), form="JPEG")
         seen = load_test.run_load(port, [big], 3 * limit, 2.0)
         assert seen.failed == 0

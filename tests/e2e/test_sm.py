@@ -54,13 +54,13 @@ def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
     have = training_jobs.facts(account, job)
     described = have.described
     code = described["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"].split("/", 3)[3]
-    request = training_jobs.request(have, training_jobs.Order(job, "stopme", code), settings)
+    request = training_jobs.build_training_request(have, training_jobs.Order(job, "stopme", code), settings)
     account.call("sagemaker", "create_training_job", **request)
     with pytest.raises(AwsError, match="ResourceInUse"):
         account.call("sagemaker", "create_training_job", **request)
     account.call("sagemaker", "stop_training_job", TrainingJobName="stopme")
     with pytest.raises(OpsError, match="stopme ended Stopped"):
-        follow.follow(account, "stopme")
+        follow.follow_training_job(account, "stopme")
     assert (
         account.call("sagemaker", "describe_training_job", TrainingJobName="stopme")["TrainingJobStatus"] == "Stopped"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.train import free_port
+from bench.train import find_free_port
 from ops.core.paths import ROOT
 from tests.conftest import draw_pictures
 from tests.unit.test_training import packed
@@ -148,7 +148,7 @@ def test_a_split_smaller_than_the_number_of_processes_is_shared_all_the_same(for
         if path.name != "0.png":
             path.unlink()
     asked = words(pictures, tmp_path / "out", "--layers", "head", "--views", "2")
-    env = ALONE | {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", "MASTER_PORT": str(free_port())}
+    env = ALONE | {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", "MASTER_PORT": str(find_free_port())}
     running = [forks.start(*asked, env=env | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "012"]
     assert [process.wait() for process in running] == [0, 0, 0]
     assert json.loads((tmp_path / "out" / "model.json").read_text())["metrics"]["valid"]["pictures"] == 2

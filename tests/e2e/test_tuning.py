@@ -10,7 +10,7 @@ import pytest
 from ops.core.errors import AwsError, OpsError
 from ops.jobs import tuning
 from sandbox import state
-from sandbox.client import ask
+from sandbox.client import send_control_request
 from tests.conftest import HOME
 
 
@@ -145,7 +145,7 @@ def test_a_search_without_any_result_fails(tuner, name, program, words):
     assert "BestTrainingJob" not in failed
     assert {trial["ObjectiveStatus"] for trial in tuner.trials(name)} == {"Failed"}
     with pytest.raises(OpsError, match=rf"{name} ended Failed without a best trial: {words}"):
-        tuning.best_hyperparameters(tuner.account, name)
+        tuning.find_best_hyperparameters(tuner.account, name)
 
 
 def test_one_trial_that_fails_does_not_fail_the_search(tuner):
@@ -165,7 +165,7 @@ def test_stopping_stops_the_trials(tuner):
     ):
         time.sleep(0.1)
     with pytest.raises(OpsError, match="stopped is still InProgress"):
-        tuning.best_hyperparameters(tuner.account, name)
+        tuning.find_best_hyperparameters(tuner.account, name)
     tuner.account.call("sagemaker", "stop_hyper_parameter_tuning_job", HyperParameterTuningJobName=name)
     assert tuner.ended(name)["HyperParameterTuningJobStatus"] == "Stopped"
     assert {trial["TrainingJobStatus"] for trial in tuner.trials(name)} == {"Stopped"}
@@ -197,7 +197,7 @@ def test_what_the_sandbox_would_have_to_pretend_is_refused(tuner):
     with pytest.raises(AwsError, match="ResourceNotFound"):
         tuner.trials("nobody")
     with pytest.raises(OpsError, match=r"There is no tuning job nobody. Run one: invoke sm.tune"):
-        tuning.best_hyperparameters(tuner.account, "nobody")
+        tuning.find_best_hyperparameters(tuner.account, "nobody")
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +232,7 @@ def test_tuning_trains_real_trials_and_a_second_run_only_shows_them(tuned):
     assert all(0.001 <= trial["lr"] <= 0.1 and trial["batch"] in (4, 8) for trial in again["trials"])
     if again["plot"]:  # matplotlib is there
         assert Path(again["plot"]).read_bytes().startswith(b"\x89PNG")
-    values = tuning.best_hyperparameters(tuned.account, name)
+    values = tuning.find_best_hyperparameters(tuned.account, name)
     (best,) = [trial for trial in again["trials"] if trial["name"] == again["best"]]
     assert (float(values["lr"]), int(values["batch"])) == (best["lr"], best["batch"])
     log = tuned("sm.logs", "--job", again["best"]).said
@@ -242,7 +242,7 @@ def test_tuning_trains_real_trials_and_a_second_run_only_shows_them(tuned):
 def test_a_search_goes_on_without_its_command_and_is_found_again(tuned):
     """Another number of trials is another search; the answer to its creation is lost, and the SDK asks twice."""
     running = state.read(HOME / "sandbox")
-    ask(running, "POST", "fault", {"operation": "CreateHyperParameterTuningJob", "do": "lost"})
+    send_control_request(running, "POST", "fault", {"operation": "CreateHyperParameterTuningJob", "do": "lost"})
     begun = json.loads(tuned("sm.tune", "--jobs", "1", "--no-wait", "--json").out)
     assert begun["status"] == "InProgress"
     followed = json.loads(tuned("sm.tune", "--jobs", "1", "--json").out)

@@ -40,7 +40,7 @@ def test_three_hundred_roles_are_one_call_and_what_was_planted_is_found(stacks):
 
     cli = stacks("planted")
     cli("iam.apply")
-    iam, name = cli.account.client("iam"), cli.settings.role_name("lambda-invoke")
+    iam, name = cli.account.client("iam"), cli.settings.build_role_name("lambda-invoke")
     trust = doc(trusting({"Service": "ec2.amazonaws.com"}))
     crowd = [f"crowd-{n}" for n in range(300)]
     for one in crowd:
@@ -70,27 +70,27 @@ def test_three_hundred_roles_are_one_call_and_what_was_planted_is_found(stacks):
     assert not [f for f in mended if f["principal"] == name and f["severity"] in ("critical", "high")]
     before = Account.sent
     account = cli.account
-    list(collect.gather(account, Snapshot(), usage=False))
+    list(collect.collect_iam_facts(account, Snapshot(), usage=False))
     assert Account.sent - before <= 3
 
 
 def test_what_of_the_stack_the_world_can_reach_is_found(stacks):
     cli = stacks("reached")
     account, bucket = cli.account, cli.settings.bucket
-    assert collect.exposed(account)["buckets"] == {}
+    assert collect.collect_exposure(account)["buckets"] == {}
     s3 = account.client("s3")
     s3.create_bucket(Bucket=bucket)
     s3.put_bucket_policy(
         Bucket=bucket, Policy=json.dumps(doc(trusting("*", "s3:GetObject", Resource=f"arn:aws:s3:::{bucket}/*")))
     )
-    told = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.exposed(account)))
+    told = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.collect_exposure(account)))
     assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == [
         "its policy lets everybody in",
         "public access is not blocked: BlockPublicAcls, IgnorePublicAcls, BlockPublicPolicy, RestrictPublicBuckets",
     ]
     s3.delete_bucket_policy(Bucket=bucket)
     cli("data.up")
-    told = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.exposed(account)))
+    told = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.collect_exposure(account)))
     assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == []
 
 
@@ -109,10 +109,10 @@ def test_of_functions_it_is_known_which_role_they_run_with(stacks, tmp_path):
     ]
     try:
         have = account(role("carrier", trust=LAMBDA))
-        asked = account_facts.parse(collect.gather(live, have, usage=False))
+        asked = account_facts.parse(collect.collect_iam_facts(live, have, usage=False))
     finally:
         lambdas.delete_function(FunctionName=name)
         live.client("iam").delete_role(RoleName="carrier")
     assert asked.carriers[made] == trusted
     assert name in (asked.function_names or ())
-    assert collect.gather(live, Snapshot(roles={"r": role("r")[0]}), usage=False).get("carriers") is None
+    assert collect.collect_iam_facts(live, Snapshot(roles={"r": role("r")[0]}), usage=False).get("carriers") is None

@@ -10,7 +10,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, Wait
 from sandbox import state
-from sandbox.client import ask
+from sandbox.client import send_control_request
 from tests.conftest import Cli, write_settings
 
 
@@ -58,7 +58,7 @@ def test_two_sessions_exempt_this_machine_from_a_proxy_once(stacks, monkeypatch,
 
 def test_throttled_calls_are_tried_again_and_refused_ones_are_not(stacks, sandbox):
     running, account = state.read(sandbox), stacks("retry").account
-    ask(
+    send_control_request(
         running,
         "POST",
         "fault",
@@ -67,7 +67,7 @@ def test_throttled_calls_are_tried_again_and_refused_ones_are_not(stacks, sandbo
     before = Account.sent
     account.call("iam", "list_roles")
     assert Account.sent - before == 3
-    ask(
+    send_control_request(
         running,
         "POST",
         "fault",

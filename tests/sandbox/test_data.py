@@ -28,7 +28,7 @@ from ops.datasets.image_folder import SPLITS
 def test_what_cannot_be_trained_on_is_refused(pictures, stacks, spoil, words):
     spoil(pictures)
     with pytest.raises(OpsError) as error:
-        dataset.survey(pictures)
+        dataset.list_pictures(pictures)
     assert words in str(error.value)
 
 

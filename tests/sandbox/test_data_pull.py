@@ -24,7 +24,7 @@ def cli(stacks, pictures):
     """A stack whose bucket has the pictures."""
     made = stacks(f"pull{next(NUMBERS)}")
     plan.apply(bucket_setup.steps(bucket_setup.Facts(), made.settings), made.account, print)
-    push.push(made.account, pictures)
+    push.push_dataset(made.account, pictures)
     return made
 
 
@@ -45,10 +45,10 @@ def test_what_went_in_comes_out_once(cli, pictures, tmp_path):
 def test_only_what_is_missing_is_fetched(cli, tmp_path, pictures):
     there = tmp_path / "there"
     manifest = dataset.read_current(cli.account)
-    pull.pull(cli.account, manifest, there, dry=False)
+    pull.pull_dataset(cli.account, manifest, there, dry=False)
     (there / "train" / "cat" / "1.png").unlink()
     (there / "train" / "cat" / ".2.png.part").write_bytes(b"half")
-    assert pull.pull(cli.account, manifest, there, dry=False) == {"fetched": 1, "kept": 17, "others": 0}
+    assert pull.pull_dataset(cli.account, manifest, there, dry=False) == {"fetched": 1, "kept": 17, "others": 0}
     (there / "train" / "cat" / ".2.png.part").unlink()
     assert files(there) == files(pictures)
 
@@ -56,13 +56,13 @@ def test_only_what_is_missing_is_fetched(cli, tmp_path, pictures):
 def test_somebodys_own_pictures_are_neither_overwritten_nor_removed(cli, tmp_path):
     there = tmp_path / "there"
     manifest = dataset.read_current(cli.account)
-    pull.pull(cli.account, manifest, there, dry=False)
+    pull.pull_dataset(cli.account, manifest, there, dry=False)
     Image.new("RGB", (5, 5)).save(there / "train" / "cat" / "mine.png")
     assert "1 other pictures lie there" in cli("data.pull", "--dir", str(there)).out
     Image.new("RGB", (5, 5)).save(there / "train" / "cat" / "0.png")
     (there / "test" / "dog" / "2.png").unlink()
     with pytest.raises(OpsError, match="1 files in .*first: train/cat/0.png"):
-        pull.pull(cli.account, manifest, there, dry=False)
+        pull.pull_dataset(cli.account, manifest, there, dry=False)
     assert not (there / "test" / "dog" / "2.png").exists()
 
 
@@ -73,7 +73,7 @@ def test_nothing_is_written_through_a_link(cli, tmp_path, link):
     outside.mkdir()
     (there / link).symlink_to(outside)
     with pytest.raises(OpsError):
-        pull.pull(cli.account, dataset.read_current(cli.account), there, dry=False)
+        pull.pull_dataset(cli.account, dataset.read_current(cli.account), there, dry=False)
     assert list(outside.iterdir()) == []
 
 
@@ -82,7 +82,7 @@ def test_a_spoilt_shard_is_named_and_nothing_of_it_is_written(cli, tmp_path):
     key = manifest.shards[0].key
     cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=b"spoilt")
     with pytest.raises(OpsError, match=r"train/cat, shard [0-9a-f]{12}, is missing or spoilt.*invoke data.verify"):
-        pull.pull(cli.account, manifest, tmp_path / "there", dry=False)
+        pull.pull_dataset(cli.account, manifest, tmp_path / "there", dry=False)
     assert not list((tmp_path / "there").glob("train/cat/*"))
 
 
@@ -108,7 +108,7 @@ def test_a_hostile_shard_writes_nothing(cli, tmp_path, kind):
     manifest = dataclasses.replace(manifest, shards=(shard,))
     cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=shard.key, Body=data)
     with pytest.raises(OpsError, match="does not hold train/cat/0.png"):
-        pull.pull(cli.account, manifest, tmp_path / "there", dry=False)
+        pull.pull_dataset(cli.account, manifest, tmp_path / "there", dry=False)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "pictures" not in path.parts] == []
 
 
@@ -117,8 +117,8 @@ def test_a_manifest_that_leads_out_of_the_folder_stops_the_pull(cli, tmp_path):
     first = manifest.shards[0]
     evil = dataclasses.replace(first.files[0], path="train/cat/../../../evil.png")
     shards = (dataclasses.replace(first, files=(evil, *first.files[1:])), *manifest.shards[1:])
-    manifest = dataset.manifest_of(manifest.name, list(shards))
-    name, pointer = cli.settings.bucket, dataset.pointer_key("pictures")
+    manifest = dataset.build_manifest(manifest.name, list(shards))
+    name, pointer = cli.settings.bucket, dataset.build_pointer_key("pictures")
     cli.account.call("s3", "put_object", Bucket=name, Key=manifest.key, Body=json.dumps(manifest.to_json()).encode())
     cli.account.call(
         "s3", "put_object", Bucket=name, Key=pointer, Body=json.dumps({"digest": manifest.digest}).encode()
@@ -131,7 +131,7 @@ def test_older_data_sets_are_listed_and_pulled_by_their_digest(cli, tmp_path, pi
     first = dataset.read_current(cli.account).digest
     before = files(pictures)
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
-    second = push.push(cli.account, pictures).manifest.digest
+    second = push.push_dataset(cli.account, pictures).manifest.digest
     rows = json.loads(cli("data.list", "--json").out)
     assert [(row["digest"], row["current"], row["classes"]) for row in rows] == [(second, True, 2), (first, False, 2)]
     assert rows[0]["pictures"] == {"train": 6, "valid": 6, "test": 6}

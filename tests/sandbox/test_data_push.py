@@ -17,7 +17,7 @@ from ops.datasets import bucket_setup, push, scan_cache
 from ops.datasets import manifest as dataset
 from ops.datasets.image_folder import SPLITS
 from sandbox import request_log, state
-from sandbox.client import ask
+from sandbox.client import send_control_request
 
 
 class Log:
@@ -45,13 +45,13 @@ def cli(stacks):
 
 
 def fault(sandbox, **what):
-    ask(state.read(sandbox), "POST", "fault", what)
+    send_control_request(state.read(sandbox), "POST", "fault", what)
 
 
 @pytest.fixture
 def no_faults(sandbox):
     yield
-    ask(state.read(sandbox), "POST", "faults/clear")
+    send_control_request(state.read(sandbox), "POST", "faults/clear")
 
 
 def test_without_a_bucket_it_is_said_which_command_makes_it(pictures, stacks):
@@ -80,7 +80,7 @@ def test_a_push_without_news_makes_one_head_request(pictures, cli, sandbox):
 
 def test_one_changed_class_uploads_its_shards_only(pictures, cli, sandbox):
     cli("data.push", "--dir", str(pictures))
-    before = set(push.sizes(cli.account, "shards/", set()))
+    before = set(push.list_object_sizes(cli.account, "shards/", set()))
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
     log = Log(sandbox)
     assert json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 4
@@ -90,21 +90,21 @@ def test_one_changed_class_uploads_its_shards_only(pictures, cli, sandbox):
 
 
 def test_going_back_moves_the_pointer_alone(pictures, cli, sandbox):
-    first = push.push(cli.account, pictures).manifest.digest
+    first = push.push_dataset(cli.account, pictures).manifest.digest
     old = (pictures / "train" / "dog" / "1.png").read_bytes()
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
-    assert push.push(cli.account, pictures).manifest.digest != first
+    assert push.push_dataset(cli.account, pictures).manifest.digest != first
     (pictures / "train" / "dog" / "1.png").write_bytes(old)
     log = Log(sandbox)
-    assert push.push(cli.account, pictures) == (dataset.read_current(cli.account), 1)
+    assert push.push_dataset(cli.account, pictures) == (dataset.read_current(cli.account), 1)
     assert log.seen().count("PutObject") == 1
     assert dataset.read_current(cli.account).digest == first
 
 
 def test_another_machine_that_knows_nothing_sends_nothing(pictures, cli, monkeypatch, tmp_path):
-    push.push(cli.account, pictures)
+    push.push_dataset(cli.account, pictures)
     monkeypatch.setattr(scan_cache, "WORK", tmp_path / "elsewhere")
-    assert push.push(cli.account, pictures).sent == 0
+    assert push.push_dataset(cli.account, pictures).sent == 0
 
 
 def test_a_refused_upload_is_told_and_the_next_push_sends_the_rest(pictures, cli, sandbox, no_faults):
@@ -114,7 +114,7 @@ def test_a_refused_upload_is_told_and_the_next_push_sends_the_rest(pictures, cli
     assert (refused.code, "AWS refused PutObject: AccessDenied" in refused.err) == (4, True)
     with pytest.raises(OpsError, match="No data set"):
         dataset.read_current(cli.account)
-    ask(state.read(sandbox), "POST", "faults/clear")
+    send_control_request(state.read(sandbox), "POST", "faults/clear")
     cli("data.push", "--dir", str(pictures))
     assert len([one for one in log.seen(status=200) if one == "PutObject"]) == 9  # each once
     assert "0 missing or spoilt" in cli("data.verify").out
@@ -142,10 +142,10 @@ def test_a_push_that_was_cut_off_goes_on(pictures, cli, sandbox, no_faults, how)
     running.wait(30)
     assert running.returncode == (130 if how == signal.SIGINT else -how)
     time.sleep(1)  # what had arrived is answered by now
-    ask(state.read(sandbox), "POST", "faults/clear")
+    send_control_request(state.read(sandbox), "POST", "faults/clear")
     with pytest.raises(OpsError, match="No data set"):
         dataset.read_current(cli.account)
-    arrived = len(push.sizes(cli.account, "shards/", set()))
+    arrived = len(push.list_object_sizes(cli.account, "shards/", set()))
     assert 16 <= arrived < 126
     again = json.loads(cli("data.push", "--dir", str(pictures), "--json").out)
     assert again["uploaded"] == 126 - arrived + 3
@@ -153,14 +153,14 @@ def test_a_push_that_was_cut_off_goes_on(pictures, cli, sandbox, no_faults, how)
 
 
 def test_what_is_spoilt_or_gone_is_named_and_sent_again(pictures, cli):
-    push.push(cli.account, pictures)
+    push.push_dataset(cli.account, pictures)
     name, manifest = cli.settings.bucket, dataset.read_current(cli.account)
     first, second = (shard.key for shard in manifest.shards[:2])
     good = cli.account.call("s3", "get_object", Bucket=name, Key=first)["Body"].read()
     flipped = good[:700] + bytes([good[700] ^ 1]) + good[701:]  # as long as before
     cli.account.call("s3", "put_object", Bucket=name, Key=first, Body=flipped)
     cli.account.call("s3", "delete_object", Bucket=name, Key=second)
-    assert push.push(cli.account, pictures).sent == 0  # a push alone does not notice
+    assert push.push_dataset(cli.account, pictures).sent == 0  # a push alone does not notice
     found = cli("data.verify", "--json", ok=False)
     assert found.code == 7
     assert {(bad["key"], bad["what"], bad["state"]) for bad in json.loads(found.out)["bad"]} == {
@@ -175,7 +175,7 @@ def test_what_is_spoilt_or_gone_is_named_and_sent_again(pictures, cli):
 @pytest.mark.parametrize("which", ["manifest.json", "channel.json", "current.json"])
 @pytest.mark.parametrize("how", ["spoilt", "missing"])
 def test_lists_that_are_spoilt_or_gone_are_named_and_sent_again(pictures, cli, which, how):
-    manifest = push.push(cli.account, pictures).manifest
+    manifest = push.push_dataset(cli.account, pictures).manifest
     key = next(key for key in manifest.objects if key.endswith(which))
     if how == "missing":
         cli.account.call("s3", "delete_object", Bucket=cli.settings.bucket, Key=key)
@@ -188,7 +188,7 @@ def test_lists_that_are_spoilt_or_gone_are_named_and_sent_again(pictures, cli, w
         assert "No data set 'pictures'" in found.err
     else:
         assert [(bad["key"], bad["state"]) for bad in json.loads(found.out)["bad"]] == [(key, how)]
-    assert push.push(cli.account, pictures).sent == 1
+    assert push.push_dataset(cli.account, pictures).sent == 1
     assert json.loads(cli("data.verify", "--json").out)["bad"] == []
 
 
@@ -218,8 +218,8 @@ def test_leaving_out_a_whole_class_is_no_way_out(pictures, cli):
 
 
 def test_a_picture_that_changes_under_way_is_noticed(pictures, cli):
-    before = scan_cache.of_folder(pictures)
-    found = dataset.survey(pictures)
+    before = scan_cache.read_cache(pictures)
+    found = dataset.list_pictures(pictures)
     list(before.inspect(found))
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "cat" / "1.png")
     there: Future = Future()
@@ -229,16 +229,16 @@ def test_a_picture_that_changes_under_way_is_noticed(pictures, cli):
 
 
 def test_the_notes_are_the_owners_alone(pictures, cli):
-    manifest = push.push(cli.account, pictures).manifest
-    notes = scan_cache.of_folder(pictures)
+    manifest = push.push_dataset(cli.account, pictures).manifest
+    notes = scan_cache.read_cache(pictures)
     assert notes.path.stat().st_mode & 0o777 == 0o600
     assert notes.manifest == manifest
 
 
 def test_notes_that_cannot_be_read_cost_time_only(pictures, cli):
-    push.push(cli.account, pictures)
-    scan_cache.of_folder(pictures).path.write_text("{not json")
-    assert push.push(cli.account, pictures).sent == 0
+    push.push_dataset(cli.account, pictures)
+    scan_cache.read_cache(pictures).path.write_text("{not json")
+    assert push.push_dataset(cli.account, pictures).sent == 0
 
 
 def test_the_wrong_account_is_told_before_anything_is_sent(pictures, cli):
@@ -246,4 +246,4 @@ def test_the_wrong_account_is_told_before_anything_is_sent(pictures, cli):
     account = cli.account
     account.settings = other
     with pytest.raises(OpsError, match="The settings are for account 999999999999"):
-        push.push(account, pictures)
+        push.push_dataset(account, pictures)

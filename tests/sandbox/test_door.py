@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from sandbox import state
-from sandbox.client import ask
+from sandbox.client import send_control_request
 from sandbox.http import error_responses
 from tests.unit.test_door import (
     ACCOUNT,
@@ -286,7 +286,7 @@ def test_an_unknown_key_is_refused_in_each_protocols_own_words(porter, service, 
 def test_a_session_whose_time_is_over_is_told_so_in_each_protocols_own_words(porter, sandbox):
     call = porter.account.call
     keys = call("sts", "assume_role", RoleArn=f"{PREFIX}:role/porter", RoleSessionName="late")["Credentials"]
-    ask(state.read(sandbox), "POST", "expire", {"key": keys["AccessKeyId"]})
+    send_control_request(state.read(sandbox), "POST", "expire", {"key": keys["AccessKeyId"]})
     for service, headers, status, code in (
         ("s3", {}, 400, "<Error><Code>ExpiredToken</Code>"),
         ("ec2", FORM, 400, "<Code>RequestExpired</Code>"),
@@ -325,7 +325,7 @@ def test_a_clock_that_is_off_is_told_so_in_each_protocols_own_words(
     porter, method, path, service, headers, status, code
 ):
     for hours, words in ((-1, "Signature expired"), (1, "Signature not yet current")):
-        date = error_responses.stamp(datetime.now(UTC) + timedelta(hours=hours))
+        date = error_responses.format_amz_date(datetime.now(UTC) + timedelta(hours=hours))
         got, said = porter.send(method, path, service, headers | {"X-Amz-Date": date})
         assert (got, code in said) == (status, True), said
         assert words in said or service == "s3"
@@ -334,8 +334,8 @@ def test_a_clock_that_is_off_is_told_so_in_each_protocols_own_words(
 def test_a_web_identity_token_is_refused_as_sts_does(porter, sandbox):
     running = state.read(sandbox)
     call = f"Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn={LORD}&RoleSessionName=xx&WebIdentityToken="
-    late = ask(running, "POST", "token", {"sub": "x", "aud": "sts.amazonaws.com", "exp": 1})["token"]
-    fresh = ask(running, "POST", "token", {"sub": "x", "aud": "sts.amazonaws.com"})["token"]
+    late = send_control_request(running, "POST", "token", {"sub": "x", "aud": "sts.amazonaws.com", "exp": 1})["token"]
+    fresh = send_control_request(running, "POST", "token", {"sub": "x", "aud": "sts.amazonaws.com"})["token"]
     for token, status, code in (
         ("a.b.c", 400, "InvalidIdentityToken"),
         ("", 400, "InvalidIdentityToken"),

@@ -8,7 +8,7 @@ NEWEST, PYTORCH_29, ARM = "ami-0f0e0d0c0b0a09080", "ami-0a1b2c3d4e5f60718", "ami
 
 
 def choose(cli):
-    return images.choose(cli.account, cli.settings.ec2.instance_types[0])
+    return images.choose_image(cli.account, cli.settings.ec2.instance_types[0])
 
 
 def test_the_newest_that_is_patched_is_taken_and_the_rest_is_shown(stacks):

@@ -14,7 +14,7 @@ import pytest
 
 from ops.core.errors import AwsError
 from sandbox import state
-from sandbox.client import ask
+from sandbox.client import send_control_request
 from tests.conftest import Cli
 from tests.unit.test_enforcement import ACCOUNT
 
@@ -356,7 +356,7 @@ def test_a_session_ends_in_time(admin, sandbox):
     keys = role.keys(DurationSeconds=900)
     sts = client_with(admin, keys, "sts")
     sts.get_caller_identity()
-    ask(state.read(sandbox), "POST", "expire", {"key": keys["AccessKeyId"]})
+    send_control_request(state.read(sandbox), "POST", "expire", {"key": keys["AccessKeyId"]})
     with pytest.raises(sts.exceptions.ClientError):
         sts.get_caller_identity()
 
@@ -653,7 +653,7 @@ def ci(stacks, sandbox, tmp_path):
 
     def make(role, sub, audience="sts.amazonaws.com"):
         stack = stacks("enforced")
-        token = ask(state.read(sandbox), "POST", "token", {"sub": sub, "aud": audience})["token"]
+        token = send_control_request(state.read(sandbox), "POST", "token", {"sub": sub, "aud": audience})["token"]
         (tmp_path / "token").write_text(token)
         (tmp_path / "config").write_text(
             f"[profile ci]\nregion = us-east-1\nendpoint_url = {stack.account.endpoint_url}\n"

@@ -48,7 +48,7 @@ def revoke(cli, name, way):
     ids = {n: group.id for n, group in have.groups.items()}
     (rule,) = [r for r in getattr(have.groups[name], way) if r.first == 22]
     change = getattr(ec2(cli), f"revoke_security_group_{way}")
-    change(GroupId=ids[name], IpPermissions=[plan.permission(rule, ids, have.s3_list)])
+    change(GroupId=ids[name], IpPermissions=[plan.build_ip_permission(rule, ids, have.s3_list)])
 
 
 def stray_route(cli):

@@ -17,7 +17,7 @@ from tests.unit.test_iam_apply import BEFORE, SETTINGS, WANTED, doc
 
 def test_a_boundary_is_changed_by_an_administrator_and_bootstrap_is_told_before_it_begins(stacks):
     cli = stacks("boundchange")
-    arn = policies.policy_arn("ec2-box", "boundary", cli.settings)
+    arn = policies.derive_policy_arn("ec2-box", "boundary", cli.settings)
     cli.account.call(
         "iam", "create_policy_version", PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:*")), SetAsDefault=True
     )
@@ -37,7 +37,7 @@ def one_change(account, steps):
         done.append(step)
         return result
 
-    for _ in change.walk(steps, answer):
+    for _ in change.walk_steps(steps, answer):
         if done:
             break
     return bool(done)
@@ -46,7 +46,7 @@ def one_change(account, steps):
 def test_broken_off_after_any_change_the_next_run_goes_on(stacks):
     cli = stacks("brokenoff", roles=False)
     account, settings = cli.account, cli.settings
-    wanted = policies.wanted(settings)
+    wanted = policies.read_roles(settings)
     whole = len(change.preview(apply.steps(snapshot.read(account), wanted, settings)))
     made = 0
     while one_change(account, apply.steps(snapshot.read(account), wanted, settings)):
@@ -82,7 +82,7 @@ def test_what_somebody_else_made_meanwhile_says_what_to_do(stacks, drill):
 
 def test_a_role_in_the_way_is_refused_before_anything_is_made(stacks):
     cli = stacks("intheway", roles=False)
-    name = cli.settings.role_name("operator")
+    name = cli.settings.build_role_name("operator")
     iam = cli.account.client("iam")
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(BEFORE))
     for command in (("iam.diff",), ("--dry", "iam.apply"), ("iam.apply",)):
@@ -94,7 +94,7 @@ def test_a_role_in_the_way_is_refused_before_anything_is_made(stacks):
 
 def test_a_policy_of_the_name_of_ours_is_kept_before_iam_revoke_writes_over_it(stacks):
     cli = stacks("revokekeeps")
-    iam, name = cli.account.client("iam"), cli.settings.role_name("ec2-box")
+    iam, name = cli.account.client("iam"), cli.settings.build_role_name("ec2-box")
     iam.put_role_policy(
         RoleName=name, PolicyName="AWSRevokeOlderSessions", PolicyDocument=json.dumps(doc("s3:ListAllMyBuckets"))
     )
@@ -133,8 +133,10 @@ def test_applied_twice_and_mended_when_changed_by_hand(stacks):
     assert not (WORK / "iam" / "roles").exists()
     assert cli("iam.apply").out.startswith(f"{count} roles. ")
     assert cli("iam.apply").out.strip() == f"{count} roles. 0 made"
-    iam, name = cli.account.client("iam"), cli.settings.role_name("lambda-invoke")
-    iam.attach_role_policy(RoleName=name, PolicyArn=policies.policy_arn("operator", "permissions-models", cli.settings))
+    iam, name = cli.account.client("iam"), cli.settings.build_role_name("lambda-invoke")
+    iam.attach_role_policy(
+        RoleName=name, PolicyArn=policies.derive_policy_arn("operator", "permissions-models", cli.settings)
+    )
     iam.put_role_policy(RoleName=name, PolicyName="extra", PolicyDocument=json.dumps(doc("s3:GetObject")))
     iam.untag_role(RoleName=name, TagKeys=["kennel:stack"])
     before = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
@@ -151,11 +153,11 @@ def test_applied_twice_and_mended_when_changed_by_hand(stacks):
 
 def test_the_sixth_version_is_made_and_the_first_is_kept(stacks):
     cli = stacks("sixth")
-    iam, arn = cli.account.client("iam"), policies.policy_arn("auditor", "permissions", cli.settings)
+    iam, arn = cli.account.client("iam"), policies.derive_policy_arn("auditor", "permissions", cli.settings)
     for n in range(4):
         iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(doc(f"s3:Get{n}")), SetAsDefault=True)
     first = iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"]
-    folder = WORK / "iam" / "sixth" / cli.settings.role_name("auditor")
+    folder = WORK / "iam" / "sixth" / cli.settings.build_role_name("auditor")
     dry = cli("--dry", "iam.apply", "--role", "auditor").err
     assert f"stays only in {folder / 'v1.json'}" in dry
     assert not folder.exists()
@@ -166,7 +168,16 @@ def test_the_sixth_version_is_made_and_the_first_is_kept(stacks):
     assert json.loads((folder / "v5.json").read_text())["document"] == doc("s3:Get3")
     assert "0 made" in cli("iam.apply", "--role", "auditor").out
     # And what only this machine has comes back by its number.
-    back = ("iam.rollback", "--role", "auditor", "--policy", cli.settings.role_name("auditor"), "--to", "v1", "--yes")
+    back = (
+        "iam.rollback",
+        "--role",
+        "auditor",
+        "--policy",
+        cli.settings.build_role_name("auditor"),
+        "--to",
+        "v1",
+        "--yes",
+    )
     assert "says what v1 said already" in cli(*back).err  # v1 was the repository's own, and so is v6
 
 
@@ -177,7 +188,7 @@ def default(cli, arn):
 
 def test_roll_back_and_forward_again(stacks):
     cli = stacks("rollback")
-    iam, arn = cli.account.client("iam"), policies.policy_arn("auditor", "permissions", cli.settings)
+    iam, arn = cli.account.client("iam"), policies.derive_policy_arn("auditor", "permissions", cli.settings)
     iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:ListAllMyBuckets")), SetAsDefault=True)
     assert "1 made" in cli("iam.apply", "--role", "auditor").out
     assert default(cli, arn)[0] == "v3"
@@ -200,14 +211,14 @@ def test_roll_back_and_forward_again(stacks):
     assert "v4 -> v2 (kept here)" in cli(*back, "--yes").err
     assert default(cli, arn) == ("v5", doc("s3:ListAllMyBuckets"))
     assert "0 made" in cli(*back, "--yes").out
-    name = cli.settings.role_name("auditor")
+    name = cli.settings.build_role_name("auditor")
     assert "has no v77" in cli(*back, "--policy", name, "--to", "v77", ok=False).err
     assert "has no policy 'other'" in cli(*back, "--policy", "other", ok=False).err
     assert "There is no role 'nobody'" in cli("iam.rollback", "--role", "nobody", ok=False).err
 
 
 def version(cli, stem, document):
-    arn = policies.policy_arn("operator", stem, cli.settings)
+    arn = policies.derive_policy_arn("operator", stem, cli.settings)
     cli.account.call(
         "iam", "create_policy_version", PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True
     )
@@ -217,17 +228,17 @@ def version(cli, stem, document):
 def test_a_roll_back_leaves_alone_what_was_not_changed_last(stacks):
     """A reviewed change of one policy is no part of it when another was changed by hand, or taken off."""
     cli = stacks("rollonly")
-    want = policies.wanted(cli.settings, only="operator")[0]
+    want = policies.read_roles(cli.settings, only="operator")[0]
     version(cli, "permissions-models", doc("s3:Get*"))
     cli("iam.apply", "--role", "operator")  # forward again: as if this had been a change that was reviewed
-    models = policies.policy_arn("operator", "permissions-models", cli.settings)
+    models = policies.derive_policy_arn("operator", "permissions-models", cli.settings)
     data = version(cli, "permissions-data", doc("s3:ListAllMyBuckets"))
     back = ("iam.rollback", "--role", "operator", "--yes")
     assert "1 made" in cli(*back).out
     assert default(cli, models) == ("v3", want.permissions["permissions-models"].document)
     assert default(cli, data) == ("v1", want.permissions["permissions-data"].document)
     iam = cli.account.client("iam")
-    iam.detach_role_policy(RoleName=cli.settings.role_name("operator"), PolicyArn=data)
+    iam.detach_role_policy(RoleName=cli.settings.build_role_name("operator"), PolicyArn=data)
     refused = cli(*back, ok=False)
     assert "has no versions: attachments, inline policies" in refused.err
     assert "Mend it: invoke iam.apply --role operator" in refused.err
@@ -238,7 +249,7 @@ def test_a_roll_back_leaves_alone_what_was_not_changed_last(stacks):
 def test_the_same_fault_is_rolled_back_a_second_time(stacks):
     """What was bad once is kept here, which made the second roll-back say that it was back already."""
     cli = stacks("rolltwice")
-    good = policies.wanted(cli.settings, only="operator")[0].permissions["permissions-data"].document
+    good = policies.read_roles(cli.settings, only="operator")[0].permissions["permissions-data"].document
     arn = version(cli, "permissions-data", doc("s3:ListAllMyBuckets"))
     cli("iam.apply", "--role", "operator")
     version(cli, "permissions-data", doc("s3:ListAllMyBuckets"))
@@ -249,7 +260,7 @@ def test_the_same_fault_is_rolled_back_a_second_time(stacks):
 
 def test_a_boundary_is_not_rolled_back(stacks):
     cli = stacks("rollbound")
-    arn = policies.policy_arn("ec2-box", "boundary", cli.settings)
+    arn = policies.derive_policy_arn("ec2-box", "boundary", cli.settings)
     cli.account.call(
         "iam", "create_policy_version", PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:*")), SetAsDefault=True
     )
@@ -263,7 +274,7 @@ def test_what_iam_does_not_read_back_is_said(stacks):
     cli = stacks("unread")
     wanted = [
         replace(want, trust=WANTED[0].trust) if want.role == "ec2-box" else want
-        for want in policies.wanted(cli.settings)
+        for want in policies.read_roles(cli.settings)
     ]
     with pytest.raises(OpsError, match="kennel-unread-ec2-box: its trust differs") as missed:
         apply.wait_until_applied(cli.account, lambda have: apply.steps(have, wanted, cli.settings), timeout_s=0.3)

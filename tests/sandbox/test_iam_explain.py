@@ -17,7 +17,7 @@ def cli(stacks):
 
 def test_a_denial_on_the_command_line(cli, tmp_path):
     names = cli.settings
-    who = f"arn:aws:sts::{ACCOUNT}:assumed-role/{names.role_name('operator')}/me"
+    who = f"arn:aws:sts::{ACCOUNT}:assumed-role/{names.build_role_name('operator')}/me"
     text = denied(who, "iam:PassRole", names.role_arn("lambda-invoke"))
     done = cli("iam.explain", text)
     assert "Hop 2 of 4" in done.out

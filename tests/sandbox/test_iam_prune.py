@@ -9,9 +9,9 @@ import pytest
 from iampolicy.account import snapshot
 from ops.core import plan
 from ops.core.paths import WORK
-from ops.core.task import carry_out
+from ops.core.task import run_plan
 from ops.iam import pre_apply_check, removal, restoration, roles
-from ops.iam.role_archive import KIND, loaded
+from ops.iam.role_archive import KIND, parse_saved_role
 from tests.unit.test_iam_prune import ALL, NARROW, READ, TRUST, saved
 
 BOUND = "arn:aws:iam::123456789012:policy/own/limit"
@@ -44,7 +44,7 @@ def planted(account, name, path="/old/"):
         Tags=tags,
     )
     iam.attach_role_policy(RoleName=name, PolicyArn=own)
-    iam.attach_role_policy(RoleName=name, PolicyArn=roles.policy_arn("auditor", "permissions", settings))
+    iam.attach_role_policy(RoleName=name, PolicyArn=roles.derive_policy_arn("auditor", "permissions", settings))
     iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(READ))
     iam.create_instance_profile(InstanceProfileName=f"{name}-box", Path="/p/", Tags=tags)
     iam.add_role_to_instance_profile(InstanceProfileName=f"{name}-box", RoleName=name)
@@ -71,20 +71,20 @@ def removing(account, name, wanted):
     class Dry:
         config = type("Config", (), {"run": type("Run", (), {"dry": False})})
 
-    return removal.remove(account, name, wanted, lambda steps: carry_out(Dry, account, steps))
+    return removal.remove_role(account, name, wanted, lambda steps: run_plan(Dry, account, steps))
 
 
 def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
     cli = stacks("pruned")
     account, name = cli.account, "pruned-old"
     own = planted(account, name)
-    before, wanted = seen(account, name), roles.wanted(cli.settings)
+    before, wanted = seen(account, name), roles.read_roles(cli.settings)
     there, later = snapshot.read(account), datetime.now(UTC) + timedelta(days=365)
-    assert name in pre_apply_check.obsolete(there, cli.settings, now=later)
-    names = pre_apply_check.obsolete(there, cli.settings, now=later)
-    found = removal.removable(there, wanted, cli.settings, names, later, named=False)
+    assert name in pre_apply_check.find_obsolete_roles(there, cli.settings, now=later)
+    names = pre_apply_check.find_obsolete_roles(there, cli.settings, now=later)
+    found = removal.select_removable(there, wanted, cli.settings, names, later, named=False)
     assert name in [role.name for role in found]
-    assert not {cli.settings.role_name(want.role) for want in wanted} & {role.name for role in found}
+    assert not {cli.settings.build_role_name(want.role) for want in wanted} & {role.name for role in found}
     path = removing(account, name, wanted)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.parent == WORK / "iam" / "pruned" / "removed"
@@ -93,7 +93,7 @@ def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
     gone = snapshot.read(account)
     assert name not in gone.roles
     assert own not in gone.policies
-    assert {BOUND, roles.policy_arn("auditor", "permissions", cli.settings)} <= set(gone.policies)
+    assert {BOUND, roles.derive_policy_arn("auditor", "permissions", cli.settings)} <= set(gone.policies)
     # The command line brings it back.
     dry = cli("--dry", "iam.restore", str(path))
     assert "iam.create_role" in dry.err
@@ -118,7 +118,7 @@ def killed(account, monkeypatch, after):
 
 def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeypatch):
     cli = stacks("prunekill")
-    wanted, name = roles.wanted(cli.settings), "prunekill-old"
+    wanted, name = roles.read_roles(cli.settings), "prunekill-old"
     planted(cli.account, name)
     before, runs = seen(cli.account, name), 0
     while name in snapshot.read(cli.account).roles:
@@ -132,14 +132,18 @@ def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeyp
     assert runs == 6  # seven changes, each in a run of its own, the last of which was whole
     (path,) = (WORK / "iam" / "prunekill" / "removed").glob("*.json")
     assert json.loads(path.read_text())["finished"] is True
-    back = loaded(json.loads(path.read_text()), "f")
+    back = parse_saved_role(json.loads(path.read_text()), "f")
     runs = 0
     while True:
         account = cli.account
-        steps = restoration.restoration(snapshot.read(account), back, restoration.profiles(account, back))
+        steps = restoration.plan_restoration(
+            snapshot.read(account), back, restoration.read_profile_roles(account, back)
+        )
         if not plan.preview(steps):
             break
-        steps = restoration.restoration(snapshot.read(account), back, restoration.profiles(account, back))
+        steps = restoration.plan_restoration(
+            snapshot.read(account), back, restoration.read_profile_roles(account, back)
+        )
         with monkeypatch.context() as patched:
             killed(account, patched, after=1)
             try:
@@ -157,18 +161,18 @@ def test_what_was_narrowed_meanwhile_comes_back_narrow(stacks, monkeypatch):
     with monkeypatch.context() as patched:
         killed(account, patched, after=3)  # out of its profile, and of both policies, which are there still
         with pytest.raises(KeyboardInterrupt):
-            removing(account, name, roles.wanted(cli.settings))
+            removing(account, name, roles.read_roles(cli.settings))
     assert snapshot.read(cli.account).roles[name].attached == ()
     iam.create_policy_version(PolicyArn=own, PolicyDocument=json.dumps(NARROW), SetAsDefault=True)
     iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(TRUST | {"Id": "narrow"}))
     iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(NARROW))
-    path = removing(cli.account, name, roles.wanted(cli.settings))
+    path = removing(cli.account, name, roles.read_roles(cli.settings))
     assert name not in snapshot.read(cli.account).roles
     assert f"{name} is back" in cli("iam.restore", str(path)).out
     back = snapshot.read(cli.account)
     assert back.policies[own].document == back.roles[name].inline["notes"].document == NARROW
     assert back.roles[name].trust.document == TRUST | {"Id": "narrow"}
-    assert set(back.roles[name].attached) == {own, roles.policy_arn("auditor", "permissions", cli.settings)}
+    assert set(back.roles[name].attached) == {own, roles.derive_policy_arn("auditor", "permissions", cli.settings)}
     versions = [json.loads(one.read_text()) for one in (WORK / "iam" / "prunenarrow" / f"{name}-own").glob("v*.json")]
     assert {one["version"]: one["document"] for one in versions} == {"v1": READ, "v2": READ | {"Id": "two"}}
 
@@ -179,13 +183,13 @@ def test_what_the_command_refuses(stacks, tmp_path):
     iam = account.client("iam")
     iam.create_role(RoleName="prunerefuses-new", AssumeRolePolicyDocument=json.dumps(TRUST))
     for name, words in (
-        (settings.role_name("auditor"), "is wanted: it stands in iam_policies/"),
+        (settings.build_role_name("auditor"), "is wanted: it stands in iam_policies/"),
         ("prunerefuses-new", "is younger than 7 days"),
         ("nobody", "There is no role nobody"),
     ):
         ran = cli("iam.prune", "--roles", name, "--confirm", name, ok=False)
         assert (ran.code, words in ran.err, "Nothing was touched" in ran.err) == (1, True, True), ran.said
-    assert {settings.role_name("auditor"), "prunerefuses-new"} <= set(snapshot.read(account).roles)
+    assert {settings.build_role_name("auditor"), "prunerefuses-new"} <= set(snapshot.read(account).roles)
     file = tmp_path / "f.json"
     for text, words in (
         ("{", "cannot be read"),
@@ -194,7 +198,7 @@ def test_what_the_command_refuses(stacks, tmp_path):
             json.dumps(saved().data).replace("123456789012", "999999999999"),
             "is of account 999999999999; the settings are for 123456789012",
         ),
-        (json.dumps(saved(name=settings.role_name("auditor")).data), "is wanted, and stands in iam_policies/"),
+        (json.dumps(saved(name=settings.build_role_name("auditor")).data), "is wanted, and stands in iam_policies/"),
         (json.dumps(saved(path="/kennel/prod/").data), "of another stack, prod"),
         (json.dumps(saved(attached=["x"]).data), "attached[0] is no policy's ARN"),
         ("[" * 5000 + "]" * 5000, "cannot be read"),
@@ -213,7 +217,7 @@ def within(cli, name):
     iam, settings = cli.account.client("iam"), cli.settings
     account = f"arn:aws:iam::{settings.aws.account}"
     where = settings.role_path
-    bound = roles.policy_arn("ec2-box", "boundary", settings)
+    bound = roles.derive_policy_arn("ec2-box", "boundary", settings)
     iam.create_role(
         RoleName=name,
         Path=where,

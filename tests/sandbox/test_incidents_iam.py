@@ -18,7 +18,7 @@ from tests.unit.test_incidents_iam import ACCOUNT, ANYBODY, EVERYTHING
 
 def rewritten(cli, role, stem, alter):
     """A new version of a managed policy, from each statement what `alter` makes of it; None takes it away."""
-    iam, arn = cli.account.client("iam"), roles.policy_arn(role, stem, cli.settings)
+    iam, arn = cli.account.client("iam"), roles.derive_policy_arn(role, stem, cli.settings)
     version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
     text = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
     altered = [new for one in text["Statement"] if (new := alter(one)) is not None]
@@ -100,9 +100,9 @@ def test_a_policy_of_the_operator_lost_an_action(stack, tmp_path):
 def test_the_execution_role_cannot_be_taken_and_the_message_is_no_denial(stack, tmp_path):
     told = Denied("iam-denied", stack, tmp_path, role="sagemaker-execution")
     settings = stack.settings
-    foreign = json.loads(json.dumps(roles.wanted(settings, only="sagemaker-execution")[0].trust.document))
+    foreign = json.loads(json.dumps(roles.read_roles(settings, only="sagemaker-execution")[0].trust.document))
     foreign["Statement"][0]["Condition"] = {"StringEquals": {"aws:SourceAccount": "999999999999"}}
-    name, text = settings.role_name("sagemaker-execution"), json.dumps(foreign)
+    name, text = settings.build_role_name("sagemaker-execution"), json.dumps(foreign)
     stack.account.call("iam", "update_assume_role_policy", RoleName=name, PolicyDocument=text)
     denied = stack("sm.train", "--no-wait", ok=False)
     assert "ValidationException: Could not assume role" in denied.err
@@ -230,7 +230,7 @@ def test_a_key_leaked(stack, leak):
 
 def test_a_role_that_anybody_may_take(stack):
     page = Page("leaked-key", stack, who="lambda-invoke", role="lambda-invoke")
-    name, arn = stack.settings.role_name("lambda-invoke"), stack.settings.role_arn("lambda-invoke")
+    name, arn = stack.settings.build_role_name("lambda-invoke"), stack.settings.role_arn("lambda-invoke")
     assert not page.confirmed()  # a role that is as it should be
     taking = {"RoleArn": arn, "RoleSessionName": "whoever"}
     refused(stack.account, "sts", "assume_role", **taking)

@@ -31,10 +31,10 @@ def put(cli, key, body):
 
 def pushed(cli, folder):
     """The folder as a data set in the bucket; its digest. Without the command: what that checks first is not this test's."""
-    shards = [dataset.pack(group) for group in dataset.groups(dataset.survey(folder), 1 << 20)]
+    shards = [dataset.pack(group) for group in dataset.group_into_shards(dataset.list_pictures(folder), 1 << 20)]
     for shard, data in shards:
         put(cli, shard.key, data)
-    manifest = dataset.manifest_of(cli.settings.data.name, [shard for shard, _ in shards])
+    manifest = dataset.build_manifest(cli.settings.data.name, [shard for shard, _ in shards])
     put(cli, manifest.key, json.dumps(manifest.to_json()).encode())
     return manifest.digest
 
@@ -59,8 +59,8 @@ def test_a_jobs_report_on_the_command_line(stacks, pictures, tmp_path):
     assert found["metrics"]["pictures"] == 6
     assert all(Path(found[name]).is_file() for name in ("curves", "confusion", "mistakes", "calibration"))
     account, read = cli.account, results.read("kennel-fake", Path(path).parent)
-    wrong = results.mistakes(read, 20)
-    files, why = misclassified.files(account, read, wrong)
+    wrong = results.list_worst_mistakes(read, 20)
+    files, why = misclassified.fetch_wanted_pictures(account, read, wrong)
     assert why == ""
     assert files == {one.name: (pictures / one.name).read_bytes() for one in wrong}
 

@@ -11,17 +11,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from iampolicy.account import snapshot_file
-from iampolicy.account.snapshot import Managed, Principal, Snapshot, parsed
+from iampolicy.account.snapshot import Managed, Principal, Snapshot, parse_snapshot
 from iampolicy.audit import account_facts
 from iampolicy.errors import InputError
 from iampolicy.finding import SEVERITIES
 from ops.iam import roles, waivers
-from ops.iam.audit import audit, fold_paths, format_findings
+from ops.iam.audit import audit_with_waivers, fold_paths, format_findings
 from ops.iam.waivers import Waiver
 from tests.conftest import ROOT, Cli, settings_of, write_settings
 
 SETTINGS = settings_of()
-WANTED = roles.wanted(SETTINGS)
+WANTED = roles.read_roles(SETTINGS)
 ACCOUNT = SETTINGS.aws.account
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ROLE = f"arn:aws:iam::{ACCOUNT}:role"
@@ -64,7 +64,7 @@ def account(*made, **more):
 
 
 def audited(have, **more):
-    return audit(have, SETTINGS, now=NOW, **more)
+    return audit_with_waivers(have, SETTINGS, now=NOW, **more)
 
 
 def found(have, *rules, **more):
@@ -521,7 +521,7 @@ def test_what_nobody_holds():
     aws = Managed(ATTACHED + "ReadOnlyAccess", doc(EMPTY_BUCKET), attachments=0)
     have = account((made, held), policies={one.arn: one for one in (free, bound, aws)})
     assert found(have, "IAM-USE-003") == [("low", "IAM-USE-003", "free")]
-    people = parsed([{
+    people = parse_snapshot([{
         "UserDetailList": [{"UserName": "u", "Arn": f"arn:aws:iam::{ACCOUNT}:user/u", "GroupList": ["in"]}],
         "GroupDetailList": [{"GroupName": n, "Arn": f"arn:aws:iam::{ACCOUNT}:group/{n}"} for n in ("in", "empty")],
     }])  # fmt: skip
@@ -579,7 +579,7 @@ def test_root_is_judged_by_the_accounts_summary_where_there_is_no_report():
 
 
 def test_users_inline_policies_and_what_a_group_gives():
-    have = parsed([{
+    have = parse_snapshot([{
         "UserDetailList": [{
             "UserName": "u", "Arn": f"arn:aws:iam::{ACCOUNT}:user/u", "GroupList": ["g"],
             "UserPolicyList": [{"PolicyName": "own", "PolicyDocument": doc(EMPTY_BUCKET)}],
@@ -772,7 +772,7 @@ def test_networks_open_to_the_world(groups, acls, severities):
 
 def applied(**changed):
     """The account as iam.apply leaves it, with some roles in another state."""
-    have = roles.applied(WANTED, SETTINGS)
+    have = roles.build_applied_snapshot(WANTED, SETTINGS)
     made = {}
     for name, p in have.roles.items():
         tags = {tag["Key"]: tag["Value"] for tag in SETTINGS.tags(name)}
@@ -898,13 +898,13 @@ def test_to_accept_an_administrator_is_to_accept_what_follows():
 def test_a_file_that_holds_no_waivers_is_refused(tmp_path, text, said):
     (tmp_path / "waivers.toml").write_text(text)
     with pytest.raises(InputError, match=said):
-        waivers.parsed(tmp_path / "waivers.toml")
+        waivers.read_waiver_file(tmp_path / "waivers.toml")
 
 
 def test_a_waiver_without_reason_or_owner_is_read_so_that_the_audit_can_tell(tmp_path):
-    assert waivers.parsed(tmp_path / "none.toml") == []
+    assert waivers.read_waiver_file(tmp_path / "none.toml") == []
     (tmp_path / "waivers.toml").write_text("[[waiver]]\nrule = 'R'\nprincipal = 'p'\nexpires = 2027-01-01")
-    assert waivers.parsed(tmp_path / "waivers.toml") == [Waiver("R", "p", "", "", date(2027, 1, 1))]
+    assert waivers.read_waiver_file(tmp_path / "waivers.toml") == [Waiver("R", "p", "", "", date(2027, 1, 1))]
 
 
 ACTIONS = st.sampled_from(["*", "s3:*", "s3:GetObject", "s3:Put*", "iam:PassRole", "iam:*", "iam:CreateRole", "kms:Decrypt", "sts:AssumeRole", "ec2:RunInstances"])  # fmt: skip
@@ -1057,7 +1057,7 @@ HOSTILE = [
 def test_a_file_that_is_no_snapshot_is_refused_in_a_sentence(tmp_path, text, said):
     (tmp_path / "s.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError) as error:
-        snapshot_file.load(tmp_path / "s.json")
+        snapshot_file.load_snapshot(tmp_path / "s.json")
     assert said in str(error.value)
     assert "s.json" in str(error.value)
 
@@ -1066,7 +1066,7 @@ def test_a_file_beyond_all_measure_is_not_even_read(tmp_path):
     with (tmp_path / "s.json").open("wb") as file:
         file.truncate(snapshot_file.LARGEST + 1)
     with pytest.raises(InputError, match="larger than 200 MB"):
-        snapshot_file.load(tmp_path / "s.json")
+        snapshot_file.load_snapshot(tmp_path / "s.json")
 
 
 def test_a_policy_of_a_megabyte_is_a_finding():
@@ -1119,7 +1119,7 @@ def test_nothing_that_a_file_can_hold_breaks_the_audit(tmp_path_factory, trust, 
     path = tmp_path_factory.getbasetemp() / "odd.json"
     path.write_text(json.dumps(body))
     try:
-        have, more = snapshot_file.load(path)
+        have, more = snapshot_file.load_snapshot(path)
     except InputError as error:
         assert "odd.json" in str(error)
         return
@@ -1142,11 +1142,11 @@ def test_what_is_kept_has_no_keys_and_no_secrets(tmp_path):
     }  # fmt: skip
     raw = {"credentials": [row("u", **aged(3, 1)) | {"access_key_1_id": KEY}], "summary": {"AccountMFAEnabled": 1}}
     path = tmp_path / "new" / "s.json"
-    snapshot_file.save(path, [page], raw, ACCOUNT)
+    snapshot_file.save_snapshot(path, [page], raw, ACCOUNT)
     text = path.read_text()
     assert not [secret for secret in (KEY, SECRET, "hunter2", '"s"') if secret in text]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    have, more = snapshot_file.load(path)
+    have, more = snapshot_file.load_snapshot(path)
     assert have.roles["r"].tags["team"] == "x (left out) y"
     assert have.roles["r"].created == NOW
     assert account_facts.parse(more).credentials[0].keys[0].rotated == NOW - 3 * DAYS
@@ -1156,14 +1156,14 @@ def test_what_is_kept_has_no_keys_and_no_secrets(tmp_path):
 def kept_again(path):
     """What is kept of what was kept: leaving out twice leaves out no more."""
     body = json.loads(path.read_text())
-    return json.dumps(snapshot_file.redacted(body), separators=(",", ":"))
+    return json.dumps(snapshot_file.redact_secrets(body), separators=(",", ":"))
 
 
 def test_what_is_harmless_is_kept_as_it_is():
     page = details(account(role("r", EVERYTHING), role("s", trust=doc(web("repo:us/dogs:*")))))
     shipped = {w.role: [one.document for one in (w.trust, *w.permissions.values(), w.boundary) if one] for w in WANTED}
-    assert snapshot_file.redacted(snapshot_file.plain(page)) == snapshot_file.plain(page)
-    assert snapshot_file.redacted(shipped) == shipped
+    assert snapshot_file.redact_secrets(snapshot_file.as_plain_json(page)) == snapshot_file.as_plain_json(page)
+    assert snapshot_file.redact_secrets(shipped) == shipped
 
 
 def test_one_accounts_waivers_lie_beside_its_profile(tmp_path):
@@ -1173,4 +1173,4 @@ def test_one_accounts_waivers_lie_beside_its_profile(tmp_path):
     (tmp_path / "aws" / "waivers.toml").write_text(entry)
     own = settings_of(text=f"aws: {{config_file: {tmp_path}/aws/config}}\n")
     assert waivers.read(own)[-1] == Waiver("R", "p", REASON, "o", date(2027, 1, 1))
-    assert len(waivers.read(own)) == len(waivers.parsed(ROOT / "iam_policies" / "waivers.toml")) + 1
+    assert len(waivers.read(own)) == len(waivers.read_waiver_file(ROOT / "iam_policies" / "waivers.toml")) + 1

@@ -9,7 +9,7 @@ from ops.core.errors import AwsError, OpsError
 from ops.core.finding import Finding
 from ops.endpoint import plan as endpoint
 from ops.endpoint import scaling, scaling_diagnosis, teardown
-from ops.endpoint.scaling_diagnosis import Alarm, Seen
+from ops.endpoint.scaling_diagnosis import Alarm, ScalingState
 from tests.conftest import settings_of
 
 SCHEDULE = """endpoint:
@@ -25,8 +25,8 @@ WHERE = {
     "ResourceId": "endpoint/kennel-demo/variant/AllTraffic",
     "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
 }
-RIGHT = {"kennel-demo-invocations": scaling.wanted(PLAIN)}
-ACTIONS = scaling.wanted_schedule(CLOCKED, NOW)
+RIGHT = {"kennel-demo-invocations": scaling.build_policy_config(PLAIN)}
+ACTIONS = scaling.build_schedule(CLOCKED, NOW)
 
 
 def plan(have, settings=PLAIN, bounds=None, now=NOW):
@@ -106,7 +106,7 @@ def test_another_metric_is_put_before_the_old_one_goes():
     put, delete = plan(scaling.Facts((1, 2), RIGHT), BY_CONCURRENCY)
     assert (
         put.args["TargetTrackingScalingPolicyConfiguration"]
-        == scaling.wanted(BY_CONCURRENCY)
+        == scaling.build_policy_config(BY_CONCURRENCY)
         == {
             "TargetValue": 3.0,
             "PredefinedMetricSpecification": {
@@ -169,11 +169,11 @@ def test_a_change_beside_another_says_to_wait():
 
 
 def test_bounds_without_room_and_burstable_types_are_refused_before_any_call():
-    assert scaling.wanted_bounds(PLAIN, 2, 4) == (2, 4)
+    assert scaling.resolve_bounds(PLAIN, 2, 4) == (2, 4)
     with pytest.raises(OpsError, match="--min-instances 4 --max-instances 4"):
-        scaling.wanted_bounds(PLAIN, 4)
+        scaling.resolve_bounds(PLAIN, 4)
     with pytest.raises(OpsError, match="at least 1, not -1"):
-        scaling.wanted_bounds(PLAIN, -1)
+        scaling.resolve_bounds(PLAIN, -1)
     with pytest.raises(OpsError, match=r"ml\.t2\.medium: AWS does not scale burstable types"):
         scaling.refuse_burstable(settings_of(text="endpoint: {instance_type: ml.t2.medium}\n"))
 
@@ -189,12 +189,12 @@ FIRING = Alarm("out", "h", "ALARM", 20.0, 3, 60, (24.0, 32.0, 25.0))
 LOW = Alarm("in", "l", "OK", 18.0, 15, 60, (4.0,) * 15)
 GAPS = Alarm("in", "l", "INSUFFICIENT_DATA", 18.0, 15, 60, (4.0,) * 6 + (None,) * 9)
 QUIET = settings_of(text="endpoint: {scale_out_cooldown_s: 300, scale_in_cooldown_s: 300}\n")
-OURS = {"kennel-demo-invocations": scaling.wanted(QUIET)}
+OURS = {"kennel-demo-invocations": scaling.build_policy_config(QUIET)}
 FULL = "It has the most instances that it may have, 2"
 
 
 def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=()):
-    return Seen(status, running, have, alarms, activities, NOW)
+    return ScalingState(status, running, have, alarms, activities, NOW)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=())
         ),
         (seen(scaling.Facts((1, 8), OURS)), [("error", "It may have 1 to 8 instances, the settings say 1 to 2.")]),
         (
-            seen(scaling.Facts((1, 2), {"kennel-demo-invocations": {**scaling.wanted(QUIET), "TargetValue": 900.0}})),
+            seen(scaling.Facts((1, 2), {"kennel-demo-invocations": {**scaling.build_policy_config(QUIET), "TargetValue": 900.0}})),
             [("error", "Its policy has TargetValue 900.0, the settings say 20.0.")],
         ),
         (seen(scaling.Facts((1, 2), OURS, lost=1)), [("error", "Somebody deleted an alarm of its policy.")]),
@@ -297,7 +297,7 @@ def test_a_finding_is_a_line_that_says_its_fix_once(finding, line):
     ],
 )
 def test_the_points_that_an_alarm_looks_at(values, points):
-    assert scaling_diagnosis.last(values, 3) == points
+    assert scaling_diagnosis.select_last_points(values, 3) == points
 
 
 def test_it_is_told_in_plain_words():

@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from ops.core.aws.errors import explain_sdk_error, redact, shorten
+from ops.core.aws.errors import explain_sdk_error, redact, shorten_for_log
 from tests.conftest import Cli, write_settings
 
 
@@ -25,7 +25,7 @@ def test_secrets_and_packages_never_reach_the_log():
         "Text": "x" * 500,
         "Names": ["a", b"bb"],
     }
-    assert shorten(args) == {
+    assert shorten_for_log(args) == {
         "Environment": "...",
         "Code": {"ZipFile": "<5 bytes>"},
         "Text": "x" * 200 + "...",

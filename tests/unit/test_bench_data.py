@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from bench import data as bench
-from bench.store import ACCOUNT, answer_sts, unchunked
+from bench.store import ACCOUNT, decode_aws_chunks, handle_sts
 from ops.datasets.image_check import inspect_image
 
 MB = os.urandom(1 << 20)
@@ -17,7 +17,7 @@ MB = os.urandom(1 << 20)
 
 @pytest.fixture
 def line(tmp_path):
-    with bench.lines(tmp_path, tmp_path, tmp_path, (bench.MBIT_100,)) as (made,):
+    with bench.open_lines(tmp_path, tmp_path, tmp_path, (bench.MBIT_100,)) as (made,):
         yield made
 
 
@@ -60,7 +60,10 @@ def test_a_listing_has_a_thousand_keys_a_page(line):
 
 
 def test_bodies_in_chunks_of_http_or_of_aws_are_put_together(line):
-    assert unchunked(b"3;chunk-signature=x\r\nabc\r\n2\r\nde\r\n0\r\nx-amz-checksum-crc32:AA==\r\n\r\n") == b"abcde"
+    assert (
+        decode_aws_chunks(b"3;chunk-signature=x\r\nabc\r\n2\r\nde\r\n0\r\nx-amz-checksum-crc32:AA==\r\n\r\n")
+        == b"abcde"
+    )
 
 
 def test_sts_gives_the_keys_of_a_role_and_answers_nothing_else(line):
@@ -70,7 +73,7 @@ def test_sts_gives_the_keys_of_a_role_and_answers_nothing_else(line):
     assert status == 200
     assert f"<Arn>arn:aws:sts::{ACCOUNT}:assumed-role/x/me</Arn>".encode() in body
     assert ACCOUNT.encode() in ask(line, "POST", "/", b"Action=GetCallerIdentity")[2]
-    assert answer_sts({"Action": ["GetFederationToken"]}).status == "501 Not Implemented"
+    assert handle_sts({"Action": ["GetFederationToken"]}).status == "501 Not Implemented"
     assert line.store.to_s3() == 0
     ask(line, "HEAD", "/b/none")
     assert line.store.to_s3() == 1

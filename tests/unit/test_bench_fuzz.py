@@ -13,10 +13,10 @@ from bench.fuzz import Got
 
 
 def test_a_body_is_the_same_whatever_was_made_before():
-    one = bodies.body(3, 70)
-    bodies.body(3, 71)
-    assert bodies.body(3, 70) == one != bodies.body(4, 70)
-    made = bodies.bodies(3)
+    one = bodies.draw_body(3, 70)
+    bodies.draw_body(3, 71)
+    assert bodies.draw_body(3, 70) == one != bodies.draw_body(4, 70)
+    made = bodies.iterate_bodies(3)
     assert [next(made).kind for _ in bodies.KINDS] == [make.__name__ for make in bodies.KINDS]
 
 
@@ -31,7 +31,7 @@ def test_what_must_be_classified_is_a_picture(kind):
 def test_a_size_that_is_only_said_has_a_right_checksum():
     file = bodies.resized(bodies.random.Random(1))
     assert file.startswith(SIGNATURE)
-    assert bodies.chunk(b"IHDR", file[16:29]) == file[8:33]
+    assert bodies.build_chunk(b"IHDR", file[16:29]) == file[8:33]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_size_that_is_only_said_has_a_right_checksum():
     ],
 )
 def test_answers_are_judged(body, got, words):
-    assert re.search(words, fuzz.wrong(body, got))
+    assert re.search(words, fuzz.judge_response(body, got))
 
 
 def test_the_log_is_read_for_what_was_sent(tmp_path):
@@ -60,5 +60,5 @@ def test_the_log_is_read_for_what_was_sent(tmp_path):
         '{"level": "info", "message": "x", "body": 1}',
     ]
     log.write_bytes("\n".join(lines).encode() + b'\n{"level": "info", "message": "' + bodies.MARK + b'"}\n')
-    odd, answered = fuzz.spoken(log)
+    odd, answered = fuzz.inspect_log(log)
     assert (len(odd), answered) == (3, 1)

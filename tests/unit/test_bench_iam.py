@@ -9,25 +9,25 @@ import pytest
 from bench import accounts, cloudsplaining_run, opponents
 from bench import iam as bench
 from iampolicy.account import snapshot_file
-from iampolicy.account.snapshot import parsed
+from iampolicy.account.snapshot import parse_snapshot
 from iampolicy.audit import engine
 from iampolicy.lint import linter
-from iampolicy.policy.document import policy
+from iampolicy.policy.document import parse_policy
 from ops.core.errors import FINDINGS, OpsError
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return accounts.account(200, seed=1)
+    return accounts.draw_account(200, seed=1)
 
 
 def test_a_seed_always_draws_the_same_account_and_another_seed_another(drawn):
-    assert accounts.account(200, seed=1) == drawn
-    assert accounts.account(200, seed=2) != drawn
+    assert accounts.draw_account(200, seed=1) == drawn
+    assert accounts.draw_account(200, seed=2) != drawn
 
 
 def test_of_a_distinct_account_no_two_roles_hold_the_same_text_and_no_text_is_at_fault(drawn):
-    details = accounts.account(200, seed=1, distinct=True)
+    details = accounts.draw_account(200, seed=1, distinct=True)
     texts = [json.dumps(r["AssumeRolePolicyDocument"]) for r in details["RoleDetailList"]]
     texts += [json.dumps(p["PolicyDocument"]) for r in details["RoleDetailList"] for p in r["RolePolicyList"]]
     texts += [json.dumps(p["PolicyVersionList"][0]["Document"]) for p in details["Policies"]]
@@ -35,7 +35,7 @@ def test_of_a_distinct_account_no_two_roles_hold_the_same_text_and_no_text_is_at
     assert [
         f
         for text in texts[200:]
-        for f in linter.findings(policy("p", json.loads(text)), "identity")
+        for f in linter.findings(parse_policy("p", json.loads(text)), "identity")
         if f.severity == "high"
     ] == []
     rest = [[role[key] for key in ("RoleName", "CreateDate", "RoleLastUsed")] for role in details["RoleDetailList"]]
@@ -52,7 +52,7 @@ def test_roles_are_of_ten_kinds_and_five_trusts_half_of_them_inline(drawn):
     ]
     assert len(inline) + len(managed) == len(roles) == 200
     assert 70 < len(inline) < 130
-    assert Counter(inline + managed) == dict.fromkeys(accounts.policies("x"), 20)
+    assert Counter(inline + managed) == dict.fromkeys(accounts.build_policies("x"), 20)
     trusts = [r["AssumeRolePolicyDocument"]["Statement"][0] for r in roles]
     kinds = Counter(
         json.dumps([sorted(t["Principal"]), "Condition" in t, "2222" in str(t), "lambda" in str(t)]) for t in trusts
@@ -85,7 +85,7 @@ def found(*rules):
 def test_missed_is_what_we_say_neither_so_nor_in_fewer_actions(ours, missing):
     actions = ["iam:passrole", "lambda:createfunction", "lambda:invokefunction"]
     theirs = {"r": [{"type": "PassToLambda", "id": "", "actions": actions}]}
-    assert bench.missed({"r": ours}, theirs) == ([("r", "PassToLambda")] if missing else [])
+    assert bench.find_missed({"r": ours}, theirs) == ([("r", "PassToLambda")] if missing else [])
 
 
 def test_the_catalogs_id_is_enough():
@@ -98,18 +98,18 @@ def test_the_catalogs_id_is_enough():
             }
         ]
     }
-    assert bench.missed({"r": found("IAM-PRIVESC-datapipeline-001")}, theirs) == []
-    assert bench.missed({}, theirs) == [("r", "DataPipeline")]
+    assert bench.find_missed({"r": found("IAM-PRIVESC-datapipeline-001")}, theirs) == []
+    assert bench.find_missed({}, theirs) == [("r", "DataPipeline")]
 
 
 def test_theirs_is_wrong_when_the_role_may_not_do_it(drawn):
-    have = parsed([drawn])
-    kinds = list(accounts.policies("x"))
+    have = parse_snapshot([drawn])
+    kinds = list(accounts.build_policies("x"))
     denied, deployer = (f"r{kinds.index(kind)}" for kind in ("denied", "deployer"))
-    assert bench.wrong(have, denied, ["iam:putrolepolicy"])
-    assert not bench.wrong(have, denied, ["ec2:runinstances"])
-    assert not bench.wrong(have, deployer, ["lambda:createfunction", "iam:passrole"])
-    assert bench.wrong(have, deployer, ["lambda:createfunction", "iam:putrolepolicy"])
+    assert bench.is_false_positive(have, denied, ["iam:putrolepolicy"])
+    assert not bench.is_false_positive(have, denied, ["ec2:runinstances"])
+    assert not bench.is_false_positive(have, deployer, ["lambda:createfunction", "iam:passrole"])
+    assert bench.is_false_positive(have, deployer, ["lambda:createfunction", "iam:putrolepolicy"])
 
 
 def test_their_findings_are_told_by_role():
@@ -127,7 +127,7 @@ def test_their_findings_are_told_by_role():
     none = {"PrivilegeEscalation": {"findings": []}}
     results = {"inline_policies": {"i1": said}, "customer_managed_policies": {}, "aws_managed_policies": {"m1": none}}
     pages = {"Way": "https://pathfinding.cloud/paths/iam-001", "Other": None}
-    assert cloudsplaining_run.escalations(results | {"roles": {"AROA": role}}, pages) == {
+    assert cloudsplaining_run.collect_escalations(results | {"roles": {"AROA": role}}, pages) == {
         "r": [{"type": "Way", "actions": ["a:b"], "id": "iam-001"}, {"type": "Other", "actions": ["c:d"], "id": ""}]
     }
 
@@ -144,11 +144,11 @@ def audits(monkeypatch):
         def run(argv, file):
             if argv[0] == THEIRS:
                 return bench.Run(**{"seconds": 1000.0, "cpu": 1000.0, "wall": 1000.0, "mb": 1.0, "found": {}} | theirs)
-            have, _ = snapshot_file.load(file)
-            return bench.Run(**ours, found=bench.by_principal(engine.audit(have)))
+            have, _ = snapshot_file.load_snapshot(file)
+            return bench.Run(**ours, found=bench.group_by_principal(engine.run_audit(have)))
 
         monkeypatch.setattr(bench, "run", run)
-        return bench.bench(rounds=1, pairs=1, roles=200, seed=0, oracle=THEIRS)
+        return bench.measure_audit(rounds=1, pairs=1, roles=200, seed=0, oracle=THEIRS)
 
     return audit
 

@@ -36,16 +36,16 @@ def rounds(ours: float, eager: float, over_p99: float = 0.2, refused_p99: float 
     ],
 )
 def test_checks_hold_against_the_others_at_their_best(found, failing):
-    checks = list(serve.checks(found, "here", 18, serve.AMX, 1.0))
+    checks = list(serve.list_serving_checks(found, "here", 18, serve.AMX, 1.0))
     assert [check.name.split(": ")[1].split(", ", 1)[-1] if "serving/" in check.name else check.name.split(": ")[1]
             for check in checks if not check.ok] == failing  # fmt: skip
 
 
 def test_the_table_has_every_server_at_every_number_of_callers():
-    lines = serve.rows(rounds(90, 30), "here")
+    lines = serve.summarise_cells(rounds(90, 30), "here")
     assert len(lines) == 13
     assert lines[0]["server"] == OURS
-    assert "18" in serve.shown(lines)
+    assert "18" in serve.format_rows(lines)
     json.dumps(lines, allow_nan=False)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ops.capacity import model
 from ops.capacity.summary import as_data, describe_plan, describe_source
-from ops.commands.sm_capacity import number
+from ops.commands.sm_capacity import parse_rate_or_time
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT
 from ops.releases.load_test import LoadTestResult
@@ -72,7 +72,7 @@ def ran(*words, ok=True):
     ("rps", "target"), [(11, 330), (1, 30), (0.7, 21), (4.1, 123), (1.05, 31), (0.01, 1), (100, 3000)]
 )
 def test_the_target_is_half_of_what_one_instance_can_do_in_a_minute(rps, target):
-    assert model.target(rps) == target
+    assert model.compute_target(rps) == target
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_target_is_half_of_what_one_instance_can_do_in_a_minute(rps, target)
     [(10, 1268.95, 472), (10, 1269, 472), (1, 1000, 60), (10, 100, 6000), (10, 5, 6000), (0, 100, 0), (3, 60_000, 3)],
 )
 def test_the_function_admits_slots_by_duration_and_ten_calls_a_second_each_at_most(slots, ms, admitted):
-    assert model.whole(model.function_throughput(slots, ms)) == admitted
+    assert model.round_down(model.compute_function_throughput(slots, ms)) == admitted
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_the_function_admits_slots_by_duration_and_ten_calls_a_second_each_at_mo
     [(472, 330, 1, 2), (660, 330, 1, 2), (661, 330, 1, 3), (472, 20, 1, 24), (1, 330, 1, 1), (1, 330, 2, 2)],
 )
 def test_instances_are_whole_and_no_fewer_than_the_least(traffic, each, least, count):
-    assert model.instances(traffic, each, least) == count
+    assert model.compute_instances(traffic, each, least) == count
 
 
 def test_what_callers_wait_for_each_other_is_no_time_of_a_call():
     """56 ms with four callers on two vCPUs are 28 of work."""
-    assert model.duration_of(ON_AMX) == 28 + model.OVERHEAD_MS
-    assert model.duration_of(replace(ON_AMX, concurrency=1)) == 56 + model.OVERHEAD_MS
+    assert model.estimate_call_duration(ON_AMX) == 28 + model.OVERHEAD_MS
+    assert model.estimate_call_duration(replace(ON_AMX, concurrency=1)) == 56 + model.OVERHEAD_MS
 
 
 def test_the_originals_settings_let_twelve_times_through_of_what_they_plan_for(original):
@@ -148,7 +148,7 @@ def test_traffic_beyond_function_and_instances_is_found(original):
     assert "more than the function admits (472): the others are refused with 429" in refused.message
     assert refused.fix.startswith("Set fn.reserved to 43;")
     assert "2,000 requests a minute want 7 instances" in short.message
-    assert model.function_throughput(43, 1268.95) >= 2000 > model.function_throughput(42, 1268.95)
+    assert model.compute_function_throughput(43, 1268.95) >= 2000 > model.compute_function_throughput(42, 1268.95)
 
 
 def test_a_function_that_is_switched_off_has_no_traffic_to_plan_for(original):
@@ -160,14 +160,14 @@ def test_a_function_that_is_switched_off_has_no_traffic_to_plan_for(original):
 
 
 def test_a_spike_is_absorbed_or_counted(original):
-    calm = model.spike(planned(original)[0])
+    calm = model.estimate_spike(planned(original)[0])
     assert (calm.minutes, calm.taken_per_minute, calm.unanswered) == ((7, 12), 660, (0, 0))
-    assert model.spike(planned(original, traffic=1000)[0]).unanswered == (340 * 7, 340 * 12)
+    assert model.estimate_spike(planned(original, traffic=1000)[0]).unanswered == (340 * 7, 340 * 12)
 
 
 def test_bf16_is_not_carried_over_to_a_cpu_that_has_none(original):
     plan = model.plan(ON_AMX, original)
-    options = {option.instance_type: option for option in model.options(plan, ON_AMX)}
+    options = {option.instance_type: option for option in model.list_type_options(plan, ON_AMX)}
     assert {name for name, option in options.items() if option.amx} == {"ml.c7i.large", "ml.m7i.large"}
     assert options["ml.c7i.large"].requests_per_second == 70
     for name in ("ml.m5.large", "ml.m5.2xlarge", "ml.c6i.large"):
@@ -180,7 +180,7 @@ def test_bf16_is_not_carried_over_to_a_cpu_that_has_none(original):
 def test_other_types_are_estimated_by_vcpus_and_say_so(original):
     measured = replace(ON_AMX, precision="fp32")
     plan = model.plan(measured, original)
-    options = {option.instance_type: option for option in model.options(plan, measured)}
+    options = {option.instance_type: option for option in model.list_type_options(plan, measured)}
     assert options["ml.m5.2xlarge"].requests_per_second == 280
     assert {option.note for option in options.values()} == {"estimate", "estimate; bf16 may do more"}
     assert "(an estimate)" in describe_source(plan, measured)
@@ -188,14 +188,14 @@ def test_other_types_are_estimated_by_vcpus_and_say_so(original):
 
 def test_figures_for_a_gpu_say_nothing_about_cpus(original):
     plan, measured = planned(changed(original, "endpoint", instance_type="ml.g4dn.xlarge"), rps=50, ms=200)
-    own, *others = model.options(plan, measured)
+    own, *others = model.list_type_options(plan, measured)
     assert own.requests_per_second == 50
     assert {other.dollars_per_month for other in others} == {None}
 
 
 def test_dollars_are_those_of_the_price_list(original):
     plan, measured = planned(original)
-    own = model.options(plan, measured)[0]
+    own = model.list_type_options(plan, measured)[0]
     assert own.dollars_per_month == pytest.approx(167.90)
     assert own.dollars_per_1000 == pytest.approx(2 * 0.115 / (472 * 60) * 1000)
     assert own.dollars_per_1000_full == pytest.approx(0.115 / (330 * 60) * 1000)
@@ -206,10 +206,10 @@ def test_more_traffic_never_needs_fewer_instances_nor_dollars(rps, traffic, more
     measured = model.from_flags(rps, 100, "ml.m5.large")
     less = model.Plan("ml.m5.large", rps, 100, 10, 20, 1, 2, traffic)
     plan = replace(less, traffic=traffic + more)
-    assert model.target(rps) >= 1
+    assert model.compute_target(rps) >= 1
     for before, after in zip(
-        (model.option(less, measured, name) for name in ("ml.m5.large", "ml.c5.xlarge")),
-        (model.option(plan, measured, name) for name in ("ml.m5.large", "ml.c5.xlarge")),
+        (model.price_option(less, measured, name) for name in ("ml.m5.large", "ml.c5.xlarge")),
+        (model.price_option(plan, measured, name) for name in ("ml.m5.large", "ml.c5.xlarge")),
         strict=True,
     ):
         assert 1 <= before.instances <= after.instances
@@ -222,7 +222,7 @@ def test_more_traffic_never_needs_fewer_instances_nor_dollars(rps, traffic, more
 def test_any_figures_are_told(rps, ms, slots, as_set, asked):
     measured = model.from_flags(rps, ms, "ml.m5.large")
     plan = model.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 4, 60, asked)
-    found, options = list(model.findings(plan, measured)), model.options(plan, measured)
+    found, options = list(model.findings(plan, measured)), model.list_type_options(plan, measured)
     text = describe_plan(plan, measured, options, found)
     assert "nan" not in text and "inf" not in text
     assert json.loads(json.dumps(as_data(plan, measured, options, found)))["target"]["advised"] >= 1
@@ -241,13 +241,13 @@ def test_the_picture_is_a_png_of_its_size(original, tmp_path, settings):
     if settings == "amx":
         plan, measured = model.plan(ON_AMX, wanted), ON_AMX
     path = tmp_path / "capacity.png"
-    options = model.options(plan, measured)
-    capacity_chart.draw(plan, options, describe_source(plan, measured), path)
+    options = model.list_type_options(plan, measured)
+    capacity_chart.draw_capacity_chart(plan, options, describe_source(plan, measured), path)
     with Image.open(path) as picture:
         assert (picture.format, picture.size) == ("PNG", (1200, 600))
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
     first = path.read_bytes()
-    capacity_chart.draw(plan, options, describe_source(plan, measured), path)
+    capacity_chart.draw_capacity_chart(plan, options, describe_source(plan, measured), path)
     assert path.read_bytes() == first
 
 
@@ -286,4 +286,4 @@ def test_nonsense_is_refused_with_a_sentence(words, why):
 @pytest.mark.parametrize("text", ["", "abc", "nan", "inf", "-1", "0", "1e9"])
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(OpsError, match="--rps is a number"):
-        number("--rps", text)
+        parse_rate_or_time("--rps", text)

@@ -48,7 +48,7 @@ def test_a_refusal_is_thrown_into_the_steps_which_may_carry_on():
             raise AwsError("RunInstances", "InsufficientInstanceCapacity", "none left")
         return {}
 
-    assert [s.why for s in plan.walk(steps(), answer)] == ["a", "b"]
+    assert [s.why for s in plan.walk_steps(steps(), answer)] == ["a", "b"]
 
 
 def test_a_refusal_that_nobody_catches_ends_the_walk():
@@ -56,7 +56,7 @@ def test_a_refusal_that_nobody_catches_ends_the_walk():
         raise AwsError("CreateVpc", "VpcLimitExceeded", "five are enough")
 
     with pytest.raises(AwsError, match="VpcLimitExceeded"):
-        list(plan.walk(two_steps(), answer))
+        list(plan.walk_steps(two_steps(), answer))
 
 
 class FakeAccount:
@@ -99,7 +99,7 @@ def test_a_dry_run_counts_and_prices_and_touches_nothing(capsys):
         yield Change("ec2", "run_instances", {}, why="a box", dollars_per_hour=0.5)
         yield Wait("box", lambda account: 1 / 0, why="it boots")
 
-    assert plan.dry_run(steps(), lines.append) == 1
+    assert plan.print_dry_run(steps(), lines.append) == 1
     assert lines[0] == "~ ec2.run_instances: a box  $0.500/h"
     assert lines[-2:] == [
         "This adds $0.500 an hour, $12.00 a day (list price; ops/core/pricing.toml).",

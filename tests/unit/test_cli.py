@@ -27,32 +27,32 @@ class Terminal(io.StringIO):
 def test_a_live_endpoint_goes_only_when_its_name_is_typed(monkeypatch, typed, given, goes_on):
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     if goes_on:
-        task.confirm(context(), "This deletes it.", name="kennel-x", given=given)
+        task.request_confirmation(context(), "This deletes it.", name="kennel-x", given=given)
     else:
         with pytest.raises(OpsError, match="Declined") as declined:
-            task.confirm(context(), "This deletes it.", name="kennel-x", given=given)
+            task.request_confirmation(context(), "This deletes it.", name="kennel-x", given=given)
         assert declined.value.code == 3
 
 
 def test_yes_is_no_name():
     with pytest.raises(OpsError, match="say --confirm kennel-x"):
-        task.confirm(context(), "This deletes it.", yes=True, name="kennel-x")
+        task.request_confirmation(context(), "This deletes it.", yes=True, name="kennel-x")
     with pytest.raises(OpsError, match="--confirm says 'kennel-y', but this would be lost: 'kennel-x'"):
-        task.confirm(context(), "This deletes it.", name="kennel-x", given="kennel-y")
+        task.request_confirmation(context(), "This deletes it.", name="kennel-x", given="kennel-y")
 
 
 @pytest.mark.parametrize(("typed", "goes_on"), [("y\n", True), ("yes\n", True), ("\n", False), ("no\n", False)])
 def test_the_rest_asks_for_a_yes(monkeypatch, typed, goes_on):
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     if goes_on:
-        task.confirm(context(), "This removes it.")
+        task.request_confirmation(context(), "This removes it.")
     else:
         with pytest.raises(OpsError, match="Declined"):
-            task.confirm(context(), "This removes it.")
+            task.request_confirmation(context(), "This removes it.")
 
 
 def test_a_dry_run_asks_nothing():
-    task.confirm(context(dry=True), "This removes it.", name="x")
+    task.request_confirmation(context(dry=True), "This removes it.", name="x")
 
 
 def test_results_go_to_stdout_and_json_is_json(capsys):
@@ -81,7 +81,7 @@ def test_a_code_ends_the_command_with_it():
 
 
 def test_tables_keep_brackets_and_never_wrap_for_nobody():
-    text = output.table(("a", "b"), [("[red]x[/red]", "y" * 300)])
+    text = output.format_table(("a", "b"), [("[red]x[/red]", "y" * 300)])
     assert "[red]x[/red]" in text
     assert len(text.splitlines()) == 3
 
@@ -97,8 +97,8 @@ def test_what_others_wrote_is_printed_without_what_a_terminal_obeys(capsys):
     said = capsys.readouterr()
     assert (said.out, said.err) == (HARMLESS + "\n", HARMLESS + "\n")
     assert str(OpsError(HOSTILE)) == HARMLESS
-    assert "\x1b" not in output.table(("what",), [(HOSTILE,)])
-    assert "a\\x1b[31mred" in output.table(("what",), [(HOSTILE,)])
+    assert "\x1b" not in output.format_table(("what",), [(HOSTILE,)])
+    assert "a\\x1b[31mred" in output.format_table(("what",), [(HOSTILE,)])
 
 
 def test_our_own_bugs_keep_their_traceback():

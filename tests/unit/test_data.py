@@ -17,12 +17,12 @@ SETTINGS = settings_of()
 
 
 def manifest_of(folder):
-    return dataset.manifest_of("p", [shard for shard, _ in packed(folder)])
+    return dataset.build_manifest("p", [shard for shard, _ in packed(folder)])
 
 
 def packed(folder, limit=1 << 20):
     """Each shard of the folder with its bytes."""
-    return [dataset.pack(group) for group in dataset.groups(dataset.survey(folder), limit)]
+    return [dataset.pack(group) for group in dataset.group_into_shards(dataset.list_pictures(folder), limit)]
 
 
 def test_a_bucket_as_it_should_be_is_left_alone():
@@ -31,7 +31,7 @@ def test_a_bucket_as_it_should_be_is_left_alone():
         bucket_setup.PRIVATE,
         bucket_setup.ENCRYPTED,
         "Enabled",
-        bucket_setup.tls_only(SETTINGS.bucket),
+        bucket_setup.build_tls_only_policy(SETTINGS.bucket),
         bucket_setup.TIDY["Rules"],
         SETTINGS.tags(SETTINGS.bucket),
     )

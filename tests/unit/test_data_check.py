@@ -121,8 +121,8 @@ def test_a_file_that_is_too_large_is_not_even_read(tmp_path):
 
 
 def checked(folder):
-    found = disk.scan(folder)
-    seen = [pair for group in scan_cache.of_folder(folder).inspect(found.pictures) for pair in group]
+    found = disk.scan_folder(folder)
+    seen = [pair for group in scan_cache.read_cache(folder).inspect(found.pictures) for pair in group]
     return folder_findings.findings(found, seen)
 
 

@@ -97,16 +97,16 @@ def archive_at(url, **more):
 
 
 def test_the_archive_of_dogs_is_known_by_name(settings):
-    dogs = fetch.wanted(settings.data, "dogs")
+    dogs = fetch.find_archive(settings.data, "dogs")
     assert dogs.url == "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
     assert (dogs.classes, dogs.pictures) == (133, {"train": 6680, "valid": 835, "test": 836})
     with pytest.raises(OpsError, match="no archive 'cats' .* Known: dogs"):
-        fetch.wanted(settings.data, "cats")
+        fetch.find_archive(settings.data, "cats")
 
 
 def test_a_connection_that_breaks_again_and_again_is_gone_on_with(web, tmp_path):
     web.cut = len(web.data) // 7 + 1
-    assert fetch.fetch(archive_at(web.url), tmp_path / "p")["bytes"] == len(web.data)
+    assert fetch.fetch_archive(archive_at(web.url), tmp_path / "p")["bytes"] == len(web.data)
     assert web.asked[:3] == [None, f"bytes={web.cut}-", f"bytes={2 * web.cut}-"]
     assert len(web.asked) == 7
 
@@ -120,13 +120,13 @@ def test_the_next_command_goes_on_where_the_last_gave_up(web, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(download.time, "sleep", stop)
-        download.download(web.url, place)
+        download.download_file(web.url, place)
     assert place.stat().st_size == 1000
     web.cut = 0
-    download.download(web.url, place)
+    download.download_file(web.url, place)
     assert web.asked == [None, "bytes=1000-"]
     assert place.read_bytes() == web.data
-    download.download(web.url, place)
+    download.download_file(web.url, place)
     assert len(web.asked) == 2  # it is whole
 
 
@@ -139,41 +139,41 @@ def test_what_cannot_be_gone_on_with_starts_again(web, tmp_path, how):
         json.dumps({"url": web.url, "tag": tag if tag == '"v1"' else "", "bytes": 1})
     )
     web.tag, web.ranges = '"v2"' if how == "another version" else tag, how != "no ranges"
-    download.download(web.url, place)
+    download.download_file(web.url, place)
     assert place.read_bytes() == web.data
 
 
 def test_a_server_without_lengths_is_read_to_its_end(web, tmp_path):
     web.length = False
-    download.download(web.url, tmp_path / "a.zip")
+    download.download_file(web.url, tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == web.data
 
 
 def test_a_server_that_never_sends_a_byte_is_given_up_on(web, tmp_path):
     web.status = 503
     with pytest.raises(OpsError, match="could not be fetched: HTTP Error 503.*Run the same command again"):
-        download.download(web.url, tmp_path / "a.zip")
+        download.download_file(web.url, tmp_path / "a.zip")
     assert len(web.asked) == download.TRIES
 
 
 def test_a_wrong_address_is_told_at_once(web, tmp_path):
     web.status = 404
     with pytest.raises(OpsError, match="answers 404"):
-        download.download(web.url, tmp_path / "a.zip")
+        download.download_file(web.url, tmp_path / "a.zip")
     assert len(web.asked) == 1
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/a.zip", "data:,a", "/etc/passwd"])
 def test_only_the_web_is_fetched_from(tmp_path, url):
     with pytest.raises(OpsError):
-        download.download(url, tmp_path / "a.zip")
+        download.download_file(url, tmp_path / "a.zip")
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/a.zip"])
 def test_a_redirect_does_not_lead_out_of_the_web(web, tmp_path, location):
     web.location = location
     with pytest.raises(OpsError):
-        download.download(web.url, tmp_path / "a.zip")
+        download.download_file(web.url, tmp_path / "a.zip")
 
 
 def test_a_redirect_out_of_https_is_not_followed():
@@ -185,13 +185,13 @@ def test_a_redirect_out_of_https_is_not_followed():
 def test_a_file_that_does_not_fit_is_not_begun(web, tmp_path, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: type("Disk", (), {"free": 10}))
     with pytest.raises(OpsError, match="free on the disk"):
-        download.download(web.url, tmp_path / "a.zip")
+        download.download_file(web.url, tmp_path / "a.zip")
 
 
 def test_a_folder_that_is_there_is_left_alone(web, tmp_path):
     (tmp_path / "p").mkdir()
     with pytest.raises(OpsError, match="is there already"):
-        fetch.fetch(archive_at(web.url), tmp_path / "p")
+        fetch.fetch_archive(archive_at(web.url), tmp_path / "p")
     assert web.asked == []
 
 
@@ -205,14 +205,14 @@ def test_a_folder_that_is_there_is_left_alone(web, tmp_path):
 )
 def test_what_the_settings_say_is_held_against_it(web, tmp_path, more, words):
     with pytest.raises(OpsError, match=words):
-        fetch.fetch(archive_at(web.url, **more), tmp_path / "p")
+        fetch.fetch_archive(archive_at(web.url, **more), tmp_path / "p")
     assert not (tmp_path / "p").exists()
     assert list((tmp_path / "work" / "fetched").iterdir()) == []  # the next fetch starts anew
 
 
 def test_what_is_right_by_the_settings_is_taken(web, tmp_path):
     sha = fetch.hashlib.sha256(web.data).hexdigest()
-    source = fetch.fetch(archive_at(web.url, sha256=sha, classes=2, pictures=COUNTS), tmp_path / "p")
+    source = fetch.fetch_archive(archive_at(web.url, sha256=sha, classes=2, pictures=COUNTS), tmp_path / "p")
     assert source["sha256"] == sha
 
 
@@ -222,10 +222,10 @@ def test_a_full_disk_keeps_the_archive(web, tmp_path, monkeypatch):
 
     monkeypatch.setattr(zips.shutil, "copyfileobj", full)
     with pytest.raises(OpsError, match="No space left on device.*run the same command again"):
-        fetch.fetch(archive_at(web.url), tmp_path / "p")
+        fetch.fetch_archive(archive_at(web.url), tmp_path / "p")
     monkeypatch.undo()
     monkeypatch.setattr(fetch, "WORK", tmp_path / "work")
-    fetch.fetch(archive_at(web.url), tmp_path / "p")
+    fetch.fetch_archive(archive_at(web.url), tmp_path / "p")
     assert len(web.asked) == 1
 
 
@@ -260,7 +260,7 @@ def test_one_hostile_entry_and_nothing_is_unpacked(tmp_path, name):
     entry, why = HOSTILE[name]
     (tmp_path / "a.zip").write_bytes(zipped([(entry, PICTURE)]))
     with pytest.raises(OpsError, match=f"The archive is not safe: .*{why}"):
-        zips.unpack(tmp_path / "a.zip", tmp_path / "into" / "here")
+        zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into" / "here")
     assert [path.name for path in tmp_path.rglob("*")] == ["a.zip"]
 
 
@@ -268,7 +268,7 @@ def test_a_name_with_a_nul_in_it_is_hostile(tmp_path):
     data = zipped([("dogImages/train/001.Affenpinscher/n_.jpg", PICTURE)])
     (tmp_path / "a.zip").write_bytes(data.replace(b"n_.jpg", b"n\0.jpg"))
     with pytest.raises(OpsError, match="is no portable name"):
-        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+        zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
 
 
 def test_an_encrypted_entry_is_refused(tmp_path):
@@ -277,17 +277,17 @@ def test_an_encrypted_entry_is_refused(tmp_path):
     struct.pack_into("<H", data, place + 8, struct.unpack_from("<H", data, place + 8)[0] | 1)
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(OpsError, match="is encrypted"):
-        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+        zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
 
 
 def test_a_bomb_is_not_set_off(tmp_path):
     zeros = [(f"dogImages/train/001.Affenpinscher/{number}.jpg", bytes(50 << 20)) for number in range(2)]
     (tmp_path / "a.zip").write_bytes(zipped(zeros))
     with pytest.raises(OpsError, match=r"not safe: \d+ bytes would become \d+"):
-        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+        zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
     (tmp_path / "b.zip").write_bytes(zipped([("dogImages/train/001.Affenpinscher/b.jpg", bytes(101 << 20))]))
     with pytest.raises(OpsError, match="larger than 100 MB"):
-        zips.unpack(tmp_path / "b.zip", tmp_path / "into")
+        zips.unpack_archive(tmp_path / "b.zip", tmp_path / "into")
     assert not (tmp_path / "into").exists()
 
 
@@ -297,7 +297,7 @@ def test_a_size_that_lies_writes_no_more_than_it_says(tmp_path):
     struct.pack_into("<I", data, place + 24, 1000)
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(OpsError, match="The archive is spoilt"):
-        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+        zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
     assert sum(path.stat().st_size for path in (tmp_path / "into").rglob("*.jpg")) < 1 << 20
 
 
@@ -309,7 +309,7 @@ def test_entries_that_share_their_bytes_are_a_bomb_too(tmp_path):
     struct.pack_into("<I", data, records[-1] + 42, struct.unpack_from("<I", data, records[-2] + 42)[0])
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(OpsError, match="shares bytes with another"):
-        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+        zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
 
 
 @pytest.mark.parametrize(
@@ -326,10 +326,10 @@ def test_entries_that_share_their_bytes_are_a_bomb_too(tmp_path):
 def test_a_spoilt_or_unknown_archive_is_told(tmp_path, data, words):
     (tmp_path / "a.zip").write_bytes(data)
     if not words:
-        assert zips.unpack(tmp_path / "a.zip", tmp_path / "into") == 0
+        assert zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into") == 0
         return
     with pytest.raises(OpsError, match=words):
-        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+        zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
 
 
 def test_a_flipped_bit_is_found_by_its_crc(tmp_path):
@@ -340,7 +340,7 @@ def test_a_flipped_bit_is_found_by_its_crc(tmp_path):
     data[200] ^= 1
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(OpsError, match="spoilt: Bad CRC-32 for file 'train/a/b.jpg'"):
-        zips.unpack(tmp_path / "a.zip", tmp_path / "into")
+        zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
 
 
 def test_what_macos_adds_and_other_files_are_left_out(tmp_path):
@@ -350,10 +350,10 @@ def test_what_macos_adds_and_other_files_are_left_out(tmp_path):
         ("dogImages/train/001.Affenpinscher/notes.txt", b"x"),
     ]
     (tmp_path / "a.zip").write_bytes(zipped(extra))
-    assert zips.unpack(tmp_path / "a.zip", tmp_path / "into") == 6
+    assert zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into") == 6
     assert len([path for path in (tmp_path / "into").rglob("*") if path.is_file()]) == 6
 
 
 def test_without_a_top_folder_it_is_the_same(tmp_path):
     (tmp_path / "a.zip").write_bytes(zipped(top=""))
-    assert zips.unpack(tmp_path / "a.zip", tmp_path / "into") == 6
+    assert zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into") == 6

@@ -207,8 +207,8 @@ def reading(service, method, path, query):
     """The operation that a request is taken for, or the status with which it is refused."""
     environ = environ_of(method, path, query, signed("ASIA" + "A" * 16, service), b"")
     try:
-        return parsing.told(parsing.read(environ)).operation
-    except error_responses.Refused as no:
+        return parsing.resolve_operation(parsing.read(environ)).operation
+    except error_responses.RequestRefused as no:
         return no.reply[0]
 
 
@@ -243,14 +243,14 @@ def check_moto_reads_the_same(one):
         call = parsing.read(environ)
         if not call.key or call.region != "us-east-1":
             return
-        call = parsing.told(call)
+        call = parsing.resolve_operation(call)
         if call.operation not in TABLE.get(call.service, ("", "", {}))[2]:
             return
         asked = parameters.read(call)
-    except error_responses.Refused:
+    except error_responses.RequestRefused:
         return
     COUNT["read"] += 1
-    host, response, seen = as_moto_reads(parsing.for_moto(call, asked), call)
+    host, response, seen = as_moto_reads(parsing.build_moto_environ(call, asked), call)
     assert re.fullmatch(rf"((api|runtime)\.)?{call.service}\.us-east-1\.amazonaws\.com", host)
     assert response._get_action() in (call.operation, None)  # None: it does not answer that at all
     assert (response.region, seen.method) == ("us-east-1", method)

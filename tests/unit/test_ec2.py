@@ -12,7 +12,7 @@ SETTINGS = settings_of()
 
 
 def test_a_log_is_read_by_the_byte_whatever_letters_it_is_cut_in(capsys):
-    lines, text = remote_jobs.Lines(), "né à Genève\nzweite Zeile\nlast without end".encode()
+    lines, text = remote_jobs.LogPrinter(), "né à Genève\nzweite Zeile\nlast without end".encode()
     for at in range(len(text)):
         lines.print(text[at : at + 1])
     lines.print(b"", last=True)
@@ -21,25 +21,25 @@ def test_a_log_is_read_by_the_byte_whatever_letters_it_is_cut_in(capsys):
 
 def test_host_keys_are_read_from_the_console_and_nothing_else():
     console = "boot\n-----BEGIN SSH HOST KEY KEYS-----\nssh-ed25519 AAAA root@box\necdsa-sha2-nistp256 BBBB x\n-----END SSH HOST KEY KEYS-----\n"
-    assert ssh.host_keys_in(console) == ["ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB"]
-    assert ssh.host_keys_in("ssh-ed25519 CCCC root@box") == []
+    assert ssh.parse_host_keys(console) == ["ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB"]
+    assert ssh.parse_host_keys("ssh-ed25519 CCCC root@box") == []
 
 
 def test_words_are_quoted():
-    assert ssh.words("echo", "a b; rm -rf ~") == "echo 'a b; rm -rf ~'"
+    assert ssh.quote_command("echo", "a b; rm -rf ~") == "echo 'a b; rm -rf ~'"
 
 
 def test_places_on_the_box_are_below_its_home():
-    there = remote_jobs.place(SETTINGS)
+    there = remote_jobs.locate_folders(SETTINGS)
     assert there.job("j") == "kennel/jobs/j"
 
 
 def test_a_private_key_that_others_can_read_is_refused(tmp_path):
     path = tmp_path / "ssh" / "id"
-    ssh.key_pair(path)
+    ssh.ensure_key_pair(path)
     path.chmod(0o644)
     with pytest.raises(OpsError, match=f"chmod 600 {path}"):
-        ssh.key_pair(path)
+        ssh.ensure_key_pair(path)
 
 
 def test_no_route_to_the_region_says_what_to_look_at():

@@ -9,4 +9,4 @@ from ops.core.errors import OpsError
 def test_names_that_sha256sum_would_escape_are_refused(tmp_path):
     (tmp_path / "a\nb").write_text("x")
     with pytest.raises(OpsError, match="Rename it"):
-        file_sync.of_folder(tmp_path)
+        file_sync.build_file_set(tmp_path)

@@ -33,18 +33,18 @@ def dlami(**more):
     ],
 )
 def test_what_an_image_runs_on_is_in_its_description(kind, processors, words):
-    assert words in dlami().runs_on(kind, processors)
-    assert bool(words) == bool(dlami().runs_on(kind, processors))
+    assert words in dlami().explain_incompatibility(kind, processors)
+    assert bool(words) == bool(dlami().explain_incompatibility(kind, processors))
 
 
 def test_an_image_that_names_no_types_is_not_judged_by_them():
-    assert dlami(families=()).runs_on("t3.medium", ("x86_64",)) == ""
+    assert dlami(families=()).explain_incompatibility("t3.medium", ("x86_64",)) == ""
 
 
 def test_support_ends_with_the_earlier_of_two_dates():
-    assert dlami(pytorch=(2, 9), deprecated=date(2028, 6, 1)).supported_until() == date(2026, 10, 15)
-    assert dlami(pytorch=(2, 9), deprecated=date(2026, 1, 1)).supported_until() == date(2026, 1, 1)
-    assert dlami(pytorch=(9, 9)).supported_until() is None
+    assert dlami(pytorch=(2, 9), deprecated=date(2028, 6, 1)).compute_support_end() == date(2026, 10, 15)
+    assert dlami(pytorch=(2, 9), deprecated=date(2026, 1, 1)).compute_support_end() == date(2026, 1, 1)
+    assert dlami(pytorch=(9, 9)).compute_support_end() is None
 
 
 def test_an_answer_of_aws_is_read_as_it_stands():
@@ -64,5 +64,5 @@ def test_a_settings_file_without_a_lock_line_is_left_alone(tmp_path):
         path = tmp_path / "settings.yaml"
         path.write_text(text)
         with pytest.raises(OpsError, match="has no line"):
-            images.pin(path, dlami())
+            images.pin_image(path, dlami())
         assert path.read_text() == text

@@ -23,7 +23,7 @@ def test_a_job_is_a_unit_of_systemd_or_in_a_session_of_its_own(tmp_path, systemd
         (programs / name).write_text(f"#!/bin/sh\n{body}\n")
         (programs / name).chmod(0o755)
     log = tmp_path / "a log"
-    words = remote_jobs.detached("printenv HOME", str(log), "job-1")
+    words = remote_jobs.build_detached_command("printenv HOME", str(log), "job-1")
     env = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path)}
     subprocess.run(["bash", "-c", words], env=env, check=True, timeout=20)
     deadline = time.monotonic() + 10

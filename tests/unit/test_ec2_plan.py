@@ -51,7 +51,7 @@ def planned(order=ORDER, **have):
     ],
 )
 def test_a_box_that_is_there_is_never_replaced(state, steps):
-    assert planned(box=instance(state), alarm=plan.alarm("i-1", 4, SETTINGS)) == steps
+    assert planned(box=instance(state), alarm=plan.build_idle_alarm("i-1", 4, SETTINGS)) == steps
 
 
 def test_a_new_box_is_watched_before_it_is_waited_for():
@@ -60,14 +60,14 @@ def test_a_new_box_is_watched_before_it_is_waited_for():
 
 def test_a_launch_that_crashed_before_the_alarm_gets_one():
     assert planned(box=instance("running")) == ["put_metric_alarm"]
-    assert planned(box=instance("running"), alarm=plan.alarm("i-0", 4, SETTINGS)) == [
+    assert planned(box=instance("running"), alarm=plan.build_idle_alarm("i-0", 4, SETTINGS)) == [
         "put_metric_alarm"
     ]  # an older box's
 
 
 def test_the_alarm_follows_the_settings():
     patient = settings_of(text="ec2: {idle_minutes: 60}")
-    have = Facts(**{**NETWORK, "box": instance("running"), "alarm": plan.alarm("i-1", 4, patient)})
+    have = Facts(**{**NETWORK, "box": instance("running"), "alarm": plan.build_idle_alarm("i-1", 4, patient)})
     assert [s.call for s in change.preview(plan.steps(have, ORDER, SETTINGS))] == ["put_metric_alarm"]
     assert change.preview(plan.steps(have, ORDER, patient)) == []
     never = settings_of(text="ec2: {idle_minutes: 0}")
@@ -150,11 +150,13 @@ def test_the_watchdog_is_armed_before_anything_else_and_fits_into_user_data():
 
 
 def test_the_alarm_is_more_patient_than_the_watchdog():
-    asked = plan.alarm("i-1", 4, SETTINGS)
+    asked = plan.build_idle_alarm("i-1", 4, SETTINGS)
     assert asked["Period"] * asked["EvaluationPeriods"] == 2 * 30 * 60
     assert asked["Threshold"] == 3.75
-    assert plan.alarm("i-1", 48, SETTINGS)["Threshold"] < 100 / 48  # one core that works is work, on any type
-    long = plan.alarm("i-1", 4, settings_of(text="ec2: {idle_minutes: 5040}"))
+    assert (
+        plan.build_idle_alarm("i-1", 48, SETTINGS)["Threshold"] < 100 / 48
+    )  # one core that works is work, on any type
+    long = plan.build_idle_alarm("i-1", 4, settings_of(text="ec2: {idle_minutes: 5040}"))
     assert (long["Period"], long["EvaluationPeriods"]) == (3600, 168)  # a week, which is what CloudWatch takes
     assert asked["AlarmActions"] == ["arn:aws:automate:us-east-1:ec2:stop"]
     assert asked["Dimensions"] == [{"Name": "InstanceId", "Value": "i-1"}]
@@ -180,7 +182,7 @@ def walked(refusals, order=ORDER, **have):
             raise AwsError(step.call, *(code if isinstance(code, tuple) else (code, "sorry.")))
         return {"Instances": [{"InstanceId": "i-9"}], "KeyPairId": "key-2"}
 
-    list(change.walk(plan.steps(Facts(**{**NETWORK, **have}), order, SETTINGS), answer))
+    list(change.walk_steps(plan.steps(Facts(**{**NETWORK, **have}), order, SETTINGS), answer))
     return asked
 
 
@@ -221,7 +223,7 @@ def test_no_capacity_anywhere_says_where_and_what_next():
     ],
 )
 def test_a_quota_does_not_move_on_and_is_named(code, order, kind, quota, monkeypatch):
-    monkeypatch.setattr("ops.core.pricing.hourly", lambda *_: 1.0)
+    monkeypatch.setattr("ops.core.pricing.price_instances", lambda *_: 1.0)
     with pytest.raises(OpsError, match=rf"quota for {kind}.* is too small.*{quota} .*--quota-code {quota} "):
         walked([code], order, offered=frozenset({(kind, "us-east-1a")}))
 
@@ -265,19 +267,26 @@ def calls(steps):
 
 
 def test_halting_stops_and_nothing_else():
-    assert calls(plan.halting(Facts(box=instance("running")))) == ["stop_instances", "box i-1"]
-    assert calls(plan.halting(Facts(box=instance("stopping")))) == ["box i-1"]
-    assert calls(plan.halting(Facts(box=instance("stopped")))) == []
+    assert calls(plan.stop_box_steps(Facts(box=instance("running")))) == ["stop_instances", "box i-1"]
+    assert calls(plan.stop_box_steps(Facts(box=instance("stopping")))) == ["box i-1"]
+    assert calls(plan.stop_box_steps(Facts(box=instance("stopped")))) == []
 
 
 def test_removal_cancels_the_spot_request_first_and_leaves_nothing():
     have = Facts(box=instance("running"), alarm={"AlarmName": "x"}, key_pair="key-1", spot_requests=("sir-1",))
-    assert calls(plan.removal(have, SETTINGS)) == [
+    assert calls(plan.remove_box_steps(have, SETTINGS)) == [
         "cancel_spot_instance_requests", "terminate_instances", "box i-1", "delete_alarms", "delete_key_pair",
     ]  # fmt: skip
-    assert calls(plan.removal(Facts(alarm={"AlarmName": "x"}), SETTINGS)) == ["delete_alarms"]  # what a crash left
+    assert calls(plan.remove_box_steps(Facts(alarm={"AlarmName": "x"}), SETTINGS)) == [
+        "delete_alarms"
+    ]  # what a crash left
     two = Facts(box=instance("running"), extra=("i-2",))
-    assert calls(plan.removal(two, SETTINGS)) == ["terminate_instances", "terminate_instances", "box i-1", "box i-2"]
+    assert calls(plan.remove_box_steps(two, SETTINGS)) == [
+        "terminate_instances",
+        "terminate_instances",
+        "box i-1",
+        "box i-2",
+    ]
 
 
 def test_a_box_that_dies_while_it_boots_says_why():
@@ -289,7 +298,7 @@ def test_a_box_that_dies_while_it_boots_says_why():
         call = call_or_none
 
     with pytest.raises(OpsError, match="was terminated while it booted: Server.InsufficientInstanceCapacity"):
-        plan.ready("i-1")(Account())
+        plan.build_readiness_probe("i-1")(Account())
 
 
 def refusal(hours, **more):
@@ -310,11 +319,11 @@ def test_the_last_launchs_refusals_are_known_from_the_log(tmp_path, monkeypatch)
     class Account:
         settings = SETTINGS
 
-    assert facts.last_refusals(Account) == []
+    assert facts.list_capacity_failures(Account) == []
     log = tmp_path / "audit.jsonl"
     log.write_text(
         "\n".join([refusal(1), refusal(1, stack="prod"), refusal(1, outcome="begin"), refusal(40), '{"call": "ec2.ru'])
     )
-    assert [line.split(" ", 1)[1] for line in facts.last_refusals(Account)] == ["start one"]
+    assert [line.split(" ", 1)[1] for line in facts.list_capacity_failures(Account)] == ["start one"]
     log.write_text("\n".join([refusal(2), refusal(1, outcome="done")]))
-    assert facts.last_refusals(Account) == []
+    assert facts.list_capacity_failures(Account) == []

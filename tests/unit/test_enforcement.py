@@ -22,8 +22,8 @@ def test_the_table_names_operations_and_actions_that_there_are():
         assert set(rows) <= names, service
         for operation, row in rows.items():
             action = row.action or f"{prefix}:{operation}"
-            assert actions.exists(action), action
-            assert not row.tagging or actions.exists(row.tagging), row.tagging
+            assert actions.is_known_action(action), action
+            assert not row.tagging or actions.is_known_action(row.tagging), row.tagging
 
 
 @pytest.mark.parametrize(("service", "operation"), ROWS)
@@ -35,7 +35,7 @@ def test_each_arn_of_the_table_is_one_that_the_action_acts_on(service, operation
         if callable(template) or template.startswith("{"):
             continue  # looked up, or given by the caller as a whole
         if template == "*":
-            assert actions.unscopable(action) or not required(action), action
+            assert actions.is_unscopable(action) or not required(action), action
             continue
         whole = template if template.startswith("arn:") else start + template
         filled = whole.format_map(Filled(region="us-east-1", account=ACCOUNT, Path="/", Name="/x"))
@@ -48,11 +48,11 @@ class Filled(dict):
 
 
 def required(action):
-    return [kind for kind in actions.details(action)["resourceTypes"] if kind["required"]]
+    return [kind for kind in actions.find_details(action)["resourceTypes"] if kind["required"]]
 
 
 def test_the_kinds_of_ec2_are_those_of_its_arns():
-    from iampolicy.actions import types
+    from iampolicy.actions import list_resource_types
 
-    known = {kind["key"] for kind in types("ec2:CreateTags")}
+    known = {kind["key"] for kind in list_resource_types("ec2:CreateTags")}
     assert set(KINDS.values()) <= known

@@ -17,13 +17,13 @@ from ops.commands import iam_check
 from ops.core import settings
 from ops.core.errors import FINDINGS, OpsError
 from ops.iam import expectations, roles
-from ops.iam.check import differences
+from ops.iam.check import find_disagreements
 from tests.conftest import HOME, Cli, settings_of, write_settings
 
 SETTINGS = settings_of()
-WANTED = {want.role: want for want in roles.wanted(SETTINGS)}
+WANTED = {want.role: want for want in roles.read_roles(SETTINGS)}
 ROLES = sorted(WANTED)
-EXPECTED = {role: expectations.of(role, SETTINGS) for role in ROLES}
+EXPECTED = {role: expectations.read_expectations(role, SETTINGS) for role in ROLES}
 # Actions with resources of their own that a statement still allows on all of them.
 ON_ALL = {
     "cloudwatch:DescribeAlarms": "SageMaker and the operator list alarms; a list has no resource",
@@ -34,9 +34,9 @@ ON_ALL = {
 
 def failing(want, only=None):
     """The expectations, by list and entry, that do not hold for a role that is like this."""
-    have = roles.applied([want], SETTINGS)
+    have = roles.build_applied_snapshot([want], SETTINGS)
     chosen = [one for one in EXPECTED[want.role] if only is None or one.kind in only]
-    found = expectations.failures(chosen, have.roles[SETTINGS.role_name(want.role)], have)
+    found = expectations.find_failures(chosen, have.roles[SETTINGS.build_role_name(want.role)], have)
     return {(one.expected.kind, one.expected.number, one.expected.action, one.expected.capped) for one in found}
 
 
@@ -154,7 +154,7 @@ def test_every_action_that_is_taken_away_is_missed(role):
 @pytest.mark.parametrize("role", ROLES)
 def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
     want = WANTED[role]
-    have = roles.applied([want], SETTINGS)
+    have = roles.build_applied_snapshot([want], SETTINGS)
     for policy in want.permissions.values():
         for statement in policy.document["Statement"]:
             context = {
@@ -164,13 +164,15 @@ def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
             }
             for action in as_list(statement["Action"]) if statement["Effect"] == "Allow" else []:
                 fitting = [
-                    arn for arn in as_list(statement["Resource"]) if arn == "*" or expectations.acts_on(action, arn)
+                    arn for arn in as_list(statement["Resource"]) if arn == "*" or expectations.can_act_on(action, arn)
                 ]
                 for resource in fitting:
                     one = expectations.Expectation(
                         "allowed", 0, action, resource.replace("*", "x") if resource != "*" else "*", context=context
                     )
-                    assert expectations.capped(one, have.roles[SETTINGS.role_name(role)], have).allowed, (
+                    assert expectations.decide_by_boundary(
+                        one, have.roles[SETTINGS.build_role_name(role)], have
+                    ).allowed, (
                         statement["Sid"],
                         action,
                         resource,
@@ -181,14 +183,14 @@ def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
 def test_policies_name_what_there_is_as_narrowly_as_aws_takes_it(role):
     want = WANTED[role]
     for policy in [*want.permissions.values(), want.boundary]:
-        assert len(roles.dumped(policy.document)) < roles.POLICY_CHARACTERS
+        assert len(roles.dump_document(policy.document)) < roles.POLICY_CHARACTERS
         for statement in policy.document["Statement"]:
             for action in as_list(statement["Action"]):
-                assert actions.matching(action), action
+                assert actions.list_matching_actions(action), action
     for policy in want.permissions.values():
         for statement in policy.document["Statement"]:
             if statement["Effect"] == "Allow" and statement["Resource"] == "*":
-                loose = {one for one in as_list(statement["Action"]) if not actions.unscopable(one)} - ON_ALL.keys()
+                loose = {one for one in as_list(statement["Action"]) if not actions.is_unscopable(one)} - ON_ALL.keys()
                 assert not loose, f"{statement['Sid']}: name the resources of {loose}"
 
 
@@ -199,8 +201,8 @@ def test_no_boundary_lets_a_role_grow(role):
         if statement["Effect"] == "Deny":
             continue
         for pattern in as_list(statement["Action"]):
-            for action in actions.matching(pattern):
-                if action.startswith(("iam:", "sts:")) and actions.level(action) not in ("Read", "List"):
+            for action in actions.list_matching_actions(pattern):
+                if action.startswith(("iam:", "sts:")) and actions.find_access_level(action) not in ("Read", "List"):
                     assert (
                         role in ("bootstrap", "ci-apply")
                         or (role.startswith("operator") and action in ("iam:PassRole", "iam:CreateServiceLinkedRole"))
@@ -221,11 +223,11 @@ def test_expectations_hold_for_any_stack_and_repository(stack, repository):
             "iam": SETTINGS.iam.model_copy(update={"repository": repository}),
         }
     )
-    wanted = roles.wanted(settings)
-    have = roles.applied(wanted, settings)
+    wanted = roles.read_roles(settings)
+    have = roles.build_applied_snapshot(wanted, settings)
     for want in wanted:
-        expected = expectations.of(want.role, settings)
-        assert list(expectations.failures(expected, have.roles[settings.role_name(want.role)], have)) == []
+        expected = expectations.read_expectations(want.role, settings)
+        assert list(expectations.find_failures(expected, have.roles[settings.role_name(want.role)], have)) == []
 
 
 @pytest.mark.parametrize("repository", ["*/*", "a/b:pull_request", "a", "a/b/c", "a/*", "${aws:username}/b"])
@@ -267,12 +269,12 @@ GOOD = 'action = "s3:GetObject", resource = "arn:aws:s3:::b/k"'
 )  # fmt: skip
 def test_an_entry_that_nobody_could_ask_is_an_error_with_its_place(text, said):
     with pytest.raises(InputError, match=said):
-        expectations.parsed(text, "r")
+        expectations.parse_expectations(text, "r")
 
 
 def test_names_and_lists_of_actions_are_written_out():
     text = 'allowed = [{action = ["s3:GetObject", "s3:PutObject"], resource = "{b}/k"}]\n[names]\nb = "arn:aws:s3:::b"'
-    found = expectations.parsed(text, "r")
+    found = expectations.parse_expectations(text, "r")
     assert [(one.number, one.action, one.resource) for one in found] == [
         (1, "s3:GetObject", "arn:aws:s3:::b/k"),
         (1, "s3:PutObject", "arn:aws:s3:::b/k"),
@@ -296,7 +298,7 @@ def test_the_command_needs_no_aws_and_counts():
 def folder(tmp_path, monkeypatch):
     shutil.copytree(roles.FOLDER, tmp_path / "roles")
     monkeypatch.setattr(roles, "FOLDER", tmp_path / "roles")
-    monkeypatch.setattr(roles.wanted, "__defaults__", ("", tmp_path / "roles"))
+    monkeypatch.setattr(roles.read_roles, "__defaults__", ("", tmp_path / "roles"))
     return tmp_path / "roles"
 
 
@@ -323,7 +325,7 @@ def test_a_widened_policy_is_told_with_what_lets_it_through(folder, capsys):
 def test_a_role_without_expectations_is_an_error(folder, capsys):
     (folder / "ci" / "expect.toml").unlink()
     with pytest.raises(InputError, match="ci/expect.toml is missing"):
-        expectations.of("ci", SETTINGS)
+        expectations.read_expectations("ci", SETTINGS)
 
 
 class Simulator:
@@ -335,28 +337,28 @@ class Simulator:
         self.contrary, self.asked = contrary, []
 
     def list_all(self, service, call, key, **args):
-        from iampolicy.policy.evaluate import Request, decide
+        from iampolicy.policy.evaluate import Request, decide_request
 
         assert (service, call, key) == ("iam", "simulate_principal_policy", "EvaluationResults")
         self.asked.append(args)
-        have = roles.applied([WANTED["operator-infra"]], SETTINGS)
+        have = roles.build_applied_snapshot([WANTED["operator-infra"]], SETTINGS)
         role = next(role for role in have.roles.values() if role.arn == args["PolicySourceArn"])
         context = {entry["ContextKeyName"]: entry["ContextKeyValues"][0] for entry in args["ContextEntries"]}
         for action in args["ActionNames"]:
             (resource,) = args["ResourceArns"]
-            effect = decide(Request(role.caller, action, resource, context), have.rights(role)).effect
+            effect = decide_request(Request(role.caller, action, resource, context), have.rights(role)).effect
             yield {"EvalActionName": action, "EvalDecision": "explicitDeny" if action in self.contrary else effect}
 
 
 def test_aws_is_asked_once_for_each_resource_and_context_and_its_other_answers_are_told():
-    have, expected = roles.applied([WANTED["operator-infra"]], SETTINGS), EXPECTED["operator-infra"]
+    have, expected = roles.build_applied_snapshot([WANTED["operator-infra"]], SETTINGS), EXPECTED["operator-infra"]
     agreeing = Simulator()
-    assert differences(agreeing, "operator-infra", expected, have) == []
+    assert find_disagreements(agreeing, "operator-infra", expected, have) == []
     calls = [one for one in expected if one.is_call]
     assert len(agreeing.asked) == len({(one.resource, str(sorted(one.context.items()))) for one in calls}) < len(calls)
     ports = [
         e for asked in agreeing.asked for e in asked["ContextEntries"] if e["ContextKeyName"].endswith("remoteport")
     ]
     assert {entry["ContextKeyType"] for entry in ports} == {"numeric"}
-    (row,) = differences(Simulator({"ec2:DeleteKeyPair"}), "operator-infra", expected, have)
+    (row,) = find_disagreements(Simulator({"ec2:DeleteKeyPair"}), "operator-infra", expected, have)
     assert (row["action"], row["ours"], row["theirs"]) == ("ec2:DeleteKeyPair", "allowed", "explicitDeny")

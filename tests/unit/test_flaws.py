@@ -24,7 +24,7 @@ def judged(check, ours, flawed):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return resume.noise(tmp_path_factory.mktemp("flaws") / "data")
+    return resume.write_noise_pictures(tmp_path_factory.mktemp("flaws") / "data")
 
 
 SCORES = torch.randn(836, 7, generator=torch.Generator().manual_seed(0))
@@ -122,4 +122,4 @@ def test_f8_a_gpu_that_torch_cannot_use_is_an_error(monkeypatch):
         Path, "glob", lambda self, pattern: iter([Path("/dev/nvidia0")]) if "nvidia" in pattern else iter([])
     )
     with pytest.raises(RuntimeError, match="a GPU that torch cannot use"):
-        ranks.device(0)
+        ranks.choose_device(0)

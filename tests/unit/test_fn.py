@@ -12,10 +12,14 @@ from ops.function import plan
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-CODE = plan.package()
-CONFIG = {**plan.wanted(SETTINGS), "CodeSha256": plan.sha256_of(CODE), "FunctionName": SETTINGS.function_name}
+CODE = plan.package_function()
+CONFIG = {
+    **plan.build_function_config(SETTINGS),
+    "CodeSha256": plan.compute_code_sha256(CODE),
+    "FunctionName": SETTINGS.function_name,
+}
 COMPLETE = {
-    "config": CONFIG, "alias": "3", "alias_sha": plan.fingerprint(CONFIG), "reserved": 10, "provisioned": 1,
+    "config": CONFIG, "alias": "3", "alias_sha": plan.derive_fingerprint(CONFIG), "reserved": 10, "provisioned": 1,
     "provisioned_state": "READY", "unreserved": 990, "log_group": True,
 }  # fmt: skip
 
@@ -26,7 +30,7 @@ def planned(settings=SETTINGS, **facts):
 
 
 def test_the_package_is_the_same_bytes_every_time_and_holds_the_handler_at_its_root():
-    assert plan.package() == CODE
+    assert plan.package_function() == CODE
     assert zipfile.ZipFile(io.BytesIO(CODE)).namelist() == ["handler.py"]
 
 
@@ -85,13 +89,15 @@ def test_a_role_made_seconds_ago_is_waited_for_and_nothing_else_is():
 
     walked = [
         getattr(s, "call", "wait")
-        for s in change.walk(plan.steps(plan.Facts(unreserved=1000, log_group=True), CODE, SETTINGS), answer)
+        for s in change.walk_steps(plan.steps(plan.Facts(unreserved=1000, log_group=True), CODE, SETTINGS), answer)
     ]
     assert walked[:4] == ["create_function", "wait", "create_function", "wait"]
     with pytest.raises(AwsError, match="CodeStorageExceeded"):
         list(
-            change.walk(
-                change.until_trusted(Change("lambda", "create_function", {}, ""), plan.NOT_YET, plan.ROLE_WAITS_S),
+            change.walk_steps(
+                change.retry_until_trusted(
+                    Change("lambda", "create_function", {}, ""), plan.NOT_YET, plan.ROLE_WAITS_S
+                ),
                 lambda s: (_ for _ in ()).throw(AwsError("C", "CodeStorageExceeded", "")),
             )
         )

@@ -17,11 +17,11 @@ EPOCH = {
 
 
 def test_the_trainers_lines_are_understood():
-    assert follow.progress(fit.worded(EPOCH, 4)) == follow.Progress(2, 4, 0.301, 809, pytest.approx(3.24))
+    assert follow.parse_progress(fit.format_epoch(EPOCH, 4)) == follow.Progress(2, 4, 0.301, 809, pytest.approx(3.24))
     line = "epoch 1/40  step 120/400  train loss 0.5312  123 images/s  ETA 3501 s"
-    assert follow.progress(line) == follow.Progress(1, 40, 0.5312, 123, 3501.0)
-    assert str(follow.progress(line)) == "epoch 1/40  loss 0.5312  123 images/s  ETA 3501 s"
-    assert follow.progress("best valid loss 0.066354 (epoch 4)") is None
+    assert follow.parse_progress(line) == follow.Progress(1, 40, 0.5312, 123, 3501.0)
+    assert str(follow.parse_progress(line)) == "epoch 1/40  loss 0.5312  123 images/s  ETA 3501 s"
+    assert follow.parse_progress("best valid loss 0.066354 (epoch 4)") is None
 
 
 def test_the_trainers_progress_within_an_epoch_is_understood():
@@ -33,7 +33,7 @@ def test_the_trainers_progress_within_an_epoch_is_understood():
     told.at, told.steps = fit.Progress(epoch=1, step=3), 10
     told.args, told.ranks = argparse.Namespace(epochs=4, batch=64), type("Ranks", (), {"size": 2})()
     line = told.progress(torch.tensor([30.0, 50.0, 96.0]), 2.0)
-    assert follow.progress(line) == follow.Progress(2, 4, 0.3125, 96, 18.0)
+    assert follow.parse_progress(line) == follow.Progress(2, 4, 0.3125, 96, 18.0)
 
 
 def described(status="Completed", **more):
@@ -44,12 +44,14 @@ def described(status="Completed", **more):
 
 def test_dollars_are_of_all_hosts_and_of_what_was_billed():
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    assert follow.dollars(described("InProgress", TrainingStartTime=hour_ago)) == pytest.approx(0.46, abs=1e-3)
-    assert follow.dollars(described(BillableTimeInSeconds=360, TrainingTimeInSeconds=3600)) == pytest.approx(0.046)
-    assert follow.dollars(described("InProgress")) == 0
+    assert follow.compute_job_cost(described("InProgress", TrainingStartTime=hour_ago)) == pytest.approx(0.46, abs=1e-3)
+    assert follow.compute_job_cost(described(BillableTimeInSeconds=360, TrainingTimeInSeconds=3600)) == pytest.approx(
+        0.046
+    )
+    assert follow.compute_job_cost(described("InProgress")) == 0
     spot = described(BillableTimeInSeconds=360, TrainingTimeInSeconds=1200, EnableManagedSpotTraining=True)
-    assert follow.saving(spot) == "Spot: 360 of 1200 s are billed, 70% saved."
-    assert follow.saving(described(BillableTimeInSeconds=360, TrainingTimeInSeconds=360)) == ""
+    assert follow.describe_spot_saving(spot) == "Spot: 360 of 1200 s are billed, 70% saved."
+    assert follow.describe_spot_saving(described(BillableTimeInSeconds=360, TrainingTimeInSeconds=360)) == ""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_dollars_are_of_all_hosts_and_of_what_was_billed():
     ],
 )  # fmt: skip
 def test_a_failure_has_a_cause_and_a_next_command(reason, means):
-    cause, evidence = failures.cause_of(reason)
+    cause, evidence = failures.find_cause(reason)
     assert means in cause.means
     assert evidence == reason
     assert cause.fix
@@ -79,12 +81,12 @@ def test_the_log_is_read_before_a_failure_is_called_one_of_its_kind(monkeypatch)
     lines = {"x/algo-1-1": ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"]}
     monkeypatch.setattr(failures.Tail, "new", lambda self: lines)
     reason = "AlgorithmError: train.py ended with code 1 and said nothing, exit code: 1"
-    found = failures.explain(
+    found = failures.explain_job(
         None, "x", {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": reason}
     )
     assert found.cause == "the machine ran out of memory"
     lines["x/algo-1-1"] = ["ZeroDivisionError: division by zero"]
-    found = failures.explain(
+    found = failures.explain_job(
         None, "x", {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": reason}
     )
     assert (found.cause, found.fix) == ("the training program failed", "invoke sm.logs --job x")
@@ -109,7 +111,7 @@ def test_weights_are_a_channel_and_part_of_the_name():
     started = spec.build_spec(SETTINGS, data, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
     assert plain.name != started.name
     assert (plain.hyperparameters["weights"], started.hyperparameters["weights"]) == ("none", "a" * 64)
-    request = training_jobs.request(
+    request = training_jobs.build_training_request(
         training_jobs.Facts("x", None, ("s",), "g", True), training_jobs.Order(started, "x", "code/c/"), SETTINGS
     )
     assert request["InputDataConfig"][-1]["DataSource"]["S3DataSource"]["S3Uri"].endswith(f"/weights/{'a' * 64}/")

@@ -65,21 +65,21 @@ def note(config, rollback=False, outcome="live", release="", scaled=False):
     ],
 )
 def test_a_roll_back_goes_to_what_lay_below_and_never_forward(notes, live, before):
-    found = history.before(notes, live)
+    found = history.find_rollback_target(notes, live)
     assert (found and found.config) == before
 
 
 def test_a_release_is_gone_back_to_as_it_was_when_it_went_live():
     notes = [note("c1", release="r"), note("c2", outcome="AWS went back", release="r"), note("c3")]
-    assert history.latest(notes, "r").config == "c1"
-    assert history.latest(notes, "s") is None
+    assert history.find_last_deployment(notes, "r").config == "c1"
+    assert history.find_last_deployment(notes, "s") is None
 
 
 def test_scaling_that_was_taken_away_is_missed_after_a_deployment_that_ended_too_soon():
-    assert not history.lost_scaling([])
-    assert not history.lost_scaling([note("a", scaled=True)])
-    assert history.lost_scaling([note("a"), note("b", outcome="unfinished", scaled=True)])
-    assert not history.lost_scaling([note("b", outcome="unfinished")])
+    assert not history.has_lost_scaling([])
+    assert not history.has_lost_scaling([note("a", scaled=True)])
+    assert history.has_lost_scaling([note("a"), note("b", outcome="unfinished", scaled=True)])
+    assert not history.has_lost_scaling([note("b", outcome="unfinished")])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_scaling_that_was_taken_away_is_missed_after_a_deployment_that_ended_too
 )
 def test_why_an_endpoint_may_go(hours, expires, calls, why):
     now = datetime(2026, 11, 24, 12, tzinfo=UTC)
-    assert cleanup.reason(now - timedelta(hours=hours), expires, calls, 24, now) == why
+    assert cleanup.find_cleanup_reason(now - timedelta(hours=hours), expires, calls, 24, now) == why
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ops.iam import roles
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANTED = roles.wanted(SETTINGS)
+WANTED = roles.read_roles(SETTINGS)
 
 
 def test_every_shipped_role_has_trust_and_permissions_within_aws_quotas():
@@ -48,10 +48,10 @@ def test_an_unknown_placeholder_is_an_error(tmp_path):
     with pytest.raises(
         InputError, match=r"r/permissions.json: unknown placeholder \$\{acount\}; known: account, region, stack, bucket"
     ):
-        roles.wanted(SETTINGS, folder=tmp_path)
+        roles.read_roles(SETTINGS, folder=tmp_path)
     (tmp_path / "r" / "permissions.json").write_text(json.dumps({"Statement": ["x" * 6200]}))
     with pytest.raises(InputError, match="AWS takes 6144"):
-        roles.wanted(SETTINGS, folder=tmp_path)
+        roles.read_roles(SETTINGS, folder=tmp_path)
 
 
 CALLED = re.compile(r'"(sagemaker|cloudwatch|application-autoscaling|codebuild|ecr|logs)",\s*"([a-z_]+)"')

@@ -13,15 +13,15 @@ from ops.core.errors import FINDINGS, AwsError, OpsError
 from ops.core.paths import WORK
 from ops.iam import apply, backups, pre_apply_check, versions
 from ops.iam import roles as policies
-from ops.iam.backups import Kept
+from ops.iam.backups import Backup
 from ops.iam.roles import Wanted
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANTED = policies.wanted(SETTINGS)
+WANTED = policies.read_roles(SETTINGS)
 NOW = datetime.now(UTC)
-NAME = SETTINGS.role_name("auditor")
-OWN, BOUND = (policies.policy_arn("auditor", stem, SETTINGS) for stem in ("permissions", "boundary"))
+NAME = SETTINGS.build_role_name("auditor")
+OWN, BOUND = (policies.derive_policy_arn("auditor", stem, SETTINGS) for stem in ("permissions", "boundary"))
 
 
 def doc(action, resource="*"):
@@ -30,7 +30,7 @@ def doc(action, resource="*"):
 
 def applied():
     """The account as iam.apply leaves it."""
-    want = policies.applied(WANTED, SETTINGS)
+    want = policies.build_applied_snapshot(WANTED, SETTINGS)
     roles = {
         name: replace(role, tags={tag["Key"]: tag["Value"] for tag in SETTINGS.tags(name)}, created=NOW)
         for name, role in want.roles.items()
@@ -103,7 +103,7 @@ def test_our_tags_are_mended_and_others_left():
 
 
 def test_a_trust_that_only_reads_otherwise_is_left():
-    have, trust = applied(), policies.wanted(SETTINGS, only="auditor")[0].trust.document
+    have, trust = applied(), policies.read_roles(SETTINGS, only="auditor")[0].trust.document
     bare = {**trust, "Statement": trust["Statement"][0]}
     have.roles[NAME] = replace(have.roles[NAME], trust=bare)
     assert planned(have) == []
@@ -118,9 +118,9 @@ def test_the_oldest_of_five_versions_goes_first_but_never_the_one_in_force():
             ("delete_policy_version", oldest),
             ("create_policy_version", None),
         ]
-        assert backups.lost(have, steps) == [
-            Kept(OWN, oldest, doc(f"s3:Get{oldest[1:]}")),
-            Kept(OWN, default, doc(f"s3:Get{default[1:]}")),
+        assert backups.list_lost_documents(have, steps) == [
+            Backup(OWN, oldest, doc(f"s3:Get{oldest[1:]}")),
+            Backup(OWN, default, doc(f"s3:Get{default[1:]}")),
         ]
 
 
@@ -129,7 +129,7 @@ def test_what_a_role_holds_itself_is_kept_and_taken_away():
     have.roles[NAME] = replace(have.roles[NAME], inline={"extra": doc("s3:*")}, attached=())
     steps = planned(have)
     assert [step.call for step in steps] == ["attach_role_policy", "delete_role_policy"]
-    assert backups.lost(have, steps) == [Kept(f"role/{NAME}", "inline-extra", doc("s3:*"))]
+    assert backups.list_lost_documents(have, steps) == [Backup(f"role/{NAME}", "inline-extra", doc("s3:*"))]
 
 
 BEFORE = {
@@ -143,10 +143,10 @@ def test_all_that_is_written_over_is_kept_and_each_file_named():
     tags = have.roles[NAME].tags | {"kennel:stack": "other"}
     have.roles[NAME] = replace(have.roles[NAME], trust=BEFORE, boundary=foreign, tags=tags)
     steps = planned(have)
-    assert backups.lost(have, steps) == [
-        Kept(f"role/{NAME}", "boundary", {"PermissionsBoundaryArn": foreign}),
-        Kept(f"role/{NAME}", "trust", BEFORE),
-        Kept(f"role/{NAME}", "tags", {"kennel:stack": "other"}),
+    assert backups.list_lost_documents(have, steps) == [
+        Backup(f"role/{NAME}", "boundary", {"PermissionsBoundaryArn": foreign}),
+        Backup(f"role/{NAME}", "trust", BEFORE),
+        Backup(f"role/{NAME}", "tags", {"kennel:stack": "other"}),
     ]
     files = [WORK / "iam" / SETTINGS.stack.name / NAME / f"{part}.json" for part in ("boundary", "trust", "tags")]
     assert [step.danger for step in steps] == [f"stays only in {path}" for path in files]
@@ -161,16 +161,22 @@ def test_somebody_elses_policy_of_the_same_name_is_kept():
     for kind in ("role", "user"):
         args = {f"{kind.title()}Name": kind[0], "PolicyName": "AWSRevokeOlderSessions", "PolicyDocument": "{}"}
         step = change.Change("iam", f"put_{kind}_policy", args, why="")
-        assert backups.lost(have, [step]) == [Kept(f"{kind}/{kind[0]}", "inline-AWSRevokeOlderSessions", doc("s3:*"))]
-        assert backups.lost(Snapshot(), [step]) == []
+        assert backups.list_lost_documents(have, [step]) == [
+            Backup(f"{kind}/{kind[0]}", "inline-AWSRevokeOlderSessions", doc("s3:*"))
+        ]
+        assert backups.list_lost_documents(Snapshot(), [step]) == []
 
 
 def test_the_file_that_is_named_is_the_one_in_which_it_lies():
-    settings, one = kept_settings("naming"), Kept(f"role/{NAME}", "inline-inl", doc("s3:A"))
-    assert backups.home(settings, one) == backups.keep(settings, one)
+    settings, one = kept_settings("naming"), Backup(f"role/{NAME}", "inline-inl", doc("s3:A"))
+    assert backups.choose_backup_path(settings, one) == backups.save_backup(settings, one)
     other = replace(one, document=doc("s3:B"))
-    assert backups.home(settings, other) == backups.keep(settings, other) == backups.home(settings, other)
-    assert backups.home(settings, one) != backups.home(settings, other)
+    assert (
+        backups.choose_backup_path(settings, other)
+        == backups.save_backup(settings, other)
+        == backups.choose_backup_path(settings, other)
+    )
+    assert backups.choose_backup_path(settings, one) != backups.choose_backup_path(settings, other)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +209,7 @@ def test_an_instance_profile_that_a_crash_left_without_a_role_gets_it():
             raise AwsError("CreateInstanceProfile", "EntityAlreadyExists", "it is there")
         made.append(step.call)
 
-    list(change.walk(apply.profile_steps(None, SETTINGS.role_name("ec2-box"), SETTINGS), answer))
+    list(change.walk_steps(apply.plan_instance_profile(None, SETTINGS.build_role_name("ec2-box"), SETTINGS), answer))
     assert made == ["add_role_to_instance_profile"]
 
 
@@ -213,21 +219,23 @@ def kept_settings(name):
 
 def test_what_is_kept_is_whole_private_and_never_written_over():
     settings = kept_settings("keeping")
-    first = backups.keep(settings, Kept(OWN, "v3", doc("s3:A")))
+    first = backups.save_backup(settings, Backup(OWN, "v3", doc("s3:A")))
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
     for folder in list(first.parents)[:3]:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
     assert first == WORK / "iam" / "keeping" / NAME / "v3.json"
     before = first.read_bytes()
-    assert backups.keep(settings, Kept(OWN, "v3", doc("s3:A"))) == first
-    second = backups.keep(settings, Kept(OWN, "v3", doc("s3:B")))  # the policy was made anew, and counts from v1 again
-    assert backups.keep(settings, Kept(OWN, "v3", doc("s3:B"))) == second != first
+    assert backups.save_backup(settings, Backup(OWN, "v3", doc("s3:A"))) == first
+    second = backups.save_backup(
+        settings, Backup(OWN, "v3", doc("s3:B"))
+    )  # the policy was made anew, and counts from v1 again
+    assert backups.save_backup(settings, Backup(OWN, "v3", doc("s3:B"))) == second != first
     assert first.read_bytes() == before
-    assert sorted(json.dumps(one.document) for one in backups.versions(settings, OWN)) == [
+    assert sorted(json.dumps(one.document) for one in backups.list_saved_versions(settings, OWN)) == [
         json.dumps(doc("s3:A")),
         json.dumps(doc("s3:B")),
     ]
-    assert backups.versions(settings, OWN.replace(SETTINGS.aws.account, "2" * 12)) == []
+    assert backups.list_saved_versions(settings, OWN.replace(SETTINGS.aws.account, "2" * 12)) == []
     assert [path.name for path in first.parent.iterdir() if not path.name.startswith("v3")] == []
 
 
@@ -239,7 +247,7 @@ def test_a_disk_that_is_full_leaves_no_half_file(monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        backups.keep(settings, Kept(OWN, "v1", doc("s3:A")))
+        backups.save_backup(settings, Backup(OWN, "v1", doc("s3:A")))
     assert list((WORK / "iam" / "fulldisk" / NAME).iterdir()) == []
 
 
@@ -253,15 +261,15 @@ def test_a_role_that_brings_a_new_finding_is_refused():
 
 
 def test_a_finding_that_is_there_already_is_told_and_blocks_nothing(capsys):
-    have = pre_apply_check.afterwards(applied(), [ADMIN], SETTINGS)
+    have = pre_apply_check.merge_applied_roles(applied(), [ADMIN], SETTINGS)
     pre_apply_check.refuse_new(have, [ADMIN], SETTINGS)
     assert "Already so: critical IAM-ADMIN-001" in capsys.readouterr().err
 
 
 def test_a_finding_that_is_waived_blocks_nothing(monkeypatch):
-    found = pre_apply_check.audited
+    found = pre_apply_check.audit_without_drift
     waived = lambda *args, **more: [replace(one, waived="agreed") for one in found(*args, **more)]  # noqa: E731
-    monkeypatch.setattr(pre_apply_check, "audited", waived)
+    monkeypatch.setattr(pre_apply_check, "audit_without_drift", waived)
     pre_apply_check.refuse_new(applied(), [ADMIN], SETTINGS)
 
 
@@ -284,7 +292,7 @@ def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
 
 
 def test_the_shipped_roles_bring_nothing_into_an_empty_account():
-    assert pre_apply_check.new_findings(Snapshot(), WANTED, SETTINGS) == ([], [])
+    assert pre_apply_check.split_new_findings(Snapshot(), WANTED, SETTINGS) == ([], [])
 
 
 POLICY = Managed(
@@ -299,27 +307,29 @@ POLICY = Managed(
     ("policy", "kept", "to", "expected"),
     [
         (POLICY, [], "", ("v2", False)),
-        (POLICY, [Kept(OWN, "v9", doc("s3:C"))], "", ("v2", False)),  # as bad as it was once before
+        (POLICY, [Backup(OWN, "v9", doc("s3:C"))], "", ("v2", False)),  # as bad as it was once before
         (replace(POLICY, raw={"v1": doc("s3:A"), "v2": doc("s3:C")}), [], "", ("v1", False)),  # v2 says the same
         (POLICY, [], "v1", ("v1", False)),
-        (POLICY, [Kept(OWN, "v0", doc("s3:0"))], "v0", ("v0", True)),
+        (POLICY, [Backup(OWN, "v0", doc("s3:0"))], "v0", ("v0", True)),
         (POLICY, [], "v3", "is at v3 already"),
-        (POLICY, [Kept(OWN, "v0", doc("s3:0"))], "v9", "has no v9; there are v0, v1, v2, v3"),
-        (POLICY, [Kept(OWN, "v0", doc("s3:C"))], "v0", "says what v0 said already"),
+        (POLICY, [Backup(OWN, "v0", doc("s3:0"))], "v9", "has no v9; there are v0, v1, v2, v3"),
+        (POLICY, [Backup(OWN, "v0", doc("s3:C"))], "v0", "says what v0 said already"),
         (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [], "", "has no older version that says something else, neither at AWS nor kept here"),
-        (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [Kept(OWN, "v2", doc("s3:B"))], "", ("v2", True)),
+        (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [Backup(OWN, "v2", doc("s3:B"))], "", ("v2", True)),
     ],
 )  # fmt: skip
 def test_where_a_roll_back_leads(policy, kept, to, expected):
-    found = versions.back(policy, kept, False, to)
+    found = versions.choose_target(policy, kept, False, to)
     assert (found if isinstance(found, str) else (found.version, found.kept)) == expected
 
 
 def test_a_policy_that_is_back_stays_when_the_command_runs_again():
     back = replace(POLICY, policy=doc("s3:B"), versions=(("v1", False, NOW), ("v2", True, NOW), ("v3", False, NOW)))
-    assert str(versions.back(back, [], False)).startswith("is back already, at v2; further back: --policy")
+    assert str(versions.choose_target(back, [], False)).startswith("is back already, at v2; further back: --policy")
     kept = Managed(OWN, doc("s3:B"), (("v4", True, NOW),))
-    assert str(versions.back(kept, [Kept(OWN, "v2", doc("s3:B"))], True)).startswith("is back already, at v4")
+    assert str(versions.choose_target(kept, [Backup(OWN, "v2", doc("s3:B"))], True)).startswith(
+        "is back already, at v4"
+    )
 
 
 def test_what_one_apply_changed_goes_back_together():
@@ -328,19 +338,19 @@ def test_what_one_apply_changed_goes_back_together():
     other = replace(
         POLICY, arn=f"{OWN}-other", versions=(("v1", False, NOW - 3 * day), ("v2", True, NOW - timedelta(seconds=20)))
     )
-    assert versions.changed_last([old, POLICY, other]) == [POLICY, other]
-    assert versions.changed_last([]) == []
+    assert versions.list_last_changed([old, POLICY, other]) == [POLICY, other]
+    assert versions.list_last_changed([]) == []
 
 
 def test_what_was_kept_of_a_policy_that_is_gone_does_not_come_back(tmp_path, monkeypatch):
     """A stack that was torn down and made anew has the same ARNs."""
     monkeypatch.setattr(backups, "WORK", tmp_path)
-    kept = backups.keep(SETTINGS, Kept(OWN, "v1", doc("s3:Old")))
+    kept = backups.save_backup(SETTINGS, Backup(OWN, "v1", doc("s3:Old")))
     saved = datetime.fromisoformat(json.loads(kept.read_text())["saved"])
-    assert [one.document for one in backups.versions(SETTINGS, OWN, since=saved)] == [doc("s3:Old")]
-    assert backups.versions(SETTINGS, OWN, since=saved + timedelta(seconds=2)) == []
+    assert [one.document for one in backups.list_saved_versions(SETTINGS, OWN, since=saved)] == [doc("s3:Old")]
+    assert backups.list_saved_versions(SETTINGS, OWN, since=saved + timedelta(seconds=2)) == []
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"saved": "soon"}))
-    assert backups.versions(SETTINGS, OWN, since=saved) == []
+    assert backups.list_saved_versions(SETTINGS, OWN, since=saved) == []
 
 
 def test_a_kept_document_comes_back_as_a_version_and_makes_room_first():

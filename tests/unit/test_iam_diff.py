@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 
 from iampolicy.account.snapshot import Managed, Principal
 from iampolicy.policy import semantics
-from iampolicy.policy.document import policy
-from iampolicy.policy.evaluate import Caller, Request, Rights, decide
-from iampolicy.policy.semantics import Grant, canonical, permissions, subtract
+from iampolicy.policy.document import parse_policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
+from iampolicy.policy.semantics import Grant, list_permissions, normalise_document, subtract_permissions
 from ops.iam import diff, roles
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANTED = roles.wanted(SETTINGS)
+WANTED = roles.read_roles(SETTINGS)
 BUCKET = "arn:aws:s3:::b"
 
 
 def live():
     """The account as iam.apply leaves it, tags and all."""
-    want = roles.applied(WANTED, SETTINGS)
+    want = roles.build_applied_snapshot(WANTED, SETTINGS)
     tagged = {
         name: replace(role, tags={tag["Key"]: tag["Value"] for tag in SETTINGS.tags(name)})
         for name, role in want.roles.items()
@@ -33,7 +33,7 @@ def live():
 def found(have, want=None):
     return [
         (one.kind, one.apply, one.text)
-        for one in diff.differences(have, want or roles.applied(WANTED, SETTINGS), SETTINGS)
+        for one in diff.find_differences(have, want or roles.build_applied_snapshot(WANTED, SETTINGS), SETTINGS)
     ]
 
 
@@ -46,7 +46,7 @@ def doc(*statements):
 
 
 def says(document):
-    return permissions(policy("p", document))
+    return list_permissions(parse_policy("p", document))
 
 
 ACTIONS = st.sampled_from(
@@ -95,20 +95,20 @@ def rewritten(value, draw):
 
 @given(DOCUMENTS)
 def test_nothing_differs_from_itself(document):
-    assert subtract(says(document), says(document)) == []
+    assert subtract_permissions(says(document), says(document)) == []
 
 
 @given(DOCUMENTS, st.data())
 def test_order_and_single_values_are_no_difference(document, data):
     other = rewritten(document, data.draw)
-    assert canonical(other) == canonical(document)
+    assert normalise_document(other) == normalise_document(document)
     assert says(other) == says(document)
 
 
 @given(DOCUMENTS)
 def test_the_canonical_form_is_its_own_and_means_the_same(document):
-    once = canonical(document)
-    assert canonical(once) == once
+    once = normalise_document(document)
+    assert normalise_document(once) == once
     assert says(once) == says(document)
 
 
@@ -123,13 +123,13 @@ CALLS = [
 def test_what_covers_another_allows_all_that_it_allows(one, other):
     """Against the evaluator: where nothing is gained, no call is."""
     one, other = doc(one | {"Effect": "Allow"}), doc(other | {"Effect": "Allow"})
-    if subtract(says(one), says(other)):
+    if subtract_permissions(says(one), says(other)):
         return
     for action, resource in CALLS:
         for context in ({}, {"aws:username": "ana", "aws:principaltag/x": "a", "s3:prefix": "b"}):
             request = Request(Caller("arn:aws:iam::1:role/r"), action, resource, context)
-            if decide(request, Rights((policy("one", one),))).allowed:
-                assert decide(request, Rights((policy("other", other),))).allowed, (action, resource)
+            if decide_request(request, Rights((parse_policy("one", one),))).allowed:
+                assert decide_request(request, Rights((parse_policy("other", other),))).allowed, (action, resource)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_what_covers_another_allows_all_that_it_allows(one, other):
 )
 def test_a_pattern_within_a_pattern(whole, part, covered):
     (one,), (other,) = says(doc(allow(whole))), says(doc(allow(part)))
-    assert semantics.covers(one, other) is covered
+    assert semantics.is_superset(one, other) is covered
 
 
 @pytest.mark.parametrize(
@@ -185,27 +185,29 @@ def test_a_pattern_within_a_pattern(whole, part, covered):
     ],
 )
 def test_what_one_policy_says_more_than_another(one, other, gained):
-    assert subtract(says(doc(one)), says(doc(other))) == gained
+    assert subtract_permissions(says(doc(one)), says(doc(other))) == gained
 
 
 def test_a_variable_is_another_thing_in_an_older_version():
     home = allow("s3:GetObject", Condition={"StringLike": {"s3:prefix": "${aws:username}/*"}})
     now, then = says(doc(home)), says(doc(home) | {"Version": "2008-10-17"})
-    assert subtract(now, then)
-    assert subtract(then, now)
+    assert subtract_permissions(now, then)
+    assert subtract_permissions(then, now)
 
 
 def test_what_a_variable_may_leave_out_is_not_covered():
     but_own = {"Effect": "Allow", "Action": "iam:GetUser", "NotResource": "arn:aws:iam::1:user/${aws:username}"}
     alice = allow("iam:GetUser", "arn:aws:iam::1:user/alice")
-    assert subtract(says(doc(alice)), says(doc(but_own)))
+    assert subtract_permissions(says(doc(alice)), says(doc(but_own)))
     own = allow("iam:GetUser", "arn:aws:iam::1:user/${aws:username}")
     but_alice = {"Effect": "Allow", "Action": "iam:GetUser", "NotResource": "arn:aws:iam::1:user/alice"}
-    assert subtract(says(doc(own)), says(doc(but_alice)))
+    assert subtract_permissions(says(doc(own)), says(doc(but_alice)))
 
 
 def test_a_line_says_how_far_a_wildcard_goes():
-    (grant,) = subtract(says(doc(allow("s3:Get*", f"{BUCKET}/*"))), says(doc(allow("s3:GetObject", f"{BUCKET}/x"))))
+    (grant,) = subtract_permissions(
+        says(doc(allow("s3:Get*", f"{BUCKET}/*"))), says(doc(allow("s3:GetObject", f"{BUCKET}/x")))
+    )
     assert grant.text == f"s3:Get* on {BUCKET}/* beyond s3:GetObject on {BUCKET}/x"
 
 
@@ -215,7 +217,7 @@ def test_an_applied_account_differs_in_nothing():
 
 def test_statements_may_stand_in_any_of_the_roles_policies():
     have = live()
-    one, two = (roles.policy_arn("operator", f"permissions-{stem}", SETTINGS) for stem in ("data", "function"))
+    one, two = (roles.derive_policy_arn("operator", f"permissions-{stem}", SETTINGS) for stem in ("data", "function"))
     have.policies[one], have.policies[two] = (
         replace(have.policies[one], policy=have.policies[two].policy),
         replace(have.policies[two], policy=have.policies[one].policy),
@@ -224,13 +226,13 @@ def test_statements_may_stand_in_any_of_the_roles_policies():
 
 
 def changed(**parts):
-    have, name = live(), SETTINGS.role_name("auditor")
+    have, name = live(), SETTINGS.build_role_name("auditor")
     have.roles[name] = replace(have.roles[name], **parts)
     return have
 
 
-OWN = roles.policy_arn("auditor", "permissions", SETTINGS)
-BOUND = roles.policy_arn("auditor", "boundary", SETTINGS)
+OWN = roles.derive_policy_arn("auditor", "permissions", SETTINGS)
+BOUND = roles.derive_policy_arn("auditor", "boundary", SETTINGS)
 STRANGER = "arn:aws:iam::999999999999:root"
 
 
@@ -260,7 +262,7 @@ STRANGER = "arn:aws:iam::999999999999:root"
             [("attachments", "takes", "live has ReadOnlyAccess attached")],
         ),
         (
-            {"tags": {"kennel:stack": "other", "kennel:name": SETTINGS.role_name("auditor"), "theirs": "x"}},
+            {"tags": {"kennel:stack": "other", "kennel:name": SETTINGS.build_role_name("auditor"), "theirs": "x"}},
             [
                 ("tags", "takes", "live is tagged kennel:stack=other"),
                 ("tags", "gives", f"apply would tag it kennel:stack={SETTINGS.stack.name}"),
@@ -274,7 +276,7 @@ def test_what_was_changed_by_hand_is_told(parts, expected):
 
 
 def test_who_may_take_a_role_is_told():
-    have, name = live(), SETTINGS.role_name("auditor")
+    have, name = live(), SETTINGS.build_role_name("auditor")
     trust = json.loads(json.dumps(have.roles[name].trust.document))
     trust["Statement"].append({"Effect": "Allow", "Principal": {"AWS": STRANGER}, "Action": "sts:AssumeRole"})
     have.roles[name] = replace(have.roles[name], trust=trust)
@@ -286,12 +288,12 @@ def test_an_account_is_its_root():
         {"Statement": {"Effect": "Allow", "Principal": {"AWS": who}, "Action": "sts:AssumeRole"}}
         for who in ("9" * 12, [STRANGER])
     )
-    assert canonical(one) == canonical(two)
+    assert normalise_document(one) == normalise_document(two)
     assert says(one) == says(two)
 
 
 def test_what_is_missing_and_what_is_foreign():
-    have, name = live(), SETTINGS.role_name("auditor")
+    have, name = live(), SETTINGS.build_role_name("auditor")
     del have.roles[name]
     path = SETTINGS.role_path
     have.roles["planted"] = Principal("planted", f"arn:aws:iam::123456789012:role{path}planted", {"Statement": []})
@@ -303,7 +305,9 @@ def test_what_is_missing_and_what_is_foreign():
         ("role", "leaves"),
         ("policy", "leaves"),
     ]
-    shown = diff.shown(diff.differences(have, roles.applied(WANTED, SETTINGS), SETTINGS))
+    shown = diff.format_differences(
+        diff.find_differences(have, roles.build_applied_snapshot(WANTED, SETTINGS), SETTINGS)
+    )
     assert shown.splitlines()[:2] == [name, "  + the role is missing"]
-    only = roles.applied([want for want in WANTED if want.role == "auditor"], SETTINGS)
-    assert [one.kind for one in diff.differences(have, only, SETTINGS, whole=False)] == ["role"]
+    only = roles.build_applied_snapshot([want for want in WANTED if want.role == "auditor"], SETTINGS)
+    assert [one.kind for one in diff.find_differences(have, only, SETTINGS, whole=False)] == ["role"]

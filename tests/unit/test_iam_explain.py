@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from iampolicy.errors import InputError
 from iampolicy.explain import diagnosis, error_parser
 from iampolicy.explain.error_parser import Question, parse
-from iampolicy.explain.simulation import Asked
-from iampolicy.policy.document import policy
+from iampolicy.explain.simulation import DecisionInput
+from iampolicy.policy.document import parse_policy
 from iampolicy.policy.evaluate import Caller, Request, Rights
 from ops.iam import expectations, roles
-from ops.iam.explain import LINES, RoleFolders, explanation_data, format_explanation, with_placeholders
+from ops.iam.explain import LINES, RoleFolders, build_explanation_data, format_explanation, with_placeholders
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANTED = roles.wanted(SETTINGS)
-FILES = roles.applied(WANTED, SETTINGS)
+WANTED = roles.read_roles(SETTINGS)
+FILES = roles.build_applied_snapshot(WANTED, SETTINGS)
 ACCOUNT, BUCKET = SETTINGS.aws.account, SETTINGS.bucket
 OPERATOR, EXECUTION = SETTINGS.role_arn("operator"), SETTINGS.role_arn("sagemaker-execution")
 LAMBDA = SETTINGS.role_arn("lambda-invoke")
@@ -28,7 +28,7 @@ MODEL = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model/zoo"
 
 
 def session(role):
-    return f"arn:aws:sts::{ACCOUNT}:assumed-role/{SETTINGS.role_name(role)}/me"
+    return f"arn:aws:sts::{ACCOUNT}:assumed-role/{SETTINGS.build_role_name(role)}/me"
 
 
 def denied(who, action, resource, why="identity-based policy", explicit=False):
@@ -123,27 +123,27 @@ FOLDERS = RoleFolders(WANTED, SETTINGS)
 
 
 def evidence(have=FILES, bucket=None):
-    prefix = SETTINGS.role_name("")
+    prefix = SETTINGS.build_role_name("")
     return diagnosis.Evidence(have, FILES, ACCOUNT, SETTINGS.aws.region, prefix, lambda arn: bucket)
 
 
 def changed(role, **more):
     """The account with one role otherwise than the files have it."""
-    name = SETTINGS.role_name(role)
+    name = SETTINGS.build_role_name(role)
     return replace(FILES, roles=FILES.roles | {name: replace(FILES.roles[name], **more)})
 
 
 def without_statement(role, sid):
     """The account as if the statement had been taken out by hand."""
     found = dict(FILES.policies)
-    for arn in FILES.roles[SETTINGS.role_name(role)].attached:
+    for arn in FILES.roles[SETTINGS.build_role_name(role)].attached:
         text = found[arn].document
         found[arn] = replace(found[arn], policy=text | {"Statement": [s for s in text["Statement"] if s["Sid"] != sid]})
     return replace(FILES, policies=found)
 
 
 def told(text, where):
-    found = diagnosis.explain(parse(text), where)
+    found = diagnosis.explain_denial(parse(text), where)
     said = format_explanation(found, where, FOLDERS)
     assert said.count("\n") < LINES
     return found, said
@@ -214,7 +214,7 @@ def test_a_role_without_expectations_is_explained_all_the_same(monkeypatch):
     def missing(role, settings):
         raise InputError(f"{role}/expect.toml is missing")
 
-    monkeypatch.setattr(expectations, "of", missing)
+    monkeypatch.setattr(expectations, "read_expectations", missing)
     _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
     assert "Smallest change: add to iam_policies/operator/permissions-models.json" in said
 
@@ -240,7 +240,7 @@ def test_a_deny_by_hand_is_named_and_apply_takes_it_away():
 
 def test_a_condition_that_is_not_met_is_to_be_met_not_lifted():
     human = Question(1, "sts:AssumeRole", OPERATOR, session("operator"))
-    found = diagnosis.explain(error_parser.Denial("x", (human,), "trust"), evidence())
+    found = diagnosis.explain_denial(error_parser.Denial("x", (human,), "trust"), evidence())
     said = format_explanation(found, evidence(), FOLDERS)
     assert "Bool aws:MultiFactorAuthPresent wants true, the request has none" in said
     assert "Smallest change: meet that condition" in said
@@ -248,7 +248,7 @@ def test_a_condition_that_is_not_met_is_to_be_met_not_lifted():
 
 def test_a_bucket_policy_counts_and_is_no_file_of_ours():
     thing = f"arn:aws:s3:::{BUCKET}/shards/x"
-    shut = policy(f"bucket {BUCKET}", {"Statement": [{"Sid": "Shut", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": thing}]})  # fmt: skip
+    shut = parse_policy(f"bucket {BUCKET}", {"Statement": [{"Sid": "Shut", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": thing}]})  # fmt: skip
     _, said = told(
         denied(session("operator"), "s3:GetObject", thing, "resource-based policy", True), evidence(bucket=shut)
     )
@@ -282,14 +282,14 @@ def test_who_is_not_there_is_said():
 )
 def test_a_text_that_says_too_little_names_the_flags(text, flags):
     with pytest.raises(InputError, match=flags):
-        diagnosis.explain(parse(text), evidence())
+        diagnosis.explain_denial(parse(text), evidence())
 
 
 def test_key_ids_and_account_numbers_are_not_echoed():
     key, other = "AKIAIOSFODNN7EXAMPLE", "999988887777"
     for resource in (f"arn:aws:iam::{ACCOUNT}:user/{key}", f"arn:aws:lambda:us-east-1:{other}:function:f"):
         found, said = told(denied(session("operator"), "iam:GetUser", resource), evidence())
-        whole = said + json.dumps(explanation_data(found, FOLDERS))
+        whole = said + json.dumps(build_explanation_data(found, FOLDERS))
         assert key not in whole
         assert ACCOUNT not in whole
         assert f":{other}:" not in said.splitlines()[0]
@@ -344,14 +344,14 @@ STATEMENTS = st.lists(
     ),
     max_size=4,
 )  # fmt: skip
-POLICIES = STATEMENTS.map(lambda statements: policy("p", {"Version": "2012-10-17", "Statement": statements}))
+POLICIES = STATEMENTS.map(lambda statements: parse_policy("p", {"Version": "2012-10-17", "Statement": statements}))
 HELD = st.lists(POLICIES, max_size=2).map(lambda held: tuple(replace(p, name=f"p{n}") for n, p in enumerate(held)))
 OWN = STATEMENTS.map(
-    lambda found: policy("own", {"Version": "2012-10-17", "Statement": [s | {"Principal": "*"} for s in found]})
+    lambda found: parse_policy("own", {"Version": "2012-10-17", "Statement": [s | {"Principal": "*"} for s in found]})
 )
 CALLER = Caller("arn:aws:iam::111111111111:role/r", "arn:aws:sts::111111111111:assumed-role/r/s")
 ASKED = st.builds(
-    Asked,
+    DecisionInput,
     st.builds(
         Request,
         st.sampled_from([CALLER, Caller(service="sagemaker.amazonaws.com")]),
@@ -385,7 +385,7 @@ def edited(asked, mend):
 @settings(max_examples=400, deadline=None)
 @given(ASKED)
 def test_the_changes_offered_are_enough_and_none_is_idle(asked):
-    found = diagnosis.smallest_fixes(asked)
+    found = diagnosis.find_smallest_fixes(asked)
     assert bool(found) is not asked.decision().allowed
     for number, mend in enumerate(found):
         assert not asked.decision().allowed, f"{found[number:]} change nothing"
@@ -419,14 +419,14 @@ def test_no_text_is_a_surprise(text, pieces, cut):
     if not found:
         return
     try:
-        explained = diagnosis.explain(found, evidence())
+        explained = diagnosis.explain_denial(found, evidence())
     except InputError as error:
         assert "does not say enough" in str(error)
         return
     said = format_explanation(explained, evidence(), FOLDERS)
     assert said.count("\n") < LINES
     assert all(c.isprintable() or c == "\n" for c in said)
-    json.dumps(explanation_data(explained, FOLDERS))
+    json.dumps(build_explanation_data(explained, FOLDERS))
 
 
 @pytest.mark.parametrize(

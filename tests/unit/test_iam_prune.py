@@ -10,11 +10,11 @@ from iampolicy.account.snapshot import Group, Managed, Principal, Snapshot
 from ops.core import plan
 from ops.core.errors import OpsError
 from ops.iam import backups, pre_apply_check, removal, restoration, roles
-from ops.iam.role_archive import Saved, loaded
+from ops.iam.role_archive import SavedRole, parse_saved_role
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANTED = roles.wanted(SETTINGS)
+WANTED = roles.read_roles(SETTINGS)
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 OLD = NOW - timedelta(days=200)
 TRUST = {
@@ -42,22 +42,22 @@ def role(name="old", path="/", created=OLD, **more):
         (role(path="/aws-service-role/sagemaker.amazonaws.com/"), "a service's own"),
         (role("AWSReservedSSO_Admin_1"), "Identity Center"),
         (role(path="/aws-reserved/sso.amazonaws.com/"), "Identity Center"),
-        (role(SETTINGS.role_name("auditor"), SETTINGS.role_path), "is wanted: it stands in iam_policies/"),
-        (role(SETTINGS.role_name("auditor")), ""),  # at another path it is in the way of the one that is wanted
+        (role(SETTINGS.build_role_name("auditor"), SETTINGS.role_path), "is wanted: it stands in iam_policies/"),
+        (role(SETTINGS.build_role_name("auditor")), ""),  # at another path it is in the way of the one that is wanted
         (role("kennel-x-auditor", "/kennel/x/"), "of another stack, x: take that stack's settings"),
     ],
     ids=lambda value: value.arn.partition(":role")[2] if isinstance(value, Principal) else "",
 )
 def test_who_may_go(one, words):
-    why = removal.refusal(one, WANTED, SETTINGS, NOW)
+    why = removal.explain_removal_refusal(one, WANTED, SETTINGS, NOW)
     assert (words in why) if words else why == ""
 
 
 def test_what_the_audit_calls_obsolete_is_what_goes():
     used = role("used", last_used=NOW - timedelta(days=3))
     have = Snapshot({one.name: one for one in (role(), used, role("new", created=NOW - timedelta(days=30)))})
-    assert pre_apply_check.obsolete(have, SETTINGS, now=NOW) == ["old"]
-    assert pre_apply_check.obsolete(have, SETTINGS, now=NOW + timedelta(days=365)) == ["new", "old", "used"]
+    assert pre_apply_check.find_obsolete_roles(have, SETTINGS, now=NOW) == ["old"]
+    assert pre_apply_check.find_obsolete_roles(have, SETTINGS, now=NOW + timedelta(days=365)) == ["new", "old", "used"]
 
 
 def test_the_evidence():
@@ -67,7 +67,7 @@ def test_the_evidence():
         attached=("arn:aws:iam::aws:policy/ReadOnlyAccess",),
         instance_profiles=("box",),
     )
-    assert removal.evidence(Snapshot(), one) == (
+    assert removal.build_evidence_row(Snapshot(), one) == (
         "old",
         "2026-05-08",
         "2026-05-08",
@@ -75,7 +75,7 @@ def test_the_evidence():
         "ReadOnlyAccess, notes (inline)",
         "box",
     )
-    assert removal.evidence(Snapshot(), role())[2] == "never"
+    assert removal.build_evidence_row(Snapshot(), role())[2] == "never"
 
 
 LOOSE, SHARED, FOREIGN = (
@@ -106,7 +106,7 @@ def saved(**more):
         "profiles": {"box": {"path": "/p/", "tags": {}}},
     }
     parts |= {"policies": {LOOSE: {"description": "", "tags": {"k": "v"}, "document": READ}}}
-    return Saved(**(parts | more))
+    return SavedRole(**(parts | more))
 
 
 def have(**more):
@@ -126,7 +126,7 @@ def calls(steps):
 
 
 def test_a_role_is_taken_apart_and_itself_goes_last():
-    assert calls(removal.removal(have(), saved(), WANTED, SETTINGS)) == [
+    assert calls(removal.plan_removal(have(), saved(), WANTED, SETTINGS)) == [
         ("remove_role_from_instance_profile", "box"),
         ("detach_role_policy", LOOSE),
         ("detach_role_policy", SHARED),
@@ -150,18 +150,18 @@ def test_a_role_is_taken_apart_and_itself_goes_last():
     ids=["group", "user", "boundary"],
 )
 def test_a_policy_that_somebody_else_holds_stays(holder):
-    assert removal.disposable(have(), saved(), WANTED, SETTINGS) == [LOOSE]
-    assert removal.disposable(replace(have(), **holder), saved(), WANTED, SETTINGS) == []
+    assert removal.list_disposable_policies(have(), saved(), WANTED, SETTINGS) == [LOOSE]
+    assert removal.list_disposable_policies(replace(have(), **holder), saved(), WANTED, SETTINGS) == []
 
 
 def test_a_policy_of_a_folder_stays():
-    arn = roles.policy_arn("auditor", "permissions", SETTINGS)
+    arn = roles.derive_policy_arn("auditor", "permissions", SETTINGS)
     there = Snapshot({"old": role(attached=(arn,))}, policies={arn: Managed(arn, READ)})
-    assert removal.disposable(there, saved(attached=[arn]), WANTED, SETTINGS) == []
+    assert removal.list_disposable_policies(there, saved(attached=[arn]), WANTED, SETTINGS) == []
 
 
 def test_a_save_is_what_it_was_after_a_trip_through_a_file():
-    assert loaded(json.loads(json.dumps(saved().data)), "f") == saved()
+    assert parse_saved_role(json.loads(json.dumps(saved().data)), "f") == saved()
 
 
 @pytest.mark.parametrize(
@@ -202,12 +202,12 @@ def test_a_save_is_what_it_was_after_a_trip_through_a_file():
 )
 def test_what_is_no_save_is_refused(data):
     with pytest.raises(OpsError, match="is no role that iam.prune saved"):
-        loaded(data, "f")
+        parse_saved_role(data, "f")
 
 
 def test_a_removal_that_was_broken_off_keeps_what_was_saved_first():
     left = saved(inline={"later": READ}, attached=[FOREIGN], policies={}, profiles={})
-    one = removal.merged(saved(), left, Snapshot())
+    one = removal.merge_begun_removal(saved(), left, Snapshot())
     assert set(one.inline) == {"notes", "later"}
     assert (one.attached, one.policies, one.profiles) == (saved().attached, saved().policies, saved().profiles)
 
@@ -220,7 +220,7 @@ def test_what_was_narrowed_while_a_removal_was_broken_off_counts_as_it_is_now():
         trust=NARROW, inline={"notes": NARROW}, attached=[], policies={}, tags={}, saved="2026-11-25T00:00:00+00:00"
     )
     there = Snapshot(policies={LOOSE: Managed(LOOSE, NARROW)})  # detached already, and not deleted yet
-    one = removal.merged(saved(), now, there)
+    one = removal.merge_begun_removal(saved(), now, there)
     assert (one.trust, one.inline, one.tags, one.saved) == (NARROW, {"notes": NARROW}, {}, saved().saved)
     assert one.policies[LOOSE] == {"description": "", "tags": {"k": "v"}, "document": NARROW}
 
@@ -228,11 +228,11 @@ def test_what_was_narrowed_while_a_removal_was_broken_off_counts_as_it_is_now():
 def test_a_version_of_a_policy_that_goes_is_kept_with_its_file_named():
     one = have()
     one.policies[LOOSE] = replace(one.policies[LOOSE], raw={"v1": NARROW})
-    planned = plan.preview(removal.removal(one, saved(), WANTED, SETTINGS))
+    planned = plan.preview(removal.plan_removal(one, saved(), WANTED, SETTINGS))
     (step,) = [step for step in planned if step.call == "delete_policy_version"]
-    (kept,) = backups.lost(one, [step])
+    (kept,) = backups.list_lost_documents(one, [step])
     assert (kept.version, kept.document) == ("v1", NARROW)
-    assert step.danger == f"stays only in {backups.home(SETTINGS, kept)}"
+    assert step.danger == f"stays only in {backups.choose_backup_path(SETTINGS, kept)}"
 
 
 def test_whose_trust_names_a_role():
@@ -240,8 +240,8 @@ def test_whose_trust_names_a_role():
         "Statement": [{"Effect": "Allow", "Principal": {"AWS": [role().arn, "AROA1"]}, "Action": "sts:AssumeRole"}]
     }
     there = Snapshot({"old": role(), "b": replace(role("b"), trust=trust), "c": role("c")})
-    assert removal.trusting(there, role().arn) == removal.trusting(there, "AROA1") == ["b"]
-    assert removal.trusting(there, role("c").arn) == []
+    assert removal.list_trusting_roles(there, role().arn) == removal.list_trusting_roles(there, "AROA1") == ["b"]
+    assert removal.list_trusting_roles(there, role("c").arn) == []
 
 
 TOLD = {"Description": "what it was", "MaxSessionDuration": 7200}
@@ -266,15 +266,15 @@ def there(**more):
     ],
 )
 def test_another_role_of_the_name_is_not_written_over(one, told, words):
-    found = restoration.clash(Snapshot({"old": one}), saved(), told, {"box": ["old"]})
+    found = restoration.describe_conflict(Snapshot({"old": one}), saved(), told, {"box": ["old"]})
     assert (words in found) if words else found == ""
 
 
 def test_an_instance_profile_that_another_role_has_is_not_taken():
-    assert "box holds other" in restoration.clash(Snapshot(), saved(), {}, {"box": ["other"]})
+    assert "box holds other" in restoration.describe_conflict(Snapshot(), saved(), {}, {"box": ["other"]})
     assert (
-        restoration.clash(Snapshot(), saved(), {}, {"box": None})
-        == restoration.clash(Snapshot(), saved(), {}, {"box": []})
+        restoration.describe_conflict(Snapshot(), saved(), {}, {"box": None})
+        == restoration.describe_conflict(Snapshot(), saved(), {}, {"box": []})
         == ""
     )
 
@@ -290,7 +290,10 @@ OTHERS = LOOSE.replace(SETTINGS.role_path, "/kennel/prod/")
         ({"path": "/kennel/prod/"}, "of another stack, prod: take that stack's settings"),
         ({"path": "/aws-service-role/x.amazonaws.com/"}, "a service's own"),
         ({"name": "AWSReservedSSO_Admin_1"}, "Identity Center"),
-        ({"name": SETTINGS.role_name("auditor")}, "is wanted, and stands in iam_policies/: invoke iam.apply makes it"),
+        (
+            {"name": SETTINGS.build_role_name("auditor")},
+            "is wanted, and stands in iam_policies/: invoke iam.apply makes it",
+        ),
         ({"attached": [f"{LOOSE}-gone"], "policies": {}}, "is gone, and its text is not in the file"),
         (
             {"attached": [OTHERS], "policies": {OTHERS: saved().policies[LOOSE]}},
@@ -300,12 +303,12 @@ OTHERS = LOOSE.replace(SETTINGS.role_path, "/kennel/prod/")
     ],
 )
 def test_what_is_not_made_whatever_a_file_says(more, words):
-    found = restoration.unfit(have(), saved(**more), WANTED, SETTINGS)
+    found = restoration.explain_restore_refusal(have(), saved(**more), WANTED, SETTINGS)
     assert (words in found) if words else found == ""
 
 
 def test_a_role_comes_back_with_all_it_had():
-    steps = plan.preview(restoration.restoration(Snapshot(), saved(), {"box": None}))
+    steps = plan.preview(restoration.plan_restoration(Snapshot(), saved(), {"box": None}))
     assert [step.call for step in steps] == [
         "create_role",
         "create_policy",
@@ -319,13 +322,15 @@ def test_a_role_comes_back_with_all_it_had():
     assert steps[0].args == {
         "RoleName": "old",
         "Path": "/",
-        "AssumeRolePolicyDocument": roles.dumped(TRUST),
+        "AssumeRolePolicyDocument": roles.dump_document(TRUST),
         "MaxSessionDuration": 7200,
         "Description": "what it was",
         "Tags": [{"Key": "k", "Value": "v"}],
     }
-    assert calls(restoration.restoration(have(), saved(), {"box": ["old"]})) == []
-    assert calls(restoration.restoration(have(), saved(), {"box": []})) == [("add_role_to_instance_profile", "box")]
+    assert calls(restoration.plan_restoration(have(), saved(), {"box": ["old"]})) == []
+    assert calls(restoration.plan_restoration(have(), saved(), {"box": []})) == [
+        ("add_role_to_instance_profile", "box")
+    ]
 
 
 ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -334,6 +339,8 @@ ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*",
 def test_a_policy_of_aws_that_nobody_else_holds_counts_too():
     """The account's one description has only those of AWS's policies that somebody holds."""
     admin = "arn:aws:iam::aws:policy/AdministratorAccess"
-    then = restoration.restored(Snapshot(), saved(attached=[admin], policies={}), {admin: ALL})
-    found = pre_apply_check.serious(pre_apply_check.audited(then, SETTINGS, only=frozenset(["old"])))
+    then = restoration.build_restored_snapshot(Snapshot(), saved(attached=[admin], policies={}), {admin: ALL})
+    found = pre_apply_check.select_blocking(
+        pre_apply_check.audit_without_drift(then, SETTINGS, only=frozenset(["old"]))
+    )
     assert "IAM-ADMIN-001" in {one.rule for one in found}

@@ -7,19 +7,19 @@ import pytest
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.errors import InputError
 from iampolicy.explain import simulation
-from iampolicy.explain.simulation import Asked
-from iampolicy.policy.document import policy
+from iampolicy.explain.simulation import DecisionInput
+from iampolicy.policy.document import parse_policy
 from iampolicy.policy.evaluate import Request
 from ops.core.errors import AwsError
 from ops.iam import roles
-from ops.iam.simulate import compare_with_aws, resource_policy
+from ops.iam.simulate import compare_with_aws, read_resource_policy
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-FILES = roles.applied(roles.wanted(SETTINGS), SETTINGS)
-ACCOUNT, PREFIX = SETTINGS.aws.account, SETTINGS.role_name("")
+FILES = roles.build_applied_snapshot(roles.read_roles(SETTINGS), SETTINGS)
+ACCOUNT, PREFIX = SETTINGS.aws.account, SETTINGS.build_role_name("")
 OPERATOR = SETTINGS.role_arn("operator")
-SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/{SETTINGS.role_name('operator')}/me"
+SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/{SETTINGS.build_role_name('operator')}/me"
 EXECUTION = SETTINGS.role_arn("sagemaker-execution")
 
 
@@ -35,7 +35,7 @@ def allow(action, resource="*", **more):
 
 @pytest.mark.parametrize("name", ["operator", "kennel-demo-operator", OPERATOR, SESSION])
 def test_a_role_is_found_by_folder_name_arn_or_session(name):
-    p, caller = simulation.find(FILES, name, PREFIX)
+    p, caller = simulation.resolve_principal(FILES, name, PREFIX)
     assert (p.arn, caller.arn, caller.session) == (OPERATOR, OPERATOR, SESSION if name == SESSION else "")
 
 
@@ -44,28 +44,28 @@ def test_a_role_is_found_by_folder_name_arn_or_session(name):
     [
         ("operater", "Did you mean operator?"),
         ("zzzzz", "There are "),
-        (f"arn:aws:sts::999999999999:assumed-role/{SETTINGS.role_name('operator')}/me", "no role or user"),
+        (f"arn:aws:sts::999999999999:assumed-role/{SETTINGS.build_role_name('operator')}/me", "no role or user"),
         ("arn:", "no role or user"),
     ],
 )
 def test_nobody_of_that_name(name, says):
     with pytest.raises(InputError, match=says.replace("?", r"\?")):
-        simulation.find(FILES, name, PREFIX)
+        simulation.resolve_principal(FILES, name, PREFIX)
 
 
 def test_a_role_and_a_user_of_one_name_are_told_apart_by_arn():
     have = Snapshot({"x": principal("x")}, {"x": principal("x", kind="user")})
     with pytest.raises(InputError, match="give the ARN"):
-        simulation.find(have, "x", PREFIX)
-    assert simulation.find(have, have.users["x"].arn, PREFIX)[0] == have.users["x"]
+        simulation.resolve_principal(have, "x", PREFIX)
+    assert simulation.resolve_principal(have, have.users["x"].arn, PREFIX)[0] == have.users["x"]
 
 
 def test_actions_are_spelled_as_aws_does_or_refused_with_the_nearest():
-    assert simulation.action("S3:getobject") == "s3:GetObject"
+    assert simulation.resolve_action("S3:getobject") == "s3:GetObject"
     with pytest.raises(InputError, match=r"Did you mean s3:GetObject\?"):
-        simulation.action("s3:GetObjec")
+        simulation.resolve_action("s3:GetObjec")
     with pytest.raises(InputError, match="no action 's3:\\*'"):
-        simulation.action("s3:*")
+        simulation.resolve_action("s3:*")
 
 
 @pytest.mark.parametrize(
@@ -80,20 +80,24 @@ def test_actions_are_spelled_as_aws_does_or_refused_with_the_nearest():
     ],
 )
 def test_the_resource_has_to_fit_the_action(action, given, asked, note):
-    found, said = simulation.resource(given, action)
+    found, said = simulation.resolve_resource(given, action)
     assert (found, note in said, bool(said)) == (asked, True, bool(note))
 
 
 @pytest.mark.parametrize("name", ["b/k", "s3://b/k", "arn:aws:s3", ""])
 def test_what_is_no_arn_is_refused(name):
     with pytest.raises(InputError, match="no ARN"):
-        simulation.resource(name, "s3:GetObject")
+        simulation.resolve_resource(name, "s3:GetObject")
 
 
 def test_context_keys_repeat_and_beat_the_defaults():
-    own = simulation.given(["aws:TagKeys=a", "aws:TagKeys=b", "aws:securetransport=false", "aws:Referer=a=b"])
+    own = simulation.parse_context_flags(
+        ["aws:TagKeys=a", "aws:TagKeys=b", "aws:securetransport=false", "aws:Referer=a=b"]
+    )
     assert own == {"aws:TagKeys": ["a", "b"], "aws:securetransport": "false", "aws:Referer": "a=b"}
-    keys = simulation.context(FILES.roles[SETTINGS.role_name("operator")], ("s3:GetObject", "*"), "eu-west-1", own)
+    keys = simulation.build_context(
+        FILES.roles[SETTINGS.build_role_name("operator")], ("s3:GetObject", "*"), "eu-west-1", own
+    )
     assert {
         "aws:PrincipalArn": OPERATOR,
         "aws:PrincipalType": "AssumedRole",
@@ -103,25 +107,27 @@ def test_context_keys_repeat_and_beat_the_defaults():
     assert not {"aws:SourceIp", "aws:username"} & keys.keys()
     for wrong in ("aws:SourceIp", "=x", "Referer=x"):
         with pytest.raises(InputError, match="key=value"):
-            simulation.given([wrong])
+            simulation.parse_context_flags([wrong])
 
 
 def test_a_user_has_its_name_a_resource_its_region_and_iam_one_region():
     user = principal("u", kind="user", tags={"team": "dogs"})
-    keys = simulation.context(user, ("sagemaker:CreateModel", "arn:aws:sagemaker:eu-west-3:1:model/m"), "us-east-2", {})
+    keys = simulation.build_context(
+        user, ("sagemaker:CreateModel", "arn:aws:sagemaker:eu-west-3:1:model/m"), "us-east-2", {}
+    )
     assert {
         "aws:username": "u",
         "aws:PrincipalType": "User",
         "aws:RequestedRegion": "eu-west-3",
     }.items() <= keys.items()
     assert keys["aws:PrincipalTag/team"] == "dogs"
-    assert simulation.context(user, ("iam:GetRole", "*"), "us-east-2", {})["aws:RequestedRegion"] == "us-east-1"
+    assert simulation.build_context(user, ("iam:GetRole", "*"), "us-east-2", {})["aws:RequestedRegion"] == "us-east-1"
 
 
 def asked(p, action, resource, resource_policy=None, **context):
     have = Snapshot({p.name: p})
-    keys = simulation.lowered(simulation.context(p, (action, resource), "us-east-1", context))
-    return Asked(Request(p.caller, action, resource, keys), have.rights(p), resource_policy)
+    keys = simulation.normalise_context(simulation.build_context(p, (action, resource), "us-east-1", context))
+    return DecisionInput(Request(p.caller, action, resource, keys), have.rights(p), resource_policy)
 
 
 def test_near_misses_say_what_is_lacking():
@@ -132,8 +138,8 @@ def test_near_misses_say_what_is_lacking():
         allow("s3:GetObject", Condition={"Bool": {"aws:SecureTransport": "false"}}),
         allow("s3:PutObject"),
     )
-    own = policy("bucket b", {"Statement": [allow("s3:GetObject", Principal={"AWS": "arn:aws:iam::9:role/x"})]})
-    found = simulation.near(asked(p, "s3:GetObject", "arn:aws:s3:::b/k", own))
+    own = parse_policy("bucket b", {"Statement": [allow("s3:GetObject", Principal={"AWS": "arn:aws:iam::9:role/x"})]})
+    found = simulation.find_near_misses(asked(p, "s3:GetObject", "arn:aws:s3:::b/k", own))
     assert [(n.layer, n.lacks, n.why) for n in found] == [
         ("identity", "resource", "the action, but of arn:aws:s3:::other/*"),
         ("identity", "condition", "IpAddress aws:SourceIp wants 10.0.0.0/8, the request has none"),
@@ -248,7 +254,7 @@ def test_awss_simulator_is_compared(result, agree, says):
 def test_a_resource_of_another_account_is_half_the_answer():
     p = principal("r", allow("*"))
     request = asked(p, "ecr:BatchGetImage", "arn:aws:ecr:us-east-1:763104351884:repository/pytorch").request
-    assert resource_policy(request, Snapshot(), None) == (
+    assert read_resource_policy(request, Snapshot(), None) == (
         None,
         ["Of account 763104351884 nothing can be read: it has to allow this too."],
     )

@@ -16,7 +16,7 @@ from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 TAG = "a" * 12
-READY = {"repository": True, "project": image_build.wanted(SETTINGS), "log_group": True}
+READY = {"repository": True, "project": image_build.build_project_config(SETTINGS), "log_group": True}
 
 
 def planned(**facts):
@@ -58,7 +58,7 @@ def test_a_build_gets_its_tag_and_its_source():
 
 
 def test_what_codebuild_takes_for_granted_is_no_difference():
-    have = image_build.wanted(SETTINGS)
+    have = image_build.build_project_config(SETTINGS)
     have["environment"] = {**have["environment"], "imagePullCredentialsType": "CODEBUILD"}
     have["environment"]["environmentVariables"] = [
         {**v, "type": "PLAINTEXT"} for v in have["environment"]["environmentVariables"]
@@ -71,7 +71,7 @@ def test_what_codebuild_takes_for_granted_is_no_difference():
 
 
 def test_a_role_that_is_new_is_tried_again_and_one_that_is_not_there_is_named():
-    project = image_build.wanted(SETTINGS)
+    project = image_build.build_project_config(SETTINGS)
 
     def walk(refusals):
         left = iter(refusals)
@@ -83,7 +83,7 @@ def test_a_role_that_is_new_is_tried_again_and_one_that_is_not_there_is_named():
 
         return [
             getattr(s, "call", "wait")
-            for s in plan.walk(image_build.trusted(Change("c", "call", {}, ""), project), answer)
+            for s in plan.walk_steps(image_build.retry_until_role_trusted(Change("c", "call", {}, ""), project), answer)
         ]
 
     assert walk([image_build.NOT_YET]) == ["call", "wait", "call"]
@@ -96,14 +96,14 @@ def test_a_role_that_is_new_is_tried_again_and_one_that_is_not_there_is_named():
 
 
 def test_the_package_is_the_same_bytes_every_time_and_holds_the_folder():
-    assert image_build.package() == image_build.package()
-    names = zipfile.ZipFile(io.BytesIO(image_build.package())).namelist()
+    assert image_build.package_serving() == image_build.package_serving()
+    names = zipfile.ZipFile(io.BytesIO(image_build.package_serving())).namelist()
     assert {"Dockerfile", "requirements.txt", "server.py"} <= set(names)
     assert not [name for name in names if "__pycache__" in name]
 
 
 def test_the_shipped_dockerfile_is_one_that_the_sandbox_follows_to_the_end():
-    found = docker.instructions((ROOT / "serving" / "Dockerfile").read_text())
+    found = docker.parse_dockerfile((ROOT / "serving" / "Dockerfile").read_text())
     words = [word for _, word, _ in found]
     assert words[0] == "FROM"
     assert {"USER", "ENTRYPOINT"} <= set(words)
@@ -112,7 +112,7 @@ def test_the_shipped_dockerfile_is_one_that_the_sandbox_follows_to_the_end():
 
 def test_lines_are_joined_and_comments_left_out():
     text = "# a\nFROM python:3.12-slim\n\nrun pip install \\\n  # in between\n  -r x.txt\nUSER a\n"
-    assert docker.instructions(text) == [
+    assert docker.parse_dockerfile(text) == [
         (2, "FROM", "python:3.12-slim"),
         (4, "RUN", "pip install  -r x.txt"),
         (7, "USER", "a"),

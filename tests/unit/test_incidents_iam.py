@@ -6,18 +6,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from iampolicy.account.snapshot import Principal, Snapshot
-from iampolicy.policy.document import policy
-from iampolicy.policy.evaluate import Caller, Request, Rights, decide
-from iampolicy.revoked_sessions import POLICY_NAME, deny_document, revoked_before
+from iampolicy.policy.document import parse_policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
+from iampolicy.revoked_sessions import POLICY_NAME, build_deny_document, find_revocation_time
 from ops.core import plan as change
 from ops.core.errors import AwsError
 from ops.iam import apply, diff, revocation, roles
-from ops.iam.revocation import Held
+from ops.iam.revocation import RevocationTarget
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANTED = roles.wanted(SETTINGS)
-NAME = SETTINGS.role_name("operator")
+WANTED = roles.read_roles(SETTINGS)
+NAME = SETTINGS.build_role_name("operator")
 CUT = datetime(2026, 11, 24, 12, 0, 30, tzinfo=UTC)
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 ANYBODY = {
@@ -43,7 +43,7 @@ SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role"
     ],
 )
 def test_who_is_not_cut_off(p, caller, words):
-    why = revocation.refusal(p, caller)
+    why = revocation.explain_revoke_refusal(p, caller)
     assert (words in why) if words else why == ""
 
 
@@ -52,7 +52,7 @@ def keys(count):
 
 
 def cut_off(p, moment=CUT):
-    return replace(p, inline=p.inline | {POLICY_NAME: deny_document(moment)})
+    return replace(p, inline=p.inline | {POLICY_NAME: build_deny_document(moment)})
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def cut_off(p, moment=CUT):
     ],
 )
 def test_the_plan(p, active, password, calls):
-    made = change.preview(revocation.steps(Held(p, keys(active), password), CUT))
+    made = change.preview(revocation.steps(RevocationTarget(p, keys(active), password), CUT))
     assert [step.call for step in made] == calls
     assert not [step for step in made if any(key["AccessKeyId"] in step.why for key in keys(active))]
 
@@ -81,7 +81,7 @@ def test_a_key_that_was_deleted_meanwhile_is_as_good_as_inactive():
             raise AwsError("UpdateAccessKey", "NoSuchEntity", "no such key")
         made.append(step.call)
 
-    list(change.walk(revocation.steps(Held(USER, keys(1)), CUT), answer))
+    list(change.walk_steps(revocation.steps(RevocationTarget(USER, keys(1)), CUT), answer))
     assert made == ["put_user_policy"]
 
 
@@ -95,15 +95,15 @@ def test_a_key_that_was_deleted_meanwhile_is_as_good_as_inactive():
     ],
 )
 def test_the_deny_is_about_older_sessions_alone_and_not_about_keys(issued, denied):
-    rights = Rights((policy("all", EVERYTHING), policy("cut", deny_document(CUT))))
+    rights = Rights((parse_policy("all", EVERYTHING), parse_policy("cut", build_deny_document(CUT))))
     context = {"aws:tokenissuetime": issued} if issued else {}
-    decision = decide(Request(Caller(ROLE.arn), "s3:GetObject", "arn:aws:s3:::b/k", context), rights)
+    decision = decide_request(Request(Caller(ROLE.arn), "s3:GetObject", "arn:aws:s3:::b/k", context), rights)
     assert (decision.effect == "explicitDeny") is denied
     assert decision.allowed is not denied
 
 
 def deny(**more):
-    one = deny_document(CUT)
+    one = build_deny_document(CUT)
     one["Statement"][0] |= more
     return one
 
@@ -129,7 +129,7 @@ BEFORE = {"aws:TokenIssueTime": "2026-11-24T12:00:30.000Z"}
     ],
 )
 def test_only_a_deny_of_this_very_form_is_one(text, found):
-    assert revoked_before(replace(ROLE, inline={POLICY_NAME: text})) == found
+    assert find_revocation_time(replace(ROLE, inline={POLICY_NAME: text})) == found
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_only_a_deny_of_this_very_form_is_one(text, found):
     ],
 )
 def test_a_revocation_is_left_alone_as_long_as_it_matters_and_then_goes(after, left):
-    have = roles.applied(WANTED, SETTINGS)
+    have = roles.build_applied_snapshot(WANTED, SETTINGS)
     tags = {tag["Key"]: tag["Value"] for tag in SETTINGS.tags(NAME)}
     bare = replace(have.roles[NAME], tags=tags)
     moment = datetime.now(UTC) - after
@@ -151,6 +151,6 @@ def test_a_revocation_is_left_alone_as_long_as_it_matters_and_then_goes(after, l
     wanted = [want for want in WANTED if want.role == "operator"]
     made = change.preview(apply.steps(have, wanted, SETTINGS))
     assert [step.call for step in made] == ([] if left else ["delete_role_policy"])
-    found = diff.differences(have, roles.applied(wanted, SETTINGS), SETTINGS, whole=False)
+    found = diff.find_differences(have, roles.build_applied_snapshot(wanted, SETTINGS), SETTINGS, whole=False)
     assert (found == []) is left
-    assert revocation.aside(have).roles[NAME].inline == ({} if left else have.roles[NAME].inline)
+    assert revocation.drop_revocations(have).roles[NAME].inline == ({} if left else have.roles[NAME].inline)

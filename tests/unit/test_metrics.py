@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger import Ledger, LedgerError, summary
+from ledger import Ledger, LedgerError, summarise_passes
 from metrics import Tally
 from sklearn import metrics as theirs
 
@@ -79,7 +79,7 @@ def test_a_pass_that_saw_each_picture_once_is_complete():
     entry = ledger.close("train epoch 1", 0, Alone())
     assert (entry["overlap"], entry["ranks"][0]["seen"]) == (0, 5)
     assert ledger.counts.sum() == 0
-    assert summary([entry])["complete"] is True
+    assert summarise_passes([entry])["complete"] is True
 
 
 @pytest.mark.parametrize(

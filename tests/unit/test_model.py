@@ -22,7 +22,7 @@ def test_every_architecture_has_a_head_of_ours_and_a_last_block(head):
             side = 299 if arch == "inception_v3" else 224
             assert network(torch.zeros(2, 3, side, side)).shape == (2, 133), arch
         trained = sum(p.numel() for p in network.backbone.parameters() if p.requires_grad)
-        assert 0 < trained < model.weights_of(network.backbone), arch
+        assert 0 < trained < model.count_weights(network.backbone), arch
 
 
 def test_regnet_too():
@@ -98,27 +98,27 @@ def test_the_fast_frozen_part_gives_the_backbones_features(arch, monkeypatch):
     preprocess = Preprocess(side)
     pictures = torch.randint(0, 256, (5, 3, side, side), dtype=torch.uint8)
     frozen = Frozen(backbone, preprocess, torch.device("cpu"), batch=4)
-    found, wanted = frozen(pictures), model.predict(backbone, preprocess.normalised(pictures))
+    found, wanted = frozen(pictures), model.compute_scores(backbone, preprocess.normalised(pictures))
     assert found.dtype == torch.float32
     assert torch.allclose(found, wanted, atol=1e-3 * wanted.abs().max().item())
     assert torch.equal(found[:2], frozen(pictures[:2]))  # whatever else is in the batch
 
 
 def test_bf16_is_taken_only_where_it_pays(monkeypatch):
-    from frozen import half
+    from frozen import is_bf16_faster
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "avx512_bf16": True})
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     cpu = torch.device("cpu")
-    assert half(cpu, 224)
-    assert not half(cpu, 32)
+    assert is_bf16_faster(cpu, 224)
+    assert not is_bf16_faster(cpu, 32)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
-    assert not half(cpu, 224)
+    assert not is_bf16_faster(cpu, 224)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    assert not half(cpu, 224)
+    assert not is_bf16_faster(cpu, 224)
     for able in (True, False):  # a T4 has none: there torch would emulate it
         monkeypatch.setattr(
             torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able or including_emulation
         )
-        assert half(torch.device("cuda"), 32) is able
+        assert is_bf16_faster(torch.device("cuda"), 32) is able

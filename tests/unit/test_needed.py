@@ -11,13 +11,13 @@ from invoke import Context
 from invoke.parser import Parser
 
 import tasks
-from iampolicy.policy.document import policy
-from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from iampolicy.policy.document import parse_policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
 from ops.commands import iam_usage
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT
 from ops.iam import roles, usage
-from ops.iam.usage import Asked, Use
+from ops.iam.usage import RecordedRequest, Use
 from sandbox import request_log
 from sandbox.request_log import RequestLog
 from tests.conftest import Cli, settings_of, write_settings
@@ -32,11 +32,11 @@ def statement(action, resource="*", **more):
 
 
 def doc(*statements, name="arn:aws:iam::123456789012:policy/kennel/x/kennel-x-r"):
-    return policy(name, {"Version": "2012-10-17", "Statement": list(statements)})
+    return parse_policy(name, {"Version": "2012-10-17", "Statement": list(statements)})
 
 
 def asked(action="s3:GetObject", resource=ONE, step="data.pull", role="r", allowed=True, line=0, **context):
-    return Asked(role, action, resource, context, step, allowed, line)
+    return RecordedRequest(role, action, resource, context, step, allowed, line)
 
 
 def request(action="s3:GetObject", resource=ONE, **context):
@@ -44,7 +44,7 @@ def request(action="s3:GetObject", resource=ONE, **context):
 
 
 def uses(*statements, run=(), expected=(), boundary=None):
-    return list(usage.uses("r", ARN, Rights((doc(*statements),), boundary), run, expected))
+    return list(usage.compute_uses("r", ARN, Rights((doc(*statements),), boundary), run, expected))
 
 
 def told(*statements, **more):
@@ -136,7 +136,7 @@ def test_what_is_called_needed_is_denied_without_it_and_nothing_else(raw, run):
         lost = [
             f"{a} {r}"
             for a, r in run
-            if decide(request(a, r), before).allowed and not decide(request(a, r), after).allowed
+            if decide_request(request(a, r), before).allowed and not decide_request(request(a, r), after).allowed
         ]
         use = found[sid, action]
         assert use.requests == len(lost)
@@ -163,14 +163,14 @@ def test_a_record_is_read_once_each_in_order_and_roles_alone(tmp_path):
             )
         )
     )
-    found = usage.record(file)
+    found = usage.read_request_record(file)
     assert [(one.role, one.action, one.step, one.allowed, one.line) for one in found] == [
         ("kennel-x-r", "s3:GetObject", "data.pull", True, 1),
         ("kennel-x-r", "s3:GetObject", "data.pull", False, 3),
         ("kennel-x-r", "s3:PutObject", "data.pull", True, 4),
     ]
     with pytest.raises(OpsError, match=r"no record .* invoke sandbox\.up demo"):
-        usage.record(tmp_path / "none")
+        usage.read_request_record(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -189,16 +189,16 @@ def test_a_record_that_is_none_is_an_error_with_its_place(tmp_path, text, said):
     file = tmp_path / "requests.jsonl"
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(OpsError, match=said):
-        usage.record(file)
+        usage.read_request_record(file)
     with pytest.raises(OpsError, match="is no record of the local AWS"):
-        usage.record(tmp_path)
+        usage.read_request_record(tmp_path)
 
 
 def test_a_last_line_that_is_only_begun_is_left_out(tmp_path, capsys):
     """The local AWS may be writing it just now, or was killed."""
     file = tmp_path / "requests.jsonl"
     file.write_text(line() + "\n" + line(action="s3:PutObject")[:-20])
-    assert [one.action for one in usage.record(file)] == ["s3:GetObject"]
+    assert [one.action for one in usage.read_request_record(file)] == ["s3:GetObject"]
     assert f"{file}:2: the last line is only begun" in capsys.readouterr().err
 
 
@@ -240,7 +240,7 @@ def test_the_commands_read_a_record(cli, tmp_path):
 def test_what_nothing_needs_exits_7(monkeypatch):
     idle = Use("kennel-x-r", "p", "A", "s3:GetObject")
     monkeypatch.setattr(
-        usage, "tally", lambda *args: [idle, Use("kennel-x-r", "p", "A", "s3:PutObject", 2, "data.push", ONE)]
+        usage, "list_uses", lambda *args: [idle, Use("kennel-x-r", "p", "A", "s3:PutObject", 2, "data.push", ONE)]
     )
     monkeypatch.setattr("ops.core.settings.load", lambda config: None)
     answer = iam_usage.needed.body.__wrapped__(Context())
@@ -287,7 +287,7 @@ def test_when_a_removal_went_as_predicted(broke, denied, resource, silent, right
 
 def test_what_is_not_drawn_and_what_is_denied_in_silence_is_shipped():
     """A reason for what is gone would be believed for ever."""
-    wanted = {want.role: want.permissions for want in roles.wanted(settings_of())}
+    wanted = {want.role: want.permissions for want in roles.read_roles(settings_of())}
     given = [
         (role, one["Sid"], action)
         for role, policies in wanted.items()
@@ -328,7 +328,7 @@ def test_the_page_lists_what_is_shipped():
     rows = re.findall(r"^\| ([\w-]+) \| (\w+) \| `([\w:*-]+)` \|", page, re.M)
     shipped = [
         (want.role, one["Sid"], action)
-        for want in roles.wanted(settings_of())
+        for want in roles.read_roles(settings_of())
         for one_policy in want.permissions.values()
         for one in one_policy.raw_statements
         if one["Effect"] == "Allow"

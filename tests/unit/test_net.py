@@ -19,10 +19,10 @@ COMPLETE = Facts(
     routed=frozenset({"subnet-a", "subnet-b"}),
     groups={
         name: Group(f"sg-{name}", frozenset(ingress), frozenset(egress))
-        for name, (ingress, egress) in plan.wanted_groups(SETTINGS).items()
+        for name, (ingress, egress) in plan.define_security_groups(SETTINGS).items()
     },
     acl="acl-1",
-    entries=frozenset(plan.wanted_entries(SETTINGS)),
+    entries=frozenset(plan.define_acl_entries(SETTINGS)),
     associations={"subnet-a": ("acl-1", "aclassoc-a"), "subnet-b": ("acl-1", "aclassoc-b")},
     s3_endpoint="vpce-1",
     connect_endpoint="eice-1",
@@ -53,7 +53,7 @@ def test_an_empty_account_gets_no_way_in_from_the_internet():
 
 
 def test_the_groups_let_ssh_in_from_the_door_and_s3_out_and_nothing_else():
-    groups = plan.wanted_groups(SETTINGS)
+    groups = plan.define_security_groups(SETTINGS)
     assert groups["box"] == ({Rule("tcp", 22, 22, "@door")}, {Rule("tcp", 443, 443, "@s3")})
     assert groups["door"] == (set(), {Rule("tcp", 22, 22, "@box")})
     assert all(rule.peer != ANYWHERE for ways in groups.values() for rules in ways for rule in rules)
@@ -147,7 +147,7 @@ PUBLIC = settings_of(text="ec2: {way: public}\nnet: {own_address: 203.0.113.7}\n
 
 
 def test_the_public_way_lets_one_address_in_and_no_other():
-    rules = plan.wanted_groups(PUBLIC)["box"][0]
+    rules = plan.define_security_groups(PUBLIC)["box"][0]
     assert rules == {Rule("tcp", 22, 22, "@door"), Rule("tcp", 2222, 2222, "203.0.113.7/32")}
     steps = change.preview(plan.steps(Facts("pl-1"), PUBLIC))
     calls = [s.call for s in steps if isinstance(s, Change)]
@@ -159,11 +159,11 @@ def test_the_public_way_lets_one_address_in_and_no_other():
 
 
 def test_the_way_back_from_the_public_one_takes_gateway_route_and_rules():
-    box = plan.wanted_groups(PUBLIC)["box"]
+    box = plan.define_security_groups(PUBLIC)["box"]
     have = Facts(
         **{
             **vars(with_group("box", ingress=frozenset(box[0]))),
-            "entries": frozenset(plan.wanted_entries(PUBLIC)),
+            "entries": frozenset(plan.define_acl_entries(PUBLIC)),
             "stray_routes": {"0.0.0.0/0": "igw-1"},
             "gateway": ("igw-1", "vpc-1"),
         }

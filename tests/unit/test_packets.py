@@ -2,7 +2,15 @@
 
 import pytest
 
-from ops.network.reachability import Rules, from_endpoint, from_internet, next_hop, open_acl, open_groups, rules_of
+from ops.network.reachability import (
+    Rules,
+    find_next_hop,
+    index_rules,
+    is_open_in_acl,
+    is_open_in_group,
+    trace_from_endpoint,
+    trace_from_internet,
+)
 
 DOOR = {"SecurityGroupIds": ["sg-door"], "SubnetId": "subnet-a"}
 BOX = {
@@ -40,7 +48,7 @@ def stop(groups=GROUPS, here=OPEN, there=OPEN, routes=LOCAL):
     rules = Rules(
         groups, {"subnet-a": {"Entries": here}, "subnet-b": {"Entries": there}}, {"subnet-a": LOCAL, "subnet-b": routes}
     )
-    return "".join(why for _, why in from_endpoint(BOX, DOOR, "10.20.0.4", rules))
+    return "".join(why for _, why in trace_from_endpoint(BOX, DOOR, "10.20.0.4", rules))
 
 
 def from_outside(groups=None, there=None, routes=TO_THE_WORLD, address="203.0.113.7"):
@@ -50,7 +58,7 @@ def from_outside(groups=None, there=None, routes=TO_THE_WORLD, address="203.0.11
         {"subnet-b": {"Entries": there or [{**e, "CidrBlock": "0.0.0.0/0"} for e in OPEN]}},
         {"subnet-b": routes},
     )
-    return "".join(why for _, why in from_internet(BOX, address, 22, rules))
+    return "".join(why for _, why in trace_from_internet(BOX, address, 22, rules))
 
 
 def test_the_whole_path_is_open():
@@ -89,14 +97,14 @@ def test_each_hop_can_stop_it(kind, words):
 
 def test_rules_by_address_and_by_range():
     rule = [{"IpProtocol": "tcp", "FromPort": 20, "ToPort": 30, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]
-    assert open_groups(rule, 22, [], "10.9.9.9")
-    assert not open_groups(rule, 22, [], "11.9.9.9")
-    assert not open_groups(rule, 31, [], "10.9.9.9")
-    assert not open_groups([{**rule[0], "IpProtocol": "udp"}], 22, [], "10.9.9.9")
+    assert is_open_in_group(rule, 22, [], "10.9.9.9")
+    assert not is_open_in_group(rule, 22, [], "11.9.9.9")
+    assert not is_open_in_group(rule, 31, [], "10.9.9.9")
+    assert not is_open_in_group([{**rule[0], "IpProtocol": "udp"}], 22, [], "10.9.9.9")
 
 
 def test_no_rule_of_an_acl_means_no():
-    assert not open_acl([], False, (22, 22), "10.20.0.4")
+    assert not is_open_in_acl([], False, (22, 22), "10.20.0.4")
 
 
 def test_one_address_outside_gets_in_and_no_other():
@@ -108,10 +116,10 @@ def test_one_address_outside_gets_in_and_no_other():
 
 
 def test_the_most_specific_route_wins_and_a_dead_one_leads_nowhere():
-    assert next_hop(TO_THE_WORLD, "10.20.1.1") == "local"
-    assert next_hop(TO_THE_WORLD, "8.8.8.8") == "igw-1"
-    assert next_hop([{**TO_THE_WORLD[1], "State": "blackhole"}], "8.8.8.8") == ""
-    assert next_hop([], "8.8.8.8") == ""
+    assert find_next_hop(TO_THE_WORLD, "10.20.1.1") == "local"
+    assert find_next_hop(TO_THE_WORLD, "8.8.8.8") == "igw-1"
+    assert find_next_hop([{**TO_THE_WORLD[1], "State": "blackhole"}], "8.8.8.8") == ""
+    assert find_next_hop([], "8.8.8.8") == ""
 
 
 def test_a_subnet_without_a_table_is_on_the_main_one():
@@ -120,4 +128,4 @@ def test_a_subnet_without_a_table_is_on_the_main_one():
         {"VpcId": "vpc-1", "Routes": ["own"], "Associations": [{"SubnetId": "subnet-a"}]},
     ]
     subnets = [{"SubnetId": name, "VpcId": "vpc-1"} for name in ("subnet-a", "subnet-b")]
-    assert rules_of([], [], tables, subnets).routes == {"subnet-a": ["own"], "subnet-b": ["main"]}
+    assert index_rules([], [], tables, subnets).routes == {"subnet-a": ["own"], "subnet-b": ["main"]}

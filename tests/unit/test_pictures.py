@@ -23,7 +23,7 @@ from preprocess import Preprocess
 import imaging
 from imaging import PictureError
 from ops.core.paths import ROOT
-from ops.datasets.image_check import inspect
+from ops.datasets.image_check import inspect_bytes
 from ops.jobs import spec
 from ops.releases import image_build
 
@@ -76,7 +76,7 @@ BAD = {
 @pytest.mark.parametrize("name", ODD)
 def test_what_can_be_read_is_the_same_in_training_and_in_the_server(name):
     trained = Preprocess(16).normalised(Preprocess(16).decoded(ODD[name])[None])
-    served = serving.prepared(ODD[name], CARD)
+    served = serving.prepare_picture(ODD[name], CARD)
     assert trained.shape == (1, 3, 16, 16)
     assert np.abs(trained.numpy() - served).max() < 1e-5
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_read_is_refused_by_both(name):
     with pytest.raises(PictureError):
         Preprocess(16).cropped(BAD[name], 0.3, random.Random(0))
     with pytest.raises(PictureError):
-        serving.prepared(BAD[name], CARD)
+        serving.prepare_picture(BAD[name], CARD)
 
 
 def test_the_picture_that_stops_a_training_is_named(tmp_path):
@@ -120,7 +120,9 @@ def test_the_picture_that_stops_a_training_is_named(tmp_path):
     # Beside a GPU worker processes decode, and what they raise comes with their whole traceback.
     with pytest.raises(dataset.DataError) as raised:
         list(loader.Feed(views, torch.device("cpu"), 1).batches(0, [[0, 1]]))
-    assert re.match(r"(dataset\.)?DataError: train/cat/1.jpg: not a readable PNG or JPEG", train.reason(raised.value))
+    assert re.match(
+        r"(dataset\.)?DataError: train/cat/1.jpg: not a readable PNG or JPEG", train.describe_error(raised.value)
+    )
 
 
 MODES = {"JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "L", "1", "P", "RGBA", "LA", "I;16")}
@@ -200,12 +202,12 @@ def odd_files(draw):
 
 def accepted_by_all(data, side):
     """Whether push, training and the server take a file: all or none, else this fails; and with equal pixels."""
-    pushed = inspect(data)
+    pushed = inspect_bytes(data)
     answers = []
     for work in (
         lambda: Preprocess(side).decoded(data),
         lambda: Preprocess(side).cropped(data, 0.3, random.Random(0)),
-        lambda: serving.prepared(data, CARD | {"pixels": side}),
+        lambda: serving.prepare_picture(data, CARD | {"pixels": side}),
     ):
         try:
             answers.append(work())
@@ -214,7 +216,7 @@ def accepted_by_all(data, side):
     taken = [not isinstance(answer, str) for answer in answers]
     assert taken == [not pushed.fault] * 3, (pushed.fault, answers)
     if not pushed.fault:
-        whole = imaging.decode(data).image
+        whole = imaging.decode_picture(data).image
         assert pushed.pixels == hashlib.sha256(f"{whole.size}".encode() + whole.tobytes()).hexdigest()
         assert np.abs(Preprocess(side).normalised(answers[0][None]).numpy() - answers[2]).max() < 1e-5
     return not pushed.fault
@@ -285,7 +287,7 @@ LIMITS = {
 @pytest.mark.parametrize("name", LIMITS)
 def test_the_limits_are_the_same_for_all_and_named_by_push(name):
     data, fault = LIMITS[name]
-    assert inspect(data).fault.startswith(fault)
+    assert inspect_bytes(data).fault.startswith(fault)
     assert accepted_by_all(data, 16) == (not fault)
 
 
@@ -300,7 +302,7 @@ def test_scans_of_a_picture_are_counted_in_push_and_training_too():
     bomb = progressive[:start] + progressive[start:-2] * 60 + progressive[-2:]
     hidden = progressive[:start] + progressive[start:-2] + b"\xff\x01" + progressive[start:-2] * 60 + progressive[-2:]
     for data in (bomb, hidden):  # a TEM has no length, behind which scans could hide
-        assert inspect(data).fault == "it has more than 40 scans"
+        assert inspect_bytes(data).fault == "it has more than 40 scans"
         assert not accepted_by_all(data, 16)
 
 
@@ -319,9 +321,9 @@ def test_broken_exif_leaves_a_picture_as_it_is_stored(broken):
     data = ODD["jpeg"]
     block = exif(6, broken)
     spoilt = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
-    assert inspect(spoilt).pixels == inspect(data).pixels != ""
+    assert inspect_bytes(spoilt).pixels == inspect_bytes(data).pixels != ""
     assert accepted_by_all(spoilt, 16)
-    assert not inspect(spoilt).turned
+    assert not inspect_bytes(spoilt).turned
 
 
 def test_golden_pictures_are_chosen_among_those_that_a_request_can_hold():
@@ -334,5 +336,5 @@ def test_golden_pictures_are_chosen_among_those_that_a_request_can_hold():
 @pytest.mark.parametrize("folder", ["training", "serving"])
 def test_the_decoder_is_one_file_that_both_payloads_carry(folder):
     assert (ROOT / folder / "imaging.py").resolve() == ROOT / "imaging.py"
-    assert ("imaging.py", ROOT / "training" / "imaging.py") in spec.code_files([])
-    assert b"def decode(" in zipfile.ZipFile(io.BytesIO(image_build.package())).read("imaging.py")
+    assert ("imaging.py", ROOT / "training" / "imaging.py") in spec.list_code_files([])
+    assert b"def decode(" in zipfile.ZipFile(io.BytesIO(image_build.package_serving())).read("imaging.py")

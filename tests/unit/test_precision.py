@@ -12,7 +12,7 @@ def test_within_it_weights_and_inputs_have_eight_bits_and_afterwards_all_is_as_b
     pictures, weight = torch.rand(5, 3, 8, 8), network[0].weight.clone()
     with torch.no_grad():
         exact = network(pictures)
-        with precision.rounded(network):
+        with precision.simulate_bf16(network):
             assert torch.equal(network[0].weight, weight.bfloat16().float())
             coarse = network(pictures)
         assert torch.equal(network[0].weight, weight)
@@ -26,7 +26,7 @@ def answers(*best):
 
 
 def test_evidence_counts_agreement_and_what_is_right():
-    found = precision.evidence(answers(0, 1, 1, 0), answers(0, 1, 0, 0), [0, 1, 0, 1])
+    found = precision.count_agreement(answers(0, 1, 1, 0), answers(0, 1, 0, 0), [0, 1, 0, 1])
     assert found == {"pictures": 4, "agree": 3, "right_fp32": 2, "right_bf16": 3}
 
 
@@ -44,8 +44,8 @@ def test_evidence_counts_agreement_and_what_is_right():
 def test_what_proves_bf16(pictures, agree, fp32, bf16, proved):
     counts = {"pictures": pictures, "agree": agree, "right_fp32": fp32, "right_bf16": bf16}
     wanted = ["fp32", "bf16"] if proved else ["fp32"]
-    assert precision.proved({"metrics": {"test": {"precision": counts}}}) == wanted
+    assert precision.decide_precisions({"metrics": {"test": {"precision": counts}}}) == wanted
 
 
 def test_a_card_without_evidence_proves_fp32_only():
-    assert precision.proved({"metrics": {"test": {}}}) == ["fp32"]
+    assert precision.decide_precisions({"metrics": {"test": {}}}) == ["fp32"]

@@ -116,7 +116,7 @@ def picture(colour, kind="PNG", size=(40, 30)):
 def drawn(folder, pictures=None):
     """(what was read, the page) after everything was drawn."""
     found = results.read("kennel-job", folder)
-    return found, html.render(found, drawing.draw_plots(found, pictures or {}, folder))
+    return found, html.render_report(found, drawing.draw_plots(found, pictures or {}, folder))
 
 
 class Page(HTMLParser):
@@ -224,21 +224,21 @@ def test_the_headline_comes_before_the_plots_and_says_where_the_model_is_from(fo
 )
 def test_the_ledgers_verdict(folder, ledger, words):
     (folder / "ledger.json").write_text(json.dumps(ledger))
-    verdict = html.ledger(results.read("job", folder))
+    verdict = html.describe_ledger(results.read("job", folder))
     assert (verdict.text or verdict.bad).startswith(words)
 
 
 def test_the_counts_are_those_of_the_predictions(folder):
     found = results.read("kennel-job", folder)
-    counts = results.confusion(found)
+    counts = results.count_confusions(found)
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     for i, label in enumerate(found.classes):
         for j, said in enumerate(found.classes):
             assert counts[i][j] == sum(line["label"] == label and line["top"][0] == said for line in lines)
-    wrong = sum(times for *_, times, _ in results.pairs(found, 1000))
-    assert wrong == len(lines) - found.right == len(results.mistakes(found, 1000))
-    assert sum(one.right for one in results.recalls(found)) == found.right
-    assert sum(one.pictures for one in results.bins(found)) == len(lines)
+    wrong = sum(times for *_, times, _ in results.list_confused_pairs(found, 1000))
+    assert wrong == len(lines) - found.right == len(results.list_worst_mistakes(found, 1000))
+    assert sum(one.right for one in results.compute_recalls(found)) == found.right
+    assert sum(one.pictures for one in results.group_by_confidence(found)) == len(lines)
 
 
 def test_the_most_confused_and_the_least_recalled_are_listed(tmp_path):
@@ -249,14 +249,14 @@ def test_the_most_confused_and_the_least_recalled_are_listed(tmp_path):
     lines[4]["top"] = ["dog"]
     (folder / "predictions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     found, source = drawn(folder)
-    assert results.pairs(found) == [("cat", "fox", 3, 12), ("cat", "dog", 1, 12)]
-    assert results.recalls(found)[0] == results.Recall("cat", 8, 12, "fox")
+    assert results.list_confused_pairs(found) == [("cat", "fox", 3, 12), ("cat", "dog", 1, 12)]
+    assert results.compute_recalls(found)[0] == results.Recall("cat", 8, 12, "fox")
     assert "<td>cat</td><td>fox</td><td class=n>3 of 12</td><td class=n>25.0 %</td>" in source
 
 
 def test_the_worst_mistakes_have_the_highest_loss(folder):
     found = results.read("kennel-job", folder)
-    worst_ones = results.mistakes(found, 5)
+    worst_ones = results.list_worst_mistakes(found, 5)
     assert all(one.label != one.said for one in worst_ones)
     assert [one.loss for one in worst_ones] == sorted((one.loss for one in worst_ones), reverse=True)
 
@@ -341,11 +341,11 @@ def test_a_hundred_and_thirty_three_classes_are_readable(tmp_path):
 
     panel = Figure().subplots()
     names = [f"class_{number:03}" for number in range(133)]
-    answer_plots.marks(panel, names, names, points=6.7)
+    answer_plots.draw_labels_and_lines(panel, names, names, points=6.7)
     assert [label.get_text() for label in panel.get_yticklabels()] == names
     folder = folder_of(tmp_path / "model", names, each=2)
     found = results.read("kennel-job", folder)
-    with Image.open(answer_plots.confusion(found, folder / "confusion.png")) as image:
+    with Image.open(answer_plots.draw_confusion_matrix(found, folder / "confusion.png")) as image:
         assert image.width > 133 * 16
 
 
@@ -354,12 +354,12 @@ def test_pictures_are_decoded_with_suspicion():
     image = Image.new("RGB", (40, 20))
     image.getexif()[0x0112] = 6  # to be turned by 90 degrees
     image.save(sideways, "JPEG", exif=image.getexif())
-    assert misclassified.thumbnail(sideways.getvalue()).size == (20, 40)
-    assert max(misclassified.thumbnail(picture("red", size=(2000, 1000))).size) == 300
-    assert misclassified.thumbnail(picture("red", "GIF")) is None
-    assert misclassified.thumbnail(picture("red")[:40]) is None
-    assert misclassified.thumbnail(picture("red", size=(9000, 9000))) is None
-    assert misclassified.thumbnail(None) is None
+    assert misclassified.make_thumbnail(sideways.getvalue()).size == (20, 40)
+    assert max(misclassified.make_thumbnail(picture("red", size=(2000, 1000))).size) == 300
+    assert misclassified.make_thumbnail(picture("red", "GIF")) is None
+    assert misclassified.make_thumbnail(picture("red")[:40]) is None
+    assert misclassified.make_thumbnail(picture("red", size=(9000, 9000))) is None
+    assert misclassified.make_thumbnail(None) is None
 
 
 def test_trials_are_drawn_whatever_came_of_them(tmp_path):
@@ -371,7 +371,9 @@ def test_trials_are_drawn_whatever_came_of_them(tmp_path):
         drawing.draw_trials(trials, tmp_path / f"{number}.png")
         with Image.open(tmp_path / f"{number}.png", formats=("PNG",)) as image:
             assert image.width > 800
-    assert training_plots.best_trial(done[0], 3) == "Best of 3 trials: loss 0.3000 at learning rate 0.1, batch 32"
+    assert (
+        training_plots.format_trials_title(done[0], 3) == "Best of 3 trials: loss 0.3000 at learning rate 0.1, batch 32"
+    )
 
 
 def test_without_matplotlib_the_command_is_told(monkeypatch):

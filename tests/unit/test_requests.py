@@ -29,7 +29,7 @@ from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 BUSY = SETTINGS.model_copy(update={"net": SETTINGS.net.model_copy(update={"interface_endpoints": ["logs", "sts"]})})
-WANT = plan.Wanted(Release("a" * 64, "job"), SETTINGS)
+WANT = plan.EndpointSpec(Release("a" * 64, "job"), SETTINGS)
 JOB = spec.build_spec(SETTINGS, Manifest("p", (), (), {}, "d" * 64), "sm", 2)
 STARTED = spec.build_spec(SETTINGS, Manifest("p", (), (), {}, "d" * 64), "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))
 HAVE = training_jobs.Facts(JOB.name, None, ("subnet-a",), "sg-1", False)
@@ -38,7 +38,7 @@ LIVE = {"EndpointName": "kennel-demo", "EndpointStatus": "InService", "EndpointC
 FULL = net_facts.Facts(
     s3_list="pl-1", vpc="vpc-1", hostnames=True, subnets={"us-east-1a": "subnet-a"}, routes="rtb-1", stray_routes={"10.0.0.0/8": "eni-1"},
     gateway=("igw-1", "vpc-1"),
-    groups={n: net_facts.Group(f"sg-{n}", frozenset(i), frozenset(e)) for n, (i, e) in net.wanted_groups(SETTINGS).items()},
+    groups={n: net_facts.Group(f"sg-{n}", frozenset(i), frozenset(e)) for n, (i, e) in net.define_security_groups(SETTINGS).items()},
     acl="acl-1", entries=frozenset({net_facts.Entry(9, False, "6", 1, 2, "0.0.0.0/0")}), s3_endpoint="vpce-1", connect_endpoint="eice-1",
     interfaces={"logs": "vpce-2"},
 )  # fmt: skip
@@ -72,9 +72,9 @@ PLANS = {
     "box, started": ec2.steps(
         ec2_facts.Facts(STOPPED, instance_types=LAUNCH.instance_types), LaunchOptions(KINDS), SETTINGS
     ),
-    "box, stopped": ec2.halting(ec2_facts.Facts(STOPPED | {"State": {"Name": "running"}})),
-    "box, down": ec2.removal(GONE, SETTINGS),
-    "roles": iam.steps(Snapshot(), roles.wanted(SETTINGS), SETTINGS),
+    "box, stopped": ec2.stop_box_steps(ec2_facts.Facts(STOPPED | {"State": {"Name": "running"}})),
+    "box, down": ec2.remove_box_steps(GONE, SETTINGS),
+    "roles": iam.steps(Snapshot(), roles.read_roles(SETTINGS), SETTINGS),
     "job": training_jobs.steps(HAVE, training_jobs.Order(JOB, JOB.name, "code/c/", 2), SETTINGS),
     "spot job from weights": training_jobs.steps(
         HAVE, training_jobs.Order(STARTED, STARTED.name, "code/c/", spot=True), SETTINGS
@@ -88,8 +88,8 @@ PLANS = {
     "image, with another project": image_build.steps(image_build.Facts("a" * 12, None, True, {"name": "x"}), SETTINGS),
     "scaling": scaling.steps(scaling.Facts(), SCHEDULED),
     "scaling, by another metric": scaling.steps(SCALED, SETTINGS),
-    "function": fn.steps(fn.Facts(unreserved=1000), fn.package(), SETTINGS),
-    "function, down": fn.removal(SETTINGS),
+    "function": fn.steps(fn.Facts(unreserved=1000), fn.package_function(), SETTINGS),
+    "function, down": fn.remove_function_steps(SETTINGS),
 }
 
 

@@ -27,12 +27,12 @@ from sandbox.http import routes
     ],
 )
 def test_operations_of_s3_are_told_apart(method, path, query, operation):
-    found, labels = routes.match("s3", method, path, parse_qs(query, keep_blank_values=True), ())
+    found, labels = routes.match_operation("s3", method, path, parse_qs(query, keep_blank_values=True), ())
     assert (found, "/" + "/".join(labels.values())) == (operation, path)
 
 
 def test_reading_and_changing_are_told_apart():
-    assert [name for name in ("DescribeVpcs", "InvokeEndpoint", "CreateVpc", "PutObject", "UpdateAlias", "HeadObject") if request_log.changes(name)] == [
+    assert [name for name in ("DescribeVpcs", "InvokeEndpoint", "CreateVpc", "PutObject", "UpdateAlias", "HeadObject") if request_log.is_mutating_operation(name)] == [
         "CreateVpc", "PutObject", "UpdateAlias",
     ]  # fmt: skip
 

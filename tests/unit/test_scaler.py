@@ -23,7 +23,7 @@ from sandbox.autoscaling import schedules, tracking
     ],
 )
 def test_the_state_of_an_alarm_follows_from_its_points(way, points, before, expected):
-    assert tracking.state(way, points, 20, before) == expected
+    assert tracking.derive_alarm_state(way, points, 20, before) == expected
 
 
 @pytest.mark.parametrize(
@@ -41,27 +41,27 @@ def test_the_state_of_an_alarm_follows_from_its_points(way, points, before, expe
     ],
 )
 def test_how_many_instances_an_alarm_asks_for(way, point, count, expected):
-    assert tracking.decide(way, point, count, (1, 4), 20) == expected
+    assert tracking.decide_instance_count(way, point, count, (1, 4), 20) == expected
 
 
 def test_a_policy_has_two_alarms_and_one_where_nothing_is_to_be_taken_away():
     policy = {"TargetValue": 20.0, "PredefinedMetricSpecification": {}}
     kind = policy["PredefinedMetricSpecification"]
     kind["PredefinedMetricType"] = "SageMakerVariantInvocationsPerInstance"
-    high, low = tracking.alarms(policy)
+    high, low = tracking.build_alarm_parameters(policy)
     assert (high["metric_name"], high["period"], high["evaluation_periods"]) == ("InvocationsPerInstance", 60, 3)
     assert (low["threshold"], low["period"], low["evaluation_periods"]) == (18.0, 60, 15)
     kind["PredefinedMetricType"] = "SageMakerVariantConcurrentRequestsPerModelHighResolution"
-    high, low = tracking.alarms(policy)
+    high, low = tracking.build_alarm_parameters(policy)
     assert (high["metric_name"], high["period"], high["evaluation_periods"]) == ("ConcurrentRequestsPerModel", 10, 3)
     assert low["period"] == 60
-    assert len(tracking.alarms({**policy, "DisableScaleIn": True})) == 1
+    assert len(tracking.build_alarm_parameters({**policy, "DisableScaleIn": True})) == 1
 
 
 def test_suspensions_stop_one_way_each():
     state = {"DynamicScalingOutSuspended": True, "DynamicScalingInSuspended": False}
-    assert [tracking.suspends(state, way) for way in ("out", "in", "schedule")] == [True, False, False]
-    assert not tracking.suspends(None, "out")
+    assert [tracking.is_scaling_suspended(state, way) for way in ("out", "in", "schedule")] == [True, False, False]
+    assert not tracking.is_scaling_suspended(None, "out")
 
 
 def moment(text):
@@ -90,7 +90,7 @@ BEGUN = moment("2026-11-20T00:00:30")
 )
 def test_when_a_scheduled_action_is_due(schedule, zone, until, expected):
     until = moment(until)
-    assert schedules.due(schedule, zone, BEGUN, until - timedelta(seconds=10), until) is expected
+    assert schedules.is_schedule_due(schedule, zone, BEGUN, until - timedelta(seconds=10), until) is expected
 
 
 @pytest.mark.parametrize(

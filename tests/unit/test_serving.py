@@ -33,18 +33,20 @@ def test_what_is_wrong_with_answers_is_said_one_by_one():
     good = {"release": "r" * 64, "scores": [1.0, 5.1, 2.0], "classes": ["a", "b", "c"], "best": "b"}
 
     def wrong(**other):
-        return golden_answers.wrong([one], lambda _: {**good, **other}, "r" * 64)
+        return golden_answers.check_golden_answers([one], lambda _: {**good, **other}, "r" * 64)
 
     assert wrong() == []
     assert "answered by release ffff" in wrong(release="f" * 64)[0]
-    assert "answered by release None" in golden_answers.wrong([one], lambda _: {"error": "no"}, "r" * 64)[0]
+    assert (
+        "answered by release None" in golden_answers.check_golden_answers([one], lambda _: {"error": "no"}, "r" * 64)[0]
+    )
     assert "2 scores, not 3" in wrong(scores=[1.0, 5.0])[0]
     assert "scores differ by 0.5" in wrong(scores=[1.5, 5.0, 2.0])[0]
     assert "best is a" in wrong(best="a")[0]
 
 
 def test_a_refusal_says_when_to_come_again():
-    response = server.refusal(503, "busy", {"Retry-After": server.RETRY_S})
+    response = server.build_error_response(503, "busy", {"Retry-After": server.RETRY_S})
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
 
 
@@ -53,16 +55,16 @@ def test_bf16_is_taken_where_it_was_proved_and_the_cpu_has_it(monkeypatch, tmp_p
     told = tmp_path / "cpuinfo"
     monkeypatch.setattr(engine, "CPU", told)
     both = ["fp32", "bf16"]
-    assert engine.fastest(both, 224) == ["fp32"]  # nothing is known of the CPU
+    assert engine.order_precisions(both, 224) == ["fp32"]  # nothing is known of the CPU
     told.write_text("flags : avx512f avx512_bf16\n")
-    assert engine.fastest(both, 224) == ["bf16", "fp32"]
-    assert engine.fastest(["fp32"], 224) == ["fp32"]
-    assert engine.fastest(both, 32) == ["fp32"]
+    assert engine.order_precisions(both, 224) == ["bf16", "fp32"]
+    assert engine.order_precisions(["fp32"], 224) == ["fp32"]
+    assert engine.order_precisions(both, 32) == ["fp32"]
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
-    assert engine.fastest(both, 224) == ["fp32"]
+    assert engine.order_precisions(both, 224) == ["fp32"]
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     told.write_text("flags : avx2\n")
-    assert engine.fastest(both, 224) == ["fp32"]
+    assert engine.order_precisions(both, 224) == ["fp32"]
 
 
 def jpeg_with(extra, size=(40, 30)):
@@ -84,14 +86,19 @@ def jpeg_with(extra, size=(40, 30)):
 def test_what_would_take_long_is_refused_at_once(body, words):
     began = time.process_time()
     with pytest.raises(PictureError, match=words):
-        picture_bytes.prepared(body, {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
+        picture_bytes.prepare_picture(body, {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
     assert time.process_time() - began < 2
 
 
 def test_what_a_phone_puts_behind_a_picture_is_not_counted():
     """A video behind the JPEG has the bytes of a start of scan once in 64 KiB, by chance."""
     whole = picture(form="JPEG", size=(40, 30)) + b"\xff\xda" * 1000 + os.urandom(100_000)
-    assert picture_bytes.prepared(whole, {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3}).shape == (1, 3, 8, 8)
+    assert picture_bytes.prepare_picture(whole, {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3}).shape == (
+        1,
+        3,
+        8,
+        8,
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ops.core.errors import OpsError
-from ops.core.plan import Change, preview, walk
+from ops.core.plan import Change, preview, walk_steps
 from ops.datasets.manifest import Manifest
 from ops.endpoint import alarms, plan, scaling, teardown
 from ops.jobs import spec, training_jobs
@@ -14,10 +14,10 @@ from ops.releases.build import Release
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
-WANT = plan.Wanted(Release("a" * 64, "job"), SETTINGS, image_tag="b" * 12)
+WANT = plan.EndpointSpec(Release("a" * 64, "job"), SETTINGS, image_tag="b" * 12)
 NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
 WATCHED = {
-    "alarms": {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms.alarms(SETTINGS)},
+    "alarms": {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms.build_endpoint_alarms(SETTINGS)},
     "log_group": True,
 }
 DATA = Manifest("pictures", (), (), {}, "d" * 64)
@@ -59,7 +59,7 @@ def test_alarms_and_logs_come_with_the_endpoint():
         "create_log_group",
         "put_retention_policy",
     ]
-    five, p99 = alarms.alarms(SETTINGS)
+    five, p99 = alarms.build_endpoint_alarms(SETTINGS)
     assert (five["MetricName"], five["Statistic"], five["TreatMissingData"]) == (
         "Invocation5XXErrors",
         "Sum",
@@ -133,12 +133,12 @@ def test_scaling_comes_back_when_aws_refuses_the_update():
         return {}
 
     with pytest.raises(AwsError, match="no quota"):
-        list(walk(steps, answer))
+        list(walk_steps(steps, answer))
     assert made[-3:] == ["update_endpoint", "register_scalable_target", "put_scaling_policy"]
 
 
 def test_a_roll_back_takes_the_config_as_it_was():
-    want = plan.Wanted(WANT.release, SETTINGS, made="kennel-demo-old", kind="ml.c5.xlarge")
+    want = plan.EndpointSpec(WANT.release, SETTINGS, made="kennel-demo-old", kind="ml.c5.xlarge")
     have = plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge")
     steps = preview(plan.steps(have, want))
     assert asked(steps, "update_endpoint")["EndpointConfigName"] == "kennel-demo-old"
@@ -168,7 +168,7 @@ def test_the_originals_values_are_the_defaults():
         1,
         2,
     )
-    assert scaling.wanted(SETTINGS)["TargetValue"] == 20.0
+    assert scaling.build_policy_config(SETTINGS)["TargetValue"] == 20.0
     assert (SETTINGS.fn.reserved, SETTINGS.fn.provisioned) == (10, 1)
 
 
@@ -186,16 +186,18 @@ def test_deleting_takes_scaling_first_and_alarms_last():
 
 def test_a_delete_that_was_interrupted_goes_on_with_what_is_left():
     have = (plan.Facts(None, ("c",), ("m",), {"kennel-demo-5xx": 5.0}), scaling.Facts())
-    assert teardown.anything(have)
+    assert teardown.has_resources(have)
     calls = [s.call for s in preview(teardown.steps(have, SETTINGS)) if isinstance(s, Change)]
     assert calls == ["delete_endpoint_config", "delete_model", "delete_alarms"]
-    assert not teardown.anything((plan.Facts(), scaling.Facts()))
+    assert not teardown.has_resources((plan.Facts(), scaling.Facts()))
 
 
 def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
     job = spec.build_spec(SETTINGS, DATA, "sm", 2)
     have = training_jobs.Facts(job.name, None, ("s-a", "s-b"), "sg", True, root=job.name)
-    request = training_jobs.request(have, training_jobs.Order(job, job.attempt(3), "code/c/", 2), SETTINGS)
+    request = training_jobs.build_training_request(
+        have, training_jobs.Order(job, job.attempt(3), "code/c/", 2), SETTINGS
+    )
     assert request["TrainingJobName"] == f"{job.name}-3"
     assert request["CheckpointConfig"]["S3Uri"].endswith(
         f"/checkpoints/{job.name}"

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iampolicy.lint import linter
-from iampolicy.policy.document import policy
-from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from iampolicy.policy.document import parse_policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
 from ops.iam import suggest
 
 A = "123456789012"
@@ -24,13 +24,13 @@ def passing(role, service):
 
 
 def statements(*requests):
-    return suggest.suggested(requests)["Statement"]
+    return suggest.suggest_policy(requests)["Statement"]
 
 
 def allowed(document, request):
-    rights = Rights((policy("p", document),))
+    rights = Rights((parse_policy("p", document),))
     caller = Caller(f"arn:aws:iam::{A}:role/r")
-    return decide(Request(caller, request["action"], request["resource"], request["context"]), rights).allowed
+    return decide_request(Request(caller, request["action"], request["resource"], request["context"]), rights).allowed
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_actions_with_the_same_resources_share_a_statement():
 
 
 def test_a_role_is_passed_only_to_the_service_that_got_it():
-    document = suggest.suggested(
+    document = suggest.suggest_policy(
         [
             passing("box", "ec2.amazonaws.com"),
             passing("a", "sagemaker.amazonaws.com"),
@@ -134,7 +134,7 @@ def test_a_scopable_action_that_was_asked_on_everything_is_told_apart():
 
 
 def test_nothing_seen_gives_no_statement():
-    assert suggest.suggested([]) == {"Version": "2012-10-17", "Statement": []}
+    assert suggest.suggest_policy([]) == {"Version": "2012-10-17", "Statement": []}
 
 
 def test_over_the_quota_a_services_actions_share_their_resources():
@@ -144,8 +144,8 @@ def test_over_the_quota_a_services_actions_share_their_resources():
     models = [f"{SAGEMAKER}:model/{'m' * 40}-{'abcdefghijklmno'[at]}" for at in range(15)]
     seen = [asked(name, model) for at, name in enumerate(names) for other, model in enumerate(models) if other != at]
     few = [one for one in seen if one["resource"] in models[:3]]
-    assert len(suggest.suggested(few)["Statement"]) == 4
-    document = suggest.suggested(seen)
+    assert len(suggest.suggest_policy(few)["Statement"]) == 4
+    document = suggest.suggest_policy(seen)
     assert len(document["Statement"]) == 1
     assert len(json.dumps(document, separators=(",", ":"))) < 6144
     assert all(allowed(document, request) for request in seen)
@@ -214,7 +214,7 @@ REQUESTS = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(REQUESTS, POOL, NAMES)
 def test_what_was_seen_is_allowed_and_no_other_action(requests, other, name):
-    document = suggest.suggested(requests)
+    document = suggest.suggest_policy(requests)
     assert all(allowed(document, request) for request in requests)
     if other not in {request["action"] for request in requests}:
         assert not allowed(document, asked(other, f"arn:aws:s3:::{name}"))
@@ -229,11 +229,11 @@ def test_what_was_seen_is_allowed_and_no_other_action(requests, other, name):
 def test_the_order_of_the_requests_does_not_matter(requests, random):
     mixed = requests + requests[:3]
     random.shuffle(mixed)
-    assert json.dumps(suggest.suggested(mixed)) == json.dumps(suggest.suggested(requests))
+    assert json.dumps(suggest.suggest_policy(mixed)) == json.dumps(suggest.suggest_policy(requests))
 
 
 def test_the_lint_has_nothing_to_say_of_a_suggestion():
-    document = suggest.suggested(
+    document = suggest.suggest_policy(
         [
             asked("s3:GetObject", "arn:aws:s3:::b/jobs/1"),
             asked("s3:ListBucket", "arn:aws:s3:::b"),
@@ -243,4 +243,4 @@ def test_the_lint_has_nothing_to_say_of_a_suggestion():
             passing("box", "ec2.amazonaws.com"),
         ]
     )
-    assert linter.findings(policy("p", document), "identity") == []
+    assert linter.findings(parse_policy("p", document), "identity") == []

@@ -30,13 +30,13 @@ def shards(pictures, tmp_path):
 def packed(pictures: Path, folder: Path) -> Path:
     """The pictures as they lie in a channel: shards and a manifest."""
     entries = []
-    for group in packing.groups(packing.survey(pictures), 1 << 20):
+    for group in packing.group_into_shards(packing.list_pictures(pictures), 1 << 20):
         shard, data = packing.pack(group)
         path = folder / shard.key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         entries.append(shard)
-    manifest = packing.manifest_of("p", entries)
+    manifest = packing.build_manifest("p", entries)
     path = folder / manifest.key
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(manifest.to_json()))
@@ -51,7 +51,7 @@ def packed(pictures: Path, folder: Path) -> Path:
     epoch=st.integers(0, 3),
 )
 def test_every_process_gets_as_many_pictures_and_together_all(count, size, per, seed, epoch):
-    parts = [sample_order.batches_of_rank(count, seed, epoch, per * size, rank, size) for rank in range(size)]
+    parts = [sample_order.list_rank_batches(count, seed, epoch, per * size, rank, size) for rank in range(size)]
     seen = [number for part in parts for batch in part for number in batch]
     assert set(seen) == set(range(count))
     assert len(seen) - count == -count % size
@@ -106,7 +106,7 @@ def test_augmentation_is_another_each_epoch_and_keeps_what_it_must():
 
 @given(width=st.integers(1, 5000), height=st.integers(1, 5000), least=st.floats(0.01, 1), seed=st.integers(0, 99))
 def test_a_random_part_lies_within_the_picture_and_is_large_enough(width, height, least, seed):
-    left, top, right, bottom = preprocess.part(width, height, least, random.Random(seed))
+    left, top, right, bottom = preprocess.draw_crop_box(width, height, least, random.Random(seed))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
     if width > 50 and height > 50:
@@ -125,7 +125,7 @@ def test_a_random_part_lies_within_the_picture_and_is_large_enough(width, height
 )
 def test_each_process_gets_torchruns_environment(resource, devices, ranks, monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    found = launch.ranks(resource, devices)
+    found = launch.build_rank_environments(resource, devices)
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
     assert [tuple(env[name] for name in names) if env else None for env in found] == ranks
     first = "algo-1" if len(resource.get("hosts", [])) > 1 else "127.0.0.1"  # the box's own name need not resolve
@@ -139,13 +139,13 @@ def test_hyperparameters_are_flags_but_for_sagemakers_own():
         "sagemaker_program": '"launch.py"',
         "_tuning_objective_metric": "valid:loss",
     }
-    assert launch.words(asked) == ["--epochs", "2", "--lr", "0.01"]
+    assert launch.format_flags(asked) == ["--epochs", "2", "--lr", "0.01"]
 
 
 def test_train_takes_every_setting_that_is_sent_to_it():
     import train as program
 
     sent = settings_of().train.hyperparameters()
-    parsed = vars(program.flags().parse_args(launch.words({**sent, "weights": "none"})))
+    parsed = vars(program.build_parser().parse_args(launch.format_flags({**sent, "weights": "none"})))
     assert {name: parsed[name] for name in sent} == {name: getattr(settings_of().train, name) for name in sent}
     assert set(parsed) == {*sent, "weights", "data", "out", "checkpoints", "start"}

@@ -22,7 +22,7 @@ DATA = Manifest("pictures", (), (), {}, "d" * 64)
 JOB = spec.build_spec(SETTINGS, DATA, "sm", chosen={"batch": "32"})
 SEARCH = tuning.Search(JOB, SETTINGS, 2, 1)
 READY = tuning.Facts(SEARCH.name(1), None, "", ("subnet-a", "subnet-b"), "sg-1", True)
-WHY, RATE = tuning.costs(SEARCH)
+WHY, RATE = tuning.estimate_search_cost(SEARCH)
 
 
 def other(**tune):
@@ -51,7 +51,7 @@ def test_what_tuning_does(have, wait, wanted):
 
 
 def test_the_plan():
-    asked = tuning.request(READY, SEARCH, "code/c/")
+    asked = tuning.build_tuning_request(READY, SEARCH, "code/c/")
     assert plan.preview(tuning.steps(READY, SEARCH, "code/c/", True)) == [
         Change("sagemaker", "create_hyper_parameter_tuning_job", asked, WHY, RATE),
         Wait(READY.free, None, "its trials", 2 * (3600 + 900)),
@@ -61,7 +61,7 @@ def test_the_plan():
 
 
 def test_the_originals_ranges_and_a_mean_objective():
-    asked = tuning.request(READY, SEARCH, "code/c/")
+    asked = tuning.build_tuning_request(READY, SEARCH, "code/c/")
     config, trial = asked["HyperParameterTuningJobConfig"], asked["TrainingJobDefinition"]
     assert config["ParameterRanges"] == {
         "ContinuousParameterRanges": [{"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Logarithmic"}],
@@ -75,7 +75,7 @@ def test_the_originals_ranges_and_a_mean_objective():
 
 
 def test_what_is_tuned_is_not_static_and_the_toolkit_is_told_what_to_run():
-    asked = tuning.request(READY, SEARCH, "code/c/")["TrainingJobDefinition"]
+    asked = tuning.build_tuning_request(READY, SEARCH, "code/c/")["TrainingJobDefinition"]
     static = asked["StaticHyperParameters"]
     assert not {"lr", "batch"} & set(static)
     assert static["epochs"] == str(SETTINGS.train.epochs)
@@ -133,7 +133,9 @@ def test_a_name_that_another_search_took_is_passed_over():
 
     have = tuning.facts(Aws(), SEARCH)
     assert (have.completed, have.free, have.number) == (SEARCH.name(2), SEARCH.name(3), 3)
-    seed = tuning.request(replace(READY, number=3), SEARCH, "c")["HyperParameterTuningJobConfig"]["RandomSeed"]
+    seed = tuning.build_tuning_request(replace(READY, number=3), SEARCH, "c")["HyperParameterTuningJobConfig"][
+        "RandomSeed"
+    ]
     assert seed == SETTINGS.tune.seed + 2  # another attempt draws other trials
 
 
@@ -173,9 +175,9 @@ def test_draws_follow_from_the_seed_and_stay_in_their_ranges():
         "IntegerParameterRanges": [{"Name": "n", "MinValue": "2", "MaxValue": "5"}],
         "CategoricalParameterRanges": [{"Name": "batch", "Values": ["32", "64"]}],
     }  # fmt: skip
-    points = list(islice(sandbox_tuning.draws(config(**ranges), "x"), 300))
-    assert points == list(islice(sandbox_tuning.draws(config(**ranges), "y"), 300))
-    assert points != list(islice(sandbox_tuning.draws(config(seed=2, **ranges), "x"), 300))
+    points = list(islice(sandbox_tuning.iterate_hyperparameters(config(**ranges), "x"), 300))
+    assert points == list(islice(sandbox_tuning.iterate_hyperparameters(config(**ranges), "y"), 300))
+    assert points != list(islice(sandbox_tuning.iterate_hyperparameters(config(seed=2, **ranges), "x"), 300))
     rates = [float(point["lr"]) for point in points]
     assert 0.001 <= min(rates) < max(rates) <= 0.1
     assert 0.4 < sum(rate < 0.01 for rate in rates) / 300 < 0.6  # half of a logarithmic range lies below its middle
@@ -186,5 +188,5 @@ def test_draws_follow_from_the_seed_and_stay_in_their_ranges():
 
 def test_a_grid_is_every_combination_once():
     ranges = [{"Name": "a", "Values": ["1", "2"]}, {"Name": "b", "Values": ["x", "y", "z"]}]
-    points = list(sandbox_tuning.draws(config("Grid", CategoricalParameterRanges=ranges), "x"))
+    points = list(sandbox_tuning.iterate_hyperparameters(config("Grid", CategoricalParameterRanges=ranges), "x"))
     assert [(point["a"], point["b"]) for point in points] == [(a, b) for a in "12" for b in "xyz"]

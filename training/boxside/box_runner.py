@@ -129,7 +129,7 @@ class Job:
         self.write_status("Downloading")
         try:
             with fetch_data.hold_data(HOME):
-                fetch_data.fetch(self.s3, self.asked, HOME, self.find_reason_to_end)
+                fetch_data.fetch_missing(self.s3, self.asked, HOME, self.find_reason_to_end)
                 self.prepare()
         except fetch_data.Ended as told:
             self.write_status("Stopped", code=STOPPED, reason=f"{told}, while its data came; nothing was trained")

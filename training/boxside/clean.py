@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def disk_usage(path: Path) -> int:
+def measure_disk_usage(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(f.lstat().st_blocks * 512 for f in files if f.is_symlink() or f.is_file())
 
@@ -37,7 +37,7 @@ def main(home: Path, shards: set[str], dry: bool) -> dict[str, object]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return {"busy": True}
-        found = [(path, disk_usage(path)) for path in find_leftovers(home, shards)]
+        found = [(path, measure_disk_usage(path)) for path in find_leftovers(home, shards)]
         for path, _ in found:
             if not dry and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -27,7 +27,7 @@ class Ended(Exception):
     """Told to end, and why."""
 
 
-def local_path(home: Path, key: str) -> Path:
+def locate_object(home: Path, key: str) -> Path:
     """Where an object of the data set lies on the box, for every job."""
     return home / key
 
@@ -35,7 +35,7 @@ def local_path(home: Path, key: str) -> Path:
 def find_missing(home: Path, asked: dict[str, Any]) -> dict[str, int]:
     """Objects that are not here, or not as they should be, with their bytes. Every shard is read: a disk may have lost some."""
     sizes: dict[str, int] = asked["sizes"]
-    return {key: sizes.get(key, 0) for key in asked["keys"] if not is_whole(local_path(home, key), key)}
+    return {key: sizes.get(key, 0) for key in asked["keys"] if not is_whole(locate_object(home, key), key)}
 
 
 def is_whole(path: Path, key: str) -> bool:
@@ -65,7 +65,7 @@ def hold_data(home: Path) -> Iterator[None]:
         yield
 
 
-def fetch(s3: Any, asked: dict[str, Any], home: Path, ended: Callable[[], str] = str) -> int:
+def fetch_missing(s3: Any, asked: dict[str, Any], home: Path, ended: Callable[[], str] = str) -> int:
     """What is missing, from the bucket; how many shards that were. `ended`: why to leave off, asked between objects.
 
     Raises DiskFull, Ended, or OSError for what is not what it says.
@@ -76,7 +76,7 @@ def fetch(s3: Any, asked: dict[str, Any], home: Path, ended: Callable[[], str] =
     for number, (key, size) in enumerate(wanted.items(), 1):
         if why := ended():
             raise Ended(why)
-        download(s3, asked["bucket"], key, local_path(home, key))
+        download_and_verify(s3, asked["bucket"], key, locate_object(home, key))
         done += size
         if time.monotonic() - told > 1:
             told = time.monotonic()
@@ -86,7 +86,7 @@ def fetch(s3: Any, asked: dict[str, Any], home: Path, ended: Callable[[], str] =
     return new
 
 
-def download(s3: Any, bucket: str, key: str, path: Path) -> None:
+def download_and_verify(s3: Any, bucket: str, key: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     s3.download_file(bucket, key, str(part))
@@ -102,7 +102,7 @@ def link_data(asked: dict[str, Any], home: Path, data: Path) -> None:
         path = data / key
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_symlink():
-            path.symlink_to(local_path(home, key))
+            path.symlink_to(locate_object(home, key))
 
 
 def main(job: Path) -> None:
@@ -113,7 +113,7 @@ def main(job: Path) -> None:
         Path(__file__).resolve().parents[3],
     )  # of HOME/code/DIGEST/boxside/fetch_data.py
     with hold_data(home):
-        fetch(boto3.client("s3", region_name=asked["region"]), asked, home)
+        fetch_missing(boto3.client("s3", region_name=asked["region"]), asked, home)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from ops.core import running
-from ops.core.aws.errors import aws_error, redact, shorten
+from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
 from ops.core.aws.session import RETRIES, open_session
 from ops.core.bucket import Bucket
 from ops.core.errors import AwsError, OpsError
@@ -42,7 +42,7 @@ class Account:
         self.settings, self.role = settings, role
         self._audit = audit
         self._guarded = False
-        self._client = cache(self._new_client)
+        self._client = cache(self._create_client)
         self._session = open_session(settings, role if settings.aws.take_roles else "")
 
     @classmethod
@@ -59,7 +59,7 @@ class Account:
         except AwsError as error:
             if error.call != "AssumeRole":
                 raise
-            say(f"The role {account.settings.role_name(role)} cannot be taken yet: going on as the profile is.")
+            say(f"The role {account.settings.build_role_name(role)} cannot be taken yet: going on as the profile is.")
             return cls.from_context(c, "")
         return account
 
@@ -87,7 +87,7 @@ class Account:
     def client(self, service: str, retries: str = "control") -> Any:
         return self._client(service, retries)
 
-    def _new_client(self, service: str, retries: str) -> Any:
+    def _create_client(self, service: str, retries: str) -> Any:
         signing = (
             {"signature_version": "s3v4"} if service == "s3" else {}
         )  # without it, S3 links are signed the old way
@@ -96,10 +96,10 @@ class Account:
         )
         region = self.settings.aws.region
         client = self._session.create_client(service, region, endpoint_url=self.endpoint_url, config=config)
-        client.meta.events.register("before-send", self._count)
+        client.meta.events.register("before-send", self._count_request)
         return client
 
-    def _count(self, **_: Any) -> None:
+    def _count_request(self, **_: Any) -> None:
         Account.sent += 1
 
     def call(self, service: str, call: str, retries: str = "control", **args: Any) -> Any:
@@ -107,10 +107,10 @@ class Account:
         try:
             return getattr(self.client(service, retries), call)(**args)
         except ClientError as error:
-            raise self._refused(error) from error
+            raise self._convert_error(error) from error
 
-    def _refused(self, error: Any) -> AwsError:
-        found = aws_error(error)
+    def _convert_error(self, error: Any) -> AwsError:
+        found = build_aws_error(error)
         if (
             found.call == "AssumeRole"
         ):  # a role of another account is the likelier reason, and guard has the words for it
@@ -135,7 +135,7 @@ class Account:
             paginator = self.client(service).get_paginator(call)
             return [item for page in paginator.paginate(**args) for item in page.get(key, [])]
         except ClientError as error:
-            raise self._refused(error) from error
+            raise self._convert_error(error) from error
 
     def list_tagged(self, call: str, key: str, **more: str) -> list[Any]:
         """What EC2 lists under `key` with this stack's tag; `more` are further filters, by their names with _ for -."""
@@ -158,18 +158,18 @@ class Account:
     def make(self, change: Change) -> Any:
         """Carry out one change; the audit log has it before the call and again with its outcome. Raises Refused."""
         self.guard()
-        entry = {"call": f"{change.service}.{change.call}", "why": change.why, "args": shorten(change.args)}
-        self._log("begin", entry)
+        entry = {"call": f"{change.service}.{change.call}", "why": change.why, "args": shorten_for_log(change.args)}
+        self._write_audit_entry("begin", entry)
         try:
             patience = "launch" if change.call in LAUNCHES else "control"
             answer = self.call(change.service, change.call, patience, **change.args)
         except BaseException as error:
-            self._log(f"failed: {type(error).__name__}: {redact(str(error), change.args)}"[:300], entry)
+            self._write_audit_entry(f"failed: {type(error).__name__}: {redact(str(error), change.args)}"[:300], entry)
             raise
-        self._log("done", entry)
+        self._write_audit_entry("done", entry)
         return answer
 
-    def _log(self, outcome: str, entry: dict[str, Any]) -> None:
+    def _write_audit_entry(self, outcome: str, entry: dict[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "stack": self.settings.stack.name, "pid": os.getpid(), "outcome": outcome, **entry}
         self._audit.parent.mkdir(mode=0o700, exist_ok=True)
@@ -183,7 +183,7 @@ class Account:
         Raises OpsError when `wait.timeout_s` have passed, and whatever `wait.until` raises.
         """
         started, seen = time.monotonic(), ""
-        for pause in pauses():
+        for pause in iterate_poll_intervals():
             state = wait.until(self)
             if not isinstance(state, str):
                 return state
@@ -198,7 +198,7 @@ class Account:
         return None
 
 
-def pauses() -> Iterator[float]:
+def iterate_poll_intervals() -> Iterator[float]:
     """Seconds between two looks: 0.2 s at first, since a sandbox is quick, then up to 15 s, since AWS is not."""
     pause = 0.2
     while True:

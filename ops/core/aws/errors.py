@@ -16,10 +16,10 @@ HIDDEN = ("Environment", "UserData", "AccessKeyId")  # arguments that are never 
 SHORT = 8  # characters: shorter values are not redacted, since they occur in messages by chance
 
 
-def aws_error(error: Any) -> AwsError:
+def build_aws_error(error: Any) -> AwsError:
     details = error.response.get("Error", {})
     code, reason = details.get("Code", "?"), details.get("Message", "")
-    off = clock_skew_minutes(error.response)
+    off = compute_clock_skew_minutes(error.response)
     if code.startswith("ExpiredToken") or (code == "RequestExpired" and off is not None and abs(off) < OFF_MIN):
         reason += " The session is over: log in again, then run the same command"
     elif code in SKEWED or "Signature expired" in reason or "Signature not yet current" in reason:
@@ -31,7 +31,7 @@ def aws_error(error: Any) -> AwsError:
     return AwsError(error.operation_name, code, reason)
 
 
-def clock_skew_minutes(response: dict[str, Any]) -> float | None:
+def compute_clock_skew_minutes(response: dict[str, Any]) -> float | None:
     """By how many minutes this machine's clock is ahead of AWS's, from the time that its answer carries; None without one."""
     try:
         theirs = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
@@ -40,12 +40,12 @@ def clock_skew_minutes(response: dict[str, Any]) -> float | None:
     return (datetime.now(UTC) - theirs).total_seconds() / 60
 
 
-def shorten(value: Any) -> Any:
+def shorten_for_log(value: Any) -> Any:
     """Arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no key's id."""
     if isinstance(value, dict):
-        return {key: "..." if key in HIDDEN else shorten(item) for key, item in value.items()}
+        return {key: "..." if key in HIDDEN else shorten_for_log(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [shorten(item) for item in value]
+        return [shorten_for_log(item) for item in value]
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     return value[:200] + "..." if isinstance(value, str) and len(value) > 200 else value
@@ -67,7 +67,7 @@ def redact(text: str, args: Any, hidden: bool = False) -> str:
 def explain_sdk_error(error: Exception) -> Exception:
     """SDK errors that a person can act on, in a sentence. ParamValidationError stays as it is: that is our bug."""
     if isinstance(error, sdk.ClientError):
-        return aws_error(error)
+        return build_aws_error(error)
     if isinstance(error, sdk.ConnectionError | sdk.HTTPClientError):
         local = "127.0.0.1" in str(error)
         hint = (

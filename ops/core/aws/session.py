@@ -40,29 +40,29 @@ def open_session(settings: Settings, role: str = "") -> Any:
     With `role` it takes that role of the stack at its first call, and again before the role's keys expire.
     Raises OpsError when the profile is not there.
     """
-    bypass_proxy_locally()
+    skip_proxy_for_local_hosts()
     session = botocore.session.Session(profile=settings.aws.profile)
     if settings.aws.config_file:
         session.set_config_variable("config_file", str(ROOT / settings.aws.config_file))
     try:
         session.get_scoped_config()
-        answering(session.get_scoped_config().get("endpoint_url"))
+        check_endpoint_reachable(session.get_scoped_config().get("endpoint_url"))
     except ProfileNotFound as error:
         where = settings.aws.config_file or "~/.aws/config"
         hint = "Is the sandbox up? invoke sandbox.up" if "sandbox" in where else "Make it: aws configure"
         raise OpsError(f"There is no AWS profile {settings.aws.profile!r} in {where}. {hint}") from error
     if role:
-        take(session, settings, role)
+        assume_stack_role(session, settings, role)
     return session
 
 
-def bypass_proxy_locally() -> None:
+def skip_proxy_for_local_hosts() -> None:
     """Keep calls to this machine away from a proxy for the outside world; on AWS the entry is harmless."""
     hosts = [host for host in os.environ.get("NO_PROXY", "").split(",") if host]
     os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*hosts, *LOCAL_HOSTS]))
 
 
-def take(session: Any, settings: Settings, role: str) -> None:
+def assume_stack_role(session: Any, settings: Settings, role: str) -> None:
     """Keys of the role in the place of the profile's own. The session's name is the person's, for whoever reads AWS's logs."""
     endpoint, own = session.get_scoped_config().get("endpoint_url"), session.get_credentials()
 
@@ -76,7 +76,7 @@ def take(session: Any, settings: Settings, role: str) -> None:
     session._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
 
 
-def answering(endpoint_url: str | None) -> None:
+def check_endpoint_reachable(endpoint_url: str | None) -> None:
     """Fail at once when the local endpoint is down, instead of after ten retries. Raises OpsError."""
     if not endpoint_url:
         return

@@ -27,9 +27,9 @@ from ops.core.paths import ROOT
     ],
 )
 def test_an_action_is_known_with_its_level(action, there, level, unscopable):
-    assert actions.exists(action) is there
-    assert (actions.details(action) is not None) is there
-    assert (actions.level(action), actions.unscopable(action)) == (level, unscopable)
+    assert actions.is_known_action(action) is there
+    assert (actions.find_details(action) is not None) is there
+    assert (actions.find_access_level(action), actions.is_unscopable(action)) == (level, unscopable)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_an_action_is_known_with_its_level(action, there, level, unscopable):
     ],
 )
 def test_an_action_acts_on_these_arns(action, arns):
-    assert set(arns) <= set(actions.resource_arns(action))
-    assert bool(arns) == bool(actions.resource_arns(action))
+    assert set(arns) <= set(actions.list_resource_arns(action))
+    assert bool(arns) == bool(actions.list_resource_arns(action))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_action_acts_on_these_arns(action, arns):
     ],
 )
 def test_a_request_carries_the_keys_of_its_action_and_the_global_ones(action, key, taken):
-    assert actions.takes(action, key) is taken
+    assert actions.can_carry_key(action, key) is taken
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_request_carries_the_keys_of_its_action_and_the_global_ones(action, ke
     ],
 )
 def test_a_key_has_a_type(key, kind):
-    assert actions.key_type(key) == kind
+    assert actions.find_key_type(key) == kind
 
 
 @pytest.mark.parametrize(
@@ -99,23 +99,23 @@ def test_a_key_has_a_type(key, kind):
     ],
 )
 def test_a_pattern_covers_actions_in_aws_spelling(pattern, some):
-    assert actions.matching(pattern) == some
+    assert actions.list_matching_actions(pattern) == some
 
 
 def test_a_star_covers_every_action_of_every_service():
-    every = actions.matching("*")
+    every = actions.list_matching_actions("*")
     assert len(every) == len(set(every)) > 20_000
-    assert set(actions.matching("s3:*")) == {one for one in every if one.startswith("s3:")}
-    assert all(actions.exists(one) for one in every[::500])
+    assert set(actions.list_matching_actions("s3:*")) == {one for one in every if one.startswith("s3:")}
+    assert all(actions.is_known_action(one) for one in every[::500])
 
 
 def test_an_answer_that_a_caller_changes_is_not_everybodys():
-    actions.matching("s3:Get*").clear()
-    actions.condition_keys("s3:GetObject").clear()
-    actions.resource_arns("s3:GetObject").clear()
-    assert "s3:GetObject" in actions.matching("s3:Get*")
-    assert actions.condition_keys("s3:GetObject")
-    assert actions.resource_arns("s3:GetObject")
+    actions.list_matching_actions("s3:Get*").clear()
+    actions.list_condition_keys("s3:GetObject").clear()
+    actions.list_resource_arns("s3:GetObject").clear()
+    assert "s3:GetObject" in actions.list_matching_actions("s3:Get*")
+    assert actions.list_condition_keys("s3:GetObject")
+    assert actions.list_resource_arns("s3:GetObject")
 
 
 @pytest.mark.parametrize(
@@ -136,12 +136,12 @@ def test_an_answer_that_a_caller_changes_is_not_everybodys():
     ],
 )
 def test_a_wrong_action_has_a_nearest(wrong, meant):
-    assert actions.nearest(wrong) == meant
+    assert actions.find_nearest_action(wrong) == meant
 
 
 def test_what_aws_calls_otherwise_is_no_action_and_its_permission_is_one():
-    assert [one for one in actions.OPERATIONS if actions.exists(one)] == []
-    assert [one for one in actions.OPERATIONS.values() if not actions.exists(one)] == []
+    assert [one for one in actions.OPERATIONS if actions.is_known_action(one)] == []
+    assert [one for one in actions.OPERATIONS.values() if not actions.is_known_action(one)] == []
 
 
 def test_only_this_module_asks_the_library():

@@ -8,17 +8,17 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from iampolicy import actions
-from iampolicy.account.snapshot import parsed
+from iampolicy.account.snapshot import parse_snapshot
 from iampolicy.escalation import detect, paths, permission_set
 from iampolicy.escalation.account_model import AccountModel
-from iampolicy.policy.document import glob
-from iampolicy.policy.evaluate import Request, decide
+from iampolicy.policy.document import compile_glob
+from iampolicy.policy.evaluate import Request, decide_request
 from ops.iam import roles
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ACCOUNT = "111111111111"
 ROOT = f"arn:aws:iam::{ACCOUNT}:root"
-PATHS = paths.paths()
+PATHS = paths.load_paths()
 EVERYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 OLDER = "v1"
 
@@ -89,7 +89,7 @@ class World:
 
     @property
     def snapshot(self):
-        return parsed([self.page])
+        return parse_snapshot([self.page])
 
     def found(self, who="holder", rule=None, **more):
         return [
@@ -181,17 +181,17 @@ def test_an_administrator_has_nothing_to_gain(path):
     w = world(path, EVERYTHING)
     if path.how != "boundary":
         assert w.found() == []
-        assert AccountModel(w.snapshot, NOW).permissions_of(next(w.snapshot.principals())).is_admin
+        assert AccountModel(w.snapshot, NOW).find_permission_set(next(w.snapshot.principals())).is_admin
 
 
 @pytest.mark.parametrize(
-    "action", sorted({action for path in PATHS for action in path.actions} | {a for a, _ in paths.powers()})
+    "action", sorted({action for path in PATHS for action in path.actions} | {a for a, _ in paths.load_powers()})
 )
 def test_every_action_is_one_of_aws_spelled_as_aws_does(action):
-    found = actions.details(action)
+    found = actions.find_details(action)
     if found is None:
         assert all(path.retired for path in PATHS if action in path.actions)
-        assert action not in dict(paths.powers())
+        assert action not in dict(paths.load_powers())
     else:
         assert found["name"] == action.partition(":")[2]
 
@@ -588,7 +588,7 @@ def test_a_finding_names_the_policy_as_its_own_holder_calls_it():
 
 @pytest.fixture(scope="module")
 def ours(settings):
-    have = roles.applied(roles.wanted(settings), settings)
+    have = roles.build_applied_snapshot(roles.read_roles(settings), settings)
     return settings, detect.findings(AccountModel(have, NOW))
 
 
@@ -607,13 +607,13 @@ def ours(settings):
 )
 def test_the_operators_paths_are_bounded(ours, role, path):
     settings, every = ours
-    (found,) = [f for f in every if (f.principal, f.rule) == (settings.role_name(role), f"IAM-PRIVESC-{path}")]
+    (found,) = [f for f in every if (f.principal, f.rule) == (settings.build_role_name(role), f"IAM-PRIVESC-{path}")]
     assert found.severity == "info", found.message
 
 
 def test_no_shipped_role_but_those_that_keep_roles_gains_anything(ours):
     settings, every = ours
-    keepers = {settings.role_name(role) for role in ("bootstrap", "ci-apply")}
+    keepers = {settings.build_role_name(role) for role in ("bootstrap", "ci-apply")}
     assert {f.principal for f in every if f.severity != "info"} <= keepers
     assert not [f for f in every if f.severity == "critical"]
 
@@ -626,12 +626,12 @@ SIGNS = st.text(st.sampled_from("ab*?:"), max_size=7)
 @examples(max_examples=500)
 @given(SIGNS, SIGNS, st.text(st.sampled_from("ab:"), max_size=7))
 def test_what_two_patterns_both_cover(one, other, text):
-    found = permission_set.meet(one, other)
+    found = permission_set.find_common_text(one, other)
     if found is not None:
-        assert glob(one).fullmatch(found)
-        assert glob(other).fullmatch(found)
-    elif glob(one).fullmatch(text):
-        assert not glob(other).fullmatch(text)
+        assert compile_glob(one).fullmatch(found)
+        assert compile_glob(other).fullmatch(found)
+    elif compile_glob(one).fullmatch(text):
+        assert not compile_glob(other).fullmatch(text)
 
 
 ROLES = [arn("role", name) for name in ("a", "ab", "b")]
@@ -671,12 +671,12 @@ def test_a_holding_may_what_the_evaluator_allows(first, second, bound, resource,
     snapshot = w.snapshot
     holder = snapshot.users["holder"]
     known = AccountModel(snapshot, NOW)
-    decision = decide(
-        Request(holder.caller, "iam:PassRole", resource, known.known_keys(holder) | context),
+    decision = decide_request(
+        Request(holder.caller, "iam:PassRole", resource, known.build_caller_context(holder) | context),
         snapshot.rights(holder),
         possible=True,
     )
-    held = known.permissions_of(holder)
+    held = known.find_permission_set(holder)
     assert bool(held.may("iam:PassRole", resource, context)) == decision.allowed
     if decision.allowed:
         assert resource in held.candidates("iam:PassRole", dict.fromkeys(ROLES))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iampolicy.policy.document import ArnGlob, arn_glob, glob, policy
-from iampolicy.policy.evaluate import Caller, Request, Rights, decide
+from iampolicy.policy.document import ArnGlob, compile_arn_glob, compile_glob, parse_policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
 
 ROLE = Caller("arn:aws:iam::111111111111:role/r", "arn:aws:sts::111111111111:assumed-role/r/s")
 USER = Caller("arn:aws:iam::111111111111:user/u")
@@ -15,7 +15,7 @@ BUCKET = "arn:aws:s3:::b/k"
 
 
 def doc(*statements, version="2012-10-17"):
-    return policy("p", {"Version": version, "Statement": list(statements)})
+    return parse_policy("p", {"Version": version, "Statement": list(statements)})
 
 
 def allow(action="s3:GetObject", resource=BUCKET, **more):
@@ -30,7 +30,7 @@ def asked(*statements, action="s3:GetObject", resource=BUCKET, caller=ROLE, cont
     held = (doc(*statements, version=version),) if statements else ()
     request = Request(caller, action, resource, context or {})
     rights = Rights(held, more.pop("boundary", None), more.pop("session", None))
-    return decide(request, rights, **more)
+    return decide_request(request, rights, **more)
 
 
 def effect(*statements, **more):
@@ -242,7 +242,7 @@ def by_resource(principal, **more):
 def test_the_resources_own_policy_names_the_caller(principal, caller, expected):
     assert effect(caller=caller) == "implicitDeny"
     request, rights = Request(caller, "s3:GetObject", BUCKET), Rights()
-    assert decide(request, rights, by_resource(principal)).effect == expected
+    assert decide_request(request, rights, by_resource(principal)).effect == expected
 
 
 ROOT = "arn:aws:iam::111111111111:root"
@@ -274,48 +274,48 @@ def test_a_deny_with_not_principal_spares_only_whom_it_names_in_full(spared, cal
         {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"},
         {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "*", "Resource": "*"},
     )
-    assert (decide(request, Rights((doc(allow()),)), all_but).effect == "explicitDeny") is denied
+    assert (decide_request(request, Rights((doc(allow()),)), all_but).effect == "explicitDeny") is denied
 
 
 def test_a_deny_with_not_principal_denies_whoever_has_a_boundary():
     all_but = doc({"Effect": "Deny", "NotPrincipal": {"AWS": [USER.arn, ROOT]}, "Action": "*", "Resource": "*"})
     request, may = Request(USER, "s3:GetObject", BUCKET), (doc(allow()),)
-    assert decide(request, Rights(may), all_but).allowed
-    assert decide(request, Rights(may, doc(allow("*", "*"))), all_but).effect == "explicitDeny"
+    assert decide_request(request, Rights(may), all_but).allowed
+    assert decide_request(request, Rights(may, doc(allow("*", "*"))), all_but).effect == "explicitDeny"
 
 
 def test_who_is_named_decides_whether_the_boundary_counts():
     request, bound = Request(ROLE, "s3:GetObject", BUCKET), Rights((), doc(allow("ec2:*", "*")))
-    assert not decide(request, bound, by_resource({"AWS": ROLE.arn})).allowed
-    assert decide(request, bound, by_resource({"AWS": ROLE.session})).allowed
-    assert decide(Request(USER, "s3:GetObject", BUCKET), bound, by_resource({"AWS": USER.arn})).allowed
+    assert not decide_request(request, bound, by_resource({"AWS": ROLE.arn})).allowed
+    assert decide_request(request, bound, by_resource({"AWS": ROLE.session})).allowed
+    assert decide_request(Request(USER, "s3:GetObject", BUCKET), bound, by_resource({"AWS": USER.arn})).allowed
 
 
 def test_another_account_needs_both():
     request, mine = Request(ROLE, "s3:GetObject", BUCKET), Rights((doc(allow()),))
     theirs = by_resource({"AWS": "arn:aws:iam::111111111111:root"})
-    assert decide(request, mine, theirs, owner="222222222222").allowed
-    assert decide(request, mine, None, owner="222222222222").layer == "resource"
-    assert decide(request, Rights(), by_resource({"AWS": ROLE.arn}), owner="222222222222").layer == "identity"
+    assert decide_request(request, mine, theirs, owner="222222222222").allowed
+    assert decide_request(request, mine, None, owner="222222222222").layer == "resource"
+    assert decide_request(request, Rights(), by_resource({"AWS": ROLE.arn}), owner="222222222222").layer == "identity"
 
 
 def test_another_accounts_leave_lifts_no_boundary():
     mine = Rights((doc(allow()),), doc(allow("ec2:*", "*")))
     theirs = by_resource({"AWS": USER.arn})
     request = Request(USER, "s3:GetObject", BUCKET)
-    assert decide(request, mine, theirs).allowed  # in one account it does, for a user who is named
-    assert decide(request, mine, theirs, owner="222222222222").layer == "boundary"
+    assert decide_request(request, mine, theirs).allowed  # in one account it does, for a user who is named
+    assert decide_request(request, mine, theirs, owner="222222222222").layer == "boundary"
 
 
 def test_a_role_is_taken_only_with_its_trust():
     trust = doc({"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111111111111:root"}, "Action": "sts:AssumeRole"})
     request = Request(USER, "sts:AssumeRole", "arn:aws:iam::111111111111:role/t")
     may = Rights((doc(allow("sts:AssumeRole", "*")),))
-    assert decide(request, may, trust, required=True).allowed
-    assert not decide(request, Rights(), trust, required=True).allowed
-    assert not decide(request, may, doc(), required=True).allowed
+    assert decide_request(request, may, trust, required=True).allowed
+    assert not decide_request(request, Rights(), trust, required=True).allowed
+    assert not decide_request(request, may, doc(), required=True).allowed
     direct = doc({"Effect": "Allow", "Principal": {"AWS": USER.arn}, "Action": "sts:AssumeRole"})
-    assert decide(request, Rights(), direct, required=True).allowed
+    assert decide_request(request, Rights(), direct, required=True).allowed
 
 
 def test_a_decision_names_its_statement_and_the_keys_it_lacked():
@@ -387,16 +387,16 @@ def test_any_json_at_all_is_a_policy_that_can_be_asked(document):
         {"Statement": document},
         {"Statement": [{"Effect": "Allow", "Action": document, "Condition": {"StringEquals": document}}]},
     ):
-        decide(request, Rights((policy("p", body),)), policy("r", body))
+        decide_request(request, Rights((parse_policy("p", body),)), parse_policy("r", body))
 
 
 @given(st.text("ab:*?", max_size=12), st.text("ab:", max_size=14), st.booleans())
 def test_the_two_ways_of_matching_an_arn_agree(pattern, text, crossing):
-    slow, fast = ArnGlob(pattern, crossing), arn_glob(pattern, crossing)
+    slow, fast = ArnGlob(pattern, crossing), compile_arn_glob(pattern, crossing)
     if pattern != "*":  # which is any ARN, however it is asked
         assert bool(slow.fullmatch(text)) == bool(fast.fullmatch(text))
     if ":" not in pattern:
-        assert bool(glob(pattern).fullmatch(text)) == bool(
+        assert bool(compile_glob(pattern).fullmatch(text)) == bool(
             re.fullmatch(pattern.replace("?", ".").replace("*", ".*"), text)
         )
 

@@ -12,7 +12,7 @@ from iampolicy.finding import Finding
 from iampolicy.lint import linter
 from iampolicy.lint.arns import can_meet
 from iampolicy.policy import json_source
-from iampolicy.policy.document import glob, policy
+from iampolicy.policy.document import compile_glob, parse_policy
 from ops.iam import roles, source_lines
 from tests.conftest import settings_of
 
@@ -42,7 +42,7 @@ def without(element, **more):
 
 
 def found(document, kind="identity"):
-    return linter.findings(policy("p", document), kind)
+    return linter.findings(parse_policy("p", document), kind)
 
 
 def said(document, kind="identity"):
@@ -470,12 +470,12 @@ def test_a_key_of_only_some_actions_is_a_finding_where_the_others_then_never_app
 
 def test_aws_own_policies_are_let_be():
     bad = doc(allow("s3:GetObjcet"))
-    assert linter.findings(policy("arn:aws:iam::aws:policy/X", bad), "identity") == []
-    assert linter.findings(policy("arn:aws:iam::123456789012:policy/X", bad), "identity") != []
+    assert linter.findings(parse_policy("arn:aws:iam::aws:policy/X", bad), "identity") == []
+    assert linter.findings(parse_policy("arn:aws:iam::123456789012:policy/X", bad), "identity") != []
 
 
 def test_every_shipped_policy_has_no_finding():
-    for want in roles.wanted(settings_of()):
+    for want in roles.read_roles(settings_of()):
         documents = {"trust": want.trust, "boundary": want.boundary} | want.permissions
         for name, document in documents.items():
             kind = name if name in ("trust", "boundary") else "identity"
@@ -484,7 +484,7 @@ def test_every_shipped_policy_has_no_finding():
 
 
 def test_a_finding_names_principal_policy_statement_and_element():
-    (one,) = linter.findings(policy("p", doc(allow(), allow("s3:GetObjcet", Sid="Typo"))), "identity", "operator")
+    (one,) = linter.findings(parse_policy("p", doc(allow(), allow("s3:GetObjcet", Sid="Typo"))), "identity", "operator")
     assert (one.principal, one.policy, one.statement, one.element) == ("operator", "p", "Typo", "Action")
     assert one.message == "s3:GetObjcet is no action"
     assert "element" not in one.data
@@ -520,16 +520,16 @@ def test_a_finding_about_the_folder_is_placed_by_file_and_line(tmp_path, setting
     trust = '{"Version": "2012-10-17",\n"Statement": {"Effect": "Allow",\n"Principal": "*"}}'
     (tmp_path / "r" / "trust.json").write_text(trust)
     one = Finding("R", "high", "kennel-demo-r", "m", "f", **finding)
-    assert source_lines.place(one, roles.applied(roles.wanted(settings, folder=tmp_path), settings)) == (
-        f"r/{file}:{line}" if file else ""
-    )
+    assert source_lines.locate_finding(
+        one, roles.build_applied_snapshot(roles.read_roles(settings, folder=tmp_path), settings)
+    ) == (f"r/{file}:{line}" if file else "")
 
 
 def test_the_same_document_for_another_principal_is_read_once_and_named_anew(monkeypatch):
     document = doc(allow("s3:GetObjcet", "arn:aws:s3:::once/k"))
-    first = linter.findings(policy("p", document), "identity", "a")
+    first = linter.findings(parse_policy("p", document), "identity", "a")
     monkeypatch.setattr(linter, "check_document", lambda *_: pytest.fail("read again"))
-    second = linter.findings(policy("q", json.loads(json.dumps(document))), "identity", "b")
+    second = linter.findings(parse_policy("q", json.loads(json.dumps(document))), "identity", "b")
     assert [(f.policy, f.principal) for f in (*first, *second)] == [("p", "a"), ("q", "b")]
 
 
@@ -594,7 +594,7 @@ def test_two_patterns_meet_whenever_some_arn_fits_both(pattern, target, data):
     arn = "".join(
         data.draw(st.text("ab/:", max_size=3)) if part == "${X}" else part for part in re.split(r"(\$\{X\})", template)
     )
-    if glob(head + pattern).fullmatch(head + arn):
+    if compile_glob(head + pattern).fullmatch(head + arn):
         assert can_meet(head + pattern, head + template)
 
 
@@ -746,4 +746,4 @@ def test_a_folder_that_is_no_role_is_refused_with_what_it_lacks(tmp_path, files,
     for name, text in files.items():
         (tmp_path / "r" / name).write_text(text)
     with pytest.raises(InputError, match=re.escape(message)):
-        roles.wanted(settings_of(), folder=tmp_path)
+        roles.read_roles(settings_of(), folder=tmp_path)

@@ -68,7 +68,7 @@ def test_null_is_as_good_as_nothing():
         {"RoleDetailList": [{"RoleName": "r", "Arn": ARN, "Tags": None}], "Policies": None}, strict=True
     )
     assert found == {"RoleDetailList": [{"RoleName": "r", "Arn": ARN}]}
-    assert snapshot.parsed([found]).roles["r"].tags == {}
+    assert snapshot.parse_snapshot([found]).roles["r"].tags == {}
 
 
 def test_what_aws_adds_beside_the_account_is_kept():
