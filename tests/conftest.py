@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +53,8 @@ SLOWEST = (
 )  # fmt: skip
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
     """Say which tests have to run in one process: those on the demo's stack, and those of a file, but for the free ones of e2e."""
     ranks = {name: rank for rank, name in enumerate(SLOWEST)}
 
@@ -75,6 +76,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return first, item.path.stem != "test_demo"
 
     items.sort(key=rank)
+    yield
+    if getattr(config.option, "loadgroup", False) and not all("@" in item.nodeid for item in items):
+        raise pytest.UsageError("This pytest ignores the groups of pytest-xdist; install those of pyproject.toml.")
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def test_a_request_that_can_be_read_in_two_ways_does_nothing(porter, trick):
     assert "AccessKeyId" not in said
     if status == 200:  # as the call that was decided on, without the rest
         assert trick in ("an Action inside a text", "an Action as a header"), said
-        assert json.loads(said) == {"Models": []}
+        assert list(json.loads(said)) == ["Models"]
     else:
         assert status in (400, 403, 501), said
 
