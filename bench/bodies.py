@@ -1,4 +1,4 @@
-"""What bench.fuzz sends: broken, hostile and odd pictures. `body(seed, number)` is always the same one, whatever came before;
+"""What bench.fuzz sends: broken, hostile and odd pictures. `draw_body(seed, number)` is always the same one, whatever came before;
 the first are one of each kind.
 
 MARK stands wherever a file has room for text, so that it is seen when any of it comes out in a log.

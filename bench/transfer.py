@@ -64,7 +64,7 @@ class Transfer:
 
     @classmethod
     def from_words(cls, folder: str, target: str, keys: str, port: str) -> Transfer:
-        """What `argv` gave to a process of ours."""
+        """What `build_transfer_command` gave to a process of ours."""
         return cls(Path(folder), target, Keys(Path(keys)), int(port))
 
     def socket(self) -> socket.socket:

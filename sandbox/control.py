@@ -48,7 +48,7 @@ def handle_box_request(world: World, path: str) -> tuple[int, dict[str, Any]]:
 
 
 def dispatch_control_action(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | slow, and those of `drill`.
+    """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | slow, and those of `inject_drill_fault`.
 
     Raises KeyError for others."""
     match method, what:

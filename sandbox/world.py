@@ -1,7 +1,7 @@
 """What the parts of one sandbox share: its folder and ports, its clock and keys, its faults, its logs, and every service's tables.
 
 The one World of the process is made by sandbox.serve and handed on. Only moto's response classes cannot be handed it, since
-moto makes them anew for each request: they, and what they call without one, ask `world()` at the end of this module.
+moto makes them anew for each request: they, and what they call without one, ask `get_world()` at the end of this module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""IAM's condition operators. Each answers yes, no or, where a key is not known, what the caller of `holds` says of it."""
+"""IAM's condition operators. Each answers yes, no or, where a key is not known, what the caller of `evaluate_conditions` says of it."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def download_channel(s3: Any, source: dict[str, str], folder: Path, role: str) -
 
 
 def list_names_if_allowed(s3: Any, bucket: str, prefix: str) -> list[str]:
-    """As `below`; nothing where the role may not list the bucket, which SageMaker does not tell apart."""
+    """As `list_object_names`; nothing where the role may not list the bucket, which SageMaker does not tell apart."""
     try:
         return list_object_names(s3, bucket, prefix)
     except ClientError as error:
