@@ -170,7 +170,7 @@ def test_disk_is_told_as_data(cli):
 
 def test_progress_is_a_bar_for_people_and_a_line_for_logs(tmp_path):
     """In a terminal of its own: the bar is drawn, and gone when it is done."""
-    code = "from ops.core.output import progress\nwith progress('Sending', 1000) as advance:\n    advance(500)\n    import time; time.sleep(0.3)\n"
+    code = "from ops.core.output import show_progress\nwith show_progress('Sending', 1000) as advance:\n    advance(500)\n    import time; time.sleep(0.3)\n"
     plain = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert plain.stderr == "Sending: 0.0 MB ...\n"
     leader, follower = os.openpty()

@@ -107,7 +107,7 @@ def test_three_processes_resume_bit_equal(forks, data, tmp_path):
 
     def run(out, kill_after=0):
         """(what it printed, exit code) of each process."""
-        trap = f"import fork_server, train; fork_server.armed({{'term': {kill_after}}}, True)"
+        trap = f"import fork_server, train; fork_server.arm_kill({{'term': {kill_after}}}, True)"
         code = f"import sys, runpy; sys.path[:0] = [{str(TRAINING)!r}, {str(ROOT / 'bench')!r}]; {trap}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
         group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_port()), "GLOO_SOCKET_IFNAME": "lo"}
         group |= {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", "OMP_NUM_THREADS": "1"}
