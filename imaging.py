@@ -1,4 +1,4 @@
-"""Decode a picture: once, and the same way for `data.push`, training and the server.
+"""The decoder of pictures: one for `data.push`, training and the server.
 
 What one of them accepts, the others accept, with equal pixels; what is refused is refused by all, for the same reason. The
 module needs Pillow and the standard library alone, because it travels: training/imaging.py and serving/imaging.py are links
@@ -64,19 +64,19 @@ UPRIGHT = {
 
 
 class PictureError(Exception):
-    """A picture that is refused. The text is a reason for people, and quotes nothing of what was sent."""
+    """The picture is refused. The message is a reason for people, and quotes nothing of what was sent."""
 
 
 class UnreadableError(PictureError):
-    """No picture that can be decoded: damaged, or cut short. The cause is Pillow's error, which may quote the file."""
+    """The picture cannot be decoded: it is damaged or cut short. The cause is Pillow's error, which may quote the file."""
 
 
 class UnidentifiedError(UnreadableError):
-    """Neither a PNG nor a JPEG by its first bytes."""
+    """The file is neither a PNG nor a JPEG by its first bytes."""
 
 
 class LimitError(PictureError):
-    """Beyond a limit. `predicate` says how, without a subject: "has more than 40 scans"."""
+    """The picture is beyond a limit. `predicate` says how, without a subject: "has more than 40 scans"."""
 
     def __init__(self, predicate: str) -> None:
         super().__init__(f"the picture {predicate}")
@@ -122,7 +122,7 @@ def decode_square(data: bytes, side: int) -> Image.Image:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raises LimitError."""
+    """Raise LimitError for too many pixels, or for a side that is too long."""
     if width * height <= PIXELS and width <= SIDE and height <= SIDE:
         return
     what = f"more than {PIXELS // 1_000_000} megapixels" if width * height > PIXELS else "a side that is too long"
@@ -130,13 +130,13 @@ def check_size(width: int, height: int) -> None:
 
 
 def check_frames(image: Image.Image) -> None:
-    """Raises LimitError for an animated PNG. A JPEG's further pictures are previews of the first."""
+    """Raise LimitError for an animated PNG. A JPEG's further pictures are previews of the first."""
     if image.format == "PNG" and getattr(image, "is_animated", False):
         raise LimitError(f"is animated, {getattr(image, 'n_frames', 2)} pictures; save the one that is meant")
 
 
 def check_structure(data: bytes) -> None:
-    """Raises LimitError for what would take minutes to decode, without decoding it. What is no picture is Pillow's to refuse."""
+    """Raise LimitError for what would take minutes to decode, without decoding it. Pillow refuses what is not a picture."""
     if len(data) > MEGABYTES << 20:
         raise LimitError(f"is larger than {MEGABYTES} MB")
     if data.startswith(PNG_START):
@@ -168,7 +168,7 @@ def check_jpeg(data: bytes) -> None:
                 return
             at = found.start()
         marker = data[at + 1]
-        if marker == END and scans:  # one that comes before is nothing to Pillow, which reads on
+        if marker == END and scans:  # Pillow ignores an end marker before the first scan
             return
         segments += 1
         if marker == SCAN:
@@ -189,7 +189,7 @@ def check_jpeg(data: bytes) -> None:
 
 
 def find_transposition(image: Image.Image) -> Image.Transpose | None:
-    """What turns the picture upright, by its Exif; None when it lies as it is stored, or the Exif cannot be read."""
+    """Return what turns the picture upright, by its Exif; None when it is stored upright, or the Exif cannot be read."""
     try:
         return UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # Pillow raises many kinds for broken Exif
@@ -197,7 +197,7 @@ def find_transposition(image: Image.Image) -> Image.Transpose | None:
 
 
 def convert_to_rgb(image: Image.Image) -> Image.Image:
-    """In RGB. Of 16 bits the upper eight: Pillow would cut them off at 255."""
+    """Convert to RGB. 16 bits keep their upper eight: Pillow would clip the values at 255."""
     if image.mode.startswith("I"):
         image = Image.frombytes("L", image.size, image.convert("I;16").tobytes()[1::2])
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,1 +1,1 @@
-"""Benchmarks: ours against theirs, in turn, in one run; a ratio, not a time, is the result."""
+"""Benchmarks: ours against theirs, alternating in one run. The result is a ratio, not a time."""

@@ -1,7 +1,7 @@
-"""Accounts that nobody has: the IAM of one, drawn by a seed, as GetAccountAuthorizationDetails gives it.
+"""The synthetic accounts: the IAM of one account, drawn by seed, in the form of GetAccountAuthorizationDetails.
 
-Ten kinds of policy and five of trust, each role one of each, half of them inline and half managed. What kinds say is what
-accounts say: some name a resource of their own, so that documents differ from role to role, some are the same everywhere.
+There are ten kinds of policy and five of trust; each role has one of each, half of the policies inline, half managed.
+As in real accounts, some kinds name a resource of the role's own, so that documents differ; others are always the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 ACCOUNT = "111111111111"
 START = datetime(2026, 1, 1, tzinfo=UTC)
-SHARED = 25  # roles that share one managed policy of a kind without a name of its own
+SHARED = 25  # roles that share one managed policy, of a kind that names no role
 
 Statements = list[dict[str, Any]]
 
@@ -23,7 +23,7 @@ def allow_actions(*actions: str, resource: str | list[str] = "*", **more: Any) -
 
 
 def build_policies(name: str) -> dict[str, Statements]:
-    """By kind; those with `name` are of one role."""
+    """Return the statements of each kind of policy; some kinds name resources of the role `name`."""
     role = f"arn:aws:iam::{ACCOUNT}:role"
     table = f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/{name}"
     logs = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/app/{name}:*"
@@ -55,7 +55,7 @@ def build_policies(name: str) -> dict[str, Statements]:
 
 
 def build_trust_statements(other: str) -> list[Any]:
-    """Five kinds: two services, the account, another role, another account."""
+    """Return five kinds of trust statement: two services, the account, another role, another account."""
     mfa = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
     return [
         {"Principal": {"Service": "lambda.amazonaws.com"}},
@@ -67,9 +67,9 @@ def build_trust_statements(other: str) -> list[Any]:
 
 
 def draw_account(roles: int, seed: int, distinct: bool = False) -> dict[str, Any]:
-    """One page. With `distinct` no two roles hold the same text: each names its statements after itself.
+    """Return one page of details. With `distinct`, each role's Sids carry its name, so that no two documents are equal.
 
-    cloudsplaining wants PolicyName and PolicyId of managed policies, and Path and RoleId of roles.
+    cloudsplaining needs PolicyName and PolicyId of managed policies, and Path and RoleId of roles.
     """
     draw = random.Random(seed)
     details: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Of what PNG and JPEG files are put together, for bench/bodies.py."""
+"""The parts of PNG and JPEG files, for bench/bodies.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Draw = random.Random
 
 
 def build_chunk(name: bytes, data: bytes = b"") -> bytes:
-    """Of a PNG, with the CRC that it should have."""
+    """Return a PNG chunk with a valid CRC."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
@@ -28,12 +28,12 @@ def split_chunks(png: bytes) -> list[bytes]:
 
 
 def build_segment(marker: int, data: bytes = b"") -> bytes:
-    """Of a JPEG."""
+    """Return a JPEG segment."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
 
 
 def split_segments(jpeg: bytes) -> list[bytes]:
-    """Start, segments, and as the last everything from the first scan on."""
+    """Return the start marker, each segment, and last everything from the first scan on."""
     found, at = [jpeg[:2]], 2
     while jpeg[at + 1] != 0xDA:
         end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
@@ -49,12 +49,12 @@ def encode_image(image: Image.Image, form: str, **more: object) -> bytes:
 
 
 def build_exif(orientation: int, more: bytes = b"") -> bytes:
-    """One tag, big-endian, then what `more` has."""
+    """Return big-endian Exif with one tag, the orientation, followed by `more`."""
     return b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x112, 3, 1, orientation, 0) + b"\0\0\0\0" + more
 
 
 def repeat_part(head: bytes, part: bytes, tail: bytes, most: int) -> bytes:
-    """`part` as often as there is room for."""
+    """Repeat `part` between `head` and `tail` as often as fits into `most` bytes."""
     return head + part * ((most - len(head) - len(tail)) // len(part)) + tail
 
 

@@ -1,7 +1,7 @@
-"""What bench.fuzz sends: broken, hostile and odd pictures. `draw_body(seed, number)` is always the same one, whatever came before;
-the first are one of each kind.
+"""The bodies that bench.fuzz sends: malformed, hostile and odd pictures.
 
-MARK stands wherever a file has room for text, so that it is seen when any of it comes out in a log.
+`draw_body(seed, number)` always returns the same body, independent of earlier calls; the first are one of each kind.
+MARK is wherever a file has room for text, so that body content in a log is detected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bench.anatomy import (
     split_segments,
 )
 
-LIMIT = 6_291_456  # bytes that the server takes, and pixels
+LIMIT = 6_291_456  # greatest body, in bytes, that the server accepts; PIXELS: greatest picture
 PIXELS = 25_000_000
 MARK = b"not-for-any-log"
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
@@ -36,7 +36,7 @@ MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 @dataclass(frozen=True)
 class Body:
-    """`how` it is sent: plain, chunked, short (fewer bytes than its Content-Length, then closed) or long (more)."""
+    """The body, sent `how`: plain, chunked, short (fewer bytes than Content-Length, then closed) or long (more)."""
 
     number: int
     kind: str
@@ -109,7 +109,7 @@ def spliced(draw: Draw) -> bytes:
 
 
 def parts_moved(draw: Draw) -> bytes:
-    """Chunks or segments left out, said twice, in another order."""
+    """Return a picture with chunks or segments omitted, repeated or reordered."""
     file = whole(draw)
     head, parts = (SIGNATURE, split_chunks(file)) if file.startswith(SIGNATURE) else (b"", split_segments(file))
     for _ in range(draw.randint(1, 3)):
@@ -124,7 +124,7 @@ def parts_moved(draw: Draw) -> bytes:
 
 
 def resized(draw: Draw) -> bytes:
-    """IHDR says another size, depth, colour or interlacing, and its CRC is right."""
+    """Return a PNG whose IHDR has another size, depth, colour or interlacing, with a valid CRC."""
     file = draw_png(draw)
     fields = [*struct.unpack(">IIBBBBB", file[16:29])]
     at = draw.randrange(7)
@@ -133,7 +133,7 @@ def resized(draw: Draw) -> bytes:
 
 
 def interlaced(draw: Draw) -> bytes:
-    """Adam7, by hand: Pillow does not write it. 8-bit grey."""
+    """Return an 8-bit grey PNG with Adam7 interlacing, which Pillow cannot write."""
     wide, high = draw_size(draw)
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     rows = b"".join(
@@ -165,7 +165,7 @@ def compress_zeros(megabytes: int) -> bytes:
 
 
 def bomb(draw: Draw) -> bytes:
-    """Text or a profile of which little is sent and much becomes."""
+    """Return a PNG with a decompression bomb in a text or profile chunk."""
     bombs = (b"zTXt", MARK + b"\0\0"), (b"iCCP", MARK + b"\0\0"), (b"iTXt", MARK + b"\0\1\0\0\0")
     name, head = draw.choice(bombs)
     file = draw_png(draw)
@@ -179,7 +179,7 @@ def long_text(draw: Draw) -> bytes:
 
 
 def many_parts(draw: Draw) -> bytes:
-    """Thousands of chunks or segments with next to nothing in them."""
+    """Return a picture with very many tiny chunks or segments."""
     most = draw.choice((100_000, 1_000_000, LIMIT))
     if draw.random() < 0.5:
         file = draw_png(draw)
@@ -197,7 +197,7 @@ def many_parts(draw: Draw) -> bytes:
 
 
 def many_scans(draw: Draw) -> bytes:
-    """A progressive JPEG whose last scan comes again and again."""
+    """Return a progressive JPEG whose last scan is repeated many times."""
     side = draw.choice((64, 500))
     file = encode_image(Image.new("L", (side, side), draw.randrange(256)), "JPEG", progressive=True, comment=MARK)
     last = file.rindex(b"\xff\xda")
@@ -210,7 +210,7 @@ def encode_blank_image(mode: str, wide: int, high: int, form: str, progressive: 
 
 
 def largest(draw: Draw) -> bytes:
-    """As many pixels as are taken."""
+    """Return a picture with as many pixels as the server accepts."""
     if draw.random() < 0.4:
         file = encode_blank_image(draw.choice(("L", "RGB", "CMYK")), 5000, 5000, "JPEG", draw.random() < 0.5)
         return file[:2] + build_segment(0xE1, b"Exif\0\0" + build_exif(draw.randint(1, 8))) + file[2:]
@@ -219,7 +219,7 @@ def largest(draw: Draw) -> bytes:
 
 
 def longest(draw: Draw) -> bytes:
-    """As many pixels as are taken, in a line."""
+    """Return a picture with as many pixels as the server accepts, one pixel wide or high."""
     wide = draw.choice((1, PIXELS))
     return encode_blank_image(draw.choice(("1", "L", "RGB")), wide, PIXELS // wide, "PNG")
 
@@ -231,7 +231,7 @@ def too_large(draw: Draw) -> bytes:
 
 
 def magic(draw: Draw) -> bytes:
-    """Another format's first bytes, or ours, then anything."""
+    """Return the first bytes of some format, then random bytes."""
     heads = (
         *(
             b"GIF89a",
@@ -254,7 +254,7 @@ def other_format(draw: Draw) -> bytes:
 
 
 def full(draw: Draw) -> bytes:
-    """Exactly as many bytes as are taken, or one more."""
+    """Return exactly as many bytes as the server accepts, or one more."""
     file, most = whole(draw), LIMIT + draw.randrange(2)
     return file + bytes(most - len(file))
 
@@ -263,7 +263,7 @@ def empty(draw: Draw) -> bytes:
     return b""
 
 
-# How often each is drawn; what takes seconds to make or to judge comes seldom
+# Weights of the kinds; those that take seconds to make or to judge are rare.
 KINDS: dict[Callable[[Draw], bytes], int] = {
     whole: 60, upright: 60, broken_exif: 60, truncated: 100, flipped: 150, spliced: 60, parts_moved: 100, resized: 60,
     interlaced: 30, animated: 30, mpo: 10, bomb: 8, long_text: 8, many_parts: 16, many_scans: 8, largest: 8, longest: 2,

@@ -1,4 +1,4 @@
-"""The callers of bench.serve, in a process of their own. Each line on stdin is one measurement, and answered by a line.
+"""The callers of bench.serve, in a process of their own. Each line on stdin requests a measurement; a line answers it.
 
 python -m bench.callers GOLDEN      {"port": 8080, "callers": 8, "seconds": 1.5}  ->  {"good": 60, "cell": {...}}
 """
@@ -19,19 +19,19 @@ from ops.releases import load_test
 
 @dataclass(frozen=True)
 class Cell:
-    """One server for a moment under so many callers. Seconds, of successes and of refusals; None when there were none."""
+    """The measurement of one server under a number of callers. Quantiles, in seconds, are None without values."""
 
-    rate: float  # successes a second
+    rate: float  # successes per second
     p50: float | None
     p99: float | None
     refused: int
     refused_p99: float | None
     failed: int
-    cpu_s: float | None = None  # of the server, a success
+    cpu_s: float | None = None  # of the server, per success
 
     @classmethod
     def of(cls, found: load_test.LoadResult, seconds: float) -> Cell:
-        """`seconds` reach to the last answer: what began in time and ended later is in `found` too."""
+        """Summarise a load test; `seconds` lasts until the last answer: `found` includes requests that ended late."""
         good, refused = found.latencies(200), found.latencies(503)
         middle, high, late = ((load_test.compute_quantile(times, q) if times else None) for times, q in
                               ((good, 0.5), (good, 0.99), (refused, 0.99)))  # fmt: skip
@@ -46,7 +46,7 @@ def read_pictures(golden: Path) -> list[bytes]:
 
 
 def measure_server(asked: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
-    """Call one server with so many callers for so many seconds."""
+    """Measure one server with the requested number of callers and seconds."""
     began = time.monotonic()
     found = load_test.run_load(asked["port"], pictures, asked["callers"], asked["seconds"])
     return {"good": len(found.latencies(200)), "cell": asdict(Cell.of(found, time.monotonic() - began))}

@@ -1,4 +1,4 @@
-"""What the CPU and a GPU have for us, by torch's own word: {"amx": false, "bf16": true, "gpu": false}. python bench/capabilities.py"""
+"""The capabilities of CPU and GPU; `python bench/capabilities.py` prints {"amx": false, "bf16": true, "gpu": false}."""
 
 import json
 

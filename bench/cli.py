@@ -1,4 +1,4 @@
-"""What `invoke --list` costs before any command does anything, in CPU time: against `invoke --version` and `aws --version`."""
+"""The benchmark of `invoke --list`: its CPU time against `invoke --version` and `aws --version`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 1.35  # times the CPU time of `invoke --version`
 
 
 def find_aws() -> str | None:
-    """Return an AWS CLI that runs: that of .venv-bench, or one on the PATH."""
+    """Return an AWS CLI that runs, from .venv-bench or else the PATH; None if there is none."""
     for program in (str(opponents.VENV / "bin" / "aws"), shutil.which("aws")):
         if program and shutil.which(program) and not subprocess.run([program, "--version"], capture_output=True, check=False).returncode:  # fmt: skip
             return program
@@ -24,7 +24,7 @@ def find_aws() -> str | None:
 
 
 def measure_cli_start(pairs: int) -> Result:
-    """Measure, check, report."""
+    """Measure `pairs` pairs, check the ratios and return the report."""
     if pairs < 1:
         raise OpsError("--pairs takes 1 or more.")
     invoke = [sys.executable, "-m", "invoke"]

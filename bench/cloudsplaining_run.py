@@ -1,6 +1,6 @@
-"""cloudsplaining on a snapshot, in a process of its own: it needs nothing of this repository, so that any Python that has it will do.
+"""The run of cloudsplaining on a snapshot. It imports nothing of ours, so that any Python with cloudsplaining will do.
 
-python bench/cloudsplaining_run.py SNAPSHOT ANSWER      writes seconds, peak memory and what it found of each role
+python bench/cloudsplaining_run.py SNAPSHOT ANSWER      writes seconds, peak memory and findings by role
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def collect_escalations(results: dict[str, Any], pages: dict[str, str | None]) -> dict[str, list[dict[str, Any]]]:
-    """By role: its ways to more rights, each with a name, the catalog's id (or ""), and actions in lower case."""
+    """Return escalation paths by role, each with its type, the catalog's id (or ""), and actions in lower case."""
     documents = results["inline_policies"] | results["customer_managed_policies"] | results["aws_managed_policies"]
     found: dict[str, list[dict[str, Any]]] = {}
     for role in results["roles"].values():

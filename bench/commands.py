@@ -1,4 +1,4 @@
-"""Benchmarks as commands: ours against theirs, in turn. --json prints one object; exit 1 when a check fails, of iam and rights 7."""
+"""The benchmarks as commands. --json prints one object; exit code 1 when a check fails, 7 for iam and rights."""
 
 from __future__ import annotations
 

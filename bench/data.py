@@ -1,9 +1,9 @@
-"""data.push against `aws s3 sync`: 2,000 real pictures of 20 KB that do not compress, as whole commands, over one line.
+"""The benchmark of data.push against `aws s3 sync`: 2,000 incompressible PNGs of 20 KB, whole commands, one line.
 
-Both sides send the same files to the same store (bench/store.py: moto would be the slower half of every measurement) over
-the same line (bench/link.py), in turn, each into an empty bucket or each a second time. Ours takes its role first, as every
-command does: that request is a part of what a push costs, and the store answers it as STS would. rclone and s5cmd, where they
-are installed, are measured once a pair too, and judged by nobody.
+Both sides send the same files to the same store (bench/store.py: moto would take most of the time) over the same line
+(bench/link.py), in turn, into an empty bucket or a second time. Ours assumes its role first, as every command does:
+that request is part of the cost of a push, and the store answers it as STS would. rclone and s5cmd, where installed, are
+measured in each round too, but no check uses them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Sender = Callable[[], float]
 
 @dataclass
 class Line:
-    """The store behind one line, and what each side needs to reach it. `url` is the near end."""
+    """The store behind one line, with what each side needs to reach it; `url` is the near end."""
 
     store: Store
     url: str
@@ -58,7 +58,7 @@ class Line:
     aws: Path
 
     def ours(self, fresh: bool) -> float:
-        """Seconds of one `invoke data.push`; `fresh`: nothing is in the bucket, and nothing is known from before."""
+        """Return the seconds of one `invoke data.push`; `fresh` empties the bucket and the local cache first."""
         work = self.folder / "work"
         if fresh:
             shutil.rmtree(work, ignore_errors=True)
@@ -67,7 +67,7 @@ class Line:
         return time_command([*argv, str(self.pictures)], {"KENNEL_WORK": str(work)})
 
     def senders(self, fresh: bool) -> dict[str, Sender]:
-        """Ours, the AWS CLI, and what else is installed."""
+        """Return ours, the AWS CLI, and those of rclone and s5cmd that are installed."""
         found: dict[str, Sender] = {"data.push": lambda: self.ours(fresh), "aws s3 sync": lambda: self.sync(fresh)}
         for name in ("rclone", "s5cmd"):
             if shutil.which(name):
@@ -112,7 +112,7 @@ class Line:
 
 
 def time_command(argv: list[str], env: dict[str, str]) -> float:
-    """Wall time of a whole command. Raises OpsError with what it said when it fails."""
+    """Return the wall time of a whole command in seconds. Raises OpsError with its stderr when it fails."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith("AWS_") and "proxy" not in name.lower()
     }
@@ -125,7 +125,7 @@ def time_command(argv: list[str], env: dict[str, str]) -> float:
 
 
 def draw_pictures(folder: Path, count: int) -> int:
-    """Write pictures of noise, eight of ten into train; return how many bytes they are."""
+    """Write pictures of noise, eight of ten into train; return their total bytes."""
     total = 0
     for number in range(count):
         split = {8: "valid", 9: "test"}.get(number % 10, "train")
@@ -138,7 +138,7 @@ def draw_pictures(folder: Path, count: int) -> int:
 
 @contextmanager
 def open_lines(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) -> Iterator[list[Line]]:
-    """The store, served by a thread of this process, behind a line of each rate."""
+    """Serve the store on a thread of this process, behind one line for each rate; yield the lines."""
     loop, store = asyncio.new_event_loop(), Store()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -161,10 +161,10 @@ def open_lines(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) ->
 
 
 async def end_others() -> None:
-    """Connections that clients left open have a task each, which would complain when their loop goes."""
+    """Cancel the tasks of connections that clients left open, which would complain when their loop ends."""
     asyncio.get_running_loop().set_exception_handler(
         lambda loop, context: None
-    )  # it would tell of each that it was ended
+    )  # the default handler would log that each was cancelled
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for other in others:
         other.cancel()
@@ -172,7 +172,7 @@ async def end_others() -> None:
 
 
 def write_bench_settings(folder: Path, url: str) -> Path:
-    """A profile and a settings file that lead our side to the line; nothing else tells it that this is no AWS."""
+    """Write a profile and a settings file that direct our side to the line; nothing else distinguishes it from AWS."""
     folder.mkdir()
     keys = "aws_access_key_id = bench\naws_secret_access_key = bench"
     (folder / "config").write_text(f"[profile bench]\nregion = us-east-1\nendpoint_url = {url}\n{keys}\n")
@@ -184,7 +184,7 @@ def write_bench_settings(folder: Path, url: str) -> Path:
 
 
 def measure_push(rounds: int, files: int) -> Result:
-    """Measure, check, report. Raises OpsError when a command fails, or leaves something behind."""
+    """Measure all senders, check the ratios, return the report. Raises OpsError when a push fails or is incomplete."""
     if rounds < 1 or files < 10 * CLASSES:
         raise OpsError(f"--rounds takes 1 or more, --files {10 * CLASSES} or more: each class in each split.")
     aws = opponents.find_in_venv("aws", "bench.data", "the AWS CLI")
@@ -197,7 +197,7 @@ def measure_push(rounds: int, files: int) -> Result:
         )
         with open_lines(folder, sent, aws, (GBIT, MBIT_100)) as (wide, narrow):
             for send in wide.senders(fresh=True).values():
-                send()  # unmeasured: bytecode and files are cached from here on
+                send()  # unmeasured: it fills the caches of bytecode and files
             new = time_senders(
                 "1 Gbit/s, all new", wide.senders(fresh=True), rounds, lambda: check_arrival(wide.store, total)
             )
@@ -206,7 +206,7 @@ def measure_push(rounds: int, files: int) -> Result:
             )
             wide.ours(fresh=True)
             for send in [*wide.senders(fresh=False).values()][1:]:
-                send()  # everything is there, from each
+                send()  # each has now sent everything
             wide.store.requests.clear()
             wide.ours(fresh=False)
             asked = wide.store.to_s3()
@@ -215,7 +215,7 @@ def measure_push(rounds: int, files: int) -> Result:
 
 
 def check_arrival(store: Store, total: int) -> None:
-    """Whoever sent last sent everything: in shards, or file by file. Raises OpsError."""
+    """Check that the last sender sent everything, as shards or as files. Raises OpsError."""
     there = sum(len(found.body) for key, found in store.objects.items() if not key.endswith(".json"))
     ends = ARCHIVE_END * sum(key.endswith(".tar") for key in store.objects)
     if not total <= there <= total * 1.1 + ends:
@@ -225,7 +225,7 @@ def check_arrival(store: Store, total: int) -> None:
 def time_senders(
     what: str, senders: dict[str, Sender], rounds: int, after: Callable[[], None]
 ) -> dict[str, list[float]]:
-    """Seconds of each sender, one after the other."""
+    """Return the seconds of each sender, which run one after another in each round."""
     found: dict[str, list[float]] = {name: [] for name in senders}
     for _ in range(rounds):
         for name, send in senders.items():

@@ -1,8 +1,8 @@
-"""The server that one would otherwise write, for bench.serve: flask on gunicorn, torch as it comes, fp32.
+"""The plain opponent of bench.serve: flask on gunicorn, torch without tuning, fp32.
 
-gunicorn 'flask_app:application()'      reads model.safetensors and model.json from MODEL, computes with TORCH_THREADS threads a request
+gunicorn 'flask_app:application()'      serves the model in folder MODEL with TORCH_THREADS threads per request
 
-Packages that this Python lacks, torch foremost, come from the folder TORCH_PACKAGES.
+Packages that this Python lacks, such as torch, come from the folder TORCH_PACKAGES.
 """
 
 import io
@@ -22,7 +22,7 @@ from PIL import Image
 
 
 class Classifier:
-    """From the bytes of a picture to an answer, without anything clever."""
+    """The model with straightforward decoding and inference."""
 
     def __init__(self) -> None:
         torch.set_num_threads(int(os.environ["TORCH_THREADS"]))

@@ -1,10 +1,10 @@
-"""Training runs by the dozen: torch is imported once, and each line on stdin forks one run, which may be killed on the way.
+"""The fork server for training runs: it imports torch once; each line on stdin forks a run, which may be killed.
 
     python bench/fork_server.py      {"argv": [...], "kill": {"step": 7}}  ->  {"code": -9, "seconds": 0.4}
 
-`kill` names the step before which SIGKILL comes, or the checkpoint ({"save": 3}) between its last byte and its taking the
-place of the old one, or the step at which SIGTERM comes ({"term": 7}). `every` writes a checkpoint at each step. `script` is run
-in place of training/train.py, `env` is set for it, and its stdout and stderr go to `out` and `err`. A list of runs is forked
+`kill` names the step before which SIGKILL is sent, or the checkpoint ({"save": 3}) between whose last byte and rename it
+is sent, or the step at which SIGTERM is sent ({"term": 7}). `every` writes a checkpoint at each step. `script` runs in
+place of training/train.py, with `env` set and its stdout and stderr in `out` and `err`. A list of runs is forked
 together, and answered by a list.
 """
 
@@ -24,11 +24,11 @@ import checkpoint
 import fit
 import train
 
-alive: Any = None  # what a run leaves behind, until its process ends
+alive: Any = None  # keeps a run's result alive until its process ends
 
 
 def arm_kill(kill: dict[str, int], every: bool) -> None:
-    """Lay the trap in this process."""
+    """Patch this process so that it sends itself the signal of `kill`; `every` writes a checkpoint at each step."""
     if every:
         checkpoint.LEAST_S, checkpoint.SHARE = 0.0, 1e9
         checkpoint.Checkpoints.due = lambda self: self.ranks.rank == 0
@@ -53,7 +53,7 @@ def arm_kill(kill: dict[str, int], every: bool) -> None:
 
 
 def run(asked: dict[str, Any]) -> int:
-    """In a fork: train as the command line says; the exit code that train.py would have."""
+    """Train in this fork as the command line says; return train.py's exit code."""
     arm_kill(asked.get("kill", {}), asked.get("every", False))
     try:
         global alive
@@ -64,7 +64,7 @@ def run(asked: dict[str, Any]) -> int:
 
 
 def run_script(asked: dict[str, Any]) -> int:
-    """In a fork: another program, as if it had been started with `python`, but that torch is there already."""
+    """Run another program in this fork like `python SCRIPT`, but with torch already imported; return 0 or 1."""
     os.environ.update(asked["env"])
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -79,7 +79,7 @@ def run_script(asked: dict[str, Any]) -> int:
 
 
 def spawn_run(asked: dict[str, Any]) -> int:
-    """Start a run; its process."""
+    """Fork a run; return its process id."""
     child = os.fork()
     if child == 0:
         code = 1

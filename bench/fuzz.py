@@ -1,7 +1,7 @@
-"""The real server under bodies that are broken, hostile or odd (bench/bodies.py), from several callers at once.
+"""The fuzz test of the real server: malformed, hostile and odd bodies (bench/bodies.py) from several callers at once.
 
-One of them is made again by its seed and number: `python -m bench.fuzz SEED NUMBER > file`. Those that failed lie in
-.kennel/fuzz. The pairs of the report are the golden pictures' seconds, afterwards and before.
+A body is reproduced from its seed and number: `python -m bench.fuzz SEED NUMBER > file`. Bodies that failed are written
+to .kennel/fuzz. The pairs of the report are the seconds of the golden pictures, after and before.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from ops.core.output import say
 from ops.core.paths import WORK
 from ops.core.task import Result
 
-CALLERS = 4  # fewer than are let in: nobody is refused for want of room
+CALLERS = 4  # fewer than the server admits: none is refused because the queue is full
 REFUSED_S, PING_S = 1.0, 2.0  # SageMaker gives a ping two seconds
 COPIES = 3  # decoded, upright, and as RGB: each has 4 bytes a pixel in Pillow
-KEPT = 1.25  # malloc gives back late what was freed
-AGAIN = 3  # a slow refusal is asked for so often alone: on a shared machine only the least of several says anything
-SHOWN = 40  # faults
+KEPT = 1.25  # malloc returns freed memory late
+AGAIN = 3  # repetitions of a slow refusal, alone: on a shared host only the fastest of several is meaningful
+SHOWN = 40  # faults that are printed
 ALWAYS = ("whole", "upright", "interlaced", "largest")  # pictures that must be classified
 KNOWN = {"time", "level", "message", "status", "ms", "bytes", "release", "classes", "precision", "threads"}
 
 
 @dataclass(frozen=True)
 class Got:
-    """Status 0: the connection ended without an answer."""
+    """The server's response. Status 0 means that the connection ended without one."""
 
     status: int
     seconds: float
@@ -60,7 +60,7 @@ class Got:
 
 @dataclass
 class Found:
-    """What came of all bodies."""
+    """The results of all bodies."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     faults: list[tuple[Body, str]] = field(default_factory=list)
@@ -95,7 +95,7 @@ def send_body(port: int, one: Body) -> Got:
             if one.how == "short":
                 line.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # answered before it had read everything
+            pass  # the server answered before it had read everything
         try:
             answer = http.client.HTTPResponse(line, method="POST")
             answer.begin()
@@ -105,11 +105,11 @@ def send_body(port: int, one: Body) -> Got:
 
 
 def judge_response(one: Body, got: Got) -> str:
-    """What is wrong with the answer, or nothing."""
+    """Return what is wrong with the response, or ""."""
     if one.how == "short" and got.status == 0:
         return ""
     if one.how == "long" and got.status == 400:
-        return ""  # what comes after the body is no request: uvicorn says so itself, in its own words
+        return ""  # uvicorn itself rejects the bytes after the body as a malformed request
     if got.status not in (200, 400, 413, 415):
         return f"answered {got.status}"
     if got.status == 200:
@@ -123,7 +123,7 @@ def judge_response(one: Body, got: Got) -> str:
 
 
 def derive_expected_status(one: Body) -> int | None:
-    """The one right status, where there is one."""
+    """Return the only correct status, or None if several are."""
     if one.content_type not in TYPES:
         return 415
     if one.how in ("short", "long"):
@@ -136,7 +136,7 @@ def derive_expected_status(one: Body) -> int | None:
 
 
 def send_all_bodies(port: int, seed: int, count: int) -> Found:
-    """All bodies, CALLERS at a time, and pings beside."""
+    """Send all bodies, CALLERS at a time, and pings meanwhile; return the results."""
     found, lock, ended = Found(), threading.Lock(), threading.Event()
 
     def ping() -> None:
@@ -169,7 +169,7 @@ def send_all_bodies(port: int, seed: int, count: int) -> Found:
 
 
 def repeat_slow_refusals(port: int, found: Found) -> float:
-    """The slowest refusal, in seconds; those that were too slow are asked for again, alone."""
+    """Repeat the refusals that were too slow, alone; return the slowest refusal in seconds."""
     alone = [(min(send_body(port, one).seconds for _ in range(AGAIN)), one) for one in found.slow]
     found.faults += [(one, f"refused after {took:.1f} s, alone") for took, one in alone if took > REFUSED_S]
     quick = [took for status, (took, _) in found.longest.items() if 400 <= status < 500 and took <= REFUSED_S]
@@ -177,7 +177,7 @@ def repeat_slow_refusals(port: int, found: Found) -> float:
 
 
 def save_faults(found: Found, seed: int) -> None:
-    """Print the first faults, and write their bodies."""
+    """Print the first SHOWN faults and write their bodies to files."""
     folder = WORK / "fuzz"
     for one, reason in sorted(found.faults, key=lambda fault: fault[0].number)[:SHOWN]:
         folder.mkdir(parents=True, exist_ok=True)
@@ -187,18 +187,18 @@ def save_faults(found: Found, seed: int) -> None:
 
 
 def read_server_peak(server: Server) -> float:
-    """MB that were resident at most, so far."""
+    """Return the server's peak resident memory so far, in MB."""
     status = Path(f"/proc/{server.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1000
 
 
 def compute_memory_bound(base: float, workers: int) -> float:
-    """MB: what it had, COPIES of the largest picture for each worker, each caller's body as it came and as it is handed on."""
+    """Return the bound in MB: `base`, COPIES of the largest picture per worker, and two copies of a body per caller."""
     return base + (workers * COPIES * 4 * PIXELS + CALLERS * 2 * LIMIT) / 1e6 * KEPT
 
 
 def request_golden_answers(port: int, pictures: list[bytes]) -> list[tuple[float, list[float]]]:
-    """(seconds, scores) of each."""
+    """Request each picture; return (seconds, scores) of each."""
     found = []
     for picture in pictures:
         began = time.monotonic()
@@ -208,7 +208,7 @@ def request_golden_answers(port: int, pictures: list[bytes]) -> list[tuple[float
 
 
 def has_same_scores(found: list[tuple[float, list[float]]], wanted: list[tuple[float, list[float]]]) -> bool:
-    """As before, but for the order in which threads add."""
+    """Return whether the scores are the same, apart from the order in which threads sum."""
     return all(
         abs(a - b) <= 1e-3 * max(map(abs, before))
         for (_, after), (_, before) in zip(found, wanted, strict=True)
@@ -217,7 +217,7 @@ def has_same_scores(found: list[tuple[float, list[float]]], wanted: list[tuple[f
 
 
 def inspect_log(log: Path) -> tuple[list[str], int]:
-    """(lines that are no JSON of ours, or have something of a body in them; how many there are of requests)"""
+    """Return (lines that are not our JSON, are errors, or contain MARK; number of lines about requests)."""
     odd, answered = [], 0
     for line in log.read_bytes().splitlines():
         try:
@@ -250,7 +250,7 @@ def read_start_time(server: Server) -> str:
 
 
 def check_hostile_bodies(count: int, seed: int, arch: str = "resnet_tiny", pixels: int = 224) -> Result:
-    """Measure, check, report."""
+    """Send `count` bodies to a server, check its answers, log and memory, and return the report."""
     if count < 1:
         raise OpsError("--bodies takes 1 or more.")
     made = make_release(arch, pixels)

@@ -1,11 +1,11 @@
-"""The whole audit of a snapshot: what 3,000 roles take, and 300, a tenth, in turn with cloudsplaining, of which nothing right may be missed.
+"""The benchmark of a whole audit: 3,000 roles alone, and a tenth of them in turn with cloudsplaining.
 
-Both sides run in a process of their own, a fresh one each time, and are timed by the clock on the wall from the file to the
-findings, without their imports. Of 3,000 roles the fastest of the rounds counts, since other programs on the machine only ever
-add; median, processor's time and the whole process with its imports stand beside it. cloudsplaining takes a policy at a time and
-looks at actions alone; what it says of a role is right when the role may do these actions at all.
+No correct finding of cloudsplaining may be missing from ours. Each run is a new process; wall time counts from file to
+findings, without imports. Of 3,000 roles the fastest round counts, since other programs on the host only add time;
+median, CPU time and the whole process are printed too. cloudsplaining reads one policy at a time and looks at actions
+alone; its finding about a role is correct if the role may perform these actions at all.
 
-    python -m bench.iam SNAPSHOT ANSWER      is one audit
+    python -m bench.iam SNAPSHOT ANSWER      runs one audit
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from ops.core.output import format_table, say
 from ops.core.paths import ROOT
 from ops.core.task import Result
 
-TENTH = 10  # of the roles are audited in turn with cloudsplaining, which takes half a minute for 300
+TENTH = 10  # one in ten roles is audited in turn with cloudsplaining, which takes half a minute for 300
 SECONDS, MB, TIMES = 1.0, 150, 100
 OURS_A_ROUND = 3  # a round of theirs takes half a minute, one of ours a fifth of a second
 LIMIT_S = 600  # more than ten times what it takes
@@ -50,8 +50,10 @@ Found = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Run:
-    """`seconds` from the file to the findings, of which `cpu` the processor's; `wall` of the whole process, `mb` at its peak, `found`
-    by role."""
+    """The figures of one audit: `seconds` and CPU time `cpu` from the file to the findings, `wall` time of the process.
+
+    `mb` is its peak memory, `found` its findings by role.
+    """
 
     seconds: float
     cpu: float
@@ -72,7 +74,7 @@ def run(argv: list[str], snapshot: Path) -> Run:
 
 
 def time_audit(snapshot: Path, answer: Path) -> None:
-    """In our process."""
+    """Run one audit in this process and write its figures and findings to `answer`."""
     own = load_settings()
     began, used = time.perf_counter(), time.process_time()
     with engine.pause_garbage_collection():  # as the command does
@@ -97,7 +99,7 @@ def load_settings() -> settings.Settings:
 
 
 def read_own_peak() -> float:
-    """The process's own: what getrusage says has its parent's in it, where it was forked."""
+    """Return this process's peak memory in MB; in a forked process, getrusage includes the parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -106,7 +108,7 @@ def read_own_peak() -> float:
 
 
 def find_missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
-    """(role, what they say) where we say neither that way, nor one that needs no more, nor that the role may do everything."""
+    """Return (role, their finding) where ours reports neither that path, nor a part of its actions, nor full access."""
     needed = {path.rule: actions for path, actions in list_path_actions()}
     lacking = []
     for role, said in theirs.items():
@@ -122,13 +124,13 @@ def find_missed(ours: Found, theirs: Found) -> list[tuple[str, str]]:
 
 
 def is_false_positive(have: Snapshot, role: str, actions: list[str]) -> bool:
-    """Whether the role may not do one of the actions at all, on anything of its type."""
+    """Return whether the role may not perform one of the actions on any resource of its type."""
     permissions = AccountModel(have, datetime.now(UTC)).find_permission_set(have.roles[role])
     return not all(permissions.find_resource(action) for action in actions)
 
 
 def compare_findings(have: Snapshot, ours: Run, theirs: Run) -> tuple[list[tuple[str, str]], int]:
-    """(what they rightly find and we do not, how much of theirs is wrong)."""
+    """Return (their correct findings that ours lacks, the number of incorrect ones among those ours lacks)."""
     said = {(role, one["type"]): one["actions"] for role, every in theirs.found.items() for one in every}
     lacking = find_missed(ours.found, theirs.found)
     right = [key for key in lacking if not is_false_positive(have, key[0], said[key])]
@@ -192,7 +194,7 @@ def find_oracle(named: str) -> str:
 
 
 def measure_audit(rounds: int, pairs: int, roles: int, seed: int, oracle: str) -> Result:
-    """Measure, check, report."""
+    """Measure both sides, check times and findings, and return the report."""
     if min(rounds, pairs) < 1 or roles < TENTH:
         raise OpsError(f"--rounds and --pairs take 1 or more, --roles {TENTH} or more.")
     oracle, few = find_oracle(oracle), roles // TENTH

@@ -1,6 +1,6 @@
-"""A link of a given length and width in front of a server: a TCP proxy that delays what passes and limits its rate.
+"""The link in front of a server: a TCP proxy that adds latency and limits bandwidth.
 
-Each direction has one rate for all connections together, as a line has. A new connection costs a round trip before its
+Each direction has one rate for all its connections, as a network line has. A new connection costs a round trip before its
 first byte, as TCP's handshake does; slow start, loss and TLS are left out, for both sides of a benchmark alike.
 """
 
@@ -12,12 +12,12 @@ import socket
 from dataclasses import dataclass
 
 CHUNK = 64 << 10
-QUEUED = 32  # chunks under way on one connection: 2 MB, more than 1 Gbit/s holds in 20 ms
-SOCKET_BYTES = 256 << 10  # what the system may hold for a sender; its default would swallow most of a shard
+QUEUED = 32  # chunks in transit on one connection: 2 MB, more than 1 Gbit/s holds in 20 ms
+SOCKET_BYTES = 256 << 10  # receive buffer; the system's default would hold most of a shard
 
 
 class Line:
-    """One direction: bytes go out one after the other at `rate` bytes a second, and arrive `delay_s` later."""
+    """The line in one direction: bytes leave in order at `rate` bytes per second and arrive `delay_s` later."""
 
     def __init__(self, rate: float, delay_s: float) -> None:
         self.rate, self.delay_s = rate, delay_s
@@ -25,7 +25,7 @@ class Line:
         self._free_at = 0.0
 
     def arrival(self, length: int, now: float) -> float:
-        """When the next `length` bytes will have arrived, if they are sent now."""
+        """Return when the next `length` bytes arrive if they are sent now."""
         self._free_at = max(now, self._free_at) + length / self.rate
         self.bytes += length
         return self._free_at + self.delay_s
@@ -33,7 +33,7 @@ class Line:
 
 @dataclass
 class Link:
-    """Between a client and the server on `port`; `round_trip_s` there and back, `rate` in bytes a second each way."""
+    """The link to the server on `port`, with a latency of `round_trip_s` and `rate` bytes per second each way."""
 
     port: int
     round_trip_s: float
@@ -59,7 +59,7 @@ class Link:
 
 
 async def forward_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: Line) -> None:
-    """Everything from one side to the other, late."""
+    """Copy everything from `reader` to `writer`, delayed by `line`."""
     under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUED)
     arriving = asyncio.create_task(deliver_chunks(under_way, writer))
     clock = asyncio.get_running_loop().time
@@ -71,7 +71,7 @@ async def forward_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 
 async def deliver_chunks(under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
-    """Write each piece when it is due; an empty one is the end. After an error the rest is taken and dropped."""
+    """Write each chunk when it is due; an empty one ends the stream. After an error, discard the rest."""
     clock, broken = asyncio.get_running_loop().time, False
     while True:
         due, data = await under_way.get()

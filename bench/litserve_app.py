@@ -1,12 +1,12 @@
-"""The same model behind LitServe, for bench.serve: bodies are taken as bytes, as ours takes them, not as base64 in JSON.
+"""The LitServe opponent of bench.serve, with the same model. It takes bodies as bytes, like ours, not base64 in JSON.
 
-python litserve_app.py PORT WORKERS      MODEL, TORCH_THREADS and TORCH_PACKAGES are as flask_app.py's
+python litserve_app.py PORT WORKERS      MODEL, TORCH_THREADS and TORCH_PACKAGES are those of flask_app.py
 """
 
 import sys
 from typing import Annotated, Any
 
-import flask_app  # first: it tells where torch is
+import flask_app  # first: it adds the path of torch
 import litserve
 from fastapi import Depends, Request
 

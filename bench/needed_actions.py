@@ -1,5 +1,7 @@
-"""Whether every action that a role is given is needed: the whole job is run and recorded, each action is taken away in thought, and
-some, drawn by seed, for real. A part of the job, its first steps, tells what they need, and nothing of what needs nothing.
+"""The check that roles need all their actions: the whole job is recorded, and decided again without each action.
+
+Some actions, drawn by seed, are removed for real. The first steps of the job alone show which actions they need, but
+not which actions nothing needs.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ WHY = ("a run", "expect.toml", "nothing")
 
 
 def verify_needed_actions(count: int, first: int, seed: int) -> Result:
-    """Record the job, or its `first` steps (0: all), take away `count` actions, and say what came of it."""
+    """Record the job, or its `first` steps (0: all), replay it without each of `count` actions, report the outcomes."""
     if min(count, first) < 0:
         raise OpsError("--replay is a number of removals, 0 or more, and --steps one of steps.")
     began = time.monotonic()
@@ -53,7 +55,7 @@ def verify_needed_actions(count: int, first: int, seed: int) -> Result:
 
 
 def record_job(run: Run, steps: Sequence[whole_job.Step], keep: Path) -> Run:
-    """Run the steps, and keep their record. Raises OpsError at the first step that goes otherwise than it should."""
+    """Run the steps and save their record to `keep`. Raises OpsError at the first step with an unexpected outcome."""
     run.prepare()
     run.start()
     say(f"The job, {len(steps)} steps:")
@@ -76,7 +78,7 @@ def report_removals(
     seed: int,
     seconds: float,
 ) -> Result:
-    """Report. What nothing needs is a finding where the whole job ran; a part of it says nothing of the rest."""
+    """Return the report. An action that nothing needs is a finding only if the whole job ran."""
     rows = [
         (
             one.removal.role,
@@ -141,7 +143,7 @@ def format_page(found: list[Use], whole: Run, steps: Sequence[whole_job.Step], s
 
 
 def describe_need(use: Use, whole: Run, steps: Sequence[whole_job.Step]) -> tuple[str, str, str]:
-    """(number of the step, its command, times)."""
+    """Return (number of the first step that needs it, its command, times)."""
     if not use.requests:
         return "", "expect.toml only" if use.expected else "nothing", str(use.expected or "")
     number = whole.step_of(use.line)

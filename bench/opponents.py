@@ -1,4 +1,4 @@
-"""Where the programs lie that benchmarks are measured against, and which command installs each."""
+"""The locations of the programs that benchmarks compare with, and the commands that install them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INSTALL = "make .venv-bench/.ready"  # the extra `bench` of pyproject.toml, in a
 
 
 def find_in_venv(program: str, benchmark: str, what: str) -> Path:
-    """Return a program of .venv-bench. Raises OpsError with the command that makes it."""
+    """Return the path of a program in .venv-bench. Raises OpsError with the command that installs it."""
     found = VENV / "bin" / program
     if not (VENV / ".ready").exists() or not found.exists():
         raise OpsError(f"{benchmark} needs {what}: {INSTALL}")
@@ -21,6 +21,6 @@ def find_in_venv(program: str, benchmark: str, what: str) -> Path:
 
 
 def find_on_path(benchmark: str, what: str, install: str, *programs: str) -> None:
-    """Check that programs of the system are there. Raises OpsError with the command that installs them."""
+    """Check that the system's programs are installed. Raises OpsError with the command that installs them."""
     if not all(map(shutil.which, programs)):
         raise OpsError(f"{benchmark} needs {what}: {install}")

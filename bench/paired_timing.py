@@ -1,4 +1,4 @@
-"""Measuring in pairs: on a machine whose cores are shared, only what ran side by side can be compared."""
+"""Paired measurements: on a host with shared cores, only runs that alternate can be compared."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Check:
 
 
 def measure_cpu_time(argv: list[str]) -> float:
-    """User and system time of one process and its children: unlike wall time, a busy neighbour hardly changes it.
+    """Return the user and system time of a process and its children, in seconds; a busy neighbour hardly changes it.
 
-    Bytecode is cached as people have it, by the unmeasured round.
+    Bytecode is cached, as in normal use, by the unmeasured round.
     """
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -40,18 +40,18 @@ def measure_cpu_time(argv: list[str]) -> float:
 
 
 def measure_pairs(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> list[tuple[float, float]]:
-    """(ours, theirs), measured one after the other, after one unmeasured round of each."""
+    """Return (ours, theirs) pairs, measured alternately after one unmeasured round of each."""
     ours(), theirs()
     return [(ours(), theirs()) for _ in range(pairs)]
 
 
 def compute_speedup(pairs: list[tuple[float, float]]) -> float:
-    """The median over pairs of theirs / ours: above 1, ours costs less."""
+    """Return the median over pairs of theirs / ours; above 1, ours costs less."""
     return statistics.median(theirs / ours for ours, theirs in pairs)
 
 
 def report_pairs(pairs: list[tuple[float, float]], checks: list[Check], ours: str, theirs: str) -> Result:
-    """The one object that every benchmark prints with --json; exit 1 when a check fails."""
+    """Return the object that every benchmark prints with --json, with exit code 1 when a check fails."""
     data: dict[str, Any] = {
         "ratio": round(compute_speedup(pairs), 3),
         "pairs": [[round(a, 4), round(b, 4)] for a, b in pairs],

@@ -1,4 +1,4 @@
-"""Pictures for bench.train: JPEG files of a photograph's size and weight, in classes that even a network of chance weights can tell apart."""
+"""The pictures of bench.train: JPEGs as large as photographs, in classes that even random weights can separate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLASSES, SIZE, QUALITY = 8, (480, 360), 85  # about 60 KB each
 
 
 def make_photos(folder: Path, per_class: dict[str, int], seed: int = 0) -> Path:
-    """SPLIT/CLASS/NUMBER.jpg, the same for the same seed; made once."""
+    """Write SPLIT/CLASS/NUMBER.jpg, drawn by seed, unless `folder` exists; return it."""
     if folder.is_dir():
         return folder
     part = folder.with_name(folder.name + ".part")
@@ -27,7 +27,7 @@ def make_photos(folder: Path, per_class: dict[str, int], seed: int = 0) -> Path:
 
 
 def draw_photo(label: int, draw: random.Random) -> Image.Image:
-    """Stripes over noise, in a tint: a class is a hue, blurred by chance; spacing and direction of the stripes say nothing."""
+    """Draw tinted stripes over noise. The class is the hue, randomly varied; spacing and direction mean nothing."""
     spacing, angle = draw.uniform(12, 60), draw.uniform(0, 180)
     wide = Image.linear_gradient("L").rotate(90).resize((round(spacing), 1))
     long = Image.new("L", (900, 1))

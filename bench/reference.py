@@ -1,4 +1,4 @@
-"""Frozen fine-tuning as torchvision's reference script would do it, written plainly: what bench.train measures ours against.
+"""The opponent of bench.train: frozen fine-tuning in the manner of torchvision's reference script.
 
 python bench/reference.py --data DIR --weights FILE ...      prints {"images", "cpu_s", "wall_s", "accuracy"} as JSON
 """
@@ -13,7 +13,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "training"))
 
 import torch
-import vision  # before torchvision, which may lack two operators
+import vision  # before torchvision: declares two operators that may be missing
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
@@ -63,7 +63,7 @@ def train_head(args: argparse.Namespace) -> dict[str, float]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=args.epochs * len(pictures))
     images, cpu, wall = 0, time.process_time(), time.monotonic()
     for epoch in range(args.epochs):
-        if epoch == 1 and device.type == "cuda":  # the first pass starts workers and chooses kernels: it is not counted
+        if epoch == 1 and device.type == "cuda":  # the first pass starts workers and chooses kernels: not counted
             images, cpu, wall = 0, time.process_time(), time.monotonic()
         network.train()
         for inputs, labels in pictures:

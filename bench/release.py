@@ -1,8 +1,8 @@
-"""A release of made pictures, for bench.serve and bench.fuzz: a backbone of chance weights, a head fitted to the hues of bench/photos.py.
+"""The release of bench.serve and bench.fuzz: a random backbone, a head fitted to the hues of bench/photos.py.
 
 python bench/release.py ARCH PIXELS FOLDER      leaves FOLDER/model (as train.py does) and FOLDER/opt/model (as export.py does)
 
-What stands in the card about bf16 is measured here, on TEST pictures, by training/precision.py.
+The bf16 agreement in the card is measured here on TEST pictures by training/precision.py.
 """
 
 # ruff: noqa: E402
@@ -31,7 +31,7 @@ RIDGE = 1e-2
 
 
 def draw_photos(count: int, seed: int) -> tuple[list[bytes], torch.Tensor]:
-    """(JPEG files, the classes that they are of)"""
+    """Return (JPEG files, their classes)."""
     draw = random.Random(seed)
     labels = [number % photos.CLASSES for number in range(count)]
     found = []
@@ -48,7 +48,7 @@ def prepare_batches(pictures: list[bytes], preprocess: Preprocess) -> list[torch
 
 
 def fit_network(arch: str, preprocess: Preprocess) -> model.Classifier:
-    """The head by least squares; BatchNorm with the pictures' own statistics, without which chance weights overflow."""
+    """Fit the head by least squares; set BatchNorm to the pictures' statistics, or random weights would overflow."""
     torch.manual_seed(0)
     network = model.build(arch, photos.CLASSES)
     pictures, labels = draw_photos(TRAIN, 0)

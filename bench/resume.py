@@ -1,4 +1,4 @@
-"""Whether a killed training run ends where an uninterrupted one does: killed at random, started again, weights compared."""
+"""The test that killed and resumed training runs end with the weights of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ops.core.output import say
 from ops.core.paths import ROOT
 from ops.core.task import Result
 
-STEPS, EPOCHS = 5, 3  # a run has 15 steps, and with a checkpoint at each, one more at each epoch's end
+STEPS, EPOCHS = 5, 3  # a run has 15 steps; with `every`, a checkpoint at each, and at each epoch's end
 SETTINGS = ["--epochs", str(EPOCHS), "--batch", "8", "--pixels", "16", "--flip", "true", "--shift", "0.1"]
 
 
 class ForkServer:
-    """bench/fork_server.py as a running process; `env` is what has to be set before torch is imported."""
+    """The running process of bench/fork_server.py; `env` has the variables to set before torch is imported."""
 
     def __init__(self, env: dict[str, str] | None = None) -> None:
         argv = [sys.executable, str(ROOT / "bench" / "fork_server.py")]
@@ -41,13 +41,13 @@ class ForkServer:
         self._read_reply()
 
     def train(self, data: Path, out: Path, *more: str, kill: dict[str, int] | None = None, every: bool = True) -> int:
-        """One run; its exit code."""
+        """Run training once; return its exit code."""
         folders = ["--data", str(data), "--out", str(out), "--checkpoints", str(out) + "-checkpoints"]
         asked = {"argv": [*folders, *SETTINGS, *more], "kill": kill or {}, "every": every}
         return int(self._ask(asked)["code"])
 
     def run_together(self, script: Path, argv: list[str], *envs: dict[str, str]) -> list[str]:
-        """Run one program once for each environment, at the same time; what each printed. Raises OpsError with its last words."""
+        """Run a program in each environment at once; return what each printed. Raises OpsError with its stderr."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             runs = [
@@ -87,16 +87,16 @@ class ForkServer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one run that was killed: how, and whether its weights are those of the uninterrupted one."""
+    """The outcome of a run that was killed: how, and whether its weights equal those of the uninterrupted run."""
 
     kills: tuple[dict[str, int], ...]
     equal: bool
     seconds: float
-    whole_s: float = 0.0  # of an uninterrupted run, right after it
+    whole_s: float = 0.0  # seconds of an uninterrupted run, right after it
 
 
 def write_noise_pictures(folder: Path, train: int = STEPS * 8 - 1, seed: int = 0) -> Path:
-    """Pictures of nothing, two classes; the last batch of an epoch is smaller than the others."""
+    """Write pictures of noise in two classes, such that the last batch of an epoch is smaller than the others."""
     draw = random.Random(seed)
     for split, count in (("train", train), ("valid", 6), ("test", 6)):
         for number in range(count):
@@ -111,7 +111,7 @@ def read_weights(out: Path) -> bytes:
 
 
 def kill_and_resume(warm: ForkServer, data: Path, out: Path, whole: bytes, draw: random.Random, *more: str) -> Outcome:
-    """Start, kill at a random place one to three times, start once more and let it end."""
+    """Start a run, kill it at a random place one to three times, then start it again and let it end."""
     kills = tuple(
         {draw.choice(("step", "save", "term")): draw.randint(1, STEPS * EPOCHS)} for _ in range(draw.randint(1, 3))
     )
@@ -123,7 +123,7 @@ def kill_and_resume(warm: ForkServer, data: Path, out: Path, whole: bytes, draw:
 
 
 def verify_resume(runs: int, seed: int) -> Result:
-    """Measure, check, report. Raises OpsError where no run at all ends."""
+    """Kill and resume `runs` runs, check their weights, return the report. Raises OpsError if the first run fails."""
     if runs < 1:
         raise OpsError("--runs takes 1 or more.")
     draw = random.Random(seed)

@@ -1,4 +1,4 @@
-"""A folder by paramiko's SFTP `put`, as a process: {"seconds": 60.1, "sent": true}. Only what it needs is imported.
+"""The transfer by paramiko's SFTP `put` as a process; it prints {"seconds": 60.1, "sent": true}. Imports are minimal.
 
 python -m bench.send_by_put FOLDER TARGET KEYS PORT
 """
@@ -17,7 +17,7 @@ from bench.transfer import HOST, Transfer
 
 
 def put_folder(asked: Transfer) -> None:
-    """One SFTP session; each file's size is confirmed, as is paramiko's default."""
+    """Send the folder in one SFTP session; each file's size is confirmed, as paramiko does by default."""
     key: dict[str, Any] = {"key_filename": str(asked.keys.client), "allow_agent": False, "look_for_keys": False}
     with paramiko.SSHClient() as client:
         client.load_host_keys(str(asked.keys.known_hosts))

@@ -1,4 +1,4 @@
-"""Our transfer of a folder, as a process: {"seconds": 0.7, "sent": true}. Only what it needs is imported, since that is timed too.
+"""Our transfer as a process; it prints {"seconds": 0.7, "sent": true}. Imports are minimal, since they are timed too.
 
 python -m bench.send_ours FOLDER TARGET KEYS PORT
 """

@@ -1,11 +1,11 @@
-"""The server against flask, gunicorn and torch, and against LitServe: one ResNet-18, the same pictures, in turn.
+"""The benchmark of the server against flask, gunicorn and torch, and against LitServe: one ResNet-18, same pictures.
 
-Callers are ops.releases.load_test's, in a process of their own (bench/callers.py). Each server has as many threads that
-compute as there are vCPUs, two.
-For the others, tried on two vCPUs at 1, 2, 8 and 32 callers, successes a second: gunicorn's 2 workers with a thread of torch
-each 20, 38, 39, 38; 1 worker, 2 threads of requests, 1 of torch 20, 39, 38, 38; 1 worker, 1 thread, 2 of torch 33, 32, 33,
-29; LitServe's 2 workers with a thread each 19, 33, 38, 39; 1 worker of two 30, 31, 29, 22. The first of each is the
-strongest where it matters. Ours is compared with it at the number of callers at which it does best.
+Callers are those of ops.releases.load_test, in a process of their own (bench/callers.py). Each server has as many
+compute threads as there are vCPUs, two.
+Alternatives measured on two vCPUs at 1, 2, 8 and 32 callers, in successes per second: gunicorn with 2 workers of one
+torch thread 20, 38, 39, 38; 1 worker, 2 request threads, 1 torch thread 20, 39, 38, 38; 1 worker, 1 request thread, 2
+torch threads 33, 32, 33, 29; LitServe with 2 workers of one thread 19, 33, 38, 39; 1 worker of two threads 30, 31, 29,
+22. The first of each is the strongest under load. Ours is compared with it at the number of callers at which it is best.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from ops.core.task import Result
 from ops.releases import load_test
 
 CALLERS = (1, 8, 32)
-OVER = 4  # times as many callers as are let in
-AMX, NO_AMX = 2.5, 1.4  # how much faster than torch, with AMX and without it
-# In fp32, on a CPU that has bf16 and no AMX: below what this benchmark prints there, so that it cannot get worse unseen.
+OVER = 4  # times as many callers as are admitted
+AMX, NO_AMX = 2.5, 1.4  # least speed-up over torch, with AMX and without it
+# In fp32, on a CPU with bf16 and without AMX: just below the measured value, so that a regression fails.
 FLOOR = 1.1
 LONGER, REFUSED_S = 2.0, 0.05
 WARM_S = 1.0
@@ -45,7 +45,7 @@ Rounds = dict[tuple[str, int], list["Cell"]]
 
 
 class Callers:
-    """bench/callers.py as a running process: what calls has no part in the CPU time of what serves."""
+    """The running process of bench/callers.py, separate so that callers do not count as CPU time of the server."""
 
     def __init__(self, golden: Path) -> None:
         argv = [sys.executable, "-m", "bench.callers", str(golden)]
@@ -82,7 +82,7 @@ def call_server(port: int, method: str, path: str, body: bytes | None = None) ->
 
 
 def read_limit_and_precision(port: int) -> tuple[int, str]:
-    """(how many requests our server lets in, the precision that it runs in), by its own word."""
+    """Return (how many requests our server admits, its precision), from its metrics."""
     text = call_server(port, "GET", "/metrics").decode()
     limit, precision = re.search(r"^serving_requests_limit (\S+)", text, re.M), re.search(r'precision="(\w+)"', text)
     assert limit and precision
@@ -90,7 +90,7 @@ def read_limit_and_precision(port: int) -> tuple[int, str]:
 
 
 def compute_agreement(servers: list[Server], golden: Path) -> float:
-    """The share of pictures to which all give the same class."""
+    """Return the share of pictures for which all servers answer the same class."""
     same = [
         len({json.loads(call_server(server.port, "POST", "/invocations", picture))["best"] for server in servers}) == 1
         for picture in read_pictures(golden)
@@ -101,7 +101,7 @@ def compute_agreement(servers: list[Server], golden: Path) -> float:
 def measure_servers(
     servers: list[Server], levels: list[int], rounds: int, seconds: float, calling: Callers, what: str
 ) -> Rounds:
-    """Cells by server and callers; in each round each server in turn, beginning with another one."""
+    """Measure each server in turn in each round, starting with another one; return cells by server and callers."""
     found: Rounds = {}
     for server in servers:
         calling.call(server, servers.index(server) + 2, min(WARM_S, seconds))
@@ -121,7 +121,7 @@ def compare_rates(found: Rounds, theirs: str, callers: int) -> list[float]:
 
 
 def find_best_load(found: Rounds, name: str) -> int:
-    """The number of callers at which this server gives most."""
+    """Return the number of callers at which this server's rate is highest."""
     return max(CALLERS, key=lambda callers: statistics.median(cell.rate for cell in found[name, callers]))
 
 
@@ -159,7 +159,7 @@ def compute_median(cells: list[Cell], name: str) -> float | None:
 
 
 def summarise_cells(found: Rounds, what: str) -> list[dict[str, Any]]:
-    """The table: medians over rounds, with the least and the most of the rate."""
+    """Return the rows of the table: medians over rounds, with the lowest and highest rate."""
     return [
         {"instructions": what, "server": name, "callers": callers, "rate": compute_median(cells, "rate"),
          "rate_least": min(cell.rate for cell in cells), "rate_most": max(cell.rate for cell in cells),
@@ -200,7 +200,7 @@ def format_rows(lines: list[dict[str, Any]]) -> str:
 def compare_servers(what: str, env: dict[str, str], bound: float, rounds: int, seconds: float, made: Path) -> tuple[
     list[Check], Rounds, list[dict[str, Any]]
 ]:  # fmt: skip
-    """All servers at once, of which one at a time has something to do."""
+    """Start all servers and measure them, one at a time; return (checks, cells, rows of the table)."""
     names = (OURS, EAGER, LIT)
     golden = made / "model" / "golden.npz"
     with tempfile.TemporaryDirectory(prefix="kennel-bench-") as logs, ExitStack() as stack:
@@ -219,7 +219,7 @@ def compare_servers(what: str, env: dict[str, str], bound: float, rounds: int, s
 
 
 def read_capabilities() -> dict[str, Any]:
-    """What bench/capabilities.py prints."""
+    """Return the object that bench/capabilities.py prints. Raises OpsError when it fails."""
     argv = [sys.executable, str(ROOT / "bench" / "capabilities.py")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -231,7 +231,7 @@ def read_capabilities() -> dict[str, Any]:
 def measure_serving(
     rounds: int, seconds: float, arch: str = "resnet18", pixels: int = 224, native: bool = False
 ) -> Result:
-    """Measure, check, report. `native`: with this CPU's own instructions alone."""
+    """Measure all servers, check the ratios and return the report. `native` skips the pass with bf16 masked."""
     if rounds < 1 or seconds <= 0:
         raise OpsError("--rounds takes 1 or more, --seconds more than 0.")
     find_python()

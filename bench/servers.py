@@ -1,7 +1,7 @@
-"""The servers that bench.serve compares, each as a process group of its own on this machine.
+"""The servers that bench.serve compares, each a process group of its own on this host.
 
-The others live in .venv-bench. Their programs see this environment's torch, numpy and Pillow behind that venv's own packages
-(TORCH_PACKAGES), so that both sides run the same ones.
+The other servers are installed in .venv-bench. They import this environment's torch, numpy and Pillow after that venv's
+packages (TORCH_PACKAGES), so that both sides run the same versions.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ops.core.output import say
 from ops.core.paths import ROOT, WORK
 
 READY_S = 120.0
-NICE = "5"  # serving/ lowers its own threads so far; the others are too, or a busy neighbour would slow down ours alone
+NICE = "5"  # as serving/ sets for its own threads, or a busy neighbour would slow down ours alone
 TICKS = os.sysconf("SC_CLK_TCK")
 OURS, EAGER, LIT = "serving/", "flask, gunicorn, torch", "LitServe, torch"
-SHARED = ("torch", "numpy", "PIL")  # what both sides run
-# Of two vCPUs. Tried for each: 1 process of 2 threads of torch, 2 of 1 thread, and for gunicorn 1 process with 2 threads of
-# requests and 1 of torch each. See bench/serve.py for what they gave.
+SHARED = ("torch", "numpy", "PIL")  # packages that both sides share
+# For two vCPUs. Alternatives measured: 1 process with 2 torch threads, 2 with 1 thread, and for gunicorn 1 process with
+# 2 request threads and 1 torch thread each. The results are in bench/serve.py.
 THREADS, WORKERS = 1, 2
 
 
@@ -42,7 +42,7 @@ class Server:
     pid: int
 
     def read_cpu_time(self) -> float:
-        """Of all its processes so far, as Linux counts them."""
+        """Return the CPU seconds of all its processes so far, as Linux counts them."""
         ticks = 0
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):
@@ -52,7 +52,7 @@ class Server:
 
 
 def make_release(arch: str = "resnet18", pixels: int = 224) -> Path:
-    """A folder with `model`, as trained, and `opt`, as served; made once for the same code."""
+    """Return a folder with `model`, as trained, and `opt`, as served; build it once per version of training/."""
     folder = WORK / "bench" / f"{arch}-{pixels}-{compute_folder_digest(ROOT / 'training')[:12]}"
     if not folder.is_dir():
         say(f"Making a {arch} of {pixels} pixels and its release ...")
@@ -75,7 +75,7 @@ def find_python(benchmark: str = "bench.serve") -> Path:
 
 
 def build_server_command(name: str, port: int) -> tuple[list[str], Path]:
-    """(the command of one of the three, the folder in which it is run)"""
+    """Return (the command of one of the three servers, its working directory)."""
     if name == OURS:
         return [sys.executable, "server.py", "serve"], ROOT / "serving"
     if name == LIT:
@@ -99,7 +99,7 @@ def build_server_command(name: str, port: int) -> tuple[list[str], Path]:
 
 @contextmanager
 def start_server(name: str, made: Path, env: dict[str, str], log: Path) -> Iterator[Server]:
-    """One of the three, ready, on `made` (see release). Raises OpsError with its own last words."""
+    """Start one of the three servers on the release `made` and wait until it is ready. Raises OpsError."""
     port = find_free_port()
     words, folder = build_server_command(name, port)
     told = {"OPT_ML": str(made / "opt"), "SAGEMAKER_BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)}
@@ -128,7 +128,7 @@ def start_server(name: str, made: Path, env: dict[str, str], log: Path) -> Itera
 
 
 def wait_for_ping(process: subprocess.Popen[bytes], port: int, log: Path, name: str) -> None:
-    """Until it answers pings."""
+    """Wait until the server answers pings. Raises OpsError after READY_S or when it ends."""
     until = time.monotonic() + READY_S
     while time.monotonic() < until and process.poll() is None:
         if is_ready(port):

@@ -1,4 +1,4 @@
-"""An SSH server for bench.sync where OpenSSH's is not installed: asyncssh. It ends when stdin does.
+"""The SSH server of bench.sync where OpenSSH's is not installed: asyncssh. It ends when stdin closes.
 
 python -m bench.ssh_server KEYS      prints `port 2222`
 """
@@ -27,7 +27,7 @@ async def copy_stream(source: Any, to: Any) -> None:
 
 
 async def run_shell_command(process: Any) -> None:
-    """What asyncssh calls for each command."""
+    """Run one command with sh; asyncssh calls this for each."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     child: Any = await asyncio.create_subprocess_exec("sh", "-c", process.command, **pipes)
 
@@ -46,7 +46,7 @@ async def run_shell_command(process: Any) -> None:
 
 
 async def serve_ssh(keys: Keys) -> None:
-    """asyncssh: sh runs the commands, and SFTP sees the whole disk."""
+    """Serve SSH until stdin closes: sh runs the commands, and SFTP sees the whole disk."""
     server = await asyncssh.create_server(
         asyncssh.SSHServer,
         "127.0.0.1",

@@ -1,4 +1,4 @@
-"""Weights for bench.train: a ResNet-18 that has seen pictures of the kind, since torchvision's published ones need the internet.
+"""The start weights of bench.train: a ResNet-18 trained on similar pictures; torchvision's own need the internet.
 
 python bench/start.py PICTURES FILE.pth PIXELS
 """
@@ -13,7 +13,7 @@ import vision
 from preprocess import Preprocess
 from torch import nn
 
-SIDE, EPOCHS, BATCH, LR = 96, 12, 16, 1e-3  # SIDE: smaller than what is trained on later, since it is enough
+SIDE, EPOCHS, BATCH, LR = 96, 12, 16, 1e-3  # SIDE: smaller than in later training; it is enough
 
 
 def main(pictures: Path, file: Path, pixels: int) -> None:

@@ -1,8 +1,8 @@
-"""A small, fast S3 for benchmarks: objects in memory, behind the requests that a sync of many files makes.
+"""The fast, minimal S3 for benchmarks: objects in memory, and the requests that a sync of many files makes.
 
-moto takes about 4 ms of CPU time for one PUT, so that 2,000 of them measure moto and not the client. This one takes a small
-part of that. It checks no signature and keeps no versions; both sides of a benchmark talk to the very same one. It also answers
-what a command asks of STS before its first request to S3: who it is, and for the keys of its role.
+moto takes about 4 ms of CPU time per PUT, so that 2,000 of them measure moto and not the client; this store takes a
+small part of that. It checks no signatures and keeps no versions; both sides of a benchmark use the same store. It also
+answers the requests to STS that a command makes before its first one to S3: GetCallerIdentity and AssumeRole.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 ACCOUNT = "123456789012"
-PAGE = 1000  # keys in one answer to a listing, as S3 has it
+PAGE = 1000  # keys in one page of a listing, as in S3
 STS = "https://sts.amazonaws.com/doc/2011-06-15/"
 CALLER = (
     f'<GetCallerIdentityResponse xmlns="{STS}"><GetCallerIdentityResult>'
@@ -30,7 +30,7 @@ ASSUMED = (
     "<AssumedRoleUser><AssumedRoleId>AROABENCH:{session}</AssumedRoleId>"
     f"<Arn>arn:aws:sts::{ACCOUNT}:assumed-role/{{role}}/{{session}}</Arn></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"
 )
-TO_STS = "POST /"  # S3 has no request of this path
+TO_STS = "POST /"  # no S3 request has this path
 
 
 class Request(NamedTuple):
@@ -60,7 +60,7 @@ class Object:
 
 
 class Store:
-    """Buckets and objects. There is a bucket of whatever name is asked for."""
+    """The buckets and objects. A bucket exists under every name."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Object] = {}  # by /BUCKET/KEY
@@ -72,7 +72,7 @@ class Store:
         self.requests.clear()
 
     def to_s3(self) -> int:
-        """Return how many requests S3 got since `clear`; those to STS go elsewhere on AWS."""
+        """Return the number of requests to S3 since `clear`, without those to STS."""
         return sum(line != TO_STS for line in self.requests)
 
     async def serve(self) -> asyncio.Server:
@@ -104,7 +104,7 @@ class Store:
             return self.listing(bucket, request.query)
         if request.method in ("GET", "HEAD") and key:
             return self.get(request)
-        return Reply("200 OK", {})  # a bucket is there, and may be made
+        return Reply("200 OK", {})  # buckets exist, and may be created
 
     def put(self, request: Request) -> Reply:
         body, metadata = request.body, {n: v for n, v in request.headers.items() if n.startswith("x-amz-meta-")}
@@ -114,7 +114,7 @@ class Store:
         return Reply("200 OK", {"ETag": found.etag})
 
     def kept(self, body: bytes, metadata: dict[str, str]) -> Object:
-        # Any text may be an ETag. What S3's own servers spend on an MD5 is not to be spent on the client's machine.
+        # Any text may be an ETag. An MD5, which S3's servers compute, must not cost time on the client's host.
         return Object(body, f'"{next(self._tags):032x}"', datetime.now(UTC), metadata)
 
     def get(self, request: Request) -> Reply:
@@ -128,7 +128,7 @@ class Store:
         return Reply("200 OK", found.headers(), found.body)
 
     def listing(self, bucket: str, query: dict[str, str]) -> Reply:
-        """ListObjectsV2, and the first one as far as a single page goes; `delimiter` groups."""
+        """Answer ListObjectsV2, and ListObjects up to a single page; `delimiter` groups keys."""
         start, prefix = f"/{bucket}/", query.get("prefix", "")
         keys = sorted(path.removeprefix(start) for path in self.objects if path.startswith(start + prefix))
         after = query.get("continuation-token") or query.get("marker", "")
@@ -161,7 +161,7 @@ class Store:
 
 
 def handle_sts(form: dict[str, list[str]]) -> Reply:
-    """Answer AssumeRole and GetCallerIdentity; anything else is unsupported, and says so."""
+    """Answer AssumeRole and GetCallerIdentity, and 501 for any other action."""
     action = form.get("Action", [""])[0]
     kind = {"Content-Type": "text/xml"}
     if action == "GetCallerIdentity":
@@ -177,7 +177,7 @@ def handle_sts(form: dict[str, list[str]]) -> Reply:
 
 
 async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:
-    """The next request of a connection, or None at its end. A client that asks first is told to go on."""
+    """Return the next request of a connection, or None at its end. Answer `Expect: 100-continue`."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
@@ -197,7 +197,7 @@ async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Re
 
 
 async def read_chunked_body(reader: asyncio.StreamReader) -> bytes:
-    """A body in HTTP's own chunks."""
+    """Read a body in HTTP's chunked encoding."""
     found = []
     while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
         found.append(await reader.readexactly(size))
@@ -208,7 +208,7 @@ async def read_chunked_body(reader: asyncio.StreamReader) -> bytes:
 
 
 def decode_aws_chunks(body: bytes) -> bytes:
-    """What is inside AWS's own chunks: SIZE[;signature] CRLF DATA CRLF ..., and trailers after the chunk of size 0."""
+    """Decode aws-chunked data: SIZE[;signature] CRLF DATA CRLF ..., and trailers after the chunk of size 0."""
     found: list[bytes] = []
     place = 0
     while True:

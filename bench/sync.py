@@ -1,9 +1,9 @@
-"""Our transfer of a folder to a box against paramiko's `put`, `rsync -a` and tar through ssh, over one link.
+"""The benchmark of our transfer to a box against paramiko's `put`, `rsync -a` and tar through ssh, over one link.
 
-All talk to one SSH server, with one key and one pinned host key, through one link (bench/link.py), in turn, each into a
-folder of its own that is not there yet, or that already has everything. Then rsync compares sizes and times, and ours
-reads every file at both ends. rsync's time is its process's. Ours is judged from connecting on, since a command that
-sends something has Python running, and its process's time is told beside. tar through ssh is judged by nobody.
+All use one SSH server, one key and one pinned host key, through one link (bench/link.py), in turn, each into its own
+folder, which is missing or already complete. In the latter case rsync compares sizes and times, and ours reads every
+file at both ends. rsync is measured as a process. Ours is judged from connecting on, since a command that sends files
+already has Python running; its process time is printed too. tar through ssh is measured, but no check uses it.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from ops.core.task import Result
 FOLDERS, BYTES = 20, 20_000
 PUTS = 2  # rounds in which paramiko's put takes part, since it takes minutes
 FASTER, AS_RSYNC, UNCHANGED = 15.0, 1.2, 1.2  # the bounds of the checks
-ROOM = 10  # times the files: themselves, a copy of each contender, one under way, and blocks that are not full
+ROOM = 10  # times the size of the files: originals, a copy per contender, one in progress, and partly filled blocks
 START_S = 15
 NEW, SAME = "all new", "nothing changed"
 INSIDE = "ours from connecting on"  # without the start of Python and the imports
 SHOWN = {OURS: "ours", PUT: "paramiko put", RSYNC: "rsync -a", TAR: "tar | ssh"}
 INSTALL = "apt-get install rsync openssh-client openssh-server"
-# HOME: what the shell's settings do at each login is not measured.
+# HOME is set so that the operator's shell settings are not measured at each login.
 SSHD = """\
 ListenAddress 127.0.0.1
 HostKey {keys.host}
@@ -65,7 +65,7 @@ Times = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Course:
-    """What is sent, and the way to the server: `near` is the port of the link's near end."""
+    """The files to send and the path to the server; `near` is the port of the link's near end."""
 
     sent: Path
     targets: Path
@@ -74,9 +74,10 @@ class Course:
     near: int
 
     def run(self, name: str, fresh: bool) -> dict[str, float]:
-        """Seconds of the process, and of ours also from connecting on. `fresh`: nothing is in the target.
+        """Run one contender; return its process's seconds, and for ours also those from connecting on.
 
-        Raises OpsError when it fails, when not everything is there, or when ours sends what is there already.
+        `fresh` empties the target first. Raises OpsError when it fails, the target is incomplete, or ours does not
+        send exactly when `fresh`.
         """
         target = self.targets / name
         if fresh:
@@ -95,7 +96,7 @@ class Course:
 
 
 def hash_files(folder: Path) -> dict[str, bytes]:
-    """Digest by name; ours leaves a list of sums beside the files."""
+    """Return the SHA-256 digest by file name, without the list of checksums that ours leaves beside the files."""
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return {name: hashlib.sha256(path.read_bytes()).digest() for name, path in found.items() if name != SUMS}
 
@@ -110,7 +111,7 @@ def write_noise_files(folder: Path, count: int) -> None:
 
 @contextmanager
 def open_course(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) -> Iterator[Course]:
-    """Files, keys, a server that lets our key in, and the link before it. Raises OpsError when a program is missing."""
+    """Prepare files, keys, a server that accepts our key, and the link. Raises OpsError when a program is missing."""
     opponents.find_on_path("bench.sync", "rsync and OpenSSH's client", INSTALL, "rsync", "ssh")
     sent, targets, keys = folder / "sent", folder / "targets", Keys(folder / "keys")
     write_noise_files(sent, files)
@@ -123,7 +124,7 @@ def open_course(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) ->
 
 @contextmanager
 def start_sshd_or_asyncssh(keys: Keys) -> Iterator[tuple[str, int]]:
-    """What serves SSH, as whoever measures, and its port: sshd, or asyncssh where that is not installed."""
+    """Start sshd, or asyncssh where sshd is not installed, as the current user; yield its name and port."""
     log, program = keys.folder / "log", find_sshd()
     if program:
         name, argv = read_sshd_version(program), prepare_sshd_command(program, keys)
@@ -135,19 +136,19 @@ def start_sshd_or_asyncssh(keys: Keys) -> Iterator[tuple[str, int]]:
 
 
 def find_sshd() -> str | None:
-    """It wants to be called by its whole path, and is on root's PATH only."""
+    """Return the absolute path of sshd, which it requires, or None; it is usually on root's PATH only."""
     return shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
 
 
 def read_sshd_version(program: str) -> str:
-    """Older ones do not know -V, and say theirs among the complaints."""
+    """Return sshd's version; older versions reject -V, but print theirs in the error message."""
     said = subprocess.run([program, "-V"], capture_output=True, text=True, check=False).stderr
     return next((line for line in said.splitlines() if line.startswith("OpenSSH")), "OpenSSH").split(",")[0] + " sshd"
 
 
 def prepare_sshd_command(program: str, keys: Keys) -> list[str]:
     if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # an unprivileged part of sshd is shut in there; boot makes it otherwise
+        Path("/run/sshd").mkdir(exist_ok=True)  # for sshd's privilege separation; normally made at boot
     config = keys.folder / "sshd_config"
     config.write_text(SSHD.format(keys=keys))
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -156,9 +157,9 @@ def prepare_sshd_command(program: str, keys: Keys) -> list[str]:
 
 
 def wait_for_port(process: subprocess.Popen[str], log: Path) -> int:
-    """The port that the server's log names. A connection would not do: sshd punishes those without a login.
+    """Return the port that the server's log names. Connecting as a test would not do: sshd penalises missing logins.
 
-    Raises OpsError when the server ends, or says nothing for START_S.
+    Raises OpsError when the server ends, or logs no port within START_S.
     """
     until = time.monotonic() + START_S
     while time.monotonic() < until and process.poll() is None:
@@ -169,8 +170,11 @@ def wait_for_port(process: subprocess.Popen[str], log: Path) -> int:
 
 
 class NoDelayLink(Link):
-    """A link that keeps nobody waiting for loopback's delayed acknowledgements: under Nagle's algorithm, which both ends of
-    OpenSSH use, and asyncio too on connections that come in, each costs up to 40 ms, and a login meets several."""
+    """The link without loopback's delayed acknowledgements.
+
+    With Nagle's algorithm, which both ends of OpenSSH use, and asyncio too on incoming connections, each such
+    acknowledgement costs up to 40 ms, and a login meets several.
+    """
 
     async def _handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -185,12 +189,12 @@ class NoDelayLink(Link):
 
 
 def enable_quickack(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> asyncio.StreamReader:
-    """The reader, which now acknowledges at once what it has read, where the system (Linux) can be asked to."""
+    """Make the reader acknowledge at once what it has read, where the system supports it (Linux); return it."""
     read, ours = reader.read, writer.get_extra_info("socket")
 
     async def acknowledged(n: int = -1) -> bytes:
         data = await read(n)
-        with suppress(OSError, AttributeError):  # closed by now; not Linux
+        with suppress(OSError, AttributeError):  # the connection is closed, or this is not Linux
             ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return data
 
@@ -200,7 +204,7 @@ def enable_quickack(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 @contextmanager
 def open_link(far: int, round_trip_s: float) -> Iterator[int]:
-    """The near end of a link to the port `far`, served by a thread of this process."""
+    """Serve a link to the port `far` on a thread of this process; yield the port of its near end."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -214,7 +218,7 @@ def open_link(far: int, round_trip_s: float) -> Iterator[int]:
 
 
 def time_contenders(here: Course, names: list[str], rounds: int, fresh: bool) -> Times:
-    """Seconds of each, in an order that moves on by one each round, after one unmeasured round of the cheap ones."""
+    """Return the seconds of each contender. The order rotates; an unmeasured round of all but put comes first."""
     for name in names:
         if name != PUT:
             here.run(name, fresh)
@@ -233,7 +237,7 @@ def time_contenders(here: Course, names: list[str], rounds: int, fresh: bool) ->
 
 
 def measure_sync(rounds: int, files: int) -> Result:
-    """Measure, check, report. Raises OpsError when a contender fails, or leaves something behind."""
+    """Measure all contenders, check the ratios and return the report. Raises OpsError when a transfer fails."""
     if min(rounds, files) < 1:
         raise OpsError("--rounds and --files take 1 or more.")
     with (
@@ -247,13 +251,13 @@ def measure_sync(rounds: int, files: int) -> Result:
 
 
 def find_memory_folder(files: int) -> Path | None:
-    """A folder in memory with room for all copies: a disk takes one second or two for so many files, whoever sends them."""
-    there = Path("/dev/shm")  # noqa: S108  a folder of a name of its own is made in it
+    """Return a folder in memory with room for all copies, or None. A disk would add a second or two to each run."""
+    there = Path("/dev/shm")  # noqa: S108  only a uniquely named folder is made in it
     return there if there.is_dir() and shutil.disk_usage(there).free > ROOM * files * BYTES else None
 
 
 def compute_rsync_ratio(times: Times, which: str) -> float:
-    """The median over rounds of ours / rsync."""
+    """Return the median over rounds of ours / rsync."""
     return 1 / measure.compute_speedup(list(zip(times[which], times[RSYNC], strict=True)))
 
 

@@ -1,6 +1,6 @@
-"""training/train.py itself, with its training passes timed: `python bench/timed.py FLAGS` prints what bench/reference.py prints.
+"""The timed run of training/train.py: `python bench/timed.py FLAGS` prints the figures that bench/reference.py prints.
 
-`start_cpu_s` is what comes once before the first step: fusing and compiling, and with --views the features.
+`start_cpu_s` is the CPU time before the first step: fusing and compiling, and with --views the features.
 """
 
 import json
@@ -21,7 +21,7 @@ spent = {"images": 0.0, "cpu_s": 0.0, "wall_s": 0.0, "data_wait_s": 0.0}
 def time_epoch(self: Any, began: float) -> None:
     cpu, wall, waited = time.process_time(), time.monotonic(), self.inputs["train"].waited_s
     whole_pass(self, began)
-    if self.at.epoch == 0 and self.ranks.device.type == "cuda":  # as in the reference: the first pass warms up
+    if self.at.epoch == 0 and self.ranks.device.type == "cuda":  # the first pass warms up, as in the reference
         return
     spent["cpu_s"] += time.process_time() - cpu
     spent["wall_s"] += time.monotonic() - wall

@@ -1,9 +1,9 @@
-"""Frozen fine-tuning of a ResNet-18: training/train.py against a plain loop, in turn, on the same pictures from the same weights.
+"""The benchmark of frozen fine-tuning of a ResNet-18: training/train.py against a plain loop on the same data.
 
-Both augment afresh in each epoch. CPU seconds of the training passes are compared: a busy neighbour hardly changes them. What
-ours does once before the first step (fusing, compiling) is printed beside; in a run of thousands of steps it is nothing. Each
-run is a process of its own, forked from one that has imported torch: oneDNN reads its environment when it first computes, and
-training sets its number of threads itself.
+Both augment again in each epoch. The CPU seconds of the training passes are compared: a busy neighbour hardly changes
+them. What ours does once before the first step (fusing, compiling) is printed too; over thousands of steps it is
+negligible. Each run is a process of its own, forked from one that has imported torch: oneDNN reads its environment when
+it first computes, and training sets its number of threads itself.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Measured = dict[str, float]
 
 
 class Sides:
-    """Both programs on one set of pictures and one file of weights, below a folder of their own."""
+    """The two programs, on one set of pictures and one file of weights, in a folder of their own."""
 
     def __init__(self, warm: ForkServer, folder: Path, pictures: int, pixels: int) -> None:
-        """`warm` runs the programs, `pictures` a class are trained on, and as many tested."""
+        """Make pictures and weights. `warm` runs the programs; `pictures` is the number per class in train and test."""
         self.folder, self.pixels, self.tested = folder / str(pictures), pixels, pictures * photos.CLASSES
         self.folder.mkdir(parents=True, exist_ok=True)
         self._warm = warm
@@ -49,7 +49,7 @@ class Sides:
             self.run("start.py", [str(others / "train"), str(self.weights), str(pixels)], {})
 
     def run(self, script: str, words: list[str], env: dict[str, str], *ranks: dict[str, str]) -> Measured:
-        """What a program prints last; with `ranks` it runs once for each at the same time, and the first is heard."""
+        """Run a program, once per rank at the same time if `ranks` is given; return what the first prints last."""
         said = self._warm.run_together(ROOT / "bench" / script, words, *[env | rank for rank in ranks or ({},)])
         return parse_last_line(said[0])
 
@@ -59,7 +59,7 @@ class Sides:
 
     def words(self, seed: int, epochs: int, threads: int, views: int) -> list[str]:
         out = self.folder / "out"
-        for path in out.glob("checkpoints/**/*"):  # no run may profit from the one before
+        for path in out.glob("checkpoints/**/*"):  # no run may reuse results of the one before
             if path.is_file():
                 path.unlink()
         sha = hashlib.sha256(self.weights.read_bytes()).hexdigest()
@@ -74,7 +74,7 @@ class Sides:
         return self.run("timed.py", self.words(seed, epochs, threads, views), env)
 
     def run_two_processes(self, seed: int) -> Measured:
-        """Ours as DDP on two processes of one thread."""
+        """Run ours as DDP on two processes of one thread each."""
         common = {
             "WORLD_SIZE": "2",
             "LOCAL_WORLD_SIZE": "2",
@@ -101,7 +101,7 @@ def find_free_port() -> int:
 
 
 def parse_last_line(text: str) -> dict[str, Any]:
-    """The object that a program printed last; nothing where it printed nothing."""
+    """Return the JSON object on the last line; empty if nothing was printed."""
     found: dict[str, Any] = json.loads(text.strip().splitlines()[-1]) if text.strip() else {}
     return found
 
@@ -113,7 +113,7 @@ def compute_rate(result: Measured) -> float:
 def compare_sides(
     sides: Sides, pairs: int, env: dict[str, str], name: str, bound: float
 ) -> tuple[list[Check], list[tuple[float, float]]]:
-    """Speed and accuracy of `pairs` pairs, a seed each; (checks, [(ours, theirs)] in CPU seconds a picture)."""
+    """Compare speed and accuracy over `pairs` seeds; return (checks, [(ours, theirs)] in CPU seconds per picture)."""
     ours, theirs = [], []
     for seed in range(pairs):
         theirs.append(sides.reference(seed, env))
@@ -147,7 +147,7 @@ def compare_sides(
 
 
 def measure_cached_views(sides: Sides) -> list[Check]:
-    """K views computed once against fresh ones in each of E epochs; said, not checked: the gain is E/K by construction."""
+    """Compare K cached views with new ones in each of E epochs; reported, not checked: the gain is E/K by design."""
     fresh, kept = sides.ours(0, {}, VIEW_EPOCHS), sides.ours(0, {}, VIEW_EPOCHS, views=VIEWS)
     spent = [result["cpu_s"] + result["start_cpu_s"] for result in (fresh, kept)]
     name = (
@@ -158,7 +158,7 @@ def measure_cached_views(sides: Sides) -> list[Check]:
 
 
 def measure_ddp(sides: Sides, pairs: int) -> list[Check]:
-    """Two processes of a thread each against one of two, by the clock: both have the same two cores."""
+    """Compare two processes of one thread with one of two threads, by wall time, on the same two cores."""
     ratios = []
     for seed in range(pairs):
         two, one = sides.run_two_processes(seed), sides.ours(seed, {}, threads=2)
@@ -169,7 +169,7 @@ def measure_ddp(sides: Sides, pairs: int) -> list[Check]:
 
 
 def compare_on_gpu(sides: Sides, pairs: int, name: str) -> tuple[list[Check], list[tuple[float, float]]]:
-    """By the clock, the reference with as many workers as it likes; how long the device waited for data is printed."""
+    """Compare wall times, the reference with up to 8 workers; print how long the device waited for data."""
     times, waits = [], []
     for seed in range(pairs):
         theirs, ours = sides.reference(seed, {}, workers=min(8, os.cpu_count() or 1)), sides.ours(seed, {})
@@ -183,7 +183,7 @@ def compare_on_gpu(sides: Sides, pairs: int, name: str) -> tuple[list[Check], li
 
 
 def measure_training(pairs: int, pictures: int, pixels: int) -> Result:
-    """Measure, check, report."""
+    """Measure both programs, check speed and accuracy, and return the report."""
     if min(pairs, pictures) < 1 or pixels < 32:
         raise OpsError("--pairs and --pictures take 1 or more, --pixels 32 or more.")
     with ForkServer({"OMP_NUM_THREADS": "1"}) as warm:

@@ -1,8 +1,8 @@
-"""The contenders of bench.sync: what a transfer is, their command lines, and how a process is timed.
+"""The contenders of bench.sync: the transfer, their command lines, and the timing of their processes.
 
-Ours and paramiko's put are processes of this repository (bench/send_ours.py, bench/send_by_put.py): `seconds` in their answer
-runs from before the connection is opened until the files are there; whoever times the process has the start of Python and the
-imports too.
+Ours and paramiko's put are processes of this repository (bench/send_ours.py, bench/send_by_put.py). `seconds` in their
+answer counts from before the connection is opened until the files are sent; the time of the whole process also includes
+the start of Python and the imports.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TRANSFER_S = 900
 
 @dataclass(frozen=True)
 class Keys:
-    """What the server and its clients prove themselves with, in one folder."""
+    """The keys of the server and its clients, in one folder."""
 
     folder: Path
 
@@ -55,7 +55,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What goes where, and through which port of the loopback interface."""
+    """The folder to send, its target, the keys, and the port on the loopback interface."""
 
     folder: Path
     target: str
@@ -64,18 +64,18 @@ class Transfer:
 
     @classmethod
     def from_words(cls, folder: str, target: str, keys: str, port: str) -> Transfer:
-        """What `build_transfer_command` gave to a process of ours."""
+        """Return the transfer that `build_transfer_command` passed as arguments to a process of ours."""
         return cls(Path(folder), target, Keys(Path(keys)), int(port))
 
     def socket(self) -> socket.socket:
-        """Without Nagle's algorithm, which a tunnel has not: it would hold back paramiko's small packets."""
+        """Connect without Nagle's algorithm, which a tunnel does not use: it would delay paramiko's small packets."""
         joined = socket.create_connection(("127.0.0.1", self.port))
         joined.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return joined
 
 
 def build_transfer_command(name: str, asked: Transfer) -> list[str]:
-    """A contender's command line. -F none: the settings of whoever measures are not measured."""
+    """Return a contender's command line. -F none keeps the operator's ssh settings out of the measurement."""
     if name in MODULES:
         where = [str(asked.folder), asked.target, str(asked.keys.folder), str(asked.port)]
         return [sys.executable, "-m", MODULES[name], *where]
@@ -97,7 +97,7 @@ def build_transfer_command(name: str, asked: Transfer) -> list[str]:
 
 
 def run_timed(argv: list[str]) -> tuple[float, str]:
-    """Wall time of a whole command, and its stdout. Raises OpsError with what it said when it fails."""
+    """Return the wall time of a whole command in seconds, and its stdout. Raises OpsError with its stderr."""
     began = time.perf_counter()
     with start_process(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -112,8 +112,8 @@ def run_timed(argv: list[str]) -> tuple[float, str]:
 
 @contextmanager
 def start_process(argv: list[str], **streams: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process that ends here with its whole group: rsync and sh have an ssh of their own."""
-    # Bytecode is cached as people have it, by the unmeasured round.
+    """Start a process; kill its whole group at the end, since rsync and sh start an ssh of their own."""
+    # Bytecode is cached, as in normal use, by the unmeasured round.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     common: dict[str, Any] = {"cwd": ROOT, "env": env, "text": True, "start_new_session": True}
     with subprocess.Popen(argv, stdin=subprocess.PIPE, **common, **streams) as process:

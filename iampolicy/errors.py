@@ -1,5 +1,5 @@
-"""What the library refuses to read or to answer."""
+"""The library's error type."""
 
 
 class InputError(ValueError):
-    """One sentence that says what is wrong with a text, a file or a question, with its place: file, line, column."""
+    """An invalid input: one sentence that says what is wrong with a text, file or question and where (file, line, column)."""

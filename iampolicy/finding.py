@@ -1,4 +1,4 @@
-"""What the audit says of one principal, and how bad it is."""
+"""The finding: what the audit reports about one principal, and its severity."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 @dataclass(frozen=True)
 class Finding:
-    """`policy`, `statement` and `element` name the text at fault, `path` the steps from the principal to what it could gain.
+    """A finding: `policy`, `statement` and `element` locate the fault; `path` has the steps from the principal to its gain.
 
-    `waived` is the reason of the waiver that covers it, or "".
+    `waived` is the reason of the waiver that covers the finding, or "".
     """
 
     rule: str
@@ -27,14 +27,14 @@ class Finding:
     element: str = ""
 
     def told(self, where: str = "") -> str:
-        """In a line, by where its text stands or else by whom it is about."""
+        """Return the finding in one line, which names where its text is or else the principal."""
         return f"{self.severity} {self.rule} {where or self.principal}: {self.message}; {self.fix}"
 
     @property
     def data(self) -> dict[str, Any]:
-        """As --json gives it."""
+        """Return the finding as --json prints it."""
         told = asdict(self) | {"waived": self.waived or False, "path": list(self.path)}
-        del told["element"]  # says where in the folder's file to look; an account has no lines
+        del told["element"]  # It only locates a line in a policy file; an account's policies have no lines.
         return told
 
 

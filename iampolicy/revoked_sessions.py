@@ -1,6 +1,6 @@
-"""Sessions that are revoked: the deny on all sessions from before a moment, as IAM's console writes it into a role or a user.
+"""Session revocation: a deny on all sessions issued before a given time, as IAM's console writes it into a role or a user.
 
-The deny says nothing to calls by a key, nor to sessions that are started later.
+The deny affects neither calls by an access key nor sessions that start later.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from iampolicy.account.snapshot import Principal, Snapshot, parse_datetime
 from iampolicy.policy.semantics import normalise_document
 
 POLICY_NAME = "AWSRevokeOlderSessions"
-LONGEST = timedelta(hours=12)  # of a role's session, whatever its MaxSessionDuration was when it was started
-SKEW = timedelta(minutes=5)  # by which this clock may be behind AWS's; AWS refuses requests of one that is further off
+LONGEST = timedelta(
+    hours=12
+)  # the longest session of a role, whatever its MaxSessionDuration was when the session started
+SKEW = timedelta(minutes=5)  # how far this clock may be behind AWS's; AWS refuses requests that are further off
 
 
 def build_deny_document(before: datetime) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def build_deny_document(before: datetime) -> dict[str, Any]:
 
 
 def find_revocation_time(p: Principal) -> datetime | None:
-    """Return the moment before which its sessions are revoked; None where none are, or where the policy of that name says otherwise."""
+    """Return the time before which the principal's sessions are revoked; None if the policy is missing or differs."""
     if POLICY_NAME not in p.inline:
         return None
     text = p.inline[POLICY_NAME].document
@@ -32,7 +34,7 @@ def find_revocation_time(p: Principal) -> datetime | None:
         written = deny["Condition"]["DateLessThan"]["aws:TokenIssueTime"]
         found = parse_datetime(written)
         ours = build_deny_document(found) if found else {}
-        # The console writes milliseconds.
+        # The console writes milliseconds, so compare with the time as it was written.
         ours["Statement"][0]["Condition"]["DateLessThan"]["aws:TokenIssueTime"] = written
     except (KeyError, TypeError, ValueError):
         return None
@@ -40,7 +42,7 @@ def find_revocation_time(p: Principal) -> datetime | None:
 
 
 def list_active_revocations(have: Snapshot, now: datetime | None = None) -> dict[str, datetime]:
-    """Return, by role, the moment before which its sessions are revoked, where one of them could still be alive."""
+    """Return, for each role with revoked sessions that could still be alive, the time before which they are revoked."""
     now = now or datetime.now(UTC)
     found = {
         name: before

@@ -1,4 +1,4 @@
-"""Records that pydantic reads from files: what they share, and the first fault in one sentence with its place."""
+"""Helpers for records that pydantic reads from files: null handling, and the first fault as one sentence with its place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return what is wrong first, and where: "RoleDetailList[3].Tags[0] has no Key"."""
+    """Return the first fault and its place, for example "RoleDetailList[3].Tags[0] has no Key"."""
     one = error.errors(include_url=False)[0]
     *outer, last = one["loc"] or ("",)
     if one["type"] == "missing":
@@ -39,7 +39,7 @@ def place(parts: Sequence[int | str]) -> str:
 
 
 def without_nulls(value: Any) -> Any:
-    """In a file null is as good as nothing."""
+    """Return an object without its null entries, and any other value unchanged: in a file, null means absent."""
     return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
 
 

@@ -1,6 +1,6 @@
-"""The function in front of the endpoint: takes one event, fetches the picture, asks the endpoint, answers JSON.
+"""The function in front of the endpoint: it reads the event's picture, invokes the endpoint, and answers JSON.
 
-Events: {"s3_uri": "s3://BUCKET/PREFIX..."} for the bucket and prefix it was deployed with, or {"image": BASE64}.
+An event is {"s3_uri": "s3://BUCKET/PREFIX..."}, for the deployed bucket and prefix, or {"image": BASE64}.
 """
 
 import base64
@@ -16,14 +16,14 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 PICTURE_BYTES = 5 << 20  # below InvokeEndpoint's 6,291,456, above any sensible photograph
 ANSWER_S = 10
 
-# Made once per environment. A retry would run the model again: one try, and less time than the function has.
+# Made once per environment. A retry would run the model again: one attempt, shorter than the function's timeout.
 _config = Config(connect_timeout=3, read_timeout=ANSWER_S, retries={"mode": "standard", "total_max_attempts": 1})
 endpoint = boto3.client("sagemaker-runtime", config=_config)
 s3 = boto3.client("s3", config=_config)
 
 
 class Refused(Exception):
-    """Status and reason for the caller."""
+    """The request is refused with an HTTP status and a reason for the caller."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -41,7 +41,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
 
 
 def extract_picture(event: Any) -> bytes:
-    """The event's picture. Raises Refused."""
+    """Return the bytes of the event's picture. Raises Refused."""
     if not isinstance(event, dict):
         raise Refused(400, "the event must be an object")
     if isinstance(event.get("s3_uri"), str):
@@ -54,7 +54,7 @@ def extract_picture(event: Any) -> bytes:
 
 
 def from_s3(uri: str) -> bytes:
-    """Only from where the function was told to read: else any caller could read what the role can."""
+    """Read from the deployed bucket and prefix only: else callers could read all that the role can. Raises Refused."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     prefix = os.environ["PREFIX"]
     if not uri.startswith("s3://") or bucket != os.environ["BUCKET"] or not key.startswith(prefix) or ".." in key:
@@ -85,7 +85,7 @@ def check_byte_limit(data: bytes) -> bytes:
 
 
 def classify_picture(data: bytes) -> tuple[str, dict[str, Any]]:
-    """(content type, the endpoint's answer). Raises Refused."""
+    """Return (content type, the endpoint's answer). Raises Refused."""
     try:
         answer = endpoint.invoke_endpoint(
             EndpointName=os.environ["ENDPOINT"], Body=data, ContentType="application/x-image", Accept="application/json"
@@ -98,7 +98,7 @@ def classify_picture(data: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def translate_error(error: ClientError) -> Refused:
-    """The endpoint's refusals as HTTP: its 4xx are the picture's fault, throttling may be tried again, the rest is ours."""
+    """Map the endpoint's error to HTTP: 400 for its 4xx, 503 for throttling (the caller may retry), else 502."""
     code = error.response["Error"]["Code"]
     status = error.response.get("OriginalStatusCode", 500)
     if code == "ModelError" and 400 <= status < 500:
@@ -114,7 +114,7 @@ def format_response(status: int, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_original_response(answer: dict[str, Any], content_type: str) -> dict[str, Any]:
-    """The shape of the project this one replaces, for callers that were written for it: scores in a list in a text."""
+    """Format the answer as the project that this one replaces did, for its callers: a list of scores as text."""
     body = json.dumps([answer["scores"]])
     return {
         "statusCode": 200,

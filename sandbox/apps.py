@@ -1,7 +1,6 @@
-"""moto's application for a service, with our response classes in the place of its own.
+"""The WSGI application of each AWS service: moto's own, with our response classes in place of its classes.
 
-Each service is imported when it is first called: with moto's own part of it that takes up to seconds, and the sandbox would
-start that much later.
+Each service is imported at its first call: that takes up to seconds, moto's part included, and would delay the start.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from moto.core.utils import convert_to_flask_response
 from moto.moto_server.werkzeug_app import create_backend_app
 
 METHODS = ["GET", "POST", "PUT", "DELETE"]
-# Paths that moto does not have, by its own name of the service.
+# Paths that moto lacks, keyed by moto's name of the service.
 MORE_PATHS = {
     "awslambda": [
         "/<api_version>/functions/<function_name>/provisioned-concurrency",
@@ -22,7 +21,7 @@ MORE_PATHS = {
 
 
 def find_response_class(service: str) -> Any:
-    """The response class that replaces moto's, or None."""
+    """Return the response class that replaces moto's, or None where moto's own is used."""
     match service:
         case "awslambda":
             from sandbox.function.responses import Functions
@@ -68,7 +67,10 @@ def find_response_class(service: str) -> Any:
 
 
 def create_app(service: Any) -> Any:
-    """The factory that moto's dispatcher is given: looks up methods by name, so a new operation is a new method."""
+    """Return the application of a service, for moto's dispatcher. Operations are looked up as methods by name.
+
+    Raises NotImplementedError for a service that moto does not know.
+    """
     if service is None:
         raise NotImplementedError("moto does not know this service at all")
     app = create_backend_app(service)

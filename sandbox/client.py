@@ -1,4 +1,4 @@
-"""The sandbox from outside: which folder the settings mean, starting its process, and talking to its control API."""
+"""The sandbox seen from outside: find its folder in the settings, start its process, call its control API."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ops.core.paths import ROOT
 from sandbox import state
 
 START_S = 60.0
-NEEDED = ("asyncssh", "moto")  # what only the sandbox needs: an extra of its own
+NEEDED = ("asyncssh", "moto")  # packages of the `sandbox` extra
 
 
 def find_sandbox_folder(c: Context) -> Path:
-    """The folder that holds the settings' AWS profile is the sandbox's. Raises OpsError for settings that name another."""
+    """Return the sandbox's folder, two levels above aws.config_file. Raises OpsError for other settings."""
     aws = settings.load(c.config).aws
     path = settings.resolve_below_root(aws.config_file)
     if aws.profile != "sandbox" or path.parts[-2:] != ("aws", "config"):
@@ -35,7 +35,7 @@ def find_sandbox_folder(c: Context) -> Path:
 
 
 def start_sandbox(folder: Path) -> state.State:
-    """Start the process and wait until it answers. Raises OpsError with the end of its log."""
+    """Start the process and wait for its state file. Raises OpsError with the end of its log if none appears."""
     if missing := next((name for name in NEEDED if find_spec(name) is None), ""):
         raise OpsError(f"The sandbox needs {missing}: pip install -e '.[sandbox,serve,train]'")
     log = folder / "sandbox.log"
@@ -62,10 +62,10 @@ def start_sandbox(folder: Path) -> state.State:
 
 
 def build_sandbox_environment(folder: Path) -> dict[str, str]:
-    """What the sandbox's process sees of the operator's environment."""
+    """Return the part of the operator's environment that the sandbox's process gets."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "REQUESTS_CA_BUNDLE")
     env = {name: value for name, value in os.environ.items() if name in kept or name.startswith("PIP_")}
-    if "HTTPS_PROXY" in os.environ:  # for pip alone: the sandbox itself talks to this machine only
+    if "HTTPS_PROXY" in os.environ:  # for pip alone: the sandbox itself only talks to this machine
         env.setdefault("PIP_PROXY", os.environ["HTTPS_PROXY"])
     return env | {state.MARK: str(folder)}
 
@@ -73,7 +73,7 @@ def build_sandbox_environment(folder: Path) -> dict[str, str]:
 def send_control_request(
     running: state.State, method: str, what: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Send one request to the sandbox's control API, beside its AWS; the token is in the state file."""
+    """Send one request to the sandbox's control API, with the token of its state file; return the JSON response."""
     data = json.dumps(body or {}).encode() if method == "POST" else None
     url, headers = f"{running.url}/_sandbox/{what}", {"X-Sandbox-Token": running.token}
     request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310  loopback, from our state file

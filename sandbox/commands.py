@@ -1,6 +1,6 @@
-"""The local AWS, as commands: start it, stop it, see what runs in it.
+"""The sandbox commands: start the local AWS, stop it, show what runs in it.
 
-They import when they run: `invoke --list` loads this module too.
+Each task imports what it needs when it runs, because `invoke --list` loads this module too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def up(c: Context, json: bool = False) -> Result:
         fresh = running is None
         if running is None:
             swept = processes.end_sandbox_processes(folder)
-            state.clear_sandbox_folder(folder)  # what a killed one held is of no use to the next, which begins empty
+            state.clear_sandbox_folder(folder)  # a killed sandbox leaves files; the next one begins empty
             if swept:
                 say(f"Ended {swept} processes that a killed sandbox had left.")
             running = client.start_sandbox(folder)
@@ -48,7 +48,7 @@ def down(c: Context) -> Result:
         running = state.read(folder)
         ended = processes.end_sandbox_processes(folder)
         state.clear_sandbox_folder(folder)
-        (folder / "lock").unlink()  # last, and still held: who waits for it finds it gone, and takes a new one
+        (folder / "lock").unlink()  # last, still held: a waiting process then makes a new lock file
     return Result({"ended": ended}, f"The sandbox {'is down' if running else 'was not up'}; {ended} processes ended.")
 
 

@@ -1,4 +1,4 @@
-"""What is beside the AWS: the sandbox's own switches, for tests and for `invoke sandbox.*`, and the credential endpoints."""
+"""The sandbox's control API, for tests and `invoke sandbox.*`, and its metadata, box and credential endpoints."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def handle_control_request(world: World, environ: dict[str, Any], path: str) -> 
 
 
 def handle_box_request(world: World, path: str) -> tuple[int, dict[str, Any]]:
-    """SECRET/shutdown: the one thing that a box may ask of the machine it runs on."""
+    """Serve SECRET/shutdown, the only request a box may make of the machine it runs on."""
     secret, _, what = path.partition("/")
     box = instances.find_box_by_secret(world, secret)
     if box is None or what != "shutdown":
@@ -48,9 +48,11 @@ def handle_box_request(world: World, path: str) -> tuple[int, dict[str, Any]]:
 
 
 def dispatch_control_action(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | slow, and those of `inject_drill_fault`.
+    """Carry out one control request and return its JSON response.
 
-    Raises KeyError for others."""
+    GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | slow, and what
+    `inject_drill_fault` knows. Raises KeyError for any other.
+    """
     match method, what:
         case "GET", "health":
             return {"up_s": world.clock.now(), "calls": world.log.count}
@@ -84,10 +86,12 @@ def dispatch_control_action(world: World, method: str, what: str, body: dict[str
 
 
 def inject_drill_fault(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    """What befalls training jobs: interrupt {job} | freeze {job, host} | kill {job, host} | capacity {instance_type, short};
-    and boxes: interrupt {instance} | box {instance, ...} (see ec2.instances.spoil).
+    """Inject a fault into a training job or a box, or change which capacity is short.
 
-    Hosts are counted from 1. Raises KeyError for an unknown job or box, ValueError for one that this cannot happen to.
+    Training jobs: interrupt {job} | freeze {job, host} | kill {job, host}. Capacity: capacity {instance_type, short}.
+    Boxes: interrupt {instance} | box {instance, ...} (see ec2.instances.inject_box_fault).
+
+    Hosts are counted from 1. Raises KeyError for an unknown job or box, ValueError where the fault does not apply.
     """
     match what:
         case "interrupt" if "instance" in body:

@@ -1,6 +1,6 @@
-"""Faults on demand, for tests and drills: API calls that fail, capacity that is short, endpoints and roles that something befalls.
+"""Faults on demand, for tests and drills: failing API calls, short capacity, broken or slow endpoints, aged roles.
 
-Training jobs have theirs in sagemaker/runs.py, boxes in ec2/instances.py and ec2/spot.py.
+Faults of training jobs are in sagemaker/runs.py, those of boxes in ec2/instances.py and ec2/spot.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Fault:
-    """`do`: "error" (code, message, status), "delay" (seconds) or "lost" (carried out, but the answer never comes)."""
+    """A fault of an operation's next `times` calls.
+
+    `do` is "error" (code, message, status), "delay" (seconds) or "lost" (the call is carried out, but never answered).
+    """
 
     operation: str
     do: str
@@ -33,7 +36,7 @@ class Fault:
 class Faults:
     def __init__(self) -> None:
         self._waiting: list[Fault] = []
-        self.short_of: set[str] = set()  # instance types that are not to be had: TYPE, TYPE/ZONE, or spot:TYPE
+        self.short_of: set[str] = set()  # without capacity: TYPE, TYPE/ZONE or spot:TYPE
         self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> None:
@@ -48,19 +51,19 @@ class Faults:
             self.short_of.clear()
 
     def shorten(self, instance_type: str, short: bool) -> list[str]:
-        """Let there be no capacity of a type, or some again; the types that are short."""
+        """Take away the capacity of an instance type, or give it back; return the types that are short."""
         with self._lock:
             self.short_of = self.short_of | {instance_type} if short else self.short_of - {instance_type}
             return sorted(self.short_of)
 
     def lacks(self, instance_type: str, zone: str, spot: bool) -> bool:
-        """Whether EC2 has none of the type in the zone, or none to spare for spot."""
+        """Return whether EC2 has no capacity of the type in the zone, or none for spot if `spot` is set."""
         names = {instance_type, f"{instance_type}/{zone}"} | ({f"spot:{instance_type}"} if spot else set())
         with self._lock:
             return bool(names & self.short_of)
 
     def take(self, operation: str) -> Fault | None:
-        """The fault that is due for this call, if any; one of its times is used up."""
+        """Return the fault that is due for this call, or None, and use up one of its times. A delay sleeps here."""
         with self._lock:
             due = next((fault for fault in self._waiting if fault.operation == operation), None)
             if due:
@@ -73,7 +76,10 @@ class Faults:
 
 
 def corrupt_release(world: World, name: str) -> dict[str, Any]:
-    """The live release's artefact in S3 is rubbish from now on, and its instances die, so that none can start again."""
+    """Corrupt the live release's artefact in S3 and kill its instances, so that none can start again.
+
+    Raises KeyError when no such endpoint is live.
+    """
     live = world.sagemaker.endpoints.get(name)
     if live is None or live.fleet is None:
         raise KeyError(f"no live endpoint {name}")
@@ -92,14 +98,17 @@ def corrupt_release(world: World, name: str) -> dict[str, Any]:
 
 
 def set_startup_hang(world: World, name: str, on: bool) -> dict[str, Any]:
-    """Instances of an endpoint that start from now on never answer a ping; the endpoint need not be there yet."""
+    """Make the endpoint's instances that start from now on never answer a ping; the endpoint need not exist yet."""
     hanging = world.sagemaker.hanging
     hanging.add(name) if on else hanging.discard(name)
     return {"hanging": sorted(hanging)}
 
 
 def set_endpoint_lag(world: World, name: str, seconds: float) -> dict[str, Any]:
-    """Each instance takes so much longer for a request, and has one at a time: two instances do twice as much. 0 ends it."""
+    """Add `seconds` to each request and serve one at a time per instance, so that more instances help; 0 ends it.
+
+    Raises KeyError for an unknown endpoint.
+    """
     live = world.sagemaker.endpoints.get(name)
     if live is None:
         raise KeyError(f"no endpoint {name}")
@@ -108,7 +117,7 @@ def set_endpoint_lag(world: World, name: str, seconds: float) -> dict[str, Any]:
 
 
 def set_role_age(world: World, role: str, days: float) -> dict[str, Any]:
-    """The role was made so many days ago, and nobody has used it. Raises KeyError when there is none of that name."""
+    """Set the role's creation date to `days` ago and clear its last use. Raises KeyError for an unknown role."""
     found = next((one for one in world.get_global_backend("iam").roles.values() if one.name == role), None)
     if found is None:
         raise KeyError(role)

@@ -1,4 +1,4 @@
-"""Processes the sandbox starts: in a clean environment, in a group of their own, and never left behind."""
+"""The processes that the sandbox starts, each in a clean environment and its own process group; none is left behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GRACE_S = 3.0
 
 
 def build_child_environment(folder: Path, home: Path, **more: str) -> dict[str, str]:
-    """What a child sees: nothing of the operator's keys, proxies or Python settings."""
+    """Return a child's environment, without the operator's keys, proxies and Python settings."""
     bins = [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
     base = {"PATH": ":".join(bins), "HOME": str(home), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", MARK: str(folder)}
     return base | {"NO_PROXY": "127.0.0.1,localhost", "AWS_DEFAULT_REGION": "us-east-1"} | more
@@ -26,14 +26,14 @@ def build_child_environment(folder: Path, home: Path, **more: str) -> dict[str, 
 def spawn_process(
     argv: list[str], cwd: Path, env: dict[str, str], stdin: int = subprocess.DEVNULL, stderr: int = subprocess.STDOUT
 ) -> subprocess.Popen[bytes]:
-    """Start in a process group of its own, with its output in a pipe."""
+    """Start a process in a process group of its own, with its output in a pipe."""
     return subprocess.Popen(
         argv, cwd=cwd, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
     )
 
 
 def stop_process_group(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
-    """SIGTERM to the group, SIGKILL to what is left of it after `grace_s`; then reap."""
+    """Send SIGTERM to the group and SIGKILL to what is left of it after `grace_s` seconds; then reap the process."""
     signal_group(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace_s)
@@ -48,7 +48,7 @@ def signal_group(pid: int, number: int) -> None:
 
 
 def list_sandbox_processes(folder: Path) -> list[psutil.Process]:
-    """Processes of this sandbox that run: found by their environment, so that a killed sandbox's are found too."""
+    """Return this sandbox's running processes. The environment marks them, so that a killed sandbox's are found too."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

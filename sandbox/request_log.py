@@ -1,4 +1,4 @@
-"""Whether an operation changes anything, and the log of every call: who, what, outcome."""
+"""The sandbox's two logs: every API call with its caller and outcome, and every IAM decision with its context."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ STEP = re.compile(r"kennel/([\w.-]+)")  # in the user agent
 
 
 def is_mutating_operation(operation: str) -> bool:
-    """Whether an operation changes something, by its verb."""
+    """Return whether an operation changes anything, judged by its verb."""
     return not READING.match(operation)
 
 
 class CallLog:
-    """calls.jsonl, one line a call, in the order in which calls were answered."""
+    """The log calls.jsonl, which has one line per call, in the order in which calls were answered."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +50,7 @@ class CallLog:
 
 
 class RequestLog:
-    """requests.jsonl: every permission that was decided on, in order: who, what, on what, with which keys, in which step."""
+    """The log requests.jsonl, one line per IAM decision: principal, action, resource, context, effect, step."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.step = path, ""
@@ -58,9 +58,10 @@ class RequestLog:
         path.write_text("")
 
     def add(self, principal: str, action: str, resource: str, context: dict[str, Any], effect: str, agent: str) -> None:
-        """A call of ours names its command; what roles do meanwhile, in jobs and functions, belongs to the command before.
+        """Append one decision with the step (the command) it belongs to.
 
-        A user's that names none is made by hand, and belongs to no command.
+        Our commands name themselves in the user agent; calls of roles, in jobs and functions, belong to the latest one.
+        A user's call that names no command was made by hand and belongs to no step.
         """
         with self._lock:
             if step := STEP.search(agent):

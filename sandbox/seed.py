@@ -1,4 +1,4 @@
-"""What an AWS account finds ready-made: public parameters and images that moto does not ship."""
+"""The public SSM parameters and AMIs that every AWS account finds and moto does not ship."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATH = "/aws/service/deeplearning/ami"
 
 @dataclass(frozen=True)
 class Image:
-    """A Deep Learning AMI. `kind` is the last part of its parameter; `made` and `deprecated` are dates."""
+    """A Deep Learning AMI. `kind` names it in its parameter's path; `made` and `deprecated` are its dates."""
 
     ident: str
     architecture: str
@@ -48,7 +48,10 @@ IMAGES = (
 
 
 def seed_account(world: World) -> None:
-    """Deep Learning AMIs, and the parameters that name them: PutParameter refuses /aws/..., so straight into moto's store."""
+    """Add the Deep Learning AMIs and the parameters that name them.
+
+    They go straight into moto's stores, because PutParameter refuses names below /aws/.
+    """
     stop_moto_deciding_by_bucket_policies()
     for image in IMAGES:
         put_image(world.backend("ec2"), image)
@@ -81,8 +84,8 @@ def put_parameter(ssm: Any, name: str, image: Image) -> None:
 
 
 def stop_moto_deciding_by_bucket_policies() -> None:
-    """Keep moto from deciding by bucket policies, whose conditions it does not read: "deny what is not TLS" would deny everything.
+    """Keep moto from evaluating bucket policies: it ignores conditions; "deny what is not TLS" would deny everything.
 
-    sandbox.iam.enforce decides by them, before moto sees the call.
+    sandbox.iam.enforce evaluates them before moto sees the call.
     """
     FakeBucket.get_permission = lambda self, action, resource: PermissionResult.NEUTRAL  # type: ignore[method-assign]

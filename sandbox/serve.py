@@ -1,4 +1,4 @@
-"""The sandbox's process: `python -m sandbox.serve FOLDER`. Serves until SIGTERM, or until nobody has called for hours."""
+"""The sandbox's process: `python -m sandbox.serve FOLDER`. It serves until SIGTERM, or until idle for hours."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from sandbox.world import World
 
 IDLE_S = 4 * 3600.0
-# Read by moto when it is imported.
+# moto reads these when it is imported.
 MOTO = {
     "MOTO_ENABLE_AMI_VALIDATION": "1",
     "MOTO_ENABLE_KEYPAIR_VALIDATION": "1",
     "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "1",
-    "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",  # 12 s of loading, for images nobody uses
+    "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",  # saves 12 s of loading unused images
     "MOTO_DISABLE_GLOBAL_CORS": "1",
     "MOTO_ACCOUNT_ID": state.ACCOUNT,
 }
@@ -34,7 +34,7 @@ MOTO = {
 def main(folder: Path) -> None:
     os.environ.update(MOTO)
     os.umask(0o077)
-    # Only now: moto reads its settings from the environment when it is imported, and all of the sandbox imports moto.
+    # Import only now: moto reads its settings from the environment on import, and all of the sandbox imports moto.
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     from sandbox.world import World, set_world
 
     class Quiet(MotoRequestHandler):
-        protocol_version = "HTTP/1.1"  # keeps connections: an SDK makes hundreds of calls
+        protocol_version = "HTTP/1.1"  # keeps connections open: an SDK makes hundreds of calls
 
         def log_request(self, *_: object) -> None: ...
 
@@ -76,7 +76,7 @@ def main(folder: Path) -> None:
     world.note("going down")
     processes.end_sandbox_processes(folder)
     state.clear_sandbox_folder(folder)
-    os._exit(0)  # threads of werkzeug, asyncio and of runs would hold an ordinary exit up
+    os._exit(0)  # threads of werkzeug, asyncio and training jobs would delay an ordinary exit
 
 
 def leave_when_idle(world: World) -> None:

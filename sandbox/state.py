@@ -1,4 +1,4 @@
-"""The sandbox's folder: what one process writes there and the others read. Everything in it is for its owner only."""
+"""The sandbox's folder: the state that its process writes there and others read. Only the owner can read it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import psutil
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 PROFILE = "sandbox"
-PUBLIC_PORT = 2222  # of SSH on a box's public address: for 22 one has to be root
-MARK = "KENNEL_SANDBOX"  # in the environment of every process the sandbox starts: how leftovers are found
+PUBLIC_PORT = 2222  # SSH on a box's public address; binding port 22 needs root
+MARK = "KENNEL_SANDBOX"  # marks the environment of every process the sandbox starts, to find leftovers
 
 
 @dataclass(frozen=True)
 class State:
-    """A running sandbox. `started` is the process's own start time, so that a reused pid is not taken for it."""
+    """A running sandbox. `started` is its process's start time, which exposes a reused pid."""
 
     pid: int
     started: float
@@ -45,7 +45,7 @@ class State:
 
 
 def read(folder: Path) -> State | None:
-    """The sandbox of this folder, or None when none runs; a state file that a crash left behind counts as none."""
+    """Return the running sandbox of this folder, or None; a state file that a crash left behind counts as none."""
     try:
         state = State(**json.loads((folder / "state.json").read_text()))
     except (OSError, ValueError, TypeError):
@@ -58,7 +58,7 @@ def write(folder: Path, state: State) -> None:
 
 
 def write_private_file(path: Path, text: str) -> None:
-    """Write for the owner only, whole or not at all."""
+    """Write a file atomically, readable by its owner only (mode 600)."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -67,7 +67,7 @@ def write_private_file(path: Path, text: str) -> None:
 
 
 def clear_sandbox_folder(folder: Path) -> None:
-    """Take everything away but the lock, which somebody holds, and the two logs, which are for looking back."""
+    """Remove everything but the lock, which the caller may hold, and the logs calls.jsonl and sandbox.log."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -77,13 +77,13 @@ def clear_sandbox_folder(folder: Path) -> None:
 
 @contextmanager
 def lock_sandbox_folder(folder: Path) -> Iterator[None]:
-    """One `up` or `down` at a time: of two at once, the second waits and then finds the first one's sandbox."""
+    """Allow one `up` or `down` at a time: a second one waits, and then finds the sandbox as the first one left it."""
     path = folder / "lock"
     while True:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with path.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # The one before us may have taken the file away when it was done: then this lock is nobody's.
+            # The previous holder may have removed the file (`down` does): then this lock guards nothing, so try again.
             if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
                 yield
                 return

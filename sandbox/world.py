@@ -1,7 +1,7 @@
-"""What the parts of one sandbox share: its folder and ports, its clock and keys, its faults, its logs, and every service's tables.
+"""The state that the parts of one sandbox share: folder, ports, clock, keys, faults, logs, and every service's tables.
 
-The one World of the process is made by sandbox.serve and handed on. Only moto's response classes cannot be handed it, since
-moto makes them anew for each request: they, and what they call without one, ask `get_world()` at the end of this module.
+sandbox.serve makes the only World of the process and passes it on. moto's response classes cannot receive it: moto
+creates them for each request. They, and what they call without a World, use `get_world()` at the end of this module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Seconds since the sandbox began; `speed` makes minutes of alarms and cool-downs pass faster."""
+    """The sandbox's clock, in seconds since its start; a higher `speed` shortens the wait for alarms and cool-downs."""
 
     def __init__(self) -> None:
         self._start = self._began = time.monotonic()
@@ -45,11 +45,11 @@ class Clock:
         self._base, self._began, self.speed = self.now(), time.monotonic(), speed
 
     def ahead(self) -> float:
-        """Seconds by which it is ahead of the wall's, since it ran faster."""
+        """Return the seconds by which this clock is ahead of wall time, because it ran faster."""
         return self.now() - (time.monotonic() - self._start)
 
     def utc(self) -> datetime:
-        """The sandbox's own date and time: numbers are stamped with it, schedules keep to it."""
+        """Return the sandbox's own date and time, which stamps metrics and drives schedules."""
         return datetime.now(UTC) + timedelta(seconds=self.ahead())
 
 
@@ -67,9 +67,9 @@ class World:
     sagemaker: SageMakerTables = field(default_factory=SageMakerTables)
     scaling: ScalingTables = field(default_factory=ScalingTables)
     functions: FunctionTables = field(default_factory=FunctionTables)
-    builds: dict[str, Build] = field(default_factory=dict)  # CodeBuild's, by id
+    builds: dict[str, Build] = field(default_factory=dict)  # CodeBuild's builds, by id
     metrics: MetricIndex = field(default_factory=MetricIndex)
-    log_store: threading.Lock = field(default_factory=threading.Lock)  # moto's store of logs is not safe for threads
+    log_store: threading.Lock = field(default_factory=threading.Lock)  # moto's store of logs is not thread-safe
 
     def __post_init__(self) -> None:
         self.log = CallLog(self.folder / "calls.jsonl")
@@ -80,15 +80,15 @@ class World:
         return f"http://127.0.0.1:{self.port}"
 
     def backend(self, module: str) -> Any:
-        """moto's own store of a service, which we are in one process with."""
+        """Return moto's store of a regional service, which lives in this process."""
         return moto.backends.get_backend(module)[ACCOUNT][REGION]  # type: ignore[call-overload]
 
     def get_global_backend(self, module: str) -> Any:
-        """The same, of a service that is not per region."""
+        """Return moto's store of a global service, such as IAM or S3."""
         return moto.backends.get_backend(module)[ACCOUNT]["aws"]  # type: ignore[call-overload]
 
     def profile(self) -> str:
-        """The AWS config file that makes every SDK and the AWS CLI use this sandbox."""
+        """Return the text of the AWS config file that makes every SDK and the AWS CLI use this sandbox."""
         key, secret = self.keys.administrator
         return (
             f"[profile {PROFILE}]\nregion = {REGION}\nendpoint_url = {self.url}\n"
@@ -96,7 +96,7 @@ class World:
         )
 
     def waivers(self) -> str:
-        """What the audit is told of this account beside the repository's own waivers: its one administrator."""
+        """Return the waivers file of this account, which waives the audit's finding on its administrator."""
         today = datetime.now(UTC).date()
         return (
             "# Written by the sandbox when it starts.\n[[waiver]]\n"
@@ -106,7 +106,7 @@ class World:
         )
 
     def create_role_client(self, role_arn: str, service: str, session: str) -> Any:
-        """A client with a role's own keys, over HTTP like everybody's calls, so that the log has them under that role."""
+        """Return a client with the role's own keys. It calls over HTTP, so that the log names the role."""
         key, secret, token, _ = self.keys.assume(role_arn, session)
         return boto3.client(
             service,
@@ -118,7 +118,7 @@ class World:
         )
 
     def inside(self, service: str) -> Any:
-        """A client for the sandbox's own looks around, which its log of calls leaves out."""
+        """Return an administrator's client for the sandbox's own calls, which the call log leaves out."""
         key, secret = self.keys.administrator
         client = boto3.client(
             service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret
@@ -142,5 +142,5 @@ def set_world(world: World) -> None:
 
 
 def get_world() -> World:
-    """Return the World of this process, for moto's response classes (see above); everything else is handed it."""
+    """Return the World of this process, for moto's response classes (see above); all other code receives it."""
     return _world[0]

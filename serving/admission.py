@@ -1,4 +1,4 @@
-"""Who gets in: as many requests as can be answered in time, the others are told so at once; and none waits for ever."""
+"""Admission control: a bounded queue, an immediate 503 when it is full, and a deadline for every request."""
 
 import asyncio
 import contextlib
@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-WAITING = 8  # requests a worker may have in front of it: about eight times the time of one
+WAITING = 8  # queued requests per worker: a wait of about eight times one request's time
 DEADLINE_S = 10.0  # from the first byte to the answer; SageMaker itself gives up after 60
-NICE = 5  # of the workers: the thread that refuses and answers pings comes first
+NICE = 5  # of the workers: the thread that refuses requests and answers pings has priority
 
 T = TypeVar("T")
 
 
 class Busy(Exception):
-    """The line is full."""
+    """The queue is full."""
 
 
 class Late(Exception):
@@ -24,24 +24,22 @@ class Late(Exception):
 
 
 def reduce_priority() -> None:
-    """This thread, and those that it starts, after the others: Linux keeps niceness by thread."""
+    """Lower the priority of this thread and those it starts: Linux keeps niceness per thread."""
     with contextlib.suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)  # 0 is the calling thread
 
 
 class Admission:
-    """`workers` requests at a time are worked on, WAITING times as many wait."""
+    """The queue and its workers: `workers` requests run at a time, and up to WAITING times as many wait."""
 
     def __init__(self, workers: int) -> None:
         self.limit = workers * (1 + WAITING)
         self.inside = 0
-        self.answered_at = (
-            time.monotonic()
-        )  # when a worker last came to an answer; engines are proved before they serve
+        self.answered_at = time.monotonic()  # when a worker last answered; engines are verified before they serve
         self._pool = ThreadPoolExecutor(workers, "worker", initializer=reduce_priority)
 
     async def answer(self, read: Callable[[], Awaitable[bytes]], work: Callable[[bytes], T]) -> T:
-        """What `work` makes of what was read. Raises Busy, Late, and what the two raise."""
+        """Return `work` of the bytes that `read` returns. Raises Busy, Late, and what the two raise."""
         if self.inside >= self.limit:
             raise Busy
         self.inside += 1
@@ -60,7 +58,7 @@ class Admission:
                 task.add_done_callback(self._finish_request)
 
     def _run_before_deadline(self, began: float, work: Callable[[bytes], T], body: bytes) -> T:
-        """Nobody waits any more for what is taken up after the deadline."""
+        """Run `work`, unless the deadline has passed: its caller has then stopped waiting. Raises Late."""
         if time.monotonic() - began > DEADLINE_S:
             raise Late
         answer = work(body)
@@ -68,11 +66,11 @@ class Admission:
         return answer
 
     def _finish_request(self, task: "asyncio.Future[T]") -> None:
-        """A place is free when its work has ended, not when somebody gave up waiting for it."""
+        """Free a place in the queue: when its work has ended, not when its caller stops waiting."""
         self.inside -= 1
         if not task.cancelled():
             task.exception()
 
     def run(self, work: Callable[[], T]) -> "Future[T]":
-        """Beside the line: for the server's own checks."""
+        """Run `work` on the workers without admission control, for the server's own checks."""
         return self._pool.submit(work)

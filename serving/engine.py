@@ -1,4 +1,4 @@
-"""The model behind the server: a release folder, checked file by file, run by OpenVINO in the fastest precision it was proved for."""
+"""The model behind the server: a release folder, verified file by file, run by OpenVINO in its fastest precision."""
 
 import hashlib
 import json
@@ -13,19 +13,19 @@ import numpy as np
 
 from picture import prepare_picture
 
-# Of scores, against torch's: fp32 differs by 2e-5, measured; bf16 has 8 bits of mantissa, and tens of layers
+# Greatest difference from torch's scores: fp32 measured 2e-5; bf16 has an 8-bit mantissa, over tens of layers.
 TOLERANCE = {"fp32": 1e-3, "bf16": 6e-2}
-BF16_PIXELS = 64  # of smaller pictures fp32 is as fast, and more exact
+BF16_PIXELS = 64  # for smaller pictures fp32 is as fast, and more exact
 CPU = Path("/proc/cpuinfo")
 
 
 class BadRelease(Exception):
-    """Our fault: files are missing or spoilt, or the model does not give its own golden answers."""
+    """The release cannot be served: a file is missing or corrupt, or the golden answers are not reproduced."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Scores and probabilities in the order of the classes."""
+    """The answer for one picture: scores and probabilities in the order of the classes."""
 
     scores: list[float]
     probabilities: list[float]
@@ -33,10 +33,10 @@ class Answer:
 
 
 class Engine:
-    """A loaded release. `digest` names it, `precision` is fp32 or bf16; `classify` may be called from several threads."""
+    """The loaded release. `digest` names it, `precision` is fp32 or bf16; several threads may call `classify`."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises BadRelease."""
+        """Verify and load the release, in the first precision that reproduces the golden answers. Raises BadRelease."""
         release = read_verified_release(folder)
         self.digest: str = release["digest"]
         self.card: dict[str, Any] = json.loads((folder / "model.json").read_text())
@@ -50,7 +50,7 @@ class Engine:
         raise BadRelease("the model does not give its golden answers")
 
     def verify_golden_answers(self) -> bool:
-        """Whether real inferences on real bytes give what the trained model answered."""
+        """Return whether inference on the golden pictures reproduces the trained model's scores within TOLERANCE."""
         return all(self.near(picture, scores) for picture, scores in self.golden)
 
     def near(self, picture: bytes, scores: np.ndarray) -> bool:
@@ -60,7 +60,7 @@ class Engine:
         )
 
     def classify(self, data: bytes) -> Answer:
-        """Raises imaging.PictureError."""
+        """Classify a JPEG or PNG. Raises imaging.PictureError, or ArithmeticError for scores that are not finite."""
         request = self._network.create_infer_request()
         scores = request.infer({0: prepare_picture(data, self.card["preprocess"])})[0][0].astype(float).tolist()
         if not all(map(math.isfinite, scores)):
@@ -71,15 +71,15 @@ class Engine:
 
 
 class Golden:
-    """Pictures as bytes, each with the scores that the trained model gave it."""
+    """The golden answers: pictures as bytes, each with the trained model's scores."""
 
     def __init__(self, path: Path) -> None:
-        """Raises BadRelease."""
+        """Read golden.npz. Raises BadRelease."""
         try:
             with np.load(path) as golden:
                 whole, ends = golden["pictures"].tobytes(), golden["ends"].tolist()
                 self.scores: list[np.ndarray] = list(golden["scores"])
-        except Exception as error:  # zipfile's, numpy's and the parser's own
+        except Exception as error:  # errors of zipfile, numpy and the parser
             raise BadRelease(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
         self.pictures = [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
@@ -88,24 +88,24 @@ class Golden:
 
 
 def count_vcpus() -> int:
-    """The vCPUs that this process may use."""
+    """Return the number of vCPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def order_precisions(proved: list[str], pixels: int) -> list[str]:
-    """The precisions to try, best first: bf16 where the packaging proved it and this CPU has instructions for it."""
-    masked = os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX")  # oneDNN's own switch, by which a benchmark takes them away
+    """Return the precisions to try, fastest first: bf16 if packaging proved it and this CPU has instructions for it."""
+    masked = os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX")  # oneDNN's switch; a benchmark masks instructions with it
     flags = set(CPU.read_text().split()) if CPU.exists() and any(isa in masked for isa in ("AMX", "BF16")) else set()
     bf16 = "bf16" in proved and pixels >= BF16_PIXELS and flags & {"amx_bf16", "avx512_bf16"}
     return ["bf16", "fp32"] if bf16 else ["fp32"]
 
 
 def compile_for_cpu(path: Path, precision: str) -> Any:
-    """A stream for each vCPU, as there is a worker: several threads at one picture serve a lone caller sooner, and many later."""
+    """Compile with one stream per vCPU, as there are workers: best for many callers, though slower for a single one."""
     import openvino
 
     options = {
-        # Unset, OpenVINO takes bf16 by itself where the CPU has AMX: other answers on other machines.
+        # Unset, OpenVINO chooses bf16 on CPUs with AMX: answers would differ between hosts.
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         "NUM_STREAMS": count_vcpus(),
         "INFERENCE_NUM_THREADS": count_vcpus(),
@@ -118,7 +118,7 @@ def compile_for_cpu(path: Path, precision: str) -> Any:
 
 
 def read_verified_release(folder: Path) -> dict[str, Any]:
-    """release.json, once every file has the SHA-256 that it names. Raises BadRelease."""
+    """Return release.json after checking the SHA-256 of every file and the digest. Raises BadRelease."""
     try:
         release: dict[str, Any] = json.loads((folder / "release.json").read_text())
         files: dict[str, str] = release["files"]

@@ -1,4 +1,4 @@
-"""From the bytes that callers send to what the network takes. imaging.py decodes, as in training, and refuses hostile bodies."""
+"""The conversion of request bodies to network input. imaging.py decodes, as in training, and refuses hostile bodies."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from imaging import decode_square
 
 
 def prepare_picture(data: bytes, preprocess: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """float32 [1, 3, pixels, pixels]: upright, RGB, resized and normalised as in training. Raises imaging.PictureError."""
+    """Return float32 [1, 3, pixels, pixels]: upright, RGB, resized, normalised as in training. Raises PictureError."""
     square = np.asarray(decode_square(data, preprocess["pixels"]))
     planes = np.empty((1, 3, *square.shape[:2]), np.float32)
     for n, (mean, std) in enumerate(zip(preprocess["mean"], preprocess["std"], strict=True)):

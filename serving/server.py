@@ -1,9 +1,9 @@
 """The container behind the endpoint: SageMaker's contract on starlette and uvicorn.
 
-    python server.py serve     listens on SAGEMAKER_BIND_TO_PORT (8080), reads the release from OPT_ML/model (/opt/ml/model)
+    python server.py serve     listens on SAGEMAKER_BIND_TO_PORT (8080), serves OPT_ML/model (/opt/ml/model)
 
-GET /ping is 200 while real inferences pass. POST /invocations takes a JPEG or PNG and answers JSON; with the line full it
-answers 503 at once. GET /metrics is Prometheus text. SIGTERM stops taking requests and lets those under way end.
+GET /ping is 200 while real inferences pass. POST /invocations takes a JPEG or PNG and answers JSON, or 503 at once when
+the queue is full. GET /metrics is Prometheus text. SIGTERM stops new requests and lets those in progress finish.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ from telemetry import Telemetry, log, setup_logging
 
 TYPES = {"image/jpeg", "image/png", "application/x-image"}
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM
-FRESH_S = 10.0  # an inference that ended so lately says that inferences pass
+FRESH_S = 10.0  # an inference that ended within this time proves that inferences pass
 PING_S = 1.5  # SageMaker gives a ping two seconds
 RETRY_S = "1"
-DISCARD_S = 1.0  # for the rest of a body that was refused
-KEEP_ALIVE_S = 75  # longer than whoever is in front keeps its connections: else one may close just as a request comes
+DISCARD_S = 1.0  # to read the rest of a refused body
+KEEP_ALIVE_S = 75  # longer than the proxy in front keeps connections, or one may close as a request arrives
 
 
 class TooLong(Exception):
-    """The body has more bytes than are taken."""
+    """The body exceeds REQUEST_BYTES."""
 
 
 class Server:
-    """The three routes, on one release."""
+    """The handlers of the three routes, for one release."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.telemetry, self.admission = engine, Telemetry(), Admission(count_vcpus())
@@ -48,7 +48,7 @@ class Server:
         self.telemetry.release.labels(engine.digest, engine.precision).set(1)
 
     async def ping(self, request: Request) -> Response:
-        """What was answered just now counts; otherwise a golden picture is sent through the same workers."""
+        """Answer 200 after a recent inference, or else after a golden picture passes through the same workers."""
         if time.monotonic() - self.admission.answered_at < FRESH_S:
             return Response(status_code=200)
         picture, scores = next(iter(self.engine.golden))
@@ -89,10 +89,10 @@ class Server:
         except TooLong:
             return build_error_response(413, f"more than {REQUEST_BYTES} bytes")
         except ClientDisconnect:
-            return build_error_response(400, "the body ended early")  # which nobody reads
+            return build_error_response(400, "the body ended early")  # the caller has gone
         except PictureError as error:
             return build_error_response(400, str(error))
-        except Exception:  # whatever it is, the caller gets JSON, the metrics count it, and the log has the traceback
+        except Exception:  # any other error: JSON to the caller, counted, with the traceback in the log
             log.exception("a request failed")
             return build_error_response(500, "the server failed")
         return JSONResponse({"release": self.engine.digest, "best": answer.best, "classes": self.engine.classes,
@@ -104,7 +104,7 @@ class Server:
 
 
 async def read_bounded_body(request: Request, size: list[int]) -> bytes:
-    """The body. Raises TooLong as soon as it is."""
+    """Return the body. Raises TooLong as soon as it exceeds REQUEST_BYTES."""
     if int(request.headers.get("content-length", 0)) > REQUEST_BYTES:
         raise TooLong
     body = bytearray()
@@ -117,9 +117,9 @@ async def read_bounded_body(request: Request, size: list[int]) -> bytes:
 
 
 async def discard_body(request: Request) -> None:
-    """Read what a refused caller still sends, in bounds: to close before would be a reset, and the reason lost."""
+    """Read the rest of a refused body, within limits: closing earlier would reset the connection and lose the reply."""
     left = 2 * REQUEST_BYTES
-    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):  # the last: all was read before
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):  # the last: the body was read before
         async with asyncio.timeout(DISCARD_S):
             async for chunk in request.stream():
                 left -= len(chunk)
@@ -143,7 +143,7 @@ def build_application(engine: Engine) -> Starlette:
 
 
 def load_engine(folder: Path) -> Engine:
-    """The release, loaded by a thread of the workers' niceness, which OpenVINO's own threads inherit. Raises BadRelease."""
+    """Load the release on a thread with the workers' niceness, which OpenVINO's threads inherit. Raises BadRelease."""
     found: list[Engine | BaseException] = []
 
     def load() -> None:

@@ -1,4 +1,4 @@
-"""What the server tells about itself: Prometheus text at /metrics, which SageMaker scrapes, and JSON lines for CloudWatch Logs."""
+"""The server's telemetry: Prometheus text at /metrics, which SageMaker scrapes, and JSON lines for CloudWatch Logs."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ class Telemetry:
 
 
 class Lines(logging.Formatter):
-    """One JSON object a line. What was sent is never in it."""
+    """The log format: one JSON object per line, never with request content."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
@@ -45,10 +45,10 @@ class Lines(logging.Formatter):
 
 
 def setup_logging() -> None:
-    """Everything to stdout, uvicorn's own lines too; LOG_LEVEL=debug has a line a request."""
+    """Log everything to stdout, including uvicorn's lines; LOG_LEVEL=debug adds a line per request."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(Lines())
     logging.basicConfig(level=os.environ.get("LOG_LEVEL", "info").upper(), handlers=[handler], force=True)
-    warnings.simplefilter("ignore")  # Pillow's quote what was sent, a line for each broken tag
-    for name in ("uvicorn", "uvicorn.error", "asyncio", "PIL"):  # PIL tells of every chunk of every picture at debug
+    warnings.simplefilter("ignore")  # Pillow's warnings quote request content, a line for each broken tag
+    for name in ("uvicorn", "uvicorn.error", "asyncio", "PIL"):  # PIL logs every chunk of every picture at debug
         logging.getLogger(name).setLevel(logging.WARNING)

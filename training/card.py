@@ -1,4 +1,4 @@
-"""What is saved with a model: its card (where it came from, how it must be fed), metrics, answers, ledger, golden answers."""
+"""The files saved with a model: its card (origin, preprocessing), metrics, predictions, ledger, golden answers."""
 
 import argparse
 import hashlib
@@ -22,16 +22,16 @@ from ranks import Ranks
 from vision import version
 
 GOLDEN = 8
-HERE = ("data", "out", "checkpoints", "start", "classes")  # of this machine, or of the data
+HERE = ("data", "out", "checkpoints", "start", "classes")  # properties of this host, or of the data
 
 
 def select_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags that make a difference to the model."""
+    """Return the flags that affect the model."""
     return {name: value for name, value in vars(args).items() if name not in HERE}
 
 
 def compute_golden_answers(network: model.Classifier, test: Views) -> dict[str, np.ndarray]:
-    """A few test pictures, evenly drawn, as the bytes they came in, with the model's scores: what a server must answer."""
+    """Return GOLDEN test pictures as original bytes with the model's scores, which a server must reproduce."""
     chosen = choose_golden([entry.length for entry in test.entries])
     pictures = [test.entries[i].read() for i in chosen]
     scores = model.compute_scores(network.eval(), test.preprocess.normalised(test[0, chosen][0]))
@@ -43,13 +43,13 @@ def compute_golden_answers(network: model.Classifier, test: Views) -> dict[str, 
 
 
 def choose_golden(sizes: list[int]) -> list[int]:
-    """Choose GOLDEN numbers evenly among the files of these bytes that fit in a request; among all when none does."""
+    """Choose GOLDEN picture numbers evenly among those whose bytes fit in a request; among all when none fits."""
     fitting = [number for number, size in enumerate(sizes) if size <= REQUEST_BYTES] or list(range(len(sizes)))
     return [fitting[round(i * (len(fitting) - 1) / (GOLDEN - 1))] for i in range(GOLDEN)]
 
 
 def build_predictions(answers: list[dict[str, Any]], pictures: dataset.Pictures) -> list[dict[str, Any]]:
-    """A line for each test picture, in the data set's order."""
+    """Return a line for each test picture, in the data set's order."""
     names, entries = pictures.classes, pictures.splits["test"]
     return [
         {
@@ -84,10 +84,10 @@ def write(
     chosen: dict[str, Any],
     ranks: Ranks,
 ) -> None:
-    """The model's folder; model.json comes last: where it is, all the others are."""
+    """Write the model's folder. model.json comes last: where it exists, all other files do."""
     folder.mkdir(parents=True, exist_ok=True)
     device = ranks.device.type if ranks.device.type == "cpu" else torch.cuda.get_device_name(ranks.device)
-    network.cpu()  # where it will be served, and its golden answers compared
+    network.cpu()  # it is served, and its golden answers compared, on CPUs
     preprocess = Preprocess(chosen["pixels"])
     test = Views(pictures.splits["test"], preprocess)
     np.savez(folder / "golden.npz", **compute_golden_answers(network, test))  # type: ignore[arg-type]

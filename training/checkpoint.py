@@ -1,7 +1,7 @@
-"""Checkpoints: the whole state of a run in one file, there as a whole or not at all, so that a killed run carries on.
+"""The checkpoint: the whole state of a run in one file, written atomically, so that a killed run can resume.
 
-A run that carries on ends with the very weights of one that was never interrupted, on the same CPU type: the order of the
-pictures, their augmentation and the random numbers of a step follow from (seed, epoch, step, rank), and the rest is kept here.
+On the same CPU type, a resumed run ends with exactly the weights of an uninterrupted one: the order of the pictures,
+their augmentation and the random numbers of a step follow from (seed, epoch, step, rank); the rest is saved here.
 """
 
 import io
@@ -15,20 +15,20 @@ import torch
 from ranks import Ranks
 
 NAME = "checkpoint.pt"
-LEAST_S = 30.0  # between two by the clock
-SHARE = 0.02  # of the time may go into saving; the interval follows from what the last one took
+LEAST_S = 30.0  # seconds between two periodic checkpoints
+SHARE = 0.02  # greatest share of time for saving; the last save's duration sets the interval
 
 
 class Stopped(Exception):
-    """Asked to stop; what is kept is said."""
+    """The run stopped on request; the message says what was saved."""
 
 
 class CheckpointError(Exception):
-    """There is a checkpoint, and it is not this run's."""
+    """The checkpoint belongs to another run."""
 
 
 class Checkpoints:
-    """The checkpoint of one run in `folder`. `identity` says which run: settings, data, number of processes."""
+    """The checkpoint of one run in `folder`. `identity` names the run: settings, data, number of processes."""
 
     def __init__(self, folder: Path, identity: dict[str, Any], ranks: Ranks) -> None:
         self.folder, self.identity, self.ranks = folder, identity, ranks
@@ -36,7 +36,7 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """What rank 0 finds, for all; None where there is none that can be read. Raises CheckpointError."""
+        """Return rank 0's checkpoint on all ranks; None if it is missing or unreadable. Raises CheckpointError."""
         found = self.ranks.from_first(self._read)
         if found is None:
             return None
@@ -53,17 +53,17 @@ class Checkpoints:
             return None
         try:
             found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a file that is torn
+        except Exception as error:  # torch raises many types for a truncated file
             self.ranks.say(f"checkpoint unreadable, training starts anew: {type(error).__name__}: {error}")
             return None
         return found
 
     def due(self) -> bool:
-        """Whether the clock asks for one; rank 0's counts."""
+        """Return whether the interval has passed on rank 0; False on other ranks."""
         return self.ranks.rank == 0 and time.monotonic() - self._saved >= self.interval
 
     def save(self, state: dict[str, Any]) -> None:
-        """Rank 0 writes. A disk that is full costs the checkpoint, not the run: the one before stays, and training goes on."""
+        """Write the state, on rank 0 only. If that fails, the previous checkpoint stays and training continues."""
         if self.ranks.rank:
             return
         began = time.monotonic()
@@ -82,9 +82,9 @@ def serialise_state(state: dict[str, Any]) -> bytes:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write beside it, make it last, then take the old one's place. Raises OSError, leaving the old one."""
+    """Write a temporary file, sync it, then rename it over `path`. Raises OSError and leaves the old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")  # a dot: what copies the folder to S3 leaves it out
+    part = path.with_name(f".{path.name}.part")  # a dot: the copy of the folder to S3 skips it
     try:
         with part.open("wb") as file:
             file.write(data)

@@ -1,4 +1,4 @@
-"""The pictures of a data set: found in shards or in a folder, and checked against the manifest."""
+"""The pictures of a data set, found in shards and checked against their manifest, or found in a folder."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ SPLITS = ("train", "valid", "test")
 
 
 class DataError(Exception):
-    """The pictures are not those that the manifest names."""
+    """The data set is incomplete, inconsistent, or differs from its manifest."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture: its bytes are `length` from `offset` of `file`."""
+    """The location of one picture: `length` bytes from `offset` of `file`."""
 
     name: str
     label: int
@@ -38,7 +38,7 @@ class Pictures:
 
 
 def load(folder: Path) -> Pictures:
-    """All pictures below: shards with their manifest if there is one, else SPLIT/CLASS/PICTURE. Raises DataError."""
+    """Return all pictures below `folder`: shards if it has a manifest, else SPLIT/CLASS/PICTURE. Raises DataError."""
     manifests = sorted(folder.glob("datasets/*/*/manifest.json"))
     if len(manifests) > 1:
         raise DataError(f"{folder} holds {len(manifests)} manifests; one is wanted")

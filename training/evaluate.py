@@ -1,4 +1,4 @@
-"""What a trained model itself answers, without endpoint, ONNX or network: for the whole test split.
+"""Evaluate a trained model itself, without endpoint, ONNX or network, on the whole test split.
 
 python evaluate.py MODEL_DIR DATA_DIR      prints {"accuracy", "pictures", "answers": {name: class}} as JSON
 """

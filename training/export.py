@@ -1,8 +1,8 @@
-"""Package a trained model for serving: ONNX without traces of this machine, the card, the golden pictures, one digest.
+"""Package a trained model for serving: ONNX without traces of this host, the card, the golden answers, one digest.
 
     python export.py MODEL_DIR RELEASE_DIR      prints {"digest", "files", "precisions"} as JSON
 
-The same model gives the same bytes: torch's exporter writes stack traces with absolute paths, which are taken out here.
+The same model gives the same bytes: torch's exporter writes stack traces with absolute paths, which are removed here.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ FILES = ("model.onnx", "model.json", "golden.npz")
 
 
 def export_onnx(folder: Path) -> bytes:
-    """The network of a model folder as ONNX, batch size free."""
+    """Return the network of a model folder as ONNX, with a variable batch size."""
     network, card = model.load(folder)
     side = card["preprocess"]["pixels"]
     example = torch.zeros(2, 3, side, side)
@@ -45,7 +45,7 @@ def export_onnx(folder: Path) -> bytes:
 
 
 def strip_metadata(proto: Any) -> bytes:
-    """Without paths, comments and versions: what is left is the network."""
+    """Return the serialised model without paths, comments and versions: only the network."""
     graph = proto.graph
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         if hasattr(part, "metadata_props"):
@@ -59,7 +59,7 @@ def strip_metadata(proto: Any) -> bytes:
 
 
 def package_for_serving(source: Path, target: Path) -> dict[str, Any]:
-    """Write the release folder; release.json names each file's SHA-256, the precisions it may run in, and the digest over both."""
+    """Write the release folder. release.json has the files' SHA-256, allowed precisions and the digest of both."""
     target.mkdir(parents=True, exist_ok=True)
     (target / "model.onnx").write_bytes(export_onnx(source))
     for name in FILES[1:]:

@@ -1,4 +1,4 @@
-"""Training: from the first step, or from where a checkpoint left off, to the weights that did best on valid."""
+"""The training loop: from the first step or a checkpoint to the weights with the lowest loss on the valid split."""
 
 import argparse
 import time
@@ -20,23 +20,23 @@ from model import Classifier
 from preprocess import Preprocess
 from ranks import Ranks
 
-SAY_S = 10.0  # between two lines of progress within an epoch
+SAY_S = 10.0  # seconds between two lines of progress within an epoch
 CARRY_ON, SAVE, STOP = 0, 1, 2
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor, list[int]]]  # inputs, labels, numbers of the pictures
 
 
 class DivergedError(Exception):
-    """Training ran away; the checkpoint is the one of the epoch before."""
+    """The valid loss is not finite; the last checkpoint precedes the end of that epoch."""
 
 
 class Pictures:
-    """A split's pictures as the network takes them: normalised on the device, or as features of the frozen part."""
+    """The pictures of a split as network inputs: normalised on the device, or as features of the frozen part."""
 
     def __init__(self, feed: Feed, preprocess: Preprocess, device: torch.device, frozen: Any = None) -> None:
         self.feed, self.preprocess, self.device, self.frozen = feed, preprocess, device, frozen
         self.labels = torch.tensor([entry.label for entry in feed.views.entries])
-        self.waited_s = 0.0  # for pictures, since the beginning
+        self.waited_s = 0.0  # waiting for pictures, since the start
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,7 +57,7 @@ class Pictures:
 
 
 class Features:
-    """A split's features, computed before: of one view of each picture, or of several that the epochs take in turn."""
+    """The precomputed features of a split: one view of each picture, or several that the epochs take in turn."""
 
     waited_s = 0.0
 
@@ -75,18 +75,18 @@ class Features:
 
 @dataclass
 class Progress:
-    """Where a run is, beside its weights; a checkpoint keeps all of it."""
+    """The position and results of a run, without its weights; a checkpoint stores all of it."""
 
     epoch: int = 0
-    step: int = 0  # of the epoch, done
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, right ones, pictures: of all processes
+    step: int = 0  # steps of the epoch that are done
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, correct answers, pictures, of all ranks
     lines: list[dict[str, Any]] = field(default_factory=list)
     passes: list[dict[str, Any]] = field(default_factory=list)  # the ledger's entries
     best: dict[str, Any] = field(default_factory=lambda: {"loss": float("inf"), "epoch": 0, "weights": {}})
 
 
 class Fit:
-    """One run. `network` is what is trained: the whole classifier, or its head when the inputs are features."""
+    """The training of one run. `network` is the whole classifier, or only its head when the inputs are features."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Fit:
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.network, self.inputs, self.args, self.ranks, self.kept = network, inputs, args, ranks, kept
-        self.stop = stop  # whether SIGTERM came
+        self.stop = stop  # returns whether SIGTERM was received
         self.at = Progress()
         self.ledger = Ledger(len(inputs["train"]))
         train = inputs["train"]
@@ -115,16 +115,16 @@ class Fit:
         self.resume()
 
     def example(self) -> torch.Tensor:
-        """Two inputs of zeros, of the right shape."""
+        """Return two inputs of the right shape, filled with zeros."""
         train = self.inputs["train"]
         if isinstance(train, Features):
             return torch.zeros_like(train.views[0][:2])
         return torch.zeros_like(train.ready(train.feed.views[0, [0]][0].repeat(2, 1, 1, 1)))
 
     def run(self) -> Progress:
-        """Train to the end of the last epoch, or until valid stops getting better; the network then has the best weights.
+        """Train to the last epoch, or until the valid loss stops improving; then load the best weights.
 
-        Raises Stopped.
+        Raises Stopped and DivergedError.
         """
         at, args = self.at, self.args
         while at.epoch < args.epochs and not (args.patience and at.epoch - at.best["epoch"] >= args.patience):
@@ -163,7 +163,7 @@ class Fit:
         self.settle(self.ranks.highest(STOP if self.stop() else SAVE))
 
     def train_epoch(self, began: float) -> None:
-        """The steps that the epoch still has."""
+        """Run the remaining steps of the epoch."""
         at, args, ranks = self.at, self.args, self.ranks
         mine = sample_order.list_rank_batches(
             len(self.inputs["train"]), args.seed, at.epoch, args.batch, ranks.rank, ranks.size
@@ -180,13 +180,13 @@ class Fit:
                 said = now
                 ranks.say(self.progress(here, now - began))
             due = self.ranks.highest(STOP if self.stop() else SAVE if self.kept.due() else CARRY_ON)
-            if due and at.step < self.steps:  # the end of an epoch has its own
+            if due and at.step < self.steps:  # the end of an epoch writes its own checkpoint
                 at.sums = ranks.summed(here.cpu().numpy()).tolist()
                 self.settle(due)
         at.sums = ranks.summed(here.cpu().numpy()).tolist()
 
     def train_step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """One step; [sum of losses, right ones, pictures] of this process's part of the batch."""
+        """Run one step; return [sum of losses, correct answers, pictures] of this rank's part of the batch."""
         torch.manual_seed(sample_order.derive_step_seed(self.args.seed, self.at.epoch, self.at.step, self.ranks.rank))
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.half):
             scores = self.shared(inputs)
@@ -210,12 +210,12 @@ class Fit:
         )
 
     def valid(self) -> dict[str, Any]:
-        size = max(1, self.args.batch // self.ranks.size)  # what fits in memory for training fits here
+        size = max(1, self.args.batch // self.ranks.size)  # a batch that fits in memory for training fits here
         tally, _, _ = evaluate_split(self.network, self.inputs["valid"], self.args.classes, self.ranks, size, self.half)
         return tally.figures()
 
     def settle(self, due: int) -> None:
-        """Write a checkpoint, and end here if that was asked for; all processes come here at the same step. Raises Stopped."""
+        """Write a checkpoint, and raise Stopped if `due` is STOP. All ranks call this at the same step."""
         at = self.at
         ledgers = self.ranks.gathered(self.ledger.state())
         self.kept.save(
@@ -243,7 +243,7 @@ class Fit:
 
 
 def format_epoch(line: dict[str, Any], epochs: int) -> str:
-    """An epoch's line in the log; `sm.train` and tuning read it."""
+    """Return an epoch's line of the log, which `sm.train` and tuning parse."""
     train, valid = line["train"], line["valid"]
     return (
         f"epoch {line['epoch']}/{epochs}  train loss {train['loss']:.4f}  valid loss {valid['loss']:.4f}  "
@@ -256,7 +256,7 @@ def format_epoch(line: dict[str, Any], epochs: int) -> str:
 def evaluate_split(
     network: nn.Module, inputs: Any, classes: int, ranks: Ranks, batch_size: int, reduced: bool = False
 ) -> tuple[Tally, list[dict[str, Any]], Ledger]:
-    """(tally of all processes, this process's answers by picture, its ledger): each picture once, whatever their number."""
+    """Evaluate each picture once, on any number of ranks; return (tally of all, this rank's answers, its ledger)."""
     network.eval()
     tally, ledger, answers = Tally(classes), Ledger(len(inputs)), []
     mine = list(range(len(inputs)))[ranks.rank :: ranks.size]

@@ -1,6 +1,6 @@
-"""The part of a network that is not trained, made fast: no gradients, convolutions fused, bf16 where the machine has it.
+"""The frozen part of a network, made fast: no gradients, fused convolutions, bf16 where the hardware supports it.
 
-Its features are computed again for each epoch's fresh augmentation, or once for K views of each picture and kept on disk.
+Its features are computed again for each epoch's augmentation, or once for K views of each picture and cached on disk.
 """
 
 import copy
@@ -21,28 +21,28 @@ from loader import Feed
 from preprocess import Preprocess
 from ranks import Ranks
 
-CHUNK = 8  # pictures at a time on a CPU: what they become in between stays in its caches
-SAY_S = 10.0  # between two lines of progress
-BF16_PIXELS = 64  # of smaller pictures fp32 is as fast, and more exact
+CHUNK = 8  # pictures at a time on a CPU: their intermediate results stay in its caches
+SAY_S = 10.0  # seconds between two lines of progress
+BF16_PIXELS = 64  # for smaller pictures fp32 is as fast, and more exact
 
 
 def is_bf16_faster(device: torch.device, pixels: int) -> bool:
-    """Whether bf16 pays here: on a GPU that has it; on a CPU with instructions for it (AMX, AVX512-BF16) and pictures that are worth it."""
+    """Return whether bf16 is faster: on a GPU with native bf16, or a CPU with AMX or AVX512-BF16 and large pictures."""
     if device.type == "cuda":  # below compute capability 8 (a T4, g4dn) bf16 is emulated, and slower than fp32
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    masked = os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX")  # oneDNN's own switch, by which a benchmark takes them away
+    masked = os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX")  # oneDNN's switch; a benchmark masks instructions with it
     able = torch.cpu.get_capabilities() if any(isa in masked for isa in ("AMX", "BF16")) else {}
     return pixels >= BF16_PIXELS and bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
 class Frozen:
-    """uint8 pictures [n, 3, side, side] -> float32 features [n, width], on `device`.
+    """The frozen backbone as a function: uint8 pictures [n, 3, side, side] -> float32 features [n, width], on `device`.
 
-    They are taken `chunk` at a time, always as many: so a picture's features do not depend on its neighbours.
+    Every forward pass takes exactly `chunk` pictures, so a picture's features do not depend on its neighbours.
     """
 
     def __init__(self, backbone: nn.Module, preprocess: Preprocess, device: torch.device, batch: int) -> None:
-        """`batch`: the most that will be asked for at a time by training, of this process."""
+        """Compile the backbone. `batch` is the largest batch that training passes to this process."""
         self.preprocess, self.device = preprocess, device
         self.chunk = batch if device.type == "cuda" else min(batch, CHUNK)
         self.type = torch.bfloat16 if is_bf16_faster(device, preprocess.pixels) else torch.float32
@@ -62,7 +62,7 @@ class Frozen:
 
     def _compute_chunk(self, pictures: torch.Tensor) -> torch.Tensor:
         count = len(pictures)
-        if count < self.chunk:  # filled up: another shape would be compiled anew, and give other last bits
+        if count < self.chunk:  # pad: another shape would be compiled again, and differ in its last bits
             pictures = torch.cat([pictures, pictures[:1].expand(self.chunk - count, -1, -1, -1)])
         ready = self._convert_batch(self.preprocess.normalised(pictures.to(self.device, non_blocking=True)))
         features: torch.Tensor = self._run(ready)
@@ -70,20 +70,20 @@ class Frozen:
 
 
 def fuse_batch_norm(network: nn.Module) -> nn.Module:
-    """Each BatchNorm taken into the convolution before it; all of torchvision's classifiers can be traced for it."""
+    """Fuse each BatchNorm into the convolution before it; all of torchvision's classifiers can be traced for it."""
     from torch.fx.experimental.optimization import fuse
 
     return fuse(network)
 
 
 def compile_network(network: nn.Module, example: torch.Tensor) -> Any:
-    """Through oneDNN's graph fusion, which takes ReLU and sums into the convolutions; as it is where that fails."""
+    """Trace with oneDNN's graph fusion, which merges ReLU and sums into convolutions; return `network` on failure."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.jit.enable_onednn_fusion(True)
         try:
             traced = torch.jit.freeze(torch.jit.trace(network, example, check_trace=False))
-            for _ in range(3):  # the first runs are profiled, and not the final program's
+            for _ in range(3):  # the first runs are profiled and do not use the final program
                 traced(example)
             return traced
         except RuntimeError as error:
@@ -92,7 +92,7 @@ def compile_network(network: nn.Module, example: torch.Tensor) -> Any:
 
 
 class Cache:
-    """Features of a split on disk: computed by all processes together, once for each key."""
+    """The features of a split on disk: all processes compute them together, once for each key."""
 
     def __init__(
         self, folder: Path, frozen: Frozen, weights: nn.Module, data: str, ranks: Ranks, stop: Callable[[], bool]
@@ -101,7 +101,7 @@ class Cache:
         self.about = f"{hash_weights(weights)} {data} {frozen.preprocess} {frozen.type} {frozen.chunk}"
 
     def features(self, feed: Feed, epoch: int) -> torch.Tensor:
-        """float32 [pictures, width] of the view that `epoch` draws; read if it was computed before."""
+        """Return float32 [pictures, width] of the view that `epoch` draws, from disk if cached. Raises Stopped."""
         count, augment = len(feed.views), feed.views.augment
         key = hashlib.sha256(f"{self.about} {augment} {epoch} {feed.views.entries[0].name}".encode()).hexdigest()[:20]
         path = self.folder / f"{key}.npy"
@@ -117,7 +117,7 @@ class Cache:
         return whole
 
     def _compute_share(self, feed: Feed, epoch: int, mine: list[int]) -> torch.Tensor:
-        """This process's part, [len(mine), width]; a split can be smaller than the number of processes."""
+        """Compute this rank's part, [len(mine), width]; it is empty if a split has fewer pictures than ranks."""
         done, said = [], time.monotonic()
         for pictures, _, numbers in feed.batches(epoch, list(split_into_chunks(mine or [0], self.frozen.chunk))):
             if self.stop():
@@ -127,7 +127,7 @@ class Cache:
                 said = time.monotonic()
                 seen = sum(len(some) for some in done)
                 self.ranks.say(f"features of view {epoch + 1}: {seen} of {len(mine)} pictures, the last {numbers[-1]}")
-        if self.ranks.highest(int(self.stop())):  # agreed by all, so that nobody waits for features that never come
+        if self.ranks.highest(int(self.stop())):  # all ranks agree, so that none waits for features that never come
             raise Stopped("stopped while features were computed; the views that are whole are kept")
         return torch.cat(done)[: len(mine)]
 
@@ -149,7 +149,7 @@ def save_features(path: Path, features: np.ndarray) -> None:
 
 
 def hash_weights(network: nn.Module) -> str:
-    """SHA-256 over a network's weights and names."""
+    """Return the SHA-256 over a network's weights and their names."""
     whole = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         whole.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())

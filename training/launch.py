@@ -1,8 +1,8 @@
-"""The entry point of a job: unpack the wheels, then start train.py, once for each GPU of this host, or once on a CPU.
+"""The entry point of a training job: install the wheels, then start train.py once per GPU, or once on a CPU.
 
-Reads SageMaker's own files below OPT_ML (/opt/ml), which boxside/box_runner.py writes on the box: resourceconfig.json and hyperparameters.json.
-The processes get torchrun's environment, and no torchrun around them: SIGTERM reaches them with all of SageMaker's 120 seconds
-to write a checkpoint (torchrun kills after 30), and the reason why one died is its own exit code.
+It reads resourceconfig.json and hyperparameters.json, SageMaker's files below OPT_ML (/opt/ml), which
+boxside/box_runner.py writes on the box. The ranks get torchrun's environment, but run without torchrun: SIGTERM leaves
+them SageMaker's full 120 seconds to write a checkpoint (torchrun kills after 30), and a rank's exit code is its own.
 """
 
 import json
@@ -21,13 +21,13 @@ from boxside import wheels
 
 HERE = Path(__file__).resolve().parent
 PORT = 7777
-RESOLVE_S = 900.0  # SageMaker's hosts come up one by one; its own toolkit waits as long for their names
-GRACE_S = 5.0  # for the others to notice, and say, that one has failed
-STOPPED = 143  # 128 + SIGTERM, as a shell says it: stopped with a checkpoint, and not failed
+RESOLVE_S = 900.0  # SageMaker's hosts start one by one; its own toolkit waits as long for their names
+GRACE_S = 5.0  # for the other ranks to notice and report that one has failed
+STOPPED = 143  # 128 + SIGTERM, as in a shell: stopped with a checkpoint, not failed
 
 
 class Stop:
-    """SIGTERM, from the first moment on: as a container's first process we would not even be ended by it."""
+    """The SIGTERM handler, installed at once: without one, the first process of a container ignores the signal."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -43,18 +43,18 @@ def read_job_config(opt: Path, name: str) -> dict[str, Any]:
 
 
 def format_flags(parameters: dict[str, str]) -> list[str]:
-    """Hyperparameters as flags. Those of SageMaker's own (sagemaker_..., _tuning_objective_metric) are not for train.py."""
+    """Return hyperparameters as flags, without SageMaker's own (sagemaker_..., _tuning_objective_metric)."""
     named = {name: value for name, value in parameters.items() if not name.startswith(("sagemaker_", "_"))}
     return [word for name, value in sorted(named.items()) for word in (f"--{name}", decode_value(value))]
 
 
 def decode_value(value: str) -> str:
-    """SageMaker's tuning, and its toolkit, write some values as JSON: "0.1" with the quotes."""
+    """Decode a value that SageMaker's tuning or toolkit wrote as JSON, such as "0.1" with the quotes."""
     return json.loads(value) if value.startswith('"') else value
 
 
 def build_rank_environments(resource: dict[str, Any], devices: int) -> list[dict[str, str]]:
-    """What torchrun would put into the environment of each process of this host; nothing when there is one in all."""
+    """Return torchrun's environment variables for each rank of this host; none if the job has a single rank."""
     hosts = sorted(resource.get("hosts", ["algo-1"]))
     here = hosts.index(resource.get("current_host", hosts[0]))
     if len(hosts) * devices == 1:
@@ -73,7 +73,7 @@ def build_rank_environments(resource: dict[str, Any], devices: int) -> list[dict
 
 
 def wait_for_host(host: str, stop: Stop) -> None:
-    """Wait until a host's name means something. Raises OSError after 15 minutes."""
+    """Wait until a host's name resolves. Raises OSError after 15 minutes, or on SIGTERM."""
     deadline = time.monotonic() + RESOLVE_S
     while True:
         try:
@@ -86,12 +86,12 @@ def wait_for_host(host: str, stop: Stop) -> None:
 
 
 def count_gpus() -> int:
-    """How many NVIDIA devices this host has, without importing torch for it."""
+    """Return the number of NVIDIA devices of this host, without importing torch."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def run_processes(commands: list[tuple[list[str], dict[str, str]]], stop: Stop) -> int:
-    """Start all and wait; the first that fails takes the others down. SIGTERM is passed on. The exit code of the first to fail."""
+    """Start all processes and wait; pass on SIGTERM; end all when one fails. Return the first failure's exit code."""
     running = [] if stop.asked else [subprocess.Popen(argv, env=env) for argv, env in commands]
     told = False
     while True:
@@ -122,7 +122,7 @@ def end_processes(running: list[subprocess.Popen[bytes]]) -> None:
 
 
 def explain_exit(code: int) -> str:
-    """Why a process that said nothing ended."""
+    """Return why a process ended that wrote no failure file itself."""
     if code == -signal.SIGKILL:
         return "train.py was killed (signal 9): most likely the machine ran out of memory. Lower train.batch, or take a larger one"
     return f"train.py was ended by signal {-code}" if code < 0 else f"train.py ended with code {code} and said nothing"
@@ -131,14 +131,14 @@ def explain_exit(code: int) -> str:
 def run_job(opt: Path, stop: Stop) -> int:
     resource = read_job_config(opt, "resourceconfig")
     parameters = read_job_config(opt, "hyperparameters")
-    site = tempfile.mkdtemp(prefix="site-")  # of this job alone
+    site = tempfile.mkdtemp(prefix="site-")  # for this job alone
     wheels.install_files(
         HERE / "wheels", Path(site)
-    )  # on the box boxside/wheels.py was run before, and nothing lies there
+    )  # on the box boxside/wheels.py ran before, and there are no wheels here
     path = ":".join(filter(None, [site, os.environ.get("PYTHONPATH")]))
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": decode_value(parameters.get("threads", "1"))}
     if interface := resource.get("network_interface_name"):
-        # Without it gloo takes the address that the host's name resolves to, which may be nobody's.
+        # Without it gloo takes the address that the host's name resolves to, which no interface may have.
         env |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
     each = build_rank_environments(resource, max(1, count_gpus()))
     if "MASTER_ADDR" not in os.environ:

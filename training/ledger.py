@@ -1,7 +1,7 @@
-"""The sample ledger: which pictures each process really saw. It proves that together they saw the data set, each one once.
+"""The sample ledger: which pictures each rank really saw. It proves that all ranks together saw every picture once.
 
-A sampler that hands every process everything, or leaves something out, is found out at the end of the first epoch. Hosts that each
-train alone are refused before: see ranks.py.
+A sampler that gives every rank all pictures, or omits some, is detected at the end of the first epoch. Hosts that each
+train alone are rejected earlier: see ranks.py.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from ranks import Ranks
 
 
 class LedgerError(Exception):
-    """What was trained on, or evaluated on, is not the data set."""
+    """The pictures that a pass used are not the data set, each picture once."""
 
 
 class Ledger:
-    """Counts, by picture, of what this process saw in the pass under way, and a running SHA-256 over their numbers in order."""
+    """The counts by picture of what this rank saw in the current pass, and a running SHA-256 of the order."""
 
     def __init__(self, pictures: int) -> None:
         self.counts = np.zeros(pictures, np.int32)
@@ -28,14 +28,14 @@ class Ledger:
         self.chain = hashlib.sha256(self.chain + np.array(numbers, np.int64).tobytes()).digest()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it: a resumed run goes on counting."""
+        """Return what a checkpoint stores, so that a resumed run continues the count."""
         return {"counts": self.counts.tolist(), "chain": self.chain.hex()}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.counts, self.chain = np.array(state["counts"], np.int32), bytes.fromhex(state["chain"])
 
     def close(self, what: str, padding: int, ranks: Ranks) -> dict[str, Any]:
-        """The pass's entry, and a fresh start. Raises LedgerError unless each was seen once, but for `padding` more."""
+        """Return the pass's entry and reset. Raises LedgerError unless each was seen once, plus `padding`."""
         seen = ranks.gathered((int(self.counts.sum()), self.chain.hex()))
         total = ranks.summed(self.counts)
         missing, overlap = int((total == 0).sum()), int((total[total > 1] - 1).sum())
@@ -55,9 +55,9 @@ class Ledger:
 
 
 def summarise_passes(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is saved with the model: the verdict, then each pass."""
+    """Return the ledger that is saved with the model: the totals, then each pass."""
     return {
-        "complete": True,  # close() raises otherwise
+        "complete": True,  # close() raises when it is not
         "pictures": entries[0]["pictures"],
         "overlap": sum(entry["overlap"] for entry in entries),
         "padding": sum(entry["padding"] for entry in entries),

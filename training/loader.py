@@ -1,4 +1,4 @@
-"""Batches of pictures for the device: uint8 until they are there, decoded by worker processes where cores are to spare."""
+"""The batches for the device: uint8 until they reach it, decoded by worker processes where cores are free."""
 
 import os
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from dataset import DataError, Entry
 from imaging import PictureError
 from preprocess import Augment, Preprocess
 
-KEPT_BYTES = 512 << 20  # of decoded pictures in memory, a process
+KEPT_BYTES = 512 << 20  # of decoded pictures in memory, per process
 MOST_WORKERS = 16
 
-Batch = tuple[torch.Tensor, torch.Tensor, list[int]]  # uint8 [n, 3, side, side], int64 [n], the pictures' numbers
+Batch = tuple[torch.Tensor, torch.Tensor, list[int]]  # uint8 [n, 3, side, side], labels int64 [n], picture numbers
 
 
 class Views(Dataset[Batch]):
-    """A split's pictures by (epoch, numbers): as they are, or with `augment` as that epoch draws them."""
+    """The pictures of a split by (epoch, numbers): unchanged, or augmented as `augment` draws for that epoch."""
 
     def __init__(self, entries: list[Entry], preprocess: Preprocess, augment: Augment | None = None) -> None:
         self.entries, self.preprocess, self.augment = entries, preprocess, augment
@@ -29,18 +29,18 @@ class Views(Dataset[Batch]):
         return len(self.entries)
 
     def __getitem__(self, asked: Any) -> Batch:
-        """Raises DataError, which names the picture."""
+        """Return the batch of (epoch, numbers). Raises DataError, which names the picture."""
         epoch, numbers = asked
         pictures = [self.picture(number, epoch) for number in numbers]
         return torch.stack(pictures), torch.tensor([self.entries[n].label for n in numbers]), numbers
 
     def picture(self, number: int, epoch: int) -> torch.Tensor:
-        """uint8 [3, side, side]"""
+        """Return one picture as uint8 [3, side, side]. Raises DataError."""
         try:
             if self.augment is None:
                 return self._load_decoded(number)
             draw = self.augment.draw(epoch, number)
-            if self.augment.crop < 1:  # every epoch cuts out another part, so nothing can be kept
+            if self.augment.crop < 1:  # every epoch crops another part, so nothing can be cached
                 picture = self.preprocess.cropped(self.entries[number].read(), self.augment.crop, draw)
             else:
                 picture = self._load_decoded(number)
@@ -59,7 +59,7 @@ class Views(Dataset[Batch]):
 
 
 class Feed:
-    """Hands out batches in the order asked for, decoded ahead of time by `workers` processes (0: here, when asked)."""
+    """The source of batches in requested order, decoded ahead by `workers` processes (0: here, on demand)."""
 
     def __init__(self, views: Views, device: torch.device, workers: int) -> None:
         self.views, self._asked = views, []  # type: tuple[Views, list[tuple[int, list[int]]]]
@@ -70,7 +70,7 @@ class Feed:
             sampler=_Asked(self),
             num_workers=workers,
             pin_memory=device.type == "cuda",
-            # Its own: an iterator would draw from the global one, and a resumed run's dropout would shift.
+            # Its own generator: an iterator would draw from the global one, and a resumed run's dropout would shift.
             generator=torch.Generator(),
             **more,
         )
@@ -81,7 +81,7 @@ class Feed:
 
 
 class _Asked:
-    """A sampler whose list can be changed, so that workers live on from epoch to epoch."""
+    """The sampler whose list can be replaced, so that workers persist from epoch to epoch."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
@@ -94,7 +94,7 @@ class _Asked:
 
 
 def choose_worker_count(device: torch.device, processes_here: int) -> int:
-    """How many decode: beside a GPU all cores but one a process; on a CPU none, since the cores are at work already."""
+    """Return the number of decoding workers: with a GPU all cores but one per rank; on a CPU none: they are busy."""
     if device.type == "cpu":
         return 0
     return max(1, min(MOST_WORKERS, (os.cpu_count() or 2) // processes_here - 1))

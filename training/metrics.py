@@ -1,4 +1,4 @@
-"""What a pass over labelled pictures came to: counts that add up over processes, and the figures that follow from them."""
+"""The metrics of a pass over labelled pictures: counts, summed over ranks, and the figures derived from them."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ from torch import nn
 
 from ranks import Ranks
 
-BINS = 15  # of confidence, for the calibration error; as in Guo et al. 2017
+BINS = 15  # confidence bins of the calibration error, as in Guo et al. 2017
 TOP = 5
 
 
 class Tally:
-    """Sums over pictures. Every figure is a mean over pictures or classes, so batch size and number of processes leave no trace."""
+    """The sums over pictures. Every figure is a mean over pictures or classes, independent of batch size and ranks."""
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.confusion = np.zeros((classes, classes), np.int64)  # [truth, answer]
-        self.bins = np.zeros((BINS, 3))  # pictures, confidence, right ones
+        self.bins = np.zeros((BINS, 3))  # pictures, confidence, correct answers
         self.loss = np.zeros(1)
         self.top = np.zeros(1, np.int64)
 
     def add(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Count a batch: scores [n, classes] and labels [n]. Returns the loss of each picture, float64 [n]."""
+        """Count a batch of scores [n, classes] and labels [n]; return the loss of each picture, float64 [n]."""
         scores, labels = scores.double(), labels.cpu()
         loss = nn.functional.cross_entropy(scores.cpu(), labels, reduction="none")
         confidence, answer = scores.cpu().softmax(1).max(1)
@@ -36,14 +36,14 @@ class Tally:
         return loss
 
     def over(self, ranks: Ranks) -> "Tally":
-        """Of all processes together."""
+        """Return the tally of all ranks together."""
         whole = Tally(self.classes)
         for name in ("confusion", "bins", "loss", "top"):
             setattr(whole, name, ranks.summed(getattr(self, name)))
         return whole
 
     def figures(self) -> dict[str, Any]:
-        """{"loss", "accuracy", "top5", "macro_f1", "calibration_error", "pictures"}"""
+        """Return {"loss", "accuracy", "top5", "macro_f1", "calibration_error", "pictures"}."""
         pictures = int(self.confusion.sum())
         right, answered = np.diag(self.confusion), self.confusion.sum(0)
         either = self.confusion.sum(1) + answered
@@ -59,6 +59,6 @@ class Tally:
         }
 
     def recall(self, names: list[str]) -> dict[str, float | None]:
-        """By class: the part of its pictures that is recognised; None where it has none."""
+        """Return by class the fraction of its pictures that is recognised; None for a class without pictures."""
         there = self.confusion.sum(1)
         return {name: float(self.confusion[i, i] / there[i]) if there[i] else None for i, name in enumerate(names)}

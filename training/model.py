@@ -1,4 +1,4 @@
-"""The network: a backbone of torchvision's and a head of ours; what of it is trained, and from which weights it starts."""
+"""The network: a torchvision backbone and our own head, which parts are trained, and which weights it starts from."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ IMAGENET = 1000
 
 
 class Classifier(nn.Module):
-    """`backbone` makes features [n, width] of pictures, `head` makes scores [n, classes] of them.
+    """The classifier: `backbone` turns pictures into features [n, width], `head` turns those into scores [n, classes].
 
-    `layers` says what is trained: all of it, the backbone's last block and the head, or the head alone. What is not
-    trained stays in eval mode: its BatchNorm neither uses nor follows the statistics of the batch.
+    `layers` says what is trained: everything, the backbone's last block and the head, or the head alone. Parts that are
+    not trained stay in eval mode: their BatchNorm neither uses nor follows the statistics of the batch.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, layers: str) -> None:
@@ -45,7 +45,7 @@ class Classifier(nn.Module):
 
 
 def build(arch: str, classes: int, head: str = "linear", layers: str = "all") -> Classifier:
-    """A fresh network. Raises ValueError for an unknown architecture, head or choice of layers."""
+    """Return a new network. Raises ValueError for an unknown architecture, head or choice of layers."""
     if head not in HEADS or layers not in LAYERS:
         raise ValueError(
             f"head is one of {', '.join(HEADS)}, layers one of {', '.join(LAYERS)}; got {head!r}, {layers!r}"
@@ -61,7 +61,7 @@ def make_head(kind: str, width: int, classes: int) -> nn.Module:
 
 
 def build_backbone(arch: str) -> tuple[nn.Module, int]:
-    """(an architecture without its last layer, the number of features that it then gives)."""
+    """Return (the architecture without its last layer, the number of features it then outputs)."""
     if arch == "resnet_tiny":
         return build_resnet_tiny(), 256
     if arch not in models.list_models(module=models):
@@ -70,14 +70,17 @@ def build_backbone(arch: str) -> tuple[nn.Module, int]:
         )
     alone: dict[str, bool] = {}
     if arch in ("googlenet", "inception_v3"):
-        # With aux_logits they answer with three at once; init_weights takes half a minute; the published weights were made
-        # for another normalisation, which transform_input turns ours into.
+        # aux_logits makes them return three outputs; init_weights takes half a minute; the published weights expect
+        # another normalisation, to which transform_input converts ours.
         alone = {"aux_logits": False, "init_weights": False, "transform_input": True}
     return remove_last_layer(models.get_model(arch, weights=None, **alone), arch)
 
 
 def remove_last_layer(network: nn.Module, arch: str) -> tuple[nn.Module, int]:
-    """The network with its last layer, the one that gives 1000 scores, taken out."""
+    """Return (the network without its last layer, the one with 1000 scores, the number of features it then outputs).
+
+    Raises ValueError when there is no such layer.
+    """
     for name, module in reversed(list(network.named_modules())):
         if isinstance(module, nn.Linear) and module.out_features == IMAGENET:
             replace_module(network, name, nn.Identity())
@@ -94,7 +97,7 @@ def replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def build_resnet_tiny() -> nn.Module:
-    """torchvision's ResNet with one block a stage and without the fourth: 0.7 million weights, made for 32 pixels."""
+    """Return torchvision's ResNet with one block per stage and no fourth stage: 0.7 million weights, for 32 pixels."""
     network: nn.Module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=1)
     network.layer4 = nn.Identity()
     network.fc = nn.Identity()
@@ -102,7 +105,7 @@ def build_resnet_tiny() -> nn.Module:
 
 
 def find_last_block(backbone: nn.Module) -> nn.Module:
-    """The last part that holds at most half of the weights: a residual block, a transformer layer, a dense block."""
+    """Return the last part with at most half of the weights: a residual block, a transformer layer, a dense block."""
     module, most = backbone, count_weights(backbone) / 2
     while count_weights(module) > most and (module is backbone or not is_block(module)):
         parts = [child for child in module.children() if any(p.dim() > 1 for p in child.parameters())]
@@ -113,7 +116,7 @@ def find_last_block(backbone: nn.Module) -> nn.Module:
 
 
 def is_block(module: nn.Module) -> bool:
-    """Whether it does layers' work itself, rather than line up blocks that do."""
+    """Return whether the module contains layers of its own, rather than only a sequence of blocks."""
     return not isinstance(module, nn.Sequential) and any(
         isinstance(m, nn.Conv2d | nn.Linear) for m in module.children()
     )
@@ -124,16 +127,16 @@ def count_weights(module: nn.Module) -> int:
 
 
 def start_from(network: Classifier, path: Path, sha256: str = "") -> int:
-    """Load weights for the backbone: torchvision's published file, or a model.safetensors of ours. Returns how many.
+    """Load the backbone's weights from torchvision's published file or our model.safetensors; return how many tensors.
 
-    Raises ValueError when the file is not the one named by `sha256`, or does not fit the architecture.
+    Raises ValueError when the file's SHA-256 is not `sha256`, or the file does not fit the architecture.
     """
     if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         raise ValueError(f"{path.name} is not the file of weights that was asked for: its SHA-256 differs")
     if path.suffix == ".safetensors":
         found = {n.removeprefix("backbone."): t for n, t in load_file(path).items() if n.startswith("backbone.")}
     else:
-        found = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: a pickle could run anything
+        found = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: a pickle could run any code
     own = network.backbone.state_dict()
     missing = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
     unlike = [name for name in own if name in found and own[name].shape != found[name].shape]
@@ -146,7 +149,7 @@ def start_from(network: Classifier, path: Path, sha256: str = "") -> int:
 
 
 def save(network: nn.Module, folder: Path, card: dict[str, Any]) -> None:
-    """model.safetensors and model.json. Tensors only: a pickle from a bucket could run anything."""
+    """Write model.safetensors and model.json. Not a pickle: one from a bucket could run any code."""
     weights = {
         name: tensor.detach().cpu().contiguous(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
@@ -156,7 +159,7 @@ def save(network: nn.Module, folder: Path, card: dict[str, Any]) -> None:
 
 
 def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """(network in eval mode, model.json) of a folder that `save` wrote."""
+    """Return (network in eval mode, content of model.json) from a folder that `save` wrote."""
     card = json.loads((folder / "model.json").read_text())
     network = build(card["arch"], len(card["classes"]), card["settings"]["head"])
     network.load_state_dict(load_file(folder / "model.safetensors"))
@@ -164,7 +167,7 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def compute_scores(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
-    """Scores [n, classes], without gradients."""
+    """Return scores [n, classes], computed without gradients."""
     with torch.inference_mode():
         scores: torch.Tensor = network(batch)
     return scores

@@ -1,6 +1,6 @@
-"""Whether bf16 would answer as fp32 does: the test split once more, with what bf16 units read rounded as they round it.
+"""The check that bf16 answers like fp32: the test split again, with inputs rounded as bf16 units do.
 
-Rounding is done here and the sums are fp32's, so that the verdict is the same on every machine, with or without such units.
+The rounding is simulated and sums are fp32, so the verdict is the same on every host, with or without such units.
 """
 
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-AGREEMENT, LOST = 0.995, 0.002  # at least so much of the answers are fp32's; at most so much accuracy less
-PICTURES = 200  # of fewer, one alone would be more than 1 - AGREEMENT: they cannot prove it
+AGREEMENT, LOST = 0.995, 0.002  # least share of equal answers; greatest loss of accuracy
+PICTURES = 200  # with fewer, a single one exceeds 1 - AGREEMENT: they prove nothing
 
 
 @contextmanager
 def simulate_bf16(network: nn.Module) -> Iterator[None]:
-    """Within it, each convolution and linear layer sees its weights and its inputs in bf16's 8 bits of mantissa."""
+    """Round weights and inputs of each convolution and linear layer to bf16's 8-bit mantissa within the block."""
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     weights = [layer.weight.data for layer in layers]
     hooks = [
@@ -39,7 +39,7 @@ def round_to_bf16(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def count_agreement(exact: list[dict[str, Any]], short: list[dict[str, Any]], labels: list[int]) -> dict[str, int]:
-    """Counts over the test split: {"pictures", "agree", "right_fp32", "right_bf16"}. Answers are {"number", "top"}."""
+    """Return the counts {"pictures", "agree", "right_fp32", "right_bf16"}. Answers have "number" and "top"."""
     ours = {answer["number"]: answer["top"][0] for answer in exact}
     theirs = {answer["number"]: answer["top"][0] for answer in short}
     return {
@@ -51,7 +51,7 @@ def count_agreement(exact: list[dict[str, Any]], short: list[dict[str, Any]], la
 
 
 def decide_precisions(card: dict[str, Any]) -> list[str]:
-    """The precisions that a model may be served in; a card without evidence, from before there was any, proves fp32 only."""
+    """Return the precisions a model may be served in; an older card without agreement counts allows fp32 only."""
     found = card["metrics"]["test"].get("precision")
     if not found or found["pictures"] < PICTURES or found["agree"] < AGREEMENT * found["pictures"]:
         return ["fp32"]

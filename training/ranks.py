@@ -1,4 +1,4 @@
-"""The processes of a run: torchrun's environment says who they are; alone, when torchrun did not start us."""
+"""The ranks of a run, as named by torchrun's environment variables; a single rank when they are not set."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from torch import nn
 
 T = TypeVar("T")
 
-MEET = timedelta(minutes=15)  # hosts come up, and hash their data, at different speeds
+MEET = timedelta(minutes=15)  # hosts start, and hash their data, at different speeds
 
 
 class Ranks:
-    """`rank` of `size` processes, and the device this one works on. Raises RuntimeError where a GPU cannot be used."""
+    """The rank of this process, the number of ranks, and its device. Raises RuntimeError for an unusable GPU."""
 
     def __init__(self) -> None:
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -31,11 +31,11 @@ class Ranks:
             )
         if self.size > 1:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=MEET)
-            # Counts and flags go over gloo even beside GPUs: a lost peer is noticed at once, and no device has to wait.
+            # Counts and flags use gloo even with GPUs: a lost peer is noticed at once, and no device has to wait.
             self._talk = dist.group.WORLD if self.device.type == "cpu" else dist.new_group(backend="gloo", timeout=MEET)
 
     def summed(self, values: np.ndarray) -> np.ndarray:
-        """Added up over all processes; the same shape, in the precision that it came in."""
+        """Return the sum over all ranks, with the shape and precision of `values`."""
         if self.size == 1:
             return values
         total = torch.from_numpy(values.copy())
@@ -43,7 +43,7 @@ class Ranks:
         return total.numpy()
 
     def highest(self, value: int) -> int:
-        """The largest of all processes' values."""
+        """Return the largest of all ranks' values."""
         if self.size == 1:
             return value
         one = torch.tensor([value])
@@ -51,7 +51,7 @@ class Ranks:
         return int(one)
 
     def gathered(self, value: Any) -> list[Any]:
-        """Every process's value, by rank."""
+        """Return every rank's value, in order of rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -59,7 +59,7 @@ class Ranks:
         return values
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns on rank 0, on all."""
+        """Call `make` on rank 0 and return its result on all ranks."""
         if self.size == 1:
             return make()
         value: list[Any] = [make() if self.rank == 0 else None]
@@ -72,10 +72,10 @@ class Ranks:
             print(text, flush=True)
 
     def shared(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
-        """The network with gradients averaged over all processes; itself, when there is one.
+        """Return the network with gradients averaged over all ranks; the network itself when there is one rank.
 
-        DDP lays its buckets anew after the first backward pass, and from three ranks on sums in another order before and
-        after. A pass that is thrown away comes first, so that a fresh and a resumed run add up alike.
+        DDP rebuilds its buckets after the first backward pass, and with three ranks or more sums in another order
+        afterwards. A discarded pass comes first, so that a new and a resumed run sum in the same order.
         """
         if self.size == 1:
             return network
@@ -87,28 +87,28 @@ class Ranks:
         return wrapped
 
     def align(self, network: nn.Module) -> None:
-        """Rank 0's running statistics for all: ranks see different pictures, and rank 0's are saved."""
+        """Copy rank 0's running statistics to all ranks: they see different pictures, and rank 0's network is saved."""
         if self.size > 1:
             for buffer in network.buffers():
                 dist.broadcast(buffer, 0)
 
     def close(self) -> None:
-        """Wait for all to come to their end; the process is then to be left by os._exit.
+        """Wait until all ranks are done; the process must then end with os._exit.
 
-        gloo's destructors hang now and then, for minutes, when the peer has gone first.
+        gloo's destructors sometimes hang for minutes when the peer has ended first.
         """
         if self.size > 1:
             dist.barrier(group=self._talk)
 
 
 def count_hosts() -> int:
-    """How many SageMaker gave this job; 1 anywhere else."""
+    """Return how many hosts SageMaker gave this job; 1 outside SageMaker."""
     path = Path(os.environ.get("OPT_ML", "/opt/ml")) / "input" / "config" / "resourceconfig.json"
     return len(json.loads(path.read_text()).get("hosts", [""])) if path.exists() else 1
 
 
 def choose_device(number: int) -> torch.device:
-    """One GPU a process where there are any; training on the CPU beside one would be money for nothing."""
+    """Return GPU `number`, or the CPU of a host without GPUs. Raises RuntimeError if torch cannot use a GPU."""
     if torch.cuda.is_available():
         torch.cuda.set_device(number)
         return torch.device("cuda", number)

@@ -1,10 +1,10 @@
 """Train a classifier: the same program on a laptop, on the box, and on 1..N SageMaker hosts.
 
     python train.py --data DIR --out DIR                           one process
-    torchrun --nnodes 2 --node_rank 0 ... train.py --data DIR ...  several: decided by torchrun's environment alone
+    torchrun --nnodes 2 --node_rank 0 ... train.py --data DIR ...  several, as torchrun's environment says
 
-Writes model.safetensors, model.json, golden.npz, metrics.jsonl, predictions.jsonl and ledger.json into --out, from rank 0 only.
-SIGTERM writes a checkpoint into --checkpoints and ends with code 143; the same command then carries on.
+Rank 0 writes model.safetensors, model.json, golden.npz, metrics.jsonl, predictions.jsonl and ledger.json into --out.
+On SIGTERM it writes a checkpoint into --checkpoints and exits with code 143; the same command then resumes.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from ranks import Ranks
 
 class Flags(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """To be reported like any other failure, and not on stderr alone."""
+        """Raise ValueError, so that wrong flags are reported like any other failure, not on stderr alone."""
         raise ValueError(message)
 
 
@@ -68,11 +68,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def prepare_torch(args: argparse.Namespace, ranks: Ranks) -> None:
-    """The machine's part of a reproducible run. Raises ValueError for settings that do not go together."""
+    """Configure torch for a reproducible run. Raises ValueError for incompatible settings."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, CUDA refuses to be deterministic
-    # Some CUDA kernels (adaptive pooling of vgg) have no deterministic form: there it warns, on a CPU it would be a fault.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA is not deterministic without it
+    # Some CUDA kernels (adaptive pooling of vgg) have no deterministic form: warn on a GPU, raise on a CPU.
     torch.use_deterministic_algorithms(True, warn_only=ranks.device.type == "cuda")
     if args.batch % ranks.size:
         raise ValueError(f"--batch {args.batch} cannot be divided by {ranks.size} processes")
@@ -97,7 +97,7 @@ def build_inputs(
     ranks: Ranks,
     stop: Callable[[], bool],
 ) -> tuple[dict[str, Any], Pictures]:
-    """(what train and valid give: pictures, or features of the frozen part; the test pictures as they are)"""
+    """Return ({"train", "valid"} as pictures or as features of the frozen part, the test split as pictures)."""
     preprocess = Preprocess(args.pixels)
     augment = Augment(args.crop, args.shift, args.flip, args.seed)
     many = choose_worker_count(ranks.device, ranks.here)
@@ -121,7 +121,7 @@ def build_inputs(
 
 
 def main(args: argparse.Namespace) -> tuple[Ranks, Fit]:
-    """Train and write the model. What it returns must live as long as the process: see Ranks.close."""
+    """Train and write the model. The result must stay alive until the process ends: see Ranks.close."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     ranks = Ranks()
@@ -133,7 +133,7 @@ def main(args: argparse.Namespace) -> tuple[Ranks, Fit]:
         f"{ranks.size} processes of {args.threads} threads on {ranks.device.type}"
     )
     network = build_network(args, args.classes)
-    network.to(ranks.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on CPUs
+    network.to(ranks.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 20 % faster on CPUs
     inputs, test = build_inputs(network, pictures, args, ranks, lambda: bool(asked))
     settings = card.select_settings(args)
     kept = Checkpoints(args.checkpoints, {**settings, "data": pictures.digest, "processes": ranks.size}, ranks)
@@ -155,9 +155,9 @@ def main(args: argparse.Namespace) -> tuple[Ranks, Fit]:
 
 
 def describe_error(error: BaseException) -> str:
-    """One sentence for people, from what torch and the system say."""
+    """Return one sentence for the operator from an error of torch or the system."""
     said = str(error).strip().splitlines() or [""]
-    if said[0].startswith("Caught ") and len(said) > 1:  # a worker of DataLoader's sends its whole traceback along
+    if said[0].startswith("Caught ") and len(said) > 1:  # a DataLoader worker sends its whole traceback
         return said[-1]
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in text:
@@ -168,7 +168,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def write_failure(error: BaseException) -> None:
-    """SageMaker shows the first 1,024 characters of this file as the job's FailureReason; the first to fail on a host writes it."""
+    """Write the failure file, once per host; SageMaker shows its first 1,024 characters as the job's FailureReason."""
     path = Path(os.environ.get("OPT_ML", "/opt/ml")) / "output" / "failure"
     if path.parent.is_dir():
         try:
@@ -184,8 +184,8 @@ if __name__ == "__main__":
         os._exit(0)
     except Stopped as stopped:
         print(stopped, flush=True)
-        os._exit(STOPPED)  # at once: the other processes have stopped at this step too, and nobody waits for anybody
+        os._exit(STOPPED)  # at once: the other ranks stopped at this step too, and none waits for another
     except Exception as error:
         traceback.print_exc()
         write_failure(error)
-        os._exit(1)  # not through destructors that wait for peers which are gone
+        os._exit(1)  # skip destructors, which wait for peers that have ended

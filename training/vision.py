@@ -1,8 +1,8 @@
-"""torchvision, importable beside any torch.
+"""The import of torchvision, made to work beside any torch.
 
-PyPI's torchvision wheel for Linux is compiled for CUDA. Beside a CPU-only torch its compiled part does not load, and the import
-then fails with "operator torchvision::nms does not exist", because torchvision registers shape rules for two operators that
-nobody has defined. Classification needs neither. Declaring them, only when they are missing, lets the rest import.
+PyPI's torchvision wheel for Linux is compiled for CUDA. Beside a CPU-only torch its compiled part does not load, and
+the import fails with "operator torchvision::nms does not exist", because torchvision registers shape rules for two
+undefined operators. Classification needs neither. Declaring them, only when they are missing, makes the import work.
 """
 
 import importlib.util
@@ -13,11 +13,11 @@ _MISSING = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-_library = None  # dropped, it would take the declarations along
+_library = None  # kept alive: its destructor would remove the declarations
 
 
 def declare_missing_operators() -> list[str]:
-    """Declare what is missing; return the names that were."""
+    """Declare the missing operators; return their names."""
     global _library
     load_compiled_part()
     missing = [name for name in _MISSING if not hasattr(torch.ops.torchvision, name)]
@@ -29,7 +29,7 @@ def declare_missing_operators() -> list[str]:
 
 
 def load_compiled_part() -> bool:
-    """Load torchvision's compiled part before anyone asks which operators there are; importing torchvision does it too late."""
+    """Load torchvision's compiled part, so that its operators exist early enough; return whether it loaded."""
     spec = importlib.util.find_spec("torchvision")
     for folder in spec.submodule_search_locations or [] if spec else []:
         from pathlib import Path

@@ -1,8 +1,8 @@
-"""Fetch torchvision's published weights of an architecture, on a machine that reaches the internet, for those that do not.
+"""Download torchvision's published weights of an architecture, for hosts without internet access.
 
     python weights.py ARCH FOLDER [URL]      prints {"url", "file", "sha256"} as JSON
 
-The file's name ends in the first digits of its SHA-256, resnet18-f37072fd.pth, and what does not match them is thrown away.
+The file's name ends in the first digits of its SHA-256, resnet18-f37072fd.pth; a file that does not match is deleted.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from vision import models
 
 
 def find_weights_url(arch: str) -> str:
-    """The address of the weights that torchvision takes for best. Raises ValueError for what is no architecture of its."""
+    """Return the URL of torchvision's default weights. Raises ValueError for an architecture that torchvision lacks."""
     if arch not in models.list_models(module=models):
         raise ValueError(f"torchvision has no {arch!r}; it has {', '.join(models.list_models(module=models))}")
     url: str = models.get_model_weights(arch).DEFAULT.url
@@ -25,7 +25,7 @@ def find_weights_url(arch: str) -> str:
 
 
 def download_weights(url: str, folder: Path) -> Path:
-    """Download once; checked whole by name. Raises ValueError for a name without a hash, RuntimeError when it does not match."""
+    """Download the file once. Raises ValueError for a name without a hash, RuntimeError if it does not match."""
     name = url.rsplit("/", 1)[-1]
     hashed = re.fullmatch(r"[\w.-]+-([0-9a-f]{8,64})\.pth", name)
     if hashed is None:

@@ -1,1 +1,1 @@
-"""An account's IAM: one snapshot, from GetAccountAuthorizationDetails or from a file."""
+"""The IAM of an account: one snapshot, from GetAccountAuthorizationDetails or from a file."""

@@ -1,4 +1,4 @@
-"""What IAM holds, as one GetAccountAuthorizationDetails call tells it: read from AWS, or from a file that keeps one."""
+"""The IAM snapshot: what one GetAccountAuthorizationDetails call returns, read from AWS or from a saved file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ KINDS = ["Role", "User", "Group", "LocalManagedPolicy", "AWSManagedPolicy"]
 
 @dataclass(frozen=True)
 class Principal:
-    """A role or a user. `inline` maps a name to a policy, `attached` lists ARNs; a user's have its groups' too.
+    """A role or a user. `inline` maps names to policies, `attached` lists ARNs; a user's include those of its groups.
 
-    `trust` is None for users. Policies may be given as JSON documents: they are parsed here.
+    `trust` is None for users. Policies may be given as JSON documents, which are parsed here.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Principal:
     session_s: int = 3600
     tags: dict[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
-    last_region: str = ""  # in which it was last used
+    last_region: str = ""  # where it was last used
 
     def __post_init__(self) -> None:
         if self.trust is not None:
@@ -44,7 +44,7 @@ class Principal:
 
     @property
     def trust_policy(self) -> Policy:
-        """Of a user, one that lets nobody in."""
+        """Return the trust policy; for a user, one that allows no principal."""
         return self.trust or Policy("trust")
 
     @cached_property
@@ -53,7 +53,7 @@ class Principal:
 
     @property
     def path(self) -> str:
-        """Of arn:aws:iam::1:role/a/b/name: /a/b/"""
+        """Return the IAM path: /a/b/ for arn:aws:iam::1:role/a/b/name."""
         return "/" + self.arn.split(":", 5)[5].partition("/")[2].removesuffix(self.name)
 
 
@@ -61,8 +61,8 @@ class Principal:
 class Managed:
     """A managed policy. `versions` are (id, is default, created), `policy` is the default version's.
 
-    It may be given as a JSON document: it is parsed here. `raw` has each version's document as it came, since only those
-    that are about to be lost are ever read.
+    `policy` may be given as a JSON document, which is parsed here. `raw` has the documents of the other versions, not yet decoded:
+    they are read only before they are lost.
     """
 
     arn: str
@@ -91,7 +91,7 @@ class Managed:
         return next((version for version, default, _ in self.versions if default), "")
 
     def version(self, ident: str) -> dict[str, Any]:
-        """The document of one version that is there."""
+        """Return the document of an existing version."""
         return decode_document(self.raw[ident]) if ident in self.raw else self.document
 
 
@@ -112,7 +112,7 @@ def parse_inline(documents: Mapping[str, Any]) -> dict[str, Policy]:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An account's IAM. `policies` are by ARN, everything else by name."""
+    """An account's IAM. `policies` are by ARN, everything else is by name."""
 
     roles: dict[str, Principal] = field(default_factory=dict)
     users: dict[str, Principal] = field(default_factory=dict)
@@ -124,11 +124,11 @@ class Snapshot:
         yield from self.users.values()
 
     def held(self, p: Principal) -> tuple[Policy, ...]:
-        """Return all that the principal holds: its inline policies, and the managed ones whose text is here."""
+        """Return all policies of the principal: its inline policies, and the attached ones whose text is in the snapshot."""
         return (*p.inline.values(), *(self.policies[arn].policy for arn in p.attached if arn in self.policies))
 
     def unread(self, p: Principal) -> list[str]:
-        """ARNs of what the principal holds, or is bounded by, whose text is not here."""
+        """Return the ARNs of the principal's attached policies and boundary whose text is not in the snapshot."""
         held = (*p.attached, p.boundary) if p.boundary else p.attached
         return [arn for arn in dict.fromkeys(held) if arn not in self.policies]
 
@@ -136,12 +136,12 @@ class Snapshot:
         return Rights(self.held(p), self.managed(p.boundary) if p.boundary else None)
 
     def managed(self, arn: str) -> Policy:
-        """One that is not here (`unread`) lets nothing through."""
+        """Return the policy with this ARN; one whose text is not in the snapshot (`unread`) allows nothing."""
         return self.policies[arn].policy if arn in self.policies else Policy(arn)
 
 
 class Account(Protocol):
-    """Whatever has boto3's clients."""
+    """The part of an account that is needed here: anything that returns boto3 clients."""
 
     def client(self, service: str) -> Any: ...
 
@@ -151,13 +151,13 @@ def read(account: Account) -> Snapshot:
 
 
 def read_detail_pages(account: Account) -> Iterator[dict[str, Any]]:
-    """GetAccountAuthorizationDetails as it is, page by page."""
+    """Yield the unchanged pages of GetAccountAuthorizationDetails."""
     paginator = account.client("iam").get_paginator("get_account_authorization_details")
     yield from paginator.paginate(Filter=KINDS, PaginationConfig={"PageSize": 1000})
 
 
 def parse_snapshot(pages: Iterable[Mapping[str, Any]]) -> Snapshot:
-    """The snapshot of GetAccountAuthorizationDetails' pages, from an SDK or from JSON."""
+    """Return the snapshot from the pages of GetAccountAuthorizationDetails, which may come from an SDK or from JSON."""
     roles: dict[str, Principal] = {}
     policies: dict[str, Managed] = {}
     groups: dict[str, Group] = {}
@@ -167,7 +167,7 @@ def parse_snapshot(pages: Iterable[Mapping[str, Any]]) -> Snapshot:
         users += page.get("UserDetailList", [])
         roles |= {r["RoleName"]: parse_role(r) for r in page.get("RoleDetailList", [])}
         policies |= {p["Arn"]: parse_managed_policy(p) for p in page.get("Policies", []) if p.get("PolicyVersionList")}
-    # A user's groups may stand on another page than the user.
+    # A user's groups may be on another page than the user.
     return Snapshot(roles, {u["UserName"]: parse_user(u, groups) for u in users}, groups, policies)
 
 
@@ -189,7 +189,7 @@ def parse_role(r: Mapping[str, Any]) -> Principal:
 
 
 def parse_user(u: Mapping[str, Any], groups: dict[str, Group]) -> Principal:
-    """The user with what its groups give it."""
+    """Return the user, with the policies of its groups."""
     own = [groups[name] for name in u.get("GroupList", []) if name in groups]
     held = {f"{g.name}/{name}": one for g in own for name, one in g.inline.items()}
     attached = parse_attached_arns(u) + tuple(arn for g in own for arn in g.attached)
@@ -243,14 +243,14 @@ def parse_tags(holder: Mapping[str, Any]) -> dict[str, str]:
 
 
 def decode_document(value: Any) -> dict[str, Any]:
-    """A policy's JSON: botocore gives it parsed, the AWS CLI and the raw API URL-encoded."""
+    """Return a policy's JSON document: botocore gives it parsed, the AWS CLI and the raw API URL-encoded."""
     if isinstance(value, str):
         value = json.loads(unquote(value) if value.lstrip()[:1] != "{" else value)
     return value if isinstance(value, dict) else {}
 
 
 def parse_datetime(value: Any) -> datetime | None:
-    """With a time zone, from an SDK's datetime or a snapshot's text."""
+    """Return the time with a time zone, from an SDK's datetime or a snapshot's text."""
     if value is None or isinstance(value, datetime):
         return value
     found = datetime.fromisoformat(str(value).replace("Z", "+00:00"))

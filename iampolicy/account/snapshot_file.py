@@ -1,4 +1,4 @@
-"""An account's IAM in a file: kept without key ids and secrets, and read again with nothing taken for granted."""
+"""Snapshot files: save an account's IAM without key ids and secrets, and load it again with full validation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from iampolicy.validation import first_fault
 
 SCHEMA = 1
 LARGEST = 200_000_000  # bytes: some 200,000 roles
-DEEPEST = 40  # levels of JSON; a policy's deepest value is the twelfth
+DEEPEST = 40  # levels of JSON; a policy's deepest value is at the twelfth
 LISTS = ("UserDetailList", "GroupDetailList", "RoleDetailList", "Policies")
 KEY_ID = re.compile(r"(?<![A-Z0-9])(AKIA|ASIA)[A-Z0-9]{12,}")
 SECRET = re.compile(
@@ -32,7 +32,7 @@ NESTING = (dict, list)
 
 
 def save_snapshot(path: Path, pages: Iterable[Mapping[str, Any]], extras: Mapping[str, Any], account: str) -> None:
-    """Write the snapshot, for its owner alone. Raises InputError when the file cannot be written."""
+    """Write the snapshot, readable by its owner only. Raises InputError when the file cannot be written."""
     details: dict[str, list[Any]] = {name: [] for name in LISTS}
     for page in pages:
         for name in LISTS:
@@ -58,14 +58,14 @@ def save_snapshot(path: Path, pages: Iterable[Mapping[str, Any]], extras: Mappin
 
 
 def as_plain_json(value: Any) -> Any:
-    """As JSON has it; what another program's answer may hold besides, as text."""
+    """Return the value as plain JSON; dates and other types become text."""
     return json.loads(json.dumps(value, default=lambda one: one.isoformat() if hasattr(one, "isoformat") else str(one)))
 
 
 def redact_secrets(value: Any, name: str = "") -> Any:
-    """The value without anything that looks like a key's id or a secret, and without the values of what is called so."""
+    """Return the value without texts that look like key ids or secrets, and without the values of names that suggest a secret."""
     if isinstance(value, dict):
-        named = str(value.get("Key", "")) if set(value) == {"Key", "Value"} else ""  # a tag
+        named = str(value.get("Key", "")) if set(value) == {"Key", "Value"} else ""  # The object is a tag.
         return {
             redact_secrets(key): redact_secrets(one, named if key == "Value" else key) for key, one in value.items()
         }
@@ -73,15 +73,17 @@ def redact_secrets(value: Any, name: str = "") -> Any:
         return [redact_secrets(one, name) for one in value]
     if not isinstance(value, str):
         return value
-    if SECRET_NAME.search(name) and ":" not in name:  # a condition's key, such as aws:FederatedToken, has no secrets
+    if (
+        SECRET_NAME.search(name) and ":" not in name
+    ):  # A name with a colon is a condition key, such as aws:FederatedToken, and has no secrets.
         return LEFT_OUT
     return SECRET.sub(LEFT_OUT, KEY_ID.sub(LEFT_OUT, value))
 
 
 def load_snapshot(path: Path) -> tuple[snapshot.Snapshot, RawExtras | None]:
-    """(the snapshot, the extras where Kennel kept them): from --save, or from `aws iam get-account-authorization-details`.
+    """Return (the snapshot, the extras or None) from a file of --save or of `aws iam get-account-authorization-details`.
 
-    Raises InputError in one sentence for a file that is neither.
+    Raises InputError in one sentence for any other file.
     """
     body = read_checked_json(path)
     if not isinstance(body, dict):
@@ -120,7 +122,7 @@ def read_checked_json(path: Path) -> Any:
         raise InputError(f"{path} was not read: {error.strerror}. {HINT}") from error
     except RecursionError:
         raise InputError(f"{path}: nested too deep. {HINT}") from None
-    except ValueError as error:  # JSON's and UTF-8's faults, and numbers of thousands of digits
+    except ValueError as error:  # not JSON, not UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is no JSON: {error}. {HINT}") from error
     level = [body]
     for _ in range(DEEPEST):

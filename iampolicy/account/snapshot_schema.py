@@ -1,6 +1,6 @@
-"""The shape of a snapshot's file: GetAccountAuthorizationDetails as AWS gives it, and what Kennel keeps beside it.
+"""The schema of a snapshot file: GetAccountAuthorizationDetails as AWS returns it, and the extras that Kennel adds.
 
-A list stops at its first fault, so that a hostile file costs no more than it is long. null is as good as nothing.
+A list's validation stops at the first fault, so that the cost of a hostile file is bounded by its length. null means absent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def check_date(value: Any) -> Any:
 
 
 def parse_document(value: Any) -> dict[str, Any]:
-    """Return the policy's document, from an object or from a text of JSON."""
+    """Return the policy's document from an object or from JSON text."""
     try:
         found = snapshot.decode_document(value)
     except (ValueError, RecursionError):
@@ -47,7 +47,7 @@ def parse_document(value: Any) -> dict[str, Any]:
 
 
 def check_dates(row: dict[str, str]) -> dict[str, str]:
-    """Check the dates of a row of the credential report; it has N/A and its like where it knows none."""
+    """Check the dates of a row of the credential report; it has values like N/A where a date is unknown."""
     for key, one in row.items():
         if key.endswith(("_rotated", "_date")) and one[:1].isdigit():
             try:
@@ -144,7 +144,7 @@ class Details(TypedDict, total=False):
 
 
 class AsKept(TypedDict, total=False):
-    """What AWS may add to these is kept as it is."""
+    """The base of records that keep unknown fields, since AWS may add some."""
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 

@@ -1,1 +1,1 @@
-"""The audit: rules, what they are asked of, what was waived; and what a change would make of it."""
+"""The audit: its rules judge an account's principals, and what of the account the world can reach."""

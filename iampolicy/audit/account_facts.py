@@ -1,4 +1,4 @@
-"""What GetAccountAuthorizationDetails does not hold: keys and passwords, services used, and what of the stack the world can reach."""
+"""The facts that GetAccountAuthorizationDetails lacks: keys and passwords, services used, and what of the stack the world can reach."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ class Credential:
 
 @dataclass(frozen=True)
 class AccountFacts:
-    """None where it was not asked for, or could not be.
+    """Facts of an account; one that was not asked for, or could not be read, is None or empty.
 
-    `carriers` says of all functions of the region, by ARN, which role they run with. `usage` is by ARN, then by service: when it was
-    last used. `buckets` have blocks, policy and grants, `functions` policies and url; `groups` and `acls` are as EC2 gives them.
+    `carriers` has the role of each function of the region, by the function's ARN. `usage` has, by ARN and then by service, when
+    it was last used. `buckets` have blocks, policy and grants, `functions` have policies and urls; `groups` and `acls` are as EC2
+    gives them.
     """
 
     credentials: tuple[Credential, ...] | None = None
@@ -48,7 +49,7 @@ class AccountFacts:
 
     @property
     def rules_without_facts(self) -> tuple[str, ...]:
-        """The rules that had nothing to speak about."""
+        """Return the rules that had no facts to judge."""
         missing = {
             "IAM-KEY": self.credentials is None, "IAM-EXPO-001": self.buckets is None, "IAM-EXPO-003": self.groups is None,
             "IAM-USE-002": not self.usage,
@@ -87,7 +88,7 @@ def parse_credential(row: Mapping[str, str]) -> Credential:
 
 
 def parse_date(text: str | None) -> datetime | None:
-    """The report says N/A, no_information or not_supported where it knows no date."""
+    """Return the date; None for N/A, no_information and not_supported, which the report has where it knows none."""
     return parse_datetime(text) if text and text[:1].isdigit() else None
 
 

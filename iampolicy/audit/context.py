@@ -1,4 +1,4 @@
-"""What a statement still gives once denies, boundary, dates and conditions are weighed against it.
+"""The context of an audit: what a statement still allows once denies, boundary, dates and conditions are taken into account.
 
 A rule names a candidate finding about one statement, with probes: requests that would confirm it. Here they are decided. A probe
 is about a name that no account has, so that it passes only where the statement is as wide as the rule says.
@@ -19,8 +19,8 @@ from iampolicy.finding import Finding
 from iampolicy.policy.document import VARIABLE, Policy, Statement, compile_arn_glob, match_action
 from iampolicy.policy.evaluate import Request, Rights, decide_request
 
-NOBODY = "any-0q7z"  # no account, bucket, role or tag is called so
-NOTHING = "any0q7z"  # and no action
+NOBODY = "any-0q7z"  # no account, bucket, role or tag has this name
+NOTHING = "any0q7z"  # no action has this name
 REGION = "us-east-1"
 WILD = re.compile(r"[*?]")
 
@@ -34,10 +34,9 @@ class Probe:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A possible finding about a statement: confirmed if any of its subjects passes, which takes one of the subject's probes.
+    """A possible finding about a statement; it is confirmed if, for any of its subjects, one of the subject's probes passes.
 
-    `message` says {} where the subjects that passed belong. With `also`, a subject that passes with these as well makes the
-    severity `severe`.
+    `message` has {} where the subjects that passed belong. If one of the probes in `also` passes too, the severity is `severe`.
     """
 
     rule: str
@@ -56,7 +55,7 @@ ConfirmedCandidate = tuple[int, Candidate, str, str]  # the policy's number, can
 
 @dataclass
 class EffectivePrincipal:
-    """A principal, with what it holds parsed, and with what is known of each of its requests."""
+    """A principal, with the parsed policies that it holds and what is known of each of its requests."""
 
     principal: Principal
     rights: Rights
@@ -64,11 +63,11 @@ class EffectivePrincipal:
 
     @property
     def uncapped(self) -> bool:
-        """Whether nothing takes away from what its statements allow."""
+        """Return whether nothing limits what its statements allow."""
         return self.rights.boundary is None and all(one.allow for p in self.rights.identity for one in p.statements)
 
     def may(self, probe: Probe, because: Statement | None = None) -> bool:
-        """Whether some request like the probe is allowed, and with `because`, allowed by this statement."""
+        """Return whether some request like the probe is allowed, and with `because`, allowed by this statement."""
         request = Request(self.principal.caller, probe.action, probe.resource, {**self.context, **probe.context})
         decision = decide_request(request, self.rights, possible=True)
         return decision.allowed and (because is None or any(d.statement is because for d in decision.deciding))
@@ -76,16 +75,16 @@ class EffectivePrincipal:
 
 @dataclass
 class AuditContext:
-    """One audit's snapshot and moment, and the candidates of each document so far.
+    """The snapshot and time of one audit, and the candidates found so far in each document.
 
-    With `only`, no principals but these names are examined, in an account that is looked at as a whole.
+    With `only`, just the principals of these names are examined; the account is still modelled as a whole.
     """
 
     snapshot: Snapshot
     now: datetime
     carriers: Mapping[str, str] = field(default_factory=dict)
     only: frozenset[str] | None = None
-    region: str = ""  # of the settings: functions were asked for there alone
+    region: str = ""  # of the settings: functions were listed there alone
     trust_findings: dict[int, tuple[Policy, list[tuple[str, str, str, str, str]]]] = field(default_factory=dict)
     _candidates: dict[int, tuple[Policy, list[Candidate]]] = field(default_factory=dict)
     _confirmed: dict[int, list[ConfirmedCandidate]] = field(default_factory=dict)  # by permission set
@@ -113,7 +112,7 @@ class AuditContext:
     def list_confirmed_findings(
         self, holder: EffectivePrincipal, rules: tuple[CandidateRule, ...]
     ) -> Iterator[Finding]:
-        """Yield what is confirmed, decided once for all who hold the same; each may have its policies under names of its own."""
+        """Yield the confirmed findings, decided once for all who hold the same; the names of their policies may differ."""
         key = id(self.model.find_permission_set(holder.principal))
         if key not in self._confirmed:
             uncapped = holder.uncapped
@@ -129,7 +128,10 @@ class AuditContext:
 
 
 def confirm_candidate(holder: EffectivePrincipal, s: Candidate, uncapped: bool) -> tuple[str, str] | None:
-    """Severity and message, if a subject passes. Where nothing caps and nothing conditions the statement, all do: they fit it by design."""
+    """Return severity and message if a subject passes, else None.
+
+    Where nothing limits the principal and the statement has no conditions, all subjects pass: they fit it by design.
+    """
     sure = uncapped and not s.statement.conditions
     passing = [
         name for name, probes in s.subjects.items() if sure or any(holder.may(one, s.statement) for one in probes)
@@ -141,7 +143,7 @@ def confirm_candidate(holder: EffectivePrincipal, s: Candidate, uncapped: bool) 
 
 
 def find_account_number(snapshot: Snapshot) -> str:
-    """Return the number of the account, "" of one without principals."""
+    """Return the number of the account, "" for a snapshot without principals."""
     return next((p.caller.account for p in snapshot.principals()), "")
 
 
@@ -151,7 +153,7 @@ def format_shortlist(names: list[str], shown: int = 4) -> str:
 
 
 def is_boundless(one: Statement) -> bool:
-    """Whether a statement reaches whatever there is: `*`, or an ARN that leaves region, account and name open."""
+    """Return whether a statement reaches any resource: `*`, or an ARN that leaves region, account and name open."""
     if "resource" in one.negated:
         return True
     return not one.resources or any(is_open_ended(pattern) for pattern in one.resources)
@@ -168,12 +170,12 @@ def is_open_ended(pattern: str) -> bool:
 
 
 def has_action(one: Statement, action: str) -> bool:
-    """Whether the statement's actions take this one in; in lower case."""
+    """Return whether the statement's actions cover this one, which is given in lower case."""
     return any(match_action(pattern, action) for pattern in one.actions) != ("action" in one.negated)
 
 
 def select_covered_actions(one: Statement, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the actions that the statement's take in."""
+    """Return those of the actions that the statement covers."""
     return filter_by_patterns(one.actions, "action" in one.negated, names)
 
 
@@ -190,7 +192,7 @@ def has_resource(one: Statement, resource: str) -> bool:
 
 
 def is_pattern_match(pattern: str, resource: str) -> bool:
-    """A pattern is made a regular expression only where its text up to the first wildcard agrees: most do not."""
+    """Return whether a pattern fits; it is compiled only if its text up to the first wildcard agrees, since most do not."""
     if pattern in ("*", resource):
         return True
     start = WILD.split(pattern, maxsplit=1)[0]
@@ -198,7 +200,7 @@ def is_pattern_match(pattern: str, resource: str) -> bool:
 
 
 def build_liveness_probes(one: Statement, account: str) -> tuple[Probe, ...]:
-    """Probes of whether the statement gives anything at all: its own patterns, filled with names that nobody has."""
+    """Return probes of whether the statement allows anything at all: its own patterns, filled with names that no account has."""
     actions = [f"{NOBODY}:{NOTHING}"] if "action" in one.negated else [build_example_action(a) for a in one.actions[:6]]
     return tuple(
         Probe(action, resource) for action in actions for resource in list_example_resources(one, action, account)
@@ -210,7 +212,7 @@ def build_example_action(action: str) -> str:
 
 
 def list_example_resources(one: Statement, action: str, account: str) -> list[str]:
-    """Resources that the statement reaches, of a kind that the action acts on."""
+    """Return resources that the statement reaches, of a type that the action acts on."""
     if "resource" in one.negated or not one.resources:
         return [r for r in list_typical_resources(action, account) if has_resource(one, r)]
     found: list[str] = []
@@ -220,7 +222,7 @@ def list_example_resources(one: Statement, action: str, account: str) -> list[st
 
 
 def fill_pattern(pattern: str, account: str) -> str:
-    """An ARN that a pattern covers."""
+    """Return an ARN that the pattern covers."""
     parts = VARIABLE.sub(NOBODY, pattern).split(":", 5)
     stand_in = {1: "aws", 3: REGION, 4: account}
     parts = [stand_in.get(at, NOBODY) if part == "*" else part for at, part in enumerate(parts)]
@@ -229,7 +231,7 @@ def fill_pattern(pattern: str, account: str) -> str:
 
 @lru_cache(20_000)
 def list_typical_resources(action: str, account: str) -> tuple[str, ...]:
-    """Resources nobody has, of the types that the action acts on; `*` where it acts on none."""
+    """Return resources that no account has, of the types that the action acts on; `*` where it acts on none."""
     service = action.partition(":")[0].lower()
     if not actions.is_known_action(action):
         return (f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}",)
@@ -237,7 +239,7 @@ def list_typical_resources(action: str, account: str) -> tuple[str, ...]:
 
 
 def build_probes(one: Statement, action: str, account: str) -> tuple[Probe, ...]:
-    """Of an action on resources that nobody has, as far as the statement reaches them."""
+    """Return probes of an action on resources that no account has, as far as the statement reaches them."""
     if action.endswith(":*"):
         service = action.partition(":")[0]
         places = [f"arn:aws:{service}:::{NOBODY}/{NOBODY}", f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}"]

@@ -1,4 +1,4 @@
-"""The audit: every rule over every principal of a snapshot."""
+"""The audit runs every rule over every principal of a snapshot."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from iampolicy.finding import Finding, sort_by_severity
 from iampolicy.lint import linter
 from iampolicy.policy.document import Policy
 
-LINKED = "/aws-service-role/"  # AWS's own: nobody here can change them
+LINKED = "/aws-service-role/"  # AWS's own: the account cannot change them
 
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """`facts` are what else was asked of the account, `region` the one in which its functions were listed.
+    """The options of an audit. `facts` are what else was read of the account, `region` is the one in which its functions were listed.
 
-    With `only` no principals but these are examined: chains that lead through others are then not followed.
+    With `only`, just these principals are examined: chains that lead through others are then not followed.
     """
 
     facts: AccountFacts = field(default_factory=AccountFacts)
@@ -100,14 +100,14 @@ def lint_documents(context: AuditContext) -> Iterator[Finding]:
 
 
 def lint_inline(holder: str, policies: Mapping[str, Policy]) -> Iterator[Finding]:
-    """Without the quota: it is of all inline policies of a holder together (rules_use.quotas)."""
+    """Yield the lint's findings without the quota, which is for all inline policies of a holder together (find_exceeded_quotas)."""
     for name, policy in policies.items():
         if "/" not in name:  # a group's, under its user
             yield from (f for f in linter.findings(policy, "inline", holder) if f.rule != "IAM-QUOTA-001")
 
 
 def map_arns_by_name(snapshot: Snapshot) -> dict[str, str]:
-    """Return each principal's ARN. A user and a role of one name have none here, so that no waiver by ARN takes one for the other."""
+    """Return each principal's ARN, but not for a user and a role of one name, so that no waiver by ARN takes one for the other."""
     roles, users = snapshot.roles, snapshot.users
     found = {name: p.arn for name, p in (roles | users).items() if not (name in roles and name in users)}
     return found | {"<root_account>": f"arn:aws:iam::{find_account_number(snapshot)}:root"}

@@ -1,9 +1,9 @@
 """Callers from outside: people with keys and without, over the internet or from a network of their own, and services that work for
 another account.
 
-An external caller has for each condition key the values that are its to choose: patterns, and None where its request lacks the key.
-What a policy asks for is met with these, so that `arn:aws:iam::*:role/ci` becomes the role of that name in its own account. Whether
-that lets it in is the evaluator's answer.
+An external caller has, for each condition key, the values that it may choose: patterns, and None where its request lacks the key.
+These are intersected with what a policy requires, so that `arn:aws:iam::*:role/ci` becomes the role of that name in its own
+account. The evaluator then decides whether the caller is admitted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNLIMITED = Rights(
 )
 KnownKeys = dict[str, tuple[str | None, ...]]
 Asked = Mapping[str, tuple[str, ...]]  # the values that a policy asks of each key
-# By AWS's word a policy is public that lets in addresses "broader than /8 for IPv4 and /32 for IPv6 (excluding RFC1918 private
+# AWS calls a policy public that admits addresses "broader than /8 for IPv4 and /32 for IPv6 (excluding RFC1918 private
 # ranges)": docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html. A whole /8 counts here too.
 WORLD = {4: 8, 6: 31}
 ORG, ORG_PATHS = (None, f"o-{NOBODY}"), (None, f"o-{NOBODY}/r-{NOBODY}/")  # not every account is in an organisation
@@ -43,13 +43,13 @@ OF_NETWORK: KnownKeys = {
 }  # fmt: skip
 INTERNET: KnownKeys = {**dict.fromkeys(OF_NETWORK, (None,)), "aws:sourceip": ("198.51.100.7", "2001:db8::7")}
 BY_SERVICES = ("aws:sourceaccount", "aws:sourcearn", "aws:sourceorgid", "aws:sourceorgpaths", "aws:sourceowner")
-# Access points of its own account are all that it can come by.
+# An external caller can use only the access points of its own account.
 OF_ALL: KnownKeys = {
     "aws:securetransport": ("true",), "s3:dataaccesspointaccount": (None, UNKNOWN_ACCOUNT),
     "s3:dataaccesspointarn": (None, f"arn:aws:s3:us-east-1:{UNKNOWN_ACCOUNT}:accesspoint/*"),
 }  # fmt: skip
 OF_PEOPLE: KnownKeys = OF_ALL | {
-    **dict.fromkeys(BY_SERVICES, (None,)),  # AWS sets them where a service itself asks
+    **dict.fromkeys(BY_SERVICES, (None,)),  # AWS sets them where a service itself calls
     "aws:principalorgid": ORG, "aws:principalorgpaths": ORG_PATHS, "sts:externalid": (None, NOBODY),
     "aws:principalisawsservice": ("false",),
 }  # fmt: skip
@@ -65,7 +65,7 @@ OF_A_PRINCIPAL = (
 
 @dataclass(frozen=True)
 class ExternalCaller:
-    """A caller, the keys that it chooses, and the start of those that its requests lack unless it has them. Any other key is unknown."""
+    """A caller, the keys that it chooses, and the prefixes of those that its requests lack unless chosen. Any other key is unknown."""
 
     caller: Caller
     keys: KnownKeys
@@ -94,8 +94,10 @@ def build_external_user(account: str, arn: str = "") -> ExternalCaller:
 
 
 def build_foreign_service(name: str = "") -> ExternalCaller:
-    """One that acts on behalf of an account of which nobody here knows. Buckets have no account in their ARN: only a name that a
-    pattern leaves open can be a stranger's."""
+    """Return a service that acts on behalf of an unknown account.
+
+    Buckets have no account in their ARN: only a name that a pattern leaves open can be an outsider's.
+    """
     own: KnownKeys = dict.fromkeys(OF_NETWORK, (None,)) | {
         "aws:sourceaccount": (UNKNOWN_ACCOUNT,), "aws:sourceowner": (UNKNOWN_ACCOUNT,), "aws:sourceorgid": ORG,
         "aws:sourceorgpaths": ORG_PATHS,
@@ -116,7 +118,7 @@ EXTERNAL_CALLERS = (ANONYMOUS, *WITH_KEYS)
 
 
 def list_named_callers(value: str, account: str) -> tuple[ExternalCaller, ...]:
-    """Return the callers that the naming of another account, or of a principal there, may mean."""
+    """Return the callers that another account, or a principal of it, may mean when a policy names it."""
     if value.endswith(":root") or value.isdigit():
         return build_external_role(account), build_external_user(account)
     if ":user/" in value:
@@ -127,7 +129,7 @@ def list_named_callers(value: str, account: str) -> tuple[ExternalCaller, ...]:
 
 
 def collect_condition_keys(policy: Policy) -> Asked:
-    """The keys that decide, in conditions and as variables, with what conditions compare them with."""
+    """Return the keys that decide, in conditions and as variables, with the values that conditions compare them with."""
     found: dict[str, tuple[str, ...]] = {}
     for one in policy.statements:
         for _, key, values in one.conditions:
@@ -141,7 +143,7 @@ def collect_condition_keys(policy: Policy) -> Asked:
 def iterate_caller_requests(
     external: ExternalCaller, policy: Policy, asked: Asked
 ) -> Iterator[tuple[Policy, dict[str, str]]]:
-    """Yield the policy as a request of the caller meets it, and the keys of that request; for each of the requests it may make."""
+    """Yield, for each request that the caller may make, the policy as that request meets it, and the keys of the request."""
     origins = (INTERNET, OF_NETWORK) if external.origin_matters and not asked.keys().isdisjoint(INTERNET) else ({},)
     for origin in origins:
         chosen_keys = {key: values for key, values in {**external.keys, **origin}.items() if key in asked}
@@ -182,7 +184,7 @@ def pick_address(network: str) -> str:
 
 @lru_cache(10_000)
 def is_worldwide(text: str) -> bool:
-    """Whether a network is so large that it is no single party's."""
+    """Return whether a network is so large that it belongs to no single party."""
     try:
         network = ip_network(text, strict=False)
     except ValueError:

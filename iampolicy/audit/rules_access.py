@@ -32,7 +32,7 @@ from iampolicy.policy.document import Statement
 
 NAMES = "name the actions it needs, and their resources by ARN"
 WRITES = ("Write", "Permissions management", "Tagging")
-# Each alone makes its holder, or somebody whose keys he then has, an administrator.
+# Each alone makes its holder, or a principal whose keys it then has, an administrator.
 RULES_IAM = (
     ("iam:AttachRolePolicy", "role"), ("iam:PutRolePolicy", "role"), ("iam:AttachUserPolicy", "user"), ("iam:PutUserPolicy", "user"),
     ("iam:CreatePolicyVersion", "policy"), ("iam:CreateAccessKey", "user"),
@@ -40,7 +40,7 @@ RULES_IAM = (
 
 
 def find_admin_rights(one: Statement, account: str) -> Iterator[Candidate]:
-    """Everything on everything, or all of IAM, which comes to the same; without IAM it is high, as with PowerUserAccess."""
+    """Yield a candidate for everything on everything (high without IAM, as with PowerUserAccess), or for all of IAM, which amounts to it."""
     writes = tuple(Probe(action, f"arn:aws:iam::{account}:{kind}/{NOBODY}") for action, kind in RULES_IAM)
     anything = Probe(f"{NOBODY}:{NOTHING}", f"arn:aws:{NOBODY}:{REGION}:{account}:{NOBODY}/{NOBODY}")
     every = has_action(one, anything.action.lower()) and has_resource(one, anything.resource)
@@ -83,7 +83,7 @@ def find_wildcards(one: Statement, account: str) -> Iterator[Candidate]:
 
 
 def has_scopable_writes(pattern: str) -> bool:
-    """Whether a pattern such as s3:Put* takes in actions that change something and could be held to a resource."""
+    """Return whether a pattern such as s3:Put* covers actions that change something and could be limited to a resource."""
     if not re.fullmatch(r"[\w-]+:.*[*?].*", pattern):
         return False
     return any(
@@ -99,14 +99,16 @@ def should_name(action: str) -> bool:
 
 
 def has_optional_resource(action: str) -> bool:
-    """Whether a request may do without the one resource type that it has, as cloudwatch:PutMetricData mostly does. Of several, as with
-    s3:PutObject, each is optional because another will do."""
+    """Return whether a request may omit the action's only resource type, as cloudwatch:PutMetricData mostly does.
+
+    With several types, as for s3:PutObject, each is optional because another will do.
+    """
     types = (actions.find_details(action) or {"resourceTypes": []})["resourceTypes"]
     return len(types) == 1 and not types[0]["required"]
 
 
 def is_named_by_condition(one: Statement) -> bool:
-    """Whether it asks for a tag of the resource, or a metric's namespace: other ways to name it."""
+    """Return whether the statement requires a tag of the resource, or a metric's namespace: other ways to name it."""
     return any(
         (":resourcetag/" in key or key == "cloudwatch:namespace")
         and not operator.lower().removesuffix("ifexists").endswith("null")
@@ -115,7 +117,7 @@ def is_named_by_condition(one: Statement) -> bool:
 
 
 def find_partial_arns(one: Statement, account: str) -> Iterator[Candidate]:
-    """ARNs that leave open whose they are: region or account `*`, every bucket, every role."""
+    """Yield a candidate for ARNs that leave open whose they are: region or account `*`, every bucket, every role."""
     if "resource" in one.negated or is_named_by_condition(one):
         return
     loose = [p for p in one.resources if p.strip("*") and is_open_arn(p)]
@@ -157,7 +159,7 @@ CANDIDATE_RULES: tuple[CandidateRule, ...] = (
 
 
 def findings(context: AuditContext, holder: EffectivePrincipal) -> Iterator[Finding]:
-    """All but what depends on other principals."""
+    """Yield all findings but those that depend on other principals."""
     bound = holder.principal.boundary != ""
     yield from (
         f for f in context.list_confirmed_findings(holder, CANDIDATE_RULES) if not (bound and f.rule == "IAM-BOUND-001")
@@ -168,7 +170,7 @@ def findings(context: AuditContext, holder: EffectivePrincipal) -> Iterator[Find
 
 
 def find_full_access(context: AuditContext, holder: EffectivePrincipal) -> Iterator[Finding]:
-    """AWS's own wide policies, by name; what their text gives is the other rules' matter."""
+    """Yield a finding for each of AWS's own wide policies, by name; what its text allows is left to the other rules."""
     name_of = holder.principal.name
     for arn in dict.fromkeys(holder.principal.attached):
         name = arn.rsplit("/", 1)[-1]
@@ -183,7 +185,7 @@ def find_full_access(context: AuditContext, holder: EffectivePrincipal) -> Itera
 
 
 def find_unread_policies(context: AuditContext, p: Principal) -> Iterator[Finding]:
-    """What is held and cannot be judged, or only by its name."""
+    """Yield a finding for each policy that cannot be judged, or only by its name, because its text is missing."""
     fix = "save the account anew: invoke iam.audit --save; or hold a policy of the account's own"
     for arn in context.snapshot.unread(p):
         if arn in WELL_KNOWN:
@@ -196,7 +198,7 @@ def find_unread_policies(context: AuditContext, p: Principal) -> Iterator[Findin
 
 
 def is_effective(context: AuditContext, holder: EffectivePrincipal, arn: str) -> bool:
-    """Whether an attached policy gives anything; when its text is not known, it does."""
+    """Return whether an attached policy allows anything; one whose text is unknown counts as if it did."""
     held = next((p for p in holder.rights.identity if p.name == arn), None)
     if held is None or holder.uncapped:
         return True

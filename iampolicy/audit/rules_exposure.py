@@ -1,4 +1,4 @@
-"""Rules about what lets the world in: the bucket, the function, the network."""
+"""Rules about what is open to the world: the bucket, the function, the network."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def find_function_exposure(context: AuditContext, name: str, function: Mapping[s
 
 
 def describe_outside_access(context: AuditContext, held: Policy, one: Statement, resources: list[str]) -> Iterator[str]:
-    """Who of outside this account the statement lets in."""
+    """Yield, in words, the callers from outside this account that the statement admits."""
     if not one.allow:
         return
     if can_any_caller_pass(context, held, one, EXTERNAL_CALLERS, resources):
@@ -87,7 +87,7 @@ def describe_outside_access(context: AuditContext, held: Policy, one: Statement,
 def can_any_caller_pass(
     context: AuditContext, held: Policy, one: Statement, callers: Iterable[ExternalCaller], named: list[str]
 ) -> bool:
-    """Whether some request of one of the callers gets through this statement."""
+    """Return whether some request of one of the callers passes this statement."""
     now = {"aws:currenttime": context.now.isoformat(), "aws:epochtime": str(int(context.now.timestamp()))}
     asked = collect_condition_keys(held)
     actions = [a.replace("*", NOBODY).replace("?", "x") for a in one.actions] or [f"{NOBODY}:{NOBODY}"]
@@ -112,7 +112,7 @@ Opening = tuple[str, int, int, frozenset[int]]  # protocol, first port, last por
 
 
 def list_world_openings(group: Mapping[str, Any]) -> list[Opening]:
-    """What a security group lets in from the whole world."""
+    """Return what a security group admits from the whole world."""
     found: list[Opening] = []
     for rule in group.get("IpPermissions") or ():
         ranges = [r.get("CidrIp", "") for r in rule.get("IpRanges") or ()]
@@ -125,7 +125,7 @@ def list_world_openings(group: Mapping[str, Any]) -> list[Opening]:
 
 
 def find_group_exposure(group: Mapping[str, Any], acls: tuple[Mapping[str, Any], ...]) -> Iterator[Finding]:
-    """Network ACLs that let nobody to any of the ports make it harmless, for as long as nobody touches those."""
+    """Yield a finding for each opening to the world; it is low where, for now, the network ACLs block all of its ports."""
     name = f"{group.get('GroupId', '')} {group.get('GroupName', '')}".strip()
     for opening in list_world_openings(group):
         protocol, first, last, _ = opening
@@ -145,7 +145,7 @@ def find_group_exposure(group: Mapping[str, Any], acls: tuple[Mapping[str, Any],
 
 
 def is_acl_open(acl: Mapping[str, Any], opening: Opening) -> bool:
-    """Whether a network ACL lets the world to any of the ports: of each, the first entry that fits decides."""
+    """Return whether a network ACL admits the world to any of the ports; for each port, the first entry that fits decides."""
     entries = [e for e in sorted(acl.get("Entries") or (), key=lambda e: e.get("RuleNumber", 0)) if not e.get("Egress")]
     protocol, first, last, versions = opening
     spoken = {str(e.get("Protocol")) for e in entries}  # "-1" among them stands for those that no entry names
@@ -158,14 +158,14 @@ def is_acl_open(acl: Mapping[str, Any], opening: Opening) -> bool:
 
 
 def is_world_entry(entry: Mapping[str, Any], protocol: str, version: int) -> bool:
-    """Whether an entry is about the protocol, and about the world in this version of IP."""
+    """Return whether an entry is about the protocol, and about the world in this version of IP."""
     network = entry.get("CidrBlock") or entry.get("Ipv6CidrBlock") or ""
     same = str(entry.get("Protocol")) in ("-1", protocol, *(name for name, n in PROTOCOLS.items() if n == protocol))
     return same and is_worldwide(network) and ip_network(network, strict=False).version == version
 
 
 def is_any_port_allowed(entries: list[Mapping[str, Any]], first: int, last: int) -> bool:
-    """Whether one of the ports is allowed before it is denied to everybody."""
+    """Return whether one of the ports is allowed before it is denied to the whole world."""
     left = [(first, last)]
     for entry in entries:
         ports = entry.get("PortRange") or {"From": 0, "To": 65535}

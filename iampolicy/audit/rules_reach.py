@@ -78,7 +78,7 @@ def find_role_passing(one: Statement, account: str) -> Iterator[Candidate]:
 
 
 def find_resource_sharing(one: Statement, account: str) -> Iterator[Candidate]:
-    """Who may write resources' policies may hand the resources to anybody."""
+    """Yield a candidate for a statement that may write the policies of any resource: that may hand the resources to anyone."""
     if not is_boundless(one):
         return
     found = {a: build_probes(one, a.lower(), account) for a in list_policy_writers(one)}
@@ -89,7 +89,7 @@ def find_resource_sharing(one: Statement, account: str) -> Iterator[Candidate]:
 
 
 def list_policy_writers(one: Statement) -> Iterable[str]:
-    """The actions on resources' policies that the statement takes in; of `*` and NotAction those of the services that hold data."""
+    """Return the actions on resources' policies that the statement covers; of `*` and NotAction those of services that hold data."""
     if "action" in one.negated or "*" in one.actions:
         return select_covered_actions(one, POLICY_WRITERS)
     return [a for pattern in one.actions for a in list_granting_actions(pattern)]
@@ -108,7 +108,7 @@ def list_granting_actions(pattern: str) -> tuple[str, ...]:
 
 
 def is_granting_action(action: str) -> bool:
-    """Whether it gives rights on a resource; passing roles and linking services have rules of their own, or none."""
+    """Return whether the action gives rights on a resource; passing roles and linking services have rules of their own, or none."""
     if action in ("iam:PassRole", "iam:CreateServiceLinkedRole") or action.startswith("sts:"):
         return False
     return actions.find_access_level(action) == "Permissions management"
@@ -125,7 +125,7 @@ def find_data_exfiltration(one: Statement, account: str) -> Iterator[Candidate]:
 
 
 def find_credential_access(one: Statement, account: str) -> Iterator[Candidate]:
-    """ecr:GetAuthorizationToken and others that take no resource are mentioned, not held against it."""
+    """Yield candidates for actions that hand out credentials; those that take no resource, as ecr:GetAuthorizationToken, are info."""
     if not is_boundless(one):
         return
     handed = select_covered_actions(one, HANDS_OUT)
@@ -139,7 +139,7 @@ def find_credential_access(one: Statement, account: str) -> Iterator[Candidate]:
 
 
 def find_unbounded_iam_writes(one: Statement, account: str) -> Iterator[Candidate]:
-    """Who makes roles and policies; only asked of those without a boundary (rules_access.findings)."""
+    """Yield a candidate for making roles and policies; rules_access.findings drops it for a principal with a boundary."""
     if not is_about_iam(one):
         return
     found = {
@@ -153,7 +153,7 @@ def find_unbounded_iam_writes(one: Statement, account: str) -> Iterator[Candidat
 
 
 def is_about_iam(one: Statement) -> bool:
-    """Cheap, since most statements are not."""
+    """Return whether the statement may be about IAM: a cheap test, since most statements are not."""
     return "action" in one.negated or any(
         pattern.startswith(("iam:", "*", "?", "i*", "ia*", "iam*")) for pattern in one.actions
     )
@@ -168,7 +168,7 @@ def find_boundary_gaps(holder: EffectivePrincipal) -> Iterator[Finding]:
     kind = "Role" if p.trust is not None else "User"
     ways = [(action, p.boundary) for action in ("iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion")]
     ways += [(f"iam:{verb}{kind}PermissionsBoundary", p.arn) for verb in ("Delete", "Put")]
-    # Any policy, that is: to put one of those it is held to in the place of another is the escalation's matter.
+    # The probe is an arbitrary policy: replacing one prescribed boundary by another is left to the escalation rules.
     other = {"iam:permissionsboundary": f"arn:aws:iam::{holder.principal.caller.account}:policy/{NOBODY}"}
     if passing := [action for action, resource in ways if holder.may(Probe(action, resource, other))]:
         message = f"may lift its own boundary: {format_shortlist(passing)}"
@@ -178,7 +178,7 @@ def find_boundary_gaps(holder: EffectivePrincipal) -> Iterator[Finding]:
 def find_admin_role_passing(
     context: AuditContext, holders: list[EffectivePrincipal], administrators: set[str]
 ) -> Iterator[Finding]:
-    """Who may pass a role that may do everything, and may not do everything itself."""
+    """Yield a finding for each principal that may pass a role that may do everything, and may not do everything itself."""
     strong = {p.arn: p for name, p in context.snapshot.roles.items() if name in administrators}
     place = {arn: number for number, arn in enumerate(strong)}
     passed: dict[int, list[Principal]] = {}

@@ -1,4 +1,4 @@
-"""Rules about who may take a role: each is asked of the trust as a stranger, a neighbour, a service or a pipeline would ask."""
+"""Rules about who may assume a role: each tries the trust policy as an outsider, a neighbour, a service or a pipeline would."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ SENDERS = frozenset(
         "pipes", "sagemaker", "scheduler", "ssm", "states", "transcribe", "transfer", "vpc-flow-logs",
     )
 )  # fmt: skip
-# With a long-term key there is no such key in the request; in a session without a second factor it is false, and has no age.
+# A request signed with a long-term access key has neither; in a session without a second factor it is false, and has no age.
 # docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 WITHOUT_MFA: KnownKeys = {"aws:multifactorauthpresent": (None, "false"), "aws:multifactorauthage": (None,)}
-# What a token's subject may be, whosesoever: of GitHub, GitLab, Terraform and Buildkite, Vercel, a cluster, and plain names.
+# The forms of a token's subject: of GitHub, GitLab, Terraform and Buildkite, Vercel, a cluster, and plain names.
 SUBJECTS = (
     "repo:{0}/*:*", "project_path:{0}/*:*", "organization:{0}:*", "owner:{0}:*", f"system:serviceaccount:{NOBODY}:{NOBODY}",
     f"{NOBODY}/{NOBODY}", NOBODY,
 )  # fmt: skip
-# The same of one organisation, of a repository or workspace in it that nobody has named; or of any namespace of a cluster.
+# The same forms of one organisation, for a repository or workspace in it that no policy names; or any namespace of a cluster.
 WHOLE = (
     f"repo:{{0}}/{NOBODY}:*", f"project_path:{{0}}/{NOBODY}:*", f"organization:{{0}}:project:{NOBODY}:*", f"organization:{{0}}:pipeline:{NOBODY}:*",
     f"owner:{{0}}:project:{NOBODY}:*", f"system:serviceaccount:{NOBODY}:*",
@@ -61,7 +61,7 @@ ACTIONS = ("sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWit
 
 @dataclass(frozen=True)
 class TrustEntry:
-    """One statement of a trust that lets somebody in, with the whole trust, whose denies count."""
+    """One statement of a trust policy that admits callers, with the whole policy, whose denies count."""
 
     trust: Policy
     statement: Statement
@@ -74,7 +74,7 @@ class TrustEntry:
         return collect_condition_keys(self.trust)
 
     def admits(self, *callers: ExternalCaller) -> bool:
-        """Whether some request of one of them gets through this statement; the keys that it does not have are unknown."""
+        """Return whether some request of one of the callers passes this statement; the keys that a caller does not have are unknown."""
         return any(
             self.passes(trust, external.caller, {**self.moment, **known})
             for external in callers
@@ -140,7 +140,7 @@ def find_open_trust(entry: TrustEntry) -> Found:
 
 
 def build_neighbour_caller(entry: TrustEntry, kind: str = "role") -> ExternalCaller:
-    """Somebody of the same account whom nobody has named."""
+    """Return a caller of the same account that no policy names."""
     return build_known_caller(f"arn:aws:iam::{entry.account}:{kind}/{NOBODY}", entry.account)
 
 
@@ -190,7 +190,7 @@ def find_confused_deputies(entry: TrustEntry) -> Found:
 
 
 def find_open_providers(entry: TrustEntry) -> Found:
-    """Web identities: what a pipeline or a pod shows is its subject and for whom its token is meant."""
+    """Yield findings about web identities: a pipeline or a pod presents a token with its subject and its audience."""
     for kind, value in entry.statement.principals or ():
         if kind != "Federated" or ":saml-provider/" in value:
             continue
@@ -217,14 +217,14 @@ def find_open_providers(entry: TrustEntry) -> Found:
 
 
 def list_foreign_subjects(subjects: Iterable[str]) -> Iterator[str]:
-    """Subjects of an organisation that is nobody's here: of any name, or of one that a pattern leaves partly open."""
+    """Yield subjects of an unrelated organisation: one of any name, or of a name that a pattern leaves partly open."""
     named = [found[1] for one in subjects if (found := ORGANISATION.match(one))]
     strangers = [NOBODY, *(one.replace("*", NOBODY).replace("?", "x") for one in named if {*"*?"} & {*one})]
     yield from dict.fromkeys(form.format(one) for one in strangers for form in SUBJECTS)
 
 
 def list_organisation_subjects(subject: str) -> Iterator[str]:
-    """Subjects of the organisation that a subject names, wherever in it."""
+    """Yield subjects of the organisation that a subject names, from anywhere in it."""
     found = ORGANISATION.match(subject)
     yield from (form.format(found[1] if found else NOBODY) for form in WHOLE)
 
@@ -234,7 +234,7 @@ def list_condition_values(one: Statement, key: str) -> list[str]:
 
 
 def find_missing_mfa(entry: TrustEntry) -> Found:
-    """Users, and whoever an account lets in, bring a second factor; a role cannot."""
+    """Yield a finding if a user, or any user of the whole account, may assume it without a second factor; a role cannot bring one."""
     if "principal" in entry.statement.negated:
         return
     for kind, value in entry.statement.principals or ():
@@ -255,7 +255,7 @@ def find_missing_mfa(entry: TrustEntry) -> Found:
 
 
 def find_long_sessions(role: Principal) -> Iterator[Finding]:
-    """Of a role that may do everything."""
+    """Yield a finding for a role that may do everything if its sessions may last longer than an hour."""
     if role.trust is not None and role.session_s > 3600:
         message = f"may do everything, for {role.session_s / 3600:.1f} h at a time"
         yield Finding("IAM-TRUST-007", "low", role.name, message, "let its sessions last an hour", "trust")

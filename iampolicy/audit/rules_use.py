@@ -1,4 +1,4 @@
-"""Rules about what nobody uses, keys and passwords, policies without a name of their own, and AWS's quotas."""
+"""Rules about what is unused, keys and passwords, inline policies, and AWS's quotas."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CONSOLE_MADE = re.compile(r"(?P<function>.+)-role(-[a-z0-9]{8})?")  # as Lambda'
 
 
 def is_too_young(p: Principal, now: datetime) -> bool:
-    """Too young to be missed; what has no date counts as young."""
+    """Return whether the principal is too young to count as unused; one without a date counts as young."""
     return p.created is None or now - p.created < GRACE
 
 
 def find_unused_roles(context: AuditContext, role: Principal, facts: AccountFacts) -> Iterator[Finding]:
-    """Roles that nobody took for 90 days, and those of a function that is gone. AWS remembers the last 400 days."""
+    """Yield a finding for a role unused for 90 days, or whose function is gone. AWS remembers the last 400 days."""
     if role.trust is None or is_too_young(role, context.now) or role.created is None:
         return
     function = find_function_of_role(role)
@@ -46,7 +46,7 @@ def find_unused_roles(context: AuditContext, role: Principal, facts: AccountFact
 
 
 def is_recently_used(context: AuditContext, role: Principal) -> bool:
-    """Whether somebody took it lately, in another region at least not long ago: a function may be there under the same name."""
+    """Return whether the role was used in the last 7 days, or 90 if in another region: a function of that name may exist there."""
     if role.last_used is None:
         return False
     elsewhere = role.last_region not in ("", context.region)
@@ -54,14 +54,14 @@ def is_recently_used(context: AuditContext, role: Principal) -> bool:
 
 
 def find_function_of_role(role: Principal) -> str:
-    """The function that a role is for: only Lambda may take it, and its name is as Lambda's console makes them."""
+    """Return the function that a role is for if only Lambda may assume it and its name is as Lambda's console makes it, else ""."""
     found = CONSOLE_MADE.fullmatch(role.name)
     trusted = {who for one in role.trust_policy.statements for who in one.principals or ()} if found else set()
     return found["function"] if found and trusted == {("Service", "lambda.amazonaws.com")} else ""
 
 
 def find_unused_services(context: AuditContext, p: Principal, facts: AccountFacts) -> Iterator[Finding]:
-    """Services that it may use and has not used; only where AWS was asked (--usage)."""
+    """Yield a finding for services that the principal may use and has not used; only where AWS was asked (--usage)."""
     seen = facts.usage.get(p.arn)
     if seen is None or is_too_young(p, context.now):
         return
@@ -82,7 +82,7 @@ def is_long_unused(used: datetime | None, now: datetime, created: datetime | Non
 
 
 def find_orphans(context: AuditContext) -> Iterator[Finding]:
-    """Policies that nobody holds, and groups without users."""
+    """Yield a finding for each policy that no principal holds, and each group without users."""
     snapshot = context.snapshot
     held = {arn for p in snapshot.principals() for arn in (*p.attached, p.boundary)}
     held |= {arn for group in snapshot.groups.values() for arn in group.attached}
@@ -144,7 +144,7 @@ def find_old_keys(one: Credential, now: datetime) -> Iterator[Finding]:
 
 
 def find_long_lived_users(users: Iterable[Principal], facts: AccountFacts) -> Iterator[Finding]:
-    """Users at all; one that the credential report shows without keys and password can do nothing."""
+    """Yield a finding for each user, unless the credential report shows it without keys and password: it can do nothing."""
     idle = {one.user for one in facts.credentials or () if not one.password and not any(key.active for key in one.keys)}
     for user in users:
         if user.name not in idle:
@@ -167,7 +167,7 @@ def find_inline_policies(context: AuditContext) -> Iterator[Finding]:
 
 
 def find_exceeded_quotas(context: AuditContext) -> Iterator[Finding]:
-    """Of one document see the lint; here what several come to together."""
+    """Yield findings for the quotas of several documents together; the lint has that of a single one."""
     snapshot = context.snapshot
     holders = [("role", p.name, p.inline, p.attached) for p in snapshot.roles.values()]
     for user in snapshot.users.values():
@@ -191,5 +191,5 @@ def find_exceeded_quotas(context: AuditContext) -> Iterator[Finding]:
 
 
 def count_policy_characters(document: object) -> int:
-    """As IAM counts: white space does not."""
+    """Return the number of characters as IAM counts them: without white space."""
     return len("".join(json.dumps(document, separators=(",", ":"), ensure_ascii=False).split()))

@@ -1,1 +1,1 @@
-"""Ways to more rights, decided for each principal of a snapshot."""
+"""Privilege escalation paths, decided for each principal of a snapshot."""

@@ -1,4 +1,4 @@
-"""A snapshot at a moment as the escalation paths ask about it: permission sets, what is known of a caller, trusts, who assumes whom.
+"""The model of a snapshot at a given time: permission sets, known context keys, trusts, and who may assume which role.
 
 A role's session may have other tags than the role, and a policy whose text is not in the snapshot may say anything: what is unknown
 is assumed in the principal's favour.
@@ -43,7 +43,7 @@ def make_well_known_policy(name: str, **what: object) -> tuple[str, Policy]:
     return AWS + name, parse_policy(AWS + name, text)
 
 
-# What these come to is known without their text. docs.aws.amazon.com/aws-managed-policy/latest/reference/
+# The effect of these policies is known without their text. docs.aws.amazon.com/aws-managed-policy/latest/reference/
 WELL_KNOWN = dict([
     (ADMINISTRATOR, parse_policy(ADMINISTRATOR, {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}})),
     make_well_known_policy("IAMFullAccess", Action="iam:*"),
@@ -53,7 +53,7 @@ WELL_KNOWN = dict([
 
 @dataclass(frozen=True)
 class RankedPrincipals:
-    """Principals by ARN, the strongest first; `rank` numbers those of equal strength, of whom `permissions` has one's."""
+    """Principals by ARN, the strongest first. `rank` is equal for equal strength; `permissions` has one set per rank."""
 
     members: Mapping[str, Principal]
     rank: Mapping[str, int]
@@ -61,20 +61,23 @@ class RankedPrincipals:
 
 
 class AccountModel:
-    """What depends on a permission set alone is worked out once for all who hold the same; `carriers` maps a resource to its role."""
+    """The account's principals with cached results; what depends on a permission set alone is computed once for all who share it.
+
+    `carriers` maps the ARN of a resource, such as a function, to the ARN of its role.
+    """
 
     def __init__(self, snapshot: Snapshot, now: datetime, carriers: Mapping[str, str] | None = None) -> None:
         self.snapshot = snapshot
         self.carriers = carriers or {}
         self.moment = {"aws:currenttime": now.isoformat(), "aws:epochtime": str(int(now.timestamp()))}
         self.tags = {p.arn: normalise_tag_names(p.tags) for p in snapshot.principals()}
-        # GetAccountAuthorizationDetails leaves out the tags of policies: none here may be some there.
+        # GetAccountAuthorizationDetails omits the tags of policies, so a policy without tags here may have some in AWS.
         self.tags |= {
             policy.arn: normalise_tag_names(policy.tags) for policy in snapshot.policies.values() if policy.tags
         }
         self.roles = {role.arn: role for role in snapshot.roles.values()}
         self.users = {user.arn: user for user in snapshot.users.values()}
-        # Whom the roles' trusts name; services and identity providers by name, `named` has all of a role's.
+        # Roles by the principals that their trusts name (services and providers by name); `named` has a role's principals.
         self.by_service: dict[str, dict[str, Principal]] = {}
         self.open_trust: dict[str, Principal] = {}
         self.personal_trust: dict[str, Principal] = {}
@@ -82,7 +85,7 @@ class AccountModel:
         self.named: dict[str, list[str]] = {}
         for role in snapshot.roles.values():
             self._index_trust(role)
-        # Memory of what was worked out, most of it by the identity of a shared object, which the value keeps alive.
+        # Caches, most of them by the id of a shared object, which the cached value keeps alive.
         self._documents: dict[int, DocumentIndex] = {}
         self._permission_sets: dict[tuple[object, ...], PermissionSet] = {}
         self._by_arn: dict[str, PermissionSet] = {}
@@ -101,7 +104,7 @@ class AccountModel:
         return self._by_arn[p.arn]
 
     def build_permission_set(self, rights: Rights, p: Principal) -> PermissionSet:
-        """Return what the principal could do if it held these rights."""
+        """Return the permission set that the principal would have with these rights."""
         documents = tuple(self._index_document(self.applicable(policy, p)) for policy in rights.identity)
         boundary = self._index_document(self.applicable(rights.boundary, p)) if rights.boundary else None
         personal = any(one.personal for one in (*documents, *([boundary] if boundary else [])))
@@ -112,14 +115,14 @@ class AccountModel:
         return self._permission_sets[key]
 
     def _index_document(self, policy: Policy) -> DocumentIndex:
-        """By the statements' identity, which equal texts share; the index keeps them alive."""
+        """Return the index of the statements, found by their id: equal texts share one object, which the index keeps alive."""
         found = self._documents.get(id(policy.statements))
         if found is None:
             found = self._documents[id(policy.statements)] = DocumentIndex(policy.statements)
         return found
 
     def rights(self, p: Principal) -> Rights:
-        """Return the principal's policies as its own requests meet them."""
+        """Return the rights of the principal, reduced to what can apply to its own requests."""
         if p.arn not in self._rights:
             held = self.complete_rights(p)
             identity = tuple(self.applicable(policy, p) for policy in held.identity)
@@ -127,20 +130,20 @@ class AccountModel:
         return self._rights[p.arn]
 
     def complete_rights(self, p: Principal) -> Rights:
-        """With what is well known of texts that are not there. A boundary of AWS's without text bounds nothing."""
+        """Return the rights, with well-known policies for missing texts. An AWS boundary without text restricts nothing."""
         absent = [WELL_KNOWN[arn] for arn in p.attached if arn in WELL_KNOWN and arn not in self.snapshot.policies]
         boundary = self.find_policy_text(p.boundary) if p.boundary else None
         return Rights((*self.snapshot.rights(p).identity, *absent), boundary)
 
     def find_policy_text(self, arn: str) -> Policy | None:
-        """Return None when the text is unknown. The account's own policies are all in the snapshot: one that is not allows nothing."""
+        """Return the policy; None for an AWS policy of unknown text. A missing policy of the account itself allows nothing."""
         if arn in self.snapshot.policies or not arn.startswith(AWS):
             return self.snapshot.managed(arn)
         return WELL_KNOWN.get(arn)
 
     @cached_property
     def strong_policies(self) -> dict[str, PermissionSet]:
-        """The snapshot's policies that make a principal strong that holds nothing else."""
+        """The policies of the snapshot that make a principal strong on their own."""
         somebody = next(self.snapshot.principals())
         held = {
             arn: self.build_permission_set(Rights((self.snapshot.managed(arn),)), somebody)
@@ -149,7 +152,7 @@ class AccountModel:
         return {arn: one for arn, one in held.items() if one.is_admin or one.powers}
 
     def build_caller_context(self, p: Principal) -> dict[str, str]:
-        """Return the context keys that are known of the caller."""
+        """Return the known context keys of the caller."""
         if p.arn not in self._known_keys:
             kind = "User" if p.trust is None else "AssumedRole"
             known = {"aws:principalarn": p.arn, "aws:principalaccount": p.caller.account, "aws:principaltype": kind}
@@ -159,7 +162,7 @@ class AccountModel:
         return self._known_keys[p.arn]
 
     def applicable(self, policy: Policy, p: Principal) -> Policy:
-        """Return the policy as the principal's requests meet it, some of whose keys are certainly absent."""
+        """Return the policy as it applies to the principal's requests, which certainly lack some keys."""
         key = id(policy.statements)
         if key not in self._keys_that_may_be_absent:
             asked = (key for one in policy.statements for _, key, _ in one.conditions)
@@ -180,7 +183,7 @@ class AccountModel:
         return name not in self.tags.get(p.arn, NO_TAGS) and not self.can_choose_tag(p, name)
 
     def can_choose_tag(self, p: Principal, name: str) -> bool:
-        """Whether the principal may come with another value of the tag than its own: by tagging itself, or its session.
+        """Return whether the principal can use another value of the tag than its own, by tagging itself or its session.
 
         AWS: a session's tag takes the place of the role's. docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
         """
@@ -192,7 +195,7 @@ class AccountModel:
         return is_session_tag_allowed(p.trust_policy, name, wanted)
 
     def can_tag_itself(self, p: Principal, own: Rights) -> bool:
-        """Whether it may with the tags that it has."""
+        """Return whether the principal may tag itself, given its current tags."""
         actions = TAGS["user" if p.trust is None else "role"]
         if not any(
             action.lower() in self._index_document(policy).allows for policy in own.identity for action in actions
@@ -209,7 +212,7 @@ class AccountModel:
         return any(decide_request(one, rights, possible=True).allowed for one in asked)
 
     def _index_trust(self, role: Principal) -> None:
-        """Note whom the role's trust names. Whether it lets them in is asked later."""
+        """Index the principals that the role's trust names. Conditions and denies are evaluated later."""
         account = role.caller.account
         for one in role.trust_policy.statements:
             if not one.allow:
@@ -227,12 +230,12 @@ class AccountModel:
                     self.direct.setdefault(normalise_principal(value), {})[role.arn] = role
 
     def find_candidate_roles(self, p: Principal) -> dict[str, Principal]:
-        """Return the roles whose trust has to be asked about this very principal."""
+        """Return the roles whose trust has to be evaluated for this individual principal."""
         by_name = self.direct.get(f"arn:aws:iam::{p.caller.account}:role/{p.name}", {}) if p.trust is not None else {}
         return {**self.direct.get(p.arn, {}), **by_name, **self.personal_trust}
 
     def can_service_assume(self, role: Principal, service: str) -> bool:
-        """Whether the trust lets the service assume the role; an identity pool comes as a federated provider."""
+        """Return whether the trust lets the service assume the role; an identity pool counts as a federated provider."""
         policy = role.trust_policy
         key = (id(policy), service)
         if key not in self._service_assumes:
@@ -255,7 +258,7 @@ class AccountModel:
         return self._service_assumes[key][1]
 
     def decide_assume_role(self, p: Principal, role: Principal) -> Decision | None:
-        """Decide sts:AssumeRole as both sides see it; a trusted caller may call its session what the trust has."""
+        """Decide sts:AssumeRole by both sides' policies. A trusted caller may choose any session name that the trust names."""
         policy, permissions = self.applicable(role.trust_policy, p), self.find_permission_set(p)
         for session in list_trusted_sessions(policy, p):
             for rights, tags in permissions.list_rights_by_tags(ASSUME_ROLE, role.arn):
@@ -268,7 +271,7 @@ class AccountModel:
         return None
 
     def can_assume_rewritten(self, permissions: PermissionSet, arn: str) -> bool:
-        """Whether the holder could assume a role whose trust it has just written for itself: only a deny is in its way."""
+        """Return whether the holder could assume a role after writing its trust for itself: only a deny prevents it."""
         me = Caller(permissions.caller.arn, NEW_SESSION)
         return any(
             decide_request(
@@ -278,7 +281,7 @@ class AccountModel:
         )  # fmt: skip
 
     def rank(self, key: object, principals: Iterable[Principal]) -> RankedPrincipals:
-        """Rank by strength. A key always stands for the same principals."""
+        """Rank the principals by strength. Each key must always be used for the same principals."""
         if key not in self._ranked:
             groups: dict[object, tuple[PermissionSet, list[Principal]]] = {}
             for p in principals:
@@ -291,7 +294,7 @@ class AccountModel:
         return self._ranked[key]
 
     def rank_service_roles(self, services: tuple[str, ...]) -> RankedPrincipals:
-        """Return the roles that one of the services may assume."""
+        """Return the roles that one of the services may assume, ranked."""
         if services not in self._ranked:
             named = [(role, service) for service in services for role in self.by_service.get(service, {}).values()]
             return self.rank(services, [role for role, service in named if self.can_service_assume(role, service)])
@@ -304,7 +307,7 @@ class AccountModel:
         return self._missing_powers[key]
 
     def remember(self, permissions: PermissionSet, key: object, find: Callable[[], Found]) -> Found:
-        """Return what `find` gives, called once for all who hold the same; a key always stands for the same question."""
+        """Return the result of `find`, computed once per permission set and key. A key must always mean the same question."""
         if (id(permissions), key) not in self._remembered:
             self._remembered[id(permissions), key] = find()
         found: Found = self._remembered[id(permissions), key]
@@ -316,12 +319,12 @@ def has_personal_condition(one: Statement) -> bool:
 
 
 def strip_region(service: str) -> str:
-    """Of states.us-east-1.amazonaws.com: states.amazonaws.com"""
+    """Return the service name without its region: states.amazonaws.com for states.us-east-1.amazonaws.com."""
     return REGIONAL.sub(".", service)
 
 
 def normalise_principal(value: str) -> str:
-    """The ARN that a trust names, or the service; of a session, assumed-role/NAME/SESSION, that of its role without its path."""
+    """Return the ARN or service that a trust names; for a session, assumed-role/NAME/SESSION, the role's ARN without its path."""
     if ":" not in value:
         return strip_region(value)
     if ":assumed-role/" not in value or value.count(":") < 5:
@@ -331,14 +334,14 @@ def normalise_principal(value: str) -> str:
 
 
 def list_trusted_sessions(policy: Policy, p: Principal) -> list[str]:
-    """No session, and those of the role that the trust names."""
+    """Return "" for no session, and for a role also its sessions that the trust names."""
     start = f"arn:aws:sts::{p.caller.account}:assumed-role/{p.name}/"
     found = [value for one in policy.statements for _, value in one.principals or () if value.startswith(start)]
     return ["", *found] if p.trust is not None else [""]
 
 
 def is_session_tag_allowed(trust: Policy, name: str, wanted: Iterable[str]) -> bool:
-    """Whether a trust lets one of the values, or any, into a session as this tag. What a service puts there no caller chooses."""
+    """Return whether a trust lets a caller set this session tag to one of the values (or any). Tags set by services do not count."""
     about = [one for one in trust.statements if is_about_action(one, "sts:TagSession")]
     if not any(one.allow for one in about):
         return False

@@ -1,4 +1,4 @@
-"""Paths that use another principal: a role that a service runs with, another user's keys, another role, another group."""
+"""Escalation paths that use another principal: a service's role, another user's keys, another role, another group."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REWRITE = "iam:UpdateAssumeRolePolicy"
 
 
 def find_action_resources(path: Path, permissions: PermissionSet) -> list[tuple[str, Decision, bool]] | None:
-    """Where the actions are allowed that are about nothing in a snapshot; None when one is allowed nowhere."""
+    """Return a resource for each action of the path but iam:PassRole; None when one of these actions is allowed nowhere."""
     places = [permissions.find_resource(action) for action in path.actions if action != PASS_ROLE]
     return [place for place in places if place] if all(places) else None
 
@@ -40,7 +40,7 @@ def build_pass_question(path: Path, permissions: PermissionSet) -> TargetQuestio
 
 
 def build_any_role_question(decision: Decision) -> TargetQuestion:
-    """Any role will do that the service may assume."""
+    """Return the question that accepts every role that the service may assume."""
     return TargetQuestion(lambda roles: roles, lambda role: decision)
 
 
@@ -58,7 +58,10 @@ def pass_role(model: AccountModel, path: Path, permissions: PermissionSet, p: Pr
 
 
 def reach_carrier(model: AccountModel, path: Path, permissions: PermissionSet, p: Principal) -> Outcome | None:
-    """IAM does not say which role a function or an instance runs with: any that its service may take, unless `carriers` does."""
+    """Return the outcome of using an existing function or instance.
+
+    IAM does not say which role it runs with: unless `carriers` does, assume any role that its service may assume.
+    """
 
     def find() -> Outcome | None:
         places, pool = find_action_resources(path, permissions), model.rank_service_roles(path.services)
@@ -82,8 +85,10 @@ def reach_carrier(model: AccountModel, path: Path, permissions: PermissionSet, p
 
 
 def list_known_carrier_roles(model: AccountModel, path: Path, permissions: PermissionSet) -> list[Principal]:
-    """The roles of those resources on which the holder may do the actions; none unless the actions, or one, keep to regions of which
-    all resources are known."""
+    """Return the roles of known resources on which the holder may perform the actions.
+
+    Only actions limited to regions whose resources are all known count; without such an action, return none.
+    """
     roles = {role.arn: role for service in path.services for role in model.by_service.get(service, {}).values()}
     regions = {derive_regional_prefix(arn) for arn in model.carriers}
     kept = [
@@ -96,7 +101,7 @@ def list_known_carrier_roles(model: AccountModel, path: Path, permissions: Permi
 
 
 def derive_regional_prefix(arn: str) -> str:
-    """Return the ARN up to its account."""
+    """Return the ARN up to and including its account."""
     return ":".join(arn.split(":")[:5])
 
 
@@ -106,7 +111,7 @@ def reach_outside(model: AccountModel, path: Path, permissions: PermissionSet, p
 
 
 def build_user_question(path: Path, permissions: PermissionSet) -> TargetQuestion:
-    """Users on whom all of the path is allowed that does not write their policies."""
+    """Return the question for users on which all actions of the path are allowed, apart from its policy writes."""
     rest = [action for action in path.actions if action not in WRITES]
 
     def may(user: Principal) -> Decision | None:
@@ -124,7 +129,7 @@ def create_keys(model: AccountModel, path: Path, permissions: PermissionSet, p: 
 
 
 def become_role(model: AccountModel, path: Path, permissions: PermissionSet, p: Principal) -> Outcome | None:
-    """By sts:AssumeRole, which the role's trust has to allow too; or by writing that trust."""
+    """Return the outcome of becoming a role, by sts:AssumeRole (the trust must allow it too) or by rewriting its trust."""
     if ASSUME_ROLE in path.actions:
         own = find_best_outcome(
             model, path, permissions, p, model.find_candidate_roles(p), build_assume_question(model, p), alone=True
@@ -146,7 +151,7 @@ def become_role(model: AccountModel, path: Path, permissions: PermissionSet, p: 
 def build_assume_question(
     model: AccountModel, p: Principal, permissions: PermissionSet | None = None
 ) -> TargetQuestion:
-    """With `permissions`, only roles that the identity's own policies name."""
+    """Return the question for roles that the principal may assume; with `permissions`, only those that its policies name."""
     among = partial(permissions.candidates, ASSUME_ROLE) if permissions else lambda roles: roles
     return TargetQuestion(among, partial(model.decide_assume_role, p))
 
@@ -168,9 +173,9 @@ def find_best_outcome(
     question: TargetQuestion,
     alone: bool = False,
 ) -> Outcome | None:
-    """The best of the pool with its own rights; or, where its policies may be written too, with any.
+    """Return the best outcome in the pool, with each target's own rights, or with any where the path writes its policies.
 
-    With `alone` the answer holds for this principal only.
+    With `alone` the result holds for this principal only and is not cached.
     """
     write = next((action for action in path.actions if action in WRITES), "")
 
@@ -191,7 +196,10 @@ def find_best_outcome(
 def find_best_writable(
     model: AccountModel, write: str, permissions: PermissionSet, pool: Mapping[str, Principal], question: TargetQuestion, skip: str
 ) -> Outcome | None:  # fmt: skip
-    """Those of one boundary come to the same, unless the holder can lift it from one of them."""
+    """Return the best outcome over targets whose policies the holder may write.
+
+    Targets with the same boundary give the same outcome, unless the holder can lift it from one of them.
+    """
     worst: Outcome | None = None
     seen: set[str] = set()
     for target, _ in question.hits(pool):

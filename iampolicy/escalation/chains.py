@@ -1,4 +1,4 @@
-"""Chains: who reaches an administrator by becoming somebody who can become one, hop by hop."""
+"""Escalation chains: which principals reach an administrator hop by hop, each hop by becoming another principal."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from iampolicy.finding import Finding
 from iampolicy.policy.document import compile_arn_glob
 
 HOW = ("passed", "carried", "keys", "role")
-SHOWN = 8  # hops that a finding tells one by one
+SHOWN = 8  # hops that a finding lists one by one
 ALL_ROLES, ALL_USERS, OPEN = "every role", "every user", "whoever trusts the account"
 
 
 @dataclass(frozen=True)
 class Hop:
-    """Steps that make somebody another, who is `left` hops from everything; `end` are the steps of the last."""
+    """The steps to become `nearer`, from `left` hops before full access; `end` has the steps of the last hop."""
 
     steps: tuple[str, ...]
     nearer: Principal | None
@@ -33,9 +33,9 @@ class Hop:
 def find_chains(
     model: AccountModel, weak: list[Principal], critical: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Finding]:
-    """From those one hop from everything (`critical`, with their path) back to who can become them: each is met once.
+    """Search backwards from principals one hop from full access (`critical`, with their steps); each principal is found once.
 
-    Who holds the same is asked once, and only about those that a statement of his may mean.
+    Principals with the same permissions are examined once, and only for targets that one of their statements may cover.
     """
     hops = {arn: Hop(path, None, 1, path) for arn, path in critical.items()}
     waiting = {p.arn: p for p in weak if p.arn not in hops}
@@ -52,7 +52,7 @@ def find_chains(
 
 
 def trace_steps_to_admin(hops: Mapping[str, Hop], p: Principal) -> tuple[str, ...]:
-    """The steps to the end; of a long way the first and the last."""
+    """Return the steps to full access; for a long chain, the first hops, the number of those left out, and the last hop."""
     found: tuple[str, ...] = ()
     at: Principal | None = p
     for _ in range(SHOWN):
@@ -79,7 +79,7 @@ def make_finding(p: Principal, nearer: Principal, path: tuple[str, ...]) -> Find
 
 @dataclass(frozen=True, eq=False)
 class Seeker:
-    """Principals that hold the same, and whom it may mean at all."""
+    """Principals with the same permissions, and the targets that their statements may cover."""
 
     members: list[Principal]
     kinds: frozenset[str]
@@ -138,14 +138,14 @@ def make_seeker(permissions: PermissionSet, members: list[Principal]) -> Seeker:
 
 
 def list_hop_paths(permissions: PermissionSet) -> list[Path]:
-    """The paths by which a holder becomes another, with that one's rights as they are."""
+    """Return the paths by which a holder becomes another principal without changing that principal's policies."""
     return [
         path for path in list_available_paths(permissions.actions) if path.how in HOW and not WRITES & {*path.actions}
     ]
 
 
 class Frontier:
-    """Those that somebody would want to become, sorted by how one may."""
+    """The principals worth becoming, grouped by the way to become them."""
 
     def __init__(self, model: AccountModel, people: Mapping[str, Principal]) -> None:
         self.model, self.people = model, people
@@ -161,7 +161,7 @@ class Frontier:
         self.kinds = {*self.services, *(kind for kind, pool in some.items() if pool)}
 
     def hop(self, p: Principal) -> tuple[tuple[str, ...], Principal] | None:
-        """For whoever holds what this one holds."""
+        """Return the steps to a principal of the frontier, and that principal, for all with the permissions of `p`; or None."""
         permissions = self.model.find_permission_set(p)
         for path in list_hop_paths(permissions):
             pool, asked = self.along(path, permissions, p)
@@ -173,7 +173,7 @@ class Frontier:
     def along(
         self, path: Path, permissions: PermissionSet, p: Principal
     ) -> tuple[Mapping[str, Principal], TargetQuestion]:
-        """Whom the path could lead to, and how it is asked."""
+        """Return the principals to which the path could lead, and the question that decides about each."""
         if path.how == "keys":
             return self.users, assume_and_pass.build_user_question(path, permissions)
         if path.how == "role" and ASSUME_ROLE in path.actions:
@@ -187,7 +187,7 @@ class Frontier:
         return pool if all(place[2] for place in places) else {}, assume_and_pass.build_any_role_question(places[0][1])
 
     def trusted(self, waiting: Mapping[str, Principal]) -> Iterator[tuple[Principal, tuple[str, ...], Principal]]:
-        """Those whom a trust itself names, or asks who they are."""
+        """Yield hops of principals that a trust names directly, or whose identity it checks in a condition."""
         for arn, role in self.roles.items():
             asked = (
                 [*waiting.values()] if arn in self.model.personal_trust else self.find_named_principals(arn, waiting)

@@ -1,14 +1,14 @@
-"""Escalation paths (paths.toml), decided for each principal, and only worth a finding when something is gained.
+"""Decide escalation paths (paths.toml) for each principal; a path is a high or critical finding only when something is gained.
 
-A path's actions are asked of the evaluator as some request could be made: denies that are certain, boundaries, dates and
-resources count, and so does the trust of a role that is passed, assumed or rewritten. What the path leads to is looked up in the
-snapshot. A gain is what makes a principal strong (`powers` in paths.toml) and the holder lacks: rights over IAM, secrets and
-other roles wherever they hold; data and machines only where the policy names no certain resource. A role that may touch its own
-bucket, and nothing else, is no gain for a principal that may pass it: such a path is `bounded`, severity info, and says so.
+The evaluator is asked whether some request could perform a path's actions: certain denies, boundaries, dates and resources
+count, and so does the trust of a role that is passed, assumed or rewritten. The target of the path is looked up in the snapshot.
+A gain is what makes a principal strong (`powers` in paths.toml) and the holder lacks: rights over IAM, secrets and other
+roles, wherever they apply; data and machines only where the policy names no specific resource. A role that may access only its own
+bucket is no gain for a principal that may pass it: such a path is `bounded`, with severity info.
 
-critical: the target may do everything (a principal that may write its own policies has what its boundary leaves).
-high: it is stronger than the holder, or there is no target yet and the holder may reach any that comes.
-An administrator has no more to gain: IAM-ADMIN-001 is about those.
+critical: the target may do everything (a principal that may write its own policies is limited by its boundary alone).
+high: the target is stronger than the holder, or no target exists yet and the holder may use any new one.
+An administrator has nothing more to gain: IAM-ADMIN-001 reports those.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SHOWN = 4  # powers that a message names
 
 Wordings = dict[
     tuple[str, int], tuple[Outcome, str, tuple[str, ...]]
-]  # an outcome in words; it keeps the outcome, and so its id
+]  # The wording of an outcome; it holds a reference to the outcome, so that its id stays valid.
 
 
 def findings(model: AccountModel, judged: Callable[[Principal], bool] = lambda p: True) -> list[Finding]:
@@ -62,7 +62,7 @@ def findings(model: AccountModel, judged: Callable[[Principal], bool] = lambda p
 
 
 def list_paths_to_try(model: AccountModel, p: Principal) -> tuple[Path, ...]:
-    """The paths of whose actions none is quite out of the question: a trust that names the principal needs no sts:AssumeRole."""
+    """Return the paths whose actions may all be allowed: a principal that a trust names does not need sts:AssumeRole itself."""
     actions = model.find_permission_set(p).actions
     return list_available_paths(actions | {ASSUME_ROLE.lower()} if model.find_candidate_roles(p) else actions)
 
@@ -70,7 +70,7 @@ def list_paths_to_try(model: AccountModel, p: Principal) -> tuple[Path, ...]:
 def make_finding(model: AccountModel, path: Path, p: Principal, outcome: Outcome, wordings: Wordings) -> Finding:
     policy, statement = find_allowing_statement(model, p, outcome.decision)
     at_fault = f"In {statement} of {policy}: " if policy else ""
-    key = (path.id, id(outcome))  # most outcomes are of many principals
+    key = (path.id, id(outcome))  # Most outcomes are shared by many principals.
     if key not in wordings:
         wordings[key] = outcome, describe_outcome(path, p, outcome), describe_path_steps(path, p, outcome)
     _, text, way = wordings[key]
@@ -78,7 +78,7 @@ def make_finding(model: AccountModel, path: Path, p: Principal, outcome: Outcome
 
 
 def find_allowing_statement(model: AccountModel, p: Principal, decision: Decision) -> tuple[str, str]:
-    """The policy, by the name that this principal has it under, and the statement that allow the path's first action."""
+    """Return the policy (by the name under which this principal has it) and the statement that allow the path's first action."""
     for one in decision.deciding:
         if one.layer == "identity":
             return model.rights(p).identity[int(one.policy)].name, one.statement.name

@@ -1,7 +1,7 @@
-"""Keys that a request certainly lacks, as opposed to keys about which nothing is known.
+"""Drop conditions on keys that a request certainly lacks, as opposed to unknown keys.
 
-Asked what is possible, the evaluator takes a key that is not in the context for an unknown one. What a policy asks of a key that is
-absent is decided here beforehand, and only what is left of the policy handed on.
+Asked what is possible, the evaluator treats a key that is not in the context as unknown. A policy's conditions on an absent key
+are therefore decided here first, and the rest of the policy is passed on.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import replace
 from iampolicy.policy.conditions import evaluate_conditions
 from iampolicy.policy.document import Policy, Statement
 
-IsAbsent = Callable[[str], bool]  # of a key in lower case
+IsAbsent = Callable[[str], bool]  # The argument is a key in lower case.
 
 
 def drop_absent_keys(policy: Policy, absent: IsAbsent) -> Policy:
-    """The policy as a request without these keys meets it. Statements keep their numbers and names."""
+    """Return the policy as it applies to a request without these keys. Statements keep their numbers and names."""
     if not any(absent(key) for one in policy.statements for _, key, _ in one.conditions):
         return policy
     left = (drop_absent_conditions(one, absent) for one in policy.statements)
@@ -24,7 +24,7 @@ def drop_absent_keys(policy: Policy, absent: IsAbsent) -> Policy:
 
 
 def drop_absent_conditions(one: Statement, absent: IsAbsent) -> Statement | None:
-    """The statement with its other conditions, or None when it cannot apply any more."""
+    """Return the statement with its other conditions, or None when it cannot apply any more."""
     about = tuple(found for found in one.conditions if absent(found[1]))
     if not about:
         return one

@@ -1,4 +1,4 @@
-"""How an escalation path ends: whom its holder reaches, and what that gains."""
+"""The outcome of an escalation path: which principal its holder reaches, and what the holder gains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BOUNDED, GAINS, ADMIN = 0, 1, 2
 
 @dataclass(frozen=True)
 class TargetQuestion:
-    """A question about targets: whom a statement may mean at all, and whether it is allowed."""
+    """A question about targets: which of them a statement may cover at all, and whether the path is allowed on one."""
 
     candidates: Callable[[Mapping[str, Principal]], Iterable[str]]
     may: Callable[[Principal], Decision | None]
@@ -28,7 +28,7 @@ class TargetQuestion:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a path ends: `gains` is what its holder lacks, `target` who is reached (None: no principal of the snapshot)."""
+    """The outcome of a path: `gains` is what its holder lacked, `target` the principal reached (None: none of the snapshot)."""
 
     level: int
     decision: Decision
@@ -40,7 +40,7 @@ class Outcome:
 def compute_outcome(
     model: AccountModel, permissions: PermissionSet, other: PermissionSet, decision: Decision, target: Principal, note: str = ""
 ) -> Outcome:  # fmt: skip
-    """The outcome for a holder that comes to have another permission set."""
+    """Return the outcome for a holder that obtains another permission set."""
     gains = model.list_missing_powers(permissions, other)
     return Outcome(ADMIN if other.is_admin else GAINS if gains else BOUNDED, decision, target, gains, note)
 
@@ -48,7 +48,7 @@ def compute_outcome(
 def find_strongest(
     model: AccountModel, permissions: PermissionSet, ranked: RankedPrincipals, question: TargetQuestion, skip: str = ""
 ) -> Outcome | None:
-    """Return the strongest that the holder reaches; of those that give it nothing, the first."""
+    """Return the outcome for the strongest target that the holder reaches; when all give it nothing, that of the first."""
     bounded: Outcome | None = None
     tried: set[int] = set()
     arns = question.candidates(ranked.members)

@@ -1,4 +1,4 @@
-"""The table of ways to more rights (paths.toml), and the few hundred actions that it is about."""
+"""The table of escalation paths (paths.toml), and the few hundred actions that it uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path as File
 from typing import Any
 
 TABLE = File(__file__).with_name("paths.toml")
-UNKNOWN_ACTION = "kennel:anything"  # an action of no service: who may do it may do whatever there is
+UNKNOWN_ACTION = "kennel:anything"  # An action of no service: a principal that may perform it may perform any action.
 PASS_ROLE, ASSUME_ROLE = "iam:PassRole", "sts:AssumeRole"
 WRITES = {
     "iam:AttachGroupPolicy",
@@ -30,7 +30,7 @@ TAGS = {
 
 @dataclass(frozen=True)
 class Path:
-    """One way: all of `actions` are needed. `how` and `services` are explained in paths.toml."""
+    """An escalation path, which needs all of `actions`. `how` and `services` are explained in paths.toml."""
 
     id: str
     title: str
@@ -46,13 +46,13 @@ class Path:
         return f"IAM-PRIVESC-{self.id}"
 
     def steps(self, who: str) -> tuple[str, ...]:
-        """The actions, those that are about a principal with whom; `who` may be empty."""
+        """Return the actions, with the target `who`, which may be empty, behind those that act on a principal."""
         about = [one for one in self.actions if one.startswith(("iam:", "sts:")) and not one.endswith("PolicyVersion")]
         return tuple(f"{action} {who}" if who and action in about else action for action in self.actions)
 
 
 def shorten_arn(arn: str) -> str:
-    """Of arn:aws:iam::1:role/a/b: role/a/b"""
+    """Return the part after the account: role/a/b for arn:aws:iam::1:role/a/b."""
     return arn.split(":", 5)[-1]
 
 
@@ -72,14 +72,14 @@ def parse_entry(actions: list[str], services: tuple[str, ...] = (), **more: Any)
 
 @cache
 def load_powers() -> tuple[tuple[str, bool], ...]:
-    """(action, whether it counts only where it is allowed on a resource that nobody had in mind)."""
+    """Return (action, whether it counts only where it is allowed on a resource that no policy names) for each power."""
     found = load_table()["powers"]
     return tuple((action, False) for action in found["at_all"]) + tuple((action, True) for action in found["anywhere"])
 
 
 @cache
 def list_relevant_actions() -> frozenset[str]:
-    """In lower case: everything that is ever asked here."""
+    """Return all actions, in lower case, about which the escalation paths ask."""
     named = {action for path in load_paths() for action in path.actions} | {action for action, _ in load_powers()}
     tagging = {action for both in TAGS.values() for action in both}
     return frozenset(action.lower() for action in {*named, *WRITES, *tagging, "iam:CreatePolicy", UNKNOWN_ACTION})
@@ -87,7 +87,7 @@ def list_relevant_actions() -> frozenset[str]:
 
 @lru_cache(5_000)
 def list_available_paths(actions: frozenset[str]) -> tuple[Path, ...]:
-    """The paths that need nothing but these, in lower case."""
+    """Return the paths that need no other actions than these, which are in lower case."""
     return tuple(path for path, needed in list_path_actions() if needed <= actions)
 
 

@@ -1,4 +1,4 @@
-"""What principals may do among the actions that matter, decided once for all who hold the same documents.
+"""Permission sets: what principals may do among the relevant actions, decided once for all that hold the same documents.
 
 Every check asks whether *some* request could be allowed: unknown context keys are assumed in the principal's favour.
 """
@@ -26,17 +26,17 @@ from iampolicy.policy.evaluate import (
 
 UNKNOWN_NAME = "q7x-that-nobody-names"
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
-REGION = "us-east-1"  # stands for any
+REGION = "us-east-1"  # stands for any region
 LONGEST = 2048  # characters of an ARN
-# What these keys say differs between principals that hold the same documents.
+# The values of these keys differ between principals that hold the same documents.
 PERSONAL = ("aws:principal", "aws:userid", "aws:username")
 NO_KEYS: frozenset[str] = frozenset()
-Tags = Mapping[str, str]  # by name in lower case: in conditions AWS takes either case
+Tags = Mapping[str, str]  # The names are in lower case: in conditions AWS ignores their case.
 
 
 @lru_cache(100_000)
 def find_common_text(one: str, other: str) -> str | None:
-    """Return a text that fits both patterns, or None. Where both leave anything open, it has nothing there."""
+    """Return a text that matches both patterns, or None. Where both patterns allow anything, the text is empty."""
     if max(len(one), len(other)) > LONGEST:
         return None
     ways, seen = [(0, 0, "")], set()
@@ -62,7 +62,7 @@ def find_common_text(one: str, other: str) -> str | None:
 
 
 def find_common_arn(pattern: str, end: str) -> str | None:
-    """Return the same for ARNs, of which the second has all its segments: no wildcard of that one goes over a colon."""
+    """Return an ARN that matches both patterns, or None. `end` has all its segments, so that its wildcards match no colon."""
     theirs, ours = pattern.split(":", 5), end.split(":", 5)
     if len(ours) < 6 or len(theirs) < 6:
         return find_common_text(pattern, ":".join([part.replace("*", REGION) for part in ours[:5]] + ours[5:]))
@@ -81,7 +81,7 @@ def list_covered_actions(pattern: str) -> frozenset[str]:
 
 @lru_cache(5_000)
 def build_sample_arns(action: str, account: str) -> tuple[tuple[str, str], ...]:
-    """Return, for each resource type of the action, its ARN with anything for a name, and with one that no policy names."""
+    """Return, for each resource type of the action, its ARN with a wildcard as name, and with a name that no policy uses."""
     found = []
     for pattern in actions.list_resource_arns(action) or ["*"]:
         parts = pattern.split(":", 5)
@@ -95,7 +95,7 @@ def build_sample_arns(action: str, account: str) -> tuple[tuple[str, str], ...]:
 
 
 class DocumentIndex:
-    """One document's statements about each action that matters."""
+    """The index of one document's statements by relevant action."""
 
     def __init__(self, statements: tuple[Statement, ...]) -> None:
         self.statements = statements
@@ -119,7 +119,7 @@ class DocumentIndex:
 
 
 def is_blanket_deny(one: Statement) -> bool:
-    """Whether it denies whatever is asked."""
+    """Return whether the statement denies its actions on every resource without conditions."""
     return not one.allow and not one.conditions and "*" in one.resources and "resource" not in one.negated
 
 
@@ -127,7 +127,7 @@ def is_blanket_deny(one: Statement) -> bool:
 class ActionIndex:
     """The statements about one action, and the resources of those that allow it.
 
-    `free`: nothing takes away from that. `tags` are the condition keys that ask for the resource's tags.
+    `free` means that no boundary or deny restricts it. `tags` are the condition keys that ask for the resource's tags.
     """
 
     rights: Rights
@@ -137,9 +137,9 @@ class ActionIndex:
 
 
 class PermissionSet:
-    """The permissions of all principals that hold the same. Policies are numbered by their place, since each may name them otherwise.
+    """The permissions of all principals with the same documents. Policies are numbered by position: their names may differ.
 
-    `tags` has the tags of what is known, by ARN.
+    `tags` maps an ARN to the known tags of that resource.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class PermissionSet:
         return None
 
     def list_rights_by_tags(self, action: str, resource: str) -> list[tuple[Rights, Context]]:
-        """Return the statements about the action, with what is known of the resource's tags, which the holder may be able to change.
+        """Return the statements about the action, with the resource's known tags unless the holder may change them.
 
         AWS: to control who may pass a role by its tags "does not have reliable results"; so the tags may as well be absent.
         docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_passrole.html
@@ -212,13 +212,16 @@ class PermissionSet:
     def find_first_resource(
         self, action: str, at_large: bool, context: Context | None = None
     ) -> tuple[str, Decision, bool] | None:
-        """Return the first; with `at_large`, only a resource that no policy names."""
+        """Return the first resource that the action is allowed on; with `at_large`, only one that no policy names."""
         return next(((*found, at_large) for found in self.list_allowed_resources(action, (at_large,), context)), None)
 
     def list_allowed_resources(
         self, action: str, at_large: tuple[bool, ...], context: Context | None = None
     ) -> Iterator[tuple[str, Decision]]:
-        """Yield, for each pattern, a resource that the action is allowed on, with the decision; one that no policy names comes first."""
+        """Yield, for each pattern, a resource on which the action is allowed, and the decision.
+
+        `at_large` lists, in order, whether to try resources that no policy names (True) or any (False).
+        """
         if action.lower() not in self.actions:
             return
         patterns = [one for one in self.index_action(action).patterns if False in at_large or "*" in one]
@@ -231,7 +234,7 @@ class PermissionSet:
                     break
 
     def list_foreign_resources(self, action: str) -> Iterator[str]:
-        """Yield resources in other accounts that a pattern names."""
+        """Yield resources in other accounts that a pattern names and on which the action is allowed."""
         for pattern in self.index_action(action).patterns:
             account = pattern.split(":", 5)[4] if pattern.count(":") >= 5 else ""
             for named, _ in (
@@ -242,7 +245,7 @@ class PermissionSet:
                     yield resource
 
     def candidates(self, action: str, arns: Mapping[str, object]) -> Iterable[str]:
-        """Return those ARNs that a statement which allows the action may mean."""
+        """Return those of the ARNs that a statement which allows the action may cover."""
         patterns = self.index_action(action).patterns
         if any(pattern == "*" or "${" in pattern for pattern in patterns):
             return arns
@@ -255,7 +258,7 @@ class PermissionSet:
 
     @cached_property
     def is_admin(self) -> bool:
-        """Whether it allows an action of no service, and to write any policy."""
+        """Return whether the holder may perform an action of no service and write any role's policies."""
         if UNKNOWN_ACTION not in self.actions:
             return False
         role = f"arn:aws:iam::{self.caller.account}:role/{UNKNOWN_NAME}"
@@ -265,7 +268,7 @@ class PermissionSet:
 
     @cached_property
     def powers(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """(action, resources on which it is allowed) for what makes a principal strong, as paths.toml has it."""
+        """Return (action, resources on which it is allowed) for each power of paths.toml that the holder has."""
         found = []
         for action, anywhere in load_powers():
             if action.lower() in self.actions:
@@ -277,14 +280,14 @@ class PermissionSet:
         return tuple(found)
 
     def list_missing_powers(self, other: PermissionSet) -> tuple[str, ...]:
-        """Return the other's powers that this one lacks, or lacks somewhere: what there is to be gained."""
+        """Return the powers of `other` that this set lacks on at least one resource: what there is to gain."""
         if other.is_admin and not self.is_admin:
             return ("everything",)
         return tuple(action for action, places in other.powers if not all(self.may(action, place) for place in places))
 
 
 def list_allowed_patterns(policies: Iterable[Policy]) -> tuple[str, ...]:
-    """Return the resources that statements allow something on."""
+    """Return the resource patterns of the statements that allow."""
     found: list[str] = []
     for policy in policies:
         for one in policy.statements:
@@ -294,7 +297,7 @@ def list_allowed_patterns(policies: Iterable[Policy]) -> tuple[str, ...]:
 
 
 def apply_tags(index: ActionIndex, tags: Tags) -> tuple[Rights, Context]:
-    """Return the statements as a request meets them that is about a resource with these tags and no others, and its keys."""
+    """Return the statements for a request on a resource with exactly these tags, and the context keys of the tags."""
     has = {key: tags[name] for key in index.tags if (name := key.partition("/")[2]) in tags}
     absent = (index.tags - has.keys()).__contains__
     bound = index.rights.boundary
@@ -303,7 +306,7 @@ def apply_tags(index: ActionIndex, tags: Tags) -> tuple[Rights, Context]:
 
 
 def find_allow(policies: Iterable[Policy], request: Request) -> Decision | None:
-    """Return what the evaluator decides where there are only statements about the action, and all of them allow it."""
+    """Return the evaluator's decision for policies whose statements are all about the action and all allow it."""
     for policy in policies:
         for one in policy.statements:
             if is_about_resource(one, request) and (

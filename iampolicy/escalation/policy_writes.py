@@ -1,4 +1,4 @@
-"""Paths that write policies: a holder that may write the policies of a principal it is, or can be, has what that one's boundary leaves."""
+"""Escalation paths that write policies: a principal with arbitrary policies is limited by its boundary alone."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from iampolicy.policy.document import VARIABLE, Policy, compile_glob, parse_poli
 from iampolicy.policy.evaluate import Decision, Rights
 
 VERSION = "iam:CreatePolicyVersion"
-NAMING = ("stringequals", "stringlike", "arnequals", "arnlike")  # with each, what a policy names is the most that fits
+NAMING = ("stringequals", "stringlike", "arnequals", "arnlike")  # operators whose value in a policy limits what matches
 
 
 def compute_write_outcome(
     model: AccountModel, permissions: PermissionSet, target: Principal, decision: Decision
 ) -> Outcome:
-    """The outcome where the holder writes the target's policies and is the target: only a boundary that it cannot lift counts."""
+    """Return the outcome for a holder that writes the target's policies and becomes it: only a fixed boundary limits it."""
     if not target.boundary or can_lift_boundary(model, permissions, target):
         return Outcome(ADMIN, decision, target, ("everything",))
     bounds = dict.fromkeys([target.boundary, *list_possible_boundaries(model, permissions, target)])
@@ -31,12 +31,12 @@ def compute_write_outcome(
 
 
 def find_assumed_text(model: AccountModel, arn: str) -> Policy:
-    """Return the policy's text; one that is unknown may allow everything."""
+    """Return the policy's text; an unknown text is assumed to allow everything."""
     return model.find_policy_text(arn) or WELL_KNOWN[ADMINISTRATOR]
 
 
 def can_lift_boundary(model: AccountModel, permissions: PermissionSet, target: Principal) -> bool:
-    """Whether the holder may take the target's boundary off, put one there that lets all through, or rewrite it."""
+    """Return whether the holder may delete the target's boundary, replace it by one that allows everything, or rewrite it."""
     put = permissions.may(
         f"iam:Put{classify_principal(target)}PermissionsBoundary",
         target.arn,
@@ -58,7 +58,7 @@ def list_possible_boundaries(model: AccountModel, permissions: PermissionSet, ta
 
 
 def write_policy(model: AccountModel, permissions: PermissionSet, action: str, target: Principal) -> Outcome | None:
-    """The outcome where the holder writes one of the target's policies; None when it may not."""
+    """Return the outcome where the holder writes one of the target's policies; None when it may not."""
     if action == VERSION:
         hits = (permissions.may(action, arn) for arn in target.attached if is_customer_managed(arn))
         hit = next((one for one in hits if one), None)
@@ -72,7 +72,7 @@ def write_policy(model: AccountModel, permissions: PermissionSet, action: str, t
 def attach_policy(
     model: AccountModel, permissions: PermissionSet, action: str, to: str, target: Principal
 ) -> Outcome | None:
-    """The outcome with a policy that allows everything, or that the holder may write; else with the strongest that it may attach."""
+    """Return the outcome of attaching a policy that allows everything or can be rewritten, else the strongest available."""
     weak = permissions.may(action, to, build_boundary_context(target))
     if not weak:
         return None
@@ -94,7 +94,7 @@ def attach_policy(
 def compute_attach_outcome(
     model: AccountModel, permissions: PermissionSet, arn: str, target: Principal, decision: Decision, name: str
 ) -> Outcome:
-    """The outcome where the target gets the policy, which may let it write its own. `name` is what a policy of AWS's is called."""
+    """Return the outcome of attaching this policy, which may let the target write its own. `name` describes an AWS policy."""
     bound = model.find_policy_text(target.boundary) if target.boundary else None
     held = model.build_permission_set(Rights((find_assumed_text(model, arn),), bound), target)
     if model.find_policy_text(arn) is None:
@@ -110,7 +110,7 @@ def compute_attach_outcome(
 
 
 def list_aws_policies(model: AccountModel, permissions: PermissionSet, action: str) -> Iterator[tuple[str, str]]:
-    """Yield (ARN, name) of AWS's policies that the snapshot lacks: the well-known, and what a required pattern may mean."""
+    """Yield (ARN, name) of AWS policies missing from the snapshot: well-known ones, and those that required patterns match."""
     yield from ((arn, arn.removeprefix(AWS)) for arn in WELL_KNOWN if arn not in model.snapshot.policies)
     for pattern in list_required_values(model, permissions, action, "iam:policyarn") or ["*"]:
         arn = find_common_arn(VARIABLE.sub("*", pattern), f"{AWS}*")
@@ -119,7 +119,7 @@ def list_aws_policies(model: AccountModel, permissions: PermissionSet, action: s
 
 
 def list_required_values(model: AccountModel, permissions: PermissionSet, action: str, key: str) -> list[str]:
-    """Return what statements that allow the action require of a key; nothing when one requires nothing."""
+    """Return the values that allowing statements require of a key; an empty list when one of them requires none."""
     tests = [
         [value for operator, of, values in one.conditions if of == key and operator.lower() in NAMING for value in values]
         for policy in permissions.index_action(action).rights.identity
@@ -132,7 +132,7 @@ def list_required_values(model: AccountModel, permissions: PermissionSet, action
 def list_matching_policies(
     model: AccountModel, permissions: PermissionSet, action: str, key: str, arns: Iterable[str]
 ) -> list[str]:
-    """Return those of the ARNs that the conditions on this key could let through: of many stacks' policies few are left to decide on."""
+    """Return the ARNs that the conditions on this key could allow, which leaves few of many stacks' policies to decide on."""
 
     def find() -> list[str]:
         patterns = list_required_values(model, permissions, action, key)
@@ -148,17 +148,17 @@ def classify_principal(target: Principal) -> str:
 
 
 def is_customer_managed(arn: str) -> bool:
-    """Whether it is a policy of the account; nobody can write AWS's."""
+    """Return whether the policy belongs to the account; AWS's policies cannot be written."""
     return not arn.startswith("arn:aws:iam::aws:")
 
 
 def build_boundary_context(target: Principal) -> dict[str, str | list[str]]:
-    """The keys that are known of a request that changes the target: its boundary, or that it has none."""
+    """Return the known context keys of a request that changes the target: its boundary, or an empty list without one."""
     return {"iam:permissionsboundary": target.boundary or []}
 
 
 def compute_newcomer_outcome(permissions: PermissionSet, path: Path, note: str) -> Outcome | None:
-    """The outcome where the path leads to no principal of the snapshot, but all its actions are allowed on any new one."""
+    """Return the outcome for a path that reaches no principal of the snapshot, but is allowed on any new one."""
     plain = {
         "iam:policyarn": ADMINISTRATOR,
         "iam:permissionsboundary": ADMINISTRATOR if "Boundary" in path.actions[0] else [],
@@ -195,7 +195,7 @@ def write_group_policy(
 
 
 def change_others(model: AccountModel, action: str, permissions: PermissionSet) -> Outcome | None:
-    """The outcome where other principals may be changed. Whether the holder can become one of them is another path's question."""
+    """Return the outcome where the holder may change other principals. Other paths decide whether it can become one of them."""
     snapshot = model.snapshot
     if action == VERSION:
         held = {arn: p for p in snapshot.principals() for arn in p.attached if is_customer_managed(arn)}

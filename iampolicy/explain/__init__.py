@@ -1,1 +1,1 @@
-"""One question answered: may they, and why was that denied."""
+"""The explanation of a decision: whether a request is allowed, and why it was denied."""

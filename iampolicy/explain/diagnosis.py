@@ -1,6 +1,6 @@
-"""Which of the four hops of a denied call fails today, what decides it, and the smallest change that would let it through.
+"""The diagnosis of a denied call: which of its four hops fails today, what decides it, and the smallest change that would allow it.
 
-1 the caller's own action; 2 iam:PassRole; 3 the trust of the passed role; 4 the passed role at work.
+The hops are: 1 the caller's own action; 2 iam:PassRole; 3 the trust of the passed role; 4 the passed role at work.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ NAMED = re.compile(r"(role|user|group|policy) ([\w+=,.@-]{1,128})")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a denial is held against: the account as it is, its roles as their files want them, and where to get a bucket's policy.
+    """The evidence on a denial: the account as it is, its roles as their files want them, and where to get a bucket's policy.
 
-    `number` is the account's, `region` where requests go that name none, `prefix` how the names of the roles in files start.
+    `number` is the account's, `region` is where requests go that name none, `prefix` is how the names of the roles in files
+    start.
     """
 
     have: Snapshot
@@ -52,7 +53,8 @@ class Fix:
 
 @dataclass(frozen=True)
 class Explanation:
-    """`decision` is today's; None when the principal or the role is not there. `drift`: the files allow it, the account not."""
+    """The explanation of a denial. `decision` is today's; None when the principal or the role is missing. `drift` means that the files
+    allow it, and the account does not."""
 
     denial: Denial
     question: Question
@@ -64,7 +66,7 @@ class Explanation:
 
     @property
     def unseen(self) -> bool:
-        """Whether what AWS blames lies in no policy that can be read here."""
+        """Return whether what AWS blames lies in no policy that can be read here."""
         layer, asked = self.denial.layer, self.question
         read = asked.action.lower().startswith("s3:") or asked.action.lower() == "sts:assumerole"
         return layer in UNSEEN or (layer == "resource" and not read)
@@ -75,7 +77,7 @@ class Explanation:
 
 
 def explain_denial(denial: Denial, evidence: Evidence) -> Explanation:
-    """The first question that is denied today, or the last one when none is."""
+    """Explain the first question that is denied today, or the last one when none is."""
     for question in denial.questions:
         full, notes = complete_question(question, evidence)
         asked = prepare_decision(full, evidence.have, evidence)
@@ -92,9 +94,9 @@ def explain_denial(denial: Denial, evidence: Evidence) -> Explanation:
 
 
 def complete_question(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
-    """The question with what follows from the account, and notes on what was taken for granted.
+    """Return the question completed from the account, and notes on what was assumed.
 
-    Raises InputError when nobody knows who asked, for what, of what.
+    Raises InputError when it remains unknown who asked, for what, or of what.
     """
     known = actions.list_matching_actions(question.action) if actions.is_known_action(question.action) else []
     spelled = known[0] if known else actions.OPERATIONS.get(question.action.lower(), question.action)
@@ -115,7 +117,7 @@ def complete_question(question: Question, evidence: Evidence) -> tuple[Question,
 
 
 def expand_arn(resource: str, evidence: Evidence) -> str:
-    """IAM names a role, user, group or policy that is there by its name alone: `role NAME`."""
+    """Return the ARN of a role, user, group or policy that IAM gives by its name alone, as `role NAME`; other text as it is."""
     found = NAMED.fullmatch(resource)
     if not found:
         return resource
@@ -126,7 +128,7 @@ def expand_arn(resource: str, evidence: Evidence) -> str:
 
 
 def assume_own_role(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
-    """A service does not always name its role: it is ours, when one of iam_policies/ only is for the service."""
+    """Fill in the role that a service did not name: it is ours if exactly one role of iam_policies/ is for the service."""
     arns = [
         role.arn for role in evidence.files.roles.values() if question.who in list_trusted_services(role.trust_policy)
     ]
@@ -138,7 +140,7 @@ def assume_own_role(question: Question, evidence: Evidence) -> tuple[Question, t
 
 
 def assume_service(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
-    """A denied PassRole does not say to whom; when one service only may take the role, it is that one."""
+    """Fill in the service that a denied PassRole does not name: it is the one that may assume the role, if there is only one."""
     role = find_principal(replace(question, who=question.resource), evidence.have, evidence)
     takers = list_trusted_services(role.trust_policy) if role else []
     if len(takers) != 1:
@@ -148,13 +150,13 @@ def assume_service(question: Question, evidence: Evidence) -> tuple[Question, tu
 
 
 def list_trusted_services(trust: Policy) -> list[str]:
-    """The services that a trust lets in."""
+    """Return the services that a trust admits."""
     allows = [s for s in trust.statements if s.allow and "principal" not in s.negated]
     return list(dict.fromkeys(value for s in allows for kind, value in s.principals or () if kind == "Service"))
 
 
 def is_service_role(p: Principal | None) -> bool:
-    """Whether only services take the role: then it is at work for one, and no person's."""
+    """Return whether only services may assume the role: then it is at work for one, and not for a person."""
     allows = [s for s in p.trust_policy.statements if s.allow] if p else []
     kinds = {kind for s in allows for kind, _ in s.principals or ()}
     return kinds == {"Service"}
@@ -168,7 +170,7 @@ def find_principal(question: Question, have: Snapshot, evidence: Evidence) -> Pr
 
 
 def prepare_decision(question: Question, have: Snapshot, evidence: Evidence) -> DecisionInput | None:
-    """The question, ready to be decided in an account; None when who asks, or the role to be taken, is not there."""
+    """Return the question, ready to be decided in an account; None when the caller, or the role to be assumed, is missing."""
     own = dict(question.context)
     trust = simulation.find_role_trust(have, question.action, question.resource)
     if question.hop == 3:
@@ -191,7 +193,7 @@ def build_service_context(own: dict[str, Any], evidence: Evidence) -> Context:
 
 
 def find_smallest_fixes(asked: DecisionInput) -> list[Fix]:
-    """The edits after which the evaluator allows the request; none when it would not even then."""
+    """Return the edits after which the evaluator allows the request; none when it would not even then."""
     found: list[Fix] = []
     for _ in range(6):  # one round takes the denials away, then one for each layer that has to allow
         decision = asked.decision()
@@ -244,7 +246,7 @@ def with_statement(asked: DecisionInput, layer: str, raw: dict[str, Any]) -> Dec
 
 
 def build_granting_statement(asked: DecisionInput, layer: str) -> dict[str, Any]:
-    """The statement that allows this request and little else."""
+    """Return the statement that allows this request and little else."""
     request, caller = asked.request, asked.request.caller
     raw: dict[str, Any] = {"Effect": "Allow"}
     if layer == "resource":

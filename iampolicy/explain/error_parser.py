@@ -1,4 +1,4 @@
-"""What an error text says about a denial: who asked for what, which hop failed, which layer AWS blames. Text is not trusted."""
+"""The parser of a denial's error text: who asked for what, which hop failed, which layer AWS blames. The text is not trusted."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ UNSEEN = frozenset({"service control policy", "resource control policy", "VPC en
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked of AWS. `who` is an ARN; a service, which asks itself in hop 3, and whose role is at work in hop 4; or "".
+    """A request that AWS decided. `who` is an ARN; or a service, which is the caller in hop 3 and whose role acts in hop 4; or "".
 
-    `action` and `resource` are "" where the text is silent.
+    `action` and `resource` are "" where the text does not name them.
     """
 
     hop: int
@@ -45,10 +45,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Denial:
-    """A denial: `questions` in the order in which AWS asks them, the first that fails is the cause.
+    """A denial; `questions` are in the order in which AWS checks them, and the first that fails is the cause.
 
-    `layer` is the one that AWS blames, "" where it does not say; `policy` the ARN that it may add. `encoded`: EC2 has hidden
-    the rest in an encoded message.
+    `layer` is the one that AWS blames, "" where it does not say; `policy` is the ARN that it may add. `encoded` means that EC2
+    has hidden the rest in an encoded message.
     """
 
     kind: str
@@ -59,13 +59,13 @@ class Denial:
 
 
 def clean_message(text: str) -> str:
-    """Printable, on one line, without anything that looks like an access key's id."""
+    """Return the text printable, on one line, without anything that looks like an access key's id."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[:LONGEST]).split())
     return KEY_ID.sub(r"\1*", line)
 
 
 def parse(text: str) -> Denial | None:
-    """The denial that the text tells of, or None when it is none that is known here."""
+    """Return the denial that the text describes, or None when it has no known form."""
     line = clean_message(text)
     for reader in (
         parse_assume_failure,
@@ -84,7 +84,7 @@ def parse(text: str) -> Denial | None:
 
 
 def parse_pass_role(line: str) -> Denial | None:
-    """iam:PassRole has a hop of its own; but for that it reads like any other denial."""
+    """Parse a denied iam:PassRole, which has a hop of its own; apart from that it reads like any other denial."""
     found = parse_not_authorized(line)
     if not found or found.questions[0].action.lower() != "iam:passrole":
         return None
@@ -93,7 +93,7 @@ def parse_pass_role(line: str) -> Denial | None:
 
 
 def parse_not_authorized(line: str) -> Denial | None:
-    """User: ARN is not authorized to perform: ACTION on resource: ARN because no ... policy allows the ACTION action"""
+    """Parse User: ARN is not authorized to perform: ACTION on resource: ARN because no ... policy allows the ACTION action"""
     before, found, after = line.partition(" is not authorized to perform")
     action = ACTION.search(after[:200])
     if not found or not action:
@@ -150,7 +150,7 @@ def extract_role_arn(line: str) -> str:
 
 
 def parse_empty_listing(line: str) -> Denial | None:
-    """SageMaker says that no objects are there, also when the role may not list them."""
+    """Parse SageMaker's message that no objects are there, which it also gives when the role may not list them."""
     found = PLACE.search(line)
     if "No S3 objects found" not in line or not found:
         return None
@@ -173,14 +173,14 @@ def parse_model_data(line: str) -> Denial | None:
 
 
 def parse_encoded_denial(line: str) -> Denial | None:
-    """EC2 without the part that names user and action."""
+    """Parse EC2's denial, which lacks the part that names user and action."""
     if "Encoded authorization failure message" not in line and "UnauthorizedOperation" not in line:
         return None
     return Denial("EC2 does not say what was denied", (Question(1, f"ec2:{extract_operation(line)}"),), encoded=True)
 
 
 def parse_plain_denial(line: str) -> Denial | None:
-    """S3 says no more than Access Denied, and for HEAD, whose answer has no text, Forbidden."""
+    """Parse S3's denial, which says only Access Denied, or Forbidden for HEAD, whose response has no text."""
     if not re.search(r"Access ?Denied|403|Forbidden", line):
         return None
     return Denial("access denied, without who and what", (Question(1, f"s3:{extract_operation(line)}"),))

@@ -1,4 +1,4 @@
-"""What is said of a denial, in lines: the account's number as ${account}, other accounts' and key ids not at all."""
+"""The report on a denial, in lines: the account's number becomes ${account}, other accounts' numbers and key ids are masked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mask_identifiers(text: str, number: str) -> str:
 
 
 def shorten_line(text: str, number: str) -> str:
-    """One line of the report, masked and not longer than WIDEST."""
+    """Return one line of the report, masked and cut after WIDEST characters."""
     short = mask_identifiers(text, number)
     return short if len(short) <= WIDEST else short[:WIDEST] + " ..."
 
@@ -41,7 +41,7 @@ def format_heading(found: Explanation, evidence: Evidence) -> list[str]:
 
 
 def describe_current_decision(found: Explanation, evidence: Evidence) -> list[str]:
-    """Today's decision, and where it is another than the one in the message."""
+    """Return lines on today's decision, and on where it differs from the one in the message."""
     denial, decision = found.denial, found.decision
     if not decision or not found.asked:
         lost = found.question.resource if found.question.hop == 3 else found.question.who
@@ -69,7 +69,7 @@ def describe_current_decision(found: Explanation, evidence: Evidence) -> list[st
 
 
 def explain_past_denial(found: Explanation, evidence: Evidence) -> list[str]:
-    """Why it may have been denied a moment ago."""
+    """Return lines on why it may have been denied a moment ago."""
     if "s3://" in found.denial.kind:
         return ["So IAM lets it: look whether anything lies there, and whether the bucket is in the job's region."]
     role = evidence.have.roles.get(found.question.who.split("/")[1]) if ":assumed-role/" in found.question.who else None
@@ -88,7 +88,7 @@ def explain_past_denial(found: Explanation, evidence: Evidence) -> list[str]:
 
 
 def describe_explanation(found: Explanation) -> dict[str, Any]:
-    """The explanation as JSON has it; not masked."""
+    """Return the explanation in JSON's types, not masked."""
     decision = found.decision
     return {
         "kind": found.denial.kind,

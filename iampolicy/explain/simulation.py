@@ -1,4 +1,4 @@
-"""One question to the evaluator: who asks, with which context keys, and in words what decides and what almost applies."""
+"""The simulation of one request: find the caller and its context keys, and say what decides and what almost applies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ABSENCES = {
 
 @dataclass(frozen=True)
 class DecisionInput:
-    """A request with all that bears on it; the fields are those of `decide`."""
+    """A request with everything that decides it; the fields are those of `decide_request`."""
 
     request: Request
     rights: Rights
@@ -39,7 +39,7 @@ class DecisionInput:
 
 @dataclass(frozen=True)
 class NearMiss:
-    """An Allow for the action that does not apply: to another resource, for somebody else, or on a condition that fails."""
+    """An Allow for the action that does not apply: it is for another resource or principal, or has a condition that fails."""
 
     layer: str
     policy: str
@@ -53,14 +53,15 @@ class NearMiss:
 
 
 def extract_policy_name(policy: str) -> str:
-    """A managed policy's name of its ARN; an inline policy's name as it is."""
+    """Return a managed policy's name from its ARN, an inline policy's name as it is."""
     return policy.rsplit("/", 1)[-1] if policy.startswith("arn:") else policy
 
 
 def resolve_principal(have: Snapshot, name: str, prefix: str = "") -> tuple[Principal, Caller]:
     """Find a role or user: by its own name, by a role's without the `prefix` that names share, or by its or its session's ARN.
 
-    Raises InputError: there is none, or several may be meant. A word may be a role's short name and another principal's whole one.
+    Raises InputError if there is none, or several may be meant: a word may be a role's short name and another principal's full
+    one.
     """
     if name.startswith("arn:"):
         parts = name.split(":", 5)
@@ -86,7 +87,7 @@ def resolve_principal(have: Snapshot, name: str, prefix: str = "") -> tuple[Prin
 
 
 def resolve_action(name: str) -> str:
-    """The action in AWS's spelling. Raises InputError for one that AWS does not have."""
+    """Return the action in AWS's spelling. Raises InputError for one that AWS does not have."""
     if not actions.is_known_action(name):
         close = actions.find_nearest_action(name[:200])
         meant = f" Did you mean {close}?" if close else " An action is service:Operation, as s3:GetObject."
@@ -95,7 +96,10 @@ def resolve_action(name: str) -> str:
 
 
 def resolve_resource(name: str, action: str) -> tuple[str, str]:
-    """The resource that the action is asked of, and a note when that is not the one given. Raises InputError for no ARN."""
+    """Return the resource of the action's request, and a note if that is not the one given or does not fit the action.
+
+    Raises InputError for anything but an ARN or *.
+    """
     if name != "*" and (not name.startswith("arn:") or name.count(":") < 5):
         raise InputError(f"{name[:200]!r} is no ARN and not *. An object's is arn:aws:s3:::BUCKET/KEY.")
     if name == "*":
@@ -111,7 +115,7 @@ def resolve_resource(name: str, action: str) -> tuple[str, str]:
 
 
 def is_possible_resource(name: str, action: str) -> bool:
-    """Whether the ARN is one of the kinds that the action acts on. A bucket's pattern would fit its objects too."""
+    """Return whether the ARN is of a type that the action acts on. A bucket's pattern would fit its objects too."""
     kinds = {one["key"] for one in actions.list_resource_types(action)} if action.startswith("s3:") else set()
     if "bucket" in kinds and "object" not in kinds and name.startswith("arn:aws:s3:::"):
         return "/" not in name
@@ -119,7 +123,7 @@ def is_possible_resource(name: str, action: str) -> bool:
 
 
 def parse_context_flags(pairs: Iterable[str]) -> dict[str, str | list[str]]:
-    """Of -c key=value: a key that stands twice has both values. Raises InputError for anything else."""
+    """Parse the flags -c key=value; a key that occurs twice has both values. Raises InputError for anything else."""
     found: dict[str, str | list[str]] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -133,7 +137,7 @@ def parse_context_flags(pairs: Iterable[str]) -> dict[str, str | list[str]]:
 def build_context(
     p: Principal, request: tuple[str, str], region: str, own: Mapping[str, Any]
 ) -> dict[str, str | list[str]]:
-    """What every request by the principal carries, for an (action, resource), and over that the `own` keys."""
+    """Return what every request by the principal carries, for an (action, resource), and over that the `own` keys."""
     now = datetime.now(UTC)
     arn, service = request[1], request[0].partition(":")[0]
     here = arn.split(":")[3] if arn.count(":") >= 5 else ""
@@ -160,7 +164,7 @@ def normalise_context(context: Mapping[str, Any]) -> Context:
 
 
 def find_role_trust(have: Snapshot, action: str, arn: str) -> Policy | None:
-    """The trust of the role that is to be assumed; None when the action is another one, or there is no such role."""
+    """Return the trust of the role that is to be assumed; None if the action is another one, or the role is missing."""
     if action.lower() != "sts:assumerole":
         return None
     role = next((r for r in have.roles.values() if r.arn == arn), None)
@@ -177,7 +181,7 @@ def iterate_layer_policies(asked: DecisionInput) -> Iterator[tuple[str, Policy]]
 
 
 def find_near_misses(asked: DecisionInput) -> list[NearMiss]:
-    """The statements that allow the action, and yet not this request."""
+    """Return the statements that allow the action, and yet not this request."""
     found, request = [], asked.request
     for layer, one in iterate_layer_policies(asked):
         for s in one.statements:
@@ -196,7 +200,7 @@ def find_near_misses(asked: DecisionInput) -> list[NearMiss]:
 
 
 def describe_unmet_conditions(s: Statement, request: Request) -> str:
-    """The conditions of the statement that the request does not meet, in words."""
+    """Return, in words, the conditions of the statement that the request does not meet."""
     failing = [
         one for one in s.conditions if not evaluate_conditions(replace(s, conditions=(one,)), request.context)[0]
     ]
@@ -211,7 +215,7 @@ def describe_condition(condition: tuple[str, str, tuple[str, ...]], request: Req
 
 
 def restore_key_case(key: str, action: str) -> str:
-    """The condition key as AWS writes it."""
+    """Return the condition key as AWS writes it."""
     found = actions.find_known_key(key, actions.GLOBAL_KEYS) or actions.find_known_key(
         key, actions.list_condition_keys(action)
     )
@@ -226,7 +230,7 @@ def format_verdict(decision: Decision) -> str:
 
 
 def describe_layers(asked: DecisionInput, decision: Decision, context: Mapping[str, Any]) -> list[str]:
-    """Layer by layer, what was looked at."""
+    """Return lines that show, layer by layer, what was considered."""
     misses, rights = find_near_misses(asked), asked.rights
     held = ", ".join(extract_policy_name(one.name) for one in rights.identity) or "none"
     lines = [f"identity policies: {held}"]

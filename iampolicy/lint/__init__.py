@@ -1,1 +1,1 @@
-"""What is wrong with a policy's text, before AWS is asked."""
+"""The lint: faults in a policy's text, found without asking AWS."""

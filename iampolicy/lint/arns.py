@@ -1,4 +1,4 @@
-"""ARNs that their actions cannot act on: a statement that looks like a right and gives none, or a Deny that denies nothing."""
+"""Check for ARNs that their actions cannot act on: an Allow that grants nothing, or a Deny that denies nothing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LEFT_OVER = re.compile(
 HALF_VARIABLE = re.compile(r"\$(?:aws|s3|saml):|(?<!\$)\{(?:aws|s3|saml):")
 LOG_GROUP = re.compile(r"arn:[^:]*:logs:[^:]*:[^:]*:log-group:[^:]*[^:*]")
 TAGGING_LOGS = ("logs:tagresource", "logs:untagresource", "logs:listtagsforresource")
-FIRST_PARTS = 5  # partition, service, region and account: no colon in them
+FIRST_PARTS = 5  # partition, service, region and account contain no colon
 
 
 def check_placeholders(element: str, text: str) -> Iterator[Finding]:
-    """Placeholders nobody filled in, and variables that IAM will not read as such."""
+    """Report placeholders that were never filled in, and variables that IAM does not recognise."""
     if "$" not in text and "<" not in text and "{" not in text and "%" not in text and not LEFT_OVER.search(text):
         return
     if found := LEFT_OVER.search(text):
@@ -46,7 +46,7 @@ def check_placeholders(element: str, text: str) -> Iterator[Finding]:
 
 
 def explain_malformed(arn: str) -> str:
-    """What is wrong with the form of a resource, or ""."""
+    """Return what is wrong with the form of a resource, or ""."""
     if not arn.startswith("arn:"):
         return "is neither an ARN nor *"
     parts = arn.split(":", FIRST_PARTS)
@@ -62,7 +62,7 @@ def explain_malformed(arn: str) -> str:
 
 
 def check_resources(resources: Sequence[str], patterns: Sequence[str], allow: bool, bare: bool) -> Iterator[Finding]:
-    """Of one statement with Action and Resource. With `bare` texts that are no ARN are let be, as some services' own policies have them."""
+    """Check the resources of a statement with Action. With `bare`, accept texts that are not ARNs, as some services do."""
     arns = [one for one in resources if one.startswith("arn:")]
     for one in resources:
         if one != "*" and (one.startswith("arn:") or not bare) and (wrong := explain_malformed(one)):
@@ -76,11 +76,11 @@ def check_resources(resources: Sequence[str], patterns: Sequence[str], allow: bo
         yield make_misfit_issue(arn, known[0] if len(known) == 1 else "", known)
     idle = [pattern for pattern in known if not any(can_reach(pattern, arn) for arn in arns)]
     if len(useless) == len(arns):
-        return  # said once, by resource
+        return  # already reported for each resource
     for pattern in idle:
         yield make_issue(
             MISFIT,
-            # An Allow that so allows nothing is a nuisance, a Deny that denies nothing is a hole.
+            # An Allow that allows nothing is a nuisance; a Deny that denies nothing is a hole.
             "high" if list_target_arns(pattern) or not allow else "medium",
             f"{quote_text(pattern)} never applies: {describe_targets(pattern)}, and no Resource here is one",
             "give it a statement of its own with what it acts on",
@@ -89,8 +89,10 @@ def check_resources(resources: Sequence[str], patterns: Sequence[str], allow: bo
 
 
 def check_log_groups(arns: Sequence[str], patterns: Sequence[str], allow: bool) -> Iterator[Finding]:
-    """The reference names log groups without what AWS asks with for all actions but those of tags:
-    docs.aws.amazon.com/AmazonCloudWatch/latest/logs/iam-access-control-overview-cwl.html"""
+    """Report log groups without a trailing `:*`, which requests for all actions except the tagging ones have.
+
+    AWS's reference of actions omits it: docs.aws.amazon.com/AmazonCloudWatch/latest/logs/iam-access-control-overview-cwl.html
+    """
     asking = [one for one in patterns if one.lower().startswith("logs:") and one.lower() not in TAGGING_LOGS]
     for arn in arns if asking else ():
         if LOG_GROUP.fullmatch(arn) and not any(
@@ -126,7 +128,7 @@ def describe_targets(pattern: str) -> str:
 
 
 def suggest_arns(arn: str) -> Iterator[str]:
-    """What the ARN was likely meant to be."""
+    """Yield ARNs that were probably meant, likeliest first."""
     parts = arn.split(":", FIRST_PARTS)
     if len(parts) <= FIRST_PARTS:
         return
@@ -139,7 +141,7 @@ def suggest_arns(arn: str) -> Iterator[str]:
 
 @lru_cache(10_000)
 def list_target_arns(pattern: str) -> tuple[str, ...] | None:
-    """The ARNs, as AWS's reference writes them, that the actions of a pattern act on; None for no known action."""
+    """Return the ARNs, as AWS's reference writes them, that the pattern's actions act on; None if it covers no known action."""
     covered = actions.list_matching_actions(pattern)
     found = [one["arn"] for action in covered for one in actions.list_resource_types(action)]
     return tuple(dict.fromkeys(found)) if covered else None
@@ -151,9 +153,9 @@ def can_reach(pattern: str, arn: str) -> bool:
 
 
 def can_meet(arn: str, target: str) -> bool:
-    """Whether some ARN fits both a policy's pattern and the target.
+    """Return whether some ARN matches both a policy's pattern and the target.
 
-    The target is a row of states, one bit each; the pattern is walked through it sign by sign, all states at once.
+    The target is a row of states, one bit each. The pattern is read character by character, for all states at once.
     """
     leads, holds, narrow, last = compile_target(target)
 
@@ -163,7 +165,7 @@ def can_meet(arn: str, target: str) -> bool:
     at = widened(1)
     for sign in split_pattern(arn):
         if sign == "*":
-            at = (1 << last + 1) - (at & -at)  # the first state and all behind it
+            at = (1 << last + 1) - (at & -at)  # the first reached state and all after it
         elif sign == "?":
             at = widened((at & ~holds & ~(1 << last)) << 1 | at & holds)
         else:
@@ -175,13 +177,13 @@ def can_meet(arn: str, target: str) -> bool:
 
 @lru_cache(20_000)
 def compile_target(target: str) -> tuple[dict[str, int], int, int, int]:
-    """(sign -> the states that it leads on from, the states that stand for a wildcard, those that take no : or /, the last)."""
+    """Return (states by the character they expect, wildcard states, those of them that exclude : and /, the last state)."""
     leads: dict[str, int] = {}
     holds = narrow = at = colons = 0
     for piece in re.split(r"((?:\$\{[^}]*\}|\*)+)", target):
         if piece.startswith(("${", "*")):
             holds |= 1 << at
-            # A bucket's name has no slash: so an object's ARN is none of a bucket.
+            # A bucket's name contains no slash, so an object's ARN never matches a bucket.
             narrow |= 1 << at if colons < FIRST_PARTS or piece == "${BucketName}" else 0
             at += 1
             continue
@@ -193,6 +195,6 @@ def compile_target(target: str) -> tuple[dict[str, int], int, int, int]:
 
 
 def split_pattern(arn: str) -> list[str]:
-    """The pattern's signs, a policy variable as `*`."""
+    """Return the pattern's characters, with each policy variable as `*`."""
     plain = VARIABLE.sub("*", arn) if "${" in arn else arn
     return list(re.sub(r"\*+", "*", plain))

@@ -1,4 +1,4 @@
-"""Conditions that never hold, always hold, or ask for what no request carries."""
+"""Check for conditions that never hold, always hold, or use a key that no request carries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ QUANTIFIERS = {"": "", "forallvalues": "ForAllValues:", "foranyvalue": "ForAnyVa
 ACCOUNT_KEYS = ("aws:sourceaccount", "aws:principalaccount", "aws:resourceaccount")
 TEXTUAL = ("stringequals", "stringnotequals", "stringequalsignorecase", "stringnotequalsignorecase")
 
-# family of operators -> (the types of key that it reads, the operator to use instead for a key of that type)
+# Map each family of operators to the type of key that it reads, and each type of key to the operator to use for it.
 FAMILIES = {"string": "String", "numeric": "Numeric", "date": "Date", "bool": "Bool", "ip": "IPAddress", "arn": "ARN"}
 INSTEAD = {
     "String": "StringEquals",
@@ -54,7 +54,7 @@ INSTEAD = {
 
 
 def check_conditions(raw: Any, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Finding]:
-    """Of one statement's Condition. `patterns` are its actions, none for a NotAction; `exact`: each must take every key."""
+    """Check a statement's Condition. `patterns` are its actions, none for a NotAction; with `exact`, each must carry every key."""
     if not isinstance(raw, dict):
         yield make_issue(FORM, "high", "Condition is no object", "write {operator: {key: value}}", "Condition")
         return
@@ -101,7 +101,7 @@ def check_operator(operator: str) -> Iterator[Finding]:
 def check_condition(
     operator: str, key: str, values: Any, patterns: Sequence[str], allow: bool, exact: bool
 ) -> Iterator[Finding]:
-    """One key with its values."""
+    """Check one key and its values."""
     if key.isascii():
         yield from check_key(operator, key, patterns, allow, exact)
     found = as_list(values)
@@ -170,7 +170,7 @@ def list_pattern_keys(pattern: str) -> frozenset[str]:
 
 @lru_cache(100_000)
 def is_asked(pattern: str, key: str) -> bool:
-    """Whether some action of the pattern takes the key."""
+    """Return whether requests for some action of the pattern carry the key."""
     if actions.find_known_key(key, actions.GLOBAL_KEYS) or actions.find_known_key(key, list_pattern_keys(pattern)):
         return True
     return any(actions.can_carry_key(action, key) for action in actions.list_matching_actions(pattern))
@@ -210,7 +210,7 @@ def check_values(operator: str, key: str, words: Sequence[str], allow: bool) -> 
             try:
                 reader[0](text)
             except (ValueError, OverflowError):
-                severity = "medium" if allow else "high"  # a Deny that never holds
+                severity = "medium" if allow else "high"  # A Deny with this value never holds.
                 yield make_issue(
                     CONDITION,
                     severity,
@@ -233,14 +233,14 @@ def check_values(operator: str, key: str, words: Sequence[str], allow: bool) -> 
 
 
 def check_type(operator: str, key: str, words: Sequence[str]) -> Iterator[Finding]:
-    """Operators that do not read a key of this type. A text compares with anything, ARNs and numbers just badly."""
+    """Report operators that do not read a key of this type. String operators read any type, but suit ARNs and numbers badly."""
     quantifier, base, _ = split_operator(operator)
     family = next((name for start, name in FAMILIES.items() if base.removeprefix("not").startswith(start)), "")
     full = actions.find_key_type(key)
     kind = full.removeprefix("ArrayOf")
     if not kind or not family or base not in SPELLED:
         return
-    # AWS's reference calls some keys String that hold ARNs, and takes a date as seconds too.
+    # AWS's reference calls some keys that hold ARNs String, and accepts a date in seconds too.
     fine = family == kind or (family == "ARN" and kind == "String") or (family == "Numeric" and kind == "Date")
     if not fine:
         severity = "low" if family == "String" and kind in ("ARN", "Bool") else "medium"
@@ -252,9 +252,9 @@ def check_type(operator: str, key: str, words: Sequence[str]) -> Iterator[Findin
 
 
 def check_absence(operator: str, key: str, words: Sequence[str], allow: bool) -> Iterator[Finding]:
-    """What is meant for requests with the key alone, or for those without it too, and is not so.
+    """Report conditions that treat a request without the key otherwise than was probably meant.
 
-    A long-term access key's request has no aws:MultiFactorAuthPresent at all.
+    Requests signed with a long-term access key have no aws:MultiFactorAuthPresent at all.
     """
     quantifier, base, if_exists = split_operator(operator)
     if quantifier == "foranyvalue" and if_exists:
@@ -273,7 +273,7 @@ def check_absence(operator: str, key: str, words: Sequence[str], allow: bool) ->
 
 
 def check_guard(operator: str, key: str, raw: dict[str, Any], allow: bool) -> Iterator[Finding]:
-    """ForAllValues holds for a request without the key: an Allow must also ask that it is there."""
+    """Report ForAllValues in an Allow that does not also require the key: it holds for a request without the key."""
     if not allow or split_operator(operator)[0] != "forallvalues":
         return
     for other, block in raw.items():

@@ -1,4 +1,4 @@
-"""An issue of a policy's text as a finding, and the words and signs that all the lint's parts share."""
+"""Lint issues as findings, and the text helpers that all parts of the lint share."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ UNSEEN = (
     "Cn",
     "Zl",
     "Zp",
-)  # control, format (zero width, bidi), private, half, unassigned, line ends
-LONGEST = 120  # of a quoted text
+)  # control, format (zero width, bidi), private use, surrogate, unassigned, line ends
+LONGEST = 120  # characters of a quoted text
 
 
 def make_issue(rule: str, severity: str, message: str, fix: str, element: str = "") -> Finding:
-    """Return a finding about a text, before it is known in which policy it stands and who holds that.
+    """Return a finding about a text, before its policy and principal are known.
 
     `element` is the statement's element at fault, "" where it is the statement or the document.
     """
@@ -38,13 +38,13 @@ def make_issue(rule: str, severity: str, message: str, fix: str, element: str = 
 
 
 def quote_text(value: Any) -> str:
-    """A quoted text, cut when it is long."""
+    """Return a printable quote of the value, cut when it is long."""
     text = str(value)
     return escape_non_ascii(text if len(text) <= LONGEST else text[: LONGEST - 4] + " ...")
 
 
 def escape_non_ascii(text: str) -> str:
-    """A text as it can be printed: what is not plain ASCII stands as \\uXXXX."""
+    """Return the text with everything that is not printable ASCII as \\uXXXX."""
     return text if is_plain(text) else re.sub(r"[^ -~]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
 
@@ -53,7 +53,7 @@ def is_plain(text: str) -> bool:
 
 
 def find_closest_word(word: str, known: Iterable[str]) -> str:
-    """The known word that this one was meant to be, or "". The case does not count."""
+    """Return the known word closest to this one, compared without case, or ""."""
     spelled = {one.lower(): one for one in known}
     found = get_close_matches(word.lower(), spelled, n=1, cutoff=0.6)
     return spelled[found[0]] if found else ""
@@ -64,9 +64,9 @@ def suggest_fix(word: str, otherwise: str) -> str:
 
 
 def find_strange_character(text: str, strict: bool) -> str:
-    """The first sign that has no place in a policy, as `\\u200b ZERO WIDTH SPACE`; with `strict` any that is not ASCII.
+    """Return the first character that a policy must not contain, as `\\u200b ZERO WIDTH SPACE`; with `strict`, any outside ASCII.
 
-    IAM takes policies up to U+00FF, and JSON's \\u lets the rest slip past it.
+    IAM accepts policies up to U+00FF, but JSON's \\u escapes bypass that check.
     """
     if is_plain(text):
         return ""
@@ -79,7 +79,7 @@ def find_strange_character(text: str, strict: bool) -> str:
 
 
 def check_characters(element: str, value: Any) -> Iterator[Finding]:
-    """Signs that look like others or like nothing, in all texts of one element's value; `value` is not nested deep."""
+    """Report look-alike and invisible characters in all texts of one element's value, which must not be nested deep."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from check_text(element, str(key), True)
@@ -92,7 +92,7 @@ def check_characters(element: str, value: Any) -> Iterator[Finding]:
 
 
 def check_text(element: str, text: str, strict: bool) -> Iterator[Finding]:
-    # Of an ARN all but the resource's own name is ASCII: that name, as a condition's value, may hold any of Latin-1.
+    # All of an ARN but the resource's own name is ASCII; that name, like a condition's value, may contain any of Latin-1.
     head = ":".join(text.split(":")[:5]) if text.startswith("arn:") else ""
     if found := find_strange_character(text, strict) or find_strange_character(head, True):
         yield make_issue(

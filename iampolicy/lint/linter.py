@@ -1,4 +1,4 @@
-"""What is wrong with a policy's text, before AWS is asked: what it would refuse, and what it takes and never means."""
+"""Check a policy's text without asking AWS, for what AWS would refuse and for what it accepts but never applies."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ PARTS = ("Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "R
 PLACES = {"trust": "a trust", "boundary": "a boundary"}
 OLD = "2008-10-17"
 DEEPEST = 12
-LARGEST = 100_000  # characters: what is longer is not looked into
-MOST = 500  # findings on one document: who has so many mends these first
+LARGEST = 100_000  # characters; a larger document's statements are not checked
+MOST = 500  # findings on one document; the rest appear once these are fixed
 MOST_SEEN = 20_000
 SEEN: dict[tuple[bytes, Kind], tuple[Finding, ...]] = {}
-NEAR = 0.9  # of a quota
+NEAR = 0.9  # fraction of a quota
 # docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html; white space does not count. Inline: a role's, all together. Resource: S3's.
 QUOTAS = {"identity": 6144, "inline": 10_240, "boundary": 6144, "trust": 2048, "resource": 20_480}
 SID = re.compile(r"[A-Za-z0-9]*")
@@ -44,7 +44,7 @@ SERVICE = re.compile(r"[A-Za-z0-9.-]+")
 
 
 def findings(policy: Policy, kind: Kind, principal: str = "") -> list[Finding]:
-    """Return the findings on one policy. AWS's own managed policies are left alone: nobody here can change them."""
+    """Return the findings on one policy. AWS's own managed policies are skipped: the account cannot change them."""
     if ":iam::aws:policy/" in policy.name:
         return []
     return [
@@ -56,7 +56,7 @@ def findings(policy: Policy, kind: Kind, principal: str = "") -> list[Finding]:
 
 
 def check_once(policy: Policy, kind: Kind) -> tuple[Finding, ...]:
-    """Return the findings on a document, which thousands of roles may hold, without naming policy and principal."""
+    """Return the findings on a document, without policy and principal, because thousands of roles may hold the same document."""
     if not policy.key:
         return tuple(islice(check_policy(policy, kind), MOST))
     key = policy.key, kind
@@ -198,7 +198,7 @@ def check_statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
 
 
 def check_shape(raw: dict[str, Any], kind: Kind) -> Iterator[Finding]:
-    """What is there, what is not, and of which type."""
+    """Check which elements a statement has or lacks, and their types."""
     if raw.get("Effect") not in ("Allow", "Deny"):
         wrong = f"Effect is {quote_text(raw['Effect'])}" if "Effect" in raw else "Effect is missing"
         yield make_issue(FORM, "high", wrong, "write Allow or Deny", "Effect")
@@ -220,7 +220,7 @@ def check_shape(raw: dict[str, Any], kind: Kind) -> Iterator[Finding]:
 
 def check_presence(element: str, there: list[str], kind: Kind) -> Iterator[Finding]:
     barred = {"trust": "Resource", "resource": ""}.get(kind, "Principal")
-    optional = element == "Resource" and kind == "resource"  # a repository's policy has none
+    optional = element == "Resource" and kind == "resource"  # A repository's policy has no Resource.
     if there and element == barred:
         yield make_issue(
             FORM, "high", f"{there[0]} has no place in {PLACES.get(kind, 'an identity policy')}", "delete it", there[0]
@@ -241,7 +241,7 @@ def select_strings(value: Any) -> list[str]:
 
 
 def check_actions(element: str, patterns: list[str]) -> Iterator[Finding]:
-    """Actions that there are not, and actions that another of the same statement covers."""
+    """Report actions that do not exist, and actions that another one of the same statement covers."""
     lower = [one.lower() for one in patterns]
     for pattern in patterns:
         service, colon, name = pattern.partition(":")

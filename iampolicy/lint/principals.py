@@ -1,4 +1,4 @@
-"""Whom a trust or a resource's policy names: principals that there cannot be, and ways in that do not fit them."""
+"""Check the principals of trust and resource policies: principals that cannot exist, and trust actions that do not fit them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iampolicy.policy.document import as_list
 KINDS = ("AWS", "Service", "Federated", "CanonicalUser")
 ARN = re.compile(r"arn:aws[a-z-]*:(iam|sts)::(\d{12}|cloudfront):(root|(user|role|assumed-role|federated-user)/[^*?]+)")
 ACCOUNT = re.compile(r"\d{12}")
-IDENTITY = re.compile(r"A[A-Z]{2}[A-Z0-9]{10,}")  # the id that is left where a principal was deleted
+IDENTITY = re.compile(r"A[A-Z]{2}[A-Z0-9]{10,}")  # the id that remains where a principal was deleted
 SERVICE = re.compile(r"[a-z0-9.-]+\.(amazonaws\.com(\.cn)?|aws\.internal)|[a-z0-9-]+\.aws\.com")
 PROVIDER = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(saml-provider|oidc-provider)/.+")
 PROVIDERS = ("accounts.google.com", "cognito-identity.amazonaws.com", "graph.facebook.com", "www.amazon.com")
@@ -23,7 +23,7 @@ TRUSTED = re.compile(r"sts:(\*|(AssumeRole|TagSession|Set|Get).*)", re.IGNORECAS
 
 
 def check_principals(element: str, raw: Any, trust: bool) -> Iterator[Finding]:
-    """Of one Principal or NotPrincipal."""
+    """Check one Principal or NotPrincipal."""
     if raw == "*":
         return
     if not isinstance(raw, dict):
@@ -50,7 +50,10 @@ def check_principals(element: str, raw: Any, trust: bool) -> Iterator[Finding]:
 
 
 def check_not_principal(allow: bool, trust: bool) -> Iterator[Finding]:
-    """NotPrincipal has few places: docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html"""
+    """Report NotPrincipal: high in a trust or an Allow, low in a Deny.
+
+    docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html
+    """
     instead_of = "name principals, or write Principal * with ArnNotEquals aws:PrincipalArn"
     if trust:
         yield make_issue(FORM, "high", "NotPrincipal has no place in a trust", instead_of, "NotPrincipal")
@@ -67,7 +70,7 @@ def check_principal(element: str, kind: str, value: Any, trust: bool) -> Iterato
         return
     yield from check_placeholders(element, value)
     if "$" in value or "<" in value or not value.isascii():
-        return  # said by others
+        return  # other checks report these
     if wrong := explain_refusal(kind, value, trust):
         yield make_issue(
             MISFIT, "high", f"{element} {kind} {quote_text(value)} {wrong}", "name the principal as AWS does", element
@@ -75,7 +78,7 @@ def check_principal(element: str, kind: str, value: Any, trust: bool) -> Iterato
 
 
 def explain_refusal(kind: str, value: str, trust: bool) -> str:
-    """Why AWS refuses the principal, or ""."""
+    """Return why AWS refuses the principal, or ""."""
     if kind == "AWS":
         if value == "*" or ARN.fullmatch(value) or ACCOUNT.fullmatch(value) or IDENTITY.fullmatch(value):
             return ""
@@ -90,7 +93,7 @@ def explain_refusal(kind: str, value: str, trust: bool) -> str:
 
 
 def check_trust_actions(statement: dict[str, Any], patterns: Sequence[str]) -> Iterator[Finding]:
-    """Of a trust's Allow: actions that are none of a trust, and a federated principal with the wrong one."""
+    """Report actions that a trust policy cannot have, and a federated principal without the action that it needs."""
     for action in patterns:
         if not TRUSTED.fullmatch(action):
             yield make_issue(

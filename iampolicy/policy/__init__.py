@@ -1,1 +1,1 @@
-"""What policies say, and what they decide: read strictly, compared by meaning, evaluated. Knows nothing of an account."""
+"""Policies: strict parsing, comparison by meaning, and evaluation. This package knows nothing of accounts."""

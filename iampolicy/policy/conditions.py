@@ -1,4 +1,4 @@
-"""IAM's condition operators. Each answers yes, no or, where a key is not known, what the caller of `evaluate_conditions` says of it."""
+"""IAM's condition operators, evaluated as true or false; callers choose the result of `evaluate_conditions` for unknown keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from iampolicy.policy.document import LITERAL, VARIABLE, Statement, compile_arn_glob, compile_glob
 
-Context = Mapping[str, str | Sequence[str]]  # keys in lower case; several values for a key that has several
+Context = Mapping[str, str | Sequence[str]]  # Keys are in lower case; a key with several values has a sequence.
 
 
 def parse_number(text: str) -> float:
@@ -19,7 +19,7 @@ def parse_number(text: str) -> float:
 
 
 def parse_date(text: str) -> float:
-    """Seconds since 1970, from ISO 8601 or from the number itself."""
+    """Parse ISO 8601 or a plain number to seconds since 1970."""
     try:
         return float(text)
     except ValueError:
@@ -49,7 +49,7 @@ def is_like_arn(given: str, wanted: str) -> bool:
     return compile_arn_glob(wanted, crossing=False).fullmatch(given) is not None
 
 
-# operator in lower case -> whether one value of the request agrees with one value of the policy
+# Map each operator, in lower case, to a test whether one value of the request matches one value of the policy.
 POSITIVE: dict[str, Callable[[str, str], bool]] = {
     "stringequals": lambda given, wanted: given == wanted,
     "stringequalsignorecase": lambda given, wanted: given.casefold() == wanted.casefold(),
@@ -77,15 +77,16 @@ WITH_VARIABLES = ("string", "arn")
 
 
 def split_operator(operator: str) -> tuple[str, str, bool]:
-    """("forallvalues" | "foranyvalue" | "", the operator itself, whether IfExists): all in lower case."""
+    """Return the quantifier (forallvalues, foranyvalue or ""), the operator and whether it has IfExists, in lower case."""
     quantifier, _, rest = operator.lower().rpartition(":")
     return quantifier, rest.removesuffix("ifexists"), rest.endswith("ifexists")
 
 
 def resolve_variables(text: str, context: Context, like: bool = True) -> str | None:
-    """The text with its policy variables filled in; None when one is not known. With `like` what is filled in is no wildcard.
+    """Return the text with its policy variables substituted; None when one has no value.
 
-    `${aws:username, 'nobody'}` has a default; `${*}` `${?}` `${$}` are the signs themselves.
+    With `like`, wildcards in the values are marked as literal. `${aws:username, 'nobody'}` has a default; `${*}` `${?}` `${$}` stand
+    for the characters themselves.
     """
     lacking = []
 
@@ -110,11 +111,11 @@ def resolve_variables(text: str, context: Context, like: bool = True) -> str | N
 def evaluate_conditions(
     one: Statement, context: Context, unknown: bool | None = None
 ) -> tuple[bool | None, frozenset[str]]:
-    """(whether all conditions of the statement hold, the keys that the request lacks).
+    """Return (whether all conditions of the statement hold, the keys that the request lacks).
 
-    With `unknown` None a key that is not there is absent, as in a request to AWS. Otherwise nothing is known of it, and a
-    condition on it counts as `unknown`: so an audit asks what some request could do.
-    An operator that IAM does not know, a value that it cannot read or a variable that has none never lets anything through.
+    With `unknown` None, a missing key is absent, as in a request to AWS. Otherwise the key is unknown, and a condition on it
+    counts as `unknown`: this is how an audit asks what some request could do.
+    An unknown operator, an unreadable value or a variable without a value never makes a request allowed.
     """
     lacking = frozenset(key for _, key, _ in one.conditions if key not in context)
     for operator, key, values in one.conditions:
@@ -124,7 +125,7 @@ def evaluate_conditions(
             continue
         try:
             met = evaluate_condition(operator, values, key, context, one.variables)
-            if met is None:  # a Deny by Not... holds, since its values can match nothing
+            if met is None:  # A negated operator in a Deny holds, since its values can match nothing.
                 met = (not one.allow and split_operator(operator)[1] in NEGATIVE) if unknown is None else unknown
             if not met:
                 return False, lacking
@@ -137,12 +138,12 @@ def evaluate_conditions(
 def evaluate_condition(
     operator: str, values: Sequence[str], key: str, context: Context, variables: bool
 ) -> bool | None:
-    """One condition; None where it hangs on a policy variable that the request has no value for.
+    """Evaluate one condition; None if it depends on a policy variable for which the request has no value.
 
-    Raises KeyError for an unknown operator, ValueError for a value that it cannot compare.
+    Raises KeyError for an unknown operator, ValueError for a value that cannot be compared.
     """
     quantifier, base, if_exists = split_operator(operator)
-    absent = not context.get(key, ()) and context.get(key) != ""  # a list without any value is as good as no key
+    absent = not context.get(key, ()) and context.get(key) != ""  # An empty list counts as an absent key.
     if base == "null":
         return any(absent == (value.lower() == "true") for value in values)
     negative = base in NEGATIVE

@@ -1,4 +1,4 @@
-"""A policy, parsed once: its statements with what they match, the JSON as it was written, and where that stands in a file.
+"""The policy, parsed once: its statements and what they match, the original JSON, and where its parts are in the file.
 
 Evaluator, linter, comparison and audit all work on this one `Policy`.
 """
@@ -17,8 +17,8 @@ from iampolicy.policy.json_source import Source, parse
 PARSED: dict[bytes, Policy] = {}
 MOST_PARSED = 50_000
 VARIABLE = re.compile(r"\$\{([^{}]*)\}")
-LITERAL = "\0"  # before a sign that a policy variable brought: it is no wildcard
-CURRENT = "2012-10-17"  # older versions know no variables
+LITERAL = "\0"  # marks the next character as literal, not a wildcard: it comes from a policy variable
+CURRENT = "2012-10-17"  # Older versions have no policy variables.
 
 
 def as_list(value: Any) -> list[Any]:
@@ -28,7 +28,7 @@ def as_list(value: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement. `negated` holds those of action, resource and principal that stand as NotAction and so on.
+    """One statement. `negated` has "action", "resource" or "principal" for NotAction, NotResource or NotPrincipal.
 
     `actions` are in lower case. `principals` are (kind, value) with kind AWS, Service, Federated or CanonicalUser;
     a policy without principals belongs to an identity. `number` counts from 1. `raw` is the statement as it was written.
@@ -54,8 +54,8 @@ class Statement:
 class Policy:
     """A named document; `name` is the inline policy's name or the managed policy's ARN.
 
-    `document` is the JSON as it was written, `source` the file that it was read from, where it was. `key` is the same for
-    the same document, b"" where there is none.
+    `document` is the original JSON, `source` the file that it was read from, if any. Equal documents have equal `key`s;
+    `key` is b"" without a document, or for one that could not be serialised.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Policy:
 
     @property
     def raw_statements(self) -> list[Any]:
-        """The items of Statement, whatever they are; a statement's `number` is its place among them."""
+        """Return the items of Statement, whatever their type; a statement's `number` is its position among them."""
         return as_list(self.document.get("Statement", [])) if isinstance(self.document, dict) else []
 
     def line(self, statement: str = "", element: str = "") -> int:
-        """Return the line of an element of a statement (by its name) in the file; 0 for a policy that is from none."""
+        """Return the file's line of an element of a statement (by its name); 0 for a policy that is not from a file."""
         if self.source is None:
             return 0
         at, index = self.source.lines, self.index(statement)
@@ -78,7 +78,7 @@ class Policy:
         return next((at[where] for where in (*inside, (element,), ("Statement",)) if where in at), 1)
 
     def index(self, name: str) -> int:
-        """Return the index of a statement that is named by its Sid or its number; -1 without one."""
+        """Return the index of the statement with this Sid or "statement NUMBER"; -1 without one."""
         sids = [one.get("Sid") if isinstance(one, dict) else None for one in self.raw_statements]
         if name in sids:
             return sids.index(name)
@@ -87,18 +87,18 @@ class Policy:
 
 
 def read_policy(text: str, name: str) -> Policy:
-    """Return the policy of a file's text, with the line of everything in it. Raises InputError for what is no plain JSON."""
+    """Return the policy of a file's text, with the line of each element. Raises InputError for text that is not plain JSON."""
     document, source = parse(text, name)
     return parse_policy(name, document, source)
 
 
 def parse_policy(name: str, document: Any, source: Source | None = None) -> Policy:
-    """Return the policy of a JSON document: parsed once for all who hold the same one, under whatever name.
+    """Return the policy of a JSON document. Equal documents are parsed once, under whatever name.
 
-    What is no policy at all has no statements: it allows nothing.
+    A document that is not a policy has no statements and so allows nothing.
     """
     try:
-        # Version 2 keeps no track of which strings are the same object, so equal documents give equal bytes.
+        # Version 2 does not track which strings are the same object, so equal documents give equal bytes.
         key = marshal.dumps(document, 2)
     except ValueError:  # nested too deep, or not from JSON
         return Policy(name, parse_statements(document), document, source)
@@ -110,7 +110,7 @@ def parse_policy(name: str, document: Any, source: Source | None = None) -> Poli
 
 
 def as_policy(name: str, value: Any) -> Policy:
-    """Return a policy of this name: of another policy, or of a JSON document."""
+    """Return a policy or JSON document as a policy of this name."""
     if not isinstance(value, Policy):
         return parse_policy(name, value)
     return value if value.name == name else replace(value, name=name)
@@ -122,7 +122,7 @@ def parse_statements(document: Any) -> tuple[Statement, ...]:
     raw = enumerate(as_list(body.get("Statement", [])), 1)
     try:
         return tuple(parse_statement(number, one, variables) for number, one in raw if isinstance(one, dict))
-    except RecursionError:  # IAM takes nothing that is nested so deep
+    except RecursionError:  # IAM rejects policies nested this deep.
         return ()
 
 
@@ -156,7 +156,7 @@ def parse_principals(raw: Any) -> tuple[tuple[str, str], ...] | None:
 
 
 def parse_conditions(raw: Any) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    """(operator, key in lower case, values): JSON's true and 5 are IAM's "true" and "5"."""
+    """Return (operator, key in lower case, values) of each condition. JSON's true and 5 become IAM's "true" and "5"."""
     if not isinstance(raw, dict):
         return ()
     return tuple(
@@ -172,7 +172,7 @@ def as_iam_string(value: Any) -> str:
 
 
 def mark_wildcards(text: str) -> list[tuple[str, bool]]:
-    """(sign, whether it is a wildcard): a sign after LITERAL stands for itself, brackets always do."""
+    """Return (character, whether it is a wildcard) pairs. A character after LITERAL stands for itself; brackets always do."""
     found: list[tuple[str, bool]] = []
     literal = False
     for sign in text:
@@ -185,15 +185,15 @@ def mark_wildcards(text: str) -> list[tuple[str, bool]]:
 
 
 def as_regex(part: list[tuple[str, bool]]) -> str:
-    """As a regular expression, of a part without `*`."""
+    """Convert a part without `*` to a regular expression."""
     return "".join("." if wild else re.escape(sign) for sign, wild in part)
 
 
 @lru_cache(200_000)
 def compile_glob(pattern: str) -> re.Pattern[str]:
-    """IAM's wildcards: `*` for any run of characters, `?` for one.
+    """Compile a pattern with IAM's wildcards: `*` for any run of characters, `?` for one.
 
-    Between two `*` the first fit is as good as any, so nothing is tried twice: a pattern of many stars costs no more than others.
+    The parts between two `*` are matched without backtracking: the first match is as good as any, and many stars cost no more.
     """
     parts: list[list[tuple[str, bool]]] = [[]]
     for token in mark_wildcards(pattern):
@@ -207,15 +207,15 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
 
 @lru_cache(200_000)
 def compile_arn_glob(pattern: str, crossing: bool = True) -> re.Pattern[str] | ArnGlob:
-    """An ARN's wildcards stay within a segment; with `crossing` a `*` that ends one may go on over the colons, as in Resource.
+    """Compile an ARN pattern. Wildcards stay within a segment; with `crossing`, a `*` at a segment's end also matches colons.
 
-    The sixth segment, the resource's own name, may hold colons itself.
+    `crossing` is how Resource matches. The sixth segment, the resource's own name, may itself contain colons.
     """
     if pattern == "*":
         return compile_glob("*")
     found = ArnGlob(pattern, crossing)
     inner = [kind for _, kind in found.steps[:-1] if kind]
-    if len(inner) > FEW:  # a regular expression would try every way of cutting the text
+    if len(inner) > FEW:  # A regular expression would try every way to split the text.
         return found
     return re.compile("".join(ONE_OF[kind] if kind else re.escape(sign) for sign, kind in found.steps), re.DOTALL)
 
@@ -225,7 +225,7 @@ FEW = 2
 
 
 class ArnGlob:
-    """An ARN pattern as steps: a sign, or a wildcard. Matched in one pass over the text, whatever the pattern."""
+    """An ARN pattern as a list of steps, each a character or a wildcard. It matches any text in one pass."""
 
     def __init__(self, pattern: str, crossing: bool) -> None:
         self.steps: list[tuple[str, str]] = []
@@ -237,7 +237,7 @@ class ArnGlob:
             self.steps.append((sign, "" if not wild else "?" if sign == "?" else "*" if free else "in a segment"))
 
     def fullmatch(self, text: str) -> bool | None:
-        """True, or None like a regular expression's."""
+        """Return True for a match and None otherwise, like a regular expression's method."""
         here = self.past({0})
         for sign in text:
             there = set()
@@ -253,7 +253,7 @@ class ArnGlob:
         return True if len(self.steps) in here else None
 
     def past(self, places: set[int]) -> set[int]:
-        """With the places behind stars, which may stand for nothing."""
+        """Return the positions and those after the stars that start there, since a star may match nothing."""
         found = set(places)
         for place in sorted(places):
             while place < len(self.steps) and self.steps[place][1] in ("*", "in a segment"):
@@ -263,13 +263,13 @@ class ArnGlob:
 
 
 def has_misplaced_variable(pattern: str) -> bool:
-    """Whether an ARN has a variable before its fifth colon: in the service, region or account."""
+    """Return whether an ARN has a variable before its fifth colon: in the service, region or account."""
     before = VARIABLE.sub(LITERAL, pattern).split(":", 5)[:5]
     return pattern.startswith("arn:") and any(LITERAL in part for part in before)
 
 
 def match_action(pattern: str, action: str) -> bool:
-    """Whether an action pattern covers an action; both in lower case."""
+    """Return whether an action pattern covers an action; both are in lower case."""
     if "*" not in pattern and "?" not in pattern:
         return pattern == action
     return pattern == "*" or compile_glob(pattern).fullmatch(action) is not None

@@ -1,8 +1,8 @@
-"""May this principal do this, to that, now? One answer for audit, simulation, apply's check and the sandbox.
+"""Policy evaluation: whether a principal may perform an action on a resource. All of Kennel uses this one evaluator.
 
-The order is AWS's: an explicit Deny anywhere; then somebody must allow: the identity's policies, or the resource's own
-policy that names the principal. Boundary and session policy allow nothing, they take away. Organizations' policies
-(SCP, RCP) and KMS grants are not looked at: nothing that Kennel reads holds them.
+The order is AWS's. An explicit Deny anywhere decides; otherwise the identity's policies, or the resource's own policy that
+names the principal, must allow. Boundary and session policies only restrict. Organizations' policies (SCP, RCP) and KMS
+grants are not evaluated: nothing that Kennel reads contains them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Effect = Literal["allowed", "implicitDeny", "explicitDeny"]
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: a user's or role's ARN, and for a role the session's; or an AWS service, or a federated identity provider."""
+    """The caller: a user's or role's ARN, and for a role the session's; or an AWS service, or a federated identity provider."""
 
     arn: str = ""
     session: str = ""
@@ -40,7 +40,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Request:
-    """One action on one resource. Context keys are in lower case, a key with several values has a list."""
+    """One action on one resource. Context keys are in lower case; a key with several values has a list."""
 
     caller: Caller
     action: str
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Rights:
-    """What a principal holds: identity policies (its groups' too), boundary, session policies (None: there are none)."""
+    """The policies of a principal: identity (its groups' included), boundary, and session policies (None without any)."""
 
     identity: tuple[Policy, ...] = ()
     boundary: Policy | None = None
@@ -59,7 +59,7 @@ class Rights:
 
 @dataclass(frozen=True)
 class DecidingStatement:
-    """A statement that decided, in a policy, in a layer: identity, boundary, session, resource."""
+    """A statement that decided the request, with its policy and its layer: identity, boundary, session or resource."""
 
     layer: str
     policy: str
@@ -68,8 +68,10 @@ class DecidingStatement:
 
 @dataclass(frozen=True)
 class Decision:
-    """`layer` is the one that denied: explicitly, or by allowing nothing. `missing` are the context keys that a statement
-    which fits the request asks for and the request lacks."""
+    """The decision on a request. `layer` is the one that denied, explicitly or by allowing nothing.
+
+    `missing` are the context keys that the request lacks and that a statement about its action and resource requires.
+    """
 
     effect: Effect
     layer: str = ""
@@ -105,7 +107,7 @@ def gather_statements(layer: str, policies: Iterable[Policy], request: Request, 
 
 
 def is_about_resource(one: Statement, request: Request) -> bool:
-    """A statement without any resource, as in a trust policy, is about what it is attached to."""
+    """Return whether the statement is about the request's resource; one without Resource, as in a trust policy, always is."""
     if not one.resources and "resource" not in one.negated:
         return True
     fitting = [match_resource(pattern, request, one.variables) for pattern in one.resources]
@@ -115,8 +117,10 @@ def is_about_resource(one: Statement, request: Request) -> bool:
 
 
 def match_resource(pattern: str, request: Request, variables: bool) -> bool | None:
-    """None for a pattern that hangs on a policy variable without a value, or has one where AWS fills in none: before the
-    resource's own part."""
+    """Return whether the pattern matches the request's resource.
+
+    None means that it uses a policy variable without a value, or one before the resource's own part, where AWS substitutes none.
+    """
     if pattern in ("*", request.resource):
         return True
     if variables and "${" in pattern:
@@ -130,10 +134,10 @@ def match_resource(pattern: str, request: Request, variables: bool) -> bool | No
 
 
 def match_caller(one: Statement, caller: Caller, bounded: bool = False) -> str:
-    """How a resource's policy names the caller: "itself" (a user, a session, a service), "role", "account", or "" not at all.
+    """Return how a resource's policy names the caller: "itself" (user, session, service), "role", "account" or "" (not at all).
 
-    To name an account leaves it to that account's own policies. `*` is anybody: as good as naming the role. A Deny with
-    NotPrincipal spares only whom it names in full, account and session too, and nobody who has a boundary.
+    Naming an account delegates to that account's own policies. `*` counts as naming the role. A Deny with NotPrincipal exempts
+    only a caller that it names in full, with its account and session, and never one that has a boundary.
     """
     ways = [match_principal(kind, value, caller) for kind, value in one.principals or ()]
     if "principal" in one.negated:
@@ -168,7 +172,7 @@ def match_principal(kind: str, value: str, caller: Caller) -> str:
 
 
 def split_by_naming(policy: Policy | None, caller: Caller, bounded: bool) -> dict[str, Policy]:
-    """The resource's policy, cut into the parts that name the caller in each way."""
+    """Split the resource's policy by the way in which its statements name the caller."""
     parts: dict[str, list[Statement]] = {}
     for one in policy.statements if policy else ():
         if way := match_caller(one, caller, bounded):
@@ -184,11 +188,11 @@ def decide_request(
     required: bool = False,
     possible: bool = False,
 ) -> Decision:
-    """The decision on one request.
+    """Return the decision on one request.
 
-    `resource` is the resource's own policy and `owner` the account it is in, where that is not the caller's. With `required`
-    it has to allow in any case, as a role's trust has. With `possible` the question is whether any request with these context
-    keys, and others that are not known, could be allowed.
+    `resource` is the resource's own policy and `owner` its account, where that is not the caller's. With `required`, this policy
+    must allow in any case, as a role's trust policy must. With `possible`, decide whether any request with these context keys, and
+    other unknown ones, could be allowed.
     """
     identity = gather_statements("identity", rights.identity, request, possible)
     caps = {"boundary": gather_statements("boundary", [rights.boundary], request, possible)} if rights.boundary else {}
@@ -207,7 +211,9 @@ def decide_request(
         return Decision("implicitDeny", "resource", (), missing)
     if not identity.allows and ((foreign and request.caller.arn) or not named_directly):
         return Decision("implicitDeny", "identity", (), missing)
-    if foreign or "itself" not in granted:  # another account's leave lifts no cap of the caller's own
+    if (
+        foreign or "itself" not in granted
+    ):  # A grant from another account does not lift the caller's own boundary or session policy.
         for layer, cap in caps.items():
             if not cap.allows:
                 return Decision("implicitDeny", layer, (), missing)

@@ -1,6 +1,6 @@
-"""Read policy texts strictly, and say where everything stands.
+"""Read policy texts strictly, with the line of each part.
 
-What Python's json lets pass (a duplicate key, NaN, any depth, any size) is refused by file, line and column.
+What Python's json accepts beyond that (duplicate keys, NaN, any depth, any size) is rejected with file, line and column.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ DEEPEST = 12  # levels; a condition's list of values is the seventh
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}:,]|[^][{}:,"\s]+')
 LONE = re.compile(r"\\u[dD][89a-fA-F]")
 
-Where = tuple[str | int, ...]  # ("Statement", 0, "Action")
+Where = tuple[str | int, ...]  # path of keys and indexes: ("Statement", 0, "Action")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a text came from, and the line of each of its keys and list items."""
+    """The name of a text's source, and the line of each of its keys and list items."""
 
     name: str
     lines: Mapping[Where, int] = field(default_factory=dict, repr=False)
 
 
 def read_text(path: Path) -> str:
-    """Return the file's text. Raises InputError: no file, too large, not UTF-8."""
+    """Return the file's text. Raises InputError if it is missing, too large or not UTF-8."""
     name = shorten_policy_path(path)
     try:
         with path.open("rb") as file:
@@ -48,9 +48,9 @@ def read_text(path: Path) -> str:
 
 
 def parse(source: str, name: str) -> tuple[Any, Source]:
-    """Return the JSON value of a text, and where its parts stand.
+    """Return the JSON value of a text, and the lines of its parts.
 
-    Raises InputError with name:line:column for what is no plain JSON, and for a duplicate key.
+    Raises InputError with name:line:column for text that is not plain JSON, and for a duplicate key.
     """
     if source.startswith("\ufeff"):
         raise_input_error(name, source, 0, "a byte order mark: save the file as UTF-8 without one")
@@ -76,7 +76,7 @@ def parse(source: str, name: str) -> tuple[Any, Source]:
 def locate_lines(source: str, name: str) -> dict[Where, int]:
     """Return the line of every key and list item of a valid JSON text.
 
-    Raises InputError for a key that stands twice in one object, and for nesting that no policy has.
+    Raises InputError for a key that occurs twice in one object, and for deeper nesting than a policy can have.
     """
     found: dict[Where, int] = {}
     line, done = 1, 0
@@ -92,7 +92,7 @@ def locate_lines(source: str, name: str) -> dict[Where, int]:
 
 def walk_json(source: str) -> Iterator[tuple[Where, int]]:
     """Yield (path, offset) of every key and list item of a valid JSON text, in order; a duplicate key comes twice."""
-    path: list[str | int] = []  # for every open object its key, for every open list its index
+    path: list[str | int] = []  # holds the current key of every open object and the current index of every open list
     in_list: list[bool] = []
     key_next = False
     for token in TOKEN.finditer(source):
@@ -117,7 +117,7 @@ def walk_json(source: str) -> Iterator[tuple[Where, int]]:
 
 
 def explain_fault(error: json.JSONDecodeError, source: str) -> str:
-    """Return json's words, with the sign that stood there instead."""
+    """Return the JSON parser's message, with the character that was found instead."""
     words = error.msg[0].lower() + error.msg[1:].removesuffix(" delimiter").removesuffix(" at").removesuffix(
         " starting"
     )
@@ -144,11 +144,11 @@ def compute_line_number(source: str, at: int) -> int:
 
 
 def shorten_policy_path(path: Path) -> str:
-    """Return the folder and file name by which messages name a policy file: operator/trust.json."""
+    """Return a policy file's folder and name, as messages show it: operator/trust.json."""
     return f"{path.parent.name}/{path.name}"
 
 
 def describe_json_type(value: Any) -> str:
-    """Return what JSON calls the value, with an article."""
+    """Return the JSON name of the value's type, with an article."""
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")

@@ -1,4 +1,4 @@
-"""What a policy says, apart from how it is written: permissions of one action on one resource, compared with wildcards in mind."""
+"""Permissions: what a policy means apart from how it is written, one action on one resource each."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from iampolicy.policy.document import (
 
 Condition = tuple[tuple[str, str, tuple[str, ...]], ...]
 
-SHOWN = 4  # of what a wildcard goes beyond; the rest is counted
+SHOWN = 4  # shown of what a wildcard covers beyond the other side; the rest is counted
 
 
 @dataclass(frozen=True, order=True)
 class Permission:
-    """Equal where the meaning is equal. A NotAction or NotResource is one: what it leaves out, and its kind in `apart`.
+    """A permission; equal objects mean the same. For NotAction or NotResource it has all excluded names, and the kind in `apart`.
 
-    `who` is whom a trust policy lets in, `written` the action as its author spelled it.
+    `who` is a principal that a trust policy names, `written` the action as its author spelled it.
     """
 
     effect: str
@@ -44,7 +44,7 @@ class Permission:
 
 @dataclass(frozen=True)
 class Grant:
-    """Permissions that differ in actions or resources only. `beyond` is what the other side has of it."""
+    """Permissions that differ in actions or resources only. `beyond` is the narrower part of them that the other side has."""
 
     effect: str
     actions: tuple[str, ...]
@@ -68,7 +68,7 @@ class Grant:
 
 
 def normalise_document(value: Any, key: str = "") -> Any:
-    """The same JSON for texts that differ in order, in one thing bare or in a list, or in how an account is named."""
+    """Return equal JSON for texts that differ only in order, single values as lists, or the form of an account's name."""
     if isinstance(value, dict):
         return {
             name: normalise_document(one if name in ("Version", "Sid", "Effect", "Id") else as_several(name, one), name)
@@ -87,12 +87,12 @@ def as_several(key: str, value: Any) -> Any:
 
 
 def as_root_arn(value: Any) -> str:
-    """AWS writes a bare account id as that account's root."""
+    """Return a bare account id as the ARN of that account's root, as AWS does; any other value as a string."""
     return f"arn:aws:iam::{value}:root" if re.fullmatch(r"\d{12}", str(value)) else as_iam_string(value)
 
 
 def list_permissions(policy: Policy) -> set[Permission]:
-    """Return all permissions of a policy or trust."""
+    """Return all permissions of a policy or trust policy."""
     return {one for statement in policy.statements for one in expand_statement(statement)}
 
 
@@ -114,7 +114,7 @@ def expand_statement(one: Statement) -> set[Permission]:
 
 
 def escape_variables(text: str) -> str:
-    """${aws:username} is text in a policy of the older version, and so not the same as in one of the current."""
+    """Escape ${aws:username}: a policy of the older version takes it as plain text, so it must differ from a variable."""
     return text.replace("${", "$ {")
 
 
@@ -130,11 +130,11 @@ Read = Callable[[str], re.Pattern[str] | ArnGlob]
 
 @lru_cache(50_000)
 def compile_covering_pattern(pattern: str, read: Read) -> re.Pattern[str] | ArnGlob:
-    """As the pattern, read against another pattern's text: `*` covers the other's `*`, `?` does not.
+    """Compile the pattern for matching another pattern's text: `*` covers the other's `*`, `?` does not.
 
-    Among three stars and more a `?` covers nothing: what lies within is then told as a difference, though it is none.
+    With three or more stars a `?` covers nothing: a pattern that lies within is then reported as a difference, though it is not.
     """
-    one = "\1"  # no sign of any ARN
+    one = "\1"  # This character occurs in no ARN.
     found = read(pattern.replace("?", one))
     if isinstance(found, ArnGlob):
         return found
@@ -142,7 +142,7 @@ def compile_covering_pattern(pattern: str, read: Read) -> re.Pattern[str] | ArnG
 
 
 def is_inside(part: str, whole: str, apart: tuple[bool, bool], read: Read) -> bool:
-    """Whether one pattern lies within another; `apart` says of each whether it is what is left out."""
+    """Return whether one pattern lies within another; `apart` says for each whether it lists what is excluded."""
     if part == whole and apart[0] == apart[1]:
         return True
     if apart[1]:
@@ -152,7 +152,7 @@ def is_inside(part: str, whole: str, apart: tuple[bool, bool], read: Read) -> bo
 
 
 def is_superset(whole: Permission, part: Permission) -> bool:
-    """Whether every request that `part` is about is one that `whole` is about; a condition narrows."""
+    """Return whether `whole` covers every request that `part` covers; a condition narrows."""
     if whole.effect != part.effect or whole.condition not in ((), part.condition):
         return False
     if whole.who != part.who and not (whole.who == "AWS *" and part.who.startswith("AWS ")):
@@ -164,7 +164,7 @@ def is_superset(whole: Permission, part: Permission) -> bool:
 
 
 def subtract_permissions(one: set[Permission], other: set[Permission]) -> list[Grant]:
-    """Return what `one` says and `other` does not, in few lines."""
+    """Return what `one` grants or denies and `other` does not, grouped into few lines."""
     found = [
         permission for permission in sorted(one - other) if not any(is_superset(rival, permission) for rival in other)
     ]
@@ -193,7 +193,7 @@ def describe_resource(permission: Permission) -> str:
 
 
 def describe_difference(permission: Permission, beside: Permission) -> str:
-    """Short: what is the same in the permission beside it goes without saying, and so actions with the same difference share a line."""
+    """Return only what differs from the permission beside it, so that actions with the same difference share a line."""
     what = [] if permission.action == beside.action else [describe_action(permission)]
     where = [] if permission.resource == beside.resource else [describe_resource(permission)]
     under = " under conditions" if permission.condition != beside.condition else ""

@@ -1,1 +1,1 @@
-"""The GPU box: images, launch, access over SSH, jobs on it, and what is copied there and back."""
+"""The GPU box: choose its image, launch it, reach it over SSH, run jobs on it, and copy files to and from it."""

@@ -1,4 +1,4 @@
-"""Getting onto the box: key pushed, host key learnt from the console, a way in opened, SSH with both pinned."""
+"""Access to the box over SSH: push the key, pin the host key read from the console, and open the connection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPENSSH_FAILED = 255  # the exit code of OpenSSH's client when there is no conne
 
 
 def check(have: Facts) -> dict[str, Any]:
-    """The running box. Raises OpsError that says what to run when there is none to reach."""
+    """Return the running box. Raises OpsError, with the command to run, when there is none to reach."""
     if have.box is None:
         others = f" ({', '.join(have.others)}, which these settings do not touch)" if have.others else ""
         raise OpsError(f"There is no box{others}. Start one: invoke ec2.up")
@@ -38,9 +38,9 @@ def check(have: Facts) -> dict[str, Any]:
 
 
 def prepare_login(account: Account, instance: dict[str, Any]) -> None:
-    """Push our key for a minute and pin the host's: what has to be before either SSH client connects.
+    """Push our public key, valid for a minute, and pin the host's; both SSH clients need this before they connect.
 
-    A push that is refused need not be the end: the box has the key pair of its launch, which may be ours.
+    A refused push is only reported: the box also accepts the key pair of its launch, which may be ours.
     """
     settings = account.settings.ec2
     instance_id = instance["InstanceId"]
@@ -61,7 +61,7 @@ def prepare_login(account: Account, instance: dict[str, Any]) -> None:
 
 
 def fetch_host_keys(account: Account, instance_id: str) -> None:
-    """Take the host's keys from its console, which only EC2 can write; not from whoever answers first."""
+    """Pin the host keys that the box printed on its console, which only EC2 can write. Raises OpsError before it printed any."""
     console = account.call("ec2", "get_console_output", InstanceId=instance_id, Latest=True).get("Output", "")
     keys = ssh.parse_host_keys(console)
     if not keys:
@@ -72,7 +72,7 @@ def fetch_host_keys(account: Account, instance_id: str) -> None:
 
 
 def open_socket(account: Account, have: Facts) -> socket.socket:
-    """A connection to the box's SSH server by the settings' way in. Raises OpsError."""
+    """Connect to the box's SSH server by the access method of the settings (ec2.way). Raises OpsError."""
     instance, settings = check(have), account.settings.ec2
     if settings.way == "command":
         return connect_through_command(
@@ -101,13 +101,13 @@ def open_socket(account: Account, have: Facts) -> socket.socket:
 
 
 def split_proxy_command(command: str, host: str, user: str) -> list[str]:
-    """A ProxyCommand as OpenSSH writes it, as words; no shell runs it."""
+    """Split a ProxyCommand into words and expand OpenSSH's tokens (%h, %n, %p, %r, %%); no shell runs it."""
     tokens = {"%h": host, "%n": host, "%p": "22", "%r": user, "%%": "%"}
     return [re.sub("%.", lambda found: tokens.get(found[0], found[0]), word) for word in shlex.split(command)]
 
 
 def connect_through_command(words: list[str]) -> socket.socket:
-    """A socket whose other end is a program's stdin and stdout. It ends when we close ours. Raises OpsError."""
+    """Start a program; return a socket to its stdin and stdout. Closing the socket ends the program. Raises OpsError."""
     near, far = socket.socketpair()
     try:
         subprocess.Popen(words, stdin=far.fileno(), stdout=far.fileno(), start_new_session=True)
@@ -121,9 +121,10 @@ def connect_through_command(words: list[str]) -> socket.socket:
 
 @contextmanager
 def open_box_connection(account: Account, have: Facts, left: str = "", use: bool = True) -> Iterator[Connection]:
-    """A connection that is closed in the end. `left`: what a lost line leaves behind; `use`: tell the watchdog of the box.
+    """Open an SSH connection to the box, and close it at the end.
 
-    Raises OpsError, Unreachable while it cannot be opened, and Lost with `left` in it.
+    `left` says what a lost connection leaves behind; `use` reports activity to the box's watchdog.
+    Raises OpsError, Unreachable while the connection cannot be opened, and Lost with `left` in it.
     """
     instance = check(have)
     prepare_login(account, instance)
@@ -147,9 +148,9 @@ def open_box_connection(account: Account, have: Facts, left: str = "", use: bool
 
 
 def build_ssh_options(account: Account, instance_id: str, settings_file: Path | None) -> dict[str, str]:
-    """OpenSSH's own client through our way in, trusting only the pinned key; works from any folder, and with rsync and scp."""
+    """Return options for OpenSSH's own client: our access method, only the pinned key; they work from any folder, with rsync and scp."""
     settings = account.settings.ec2
-    # What this command was told by its environment, the proxy is to know wherever it is started.
+    # The proxy may be started anywhere, so it gets the settings that this command got from its environment.
     kept = [
         f"{name}={value}" for name, value in os.environ.items() if name == "KENNEL_WORK" or name.startswith("INVOKE_")
     ]
@@ -166,7 +167,7 @@ def build_ssh_options(account: Account, instance_id: str, settings_file: Path | 
 
 
 def run_openssh(account: Account, instance_id: str, settings_file: Path | None, command: str) -> int:
-    """Run OpenSSH's own client, with a command or for a shell; return its exit code, OPENSSH_FAILED without a connection."""
+    """Run OpenSSH's own client, with a command or for a shell. Return its exit code, OPENSSH_FAILED without a connection."""
     options = build_ssh_options(account, instance_id, settings_file)
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     argv = ["ssh", *flags, account.settings.box_name, *([command] if command else [])]

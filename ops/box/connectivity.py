@@ -1,4 +1,4 @@
-"""Walking the path to the box, hop by hop: the first that fails is named, with the command that mends it."""
+"""Check the path to the box hop by hop; name the first hop that fails, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADDRESS = "invoke net.my-address, set net.own_address to it, invoke net.up"
 
 @dataclass(frozen=True)
 class Hop:
-    """`problem` is "" where the path goes on; `fix` the command that helps."""
+    """A hop of the path to the box. `problem` is "" where the hop works; `fix` is the command that helps."""
 
     name: str
     found: str
@@ -31,7 +31,7 @@ class Hop:
 
 
 def check_path(account: Account, have: Facts) -> Iterator[Hop]:
-    """Hops from the inside of EC2 to the login, up to the first that fails. Raises AwsError when AWS may not be asked."""
+    """Yield hops from EC2's own status to the login, up to the first that fails. Raises AwsError when AWS denies a request."""
     for hop in check_hops(account, have):
         yield hop
         if hop.problem:
@@ -48,7 +48,7 @@ def check_hops(account: Account, have: Facts) -> Iterator[Hop]:
     stopped = f"it is {have.state}{f' ({why})' if why else ''}" if have.state != "running" else ""
     yield Hop("instance", f"{have.instance_id} {have.state}", stopped, fix)
     yield check_instance_status(account, have)
-    # Session Manager's agent calls out by itself: no rule of ours is on its path.
+    # Session Manager's agent connects outwards, so none of our network rules is on its path.
     if account.settings.ec2.way != "command":
         yield from check_network_hops(account, have)
     yield from check_ssh_server(account, have)
@@ -70,7 +70,7 @@ def check_instance_status(account: Account, have: Facts) -> Hop:
 
 
 def check_network_hops(account: Account, have: Facts) -> Iterator[Hop]:
-    """The settings' way in, as far as EC2's own answers tell."""
+    """Yield the hops of the settings' access method, as far as EC2's own descriptions show them."""
     assert have.box is not None
     rules, subnets = read_rules(account, have.box["VpcId"])
     if account.settings.ec2.way == "public":
@@ -97,7 +97,7 @@ def check_network_hops(account: Account, have: Facts) -> Iterator[Hop]:
 
 
 def read_rules(account: Account, vpc: str) -> tuple[Rules, dict[str, dict[str, Any]]]:
-    """The VPC's rules, and its subnets by id."""
+    """Return the VPC's rules, and its subnets by id."""
     of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
     subnets = account.list_all("ec2", "describe_subnets", "Subnets", Filters=of_vpc)
     rules = reachability.index_rules(
@@ -110,7 +110,7 @@ def read_rules(account: Account, vpc: str) -> tuple[Rules, dict[str, dict[str, A
 
 
 def check_ssh_server(account: Account, have: Facts) -> Iterator[Hop]:
-    """A connection, and the first words of an SSH server over it."""
+    """Yield the hops of the SSH server: the TCP connection, then the server's greeting over it."""
     try:
         near = access.open_socket(account, have)
     except OpsError as error:
@@ -147,19 +147,19 @@ def check_login(account: Account, have: Facts) -> Hop:
 
 
 def strip_hints(error: OpsError) -> str:
-    """Without the hints at where to look further: that is here."""
+    """Return the error without its hints at where to look further, because the reader is already there."""
     return str(error).split(" Where it ends:")[0].split(" See ")[0].rstrip(".")
 
 
 def suggest_connection_fix(account: Account, what: str) -> str:
-    """Where a program of the settings is the line, it comes first."""
+    """Return the fix for a failed connection: the settings' own ProxyCommand where there is one, else `what` and a reboot."""
     if account.settings.ec2.way == "command":
         return f"try ec2.proxy_command by hand: {account.settings.ec2.proxy_command}"
     return f"{what} {REBOOT}"
 
 
 def suggest_user_fix(account: Account, have: Facts) -> str:
-    """What mends a user that the box's image does not have, or ""."""
+    """Return the fix for an ec2.user that the box's image does not have, or ""."""
     assert have.box is not None
     known = account.call_or_none("ec2", "describe_images", "InvalidAMIID", ImageIds=[have.box["ImageId"]])
     found = [images.from_response(one) for one in (known or {}).get("Images", [])]

@@ -1,4 +1,4 @@
-"""The box's disk: how full it is and with what, and what ended jobs left on it."""
+"""The box's disk: measure how full it is and with what, and delete what ended jobs left on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST_FREE_GB, LEAST_FREE = 1.0, 0.1  # below either, the disk counts as full
 
 @dataclass(frozen=True)
 class Disk:
-    """Sizes in GB; `parts` are the folders of `home`, Kennel's on the box, by name."""
+    """The disk of the box, with sizes in GB. `parts` maps the folders of `home`, Kennel's folder on the box, to their sizes."""
 
     home: str
     total: float
@@ -41,13 +41,16 @@ def measure_disk(link: Connection, settings: Settings) -> Disk:
 
 
 def list_current_shards(account: Account) -> list[str]:
-    """Return the SHA-256 of the current data set's shards, which stay; none without one."""
+    """Return the SHA-256 of the current dataset's shards, which stay on the box; an empty list without a dataset."""
     digest = read_pointer(account, account.settings.data.name)
     return [shard.sha256 for shard in read_manifest(account, digest).shards] if digest else []
 
 
 def clean_disk(link: Connection, settings: Settings, shards: list[str], dry: bool) -> list[tuple[str, int]]:
-    """What training/boxside/clean.py deleted, or with `dry` would: (name, bytes). Raises OpsError while a job needs it."""
+    """Run training/boxside/clean.py on the box; return (name, bytes) of what it deleted, or would delete with `dry`.
+
+    Raises OpsError when it fails, or while a job needs the files.
+    """
     words = ssh.quote_command(
         settings.ec2.python, "-", *(["--dry"] if dry else []), str(remote_jobs.locate_folders(settings).home), *shards
     )

@@ -1,4 +1,4 @@
-"""Download a file or folder from the box: there as a whole or not at all, and nothing outside of its target."""
+"""Download a file or folder from the box: completely or not at all, and never outside of its target."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ops.core.ssh import Connection
 
 
 def download_from_box(link: Connection, path: str, target: Path) -> int:
-    """Fetch a file or folder of the box to `target`, there as a whole or not at all; return its bytes. Raises OpsError, and Lost."""
+    """Fetch a file or folder of the box to `target`, completely or not at all; return its bytes. Raises OpsError, and Lost."""
     quoted = ssh.quote_command(path)
-    # Where it is a link, what it leads to is meant.
+    # A link is followed to the file or folder that it leads to.
     said = ssh.read(
         link,
         f"readlink -e -- {quoted} && du -sb -- {quoted}/ 2>/dev/null || du -sb -- {quoted} 2>/dev/null",

@@ -1,4 +1,4 @@
-"""What there is of the box: found by this stack's tags, and the little that is known from before."""
+"""The facts about the box: resources found by this stack's tags, and recent launches read from the audit log."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ INTERRUPTED = "Server.SpotInstance"  # how the reasons of a spot interruption be
 
 @dataclass(frozen=True)
 class Facts:
-    """`box` is the instance as EC2 describes it; `subnets` are (id, zone) in the settings' order of zones.
+    """The facts about the box: `box` is the instance as EC2 describes it; `subnets` are (id, zone) in the settings' order of zones.
 
-    `key_pair` is the id of the launch's, `alarm` as CloudWatch describes it, `spot_requests` those that live, of this box or of
-    none; `extra` are boxes that should not be. Only for a launch: `image`; `instance_types` by name; `offered`, (instance type, zone) pairs; and
-    `public_key`, ours.
+    `key_pair` is the id of the launch's key pair, `alarm` the alarm as CloudWatch describes it. `spot_requests` are live requests,
+    of this box or of none; `extra` are boxes beyond the one that should exist, `others` those of other stacks. Only a launch needs
+    `image`; `instance_types` by name; `offered`, (instance type, zone) pairs; and `public_key`, which is ours.
     """
 
     box: dict[str, Any] | None = None
@@ -58,7 +58,7 @@ class Facts:
 
     @property
     def interrupted(self) -> bool:
-        """Whether spot took it: then only EC2 may start it again."""
+        """Report whether a spot interruption stopped the box; then only EC2 may start it again."""
         reason = (self.box or {}).get("StateReason", {}).get("Code", "")
         return self.state in ("stopping", "stopped") and str(reason).startswith(INTERRUPTED)
 
@@ -71,7 +71,7 @@ class Facts:
 
 
 def read(account: Account, several: bool = False) -> Facts:
-    """Raises OpsError when the stack has more than one box, unless `several` may be."""
+    """Read the facts about the stack's box. Raises OpsError when there is more than one, unless `several` allows it."""
     found = [i for r in account.list_tagged("describe_instances", "Reservations") for i in r["Instances"]]
     alive = sorted((i for i in found if i["State"]["Name"] in ALIVE), key=lambda i: i["LaunchTime"])
     if len(alive) > 1 and not several:
@@ -109,9 +109,9 @@ def read(account: Account, several: bool = False) -> Facts:
 
 
 def read_for_launch(account: Account, have: Facts, instance_types: list[str], dry: bool = False) -> Facts:
-    """With what only a launch, or a start, needs. Raises OpsError for an instance type, image or disk that EC2 would refuse.
+    """Return `have` with the facts that only a launch, or a start, needs. With `dry`, no key is made on this machine.
 
-    `dry`: no key is made on this machine.
+    Raises OpsError for an instance type, image or disk that EC2 would refuse.
     """
     own = [have.box["InstanceType"]] if have.box else []
     more: dict[str, Any] = {
@@ -134,7 +134,7 @@ def read_for_launch(account: Account, have: Facts, instance_types: list[str], dr
 
 
 def list_foreign_boxes(account: Account) -> tuple[str, ...]:
-    """Boxes of other stacks in this account, as `i-1 of prod`: said where ours is missing, and never touched."""
+    """Return boxes of other stacks in this account, as `i-1 of prod`; they are named where ours is missing, and never touched."""
     kept = [{"Name": "tag-key", "Values": ["kennel:stack"]}, {"Name": "instance-state-name", "Values": list(ALIVE)}]
     found = account.list_all("ec2", "describe_instances", "Reservations", Filters=kept)
     stacks = {
@@ -152,7 +152,7 @@ def list_foreign_boxes(account: Account) -> tuple[str, ...]:
 
 
 def list_capacity_failures(account: Account) -> list[str]:
-    """Of the launches that this machine asked for lately: each `why` that ended for want of capacity; none since one went well."""
+    """Return the `why` of recent launches from this machine that failed for lack of capacity since the last success."""
     path, found = WORK / "audit.jsonl", list[str]()
     since = (datetime.now(UTC) - LATELY).isoformat()
     for text in path.read_text().splitlines()[-200:] if path.exists() else []:

@@ -1,4 +1,4 @@
-"""Folders onto the box: one tar stream, its files checked there by SHA-256, put in place as a whole; what is there is not sent."""
+"""Send folders to the box in one tar stream, check them there by SHA-256, and install them as a whole; skip what is there."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ops.core.ssh import Connection
 SUMS = ".sha256sums"  # beside the files it names, as `sha256sum --check` reads it
 PIECE = 256 << 10  # bytes handed to SSH at a time
 BLOCK = tarfile.BLOCKSIZE
-# On all cores of the box: with `sha256sum --check` alone all but one would watch.
+# This checks on all cores of the box: `sha256sum --check` alone would use one.
 CHECK = f"xargs -r -a {SUMS} -d '\\n' -n 256 -P 0 sh -c 'printf \"%s\\n\" \"$@\" | sha256sum --check --quiet' sh"
 
 
 @dataclass(frozen=True)
 class FileSet:
-    """Files to be sent, by their names below the target. Raises OpsError for a name that sha256sum would write otherwise."""
+    """The files to send, by their names below the target. Raises OpsError for a name that sha256sum would escape."""
 
     files: tuple[tuple[str, Path], ...]
 
@@ -35,7 +35,7 @@ class FileSet:
 
     @property
     def digest(self) -> str:
-        """Of names and contents: of the sums as they lie beside the files."""
+        """Return the digest of names and contents: the SHA-256 of the sums file as it lies beside the files."""
         return hashlib.sha256(
             "".join(format_sum_line(name, path.read_bytes()) for name, path in self.files).encode()
         ).hexdigest()
@@ -45,7 +45,7 @@ class FileSet:
         return sum(path.stat().st_size for _, path in self.files)
 
     def tar(self) -> Iterator[bytes]:
-        """An uncompressed tar of the files, in pieces, and last their sums, so that each is read once.
+        """Yield an uncompressed tar of the files, in pieces, with their sums last, so that each file is read once.
 
         Compressing pictures would cost more than it saves.
         """
@@ -76,15 +76,15 @@ def build_tar_entry(name: str, data: bytes, executable: int = 0) -> bytearray:
 
 
 def is_there(link: Connection, files: FileSet, target: str) -> bool:
-    """Whether the box has these very files: it reads them all again, since a disk may have lost what a note says is there."""
+    """Report whether the box has exactly these files; it reads all of them again, since a disk may lose what the sums list."""
     said = ssh.read(link, f"cd {ssh.quote_command(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}")
     return bool(said) and said.splitlines()[-1].split()[0].decode() == files.digest  # a login may print things before
 
 
 def send_files(link: Connection, files: FileSet, target: str, what: str) -> bool:
-    """The files into the folder `target` on the box, which is then theirs alone; False when they were there already.
+    """Send the files to the folder `target` on the box, replacing its content; return False when they were there already.
 
-    Until all are there and right, the target stays as it was. Raises OpsError, and Lost when the line is cut.
+    The target stays as it was until all files are there and checked. Raises OpsError, and Lost when the connection is cut.
     """
     if is_there(link, files, target):
         return False

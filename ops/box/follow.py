@@ -1,4 +1,4 @@
-"""Following a job's log: by the byte, numbered by the line, over as many connections as it takes."""
+"""Follow a job's log by byte offset, with numbered lines, over as many connections as it takes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ops.core.ssh import Connection
 from ops.core.task import explain_error
 
 PIECE = 1 << 20  # bytes of log at a time
-AGAIN_S = 180.0  # a line that is lost is looked for so long: a partition heals, a laptop wakes up
+AGAIN_S = 180.0  # how long a lost connection is retried: a partition heals, a laptop wakes up
 PAUSE_S = 0.5
 
 Opener = Callable[[], AbstractContextManager[Any]]
 
 
 class Follower:
-    """One job's log, from a line on. What was printed is not printed again, whatever becomes of the connection."""
+    """The follower of one job's log, from a line on. It prints no line twice, whatever happens to the connection."""
 
     def __init__(self, there: BoxFolders, name: str, line: int = 1) -> None:
         self.folder, self.name, self.lines = there.job(name), name, LogPrinter(line)
@@ -32,7 +32,7 @@ class Follower:
         self.heard = time.monotonic()
 
     def follow(self, opened: Opener) -> dict[str, Any]:
-        """Print until the job ends; its last status. Raises OpsError when it failed, or is gone, or cannot be seen any more."""
+        """Print until the job ends; return its last status. Raises OpsError when it failed, is gone, or stays out of reach."""
         try:
             found = self._watch_with_reconnects(opened)
         except KeyboardInterrupt as error:
@@ -58,7 +58,7 @@ class Follower:
                     return self._watch_job(link)
             except Exception as error:
                 worded = explain_error(error)
-                # A line is waited for; a box that is stopped, or a job that failed, will not come back by itself.
+                # Only a lost connection is retried: a stopped box or a failed job will not come back by itself.
                 if first or not isinstance(worded, Unreachable):
                     raise
                 if time.monotonic() - self.heard > AGAIN_S:
@@ -87,7 +87,7 @@ class Follower:
             time.sleep(PAUSE_S)
 
     def _poll_job(self, link: Connection) -> tuple[dict[str, Any], bytes]:
-        """Status, then what the log has beyond the offset: in this order, a job that has ended has its whole log read."""
+        """Return the status, then the log beyond the offset: in this order, the whole log of an ended job is read."""
         if self.offset is None:
             path = ssh.quote_command(self.folder + "/log")
             self.offset = int(ssh.run(link, f"head -n {self.lines.number - 1} {path} 2>/dev/null | wc -c"))
@@ -102,7 +102,7 @@ def print_from_bucket(account: Account, name: str, line: int) -> dict[str, Any]:
 
 
 def read_from_bucket(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
-    """What a job left in the bucket, where its box is gone: its last status, and its log. Raises OpsError when it left nothing."""
+    """Return what a job left in the bucket, for a box that is gone: its last status and its log. Raises OpsError without them."""
     ours = f"{account.settings.prefix}-box"
     if not name.startswith(ours):
         raise OpsError(

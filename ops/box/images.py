@@ -1,4 +1,4 @@
-"""Deep Learning AMIs: which there are, how long they are looked after, and which instance types they run on.
+"""Deep Learning AMIs: list them, compute how long AWS supports them, and check which instance types they run on.
 
 AWS names the newest of each kind in a public parameter: PATH/ARCHITECTURE/VARIANT/latest/ami-id.
 """
@@ -20,19 +20,19 @@ from ops.core.files import write_atomically
 PATH = "/aws/service/deeplearning/ami"
 VARIANT = re.compile(r"oss-nvidia-driver-gpu-pytorch-(\d+)\.(\d+)-([a-z0-9.-]+)")
 FAMILIES = re.compile(r"Supported EC2 instances?: ([\w, -]+)")
-# Until when AWS patches a PyTorch's images; from its support policy page, as of 2026-04: a year from a release. Of a version that
-# is not here only the image's own deprecation is known.
+# AWS patches a PyTorch's images until these dates, a year from a release, by its support policy page as of 2026-04. For a version
+# that is not here, only the image's own deprecation date is known.
 END_OF_PATCH = {
     (2, 6): date(2026, 1, 29), (2, 7): date(2026, 4, 23), (2, 8): date(2026, 8, 6), (2, 9): date(2026, 10, 15), (2, 10): date(2027, 1, 21),
 }  # fmt: skip
 
-# The settings' lock line: which image the next box gets, in the file that people read and commit.
+# The settings' lock line pins the image of the next box, in the file that people read and commit.
 PIN = re.compile(r"^(?P<indent>[ \t]+)ami:[ \t]*(?:\"[^\"]*\"|'[^']*'|[^#\s]*)[ \t]*(?P<comment>#.*)?$", re.M)
 
 
 @dataclass(frozen=True)
 class InstanceTypeInfo:
-    """An instance type: what its processor can be, and how many vCPUs it has."""
+    """An instance type: the architectures that its processor supports, and how many vCPUs it has."""
 
     processors: tuple[str, ...]
     vcpus: int
@@ -40,7 +40,7 @@ class InstanceTypeInfo:
 
 @dataclass(frozen=True)
 class Image:
-    """An AMI. `families`: of instance types, in small letters, that its description names; `least_gib`: its snapshot's size."""
+    """An AMI. `families` are the instance families, in small letters, that its description names; `least_gib` is its snapshot's size."""
 
     image_id: str
     name: str
@@ -53,17 +53,17 @@ class Image:
     pytorch: tuple[int, int] | None = None
 
     def compute_support_end(self) -> date | None:
-        """The earlier of what is known: AWS patches a PyTorch for a year, and deprecates an image after two."""
+        """Return the earlier known end of support: AWS patches a PyTorch for a year, and deprecates an image after two."""
         known = [day for day in (self.deprecated, END_OF_PATCH.get(self.pytorch or (0, 0))) if day]
         return min(known) if known else None
 
     @property
     def user(self) -> str:
-        """Who logs in: each system has its own."""
+        """Return the image's login user, which differs by operating system."""
         return "ubuntu" if "Ubuntu" in self.name else "ec2-user"
 
     def explain_incompatibility(self, instance_type: str, architectures: tuple[str, ...]) -> str:
-        """Why it does not run on a type whose processor has these architectures, or ""."""
+        """Return why the image does not run on a type whose processor has these architectures, or ""."""
         if self.architecture not in architectures:
             return f"{self.image_id} is for {self.architecture}, {instance_type} is {' or '.join(architectures)}"
         family = instance_type.split(".")[0]
@@ -122,7 +122,7 @@ def find_newest_image(account: Account) -> Image:
 
 
 def read_images(account: Account, image_ids: list[str]) -> list[Image]:
-    """Raises OpsError when one is not there (any more)."""
+    """Return these images as EC2 describes them. Raises OpsError when one does not exist (any more)."""
     found = account.call_or_none("ec2", "describe_images", "InvalidAMIID", ImageIds=image_ids)
     if found is None or not found["Images"]:
         raise OpsError(
@@ -133,7 +133,7 @@ def read_images(account: Account, image_ids: list[str]) -> list[Image]:
 
 
 def from_response(image: dict[str, Any]) -> Image:
-    """An image of DescribeImages' answer. Its description says what it runs on, and its name which PyTorch it has."""
+    """Return an image of a DescribeImages response. Its description names instance families, its name the PyTorch version."""
     families = FAMILIES.search(image.get("Description", "") or "")
     version = re.search(r"PyTorch (\d+)\.(\d+)", image.get("Name", ""))
     root = next(
@@ -158,7 +158,7 @@ def parse_day(text: str) -> date:
 
 
 def describe_instance_types(account: Account, names: list[str]) -> dict[str, InstanceTypeInfo]:
-    """What EC2 says of instance types. Raises OpsError that names the one that it does not know."""
+    """Return what EC2 says about instance types, by name. Raises OpsError that names the one that EC2 does not know."""
     found = {}
     for name in names:
         answer = account.call_or_none("ec2", "describe_instance_types", "InvalidInstanceType", InstanceTypes=[name])
@@ -179,7 +179,7 @@ def suggest_type(name: str) -> str:
 
 
 def check(account: Account, image: Image, instance_types: dict[str, InstanceTypeInfo]) -> None:
-    """Refuse, before any launch, what EC2 would refuse, or would start for nothing. Raises OpsError."""
+    """Check, before any launch, that the image fits the instance types and the disk. Raises OpsError."""
     for name, info in instance_types.items():
         if why := image.explain_incompatibility(name, info.processors):
             raise OpsError(f"{why}. Nothing was started. Other images: invoke ec2.ami; other types: ec2.instance_types")
@@ -192,7 +192,7 @@ def check(account: Account, image: Image, instance_types: dict[str, InstanceType
 
 
 def judge_image(one: Image, instance_types: dict[str, InstanceTypeInfo], disk_gib: int) -> dict[str, Any]:
-    """For people, and for --json: age in days, end of support, and what speaks against it, or ""."""
+    """Return age in days, end of support, and what speaks against the image (or ""), for people and for --json."""
     today, until = datetime.now(UTC).date(), one.compute_support_end()
     problems = [
         why for name, info in instance_types.items() if (why := one.explain_incompatibility(name, info.processors))
@@ -211,7 +211,7 @@ def judge_image(one: Image, instance_types: dict[str, InstanceTypeInfo], disk_gi
 
 
 def pin_image(path: Path, image: Image) -> Path:
-    """Put the image into the one `ami:` line of the section ec2; all else stays as it is. Raises OpsError when there is none."""
+    """Write the image into the one `ami:` line of the section ec2, and leave all else as it is. Raises OpsError without that line."""
     text = path.read_text()
     section = re.search(r"^ec2:[^\n]*\n(?:[ \t]+[^\n]*\n|[ \t]*\n|#[^\n]*\n)*", text, re.M)
     lines = list(PIN.finditer(section[0])) if section else []

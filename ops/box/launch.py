@@ -1,4 +1,4 @@
-"""Starting a box that is not there yet: what is asked of EC2, in which order, and which refusals end it."""
+"""Launch a box: which requests go to EC2, in which order, and which errors end the attempt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ops.core.settings import Settings
 NO_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupported")
 QUOTAS = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded")
 PAGE = "runbooks/no-capacity.md"
-# Of Service Quotas, in vCPUs, by the first letters of the instance type: (on demand, spot).
+# These are quota codes of Service Quotas, in vCPUs, by the first letters of the instance type: (on demand, spot).
 QUOTA_CODES = {
     "g": ("L-DB2E81BA", "L-3819A6DF"), "vt": ("L-DB2E81BA", "L-3819A6DF"), "p": ("L-417A185B", "L-7212CCBC"),
     **dict.fromkeys(("a", "c", "d", "h", "i", "m", "r", "t", "z"), ("L-1216C47A", "L-34B43A08")),
@@ -26,7 +26,7 @@ QUOTA_CODES = {
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """Which instance types, in this order; on spot first, if wanted, and on demand when there is none."""
+    """The instance types to try, in this order. With `spot`, all are tried on spot first, and then on demand."""
 
     instance_types: tuple[str, ...]
     spot: bool = False
@@ -41,9 +41,9 @@ class LaunchTarget:
 
 
 def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
-    """Try each market, type and zone in turn: capacity is a matter of the moment. Quota and permission are not, and end it.
+    """Yield launch requests for each market, type and zone until one succeeds; a quota or permission error ends the attempt.
 
-    Returns the box's id, and its type. Raises OpsError when nothing was to be had.
+    Return the box's id, and its type. Raises OpsError when none has capacity.
     """
     if have.spot_requests:
         args = {"SpotInstanceRequestIds": list(have.spot_requests)}
@@ -73,9 +73,9 @@ def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
 
 
 def request_instance(have: Facts, settings: Settings, target: LaunchTarget, key: Any) -> Steps:
-    """One request. Its token follows from the key pair's id, which all of a team see: asked by two, EC2 launches once.
+    """Yield one launch request. Its token follows from the key pair's id, which a team shares, so that EC2 launches a repeat once.
 
-    Raises OpsError for what no other target would change, and AwsError.
+    Raises OpsError for an error that no other target would avoid, and AwsError.
     """
     rate = compute_box_rate(target.instance_type, settings)
     why = f"no box runs; start one {target.instance_type} in {target.zone}" + (
@@ -87,7 +87,7 @@ def request_instance(have: Facts, settings: Settings, target: LaunchTarget, key:
             return (yield Change("ec2", "run_instances", asked, why=why, dollars_per_hour=rate))
         except AwsError as error:
             if error.says("IdempotentInstanceTerminated") and not again:
-                # That launch's box is gone, and nobody said so by ec2.down: another key pair makes it another launch.
+                # That launch's box was terminated without ec2.down; with another key pair, this is another launch.
                 yield Change("ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="its box is gone")
                 key = yield from pair_steps(have, settings)
             elif error.says(*QUOTAS):
@@ -102,7 +102,7 @@ def request_instance(have: Facts, settings: Settings, target: LaunchTarget, key:
 
 
 def pair_steps(have: Facts, settings: Settings) -> Steps:
-    """Import our public key; the pair's id."""
+    """Yield the import of our public key; return the pair's id. Raises OpsError while another operator starts the box."""
     name = settings.box_name
     args = {
         "KeyName": name,
@@ -119,7 +119,7 @@ def pair_steps(have: Facts, settings: Settings) -> Steps:
 
 
 def compute_box_rate(instance_type: str, settings: Settings) -> float:
-    """Of a box that runs: list prices, with its disk and, by ec2.way public, its address."""
+    """Return dollars an hour of a running box: list prices, with its disk and, by ec2.way public, its address."""
     public = pricing.price_public_address() if settings.ec2.way == "public" else 0.0
     return pricing.price_instances("ec2", instance_type) + pricing.price_disk(settings.ec2.disk_gib) + public
 
@@ -172,7 +172,7 @@ def launch_arguments(have: Facts, target: LaunchTarget, key: Any, settings: Sett
         "InstanceType": target.instance_type,
         "MinCount": 1,
         "MaxCount": 1,
-        "ClientToken": hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40],  # asked twice, EC2 launches once
+        "ClientToken": hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40],  # EC2 launches a repeat once
         "KeyName": settings.box_name,
         "IamInstanceProfile": {"Name": settings.build_role_name("ec2-box")},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
@@ -185,7 +185,7 @@ def launch_arguments(have: Facts, target: LaunchTarget, key: Any, settings: Sett
         "TagSpecifications": [{"ResourceType": what, "Tags": tags} for what in tagged],
     }
     if target.spot:
-        # Persistent, since a one-time one cannot be stopped: being idle, or interrupted, would take the disk.
+        # Persistent, since a one-time request cannot be stopped: an idle stop or an interruption would delete the disk.
         options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
         asked["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
     return asked

@@ -1,4 +1,4 @@
-"""The box as it should be: one that runs, watched by an alarm; how it is woken, halted and taken away."""
+"""The plan for the box: it should run and be watched by an alarm. Other plans start, stop and remove it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
 
 IDLE_CORES = (
-    0.15  # of all its vCPUs: below, a box counts as idle; a trainer keeps one busy, the system alone takes less
+    0.15  # busy vCPUs of the box, below which it is idle; a trainer keeps one busy, the system alone takes less
 )
-DAY_S = 86_400  # over which CloudWatch looks at most, at points closer than an hour
+DAY_S = 86_400  # the longest time over which a CloudWatch alarm with a period below an hour can look
 
 
 def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
-    """A box that is stopped is started and never replaced: it may hold work that is nowhere else."""
+    """Yield the changes to a running, watched box. A stopped box is started, never replaced: its work may be nowhere else."""
     if have.box is None:
         instance_id, instance_type = yield from launch.steps(have, options, settings)
     else:
@@ -35,7 +35,7 @@ def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
 
 
 def watch_steps(have: Facts, instance_id: Any, instance_type: str, settings: Settings) -> Steps:
-    """The alarm as the settings want it, for this very box."""
+    """Yield the change that makes the alarm of this box match the settings."""
     if not settings.ec2.idle_minutes:
         if have.alarm is not None:
             yield Change(
@@ -56,7 +56,7 @@ def watch_steps(have: Facts, instance_id: Any, instance_type: str, settings: Set
 
 
 def start_box_steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
-    """Start it as it is; where there is no capacity, as another of the types: its disk comes along. Raises OpsError."""
+    """Yield the start of the box as it is; without capacity, as an alternative type, which keeps its disk. Raises OpsError."""
     assert have.box is not None
     instance_id, own = have.instance_id, have.box["InstanceType"]
     if have.interrupted:
@@ -98,9 +98,9 @@ def start_box_steps(have: Facts, options: LaunchOptions, settings: Settings) -> 
 
 
 def list_alternative_types(have: Facts, options: LaunchOptions, zone: str) -> list[str]:
-    """Types that the box's disk could run in: on demand, offered where it is, and with its kind of processor."""
+    """Return types that the box's disk could run in: on demand, offered in its zone, and with its kind of processor."""
     assert have.box is not None
-    if have.on_spot:  # its type is its request's
+    if have.on_spot:  # a spot request fixes the type
         return []
     processor = have.box.get("Architecture", "x86_64")
     fitting = [
@@ -112,7 +112,7 @@ def list_alternative_types(have: Facts, options: LaunchOptions, zone: str) -> li
 
 
 def build_idle_alarm(instance_id: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
-    """Twice as patient as the watchdog on the box, whose second line it is: it sees neither connections nor jobs, only work."""
+    """Return the alarm behind the box's watchdog: it waits twice as long, and sees only CPU use, no connections or jobs."""
     patience = 2 * settings.ec2.idle_minutes * 60
     period = 300 if patience <= DAY_S else 3600  # EC2 measures every five minutes
     return {
@@ -148,7 +148,7 @@ def build_state_probe(instance_id: str, wanted: str) -> Callable[[Account], str 
 
 
 def build_readiness_probe(instance_id: str) -> Callable[[Account], str | None]:
-    """Running, and both of EC2's status checks passed: before that, SSH answers to nobody."""
+    """Return a probe for a running box that passed both of EC2's status checks; before that, SSH does not answer."""
     running = build_state_probe(instance_id, "running")
 
     def until(account: Account) -> str | None:
@@ -173,7 +173,7 @@ def read_state_reason(account: Account, instance_id: str) -> str:
 
 
 def stop_box_steps(have: Facts) -> Steps:
-    """Stop, which keeps the disk. Nothing here ever turns into a termination."""
+    """Yield the stop of the box, which keeps its disk. A stop never turns into a termination."""
     if have.state in ("pending", "running"):
         yield Change("ec2", "stop_instances", {"InstanceIds": [have.instance_id]}, why="asked for; its disk is kept")
     if have.state in ("pending", "running", "stopping"):
@@ -181,7 +181,7 @@ def stop_box_steps(have: Facts) -> Steps:
 
 
 def remove_box_steps(have: Facts, settings: Settings) -> Steps:
-    """All boxes of the stack, should there be several, and what would start another, or cost on."""
+    """Yield the removal of all boxes of the stack, and of what would start another one or keep costing."""
     gone = [*([have.instance_id] if have.box else []), *have.extra]
     if have.spot_requests:
         args = {"SpotInstanceRequestIds": list(have.spot_requests)}

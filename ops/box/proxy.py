@@ -1,6 +1,6 @@
-"""OpenSSH's ProxyCommand: `python -m ops.box.proxy [SETTINGS]` finds the box, pushes the key, and is the line to it.
+"""OpenSSH's ProxyCommand: `python -m ops.box.proxy [SETTINGS]` finds the box, pushes the key, and carries the connection.
 
-The box is looked up anew for each connection, so that what was written into a configuration stays good.
+Each connection looks up the box again, so that a written SSH configuration stays valid.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Jobs on the box: started detached, followed by line, found again by anyone. A lost line loses nothing."""
+"""Jobs on the box: they start detached, are followed by line, and any operator finds them again. A lost connection loses nothing."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from ops.datasets import pretrained
 from ops.jobs import spec
 
 LINK_S = 300  # how long the box may use the link to its wheels
-PATIENCE = 6  # looks, half a second apart, at a job that should run and has no process
+PATIENCE = 6  # polls, half a second apart, of a job that should run and has no process
 STARTING = '{"state": "Starting", "pid": 0}'
 TAKEN = 17
-START_S = 60  # for a job's program to say its first word; a cold disk takes a while to read Python
+START_S = 60  # for a job's program to write its first status; a cold disk takes a while to read Python
 UNDER_WAY = ("Starting", "Downloading", "Training", "Uploading")
-GRACE_S = 150  # for a job that was told to end: 120 s of its own, and the way to the bucket
+GRACE_S = 150  # for a job that was asked to end: 120 s of its own, and the upload to the bucket
 
 
 @dataclass(frozen=True)
 class BoxFolders:
-    """Where things are on the box, below the user's home."""
+    """The folders of Kennel on the box, which lie below the user's home."""
 
     home: PurePosixPath
 
@@ -44,7 +44,7 @@ class BoxFolders:
 
 
 class LogPrinter:
-    """Prints whole lines of a log that comes in pieces, which may end in the middle of a letter. `number` is the next line's."""
+    """The printer of a log that comes in pieces, which may split a character. It prints whole lines; `number` is the next line's."""
 
     def __init__(self, number: int = 1) -> None:
         self._decoder, self._rest, self.number = codecs.getincrementaldecoder("utf-8")("replace"), "", number
@@ -61,12 +61,12 @@ def locate_folders(settings: Settings) -> BoxFolders:
 
 
 def send_code(link: Connection, there: BoxFolders, job: spec.TrainingSpec) -> bool:
-    """training/ onto the box, unless this very code is there already, whole."""
+    """Send training/ to the box; return False when this very code is there already, complete."""
     return send_files(link, FileSet(tuple(spec.list_code_files([]))), there.code(job), "the code")
 
 
 def send_wheels(account: Account, link: Connection, there: BoxFolders, job: spec.TrainingSpec) -> str:
-    """Wheels by way of S3, which the box reaches without the internet; return their folder on the box."""
+    """Install the wheels on the box by way of S3, which it reaches without the internet; return their folder there. Raises OpsError."""
     settings = account.settings
     packed = build_tar((path.name, path) for path in spec.download_wheels(settings, "requirements-box.txt"))
     sha = hashlib.sha256(packed).hexdigest()
@@ -88,7 +88,7 @@ def send_wheels(account: Account, link: Connection, there: BoxFolders, job: spec
 
 
 def build_job_request(account: Account, job: spec.TrainingSpec, attempt: str, anew: bool) -> dict[str, Any]:
-    """JOB.json, as training/boxside/box_runner.py reads it. Not `anew`, it carries on from the checkpoint of an attempt before it."""
+    """Return JOB.json, as training/boxside/box_runner.py reads it. Without `anew`, the job resumes from an earlier attempt's checkpoint."""
     settings = account.settings
     return {
         "bucket": settings.bucket,
@@ -104,7 +104,7 @@ def build_job_request(account: Account, job: spec.TrainingSpec, attempt: str, an
 
 
 def fetch_data(account: Account, link: Connection, job: spec.TrainingSpec, wheels: str) -> str:
-    """The job's data set onto the box, by its own role, from S3 inside the VPC; the last thing it said. Raises OpsError."""
+    """Fetch the job's dataset onto the box by its own role, from S3 inside the VPC; return the last line of output. Raises OpsError."""
     settings, there = account.settings, locate_folders(account.settings)
     program = ssh.quote_command(settings.ec2.python, "-u", there.code(job) + "/boxside/fetch_data.py", "/dev/stdin")
     heard: list[bytes] = []
@@ -125,7 +125,7 @@ def fetch_data(account: Account, link: Connection, job: spec.TrainingSpec, wheel
 
 
 def start_job(account: Account, link: Connection, job: spec.TrainingSpec, attempt: str, anew: bool) -> bool:
-    """Start the job apart from this connection and this machine; False when somebody else has just taken the attempt's name."""
+    """Start the job detached from this machine; return False when another operator just took the attempt's name."""
     settings, there = account.settings, locate_folders(account.settings)
     send_code(link, there, job)
     if job.weights:
@@ -151,8 +151,8 @@ def start_job(account: Account, link: Connection, job: spec.TrainingSpec, attemp
 
 
 def build_detached_command(words: str, log: str, unit: str) -> str:
-    """Shell words that start `words` apart from this connection: as a unit of systemd, whose shutdown knows of it, or where
-    there is none in a session of its own. `words` may have no $: systemd-run would expand it."""
+    """Return shell words that start `words` detached from this connection: as a unit of systemd, which ends it properly at a shutdown,
+    or in a session of its own where there is no systemd. `words` may have no $: systemd-run would expand it."""
     whole = ssh.quote_command("sh", "-c", f"exec > {ssh.quote_command(log)} 2>&1 < /dev/null; exec {words}")
     # KillMode: at a shutdown SIGTERM goes to box_runner.py alone, which passes it on, and waits for the checkpoint.
     options = f"--quiet --collect --unit={ssh.quote_command(unit)} --property=KillMode=mixed --property=TimeoutStopSec={GRACE_S}"
@@ -163,7 +163,7 @@ def build_detached_command(words: str, log: str, unit: str) -> str:
 
 
 def list_attempt_artifacts(account: Account, job: spec.TrainingSpec) -> dict[str, set[str]]:
-    """What each attempt at the job left in the bucket, by its file's names: a new box knows nothing of an old one's jobs."""
+    """Return the file names that each attempt at the job left in the bucket: a new box knows nothing of an old one's jobs."""
     found: dict[str, set[str]] = {}
     for key in account.bucket.keys(f"jobs/{job.name}"):
         _, attempt, *_, file = key.split("/")
@@ -172,29 +172,29 @@ def list_attempt_artifacts(account: Account, job: spec.TrainingSpec) -> dict[str
 
 
 def list_trained_attempts(account: Account, job: spec.TrainingSpec) -> list[str]:
-    """The attempts that left a model, oldest first."""
+    """Return the attempts that left a model, oldest first."""
     found = list_attempt_artifacts(account, job)
     return [name for name in job.attempts() if "model.tar.gz" in found.get(name, ())]
 
 
 def find_unused_attempt(account: Account, link: Connection, there: BoxFolders, job: spec.TrainingSpec) -> str:
-    """The first name that neither this box nor the bucket has used for the job."""
+    """Return the first attempt name that neither this box nor the bucket has used for the job."""
     taken = {*list_job_names(link, there), *list_attempt_artifacts(account, job)}
     return next(name for name in job.attempts() if name not in taken)
 
 
 def list_job_names(link: Connection, there: BoxFolders) -> list[str]:
-    """The jobs of this box, the newest first."""
+    """Return the jobs of this box, the newest first."""
     listed = ssh.run(link, f"ls -t {ssh.quote_command(str(there.home / 'jobs'))} 2>/dev/null || true").split()
     return [name for name in listed if name != "newest"]
 
 
 def find_newest_job(link: Connection, there: BoxFolders) -> str | None:
-    """The job that was started last on this box."""
+    """Return the job that was started last on this box, or None."""
     return ssh.run(link, f"readlink {ssh.quote_command(there.job('newest'))} || true").strip() or None
 
 
-# Three lines, in a job's folder: its status.json, the state of its process, and the status's age in seconds.
+# LOOK prints three lines in a job's folder: its status.json, the state of its process, and the status's age in seconds.
 LOOK = (
     "s=$(tr -d '\\n' < status.json 2>/dev/null); printf '%s\\n' \"$s\"; "
     'p=$(printf %s "$s" | sed \'s/.*"pid": *\\([0-9]*\\).*/\\1/\'); printf \'%s\\n\' "$(ps -o stat= -p "$p" 2>/dev/null)"; '
@@ -203,15 +203,14 @@ LOOK = (
 
 
 def read_status(link: Connection, folder: str, more: str = "") -> tuple[dict[str, Any], bytes]:
-    """status.json with `alive`, whether its process still runs; and the output of `more`, which runs after that."""
+    """Return status.json with `alive`, which says whether its process still runs, and the output of `more`, which runs after that."""
     answer = ssh.read(link, f"cd {ssh.quote_command(folder)} 2>/dev/null || exit 0; {LOOK}; {more}")
     text, process, age, data = (answer.split(b"\n", 3) + [b""] * 4)[:4]
     return parse_job_status(text, process, age), data
 
 
 def parse_job_status(text: bytes, process: bytes, age: bytes) -> dict[str, Any]:
-    """Of LOOK's lines. A job that has just been asked for counts as alive for START_S; a process that ended and that nobody
-    has reaped does not."""
+    """Parse the lines that LOOK prints. A job that was just requested counts as alive for START_S; a zombie process does not."""
     try:
         found: dict[str, Any] = json.loads(text)
         state, pid = str(found["state"]), int(found["pid"])
@@ -223,7 +222,7 @@ def parse_job_status(text: bytes, process: bytes, age: bytes) -> dict[str, Any]:
 
 
 def list_jobs(link: Connection, there: BoxFolders) -> list[dict[str, Any]]:
-    """All jobs of the box with their verdicts, the newest first, in one look."""
+    """Return all jobs of the box with their statuses, the newest first, in one command."""
     folder = ssh.quote_command(str(there.home / "jobs"))
     loop = f'for job in $(ls -t); do [ -h "$job" ] && continue; echo "$job"; (cd "$job" && {LOOK}); done'
     lines = ssh.read(link, f"cd {folder} 2>/dev/null || exit 0; {loop}").split(b"\n")
@@ -236,13 +235,13 @@ def status(link: Connection, there: BoxFolders, name: str) -> dict[str, Any]:
 
 
 def is_job_under_way(link: Connection, there: BoxFolders, name: str) -> bool:
-    """Whether the job still has something to do, and a process that does it."""
+    """Report whether the job still has something to do, and a process that does it."""
     found = status(link, there, name)
     return found["state"] in UNDER_WAY and found["alive"]
 
 
 def terminate_job(link: Connection, there: BoxFolders, name: str) -> dict[str, Any]:
-    """Ask a job under way to end, and wait until it has written its checkpoint; its last status."""
+    """Ask a running job to end, and wait up to GRACE_S until it has written its checkpoint; return its last status."""
     found = status(link, there, name)
     if found["alive"] and found["pid"]:
         ssh.run(link, f"kill -TERM {int(found['pid'])} || true")

@@ -1,4 +1,4 @@
-"""How the box is: its state, what it has cost, when it stops by itself, and whether SSH gets there."""
+"""The box's status: its state, what it has cost, when it stops by itself, and whether SSH reaches it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BoxStatus:
 
 
 def read(account: Account, have: Facts) -> BoxStatus:
-    """By EC2's word, and where it runs by the box's own. A box that spot took, or that SSH does not reach, is a problem."""
+    """Read the status from EC2 and, where the box runs, from the box. A spot interruption or a failed SSH connection is a problem."""
     assert have.box is not None
     reason = have.box.get("StateReason", {}).get("Message", "")
     data: dict[str, Any] = {
@@ -55,20 +55,20 @@ def read(account: Account, have: Facts) -> BoxStatus:
 
 
 def compute_costs(account: Account, have: Facts) -> dict[str, float | None]:
-    """List prices, None where none is known. `dollars_so_far`: since the machine was started, disk included; on spot it is less."""
+    """Return costs at list prices, None where unknown. `dollars_so_far` is since the last start, disk included; spot costs less."""
     assert have.box is not None
     if have.state not in ("pending", "running"):
         return {"dollars_per_hour": round(pricing.price_disk(account.settings.ec2.disk_gib), 4), "dollars_so_far": 0.0}
     try:
         rate = launch.compute_box_rate(have.box["InstanceType"], account.settings)
-    except OpsError:  # somebody else started a type that ops/core/pricing.toml does not have
+    except OpsError:  # another operator started a type that ops/core/pricing.toml does not have
         return {"dollars_per_hour": None, "dollars_so_far": None}
     hours = (datetime.now(UTC) - have.box["LaunchTime"]).total_seconds() / 3600
     return {"dollars_per_hour": round(rate, 4), "dollars_so_far": round(rate * hours, 4)}
 
 
 def read_countdown(link: Connection) -> int | None:
-    """Seconds until the box switches itself off, if nobody uses it from now on; None without a watchdog."""
+    """Return the seconds until the box switches itself off, if it stays unused; None without a watchdog."""
     said = ssh.run(link, f'cat "$BOX_ROOT"{user_data.STATE} 2>/dev/null || true').strip()
     if not said:
         return None
@@ -100,6 +100,6 @@ def format_box_status(data: dict[str, Any], problem: str) -> str:
 
 
 def read_gpu_status(link: Connection) -> str:
-    """What nvidia-smi says of each GPU, or ""."""
+    """Return what nvidia-smi says about each GPU, or ""."""
     query = "name,utilization.gpu,memory.used,memory.total,temperature.gpu"
     return ssh.read(link, f"nvidia-smi --query-gpu={query} --format=csv,noheader 2>/dev/null || true").decode().strip()

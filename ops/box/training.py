@@ -1,4 +1,4 @@
-"""Train on the box: bring code and data there, start a job or join the one that runs, and end one before a stop."""
+"""Train on the box: send code and data there, start a job or join the running one, and end a job before a stop."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ops.jobs import spec
 
 @dataclass(frozen=True)
 class SyncResult:
-    """`sent`: whether the code had to be; `data` is the last thing that the box said of the data set."""
+    """The result of a sync. `sent` says whether the code had to be sent; `data` is the last line of output about the dataset."""
 
     sent: bool
     data: str
 
 
 def connect_to_current_box(account: Account) -> AbstractContextManager[Connection]:
-    """Open a connection to the box as it is now: it may have been stopped, or come back, since the last one."""
+    """Open a connection to the box as it is now: it may have been stopped, or started again, since the last one."""
     return access.open_box_connection(account, facts.read(account))
 
 
 def sync_job_files(account: Account, have: Facts, job: spec.TrainingSpec) -> SyncResult:
-    """Bring code, wheels and data set onto the box; what is there is checked, not sent. Raises OpsError."""
+    """Send code, wheels and dataset to the box; what is there already is checked, not sent. Raises OpsError."""
     left = "What was whole on the box is whole still; what was under way is sent again: invoke ec2.sync"
     with access.open_box_connection(account, have, left) as link:
         sent = remote_jobs.send_code(link, remote_jobs.locate_folders(account.settings), job)
@@ -67,7 +67,7 @@ def find_job(link: Connection, there: remote_jobs.BoxFolders, name: str) -> str:
 
 
 def find_running_job(account: Account, have: Facts) -> str:
-    """Return the job under way, or "". A box that cannot be reached is said to be, and counts as without one."""
+    """Return the job under way, or "". A box that cannot be reached is reported, and counts as without one."""
     there = remote_jobs.locate_folders(account.settings)
     try:
         with access.open_box_connection(account, have, use=False) as link:
@@ -79,7 +79,7 @@ def find_running_job(account: Account, have: Facts) -> str:
 
 
 def end_job(account: Account, have: Facts, name: str) -> None:
-    """End the job after it has written a checkpoint; one that does not end by itself is said to, and left to the stop."""
+    """End the job after it has written a checkpoint. A job that does not end is reported, and left to the stop of the box."""
     say(f"{name} writes its checkpoint ...")
     left = f"{name} was told to end; the box was not stopped. Again: invoke ec2.stop"
     with access.open_box_connection(account, have, left) as link:

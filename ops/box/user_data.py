@@ -1,6 +1,6 @@
-"""What a box does before anything else, at every boot: arm the watchdog that switches it off when nobody uses it; show its keys.
+"""The user data of the box runs at every boot: it arms the watchdog that stops an idle box, and prints the host keys.
 
-User data that cloud-init calls a boothook: run as soon as they are read, and at each boot anew. So the watchdog is there
+cloud-init calls it a boothook: it runs as soon as it is read, and again at each boot. So the watchdog is there
 before the first login, and a launch that is interrupted leaves no box that runs for ever.
 """
 
@@ -10,7 +10,7 @@ from ops.core.paths import ROOT
 from ops.core.settings import Settings
 
 WATCHDOG = ROOT / "training" / "boxside" / "idle_watchdog.py"
-STATE = "/var/lib/kennel/idle.json"  # where it says how long the box has been idle; below $BOX_ROOT
+STATE = "/var/lib/kennel/idle.json"  # where the watchdog writes how long the box has been idle; below $BOX_ROOT
 MOST = 16_384  # bytes of user data, by EC2's limit
 
 HEAD = """#cloud-boothook
@@ -34,7 +34,7 @@ systemctl daemon-reload
 systemctl start --no-block kennel-idle.service
 """
 
-# cloud-init prints the host's keys at the first boot only, and a console starts anew at each: who comes later learns them here.
+# cloud-init prints the host keys at the first boot only, and each boot starts an empty console: later boots print them here.
 KEYS = """
 if [ -e "$root/var/lib/kennel/booted" ]; then
     keys=$(cat "$root"/etc/ssh/ssh_host_*_key.pub)
@@ -45,7 +45,7 @@ fi
 
 
 def build_user_data(settings: Settings) -> str:
-    """The script; without the watchdog where ec2.idle_minutes is 0."""
+    """Return the user data script, without the watchdog where ec2.idle_minutes is 0."""
     text = HEAD
     if settings.ec2.idle_minutes:
         text += SCRIPT.format(program=WATCHDOG.read_text(), minutes=settings.ec2.idle_minutes)

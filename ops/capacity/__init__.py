@@ -1,1 +1,1 @@
-"""How much the endpoint and the function in front of it can take, and what that costs."""
+"""The capacity of the endpoint and of the function in front of it: how much they can take, and what that costs."""

@@ -1,4 +1,4 @@
-"""How much the endpoint and the function in front of it can take, and what that costs: arithmetic on one measurement.
+"""Compute from one measurement how much the endpoint and the function in front of it can take, and what that costs.
 
 Rates are requests a minute unless a name says otherwise, because SageMaker's scaling metric counts by the minute.
 """
@@ -17,7 +17,7 @@ from ops.releases.cpu_types import find_cpu_type
 from ops.releases.load_test import LoadTestResult
 
 SAFETY = (
-    0.5  # where AWS starts, in "Load testing your auto scaling configuration": target = RPS of one instance x 0.5 x 60
+    0.5  # AWS's first value, in "Load testing your auto scaling configuration": target = RPS of one instance x 0.5 x 60
 )
 CALLS_A_SECOND = 10  # of one Lambda environment, AWS's quota, however short a call is
 ACCOUNT_CONCURRENCY = 1000  # of a whole account, AWS's default quota; new accounts have less
@@ -32,7 +32,7 @@ GIVEN = "given"  # stands where a measurement has its release
 
 @dataclass(frozen=True)
 class Option:
-    """What the traffic would cost on one instance type. Numbers are None where the measurement says nothing about its CPU."""
+    """The cost of the traffic on one instance type. Numbers are None where the measurement says nothing about its CPU."""
 
     instance_type: str
     vcpus: int | None
@@ -47,7 +47,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Plan:
-    """`rps` is what one instance can do, `duration_ms` one call of the function, `slots` how many of those run at once."""
+    """The capacity plan: `rps` is what one instance can do, `duration_ms` what a function call takes, `slots` how many run at once."""
 
     instance_type: str
     rps: float
@@ -57,7 +57,7 @@ class Plan:
     least: int
     most: int
     traffic: float
-    asked: bool = False  # the traffic was said, and is not what the function admits
+    asked: bool = False  # the traffic was given, and is not what the function admits
 
     @property
     def limit(self) -> float:
@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def covered(self) -> int:
-        """What the scaling target plans for, as it is set."""
+        """Return the requests a minute that the scaling target, as it is set, plans for."""
         return self.most * self.as_set
 
     @property
@@ -82,7 +82,7 @@ class Plan:
 
     @property
     def usable(self) -> int:
-        """The target as set, if that is between the advised one and the limit; else the advised one."""
+        """Return the target as set, if that is between the advised one and the limit; else the advised one."""
         return self.as_set if self.target <= self.as_set < self.limit else self.target
 
     def instances(self, each: float) -> int:
@@ -90,12 +90,12 @@ class Plan:
 
 
 def compute_target(rps: float) -> int:
-    """SageMakerVariantInvocationsPerInstance for an instance that can do `rps`; a whole number, as the setting is."""
+    """Return SageMakerVariantInvocationsPerInstance for an instance that can do `rps`; a whole number, as the setting is."""
     return max(1, math.floor(round(rps * SAFETY * 60, 6)))
 
 
 def compute_function_throughput(slots: int, duration_ms: float) -> float:
-    """Slots divided by what one call takes (Little's law), but no environment takes more than ten calls a second."""
+    """Return calls a minute: slots divided by the time of a call (Little's law), at most ten a second for each environment."""
     return slots * min(60_000 / duration_ms, CALLS_A_SECOND * 60)
 
 
@@ -104,12 +104,12 @@ def compute_instances(traffic: float, each: float, least: int = 1) -> int:
 
 
 def estimate_call_duration(measured: LoadTestResult) -> float:
-    """Of one call that need not queue: more callers than vCPUs wait for each other, and that wait is in the p50."""
+    """Return the ms of a call that need not queue: of more callers than vCPUs, the p50 holds the wait for each other."""
     return measured.p50_ms * min(1.0, measured.vcpus / measured.concurrency) + OVERHEAD_MS
 
 
 def from_flags(rps: float, latency_ms: float, instance_type: str) -> LoadTestResult:
-    """Figures said by hand, as if they had been measured on that type. On a CPU that has bf16 they count as bf16."""
+    """Return figures given by hand, as if they had been measured on that type. On a CPU that has bf16 they count as bf16."""
     there = find_cpu_type(instance_type)
     return LoadTestResult(
         release=GIVEN, vcpus=there.vcpus if there else 0, cpu=instance_type,
@@ -119,7 +119,7 @@ def from_flags(rps: float, latency_ms: float, instance_type: str) -> LoadTestRes
 
 
 def scale_to_instance_type(measured: LoadTestResult, instance_type: str) -> tuple[float | None, str]:
-    """Requests a second on another type, by vCPUs, and what is to be known about it. An estimate: clock and cache differ."""
+    """Return requests a second on another type, estimated by vCPUs, and a note on the estimate; clock and cache differ."""
     if measured.cpu == instance_type:
         return measured.requests_per_second, "as given"
     there = find_cpu_type(instance_type)
@@ -132,7 +132,7 @@ def scale_to_instance_type(measured: LoadTestResult, instance_type: str) -> tupl
 
 
 def plan(measured: LoadTestResult, settings: Settings, traffic: float | None = None) -> Plan:
-    """Without `traffic`, for what the function lets through. Raises OpsError when it lets nothing through."""
+    """Return the plan for `traffic`, by default for what the function admits. Raises OpsError when it admits nothing."""
     slots = ACCOUNT_CONCURRENCY if settings.fn.reserved is None else settings.fn.reserved
     if traffic is None and not slots:
         raise OpsError(
@@ -157,7 +157,7 @@ def plan(measured: LoadTestResult, settings: Settings, traffic: float | None = N
 
 
 def list_type_options(plan: Plan, measured: LoadTestResult) -> list[Option]:
-    """The endpoint's own type, then the CPU types of ops/core/pricing.toml, by what a month costs; unknown ones last."""
+    """Return the endpoint's own type, then the CPU types of ops/core/pricing.toml by monthly cost; unknown ones last."""
     known = [name for name in pricing.read_prices()["sagemaker"] if find_cpu_type(name) and name != plan.instance_type]
     own, *rest = (price_option(plan, measured, name) for name in (plan.instance_type, *known))
     return [own, *sorted(rest, key=lambda each: (each.dollars_per_month or math.inf, each.instance_type))]
@@ -179,7 +179,7 @@ def price_option(plan: Plan, measured: LoadTestResult, instance_type: str) -> Op
 
 @dataclass(frozen=True)
 class Spike:
-    """From the smallest fleet to the first instance more: minutes (soonest, latest), and requests unanswered by then."""
+    """A spike that meets the smallest fleet, until one more instance answers: minutes and unanswered requests (soonest, latest)."""
 
     minutes: tuple[int, int]
     taken_per_minute: float
@@ -194,7 +194,7 @@ def estimate_spike(plan: Plan) -> Spike:
 
 
 def findings(plan: Plan, measured: LoadTestResult) -> Iterator[Finding]:
-    """What is wrong between function, scaling and instances, and what to set instead."""
+    """Yield what is wrong between function, scaling and instances, and what to set instead."""
     if scale_to_instance_type(measured, plan.instance_type)[0] is None:
         yield Finding(
             "warning",
@@ -229,7 +229,7 @@ def findings(plan: Plan, measured: LoadTestResult) -> Iterator[Finding]:
 
 
 def check_traffic(plan: Plan) -> Iterator[Finding]:
-    """What is wrong with a traffic that was asked about; what the function admits is judged above."""
+    """Yield what is wrong with a given traffic; `findings` judges what the function admits."""
     if plan.asked and plan.traffic > plan.admitted:
         slots = math.ceil(round(plan.traffic / compute_function_throughput(1, plan.duration_ms), 6))
         yield Finding(
@@ -248,7 +248,7 @@ def check_traffic(plan: Plan) -> Iterator[Finding]:
 
 
 def suggest_settings(plan: Plan, each: int) -> str:
-    """What to set so that what the function admits is no more than the instances cover at `each`."""
+    """Return what to set so that the function admits no more than the instances cover at `each`."""
     sets = [] if each == plan.as_set else [f"endpoint.invocations_per_instance to {each:,}"]
     if plan.admitted > plan.most * each:
         slots = math.floor(plan.most * each / compute_function_throughput(1, plan.duration_ms))
@@ -262,12 +262,12 @@ def round_down(number: float) -> int:
 
 
 def format_rate(number: float) -> str:
-    """A rate for people, never rounded up; small ones with digits."""
+    """Format a rate for people, never rounded up; small rates keep decimals."""
     return f"{round_down(number):,}" if number >= 10 else f"{number:.3g}"
 
 
 def describe_call_limit(plan: Plan) -> str:
-    """What bounds the function: `10 at a time, 1.27 s a call`."""
+    """Return what bounds the function, such as `10 at a time, 1.27 s a call`."""
     if plan.duration_ms < 1000 / CALLS_A_SECOND:
         return f"{plan.slots:,} at a time, each at most {CALLS_A_SECOND} a second"
     return f"{plan.slots:,} at a time, {plan.duration_ms / 1000:.3g} s a call"

@@ -1,4 +1,4 @@
-"""The capacity plan in words, in tables and as data for --json."""
+"""Present the capacity plan as text, as tables and as data for --json."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def format_rates_table(plan: Plan) -> str:
 
 
 def format_fleet_range(plan: Plan, each: float) -> str:
-    """What the smallest and the largest fleet take: `20 to 40`."""
+    """Return what the smallest and the largest fleet take, such as `20 to 40`."""
     low, high = format_rate(plan.least * each), format_rate(plan.most * each)
     return high if plan.least == plan.most else f"{low} to {high}"
 
 
 def describe_traffic(plan: Plan) -> str:
-    """How many instances the traffic wants, and what a spike meets."""
+    """Say how many instances the traffic needs, and what happens in a spike."""
     wanted, as_set = plan.instances(plan.target), plan.instances(plan.as_set)
     over = f" (endpoint.max_instances is {plan.most})" if max(wanted, as_set) > plan.most else ""
     why = "" if plan.asked else ", all that the function admits,"
@@ -110,7 +110,7 @@ def format_prices_table(plan: Plan, options: list[Option]) -> str:
 
 
 def as_data(plan: Plan, measured: LoadTestResult, options: list[Option], found: list[Finding]) -> dict[str, Any]:
-    """All of it for --json, rounded to what the figures are worth."""
+    """Return the whole plan for --json, rounded to the precision of the figures."""
     peak = estimate_spike(plan)
     return {
         "measured": asdict(measured),

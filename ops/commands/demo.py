@@ -46,7 +46,7 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
         return Result([step.command for step in steps], "\n".join(f"invoke {step.command}" for step in steps))
     done = [run_step(c, step, number, len(steps)) for number, step in enumerate(steps, 1)]
     results = [result for result, _ in done]
-    asked, model = done[-3][1].data, done[-1][1].data  # of lambda.invoke, and of sm.evaluate
+    asked, model = done[-3][1].data, done[-1][1].data  # results of lambda.invoke and sm.evaluate
     report = journey.DemoReport(
         steps=results,
         test_accuracy=journey.TestAccuracy(asked[0]["release"], model["accuracy"], model["pictures"]),
@@ -60,7 +60,7 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
 
 
 def run_step(c: Context, step: Step, number: int, of: int) -> tuple[StepResult, Result]:
-    """Run one command. Raises OpsError with where to look."""
+    """Run one command and measure it. Raises OpsError with the command that helps to find the cause."""
     from ops.core.aws.account import Account
     from ops.reports.demo import StepResult, shorten_outcome
 

@@ -1,4 +1,4 @@
-"""Looking at what has to be right before anything else can be."""
+"""The command doctor: check the prerequisites of all other commands."""
 
 from __future__ import annotations
 

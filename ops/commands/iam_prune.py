@@ -105,7 +105,7 @@ def restore(c: Context, file: str, confirm: str = "") -> Result:
 
 
 def _choose_account(c: Context, settings: Settings, role: Principal | SavedRole) -> Account:
-    """The role bootstrap where all of this one lies within the stack, else the profile itself."""
+    """Return the account as the role bootstrap when `role` lies wholly within the stack, else as the profile."""
     from ops.core.aws.account import Account
     from ops.iam.removal import is_within_stack
 

@@ -30,13 +30,13 @@ def revoke(c: Context, name: str, yes: bool = False) -> Result:
         return Result({"made": 0}, f"{revocation.describe_revocation(who)}\n0 made")
     say(revocation.describe_consequences(who.principal))
     request_confirmation(c, f"{who.principal.name} is to be cut off.", yes=yes)
-    _, moment = revocation.read_caller_and_time(account)  # what was taken while that was asked is cut off too
+    _, moment = revocation.read_caller_and_time(account)  # sessions opened before this answer are revoked too
     if not c.config.run.dry:
         revocation.save_overwritten_policy(who, preview(revocation.steps(who, moment)), account.settings)
     done = run_plan(c, account, revocation.steps(who, moment))
     if done.changes:
         who = revocation.wait_until_revoked(account, who.principal.arn, moment)
-        time.sleep(1)  # the second that is cut off passes, so that whoever takes the role next is not cut off too
+        time.sleep(1)  # wait out the revoked second, so that the next session of the role is not revoked too
     lines = [
         revocation.describe_revocation(who),
         *([done.text, revocation.describe_next_step(who)] if done.text else []),

@@ -27,7 +27,7 @@ def record(
     from ops.iam.usage import format_record, read_stack_requests
 
     settings = load(c.config)
-    roles.read_roles(settings, only=role)  # a role that is no folder is refused
+    roles.read_roles(settings, only=role)  # raises for a role without a folder
     name = settings.build_role_name(role) if role else ""
     found = [
         one

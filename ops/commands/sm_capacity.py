@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ops.core.settings import Settings
     from ops.releases.load_test import LoadTestResult
 
-LEAST, MOST = 0.001, 1e6  # of a number said by hand: what is outside is a slip
+LEAST, MOST = 0.001, 1e6  # bounds of a number given by flag: anything outside is a typo
 EXAMPLE = "invoke sm.capacity --rps 11 --latency-ms 1269"
 
 
@@ -50,7 +50,7 @@ def capacity(
 
 
 def choose_measurement(c: Context, rps: str, latency_ms: str) -> tuple[Settings, LoadTestResult]:
-    """Return the settings, and what one instance does: as said by hand, or as measured with the live release. Raises OpsError."""
+    """Return the settings, and one instance's load: from the flags, or as measured with the live release. Raises OpsError."""
     from ops.capacity import model
     from ops.core import settings as config
     from ops.core.aws.account import Account
@@ -68,7 +68,7 @@ def choose_measurement(c: Context, rps: str, latency_ms: str) -> tuple[Settings,
 
 
 def parse_rate_or_time(flag: str, text: str) -> float:
-    """Raises OpsError for what is no number, or nonsense as a rate or a time."""
+    """Return the flag's number. Raises OpsError for text that is not a number, or a number out of range."""
     try:
         value = float(text)
     except ValueError:
@@ -79,7 +79,7 @@ def parse_rate_or_time(flag: str, text: str) -> float:
 
 
 def check_picture(out: str) -> Path:
-    """Return the path to draw at. Raises OpsError for one that could not be drawn at."""
+    """Return the path of the PNG to draw. Raises OpsError for another suffix, or a missing folder."""
     path = Path(out).expanduser()
     if path.suffix.lower() != ".png":
         raise OpsError(f"--out is a file that ends in .png, not {out!r}.")

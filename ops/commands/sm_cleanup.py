@@ -1,4 +1,4 @@
-"""Endpoints that should not stand any more: deleted by hand, or because their time is over or nobody calls."""
+"""Endpoints that should no longer run: deleted by hand, or because they have expired or have no callers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the endpoint does: its state and price, its answers, its logs, its numbers."""
+"""The commands that show the endpoint: its state and price, its answers, its logs, its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a trained model to a live release, and back: the commands."""
+"""The commands that turn a trained model into a live release, and back."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def releases(c: Context, json: bool = False) -> Result:
 def make_live(
     c: Context, account: Account, have: plan.Facts, want: plan.EndpointSpec, why: DeploymentReason
 ) -> Result | None:
-    """Make it live, verify it, and keep a note of both."""
+    """Deploy `want`, verify it, and record both; under --dry, print the plan."""
     from ops.endpoint import deployment, plan
 
     if c.config.run.dry:

@@ -1,4 +1,4 @@
-"""Scaling from the command line: let the endpoint follow its load, or tell why it does not."""
+"""Scaling from the command line: let the endpoint follow its load, or say why it does not."""
 
 from __future__ import annotations
 

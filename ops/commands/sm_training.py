@@ -64,7 +64,7 @@ def train(
     attempt, made = have.attempt, 0
     if have.status not in training_jobs.UNDER_WAY:
         attempt = training_jobs.name_next_attempt(have, job)
-        have = replace(have, root=attempt) if again else have  # anew, and not from a checkpoint
+        have = replace(have, root=attempt) if again else have  # from the start, and not from a checkpoint
         code = "code/.../" if c.config.run.dry else spec.send_code(account, job)
         made = submit_training_job(c, account, have, training_jobs.Order(job, attempt, code, instances, spot), via)
         if c.config.run.dry:
@@ -86,7 +86,7 @@ def submit_training_job(c: Context, account: Account, have: Facts, order: Order,
 
 
 def report_training(account: Account, described: dict[str, Any], made: int = 0) -> Result:
-    """Return what a job that completed came to, for people and as data."""
+    """Return the result of a completed job, as text and as data."""
     from ops.releases.trained_model import describe_result, read_training_result
 
     found = read_training_result(account, described)

@@ -48,7 +48,7 @@ def tune(
 
 
 def report_tuning(found: Outcome, changes: int = 0) -> Result:
-    """Return the trials with the best and a plot, as far as there are any."""
+    """Return the trials, and once the tuning has ended the best one and a plot."""
     from ops.jobs import tuning
 
     name, trials = found.job, tuning.format_trial_table(found.trials, found.best)
@@ -70,7 +70,7 @@ def report_tuning(found: Outcome, changes: int = 0) -> Result:
 
 
 def plot_trials(found: Outcome) -> str | None:
-    """Return the path of a plot of the trials; None, and say why, where nothing can be drawn."""
+    """Draw the trials and return the plot's path; when that fails, print why and return None."""
     from ops.core.paths import WORK
 
     try:

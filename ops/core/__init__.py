@@ -1,1 +1,1 @@
-"""What every domain stands on: settings, errors, output, tasks, plans, prices, AWS, SSH and files."""
+"""The modules that every domain builds on: settings, errors, output, tasks, plans, prices, AWS, SSH and files."""

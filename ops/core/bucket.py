@@ -64,7 +64,7 @@ class Bucket:
         self.account.call("s3", "put_object", Bucket=self.name, Key=key, Body=body, ChecksumAlgorithm="SHA256", **more)
 
     def objects(self, prefix: str) -> list[dict[str, Any]]:
-        """List what lies below the prefix: Key, Size, LastModified, ETag."""
+        """List the objects below the prefix: Key, Size, LastModified, ETag."""
         return self.account.list_all("s3", "list_objects_v2", "Contents", Bucket=self.name, Prefix=prefix)
 
     def keys(self, prefix: str) -> list[str]:

@@ -1,17 +1,17 @@
-"""What stops a task: one sentence that says what is wrong, and the command to run next."""
+"""The errors that stop a task: one sentence that says what is wrong, and the command to run next."""
 
 from invoke.exceptions import Exit
 
 from ops.core.text import escape_control_characters
 
 FAILED, DECLINED, DENIED, FINDINGS, INTERRUPTED = 1, 3, 4, 7, 130
-STOPPED, ROLLED_BACK = 8, 9  # a release: before it got to AWS; by AWS, which went back to the one before
+STOPPED, ROLLED_BACK = 8, 9  # a release that stopped before AWS changed; one that AWS rolled back
 
-DENIALS = ("AccessDenied", "UnauthorizedOperation", "AuthException", "403")  # 403: HEAD has no body to say more in
+DENIALS = ("AccessDenied", "UnauthorizedOperation", "AuthException", "403")  # 403: HEAD has no body with a code
 
 
 class OpsError(Exit):
-    """Stop the task with a sentence that says what is wrong and what to run next."""
+    """The error that stops a task, with a sentence that says what is wrong and what to run next."""
 
     def __init__(self, message: str, code: int = FAILED) -> None:
         message = escape_control_characters(message)
@@ -20,11 +20,11 @@ class OpsError(Exit):
 
 
 class Unreachable(OpsError):
-    """Nobody answered, or no more: what a network can do, and may not do the next time."""
+    """The other end did not answer, or stopped answering; another try may succeed."""
 
 
 class AwsError(OpsError):
-    """AWS said no. `code` is AWS's own error code, `reason` its message."""
+    """AWS refused a request. `aws_code` is AWS's own error code, `reason` its message."""
 
     def __init__(self, call: str, code: str, reason: str) -> None:
         super().__init__(
@@ -34,5 +34,5 @@ class AwsError(OpsError):
         self.call, self.aws_code, self.reason = call, code, reason
 
     def says(self, *words: str) -> bool:
-        """Whether any of these words is in `code: message`; SageMaker's codes alone say too little."""
+        """Return whether any of these words is in `code: message`; SageMaker's codes alone say too little."""
         return any(word in f"{self.aws_code}: {self.reason}" for word in words)

@@ -20,12 +20,12 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal sources g
 
 
 def list_files(folder: Path) -> list[Path]:
-    """Return every file below, in the order of its name; caches and a linter's settings are left out."""
+    """Return every file below the folder, sorted by path; caches and a linter's settings are left out."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and not SKIPPED & set(p.relative_to(folder).parts))
 
 
 def compute_folder_digest(folder: Path, length: int = 12) -> str:
-    """Hex digits of a SHA-256 over names and contents."""
+    """Return the first `length` hex digits of a SHA-256 over names and contents."""
     whole = hashlib.sha256()
     for path in list_files(folder):
         whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
@@ -33,7 +33,7 @@ def compute_folder_digest(folder: Path, length: int = 12) -> str:
 
 
 def build_tar(entries: Iterable[tuple[str, Path]]) -> bytes:
-    """A gzipped tar of (name, file): equal files give equal bytes."""
+    """Return a gzipped tar of (name, file) entries: equal files give equal bytes."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=1) as zipped,
@@ -48,7 +48,7 @@ def build_tar(entries: Iterable[tuple[str, Path]]) -> bytes:
 
 
 def build_zip(entries: Iterable[tuple[str, Path]]) -> bytes:
-    """A zip of (name, file), with fixed dates and modes: equal files give equal bytes."""
+    """Return a zip of (name, file) entries, with fixed dates and modes: equal files give equal bytes."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in entries:
@@ -59,7 +59,7 @@ def build_zip(entries: Iterable[tuple[str, Path]]) -> bytes:
 
 
 def extract_tar(data: bytes, folder: Path) -> Path:
-    """Unpack a tar into `folder`, whole or not at all, instead of what was there. Entries that point outside are refused."""
+    """Replace `folder` by the content of a tar, whole or not at all. Entries that point outside are refused."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -73,7 +73,7 @@ def extract_tar(data: bytes, folder: Path) -> Path:
 def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool = False) -> None:
     """Write the file as a whole or not at all; a link at `path` is replaced, not followed.
 
-    `mode` is for a new file, less the umask. `durable` waits for the disk, for what cannot be made again.
+    `mode` is for a new file, less the umask. `durable` waits for the disk; it is for content that cannot be recreated.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # two commands may write the same file at once
     try:
@@ -89,7 +89,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool =
 
 
 def read_json(path: Path) -> Any:
-    """Return what a file of ours holds; None when it is missing or cannot be read."""
+    """Return the content of a JSON file; None when it is missing or cannot be read."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -97,6 +97,6 @@ def read_json(path: Path) -> Any:
 
 
 def save_json(path: Path, value: Any) -> None:
-    """Write a file that is its owner's alone, and the folders above it."""
+    """Write a JSON file that its owner alone can read, and create the folders above it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomically(path, json.dumps(value).encode(), mode=0o600)

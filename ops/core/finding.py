@@ -1,4 +1,4 @@
-"""What a check reports: how bad it is, what is wrong, and what helps. iampolicy has a `Finding` of its own, about policies."""
+"""The finding of a check: its severity, what is wrong, and the fix. iampolicy has a `Finding` of its own, about policies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # the worst first
 
 @dataclass(frozen=True)
 class Finding:
-    """`fix` is the command or the step that helps, "" where there is none. `kind` and `where` are for checks of many things."""
+    """A finding. `fix` is the command or the step that helps, or ""; `kind` and `where` are for checks of many things."""
 
     severity: Severity
     message: str

@@ -1,4 +1,4 @@
-"""CloudWatch log groups that do not keep their lines for ever."""
+"""CloudWatch log groups and their retention."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def has_retention(account: Account, name: str, days: int | None = None) -> bool:
-    """Return whether the log group exists and forgets its lines: after `days`, or after any time when that is None."""
+    """Return whether the log group exists and has a retention: of `days`, or of any length when that is None."""
     groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
     kept = next((group.get("retentionInDays") for group in groups if group["logGroupName"] == name), None)
     return kept is not None and days in (None, kept)
 
 
 def log_group_steps(name: str, days: int, why: str) -> Steps:
-    """Create the log group, unless somebody just did, and let it keep its lines for `days`."""
+    """Yield the changes that create the log group, unless it exists by now, and set its retention to `days`."""
     try:
         yield Change("logs", "create_log_group", {"logGroupName": name}, why=why)
     except AwsError as error:

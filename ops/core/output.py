@@ -1,4 +1,4 @@
-"""What commands print: progress on stderr, results on stdout, tables fitted to the terminal."""
+"""The output of commands: progress on stderr, results on stdout, tables fitted to the terminal."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def format_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     for row in rows:  # as Text, so that [brackets] are not taken for markup
         grid.add_row(*(Text(escape_control_characters(str(cell))) for cell in row))
     width = None if sys.stdout.isatty() else 1000
-    # Without colour there are no escapes of ours, and so none has to be let through to the terminal.
+    # Without colour the table has no escape codes of ours, so print_result can escape every control character.
     console = Console(width=width, highlight=False, color_system=None)
     with console.capture() as captured:
         console.print(grid)

@@ -1,6 +1,6 @@
 """Plan, then apply: one generator of changes serves the dry run, which answers with Unknown, and the run, which asks AWS.
 
-A plan is *sent* AWS's answer to each change, so that a later one can use an id from an earlier one. AWS's refusal is
+A plan is *sent* AWS's answer to each change, so that a later one can use an id from an earlier one. AWS's error is
 *thrown into* it, so that it can move on to another zone, or undo. The dry run walks the same generator and so cannot drift.
 """
 
@@ -31,7 +31,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Wait:
-    """Wait while `until(account)` is a text, the state still seen; anything else ends the wait and is sent to the steps.
+    """A wait while `until(account)` is a string, the state still seen; any other value ends it and is sent to the steps.
 
     Raises what `until` raises.
     """
@@ -47,11 +47,11 @@ Steps = Generator[Step, Any, Any]
 
 
 class PlanError(Exception):
-    """A plan that decides on an answer nobody has yet: a bug in the plan, so it keeps its traceback."""
+    """The plan decided on an answer that is still unknown: a bug in the plan, so it keeps its traceback."""
 
 
 class Unknown(str):
-    """An answer nobody has yet: it can be indexed, printed and passed on. Deciding on it is a bug in the plan."""
+    """The answer to a call that was not made: it can be indexed, printed and passed on. Deciding on it is a bug in the plan."""
 
     def __getitem__(self, key: Any) -> Unknown:
         return Unknown(f"<{key}>" if isinstance(key, str) else str(self))
@@ -65,7 +65,7 @@ class Unknown(str):
 
 
 def walk_steps(steps: Steps, answer: Callable[[Step], Any]) -> Iterator[Step]:
-    """Yield each step, then answer it; what AWS refuses is thrown into the steps, which may carry on."""
+    """Yield each step, then send its answer into the steps; an AwsError is thrown into them, and they may continue."""
     move: Callable[[Any], Step] = steps.send
     value: Any = None
     while True:
@@ -81,12 +81,12 @@ def walk_steps(steps: Steps, answer: Callable[[Step], Any]) -> Iterator[Step]:
 
 
 def preview(steps: Steps) -> list[Step]:
-    """The steps as a dry run would take them."""
+    """Return the steps as a dry run would take them."""
     return list(walk_steps(steps, lambda step: Unknown("<answer>")))
 
 
 def retry_until_trusted(change: Change, not_yet: str, waits: Sequence[float]) -> Steps:
-    """IAM takes seconds to tell other services of a new role: the refusal that says `not_yet`, and no other, is tried again."""
+    """Yield the change, and again after each error that says `not_yet`: other services learn of a new role after seconds."""
     for seconds in waits:
         try:
             return (yield change)
@@ -111,12 +111,12 @@ def format_step(step: Step) -> str:
 
 
 def format_dollars(amount: float) -> str:
-    """An alarm costs $0.00014 an hour, which is not nothing."""
+    """Return the amount with three decimals, or five below $0.0005: an alarm costs $0.00014 an hour."""
     return f"{amount:.5f}" if 0 < amount < 0.0005 else f"{amount:.3f}"
 
 
 def print_dry_run(steps: Steps, say: Callable[[str], None]) -> int:
-    """Print what would be done and what it would cost; return how many changes. Touches nothing."""
+    """Print what would be done and what it would cost, and change nothing; return the number of changes."""
     planned = preview(steps)
     for step in planned:
         say(format_step(step))

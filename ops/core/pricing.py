@@ -1,4 +1,4 @@
-"""What things cost an hour on AWS, from the dated table pricing.toml. A price that is not there is an error, not a zero."""
+"""AWS's list prices, from the dated table pricing.toml. A missing price is an error, not a zero."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_prices() -> dict[str, Any]:
 
 
 def price_instances(kind: str, instance_type: str, count: int = 1) -> float:
-    """Dollars an hour for `count` instances; `kind` is ec2 or sagemaker. Raises OpsError for a type not in the table."""
+    """Return dollars an hour for `count` instances; `kind` is ec2 or sagemaker. Raises OpsError for a type not in the table."""
     try:
         return float(read_prices()[kind][instance_type]) * count
     except KeyError:
@@ -49,10 +49,10 @@ def price_alarm() -> float:
 
 
 def price_build_minute() -> float:
-    """What CodeBuild's small machine costs; each begun minute counts."""
+    """Return the price of a minute on CodeBuild's small machine; each begun minute counts."""
     return float(read_prices()["unit"]["build_minute"])
 
 
 def price_stored_image(size: int) -> float:
-    """Dollars a month for `size` bytes in ECR."""
+    """Return dollars a month for `size` bytes in ECR."""
     return size / 1e9 * float(read_prices()["unit"]["registry_gb_month"])

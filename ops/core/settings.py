@@ -29,11 +29,11 @@ from ops.core.paths import ROOT, WORK
 
 INVOKES_OWN = {"run", "runners", "sudo", "tasks", "timeouts"}
 ROLES = "iam_policies"
-# Named in iam_policies/ too, and so no settings:
+# These are named in iam_policies/ too, so they are not settings:
 IMAGES = "images/"  # below it lie the pictures that {"s3_uri"} events may name
 REPOSITORY = "kennel-serving"  # in ECR; an image's tag is the digest of serving/
 
-# No hyphen: it ends the stack's name in names and patterns, so that kennel-demo-* is of demo alone. 20: the longest name must stay under 63.
+# No hyphen: it ends the stack's name, so that kennel-demo-* matches the stack demo alone. At most 20: the longest name must stay under 63.
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,19}$")]
 
 
@@ -90,7 +90,7 @@ class Net(Section):
     @field_validator("own_address")
     @classmethod
     def check_own_address(cls, value: str) -> str:
-        """One address outside, never a range: what is let in is this /32."""
+        """Accept "" or one IPv4 address, never a range: only this /32 is admitted. Raises ValueError."""
         if value and (
             ip_address(value).version != 4 or ip_address(value).is_unspecified or ip_address(value).is_multicast
         ):
@@ -139,7 +139,7 @@ class Train(Section):
     platform: str
 
     def hyperparameters(self) -> dict[str, str]:
-        """What training/train.py takes, all strings, as SageMaker wants them; `weights` is added where they are found."""
+        """Return the flags of training/train.py, all strings, as SageMaker wants them; `weights` is added elsewhere."""
         return {name: str(getattr(self, name)).lower() for name in FLAGS}
 
 
@@ -155,7 +155,7 @@ class Tune(Section):
 
 
 class Scheduled(Section):
-    """From `when` on, the endpoint has these bounds."""
+    """The bounds that the endpoint has from `when` on."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     when: Annotated[str, Field(pattern=SCHEDULE)]
@@ -193,7 +193,7 @@ class Function(Section):
 
 
 class Iam(Section):
-    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$")]  # stands in a trust: no wildcards
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$")]  # in a trust policy: no wildcards
 
 
 class Settings(Section):
@@ -227,7 +227,7 @@ class Settings(Section):
 
     @property
     def bucket(self) -> str:
-        """Bucket names are shared by all accounts, so the account and region stand in it."""
+        """Return the bucket's name. All accounts share one namespace, so it contains the account and the region."""
         return f"{self.prefix}-{self.aws.account}-{self.aws.region}"
 
     @property
@@ -238,7 +238,7 @@ class Settings(Section):
         return f"{self.prefix}-{role}"
 
     def role_arn(self, role: str) -> str:
-        """A role's ARN can be computed, so most plans need no answer from IAM."""
+        """Return the role's ARN. It is computed, so most plans need no call to IAM."""
         return f"arn:aws:iam::{self.aws.account}:role{self.role_path}{self.build_role_name(role)}"
 
     @property
@@ -247,7 +247,7 @@ class Settings(Section):
 
     @property
     def box_name(self) -> str:
-        """Of the box, its key pair and, for OpenSSH, its host."""
+        """Return the name of the box, of its key pair and, for OpenSSH, of its host."""
         return f"{self.prefix}-box"
 
     @property
@@ -263,17 +263,17 @@ class Settings(Section):
         return f"{self.prefix}-classify"
 
     def expires(self, form: str = "%Y-%m-%dT%H:%MZ") -> str:
-        """Return when what is made now may be deleted, in UTC, as kennel:expires has it."""
+        """Return the UTC time from which a resource made now may be deleted, as the tag kennel:expires writes it."""
         return (datetime.now(UTC) + timedelta(hours=self.stack.expires_hours)).strftime(form)
 
     def tags(self, name: str = "", expires: str = "") -> list[dict[str, str]]:
-        """What every resource carries from its creation on: its stack, its own name, and when it may be deleted."""
+        """Return the tags of a new resource: its stack, its own name, and when it may be deleted."""
         tags = {"kennel:stack": self.stack.name, "kennel:name": name, "kennel:expires": expires}
         return [{"Key": key, "Value": value} for key, value in tags.items() if value]
 
 
 def load(values: Any) -> Settings:
-    """The settings of Invoke's merged configuration. Raises OpsError: an unknown name, a wrong type, a missing value."""
+    """Return the settings of Invoke's merged configuration. Raises OpsError for an unknown name, wrong type or missing value."""
     sections = {name: convert_to_dicts(values[name]) for name in values if name not in INVOKES_OWN}
     settings_errors.fix_environment_booleans(sections)
     try:
@@ -290,16 +290,16 @@ def convert_to_dicts(value: Any) -> Any:
 
 
 def find_settings_file(c: Any) -> Path | None:
-    """The settings file that -f, or INVOKE_RUNTIME_CONFIG, named; in full, for programs that are started elsewhere."""
+    """Return the absolute path of the settings file that -f or INVOKE_RUNTIME_CONFIG names; None without one."""
     named = getattr(c.config, "_runtime_path", None) or os.environ.get("INVOKE_RUNTIME_CONFIG", "")
     return Path(str(named)).resolve() if named else None
 
 
 def resolve_below_work(path: str) -> Path:
-    """A path of the settings below .kennel, where commands keep what is theirs."""
+    """Resolve a path of the settings against .kennel; an absolute one stays as it is."""
     return WORK / Path(path).expanduser()
 
 
 def resolve_below_root(path: str) -> Path:
-    """A path of the settings: relative ones start at the checkout, wherever the command was typed."""
+    """Resolve a path of the settings against the checkout, wherever the command was typed."""
     return ROOT / Path(path).expanduser()

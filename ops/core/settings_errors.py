@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in one sentence: what pydantic found, and what it and Invoke cannot know."""
+"""Errors in the settings, one sentence each, and the checks that neither pydantic nor Invoke can make."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OFF = ("false", "no", "off")
 
 
 def describe_setting_error(error: Any, settings: Any) -> str:
-    """`endpoint: unknown setting max_instance; did you mean max_instances?` / `endpoint.max_instances: ... got 'two'`"""
+    """Return the error as a sentence: `endpoint: unknown setting max_instance; did you mean max_instances?`"""
     if not error["loc"]:
         return str(error["msg"]).removeprefix("Value error, ")
     *path, last = (str(part) for part in error["loc"])
@@ -32,7 +32,7 @@ def list_setting_names(path: list[str], settings: Any) -> list[str]:
 
 
 def check_time_zone(value: str) -> str:
-    """A time zone's name. Raises ValueError."""
+    """Return the name of a time zone unchanged. Raises ValueError for any other text."""
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):  # KeyError is ZoneInfoNotFoundError; a folder of zones is an OSError
@@ -41,7 +41,7 @@ def check_time_zone(value: str) -> str:
 
 
 def check_instance_bounds(endpoint: Any) -> None:
-    """Raises ValueError for bounds without room, the endpoint's own or a scheduled action's, and for names used twice."""
+    """Raise ValueError for a minimum above its maximum, the endpoint's or a scheduled action's, and for a name used twice."""
     named = {"endpoint": endpoint} | {f"endpoint.schedule {one.name}": one for one in endpoint.schedule}
     for what, one in named.items():
         if one.min_instances > one.max_instances:
@@ -51,7 +51,7 @@ def check_instance_bounds(endpoint: Any) -> None:
 
 
 def fix_environment_booleans(sections: dict[str, Any]) -> None:
-    """Invoke reads any word in the environment but 0 as true, `false` too: set right what was meant."""
+    """Set to False what the environment calls false, no or off: Invoke reads any word there but 0 as true."""
     for section, body in sections.items():
         for key, value in body.items() if isinstance(body, dict) else ():
             if value is True and os.environ.get(f"INVOKE_{section}_{key}".upper(), "").lower() in OFF:

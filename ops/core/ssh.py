@@ -17,14 +17,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from fabric import Config
-from fabric import Connection as Connection  # for those who take one: SSH's library stays behind this module
+from fabric import Connection as Connection  # imported from here elsewhere: Fabric stays behind this module
 from invoke.exceptions import CommandTimedOut
 from paramiko import AuthenticationException, BadHostKeyException, RejectPolicy
 
 from ops.core.errors import OpsError, Unreachable
 
 CONNECT_S, COMMAND_S = 15, 60
-KEEPALIVE_S, SILENT_S = 15.0, 30.0  # between two questions whether somebody is there, and for the answer
+KEEPALIVE_S, SILENT_S = 15.0, 30.0  # between two keepalive requests, and to wait for a reply
 PAGE = "runbooks/box-unreachable.md"
 
 
@@ -33,7 +33,10 @@ class Lost(Unreachable):
 
 
 def ensure_key_pair(path: Path) -> str:
-    """The public key beside `path`, both made when missing. Raises OpsError for a private one that others may read."""
+    """Return the public key beside `path`; make the pair when it is missing.
+
+    Raises OpsError when others can read the private key, or when its public key is missing.
+    """
     public = path.with_name(path.name + ".pub")
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,7 +52,7 @@ def ensure_key_pair(path: Path) -> str:
 
 
 def parse_host_keys(console: str) -> list[str]:
-    """The public host keys that cloud-init prints on the console at boot, as `type base64`."""
+    """Return the public host keys that cloud-init prints on the console at boot, as `type base64`."""
     blocks = re.findall(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", console, re.S)
     return [" ".join(line.split()[:2]) for line in blocks[-1].strip().splitlines()] if blocks else []
 
@@ -68,14 +71,14 @@ def pin_host_keys(known_hosts: Path, name: str, keys: list[str]) -> None:
 def connect_to_host(
     name: str, user: str, key: Path, known_hosts: Path, open_socket: Callable[[], socket.socket]
 ) -> Connection:
-    """An open connection to a host that has the key pinned under `name`. Raises OpsError with what to do."""
+    """Open a connection to the host whose key is pinned under `name`. Raises OpsError with what to do."""
 
     class Box(Connection):  # type: ignore[misc]  # Fabric has no types
         def open_gateway(self) -> socket.socket:
             return open_socket()
 
     disable_paramiko_logging()
-    # Nobody types into these commands; reading stdin would eat a script's own input.
+    # These commands take no input; reading stdin would consume a script's own input.
     config = Config(overrides={"run": {"in_stream": False}, "load_ssh_configs": False})
     box = Box(
         name, user=user, gateway="tunnel", connect_timeout=CONNECT_S, config=config,
@@ -83,7 +86,7 @@ def connect_to_host(
             "key_filename": str(key), "allow_agent": False, "look_for_keys": False, "banner_timeout": CONNECT_S, "auth_timeout": CONNECT_S,
         },
     )  # fmt: skip
-    # Fabric trusts any key it meets first; on the road to a box with credentials we do not.
+    # Fabric trusts the first key it meets; a box that holds credentials needs a pinned one.
     try:
         box.client.load_host_keys(str(known_hosts))
     except (OSError, ValueError) as error:
@@ -100,14 +103,16 @@ def connect_to_host(
 
 
 def monitor_connection(transport: Any) -> None:
-    """Ask now and then whether somebody is there, and hang up when nobody answers: a line that swallows everything looks
-    like a command that says nothing, and paramiko's own keepalive asks for no answer."""
+    """Send keepalive requests, and close the connection when one gets no reply.
+
+    A line that drops everything looks like a command without output, and paramiko's own keepalive asks for no reply.
+    """
     while transport.is_active():
         time.sleep(KEEPALIVE_S)
         answered = threading.Event()
 
         def ask(answered: threading.Event = answered) -> None:
-            transport.global_request("keepalive@openssh.com", wait=True)  # any answer will do, and servers refuse it
+            transport.global_request("keepalive@openssh.com", wait=True)  # any reply will do; servers refuse this
             answered.set()
 
         threading.Thread(target=ask, daemon=True).start()
@@ -129,7 +134,7 @@ def explain_connection_error(error: Exception, name: str, known_hosts: Path) -> 
 
 
 def disable_paramiko_logging() -> None:
-    """It prints tracebacks of its own threads, for errors that we word."""
+    """Silence paramiko's logger, which prints tracebacks of its threads for errors that are explained here."""
     logger = logging.getLogger("paramiko")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
@@ -137,7 +142,10 @@ def disable_paramiko_logging() -> None:
 
 
 def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
-    """The command's stdout. For small outputs: Invoke's capture is quadratic. Raises OpsError when it fails, Lost when it hangs."""
+    """Return the command's stdout; for small outputs, since Invoke's capture is quadratic.
+
+    Raises OpsError when the command fails, Lost when it hangs or the connection ends.
+    """
     try:
         done = box.run(command, hide=True, warn=True, timeout=timeout)
     except (OSError, EOFError, CommandTimedOut) as error:
@@ -159,7 +167,7 @@ def build_lost_error(error: Exception) -> Lost:
 
 @contextmanager
 def translate_connection_errors() -> Iterator[None]:
-    """Around what talks to the far end, and nothing else: a disk of ours that is full is no lost line."""
+    """Turn connection errors into Lost. Wrap calls to the far end alone: a full local disk is not a lost connection."""
     try:
         yield
     except (OSError, EOFError) as error:
@@ -173,7 +181,7 @@ def translate_connection_errors() -> Iterator[None]:
 def stream_command(
     box: Connection, command: str, data: Iterable[bytes] = (), on_output: Callable[[bytes], Any] | None = None
 ) -> int:
-    """Run a command with `data`, in pieces, as its stdin, handing its output on in pieces; its exit code. Raises Lost."""
+    """Run a command with `data` as its stdin, pass its output to `on_output` in pieces, and return its exit code. Raises Lost."""
     with translate_connection_errors():
         channel = box.transport.open_session(timeout=CONNECT_S)
         channel.set_combine_stderr(True)
@@ -198,7 +206,7 @@ def stream_command(
 
 
 def send_piece(channel: Any, piece: bytes) -> bool:
-    """Whether the command still listens: one that ends before it has read everything has its reasons, in its output and code."""
+    """Return whether the command still reads; one that ended early explains itself by its output and exit code. Raises Lost."""
     with translate_connection_errors():
         try:
             channel.sendall(piece)
@@ -210,12 +218,12 @@ def send_piece(channel: Any, piece: bytes) -> bool:
 
 
 def read(box: Connection, command: str) -> bytes:
-    """The command's output, byte for byte, whatever its exit code. Raises Lost."""
+    """Return the command's output, byte for byte, whatever its exit code. Raises Lost."""
     heard: list[bytes] = []
     stream_command(box, command, on_output=heard.append)
     return b"".join(heard)
 
 
 def quote_command(*parts: str) -> str:
-    """A command line for the box's shell, every word quoted."""
+    """Return a command line for the box's shell, with every word quoted."""
     return shlex.join(parts)

@@ -1,4 +1,4 @@
-"""Commands: the task decorator, their result, the questions they ask, and how foreign errors are worded."""
+"""Commands: the task decorator, the result, the confirmation, and the wording of errors from libraries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command found or did: `data` for --json, `text` for people, `code` for the shell, `changes` made in AWS."""
+    """The result of a command: `data` for --json, `text` for people, `code` for the shell, `changes` made in AWS."""
 
     data: Any
     text: str
@@ -57,7 +57,7 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
 
 
 def derive_command_name(body: Callable[..., Any]) -> str:
-    """Return what people type for a task of ops/commands: `sm.deploy` for `deploy` in sm_release.py."""
+    """Return the command name of a task of ops/commands: `sm.deploy` for `deploy` in sm_release.py."""
     namespace = body.__module__.rpartition(".")[2].partition("_")[0]
     return f"{namespace}.{body.__name__}" if namespace != body.__name__ else namespace
 
@@ -74,7 +74,7 @@ def print_result(result: Result, as_json: bool) -> None:
 def run_command(c: invoke.Context, command: str) -> Result:
     """Run one command in this process, parsed by Invoke as if it had been typed, with the settings of `c`.
 
-    Raises invoke.Exit, of which OpsError is one, where the command ends with another code than 0.
+    Raises invoke.Exit, or its subclass OpsError, when the command ends with another code than 0.
     """
     from invoke.parser import Parser
 
@@ -125,7 +125,7 @@ class Executor(InvokeExecutor):
             raise OpsError(
                 "Interrupted. Run the same command again: it goes on from what is there.", INTERRUPTED
             ) from error
-        except BrokenPipeError as error:  # the reader of our output has gone, as `head` does
+        except BrokenPipeError as error:  # the reader closed our output, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise invoke.Exit(code=128 + signal.SIGPIPE) from error
         except Exception as error:

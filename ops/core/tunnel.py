@@ -27,7 +27,7 @@ SIGNED_S = 60
 
 
 def create_presigned_tunnel_url(account: Account, endpoint: dict[str, Any], address: str) -> str:
-    """The websocket URL. ws or wss follows the scheme of the profile's endpoint_url; AWS itself is wss."""
+    """Return the presigned websocket URL. ws or wss follows the scheme of the profile's endpoint_url; AWS itself is wss."""
     region = account.settings.aws.region
     client = account.client("ec2-instance-connect")
     credentials = account.credentials()
@@ -54,7 +54,7 @@ def create_presigned_tunnel_url(account: Account, endpoint: dict[str, Any], addr
 
 
 def connect_websocket(url: str) -> Any:
-    """The open websocket. Raises Unreachable with the endpoint's own words when it refuses."""
+    """Open the websocket. Raises Unreachable, with the endpoint's own words when it refuses."""
     try:
         opening = open_websocket(url, compression=None, max_size=None, open_timeout=OPEN_S, ping_interval=None)
         return opening.__enter__()  # it is closed by the thread that empties our socket, not at the end of a block
@@ -66,7 +66,7 @@ def connect_websocket(url: str) -> Any:
 
 
 def open_tunnel_socket(url: str) -> socket.socket:
-    """A socket whose other end is the tunnel. A cut line closes it at once; nothing is left running when it is closed.
+    """Return a socket whose other end is the tunnel. A lost connection closes it at once; closing it leaves nothing running.
 
     paramiko's own ProxyCommand does not see the end of its process and spins on it (facts: 10 CPU seconds in 20).
     """
@@ -95,7 +95,7 @@ def copy_to_websocket(websocket: Any, far: socket.socket) -> None:
 
 
 def copy_stdio(near: socket.socket) -> None:
-    """Between this process's stdin and stdout and the socket, until the far side ends."""
+    """Copy between this process's stdin and stdout and the socket, until the far side ends."""
 
     def feed() -> None:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A zip of pictures from a stranger: looked through before anything is written, and written nowhere but below one folder."""
+"""The unpacking of an untrusted zip of pictures: every entry is checked before any is written, and all below one folder."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ops.datasets.image_check import MOST_BYTES
 from ops.datasets.image_folder import SPLITS, SUFFIXES, is_safe_name
 
 MOST_ENTRIES = 1_000_000
-TIMES = 20  # that the content may be longer than the zip; pictures are compressed already
+TIMES = 20  # the content may be this many times the zip; pictures are compressed already
 SLACK_BYTES = 1 << 20
 LOCAL_HEADER = 30  # bytes before an entry's name
 RESOURCES = "__MACOSX"  # what macOS adds to a zip
 
 
 def unpack_archive(archive: Path, into: Path) -> int:
-    """Write [TOP/]SPLIT/CLASS/PICTURE of the zip as INTO/SPLIT/CLASS/PICTURE; how many. CRCs are checked.
+    """Write [TOP/]SPLIT/CLASS/PICTURE of the zip as INTO/SPLIT/CLASS/PICTURE; return how many. CRCs are checked.
 
-    Raises OpsError: not a zip, spoilt, a name that leads elsewhere, a link, a bomb, another layout; OSError: no room.
+    Raises OpsError for a corrupt zip, an unsafe name, a link, a bomb or another layout; OSError when the disk is full.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
@@ -39,7 +39,7 @@ def unpack_archive(archive: Path, into: Path) -> int:
 
 
 def select_entries(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[str, zipfile.ZipInfo]:
-    """The pictures, by SPLIT/CLASS/PICTURE. Raises OpsError for an archive that one entry of is hostile."""
+    """Return the pictures' entries, by SPLIT/CLASS/PICTURE. Raises OpsError for an archive with a hostile entry."""
     for entry in entries:
         if why := explain_unsafe_entry(entry):
             raise OpsError(f"The archive is not safe: {entry.orig_filename!r} {why}. Nothing was unpacked.")
@@ -65,7 +65,7 @@ def select_entries(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[s
 
 
 def explain_unsafe_entry(entry: zipfile.ZipInfo) -> str:
-    """Why no archive with this entry is opened, "" for a plain file or folder."""
+    """Return why an archive with this entry is refused, "" for a plain file or folder."""
     name, kind = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)
     parts = name.rstrip("/").split("/")
     if "\0" in name or "\\" in name or ":" in parts[0] or not name:
@@ -84,7 +84,7 @@ def explain_unsafe_entry(entry: zipfile.ZipInfo) -> str:
 
 
 def check_sizes(entries: list[zipfile.ZipInfo], archive_bytes: int) -> None:
-    """Refuse a bomb: far more content than zip, or entries that share their bytes."""
+    """Raise OpsError for a bomb: far more content than zip, or entries that share their bytes."""
     total = sum(entry.file_size for entry in entries)
     if len(entries) > MOST_ENTRIES or total > TIMES * archive_bytes + SLACK_BYTES:
         raise OpsError(f"The archive is not safe: {archive_bytes} bytes would become {total}. Nothing was unpacked.")

@@ -11,12 +11,12 @@ from ops.core.plan import Change, Steps
 from ops.core.settings import Settings
 
 OLD_VERSION_DAYS = 30
-CHECKPOINT_DAYS = 30  # of jobs that nobody carried on
+CHECKPOINT_DAYS = 30  # of jobs that were not resumed
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the bucket has; None for what was never set, everything None when there is no bucket."""
+    """The bucket's configuration: None for what was never set, everything None when there is no bucket."""
 
     exists: bool = False
     public_access: Any = None
@@ -125,7 +125,7 @@ def build_tls_only_policy(bucket: str) -> dict[str, Any]:
 
 
 def is_encrypted(have: Any) -> bool:
-    """A key of KMS, set by somebody who knows why, is as good as ours."""
+    """Return whether objects are encrypted by default; an operator's own KMS key is as good as our setting."""
     return bool(have) and all(
         rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in have["Rules"]
     )

@@ -1,4 +1,4 @@
-"""The keys that data.verify found missing or spoilt, kept below .kennel/ until a push has sent them again."""
+"""The keys that data.verify found missing or corrupt, kept below .kennel/ until a push has sent them again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ops.core.paths import WORK
 
 
 def read(bucket: str) -> set[str]:
-    """Return the keys that data.verify found missing or spoilt, and that were not sent again since."""
+    """Return the keys that data.verify found missing or corrupt, and that no push has sent again since."""
     return set(read_json(WORK / "spoilt" / f"{bucket}.json") or [])
 
 

@@ -1,4 +1,4 @@
-"""A file from the web, over as many connections as it takes: each goes on where the one before broke off."""
+"""The download of a file, over as many connections as it takes: each resumes where the one before broke off."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ops.core.errors import OpsError
 from ops.core.output import say
 
 CHUNK = 1 << 20
-TRIES = 5  # in a row in which not one byte came
+TRIES = 5  # in a row without a single byte
 TIMEOUT_S = 30
 MOST_BYTES = 100 << 30
 
 
 class Redirected(urllib.request.HTTPRedirectHandler):
-    """Follows where http and https lead, but never out of https."""
+    """The redirect handler that follows http and https, but never from https to http."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in {"https", urlsplit(req.full_url).scheme}:
@@ -31,7 +31,7 @@ class Redirected(urllib.request.HTTPRedirectHandler):
 
 
 def build_opener() -> urllib.request.OpenerDirector:
-    """http and https, through the environment's proxies; no files, no ftp. Raises OpsError for anything else, when opened."""
+    """Return an opener for http and https alone, through the environment's proxies. Redirects out of https raise OpsError."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -46,7 +46,7 @@ def build_opener() -> urllib.request.OpenerDirector:
 
 
 def download_file(url: str, place: Path) -> None:
-    """Write the file to `place`, going on from what `place` has of the same version. Raises OpsError."""
+    """Write the file to `place`, resuming from what `place` has of the same version. Raises OpsError."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise OpsError(f"{url} is no http or https address.")
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def download_file(url: str, place: Path) -> None:
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 416, 429):
                 raise OpsError(f"{url} answers {error.code} {error.reason}. Is the address right?") from error
-            if error.code == 416:  # what is here is longer than what is there: another version
+            if error.code == 416:  # the local part is longer than the file: another version
                 place.unlink(missing_ok=True)
             fault = error
         except (OSError, http.client.HTTPException) as error:
@@ -72,7 +72,7 @@ def download_file(url: str, place: Path) -> None:
 
 
 def download_once(opener: urllib.request.OpenerDirector, url: str, place: Path) -> bool:
-    """One connection; whether the file is complete."""
+    """Download over one connection; return whether the file is complete."""
     version = place.with_suffix(".version")
     known = json.loads(version.read_text()) if version.exists() and place.exists() else {}
     have = get_file_size(place) if known.get("url") == url and known.get("tag") else 0
@@ -96,7 +96,7 @@ def download_once(opener: urllib.request.OpenerDirector, url: str, place: Path) 
         tag = answer.headers.get("ETag", "")
         tag = (
             answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
-        )  # a weak one proves little
+        )  # a weak ETag proves little
         version.write_text(json.dumps({"url": url, "tag": tag, "bytes": total}))
         receive_body(answer, place, have, total)
     return total is None or get_file_size(place) == total

@@ -1,4 +1,4 @@
-"""Public pictures onto the disk: an archive that the settings name, or any address, fetched, checked and unpacked."""
+"""The fetching of public pictures: an archive that the settings name, or any URL, is downloaded, checked and unpacked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCE = "source.json"  # in the folder, beside the splits: where it came from
 
 
 def find_archive(data: Data, name: str) -> Archive:
-    """The settings' archive of that name, or the address itself. Raises OpsError."""
+    """Return the settings' archive of that name, or one for the URL itself. Raises OpsError for any other name."""
     if name in data.archives:
         return data.archives[name]
     if name.startswith(("http://", "https://")):
@@ -33,9 +33,10 @@ def find_archive(data: Data, name: str) -> Archive:
 
 
 def fetch_archive(archive: Archive, folder: Path) -> dict[str, Any]:
-    """Fetch and unpack; what the folder's source.json says: url, sha256, bytes, fetched, pictures.
+    """Fetch and unpack; return the content of the folder's source.json: url, sha256, bytes, fetched, pictures.
 
-    A folder that came from this address is left as it is. Raises OpsError: another folder is there, the web, the archive.
+    A folder that came from this URL is left as it is.
+    Raises OpsError when another folder is there, the download fails, or the archive is not what the settings say.
     """
     if folder.exists():
         return read_existing_source(archive, folder)
@@ -59,7 +60,7 @@ def fetch_archive(archive: Archive, folder: Path) -> dict[str, Any]:
             f"{folder} could not be written: {error}. The archive is kept: run the same command again."
         ) from error
     except OpsError:
-        delete_download(place)  # what is whole and wrong stays wrong, however often it is unpacked
+        delete_download(place)  # a complete archive that is wrong stays wrong, however often it is unpacked
         raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -83,7 +84,7 @@ def read_existing_source(archive: Archive, folder: Path) -> dict[str, Any]:
 
 
 def count_pictures(archive: Archive, folder: Path) -> dict[str, int]:
-    """Pictures by split. Raises OpsError when they are not as many as the settings say, or not fit to be trained on."""
+    """Return the number of pictures by split. Raises OpsError when it is not the settings', or no training is possible."""
     pictures = list_pictures(folder)
     found = {split: sum(picture.split == split for picture in pictures) for split in SPLITS}
     classes = len({picture.label for picture in pictures})

@@ -1,7 +1,7 @@
-"""What is wrong, or only odd, with a folder of pictures: errors stop a push, warnings cost accuracy, notes are dealt with.
+"""Findings about a folder of pictures: errors stop a push, warnings cost accuracy, notes need no action.
 
 Two files are the same picture when training would see the same pixels: another name, other metadata or another compression
-without loss do not hide it. A picture that was scaled, cropped or saved anew as JPEG is another one to this check.
+without loss do not hide it. A picture that was scaled, cropped or saved again as JPEG is another one to this check.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def examine_folder(folder: Path) -> tuple[ImageFolder, list[Finding]]:
 
 
 def findings(found: ImageFolder, seen: list[tuple[Picture, ImageInfo]]) -> list[Finding]:
-    """Errors first, then by kind. `seen` are the folder's pictures, in order."""
+    """Return the findings, errors first, then by kind. `seen` are the folder's pictures, in order."""
     every = [
         *find_class_errors(found),
         *find_picture_problems(seen),
@@ -89,7 +89,7 @@ def find_duplicates(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
 
 
 def group_duplicates(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[list[Picture]]:
-    """Pictures that are the same to training, two or more at a time."""
+    """Return the groups of pictures that are the same to training, each of two or more."""
     by_pixels: dict[str, list[Picture]] = defaultdict(list)
     for picture, info in seen:
         if not info.fault:

@@ -1,4 +1,4 @@
-"""What a picture is: whether it decodes, how large, in which mode.
+"""The inspection of a picture: whether it decodes, its size and its mode.
 
 imaging.py decodes it, as in training and in the server: what is taken here is taken there, and what they would refuse is
 refused here, with the reason.
@@ -43,7 +43,7 @@ class ImageInfo:
 def inspect_image(path: Path) -> ImageInfo:
     """Read, hash and decode one file.
 
-    One after the other: on two shared cores 600 photographs (71 MB) took 2.2 to 2.4 s in one process, 2.6 to 2.7 s in two.
+    Callers use one process: on two shared cores 600 photographs (71 MB) took 2.2 to 2.4 s in one, 2.6 to 2.7 s in two.
     """
     try:
         size = path.stat().st_size
@@ -62,10 +62,10 @@ def inspect_image(path: Path) -> ImageInfo:
 
 
 def inspect_bytes(data: bytes) -> ImageInfo:
-    """What there is to say of a file's bytes, without their SHA-256."""
+    """Decode a file's bytes; return their ImageInfo without the SHA-256."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of broken Exif and the like: the pixels are what counts
+            warnings.simplefilter("ignore")  # Pillow warns of broken Exif and the like; only the pixels count
             picture = decode_picture(data)
     except LimitError as error:
         return ImageInfo("", f"it {error.predicate}")
@@ -78,7 +78,7 @@ def inspect_bytes(data: bytes) -> ImageInfo:
 
 
 def detect_file_format(data: bytes) -> str:
-    """What a file is that has a picture's name, as far as its first bytes tell."""
+    """Name the format of a file that is neither PNG nor JPEG, by its first bytes."""
     starts = {b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF", b"PK\3\4": "a zip"}
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"

@@ -1,4 +1,4 @@
-"""Pictures as they lie on a disk: DIR/SPLIT/CLASS/PICTURE. What is hidden is passed over."""
+"""Image folders on a disk: DIR/SPLIT/CLASS/PICTURE. Hidden files and folders are skipped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ops.core.errors import OpsError
 
 SPLITS = ("train", "valid", "test")
 SUFFIXES = {".png", ".jpg", ".jpeg"}
-LONGEST = 200  # bytes of a name; file systems take 255, and something is put before and behind it
+LONGEST = 200  # bytes of a name; file systems take 255, and a prefix and a suffix are added
 UNFIT = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
@@ -32,7 +32,7 @@ class Picture:
 
 @dataclass
 class ImageFolder:
-    """DIR/SPLIT/CLASS/PICTURE as found, fit or not: classes by split (empty ones too), and files that are no pictures."""
+    """The content of an image folder, fit or not: pictures, classes by split (empty ones too), and other files."""
 
     path: Path
     pictures: list[Picture] = field(default_factory=list)
@@ -40,19 +40,19 @@ class ImageFolder:
     others: list[str] = field(default_factory=list)
 
     def filled(self, split: str) -> set[str]:
-        """The classes of a split that have pictures."""
+        """Return the classes of a split that have pictures."""
         return {picture.label for picture in self.pictures if picture.split == split}
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether a file or class may have this name anywhere it travels to: one part of a path, visible, in UTF-8."""
+    """Return whether a file or class may have this name everywhere it is sent to: one part of a path, visible, in UTF-8."""
     long = len(name.encode(errors="replace"))
     encodable = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
     return encodable and not UNFIT.search(name) and 0 < long <= LONGEST and name[0] != "."
 
 
 def scan_folder(folder: Path) -> ImageFolder:
-    """What lies in DIR, by name; hidden files and folders are passed over. Raises OpsError when there is no such layout."""
+    """Return the content of DIR, by name; hidden files and folders are skipped. Raises OpsError when there is no such layout."""
     if not folder.is_dir():
         raise OpsError(
             f"There is no folder {folder}. Give one with {'/'.join(SPLITS)} in it: invoke data.push --dir DIR"
@@ -73,7 +73,7 @@ def scan_folder(folder: Path) -> ImageFolder:
 
 
 def get_suffix(name: str) -> str:
-    """As Path.suffix has it, in small letters; thousands of Path objects would take longer than the rest."""
+    """Return what Path.suffix has, in lower case; thousands of Path objects would take longer than the rest."""
     dot = name.rfind(".")
     return name[dot:].lower() if dot > 0 else ""
 

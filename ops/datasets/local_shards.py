@@ -1,4 +1,4 @@
-"""A dataset's shards on this machine, below .kennel/datasets: fetched once, for whatever wants to look at its pictures."""
+"""The local copy of a dataset's shards, below .kennel/datasets: fetched once, for every command that reads its pictures."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A data set in the bucket: pictures packed by split and class into tar shards, and the manifest that names every one.
+"""A dataset in the bucket: pictures packed by split and class into tar shards, and the manifest that names every one.
 
 shards/SHA256.tar                      content-addressed: one changed class means new shards for that class alone
 datasets/NAME/DIGEST/manifest.json     classes, shards, and each picture's path, SHA-256 and shard
 datasets/NAME/DIGEST/channel.json      the same objects as a SageMaker manifest file
-datasets/NAME/current.json             the digest that was pushed last; in the object's metadata too, so that a HEAD tells it
+datasets/NAME/current.json             the digest that was pushed last; in the object's metadata too, so that a HEAD returns it
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class CorruptDatasetError(OpsError):
-    """The object that lists a data set is not there, or not as it was written. `state`: "missing" or "spoilt"."""
+    """The object that lists a dataset is missing, or not as it was written. `state` is "missing" or "spoilt"."""
 
     def __init__(self, message: str, key: str, state: str) -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A data set: its classes, its shards in order, how many pictures each split has, and the digest of the first two."""
+    """A dataset: its classes, its shards in order, how many pictures each split has, and the digest of the first two."""
 
     name: str
     classes: tuple[str, ...]
@@ -94,12 +94,12 @@ class Manifest:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of all that a job reads: the shards, then the manifest."""
+        """Return the keys of all that a job reads: the shards, then the manifest."""
         return [*sorted({shard.key for shard in self.shards}), self.key]
 
     @property
     def objects(self) -> set[str]:
-        """The keys of all that a push of this manifest leaves in the bucket."""
+        """Return the keys of all that a push of this manifest leaves in the bucket."""
         return {*self.keys, self.channel_key, build_pointer_key(self.name)}
 
     def channel(self, bucket: str) -> list[Any]:
@@ -120,7 +120,7 @@ PARSER = TypeAdapter(Manifest)
 
 
 def list_pictures(folder: Path) -> list[Picture]:
-    """Every picture of DIR/{train,valid,test}/CLASS/, by name. Raises OpsError for a folder that nothing can be trained on."""
+    """Return every picture of DIR/{train,valid,test}/CLASS/, by name. Raises OpsError for a folder that cannot be trained on."""
     found = scan_folder(folder)
     check_classes(folder, found.pictures)
     empty = [
@@ -151,7 +151,7 @@ def check_classes(folder: Path | str, pictures: list[Picture]) -> None:
 
 
 def group_into_shards(pictures: list[Picture], limit: int) -> Iterator[list[Picture]]:
-    """What goes into one shard, in the given order: one split and class, at most `limit` bytes of pictures."""
+    """Yield one shard's pictures at a time, in order: of one split and class, at most `limit` bytes or one larger picture."""
     group: list[Picture] = []
     size = 0
     for picture in pictures:
@@ -234,7 +234,7 @@ def read_pointer(account: Account, name: str) -> str:
 
 
 def read_manifest(account: Account, digest: str, name: str = "") -> Manifest:
-    """Return the manifest with this digest, of the settings' data set or of another `name`.
+    """Return the manifest with this digest, of the settings' dataset or of another `name`.
 
     Raises CorruptDatasetError when it is not there, or not what its digest says.
     """

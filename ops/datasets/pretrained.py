@@ -25,7 +25,7 @@ NONE, IMAGENET = "none", "imagenet"
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights; `path` where it lies on this machine, if it may have to be sent."""
+    """A file of weights; `path` is its place on this machine, if it may have to be sent."""
 
     sha256: str
     name: str
@@ -45,7 +45,7 @@ def build_weights_pointer_key(arch: str) -> str:
 
 
 def find_chosen_weights(account: Account) -> Weights | None:
-    """What train.weights names: nothing, torchvision's for train.arch, or a file. Raises OpsError."""
+    """Return the weights that train.weights names: None, torchvision's for train.arch, or a file. Raises OpsError."""
     train = account.settings.train
     if train.weights == NONE:
         return None
@@ -60,7 +60,7 @@ def find_chosen_weights(account: Account) -> Weights | None:
 
 
 def read_weights_file(path: Path) -> Weights:
-    """Raises OpsError when there is no such file."""
+    """Return the weights in this file, with its SHA-256. Raises OpsError when there is no such file."""
     if not path.is_file():
         raise OpsError(
             f"train.weights is {path}: there is no such file. It is none, imagenet, or a .pth or .safetensors file."
@@ -80,7 +80,7 @@ def stage_weights(account: Account, weights: Weights) -> None:
 
 
 def publish_weights(account: Account, arch: str, path: Path) -> Weights:
-    """Stage torchvision's file, then say that it is the one of this architecture."""
+    """Stage torchvision's file, then record in the bucket that it belongs to this architecture."""
     weights = read_weights_file(path)
     stage_weights(account, weights)
     body = json.dumps({"sha256": weights.sha256, "name": weights.name}).encode()

@@ -25,14 +25,14 @@ from ops.datasets.manifest import (
 )
 
 AT_ONCE = 8  # each holds one shard in memory
-PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)  # a sparse file of some bytes may claim to be as long as it likes
+PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)  # a sparse file of a few bytes may claim any length
 
 
 def pull_dataset(account: Account, manifest: Manifest, folder: Path, dry: bool) -> dict[str, Any]:
     """Write the manifest's pictures below `folder`; a picture that is there already is not fetched again.
 
-    Returns {"fetched": pictures written (under `dry`, that would be), "kept": already there, "others": files of no such name}.
-    Raises OpsError: a picture of that name with other content is there, a way out of the folder, a spoilt shard.
+    Returns {"fetched": pictures written (under `dry`, to be written), "kept": already there, "others": not in the manifest}.
+    Raises OpsError when a picture of that name has other content, a link leads out of the folder, or a shard is corrupt.
     """
     wanted = {file.path: file for file in manifest.files}
     there, others = list_present_pictures(folder, manifest)
@@ -52,7 +52,7 @@ def pull_dataset(account: Account, manifest: Manifest, folder: Path, dry: bool) 
 
 
 def list_present_pictures(folder: Path, manifest: Manifest) -> tuple[list[str], int]:
-    """(names of the manifest that are in the folder, how many other pictures are). Raises OpsError for a link on the way.
+    """Return (names of the manifest that are in the folder, number of other pictures). Raises OpsError for a link in the way.
 
     A link in a class's place could lead anywhere, and what is written through it would be outside the folder.
     """
@@ -98,7 +98,7 @@ def fetch_shard(account: Account, shard: Shard, folder: Path, there: set[str]) -
 
 
 def choose_manifest(account: Account, digest: str) -> Manifest:
-    """The manifest whose digest begins so, the current one for "". Raises OpsError: none, or several."""
+    """Return the manifest whose digest begins with `digest`, the current one for "". Raises OpsError for none or several."""
     if not digest:
         return read_current(account)
     name = account.settings.data.name
@@ -111,7 +111,7 @@ def choose_manifest(account: Account, digest: str) -> Manifest:
 
 
 def list_manifests(account: Account, prefix: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, digest, the listing's entry) of every manifest whose key begins so. Raises OpsError without a bucket."""
+    """Return (name, digest, listing entry) of each manifest whose key begins with `prefix`. Raises OpsError without a bucket."""
     if not account.bucket.exists():
         raise OpsError(f"There is no bucket {account.bucket.name}. Make it: invoke data.up")
     split = [(item["Key"].split("/"), item) for item in account.bucket.objects(prefix)]
@@ -119,7 +119,7 @@ def list_manifests(account: Account, prefix: str) -> list[tuple[str, str, dict[s
 
 
 def list_datasets(account: Account) -> list[dict[str, Any]]:
-    """Every data set in the bucket: by name, the current one and then the newest first. `bytes` are those of its shards."""
+    """Return a row for each dataset: by name, the current one first, then the newest. `bytes` are those of its shards."""
     found = list_manifests(account, "datasets/")
     current = {name: read_pointer(account, name) for name in {name for name, _, _ in found}}
 

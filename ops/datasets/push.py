@@ -1,7 +1,7 @@
 """Push a dataset: inspect, pack, upload missing shards. An unchanged push makes one S3 request.
 
-The pointer to the current data set is put last, after all that it names. So where its metadata has the digest of this
-folder's manifest, everything was sent. What vanished afterwards, data.verify finds and notes; the next push sends it again.
+The pointer to the current dataset is put last, after all that it names. So when its metadata has the digest of this
+folder's manifest, everything was sent. data.verify finds and notes what vanished afterwards; the next push sends it again.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ UPLOADS_AT_ONCE = 8  # each holds one shard in memory
 
 
 class Pushed(NamedTuple):
-    """`sent`: objects that were put into the bucket; under `dry`, that would be."""
+    """The result of a push: `sent` counts the objects that were put into the bucket, or would be under `dry`."""
 
     manifest: Manifest
     sent: int
 
 
 def push_dataset(account: Account, folder: Path, skip_bad: bool = False, dry: bool = False) -> Pushed:
-    """Make DIR/SPLIT/CLASS/PICTURE the current data set. Interrupted, it goes on from what is in the bucket.
+    """Make DIR/SPLIT/CLASS/PICTURE the current dataset. An interrupted push resumes from what is in the bucket.
 
-    Raises OpsError: no such folder, nothing to train on, refused pictures (without `skip_bad`), no bucket.
+    Raises OpsError for a missing folder, nothing to train on, refused pictures (without `skip_bad`), or no bucket.
     """
     settings = account.settings
     pictures = list_pictures(folder)
@@ -72,16 +72,16 @@ def read_current_digest(account: Account) -> str | None:
     try:
         found = account.bucket.head(build_pointer_key(account.settings.data.name))
     except AwsError:
-        account.guard()  # a stranger's bucket is refused too, and then the account is what is wrong
+        account.guard()  # another account's bucket is refused too, and then the account is what is wrong
         raise
     return None if found is None else found["Metadata"].get("digest", "")
 
 
 class PushSession:
-    """One push under way: while a class is inspected, the shards of those before it are packed and travel."""
+    """One push under way: while a class is inspected, the shards of those before it are packed and sent."""
 
     def __init__(self, account: Account, cache: ScanCache, digest: str, dry: bool) -> None:
-        """`digest`: where the pointer points now."""
+        """Prepare a push; `digest` is the one that the pointer names now."""
         self.account, self.cache, self.digest, self.dry = account, cache, digest, dry
         self.corrupt = corrupt_keys.read(account.settings.bucket)
         self.packed_before = {
@@ -90,7 +90,7 @@ class PushSession:
         self.limit = account.settings.data.shard_mb << 20
 
     def send(self, pictures: list[Picture], skip_bad: bool) -> Pushed:
-        """The shards that are missing, then the manifest, and last the pointer; a crash leaves the old set current."""
+        """Send the missing shards, then the manifest, and last the pointer; a crash leaves the old dataset current."""
         pool = ThreadPoolExecutor(UPLOADS_AT_ONCE)
         try:
             there = pool.submit(list_object_sizes, self.account, "shards/", self.corrupt)
@@ -103,7 +103,7 @@ class PushSession:
     def start(
         self, pool: Executor, there: Future[dict[str, int]], pictures: list[Picture], skip_bad: bool
     ) -> list[Future[tuple[Shard, int]]]:
-        """Begin with every shard. Raises OpsError for a refused picture, once all were inspected, or for too few left."""
+        """Start sending every shard. Raises OpsError for a refused picture, once all were inspected, or for too few left."""
         started: list[Future[tuple[Shard, int]]] = []
         kept: list[Picture] = []
         bad = 0
@@ -121,7 +121,7 @@ class PushSession:
                     ]
                 for future in started:
                     if future.done():
-                        future.result()  # what cannot be sent is told now, and not when all are inspected
+                        future.result()  # a failed upload is raised now, and not when all are inspected
         if bad and not skip_bad:
             raise OpsError(
                 f"{bad} of {len(pictures)} pictures cannot be trained on. Mend them, or leave them out: --skip-bad. "

@@ -1,4 +1,4 @@
-"""Test pictures of the current data set, drawn by seed, put where the function may read them."""
+"""Test pictures of the current dataset, drawn by seed, put where the function may read them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Sample:
 
 
 def draw_samples(account: Account, count: int, seed: int) -> list[Sample]:
-    """`count` different pictures of the test split, or all if there are fewer; the same for the same data and seed."""
+    """Return `count` different pictures of the test split, or all if there are fewer; the same for the same data and seed."""
     manifest = read_current(account)
     every = [
         Sample(file.path, shard.label, file.sha256, shard.sha256)
@@ -44,7 +44,7 @@ def draw_samples(account: Account, count: int, seed: int) -> list[Sample]:
 
 
 def send_samples(account: Account, samples: list[Sample], dry: bool) -> int:
-    """Put those that are not there yet; return how many were missing."""
+    """Send the samples that are not in the bucket yet; return how many were missing."""
     settings, bucket = account.settings, account.bucket
     there = set(bucket.keys(IMAGES))
     missing = [sample for sample in samples if sample.key(settings) not in there]
@@ -56,7 +56,7 @@ def send_samples(account: Account, samples: list[Sample], dry: bool) -> int:
 
 
 def unpack_pictures(account: Account, shards: set[str]) -> dict[str, bytes]:
-    """Return the pictures of these shards, by their names in the data set."""
+    """Return the pictures of these shards, by their names in the dataset."""
     found: dict[str, bytes] = {}
     for sha in sorted(shards):
         data = account.bucket.get(build_shard_key(sha))

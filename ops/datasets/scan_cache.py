@@ -1,7 +1,7 @@
 """Cache of scan results under .kennel/: the image metadata of a folder, and the manifest that was packed from it last.
 
-A file whose size and time of change are as before is taken to be as before, as rsync does; nothing of it is read again.
-Whoever changes a file and sets its old time again is not noticed. Losing the cache costs time and nothing else.
+A file with the same size and time of change as before is taken to be unchanged, as rsync does, and is not read again.
+A change that restores the file's old time is not noticed. Losing the cache costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ScanCache:
         self.save()
 
     def is_current(self, pictures: list[Picture], skip_bad: bool, name: str, shard_mb: int) -> bool:
-        """Whether the manifest was packed from these very files, as they are now."""
+        """Return whether the manifest was packed from these very files, as they are now."""
         if self.manifest is None or self.manifest.name != name or self.shard_mb != shard_mb:
             return False
         packed = {file.path: file.sha256 for file in self.manifest.files}

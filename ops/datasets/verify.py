@@ -15,9 +15,9 @@ CHUNK = 1 << 20
 
 
 def verify_dataset(account: Account) -> tuple[str, int, list[dict[str, str]]]:
-    """(digest of the current data set, objects read, those that the bucket does not have as they were written).
+    """Return (digest of the current dataset, number of objects read, those that are missing or corrupt).
 
-    Each of these as {"key", "what", "state": "missing" or "spoilt"}; they are noted, so that the next push sends them again.
+    Each of the last is {"key", "what", "state": "missing" or "spoilt"}; they are noted, so that the next push sends them again.
     """
     bucket, name = account.settings.bucket, account.settings.data.name
     digest = "?"

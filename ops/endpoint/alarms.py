@@ -1,4 +1,4 @@
-"""What watches the endpoint: alarms that roll a bad release back, logs that do not stay for ever, its errors."""
+"""The endpoint's alarms, which roll a bad release back, its logs, which expire, and its error counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def log_group(settings: Settings) -> str:
 
 
 def build_endpoint_alarms(settings: Settings) -> list[dict[str, Any]]:
-    """Of the endpoint, whatever answers: 5XX answers and the 99th percentile of latency, which CloudWatch has in microseconds."""
+    """Return the alarms of the endpoint, for any config: 5XX answers and the p99 of latency, which CloudWatch has in microseconds."""
     where = build_dimensions(settings)
     return [
         build_5xx_alarm(settings, f"{settings.prefix}-5xx", where),
@@ -27,7 +27,7 @@ def build_endpoint_alarms(settings: Settings) -> list[dict[str, Any]]:
 
 
 def build_guard_alarms(settings: Settings, config: str) -> list[dict[str, Any]]:
-    """The same, of what one config answers: they watch a new fleet only, so that an old one that ails does not end an update."""
+    """Return the same alarms for one config: they watch a new fleet only, so that an old fleet's errors do not end an update."""
     where = [*build_dimensions(settings), {"Name": "EndpointConfigName", "Value": config}]
     return [build_5xx_alarm(settings, f"{config}-5xx", where), build_latency_alarm(settings, f"{config}-p99", where, 2)]
 
@@ -63,7 +63,7 @@ def build_alarm(name: str, where: list[dict[str, str]], minutes: int, threshold:
 
 
 def guard_steps(settings: Settings, config: str) -> Steps:
-    """What watches a fleet while it is new."""
+    """Yield the alarms that watch a fleet while it is new."""
     for guard in build_guard_alarms(settings, config):
         args = {**guard, "Tags": settings.tags(guard["AlarmName"])}
         why = f"{guard['MetricName']} of the new fleet alone rolls the update back"
@@ -93,7 +93,7 @@ def steps(have_alarms: dict[str, float], have_log_group: bool, settings: Setting
 
 
 def count_requests_and_errors(account: Account, minutes: int) -> tuple[int, int]:
-    """(requests, 5XX answers) of the last minutes."""
+    """Return (requests, 5XX answers) of the last minutes."""
     found = read_minute_metrics(
         account, {"requests": ("Invocations", "Sum"), "failed": ("Invocation5XXErrors", "Sum")}, minutes
     )
@@ -103,9 +103,9 @@ def count_requests_and_errors(account: Account, minutes: int) -> tuple[int, int]
 def read_minute_metrics(
     account: Account, wanted: dict[str, tuple[str, str]], minutes: int
 ) -> dict[str, dict[datetime, float]]:
-    """Some of the endpoint's metrics, minute by minute, the oldest first; minutes without a point are not there.
+    """Return some of the endpoint's metrics by minute, the oldest first; minutes without a point are left out.
 
-    `wanted` gives each a name of ours, its metric and its statistic: Sum, Average, Maximum, or a percentile such as p99.
+    `wanted` maps a name of ours to a metric and its statistic: Sum, Average, Maximum, or a percentile such as p99.
     """
     now = datetime.now(UTC)
     where = {"Namespace": "AWS/SageMaker", "Dimensions": build_dimensions(account.settings)}

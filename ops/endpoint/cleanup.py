@@ -1,4 +1,4 @@
-"""When an endpoint should not stand any more: its time is over, or nobody calls it."""
+"""Decide when an endpoint should be deleted: it has expired, or has no callers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXPIRES = "%Y-%m-%dT%H:%MZ"  # as Settings.expires writes it
 
 
 def decide_cleanup(account: Account, idle_hours: int) -> tuple[str, str]:
-    """Return why the endpoint may go, "" where it stays, and the sentence on why it stays. Raises OpsError without one."""
+    """Return why the endpoint may go, "" where it stays, and the sentence on why it stays. Raises OpsError without an endpoint."""
     if idle_hours < 1:
         raise OpsError(f"--idle-hours is a number of hours, not {idle_hours}.")
     found = probe.require_endpoint(account)

@@ -1,4 +1,4 @@
-"""A release's way to live: the facts it needs, the gate, and the note that is kept until it is verified."""
+"""The deployment of a release: the facts it needs, the gate, and the note that is kept until it is verified."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def prepare_release(account: Account, job: str, dry: bool) -> tuple[Release, pla
     if release is None:
         release = build.package_model(account, job)
         build.upload_release(account, release, preflight.run(release, account.settings))
-        have = read_facts(account, dry)  # that took a while
+        have = read_facts(account, dry)  # packaging took a while
     return release, have
 
 
 def check_gate(account: Account, have: plan.Facts, release: Release, because: str) -> list[str]:
-    """Return what a release is let through with. Raises OpsError for a release that needs a reason and has none."""
+    """Return the gate's findings on a release. Raises OpsError for a release that needs a reason and has none."""
     new = build.read_summary(account, release.digest)
     if new is None:
         raise OpsError(
@@ -65,7 +65,7 @@ def check_gate(account: Account, have: plan.Facts, release: Release, because: st
 
 
 def has_been_deployed(account: Account, have: plan.Facts, want: plan.EndpointSpec) -> bool:
-    """Return whether this config was live at any time, and the endpoint is well now."""
+    """Return whether this config was ever live, and the endpoint is in service now."""
     in_service = have.endpoint is not None and have.endpoint["EndpointStatus"] == "InService"
     return in_service and history.has_been_live(account, want.config)
 
@@ -96,7 +96,7 @@ def choose_rollback(account: Account, have: plan.Facts, to: str) -> plan.Endpoin
 def record_and_verify(
     account: Account, have: plan.Facts, want: plan.EndpointSpec, why: history.DeploymentReason
 ) -> Iterator[None]:
-    """Around the changes of a deployment: keep a note of it, and verify after them that the release is what answers."""
+    """Keep a note around the changes of a deployment, and verify after them that the release is what answers."""
     if have.live == want.config and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
         yield  # alarms and logs may have been taken away
         probe.verify_release(account, want, have.live)

@@ -1,4 +1,4 @@
-"""How good a model is on pictures whose truth is known: the trained model itself on this machine, or the live endpoint."""
+"""Evaluate a model on pictures whose class is known: the trained model itself on this machine, or the live endpoint."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ops.releases import history
 from ops.releases.records import ReleaseSummary
 from ops.releases.trained_model import fetch_model
 
-SIGMAS = 3.0  # of chance, that a sample may be off: one in 700 is, by chance alone
+SIGMAS = 3.0  # standard errors that a sample may be off: one in 700 is, by chance alone
 
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """A trained model's own answers to the whole test split: the class that it says, by picture."""
+    """The answers that a trained model itself gives to the whole test split: its class, by picture."""
 
     accuracy: float
     pictures: int
@@ -32,7 +32,7 @@ class ModelEvaluation:
 
 
 def evaluate_model(account: Account, job: str) -> ModelEvaluation:
-    """Ask the trained model itself: no endpoint, no ONNX, no network in between. Raises OpsError when it fails."""
+    """Ask the trained model itself: no endpoint, no ONNX and no network in between. Raises OpsError when it fails."""
     folders = (str(fetch_model(account, job)), str(local_shards.fetch_current(account)))
     argv = [sys.executable, str(ROOT / "training" / "evaluate.py"), *folders]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -44,7 +44,7 @@ def evaluate_model(account: Account, job: str) -> ModelEvaluation:
 
 @dataclass(frozen=True)
 class EndpointEvaluation:
-    """The endpoint's answers to a sample of the test split. `wrong`: sentences on what is worse than it should be."""
+    """The answers that the endpoint gave to a sample of the test split. `wrong` holds sentences on what is worse than expected."""
 
     config: str
     right: int
@@ -55,7 +55,7 @@ class EndpointEvaluation:
 
 
 def evaluate_endpoint(account: Account, count: int, seed: int) -> EndpointEvaluation:
-    """Ask the endpoint, and hold it to what its own release was in training, and to the one before it. Raises OpsError."""
+    """Ask the endpoint, and compare it with the test results of its own release and of the one before. Raises OpsError."""
     config = probe.require_endpoint(account)["EndpointConfigName"]
     if count < 1:
         raise OpsError(f"--live is a number of pictures, not {count}.")
@@ -76,7 +76,7 @@ def evaluate_endpoint(account: Account, count: int, seed: int) -> EndpointEvalua
 
 
 def list_expected_releases(account: Account, config: str) -> Iterator[tuple[str, ReleaseSummary]]:
-    """Yield what the endpoint may be held to: its own release, and the one that was live before."""
+    """Yield (phrase, summary) of the releases that the endpoint is compared with: its own, and the one that was live before."""
     if own := probe.find_release_summary(account, config):
         yield "its own release had", own
     before = history.find_rollback_target(history.read(account), config)

@@ -1,4 +1,4 @@
-"""The endpoint: what is there, what should be, and the changes that bring it there."""
+"""The endpoint's plan: compare what exists with the wanted release, and yield the changes that make them equal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is there: the endpoint as described (None without one), names of configs and models, alarms.
+    """The facts about the endpoint: its description (None without one), names of configs and models, alarms.
 
     `alarms` maps a name to its threshold; `guards` are those that an update left. `kind` is the live instance type, and
     `scaled` says whether a scalable target is registered, `lost` that a deployment took it away and ended too soon.
@@ -47,19 +47,19 @@ class Facts:
 
     @property
     def live(self) -> str:
-        """The name of the config that answers, or ""."""
+        """Return the name of the live config, or ""."""
         return self.endpoint["EndpointConfigName"] if self.endpoint else ""
 
     @property
     def desired(self) -> int:
-        """Instances that the endpoint is to have; 0 without one."""
+        """Return the number of instances that the endpoint should have; 0 without one."""
         variants = (self.endpoint or {}).get("ProductionVariants") or [{}]
         return int(variants[0].get("DesiredInstanceCount", 0))
 
 
 @dataclass(frozen=True)
 class EndpointSpec:
-    """A release on the settings' instance type; all names follow from it. `made` is a config of before, to be taken as it is."""
+    """A release on the settings' instance type; all names follow from it. `made` is an earlier config that is taken as it is."""
 
     release: Release
     settings: Settings
@@ -92,7 +92,7 @@ def find_endpoint(account: Account) -> dict[str, Any] | None:
 
 
 def facts(account: Account) -> Facts:
-    """Only what has exactly the names we give: `demo` must not see what is `demo-2`'s."""
+    """Read the facts of resources with exactly the names we give: `demo` must not see those of `demo-2`."""
     settings = account.settings
     ours = re.compile(re.escape(settings.prefix) + r"-[0-9a-f]{12}-[0-9a-f]{6}(-[0-9a-f]{4})?")
     named = {"NameContains": settings.prefix + "-"}
@@ -116,13 +116,13 @@ def facts(account: Account) -> Facts:
 
 
 def read_instance_type(account: Account, config: str) -> str:
-    """A config's instance type, or "" where it was deleted."""
+    """Return a config's instance type, or "" when the config was deleted."""
     found = account.call_or_none("sagemaker", "describe_endpoint_config", GONE, EndpointConfigName=config)
     return str(found["ProductionVariants"][0]["InstanceType"]) if found else ""
 
 
 def steps(have: Facts, want: EndpointSpec) -> Steps:
-    """For an endpoint at rest: `rest` comes first, and the facts after it."""
+    """Yield the changes to an endpoint at rest: call await_stable_endpoint first, and read the facts after it."""
     settings = want.settings
     yield from create_artefact_steps(have, want)
     yield from alarms.steps(have.alarms, have.log_group, settings)
@@ -142,8 +142,8 @@ def steps(have: Facts, want: EndpointSpec) -> Steps:
 
 
 def update_steps(have: Facts, want: EndpointSpec) -> Steps:
-    """Blue/green under alarms of the new fleet's own. AWS refuses another instance type while the variant is registered for
-    scaling: then that is taken away before, and made anew after; if this process dies between, by the next deployment."""
+    """Yield a blue/green update under the new fleet's own alarms. AWS refuses another instance type while the variant is registered for
+    scaling: then that is taken away before, and registered again after; if this process dies between, by the next deployment."""
     settings = want.settings
     moved = have.scaled and have.kind != want.instance_type
     yield from alarms.guard_steps(settings, want.config)
@@ -169,7 +169,7 @@ def update_steps(have: Facts, want: EndpointSpec) -> Steps:
 
 
 def create_artefact_steps(have: Facts, want: EndpointSpec) -> Steps:
-    """The model and the config, which never change once made: their names carry the release."""
+    """Yield the model and the config, which never change once made: their names carry the release."""
     short = want.release.short
     if want.made:
         return
@@ -191,7 +191,7 @@ def build_endpoint_creation(want: EndpointSpec) -> Change:
 
 
 def change_over(have: Facts, want: EndpointSpec) -> Change:
-    """Instance counts are kept: scaling may have changed them since."""
+    """Return the update to the wanted config. It keeps instance counts, because scaling may have changed them."""
     args = {
         "EndpointName": want.settings.endpoint_name,
         "EndpointConfigName": want.config,
@@ -207,12 +207,12 @@ def change_over(have: Facts, want: EndpointSpec) -> Change:
 
 
 def wait_for_endpoint(settings: Settings, why: str) -> Wait:
-    longest = START_S + 2 * settings.endpoint.bake_s  # AWS's own limit, and time to go back
+    longest = START_S + 2 * settings.endpoint.bake_s  # AWS's own limit, and time to roll back
     return Wait(f"endpoint {settings.endpoint_name}", poll_update, why=why, timeout_s=longest + START_S)
 
 
 def poll_update(account: Account) -> str | None:
-    """The state that the endpoint is still in, or None. Raises OpsError when it failed."""
+    """Return the state that the endpoint is still in, or None. Raises OpsError when it failed."""
     found = account.call("sagemaker", "describe_endpoint", EndpointName=account.settings.endpoint_name)
     if found["EndpointStatus"] in ("Failed", "UpdateRollbackFailed"):
         raise OpsError(f"The endpoint {found['EndpointStatus']}: {found.get('FailureReason', '')}\nWhy: invoke sm.logs")
@@ -220,7 +220,7 @@ def poll_update(account: Account) -> str | None:
 
 
 def await_stable_endpoint(account: Account) -> None:
-    """Wait until the endpoint changes no more: whatever was under way decides what there is to do."""
+    """Wait until the endpoint is stable: the plan depends on the outcome of what was under way."""
 
     def until(account: Account) -> str | None:
         found = find_endpoint(account)
@@ -258,7 +258,7 @@ def build_config_request(want: EndpointSpec) -> dict[str, Any]:
 
 
 def build_deployment_config(want: EndpointSpec, count: int) -> dict[str, Any]:
-    """A canary of one instance where there are two or more: it may be half of the fleet at the most. Otherwise all at once.
+    """Return the update's policy: a canary of one of two or more instances (AWS allows half of the fleet), else all at once.
     The guards are watched for `bake_s` between the shifts, and as long after the last, while the old fleet still stands by."""
     bake = want.settings.endpoint.bake_s
     canary = {"Type": "CANARY", "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1}}

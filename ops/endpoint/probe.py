@@ -1,4 +1,4 @@
-"""Calls to the live endpoint: which release it runs, what it answers, and whether what was deployed is what answers."""
+"""Call the live endpoint: find its release, ask it about pictures, and verify that a deployed release is what answers."""
 
 from __future__ import annotations
 

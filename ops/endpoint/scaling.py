@@ -1,4 +1,4 @@
-"""Scaling of the endpoint's instances: its bounds, target tracking of its load, and other bounds by the clock."""
+"""The scaling of the endpoint's instances: its bounds, target tracking of its load, and bounds that a schedule changes."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What is registered: bounds (None: no target), policies and scheduled actions by name, what is suspended.
+    """The registered scaling: bounds (None without a target), policies and scheduled actions by name, what is suspended.
 
-    `instances` are those that the endpoint is to have now. `alarms` are those of our policy, as described; `lost` is how many
-    of them somebody deleted.
+    `instances` is how many the endpoint should have now. `alarms` are those of our policy, as described; `lost` is how many
+    of them were deleted.
     """
 
     bounds: Bounds | None = None
@@ -74,7 +74,7 @@ def identify_resource(settings: Settings) -> dict[str, str]:
 
 
 def facts(account: Account, instances: int = 1) -> Facts:
-    """`instances`: DesiredInstanceCount of the endpoint, which its own description tells."""
+    """Read the registered scaling. `instances` is the endpoint's DesiredInstanceCount, from its own description."""
     where = identify_resource(account.settings)
     targets = account.list_all(
         SERVICE, "describe_scalable_targets", "ScalableTargets",
@@ -98,7 +98,7 @@ def facts(account: Account, instances: int = 1) -> Facts:
 
 
 def extract_policy_config(policy: dict[str, Any]) -> dict[str, Any]:
-    """A policy as it was asked for: AWS may tell the defaults too."""
+    """Return a policy as it was requested, without a default that AWS may add."""
     found = dict(policy.get("TargetTrackingScalingPolicyConfiguration", {}))
     if not found.get("DisableScaleIn"):
         found.pop("DisableScaleIn", None)
@@ -131,7 +131,7 @@ def build_policy_config(settings: Settings) -> dict[str, Any]:
 
 
 def refuse_burstable(settings: Settings) -> None:
-    """Raises OpsError for an instance type that AWS does not scale."""
+    """Raise OpsError for an instance type that AWS does not scale."""
     if settings.endpoint.instance_type.startswith(BURSTABLE):
         raise OpsError(
             f"endpoint.instance_type is {settings.endpoint.instance_type}: AWS does not scale burstable types. "
@@ -153,7 +153,7 @@ def describe_expectation(settings: Settings) -> str:
 
 
 def resolve_bounds(settings: Settings, least: int = 0, most: int = 0) -> Bounds:
-    """The settings' bounds, or those given for this run. Raises OpsError for bounds without room."""
+    """Return the settings' bounds, or those given for this run. Raises OpsError when they are negative, or leave no room."""
     for flag, given in (("--min-instances", least), ("--max-instances", most)):
         if given < 0:
             raise OpsError(f"{flag} is a number of instances, at least 1, not {given}.")
@@ -167,7 +167,7 @@ def resolve_bounds(settings: Settings, least: int = 0, most: int = 0) -> Bounds:
 
 
 def build_schedule(settings: Settings, now: datetime) -> dict[str, dict[str, Any]]:
-    """The scheduled actions by name; one at a time that has passed is not wanted any more."""
+    """Return the wanted scheduled actions by name, without one-time actions that have passed."""
     return {
         f"{settings.prefix}-{action.name}": {
             "Schedule": action.when,
@@ -187,7 +187,7 @@ def is_past(when: str, timezone: str, now: datetime) -> bool:
 
 
 def list_acceptable_bounds(have: Facts, settings: Settings) -> set[Bounds]:
-    """Bounds that the settings explain: their own, or those of a scheduled action that comes again, and may have run last."""
+    """Return bounds that the settings explain: their own, or those of a recurring scheduled action, which may have run last."""
     want = build_schedule(settings, datetime.now(UTC))
     again = [
         action["ScalableTargetAction"]
@@ -198,7 +198,7 @@ def list_acceptable_bounds(have: Facts, settings: Settings) -> set[Bounds]:
 
 
 def steps(have: Facts, settings: Settings, bounds: Bounds | None = None, now: datetime | None = None) -> Steps:
-    """`bounds` are this run's own; without them the settings' hold, or what their schedule has set."""
+    """Yield the changes to the scaling. `bounds` are this run's own; by default the settings' hold, or what their schedule has set."""
     yield from register_target_steps(have, settings, bounds)
     yield from put_policy_steps(have, settings)
     yield from schedule_steps(have, settings, now or datetime.now(UTC))
@@ -230,12 +230,12 @@ def register_target_steps(have: Facts, settings: Settings, bounds: Bounds | None
 
 
 def compute_extra_rate(settings: Settings, instances: int) -> float:
-    """Dollars an hour for so many instances beyond those that are paid already."""
+    """Return dollars an hour for so many instances beyond those that are paid for already."""
     return pricing.price_instances("sagemaker", settings.endpoint.instance_type, instances) if instances > 0 else 0.0
 
 
 def put_policy_steps(have: Facts, settings: Settings) -> Steps:
-    """The new policy first: between the two calls both hold, and the one that wants more instances decides."""
+    """Yield the new policy first: between the two calls both hold, and the one that wants more instances decides."""
     name, metric = derive_policy_name(settings), METRICS[settings.endpoint.scaling_metric]
     if have.policies.get(name) != build_policy_config(settings) or have.lost:
         args = {
@@ -275,13 +275,13 @@ def schedule_steps(have: Facts, settings: Settings, now: datetime) -> Steps:
 
 
 def list_unwanted_actions(have: Facts, settings: Settings, now: datetime) -> Iterator[str]:
-    """Scheduled actions with our prefix that no setting asks for; what others have put there is theirs."""
+    """Return scheduled actions with our prefix that no setting asks for; actions without it are left alone."""
     want = build_schedule(settings, now)
     return (name for name in have.schedule if name.startswith(f"{settings.prefix}-") and name not in want)
 
 
 def request_change(change: Change) -> Steps:
-    """The change. SDKs do not try again for this code of AWS's, which takes one change of an endpoint at a time."""
+    """Yield the change. Raises OpsError during another one: AWS takes one change of an endpoint at a time, and SDKs do not retry."""
     try:
         return (yield change)
     except AwsError as error:

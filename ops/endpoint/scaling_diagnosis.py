@@ -1,4 +1,4 @@
-"""Why the endpoint does, or does not, follow its load: what is registered, what its alarms see, what was tried last."""
+"""Diagnose why the endpoint does, or does not, follow its load: what is registered, what its alarms see, what was tried last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WHY_NOT = {
 
 @dataclass(frozen=True)
 class Alarm:
-    """One of the policy's two. `way` is out or in; `points` are those of its periods, the newest last, None without one."""
+    """An alarm of the policy. `way` is out or in; `points` holds a value for each period, the newest last, None where it is missing."""
 
     way: str
     name: str
@@ -72,7 +72,7 @@ def inspect_scaling(account: Account) -> ScalingState:
 
 
 def read(account: Account, alarm: dict[str, Any], now: datetime) -> Alarm:
-    """An alarm with the points that it has looked at, or will."""
+    """Read an alarm with the points that it has evaluated, or will."""
     metric = scaling.METRICS[account.settings.endpoint.scaling_metric]
     period, needs = alarm.get("Period", metric.period), alarm["EvaluationPeriods"]
     statistic = alarm.get("Statistic", metric.statistic)
@@ -95,13 +95,13 @@ def read(account: Account, alarm: dict[str, Any], now: datetime) -> Alarm:
 
 
 def select_last_points(values: dict[int, float], needs: int) -> tuple[float | None, ...]:
-    """`values` by how many periods ago they began; 0 is not over yet. Those that CloudWatch may still get do not count."""
+    """Return the last `needs` points; `values` has them by periods since their start. Period 0 and late points do not count."""
     newest = next((ago for ago in range(1, LAG_POINTS + 1) if ago in values), 1)
     return tuple(values.get(ago) for ago in range(newest + needs - 1, newest - 1, -1))
 
 
 def findings(seen: ScalingState, settings: Settings) -> list[Finding]:
-    """Errors first: because of one, the endpoint does not follow its load as the settings want. A note only explains."""
+    """Return the findings, errors first: because of one, the endpoint does not follow its load. A note only explains."""
     found = [*diagnose_registration(seen, settings), *diagnose_load(seen, settings), *diagnose_settings(seen, settings)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 

@@ -1,4 +1,4 @@
-"""What the endpoint is and does: its state, its price, its requests by the minute, its log."""
+"""The endpoint's status: its state, its price, its requests by the minute and its log, as they are now."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ops.endpoint import alarms, plan, probe
 
 @dataclass(frozen=True)
 class Status:
-    """The endpoint now. `requests` and `errors_5xx` are of the last `minutes`; `expires` is "" without such a tag."""
+    """The status of the endpoint. `requests` and `errors_5xx` are of the last `minutes`; `expires` is "" without such a tag."""
 
     endpoint: str
     status: str
@@ -83,7 +83,7 @@ def describe_status(seen: Status, failure: str) -> str:
 
 
 def read_log(account: Account, minutes: int, errors: bool) -> list[tuple[str, str]]:
-    """Return (stream, line) of the endpoint's log. `errors`: only the lines that speak of one."""
+    """Return (stream, line) of the endpoint's log; with `errors`, only the lines that mention one."""
     probe.require_endpoint(account)
     since = int((time.time() - minutes * 60) * 1000)
     args = {"logGroupName": alarms.log_group(account.settings), "startTime": since}

@@ -1,4 +1,4 @@
-"""Taking the endpoint away, in the order AWS wants: scaling, endpoint, configs, models, alarms."""
+"""Remove the endpoint in the order that AWS requires: scaling, endpoint, configs, models, alarms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def facts(account: Account) -> tuple[plan.Facts, scaling.Facts]:
 
 
 def has_resources(have: tuple[plan.Facts, scaling.Facts]) -> bool:
-    """Whether there is something to delete; an interrupted delete may have left all but the endpoint."""
+    """Report whether there is something to delete; an interrupted delete may have left all but the endpoint."""
     there, scaled = have
     return bool(there.endpoint or there.configs or there.models or there.alarms or there.guards or scaled.bounds)
 

@@ -1,4 +1,4 @@
-"""Asking the function, as its callers do."""
+"""Invoke the function as its callers do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ops.function.plan import ALIAS, MISSING, log_group
 
 
 def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
-    """The function's answer, unpacked; with `statusCode` where it is not 200. Raises OpsError when the function itself failed."""
+    """Return the function's unpacked response, with `statusCode` where it is not 200. Raises OpsError when the function failed."""
     try:
         answer = account.call(
             "lambda",
@@ -37,7 +37,7 @@ def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
             f"The function failed: {found.get('errorType')}: {found.get('errorMessage')}. Its log group is {log_group(account.settings)}"
         )
     body: Any = json.loads(found["body"])
-    if isinstance(body, list):  # the original's shape
+    if isinstance(body, list):  # the original response format
         return {"scores": body[0], "original": found}
     return body if found["statusCode"] == 200 else {"statusCode": found["statusCode"], **body}
 
@@ -51,7 +51,7 @@ def ask_about_file(account: Account, picture: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SampleAnswer:
-    """What the function said of one test picture, by which release."""
+    """The answer that the function gave for one test picture, and the release that gave it."""
 
     picture: str
     truth: str
@@ -60,7 +60,7 @@ class SampleAnswer:
 
 
 def ask_about_samples(account: Account, samples: list[Sample]) -> list[SampleAnswer]:
-    """Ask about pictures that lie in the bucket, as {"s3_uri"} events. Raises OpsError for an answer that is none."""
+    """Ask about pictures that lie in the bucket, as {"s3_uri"} events. Raises OpsError for a response without an answer."""
     answers = []
     for one in samples:
         found = invoke_function(account, {"s3_uri": one.uri(account.settings)})

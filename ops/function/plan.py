@@ -1,4 +1,4 @@
-"""The function: what is there, what should be, and the changes that lead from one to the other."""
+"""The function's plan: compare what exists with the settings, and yield the changes that make them equal."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ops.core.plan import Change, Steps, Wait, retry_until_trusted
 from ops.core.settings import IMAGES, Settings
 
 ALIAS = "live"
-UNRESERVED = 100  # AWS keeps as much of an account's limit for functions that reserve nothing
-NOT_YET = "cannot be assumed by Lambda"  # a role made seconds ago
+UNRESERVED = 100  # AWS keeps this much of an account's limit for functions that reserve nothing
+NOT_YET = "cannot be assumed by Lambda"  # Lambda's error for a role made seconds ago
 ROLE_WAITS_S = (2.0, 4.0, 6.0, 8.0, 10.0)
 MISSING = "ResourceNotFoundException"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is there; None for what is not. `config` is AWS's description of $LATEST."""
+    """The facts about the function; what does not exist is None. `config` is AWS's description of $LATEST."""
 
     config: dict[str, Any] | None = None
     alias: str | None = None
@@ -40,12 +40,12 @@ class Facts:
 
 
 def package_function(folder: Path = ROOT / "lambda") -> bytes:
-    """lambda/*.py at the zip's root: the same sources are the same bytes."""
+    """Return a zip with lambda/*.py at its root: the same sources give the same bytes."""
     return build_zip((path.relative_to(folder).as_posix(), path) for path in list_files(folder) if path.suffix == ".py")
 
 
 def compute_code_sha256(code: bytes) -> str:
-    """As AWS writes CodeSha256."""
+    """Return the code's SHA-256 in the form of AWS's CodeSha256."""
     return base64.b64encode(hashlib.sha256(code).digest()).decode()
 
 
@@ -90,7 +90,7 @@ def log_group(settings: Settings) -> str:
 
 
 def build_function_config(settings: Settings) -> dict[str, Any]:
-    """The function's configuration, by AWS's names."""
+    """Return the function's configuration, by AWS's names."""
     return {
         "Runtime": settings.fn.runtime,
         "Role": settings.role_arn("lambda-invoke"),
@@ -109,7 +109,7 @@ def build_function_config(settings: Settings) -> dict[str, Any]:
 
 
 def derive_fingerprint(config: dict[str, Any]) -> str:
-    """Code and configuration of a version, so that the one behind the alias can be compared with what is wanted."""
+    """Return code and configuration of a version as a text, to compare the one behind the alias with what is wanted."""
     names = ("CodeSha256", "Runtime", "Role", "Handler", "Timeout", "MemorySize", "Environment")
     return json.dumps({name: config.get(name) for name in names}, sort_keys=True)
 
@@ -169,7 +169,7 @@ def wait_for_function() -> Wait:
 
 
 def check_room(have: Facts, settings: Settings) -> None:
-    """Raises OpsError when the account cannot reserve as many; to lower a reservation, or to stop all calls, always goes."""
+    """Raise OpsError when the account cannot reserve that much; lowering a reservation, or stopping all calls, is always allowed."""
     wanted = settings.fn.reserved or 0
     room = max(0, have.unreserved + (have.reserved or 0) - UNRESERVED)
     if wanted > (have.reserved or 0) and wanted > room:
@@ -206,7 +206,7 @@ def set_concurrency_steps(have: Facts, settings: Settings) -> Steps:
 
 
 def wait_for_concurrency() -> Wait:
-    """There is no waiter of AWS's for this."""
+    """Return a wait for provisioned concurrency, for which AWS has no waiter."""
 
     def until(account: Account) -> str | None:
         found = account.call(

@@ -1,4 +1,4 @@
-"""What the function is: its state, its live version, its limits, and what those let through."""
+"""The function's status: its state, its live version and its concurrency limits, as they are now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ops.function import plan
 
 @dataclass(frozen=True)
 class Status:
-    """The function now; None for a limit that is not set."""
+    """The status of the function; a limit that is not set is None."""
 
     function: str
     state: str
@@ -23,7 +23,7 @@ class Status:
 
 
 def read_status(account: Account) -> Status:
-    """Raises OpsError when there is no function."""
+    """Return the function's status. Raises OpsError when there is no function."""
     have = plan.require_function(account)
     assert have.config is not None
     return Status(
@@ -40,7 +40,7 @@ def read_status(account: Account) -> Status:
 
 @dataclass(frozen=True)
 class Concurrency:
-    """How many calls may run at once; `unreserved_of_account` is what all functions without a reservation share."""
+    """The limits on calls that run at once; `unreserved_of_account` is what all functions without a reservation share."""
 
     reserved: int | None
     provisioned: int | None
@@ -49,7 +49,7 @@ class Concurrency:
 
 
 def read_concurrency(account: Account) -> Concurrency:
-    """Raises OpsError when there is no function."""
+    """Return the function's concurrency limits. Raises OpsError when there is no function."""
     have = plan.require_function(account)
     return Concurrency(have.reserved, have.provisioned, have.provisioned_state, have.unreserved)
 

@@ -1,1 +1,1 @@
-"""The stack's IAM: roles kept as files, applied to the account, compared, expected, backed up and waived."""
+"""The stack's IAM: roles are kept as files, applied, compared with the account, checked and backed up; findings can be waived."""

@@ -1,4 +1,4 @@
-"""The changes that make IAM what iam_policies/ says. Broken off anywhere, the rest is what the next run finds to do."""
+"""The changes that make IAM match iam_policies/. After an interruption, the next run makes those that are left."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ApplyPlan:
 
 
 def prepare_apply_plan(account: Account, role: str) -> ApplyPlan:
-    """Read what is there and what is wanted. Raises OpsError for roles that must not be applied as their folders are."""
+    """Read the account and the wanted roles. Raises OpsError for roles that must not be applied as their folders are."""
     settings = account.settings
     plan = ApplyPlan(roles.read_roles(settings, only=role), snapshot.read(account), settings)
     report_revoked_sessions(plan.have, plan.wanted, settings)
@@ -61,7 +61,7 @@ def save_lost_documents(have: Snapshot, planned: Iterable[Step], settings: Setti
 
 
 def wait_until_applied(account: Account, steps: Callable[[Snapshot], Steps], timeout_s: float = SPREADING_S) -> None:
-    """Wait until IAM reads back what it was told. Raises OpsError with what still differs."""
+    """Wait until IAM reads back what was written. Raises OpsError with what still differs."""
 
     def left(account: Account) -> str | None:
         return "; ".join(step.why for step in preview(steps(snapshot.read(account)))) or None
@@ -70,13 +70,13 @@ def wait_until_applied(account: Account, steps: Callable[[Snapshot], Steps], tim
 
 
 def steps(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
-    """Raises OpsError, before the first change, where the name of one of these roles or policies is taken."""
+    """Return the steps that apply these roles. Raises OpsError, before the first one, if the name of a role or policy is taken."""
     refuse_misplaced(have, wanted, settings)
     return translate_name_conflict(plan_all_roles(drop_revocations(have), wanted, settings))
 
 
 def refuse_misplaced(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
-    """IAM gives a name once, whatever the path and in whatever case, so what is there under another ARN is in the way."""
+    """Raise OpsError when a wanted name is taken under another ARN: IAM gives a name once, whatever its path and case."""
     there = {derive_name_key(arn): arn for arn in (*(role.arn for role in have.roles.values()), *have.policies)}
     for want in wanted:
         stems = [*want.permissions, *(["boundary"] if want.boundary else [])]
@@ -93,13 +93,13 @@ def refuse_misplaced(have: Snapshot, wanted: list[Wanted], settings: Settings) -
 
 
 def derive_name_key(arn: str) -> tuple[str, str, str]:
-    """(account, role or policy, name in small letters): what IAM has once."""
+    """Return (account, role or policy, name in lower case), which IAM has only once."""
     _, _, _, _, account, resource = arn.split(":", 5)
     return account, resource.partition("/")[0], resource.rpartition("/")[2].lower()
 
 
 def translate_name_conflict(steps: Steps) -> Steps:
-    """The steps, with words for the name that is taken though it was free when the account was read."""
+    """Run the steps; raise OpsError with an explanation if a name was taken after the account was read."""
     try:
         return (yield from steps)
     except AwsError as error:
@@ -115,13 +115,13 @@ def plan_all_roles(have: Snapshot, wanted: list[Wanted], settings: Settings) -> 
     for want in wanted:
         name = settings.build_role_name(want.role)
         role = have.roles.get(name)
-        if want.boundary:  # before the role, which is never without it
+        if want.boundary:  # before the role, which must never be without it
             yield from plan_policy(have, want, "boundary", want.boundary, settings)
         yield from plan_role(have, want, settings)
         for stem, wanted_policy in want.permissions.items():
             yield from plan_policy(have, want, stem, wanted_policy, settings)
         yield from plan_attachments(have, want, settings)
-        if role and role.boundary and not want.boundary:  # last: until here it still holds in what was too much
+        if role and role.boundary and not want.boundary:  # last: until here it still limits what is removed above
             why = f"{name}: {role.boundary.rsplit('/', 1)[1]} bounds it, and there is no {ROLES}/{want.role}/boundary.json"
             change = Change("iam", "delete_role_permissions_boundary", {"RoleName": name}, why)
             yield annotate_with_backup(settings, have, change)
@@ -192,13 +192,13 @@ def plan_attachments(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
 
 
 def plan_instance_profile(have: Principal | None, name: str, settings: Settings) -> Steps:
-    """The instance profile has the role's name; EC2 gives roles to instances only through one."""
+    """Yield the changes that put the role into an instance profile of its name; EC2 gives roles to instances only through one."""
     if have is not None and name in have.instance_profiles:
         return
     args = {"InstanceProfileName": name, "Path": settings.role_path, "Tags": settings.tags(name)}
     try:
         yield Change("iam", "create_instance_profile", args, why=f"{name}: the instance profile is missing")
-    except AwsError as error:  # a crash may have left one that holds no role, which no role's description shows
+    except AwsError as error:  # a crash may have left one without a role, which no role's description shows
         if not error.says("EntityAlreadyExists"):
             raise
     args = {"InstanceProfileName": name, "RoleName": name}

@@ -26,13 +26,13 @@ from ops.iam.waivers import FOLLOWS, Waiver, apply_waivers
 
 ADMIN = "IAM-ADMIN-001"
 ESCALATION = "IAM-PRIVESC-"
-PATHS_SHOWN = 5  # of one principal and severity, one by one
+PATHS_SHOWN = 5  # of one principal and severity; more are folded into one row
 SHOWN = 200  # rows that a person may read; --json has all
 
 
 @dataclass(frozen=True)
 class AuditSource:
-    """What is audited, and against what. `calls` are those for IAM, and those for what of the stack the world can reach."""
+    """The snapshot that is audited, and what it is compared with. `calls` counts AWS calls: for IAM, and for the stack's exposure."""
 
     name: str
     snapshot: Snapshot
@@ -52,9 +52,9 @@ def audit_with_waivers(
     now: datetime | None = None,
     only: frozenset[str] | None = None,
 ) -> list[Finding]:
-    """Return all findings, worst first; a waived one has its waiver's reason. Without `wanted` nothing is held against iam_policies/.
+    """Return all findings, worst first; a waived one has its waiver's reason. Without `wanted`, iam_policies/ is not compared.
 
-    With `only` no principals but these are examined: chains that lead through others are then not followed.
+    With `only`, just these principals are examined: chains that lead through others are then not followed.
     """
     now = now or datetime.now(UTC)
     options = engine.AuditOptions(facts or AccountFacts(), now, only, settings.aws.region)
@@ -69,7 +69,7 @@ def audit_with_waivers(
 
 
 def read_account(account: Account, save: str, exposure: bool, usage: bool) -> AuditSource:
-    """Read the account and what else the rules ask about; with `save` keep what was read in that file."""
+    """Read the account and what else the rules need; with `save`, write what was read to that file."""
     settings, before = account.settings, Account.sent
     pages = list(account_snapshot.read_detail_pages(account))
     have = account_snapshot.parse_snapshot(pages)
@@ -86,7 +86,7 @@ def read_account(account: Account, save: str, exposure: bool, usage: bool) -> Au
 
 
 def refuse_other_account(have: Snapshot, settings: Settings) -> None:
-    """Raises OpsError when what was read is another account's, whose roles iam_policies/ does not describe."""
+    """Raise OpsError when the snapshot is of another account, whose roles iam_policies/ does not describe."""
     found = {p.caller.account for p in have.principals()} - {""}
     if found and settings.aws.account not in found:
         raise OpsError(
@@ -96,7 +96,7 @@ def refuse_other_account(have: Snapshot, settings: Settings) -> None:
 
 
 def read_file(settings: Settings, file: str) -> AuditSource:
-    """Held against iam_policies/ only if it is of the settings' account and has roles of the stack."""
+    """Read a snapshot; it is compared with iam_policies/ only if it is of the settings' account and has roles of the stack."""
     have, raw = snapshot_file.load_snapshot(Path(file))
     ours = any(p.caller.account == settings.aws.account and p.path == settings.role_path for p in have.roles.values())
     if not ours:
@@ -108,7 +108,7 @@ def read_file(settings: Settings, file: str) -> AuditSource:
 
 
 def read_folder(settings: Settings) -> AuditSource:
-    """The folder as if it were applied."""
+    """Return the folder as if it were applied."""
     have = roles.build_applied_snapshot(roles.read_roles(settings), settings)
     return AuditSource(f"{ROLES}/", have, settings)
 
@@ -123,7 +123,7 @@ def count_findings(source: AuditSource, found: list[Finding]) -> str:
 
 
 def fold_paths(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]:
-    """The findings, of many escalation paths of one principal the first of each severity alone; and for how many more it stands."""
+    """Return the findings, with many escalation paths of one principal and severity reduced to the first, and how many more it stands for."""
     paths: dict[tuple[str, str], list[Finding]] = {}
     for f in found:
         if f.rule.startswith(ESCALATION):
@@ -134,7 +134,7 @@ def fold_paths(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]
 
 
 def format_findings(found: list[Finding], counted: str, have: Snapshot) -> str:
-    """A row each, and the count; what follows from being an administrator is counted in the administrator's row, not repeated."""
+    """Return a row for each finding, and the count; an administrator's row counts what follows from it instead of repeating it."""
     everything = {f.principal for f in found if f.rule == ADMIN and f.severity == "critical"}
     left = [f for f in found if f.rule == ADMIN or f.principal not in everything or not f.rule.startswith(FOLLOWS)]
     follows = Counter(f.principal for f in found) - Counter(f.principal for f in left)

@@ -24,7 +24,7 @@ LOSING = ("create_policy_version", "set_default_policy_version", "delete_policy"
 
 @dataclass(frozen=True)
 class Backup:
-    """A document as it was: a managed policy's version, a principal's inline policy or trust, its boundary's ARN, its tags."""
+    """A document as it was before a change: a managed policy's version, a principal's inline policy or trust, its boundary's ARN, its tags."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
@@ -46,7 +46,7 @@ def derive_backup_path(settings: Settings, kept: Backup) -> Path:
 
 
 def choose_backup_path(settings: Settings, kept: Backup) -> Path:
-    """The file of this very text. Another of the same owner's name and version (a stack made anew) stays beside it."""
+    """Return the file for this very document. Another of the same owner and version (of a stack created again) stays beside it."""
     path = derive_backup_path(settings, kept)
     return (
         path.with_stem(f"{kept.version}-{hash_document(kept)}")
@@ -60,14 +60,14 @@ def format_current_time() -> str:
 
 
 def write_private_json(path: Path, data: Any) -> Path:
-    """Write a file as JSON, whole or not at all, for its owner's eyes; return its path."""
+    """Write a JSON file, whole or not at all, that only its owner can read; return its path."""
     make_private_folders(path.parent)
     write_atomically(path, json.dumps(data, indent=2).encode(), mode=0o600, durable=True)
     return path
 
 
 def make_private_folders(folder: Path) -> None:
-    """The folder, and each above it that holds such files, for their owner alone; mkdir's mode is its last folder's only."""
+    """Make the folder, and make it and each parent that holds such files private; mkdir's mode applies to its last folder only."""
     for one in reversed([folder, *folder.parents]):
         if one.is_relative_to(WORK / "iam"):
             one.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def make_private_folders(folder: Path) -> None:
 
 
 def save_backup(settings: Settings, kept: Backup) -> Path:
-    """Where it is kept."""
+    """Save the document unless it is saved already; return its path."""
     path = choose_backup_path(settings, kept)
     return path if is_backed_up(path, kept) else write_private_json(path, vars(kept) | {"saved": format_current_time()})
 
@@ -91,7 +91,7 @@ def hash_document(kept: Backup) -> str:
 
 
 def read(path: Path) -> Backup | None:
-    """Return what a file keeps; None for one that is missing, larger than any that is kept, or altered."""
+    """Return the backup in a file; None for a file that is missing, too large or altered."""
     try:
         if path.stat().st_size > LARGEST:
             return None
@@ -101,8 +101,8 @@ def read(path: Path) -> Backup | None:
 
 
 def list_saved_versions(settings: Settings, arn: str, since: datetime | None = None) -> list[Backup]:
-    """What is kept of a managed policy, the last saved first. With `since`, when it was made: of one that was there before it under
-    the same name nothing counts."""
+    """Return the saved versions of a managed policy, the last saved first. `since` is when the policy was created: versions saved before
+    that are of an earlier policy of the same name, and are left out."""
     files = sorted(derive_backup_path(settings, Backup(arn, "v", {})).parent.glob("v*.json"))
     found = [kept for path in files if (kept := read(path)) and kept.owner == arn and not is_older_than(kept, since)]
     return sorted(found, key=lambda kept: kept.saved, reverse=True)
@@ -116,13 +116,13 @@ def is_older_than(kept: Backup, since: datetime | None) -> bool:
 
 
 def list_lost_documents(have: Snapshot, planned: Iterable[Step]) -> list[Backup]:
-    """All documents that these changes delete or write over, or after which they are no more in force."""
+    """Return all documents that these changes delete, overwrite or put out of force."""
     found = [kept for step in planned if isinstance(step, Change) and (kept := find_lost_document(have, step))]
     return list({(kept.owner, kept.version): kept for kept in found}.values())
 
 
 def find_lost_document(have: Snapshot, step: Change) -> Backup | None:
-    """What stands where this change writes or deletes; None where nothing is lost."""
+    """Return the document that this change overwrites, deletes or puts out of force; None where nothing is lost."""
     args, arn = step.args, step.args.get("PolicyArn", "")
     if step.call == "delete_policy_version":
         return Backup(arn, args["VersionId"], have.policies[arn].version(args["VersionId"]))
@@ -135,7 +135,7 @@ def find_lost_document(have: Snapshot, step: Change) -> Backup | None:
 
 
 def find_changed_part(holder: Principal, step: Change) -> tuple[str, dict[str, Any] | None]:
-    """(how it is called here, what it is): the part of a role or user that the change is about."""
+    """Return (its name here, its content) for the part of a role or user that the change is about."""
     name = step.args.get("PolicyName", "")
     match step.call.removeprefix("delete_").removeprefix("put_"):
         case "role_policy" | "user_policy":
@@ -151,6 +151,6 @@ def find_changed_part(holder: Principal, step: Change) -> tuple[str, dict[str, A
 
 
 def annotate_with_backup(settings: Settings, have: Snapshot, step: Change) -> Change:
-    """The change with the file in which alone stays what it loses."""
+    """Return the change with a warning that names the file which alone keeps what it loses, if it loses anything."""
     kept = find_lost_document(have, step)
     return replace(step, danger=f"stays only in {choose_backup_path(settings, kept)}") if kept else step

@@ -1,4 +1,4 @@
-"""iam.check: each role against its expect.toml, by our evaluator, and with --remote by AWS's own simulator."""
+"""iam.check compares each role with its expect.toml, by our evaluator and, with --remote, by AWS's own simulator too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ops.iam.simulate import build_context_entry
 
 
 def check_roles(settings: Settings, role: str, account: Account | None) -> dict[str, Any]:
-    """Decide every call of each role's expect.toml; with an account AWS's simulator decides them too."""
+    """Check every entry of each role's expect.toml; with an account, compare the calls with AWS's simulator too."""
     wanted = roles.read_roles(settings, only=role)
     have = roles.build_applied_snapshot(wanted, settings)
     rows, failed, differing = [], [], []
@@ -37,7 +37,7 @@ def check_roles(settings: Settings, role: str, account: Account | None) -> dict[
 
 
 def format_check(data: dict[str, Any]) -> str:
-    """What went otherwise, if anything did, and the table of all roles."""
+    """Return the failures and disagreements, if there are any, and the table of all roles."""
     shown = []
     if found := [(f["role"], format_entry(f), format_call(f), f["found"]) for f in data["failures"]]:
         shown.append(format_table(("role", "entry", "call", "found"), found))
@@ -60,9 +60,10 @@ def format_call(about: dict[str, Any]) -> str:
 def find_disagreements(
     account: Account, role: str, expected: list[Expectation], have: Snapshot
 ) -> list[dict[str, Any]]:
-    """The calls on which AWS's simulator and our evaluator do not agree. Nobody's trust is asked about: the simulator knows none.
+    """Return the calls on which AWS's simulator and our evaluator disagree. Trust policies are left out: the simulator knows none.
 
-    A question holds the calls with one resource and one context: of several resources it does not say for each which it meant.
+    Each request holds the calls of one resource and one context: for several resources, the simulator does not say which result
+    belongs to which.
     """
     principal = have.roles[account.settings.build_role_name(role)]
     batches: dict[str, list[Expectation]] = {}

@@ -1,4 +1,4 @@
-"""What the audit asks of AWS beyond GetAccountAuthorizationDetails, and only where a rule could use it."""
+"""The facts that the audit reads from AWS beyond GetAccountAuthorizationDetails, each only where a rule could use it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ops.core.plan import Wait
 
 REPORT_S = 120.0  # AWS takes some seconds to write a credential report, and keeps it for four hours
 NO_REPORT = "ReportNotPresent|ReportExpired|ReportInProgress"
-# Of the report's columns: the others, such as certificates, no rule asks for. It holds no key ids.
+# The report's columns that a rule reads; others, such as certificates, are left out. It holds no key ids.
 COLUMNS = (
     "user", "arn", "user_creation_time", "password_enabled", "password_last_used", "mfa_active", "access_key_1_active",
     "access_key_1_last_rotated", "access_key_1_last_used_date", "access_key_2_active", "access_key_2_last_rotated",
@@ -31,7 +31,7 @@ ACL = ("NetworkAclId", "VpcId", "Entries")
 
 
 def collect_iam_facts(account: Account, have: Snapshot, usage: bool) -> dict[str, Any]:
-    """What IAM itself tells, as JSON has it. What the role may not read is said and left out."""
+    """Return IAM's own facts, in JSON's types. What the role may not read is reported and left out."""
     raw: dict[str, Any] = {"credentials": ask_or_skip("the credential report", lambda: read_credential_report(account))}
     if raw["credentials"] is None:
         raw["summary"] = ask_or_skip(
@@ -45,7 +45,7 @@ def collect_iam_facts(account: Account, have: Snapshot, usage: bool) -> dict[str
 
 
 def collect_exposure(account: Account) -> dict[str, Any]:
-    """The stack's bucket, function and network. The ACLs are asked for only where a group lets the world in."""
+    """Return the exposure of the stack's bucket, function and network. The ACLs are read only if a group is open to the world."""
     settings = account.settings
     raw = {
         "buckets": ask_or_skip("the bucket", lambda: read_bucket_exposure(account, settings.bucket)),
@@ -92,7 +92,7 @@ def list_function_roles(account: Account) -> dict[str, str]:
 
 
 def read_service_usage(account: Account, have: Snapshot) -> dict[str, dict[str, Any]]:
-    """Two calls a role, of the stack's roles; AWS gathers the answer, which takes seconds."""
+    """Return when each role of the stack last used each service: two calls a role, and AWS takes seconds to gather the result."""
     found = {}
     for role in have.roles.values():
         if role.path != account.settings.role_path:
@@ -110,7 +110,7 @@ def read_service_usage(account: Account, have: Snapshot) -> dict[str, dict[str, 
 
 
 def read_bucket_exposure(account: Account, bucket: str) -> dict[str, Any]:
-    """The stack's bucket, if it is there. Its ACL counts only where public ones are not ignored."""
+    """Return the exposure of the stack's bucket, empty if it is missing. Its ACL counts only where public ones are not ignored."""
     try:
         answer = account.call("s3", "get_public_access_block", Bucket=bucket)
         blocks = answer["PublicAccessBlockConfiguration"]
@@ -129,7 +129,7 @@ def read_bucket_exposure(account: Account, bucket: str) -> dict[str, Any]:
 
 
 def read_function_exposure(account: Account, function: str) -> dict[str, Any]:
-    """The policies of the stack's function and of its alias; whether it has a public URL only where one of them speaks of one."""
+    """Return the policies of the stack's function and of its alias, and its URLs' types if one of the policies mentions URLs."""
     policies = []
     for more in ({}, {"Qualifier": "live"}):
         answer = account.call_or_none("lambda", "get_policy", "ResourceNotFound", FunctionName=function, **more)
@@ -142,7 +142,7 @@ def read_function_exposure(account: Account, function: str) -> dict[str, Any]:
 
 
 def list_security_groups(account: Account) -> list[dict[str, Any]]:
-    """The security groups of the stack's networks: also those that somebody made there by hand, without a tag."""
+    """Return the security groups of the stack's networks, also those that were made there by hand, without a tag."""
     found = account.list_all("ec2", "describe_security_groups", "SecurityGroups")
     tag = {"Key": "kennel:stack", "Value": account.settings.stack.name}
     networks = {one.get("VpcId") for one in found if tag in one.get("Tags", [])}

@@ -1,4 +1,4 @@
-"""What differs between the repository and the account, in meaning: who could do what, and who no more, after iam.apply."""
+"""The differences in meaning between the repository and the account: who could do what after iam.apply, and who no longer could."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ops.core.settings import ROLES, Settings
 from ops.iam.revocation import drop_revocations
 
 Way = Literal["gives", "takes", "leaves"]
-OURS = ("kennel:stack", "kennel:name")  # tags; others on a role are somebody else's
+OURS = ("kennel:stack", "kennel:name")  # tags; a role's other tags are not ours to change
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`apply` is what iam.apply would do with it: gives what only the repository has, takes or leaves what only AWS has."""
+    """A difference. `apply` is what iam.apply would do: it gives what only the repository has, and takes or leaves what only AWS has."""
 
     role: str
     kind: str
@@ -32,13 +32,13 @@ class Difference:
 
     @property
     def data(self) -> dict[str, Any]:
-        """As --json gives it."""
+        """Return the difference as --json prints it."""
         grant = vars(self.grant) if self.grant else {}
         return {"role": self.role, "kind": self.kind, "apply": self.apply, "text": self.text, **grant}
 
 
 def find_differences(have: Snapshot, want: Snapshot, settings: Settings, whole: bool = True) -> list[Difference]:
-    """All of them, role by role. `want` is policies.applied's; with `whole` it is every role, so that others are foreign."""
+    """Return all differences, role by role. `want` is from build_applied_snapshot; with `whole` it has every role, and others are unmanaged."""
     found: list[Difference] = []
     have = drop_revocations(have)
     for name, wanted in sorted(want.roles.items()):
@@ -53,7 +53,7 @@ def find_differences(have: Snapshot, want: Snapshot, settings: Settings, whole: 
 def compare_permissions(
     have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
 ) -> Iterator[Difference]:
-    """Over all policies of the role together: where among them a statement stands is no matter of meaning."""
+    """Yield the differences over all policies of the role together: which of them holds a statement does not change the meaning."""
     ours, theirs = (merge_permissions(side.held(p)) for side, p in ((want, wanted), (have, live)))
     yield from list_grant_changes(
         live.name, "permissions", subtract_permissions(ours, theirs), subtract_permissions(theirs, ours)
@@ -134,7 +134,7 @@ def list_tags_to_set(live: Principal, settings: Settings) -> list[dict[str, str]
 
 
 def list_unmanaged(have: Snapshot, want: Snapshot, settings: Settings) -> Iterator[Difference]:
-    """What stands under the stack's paths and in no folder: iam.apply leaves it."""
+    """Yield the roles and policies under the stack's paths that no folder describes: iam.apply leaves them."""
     for name, role in sorted(have.roles.items()):
         if role.path == settings.role_path and name not in want.roles:
             text = f"live has the role, {ROLES}/ has not; apply leaves it, iam.prune removes it when it is obsolete"
@@ -155,5 +155,5 @@ def format_differences(found: list[Difference]) -> str:
 
 
 def is_equivalent(one: Any, other: Any) -> bool:
-    """Whether two texts need not be written over each other."""
+    """Return whether two documents mean the same, so that neither need be written over the other."""
     return bool(normalise_document(one) == normalise_document(other))

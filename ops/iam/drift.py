@@ -1,4 +1,4 @@
-"""Where the account differs in meaning from iam_policies/."""
+"""The drift findings: where the account differs in meaning from iam_policies/."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIXES = {"leaves": f"delete it, or write it into {ROLES}/", "role": "invoke iam.
 
 
 def findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Iterator[Finding]:
-    """A finding for each role and kind: 001 is about what policies say, 002 about all else."""
+    """Yield a finding for each role and kind: IAM-DRIFT-001 is about what policies say, 002 about everything else."""
     kinds: dict[tuple[str, str, str], list[Difference]] = {}
     for one in find_differences(have, build_applied_snapshot(wanted, settings), settings):
         kinds.setdefault((choose_rule(one), one.role, one.kind), []).append(one)
@@ -35,5 +35,5 @@ def findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Iterat
 
 
 def choose_rule(one: Difference) -> str:
-    """Whether a policy's text differs, or what it hangs on."""
+    """Return the rule: 001 when the statements of permissions or boundary differ, 002 for everything else."""
     return "IAM-DRIFT-001" if one.grant and one.kind in ("permissions", "boundary") else "IAM-DRIFT-002"

@@ -1,4 +1,4 @@
-"""What a role's expect.toml says of it: calls it must be allowed and denied, who may take it and who may not; and whether it holds."""
+"""The expectations of a role (expect.toml): which calls are allowed and denied, and who may assume it; and whether they hold."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ NAMES = TypeAdapter(dict[str, str])
 
 @dataclass(frozen=True)
 class Expectation:
-    """An entry of expect.toml: the `number`-th of the list `kind`. `by` is who would take the role.
+    """An entry of expect.toml: it is the `number`-th of the list `kind`. `by` is the principal that would assume the role.
 
-    `capped`: not only do the permissions not allow the call, the boundary alone does not either.
+    `capped` means that not only the permissions but the boundary alone, too, must not allow the call.
     """
 
     kind: str
@@ -93,7 +93,7 @@ class Expectation:
 
     @property
     def told(self) -> str:
-        """denied 3, s3:DeleteObject on arn:... (a release can be gone back to)"""
+        """Return the entry in words: denied 3, s3:DeleteObject on arn:... (a release can be gone back to)"""
         about = f"{self.action} on {self.resource}" if self.is_call else f"taken by {self.by}"
         return f"{self.kind} {self.number}, {about}{f' ({self.why})' if self.why else ''}"
 
@@ -115,7 +115,7 @@ class Failure:
 
 
 def read_expectations(role: str, settings: Settings) -> list[Expectation]:
-    """A role's. Raises InputError where there are none, or one makes no sense."""
+    """Return a role's expectations. Raises InputError where there are none, or one is invalid."""
     path = roles.FOLDER / role / "expect.toml"
     if not path.exists():
         raise InputError(
@@ -126,14 +126,14 @@ def read_expectations(role: str, settings: Settings) -> list[Expectation]:
 
 
 def find_violations(want: Wanted, settings: Settings) -> list[Failure]:
-    """What a role as its folder has it may do, or who may take it, against its expect.toml."""
+    """Return what the folder of a role allows, as a call or as a principal that may assume it, against its expect.toml."""
     have = roles.build_applied_snapshot([want], settings)
     found = find_failures(read_expectations(want.role, settings), have.roles[settings.build_role_name(want.role)], have)
     return [one for one in found if not one.expected.wants_yes]
 
 
 def parse_expectations(text: str, name: str) -> list[Expectation]:
-    """The entries of an expect.toml. Raises InputError that names the entry: one that nobody could ask, or says nothing."""
+    """Return the entries of an expect.toml. Raises InputError that names an impossible entry, or says that the file has none."""
     try:
         lists = tomllib.loads(text)
         lists = substitute_names(lists, read_names(lists.pop("names", {}), name))
@@ -176,7 +176,7 @@ def read_names(names: Any, file: str) -> dict[str, str]:
 
 
 def expand_entry(kind: str, number: int, entry: Entry) -> Iterator[Expectation]:
-    """Yield one a call: an entry may name several actions on one resource."""
+    """Yield one expectation for each call: an entry may name several actions on one resource."""
     fields = entry.model_dump()
     context = {key.lower(): value for key, value in entry.context.items()}
     for action in as_list(fields.get("action", "")):
@@ -184,7 +184,7 @@ def expand_entry(kind: str, number: int, entry: Entry) -> Iterator[Expectation]:
 
 
 def substitute_names(value: Any, names: dict[str, str]) -> Any:
-    """The value with each {name} of the table `names` written out. Raises KeyError that tells which there is not."""
+    """Return the value with each {name} of the table `names` expanded. Raises KeyError that names an unknown one."""
 
     def written(found: re.Match[str]) -> str:
         if found[1] not in names:
@@ -217,7 +217,7 @@ def explain_entry(model: type[Entry], error: ValidationError) -> str:
 
 
 def validate_semantics(one: Expectation) -> str:
-    """Why AWS would never be asked this, or ""."""
+    """Return why AWS would never be asked this, or ""."""
     if not one.is_call:
         known = any(form.fullmatch(one.by) for form in (SERVICE, PROVIDER, IDENTITY))
         return "" if known else f"{one.by!r} is no service, no OIDC provider's ARN and no ARN of a user, a role or root"
@@ -233,7 +233,7 @@ def validate_semantics(one: Expectation) -> str:
 
 
 def can_act_on(action: str, resource: str) -> bool:
-    """Whether a request for the action can name this resource; one that names none has `*`."""
+    """Return whether a request for the action can name this resource; one that names none has `*`."""
     kinds = (actions.find_details(action) or {}).get("resourceTypes", [])
     if resource == "*":
         return not kinds or (len(kinds) == 1 and not kinds[0]["required"])
@@ -241,7 +241,7 @@ def can_act_on(action: str, resource: str) -> bool:
 
 
 def find_failures(expected: Sequence[Expectation], role: Principal, have: Snapshot) -> Iterator[Failure]:
-    """Those that do not hold for the role as the snapshot has it."""
+    """Yield the expectations that do not hold for the role as the snapshot has it."""
     for one in expected:
         found = decide_expectation(one, role, have)
         if found.allowed != one.wants_yes:
@@ -251,8 +251,11 @@ def find_failures(expected: Sequence[Expectation], role: Principal, have: Snapsh
 
 
 def decide_expectation(one: Expectation, role: Principal, have: Snapshot) -> Decision:
-    """An allowed call needs permissions and boundary. A denied one must be denied by the permissions alone, so that the first
-    wrong word in them is seen, and not only once the boundary is wrong too."""
+    """Decide an expectation; an allowed call needs permissions and boundary.
+
+    A denied call must be denied by the permissions alone, so that the first wrong word in them is found, and not only once the
+    boundary is wrong too.
+    """
     rights = have.rights(role)
     if one.kind == "allowed":
         return decide_request(build_request(one, role), rights)
@@ -265,7 +268,7 @@ def decide_expectation(one: Expectation, role: Principal, have: Snapshot) -> Dec
 
 
 def decide_by_boundary(one: Expectation, role: Principal, have: Snapshot) -> Decision:
-    """What the boundary alone says of a call."""
+    """Decide a call by the boundary alone."""
     return decide_request(build_request(one, role), Rights((EVERYTHING,), have.rights(role).boundary))
 
 
@@ -274,7 +277,7 @@ def build_request(one: Expectation, role: Principal) -> Request:
 
 
 def parse_caller(by: str) -> Caller:
-    """Who would take a role; whoever has an ARN is taken to hold policies that let it."""
+    """Return the caller that would assume a role; one with an ARN is taken to hold policies that allow it."""
     if SERVICE.fullmatch(by):
         return Caller(service=by)
     return Caller(federated=by) if PROVIDER.fullmatch(by) else Caller(by)

@@ -1,4 +1,4 @@
-"""iam.explain: a denial held against the account, and the smallest change in terms of iam_policies/ and its commands."""
+"""iam.explain compares a denial with the account, and gives the smallest change in terms of iam_policies/ and its commands."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LINES = 24  # what fits on a screen
 
 @dataclass(frozen=True)
 class RoleFolders:
-    """iam_policies/ as far as an explanation needs it: which folder and file a fix belongs to, and what expect.toml says of it."""
+    """The part of iam_policies/ that an explanation needs: which folder and file a fix belongs to, and what expect.toml says of it."""
 
     wanted: Sequence[Wanted]
     settings: Settings
 
     def role(self, arn: str) -> str:
-        """The folder of the role, or ""."""
+        """Return the folder of the role, or ""."""
         return next((w.role for w in self.wanted if self.settings.role_arn(w.role) == arn), "")
 
     def find(self, fix: Fix) -> Wanted | None:
@@ -50,7 +50,7 @@ class RoleFolders:
         return report.shorten_line(text, self.settings.aws.account)
 
     def file(self, fix: Fix, asked: DecisionInput) -> str:
-        """Where in iam_policies/ the edit belongs; "" when the role is none of ours, or the policy a bucket's."""
+        """Return the file in iam_policies/ that the edit belongs to; "" for a role without a folder and for a bucket's policy."""
         want = self.find(fix)
         if not want:
             return ""
@@ -66,7 +66,7 @@ class RoleFolders:
         return f"{ROLES}/{want.role}/{named or likely}.json"
 
     def find_broken_entries(self, fix: Fix) -> list[str]:
-        """The entries of the role's expect.toml that the edit would break: they say that this must not be."""
+        """Return the entries of the role's expect.toml that the edit would break: they say that this must not be allowed."""
         want = self.find(fix)
         if not want or not fix.statement or fix.layer not in ("identity", "boundary"):
             return []
@@ -107,7 +107,7 @@ def gather_evidence(account: Account, settings: Settings) -> tuple[Evidence, Rol
 def add_flags(
     denial: Denial, evidence: Evidence, principal: str, action: str, resource: str, own: Mapping[str, Any]
 ) -> Denial:
-    """The denial with what the flags add to it; what the text says stands. Names become ARNs."""
+    """Return the denial completed by the flags: --action replaces that of hop 1, an ARN in the text stays. Names become ARNs."""
 
     def arn(name: str) -> str:
         return simulation.resolve_principal(evidence.have, name, evidence.prefix)[0].arn if name else ""
@@ -123,7 +123,7 @@ def add_flags(
 
 
 def read_error_text(text: str) -> str:
-    """The argument, the file it names, or standard input; no more than a denial may be long. Raises OpsError."""
+    """Return the argument, the file it names or standard input. Raises OpsError for a text that is unreadable or longer than LONGEST."""
     if text != "-" and not text.startswith("@"):
         found = text
     elif text == "-":
@@ -191,7 +191,7 @@ def describe_fix(fix: Fix, found: Explanation, folders: RoleFolders, lead: str, 
 
 
 def format_statement(fix: Fix, path: str, folders: RoleFolders) -> list[str]:
-    """The statement as it goes into the file: with placeholders for a role of ours."""
+    """Return the lines of the statement as it goes into the file: with placeholders if that file is in iam_policies/."""
     text = KEY_ID.sub(r"\1*", json.dumps(fix.statement))
     if path:
         text = with_placeholders(text, folders.settings)
@@ -200,7 +200,7 @@ def format_statement(fix: Fix, path: str, folders: RoleFolders) -> list[str]:
 
 
 def with_placeholders(text: str, settings: Settings) -> str:
-    """With ${account} ${region} ${stack} ${bucket}, such that filling them in gives the text again."""
+    """Return the text with ${account} ${region} ${stack} ${bucket}, such that expanding them gives the text again."""
     found = text.replace("$", "$$").replace(settings.bucket, "${bucket}").replace(settings.aws.account, "${account}")
     found = found.replace(f":{settings.aws.region}:", ":${region}:").replace(settings.role_path, "/kennel/${stack}/")
     found = re.sub(rf"\bkennel-{re.escape(settings.stack.name)}(?=[-\"/:*])", "kennel-${stack}", found)
@@ -216,7 +216,7 @@ def format_next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
 
 
 def list_next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
-    """What to type, for roles of iam_policies/."""
+    """Return the commands to run next, for roles of iam_policies/."""
     if not found.decision:
         lost = found.question.resource if found.question.hop == 3 else found.question.who
         name = lost.split("/")[1] if ":assumed-role/" in lost else lost.rsplit("/", 1)[-1]
@@ -230,7 +230,7 @@ def list_next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
 
 
 def build_explanation_data(found: Explanation, folders: RoleFolders) -> dict[str, Any]:
-    """For --json."""
+    """Return the explanation as --json prints it."""
     asked = found.asked
     body = report.describe_explanation(found) | {"next": list_next_commands(found, folders)}
     shown: dict[str, Any] = json.loads(report.mask_identifiers(json.dumps(body), folders.settings.aws.account))

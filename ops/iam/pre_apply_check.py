@@ -1,4 +1,4 @@
-"""What the audit would say of the account as iam.apply leaves it, against what it says now."""
+"""The check before iam.apply: it compares what the audit would report afterwards with what it reports now."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ops.iam.source_lines import locate_finding
 
 BLOCKING = ("critical", "high")
 OBSOLETE = "IAM-USE-001"
-WAIVERS = "IAM-WAIVER"  # what is wrong with a waiver is no right that a role gets
-SHOWN = 5  # of what is refused
+WAIVERS = "IAM-WAIVER"  # a faulty waiver gives no role a right
+SHOWN = 5  # refused entries that the error lists
 
 
 def audit_without_drift(
@@ -31,12 +31,12 @@ def audit_without_drift(
     now: datetime | None = None,
     only: frozenset[str] | None = None,
 ) -> list[Finding]:
-    """Return the audit's findings, drift aside, those marked that are waived."""
+    """Return the audit's findings without drift; those that are waived are marked."""
     return audit_with_waivers(have, settings, facts=facts, waivers=waivers.read(settings), now=now, only=only)
 
 
 def merge_applied_roles(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snapshot:
-    """The account once these roles are applied. What was, when it was made and used, stays."""
+    """Return the account once these roles are applied. A role's tags, and when it was made and last used, stay."""
     want = build_applied_snapshot(wanted, settings)
     roles = dict(have.roles)
     for name, role in want.roles.items():
@@ -52,9 +52,9 @@ def merge_applied_roles(have: Snapshot, wanted: list[Wanted], settings: Settings
 
 
 def split_new_findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> tuple[list[Finding], list[Finding]]:
-    """(what these roles would bring and the account has not, what of theirs is there already): high and above, not waived.
+    """Return (the findings that these roles would bring, those that they have already): high and above, not waived.
 
-    Of these roles only: an account may hold hundreds that have nothing to do with them. iam.audit looks at all.
+    Only these roles are examined: an account may hold hundreds that have nothing to do with them. iam.audit looks at all.
     """
     ours = frozenset(settings.build_role_name(want.role) for want in wanted)
     there = {derive_finding_key(one) for one in select_blocking(audit_without_drift(have, settings, only=ours))}
@@ -68,20 +68,20 @@ def select_blocking(found: list[Finding]) -> list[Finding]:
 
 
 def derive_finding_key(one: Finding) -> tuple[str, ...]:
-    """By what it is the same finding before and after. A statement's number changes with its neighbours."""
+    """Return what identifies a finding before and after a change. A statement's number changes with its neighbours."""
     return (one.rule, one.principal, one.policy, one.message, *one.path)
 
 
 def find_obsolete_roles(
     have: Snapshot, settings: Settings, facts: AccountFacts | None = None, now: datetime | None = None
 ) -> list[str]:
-    """The roles that the audit calls obsolete and nobody waived."""
+    """Return the roles that the audit reports as obsolete and no waiver covers."""
     found = audit_without_drift(have, settings, facts, now)
     return sorted({one.principal for one in found if one.rule == OBSOLETE and not one.waived} & set(have.roles))
 
 
 def refuse_unexpected(wanted: list[Wanted], settings: Settings) -> None:
-    """Raises OpsError with code 7 when a role could do what its expect.toml denies, or be taken by who may not."""
+    """Raise OpsError with code 7 when a role could do what its expect.toml denies, or be assumed by a principal that may not."""
     if broken := [(want.role, one) for want in wanted for one in expectations.find_violations(want, settings)]:
         lines = [f"  {role}: {one.expected.told}: {one.found}" for role, one in broken[:SHOWN]]
         more = f"\n  and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
@@ -92,7 +92,7 @@ def refuse_unexpected(wanted: list[Wanted], settings: Settings) -> None:
 
 
 def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
-    """Raises OpsError with code 7 when these roles would bring something that the audit calls high or worse."""
+    """Raise OpsError with code 7 when these roles would bring a finding that is high or worse."""
     new, old = split_new_findings(have, wanted, settings)
     for one in old:
         say(f"Already so: {one.severity} {one.rule} {one.principal}: {one.message}")
@@ -107,7 +107,7 @@ def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None
 
 
 def refuse_bounding(account: Account, planned: Steps) -> None:
-    """Raises OpsError before the first change where one writes a boundary and the stack's own role, which may not, goes on."""
+    """Raise OpsError before the first change if one writes a boundary and the caller uses the stack's own role, which may not."""
     bounds = [
         step.why for step in preview(planned)
         if isinstance(step, Change) and "/kennel-boundary/" in f"{step.args.get('Path', '')}{step.args.get('PolicyArn', '')}"

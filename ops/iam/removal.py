@@ -1,4 +1,4 @@
-"""iam.prune: which roles are obsolete, which may not be removed, what is saved of one that is, and the changes that remove it."""
+"""The removal of obsolete roles (iam.prune): it refuses those that must stay, saves the others whole, and plans the changes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ GRACE = timedelta(days=7)
 
 
 def explain_removal_refusal(role: Principal, wanted: list[Wanted], settings: Settings, now: datetime) -> str:
-    """Why this role is never taken away, or ""."""
+    """Return why this role is never removed, or ""."""
     if why := describe_foreign_owner(role.name, role.path, settings):
         return why
-    if role.arn in [settings.role_arn(want.role) for want in wanted]:  # one at another path is in the way of it
+    if role.arn in [
+        settings.role_arn(want.role) for want in wanted
+    ]:  # a role of that name at another path is in its way
         return f"is wanted: it stands in {ROLES}/"
     if role.created is None:
         return "is of unknown age"
@@ -39,7 +41,7 @@ def explain_removal_refusal(role: Principal, wanted: list[Wanted], settings: Set
 
 
 def describe_foreign_owner(name: str, path: str, settings: Settings) -> str:
-    """Whose this role is, if others keep it, or ""."""
+    """Return who owns this role if this stack does not, or ""."""
     if path.startswith("/aws-service-role/"):
         return "is a service's own: that service makes and deletes it"
     if name.startswith("AWSReservedSSO_") or path.startswith("/aws-reserved/"):
@@ -50,13 +52,13 @@ def describe_foreign_owner(name: str, path: str, settings: Settings) -> str:
 
 
 def find_other_stack(path: str, settings: Settings) -> str:
-    """Of /kennel/x/ and /kennel-boundary/x/, with another stack's settings: x."""
+    """Return x for /kennel/x/ and /kennel-boundary/x/ when x is not the stack of the settings, else ""."""
     root, _, stack = path.strip("/").partition("/")
     return stack if root in ("kennel", "kennel-boundary") and stack != settings.stack.name else ""
 
 
 def build_evidence_row(have: Snapshot, role: Principal) -> tuple[str, ...]:
-    """(role, created, last used, who may take it, what it holds, instance profiles): why it may go, and what goes with it."""
+    """Return (role, created, last used, who may assume it, what it holds, instance profiles): why it may go, and what goes with it."""
     whom = sorted({one.who for one in list_permissions(role.trust_policy) if one.effect == "Allow"})
     holds = [arn.rsplit("/", 1)[1] for arn in role.attached] + [f"{name} (inline)" for name in role.inline]
     created, used = (f"{one:%Y-%m-%d}" if one else "" for one in (role.created, role.last_used))
@@ -64,7 +66,7 @@ def build_evidence_row(have: Snapshot, role: Principal) -> tuple[str, ...]:
 
 
 def list_trusting_roles(have: Snapshot, who: str) -> list[str]:
-    """The roles whose trust names a role: by its ARN, or by its inner id, which IAM puts in the ARN's place once it is gone."""
+    """Return the roles whose trust names a role by its ARN, or by its inner id, which IAM puts in the ARN's place once it is gone."""
     return [
         name
         for name, role in sorted(have.roles.items())
@@ -73,9 +75,9 @@ def list_trusting_roles(have: Snapshot, who: str) -> list[str]:
 
 
 def merge_begun_removal(begun: SavedRole, now: SavedRole, have: Snapshot) -> SavedRole:
-    """A removal that was broken off goes on: what is left of the role counts as it is now, and what is gone as it was.
+    """Resume an interrupted removal: return what is left of the role as it is now, and what is gone as it was saved.
 
-    A policy that the role holds no more, but that is there, counts as it is too: it may have been narrowed meanwhile.
+    A policy that the role no longer holds but that still exists counts as it is now too: it may have been narrowed meanwhile.
     """
     attached = list(dict.fromkeys([*begun.attached, *now.attached]))
     was = {
@@ -94,7 +96,7 @@ def merge_begun_removal(begun: SavedRole, now: SavedRole, have: Snapshot) -> Sav
 
 
 def list_disposable_policies(have: Snapshot, saved: SavedRole, wanted: list[Wanted], settings: Settings) -> list[str]:
-    """Of the role's policies: those of the stack's own path that no folder wants and nobody else holds."""
+    """Return the role's policies under the stack's own path that no folder wants and no other principal holds."""
     ours = {derive_policy_arn(want.role, stem, settings) for want in wanted for stem in want.permissions}
     others = [p for p in have.principals() if p.name != saved.name or p.trust is None]
     held = {arn for group in have.groups.values() for arn in group.attached} | {p.boundary for p in have.principals()}
@@ -107,7 +109,7 @@ def list_disposable_policies(have: Snapshot, saved: SavedRole, wanted: list[Want
 
 
 def plan_removal(have: Snapshot, saved: SavedRole, wanted: list[Wanted], settings: Settings) -> Steps:
-    """The role itself goes last, so that what was broken off is found again."""
+    """Yield the changes that remove the role; the role itself goes last, so that an interrupted removal is found again."""
     name, role = saved.name, have.roles[saved.name]
     for profile in role.instance_profiles:
         args = {"InstanceProfileName": profile, "RoleName": name}
@@ -135,7 +137,7 @@ def plan_removal(have: Snapshot, saved: SavedRole, wanted: list[Wanted], setting
 
 
 def expand_role_name(name: str, have: Snapshot, settings: Settings) -> str:
-    """Other commands take a folder's name for the role's."""
+    """Return a role's full name where the folder's name is given, as other commands accept it."""
     long = settings.build_role_name(name)
     return long if name not in have.roles and long in have.roles else name
 
@@ -150,7 +152,7 @@ def read_obsolete_roles(account: Account, have: Snapshot, now: datetime) -> list
 def select_removable(
     have: Snapshot, wanted: list[Wanted], settings: Settings, names: list[str], now: datetime, named: bool
 ) -> list[Principal]:
-    """Those that may be removed. Raises OpsError for one that never is and was named; others are left with a word."""
+    """Return the roles that may be removed. Raises OpsError for an unknown role, or one that must stay and was named; others are reported."""
     if unknown := [name for name in names if name not in have.roles]:
         raise OpsError(f"There is no role {', '.join(unknown)}. Nothing was touched.")
     found = []
@@ -166,13 +168,13 @@ def select_removable(
 
 
 def is_within_stack(role: Principal | SavedRole, settings: Settings) -> bool:
-    """Whether all of it lies within the stack, so that the role bootstrap may take it apart and make it again."""
+    """Return whether all of the role lies within the stack, so that the role bootstrap may remove it and make it again."""
     bounds, own = f":policy/kennel-boundary/{settings.stack.name}/", f":policy{settings.role_path}"
     return role.path == settings.role_path and bounds in role.boundary and all(own in arn for arn in role.attached)
 
 
 def find_already_removed(have: Snapshot, settings: Settings, names: list[str], dry: bool) -> dict[str, Path]:
-    """The roles that are removed already, with their files: those named, and those whose removal was broken off at its end."""
+    """Return the removed roles with their files: those named, and those whose removal was interrupted at its end."""
     found: dict[str, Path] = {}
     for path, saved in list_saved_roles(settings):
         if saved.name not in have.roles and saved.name not in found and (saved.name in names or not saved.finished):
@@ -193,9 +195,9 @@ def warn_of_trusting(have: Snapshot, found: list[Principal]) -> None:
 
 
 def remove_role(account: Account, name: str, wanted: list[Wanted], carry_out: Callable[[Steps], object]) -> Path:
-    """Save the role whole, then take it apart by `carry_out`; return its file.
+    """Save the role whole, then remove it with `carry_out`; return its file.
 
-    Facts are read again: the removal of another role before may have changed them.
+    Facts are read again: the removal of an earlier role may have changed them.
     """
     have = snapshot.read(account)
     saved = read_whole_role(account, have, have.roles[name])
@@ -206,7 +208,7 @@ def remove_role(account: Account, name: str, wanted: list[Wanted], carry_out: Ca
         moment = saved.saved.replace(":", "").replace("+0000", "Z")
         path = locate_archive(account.settings) / f"{name}-{moment}.json"
     backups.write_private_json(path, saved.data)
-    read_for_account(path, account.settings)  # a role whose file iam.restore would not take stays
+    read_for_account(path, account.settings)  # a role whose file iam.restore could not read stays
     say(f"{name} is saved: {path}")
     planned = preview(plan_removal(have, saved, wanted, account.settings))
     versions = [step for step in planned if isinstance(step, Change) and step.call == "delete_policy_version"]
@@ -220,24 +222,24 @@ def locate_archive(settings: Settings) -> Path:
 
 
 def list_saved_roles(settings: Settings) -> list[tuple[Path, SavedRole]]:
-    """All removed roles of the account, the last saved first."""
+    """Return all removed roles of the account, the last saved first."""
     found = []
     for path in locate_archive(settings).glob("*.json"):
         try:
             found.append((path, read_for_account(path, settings)))
-        except OpsError:  # a file that is no saved role, or another account's, is no reason to stop
+        except OpsError:  # skip a file that holds no saved role, or another account's
             continue
     return sorted(found, key=lambda one: one[1].saved, reverse=True)
 
 
 def find_unfinished_removal(settings: Settings, saved: SavedRole) -> tuple[Path, SavedRole] | None:
-    """The file of a removal of this very role that was broken off. A role made anew has another id."""
+    """Return the file of an interrupted removal of this very role, if any. A role created again has another id."""
     same = (one for one in list_saved_roles(settings) if not one[1].finished and one[1].role_id == saved.role_id)
     return next(same, None)
 
 
 def read_whole_role(account: Account, have: Snapshot, role: Principal) -> SavedRole:
-    """The role with what the account's one description leaves out: its text, its sessions' length, its profiles' tags."""
+    """Read the role with what GetAccountAuthorizationDetails leaves out: its description, session length and profiles' tags."""
     told = account.call("iam", "get_role", RoleName=role.name)["Role"]
     own = [arn for arn in (*role.attached, role.boundary) if arn and ":iam::aws:" not in arn and arn in have.policies]
     policies = {}

@@ -1,6 +1,6 @@
-"""iam.restore: a removed role brought back from its file, which may come from anywhere.
+"""iam.restore brings a removed role back from its file, which may come from anywhere.
 
-What the file says is held against the account before anything is made.
+The file is checked against the account before anything is made.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def build_tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def drop_empty(**args: Any) -> dict[str, Any]:
-    """AWS takes no empty text and no empty list where it takes none at all."""
+    """Return the arguments without the empty ones: AWS rejects an empty string or list where it takes none at all."""
     return {key: value for key, value in args.items() if value}
 
 
 def explain_restore_refusal(have: Snapshot, saved: SavedRole, wanted: list[Wanted], settings: Settings) -> str:
-    """Why what this file says is not to be made, by this stack or at all, or ""."""
+    """Return why the role of this file must not be made, by this stack or at all, or ""."""
     if why := describe_foreign_owner(saved.name, saved.path, settings):
         return f"{saved.name} {why}"
     if saved.name in [settings.build_role_name(want.role) for want in wanted]:
@@ -57,9 +57,10 @@ def explain_restore_refusal(have: Snapshot, saved: SavedRole, wanted: list[Wante
 def describe_conflict(
     have: Snapshot, saved: SavedRole, described: Mapping[str, Any], profiles: Mapping[str, list[str] | None]
 ) -> str:
-    """What is there under the role's name and is not the role, or ""; or who has its instance profile.
+    """Return what exists under the role's name and differs from it, or which other role has its instance profile, or "".
 
-    `described` is what GetRole has of the one that is there: the account's one description leaves out its text and sessions' length.
+    `described` is GetRole's response for the existing role: GetAccountAuthorizationDetails leaves out its description and session
+    length.
     """
     for name, inside in profiles.items():
         if others := [role for role in inside or [] if role != saved.name]:
@@ -84,7 +85,7 @@ def describe_conflict(
 
 
 def build_restored_snapshot(have: Snapshot, saved: SavedRole, texts: Mapping[str, dict[str, Any]]) -> Snapshot:
-    """The account once the role is back. `texts` are AWS's own policies that it holds and nobody else does."""
+    """Return the account once the role is back. `texts` are AWS's own policies that it holds and no other principal does."""
     there = have.roles.get(saved.name)
     role = Principal(
         saved.name,
@@ -104,12 +105,12 @@ def build_restored_snapshot(have: Snapshot, saved: SavedRole, texts: Mapping[str
 
 
 def plan_restoration(have: Snapshot, saved: SavedRole, profiles: Mapping[str, list[str] | None]) -> Steps:
-    """`profiles` are the roles in each of the saved instance profiles as they are now, None for one that is gone.
+    """Yield the changes that bring the role back. `profiles` has the roles now in each saved instance profile, None for a missing one.
 
-    A managed policy that is there is left as it is: others may hold it.
+    A managed policy that exists is left as it is: others may hold it.
     """
     name, role = saved.name, have.roles.get(saved.name)
-    yield from plan_restored_policies(have, saved, [saved.boundary])  # the role is never without it
+    yield from plan_restored_policies(have, saved, [saved.boundary])  # the role must never be without it
     if role is None:
         args = {"RoleName": name, "Path": saved.path, "AssumeRolePolicyDocument": dump_document(saved.trust)}
         args |= drop_empty(
@@ -119,7 +120,9 @@ def plan_restoration(have: Snapshot, saved: SavedRole, profiles: Mapping[str, li
             Tags=build_tag_list(saved.tags),
         )
         yield Change("iam", "create_role", args, why=f"{name}: back as it was on {saved.saved[:10]}")
-    yield from plan_restored_policies(have, saved, saved.attached)  # after the role, whose trust AWS may no longer take
+    yield from plan_restored_policies(
+        have, saved, saved.attached
+    )  # after the role, whose trust AWS may no longer accept
     for arn in saved.attached:
         if role is None or arn not in role.attached:
             args = {"RoleName": name, "PolicyArn": arn}
@@ -154,7 +157,7 @@ def steps(account: Account, have: Snapshot, saved: SavedRole) -> Steps:
 
 
 def refuse_unfit(account: Account, have: Snapshot, saved: SavedRole) -> None:
-    """Raises OpsError for a role that is not this stack's to make, or whose place is taken."""
+    """Raise OpsError for a role that this stack must not make, or whose name or instance profile is taken."""
     if why := explain_restore_refusal(have, saved, roles.read_roles(account.settings), account.settings):
         raise OpsError(f"{why}. Nothing was touched.")
     described: Mapping[str, Any] = {}
@@ -165,7 +168,7 @@ def refuse_unfit(account: Account, have: Snapshot, saved: SavedRole) -> None:
 
 
 def find_new_findings(account: Account, have: Snapshot, saved: SavedRole) -> list[Finding]:
-    """What the audit would call high or worse of the role, and does not call so now."""
+    """Return what the audit would report as high or worse for the role, and does not report now."""
     only, settings = frozenset([saved.name]), account.settings
     then = build_restored_snapshot(have, saved, read_aws_policies(account, have, saved))
     there = {
@@ -180,7 +183,7 @@ def find_new_findings(account: Account, have: Snapshot, saved: SavedRole) -> lis
 
 
 def read_aws_policies(account: Account, have: Snapshot, saved: SavedRole) -> dict[str, dict[str, Any]]:
-    """AWS's own policies of the role that no other principal holds: the account's description leaves those out."""
+    """Return AWS's own policies of the role that no other principal holds: the snapshot leaves those out. Raises OpsError for a missing one."""
     found = {}
     for arn in saved.held:
         if arn in have.policies or arn in saved.policies:
@@ -195,7 +198,7 @@ def read_aws_policies(account: Account, have: Snapshot, saved: SavedRole) -> dic
 
 
 def read_profile_roles(account: Account, saved: SavedRole) -> dict[str, list[str] | None]:
-    """The roles in each of the saved instance profiles, None for one that is gone. Raises OpsError for one at another path."""
+    """Return the roles in each saved instance profile, None for a missing one. Raises OpsError for one at another path."""
     found: dict[str, list[str] | None] = {}
     for name, kept in saved.profiles.items():
         answer = account.call_or_none("iam", "get_instance_profile", "NoSuchEntity", InstanceProfileName=name)

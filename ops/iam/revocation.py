@@ -1,4 +1,4 @@
-"""iam.revoke: a principal cut off at once: a user's access keys made inactive, and a deny on all sessions from before a moment.
+"""iam.revoke cuts a principal off at once: it makes a user's access keys inactive, and denies all sessions from before a moment.
 
 The deny is the one that IAM's console writes (iampolicy.revoked_sessions).
 """
@@ -24,12 +24,12 @@ from ops.core.settings import Settings
 from ops.iam import backups
 from ops.iam.roles import dump_document
 
-SPREADING_S = 45.0  # IAM mostly reads back at once what it was told; AWS promises no more than "eventually"
+SPREADING_S = 45.0  # IAM mostly reads back a change at once; AWS promises no more than "eventually"
 
 
 @dataclass(frozen=True)
 class RevocationTarget:
-    """Somebody to be cut off; of a user the active keys, as ListAccessKeys has them, and whether it has a password."""
+    """A principal to cut off; for a user also the active keys, as ListAccessKeys returns them, and whether it has a password."""
 
     principal: Principal
     active: tuple[dict[str, Any], ...] = ()
@@ -37,7 +37,7 @@ class RevocationTarget:
 
 
 def drop_revocations(have: Snapshot, now: datetime | None = None) -> Snapshot:
-    """The account without these denies: they are nobody's drift while they stand, and no change of roles lifts them."""
+    """Return the account without these denies: while they are active they are not drift, and no change of roles lifts them."""
     found = list_active_revocations(have, now)
     if not found:
         return have
@@ -46,14 +46,14 @@ def drop_revocations(have: Snapshot, now: datetime | None = None) -> Snapshot:
 
 
 def steps(who: RevocationTarget, moment: datetime) -> Steps:
-    """Of a user who is cut off, and can take no new session, nothing is left to do."""
+    """Yield the changes that cut the principal off; none for a user who is cut off and cannot start a new session."""
     p = who.principal
     for key in who.active:
         args = {"UserName": p.name, "AccessKeyId": key["AccessKeyId"], "Status": "Inactive"}
         why = f"{p.name}: its key of {key['CreateDate']:%Y-%m-%d} is active"
         try:
             yield Change("iam", "update_access_key", args, why, danger="what signs with it fails")
-        except AwsError as error:  # deleted meanwhile: as good. The message has the key's id
+        except AwsError as error:  # deleted meanwhile, which is as good. The message has the key's id
             if not error.says("NoSuchEntity"):
                 raise
     if p.trust is None and not who.active and not who.password and find_revocation_time(p):
@@ -65,7 +65,7 @@ def steps(who: RevocationTarget, moment: datetime) -> Steps:
 
 
 def describe_revocation(who: RevocationTarget) -> str:
-    """In a line: whether it is cut off, and what still lives."""
+    """Return one line that says whether the principal is cut off, and what still works."""
     p, active = who.principal, len(who.active)
     cut, role = find_revocation_time(p), p.trust is not None
     if cut and not active:
@@ -77,7 +77,7 @@ def describe_revocation(who: RevocationTarget) -> str:
 
 
 def read_principal(account: Account, name: str) -> RevocationTarget:
-    """Who it is, and how it gets in."""
+    """Read the principal; for a user also its active access keys and whether it has a password."""
     p = resolve_principal(snapshot.read(account), name, account.settings.build_role_name(""))[0]
     if p.trust is not None:
         return RevocationTarget(p)
@@ -87,7 +87,7 @@ def read_principal(account: Account, name: str) -> RevocationTarget:
 
 
 def read_caller_and_time(account: Account) -> tuple[str, datetime]:
-    """(who calls, the second to come by AWS's own clock: this machine's may be minutes off, and AWS gives whole seconds)."""
+    """Return (the caller's ARN, the next second by AWS's clock): this machine's may be minutes off, and AWS gives whole seconds."""
     answer = account.call("sts", "get_caller_identity")
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     then = parsedate_to_datetime(date).astimezone(UTC) if date else datetime.now(UTC).replace(microsecond=0)
@@ -95,7 +95,7 @@ def read_caller_and_time(account: Account) -> tuple[str, datetime]:
 
 
 def explain_revoke_refusal(p: Principal, caller: str) -> str:
-    """Why this one is not cut off here, or ""."""
+    """Return why this principal must not be cut off here, or ""."""
     if "/aws-service-role/" in p.arn or "/aws-reserved/" in p.arn:
         return "is kept by AWS, which lets nobody write its policies; end its sessions at that service, or in IAM Identity Center"
     if p.arn == caller or (":assumed-role/" in caller and p.trust is not None and caller.split("/")[1] == p.name):
@@ -104,7 +104,7 @@ def explain_revoke_refusal(p: Principal, caller: str) -> str:
 
 
 def describe_consequences(p: Principal) -> str:
-    """What fails once it is cut off, in a sentence."""
+    """Return a sentence on what fails once the principal is cut off."""
     if p.trust is None:
         return f"{p.name}: whatever signs with its keys, and every session made with them, fails from now on."
     running = ", ".join(list_trusted_services(p.trust_policy))
@@ -113,7 +113,7 @@ def describe_consequences(p: Principal) -> str:
 
 
 def save_overwritten_policy(who: RevocationTarget, planned: Iterable[Step], settings: Settings) -> None:
-    """Write the principal's own policy of that name to disk before it is written over."""
+    """Write the principal's own policy of that name to disk before it is overwritten."""
     p = who.principal
     if find_revocation_time(p):
         return
@@ -124,7 +124,7 @@ def save_overwritten_policy(who: RevocationTarget, planned: Iterable[Step], sett
 
 
 def wait_until_revoked(account: Account, arn: str, moment: datetime) -> RevocationTarget:
-    """Return the principal as IAM has it once it reads back what it was told. Raises OpsError when it does not."""
+    """Wait until IAM reads back the revocation, and return the principal as it then is. Raises OpsError when it does not."""
 
     def seen(account: Account) -> RevocationTarget | str:
         who = read_principal(account, arn)

@@ -1,4 +1,4 @@
-"""A removed role in a file: all that made it what it was, read back with nothing taken for granted."""
+"""The file of a removed role: it holds everything that made up the role, and is fully validated when it is read back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLICY = re.compile(r"arn:aws:iam::(aws|\d{12}):policy/([!-~]+/)?[\w+=,.@-]{1,12
 
 
 def require_pattern(pattern: str, what: str, flags: re.RegexFlag = re.ASCII) -> AfterValidator:
-    """Return a check that a text is whole of this pattern."""
+    """Return a check that all of a string matches this pattern."""
     compiled = re.compile(pattern, flags)
 
     def check(value: str) -> str:
@@ -73,9 +73,9 @@ class SavedProfile(TypedDict):
 
 @dataclass(frozen=True)
 class SavedRole:
-    """All that makes a role what it is. `policies` are its customer managed ones by ARN, `profiles` its instance profiles.
+    """Everything that makes up a role. `policies` are its customer managed ones by ARN, `profiles` are its instance profiles.
 
-    `finished` is False while the role is being taken apart: what is left of it is then not all there was.
+    `finished` is False while the role is being removed: the account then has only a part of it.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -106,12 +106,12 @@ class SavedRole:
 
     @property
     def held(self) -> list[str]:
-        """ARNs of the managed policies that it holds or is bounded by."""
+        """Return the ARNs of the managed policies that it holds or is bounded by."""
         return [arn for arn in (*self.attached, self.boundary) if arn]
 
 
 def read(path: Path) -> SavedRole:
-    """A role's file. Raises OpsError when it is none."""
+    """Return the role saved in a file. Raises OpsError for a file that holds none."""
     try:
         with path.open("rb") as file:
             body = file.read(LARGEST + 1)
@@ -124,7 +124,7 @@ def read(path: Path) -> SavedRole:
 
 
 def read_for_account(path: Path, settings: Settings) -> SavedRole:
-    """A role's file. Raises OpsError when it is none, or is of another account."""
+    """Return the role saved in a file. Raises OpsError for a file that holds none, or one of another account."""
     found = read(path)
     if found.account != settings.aws.account:
         raise OpsError(
@@ -134,7 +134,7 @@ def read_for_account(path: Path, settings: Settings) -> SavedRole:
 
 
 def parse_saved_role(data: Any, name: str) -> SavedRole:
-    """Return the role that a file holds. Raises OpsError when it is no such save, with what is wrong in it."""
+    """Return the role that a file's data describe. Raises OpsError with the first fault when they describe none."""
     try:
         if not isinstance(data, dict) or data.get("kind") != KIND:
             raise ValueError(f"it has not kind {KIND!r}")
@@ -149,7 +149,7 @@ def parse_saved_role(data: Any, name: str) -> SavedRole:
 
 
 def check_owner(saved: SavedRole) -> None:
-    """A role holds policies of AWS and of its own account alone, and its file has no others' texts."""
+    """Raise ValueError unless the role holds policies of AWS and its own account alone, and the file has no texts but of its own."""
     for arn in saved.held:
         if arn.split(":")[4] not in ("aws", saved.account):
             raise ValueError(f"it holds {arn}, which is not of account {saved.account}")

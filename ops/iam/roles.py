@@ -1,4 +1,4 @@
-"""iam_policies/ as data: one folder a role, with trust.json and permissions*.json, placeholders expanded."""
+"""The roles of iam_policies/ as data: each is a folder with trust.json and permissions*.json, whose placeholders are expanded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Wanted:
     boundary: Policy | None = None
 
     def __post_init__(self) -> None:
-        """Take policies that are given as JSON documents too: they are parsed here."""
+        """Parse the policies that are given as JSON documents."""
         named = {stem: as_policy(f"{self.role}/{stem}.json", one) for stem, one in self.permissions.items()}
         object.__setattr__(self, "permissions", named)
         object.__setattr__(self, "trust", as_policy(f"{self.role}/trust.json", self.trust))
@@ -42,12 +42,12 @@ class Wanted:
 
     @property
     def for_instances(self) -> bool:
-        """Whether EC2 takes the role, and it so needs an instance profile."""
+        """Return whether EC2 may assume the role, which therefore needs an instance profile."""
         return "ec2.amazonaws.com" in json.dumps(self.trust.document)
 
 
 def read_roles(settings: Settings, only: str = "", folder: Path = FOLDER) -> list[Wanted]:
-    """The roles of the folder, by name. Raises InputError: no such role, bad JSON, unknown placeholder, over a quota."""
+    """Return the roles of the folder, by name. Raises InputError for a missing role, bad JSON, an unknown placeholder or an exceeded quota."""
     roles = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
     if only and only not in roles:
         raise InputError(f"There is no role {only!r} in {ROLES}/. There are: {', '.join(roles)}")
@@ -138,18 +138,19 @@ def expand_strings(value: Any, name: str, settings: Settings) -> Any:
 
 
 def derive_role_policy_name(role: str, stem: str, settings: Settings) -> str:
-    """permissions-data.json of the operator is kennel-STACK-operator-data, its boundary kennel-STACK-operator-boundary."""
+    """Return kennel-STACK-operator-data for the operator's permissions-data.json, kennel-STACK-operator-boundary for its boundary."""
     return settings.build_role_name(role) + ("-boundary" if stem == "boundary" else stem.removeprefix("permissions"))
 
 
 def derive_policy_arn(role: str, stem: str, settings: Settings) -> str:
-    """Boundaries have a path of their own, so that who may write the roles' policies need not be able to lift them."""
+    """Return the ARN of a role's policy. Boundaries have their own path: a principal that may write the policies need not be able to
+    lift them."""
     path = f"/kennel-boundary/{settings.stack.name}/" if stem == "boundary" else settings.role_path
     return f"arn:aws:iam::{settings.aws.account}:policy{path}{derive_role_policy_name(role, stem, settings)}"
 
 
 def build_applied_snapshot(wanted: list[Wanted], settings: Settings) -> Snapshot:
-    """The account as iam.apply leaves it, as far as these roles go: what --files asks about."""
+    """Return the account as iam.apply leaves it, as far as these roles go; --files asks about it."""
     roles: dict[str, Principal] = {}
     policies: dict[str, Managed] = {}
     for want in wanted:

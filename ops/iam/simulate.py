@@ -1,4 +1,4 @@
-"""iam.simulate: what of an account bears on a question, the answer in words, and AWS's own simulator beside it."""
+"""iam.simulate gathers what decides a request, puts the decision into words, and compares it with AWS's own simulator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIMULATORS = {"Bool": "boolean", "Numeric": "numeric", "Date": "date", "IPAddres
 
 @dataclass(frozen=True)
 class Simulation:
-    """A question with its answer; `keys` are the request's, `notes` say what was not looked at or was taken otherwise."""
+    """A request with its decision; `keys` are its context keys, `notes` say what was not checked or was replaced."""
 
     principal: Principal
     asked: DecisionInput
@@ -38,9 +38,9 @@ class Simulation:
 def simulate_request(
     settings: Settings, have: Snapshot, account: Account | None, words: tuple[str, str, str], context: Iterable[str]
 ) -> Simulation:
-    """Decide whether a principal may do an action on a resource (`words`). `account` is the live one where `have` is of it.
+    """Decide whether a principal may do an action on a resource (`words`). `account` is the live one when `have` was read from it.
 
-    Raises InputError for words that mean nothing.
+    Raises InputError for an unknown principal or action, and for a resource or context that is malformed.
     """
     principal, action, resource = words
     own = simulation.parse_context_flags(context)
@@ -61,20 +61,20 @@ def simulate_request(
 
 
 def read_offline(settings: Settings, file: str) -> Snapshot:
-    """A snapshot's file, or where none is named iam_policies/ as if applied."""
+    """Return the snapshot in a file, or iam_policies/ as if applied where none is named."""
     if file:
         return snapshot_file.load_snapshot(Path(file))[0]
     return roles.build_applied_snapshot(roles.read_roles(settings), settings)
 
 
 def find_other_account(request: Request) -> str:
-    """The account of the resource, where that is another one's."""
+    """Return the account of the resource if it is not the caller's, else ""."""
     parts = request.resource.split(":", 5)
     return parts[4] if len(parts) > 5 and parts[4] not in ("", "aws", request.caller.account) else ""
 
 
 def read_resource_policy(request: Request, have: Snapshot, account: Account | None) -> tuple[Policy | None, list[str]]:
-    """The resource's own policy where it can be read, and what could not."""
+    """Return the resource's own policy where it can be read, and notes on what could not be."""
     if other := find_other_account(request):
         return None, [f"Of account {other} nothing can be read: it has to allow this too."]
     if request.action == "sts:AssumeRole":
@@ -103,7 +103,7 @@ def fetch_bucket_policy(account: Account, resource: str) -> tuple[Policy | None,
 
 
 def format_hint(found: Simulation) -> str:
-    """One line for a denial that was not to be explained."""
+    """Return one line after a denial that is not explained layer by layer; "" for an allowed request."""
     asked, decision = found.asked, found.decision
     missing = [simulation.restore_key_case(key, asked.request.action) for key in sorted(decision.missing)]
     if decision.allowed:
@@ -113,7 +113,7 @@ def format_hint(found: Simulation) -> str:
 
 
 def describe_simulation(found: Simulation) -> dict[str, Any]:
-    """For --json."""
+    """Return the simulation as --json prints it."""
     asked, decision = found.asked, found.decision
     request = asked.request
     return {
@@ -136,7 +136,10 @@ def describe_simulation(found: Simulation) -> dict[str, Any]:
 def compare_with_aws(
     account: Account, p: Principal, asked: DecisionInput, keys: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
-    """AWS's simulator on the same request. It knows no role as a caller of a resource's policy, so both leave that out."""
+    """Return AWS's simulator's decision on the same request, as data and as a line.
+
+    It accepts no role as the caller of a resource's policy, so both sides leave that policy out.
+    """
     mine = replace(asked, resource=None, required=False).decision()
     args: dict[str, Any] = {
         "PolicySourceArn": p.arn,

@@ -1,4 +1,4 @@
-"""File and line in iam_policies/ of the text that a finding is about."""
+"""The file and line in iam_policies/ of the text that a finding is about."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from iampolicy.policy.document import Policy
 
 
 def locate_finding(finding: Finding, have: Snapshot) -> str:
-    """Return operator/permissions.json:12, or "" where no file of the folder is at fault: a policy of another origin, a missing one.
+    """Return a place such as operator/permissions.json:12; "" if the policy is missing or does not come from the folder.
 
     `have` is the account as the folder describes it.
     """

@@ -1,4 +1,4 @@
-"""The smallest policy for what was seen: from recorded requests to statements, without an action that nobody used."""
+"""The smallest policy for recorded requests: they become statements without any action that was not used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ops.iam.roles import POLICY_CHARACTERS, dump_document
 Patterns = frozenset[str]
 
 PASS, TO_SERVICE = "iam:PassRole", "iam:PassedToService"
-# What changes from run to run: a UUID, a time, a digest (letters alone are a word), a row of digits; a version behind a colon.
+# The parts that change from run to run: a UUID, a time, a digest (letters alone are a word), a row of digits; a version after a colon.
 FLEETING = re.compile(
     r"(?<![A-Za-z0-9])(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}([-/]?)\d{2}\1\d{2}(?:T\d+Z?)?"
     r"|(?=[a-f]*\d)[0-9a-f]{7,64}|\d{6,})(?![A-Za-z0-9])|(?<=:)\d+$"
@@ -22,10 +22,10 @@ FLEETING = re.compile(
 
 
 def suggest_policy(requests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The policy that allows each request (action, resource, context) and its like: `training-job/kennel-dev-3f2a91c` stands for
+    """Return the policy that allows each request (action, resource, context) and its like: `training-job/kennel-dev-3f2a91c` stands for
     `training-job/kennel-dev-*`, an object for its first folder.
 
-    Where that is over the quota of a managed policy, the actions of each service share their resources.
+        If that is over the quota of a managed policy, the actions of each service share their resources.
     """
     seen: dict[str, set[str]] = defaultdict(set)
     passed: dict[str, set[str]] = defaultdict(set)  # service -> roles
@@ -45,7 +45,7 @@ def suggest_policy(requests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def derive_pattern(action: str, resource: str) -> str:
-    """The pattern that a resource of one request stands for."""
+    """Return the pattern that a resource of one request stands for."""
     if actions.is_unscopable(action):
         return "*"
     parts = resource.split(":", 5)
@@ -55,7 +55,7 @@ def derive_pattern(action: str, resource: str) -> str:
     if parts[2] == "s3":
         bucket, slash, key = name.partition("/")
         return escape_literal(f"{head}:{bucket}{slash}{key.partition('/')[0]}") + ("/*" if "/" in key else "")
-    if parts[2] in ("kms", "iam"):  # a key's id is its name, and a role's is given by somebody
+    if parts[2] in ("kms", "iam"):  # a key's id is its name, and a role's name is chosen
         return escape_literal(resource)
     found = next((one for one in FLEETING.finditer(name) if one[0] != parts[4]), None)
     return escape_literal(f"{head}:{name[: found.start()]}") + "*" if found else escape_literal(resource)
@@ -66,13 +66,13 @@ def escape_literal(resource: str) -> str:
 
 
 def drop_covered_patterns(patterns: set[str]) -> Patterns:
-    """Without those that another one covers."""
+    """Return the patterns that no other one covers."""
     wide = [one for one in patterns if one.endswith("*")]
     return frozenset(p for p in patterns if not any(w != p and compile_arn_glob(w).fullmatch(p) for w in wide))
 
 
 def group_actions(narrow: Mapping[str, Patterns]) -> dict[tuple[str, Patterns], list[str]]:
-    """(service, resources) -> the actions that have exactly these."""
+    """Return, by (service, resources), the actions that have exactly these resources."""
     groups: dict[tuple[str, Patterns], list[str]] = defaultdict(list)
     for action, patterns in narrow.items():
         groups[extract_service(action), patterns].append(action)
@@ -80,7 +80,7 @@ def group_actions(narrow: Mapping[str, Patterns]) -> dict[tuple[str, Patterns], 
 
 
 def group_by_service(narrow: Mapping[str, Patterns]) -> dict[tuple[str, Patterns], list[str]]:
-    """One group for each service, and one for its actions that take no resource."""
+    """Return one group for each service, and one for its actions that take no resource."""
     union: dict[str, Patterns] = defaultdict(frozenset)
     for action, patterns in narrow.items():
         union[extract_service(action)] |= patterns - {"*"}
@@ -123,7 +123,7 @@ def build_statement(name: str, names: list[str], patterns: Patterns) -> dict[str
 
 
 def build_sid(of: str, patterns: Patterns) -> str:
-    """S3Objects, SagemakerTrainingJob, LambdaFunction: the service, and what it acts on."""
+    """Return a Sid of the service and what it acts on: S3Objects, SagemakerTrainingJob, LambdaFunction."""
     first = min(patterns)
     name = first.split(":", 5)[-1]
     if first == "*":
@@ -139,7 +139,7 @@ def join_capitalised(text: str) -> str:
 
 
 def order_statements(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """In a fixed order, and no Sid twice: S3Objects, S3Objects2."""
+    """Return the statements in a fixed order, with each Sid only once: S3Objects, S3Objects2."""
     count: dict[str, int] = defaultdict(int)
     ordered = []
     for one in sorted(found, key=lambda one: (one["Sid"], one["Action"], one["Resource"])):

@@ -1,4 +1,4 @@
-"""Is every action that a role is given needed? Each is taken away in thought, and what was really asked is decided again."""
+"""The search for unneeded actions: each action of a role is removed hypothetically, and the recorded requests are decided again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ops.iam import expectations, roles
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """A permission that a run used. `step` is the command it belongs to, `line` where the record has it first, from 0."""
+    """A permission that a run asked for. `step` is the command it belongs to, `line` is where the record has it first, from 0."""
 
     role: str
     action: str
@@ -38,8 +38,8 @@ class RecordedRequest:
 
 @dataclass(frozen=True)
 class Use:
-    """One action of one statement: how many different requests would be denied without it, the first one's step, resource and
-    line in the record, and how many calls of expect.toml."""
+    """One action of one statement, and what needs it: the number of different requests that would be denied without it, with the
+    step, resource and line in the record of the first one, and the number of calls of expect.toml."""
 
     role: str
     policy: str
@@ -67,7 +67,7 @@ def check_texts(value: Any) -> Any:
 
 
 class Line(TypedDict):
-    """A line of the record. Condition keys have a text, or a list of texts."""
+    """A line of the record; the value of a condition key is a string or a list of strings."""
 
     principal: str
     action: str
@@ -81,7 +81,7 @@ LINE = TypeAdapter(Line)
 
 
 def read_request_record(path: Path) -> list[RecordedRequest]:
-    """What the local AWS wrote down, in order, without repetitions. Raises OpsError when there is nothing, or something else."""
+    """Return the requests of roles that the local AWS recorded, in order, each once. Raises OpsError for a missing or malformed record."""
     seen: dict[str, RecordedRequest] = {}
     for number, line in enumerate(read_whole_lines(path)):
         entry = parse_record_line(line, f"{path}:{number + 1}")
@@ -101,7 +101,7 @@ def read_request_record(path: Path) -> list[RecordedRequest]:
 
 
 def read_whole_lines(path: Path) -> list[str]:
-    """Those that are whole: the last one may be half written, by a local AWS that goes on or was killed."""
+    """Return the complete lines: the last one may be half written, by a local AWS that still runs or was killed."""
     if not path.exists():
         raise OpsError(
             f"There is no record at {path}. The local AWS keeps one while it is up: invoke sandbox.up demo. On AWS, CloudTrail does."
@@ -118,7 +118,7 @@ def read_whole_lines(path: Path) -> list[str]:
 
 
 def parse_record_line(line: str, place: str) -> Line:
-    """Return the request of a line of the record. Raises OpsError for what is none."""
+    """Return the request of a line of the record. Raises OpsError for a line that holds none."""
     try:
         return LINE.validate_python(json.loads(line), strict=True)
     except (ValueError, RecursionError) as error:  # pydantic's is a ValueError
@@ -129,7 +129,7 @@ def parse_record_line(line: str, place: str) -> Line:
 def compute_uses(
     role: str, arn: str, rights: Rights, asked: Iterable[RecordedRequest], expected: Iterable[Request]
 ) -> Iterator[Use]:
-    """Every action of the role's policies, with what needs it."""
+    """Yield every action of the role's policies, with what needs it."""
     caller = Caller(arn)
     requests = [(Request(caller, a.action, a.resource, a.context), a) for a in asked if a.role == role and a.allowed]
     requests = [(request, a) for request, a in requests if decide_request(request, rights).allowed]
@@ -153,13 +153,13 @@ def compute_uses(
 
 
 def restore_action_case(action: str) -> str:
-    """As AWS writes it; policies are kept in small letters. A pattern stays what it is."""
+    """Return the action as AWS writes it; policies are kept in lower case. A pattern stays as it is."""
     found = actions.list_matching_actions(action) if not set("*?") & set(action) else []
     return found[0] if found else action
 
 
 def drop_action(policies: tuple[Policy, ...], policy: Policy, one: Statement, action: str) -> tuple[Policy, ...]:
-    """The policies with one action of one statement taken out."""
+    """Return the policies with one action of one statement removed."""
     less = replace(one, actions=tuple(a for a in one.actions if a != action))
     statements = [s if s is not one else less for s in policy.statements]
     left = tuple(s for s in statements if s.actions or "action" in s.negated)
@@ -167,14 +167,14 @@ def drop_action(policies: tuple[Policy, ...], policy: Policy, one: Statement, ac
 
 
 def read_stack_requests(settings: Settings, file: str) -> list[RecordedRequest]:
-    """The requests of this stack's roles. The local AWS keeps its record in the folder in which it keeps the profile."""
+    """Return the requests of this stack's roles, from `file` or from requests.jsonl one folder above that of the config file."""
     beside = ROOT / settings.aws.config_file
     path = Path(file) if file else beside.parent.parent / "requests.jsonl"
     return [one for one in read_request_record(path) if one.role.startswith(f"{settings.prefix}-")]
 
 
 def list_uses(settings: Settings, role: str = "", file: str = "") -> list[Use]:
-    """Every action of the role's policies, or of all roles', with what needs it."""
+    """Return every action of the role's policies, or of all roles', with what needs it."""
     run = read_stack_requests(settings, file)
     wanted = roles.read_roles(settings, only=role)
     have, found = roles.build_applied_snapshot(wanted, settings), []
@@ -198,7 +198,7 @@ def format_record(found: list[RecordedRequest], settings: Settings) -> str:
 
 
 def format_uses(found: list[Use], all: bool) -> str:
-    """A line a role, then what nothing or only expect.toml needs; with `all` everything."""
+    """Return a line for each role, then the actions that nothing or only expect.toml needs; with `all` every action."""
     counts = [
         (r, *(sum(u.role == r and u.why == why for u in found) for why in ("a run", "expect.toml", "nothing")))
         for r in dict.fromkeys(use.role for use in found)

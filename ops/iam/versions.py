@@ -1,4 +1,4 @@
-"""A managed policy's versions: room for a new one, and the way back to an old one."""
+"""The versions of a managed policy: make room for a new one, and roll back to an old one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Target:
-    """Where a policy is to go back to: a version that AWS has, or a document that is kept here."""
+    """The target of a roll-back: a version that AWS has, or a document that is saved here."""
 
     policy: Managed
     version: str
@@ -38,13 +38,13 @@ class Target:
 
 
 def parse_version_number(version: str) -> int:
-    """Of v12: 12. AWS counts on, also after a version was deleted."""
+    """Return the number of a version, 12 for v12. AWS keeps counting after a version is deleted."""
     found = re.match(r"v(\d+)", version)
     return int(found[1]) if found else 0
 
 
 def plan_new_version(policy: Managed, document: dict[str, Any], why: str, settings: Settings) -> Steps:
-    """The document as the policy's default; where AWS has no room, the oldest that is not in force goes first."""
+    """Yield the changes that make the document the policy's default; where AWS has no room, the oldest that is not in force goes first."""
     if len(policy.versions) >= VERSIONS_KEPT:
         oldest = min((version for version, default, _ in policy.versions if not default), key=parse_version_number)
         yield Change(
@@ -59,11 +59,11 @@ def plan_new_version(policy: Managed, document: dict[str, Any], why: str, settin
 
 
 def choose_target(policy: Managed, kept: Sequence[Backup], returned: bool, to: str = "") -> Target | str:
-    """Where a roll-back leads, or the reason why it leads nowhere.
+    """Return where a roll-back leads, or the reason why it leads nowhere.
 
-    Without `to` it is the newest older version that says something else, once: a policy that is back already stays, so
-    that a roll-back that was broken off can be run again. `kept` are the documents kept here, the last saved first, and
-    `returned` says that one of them is in force again.
+    Without `to` it is the newest older version that says something else, once: a policy that is rolled back already stays, so
+    that an interrupted roll-back can be run again. `kept` are the documents saved here, the last saved first, and `returned` says
+    that one of them is in force again.
     """
     others = [version for version, default, _ in policy.versions if not default]
     if to:
@@ -87,7 +87,7 @@ def is_back(policy: Managed, returned: bool) -> bool:
 
 
 def list_last_changed(policies: Sequence[Managed]) -> list[Managed]:
-    """Those that got a version when the last of them did: what one iam.apply changed."""
+    """Return the policies that got a version when the last changed one did: those that one iam.apply changed."""
     made = {one.arn: max((created or NEVER for _, _, created in one.versions), default=NEVER) for one in policies}
     newest = max(made.values(), default=NEVER)
     return [one for one in policies if newest - made[one.arn] <= ONE_APPLY]
@@ -98,7 +98,7 @@ def locate_rollback_note(settings: Settings, arn: str) -> Path:
 
 
 def write_rollback_note(settings: Settings, target: Target) -> None:
-    """Written down before a kept document comes back: AWS's versions alone would not tell that it did."""
+    """Note the roll-back before a saved document comes back: AWS's versions alone would not show it."""
     if target.kept:
         write_private_json(
             locate_rollback_note(settings, target.policy.arn),
@@ -107,7 +107,7 @@ def write_rollback_note(settings: Settings, target: Target) -> None:
 
 
 def has_returned(settings: Settings, policy: Managed) -> bool:
-    """Whether the document in force is one that a roll-back brought back from this machine."""
+    """Return whether the document in force is one that a roll-back restored from this machine."""
     try:
         told = json.loads(locate_rollback_note(settings, policy.arn).read_text())
         return parse_version_number(policy.default) > parse_version_number(told["from"]) and is_equivalent(
@@ -157,10 +157,10 @@ def choose_targets(have: Snapshot, settings: Settings, want: Wanted, policy: str
 
 
 def choose_policies(have: Snapshot, settings: Settings, want: Wanted, policy: str) -> list[Managed]:
-    """The role's policy of that name; else those that are not as the folder has them, or, where all are, those changed last.
+    """Return the role's policy of that name; else those that differ from the folder and are not back yet; else those changed last.
 
-    Raises OpsError when the role differs from its folder in what has no versions. A boundary has none here either: who may
-    lift what bounds a role does so by iam.apply.
+    Raises OpsError when the role differs from its folder only in what has no versions. Boundaries are not rolled back here
+    either: those who may lift a role's boundary do so by iam.apply.
     """
     name = settings.build_role_name(want.role)
     if name not in have.roles:

@@ -1,4 +1,4 @@
-"""What was looked at and accepted: iam_policies/waivers.toml, and a file of that name beside the profile's own config file."""
+"""The accepted findings: iam_policies/waivers.toml names them, and so does a file of that name beside the profile's config file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ops.core.settings import ROLES, Settings
 
 LONGEST = timedelta(days=180)
 SHORTEST_REASON = 20  # characters
-# Whoever may do everything may do each of these: to accept the one is to accept the others.
+# A principal that may do everything may do each of these: to accept the one is to accept the others.
 FOLLOWS = ("IAM-ADMIN-", "IAM-WILD-", "IAM-PASS-", "IAM-PRIVESC-", "IAM-EXPO-002", "IAM-EXFIL-", "IAM-CRED-", "IAM-NOT-", "IAM-BOUND-")  # fmt: skip
 
 
 def check_day(value: Any) -> date:
-    if type(value) is not date:  # a moment is a date too
+    if type(value) is not date:  # a datetime is a date too
         raise ValueError("is no date")
     return value
 
@@ -34,7 +34,7 @@ Day = Annotated[date, PlainValidator(check_day)]
 
 @dataclass(frozen=True)
 class Waiver:
-    """`principal` is a glob over names, or with arn: over ARNs; `policy` one over policies, where not all are meant."""
+    """A waiver of a rule. `principal` is a glob over names, or with arn: over ARNs; `policy` is one over policies, if not all are meant."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -48,7 +48,7 @@ class Waiver:
     ticket: StrictStr = ""
 
     def fault(self, today: date) -> str:
-        """Why it does not count, or ""."""
+        """Return why the waiver does not count, or ""."""
         if self.expires < today:
             return f"ended on {self.expires}"
         if len(self.reason.strip()) < SHORTEST_REASON:
@@ -71,19 +71,19 @@ class Waiver:
         return same and fnmatchcase(who, self.principal) and by_policy
 
     def elsewhere(self, account: str) -> bool:
-        """Whether it is about another account than this one."""
+        """Return whether the waiver is about another account than this one."""
         parts = self.principal.split(":")
         return len(parts) > 4 and account != "" and not fnmatchcase(account, parts[4])
 
 
 def read(settings: Settings) -> list[Waiver]:
-    """The repository's waivers, and those of one account: they lie beside the config file that holds its profile."""
+    """Return the repository's waivers, and those of one account: they lie beside the config file that holds its profile."""
     own = [ROOT / Path(settings.aws.config_file).parent / "waivers.toml"] if settings.aws.config_file else []
     return [waiver for path in (ROOT / ROLES / "waivers.toml", *own) for waiver in read_waiver_file(path)]
 
 
 def read_waiver_file(path: Path) -> list[Waiver]:
-    """Raises InputError for what is no list of waivers; a poor waiver is a finding, and so passes."""
+    """Return the waivers of a file. Raises InputError if it is not a list of waivers; a waiver that does not count is a finding instead."""
     try:
         found = tomllib.loads(path.read_text())
     except FileNotFoundError:
@@ -127,10 +127,10 @@ def apply_waivers(
     account: str,
     unasked: tuple[str, ...],
 ) -> list[Finding]:
-    """The findings, those that a waiver covers marked with its reason; a waiver that is poor or covers nothing is one more.
+    """Return the findings, the waived ones with the reason, and one more for each waiver that does not count or covers nothing.
 
-    `arns` has each principal's ARN by name. A waiver of a rule that was not `unasked` (the start of its name) and covers
-    nothing is stale.
+    `arns` has each principal's ARN by name. A waiver of this account that covers nothing is stale, unless its rule starts with
+    one of `unasked`.
     """
     waivers, findings = list(waivers), list(found)
     good = [w for w in waivers if not w.fault(today)]

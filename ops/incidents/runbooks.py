@@ -1,4 +1,4 @@
-"""The pages of runbooks/: one a job, one an incident."""
+"""The pages of runbooks/, one for each job and each incident."""
 
 from __future__ import annotations
 

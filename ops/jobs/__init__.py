@@ -1,1 +1,1 @@
-"""Training jobs: their specification, SageMaker jobs, tuning, following them, and why one failed."""
+"""Training jobs: specify them, run them on SageMaker, tune and follow them, and explain why one failed."""

@@ -1,4 +1,4 @@
-"""Why a training job did not complete: AWS's words and the log's, turned into a cause, the evidence and the next command."""
+"""Explain why a training job did not complete: turn AWS's reason and the log into a cause, evidence and the next command."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ops.core.aws.account import Account
 from ops.jobs.follow import Tail
 from ops.jobs.training_jobs import UNDER_WAY
 
-LINES = 50  # of the log, from its end, are searched
-QUIET_S = 600  # without a line from a job that trains: stuck, or very slow
+LINES = 50  # lines at the end of the log that are searched
+QUIET_S = 600  # seconds without a line after which a training job counts as stuck, or very slow
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A kind of failure: how it is recognised in AWS's reason or in the log, what it means, what to do."""
+    """A kind of failure: `pattern` recognises it in AWS's reason or in the log, `means` explains it, `fix` says what to do."""
 
     pattern: str
     means: str
     fix: str
 
 
-# The first that matches counts, so what is particular comes first.
+# The first match counts, so specific causes come first.
 CAUSES = (
     Cause(r"CapacityError", "AWS has no such instance free at the moment; it is nobody's fault and costs nothing",
           "invoke sm.train again later, or with another type: INVOKE_TRAIN_INSTANCE_TYPE=ml.m5.2xlarge invoke sm.train"),
@@ -53,7 +53,7 @@ CAUSES = (
     Cause(r"InternalServerError", "a fault of AWS's own", "invoke sm.train: it carries on from the checkpoint"),
     Cause(r"ValueError|unrecognized arguments|error: argument", "settings that do not go together", "mend the train: section, then invoke sm.train"),
 )  # fmt: skip
-# What AWS says of any failure of its kind; the log may know better.
+# AWS gives these reasons for any failure of a kind; the log may be more specific.
 KINDS = (
     Cause(r"AlgorithmError", "the training program failed", "invoke sm.logs --job JOB"),
     Cause(r"ClientError", "AWS could not use what the request names: image, role, network or data", "invoke doctor"),
@@ -62,7 +62,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is the matter with one job; `wrong` unless it is well, or waits as it should.
+    """The diagnosis of one job. `wrong` is true unless the job is well, or waits as it should.
 
     `evidence` is quoted from AWS or the log, `fix` is the next command or step.
     """
@@ -76,7 +76,7 @@ class Diagnosis:
 
 
 def find_cause(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, str] | None:
-    """The first cause that a text speaks of, and the line where it does."""
+    """Return the first cause whose pattern a text matches, and the matching line; None without one."""
     for cause in causes:
         if found := re.search(rf"^.*(?:{cause.pattern}).*$", text, re.M | re.I):
             return cause, found[0].strip()[:1024]  # as long as a FailureReason: a denial cut short cannot be explained
@@ -84,7 +84,7 @@ def find_cause(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, st
 
 
 def explain_job(account: Account, job: str, described: dict[str, Any], quiet_s: float = QUIET_S) -> Diagnosis:
-    """From the reason that AWS gives, then from the end of the log; a job under way is stuck after `quiet_s` without a line."""
+    """Explain a job by the reason that AWS gives, then by the end of its log. A running job is stuck after `quiet_s` without a line."""
     status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
     if status == "Completed":
         return Diagnosis(job, status, "nothing is wrong: it completed", "", f"invoke sm.deploy --job {job}", False)
@@ -93,7 +93,7 @@ def explain_job(account: Account, job: str, described: dict[str, Any], quiet_s: 
     if status in UNDER_WAY:
         quiet = time.time() - tail.last_ms / 1000 if tail.last_ms else None
         return explain_running_job(job, secondary, lines, quiet, quiet_s)
-    # AWS's reason first: the log of a failed job is full of consequences.
+    # AWS's reason comes first, because the log of a failed job is full of consequences.
     reason = described.get("FailureReason", "")
     for text, causes in ((reason, CAUSES), (secondary, CAUSES), ("\n".join(lines), CAUSES), (reason, KINDS)):
         if found := find_cause(text, causes):
@@ -113,7 +113,7 @@ def explain_job(account: Account, job: str, described: dict[str, Any], quiet_s: 
 
 
 def explain_running_job(job: str, secondary: str, lines: list[str], quiet: float | None, quiet_s: float) -> Diagnosis:
-    """Of a job under way: whether it moves. `quiet` are the seconds since its last line; None before the first."""
+    """Explain whether a running job makes progress. `quiet` is the seconds since its last line; None before the first."""
     if secondary == "Training" and quiet is not None and quiet > quiet_s:
         evidence = f"no line for {quiet:.0f} s; the last: {lines[-1] if lines else '(none)'}"
         return Diagnosis(

@@ -1,4 +1,4 @@
-"""Following a training job: the logs of all its hosts, and after each of its own lines on progress, time and money left."""
+"""Follow a training job: print the logs of all hosts and, after its progress lines, the time left and the cost so far."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing
 
-# training/fit.py writes these two lines; tests/e2e/test_training.py holds the two ends together.
+# training/fit.py writes these two lines; tests/e2e/test_training.py checks that the two still match.
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)  train loss (\S+)  valid loss (\S+) .*?(\d+) images/s .*?([\d.]+) s$")
 STEP = re.compile(r"^epoch (\d+)/(\d+)  step \d+/\d+  train loss (\S+)  (\d+) images/s  ETA (\d+) s$")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job is, by its own words: epoch of epochs, mean loss, pictures a second, seconds left."""
+    """The progress of a job, as its log states it: epoch of epochs, mean loss, pictures a second, seconds left."""
 
     epoch: int
     epochs: int
@@ -33,7 +33,7 @@ class Progress:
 
 
 def parse_progress(line: str) -> Progress | None:
-    """What a line of the log says of it, if it says anything."""
+    """Return the progress that a line of the log states, or None."""
     if found := STEP.match(line):
         epoch, epochs, loss, rate, left = found.groups()
         return Progress(int(epoch), int(epochs), float(loss), int(rate), float(left))
@@ -60,11 +60,11 @@ def follow_training_job(account: Account, name: str) -> dict[str, Any]:
 
 
 def watch_until_end(account: Account, name: str) -> dict[str, Any]:
-    """The job's description once it has ended, its lines printed until then."""
+    """Print the job's lines until it has ended; return its description."""
     tail, seen = Tail(account, f"{name}/"), ""
     for pause in iterate_poll_intervals():
         described: dict[str, Any] = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
-        told = tail.print_new()  # after the description: what a job that has ended wrote last is not missed
+        told = tail.print_new()  # after the description, so that an ended job's last lines are not missed
         if told:
             say(f"{name}: {told}  ${compute_job_cost(described):.4f} so far")
         if described["SecondaryStatus"] != seen:
@@ -77,7 +77,7 @@ def watch_until_end(account: Account, name: str) -> dict[str, Any]:
 
 
 def compute_job_cost(described: dict[str, Any]) -> float:
-    """What the job has cost until now, at on-demand list prices; of a spot job that ended, what it was billed."""
+    """Return the job's cost so far in dollars, at on-demand list prices; by its billed time once AWS reports that."""
     resource = described["ResourceConfig"]
     rate = pricing.price_instances("sagemaker", resource["InstanceType"], resource["InstanceCount"])
     if billed := described.get("BillableTimeInSeconds"):  # of each host
@@ -90,7 +90,7 @@ def compute_job_cost(described: dict[str, Any]) -> float:
 
 
 def describe_spot_saving(described: dict[str, Any]) -> str:
-    """What spot capacity saved, as AWS reports it; "" for a job that did not ask for it."""
+    """Return a sentence on what spot capacity saved, as AWS reports it; "" for a job that did not ask for it."""
     trained, billed = described.get("TrainingTimeInSeconds"), described.get("BillableTimeInSeconds")
     if not described.get("EnableManagedSpotTraining") or not trained or billed is None:
         return ""
@@ -98,7 +98,7 @@ def describe_spot_saving(described: dict[str, Any]) -> str:
 
 
 def parse_host_name(stream: str) -> str:
-    """algo-1 of JOB/algo-1-1700000000000: SageMaker adds the time."""
+    """Return algo-1 for JOB/algo-1-1700000000000: SageMaker adds the time."""
     return "-".join(stream.rsplit("/", 1)[-1].split("-")[:2])
 
 
@@ -110,15 +110,15 @@ def read_log(account: Account, job: str) -> list[tuple[str, str]]:
 
 
 class Tail:
-    """The new lines of a job's streams, each time it is asked."""
+    """The reader of a job's log streams, which returns only new lines each time."""
 
     def __init__(self, account: Account, prefix: str) -> None:
         self.account, self.prefix = account, prefix
-        self.last_ms = 0  # when the last line came; what a stream says of itself lags by up to an hour
+        self.last_ms = 0  # when the last line came; a stream's own description lags by up to an hour
         self._next: dict[str, str] = {}
 
     def print_new(self) -> Progress | None:
-        """Print what came since the last call; what the last line on progress said."""
+        """Print the lines that came since the last call; return the last progress among them, or None."""
         told = None
         for stream, lines in self.new().items():
             for line in lines:
@@ -127,7 +127,7 @@ class Tail:
         return told
 
     def new(self) -> dict[str, list[str]]:
-        """Lines by stream that came since the last call."""
+        """Return the lines by stream that came since the last call."""
         found = self.account.call_or_none(
             "logs", "describe_log_streams", "ResourceNotFound", logGroupName=GROUP, logStreamNamePrefix=self.prefix
         )

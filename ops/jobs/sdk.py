@@ -1,4 +1,4 @@
-"""The other road to the same training job: ModelTrainer of the SageMaker Python SDK. Imported only when asked for.
+"""Submit the same training job through ModelTrainer of the SageMaker Python SDK, which is imported only on request.
 
 Its requests go through Account like all others: its guard, log, retries, endpoint and wording of errors hold here too.
 """
@@ -13,8 +13,8 @@ from ops.core.aws.account import Account
 from ops.core.aws.session import open_session
 from ops.core.errors import OpsError
 
-# The SDK's own switches. A role is held to its rights by `iam.audit`, and a job's settings stand in Kennel's settings:
-# the SDK would ask IAM about the role, and add defaults from files of the person who types.
+# The SDK's own switches: without them it would ask IAM about the role, and add defaults from the operator's files.
+# A role's permissions are checked by `iam.audit`, and a job's settings stand in Kennel's settings.
 SWITCHES = {
     "SAGEMAKER_VALIDATE_ROLE": "false",
     "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": os.devnull,
@@ -24,7 +24,7 @@ SILENT = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"Telem
 
 
 class SdkAccount(Account):
-    """An account whose training jobs are submitted by the SDK; all else is as ever."""
+    """An account whose training jobs are submitted by the SDK; all other calls are unchanged."""
 
     def call(self, service: str, call: str, retries: str = "control", **args: Any) -> Any:
         if call == "create_training_job":
@@ -33,7 +33,7 @@ class SdkAccount(Account):
 
 
 class SdkClient:
-    """A service's client as the SDK sees it. Each of its calls is the account's; `request` is what it has to send."""
+    """A service's client as the SDK sees it. Each call goes through the account; `request` is what the SDK has to send."""
 
     def __init__(self, account: Account, service: str, request: dict[str, Any]) -> None:
         self._ask = functools.partial(Account.call, account, service)
@@ -53,7 +53,7 @@ class SdkClient:
 
 
 def submit_with_sdk(account: Account, request: dict[str, Any]) -> str:
-    """Send a CreateTrainingJob request, as boto3 takes it, through ModelTrainer; the job's name.
+    """Send a CreateTrainingJob request, as boto3 takes it, through ModelTrainer; return the job's name.
 
     Raises AwsError; OpsError without the extra `sdk`, or when ModelTrainer would drop or alter a part of the request.
     """
@@ -65,7 +65,7 @@ def submit_with_sdk(account: Account, request: dict[str, Any]) -> str:
 
 
 def build_trainer_class(request: dict[str, Any]) -> Any:
-    """ModelTrainer, told what it cannot be told: the job's whole name, and an entry point that needs no upload.
+    """Return a ModelTrainer that sets what no argument can: the job's whole name, and an entry point that needs no upload.
 
     By itself it adds the time of day to the name, by which Kennel would not find the job again, and either leaves the
     image's entry point alone or sets its own, on a channel `sm_drivers` that it uploads to a bucket of its own.
@@ -91,7 +91,7 @@ def build_trainer_class(request: dict[str, Any]) -> Any:
 
 
 def build_trainer_arguments(request: dict[str, Any]) -> dict[str, Any]:
-    """The request in ModelTrainer's words. What has no place here, Door misses before anything is sent."""
+    """Return the request as ModelTrainer's arguments. SdkClient rejects, before sending, a part that has no place here."""
     from sagemaker.core.training import configs
     from sagemaker.core.utils.code_injection.codec import transform
 
@@ -121,7 +121,7 @@ def build_trainer_arguments(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def open_sdk_session(account: Account, request: dict[str, Any]) -> Any:
-    """The SDK's session on this account. The SDK checks that boto3's Session is below it, so ours is one in name."""
+    """Return the SDK's session on this account. The SDK requires boto3's Session below it, so ours is one in name."""
     from sagemaker.core.helper.session_helper import Session
     from sagemaker.core.resources import Session as Below
 
@@ -130,7 +130,7 @@ def open_sdk_session(account: Account, request: dict[str, Any]) -> Any:
             return SdkClient(account, service_name, request)
 
         def resource(self, *_: Any, **__: Any) -> None:
-            """For uploads, of which there are none."""
+            """Return None: the SDK uses resources only for uploads, of which there are none."""
 
     doors = Doors(
         botocore_session=open_session(account.settings, account.role), region_name=account.settings.aws.region
@@ -139,7 +139,7 @@ def open_sdk_session(account: Account, request: dict[str, Any]) -> Any:
 
 
 def compare_requests(ours: Any, sent: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
-    """{path: (ours, the other's)} of all that is not equal in two requests; None stands for what is not there."""
+    """Return {path: (ours, the other's)} of all differences between two requests; None stands for a missing value."""
     if isinstance(ours, dict) and isinstance(sent, dict):
         inside = [(f"{path}.{key}".lstrip("."), ours.get(key), sent.get(key)) for key in sorted({*ours, *sent})]
     elif isinstance(ours, list) and isinstance(sent, list) and len(ours) == len(sent):

@@ -1,4 +1,4 @@
-"""What a training job is made of, wherever it runs: code, wheels, settings, and the name that follows from them."""
+"""The specification of a training job, wherever it runs: code, wheels, settings, and the name that follows from them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ATTEMPTS = 99  # at one job; its names must stay below 64 characters
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """One training: `name` is the same for the same data, code, settings and number of hosts, and so is its artefact."""
+    """The specification of one training. The same data, code, settings and number of hosts give the same `name` and artefact."""
 
     name: str
     data: Manifest
@@ -37,11 +37,11 @@ class TrainingSpec:
     weights: pretrained.Weights | None = None
 
     def artefact(self, attempt: str) -> str:
-        """The key of model.tar.gz; SageMaker's own scheme, which the box follows."""
+        """Return the key of model.tar.gz, by SageMaker's own scheme, which the box follows."""
         return f"jobs/{attempt}/output/model.tar.gz"
 
     def attempt(self, number: int) -> str:
-        """A name that failed cannot be used again, so later attempts are numbered."""
+        """Return the attempt's name. A name that failed cannot be used again, so later attempts are numbered."""
         return self.name if number == 1 else f"{self.name}-{number}"
 
     def attempts(self) -> list[str]:
@@ -55,7 +55,7 @@ def build_spec_from_settings(
     chosen: dict[str, str] | None = None,
     data: Manifest | None = None,
 ) -> TrainingSpec:
-    """Return the training that the settings ask for, with some hyperparameters `chosen` otherwise, of the manifest that was
+    """Return the training that the settings ask for, with the hyperparameters in `chosen` replaced, on the manifest that was
     pushed last unless `data` is given. Raises OpsError."""
     manifest = data or read_current(account)
     return build_spec(account.settings, manifest, place, hosts, pretrained.find_chosen_weights(account), chosen)
@@ -69,9 +69,9 @@ def build_spec(
     start: pretrained.Weights | None = None,
     chosen: dict[str, str] | None = None,
 ) -> TrainingSpec:
-    """Name the training by all that it computes from. `place` is box or sm.
+    """Return the training, named by a digest of all that it computes from. `place` is box or sm.
 
-    Raises OpsError when the global batch cannot be shared out.
+    Raises OpsError when the hosts cannot share the global batch equally.
     """
     train = settings.train
     hyperparameters = train.hyperparameters() | {"weights": start.sha256 if start else pretrained.NONE} | (chosen or {})
@@ -81,7 +81,7 @@ def build_spec(
         )
     code = compute_folder_digest(TRAINING)
     whole = json.dumps(
-        # An image, or a type with more GPUs, makes another job: what it computes differs in the last bits.
+        # Another image, or a type with more GPUs, makes another job: its result differs in the last bits.
         [data.digest, code, hyperparameters, *((train.image, train.instance_type) if place == "sm" else ("",))],
         sort_keys=True,
     )
@@ -90,7 +90,7 @@ def build_spec(
 
 
 def read_commit() -> str:
-    """The checkout's commit, with -dirty when files differ from it; "unknown" outside git."""
+    """Return the checkout's commit, with -dirty when files differ from it; "unknown" outside git."""
     asked = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -98,7 +98,7 @@ def read_commit() -> str:
 
 
 def download_wheels(settings: Settings, requirements: str = "requirements.txt") -> list[Path]:
-    """The wheels that a job installs, downloaded once for each list and platform. Raises OpsError when pip cannot."""
+    """Return the wheels that a job installs; pip downloads them once for each list and platform. Raises OpsError when it fails."""
     wanted = "".join((TRAINING / name).read_text() for name in ("requirements.txt", requirements))
     key = hashlib.sha256(f"{wanted}|{settings.train.platform}|{sys.version_info[:2]}".encode()).hexdigest()[:12]
     folder = WHEELS / key
@@ -132,7 +132,7 @@ def download_wheels(settings: Settings, requirements: str = "requirements.txt") 
 
 
 def list_code_files(extra: list[Path]) -> list[tuple[str, Path]]:
-    """(name in the code folder, file): training/ and the wheels beside it, not the lists that the wheels come from.
+    """Return (name in the code folder, file) of training/ and the wheels beside it, without the lists that the wheels come from.
 
     SageMaker's toolkit, which starts the trials of a tuning job, would pip-install a requirements.txt from the internet.
     """
@@ -141,7 +141,7 @@ def list_code_files(extra: list[Path]) -> list[tuple[str, Path]]:
 
 
 def send_code(account: Account, spec: TrainingSpec) -> str:
-    """Put the code below code/DIGEST/ in the bucket, what is missing of it, and the weights it starts from; return the prefix."""
+    """Put what is missing of the code below code/DIGEST/ in the bucket, and the weights it starts from; return the prefix."""
     if spec.weights:
         pretrained.stage_weights(account, spec.weights)
     files = list_code_files(download_wheels(account.settings))

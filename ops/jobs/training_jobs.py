@@ -1,4 +1,4 @@
-"""SageMaker training jobs: what was run, and what to run."""
+"""SageMaker training jobs: read what has run, and plan what to run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ops.jobs.spec import TrainingSpec, build_spec_from_settings, read_commit
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 UNDER_WAY = ("InProgress", "Stopping")
-# The same words work on SageMaker, where OPT_ML is unset, and in the sandbox, where each host has its own.
+# The same command works on SageMaker, where OPT_ML is unset, and in the sandbox, where each host has its own.
 ENTRY = ["sh", "-c", 'exec python "${OPT_ML:-/opt/ml}/input/data/code/launch.py"']
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The newest attempt at a job, with AWS's description (None: there was none), and the newest that completed."""
+    """The facts about a job: its newest attempt, AWS's description of that (None without one), and the newest that completed."""
 
     attempt: str
     described: dict[str, Any] | None
@@ -29,7 +29,7 @@ class Facts:
     group: str | None
     log_group: bool
     completed: str = ""
-    root: str = ""  # the first attempt after the newest that completed: from its checkpoints the next one carries on
+    root: str = ""  # the first attempt after the newest completed one; the next attempt resumes from its checkpoints
 
     @property
     def status(self) -> str:
@@ -78,7 +78,7 @@ def facts(account: Account, job: TrainingSpec) -> Facts:
 
 
 def read_job_network(account: Account) -> tuple[tuple[str, ...], str | None]:
-    """(private subnets, the jobs' security group) of this stack; empty and None before net.up."""
+    """Return (private subnets, the jobs' security group) of this stack; empty and None before net.up."""
     subnets = tuple(sorted(s["SubnetId"] for s in account.list_tagged("describe_subnets", "Subnets")))
     groups = account.list_tagged(
         "describe_security_groups", "SecurityGroups", group_name=f"{account.settings.prefix}-job"
@@ -87,7 +87,7 @@ def read_job_network(account: Account) -> tuple[tuple[str, ...], str | None]:
 
 
 def check_network(subnets: tuple[str, ...], group: str | None, purpose: str) -> None:
-    """Raises OpsError where AWS would have nowhere to put the instances; `purpose` is what they were to do."""
+    """Raise OpsError when AWS would have no network for the instances; `purpose` is what they are to do."""
     if group is None or len(subnets) < 2:
         raise OpsError(f"There is no network to {purpose} in. Make it: invoke net.up")
 
@@ -98,7 +98,7 @@ def has_log_group(account: Account) -> bool:
 
 
 def create_training_log_steps(settings: Settings) -> Steps:
-    """All training jobs of an account and region log to this one group; SageMaker's roles do not make it."""
+    """Return the creation of the log group that all training jobs of an account and region share; SageMaker's roles do not make it."""
     return log_group_steps(GROUP, settings.endpoint.log_days, "training logs have no group yet")
 
 
@@ -109,7 +109,7 @@ def name_next_attempt(have: Facts, job: TrainingSpec) -> str:
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked of SageMaker: a job, under the name of this attempt, with the code at this prefix, on so many hosts."""
+    """A request to SageMaker: a job, the name of its attempt, the prefix of its code, and how many hosts run it."""
 
     job: TrainingSpec
     attempt: str
@@ -163,7 +163,7 @@ def build_training_request(have: Facts, order: Order, settings: Settings) -> dic
 
 
 def build_input_channels(job: TrainingSpec, code: str, settings: Settings) -> list[dict[str, Any]]:
-    """What each host finds below /opt/ml/input/data: code, data, and the weights to start from if there are any."""
+    """Return the channels that each host finds below /opt/ml/input/data: code, data, and initial weights if there are any."""
     bucket = f"s3://{settings.bucket}"
     found = [
         build_input_channel("code", "S3Prefix", f"{bucket}/{code}"),
@@ -180,7 +180,7 @@ def build_input_channel(name: str, kind: str, uri: str) -> dict[str, Any]:
 
 
 def stop_job_steps(described: dict[str, Any]) -> Steps:
-    """Stop a job that is under way, and wait for its end."""
+    """Yield the stop of a running job, and the wait for its end."""
     name = described["TrainingJobName"]
     if described["TrainingJobStatus"] != "Stopping":
         why = "asked for; it has 120 s to write a checkpoint"

@@ -32,7 +32,7 @@ SHARED = ("RoleArn", "InputDataConfig", "OutputDataConfig", "ResourceConfig", "V
 
 @dataclass(frozen=True)
 class Search:
-    """What is to be tried: the job that all trials have in common, how many of them, and how many at a time."""
+    """A search for hyperparameters: the job that all trials have in common, how many of them run, and how many at a time."""
 
     job: TrainingSpec
     settings: Settings
@@ -41,7 +41,7 @@ class Search:
 
     @property
     def static(self) -> dict[str, str]:
-        """Hyperparameters of every trial. A tuning job takes no entry point: its images' toolkit is told what to run."""
+        """Return the hyperparameters of every trial. A tuning job takes no entry point, so they name the program for the toolkit."""
         kept = {name: value for name, value in self.job.hyperparameters.items() if name not in TUNED}
         program = {"sagemaker_program": "launch.py", "sagemaker_submit_directory": "/opt/ml/input/data/code"}
         return kept | {name: json.dumps(value) for name, value in program.items()}
@@ -53,9 +53,9 @@ class Search:
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
     def name(self, number: int) -> str:
-        """Of the search's attempt `number`: the same for the same data, code and settings.
+        """Return the name of the search's attempt `number`: the same for the same data, code and settings.
 
-        A long stack's name leaves three characters for the digest, so a name can be another search's: `mine` tells.
+        A long stack's name leaves three characters for the digest, so a name can be another search's; `mine` checks that.
         """
         digest = hashlib.sha256(f"{self.digest} {number}".encode()).hexdigest()[:8]
         prefix = self.settings.prefix
@@ -67,22 +67,22 @@ class Search:
 
     @property
     def seconds(self) -> float:
-        """How long it can take at most, starts included."""
+        """Return the most seconds that the search can take, starts included."""
         return -(-self.trials // self.parallel) * (self.settings.train.max_runtime_s + START_S)
 
 
 def search_from_settings(account: Account, trials: int, parallel: int) -> Search:
-    """Return the search that the settings ask for, but for the numbers that are not 0. Raises OpsError."""
+    """Return the search that the settings ask for; `trials` and `parallel` replace theirs where not 0. Raises OpsError."""
     tune = account.settings.tune
     trials, parallel = trials or tune.jobs, parallel or tune.parallel
     check_search(account.settings, trials, parallel)
-    # The batch size is any of them: it stands in the job because every job has one, and each trial has its own.
+    # Any batch size will do: it stands in the job because every job has one, and each trial has its own.
     job = build_spec_from_settings(account, "sm", tune.instances, {"batch": str(tune.batches[0])})
     return Search(job, account.settings, trials, parallel)
 
 
 def check_search(settings: Settings, trials: int, parallel: int) -> None:
-    """Raises OpsError for ranges that nothing can be drawn from."""
+    """Raise OpsError for ranges that cannot be drawn from, and for numbers beyond AWS's quotas."""
     tune = settings.tune
     if tune.lr_min >= tune.lr_max:
         raise OpsError(f"tune.lr_min {tune.lr_min} must be below tune.lr_max {tune.lr_max}. Nothing was started.")
@@ -99,7 +99,7 @@ def check_search(settings: Settings, trials: int, parallel: int) -> None:
 
 @dataclass(frozen=True)
 class Facts:
-    """The next attempt's name and number, the newest as described (None: there was none), the newest that completed."""
+    """The facts about a search: the next attempt's name and number, the newest as described (None without one), the newest completed."""
 
     free: str
     newest: dict[str, Any] | None = field(default=None, hash=False)
@@ -111,7 +111,7 @@ class Facts:
 
     @property
     def under_way(self) -> str:
-        """The name of the attempt that runs, or ""."""
+        """Return the name of the attempt that runs, or ""."""
         if self.newest and self.newest["HyperParameterTuningJobStatus"] in UNDER_WAY:
             return str(self.newest["HyperParameterTuningJobName"])
         return ""
@@ -146,14 +146,14 @@ def steps(have: Facts, search: Search, code: str, wait: bool) -> Steps:
         try:
             yield Change("sagemaker", "create_hyper_parameter_tuning_job", args, *estimate_search_cost(search))
         except AwsError as error:
-            if not error.says("ResourceInUse"):  # an answer was lost and the SDK asked twice: the name says it is ours
+            if not error.says("ResourceInUse"):  # a retry after a lost response: the name says it is ours
                 raise
     if wait:
         yield Wait(name, Watch(name), "its trials", timeout_s=search.seconds)
 
 
 def estimate_search_cost(search: Search) -> tuple[str, float]:
-    """(what is made and what it costs at most, dollars an hour)."""
+    """Return (what is made and what it costs at most, dollars an hour)."""
     train, hosts = search.settings.train, search.settings.tune.instances
     rate = pricing.price_instances("sagemaker", train.instance_type, hosts)
     most = rate * search.trials * train.max_runtime_s / 3600
@@ -187,7 +187,7 @@ def build_tuning_request(have: Facts, search: Search, code: str) -> dict[str, An
                 "CategoricalParameterRanges": [{"Name": "batch", "Values": [str(size) for size in tune.batches]}],
             },
             "TrainingJobEarlyStoppingType": "Off",
-            "RandomSeed": tune.seed + have.number - 1,  # the same draws again would tell nothing new
+            "RandomSeed": tune.seed + have.number - 1,  # repeating the same draws would give no new result
         },
         "TrainingJobDefinition": build_trial_definition(have, search, code),
         "Tags": search.settings.tags(name),
@@ -195,7 +195,7 @@ def build_tuning_request(have: Facts, search: Search, code: str) -> dict[str, An
 
 
 def build_trial_definition(have: Facts, search: Search, code: str) -> dict[str, Any]:
-    """What every trial is: an ordinary job of ours, but for its entry point and its time on spot instances."""
+    """Return the definition that all trials share: an ordinary job of ours without entry point, checkpoints and spot capacity."""
     order = training_jobs.Order(search.job, have.free, code, search.settings.tune.instances)
     ordinary = training_jobs.build_training_request(
         training_jobs.Facts(have.free, None, have.subnets, have.group, True), order, search.settings
@@ -215,7 +215,7 @@ def build_trial_definition(have: Facts, search: Search, code: str) -> dict[str, 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial. `objective` is None without a result, `seconds` is None before its end."""
+    """A trial of a tuning job. `objective` is None without a result, `seconds` is None before its end."""
 
     name: str
     lr: float
@@ -254,7 +254,7 @@ def parse_trial(summary: dict[str, Any]) -> Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A tuning job as it is now. `best` names the trial of the least valid loss, "" before there is one."""
+    """The state of a tuning job. `best` names the trial of the least valid loss, "" before there is one."""
 
     job: str
     status: str
@@ -313,7 +313,7 @@ def find_best_hyperparameters(account: Account, tuning_job: str) -> dict[str, st
 
 
 class Watch:
-    """Asked again and again, it tells each trial's news; a text while the tuning job runs, then its description."""
+    """The probe of a tuning job: each call prints what is new of the trials, and returns a text while it runs, then its description."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""What the network has: found by this stack's tags, with peers named as the plan names them."""
+"""The facts of the network: found by this stack's tags, with peers named as the plan names them."""
 
 from __future__ import annotations
 
@@ -45,9 +45,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Facts:
-    """`associations`: subnet -> (network ACL, association) for each of our subnets; `routed`: subnets on our route table;
-    `taken`: the subnets' addresses; `stray_routes`: destination -> target of its routes, but for the VPC's own and S3's; `gateway`: our
-    internet gateway's (id, VPC)."""
+    """The network as it is.
+
+    `associations`: subnet -> (network ACL, association) for each of our subnets; `routed`: subnets on our route table;
+    `taken`: the subnets' addresses; `stray_routes`: destination -> target of its routes, except the VPC's own and S3's;
+    `gateway`: our internet gateway's (id, VPC).
+    """
 
     s3_list: str = ""
     vpc: str | None = None
@@ -68,7 +71,7 @@ class Facts:
     interfaces: dict[str, str] = field(default_factory=dict)
 
     def parts(self) -> dict[str, str]:
-        """Return each part's id, "-" for one that is not there, by what people call it."""
+        """Return each part's id, "-" for a missing one, by its readable name."""
         rows = {"vpc": self.vpc or "-"}
         rows |= {f"subnet {zone}": subnet for zone, subnet in self.subnets.items()}
         rows |= {f"group {name}": group.id for name, group in self.groups.items()}
@@ -160,7 +163,7 @@ def read_endpoints(account: Account, vpc: str) -> dict[str, Any]:
 
 
 def find_attached_vpc(gateway: dict[str, Any]) -> str:
-    """The VPC that it is attached to, or ""."""
+    """Return the VPC that the gateway is attached to, or ""."""
     return next((a["VpcId"] for a in gateway.get("Attachments", [])), "")
 
 
@@ -217,7 +220,7 @@ def parse_acl_entry(e: dict[str, Any]) -> Entry:
 
 
 def list_network_users(account: Account, vpc: str) -> list[str]:
-    """What keeps the network in use: instances, training jobs, and an endpoint whose model lives in it."""
+    """Return what keeps the network in use: instances, training jobs, and an endpoint whose model lives in it."""
     found = account.list_all("ec2", "describe_instances", "Reservations", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
     names = [i["InstanceId"] for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]
     endpoint = account.call_or_none(

@@ -1,4 +1,4 @@
-"""The way to the internet: none, unless ec2.way is public; then a gateway, and a route that only the box's own address can use."""
+"""The internet gateway: none, unless ec2.way is public; then a gateway, and a route that only the box's own address can use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def plan_gateway_removal(have: Facts) -> Steps:
 
 
 def plan_stray_route_removal(have: Facts, kept: set[str]) -> Steps:
-    """Routes that somebody added: they lead packets elsewhere than the plan says."""
+    """Yield the removal of each stray route not in `kept`: it leads packets elsewhere than the plan says."""
     for destination, target in sorted(have.stray_routes.items()):
         if destination not in kept:
             args = {"RouteTableId": have.routes, "DestinationCidrBlock": destination}

@@ -1,4 +1,4 @@
-"""Under which address this machine is seen from outside: asked for on purpose, of a service that the settings name."""
+"""The public address of this machine, requested only on demand from a service that the settings name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ANSWER_S, MOST = 5.0, 64  # seconds, bytes: an address has 15 letters at most
 
 
 def ask_service(service: str) -> str:
-    """Return the IPv4 address under which the service sees us.
+    """Return the IPv4 address from which the service sees this machine.
 
     Raises OpsError when the service does not answer with one IPv4 address, Unreachable when it does not answer.
     """

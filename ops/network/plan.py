@@ -1,4 +1,4 @@
-"""The network as it should be, and the changes that lead there from what is there; and the way back."""
+"""The network as it should be, and the changes that lead there from what exists."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ DEFAULT_EGRESS = Rule("-1", -1, -1, ANYWHERE)  # what EC2 puts into every new gr
 
 
 def define_security_groups(settings: Settings) -> dict[str, tuple[set[Rule], set[Rule]]]:
-    """name -> (ingress, egress). Nothing reaches the box but SSH from the door; nothing leaves but to S3.
+    """Return name -> (ingress, egress). Nothing reaches the box but SSH from the group door; nothing leaves but to S3.
 
-    By ec2.way public, one address on the internet may knock too, and no other.
+    With ec2.way public, one address on the internet may connect too, and no other.
     """
     to_s3 = Rule("tcp", 443, 443, S3_PEER)
     groups = {
@@ -41,7 +41,7 @@ def define_security_groups(settings: Settings) -> dict[str, tuple[set[Rule], set
 
 
 def define_acl_entries(settings: Settings) -> set[Entry]:
-    """ACLs keep no state: answers from S3 come in on ephemeral ports, and have to be let in."""
+    """Return the network ACL's rules. ACLs keep no state, so S3's answers must be allowed in, on ephemeral ports."""
     cidr = settings.net.cidr
     entries = {
         Entry(100, False, "-1", -1, -1, cidr),
@@ -56,7 +56,7 @@ def define_acl_entries(settings: Settings) -> set[Entry]:
 
 
 def choose_subnet_cidrs(settings: Settings, have: Facts) -> dict[str, str]:
-    """Addresses for the zones that have no subnet yet: the first that no other has, whatever the order of the zones."""
+    """Return CIDRs for the zones that have no subnet yet: the first that no other has, whatever the order of the zones."""
     parts = (str(part) for part in ip_network(settings.net.cidr).subnets(prefixlen_diff=4))
     free = (part for part in parts if part not in have.taken)
     return dict(zip((zone for zone in settings.net.zones if zone not in have.subnets), free, strict=False))
@@ -103,7 +103,7 @@ def plan_subnets(have: Facts, vpc: str, settings: Settings) -> Steps:
 
 
 def plan_routes(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settings) -> Steps:
-    """One table, with no way out of the VPC but what ec2.way asks for; S3's endpoint adds its own route."""
+    """Yield the changes for the private route table; return its id. S3's endpoint and internet_gateway add their own routes."""
     routes: Any = have.routes
     if routes is None:
         answer = yield Change(
@@ -185,7 +185,7 @@ def format_ports(rule: Entry | Rule) -> str:
 
 
 def build_association_poll(subnet: str) -> Callable[[Account], Any]:
-    """{"id": the association by which a subnet hangs on its ACL}, once EC2 knows the subnet."""
+    """Return a poll for a Wait, which ends with {"id": the subnet's association with its ACL} once EC2 knows the subnet."""
 
     def until(account: Account) -> Any:
         filters = [{"Name": "association.subnet-id", "Values": [subnet]}]

@@ -1,4 +1,4 @@
-"""Whether a packet gets to a box and its answer back, by the rules of the network: pure, over what EC2's describe calls say.
+"""Reachability of a box: whether a packet and its answer pass the network's rules, from EC2's describe responses alone.
 
 `ec2.reach` explains with it, and the sandbox's tunnel obeys it.
 """
@@ -24,7 +24,7 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Rules:
-    """Security groups by id; network ACLs and route tables by the subnet they hold for."""
+    """The rules of a network: security groups by id; network ACLs and route tables by the subnet they apply to."""
 
     groups: dict[str, dict[str, Any]]
     acls: dict[str, dict[str, Any]]
@@ -37,7 +37,7 @@ def index_rules(
     tables: list[dict[str, Any]],
     subnets: list[dict[str, Any]],
 ) -> Rules:
-    """Of the describe calls' answers. A subnet without a table of its own is on its VPC's main one."""
+    """Return the rules in the describe calls' responses. A subnet without a table of its own is on its VPC's main one."""
     of_subnet = {a["SubnetId"]: t["Routes"] for t in tables for a in t.get("Associations", []) if "SubnetId" in a}
     main = {t["VpcId"]: t["Routes"] for t in tables if any(a.get("Main") for a in t.get("Associations", []))}
     return Rules(
@@ -48,7 +48,7 @@ def index_rules(
 
 
 def is_open_in_group(permissions: list[dict[str, Any]], port: int, peer_groups: list[str], peer_address: str) -> bool:
-    """Whether one of a security group's rules lets TCP on `port` pass to or from this peer."""
+    """Return whether one of a security group's rules allows TCP on `port` to or from this peer."""
     for rule in permissions:
         if rule["IpProtocol"] not in ("tcp", "6", "-1"):
             continue
@@ -62,7 +62,7 @@ def is_open_in_group(permissions: list[dict[str, Any]], port: int, peer_groups: 
 
 
 def is_open_in_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int, int], peer_address: str) -> bool:
-    """Whether a network ACL lets TCP on all of `ports` pass: the first matching rule by number decides, none denies."""
+    """Return whether a network ACL allows TCP on all of `ports`: the first matching rule by number decides; no match denies."""
     for entry in sorted((e for e in entries if e["Egress"] == egress), key=lambda e: e["RuleNumber"]):
         if "CidrBlock" not in entry or ip_address(peer_address) not in ip_network(entry["CidrBlock"]):
             continue
@@ -77,12 +77,12 @@ def is_open_in_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int
 
 
 def find_route_target(route: dict[str, Any]) -> str:
-    """Where a route leads: local, igw-..., another thing's id; "" when that is gone."""
+    """Return where a route leads: local, igw-..., another resource's id; "" when that is gone."""
     return "" if route.get("State") == "blackhole" else next((route[name] for name in TARGETS if route.get(name)), "")
 
 
 def find_next_hop(routes: list[dict[str, Any]], address: str) -> str:
-    """Where the most specific route to an address leads; "" when none does."""
+    """Return where the most specific route to an address leads; "" when none does."""
     fitting = [
         r
         for r in routes
@@ -98,18 +98,18 @@ def list_box_groups(box: dict[str, Any]) -> list[str]:
 
 
 def derive_endpoint_address(subnet: dict[str, Any]) -> str:
-    """One that an Instance Connect Endpoint in the subnet may have; the first four belong to AWS."""
+    """Return an address that an Instance Connect Endpoint in the subnet may have; the first four belong to AWS."""
     return str(ip_network(subnet["CidrBlock"])[4])
 
 
 def trace_from_endpoint(
     box: dict[str, Any], endpoint: dict[str, Any], endpoint_address: str, rules: Rules
 ) -> Iterator[tuple[str, str]]:
-    """Each hop from an Instance Connect Endpoint to a box, and what stops the packet there, or ""."""
+    """Yield each hop from an Instance Connect Endpoint to a box, and what stops the packet there, or ""."""
     address, box_groups, source = box["PrivateIpAddress"], list_box_groups(box), endpoint["SecurityGroupIds"]
     yield "security groups", explain_group_block(rules, source, box_groups, address, endpoint_address)
     way_there, way_back = "", ""
-    if box["SubnetId"] != endpoint["SubnetId"]:  # network ACLs are asked only between subnets
+    if box["SubnetId"] != endpoint["SubnetId"]:  # network ACLs apply only between subnets
         there, here = rules.acls[box["SubnetId"]]["Entries"], rules.acls[endpoint["SubnetId"]]["Entries"]
         if not (
             is_open_in_acl(here, True, (SSH, SSH), address)
@@ -141,7 +141,7 @@ def explain_group_block(
 
 
 def trace_from_internet(box: dict[str, Any], address: str, port: int, rules: Rules) -> Iterator[tuple[str, str]]:
-    """Each hop from an address outside to a box with a public one, and what stops the packet there, or ""."""
+    """Yield each hop from an address outside to a box with a public one, and what stops the packet there, or ""."""
     entries = rules.acls[box["SubnetId"]]["Entries"]
     let_in = any(is_open_in_group(rules.groups[g]["IpPermissions"], port, [], address) for g in list_box_groups(box))
     yield "security groups", "" if let_in else f"the box's security group lets nothing in from {address} to port {port}"

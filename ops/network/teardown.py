@@ -1,4 +1,4 @@
-"""Taking the network away, in the order AWS wants."""
+"""The removal of the network, in the order that AWS requires."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_unused(account: Account, have: Facts) -> None:
 
 
 def steps(have: Facts) -> Steps:
-    """Everything of the network, in the order AWS wants: ways in, rules that name other groups, groups, subnets, VPC."""
+    """Yield the deletions in the order that AWS requires: endpoints, rules that name other groups, groups, subnets, VPC."""
 
     def gone(call: str, **args: Any) -> Change:
         return Change("ec2", call, args, why="asked for")

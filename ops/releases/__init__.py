@@ -1,1 +1,1 @@
-"""Releases: built from a trained model, tested locally, compared, and remembered."""
+"""Releases: build them from a trained model, test them locally, compare them, and keep a record of them."""

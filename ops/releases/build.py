@@ -1,4 +1,4 @@
-"""From a trained model to a release: fetched, packaged, put into the bucket; and those that are kept there."""
+"""Make a release of a trained model: fetch, package and upload it; and find the releases that the bucket keeps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RELEASES = WORK / "releases"
 
 @dataclass(frozen=True)
 class Release:
-    """A packaged model. `digest` is over its files and the precisions it was proved for; `key` is its tar in the bucket."""
+    """A packaged model. `digest` is over its files and the precisions it was tested for; `key` is its tar in the bucket."""
 
     digest: str
     job: str
@@ -40,7 +40,7 @@ class Release:
 
     @property
     def summary_key(self) -> str:
-        """The key of its ReleaseSummary."""
+        """Return the key of its ReleaseSummary."""
         return f"releases/{self.digest}/about.json"
 
     @property
@@ -49,7 +49,7 @@ class Release:
 
 
 def compute_packaging_digest() -> str:
-    """The digest of the code that packages: a note of what a job's release was counts only for the same code."""
+    """Return the digest of the code that packages: a note of a job's release is valid only for the same code."""
     return compute_folder_digest(ROOT / "training")
 
 
@@ -77,7 +77,7 @@ def is_whole(account: Account, release: Release, tar: str | None) -> bool:
 
 
 def package_model(account: Account, job: str) -> Release:
-    """The release of a job's model, below .kennel/releases; training/export.py makes it, which needs torch."""
+    """Package a job's model below .kennel/releases with training/export.py, which needs torch. Raises OpsError."""
     say(f"Packaging the model of {job} ...")
     part = RELEASES / f"{job}.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -88,7 +88,7 @@ def package_model(account: Account, job: str) -> Release:
         hint = " pip install -e '.[train]'" if "ModuleNotFoundError" in last[0] else ""
         raise OpsError(f"The model of {job} could not be packaged: {last[0]}{hint}", STOPPED)
     release = Release(json.loads(done.stdout)["digest"], job)
-    shutil.rmtree(release.folder, ignore_errors=True)  # what lies there may be spoilt; this is whole
+    shutil.rmtree(release.folder, ignore_errors=True)  # the old folder may be corrupt; this one is complete
     part.rename(release.folder)
     return release
 
@@ -121,7 +121,7 @@ def build_release_summary(release: Release, tar: str, measured: LoadTestResult) 
 
 
 def upload_release(account: Account, release: Release, measured: LoadTestResult) -> None:
-    """Put into the bucket: the tar, its summary, and with the job that its release is this one."""
+    """Upload the tar and its summary, and note with the job that this is its release."""
     packed = build_tar((path.name, path) for path in list_files(release.folder))
     tar = base64.b64encode(hashlib.sha256(packed).digest()).decode()  # as S3 writes a checksum
     account.bucket.put(release.key, packed)
@@ -133,9 +133,9 @@ def upload_release(account: Account, release: Release, measured: LoadTestResult)
 
 
 def store_preflight(account: Account, release: Release, measured: LoadTestResult, again: bool) -> None:
-    """Keep a release that passed its preflight. `again`: of one that is kept already, only the summary is written anew."""
+    """Keep a release that passed its preflight. With `again`, a release that is kept already only gets a new summary."""
     if again and (summary := read_summary(account, release.digest)):
-        write_summary(account, release, summary.tar, measured)  # what its job's release is now stays as it is
+        write_summary(account, release, summary.tar, measured)  # the note of its job's release stays as it is
     else:
         upload_release(account, release, measured)
 
@@ -166,7 +166,7 @@ def list_release_digests(account: Account) -> list[str]:
 
 
 def find_release(account: Account, short: str) -> Release:
-    """Return the kept release whose digest begins so. Raises OpsError for none, or several."""
+    """Return the kept release whose digest begins with `short`. Raises OpsError for none, several, or a corrupt one."""
     found = [digest for digest in list_release_digests(account) if digest.startswith(short.lower())] if short else []
     if len(found) != 1:
         what = f"{len(found)} releases begin" if found else "No release begins"

@@ -1,4 +1,4 @@
-"""The CPUs of SageMaker's instance types: how many vCPUs, and whether they compute in bf16."""
+"""The CPUs of SageMaker's instance types: how many vCPUs they have, and whether they compute in bf16."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CpuType:
 
 
 def find_cpu_type(instance_type: str) -> CpuType | None:
-    """Return None for a type whose CPU is not known here, or is not what does the work."""
+    """Return the CPU of a type; None when it is unknown here, or does not do the work."""
     family, _, size = instance_type.removeprefix("ml.").partition(".")
     if family not in CHIPS or size not in VCPUS:
         return None

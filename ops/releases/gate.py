@@ -1,4 +1,4 @@
-"""What a new release must not be without a reason: of other classes, worse, or of other data than the one that is live."""
+"""The gate compares a new release with the live one: other classes, lower accuracy or other data need a reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SHOWN = 5  # classes that are named
 
 
 def findings(new: ReleaseSummary, live: ReleaseSummary | None, worse_at_most: float) -> list[str]:
-    """Sentences on what differs; empty when nothing does, or nothing is live."""
+    """Return sentences on what differs; an empty list when nothing does, or nothing is live."""
     if live is None:
         return []
     return [
@@ -31,7 +31,7 @@ def compare_classes(new: list[str], live: list[str]) -> list[str]:
 
 
 def compare_accuracy(new: ReleaseSummary, live: ReleaseSummary, worse_at_most: float) -> list[str]:
-    """Compared on the same test split only: on two, the figures say nothing about each other."""
+    """Compare accuracies on the same test split only: on two splits, the figures say nothing about each other."""
     ours, theirs = new.accuracy, live.accuracy
     if new.data != live.data or ours >= theirs - worse_at_most:
         return []

@@ -15,14 +15,14 @@ TOLERANCE = 0.06  # of scores: what the server allows itself in bf16 (serving/en
 
 @dataclass(frozen=True)
 class Golden:
-    """One picture, as the bytes it came in, and its scores in the order of the classes."""
+    """A golden picture, as the bytes it came in, and its scores in the order of the classes."""
 
     picture: bytes
     scores: list[float]
 
 
 def read(path: Path) -> list[Golden]:
-    """All of a golden.npz: pictures uint8 [bytes], ends int64 [n], scores float32 [n, classes]. Raises ValueError."""
+    """Read all of a golden.npz: pictures uint8 [bytes], ends int64 [n], scores float32 [n, classes]. Raises ValueError."""
     try:
         with zipfile.ZipFile(path) as archive:
             whole, ends, scores = (
@@ -41,7 +41,7 @@ def read(path: Path) -> list[Golden]:
 
 
 def parse_npy_array(npy: bytes) -> Any:
-    """An .npy file's values in a row: a header that is a Python literal, and the bytes. Raises ValueError for other kinds."""
+    """Return an .npy file's values in a row: its header is a Python literal, then come the bytes. Raises ValueError for other kinds."""
     size = struct.unpack_from("<H", npy, 8)[0]
     header = ast.literal_eval(npy[10 : 10 + size].decode("latin1"))
     data = npy[10 + size :]
@@ -54,7 +54,7 @@ def parse_npy_array(npy: bytes) -> Any:
 
 
 def check_golden_answers(golden: list[Golden], ask: Callable[[bytes], dict[str, Any]], release: str) -> list[str]:
-    """What is wrong with the answers of whoever `ask` asks: a sentence for each, none when all are the release's own."""
+    """Return a sentence for each wrong answer that `ask` gives; an empty list when all are the release's own."""
     found = []
     for number, one in enumerate(golden, 1):
         answer = ask(one.picture)

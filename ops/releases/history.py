@@ -1,4 +1,7 @@
-"""What was deployed here, by whom and why: a note in the bucket for each, begun before the first change and ended after the proof."""
+"""The deployment history says what was deployed, by which operator and why: a note for each in the bucket.
+
+A note is written before the first change, and completed after verification.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ PREFIX = "deployments/"
 
 @dataclass(frozen=True)
 class DeploymentReason:
-    """What is kept on record of a deployment: the operator's reason, and what the gate had against it."""
+    """The recorded reason of a deployment: the operator's words, and what the gate found against it."""
 
     because: str
     findings: list[str] = field(default_factory=list)
@@ -30,9 +33,9 @@ class DeploymentReason:
 def record_deployment(
     account: Account, release: Release, config: str, why: DeploymentReason, scaled: bool
 ) -> Iterator[None]:
-    """Keep a note around the deployment of a config, of an endpoint that is `scaled` or not.
+    """Record the deployment of a config in a note around its changes; `scaled` says whether the endpoint has, or lost, its scaling.
 
-    Its outcome is "live", or the first line of what went wrong; "unfinished" when this process died.
+    Its outcome is "live", or the first line of the error; it stays "unfinished" when this process died.
     """
     note = DeploymentNote(
         at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
@@ -55,7 +58,7 @@ def record_deployment(
 
 
 def record_verified(account: Account, config: str) -> None:
-    """Give a deployment that is live, and verified now, the outcome that a process before could not write."""
+    """Mark the last deployment of a config, which is live and verified now, as live where an earlier process could not."""
     last = next((note for note in reversed(read(account)) if note.config == config), None)
     if last and last.outcome != LIVE:
         write(account, last.model_copy(update={"outcome": LIVE}))
@@ -73,11 +76,11 @@ def read(account: Account, newest: int = 0) -> list[DeploymentNote]:
 
 
 def find_rollback_target(notes: list[DeploymentNote], live: str) -> DeploymentNote | None:
-    """The deployment to go back to from config `live`; None when there is none.
+    """Return the deployment to go back to from config `live`; None when there is none.
 
-    Deployments lie on each other; a roll-back takes off all that lie on the one it goes back to. So a second roll-back goes
-    further back, and none goes to a release that was rolled back before. What is live is live whatever its note says: the
-    process may have died, or the proof failed, after AWS had changed over.
+    Deployments form a stack; a roll-back takes off all that lie above the one it goes back to. So a second roll-back goes
+    further back, and none goes to a release that was rolled back before. The live config counts as live whatever its note says:
+    the process may have died, or the verification failed, after AWS had changed over.
     """
     pile: list[DeploymentNote] = []
     last = max((n for n, note in enumerate(notes) if note.config == live), default=-1)
@@ -91,7 +94,7 @@ def find_rollback_target(notes: list[DeploymentNote], live: str) -> DeploymentNo
 
 
 def has_lost_scaling(notes: list[DeploymentNote]) -> bool:
-    """Whether the last deployment ended before it could register the scaling again that it had taken away."""
+    """Report whether the last deployment ended before it could register the scaling again that it had taken away."""
     return bool(notes) and notes[-1].outcome != LIVE and notes[-1].scaled
 
 
@@ -100,13 +103,13 @@ def has_been_live(account: Account, config: str) -> bool:
 
 
 def find_last_deployment(notes: list[DeploymentNote], release: str) -> DeploymentNote | None:
-    """A release's last deployment that went live; None when none did."""
+    """Return a release's last deployment that went live; None when none did."""
     return next((n for n in reversed(notes) if n.release == release and n.outcome == LIVE), None)
 
 
 @dataclass(frozen=True)
 class StoredRelease:
-    """A release in the bucket, with what its last deployment came to. `deployed` and `because` are "" without one."""
+    """A release in the bucket, with the outcome of its last deployment. `deployed` and `because` are "" without one."""
 
     release: str
     job: str

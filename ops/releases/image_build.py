@@ -1,4 +1,4 @@
-"""The serving container's image: what ECR and CodeBuild have, and the changes that lead to an image of this very serving/."""
+"""Build the serving container's image: read what ECR and CodeBuild have, and plan a build of the current serving/."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SERVING = ROOT / "serving"
 SOURCES = "builds/"  # in the bucket, and named in iam_policies/; images/ is for callers' pictures
 BUILD_MINUTES, QUEUE_MINUTES = 15, 30
 TAIL = 15  # lines of a failed build's log
-NOT_YET = "sts:AssumeRole"  # a role made seconds ago, or none at all: CodeBuild says the same of both
+NOT_YET = "sts:AssumeRole"  # CodeBuild's error for a role made seconds ago, and for a missing role
 ROLE_WAITS_S = (2.0, 4.0, 6.0)
 
-# Pushed in the phase that builds: post_build runs after a failed build too. SageMaker takes no image that is an index,
+# The image is pushed in the build phase: post_build runs after a failed build too. SageMaker takes no image index,
 # which attestations would make of it.
 BUILDSPEC = """\
 version: 0.2
@@ -44,7 +44,7 @@ phases:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is there for `tag`: the image's bytes, or None without it; CodeBuild's description of the project; a build's id."""
+    """The facts about `tag`: the image's bytes, or None without it; CodeBuild's description of the project; a running build's id."""
 
     tag: str
     size: int | None = None
@@ -71,13 +71,13 @@ def derive_source_location(settings: Settings, tag: str) -> str:
 
 
 def find_missing_image_tag(account: Account) -> str | None:
-    """The tag of this serving/, when ECR has no image of it."""
+    """Return the tag of the current serving/ when ECR has no image of it, else None."""
     tag = compute_folder_digest(SERVING)
     return tag if read_image_size(account, tag) is None else None
 
 
 def read_image_size(account: Account, tag: str) -> int | None:
-    """The bytes of the image with this tag, or None without it."""
+    """Return the bytes of the image with this tag, or None without it."""
     which = {"repositoryName": REPOSITORY, "imageIds": [{"imageTag": tag}]}
     found = account.call_or_none("ecr", "describe_images", "ImageNotFound|RepositoryNotFound", **which)
     return found["imageDetails"][0].get("imageSizeInBytes", 0) if found else None
@@ -92,7 +92,7 @@ def check_built(account: Account, tag: str) -> tuple[str, int]:
 
 
 def facts(account: Account, tag: str = "") -> Facts:
-    """With the image there, nothing else is asked."""
+    """Read the facts about a tag, by default the current one; when the image exists, no other request is made."""
     settings, tag = account.settings, tag or compute_folder_digest(SERVING)
     if (size := read_image_size(account, tag)) is not None:
         return Facts(tag, size)
@@ -112,7 +112,7 @@ def facts(account: Account, tag: str = "") -> Facts:
 
 
 def find_running_build(account: Account, tag: str) -> str:
-    """The id of a build of this tag that was started before, by whomever; "" without one."""
+    """Return the id of a running build of this tag, whichever operator started it; "" without one."""
     name = derive_project_name(account.settings)
     ids = account.call("codebuild", "list_builds_for_project", projectName=name, sortOrder="DESCENDING")["ids"][:10]
     builds = account.call("codebuild", "batch_get_builds", ids=ids)["builds"] if ids else []
@@ -121,7 +121,7 @@ def find_running_build(account: Account, tag: str) -> str:
 
 
 def build_project_config(settings: Settings) -> dict[str, Any]:
-    """The project, by CodeBuild's names. Its source is never read: each build names its own."""
+    """Return the project, by CodeBuild's names. Its source is never read: each build names its own."""
     variables = {"REGISTRY": settings.registry, "REPOSITORY": REPOSITORY}
     logs = {"cloudWatchLogs": {"status": "ENABLED", "groupName": log_group(settings)}}
     return {
@@ -144,7 +144,7 @@ def build_project_config(settings: Settings) -> dict[str, Any]:
 
 
 def has_wanted_values(have: Any, want: Any) -> bool:
-    """Whether all that is wanted is there; CodeBuild adds what it takes for granted, and keeps no order of tags."""
+    """Report whether all wanted values are there; CodeBuild adds defaults, and keeps no order of tags."""
     if isinstance(want, dict):
         return isinstance(have, dict) and all(has_wanted_values(have.get(key), value) for key, value in want.items())
     if isinstance(want, list):
@@ -171,7 +171,7 @@ def steps(have: Facts, settings: Settings) -> Steps:
 
 
 def place_steps(have: Facts, settings: Settings) -> Steps:
-    """Where the image goes, what builds it, and where that is logged."""
+    """Yield what a build needs: the repository, the log group and the project."""
     if not have.repository:
         args = {
             "repositoryName": REPOSITORY,
@@ -197,7 +197,7 @@ def place_steps(have: Facts, settings: Settings) -> Steps:
 
 
 def retry_until_role_trusted(change: Change, want: dict[str, Any]) -> Steps:
-    """Raises OpsError for a role that CodeBuild still cannot take: then there is none."""
+    """Retry a change until CodeBuild trusts its role. Raises OpsError when it still does not: then there is no such role."""
     try:
         return (yield from retry_until_trusted(change, NOT_YET, ROLE_WAITS_S))
     except AwsError as error:
@@ -208,7 +208,7 @@ def retry_until_role_trusted(change: Change, want: dict[str, Any]) -> Steps:
 
 
 def wait_for_build(ident: str, tag: str) -> Wait:
-    """A build that failed because another one pushed the same tag before it is as good: tags never change."""
+    """Return a wait for a build. A failed build counts as done when another one pushed the same tag first: tags never change."""
 
     def until(account: Account) -> str | None:
         build = account.call("codebuild", "batch_get_builds", ids=[ident])["builds"][0]
@@ -223,7 +223,7 @@ def wait_for_build(ident: str, tag: str) -> Wait:
 
 
 def describe_build_failure(account: Account, build: dict[str, Any]) -> str:
-    """Phase and reason as CodeBuild tells them; the reason behind that stands at the log's end."""
+    """Return phase and reason as CodeBuild states them, and the end of the log, which has the underlying error."""
     bad = [p for p in build["phases"] if p.get("phaseStatus", "SUCCEEDED") not in ("SUCCEEDED", "IN_PROGRESS")]
     reasons = [c["message"] for phase in bad for c in phase.get("contexts", []) if c.get("message")]
     where = f" in {bad[0]['phaseType']}" if bad else ""
@@ -243,18 +243,18 @@ def describe_build_failure(account: Account, build: dict[str, Any]) -> str:
 
 
 def package_serving(folder: Path = SERVING) -> bytes:
-    """serving/ as a zip: the same sources are the same bytes."""
+    """Return serving/ as a zip: the same sources give the same bytes."""
     return build_zip((path.relative_to(folder).as_posix(), path) for path in list_files(folder))
 
 
 def upload_serving(account: Account, tag: str) -> None:
-    """Put serving/ where the build reads it, unless it lies there. Raises OpsError."""
+    """Upload serving/ to where the build reads it, unless it is there. Raises OpsError."""
     bucket, key = account.bucket, derive_source_key(tag)
     if bucket.has(key):
         return
     say(f"Sending serving/ to s3://{bucket.name}/{key} ...")
     code = package_serving()
-    if compute_folder_digest(SERVING) != tag:  # a tag can be given once: it must not go to something else
+    if compute_folder_digest(SERVING) != tag:  # tags are immutable: this one must not name other content
         raise OpsError("serving/ changed while it was packed. Run it again: invoke sm.image")
     try:
         bucket.put(key, code)

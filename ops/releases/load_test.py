@@ -1,6 +1,6 @@
-"""A load test: callers in a closed loop, and what one server did under them, measured at the preflight and kept with the release.
+"""The load test: callers in a closed loop measure one server. The preflight runs it, and the result is kept with the release.
 
-Each caller sends a picture, waits for the answer, and sends the next. One that is refused backs off, as it was told.
+Each caller sends a picture, waits for the answer, and sends the next. A refused caller backs off by the server's Retry-After.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TIMEOUT_S = 70.0  # SageMaker gives an invocation 60
 
 @dataclass(frozen=True)
 class LoadResult:
-    """(status, seconds) of every request, status 0 for a connection that failed; `seconds` from the first to the last answer."""
+    """The (status, seconds) of every request, where 0 is a connection that failed; `seconds` is from the start to the last answer."""
 
     answers: list[tuple[int, float]]
     seconds: float
@@ -28,18 +28,21 @@ class LoadResult:
 
     @property
     def rate(self) -> float:
-        """Successes a second."""
+        """Return the successes a second."""
         return len(self.latencies(200)) / self.seconds
 
     @property
     def failed(self) -> int:
-        """Answers that are neither a success nor a refusal."""
+        """Return the number of answers that are neither a success nor a refusal."""
         return len(self.answers) - len(self.latencies(200, 503))
 
 
 @dataclass(frozen=True)
 class LoadTestResult:
-    """What one server did in a closed loop of `concurrency` callers with the golden pictures. `precision` is fp32 or bf16."""
+    """The result of a load test: one server in a closed loop of `concurrency` callers, who send the golden pictures.
+
+    `precision` is fp32 or bf16.
+    """
 
     release: str
     vcpus: int
@@ -53,14 +56,14 @@ class LoadTestResult:
 
 
 def compute_quantile(ordered: list[float], share: float) -> float:
-    """The value below which `share` of them lie; not a number when there are none."""
+    """Return the value below which `share` of them lie; NaN when there are none."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
 
 
 def run_load(
     port: int, pictures: list[bytes], callers: int, seconds: float, kind: str = "application/x-image"
 ) -> LoadResult:
-    """`callers` of a server on this machine. What was under way at the end is waited for, and so is its time."""
+    """Run `callers` against a server on this machine. Requests under way at the end are waited for, and their time counts."""
     start = time.monotonic()
     until, ended = start + seconds, [start] * callers
     found: list[list[tuple[int, float]]] = [[] for _ in range(callers)]
@@ -88,7 +91,7 @@ def run_load(
 
 
 def send_picture(line: http.client.HTTPConnection, picture: bytes, kind: str) -> tuple[int, float]:
-    """(status, seconds to wait before the next)"""
+    """Send a picture; return (status, seconds to wait before the next)."""
     try:
         line.request("POST", "/invocations", picture, {"Content-Type": kind})
         answer = line.getresponse()

@@ -1,4 +1,4 @@
-"""The very server, started here on a release: pinged, asked its golden pictures, put under a short load.
+"""The preflight starts the real server here on a release, pings it, checks its golden answers, and puts it under a short load.
 
 A failing health check is found in seconds; SageMaker tries for half an hour, and refuses to delete the endpoint meanwhile.
 """
@@ -32,11 +32,11 @@ from ops.releases.load_test import LoadTestResult
 
 READY_S = 120.0
 LOAD_S = 2.0
-NO_BF16 = "AVX512_CORE"  # oneDNN's name for a CPU without bf16: what most instance types are
+NO_BF16 = "AVX512_CORE"  # oneDNN's name for a CPU without bf16, which most instance types have
 
 
 def run(release: Release, settings: Settings) -> LoadTestResult:
-    """Raises OpsError, with the server's own last words, at the first thing that is wrong."""
+    """Run the preflight; return what it measured. Raises OpsError at the first failure."""
     say(f"Trying release {release.short} on this machine ...")
     try:
         pictures = golden.read(release.folder / "golden.npz")
@@ -69,7 +69,7 @@ def build_stop_error(release: Release, why: str) -> OpsError:
 
 
 def read_cpu_model() -> str:
-    """The model name of this machine's CPU, as the kernel tells it."""
+    """Return the model name of this machine's CPU, as the kernel reports it."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
@@ -77,7 +77,7 @@ def read_cpu_model() -> str:
 
 @contextmanager
 def run_local_server(release: Release, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(port, what the server said of itself) of a server on the release, as on the settings' instance type. Raises OpsError."""
+    """Run a server on the release, as on the settings' instance type; yield (port, what it logs about itself). Raises OpsError."""
     home = Path(tempfile.mkdtemp(prefix=f"{release.short}-", dir=RELEASES))
     shutil.copytree(release.folder, home / "model")
     port = find_free_port()
@@ -93,7 +93,7 @@ def run_local_server(release: Release, settings: Settings) -> Iterator[tuple[int
         wait_until_ready(server, port, said, release)
         lines = [
             line for line in said.read_text().splitlines() if '"precision"' in line
-        ]  # libraries may say things too
+        ]  # libraries may log lines as well
         yield port, json.loads(lines[0])
     finally:
         server.kill()
@@ -108,7 +108,7 @@ def find_free_port() -> int:
 
 
 def wait_until_ready(server: subprocess.Popen[Any], port: int, said: Path, release: Release) -> None:
-    """Once it answers pings. Raises OpsError with its last words when it ends, or does not in time."""
+    """Wait until the server answers pings. Raises OpsError with its last line when it ends, or does not answer in time."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -128,7 +128,7 @@ def build_direct_opener() -> urllib.request.OpenerDirector:
 
 
 def post_picture(port: int, picture: bytes) -> dict[str, Any]:
-    """The server's answer, whatever its status."""
+    """Send a picture; return the server's answer, whatever its status."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/invocations", picture, {"Content-Type": "application/x-image"}
     )

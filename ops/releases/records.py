@@ -1,4 +1,4 @@
-"""What is on record of a release and of its deployments: JSON from the bucket or from an archive, checked where it enters."""
+"""The records of a release and of its deployments: JSON from the bucket or from an archive, validated where it enters."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ R = TypeVar("R")
 
 
 class Record(BaseModel):
-    """A newer Kennel may write more keys than are read here."""
+    """The base of all records, which ignores unknown keys: a newer Kennel may write more than are read here."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class SplitMetrics(Record):
-    """Of the test split. `precision` counts how often bf16 answered as fp32 did, where that was tried."""
+    """The metrics of the test split. `precision` counts how often bf16 answered as fp32 did, where that was tested."""
 
     accuracy: float
     pictures: int
@@ -35,7 +35,7 @@ class CardMetrics(Record):
 
 
 class ReleaseCard(Record):
-    """model.json of a release: what training/train.py wrote of the model, as far as a release needs it."""
+    """The model.json of a release: what training/train.py wrote about the model, as far as a release needs it."""
 
     classes: list[str]
     data: str
@@ -44,13 +44,13 @@ class ReleaseCard(Record):
 
 
 class Precisions(Record):
-    """release.json of a release: the precisions it was proved for."""
+    """The release.json of a release: the precisions it was tested for."""
 
     precisions: list[str]
 
 
 class ReleaseSummary(Record):
-    """about.json: what the gate, `sm.releases` and `sm.capacity` want to know without fetching the whole.
+    """The about.json of a release: what the gate, `sm.releases` and `sm.capacity` need without fetching the whole.
 
     `tar` is the release's SHA-256 as S3 writes it, `data` the digest of the dataset it was trained and tested on.
     """
@@ -69,7 +69,7 @@ class ReleaseSummary(Record):
 
 
 class JobRelease(Record):
-    """jobs/JOB/release.json: which release a job's model became, by which code (`packaging`), of which model.tar.gz."""
+    """The jobs/JOB/release.json: which release a job's model became, by which code (`packaging`), of which model.tar.gz."""
 
     digest: Digest
     tar: str | None = None
@@ -78,7 +78,7 @@ class JobRelease(Record):
 
 
 class DeploymentNote(Record):
-    """deployments/AT-CONFIG.json: one deployment. `scaled`: scaling was taken away for it, or by one before that ended early."""
+    """The deployments/AT-CONFIG.json: one deployment. `scaled` says that it, or one before that ended early, took scaling away."""
 
     at: str
     release: str
@@ -93,13 +93,13 @@ class DeploymentNote(Record):
 
 
 def parse(record: type[R], data: bytes, place: str) -> R:
-    """Read a record out of JSON. Raises OpsError with the place and what is wrong there."""
+    """Parse a record from JSON. Raises OpsError with the place and what is wrong there."""
     with translate_validation_error(place):
         return TypeAdapter(record).validate_json(data)
 
 
 def parse_value(record: type[R], value: Any, place: str) -> R:
-    """Read a record out of what JSON was parsed to. Raises OpsError as `parse` does."""
+    """Validate a record that is already parsed from JSON. Raises OpsError as `parse` does."""
     with translate_validation_error(place):
         return TypeAdapter(record).validate_python(value)
 

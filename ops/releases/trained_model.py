@@ -1,4 +1,4 @@
-"""A trained model's folder: the job's model.tar.gz, unpacked here, and its files read with suspicion.
+"""A trained model's folder: the job's model.tar.gz is unpacked here, and its files are read as untrusted input.
 
 Older models lack some of the files, and a run that diverged holds NaN.
 """
@@ -26,7 +26,7 @@ def derive_artefact_key(job: str) -> str:
 
 
 def model_tag(account: Account, job: str) -> str | None:
-    """Return S3's tag of the job's model.tar.gz, None without one: another tag is another model."""
+    """Return S3's ETag of the job's model.tar.gz, None without one: another ETag is another model."""
     found = account.bucket.head(derive_artefact_key(job))
     return found["ETag"].strip('"') if found else None
 
@@ -44,7 +44,7 @@ def fetch_model(account: Account, job: str) -> Path:
 
 @dataclass(frozen=True)
 class SplitFigures:
-    """What the trained model did on the test split; loss in nats."""
+    """The figures that the trained model reached on the test split; the loss is in nats."""
 
     accuracy: float
     loss: float
@@ -53,7 +53,7 @@ class SplitFigures:
 
 @dataclass(frozen=True)
 class LedgerFigures:
-    """How many processes trained together, and how many pictures an epoch saw once more to fill up batches."""
+    """The figures of the ledger: how many processes trained together, and how many pictures an epoch repeated to fill up batches."""
 
     processes: int
     padding: int
@@ -61,7 +61,7 @@ class LedgerFigures:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training job that completed came to. `test` are the metrics of the test split, `ledger` without its passes."""
+    """The result of a training job that completed. `test` holds the metrics of the test split, `ledger` all but its passes."""
 
     job: str
     artefact: str
@@ -109,7 +109,7 @@ def describe_result(found: TrainingResult, described: dict[str, Any]) -> str:
 
 
 def read_json_object(path: Path) -> dict[str, Any] | None:
-    """Return the file's object; None when it is not there or is no object."""
+    """Return the file's JSON object; None when the file is missing or holds something else."""
     try:
         found = json.loads(path.read_text(errors="replace"))
     except (OSError, ValueError, RecursionError):
@@ -118,7 +118,7 @@ def read_json_object(path: Path) -> dict[str, Any] | None:
 
 
 def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the file's objects, a line each, and how many lines are none."""
+    """Return the file's JSON objects, one per line, and how many lines are corrupt."""
     if not path.is_file():
         return [], 0
     found, corrupt = [], 0
@@ -135,10 +135,10 @@ def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def read_number(value: Any, *path: str) -> float:
-    """Return the number that stands below these names; NaN for none, or for what is no number."""
+    """Return the number below these keys; NaN when it is missing or not a number."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     try:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    except OverflowError:  # JSON's integers have no end
+    except OverflowError:  # JSON's integers have no limit
         return math.nan

@@ -1,4 +1,4 @@
-"""Plots of a model's answers to the test split: confusion matrix, worst mistakes, calibration."""
+"""Plot a model's answers to the test split: confusion matrix, worst mistakes, calibration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TICKS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 def draw_confusion_matrix(found: Results, path: Path) -> Path:
-    """The confusion matrix, a row for each class that it is, each row 100 %; readable from 2 classes to some 150."""
+    """Draw the confusion matrix, with a row for each true class, each row 100 %; readable from 2 classes to some 150."""
     classes, counts = found.classes, results.count_confusions(found)
     size = len(classes)
     cell = max(min(24 / size, 0.15), min(5.5 / size, 1.5))  # inches
@@ -67,7 +67,7 @@ def format_confusion_title(found: Results) -> str:
 
 
 def draw_cells(panel: Any, counts: list[list[int]]) -> None:
-    """The shares of each row in colour; up to COUNTED classes the counts too. What never happened stays white."""
+    """Draw the shares of each row in colour; up to COUNTED classes the counts too. What never happened stays white."""
     nan = float("nan")
     size = len(counts)
     share = [[count / sum(row) if count else nan for count in row] for row in counts]
@@ -89,12 +89,12 @@ def build_colour_ramp(colours: tuple[str, ...]) -> Any:
 
 
 def build_colour_norm() -> Any:
-    """0 to 1 by its square root: one mistake among fifty is still seen, and 40 % still differs from 80 %."""
+    """Return a square-root scale from 0 to 1: one mistake among fifty is still seen, and 40 % still differs from 80 %."""
     return PowerNorm(0.5, 0, 1)
 
 
 def draw_labels_and_lines(panel: Any, classes: list[str], labels: list[str], points: float) -> None:
-    """Names and lines. With many classes the names stand above too, and every tenth line is stronger, for the eye to follow."""
+    """Draw names and lines. With many classes, names are repeated above, and every tenth line is stronger to guide the eye."""
     size = len(labels)
     step = max(1, round(5 / points)) if points < 5 else 1
     shortened = [format_label(name, LABEL) for name in classes]
@@ -116,7 +116,7 @@ def draw_labels_and_lines(panel: Any, classes: list[str], labels: list[str], poi
 
 
 def draw_colour_scales(drawing: Any, box: tuple[float, float, float, float], apart: float) -> None:
-    """The two colour scales, side by side in `box` of the figure (left, bottom, width, height)."""
+    """Draw the two colour scales, side by side in `box` of the figure (left, bottom, width, height)."""
     left, bottom, width, height = box
     for place, (colours, name) in enumerate(((RIGHT, "right"), (WRONG, "wrong"))):
         panel = drawing.add_axes((left + place * apart, bottom, width, height))
@@ -130,7 +130,7 @@ def draw_colour_scales(drawing: Any, box: tuple[float, float, float, float], apa
 
 
 def draw_calibration(found: Results, path: Path) -> Path:
-    """How often answers of some confidence are right, and how many there are; bars are 95 % intervals."""
+    """Draw how often answers of some confidence are right, and how many there are; bars are 95 % intervals."""
     bins = results.group_by_confidence(found)
     with open_figure(path, 6.5, 6.5) as drawing:
         upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -168,7 +168,7 @@ def format_calibration_title(bins: list[results.Bin]) -> str:
 
 
 def draw_mistakes(found: Results, worst: dict[str, bytes], path: Path) -> Path:
-    """A sheet of the wrong answers of the highest loss; a grey tile where `worst` has no picture of that name."""
+    """Draw a sheet of the wrong answers of the highest loss, with a grey tile where `worst` has no picture of that name."""
     wrong = results.list_worst_mistakes(found)
     rows = -(-len(wrong) // COLUMNS)
     height = rows * (TILE + 0.75) + 0.6

@@ -1,4 +1,4 @@
-"""The capacity of function and endpoint as one picture: what may arrive against what is planned for, and what it costs."""
+"""Draw the capacity of function and endpoint as one picture: what may arrive, what is planned for, and what it costs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from matplotlib.ticker import MaxNLocator
 from ops.capacity.model import Option, Plan, describe_call_limit, format_rate, format_ratio
 from ops.reports.plot_style import BLUE, GREEN, GREY, ORANGE, SKY, open_figure
 
-WIDTH, HEIGHT = 10, 5  # inches; at the house's 120 dots an inch 1200 x 600
+WIDTH, HEIGHT = 10, 5  # inches; 1200 x 600 at 120 dots an inch (plot_style.py)
 CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # behind words that a line would cross
 LARGE, SMALL = 13, 10.5  # points: legible still when the picture is shown 800 wide
 
 
 def draw_capacity_chart(plan: Plan, options: list[Option], source: str, path: Path) -> Path:
-    """A PNG of 1200 x 600 at `path`; `source` says where the figures are from."""
+    """Draw a PNG of 1200 x 600 at `path`; `source` says where the figures are from."""
     with open_figure(path, WIDTH, HEIGHT) as drawing:
         drawing.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.04)
         left, right = drawing.subplots(1, 2, width_ratios=(2, 1))
@@ -38,7 +38,7 @@ def format_headline(plan: Plan) -> str:
 
 
 def draw_rates(panel: Any, plan: Plan) -> None:
-    """Four bars in requests a minute; of the endpoint's the dark part is the smallest fleet, the light part the largest."""
+    """Draw four bars in requests a minute; the endpoint's dark part is the smallest fleet, the light part the largest."""
     rows = [
         (f"Function admits: {describe_call_limit(plan)}", 0.0, ORANGE),
         (f"Endpoint, target as set: {plan.as_set:,} an instance", float(plan.as_set), BLUE),
@@ -69,7 +69,7 @@ def format_fleet_label(plan: Plan) -> str:
 
 
 def draw_gap(panel: Any, plan: Plan, end: float) -> None:
-    """What arrives beyond what is planned for, as an arrow from one to the other."""
+    """Draw what arrives beyond what is planned for, as an arrow from one to the other."""
     height, middle = 1.36, max((plan.admitted + plan.covered) / 2, end * 0.05)
     style = {"arrowstyle": "<->", "color": ORANGE, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
     panel.annotate("", (plan.admitted, height), (plan.covered, height), arrowprops=style)
@@ -80,7 +80,7 @@ def draw_gap(panel: Any, plan: Plan, end: float) -> None:
 
 
 def draw_prices(panel: Any, plan: Plan, options: list[Option]) -> None:
-    """A month's price by type; the endpoint's own is the dark one, and what cannot be compared has no bar."""
+    """Draw a month's price by type; the endpoint's own is the dark bar, and a type that cannot be compared has none."""
     most = max((each.dollars_per_month or 0 for each in options), default=0) or 1
     for place, each in enumerate(options):
         if each.dollars_per_month is None:
@@ -97,7 +97,7 @@ def draw_prices(panel: Any, plan: Plan, options: list[Option]) -> None:
 
 
 def format_axis(panel: Any, ticks: int) -> None:
-    """Few ticks along the bars, with plain numbers; no grid across."""
+    """Set few ticks along the bars, with plain numbers, and no grid across."""
     panel.xaxis.set_major_locator(MaxNLocator(ticks))
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}" if abs(value) < 10 else f"{value:,.0f}")
     panel.tick_params(labelsize=SMALL - 1)

@@ -1,4 +1,4 @@
-"""The demo's steps, each a command that can be typed by itself, and the report of what came of them."""
+"""The demo: its steps, each a command that can be typed by itself, and the report of what they did."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ops.core.settings import Settings
 
 REPORT, DIGITS = WORK / "demo.json", WORK / "digits"
 SAMPLE = 50
-LEAST_ACCURACY = 0.97  # on the digits; somebody else's pictures may be harder
+LEAST_ACCURACY = 0.97  # on the digits; an operator's own pictures may be harder
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command, with what stands after it costs."""
+    """A command of the demo, with the hourly cost of what it leaves running."""
 
     name: str
     command: str
@@ -30,7 +30,7 @@ class Step:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What came of a step: the last thing it said, its changes in AWS, and its requests, retries included."""
+    """The result of a step: the last line it printed, its changes in AWS, and its requests, retries included."""
 
     name: str
     command: str
@@ -43,7 +43,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class TestAccuracy:
-    """Of the trained model itself on the whole test split, and the release that was made of it."""
+    """The accuracy that the trained model itself has on the whole test split, and the release that was made of it."""
 
     release: str
     value: float
@@ -52,7 +52,7 @@ class TestAccuracy:
 
 @dataclass(frozen=True)
 class Answer:
-    """What function and endpoint said of one test picture, and what the trained model itself says (`offline`)."""
+    """The answer that function and endpoint gave for one test picture, and the trained model's own (`offline`)."""
 
     picture: str
     truth: str
@@ -62,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """demo.json."""
+    """The content of demo.json, which the demo writes."""
 
     steps: list[StepResult]
     test_accuracy: TestAccuracy
@@ -120,7 +120,7 @@ def shorten_outcome(text: str) -> str:
 
 
 def compute_standing_cost(steps: list[StepResult]) -> float:
-    """Return dollars an hour: what is trained costs while it trains; what stands costs until it is taken down."""
+    """Return dollars an hour of what is left standing until it is taken down; training costs only while it trains."""
     return round(sum(step.dollars_per_hour for step in steps if ".train" not in step.command), 4)
 
 
@@ -155,7 +155,7 @@ def describe_report(report: DemoReport, settings: Settings, pictures: Path) -> s
 
 
 def pick_test_picture(pictures: Path) -> str:
-    """Return one of the test split, to try the endpoint with."""
+    """Return a picture of the test split, to try the endpoint with."""
     found = next((path for path in sorted((pictures / "test").rglob("*")) if path.is_file()), None)
     return str(shorten_path(found)) if found else "PICTURE"
 

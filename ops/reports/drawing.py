@@ -1,4 +1,4 @@
-"""What commands draw: the one module they import for it, since matplotlib takes long to load and may not be installed."""
+"""The one module that commands import to draw, since matplotlib takes long to load and may not be installed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ except ImportError as error:
 
 @dataclass(frozen=True)
 class Report:
-    """The HTML page, the PNG of each plot, the metrics of the test split (None: not recorded), and what is missing."""
+    """A written report: the HTML page, the PNG of each plot, the metrics of the test split (None: not recorded), what is missing."""
 
     path: Path
     plots: dict[str, Path]

@@ -1,6 +1,6 @@
-"""The report of a trained model as one HTML file: pictures inside, no scripts, nothing loaded from elsewhere.
+"""The report of a trained model as one HTML file, which embeds its pictures, has no scripts, and loads nothing else.
 
-Names of classes and files come from strangers: report.html.j2 escapes every text, and `shown` leaves nothing unprintable in it.
+Names of classes and files are untrusted: report.html.j2 escapes every text, and `shown` leaves nothing unprintable in it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECTIONS = ("settings", "preprocess", "versions")  # of model.json
 
 @dataclass(frozen=True)
 class Tile:
-    """One headline number."""
+    """A headline number, with its name and a note that explains it."""
 
     name: str
     value: str
@@ -34,7 +34,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Fact:
-    """A text; `bad` is what speaks against trusting it, `soft` stands where nothing is known, `more` are details."""
+    """A fact that the page shows: `bad` speaks against trusting it, `soft` stands where nothing is known, `more` holds details."""
 
     text: str = ""
     bad: str = ""

@@ -1,4 +1,4 @@
-"""The pictures behind a model's worst mistakes: out of the data set's shards, and decoded as the hostile input they may be."""
+"""The pictures of a model's worst mistakes, which are read from the dataset's shards and decoded as untrusted input."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ops.datasets import local_shards
 from ops.datasets.manifest import SHA256, read_manifest
 from ops.reports.results import Picture, Results
 
-BYTES = 32 << 20  # of a picture that is drawn: more is no photograph but an attack
+BYTES = 32 << 20  # the largest picture file that is drawn: a larger one is an attack, not a photograph
 
 
 def fetch_wanted_pictures(account: Account, found: Results, wanted: list[Picture]) -> tuple[dict[str, bytes], str]:
-    """The wanted test pictures' files by name, and a sentence on why some are not among them ("" when all are).
+    """Return the wanted test pictures' files by name, and a sentence on why some are missing ("" when none is).
 
-    They come from the very data set that the model was tested on, by its digest, and each is what the manifest says it is.
+    They come from the very dataset that the model was tested on, by its digest, and each is what the manifest says it is.
     """
     if not wanted:
         return {}, ""
@@ -50,7 +50,7 @@ def read_shard(account: Account, digest: str, shard: str, sums: dict[str, str]) 
 
 
 def make_thumbnail(data: bytes | None) -> Image.Image | None:
-    """The picture upright, RGB, at most 300 pixels a side; None when it is none that we care to decode."""
+    """Return the picture upright, in RGB, at most 300 pixels a side; None when it is too large or cannot be decoded."""
     if data is None or len(data) > BYTES:
         return None
     try:

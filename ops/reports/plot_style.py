@@ -1,7 +1,7 @@
-"""The style of every plot: colours, letters, and the figure that becomes a PNG.
+"""The style of every plot: colours, fonts, and the figure that becomes a PNG.
 
-Equal inputs give equal bytes: no times, no versions, no style of whoever draws. Blue is right, orange is wrong, on white;
-the two stay apart for the colour-blind and in print.
+Equal inputs give equal bytes: plots have no times, no versions and no style of the operator. Blue is right, orange is wrong,
+on white; the two stay apart for the colour-blind and in print.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STYLE = {
 
 @contextmanager
 def open_figure(path: Path, width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
-    """A matplotlib Figure of so many inches, which is a PNG at `path` when the block ends."""
+    """Yield a matplotlib Figure of so many inches; save it as a PNG at `path` when the block ends."""
     with warnings.catch_warnings(), style.context(["default", STYLE]):  # the operator's own style stays out
         warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks, numbers too long: they show as such
         drawing = Figure((width, height), layout=layout)

@@ -1,7 +1,7 @@
-"""What a trained model's folder says of itself, read with suspicion and counted: nothing is drawn here.
+"""Read what a trained model's folder holds, as untrusted input, and count it; other modules draw.
 
-The folder is an unpacked model.tar.gz. Older models lack some of its files, and a run that diverged holds NaN: both are told,
-neither stops a report.
+The folder is an unpacked model.tar.gz. Older models lack some of its files, and a run that diverged holds NaN: both are
+reported, neither stops a report.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Recall:
-    """Of `pictures` of a class, `right` were recognised; the others were mostly taken for `mostly` ("" when none was)."""
+    """The recall of one class: `right` of its `pictures` were recognised, the others mostly taken for `mostly` ("" when none was)."""
 
     label: str
     right: int
@@ -53,7 +53,7 @@ class Recall:
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers of similar confidence: how sure they were on average (0..1), how many of how many were right."""
+    """A group of answers that have similar confidence: how sure they were on average (0..1), how many of how many were right."""
 
     sure: float
     right: int
@@ -62,7 +62,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Results:
-    """A model folder as read. `missing` are sentences for people: what is not there, and how to get it."""
+    """The content of a model folder. `missing` holds sentences for people: what is not there, and how to get it."""
 
     job: str
     card: dict[str, Any]
@@ -74,7 +74,7 @@ class Results:
 
     @cached_property
     def classes(self) -> list[str]:
-        """In the model's order; a label that the model does not know comes last, and is not left out."""
+        """Return the classes in the model's order; a label that the model does not know comes last, and is not left out."""
         known = [str(name) for name in list_or_empty(self.card.get("classes"))]
         others = {picture.label for picture in self.pictures} | {picture.said for picture in self.pictures}
         return [*dict.fromkeys(known), *sorted(others - set(known))]
@@ -84,11 +84,11 @@ class Results:
         return sum(picture.said == picture.label for picture in self.pictures)
 
     def noting(self, sentence: str) -> Results:
-        """The same, with one sentence more on what is missing; "" says nothing."""
+        """Return the same with one sentence more on what is missing; "" adds none."""
         return replace(self, missing=(*self.missing, sentence)) if sentence else self
 
     def test(self, name: str) -> float:
-        """A metric of the test split by name; NaN when it was not recorded."""
+        """Return a metric of the test split by name; NaN when it was not recorded."""
         return read_number(self.card, "metrics", "test", name)
 
 
@@ -98,8 +98,8 @@ def list_or_empty(value: Any) -> list[Any]:
 
 
 def format_label(text: Any, limit: int = 80) -> str:
-    """A name as it may be shown: unprintable characters (line ends, direction marks, halves of pairs) as U+FFFD, and not
-    longer than `limit`, cut in the middle since breeds of dogs differ at either end."""
+    """Return a name that is safe to show: unprintable characters (line ends, direction marks, lone surrogates) become U+FFFD, and
+    a name longer than `limit` is cut in the middle, since breeds of dogs differ at either end."""
     clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in str(text))
     if len(clean) <= limit:
         return clean
@@ -108,7 +108,7 @@ def format_label(text: Any, limit: int = 80) -> str:
 
 
 def read(job: str, folder: Path) -> Results:
-    """The folder's files. Raises OpsError when there is no model.json, without which it is no model's folder."""
+    """Read the folder's files. Raises OpsError when there is no readable model.json, which every trained model has."""
     card = read_json_object(folder / "model.json")
     if card is None:
         raise OpsError(f"The model of {job} has no readable model.json: it was not made by training/train.py.")
@@ -134,7 +134,7 @@ def has_file(folder: Path, name: str) -> bool:
 
 
 def parse_picture(line: dict[str, Any]) -> Picture | None:
-    """None for a line that does not say what the picture was and what the model said."""
+    """Return the picture that a line describes; None when the line lacks its label or the model's answer."""
     said, chances = list_or_empty(line.get("top")), list_or_empty(line.get("probabilities"))
     if not said or "label" not in line:
         return None
@@ -143,7 +143,7 @@ def parse_picture(line: dict[str, Any]) -> Picture | None:
 
 
 def find_best_epoch(lines: list[dict[str, Any]], epochs: tuple[dict[str, Any], ...]) -> int | None:
-    """As the last line says; in older files, the epoch of the least valid loss, which is what training keeps."""
+    """Return the epoch that the last line names; in older files, that of the least valid loss, which is what training keeps."""
     for line in reversed(lines):
         if math.isfinite(said := read_number(line, "best_epoch")):
             return int(said)
@@ -152,7 +152,7 @@ def find_best_epoch(lines: list[dict[str, Any]], epochs: tuple[dict[str, Any], .
 
 
 def count_confusions(found: Results) -> list[list[int]]:
-    """Counts [class that it is][class that was said], in the order of `found.classes`."""
+    """Return counts [true class][class that was said], in the order of `found.classes`."""
     place = {name: index for index, name in enumerate(found.classes)}
     counts = [[0] * len(place) for _ in place]
     for picture in found.pictures:
@@ -161,7 +161,7 @@ def count_confusions(found: Results) -> list[list[int]]:
 
 
 def list_confused_pairs(found: Results, count: int = 20) -> list[tuple[str, str, int, int]]:
-    """The most confused: (is, said, how often, pictures of the class), most often first."""
+    """Return the most confused pairs: (is, said, how often, pictures of the class), most often first."""
     total = Counter(picture.label for picture in found.pictures)
     wrong = Counter((p.label, p.said) for p in found.pictures if p.said != p.label)
     order = sorted(wrong.items(), key=lambda item: (-item[1], -item[1] / total[item[0][0]], item[0]))
@@ -169,7 +169,7 @@ def list_confused_pairs(found: Results, count: int = 20) -> list[tuple[str, str,
 
 
 def compute_recalls(found: Results) -> list[Recall]:
-    """One for each class that has test pictures, the least recall first."""
+    """Return the recall of each class that has test pictures, the least first."""
     each = []
     for index, (label, row) in enumerate(zip(found.classes, count_confusions(found), strict=True)):
         wrong = [(count, -place) for place, count in enumerate(row) if count and place != index]
@@ -180,13 +180,13 @@ def compute_recalls(found: Results) -> list[Recall]:
 
 
 def list_worst_mistakes(found: Results, count: int = WORST) -> list[Picture]:
-    """The wrong answers of the highest loss; a loss that is no number counts as the highest."""
+    """Return the wrong answers of the highest loss; a loss that is not a number counts as the highest."""
     wrong = [picture for picture in found.pictures if picture.said != picture.label]
     return sorted(wrong, key=lambda p: (-p.loss if math.isfinite(p.loss) else -math.inf, p.name))[:count]
 
 
 def group_by_confidence(found: Results) -> list[Bin]:
-    """The answers by confidence, in BINS equal ranges; empty ones are left out, and so are answers without a probability."""
+    """Group the answers by confidence in BINS equal ranges; leave out empty ones, and answers without a probability."""
     held: dict[int, list[Picture]] = {}
     for picture in found.pictures:
         if 0 <= picture.probability <= 1 + 1e-6:  # a sum of float32 may be a little more than one
@@ -198,7 +198,7 @@ def group_by_confidence(found: Results) -> list[Bin]:
 
 
 def compute_interval(right: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share: what so few pictures leave open. (0, 1) when there are none."""
+    """Return Wilson's 95 % interval of a share: what so few pictures leave open. It is (0, 1) when there are none."""
     if not count:
         return 0.0, 1.0
     z = 1.96

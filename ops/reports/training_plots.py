@@ -1,4 +1,4 @@
-"""Plots of training: a trained model's curves by epoch, and a tuning job's trials."""
+"""Plot training: a trained model's curves by epoch, and a tuning job's trials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Line = tuple[tuple[str, ...], str, str, str]
 
 
 def draw_curves(found: Results, path: Path) -> Path:
-    """Loss, shares right, learning rate and speed, each by epoch; the epoch that was kept is marked."""
+    """Draw loss, shares right, learning rate and speed, each by epoch; the epoch that was kept is marked."""
     with open_figure(path, 11, 7.4) as drawing:
         for panel, plot in zip(
             drawing.subplots(2, 2).flat, (plot_losses, plot_accuracy, plot_learning_rate, plot_speed), strict=True
@@ -37,7 +37,7 @@ def draw_curves(found: Results, path: Path) -> Path:
 
 
 def set_log_axis(panel: Any, axis: str) -> None:
-    """A logarithmic axis with plain numbers: matplotlib's own are formulas, and those are switched off."""
+    """Set a logarithmic axis with plain numbers: matplotlib's own are formulas, and those are switched off."""
     panel.set(**{f"{axis}scale": "log"})
     ticks = panel.xaxis if axis == "x" else panel.yaxis
     ticks.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -46,19 +46,19 @@ def set_log_axis(panel: Any, axis: str) -> None:
 
 
 def read_column(found: Results, *name: str) -> tuple[list[float], list[float]]:
-    """(epochs, values) of one number of metrics.jsonl, where it is one."""
+    """Return (epochs, values) of one number of metrics.jsonl, without the lines that lack it."""
     both = [(float(line["epoch"]), read_number(line, *name)) for line in found.epochs]
     both = [(epoch, value) for epoch, value in both if math.isfinite(value)]
     return [epoch for epoch, _ in both], [value for _, value in both]
 
 
 def find_best_value(found: Results, *name: str) -> float:
-    """The number at the epoch that was kept (they count from 1); NaN when there is none."""
+    """Return the number at the epoch that was kept (they count from 1); NaN when there is none."""
     return dict(zip(*read_column(found, *name), strict=True)).get(float(found.best or 0), math.nan)
 
 
 def plot_lines(panel: Any, found: Results, wanted: Sequence[Line]) -> list[float]:
-    """Plot some numbers of metrics.jsonl; all values that were there."""
+    """Plot some numbers of metrics.jsonl; return all values that were there."""
     every: list[float] = []
     for name, label, colour, dashes in wanted:
         epochs, values = read_column(found, *name)
@@ -105,7 +105,7 @@ def plot_learning_rate(panel: Any, found: Results) -> None:
 
 
 def plot_speed(panel: Any, found: Results) -> None:
-    """Pictures a second, and how many more it would have been without waiting for data (a share of the training time)."""
+    """Plot pictures a second, and how many more it would have been without waiting for data (a share of the training time)."""
     epochs, reached = read_column(found, "images_per_s")
     waits = dict(zip(*read_column(found, "data_wait"), strict=True))
     waited = [
@@ -124,7 +124,7 @@ def plot_speed(panel: Any, found: Results) -> None:
 
 
 def draw_trial_plot(found: list[Trial], path: Path) -> Path:
-    """A tuning job's trials as a PNG: learning rate across (log), mean valid loss up, batch size by colour and mark.
+    """Draw a tuning job's trials as a PNG: learning rate across (log), mean valid loss up, batch size by colour and mark.
 
     Trials without a result stand along the bottom.
     """
@@ -157,12 +157,12 @@ def draw_trial_plot(found: list[Trial], path: Path) -> Path:
 
 
 def read_loss(trial: Trial) -> float:
-    """NaN for a trial without a result."""
+    """Return the trial's valid loss; NaN for a trial without a result."""
     return math.nan if trial.objective is None else trial.objective
 
 
 def plot_finished_trials(panel: Any, done: list[Trial]) -> None:
-    """Plot the trials that have a result; log as soon as one is so bad that the good ones would look alike."""
+    """Plot the trials that have a result; use a log scale as soon as one is so bad that the good ones would look alike."""
     values = [read_loss(trial) for trial in done]
     if values and min(values) > 0 and max(values) > 20 * min(values):
         set_log_axis(panel, "y")

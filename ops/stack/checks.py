@@ -1,4 +1,4 @@
-"""What has to be right before anything else can be, each with the command that fixes it."""
+"""The prerequisites of all other commands, each with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_prerequisites(account: Account) -> Iterator[Check]:
     yield Check(
         "region", region == settings.aws.region, region, f"aws.region is {settings.aws.region}: one of the two is wrong"
     )
-    if region == settings.aws.region:  # there is nothing of ours in another
+    if region == settings.aws.region:  # the stack has nothing in another region
         yield check_operator_role(account)
         yield check_serving_image(account)
     free = shutil.disk_usage(ROOT).free / 1e9
@@ -55,7 +55,7 @@ def check_prerequisites(account: Account) -> Iterator[Check]:
 
 
 def check_operator_role(account: Account) -> Check:
-    """Whether the stack's roles can be taken. Not wrong without them: the first iam.apply makes them."""
+    """Report whether the stack's roles can be assumed. They may be missing: the first iam.apply makes them."""
     settings = account.settings
     if not settings.aws.take_roles:
         return Check("roles", True, "commands go as the profile is (aws.take_roles: false)")
@@ -70,7 +70,7 @@ def check_operator_role(account: Account) -> Check:
 
 
 def check_serving_image(account: Account) -> Check:
-    """Whether the image of this very serving/ is in ECR. Not wrong without it: nothing but a deploy needs it."""
+    """Report whether the image of the current serving/ is in ECR. It may be missing: only a deploy needs it."""
     tag = find_missing_image_tag(account)
     found = f"{REPOSITORY}:{tag} is not built; before a deploy: invoke sm.image" if tag else f"{REPOSITORY} is built"
     return Check("image", True, found)

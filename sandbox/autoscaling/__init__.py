@@ -1,1 +1,1 @@
-"""Application Auto Scaling and CloudWatch's alarms."""
+"""Application Auto Scaling: scalable targets, target tracking, scheduled actions and scaling activities."""

@@ -1,4 +1,4 @@
-"""How many instances an endpoint has over time: the alarms of its scaling policies, its schedule, and what they bring about."""
+"""The capacity of endpoints over time: evaluate scaling alarms and schedules, and carry out their activities."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from sandbox.sagemaker import endpoints
 from sandbox.world import World
 
 MINUTE = 60.0
-GAUGE_S = 10  # SageMaker tells the requests under way every ten seconds
-BOOT_S = (
-    180.0  # of the sandbox's clock, until an instance that scaling adds begins to start; on AWS it takes 3 to 7 minutes
-)
+GAUGE_S = 10  # SageMaker reports concurrent requests every ten seconds
+# Seconds on the sandbox's clock until an instance that scaling adds begins to start; on AWS it takes 3 to 7 minutes.
+BOOT_S = 180.0
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 
 
 def keep_scaling(world: World) -> None:
-    """Look at every policy's alarms at the end of each of their periods; alarms of other kinds in passing."""
+    """Evaluate alarms, schedules and policies every 0.2 s until the sandbox ends; put box CPU metrics each minute."""
     minute, since, gauge = 0, world.clock.utc(), Gauge()
     while not world.ending.wait(0.2):
         now = world.clock.utc()
@@ -33,7 +32,7 @@ def keep_scaling(world: World) -> None:
             if int(world.clock.now() // MINUTE) != minute:
                 minute = int(world.clock.now() // MINUTE)
                 alarms.put_cpu_metrics(world)
-        except Exception as error:  # of one alarm or policy; the others go on
+        except Exception as error:  # one faulty alarm or policy must not end the loop
             world.note(f"scaling: {type(error).__name__}: {error}")
         since = now
 
@@ -48,7 +47,7 @@ def run_scaling_pass(world: World, gauge: Gauge, since: datetime, now: datetime)
 
 
 class Gauge:
-    """Requests under way by instance: looked at often, told to CloudWatch as the average of ten seconds."""
+    """The requests under way per instance, sampled often and put to CloudWatch as an average of ten seconds."""
 
     def __init__(self) -> None:
         self.slot = 0
@@ -59,7 +58,7 @@ class Gauge:
         if slot != self.slot:
             for (endpoint, variant), samples in self.seen.items():
                 where = {"EndpointName": endpoint, "VariantName": variant}
-                for passed in range(max(self.slot, slot - 90), slot):  # a fast clock passes several between two looks
+                for passed in range(max(self.slot, slot - 90), slot):  # a fast clock skips several
                     at = datetime.fromtimestamp(passed * GAUGE_S, UTC)
                     average = math.fsum(samples) / len(samples)
                     metrics.put_metrics(world, "AWS/SageMaker", where, at, ConcurrentRequestsPerModel=(average, "None"))
@@ -74,7 +73,7 @@ class Gauge:
 
 
 def evaluate_tracking_alarms(world: World, policy: Any) -> None:
-    """Set the states of a policy's alarms from their points, and act on one that fires."""
+    """Set the states of a policy's alarms from their points, once per period, and scale when one fires."""
     for alarm in list(policy.alarms):
         slot = int(world.clock.utc().timestamp() // alarm.period)
         if world.scaling.periods.get(alarm.alarm_arn) == slot:
@@ -95,7 +94,7 @@ def derive_scaling_direction(alarm: Any) -> str:
 
 
 def scale_on_alarm(world: World, policy: Any, alarm: Any, point: float) -> None:
-    """Scale for an alarm that fires, unless something forbids it. AWS does nothing while the endpoint is being changed."""
+    """Scale for an alarm that fires, unless scaling is suspended, cooling down, or the endpoint is being changed."""
     resource, way = policy.resource_id, derive_scaling_direction(alarm)
     live, target = world.sagemaker.endpoints.get(resource.split("/")[1]), find_scalable_target(world, policy)
     if live is None or target is None or tracking.is_scaling_suspended(target.suspended_state, way):
@@ -113,7 +112,7 @@ def scale_on_alarm(world: World, policy: Any, alarm: Any, point: float) -> None:
         for other in each.alarms
         if derive_scaling_direction(other) == "in"
     ):
-        return  # of several policies, the one that wants most decides
+        return  # all policies have to agree to scale in
     count = endpoints.get_desired_count(live)
     bounds = (target.min_capacity, target.max_capacity)
     wanted, reason = tracking.decide_instance_count(way, point, count, bounds, settings["TargetValue"])
@@ -125,12 +124,12 @@ def scale_on_alarm(world: World, policy: Any, alarm: Any, point: float) -> None:
 
 
 def find_scalable_target(world: World, of: Any) -> Any:
-    """The scalable target of a policy or a scheduled action, or None."""
+    """Return the scalable target of a policy or a scheduled action, or None."""
     return world.backend("applicationautoscaling").targets.get(of.scalable_dimension, {}).get(of.resource_id)
 
 
 def follow_schedule(world: World, since: datetime, until: datetime) -> None:
-    """Give a target the bounds of each scheduled action that has become due; the capacity follows at once."""
+    """Apply the bounds of each scheduled action that is due to its target; the capacity follows at once."""
     for action in list(world.backend("applicationautoscaling").scheduled_actions):
         target = find_scalable_target(world, action)
         if action.service_namespace != "sagemaker" or target is None:
@@ -163,7 +162,7 @@ def clamp_capacity(world: World, target: Any, cause: str = "") -> None:
 
 
 def record_scaling_activity(world: World, resource: str, description: str, cause: str, status: str) -> dict[str, Any]:
-    """A new activity, among those that DescribeScalingActivities tells."""
+    """Record and return a new activity, which DescribeScalingActivities lists from now on."""
     activity = {
         "ActivityId": f"{len(world.scaling.activities):036d}",
         "ServiceNamespace": "sagemaker",
@@ -179,18 +178,18 @@ def record_scaling_activity(world: World, resource: str, description: str, cause
 
 
 def list_scaling_activities(world: World, resource: str | None, not_scaled_too: bool) -> list[dict[str, Any]]:
-    """The newest first."""
+    """Return the activities of a resource, or of all for None, newest first; NotScaled ones only if requested."""
     found = [a for a in reversed(world.scaling.activities) if resource in (None, a["ResourceId"])]
     return [a for a in found if not_scaled_too or "NotScaledReasons" not in a]
 
 
 def record_not_scaled(world: World, resource: str, cause: str, code: str, count: int, bounds: tuple[int, int]) -> None:
-    """Told once, not each minute that it stays so."""
+    """Record why nothing was scaled; the same reason is not recorded twice in a row."""
     more = {"AlreadyAtMaxCapacity": {"MaxCapacity": bounds[1]}, "AlreadyAtMinCapacity": {"MinCapacity": bounds[0]}}
     reason = {"Code": code, **more.get(code, {}), "CurrentCapacity": count}
     last = next(iter(list_scaling_activities(world, resource, True)), {})
     if last.get("NotScaledReasons") != [reason]:
-        # The status stands in AWS's guide; botocore's list of them lacks it.
+        # AWS's guide documents this status; botocore's list of statuses lacks it.
         activity = record_scaling_activity(
             world, resource, "Attempting to scale due to alarm triggered", cause, "NotScaled"
         )
@@ -198,7 +197,7 @@ def record_not_scaled(world: World, resource: str, cause: str, code: str, count:
 
 
 def change_desired_count(world: World, resource: str, wanted: int, cause: str) -> None:
-    """Set the desired number of instances; they are there once they have booted. A later change overrides an earlier one."""
+    """Set the desired number of instances; they start after BOOT_S. A later change overrides an earlier one."""
     live = world.sagemaker.endpoints.get(resource.split("/")[1])
     assert live is not None
     world.note(f"scaling {resource}: {endpoints.get_desired_count(live)} -> {wanted}: {cause}")

@@ -1,4 +1,4 @@
-"""Application Auto Scaling's calls: moto keeps the records, capacity.py makes them come true."""
+"""Application Auto Scaling's API calls: moto keeps the records, capacity.py carries them out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Scaling(ApplicationAutoScalingResponse):
         return asked
 
     def target(self) -> Any:
-        """The registered target that a call is about, or None."""
+        """Return the registered target that the request names, or None."""
         targets = self.applicationautoscaling_backend.targets.get(self.asked["ScalableDimension"], {})
         return targets.get(self.asked["ResourceId"])
 
@@ -32,7 +32,7 @@ class Scaling(ApplicationAutoScalingResponse):
         return found
 
     def register_scalable_target(self) -> str:
-        """What is not given stays as it was. The capacity is brought into the bounds at once."""
+        """Register a target, or change a registered one's given fields; bring the capacity into bounds at once."""
         asked, before = self.asked, self.target()
         least = asked.get("MinCapacity", before.min_capacity if before else None)
         most = asked.get("MaxCapacity", before.max_capacity if before else None)
@@ -67,18 +67,18 @@ class Scaling(ApplicationAutoScalingResponse):
         return json.dumps({"PolicyARN": policy.policy_arn, "Alarms": found})
 
     def policies(self) -> list[Any]:
-        """Those with the name and the resource that a call is about: one, or none."""
+        """Return the policies with the request's name and resource: one or none."""
         asked, every = self.asked, self.applicationautoscaling_backend.policies.values()
         return [p for p in every if (p.policy_name, p.resource_id) == (asked["PolicyName"], asked["ResourceId"])]
 
     def delete_scaling_policy(self) -> str:
-        """Its alarms go with it."""
+        """Delete a policy and its alarms."""
         if not self.policies():
             raise build_not_found_error(f"No scaling policy found: {self.asked['PolicyName']}")
         return super().delete_scaling_policy()
 
     def deregister_scalable_target(self) -> str:
-        """Its policies with their alarms, and its scheduled actions, go with it."""
+        """Deregister a target; delete its policies with their alarms, and its scheduled actions."""
         self.existing()
         resource, backend = self.asked["ResourceId"], self.applicationautoscaling_backend
         for key, policy in list(backend.policies.items()):
@@ -127,7 +127,7 @@ def build_not_found_error(words: str) -> JsonRESTError:
 
 
 def validate_scalable_endpoint(world: World, resource: str, least: int) -> None:
-    """Raise what AWS answers for an endpoint that cannot be scaled, or not now."""
+    """Raise AWS's error for an endpoint that cannot be scaled, or not now."""
     _, name, _, variant = resource.split("/")
     sagemaker = world.backend("sagemaker")
     record = sagemaker.endpoints.get(name)
@@ -145,7 +145,7 @@ def validate_scalable_endpoint(world: World, resource: str, least: int) -> None:
 
 
 def create_tracking_alarms(world: World, asked: dict[str, Any]) -> list[Any]:
-    """The alarms that target tracking makes; capacity.py sets their states. Raises KeyError for an unknown metric."""
+    """Create target tracking's alarms; capacity.py sets their states. Raises KeyError for an unknown metric."""
     _, endpoint, _, variant = asked["ResourceId"].split("/")
     dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}]
     made = []

@@ -1,6 +1,6 @@
-"""When a scheduled action is due: at(), rate() and cron() expressions as Application Auto Scaling writes them.
+"""The schedules of scheduled actions: at(), rate() and cron() expressions in Application Auto Scaling's syntax.
 
-Of cron's signs there are `*`, `?`, `,`, `-` and `/`; its L, W and # are refused.
+cron supports `*`, `?`, `,`, `-` and `/`; L, W and # are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
 
 
 def is_schedule_due(schedule: str, timezone: str | None, begun: datetime, since: datetime, until: datetime) -> bool:
-    """Whether an action that was put at `begun` is due after `since` and not after `until`. Raises ValueError."""
+    """Return whether an action put at `begun` is due in (since, until]. Raises ValueError for an invalid schedule."""
     kind, inside = parse_schedule(schedule)
     zone = ZoneInfo(timezone or "UTC")
     if kind == "at":
@@ -44,7 +44,7 @@ def parse_schedule(schedule: str) -> tuple[str, str]:
 
 
 def check(schedule: str, timezone: str | None) -> None:
-    """Raises ValueError for an expression that is none, KeyError for a timezone that is none."""
+    """Raise ValueError for an invalid schedule expression, KeyError for an unknown timezone."""
     moment = datetime.now(UTC)
     is_schedule_due(schedule, timezone, moment, moment, moment)
 
@@ -57,7 +57,10 @@ def parse_rate(inside: str) -> timedelta:
 
 
 def parse_cron(inside: str) -> list[set[int] | None]:
-    """Minutes, hours, days of the month, months, days of the week (Sunday is 1) and years; None stands for `?`."""
+    """Return sets of minutes, hours, days of the month, months, days of the week (Sunday is 1) and years; None for `?`.
+
+    Raises ValueError for an invalid expression.
+    """
     fields = inside.split()
     if len(fields) != len(FIELDS) or (fields[2] == "?") == (fields[4] == "?"):
         raise ValueError(f"Invalid cron: {inside!r}: six fields, one of the two days a ?")

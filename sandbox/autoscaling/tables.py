@@ -1,4 +1,4 @@
-"""What Application Auto Scaling keeps beside moto's records of targets, policies and schedules. World holds one."""
+"""The tables that Application Auto Scaling keeps beside moto's targets, policies and schedules. World holds one."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ class ScalingTables:
     under_way: dict[str, dict[str, Any]] = field(default_factory=dict)  # resource -> the activity that changes it now
     # (resource, "out" | "in") -> when it was last scaled, on the sandbox's clock
     scaled_at: dict[tuple[str, str], float] = field(default_factory=dict)
-    periods: dict[str, int] = field(default_factory=dict)  # alarm -> number of the period that it was looked at in
+    periods: dict[str, int] = field(default_factory=dict)  # alarm -> number of the last evaluated period

@@ -1,7 +1,7 @@
-"""What target tracking decides: the state of its two alarms from their points, and the number of instances that follows.
+"""Target tracking's decisions: the state of its two alarms from their points, and the resulting number of instances.
 
 The high alarm fires after three points above the target, the low one after fifteen below nine tenths of it. A period without a
-request has no point, so an endpoint that nobody calls is not scaled in, as on AWS.
+request has no point, so an endpoint without callers is not scaled in, as on AWS.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SUSPENSIONS = ("DynamicScalingInSuspended", "DynamicScalingOutSuspended", "Sched
 
 @dataclass(frozen=True)
 class Metric:
-    """What a predefined metric is in CloudWatch, and how many seconds a point of the high alarm stands for."""
+    """A predefined metric as CloudWatch has it. `period` is the seconds of one point of the high alarm."""
 
     name: str
     statistic: str
@@ -32,7 +32,7 @@ METRICS = {
 
 
 def build_alarm_parameters(configuration: dict[str, Any]) -> list[dict[str, Any]]:
-    """The alarms of a policy, as far as they follow from it. Raises KeyError for a metric that is not known here."""
+    """Return the alarm parameters that follow from a policy's configuration. Raises KeyError for an unknown metric."""
     metric = METRICS[configuration["PredefinedMetricSpecification"]["PredefinedMetricType"]]
     target = configuration["TargetValue"]
     common = {"metric_name": metric.name, "statistic": metric.statistic}
@@ -48,12 +48,12 @@ def build_alarm_parameters(configuration: dict[str, Any]) -> list[dict[str, Any]
 
 
 def is_breaching_point(way: str, point: float, threshold: float) -> bool:
-    """Whether a point calls for scaling `out` or `in`."""
+    """Return whether a point calls for scaling in direction `way`, "out" or "in"."""
     return point > threshold if way == "out" else point < threshold
 
 
 def derive_alarm_state(way: str, points: Sequence[float | None], threshold: float, before: str) -> str:
-    """An alarm's state from the points of its periods, None where there is none; with too few to tell, the one before."""
+    """Return an alarm's state from the points of its periods (None: no point); `before` when too few points decide."""
     there = [point for point in points if point is not None]
     if not there:
         return "INSUFFICIENT_DATA"
@@ -65,7 +65,7 @@ def derive_alarm_state(way: str, points: Sequence[float | None], threshold: floa
 def decide_instance_count(
     way: str, point: float, count: int, bounds: tuple[int, int], target: float
 ) -> tuple[int, str]:
-    """(instances there should be, "") when an alarm has fired, or (those there are, AWS's code of the reason why not)."""
+    """Return (wanted instances, "") for an alarm that fired, or (current ones, AWS's reason code for not scaling)."""
     least, most = bounds
     if way == "out" and count >= most:
         return count, "AlreadyAtMaxCapacity"
@@ -82,6 +82,6 @@ def clamp_count(count: int, bounds: tuple[int, int]) -> int:
 
 
 def is_scaling_suspended(suspended: dict[str, bool] | None, way: str) -> bool:
-    """Whether a target's SuspendedState stops scaling `out`, `in`, or by `schedule`."""
+    """Return whether a target's SuspendedState stops scaling `out`, `in`, or by `schedule`."""
     names = dict(zip(("in", "out", "schedule"), SUSPENSIONS, strict=True))
     return bool((suspended or {}).get(names[way]))

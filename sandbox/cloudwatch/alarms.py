@@ -1,4 +1,4 @@
-"""CloudWatch alarms that fire, and what they do then: moto keeps them, and nothing there looks at the numbers."""
+"""CloudWatch alarms: evaluate those that moto only stores, and run their actions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ WATCHED = ("AWS/SageMaker", "AWS/EC2")
 
 
 def evaluate_alarms(world: World) -> None:
-    """Set the state of each alarm on these numbers from its last `period`s; target tracking has its own."""
+    """Set the state of each alarm on the WATCHED namespaces from its last periods.
+
+    Alarms of target tracking are evaluated in autoscaling/capacity.py.
+    """
     now = world.clock.utc().timestamp()
     for alarm in list(world.backend("cloudwatch").alarms.values()):
         if alarm.namespace not in WATCHED or alarm.name.startswith("TargetTracking-") or not can_evaluate_alarm(alarm):
@@ -37,7 +40,7 @@ def evaluate_alarms(world: World) -> None:
 
 
 def can_evaluate_alarm(alarm: Any) -> bool:
-    """Whether it is of a kind that is evaluated here; others stay as they are."""
+    """Return whether the sandbox can evaluate an alarm of this kind; others keep their state."""
     statistic = alarm.extended_statistic or alarm.statistic or ""
     percentile = re.fullmatch(r"p\d+(\.\d+)?", statistic)
     return bool(
@@ -48,7 +51,7 @@ def can_evaluate_alarm(alarm: Any) -> bool:
 
 
 def run_alarm_actions(world: World, alarm: Any) -> None:
-    """On the way into ALARM only, as on AWS. Of all actions, those that switch an instance off."""
+    """Run the actions of an alarm that enters ALARM, as on AWS. Only the EC2 stop action is supported."""
     ident = next((d.value for d in alarm.dimensions if d.name == "InstanceId"), "")
     stops = any(action.endswith(":ec2:stop") for action in alarm.alarm_actions)
     if stops and lifecycle.find_instance(world, ident).state == "running":
@@ -57,13 +60,13 @@ def run_alarm_actions(world: World, alarm: Any) -> None:
 
 
 def put_cpu_metrics(world: World) -> None:
-    """One point of CPUUtilization for each box that runs: the share of this machine that its processes had since the last."""
+    """Put one CPUUtilization point per running box: the percentage of this machine it used since the last one."""
     for ident, percent in instances.measure_utilisation(world).items():
         metrics.put_metrics(world, "AWS/EC2", {"InstanceId": ident}, CPUUtilization=(percent, "Percent"))
 
 
 def has_breached(alarm: Any, values: list[float]) -> bool:
-    """Missing data do not breach, as the endpoint's alarms ask (TreatMissingData notBreaching)."""
+    """Return whether the values of one period breach. Missing data do not (TreatMissingData notBreaching)."""
     if not values:
         return False
     return bool(

@@ -1,4 +1,4 @@
-"""A process's output, line by line, into CloudWatch Logs."""
+"""CloudWatch Logs: streams for roles, and the output of processes copied into them line by line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE_BYTES = 256 << 10  # CloudWatch's own limit for one event is 1 MB
 
 
 def ensure_log_stream(world: World, group: str, stream: str, role: str) -> None:
-    """Make the stream in the name of the role whose log it is. Where the role may not log, what is written is dropped."""
+    """Create the log group and stream with the role's permissions. If it may not log, later writes are dropped."""
     store = world.backend("logs")
     if group in store.groups and stream in store.groups[group].streams:
         return
@@ -46,7 +46,7 @@ def follow_output(
     stream: str,
     heard: Callable[[str], None] = lambda line: None,
 ) -> threading.Thread:
-    """Copy the process's output until it ends; `heard` is told each line too."""
+    """Copy the process's output into the stream until it ends, and call `heard` with each line."""
 
     def pump() -> None:
         assert process.stdout is not None

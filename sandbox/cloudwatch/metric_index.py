@@ -1,6 +1,6 @@
-"""CloudWatch's numbers by metric, in time's order. World holds one.
+"""An index of CloudWatch's data points by metric, in order of time. World holds one.
 
-moto keeps one list of all there ever was; alarms are looked at several times a second, and ask for a few of them.
+moto keeps a single list of all points; alarms are evaluated several times a second and need only a few of them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def make_aware(moment: datetime) -> datetime:
 class MetricIndex:
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._read = 0  # of moto's list
-        self._points: dict[Any, list[tuple[float, float]]] = defaultdict(list)  # (time since 1970, value)
+        self._read = 0  # length of moto's list already indexed
+        self._points: dict[Any, list[tuple[float, float]]] = defaultdict(list)  # (seconds since 1970, value)
 
     def between(self, data: list[Any], of: Metric, since: float, until: float) -> list[tuple[float, float]]:
-        """The points of one metric from one time since 1970 to before another. `data` is moto's list of all."""
+        """Return one metric's points in [since, until), in seconds since 1970. `data` is moto's list of all points."""
         namespace, name, dimensions = of
         with self._lock:
             for datum in data[self._read :]:
                 where = frozenset((d.name, d.value) for d in datum.dimensions)
-                if hasattr(datum, "value"):  # not those that came as statistics
+                if hasattr(datum, "value"):  # skip those put as statistic sets
                     point = (make_aware(datum.timestamp).timestamp(), datum.value)
                     bisect.insort(self._points[datum.namespace, datum.name, where], point)
                 self._read += 1

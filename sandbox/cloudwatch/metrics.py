@@ -1,7 +1,7 @@
-"""CloudWatch's numbers: put there as the services themselves do, and read back on the sandbox's own time.
+"""CloudWatch metrics: put as the services themselves do, and read on the sandbox's own clock.
 
-They are stamped with the sandbox's clock. To a caller, whose clock is the wall's, that one's now is now: a quarter of an hour
-back is a quarter of an hour of the sandbox, however fast it went by.
+Points are stamped with the sandbox's clock. A caller's times are shifted by its offset from wall time: the last
+quarter of an hour is always a quarter of an hour of the sandbox, however fast it went by.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def put_metrics(
     at: datetime | None = None,
     **values: tuple[float, str],
 ) -> None:
-    """One datum for each NAME=(value, unit), stamped with the sandbox's now, or `at`."""
+    """Put one datum for each NAME=(value, unit), stamped `at` or with the sandbox's current time."""
     stamp = make_naive(at or world.clock.utc())
     named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
     data = [
@@ -36,12 +36,12 @@ def put_metrics(
 
 
 def read_metric_values(world: World, of: Metric, since: float, until: float) -> list[float]:
-    """The values of (namespace, name, dimensions) from one time since 1970 to before another."""
+    """Return the values of metric (namespace, name, dimensions) in [since, until), in seconds since 1970."""
     return [value for _, value in world.metrics.between(world.backend("cloudwatch").metric_data, of, since, until)]
 
 
 def group_values_by_period(world: World, of: Metric, since: float, until: float, period: int) -> dict[int, list[float]]:
-    """The same, by the number of their period since 1970; none, no entry."""
+    """Return the values in [since, until) by the number of their period since 1970; empty periods have no entry."""
     found: dict[int, list[float]] = defaultdict(list)
     for moment, value in world.metrics.between(world.backend("cloudwatch").metric_data, of, since, until):
         found[int(moment // period)].append(value)
@@ -49,7 +49,7 @@ def group_values_by_period(world: World, of: Metric, since: float, until: float,
 
 
 def read_alarm_points(world: World, alarm: Any, slot: int) -> list[float | None]:
-    """What an alarm looks at: one point for each of the periods before number `slot`, the newest last."""
+    """Return an alarm's points: one per period before number `slot`, newest last; None without data."""
     dimensions = {d.name: d.value for d in alarm.dimensions}
     first, period = slot - alarm.evaluation_periods, alarm.period
     found = group_values_by_period(
@@ -78,12 +78,12 @@ class Metrics(CloudWatchResponse):
         return super().put_metric_data()
 
     def get_metric_statistics(self) -> ActionResult:
-        """Periods begin at whole multiples of themselves, as on AWS; moto's begin at the first datum."""
+        """Return statistics by periods that begin at multiples of their length, as on AWS, not at the first datum."""
         asked, shift = self.params, compute_clock_offset()
         plain, extended = asked.get("Statistics", []), asked.get("ExtendedStatistics", [])
         since, until = (make_aware(make_naive(asked[name]) + shift).timestamp() for name in ("StartTime", "EndTime"))
         if not (plain or extended) or since >= until:
-            return super().get_metric_statistics()  # which has the words for it
+            return super().get_metric_statistics()  # moto has the error messages
         period = int(asked["Period"])
         dimensions = {d["Name"]: d["Value"] for d in asked.get("Dimensions", [])}
         of = (asked["Namespace"], asked["MetricName"], dimensions)
@@ -98,7 +98,7 @@ class Metrics(CloudWatchResponse):
         return ActionResult({"Label": asked["MetricName"], "Datapoints": points})
 
     def get_metric_data(self) -> ActionResult:
-        """Plain statistics, percentiles among them; expressions are left to moto, which knows a few."""
+        """Return plain statistics and percentiles; queries with expressions are left to moto, which supports a few."""
         asked, shift = self.params, compute_clock_offset()
         span = [make_aware(make_naive(asked[name]) + shift).timestamp() for name in ("StartTime", "EndTime")]
         if any("MetricStat" not in query for query in asked["MetricDataQueries"]):
@@ -124,10 +124,10 @@ class Metrics(CloudWatchResponse):
 
 
 def compute_clock_offset() -> timedelta:
-    """What a caller's time has to be moved by, to be the sandbox's."""
+    """Return the offset that turns a caller's time into the sandbox's."""
     return timedelta(seconds=get_world().clock.ahead())
 
 
 def make_naive(moment: datetime) -> datetime:
-    """In UTC without saying so, as moto keeps them."""
+    """Return the moment in UTC without a timezone, as moto stores it."""
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -1,1 +1,1 @@
-"""CodeBuild and ECR: images without Docker."""
+"""The sandbox's CodeBuild and ECR, which build images without Docker."""

@@ -1,4 +1,4 @@
-"""`docker` and `aws` as the sandbox's builds have them on their PATH: an image is a folder and a virtual environment.
+"""The `docker` and `aws` commands on the PATH of the sandbox's builds: an image is a folder and a virtual environment.
 
     python -m sandbox.codebuild.docker docker build --tag NAME FOLDER | docker push NAME | docker login ... | aws ecr get-login-password
 
@@ -27,13 +27,13 @@ from sandbox.codebuild import layers
 from sandbox.codebuild.layers import Refusal
 from sandbox.state import MARK
 
-STORE = "DOCKER_STORE"  # in the environment of privileged builds: the folder that is the Docker daemon's
+STORE = "DOCKER_STORE"  # in the environment of privileged builds: the folder that stands in for the Docker daemon's
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 OPERATORS = set("();<>|&")
 
 
 def parse_dockerfile(text: str) -> list[tuple[int, str, str]]:
-    """(line, INSTRUCTION, the rest): without comments, with lines that end in a backslash joined."""
+    """Return (line, INSTRUCTION, the rest) of each, without comments; lines that end in a backslash are joined."""
     found, joined, first = [], "", 0
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -50,7 +50,7 @@ def parse_dockerfile(text: str) -> list[tuple[int, str, str]]:
 
 
 class Image:
-    """An image in the making: its files lie below `root` as they would below /."""
+    """An image in the making, whose files lie below `root` as they would below /."""
 
     def __init__(self, context: Path, root: Path) -> None:
         self.context, self.root, self.workdir = context, root, root
@@ -58,7 +58,7 @@ class Image:
         self.environment: Path | None = None
 
     def follow(self, word: str, rest: str) -> None:
-        """One instruction. Raises Refusal."""
+        """Follow one instruction. Raises Refusal."""
         if not self.config["base"] and word != "FROM":
             raise Refusal(f"no build stage: FROM comes before {word}")
         match word:
@@ -89,7 +89,7 @@ class Image:
         print(f"{base} is not pulled: this machine's Python {platform.python_version()} stands in for it")
 
     def inside(self, path: str) -> Path:
-        """A path in the image, on this machine."""
+        """Return where a path in the image lies on this machine. Raises Refusal for a path outside the image."""
         absolute = self.root / path.lstrip("/") if path.startswith("/") else self.workdir / path
         if not absolute.resolve().is_relative_to(self.root.resolve()):
             raise Refusal(f"{path} leads out of the image")
@@ -149,7 +149,7 @@ class Image:
 
 
 def parse_exec_form(rest: str) -> list[str]:
-    """The exec form. In the shell form a shell is process 1, and SIGTERM never reaches the server."""
+    """Parse the exec form. Raises Refusal for the shell form: a shell is process 1, and SIGTERM never reaches the server."""
     try:
         words = json.loads(rest)
     except ValueError:
@@ -211,8 +211,8 @@ def push_image(name: str) -> None:
 
 
 def call_ecr(call: str, **args: Any) -> Any:
-    """ECR's answer. Raises Refusal."""
-    # Not at the top: this is a program of its own, and of its commands only those that talk to ECR should wait for the SDK.
+    """Call ECR and return its response. Raises Refusal."""
+    # Imported here, so that only the commands that talk to ECR wait for the SDK.
     import boto3
     from botocore.exceptions import ClientError
 

@@ -1,4 +1,4 @@
-"""Images in the local ECR: what a build pushed, found by name and tag, and run as SageMaker runs containers."""
+"""The images that builds pushed to the local ECR, found by name and tag, and run as SageMaker runs containers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from moto.ecr.exceptions import ImageNotFoundException
 from sandbox import processes
 from sandbox.world import World
 
-TRAINING = "763104351884.dkr.ecr."  # AWS's own registry of training images: any of its tags counts as there
+TRAINING = "763104351884.dkr.ecr."  # AWS's own registry of training images: every tag counts as present
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Image:
     entrypoint: tuple[str, ...]
 
     def run(self, env: dict[str, str]) -> subprocess.Popen[bytes]:
-        """`docker run IMAGE serve`, as SageMaker does it: the word stands in for CMD. Only the image's Python is on the PATH."""
+        """Start the image as SageMaker does, by `docker run IMAGE serve`: the word replaces CMD. The PATH has only the image's Python."""
         path = f"{self.folder / 'environment' / 'bin'}:/usr/local/bin:/usr/bin:/bin"
         return processes.spawn_process(
             [*self.entrypoint, "serve"], self.folder / self.workdir.lstrip("/"), env | {"PATH": path}
@@ -32,7 +32,7 @@ class Image:
 
 
 def find_image(world: World, uri: str) -> Image | None:
-    """The image that ECR has under this name and tag, or None when none was built."""
+    """Return the image that ECR has under this name and tag, or None if none was built."""
     name, _, tag = uri.partition(":")
     known = world.backend("ecr").repositories.get(name.partition("/")[2])
     if known is None or not tag or known.uri != name:

@@ -1,4 +1,4 @@
-"""Environments of images, kept as Docker keeps layers: one for each requirements.txt and Python, for every sandbox."""
+"""The images' environments, kept as Docker keeps layers: one for each requirements.txt and Python, for every sandbox."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOME = "KENNEL_PIP_HOME"  # in a build's environment: where pip finds its config
 
 
 class Refusal(Exception):
-    """Why an image cannot be built."""
+    """The image cannot be built; the message says why."""
 
 
 def compute_layer_key(requirements: bytes) -> str:
@@ -28,9 +28,9 @@ def compute_layer_key(requirements: bytes) -> str:
 
 
 def ensure_environment(requirements: bytes, folder: Path = LAYERS) -> Path:
-    """A virtual environment that holds what these requirements bring, and nothing else. Raises Refusal.
+    """Return a virtual environment with what these requirements install, and nothing else. Raises Refusal.
 
-    Of two builds at once the second waits for the first; one that was killed leaves nothing that is taken for whole.
+    The second of two builds at once waits for the first; a build that was killed leaves nothing that counts as complete.
     """
     name = compute_layer_key(requirements)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def fill_environment(part: Path, requirements: bytes) -> None:
 
 
 def rewrite_script_paths(part: Path, name: Path) -> None:
-    """Scripts begin with the path of their Python, which is about to move."""
+    """Write the new path of their Python into scripts, which begin with it: the environment is about to move."""
     for script in (part / "bin").iterdir():
         if not script.is_symlink():
             text = script.read_bytes()
@@ -75,5 +75,5 @@ def rewrite_script_paths(part: Path, name: Path) -> None:
 
 
 def filter_environment() -> dict[str, str]:
-    """The build's environment without its keys, and without what would lead Python to this project."""
+    """Return the build's environment without its keys and without variables that would lead Python to this project."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AWS_"))}

@@ -1,4 +1,4 @@
-"""CodeBuild: moto keeps the projects, and a build really runs its buildspec's commands, with `docker` and `aws` of ours."""
+"""The sandbox's CodeBuild: moto keeps the projects; builds run their buildspec's commands with the sandbox's `docker` and `aws`."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World, get_world
 
 PHASES = ("PROVISIONING", "DOWNLOAD_SOURCE", "INSTALL", "PRE_BUILD", "BUILD", "POST_BUILD", "UPLOAD_ARTIFACTS")
-PASSED = ("PIP_", "REQUESTS_CA_BUNDLE")  # of the sandbox's own environment: how pip reaches its index from here
+PASSED = ("PIP_", "REQUESTS_CA_BUNDLE")  # the sandbox's own variables that builds inherit, for pip's index
 
 
 class Failed(Exception):
-    """How a phase ends when it does not succeed: (status, statusCode, message)."""
+    """The phase did not succeed; the arguments are (status, statusCode, message)."""
 
 
 class Builds(CodeBuildResponse):
@@ -92,7 +92,7 @@ class Builds(CodeBuildResponse):
 
 
 def check_service_role(arn: str) -> None:
-    """A role that is missing, too new or does not trust CodeBuild: CodeBuild's words are the same."""
+    """Raise InvalidInputException for a role that is missing or does not trust CodeBuild; AWS says the same of a too new one."""
     if not is_service_trusted(
         get_world(), "codebuild.amazonaws.com", arn, f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/*"
     ):
@@ -104,7 +104,7 @@ def check_service_role(arn: str) -> None:
 
 
 class Build:
-    """One build, in a thread of its own; `record` is what BatchGetBuilds tells of it."""
+    """One build, which runs in a thread of its own; `record` is what BatchGetBuilds returns."""
 
     def __init__(self, world: World, project: dict[str, Any], asked: dict[str, Any]) -> None:
         self.world, self.stopping, self.lock = world, threading.Event(), threading.Lock()
@@ -136,7 +136,7 @@ class Build:
         logs.write(self.world, self.group, self.stream, f"[Container] {now():%Y/%m/%d %H:%M:%S.%f} {line}")
 
     def work(self) -> None:
-        """The phases in their order. After a failed one nothing more is done, but POST_BUILD after BUILD, as on AWS."""
+        """Run the phases in order. After a failed one nothing more runs, except POST_BUILD after BUILD, as on AWS."""
         logs.ensure_log_stream(self.world, self.group, self.stream, self.record["serviceRole"])
         self.deadline = time.monotonic() + self.record["timeoutInMinutes"] * 60
         status, broken = "SUCCEEDED", ""
@@ -163,7 +163,7 @@ class Build:
             step()
         except Failed as failed:
             status, context["statusCode"], context["message"] = failed.args
-        except Exception as error:  # whatever went wrong, the build ends and says so
+        except Exception as error:  # after any error the build ends and reports it
             status, context = (
                 "FAULT",
                 {"statusCode": "INTERNAL_SERVICE_ERROR", "message": f"{type(error).__name__}: {error}"},
@@ -177,7 +177,7 @@ class Build:
         return status
 
     def download(self) -> None:
-        """The source, with the project's role."""
+        """Download the source with the project's role. Raises Failed."""
         bucket, _, key = self.record["source"]["location"].partition("/")
         s3 = self.world.create_role_client(self.record["serviceRole"], "s3", f"AWSCodeBuild-{self.stream}")
         try:
@@ -188,7 +188,7 @@ class Build:
             raise Failed("FAILED", "CLIENT_ERROR", f"error while downloading key {key}, error: {error}") from None
 
     def commands(self, phase: str) -> None:
-        """The buildspec's commands of this phase. On AWS they share a shell; here each has one of its own."""
+        """Run the buildspec's commands of this phase, each in its own shell; on AWS they share one. Raises Failed."""
         try:
             spec = yaml.safe_load(self.record["source"]["buildspec"]) or {}
             listed = spec.get("phases", {}).get(phase.lower(), {}).get("commands", [])
@@ -203,7 +203,7 @@ class Build:
                 raise Failed("FAILED", "COMMAND_EXECUTION_ERROR", reason)
 
     def execute(self, argv: list[str], env: dict[str, str]) -> int:
-        """Run it into the log; its exit code. Raises Failed when the build is stopped, or out of time."""
+        """Run a command and log its output; return its exit code. Raises Failed if the build is stopped or out of time."""
         process = processes.spawn_process(argv, self.folder / "src", env)
         pump = logs.follow_output(self.world, process, self.group, self.stream)
         try:
@@ -218,7 +218,7 @@ class Build:
         return process.returncode
 
     def environment(self, spec: dict[str, Any]) -> dict[str, str]:
-        """What a command sees: the sandbox's AWS with the role's credentials, the variables, and pip's own settings."""
+        """Return a command's environment: the sandbox's AWS with the role's credentials, the variables, and pip's own settings."""
         tools, secret = (
             self.folder / "bin",
             self.world.keys.source(self.record["serviceRole"], f"AWSCodeBuild-{self.stream}"),
@@ -238,7 +238,7 @@ class Build:
 
 
 def install_tools(tools: Path) -> None:
-    """`docker` and `aws` for a build's PATH."""
+    """Write `docker` and `aws` for a build's PATH."""
     for name in ("docker", "aws"):
         if not (path := tools / name).exists():
             (tools.parent / "docker").mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""EC2: computers that boot, run programs and are reached by SSH."""
+"""The sandbox's EC2: computers that boot, run programs and accept SSH."""

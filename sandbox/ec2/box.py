@@ -25,19 +25,19 @@ class Box:
     key: str = ""
     disk_gib: int = 8
     port: int = 0
-    secret: str = ""  # in the URLs of its metadata and its switch, while it runs
-    tokens: dict[str, float] = field(default_factory=dict)  # of its metadata service -> until when
+    secret: str = ""  # part of the URLs of its metadata service and power switch while it runs
+    tokens: dict[str, float] = field(default_factory=dict)  # metadata token -> when it expires, on the monotonic clock
     sshd: str = "up"
     takes_keys: bool = True
     impaired: bool = False
-    cut_off: bool = False  # a partition: what is sent either way waits
+    cut_off: bool = False  # a partition: traffic waits in both directions
     pushed: list[tuple[str, str, float]] = field(default_factory=list)  # (user, public key, pushed at)
     connections: set[Any] = field(default_factory=set)
     servers: list[Any] = field(default_factory=list)
 
     @property
     def root(self) -> Path:
-        """What the box has as /."""
+        """Return the folder that the box sees as /."""
         return self.world.folder / "boxes" / self.instance
 
     @property
@@ -45,7 +45,7 @@ class Box:
         return self.root / "home" / self.user
 
     def environment(self) -> dict[str, str]:
-        """What a login finds: no keys, but an instance metadata service that hands out the profile's role.
+        """Return a login's environment: no keys, but an instance metadata service that hands out the profile's role.
 
         BOX_ROOT, BOX_SWITCH and BOX_SSH_PORT are the sandbox's; on AWS they are unset, and mean /, the power switch and 22.
         """

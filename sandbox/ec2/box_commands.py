@@ -1,11 +1,11 @@
-"""What a box has on its PATH in the place of its operating system's own: small programs that know they are in a sandbox."""
+"""The programs on a box's PATH in place of its operating system's: small scripts that know they are in a sandbox."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-# python3 on the box is the one the sandbox runs on; the rest is the machine's.
+# python3 on the box is the one that runs the sandbox; programs that are not listed here are the machine's.
 PROGRAMS = {
     "python3": f"""exec "{sys.executable}" "$@"
 """,

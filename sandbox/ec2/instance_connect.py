@@ -1,4 +1,4 @@
-"""EC2 Instance Connect: the endpoints, which moto lacks, and the keys that are pushed to boxes."""
+"""The EC2 Instance Connect API: its endpoints, which moto lacks, and the keys that are pushed to boxes."""
 
 from __future__ import annotations
 

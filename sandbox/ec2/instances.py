@@ -55,7 +55,7 @@ def find_box_by_secret(world: World, secret: str) -> Box | None:
 
 
 def ensure_host_key(world: World, instance: str) -> str:
-    """The box's public host key, made when first asked for and kept as long as the box."""
+    """Return the box's public host key, which is made on first use and kept as long as the box."""
     path = world.folder / "boxes" / instance / "host_key"
     with world.ec2.host_key_lock:
         if not path.exists():
@@ -65,7 +65,7 @@ def ensure_host_key(world: World, instance: str) -> str:
 
 
 def boot_box(box: Box, public: str | None) -> None:
-    """Power on: what was broken is whole again, SSH answers, and user data run as cloud-init runs them."""
+    """Power on: repair injected faults, start SSH, and run user data as cloud-init does."""
     first = not box.home.exists()
     box.home.mkdir(parents=True, exist_ok=True)
     box_commands.install_programs(box.root / "bin")
@@ -74,7 +74,7 @@ def boot_box(box: Box, public: str | None) -> None:
     for folder in ("dev", "etc/ssh"):
         (box.root / folder).mkdir(parents=True, exist_ok=True)
     (box.root / "etc/ssh/ssh_host_ed25519_key.pub").write_text(f"{public_key} root@box\n")
-    # As cloud-init does: the keys at the first boot only.
+    # cloud-init prints the keys at the first boot only.
     (box.root / "dev/console").write_text(
         f"[   12.3] cloud-init: Cloud-init finished\n{KEYS.format(public_key) if first else ''}"
     )
@@ -91,7 +91,7 @@ def boot_box(box: Box, public: str | None) -> None:
 
 
 async def start_ssh_servers(box: Box, public: str | None) -> None:
-    """SSH on the box's own port, kept over boots, and on its public address if it has one."""
+    """Start SSH on the box's own port, kept over boots, and on its public address if it has one."""
     if box.sshd != "down":
         box.servers = [await sshd.start_ssh_server(box, box.port)]
         box.port = box.port or find_server_port(box.servers[0])
@@ -114,14 +114,14 @@ async def stop_ssh_servers(box: Box) -> None:
 
 
 async def drop_connections(box: Box) -> None:
-    """Every connection ends as if a cable was pulled."""
+    """End every connection as if a cable was pulled."""
     for connection in list(box.connections):
         with contextlib.suppress(OSError):
             connection.abort()
 
 
 def halt_boxes(world: World, instances: list[str], gone: bool = False) -> None:
-    """Pull the plug: connections and processes of these boxes end; with `gone` their disks go too."""
+    """Pull the plug: end connections and processes of these boxes; with `gone`, delete their disks too."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(BOX) in instances:
@@ -136,10 +136,12 @@ def halt_boxes(world: World, instances: list[str], gone: bool = False) -> None:
 
 
 def inject_box_fault(world: World, instance: str, public: str | None, how: dict[str, Any]) -> dict[str, Any]:
-    """For drills. `sshd`: up, down or mute; `keys`: whether it takes any; `checks`: ok or impaired; `partition`: whether what
-    is sent is held back; `cut`: end all connections; `disk_mib`: the volume's size. A boot mends all of it but the disk.
+    """Inject faults for drills; return the box's state. A boot repairs all of them.
 
-    Raises KeyError for an unknown instance, ValueError for another word.
+    `sshd`: up, down or mute; `keys`: whether it takes any; `checks`: ok or impaired; `partition`: whether traffic is held back;
+    `cut`: end all connections; `disk_mib`: the volume's size.
+
+    Raises KeyError for an unknown instance, ValueError for an unknown fault.
     """
     box = world.ec2.boxes[instance]
     if unknown := {*how} - {"sshd", "keys", "checks", "partition", "cut", "disk_mib"}:
@@ -165,7 +167,7 @@ def inject_box_fault(world: World, instance: str, public: str | None, how: dict[
 
 
 def measure_utilisation(world: World) -> dict[str, float]:
-    """Percent of this machine's processors that each box that runs had since the last call."""
+    """Return the percentage of this machine's processors that each running box used since the last call."""
     meter, worked = world.ec2.cpu_meter, dict[int, float]()
     spent = {ident: 0.0 for ident, box in world.ec2.boxes.items() if box.servers}
     for process in psutil.process_iter():
@@ -180,11 +182,11 @@ def measure_utilisation(world: World) -> dict[str, float]:
 
 
 def accept_pushed_key(world: World, instance: str, user: str, key: str) -> None:
-    """Take a pushed key. Raises KeyError for an instance that has no computer (any more)."""
+    """Accept a pushed key. Raises KeyError for an instance that has no computer (any more)."""
     world.ec2.boxes[instance].pushed.append((user, key, time.monotonic()))
 
 
 def derive_public_address(instance: str) -> str:
-    """A "public" address of this machine's own: all of 127.0.0.0/8 is loopback on Linux."""
+    """Return a "public" address of this machine's own: all of 127.0.0.0/8 is loopback on Linux."""
     a, b, c = hashlib.sha256(instance.encode()).digest()[:3]
     return f"127.{a or 1}.{b}.{c or 1}"

@@ -1,4 +1,4 @@
-"""An instance's power: whoever switches it (the API, the box's own shutdown, an alarm, spot), the same happens."""
+"""The power switch of an instance, which works the same for the API, the box's own shutdown, an alarm and spot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def find_instance(world: World, ident: str) -> Any:
 
 
 def switch_on(world: World, ident: str) -> None:
-    """Boot the instance's computer, made when there is none yet."""
+    """Boot the instance's computer, which is made if there is none yet."""
     instance = find_instance(world, ident)
     for nic in instance.nics.values():
         if nic.public_ip:
@@ -42,7 +42,7 @@ def build_box(world: World, instance: Any) -> Box:
 
 
 def find_instance_role(world: World, instance: Any) -> str:
-    """The ARN of the role that is in the instance's profile now, or ""."""
+    """Return the ARN of the role that is in the instance's profile now, or "" if there is none."""
     found = world.backend("ec2").iam_instance_profile_associations.get(instance.id)
     return next((role.arn for role in found.iam_instance_profile.roles), "") if found else ""
 
@@ -52,7 +52,7 @@ def find_public_address(instance: Any) -> str | None:
 
 
 def switch_off(world: World, ident: str, code: str, words: str) -> None:
-    """Stop it, for a reason that DescribeInstances tells."""
+    """Stop the instance, for a reason that DescribeInstances shows."""
     instances.halt_boxes(world, [ident])
     instance = find_instance(world, ident)
     instance.stop()
@@ -60,7 +60,7 @@ def switch_off(world: World, ident: str, code: str, words: str) -> None:
 
 
 def shut_down(world: World, box: Box) -> None:
-    """What `shutdown -h now` on the box does: stop or terminate, as the instance was launched to."""
+    """Do what `shutdown -h now` on the box does: stop or terminate, as the instance was launched to."""
     instance = find_instance(world, box.instance)
     world.note(f"{box.instance} shuts itself down")
     if instance.instance_initiated_shutdown_behavior == "terminate":
@@ -70,7 +70,7 @@ def shut_down(world: World, box: Box) -> None:
 
 
 def terminate_boxes(world: World, idents: list[str]) -> None:
-    """Terminate. Their network interfaces and disks go with them, which moto forgets, and their tags."""
+    """Terminate instances and remove their network interfaces and disks, which moto forgets, and their tags."""
     instances.halt_boxes(world, idents, gone=True)
     ec2 = world.backend("ec2")
     disks = [device.volume_id for i in idents for device in find_instance(world, i).block_device_mapping.values()]
@@ -78,6 +78,6 @@ def terminate_boxes(world: World, idents: list[str]) -> None:
     nics = [key for key, eni in ec2.enis.items() if eni.instance is not None and eni.instance.id in idents]
     for key in nics:
         del ec2.enis[key]
-    for gone in [*nics, *disks, *idents]:  # EC2 parts an instance from its tags soon after
+    for gone in [*nics, *disks, *idents]:  # EC2 removes a terminated instance's tags soon after
         ec2.volumes.pop(gone, None)
         world.ec2.tags_of_terminated[gone] = ec2.tags.pop(gone, {})

@@ -1,4 +1,4 @@
-"""The instance metadata service, version 2, of each box that runs: its role's keys, its id, and what spot gives notice of."""
+"""The instance metadata service, version 2, of each running box: its role's keys, its id, and spot notices."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sandbox.iam.principals import is_service_trusted
 from sandbox.world import World
 
 ROLES = "latest/meta-data/iam/security-credentials"
-LONGEST_S = 21_600  # of a token
+LONGEST_S = 21_600  # the maximum lifetime of a token
 HELP = "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_iam-ec2.html#troubleshoot_iam-ec2_errors-info-doc"
 
 
 def serve_metadata(world: World, environ: dict[str, Any], path: str) -> tuple[int, str]:
-    """Status and body for SECRET/latest/...; nothing without a session token. A box that is off has no such path."""
+    """Return status and body for SECRET/latest/...: 401 without a session token, 404 for a box that is off."""
     secret, _, what = path.partition("/")
     box = instances.find_box_by_secret(world, secret)
     if box is None:
@@ -33,7 +33,7 @@ def serve_metadata(world: World, environ: dict[str, Any], path: str) -> tuple[in
 
 
 def issue_token(box: Box, lifetime: str) -> tuple[int, str]:
-    """A token, good for as many seconds as was asked."""
+    """Return (200, a token that is valid for `lifetime` seconds), or (400, "") unless that is 1 to 21,600."""
     if not (lifetime.isascii() and lifetime.isdigit() and 1 <= int(lifetime) <= LONGEST_S):
         return 400, ""
     token = secrets.token_urlsafe(42)
@@ -56,7 +56,7 @@ def find_metadata(world: World, box: Box, what: str) -> tuple[int, str]:
 
 
 def issue_box_credentials(world: World, box: Box, role_arn: str) -> dict[str, Any]:
-    """EC2 takes the role as its trust lets it, each time anew; else it says why there are no keys, with status 200."""
+    """Return a new session's keys if the role's trust policy allows EC2, else the reason why not (also with status 200)."""
     if is_service_trusted(world, "ec2.amazonaws.com", role_arn):
         return world.keys.document(role_arn, box.instance)
     name = role_arn.rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""EC2's calls that moto lacks or gets wrong: launches that are idempotent and may find no capacity, real boxes, status, console."""
+"""The EC2 calls that moto lacks or gets wrong: idempotent launches that may find no capacity, real boxes, status, console."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sandbox.ec2.spot import SpotRequests
 from sandbox.http.error_responses import reply_error
 from sandbox.world import get_world
 
-PARTS = ("DeleteNetworkAclEntry", "DeleteRoute", "DeleteTags")  # of something that stays
+PARTS = ("DeleteNetworkAclEntry", "DeleteRoute", "DeleteTags")  # these delete a part of a resource that remains
 
 
 def reply_no_capacity(kind: str, zone: str) -> Any:
-    """A server's error on AWS, which SDKs therefore try again."""
+    """Return AWS's capacity error, a server's error, which SDKs therefore retry."""
     status, headers, body = reply_error(
         "ec2",
         500,
@@ -32,7 +32,7 @@ def reply_no_capacity(kind: str, zone: str) -> Any:
 
 
 def iterate_strings(value: Any) -> Iterator[str]:
-    """Every text in a request's parameters."""
+    """Yield every string in a request's parameters."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -44,7 +44,7 @@ def iterate_strings(value: Any) -> Iterator[str]:
 
 class Ec2(ConnectEndpoints, SpotRequests):
     def call_action(self) -> Any:
-        """What is deleted loses its tags, which moto would keep for ever."""
+        """Run the action; remove the tags of what it deletes, which moto would keep for ever."""
         answer = super().call_action()
         action = self._get_action()
         if action.startswith("Delete") and action not in PARTS:
@@ -116,7 +116,7 @@ class Ec2(ConnectEndpoints, SpotRequests):
         gone = self._get_param("InstanceIds", [])
         before = {
             ident: lifecycle.find_instance(get_world(), ident) for ident in gone
-        }  # refused whole, if one is unknown
+        }  # the whole request is refused if one is unknown
         was = {ident: {"Code": found.state_code, "Name": found.state} for ident, found in before.items()}
         lifecycle.terminate_boxes(get_world(), gone)
         now = {"Code": 48, "Name": "terminated"}
@@ -129,13 +129,13 @@ class Ec2(ConnectEndpoints, SpotRequests):
         return super().delete_key_pair()
 
     def describe_instance_status(self) -> ActionResult:
-        """Both checks of each running instance; a drill may have spoilt the instance's own."""
+        """Return both checks of each running instance; a drill may have impaired the instance's own."""
         asked = self._get_param("InstanceIds", [])
         found = self.ec2_backend.describe_instance_status(asked, False, self._filters_from_querystring())
         return ActionResult({"InstanceStatuses": [describe_status_checks(instance) for instance in found]})
 
     def delete_subnet(self) -> ActionResult:
-        """A subnet that is gone holds no ACL and no route table in use; moto would keep them for ever."""
+        """Delete a subnet and its associations with ACLs and route tables, which moto would keep for ever."""
         subnet = self._get_param("SubnetId")
         answer = super().delete_subnet()
         for acl in self.ec2_backend.network_acls.values():
@@ -147,7 +147,7 @@ class Ec2(ConnectEndpoints, SpotRequests):
         return answer
 
     def get_console_output(self) -> ActionResult:
-        """What was printed since the last boot."""
+        """Return what was printed since the last boot."""
         instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
         text = (get_world().ec2.boxes[instance.id].root / "dev" / "console").read_text()
         output = Base64EncodedString.from_raw_string(text)

@@ -1,4 +1,4 @@
-"""Spot requests: kept with their instances, interrupted two minutes after a notice, taken up again when there is capacity."""
+"""The spot requests, kept with their instances, interrupted two minutes after a notice, and resumed when there is capacity."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sandbox.ec2 import lifecycle
 from sandbox.world import World, get_world
 
 NOTICE_S = 120.0
-# What an instance that is stopped says of its request, and of itself.
+# The status codes of a request whose instance is stopped.
 INTERRUPTED, BY_USER = "instance-stopped-no-capacity", "instance-stopped-by-user"
 
 
 @dataclass
 class SpotRequest:
-    """A persistent request. `ends_at`, on the sandbox's clock, is set by a notice."""
+    """The persistent request behind a spot instance. `ends_at`, on the sandbox's clock, is set by a notice."""
 
     ident: str
     instance: str
@@ -52,7 +52,7 @@ def find_spot_request(world: World, instance: str) -> SpotRequest | None:
 
 
 def record_spot_request(world: World, instance: Any, asked: dict[str, Any], tags: list[dict[str, str]]) -> None:
-    """A spot instance was launched: from now on a request stands behind it."""
+    """Record the request that stands behind a spot instance from its launch on."""
     request = SpotRequest("sir-" + secrets.token_hex(4), instance.id, asked, tags)
     world.ec2.spot_requests[request.ident] = request
     instance.spot_instance_request_id = request.ident
@@ -67,17 +67,17 @@ def give_spot_notice(world: World, instance: str) -> dict[str, Any]:
     ends = datetime.now(UTC) + timedelta(seconds=NOTICE_S / world.clock.speed)
     world.ec2.spot_notices[instance] = json.dumps({"action": "stop", "time": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
     kind = lifecycle.find_instance(world, instance).instance_type
-    world.faults.shorten(f"spot:{kind}", True)  # that is why; until somebody says that there is some again
+    world.faults.shorten(f"spot:{kind}", True)  # the cause: the type lacks capacity until it is restored
     return {"instance": instance, "seconds": NOTICE_S}
 
 
 def watch_spot_requests(world: World) -> None:
-    """Interrupt what is due, and start again what was interrupted once its type is to be had."""
+    """Interrupt instances when their notice is over, and start them again once their instance type has capacity."""
     while not world.ending.wait(0.2):
         for request in list(world.ec2.spot_requests.values()):
             try:
                 update_spot_request(world, request)
-            except Exception as error:  # an instance that is being terminated, say; the others go on
+            except Exception as error:  # for example, the instance is being terminated; the others go on
                 world.note(f"spot request {request.ident}: {type(error).__name__}: {error}")
 
 
@@ -103,7 +103,7 @@ def disable_spot_request(world: World, instance: str) -> None:
 
 
 def resume_spot_request(world: World, instance: str) -> None:
-    """Raises EC2's refusal for one that only EC2 may start again."""
+    """Make the instance's request active again. Raises EC2ClientError if only EC2 may start the instance."""
     request = find_spot_request(world, instance)
     if request and request.state == "open":
         raise EC2ClientError(
@@ -129,7 +129,7 @@ class SpotRequests(EC2Response):
         return all(values.get(f["Name"]) in f["Values"] for f in self._get_param("Filters", []))
 
     def cancel_spot_instance_requests(self) -> ActionResult:
-        """A stopped instance of a request that is cancelled is terminated; a running one goes on."""
+        """Cancel requests. A stopped instance of a cancelled request is terminated; a running one goes on."""
         requests, cancelled = get_world().ec2.spot_requests, []
         for ident in self._get_param("SpotInstanceRequestIds", []):
             request = requests.get(ident)

@@ -1,4 +1,4 @@
-"""The SSH server of one box: whose key it takes, and what becomes of a command when its connection ends."""
+"""The SSH server of one box: which keys it accepts, and what becomes of a command when its connection ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHUNK = 64 << 10
 
 
 class Login(asyncssh.SSHServer):
-    """Takes the keys that were pushed within the last minute, and the key pair of the launch; both for the image's user only."""
+    """The login, which accepts keys pushed within the last minute and the launch's key pair, for the image's user only."""
 
     def __init__(self, box: Box) -> None:
         self.box = box
@@ -47,7 +47,7 @@ class Login(asyncssh.SSHServer):
 
 
 async def start_ssh_server(box: Box, port: int) -> Any:
-    """The server, on the box's port, or any free one for 0; mute, it takes connections and says nothing."""
+    """Start the server on the box's port, or any free one for 0; a mute one accepts connections and sends nothing."""
     if box.sshd == "mute":
 
         async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -103,7 +103,7 @@ async def serve_command(box: Box, process: Any) -> None:
 
 
 async def feed_input(process: Any, child: Any) -> None:
-    """The client's input into the command; a connection that is cut ends the command's group."""
+    """Copy the client's input into the command; end the command's group when the connection is cut."""
     try:
         while data := await process.stdin.read(CHUNK):
             child.stdin.write(data)
@@ -117,7 +117,7 @@ async def feed_input(process: Any, child: Any) -> None:
 
 
 async def copy_stream(source: Any, target: Any) -> None:
-    """By hand: asyncssh's own redirection closes the channel under flow control above some 2 MB."""
+    """Copy a stream by hand: asyncssh's own redirection closes the channel under flow control above some 2 MB."""
     while data := await source.read(CHUNK):
         target.write(data)
         await target.drain()

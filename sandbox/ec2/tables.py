@@ -1,4 +1,4 @@
-"""What EC2's part of the sandbox keeps beside moto's records. World holds one; its rooms read it there, not from each other."""
+"""The state of EC2 that the sandbox keeps beside moto's records. World holds one; modules read it there, not from each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class CpuMeter:
-    """CPU seconds of each process of a box when they were last looked at, and when that was."""
+    """The CPU seconds of each process of a box at the last reading, and when that was."""
 
     seconds: dict[int, float] = field(default_factory=dict)  # by process id
     read_at: float = field(default_factory=time.monotonic)
@@ -26,8 +26,8 @@ class Ec2Tables:
     boxes: dict[str, Box] = field(default_factory=dict)  # by instance
     connect_endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)  # by id, as they are described
     spot_requests: dict[str, SpotRequest] = field(default_factory=dict)  # by id
-    spot_notices: dict[str, str] = field(default_factory=dict)  # instance -> what its metadata say of an interruption
-    launches: dict[str, str] = field(default_factory=dict)  # ClientToken -> instance: asked twice, AWS launches once
+    spot_notices: dict[str, str] = field(default_factory=dict)  # instance -> the interruption notice in its metadata
+    launches: dict[str, str] = field(default_factory=dict)  # ClientToken -> instance: a repeat launches nothing
     # Tags of terminated instances: a repeated TerminateInstances must still be authorised by tag.
     tags_of_terminated: dict[str, dict[str, str]] = field(default_factory=dict)
     host_key_lock: threading.Lock = field(default_factory=threading.Lock)

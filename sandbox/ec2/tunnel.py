@@ -1,4 +1,4 @@
-"""The ways to a box's SSH: the Instance Connect Endpoint's websocket, and a public address, each only if the network lets it."""
+"""The connections to a box's SSH by the Instance Connect Endpoint's websocket or a public address, if the network allows it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Authorize = Callable[[str, dict[str, str]], str]
 
 
 class TunnelRefused(Exception):
-    """Why the tunnel stays shut: status, and the words of the answer."""
+    """The tunnel is refused; the arguments are the status and the words of the answer."""
 
 
 async def start_tunnel_server(world: World, authorize: Authorize) -> tuple[Server, int]:
-    """The websocket server on a free port. Network rules are asked here; permissions are `authorize`'s to decide."""
+    """Start the websocket server on a free port. It checks network rules itself; `authorize` decides on permissions."""
 
     async def check(connection: ServerConnection, request: Request) -> Response | None:
         began = time.monotonic()
@@ -63,7 +63,7 @@ async def start_tunnel_server(world: World, authorize: Authorize) -> tuple[Serve
 
 
 async def connect_to_box(box: Box) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the box's own SSH server. Raises NoWay when none is there."""
+    """Connect to the box's own SSH server. Raises TunnelRefused if it cannot be reached."""
     if box.cut_off:
         raise TunnelRefused(504, f"{box.instance}:22 does not answer: timed out")
     try:
@@ -73,7 +73,7 @@ async def connect_to_box(box: Box) -> tuple[asyncio.StreamReader, asyncio.Stream
 
 
 def resolve_target_box(world: World, authorize: Authorize, path: str, key: str) -> Box:
-    """The box that the URL asks for. Raises NoWay, in the words of a network that does not answer."""
+    """Return the box that the URL asks for. Raises TunnelRefused, in the words of a network that does not answer."""
     url = urlsplit(path)
     asked = {name: values[0] for name, values in parse_qs(url.query).items()}
     if url.path != "/openTunnel":
@@ -96,7 +96,7 @@ def has_signature_expired(asked: dict[str, str]) -> bool:
 
 
 def find_reachable_box(world: World, endpoint_id: str, address: str) -> Box:
-    """Find the box by VPC and address, since two VPCs may use the same addresses, and ask the network's rules."""
+    """Find the box by VPC and address, since two VPCs may use the same addresses, and check the network's rules."""
     ec2 = world.inside("ec2")
     found = ec2.describe_instance_connect_endpoints(InstanceConnectEndpointIds=[endpoint_id])[
         "InstanceConnectEndpoints"
@@ -122,7 +122,7 @@ def find_reachable_box(world: World, endpoint_id: str, address: str) -> Box:
         "",
     )
     if stop:
-        world.note(f"tunnel to {address}: {stop}")  # AWS does not tell the caller; neither do we
+        world.note(f"tunnel to {address}: {stop}")  # AWS does not give the caller the reason; neither does the sandbox
         raise TunnelRefused(504, f"{address}:22 does not answer: timed out")
     return world.ec2.boxes[running[0]["InstanceId"]]
 
@@ -138,7 +138,7 @@ def read_vpc_rules(ec2: Any, vpc: str) -> reachability.Rules:
 
 
 def make_public_handler(box: Box) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
-    """What serves connections to the box's public address. The ones that the network stops are closed; AWS would drop them."""
+    """Return the handler for the box's public address. It closes connections that the network stops; AWS would drop them."""
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")[0]
@@ -189,7 +189,7 @@ async def forward_traffic(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:
-    """Both ways until one side ends. While the box is cut off, what is under way waits, and nobody is told."""
+    """Forward both ways until one side ends. While the box is cut off, traffic waits and neither side is notified."""
 
     async def passable() -> None:
         while box.cut_off:

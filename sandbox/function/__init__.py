@@ -1,1 +1,1 @@
-"""Lambda: the real package in warm processes, under real limits."""
+"""Lambda: the real function package in warm processes, with enforced limits on memory, time and concurrency."""

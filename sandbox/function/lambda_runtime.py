@@ -1,6 +1,6 @@
-"""What runs inside one execution environment: import the handler once, then answer events until the pipe is closed.
+"""The program inside one execution environment: import the handler once, then answer events until the pipe is closed.
 
-Started as a program by workers.py: `python lambda_runtime.py MODULE.FUNCTION ASK_FD ANSWER_FD`. Its stdout is the function's log.
+workers.py starts it as `python lambda_runtime.py MODULE.FUNCTION ASK_FD ANSWER_FD`. Its stdout is the function's log.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Lambda's calls that moto lacks: invocations that run the real package, and limits that limit."""
+"""Lambda's API calls that moto lacks: invocations that run the real package, and enforced concurrency limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandbox.iam.principals import is_service_trusted
 from sandbox.world import get_world
 
 ACCOUNT_LIMIT = 1000  # concurrent executions of an account; a new one may have 10 or 50
-UNRESERVED = 100  # what AWS keeps for functions that reserve nothing
+UNRESERVED = 100  # what AWS keeps free for functions without a reservation
 PAYLOAD_BYTES = 6 << 20
 
 
@@ -24,7 +24,7 @@ class Functions(LambdaResponse):
 
     @property
     def named(self) -> tuple[str, str]:
-        """(function, qualifier) of the path, where both NAME:QUALIFIER and ?Qualifier= are in use."""
+        """Return (function, qualifier) from the path, as NAME:QUALIFIER or as ?Qualifier=."""
         name = unquote(self.path).split("/functions/")[1].split("/")[0]
         name = name.split(":function:")[-1]
         name, _, inside = name.partition(":")
@@ -125,7 +125,7 @@ class Functions(LambdaResponse):
         return 204, {"status": 204}, ""
 
     def update_alias(self) -> Any:
-        """A moved alias takes its provisioned workers along."""
+        """Move an alias, and provision its workers again for the version it now points to."""
         answer = super().update_alias()
         name, alias = self.named[0], unquote(self.path).rstrip("/").rsplit("/", 1)[-1]
         if config := get_world().functions.provisioned.get((name, alias)):
@@ -144,5 +144,5 @@ class Functions(LambdaResponse):
 
 def build_lambda_api_error(status: int, code: str, message: str, **more: str) -> Any:
     body = {"Type": "User", "message": message, "Message": message, **more}
-    # moto takes the status from the headers, and 200 where it finds none
+    # moto takes the status from the headers, and 200 if they have none.
     return status, {"Content-Type": "application/json", "x-amzn-ErrorType": code, "status": status}, json.dumps(body)

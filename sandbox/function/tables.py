@@ -1,4 +1,4 @@
-"""What Lambda's part of the sandbox keeps beside moto's records. World holds one; `lock` guards all of it."""
+"""The tables that the sandbox's Lambda keeps beside moto's records. World holds one; `lock` guards all of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 class FunctionTables:
     idle: dict[tuple[str, str], list[Worker]] = field(default_factory=dict)  # (function, version and code) -> workers
     running: dict[str, int] = field(default_factory=dict)  # function -> invocations under way
-    # (function, version or alias) -> its provisioned concurrency, as it is described
+    # (function, version or alias) -> its provisioned concurrency, as GetProvisionedConcurrencyConfig returns it
     provisioned: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)

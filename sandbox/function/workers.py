@@ -1,4 +1,4 @@
-"""Lambda's execution environments: one warm process each, with the role's keys, and limits on memory, time and number."""
+"""Lambda's execution environments: one warm process each, with the role's keys and limits on memory, time, number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IDLE_KEPT = 10
 
 
 class ThrottledError(Exception):
-    """The reason of a 429, in AWS's words."""
+    """The reason for a 429 response, in AWS's words."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Worker:
     buffer: bytes = b""
 
     def read(self, deadline: float, memory_mb: int) -> dict[str, Any]:
-        """The next answer. Raises TimeoutError, MemoryError, or EOFError when the process has ended."""
+        """Return the next answer. Raises TimeoutError, MemoryError, or EOFError when the process has ended."""
         while b"\n" not in self.buffer:
             if time.monotonic() > deadline:
                 raise TimeoutError
@@ -76,7 +76,7 @@ class InvocationResult:
 
 
 def execute_invocation(world: World, function: Any, qualifier: str, payload: bytes, waited: bool) -> InvocationResult:
-    """Run the handler; not `waited` for, in a thread. Raises Refusal when the function's share is in use."""
+    """Run the handler, in a thread unless `waited`. Raises ThrottledError when the reserved concurrency is in use."""
     name = function.function_name
     cap = get_latest_function(world, name).reserved_concurrency
     where, running = {"FunctionName": name}, world.functions.running
@@ -181,7 +181,10 @@ def give_back(world: World, function: Any, worker: Worker) -> None:
 
 
 def start_worker(world: World, function: Any) -> Worker:
-    """A new environment: the package unpacked, the code outside the handler run. Raises EOFError, TimeoutError."""
+    """Start an execution environment: unpack the package and run the code outside the handler.
+
+    Raises EOFError, TimeoutError or MemoryError when that code fails.
+    """
     folder = world.folder / "functions" / "-".join(derive_worker_key(function)).replace("/", "_")
     with world.functions.lock:
         if not folder.exists():
@@ -230,7 +233,7 @@ def start_worker(world: World, function: Any) -> Worker:
 
 
 def provision_workers(world: World, function: Any, qualifier: str, count: int) -> dict[str, Any]:
-    """Start `count` workers ahead, in a thread; the config says when they are ready, or why they are not."""
+    """Start `count` workers in a thread; return their config, whose Status becomes READY, or FAILED with a reason."""
     config: dict[str, Any] = {
         "RequestedProvisionedConcurrentExecutions": count,
         "AllocatedProvisionedConcurrentExecutions": 0,
@@ -256,7 +259,7 @@ def provision_workers(world: World, function: Any, qualifier: str, count: int) -
 
 
 def discard_workers(world: World, name: str) -> None:
-    """The function is deleted: its workers end."""
+    """End the idle workers of a deleted function and forget its provisioned concurrency."""
     tables = world.functions
     with tables.lock:
         gone = [worker for (function, _), idle in tables.idle.items() if function == name for worker in idle]

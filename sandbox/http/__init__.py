@@ -1,1 +1,1 @@
-"""The front door: each request read once, decided on, and given to moto as it was read."""
+"""The front end of the local AWS, which reads each request once, decides on it, and gives moto what was read."""

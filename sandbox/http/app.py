@@ -1,8 +1,8 @@
-"""The front door of the local AWS: who may come in, what is written down, what is answered instead of moto.
+"""The HTTP front end of the local AWS: it authenticates, authorises and logs each request, and passes it on to moto.
 
-Loopback alone is no protection: a web page can post to it, and every user of the machine can reach it. So: a known access
-key on each call, no foreign Host, no Origin at all. What a call is and asks for is read once (parsing.py, parameters.py);
-that is decided on, and moto gets that and nothing else.
+Listening on loopback does not protect the sandbox: a web page can post to it, and every user of the machine can reach it.
+Each call therefore needs a known access key or web identity token, a Host of the sandbox's, and no Origin. A request is read
+once (parsing.py, parameters.py); the decision is made on that reading, and moto gets that reading and nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BODY_BYTES = 5 << 30  # S3's own limit for one PUT
 
 
 class Gate:
-    """A WSGI application around moto's."""
+    """The WSGI application that wraps moto's."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]], world: World) -> None:
         self.app, self.world = app, world
@@ -49,7 +49,7 @@ class Gate:
             return send_reply(start_response, *no.reply)
 
     def stranger(self, environ: dict[str, Any]) -> Reply | None:
-        """Refuse what a browser could be made to send, and a body of no certain length."""
+        """Return the refusal of a foreign Host, of any Origin, and of a body of unclear or excessive length; else None."""
         host = environ.get("HTTP_HOST", "")
         if host not in (f"127.0.0.1:{self.world.port}", f"localhost:{self.world.port}"):
             return reply_error("", 403, "AccessDenied", f"Host {host!r} is not this sandbox's")
@@ -64,7 +64,7 @@ class Gate:
         return None
 
     def federated(self, call: Call, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """The one call without a signature: a token is shown, and a role's keys are given for it."""
+        """Serve the one call without a signature, which exchanges a web identity token for a role's keys."""
         wanted, status = parameters.read(call), 400
         try:
             allowed, status = federation.is_token_trusted(self.world, wanted), 403
@@ -90,7 +90,7 @@ class Gate:
                 if late
                 else error_responses.reply_unknown_key(call.protocol)
             )
-        own = call.headers.get("x-sandbox-token") == self.world.token  # the sandbox's own looks around
+        own = call.headers.get("x-sandbox-token") == self.world.token  # a call of the sandbox itself
         try:
             self.check_region_and_time(call)
             call = parsing.resolve_operation(call)
@@ -110,14 +110,14 @@ class Gate:
         return chunks
 
     def check_region_and_time(self, call: Call) -> None:
-        """Raises Refused for another region, STS aside, which is the same everywhere, or another time."""
+        """Raise RequestRefused for another region (except for STS, which is global) or a signing time that is off."""
         if call.region != REGION and call.service != "sts":
             raise RequestRefused(error_responses.reply_wrong_region(call.protocol, call.region))
         if late := error_responses.check_clock_skew(call.protocol, call.headers.get("x-amz-date", "")):
             raise RequestRefused(late)
 
     def permitted(self, call: Call, own: bool) -> dict[str, Any]:
-        """The parameters. Raises Refused unless the caller may do this; what is the sandbox's own needs nobody's leave."""
+        """Return the parameters. Raises RequestRefused unless the caller may make the call; the sandbox's own calls need no permission."""
         if call.operation not in TABLE.get(call.service, ("", "", {}))[2]:
             raise error_responses.build_unsupported_error(call.protocol, f"{call.service}:{call.operation}")
         try:
@@ -130,7 +130,7 @@ class Gate:
             raise RequestRefused(
                 error_responses.reply_access_denied(call.service, call.protocol, str(denied))
             ) from None
-        except Exception:  # what cannot be decided on is not let through
+        except Exception:  # a call that cannot be decided on is refused
             named = f"{call.service}:{call.operation}"
             self.world.note(f"{named} could not be decided on:\n{traceback.format_exc()}")
             words = f"The sandbox could not decide on {call.operation}; see its log"
@@ -170,7 +170,7 @@ class Gate:
 
 
 def send_reply(start_response: Callable[..., Any], status: int, headers: dict[str, str], body: bytes) -> list[bytes]:
-    # The request's body may not have been read: this connection cannot carry another.
+    # The request's body may not have been read: this connection cannot carry another request.
     start_response(
         f"{status} {HTTPStatus(status).phrase}",
         [*headers.items(), ("Content-Length", str(len(body))), ("Connection", "close")],

@@ -1,4 +1,4 @@
-"""What the door answers itself: each refusal with AWS's code, status and words, in the protocol of the call."""
+"""The replies that the front end gives itself: each refusal with AWS's code, status and words, in the call's protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OLD_KEY = "The access key is not this sandbox's. Is it an old one? invoke sandbo
 
 
 class RequestRefused(Exception):
-    """The door's own answer is the answer."""
+    """The front end refuses the request itself and sends `reply`."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply[2].decode())
@@ -22,7 +22,7 @@ class RequestRefused(Exception):
 
 
 def reply_error(protocol: str, status: int, code: str, message: str) -> Reply:
-    """So that any SDK understands it: `ec2`, `query` and `rest-xml` (S3) are XML, all others are JSON."""
+    """Return the error in the form that SDKs expect: XML for `ec2`, `query` and `rest-xml` (S3), JSON for all others."""
     inner = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
     match protocol:
         case "ec2":
@@ -38,7 +38,7 @@ def reply_error(protocol: str, status: int, code: str, message: str) -> Reply:
 
 
 def build_malformed_error(protocol: str, message: str, code: str = "", status: int = 400) -> RequestRefused:
-    """Nobody can say what is asked, or it can be read in two ways."""
+    """Return the refusal of a request that cannot be read, or can be read in two ways."""
     usual = {"ec2": "InvalidQueryParameter", "query": "MalformedInput", "rest-xml": "InvalidRequest"}
     return RequestRefused(reply_error(protocol, status, code or usual.get(protocol, "SerializationException"), message))
 
@@ -83,7 +83,7 @@ def reply_expired_token(protocol: str) -> Reply:
 
 
 def reply_wrong_region(protocol: str, region: str) -> Reply:
-    """The sandbox is one region; a call that is meant for another must not change this one."""
+    """Return the refusal of a call for another region: the sandbox is one region, which such a call must not change."""
     if protocol == "rest-xml":
         words = f"The authorization header is malformed; the region '{region}' is wrong; expecting '{REGION}'"
         return reply_error(protocol, 400, "AuthorizationHeaderMalformed", words)
@@ -94,7 +94,7 @@ def reply_wrong_region(protocol: str, region: str) -> Reply:
 
 
 def check_clock_skew(protocol: str, date: str) -> Reply | None:
-    """AWS takes no signature whose time is minutes off its own. Each protocol has its words for it."""
+    """Return the refusal, in the protocol's words, of a signing time over 5 minutes off (S3: 15), as on AWS; else None."""
     try:
         signed = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:

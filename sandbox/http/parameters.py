@@ -1,4 +1,4 @@
-"""What a call asks for: its parameters by AWS's own names, whichever of its protocols it speaks."""
+"""The parameters of a call by AWS's own names, whichever of its protocols it uses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sandbox.http.parsing import Call
 
 
 def read(call: Call) -> dict[str, Any]:
-    """Every parameter that the operation has, and no other. S3's and Lambda's data are not looked at, nor S3's documents.
+    """Return every parameter that the operation has, and no other, without S3's and Lambda's data and S3's documents.
 
-    Raises Refused for a body that cannot be read, or has a value of another type than AWS takes.
+    Raises RequestRefused for a body that cannot be read, or has a value of another type than AWS takes.
     """
     try:
         if call.rest:
@@ -47,7 +47,7 @@ def parse_form_parameters(call: Call) -> dict[str, Any]:
 
 
 def parse_json_parameters(call: Call, members: frozenset[str] | None) -> dict[str, Any]:
-    """Of a JSON body: those of the operation that do not stand elsewhere. A null is no value, as in AWS."""
+    """Return the operation's parameters in a JSON body, only `members` if given. A null counts as missing, as in AWS."""
     text = call.body.decode()
     given = (
         json.loads(text, object_pairs_hook=reject_duplicate_keys, parse_constant=reject_constant)
@@ -77,7 +77,7 @@ def reject_constant(word: str) -> None:
 
 
 def check_types(asked: dict[str, Any], shape: Any) -> None:
-    """A list where the model has a text would be read in two ways. What is missing or too long is the service's to say."""
+    """Raise ValueError for a value of the wrong type, which could be read in two ways; the service checks the rest."""
     for line in ParamValidator().validate(asked, shape).generate_report().splitlines():
         if line.startswith("Invalid type"):
             raise ValueError(line[:300])
@@ -89,7 +89,7 @@ def find_input_shape(model: str, operation: str) -> Any:
 
 
 def collect_rest_parameters(call: Call) -> dict[str, Any]:
-    """What stands in path, query and headers, by the model's names."""
+    """Return the parameters in path, query and headers, by the model's names."""
     route, asked = call.route, dict[str, Any](call.labels)
     for key, name in route.query.items():
         if key in call.query:

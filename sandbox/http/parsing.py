@@ -1,7 +1,7 @@
-"""One request, read once: whose key, which service, which operation, in which protocol, and the parts of it that count.
+"""The parser that reads each request once: its key, service, operation and protocol, and the parts of it that count.
 
 moto works out for itself what a request is: from a header, a query string, a body or a path, whichever it finds first. So it
-is never shown the request that came in, only one that is made of this reading (for_moto): what is decided on is what is done.
+never sees the request that came in, only one made of this reading (build_moto_environ): what is decided on is what is done.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from sandbox.http.error_responses import build_malformed_error, build_unsupporte
 from sandbox.state import REGION
 
 FORM = "application/x-www-form-urlencoded"
-# A signature's name of a service -> botocore's
+# The service's name in a signature -> botocore's name
 MODELS = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
 TARGET = re.compile(r"([\w.]+)\.(\w+)")
 IN_CBOR = re.compile(r"/service/\w+/operation/(\w+)")
 OF_FUNCTION = re.compile(r"(?<=/functions/)[^/]*:function:")
 BODY_BYTES = 70_167_211  # the most that Lambda takes; S3's objects and InvokeEndpoint's data are not read here
-NOT_EMPTY = ("uploadId", "partNumber", "versionId", "Qualifier")  # moto takes an empty one for none
-# Doors of moto's own, beside AWS's, and the paths that it takes for another service's.
+NOT_EMPTY = ("uploadId", "partNumber", "versionId", "Qualifier")  # moto takes an empty value for a missing one
+# These are moto's own endpoints, and paths that it takes for another service's.
 MOTOS_OWN = ("/moto-api", "/favicon.ico", "/latest/meta-data/", "/latest/api/", "/v20180820/")
-# How S3's bodies are framed: nothing that is decided on.
+# These headers frame S3's bodies; no decision depends on them.
 FRAMING = {"x-amz-content-sha256", "x-amz-decoded-content-length", "x-amz-trailer", "content-md5"}
 
 
 @dataclass(frozen=True)
 class Call:
-    """`service` is as the signature names it, `model` as botocore does; `key` is "" for a request without a signature."""
+    """A request as it was read. `service` is the signature's name, `model` botocore's; `key` is "" if it is unsigned."""
 
     key: str
     region: str
@@ -48,7 +48,7 @@ class Call:
     path: str
     labels: dict[str, str]  # the parameters in the path
     query: dict[str, list[str]]
-    headers: dict[str, str]  # by names in small letters
+    headers: dict[str, str]  # by lower-case name
     form: dict[str, str]
     body: bytes
     environ: dict[str, Any]
@@ -67,7 +67,7 @@ class Call:
 
 
 def read(environ: dict[str, Any]) -> Call:
-    """Who asks which service in which protocol. What is asked is not looked at yet (told). Raises Refused."""
+    """Return who calls which service in which protocol; resolve_operation finds the operation. Raises RequestRefused."""
     headers = {key[5:].lower().replace("_", "-"): value for key, value in environ.items() if key.startswith("HTTP_")}
     kind = environ.get("CONTENT_TYPE", "")
     headers |= {"content-type": kind} if kind else {}
@@ -86,7 +86,7 @@ def read(environ: dict[str, Any]) -> Call:
     if signed is None and guess != "query":
         return Call("", REGION, service, service, guess, "?", path, {}, {}, headers, {}, b"", environ)
     model, protocol = detect_protocol(service, headers, path)
-    if protocol == "rest-json":  # a function may be named by its ARN, and a slash at the end says nothing
+    if protocol == "rest-json":  # a path may name a function by its ARN, or end in a slash
         path = OF_FUNCTION.sub("", path).rstrip("/")
     query = {key: [v for k, v in pairs if k == key] for key, _ in pairs if not signature.OF_URLS.fullmatch(key)}
     key, region = (signed.key, signed.region) if signed else ("", REGION)
@@ -94,7 +94,7 @@ def read(environ: dict[str, Any]) -> Call:
 
 
 def resolve_operation(call: Call) -> Call:
-    """The same with its operation, "?" where there is none such, and its body. Raises Refused."""
+    """Return the call with its body and its operation, "?" if that is unknown. Raises RequestRefused."""
     return resolve_rest_call(call) if call.rest else resolve_root_call(call)
 
 
@@ -103,7 +103,7 @@ def is_form(headers: dict[str, str]) -> bool:
 
 
 def detect_protocol(service: str, headers: dict[str, str], path: str) -> tuple[str, str]:
-    """(botocore's model, the protocol of this call). Few services have two; a service that has none in JSON takes no Target."""
+    """Return (botocore's model, the call's protocol). Few services have two; one without JSON ignores X-Amz-Target."""
     model = "sagemaker-runtime" if service == "sagemaker" and path != "/" else MODELS.get(service, service)
     has = list_protocols(model)
     if "json" in has and ("query" not in has or "x-amz-target" in headers):
@@ -115,7 +115,7 @@ def detect_protocol(service: str, headers: dict[str, str], path: str) -> tuple[s
 
 @cache
 def list_protocols(model: str) -> tuple[str, ...]:
-    """() of what botocore has no model of."""
+    """Return the service's protocols, () if botocore has no model of it."""
     try:
         metadata = read_model_metadata(model)
     except UnknownServiceError:
@@ -129,7 +129,7 @@ def read_model_metadata(model: str) -> dict[str, Any]:
 
 
 def resolve_rest_call(call: Call) -> Call:
-    """A request that is told by method, path and query."""
+    """Resolve a request that is identified by its method, path and query. Raises RequestRefused."""
     if call.path.startswith(MOTOS_OWN):
         raise build_unsupported_error(call.protocol, f"{call.service} at {call.path}")
     if blank := [key for key in NOT_EMPTY if "" in call.query.get(key, [])]:
@@ -156,12 +156,12 @@ def resolve_rest_call(call: Call) -> Call:
 
 
 def is_form_like(headers: dict[str, str]) -> bool:
-    """What moto would take to pieces."""
+    """Return whether moto would parse the body as a form."""
     return headers.get("content-type", "").strip().lower().startswith((FORM, "multipart/"))
 
 
 def resolve_root_call(call: Call) -> Call:
-    """A request to /, told by its Target, or by the Action in its form."""
+    """Resolve a request to /, which names its operation in X-Amz-Target or as Action in its form. Raises RequestRefused."""
     if named := IN_CBOR.fullmatch(call.path):
         raise build_unsupported_error(call.protocol, f"{call.service}:{named[1]} in CBOR")
     if call.path not in ("", "/") or call.environ["REQUEST_METHOD"] != "POST":
@@ -184,7 +184,7 @@ def parse_form(call: Call) -> dict[str, str]:
     try:
         text = read_decoded_body(call).decode()
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
-    except ValueError as wrong:  # of UTF-8 too
+    except ValueError as wrong:  # UnicodeDecodeError is one too
         raise build_malformed_error(call.protocol, f"The form cannot be read: {wrong}") from None
     form = dict(pairs)
     if len(form) < len(pairs):
@@ -193,7 +193,7 @@ def parse_form(call: Call) -> dict[str, str]:
 
 
 def read_body(call: Call) -> bytes:
-    """The body as it came. Raises Refused for one that is too long."""
+    """Return the body as it came. Raises RequestRefused if it is too long."""
     stream = call.environ["wsgi.input"]
     if call.environ.get("wsgi.input_terminated"):
         body = stream.read(BODY_BYTES + 1)
@@ -206,7 +206,7 @@ def read_body(call: Call) -> bytes:
 
 
 def read_decoded_body(call: Call) -> bytes:
-    """As an SDK sends long ones: compressed."""
+    """Return the body, decompressed if it is gzip, as SDKs send long ones. Raises RequestRefused."""
     body, coding = read_body(call), call.headers.get("content-encoding", "")
     if not coding:
         return body
@@ -226,9 +226,9 @@ def read_decoded_body(call: Call) -> bytes:
 
 
 def build_moto_environ(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
-    """A WSGI environ with the call and its parameters as they were read, and nothing else of the request."""
+    """Return a WSGI environ with the call and its parameters as they were read, and nothing else of the request."""
     kept = {key: value for key, value in call.environ.items() if not key.startswith(("HTTP_", "CONTENT_"))}
-    # On AWS these calls come over TLS; a bucket policy that asks for it must not lock the sandbox out.
+    # On AWS these calls come over TLS; a bucket policy that requires it must not lock the sandbox out.
     kept |= {"HTTP_HOST": call.headers["host"], "wsgi.url_scheme": "https"}
     if call.key:
         scope = f"{call.key}/20260101/{REGION}/{call.service}/aws4_request"
@@ -245,7 +245,7 @@ def build_moto_environ(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_root_request(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
-    """(headers, query, body). In moto an Action anywhere beats the Target; a query keeps it from looking for one."""
+    """Return (headers, query, body). In moto an Action anywhere beats X-Amz-Target; a query keeps it from looking for one."""
     if call.protocol != "json":
         return {"content-type": FORM}, "", urlencode(call.form).encode()
     kind = f"application/x-amz-json-{read_model_metadata(call.model)['jsonVersion']}"
@@ -264,5 +264,5 @@ def build_rest_request(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str
         body = json.dumps({key: asked[key] for key in route.members if key in asked}).encode() if body else b""
     elif not route.document:
         body = b""
-    # moto, without a query, looks for one in the body and in the headers
+    # Without a query, moto looks for parameters in the body and in the headers.
     return given, urlencode(query, doseq=True) or f"x-id={call.operation}", body

@@ -1,6 +1,6 @@
-"""Operations that are told by method, path and query: which one a request is, and where each of its parameters stands.
+"""The operations that method, path and query identify: which one a request is, and where each of its parameters stands.
 
-The matching is moto's own, which reads botocore's models: what a call is taken for here, moto takes it for too.
+The matching is moto's own, which reads botocore's models: the sandbox and moto take a call for the same operation.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from werkzeug.exceptions import NotFound
 @dataclass(frozen=True)
 class Route:
     operation: str
-    labels: dict[str, str]  # what stands in the path -> parameter
-    greedy: frozenset[str]  # those of them that may hold slashes
-    literal: dict[str, str]  # what stands in the query of each such request: `policy`, `list-type=2`
+    labels: dict[str, str]  # label in the path -> parameter
+    greedy: frozenset[str]  # labels that may hold slashes
+    literal: dict[str, str]  # the fixed part of the query: `policy`, `list-type=2`
     query: dict[str, str]  # key in the query -> parameter
-    several: frozenset[str]  # keys that may stand there more than once
-    headers: dict[str, str]  # a header's name in small letters -> parameter
-    prefixes: tuple[str, ...]  # headers by the beginning of their names: x-amz-meta-
+    several: frozenset[str]  # keys in the query that may occur more than once
+    headers: dict[str, str]  # lower-case name of a header -> parameter
+    prefixes: tuple[str, ...]  # prefixes of headers' names: x-amz-meta-
     members: frozenset[str]  # parameters in a JSON body
-    document: bool  # whether there is a body that is a parameter as a whole, such as a policy
-    streams: bool  # whether the body is data, which nobody decides on
+    document: bool  # whether the whole body is one parameter, such as a policy
+    streams: bool  # whether the body is data, on which no decision depends
 
 
 def match_operation(
     service: str, method: str, path: str, keys: Iterable[str], headers: Iterable[str]
 ) -> tuple[str, dict[str, str]]:
-    """The operation, "?" for none, and the parameters in its path, which is decoded. Of query and headers only names count.
+    """Return the operation ("?" for none) and the parameters in its decoded path. Query and headers count by name only.
 
-    moto tells `?policy` from `?policy=x`, and would take the second, of a DELETE, for one of the whole bucket.
+    moto distinguishes `?policy` from `?policy=x`, and would take a DELETE with the second for one of the whole bucket.
     """
     query = urlencode({key: collect_query_literals(service).get(key, "") for key in keys})
     request = Request(
@@ -51,8 +51,8 @@ def match_operation(
     except NotFound:
         return "?", {}
     route = build_routes(service).get(operation.name)
-    # moto knows a few more than botocore, such as S3's upload by an HTML form, and lets the last label of a path hold slashes;
-    # what then acts on the call may cut it at one of them.
+    # moto knows a few operations that botocore lacks, such as S3's upload by an HTML form, and lets the last label of a
+    # path hold slashes, at which the code that acts on the call may cut it.
     if route is None or any("/" in value for label, value in labels.items() if label not in route.greedy):
         return "?", {}
     return operation.name, {route.labels[label]: value for label, value in labels.items()}
@@ -64,7 +64,7 @@ def quote_path(path: str) -> str:
 
 @cache
 def load_service_model(service: str) -> Any:
-    """botocore's model of a service, by botocore's name. Raises UnknownServiceError."""
+    """Return botocore's model of a service, by botocore's name. Raises UnknownServiceError."""
     return botocore.session.get_session().get_service_model(service)
 
 
@@ -75,14 +75,14 @@ def build_router(service: str) -> RestRouter:
 
 @cache
 def build_routes(service: str) -> dict[str, Route]:
-    """By operation. `service` is botocore's name of the model."""
+    """Return the routes by operation. `service` is botocore's name of the model."""
     model = load_service_model(service)
     return {name: derive_route(model.operation_model(name)) for name in model.operation_names}
 
 
 @cache
 def collect_query_literals(service: str) -> dict[str, str]:
-    """What stands in the queries of a service's operations as it is, such as `policy` and `list-type=2`."""
+    """Return the fixed parts of the queries of a service's operations, such as `policy` and `list-type=2`."""
     return {key: value for route in build_routes(service).values() for key, value in route.literal.items()}
 
 

@@ -1,4 +1,4 @@
-"""Whose key a request carries, for which service, signed when: from its one Authorization header, or its one presigned URL.
+"""The key, region and service in a request's one Authorization header or its one presigned URL.
 
 The signature itself is not checked: a key's id is as long as a password.
 """
@@ -17,7 +17,7 @@ PARTS = {"Credential", "SignedHeaders", "Signature"}
 
 
 class Unreadable(Exception):
-    """There is a signature, and it can be read in no way or in two."""
+    """The signature cannot be read, or can be read in two ways."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Signature:
 
 
 def read(authorization: str, query: list[tuple[str, str]]) -> Signature | None:
-    """None of a request that is not signed. Raises Unreadable."""
+    """Return the signature, None if the request is not signed. Raises Unreadable."""
     in_url = [(key, value) for key, value in query if OF_URLS.fullmatch(key)]
     if authorization and in_url:
         raise Unreadable(

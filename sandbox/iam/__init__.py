@@ -1,1 +1,1 @@
-"""Who calls, with which rights, what a call takes (permissions.py), and whether that suffices (enforce.py)."""
+"""The sandbox's IAM: callers and their rights, what a call needs (permissions.py), and the decision (enforce.py)."""

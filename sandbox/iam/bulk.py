@@ -1,4 +1,7 @@
-"""Make roles and policies straight in moto's store: the tests give a hundred stacks their roles, and a signed request for each part takes seconds."""
+"""The bulk creation of roles and policies, straight in moto's store.
+
+The tests give a hundred stacks their roles; a signed request for each part would take seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from sandbox.world import World
 
 
 def apply_iam_calls(world: World, calls: list[tuple[str, dict[str, Any]]]) -> dict[str, int]:
-    """Carry out IAM calls given as (botocore's name, its arguments): those that iam.apply makes in an account without the roles.
+    """Carry out IAM calls given as (botocore's name, its arguments): those that iam.apply makes if the account lacks the roles.
 
     Raises KeyError for a call that is not one of these.
     """

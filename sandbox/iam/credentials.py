@@ -1,6 +1,6 @@
-"""Keys: the administrator's, made when the sandbox starts, and those of roles, given to people, boxes, jobs and functions.
+"""The access keys: the administrator's, made when the sandbox starts, and roles', for people, boxes, jobs and functions.
 
-A call whose key is not one of these is refused. Signatures are not checked: a key's id is as long as a password.
+A call with any other key is refused. Signatures are not checked: a key's id is as long as a password.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LETTERS = string.ascii_letters + string.digits
 
 @dataclass(frozen=True)
 class Session:
-    """A role that somebody took. `role_id` is that role's own: one that is made anew under its name is another role."""
+    """A session of a role. `role_id` is the role's unique id: a role that is created again under the name is another role."""
 
     role_arn: str
     role_id: str
@@ -35,19 +35,20 @@ class Session:
     expires: datetime
     policy: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
-    transitive: frozenset[str] = frozenset()  # the keys of the tags that a role taken with this session has too
+    transitive: frozenset[str] = frozenset()  # keys of the tags that sessions assumed from this one inherit
     source_identity: str = ""
 
 
 class Keys:
     def __init__(self) -> None:
         self.administrator = ("", "")
-        self.sessions: dict[str, Session] = {}  # by the id of their key
+        self.sessions: dict[str, Session] = {}  # by access key id
         self._sources: dict[str, tuple[str, str]] = {}  # a secret in a URL -> (role's ARN, session's name)
 
     def make_administrator(self) -> None:
-        """An IAM user who may do everything, with a key that nobody can guess. moto reads the account from a key's id, so it
-        makes the id.
+        """Create an IAM user that may do everything, with a random secret key.
+
+        moto makes the key's id, because it reads the account from it.
         """
         iam = iam_backends[ACCOUNT]["aws"]
         iam.create_user(REGION, ADMINISTRATOR, "/")
@@ -57,7 +58,7 @@ class Keys:
         self.administrator = (key.access_key_id, key.secret_access_key)
 
     def assume(self, role_arn: str, session: str) -> tuple[str, str, str, datetime]:
-        """(key id, secret, session token, expiry) of a role. Raises KeyError when the account has no such role."""
+        """Return (key id, secret, session token, expiry) of a role. Raises KeyError if the account has no such role."""
         if find_role_id(role_arn) is None:
             raise KeyError(role_arn)
         taken = sts_backends[ACCOUNT]["aws"].assume_role(
@@ -72,12 +73,12 @@ class Keys:
         return taken.access_key_id, taken.secret_access_key, taken.session_token, kept.expires
 
     def begin(self, taken: Any, **told: Any) -> Session:
-        """Keep what moto's record of a session does not: whose it is if the role is made anew, and what it was `told`."""
+        """Record a session with what moto does not keep: the id of its role, and the fields in `told`."""
         kept = Session(
             role_arn=taken.role_arn,
             role_id=find_role_id(taken.role_arn) or "",
             name=taken.session_name,
-            issued=taken.access_key.create_date.replace(tzinfo=UTC),  # moto's are UTC, and do not say so
+            issued=taken.access_key.create_date.replace(tzinfo=UTC),  # moto's times are UTC, without a time zone
             expires=taken.expiration.replace(tzinfo=UTC),
             policy=taken.policy or "",
             **told,
@@ -86,21 +87,21 @@ class Keys:
         return kept
 
     def session(self, key_id: str) -> Session | None:
-        """The session of a role that a key is of, over or not; None of a user's key and of nobody's."""
+        """Return the session that a key belongs to, expired or not; None for a user's key or an unknown one."""
         return self.sessions.get(key_id)
 
     def expired(self, key_id: str) -> bool:
-        """Whether a key was good once, and its time is over."""
+        """Return whether a key belongs to a session that has expired."""
         taken = self.session(key_id)
         return taken is not None and taken.expires <= datetime.now(UTC)
 
     def expire(self, key_id: str) -> str:
-        """End a session before its time; tell its name. Raises KeyError for a key that is of none."""
+        """End a session early; return its name. Raises KeyError if the key belongs to no session."""
         self.sessions[key_id] = replace(self.sessions[key_id], expires=datetime.now(UTC))
         return self.sessions[key_id].name
 
     def caller(self, key_id: str) -> str | None:
-        """Whose key this is, in short; None when nobody's (any more): expired, or of a role or user that is gone."""
+        """Return the short name of a key's owner; None if the key is unknown or expired, or its role or user is deleted."""
         if not key_id:
             return None
         if taken := self.session(key_id):
@@ -112,20 +113,20 @@ class Keys:
         return None
 
     def source(self, role_arn: str, session: str) -> str:
-        """A secret path from which a process can fetch its role's keys, again and again."""
+        """Return a secret path from which a process can fetch its role's keys, again and again."""
         secret = secrets.token_urlsafe(24)
         self._sources[secret] = (role_arn, session)
         return secret
 
     def fetch(self, secret: str) -> dict[str, Any] | None:
-        """The document that containers read, or None for a path that was never given out, or of a role that is gone."""
+        """Return the document that containers read; None for an unknown path or a deleted role."""
         try:
             return self.document(*self._sources[secret])
         except KeyError:
             return None
 
     def document(self, role_arn: str, session: str) -> dict[str, Any]:
-        """A role's keys as containers and instances read them. Raises KeyError when there is no such role."""
+        """Return a role's keys as containers and instances read them. Raises KeyError if there is no such role."""
         key, secret, token, expiry = self.assume(role_arn, session)
         return {
             "Code": "Success",
@@ -139,5 +140,5 @@ class Keys:
 
 
 def find_role_id(role_arn: str) -> str | None:
-    """The unique id of the role that has this ARN now."""
+    """Return the unique id of the role that has this ARN now, or None."""
     return next((role.id for role in iam_backends[ACCOUNT]["aws"].roles.values() if role.arn == role_arn), None)

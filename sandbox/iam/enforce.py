@@ -26,7 +26,7 @@ LAYERS = {"identity": "identity-based policy", "boundary": "permissions boundary
 
 @dataclass(frozen=True)
 class Need:
-    """One permission that a call takes. `said` is what a refusal calls the resource, where that is not its ARN."""
+    """One permission that a call needs. `said` is what a refusal calls the resource, if that is not its ARN."""
 
     action: str
     resource: str
@@ -39,11 +39,11 @@ class Unlisted(Exception):
 
 
 class Denied(Exception):
-    """The caller may not. The message is AWS's."""
+    """The caller may not make the call. The message is AWS's."""
 
 
 def list_needs(world: World, service: str, operation: str, asked: dict[str, Any], user: str = "") -> list[Need]:
-    """Every permission that the call takes, its own first. `user` is the name of the user who calls. Raises Unlisted."""
+    """Return every permission that the call needs, its own first. `user` is the name of the user who calls. Raises Unlisted."""
     try:
         prefix, start, rows = TABLE[service]
         row = rows[operation]
@@ -67,7 +67,7 @@ def list_needs(world: World, service: str, operation: str, asked: dict[str, Any]
 def list_additional_needs(
     world: World, row: Row, found: list[Need], operation: str, asked: dict[str, Any]
 ) -> Iterator[Need]:
-    """What the call takes in addition: to tag what it makes, to pass the roles that it names."""
+    """Yield what else the call needs: to tag what it makes, to pass the roles that it names, and the row's `more`."""
     if row.tagging == "ec2:CreateTags":
         for kind in dict.fromkeys(spec["ResourceType"] for spec in as_list(asked.get("TagSpecifications", []))):
             arn = f"{resource_lookup.EC2}{kind}/*"
@@ -85,12 +85,12 @@ def with_defaults(service: str, asked: dict[str, Any], user: str) -> dict[str, A
     if service == "lambda" and str(asked.get("FunctionName", "")).startswith("arn:"):
         asked = asked | {"FunctionName": asked["FunctionName"].split(":", 6)[6]}
     if service == "iam":
-        asked = {"Path": "/"} | ({"UserName": user} if user else {}) | asked  # who names no user means itself
+        asked = {"Path": "/"} | ({"UserName": user} if user else {}) | asked  # no user named: the caller is meant
     return asked
 
 
 def expand_arns(world: World, row: Row, start: str, asked: dict[str, Any]) -> list[str]:
-    """The row's templates filled in: one ARN for each value of a list; a parameter that is not given is any."""
+    """Return the row's templates filled in: one ARN for each value of a list, * for a missing parameter unless optional."""
     found: list[str] = []
     for template in row.arns:
         if callable(template):
@@ -111,7 +111,7 @@ def fill_arn_template(template: str, asked: dict[str, Any]) -> str:
 
 
 def find_value_at_path(asked: Any, path: str) -> Any:
-    """The value at A.B; of each that has one, where a list is on the way. [] where there is none."""
+    """Return the value at A.B, or the list of values if a list is on the way; [] if there is none."""
     for name in path.split("."):
         if isinstance(asked, list):
             asked = [one[name] for one in asked if isinstance(one, dict) and one.get(name) is not None]
@@ -125,7 +125,7 @@ def convert_to_text(value: Any) -> str | list[str]:
 
 
 def check(world: World, call: Call, asked: dict[str, Any]) -> None:
-    """Raises Denied for the first permission that the caller lacks, Unlisted for an operation that has no row."""
+    """Raise Denied for the first permission that the caller lacks, Unlisted for an operation that has no row."""
     who = find_identity(world, call.key)
     user = who.context.get("aws:username", "")
     enforce_needs(world, who, list_needs(world, call.service, call.operation, asked, user), call.agent)
@@ -134,7 +134,7 @@ def check(world: World, call: Call, asked: dict[str, Any]) -> None:
 
 
 def explain_tunnel_denial(world: World, key: str, asked: dict[str, str]) -> str:
-    """Why the holder of a key may not open an Instance Connect tunnel, in AWS's words; "" when it may."""
+    """Return why the holder of a key may not open an Instance Connect tunnel, in AWS's words; "" if it may."""
     try:
         enforce_needs(world, find_identity(world, key), list_needs(world, "ec2-instance-connect", "OpenTunnel", asked))
     except Denied as denied:
@@ -143,7 +143,7 @@ def explain_tunnel_denial(world: World, key: str, asked: dict[str, str]) -> str:
 
 
 def enforce_needs(world: World, who: Identity, wanted: list[Need], agent: str = "") -> None:
-    """Raises Denied for the first that `who` lacks. All are written down."""
+    """Raise Denied for the first permission that `who` lacks. Each decision is recorded."""
     for need in wanted:
         decision = decide_need(world, who, need, agent)
         world.requests.add(who.caller.arn, need.action, need.resource, need.context, decision.effect, agent)
@@ -154,7 +154,7 @@ def enforce_needs(world: World, who: Identity, wanted: list[Need], agent: str = 
 
 
 def decide_need(world: World, who: Identity, need: Need, agent: str) -> Decision:
-    if need.action == "sts:GetCallerIdentity":  # AWS asks for no permission
+    if need.action == "sts:GetCallerIdentity":  # AWS requires no permission
         return Decision("allowed")
     context = build_request_context(agent) | who.context | need.context
     request = Request(who.caller, need.action, need.resource, context)
@@ -169,7 +169,7 @@ def compile_trust_policy(world: World, arn: str) -> Policy:
 
 
 def compile_resource_policy(world: World, arn: str) -> Policy | None:
-    """Of a bucket, for its objects too, or of a function."""
+    """Return the policy of a bucket, for its objects too, or of a function; None if there is none."""
     if arn.startswith("arn:aws:s3:::"):
         name = arn.removeprefix("arn:aws:s3:::").partition("/")[0]
         bucket = world.get_global_backend("s3").buckets.get(name)
@@ -184,9 +184,9 @@ def compile_resource_policy(world: World, arn: str) -> Policy | None:
 
 
 def check_missing_object(world: World, who: Identity, asked: dict[str, Any], agent: str) -> None:
-    """Who may not list a bucket is not told that an object is missing: S3 denies instead.
+    """Raise Denied if the object is missing and the caller may not list the bucket, as S3 does instead of reporting a 404.
 
-    Whether a condition on s3:prefix is met by the key here is not documented; it counts as not met.
+    AWS does not document whether the key meets a condition on s3:prefix here; it counts as not met.
     """
     bucket = world.get_global_backend("s3").buckets.get(asked.get("Bucket"))
     if bucket is not None and asked.get("Key") not in bucket.keys:
@@ -194,7 +194,7 @@ def check_missing_object(world: World, who: Identity, asked: dict[str, Any], age
 
 
 def format_denial(who: Identity, need: Need, decision: Decision) -> str:
-    """In AWS's words; the reason is what people look for."""
+    """Return the denial in AWS's words; its reason is what people search for."""
     resource = f'"{need.resource}"' if need.action.startswith("s3:") else need.said or need.resource
     said = f"User: {who.arn} is not authorized to perform: {need.action} on resource: {resource}"
     if decision.effect == "explicitDeny":

@@ -1,4 +1,4 @@
-"""A role taken with a token of somebody else's, as CI does: the sandbox stands in for GitHub, and signs the tokens itself."""
+"""The web identity federation that CI uses: the sandbox stands in for GitHub, and signs the tokens itself."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ TOKEN_S = 3600
 
 
 class Invalid(Exception):
-    """The token is not one of ours."""
+    """The token is not one of the sandbox's."""
 
 
 class Expired(Exception):
-    """It was one, and its time is over."""
+    """The token was valid once, and has expired."""
 
 
 def mint_token(world: World, claims: dict[str, Any]) -> str:
-    """A token with these claims (`sub`, `aud`), good for an hour."""
+    """Return a token with these claims (`sub`, `aud`), valid for an hour."""
     body = {"iss": f"https://{ISSUER}", "exp": int(time.time()) + TOKEN_S, **claims}
     signed = ".".join(encode_base64url(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, body))
     return f"{signed}.{encode_base64url(compute_signature(world, signed))}"
 
 
 def verify_token(world: World, token: str) -> dict[str, Any]:
-    """Raises Invalid and Expired."""
+    """Return the token's claims. Raises Invalid and Expired."""
     signed, _, mark = token.rpartition(".")
     if not hmac.compare_digest(encode_base64url(compute_signature(world, signed)).encode(), mark.encode()):
         raise Invalid("The web identity token was not signed here")
@@ -56,7 +56,7 @@ def encode_base64url(data: bytes) -> str:
 
 
 def is_token_trusted(world: World, wanted: dict[str, Any]) -> bool:
-    """Whether the role's trust lets this token in. Raises Invalid and Expired."""
+    """Return whether the role's trust policy accepts this token. Raises Invalid and Expired."""
     found = verify_token(world, str(wanted.get("WebIdentityToken", "")))
     role = find_role(world, str(wanted.get("RoleArn", "")))
     told = {f"{ISSUER}:{key}": str(found[key]) for key in ("sub", "aud") if key in found}

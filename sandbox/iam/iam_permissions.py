@@ -1,4 +1,4 @@
-"""Which permissions IAM's and STS's calls take, and how IAM names what they act on in a refusal."""
+"""The permissions that IAM's and STS's calls need, and what IAM calls their resources in a refusal."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sandbox.world import World
 
 # The beginning of an ARN's last part -> what IAM calls it
 NAMES = {"role": "role", "user": "user", "instance-profile": "instance profile"}
-NEW = ("CreateRole", "CreateUser", "CreateInstanceProfile")  # what is not there yet has its ARN in a refusal
-TAKING = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")  # the role's trust has to allow these too
+NEW = ("CreateRole", "CreateUser", "CreateInstanceProfile")  # a refusal names what does not exist yet by its ARN
+TAKING = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")  # the role's trust policy must allow these too
 
 
 def resolve_role_arn(world: World, asked: Params) -> list[str]:
@@ -35,7 +35,7 @@ def resolve_user_arn(world: World, asked: Params) -> list[str]:
 
 
 def find_boundary_context(world: World, asked: Params, arn: str) -> Context:
-    """The boundary that a role or user has now, which a change of its policies is decided by too."""
+    """Return the boundary that a role or user has now, on which a change of its policies depends too."""
     iam = world.get_global_backend("iam")
     holder = next((one for one in (*iam.roles.values(), *iam.users.values()) if one.arn == arn), None)
     bound = getattr(holder, "permissions_boundary_arn", None)
@@ -47,7 +47,7 @@ def list_profile_needs(world: World, asked: Params) -> More:
 
 
 def list_session_needs(world: World, asked: Params) -> More:
-    """Tags and a source identity of a session each take a permission of their own."""
+    """Yield the permissions that a session's tags and source identity each need."""
     role, tags = str(asked.get("RoleArn", "*")), derive_request_tags(asked, "")
     if keys := asked.get("TransitiveTagKeys"):
         tags = tags | {"sts:transitivetagkeys": keys}
@@ -58,7 +58,7 @@ def list_session_needs(world: World, asked: Params) -> More:
 
 
 def describe_denied_resource(operation: str, arn: str) -> str:
-    """IAM names what is there in words (`role NAME`), a new policy by its name, other new things by their ARN."""
+    """Return what IAM calls a resource in a refusal: `role NAME` if it exists, `policy NAME` for a new policy, else its ARN."""
     if operation == "CreatePolicy":
         return f"policy {arn.rpartition('/')[2]}"
     kind = arn.partition(f":{ACCOUNT}:")[2].partition("/")[0]

@@ -1,6 +1,6 @@
-"""Which permissions a call takes: operation -> action, ARN, context keys, roles passed. enforce.py decides on each.
+"""The permissions that a call needs: operation -> action, ARN, context keys, roles passed. enforce.py decides on each.
 
-An operation without a row here is not part of the sandbox: it is answered 501, and so nothing gets by undecided.
+An operation without a row here is not part of the sandbox: it is answered 501, so that no call goes through undecided.
 The rows of IAM and STS are in iam_permissions.py, those of S3 in s3_permissions.py.
 """
 

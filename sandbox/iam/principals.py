@@ -1,4 +1,4 @@
-"""Who calls, with what rights: users, roles and sessions as moto keeps them, in the words of the evaluator."""
+"""The principals that call, and their rights: users, roles and sessions as moto keeps them, in the evaluator's terms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sandbox.world import World
 
 @dataclass(frozen=True)
 class Identity:
-    """A caller, what it may, and the context keys that come with it."""
+    """The principal that calls, what it may do, and the context keys that come with it."""
 
     caller: Caller
     rights: Rights
@@ -26,12 +26,12 @@ class Identity:
 
     @property
     def arn(self) -> str:
-        """As AWS names it in a refusal: a session's ARN, or a user's."""
+        """Return the ARN by which AWS names the caller in a refusal: a session's or a user's."""
         return self.caller.session or self.caller.arn
 
 
 def find_identity(world: World, key_id: str) -> Identity:
-    """Of a key that `world.keys` knows."""
+    """Return the identity behind a key that `world.keys` knows."""
     session = world.keys.session(key_id)
     return build_session_identity(world, session) if session else build_user_identity(world, key_id)
 
@@ -44,7 +44,7 @@ def build_user_identity(world: World, key_id: str) -> Identity:
         held += [*compile_inline_policies(group.policies), *compile_managed_policies(group.managed_policies)]
     context = {"aws:principaltype": "User", "aws:userid": user.id, "aws:username": user.name}
     if key_id == world.keys.administrator[0]:
-        context["aws:multifactorauthpresent"] = "true"  # who starts a sandbox counts as signed in with MFA
+        context["aws:multifactorauthpresent"] = "true"  # the operator counts as signed in with MFA
     return Identity(
         Caller(user.arn),
         Rights(tuple(held), compile_boundary(world, user)),
@@ -53,7 +53,7 @@ def build_user_identity(world: World, key_id: str) -> Identity:
 
 
 def build_session_identity(world: World, session: Session) -> Identity:
-    """The role's own rights and tags, narrowed by the session's policy; its tags come before the role's."""
+    """Return the role's identity, narrowed by the session policy; the session's tags override the role's."""
     found = build_role_identity(world, session.role_arn, session.name, session.issued)
     context = found.context | {f"aws:principaltag/{key.lower()}": value for key, value in session.tags.items()}
     if session.source_identity:
@@ -63,12 +63,12 @@ def build_session_identity(world: World, session: Session) -> Identity:
 
 
 def build_role_identity(world: World, arn: str, session: str, issued: datetime | None = None) -> Identity:
-    """A session of the role, as somebody who takes it has it, now or when it was `issued`. Raises KeyError without such a role."""
+    """Return the identity of a session of the role, started now or when `issued`. Raises KeyError without such a role."""
     role = find_role(world, arn)
     if role is None:
         raise KeyError(arn)
     held = (*compile_inline_policies(role.policies), *compile_managed_policies(role.managed_policies))
-    taken = (issued or datetime.now(UTC)).isoformat(timespec="seconds")  # AWS's, too, are whole seconds
+    taken = (issued or datetime.now(UTC)).isoformat(timespec="seconds")  # AWS gives whole seconds too
     context = {"aws:principaltype": "AssumedRole", "aws:userid": f"{role.id}:{session}", "aws:tokenissuetime": taken}
     caller = Caller(role.arn, f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name}/{session}")
     return Identity(
@@ -77,7 +77,7 @@ def build_role_identity(world: World, arn: str, session: str, issued: datetime |
 
 
 def find_role(world: World, arn: str) -> Any:
-    """moto's record of a role, or None."""
+    """Return moto's record of a role, or None."""
     return next((role for role in world.get_global_backend("iam").roles.values() if role.arn == arn), None)
 
 
@@ -94,7 +94,7 @@ def read_default_version(managed: Any) -> str:
 
 
 def compile_boundary(world: World, holder: Any) -> Policy | None:
-    """One whose policy is gone lets nothing through."""
+    """Return the boundary of a role or user, or None. A boundary whose policy is deleted allows nothing."""
     arn = getattr(holder, "permissions_boundary_arn", None)  # a user has the field once it has a boundary
     if not arn:
         return None
@@ -130,7 +130,7 @@ def build_request_context(agent: str = "") -> dict[str, str]:
 
 
 def is_service_trusted(world: World, service: str, role_arn: str, source_arn: str = "") -> bool:
-    """Whether a service may take a role, as its trust says. A role that is not there is not taken."""
+    """Return whether the role's trust policy lets a service assume it; False if there is no such role."""
     role = find_role(world, role_arn)
     if role is None:
         return False

@@ -1,5 +1,7 @@
-"""A row of the table of permissions, and what no template in it tells: ARNs that have to be looked up, roles that are
-passed without being a parameter."""
+"""The rows of the permission table, and the lookups that their templates cannot express.
+
+Some ARNs have to be looked up, and some roles are passed without being a parameter.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +39,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Row:
-    """`arns` are templates with {Parameter}s, or functions that look ARNs up; all have to be allowed. `action` is told where it
-    is not the operation's own name, `versioned` where it has another one with a VersionId. `keys` maps a context key to a
-    parameter's path, `context` tells more keys of an ARN; `passes` maps a parameter to the service that takes the role named
-    there. `tagging` is the action that tags given at creation take besides, `more` tells other permissions that it takes.
+    """The permissions of an operation. `arns` are templates with {Parameter}s, or functions that look ARNs up; all must be allowed.
+
+    `action` is set if it is not the operation's own name, `versioned` if the action is another one with a VersionId. `keys` maps
+    a context key to a parameter's path, `context` returns more keys for an ARN; `passes` maps a parameter to the service that
+    takes the role named there. `tagging` is the action that tags given at creation also need, `more` yields further permissions.
     """
 
     arns: tuple[str | Callable[[World, Params], list[str]], ...]
@@ -58,12 +61,12 @@ def build_row(*arns: Any, **more: Any) -> Row:
 
 
 def build_rows(names: str, *arns: Any, **more: Any) -> dict[str, Row]:
-    """One row for several operations."""
+    """Return the same row for several operations."""
     return dict.fromkeys(names.split(), build_row(*arns, **more))
 
 
 def derive_request_tags(asked: Params, arn: str) -> Context:
-    """aws:RequestTag of what the call would make at this ARN."""
+    """Return aws:RequestTag and aws:TagKeys of what the call would make at this ARN."""
     kind = arn.removeprefix(EC2).partition("/")[0]
     specified = [
         s.get("Tags", []) for s in as_list(asked.get("TagSpecifications", [])) if s.get("ResourceType") == kind
@@ -80,19 +83,19 @@ def derive_request_tags(asked: Params, arn: str) -> Context:
 
 
 def resolve_function_arn(world: World, asked: Params) -> list[str]:
-    """With the version or alias, given beside the name or in it."""
+    """Return the function's ARN with the version or alias, given beside the name or in it."""
     name, _, inside = str(asked.get("FunctionName", "")).partition(":")
     qualifier = asked.get("Qualifier") or inside
     return [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}" + (f":{qualifier}" if qualifier else "")]
 
 
 def find_iam_arn(known: Any, name: Any, kind: str) -> str:
-    """The ARN with its path, which the request does not give; of what is not there, without."""
+    """Return the ARN with its path, which the request does not give; without a path if nothing has this name."""
     return next((one.arn for one in known if one.name == name), f"arn:aws:iam::{ACCOUNT}:{kind}/{name}")
 
 
 def list_function_statements(world: World, name: str) -> list[dict[str, Any]]:
-    """The statements that AddPermission made for a function, its versions and aliases, each with the ARN it is for.
+    """Return the statements that AddPermission made for a function, its versions and aliases, each with the ARN it is for.
 
     moto appends a qualifier to the ARN of a version, and takes a principal's ARN or account as it was given.
     """
@@ -112,13 +115,13 @@ def list_function_statements(world: World, name: str) -> list[dict[str, Any]]:
 
 
 def resolve_project_arns(world: World, asked: Params) -> list[str]:
-    """A build's id is PROJECT:UUID."""
+    """Return the ARNs of the builds' projects; a build's id is PROJECT:UUID."""
     idents = [str(ident) for ident in as_list(asked.get("ids", asked.get("id", [])))]
     return [f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/{ident.split(':')[0]}" for ident in idents]
 
 
 def resolve_parameter_arn(world: World, asked: Params) -> list[str]:
-    """By its name or ARN; a version or label may follow it, after a colon."""
+    """Return the ARN of a parameter given by name or ARN; a version or label may follow after a colon."""
     name = str(asked.get("Name", "*"))
     return [":".join(name.split(":")[:6]) if name.startswith("arn:") else format_parameter_arn(name.partition(":")[0])]
 
@@ -128,7 +131,7 @@ def resolve_parameter_path_arn(world: World, asked: Params) -> list[str]:
 
 
 def format_parameter_arn(name: str) -> str:
-    """Those below /aws/ are everybody's, and have no account."""
+    """Return a parameter's ARN; parameters below /aws/ are public, and their ARNs have no account."""
     account = "" if name.startswith("/aws/") else ACCOUNT
     return f"arn:aws:ssm:{REGION}:{account}:parameter/{name.lstrip('/')}"
 
@@ -152,12 +155,12 @@ def resolve_tagged_arns(world: World, asked: Params) -> list[str]:
 
 
 def resolve_tagged_rule_arns(world: World, asked: Params) -> list[str]:
-    """The rules of a security group count as resources of their own only where the request gives them tags."""
+    """Return the ARN of a security group's rules, which are resources of their own only if the request tags them."""
     return [f"{EC2}security-group-rule/*"] if asked.get("TagSpecifications") else []
 
 
 def resolve_launch_arns(world: World, asked: Params) -> list[str]:
-    """Everything that RunInstances makes or uses; each has to be allowed."""
+    """Return the ARNs of everything that RunInstances makes or uses; each must be allowed."""
     interfaces = as_list(asked.get("NetworkInterfaces", []))
     groups = as_list(asked.get("SecurityGroupIds", [])) + [g for i in interfaces for g in as_list(i.get("Groups", []))]
     subnets = as_list(asked.get("SubnetId", [])) + [i["SubnetId"] for i in interfaces if "SubnetId" in i]
@@ -179,7 +182,7 @@ def list_pass_role_needs(role: str, service: str, world: World) -> More:
 
 
 def list_launch_needs(world: World, asked: Params) -> More:
-    """The role in the instance profile; and, for the first spot request of an account, EC2's own role for them."""
+    """Yield the permissions to pass the instance profile's role and, for an account's first spot request, to create EC2's role."""
     if profile := find_instance_profile(world, asked):
         for role in profile.roles:
             yield from list_pass_role_needs(role.arn, "ec2.amazonaws.com", world)
@@ -188,7 +191,7 @@ def list_launch_needs(world: World, asked: Params) -> More:
 
 
 def find_instance_profile(world: World, asked: Params) -> Any:
-    """The instance profile that is named or whose ARN is given, or None."""
+    """Return the instance profile that is given by name or ARN, or None."""
     told = asked.get("IamInstanceProfile") or {}
     known = world.get_global_backend("iam").instance_profiles.values()
     return next((one for one in known if told and (one.arn == told.get("Arn") or one.name == told.get("Name"))), None)
@@ -200,13 +203,13 @@ def list_scaling_needs(world: World, asked: Params) -> More:
 
 
 def list_alarm_needs(world: World, asked: Params) -> More:
-    """An alarm that acts on an instance acts through a role of CloudWatch Events."""
+    """Yield the permission to create CloudWatch Events' role, through which an alarm acts on an instance."""
     if any(":ec2:" in str(action) for action in as_list(asked.get("AlarmActions", []))):
         yield from list_service_role_needs(world, "events.amazonaws.com", "AWSServiceRoleForCloudWatchEvents")
 
 
 def list_service_role_needs(world: World, service: str, name: str) -> More:
-    """AWS makes its role in the caller's name when it is not there yet; from then on nobody needs to be allowed to."""
+    """Yield the permission to create a service-linked role; the caller needs it only while the role is missing."""
     if name not in {role.name for role in world.get_global_backend("iam").roles.values()}:
         yield "iam:CreateServiceLinkedRole", f"{SERVICE_ROLES}{service}/{name}", {"iam:awsservicename": service}
 
@@ -226,7 +229,7 @@ def make_service_role(world: World, arn: str) -> None:
 
 
 def read_resource_tags(world: World, arn: str) -> Context:
-    """aws:ResourceTag of an EC2 resource that is there; of other services none are known here."""
+    """Return aws:ResourceTag and ec2:ResourceTag of an existing EC2 resource; {} for other services."""
     if not arn.startswith(EC2):
         return {}
     kind, _, ident = arn.removeprefix(EC2).partition("/")
@@ -243,7 +246,7 @@ def read_resource_tags(world: World, arn: str) -> Context:
 
 
 def derive_launch_context(world: World, asked: Params, arn: str) -> Context:
-    """What RunInstances says of the instance itself."""
+    """Return the context keys that RunInstances gives for the instance itself; {} for its other resources."""
     if ":instance/" not in arn:
         return {}
     profile = find_instance_profile(world, asked)

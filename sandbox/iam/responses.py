@@ -1,4 +1,4 @@
-"""IAM's calls that moto lacks: boundaries of users, and calls that mean the caller's own user."""
+"""The IAM calls that moto lacks: boundaries of users, and calls that mean the caller's own user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Iam(IamResponse):
     }
 
     def _get_param(self, param_name: str, if_none: Any = None) -> Any:
-        """Where no user is named the caller's is meant. moto takes the one of the key that is acted on."""
+        """Return the parameter; a missing UserName means the caller's. moto takes the owner of the key that is acted on."""
         found = super()._get_param(param_name, if_none)
         if param_name != "UserName" or found:
             return found
@@ -51,7 +51,7 @@ class Iam(IamResponse):
 
 
 def set_user_boundary(user: Any, boundary: str | None) -> None:
-    """A user of moto's has no such fields of its own; these are called as a role's are."""
+    """Set a user's boundary, or remove it for None. moto's users lack these fields; they are named as a role's."""
     user.permissions_boundary_arn = boundary
     told = {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": boundary}
     user.permissions_boundary = told if boundary else None

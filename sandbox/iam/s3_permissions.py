@@ -1,4 +1,4 @@
-"""Which permissions S3's calls take: the version that is asked for, tags and ACLs given with an object, what a copy reads."""
+"""The permissions that S3's calls need: for a given version, tags and ACLs given with an object, and what a copy reads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def resolve_object_arn(world: World, asked: Params) -> list[str]:
 
 
 def derive_object_tags(world: World, asked: Params, arn: str = "") -> Context:
-    """Of an object that is written: its tags stand in a header, as a URL's query would."""
+    """Return the tags of an object that is written; a header gives them in the form of a URL's query."""
     found = parse_qsl(str(asked.get("Tagging") or ""), keep_blank_values=True)
     named: Context = {f"s3:requestobjecttag/{key.lower()}": value for key, value in found}
     return named | {"s3:requestobjecttagkeys": [key for key, _ in found]} if found else {}
 
 
 def list_write_needs(world: World, asked: Params) -> More:
-    """To give an object an ACL or tags as it is written takes what it takes afterwards."""
+    """Yield what an ACL or tags given with an object need: the same as when they are set afterwards."""
     (arn,) = resolve_object_arn(world, asked)
     if any(asked.get(grant) for grant in GRANTS):
         yield "s3:PutObjectAcl", arn, {"s3:x-amz-acl": str(asked["ACL"])} if asked.get("ACL") else {}
@@ -33,7 +33,7 @@ def list_write_needs(world: World, asked: Params) -> More:
 
 
 def list_copy_needs(world: World, asked: Params) -> More:
-    """The source, as S3 reads it: BUCKET/KEY in URL encoding, and which version. Its tags come along, unless others are given."""
+    """Yield what a copy needs: the source is BUCKET/KEY in URL encoding, with a version; its tags come along unless replaced."""
     path, _, query = str(asked.get("CopySource", "")).partition("?")
     bucket, _, key = unquote(path).lstrip("/").partition("/")
     version = parse_qs(query).get("versionId", [""])[0]
@@ -46,12 +46,12 @@ def list_copy_needs(world: World, asked: Params) -> More:
 
 
 def list_part_copy_needs(world: World, asked: Params) -> More:
-    """A part has neither tags nor an ACL: those are of the upload."""
+    """Yield the read of the source only: a part has neither tags nor an ACL, which belong to the upload."""
     yield next(list_copy_needs(world, asked))
 
 
 def has_object_tags(world: World, bucket: str, key: str, version: str) -> bool:
-    """Whether an object, or a version of it, has tags."""
+    """Return whether an object, or a version of it, has tags."""
     s3 = world.get_global_backend("s3")
     found = s3.buckets[bucket].keys.getlist(key, []) if bucket in s3.buckets else []
     wanted = [one for one in found if one.version_id == version] if version else found[-1:]
@@ -59,7 +59,7 @@ def has_object_tags(world: World, bucket: str, key: str, version: str) -> bool:
 
 
 def build_versioned_row(action: str) -> Row:
-    """An action on an object that has another name where a version is asked for."""
+    """Return the row of an object action that has another name if the request gives a version."""
     verb, _, rest = action.partition("Object")
     keys = {"s3:VersionId": "VersionId"}
     return build_row(resolve_object_arn, action=f"s3:{action}", versioned=f"s3:{verb}ObjectVersion{rest}", keys=keys)

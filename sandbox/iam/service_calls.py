@@ -1,6 +1,6 @@
-"""What AWS's services do in a role's name, without a call that anybody sees: read models, pull images, join networks, write logs.
+"""The unseen calls that AWS's services make in a role's name: read models, pull images, join networks, write logs.
 
-Each is decided on like a call of the role's own, and written down with them. All raise enforce.Denied.
+Each is decided on like a call of the role's own, and recorded with them. All but can_write_logs raise enforce.Denied.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def authorize_as_role(world: World, role: str, session: str, *wanted: Need) -> N
 
 
 def can_write_logs(world: World, role: str, session: str, group: str, stream: str) -> bool:
-    """Whether the service may log in the role's name; where it may not, AWS runs on in silence."""
+    """Return whether the service may log in the role's name; if it may not, AWS goes on without logs."""
     of_group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:"
     wanted = [Need("logs:CreateLogStream", f"{of_group}{stream}"), Need("logs:PutLogEvents", f"{of_group}{stream}")]
     if group not in world.backend("logs").groups:
@@ -32,7 +32,7 @@ def can_write_logs(world: World, role: str, session: str, group: str, stream: st
 
 
 def authorize_image_pull(world: World, role: str, session: str, image: str) -> None:
-    """An image of ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG"""
+    """Check that the role may pull an image of ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG."""
     registry, _, name = image.partition("/")
     account, _, _, region, *_ = registry.split(".")
     repository = f"arn:aws:ecr:{region}:{account}:repository/{name.partition('@')[0].partition(':')[0]}"
@@ -47,7 +47,7 @@ def authorize_image_pull(world: World, role: str, session: str, image: str) -> N
 
 
 def authorize_vpc_join(world: World, role: str, session: str, vpc: dict[str, Any] | None) -> None:
-    """Network interfaces of SageMaker's hosts in the customer's subnets."""
+    """Check that the role may make network interfaces for SageMaker's hosts in the customer's subnets."""
     if not vpc:
         return
     ec2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}:"
@@ -73,7 +73,7 @@ def authorize_vpc_join(world: World, role: str, session: str, vpc: dict[str, Any
 
 
 def authorize_object_read(world: World, role: str, session: str, url: str) -> None:
-    """One object."""
+    """Check that the role may read one object, s3://BUCKET/KEY."""
     authorize_as_role(world, role, session, Need("s3:GetObject", f"arn:aws:s3:::{url.removeprefix('s3://')}"))
 
 

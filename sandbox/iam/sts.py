@@ -1,4 +1,4 @@
-"""STS's calls that moto makes too easy: how long a session may be, and what it is told and carries on."""
+"""The STS calls that moto checks too little: a session's name and duration, and the tags and source identity it passes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes to a training job from S3 and goes back there: channels, checkpoints, model and output. With the job's role."""
+"""A training job's transfers from and to S3, with the job's role: channels, checkpoints, model and output."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from botocore.exceptions import ClientError
 from sandbox.sagemaker.hosts import JobError
 
 FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints")
-SYNC_S = 1.0  # of wall time, between two looks at the checkpoints
+SYNC_S = 1.0  # wall time between two uploads of changed checkpoints
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:
-    """(bucket, key) of s3://bucket/key."""
+    """Return (bucket, key) of s3://bucket/key."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
 
 
 def prepare_host_folder(s3: Any, asked: dict[str, Any], root: Path, host: int) -> None:
-    """One host's /opt/ml, with channels and configuration; SageMaker's own layout. Raises JobError."""
+    """Fill one host's /opt/ml with channels and configuration, in SageMaker's layout. Raises JobError."""
     for name in FOLDERS:
         (root / name).mkdir(parents=True)
     hosts = [f"algo-{n + 1}" for n in range(asked["ResourceConfig"]["InstanceCount"])]
@@ -50,7 +50,10 @@ def prepare_host_folder(s3: Any, asked: dict[str, Any], root: Path, host: int) -
 
 
 def download_channel(s3: Any, source: dict[str, str], folder: Path, role: str) -> None:
-    """A channel: all objects of a prefix, or those that a manifest file lists, under their names below the prefix."""
+    """Download a channel: all objects of a prefix, or those that a manifest file lists, named as below the prefix.
+
+    Raises JobError when there are none.
+    """
     bucket, key = split_s3_uri(source["S3Uri"])
     if source["S3DataType"] == "ManifestFile":
         listing = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
@@ -66,7 +69,7 @@ def download_channel(s3: Any, source: dict[str, str], folder: Path, role: str) -
 
 
 def list_names_if_allowed(s3: Any, bucket: str, prefix: str) -> list[str]:
-    """As `list_object_names`; nothing where the role may not list the bucket, which SageMaker does not tell apart."""
+    """Do what `list_object_names` does, but return [] if the role may not list: SageMaker reports both alike."""
     try:
         return list_object_names(s3, bucket, prefix)
     except ClientError as error:
@@ -76,7 +79,7 @@ def list_names_if_allowed(s3: Any, bucket: str, prefix: str) -> list[str]:
 
 
 def format_no_objects_error(url: str, role: str) -> str:
-    """AWS's words, which it may have ready when the job is asked for."""
+    """Return AWS's message for a channel without objects."""
     bucket, _ = split_s3_uri(url)
     return (
         f'ClientError: Data download failed: No S3 objects found under S3 URL "{url}" given in input data source. Please ensure that '
@@ -86,14 +89,14 @@ def format_no_objects_error(url: str, role: str) -> str:
 
 
 def list_object_names(s3: Any, bucket: str, prefix: str) -> list[str]:
-    """Names of the objects that begin with the prefix, without it; not of the empty ones that stand for folders."""
+    """Return the names of the objects below the prefix, without it; objects that stand for folders are left out."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     return [key.removeprefix(prefix) for key in keys if not key.endswith("/")]
 
 
 def download_to_folder(s3: Any, bucket: str, key: str, folder: Path, name: str) -> Path:
-    """An object into a file below `folder`. Raises JobError for a name that leads out of it."""
+    """Download an object to a path below `folder` and return it. Raises JobError for a name that leads out."""
     path = (folder / name.lstrip("/")).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise JobError(f"ClientError: {name} points outside its channel")
@@ -103,7 +106,7 @@ def download_to_folder(s3: Any, bucket: str, key: str, folder: Path, name: str) 
 
 
 def upload_artifacts(s3: Any, asked: dict[str, Any], roots: list[Path], folder: Path) -> None:
-    """All hosts' model folders in one model.tar.gz, and output/data in output.tar.gz. Raises JobError."""
+    """Upload all hosts' model folders as one model.tar.gz, and output/data as output.tar.gz. Raises JobError."""
     bucket, prefix = split_s3_uri(asked["OutputDataConfig"]["S3OutputPath"])
     for name, part in (("model.tar.gz", "model"), ("output.tar.gz", "output/data")):
         files = {
@@ -121,14 +124,14 @@ def upload_artifacts(s3: Any, asked: dict[str, Any], roots: list[Path], folder: 
         key = "/".join(filter(None, (prefix.rstrip("/"), asked["TrainingJobName"], "output", name)))
         try:
             s3.upload_file(str(packed), bucket, key)
-        except Exception as error:  # boto3 wraps what upload_file is refused in an error of its own
+        except Exception as error:  # boto3 wraps the ClientError of upload_file in its own error
             raise JobError(f"ClientError: Artifact upload failed: s3://{bucket}/{key}: {error}") from error
 
 
 class Checkpoints:
-    """A job's checkpoint folders: filled from S3 before its hosts start, sent there while they run, and once they ended.
+    """A job's checkpoint folders, filled from S3 before its hosts start and uploaded while they run and when they end.
 
-    All hosts share one place in S3: of two that write the same name, the later one wins.
+    All hosts share one prefix in S3: if two write the same name, the later one wins.
     """
 
     def __init__(self, s3: Any, config: dict[str, str] | None, roots: list[Path]) -> None:
@@ -143,7 +146,7 @@ class Checkpoints:
         self._thread = threading.Thread(target=self._keep_uploading, daemon=True)
 
     def __enter__(self) -> Checkpoints:
-        """Raises JobError when what is in S3 cannot be had."""
+        """Download the checkpoints and start the uploads. Raises JobError when the download fails."""
         if self._on:
             try:
                 self._download_checkpoints()
@@ -153,7 +156,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Raises JobError when the last of it cannot be sent, unless the job failed anyway."""
+        """Upload the last changes. Raises JobError when that fails, unless the job has failed already."""
         if not self._on:
             return
         self._ended.set()
@@ -174,15 +177,15 @@ class Checkpoints:
 
     def _keep_uploading(self) -> None:
         while not self._ended.wait(SYNC_S):
-            with contextlib.suppress(ClientError):  # tried again in a second, and told at the end
+            with contextlib.suppress(ClientError):  # retried in a second, and reported at the end
                 self._upload_changes()
 
     def _upload_changes(self) -> None:
-        """What changed since it was sent. Names that begin with a dot are left out: half-written files are called so."""
+        """Upload the files that changed since their last upload, except dot files, which are half-written ones."""
         for folder in self._folders:
             for path in sorted(folder.resolve().rglob("*")):
                 inner = path.relative_to(folder.resolve())
-                with contextlib.suppress(FileNotFoundError):  # renamed while we looked
+                with contextlib.suppress(FileNotFoundError):  # renamed in the meantime
                     if not path.is_file() or any(part.startswith(".") for part in inner.parts):
                         continue
                     seen = read_file_stamp(path)
@@ -193,6 +196,6 @@ class Checkpoints:
 
 
 def read_file_stamp(path: Path) -> tuple[int, int]:
-    """(bytes, time of the last change in ns): a file with another stamp is another file."""
+    """Return (bytes, time of the last change in ns); a different stamp means that the file has changed."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns

@@ -1,4 +1,4 @@
-"""One instance behind an endpoint: the serving image's own program, on a model fetched with the endpoint's role."""
+"""One instance behind an endpoint: it runs the serving image's own program on a model fetched with the model's role."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from sandbox.iam import service_calls
 from sandbox.world import World
 
 PING_S = 2.0  # SageMaker gives a ping two seconds
-HEALTH_S = 60.0  # for a first good ping; a program that ended fails at once here, and SageMaker tries for half an hour
-HUNG_S = 240.0  # of the sandbox's clock: SageMaker's own time limit for a container that starts
+HEALTH_S = 60.0  # for the first good ping; an ended program fails at once, where SageMaker retries for half an hour
+HUNG_S = 240.0  # on the sandbox's clock: SageMaker's time limit for a starting container
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Instance:
 
 
 def launch_endpoint_instance(world: World, endpoint: str, variant: str, model: Any) -> Instance:
-    """Start one and wait for its first good ping; an instance that did not get there has `healthy` False."""
+    """Start an instance and wait for its first good ping; if that does not come, its `healthy` stays False."""
     ident = "i-" + secrets.token_hex(8)
     instance = Instance(ident, world.folder / "endpoints" / endpoint / ident)
     boot_endpoint_instance(world, instance, endpoint, variant, model)
@@ -74,7 +74,7 @@ def boot_endpoint_instance(world: World, instance: Instance, endpoint: str, vari
         service_calls.authorize_image_pull(world, role, session, container["Image"])
         service_calls.authorize_vpc_join(world, role, session, model.vpc_config)
         install_model(world, container["ModelDataUrl"], model.execution_role_arn, instance)
-    except Exception as error:  # whatever is wrong with the artefact, the endpoint fails and its log says why
+    except Exception as error:  # any fault of the artefact fails the endpoint, and its log says why
         logs.write(world, group, stream, f"the model could not be fetched: {type(error).__name__}: {error}")
         instance.healthy = False
         return
@@ -110,7 +110,7 @@ def wait_out_startup_limit(world: World) -> None:
 
 
 def install_model(world: World, url: str, role: str, instance: Instance) -> None:
-    """model.tar.gz into OPT_ML/model; nothing outside of it."""
+    """Download the model and unpack it into OPT_ML/model; members that lead out of that folder raise an error."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     folder = instance.folder / "model"
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Endpoints: fleets of instances that are kept alive, and requests to the least busy one. rollout.py changes what answers."""
+"""Endpoints: keep fleets of instances alive and route requests to the least busy one. rollout.py replaces fleets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "serv
 
 @dataclass
 class Fleet:
-    """The instances of one endpoint config's one variant."""
+    """The instances of an endpoint config's only variant."""
 
     config: str
     variant: str
@@ -33,19 +33,19 @@ class Fleet:
 
 @dataclass
 class LiveEndpoint:
-    """An endpoint: moto's record of it, the fleet that answers, one that is tried beside it, and who may touch them."""
+    """An endpoint: moto's record of it, its live fleet, a canary fleet beside it, and the lock that guards them."""
 
     record: Any
     fleet: Fleet | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     deleted: bool = False
     canary: Fleet | None = None
-    share: float = 0.0  # of the requests, that the canary gets
+    share: float = 0.0  # of the requests, for the canary
     turn: float = 0.0
-    lag_s: float = 0.0  # a mishap: so long each instance takes for one request, one at a time
+    lag_s: float = 0.0  # an injected fault: extra time per request, one at a time per instance
 
     def routed(self) -> Fleet | None:
-        """The fleet that has the next request; asked under the lock."""
+        """Return the fleet that gets the next request. The caller holds the lock."""
         if self.canary is None:
             return self.fleet
         self.turn += self.share
@@ -93,7 +93,7 @@ def format_ping_failure(live: LiveEndpoint) -> str:
 
 
 def build_fleet(world: World, backend: Any, live: LiveEndpoint, config_name: str, count: int) -> Fleet | None:
-    """A fleet that answers pings, or None when one of its instances does not."""
+    """Start a fleet; return it once every instance answers pings, or stop it and return None when one does not."""
     variant = backend.endpoint_configs[config_name].production_variants[0]
     fleet = Fleet(config_name, variant["VariantName"], backend._models[variant["ModelName"]])
     for _ in range(count):
@@ -108,7 +108,7 @@ def build_fleet(world: World, backend: Any, live: LiveEndpoint, config_name: str
 
 
 def stop_fleet(fleet: Fleet | None) -> None:
-    """Let running requests end, then stop the instances."""
+    """Wait for running requests to end, then stop the instances."""
     for member in fleet.members if fleet else []:
         deadline = time.monotonic() + ANSWER_S
         while member.outstanding and time.monotonic() < deadline:
@@ -151,7 +151,7 @@ def remove_endpoint(world: World, name: str) -> None:
 
 
 def monitor_instances(world: World, live: LiveEndpoint) -> None:
-    """Start again what has died, as SageMaker replaces instances, and send nothing to what does not answer pings."""
+    """Restart dead instances, as SageMaker replaces them, and mark those that do not answer pings as unhealthy."""
     while not live.deleted and not world.ending.wait(PING_EVERY_S):
         for fleet in (live.fleet, live.canary):
             for member in list(fleet.members) if fleet else []:
@@ -170,7 +170,7 @@ def monitor_instances(world: World, live: LiveEndpoint) -> None:
 def route_invocation(
     world: World, name: str, body: bytes, content_type: str, accept: str
 ) -> tuple[int, dict[str, str], bytes]:
-    """One request to the least busy healthy instance; its numbers go to CloudWatch."""
+    """Send one request to the least busy healthy instance and put its metrics; return (status, headers, body)."""
     live = world.sagemaker.endpoints.get(name)
     if live is None or live.fleet is None:
         return build_invocation_error(400, "ValidationError", f"Endpoint {name} of account not found.")
@@ -218,7 +218,7 @@ def forward_to_instance(
 
 
 def put_invocation_metrics(world: World, live: LiveEndpoint, fleet: Fleet, status: int, seconds: float) -> None:
-    """Of the endpoint, and of the config that answered, which is what an update's alarms watch."""
+    """Put the metrics of one request: for the endpoint, and for its config, which rollout alarms watch."""
     where = {"EndpointName": live.record.endpoint_name, "VariantName": fleet.variant}
     for dimensions in (where, where | {"EndpointConfigName": fleet.config}):
         metrics.put_metrics(
@@ -234,7 +234,7 @@ def put_invocation_metrics(world: World, live: LiveEndpoint, fleet: Fleet, statu
 
 
 def build_model_error(name: str, status: int, answer: bytes) -> tuple[int, dict[str, str], bytes]:
-    """What InvokeEndpoint answers for a container's 4xx and 5xx: 424 ModelError, the container's own words inside."""
+    """Return InvokeEndpoint's response to a container's 4xx or 5xx: 424 ModelError with the container's own words."""
     text = answer.decode(errors="replace")[:1000]
     kind = "client" if status < 500 else "server"
     message = f'Received {kind} error ({status}) from primary with message "{text}". See CloudWatch logs /aws/sagemaker/Endpoints/{name}.'

@@ -1,4 +1,4 @@
-"""One host of a training job: its program, and every process that came of it, as if they were in a container."""
+"""One host of a training job: its program and all descendant processes, handled as if they were in a container."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ import psutil
 from sandbox import processes
 from sandbox.state import MARK
 
-HOST = "KENNEL_HOST"  # in the environment of a host's processes: the host's folder
+HOST = "KENNEL_HOST"  # environment variable of a host's processes: the host's folder
 
 
 class JobError(Exception):
-    """What becomes the job's FailureReason."""
+    """An error whose text becomes the job's FailureReason."""
 
 
 @dataclass
 class Host:
-    """`root` is what a container has as /opt/ml, `process` its first program: the container's PID 1."""
+    """A host. `root` is what a container has as /opt/ml; `process` is its first program, the container's PID 1."""
 
     root: Path
     process: subprocess.Popen[bytes]
 
     @property
     def code(self) -> int | None:
-        """The exit code as containers tell it: 128 + N when signal N ended it; None while it runs."""
+        """Return the exit code as containers report it: 128 + N when signal N ended it; None while it runs."""
         code = self.process.poll()
         return 128 - code if code is not None and code < 0 else code
 
     def household(self) -> set[psutil.Process]:
-        """Every process of this host. The group alone is not enough: torchrun gives each worker a session of its own."""
+        """Return every process of this host. The group is not enough: torchrun gives each worker its own session."""
         found = set()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -48,7 +48,7 @@ class Host:
         return found
 
     def signal_all(self, number: int) -> int:
-        """Send to all of them, and to those they started meanwhile; how many there were."""
+        """Send a signal to all processes of the host and those they start meanwhile; return how many there were."""
         done: set[psutil.Process] = set()
         while new := self.household() - done:
             for process in new:
@@ -58,19 +58,19 @@ class Host:
         return len(done)
 
     def ask_to_end(self) -> None:
-        """SIGTERM to the first program alone: a container's others never see it, unless it passes it on."""
+        """Send SIGTERM to the first program alone: other processes of a container only get it if it passes it on."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
     def end(self) -> None:
-        """SIGKILL to all, as when a container goes; then reap."""
+        """Send SIGKILL to all processes, as when a container is removed; then reap the first one."""
         self.signal_all(signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
 
 
 def start_host(argv: list[str], root: Path, sandbox: Path, env: dict[str, str]) -> Host:
-    """A host's program, in its folder. Raises JobError when there is no such program."""
+    """Start a host's program in its folder. Raises JobError when the program cannot be started."""
     own = {"OPT_ML": str(root), HOST: str(root), MARK: str(sandbox)}
     try:
         process = processes.spawn_process(
@@ -82,7 +82,7 @@ def start_host(argv: list[str], root: Path, sandbox: Path, env: dict[str, str]) 
 
 
 def prepare_host_command(asked: dict[str, Any], root: Path) -> list[str]:
-    """The program of a host: the request's entry point, or what the toolkit in AWS's images would start. Raises JobError."""
+    """Return a host's command: the request's entry point, or what AWS's toolkit would run. Raises JobError."""
     specification = asked["AlgorithmSpecification"]
     if specification.get("ContainerEntrypoint"):
         return [*specification["ContainerEntrypoint"], *specification.get("ContainerArguments", [])]
@@ -103,7 +103,7 @@ def prepare_host_command(asked: dict[str, Any], root: Path) -> list[str]:
 
 
 def decode_hyperparameter(value: str) -> Any:
-    """The toolkit reads each hyperparameter as JSON, and takes as it stands what is none."""
+    """Return a hyperparameter parsed as JSON, or as it is when it is not JSON, as the toolkit does."""
     try:
         return json.loads(value)
     except ValueError:
@@ -111,7 +111,7 @@ def decode_hyperparameter(value: str) -> Any:
 
 
 def format_hyperparameter_flags(parameters: dict[str, Any]) -> list[str]:
-    """Hyperparameters as the toolkit's flags; its own, and the tuner's, are not for the program."""
+    """Return the hyperparameters as flags for the program, without the toolkit's own and the tuner's."""
     own = {
         name: value
         for name, value in parameters.items()
@@ -121,7 +121,7 @@ def format_hyperparameter_flags(parameters: dict[str, Any]) -> list[str]:
 
 
 def resolve_container_path(root: Path, path: str) -> Path:
-    """A folder below /opt/ml, on this host. Raises JobError."""
+    """Return the path of a folder below /opt/ml on this host. Raises JobError for any other path."""
     local = (root / path.removeprefix("/opt/ml").lstrip("/")).resolve()
     if not path.startswith("/opt/ml/") or not local.is_relative_to(root.resolve()) or not local.is_dir():
         raise JobError(

@@ -1,4 +1,4 @@
-"""Training jobs as processes: one group a host, with SageMaker's folders, its credentials, and its ways to end."""
+"""Training jobs as processes: one process group per host, with SageMaker's folders, credentials and end states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sandbox.sagemaker.runs import Run, finish_training_job, set_secondary_statu
 from sandbox.world import World
 
 GROUP = "/aws/sagemaker/TrainingJobs"
-STOP_S = 120.0  # of the sandbox's clock, between SIGTERM and SIGKILL, as on SageMaker
+STOP_S = 120.0  # between SIGTERM and SIGKILL on the sandbox's clock, as on SageMaker
 REASON_CHARACTERS = 1024
 CAPACITY = (
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
@@ -35,8 +35,8 @@ RECORDED = (
 
 
 def record_and_start_job(world: World, asked: dict[str, Any]) -> Run:
-    """Record a job and let it begin."""
-    # A copy, because moto writes metrics of its own into what it is given.
+    """Record a job in moto's store and start it in a thread."""
+    # Pass a copy, because moto adds its own metrics to its arguments.
     given = {camelcase_to_underscores(name): copy.deepcopy(asked.get(name)) for name in RECORDED}
     for flag in [name for name in given if name.startswith("enable_")]:
         given[flag] = bool(given[flag])
@@ -70,7 +70,7 @@ def run_training_job(run: Run) -> None:
 
 
 def run_attempt(run: Run) -> str:
-    """One life of the job's instances; the secondary status that it ends in. Raises JobError."""
+    """Run one attempt of the job; return the secondary status it ends in. Raises JobError."""
     try:
         if ending := await_capacity(run):
             return ending
@@ -92,7 +92,10 @@ def run_attempt(run: Run) -> str:
 
 
 def await_capacity(run: Run) -> str:
-    """Spot jobs wait for instances, others fail. "" once there are some; else how the job ends. Raises JobError."""
+    """Wait for capacity; return "" once there is some, or the status that ends the job first.
+
+    Only spot jobs wait: others raise JobError when capacity is short.
+    """
     while run.asked["ResourceConfig"]["InstanceType"] in run.world.faults.short_of:
         if not run.spot:
             raise JobError(CAPACITY)
@@ -103,7 +106,7 @@ def await_capacity(run: Run) -> str:
 
 
 def run_host_programs(run: Run, roots: list[Path]) -> str:
-    """Start a program a host and wait until the attempt ends; how it does. Raises JobError."""
+    """Start one program per host and wait until the attempt ends; return its secondary status. Raises JobError."""
     programs = [prepare_host_command(run.asked, root) for root in roots]
     started = run.attempt_began = time.time()
     run.record.training_start_time = run.record.training_start_time or datetime.now(UTC).replace(tzinfo=None)
@@ -128,7 +131,7 @@ def run_host_programs(run: Run, roots: list[Path]) -> str:
 
 
 def build_job_environment(run: Run) -> dict[str, str]:
-    """What all hosts of a job see. They find each other on a port of the loopback, which is free now."""
+    """Return the environment of all hosts of a job. They find each other on a loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -144,7 +147,7 @@ def build_job_environment(run: Run) -> dict[str, str]:
 
 
 def wait_for_hosts(run: Run) -> str:
-    """Wait for all hosts; the first that fails takes the others down. How the attempt ended. Raises JobError."""
+    """Wait for all hosts to end; return how the attempt ended. Raises JobError as soon as one host fails."""
     while True:
         codes = [host.code for host in run.hosts]
         if failed := next((code for code in codes if code), 0):
@@ -158,14 +161,14 @@ def wait_for_hosts(run: Run) -> str:
 
 
 def read_failure_message(run: Run) -> str:
-    """What the first host that left a failure file wrote into it; SageMaker takes 1,024 characters."""
+    """Return the text of the first failure file that a host left; SageMaker takes 1,024 characters."""
     files = [host.root / "output" / "failure" for host in run.hosts]
     texts = [file.read_text(errors="replace") for file in files if file.exists()]
     return texts[0][:REASON_CHARACTERS] if texts else "the program said nothing"
 
 
 def stop_hosts_gracefully(run: Run) -> None:
-    """SIGTERM to each host's first program; SIGKILL to all of a host once that has ended, or its time is over."""
+    """Send SIGTERM to each host's first program; kill the rest of a host once that has ended, or after STOP_S."""
     for host in run.hosts:
         host.ask_to_end()
     deadline, left = run.world.clock.now() + STOP_S, list(run.hosts)

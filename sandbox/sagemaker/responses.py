@@ -1,4 +1,4 @@
-"""SageMaker's calls: moto keeps the records, and what they describe really happens (jobs.py, tuning.py, endpoints.py)."""
+"""SageMaker's API calls: moto keeps the records; jobs.py, tuning.py and endpoints.py run what they describe."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SageMaker(SageMakerResponse):
         return name
 
     def add_tags(self) -> ActionResult:
-        """A key that is there already gets the new value; moto would keep both."""
+        """Add tags; a key that exists gets the new value, where moto would keep both."""
         keys = [tag["Key"] for tag in self.asked["Tags"]]
         self.sagemaker_backend.delete_tags(self.asked["ResourceArn"], keys)
         return super().add_tags()
@@ -123,7 +123,10 @@ class SageMaker(SageMakerResponse):
         return super().delete_endpoint()
 
     def settled(self, verb: str, allowed: tuple[str, ...] = ("InService",)) -> Any:
-        """The endpoint's record. AWS refuses to touch one in motion, and lets a failed one only be deleted."""
+        """Return the endpoint's record if its status allows the change.
+
+        Raises ValidationError for others: AWS changes no endpoint in transition, and a failed one can only be deleted.
+        """
         name = self.asked["EndpointName"]
         self.sagemaker_backend.describe_endpoint(name)  # raises for an unknown one
         record = self.sagemaker_backend.endpoints[name]
@@ -140,7 +143,7 @@ class SageMaker(SageMakerResponse):
 
 
 def sort_trial_summaries(found: list[dict[str, Any]], asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """A tuning job's training jobs in the order that was asked for; by the objective, only those that have one."""
+    """Return the summaries in the requested order; sorted by objective, only those that have one."""
     final = "FinalHyperParameterTuningJobObjectiveMetric"
     by = asked.get("SortBy", "Name")
     if by == "FinalObjectiveMetricValue":
@@ -155,7 +158,7 @@ def sort_trial_summaries(found: list[dict[str, Any]], asked: dict[str, Any]) -> 
 
 
 def build_summaries_page(found: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any]:
-    """At most MaxResults (10) of them, from NextToken on."""
+    """Return the page of at most MaxResults (10) summaries that begins at NextToken."""
     first = int(asked.get("NextToken", 0))
     last = first + asked.get("MaxResults", 10)
     more = {"NextToken": str(last)} if last < len(found) else {}
@@ -163,7 +166,7 @@ def build_summaries_page(found: list[dict[str, Any]], asked: dict[str, Any]) -> 
 
 
 class Runtime(SageMakerRuntimeResponse):
-    use_raw_body = True  # a picture is not UTF-8
+    use_raw_body = True  # an image is not UTF-8
 
     def invoke_endpoint(self) -> Any:
         name = self.path.split("/")[2]

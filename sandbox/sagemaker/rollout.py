@@ -1,4 +1,4 @@
-"""UpdateEndpoint as AWS does it: a second fleet, the traffic in one step or two, the alarms, and back if one of them fires."""
+"""UpdateEndpoint as AWS does it: start a second fleet, shift traffic in one or two steps, roll back on an alarm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def start_blue_green_update(world: World, backend: Any, record: Any, asked: dict
 
 
 def run_blue_green_update(world: World, backend: Any, live: LiveEndpoint, asked: dict[str, Any], count: int) -> None:
-    """A second fleet first, then the traffic, then the alarms, and only then is the first one let go."""
+    """Start the second fleet, shift the traffic, watch the alarms, and only then stop the first fleet."""
     blue = live.fleet
     green = build_fleet(world, backend, live, asked["EndpointConfigName"], count)
     if green is None:
@@ -52,8 +52,11 @@ def run_blue_green_update(world: World, backend: Any, live: LiveEndpoint, asked:
 
 
 def shift_traffic(world: World, live: LiveEndpoint, green: Fleet, deployment: dict[str, Any]) -> str:
-    """Give the new fleet its part of the requests, watched for the waiting interval, then all of them, watched until the old
-    fleet is to go; an alarm that fired, or ""."""
+    """Shift traffic to the new fleet and watch the alarms; return the name of an alarm that fired, or "".
+
+    A canary gets its part of the requests for WaitIntervalInSeconds; then the fleet gets all, watched for
+    TerminationWaitInSeconds.
+    """
     routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
     if routing.get("Type") == "CANARY":
         part = compute_canary_size(routing["CanarySize"], len(green.members))
@@ -72,13 +75,13 @@ def shift_traffic(world: World, live: LiveEndpoint, green: Fleet, deployment: di
 
 
 def compute_canary_size(size: dict[str, Any], count: int) -> int:
-    """Instances of the new fleet that get requests first."""
+    """Return the size of the canary, in instances of the new fleet."""
     share = size["Value"] / 100
     return int(size["Value"]) if size["Type"] == "INSTANCE_COUNT" else math.ceil(count * share)
 
 
 def find_deployment_error(deployment: dict[str, Any], count: int) -> str:
-    """What AWS has against a deployment of so many instances, or ""."""
+    """Return why AWS refuses this deployment for `count` instances, or ""."""
     policy = deployment.get("BlueGreenUpdatePolicy", {})
     routing = policy.get("TrafficRoutingConfiguration", {})
     kind, wait = routing.get("Type", "ALL_AT_ONCE"), routing.get("WaitIntervalInSeconds", 0)
@@ -92,7 +95,7 @@ def find_deployment_error(deployment: dict[str, Any], count: int) -> str:
 
 
 def watch_rollback_alarms(world: World, deployment: dict[str, Any], seconds: float) -> str:
-    """Watch the roll-back alarms so long, and not at all for no time; the name of one that fired, or ""."""
+    """Watch the roll-back alarms for `seconds` on the sandbox's clock (0: not at all); return one that fired, or ""."""
     if not seconds:
         return ""
     names = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]

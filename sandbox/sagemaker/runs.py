@@ -1,4 +1,4 @@
-"""A training job under way: what was asked, moto's record of it, and what may be done to it from outside."""
+"""A running training job: its request, moto's record of it, and the stops and faults it accepts from outside."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sandbox.sagemaker.hosts import Host
 from sandbox.world import World
 
 TERMINAL = ("Completed", "Failed", "Stopped")
-SPOT_SHARE = 0.3  # of the on-demand price that spot costs here; on AWS it changes by the hour
+SPOT_SHARE = 0.3  # spot price as a share of on-demand here; on AWS it changes by the hour
 
 
 @dataclass(eq=False)
 class Run:
-    """A job under way: what was asked, moto's record of it, its hosts, and what may still happen to it."""
+    """A running job: its request, moto's record of it, its hosts, its metrics and its pending stop or interruption."""
 
     world: World
     asked: dict[str, Any]
@@ -29,10 +29,10 @@ class Run:
     hosts: list[Host] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
     interrupting: threading.Event = field(default_factory=threading.Event)
-    measured: dict[str, dict[str, Any]] = field(default_factory=dict)  # metric -> its last value, as AWS tells it
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)  # metric -> its last value, as AWS reports it
     began: float = field(default_factory=time.time)
     attempt_began: float = 0.0
-    trained_s: float = 0.0  # in attempts that were interrupted
+    trained_s: float = 0.0  # in interrupted attempts
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -56,7 +56,7 @@ class Run:
         return int(self.asked["ResourceConfig"]["InstanceCount"])
 
     def overdue(self) -> str:
-        """How the job ends now although its program goes on; "" when it does not. Limits are in wall time."""
+        """Return the secondary status that ends the attempt now, or "" if it goes on. Limits are in wall time."""
         limits, now = self.asked["StoppingCondition"], time.time()
         ran = self.trained_s + (now - self.attempt_began if self.attempt_began else 0.0)
         if self.stopping.is_set():
@@ -68,7 +68,7 @@ class Run:
         return "Interrupted" if self.interrupting.is_set() else ""
 
     def heard(self, line: str) -> None:
-        """Look for the job's metrics in a line of its log; the last match is a metric's final value."""
+        """Read the job's metrics from a line of its log; the last match is a metric's final value."""
         for metric in self.asked["AlgorithmSpecification"].get("MetricDefinitions", []):
             found = re.search(metric["Regex"], line)
             if found and found.groups() and (value := parse_finite_number(found[1])) is not None:
@@ -78,7 +78,7 @@ class Run:
 
 
 def parse_finite_number(text: str) -> float | None:
-    """The finite number that the text is; None for anything else."""
+    """Return the finite number that the text holds, or None for anything else."""
     try:
         value = float(text)
     except ValueError:
@@ -87,7 +87,7 @@ def parse_finite_number(text: str) -> float | None:
 
 
 def request_job_stop(world: World, name: str) -> bool:
-    """Ask a job to stop; False when it has ended already."""
+    """Ask a job to stop; return False when it is unknown or has ended already."""
     run = world.sagemaker.runs.get(name)
     if run is None:
         return False
@@ -100,7 +100,7 @@ def request_job_stop(world: World, name: str) -> bool:
 
 
 def require_training_run(world: World, name: str) -> Run:
-    """The run of a job whose program is at work. Raises KeyError for an unknown one, ValueError for any other."""
+    """Return the run of a job that is in Training. Raises KeyError for an unknown job, ValueError otherwise."""
     run = world.sagemaker.runs[name]
     if run.record.secondary_status != "Training":
         raise ValueError(f"{name} is not in training: {run.record.secondary_status}")
@@ -108,7 +108,7 @@ def require_training_run(world: World, name: str) -> Run:
 
 
 def interrupt_spot_job(world: World, name: str) -> dict[str, Any]:
-    """Take a spot job's instances away, as AWS does. Raises KeyError, ValueError."""
+    """Take back a spot job's instances, as AWS does. Raises KeyError, ValueError."""
     run = require_training_run(world, name)
     if not run.spot:
         raise ValueError(f"{name} does not run on spot instances")
@@ -117,7 +117,7 @@ def interrupt_spot_job(world: World, name: str) -> dict[str, Any]:
 
 
 def freeze_host(world: World, name: str, host: int) -> dict[str, Any]:
-    """Stop every process of a host (counted from 1) in its tracks: a rank that is stuck. Raises KeyError, ValueError."""
+    """Suspend every process of a host (counted from 1), to imitate a stuck rank. Raises KeyError, ValueError."""
     return {"job": name, "host": host, "processes": require_running_host(world, name, host).signal_all(signal.SIGSTOP)}
 
 
@@ -134,7 +134,7 @@ def require_running_host(world: World, name: str, host: int) -> Host:
 
 
 def set_secondary_status(run: Run, secondary: str, message: str, status: str = "") -> None:
-    """Go on to a secondary status. The primary one is InProgress, or Stopping once that was asked, or `status`."""
+    """Set the secondary status. The primary one becomes `status`, or Stopping once requested, or InProgress."""
     with run.lock:
         now = datetime.now(UTC).replace(tzinfo=None)
         passed = run.record.secondary_status_transitions

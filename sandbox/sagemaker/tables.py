@@ -1,4 +1,4 @@
-"""What SageMaker's part of the sandbox keeps beside moto's records. World holds one."""
+"""The tables that the sandbox's SageMaker keeps beside moto's records. World holds one."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ class SageMakerTables:
     runs: dict[str, Run] = field(default_factory=dict)  # by training job
     searches: dict[str, Search] = field(default_factory=dict)  # by tuning job
     endpoints: dict[str, LiveEndpoint] = field(default_factory=dict)  # by name
-    hanging: set[str] = field(default_factory=set)  # endpoints whose instances start and then stop in their tracks
+    hanging: set[str] = field(default_factory=set)  # endpoints whose instances hang at start

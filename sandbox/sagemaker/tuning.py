@@ -1,4 +1,4 @@
-"""Tuning jobs: hyperparameters are drawn from ranges, each draw is a training job, the best is told by the jobs' own logs."""
+"""Tuning jobs: draw hyperparameters from ranges, train each draw, and rank them by the objective in the jobs' logs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sandbox.sagemaker import jobs, runs
 from sandbox.sagemaker.runs import TERMINAL, Run
 from sandbox.world import World
 
-ATTEMPTS = 5  # trials without a success, after which AWS gives a tuning job up
-LOG_FROM = 100.0  # Auto takes a logarithmic scale where the range spans this much; AWS does not say what it does
+ATTEMPTS = 5  # AWS gives up a tuning job after this many trials without a success
+LOG_FROM = 100.0  # Auto uses a logarithmic scale from this ratio on; AWS does not document its rule
 OF_THE_DEFINITION = (
     "AlgorithmSpecification", "RoleArn", "InputDataConfig", "VpcConfig", "OutputDataConfig", "ResourceConfig",
     "StoppingCondition", "EnableNetworkIsolation", "EnableInterContainerTrafficEncryption",
@@ -41,7 +41,7 @@ class Trial:
 
 @dataclass(eq=False)
 class Search:
-    """A tuning job under way: what was asked, moto's record of it, its trials in the order of their start."""
+    """A running tuning job: its request, moto's record of it, and its trials in the order of their start."""
 
     world: World
     asked: dict[str, Any]
@@ -65,12 +65,12 @@ class Search:
         return str(self.config["HyperParameterTuningJobObjective"]["MetricName"])
 
     def objective(self, trial: Trial) -> float | None:
-        """The last value of the metric in the trial's log; None when it never stood there."""
+        """Return the last value of the metric in the trial's log, or None when the log has none."""
         found = trial.run.measured.get(self.metric)
         return found["Value"] if found else None
 
     def succeeded(self) -> list[Trial]:
-        """Trials that ended with an objective, best first."""
+        """Return the trials that ended with an objective and did not fail, best first."""
         sign = 1 if self.config["HyperParameterTuningJobObjective"]["Type"] == "Minimize" else -1
         good = [t for t in self.trials if t.ended and t.run.status != "Failed" and self.objective(t) is not None]
         return sorted(good, key=lambda trial: sign * (self.objective(trial) or 0.0))
@@ -88,7 +88,7 @@ def record_and_start_tuning(world: World, asked: dict[str, Any], record: Any) ->
 
 
 def request_tuning_stop(world: World, name: str) -> bool:
-    """Ask a tuning job to stop, with its trials; False when it has ended already."""
+    """Ask a tuning job to stop, with its trials; return False when it is unknown or has ended already."""
     search = world.sagemaker.searches.get(name)
     if search is None:
         return False
@@ -101,7 +101,7 @@ def request_tuning_stop(world: World, name: str) -> bool:
 
 
 def list_trial_summaries(world: World, name: str) -> list[dict[str, Any]]:
-    """A tuning job's training jobs, as AWS sums them up. Raises KeyError."""
+    """Return AWS's summaries of a tuning job's training jobs. Raises KeyError for an unknown tuning job."""
     search = world.sagemaker.searches[name]
     return [summarize_trial(search, trial) for trial in search.trials]
 
@@ -121,7 +121,7 @@ def run_tuning_job(search: Search) -> None:
 
 
 def run_trials(search: Search) -> tuple[str, str]:
-    """Run trials, so many at a time, until there are enough; (status, reason) of the end."""
+    """Run trials, at most MaxParallelTrainingJobs at a time, until a limit is reached; return (status, reason)."""
     points, bounds = iterate_hyperparameters(search.config, search.name), search.config["ResourceLimits"]
     most, more = bounds.get("MaxNumberOfTrainingJobs", math.inf), True
     while True:
@@ -144,7 +144,7 @@ def run_trials(search: Search) -> tuple[str, str]:
 
 
 def derive_failure_reason(search: Search, most: float) -> str:
-    """Why nothing can come of it any more, in AWS's words; "" while it can."""
+    """Return why the tuning job can no longer succeed, in AWS's words, or "" while it can."""
     ended = [trial for trial in search.trials if trial.ended]
     if search.succeeded() or len(ended) < min(ATTEMPTS, most):
         return ""
@@ -160,7 +160,7 @@ def derive_failure_reason(search: Search, most: float) -> str:
 
 
 def start_trial(search: Search, values: dict[str, str]) -> None:
-    """A training job with these values: TUNINGJOB-001-1a2b3c4d."""
+    """Start a training job with these values, named like TUNINGJOB-001-1a2b3c4d."""
     definition = search.asked["TrainingJobDefinition"]
     name = f"{search.name}-{len(search.trials) + 1:03}-{secrets.token_hex(4)}"
     static = definition.get("StaticHyperParameters", {})
@@ -185,7 +185,7 @@ def end_trials(search: Search) -> None:
 
 
 def refresh_tuning_record(search: Search) -> None:
-    """Bring moto's record up to date, which is what is described and listed."""
+    """Bring moto's record up to date, from which the job is described and listed."""
     count = {status: sum(t.run.status == status for t in search.trials) for status in TERMINAL}
     ended, best = sum(count.values()), search.succeeded()
     search.record.training_job_status_counters = {
@@ -224,7 +224,7 @@ def summarize_trial(search: Search, trial: Trial) -> dict[str, Any]:
 
 
 def iterate_hyperparameters(config: dict[str, Any], name: str) -> Iterator[dict[str, str]]:
-    """Points of the ranges: all of them for Grid, else drawn by RandomSeed, or by the name where there is none."""
+    """Yield points of the ranges: all of them for Grid, else random draws seeded with RandomSeed, or with the name."""
     given = config["ParameterRanges"]
     choices = {one["Name"]: one["Values"] for one in given.get("CategoricalParameterRanges", [])}
     if config["Strategy"] == "Grid":
@@ -239,7 +239,7 @@ def iterate_hyperparameters(config: dict[str, Any], name: str) -> Iterator[dict[
 
 
 def draw_from_range(dice: random.Random, bounds: dict[str, str]) -> float:
-    """A number of a range, evenly on its scale."""
+    """Draw a number from a range, uniformly on its scale."""
     low, high, scale = float(bounds["MinValue"]), float(bounds["MaxValue"]), bounds.get("ScalingType", "Auto")
     if scale == "Auto":
         scale = "Logarithmic" if low > 0 and high / low >= LOG_FROM else "Linear"

@@ -1,4 +1,4 @@
-"""What SageMaker refuses at once when a job is asked for, in its own words where they are known."""
+"""Validation of SageMaker requests: refuse what AWS refuses at once, in its own words where they are known."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sandbox.sagemaker import rollout
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import get_world
 
-# A tuning job's options that the sandbox would have to pretend.
+# Options of a tuning job that the sandbox does not support.
 NOT_HERE = ("TrainingJobDefinitions", "WarmStartConfig", "Autotune")
 NOT_IN_CONFIG = ("StrategyConfig", "TuningJobCompletionCriteria")
 MOST_PARALLEL, MOST_JOBS = 10, 750  # AWS's own quotas
 
 
 def validate_role_trust(arn: str) -> None:
-    """The role must exist and trust SageMaker; AWS says so with a ValidationException, not with AccessDenied."""
+    """Raise ValidationError, as AWS does in place of AccessDenied, unless the role exists and trusts SageMaker."""
     if not is_service_trusted(get_world(), "sagemaker.amazonaws.com", arn, f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:*"):
         raise ValidationError(
             f"Could not assume role {arn}. Please ensure that the role exists and allows principal 'sagemaker.amazonaws.com' to assume the role."
@@ -30,7 +30,7 @@ def validate_role_trust(arn: str) -> None:
 
 
 def validate_model_data(arn: str, url: str) -> None:
-    """SageMaker looks at the model with the role when it is named. All that is wrong gets the same words."""
+    """Raise ValidationError unless the role can read the model data; every cause has one message, as on AWS."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     try:
         service_calls.authorize_object_read(get_world(), arn, "SageMaker", url)
@@ -45,7 +45,7 @@ def validate_model_data(arn: str, url: str) -> None:
 
 
 def validate_alarm_access(arn: str, deployment: dict[str, Any]) -> None:
-    """The role has to be able to look at the alarms that roll back."""
+    """Raise ValidationError unless the role can describe the alarms that trigger a roll-back."""
     names = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
     if not names:
         return
@@ -56,7 +56,7 @@ def validate_alarm_access(arn: str, deployment: dict[str, Any]) -> None:
 
 
 def validate_training_job(asked: dict[str, Any]) -> None:
-    """What holds for a training job, and for the definition of a tuning job's."""
+    """Validate a training job, or the training job definition of a tuning job. Raises ValidationError."""
     validate_role_trust(asked["RoleArn"])
     specification, limits = asked["AlgorithmSpecification"], asked["StoppingCondition"]
     if images.TRAINING not in specification.get("TrainingImage", ""):
@@ -142,8 +142,11 @@ def validate_parameter_ranges(config: dict[str, Any], definition: dict[str, Any]
 
 
 def validate_endpoint_update(asked: dict[str, Any], config: Any, live: Any, record: Any) -> None:
-    """What UpdateEndpoint refuses: a deployment that cannot be, alarms that the role may not see, and another instance type
-    under a scalable target."""
+    """Raise ValidationError for what UpdateEndpoint refuses.
+
+    It refuses an impossible deployment, alarms the role may not describe, and another variant name or instance type
+    while the variant is a scalable target.
+    """
     count = record.production_variants[0]["DesiredInstanceCount"]
     if words := rollout.find_deployment_error(asked.get("DeploymentConfig", {}), count):
         raise ValidationError(words)

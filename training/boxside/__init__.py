@@ -1,1 +1,1 @@
-"""What runs on the box without torch: the job's runner, its data and wheels, the watchdog, and cleaning up."""
+"""The programs that run on the box without torch: job runner, data and wheels, idle watchdog, clean-up."""

@@ -1,10 +1,10 @@
-"""On the box, what SageMaker does around a container: channels in, the program, model.tar.gz and the verdict out.
+"""The job runner on the box. It does what SageMaker does around a container: channels, program, model.tar.gz, status.
 
-    python3 -P -m boxside.box_runner JOB.json  detached from the connection that starts it; JOB.json is what ops/box/remote_jobs.py
-                                               wrote, and the code folder is on PYTHONPATH
+    python3 -P -m boxside.box_runner JOB.json  runs detached from the connection that starts it; ops/box/remote_jobs.py
+                                               writes JOB.json and puts the code folder on PYTHONPATH
 
-The instance's role reads the data and writes the artefact, so that a laptop that is closed loses nothing. Checkpoints go to
-the bucket as they come, so that a box that spot takes away loses no more than the time since the last one.
+The instance's role reads the data and writes the artefact, so that closing the laptop loses nothing. Each checkpoint is
+uploaded when it is written, so that a spot interruption loses no more than the time since the last one.
 """
 
 import fcntl
@@ -24,33 +24,33 @@ from launch import STOPPED, Stop
 
 CODE = Path(__file__).resolve().parent.parent
 HOME = CODE.parent.parent
-LOCK_TRIES = 50  # of 0.2 s
-LOOK_S = 5.0  # between two looks at the instance's metadata and at the checkpoint; as often as AWS advises
+LOCK_TRIES = 50  # one every 0.2 s
+LOOK_S = 5.0  # seconds between two checks of instance metadata and checkpoint, as AWS advises
 CHECKPOINT = "checkpoint.pt"
 
 
 class Job:
-    """One job: its folder, what was asked, and the bucket."""
+    """The job: its folder, its request (JOB.json), and the bucket."""
 
     def __init__(self, file: Path, asked: dict[str, Any], s3: Any, stop: Stop) -> None:
         self.folder, self.asked, self.s3, self.stop = file.parent, asked, s3, stop
         self.opt = file.parent / "opt-ml"
         self.output = asked["output"].rsplit("/", 1)[0]
         self.checkpoint = HOME / "checkpoints" / asked["checkpoints"] / CHECKPOINT
-        self.sent = self.looked = 0.0  # when the checkpoint that is in the bucket was written; when we looked around
+        self.sent = self.looked = 0.0  # times of the uploaded checkpoint and the last check
 
     @property
     def checkpoint_key(self) -> str:
         return f"checkpoints/{self.asked['checkpoints']}/{CHECKPOINT}"
 
     def write_status(self, state: str, **more: Any) -> None:
-        """status.json beside the job's file: whole or not at all, and the last word on the job."""
+        """Write status.json beside the job's file, atomically; it is the authority on the job's state."""
         part = self.folder / "status.json.part"
         part.write_text(json.dumps({"state": state, "time": time.time(), "pid": os.getpid(), **more}))
         part.replace(self.folder / "status.json")
 
     def prepare(self) -> None:
-        """What SageMaker would find, and the checkpoint that all attempts at one job share, from here or from the bucket."""
+        """Lay out the files that SageMaker would provide, and the checkpoint that all attempts share, maybe from S3."""
         for name in ("input/config", "model", "output"):
             (self.opt / name).mkdir(parents=True, exist_ok=True)
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -67,8 +67,10 @@ class Job:
             print("the checkpoint of another box is here", flush=True)
 
     def fetch_checkpoint(self) -> bool:
-        """Whether there was one. Asked by a listing: a HEAD that is forbidden looks like one that finds nothing, and to begin
-        anew then would overwrite what is there."""
+        """Download the checkpoint; return whether there was one.
+
+        A listing finds it: a forbidden HEAD looks like a missing object, and a fresh start would then overwrite it.
+        """
         bucket, key = self.asked["bucket"], self.checkpoint_key
         if not self.s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"):
             return False
@@ -79,7 +81,7 @@ class Job:
         return True
 
     def send_checkpoint(self) -> None:
-        """The newest, if it is not in the bucket yet. One that cannot be sent now is sent at the next look."""
+        """Upload the newest checkpoint if it is not in the bucket yet. A failed upload is retried at the next check."""
         try:
             written = self.checkpoint.stat().st_mtime
             if written != self.sent:
@@ -91,7 +93,7 @@ class Job:
             print(f"the checkpoint is not in the bucket yet: {type(error).__name__}: {error}", flush=True)
 
     def find_reason_to_end(self) -> str:
-        """Why to end, or "": asked to, or because spot is about to take the machine, which is looked for every LOOK_S."""
+        """Return why to end, or "": a request to stop, or a spot interruption, which is checked every LOOK_S."""
         if self.stop.asked:
             return "asked to stop"
         if time.monotonic() - self.looked > LOOK_S:
@@ -102,7 +104,7 @@ class Job:
         return ""
 
     def train(self) -> tuple[int, str]:
-        """launch.py, until it ends; its exit code, and why it was told to end, if it was."""
+        """Run launch.py until it ends; return its exit code, and why it was stopped, if it was."""
         env = os.environ | {"OPT_ML": str(self.opt), "KENNEL_COMMIT": self.asked["commit"]}
         process, why = subprocess.Popen([sys.executable, str(CODE / "launch.py")], env=env), ""
         while process.poll() is None:
@@ -111,7 +113,7 @@ class Job:
                 print(f"{why}: writing a checkpoint", flush=True)
                 process.send_signal(signal.SIGTERM)
         code = process.returncode
-        # Before it has its handler, SIGTERM ends it as any program.
+        # SIGTERM ends the process like any program until it has installed its handler.
         return (STOPPED if why and code == -signal.SIGTERM else code), why
 
     def upload(self) -> str:
@@ -149,14 +151,14 @@ class Job:
             return code
         self.write_status("Uploading")
         where = self.upload()
-        shutil.rmtree(self.checkpoint.parent, ignore_errors=True)  # the next attempt at this job is to train anew
+        shutil.rmtree(self.checkpoint.parent, ignore_errors=True)  # the next attempt starts from scratch
         self.s3.delete_object(Bucket=self.asked["bucket"], Key=self.checkpoint_key)
         self.write_status("Completed", code=0, artefact=where)
         print(f"Completed: {where}", flush=True)
         return 0
 
     def report(self) -> None:
-        """The verdict and the log, into the bucket: they outlive the box."""
+        """Upload the status and the log to the bucket, where they outlive the box."""
         sys.stdout.flush()
         for name in ("status.json", "log"):
             try:
@@ -166,7 +168,7 @@ class Job:
 
 
 def take_lock(lock: Any) -> bool:
-    """One trainer at a time: two would halve each other. One that is just ending is waited for."""
+    """Take the trainer lock: one job trains at a time. Wait for one that is ending; return whether it was taken."""
     for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -178,7 +180,7 @@ def take_lock(lock: Any) -> bool:
 
 
 def mark_newest(folder: Path) -> None:
-    """Of the jobs that held the lock, the last one: what ec2.attach means."""
+    """Point the link `newest` at the job that took the lock last; ec2.attach follows it."""
     link = folder.parent / ".newest"
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)

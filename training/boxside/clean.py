@@ -1,8 +1,8 @@
-"""On the box: delete what ended jobs left behind. `python3 - [--dry] HOME SHA256 ...` with this file on stdin, since it has
-to work on a disk that has no room for it.
+"""The clean-up of the box: `python3 - [--dry] HOME SHA256 ...` with this file on stdin, to work on a full disk.
 
-Kept: each job's status, log and checkpoints; the shards named by their SHA-256; the newest code and wheels. Refused while a
-trainer, or a fetch of data, holds its lock. Prints one JSON object: what went, or would, with its bytes.
+It deletes what ended jobs left, but keeps each job's status, log and checkpoints, the shards with the given SHA-256,
+and the newest code and wheels. It deletes nothing while a trainer or a data download holds its lock. It prints one JSON
+object: the paths that are deleted, or with --dry would be, with their bytes.
 """
 
 import fcntl

@@ -1,6 +1,6 @@
-"""On the box: a data set from S3 onto the disk, each shard checked by its SHA-256 and kept for the next job.
+"""Download a data set from S3 to the box; each shard is checked by its SHA-256 and kept for the next job.
 
-python3 fetch_data.py JOB.json     data alone, for `invoke ec2.sync`; box_runner.py does the same before it trains
+python3 fetch_data.py JOB.json     fetches data alone, for `invoke ec2.sync`; box_runner.py does so before training
 """
 
 import fcntl
@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import Any
 
 SHARD = re.compile(r"shards/([0-9a-f]{64})\.tar")
-SPARE = 512 << 20  # bytes that must stay free beside the data: checkpoints, the model, its archive
+SPARE = 512 << 20  # bytes that must stay free for checkpoints, the model and its archive
 
 
 class DiskFull(Exception):
-    """What would have to be fetched does not fit."""
+    """The missing data does not fit on the disk."""
 
 
 class Ended(Exception):
-    """Told to end, and why."""
+    """The download was asked to end; the message says why."""
 
 
 def locate_object(home: Path, key: str) -> Path:
-    """Where an object of the data set lies on the box, for every job."""
+    """Return the path of a data set's object on the box, which all jobs share."""
     return home / key
 
 
 def find_missing(home: Path, asked: dict[str, Any]) -> dict[str, int]:
-    """Objects that are not here, or not as they should be, with their bytes. Every shard is read: a disk may have lost some."""
+    """Return missing and corrupt shards, and always the manifest, with their bytes. Every shard is read and hashed."""
     sizes: dict[str, int] = asked["sizes"]
     return {key: sizes.get(key, 0) for key in asked["keys"] if not is_whole(locate_object(home, key), key)}
 
@@ -41,13 +41,13 @@ def find_missing(home: Path, asked: dict[str, Any]) -> dict[str, int]:
 def is_whole(path: Path, key: str) -> bool:
     found = SHARD.fullmatch(key)
     if not found or not path.exists():
-        return False  # a manifest is small, and fetched anew
+        return False  # a manifest is small, and fetched every time
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == found[1]
 
 
 def check_room(home: Path, wanted: int) -> None:
-    """Raises DiskFull, with the numbers, before anything is fetched in vain."""
+    """Check that `wanted` bytes and SPARE fit on the disk. Raises DiskFull with the numbers."""
     answer = subprocess.run(["df", "-Pk", str(home)], capture_output=True, text=True, check=True).stdout
     free = int(answer.splitlines()[1].split()[3]) << 10
     if free < wanted + SPARE:
@@ -59,16 +59,16 @@ def check_room(home: Path, wanted: int) -> None:
 
 @contextmanager
 def hold_data(home: Path) -> Iterator[None]:
-    """While data come, or are placed, clean.py takes none away. Several may hold it."""
+    """Hold the shared data lock, so that clean.py deletes no data that is being downloaded or linked."""
     with (home / "data.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 
 
 def fetch_missing(s3: Any, asked: dict[str, Any], home: Path, ended: Callable[[], str] = str) -> int:
-    """What is missing, from the bucket; how many shards that were. `ended`: why to leave off, asked between objects.
+    """Download the missing objects; return how many shards. `ended`, called between objects, returns why to end, or "".
 
-    Raises DiskFull, Ended, or OSError for what is not what it says.
+    Raises DiskFull, Ended, or OSError for an object that is missing or corrupt in the bucket.
     """
     wanted = find_missing(home, asked)
     check_room(home, sum(wanted.values()))
@@ -97,7 +97,7 @@ def download_and_verify(s3: Any, bucket: str, key: str, path: Path) -> None:
 
 
 def link_data(asked: dict[str, Any], home: Path, data: Path) -> None:
-    """The data set's objects where train.py looks for them."""
+    """Link the data set's objects to where train.py looks for them."""
     for key in asked["keys"]:
         path = data / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def main(job: Path) -> None:
     asked, home = (
         json.loads(job.read_text()),
         Path(__file__).resolve().parents[3],
-    )  # of HOME/code/DIGEST/boxside/fetch_data.py
+    )  # this file is HOME/code/DIGEST/boxside/fetch_data.py
     with hold_data(home):
         fetch_missing(boto3.client("s3", region_name=asked["region"]), asked, home)
 

@@ -1,9 +1,9 @@
-"""On the box, from its first second on: switch off a machine that nobody uses. `python3 idle_watchdog.py MINUTES HOMES`, as root.
+"""The idle watchdog shuts an idle box down. It runs as root from boot on: `python3 idle_watchdog.py MINUTES HOMES`.
 
-Used means: a trainer holds its lock, somebody is connected by SSH, or a command of ops/box came by, which marks it: most
-are gone before the next look. ops/box/user_data.py puts this file, as it stands, into the
-instance's user data; so it is one file, of the standard library alone, and small. BOX_ROOT and BOX_SSH_PORT are set where
-a box is no machine of its own (the local AWS).
+A box is in use while a trainer holds its lock, an SSH connection is open, or a command of ops/box has touched its mark
+(most commands end between two checks). ops/box/user_data.py puts this file unchanged into the instance's user data, so
+it is one small file that needs only the standard library. BOX_ROOT and BOX_SSH_PORT are set where a box is not a
+separate machine (the local AWS).
 """
 
 import fcntl
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-ESTABLISHED = "01"  # of the states in /proc/net/tcp
+ESTABLISHED = "01"  # a state in /proc/net/tcp
 
 
 def is_training(lock: Path) -> bool:
@@ -29,7 +29,7 @@ def is_training(lock: Path) -> bool:
 
 
 def has_connection(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> bool:
-    """Whether a connection to the SSH server stands: local address, remote address and state are fields 2 to 4 of a line."""
+    """Return whether an SSH connection is open. Fields 2 to 4 of a line: local address, remote address, state."""
     for table in tables:
         try:
             lines = Path(table).read_text().splitlines()[1:]
@@ -43,12 +43,12 @@ def has_connection(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc
 
 
 def read_marks(homes: Path) -> set[float]:
-    """When each HOMES/USER/*/used was last touched; which user and folder is a setting, and may change."""
+    """Return when each HOMES/USER/*/used was last touched; user and folder are settings and may change."""
     return {path.stat().st_mtime for path in homes.glob("*/*/used")}
 
 
 def write_state(path: Path, state: dict[str, float]) -> None:
-    """For ec2.status: what is left, and since when nobody has used the box."""
+    """Write the idle time and its limit, atomically, for ec2.status."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(state))
     part.chmod(0o644)
@@ -69,7 +69,7 @@ def main(minutes: float, homes: Path) -> None:
             or marked != before
             or any(is_training(lock) for lock in homes.glob("*/*/trainer.lock"))
         )
-        # Not the clock: a machine that was suspended, or whose time was set, is not idle for it.
+        # Monotonic time: suspending the host or setting its clock must not count as idle.
         idle, looked = 0.0 if used else idle + now - looked, now
     write_state(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})
     print(f"nobody has used this box for {minutes:g} minutes", flush=True)

@@ -1,4 +1,4 @@
-"""Whether spot is about to take this machine away: EC2 says so two minutes ahead, to who asks the instance's metadata."""
+"""The reader of spot interruption notices, which EC2 publishes in the instance metadata two minutes ahead."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def read_metadata(path: str, method: str = "GET", **headers: str) -> str:
 
 
 def read_interruption_time() -> str:
-    """Return when, in UTC; "" while nothing is announced, and where there are no metadata."""
+    """Return when spot interrupts the instance, in UTC; "" without a notice or without instance metadata."""
     try:
         token = read_metadata("api/token", "PUT", **{"X-aws-ec2-metadata-token-ttl-seconds": "60"})
         action = json.loads(read_metadata("meta-data/spot/instance-action", **{"X-aws-ec2-metadata-token": token}))

@@ -1,7 +1,7 @@
-"""Install wheels on a machine without a package index: `python3 wheels.py SHA256 TARGET`, with a URL on stdin.
+"""Install wheels on a host without a package index: `python3 wheels.py SHA256 TARGET`, with a URL on stdin.
 
-The URL is presigned and so a secret for the minutes that it lives: stdin keeps it out of the process list. Only the standard
-library is needed, since what can read the bucket by itself (boto3) is among the wheels.
+The URL is presigned and so a secret until it expires: stdin keeps it out of the process list. Only the standard library
+is needed, since boto3, which could read the bucket, is among the wheels.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 
 
 def install_files(wheels: Path, target: Path) -> None:
-    """Install the wheels that lie in a folder into another one; there is no package index to ask."""
+    """Install the wheels of one folder into another, without a package index."""
     found = [str(path) for path in sorted(wheels.glob("*.whl"))]
     options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check"]
     if found:
@@ -26,7 +26,7 @@ def install_files(wheels: Path, target: Path) -> None:
 
 
 def download_and_install(url: str, sha256: str, target: Path) -> None:
-    """Raises SystemExit when what came is not what was sent."""
+    """Download and install the wheels, unless `target` exists. Raises SystemExit when the SHA-256 differs."""
     if target.is_dir():
         return
     with urllib.request.urlopen(url, timeout=120) as answer:  # noqa: S310  an https URL that the operator signed
@@ -38,7 +38,7 @@ def download_and_install(url: str, sha256: str, target: Path) -> None:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             tar.extractall(folder, filter="data")
         install_files(Path(folder), part)
-    with contextlib.suppress(OSError):  # another one has just done the same
+    with contextlib.suppress(OSError):  # another process has just done the same
         part.rename(target)
     shutil.rmtree(part, ignore_errors=True)
 

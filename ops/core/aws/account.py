@@ -38,7 +38,7 @@ class Account:
     sent: ClassVar[int] = 0  # requests of this process, retries included
 
     def __init__(self, settings: Settings, role: str = "", audit: Path = WORK / "audit.jsonl") -> None:
-        """As the stack's own `role`, or as the profile is, where that is "" or the settings say so."""
+        """Open the account as the stack's own `role`; as the profile when that is "" or aws.take_roles is false."""
         self.settings, self.role = settings, role
         self._audit = audit
         self._guarded = False
@@ -47,12 +47,12 @@ class Account:
 
     @classmethod
     def from_context(cls, c: invoke.Context, role: str = "operator") -> Account:
-        """The account that the settings of this command name; a bad setting stops here, before any call."""
+        """Return the account that this command's settings name. Raises OpsError for a bad setting, before any call."""
         return cls(load_settings(c.config), role)
 
     @classmethod
     def from_context_or_profile(cls, c: invoke.Context, role: str) -> Account:
-        """As the role, or as the profile is while nobody can take it: somebody has to make the first roles."""
+        """Return the account as the role, or as the profile while the role cannot be assumed: the first iam.apply makes it."""
         account = cls.from_context(c, role)
         try:
             account.guard()
@@ -65,23 +65,23 @@ class Account:
 
     @property
     def endpoint_url(self) -> str | None:
-        """Where the profile says AWS is; None for AWS itself. Given to each client, because AWS_ENDPOINT_URL beats a profile."""
+        """Return the profile's endpoint_url; None for AWS itself. Each client gets it, because AWS_ENDPOINT_URL beats a profile."""
         url: str | None = self._session.get_scoped_config().get("endpoint_url")
         return url
 
     @property
     def region(self) -> str | None:
-        """The profile's own region; clients use the settings'."""
+        """Return the profile's own region; clients use the settings' region."""
         region: str | None = self._session.get_config_variable("region")
         return region
 
     @property
     def bucket(self) -> Bucket:
-        """The stack's bucket, which need not exist yet."""
+        """Return the stack's bucket, which need not exist yet."""
         return Bucket(self, self.settings.bucket)
 
     def credentials(self) -> Any:
-        """botocore's credentials object, for signing what no client method covers."""
+        """Return botocore's credentials object, for signing requests that no client method covers."""
         return self._session.get_credentials()
 
     def client(self, service: str, retries: str = "control") -> Any:
@@ -90,7 +90,7 @@ class Account:
     def _create_client(self, service: str, retries: str) -> Any:
         signing = (
             {"signature_version": "s3v4"} if service == "s3" else {}
-        )  # without it, S3 links are signed the old way
+        )  # without it, S3 URLs are presigned with signature version 2
         config = Config(
             user_agent_extra=f"kennel/{running.command}", inject_host_prefix=False, **signing, **RETRIES[retries]
         )
@@ -103,7 +103,7 @@ class Account:
         Account.sent += 1
 
     def call(self, service: str, call: str, retries: str = "control", **args: Any) -> Any:
-        """AWS's answer to one call that reads. Raises Refused."""
+        """Make one call and return AWS's answer. Raises AwsError."""
         try:
             return getattr(self.client(service, retries), call)(**args)
         except ClientError as error:
@@ -111,14 +111,12 @@ class Account:
 
     def _convert_error(self, error: Any) -> AwsError:
         found = build_aws_error(error)
-        if (
-            found.call == "AssumeRole"
-        ):  # a role of another account is the likelier reason, and guard has the words for it
+        if found.call == "AssumeRole":  # the wrong account is the likelier reason, and guard explains it
             Account(self.settings).guard()
         return found
 
     def call_or_none(self, service: str, call: str, missing: str, **args: Any) -> Any:
-        """Make one call that reads, as `call` does; None where AWS says that there is no such thing.
+        """Make one call that reads, as `call` does; return None when AWS says that the resource does not exist.
 
         `missing` names parts of AWS's `code: message`, separated by |.
         """
@@ -130,7 +128,7 @@ class Account:
             raise
 
     def list_all(self, service: str, call: str, key: str, **args: Any) -> list[Any]:
-        """All items under `key`, over all pages. Raises Refused."""
+        """Return all items under `key`, over all pages. Raises AwsError."""
         try:
             paginator = self.client(service).get_paginator(call)
             return [item for page in paginator.paginate(**args) for item in page.get(key, [])]
@@ -138,13 +136,13 @@ class Account:
             raise self._convert_error(error) from error
 
     def list_tagged(self, call: str, key: str, **more: str) -> list[Any]:
-        """What EC2 lists under `key` with this stack's tag; `more` are further filters, by their names with _ for -."""
+        """Return what EC2 lists under `key` with this stack's tag; `more` are further filters, by their names with _ for -."""
         filters = [{"Name": "tag:kennel:stack", "Values": [self.settings.stack.name]}]
         filters += [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in more.items()]
         return self.list_all("ec2", call, key, Filters=filters)
 
     def guard(self) -> None:
-        """Refuse to go on unless the caller's account is the settings' account. Asked once."""
+        """Raise OpsError unless the caller's account is the settings' account. AWS is asked once."""
         if self._guarded:
             return
         caller = self.call("sts", "get_caller_identity")["Account"]
@@ -156,7 +154,7 @@ class Account:
         self._guarded = True
 
     def make(self, change: Change) -> Any:
-        """Carry out one change; the audit log has it before the call and again with its outcome. Raises Refused."""
+        """Carry out one change; the audit log has it before the call and again with its outcome. Raises AwsError."""
         self.guard()
         entry = {"call": f"{change.service}.{change.call}", "why": change.why, "args": shorten_for_log(change.args)}
         self._write_audit_entry("begin", entry)
@@ -174,13 +172,13 @@ class Account:
         line = {"time": now, "stack": self.settings.stack.name, "pid": os.getpid(), "outcome": outcome, **entry}
         self._audit.parent.mkdir(mode=0o700, exist_ok=True)
         with open(self._audit, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
-            os.fchmod(log.fileno(), 0o600)  # one that an older Kennel made is everybody's to read
+            os.fchmod(log.fileno(), 0o600)  # a log that an older Kennel made can be read by all users
             log.write(json.dumps(line, default=str) + "\n")
 
     def wait(self, wait: Wait) -> Any:
-        """Ask until the answer is no text any more, telling each new state; that answer. Ctrl-C leaves things as they are.
+        """Poll `wait.until` while it returns a string, printing each new state; return its first other value.
 
-        Raises OpsError when `wait.timeout_s` have passed, and whatever `wait.until` raises.
+        Ctrl-C leaves things as they are. Raises OpsError when `wait.timeout_s` have passed, and whatever `wait.until` raises.
         """
         started, seen = time.monotonic(), ""
         for pause in iterate_poll_intervals():
@@ -199,7 +197,7 @@ class Account:
 
 
 def iterate_poll_intervals() -> Iterator[float]:
-    """Seconds between two looks: 0.2 s at first, since a sandbox is quick, then up to 15 s, since AWS is not."""
+    """Yield the seconds between two polls: 0.2 s at first, since a sandbox is quick, then up to 15 s, since AWS is not."""
     pause = 0.2
     while True:
         yield pause

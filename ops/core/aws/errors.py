@@ -1,4 +1,4 @@
-"""AWS's errors as sentences that end in the next command, and arguments of calls as a log may have them."""
+"""AWS's errors as sentences that end in the next command, and the redaction of call arguments for the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from botocore import exceptions as sdk
 
 from ops.core.errors import AwsError, OpsError, Unreachable
 
-SKEWED = ("RequestTimeTooSkewed", "RequestExpired")  # EC2 says the second of a session that is over, too
+SKEWED = ("RequestTimeTooSkewed", "RequestExpired")  # EC2 also says the second when a session has expired
 OFF_MIN = 4.0  # minutes; AWS refuses a signature that is 5 off
 HIDDEN = ("Environment", "UserData", "AccessKeyId")  # arguments that are never logged
 SHORT = 8  # characters: shorter values are not redacted, since they occur in messages by chance
@@ -32,7 +32,7 @@ def build_aws_error(error: Any) -> AwsError:
 
 
 def compute_clock_skew_minutes(response: dict[str, Any]) -> float | None:
-    """By how many minutes this machine's clock is ahead of AWS's, from the time that its answer carries; None without one."""
+    """Return the minutes by which this machine's clock is ahead of AWS's, from the answer's Date header; None without one."""
     try:
         theirs = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
     except (KeyError, TypeError, ValueError):
@@ -41,7 +41,7 @@ def compute_clock_skew_minutes(response: dict[str, Any]) -> float | None:
 
 
 def shorten_for_log(value: Any) -> Any:
-    """Arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no key's id."""
+    """Return the arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no key's id."""
     if isinstance(value, dict):
         return {key: "..." if key in HIDDEN else shorten_for_log(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -52,7 +52,7 @@ def shorten_for_log(value: Any) -> Any:
 
 
 def redact(text: str, args: Any, hidden: bool = False) -> str:
-    """AWS's words without the arguments that no log gets: a refusal repeats a key's id."""
+    """Return AWS's message without the values of HIDDEN arguments: an error can repeat a key's id."""
     if isinstance(args, dict):
         for key, item in args.items():
             text = redact(text, item, hidden or key in HIDDEN)
@@ -65,7 +65,7 @@ def redact(text: str, args: Any, hidden: bool = False) -> str:
 
 
 def explain_sdk_error(error: Exception) -> Exception:
-    """SDK errors that a person can act on, in a sentence. ParamValidationError stays as it is: that is our bug."""
+    """Return an SDK error that an operator can act on as a sentence, any other unchanged: ParamValidationError is our bug."""
     if isinstance(error, sdk.ClientError):
         return build_aws_error(error)
     if isinstance(error, sdk.ConnectionError | sdk.HTTPClientError):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # A retried inference runs the model again, and a retried Lambda call the whole function: few attempts, long reads.
 RETRIES: dict[str, dict[str, Any]] = {
     "control": {"connect_timeout": 5, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 10}},
-    # EC2 says that it has no capacity as a server's error, which SDKs try again, ten times, before the next zone gets its turn.
+    # EC2 reports missing capacity as a server error, which the SDK would retry ten times before the plan tries the next zone.
     "launch": {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 2}},
     "inference": {"connect_timeout": 3, "read_timeout": 65, "retries": {"mode": "standard", "total_max_attempts": 2}},
     "lambda": {"connect_timeout": 3, "read_timeout": 120, "tcp_keepalive": True, "retries": {"mode": "standard", "total_max_attempts": 1}},
@@ -35,10 +35,10 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost")
 
 
 def open_session(settings: Settings, role: str = "") -> Any:
-    """A botocore session on the settings' profile and on nothing else: keys in the environment do not count.
+    """Return a botocore session on the settings' profile and on nothing else: keys in the environment do not count.
 
-    With `role` it takes that role of the stack at its first call, and again before the role's keys expire.
-    Raises OpsError when the profile is not there.
+    With `role` it assumes that role of the stack at its first call, and again before the role's keys expire.
+    Raises OpsError when the profile is missing, or when its endpoint_url cannot be reached.
     """
     skip_proxy_for_local_hosts()
     session = botocore.session.Session(profile=settings.aws.profile)
@@ -63,7 +63,7 @@ def skip_proxy_for_local_hosts() -> None:
 
 
 def assume_stack_role(session: Any, settings: Settings, role: str) -> None:
-    """Keys of the role in the place of the profile's own. The session's name is the person's, for whoever reads AWS's logs."""
+    """Replace the profile's keys with the role's. The role session has the local user's name, for readers of AWS's logs."""
     endpoint, own = session.get_scoped_config().get("endpoint_url"), session.get_credentials()
 
     def client(service: str, **keys: Any) -> Any:
@@ -72,7 +72,7 @@ def assume_stack_role(session: Any, settings: Settings, role: str) -> None:
 
     name = re.sub(r"[^\w+=,.@-]", "-", getpass.getuser())[:64]
     fetcher = AssumeRoleCredentialFetcher(client, own, settings.role_arn(role), extra_args={"RoleSessionName": name})
-    # botocore takes such credentials from a profile only, and the role's name is the stack's.
+    # botocore takes such credentials from a profile only, and the role's name depends on the stack.
     session._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
 
 
