@@ -51,7 +51,7 @@ def test_environment_and_folder_are_put_back(cli, monkeypatch, tmp_path):
 
 
 def test_what_nothing_words_is_a_traceback_here_too(cli, monkeypatch):
-    monkeypatch.setattr("ops.commands.runbook.table", None)
+    monkeypatch.setattr("ops.commands.runbook.format_table", None)
     ran = cli("runbook.list", ok=False)
     assert ran.code == 1
     assert "TypeError: 'NoneType' object is not callable" in ran.err

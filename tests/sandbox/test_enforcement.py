@@ -242,7 +242,7 @@ def test_a_role_is_taken_only_by_whom_its_trust_names(admin):
 def test_services_take_only_roles_that_trust_them(admin):
     arn = admin.settings.role_arn("lambda-invoke")
     with pytest.raises(AwsError, match=r"Could not assume role .*principal 'sagemaker.amazonaws.com'"):
-        admin.call("sagemaker", "create_model", ModelName="m", ExecutionRoleArn=arn)
+        admin.call("sagemaker", "create_model", ModelName="untrusted", ExecutionRoleArn=arn)
     with pytest.raises(AwsError, match="The role defined for the function cannot be assumed by Lambda"):
         admin.call(
             "lambda", "create_function", FunctionName="f", Role=admin.settings.role_arn("ec2-box"), Runtime="python3.11",

@@ -124,5 +124,5 @@ def test_every_name_made_of_the_longest_stack_fits_aws(stack):
     assert len(f"{settings.prefix}-box1-12345678-99") <= 63  # a training job's name
     assert len(f"{settings.prefix}-123456789012-123456-1234") <= 63  # an endpoint config's
     assert len(settings.bucket) <= 63
-    assert len(settings.role_name("sagemaker-execution")) <= 64
+    assert len(settings.build_role_name("sagemaker-execution")) <= 64
     assert len(settings.function_name) <= 64

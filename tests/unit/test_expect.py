@@ -227,7 +227,7 @@ def test_expectations_hold_for_any_stack_and_repository(stack, repository):
     have = roles.build_applied_snapshot(wanted, settings)
     for want in wanted:
         expected = expectations.read_expectations(want.role, settings)
-        assert list(expectations.find_failures(expected, have.roles[settings.role_name(want.role)], have)) == []
+        assert list(expectations.find_failures(expected, have.roles[settings.build_role_name(want.role)], have)) == []
 
 
 @pytest.mark.parametrize("repository", ["*/*", "a/b:pull_request", "a", "a/b/c", "a/*", "${aws:username}/b"])
