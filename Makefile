@@ -18,11 +18,11 @@ demo: $(READY)
 	$(BIN)/invoke demo
 
 test: $(READY)
-	@echo "All tests: about 10 minutes on two cores. Those without boxes, jobs and servers, in 3 minutes: make test-fast"
+	@echo "All tests: about 15 minutes on two cores. Those without boxes, jobs and servers, in about 5: make test-fast"
 	$(PYTEST)
 
 test-fast: $(READY)
-	@echo "The tests in tests/unit and tests/sandbox: about 3 minutes on two cores."
+	@echo "The tests in tests/unit and tests/sandbox: about 5 minutes on two cores."
 	$(PYTEST) tests/unit tests/sandbox
 
 check: $(READY)
