@@ -4,6 +4,7 @@ Layers and SDKs are held by import-linter, imports and docstrings by ruff: `make
 """
 
 import ast
+import re
 import tomllib
 
 import yaml
@@ -62,3 +63,10 @@ def test_every_task_says_what_it_does_in_one_imperative_line():
 def test_tasks_of_one_name_all_run():
     """Invoke drops a task that equals an earlier one, by name and code; ours share their decorator's code."""
     assert yaml.safe_load((ROOT / "invoke.yaml").read_text())["tasks"]["dedupe"] is False
+
+
+def test_pages_about_the_code_name_files_that_are_there():
+    for page in ("CONTRIBUTING.md", "docs/architecture.md"):
+        named = re.findall(r"`((?:[a-z_]+/)+[a-z0-9_.-]*)`", (ROOT / page).read_text())  # PLACEHOLDERS are in capitals
+        assert len(named) > 8
+        assert [name for name in named if not (ROOT / name).exists()] == [], page
