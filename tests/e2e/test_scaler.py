@@ -106,6 +106,9 @@ def activities(cli, **more):
 @pytest.mark.timeout(300)
 def test_load_adds_an_instance_and_a_quiet_quarter_of_an_hour_takes_it_away(whole, drill, load):
     whole("sm.autoscale")
+    load.each = 1  # other tests on this stack may have left two
+    drill("clock", speed=60)
+    until(lambda: capacity(whole) == (1, 1), 120)
     drill("clock", speed=8)  # a minute is eight seconds, so that a boot of three can be seen on a busy machine
     load.each = 15
     until(lambda: capacity(whole)[1] == 2, 120)
