@@ -53,6 +53,14 @@ SLOWEST = (
 )  # fmt: skip
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes and long texts by their parameter and a number, in place of their content.
+
+    Workers of pytest-xdist compare names. A gzip body holds the second in which it was made, so two workers could disagree.
+    """
+    return argname if isinstance(val, bytes) or isinstance(val, str) and len(val) > 60 else None
+
+
 @pytest.hookimpl(wrapper=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
     """Say which tests have to run in one process: those on the demo's stack, and those of a file, but for the free ones of e2e."""

@@ -70,3 +70,8 @@ def test_pages_about_the_code_name_files_that_are_there():
         named = re.findall(r"`((?:[a-z_]+/)+[a-z0-9_.-]*)`", (ROOT / page).read_text())  # PLACEHOLDERS are in capitals
         assert len(named) > 8
         assert [name for name in named if not (ROOT / name).exists()] == [], page
+
+
+def test_case_names_hold_no_bytes(request):
+    """Workers that collect tests compare their names, and a gzip body holds the second in which it was made."""
+    assert [item.nodeid for item in request.session.items if "\\x" in item.nodeid] == []
