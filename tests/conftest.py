@@ -1,5 +1,6 @@
 """One sandbox for the whole suite, in a folder of its own; each test that needs apartness takes a stack of its own."""
 
+import gc
 import os
 import shutil
 import signal
@@ -58,7 +59,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
     Workers of pytest-xdist compare names. A gzip body holds the second in which it was made, so two workers could disagree.
     """
-    return argname if isinstance(val, bytes) or isinstance(val, str) and len(val) > 60 else None
+    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 60) else None
 
 
 @pytest.hookimpl(wrapper=True)  # before xdist reads the groups
@@ -87,6 +88,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     yield
     if getattr(config.option, "loadgroup", False) and not all("@" in item.nodeid for item in items):
         raise pytest.UsageError("This pytest ignores the groups of pytest-xdist; install those of pyproject.toml.")
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again: tests import tasks.py, which switches that off until a command runs."""
+    gc.enable()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import gc
 import os
 import shlex
 import signal
@@ -116,6 +117,7 @@ class Executor(InvokeExecutor):
     """Invoke's executor (named in invoke.yaml), which words the errors of the libraries that commands use."""
 
     def execute(self, *tasks: Any) -> Any:
+        gc.enable()  # tasks.py switched it off
         running.collection = self.collection
         try:
             done = super().execute(*tasks)
