@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 # Half of the tests' time they wait for jobs, alarms and time-outs: more workers than cores keep the cores busy.
-WORKERS ?= 4
+WORKERS ?= 6
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # Containers set it, and every process would compile every module anew.
@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/invoke demo
 
 test: $(READY)
-	@echo "All tests: about 18 minutes on two cores. Those without boxes, jobs and servers, in about 5: make test-fast"
+	@echo "All tests: about 13 minutes on two cores. Those without boxes, jobs and servers, in about 5: make test-fast"
 	$(PYTEST)
 
 test-fast: $(READY)

@@ -71,11 +71,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         definitions = item._fixtureinfo.name2fixturedefs
         if "whole" in definitions and definitions["whole"][-1].scope == "session":
             return "demo"
+        if named := item.get_closest_marker("xdist_group"):
+            return named.args[0]
         free = all(found[-1].scope in ("function", "session") for found in definitions.values())
         return item.name if free and item.path.parent.name == "e2e" else item.path.stem
 
     groups = {item: group_of(item) for item in items}
     for item, group in groups.items():
+        if item.get_closest_marker("xdist_group"):
+            continue
         folder = item.path.parent.name
         item.add_marker(pytest.mark.xdist_group(group if group == "demo" else f"{folder}-{item.path.stem}-{group}"))
 

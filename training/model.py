@@ -97,7 +97,7 @@ def replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def build_resnet_tiny() -> nn.Module:
-    """Return torchvision's ResNet with one block per stage and no fourth stage: 0.7 million weights, for 32 pixels."""
+    """Return torchvision's ResNet with one block per stage and no fourth stage: 1.2 million weights, for 32 pixels."""
     network: nn.Module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=1)
     network.layer4 = nn.Identity()
     network.fc = nn.Identity()

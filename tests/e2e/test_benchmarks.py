@@ -15,6 +15,8 @@ from bench import data, iam, opponents, serve, servers, sync
 from ops.core.errors import FAILED, FINDINGS, OpsError
 from ops.core.paths import ROOT
 
+# These serve one release, which takes ten seconds to make and is kept for the others.
+serves_release = pytest.mark.xdist_group("benchmarks-release")
 needs_opponents = pytest.mark.skipif(
     not (opponents.VENV / ".ready").exists(), reason=f"what this compares with is not installed: {opponents.INSTALL}"
 )
@@ -97,6 +99,7 @@ def test_resume():
     assert found["checks"][0]["ok"]
 
 
+@serves_release
 @needs_opponents
 def test_serve():
     found = measure(
@@ -108,6 +111,7 @@ def test_serve():
     assert all(cell["rate"] > 0 and not cell["failed"] for cell in found["cells"] if cell["callers"] <= 8)
 
 
+@serves_release
 def test_fuzz():
     """500 bodies do the server no harm: here the checks themselves hold."""
     found = measure(
@@ -169,6 +173,7 @@ def test_without_its_opponents_a_benchmark_says_how_to_get_them(bench, words, mo
         bench()
 
 
+@serves_release
 def test_a_server_that_does_not_start_says_why(tmp_path):
     made = servers.make_release("resnet_tiny", 64)
     with (

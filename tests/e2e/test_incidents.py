@@ -100,7 +100,7 @@ def test_no_capacity(stacks, drill):
 
 @pytest.mark.timeout(300)
 def test_spot_interruption(stacks, drill, digits):
-    cli = stacks("incidentspot", "train: {epochs: 30}\nec2: {instance_types: [g4dn.xlarge]}")
+    cli = stacks("incidentspot", "train: {epochs: 14}\nec2: {instance_types: [g4dn.xlarge]}")
     cli("iam.apply", "net.up", "data.up")
     cli("data.push", "--dir", str(digits))
     cli("ec2.up", "--spot")
@@ -207,10 +207,10 @@ def test_training_failed(stacks, pictures):
 
 
 def test_training_stuck(stacks, sandbox, tmp_path):
-    job = Training(stacks, "stuckjob", write_noise_pictures(tmp_path / "noise"), 100)
+    job = Training(stacks, "stuckjob", write_noise_pictures(tmp_path / "noise"), 40)
     name = job.start("--instances", "2")
     page = Page("training-stuck", job.cli, job=name, again=f"{name}-2", quiet="4")
-    job.until(name, "epoch 2/100")
+    job.until(name, "epoch 2/40")
     assert not page.confirmed()  # a job that moves must not look like this incident
     send_control_request(state.read(sandbox), "POST", "freeze", {"job": name, "host": 2})
     deadline = time.monotonic() + 60
