@@ -62,8 +62,8 @@ def test_box_unreachable(boxed):
         GroupId=ids["box"], IpPermissions=[plan.build_ip_permission(rule, ids, have.s3_list)]
     )
     assert page.confirmed()
-    assert not page.verified()  # it does not mend itself
-    assert page.works("mend")
+    assert not page.verified()  # it does not repair itself
+    assert page.works("repair")
     assert page.verified()
     assert not page.confirmed()
 
