@@ -223,6 +223,6 @@ def test_training_stuck(stacks, sandbox, tmp_path):
     assert page.works("stop")
     send_control_request(state.read(sandbox), "POST", "clock", {"speed": 1})
     assert not page.verified()
-    assert page.works("carry-on")
+    assert page.works("resume")
     assert page.verified()
     assert "carrying on at epoch" in job.cli("sm.logs", "--job", f"{name}-2").out
