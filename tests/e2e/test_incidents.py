@@ -62,8 +62,8 @@ def test_box_unreachable(boxed):
         GroupId=ids["box"], IpPermissions=[plan.build_ip_permission(rule, ids, have.s3_list)]
     )
     assert page.confirmed()
-    assert not page.verified()  # it does not mend itself
-    assert page.works("mend")
+    assert not page.verified()  # it does not repair itself
+    assert page.works("repair")
     assert page.verified()
     assert not page.confirmed()
 
@@ -223,6 +223,6 @@ def test_training_stuck(stacks, sandbox, tmp_path):
     assert page.works("stop")
     send_control_request(state.read(sandbox), "POST", "clock", {"speed": 1})
     assert not page.verified()
-    assert page.works("carry-on")
+    assert page.works("resume")
     assert page.verified()
     assert "carrying on at epoch" in job.cli("sm.logs", "--job", f"{name}-2").out

@@ -102,6 +102,6 @@ def test_endpoint_stuck(served, drill):
     drill("hang", endpoint="kennel-served", hang=False)
     drill("clock", speed=1)
     assert page.works("try")
-    assert page.works("anew")
+    assert page.works("create")
     assert page.verified()
     assert not page.works("look")
