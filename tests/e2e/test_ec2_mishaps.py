@@ -212,7 +212,7 @@ def test_zones_may_change_their_order_and_become_more(stacks):
     cli("net.up")
     more = type(cli)(cli.file.with_name("zonesmore.yaml"))
     more.file.write_text(cli.file.read_text() + "net: {zones: [us-east-1c, us-east-1b, us-east-1a]}\n")
-    assert "no private subnet is in us-east-1c" in more("net.up").err
+    assert "create a private subnet in us-east-1c" in more("net.up").err
     assert "0 made" in more("net.up").out
     assert [zone for _, zone in facts.read(more.account).subnets] == ["us-east-1c", "us-east-1b", "us-east-1a"]
     fewer = type(cli)(cli.file.with_name("zonesfewer.yaml"))

@@ -96,8 +96,7 @@ def test_a_public_address_lets_one_in(stacks):
     cli = stacks("public", PUBLIC)
     plan = cli("--dry", "net.up").err
     assert (
-        "ec2.way public costs safety: the box is on the internet, though only 127.0.0.1/32 may knock, on port 2222"
-        in plan
+        "create an internet gateway; less safe: 127.0.0.1/32 can reach port 2222 of the box from the internet" in plan
     )
     cli("iam.apply", "net.up")
     assert "0 made" in cli("net.up").out
@@ -117,7 +116,7 @@ def test_a_public_address_lets_one_in(stacks):
     assert shut.code == 1
     assert "in" not in shut.out.split()
     cli.file.write_text(cli.file.read_text().replace("own_address: 203.0.113.7", "own_address: 127.0.0.1"))
-    assert "lets nothing in from 127.0.0.1 to port 2222" in cli("ec2.reach", ok=False).out
+    assert "does not allow port 2222 in from 127.0.0.1" in cli("ec2.reach", ok=False).out
     # Back to the private way: refused while the box has its address, done when it is gone.
     private = type(cli)(cli.file.with_name("publicback.yaml"))
     private.file.write_text(cli.file.read_text().replace(PUBLIC, ""))

@@ -77,8 +77,8 @@ BROKEN = {
         lambda cli: ec2(cli).delete_instance_connect_endpoint(InstanceConnectEndpointId=facts.read(cli.account).connect_endpoint),
         "endpoint", "no Instance Connect Endpoint", ["net.up"],
     ),
-    "door out": (lambda cli: revoke(cli, "door", "egress"), "security groups", "lets nothing out", ["net.up"]),
-    "box in": (lambda cli: revoke(cli, "box", "ingress"), "security groups", "lets nothing in", ["net.up"]),
+    "door out": (lambda cli: revoke(cli, "door", "egress"), "security groups", "does not allow port 22 out", ["net.up"]),
+    "box in": (lambda cli: revoke(cli, "box", "ingress"), "security groups", "does not allow port 22 in", ["net.up"]),
     "acl in": (
         lambda cli: ec2(cli).delete_network_acl_entry(**entry_of(cli, 100, False)), "network ACLs, to the box", "stops port 22", ["net.up"],
     ),
