@@ -239,7 +239,7 @@ def with_more(cli, name, more):
 
 def test_a_program_of_the_settings_that_is_no_line_is_what_is_blamed(cli):
     torn = with_more(cli, "quotes", 'ec2: {way: command, proxy_command: "nc \'a"}\n')
-    assert "ec2.proxy_command is no command line: No closing quotation" in torn("ec2.run", "true", ok=False).err
+    assert "ec2.proxy_command cannot be split into words: No closing quotation" in torn("ec2.run", "true", ok=False).err
     nothing = with_more(cli, "nothing", "ec2: {way: command, proxy_command: 'false'}\n")
     said = nothing("ec2.reach", ok=False).out
     assert "Next: try ec2.proxy_command by hand: false" in said

@@ -160,7 +160,7 @@ def test_session_manager_is_a_proxy_command(cli, tmp_path):
     assert hops == ["instance", "status checks", "TCP", "banner", "authentication"]
     gone = ssm("ec2.run", "echo in", env={"PATH": "/usr/bin:/bin"}, ok=False)
     assert gone.code == 1
-    assert "ec2.proxy_command could not be started" in gone.err or "No SSH to" in gone.err
+    assert "ec2.proxy_command could not be started" in gone.err or "Cannot open SSH to" in gone.err
 
 
 def test_a_way_that_is_not_there_is_said_at_once(cli):

@@ -114,7 +114,7 @@ def test_a_hop_that_ec2_knows_of(cli, name):
         ({"checks": "impaired"}, "status checks", "the instance check says impaired"),
         ({"sshd": "down"}, "TCP", "refuses the connection"),
         ({"sshd": "mute"}, "banner", "nobody says SSH-2.0"),
-        ({"keys": False}, "authentication", "does not take our key"),
+        ({"keys": False}, "authentication", "rejects our SSH key"),
     ],
     ids=["status checks", "TCP", "banner", "authentication"],
 )

@@ -72,7 +72,7 @@ def test_a_crash_after_any_call_leaves_nothing_that_a_second_run_does_not_find(s
 
     for crash_at in (1, 3, 8, 14, 20, 26):
         made = 0
-        make = account.make
+        make = account.make_change
 
         def breaking(step, make=make, crash_at=crash_at):
             nonlocal made
@@ -82,10 +82,10 @@ def test_a_crash_after_any_call_leaves_nothing_that_a_second_run_does_not_find(s
                 raise Crash
             return answer
 
-        account.make = breaking
+        account.make_change = breaking
         with pytest.raises(Crash):
             change.apply(plan.steps(facts.read(account), cli.settings), account, lambda line: None)
-        account.make = make
+        account.make_change = make
         made = change.apply(plan.steps(facts.read(account), cli.settings), account, lambda line: None)
         assert made == total - crash_at
         assert len(account.list_tagged("describe_vpcs", "Vpcs")) == 1

@@ -195,5 +195,7 @@ def test_an_own_address_is_one_address(address):
 
 
 def test_the_public_way_wants_an_address():
-    with pytest.raises(OpsError, match="set net.own_address; yours: invoke net.my-address"):
+    with pytest.raises(
+        OpsError, match="set net.own_address, the one address that may connect; find yours: invoke net.my-address"
+    ):
         settings_of(text="ec2: {way: public}")
