@@ -85,7 +85,7 @@ def test_a_trainer_that_was_killed_is_told_to_be_gone(box_stack):
     box_stack("ec2.run", f"pkill -9 -s {TRAINER}; true")
     said, _ = training.communicate(timeout=60)
     assert training.returncode == 1
-    assert "the trainer is gone without a word" in said
+    assert "the trainer ended without a status" in said
 
 
 def test_a_trainer_that_was_told_to_end_is_carried_on_by_the_next(box_stack):
@@ -120,7 +120,7 @@ def test_a_line_that_is_cut_and_a_laptop_that_is_closed(box_stack, drill):
     training = box_stack.background("ec2.train", "--again")
     said = until(training, "epoch 1/")
     drill("box", instance=ident(box_stack), cut=True)
-    said += until(training, "The line is back; going on from line")
+    said += until(training, "Reconnected; continuing from line")
     os.killpg(training.pid, signal.SIGSTOP)
     name = re.search(r"(kennel-box2-box1-[\w-]+) starts", "".join(said))[1]
     deadline = time.monotonic() + 60
@@ -169,7 +169,7 @@ def test_a_partition_is_noticed_and_outlived(box_stack, drill, monkeypatch, caps
     said = capsys.readouterr().err
     assert found["state"] == "Completed"
     assert "trying again" in said
-    assert "The line is back" in said
+    assert "Reconnected" in said
     assert epochs_in(said) == [str(number) for number in range(1, 17)]
 
 

@@ -167,5 +167,5 @@ def test_a_way_that_is_not_there_is_said_at_once(cli):
     have = facts.read(cli.account)
     settings = cli.settings.model_copy(update={"ec2": cli.settings.ec2.model_copy(update={"way": "public"})})
     account = type(cli.account)(settings)
-    with pytest.raises(ssh.OpsError, match="has no public address: it was started when ec2.way was another"):
+    with pytest.raises(ssh.OpsError, match="has no public address: it was launched with another ec2.way"):
         access.open_socket(account, have)

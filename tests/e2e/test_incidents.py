@@ -88,7 +88,7 @@ def test_no_capacity(stacks, drill):
     for kind in cli.settings.ec2.instance_types:
         drill("capacity", instance_type=kind)
     refused = cli("ec2.up", ok=False)
-    assert "EC2 has none free" in refused.err
+    assert "EC2 has no capacity" in refused.err
     assert "runbooks/no-capacity.md" in refused.err
     assert page.confirmed()
     assert not page.verified()
