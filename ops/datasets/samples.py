@@ -1,4 +1,4 @@
-"""Test pictures of the current dataset, drawn by seed, put where the function may read them."""
+"""Test pictures of the current dataset, drawn by seed and sent where the function may read them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ops.datasets.manifest import build_shard_key, read_current
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture as the manifest has it; its key in the bucket is its content's SHA-256, so it is sent once."""
+    """A picture of the manifest; its key in the bucket is the SHA-256 of its content, so it is sent once."""
 
     name: str
     label: str
@@ -39,7 +39,7 @@ def draw_samples(account: Account, count: int, seed: int) -> list[Sample]:
         for file in shard.files
     ]
     if count > len(every):
-        say(f"The test split has {len(every)} pictures; all of them are taken.")
+        say(f"The test split has {len(every)} pictures; using all of them.")
     return random.Random(seed).sample(every, min(count, len(every)))
 
 

@@ -140,7 +140,7 @@ def test_a_box_of_another_stack_is_named_and_not_touched(box_stack, stacks):
     other = stacks("boxother")
     for command in (("ec2.run", "true"), ("ec2.train",), ("ec2.reach",)):
         said = other(*command, ok=False).said
-        assert f"{ident} of box" in said or "No data set" in said
+        assert f"{ident} of box" in said or "There is no dataset" in said
     for command in (("ec2.down", "--yes"), ("ec2.status",)):  # boxes of other tests may stand beside it
         assert f"{ident} of box" in other(*command).out.split("Not touched: ")[1]
     assert facts.read(box_stack.account).state == "running"
