@@ -24,7 +24,7 @@ def download_from_box(link: Connection, path: str, target: Path) -> int:
     lines = output.decode(errors="surrogateescape").splitlines()
     if len(lines) < 2:
         raise OpsError(f"There is no {path} on the box. List the files: invoke ec2.run 'ls'")
-    there, size = PurePosixPath(lines[0]), lines[1].split()[0]
+    source, size = PurePosixPath(lines[0]), lines[1].split()[0]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         packed = Path(folder) / "tar"
@@ -36,7 +36,7 @@ def download_from_box(link: Connection, path: str, target: Path) -> int:
 
             code = ssh.stream_command(
                 link,
-                f"tar -C {ssh.quote_command(str(there.parent))} -cf - -- {ssh.quote_command(there.name)}",
+                f"tar -C {ssh.quote_command(str(source.parent))} -cf - -- {ssh.quote_command(source.name)}",
                 on_output=receive,
             )
         if code:
@@ -49,5 +49,5 @@ def download_from_box(link: Connection, path: str, target: Path) -> int:
                 tar.extractall(unpacked, filter="data")
         except tarfile.FilterError as error:
             raise OpsError(f"{path} has an entry that leads out of it: {error}. Nothing was downloaded.") from error
-        shutil.move(unpacked / there.name, target)
+        shutil.move(unpacked / source.name, target)
     return int(size)

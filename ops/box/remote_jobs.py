@@ -151,13 +151,13 @@ def start_job(account: Account, link: Connection, job: spec.TrainingSpec, attemp
 def build_detached_command(command: str, log: str, unit: str) -> str:
     """Return shell code that starts `command` detached from this connection: as a unit of systemd, which ends it properly at a shutdown,
     or in a session of its own without systemd. `command` must not contain $, which systemd-run would expand."""
-    whole = ssh.quote_command("sh", "-c", f"exec > {ssh.quote_command(log)} 2>&1 < /dev/null; exec {command}")
+    shell = ssh.quote_command("sh", "-c", f"exec > {ssh.quote_command(log)} 2>&1 < /dev/null; exec {command}")
     # KillMode: at a shutdown SIGTERM goes to box_runner.py alone, which forwards it and waits for the checkpoint.
     options = f"--quiet --collect --unit={ssh.quote_command(unit)} --property=KillMode=mixed --property=TimeoutStopSec={GRACE_S}"
     variables = " ".join(f'--setenv={name}="${name}"' for name in ("HOME", "PATH", "PYTHONPATH"))
-    systemd = f'sudo -n systemd-run {options} --uid="$(id -u)" --gid="$(id -g)" --working-directory="$PWD" {variables} {whole}'
+    systemd = f'sudo -n systemd-run {options} --uid="$(id -u)" --gid="$(id -g)" --working-directory="$PWD" {variables} {shell}'
     running = "$(command -v systemd-run > /dev/null && sudo -n systemctl is-system-running 2> /dev/null || true)"
-    return f'case "{running}" in running|degraded) {systemd};; *) setsid -f {whole};; esac'
+    return f'case "{running}" in running|degraded) {systemd};; *) setsid -f {shell};; esac'
 
 
 def list_attempt_artifacts(account: Account, job: spec.TrainingSpec) -> dict[str, set[str]]:

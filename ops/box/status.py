@@ -81,15 +81,15 @@ def format_cost(amount: float | None, places: int) -> str:
 
 
 def format_box_status(data: dict[str, Any], problem: str) -> str:
-    left = data["stops_in_s"]
+    stops_in_s = data["stops_in_s"]
     cells = (
         data["box"], data["type"], data["market"], data["state"], data["address"], format_cost(data["dollars_per_hour"], 3),
         format_cost(data["dollars_so_far"], 2), "ok" if data["ssh"] == "ok" else "-" if data["ssh"] == "-" else "no", data["newest_job"] or "-",
     )  # fmt: skip
     text = format_table(("box", "type", "market", "state", "address", "$/h", "$ so far", "ssh", "newest job"), [cells])
     expires = f"Expires {data['expires']}." if data["expires"] else ""
-    if left is not None:
-        note = f"It stops by itself after {left // 60} min {left % 60} s without use."
+    if stops_in_s is not None:
+        note = f"It stops by itself after {stops_in_s // 60} min {stops_in_s % 60} s without use."
     elif data["ssh"] == "ok":
         note = (
             "Nothing on it stops it when it is idle: ec2.idle_minutes was 0 at its launch, or its watchdog has ended."

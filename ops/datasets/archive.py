@@ -68,13 +68,13 @@ def select_entries(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[s
 
 def explain_unsafe_entry(entry: zipfile.ZipInfo) -> str:
     """Return why an archive with this entry is refused; "" for an ordinary file or folder."""
-    name, kind = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)
+    name, file_type = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)
     parts = name.rstrip("/").split("/")
     if "\0" in name or "\\" in name or ":" in parts[0] or not name:
         return "is not a portable name"
     if ".." in parts or "" in parts or "." in parts:
         return "leads out of the folder"
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+    if file_type not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
     if entry.flag_bits & 0x1:
         return "is encrypted"

@@ -145,8 +145,8 @@ def check_classes(folder: Path | str, pictures: list[Picture]) -> None:
         raise OpsError(f"{folder}/train has only one class ({next(iter(classes))}): a classifier needs two.")
     for split in SPLITS[1:]:
         if by_split[split] != classes:
-            odd = ", ".join(sorted(by_split[split] ^ classes)[:5])
-            raise OpsError(f"{folder}/{split} and {folder}/train do not have the same classes: {odd}.")
+            differing = ", ".join(sorted(by_split[split] ^ classes)[:5])
+            raise OpsError(f"{folder}/{split} and {folder}/train do not have the same classes: {differing}.")
     if unsafe := [label for label in sorted(classes) if not is_safe_name(label)]:
         raise OpsError(
             f"A class cannot be called {unsafe[0]!r}: no control characters and no backslash, 200 bytes at most."
@@ -194,8 +194,8 @@ def build_manifest(name: str, shards: list[Shard]) -> Manifest:
 
 
 def compute_dataset_digest(classes: Iterable[str], shards: Iterable[Shard]) -> str:
-    whole = json.dumps([list(classes), [shard.to_json() for shard in shards]], sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()
+    content = json.dumps([list(classes), [shard.to_json() for shard in shards]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def build_folder_key(name: str, digest: str) -> str:

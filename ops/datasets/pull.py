@@ -35,9 +35,9 @@ def pull_dataset(account: Account, manifest: Manifest, folder: Path, dry: bool) 
     Raises OpsError when a picture of that name has other content, a link leads out of the folder, or a shard is corrupt.
     """
     wanted = {file.path: file for file in manifest.files}
-    there, others = list_present_pictures(folder, manifest)
+    existing, others = list_present_pictures(folder, manifest)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        same = dict(zip(there, pool.map(lambda name: is_same(folder / name, wanted[name]), there), strict=True))
+        same = dict(zip(existing, pool.map(lambda name: is_same(folder / name, wanted[name]), existing), strict=True))
         if differing := [name for name, equal in same.items() if not equal]:
             raise OpsError(
                 f"{len(differing)} files in {folder} differ from the dataset's files of the same name (first: {differing[0]}). "
@@ -64,8 +64,8 @@ def list_present_pictures(folder: Path, manifest: Manifest) -> tuple[list[str], 
                     f"{place} is a link or a file, not a folder. Nothing was written. Pull into another folder: --dir DIR"
                 )
     found = [path.relative_to(folder).as_posix() for split in SPLITS for path in (folder / split).glob("*/*")]
-    there = sorted(wanted.intersection(found))
-    return there, sum(name not in wanted and get_suffix(name) in SUFFIXES for name in found)
+    existing = sorted(wanted.intersection(found))
+    return existing, sum(name not in wanted and get_suffix(name) in SUFFIXES for name in found)
 
 
 def is_same(path: Path, file: File) -> bool:
@@ -74,7 +74,7 @@ def is_same(path: Path, file: File) -> bool:
     return hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
 
 
-def fetch_shard(account: Account, shard: Shard, folder: Path, there: set[str]) -> None:
+def fetch_shard(account: Account, shard: Shard, folder: Path, existing: set[str]) -> None:
     """Fetch one shard and write its missing pictures, each completely or not at all."""
     data = account.bucket.get_object_or_none(shard.key) or b""
     what = f"{shard.split}/{shard.label}, shard {shard.sha256[:12]},"
@@ -82,7 +82,7 @@ def fetch_shard(account: Account, shard: Shard, folder: Path, there: set[str]) -
         raise OpsError(f"{what} is missing or corrupt in the bucket. List all such objects: invoke data.verify")
     place = folder / shard.split / shard.label
     place.mkdir(parents=True, exist_ok=True)
-    wanted = {file.path: file for file in shard.files if file.path not in there}
+    wanted = {file.path: file for file in shard.files if file.path not in existing}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
             content = tar.extractfile(member) if member.type in PLAIN and member.name in wanted else None

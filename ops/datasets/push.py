@@ -93,19 +93,19 @@ class PushSession:
         """Send the missing shards, then the manifest, and last the pointer; a crash leaves the previous dataset current."""
         pool = ThreadPoolExecutor(UPLOADS_AT_ONCE)
         try:
-            there = pool.submit(list_object_sizes, self.account, "shards/", self.corrupt)
-            started = self.start(pool, there, pictures, skip_bad)
+            existing = pool.submit(list_object_sizes, self.account, "shards/", self.corrupt)
+            started = self.start(pool, existing, pictures, skip_bad)
             done = [future.result() for future in started]
             return self.finish(pool, [shard for shard, _ in done], sum(missing for _, missing in done))
         finally:
             pool.shutdown(cancel_futures=True)
 
     def start(
-        self, pool: Executor, there: Future[dict[str, int]], pictures: list[Picture], skip_bad: bool
+        self, pool: Executor, existing: Future[dict[str, int]], pictures: list[Picture], skip_bad: bool
     ) -> list[Future[tuple[Shard, int]]]:
         """Start sending every shard. Raises OpsError for refused pictures, once all were inspected, or when too few are left."""
         started: list[Future[tuple[Shard, int]]] = []
-        kept: list[Picture] = []
+        usable: list[Picture] = []
         bad = 0
         with contextlib.closing(self.cache.inspect(pictures)) as classes:
             for seen in classes:
@@ -114,10 +114,10 @@ class PushSession:
                         say(f"refused: {picture.path}: {info.fault}")
                 good = [picture for picture, info in seen if not info.fault]
                 bad += len(seen) - len(good)
-                kept += good
+                usable += good
                 if not bad or skip_bad:
                     started += [
-                        pool.submit(self.send_shard, group, there) for group in group_into_shards(good, self.limit)
+                        pool.submit(self.send_shard, group, existing) for group in group_into_shards(good, self.limit)
                     ]
                 for future in started:
                     if future.done():
@@ -127,19 +127,19 @@ class PushSession:
                 f"{bad} of {len(pictures)} pictures cannot be trained on. The current dataset is unchanged. "
                 "Fix or remove them, or leave them out: --skip-bad"
             )
-        check_classes("the remaining pictures", kept)
+        check_classes("the remaining pictures", usable)
         return started
 
-    def send_shard(self, group: list[Picture], there: Future[dict[str, int]]) -> tuple[Shard, int]:
+    def send_shard(self, group: list[Picture], existing: Future[dict[str, int]]) -> tuple[Shard, int]:
         """Return these pictures' shard, and 1 if it was missing and was sent, else 0. Packs it only when necessary."""
         wanted = tuple((picture.name, self.cache.entries[picture.name][2]) for picture in group)
         before = self.packed_before.get(wanted)
-        if before and there.result().get(before.key) == before.bytes:
+        if before and existing.result().get(before.key) == before.bytes:
             return before, 0
         shard, data = pack(group)
         if list_contents(shard.files) != wanted:
             raise OpsError(f"{shard.split}/{shard.label} was changed during the push. Push again: invoke data.push")
-        missing = there.result().get(shard.key) != shard.bytes
+        missing = existing.result().get(shard.key) != shard.bytes
         if missing and not self.dry:
             self.account.bucket.put(shard.key, data, shard.sha256)
         return shard, int(missing)
@@ -172,9 +172,9 @@ def list_object_sizes(account: Account, prefix: str, corrupt: set[str]) -> dict[
 
 def build_missing_lists(account: Account, manifest: Manifest, corrupt: set[str]) -> list[tuple[str, bytes]]:
     """Return the manifest and SageMaker's form of it, as (key, text), unless they are in the bucket."""
-    there = list_object_sizes(account, f"{manifest.folder}/", corrupt)
+    existing = list_object_sizes(account, f"{manifest.folder}/", corrupt)
     texts = {
         manifest.key: json.dumps(manifest.to_json()).encode(),
         manifest.channel_key: json.dumps(manifest.channel(account.settings.bucket)).encode(),
     }
-    return [(key, text) for key, text in texts.items() if there.get(key) != len(text)]
+    return [(key, text) for key, text in texts.items() if existing.get(key) != len(text)]

@@ -85,8 +85,8 @@ class ScanCache:
 
 def read_cache(folder: Path) -> ScanCache:
     """Return the folder's cache; an empty one if there is no usable one."""
-    whole = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    path = WORK / "pictures" / f"{whole}.json"
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    path = WORK / "pictures" / f"{digest}.json"
     saved = read_json(path)
     if not isinstance(saved, dict) or saved.get("rules") != RULES:
         return ScanCache(path)

@@ -38,12 +38,12 @@ def read_all(account: Account, manifest: Manifest) -> dict[str, tuple[str, str]]
     wanted[manifest.channel_key] = ("list for SageMaker", hashlib.sha256(channel).hexdigest())
 
     def compare(key: str) -> str:
-        body, whole = account.bucket.open_object_or_none(key), hashlib.sha256()
+        body, sha256 = account.bucket.open_object_or_none(key), hashlib.sha256()
         if body is None:
             return "missing"
         for piece in body.iter_chunks(CHUNK):
-            whole.update(piece)
-        return "" if whole.hexdigest() == wanted[key][1] else "corrupt"
+            sha256.update(piece)
+        return "" if sha256.hexdigest() == wanted[key][1] else "corrupt"
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         states = dict(zip(wanted, pool.map(compare, wanted), strict=True))

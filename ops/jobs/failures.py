@@ -62,7 +62,7 @@ GENERAL_CAUSES = (
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The diagnosis of one job. `wrong` is False for a job that completed, makes progress or waits for instances.
+    """The diagnosis of one job. `wrong` is False for a job that completed, makes progress, or waits for instances.
 
     `evidence` is quoted from AWS or the log, `fix` is the next command or step.
     """
@@ -79,9 +79,8 @@ def find_cause(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, st
     """Return the first cause whose pattern matches the text, and the matching line; None without one."""
     for cause in causes:
         if found := re.search(rf"^.*(?:{cause.pattern}).*$", text, re.M | re.I):
-            return cause, found[0].strip()[
-                :1024
-            ]  # the length of a FailureReason: a shortened denial cannot be explained
+            # 1,024 characters are the length of a FailureReason; a shortened denial cannot be explained.
+            return cause, found[0].strip()[:1024]
     return None
 
 

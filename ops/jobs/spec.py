@@ -80,12 +80,12 @@ def build_spec(
             f"train.batch {hyperparameters['batch']} is not divisible by {hosts} hosts. Nothing was started."
         )
     code = compute_folder_digest(TRAINING)
-    whole = json.dumps(
+    content = json.dumps(
         # Another image, or a type with more GPUs, makes another job: its result differs in the last bits.
         [data.digest, code, hyperparameters, *((train.image, train.instance_type) if place == "sm" else ("",))],
         sort_keys=True,
     )
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     return TrainingSpec(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters, start)
 
 
@@ -147,12 +147,12 @@ def send_code(account: Account, spec: TrainingSpec) -> str:
     if spec.weights:
         pretrained.stage_weights(account, spec.weights)
     files = list_code_files(download_wheels(account.settings))
-    whole = hashlib.sha256("".join([spec.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
-    prefix, bucket = f"code/{whole}/", account.bucket
-    there = set(bucket.keys(prefix))
-    if len(there) < len(files):
+    digest = hashlib.sha256("".join([spec.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
+    prefix, bucket = f"code/{digest}/", account.bucket
+    existing = set(bucket.keys(prefix))
+    if len(existing) < len(files):
         say(f"Sending the code to s3://{bucket.name}/{prefix} ...")
     for name, path in files:
-        if prefix + name not in there:
+        if prefix + name not in existing:
             bucket.put(prefix + name, path.read_bytes())
     return prefix

@@ -174,8 +174,8 @@ def build_input_channels(job: TrainingSpec, code: str, settings: Settings) -> li
     )
 
 
-def build_input_channel(name: str, kind: str, uri: str) -> dict[str, Any]:
-    source = {"S3DataType": kind, "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+def build_input_channel(name: str, data_type: str, uri: str) -> dict[str, Any]:
+    source = {"S3DataType": data_type, "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
 
 

@@ -42,15 +42,15 @@ class Search:
     @property
     def static(self) -> dict[str, str]:
         """Return the hyperparameters of every trial. A tuning job has no entry point, so they name the program for SageMaker's toolkit."""
-        kept = {name: value for name, value in self.job.hyperparameters.items() if name not in TUNED}
+        fixed = {name: value for name, value in self.job.hyperparameters.items() if name not in TUNED}
         program = {"sagemaker_program": "launch.py", "sagemaker_submit_directory": "/opt/ml/input/data/code"}
-        return kept | {name: json.dumps(value) for name, value in program.items()}
+        return fixed | {name: json.dumps(value) for name, value in program.items()}
 
     @property
     def digest(self) -> str:
         tune = self.settings.tune.model_dump() | {"jobs": self.trials, "parallel": self.parallel}
-        whole = [self.job.data.digest, self.job.code, self.static, self.settings.train.image, tune]
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        content = [self.job.data.digest, self.job.code, self.static, self.settings.train.image, tune]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def name(self, number: int) -> str:
         """Return the name of the search's attempt `number`: the same for the same data, code and settings.
@@ -86,10 +86,10 @@ def check_search(settings: Settings, trials: int, parallel: int) -> None:
     tune = settings.tune
     if tune.lr_min >= tune.lr_max:
         raise OpsError(f"tune.lr_min {tune.lr_min} must be below tune.lr_max {tune.lr_max}. Nothing was started.")
-    odd = [batch for batch in tune.batches if batch % tune.instances]
-    if odd:
+    indivisible = [batch for batch in tune.batches if batch % tune.instances]
+    if indivisible:
         raise OpsError(
-            f"tune.batches {odd} are not divisible by tune.instances {tune.instances}, the hosts that share a batch. Nothing was started."
+            f"tune.batches {indivisible} are not divisible by tune.instances {tune.instances}, the hosts that share a batch. Nothing was started."
         )
     if not 1 <= trials <= MOST_TRIALS or not 1 <= parallel <= MOST_PARALLEL:
         raise OpsError(

@@ -55,10 +55,10 @@ def plan_gateway_removal(have: Facts) -> Steps:
     yield Change("ec2", "delete_internet_gateway", {"InternetGatewayId": gateway}, why=f"delete {why}")
 
 
-def plan_stray_route_removal(have: Facts, kept: set[str]) -> Steps:
-    """Yield the removal of each route that is neither in the plan nor among the destinations `kept`."""
+def plan_stray_route_removal(have: Facts, keep: set[str]) -> Steps:
+    """Yield the removal of each route that is neither in the plan nor among the destinations `keep`."""
     for destination, target in sorted(have.stray_routes.items()):
-        if destination not in kept:
+        if destination not in keep:
             args = {"RouteTableId": have.routes, "DestinationCidrBlock": destination}
             where = f" to {target}" if target else ""
             why = f"delete the route {destination}{where}: it is not in the plan"

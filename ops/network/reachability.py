@@ -110,20 +110,24 @@ def trace_from_endpoint(
     yield "security groups", explain_group_block(rules, source, box_groups, address, endpoint_address)
     to_box, answers = "", ""
     if box["SubnetId"] != endpoint["SubnetId"]:  # network ACLs apply only between subnets
-        there, here = rules.acls[box["SubnetId"]]["Entries"], rules.acls[endpoint["SubnetId"]]["Entries"]
+        box_entries, endpoint_entries = (
+            rules.acls[box["SubnetId"]]["Entries"],
+            rules.acls[endpoint["SubnetId"]]["Entries"],
+        )
         if not (
-            is_open_in_acl(here, True, (SSH, SSH), address)
-            and is_open_in_acl(there, False, (SSH, SSH), endpoint_address)
+            is_open_in_acl(endpoint_entries, True, (SSH, SSH), address)
+            and is_open_in_acl(box_entries, False, (SSH, SSH), endpoint_address)
         ):
             to_box = "a network ACL stops port 22 on the way to the box"
         if not (
-            is_open_in_acl(there, True, EPHEMERAL, endpoint_address) and is_open_in_acl(here, False, EPHEMERAL, address)
+            is_open_in_acl(box_entries, True, EPHEMERAL, endpoint_address)
+            and is_open_in_acl(endpoint_entries, False, EPHEMERAL, address)
         ):
             answers = "a network ACL stops the answers (ports 1024-65535)"
     yield "network ACLs, to the box", to_box
     yield "network ACLs, answers", answers
     strays = [
-        f"the route from {subnet} to {target} leads to {hop or 'a deleted target'}, not through the VPC"
+        f"the route from {subnet} to {target} leads to {hop or 'no target'}, not through the VPC"
         for subnet, target in ((endpoint["SubnetId"], address), (box["SubnetId"], endpoint_address))
         if (hop := find_next_hop(rules.routes[subnet], target)) != "local"
     ]

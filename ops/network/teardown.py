@@ -67,9 +67,13 @@ def steps(have: Facts) -> Steps:
 
 def build_interfaces_poll(vpc: str) -> Callable[[Account], Any]:
     def until(account: Account) -> Any:
-        left = account.list_all(
+        remaining = account.list_all(
             "ec2", "describe_network_interfaces", "NetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [vpc]}]
         )
-        return f"{len(left)} left: {left[0].get('Description') or left[0]['NetworkInterfaceId']}" if left else None
+        return (
+            f"{len(remaining)} left: {remaining[0].get('Description') or remaining[0]['NetworkInterfaceId']}"
+            if remaining
+            else None
+        )
 
     return until

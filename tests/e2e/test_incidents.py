@@ -112,7 +112,7 @@ def test_spot_interruption(stacks, drill, digits):
         said.append(line)
         if "epoch 2/" in line:
             break
-    page.inputs["job"] = re.search(r"(kennel-incidentspot-box1-\w+) starts", "".join(said))[1]
+    page.inputs["job"] = re.search(r"Starting (kennel-incidentspot-box1-\w+);", "".join(said))[1]
     drill("clock", speed=15)
     drill("interrupt", instance=ec2_facts.read(cli.account).instance_id)
     training.communicate(timeout=90)
