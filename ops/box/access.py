@@ -26,7 +26,7 @@ OPENSSH_FAILED = 255  # the exit code of OpenSSH's client when there is no conne
 
 
 def check(have: Facts) -> dict[str, Any]:
-    """Return the running box. Raises OpsError, with the command to run, when there is none to reach."""
+    """Return the running box. Raises OpsError when no box runs."""
     if have.box is None:
         others = f" ({', '.join(have.others)}, which these settings do not touch)" if have.others else ""
         raise OpsError(f"There is no box{others}. Start one: invoke ec2.up")
@@ -40,7 +40,7 @@ def check(have: Facts) -> dict[str, Any]:
 def prepare_login(account: Account, instance: dict[str, Any]) -> None:
     """Push our public key, valid for a minute, and pin the host's; both SSH clients need this before they connect.
 
-    A refused push is only reported: the box also accepts the key pair of its launch, which may be ours.
+    A refused push is only reported: the box also accepts the key pair of its launch, which may be this one.
     """
     settings = account.settings.ec2
     instance_id = instance["InstanceId"]
@@ -66,7 +66,7 @@ def fetch_host_keys(account: Account, instance_id: str) -> None:
     keys = ssh.parse_host_keys(console)
     if not keys:
         raise OpsError(
-            f"{instance_id} has not printed its host keys on its console yet: it still boots. Try again in a minute."
+            f"{instance_id} has not printed its host keys on its console yet: it is still booting. Try again in a minute."
         )
     ssh.pin_host_keys(resolve_below_work(account.settings.ec2.known_hosts), instance_id, keys)
 
@@ -82,22 +82,22 @@ def open_socket(account: Account, have: Facts) -> socket.socket:
         address = instance.get("PublicIpAddress")
         if not address:
             raise OpsError(
-                f"{have.instance_id} has no public address: it was started when ec2.way was another. See {ssh.PAGE}"
+                f"{have.instance_id} has no public address: it was launched with another ec2.way. See {ssh.PAGE}"
             )
         try:
             return socket.create_connection((address, settings.public_port), timeout=ssh.CONNECT_S)
         except OSError as error:
             raise Unreachable(
-                f"No connection to {address}:{settings.public_port}: {error}. Where it ends: invoke ec2.reach"
+                f"No connection to {address}:{settings.public_port}: {error}. Find the failing hop: invoke ec2.reach"
             ) from error
     if have.connect_endpoint is None:
-        raise OpsError("There is no Instance Connect Endpoint, so no way in. Make it: invoke net.up")
+        raise OpsError("There is no Instance Connect Endpoint to connect through. Create it: invoke net.up")
     try:
         return tunnel.open_tunnel_socket(
             tunnel.create_presigned_tunnel_url(account, have.connect_endpoint, instance["PrivateIpAddress"])
         )
     except Unreachable as error:
-        raise Unreachable(f"{error} Where it ends: invoke ec2.reach. See {ssh.PAGE}") from error
+        raise Unreachable(f"{error} Find the failing hop: invoke ec2.reach. See {ssh.PAGE}") from error
 
 
 def split_proxy_command(command: str, host: str, user: str) -> list[str]:
@@ -120,11 +120,11 @@ def connect_through_command(words: list[str]) -> socket.socket:
 
 
 @contextmanager
-def open_box_connection(account: Account, have: Facts, left: str = "", use: bool = True) -> Iterator[Connection]:
+def open_box_connection(account: Account, have: Facts, if_lost: str = "", use: bool = True) -> Iterator[Connection]:
     """Open an SSH connection to the box, and close it at the end.
 
-    `left` says what a lost connection leaves behind; `use` reports activity to the box's watchdog.
-    Raises OpsError, Unreachable while the connection cannot be opened, and Lost with `left` in it.
+    `if_lost` says what state a lost connection leaves; with `use`, the box's watchdog counts the connection as activity.
+    Raises OpsError, Unreachable when the connection cannot be opened, and Lost, whose message ends with `if_lost`.
     """
     instance = check(have)
     prepare_login(account, instance)
@@ -142,20 +142,20 @@ def open_box_connection(account: Account, have: Facts, left: str = "", use: bool
             ssh.read(link, f"mkdir -p {home} && touch {home}/used")
         yield link
     except ssh.Lost as error:
-        raise ssh.Lost(f"{error} {left}".rstrip()) from error
+        raise ssh.Lost(f"{error} {if_lost}".rstrip()) from error
     finally:
         link.close()
 
 
 def build_ssh_options(account: Account, instance_id: str, settings_file: Path | None) -> dict[str, str]:
-    """Return options for OpenSSH's own client: our access method, only the pinned key; they work from any folder, with rsync and scp."""
+    """Return options for OpenSSH's own client: our access method, only the pinned key; they work from any folder, and for rsync and scp."""
     settings = account.settings.ec2
-    # The proxy may be started anywhere, so it gets the settings that this command got from its environment.
-    kept = [
+    # The proxy may be started anywhere, so it gets the settings that are in this command's environment.
+    environment = [
         f"{name}={value}" for name, value in os.environ.items() if name == "KENNEL_WORK" or name.startswith("INVOKE_")
     ]
     command = ssh.quote_command(
-        "env", *kept, sys.executable, "-m", "ops.box.proxy", *([str(settings_file)] if settings_file else [])
+        "env", *environment, sys.executable, "-m", "ops.box.proxy", *([str(settings_file)] if settings_file else [])
     )
     proxy = ssh.quote_command("sh", "-c", f"cd {ssh.quote_command(str(ROOT))} && exec {command}")
     return {
@@ -174,7 +174,7 @@ def run_openssh(account: Account, instance_id: str, settings_file: Path | None, 
     try:
         return subprocess.run(argv, cwd=ROOT, check=False).returncode
     except FileNotFoundError as error:
-        raise OpsError("OpenSSH's client is not installed here. Without it: invoke ec2.run 'COMMAND'") from error
+        raise OpsError("OpenSSH's client is not installed on this machine. Use: invoke ec2.run 'COMMAND'") from error
 
 
 def quote_option_path(path: str) -> str:

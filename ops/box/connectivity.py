@@ -15,9 +15,9 @@ from ops.core.settings import resolve_below_work
 from ops.network import reachability
 from ops.network.reachability import Rules
 
-REBOOT = "invoke ec2.stop --yes, then invoke ec2.start: a reboot, on other hardware"
+REBOOT = "invoke ec2.stop --yes, then invoke ec2.start (a reboot on other hardware)"
 FIX = "invoke net.up"
-ADDRESS = "invoke net.my-address, set net.own_address to it, invoke net.up"
+ADDRESS = "invoke net.my-address, set net.own_address to its result, invoke net.up"
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ def check_path(account: Account, have: Facts) -> Iterator[Hop]:
 def check_hops(account: Account, have: Facts) -> Iterator[Hop]:
     if have.box is None:
         others = f"; this account has {', '.join(have.others)}" if have.others else ""
-        yield Hop("instance", "none", f"there is no box of this stack{others}", "invoke ec2.up")
+        yield Hop("instance", "none", f"this stack has no box{others}", "invoke ec2.up")
         return
     why = have.box.get("StateReason", {}).get("Message", "")
     fix = "invoke runbook.show spot-interruption" if have.interrupted else "invoke ec2.start"
     stopped = f"it is {have.state}{f' ({why})' if why else ''}" if have.state != "running" else ""
     yield Hop("instance", f"{have.instance_id} {have.state}", stopped, fix)
     yield check_instance_status(account, have)
-    # Session Manager's agent connects outwards, so none of our network rules is on its path.
+    # Session Manager's agent connects outwards, so our network rules do not apply to it.
     if account.settings.ec2.way != "command":
         yield from check_network_hops(account, have)
     yield from check_ssh_server(account, have)
@@ -59,11 +59,14 @@ def check_instance_status(account: Account, have: Facts) -> Hop:
     found = account.call("ec2", "describe_instance_status", InstanceIds=[have.instance_id])["InstanceStatuses"]
     if not found:
         return Hop(
-            "status checks", "none yet", "EC2 has not checked it yet: it boots", "wait a minute, then invoke ec2.reach"
+            "status checks",
+            "none yet",
+            "EC2 has not checked it yet: it is booting",
+            "wait a minute, then invoke ec2.reach",
         )
     system, own = found[0]["SystemStatus"]["Status"], found[0]["InstanceStatus"]["Status"]
     if "initializing" in (system, own):
-        return Hop("status checks", "initializing", "it still boots", "wait a minute, then invoke ec2.reach")
+        return Hop("status checks", "initializing", "it is still booting", "wait a minute, then invoke ec2.reach")
     bad = [name for name, status in (("system", system), ("instance", own)) if status != "ok"]
     problem = f"the {' and '.join(bad)} check says {system if 'system' in bad else own}" if bad else ""
     return Hop("status checks", f"system {system}, instance {own}", problem, REBOOT)
@@ -76,12 +79,12 @@ def check_network_hops(account: Account, have: Facts) -> Iterator[Hop]:
     if account.settings.ec2.way == "public":
         address, port = account.settings.net.own_address, account.settings.ec2.public_port
         public = have.box.get("PublicIpAddress")
-        none = "" if public else "it has no public address: it was started when ec2.way was another"
+        none = "" if public else "it has no public address: it was launched with another ec2.way"
         yield Hop("public address", public or "none", none, "invoke ec2.down, then invoke ec2.up; or set ec2.way: eice")
         path = reachability.trace_from_internet(have.box, address, port, rules)
-        where, fix = f"{address}/32 to port {port}", f"{FIX}; is your address another now? {ADDRESS}"
+        where, fix = f"{address}/32 to port {port}", f"{FIX}; if your address has changed: {ADDRESS}"
     else:
-        none = "" if have.connect_endpoint else "there is no Instance Connect Endpoint that is ready"
+        none = "" if have.connect_endpoint else "no Instance Connect Endpoint is ready"
         yield Hop(
             "endpoint",
             have.connect_endpoint["InstanceConnectEndpointId"] if have.connect_endpoint else "none",
@@ -98,12 +101,12 @@ def check_network_hops(account: Account, have: Facts) -> Iterator[Hop]:
 
 def read_rules(account: Account, vpc: str) -> tuple[Rules, dict[str, dict[str, Any]]]:
     """Return the VPC's rules, and its subnets by id."""
-    of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
-    subnets = account.list_all("ec2", "describe_subnets", "Subnets", Filters=of_vpc)
+    filters = [{"Name": "vpc-id", "Values": [vpc]}]
+    subnets = account.list_all("ec2", "describe_subnets", "Subnets", Filters=filters)
     rules = reachability.index_rules(
-        account.list_all("ec2", "describe_security_groups", "SecurityGroups", Filters=of_vpc),
-        account.list_all("ec2", "describe_network_acls", "NetworkAcls", Filters=of_vpc),
-        account.list_all("ec2", "describe_route_tables", "RouteTables", Filters=of_vpc),
+        account.list_all("ec2", "describe_security_groups", "SecurityGroups", Filters=filters),
+        account.list_all("ec2", "describe_network_acls", "NetworkAcls", Filters=filters),
+        account.list_all("ec2", "describe_route_tables", "RouteTables", Filters=filters),
         subnets,
     )
     return rules, {subnet["SubnetId"]: subnet for subnet in subnets}
@@ -114,7 +117,7 @@ def check_ssh_server(account: Account, have: Facts) -> Iterator[Hop]:
     try:
         near = access.open_socket(account, have)
     except OpsError as error:
-        yield Hop("TCP", "no connection", strip_hints(error), suggest_connection_fix(account, "is sshd down?"))
+        yield Hop("TCP", "no connection", strip_hints(error), suggest_connection_fix(account, "sshd may be down:"))
         return
     with near:
         yield Hop("TCP", "connected")
@@ -123,14 +126,14 @@ def check_ssh_server(account: Account, have: Facts) -> Iterator[Hop]:
             banner = near.recv(255).decode(errors="replace").strip()
         except OSError:
             banner = ""
-    silent = (
+    problem = (
         ""
         if banner.startswith("SSH-")
-        else f"{banner!r} is no SSH server's greeting"
+        else f"{banner!r} is not the greeting of an SSH server"
         if banner
-        else "nobody says SSH-2.0"
+        else "no SSH server answers"
     )
-    yield Hop("banner", banner[:60] or "silence", silent, suggest_connection_fix(account, "sshd hangs:"))
+    yield Hop("banner", banner[:60] or "none", problem, suggest_connection_fix(account, "sshd may hang:"))
 
 
 def check_login(account: Account, have: Facts) -> Hop:
@@ -141,20 +144,20 @@ def check_login(account: Account, have: Facts) -> Hop:
     except OpsError as error:
         known = resolve_below_work(settings.known_hosts)
         changed = "host key" in str(error)
-        fix = f"were its keys replaced on purpose? take its lines out of {known}" if changed else REBOOT
+        fix = f"if its keys were replaced on purpose, delete its lines from {known}" if changed else REBOOT
         return Hop("authentication", f"as {settings.user}", strip_hints(error), suggest_user_fix(account, have) or fix)
     return Hop("authentication", f"as {settings.user}, host key pinned")
 
 
 def strip_hints(error: OpsError) -> str:
-    """Return the error without its hints at where to look further, because the reader is already there."""
-    return str(error).split(" Where it ends:")[0].split(" See ")[0].rstrip(".")
+    """Return the error without its hint to run ec2.reach, because that is what prints it."""
+    return str(error).split(" Find the failing hop:")[0].split(" See ")[0].rstrip(".")
 
 
 def suggest_connection_fix(account: Account, what: str) -> str:
     """Return the fix for a failed connection: the settings' own ProxyCommand where there is one, else `what` and a reboot."""
     if account.settings.ec2.way == "command":
-        return f"try ec2.proxy_command by hand: {account.settings.ec2.proxy_command}"
+        return f"run ec2.proxy_command yourself: {account.settings.ec2.proxy_command}"
     return f"{what} {REBOOT}"
 
 
@@ -167,7 +170,7 @@ def suggest_user_fix(account: Account, have: Facts) -> str:
     return (
         ""
         if right == account.settings.ec2.user
-        else f"set ec2.user: {right}, as its image has it; then invoke ec2.reach"
+        else f"set ec2.user to {right}, the user of its image; then invoke ec2.reach"
     )
 
 

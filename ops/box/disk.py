@@ -54,12 +54,12 @@ def clean_disk(link: Connection, settings: Settings, shards: list[str], dry: boo
     words = ssh.quote_command(
         settings.ec2.python, "-", *(["--dry"] if dry else []), str(remote_jobs.locate_folders(settings).home), *shards
     )
-    heard: list[bytes] = []
-    if ssh.stream_command(link, words, [PROGRAM.read_bytes()], heard.append):
-        raise OpsError(f"The box could not be cleaned: {b''.join(heard).decode(errors='replace')[-400:]}")
-    found = json.loads(b"".join(heard))
+    output: list[bytes] = []
+    if ssh.stream_command(link, words, [PROGRAM.read_bytes()], output.append):
+        raise OpsError(f"Cannot clean the box's disk: {b''.join(output).decode(errors='replace')[-400:]}")
+    found = json.loads(b"".join(output))
     if found["busy"]:
         raise OpsError(
-            "A job trains on the box, and needs what is there. Wait for it: invoke ec2.attach. Nothing was deleted."
+            "A job is training on the box and needs its files. Nothing was deleted. Wait for the job: invoke ec2.attach"
         )
     return [(name, size) for name, size in found["gone"]]

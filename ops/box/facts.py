@@ -16,7 +16,7 @@ from ops.core.paths import WORK
 from ops.core.settings import resolve_below_work
 
 ALIVE = ("pending", "running", "stopping", "stopped")
-LATELY = timedelta(hours=12)
+RECENT = timedelta(hours=12)
 INTERRUPTED = "Server.SpotInstance"  # how the reasons of a spot interruption begin
 
 
@@ -25,8 +25,8 @@ class Facts:
     """The facts about the box: `box` is the instance as EC2 describes it; `subnets` are (id, zone) in the settings' order of zones.
 
     `key_pair` is the id of the launch's key pair, `alarm` the alarm as CloudWatch describes it. `spot_requests` are live requests,
-    of this box or of none; `extra` are boxes beyond the one that should exist, `others` those of other stacks. Only a launch needs
-    `image`; `instance_types` by name; `offered`, (instance type, zone) pairs; and `public_key`, which is ours.
+    of this box or without one; `extra` are boxes beyond the one that should exist, `others` those of other stacks. Only a launch
+    needs the rest: `image`, `instance_types` by name, `offered` (instance type, zone) pairs, and our `public_key`.
     """
 
     box: dict[str, Any] | None = None
@@ -64,8 +64,8 @@ class Facts:
 
     def describe_interruption(self) -> str:
         return (
-            f"Spot took the capacity of {self.instance_id}. It is kept, and EC2 itself starts it again when there is some. Not to wait: "
-            "invoke ec2.down, invoke ec2.up, then invoke ec2.train: it carries on from the checkpoint in the bucket. "
+            f"AWS took back the spot capacity of {self.instance_id}. The box is kept, and EC2 starts it again when it has capacity. "
+            "To continue now: invoke ec2.down, invoke ec2.up, then invoke ec2.train, which resumes from the checkpoint in the bucket. "
             "See runbooks/spot-interruption.md"
         )
 
@@ -78,7 +78,7 @@ def read(account: Account, several: bool = False) -> Facts:
         ids = ", ".join(i["InstanceId"] for i in alive)
         raise OpsError(
             f"This stack has {len(alive)} boxes, and should have one: {ids}. Fetch what you need from their disks. "
-            "invoke ec2.down terminates all of them; aws ec2 terminate-instances --instance-ids ID one of them."
+            "Terminate all: invoke ec2.down; or one: aws ec2 terminate-instances --instance-ids ID"
         )
     settings = account.settings
     groups = account.list_tagged("describe_security_groups", "SecurityGroups", group_name=f"{settings.prefix}-box")
@@ -109,7 +109,7 @@ def read(account: Account, several: bool = False) -> Facts:
 
 
 def read_for_launch(account: Account, have: Facts, instance_types: list[str], dry: bool = False) -> Facts:
-    """Return `have` with the facts that only a launch, or a start, needs. With `dry`, no key is made on this machine.
+    """Return `have` with the facts that only a launch or a start needs. With `dry`, no key pair is created on this machine.
 
     Raises OpsError for an instance type, image or disk that EC2 would refuse.
     """
@@ -134,9 +134,9 @@ def read_for_launch(account: Account, have: Facts, instance_types: list[str], dr
 
 
 def list_foreign_boxes(account: Account) -> tuple[str, ...]:
-    """Return boxes of other stacks in this account, as `i-1 of prod`; they are named where ours is missing, and never touched."""
-    kept = [{"Name": "tag-key", "Values": ["kennel:stack"]}, {"Name": "instance-state-name", "Values": list(ALIVE)}]
-    found = account.list_all("ec2", "describe_instances", "Reservations", Filters=kept)
+    """Return boxes of other stacks in this account, as `i-1 of prod`; commands name them when ours is missing, and never touch them."""
+    filters = [{"Name": "tag-key", "Values": ["kennel:stack"]}, {"Name": "instance-state-name", "Values": list(ALIVE)}]
+    found = account.list_all("ec2", "describe_instances", "Reservations", Filters=filters)
     stacks = {
         i["InstanceId"]: t["Value"]
         for r in found
@@ -154,7 +154,7 @@ def list_foreign_boxes(account: Account) -> tuple[str, ...]:
 def list_capacity_failures(account: Account) -> list[str]:
     """Return the `why` of recent launches from this machine that failed for lack of capacity since the last success."""
     path, found = WORK / "audit.jsonl", list[str]()
-    since = (datetime.now(UTC) - LATELY).isoformat()
+    since = (datetime.now(UTC) - RECENT).isoformat()
     for text in path.read_text().splitlines()[-200:] if path.exists() else []:
         try:
             line = json.loads(text)

@@ -1,4 +1,4 @@
-"""Send folders to the box in one tar stream, check them there by SHA-256, and install them as a whole; skip what is there."""
+"""Send folders to the box in one tar stream, verify them there by SHA-256, and install each as a whole; skip unchanged ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FileSet:
 
     @property
     def digest(self) -> str:
-        """Return the digest of names and contents: the SHA-256 of the sums file as it lies beside the files."""
+        """Return the digest of names and contents: the SHA-256 of the sums file beside the files."""
         return hashlib.sha256(
             "".join(format_sum_line(name, path.read_bytes()) for name, path in self.files).encode()
         ).hexdigest()
@@ -75,32 +75,38 @@ def build_tar_entry(name: str, data: bytes, executable: int = 0) -> bytearray:
     return bytearray(info.tobuf(tarfile.PAX_FORMAT)) + data + bytes(padding)
 
 
-def is_there(link: Connection, files: FileSet, target: str) -> bool:
-    """Report whether the box has exactly these files; it reads all of them again, since a disk may lose what the sums list."""
-    said = ssh.read(link, f"cd {ssh.quote_command(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}")
-    return bool(said) and said.splitlines()[-1].split()[0].decode() == files.digest  # a login may print things before
+def has_files(link: Connection, files: FileSet, target: str) -> bool:
+    """Report whether the box has exactly these files; it reads all of them again, since a disk may have lost files that the sums list."""
+    output = ssh.read(
+        link, f"cd {ssh.quote_command(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}"
+    )
+    return (
+        bool(output) and output.splitlines()[-1].split()[0].decode() == files.digest
+    )  # a login may print things before
 
 
 def send_files(link: Connection, files: FileSet, target: str, what: str) -> bool:
     """Send the files to the folder `target` on the box, replacing its content; return False when they were there already.
 
-    The target stays as it was until all files are there and checked. Raises OpsError, and Lost when the connection is cut.
+    The target is unchanged until all files are there and verified. Raises OpsError, and Lost when the connection is lost.
     """
-    if is_there(link, files, target):
+    if has_files(link, files, target):
         return False
-    word = secrets.token_hex(4)  # another command may be sending the same
-    place, part, old = (ssh.quote_command(path) for path in (target, f"{target}.{word}.part", f"{target}.{word}.old"))
+    suffix = secrets.token_hex(4)  # another command may be sending the same
+    place, part, old = (
+        ssh.quote_command(path) for path in (target, f"{target}.{suffix}.part", f"{target}.{suffix}.old")
+    )
     command = (
         f"set -e; mkdir -p {part}; tar -xf - -C {part}; (cd {part} && {CHECK}); if [ -e {place} ]; then mv -T {place} {old}; fi; "
         f"mv -T {part} {place} 2>/dev/null || cmp {part}/{SUMS} {place}/{SUMS}; rm -rf {part} {old}"
     )
-    heard: list[bytes] = []
+    output: list[bytes] = []
     with show_progress(f"Sending {what}", files.size) as advance:
-        code = ssh.stream_command(link, command, track_progress(files.tar(), advance), heard.append)
+        code = ssh.stream_command(link, command, track_progress(files.tar(), advance), output.append)
     if code:
-        said = b"".join(heard).decode(errors="replace").strip()[-400:]
+        message = b"".join(output).decode(errors="replace").strip()[-400:]
         raise OpsError(
-            f"{what} could not be put on the box, and what was there stays: {said}. Is its disk full? invoke ec2.disk"
+            f"Cannot install {what} on the box: {message}. What was there is unchanged. Check the disk: invoke ec2.disk"
         )
     return True
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ops.box.remote_jobs import PATIENCE, UNDER_WAY, BoxFolders, LogPrinter, read_status
+from ops.box.remote_jobs import MOST_MISSES, UNDER_WAY, BoxFolders, LogPrinter, read_status
 from ops.core import ssh
 from ops.core.aws.account import Account, iterate_poll_intervals
 from ops.core.errors import INTERRUPTED, OpsError, Unreachable
@@ -17,77 +17,81 @@ from ops.core.ssh import Connection
 from ops.core.task import explain_error
 
 PIECE = 1 << 20  # bytes of log at a time
-AGAIN_S = 180.0  # how long a lost connection is retried: a partition heals, a laptop wakes up
+RECONNECT_S = 180.0  # how long a lost connection is retried: a partition ends, a laptop wakes up
 PAUSE_S = 0.5
 
 Opener = Callable[[], AbstractContextManager[Any]]
 
 
 class Follower:
-    """The follower of one job's log, from a line on. It prints no line twice, whatever happens to the connection."""
+    """The follower of one job's log, from a line on. It prints each line once, however often it has to reconnect."""
 
-    def __init__(self, there: BoxFolders, name: str, line: int = 1) -> None:
-        self.folder, self.name, self.lines = there.job(name), name, LogPrinter(line)
+    def __init__(self, folders: BoxFolders, name: str, line: int = 1) -> None:
+        self.folder, self.name, self.lines = folders.job(name), name, LogPrinter(line)
         self.offset: int | None = None if line > 1 else 0
-        self.heard = time.monotonic()
+        self.last_contact = time.monotonic()
 
     def follow(self, opened: Opener) -> dict[str, Any]:
-        """Print until the job ends; return its last status. Raises OpsError when it failed, is gone, or stays out of reach."""
+        """Print until the job ends; return its last status. Raises OpsError when the job failed or disappeared, or stays out of reach."""
         try:
             found = self._watch_with_reconnects(opened)
         except KeyboardInterrupt as error:
-            raise OpsError(f"{self.name} goes on. Go on reading: {self.again()}", INTERRUPTED) from error
+            raise OpsError(
+                f"{self.name} is still running. Follow it from here: {self.format_attach_command()}", INTERRUPTED
+            ) from error
         self.lines.print(b"", last=True)
         if found["state"] != "Completed":
             raise OpsError(
-                f"{self.name} {found['state'].lower()}: {found.get('reason', 'no reason given')}\nIts log: invoke ec2.logs"
+                f"{self.name} {found['state'].lower()}: {found.get('reason', 'no reason given')}\nRead its log: invoke ec2.logs"
             )
         return found
 
-    def again(self) -> str:
+    def format_attach_command(self) -> str:
         return f"invoke ec2.attach --line {self.lines.number}"
 
     def _watch_with_reconnects(self, opened: Opener) -> dict[str, Any]:
-        first, said, waits = True, "", iterate_poll_intervals()
+        first, last_message, waits = True, "", iterate_poll_intervals()
         while True:
             try:
                 with opened() as link:
                     if not first:
-                        say(f"The line is back; going on from line {self.lines.number}.")
-                    first, said, waits = False, "", iterate_poll_intervals()
+                        say(f"Reconnected; continuing from line {self.lines.number}.")
+                    first, last_message, waits = False, "", iterate_poll_intervals()
                     return self._watch_job(link)
             except Exception as error:
-                worded = explain_error(error)
+                explained = explain_error(error)
                 # Only a lost connection is retried: a stopped box or a failed job will not come back by itself.
-                if first or not isinstance(worded, Unreachable):
+                if first or not isinstance(explained, Unreachable):
                     raise
-                if time.monotonic() - self.heard > AGAIN_S:
-                    raise Unreachable(f"{worded} {self.name} goes on. Go on reading: {self.again()}") from error
-                if str(worded) != said:
-                    said = str(worded)
-                    say(f"{said} {self.name} goes on; trying again ...")
+                if time.monotonic() - self.last_contact > RECONNECT_S:
+                    raise Unreachable(
+                        f"{explained} {self.name} keeps running. Follow it from here: {self.format_attach_command()}"
+                    ) from error
+                if str(explained) != last_message:
+                    last_message = str(explained)
+                    say(f"{last_message} {self.name} keeps running; reconnecting ...")
                 time.sleep(next(waits))
 
     def _watch_job(self, link: Connection) -> dict[str, Any]:
-        silent = 0
+        misses = 0
         while True:
             found, data = self._poll_job(link)
-            self.heard = time.monotonic()
+            self.last_contact = time.monotonic()
             while data:
                 self.offset = (self.offset or 0) + len(data)
                 self.lines.print(data)
                 _, data = self._poll_job(link)
             if found["state"] not in UNDER_WAY:
                 return found
-            silent = 0 if found["alive"] else silent + 1
-            if silent > PATIENCE:
+            misses = 0 if found["alive"] else misses + 1
+            if misses > MOST_MISSES:
                 raise OpsError(
-                    f"{self.name}: the trainer is gone without a word; the box may have been stopped. Again: invoke ec2.train"
+                    f"{self.name}: the trainer ended without a status; the box may have been stopped. Run it again: invoke ec2.train"
                 )
             time.sleep(PAUSE_S)
 
     def _poll_job(self, link: Connection) -> tuple[dict[str, Any], bytes]:
-        """Return the status, then the log beyond the offset: in this order, the whole log of an ended job is read."""
+        """Return the status, then the log beyond the offset: in this order, so that the whole log of an ended job is read."""
         if self.offset is None:
             path = ssh.quote_command(self.folder + "/log")
             self.offset = int(ssh.run(link, f"head -n {self.lines.number - 1} {path} 2>/dev/null | wc -c"))
@@ -102,18 +106,18 @@ def print_from_bucket(account: Account, name: str, line: int) -> dict[str, Any]:
 
 
 def read_from_bucket(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
-    """Return what a job left in the bucket, for a box that is gone: its last status and its log. Raises OpsError without them."""
+    """Return what a job left in the bucket, for a box that no longer runs: its last status and its log. Raises OpsError without them."""
     ours = f"{account.settings.prefix}-box"
     if not name.startswith(ours):
         raise OpsError(
-            f"{name} is no job of this stack's box: their names begin with {ours}. Jobs there: invoke ec2.ps"
+            f"{name} is not a job of this stack's box: their names begin with {ours}. List them: invoke ec2.ps"
         )
     found = []
     for file in ("status.json", "log"):
         content = account.bucket.get_object_or_none(f"jobs/{name}/output/{file}")
         if content is None:
             raise OpsError(
-                f"There is no running box, and {name} left no {file} in the bucket. Jobs there: invoke ec2.ps"
+                f"There is no running box, and {name} left no {file} in the bucket. List the jobs: invoke ec2.ps"
             )
         found.append(content)
     return json.loads(found[0]), found[1]

@@ -1,6 +1,6 @@
 """Deep Learning AMIs: list them, compute how long AWS supports them, and check which instance types they run on.
 
-AWS names the newest of each kind in a public parameter: PATH/ARCHITECTURE/VARIANT/latest/ami-id.
+AWS names the newest image of each variant in a public SSM parameter: PATH/ARCHITECTURE/VARIANT/latest/ami-id.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ops.core.files import write_atomically
 PATH = "/aws/service/deeplearning/ami"
 VARIANT = re.compile(r"oss-nvidia-driver-gpu-pytorch-(\d+)\.(\d+)-([a-z0-9.-]+)")
 FAMILIES = re.compile(r"Supported EC2 instances?: ([\w, -]+)")
-# AWS patches a PyTorch's images until these dates, a year from a release, by its support policy page as of 2026-04. For a version
-# that is not here, only the image's own deprecation date is known.
+# AWS patches the images of a PyTorch version until these dates, a year from a release, by its support policy page as of 2026-04.
+# For other versions, only the image's own deprecation date is known.
 END_OF_PATCH = {
     (2, 6): date(2026, 1, 29), (2, 7): date(2026, 4, 23), (2, 8): date(2026, 8, 6), (2, 9): date(2026, 10, 15), (2, 10): date(2027, 1, 21),
 }  # fmt: skip
 
-# The settings' lock line pins the image of the next box, in the file that people read and commit.
+# The settings' line `ami:` pins the image of the next box, in the file that people read and commit.
 PIN = re.compile(r"^(?P<indent>[ \t]+)ami:[ \t]*(?:\"[^\"]*\"|'[^']*'|[^#\s]*)[ \t]*(?P<comment>#.*)?$", re.M)
 
 
@@ -53,7 +53,7 @@ class Image:
     pytorch: tuple[int, int] | None = None
 
     def compute_support_end(self) -> date | None:
-        """Return the earlier known end of support: AWS patches a PyTorch for a year, and deprecates an image after two."""
+        """Return the earlier known end of support: AWS patches a PyTorch version for a year, and deprecates an image after two."""
         known = [day for day in (self.deprecated, END_OF_PATCH.get(self.pytorch or (0, 0))) if day]
         return min(known) if known else None
 
@@ -65,7 +65,7 @@ class Image:
     def explain_incompatibility(self, instance_type: str, architectures: tuple[str, ...]) -> str:
         """Return why the image does not run on a type whose processor has these architectures, or ""."""
         if self.architecture not in architectures:
-            return f"{self.image_id} is for {self.architecture}, {instance_type} is {' or '.join(architectures)}"
+            return f"{self.image_id} is for {self.architecture}, but {instance_type} is {' or '.join(architectures)}"
         family = instance_type.split(".")[0]
         if self.families and not any(re.fullmatch(f"{f}d?", family) for f in self.families):  # P4 means P4d
             return f"{self.image_id} ({self.name}) runs on {', '.join(self.families)}, not on {family}"
@@ -73,7 +73,7 @@ class Image:
 
 
 def choose_image(account: Account, instance_type: str) -> Image:
-    """Return the image that the settings' lock line names, or else the newest that suits the instance type. Raises OpsError."""
+    """Return the image that the settings pin, or else the newest that suits the instance type. Raises OpsError."""
     settings = account.settings.ec2
     if settings.ami:
         return read_images(account, [settings.ami])[0]
@@ -82,19 +82,19 @@ def choose_image(account: Account, instance_type: str) -> Image:
         if found is None:
             raise OpsError(
                 f"There is no image parameter {settings.ami_parameter} in {account.settings.aws.region}. "
-                "Leave ec2.ami_parameter empty for the newest; what there is: invoke ec2.ami"
+                "Leave ec2.ami_parameter empty for the newest image, or list the images: invoke ec2.ami"
             )
         return read_images(account, [found["Parameter"]["Value"]])[0]
     suitable = list_suitable_images(account, instance_type)
     if not suitable:
         raise OpsError(
-            f"No Deep Learning AMI is published below {PATH} in {account.settings.aws.region}. Name one: ec2.ami_parameter"
+            f"No Deep Learning AMI is published below {PATH} in {account.settings.aws.region}. Name one in ec2.ami_parameter."
         )
     return suitable[0]
 
 
 def list_suitable_images(account: Account, instance_type: str) -> list[Image]:
-    """Return PyTorch's images for the instance type's processor: those that are still patched first, the newest PyTorch first."""
+    """Return PyTorch's images for the instance type's processor: those that AWS still patches first, then by PyTorch version, the newest first."""
     system = "ubuntu" if account.settings.ec2.user == "ubuntu" else "amazon-linux"
     named = set()
     for architecture in describe_instance_types(account, [instance_type])[instance_type].processors:
@@ -117,7 +117,7 @@ def find_newest_image(account: Account) -> Image:
     """Return the newest image that suits the settings' first instance type. Raises OpsError when there is none."""
     found = list_suitable_images(account, account.settings.ec2.instance_types[0])
     if not found:
-        raise OpsError("There is no image to lock. What there is: invoke ec2.ami")
+        raise OpsError("No published image suits the first of ec2.instance_types. List the images: invoke ec2.ami")
     return found[0]
 
 
@@ -126,8 +126,8 @@ def read_images(account: Account, image_ids: list[str]) -> list[Image]:
     found = account.call_or_none("ec2", "describe_images", "InvalidAMIID", ImageIds=image_ids)
     if found is None or not found["Images"]:
         raise OpsError(
-            f"There is no image {', '.join(image_ids)} in {account.settings.aws.region}: it was withdrawn, or is of another region. "
-            "Take the newest: invoke ec2.ami --lock"
+            f"There is no image {', '.join(image_ids)} in {account.settings.aws.region}: it was withdrawn, or is in another region. "
+            "Pin the newest: invoke ec2.ami --lock"
         )
     return [from_response(image) for image in found["Images"]]
 
@@ -158,7 +158,7 @@ def parse_day(text: str) -> date:
 
 
 def describe_instance_types(account: Account, names: list[str]) -> dict[str, InstanceTypeInfo]:
-    """Return what EC2 says about instance types, by name. Raises OpsError that names the one that EC2 does not know."""
+    """Return what EC2 says about instance types, by name. Raises OpsError for a type that EC2 does not have."""
     found = {}
     for name in names:
         answer = account.call_or_none("ec2", "describe_instance_types", "InvalidInstanceType", InstanceTypes=[name])
@@ -182,7 +182,9 @@ def check(account: Account, image: Image, instance_types: dict[str, InstanceType
     """Check, before any launch, that the image fits the instance types and the disk. Raises OpsError."""
     for name, info in instance_types.items():
         if why := image.explain_incompatibility(name, info.processors):
-            raise OpsError(f"{why}. Nothing was started. Other images: invoke ec2.ami; other types: ec2.instance_types")
+            raise OpsError(
+                f"{why}. Nothing was started. Choose another image: invoke ec2.ami; or other types: ec2.instance_types"
+            )
     disk = account.settings.ec2.disk_gib
     if disk < image.least_gib:
         raise OpsError(
@@ -192,7 +194,7 @@ def check(account: Account, image: Image, instance_types: dict[str, InstanceType
 
 
 def judge_image(one: Image, instance_types: dict[str, InstanceTypeInfo], disk_gib: int) -> dict[str, Any]:
-    """Return age in days, end of support, and what speaks against the image (or ""), for people and for --json."""
+    """Return age in days, end of support, and the problems of the image (or ""), for people and for --json."""
     today, until = datetime.now(UTC).date(), one.compute_support_end()
     problems = [
         why for name, info in instance_types.items() if (why := one.explain_incompatibility(name, info.processors))
@@ -200,24 +202,24 @@ def judge_image(one: Image, instance_types: dict[str, InstanceTypeInfo], disk_gi
     if until and until < today:
         problems.append(f"not patched since {until}")
     if disk_gib < one.least_gib:
-        problems.append(f"wants {one.least_gib} GiB of disk, ec2.disk_gib is {disk_gib}")
+        problems.append(f"needs {one.least_gib} GiB of disk, but ec2.disk_gib is {disk_gib}")
     return {
         "image": one.image_id,
         "name": one.name,
         "age_days": (today - one.made).days,
-        "supported_until": str(until or "not known"),
+        "supported_until": str(until or "unknown"),
         "problem": "; ".join(problems),
     }
 
 
 def pin_image(path: Path, image: Image) -> Path:
-    """Write the image into the one `ami:` line of the section ec2, and leave all else as it is. Raises OpsError without that line."""
+    """Write the image into the one `ami:` line of the section ec2, and leave the rest unchanged. Raises OpsError without that line."""
     text = path.read_text()
     section = re.search(r"^ec2:[^\n]*\n(?:[ \t]+[^\n]*\n|[ \t]*\n|#[^\n]*\n)*", text, re.M)
     lines = list(PIN.finditer(section[0])) if section else []
     if section is None or len(lines) != 1:
         raise OpsError(
-            f'{path} has no line `ami: ""` under ec2: to write into. Add one, then again: invoke ec2.ami --lock'
+            f'{path} has no line `ami: ""` under ec2: to write into. Add one, then run: invoke ec2.ami --lock'
         )
     indent = lines[0]["indent"]
     line = f"{indent}ami: {image.image_id}  # locked {datetime.now(UTC):%Y-%m-%d}: {image.name}"
@@ -228,7 +230,7 @@ def pin_image(path: Path, image: Image) -> Path:
 
 
 def judge_all(account: Account) -> list[dict[str, Any]]:
-    """Judge the image that a launch by the settings takes, and then the others that suit the first instance type."""
+    """Judge the image that a launch would use, and then the others that suit the first instance type."""
     settings = account.settings.ec2
     instance_types, first = describe_instance_types(account, settings.instance_types), settings.instance_types[0]
     chosen = choose_image(account, first)

@@ -1,4 +1,4 @@
-"""Launch a box: which requests go to EC2, in which order, and which errors end the attempt."""
+"""Launch a box: the requests to EC2, their order, and the errors that end the attempt."""
 
 from __future__ import annotations
 
@@ -47,7 +47,12 @@ def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
     """
     if have.spot_requests:
         args = {"SpotInstanceRequestIds": list(have.spot_requests)}
-        yield Change("ec2", "cancel_spot_instance_requests", args, why="one without a box would start another some day")
+        yield Change(
+            "ec2",
+            "cancel_spot_instance_requests",
+            args,
+            why="cancel the spot request without a box: it would launch another one",
+        )
     key: Any = have.key_pair
     if key is None:
         key = yield from pair_steps(have, settings)
@@ -73,28 +78,28 @@ def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
 
 
 def request_instance(have: Facts, settings: Settings, target: LaunchTarget, key: Any) -> Steps:
-    """Yield one launch request. Its token follows from the key pair's id, which a team shares, so that EC2 launches a repeat once.
+    """Yield one launch request. Its token depends on the key pair's id, which a team shares, so EC2 launches a repeated request once.
 
     Raises OpsError for an error that no other target would avoid, and AwsError.
     """
     rate = compute_box_rate(target.instance_type, settings)
-    why = f"no box runs; start one {target.instance_type} in {target.zone}" + (
-        ", on spot: at most" if target.spot else ""
-    )
-    for again in (False, True):
-        asked = launch_arguments(have, target, key, settings)
+    why = f"launch one {target.instance_type} in {target.zone}" + (", on spot: at most" if target.spot else "")
+    for is_repeat in (False, True):
+        args = build_launch_request(have, target, key, settings)
         try:
-            return (yield Change("ec2", "run_instances", asked, why=why, dollars_per_hour=rate))
+            return (yield Change("ec2", "run_instances", args, why=why, dollars_per_hour=rate))
         except AwsError as error:
-            if error.says("IdempotentInstanceTerminated") and not again:
-                # That launch's box was terminated without ec2.down; with another key pair, this is another launch.
-                yield Change("ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="its box is gone")
+            if error.says("IdempotentInstanceTerminated") and not is_repeat:
+                # The box of that launch was terminated without ec2.down; with another key pair, this counts as another launch.
+                yield Change(
+                    "ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="delete the old box's key pair"
+                )
                 key = yield from pair_steps(have, settings)
             elif error.says(*QUOTAS):
                 raise OpsError(describe_quota_error(target.instance_type, target.spot, error)) from error
             elif error.says("nstance Profile", "nstance profile"):
                 raise OpsError(
-                    f"IAM has no role for the box, or EC2 does not know it yet: {error.reason} invoke iam.apply, then again in 10 s."
+                    f"The box's role is missing, or new to EC2: {error.reason} Run invoke iam.apply; 10 s later: invoke ec2.up"
                 ) from error
             else:
                 raise
@@ -110,16 +115,20 @@ def pair_steps(have: Facts, settings: Settings) -> Steps:
         "TagSpecifications": [{"ResourceType": "key-pair", "Tags": settings.tags(name)}],
     }
     try:
-        answer = yield Change("ec2", "import_key_pair", args, why="a way in should pushing keys not work")
+        answer = yield Change(
+            "ec2", "import_key_pair", args, why="import our public key (for logins when Instance Connect fails)"
+        )
     except AwsError as error:
         if not error.says("InvalidKeyPair.Duplicate"):
             raise
-        raise OpsError("Somebody else starts the box at this moment. Wait, then again: invoke ec2.up") from error
+        raise OpsError(
+            "Another operator is launching the box right now. Wait for it, then run: invoke ec2.up"
+        ) from error
     return answer["KeyPairId"]
 
 
 def compute_box_rate(instance_type: str, settings: Settings) -> float:
-    """Return dollars an hour of a running box: list prices, with its disk and, by ec2.way public, its address."""
+    """Return dollars an hour of a running box: list prices, with its disk and, with ec2.way public, its address."""
     public = pricing.price_public_address() if settings.ec2.way == "public" else 0.0
     return pricing.price_instances("ec2", instance_type) + pricing.price_disk(settings.ec2.disk_gib) + public
 
@@ -128,10 +137,10 @@ def describe_no_capacity(options: LaunchOptions, tried: list[str], settings: Set
     if not tried:
         return (
             f"None of {', '.join(options.instance_types)} is offered in {', '.join(settings.net.zones)}. Nothing was started. "
-            "Set ec2.instance_types, or net.zones."
+            "Change ec2.instance_types or net.zones."
         )
     return (
-        f"EC2 has none free: {'; '.join(tried)}. Nothing was started. Try again in some minutes, or another type: "
+        f"EC2 has no capacity: {'; '.join(tried)}. Nothing was started. Try again in some minutes, or try another type: "
         f"invoke ec2.up --instance-type TYPE. See {PAGE}"
     )
 
@@ -142,18 +151,18 @@ def describe_quota_error(instance_type: str, spot: bool, error: AwsError) -> str
     codes = QUOTA_CODES.get(family)
     which = f" {codes[spot]}" if codes else ""
     return (
-        f"The quota for {instance_type}{' on spot' if spot else ''} is too small, and another zone does not change that: {error.reason} "
-        f"Nothing was started. Ask for quota{which} (vCPUs): aws service-quotas request-service-quota-increase "
+        f"The quota for {instance_type}{' on spot' if spot else ''} is too small, and another zone would not help: {error.reason} "
+        f"Nothing was started. Request a higher quota{which} (vCPUs): aws service-quotas request-service-quota-increase "
         f"--service-code ec2 --quota-code{which or ' CODE'} --desired-value N"
     )
 
 
-def launch_arguments(have: Facts, target: LaunchTarget, key: Any, settings: Settings) -> dict[str, Any]:
+def build_launch_request(have: Facts, target: LaunchTarget, key: Any, settings: Settings) -> dict[str, Any]:
     assert have.image is not None
     tags = settings.tags(settings.box_name, expires=settings.expires("%Y-%m-%d"))
     data = user_data.build_user_data(settings)
     public = settings.ec2.way == "public"
-    what = [
+    token_parts = [
         str(key),
         target.instance_type,
         target.subnet,
@@ -166,13 +175,15 @@ def launch_arguments(have: Facts, target: LaunchTarget, key: Any, settings: Sett
         public,
     ]
     disk = {"VolumeType": "gp3", "VolumeSize": settings.ec2.disk_gib, "Encrypted": True, "DeleteOnTermination": True}
-    tagged = ["instance", "volume", "network-interface"] + (["spot-instances-request"] if target.spot else [])
-    asked: dict[str, Any] = {
+    tagged_types = ["instance", "volume", "network-interface"] + (["spot-instances-request"] if target.spot else [])
+    request: dict[str, Any] = {
         "ImageId": have.image.image_id,
         "InstanceType": target.instance_type,
         "MinCount": 1,
         "MaxCount": 1,
-        "ClientToken": hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40],  # EC2 launches a repeat once
+        "ClientToken": hashlib.sha256(json.dumps(token_parts).encode()).hexdigest()[
+            :40
+        ],  # EC2 launches a repeated request once
         "KeyName": settings.box_name,
         "IamInstanceProfile": {"Name": settings.build_role_name("ec2-box")},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
@@ -182,10 +193,10 @@ def launch_arguments(have: Facts, target: LaunchTarget, key: Any, settings: Sett
         "BlockDeviceMappings": [{"DeviceName": have.image.root, "Ebs": disk}],
         "InstanceInitiatedShutdownBehavior": "stop",
         "UserData": data,
-        "TagSpecifications": [{"ResourceType": what, "Tags": tags} for what in tagged],
+        "TagSpecifications": [{"ResourceType": one, "Tags": tags} for one in tagged_types],
     }
     if target.spot:
         # Persistent, since a one-time request cannot be stopped: an idle stop or an interruption would delete the disk.
         options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
-        asked["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
-    return asked
+        request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
+    return request

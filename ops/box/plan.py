@@ -1,4 +1,4 @@
-"""The plan for the box: it should run and be watched by an alarm. Other plans start, stop and remove it."""
+"""The plan for the box: it runs, and an alarm watches it. Other plans stop it, start it again and remove it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
 
-IDLE_CORES = (
-    0.15  # busy vCPUs of the box, below which it is idle; a trainer keeps one busy, the system alone takes less
-)
+IDLE_CORES = 0.15  # busy vCPUs below which the box is idle; a trainer keeps one busy, the system alone uses less
 DAY_S = 86_400  # the longest time over which a CloudWatch alarm with a period below an hour can look
 
 
 def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
-    """Yield the changes to a running, watched box. A stopped box is started, never replaced: its work may be nowhere else."""
+    """Yield the changes to a running, watched box. A stopped box is started, never replaced: its disk may have the only copy of work."""
     if have.box is None:
         instance_id, instance_type = yield from launch.steps(have, options, settings)
     else:
@@ -31,7 +29,7 @@ def steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
             yield from start_box_steps(have, options, settings)
     yield from watch_steps(have, instance_id, instance_type, settings)
     if have.state != "running":
-        yield Wait(f"box {instance_id}", build_readiness_probe(instance_id), why="it boots")
+        yield Wait(f"box {instance_id}", build_readiness_probe(instance_id), why="it must pass EC2's status checks")
 
 
 def watch_steps(have: Facts, instance_id: Any, instance_type: str, settings: Settings) -> Steps:
@@ -42,7 +40,7 @@ def watch_steps(have: Facts, instance_id: Any, instance_type: str, settings: Set
                 "cloudwatch",
                 "delete_alarms",
                 {"AlarmNames": [settings.idle_alarm]},
-                why="ec2.idle_minutes is 0: nothing stops the box",
+                why="delete the alarm that stops an idle box: ec2.idle_minutes is 0",
             )
         return
     wanted = build_idle_alarm(instance_id, have.instance_types[instance_type].vcpus, settings)
@@ -51,12 +49,12 @@ def watch_steps(have: Facts, instance_id: Any, instance_type: str, settings: Set
         or have.alarm is None
         or any(have.alarm.get(key) != value for key, value in wanted.items() if key != "Tags")
     ):
-        why = "should the box's own watchdog fail, CloudWatch stops an idle box"
+        why = "set the alarm that stops an idle box (if its own watchdog fails)"
         yield Change("cloudwatch", "put_metric_alarm", wanted, why=why, dollars_per_hour=pricing.price_alarm())
 
 
 def start_box_steps(have: Facts, options: LaunchOptions, settings: Settings) -> Steps:
-    """Yield the start of the box as it is; without capacity, as an alternative type, which keeps its disk. Raises OpsError."""
+    """Yield the start of the box; without capacity, as an alternative type, which keeps its disk. Raises OpsError."""
     assert have.box is not None
     instance_id, own = have.instance_id, have.box["InstanceType"]
     if have.interrupted:
@@ -70,7 +68,10 @@ def start_box_steps(have: Facts, options: LaunchOptions, settings: Settings) -> 
         if instance_type != now:
             args = {"InstanceId": instance_id, "InstanceType": {"Value": instance_type}}
             yield Change(
-                "ec2", "modify_instance_attribute", args, why=f"no {now} is free; the same disk in a {instance_type}"
+                "ec2",
+                "modify_instance_attribute",
+                args,
+                why=f"change the box to {instance_type}, since no {now} is free; its disk is kept",
             )
             now = instance_type
         rate = launch.compute_box_rate(instance_type, settings)
@@ -79,7 +80,7 @@ def start_box_steps(have: Facts, options: LaunchOptions, settings: Settings) -> 
                 "ec2",
                 "start_instances",
                 {"InstanceIds": [instance_id]},
-                why=f"{instance_id} is stopped",
+                why=f"start {instance_id}, a {instance_type}",
                 dollars_per_hour=rate,
             )
             return
@@ -90,15 +91,17 @@ def start_box_steps(have: Facts, options: LaunchOptions, settings: Settings) -> 
                 raise
     if now != own:
         args = {"InstanceId": instance_id, "InstanceType": {"Value": own}}
-        yield Change("ec2", "modify_instance_attribute", args, why="as it was: no other type is free either")
+        yield Change(
+            "ec2", "modify_instance_attribute", args, why=f"change the box back to {own}: no other type is free either"
+        )
     raise OpsError(
-        f"EC2 has none free for {instance_id} where its disk is, in {zone}. It is kept, and costs its disk only. Try again in some "
-        f"minutes. To give the disk up and start elsewhere: invoke ec2.down, invoke ec2.up. See {launch.PAGE}"
+        f"EC2 has no capacity for {instance_id} in {zone}, where its disk is. The box is kept, and costs its disk only. Try again in some "
+        f"minutes; or give up the disk and launch another box: invoke ec2.down, invoke ec2.up. See {launch.PAGE}"
     )
 
 
 def list_alternative_types(have: Facts, options: LaunchOptions, zone: str) -> list[str]:
-    """Return types that the box's disk could run in: on demand, offered in its zone, and with its kind of processor."""
+    """Return types that the box's disk could run in: on demand, offered in its zone, and with its processor architecture."""
     assert have.box is not None
     if have.on_spot:  # a spot request fixes the type
         return []
@@ -112,12 +115,12 @@ def list_alternative_types(have: Facts, options: LaunchOptions, zone: str) -> li
 
 
 def build_idle_alarm(instance_id: Any, vcpus: int, settings: Settings) -> dict[str, Any]:
-    """Return the alarm behind the box's watchdog: it waits twice as long, and sees only CPU use, no connections or jobs."""
+    """Return the alarm behind the box's watchdog: it waits twice as long, and sees only the CPU use, not connections or jobs."""
     patience = 2 * settings.ec2.idle_minutes * 60
     period = 300 if patience <= DAY_S else 3600  # EC2 measures every five minutes
     return {
         "AlarmName": settings.idle_alarm,
-        "AlarmDescription": "Stops a box that nobody uses (Kennel)",
+        "AlarmDescription": "Stops an idle box (Kennel)",
         "Namespace": "AWS/EC2",
         "MetricName": "CPUUtilization",
         "Dimensions": [{"Name": "InstanceId", "Value": instance_id}],
@@ -140,7 +143,7 @@ def build_state_probe(instance_id: str, wanted: str) -> Callable[[Account], str 
         state = (
             found["Reservations"][0]["Instances"][0]["State"]["Name"]
             if found and found["Reservations"]
-            else "not there yet"
+            else "not visible yet"
         )
         return None if state == wanted else state
 
@@ -155,7 +158,7 @@ def build_readiness_probe(instance_id: str) -> Callable[[Account], str | None]:
         if state := running(account):
             if state in ("terminated", "shutting-down"):
                 raise OpsError(
-                    f"{instance_id} was terminated while it booted: {read_state_reason(account, instance_id)}. Again: invoke ec2.up"
+                    f"{instance_id} was terminated while it booted: {read_state_reason(account, instance_id)}. Launch it again: invoke ec2.up"
                 )
             return state
         found = account.call("ec2", "describe_instance_status", InstanceIds=[instance_id])["InstanceStatuses"]
@@ -175,28 +178,41 @@ def read_state_reason(account: Account, instance_id: str) -> str:
 def stop_box_steps(have: Facts) -> Steps:
     """Yield the stop of the box, which keeps its disk. A stop never turns into a termination."""
     if have.state in ("pending", "running"):
-        yield Change("ec2", "stop_instances", {"InstanceIds": [have.instance_id]}, why="asked for; its disk is kept")
+        yield Change(
+            "ec2",
+            "stop_instances",
+            {"InstanceIds": [have.instance_id]},
+            why=f"stop {have.instance_id}; its disk is kept",
+        )
     if have.state in ("pending", "running", "stopping"):
-        yield Wait(f"box {have.instance_id}", build_state_probe(have.instance_id, "stopped"), why="it writes its disk")
+        yield Wait(f"box {have.instance_id}", build_state_probe(have.instance_id, "stopped"), why="it is shutting down")
 
 
 def remove_box_steps(have: Facts, settings: Settings) -> Steps:
-    """Yield the removal of all boxes of the stack, and of what would start another one or keep costing."""
-    gone = [*([have.instance_id] if have.box else []), *have.extra]
+    """Yield the removal of all boxes of the stack, and of what would launch another one or cost money."""
+    instance_ids = [*([have.instance_id] if have.box else []), *have.extra]
     if have.spot_requests:
         args = {"SpotInstanceRequestIds": list(have.spot_requests)}
-        yield Change("ec2", "cancel_spot_instance_requests", args, why="spot would start another in its place")
-    for instance_id in gone:
         yield Change(
-            "ec2", "terminate_instances", {"InstanceIds": [instance_id]}, why="asked for", danger="its disk goes too"
+            "ec2", "cancel_spot_instance_requests", args, why="cancel the spot request, which would launch another box"
         )
-    for instance_id in gone:
+    for instance_id in instance_ids:
+        yield Change(
+            "ec2",
+            "terminate_instances",
+            {"InstanceIds": [instance_id]},
+            why=f"terminate {instance_id}",
+            danger="its disk is deleted",
+        )
+    for instance_id in instance_ids:
         yield Wait(
             f"box {instance_id}",
             build_state_probe(instance_id, "terminated"),
-            why="its network interface is freed only then",
+            why="only then is its network interface free",
         )
     if have.alarm is not None:
-        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": [settings.idle_alarm]}, why="it watched the box")
+        yield Change(
+            "cloudwatch", "delete_alarms", {"AlarmNames": [settings.idle_alarm]}, why="delete the alarm of the box"
+        )
     if have.key_pair is not None:
-        yield Change("ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="it was the box's")
+        yield Change("ec2", "delete_key_pair", {"KeyName": settings.box_name}, why="delete the key pair of the box")

@@ -1,4 +1,4 @@
-"""OpenSSH's ProxyCommand: `python -m ops.box.proxy [SETTINGS]` finds the box, pushes the key, and carries the connection.
+"""OpenSSH's ProxyCommand: `python -m ops.box.proxy [SETTINGS]` finds the box, pushes the key, and copies the connection's bytes.
 
 Each connection looks up the box again, so that a written SSH configuration stays valid.
 """

@@ -24,7 +24,7 @@ class BoxStatus:
 
 
 def read(account: Account, have: Facts) -> BoxStatus:
-    """Read the status from EC2 and, where the box runs, from the box. A spot interruption or a failed SSH connection is a problem."""
+    """Read the status from EC2 and, when the box runs, from the box. A spot interruption or a failed SSH connection is a problem."""
     assert have.box is not None
     reason = have.box.get("StateReason", {}).get("Message", "")
     data: dict[str, Any] = {
@@ -40,7 +40,7 @@ def read(account: Account, have: Facts) -> BoxStatus:
         "newest_job": None,
         "stops_in_s": None,
     }
-    problem = f"spot took it: {reason}" if have.interrupted else ""
+    problem = f"AWS took back its spot capacity: {reason}" if have.interrupted else ""
     if have.state == "running":
         try:
             with access.open_box_connection(account, have, use=False) as link:
@@ -68,11 +68,11 @@ def compute_costs(account: Account, have: Facts) -> dict[str, float | None]:
 
 
 def read_countdown(link: Connection) -> int | None:
-    """Return the seconds until the box switches itself off, if it stays unused; None without a watchdog."""
-    said = ssh.run(link, f'cat "$BOX_ROOT"{user_data.STATE} 2>/dev/null || true').strip()
-    if not said:
+    """Return the seconds until the box stops itself if it stays unused; None without a watchdog."""
+    text = ssh.run(link, f'cat "$BOX_ROOT"{user_data.STATE} 2>/dev/null || true').strip()
+    if not text:
         return None
-    found: dict[str, float] = json.loads(said)
+    found: dict[str, float] = json.loads(text)
     return max(0, round(found["limit_s"] - found["idle_s"] - (datetime.now(UTC).timestamp() - found["time"])))
 
 
@@ -81,22 +81,24 @@ def format_cost(amount: float | None, places: int) -> str:
 
 
 def format_box_status(data: dict[str, Any], problem: str) -> str:
-    left = data["stops_in_s"]
+    stops_in_s = data["stops_in_s"]
     cells = (
         data["box"], data["type"], data["market"], data["state"], data["address"], format_cost(data["dollars_per_hour"], 3),
         format_cost(data["dollars_so_far"], 2), "ok" if data["ssh"] == "ok" else "-" if data["ssh"] == "-" else "no", data["newest_job"] or "-",
     )  # fmt: skip
     text = format_table(("box", "type", "market", "state", "address", "$/h", "$ so far", "ssh", "newest job"), [cells])
     expires = f"Expires {data['expires']}." if data["expires"] else ""
-    if left is not None:
-        said = f"Unused, it stops by itself in {left // 60} min {left % 60} s."
+    if stops_in_s is not None:
+        note = f"It stops by itself after {stops_in_s // 60} min {stops_in_s % 60} s without use."
     elif data["ssh"] == "ok":
-        said = "Nothing on it stops it when it is idle: ec2.idle_minutes was 0 when it was started, or its watchdog is gone."
+        note = (
+            "Nothing on it stops it when it is idle: ec2.idle_minutes was 0 at its launch, or its watchdog has ended."
+        )
     elif data["state"] in ("stopping", "stopped") and not problem:
-        said = f"{data['reason'] or 'Stopped'}: it costs its disk only. Next: invoke ec2.start."
+        note = f"{data['reason'] or 'Stopped'}: it costs its disk only. Next: invoke ec2.start"
     else:
-        said = ""
-    return "\n".join(filter(None, (text, " ".join(filter(None, (said, expires))), problem)))
+        note = ""
+    return "\n".join(filter(None, (text, " ".join(filter(None, (note, expires))), problem)))
 
 
 def read_gpu_status(link: Connection) -> str:

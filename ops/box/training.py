@@ -1,4 +1,4 @@
-"""Train on the box: send code and data there, start a job or join the running one, and end a job before a stop."""
+"""Train on the box: send code and data, start a job or join the running one, and end a job before a stop."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def connect_to_current_box(account: Account) -> AbstractContextManager[Connectio
 
 
 def sync_job_files(account: Account, have: Facts, job: spec.TrainingSpec) -> SyncResult:
-    """Send code, wheels and dataset to the box; what is there already is checked, not sent. Raises OpsError."""
-    left = "What was whole on the box is whole still; what was under way is sent again: invoke ec2.sync"
-    with access.open_box_connection(account, have, left) as link:
+    """Send code, wheels and dataset to the box; complete files on the box are verified, not sent. Raises OpsError."""
+    if_lost = "Complete files on the box are kept. Send the others again: invoke ec2.sync"
+    with access.open_box_connection(account, have, if_lost) as link:
         sent = remote_jobs.send_code(link, remote_jobs.locate_folders(account.settings), job)
         wheels = remote_jobs.send_wheels(account, link, remote_jobs.locate_folders(account.settings), job)
         return SyncResult(sent, remote_jobs.fetch_data(account, link, job, wheels))
@@ -39,52 +39,54 @@ def sync_job_files(account: Account, have: Facts, job: spec.TrainingSpec) -> Syn
 def start_or_join(account: Account, have: Facts, job: spec.TrainingSpec, again: bool) -> str:
     """Return the name of the attempt that runs now: one that was under way, or a new one.
 
-    Raises OpsError when another job trains.
+    Raises OpsError when another job runs.
     """
-    left = "Nothing was started, or it was just started: invoke ec2.train finds out"
-    there = remote_jobs.locate_folders(account.settings)
-    with access.open_box_connection(account, have, left) as link:
-        name = remote_jobs.find_newest_job(link, there)
-        if name and remote_jobs.is_job_under_way(link, there, name):
+    if_lost = "The job may or may not have started. Find out: invoke ec2.train"
+    folders = remote_jobs.locate_folders(account.settings)
+    with access.open_box_connection(account, have, if_lost) as link:
+        name = remote_jobs.find_newest_job(link, folders)
+        if name and remote_jobs.is_job_under_way(link, folders, name):
             if name not in job.attempts():
                 raise OpsError(
-                    f"{name} trains on this box: other data, code or settings. Follow it: invoke ec2.attach. Then this one."
+                    f"{name} trains on this box, with other data, code or settings. Follow it: invoke ec2.attach; then run: invoke ec2.train"
                 )
             return name
-        name = remote_jobs.find_unused_attempt(account, link, there, job)
-        say(f"{name} starts; it goes on if this connection ends.")
-        if not remote_jobs.start_job(account, link, job, name, anew=again):
-            say(f"Somebody else has just started {name}; following it.")
+        name = remote_jobs.find_unused_attempt(account, link, folders, job)
+        say(f"Starting {name}; it keeps running if this connection ends.")
+        if not remote_jobs.start_job(account, link, job, name, resume=not again):
+            say(f"Another operator has just started {name}; following it.")
         return name
 
 
-def find_job(link: Connection, there: remote_jobs.BoxFolders, name: str) -> str:
+def find_job(link: Connection, folders: remote_jobs.BoxFolders, name: str) -> str:
     """Return the job of this name, the newest for "". Raises OpsError when it was never started on this box."""
-    found = name or remote_jobs.find_newest_job(link, there)
-    if not found or found not in remote_jobs.list_job_names(link, there):
-        raise OpsError(f"{found or 'No job'} was never started on this box. Its jobs: invoke ec2.ps")
+    found = name or remote_jobs.find_newest_job(link, folders)
+    if not found or found not in remote_jobs.list_job_names(link, folders):
+        raise OpsError(f"{found or 'No job'} was never started on this box. List its jobs: invoke ec2.ps")
     return found
 
 
 def find_running_job(account: Account, have: Facts) -> str:
-    """Return the job under way, or "". A box that cannot be reached is reported, and counts as without one."""
-    there = remote_jobs.locate_folders(account.settings)
+    """Return the job under way, or "". An unreachable box is reported and counts as having none."""
+    folders = remote_jobs.locate_folders(account.settings)
     try:
         with access.open_box_connection(account, have, use=False) as link:
-            name = remote_jobs.find_newest_job(link, there)
-            return name if name and remote_jobs.is_job_under_way(link, there, name) else ""
+            name = remote_jobs.find_newest_job(link, folders)
+            return name if name and remote_jobs.is_job_under_way(link, folders, name) else ""
     except OpsError as error:
-        say(f"Whether it trains could not be seen: {error}")
+        say(f"Could not check for a running job: {error}")
         return ""
 
 
 def end_job(account: Account, have: Facts, name: str) -> None:
-    """End the job after it has written a checkpoint. A job that does not end is reported, and left to the stop of the box."""
-    say(f"{name} writes its checkpoint ...")
-    left = f"{name} was told to end; the box was not stopped. Again: invoke ec2.stop"
-    with access.open_box_connection(account, have, left) as link:
+    """End the job after it has written a checkpoint. A job that does not end in time is reported; the stop of the box ends it."""
+    say(f"Waiting for {name} to write its checkpoint ...")
+    if_lost = f"{name} was asked to end; the box was not stopped. Stop it: invoke ec2.stop"
+    with access.open_box_connection(account, have, if_lost) as link:
         found = remote_jobs.terminate_job(link, remote_jobs.locate_folders(account.settings), name)
     if found["alive"]:
-        say(f"{name} does not end by itself: its last checkpoint is what is left of it. Stopping the box all the same.")
+        say(
+            f"{name} has not ended after {remote_jobs.GRACE_S} s. Stopping the box anyway; the last checkpoint is kept."
+        )
     else:
         say(f"{name}: {found['state']}: {found.get('reason', '')}")

@@ -1,7 +1,7 @@
 """The user data of the box runs at every boot: it arms the watchdog that stops an idle box, and prints the host keys.
 
-cloud-init calls it a boothook: it runs as soon as it is read, and again at each boot. So the watchdog is there
-before the first login, and a launch that is interrupted leaves no box that runs for ever.
+cloud-init calls it a boothook: it runs as soon as it is read, and again at each boot. So the watchdog runs
+before the first login, and an interrupted launch leaves no box that runs for ever.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ops.core.settings import Settings
 
 WATCHDOG = ROOT / "training" / "boxside" / "idle_watchdog.py"
 STATE = "/var/lib/kennel/idle.json"  # where the watchdog writes how long the box has been idle; below $BOX_ROOT
-MOST = 16_384  # bytes of user data, by EC2's limit
+MOST = 16_384  # bytes of user data; EC2's limit
 
 HEAD = """#cloud-boothook
 #!/bin/sh
@@ -25,7 +25,7 @@ cat > "$root/var/lib/kennel/idle_watchdog.py" <<'PYTHON'
 {program}PYTHON
 cat > "$root/etc/systemd/system/kennel-idle.service" <<UNIT
 [Unit]
-Description=Switch this machine off when nobody has used it for {minutes:g} minutes
+Description=Stop this box after {minutes:g} minutes without use
 [Service]
 ExecStart=/usr/bin/env python3 $root/var/lib/kennel/idle_watchdog.py {minutes:g} $root/home
 Restart=on-failure

@@ -75,7 +75,7 @@ def check(c: Context, dir: str = "", json: bool = False) -> Result:
     found, every = folder_findings.examine_folder(folder)
     counts: dict[str, int] = {severity: sum(one.severity == severity for one in every) for severity in SEVERITIES}
     said = ", ".join(f"{count} {severity}s" for severity, count in counts.items())
-    text = f"{folder}: {len(found.pictures)} pictures of {len(found.filled('train'))} classes; {said}."
+    text = f"{folder}: {len(found.pictures)} pictures of {len(found.list_nonempty_classes('train'))} classes; {said}."
     if every:
         rows = [(one.severity, one.kind, one.where, one.message) for one in every[:SHOWN]]
         more = f"\n... and {len(every) - SHOWN} more: invoke data.check --json" if len(every) > SHOWN else ""

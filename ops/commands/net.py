@@ -70,10 +70,10 @@ def status(c: Context, json: bool = False) -> Result:
 def my_address(c: Context, json: bool = False) -> Result:
     """Ask net.address_service under which address this machine is seen on the internet."""
     from ops.core.settings import load
-    from ops.network.own_address import ask_service
+    from ops.network.own_address import request_own_address
 
     settings = load(c.config).net
-    found = ask_service(settings.address_service)
+    found = request_own_address(settings.address_service)
     same = settings.own_address == found
     text = f"{settings.address_service} sees you as {found}. " + (
         "That is net.own_address." if same else f'For ec2.way public: net.own_address: "{found}", then invoke net.up'

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ops.core.aws.account import Account
 
-# HEAD requests have no body, so S3 answers a missing object or bucket with the status alone.
+# HEAD requests have no body, so S3 reports a missing object or bucket by the status alone.
 MISSING = "404|NoSuchKey|NoSuchBucket"
 
 
 class Bucket:
-    """One bucket of one account. Methods raise AwsError where S3 refuses; a missing object is None where the name says so."""
+    """One bucket of one account. Methods raise AwsError when S3 refuses a request.
+
+    A missing object is None for `head`, `checksum` and the methods named ..._or_none.
+    """
 
     def __init__(self, account: Account, name: str) -> None:
         self.account, self.name = account, name
@@ -22,14 +25,14 @@ class Bucket:
         return self.account.call_or_none("s3", "head_bucket", MISSING, Bucket=self.name) is not None
 
     def head(self, key: str) -> dict[str, Any] | None:
-        """Return S3's description of the object (ContentLength, Metadata, LastModified, ...), or None without it."""
+        """Return S3's description of the object (ContentLength, Metadata, LastModified, ...), or None."""
         found: dict[str, Any] | None = self.account.call_or_none(
             "s3", "head_object", MISSING, Bucket=self.name, Key=key
         )
         return found
 
     def checksum(self, key: str) -> str | None:
-        """Return the object's SHA-256 as S3 writes it, in base64; None without the object, or where it has none."""
+        """Return the object's SHA-256 as S3 writes it, in base64; None without the object or the checksum."""
         where = {"Bucket": self.name, "Key": key, "ChecksumMode": "ENABLED"}
         found = self.account.call_or_none("s3", "head_object", MISSING, **where)
         return found.get("ChecksumSHA256") if found else None
@@ -55,9 +58,9 @@ class Bucket:
         return None if found is None else found["Body"]
 
     def put(self, key: str, body: Any, sha256: str = "", **more: Any) -> None:
-        """Store bytes or an open file with a SHA-256 that S3 checks; `more` is for put_object, such as Metadata.
+        """Store bytes or an open file with a SHA-256 that S3 checks; `more` are arguments of put_object, such as Metadata.
 
-        `sha256`, in hex, spares hashing the body where that was done before.
+        With `sha256`, in hex, the body is not hashed again.
         """
         if sha256:
             more["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
@@ -78,6 +81,6 @@ class Bucket:
         return [item["Prefix"] for item in pages]
 
     def presign(self, call: str, key: str, seconds: int) -> str:
-        """Return a URL with which anyone may make this one call (`get_object`, `put_object`) until `seconds` are over."""
+        """Return a URL with which anyone may make this one call (`get_object`, `put_object`) for `seconds`."""
         where = {"Bucket": self.name, "Key": key}
         return str(self.account.client("s3").generate_presigned_url(call, Params=where, ExpiresIn=seconds))

@@ -34,5 +34,5 @@ class AwsError(OpsError):
         self.call, self.aws_code, self.reason = call, code, reason
 
     def says(self, *words: str) -> bool:
-        """Return whether any of these words is in `code: message`; SageMaker's codes alone say too little."""
+        """Return whether `code: message` contains one of these words; SageMaker's codes alone are too general."""
         return any(word in f"{self.aws_code}: {self.reason}" for word in words)

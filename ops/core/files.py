@@ -1,4 +1,4 @@
-"""Files and folders: digests of names and bytes alone, archives without times and owners, and atomic writes."""
+"""Files and folders: digests of names and contents, archives without times and owners, and atomic writes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def list_files(folder: Path) -> list[Path]:
 
 def compute_folder_digest(folder: Path, length: int = 12) -> str:
     """Return the first `length` hex digits of a SHA-256 over names and contents."""
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in list_files(folder):
-        whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return whole.hexdigest()[:length]
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:length]
 
 
 def build_tar(entries: Iterable[tuple[str, Path]]) -> bytes:
@@ -59,7 +59,7 @@ def build_zip(entries: Iterable[tuple[str, Path]]) -> bytes:
 
 
 def extract_tar(data: bytes, folder: Path) -> Path:
-    """Replace `folder` by the content of a tar, whole or not at all. Entries that point outside are refused."""
+    """Replace `folder` by the content of a tar, completely or not at all. Raises FilterError for entries that lead outside."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -71,7 +71,7 @@ def extract_tar(data: bytes, folder: Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool = False) -> None:
-    """Write the file as a whole or not at all; a link at `path` is replaced, not followed.
+    """Write the file completely or not at all; a link at `path` is replaced, not followed.
 
     `mode` is for a new file, less the umask. `durable` waits for the disk; it is for content that cannot be recreated.
     """

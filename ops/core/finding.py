@@ -11,7 +11,7 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # the worst first
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding. `fix` is the command or the step that helps, or ""; `kind` and `where` are for checks of many things."""
+    """A finding. `fix` is the command or step that helps, or ""; `kind` and `where` are for checks of many items."""
 
     severity: Severity
     message: str

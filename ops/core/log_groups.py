@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 def has_retention(account: Account, name: str, days: int | None = None) -> bool:
-    """Return whether the log group exists and has a retention: of `days`, or of any length when that is None."""
+    """Return whether the log group exists and has a retention: of `days`, or of any length when `days` is None."""
     groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
-    kept = next((group.get("retentionInDays") for group in groups if group["logGroupName"] == name), None)
-    return kept is not None and days in (None, kept)
+    retention = next((group.get("retentionInDays") for group in groups if group["logGroupName"] == name), None)
+    return retention is not None and days in (None, retention)
 
 
 def log_group_steps(name: str, days: int, why: str) -> Steps:
-    """Yield the changes that create the log group, unless it exists by now, and set its retention to `days`."""
+    """Yield the changes that create the log group, unless it exists, and set its retention to `days`."""
     try:
         yield Change("logs", "create_log_group", {"logGroupName": name}, why=why)
     except AwsError as error:
         if not error.says("ResourceAlreadyExists"):
             raise
     args = {"logGroupName": name, "retentionInDays": days}
-    yield Change("logs", "put_retention_policy", args, why=f"logs would be kept for ever; {days} days are asked for")
+    yield Change("logs", "put_retention_policy", args, why=f"keep the logs for {days} days, then delete them")

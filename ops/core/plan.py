@@ -1,4 +1,4 @@
-"""Plan, then apply: one generator of changes serves the dry run, which answers with Unknown, and the run, which asks AWS.
+"""Plan, then apply: one generator of changes serves both the dry run, whose answers are Unknown, and the run, which calls AWS.
 
 A plan is *sent* AWS's answer to each change, so that a later one can use an id from an earlier one. AWS's error is
 *thrown into* it, so that it can move on to another zone, or undo. The dry run walks the same generator and so cannot drift.
@@ -31,9 +31,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Wait:
-    """A wait while `until(account)` is a string, the state still seen; any other value ends it and is sent to the steps.
+    """A wait that polls `until(account)`: a string is the current state; any other value ends the wait and is sent to the steps.
 
-    Raises what `until` raises.
+    An error that `until` raises ends the plan.
     """
 
     what: str
@@ -47,17 +47,19 @@ Steps = Generator[Step, Any, Any]
 
 
 class PlanError(Exception):
-    """The plan decided on an answer that is still unknown: a bug in the plan, so it keeps its traceback."""
+    """The plan made a decision on an unknown answer. That is a bug in the plan, so it keeps its traceback."""
 
 
 class Unknown(str):
-    """The answer to a call that was not made: it can be indexed, printed and passed on. Deciding on it is a bug in the plan."""
+    """The answer to a call that was not made: it can be indexed, printed and passed on, but not compared or tested."""
 
     def __getitem__(self, key: Any) -> Unknown:
         return Unknown(f"<{key}>" if isinstance(key, str) else str(self))
 
     def _refuse_decision(self, *_: Any) -> Any:
-        raise PlanError(f"the plan depends on {str.__str__(self)}, which is not known yet; read it as a fact first")
+        raise PlanError(
+            f"the plan depends on {str.__str__(self)}, which is unknown before the call; read it as a fact first"
+        )
 
     __iter__ = __bool__ = __len__ = __eq__ = __ne__ = __lt__ = __gt__ = _refuse_decision
     __contains__ = __int__ = _refuse_decision
@@ -86,20 +88,20 @@ def preview(steps: Steps) -> list[Step]:
 
 
 def retry_until_trusted(change: Change, not_yet: str, waits: Sequence[float]) -> Steps:
-    """Yield the change, and again after each error that says `not_yet`: other services learn of a new role after seconds."""
+    """Yield the change, and repeat it after each error that contains `not_yet`: a new role takes seconds to reach other services."""
     for seconds in waits:
         try:
             return (yield change)
         except AwsError as error:
             if not error.says(not_yet):
                 raise
-        yield Wait("IAM", build_delay(seconds), why="the role may be new")
+        yield Wait("IAM", build_delay(seconds), why="a new role takes seconds to reach other services")
     return (yield change)
 
 
 def build_delay(seconds: float) -> Callable[[Account], str | None]:
     until = time.monotonic() + seconds
-    return lambda account: None if time.monotonic() > until else "the role is spreading"
+    return lambda account: None if time.monotonic() > until else "the role is not everywhere yet"
 
 
 def format_step(step: Step) -> str:
@@ -138,7 +140,7 @@ def apply(steps: Steps, account: Account, say: Callable[[str], None]) -> int:
         nonlocal made
         if isinstance(step, Wait):
             return account.wait(step)
-        result = account.make(step)
+        result = account.make_change(step)
         made += 1
         return result
 

@@ -18,13 +18,13 @@ def read_prices() -> dict[str, Any]:
     return tomllib.loads(TABLE.read_text())
 
 
-def price_instances(kind: str, instance_type: str, count: int = 1) -> float:
-    """Return dollars an hour for `count` instances; `kind` is ec2 or sagemaker. Raises OpsError for a type not in the table."""
+def price_instances(service: str, instance_type: str, count: int = 1) -> float:
+    """Return dollars an hour for `count` instances; `service` is ec2 or sagemaker. Raises OpsError for a type not in the table."""
     try:
-        return float(read_prices()[kind][instance_type]) * count
+        return float(read_prices()[service][instance_type]) * count
     except KeyError:
         raise OpsError(
-            f"No price is known for {instance_type} in ops/core/pricing.toml: add it under [{kind}], with its date."
+            f"ops/core/pricing.toml has no price for {instance_type}: add it under [{service}], with its date."
         ) from None
 
 
@@ -49,7 +49,7 @@ def price_alarm() -> float:
 
 
 def price_build_minute() -> float:
-    """Return the price of a minute on CodeBuild's small machine; each begun minute counts."""
+    """Return the price of a minute on CodeBuild's small machine; AWS bills each begun minute."""
     return float(read_prices()["unit"]["build_minute"])
 
 

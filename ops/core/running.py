@@ -1,6 +1,6 @@
 """The command that runs in this process: its name, for AWS's logs, and the collection of all commands.
 
-Invoke gives a task its settings and nothing else, so the executor and the task decorator note these here.
+Invoke passes a task its settings and nothing else, so the executor and the task decorator store these here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The settings, checked: the shape of invoke.yaml, and the names that follow from it. Imported when a task runs."""
+"""The settings, validated: the schema of invoke.yaml, and the names that follow from it. Imported when a task runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ops.core.paths import ROOT, WORK
 INVOKES_OWN = {"run", "runners", "sudo", "tasks", "timeouts"}
 ROLES = "iam_policies"
 # These are named in iam_policies/ too, so they are not settings:
-IMAGES = "images/"  # below it lie the pictures that {"s3_uri"} events may name
+IMAGES = "images/"  # the prefix of the pictures that {"s3_uri"} events may name
 REPOSITORY = "kennel-serving"  # in ECR; an image's tag is the digest of serving/
 
 # No hyphen: it ends the stack's name, so that kennel-demo-* matches the stack demo alone. At most 20: the longest name must stay under 63.
@@ -90,11 +90,11 @@ class Net(Section):
     @field_validator("own_address")
     @classmethod
     def check_own_address(cls, value: str) -> str:
-        """Accept "" or one IPv4 address, never a range: only this /32 is admitted. Raises ValueError."""
+        """Accept "" or one IPv4 address, never a range: only this /32 may connect. Raises ValueError."""
         if value and (
             ip_address(value).version != 4 or ip_address(value).is_unspecified or ip_address(value).is_multicast
         ):
-            raise ValueError("is one IPv4 address, such as 203.0.113.7; yours: invoke net.my-address")
+            raise ValueError("must be one IPv4 address, such as 203.0.113.7; find yours: invoke net.my-address")
         return value
 
 
@@ -155,7 +155,7 @@ class Tune(Section):
 
 
 class Scheduled(Section):
-    """The bounds that the endpoint has from `when` on."""
+    """A scheduled action: the bounds of the endpoint's instances from `when` on."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     when: Annotated[str, Field(pattern=SCHEDULE)]
@@ -212,13 +212,17 @@ class Settings(Section):
     def check_consistency(self) -> Settings:
         settings_errors.check_instance_bounds(self.endpoint)
         if self.ec2.way == "public" and not self.net.own_address:
-            raise ValueError("ec2.way public lets one address in: set net.own_address; yours: invoke net.my-address")
+            raise ValueError(
+                "ec2.way is public, so set net.own_address, the one address that may connect; find yours: invoke net.my-address"
+            )
         try:
             shlex.split(self.ec2.proxy_command)
         except ValueError as error:
-            raise ValueError(f"ec2.proxy_command is no command line: {error}") from None
+            raise ValueError(f"ec2.proxy_command cannot be split into words: {error}") from None
         if self.ec2.way == "command" and not self.ec2.proxy_command:
-            raise ValueError("ec2.way command needs ec2.proxy_command; aws.example.yaml has Session Manager's")
+            raise ValueError(
+                "ec2.way is command, so set ec2.proxy_command; aws.example.yaml has the one for Session Manager"
+            )
         return self
 
     @property
@@ -263,7 +267,7 @@ class Settings(Section):
         return f"{self.prefix}-classify"
 
     def expires(self, form: str = "%Y-%m-%dT%H:%MZ") -> str:
-        """Return the UTC time from which a resource made now may be deleted, as the tag kennel:expires writes it."""
+        """Return the UTC time from which a resource made now may be deleted, in the form of the tag kennel:expires."""
         return (datetime.now(UTC) + timedelta(hours=self.stack.expires_hours)).strftime(form)
 
     def tags(self, name: str = "", expires: str = "") -> list[dict[str, str]]:
@@ -296,10 +300,10 @@ def find_settings_file(c: Any) -> Path | None:
 
 
 def resolve_below_work(path: str) -> Path:
-    """Resolve a path of the settings against .kennel; an absolute one stays as it is."""
+    """Resolve a path of the settings against .kennel; an absolute path is returned unchanged."""
     return WORK / Path(path).expanduser()
 
 
 def resolve_below_root(path: str) -> Path:
-    """Resolve a path of the settings against the checkout, wherever the command was typed."""
+    """Resolve a path of the settings against the checkout, not against the current folder."""
     return ROOT / Path(path).expanduser()

@@ -20,7 +20,8 @@ def describe_setting_error(error: Any, settings: Any) -> str:
         near = difflib.get_close_matches(last, names, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}"
         return f"{'.'.join(path) or 'settings'}: unknown {'setting' if path else 'section'} {last}{hint}"
-    return f"{'.'.join([*path, last])}: {error['msg'].lower()}, got {error['input']!r}"
+    message = str(error["msg"]).removeprefix("Value error, ").lower()
+    return f"{'.'.join([*path, last])}: {message}, got {error['input']!r}"
 
 
 def list_setting_names(path: list[str], settings: Any) -> list[str]:
@@ -36,12 +37,12 @@ def check_time_zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):  # KeyError is ZoneInfoNotFoundError; a folder of zones is an OSError
-        raise ValueError("is the name of a time zone, such as Europe/Berlin or UTC") from None
+        raise ValueError("must be the name of a time zone, such as Europe/Berlin or UTC") from None
     return value
 
 
 def check_instance_bounds(endpoint: Any) -> None:
-    """Raise ValueError for a minimum above its maximum, the endpoint's or a scheduled action's, and for a name used twice."""
+    """Raise ValueError for a minimum above its maximum, in the endpoint or a scheduled action, and for a name used twice."""
     named = {"endpoint": endpoint} | {f"endpoint.schedule {one.name}": one for one in endpoint.schedule}
     for what, one in named.items():
         if one.min_instances > one.max_instances:
@@ -51,7 +52,7 @@ def check_instance_bounds(endpoint: Any) -> None:
 
 
 def fix_environment_booleans(sections: dict[str, Any]) -> None:
-    """Set to False what the environment calls false, no or off: Invoke reads any word there but 0 as true."""
+    """Set to False each setting whose environment variable is false, no or off: Invoke takes any word but 0 as true."""
     for section, body in sections.items():
         for key, value in body.items() if isinstance(body, dict) else ():
             if value is True and os.environ.get(f"INVOKE_{section}_{key}".upper(), "").lower() in OFF:

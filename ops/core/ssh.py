@@ -1,4 +1,4 @@
-"""SSH: Fabric connections to hosts whose key is pinned, which read no stdin, and whose commands end."""
+"""SSH: Fabric connections to hosts whose key is pinned. They read no stdin, and their commands have time limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAGE = "runbooks/box-unreachable.md"
 
 
 class Lost(Unreachable):
-    """The connection ended in the middle of something."""
+    """The connection was lost while it was in use."""
 
 
 def ensure_key_pair(path: Path) -> str:
@@ -45,9 +45,11 @@ def ensure_key_pair(path: Path) -> str:
             file.write(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
         public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" kennel\n")
     if path.stat().st_mode & 0o077:
-        raise OpsError(f"The private key {path} can be read by others, and OpenSSH would refuse it. chmod 600 {path}")
+        raise OpsError(
+            f"The private key {path} can be read by other users, and OpenSSH would refuse it. Protect it: chmod 600 {path}"
+        )
     if not public.exists():
-        raise OpsError(f"{public} is missing beside its private key. ssh-keygen -y -f {path} > {public}")
+        raise OpsError(f"The public key {public} is missing. Recreate it: ssh-keygen -y -f {path} > {public}")
     return public.read_text().strip()
 
 
@@ -71,7 +73,7 @@ def pin_host_keys(known_hosts: Path, name: str, keys: list[str]) -> None:
 def connect_to_host(
     name: str, user: str, key: Path, known_hosts: Path, open_socket: Callable[[], socket.socket]
 ) -> Connection:
-    """Open a connection to the host whose key is pinned under `name`. Raises OpsError with what to do."""
+    """Open a connection to the host whose key is pinned under `name`. Raises OpsError."""
 
     class Box(Connection):  # type: ignore[misc]  # Fabric has no types
         def open_gateway(self) -> socket.socket:
@@ -90,7 +92,9 @@ def connect_to_host(
     try:
         box.client.load_host_keys(str(known_hosts))
     except (OSError, ValueError) as error:
-        raise OpsError(f"{known_hosts} cannot be read: {error}. Move it away: the keys are learnt anew") from error
+        raise OpsError(
+            f"Cannot read {known_hosts}: {error}. Delete it, and the next connection pins the host keys again"
+        ) from error
     box.client.set_missing_host_key_policy(RejectPolicy())
     try:
         box.open()
@@ -105,17 +109,17 @@ def connect_to_host(
 def monitor_connection(transport: Any) -> None:
     """Send keepalive requests, and close the connection when one gets no reply.
 
-    A line that drops everything looks like a command without output, and paramiko's own keepalive asks for no reply.
+    A connection that drops all packets looks like a command without output, and paramiko's own keepalive asks for no reply.
     """
     while transport.is_active():
         time.sleep(KEEPALIVE_S)
         answered = threading.Event()
 
-        def ask(answered: threading.Event = answered) -> None:
+        def send_keepalive(answered: threading.Event = answered) -> None:
             transport.global_request("keepalive@openssh.com", wait=True)  # any reply will do; servers refuse this
             answered.set()
 
-        threading.Thread(target=ask, daemon=True).start()
+        threading.Thread(target=send_keepalive, daemon=True).start()
         if not answered.wait(SILENT_S):
             transport.close()
 
@@ -123,13 +127,13 @@ def monitor_connection(transport: Any) -> None:
 def explain_connection_error(error: Exception, name: str, known_hosts: Path) -> OpsError:
     if isinstance(error, BadHostKeyException) or "not found in known_hosts" in str(error):
         return OpsError(
-            f"{name} shows a host key that is not the one pinned in {known_hosts}: refused. Somebody is in between, or its "
-            f"keys were replaced. See {PAGE}"
+            f"The host key of {name} is not the one pinned in {known_hosts}, so nothing was sent. Its keys were replaced, or "
+            f"another host answers in its place. See {PAGE}"
         )
     if isinstance(error, AuthenticationException):
-        return OpsError(f"{name} does not take our key: {str(error).rstrip('.')}. See {PAGE}")
+        return OpsError(f"{name} rejects our SSH key: {str(error).rstrip('.')}. See {PAGE}")
     return Unreachable(
-        f"No SSH to {name}: {type(error).__name__}: {error or 'the connection ended at once'}. See {PAGE}"
+        f"Cannot open SSH to {name}: {type(error).__name__}: {error or 'the connection ended at once'}. See {PAGE}"
     )
 
 
@@ -142,7 +146,7 @@ def disable_paramiko_logging() -> None:
 
 
 def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
-    """Return the command's stdout; for small outputs, since Invoke's capture is quadratic.
+    """Run a command and return its stdout; for small outputs, since Invoke's capture takes quadratic time.
 
     Raises OpsError when the command fails, Lost when it hangs or the connection ends.
     """
@@ -156,7 +160,7 @@ def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
         raise
     if done.exited:
         raise OpsError(
-            f"On the box, `{command.split(chr(10))[0][:80]}` ended with {done.exited}: {done.stderr.strip()[-500:]}"
+            f"On the box, `{command.split(chr(10))[0][:80]}` exited with {done.exited}: {done.stderr.strip()[-500:]}"
         )
     return str(done.stdout)
 
@@ -193,11 +197,11 @@ def stream_command(
         channel.shutdown_write()
     while True:
         with translate_connection_errors():
-            heard = channel.recv(1 << 16)
-        if not heard:
+            received = channel.recv(1 << 16)
+        if not received:
             break
         if on_output:
-            on_output(heard)
+            on_output(received)
     with translate_connection_errors():
         code: int = channel.recv_exit_status()
     if code == -1:
@@ -206,7 +210,7 @@ def stream_command(
 
 
 def send_piece(channel: Any, piece: bytes) -> bool:
-    """Return whether the command still reads; one that ended early explains itself by its output and exit code. Raises Lost."""
+    """Send a piece of stdin; return False when the command has ended, whose output and exit code say why. Raises Lost."""
     with translate_connection_errors():
         try:
             channel.sendall(piece)
@@ -218,10 +222,10 @@ def send_piece(channel: Any, piece: bytes) -> bool:
 
 
 def read(box: Connection, command: str) -> bytes:
-    """Return the command's output, byte for byte, whatever its exit code. Raises Lost."""
-    heard: list[bytes] = []
-    stream_command(box, command, on_output=heard.append)
-    return b"".join(heard)
+    """Run a command and return its output, byte for byte, whatever its exit code. Raises Lost."""
+    output: list[bytes] = []
+    stream_command(box, command, on_output=output.append)
+    return b"".join(output)
 
 
 def quote_command(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""The escaping of text from elsewhere: a policy, an error or a log line can hold control characters for the terminal."""
+"""Escape text from elsewhere: a policy, an error or a log line can contain control characters for the terminal."""
 
 import re
 

@@ -1,6 +1,6 @@
 """The Instance Connect Endpoint's tunnel: one TCP connection to port 22 of a box without an address on the internet.
 
-A fresh signature is made here for each connection, in this process: nothing secret is ever in a command line.
+A fresh signature is made here for each connection, in this process, so no secret is ever in a command line.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def create_presigned_tunnel_url(account: Account, endpoint: dict[str, Any], addr
 
 
 def connect_websocket(url: str) -> Any:
-    """Open the websocket. Raises Unreachable, with the endpoint's own words when it refuses."""
+    """Open the websocket. Raises Unreachable, with the endpoint's message when it refuses."""
     try:
         opening = open_websocket(url, compression=None, max_size=None, open_timeout=OPEN_S, ping_interval=None)
         return opening.__enter__()  # it is closed by the thread that empties our socket, not at the end of a block
@@ -68,7 +68,7 @@ def connect_websocket(url: str) -> Any:
 def open_tunnel_socket(url: str) -> socket.socket:
     """Return a socket whose other end is the tunnel. A lost connection closes it at once; closing it leaves nothing running.
 
-    paramiko's own ProxyCommand does not see the end of its process and spins on it (facts: 10 CPU seconds in 20).
+    paramiko's own ProxyCommand does not see the end of its process and spins on it (measured: 10 CPU seconds in 20).
     """
     websocket = connect_websocket(url)
     near, far = socket.socketpair()

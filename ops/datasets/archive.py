@@ -1,4 +1,4 @@
-"""The unpacking of an untrusted zip of pictures: every entry is checked before any is written, and all below one folder."""
+"""Unpack an untrusted zip of pictures: all entries are checked before any is written, and all are written below one folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ops.datasets.image_check import MOST_BYTES
 from ops.datasets.image_folder import SPLITS, SUFFIXES, is_safe_name
 
 MOST_ENTRIES = 1_000_000
-TIMES = 20  # the content may be this many times the zip; pictures are compressed already
+MOST_RATIO = 20  # the content may be this many times the zip; pictures are compressed already
 SLACK_BYTES = 1 << 20
 LOCAL_HEADER = 30  # bytes before an entry's name
 RESOURCES = "__MACOSX"  # what macOS adds to a zip
@@ -34,7 +34,9 @@ def unpack_archive(archive: Path, into: Path) -> int:
                 with zipped.open(entry) as packed, path.open("xb") as file:
                     shutil.copyfileobj(packed, file, CHUNK)  # no more than the size that was checked
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
-        raise OpsError(f"The archive is spoilt: {error}. Nothing was kept of it; fetch it again.") from error
+        raise OpsError(
+            f"The archive is corrupt: {error}. Its files were deleted; run the same command again."
+        ) from error
     return len(entries)
 
 
@@ -45,7 +47,7 @@ def select_entries(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[s
             raise OpsError(f"The archive is not safe: {entry.orig_filename!r} {why}. Nothing was unpacked.")
     check_sizes(entries, archive_bytes)
     found: dict[str, zipfile.ZipInfo] = {}
-    tops = set()
+    top_folders = set()
     for entry in entries:
         parts = PurePosixPath(entry.filename).parts
         if entry.is_dir() or parts[0] == RESOURCES or parts[-1].startswith("."):
@@ -54,39 +56,39 @@ def select_entries(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[s
             continue
         if len(parts) < 3 or parts[-3] not in SPLITS or not all(is_safe_name(part) for part in parts[-2:]):
             raise OpsError(
-                f"{entry.filename!r} does not lie in SPLIT/CLASS/, SPLIT is {', '.join(SPLITS)}. Nothing was unpacked."
+                f"{entry.filename!r} is not in SPLIT/CLASS/, where SPLIT is {', '.join(SPLITS)}. Nothing was unpacked."
             )
         name = "/".join(parts[-3:])
-        tops.add(parts[:-3])
-        if name in found or len(tops) > 1:
+        top_folders.add(parts[:-3])
+        if name in found or len(top_folders) > 1:
             raise OpsError(f"{name} is in the archive twice, or below two folders. Nothing was unpacked.")
         found[name] = entry
     return found
 
 
 def explain_unsafe_entry(entry: zipfile.ZipInfo) -> str:
-    """Return why an archive with this entry is refused, "" for a plain file or folder."""
-    name, kind = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)
+    """Return why an archive with this entry is refused; "" for an ordinary file or folder."""
+    name, file_type = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)
     parts = name.rstrip("/").split("/")
     if "\0" in name or "\\" in name or ":" in parts[0] or not name:
-        return "is no portable name"
+        return "is not a portable name"
     if ".." in parts or "" in parts or "." in parts:
         return "leads out of the folder"
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+    if file_type not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
     if entry.flag_bits & 0x1:
         return "is encrypted"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is compressed in an uncommon way"
+        return "uses an unsupported compression method"
     if entry.file_size > MOST_BYTES:
         return f"is larger than {MOST_BYTES >> 20} MB"
     return ""
 
 
 def check_sizes(entries: list[zipfile.ZipInfo], archive_bytes: int) -> None:
-    """Raise OpsError for a bomb: far more content than zip, or entries that share their bytes."""
+    """Raise OpsError for a bomb: far more content than the zip has bytes, or entries that share their bytes."""
     total = sum(entry.file_size for entry in entries)
-    if len(entries) > MOST_ENTRIES or total > TIMES * archive_bytes + SLACK_BYTES:
+    if len(entries) > MOST_ENTRIES or total > MOST_RATIO * archive_bytes + SLACK_BYTES:
         raise OpsError(f"The archive is not safe: {archive_bytes} bytes would become {total}. Nothing was unpacked.")
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):

@@ -1,4 +1,4 @@
-"""The bucket: what it has, and the changes that make it private, encrypted, versioned and TLS only."""
+"""The bucket's configuration, and the changes that make it private, encrypted, versioned and HTTPS only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ops.core.plan import Change, Steps
 from ops.core.settings import Settings
 
 OLD_VERSION_DAYS = 30
-CHECKPOINT_DAYS = 30  # of jobs that were not resumed
+CHECKPOINT_DAYS = 30  # checkpoints are deleted after this time
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The bucket's configuration: None for what was never set, everything None when there is no bucket."""
+    """The bucket's configuration: None for a part that was never set, and for all parts without a bucket."""
 
     exists: bool = False
     public_access: Any = None
@@ -53,23 +53,23 @@ def facts(account: Account) -> Facts:
     if not account.bucket.exists():
         return Facts()
 
-    def ask(call: str, key: str, missing: str) -> Any:
+    def read_part(call: str, key: str, missing: str) -> Any:
         answer = account.call_or_none("s3", call, missing, Bucket=bucket)
         return answer.get(key) if answer else None
 
-    policy = ask("get_bucket_policy", "Policy", "NoSuchBucketPolicy")
+    policy = read_part("get_bucket_policy", "Policy", "NoSuchBucketPolicy")
     return Facts(
         True,
-        ask("get_public_access_block", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration"),
-        ask(
+        read_part("get_public_access_block", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration"),
+        read_part(
             "get_bucket_encryption",
             "ServerSideEncryptionConfiguration",
             "ServerSideEncryptionConfigurationNotFoundError",
         ),
-        ask("get_bucket_versioning", "Status", "NoSuchBucket"),
+        read_part("get_bucket_versioning", "Status", "NoSuchBucket"),
         json.loads(policy) if policy else None,
-        ask("get_bucket_lifecycle_configuration", "Rules", "NoSuchLifecycleConfiguration"),
-        ask("get_bucket_tagging", "TagSet", "NoSuchTagSet"),
+        read_part("get_bucket_lifecycle_configuration", "Rules", "NoSuchLifecycleConfiguration"),
+        read_part("get_bucket_tagging", "TagSet", "NoSuchTagSet"),
     )
 
 
@@ -85,31 +85,27 @@ def steps(have: Facts, settings: Settings) -> Steps:
             if settings.aws.region == "us-east-1"
             else {"CreateBucketConfiguration": {"LocationConstraint": settings.aws.region}}
         )
-        yield change("create_bucket", "there is no bucket", **where)
+        yield change("create_bucket", "create the bucket", **where)
     if have.public_access != PRIVATE:
-        yield change("put_public_access_block", "public access is not blocked", PublicAccessBlockConfiguration=PRIVATE)
+        yield change("put_public_access_block", "block public access", PublicAccessBlockConfiguration=PRIVATE)
     if not is_encrypted(have.encryption):
-        yield change(
-            "put_bucket_encryption", "objects are not encrypted by default", ServerSideEncryptionConfiguration=ENCRYPTED
-        )
+        yield change("put_bucket_encryption", "encrypt objects by default", ServerSideEncryptionConfiguration=ENCRYPTED)
     if have.versioning != "Enabled":
         yield change(
             "put_bucket_versioning",
-            "deleted objects could not be brought back",
+            "turn on versioning, so that deleted objects can be restored",
             VersioningConfiguration={"Status": "Enabled"},
         )
     if have.policy != build_tls_only_policy(bucket):
-        yield change(
-            "put_bucket_policy", "it can be read without TLS", Policy=json.dumps(build_tls_only_policy(bucket))
-        )
+        yield change("put_bucket_policy", "require HTTPS", Policy=json.dumps(build_tls_only_policy(bucket)))
     if not has_lifecycle_rules(have.lifecycle):
         yield change(
             "put_bucket_lifecycle_configuration",
-            "unfinished uploads, old versions and checkpoints stay for ever",
+            "expire unfinished uploads, old versions and checkpoints",
             LifecycleConfiguration=TIDY,
         )
     if not has_same_tags(have.tags, settings.tags(bucket)):
-        yield change("put_bucket_tagging", "its tags differ", Tagging={"TagSet": settings.tags(bucket)})
+        yield change("put_bucket_tagging", "set its tags", Tagging={"TagSet": settings.tags(bucket)})
 
 
 def build_tls_only_policy(bucket: str) -> dict[str, Any]:
@@ -125,15 +121,15 @@ def build_tls_only_policy(bucket: str) -> dict[str, Any]:
 
 
 def is_encrypted(have: Any) -> bool:
-    """Return whether objects are encrypted by default; an operator's own KMS key is as good as our setting."""
+    """Return whether objects are encrypted by default; an operator's own KMS key counts as well."""
     return bool(have) and all(
         rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in have["Rules"]
     )
 
 
 def has_lifecycle_rules(have: Any) -> bool:
-    there = {rule.get("ID") for rule in have or [] if rule["Status"] == "Enabled"}
-    return {rule["ID"] for rule in TIDY["Rules"]} <= there
+    enabled = {rule.get("ID") for rule in have or [] if rule["Status"] == "Enabled"}
+    return {rule["ID"] for rule in TIDY["Rules"]} <= enabled
 
 
 def has_same_tags(have: Any, want: list[dict[str, str]]) -> bool:

@@ -1,4 +1,4 @@
-"""The keys that data.verify found missing or corrupt, kept below .kennel/ until a push has sent them again."""
+"""The keys that data.verify found missing or corrupt, stored below .kennel/ until a push sends them again."""
 
 from __future__ import annotations
 

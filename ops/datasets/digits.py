@@ -10,7 +10,7 @@ VALID, TEST = 180, 360
 
 
 def write(folder: Path, seed: int = 0) -> Path:
-    """Write train/valid/test once: stratified, the same for the same seed. A half-written folder is never left."""
+    """Write train/valid/test once: stratified, the same for the same seed. An incomplete folder is never left."""
     if folder.is_dir():
         return folder
     try:
@@ -19,7 +19,7 @@ def write(folder: Path, seed: int = 0) -> Path:
         from sklearn.model_selection import train_test_split
     except ImportError as error:
         raise OpsError(
-            f"The demo's pictures need {error.name}: pip install -e '.[demo,train]', or give your own: --data DIR"
+            f"The demo's pictures need {error.name}: pip install -e '.[demo,train]', or use your own pictures: --data DIR"
         ) from error
     digits = load_digits()
     numbers = list(range(len(digits.target)))

@@ -1,4 +1,4 @@
-"""The download of a file, over as many connections as it takes: each resumes where the one before broke off."""
+"""Download a file over as many connections as it takes: each resumes where the previous one ended."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ TIMEOUT_S = 30
 MOST_BYTES = 100 << 30
 
 
-class Redirected(urllib.request.HTTPRedirectHandler):
+class SafeRedirectHandler(urllib.request.HTTPRedirectHandler):
     """The redirect handler that follows http and https, but never from https to http."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in {"https", urlsplit(req.full_url).scheme}:
-            raise OpsError(f"{req.full_url} leads to {newurl}, which is less safe. Nothing was fetched from there.")
+            raise OpsError(f"{req.full_url} redirects to {newurl}, which is not https. Nothing was fetched from there.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -37,7 +37,7 @@ def build_opener() -> urllib.request.OpenerDirector:
         urllib.request.ProxyHandler(),
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
-        Redirected(),
+        SafeRedirectHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
     ):
@@ -48,7 +48,7 @@ def build_opener() -> urllib.request.OpenerDirector:
 def download_file(url: str, place: Path) -> None:
     """Write the file to `place`, resuming from what `place` has of the same version. Raises OpsError."""
     if urlsplit(url).scheme not in ("http", "https"):
-        raise OpsError(f"{url} is no http or https address.")
+        raise OpsError(f"{url} is not an http or https URL.")
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     failed, opener = 0, build_opener()
     while failed < TRIES:
@@ -56,19 +56,19 @@ def download_file(url: str, place: Path) -> None:
         try:
             if download_once(opener, url, place):
                 return
-            fault: Exception | str = "the connection ended early"
+            reason: Exception | str = "the connection ended early"
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 416, 429):
-                raise OpsError(f"{url} answers {error.code} {error.reason}. Is the address right?") from error
+                raise OpsError(f"{url} answers {error.code} {error.reason}. Check the URL.") from error
             if error.code == 416:  # the local part is longer than the file: another version
                 place.unlink(missing_ok=True)
-            fault = error
+            reason = error
         except (OSError, http.client.HTTPException) as error:
-            fault = error
+            reason = error
         failed = 0 if get_file_size(place) > before else failed + 1
-        say(f"  {fault}; {get_file_size(place) / 1e6:.0f} MB are here, going on")
+        say(f"  {reason}; resuming at {get_file_size(place) / 1e6:.0f} MB")
         time.sleep(0.2 * 2**failed)
-    raise OpsError(f"{url} could not be fetched: {fault}. Run the same command again: it goes on from what is here.")
+    raise OpsError(f"Cannot download {url}: {reason}. Run the same command again to resume.")
 
 
 def download_once(opener: urllib.request.OpenerDirector, url: str, place: Path) -> bool:
@@ -81,13 +81,11 @@ def download_once(opener: urllib.request.OpenerDirector, url: str, place: Path) 
     request = urllib.request.Request(url, headers={"User-Agent": "kennel", "Accept-Encoding": "identity"})  # noqa: S310
     if have:
         request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", known["tag"])  # another version comes whole, from its start
+        request.add_header("If-Range", known["tag"])  # another version is sent whole, from its start
     with opener.open(request, timeout=TIMEOUT_S) as answer:
         if have and answer.status == 206:
             if not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-"):
-                raise OpsError(
-                    f"{url} answers with another part than was asked for: {answer.headers.get('Content-Range')}"
-                )
+                raise OpsError(f"{url} sent another range than requested: {answer.headers.get('Content-Range')}")
         else:
             have = 0
         length = answer.headers.get("Content-Length")
@@ -103,25 +101,25 @@ def download_once(opener: urllib.request.OpenerDirector, url: str, place: Path) 
 
 
 def receive_body(answer: Any, place: Path, have: int, total: int | None) -> None:
-    told = time.monotonic()
+    last_report = time.monotonic()
     with place.open("r+b" if have else "wb") as file:
         file.seek(have)
         while data := answer.read1(CHUNK):
             file.write(data)
-            if time.monotonic() - told > 5:
-                told = time.monotonic()
+            if time.monotonic() - last_report > 5:
+                last_report = time.monotonic()
                 say(f"  {file.tell() / 1e6:.0f} of {(total or 0) / 1e6:.0f} MB")
             if file.tell() > (MOST_BYTES if total is None else total):
-                raise OpsError("More comes than was announced. Nothing was kept of it.")
+                raise OpsError("The server sends more bytes than it announced. The download was stopped.")
 
 
 def check_disk_space(place: Path, total: int | None, have: int) -> None:
     if (total or 0) > MOST_BYTES:
-        raise OpsError(f"It is {(total or 0) / 1e9:.0f} GB long; more than {MOST_BYTES >> 30} GiB are not taken.")
+        raise OpsError(f"The file has {(total or 0) / 1e9:.0f} GB; the limit is {MOST_BYTES >> 30} GiB.")
     free = shutil.disk_usage(place.parent).free
     if (total or 0) - have > free:
         raise OpsError(
-            f"{((total or 0) - have) / 1e9:.1f} GB are to come, and {free / 1e9:.1f} GB are free on the disk."
+            f"The download needs {((total or 0) - have) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on the disk."
         )
 
 

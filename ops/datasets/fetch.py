@@ -1,4 +1,4 @@
-"""The fetching of public pictures: an archive that the settings name, or any URL, is downloaded, checked and unpacked."""
+"""Fetch public pictures: download, check and unpack an archive that the settings name, or any URL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ops.datasets.download import download_file
 from ops.datasets.image_folder import SPLITS
 from ops.datasets.manifest import list_pictures
 
-SOURCE = "source.json"  # in the folder, beside the splits: where it came from
+SOURCE = "source.json"  # in the folder, beside the splits: the URL and digest of its archive
 
 
 def find_archive(data: Data, name: str) -> Archive:
@@ -27,16 +27,14 @@ def find_archive(data: Data, name: str) -> Archive:
         return data.archives[name]
     if name.startswith(("http://", "https://")):
         return Archive(url=name, sha256="", classes=0, pictures={})
-    raise OpsError(
-        f"There is no archive {name!r} in data.archives. Known: {', '.join(data.archives)}; or give an address."
-    )
+    raise OpsError(f"There is no archive {name!r} in data.archives. Known: {', '.join(data.archives)}; or give a URL.")
 
 
 def fetch_archive(archive: Archive, folder: Path) -> dict[str, Any]:
     """Fetch and unpack; return the content of the folder's source.json: url, sha256, bytes, fetched, pictures.
 
-    A folder that came from this URL is left as it is.
-    Raises OpsError when another folder is there, the download fails, or the archive is not what the settings say.
+    A folder that came from this URL is not changed.
+    Raises OpsError when another folder is there, the download fails, or the archive differs from the settings.
     """
     if folder.exists():
         return read_existing_source(archive, folder)
@@ -60,7 +58,7 @@ def fetch_archive(archive: Archive, folder: Path) -> dict[str, Any]:
             f"{folder} could not be written: {error}. The archive is kept: run the same command again."
         ) from error
     except OpsError:
-        delete_download(place)  # a complete archive that is wrong stays wrong, however often it is unpacked
+        delete_download(place)  # unpacking a complete but wrong archive again cannot help
         raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -79,19 +77,19 @@ def read_existing_source(archive: Archive, folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         source = {}
     if source.get("url") != archive.url:
-        raise OpsError(f"{folder} is there already, and is not from {archive.url}. Fetch into another: --dir DIR")
+        raise OpsError(f"{folder} exists, and did not come from {archive.url}. Fetch into another folder: --dir DIR")
     return source
 
 
 def count_pictures(archive: Archive, folder: Path) -> dict[str, int]:
-    """Return the number of pictures by split. Raises OpsError when it is not the settings', or no training is possible."""
+    """Return the number of pictures by split. Raises OpsError when it differs from the settings, or the folder cannot be trained on."""
     pictures = list_pictures(folder)
     found = {split: sum(picture.split == split for picture in pictures) for split in SPLITS}
     classes = len({picture.label for picture in pictures})
     if (archive.pictures and found != archive.pictures) or (archive.classes and classes != archive.classes):
         raise OpsError(
-            f"{archive.url} has {classes} classes and {found} pictures, but {archive.classes} and {archive.pictures} "
-            "are in the settings (data.archives). Nothing was kept."
+            f"{archive.url} has {classes} classes and {found} pictures, but the settings (data.archives) have {archive.classes} "
+            f"and {archive.pictures}. Nothing was kept."
         )
     return found
 

@@ -1,7 +1,7 @@
 """Findings about a folder of pictures: errors stop a push, warnings cost accuracy, notes need no action.
 
-Two files are the same picture when training would see the same pixels: another name, other metadata or another compression
-without loss do not hide it. A picture that was scaled, cropped or saved again as JPEG is another one to this check.
+Two files are the same picture when training would see the same pixels, whatever their names, metadata and lossless
+compression. A picture that was scaled, cropped or saved again as JPEG counts as another one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ops.datasets.image_check import ImageInfo
 from ops.datasets.image_folder import SPLITS, SUFFIXES, ImageFolder, Picture, is_safe_name, scan_folder
 
 TINY = 8  # pixels of the shorter side; train.pixels may not be less either
-UNEVEN = 10  # times more pictures in the largest class than in the smallest
-TOLD = 5  # names in one finding
+IMBALANCE = 10  # times more pictures in the largest class than in the smallest
+MOST_NAMES = 5  # in one finding
 
 
 def examine_folder(folder: Path) -> tuple[ImageFolder, list[Finding]]:
-    """Scan a folder and inspect its pictures; return what is there and what is wrong with it. Raises OpsError for another layout."""
+    """Scan a folder and inspect its pictures; return its content and its problems. Raises OpsError for another layout."""
     found = scan_folder(folder)
     seen = [pair for group in scan_cache.read_cache(folder).inspect(found.pictures) for pair in group]
     return found, findings(found, seen)
@@ -49,17 +49,17 @@ def find_class_errors(found: ImageFolder) -> Iterator[Finding]:
     for split in SPLITS:
         for label in sorted(every - classes[split]):
             others = ", ".join(other for other in SPLITS if label in classes[other])
-            message = f"there is no such class, though {others} has it"
+            message = f"the class is missing here, but {others} has it"
             yield Finding("error", message, kind="classes", where=f"{split}/{label}")
-        for label in sorted(classes[split] - found.filled(split)):
-            yield Finding("error", "a class without pictures", kind="empty", where=f"{split}/{label}")
+        for label in sorted(classes[split] - found.list_nonempty_classes(split)):
+            yield Finding("error", "the class has no pictures", kind="empty", where=f"{split}/{label}")
     for label in sorted(every):
         if not is_safe_name(label):
-            yield Finding("error", "no name for a class", kind="classes", where=repr(label))
+            yield Finding("error", "not a valid class name", kind="classes", where=repr(label))
 
 
 def find_picture_problems(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
-    handled: dict[tuple[str, str], list[str]] = defaultdict(list)
+    notes: dict[tuple[str, str], list[str]] = defaultdict(list)
     for picture, info in seen:
         if info.fault:
             yield Finding("error", info.fault, kind="refused", where=picture.name)
@@ -68,13 +68,13 @@ def find_picture_problems(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Fin
             message = f"{info.width} x {info.height} pixels"
             yield Finding("warning", message, kind="tiny", where=picture.name)
         if info.mode != "RGB":
-            handled["mode", f"{info.mode}, trained as RGB"].append(picture.name)
+            notes["mode", f"{info.mode}, trained as RGB"].append(picture.name)
         if info.turned:
-            handled["turned", "EXIF says that it lies on its side; trained upright"].append(picture.name)
+            notes["turned", "rotated by its EXIF data; trained upright"].append(picture.name)
         if picture.bytes > REQUEST_BYTES:
-            message = f"more than the {REQUEST_BYTES} bytes that an endpoint takes; trained, but callers must send such smaller"
-            handled["large", message].append(picture.name)
-    for (kind, message), names in handled.items():
+            message = f"more than the {REQUEST_BYTES} bytes that an endpoint accepts: trained, but clients must send it smaller"
+            notes["large", message].append(picture.name)
+    for (kind, message), names in notes.items():
         more = f", and {len(names) - 1} more" if len(names) > 1 else ""
         yield Finding("note", message, kind=kind, where=names[0] + more)
 
@@ -83,8 +83,8 @@ def find_duplicates(seen: list[tuple[Picture, ImageInfo]]) -> Iterator[Finding]:
     for twins in group_duplicates(seen):
         splits, labels = {p.split for p in twins}, {p.label for p in twins}
         kind = "two splits" if len(splits) > 1 else "two classes" if len(labels) > 1 else "duplicate"
-        more = f" and {len(twins) - 1 - TOLD} more" if len(twins) - 1 > TOLD else ""
-        others = ", ".join(picture.name for picture in twins[1 : 1 + TOLD]) + more
+        more = f" and {len(twins) - 1 - MOST_NAMES} more" if len(twins) - 1 > MOST_NAMES else ""
+        others = ", ".join(picture.name for picture in twins[1 : 1 + MOST_NAMES]) + more
         yield Finding("warning", f"the same picture as {others}", kind=kind, where=twins[0].name)
 
 
@@ -101,10 +101,10 @@ def find_count_warnings(found: ImageFolder) -> Iterator[Finding]:
     for split in SPLITS:
         counts = Counter(picture.label for picture in found.pictures if picture.split == split)
         for label in sorted(label for label, count in counts.items() if count == 1):
-            yield Finding("warning", "a class with one picture", kind="one picture", where=f"{split}/{label}")
+            yield Finding("warning", "the class has one picture", kind="one picture", where=f"{split}/{label}")
         if split == "train" and counts:
             (most, many), (least, few) = counts.most_common()[0], counts.most_common()[-1]
-            if many > UNEVEN * few:
+            if many > IMBALANCE * few:
                 message = f"{many} pictures of {most}, but {few} of {least}"
                 yield Finding("warning", message, kind="imbalance", where="train")
 

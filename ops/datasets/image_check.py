@@ -1,7 +1,6 @@
 """The inspection of a picture: whether it decodes, its size and its mode.
 
-imaging.py decodes it, as in training and in the server: what is taken here is taken there, and what they would refuse is
-refused here, with the reason.
+imaging.py decodes it, as in training and in the server, so this check accepts and refuses exactly the pictures that they do.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from ops.datasets.image_folder import is_safe_name
 try:
     from imaging import MEGABYTES, LimitError, UnidentifiedError, UnreadableError, decode_picture
 except ImportError as error:
-    raise OpsError("Looking at pictures needs Pillow: pip install -e '.[train]'") from error
+    raise OpsError("Inspecting pictures needs Pillow: pip install -e '.[train]'") from error
 
 MOST_BYTES = MEGABYTES << 20  # of a picture's file
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """`fault` is why the picture is refused, "" if it is not. `pixels` is the SHA-256 of what training would see."""
+    """The result of an inspection. `fault` says why the picture is refused, "" if it is not. `pixels` is the SHA-256 of what training would see."""
 
     sha256: str
     fault: str = ""
@@ -36,7 +35,7 @@ class ImageInfo:
     turned: bool = False
 
     def to_json(self) -> list[Any]:
-        """Return a list that JSON takes; ImageInfo(*list) is equal to this."""
+        """Return the fields as a list for JSON; ImageInfo(*list) is equal to this."""
         return [self.sha256, self.fault, self.width, self.height, self.mode, self.pixels, self.turned]
 
 
@@ -56,7 +55,7 @@ def inspect_image(path: Path) -> ImageInfo:
         return ImageInfo("", f"it cannot be read: {error.strerror}")
     if not is_safe_name(path.name):
         return ImageInfo(
-            "", "its name cannot travel: control characters, a backslash, no UTF-8, or more than 200 bytes"
+            "", "its name is not portable: control characters, a backslash, not UTF-8, or more than 200 bytes"
         )
     return replace(inspect_bytes(data), sha256=hashlib.sha256(data).hexdigest())
 
@@ -65,7 +64,7 @@ def inspect_bytes(data: bytes) -> ImageInfo:
     """Decode a file's bytes; return their ImageInfo without the SHA-256."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of broken Exif and the like; only the pixels count
+            warnings.simplefilter("ignore")  # Pillow warns about corrupt EXIF data and the like; only the pixels matter
             picture = decode_picture(data)
     except LimitError as error:
         return ImageInfo("", f"it {error.predicate}")

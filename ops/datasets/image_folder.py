@@ -12,12 +12,12 @@ from ops.core.errors import OpsError
 SPLITS = ("train", "valid", "test")
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 LONGEST = 200  # bytes of a name; file systems take 255, and a prefix and a suffix are added
-UNFIT = re.compile(r"[\x00-\x1f\x7f/\\]")
+UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A file as it lies in a folder: `bytes` long, last changed at `modified_ns`."""
+    """A picture's file in a folder: `bytes` long, last changed at `modified_ns`."""
 
     split: str
     label: str
@@ -32,14 +32,14 @@ class Picture:
 
 @dataclass
 class ImageFolder:
-    """The content of an image folder, fit or not: pictures, classes by split (empty ones too), and other files."""
+    """The content of an image folder, valid or not: pictures, classes by split (empty ones too), and other files."""
 
     path: Path
     pictures: list[Picture] = field(default_factory=list)
     classes: dict[str, list[str]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
 
-    def filled(self, split: str) -> set[str]:
+    def list_nonempty_classes(self, split: str) -> set[str]:
         """Return the classes of a split that have pictures."""
         return {picture.label for picture in self.pictures if picture.split == split}
 
@@ -48,19 +48,19 @@ def is_safe_name(name: str) -> bool:
     """Return whether a file or class may have this name everywhere it is sent to: one part of a path, visible, in UTF-8."""
     long = len(name.encode(errors="replace"))
     encodable = name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
-    return encodable and not UNFIT.search(name) and 0 < long <= LONGEST and name[0] != "."
+    return encodable and not UNSAFE.search(name) and 0 < long <= LONGEST and name[0] != "."
 
 
 def scan_folder(folder: Path) -> ImageFolder:
-    """Return the content of DIR, by name; hidden files and folders are skipped. Raises OpsError when there is no such layout."""
+    """Return the content of DIR, by name; hidden files and folders are skipped. Raises OpsError for a folder without this layout."""
     if not folder.is_dir():
         raise OpsError(
-            f"There is no folder {folder}. Give one with {'/'.join(SPLITS)} in it: invoke data.push --dir DIR"
+            f"There is no folder {folder}. Name one that contains {', '.join(SPLITS)}: invoke data.push --dir DIR"
         )
     missing = [split for split in SPLITS if not (folder / split).is_dir()]
     if missing:
         raise OpsError(
-            f"{folder} has no {' and no '.join(missing)} folder: pictures go into DIR/SPLIT/CLASS/, SPLIT is {', '.join(SPLITS)}."
+            f"{folder} has no {' and no '.join(missing)} folder: pictures must be in DIR/SPLIT/CLASS/, where SPLIT is {', '.join(SPLITS)}."
         )
     found = ImageFolder(folder)
     for split in SPLITS:
@@ -73,7 +73,7 @@ def scan_folder(folder: Path) -> ImageFolder:
 
 
 def get_suffix(name: str) -> str:
-    """Return what Path.suffix has, in lower case; thousands of Path objects would take longer than the rest."""
+    """Return the suffix in lower case, like Path.suffix but faster: creating thousands of Path objects dominates a scan."""
     dot = name.rfind(".")
     return name[dot:].lower() if dot > 0 else ""
 

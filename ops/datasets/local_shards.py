@@ -1,4 +1,4 @@
-"""The local copy of a dataset's shards, below .kennel/datasets: fetched once, for every command that reads its pictures."""
+"""The local copy of a dataset's shards, below .kennel/datasets: fetched once for all commands that read its pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = WORK / "datasets"
 
 
 def fetch_object(account: Account, digest: str, key: str) -> Path:
-    """Return the object's file below the folder of the dataset with this digest; what is there is not fetched again."""
+    """Return the object's file below the folder of the dataset with this digest; an existing file is not fetched again."""
     path = FOLDER / digest[:12] / key
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class CorruptDatasetError(OpsError):
-    """The object that lists a dataset is missing, or not as it was written. `state` is "missing" or "spoilt"."""
+    """The object that lists a dataset is missing or corrupt; `state` says which."""
 
     def __init__(self, message: str, key: str, state: str) -> None:
         super().__init__(message)
@@ -94,12 +94,12 @@ class Manifest:
 
     @property
     def keys(self) -> list[str]:
-        """Return the keys of all that a job reads: the shards, then the manifest."""
+        """Return the keys of the objects that a job reads: the shards, then the manifest."""
         return [*sorted({shard.key for shard in self.shards}), self.key]
 
     @property
     def objects(self) -> set[str]:
-        """Return the keys of all that a push of this manifest leaves in the bucket."""
+        """Return the keys of all objects that a push of this manifest leaves in the bucket."""
         return {*self.keys, self.channel_key, build_pointer_key(self.name)}
 
     def channel(self, bucket: str) -> list[Any]:
@@ -124,10 +124,13 @@ def list_pictures(folder: Path) -> list[Picture]:
     found = scan_folder(folder)
     check_classes(folder, found.pictures)
     empty = [
-        f"{split}/{label}" for split in SPLITS for label in found.classes[split] if label not in found.filled(split)
+        f"{split}/{label}"
+        for split in SPLITS
+        for label in found.classes[split]
+        if label not in found.list_nonempty_classes(split)
     ]
     if empty:
-        raise OpsError(f"{folder}: no pictures in {', '.join(empty[:5])}. Fill or remove what is empty.")
+        raise OpsError(f"{folder}: no pictures in {', '.join(empty[:5])}. Fill or remove these folders.")
     return found.pictures
 
 
@@ -136,17 +139,17 @@ def check_classes(folder: Path | str, pictures: list[Picture]) -> None:
     classes = by_split["train"]
     if not classes:
         raise OpsError(
-            f"{folder}/train has no classes: one folder of pictures for each is wanted ({', '.join(sorted(SUFFIXES))})."
+            f"{folder}/train has no classes: create one folder of pictures ({', '.join(sorted(SUFFIXES))}) for each class."
         )
     if len(classes) == 1:
-        raise OpsError(f"{folder}/train has one class only ({next(iter(classes))}): a classifier needs two.")
+        raise OpsError(f"{folder}/train has only one class ({next(iter(classes))}): a classifier needs two.")
     for split in SPLITS[1:]:
         if by_split[split] != classes:
-            odd = ", ".join(sorted(by_split[split] ^ classes)[:5])
-            raise OpsError(f"{folder}/{split} and {folder}/train do not have the same classes: {odd}.")
-    if unfit := [label for label in sorted(classes) if not is_safe_name(label)]:
+            differing = ", ".join(sorted(by_split[split] ^ classes)[:5])
+            raise OpsError(f"{folder}/{split} and {folder}/train do not have the same classes: {differing}.")
+    if unsafe := [label for label in sorted(classes) if not is_safe_name(label)]:
         raise OpsError(
-            f"A class cannot be called {unfit[0]!r}: no control characters and no backslash, 200 letters at most."
+            f"A class cannot be called {unsafe[0]!r}: no control characters and no backslash, 200 bytes at most."
         )
 
 
@@ -191,8 +194,8 @@ def build_manifest(name: str, shards: list[Shard]) -> Manifest:
 
 
 def compute_dataset_digest(classes: Iterable[str], shards: Iterable[Shard]) -> str:
-    whole = json.dumps([list(classes), [shard.to_json() for shard in shards]], sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()
+    content = json.dumps([list(classes), [shard.to_json() for shard in shards]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def build_folder_key(name: str, digest: str) -> str:
@@ -208,12 +211,12 @@ def build_shard_key(sha256: str) -> str:
 
 
 def read_current(account: Account) -> Manifest:
-    """Return the manifest that was pushed last. Raises OpsError when there is none, CorruptDatasetError when it cannot be trusted."""
+    """Return the manifest that was pushed last. Raises OpsError when there is none, CorruptDatasetError when it is corrupt."""
     settings = account.settings
     digest = read_pointer(account, settings.data.name)
     if not digest:
         raise OpsError(
-            f"No data set {settings.data.name!r} is in {settings.bucket}. Push one: invoke data.push --dir DIR"
+            f"There is no dataset {settings.data.name!r} in {settings.bucket}. Push one: invoke data.push --dir DIR"
         )
     return read_manifest(account, digest)
 
@@ -228,39 +231,39 @@ def read_pointer(account: Account, name: str) -> str:
         digest = json.loads(text)["digest"]
         if isinstance(digest, str) and SHA256.fullmatch(digest):
             return digest
-        raise ValueError("it names no digest")
+        raise ValueError("it does not contain a digest")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise build_corrupt_error(account, key, "spoilt", error) from error
+        raise build_corrupt_error(account, key, "corrupt", error) from error
 
 
 def read_manifest(account: Account, digest: str, name: str = "") -> Manifest:
     """Return the manifest with this digest, of the settings' dataset or of another `name`.
 
-    Raises CorruptDatasetError when it is not there, or not what its digest says.
+    Raises CorruptDatasetError when it is not there, or does not have this digest.
     """
     name = name or account.settings.data.name
     key = f"{build_folder_key(name, digest)}/manifest.json"
     text = account.bucket.get_object_or_none(key)
     if text is None:
         raise build_corrupt_error(
-            account, key, "missing", "there is no such object (invoke data.list shows what there is)"
+            account, key, "missing", "there is no such object (list the datasets: invoke data.list)"
         )
     try:
         return parse(text, name, digest)
     except ValueError as error:
-        raise build_corrupt_error(account, key, "spoilt", error) from error
+        raise build_corrupt_error(account, key, "corrupt", error) from error
 
 
 def build_corrupt_error(account: Account, key: str, state: str, why: object) -> CorruptDatasetError:
     return CorruptDatasetError(
-        f"{key} in {account.settings.bucket} cannot be used: {why}. Note it and send it again: invoke data.verify; invoke data.push",
+        f"{key} in {account.settings.bucket} cannot be used: {why}. Mark it and send it again: invoke data.verify; invoke data.push",
         key,
         state,
     )
 
 
 def parse(text: bytes, name: str, digest: str) -> Manifest:
-    """Return the manifest, whose names may be used as paths and keys. Raises ValueError for anything else."""
+    """Return the manifest, whose names may be used as paths and keys. Raises ValueError for an invalid one."""
     try:
         manifest = PARSER.validate_json(text, strict=True)
     except ValidationError as error:
@@ -272,21 +275,21 @@ def parse(text: bytes, name: str, digest: str) -> Manifest:
         digest,
         digest,
     ):
-        raise ValueError("its content does not have its digest")
+        raise ValueError("its content does not match its digest")
     seen: set[str] = set()
     for shard in manifest.shards:
         if shard.split not in SPLITS or shard.label not in manifest.classes or not is_safe_name(shard.label):
-            raise ValueError(f"a shard is of {shard.split!r}/{shard.label!r}")
+            raise ValueError(f"a shard has the split {shard.split!r} and the class {shard.label!r}")
         start = f"{shard.split}/{shard.label}/"
-        if not is_sound(shard) or not all(map(is_sound, shard.files)):
-            raise ValueError(f"{start} has no good SHA-256 or size")
+        if not has_valid_size(shard) or not all(map(has_valid_size, shard.files)):
+            raise ValueError(f"{start} has an invalid SHA-256 or size")
         for file in shard.files:
             path = file.path
             if path in seen or not path.startswith(start) or not is_safe_name(path[len(start) :]):
-                raise ValueError(f"a picture is called {path!r}")
+                raise ValueError(f"a picture has the name {path!r}")
             seen.add(path)
     return manifest
 
 
-def is_sound(entry: Shard | File) -> bool:
+def has_valid_size(entry: Shard | File) -> bool:
     return bool(SHA256.fullmatch(entry.sha256)) and entry.bytes >= 0

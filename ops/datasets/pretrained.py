@@ -1,7 +1,7 @@
-"""The weights that training starts from: staged in the bucket once, since neither the box nor a job reaches the internet.
+"""The weights that training starts from. They are staged in the bucket, since neither the box nor a job reaches the internet.
 
 weights/SHA256/NAME              a file, content-addressed
-weights/imagenet/ARCH.json       which of them are torchvision's published ones for an architecture
+weights/imagenet/ARCH.json       names the file that torchvision publishes for an architecture
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NONE, IMAGENET = "none", "imagenet"
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights; `path` is its place on this machine, if it may have to be sent."""
+    """A file of weights; `path` is the local file, where there is one to send."""
 
     sha256: str
     name: str
@@ -54,7 +54,7 @@ def find_chosen_weights(account: Account) -> Weights | None:
     text = account.bucket.get_object_or_none(build_weights_pointer_key(train.arch))
     if text is None:
         raise OpsError(
-            f"torchvision's weights of {train.arch} are not in the bucket. Stage them once: invoke data.weights {train.arch}"
+            f"torchvision's weights of {train.arch} are not in the bucket. Stage them: invoke data.weights {train.arch}"
         )
     return Weights(**json.loads(text))
 
@@ -63,7 +63,7 @@ def read_weights_file(path: Path) -> Weights:
     """Return the weights in this file, with its SHA-256. Raises OpsError when there is no such file."""
     if not path.is_file():
         raise OpsError(
-            f"train.weights is {path}: there is no such file. It is none, imagenet, or a .pth or .safetensors file."
+            f"train.weights is {path}, but there is no such file. Set it to none, imagenet, or a .pth or .safetensors file."
         )
     with path.open("rb") as file:
         return Weights(hashlib.file_digest(file, "sha256").hexdigest(), path.name, path)
@@ -94,7 +94,7 @@ def fetch_published(arch: str, url: str) -> Path:
     argv = [sys.executable, str(ROOT / "training" / "weights.py"), arch, str(FOLDER), url]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        hint = " pip install -e '.[train]'" if "ModuleNotFoundError" in last else ""
-        raise OpsError(f"The weights of {arch} were not fetched: {last}{hint}")
+        last = (done.stderr.strip().splitlines() or ["no error message"])[-1]
+        hint = " Install it: pip install -e '.[train]'" if "ModuleNotFoundError" in last else ""
+        raise OpsError(f"Cannot fetch the weights of {arch}: {last}{hint}")
     return Path(json.loads(done.stdout)["file"])

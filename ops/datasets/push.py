@@ -1,7 +1,7 @@
 """Push a dataset: inspect, pack, upload missing shards. An unchanged push makes one S3 request.
 
-The pointer to the current dataset is put last, after all that it names. So when its metadata has the digest of this
-folder's manifest, everything was sent. data.verify finds and notes what vanished afterwards; the next push sends it again.
+The pointer to the current dataset is written last, after everything that it names. So when its metadata has the digest of
+this folder's manifest, everything was sent. data.verify records objects that were lost later; the next push sends them again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Pushed(NamedTuple):
 def push_dataset(account: Account, folder: Path, skip_bad: bool = False, dry: bool = False) -> Pushed:
     """Make DIR/SPLIT/CLASS/PICTURE the current dataset. An interrupted push resumes from what is in the bucket.
 
-    Raises OpsError for a missing folder, nothing to train on, refused pictures (without `skip_bad`), or no bucket.
+    Raises OpsError for a missing folder, too few classes, refused pictures (without `skip_bad`), or no bucket.
     """
     settings = account.settings
     pictures = list_pictures(folder)
@@ -60,7 +60,7 @@ def push_dataset(account: Account, folder: Path, skip_bad: bool = False, dry: bo
     if not dry:
         account.guard()
     if digest is None and not account.bucket.exists():
-        raise OpsError(f"There is no bucket {settings.bucket}. Make it: invoke data.up")
+        raise OpsError(f"There is no bucket {settings.bucket}. Create it: invoke data.up")
     return PushSession(account, cache, digest or "", dry).send(pictures, skip_bad)
 
 
@@ -72,7 +72,7 @@ def read_current_digest(account: Account) -> str | None:
     try:
         found = account.bucket.head(build_pointer_key(account.settings.data.name))
     except AwsError:
-        account.guard()  # another account's bucket is refused too, and then the account is what is wrong
+        account.guard()  # the bucket of another account is refused too; then the account is the cause
         raise
     return None if found is None else found["Metadata"].get("digest", "")
 
@@ -90,22 +90,22 @@ class PushSession:
         self.limit = account.settings.data.shard_mb << 20
 
     def send(self, pictures: list[Picture], skip_bad: bool) -> Pushed:
-        """Send the missing shards, then the manifest, and last the pointer; a crash leaves the old dataset current."""
+        """Send the missing shards, then the manifest, and last the pointer; a crash leaves the previous dataset current."""
         pool = ThreadPoolExecutor(UPLOADS_AT_ONCE)
         try:
-            there = pool.submit(list_object_sizes, self.account, "shards/", self.corrupt)
-            started = self.start(pool, there, pictures, skip_bad)
+            existing = pool.submit(list_object_sizes, self.account, "shards/", self.corrupt)
+            started = self.start(pool, existing, pictures, skip_bad)
             done = [future.result() for future in started]
             return self.finish(pool, [shard for shard, _ in done], sum(missing for _, missing in done))
         finally:
             pool.shutdown(cancel_futures=True)
 
     def start(
-        self, pool: Executor, there: Future[dict[str, int]], pictures: list[Picture], skip_bad: bool
+        self, pool: Executor, existing: Future[dict[str, int]], pictures: list[Picture], skip_bad: bool
     ) -> list[Future[tuple[Shard, int]]]:
-        """Start sending every shard. Raises OpsError for a refused picture, once all were inspected, or for too few left."""
+        """Start sending every shard. Raises OpsError for refused pictures, once all were inspected, or when too few are left."""
         started: list[Future[tuple[Shard, int]]] = []
-        kept: list[Picture] = []
+        usable: list[Picture] = []
         bad = 0
         with contextlib.closing(self.cache.inspect(pictures)) as classes:
             for seen in classes:
@@ -114,32 +114,32 @@ class PushSession:
                         say(f"refused: {picture.path}: {info.fault}")
                 good = [picture for picture, info in seen if not info.fault]
                 bad += len(seen) - len(good)
-                kept += good
+                usable += good
                 if not bad or skip_bad:
                     started += [
-                        pool.submit(self.send_shard, group, there) for group in group_into_shards(good, self.limit)
+                        pool.submit(self.send_shard, group, existing) for group in group_into_shards(good, self.limit)
                     ]
                 for future in started:
                     if future.done():
-                        future.result()  # a failed upload is raised now, and not when all are inspected
+                        future.result()  # raise the error of a failed upload now, before the others are inspected
         if bad and not skip_bad:
             raise OpsError(
-                f"{bad} of {len(pictures)} pictures cannot be trained on. Mend them, or leave them out: --skip-bad. "
-                "The current data set is what it was."
+                f"{bad} of {len(pictures)} pictures cannot be trained on. The current dataset is unchanged. "
+                "Fix or remove them, or leave them out: --skip-bad"
             )
-        check_classes("what is left", kept)
+        check_classes("the remaining pictures", usable)
         return started
 
-    def send_shard(self, group: list[Picture], there: Future[dict[str, int]]) -> tuple[Shard, int]:
-        """Return these pictures' shard, packed and sent if it must be, and whether it was missing."""
+    def send_shard(self, group: list[Picture], existing: Future[dict[str, int]]) -> tuple[Shard, int]:
+        """Return these pictures' shard, and 1 if it was missing and was sent, else 0. Packs it only when necessary."""
         wanted = tuple((picture.name, self.cache.entries[picture.name][2]) for picture in group)
         before = self.packed_before.get(wanted)
-        if before and there.result().get(before.key) == before.bytes:
+        if before and existing.result().get(before.key) == before.bytes:
             return before, 0
         shard, data = pack(group)
         if list_contents(shard.files) != wanted:
-            raise OpsError(f"{shard.split}/{shard.label} was changed while it was pushed. Push again: invoke data.push")
-        missing = there.result().get(shard.key) != shard.bytes
+            raise OpsError(f"{shard.split}/{shard.label} was changed during the push. Push again: invoke data.push")
+        missing = existing.result().get(shard.key) != shard.bytes
         if missing and not self.dry:
             self.account.bucket.put(shard.key, data, shard.sha256)
         return shard, int(missing)
@@ -149,32 +149,32 @@ class PushSession:
         manifest = build_manifest(settings.data.name, shards)
         lists = build_missing_lists(self.account, manifest, self.corrupt)
         key = build_pointer_key(settings.data.name)
-        moved = self.digest != manifest.digest or key in self.corrupt
+        pointer_changes = self.digest != manifest.digest or key in self.corrupt
         if not self.dry:
             list(pool.map(lambda item: bucket.put(*item), lists))
-            if moved:
+            if pointer_changes:
                 text = json.dumps({"digest": manifest.digest})
                 bucket.put(key, text.encode(), Metadata={"digest": manifest.digest})
             corrupt_keys.save_keys(settings.bucket, self.corrupt - manifest.objects)
         self.cache.save_manifest(manifest, settings.data.shard_mb)
-        return Pushed(manifest, sent + len(lists) + moved)
+        return Pushed(manifest, sent + len(lists) + pointer_changes)
 
 
 def list_contents(files: Iterable[File]) -> tuple[tuple[str, str], ...]:
-    """Return what makes a shard: its pictures' names and SHA-256, in order."""
+    """Return what identifies a shard: its pictures' names and SHA-256, in order."""
     return tuple((file.path, file.sha256) for file in files)
 
 
 def list_object_sizes(account: Account, prefix: str, corrupt: set[str]) -> dict[str, int]:
-    """Return the bytes of every object below, by key; those noted as corrupt count as missing."""
+    """Return the bytes of every object below, by key; those recorded as corrupt count as missing."""
     return {item["Key"]: item["Size"] for item in account.bucket.objects(prefix) if item["Key"] not in corrupt}
 
 
 def build_missing_lists(account: Account, manifest: Manifest, corrupt: set[str]) -> list[tuple[str, bytes]]:
-    """Return the manifest and SageMaker's form of it, as (key, text), as far as they are not there yet."""
-    there = list_object_sizes(account, f"{manifest.folder}/", corrupt)
+    """Return the manifest and SageMaker's form of it, as (key, text), unless they are in the bucket."""
+    existing = list_object_sizes(account, f"{manifest.folder}/", corrupt)
     texts = {
         manifest.key: json.dumps(manifest.to_json()).encode(),
         manifest.channel_key: json.dumps(manifest.channel(account.settings.bucket)).encode(),
     }
-    return [(key, text) for key, text in texts.items() if there.get(key) != len(text)]
+    return [(key, text) for key, text in texts.items() if existing.get(key) != len(text)]

@@ -1,4 +1,4 @@
-"""Test pictures of the current dataset, drawn by seed, put where the function may read them."""
+"""Test pictures of the current dataset, drawn by seed and sent where the function may read them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ops.datasets.manifest import build_shard_key, read_current
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture as the manifest has it; its key in the bucket is its content's SHA-256, so it is sent once."""
+    """A picture of the manifest; its key in the bucket is the SHA-256 of its content, so it is sent once."""
 
     name: str
     label: str
@@ -32,22 +32,22 @@ class Sample:
 def draw_samples(account: Account, count: int, seed: int) -> list[Sample]:
     """Return `count` different pictures of the test split, or all if there are fewer; the same for the same data and seed."""
     manifest = read_current(account)
-    every = [
+    pictures = [
         Sample(file.path, shard.label, file.sha256, shard.sha256)
         for shard in manifest.shards
         if shard.split == "test"
         for file in shard.files
     ]
-    if count > len(every):
-        say(f"The test split has {len(every)} pictures; all of them are taken.")
-    return random.Random(seed).sample(every, min(count, len(every)))
+    if count > len(pictures):
+        say(f"The test split has {len(pictures)} pictures; using all of them.")
+    return random.Random(seed).sample(pictures, min(count, len(pictures)))
 
 
 def send_samples(account: Account, samples: list[Sample], dry: bool) -> int:
     """Send the samples that are not in the bucket yet; return how many were missing."""
     settings, bucket = account.settings, account.bucket
-    there = set(bucket.keys(IMAGES))
-    missing = [sample for sample in samples if sample.key(settings) not in there]
+    existing = set(bucket.keys(IMAGES))
+    missing = [sample for sample in samples if sample.key(settings) not in existing]
     if missing and not dry:
         pictures = unpack_pictures(account, {sample.shard for sample in missing})
         for sample in missing:

@@ -1,7 +1,7 @@
 """Cache of scan results under .kennel/: the image metadata of a folder, and the manifest that was packed from it last.
 
-A file with the same size and time of change as before is taken to be unchanged, as rsync does, and is not read again.
-A change that restores the file's old time is not noticed. Losing the cache costs time and nothing else.
+Like rsync, it takes a file with the same size and modification time as unchanged, and does not read it again.
+A change that restores the old time is not noticed. Losing the cache costs only time.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ops.datasets.image_check import ImageInfo, inspect_image
 from ops.datasets.image_folder import Picture
 from ops.datasets.manifest import PARSER, Manifest
 
-RULES = 2  # of ops/datasets/image_check.py: entries that were made under others do not count
+RULES = 2  # the version of ops/datasets/image_check.py: entries of other versions are ignored
 
 
 @dataclass
 class ScanCache:
-    """A folder's cache. `entries` by a picture's name: [bytes, modified_ns, *ImageInfo]; `manifest` is what was packed last."""
+    """A folder's cache. `entries` by a picture's name: [bytes, modified_ns, *ImageInfo]; `manifest` was packed last."""
 
     path: Path
     entries: dict[str, list[Any]] = field(default_factory=dict)
@@ -36,13 +36,13 @@ class ScanCache:
     shard_mb: int = 0
 
     def inspect(self, pictures: list[Picture]) -> Generator[list[tuple[Picture, ImageInfo]], None, None]:
-        """Yield a split's class at a time, in order: each picture with its ImageInfo, made now where the file has changed.
+        """Yield a split's class at a time, in order: each picture with its ImageInfo, computed now if the file has changed.
 
-        What was seen is saved, however early this ends. Raises OpsError without Pillow.
+        The results so far are saved, even when the caller stops early. Raises OpsError without Pillow.
         """
         new = [p for p in pictures if self.entries.get(p.name, [])[:2] != [p.bytes, p.modified_ns]]
         if new:
-            say(f"Looking at {len(new)} pictures ...")
+            say(f"Inspecting {len(new)} pictures ...")
         self.entries = {name: self.entries[name] for name in (p.name for p in pictures) if name in self.entries}
         fresh = {id(picture) for picture in new}
         try:
@@ -63,7 +63,7 @@ class ScanCache:
         self.save()
 
     def is_current(self, pictures: list[Picture], skip_bad: bool, name: str, shard_mb: int) -> bool:
-        """Return whether the manifest was packed from these very files, as they are now."""
+        """Return whether the manifest was packed from exactly these files in their present state."""
         if self.manifest is None or self.manifest.name != name or self.shard_mb != shard_mb:
             return False
         packed = {file.path: file.sha256 for file in self.manifest.files}
@@ -84,9 +84,9 @@ class ScanCache:
 
 
 def read_cache(folder: Path) -> ScanCache:
-    """Return the folder's cache; an empty one if there is none that can be used."""
-    whole = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    path = WORK / "pictures" / f"{whole}.json"
+    """Return the folder's cache; an empty one if there is no usable one."""
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    path = WORK / "pictures" / f"{digest}.json"
     saved = read_json(path)
     if not isinstance(saved, dict) or saved.get("rules") != RULES:
         return ScanCache(path)

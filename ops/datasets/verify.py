@@ -1,4 +1,4 @@
-"""Read the current dataset back and compare every object with the manifest. Nothing that came over the wire is trusted."""
+"""Read the current dataset back and compare every object with the manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNK = 1 << 20
 def verify_dataset(account: Account) -> tuple[str, int, list[dict[str, str]]]:
     """Return (digest of the current dataset, number of objects read, those that are missing or corrupt).
 
-    Each of the last is {"key", "what", "state": "missing" or "spoilt"}; they are noted, so that the next push sends them again.
+    Each of the last is {"key", "what", "state": "missing" or "corrupt"}; they are recorded, so that the next push sends them again.
     """
     bucket, name = account.settings.bucket, account.settings.data.name
     digest = "?"
@@ -25,25 +25,25 @@ def verify_dataset(account: Account) -> tuple[str, int, list[dict[str, str]]]:
         digest = read_pointer(account, name) or digest
         states = read_all(account, read_current(account))
     except CorruptDatasetError as error:
-        states = {error.key: ("what names all others", error.state)}
+        states = {error.key: ("the list of all objects", error.state)}
     bad = {key: state for key, state in states.items() if state[1]}
     corrupt_keys.save_keys(bucket, corrupt_keys.read(bucket) - set(states) | set(bad))
     return digest, len(states), [{"key": k, "what": what, "state": s} for k, (what, s) in sorted(bad.items())]
 
 
 def read_all(account: Account, manifest: Manifest) -> dict[str, tuple[str, str]]:
-    """Return (what it is; "missing", "spoilt" or "") of each object, by key. The manifest itself was read already."""
+    """Return (description; "missing", "corrupt" or "") of each object, by key. The manifest itself was read already."""
     channel = json.dumps(manifest.channel(account.settings.bucket)).encode()
     wanted = {shard.key: (f"{shard.split}/{shard.label}", shard.sha256) for shard in manifest.shards}
     wanted[manifest.channel_key] = ("list for SageMaker", hashlib.sha256(channel).hexdigest())
 
     def compare(key: str) -> str:
-        body, whole = account.bucket.open_object_or_none(key), hashlib.sha256()
+        body, sha256 = account.bucket.open_object_or_none(key), hashlib.sha256()
         if body is None:
             return "missing"
         for piece in body.iter_chunks(CHUNK):
-            whole.update(piece)
-        return "" if whole.hexdigest() == wanted[key][1] else "spoilt"
+            sha256.update(piece)
+        return "" if sha256.hexdigest() == wanted[key][1] else "corrupt"
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         states = dict(zip(wanted, pool.map(compare, wanted), strict=True))

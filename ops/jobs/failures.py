@@ -17,52 +17,52 @@ QUIET_S = 600  # seconds without a line after which a training job counts as stu
 
 @dataclass(frozen=True)
 class Cause:
-    """A kind of failure: `pattern` recognises it in AWS's reason or in the log, `means` explains it, `fix` says what to do."""
+    """A cause of failures: `pattern` recognises it in AWS's reason or the log, `meaning` explains it, `fix` says what to do."""
 
     pattern: str
-    means: str
+    meaning: str
     fix: str
 
 
 # The first match counts, so specific causes come first.
 CAUSES = (
-    Cause(r"CapacityError", "AWS has no such instance free at the moment; it is nobody's fault and costs nothing",
+    Cause(r"CapacityError", "AWS has no free instance of this type at the moment; the attempt costs nothing",
           "invoke sm.train again later, or with another type: INVOKE_TRAIN_INSTANCE_TYPE=ml.m5.2xlarge invoke sm.train"),
     Cause(r"ResourceLimitExceeded", "the account's quota for this instance type is too small; trying again does not help",
-          "raise the quota for `TYPE for training job usage` in Service Quotas, or take another type: INVOKE_TRAIN_INSTANCE_TYPE=..."),
+          "raise the quota for `TYPE for training job usage` in Service Quotas, or use another type: INVOKE_TRAIN_INSTANCE_TYPE=..."),
     Cause(r"out of memory|can't allocate memory|killed \(signal 9\)|exit code: 137|CUDA out of memory",
           "the machine ran out of memory",
           "INVOKE_TRAIN_BATCH=32 invoke sm.train, or a larger train.instance_type"),
     Cause(r"No S3 objects found|Data download failed|AccessDenied|not authorized to perform|Could not assume role",
           "the job's role could not read its input: either the objects are gone, or the role may not list them",
           "invoke data.verify, then invoke iam.apply"),
-    Cause(r"DataError|PictureError|is missing or spoilt", "a picture or shard is not what the manifest says, or cannot be read",
-          "invoke data.verify, then invoke data.push --dir DIR: it sends what is spoilt, and names what cannot be read"),
-    Cause(r"LedgerError", "the processes together did not see every picture once: a bug in training/, not in the data",
-          "invoke sm.logs --job JOB, and look at training/sample_order.py"),
-    Cause(r"CheckpointError", "the checkpoints that were found are another run's", "invoke sm.train --again"),
-    Cause(r"DivergedError", "training ran away: the learning rate is too high for these data",
+    Cause(r"DataError|PictureError|is missing or (spoilt|corrupt)", "a picture or shard differs from the manifest, or is unreadable",
+          "invoke data.verify, then invoke data.push --dir DIR: it sends corrupt shards again, and names unreadable pictures"),
+    Cause(r"LedgerError", "the processes did not use every picture exactly once: a bug in training/, not in the data",
+          "invoke sm.logs --job JOB, then check training/sample_order.py"),
+    Cause(r"CheckpointError", "the checkpoints in the bucket belong to another run", "invoke sm.train --again"),
+    Cause(r"DivergedError", "training diverged: the learning rate is too high for these data",
           "INVOKE_TRAIN_LR=0.001 invoke sm.train, or invoke sm.tune"),
-    Cause(r"No space left on device", "the disk is full", "a larger train.volume_gib, then invoke sm.train"),
+    Cause(r"No space left on device", "the disk is full", "set a larger train.volume_gib, then invoke sm.train"),
     Cause(r"another process of this job ended first|Connection closed by peer|NCCL|Gloo",
-          "one of the hosts died or was cut off, and took the others with it", "invoke sm.train: it carries on from the checkpoint"),
-    Cause(r"GPU that torch cannot use|NVIDIA-SMI has failed|driver/library version mismatch", "the GPU's driver and torch do not fit",
-          "another train.image for this instance type, then invoke sm.train"),
-    Cause(r"MaxRuntimeExceeded|MaxWaitTimeExceeded", "the job took longer than it was given",
-          "INVOKE_TRAIN_MAX_RUNTIME_S=7200 invoke sm.train: it carries on from the checkpoint"),
-    Cause(r"InternalServerError", "a fault of AWS's own", "invoke sm.train: it carries on from the checkpoint"),
-    Cause(r"ValueError|unrecognized arguments|error: argument", "settings that do not go together", "mend the train: section, then invoke sm.train"),
+          "one host died or lost its connection, and the others failed with it", "invoke sm.train: it resumes from the checkpoint"),
+    Cause(r"GPU that torch cannot use|NVIDIA-SMI has failed|driver/library version mismatch", "the GPU driver and torch are incompatible",
+          "set another train.image for this instance type, then invoke sm.train"),
+    Cause(r"MaxRuntimeExceeded|MaxWaitTimeExceeded", "the job reached its time limit",
+          "INVOKE_TRAIN_MAX_RUNTIME_S=7200 invoke sm.train: it resumes from the checkpoint"),
+    Cause(r"InternalServerError", "an internal error of AWS", "invoke sm.train: it resumes from the checkpoint"),
+    Cause(r"ValueError|unrecognized arguments|error: argument", "the settings are contradictory", "correct the train: section, then invoke sm.train"),
 )  # fmt: skip
-# AWS gives these reasons for any failure of a kind; the log may be more specific.
-KINDS = (
+# AWS gives these reasons for many failures; the log may be more specific.
+GENERAL_CAUSES = (
     Cause(r"AlgorithmError", "the training program failed", "invoke sm.logs --job JOB"),
-    Cause(r"ClientError", "AWS could not use what the request names: image, role, network or data", "invoke doctor"),
+    Cause(r"ClientError", "AWS could not use something that the request names: image, role, network or data", "invoke doctor"),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The diagnosis of one job. `wrong` is true unless the job is well, or waits as it should.
+    """The diagnosis of one job. `wrong` is False for a job that completed, makes progress, or waits for instances.
 
     `evidence` is quoted from AWS or the log, `fix` is the next command or step.
     """
@@ -76,10 +76,11 @@ class Diagnosis:
 
 
 def find_cause(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, str] | None:
-    """Return the first cause whose pattern a text matches, and the matching line; None without one."""
+    """Return the first cause whose pattern matches the text, and the matching line; None without one."""
     for cause in causes:
         if found := re.search(rf"^.*(?:{cause.pattern}).*$", text, re.M | re.I):
-            return cause, found[0].strip()[:1024]  # as long as a FailureReason: a denial cut short cannot be explained
+            # 1,024 characters are the length of a FailureReason; a shortened denial cannot be explained.
+            return cause, found[0].strip()[:1024]
     return None
 
 
@@ -89,24 +90,22 @@ def explain_job(account: Account, job: str, described: dict[str, Any], quiet_s: 
     if status == "Completed":
         return Diagnosis(job, status, "nothing is wrong: it completed", "", f"invoke sm.deploy --job {job}", False)
     tail = Tail(account, f"{job}/")
-    lines = [line for some in tail.new().values() for line in some[-LINES:]]
+    lines = [line for some in tail.read_new().values() for line in some[-LINES:]]
     if status in UNDER_WAY:
         quiet = time.time() - tail.last_ms / 1000 if tail.last_ms else None
         return explain_running_job(job, secondary, lines, quiet, quiet_s)
     # AWS's reason comes first, because the log of a failed job is full of consequences.
     reason = described.get("FailureReason", "")
-    for text, causes in ((reason, CAUSES), (secondary, CAUSES), ("\n".join(lines), CAUSES), (reason, KINDS)):
+    for text, causes in ((reason, CAUSES), (secondary, CAUSES), ("\n".join(lines), CAUSES), (reason, GENERAL_CAUSES)):
         if found := find_cause(text, causes):
             cause, evidence = found
-            return Diagnosis(job, status, cause.means, evidence, cause.fix.replace("JOB", job))
+            return Diagnosis(job, status, cause.meaning, evidence, cause.fix.replace("JOB", job))
     if status == "Stopped":
-        return Diagnosis(
-            job, status, "somebody stopped it", secondary, "invoke sm.train: it carries on from the checkpoint"
-        )
+        return Diagnosis(job, status, "it was stopped", secondary, "invoke sm.train: it resumes from the checkpoint")
     return Diagnosis(
         job,
         status,
-        "nothing that is known here",
+        "unknown: neither AWS's reason nor the log matches a known cause",
         described.get("FailureReason", "(no reason given)"),
         f"invoke sm.logs --job {job}",
     )
@@ -119,7 +118,7 @@ def explain_running_job(job: str, secondary: str, lines: list[str], quiet: float
         return Diagnosis(
             job,
             secondary,
-            "it is stuck, or very slow: one of its processes may be dead or starved",
+            "it is stuck, or very slow: one of its processes may be dead or waiting",
             evidence,
             f"invoke sm.stop {job}",
         )
@@ -128,5 +127,5 @@ def explain_running_job(job: str, secondary: str, lines: list[str], quiet: float
             job, secondary, "it waits for instances; nothing is billed yet", secondary, f"invoke sm.attach {job}", False
         )
     return Diagnosis(
-        job, secondary, "it is at work", lines[-1] if lines else secondary, f"invoke sm.attach {job}", False
+        job, secondary, "it makes progress", lines[-1] if lines else secondary, f"invoke sm.attach {job}", False
     )

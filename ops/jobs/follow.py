@@ -46,12 +46,12 @@ def parse_progress(line: str) -> Progress | None:
 def follow_training_job(account: Account, name: str) -> dict[str, Any]:
     """Print the logs of all hosts as they come; return the job's last description. Raises OpsError when it did not complete.
 
-    Ctrl-C leaves the job alone: it goes on, and `invoke sm.attach NAME` comes back to it.
+    Ctrl-C does not stop the job; `invoke sm.attach NAME` follows it again.
     """
     try:
         described = watch_until_end(account, name)
     except KeyboardInterrupt:
-        say(f"\n{name} goes on without you. Come back: invoke sm.attach {name}   Stop it: invoke sm.stop {name}")
+        say(f"\n{name} keeps running. Follow it: invoke sm.attach {name}   Stop it: invoke sm.stop {name}")
         raise
     if described["TrainingJobStatus"] != "Completed":
         reason = described.get("FailureReason", described["SecondaryStatus"])
@@ -64,9 +64,9 @@ def watch_until_end(account: Account, name: str) -> dict[str, Any]:
     tail, seen = Tail(account, f"{name}/"), ""
     for pause in iterate_poll_intervals():
         described: dict[str, Any] = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
-        told = tail.print_new()  # after the description, so that an ended job's last lines are not missed
-        if told:
-            say(f"{name}: {told}  ${compute_job_cost(described):.4f} so far")
+        progress = tail.print_new()  # after the description, so that an ended job's last lines are not missed
+        if progress:
+            say(f"{name}: {progress}  ${compute_job_cost(described):.4f} so far")
         if described["SecondaryStatus"] != seen:
             seen = described["SecondaryStatus"]
             say(f"{name}: {seen}")
@@ -90,7 +90,7 @@ def compute_job_cost(described: dict[str, Any]) -> float:
 
 
 def describe_spot_saving(described: dict[str, Any]) -> str:
-    """Return a sentence on what spot capacity saved, as AWS reports it; "" for a job that did not ask for it."""
+    """Return a sentence on what spot capacity saved, as AWS reports it; "" for a job on demand."""
     trained, billed = described.get("TrainingTimeInSeconds"), described.get("BillableTimeInSeconds")
     if not described.get("EnableManagedSpotTraining") or not trained or billed is None:
         return ""
@@ -105,7 +105,7 @@ def parse_host_name(stream: str) -> str:
 def read_log(account: Account, job: str) -> list[tuple[str, str]]:
     """Return (host, line) of a training job's whole log. Raises OpsError when there is no such job."""
     describe_existing(account, job)
-    streams = Tail(account, f"{job}/").new()
+    streams = Tail(account, f"{job}/").read_new()
     return [(parse_host_name(stream), line) for stream, lines in streams.items() for line in lines]
 
 
@@ -119,15 +119,15 @@ class Tail:
 
     def print_new(self) -> Progress | None:
         """Print the lines that came since the last call; return the last progress among them, or None."""
-        told = None
-        for stream, lines in self.new().items():
+        progress = None
+        for stream, lines in self.read_new().items():
             for line in lines:
                 say(f"[{parse_host_name(stream)}] {line}")
-                told = parse_progress(line) or told
-        return told
+                progress = parse_progress(line) or progress
+        return progress
 
-    def new(self) -> dict[str, list[str]]:
-        """Return the lines by stream that came since the last call."""
+    def read_new(self) -> dict[str, list[str]]:
+        """Return the lines that came since the last call, by stream."""
         found = self.account.call_or_none(
             "logs", "describe_log_streams", "ResourceNotFound", logGroupName=GROUP, logStreamNamePrefix=self.prefix
         )

@@ -1,6 +1,6 @@
 """Submit the same training job through ModelTrainer of the SageMaker Python SDK, which is imported only on request.
 
-Its requests go through Account like all others: its guard, log, retries, endpoint and wording of errors hold here too.
+Its requests go through Account like all others: its guard, log, retries, endpoint and error messages apply here too.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from ops.core.aws.account import Account
 from ops.core.aws.session import open_session
 from ops.core.errors import OpsError
 
-# The SDK's own switches: without them it would ask IAM about the role, and add defaults from the operator's files.
-# A role's permissions are checked by `iam.audit`, and a job's settings stand in Kennel's settings.
+# The SDK's own switches: without them it would read the role in IAM, and add defaults from the operator's files.
+# `iam.audit` checks a role's permissions, and Kennel's settings have all settings of a job.
 SWITCHES = {
     "SAGEMAKER_VALIDATE_ROLE": "false",
     "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": os.devnull,
@@ -33,23 +33,23 @@ class SdkAccount(Account):
 
 
 class SdkClient:
-    """A service's client as the SDK sees it. Each call goes through the account; `request` is what the SDK has to send."""
+    """A service's client as the SDK sees it. Each call goes through the account; `request` is what the SDK must send."""
 
     def __init__(self, account: Account, service: str, request: dict[str, Any]) -> None:
-        self._ask = functools.partial(Account.call, account, service)
+        self._call = functools.partial(Account.call, account, service)
         self._request = request
 
     def __getattr__(self, call: str) -> Any:
-        return functools.partial(self._ask, call)
+        return functools.partial(self._call, call)
 
     def create_training_job(self, **sent: Any) -> Any:
         altered = [path for path, (ours, _) in compare_requests(self._request, sent).items() if ours is not None]
         if altered:
             raise OpsError(
                 f"The SageMaker SDK would drop or alter {', '.join(altered)}. Nothing was started. "
-                "Without --via sdk the job is sent as it is."
+                "To send the job unchanged, run the command without --via sdk."
             )
-        return self._ask("create_training_job", **sent)
+        return self._call("create_training_job", **sent)
 
 
 def submit_with_sdk(account: Account, request: dict[str, Any]) -> str:
@@ -67,8 +67,8 @@ def submit_with_sdk(account: Account, request: dict[str, Any]) -> str:
 def build_trainer_class(request: dict[str, Any]) -> Any:
     """Return a ModelTrainer that sets what no argument can: the job's whole name, and an entry point that needs no upload.
 
-    By itself it adds the time of day to the name, by which Kennel would not find the job again, and either leaves the
-    image's entry point alone or sets its own, on a channel `sm_drivers` that it uploads to a bucket of its own.
+    Otherwise it adds the time of day to the name, so that Kennel would not find the job again, and either keeps the
+    image's entry point or sets its own, on a channel `sm_drivers` that it uploads to its own bucket.
     """
     os.environ.update(SWITCHES)
     try:
@@ -91,51 +91,51 @@ def build_trainer_class(request: dict[str, Any]) -> Any:
 
 
 def build_trainer_arguments(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the request as ModelTrainer's arguments. SdkClient rejects, before sending, a part that has no place here."""
+    """Return the request as ModelTrainer's arguments. SdkClient rejects, before sending, any part that these arguments lack."""
     from sagemaker.core.training import configs
     from sagemaker.core.utils.code_injection.codec import transform
 
-    said = transform(request, "CreateTrainingJobRequest")
+    fields = transform(request, "CreateTrainingJobRequest")
     about_network = ("enable_network_isolation", "enable_inter_container_traffic_encryption")
     return {
-        "base_job_name": said["training_job_name"],
-        "role": said["role_arn"],
-        "training_image": said["algorithm_specification"]["training_image"],
-        "training_input_mode": said["algorithm_specification"]["training_input_mode"],
+        "base_job_name": fields["training_job_name"],
+        "role": fields["role_arn"],
+        "training_image": fields["algorithm_specification"]["training_image"],
+        "training_input_mode": fields["algorithm_specification"]["training_input_mode"],
         "compute": configs.Compute(
-            **said["resource_config"], enable_managed_spot_training=said.get("enable_managed_spot_training")
+            **fields["resource_config"], enable_managed_spot_training=fields.get("enable_managed_spot_training")
         ),
         "networking": configs.Networking(
-            **said.get("vpc_config", {}), **{name: said[name] for name in about_network if name in said}
+            **fields.get("vpc_config", {}), **{name: fields[name] for name in about_network if name in fields}
         ),
-        "stopping_condition": configs.StoppingCondition(**said["stopping_condition"]),
-        "output_data_config": configs.OutputDataConfig(**said["output_data_config"]),
-        "input_data_config": [configs.Channel(**channel) for channel in said["input_data_config"]],
-        "checkpoint_config": configs.CheckpointConfig(**said["checkpoint_config"])
-        if "checkpoint_config" in said
+        "stopping_condition": configs.StoppingCondition(**fields["stopping_condition"]),
+        "output_data_config": configs.OutputDataConfig(**fields["output_data_config"]),
+        "input_data_config": [configs.Channel(**channel) for channel in fields["input_data_config"]],
+        "checkpoint_config": configs.CheckpointConfig(**fields["checkpoint_config"])
+        if "checkpoint_config" in fields
         else None,
-        "environment": said.get("environment", {}),
-        "hyperparameters": said.get("hyper_parameters", {}),
-        "tags": [configs.Tag(**tag) for tag in said.get("tags", [])],
+        "environment": fields.get("environment", {}),
+        "hyperparameters": fields.get("hyper_parameters", {}),
+        "tags": [configs.Tag(**tag) for tag in fields.get("tags", [])],
     }
 
 
 def open_sdk_session(account: Account, request: dict[str, Any]) -> Any:
-    """Return the SDK's session on this account. The SDK requires boto3's Session below it, so ours is one in name."""
+    """Return the SDK's session on this account. The SDK requires boto3's Session below it, so ours is a subclass of it."""
     from sagemaker.core.helper.session_helper import Session
-    from sagemaker.core.resources import Session as Below
+    from sagemaker.core.resources import Session as Boto3Session
 
-    class Doors(Below):
+    class AccountSession(Boto3Session):
         def client(self, service_name: str, *_: Any, **__: Any) -> Any:
             return SdkClient(account, service_name, request)
 
         def resource(self, *_: Any, **__: Any) -> None:
             """Return None: the SDK uses resources only for uploads, of which there are none."""
 
-    doors = Doors(
+    below = AccountSession(
         botocore_session=open_session(account.settings, account.role), region_name=account.settings.aws.region
     )
-    return Session(boto_session=doors, sagemaker_config=SILENT)
+    return Session(boto_session=below, sagemaker_config=SILENT)
 
 
 def compare_requests(ours: Any, sent: Any, path: str = "") -> dict[str, tuple[Any, Any]]:

@@ -1,4 +1,4 @@
-"""The specification of a training job, wherever it runs: code, wheels, settings, and the name that follows from them."""
+"""The specification of a training job on the box or SageMaker: code, wheels, settings, and the name derived from them."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def build_spec_from_settings(
     chosen: dict[str, str] | None = None,
     data: Manifest | None = None,
 ) -> TrainingSpec:
-    """Return the training that the settings ask for, with the hyperparameters in `chosen` replaced, on the manifest that was
-    pushed last unless `data` is given. Raises OpsError."""
+    """Return the training that the settings describe, with the hyperparameters in `chosen` replaced, on the current dataset
+    unless `data` is given. Raises OpsError."""
     manifest = data or read_current(account)
     return build_spec(account.settings, manifest, place, hosts, pretrained.find_chosen_weights(account), chosen)
 
@@ -69,7 +69,7 @@ def build_spec(
     start: pretrained.Weights | None = None,
     chosen: dict[str, str] | None = None,
 ) -> TrainingSpec:
-    """Return the training, named by a digest of all that it computes from. `place` is box or sm.
+    """Return the training, named by a digest of everything that determines its result. `place` is box or sm.
 
     Raises OpsError when the hosts cannot share the global batch equally.
     """
@@ -77,24 +77,24 @@ def build_spec(
     hyperparameters = train.hyperparameters() | {"weights": start.sha256 if start else pretrained.NONE} | (chosen or {})
     if int(hyperparameters["batch"]) % hosts:
         raise OpsError(
-            f"train.batch {hyperparameters['batch']} cannot be divided by {hosts} hosts. Nothing was started."
+            f"train.batch {hyperparameters['batch']} is not divisible by {hosts} hosts. Nothing was started."
         )
     code = compute_folder_digest(TRAINING)
-    whole = json.dumps(
+    content = json.dumps(
         # Another image, or a type with more GPUs, makes another job: its result differs in the last bits.
         [data.digest, code, hyperparameters, *((train.image, train.instance_type) if place == "sm" else ("",))],
         sort_keys=True,
     )
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     return TrainingSpec(f"{settings.prefix}-{place}{hosts}-{digest}", data, code, hyperparameters, start)
 
 
 def read_commit() -> str:
     """Return the checkout's commit, with -dirty when files differ from it; "unknown" outside git."""
-    asked = subprocess.run(
+    described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    return asked.stdout.strip() or "unknown"
+    return described.stdout.strip() or "unknown"
 
 
 def download_wheels(settings: Settings, requirements: str = "requirements.txt") -> list[Path]:
@@ -124,8 +124,10 @@ def download_wheels(settings: Settings, requirements: str = "requirements.txt") 
             check=False,
         )
         if done.returncode:
-            raise OpsError(f"pip could not download what training/{requirements} lists:\n{done.stderr.strip()[-800:]}")
-        with suppress(OSError):  # another command has just done the same
+            raise OpsError(
+                f"pip could not download the packages in training/{requirements}:\n{done.stderr.strip()[-800:]}"
+            )
+        with suppress(OSError):  # another command has just downloaded the same
             part.rename(folder)
         shutil.rmtree(part, ignore_errors=True)
     return sorted(folder.glob("*.whl"))
@@ -141,16 +143,16 @@ def list_code_files(extra: list[Path]) -> list[tuple[str, Path]]:
 
 
 def send_code(account: Account, spec: TrainingSpec) -> str:
-    """Put what is missing of the code below code/DIGEST/ in the bucket, and the weights it starts from; return the prefix."""
+    """Send the code's missing files below code/DIGEST/ in the bucket, and the initial weights; return the prefix."""
     if spec.weights:
         pretrained.stage_weights(account, spec.weights)
     files = list_code_files(download_wheels(account.settings))
-    whole = hashlib.sha256("".join([spec.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
-    prefix, bucket = f"code/{whole}/", account.bucket
-    there = set(bucket.keys(prefix))
-    if len(there) < len(files):
+    digest = hashlib.sha256("".join([spec.code, *(name for name, _ in files)]).encode()).hexdigest()[:12]
+    prefix, bucket = f"code/{digest}/", account.bucket
+    existing = set(bucket.keys(prefix))
+    if len(existing) < len(files):
         say(f"Sending the code to s3://{bucket.name}/{prefix} ...")
     for name, path in files:
-        if prefix + name not in there:
+        if prefix + name not in existing:
             bucket.put(prefix + name, path.read_bytes())
     return prefix

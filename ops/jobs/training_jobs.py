@@ -1,4 +1,4 @@
-"""SageMaker training jobs: read what has run, and plan what to run."""
+"""SageMaker training jobs: read the attempts that exist, and plan the next one."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ def describe_existing(account: Account, name: str) -> dict[str, Any]:
     found = find_training_job(account, name)
     if found is None:
         raise OpsError(
-            f"There is no training job {name}. Its name was printed when it was started; invoke sm.train starts one."
+            f"There is no training job {name}. Its name was printed at its start; start one: invoke sm.train"
         )
     return found
 
 
 def find_newest_completed(account: Account, instances: int) -> str:
-    """Return the newest completed attempt of the current data, code and settings. Raises OpsError."""
+    """Return the newest completed attempt with the current data, code and settings. Raises OpsError."""
     have = facts(account, build_spec_from_settings(account, "sm", instances))
     if not have.completed:
         raise OpsError(
-            f"No completed training of these data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}"
+            f"No completed job with the current data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}"
         )
     return have.completed
 
@@ -87,9 +87,9 @@ def read_job_network(account: Account) -> tuple[tuple[str, ...], str | None]:
 
 
 def check_network(subnets: tuple[str, ...], group: str | None, purpose: str) -> None:
-    """Raise OpsError when AWS would have no network for the instances; `purpose` is what they are to do."""
+    """Raise OpsError when AWS would have no network for the instances; `purpose` says what they do there."""
     if group is None or len(subnets) < 2:
-        raise OpsError(f"There is no network to {purpose} in. Make it: invoke net.up")
+        raise OpsError(f"There is no network to {purpose} in. Create it: invoke net.up")
 
 
 def has_log_group(account: Account) -> bool:
@@ -98,8 +98,8 @@ def has_log_group(account: Account) -> bool:
 
 
 def create_training_log_steps(settings: Settings) -> Steps:
-    """Return the creation of the log group that all training jobs of an account and region share; SageMaker's roles do not make it."""
-    return log_group_steps(GROUP, settings.endpoint.log_days, "training logs have no group yet")
+    """Return the creation of the log group that all training jobs of an account and region share; SageMaker's roles cannot create it."""
+    return log_group_steps(GROUP, settings.endpoint.log_days, "create the log group of training jobs")
 
 
 def name_next_attempt(have: Facts, job: TrainingSpec) -> str:
@@ -109,7 +109,7 @@ def name_next_attempt(have: Facts, job: TrainingSpec) -> str:
 
 @dataclass(frozen=True)
 class Order:
-    """A request to SageMaker: a job, the name of its attempt, the prefix of its code, and how many hosts run it."""
+    """The attempt to start: the job, the attempt's name, the prefix of its code, and how many hosts run it."""
 
     job: TrainingSpec
     attempt: str
@@ -124,7 +124,7 @@ def steps(have: Facts, order: Order, settings: Settings) -> Steps:
     rate = pricing.price_instances("sagemaker", settings.train.instance_type, order.hosts)
     why = f"train on {order.hosts} x {settings.train.instance_type}, at most {settings.train.max_runtime_s} s"
     if order.spot:
-        why += ", on spot capacity, which costs less and may be taken away; the price is on-demand's"
+        why += ", on spot capacity (AWS may interrupt it; the price shown is on demand)"
     yield Change(
         "sagemaker", "create_training_job", build_training_request(have, order, settings), why, dollars_per_hour=rate
     )
@@ -174,8 +174,8 @@ def build_input_channels(job: TrainingSpec, code: str, settings: Settings) -> li
     )
 
 
-def build_input_channel(name: str, kind: str, uri: str) -> dict[str, Any]:
-    source = {"S3DataType": kind, "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+def build_input_channel(name: str, data_type: str, uri: str) -> dict[str, Any]:
+    source = {"S3DataType": data_type, "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
 
 
@@ -183,11 +183,11 @@ def stop_job_steps(described: dict[str, Any]) -> Steps:
     """Yield the stop of a running job, and the wait for its end."""
     name = described["TrainingJobName"]
     if described["TrainingJobStatus"] != "Stopping":
-        why = "asked for; it has 120 s to write a checkpoint"
+        why = f"stop {name}; it has 120 s to write a checkpoint"
         yield Change("sagemaker", "stop_training_job", {"TrainingJobName": name}, why)
 
     def until(account: Account) -> Any:
         found = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
         return found["SecondaryStatus"] if found["TrainingJobStatus"] in UNDER_WAY else found
 
-    yield Wait(name, until, why="its checkpoint is on its way to the bucket")
+    yield Wait(name, until, why="it uploads its checkpoint")

@@ -1,4 +1,4 @@
-"""Tuning jobs: SageMaker draws learning rate and batch size, trains a trial with each, and says which had the least valid loss.
+"""Tuning jobs: SageMaker draws learning rate and batch size, trains a trial with each, and reports which had the least validation loss.
 
 The objective is a mean over pictures, so trials with different batch sizes can be compared.
 """
@@ -32,7 +32,7 @@ SHARED = ("RoleArn", "InputDataConfig", "OutputDataConfig", "ResourceConfig", "V
 
 @dataclass(frozen=True)
 class Search:
-    """A search for hyperparameters: the job that all trials have in common, how many of them run, and how many at a time."""
+    """A search for hyperparameters: the job that all trials share, the number of trials, and how many run at a time."""
 
     job: TrainingSpec
     settings: Settings
@@ -41,28 +41,28 @@ class Search:
 
     @property
     def static(self) -> dict[str, str]:
-        """Return the hyperparameters of every trial. A tuning job takes no entry point, so they name the program for the toolkit."""
-        kept = {name: value for name, value in self.job.hyperparameters.items() if name not in TUNED}
+        """Return the hyperparameters of every trial. A tuning job has no entry point, so they name the program for SageMaker's toolkit."""
+        fixed = {name: value for name, value in self.job.hyperparameters.items() if name not in TUNED}
         program = {"sagemaker_program": "launch.py", "sagemaker_submit_directory": "/opt/ml/input/data/code"}
-        return kept | {name: json.dumps(value) for name, value in program.items()}
+        return fixed | {name: json.dumps(value) for name, value in program.items()}
 
     @property
     def digest(self) -> str:
         tune = self.settings.tune.model_dump() | {"jobs": self.trials, "parallel": self.parallel}
-        whole = [self.job.data.digest, self.job.code, self.static, self.settings.train.image, tune]
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        content = [self.job.data.digest, self.job.code, self.static, self.settings.train.image, tune]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def name(self, number: int) -> str:
         """Return the name of the search's attempt `number`: the same for the same data, code and settings.
 
-        A long stack's name leaves three characters for the digest, so a name can be another search's; `mine` checks that.
+        With a long stack name only three characters are left for the digest, so two searches can share a name; `is_own` tells them apart.
         """
         digest = hashlib.sha256(f"{self.digest} {number}".encode()).hexdigest()[:8]
         prefix = self.settings.prefix
         head = next((h for h in (f"{prefix}-tune-", f"{prefix}-t") if len(h) + 8 <= NAME_CHARACTERS), f"{prefix}-t")
         return (head + digest)[:NAME_CHARACTERS]
 
-    def mine(self, described: dict[str, Any]) -> bool:
+    def is_own(self, described: dict[str, Any]) -> bool:
         return bool(described.get("TrainingJobDefinition", {}).get("Environment", {}).get(MARK) == self.digest)
 
     @property
@@ -72,34 +72,34 @@ class Search:
 
 
 def search_from_settings(account: Account, trials: int, parallel: int) -> Search:
-    """Return the search that the settings ask for; `trials` and `parallel` replace theirs where not 0. Raises OpsError."""
+    """Return the search that the settings describe; `trials` and `parallel` replace theirs where not 0. Raises OpsError."""
     tune = account.settings.tune
     trials, parallel = trials or tune.jobs, parallel or tune.parallel
     check_search(account.settings, trials, parallel)
-    # Any batch size will do: it stands in the job because every job has one, and each trial has its own.
+    # The job needs some batch size; each trial replaces it by its own.
     job = build_spec_from_settings(account, "sm", tune.instances, {"batch": str(tune.batches[0])})
     return Search(job, account.settings, trials, parallel)
 
 
 def check_search(settings: Settings, trials: int, parallel: int) -> None:
-    """Raise OpsError for ranges that cannot be drawn from, and for numbers beyond AWS's quotas."""
+    """Raise OpsError for an empty range, and for numbers beyond AWS's quotas."""
     tune = settings.tune
     if tune.lr_min >= tune.lr_max:
         raise OpsError(f"tune.lr_min {tune.lr_min} must be below tune.lr_max {tune.lr_max}. Nothing was started.")
-    odd = [batch for batch in tune.batches if batch % tune.instances]
-    if odd:
+    indivisible = [batch for batch in tune.batches if batch % tune.instances]
+    if indivisible:
         raise OpsError(
-            f"tune.batches {odd} cannot be divided by tune.instances {tune.instances}: a batch is shared by the hosts. Nothing was started."
+            f"tune.batches {indivisible} are not divisible by tune.instances {tune.instances}, the hosts that share a batch. Nothing was started."
         )
     if not 1 <= trials <= MOST_TRIALS or not 1 <= parallel <= MOST_PARALLEL:
         raise OpsError(
-            f"AWS runs 1 to {MOST_TRIALS} trials, 1 to {MOST_PARALLEL} at a time; not {trials}, {parallel} at a time. Nothing was started."
+            f"AWS runs 1 to {MOST_TRIALS} trials, 1 to {MOST_PARALLEL} at a time, not {trials} with {parallel} at a time. Nothing was started."
         )
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts about a search: the next attempt's name and number, the newest as described (None without one), the newest completed."""
+    """The facts about a search: the next attempt's name and number, AWS's description of the newest (None without one), the newest completed."""
 
     free: str
     newest: dict[str, Any] | None = field(default=None, hash=False)
@@ -128,7 +128,7 @@ def find_tuning_job(account: Account, name: str) -> dict[str, Any] | None:
 def facts(account: Account, search: Search) -> Facts:
     number, newest, completed = 1, None, ""
     while found := find_tuning_job(account, search.name(number)):
-        if search.mine(found):
+        if search.is_own(found):
             newest = found
             if found["HyperParameterTuningJobStatus"] == "Completed":
                 completed = found["HyperParameterTuningJobName"]
@@ -146,19 +146,19 @@ def steps(have: Facts, search: Search, code: str, wait: bool) -> Steps:
         try:
             yield Change("sagemaker", "create_hyper_parameter_tuning_job", args, *estimate_search_cost(search))
         except AwsError as error:
-            if not error.says("ResourceInUse"):  # a retry after a lost response: the name says it is ours
+            if not error.says("ResourceInUse"):  # a retry after a lost response: the job of this name is ours
                 raise
     if wait:
-        yield Wait(name, Watch(name), "its trials", timeout_s=search.seconds)
+        yield Wait(name, TrialPrinter(name), "until its trials have ended", timeout_s=search.seconds)
 
 
 def estimate_search_cost(search: Search) -> tuple[str, float]:
-    """Return (what is made and what it costs at most, dollars an hour)."""
+    """Return (description with the most that it can cost, dollars an hour)."""
     train, hosts = search.settings.train, search.settings.tune.instances
     rate = pricing.price_instances("sagemaker", train.instance_type, hosts)
     most = rate * search.trials * train.max_runtime_s / 3600
     why = (
-        f"{search.trials} trials, {search.parallel} at a time, on {hosts} x {train.instance_type}, "
+        f"run {search.trials} trials, {search.parallel} at a time, on {hosts} x {train.instance_type}, "
         f"each at most {train.max_runtime_s} s: ${most:.2f} at most"
     )
     return why, rate * min(search.parallel, search.trials)
@@ -195,7 +195,7 @@ def build_tuning_request(have: Facts, search: Search, code: str) -> dict[str, An
 
 
 def build_trial_definition(have: Facts, search: Search, code: str) -> dict[str, Any]:
-    """Return the definition that all trials share: an ordinary job of ours without entry point, checkpoints and spot capacity."""
+    """Return the definition that all trials share: an ordinary job without entry point, checkpoints and spot capacity."""
     order = training_jobs.Order(search.job, have.free, code, search.settings.tune.instances)
     ordinary = training_jobs.build_training_request(
         training_jobs.Facts(have.free, None, have.subnets, have.group, True), order, search.settings
@@ -269,11 +269,11 @@ class Outcome:
 def read_outcome(account: Account, name: str) -> Outcome:
     """Return the trials as they are now. Raises OpsError for a search that ended without a best trial."""
     described, trials = find_tuning_job(account, name), list_trials(account, name)
-    status = described["HyperParameterTuningJobStatus"] if described else "gone"
+    status = described["HyperParameterTuningJobStatus"] if described else "(deleted)"
     best = (described or {}).get("BestTrainingJob", {}).get("TrainingJobName", "")
     if status not in UNDER_WAY and (status == "Failed" or not best):
         reason = (described or {}).get("FailureReason") or "no trial has a result"
-        log = f"\nA trial's log: invoke sm.logs --job {trials[-1].name}" if trials else ""
+        log = f"\nRead a trial's log: invoke sm.logs --job {trials[-1].name}" if trials else ""
         raise OpsError(f"{format_trial_table(trials, best)}\n{name} ended {status}: {reason}{log}")
     return Outcome(name, status, trials, best)
 
@@ -296,7 +296,7 @@ def format_trial_table(trials: list[Trial], best: str) -> str:
 
 
 def find_best_hyperparameters(account: Account, tuning_job: str) -> dict[str, str]:
-    """Return the best trial's lr and batch, as they are given to a job. Raises OpsError when there is none."""
+    """Return the best trial's lr and batch, as hyperparameters of a job. Raises OpsError when there is none."""
     described = find_tuning_job(account, tuning_job)
     if described is None:
         raise OpsError(f"There is no tuning job {tuning_job}. Run one: invoke sm.tune")
@@ -312,8 +312,8 @@ def find_best_hyperparameters(account: Account, tuning_job: str) -> dict[str, st
     return {name: values[name].strip('"') for name in TUNED}
 
 
-class Watch:
-    """The probe of a tuning job: each call prints what is new of the trials, and returns a text while it runs, then its description."""
+class TrialPrinter:
+    """The probe of a tuning job: each call prints the trials that changed, and returns a text while the job runs, then its description."""
 
     def __init__(self, name: str) -> None:
         self.name = name

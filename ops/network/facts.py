@@ -1,4 +1,4 @@
-"""The facts of the network: found by this stack's tags, with peers named as the plan names them."""
+"""The facts of the network: found by this stack's tags. Peers of rules have the names that the plan uses."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Facts:
-    """The network as it is.
+    """The network as AWS describes it.
 
     `associations`: subnet -> (network ACL, association) for each of our subnets; `routed`: subnets on our route table;
     `taken`: the subnets' addresses; `stray_routes`: destination -> target of its routes, except the VPC's own and S3's;
@@ -91,8 +91,8 @@ def read(account: Account) -> Facts:
         return Facts(s3_list)
     if len(vpcs) > 1:
         raise OpsError(
-            f"This stack has {len(vpcs)} networks, and should have one: {', '.join(v['VpcId'] for v in vpcs)}. Two net.up at once "
-            "make two. Delete the one that nothing uses, in the console; then again."
+            f"This stack has {len(vpcs)} VPCs, and should have one: {', '.join(v['VpcId'] for v in vpcs)} (two net.up at once "
+            "create two). Delete the one that nothing uses in the console, then run the same command again."
         )
     vpc = vpcs[0]["VpcId"]
     subnets = account.list_tagged("describe_subnets", "Subnets", vpc_id=vpc)
@@ -147,13 +147,13 @@ def read_network_acls(account: Account, vpc: str) -> dict[str, Any]:
 
 def read_endpoints(account: Account, vpc: str) -> dict[str, Any]:
     found = account.list_tagged("describe_vpc_endpoints", "VpcEndpoints", vpc_id=vpc)
-    there = [e for e in found if e["State"].lower() not in ("deleting", "deleted")]
+    active = [e for e in found if e["State"].lower() not in ("deleting", "deleted")]
     connect = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints", vpc_id=vpc)
-    inside = [e for e in there if e["VpcEndpointType"] == "Interface"]
+    interfaces = [e for e in active if e["VpcEndpointType"] == "Interface"]
     return {
-        "s3_endpoint": next((e["VpcEndpointId"] for e in there if e["ServiceName"].endswith(".s3")), None),
+        "s3_endpoint": next((e["VpcEndpointId"] for e in active if e["ServiceName"].endswith(".s3")), None),
         "interfaces": {
-            e["ServiceName"].rsplit(f"{account.settings.aws.region}.", 1)[1]: e["VpcEndpointId"] for e in inside
+            e["ServiceName"].rsplit(f"{account.settings.aws.region}.", 1)[1]: e["VpcEndpointId"] for e in interfaces
         },
         "connect_endpoint": next((d["InstanceConnectEndpointId"] for d in connect if d["State"] in OPENING), None),
         "failed_connect_endpoints": tuple(
@@ -167,12 +167,12 @@ def find_attached_vpc(gateway: dict[str, Any]) -> str:
     return next((a["VpcId"] for a in gateway.get("Attachments", [])), "")
 
 
-def build_tag_specification(settings: Settings, kind: str, name: str) -> dict[str, Any]:
-    return {"TagSpecifications": [{"ResourceType": kind, "Tags": settings.tags(f"{settings.prefix}-{name}")}]}
+def build_tag_specification(settings: Settings, resource_type: str, name: str) -> dict[str, Any]:
+    return {"TagSpecifications": [{"ResourceType": resource_type, "Tags": settings.tags(f"{settings.prefix}-{name}")}]}
 
 
-def has_stack_tag(thing: dict[str, Any], account: Account) -> bool:
-    return {"Key": "kennel:stack", "Value": account.settings.stack.name} in thing.get("Tags", [])
+def has_stack_tag(resource: dict[str, Any], account: Account) -> bool:
+    return {"Key": "kennel:stack", "Value": account.settings.stack.name} in resource.get("Tags", [])
 
 
 def read_security_groups(account: Account, vpc: str, s3_list: str) -> dict[str, Group]:
@@ -220,13 +220,13 @@ def parse_acl_entry(e: dict[str, Any]) -> Entry:
 
 
 def list_network_users(account: Account, vpc: str) -> list[str]:
-    """Return what keeps the network in use: instances, training jobs, and an endpoint whose model lives in it."""
+    """Return what uses the network: instances, training jobs, and the endpoint, whose model may be in it."""
     found = account.list_all("ec2", "describe_instances", "Reservations", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
     names = [i["InstanceId"] for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]
     endpoint = account.call_or_none(
         "sagemaker", "describe_endpoint", "Could not find", EndpointName=account.settings.endpoint_name
     )
-    kept = {"StatusEquals": "InProgress", "NameContains": account.settings.prefix}
-    jobs = account.list_all("sagemaker", "list_training_jobs", "TrainingJobSummaries", **kept)
+    filters = {"StatusEquals": "InProgress", "NameContains": account.settings.prefix}
+    jobs = account.list_all("sagemaker", "list_training_jobs", "TrainingJobSummaries", **filters)
     ours = [j["TrainingJobName"] for j in jobs if j["TrainingJobName"].startswith(account.settings.prefix + "-")]
     return [*names, *ours, *([f"endpoint {endpoint['EndpointName']}"] if endpoint else [])]

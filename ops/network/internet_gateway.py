@@ -1,4 +1,4 @@
-"""The internet gateway: none, unless ec2.way is public; then a gateway, and a route that only the box's own address can use."""
+"""The internet gateway. Only ec2.way public has one, with a route to it that only the box's public address can use."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def steps(have: Facts, vpc: str, routes: str, settings: Settings) -> Steps:
 
 def plan_gateway_setup(have: Facts, vpc: str, routes: str, settings: Settings) -> Steps:
     own, port = settings.net.own_address, settings.ec2.public_port
-    cost = f"ec2.way public costs safety: the box is on the internet, though only {own}/32 may knock, on port {port}"
+    why = f"create an internet gateway; less safe: {own}/32 can reach port {port} of the box from the internet"
     gateway: Any = have.gateway[0] if have.gateway else None
     if gateway is None:
         args = build_tag_specification(settings, "internet-gateway", "public")
-        answer = yield Change("ec2", "create_internet_gateway", args, why=cost)
+        answer = yield Change("ec2", "create_internet_gateway", args, why=why)
         gateway = answer["InternetGateway"]["InternetGatewayId"]
     if have.gateway is None or have.gateway[1] != have.vpc:
         args = {"InternetGatewayId": gateway, "VpcId": vpc}
-        yield Change("ec2", "attach_internet_gateway", args, why="the gateway is not attached to the network")
-    there = have.stray_routes.get(ANYWHERE)
-    yield from plan_stray_route_removal(have, {ANYWHERE} if have.gateway and there == have.gateway[0] else set())
-    if have.gateway is None or there != have.gateway[0]:
+        yield Change("ec2", "attach_internet_gateway", args, why="attach the internet gateway to the VPC")
+    default = have.stray_routes.get(ANYWHERE)
+    yield from plan_stray_route_removal(have, {ANYWHERE} if have.gateway and default == have.gateway[0] else set())
+    if have.gateway is None or default != have.gateway[0]:
         args = {"RouteTableId": routes, "DestinationCidrBlock": ANYWHERE, "GatewayId": gateway}
-        yield Change("ec2", "create_route", args, why="the box's answers have no way back to you")
+        yield Change("ec2", "create_route", args, why="send the box's answers to the internet gateway")
 
 
 def plan_gateway_removal(have: Facts) -> Steps:
@@ -40,22 +40,26 @@ def plan_gateway_removal(have: Facts) -> Steps:
     if have.gateway is None:
         return
     gateway, vpc = have.gateway
-    why = "ec2.way is not public: nothing needs a way to the internet"
+    why = "the internet gateway: ec2.way is not public"
     if vpc:
         try:
-            yield Change("ec2", "detach_internet_gateway", {"InternetGatewayId": gateway, "VpcId": vpc}, why=why)
+            yield Change(
+                "ec2", "detach_internet_gateway", {"InternetGatewayId": gateway, "VpcId": vpc}, why=f"detach {why}"
+            )
         except AwsError as error:
             if not error.says("DependencyViolation"):
                 raise
-            raise OpsError("A box still has a public address, and holds the gateway. First: invoke ec2.down") from error
-    yield Change("ec2", "delete_internet_gateway", {"InternetGatewayId": gateway}, why=why)
+            raise OpsError(
+                "Cannot detach the internet gateway while a box has a public address. First: invoke ec2.down"
+            ) from error
+    yield Change("ec2", "delete_internet_gateway", {"InternetGatewayId": gateway}, why=f"delete {why}")
 
 
-def plan_stray_route_removal(have: Facts, kept: set[str]) -> Steps:
-    """Yield the removal of each stray route not in `kept`: it leads packets elsewhere than the plan says."""
+def plan_stray_route_removal(have: Facts, keep: set[str]) -> Steps:
+    """Yield the removal of each route that is neither in the plan nor among the destinations `keep`."""
     for destination, target in sorted(have.stray_routes.items()):
-        if destination not in kept:
+        if destination not in keep:
             args = {"RouteTableId": have.routes, "DestinationCidrBlock": destination}
-            yield Change(
-                "ec2", "delete_route", args, why=f"the route {destination} to {target or 'nowhere'} is not in the plan"
-            )
+            where = f" to {target}" if target else ""
+            why = f"delete the route {destination}{where}: it is not in the plan"
+            yield Change("ec2", "delete_route", args, why=why)

@@ -1,4 +1,4 @@
-"""The network as it should be, and the changes that lead there from what exists."""
+"""The plan of the network: what should exist, and the changes from what does."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ from ops.network import internet_gateway
 from ops.network.facts import ANYWHERE, S3_PEER, Entry, Facts, Group, Rule, build_tag_specification
 
 DEFAULT_EGRESS = Rule("-1", -1, -1, ANYWHERE)  # what EC2 puts into every new group
+GROUP_PURPOSES = {
+    "door": "SSH enters here",
+    "box": "the GPU box",
+    "job": "the hosts of training jobs",
+    "vpce": "interface endpoints",
+}
 
 
 def define_security_groups(settings: Settings) -> dict[str, tuple[set[Rule], set[Rule]]]:
-    """Return name -> (ingress, egress). Nothing reaches the box but SSH from the group door; nothing leaves but to S3.
+    """Return name -> (ingress, egress). Only SSH from the group "door" reaches the box, and the box reaches only S3.
 
-    With ec2.way public, one address on the internet may connect too, and no other.
+    With ec2.way public, one address on the internet may connect too.
     """
     to_s3 = Rule("tcp", 443, 443, S3_PEER)
     groups = {
@@ -41,7 +47,7 @@ def define_security_groups(settings: Settings) -> dict[str, tuple[set[Rule], set
 
 
 def define_acl_entries(settings: Settings) -> set[Entry]:
-    """Return the network ACL's rules. ACLs keep no state, so S3's answers must be allowed in, on ephemeral ports."""
+    """Return the network ACL's rules. ACLs are stateless, so S3's answers must be allowed in, on ephemeral ports."""
     cidr = settings.net.cidr
     entries = {
         Entry(100, False, "-1", -1, -1, cidr),
@@ -56,7 +62,7 @@ def define_acl_entries(settings: Settings) -> set[Entry]:
 
 
 def choose_subnet_cidrs(settings: Settings, have: Facts) -> dict[str, str]:
-    """Return CIDRs for the zones that have no subnet yet: the first that no other has, whatever the order of the zones."""
+    """Return a free CIDR for each zone that has no subnet yet."""
     parts = (str(part) for part in ip_network(settings.net.cidr).subnets(prefixlen_diff=4))
     free = (part for part in parts if part not in have.taken)
     return dict(zip((zone for zone in settings.net.zones if zone not in have.subnets), free, strict=False))
@@ -69,7 +75,7 @@ def steps(have: Facts, settings: Settings) -> Steps:
             "ec2",
             "create_vpc",
             {"CidrBlock": settings.net.cidr, **build_tag_specification(settings, "vpc", "vpc")},
-            why="there is no network",
+            why=f"create the VPC, {settings.net.cidr}",
         )
         vpc = answer["Vpc"]["VpcId"]
     if not have.hostnames:
@@ -77,7 +83,7 @@ def steps(have: Facts, settings: Settings) -> Steps:
             "ec2",
             "modify_vpc_attribute",
             {"VpcId": vpc, "EnableDnsHostnames": {"Value": True}},
-            why="interface endpoints need names",
+            why="turn on DNS host names (for interface endpoints)",
         )
     subnets: dict[str, Any] = yield from plan_subnets(have, vpc, settings)
     routes = yield from plan_routes(have, vpc, subnets, settings)
@@ -97,7 +103,7 @@ def plan_subnets(have: Facts, vpc: str, settings: Settings) -> Steps:
             "CidrBlock": cidr,
             **build_tag_specification(settings, "subnet", zone),
         }
-        answer = yield Change("ec2", "create_subnet", args, why=f"no private subnet is in {zone}")
+        answer = yield Change("ec2", "create_subnet", args, why=f"create a private subnet in {zone}, {cidr}")
         subnets[zone] = answer["Subnet"]["SubnetId"]
     return subnets
 
@@ -110,7 +116,7 @@ def plan_routes(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settin
             "ec2",
             "create_route_table",
             {"VpcId": vpc, **build_tag_specification(settings, "route-table", "private")},
-            why="the subnets need a table without a way out",
+            why="create a private route table (no route to the internet)",
         )
         routes = answer["RouteTable"]["RouteTableId"]
     for zone, subnet in subnets.items():
@@ -119,7 +125,7 @@ def plan_routes(have: Facts, vpc: str, subnets: dict[str, Any], settings: Settin
                 "ec2",
                 "associate_route_table",
                 {"RouteTableId": routes, "SubnetId": subnet},
-                why=f"{zone} is not on the private table",
+                why=f"use the private route table for the subnet in {zone}",
             )
     return routes
 
@@ -131,7 +137,7 @@ def plan_network_acl(have: Facts, vpc: str, subnets: dict[str, Any], settings: S
             "ec2",
             "create_network_acl",
             {"VpcId": vpc, **build_tag_specification(settings, "network-acl", "private")},
-            why="the VPC's own ACL lets everything through",
+            why="create a network ACL (the VPC's default one allows all traffic)",
         )
         acl = answer["NetworkAcl"]["NetworkAclId"]
     wanted = define_acl_entries(settings)
@@ -140,14 +146,14 @@ def plan_network_acl(have: Facts, vpc: str, subnets: dict[str, Any], settings: S
             "ec2",
             "delete_network_acl_entry",
             {"NetworkAclId": acl, "RuleNumber": old.number, "Egress": old.egress},
-            why=f"rule {old.number} is not in the plan",
+            why=f"delete {'outbound' if old.egress else 'inbound'} rule {old.number}: it is not in the plan",
         )
     for new in sorted(wanted - have.entries):
         yield Change(
             "ec2",
             "create_network_acl_entry",
             build_entry_args(acl, new),
-            why=f"rule {new.number} {'out' if new.egress else 'in'}: {new.cidr} ports {format_ports(new)}",
+            why=f"rule {new.number}: allow {describe_traffic(new, new.cidr, new.egress)}",
         )
     for zone, subnet in subnets.items():
         known = have.associations.get(have.subnets.get(zone, ""))
@@ -156,14 +162,16 @@ def plan_network_acl(have: Facts, vpc: str, subnets: dict[str, Any], settings: S
         association: Any = known[1] if known else None
         if association is None:
             answer = yield Wait(
-                f"the network ACL of {zone}", build_association_poll(subnet), why="AWS gives a new subnet the VPC's own"
+                f"the network ACL of {zone}",
+                build_association_poll(subnet),
+                why="a new subnet starts with the VPC's default ACL",
             )
             association = answer["id"]
         yield Change(
             "ec2",
             "replace_network_acl_association",
             {"AssociationId": association, "NetworkAclId": acl},
-            why=f"{zone} is on another ACL",
+            why=f"use the private network ACL for the subnet in {zone}",
         )
 
 
@@ -180,8 +188,11 @@ def build_entry_args(acl: str, new: Entry) -> dict[str, Any]:
     }
 
 
-def format_ports(rule: Entry | Rule) -> str:
-    return "all" if rule.first == -1 else str(rule.first) if rule.first == rule.last else f"{rule.first}-{rule.last}"
+def describe_traffic(rule: Entry | Rule, peer: str, egress: bool) -> str:
+    """Return what a rule is about: `port 22 from group door`, `ports 1024-65535 to 0.0.0.0/0`, `all traffic to S3`."""
+    ports = f"port {rule.first}" if rule.first == rule.last else f"ports {rule.first}-{rule.last}"
+    peer = "S3" if peer == S3_PEER else f"group {peer[1:]}" if peer.startswith("@") else peer
+    return f"{'all traffic' if rule.first == -1 else ports} {'to' if egress else 'from'} {peer}"
 
 
 def build_association_poll(subnet: str) -> Callable[[Account], Any]:
@@ -191,7 +202,7 @@ def build_association_poll(subnet: str) -> Callable[[Account], Any]:
         filters = [{"Name": "association.subnet-id", "Values": [subnet]}]
         acls = account.list_all("ec2", "describe_network_acls", "NetworkAcls", Filters=filters)
         found = [a["NetworkAclAssociationId"] for acl in acls for a in acl["Associations"] if a["SubnetId"] == subnet]
-        return {"id": found[0]} if found else "not there yet"
+        return {"id": found[0]} if found else "not visible yet"
 
     return until
 
@@ -206,30 +217,24 @@ def plan_security_groups(have: Facts, vpc: str, settings: Settings) -> Steps:
                 "VpcId": vpc,
                 **build_tag_specification(settings, "security-group", name),
             }
-            answer = yield Change("ec2", "create_security_group", args, why=f"there is no group {name}")
+            why = f'create security group "{name}" ({GROUP_PURPOSES[name]})'
+            answer = yield Change("ec2", "create_security_group", args, why=why)
             groups[name] = answer["GroupId"]
     return groups
 
 
 def plan_group_rules(have: Facts, groups: dict[str, Any], settings: Settings) -> Steps:
     for name, (ingress, egress) in define_security_groups(settings).items():
-        there = have.groups.get(name, Group("", egress=frozenset({DEFAULT_EGRESS})))
-        for direction, wanted, found in (("ingress", ingress, there.ingress), ("egress", egress, there.egress)):
-            for rule in sorted(found - wanted):
-                args = {"GroupId": groups[name], "IpPermissions": [build_ip_permission(rule, groups, have.s3_list)]}
+        present = have.groups.get(name, Group("", egress=frozenset({DEFAULT_EGRESS})))
+        for direction, wanted, found in (("ingress", ingress, present.ingress), ("egress", egress, present.egress)):
+            changes = [("revoke", "no longer allow", rule) for rule in sorted(found - wanted)]
+            changes += [("authorize", "allow", rule) for rule in sorted(wanted - found)]
+            for call, verb, rule in changes:
                 yield Change(
                     "ec2",
-                    f"revoke_security_group_{direction}",
-                    args,
-                    why=f"{name}: {direction} {rule.peer} port {format_ports(rule)} is not in the plan",
-                )
-            for rule in sorted(wanted - found):
-                args = {"GroupId": groups[name], "IpPermissions": [build_ip_permission(rule, groups, have.s3_list)]}
-                yield Change(
-                    "ec2",
-                    f"authorize_security_group_{direction}",
-                    args,
-                    why=f"{name}: {direction} {rule.peer} port {format_ports(rule)} is missing",
+                    f"{call}_security_group_{direction}",
+                    {"GroupId": groups[name], "IpPermissions": [build_ip_permission(rule, groups, have.s3_list)]},
+                    why=f"{name}: {verb} {describe_traffic(rule, rule.peer, direction == 'egress')}",
                 )
 
 
@@ -262,7 +267,7 @@ def plan_endpoints(
             "RouteTableIds": [routes],
             **build_tag_specification(settings, "vpc-endpoint", "s3"),
         }
-        yield Change("ec2", "create_vpc_endpoint", args, why="nothing inside reaches S3; a gateway endpoint is free")
+        yield Change("ec2", "create_vpc_endpoint", args, why="create the gateway endpoint for S3 (free)")
     for service in settings.net.interface_endpoints:
         if service not in have.interfaces:
             args = {
@@ -273,7 +278,7 @@ def plan_endpoints(
                 "ec2",
                 "create_vpc_endpoint",
                 args,
-                why=f"nothing inside reaches {service}",
+                why=f"create the interface endpoint for {service}",
                 dollars_per_hour=pricing.price_interface_endpoint(len(subnets)),
             )
     for failed in have.failed_connect_endpoints:
@@ -281,7 +286,7 @@ def plan_endpoints(
             "ec2",
             "delete_instance_connect_endpoint",
             {"InstanceConnectEndpointId": failed},
-            why="AWS could not make it",
+            why=f"delete the Instance Connect Endpoint {failed}, which AWS failed to create",
         )
     if have.connect_endpoint is None:
         args = {
@@ -294,12 +299,12 @@ def plan_endpoints(
             "ec2",
             "create_instance_connect_endpoint",
             args,
-            why="there is no way in; an Instance Connect Endpoint is free",
+            why="create the Instance Connect Endpoint, for SSH to the box (free)",
         )
-        yield Wait("the Instance Connect Endpoint", read_connect_endpoint_state, why="AWS takes minutes to make one")
+        yield Wait("the Instance Connect Endpoint", read_connect_endpoint_state, why="AWS takes minutes to create one")
 
 
 def read_connect_endpoint_state(account: Account) -> str | None:
     found = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")
     states = [one["State"] for one in found if not one["State"].startswith("delete")]
-    return None if "create-complete" in states else (states or ["not there yet"])[0]
+    return None if "create-complete" in states else (states or ["not visible yet"])[0]

@@ -1,6 +1,6 @@
 """Reachability of a box: whether a packet and its answer pass the network's rules, from EC2's describe responses alone.
 
-`ec2.reach` explains with it, and the sandbox's tunnel obeys it.
+`ec2.reach` explains a failed connection with it, and the sandbox's tunnel follows it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def index_rules(
     tables: list[dict[str, Any]],
     subnets: list[dict[str, Any]],
 ) -> Rules:
-    """Return the rules in the describe calls' responses. A subnet without a table of its own is on its VPC's main one."""
+    """Return the rules in the describe calls' responses. A subnet without a route table of its own uses its VPC's main one."""
     of_subnet = {a["SubnetId"]: t["Routes"] for t in tables for a in t.get("Associations", []) if "SubnetId" in a}
     main = {t["VpcId"]: t["Routes"] for t in tables if any(a.get("Main") for a in t.get("Associations", []))}
     return Rules(
@@ -77,12 +77,12 @@ def is_open_in_acl(entries: list[dict[str, Any]], egress: bool, ports: tuple[int
 
 
 def find_route_target(route: dict[str, Any]) -> str:
-    """Return where a route leads: local, igw-..., another resource's id; "" when that is gone."""
+    """Return where a route leads: local, igw-..., another resource's id; "" when that was deleted."""
     return "" if route.get("State") == "blackhole" else next((route[name] for name in TARGETS if route.get(name)), "")
 
 
 def find_next_hop(routes: list[dict[str, Any]], address: str) -> str:
-    """Return where the most specific route to an address leads; "" when none does."""
+    """Return where the most specific route to an address leads; "" without a route."""
     fitting = [
         r
         for r in routes
@@ -108,22 +108,26 @@ def trace_from_endpoint(
     """Yield each hop from an Instance Connect Endpoint to a box, and what stops the packet there, or ""."""
     address, box_groups, source = box["PrivateIpAddress"], list_box_groups(box), endpoint["SecurityGroupIds"]
     yield "security groups", explain_group_block(rules, source, box_groups, address, endpoint_address)
-    way_there, way_back = "", ""
+    to_box, answers = "", ""
     if box["SubnetId"] != endpoint["SubnetId"]:  # network ACLs apply only between subnets
-        there, here = rules.acls[box["SubnetId"]]["Entries"], rules.acls[endpoint["SubnetId"]]["Entries"]
+        box_entries, endpoint_entries = (
+            rules.acls[box["SubnetId"]]["Entries"],
+            rules.acls[endpoint["SubnetId"]]["Entries"],
+        )
         if not (
-            is_open_in_acl(here, True, (SSH, SSH), address)
-            and is_open_in_acl(there, False, (SSH, SSH), endpoint_address)
+            is_open_in_acl(endpoint_entries, True, (SSH, SSH), address)
+            and is_open_in_acl(box_entries, False, (SSH, SSH), endpoint_address)
         ):
-            way_there = "a network ACL stops port 22 on the way to the box"
+            to_box = "a network ACL stops port 22 on the way to the box"
         if not (
-            is_open_in_acl(there, True, EPHEMERAL, endpoint_address) and is_open_in_acl(here, False, EPHEMERAL, address)
+            is_open_in_acl(box_entries, True, EPHEMERAL, endpoint_address)
+            and is_open_in_acl(endpoint_entries, False, EPHEMERAL, address)
         ):
-            way_back = "a network ACL stops the answers (ports 1024-65535)"
-    yield "network ACLs, to the box", way_there
-    yield "network ACLs, answers", way_back
+            answers = "a network ACL stops the answers (ports 1024-65535)"
+    yield "network ACLs, to the box", to_box
+    yield "network ACLs, answers", answers
     strays = [
-        f"the route from {subnet} to {target} leads to {hop or 'nowhere'}, not through the VPC"
+        f"the route from {subnet} to {target} leads to {hop or 'no target'}, not through the VPC"
         for subnet, target in ((endpoint["SubnetId"], address), (box["SubnetId"], endpoint_address))
         if (hop := find_next_hop(rules.routes[subnet], target)) != "local"
     ]
@@ -134,21 +138,21 @@ def explain_group_block(
     rules: Rules, source: list[str], box_groups: list[str], address: str, endpoint_address: str
 ) -> str:
     if not any(is_open_in_group(rules.groups[g]["IpPermissionsEgress"], SSH, box_groups, address) for g in source):
-        return "the endpoint's security group lets nothing out to port 22 of the box"
+        return "the endpoint's security group does not allow port 22 out to the box"
     if not any(is_open_in_group(rules.groups[g]["IpPermissions"], SSH, source, endpoint_address) for g in box_groups):
-        return "the box's security group lets nothing in from the endpoint to port 22"
+        return "the box's security group does not allow port 22 in from the endpoint"
     return ""
 
 
 def trace_from_internet(box: dict[str, Any], address: str, port: int, rules: Rules) -> Iterator[tuple[str, str]]:
     """Yield each hop from an address outside to a box with a public one, and what stops the packet there, or ""."""
     entries = rules.acls[box["SubnetId"]]["Entries"]
-    let_in = any(is_open_in_group(rules.groups[g]["IpPermissions"], port, [], address) for g in list_box_groups(box))
-    yield "security groups", "" if let_in else f"the box's security group lets nothing in from {address} to port {port}"
+    allowed = any(is_open_in_group(rules.groups[g]["IpPermissions"], port, [], address) for g in list_box_groups(box))
+    yield "security groups", "" if allowed else f"the box's security group does not allow port {port} in from {address}"
     open_in = is_open_in_acl(entries, False, (port, port), address)
     yield "network ACLs, to the box", "" if open_in else f"a network ACL stops port {port} on the way to the box"
     open_out = is_open_in_acl(entries, True, EPHEMERAL, address)
     yield "network ACLs, answers", "" if open_out else "a network ACL stops the answers (ports 1024-65535)"
     hop = find_next_hop(rules.routes[box["SubnetId"]], address)
-    stray = f"the route from {box['SubnetId']} to {address} leads to {hop or 'nowhere'}, not to an internet gateway"
+    stray = f"the route from {box['SubnetId']} to {address} leads to {hop or 'no target'}, not to an internet gateway"
     yield "routes", "" if hop.startswith("igw-") else stray

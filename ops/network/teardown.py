@@ -13,7 +13,7 @@ from ops.network.plan import build_ip_permission
 
 
 def check_unused(account: Account, have: Facts) -> None:
-    """Raise OpsError, with what uses the network, where something does."""
+    """Raise OpsError when something uses the network, and name it."""
     if found := list_network_users(account, str(have.vpc)):
         raise OpsError(
             f"The network is in use by {', '.join(found)}. First: invoke ec2.down, invoke sm.delete, or wait for the job. Nothing was touched."
@@ -23,49 +23,57 @@ def check_unused(account: Account, have: Facts) -> None:
 def steps(have: Facts) -> Steps:
     """Yield the deletions in the order that AWS requires: endpoints, rules that name other groups, groups, subnets, VPC."""
 
-    def gone(call: str, **args: Any) -> Change:
-        return Change("ec2", call, args, why="asked for")
+    def delete(what: str, call: str, **args: Any) -> Change:
+        return Change("ec2", call, args, why=f"delete {what}")
 
     for endpoint in filter(None, (have.connect_endpoint, *have.failed_connect_endpoints)):
-        yield gone("delete_instance_connect_endpoint", InstanceConnectEndpointId=endpoint)
+        yield delete(
+            "the Instance Connect Endpoint", "delete_instance_connect_endpoint", InstanceConnectEndpointId=endpoint
+        )
     ends = [end for end in (have.s3_endpoint, *have.interfaces.values()) if end]
     if ends:
-        yield gone("delete_vpc_endpoints", VpcEndpointIds=ends)
+        yield delete("the VPC endpoints", "delete_vpc_endpoints", VpcEndpointIds=ends)
     if have.connect_endpoint or ends:
         yield Wait(
             "network interfaces",
             build_interfaces_poll(str(have.vpc)),
-            why="the endpoints' own must be gone before their groups",
+            why="those of the endpoints must be deleted before the security groups",
         )
     ids = {name: group.id for name, group in have.groups.items()}
-    for group in have.groups.values():
+    for name, group in have.groups.items():
         for direction, found in (("ingress", group.ingress), ("egress", group.egress)):
             for rule in sorted(found):
-                yield gone(
+                yield delete(
+                    f"an {direction} rule of security group {name}",
                     f"revoke_security_group_{direction}",
                     GroupId=group.id,
                     IpPermissions=[build_ip_permission(rule, ids, have.s3_list)],
                 )
-    for group in have.groups.values():
-        yield gone("delete_security_group", GroupId=group.id)
-    for subnet in have.subnets.values():
-        yield gone("delete_subnet", SubnetId=subnet)
+    for name, group in have.groups.items():
+        yield delete(f"security group {name}", "delete_security_group", GroupId=group.id)
+    for zone, subnet in have.subnets.items():
+        yield delete(f"the subnet in {zone}", "delete_subnet", SubnetId=subnet)
     if have.acl:
-        yield gone("delete_network_acl", NetworkAclId=have.acl)
+        yield delete("the network ACL", "delete_network_acl", NetworkAclId=have.acl)
     if have.routes:
-        yield gone("delete_route_table", RouteTableId=have.routes)
+        yield delete("the route table", "delete_route_table", RouteTableId=have.routes)
     if have.gateway and have.gateway[1]:
-        yield gone("detach_internet_gateway", InternetGatewayId=have.gateway[0], VpcId=have.gateway[1])
+        args = {"InternetGatewayId": have.gateway[0], "VpcId": have.gateway[1]}
+        yield Change("ec2", "detach_internet_gateway", args, why="detach the internet gateway from the VPC")
     if have.gateway:
-        yield gone("delete_internet_gateway", InternetGatewayId=have.gateway[0])
-    yield gone("delete_vpc", VpcId=have.vpc)
+        yield delete("the internet gateway", "delete_internet_gateway", InternetGatewayId=have.gateway[0])
+    yield delete("the VPC", "delete_vpc", VpcId=have.vpc)
 
 
 def build_interfaces_poll(vpc: str) -> Callable[[Account], Any]:
     def until(account: Account) -> Any:
-        left = account.list_all(
+        remaining = account.list_all(
             "ec2", "describe_network_interfaces", "NetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": [vpc]}]
         )
-        return f"{len(left)} left: {left[0].get('Description') or left[0]['NetworkInterfaceId']}" if left else None
+        return (
+            f"{len(remaining)} left: {remaining[0].get('Description') or remaining[0]['NetworkInterfaceId']}"
+            if remaining
+            else None
+        )
 
     return until

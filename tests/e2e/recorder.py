@@ -36,7 +36,7 @@ SETTINGS: Overrides = {
     "train": {"epochs": 1},
     "tune": {"batches": [64, 128]},
 }
-LEFT_ALONE = re.compile(r"^(\S+) goes on without you", re.M)  # a training job whose follower was interrupted
+LEFT_ALONE = re.compile(r"^(\S+) keeps running\. Follow it: ", re.M)  # a training job whose follower was interrupted
 LIMIT_S = 600  # for one command; the longest takes a tenth of it
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "shared")
 

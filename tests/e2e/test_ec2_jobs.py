@@ -85,7 +85,7 @@ def test_a_trainer_that_was_killed_is_told_to_be_gone(box_stack):
     box_stack("ec2.run", f"pkill -9 -s {TRAINER}; true")
     said, _ = training.communicate(timeout=60)
     assert training.returncode == 1
-    assert "the trainer is gone without a word" in said
+    assert "the trainer ended without a status" in said
 
 
 def test_a_trainer_that_was_told_to_end_is_carried_on_by_the_next(box_stack):
@@ -120,9 +120,9 @@ def test_a_line_that_is_cut_and_a_laptop_that_is_closed(box_stack, drill):
     training = box_stack.background("ec2.train", "--again")
     said = until(training, "epoch 1/")
     drill("box", instance=ident(box_stack), cut=True)
-    said += until(training, "The line is back; going on from line")
+    said += until(training, "Reconnected; continuing from line")
     os.killpg(training.pid, signal.SIGSTOP)
-    name = re.search(r"(kennel-box2-box1-[\w-]+) starts", "".join(said))[1]
+    name = re.search(r"Starting (kennel-box2-box1-[\w-]+);", "".join(said))[1]
     deadline = time.monotonic() + 60
     while json.loads(box_stack("ec2.ps", "--json").out)[0]["state"] != "Completed":
         assert time.monotonic() < deadline
@@ -168,8 +168,8 @@ def test_a_partition_is_noticed_and_outlived(box_stack, drill, monkeypatch, caps
     pulling.join()
     said = capsys.readouterr().err
     assert found["state"] == "Completed"
-    assert "trying again" in said
-    assert "The line is back" in said
+    assert "reconnecting" in said
+    assert "Reconnected" in said
     assert epochs_in(said) == [str(number) for number in range(1, 17)]
 
 
@@ -187,7 +187,7 @@ def test_a_job_outlives_its_box_in_the_bucket(stacks, pictures):
     cli("iam.apply", "net.up", "ec2.up", "data.up")
     cli("data.push", "--dir", str(pictures))
     failed = cli("ec2.train", ok=False)
-    name = re.search(r"(kennel-boxgone-box1-[\w-]+) starts", failed.err)[1]
+    name = re.search(r"Starting (kennel-boxgone-box1-[\w-]+);", failed.err)[1]
     cli("ec2.down", "--yes")
     verdict = json.loads(in_bucket(cli, name, "status.json"))
     assert (verdict["state"], verdict["code"]) == ("Failed", 1)

@@ -42,7 +42,7 @@ def test_a_box_that_was_stopped_is_not_given_up_when_its_type_is_gone(stacks, dr
     for kind in ("g4dn.xlarge", "g5.xlarge", "g6.xlarge"):
         drill("capacity", instance_type=kind)
     refused = cli("ec2.start", ok=False)
-    assert "It is kept, and costs its disk only" in refused.err
+    assert "The box is kept, and costs its disk only" in refused.err
     assert (facts.read(cli.account).instance_id, state(cli)) == (ident, "stopped")
     drill("capacity", instance_type="g5.xlarge", short=False)
     assert " g5.xlarge " in cli("ec2.start").out
@@ -83,9 +83,9 @@ def test_spot_is_noticed_on_the_box_and_the_job_carries_on_after_it(stacks, dril
     drill("clock", speed=1)
     status = cli("ec2.status", ok=False)
     assert status.code == 7
-    assert "spot took it" in status.out
+    assert "took back its spot capacity" in status.out
     refused = cli("ec2.start", ok=False)  # only EC2 may start what spot took
-    assert "EC2 itself starts it again" in refused.err
+    assert "EC2 starts it again" in refused.err
     assert facts.read(cli.account).instance_id == ident
     # Another box, on demand: it has nothing but what is in the bucket.
     cli("ec2.down", "--yes")

@@ -96,8 +96,7 @@ def test_a_public_address_lets_one_in(stacks):
     cli = stacks("public", PUBLIC)
     plan = cli("--dry", "net.up").err
     assert (
-        "ec2.way public costs safety: the box is on the internet, though only 127.0.0.1/32 may knock, on port 2222"
-        in plan
+        "create an internet gateway; less safe: 127.0.0.1/32 can reach port 2222 of the box from the internet" in plan
     )
     cli("iam.apply", "net.up")
     assert "0 made" in cli("net.up").out
@@ -117,7 +116,7 @@ def test_a_public_address_lets_one_in(stacks):
     assert shut.code == 1
     assert "in" not in shut.out.split()
     cli.file.write_text(cli.file.read_text().replace("own_address: 203.0.113.7", "own_address: 127.0.0.1"))
-    assert "lets nothing in from 127.0.0.1 to port 2222" in cli("ec2.reach", ok=False).out
+    assert "does not allow port 2222 in from 127.0.0.1" in cli("ec2.reach", ok=False).out
     # Back to the private way: refused while the box has its address, done when it is gone.
     private = type(cli)(cli.file.with_name("publicback.yaml"))
     private.file.write_text(cli.file.read_text().replace(PUBLIC, ""))
@@ -161,12 +160,12 @@ def test_session_manager_is_a_proxy_command(cli, tmp_path):
     assert hops == ["instance", "status checks", "TCP", "banner", "authentication"]
     gone = ssm("ec2.run", "echo in", env={"PATH": "/usr/bin:/bin"}, ok=False)
     assert gone.code == 1
-    assert "ec2.proxy_command could not be started" in gone.err or "No SSH to" in gone.err
+    assert "ec2.proxy_command could not be started" in gone.err or "Cannot open SSH to" in gone.err
 
 
 def test_a_way_that_is_not_there_is_said_at_once(cli):
     have = facts.read(cli.account)
     settings = cli.settings.model_copy(update={"ec2": cli.settings.ec2.model_copy(update={"way": "public"})})
     account = type(cli.account)(settings)
-    with pytest.raises(ssh.OpsError, match="has no public address: it was started when ec2.way was another"):
+    with pytest.raises(ssh.OpsError, match="has no public address: it was launched with another ec2.way"):
         access.open_socket(account, have)

@@ -118,7 +118,7 @@ def test_ctrl_c_leaves_the_job_alone_and_attach_comes_back(stack):
             break
     said += process.communicate(timeout=30)[0]
     assert process.returncode == 130
-    assert "goes on without you. Come back: invoke sm.attach kennel-follow-sm1-" in said
+    assert "keeps running. Follow it: invoke sm.attach kennel-follow-sm1-" in said
     job = said.split("invoke sm.attach ")[1].split()[0]
     back = cli("sm.attach", job, "--json")
     assert json.loads(back.out)["job"] == job
@@ -155,8 +155,8 @@ def test_a_job_that_was_stopped_is_carried_on_by_the_next(stack):
     assert "is stopped" in cli("sm.stop", job).out
     explained = cli("sm.explain", job, "--json", ok=False)
     found = json.loads(explained.out)
-    assert (explained.code, found["cause"]) == (7, "somebody stopped it")
-    assert found["fix"] == "invoke sm.train: it carries on from the checkpoint"
+    assert (explained.code, found["cause"]) == (7, "it was stopped")
+    assert found["fix"] == "invoke sm.train: it resumes from the checkpoint"
     again = cli("sm.train")
     assert f"{job}-2: Completed" in again.out
     assert "carrying on at epoch" in again.err
@@ -176,7 +176,7 @@ def test_a_host_that_dies_takes_the_job_down_within_seconds(stack, sandbox):
     assert "ended Failed: AlgorithmError" in failed.err
     explained = cli("sm.explain", job, ok=False)
     assert explained.code == 7
-    assert "carries on from the checkpoint" in explained.out or "larger train.instance_type" in explained.out
+    assert "resumes from the checkpoint" in explained.out or "larger train.instance_type" in explained.out
 
 
 def test_what_does_not_exist_is_said_not_to_exist(stack):
@@ -248,7 +248,7 @@ def test_imagenet_weights_are_staged_once_and_start_a_job(stack, tmp_path):
     missing.file.write_text(
         stack.file.read_text().replace("pixels: 16", "pixels: 16, arch: resnet50, weights: imagenet")
     )
-    assert "Stage them once: invoke data.weights resnet50" in missing("sm.train", ok=False).err
+    assert "Stage them: invoke data.weights resnet50" in missing("sm.train", ok=False).err
 
 
 def test_a_file_of_weights_that_is_not_there_is_said_so(stack):

@@ -88,7 +88,7 @@ def test_no_capacity(stacks, drill):
     for kind in cli.settings.ec2.instance_types:
         drill("capacity", instance_type=kind)
     refused = cli("ec2.up", ok=False)
-    assert "EC2 has none free" in refused.err
+    assert "EC2 has no capacity" in refused.err
     assert "runbooks/no-capacity.md" in refused.err
     assert page.confirmed()
     assert not page.verified()
@@ -112,7 +112,7 @@ def test_spot_interruption(stacks, drill, digits):
         said.append(line)
         if "epoch 2/" in line:
             break
-    page.inputs["job"] = re.search(r"(kennel-incidentspot-box1-\w+) starts", "".join(said))[1]
+    page.inputs["job"] = re.search(r"Starting (kennel-incidentspot-box1-\w+);", "".join(said))[1]
     drill("clock", speed=15)
     drill("interrupt", instance=ec2_facts.read(cli.account).instance_id)
     training.communicate(timeout=90)

@@ -61,7 +61,7 @@ def test_a_sandbox_that_is_not_up_is_said_at_once(tmp_path):
     refused = Cli(write_settings(tmp_path / "x.yaml", tmp_path / "box", "nowhere")).typed("ec2.status", ok=False)
     assert refused.code == 1
     assert refused.out == ""
-    assert "Is the sandbox up? invoke sandbox.up" in refused.err
+    assert "Is the sandbox running? Start it: invoke sandbox.up" in refused.err
 
 
 def test_json_alone_is_on_stdout(cli):

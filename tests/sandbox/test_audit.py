@@ -15,7 +15,7 @@ from tests.unit.test_audit import EVERYTHING, LAMBDA, account, allow, audited, d
 def test_an_account_without_roles_is_audited_as_the_profile_is(stacks):
     ran = stacks("auditfirst", roles=False)("iam.audit", "--no-exposure", ok=False)
     assert ran.code != 4, ran.said
-    assert "cannot be taken yet: going on as the profile is" in ran.err
+    assert "yet; continuing with the profile's own credentials" in ran.err
 
 
 def test_an_account_is_audited_in_few_calls_and_again_from_what_was_kept(stacks, tmp_path):

@@ -23,7 +23,7 @@ def test_a_settings_file_for_another_account_changes_nothing(stacks):
         assert "The settings are for account 111122223333" in ran.err
         assert "is in account 123456789012. Nothing was touched." in ran.err
     with pytest.raises(OpsError, match="The settings are for account"):
-        cli.account.make(Change("iam", "create_user", {"UserName": "x"}, why="never"))
+        cli.account.make_change(Change("iam", "create_user", {"UserName": "x"}, why="never"))
 
 
 def test_a_sandbox_that_is_gone_is_said_to_be_gone(tmp_path, sandbox):
@@ -33,8 +33,8 @@ def test_a_sandbox_that_is_gone_is_said_to_be_gone(tmp_path, sandbox):
     port = state.read(sandbox).port
     (folder / "aws" / "config").write_text(profile.replace(str(port), "9"))
     ran = Cli(write_settings(tmp_path / "s.yaml", folder, "none"))("iam.audit", ok=False)
-    assert "AWS was not reached" in ran.err
-    assert "Is the sandbox up? invoke sandbox.up" in ran.err
+    assert "Cannot reach AWS" in ran.err
+    assert "Is the sandbox running? Start it: invoke sandbox.up" in ran.err
     assert "Traceback" not in ran.err
 
 
@@ -80,9 +80,9 @@ def test_throttled_calls_are_tried_again_and_refused_ones_are_not(stacks, sandbo
 
 def test_a_change_is_in_the_audit_log_before_it_is_made_and_with_its_outcome(stacks, tmp_path):
     account = Account(stacks("audit").settings, audit=tmp_path / "audit.jsonl")
-    account.make(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="a test"))
+    account.make_change(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="a test"))
     with pytest.raises(AwsError, match="EntityAlreadyExists"):
-        account.make(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="again"))
+        account.make_change(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="again"))
     account.call("iam", "delete_user", UserName="auditee")
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     assert [line["outcome"].split(":")[0] for line in lines] == ["begin", "done", "begin", "failed"]
@@ -106,7 +106,7 @@ def test_a_refusal_brings_no_keys_id_into_the_log_which_is_its_owners_alone(stac
     strike("fault", operation="UpdateAccessKey", do="error", code="NoSuchEntity", message=said, status=404)
     args = {"UserName": "nobody", "AccessKeyId": key, "Status": "Inactive"}
     with pytest.raises(AwsError, match=key):
-        account.make(Change("iam", "update_access_key", args, why="a test"))
+        account.make_change(Change("iam", "update_access_key", args, why="a test"))
     assert key not in file.read_text()
     assert "The Access Key with id ... cannot be found." in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -117,7 +117,7 @@ def test_the_poller_tells_each_state_once_and_gives_up(stacks, capsys, monkeypat
     assert account.wait(Wait("it", lambda a: next(states), why="")) is None
     told = [line.rsplit(" (", 1)[0] for line in capsys.readouterr().err.splitlines()]
     assert told == ["  it: Creating", "  it: Updating"]
-    with pytest.raises(OpsError, match="Gave up on it after 0 s: still Stuck"):
+    with pytest.raises(OpsError, match="Timed out waiting for it after 0 s: still Stuck"):
         account.wait(Wait("it", lambda a: "Stuck", why="", timeout_s=0.1))
 
 

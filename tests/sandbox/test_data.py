@@ -15,7 +15,7 @@ from ops.datasets.image_folder import SPLITS
         (lambda p: shutil.rmtree(p), "There is no folder"),
         (lambda p: shutil.rmtree(p / "valid"), "has no valid folder"),
         (lambda p: [shutil.rmtree(d) for d in (p / "train").iterdir()], "has no classes"),
-        (lambda p: [shutil.rmtree(p / s / "dog") for s in SPLITS], "has one class only (cat)"),
+        (lambda p: [shutil.rmtree(p / s / "dog") for s in SPLITS], "has only one class (cat)"),
         (lambda p: shutil.rmtree(p / "test" / "dog"), "do not have the same classes: dog"),
         (
             lambda p: [(p / s / "bird").mkdir() for s in SPLITS],

@@ -81,7 +81,7 @@ def test_a_spoilt_shard_is_named_and_nothing_of_it_is_written(cli, tmp_path):
     manifest = dataset.read_current(cli.account)
     key = manifest.shards[0].key
     cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=b"spoilt")
-    with pytest.raises(OpsError, match=r"train/cat, shard [0-9a-f]{12}, is missing or spoilt.*invoke data.verify"):
+    with pytest.raises(OpsError, match=r"train/cat, shard [0-9a-f]{12}, is missing or corrupt.*invoke data.verify"):
         pull.pull_dataset(cli.account, manifest, tmp_path / "there", dry=False)
     assert not list((tmp_path / "there").glob("train/cat/*"))
 
@@ -107,7 +107,7 @@ def test_a_hostile_shard_writes_nothing(cli, tmp_path, kind):
     shard = dataclasses.replace(first, sha256=sha256, bytes=len(data), files=first.files[:1])
     manifest = dataclasses.replace(manifest, shards=(shard,))
     cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=shard.key, Body=data)
-    with pytest.raises(OpsError, match="does not hold train/cat/0.png"):
+    with pytest.raises(OpsError, match="does not contain train/cat/0.png"):
         pull.pull_dataset(cli.account, manifest, tmp_path / "there", dry=False)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "pictures" not in path.parts] == []
 
@@ -124,7 +124,7 @@ def test_a_manifest_that_leads_out_of_the_folder_stops_the_pull(cli, tmp_path):
         "s3", "put_object", Bucket=name, Key=pointer, Body=json.dumps({"digest": manifest.digest}).encode()
     )
     refused = cli("data.pull", "--dir", str(tmp_path / "there"), ok=False)
-    assert "cannot be used: a picture is called 'train/cat/../../../evil.png'" in refused.err
+    assert "cannot be used: a picture has the name 'train/cat/../../../evil.png'" in refused.err
 
 
 def test_older_data_sets_are_listed_and_pulled_by_their_digest(cli, tmp_path, pictures):
@@ -142,7 +142,7 @@ def test_older_data_sets_are_listed_and_pulled_by_their_digest(cli, tmp_path, pi
     shutil.rmtree(tmp_path / "there")
     for digest in ("0" * 64, ""):
         ran = cli("data.pull", "--dir", str(tmp_path / "there"), f"--digest={digest}", ok=not digest)
-        assert digest == "" or "0 data sets 'pictures' have a digest that begins" in ran.err
+        assert digest == "" or "0 datasets 'pictures' have a digest that begins" in ran.err
 
 
 def test_an_empty_or_missing_bucket_is_told(stacks):
@@ -150,4 +150,4 @@ def test_an_empty_or_missing_bucket_is_told(stacks):
     assert "There is no bucket" in cli("data.list", ok=False).err
     plan.apply(bucket_setup.steps(bucket_setup.Facts(), cli.settings), cli.account, print)
     assert "No data set is in" in cli("data.list", ok=False).err
-    assert "No data set 'pictures'" in cli("data.pull", ok=False).err
+    assert "There is no dataset 'pictures'" in cli("data.pull", ok=False).err

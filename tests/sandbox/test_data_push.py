@@ -112,7 +112,7 @@ def test_a_refused_upload_is_told_and_the_next_push_sends_the_rest(pictures, cli
     fault(sandbox, operation="PutObject", do="error", times=3, code="AccessDenied", message="no", status=403)
     refused = cli("data.push", "--dir", str(pictures), ok=False)
     assert (refused.code, "AWS refused PutObject: AccessDenied" in refused.err) == (4, True)
-    with pytest.raises(OpsError, match="No data set"):
+    with pytest.raises(OpsError, match="There is no dataset"):
         dataset.read_current(cli.account)
     send_control_request(state.read(sandbox), "POST", "faults/clear")
     cli("data.push", "--dir", str(pictures))
@@ -143,7 +143,7 @@ def test_a_push_that_was_cut_off_goes_on(pictures, cli, sandbox, no_faults, how)
     assert running.returncode == (130 if how == signal.SIGINT else -how)
     time.sleep(1)  # what had arrived is answered by now
     send_control_request(state.read(sandbox), "POST", "faults/clear")
-    with pytest.raises(OpsError, match="No data set"):
+    with pytest.raises(OpsError, match="There is no dataset"):
         dataset.read_current(cli.account)
     arrived = len(push.list_object_sizes(cli.account, "shards/", set()))
     assert 16 <= arrived < 126
@@ -164,7 +164,7 @@ def test_what_is_spoilt_or_gone_is_named_and_sent_again(pictures, cli):
     found = cli("data.verify", "--json", ok=False)
     assert found.code == 7
     assert {(bad["key"], bad["what"], bad["state"]) for bad in json.loads(found.out)["bad"]} == {
-        (first, "train/cat", "spoilt"), (second, "train/dog", "missing"),
+        (first, "train/cat", "corrupt"), (second, "train/dog", "missing"),
     }  # fmt: skip
     assert "invoke data.push" in cli("data.verify", ok=False).out
     assert json.loads(cli("data.push", "--dir", str(pictures), "--json").out)["uploaded"] == 2
@@ -173,7 +173,7 @@ def test_what_is_spoilt_or_gone_is_named_and_sent_again(pictures, cli):
 
 
 @pytest.mark.parametrize("which", ["manifest.json", "channel.json", "current.json"])
-@pytest.mark.parametrize("how", ["spoilt", "missing"])
+@pytest.mark.parametrize("how", ["corrupt", "missing"])
 def test_lists_that_are_spoilt_or_gone_are_named_and_sent_again(pictures, cli, which, how):
     manifest = push.push_dataset(cli.account, pictures).manifest
     key = next(key for key in manifest.objects if key.endswith(which))
@@ -185,7 +185,7 @@ def test_lists_that_are_spoilt_or_gone_are_named_and_sent_again(pictures, cli, w
         cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=text, Metadata=meta)
     found = cli("data.verify", "--json", ok=False)
     if (which, how) == ("current.json", "missing"):
-        assert "No data set 'pictures'" in found.err
+        assert "There is no dataset 'pictures'" in found.err
     else:
         assert [(bad["key"], bad["state"]) for bad in json.loads(found.out)["bad"]] == [(key, how)]
     assert push.push_dataset(cli.account, pictures).sent == 1
@@ -200,7 +200,7 @@ def test_refused_pictures_are_named_and_left_out_only_when_told(pictures, cli, s
     assert re.search(r"refused: .*train/cat/torn.jpg: it is damaged or cut short", refused.err)
     assert re.search(r"refused: .*test/dog/empty.png: it is empty", refused.err)
     assert "2 of 20 pictures cannot be trained on" in refused.err
-    with pytest.raises(OpsError, match="No data set"):
+    with pytest.raises(OpsError, match="There is no dataset"):
         dataset.read_current(cli.account)
     told = json.loads(cli("data.push", "--dir", str(pictures), "--skip-bad", "--json").out)
     assert told["pictures"] == {"train": 6, "valid": 6, "test": 6}
@@ -214,7 +214,9 @@ def test_leaving_out_a_whole_class_is_no_way_out(pictures, cli):
     for path in (pictures / "valid" / "dog").iterdir():
         path.write_bytes(b"")
     refused = cli("data.push", "--dir", str(pictures), "--skip-bad", ok=False)
-    assert "what is left/valid and what is left/train do not have the same classes: dog" in refused.err
+    assert (
+        "the remaining pictures/valid and the remaining pictures/train do not have the same classes: dog" in refused.err
+    )
 
 
 def test_a_picture_that_changes_under_way_is_noticed(pictures, cli):
@@ -224,7 +226,7 @@ def test_a_picture_that_changes_under_way_is_noticed(pictures, cli):
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "cat" / "1.png")
     there: Future = Future()
     there.set_result({})
-    with pytest.raises(OpsError, match="train/cat was changed while it was pushed"):
+    with pytest.raises(OpsError, match="train/cat was changed during the push"):
         push.PushSession(cli.account, before, "", dry=True).send_shard(found[:3], there)
 
 

@@ -77,8 +77,8 @@ BROKEN = {
         lambda cli: ec2(cli).delete_instance_connect_endpoint(InstanceConnectEndpointId=facts.read(cli.account).connect_endpoint),
         "endpoint", "no Instance Connect Endpoint", ["net.up"],
     ),
-    "door out": (lambda cli: revoke(cli, "door", "egress"), "security groups", "lets nothing out", ["net.up"]),
-    "box in": (lambda cli: revoke(cli, "box", "ingress"), "security groups", "lets nothing in", ["net.up"]),
+    "door out": (lambda cli: revoke(cli, "door", "egress"), "security groups", "does not allow port 22 out", ["net.up"]),
+    "box in": (lambda cli: revoke(cli, "box", "ingress"), "security groups", "does not allow port 22 in", ["net.up"]),
     "acl in": (
         lambda cli: ec2(cli).delete_network_acl_entry(**entry_of(cli, 100, False)), "network ACLs, to the box", "stops port 22", ["net.up"],
     ),
@@ -113,8 +113,8 @@ def test_a_hop_that_ec2_knows_of(cli, name):
     [
         ({"checks": "impaired"}, "status checks", "the instance check says impaired"),
         ({"sshd": "down"}, "TCP", "refuses the connection"),
-        ({"sshd": "mute"}, "banner", "nobody says SSH-2.0"),
-        ({"keys": False}, "authentication", "does not take our key"),
+        ({"sshd": "mute"}, "banner", "no SSH server answers"),
+        ({"keys": False}, "authentication", "rejects our SSH key"),
     ],
     ids=["status checks", "TCP", "banner", "authentication"],
 )
@@ -147,4 +147,4 @@ def test_another_host_key(cli):
         known.write_text(kept)
     assert name == "authentication"
     assert "not the one pinned" in problem
-    assert "take its lines out of" in mend
+    assert "delete its lines from" in mend

@@ -33,7 +33,7 @@ def one_change(account, steps):
     done = []
 
     def answer(step):
-        result = account.make(step)
+        result = account.make_change(step)
         done.append(step)
         return result
 

@@ -105,7 +105,7 @@ def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
 
 def killed(account, monkeypatch, after):
     """Let the account make this many changes, then die."""
-    make, made = account.make, []
+    make, made = account.make_change, []
 
     def dying(change):
         if len(made) == after:
@@ -113,7 +113,7 @@ def killed(account, monkeypatch, after):
         made.append(change)
         return make(change)
 
-    monkeypatch.setattr(account, "make", dying)
+    monkeypatch.setattr(account, "make_change", dying)
 
 
 def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeypatch):

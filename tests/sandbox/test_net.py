@@ -34,10 +34,10 @@ def test_my_address_is_asked_for_and_checked(stacks):
     with saying(b"203.0.113.7\n") as url:
         cli = stacks("address", f"net: {{address_service: {url}}}")
         assert json.loads(cli("net.my-address", "--json").out) == {"address": "203.0.113.7", "own_address": ""}
-    with saying(b"<html>" + b"x" * 10_000) as url, pytest.raises(OpsError, match="which is no IPv4 address"):
-        own_address.ask_service(url)
+    with saying(b"<html>" + b"x" * 10_000) as url, pytest.raises(OpsError, match="which is not an IPv4 address"):
+        own_address.request_own_address(url)
     with pytest.raises(OpsError, match="does not answer"):
-        own_address.ask_service("http://127.0.0.1:9/")
+        own_address.request_own_address("http://127.0.0.1:9/")
 
 
 def test_the_plan_of_an_empty_account_is_as_it_was_agreed(stacks):
@@ -50,7 +50,7 @@ def test_the_plan_of_an_empty_account_is_as_it_was_agreed(stacks):
 def test_dry_up_twice_and_down(stacks):
     cli = stacks("network")
     dry = cli("--dry", "net.up")
-    assert "~ ec2.create_vpc: there is no network" in dry.err
+    assert "~ ec2.create_vpc: create the VPC, 10.20.0.0/16" in dry.err
     assert dry.err.strip().endswith("28 to make; nothing was touched")
     assert facts.read(cli.account).vpc is None
     assert cli("net.up").out.strip().endswith("28 made")
@@ -72,7 +72,7 @@ def test_a_crash_after_any_call_leaves_nothing_that_a_second_run_does_not_find(s
 
     for crash_at in (1, 3, 8, 14, 20, 26):
         made = 0
-        make = account.make
+        make = account.make_change
 
         def breaking(step, make=make, crash_at=crash_at):
             nonlocal made
@@ -82,10 +82,10 @@ def test_a_crash_after_any_call_leaves_nothing_that_a_second_run_does_not_find(s
                 raise Crash
             return answer
 
-        account.make = breaking
+        account.make_change = breaking
         with pytest.raises(Crash):
             change.apply(plan.steps(facts.read(account), cli.settings), account, lambda line: None)
-        account.make = make
+        account.make_change = make
         made = change.apply(plan.steps(facts.read(account), cli.settings), account, lambda line: None)
         assert made == total - crash_at
         assert len(account.list_tagged("describe_vpcs", "Vpcs")) == 1

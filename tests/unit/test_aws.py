@@ -45,9 +45,9 @@ def test_what_is_hidden_is_hidden_wherever_a_refusal_repeats_it():
 @pytest.mark.parametrize(
     ("code", "minutes", "words"),
     [
-        ("ExpiredToken", 0, "The session is over: log in again"),
-        ("ExpiredTokenException", 0, "The session is over"),
-        ("RequestExpired", 0, "The session is over"),  # of EC2, which says it of a clock that is off, too
+        ("ExpiredToken", 0, "The session has expired: log in again"),
+        ("ExpiredTokenException", 0, "The session has expired"),
+        ("RequestExpired", 0, "The session has expired"),  # of EC2, which says it of a clock that is off, too
         ("RequestExpired", 30, "clock is wrong by +30 minutes"),
         ("RequestExpired", -7, "clock is wrong by -7 minutes"),
         ("RequestTimeTooSkewed", 30, "clock is wrong by +30 minutes"),

@@ -73,7 +73,7 @@ class FakeAccount:
 
 def test_each_line_is_printed_before_its_call_so_the_last_line_is_the_call_that_failed():
     account, order = FakeAccount(), []
-    account.make = lambda step: order.append(f"call {step.call}") or {"Vpc": {"VpcId": "vpc-1"}}
+    account.make_change = lambda step: order.append(f"call {step.call}") or {"Vpc": {"VpcId": "vpc-1"}}
     assert plan.apply(two_steps(), account, lambda line: order.append(line)) == 2
     assert order == ["+ ec2.create_vpc: first", "call create_vpc", "+ ec2.create_subnet: second", "call create_subnet"]
 

@@ -106,7 +106,7 @@ def test_our_own_bugs_keep_their_traceback():
 
     assert isinstance(task.explain_error(ParamValidationError(report="x")), ParamValidationError)
     assert isinstance(task.explain_error(ValueError("x")), ValueError)
-    assert "AWS was not reached" in str(task.explain_error(ConnectTimeoutError(endpoint_url="u")))
+    assert "Cannot reach AWS" in str(task.explain_error(ConnectTimeoutError(endpoint_url="u")))
     refused = task.explain_error(
         ClientError({"Error": {"Code": "NoSuchEntity", "Message": "Role zz not found"}}, "PutRolePolicy")
     )

@@ -61,7 +61,7 @@ MORNING = {"name": "m", "when": "cron(0 8 ? * MON-FRI *)", "timezone": "UTC", "m
         ([MORNING | {"cron": 1}], "endpoint.schedule.0: unknown setting cron; known: name, when"),
         ([MORNING | {"when": "at(tomorrow)"}], "endpoint.schedule.0.when: string should match"),
         ([MORNING | {"when": "0 8 * * *"}], "endpoint.schedule.0.when: string should match"),
-        ([MORNING | {"timezone": "Berlin"}], "endpoint.schedule.0.timezone: value error, is the name of a time zone"),
+        ([MORNING | {"timezone": "Berlin"}], "endpoint.schedule.0.timezone: must be the name of a time zone"),
         ([MORNING | {"min_instances": 5}], "endpoint.schedule m: min_instances 5 is above max_instances 4"),
         ([MORNING, MORNING], "endpoint.schedule: two actions have the same name"),
     ],

@@ -110,7 +110,7 @@ def test_what_is_compared_is_what_training_sees(tmp_path):
 def test_names_that_cannot_travel_and_files_that_cannot_be_read_are_refused(tmp_path):
     for name in ("a\nb.png", "a\\b.png", "x" * 220 + ".png", os.fsdecode(b"\xff.png")):
         (tmp_path / name).write_bytes(PNG)
-        assert "its name cannot travel" in inspect_image(tmp_path / name).fault
+        assert "its name is not portable" in inspect_image(tmp_path / name).fault
     assert inspect_image(tmp_path / "gone.png").fault == "it cannot be read: No such file or directory"
 
 
@@ -169,14 +169,14 @@ def test_tiny_pictures_few_pictures_and_uneven_classes_are_warned_of(pictures):
         Image.new("RGB", (9, 9), (number, 1, 1)).save(pictures / "train/dog" / f"{number}.png")
     for name in ("1.png", "2.png", "thin.png"):
         (pictures / "train/cat" / name).unlink()
-    assert told(pictures, "warning", "one picture") == [("train/cat", "a class with one picture")]
+    assert told(pictures, "warning", "one picture") == [("train/cat", "the class has one picture")]
     assert told(pictures, "warning", "imbalance") == [("train", "23 pictures of dog, but 1 of cat")]
 
 
 def test_classes_that_are_empty_or_not_everywhere_are_errors(pictures):
     (pictures / "train" / "bird").mkdir()
     shutil.rmtree(pictures / "test" / "dog")
-    assert told(pictures, "error", "empty") == [("train/bird", "a class without pictures")]
+    assert told(pictures, "error", "empty") == [("train/bird", "the class has no pictures")]
     assert [where for where, _ in told(pictures, "error", "classes")] == ["valid/bird", "test/bird", "test/dog"]
 
 

@@ -28,7 +28,7 @@ def dlami(**more):
         ("p4d.24xlarge", ("x86_64",), ""),  # AWS writes P4 for it
         ("p6-b200.48xlarge", ("x86_64",), ""),
         ("g6.xlarge", ("x86_64",), "runs on g4dn, g5, p4, p6-b200, not on g6"),
-        ("g5g.xlarge", ("arm64",), "is for x86_64, g5g.xlarge is arm64"),
+        ("g5g.xlarge", ("arm64",), "is for x86_64, but g5g.xlarge is arm64"),
         ("p3.2xlarge", ("x86_64",), "not on p3"),
     ],
 )

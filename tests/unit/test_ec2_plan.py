@@ -82,7 +82,7 @@ def test_a_team_asks_for_one_box_and_each_box_by_another_token():
 
 
 def test_somebody_else_at_the_same_moment_is_told_to_wait():
-    with pytest.raises(OpsError, match="Somebody else starts the box"):
+    with pytest.raises(OpsError, match="Another operator is launching the box"):
         walked(["InvalidKeyPair.Duplicate"], key_pair=None)
 
 
@@ -110,7 +110,7 @@ def test_a_spot_request_without_a_box_is_cancelled_first():
 
 def request(spot=False, settings=SETTINGS, key="key-1", **more):
     place = launch.LaunchTarget("g4dn.xlarge", "subnet-a", "us-east-1a", spot)
-    return launch.launch_arguments(Facts(**{**NETWORK, **more}), place, key, settings)
+    return launch.build_launch_request(Facts(**{**NETWORK, **more}), place, key, settings)
 
 
 def test_a_new_box_is_hardened_tagged_and_asked_for_once():
@@ -240,15 +240,15 @@ def test_a_stopped_box_takes_its_disk_into_another_type_and_is_never_replaced():
     with pytest.raises(OpsError, match="in us-east-1a"):
         walked([NONE], box=stopped, offered=elsewhere)  # its disk is in us-east-1a
     arm = {**NETWORK["instance_types"], "g5.xlarge": InstanceTypeInfo(("arm64",), 4)}
-    with pytest.raises(OpsError, match="It is kept"):
+    with pytest.raises(OpsError, match="The box is kept"):
         walked([NONE], box=stopped, instance_types=arm)
-    with pytest.raises(OpsError, match="It is kept, and costs its disk only"):
+    with pytest.raises(OpsError, match="The box is kept, and costs its disk only"):
         walked([NONE, NONE], box=stopped)
 
 
 def test_a_stopped_spot_box_keeps_its_type():
     stopped = instance("stopped", SpotInstanceRequestId="sir-1")
-    with pytest.raises(OpsError, match="It is kept"):
+    with pytest.raises(OpsError, match="The box is kept"):
         walked([NONE], box=stopped)
 
 
@@ -256,9 +256,9 @@ def test_only_ec2_starts_what_spot_took():
     taken = instance(
         "stopped", SpotInstanceRequestId="sir-1", StateReason={"Code": "Server.SpotInstanceShutdown", "Message": "x"}
     )
-    with pytest.raises(OpsError, match="EC2 itself starts it again.*carries on from the checkpoint"):
+    with pytest.raises(OpsError, match="EC2 starts it again.*resumes from the checkpoint"):
         walked([], box=taken)
-    with pytest.raises(OpsError, match="EC2 itself starts it again"):
+    with pytest.raises(OpsError, match="EC2 starts it again"):
         walked(["IncorrectSpotRequestState"], box=instance("stopped", SpotInstanceRequestId="sir-1"))
 
 

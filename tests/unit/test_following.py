@@ -55,31 +55,31 @@ def test_dollars_are_of_all_hosts_and_of_what_was_billed():
 
 
 @pytest.mark.parametrize(
-    ("reason", "means"),
+    ("reason", "meaning"),
     [
-        ("CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type.", "no such instance free"),
+        ("CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type.", "no free instance of this type"),
         ("ResourceLimitExceeded: The account-level service limit 'ml.p3.2xlarge for training job usage' is 0 Instances", "quota"),
         ("AlgorithmError: out of memory: lower train.batch, exit code: 1", "out of memory"),
         ("AlgorithmError: train.py was killed (signal 9): most likely the machine ran out of memory., exit code: 137", "out of memory"),
         ('ClientError: Data download failed: No S3 objects found under S3 URL "s3://b/x"', "role could not read its input"),
-        ("AlgorithmError: DataError: train/cat/1.jpg: not a readable PNG or JPEG, exit code: 1", "cannot be read"),
-        ("AlgorithmError: LedgerError: train epoch 1: of 5 pictures 1 were not seen, exit code: 1", "did not see every picture"),
+        ("AlgorithmError: DataError: train/cat/1.jpg: not a readable PNG or JPEG, exit code: 1", "unreadable"),
+        ("AlgorithmError: LedgerError: train epoch 1: of 5 pictures 1 were not seen, exit code: 1", "did not use every picture"),
         ("AlgorithmError: OSError: [Errno 28] No space left on device, exit code: 1", "disk is full"),
-        ("AlgorithmError: another process of this job ended first. RuntimeError: Connection closed by peer, exit code: 1", "one of the hosts died"),
-        ("InternalServerError: We encountered an internal error. Please try again.", "fault of AWS's own"),
-        ("AlgorithmError: ValueError: unknown architecture 'resnet19', exit code: 1", "do not go together"),
+        ("AlgorithmError: another process of this job ended first. RuntimeError: Connection closed by peer, exit code: 1", "one host died"),
+        ("InternalServerError: We encountered an internal error. Please try again.", "internal error of AWS"),
+        ("AlgorithmError: ValueError: unknown architecture 'resnet19', exit code: 1", "contradictory"),
     ],
 )  # fmt: skip
-def test_a_failure_has_a_cause_and_a_next_command(reason, means):
+def test_a_failure_has_a_cause_and_a_next_command(reason, meaning):
     cause, evidence = failures.find_cause(reason)
-    assert means in cause.means
+    assert meaning in cause.meaning
     assert evidence == reason
     assert cause.fix
 
 
 def test_the_log_is_read_before_a_failure_is_called_one_of_its_kind(monkeypatch):
     lines = {"x/algo-1-1": ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"]}
-    monkeypatch.setattr(failures.Tail, "new", lambda self: lines)
+    monkeypatch.setattr(failures.Tail, "read_new", lambda self: lines)
     reason = "AlgorithmError: train.py ended with code 1 and said nothing, exit code: 1"
     found = failures.explain_job(
         None, "x", {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": reason}
@@ -100,7 +100,7 @@ def test_every_command_that_a_cause_names_exists():
 
     import tasks
 
-    for cause in (*failures.CAUSES, *failures.KINDS):
+    for cause in (*failures.CAUSES, *failures.GENERAL_CAUSES):
         for command in re.findall(r"invoke ((?:sm|data|iam)\.[\w.]+(?: --[\w-]+(?: [A-Z]+)?)*|doctor)", cause.fix):
             assert Parser(contexts=tasks.ns.to_contexts()).parse_argv(shlex.split(command)), command
 

@@ -68,8 +68,11 @@ def test_the_whole_path_is_open():
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ({"groups": {**GROUPS, "sg-door": {**GROUPS["sg-door"], "IpPermissionsEgress": []}}}, "lets nothing out"),
-        ({"groups": {**GROUPS, "sg-box": {**GROUPS["sg-box"], "IpPermissions": []}}}, "lets nothing in"),
+        (
+            {"groups": {**GROUPS, "sg-door": {**GROUPS["sg-door"], "IpPermissionsEgress": []}}},
+            "does not allow port 22 out",
+        ),
+        ({"groups": {**GROUPS, "sg-box": {**GROUPS["sg-box"], "IpPermissions": []}}}, "does not allow port 22 in"),
         ({"here": [entry(100, False, 0, 65535)]}, "stops port 22"),
         ({"there": [entry(90, False, 22, 22, "deny"), *OPEN]}, "stops port 22"),
         ({"there": [entry(100, False, 0, 65535), entry(100, True, 443, 443)]}, "stops the answers"),
@@ -109,7 +112,7 @@ def test_no_rule_of_an_acl_means_no():
 
 def test_one_address_outside_gets_in_and_no_other():
     assert from_outside() == ""
-    assert "lets nothing in from 203.0.113.8" in from_outside(address="203.0.113.8")
+    assert "does not allow port 22 in from 203.0.113.8" in from_outside(address="203.0.113.8")
     assert "not to an internet gateway" in from_outside(routes=LOCAL)
     assert "on the way to the box" in from_outside(there=[{**OPEN[0], "CidrBlock": "0.0.0.0/0"}])
     assert "stops the answers" in from_outside(there=[{**OPEN[1], "CidrBlock": "0.0.0.0/0"}])

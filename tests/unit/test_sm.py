@@ -227,5 +227,5 @@ def test_a_jobs_name_follows_from_data_code_settings_and_hosts():
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
-    with pytest.raises(OpsError, match="cannot be divided by 3 hosts"):
+    with pytest.raises(OpsError, match="is not divisible by 3 hosts"):
         spec.build_spec(SETTINGS, DATA, "sm", 3)

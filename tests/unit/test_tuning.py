@@ -54,9 +54,9 @@ def test_the_plan():
     asked = tuning.build_tuning_request(READY, SEARCH, "code/c/")
     assert plan.preview(tuning.steps(READY, SEARCH, "code/c/", True)) == [
         Change("sagemaker", "create_hyper_parameter_tuning_job", asked, WHY, RATE),
-        Wait(READY.free, None, "its trials", 2 * (3600 + 900)),
+        Wait(READY.free, None, "until its trials have ended", 2 * (3600 + 900)),
     ]
-    assert WHY == "2 trials, 1 at a time, on 1 x ml.m5.xlarge, each at most 3600 s: $0.46 at most"
+    assert WHY == "run 2 trials, 1 at a time, on 1 x ml.m5.xlarge, each at most 3600 s: $0.46 at most"
     assert RATE == 0.23
 
 
@@ -154,7 +154,7 @@ def test_a_lost_answer_is_followed_to_the_job_that_was_made():
     ("tune", "count", "words"),
     [
         ({"lr_min": 0.1}, (2, 1), "must be below tune.lr_max"),
-        ({"instances": 3, "batches": [32, 96]}, (2, 1), r"\[32\] cannot be divided by tune.instances 3"),
+        ({"instances": 3, "batches": [32, 96]}, (2, 1), r"\[32\] are not divisible by tune.instances 3"),
         ({}, (751, 1), "1 to 750 trials"),
         ({}, (2, -1), "1 to 10 at a time"),
     ],

@@ -33,7 +33,7 @@ LAUNCHES = ("run_instances", "start_instances")
 
 
 class Account:
-    """One AWS account and region, seen through one profile. Clients are made once and are safe to share by threads."""
+    """One AWS account and region, reached through one profile. Clients are created once, and threads may share them."""
 
     sent: ClassVar[int] = 0  # requests of this process, retries included
 
@@ -59,7 +59,9 @@ class Account:
         except AwsError as error:
             if error.call != "AssumeRole":
                 raise
-            say(f"The role {account.settings.build_role_name(role)} cannot be taken yet: going on as the profile is.")
+            say(
+                f"Cannot assume role {account.settings.build_role_name(role)} yet; continuing with the profile's own credentials."
+            )
             return cls.from_context(c, "")
         return account
 
@@ -149,12 +151,12 @@ class Account:
         if caller != self.settings.aws.account:
             raise OpsError(
                 f"The settings are for account {self.settings.aws.account}, but profile {self.settings.aws.profile!r} is in "
-                f"account {caller}. Nothing was touched. Take the settings file of that account: invoke -f FILE ..."
+                f"account {caller}. Nothing was touched. Use the settings file of that account: invoke -f FILE ..."
             )
         self._guarded = True
 
-    def make(self, change: Change) -> Any:
-        """Carry out one change; the audit log has it before the call and again with its outcome. Raises AwsError."""
+    def make_change(self, change: Change) -> Any:
+        """Make one change; the audit log records it before the call, and again with its outcome. Raises AwsError."""
         self.guard()
         entry = {"call": f"{change.service}.{change.call}", "why": change.why, "args": shorten_for_log(change.args)}
         self._write_audit_entry("begin", entry)
@@ -178,7 +180,7 @@ class Account:
     def wait(self, wait: Wait) -> Any:
         """Poll `wait.until` while it returns a string, printing each new state; return its first other value.
 
-        Ctrl-C leaves things as they are. Raises OpsError when `wait.timeout_s` have passed, and whatever `wait.until` raises.
+        Ctrl-C changes nothing in AWS. Raises OpsError when `wait.timeout_s` have passed, and whatever `wait.until` raises.
         """
         started, seen = time.monotonic(), ""
         for pause in iterate_poll_intervals():
@@ -190,7 +192,7 @@ class Account:
                 seen = state
             if time.monotonic() - started > wait.timeout_s:
                 raise OpsError(
-                    f"Gave up on {wait.what} after {wait.timeout_s:.0f} s: still {state}. Run the same command again to go on waiting."
+                    f"Timed out waiting for {wait.what} after {wait.timeout_s:.0f} s: still {state}. Run the same command again to wait on."
                 )
             time.sleep(pause)
         return None

@@ -10,8 +10,8 @@ from botocore import exceptions as sdk
 
 from ops.core.errors import AwsError, OpsError, Unreachable
 
-SKEWED = ("RequestTimeTooSkewed", "RequestExpired")  # EC2 also says the second when a session has expired
-OFF_MIN = 4.0  # minutes; AWS refuses a signature that is 5 off
+SKEWED = ("RequestTimeTooSkewed", "RequestExpired")  # EC2 also returns the second for an expired session
+OFF_MIN = 4.0  # minutes; AWS rejects a signature that is 5 minutes off
 HIDDEN = ("Environment", "UserData", "AccessKeyId")  # arguments that are never logged
 SHORT = 8  # characters: shorter values are not redacted, since they occur in messages by chance
 
@@ -21,13 +21,13 @@ def build_aws_error(error: Any) -> AwsError:
     code, reason = details.get("Code", "?"), details.get("Message", "")
     off = compute_clock_skew_minutes(error.response)
     if code.startswith("ExpiredToken") or (code == "RequestExpired" and off is not None and abs(off) < OFF_MIN):
-        reason += " The session is over: log in again, then run the same command"
+        reason += " The session has expired: log in again, then run the same command"
     elif code in SKEWED or "Signature expired" in reason or "Signature not yet current" in reason:
         by = "" if off is None else f" by {off:+.0f} minutes"
-        reason += f" This machine's clock is wrong{by}, and AWS takes no signature that is minutes off."
+        reason += f" This machine's clock is wrong{by}, and AWS rejects signatures that are 5 minutes off."
         reason += " Set it: sudo timedatectl set-ntp true"
     if error.operation_name == "AssumeRole":
-        reason += " Every command takes its own role of the stack. Is it there? invoke iam.apply makes it; invoke doctor looks"
+        reason += " Each command assumes its own role of the stack. Create the roles: invoke iam.apply; check them: invoke doctor"
     return AwsError(error.operation_name, code, reason)
 
 
@@ -41,7 +41,7 @@ def compute_clock_skew_minutes(response: dict[str, Any]) -> float | None:
 
 
 def shorten_for_log(value: Any) -> Any:
-    """Return the arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no key's id."""
+    """Return the arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no access key id."""
     if isinstance(value, dict):
         return {key: "..." if key in HIDDEN else shorten_for_log(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -52,7 +52,7 @@ def shorten_for_log(value: Any) -> Any:
 
 
 def redact(text: str, args: Any, hidden: bool = False) -> str:
-    """Return AWS's message without the values of HIDDEN arguments: an error can repeat a key's id."""
+    """Return AWS's message without the values of HIDDEN arguments: an error can repeat an access key id."""
     if isinstance(args, dict):
         for key, item in args.items():
             text = redact(text, item, hidden or key in HIDDEN)
@@ -71,11 +71,11 @@ def explain_sdk_error(error: Exception) -> Exception:
     if isinstance(error, sdk.ConnectionError | sdk.HTTPClientError):
         local = "127.0.0.1" in str(error)
         hint = (
-            "Is the sandbox up? invoke sandbox.up"
+            "Is the sandbox running? Start it: invoke sandbox.up"
             if local
-            else "Is there a network, a proxy, and aws.region right? invoke doctor"
+            else "Check the network, the proxy and aws.region: invoke doctor"
         )
-        return Unreachable(f"AWS was not reached: {error}\n{hint}")
+        return Unreachable(f"Cannot reach AWS: {error}\n{hint}")
     if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.TokenRetrievalError):
-        return OpsError(f"There are no usable AWS credentials: {error}. Log in, then: invoke doctor")
+        return OpsError(f"There are no usable AWS credentials: {error}. Log in, then run: invoke doctor")
     return error

@@ -1,4 +1,4 @@
-"""Sessions: the profile of the settings, or a role of the stack that it assumes; and how often a call is retried."""
+"""Sessions with the settings' profile, or with a role of the stack that it assumes; and how often calls are retried."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ops.core.settings import Settings
 
 # Measured with 30 % of calls throttled: standard/10 lost none of 240 calls, the default of 3 attempts lost 5.
-# A retried inference runs the model again, and a retried Lambda call the whole function: few attempts, long reads.
+# A retried inference runs the model again, and a retried Lambda call the whole function: so few attempts and long reads.
 RETRIES: dict[str, dict[str, Any]] = {
     "control": {"connect_timeout": 5, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 10}},
     # EC2 reports missing capacity as a server error, which the SDK would retry ten times before the plan tries the next zone.
@@ -35,7 +35,7 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost")
 
 
 def open_session(settings: Settings, role: str = "") -> Any:
-    """Return a botocore session on the settings' profile and on nothing else: keys in the environment do not count.
+    """Return a botocore session with the settings' profile and nothing else: keys in the environment are ignored.
 
     With `role` it assumes that role of the stack at its first call, and again before the role's keys expire.
     Raises OpsError when the profile is missing, or when its endpoint_url cannot be reached.
@@ -49,7 +49,9 @@ def open_session(settings: Settings, role: str = "") -> Any:
         check_endpoint_reachable(session.get_scoped_config().get("endpoint_url"))
     except ProfileNotFound as error:
         where = settings.aws.config_file or "~/.aws/config"
-        hint = "Is the sandbox up? invoke sandbox.up" if "sandbox" in where else "Make it: aws configure"
+        hint = (
+            "Is the sandbox running? Start it: invoke sandbox.up" if "sandbox" in where else "Create it: aws configure"
+        )
         raise OpsError(f"There is no AWS profile {settings.aws.profile!r} in {where}. {hint}") from error
     if role:
         assume_stack_role(session, settings, role)
@@ -85,5 +87,5 @@ def check_endpoint_reachable(endpoint_url: str | None) -> None:
         socket.create_connection((url.hostname or "", url.port or 443), timeout=5).close()
     except OSError as error:
         raise OpsError(
-            f"AWS was not reached at {endpoint_url}: {error.strerror or error}. Is the sandbox up? invoke sandbox.up"
+            f"Cannot reach AWS at {endpoint_url}: {error.strerror or error}. Is the sandbox running? Start it: invoke sandbox.up"
         ) from error
