@@ -36,7 +36,7 @@ CAUSES = (
     Cause(r"No S3 objects found|Data download failed|AccessDenied|not authorized to perform|Could not assume role",
           "the job's role could not read its input: either the objects are gone, or the role may not list them",
           "invoke data.verify, then invoke iam.apply"),
-    Cause(r"DataError|PictureError|is missing or spoilt", "a picture or shard is not what the manifest says, or cannot be read",
+    Cause(r"DataError|PictureError|is missing or (?:spoilt|corrupt)", "a picture or shard is not what the manifest says, or cannot be read",
           "invoke data.verify, then invoke data.push --dir DIR: it sends what is spoilt, and names what cannot be read"),
     Cause(r"LedgerError", "the processes together did not see every picture once: a bug in training/, not in the data",
           "invoke sm.logs --job JOB, and look at training/sample_order.py"),
