@@ -1,4 +1,4 @@
-"""The processes that the sandbox starts, each in a clean environment and its own process group; none is left behind."""
+"""The processes that the sandbox starts: each has a clean environment and its own process group, and ends with the sandbox."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Identity:
 
 def find_identity(world: World, key_id: str) -> Identity:
     """Return the identity behind a key that `world.keys` knows."""
-    session = world.keys.session(key_id)
+    session = world.keys.get_session(key_id)
     return build_session_identity(world, session) if session else build_user_identity(world, key_id)
 
 
@@ -44,7 +44,7 @@ def build_user_identity(world: World, key_id: str) -> Identity:
         held += [*compile_inline_policies(group.policies), *compile_managed_policies(group.managed_policies)]
     context = {"aws:principaltype": "User", "aws:userid": user.id, "aws:username": user.name}
     if key_id == world.keys.administrator[0]:
-        context["aws:multifactorauthpresent"] = "true"  # the operator counts as signed in with MFA
+        context["aws:multifactorauthpresent"] = "true"  # the administrator counts as signed in with MFA
     return Identity(
         Caller(user.arn),
         Rights(tuple(held), compile_boundary(world, user)),
@@ -137,7 +137,7 @@ def is_service_trusted(world: World, service: str, role_arn: str, source_arn: st
     context = build_request_context() | {"aws:sourceaccount": ACCOUNT}
     if source_arn:
         context["aws:sourcearn"] = source_arn
-    asked = Request(Caller(service=service), "sts:AssumeRole", role_arn, context)
+    request = Request(Caller(service=service), "sts:AssumeRole", role_arn, context)
     return decide_request(
-        asked, Rights(), compile_policy("its trust", role.assume_role_policy_document), required=True
+        request, Rights(), compile_policy("trust", role.assume_role_policy_document), required=True
     ).allowed
