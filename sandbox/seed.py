@@ -84,7 +84,7 @@ def put_parameter(ssm: Any, name: str, image: Image) -> None:
 
 
 def stop_moto_deciding_by_bucket_policies() -> None:
-    """Keep moto from evaluating bucket policies: it ignores conditions; "deny what is not TLS" would deny everything.
+    """Keep moto from evaluating bucket policies: it ignores conditions, so a deny of requests without TLS would deny everything.
 
     sandbox.iam.enforce evaluates them before moto sees the call.
     """

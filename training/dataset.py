@@ -32,6 +32,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pictures:
+    """The pictures of a data set: class names, the data set's digest, and the entries of each split."""
+
     classes: list[str]
     digest: str
     splits: dict[str, list[Entry]]

@@ -228,7 +228,7 @@ class Fit:
             }
         )
         if action == STOP:
-            raise Stopped(f"stopped at epoch {at.epoch + 1}, step {at.step}; the checkpoint was written")
+            raise Stopped(f"stopped at epoch {at.epoch + 1}, step {at.step}; the checkpoint is written")
 
     def resume(self) -> None:
         saved = self.checkpoints.load()

@@ -60,5 +60,8 @@ class Tally:
 
     def compute_recall(self, names: list[str]) -> dict[str, float | None]:
         """Return by class the fraction of its pictures that is recognised; None for a class without pictures."""
-        there = self.confusion.sum(1)
-        return {name: float(self.confusion[i, i] / there[i]) if there[i] else None for i, name in enumerate(names)}
+        label_counts = self.confusion.sum(1)
+        return {
+            name: float(self.confusion[i, i] / label_counts[i]) if label_counts[i] else None
+            for i, name in enumerate(names)
+        }

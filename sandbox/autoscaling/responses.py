@@ -67,7 +67,7 @@ class Scaling(ApplicationAutoScalingResponse):
         return json.dumps({"PolicyARN": policy.policy_arn, "Alarms": found})
 
     def find_policies(self) -> list[Any]:
-        """Return the policies with the request's name and resource: one or none."""
+        """Return the policies with the request's name and resource: at most one."""
         params, every = self.request_params, self.applicationautoscaling_backend.policies.values()
         return [p for p in every if (p.policy_name, p.resource_id) == (params["PolicyName"], params["ResourceId"])]
 
@@ -148,7 +148,7 @@ def create_tracking_alarms(world: World, params: dict[str, Any]) -> list[Any]:
     """Create target tracking's alarms; capacity.py sets their states. Raises KeyError for an unknown metric."""
     _, endpoint, _, variant = params["ResourceId"].split("/")
     dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}]
-    made = []
+    alarms = []
     for parts in tracking.build_alarm_parameters(params["TargetTrackingScalingPolicyConfiguration"]):
         level = "High" if parts["comparison_operator"] == "GreaterThanThreshold" else "Low"
         alarm = world.backend("cloudwatch").put_metric_alarm(
@@ -160,5 +160,5 @@ def create_tracking_alarms(world: World, params: dict[str, Any]) -> list[Any]:
             **parts,
         )
         alarm.state_value = "INSUFFICIENT_DATA"
-        made.append(alarm)
-    return made
+        alarms.append(alarm)
+    return alarms

@@ -54,12 +54,12 @@ def is_breaching_point(direction: str, point: float, threshold: float) -> bool:
 
 def derive_alarm_state(direction: str, points: Sequence[float | None], threshold: float, before: str) -> str:
     """Return an alarm's state from the points of its periods (None: no point); `before` when too few points decide."""
-    there = [point for point in points if point is not None]
-    if not there:
+    known_points = [point for point in points if point is not None]
+    if not known_points:
         return "INSUFFICIENT_DATA"
-    if not all(is_breaching_point(direction, point, threshold) for point in there):
+    if not all(is_breaching_point(direction, point, threshold) for point in known_points):
         return "OK"
-    return "ALARM" if len(there) == len(points) else before
+    return "ALARM" if len(known_points) == len(points) else before
 
 
 def decide_instance_count(

@@ -101,17 +101,17 @@ class Image:
             raise BuildError(f"COPY {rest}: options are not supported, only sources and a destination")
         if any(".." in Path(source).parts or Path(source).is_absolute() for source in sources):
             raise BuildError(f"COPY {rest}: a source is outside the build context")
-        place, folder = self.resolve_path(last), last.endswith("/")
+        destination, folder = self.resolve_path(last), last.endswith("/")
         found = [path for source in sources for path in sorted(self.context.glob(source))]
         if not found or any(not list(self.context.glob(source)) for source in sources):
             raise BuildError(f"COPY {rest}: no source files were specified, or they do not exist")
-        if len(found) > 1 and not (folder or place.is_dir()):
+        if len(found) > 1 and not (folder or destination.is_dir()):
             raise BuildError(f"COPY {rest}: with more than one source, the destination must end with a /")
         for path in found:
-            target = place / path.name if folder or place.is_dir() else place
+            target = destination / path.name if folder or destination.is_dir() else destination
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
-                shutil.copytree(path, place, dirs_exist_ok=True)
+                shutil.copytree(path, destination, dirs_exist_ok=True)
             else:
                 shutil.copy(path, target)
 

@@ -1,4 +1,4 @@
-"""The images' environments, kept as Docker keeps layers: one for each requirements.txt and Python, for every sandbox."""
+"""The images' environments, cached like Docker's layers: one per requirements.txt and Python version, for all sandboxes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def compute_layer_key(requirements: bytes) -> str:
 
 
 def ensure_environment(requirements: bytes, folder: Path = LAYERS) -> Path:
-    """Return a virtual environment with what these requirements install, and nothing else. Raises BuildError.
+    """Return a virtual environment with exactly these requirements installed. Raises BuildError.
 
     Of two concurrent builds the second waits for the first; a killed build never leaves a folder that counts as complete.
     """
@@ -39,8 +39,8 @@ def ensure_environment(requirements: bytes, folder: Path = LAYERS) -> Path:
         if (folder / name).is_dir():
             print(f" ---> Using cache: {name}")
             return folder / name
-        for left in folder.glob(f"{name}.part-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in folder.glob(f"{name}.part-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         part = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=folder))
         try:
             fill_environment(part, requirements)

@@ -191,13 +191,13 @@ class Build:
         """Run the buildspec's commands of this phase, each in its own shell; on AWS they share one. Raises PhaseFailed."""
         try:
             spec = yaml.safe_load(self.record["source"]["buildspec"]) or {}
-            listed = spec.get("phases", {}).get(phase.lower(), {}).get("commands", [])
+            commands = spec.get("phases", {}).get(phase.lower(), {}).get("commands", [])
         except (yaml.YAMLError, AttributeError) as error:
             raise PhaseFailed(
                 "FAILED", "YAML_FILE_ERROR", f"YAML file does not exist or is malformed: {error}"
             ) from None
         env, shell = self.build_environment(spec.get("env", {})), spec.get("env", {}).get("shell", "sh")
-        for command in listed:
+        for command in commands:
             self.write_line(f"Running command {command}")
             code = self.run_command([shell, "-c", command], env)
             if code:

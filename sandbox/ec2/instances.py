@@ -120,7 +120,7 @@ async def drop_connections(box: Box) -> None:
             connection.abort()
 
 
-def halt_boxes(world: World, instances: list[str], gone: bool = False) -> None:
+def halt_boxes(world: World, instances: list[str], delete_disks: bool = False) -> None:
     """Power off at once: end connections and processes of these boxes; with `gone`, delete their disks too."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -130,12 +130,12 @@ def halt_boxes(world: World, instances: list[str], gone: bool = False) -> None:
         if box := world.ec2.boxes.get(instance):
             box.secret, box.tokens = "", {}
             run_in_loop(world, stop_ssh_servers(box))
-        if gone:
+        if delete_disks:
             world.ec2.boxes.pop(instance, None)
             shutil.rmtree(world.folder / "boxes" / instance, ignore_errors=True)
 
 
-def inject_box_fault(world: World, instance: str, public: str | None, how: dict[str, Any]) -> dict[str, Any]:
+def inject_box_fault(world: World, instance: str, public: str | None, fault: dict[str, Any]) -> dict[str, Any]:
     """Inject faults for drills; return the box's state. A boot clears all of them.
 
     `sshd`: up, down or mute; `keys`: whether keys are accepted; `checks`: ok or impaired; `partition`: whether traffic is held
@@ -144,17 +144,17 @@ def inject_box_fault(world: World, instance: str, public: str | None, how: dict[
     Raises KeyError for an unknown instance, ValueError for an unknown fault.
     """
     box = world.ec2.boxes[instance]
-    if unknown := {*how} - {"sshd", "keys", "checks", "partition", "cut", "disk_mib"}:
+    if unknown := {*fault} - {"sshd", "keys", "checks", "partition", "cut", "disk_mib"}:
         raise ValueError(f"unknown fault of a box: {', '.join(sorted(unknown))}")
-    box.accepts_keys = bool(how.get("keys", box.accepts_keys))
-    box.impaired = how.get("checks", "impaired" if box.impaired else "ok") == "impaired"
-    box.is_partitioned = bool(how.get("partition", box.is_partitioned))
-    if "disk_mib" in how:
-        (box.root / "disk_kib").write_text(str(int(how["disk_mib"]) << 10))
-    if how.get("cut"):
+    box.accepts_keys = bool(fault.get("keys", box.accepts_keys))
+    box.impaired = fault.get("checks", "impaired" if box.impaired else "ok") == "impaired"
+    box.is_partitioned = bool(fault.get("partition", box.is_partitioned))
+    if "disk_mib" in fault:
+        (box.root / "disk_kib").write_text(str(int(fault["disk_mib"]) << 10))
+    if fault.get("cut"):
         run_in_loop(world, drop_connections(box))
-    if "sshd" in how:
-        box.sshd = how["sshd"]
+    if "sshd" in fault:
+        box.sshd = fault["sshd"]
         run_in_loop(world, stop_ssh_servers(box))
         run_in_loop(world, start_ssh_servers(box, public))
     return {

@@ -71,13 +71,13 @@ def shut_down(world: World, box: Box) -> None:
 
 def terminate_boxes(world: World, instance_ids: list[str]) -> None:
     """Terminate instances and remove their network interfaces and disks, which moto forgets, and their tags."""
-    instances.halt_boxes(world, instance_ids, gone=True)
+    instances.halt_boxes(world, instance_ids, delete_disks=True)
     ec2 = world.backend("ec2")
     disks = [device.volume_id for i in instance_ids for device in find_instance(world, i).block_device_mapping.values()]
     ec2.terminate_instances(instance_ids)
     nics = [key for key, eni in ec2.enis.items() if eni.instance is not None and eni.instance.id in instance_ids]
     for key in nics:
         del ec2.enis[key]
-    for gone in [*nics, *disks, *instance_ids]:  # EC2 removes a terminated instance's tags soon after
-        ec2.volumes.pop(gone, None)
-        world.ec2.tags_of_terminated[gone] = ec2.tags.pop(gone, {})
+    for resource_id in [*nics, *disks, *instance_ids]:  # EC2 removes a terminated instance's tags soon after
+        ec2.volumes.pop(resource_id, None)
+        world.ec2.tags_of_terminated[resource_id] = ec2.tags.pop(resource_id, {})

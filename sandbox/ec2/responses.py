@@ -84,11 +84,11 @@ class Ec2(ConnectEndpoints, SpotRequests):
     def _check_volume_size(self, image: str, mappings: list[dict[str, Any]]) -> None:
         ami = self.ec2_backend.amis.get(image)
         least = ami.block_device_mappings[0]["Ebs"]["VolumeSize"] if ami else 0
-        asked = int(mappings[0].get("Ebs", {}).get("VolumeSize") or least) if mappings else least
-        if asked < least:
+        requested = int(mappings[0].get("Ebs", {}).get("VolumeSize") or least) if mappings else least
+        if requested < least:
             raise EC2ClientError(
                 "InvalidBlockDeviceMapping",
-                f"Volume of size {asked}GB is smaller than snapshot '{ami.ebs_snapshot.id}', expect size >= {least}GB",
+                f"Volume of size {requested}GB is smaller than snapshot '{ami.ebs_snapshot.id}', expect size >= {least}GB",
             )
 
     def start_instances(self) -> Any:
@@ -113,15 +113,16 @@ class Ec2(ConnectEndpoints, SpotRequests):
         return super().stop_instances()
 
     def terminate_instances(self) -> ActionResult:
-        gone = self._get_param("InstanceIds", [])
+        instance_ids = self._get_param("InstanceIds", [])
         before = {
-            instance_id: lifecycle.find_instance(get_world(), instance_id) for instance_id in gone
-        }  # the whole request is refused if one is unknown
+            instance_id: lifecycle.find_instance(get_world(), instance_id) for instance_id in instance_ids
+        }  # raises for the whole request if one instance is unknown
         was = {instance_id: {"Code": found.state_code, "Name": found.state} for instance_id, found in before.items()}
-        lifecycle.terminate_boxes(get_world(), gone)
+        lifecycle.terminate_boxes(get_world(), instance_ids)
         now = {"Code": 48, "Name": "terminated"}
         changed = [
-            {"InstanceId": instance_id, "CurrentState": now, "PreviousState": was[instance_id]} for instance_id in gone
+            {"InstanceId": instance_id, "CurrentState": now, "PreviousState": was[instance_id]}
+            for instance_id in instance_ids
         ]
         return ActionResult({"TerminatingInstances": changed})
 
@@ -132,8 +133,8 @@ class Ec2(ConnectEndpoints, SpotRequests):
 
     def describe_instance_status(self) -> ActionResult:
         """Return both checks of each running instance; a drill may have impaired the instance's own."""
-        asked = self._get_param("InstanceIds", [])
-        found = self.ec2_backend.describe_instance_status(asked, False, self._filters_from_querystring())
+        wanted_ids = self._get_param("InstanceIds", [])
+        found = self.ec2_backend.describe_instance_status(wanted_ids, False, self._filters_from_querystring())
         return ActionResult({"InstanceStatuses": [describe_status_checks(instance) for instance in found]})
 
     def delete_subnet(self) -> ActionResult:

@@ -262,8 +262,8 @@ def discard_workers(world: World, name: str) -> None:
     """End the idle workers of a deleted function and forget its provisioned concurrency."""
     tables = world.functions
     with tables.lock:
-        gone = [worker for (function, _), idle in tables.idle.items() if function == name for worker in idle]
+        discarded = [worker for (function, _), idle in tables.idle.items() if function == name for worker in idle]
         tables.idle = {key: idle for key, idle in tables.idle.items() if key[0] != name}
         tables.provisioned = {key: config for key, config in tables.provisioned.items() if key[0] != name}
-    for worker in gone:
+    for worker in discarded:
         worker.end()

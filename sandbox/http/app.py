@@ -1,8 +1,8 @@
-"""The HTTP front end of the local AWS: it authenticates, authorises and logs each request, and passes it on to moto.
+"""The HTTP front end of the local AWS: it authenticates, authorises and logs each request, then passes it to moto.
 
-Listening on loopback does not protect the sandbox: a web page can post to it, and every user of the machine can reach it.
-Each call therefore needs a known access key or web identity token, a Host of the sandbox's, and no Origin. A request is read
-once (parsing.py, parameters.py); the decision is made on that reading, and moto gets that reading and nothing else.
+Listening on loopback does not protect the sandbox: a web page can post to it, and every user of the host can reach it.
+Each call therefore needs a known access key or web identity token, the sandbox's own Host, and no Origin. A request is parsed
+once (parsing.py, parameters.py); the parsed call is authorised, and moto gets only the parsed call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parser that reads each request once: its key, service, operation and protocol, and the parts of it that count.
+"""The parser of requests: it finds the key, service, operation, protocol and parameters of each, once.
 
 moto infers the operation from a header, a query string, a body or a path, whichever it finds first. Therefore it never sees
 the original request, only one built from the parsed call (build_moto_environ): what was authorised is what is executed.
@@ -224,22 +224,31 @@ def read_decoded_body(call: Call) -> bytes:
 
 
 def build_moto_environ(call: Call, params: dict[str, Any]) -> dict[str, Any]:
-    """Return a WSGI environ with the call and its parameters as they were read, and nothing else of the request."""
-    kept = {key: value for key, value in call.environ.items() if not key.startswith(("HTTP_", "CONTENT_"))}
+    """Return a WSGI environ with the parsed call and its parameters only."""
+    environ = {key: value for key, value in call.environ.items() if not key.startswith(("HTTP_", "CONTENT_"))}
     # On AWS these calls come over TLS; a bucket policy that requires it must not lock the sandbox out.
-    kept |= {"HTTP_HOST": call.headers["host"], "wsgi.url_scheme": "https"}
+    environ |= {"HTTP_HOST": call.headers["host"], "wsgi.url_scheme": "https"}
     if call.key:
         scope = f"{call.key}/20260101/{REGION}/{call.service}/aws4_request"
-        kept["HTTP_AUTHORIZATION"] = f"{signature.SCHEME} Credential={scope}, SignedHeaders=host, Signature=0"
+        environ["HTTP_AUTHORIZATION"] = f"{signature.SCHEME} Credential={scope}, SignedHeaders=host, Signature=0"
     given, query, body = build_rest_request(call, params) if call.rest else build_root_request(call, params)
-    kept |= {("" if key == "content-type" else "HTTP_") + key.upper().replace("-", "_"): v for key, v in given.items()}
+    environ |= {
+        ("" if key == "content-type" else "HTTP_") + key.upper().replace("-", "_"): v for key, v in given.items()
+    }
     path = call.path if call.rest else "/"
     line = routes.quote_path(path) + (f"?{query}" if query else "")
-    kept |= {"PATH_INFO": path.encode().decode("latin-1"), "QUERY_STRING": query, "RAW_URI": line, "REQUEST_URI": line}
+    environ |= {
+        "PATH_INFO": path.encode().decode("latin-1"),
+        "QUERY_STRING": query,
+        "RAW_URI": line,
+        "REQUEST_URI": line,
+    }
     if call.rest and call.route.streams:
-        return kept | ({"CONTENT_LENGTH": call.environ["CONTENT_LENGTH"]} if "CONTENT_LENGTH" in call.environ else {})
-    kept.pop("wsgi.input_terminated", None)
-    return kept | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        return environ | (
+            {"CONTENT_LENGTH": call.environ["CONTENT_LENGTH"]} if "CONTENT_LENGTH" in call.environ else {}
+        )
+    environ.pop("wsgi.input_terminated", None)
+    return environ | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
 
 
 def build_root_request(call: Call, params: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:

@@ -43,7 +43,7 @@ class Denied(Exception):
 
 
 def list_needs(world: World, service: str, operation: str, params: dict[str, Any], user: str = "") -> list[Need]:
-    """Return every permission that the call needs, its own first. `user` is the name of the user who calls. Raises UnlistedOperation."""
+    """Return every permission that the call needs, its own first. `user` is the calling user's name. Raises UnlistedOperation."""
     try:
         prefix, start, rows = TABLE[service]
         row = rows[operation]
@@ -98,14 +98,17 @@ def expand_arns(world: World, row: Row, start: str, params: dict[str, Any]) -> l
         if callable(template):
             found += template(world, params)
             continue
-        whole = template if template == "*" or template.startswith(("arn:", "{")) else start + template
-        whole = whole.replace("{region}", REGION).replace("{account}", ACCOUNT)
-        values = as_list(params.get(placeholder[1], [])) if (placeholder := PLACEHOLDER.search(whole)) else [None]
+        arn_template = template if template == "*" or template.startswith(("arn:", "{")) else start + template
+        arn_template = arn_template.replace("{region}", REGION).replace("{account}", ACCOUNT)
+        values = (
+            as_list(params.get(placeholder[1], [])) if (placeholder := PLACEHOLDER.search(arn_template)) else [None]
+        )
         if placeholder and not values:
             optional = placeholder[1] in ("SecurityGroupIds", "SubnetIds", "RouteTableIds")
             values = [] if optional else ["*"]
         found += [
-            fill_arn_template(whole, params | ({placeholder[1]: value} if placeholder else {})) for value in values
+            fill_arn_template(arn_template, params | ({placeholder[1]: value} if placeholder else {}))
+            for value in values
         ]
     return found
 
@@ -115,7 +118,7 @@ def fill_arn_template(template: str, params: dict[str, Any]) -> str:
 
 
 def find_value_at_path(params: Any, path: str) -> Any:
-    """Return the value at A.B, or the list of values if a list is on the way; [] if there is none."""
+    """Return the value at path A.B, or the list of values if the path goes through a list; [] for a missing value."""
     for name in path.split("."):
         if isinstance(params, list):
             params = [item[name] for item in params if isinstance(item, dict) and item.get(name) is not None]

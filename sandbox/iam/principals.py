@@ -39,15 +39,15 @@ def find_identity(world: World, key_id: str) -> Identity:
 def build_user_identity(world: World, key_id: str) -> Identity:
     iam = world.get_global_backend("iam")
     user = next(u for u in iam.users.values() if any(key.access_key_id == key_id for key in u.access_keys))
-    held = [*compile_inline_policies(user.policies), *compile_managed_policies(user.managed_policies)]
+    policies = [*compile_inline_policies(user.policies), *compile_managed_policies(user.managed_policies)]
     for group in iam.get_groups_for_user(user.name):
-        held += [*compile_inline_policies(group.policies), *compile_managed_policies(group.managed_policies)]
+        policies += [*compile_inline_policies(group.policies), *compile_managed_policies(group.managed_policies)]
     context = {"aws:principaltype": "User", "aws:userid": user.id, "aws:username": user.name}
     if key_id == world.keys.administrator[0]:
         context["aws:multifactorauthpresent"] = "true"  # the administrator counts as signed in with MFA
     return Identity(
         Caller(user.arn),
-        Rights(tuple(held), compile_boundary(world, user)),
+        Rights(tuple(policies), compile_boundary(world, user)),
         context | derive_principal_context(user.arn, user.tags),
     )
 
@@ -67,12 +67,16 @@ def build_role_identity(world: World, arn: str, session: str, issued: datetime |
     role = find_role(world, arn)
     if role is None:
         raise KeyError(arn)
-    held = (*compile_inline_policies(role.policies), *compile_managed_policies(role.managed_policies))
-    taken = (issued or datetime.now(UTC)).isoformat(timespec="seconds")  # AWS gives whole seconds too
-    context = {"aws:principaltype": "AssumedRole", "aws:userid": f"{role.id}:{session}", "aws:tokenissuetime": taken}
+    policies = (*compile_inline_policies(role.policies), *compile_managed_policies(role.managed_policies))
+    issued_at = (issued or datetime.now(UTC)).isoformat(timespec="seconds")  # AWS gives whole seconds too
+    context = {
+        "aws:principaltype": "AssumedRole",
+        "aws:userid": f"{role.id}:{session}",
+        "aws:tokenissuetime": issued_at,
+    }
     caller = Caller(role.arn, f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name}/{session}")
     return Identity(
-        caller, Rights(held, compile_boundary(world, role)), context | derive_principal_context(role.arn, role.tags)
+        caller, Rights(policies, compile_boundary(world, role)), context | derive_principal_context(role.arn, role.tags)
     )
 
 

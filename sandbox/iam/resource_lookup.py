@@ -92,7 +92,7 @@ def resolve_function_arn(world: World, params: Params) -> list[str]:
 
 
 def find_iam_arn(known: Any, name: Any, resource_type: str) -> str:
-    """Return the ARN with its path, which the request does not give; without a path if nothing has this name."""
+    """Return the ARN with its path, which the request does not give; without a path if the name is unknown."""
     return next((one.arn for one in known if one.name == name), f"arn:aws:iam::{ACCOUNT}:{resource_type}/{name}")
 
 
@@ -101,18 +101,18 @@ def list_function_statements(world: World, name: str) -> list[dict[str, Any]]:
 
     moto appends a qualifier to the ARN of a version, and takes a principal's ARN or account as it was given.
     """
-    kept = world.backend("lambda")._lambdas._functions.get(name)
+    record = world.backend("lambda")._lambdas._functions.get(name)
     found = []
-    every = [kept["latest"], *kept["versions"]] if kept else []
+    every = [record["latest"], *record["versions"]] if record else []
     for policy in {id(function.policy): function.policy for function in every}.values():  # versions may share one
         for one in policy.statements:
             *_, last = parts = str(one["Resource"]).split(":")
-            whole = ":".join(parts[:7]) + (f":{last}" if len(parts) > 7 else "")
+            resource = ":".join(parts[:7]) + (f":{last}" if len(parts) > 7 else "")
             principal = one["Principal"]
             if isinstance(principal, str) and principal != "*":
                 principal = {"AWS": principal}
             found.append({key: one[key] for key in ("Sid", "Effect", "Action", "Condition") if key in one}
-                         | {"Resource": whole, "Principal": principal})  # fmt: skip
+                         | {"Resource": resource, "Principal": principal})  # fmt: skip
     return found
 
 

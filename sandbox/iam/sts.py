@@ -18,9 +18,9 @@ NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
 class Sts(TokenResponse):
     def assume_role(self) -> ActionResult:
-        held = get_world().keys.get_session(self.get_access_key())
-        self._validate_session(chained=held is not None)
-        inherited = {key: held.tags[key] for key in held.transitive} if held else {}
+        caller_session = get_world().keys.get_session(self.get_access_key())
+        self._validate_session(chained=caller_session is not None)
+        inherited = {key: caller_session.tags[key] for key in caller_session.transitive} if caller_session else {}
         given = {tag["Key"]: tag.get("Value", "") for tag in self._get_param("Tags", [])}
         if again := sorted(inherited.keys() & given.keys()):
             raise STSValidationError(f"The session tags {', '.join(again)} are transitive and cannot be overridden")
@@ -28,7 +28,8 @@ class Sts(TokenResponse):
             super().assume_role(),
             tags=inherited | given,
             transitive=frozenset(inherited) | {key for key in self._get_param("TransitiveTagKeys", []) if key in given},
-            source_identity=self._get_param("SourceIdentity", "") or (held.source_identity if held else ""),
+            source_identity=self._get_param("SourceIdentity", "")
+            or (caller_session.source_identity if caller_session else ""),
         )
 
     def assume_role_with_web_identity(self) -> ActionResult:

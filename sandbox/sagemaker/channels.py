@@ -52,7 +52,7 @@ def prepare_host_folder(s3: Any, request: dict[str, Any], root: Path, host: int)
 def download_channel(s3: Any, source: dict[str, str], folder: Path, role: str) -> None:
     """Download a channel: all objects of a prefix, or those that a manifest file lists, named as below the prefix.
 
-    Raises JobError when there are none.
+    Raises JobError when there are no objects.
     """
     bucket, key = split_s3_uri(source["S3Uri"])
     if source["S3DataType"] == "ManifestFile":

@@ -211,8 +211,8 @@ def forward_to_instance(
             headers={"Content-Type": content_type or "application/octet-stream", "Accept": accept or "*/*"},
             timeout=ANSWER_S,
         )
-        kept = {key: value for key, value in answer.headers.items() if key.lower() not in HOP_BY_HOP}
-        return answer.status, kept, answer.data
+        forwarded = {key: value for key, value in answer.headers.items() if key.lower() not in HOP_BY_HOP}
+        return answer.status, forwarded, answer.data
     except urllib3.exceptions.HTTPError as error:
         return 500, {}, f"the container did not answer: {type(error).__name__}".encode()
 

@@ -103,7 +103,7 @@ def prepare_host_command(request: dict[str, Any], root: Path) -> list[str]:
 
 
 def decode_hyperparameter(value: str) -> Any:
-    """Return a hyperparameter parsed as JSON, or as it is when it is not JSON, as the toolkit does."""
+    """Return a hyperparameter parsed as JSON, or unchanged when it is not JSON, as the toolkit does."""
     try:
         return json.loads(value)
     except ValueError:

@@ -171,11 +171,11 @@ def stop_hosts_gracefully(run: Run) -> None:
     """Send SIGTERM to each host's first program; kill the rest of a host once that has ended, or after STOP_S."""
     for host in run.hosts:
         host.request_stop()
-    deadline, left = run.world.clock.now() + STOP_S, list(run.hosts)
-    while left and run.world.clock.now() < deadline:
+    deadline, remaining = run.world.clock.now() + STOP_S, list(run.hosts)
+    while remaining and run.world.clock.now() < deadline:
         time.sleep(0.05)
-        for host in [host for host in left if host.code is not None]:
+        for host in [host for host in remaining if host.code is not None]:
             host.kill()
-            left.remove(host)
-    for host in left:
+            remaining.remove(host)
+    for host in remaining:
         host.kill()

@@ -151,9 +151,9 @@ def finish_training_job(run: Run, status: str, secondary: str, reason: str = "")
     run.record.training_end_time = ended
     if run.record.training_start_time:
         seconds = run.trained_s + (time.time() - run.attempt_began if run.attempt_began else 0.0)
-        whole = max(1, round(seconds))
-        run.record.training_time_in_seconds = whole
-        run.record.billable_time_in_seconds = round(whole * SPOT_SHARE) if run.spot else whole
+        billed_s = max(1, round(seconds))
+        run.record.training_time_in_seconds = billed_s
+        run.record.billable_time_in_seconds = round(billed_s * SPOT_SHARE) if run.spot else billed_s
     if reason:
         run.record.failure_reason = reason
     set_secondary_status(run, secondary, reason or f"Training job {status.lower()}", status)

@@ -238,8 +238,10 @@ def iterate_hyperparameters(config: dict[str, Any], name: str) -> Iterator[dict[
     dice = random.Random(config.get("RandomSeed", zlib.crc32(name.encode())))
     while True:
         reals = {one["Name"]: repr(draw_from_range(dice, one)) for one in given.get("ContinuousParameterRanges", [])}
-        whole = {one["Name"]: str(round(draw_from_range(dice, one))) for one in given.get("IntegerParameterRanges", [])}
-        yield {**reals, **whole, **{key: dice.choice(values) for key, values in choices.items()}}
+        integers = {
+            one["Name"]: str(round(draw_from_range(dice, one))) for one in given.get("IntegerParameterRanges", [])
+        }
+        yield {**reals, **integers, **{key: dice.choice(values) for key, values in choices.items()}}
 
 
 def draw_from_range(dice: random.Random, bounds: dict[str, str]) -> float:

@@ -138,7 +138,7 @@ def test_an_image_is_built_once_and_is_then_one_that_a_model_can_name(checkout, 
             {"dockerfile": SERVER + "HEALTHCHECK CMD true\n"},
             "Dockerfile, line 6: the instruction HEALTHCHECK is not part",
         ),
-        ({"dockerfile": SERVER.replace("ENTRYPOINT", "CMD")}, "there is no ENTRYPOINT"),
+        ({"dockerfile": SERVER.replace("ENTRYPOINT", "CMD")}, "ENTRYPOINT is missing"),
     ],
     ids=["requirements.txt lacks a package", "an unknown instruction", "no entry point"],
 )
