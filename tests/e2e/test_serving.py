@@ -120,9 +120,9 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(release):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda m: (m / "model.onnx").unlink(), "not whole"),
+        (lambda m: (m / "model.onnx").unlink(), "incomplete or unreadable"),
         (lambda m: (m / "model.onnx").write_bytes(b"rubbish"), "model.onnx is corrupt"),
-        (lambda m: (m / "release.json").write_text("{}"), "not whole"),
+        (lambda m: (m / "release.json").write_text("{}"), "incomplete or unreadable"),
         (lambda m: resigned(m, "model.onnx", b"rubbish"), "does not load"),
         (lambda m: resigned(m, "golden.npz", other_golden(m)), "does not reproduce its golden answers"),
         (lambda m: resigned(m, "golden.npz", b"rubbish"), "golden.npz cannot be read"),
