@@ -43,8 +43,8 @@ def draw_photos(count: int, seed: int) -> tuple[list[bytes], torch.Tensor]:
 
 
 def prepare_batches(pictures: list[bytes], preprocess: Preprocess) -> list[torch.Tensor]:
-    every = torch.stack([preprocess.decoded(picture) for picture in pictures])
-    return [preprocess.normalised(some) for some in every.split(32)]
+    every = torch.stack([preprocess.decode(picture) for picture in pictures])
+    return [preprocess.normalise(some) for some in every.split(32)]
 
 
 def fit_network(arch: str, preprocess: Preprocess) -> model.Classifier:

@@ -21,12 +21,12 @@ def main(pictures: Path, file: Path, pixels: int) -> None:
     network, preprocess = vision.models.resnet18(), Preprocess(min(SIDE, pixels))
     classes = sorted(path.name for path in pictures.iterdir())
     found = [(path, classes.index(path.parent.name)) for path in sorted(pictures.rglob("*.jpg"))]
-    every = torch.stack([preprocess.decoded(path.read_bytes()) for path, _ in found])
+    every = torch.stack([preprocess.decode(path.read_bytes()) for path, _ in found])
     labels = torch.tensor([label for _, label in found])
     optimiser = torch.optim.AdamW(network.parameters(), lr=LR)
     for _ in range(EPOCHS):
         for some in torch.randperm(len(found)).split(BATCH):
-            loss = nn.functional.cross_entropy(network(preprocess.normalised(every[some])), labels[some])
+            loss = nn.functional.cross_entropy(network(preprocess.normalise(every[some])), labels[some])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -1,4 +1,4 @@
-"""The function in front of the endpoint: it reads the event's picture, invokes the endpoint, and answers JSON.
+"""The function in front of the endpoint: it reads the event's picture, invokes the endpoint, and returns JSON.
 
 An event is {"s3_uri": "s3://BUCKET/PREFIX..."}, for the deployed bucket and prefix, or {"image": BASE64}.
 """
@@ -14,16 +14,16 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 PICTURE_BYTES = 5 << 20  # below InvokeEndpoint's 6,291,456, above any sensible photograph
-ANSWER_S = 10
+READ_TIMEOUT_S = 10
 
 # Made once per environment. A retry would run the model again: one attempt, shorter than the function's timeout.
-_config = Config(connect_timeout=3, read_timeout=ANSWER_S, retries={"mode": "standard", "total_max_attempts": 1})
+_config = Config(connect_timeout=3, read_timeout=READ_TIMEOUT_S, retries={"mode": "standard", "total_max_attempts": 1})
 endpoint = boto3.client("sagemaker-runtime", config=_config)
 s3 = boto3.client("s3", config=_config)
 
 
-class Refused(Exception):
-    """The request is refused with an HTTP status and a reason for the caller."""
+class HttpError(Exception):
+    """The request fails with an HTTP status and a reason for the caller."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -33,59 +33,59 @@ class Refused(Exception):
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     try:
         content_type, answer = classify_picture(extract_picture(event))
-    except Refused as refusal:
-        return format_response(refusal.status, {"error": str(refusal)})
+    except HttpError as error:
+        return format_response(error.status, {"error": str(error)})
     if os.environ.get("RESPONSE") == "original":
         return format_original_response(answer, content_type)
     return format_response(200, answer)
 
 
 def extract_picture(event: Any) -> bytes:
-    """Return the bytes of the event's picture. Raises Refused."""
+    """Return the bytes of the event's picture. Raises HttpError."""
     if not isinstance(event, dict):
-        raise Refused(400, "the event must be an object")
+        raise HttpError(400, "the event must be an object")
     if isinstance(event.get("s3_uri"), str):
-        return from_s3(event["s3_uri"])
+        return read_s3_object(event["s3_uri"])
     if isinstance(event.get("image"), str):
         return decode_base64(event["image"])
     if "url" in event:
-        raise Refused(400, "fetching a url is not enabled; send s3_uri or image")
-    raise Refused(400, "the event must have s3_uri or image")
+        raise HttpError(400, "fetching a url is not enabled; send s3_uri or image")
+    raise HttpError(400, "the event must have s3_uri or image")
 
 
-def from_s3(uri: str) -> bytes:
-    """Read from the deployed bucket and prefix only: else callers could read all that the role can. Raises Refused."""
+def read_s3_object(uri: str) -> bytes:
+    """Read from the deployed bucket and prefix only: else callers could read all that the role can. Raises HttpError."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     prefix = os.environ["PREFIX"]
     if not uri.startswith("s3://") or bucket != os.environ["BUCKET"] or not key.startswith(prefix) or ".." in key:
-        raise Refused(403, f"s3_uri must be below s3://{os.environ['BUCKET']}/{prefix}")
+        raise HttpError(403, f"s3_uri must be below s3://{os.environ['BUCKET']}/{prefix}")
     try:
-        found = s3.get_object(Bucket=bucket, Key=key)
-        data = found["Body"].read(PICTURE_BYTES + 1)
+        response = s3.get_object(Bucket=bucket, Key=key)
+        data = response["Body"].read(PICTURE_BYTES + 1)
     except ClientError as error:
         if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
-            raise Refused(404, f"there is no {uri}") from error
-        raise Refused(502, "S3 did not answer") from error
+            raise HttpError(404, f"{uri} does not exist") from error
+        raise HttpError(502, "S3 did not answer") from error
     return check_byte_limit(data)
 
 
 def decode_base64(text: str) -> bytes:
     if len(text) > PICTURE_BYTES * 4 // 3 + 4:
-        raise Refused(413, f"at most {PICTURE_BYTES} bytes are taken")
+        raise HttpError(413, f"at most {PICTURE_BYTES} bytes are taken")
     try:
         return check_byte_limit(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
-        raise Refused(400, "image is not base64") from error
+        raise HttpError(400, "image is not base64") from error
 
 
 def check_byte_limit(data: bytes) -> bytes:
     if len(data) > PICTURE_BYTES:
-        raise Refused(413, f"at most {PICTURE_BYTES} bytes are taken")
+        raise HttpError(413, f"at most {PICTURE_BYTES} bytes are taken")
     return data
 
 
 def classify_picture(data: bytes) -> tuple[str, dict[str, Any]]:
-    """Return (content type, the endpoint's answer). Raises Refused."""
+    """Return (content type, the endpoint's answer). Raises HttpError."""
     try:
         answer = endpoint.invoke_endpoint(
             EndpointName=os.environ["ENDPOINT"], Body=data, ContentType="application/x-image", Accept="application/json"
@@ -94,19 +94,19 @@ def classify_picture(data: bytes) -> tuple[str, dict[str, Any]]:
     except ClientError as error:
         raise translate_error(error) from error
     except (ConnectionError, HTTPClientError) as error:
-        raise Refused(504, "the endpoint did not answer in time") from error
+        raise HttpError(504, "the endpoint did not answer in time") from error
 
 
-def translate_error(error: ClientError) -> Refused:
+def translate_error(error: ClientError) -> HttpError:
     """Map the endpoint's error to HTTP: 400 for its 4xx, 503 for throttling (the caller may retry), else 502."""
     code = error.response["Error"]["Code"]
     status = error.response.get("OriginalStatusCode", 500)
     if code == "ModelError" and 400 <= status < 500:
-        return Refused(400, str(error.response.get("OriginalMessage", "the picture was refused"))[:300])
+        return HttpError(400, str(error.response.get("OriginalMessage", "the picture was refused"))[:300])
     busy = ("TooManyRequestsException", "ServiceUnavailable", "ModelNotReadyException")
     if code.startswith("Throttling") or code in busy or (code == "ModelError" and status == 503):
-        return Refused(503, "the endpoint is busy; try again")
-    return Refused(502, "the endpoint failed")
+        return HttpError(503, "the endpoint is busy; try again")
+    return HttpError(502, "the endpoint failed")
 
 
 def format_response(status: int, body: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def format_response(status: int, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_original_response(answer: dict[str, Any], content_type: str) -> dict[str, Any]:
-    """Format the answer as the project that this one replaces did, for its callers: a list of scores as text."""
+    """Format the answer for callers of the project that this one replaced: a list of scores as text."""
     body = json.dumps([answer["scores"]])
     return {
         "statusCode": 200,

@@ -72,7 +72,7 @@ def create_app(service: Any) -> Any:
     Raises NotImplementedError for a service that moto does not know.
     """
     if service is None:
-        raise NotImplementedError("moto does not know this service at all")
+        raise NotImplementedError("moto does not have this service")
     app = create_backend_app(service)
     app.debug = False
     app.config["PROPAGATE_EXCEPTIONS"] = True

@@ -29,7 +29,7 @@ def find_sandbox_folder(c: Context) -> Path:
     path = settings.resolve_below_root(aws.config_file)
     if aws.profile != "sandbox" or path.parts[-2:] != ("aws", "config"):
         raise OpsError(
-            "These settings are for AWS, not for a sandbox. Leave out -f, or see aws.config_file in invoke.yaml."
+            "These settings are for AWS, not for a sandbox. Run without -f, or set aws.config_file as in invoke.yaml."
         )
     return path.parent.parent
 
@@ -37,7 +37,7 @@ def find_sandbox_folder(c: Context) -> Path:
 def start_sandbox(folder: Path) -> state.State:
     """Start the process and wait for its state file. Raises OpsError with the end of its log if none appears."""
     if missing := next((name for name in NEEDED if find_spec(name) is None), ""):
-        raise OpsError(f"The sandbox needs {missing}: pip install -e '.[sandbox,serve,train]'")
+        raise OpsError(f"The sandbox needs the package {missing}. Run: pip install -e '.[sandbox,serve,train]'")
     log = folder / "sandbox.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -63,21 +63,21 @@ def start_sandbox(folder: Path) -> state.State:
 
 def build_sandbox_environment(folder: Path) -> dict[str, str]:
     """Return the part of the operator's environment that the sandbox's process gets."""
-    kept = ("PATH", "HOME", "LANG", "TMPDIR", "REQUESTS_CA_BUNDLE")
-    env = {name: value for name, value in os.environ.items() if name in kept or name.startswith("PIP_")}
+    inherited = ("PATH", "HOME", "LANG", "TMPDIR", "REQUESTS_CA_BUNDLE")
+    env = {name: value for name, value in os.environ.items() if name in inherited or name.startswith("PIP_")}
     if "HTTPS_PROXY" in os.environ:  # for pip alone: the sandbox itself only talks to this machine
         env.setdefault("PIP_PROXY", os.environ["HTTPS_PROXY"])
     return env | {state.MARK: str(folder)}
 
 
 def send_control_request(
-    running: state.State, method: str, what: str, body: dict[str, Any] | None = None
+    running: state.State, method: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Send one request to the sandbox's control API, with the token of its state file; return the JSON response."""
     data = json.dumps(body or {}).encode() if method == "POST" else None
-    url, headers = f"{running.url}/_sandbox/{what}", {"X-Sandbox-Token": running.token}
+    url, headers = f"{running.url}/_sandbox/{path}", {"X-Sandbox-Token": running.token}
     request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310  loopback, from our state file
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=60) as answer:
-        reply: dict[str, Any] = json.loads(answer.read())
+    with opener.open(request, timeout=60) as response:
+        reply: dict[str, Any] = json.loads(response.read())
     return reply

@@ -25,35 +25,35 @@ def handle_control_request(world: World, environ: dict[str, Any], path: str) -> 
     if path.startswith("/_box/"):
         return build_json_reply(*handle_box_request(world, path.removeprefix("/_box/")))
     if path.startswith("/_credentials/"):
-        found = world.keys.fetch(path.removeprefix("/_credentials/"))
+        found = world.keys.fetch_credentials(path.removeprefix("/_credentials/"))
         return build_json_reply(200 if found else 404, found or {"error": "no such credentials"})
     if not hmac.compare_digest(environ.get("HTTP_X_SANDBOX_TOKEN", ""), world.token):
-        return build_json_reply(403, {"error": "the sandbox's token is missing or wrong"})
-    what = path.removeprefix("/_sandbox/")
+        return build_json_reply(403, {"error": "X-Sandbox-Token is missing or wrong"})
+    action = path.removeprefix("/_sandbox/")
     body = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}")
     try:
-        return build_json_reply(200, dispatch_control_action(world, method, what, body))
+        return build_json_reply(200, dispatch_control_action(world, method, action, body))
     except (KeyError, TypeError, ValueError) as error:
         return build_json_reply(400, {"error": f"{type(error).__name__}: {error}"})
 
 
 def handle_box_request(world: World, path: str) -> tuple[int, dict[str, Any]]:
-    """Serve SECRET/shutdown, the only request a box may make of the machine it runs on."""
-    secret, _, what = path.partition("/")
+    """Serve SECRET/shutdown, the only request that a box may make to its host."""
+    secret, _, action = path.partition("/")
     box = instances.find_box_by_secret(world, secret)
-    if box is None or what != "shutdown":
+    if box is None or action != "shutdown":
         return 404, {"error": "no such box"}
     lifecycle.shut_down(world, box)
     return 200, {}
 
 
-def dispatch_control_action(world: World, method: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
+def dispatch_control_action(world: World, method: str, action: str, body: dict[str, Any]) -> dict[str, Any]:
     """Carry out one control request and return its JSON response.
 
     GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | slow, and what
     `inject_drill_fault` knows. Raises KeyError for any other.
     """
-    match method, what:
+    match method, action:
         case "GET", "health":
             return {"up_s": world.clock.now(), "calls": world.log.count}
         case "POST", "fault":
@@ -75,17 +75,17 @@ def dispatch_control_action(world: World, method: str, what: str, body: dict[str
         case "POST", "age":
             return faults.set_role_age(world, body["role"], float(body["days"]))
         case "POST", "expire":
-            return {"session": world.keys.expire(body["key"])}
+            return {"session": world.keys.expire_session(body["key"])}
         case "POST", "iam":
             return bulk.apply_iam_calls(world, body["calls"])
         case "POST", "slow":
             return faults.set_endpoint_lag(world, body["endpoint"], float(body["seconds"]))
         case "POST", _:
-            return inject_drill_fault(world, what, body)
-    raise KeyError(f"{method} {what}")
+            return inject_drill_fault(world, action, body)
+    raise KeyError(f"{method} {action}")
 
 
-def inject_drill_fault(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
+def inject_drill_fault(world: World, action: str, body: dict[str, Any]) -> dict[str, Any]:
     """Inject a fault into a training job or a box, or change which capacity is short.
 
     Training jobs: interrupt {job} | freeze {job, host} | kill {job, host}. Capacity: capacity {instance_type, short}.
@@ -93,7 +93,7 @@ def inject_drill_fault(world: World, what: str, body: dict[str, Any]) -> dict[st
 
     Hosts are counted from 1. Raises KeyError for an unknown job or box, ValueError where the fault does not apply.
     """
-    match what:
+    match action:
         case "interrupt" if "instance" in body:
             return spot.give_spot_notice(world, body["instance"])
         case "box":
@@ -106,8 +106,8 @@ def inject_drill_fault(world: World, what: str, body: dict[str, Any]) -> dict[st
         case "kill":
             return runs.kill_host(world, body["job"], int(body.get("host", 1)))
         case "capacity":
-            return {"short": world.faults.shorten(body["instance_type"], bool(body.get("short", True)))}
-    raise KeyError(f"POST {what}")
+            return {"short": world.faults.set_capacity_shortage(body["instance_type"], bool(body.get("short", True)))}
+    raise KeyError(f"POST {action}")
 
 
 def build_json_reply(status: int, body: dict[str, Any]) -> Reply:

@@ -41,7 +41,7 @@ class Faults:
 
     def add(self, fault: Fault) -> None:
         if fault.do not in ("error", "delay", "lost"):
-            raise ValueError(f"no such fault: {fault.do!r}; there are error, delay and lost")
+            raise ValueError(f"no such fault: {fault.do!r}; use error, delay or lost")
         with self._lock:
             self._waiting.append(fault)
 
@@ -50,20 +50,20 @@ class Faults:
             self._waiting.clear()
             self.short_of.clear()
 
-    def shorten(self, instance_type: str, short: bool) -> list[str]:
-        """Take away the capacity of an instance type, or give it back; return the types that are short."""
+    def set_capacity_shortage(self, instance_type: str, short: bool) -> list[str]:
+        """Remove the capacity of an instance type, or restore it; return the types that are short."""
         with self._lock:
             self.short_of = self.short_of | {instance_type} if short else self.short_of - {instance_type}
             return sorted(self.short_of)
 
-    def lacks(self, instance_type: str, zone: str, spot: bool) -> bool:
+    def lacks_capacity(self, instance_type: str, zone: str, spot: bool) -> bool:
         """Return whether EC2 has no capacity of the type in the zone, or none for spot if `spot` is set."""
         names = {instance_type, f"{instance_type}/{zone}"} | ({f"spot:{instance_type}"} if spot else set())
         with self._lock:
             return bool(names & self.short_of)
 
-    def take(self, operation: str) -> Fault | None:
-        """Return the fault that is due for this call, or None, and use up one of its times. A delay sleeps here."""
+    def take_due_fault(self, operation: str) -> Fault | None:
+        """Return the fault that is due for this call, or None, and count it. A delay sleeps here."""
         with self._lock:
             due = next((fault for fault in self._waiting if fault.operation == operation), None)
             if due:
@@ -85,16 +85,16 @@ def corrupt_release(world: World, name: str) -> dict[str, Any]:
         raise KeyError(f"no live endpoint {name}")
     url = live.fleet.model.primary_container["ModelDataUrl"]
     bucket, _, key = url.removeprefix("s3://").partition("/")
-    spoilt = io.BytesIO()
-    with tarfile.open(fileobj=spoilt, mode="w:gz") as tar:
+    corrupt = io.BytesIO()
+    with tarfile.open(fileobj=corrupt, mode="w:gz") as tar:
         entry = tarfile.TarInfo("model.onnx")
         entry.size = 7
         tar.addfile(entry, io.BytesIO(b"rubbish"))
-    world.get_global_backend("s3").put_object(bucket, key, spoilt.getvalue())
+    world.get_global_backend("s3").put_object(bucket, key, corrupt.getvalue())
     for member in live.fleet.members:
         if member.process:
             member.process.kill()
-    return {"spoilt": url, "killed": len(live.fleet.members)}
+    return {"corrupt": url, "killed": len(live.fleet.members)}
 
 
 def set_startup_hang(world: World, name: str, on: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The processes that the sandbox starts, each in a clean environment and its own process group; none is left behind."""
+"""The processes that the sandbox starts: each has a clean environment and its own process group, and ends with the sandbox."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def spawn_process(
 
 
 def stop_process_group(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
-    """Send SIGTERM to the group and SIGKILL to what is left of it after `grace_s` seconds; then reap the process."""
+    """Send SIGTERM to the group, and SIGKILL to the processes that run after `grace_s` seconds; then reap the process."""
     signal_group(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace_s)

@@ -61,7 +61,7 @@ class RequestLog:
         """Append one decision with the step (the command) it belongs to.
 
         Our commands name themselves in the user agent; calls of roles, in jobs and functions, belong to the latest one.
-        A user's call that names no command was made by hand and belongs to no step.
+        A user's call without a command was made by hand and belongs to no step.
         """
         with self._lock:
             if step := STEP.search(agent):

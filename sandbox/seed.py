@@ -1,4 +1,4 @@
-"""The public SSM parameters and AMIs that every AWS account finds and moto does not ship."""
+"""The public SSM parameters and AMIs that every AWS account can read and that moto lacks."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ PATH = "/aws/service/deeplearning/ami"
 
 @dataclass(frozen=True)
 class Image:
-    """A Deep Learning AMI. `kind` names it in its parameter's path; `made` and `deprecated` are its dates."""
+    """A Deep Learning AMI. `parameter_name` is the part of its parameter's path that names it."""
 
     ident: str
     architecture: str
-    kind: str
+    parameter_name: str
     name: str
     description: str
-    made: date
-    deprecated: date
+    created_on: date
+    deprecated_on: date
     disk_gib: int = 75
 
 
@@ -55,12 +55,12 @@ def seed_account(world: World) -> None:
     stop_moto_deciding_by_bucket_policies()
     for image in IMAGES:
         put_image(world.backend("ec2"), image)
-        put_parameter(world.backend("ssm"), f"{PATH}/{image.architecture}/{image.kind}/latest/ami-id", image)
+        put_parameter(world.backend("ssm"), f"{PATH}/{image.architecture}/{image.parameter_name}/latest/ami-id", image)
 
 
 def put_image(ec2: Any, image: Image) -> None:
     class Dlami(Ami):
-        deprecation_time = f"{image.deprecated}T00:00:00.000Z"
+        deprecation_time = f"{image.deprecated_on}T00:00:00.000Z"
 
         @property
         def block_device_mappings(self) -> list[dict[str, Any]]:
@@ -70,21 +70,21 @@ def put_image(ec2: Any, image: Image) -> None:
     ec2.amis[image.ident] = Dlami(
         ec2, image.ident, name=image.name, description=image.description, owner_id="898082745236", public=True,
         virtualization_type="hvm", architecture=image.architecture, root_device_type="ebs", root_device_name="/dev/sda1",
-        creation_date=datetime.combine(image.made, time(), UTC),
+        creation_date=datetime.combine(image.created_on, time(), UTC),
     )  # fmt: skip
 
 
 def put_parameter(ssm: Any, name: str, image: Image) -> None:
-    made: dict[str, Any] = {
+    parameter: dict[str, Any] = {
         "name": name, "value": image.ident, "parameter_type": "String", "description": None, "allowed_pattern": None, "keyid": None,
-        "account_id": ACCOUNT, "last_modified_date": datetime.combine(image.made, time(), UTC).timestamp(), "version": 1,
+        "account_id": ACCOUNT, "last_modified_date": datetime.combine(image.created_on, time(), UTC).timestamp(), "version": 1,
         "data_type": "text",
     }  # fmt: skip
-    ssm._parameters[name].append(Parameter(**made))  # type: ignore[abstract]
+    ssm._parameters[name].append(Parameter(**parameter))  # type: ignore[abstract]
 
 
 def stop_moto_deciding_by_bucket_policies() -> None:
-    """Keep moto from evaluating bucket policies: it ignores conditions; "deny what is not TLS" would deny everything.
+    """Keep moto from evaluating bucket policies: it ignores conditions, so a deny of requests without TLS would deny everything.
 
     sandbox.iam.enforce evaluates them before moto sees the call.
     """

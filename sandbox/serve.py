@@ -34,7 +34,7 @@ MOTO = {
 def main(folder: Path) -> None:
     os.environ.update(MOTO)
     os.umask(0o077)
-    # Import only now: moto reads its settings from the environment on import, and all of the sandbox imports moto.
+    # Imported here: moto reads its settings from the environment on import, and all of the sandbox imports moto.
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
 
     world = World(folder, secrets.token_urlsafe(24))
     set_world(world)
-    world.keys.make_administrator()
+    world.keys.create_administrator()
     server = make_server(
         "127.0.0.1", 0, Gate(DomainDispatcherApplication(create_app), world), threaded=True, request_handler=Quiet
     )
@@ -61,28 +61,28 @@ def main(folder: Path) -> None:
     world.port = server.server_port
     world.tunnel_port = instances.start_event_loop(world, partial(enforce.explain_tunnel_denial, world))
     seed.seed_account(world)
-    for worker in (keep_scaling, spot.watch_spot_requests, leave_when_idle):
+    for worker in (keep_scaling, spot.watch_spot_requests, stop_when_idle):
         threading.Thread(target=worker, args=(world,), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: world.ending.set())
     signal.signal(signal.SIGINT, lambda *_: world.ending.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    state.write_private_file(folder / "aws" / "config", world.profile())
-    state.write_private_file(folder / "aws" / "waivers.toml", world.waivers())
+    state.write_private_file(folder / "aws" / "config", world.format_profile())
+    state.write_private_file(folder / "aws" / "waivers.toml", world.format_waivers())
     state.write(
         folder, state.State(os.getpid(), psutil.Process().create_time(), world.port, world.tunnel_port, world.token)
     )
     world.note(f"serving on {world.url}")
     world.ending.wait()
-    world.note("going down")
+    world.note("shutting down")
     processes.end_sandbox_processes(folder)
     state.clear_sandbox_folder(folder)
     os._exit(0)  # threads of werkzeug, asyncio and training jobs would delay an ordinary exit
 
 
-def leave_when_idle(world: World) -> None:
+def stop_when_idle(world: World) -> None:
     while not world.ending.wait(10):
         if time.monotonic() - world.log.last > IDLE_S and len(processes.list_sandbox_processes(world.folder)) == 0:
-            world.note("nobody has called for hours")
+            world.note(f"no call for {IDLE_S / 3600:.0f} hours; shutting down")
             world.ending.set()
 
 

@@ -77,7 +77,7 @@ def clear_sandbox_folder(folder: Path) -> None:
 
 @contextmanager
 def lock_sandbox_folder(folder: Path) -> Iterator[None]:
-    """Allow one `up` or `down` at a time: a second one waits, and then finds the sandbox as the first one left it."""
+    """Allow one `up` or `down` at a time: a second one waits until the first has finished."""
     path = folder / "lock"
     while True:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -44,13 +44,13 @@ class Clock:
     def set_speed(self, speed: float) -> None:
         self._base, self._began, self.speed = self.now(), time.monotonic(), speed
 
-    def ahead(self) -> float:
+    def get_offset(self) -> float:
         """Return the seconds by which this clock is ahead of wall time, because it ran faster."""
         return self.now() - (time.monotonic() - self._start)
 
     def utc(self) -> datetime:
         """Return the sandbox's own date and time, which stamps metrics and drives schedules."""
-        return datetime.now(UTC) + timedelta(seconds=self.ahead())
+        return datetime.now(UTC) + timedelta(seconds=self.get_offset())
 
 
 @dataclass
@@ -69,7 +69,7 @@ class World:
     functions: FunctionTables = field(default_factory=FunctionTables)
     builds: dict[str, Build] = field(default_factory=dict)  # CodeBuild's builds, by id
     metrics: MetricIndex = field(default_factory=MetricIndex)
-    log_store: threading.Lock = field(default_factory=threading.Lock)  # moto's store of logs is not thread-safe
+    log_store_lock: threading.Lock = field(default_factory=threading.Lock)  # moto's store of logs is not thread-safe
 
     def __post_init__(self) -> None:
         self.log = CallLog(self.folder / "calls.jsonl")
@@ -87,7 +87,7 @@ class World:
         """Return moto's store of a global service, such as IAM or S3."""
         return moto.backends.get_backend(module)[ACCOUNT]["aws"]  # type: ignore[call-overload]
 
-    def profile(self) -> str:
+    def format_profile(self) -> str:
         """Return the text of the AWS config file that makes every SDK and the AWS CLI use this sandbox."""
         key, secret = self.keys.administrator
         return (
@@ -95,7 +95,7 @@ class World:
             f"aws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
         )
 
-    def waivers(self) -> str:
+    def format_waivers(self) -> str:
         """Return the waivers file of this account, which waives the audit's finding on its administrator."""
         today = datetime.now(UTC).date()
         return (
@@ -107,7 +107,7 @@ class World:
 
     def create_role_client(self, role_arn: str, service: str, session: str) -> Any:
         """Return a client with the role's own keys. It calls over HTTP, so that the log names the role."""
-        key, secret, token, _ = self.keys.assume(role_arn, session)
+        key, secret, token, _ = self.keys.assume_role(role_arn, session)
         return boto3.client(
             service,
             region_name=REGION,
@@ -117,17 +117,17 @@ class World:
             aws_session_token=token,
         )
 
-    def inside(self, service: str) -> Any:
+    def create_internal_client(self, service: str) -> Any:
         """Return an administrator's client for the sandbox's own calls, which the call log leaves out."""
         key, secret = self.keys.administrator
         client = boto3.client(
             service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret
         )
 
-        def marked(request: Any, **_: Any) -> None:
+        def add_token(request: Any, **_: Any) -> None:
             request.headers["X-Sandbox-Token"] = self.token
 
-        client.meta.events.register("before-sign", marked)
+        client.meta.events.register("before-sign", add_token)
         return client
 
     def note(self, text: str) -> None:

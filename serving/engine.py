@@ -47,13 +47,14 @@ class Engine:
             self._network = compile_for_cpu(folder / "model.onnx", self.precision)
             if self.verify_golden_answers():
                 return
-        raise BadRelease("the model does not give its golden answers")
+        raise BadRelease("the model does not reproduce its golden answers")
 
     def verify_golden_answers(self) -> bool:
         """Return whether inference on the golden pictures reproduces the trained model's scores within TOLERANCE."""
-        return all(self.near(picture, scores) for picture, scores in self.golden)
+        return all(self.reproduces_scores(picture, scores) for picture, scores in self.golden)
 
-    def near(self, picture: bytes, scores: np.ndarray) -> bool:
+    def reproduces_scores(self, picture: bytes, scores: np.ndarray) -> bool:
+        """Return whether inference on one picture gives these scores within TOLERANCE."""
         found = np.array(self.classify(picture).scores)
         return found.shape == scores.shape and bool(
             np.abs(found - scores).max() <= TOLERANCE[self.precision] * max(1.0, float(np.abs(scores).max()))
@@ -64,7 +65,7 @@ class Engine:
         request = self._network.create_infer_request()
         scores = request.infer({0: prepare_picture(data, self.card["preprocess"])})[0][0].astype(float).tolist()
         if not all(map(math.isfinite, scores)):
-            raise ArithmeticError("the network's scores are no numbers")
+            raise ArithmeticError("the network's scores are not finite numbers")
         highest = max(scores)
         weights = [math.exp(score - highest) for score in scores]
         return Answer(scores, [weight / sum(weights) for weight in weights], self.classes[scores.index(highest)])
@@ -92,11 +93,11 @@ def count_vcpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def order_precisions(proved: list[str], pixels: int) -> list[str]:
-    """Return the precisions to try, fastest first: bf16 if packaging proved it and this CPU has instructions for it."""
+def order_precisions(allowed: list[str], pixels: int) -> list[str]:
+    """Return the precisions to try, fastest first: bf16 if the release allows it and this CPU has instructions for it."""
     masked = os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX")  # oneDNN's switch; a benchmark masks instructions with it
     flags = set(CPU.read_text().split()) if CPU.exists() and any(isa in masked for isa in ("AMX", "BF16")) else set()
-    bf16 = "bf16" in proved and pixels >= BF16_PIXELS and flags & {"amx_bf16", "avx512_bf16"}
+    bf16 = "bf16" in allowed and pixels >= BF16_PIXELS and flags & {"amx_bf16", "avx512_bf16"}
     return ["bf16", "fp32"] if bf16 else ["fp32"]
 
 
@@ -124,10 +125,10 @@ def read_verified_release(folder: Path) -> dict[str, Any]:
         files: dict[str, str] = release["files"]
         for name, sha in files.items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sha:
-                raise BadRelease(f"{name} is not the file that was released")
+                raise BadRelease(f"{name} is corrupt: its SHA-256 differs from release.json")
         whole = json.dumps({"files": files, "precisions": release["precisions"]}, sort_keys=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadRelease(f"the release is not whole: {error}") from error
+        raise BadRelease(f"the release is incomplete or unreadable: {error}") from error
     if hashlib.sha256(whole.encode()).hexdigest() != release["digest"]:
-        raise BadRelease("release.json does not belong to its digest")
+        raise BadRelease("release.json does not match its digest")
     return release

@@ -2,8 +2,8 @@
 
     python server.py serve     listens on SAGEMAKER_BIND_TO_PORT (8080), serves OPT_ML/model (/opt/ml/model)
 
-GET /ping is 200 while real inferences pass. POST /invocations takes a JPEG or PNG and answers JSON, or 503 at once when
-the queue is full. GET /metrics is Prometheus text. SIGTERM stops new requests and lets those in progress finish.
+GET /ping returns 200 while real inferences succeed. POST /invocations takes a JPEG or PNG and returns JSON, or 503 at once
+when the queue is full. GET /metrics returns Prometheus text. SIGTERM stops new requests; those in progress finish.
 """
 
 import asyncio
@@ -20,21 +20,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from admission import Admission, Busy, Late, reduce_priority
+from admission import Admission, DeadlineExceeded, QueueFull, reduce_priority
 from engine import Answer, BadRelease, Engine, count_vcpus
 from imaging import REQUEST_BYTES, PictureError
 from telemetry import Telemetry, log, setup_logging
 
-TYPES = {"image/jpeg", "image/png", "application/x-image"}
+CONTENT_TYPES = {"image/jpeg", "image/png", "application/x-image"}
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM
-FRESH_S = 10.0  # an inference that ended within this time proves that inferences pass
+RECENT_S = 10.0  # an inference that succeeded within this time answers a ping
 PING_S = 1.5  # SageMaker gives a ping two seconds
 RETRY_S = "1"
 DISCARD_S = 1.0  # to read the rest of a refused body
 KEEP_ALIVE_S = 75  # longer than the proxy in front keeps connections, or one may close as a request arrives
 
 
-class TooLong(Exception):
+class BodyTooLarge(Exception):
     """The body exceeds REQUEST_BYTES."""
 
 
@@ -44,52 +44,54 @@ class Server:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.telemetry, self.admission = engine, Telemetry(), Admission(count_vcpus())
         self.telemetry.limit.set(self.admission.limit)
-        self.telemetry.inside.set_function(lambda: self.admission.inside)
+        self.telemetry.request_count.set_function(lambda: self.admission.request_count)
         self.telemetry.release.labels(engine.digest, engine.precision).set(1)
 
     async def ping(self, request: Request) -> Response:
-        """Answer 200 after a recent inference, or else after a golden picture passes through the same workers."""
-        if time.monotonic() - self.admission.answered_at < FRESH_S:
+        """Return 200 after a recent inference, or else after the workers reproduce a golden answer."""
+        if time.monotonic() - self.admission.last_answer_at < RECENT_S:
             return Response(status_code=200)
         picture, scores = next(iter(self.engine.golden))
         try:
             async with asyncio.timeout(PING_S):
-                passed = await asyncio.wrap_future(self.admission.run(lambda: self.engine.near(picture, scores)))
+                passed = await asyncio.wrap_future(
+                    self.admission.submit(lambda: self.engine.reproduces_scores(picture, scores))
+                )
         except TimeoutError:
-            return build_error_response(503, f"no inference ended within {PING_S} s")
+            return build_error_response(503, f"no inference finished within {PING_S} s")
         return (
             Response(status_code=200)
             if passed
-            else build_error_response(503, "the model does not give its golden answers")
+            else build_error_response(503, "the model does not reproduce its golden answers")
         )
 
     async def metrics(self, request: Request) -> Response:
-        return Response(self.telemetry.text(), media_type="text/plain; version=0.0.4")
+        return Response(self.telemetry.render(), media_type="text/plain; version=0.0.4")
 
     async def invocations(self, request: Request) -> Response:
         began, size = time.monotonic(), [0]
-        response = await self.answered(request, size)
+        response = await self.respond(request, size)
         if response.status_code >= 400:
             await discard_body(request)
-        self.telemetry.answered(response.status_code, time.monotonic() - began, size[0])
+        self.telemetry.record_response(response.status_code, time.monotonic() - began, size[0])
         return response
 
-    async def answered(self, request: Request, size: list[int]) -> Response:
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        if kind not in TYPES:
+    async def respond(self, request: Request, size: list[int]) -> Response:
+        content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if content_type not in CONTENT_TYPES:
             return build_error_response(
-                415, f"content type {kind[:100] or 'missing'}; taken are {', '.join(sorted(TYPES))}"
+                415, f"content type {content_type[:100] or 'missing'}; send one of {', '.join(sorted(CONTENT_TYPES))}"
             )
         try:
-            answer = await self.admission.answer(lambda: read_bounded_body(request, size), self.classified)
-        except Busy:
-            return build_error_response(503, "too many requests are under way; try again", {"Retry-After": RETRY_S})
-        except Late:
-            return build_error_response(503, "it took too long; try again", {"Retry-After": RETRY_S})
-        except TooLong:
-            return build_error_response(413, f"more than {REQUEST_BYTES} bytes")
+            answer = await self.admission.process(lambda: read_bounded_body(request, size), self.classify_timed)
+        except QueueFull:
+            return build_error_response(503, "the queue is full; try again", {"Retry-After": RETRY_S})
+        except DeadlineExceeded:
+            return build_error_response(503, "the deadline passed; try again", {"Retry-After": RETRY_S})
+        except BodyTooLarge:
+            return build_error_response(413, f"the body is larger than {REQUEST_BYTES} bytes")
         except ClientDisconnect:
-            return build_error_response(400, "the body ended early")  # the caller has gone
+            return build_error_response(400, "the body ended early")  # the caller has disconnected
         except PictureError as error:
             return build_error_response(400, str(error))
         except Exception:  # any other error: JSON to the caller, counted, with the traceback in the log
@@ -98,32 +100,32 @@ class Server:
         return JSONResponse({"release": self.engine.digest, "best": answer.best, "classes": self.engine.classes,
                              "scores": answer.scores, "probabilities": answer.probabilities})  # fmt: skip
 
-    def classified(self, body: bytes) -> Answer:
+    def classify_timed(self, body: bytes) -> Answer:
         with self.telemetry.work.time():
             return self.engine.classify(body)
 
 
 async def read_bounded_body(request: Request, size: list[int]) -> bytes:
-    """Return the body. Raises TooLong as soon as it exceeds REQUEST_BYTES."""
+    """Return the body. Raises BodyTooLarge as soon as it exceeds REQUEST_BYTES."""
     if int(request.headers.get("content-length", 0)) > REQUEST_BYTES:
-        raise TooLong
+        raise BodyTooLarge
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         size[0] = len(body)
         if len(body) > REQUEST_BYTES:
-            raise TooLong
+            raise BodyTooLarge
     return bytes(body)
 
 
 async def discard_body(request: Request) -> None:
     """Read the rest of a refused body, within limits: closing earlier would reset the connection and lose the reply."""
-    left = 2 * REQUEST_BYTES
+    remaining = 2 * REQUEST_BYTES
     with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):  # the last: the body was read before
         async with asyncio.timeout(DISCARD_S):
             async for chunk in request.stream():
-                left -= len(chunk)
-                if left < 0:
+                remaining -= len(chunk)
+                if remaining < 0:
                     return
 
 
@@ -169,13 +171,13 @@ def main() -> int:
     except BadRelease as error:
         log.error("error: the release cannot be served: %s", error)
         return 1
-    about = {
+    summary = {
         "release": engine.digest,
         "classes": len(engine.classes),
         "precision": engine.precision,
         "threads": count_vcpus(),
     }
-    log.info("serving", extra={"fields": about})
+    log.info("serving", extra={"fields": summary})
     host = os.environ.get("SAGEMAKER_BIND_HOST", "0.0.0.0")  # noqa: S104  a container's port is reached from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     uvicorn.run(

@@ -17,24 +17,26 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        where: Any = {"registry": self.registry}
-        self.requests = Counter("serving_requests", "Answers to /invocations, by status", ["status"], **where)
-        self.seconds = Histogram("serving_request_seconds", "From the head to the answer", buckets=SECONDS, **where)
-        self.work = Histogram("serving_work_seconds", "Decoding and inference", buckets=SECONDS, **where)
-        self.inside = Gauge("serving_requests_inside", "Waiting, and being worked on", **where)
-        self.limit = Gauge("serving_requests_limit", "With so many inside, others are refused", **where)
-        self.release = Gauge("serving_release_info", "The release that answers", ["digest", "precision"], **where)
+        options: Any = {"registry": self.registry}
+        self.requests = Counter("serving_requests", "Responses to /invocations, by status", ["status"], **options)
+        self.seconds = Histogram(
+            "serving_request_seconds", "From the request's headers to the response", buckets=SECONDS, **options
+        )
+        self.work = Histogram("serving_work_seconds", "Decoding and inference", buckets=SECONDS, **options)
+        self.request_count = Gauge("serving_requests_inside", "Requests in the queue or in progress", **options)
+        self.limit = Gauge("serving_requests_limit", "Requests inside from which further ones get 503", **options)
+        self.release = Gauge("serving_release_info", "The release that is served", ["digest", "precision"], **options)
 
-    def answered(self, status: int, seconds: float, size: int) -> None:
+    def record_response(self, status: int, seconds: float, size: int) -> None:
         self.requests.labels(str(status)).inc()
         self.seconds.observe(seconds)
         log.debug("answered", extra={"fields": {"status": status, "ms": round(seconds * 1000, 1), "bytes": size}})
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         return generate_latest(self.registry)
 
 
-class Lines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """The log format: one JSON object per line, never with request content."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -47,7 +49,7 @@ class Lines(logging.Formatter):
 def setup_logging() -> None:
     """Log everything to stdout, including uvicorn's lines; LOG_LEVEL=debug adds a line per request."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(Lines())
+    handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=os.environ.get("LOG_LEVEL", "info").upper(), handlers=[handler], force=True)
     warnings.simplefilter("ignore")  # Pillow's warnings quote request content, a line for each broken tag
     for name in ("uvicorn", "uvicorn.error", "asyncio", "PIL"):  # PIL logs every chunk of every picture at debug

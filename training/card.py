@@ -22,19 +22,19 @@ from ranks import Ranks
 from vision import version
 
 GOLDEN = 8
-HERE = ("data", "out", "checkpoints", "start", "classes")  # properties of this host, or of the data
+HOST_SETTINGS = ("data", "out", "checkpoints", "start", "classes")  # properties of this host, or of the data
 
 
 def select_settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the flags that affect the model."""
-    return {name: value for name, value in vars(args).items() if name not in HERE}
+    return {name: value for name, value in vars(args).items() if name not in HOST_SETTINGS}
 
 
 def compute_golden_answers(network: model.Classifier, test: Views) -> dict[str, np.ndarray]:
     """Return GOLDEN test pictures as original bytes with the model's scores, which a server must reproduce."""
     chosen = choose_golden([entry.length for entry in test.entries])
     pictures = [test.entries[i].read() for i in chosen]
-    scores = model.compute_scores(network.eval(), test.preprocess.normalised(test[0, chosen][0]))
+    scores = model.compute_scores(network.eval(), test.preprocess.normalise(test[0, chosen][0]))
     return {
         "pictures": np.frombuffer(b"".join(pictures), np.uint8),
         "ends": np.cumsum([len(picture) for picture in pictures]),
@@ -43,7 +43,7 @@ def compute_golden_answers(network: model.Classifier, test: Views) -> dict[str, 
 
 
 def choose_golden(sizes: list[int]) -> list[int]:
-    """Choose GOLDEN picture numbers evenly among those whose bytes fit in a request; among all when none fits."""
+    """Choose GOLDEN picture numbers evenly among those whose bytes fit in a request; among all if no picture fits."""
     fitting = [number for number, size in enumerate(sizes) if size <= REQUEST_BYTES] or list(range(len(sizes)))
     return [fitting[round(i * (len(fitting) - 1) / (GOLDEN - 1))] for i in range(GOLDEN)]
 
@@ -95,7 +95,7 @@ def write(
     (folder / "predictions.jsonl").write_text(format_jsonl(build_predictions(answers, pictures)))
     (folder / "ledger.json").write_text(json.dumps(ledger) + "\n")
     best = lines[-1]["best_epoch"]
-    about = {
+    card = {
         "arch": chosen["arch"],
         "classes": pictures.classes,
         "preprocess": vars(preprocess),
@@ -109,7 +109,7 @@ def write(
         "metrics": {"valid": lines[best - 1]["valid"], "test": lines[-1]["test"]},
         "golden": hashlib.sha256((folder / "golden.npz").read_bytes()).hexdigest(),
     }
-    model.save(network, folder, about)
+    model.save(network, folder, card)
 
 
 def format_jsonl(lines: list[dict[str, Any]]) -> str:

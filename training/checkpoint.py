@@ -37,13 +37,14 @@ class Checkpoints:
 
     def load(self) -> dict[str, Any] | None:
         """Return rank 0's checkpoint on all ranks; None if it is missing or unreadable. Raises CheckpointError."""
-        found = self.ranks.from_first(self._read)
+        found = self.ranks.broadcast_from_first(self._read)
         if found is None:
             return None
         if found["identity"] != self.identity:
             differ = sorted(k for k in self.identity if found["identity"].get(k) != self.identity[k])
             raise CheckpointError(
-                f"the checkpoint in {self.folder} is another run's: {', '.join(differ)} differ. Take another folder, or delete it"
+                f"the checkpoint in {self.folder} belongs to another run, with a different {', '.join(differ)}. "
+                "Use another folder, or delete it"
             )
         return found
 
@@ -54,11 +55,11 @@ class Checkpoints:
         try:
             found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many types for a truncated file
-            self.ranks.say(f"checkpoint unreadable, training starts anew: {type(error).__name__}: {error}")
+            self.ranks.say(f"checkpoint unreadable, training starts from scratch: {type(error).__name__}: {error}")
             return None
         return found
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Return whether the interval has passed on rank 0; False on other ranks."""
         return self.ranks.rank == 0 and time.monotonic() - self._saved >= self.interval
 
@@ -70,7 +71,7 @@ class Checkpoints:
         try:
             replace_file(self.folder / NAME, serialise_state({"identity": self.identity, **state}))
         except OSError as error:
-            self.ranks.say(f"checkpoint not written, the one before stays: {error.strerror or error}")
+            self.ranks.say(f"checkpoint not written, the previous one is kept: {error.strerror or error}")
         self._saved = time.monotonic()
         self.interval = max(LEAST_S, (self._saved - began) / SHARE)
 

@@ -23,17 +23,17 @@ def evaluate_on_test(model_folder: Path, data_folder: Path) -> dict[str, Any]:
     pictures = dataset.load(data_folder)
     if pictures.classes != card["classes"]:
         raise SystemExit("the model and the data do not have the same classes")
-    preprocess = Preprocess.of(card)
+    preprocess = Preprocess.from_card(card)
     test = Views(pictures.splits["test"], preprocess)
     answers: dict[str, str] = {}
-    right = 0
+    correct = 0
     for start in range(0, len(test), BATCH):
         indices = list(range(start, min(start + BATCH, len(test))))
         batch, labels, _ = test[0, indices]
-        best = model.compute_scores(network, preprocess.normalised(batch)).argmax(1)
-        right += int((best == labels).sum())
+        best = model.compute_scores(network, preprocess.normalise(batch)).argmax(1)
+        correct += int((best == labels).sum())
         answers |= {test.entries[i].name: card["classes"][int(label)] for i, label in zip(indices, best, strict=True)}
-    return {"accuracy": right / len(test), "pictures": len(test), "answers": answers}
+    return {"accuracy": correct / len(test), "pictures": len(test), "answers": answers}
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from model import Classifier
 from preprocess import Preprocess
 from ranks import Ranks
 
-SAY_S = 10.0  # seconds between two lines of progress within an epoch
-CARRY_ON, SAVE, STOP = 0, 1, 2
+PROGRESS_S = 10.0  # seconds between two lines of progress within an epoch
+CONTINUE, SAVE, STOP = 0, 1, 2
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor, list[int]]]  # inputs, labels, numbers of the pictures
 
@@ -42,22 +42,22 @@ class Pictures:
         return len(self.labels)
 
     def batches(self, epoch: int, numbers: list[list[int]]) -> Batches:
-        asked = time.monotonic()
-        for pictures, labels, some in self.feed.batches(epoch, numbers):
-            self.waited_s += time.monotonic() - asked
-            yield self.ready(pictures), labels.to(self.device, non_blocking=True), some
-            asked = time.monotonic()
+        waiting_since = time.monotonic()
+        for pictures, labels, indices in self.feed.batches(epoch, numbers):
+            self.waited_s += time.monotonic() - waiting_since
+            yield self.prepare_inputs(pictures), labels.to(self.device, non_blocking=True), indices
+            waiting_since = time.monotonic()
 
-    def ready(self, pictures: torch.Tensor) -> torch.Tensor:
+    def prepare_inputs(self, pictures: torch.Tensor) -> torch.Tensor:
         if self.frozen is not None:
             features: torch.Tensor = self.frozen(pictures)
             return features
-        normal = self.preprocess.normalised(pictures.to(self.device, non_blocking=True))
+        normal = self.preprocess.normalise(pictures.to(self.device, non_blocking=True))
         return normal.contiguous(memory_format=torch.channels_last)
 
 
 class Features:
-    """The precomputed features of a split: one view of each picture, or several that the epochs take in turn."""
+    """The precomputed features of a split: one view of each picture, or several, of which each epoch uses the next."""
 
     waited_s = 0.0
 
@@ -69,8 +69,8 @@ class Features:
 
     def batches(self, epoch: int, numbers: list[list[int]]) -> Batches:
         view = self.views[epoch % len(self.views)]
-        for some in numbers:
-            yield view[some], self.labels[some].to(self.device), some
+        for indices in numbers:
+            yield view[indices], self.labels[indices].to(self.device), indices
 
 
 @dataclass
@@ -94,10 +94,10 @@ class Fit:
         inputs: dict[str, Any],
         args: argparse.Namespace,
         ranks: Ranks,
-        kept: Checkpoints,
+        checkpoints: Checkpoints,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.network, self.inputs, self.args, self.ranks, self.kept = network, inputs, args, ranks, kept
+        self.network, self.inputs, self.args, self.ranks, self.checkpoints = network, inputs, args, ranks, checkpoints
         self.stop = stop  # returns whether SIGTERM was received
         self.at = Progress()
         self.ledger = Ledger(len(inputs["train"]))
@@ -111,15 +111,15 @@ class Fit:
             self.optimiser, args.lr, total_steps=args.epochs * self.steps
         )
         network.train()
-        self.shared = ranks.shared(network, self.example())
+        self.wrapped = ranks.wrap_network(network, self.make_example())
         self.resume()
 
-    def example(self) -> torch.Tensor:
+    def make_example(self) -> torch.Tensor:
         """Return two inputs of the right shape, filled with zeros."""
         train = self.inputs["train"]
         if isinstance(train, Features):
             return torch.zeros_like(train.views[0][:2])
-        return torch.zeros_like(train.ready(train.feed.views[0, [0]][0].repeat(2, 1, 1, 1)))
+        return torch.zeros_like(train.prepare_inputs(train.feed.views[0, [0]][0].repeat(2, 1, 1, 1)))
 
     def run(self) -> Progress:
         """Train to the last epoch, or until the valid loss stops improving; then load the best weights.
@@ -128,22 +128,22 @@ class Fit:
         """
         at, args = self.at, self.args
         while at.epoch < args.epochs and not (args.patience and at.epoch - at.best["epoch"] >= args.patience):
-            self.epoch()
+            self.run_epoch()
         self.network.load_state_dict(at.best["weights"])
         self.ranks.say(f"best valid loss {at.best['loss']:.6f} (epoch {at.best['epoch']})")
         return at
 
-    def epoch(self) -> None:
+    def run_epoch(self) -> None:
         at, began = self.at, time.monotonic()
         done, before = at.step, self.inputs["train"].waited_s
         self.train_epoch(began)
         loss, right, seen = at.sums
         at.passes.append(self.ledger.close(f"train epoch {at.epoch + 1}", self.padding, self.ranks))
-        self.ranks.align(self.network)
+        self.ranks.copy_statistics(self.network)
         seconds = time.monotonic() - began
-        valid = self.valid()
+        valid = self.evaluate_valid()
         if not np.isfinite(valid["loss"]):
-            raise DivergedError(f"the valid loss of epoch {at.epoch + 1} is {valid['loss']}: lower train.lr")
+            raise DivergedError(f"the valid loss of epoch {at.epoch + 1} is {valid['loss']}; lower train.lr")
         if valid["loss"] < at.best["loss"]:
             weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
             at.best = {"loss": valid["loss"], "epoch": at.epoch + 1, "weights": weights}
@@ -160,7 +160,7 @@ class Fit:
         at.lines.append(line)
         self.ranks.say(format_epoch(line, self.args.epochs))
         at.epoch, at.step, at.sums = at.epoch + 1, 0, [0.0, 0.0, 0.0]
-        self.settle(self.ranks.highest(STOP if self.stop() else SAVE))
+        self.save_or_stop(self.ranks.maximum(STOP if self.stop() else SAVE))
 
     def train_epoch(self, began: float) -> None:
         """Run the remaining steps of the epoch."""
@@ -169,27 +169,27 @@ class Fit:
             len(self.inputs["train"]), args.seed, at.epoch, args.batch, ranks.rank, ranks.size
         )
         here = torch.tensor(at.sums if ranks.rank == 0 else [0.0] * 3, dtype=torch.float64, device=ranks.device)
-        said = began
+        reported_at = began
         self.network.train()
         for inputs, labels, numbers in self.inputs["train"].batches(at.epoch, mine[at.step :]):
             here += self.train_step(inputs, labels)
-            self.ledger.saw(numbers)
+            self.ledger.record(numbers)
             at.step += 1
             now = time.monotonic()
-            if now - said > SAY_S:
-                said = now
-                ranks.say(self.progress(here, now - began))
-            due = self.ranks.highest(STOP if self.stop() else SAVE if self.kept.due() else CARRY_ON)
-            if due and at.step < self.steps:  # the end of an epoch writes its own checkpoint
-                at.sums = ranks.summed(here.cpu().numpy()).tolist()
-                self.settle(due)
-        at.sums = ranks.summed(here.cpu().numpy()).tolist()
+            if now - reported_at > PROGRESS_S:
+                reported_at = now
+                ranks.say(self.format_progress(here, now - began))
+            action = self.ranks.maximum(STOP if self.stop() else SAVE if self.checkpoints.is_due() else CONTINUE)
+            if action and at.step < self.steps:  # the end of an epoch writes its own checkpoint
+                at.sums = ranks.sum(here.cpu().numpy()).tolist()
+                self.save_or_stop(action)
+        at.sums = ranks.sum(here.cpu().numpy()).tolist()
 
     def train_step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Run one step; return [sum of losses, correct answers, pictures] of this rank's part of the batch."""
         torch.manual_seed(sample_order.derive_step_seed(self.args.seed, self.at.epoch, self.at.step, self.ranks.rank))
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.half):
-            scores = self.shared(inputs)
+            scores = self.wrapped(inputs)
         loss = nn.functional.cross_entropy(scores.float(), labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -200,7 +200,7 @@ class Fit:
             [loss.detach().double() * len(labels), right.double(), torch.full_like(right, len(labels)).double()]
         )
 
-    def progress(self, here: torch.Tensor, seconds: float) -> str:
+    def format_progress(self, here: torch.Tensor, seconds: float) -> str:
         loss, _, seen = here.tolist()
         rate = seen * self.ranks.size / seconds
         left = (self.args.epochs - self.at.epoch) * self.steps - self.at.step
@@ -209,16 +209,16 @@ class Fit:
             f"{rate:.0f} images/s  ETA {left * self.args.batch / rate:.0f} s"
         )
 
-    def valid(self) -> dict[str, Any]:
+    def evaluate_valid(self) -> dict[str, Any]:
         size = max(1, self.args.batch // self.ranks.size)  # a batch that fits in memory for training fits here
         tally, _, _ = evaluate_split(self.network, self.inputs["valid"], self.args.classes, self.ranks, size, self.half)
-        return tally.figures()
+        return tally.compute_figures()
 
-    def settle(self, due: int) -> None:
-        """Write a checkpoint, and raise Stopped if `due` is STOP. All ranks call this at the same step."""
+    def save_or_stop(self, action: int) -> None:
+        """Write a checkpoint, and raise Stopped if `action` is STOP. All ranks call this at the same step."""
         at = self.at
-        ledgers = self.ranks.gathered(self.ledger.state())
-        self.kept.save(
+        ledgers = self.ranks.gather(self.ledger.state())
+        self.checkpoints.save(
             {
                 "at": vars(at),
                 "network": self.network.state_dict(),
@@ -227,19 +227,19 @@ class Fit:
                 "ledgers": ledgers,
             }
         )
-        if due == STOP:
+        if action == STOP:
             raise Stopped(f"stopped at epoch {at.epoch + 1}, step {at.step}; the checkpoint is written")
 
     def resume(self) -> None:
-        found = self.kept.load()
-        if found is None:
+        saved = self.checkpoints.load()
+        if saved is None:
             return
-        self.at = Progress(**found["at"])
-        self.network.load_state_dict(found["network"])
-        self.optimiser.load_state_dict(found["optimiser"])
-        self.schedule.load_state_dict(found["schedule"])
-        self.ledger.restore(found["ledgers"][self.ranks.rank])
-        self.ranks.say(f"carrying on at epoch {self.at.epoch + 1}, step {self.at.step}, from the checkpoint")
+        self.at = Progress(**saved["at"])
+        self.network.load_state_dict(saved["network"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.schedule.load_state_dict(saved["schedule"])
+        self.ledger.restore(saved["ledgers"][self.ranks.rank])
+        self.ranks.say(f"resuming at epoch {self.at.epoch + 1}, step {self.at.step}, from the checkpoint")
 
 
 def format_epoch(line: dict[str, Any], epochs: int) -> str:
@@ -265,10 +265,10 @@ def evaluate_split(
         with torch.autocast(ranks.device.type, torch.bfloat16, enabled=reduced):
             scores = network(batch)
         losses = tally.add(scores, labels)
-        ledger.saw(numbers)
+        ledger.record(numbers)
         top = scores.double().softmax(1).topk(min(TOP, classes), 1)
         for number, loss, best, chance in zip(
             numbers, losses.tolist(), top.indices.tolist(), top.values.tolist(), strict=True
         ):
             answers.append({"number": number, "loss": loss, "top": best, "probabilities": np.round(chance, 6).tolist()})
-    return tally.over(ranks), answers, ledger
+    return tally.sum_over_ranks(ranks), answers, ledger

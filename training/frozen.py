@@ -22,7 +22,7 @@ from preprocess import Preprocess
 from ranks import Ranks
 
 CHUNK = 8  # pictures at a time on a CPU: their intermediate results stay in its caches
-SAY_S = 10.0  # seconds between two lines of progress
+PROGRESS_S = 10.0  # seconds between two lines of progress
 BF16_PIXELS = 64  # for smaller pictures fp32 is as fast, and more exact
 
 
@@ -64,8 +64,8 @@ class Frozen:
         count = len(pictures)
         if count < self.chunk:  # pad: another shape would be compiled again, and differ in its last bits
             pictures = torch.cat([pictures, pictures[:1].expand(self.chunk - count, -1, -1, -1)])
-        ready = self._convert_batch(self.preprocess.normalised(pictures.to(self.device, non_blocking=True)))
-        features: torch.Tensor = self._run(ready)
+        inputs = self._convert_batch(self.preprocess.normalise(pictures.to(self.device, non_blocking=True)))
+        features: torch.Tensor = self._run(inputs)
         return features[:count].float()
 
 
@@ -87,7 +87,7 @@ def compile_network(network: nn.Module, example: torch.Tensor) -> Any:
                 traced(example)
             return traced
         except RuntimeError as error:
-            print(f"not compiled, and so slower: {str(error).splitlines()[0]}", flush=True)
+            print(f"the network was not compiled and runs slower: {str(error).splitlines()[0]}", flush=True)
             return network
 
 
@@ -98,19 +98,21 @@ class Cache:
         self, folder: Path, frozen: Frozen, weights: nn.Module, data: str, ranks: Ranks, stop: Callable[[], bool]
     ) -> None:
         self.folder, self.frozen, self.ranks, self.stop = folder, frozen, ranks, stop
-        self.about = f"{hash_weights(weights)} {data} {frozen.preprocess} {frozen.type} {frozen.chunk}"
+        self.identity = f"{hash_weights(weights)} {data} {frozen.preprocess} {frozen.type} {frozen.chunk}"
 
     def features(self, feed: Feed, epoch: int) -> torch.Tensor:
         """Return float32 [pictures, width] of the view that `epoch` draws, from disk if cached. Raises Stopped."""
         count, augment = len(feed.views), feed.views.augment
-        key = hashlib.sha256(f"{self.about} {augment} {epoch} {feed.views.entries[0].name}".encode()).hexdigest()[:20]
+        key = hashlib.sha256(f"{self.identity} {augment} {epoch} {feed.views.entries[0].name}".encode()).hexdigest()[
+            :20
+        ]
         path = self.folder / f"{key}.npy"
-        if self.ranks.from_first(path.exists):
-            return torch.from_numpy(self.ranks.from_first(lambda: np.load(path, allow_pickle=False)))
+        if self.ranks.broadcast_from_first(path.exists):
+            return torch.from_numpy(self.ranks.broadcast_from_first(lambda: np.load(path, allow_pickle=False)))
         mine = list(range(count))[self.ranks.rank :: self.ranks.size]
         computed = self._compute_share(feed, epoch, mine)
         whole = torch.empty(count, computed.shape[1])
-        for rank, theirs in enumerate(self.ranks.gathered(computed)):
+        for rank, theirs in enumerate(self.ranks.gather(computed)):
             whole[rank :: self.ranks.size] = theirs
         if self.ranks.rank == 0:
             save_features(path, whole.numpy())
@@ -118,17 +120,19 @@ class Cache:
 
     def _compute_share(self, feed: Feed, epoch: int, mine: list[int]) -> torch.Tensor:
         """Compute this rank's part, [len(mine), width]; it is empty if a split has fewer pictures than ranks."""
-        done, said = [], time.monotonic()
+        done, reported_at = [], time.monotonic()
         for pictures, _, numbers in feed.batches(epoch, list(split_into_chunks(mine or [0], self.frozen.chunk))):
             if self.stop():
                 break
             done.append(self.frozen(pictures).cpu())
-            if time.monotonic() - said > SAY_S:
-                said = time.monotonic()
+            if time.monotonic() - reported_at > PROGRESS_S:
+                reported_at = time.monotonic()
                 seen = sum(len(some) for some in done)
-                self.ranks.say(f"features of view {epoch + 1}: {seen} of {len(mine)} pictures, the last {numbers[-1]}")
-        if self.ranks.highest(int(self.stop())):  # all ranks agree, so that none waits for features that never come
-            raise Stopped("stopped while features were computed; the views that are whole are kept")
+                self.ranks.say(
+                    f"features of view {epoch + 1}: {seen} of {len(mine)} pictures, last number {numbers[-1]}"
+                )
+        if self.ranks.maximum(int(self.stop())):  # all ranks agree, so that no rank waits for features that never come
+            raise Stopped("stopped while computing features; complete views are cached")
         return torch.cat(done)[: len(mine)]
 
 
@@ -145,7 +149,7 @@ def save_features(path: Path, features: np.ndarray) -> None:
     try:
         replace_file(path, buffer.getvalue())
     except OSError as error:
-        print(f"features not kept, they will be computed again: {error.strerror or error}", flush=True)
+        print(f"features not cached, they will be computed again: {error.strerror or error}", flush=True)
 
 
 def hash_weights(network: nn.Module) -> str:

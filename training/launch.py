@@ -1,4 +1,4 @@
-"""The entry point of a training job: install the wheels, then start train.py once per GPU, or once on a CPU.
+"""The entry point of a training job: it installs the wheels, then starts train.py once per GPU, or once on a CPU.
 
 It reads resourceconfig.json and hyperparameters.json, SageMaker's files below OPT_ML (/opt/ml), which
 boxside/box_runner.py writes on the box. The ranks get torchrun's environment, but run without torchrun: SIGTERM leaves
@@ -30,11 +30,11 @@ class Stop:
     """The SIGTERM handler, installed at once: without one, the first process of a container ignores the signal."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         signal.signal(signal.SIGTERM, self)
 
     def __call__(self, *_: object) -> None:
-        self.asked = True
+        self.requested = True
 
 
 def read_job_config(opt: Path, name: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def wait_for_host(host: str, stop: Stop) -> None:
             socket.getaddrinfo(host, PORT)
             return
         except OSError:
-            if stop.asked or time.monotonic() > deadline:
+            if stop.requested or time.monotonic() > deadline:
                 raise
             time.sleep(1)
 
@@ -92,15 +92,15 @@ def count_gpus() -> int:
 
 def run_processes(commands: list[tuple[list[str], dict[str, str]]], stop: Stop) -> int:
     """Start all processes and wait; pass on SIGTERM; end all when one fails. Return the first failure's exit code."""
-    running = [] if stop.asked else [subprocess.Popen(argv, env=env) for argv, env in commands]
-    told = False
+    running = [] if stop.requested else [subprocess.Popen(argv, env=env) for argv, env in commands]
+    forwarded = False
     while True:
-        if stop.asked and not told:
-            told = True
+        if stop.requested and not forwarded:
+            forwarded = True
             for process in running:
                 process.send_signal(signal.SIGTERM)
         codes = [process.poll() for process in running]
-        if stop.asked and None not in codes and {*codes} <= {0, STOPPED, -signal.SIGTERM}:
+        if stop.requested and None not in codes and {*codes} <= {0, STOPPED, -signal.SIGTERM}:
             return STOPPED if any(codes) or not codes else 0
         failed = next((code for code in codes if code), 0)
         if failed and failed != STOPPED:
@@ -124,8 +124,11 @@ def end_processes(running: list[subprocess.Popen[bytes]]) -> None:
 def explain_exit(code: int) -> str:
     """Return why a process ended that wrote no failure file itself."""
     if code == -signal.SIGKILL:
-        return "train.py was killed (signal 9): most likely the machine ran out of memory. Lower train.batch, or take a larger one"
-    return f"train.py was ended by signal {-code}" if code < 0 else f"train.py ended with code {code} and said nothing"
+        return (
+            "train.py was killed (signal 9): most likely the machine ran out of memory. "
+            "Lower train.batch, or use a larger instance type"
+        )
+    return f"train.py was ended by signal {-code}" if code < 0 else f"train.py ended with code {code} without a message"
 
 
 def run_job(opt: Path, stop: Stop) -> int:
@@ -152,13 +155,13 @@ def main() -> int:
     opt, stop = Path(os.environ.get("OPT_ML", "/opt/ml")), Stop()
     try:
         code = run_job(opt, stop)
-        said = explain_exit(code)
+        message = explain_exit(code)
     except Exception as error:
         traceback.print_exc()
-        code, said = 1, f"{type(error).__name__}: {error}"
+        code, message = 1, f"{type(error).__name__}: {error}"
     failure = opt / "output" / "failure"
     if code not in (0, STOPPED) and failure.parent.is_dir() and not failure.exists():
-        failure.write_text(said)
+        failure.write_text(message)
     return code if code >= 0 else 128 - code
 
 

@@ -1,4 +1,4 @@
-"""The sample ledger: which pictures each rank really saw. It proves that all ranks together saw every picture once.
+"""The sample ledger records which pictures each rank really saw. It proves that all ranks together saw every picture once.
 
 A sampler that gives every rank all pictures, or omits some, is detected at the end of the first epoch. Hosts that each
 train alone are rejected earlier: see ranks.py.
@@ -23,7 +23,7 @@ class Ledger:
         self.counts = np.zeros(pictures, np.int32)
         self.chain = b""
 
-    def saw(self, numbers: list[int]) -> None:
+    def record(self, numbers: list[int]) -> None:
         np.add.at(self.counts, numbers, 1)
         self.chain = hashlib.sha256(self.chain + np.array(numbers, np.int64).tobytes()).digest()
 
@@ -36,13 +36,13 @@ class Ledger:
 
     def close(self, what: str, padding: int, ranks: Ranks) -> dict[str, Any]:
         """Return the pass's entry and reset. Raises LedgerError unless each was seen once, plus `padding`."""
-        seen = ranks.gathered((int(self.counts.sum()), self.chain.hex()))
-        total = ranks.summed(self.counts)
+        seen = ranks.gather((int(self.counts.sum()), self.chain.hex()))
+        total = ranks.sum(self.counts)
         missing, overlap = int((total == 0).sum()), int((total[total > 1] - 1).sum())
         if missing or overlap != padding:
             raise LedgerError(
-                f"{what}: of {len(total)} pictures {missing} were not seen and {overlap} were seen again ({padding} to fill up "
-                f"the last batch were due); the processes saw {', '.join(str(n) for n, _ in seen)}"
+                f"{what}: of {len(total)} pictures {missing} were not seen and {overlap} were seen again (expected: {padding}, to "
+                f"fill the last batch); the processes saw {', '.join(str(n) for n, _ in seen)}"
             )
         self.counts, self.chain = np.zeros_like(self.counts), b""
         return {

@@ -35,14 +35,14 @@ class Tally:
         self.top += int((scores.cpu().topk(min(TOP, self.classes), 1).indices == labels[:, None]).any(1).sum())
         return loss
 
-    def over(self, ranks: Ranks) -> "Tally":
+    def sum_over_ranks(self, ranks: Ranks) -> "Tally":
         """Return the tally of all ranks together."""
         whole = Tally(self.classes)
         for name in ("confusion", "bins", "loss", "top"):
-            setattr(whole, name, ranks.summed(getattr(self, name)))
+            setattr(whole, name, ranks.sum(getattr(self, name)))
         return whole
 
-    def figures(self) -> dict[str, Any]:
+    def compute_figures(self) -> dict[str, Any]:
         """Return {"loss", "accuracy", "top5", "macro_f1", "calibration_error", "pictures"}."""
         pictures = int(self.confusion.sum())
         right, answered = np.diag(self.confusion), self.confusion.sum(0)
@@ -58,7 +58,10 @@ class Tally:
             "pictures": pictures,
         }
 
-    def recall(self, names: list[str]) -> dict[str, float | None]:
+    def compute_recall(self, names: list[str]) -> dict[str, float | None]:
         """Return by class the fraction of its pictures that is recognised; None for a class without pictures."""
-        there = self.confusion.sum(1)
-        return {name: float(self.confusion[i, i] / there[i]) if there[i] else None for i, name in enumerate(names)}
+        label_counts = self.confusion.sum(1)
+        return {
+            name: float(self.confusion[i, i] / label_counts[i]) if label_counts[i] else None
+            for i, name in enumerate(names)
+        }

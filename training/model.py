@@ -48,14 +48,14 @@ def build(arch: str, classes: int, head: str = "linear", layers: str = "all") ->
     """Return a new network. Raises ValueError for an unknown architecture, head or choice of layers."""
     if head not in HEADS or layers not in LAYERS:
         raise ValueError(
-            f"head is one of {', '.join(HEADS)}, layers one of {', '.join(LAYERS)}; got {head!r}, {layers!r}"
+            f"head must be one of {', '.join(HEADS)}, layers one of {', '.join(LAYERS)}; got {head!r}, {layers!r}"
         )
     backbone, width = build_backbone(arch)
     return Classifier(backbone, make_head(head, width, classes), layers)
 
 
-def make_head(kind: str, width: int, classes: int) -> nn.Module:
-    if kind == "linear":
+def make_head(head: str, width: int, classes: int) -> nn.Module:
+    if head == "linear":
         return nn.Linear(width, classes)
     return nn.Sequential(nn.Linear(width, HIDDEN), nn.ReLU(inplace=True), nn.Linear(HIDDEN, classes))
 
@@ -68,12 +68,12 @@ def build_backbone(arch: str) -> tuple[nn.Module, int]:
         raise ValueError(
             f"unknown architecture {arch!r}; known: resnet_tiny, {', '.join(models.list_models(module=models))}"
         )
-    alone: dict[str, bool] = {}
+    options: dict[str, bool] = {}
     if arch in ("googlenet", "inception_v3"):
         # aux_logits makes them return three outputs; init_weights takes half a minute; the published weights expect
         # another normalisation, to which transform_input converts ours.
-        alone = {"aux_logits": False, "init_weights": False, "transform_input": True}
-    return remove_last_layer(models.get_model(arch, weights=None, **alone), arch)
+        options = {"aux_logits": False, "init_weights": False, "transform_input": True}
+    return remove_last_layer(models.get_model(arch, weights=None, **options), arch)
 
 
 def remove_last_layer(network: nn.Module, arch: str) -> tuple[nn.Module, int]:
@@ -126,23 +126,24 @@ def count_weights(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def start_from(network: Classifier, path: Path, sha256: str = "") -> int:
+def load_backbone_weights(network: Classifier, path: Path, sha256: str = "") -> int:
     """Load the backbone's weights from torchvision's published file or our model.safetensors; return how many tensors.
 
     Raises ValueError when the file's SHA-256 is not `sha256`, or the file does not fit the architecture.
     """
     if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise ValueError(f"{path.name} is not the file of weights that was asked for: its SHA-256 differs")
+        raise ValueError(f"{path.name} is not the requested weights file: its SHA-256 differs")
     if path.suffix == ".safetensors":
         found = {n.removeprefix("backbone."): t for n, t in load_file(path).items() if n.startswith("backbone.")}
     else:
         found = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: a pickle could run any code
     own = network.backbone.state_dict()
     missing = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
-    unlike = [name for name in own if name in found and own[name].shape != found[name].shape]
-    if missing or unlike:
+    mismatched = [name for name in own if name in found and own[name].shape != found[name].shape]
+    if missing or mismatched:
         raise ValueError(
-            f"{path.name} does not fit: {', '.join((missing + unlike)[:3])} of {len(missing + unlike)} differ"
+            f"{path.name} does not fit the architecture: {len(missing + mismatched)} tensors are missing or have another shape, "
+            f"such as {', '.join((missing + mismatched)[:3])}"
         )
     network.backbone.load_state_dict({name: found.get(name, own[name]) for name in own})
     return len(own)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-AGREEMENT, LOST = 0.995, 0.002  # least share of equal answers; greatest loss of accuracy
-PICTURES = 200  # with fewer, a single one exceeds 1 - AGREEMENT: they prove nothing
+AGREEMENT, LOST = 0.995, 0.002  # the minimum share of equal answers; the maximum loss of accuracy
+PICTURES = 200  # with fewer, one different answer already exceeds 1 - AGREEMENT
 
 
 @contextmanager

@@ -28,25 +28,25 @@ class Preprocess:
     std: tuple[float, ...] = STD
 
     @classmethod
-    def of(cls, card: dict[str, Any]) -> "Preprocess":
+    def from_card(cls, card: dict[str, Any]) -> "Preprocess":
         """Return the settings of a model.json."""
-        named = card["preprocess"]
-        return cls(named["pixels"], tuple(named["mean"]), tuple(named["std"]))
+        settings = card["preprocess"]
+        return cls(settings["pixels"], tuple(settings["mean"]), tuple(settings["std"]))
 
-    def decoded(self, data: bytes) -> torch.Tensor:
+    def decode(self, data: bytes) -> torch.Tensor:
         """Return uint8 [3, pixels, pixels] from the bytes of a JPEG or PNG, resized without keeping its aspect ratio.
 
         Raises imaging.PictureError.
         """
         return convert_to_tensor(decode_square(data, self.pixels))
 
-    def cropped(self, data: bytes, least: float, draw: random.Random) -> torch.Tensor:
-        """Do what `decoded` does, but for a random crop of at least the fraction `least` of the area, in one resize."""
+    def decode_cropped(self, data: bytes, least: float, draw: random.Random) -> torch.Tensor:
+        """Do what `decode` does, but for a random crop of at least the fraction `least` of the area, in one resize."""
         image = decode_picture(data, 2 * self.pixels).image
         box = draw_crop_box(image.width, image.height, least, draw)
         return convert_to_tensor(image.resize((self.pixels, self.pixels), Image.Resampling.BILINEAR, box=box))
 
-    def normalised(self, batch: torch.Tensor) -> torch.Tensor:
+    def normalise(self, batch: torch.Tensor) -> torch.Tensor:
         """Return float32 [n, 3, pixels, pixels] of a uint8 batch, on the batch's device."""
         mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1) * 255
         std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1) * 255
@@ -77,7 +77,7 @@ class Augment:
     def draw(self, epoch: int, index: int) -> random.Random:
         return random.Random(f"{self.seed} {epoch} {index}")
 
-    def moved(self, picture: torch.Tensor, draw: random.Random) -> torch.Tensor:
+    def shift_and_flip(self, picture: torch.Tensor, draw: random.Random) -> torch.Tensor:
         """Return uint8 [3, side, side], shifted (with wrap-around) and, if `flip` is set, mirrored half of the time."""
         most = round(self.shift * picture.shape[-1])
         if most:

@@ -14,7 +14,7 @@ from torch import nn
 
 T = TypeVar("T")
 
-MEET = timedelta(minutes=15)  # hosts start, and hash their data, at different speeds
+TIMEOUT = timedelta(minutes=15)  # hosts start, and hash their data, at different speeds
 
 
 class Ranks:
@@ -22,48 +22,50 @@ class Ranks:
 
     def __init__(self) -> None:
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        self.here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         self.device = choose_device(int(os.environ.get("LOCAL_RANK", 0)))
-        self._talk: Any = None
+        self._group: Any = None
         if self.size < count_hosts():
             raise RuntimeError(
-                f"this job has {count_hosts()} hosts, but {self.size} processes: each host would train alone"
+                f"this job has {count_hosts()} hosts but {self.size} processes: each host would train alone"
             )
         if self.size > 1:
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=MEET)
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=TIMEOUT)
             # Counts and flags use gloo even with GPUs: a lost peer is noticed at once, and no device has to wait.
-            self._talk = dist.group.WORLD if self.device.type == "cpu" else dist.new_group(backend="gloo", timeout=MEET)
+            self._group = (
+                dist.group.WORLD if self.device.type == "cpu" else dist.new_group(backend="gloo", timeout=TIMEOUT)
+            )
 
-    def summed(self, values: np.ndarray) -> np.ndarray:
+    def sum(self, values: np.ndarray) -> np.ndarray:
         """Return the sum over all ranks, with the shape and precision of `values`."""
         if self.size == 1:
             return values
         total = torch.from_numpy(values.copy())
-        dist.all_reduce(total, group=self._talk)
+        dist.all_reduce(total, group=self._group)
         return total.numpy()
 
-    def highest(self, value: int) -> int:
+    def maximum(self, value: int) -> int:
         """Return the largest of all ranks' values."""
         if self.size == 1:
             return value
         one = torch.tensor([value])
-        dist.all_reduce(one, op=dist.ReduceOp.MAX, group=self._talk)
+        dist.all_reduce(one, op=dist.ReduceOp.MAX, group=self._group)
         return int(one)
 
-    def gathered(self, value: Any) -> list[Any]:
+    def gather(self, value: Any) -> list[Any]:
         """Return every rank's value, in order of rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value, group=self._talk)
+        dist.all_gather_object(values, value, group=self._group)
         return values
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def broadcast_from_first(self, make: Callable[[], T]) -> T:
         """Call `make` on rank 0 and return its result on all ranks."""
         if self.size == 1:
             return make()
         value: list[Any] = [make() if self.rank == 0 else None]
-        dist.broadcast_object_list(value, src=0, group=self._talk)
+        dist.broadcast_object_list(value, src=0, group=self._group)
         sent: T = value[0]
         return sent
 
@@ -71,7 +73,7 @@ class Ranks:
         if self.rank == 0:
             print(text, flush=True)
 
-    def shared(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
+    def wrap_network(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
         """Return the network with gradients averaged over all ranks; the network itself when there is one rank.
 
         DDP rebuilds its buckets after the first backward pass, and with three ranks or more sums in another order
@@ -80,13 +82,13 @@ class Ranks:
         if self.size == 1:
             return network
         wrapped = nn.parallel.DistributedDataParallel(network)
-        kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         wrapped(example).sum().backward()
         network.zero_grad(set_to_none=True)
-        network.load_state_dict(kept)
+        network.load_state_dict(state)
         return wrapped
 
-    def align(self, network: nn.Module) -> None:
+    def copy_statistics(self, network: nn.Module) -> None:
         """Copy rank 0's running statistics to all ranks: they see different pictures, and rank 0's network is saved."""
         if self.size > 1:
             for buffer in network.buffers():
@@ -98,7 +100,7 @@ class Ranks:
         gloo's destructors sometimes hang for minutes when the peer has ended first.
         """
         if self.size > 1:
-            dist.barrier(group=self._talk)
+            dist.barrier(group=self._group)
 
 
 def count_hosts() -> int:

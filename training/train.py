@@ -44,24 +44,29 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=opt / "model")
     parser.add_argument("--checkpoints", type=Path, default=opt / "checkpoints")
     parser.add_argument(
-        "--start", type=Path, default=opt / "input" / "data" / "weights", help="folder of the weights' file"
+        "--start", type=Path, default=opt / "input" / "data" / "weights", help="folder of the weights file"
     )
     parser.add_argument("--arch", default="resnet_tiny")
     parser.add_argument("--head", default="linear", choices=model.HEADS)
-    parser.add_argument("--layers", default="all", choices=model.LAYERS, help="what is trained")
+    parser.add_argument("--layers", default="all", choices=model.LAYERS, help="the layers that are trained")
     parser.add_argument("--weights", default="none", help="SHA-256 of the file in --start, or none")
     parser.add_argument("--pixels", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument(
         "--patience", type=int, default=0, help="epochs without a better valid loss; 0 never stops early"
     )
-    parser.add_argument("--batch", type=int, default=64, help="of all processes together")
+    parser.add_argument("--batch", type=int, default=64, help="pictures per step, of all processes together")
     parser.add_argument("--lr", type=float, default=0.004)
     parser.add_argument("--weight_decay", type=float, default=0.01)
     parser.add_argument("--shift", type=float, default=0.0625)
     parser.add_argument("--flip", type=lambda text: text == "true", default=False)
     parser.add_argument("--crop", type=float, default=1.0)
-    parser.add_argument("--views", type=int, default=0, help="with layers head: so many views a picture, computed once")
+    parser.add_argument(
+        "--views",
+        type=int,
+        default=0,
+        help="with --layers head: precompute this many views of each picture; 0 computes one per epoch",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser
@@ -77,16 +82,16 @@ def prepare_torch(args: argparse.Namespace, ranks: Ranks) -> None:
     if args.batch % ranks.size:
         raise ValueError(f"--batch {args.batch} cannot be divided by {ranks.size} processes")
     if args.views and args.layers != "head":
-        raise ValueError("--views needs --layers head: what is trained gives other features after each step")
+        raise ValueError("--views needs --layers head: the features of layers that are trained change at each step")
 
 
 def build_network(args: argparse.Namespace, classes: int) -> model.Classifier:
     network = model.build(args.arch, classes, args.head, args.layers)
     if args.weights != "none":
-        found = sorted(path for path in args.start.glob("*") if path.is_file())
-        if len(found) != 1:
-            raise ValueError(f"{args.start} holds {len(found)} files of weights; one is wanted")
-        model.start_from(network, found[0], args.weights)
+        files = sorted(path for path in args.start.glob("*") if path.is_file())
+        if len(files) != 1:
+            raise ValueError(f"{args.start} has {len(files)} weights files instead of one")
+        model.load_backbone_weights(network, files[0], args.weights)
     return network
 
 
@@ -100,10 +105,10 @@ def build_inputs(
     """Return ({"train", "valid"} as pictures or as features of the frozen part, the test split as pictures)."""
     preprocess = Preprocess(args.pixels)
     augment = Augment(args.crop, args.shift, args.flip, args.seed)
-    many = choose_worker_count(ranks.device, ranks.here)
+    workers = choose_worker_count(ranks.device, ranks.local_size)
     feeds = {
         split: Feed(
-            Views(pictures.splits[split], preprocess, augment if split == "train" else None), ranks.device, many
+            Views(pictures.splits[split], preprocess, augment if split == "train" else None), ranks.device, workers
         )
         for split in dataset.SPLITS
     }
@@ -122,8 +127,8 @@ def build_inputs(
 
 def main(args: argparse.Namespace) -> tuple[Ranks, Fit]:
     """Train and write the model. The result must stay alive until the process ends: see Ranks.close."""
-    asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     ranks = Ranks()
     prepare_torch(args, ranks)
     pictures = dataset.load(args.data)
@@ -134,21 +139,25 @@ def main(args: argparse.Namespace) -> tuple[Ranks, Fit]:
     )
     network = build_network(args, args.classes)
     network.to(ranks.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 20 % faster on CPUs
-    inputs, test = build_inputs(network, pictures, args, ranks, lambda: bool(asked))
+    inputs, test = build_inputs(network, pictures, args, ranks, lambda: bool(signals))
     settings = card.select_settings(args)
-    kept = Checkpoints(args.checkpoints, {**settings, "data": pictures.digest, "processes": ranks.size}, ranks)
-    fit = Fit(network.head if args.layers == "head" else network, inputs, args, ranks, kept, lambda: bool(asked))
+    checkpoints = Checkpoints(args.checkpoints, {**settings, "data": pictures.digest, "processes": ranks.size}, ranks)
+    fit = Fit(
+        network.head if args.layers == "head" else network, inputs, args, ranks, checkpoints, lambda: bool(signals)
+    )
     done = fit.run()
     tally, answers, ledger = evaluate_split(network, test, args.classes, ranks, max(1, args.batch // ranks.size))
     done.passes.append(ledger.close("test", 0, ranks))
     with simulate_bf16(network):
         _, coarse, _ = evaluate_split(network, test, args.classes, ranks, max(1, args.batch // ranks.size))
-    every, short = ([one for some in ranks.gathered(mine) for one in some] for mine in (answers, coarse))
-    found = {**tally.figures(), "recall": tally.recall(pictures.classes)}
-    ranks.say(f"test loss {found['loss']:.4f}  test accuracy {found['accuracy']:.4f}  on {found['pictures']} pictures")
+    every, short = ([one for some in ranks.gather(mine) for one in some] for mine in (answers, coarse))
+    results = {**tally.compute_figures(), "recall": tally.compute_recall(pictures.classes)}
+    ranks.say(
+        f"test loss {results['loss']:.4f}  test accuracy {results['accuracy']:.4f}  on {results['pictures']} pictures"
+    )
     if ranks.rank == 0:
-        found |= {"precision": count_agreement(every, short, test.labels.tolist())}
-        lines = [*done.lines, {"test": found, "best_epoch": done.best["epoch"]}]
+        results |= {"precision": count_agreement(every, short, test.labels.tolist())}
+        lines = [*done.lines, {"test": results, "best_epoch": done.best["epoch"]}]
         card.write(args.out, network, pictures, lines, every, summarise_passes(done.passes), settings, ranks)
     ranks.close()
     return ranks, fit
@@ -156,12 +165,12 @@ def main(args: argparse.Namespace) -> tuple[Ranks, Fit]:
 
 def describe_error(error: BaseException) -> str:
     """Return one sentence for the operator from an error of torch or the system."""
-    said = str(error).strip().splitlines() or [""]
-    if said[0].startswith("Caught ") and len(said) > 1:  # a DataLoader worker sends its whole traceback
-        return said[-1]
+    lines = str(error).strip().splitlines() or [""]
+    if lines[0].startswith("Caught ") and len(lines) > 1:  # a DataLoader worker sends its whole traceback
+        return lines[-1]
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in text:
-        return f"out of memory: lower train.batch or train.pixels, or take a larger instance. {text}"
+        return f"out of memory: lower train.batch or train.pixels, or use a larger instance type. {text}"
     if any(words in text for words in ("Connection closed by peer", "Connection reset by peer", "Broken pipe")):
         return f"another process of this job ended first. {text}"
     return text
@@ -184,7 +193,7 @@ if __name__ == "__main__":
         os._exit(0)
     except Stopped as stopped:
         print(stopped, flush=True)
-        os._exit(STOPPED)  # at once: the other ranks stopped at this step too, and none waits for another
+        os._exit(STOPPED)  # at once: all ranks stopped at this step, so no rank waits for another
     except Exception as error:
         traceback.print_exc()
         write_failure(error)

@@ -29,7 +29,7 @@ def download_weights(url: str, folder: Path) -> Path:
     name = url.rsplit("/", 1)[-1]
     hashed = re.fullmatch(r"[\w.-]+-([0-9a-f]{8,64})\.pth", name)
     if hashed is None:
-        raise ValueError(f"{name} does not carry the first digits of its SHA-256, as in resnet18-f37072fd.pth")
+        raise ValueError(f"The name {name} must end in the first digits of its SHA-256, as in resnet18-f37072fd.pth")
     path = folder / name
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

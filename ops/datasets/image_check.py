@@ -73,7 +73,7 @@ def inspect_bytes(data: bytes) -> ImageInfo:
     except UnreadableError as error:
         return ImageInfo("", f"it is damaged or cut short: {error.__cause__}")
     pixels = hashlib.sha256(f"{picture.image.size}".encode() + picture.image.tobytes()).hexdigest()
-    return ImageInfo("", "", *picture.size, picture.mode, pixels, picture.turned)
+    return ImageInfo("", "", *picture.size, picture.mode, pixels, picture.is_rotated)
 
 
 def detect_file_format(data: bytes) -> str:

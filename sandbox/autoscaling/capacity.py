@@ -39,7 +39,7 @@ def keep_scaling(world: World) -> None:
 
 def run_scaling_pass(world: World, gauge: Gauge, since: datetime, now: datetime) -> None:
     alarms.evaluate_alarms(world)
-    gauge.look(world)
+    gauge.sample_requests(world)
     follow_schedule(world, since, now)
     for policy in list(world.backend("applicationautoscaling").policies.values()):
         if policy.service_namespace == "sagemaker" and policy.policy_type == "TargetTrackingScaling":
@@ -47,29 +47,29 @@ def run_scaling_pass(world: World, gauge: Gauge, since: datetime, now: datetime)
 
 
 class Gauge:
-    """The requests under way per instance, sampled often and put to CloudWatch as an average of ten seconds."""
+    """The requests in progress per instance, sampled often and put to CloudWatch as averages of ten seconds."""
 
     def __init__(self) -> None:
         self.slot = 0
-        self.seen: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.samples: dict[tuple[str, str], list[float]] = defaultdict(list)
 
-    def look(self, world: World) -> None:
+    def sample_requests(self, world: World) -> None:
         slot = int(world.clock.utc().timestamp() // GAUGE_S)
         if slot != self.slot:
-            for (endpoint, variant), samples in self.seen.items():
+            for (endpoint, variant), samples in self.samples.items():
                 where = {"EndpointName": endpoint, "VariantName": variant}
                 for passed in range(max(self.slot, slot - 90), slot):  # a fast clock skips several
                     at = datetime.fromtimestamp(passed * GAUGE_S, UTC)
                     average = math.fsum(samples) / len(samples)
                     metrics.put_metrics(world, "AWS/SageMaker", where, at, ConcurrentRequestsPerModel=(average, "None"))
-            self.seen.clear()
+            self.samples.clear()
             self.slot = slot
         for name in list(world.backend("sagemaker").endpoints):
             live = world.sagemaker.endpoints.get(name)
             if live is not None and live.fleet is not None and live.fleet.members:
                 members = live.fleet.members
-                under_way = sum(member.outstanding for member in members)
-                self.seen[name, live.fleet.variant].append(under_way / len(members))
+                in_progress = sum(member.outstanding for member in members)
+                self.samples[name, live.fleet.variant].append(in_progress / len(members))
 
 
 def evaluate_tracking_alarms(world: World, policy: Any) -> None:
@@ -83,7 +83,7 @@ def evaluate_tracking_alarms(world: World, policy: Any) -> None:
         state = tracking.derive_alarm_state(derive_scaling_direction(alarm), points, alarm.threshold, alarm.state_value)
         if state != alarm.state_value:
             data = {"version": "1.0", "period": alarm.period, "recentDatapoints": points, "threshold": alarm.threshold}
-            alarm.update_state(f"{len(points)} points of {alarm.period} s were looked at", json.dumps(data), state)
+            alarm.update_state(f"evaluated {len(points)} data points of {alarm.period} s", json.dumps(data), state)
             world.note(f"alarm {alarm.name}: {state}")
         if state == "ALARM" and points[-1] is not None:
             scale_on_alarm(world, policy, alarm, points[-1])
@@ -95,17 +95,17 @@ def derive_scaling_direction(alarm: Any) -> str:
 
 def scale_on_alarm(world: World, policy: Any, alarm: Any, point: float) -> None:
     """Scale for an alarm that fires, unless scaling is suspended, cooling down, or the endpoint is being changed."""
-    resource, way = policy.resource_id, derive_scaling_direction(alarm)
+    resource, direction = policy.resource_id, derive_scaling_direction(alarm)
     live, target = world.sagemaker.endpoints.get(resource.split("/")[1]), find_scalable_target(world, policy)
-    if live is None or target is None or tracking.is_scaling_suspended(target.suspended_state, way):
+    if live is None or target is None or tracking.is_scaling_suspended(target.suspended_state, direction):
         return
-    if resource in world.scaling.under_way or live.record.endpoint_status != "InService":
+    if resource in world.scaling.in_progress or live.record.endpoint_status != "InService":
         return
     settings = policy.target_tracking_scaling_policy_configuration
-    cooldown = settings.get("ScaleOutCooldown" if way == "out" else "ScaleInCooldown", 300)
-    if world.clock.now() - world.scaling.scaled_at.get((resource, way), -math.inf) < cooldown:
+    cooldown = settings.get("ScaleOutCooldown" if direction == "out" else "ScaleInCooldown", 300)
+    if world.clock.now() - world.scaling.scaled_at.get((resource, direction), -math.inf) < cooldown:
         return
-    if way == "in" and not all(
+    if direction == "in" and not all(
         other.state_value == "ALARM"
         for each in world.backend("applicationautoscaling").policies.values()
         if each.resource_id == resource
@@ -115,7 +115,7 @@ def scale_on_alarm(world: World, policy: Any, alarm: Any, point: float) -> None:
         return  # all policies have to agree to scale in
     count = endpoints.get_desired_count(live)
     bounds = (target.min_capacity, target.max_capacity)
-    wanted, reason = tracking.decide_instance_count(way, point, count, bounds, settings["TargetValue"])
+    wanted, reason = tracking.decide_instance_count(direction, point, count, bounds, settings["TargetValue"])
     cause = f"monitor alarm {alarm.name} in state ALARM triggered policy {policy.policy_name}"
     if reason:
         record_not_scaled(world, resource, cause, reason, count, bounds)
@@ -123,9 +123,9 @@ def scale_on_alarm(world: World, policy: Any, alarm: Any, point: float) -> None:
         change_desired_count(world, resource, wanted, cause)
 
 
-def find_scalable_target(world: World, of: Any) -> Any:
+def find_scalable_target(world: World, record: Any) -> Any:
     """Return the scalable target of a policy or a scheduled action, or None."""
-    return world.backend("applicationautoscaling").targets.get(of.scalable_dimension, {}).get(of.resource_id)
+    return world.backend("applicationautoscaling").targets.get(record.scalable_dimension, {}).get(record.resource_id)
 
 
 def follow_schedule(world: World, since: datetime, until: datetime) -> None:
@@ -142,15 +142,15 @@ def follow_schedule(world: World, since: datetime, until: datetime) -> None:
         bounds = action.scalable_target_action
         target.update(bounds.get("MinCapacity"), bounds.get("MaxCapacity"), None)
         cause = f"scheduled action name {action.scheduled_action_name} was triggered"
-        words = f"Setting min capacity to {target.min_capacity} and max capacity to {target.max_capacity}"
-        activity = record_scaling_activity(world, action.resource_id, words, cause, "Successful")
+        message = f"Setting min capacity to {target.min_capacity} and max capacity to {target.max_capacity}"
+        activity = record_scaling_activity(world, action.resource_id, message, cause, "Successful")
         activity["EndTime"] = activity["StartTime"]
-        world.note(f"schedule {action.resource_id}: {words}")
+        world.note(f"schedule {action.resource_id}: {message}")
         clamp_capacity(world, target, cause)
 
 
 def clamp_capacity(world: World, target: Any, cause: str = "") -> None:
-    """Bring the capacity into the target's bounds, as registering does at once."""
+    """Bring the capacity within the target's bounds, as AWS does when a target is registered."""
     live = world.sagemaker.endpoints.get(target.resource_id.split("/")[1])
     if live is None:
         return
@@ -202,7 +202,7 @@ def change_desired_count(world: World, resource: str, wanted: int, cause: str) -
     assert live is not None
     world.note(f"scaling {resource}: {endpoints.get_desired_count(live)} -> {wanted}: {cause}")
     live.record.production_variants[0]["DesiredInstanceCount"] = wanted
-    activity = world.scaling.under_way[resource] = record_scaling_activity(
+    activity = world.scaling.in_progress[resource] = record_scaling_activity(
         world, resource, f"Setting desired instance count to {wanted}.", cause, "InProgress"
     )
     threading.Thread(target=run_scaling_activity, args=(world, live, activity, wanted), daemon=True).start()
@@ -216,8 +216,8 @@ def run_scaling_activity(world: World, live: endpoints.LiveEndpoint, activity: d
     while world.clock.now() < ready or live.record.endpoint_status in MOVING:
         if world.ending.wait(0.05):
             return
-        if world.scaling.under_way.get(resource) is not activity or world.sagemaker.endpoints.get(name) is not live:
-            end_scaling_activity(activity, "Overridden", "The capacity was set anew, or the endpoint is gone.")
+        if world.scaling.in_progress.get(resource) is not activity or world.sagemaker.endpoints.get(name) is not live:
+            end_scaling_activity(activity, "Overridden", "The capacity was changed again, or the endpoint was deleted.")
             clear_running_activity(world, activity)
             return
     endpoints.resize_fleet(world, world.backend("sagemaker"), live.record, variant, wanted)
@@ -226,16 +226,16 @@ def run_scaling_activity(world: World, live: endpoints.LiveEndpoint, activity: d
     if world.sagemaker.endpoints.get(name) is not live or live.record.endpoint_status != "InService":
         end_scaling_activity(activity, "Failed", f"The endpoint is {live.record.endpoint_status}.")
     else:
-        words = f"Successfully set desired instance count to {wanted}. Change successfully fulfilled by sagemaker."
-        end_scaling_activity(activity, "Successful", words)
+        message = f"Successfully set desired instance count to {wanted}. Change successfully fulfilled by sagemaker."
+        end_scaling_activity(activity, "Successful", message)
     world.scaling.scaled_at[resource, "out" if wanted > before else "in"] = world.clock.now()
     clear_running_activity(world, activity)
 
 
 def clear_running_activity(world: World, activity: dict[str, Any]) -> None:
-    under_way = world.scaling.under_way
-    if under_way.get(activity["ResourceId"]) is activity:
-        del under_way[activity["ResourceId"]]
+    in_progress = world.scaling.in_progress
+    if in_progress.get(activity["ResourceId"]) is activity:
+        del in_progress[activity["ResourceId"]]
 
 
 def end_scaling_activity(activity: dict[str, Any], status: str, message: str) -> None:

@@ -20,14 +20,14 @@ FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
 
 def is_schedule_due(schedule: str, timezone: str | None, begun: datetime, since: datetime, until: datetime) -> bool:
     """Return whether an action put at `begun` is due in (since, until]. Raises ValueError for an invalid schedule."""
-    kind, inside = parse_schedule(schedule)
+    expression_type, arguments = parse_schedule(schedule)
     zone = ZoneInfo(timezone or "UTC")
-    if kind == "at":
-        return since < datetime.fromisoformat(inside).replace(tzinfo=zone) <= until
-    if kind == "rate":
-        every = parse_rate(inside)
+    if expression_type == "at":
+        return since < datetime.fromisoformat(arguments).replace(tzinfo=zone) <= until
+    if expression_type == "rate":
+        every = parse_rate(arguments)
         return (until - begun) // every > (since - begun) // every
-    wanted = parse_cron(inside)
+    wanted = parse_cron(arguments)
     minute = since.replace(second=0, microsecond=0) + timedelta(minutes=1)
     while minute <= until:
         if is_cron_minute(wanted, minute.astimezone(zone)):
@@ -43,27 +43,29 @@ def parse_schedule(schedule: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-def check(schedule: str, timezone: str | None) -> None:
+def validate_schedule(schedule: str, timezone: str | None) -> None:
     """Raise ValueError for an invalid schedule expression, KeyError for an unknown timezone."""
     moment = datetime.now(UTC)
     is_schedule_due(schedule, timezone, moment, moment, moment)
 
 
-def parse_rate(inside: str) -> timedelta:
-    found = re.fullmatch(r"([1-9]\d*) (minute|hour|day)s?", inside)
+def parse_rate(arguments: str) -> timedelta:
+    found = re.fullmatch(r"([1-9]\d*) (minute|hour|day)s?", arguments)
     if not found:
-        raise ValueError(f"Invalid rate: {inside!r}")
+        raise ValueError(f"Invalid rate: {arguments!r}")
     return timedelta(seconds=int(found[1]) * UNITS[found[2]])
 
 
-def parse_cron(inside: str) -> list[set[int] | None]:
+def parse_cron(arguments: str) -> list[set[int] | None]:
     """Return sets of minutes, hours, days of the month, months, days of the week (Sunday is 1) and years; None for `?`.
 
     Raises ValueError for an invalid expression.
     """
-    fields = inside.split()
+    fields = arguments.split()
     if len(fields) != len(FIELDS) or (fields[2] == "?") == (fields[4] == "?"):
-        raise ValueError(f"Invalid cron: {inside!r}: six fields, one of the two days a ?")
+        raise ValueError(
+            f"Invalid cron: {arguments!r}: six fields are required, and a ? as exactly one of the two day fields"
+        )
     return [None if text == "?" else parse_cron_field(text, *field) for text, field in zip(fields, FIELDS, strict=True)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 @dataclass
 class ScalingTables:
     activities: list[dict[str, Any]] = field(default_factory=list)  # the newest last
-    under_way: dict[str, dict[str, Any]] = field(default_factory=dict)  # resource -> the activity that changes it now
+    in_progress: dict[str, dict[str, Any]] = field(default_factory=dict)  # resource -> the activity that changes it now
     # (resource, "out" | "in") -> when it was last scaled, on the sandbox's clock
     scaled_at: dict[tuple[str, str], float] = field(default_factory=dict)
     periods: dict[str, int] = field(default_factory=dict)  # alarm -> number of the last evaluated period

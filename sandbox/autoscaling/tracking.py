@@ -47,32 +47,32 @@ def build_alarm_parameters(configuration: dict[str, Any]) -> list[dict[str, Any]
     return [high] if configuration.get("DisableScaleIn") else [high, low]
 
 
-def is_breaching_point(way: str, point: float, threshold: float) -> bool:
-    """Return whether a point calls for scaling in direction `way`, "out" or "in"."""
-    return point > threshold if way == "out" else point < threshold
+def is_breaching_point(direction: str, point: float, threshold: float) -> bool:
+    """Return whether a point calls for scaling in `direction`, "out" or "in"."""
+    return point > threshold if direction == "out" else point < threshold
 
 
-def derive_alarm_state(way: str, points: Sequence[float | None], threshold: float, before: str) -> str:
+def derive_alarm_state(direction: str, points: Sequence[float | None], threshold: float, before: str) -> str:
     """Return an alarm's state from the points of its periods (None: no point); `before` when too few points decide."""
-    there = [point for point in points if point is not None]
-    if not there:
+    known_points = [point for point in points if point is not None]
+    if not known_points:
         return "INSUFFICIENT_DATA"
-    if not all(is_breaching_point(way, point, threshold) for point in there):
+    if not all(is_breaching_point(direction, point, threshold) for point in known_points):
         return "OK"
-    return "ALARM" if len(there) == len(points) else before
+    return "ALARM" if len(known_points) == len(points) else before
 
 
 def decide_instance_count(
-    way: str, point: float, count: int, bounds: tuple[int, int], target: float
+    direction: str, point: float, count: int, bounds: tuple[int, int], target: float
 ) -> tuple[int, str]:
     """Return (wanted instances, "") for an alarm that fired, or (current ones, AWS's reason code for not scaling)."""
     least, most = bounds
-    if way == "out" and count >= most:
+    if direction == "out" and count >= most:
         return count, "AlreadyAtMaxCapacity"
-    if way == "in" and count <= least:
+    if direction == "in" and count <= least:
         return count, "AlreadyAtMinCapacity"
     wanted = math.ceil(count * point / target)
-    wanted = min(most, max(count, wanted)) if way == "out" else max(least, min(count, wanted))
+    wanted = min(most, max(count, wanted)) if direction == "out" else max(least, min(count, wanted))
     return wanted, "" if wanted != count else "AlreadyAtDesiredCapacity"
 
 
@@ -81,7 +81,7 @@ def clamp_count(count: int, bounds: tuple[int, int]) -> int:
     return min(most, max(least, count))
 
 
-def is_scaling_suspended(suspended: dict[str, bool] | None, way: str) -> bool:
+def is_scaling_suspended(suspended: dict[str, bool] | None, direction: str) -> bool:
     """Return whether a target's SuspendedState stops scaling `out`, `in`, or by `schedule`."""
     names = dict(zip(("in", "out", "schedule"), SUSPENSIONS, strict=True))
-    return bool((suspended or {}).get(names[way]))
+    return bool((suspended or {}).get(names[direction]))

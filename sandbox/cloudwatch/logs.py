@@ -23,7 +23,7 @@ def ensure_log_stream(world: World, group: str, stream: str, role: str) -> None:
         return
     if not service_calls.can_write_logs(world, role, "logs", group, stream):
         return
-    with world.log_store:
+    with world.log_store_lock:
         with contextlib.suppress(ResourceAlreadyExistsException):
             store.create_log_group(group, {})
         with contextlib.suppress(ResourceAlreadyExistsException):
@@ -35,7 +35,7 @@ def write(world: World, group: str, stream: str, line: str) -> None:
     if group not in store.groups or stream not in store.groups[group].streams:
         return
     event = {"timestamp": int(time.time() * 1000), "message": line[:LINE_BYTES]}
-    with world.log_store:
+    with world.log_store_lock:
         store.put_log_events(group, stream, [event])
 
 
@@ -44,16 +44,16 @@ def follow_output(
     process: subprocess.Popen[bytes],
     group: str,
     stream: str,
-    heard: Callable[[str], None] = lambda line: None,
+    on_line: Callable[[str], None] = lambda line: None,
 ) -> threading.Thread:
-    """Copy the process's output into the stream until it ends, and call `heard` with each line."""
+    """Copy the process's output into the stream until it ends, and call `on_line` with each line."""
 
     def pump() -> None:
         assert process.stdout is not None
         for line in process.stdout:
             text = line.decode(errors="replace").rstrip("\n")
             write(world, group, stream, text)
-            heard(text)
+            on_line(text)
 
     thread = threading.Thread(target=pump, daemon=True)
     thread.start()

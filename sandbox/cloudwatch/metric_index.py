@@ -24,9 +24,9 @@ class MetricIndex:
         self._read = 0  # length of moto's list already indexed
         self._points: dict[Any, list[tuple[float, float]]] = defaultdict(list)  # (seconds since 1970, value)
 
-    def between(self, data: list[Any], of: Metric, since: float, until: float) -> list[tuple[float, float]]:
+    def find_points(self, data: list[Any], metric: Metric, since: float, until: float) -> list[tuple[float, float]]:
         """Return one metric's points in [since, until), in seconds since 1970. `data` is moto's list of all points."""
-        namespace, name, dimensions = of
+        namespace, name, dimensions = metric
         with self._lock:
             for datum in data[self._read :]:
                 where = frozenset((d.name, d.value) for d in datum.dimensions)

@@ -1,7 +1,7 @@
 """CloudWatch metrics: put as the services themselves do, and read on the sandbox's own clock.
 
-Points are stamped with the sandbox's clock. A caller's times are shifted by its offset from wall time: the last
-quarter of an hour is always a quarter of an hour of the sandbox, however fast it went by.
+Points are stamped with the sandbox's clock. A caller's times are shifted by its offset from wall time, so the last fifteen
+minutes are always fifteen minutes of the sandbox, at any speed.
 """
 
 from __future__ import annotations
@@ -35,15 +35,19 @@ def put_metrics(
     world.backend("cloudwatch").put_metric_data(namespace, data)
 
 
-def read_metric_values(world: World, of: Metric, since: float, until: float) -> list[float]:
+def read_metric_values(world: World, metric: Metric, since: float, until: float) -> list[float]:
     """Return the values of metric (namespace, name, dimensions) in [since, until), in seconds since 1970."""
-    return [value for _, value in world.metrics.between(world.backend("cloudwatch").metric_data, of, since, until)]
+    return [
+        value for _, value in world.metrics.find_points(world.backend("cloudwatch").metric_data, metric, since, until)
+    ]
 
 
-def group_values_by_period(world: World, of: Metric, since: float, until: float, period: int) -> dict[int, list[float]]:
+def group_values_by_period(
+    world: World, metric: Metric, since: float, until: float, period: int
+) -> dict[int, list[float]]:
     """Return the values in [since, until) by the number of their period since 1970; empty periods have no entry."""
     found: dict[int, list[float]] = defaultdict(list)
-    for moment, value in world.metrics.between(world.backend("cloudwatch").metric_data, of, since, until):
+    for moment, value in world.metrics.find_points(world.backend("cloudwatch").metric_data, metric, since, until):
         found[int(moment // period)].append(value)
     return found
 
@@ -71,23 +75,23 @@ def compute_statistic(name: str, numbers: list[float]) -> float:
 class Metrics(CloudWatchResponse):
     def put_metric_data(self) -> ActionResult:
         for datum in self.params.get("MetricData", []):
-            told = datum.get("Timestamp")
+            timestamp = datum.get("Timestamp")
             datum["Timestamp"] = (
-                make_naive(told) + compute_clock_offset() if told else make_naive(get_world().clock.utc())
+                make_naive(timestamp) + compute_clock_offset() if timestamp else make_naive(get_world().clock.utc())
             )
         return super().put_metric_data()
 
     def get_metric_statistics(self) -> ActionResult:
         """Return statistics by periods that begin at multiples of their length, as on AWS, not at the first datum."""
-        asked, shift = self.params, compute_clock_offset()
-        plain, extended = asked.get("Statistics", []), asked.get("ExtendedStatistics", [])
-        since, until = (make_aware(make_naive(asked[name]) + shift).timestamp() for name in ("StartTime", "EndTime"))
+        params, shift = self.params, compute_clock_offset()
+        plain, extended = params.get("Statistics", []), params.get("ExtendedStatistics", [])
+        since, until = (make_aware(make_naive(params[name]) + shift).timestamp() for name in ("StartTime", "EndTime"))
         if not (plain or extended) or since >= until:
             return super().get_metric_statistics()  # moto has the error messages
-        period = int(asked["Period"])
-        dimensions = {d["Name"]: d["Value"] for d in asked.get("Dimensions", [])}
-        of = (asked["Namespace"], asked["MetricName"], dimensions)
-        found = group_values_by_period(get_world(), of, since // period * period, until, period)
+        period = int(params["Period"])
+        dimensions = {d["Name"]: d["Value"] for d in params.get("Dimensions", [])}
+        metric = (params["Namespace"], params["MetricName"], dimensions)
+        found = group_values_by_period(get_world(), metric, since // period * period, until, period)
         points = []
         for slot in sorted(found):
             point: dict[str, Any] = {"Timestamp": make_naive(datetime.fromtimestamp(slot * period, UTC)) - shift}
@@ -95,26 +99,26 @@ class Metrics(CloudWatchResponse):
             if extended:
                 point["ExtendedStatistics"] = {name: compute_statistic(name, found[slot]) for name in extended}
             points.append(point)
-        return ActionResult({"Label": asked["MetricName"], "Datapoints": points})
+        return ActionResult({"Label": params["MetricName"], "Datapoints": points})
 
     def get_metric_data(self) -> ActionResult:
         """Return plain statistics and percentiles; queries with expressions are left to moto, which supports a few."""
-        asked, shift = self.params, compute_clock_offset()
-        span = [make_aware(make_naive(asked[name]) + shift).timestamp() for name in ("StartTime", "EndTime")]
-        if any("MetricStat" not in query for query in asked["MetricDataQueries"]):
+        params, shift = self.params, compute_clock_offset()
+        span = [make_aware(make_naive(params[name]) + shift).timestamp() for name in ("StartTime", "EndTime")]
+        if any("MetricStat" not in query for query in params["MetricDataQueries"]):
             return super().get_metric_data()
         results = []
-        for query in asked["MetricDataQueries"]:
+        for query in params["MetricDataQueries"]:
             stat = query["MetricStat"]
-            metric, period = stat["Metric"], int(stat["Period"])
-            dimensions = {d["Name"]: d["Value"] for d in metric.get("Dimensions", [])}
-            of = (metric["Namespace"], metric["MetricName"], dimensions)
-            found = group_values_by_period(get_world(), of, span[0] // period * period, span[1], period)
-            slots = sorted(found, reverse=asked.get("ScanBy") != "TimestampAscending")
+            requested, period = stat["Metric"], int(stat["Period"])
+            dimensions = {d["Name"]: d["Value"] for d in requested.get("Dimensions", [])}
+            metric = (requested["Namespace"], requested["MetricName"], dimensions)
+            found = group_values_by_period(get_world(), metric, span[0] // period * period, span[1], period)
+            slots = sorted(found, reverse=params.get("ScanBy") != "TimestampAscending")
             results.append(
                 {
                     "Id": query["Id"],
-                    "Label": query.get("Label", metric["MetricName"]),
+                    "Label": query.get("Label", requested["MetricName"]),
                     "StatusCode": "Complete",
                     "Timestamps": [make_naive(datetime.fromtimestamp(slot * period, UTC)) - shift for slot in slots],
                     "Values": [compute_statistic(stat["Stat"], found[slot]) for slot in slots],
@@ -125,7 +129,7 @@ class Metrics(CloudWatchResponse):
 
 def compute_clock_offset() -> timedelta:
     """Return the offset that turns a caller's time into the sandbox's."""
-    return timedelta(seconds=get_world().clock.ahead())
+    return timedelta(seconds=get_world().clock.get_offset())
 
 
 def make_naive(moment: datetime) -> datetime:

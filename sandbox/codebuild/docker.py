@@ -2,7 +2,7 @@
 
     python -m sandbox.codebuild.docker docker build --tag NAME FOLDER | docker push NAME | docker login ... | aws ecr get-login-password
 
-A Dockerfile's instructions are followed as far as a machine without Docker and root can; all others fail the build.
+The instructions of a Dockerfile that can be run without Docker and root are supported; any other fails the build.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from ops.core.files import compute_folder_digest, list_files
 from sandbox.codebuild import layers
-from sandbox.codebuild.layers import Refusal
+from sandbox.codebuild.layers import BuildError
 from sandbox.state import MARK
 
 STORE = "DOCKER_STORE"  # in the environment of privileged builds: the folder that stands in for the Docker daemon's
@@ -50,22 +50,22 @@ def parse_dockerfile(text: str) -> list[tuple[int, str, str]]:
 
 
 class Image:
-    """An image in the making, whose files lie below `root` as they would below /."""
+    """An image that is being built. Its files are below `root` as they would be below /."""
 
     def __init__(self, context: Path, root: Path) -> None:
         self.context, self.root, self.workdir = context, root, root
         self.config: dict[str, Any] = {"base": "", "user": "", "port": "", "entrypoint": [], "cmd": []}
         self.environment: Path | None = None
 
-    def follow(self, word: str, rest: str) -> None:
-        """Follow one instruction. Raises Refusal."""
+    def apply_instruction(self, word: str, rest: str) -> None:
+        """Apply one instruction. Raises BuildError."""
         if not self.config["base"] and word != "FROM":
-            raise Refusal(f"no build stage: FROM comes before {word}")
+            raise BuildError(f"{word} before FROM: the first instruction must be FROM")
         match word:
             case "FROM":
                 self.begin(rest)
             case "WORKDIR":
-                self.workdir = self.inside(rest)
+                self.workdir = self.resolve_path(rest)
                 self.workdir.mkdir(parents=True, exist_ok=True)
             case "COPY":
                 self.copy(rest)
@@ -78,40 +78,40 @@ class Image:
             case "ENTRYPOINT" | "CMD":
                 self.config[word.lower()] = parse_exec_form(rest)
             case _:
-                raise Refusal(f"the instruction {word} is not part of the sandbox (sandbox/README.md)")
+                raise BuildError(f"the instruction {word} is not part of the sandbox (sandbox/README.md)")
 
     def begin(self, base: str) -> None:
         if self.config["base"]:
-            raise Refusal("a second FROM: builds of several stages are not part of the sandbox (sandbox/README.md)")
+            raise BuildError("a second FROM: multi-stage builds are not part of the sandbox (sandbox/README.md)")
         if not re.search(r"(^|/)python:3\.\d+[\w.-]*$", base):
-            raise Refusal(f"FROM {base}: the sandbox has images python:3.N only (sandbox/README.md)")
+            raise BuildError(f"FROM {base}: the sandbox supports only python:3.N as base image (sandbox/README.md)")
         self.config["base"] = base
-        print(f"{base} is not pulled: this machine's Python {platform.python_version()} stands in for it")
+        print(f"{base} is not pulled: the sandbox uses this host's Python {platform.python_version()} instead")
 
-    def inside(self, path: str) -> Path:
-        """Return where a path in the image lies on this machine. Raises Refusal for a path outside the image."""
+    def resolve_path(self, path: str) -> Path:
+        """Return the path on this host of a path in the image. Raises BuildError for a path outside the image."""
         absolute = self.root / path.lstrip("/") if path.startswith("/") else self.workdir / path
         if not absolute.resolve().is_relative_to(self.root.resolve()):
-            raise Refusal(f"{path} leads out of the image")
+            raise BuildError(f"{path} is outside the image")
         return absolute
 
     def copy(self, rest: str) -> None:
         *sources, last = shlex.split(rest)
         if not sources or sources[0].startswith("--"):
-            raise Refusal(f"COPY {rest}: takes names and a place, no options")
+            raise BuildError(f"COPY {rest}: options are not supported, only sources and a destination")
         if any(".." in Path(source).parts or Path(source).is_absolute() for source in sources):
-            raise Refusal(f"COPY {rest}: a source lies outside of the folder that is built")
-        place, folder = self.inside(last), last.endswith("/")
+            raise BuildError(f"COPY {rest}: a source is outside the build context")
+        destination, folder = self.resolve_path(last), last.endswith("/")
         found = [path for source in sources for path in sorted(self.context.glob(source))]
         if not found or any(not list(self.context.glob(source)) for source in sources):
-            raise Refusal(f"COPY {rest}: no source files were specified, or they do not exist")
-        if len(found) > 1 and not (folder or place.is_dir()):
-            raise Refusal(f"COPY {rest}: with more than one source, the destination must end with a /")
+            raise BuildError(f"COPY {rest}: no source files were specified, or they do not exist")
+        if len(found) > 1 and not (folder or destination.is_dir()):
+            raise BuildError(f"COPY {rest}: with more than one source, the destination must end with a /")
         for path in found:
-            target = place / path.name if folder or place.is_dir() else place
+            target = destination / path.name if folder or destination.is_dir() else destination
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
-                shutil.copytree(path, place, dirs_exist_ok=True)
+                shutil.copytree(path, destination, dirs_exist_ok=True)
             else:
                 shutil.copy(path, target)
 
@@ -120,24 +120,26 @@ class Image:
         lexer.whitespace_split = True
         match words := list(lexer):
             case _ if any(set(word) <= OPERATORS for word in words if word):
-                raise Refusal(f"RUN {rest}: one command, without a shell's operators, is all that the sandbox runs")
+                raise BuildError(f"RUN {rest}: the sandbox runs a single command without shell operators")
             case ["useradd", *_]:
-                print("noted, not done: there is one user in the sandbox")
+                print("skipped: the sandbox has only one user")
             case ["pip", "install", *options]:
                 self.install(rest, [option for option in options if option != "--no-cache-dir"])
             case ["python", *more]:
                 self.python(more)
             case _:
-                raise Refusal(f"RUN {rest}: the sandbox runs pip install, python and useradd only (sandbox/README.md)")
+                raise BuildError(
+                    f"RUN {rest}: the sandbox runs pip install, python and useradd only (sandbox/README.md)"
+                )
 
     def install(self, rest: str, options: list[str]) -> None:
         if self.environment:
-            raise Refusal(f"RUN {rest}: the sandbox has one pip install an image, before python is run")
+            raise BuildError(f"RUN {rest}: the sandbox supports one pip install per image, before python runs")
         if len(options) != 2 or options[0] not in ("-r", "--requirement"):
-            raise Refusal(f"RUN {rest}: the sandbox installs from one file: pip install -r FILE")
-        file = self.inside(options[1])
+            raise BuildError(f"RUN {rest}: the sandbox supports only pip install -r FILE")
+        file = self.resolve_path(options[1])
         if not file.is_file():
-            raise Refusal(f"RUN {rest}: there is no {options[1]} in the image; COPY it before")
+            raise BuildError(f"RUN {rest}: {options[1]} is missing from the image; COPY it first")
         self.environment = layers.ensure_environment(file.read_bytes())
 
     def python(self, more: list[str]) -> None:
@@ -145,41 +147,43 @@ class Image:
         env = layers.filter_environment() | {"PATH": f"{self.environment / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
         code = subprocess.run(["python", *more], cwd=self.workdir, env=env, check=False).returncode
         if code:
-            raise Refusal(f"RUN {shlex.join(['python', *more])}: returned a non-zero code: {code}")
+            raise BuildError(f"RUN {shlex.join(['python', *more])}: returned a non-zero code: {code}")
 
 
 def parse_exec_form(rest: str) -> list[str]:
-    """Parse the exec form. Raises Refusal for the shell form: a shell is process 1, and SIGTERM never reaches the server."""
+    """Parse the exec form. Raises BuildError for the shell form: the shell is PID 1, and SIGTERM never reaches the server."""
     try:
         words = json.loads(rest)
     except ValueError:
         words = None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise Refusal(f'{rest}: the sandbox takes the exec form only, as SageMaker needs it: ["python", "server.py"]')
+        raise BuildError(
+            f'{rest}: the sandbox supports only the exec form, which SageMaker needs: ["python", "server.py"]'
+        )
     return words
 
 
 def build(name: str, context: Path) -> None:
-    """Follow the Dockerfile, and keep the image under this name. Raises Refusal with the line."""
+    """Build the Dockerfile's image and store it under this name. Raises BuildError with the line."""
     root = Path(tempfile.mkdtemp(prefix="image-", dir=locate_store()))
     image, file = Image(context, root), context / "Dockerfile"
     if not file.is_file():
-        raise Refusal("failed to read dockerfile: open Dockerfile: no such file")
+        raise BuildError("failed to read dockerfile: open Dockerfile: no such file")
     found = parse_dockerfile(file.read_text())
     for number, (line, word, rest) in enumerate(found, 1):
         print(f"Step {number}/{len(found)} : {word} {rest}")
         try:
-            image.follow(word, rest)
-        except Refusal as refusal:
-            raise Refusal(f"Dockerfile, line {line}: {refusal}") from None
+            image.apply_instruction(word, rest)
+        except BuildError as error:
+            raise BuildError(f"Dockerfile, line {line}: {error}") from None
     if not image.config["entrypoint"]:
-        raise Refusal("Dockerfile: there is no ENTRYPOINT, and SageMaker passes it the word serve")
+        raise BuildError("Dockerfile: ENTRYPOINT is missing; SageMaker runs it with the argument serve")
     environment = image.environment or layers.ensure_environment(b"")
     (root / "environment").symlink_to(environment)
     size = sum(path.stat().st_size for folder in (root, environment) for path in list_files(folder))
-    about = {**image.config, "workdir": "/" + image.workdir.relative_to(root).as_posix(), "size": size}
+    config_file = {**image.config, "workdir": "/" + image.workdir.relative_to(root).as_posix(), "size": size}
     text = json.dumps(
-        {**about, "created": datetime.now(UTC).isoformat(), "files": compute_folder_digest(root)}, indent=1
+        {**config_file, "created": datetime.now(UTC).isoformat(), "files": compute_folder_digest(root)}, indent=1
     )
     (root / "image.json").write_text(text)
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -189,14 +193,14 @@ def build(name: str, context: Path) -> None:
 
 
 def push_image(name: str) -> None:
-    """Record the image in ECR, with the build's own role, and leave its folder where endpoints find it. Raises Refusal."""
+    """Record the image in ECR, with the build's own role, and move its folder to where endpoints find it. Raises BuildError."""
     registry, _, rest = name.partition("/")
     repository, _, tag = rest.partition(":")
     digest = read_store_file("names.json").get(name)
     if digest is None:
-        raise Refusal(f"An image does not exist locally with the tag: {name}")
+        raise BuildError(f"An image does not exist locally with the tag: {name}")
     if registry not in read_store_file("logins.json"):
-        raise Refusal("no basic auth credentials")
+        raise BuildError("no basic auth credentials")
     config = {
         "digest": f"sha256:{digest}",
         "size": json.loads((locate_store() / digest / "image.json").read_text())["size"],
@@ -211,7 +215,7 @@ def push_image(name: str) -> None:
 
 
 def call_ecr(call: str, **args: Any) -> Any:
-    """Call ECR and return its response. Raises Refusal."""
+    """Call ECR and return its response. Raises BuildError."""
     # Imported here, so that only the commands that talk to ECR wait for the SDK.
     import boto3
     from botocore.exceptions import ClientError
@@ -219,12 +223,12 @@ def call_ecr(call: str, **args: Any) -> Any:
     try:
         return getattr(boto3.client("ecr"), call)(**args)
     except ClientError as error:
-        raise Refusal(str(error)) from None
+        raise BuildError(str(error)) from None
 
 
 def record_login(registry: str) -> None:
     if not sys.stdin.read().strip():
-        raise Refusal("Error: password is empty")
+        raise BuildError("Error: password is empty")
     (locate_store() / "logins.json").write_text(json.dumps(read_store_file("logins.json") | {registry: True}))
     print("Login Succeeded")
 
@@ -236,7 +240,7 @@ def print_login_password() -> None:
 
 def locate_store() -> Path:
     if not os.environ.get(STORE):
-        raise Refusal(
+        raise BuildError(
             "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
         )
     return Path(os.environ[STORE])
@@ -259,9 +263,9 @@ def main(words: list[str]) -> int:
             case ["docker", "push", name]:
                 push_image(name)
             case _:
-                raise Refusal(f"`{shlex.join(words)}` is not part of the sandbox (sandbox/README.md)")
-    except Refusal as refusal:
-        print(refusal, file=sys.stderr)
+                raise BuildError(f"`{shlex.join(words)}` is not part of the sandbox (sandbox/README.md)")
+    except BuildError as error:
+        print(error, file=sys.stderr)
         return 1
     return 0
 

@@ -17,14 +17,14 @@ TRAINING = "763104351884.dkr.ecr."  # AWS's own registry of training images: eve
 
 @dataclass(frozen=True)
 class Image:
-    """An image as sandbox/codebuild/docker.py leaves it: `folder` holds its files as below /, and the environment it runs in."""
+    """An image that sandbox/codebuild/docker.py built: `folder` has its files as below /, and the environment it runs in."""
 
     folder: Path
     workdir: str
     entrypoint: tuple[str, ...]
 
     def run(self, env: dict[str, str]) -> subprocess.Popen[bytes]:
-        """Start the image as SageMaker does, by `docker run IMAGE serve`: the word replaces CMD. The PATH has only the image's Python."""
+        """Start the image as SageMaker does, by `docker run IMAGE serve`: the argument replaces CMD. PATH has only the image's Python."""
         path = f"{self.folder / 'environment' / 'bin'}:/usr/local/bin:/usr/bin:/bin"
         return processes.spawn_process(
             [*self.entrypoint, "serve"], self.folder / self.workdir.lstrip("/"), env | {"PATH": path}
@@ -34,15 +34,15 @@ class Image:
 def find_image(world: World, uri: str) -> Image | None:
     """Return the image that ECR has under this name and tag, or None if none was built."""
     name, _, tag = uri.partition(":")
-    known = world.backend("ecr").repositories.get(name.partition("/")[2])
-    if known is None or not tag or known.uri != name:
+    repository = world.backend("ecr").repositories.get(name.partition("/")[2])
+    if repository is None or not tag or repository.uri != name:
         return None
     try:
-        record = known._get_image(tag, None)
+        record = repository._get_image(tag, None)
     except ImageNotFoundException:
         return None
     folder = world.folder / "images" / json.loads(record.image_manifest)["config"]["digest"].removeprefix("sha256:")
     if not (folder / "environment" / "bin").is_dir():
         return None
-    about = json.loads((folder / "image.json").read_text())
-    return Image(folder, about["workdir"], tuple(about["entrypoint"]))
+    config = json.loads((folder / "image.json").read_text())
+    return Image(folder, config["workdir"], tuple(config["entrypoint"]))

@@ -1,4 +1,4 @@
-"""The images' environments, kept as Docker keeps layers: one for each requirements.txt and Python, for every sandbox."""
+"""The images' environments, cached like Docker's layers: one per requirements.txt and Python version, for all sandboxes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYERS = WORK / "layers"
 HOME = "KENNEL_PIP_HOME"  # in a build's environment: where pip finds its configuration and its cache
 
 
-class Refusal(Exception):
+class BuildError(Exception):
     """The image cannot be built; the message says why."""
 
 
@@ -28,9 +28,9 @@ def compute_layer_key(requirements: bytes) -> str:
 
 
 def ensure_environment(requirements: bytes, folder: Path = LAYERS) -> Path:
-    """Return a virtual environment with what these requirements install, and nothing else. Raises Refusal.
+    """Return a virtual environment with exactly these requirements installed. Raises BuildError.
 
-    The second of two builds at once waits for the first; a build that was killed leaves nothing that counts as complete.
+    Of two concurrent builds the second waits for the first; a killed build never leaves a folder that counts as complete.
     """
     name = compute_layer_key(requirements)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,8 +39,8 @@ def ensure_environment(requirements: bytes, folder: Path = LAYERS) -> Path:
         if (folder / name).is_dir():
             print(f" ---> Using cache: {name}")
             return folder / name
-        for left in folder.glob(f"{name}.part-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in folder.glob(f"{name}.part-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         part = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=folder))
         try:
             fill_environment(part, requirements)
@@ -53,20 +53,20 @@ def ensure_environment(requirements: bytes, folder: Path = LAYERS) -> Path:
 
 def fill_environment(part: Path, requirements: bytes) -> None:
     env = filter_environment() | {"HOME": os.environ.get(HOME) or os.environ.get("HOME", "")}
-    made = subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(part)], env=env, check=False)
-    if made.returncode:
-        raise Refusal("no virtual environment could be made")
-    listed = part / "requirements.txt"
-    listed.write_bytes(requirements)
+    created = subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(part)], env=env, check=False)
+    if created.returncode:
+        raise BuildError("the virtual environment could not be created; the lines above say why")
+    requirements_file = part / "requirements.txt"
+    requirements_file.write_bytes(requirements)
     if requirements.strip():
         pip = [sys.executable, "-m", "pip", "--python", str(part / "bin" / "python"), "--disable-pip-version-check"]
-        options = ["install", "--no-input", "--progress-bar", "off", "-r", str(listed)]
+        options = ["install", "--no-input", "--progress-bar", "off", "-r", str(requirements_file)]
         if code := subprocess.run([*pip, *options], env=env, check=False).returncode:
-            raise Refusal(f"pip install returned a non-zero code: {code}")
+            raise BuildError(f"pip install returned a non-zero code: {code}")
 
 
 def rewrite_script_paths(part: Path, name: Path) -> None:
-    """Write the new path of their Python into scripts, which begin with it: the environment is about to move."""
+    """Replace the Python path that scripts begin with, because the environment is moved next."""
     for script in (part / "bin").iterdir():
         if not script.is_symlink():
             text = script.read_bytes()

@@ -33,58 +33,58 @@ from sandbox.state import ACCOUNT, REGION
 from sandbox.world import World, get_world
 
 PHASES = ("PROVISIONING", "DOWNLOAD_SOURCE", "INSTALL", "PRE_BUILD", "BUILD", "POST_BUILD", "UPLOAD_ARTIFACTS")
-PASSED = ("PIP_", "REQUESTS_CA_BUNDLE")  # the sandbox's own variables that builds inherit, for pip's index
+INHERITED = ("PIP_", "REQUESTS_CA_BUNDLE")  # the sandbox's own variables that builds inherit, for pip's index
 
 
-class Failed(Exception):
+class PhaseFailed(Exception):
     """The phase did not succeed; the arguments are (status, statusCode, message)."""
 
 
 class Builds(CodeBuildResponse):
     @property
-    def asked(self) -> dict[str, Any]:
-        asked: dict[str, Any] = json.loads(self.body)
-        return asked
+    def request_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = json.loads(self.body)
+        return params
 
     def create_project(self) -> ActionResult:
-        check_service_role(self.asked["serviceRole"])
+        check_service_role(self.request_params["serviceRole"])
         return super().create_project()
 
     def update_project(self) -> ActionResult:
-        project = self.project(self.asked["name"])
-        check_service_role(self.asked.get("serviceRole", project.service_role))
-        project.project_metadata.update(self.asked)
+        project = self.require_project(self.request_params["name"])
+        check_service_role(self.request_params.get("serviceRole", project.service_role))
+        project.project_metadata.update(self.request_params)
         project.service_role = project.project_metadata["serviceRole"]
         return ActionResult({"project": project.project_metadata})
 
     def start_build(self) -> ActionResult:
-        project = self.project(self.asked["projectName"])
-        build = Build(get_world(), project.project_metadata, self.asked)
+        project = self.require_project(self.request_params["projectName"])
+        build = Build(get_world(), project.project_metadata, self.request_params)
         get_world().builds[build.ident] = build
-        threading.Thread(target=build.work, daemon=True).start()
-        return ActionResult({"build": build.described()})
+        threading.Thread(target=build.run_phases, daemon=True).start()
+        return ActionResult({"build": build.describe()})
 
     def batch_get_builds(self) -> ActionResult:
-        ids, known = self.asked["ids"], get_world().builds
-        builds = [known[ident].described() for ident in ids if ident in known]
+        ids, known = self.request_params["ids"], get_world().builds
+        builds = [known[ident].describe() for ident in ids if ident in known]
         return ActionResult({"builds": builds, "buildsNotFound": [ident for ident in ids if ident not in known]})
 
     def list_builds_for_project(self) -> ActionResult:
-        name = self.project(self.asked["projectName"]).project_metadata["name"]
+        name = self.require_project(self.request_params["projectName"]).project_metadata["name"]
         ids = [build.ident for build in get_world().builds.values() if build.record["projectName"] == name]
-        return ActionResult({"ids": ids if self.asked.get("sortOrder") == "ASCENDING" else ids[::-1]})
+        return ActionResult({"ids": ids if self.request_params.get("sortOrder") == "ASCENDING" else ids[::-1]})
 
     def list_builds(self) -> ActionResult:
         return ActionResult({"ids": list(get_world().builds)[::-1]})
 
     def stop_build(self) -> ActionResult:
-        build = get_world().builds.get(self.asked["id"])
+        build = get_world().builds.get(self.request_params["id"])
         if build is None:
-            raise ResourceNotFoundException(f"Build {self.asked['id']} does not exist")
+            raise ResourceNotFoundException(f"Build {self.request_params['id']} does not exist")
         build.stopping.set()
-        return ActionResult({"build": build.described()})
+        return ActionResult({"build": build.describe()})
 
-    def project(self, name: str) -> Any:
+    def require_project(self, name: str) -> Any:
         found = self.codebuild_backend.codebuild_projects.get(name)
         if found is None:
             raise ResourceNotFoundException(f"Project cannot be found: {name}")
@@ -92,7 +92,7 @@ class Builds(CodeBuildResponse):
 
 
 def check_service_role(arn: str) -> None:
-    """Raise InvalidInputException for a role that is missing or does not trust CodeBuild; AWS says the same of a too new one."""
+    """Raise InvalidInputException for a role that is missing or does not trust CodeBuild; AWS does too for a role just created."""
     if not is_service_trusted(
         get_world(), "codebuild.amazonaws.com", arn, f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/*"
     ):
@@ -106,54 +106,54 @@ def check_service_role(arn: str) -> None:
 class Build:
     """One build, which runs in a thread of its own; `record` is what BatchGetBuilds returns."""
 
-    def __init__(self, world: World, project: dict[str, Any], asked: dict[str, Any]) -> None:
+    def __init__(self, world: World, project: dict[str, Any], request: dict[str, Any]) -> None:
         self.world, self.stopping, self.lock = world, threading.Event(), threading.Lock()
         stream = str(uuid.uuid4())
         self.ident, self.folder = f"{project['name']}:{stream}", world.folder / "builds" / stream
         source, environment = copy.deepcopy(project["source"]), copy.deepcopy(project["environment"])
-        source["location"] = asked.get("sourceLocationOverride", source["location"])
-        source["buildspec"] = asked.get("buildspecOverride", source.get("buildspec", ""))
+        source["location"] = request.get("sourceLocationOverride", source["location"])
+        source["buildspec"] = request.get("buildspecOverride", source.get("buildspec", ""))
         variables = {v["name"]: v for v in environment.get("environmentVariables", [])}
-        variables |= {v["name"]: v for v in asked.get("environmentVariablesOverride", [])}
+        variables |= {v["name"]: v for v in request.get("environmentVariablesOverride", [])}
         environment["environmentVariables"] = list(variables.values())
         group = project.get("logsConfig", {}).get("cloudWatchLogs", {}).get("groupName")
         self.group, self.stream = group or f"/aws/codebuild/{project['name']}", stream
-        began = {"phaseType": "SUBMITTED", "phaseStatus": "SUCCEEDED", "startTime": now(), "endTime": now()}
+        submitted = {"phaseType": "SUBMITTED", "phaseStatus": "SUCCEEDED", "startTime": now(), "endTime": now()}
         self.record: dict[str, Any] = {
             "id": self.ident, "arn": project["arn"].replace(f"project/{project['name']}", f"build/{self.ident}"),
             "projectName": project["name"], "startTime": now(), "currentPhase": "QUEUED", "buildStatus": "IN_PROGRESS",
-            "phases": [began | {"durationInSeconds": 0}], "source": source, "artifacts": {"location": ""},
+            "phases": [submitted | {"durationInSeconds": 0}], "source": source, "artifacts": {"location": ""},
             "environment": environment, "serviceRole": project["serviceRole"], "buildComplete": False,
             "logs": {"groupName": self.group, "streamName": self.stream, "cloudWatchLogs": {"status": "ENABLED"}},
             "timeoutInMinutes": project["timeoutInMinutes"] or 60, "cache": {"type": "NO_CACHE"}, "initiator": "operator",
         }  # fmt: skip
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         with self.lock:
             return copy.deepcopy(self.record)
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         logs.write(self.world, self.group, self.stream, f"[Container] {now():%Y/%m/%d %H:%M:%S.%f} {line}")
 
-    def work(self) -> None:
-        """Run the phases in order. After a failed one nothing more runs, except POST_BUILD after BUILD, as on AWS."""
+    def run_phases(self) -> None:
+        """Run the phases in order. After a failed phase the others are skipped, except POST_BUILD after BUILD, as on AWS."""
         logs.ensure_log_stream(self.world, self.group, self.stream, self.record["serviceRole"])
         self.deadline = time.monotonic() + self.record["timeoutInMinutes"] * 60
         status, broken = "SUCCEEDED", ""
-        self.phase("QUEUED", lambda: None)
+        self.run_phase("QUEUED", lambda: None)
         for name in PHASES:
             if not broken or (broken, name) == ("BUILD", "POST_BUILD"):
-                step = self.download if name == "DOWNLOAD_SOURCE" else partial(self.commands, name)
-                ended = self.phase(name, step)
+                step = self.download_source if name == "DOWNLOAD_SOURCE" else partial(self.run_commands, name)
+                ended = self.run_phase(name, step)
                 if ended != "SUCCEEDED" and not broken:
                     status, broken = ended, name
-        self.phase("FINALIZING", lambda: shutil.rmtree(self.folder, ignore_errors=True))
+        self.run_phase("FINALIZING", lambda: shutil.rmtree(self.folder, ignore_errors=True))
         with self.lock:
             self.record["phases"].append({"phaseType": "COMPLETED", "startTime": now()})
             self.record |= {"currentPhase": "COMPLETED", "endTime": now(), "buildStatus": status, "buildComplete": True}
         self.world.note(f"build {self.ident} {status}")
 
-    def phase(self, name: str, step: Callable[[], None]) -> str:
+    def run_phase(self, name: str, step: Callable[[], None]) -> str:
         phase: dict[str, Any] = {"phaseType": name, "startTime": now()}
         with self.lock:
             self.record["phases"].append(phase)
@@ -161,23 +161,23 @@ class Build:
         status, context = "SUCCEEDED", {"statusCode": "", "message": ""}
         try:
             step()
-        except Failed as failed:
+        except PhaseFailed as failed:
             status, context["statusCode"], context["message"] = failed.args
         except Exception as error:  # after any error the build ends and reports it
             status, context = (
                 "FAULT",
                 {"statusCode": "INTERNAL_SERVICE_ERROR", "message": f"{type(error).__name__}: {error}"},
             )
-        self.say(f"Phase complete: {name} State: {status}")
+        self.write_line(f"Phase complete: {name} State: {status}")
         if status != "SUCCEEDED":
-            self.say(f"Phase context status code: {context['statusCode']} Message: {context['message']}")
+            self.write_line(f"Phase context status code: {context['statusCode']} Message: {context['message']}")
         with self.lock:
             lasted = int((now() - phase["startTime"]).total_seconds())
             phase |= {"phaseStatus": status, "endTime": now(), "durationInSeconds": lasted, "contexts": [context]}
         return status
 
-    def download(self) -> None:
-        """Download the source with the project's role. Raises Failed."""
+    def download_source(self) -> None:
+        """Download the source with the project's role. Raises PhaseFailed."""
         bucket, _, key = self.record["source"]["location"].partition("/")
         s3 = self.world.create_role_client(self.record["serviceRole"], "s3", f"AWSCodeBuild-{self.stream}")
         try:
@@ -185,43 +185,45 @@ class Build:
             with zipfile.ZipFile(io.BytesIO(packed)) as archive:
                 archive.extractall(self.folder / "src")
         except (ClientError, zipfile.BadZipFile) as error:
-            raise Failed("FAILED", "CLIENT_ERROR", f"error while downloading key {key}, error: {error}") from None
+            raise PhaseFailed("FAILED", "CLIENT_ERROR", f"error while downloading key {key}, error: {error}") from None
 
-    def commands(self, phase: str) -> None:
-        """Run the buildspec's commands of this phase, each in its own shell; on AWS they share one. Raises Failed."""
+    def run_commands(self, phase: str) -> None:
+        """Run the buildspec's commands of this phase, each in its own shell; on AWS they share one. Raises PhaseFailed."""
         try:
             spec = yaml.safe_load(self.record["source"]["buildspec"]) or {}
-            listed = spec.get("phases", {}).get(phase.lower(), {}).get("commands", [])
+            commands = spec.get("phases", {}).get(phase.lower(), {}).get("commands", [])
         except (yaml.YAMLError, AttributeError) as error:
-            raise Failed("FAILED", "YAML_FILE_ERROR", f"YAML file does not exist or is malformed: {error}") from None
-        env, shell = self.environment(spec.get("env", {})), spec.get("env", {}).get("shell", "sh")
-        for command in listed:
-            self.say(f"Running command {command}")
-            code = self.execute([shell, "-c", command], env)
+            raise PhaseFailed(
+                "FAILED", "YAML_FILE_ERROR", f"YAML file does not exist or is malformed: {error}"
+            ) from None
+        env, shell = self.build_environment(spec.get("env", {})), spec.get("env", {}).get("shell", "sh")
+        for command in commands:
+            self.write_line(f"Running command {command}")
+            code = self.run_command([shell, "-c", command], env)
             if code:
                 reason = f"Error while executing command: {command}. Reason: exit status {code}"
-                raise Failed("FAILED", "COMMAND_EXECUTION_ERROR", reason)
+                raise PhaseFailed("FAILED", "COMMAND_EXECUTION_ERROR", reason)
 
-    def execute(self, argv: list[str], env: dict[str, str]) -> int:
-        """Run a command and log its output; return its exit code. Raises Failed if the build is stopped or out of time."""
+    def run_command(self, argv: list[str], env: dict[str, str]) -> int:
+        """Run a command and log its output; return its exit code. Raises PhaseFailed if the build is stopped or times out."""
         process = processes.spawn_process(argv, self.folder / "src", env)
         pump = logs.follow_output(self.world, process, self.group, self.stream)
         try:
             while process.poll() is None:
                 if self.stopping.wait(0.02):
-                    raise Failed("STOPPED", "", "Build stopped")
+                    raise PhaseFailed("STOPPED", "", "Build stopped")
                 if time.monotonic() > self.deadline:
-                    raise Failed("TIMED_OUT", "BUILD_TIMED_OUT", "Build has timed out. ")
+                    raise PhaseFailed("TIMED_OUT", "BUILD_TIMED_OUT", "Build has timed out. ")
         finally:
             processes.stop_process_group(process, 0.5)
             pump.join(5)
         return process.returncode
 
-    def environment(self, spec: dict[str, Any]) -> dict[str, str]:
+    def build_environment(self, spec: dict[str, Any]) -> dict[str, str]:
         """Return a command's environment: the sandbox's AWS with the role's credentials, the variables, and pip's own settings."""
         tools, secret = (
             self.folder / "bin",
-            self.world.keys.source(self.record["serviceRole"], f"AWSCodeBuild-{self.stream}"),
+            self.world.keys.create_credential_path(self.record["serviceRole"], f"AWSCodeBuild-{self.stream}"),
         )
         install_tools(tools)
         env = processes.build_child_environment(
@@ -229,7 +231,7 @@ class Build:
             AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{self.world.url}/_credentials/{secret}",
             CODEBUILD_BUILD_ID=self.ident, CODEBUILD_SRC_DIR=str(self.folder / "src"), PYTHONPATH=str(ROOT),
         )  # fmt: skip
-        env |= {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
+        env |= {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
         env |= {"PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin", layers.HOME: os.environ.get("HOME", "")}
         if self.record["environment"].get("privilegedMode"):
             env[docker.STORE] = str(self.folder / "docker")

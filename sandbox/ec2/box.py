@@ -1,4 +1,4 @@
-"""The computer behind one EC2 instance: what it is, where its files lie, and what its processes see."""
+"""The computer behind one EC2 instance: its state, the folder of its files, and the environment of its processes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Box:
     secret: str = ""  # part of the URLs of its metadata service and power switch while it runs
     tokens: dict[str, float] = field(default_factory=dict)  # metadata token -> when it expires, on the monotonic clock
     sshd: str = "up"
-    takes_keys: bool = True
+    accepts_keys: bool = True
     impaired: bool = False
-    cut_off: bool = False  # a partition: traffic waits in both directions
-    pushed: list[tuple[str, str, float]] = field(default_factory=list)  # (user, public key, pushed at)
+    is_partitioned: bool = False  # a partition: traffic waits in both directions
+    pushed_keys: list[tuple[str, str, float]] = field(default_factory=list)  # (user, public key, pushed at)
     connections: set[Any] = field(default_factory=set)
     servers: list[Any] = field(default_factory=list)
 
@@ -44,7 +44,7 @@ class Box:
     def home(self) -> Path:
         return self.root / "home" / self.user
 
-    def environment(self) -> dict[str, str]:
+    def build_environment(self) -> dict[str, str]:
         """Return a login's environment: no keys, but an instance metadata service that hands out the profile's role.
 
         BOX_ROOT, BOX_SWITCH and BOX_SSH_PORT are the sandbox's; on AWS they are unset, and mean /, the power switch and 22.

@@ -9,11 +9,11 @@ from pathlib import Path
 PROGRAMS = {
     "python3": f"""exec "{sys.executable}" "$@"
 """,
-    "sudo": """# everybody is root here, and nobody
+    "sudo": """# every user of a box counts as root
 while [ "${1#-}" != "$1" ]; do shift; done
 exec "$@"
 """,
-    "shutdown": """# the instance stops, or is terminated, as it was launched to
+    "shutdown": """# the instance is stopped or terminated, as its InstanceInitiatedShutdownBehavior says
 exec python3 -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], b"", timeout=30)' "$BOX_SWITCH"
 """,
     "systemctl": """# is-system-running | daemon-reload | start NAME

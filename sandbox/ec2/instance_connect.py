@@ -26,11 +26,11 @@ class ConnectEndpoints(EC2Response):
             raise EC2ClientError(
                 "InstanceConnectEndpointLimitExceeded", "Only one EC2 Instance Connect Endpoint is allowed in a VPC."
             )
-        ident = "eice-" + secrets.token_hex(8) + "0"
-        endpoints[ident] = {
+        endpoint_id = "eice-" + secrets.token_hex(8) + "0"
+        endpoints[endpoint_id] = {
             "OwnerId": ACCOUNT,
-            "InstanceConnectEndpointId": ident,
-            "InstanceConnectEndpointArn": f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance-connect-endpoint/{ident}",
+            "InstanceConnectEndpointId": endpoint_id,
+            "InstanceConnectEndpointArn": f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance-connect-endpoint/{endpoint_id}",
             "State": "create-complete",
             "DnsName": f"127.0.0.1:{get_world().tunnel_port}",
             "VpcId": subnet.vpc_id,
@@ -41,7 +41,7 @@ class ConnectEndpoints(EC2Response):
             "CreatedAt": datetime.now(UTC),
             "Tags": self._get_param("TagSpecifications", [{}])[0].get("Tags", []),
         }
-        return ActionResult({"InstanceConnectEndpoint": endpoints[ident]})
+        return ActionResult({"InstanceConnectEndpoint": endpoints[endpoint_id]})
 
     def describe_instance_connect_endpoints(self) -> ActionResult:
         wanted = self._get_param("InstanceConnectEndpointIds", [])
@@ -54,13 +54,13 @@ class ConnectEndpoints(EC2Response):
         return ActionResult({"InstanceConnectEndpoints": found})
 
     def delete_instance_connect_endpoint(self) -> ActionResult:
-        endpoints, ident = get_world().ec2.connect_endpoints, self._get_param("InstanceConnectEndpointId")
-        if ident not in endpoints:
+        endpoints, endpoint_id = get_world().ec2.connect_endpoints, self._get_param("InstanceConnectEndpointId")
+        if endpoint_id not in endpoints:
             raise EC2ClientError(
                 "InvalidInstanceConnectEndpointId.NotFound",
-                f"The EC2 Instance Connect Endpoint ID '{ident}' does not exist",
+                f"The EC2 Instance Connect Endpoint ID '{endpoint_id}' does not exist",
             )
-        return ActionResult({"InstanceConnectEndpoint": endpoints.pop(ident) | {"State": "delete-in-progress"}})
+        return ActionResult({"InstanceConnectEndpoint": endpoints.pop(endpoint_id) | {"State": "delete-in-progress"}})
 
 
 def match_filters(endpoint: dict[str, Any], filters: dict[str, list[str]]) -> bool:
@@ -71,20 +71,20 @@ def match_filters(endpoint: dict[str, Any], filters: dict[str, list[str]]) -> bo
 
 class InstanceConnect(Ec2InstanceConnectResponse):
     def send_ssh_public_key(self) -> str:
-        asked = json.loads(self.body)
+        params = json.loads(self.body)
         found = (
             get_world()
-            .inside("ec2")
-            .describe_instances(Filters=[{"Name": "instance-id", "Values": [asked["InstanceId"]]}])["Reservations"]
+            .create_internal_client("ec2")
+            .describe_instances(Filters=[{"Name": "instance-id", "Values": [params["InstanceId"]]}])["Reservations"]
         )
         if not found:
-            raise JsonRESTError("EC2InstanceNotFoundException", f"Instance {asked['InstanceId']} was not found")
+            raise JsonRESTError("EC2InstanceNotFoundException", f"Instance {params['InstanceId']} was not found")
         state = found[0]["Instances"][0]["State"]["Name"]
         if state != "running":
             raise JsonRESTError(
-                "EC2InstanceStateInvalidException", f"Instance {asked['InstanceId']} is {state}, not running"
+                "EC2InstanceStateInvalidException", f"Instance {params['InstanceId']} is {state}, not running"
             )
-        if not 80 <= len(asked["SSHPublicKey"]) <= 4096:
+        if not 80 <= len(params["SSHPublicKey"]) <= 4096:
             raise JsonRESTError("InvalidArgsException", "SSHPublicKey has 80 to 4096 characters")
-        instances.accept_pushed_key(get_world(), asked["InstanceId"], asked["InstanceOSUser"], asked["SSHPublicKey"])
+        instances.accept_pushed_key(get_world(), params["InstanceId"], params["InstanceOSUser"], params["SSHPublicKey"])
         return json.dumps({"RequestId": secrets.token_hex(8), "Success": True})

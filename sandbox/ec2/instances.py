@@ -21,11 +21,11 @@ from sandbox.ec2.box import BOX, Box
 from sandbox.state import PUBLIC_PORT
 from sandbox.world import World
 
-EACH_BOOT = (
+BOOTHOOK = (
     "#cloud-boothook"  # user data that cloud-init runs at each boot, before anything else; other scripts it runs once
 )
 
-KEYS = "-----BEGIN SSH HOST KEY KEYS-----\n{} root@box\n-----END SSH HOST KEY KEYS-----\n"
+CONSOLE_KEYS = "-----BEGIN SSH HOST KEY KEYS-----\n{} root@box\n-----END SSH HOST KEY KEYS-----\n"
 
 
 def start_event_loop(world: World, authorize: tunnel.Authorize) -> int:
@@ -65,7 +65,7 @@ def ensure_host_key(world: World, instance: str) -> str:
 
 
 def boot_box(box: Box, public: str | None) -> None:
-    """Power on: repair injected faults, start SSH, and run user data as cloud-init does."""
+    """Power on: clear injected faults, start SSH, and run user data as cloud-init does."""
     first = not box.home.exists()
     box.home.mkdir(parents=True, exist_ok=True)
     box_commands.install_programs(box.root / "bin")
@@ -76,16 +76,16 @@ def boot_box(box: Box, public: str | None) -> None:
     (box.root / "etc/ssh/ssh_host_ed25519_key.pub").write_text(f"{public_key} root@box\n")
     # cloud-init prints the keys at the first boot only.
     (box.root / "dev/console").write_text(
-        f"[   12.3] cloud-init: Cloud-init finished\n{KEYS.format(public_key) if first else ''}"
+        f"[   12.3] cloud-init: Cloud-init finished\n{CONSOLE_KEYS.format(public_key) if first else ''}"
     )
-    box.sshd, box.takes_keys, box.impaired, box.cut_off = "up", True, False, False
+    box.sshd, box.accepts_keys, box.impaired, box.is_partitioned = "up", True, False, False
     run_in_loop(box.world, start_ssh_servers(box, public))
-    if box.user_data and (first or box.user_data.startswith(EACH_BOOT)):
+    if box.user_data and (first or box.user_data.startswith(BOOTHOOK)):
         script = box.root / "user-data"
         script.write_text(box.user_data)
         with (box.root / "user-data.log").open("ab") as log:
             subprocess.Popen(
-                ["sh", str(script)], cwd=box.root, env=box.environment(), stdin=subprocess.DEVNULL, stdout=log,
+                ["sh", str(script)], cwd=box.root, env=box.build_environment(), stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
             )  # fmt: skip
 
@@ -99,7 +99,7 @@ async def start_ssh_servers(box: Box, public: str | None) -> None:
         try:
             box.servers.append(await asyncio.start_server(tunnel.make_public_handler(box), public, PUBLIC_PORT))
         except OSError as error:
-            box.world.note(f"{box.instance}: nothing listens at {public}:{PUBLIC_PORT}: {error}")
+            box.world.note(f"{box.instance}: cannot listen on {public}:{PUBLIC_PORT}: {error}")
 
 
 def find_server_port(server: Any) -> int:
@@ -114,14 +114,14 @@ async def stop_ssh_servers(box: Box) -> None:
 
 
 async def drop_connections(box: Box) -> None:
-    """End every connection as if a cable was pulled."""
+    """Abort every connection without closing it properly, as a network failure does."""
     for connection in list(box.connections):
         with contextlib.suppress(OSError):
             connection.abort()
 
 
-def halt_boxes(world: World, instances: list[str], gone: bool = False) -> None:
-    """Pull the plug: end connections and processes of these boxes; with `gone`, delete their disks too."""
+def halt_boxes(world: World, instances: list[str], delete_disks: bool = False) -> None:
+    """Power off at once: end connections and processes of these boxes; with `gone`, delete their disks too."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(BOX) in instances:
@@ -130,63 +130,63 @@ def halt_boxes(world: World, instances: list[str], gone: bool = False) -> None:
         if box := world.ec2.boxes.get(instance):
             box.secret, box.tokens = "", {}
             run_in_loop(world, stop_ssh_servers(box))
-        if gone:
+        if delete_disks:
             world.ec2.boxes.pop(instance, None)
             shutil.rmtree(world.folder / "boxes" / instance, ignore_errors=True)
 
 
-def inject_box_fault(world: World, instance: str, public: str | None, how: dict[str, Any]) -> dict[str, Any]:
-    """Inject faults for drills; return the box's state. A boot repairs all of them.
+def inject_box_fault(world: World, instance: str, public: str | None, fault: dict[str, Any]) -> dict[str, Any]:
+    """Inject faults for drills; return the box's state. A boot clears all of them.
 
-    `sshd`: up, down or mute; `keys`: whether it takes any; `checks`: ok or impaired; `partition`: whether traffic is held back;
-    `cut`: end all connections; `disk_mib`: the volume's size.
+    `sshd`: up, down or mute; `keys`: whether keys are accepted; `checks`: ok or impaired; `partition`: whether traffic is held
+    back; `cut`: end all connections; `disk_mib`: the volume's size.
 
     Raises KeyError for an unknown instance, ValueError for an unknown fault.
     """
     box = world.ec2.boxes[instance]
-    if unknown := {*how} - {"sshd", "keys", "checks", "partition", "cut", "disk_mib"}:
-        raise ValueError(f"a box has no {', '.join(sorted(unknown))}")
-    box.takes_keys = bool(how.get("keys", box.takes_keys))
-    box.impaired = how.get("checks", "impaired" if box.impaired else "ok") == "impaired"
-    box.cut_off = bool(how.get("partition", box.cut_off))
-    if "disk_mib" in how:
-        (box.root / "disk_kib").write_text(str(int(how["disk_mib"]) << 10))
-    if how.get("cut"):
+    if unknown := {*fault} - {"sshd", "keys", "checks", "partition", "cut", "disk_mib"}:
+        raise ValueError(f"unknown fault of a box: {', '.join(sorted(unknown))}")
+    box.accepts_keys = bool(fault.get("keys", box.accepts_keys))
+    box.impaired = fault.get("checks", "impaired" if box.impaired else "ok") == "impaired"
+    box.is_partitioned = bool(fault.get("partition", box.is_partitioned))
+    if "disk_mib" in fault:
+        (box.root / "disk_kib").write_text(str(int(fault["disk_mib"]) << 10))
+    if fault.get("cut"):
         run_in_loop(world, drop_connections(box))
-    if "sshd" in how:
-        box.sshd = how["sshd"]
+    if "sshd" in fault:
+        box.sshd = fault["sshd"]
         run_in_loop(world, stop_ssh_servers(box))
         run_in_loop(world, start_ssh_servers(box, public))
     return {
         "instance": instance,
         "sshd": box.sshd,
-        "keys": box.takes_keys,
+        "keys": box.accepts_keys,
         "impaired": box.impaired,
-        "partition": box.cut_off,
+        "partition": box.is_partitioned,
     }
 
 
 def measure_utilisation(world: World) -> dict[str, float]:
-    """Return the percentage of this machine's processors that each running box used since the last call."""
+    """Return the percentage of this host's CPUs that each running box used since the last call."""
     meter, worked = world.ec2.cpu_meter, dict[int, float]()
-    spent = {ident: 0.0 for ident, box in world.ec2.boxes.items() if box.servers}
+    spent = {instance_id: 0.0 for instance_id, box in world.ec2.boxes.items() if box.servers}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if (ident := process.environ().get(BOX)) in spent:
+            if (instance_id := process.environ().get(BOX)) in spent:
                 times = process.cpu_times()
                 worked[process.pid] = times.user + times.system
-                spent[ident] += worked[process.pid] - meter.seconds.get(process.pid, 0.0)
+                spent[instance_id] += worked[process.pid] - meter.seconds.get(process.pid, 0.0)
     passed = time.monotonic() - meter.read_at
     meter.seconds, meter.read_at = worked, time.monotonic()
-    return {ident: min(100.0, 100 * s / passed / (os.cpu_count() or 1)) for ident, s in spent.items()}
+    return {instance_id: min(100.0, 100 * s / passed / (os.cpu_count() or 1)) for instance_id, s in spent.items()}
 
 
 def accept_pushed_key(world: World, instance: str, user: str, key: str) -> None:
-    """Accept a pushed key. Raises KeyError for an instance that has no computer (any more)."""
-    world.ec2.boxes[instance].pushed.append((user, key, time.monotonic()))
+    """Accept a pushed key. Raises KeyError for an instance without a box, such as a terminated one."""
+    world.ec2.boxes[instance].pushed_keys.append((user, key, time.monotonic()))
 
 
 def derive_public_address(instance: str) -> str:
-    """Return a "public" address of this machine's own: all of 127.0.0.0/8 is loopback on Linux."""
+    """Return a "public" address that is local to this host: all of 127.0.0.0/8 is loopback on Linux."""
     a, b, c = hashlib.sha256(instance.encode()).digest()[:3]
     return f"127.{a or 1}.{b}.{c or 1}"

@@ -11,19 +11,19 @@ from sandbox.ec2.box import Box
 from sandbox.world import World
 
 
-def find_instance(world: World, ident: str) -> Any:
-    return world.backend("ec2").get_instance(ident)
+def find_instance(world: World, instance_id: str) -> Any:
+    return world.backend("ec2").get_instance(instance_id)
 
 
-def switch_on(world: World, ident: str) -> None:
-    """Boot the instance's computer, which is made if there is none yet."""
-    instance = find_instance(world, ident)
+def switch_on(world: World, instance_id: str) -> None:
+    """Boot the instance's box; create it at the first boot."""
+    instance = find_instance(world, instance_id)
     for nic in instance.nics.values():
         if nic.public_ip:
-            nic.public_ip = instances.derive_public_address(ident)
-    if ident not in world.ec2.boxes:
-        world.ec2.boxes[ident] = build_box(world, instance)
-    instances.boot_box(world.ec2.boxes[ident], find_public_address(instance))
+            nic.public_ip = instances.derive_public_address(instance_id)
+    if instance_id not in world.ec2.boxes:
+        world.ec2.boxes[instance_id] = build_box(world, instance)
+    instances.boot_box(world.ec2.boxes[instance_id], find_public_address(instance))
 
 
 def build_box(world: World, instance: Any) -> Box:
@@ -51,33 +51,33 @@ def find_public_address(instance: Any) -> str | None:
     return next((nic.public_ip for nic in instance.nics.values() if nic.public_ip), None)
 
 
-def switch_off(world: World, ident: str, code: str, words: str) -> None:
-    """Stop the instance, for a reason that DescribeInstances shows."""
-    instances.halt_boxes(world, [ident])
-    instance = find_instance(world, ident)
+def switch_off(world: World, instance_id: str, code: str, message: str) -> None:
+    """Stop the instance; DescribeInstances shows the reason."""
+    instances.halt_boxes(world, [instance_id])
+    instance = find_instance(world, instance_id)
     instance.stop()
-    instance.state_reason = StateReason(f"{code}: {words}", code)
+    instance.state_reason = StateReason(f"{code}: {message}", code)
 
 
 def shut_down(world: World, box: Box) -> None:
-    """Do what `shutdown -h now` on the box does: stop or terminate, as the instance was launched to."""
+    """Do what `shutdown -h now` on the box does: stop or terminate, by the instance's InstanceInitiatedShutdownBehavior."""
     instance = find_instance(world, box.instance)
-    world.note(f"{box.instance} shuts itself down")
+    world.note(f"{box.instance}: shut down from inside")
     if instance.instance_initiated_shutdown_behavior == "terminate":
         terminate_boxes(world, [box.instance])
     else:
         switch_off(world, box.instance, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
 
 
-def terminate_boxes(world: World, idents: list[str]) -> None:
+def terminate_boxes(world: World, instance_ids: list[str]) -> None:
     """Terminate instances and remove their network interfaces and disks, which moto forgets, and their tags."""
-    instances.halt_boxes(world, idents, gone=True)
+    instances.halt_boxes(world, instance_ids, delete_disks=True)
     ec2 = world.backend("ec2")
-    disks = [device.volume_id for i in idents for device in find_instance(world, i).block_device_mapping.values()]
-    ec2.terminate_instances(idents)
-    nics = [key for key, eni in ec2.enis.items() if eni.instance is not None and eni.instance.id in idents]
+    disks = [device.volume_id for i in instance_ids for device in find_instance(world, i).block_device_mapping.values()]
+    ec2.terminate_instances(instance_ids)
+    nics = [key for key, eni in ec2.enis.items() if eni.instance is not None and eni.instance.id in instance_ids]
     for key in nics:
         del ec2.enis[key]
-    for gone in [*nics, *disks, *idents]:  # EC2 removes a terminated instance's tags soon after
-        ec2.volumes.pop(gone, None)
-        world.ec2.tags_of_terminated[gone] = ec2.tags.pop(gone, {})
+    for resource_id in [*nics, *disks, *instance_ids]:  # EC2 removes a terminated instance's tags soon after
+        ec2.volumes.pop(resource_id, None)
+        world.ec2.tags_of_terminated[resource_id] = ec2.tags.pop(resource_id, {})

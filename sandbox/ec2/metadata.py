@@ -58,7 +58,7 @@ def find_metadata(world: World, box: Box, what: str) -> tuple[int, str]:
 def issue_box_credentials(world: World, box: Box, role_arn: str) -> dict[str, Any]:
     """Return a new session's keys if the role's trust policy allows EC2, else the reason why not (also with status 200)."""
     if is_service_trusted(world, "ec2.amazonaws.com", role_arn):
-        return world.keys.document(role_arn, box.instance)
+        return world.keys.build_credentials(role_arn, box.instance)
     name = role_arn.rsplit("/", 1)[-1]
     return {
         "Code": "AssumeRoleUnauthorizedAccess",

@@ -19,13 +19,13 @@ from sandbox.world import get_world
 PARTS = ("DeleteNetworkAclEntry", "DeleteRoute", "DeleteTags")  # these delete a part of a resource that remains
 
 
-def reply_no_capacity(kind: str, zone: str) -> Any:
+def reply_no_capacity(instance_type: str, zone: str) -> Any:
     """Return AWS's capacity error, a server's error, which SDKs therefore retry."""
     status, headers, body = reply_error(
         "ec2",
         500,
         "InsufficientInstanceCapacity",
-        f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested ({zone}). "
+        f"We currently do not have sufficient {instance_type} capacity in the Availability Zone you requested ({zone}). "
         "Our system will be working on provisioning additional capacity.",
     )
     return status, {**headers, "status": status}, body
@@ -44,13 +44,13 @@ def iterate_strings(value: Any) -> Iterator[str]:
 
 class Ec2(ConnectEndpoints, SpotRequests):
     def call_action(self) -> Any:
-        """Run the action; remove the tags of what it deletes, which moto would keep for ever."""
-        answer = super().call_action()
+        """Run the action; remove the tags of deleted resources, which moto would keep for ever."""
+        response = super().call_action()
         action = self._get_action()
         if action.startswith("Delete") and action not in PARTS:
             for word in iterate_strings(self._get_params()):
                 self.ec2_backend.tags.pop(word, None)
-        return answer
+        return response
 
     def run_instances(self) -> Any:
         token, launches = self._get_param("ClientToken"), get_world().ec2.launches
@@ -67,11 +67,11 @@ class Ec2(ConnectEndpoints, SpotRequests):
         subnet = self._get_param("SubnetId") or (nics[0].get("SubnetId") if nics else None)
         if subnet and not self._get_param("DryRun"):
             zone = self.ec2_backend.get_subnet(subnet).availability_zone
-            if get_world().faults.lacks(self._get_param("InstanceType"), zone, bool(market)):
+            if get_world().faults.lacks_capacity(self._get_param("InstanceType"), zone, bool(market)):
                 return reply_no_capacity(self._get_param("InstanceType"), zone)
             self._check_volume_size(self._get_param("ImageId"), self._get_param("BlockDeviceMappings", []))
-        answer: Any = super().run_instances()
-        instance = answer.result.instances[0]
+        response: Any = super().run_instances()
+        instance = response.result.instances[0]
         launches[token] = instance.id
         if market:
             tags = [
@@ -79,48 +79,51 @@ class Ec2(ConnectEndpoints, SpotRequests):
             ]
             spot.record_spot_request(get_world(), instance, market, tags[0]["Tags"] if tags else [])
         lifecycle.switch_on(get_world(), instance.id)
-        return answer
+        return response
 
     def _check_volume_size(self, image: str, mappings: list[dict[str, Any]]) -> None:
         ami = self.ec2_backend.amis.get(image)
         least = ami.block_device_mappings[0]["Ebs"]["VolumeSize"] if ami else 0
-        asked = int(mappings[0].get("Ebs", {}).get("VolumeSize") or least) if mappings else least
-        if asked < least:
+        requested = int(mappings[0].get("Ebs", {}).get("VolumeSize") or least) if mappings else least
+        if requested < least:
             raise EC2ClientError(
                 "InvalidBlockDeviceMapping",
-                f"Volume of size {asked}GB is smaller than snapshot '{ami.ebs_snapshot.id}', expect size >= {least}GB",
+                f"Volume of size {requested}GB is smaller than snapshot '{ami.ebs_snapshot.id}', expect size >= {least}GB",
             )
 
     def start_instances(self) -> Any:
-        for ident in self._get_param("InstanceIds", []):
+        for instance_id in self._get_param("InstanceIds", []):
             instance, on_spot = (
-                lifecycle.find_instance(get_world(), ident),
-                spot.find_spot_request(get_world(), ident) is not None,
+                lifecycle.find_instance(get_world(), instance_id),
+                spot.find_spot_request(get_world(), instance_id) is not None,
             )
             if instance.state != "running":
-                spot.resume_spot_request(get_world(), ident)
-                if get_world().faults.lacks(instance.instance_type, instance.availability_zone, on_spot):
+                spot.resume_spot_request(get_world(), instance_id)
+                if get_world().faults.lacks_capacity(instance.instance_type, instance.availability_zone, on_spot):
                     return reply_no_capacity(instance.instance_type, instance.availability_zone)
-        answer = super().start_instances()
-        for ident in self._get_param("InstanceIds", []):
-            lifecycle.switch_on(get_world(), ident)
-        return answer
+        response = super().start_instances()
+        for instance_id in self._get_param("InstanceIds", []):
+            lifecycle.switch_on(get_world(), instance_id)
+        return response
 
     def stop_instances(self) -> ActionResult:
-        for ident in self._get_param("InstanceIds", []):
-            instances.halt_boxes(get_world(), [ident])
-            spot.disable_spot_request(get_world(), ident)
+        for instance_id in self._get_param("InstanceIds", []):
+            instances.halt_boxes(get_world(), [instance_id])
+            spot.disable_spot_request(get_world(), instance_id)
         return super().stop_instances()
 
     def terminate_instances(self) -> ActionResult:
-        gone = self._get_param("InstanceIds", [])
+        instance_ids = self._get_param("InstanceIds", [])
         before = {
-            ident: lifecycle.find_instance(get_world(), ident) for ident in gone
-        }  # the whole request is refused if one is unknown
-        was = {ident: {"Code": found.state_code, "Name": found.state} for ident, found in before.items()}
-        lifecycle.terminate_boxes(get_world(), gone)
+            instance_id: lifecycle.find_instance(get_world(), instance_id) for instance_id in instance_ids
+        }  # raises for the whole request if one instance is unknown
+        was = {instance_id: {"Code": found.state_code, "Name": found.state} for instance_id, found in before.items()}
+        lifecycle.terminate_boxes(get_world(), instance_ids)
         now = {"Code": 48, "Name": "terminated"}
-        changed = [{"InstanceId": ident, "CurrentState": now, "PreviousState": was[ident]} for ident in gone]
+        changed = [
+            {"InstanceId": instance_id, "CurrentState": now, "PreviousState": was[instance_id]}
+            for instance_id in instance_ids
+        ]
         return ActionResult({"TerminatingInstances": changed})
 
     def delete_key_pair(self) -> ActionResult:
@@ -130,21 +133,21 @@ class Ec2(ConnectEndpoints, SpotRequests):
 
     def describe_instance_status(self) -> ActionResult:
         """Return both checks of each running instance; a drill may have impaired the instance's own."""
-        asked = self._get_param("InstanceIds", [])
-        found = self.ec2_backend.describe_instance_status(asked, False, self._filters_from_querystring())
+        wanted_ids = self._get_param("InstanceIds", [])
+        found = self.ec2_backend.describe_instance_status(wanted_ids, False, self._filters_from_querystring())
         return ActionResult({"InstanceStatuses": [describe_status_checks(instance) for instance in found]})
 
     def delete_subnet(self) -> ActionResult:
         """Delete a subnet and its associations with ACLs and route tables, which moto would keep for ever."""
         subnet = self._get_param("SubnetId")
-        answer = super().delete_subnet()
+        response = super().delete_subnet()
         for acl in self.ec2_backend.network_acls.values():
             for key in [k for k, a in acl._associations.items() if a.subnet_id == subnet]:
                 del acl._associations[key]
         for table in self.ec2_backend.route_tables.values():
             for key in [k for k, found in table._associations.items() if found == subnet]:
                 del table._associations[key]
-        return answer
+        return response
 
     def get_console_output(self) -> ActionResult:
         """Return what was printed since the last boot."""

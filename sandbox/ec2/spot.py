@@ -24,25 +24,25 @@ INTERRUPTED, BY_USER = "instance-stopped-no-capacity", "instance-stopped-by-user
 class SpotRequest:
     """The persistent request behind a spot instance. `ends_at`, on the sandbox's clock, is set by a notice."""
 
-    ident: str
+    request_id: str
     instance: str
-    asked: dict[str, Any]
+    market_options: dict[str, Any]
     tags: list[dict[str, str]]
     state: str = "active"
     code: str = "fulfilled"
     ends_at: float | None = None
-    made: datetime = field(default_factory=lambda: datetime.now(UTC))
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    def described(self) -> dict[str, Any]:
-        options = self.asked.get("SpotOptions", {})
+    def describe(self) -> dict[str, Any]:
+        options = self.market_options.get("SpotOptions", {})
         return {
-            "SpotInstanceRequestId": self.ident,
+            "SpotInstanceRequestId": self.request_id,
             "InstanceId": self.instance,
             "State": self.state,
             "Status": {"Code": self.code, "Message": self.code.replace("-", " "), "UpdateTime": datetime.now(UTC)},
             "Type": options.get("SpotInstanceType", "one-time"),
             "InstanceInterruptionBehavior": options.get("InstanceInterruptionBehavior", "terminate"),
-            "CreateTime": self.made,
+            "CreateTime": self.created_at,
             "Tags": self.tags,
         }
 
@@ -51,23 +51,27 @@ def find_spot_request(world: World, instance: str) -> SpotRequest | None:
     return next((request for request in world.ec2.spot_requests.values() if request.instance == instance), None)
 
 
-def record_spot_request(world: World, instance: Any, asked: dict[str, Any], tags: list[dict[str, str]]) -> None:
+def record_spot_request(
+    world: World, instance: Any, market_options: dict[str, Any], tags: list[dict[str, str]]
+) -> None:
     """Record the request that stands behind a spot instance from its launch on."""
-    request = SpotRequest("sir-" + secrets.token_hex(4), instance.id, asked, tags)
-    world.ec2.spot_requests[request.ident] = request
-    instance.spot_instance_request_id = request.ident
+    request = SpotRequest("sir-" + secrets.token_hex(4), instance.id, market_options, tags)
+    world.ec2.spot_requests[request.request_id] = request
+    instance.spot_instance_request_id = request.request_id
 
 
 def give_spot_notice(world: World, instance: str) -> dict[str, Any]:
-    """Give notice: the box can read it now, and is stopped after two minutes. Raises ValueError for one that is not on spot."""
+    """Give notice: the box can read it now, and is stopped after two minutes. Raises ValueError for an on-demand instance."""
     request = find_spot_request(world, instance)
     if request is None or request.state != "active":
-        raise ValueError(f"{instance} does not run on spot")
+        raise ValueError(f"{instance} is not a running spot instance")
     request.ends_at = world.clock.now() + NOTICE_S
     ends = datetime.now(UTC) + timedelta(seconds=NOTICE_S / world.clock.speed)
     world.ec2.spot_notices[instance] = json.dumps({"action": "stop", "time": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
-    kind = lifecycle.find_instance(world, instance).instance_type
-    world.faults.shorten(f"spot:{kind}", True)  # the cause: the type lacks capacity until it is restored
+    instance_type = lifecycle.find_instance(world, instance).instance_type
+    world.faults.set_capacity_shortage(
+        f"spot:{instance_type}", True
+    )  # the cause: the type lacks capacity until it is restored
     return {"instance": instance, "seconds": NOTICE_S}
 
 
@@ -78,7 +82,7 @@ def watch_spot_requests(world: World) -> None:
             try:
                 update_spot_request(world, request)
             except Exception as error:  # for example, the instance is being terminated; the others go on
-                world.note(f"spot request {request.ident}: {type(error).__name__}: {error}")
+                world.note(f"spot request {request.request_id}: {type(error).__name__}: {error}")
 
 
 def update_spot_request(world: World, request: SpotRequest) -> None:
@@ -94,7 +98,7 @@ def update_spot_request(world: World, request: SpotRequest) -> None:
 
 def has_capacity(world: World, instance: str) -> bool:
     found = lifecycle.find_instance(world, instance)
-    return not world.faults.lacks(found.instance_type, found.availability_zone, spot=True)
+    return not world.faults.lacks_capacity(found.instance_type, found.availability_zone, spot=True)
 
 
 def disable_spot_request(world: World, instance: str) -> None:
@@ -119,11 +123,13 @@ class SpotRequests(EC2Response):
     def describe_spot_instance_requests(self) -> ActionResult:
         wanted = self._get_param("SpotInstanceRequestIds", [])
         found = [
-            r for r in get_world().ec2.spot_requests.values() if (not wanted or r.ident in wanted) and self._fits(r)
+            r
+            for r in get_world().ec2.spot_requests.values()
+            if (not wanted or r.request_id in wanted) and self._matches_filters(r)
         ]
-        return ActionResult({"SpotInstanceRequests": [request.described() for request in found]})
+        return ActionResult({"SpotInstanceRequests": [request.describe() for request in found]})
 
-    def _fits(self, request: SpotRequest) -> bool:
+    def _matches_filters(self, request: SpotRequest) -> bool:
         tags = {f"tag:{tag['Key']}": tag["Value"] for tag in request.tags}
         values = tags | {"instance-id": request.instance, "state": request.state}
         return all(values.get(f["Name"]) in f["Values"] for f in self._get_param("Filters", []))
@@ -131,14 +137,15 @@ class SpotRequests(EC2Response):
     def cancel_spot_instance_requests(self) -> ActionResult:
         """Cancel requests. A stopped instance of a cancelled request is terminated; a running one goes on."""
         requests, cancelled = get_world().ec2.spot_requests, []
-        for ident in self._get_param("SpotInstanceRequestIds", []):
-            request = requests.get(ident)
+        for request_id in self._get_param("SpotInstanceRequestIds", []):
+            request = requests.get(request_id)
             if request is None:
                 raise EC2ClientError(
-                    "InvalidSpotInstanceRequestID.NotFound", f"The spot instance request ID '{ident}' does not exist"
+                    "InvalidSpotInstanceRequestID.NotFound",
+                    f"The spot instance request ID '{request_id}' does not exist",
                 )
-            del requests[ident]
+            del requests[request_id]
             if request.state in ("open", "disabled"):
                 lifecycle.terminate_boxes(get_world(), [request.instance])
-            cancelled.append({"SpotInstanceRequestId": ident, "State": "cancelled"})
+            cancelled.append({"SpotInstanceRequestId": request_id, "State": "cancelled"})
         return ActionResult({"CancelledSpotInstanceRequests": cancelled})

@@ -1,4 +1,4 @@
-"""The SSH server of one box: which keys it accepts, and what becomes of a command when its connection ends."""
+"""The SSH server of one box. It checks keys, runs commands, and ends a command whose connection ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import asyncssh
 from sandbox import processes
 from sandbox.ec2.box import Box
 
-KEY_S = 60.0  # how long a pushed key is good for, as on AWS
+KEY_S = 60.0  # how long a pushed key is valid, as on AWS
 CHUNK = 64 << 10
 
 
@@ -39,11 +39,11 @@ class Login(asyncssh.SSHServer):
         return True
 
     def validate_public_key(self, username: str, key: Any) -> bool:
-        if username != self.box.user or not self.box.takes_keys:
+        if username != self.box.user or not self.box.accepts_keys:
             return False
         offered, now = key.export_public_key().decode().split()[:2], time.monotonic()
-        pushed = [text for user, text, at in self.box.pushed if user == username and now - at < KEY_S]
-        return any(text.split()[:2] == offered for text in [*pushed, self.box.key])
+        pushed_keys = [text for user, text, at in self.box.pushed_keys if user == username and now - at < KEY_S]
+        return any(text.split()[:2] == offered for text in [*pushed_keys, self.box.key])
 
 
 async def start_ssh_server(box: Box, port: int) -> Any:
@@ -83,7 +83,7 @@ async def serve_command(box: Box, process: Any) -> None:
     child = await asyncio.create_subprocess_exec(
         *argv,
         cwd=box.home,
-        env=box.environment(),
+        env=box.build_environment(),
         start_new_session=True,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -27,7 +27,7 @@ Authorize = Callable[[str, dict[str, str]], str]
 
 
 class TunnelRefused(Exception):
-    """The tunnel is refused; the arguments are the status and the words of the answer."""
+    """The tunnel is refused; the arguments are the HTTP status and the message."""
 
 
 async def start_tunnel_server(world: World, authorize: Authorize) -> tuple[Server, int]:
@@ -36,16 +36,16 @@ async def start_tunnel_server(world: World, authorize: Authorize) -> tuple[Serve
     async def check(connection: ServerConnection, request: Request) -> Response | None:
         began = time.monotonic()
         key = parse_qs(urlsplit(request.path).query).get("X-Amz-Credential", [""])[0].split("/")[0]
-        caller = world.keys.caller(key) or "nobody"
+        caller = world.keys.find_caller_name(key) or "unknown"
         try:
             if request.headers.get("Origin"):
                 raise TunnelRefused(403, "Web pages may not open tunnels")
             box = await asyncio.to_thread(resolve_target_box, world, authorize, request.path, key)
             connection.kennel_line = (box, *await connect_to_box(box))  # type: ignore[attr-defined]
         except TunnelRefused as refusal:
-            status, words = refusal.args
+            status, message = refusal.args
             world.log.add("ec2-instance-connect", "OpenTunnel", caller, status, time.monotonic() - began)
-            return connection.respond(HTTPStatus(status), words + "\n")
+            return connection.respond(HTTPStatus(status), message + "\n")
         world.log.add("ec2-instance-connect", "OpenTunnel", caller, 101, time.monotonic() - began)
         return None
 
@@ -64,7 +64,7 @@ async def start_tunnel_server(world: World, authorize: Authorize) -> tuple[Serve
 
 async def connect_to_box(box: Box) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to the box's own SSH server. Raises TunnelRefused if it cannot be reached."""
-    if box.cut_off:
+    if box.is_partitioned:
         raise TunnelRefused(504, f"{box.instance}:22 does not answer: timed out")
     try:
         return await asyncio.open_connection("127.0.0.1", box.port)
@@ -73,31 +73,31 @@ async def connect_to_box(box: Box) -> tuple[asyncio.StreamReader, asyncio.Stream
 
 
 def resolve_target_box(world: World, authorize: Authorize, path: str, key: str) -> Box:
-    """Return the box that the URL asks for. Raises TunnelRefused, in the words of a network that does not answer."""
+    """Return the box that the URL names. Raises TunnelRefused; a box that the network blocks counts as timed out."""
     url = urlsplit(path)
-    asked = {name: values[0] for name, values in parse_qs(url.query).items()}
+    params = {name: values[0] for name, values in parse_qs(url.query).items()}
     if url.path != "/openTunnel":
-        raise TunnelRefused(404, "There is only /openTunnel")
-    if world.keys.caller(key) is None or has_signature_expired(asked):
-        raise TunnelRefused(403, "The signature is not of this sandbox's keys, or has expired")
-    if asked.get("remotePort") not in ("22", "3389"):
+        raise TunnelRefused(404, "Unknown path; the only one is /openTunnel")
+    if world.keys.find_caller_name(key) is None or has_signature_expired(params):
+        raise TunnelRefused(403, "The signature is by an unknown key, or has expired")
+    if params.get("remotePort") not in ("22", "3389"):
         raise TunnelRefused(400, "remotePort must be 22 or 3389")
-    if denial := authorize(key, asked):
+    if denial := authorize(key, params):
         raise TunnelRefused(403, denial)
-    return find_reachable_box(world, asked["instanceConnectEndpointId"], asked["privateIpAddress"])
+    return find_reachable_box(world, params["instanceConnectEndpointId"], params["privateIpAddress"])
 
 
-def has_signature_expired(asked: dict[str, str]) -> bool:
+def has_signature_expired(params: dict[str, str]) -> bool:
     try:
-        signed = datetime.strptime(asked["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        return datetime.now(UTC) > signed + timedelta(seconds=int(asked["X-Amz-Expires"]))
+        signed = datetime.strptime(params["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return datetime.now(UTC) > signed + timedelta(seconds=int(params["X-Amz-Expires"]))
     except (KeyError, ValueError):
         return True
 
 
 def find_reachable_box(world: World, endpoint_id: str, address: str) -> Box:
     """Find the box by VPC and address, since two VPCs may use the same addresses, and check the network's rules."""
-    ec2 = world.inside("ec2")
+    ec2 = world.create_internal_client("ec2")
     found = ec2.describe_instance_connect_endpoints(InstanceConnectEndpointIds=[endpoint_id])[
         "InstanceConnectEndpoints"
     ]
@@ -105,13 +105,13 @@ def find_reachable_box(world: World, endpoint_id: str, address: str) -> Box:
         raise TunnelRefused(404, f"The endpoint {endpoint_id} does not exist")
     endpoint = found[0]
     filters = [{"Name": "vpc-id", "Values": [endpoint["VpcId"]]}, {"Name": "private-ip-address", "Values": [address]}]
-    there = [i for r in ec2.describe_instances(Filters=filters)["Reservations"] for i in r["Instances"]]
-    running = [instance for instance in there if instance["State"]["Name"] == "running"]
+    instances = [i for r in ec2.describe_instances(Filters=filters)["Reservations"] for i in r["Instances"]]
+    running = [instance for instance in instances if instance["State"]["Name"] == "running"]
     if not running:
         raise TunnelRefused(504, f"{address}:22 does not answer: timed out")
     subnet = ec2.describe_subnets(SubnetIds=[endpoint["SubnetId"]])["Subnets"][0]
     rules = read_vpc_rules(ec2, endpoint["VpcId"])
-    stop = next(
+    blocked_by = next(
         (
             why
             for _, why in reachability.trace_from_endpoint(
@@ -121,8 +121,10 @@ def find_reachable_box(world: World, endpoint_id: str, address: str) -> Box:
         ),
         "",
     )
-    if stop:
-        world.note(f"tunnel to {address}: {stop}")  # AWS does not give the caller the reason; neither does the sandbox
+    if blocked_by:
+        world.note(
+            f"tunnel to {address}: {blocked_by}"
+        )  # AWS does not give the caller the reason; neither does the sandbox
         raise TunnelRefused(504, f"{address}:22 does not answer: timed out")
     return world.ec2.boxes[running[0]["InstanceId"]]
 
@@ -161,14 +163,14 @@ def make_public_handler(box: Box) -> Callable[[asyncio.StreamReader, asyncio.Str
 
 
 def is_peer_allowed(box: Box, peer: str) -> bool:
-    ec2 = box.world.inside("ec2")
+    ec2 = box.world.create_internal_client("ec2")
     (reservation,) = ec2.describe_instances(InstanceIds=[box.instance])["Reservations"]
     (instance,) = reservation["Instances"]
     hops = reachability.trace_from_internet(instance, peer, PUBLIC_PORT, read_vpc_rules(ec2, instance["VpcId"]))
-    stop = next((why for _, why in hops if why), "")
-    if stop:
-        box.world.note(f"{peer} to {box.instance}: {stop}")
-    return not stop
+    blocked_by = next((why for _, why in hops if why), "")
+    if blocked_by:
+        box.world.note(f"{peer} to {box.instance}: {blocked_by}")
+    return not blocked_by
 
 
 async def iterate_frames(connection: ServerConnection) -> AsyncIterator[bytes]:
@@ -191,24 +193,24 @@ async def forward_traffic(
 ) -> None:
     """Forward both ways until one side ends. While the box is cut off, traffic waits and neither side is notified."""
 
-    async def passable() -> None:
-        while box.cut_off:
+    async def wait_for_network() -> None:
+        while box.is_partitioned:
             await asyncio.sleep(0.05)
 
     async def inward() -> None:
         async for data in source:
-            await passable()
+            await wait_for_network()
             writer.write(data)
             await writer.drain()
 
     async def outward() -> None:
         async for data in iterate_chunks(reader):
-            await passable()
+            await wait_for_network()
             await send(data)
 
-    ways = [asyncio.ensure_future(way()) for way in (inward, outward)]
-    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    for way in ways:
-        way.cancel()
-    await asyncio.gather(*ways, return_exceptions=True)
+    tasks = [asyncio.ensure_future(direction()) for direction in (inward, outward)]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     writer.close()

@@ -25,18 +25,20 @@ class Context:
         return max(0, int((self._ends - time.monotonic()) * 1000))
 
 
-def main(handler_name: str, ask: int, answer: int) -> None:
+def main(handler_name: str, request_fd: int, answer: int) -> None:
     sys.path.insert(0, os.getcwd())
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     module, _, function = handler_name.rpartition(".")
     handler = getattr(importlib.import_module(module), function)
-    with os.fdopen(ask, "rb") as events, os.fdopen(answer, "wb", buffering=0) as answers:
+    with os.fdopen(request_fd, "rb") as events, os.fdopen(answer, "wb", buffering=0) as answers:
         answers.write(b'{"ready": true}\n')
         for line in events:
-            asked = json.loads(line)
+            invocation = json.loads(line)
             try:
-                said = {"answer": handler(asked["event"], Context(asked["request_id"], asked["timeout_s"]))}
-                text = json.dumps(said)
+                result = {
+                    "answer": handler(invocation["event"], Context(invocation["request_id"], invocation["timeout_s"]))
+                }
+                text = json.dumps(result)
             except Exception as error:
                 traceback.print_exc()
                 text = json.dumps(

@@ -23,7 +23,7 @@ class Functions(LambdaResponse):
     use_raw_body = False
 
     @property
-    def named(self) -> tuple[str, str]:
+    def name_and_qualifier(self) -> tuple[str, str]:
         """Return (function, qualifier) from the path, as NAME:QUALIFIER or as ?Qualifier=."""
         name = unquote(self.path).split("/functions/")[1].split("/")[0]
         name = name.split(":function:")[-1]
@@ -31,7 +31,7 @@ class Functions(LambdaResponse):
         return name, self.querystring.get("Qualifier", [inside])[0]
 
     def invoke(self) -> Any:
-        name, qualifier = self.named
+        name, qualifier = self.name_and_qualifier
         if len(self.raw_body) > PAYLOAD_BYTES:
             return build_lambda_api_error(
                 413,
@@ -39,33 +39,33 @@ class Functions(LambdaResponse):
                 f"{len(self.raw_body)} byte payload is too large for the Invoke operation",
             )
         function = self.backend.get_function(name, qualifier or None)
-        kind = self.headers.get("X-Amz-Invocation-Type", "RequestResponse")
-        if kind == "DryRun":
+        invocation_type = self.headers.get("X-Amz-Invocation-Type", "RequestResponse")
+        if invocation_type == "DryRun":
             return 204, {"status": 204}, ""
         try:
-            done = workers.execute_invocation(
-                get_world(), function, qualifier, self.raw_body or b"{}", waited=kind != "Event"
+            result = workers.execute_invocation(
+                get_world(), function, qualifier, self.raw_body or b"{}", wait=invocation_type != "Event"
             )
         except ThrottledError as refusal:
             return build_lambda_api_error(429, "TooManyRequestsException", "Rate Exceeded.", Reason=str(refusal))
-        if kind == "Event":
+        if invocation_type == "Event":
             return 202, {"status": 202}, ""
         headers = {"Content-Type": "application/json", "X-Amz-Executed-Version": str(function.version)}
-        if done.error:
-            headers["X-Amz-Function-Error"] = done.error
+        if result.error:
+            headers["X-Amz-Function-Error"] = result.error
         if self.headers.get("X-Amz-Log-Type") == "Tail":
-            headers["X-Amz-Log-Result"] = base64.b64encode(done.log[-4096:].encode()).decode()
-        return 200, headers, done.payload
+            headers["X-Amz-Log-Result"] = base64.b64encode(result.log[-4096:].encode()).decode()
+        return 200, headers, result.payload
 
     def create_function(self) -> Any:
         role = json.loads(self.body).get("Role", "")
         if not is_service_trusted(get_world(), "lambda.amazonaws.com", role):
-            words = "The role defined for the function cannot be assumed by Lambda."
-            return build_lambda_api_error(400, "InvalidParameterValueException", words)
+            message = "The role defined for the function cannot be assumed by Lambda."
+            return build_lambda_api_error(400, "InvalidParameterValueException", message)
         return super().create_function()
 
     def put_function_concurrency(self) -> Any:
-        name, _ = self.named
+        name, _ = self.name_and_qualifier
         wanted = json.loads(self.body)["ReservedConcurrentExecutions"]
         others = sum(f.reserved_concurrency or 0 for f in self.backend.list_functions() if f.function_name != name)
         if wanted + others > ACCOUNT_LIMIT - UNRESERVED:
@@ -93,7 +93,7 @@ class Functions(LambdaResponse):
         )
 
     def put_provisioned_concurrency_config(self) -> Any:
-        name, qualifier = self.named
+        name, qualifier = self.name_and_qualifier
         function = self.backend.get_function(name, qualifier)
         wanted = json.loads(self.body)["ProvisionedConcurrentExecutions"]
         if qualifier in ("", "$LATEST"):
@@ -111,7 +111,7 @@ class Functions(LambdaResponse):
         return 202, {"status": 202}, json.dumps(workers.provision_workers(get_world(), function, qualifier, wanted))
 
     def get_provisioned_concurrency_config(self) -> Any:
-        found = get_world().functions.provisioned.get(self.named)
+        found = get_world().functions.provisioned.get(self.name_and_qualifier)
         if found is None:
             return build_lambda_api_error(
                 404,
@@ -121,13 +121,13 @@ class Functions(LambdaResponse):
         return 200, {}, json.dumps(found)
 
     def delete_provisioned_concurrency_config(self) -> Any:
-        get_world().functions.provisioned.pop(self.named, None)
+        get_world().functions.provisioned.pop(self.name_and_qualifier, None)
         return 204, {"status": 204}, ""
 
     def update_alias(self) -> Any:
         """Move an alias, and provision its workers again for the version it now points to."""
-        answer = super().update_alias()
-        name, alias = self.named[0], unquote(self.path).rstrip("/").rsplit("/", 1)[-1]
+        response = super().update_alias()
+        name, alias = self.name_and_qualifier[0], unquote(self.path).rstrip("/").rsplit("/", 1)[-1]
         if config := get_world().functions.provisioned.get((name, alias)):
             workers.provision_workers(
                 get_world(),
@@ -135,10 +135,10 @@ class Functions(LambdaResponse):
                 alias,
                 config["RequestedProvisionedConcurrentExecutions"],
             )
-        return answer
+        return response
 
     def delete_function(self) -> Any:
-        workers.discard_workers(get_world(), self.named[0])
+        workers.discard_workers(get_world(), self.name_and_qualifier[0])
         return super().delete_function()
 
 

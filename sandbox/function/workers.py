@@ -36,7 +36,7 @@ class ThrottledError(Exception):
 @dataclass
 class Worker:
     process: subprocess.Popen[bytes]
-    asking: Any
+    events: Any
     answers: int  # file descriptors of the two pipes beside stdout
     buffer: bytes = b""
 
@@ -58,13 +58,13 @@ class Worker:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def ask(self, message: dict[str, Any]) -> None:
-        self.asking.write(json.dumps(message).encode() + b"\n")
-        self.asking.flush()
+    def send_event(self, message: dict[str, Any]) -> None:
+        self.events.write(json.dumps(message).encode() + b"\n")
+        self.events.flush()
 
     def end(self) -> None:
         processes.stop_process_group(self.process, 0.2)
-        self.asking.close()
+        self.events.close()
         os.close(self.answers)
 
 
@@ -75,8 +75,8 @@ class InvocationResult:
     log: str = ""
 
 
-def execute_invocation(world: World, function: Any, qualifier: str, payload: bytes, waited: bool) -> InvocationResult:
-    """Run the handler, in a thread unless `waited`. Raises ThrottledError when the reserved concurrency is in use."""
+def execute_invocation(world: World, function: Any, qualifier: str, payload: bytes, wait: bool) -> InvocationResult:
+    """Run the handler, in a thread unless `wait` is set. Raises ThrottledError when the reserved concurrency is in use."""
     name = function.function_name
     cap = get_latest_function(world, name).reserved_concurrency
     where, running = {"FunctionName": name}, world.functions.running
@@ -88,7 +88,7 @@ def execute_invocation(world: World, function: Any, qualifier: str, payload: byt
         metrics.put_metrics(
             world, "AWS/Lambda", where, Invocations=(1, "Count"), ConcurrentExecutions=(running[name], "Count")
         )
-    if waited:
+    if wait:
         return run_and_release_slot(world, function, payload)
     threading.Thread(target=run_and_release_slot, args=(world, function, payload), daemon=True).start()
     return InvocationResult("")
@@ -113,48 +113,48 @@ def run_handler(world: World, function: Any, payload: bytes) -> InvocationResult
         f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{world.port}",
     )
     logs.ensure_log_stream(world, group, stream, function.role)
-    worker, done = None, InvocationResult("")
+    worker, result = None, InvocationResult("")
     try:
         worker = take_idle_worker(world, function) or start_worker(world, function)
         deadline = began + function.timeout
-        worker.ask({"event": json.loads(payload), "request_id": request, "timeout_s": function.timeout})
+        worker.send_event({"event": json.loads(payload), "request_id": request, "timeout_s": function.timeout})
         answer = worker.read(deadline, function.memory_size)
-        done = InvocationResult(json.dumps(answer["answer"]), answer.get("error", ""))
-        give_back(world, function, worker)
+        result = InvocationResult(json.dumps(answer["answer"]), answer.get("error", ""))
+        return_worker(world, function, worker)
         worker = None
     except TimeoutError:
-        done = build_function_error(
+        result = build_function_error(
             "Sandbox.Timedout", f"{request} Task timed out after {function.timeout:.2f} seconds"
         )
     except MemoryError:
-        done = build_function_error(
+        result = build_function_error(
             "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited with error: signal: killed"
         )
     except (EOFError, BrokenPipeError):
-        done = build_function_error(
+        result = build_function_error(
             "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited without providing a reason"
         )
     except json.JSONDecodeError as error:
-        done = build_function_error("InvalidRequestContentException", str(error))
+        result = build_function_error("InvalidRequestContentException", str(error))
     finally:
         if worker is not None:
             worker.end()
-    took = (time.monotonic() - began) * 1000
-    done.log = f"END RequestId: {request}\nREPORT RequestId: {request} Duration: {took:.2f} ms Memory Size: {function.memory_size} MB"
-    for line in done.log.splitlines():
+    duration_ms = (time.monotonic() - began) * 1000
+    result.log = f"END RequestId: {request}\nREPORT RequestId: {request} Duration: {duration_ms:.2f} ms Memory Size: {function.memory_size} MB"
+    for line in result.log.splitlines():
         logs.write(world, group, stream, line)
     metrics.put_metrics(
         world,
         "AWS/Lambda",
         {"FunctionName": function.function_name},
-        Duration=(took, "Milliseconds"),
-        Errors=(float(bool(done.error)), "Count"),
+        Duration=(duration_ms, "Milliseconds"),
+        Errors=(float(bool(result.error)), "Count"),
     )
-    return done
+    return result
 
 
-def build_function_error(kind: str, message: str) -> InvocationResult:
-    return InvocationResult(json.dumps({"errorType": kind, "errorMessage": message}), "Unhandled")
+def build_function_error(error_type: str, message: str) -> InvocationResult:
+    return InvocationResult(json.dumps({"errorType": error_type, "errorMessage": message}), "Unhandled")
 
 
 def derive_worker_key(function: Any) -> tuple[str, str]:
@@ -171,7 +171,7 @@ def take_idle_worker(world: World, function: Any) -> Worker | None:
     return None
 
 
-def give_back(world: World, function: Any, worker: Worker) -> None:
+def return_worker(world: World, function: Any, worker: Worker) -> None:
     with world.functions.lock:
         idle = world.functions.idle.setdefault(derive_worker_key(function), [])
         if len(idle) < IDLE_KEPT:
@@ -193,7 +193,7 @@ def start_worker(world: World, function: Any) -> Worker:
             with zipfile.ZipFile(io.BytesIO(function.code_bytes)) as package:
                 package.extractall(part)
             part.rename(folder)
-    access, secret, token, _ = world.keys.assume(function.role, function.function_name)
+    access, secret, token, _ = world.keys.assume_role(function.role, function.function_name)
     ask_read, ask_write = os.pipe()
     answer_read, answer_write = os.pipe()
     env = processes.build_child_environment(
@@ -245,7 +245,7 @@ def provision_workers(world: World, function: Any, qualifier: str, count: int) -
     def work() -> None:
         try:
             for _ in range(count):
-                give_back(world, function, start_worker(world, function))
+                return_worker(world, function, start_worker(world, function))
             config.update(
                 Status="READY",
                 AllocatedProvisionedConcurrentExecutions=count,
@@ -262,8 +262,8 @@ def discard_workers(world: World, name: str) -> None:
     """End the idle workers of a deleted function and forget its provisioned concurrency."""
     tables = world.functions
     with tables.lock:
-        gone = [worker for (function, _), idle in tables.idle.items() if function == name for worker in idle]
+        discarded = [worker for (function, _), idle in tables.idle.items() if function == name for worker in idle]
         tables.idle = {key: idle for key, idle in tables.idle.items() if key[0] != name}
         tables.provisioned = {key: config for key, config in tables.provisioned.items() if key[0] != name}
-    for worker in gone:
+    for worker in discarded:
         worker.end()

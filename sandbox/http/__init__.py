@@ -1,1 +1,1 @@
-"""The front end of the local AWS, which reads each request once, decides on it, and gives moto what was read."""
+"""The front end of the local AWS. It parses each request once, authorises it, and passes the parsed request to moto."""

@@ -1,8 +1,8 @@
-"""The HTTP front end of the local AWS: it authenticates, authorises and logs each request, and passes it on to moto.
+"""The HTTP front end of the local AWS: it authenticates, authorises and logs each request, then passes it to moto.
 
-Listening on loopback does not protect the sandbox: a web page can post to it, and every user of the machine can reach it.
-Each call therefore needs a known access key or web identity token, a Host of the sandbox's, and no Origin. A request is read
-once (parsing.py, parameters.py); the decision is made on that reading, and moto gets that reading and nothing else.
+Listening on loopback does not protect the sandbox: a web page can post to it, and every user of the host can reach it.
+Each call therefore needs a known access key or web identity token, the sandbox's own Host, and no Origin. A request is parsed
+once (parsing.py, parameters.py); the parsed call is authorised, and moto gets only the parsed call.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Gate:
         self.app, self.world = app, world
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        refusal = self.stranger(environ)
+        refusal = self.refuse_foreign_request(environ)
         if refusal:
             return send_reply(start_response, *refusal)
         path = environ["PATH_INFO"]
@@ -41,15 +41,15 @@ class Gate:
         try:
             call = parsing.read(environ)
             if call.key:
-                return self.known(call, start_response)
+                return self.serve_signed_call(call, start_response)
             if call.protocol == "query" and (call := parsing.resolve_operation(call)).operation == federation.ACTION:
-                return self.federated(call, start_response)
+                return self.serve_federated_call(call, start_response)
             raise RequestRefused(error_responses.reply_missing_token(call.protocol))
-        except RequestRefused as no:
-            return send_reply(start_response, *no.reply)
+        except RequestRefused as refused:
+            return send_reply(start_response, *refused.reply)
 
-    def stranger(self, environ: dict[str, Any]) -> Reply | None:
-        """Return the refusal of a foreign Host, of any Origin, and of a body of unclear or excessive length; else None."""
+    def refuse_foreign_request(self, environ: dict[str, Any]) -> Reply | None:
+        """Return the reply that refuses a foreign Host, any Origin, or a body of unclear or excessive length; else None."""
         host = environ.get("HTTP_HOST", "")
         if host not in (f"127.0.0.1:{self.world.port}", f"localhost:{self.world.port}"):
             return reply_error("", 403, "AccessDenied", f"Host {host!r} is not this sandbox's")
@@ -57,53 +57,53 @@ class Gate:
             return reply_error("", 403, "AccessDenied", "Web pages may not call the sandbox")
         length = environ.get("CONTENT_LENGTH") or "0"
         if not length.isdecimal() or (environ.get("wsgi.input_terminated") and "CONTENT_LENGTH" in environ):
-            return reply_error("", 400, "BadRequest", "A request has one Content-Length, or is chunked")
+            return reply_error("", 400, "BadRequest", "A request needs either one Content-Length or chunked encoding")
         if int(length) > BODY_BYTES:
-            words = "Your proposed upload exceeds the maximum allowed size"
-            return reply_error("rest-xml", 400, "EntityTooLarge", words)
+            message = "Your proposed upload exceeds the maximum allowed size"
+            return reply_error("rest-xml", 400, "EntityTooLarge", message)
         return None
 
-    def federated(self, call: Call, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def serve_federated_call(self, call: Call, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve the one call without a signature, which exchanges a web identity token for a role's keys."""
         wanted, status = parameters.read(call), 400
         try:
             allowed, status = federation.is_token_trusted(self.world, wanted), 403
-            words = ("AccessDenied", f"Not authorized to perform sts:{federation.ACTION}")
-        except federation.Expired as late:
-            allowed, words = False, ("ExpiredTokenException", str(late))
-        except (federation.Invalid, ValueError, KeyError) as wrong:
-            allowed, words = False, ("InvalidIdentityToken", str(wrong))
+            code_and_message = ("AccessDenied", f"Not authorized to perform sts:{federation.ACTION}")
+        except federation.Expired as error:
+            allowed, code_and_message = False, ("ExpiredTokenException", str(error))
+        except (federation.Invalid, ValueError, KeyError) as error:
+            allowed, code_and_message = False, ("InvalidIdentityToken", str(error))
         if not allowed:
             self.world.log.add("sts", federation.ACTION, "", status, 0.0)
-            return send_reply(start_response, *reply_error("query", status, *words))
+            return send_reply(start_response, *reply_error("query", status, *code_and_message))
         began = time.monotonic()
-        code, chunks = self.ask_moto(call, wanted, start_response, lost=False)
+        code, chunks = self.call_moto(call, wanted, start_response, lost=False)
         self.world.log.add("sts", federation.ACTION, "", code, time.monotonic() - began)
         return chunks
 
-    def known(self, call: Call, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        caller = self.world.keys.caller(call.key)
+    def serve_signed_call(self, call: Call, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        caller = self.world.keys.find_caller_name(call.key)
         if caller is None:
-            late = self.world.keys.expired(call.key)
+            has_expired = self.world.keys.has_expired(call.key)
             raise RequestRefused(
                 error_responses.reply_expired_token(call.protocol)
-                if late
+                if has_expired
                 else error_responses.reply_unknown_key(call.protocol)
             )
         own = call.headers.get("x-sandbox-token") == self.world.token  # a call of the sandbox itself
         try:
             self.check_region_and_time(call)
             call = parsing.resolve_operation(call)
-            asked = self.permitted(call, own)
-        except RequestRefused as no:
-            self.world.log.add(call.service, call.operation, caller, no.reply[0], 0.0)
+            params = self.authorize_call(call, own)
+        except RequestRefused as refusal:
+            self.world.log.add(call.service, call.operation, caller, refusal.reply[0], 0.0)
             raise
         began = time.monotonic()
-        fault = self.world.faults.take(call.operation)
+        fault = self.world.faults.take_due_fault(call.operation)
         if fault and fault.do == "error":
             self.world.log.add(call.service, call.operation, caller, fault.status, 0.0, fault.code)
             return send_reply(start_response, *reply_error(call.protocol, fault.status, fault.code, fault.message))
-        status, chunks = self.ask_moto(call, asked, start_response, lost=bool(fault and fault.do == "lost"))
+        status, chunks = self.call_moto(call, params, start_response, lost=bool(fault and fault.do == "lost"))
         if not own:
             spent = time.monotonic() - began
             self.world.log.add(call.service, call.operation, caller, status, spent, fault.do if fault else "")
@@ -113,32 +113,32 @@ class Gate:
         """Raise RequestRefused for another region (except for STS, which is global) or a signing time that is off."""
         if call.region != REGION and call.service != "sts":
             raise RequestRefused(error_responses.reply_wrong_region(call.protocol, call.region))
-        if late := error_responses.check_clock_skew(call.protocol, call.headers.get("x-amz-date", "")):
-            raise RequestRefused(late)
+        if skewed := error_responses.check_clock_skew(call.protocol, call.headers.get("x-amz-date", "")):
+            raise RequestRefused(skewed)
 
-    def permitted(self, call: Call, own: bool) -> dict[str, Any]:
+    def authorize_call(self, call: Call, own: bool) -> dict[str, Any]:
         """Return the parameters. Raises RequestRefused unless the caller may make the call; the sandbox's own calls need no permission."""
         if call.operation not in TABLE.get(call.service, ("", "", {}))[2]:
             raise error_responses.build_unsupported_error(call.protocol, f"{call.service}:{call.operation}")
         try:
-            asked = parameters.read(call)
+            params = parameters.read(call)
             if not own:
-                enforce.check(self.world, call, asked)
+                enforce.check(self.world, call, params)
         except RequestRefused:
             raise
         except enforce.Denied as denied:
             raise RequestRefused(
                 error_responses.reply_access_denied(call.service, call.protocol, str(denied))
             ) from None
-        except Exception:  # a call that cannot be decided on is refused
+        except Exception:  # a call that cannot be authorised is refused
             named = f"{call.service}:{call.operation}"
-            self.world.note(f"{named} could not be decided on:\n{traceback.format_exc()}")
-            words = f"The sandbox could not decide on {call.operation}; see its log"
-            raise RequestRefused(reply_error(call.protocol, 500, "InternalFailure", words)) from None
-        return asked
+            self.world.note(f"{named} could not be authorised:\n{traceback.format_exc()}")
+            message = f"The sandbox could not authorise {call.operation}; its log has the error"
+            raise RequestRefused(reply_error(call.protocol, 500, "InternalFailure", message)) from None
+        return params
 
-    def ask_moto(
-        self, call: Call, asked: dict[str, Any], start_response: Callable[..., Any], lost: bool
+    def call_moto(
+        self, call: Call, params: dict[str, Any], start_response: Callable[..., Any], lost: bool
     ) -> tuple[int, Iterable[bytes]]:
         seen: list[Any] = []
 
@@ -148,7 +148,7 @@ class Gate:
 
         named = f"{call.service}:{call.operation}"
         try:
-            chunks = b"".join(self.app(parsing.build_moto_environ(call, asked), note))
+            chunks = b"".join(self.app(parsing.build_moto_environ(call, params), note))
         except NotImplementedError:
             return 501, send_reply(start_response, *error_responses.reply_not_implemented(call.protocol, named))
         status, headers = seen[0], [(name, value) for name, value in seen[1] if name.lower() != "content-length"]
@@ -160,8 +160,8 @@ class Gate:
         ):
             return 501, send_reply(start_response, *error_responses.reply_not_implemented(call.protocol, named))
         if lost:
-            words = "The answer was lost (a fault of the sandbox)"
-            return code, send_reply(start_response, *reply_error(call.protocol, 500, "InternalFailure", words))
+            message = "The response was lost (an injected fault of the sandbox)"
+            return code, send_reply(start_response, *reply_error(call.protocol, 500, "InternalFailure", message))
         if call.environ["REQUEST_METHOD"] == "HEAD":
             start_response(status, seen[1])
             return code, [chunks]

@@ -1,4 +1,4 @@
-"""The replies that the front end gives itself: each refusal with AWS's code, status and words, in the call's protocol."""
+"""The error replies of the front end, with AWS's codes, statuses and messages, in the call's protocol."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sandbox.state import REGION
 
 Reply = tuple[int, dict[str, str], bytes]
 SKEW_S, S3_SKEW_S = 300, 900
-OLD_KEY = "The access key is not this sandbox's. Is it an old one? invoke sandbox.up"
+OLD_KEY = "The access key does not belong to the running sandbox; it may be from an earlier one. Run: invoke sandbox.up"
 
 
 class RequestRefused(Exception):
@@ -62,35 +62,35 @@ def reply_missing_token(protocol: str) -> Reply:
 
 
 def reply_unknown_key(protocol: str) -> Reply:
-    status, code, said = {
+    status, code, message = {
         "rest-xml": (403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."),
         "ec2": (401, "AuthFailure", "AWS was not able to validate the provided access credentials."),
         "query": (403, "InvalidClientTokenId", "The security token included in the request is invalid."),
         "rest-json": (403, "UnrecognizedClientException", "The security token included in the request is invalid."),
     }.get(protocol, (400, "UnrecognizedClientException", "The security token included in the request is invalid."))
-    return reply_error(protocol, status, code, f"{said} {OLD_KEY}")
+    return reply_error(protocol, status, code, f"{message} {OLD_KEY}")
 
 
 def reply_expired_token(protocol: str) -> Reply:
-    said = "The security token included in the request is expired"
-    status, code, words = {
+    message = "The security token included in the request is expired"
+    status, code, message = {
         "rest-xml": (400, "ExpiredToken", "The provided token has expired."),
         "ec2": (400, "RequestExpired", "Request has expired."),
-        "query": (403, "ExpiredToken", said),
-        "rest-json": (403, "ExpiredTokenException", said),
-    }.get(protocol, (400, "ExpiredTokenException", said))
-    return reply_error(protocol, status, code, words)
+        "query": (403, "ExpiredToken", message),
+        "rest-json": (403, "ExpiredTokenException", message),
+    }.get(protocol, (400, "ExpiredTokenException", message))
+    return reply_error(protocol, status, code, message)
 
 
 def reply_wrong_region(protocol: str, region: str) -> Reply:
     """Return the refusal of a call for another region: the sandbox is one region, which such a call must not change."""
     if protocol == "rest-xml":
-        words = f"The authorization header is malformed; the region '{region}' is wrong; expecting '{REGION}'"
-        return reply_error(protocol, 400, "AuthorizationHeaderMalformed", words)
-    words = f"Credential should be scoped to a valid region, not '{region}'."
+        message = f"The authorization header is malformed; the region '{region}' is wrong; expecting '{REGION}'"
+        return reply_error(protocol, 400, "AuthorizationHeaderMalformed", message)
+    message = f"Credential should be scoped to a valid region, not '{region}'."
     if protocol in ("query", "ec2"):
-        return reply_error(protocol, 403, "SignatureDoesNotMatch", words)
-    return reply_error(protocol, 400, "InvalidSignatureException", words)
+        return reply_error(protocol, 403, "SignatureDoesNotMatch", message)
+    return reply_error(protocol, 400, "InvalidSignatureException", message)
 
 
 def check_clock_skew(protocol: str, date: str) -> Reply | None:
@@ -103,17 +103,17 @@ def check_clock_skew(protocol: str, date: str) -> Reply | None:
     if abs(now - signed) <= allowed:
         return None
     if protocol == "rest-xml":
-        words = "The difference between the request time and the current time is too large."
-        return reply_error(protocol, 403, "RequestTimeTooSkewed", words)
+        message = "The difference between the request time and the current time is too large."
+        return reply_error(protocol, 403, "RequestTimeTooSkewed", message)
     if signed < now:
-        said = f"Signature expired: {date} is now earlier than {format_amz_date(now - allowed)} ({format_amz_date(now)} - 5 min.)"
+        message = f"Signature expired: {date} is now earlier than {format_amz_date(now - allowed)} ({format_amz_date(now)} - 5 min.)"
     else:
-        said = f"Signature not yet current: {date} is still later than {format_amz_date(now + allowed)} ({format_amz_date(now)} + 5 min.)"
+        message = f"Signature not yet current: {date} is still later than {format_amz_date(now + allowed)} ({format_amz_date(now)} + 5 min.)"
     if protocol == "ec2":
-        return reply_error(protocol, 400, "RequestExpired", said)
+        return reply_error(protocol, 400, "RequestExpired", message)
     if protocol == "query":
-        return reply_error(protocol, 403, "SignatureDoesNotMatch", said)
-    return reply_error(protocol, 403 if protocol == "rest-json" else 400, "InvalidSignatureException", said)
+        return reply_error(protocol, 403, "SignatureDoesNotMatch", message)
+    return reply_error(protocol, 403 if protocol == "rest-json" else 400, "InvalidSignatureException", message)
 
 
 def format_amz_date(when: datetime) -> str:
@@ -122,8 +122,8 @@ def format_amz_date(when: datetime) -> str:
 
 def reply_access_denied(service: str, protocol: str, message: str) -> Reply:
     if protocol == "ec2":
-        said = f"You are not authorized to perform this operation. {message}"
-        return reply_error(protocol, 403, "UnauthorizedOperation", said)
+        message = f"You are not authorized to perform this operation. {message}"
+        return reply_error(protocol, 403, "UnauthorizedOperation", message)
     if protocol in ("query", "rest-xml") or service == "monitoring":  # CloudWatch keeps its old codes in JSON
         return reply_error(protocol, 403, "AccessDenied", message)
     return reply_error(protocol, 403 if service == "lambda" else 400, "AccessDeniedException", message)

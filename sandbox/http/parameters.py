@@ -29,13 +29,13 @@ def read(call: Call) -> dict[str, Any]:
                 else collect_rest_parameters(call)
             )
         return parse_json_parameters(call, None) if call.protocol == "json" else parse_form_parameters(call)
-    except (ValueError, KeyError, TypeError, RecursionError) as wrong:
-        raise build_malformed_error(call.protocol, f"The parameters cannot be read: {wrong}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise build_malformed_error(call.protocol, f"The parameters cannot be read: {error}") from None
 
 
 def parse_form_parameters(call: Call) -> dict[str, Any]:
     model = get_service_model(call.model).operation_model(call.operation)
-    asked = {
+    params = {
         "values": MultiDict(call.form),
         "headers": {},
         "method": "POST",
@@ -43,7 +43,7 @@ def parse_form_parameters(call: Call) -> dict[str, Any]:
         "url_path": "/",
         "body": "",
     }
-    return PROTOCOL_PARSERS[call.protocol](model).parse(asked)  # type: ignore[arg-type]
+    return PROTOCOL_PARSERS[call.protocol](model).parse(params)  # type: ignore[arg-type]
 
 
 def parse_json_parameters(call: Call, members: frozenset[str] | None) -> dict[str, Any]:
@@ -55,14 +55,14 @@ def parse_json_parameters(call: Call, members: frozenset[str] | None) -> dict[st
         else {}
     )
     if not isinstance(given, dict):
-        raise ValueError("The body is no JSON object")
+        raise ValueError("The body is not a JSON object")
     shape = find_input_shape(call.model, call.operation)
     if shape is None:
         return {}
     names = shape.members if members is None else members
-    asked = {key: value for key, value in given.items() if key in names and value is not None}
-    check_types(asked, shape)
-    return asked
+    params = {key: value for key, value in given.items() if key in names and value is not None}
+    check_types(params, shape)
+    return params
 
 
 def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -73,12 +73,12 @@ def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def reject_constant(word: str) -> None:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
-def check_types(asked: dict[str, Any], shape: Any) -> None:
+def check_types(params: dict[str, Any], shape: Any) -> None:
     """Raise ValueError for a value of the wrong type, which could be read in two ways; the service checks the rest."""
-    for line in ParamValidator().validate(asked, shape).generate_report().splitlines():
+    for line in ParamValidator().validate(params, shape).generate_report().splitlines():
         if line.startswith("Invalid type"):
             raise ValueError(line[:300])
 
@@ -90,8 +90,8 @@ def find_input_shape(model: str, operation: str) -> Any:
 
 def collect_rest_parameters(call: Call) -> dict[str, Any]:
     """Return the parameters in path, query and headers, by the model's names."""
-    route, asked = call.route, dict[str, Any](call.labels)
+    route, params = call.route, dict[str, Any](call.labels)
     for key, name in route.query.items():
         if key in call.query:
-            asked[name] = call.query[key] if key in route.several else call.query[key][0]
-    return asked | {name: call.headers[key] for key, name in route.headers.items() if key in call.headers}
+            params[name] = call.query[key] if key in route.several else call.query[key][0]
+    return params | {name: call.headers[key] for key, name in route.headers.items() if key in call.headers}

@@ -1,7 +1,7 @@
-"""The parser that reads each request once: its key, service, operation and protocol, and the parts of it that count.
+"""The parser of requests: it finds the key, service, operation, protocol and parameters of each, once.
 
-moto works out for itself what a request is: from a header, a query string, a body or a path, whichever it finds first. So it
-never sees the request that came in, only one made of this reading (build_moto_environ): what is decided on is what is done.
+moto infers the operation from a header, a query string, a body or a path, whichever it finds first. Therefore it never sees
+the original request, only one built from the parsed call (build_moto_environ): what was authorised is what is executed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FORM = "application/x-www-form-urlencoded"
 # The service's name in a signature -> botocore's name
 MODELS = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi"}
 TARGET = re.compile(r"([\w.]+)\.(\w+)")
-IN_CBOR = re.compile(r"/service/\w+/operation/(\w+)")
-OF_FUNCTION = re.compile(r"(?<=/functions/)[^/]*:function:")
+CBOR_PATH = re.compile(r"/service/\w+/operation/(\w+)")
+FUNCTION_ARN = re.compile(r"(?<=/functions/)[^/]*:function:")
 BODY_BYTES = 70_167_211  # the most that Lambda takes; S3's objects and InvokeEndpoint's data are not read here
 NOT_EMPTY = ("uploadId", "partNumber", "versionId", "Qualifier")  # moto takes an empty value for a missing one
 # These are moto's own endpoints, and paths that it takes for another service's.
-MOTOS_OWN = ("/moto-api", "/favicon.ico", "/latest/meta-data/", "/latest/api/", "/v20180820/")
+MOTO_PATHS = ("/moto-api", "/favicon.ico", "/latest/meta-data/", "/latest/api/", "/v20180820/")
 # These headers frame S3's bodies; no decision depends on them.
 FRAMING = {"x-amz-content-sha256", "x-amz-decoded-content-length", "x-amz-trailer", "content-md5"}
 
@@ -67,17 +67,17 @@ class Call:
 
 
 def read(environ: dict[str, Any]) -> Call:
-    """Return who calls which service in which protocol; resolve_operation finds the operation. Raises RequestRefused."""
+    """Return the call with its key, service and protocol; resolve_operation adds the operation. Raises RequestRefused."""
     headers = {key[5:].lower().replace("_", "-"): value for key, value in environ.items() if key.startswith("HTTP_")}
-    kind = environ.get("CONTENT_TYPE", "")
-    headers |= {"content-type": kind} if kind else {}
+    content_type = environ.get("CONTENT_TYPE", "")
+    headers |= {"content-type": content_type} if content_type else {}
     pairs = parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)
     guess = "json" if "x-amz-target" in headers else "query" if is_form(headers) else "rest-xml"
     try:
         signed = signature.read(headers.get("authorization", ""), pairs)
-    except signature.Unreadable as wrong:
+    except signature.Unreadable as error:
         code = "InvalidArgument" if guess == "rest-xml" else "IncompleteSignature"
-        raise build_malformed_error(guess, str(wrong), code) from None
+        raise build_malformed_error(guess, str(error), code) from None
     service = signed.service if signed else {"query": "sts", "rest-xml": "s3"}.get(guess, "")
     try:
         path = environ["PATH_INFO"].encode("latin-1").decode()
@@ -87,8 +87,8 @@ def read(environ: dict[str, Any]) -> Call:
         return Call("", REGION, service, service, guess, "?", path, {}, {}, headers, {}, b"", environ)
     model, protocol = detect_protocol(service, headers, path)
     if protocol == "rest-json":  # a path may name a function by its ARN, or end in a slash
-        path = OF_FUNCTION.sub("", path).rstrip("/")
-    query = {key: [v for k, v in pairs if k == key] for key, _ in pairs if not signature.OF_URLS.fullmatch(key)}
+        path = FUNCTION_ARN.sub("", path).rstrip("/")
+    query = {key: [v for k, v in pairs if k == key] for key, _ in pairs if not signature.URL_PARAMETERS.fullmatch(key)}
     key, region = (signed.key, signed.region) if signed else ("", REGION)
     return Call(key, region, service, model, protocol, "?", path, {}, query, headers, {}, b"", environ)
 
@@ -130,7 +130,7 @@ def read_model_metadata(model: str) -> dict[str, Any]:
 
 def resolve_rest_call(call: Call) -> Call:
     """Resolve a request that is identified by its method, path and query. Raises RequestRefused."""
-    if call.path.startswith(MOTOS_OWN):
+    if call.path.startswith(MOTO_PATHS):
         raise build_unsupported_error(call.protocol, f"{call.service} at {call.path}")
     if blank := [key for key in NOT_EMPTY if "" in call.query.get(key, [])]:
         raise build_malformed_error(call.protocol, f"{blank[0]} cannot be the empty string", "InvalidArgument")
@@ -143,14 +143,12 @@ def resolve_rest_call(call: Call) -> Call:
     own = {*route.literal, *route.query}
     if others := sorted((call.query.keys() & routes.collect_query_literals(call.model).keys()) - own):
         raise build_malformed_error(
-            call.protocol, f"{others[0]} is of another operation than {operation}", "InvalidArgument"
+            call.protocol, f"{others[0]} belongs to another operation than {operation}", "InvalidArgument"
         )
     if twice := [key for key in sorted(own - route.several) if len(call.query.get(key, [])) > 1]:
         raise build_malformed_error(call.protocol, f"{twice[0]} is given more than once", "InvalidArgument")
     if route.streams and "content-type" in route.headers and is_form_like(call.headers):
-        raise build_unsupported_error(
-            call.protocol, f"{call.service}:{operation} of a body whose Content-Type is a form's"
-        )
+        raise build_unsupported_error(call.protocol, f"{call.service}:{operation} with a form's Content-Type")
     body = b"" if route.streams else read_decoded_body(call) if call.protocol == "rest-json" else read_body(call)
     return replace(call, operation=operation, labels=labels, body=body)
 
@@ -162,12 +160,12 @@ def is_form_like(headers: dict[str, str]) -> bool:
 
 def resolve_root_call(call: Call) -> Call:
     """Resolve a request to /, which names its operation in X-Amz-Target or as Action in its form. Raises RequestRefused."""
-    if named := IN_CBOR.fullmatch(call.path):
+    if named := CBOR_PATH.fullmatch(call.path):
         raise build_unsupported_error(call.protocol, f"{call.service}:{named[1]} in CBOR")
     if call.path not in ("", "/") or call.environ["REQUEST_METHOD"] != "POST":
         raise build_unsupported_error(call.protocol, f"{call.service} by {call.environ['REQUEST_METHOD']} {call.path}")
     if call.query:
-        raise build_malformed_error(call.protocol, "Parameters stand in the body, and not in the query string too")
+        raise build_malformed_error(call.protocol, "Parameters belong in the body, not in the query string")
     if call.protocol != "json":
         form = parse_form(call)
         return replace(call, operation=form.get("Action", "?"), form=form)
@@ -175,7 +173,7 @@ def resolve_root_call(call: Call) -> Call:
     prefix = read_model_metadata(call.model).get("targetPrefix") if list_protocols(call.model) else None
     if not found or (prefix and found[1] != prefix):
         raise build_malformed_error(
-            "json", "X-Amz-Target names no operation of this service", "UnknownOperationException"
+            "json", "X-Amz-Target does not name an operation of this service", "UnknownOperationException"
         )
     return replace(call, operation=found[2], body=read_decoded_body(call))
 
@@ -184,8 +182,8 @@ def parse_form(call: Call) -> dict[str, str]:
     try:
         text = read_decoded_body(call).decode()
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
-    except ValueError as wrong:  # UnicodeDecodeError is one too
-        raise build_malformed_error(call.protocol, f"The form cannot be read: {wrong}") from None
+    except ValueError as error:  # UnicodeDecodeError is one too
+        raise build_malformed_error(call.protocol, f"The form cannot be read: {error}") from None
     form = dict(pairs)
     if len(form) < len(pairs):
         raise build_malformed_error(call.protocol, "A parameter is given more than once")
@@ -200,8 +198,8 @@ def read_body(call: Call) -> bytes:
     else:
         body = stream.read(min(int(call.environ.get("CONTENT_LENGTH") or 0), BODY_BYTES + 1))
     if len(body) > BODY_BYTES:
-        words = f"Request must be smaller than {BODY_BYTES} bytes"
-        raise build_malformed_error(call.protocol, words, "RequestTooLargeException", 413)
+        message = f"Request must be smaller than {BODY_BYTES} bytes"
+        raise build_malformed_error(call.protocol, message, "RequestTooLargeException", 413)
     return bytes(body)
 
 
@@ -211,49 +209,58 @@ def read_decoded_body(call: Call) -> bytes:
     if not coding:
         return body
     if coding.lower() != "gzip":
-        raise build_malformed_error(call.protocol, f"Content-Encoding {coding!r} is not known")
+        raise build_malformed_error(call.protocol, f"Content-Encoding {coding!r} is not supported")
     inflater = zlib.decompressobj(wbits=31)
     try:
         plain = inflater.decompress(body, BODY_BYTES)
-    except zlib.error as wrong:
-        raise build_malformed_error(call.protocol, f"The body is not gzip: {wrong}") from None
+    except zlib.error as error:
+        raise build_malformed_error(call.protocol, f"The body is not gzip: {error}") from None
     if inflater.unconsumed_tail:
-        words = f"Request must be smaller than {BODY_BYTES} bytes"
-        raise build_malformed_error(call.protocol, words, "RequestTooLargeException", 413)
+        message = f"Request must be smaller than {BODY_BYTES} bytes"
+        raise build_malformed_error(call.protocol, message, "RequestTooLargeException", 413)
     if not inflater.eof or inflater.unused_data:
         raise build_malformed_error(call.protocol, "The body is not one whole gzip member")
     return plain
 
 
-def build_moto_environ(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
-    """Return a WSGI environ with the call and its parameters as they were read, and nothing else of the request."""
-    kept = {key: value for key, value in call.environ.items() if not key.startswith(("HTTP_", "CONTENT_"))}
+def build_moto_environ(call: Call, params: dict[str, Any]) -> dict[str, Any]:
+    """Return a WSGI environ with the parsed call and its parameters only."""
+    environ = {key: value for key, value in call.environ.items() if not key.startswith(("HTTP_", "CONTENT_"))}
     # On AWS these calls come over TLS; a bucket policy that requires it must not lock the sandbox out.
-    kept |= {"HTTP_HOST": call.headers["host"], "wsgi.url_scheme": "https"}
+    environ |= {"HTTP_HOST": call.headers["host"], "wsgi.url_scheme": "https"}
     if call.key:
         scope = f"{call.key}/20260101/{REGION}/{call.service}/aws4_request"
-        kept["HTTP_AUTHORIZATION"] = f"{signature.SCHEME} Credential={scope}, SignedHeaders=host, Signature=0"
-    given, query, body = build_rest_request(call, asked) if call.rest else build_root_request(call, asked)
-    kept |= {("" if key == "content-type" else "HTTP_") + key.upper().replace("-", "_"): v for key, v in given.items()}
+        environ["HTTP_AUTHORIZATION"] = f"{signature.SCHEME} Credential={scope}, SignedHeaders=host, Signature=0"
+    given, query, body = build_rest_request(call, params) if call.rest else build_root_request(call, params)
+    environ |= {
+        ("" if key == "content-type" else "HTTP_") + key.upper().replace("-", "_"): v for key, v in given.items()
+    }
     path = call.path if call.rest else "/"
     line = routes.quote_path(path) + (f"?{query}" if query else "")
-    kept |= {"PATH_INFO": path.encode().decode("latin-1"), "QUERY_STRING": query, "RAW_URI": line, "REQUEST_URI": line}
+    environ |= {
+        "PATH_INFO": path.encode().decode("latin-1"),
+        "QUERY_STRING": query,
+        "RAW_URI": line,
+        "REQUEST_URI": line,
+    }
     if call.rest and call.route.streams:
-        return kept | ({"CONTENT_LENGTH": call.environ["CONTENT_LENGTH"]} if "CONTENT_LENGTH" in call.environ else {})
-    kept.pop("wsgi.input_terminated", None)
-    return kept | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        return environ | (
+            {"CONTENT_LENGTH": call.environ["CONTENT_LENGTH"]} if "CONTENT_LENGTH" in call.environ else {}
+        )
+    environ.pop("wsgi.input_terminated", None)
+    return environ | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
 
 
-def build_root_request(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
+def build_root_request(call: Call, params: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
     """Return (headers, query, body). In moto an Action anywhere beats X-Amz-Target; a query keeps it from looking for one."""
     if call.protocol != "json":
         return {"content-type": FORM}, "", urlencode(call.form).encode()
-    kind = f"application/x-amz-json-{read_model_metadata(call.model)['jsonVersion']}"
+    content_type = f"application/x-amz-json-{read_model_metadata(call.model)['jsonVersion']}"
     target = call.headers["x-amz-target"]
-    return {"content-type": kind, "x-amz-target": target}, f"x-id={call.operation}", json.dumps(asked).encode()
+    return {"content-type": content_type, "x-amz-target": target}, f"x-id={call.operation}", json.dumps(params).encode()
 
 
-def build_rest_request(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
+def build_rest_request(call: Call, params: dict[str, Any]) -> tuple[dict[str, str], str, bytes]:
     route = call.route
     names = {*route.headers, *(FRAMING if call.service == "s3" else ())}
     given = {k: v for k, v in call.headers.items() if k in names or (route.prefixes and k.startswith(route.prefixes))}
@@ -261,7 +268,7 @@ def build_rest_request(call: Call, asked: dict[str, Any]) -> tuple[dict[str, str
     body = call.body
     if route.members:
         given |= {"content-type": "application/json"}
-        body = json.dumps({key: asked[key] for key in route.members if key in asked}).encode() if body else b""
+        body = json.dumps({key: params[key] for key in route.members if key in params}).encode() if body else b""
     elif not route.document:
         body = b""
     # Without a query, moto looks for parameters in the body and in the headers.

@@ -1,6 +1,6 @@
-"""The operations that method, path and query identify: which one a request is, and where each of its parameters stands.
+"""The REST operations: find the operation by method, path and query, and the location of each parameter.
 
-The matching is moto's own, which reads botocore's models: the sandbox and moto take a call for the same operation.
+The matching is moto's own, which reads botocore's models: the sandbox and moto always agree on a call's operation.
 """
 
 from __future__ import annotations

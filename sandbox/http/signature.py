@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 SCHEME = "AWS4-HMAC-SHA256"
 CREDENTIAL = re.compile(r"([A-Z0-9]+)/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
-OF_URLS = re.compile(
+URL_PARAMETERS = re.compile(
     r"x-amz-(algorithm|credential|date|expires|signedheaders|signature|security-token|content-sha256)", re.I
 )
 PARTS = {"Credential", "SignedHeaders", "Signature"}
@@ -29,7 +29,7 @@ class Signature:
 
 def read(authorization: str, query: list[tuple[str, str]]) -> Signature | None:
     """Return the signature, None if the request is not signed. Raises Unreadable."""
-    in_url = [(key, value) for key, value in query if OF_URLS.fullmatch(key)]
+    in_url = [(key, value) for key, value in query if URL_PARAMETERS.fullmatch(key)]
     if authorization and in_url:
         raise Unreadable(
             "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or "

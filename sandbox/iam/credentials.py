@@ -45,7 +45,7 @@ class Keys:
         self.sessions: dict[str, Session] = {}  # by access key id
         self._sources: dict[str, tuple[str, str]] = {}  # a secret in a URL -> (role's ARN, session's name)
 
-    def make_administrator(self) -> None:
+    def create_administrator(self) -> None:
         """Create an IAM user that may do everything, with a random secret key.
 
         moto makes the key's id, because it reads the account from it.
@@ -57,11 +57,11 @@ class Keys:
         key.secret_access_key = "".join(secrets.choice(LETTERS) for _ in range(40))
         self.administrator = (key.access_key_id, key.secret_access_key)
 
-    def assume(self, role_arn: str, session: str) -> tuple[str, str, str, datetime]:
+    def assume_role(self, role_arn: str, session: str) -> tuple[str, str, str, datetime]:
         """Return (key id, secret, session token, expiry) of a role. Raises KeyError if the account has no such role."""
         if find_role_id(role_arn) is None:
             raise KeyError(role_arn)
-        taken = sts_backends[ACCOUNT]["aws"].assume_role(
+        response = sts_backends[ACCOUNT]["aws"].assume_role(
             region_name=REGION,
             role_session_name=session[:64],
             role_arn=role_arn,
@@ -69,65 +69,65 @@ class Keys:
             duration=SESSION_S,
             external_id=None,  # type: ignore[arg-type]
         )
-        kept = self.begin(taken)
-        return taken.access_key_id, taken.secret_access_key, taken.session_token, kept.expires
+        recorded = self.record_session(response)
+        return response.access_key_id, response.secret_access_key, response.session_token, recorded.expires
 
-    def begin(self, taken: Any, **told: Any) -> Session:
-        """Record a session with what moto does not keep: the id of its role, and the fields in `told`."""
-        kept = Session(
-            role_arn=taken.role_arn,
-            role_id=find_role_id(taken.role_arn) or "",
-            name=taken.session_name,
-            issued=taken.access_key.create_date.replace(tzinfo=UTC),  # moto's times are UTC, without a time zone
-            expires=taken.expiration.replace(tzinfo=UTC),
-            policy=taken.policy or "",
-            **told,
+    def record_session(self, response: Any, **more: Any) -> Session:
+        """Record a session with what moto does not keep: the id of its role, and the fields in `more`."""
+        recorded = Session(
+            role_arn=response.role_arn,
+            role_id=find_role_id(response.role_arn) or "",
+            name=response.session_name,
+            issued=response.access_key.create_date.replace(tzinfo=UTC),  # moto's times are UTC, without a time zone
+            expires=response.expiration.replace(tzinfo=UTC),
+            policy=response.policy or "",
+            **more,
         )
-        self.sessions[taken.access_key_id] = kept
-        return kept
+        self.sessions[response.access_key_id] = recorded
+        return recorded
 
-    def session(self, key_id: str) -> Session | None:
+    def get_session(self, key_id: str) -> Session | None:
         """Return the session that a key belongs to, expired or not; None for a user's key or an unknown one."""
         return self.sessions.get(key_id)
 
-    def expired(self, key_id: str) -> bool:
+    def has_expired(self, key_id: str) -> bool:
         """Return whether a key belongs to a session that has expired."""
-        taken = self.session(key_id)
-        return taken is not None and taken.expires <= datetime.now(UTC)
+        session = self.get_session(key_id)
+        return session is not None and session.expires <= datetime.now(UTC)
 
-    def expire(self, key_id: str) -> str:
+    def expire_session(self, key_id: str) -> str:
         """End a session early; return its name. Raises KeyError if the key belongs to no session."""
         self.sessions[key_id] = replace(self.sessions[key_id], expires=datetime.now(UTC))
         return self.sessions[key_id].name
 
-    def caller(self, key_id: str) -> str | None:
+    def find_caller_name(self, key_id: str) -> str | None:
         """Return the short name of a key's owner; None if the key is unknown or expired, or its role or user is deleted."""
         if not key_id:
             return None
-        if taken := self.session(key_id):
-            good = not self.expired(key_id) and find_role_id(taken.role_arn) == taken.role_id
-            return f"{taken.role_arn.rsplit('/', 1)[-1]}/{taken.name}" if good else None
+        if session := self.get_session(key_id):
+            is_valid = not self.has_expired(key_id) and find_role_id(session.role_arn) == session.role_id
+            return f"{session.role_arn.rsplit('/', 1)[-1]}/{session.name}" if is_valid else None
         for name, user in iam_backends[ACCOUNT]["aws"].users.items():
             if any(key.access_key_id == key_id and key.status == "Active" for key in user.access_keys):
                 return name
         return None
 
-    def source(self, role_arn: str, session: str) -> str:
-        """Return a secret path from which a process can fetch its role's keys, again and again."""
+    def create_credential_path(self, role_arn: str, session: str) -> str:
+        """Return a secret path from which a process can fetch its role's keys repeatedly."""
         secret = secrets.token_urlsafe(24)
         self._sources[secret] = (role_arn, session)
         return secret
 
-    def fetch(self, secret: str) -> dict[str, Any] | None:
+    def fetch_credentials(self, secret: str) -> dict[str, Any] | None:
         """Return the document that containers read; None for an unknown path or a deleted role."""
         try:
-            return self.document(*self._sources[secret])
+            return self.build_credentials(*self._sources[secret])
         except KeyError:
             return None
 
-    def document(self, role_arn: str, session: str) -> dict[str, Any]:
+    def build_credentials(self, role_arn: str, session: str) -> dict[str, Any]:
         """Return a role's keys as containers and instances read them. Raises KeyError if there is no such role."""
-        key, secret, token, expiry = self.assume(role_arn, session)
+        key, secret, token, expiry = self.assume_role(role_arn, session)
         return {
             "Code": "Success",
             "Type": "AWS-HMAC",

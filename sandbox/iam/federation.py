@@ -25,7 +25,7 @@ class Invalid(Exception):
 
 
 class Expired(Exception):
-    """The token was valid once, and has expired."""
+    """The token has expired."""
 
 
 def mint_token(world: World, claims: dict[str, Any]) -> str:
@@ -37,13 +37,13 @@ def mint_token(world: World, claims: dict[str, Any]) -> str:
 
 def verify_token(world: World, token: str) -> dict[str, Any]:
     """Return the token's claims. Raises Invalid and Expired."""
-    signed, _, mark = token.rpartition(".")
-    if not hmac.compare_digest(encode_base64url(compute_signature(world, signed)).encode(), mark.encode()):
-        raise Invalid("The web identity token was not signed here")
+    signed, _, signature = token.rpartition(".")
+    if not hmac.compare_digest(encode_base64url(compute_signature(world, signed)).encode(), signature.encode()):
+        raise Invalid("The web identity token was not signed by this sandbox")
     body = signed.partition(".")[2]
     found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     if found["exp"] < time.time():
-        raise Expired("Token expired: the web identity token's time is over")
+        raise Expired("The web identity token has expired")
     return found
 
 
@@ -59,8 +59,8 @@ def is_token_trusted(world: World, wanted: dict[str, Any]) -> bool:
     """Return whether the role's trust policy accepts this token. Raises Invalid and Expired."""
     found = verify_token(world, str(wanted.get("WebIdentityToken", "")))
     role = find_role(world, str(wanted.get("RoleArn", "")))
-    told = {f"{ISSUER}:{key}": str(found[key]) for key in ("sub", "aud") if key in found}
-    context = build_request_context() | told
+    claims = {f"{ISSUER}:{key}": str(found[key]) for key in ("sub", "aud") if key in found}
+    context = build_request_context() | claims
     request = Request(Caller(federated=PROVIDER), f"sts:{ACTION}", wanted.get("RoleArn", ""), context)
     trust = compile_policy("trust", role.assume_role_policy_document if role else "{}")
     return decide_request(request, Rights(), trust, required=True).allowed

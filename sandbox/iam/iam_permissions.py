@@ -1,4 +1,4 @@
-"""The permissions that IAM's and STS's calls need, and what IAM calls their resources in a refusal."""
+"""The permissions that IAM's and STS's calls need, and the names of their resources in a denial."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ from sandbox.world import World
 # The beginning of an ARN's last part -> what IAM calls it
 NAMES = {"role": "role", "user": "user", "instance-profile": "instance profile"}
 NEW = ("CreateRole", "CreateUser", "CreateInstanceProfile")  # a refusal names what does not exist yet by its ARN
-TAKING = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")  # the role's trust policy must allow these too
+TRUST_ACTIONS = (
+    "sts:AssumeRole",
+    "sts:TagSession",
+    "sts:SetSourceIdentity",
+)  # the role's trust policy must allow these too
 
 
-def resolve_role_arn(world: World, asked: Params) -> list[str]:
-    return [find_iam_arn(world.get_global_backend("iam").roles.values(), asked.get("RoleName"), "role")]
+def resolve_role_arn(world: World, params: Params) -> list[str]:
+    return [find_iam_arn(world.get_global_backend("iam").roles.values(), params.get("RoleName"), "role")]
 
 
-def resolve_profile_arn(world: World, asked: Params) -> list[str]:
+def resolve_profile_arn(world: World, params: Params) -> list[str]:
     profiles = world.get_global_backend("iam").instance_profiles.values()
-    return [find_iam_arn(profiles, asked.get("InstanceProfileName"), "instance-profile")]
+    return [find_iam_arn(profiles, params.get("InstanceProfileName"), "instance-profile")]
 
 
-def resolve_user_arn(world: World, asked: Params) -> list[str]:
-    return [find_iam_arn(world.get_global_backend("iam").users.values(), asked.get("UserName", "*"), "user")]
+def resolve_user_arn(world: World, params: Params) -> list[str]:
+    return [find_iam_arn(world.get_global_backend("iam").users.values(), params.get("UserName", "*"), "user")]
 
 
-def find_boundary_context(world: World, asked: Params, arn: str) -> Context:
+def find_boundary_context(world: World, params: Params, arn: str) -> Context:
     """Return the boundary that a role or user has now, on which a change of its policies depends too."""
     iam = world.get_global_backend("iam")
     holder = next((one for one in (*iam.roles.values(), *iam.users.values()) if one.arn == arn), None)
@@ -42,30 +46,30 @@ def find_boundary_context(world: World, asked: Params, arn: str) -> Context:
     return {"iam:permissionsboundary": bound} if bound else {}
 
 
-def list_profile_needs(world: World, asked: Params) -> More:
-    yield from list_pass_role_needs(str(asked.get("RoleName")), "ec2.amazonaws.com", world)
+def list_profile_needs(world: World, params: Params) -> More:
+    yield from list_pass_role_needs(str(params.get("RoleName")), "ec2.amazonaws.com", world)
 
 
-def list_session_needs(world: World, asked: Params) -> More:
+def list_session_needs(world: World, params: Params) -> More:
     """Yield the permissions that a session's tags and source identity each need."""
-    role, tags = str(asked.get("RoleArn", "*")), derive_request_tags(asked, "")
-    if keys := asked.get("TransitiveTagKeys"):
+    role, tags = str(params.get("RoleArn", "*")), derive_request_tags(params, "")
+    if keys := params.get("TransitiveTagKeys"):
         tags = tags | {"sts:transitivetagkeys": keys}
     if tags:
         yield "sts:TagSession", role, tags
-    if source := asked.get("SourceIdentity"):
+    if source := params.get("SourceIdentity"):
         yield "sts:SetSourceIdentity", role, {"sts:sourceidentity": str(source)}
 
 
 def describe_denied_resource(operation: str, arn: str) -> str:
-    """Return what IAM calls a resource in a refusal: `role NAME` if it exists, `policy NAME` for a new policy, else its ARN."""
+    """Return IAM's name of a resource in a denial: `role NAME` if it exists, `policy NAME` for a new policy, else its ARN."""
     if operation == "CreatePolicy":
         return f"policy {arn.rpartition('/')[2]}"
-    kind = arn.partition(f":{ACCOUNT}:")[2].partition("/")[0]
+    resource_type = arn.partition(f":{ACCOUNT}:")[2].partition("/")[0]
     if operation in NEW or "/" not in arn:
         return arn
-    if kind in NAMES:
-        return f"{NAMES[kind]} {arn.rpartition('/')[2]}"
+    if resource_type in NAMES:
+        return f"{NAMES[resource_type]} {arn.rpartition('/')[2]}"
     return f"policy {arn}" if ":policy/" in arn else arn
 
 

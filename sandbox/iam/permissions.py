@@ -1,6 +1,6 @@
 """The permissions that a call needs: operation -> action, ARN, context keys, roles passed. enforce.py decides on each.
 
-An operation without a row here is not part of the sandbox: it is answered 501, so that no call goes through undecided.
+An operation without a row here is not part of the sandbox: it gets 501, so that no call is executed without a decision.
 The rows of IAM and STS are in iam_permissions.py, those of S3 in s3_permissions.py.
 """
 

@@ -32,22 +32,22 @@ class Identity:
 
 def find_identity(world: World, key_id: str) -> Identity:
     """Return the identity behind a key that `world.keys` knows."""
-    session = world.keys.session(key_id)
+    session = world.keys.get_session(key_id)
     return build_session_identity(world, session) if session else build_user_identity(world, key_id)
 
 
 def build_user_identity(world: World, key_id: str) -> Identity:
     iam = world.get_global_backend("iam")
     user = next(u for u in iam.users.values() if any(key.access_key_id == key_id for key in u.access_keys))
-    held = [*compile_inline_policies(user.policies), *compile_managed_policies(user.managed_policies)]
+    policies = [*compile_inline_policies(user.policies), *compile_managed_policies(user.managed_policies)]
     for group in iam.get_groups_for_user(user.name):
-        held += [*compile_inline_policies(group.policies), *compile_managed_policies(group.managed_policies)]
+        policies += [*compile_inline_policies(group.policies), *compile_managed_policies(group.managed_policies)]
     context = {"aws:principaltype": "User", "aws:userid": user.id, "aws:username": user.name}
     if key_id == world.keys.administrator[0]:
-        context["aws:multifactorauthpresent"] = "true"  # the operator counts as signed in with MFA
+        context["aws:multifactorauthpresent"] = "true"  # the administrator counts as signed in with MFA
     return Identity(
         Caller(user.arn),
-        Rights(tuple(held), compile_boundary(world, user)),
+        Rights(tuple(policies), compile_boundary(world, user)),
         context | derive_principal_context(user.arn, user.tags),
     )
 
@@ -67,12 +67,16 @@ def build_role_identity(world: World, arn: str, session: str, issued: datetime |
     role = find_role(world, arn)
     if role is None:
         raise KeyError(arn)
-    held = (*compile_inline_policies(role.policies), *compile_managed_policies(role.managed_policies))
-    taken = (issued or datetime.now(UTC)).isoformat(timespec="seconds")  # AWS gives whole seconds too
-    context = {"aws:principaltype": "AssumedRole", "aws:userid": f"{role.id}:{session}", "aws:tokenissuetime": taken}
+    policies = (*compile_inline_policies(role.policies), *compile_managed_policies(role.managed_policies))
+    issued_at = (issued or datetime.now(UTC)).isoformat(timespec="seconds")  # AWS gives whole seconds too
+    context = {
+        "aws:principaltype": "AssumedRole",
+        "aws:userid": f"{role.id}:{session}",
+        "aws:tokenissuetime": issued_at,
+    }
     caller = Caller(role.arn, f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name}/{session}")
     return Identity(
-        caller, Rights(held, compile_boundary(world, role)), context | derive_principal_context(role.arn, role.tags)
+        caller, Rights(policies, compile_boundary(world, role)), context | derive_principal_context(role.arn, role.tags)
     )
 
 
@@ -137,7 +141,7 @@ def is_service_trusted(world: World, service: str, role_arn: str, source_arn: st
     context = build_request_context() | {"aws:sourceaccount": ACCOUNT}
     if source_arn:
         context["aws:sourcearn"] = source_arn
-    asked = Request(Caller(service=service), "sts:AssumeRole", role_arn, context)
+    request = Request(Caller(service=service), "sts:AssumeRole", role_arn, context)
     return decide_request(
-        asked, Rights(), compile_policy("its trust", role.assume_role_policy_document), required=True
+        request, Rights(), compile_policy("trust", role.assume_role_policy_document), required=True
     ).allowed

@@ -20,7 +20,7 @@ More = Iterator[tuple[str, str, Context]]
 EC2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}:"
 SERVICE_ROLES = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/"
 # Prefix of an id -> the type in its ARN
-KINDS = {
+RESOURCE_TYPES = {
     "acl": "network-acl",
     "eice": "instance-connect-endpoint",
     "eni": "network-interface",
@@ -65,13 +65,15 @@ def build_rows(names: str, *arns: Any, **more: Any) -> dict[str, Row]:
     return dict.fromkeys(names.split(), build_row(*arns, **more))
 
 
-def derive_request_tags(asked: Params, arn: str) -> Context:
+def derive_request_tags(params: Params, arn: str) -> Context:
     """Return aws:RequestTag and aws:TagKeys of what the call would make at this ARN."""
-    kind = arn.removeprefix(EC2).partition("/")[0]
+    resource_type = arn.removeprefix(EC2).partition("/")[0]
     specified = [
-        s.get("Tags", []) for s in as_list(asked.get("TagSpecifications", [])) if s.get("ResourceType") == kind
+        s.get("Tags", [])
+        for s in as_list(params.get("TagSpecifications", []))
+        if s.get("ResourceType") == resource_type
     ]
-    raw = specified[0] if specified else asked.get("Tags", asked.get("tags")) or []
+    raw = specified[0] if specified else params.get("Tags", params.get("tags")) or []
     if isinstance(raw, dict):
         pairs = list(raw.items())
     else:
@@ -82,16 +84,16 @@ def derive_request_tags(asked: Params, arn: str) -> Context:
     return found | {"aws:tagkeys": [str(key) for key, _ in pairs]} if pairs else {}
 
 
-def resolve_function_arn(world: World, asked: Params) -> list[str]:
+def resolve_function_arn(world: World, params: Params) -> list[str]:
     """Return the function's ARN with the version or alias, given beside the name or in it."""
-    name, _, inside = str(asked.get("FunctionName", "")).partition(":")
-    qualifier = asked.get("Qualifier") or inside
+    name, _, inside = str(params.get("FunctionName", "")).partition(":")
+    qualifier = params.get("Qualifier") or inside
     return [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}" + (f":{qualifier}" if qualifier else "")]
 
 
-def find_iam_arn(known: Any, name: Any, kind: str) -> str:
-    """Return the ARN with its path, which the request does not give; without a path if nothing has this name."""
-    return next((one.arn for one in known if one.name == name), f"arn:aws:iam::{ACCOUNT}:{kind}/{name}")
+def find_iam_arn(known: Any, name: Any, resource_type: str) -> str:
+    """Return the ARN with its path, which the request does not give; without a path if the name is unknown."""
+    return next((one.arn for one in known if one.name == name), f"arn:aws:iam::{ACCOUNT}:{resource_type}/{name}")
 
 
 def list_function_statements(world: World, name: str) -> list[dict[str, Any]]:
@@ -99,35 +101,35 @@ def list_function_statements(world: World, name: str) -> list[dict[str, Any]]:
 
     moto appends a qualifier to the ARN of a version, and takes a principal's ARN or account as it was given.
     """
-    kept = world.backend("lambda")._lambdas._functions.get(name)
+    record = world.backend("lambda")._lambdas._functions.get(name)
     found = []
-    every = [kept["latest"], *kept["versions"]] if kept else []
+    every = [record["latest"], *record["versions"]] if record else []
     for policy in {id(function.policy): function.policy for function in every}.values():  # versions may share one
         for one in policy.statements:
             *_, last = parts = str(one["Resource"]).split(":")
-            whole = ":".join(parts[:7]) + (f":{last}" if len(parts) > 7 else "")
+            resource = ":".join(parts[:7]) + (f":{last}" if len(parts) > 7 else "")
             principal = one["Principal"]
             if isinstance(principal, str) and principal != "*":
                 principal = {"AWS": principal}
             found.append({key: one[key] for key in ("Sid", "Effect", "Action", "Condition") if key in one}
-                         | {"Resource": whole, "Principal": principal})  # fmt: skip
+                         | {"Resource": resource, "Principal": principal})  # fmt: skip
     return found
 
 
-def resolve_project_arns(world: World, asked: Params) -> list[str]:
+def resolve_project_arns(world: World, params: Params) -> list[str]:
     """Return the ARNs of the builds' projects; a build's id is PROJECT:UUID."""
-    idents = [str(ident) for ident in as_list(asked.get("ids", asked.get("id", [])))]
+    idents = [str(ident) for ident in as_list(params.get("ids", params.get("id", [])))]
     return [f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/{ident.split(':')[0]}" for ident in idents]
 
 
-def resolve_parameter_arn(world: World, asked: Params) -> list[str]:
+def resolve_parameter_arn(world: World, params: Params) -> list[str]:
     """Return the ARN of a parameter given by name or ARN; a version or label may follow after a colon."""
-    name = str(asked.get("Name", "*"))
+    name = str(params.get("Name", "*"))
     return [":".join(name.split(":")[:6]) if name.startswith("arn:") else format_parameter_arn(name.partition(":")[0])]
 
 
-def resolve_parameter_path_arn(world: World, asked: Params) -> list[str]:
-    return [format_parameter_arn(f"{str(asked.get('Path', '')).rstrip('/')}/*")]
+def resolve_parameter_path_arn(world: World, params: Params) -> list[str]:
+    return [format_parameter_arn(f"{str(params.get('Path', '')).rstrip('/')}/*")]
 
 
 def format_parameter_arn(name: str) -> str:
@@ -136,40 +138,40 @@ def format_parameter_arn(name: str) -> str:
     return f"arn:aws:ssm:{REGION}:{account}:parameter/{name.lstrip('/')}"
 
 
-def resolve_key_pair_arn(world: World, asked: Params) -> list[str]:
+def resolve_key_pair_arn(world: World, params: Params) -> list[str]:
     known = world.backend("ec2").key_pairs.values()
-    ident = asked.get("KeyPairId") or next((key.id for key in known if key.key_name == asked.get("KeyName")), "*")
+    ident = params.get("KeyPairId") or next((key.id for key in known if key.key_name == params.get("KeyName")), "*")
     return [f"{EC2}key-pair/{ident}"]
 
 
-def resolve_acl_subnet_arn(world: World, asked: Params) -> list[str]:
+def resolve_acl_subnet_arn(world: World, params: Params) -> list[str]:
     for acl in world.backend("ec2").network_acls.values():
-        if asked.get("AssociationId") in acl._associations:
-            return [f"{EC2}subnet/{acl._associations[asked['AssociationId']].subnet_id}"]
+        if params.get("AssociationId") in acl._associations:
+            return [f"{EC2}subnet/{acl._associations[params['AssociationId']].subnet_id}"]
     return [f"{EC2}subnet/*"]
 
 
-def resolve_tagged_arns(world: World, asked: Params) -> list[str]:
-    found = [str(ident) for ident in as_list(asked.get("Resources", []))]
-    return [f"{EC2}{KINDS.get(ident.rsplit('-', 1)[0], '*')}/{ident}" for ident in found]
+def resolve_tagged_arns(world: World, params: Params) -> list[str]:
+    found = [str(ident) for ident in as_list(params.get("Resources", []))]
+    return [f"{EC2}{RESOURCE_TYPES.get(ident.rsplit('-', 1)[0], '*')}/{ident}" for ident in found]
 
 
-def resolve_tagged_rule_arns(world: World, asked: Params) -> list[str]:
+def resolve_tagged_rule_arns(world: World, params: Params) -> list[str]:
     """Return the ARN of a security group's rules, which are resources of their own only if the request tags them."""
-    return [f"{EC2}security-group-rule/*"] if asked.get("TagSpecifications") else []
+    return [f"{EC2}security-group-rule/*"] if params.get("TagSpecifications") else []
 
 
-def resolve_launch_arns(world: World, asked: Params) -> list[str]:
+def resolve_launch_arns(world: World, params: Params) -> list[str]:
     """Return the ARNs of everything that RunInstances makes or uses; each must be allowed."""
-    interfaces = as_list(asked.get("NetworkInterfaces", []))
-    groups = as_list(asked.get("SecurityGroupIds", [])) + [g for i in interfaces for g in as_list(i.get("Groups", []))]
-    subnets = as_list(asked.get("SubnetId", [])) + [i["SubnetId"] for i in interfaces if "SubnetId" in i]
-    found = [f"arn:aws:ec2:{REGION}::image/{asked.get('ImageId', '*')}"]
-    found += [f"{EC2}{kind}/*" for kind in ("instance", "volume", "network-interface")]
+    interfaces = as_list(params.get("NetworkInterfaces", []))
+    groups = as_list(params.get("SecurityGroupIds", [])) + [g for i in interfaces for g in as_list(i.get("Groups", []))]
+    subnets = as_list(params.get("SubnetId", [])) + [i["SubnetId"] for i in interfaces if "SubnetId" in i]
+    found = [f"arn:aws:ec2:{REGION}::image/{params.get('ImageId', '*')}"]
+    found += [f"{EC2}{resource_type}/*" for resource_type in ("instance", "volume", "network-interface")]
     found += [f"{EC2}security-group/{ident}" for ident in groups] + [f"{EC2}subnet/{ident}" for ident in subnets]
-    if asked.get("KeyName"):
-        found += resolve_key_pair_arn(world, asked)
-    if asked.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
+    if params.get("KeyName"):
+        found += resolve_key_pair_arn(world, params)
+    if params.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
         found.append(f"{EC2}spot-instances-request/*")
     return found
 
@@ -181,30 +183,30 @@ def list_pass_role_needs(role: str, service: str, world: World) -> More:
     yield "iam:PassRole", arn, {"iam:passedtoservice": service}
 
 
-def list_launch_needs(world: World, asked: Params) -> More:
+def list_launch_needs(world: World, params: Params) -> More:
     """Yield the permissions to pass the instance profile's role and, for an account's first spot request, to create EC2's role."""
-    if profile := find_instance_profile(world, asked):
+    if profile := find_instance_profile(world, params):
         for role in profile.roles:
             yield from list_pass_role_needs(role.arn, "ec2.amazonaws.com", world)
-    if asked.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
+    if params.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
         yield from list_service_role_needs(world, "spot.amazonaws.com", "AWSServiceRoleForEC2Spot")
 
 
-def find_instance_profile(world: World, asked: Params) -> Any:
+def find_instance_profile(world: World, params: Params) -> Any:
     """Return the instance profile that is given by name or ARN, or None."""
-    told = asked.get("IamInstanceProfile") or {}
+    spec = params.get("IamInstanceProfile") or {}
     known = world.get_global_backend("iam").instance_profiles.values()
-    return next((one for one in known if told and (one.arn == told.get("Arn") or one.name == told.get("Name"))), None)
+    return next((one for one in known if spec and (one.arn == spec.get("Arn") or one.name == spec.get("Name"))), None)
 
 
-def list_scaling_needs(world: World, asked: Params) -> More:
+def list_scaling_needs(world: World, params: Params) -> More:
     name = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
     yield from list_service_role_needs(world, "sagemaker.application-autoscaling.amazonaws.com", name)
 
 
-def list_alarm_needs(world: World, asked: Params) -> More:
+def list_alarm_needs(world: World, params: Params) -> More:
     """Yield the permission to create CloudWatch Events' role, through which an alarm acts on an instance."""
-    if any(":ec2:" in str(action) for action in as_list(asked.get("AlarmActions", []))):
+    if any(":ec2:" in str(action) for action in as_list(params.get("AlarmActions", []))):
         yield from list_service_role_needs(world, "events.amazonaws.com", "AWSServiceRoleForCloudWatchEvents")
 
 
@@ -232,11 +234,11 @@ def read_resource_tags(world: World, arn: str) -> Context:
     """Return aws:ResourceTag and ec2:ResourceTag of an existing EC2 resource; {} for other services."""
     if not arn.startswith(EC2):
         return {}
-    kind, _, ident = arn.removeprefix(EC2).partition("/")
-    if kind == "instance-connect-endpoint":
+    resource_type, _, ident = arn.removeprefix(EC2).partition("/")
+    if resource_type == "instance-connect-endpoint":
         endpoint = world.ec2.connect_endpoints.get(ident, {})
         found = {tag["Key"]: tag["Value"] for tag in endpoint.get("Tags", [])}
-    elif kind == "spot-instances-request":
+    elif resource_type == "spot-instances-request":
         request = world.ec2.spot_requests.get(ident)
         found = {tag["Key"]: tag["Value"] for tag in request.tags} if request else {}
     else:
@@ -245,15 +247,15 @@ def read_resource_tags(world: World, arn: str) -> Context:
     return both | {key.replace("aws:", "ec2:", 1): value for key, value in both.items()}
 
 
-def derive_launch_context(world: World, asked: Params, arn: str) -> Context:
+def derive_launch_context(world: World, params: Params, arn: str) -> Context:
     """Return the context keys that RunInstances gives for the instance itself; {} for its other resources."""
     if ":instance/" not in arn:
         return {}
-    profile = find_instance_profile(world, asked)
+    profile = find_instance_profile(world, params)
     found = {
-        "ec2:instancetype": asked.get("InstanceType"),
-        "ec2:metadatahttptokens": asked.get("MetadataOptions", {}).get("HttpTokens", "optional"),
-        "ec2:instanceprofile": profile.arn if profile else (asked.get("IamInstanceProfile") or {}).get("Arn"),
-        "ec2:instancemarkettype": asked.get("InstanceMarketOptions", {}).get("MarketType", "on-demand"),
+        "ec2:instancetype": params.get("InstanceType"),
+        "ec2:metadatahttptokens": params.get("MetadataOptions", {}).get("HttpTokens", "optional"),
+        "ec2:instanceprofile": profile.arn if profile else (params.get("IamInstanceProfile") or {}).get("Arn"),
+        "ec2:instancemarkettype": params.get("InstanceMarketOptions", {}).get("MarketType", "on-demand"),
     }
     return {key: value for key, value in found.items() if value}

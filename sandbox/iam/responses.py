@@ -53,5 +53,5 @@ class Iam(IamResponse):
 def set_user_boundary(user: Any, boundary: str | None) -> None:
     """Set a user's boundary, or remove it for None. moto's users lack these fields; they are named as a role's."""
     user.permissions_boundary_arn = boundary
-    told = {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": boundary}
-    user.permissions_boundary = told if boundary else None
+    fields = {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": boundary}
+    user.permissions_boundary = fields if boundary else None

@@ -12,42 +12,42 @@ OBJECT, BUCKET = "arn:aws:s3:::{Bucket}/{Key}", "arn:aws:s3:::{Bucket}"
 GRANTS = ("ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP")
 
 
-def resolve_object_arn(world: World, asked: Params) -> list[str]:
-    return [f"arn:aws:s3:::{asked.get('Bucket', '')}/{asked.get('Key', '')}"]
+def resolve_object_arn(world: World, params: Params) -> list[str]:
+    return [f"arn:aws:s3:::{params.get('Bucket', '')}/{params.get('Key', '')}"]
 
 
-def derive_object_tags(world: World, asked: Params, arn: str = "") -> Context:
+def derive_object_tags(world: World, params: Params, arn: str = "") -> Context:
     """Return the tags of an object that is written; a header gives them in the form of a URL's query."""
-    found = parse_qsl(str(asked.get("Tagging") or ""), keep_blank_values=True)
+    found = parse_qsl(str(params.get("Tagging") or ""), keep_blank_values=True)
     named: Context = {f"s3:requestobjecttag/{key.lower()}": value for key, value in found}
     return named | {"s3:requestobjecttagkeys": [key for key, _ in found]} if found else {}
 
 
-def list_write_needs(world: World, asked: Params) -> More:
+def list_write_needs(world: World, params: Params) -> More:
     """Yield what an ACL or tags given with an object need: the same as when they are set afterwards."""
-    (arn,) = resolve_object_arn(world, asked)
-    if any(asked.get(grant) for grant in GRANTS):
-        yield "s3:PutObjectAcl", arn, {"s3:x-amz-acl": str(asked["ACL"])} if asked.get("ACL") else {}
-    if asked.get("Tagging"):
-        yield "s3:PutObjectTagging", arn, derive_object_tags(world, asked)
+    (arn,) = resolve_object_arn(world, params)
+    if any(params.get(grant) for grant in GRANTS):
+        yield "s3:PutObjectAcl", arn, {"s3:x-amz-acl": str(params["ACL"])} if params.get("ACL") else {}
+    if params.get("Tagging"):
+        yield "s3:PutObjectTagging", arn, derive_object_tags(world, params)
 
 
-def list_copy_needs(world: World, asked: Params) -> More:
+def list_copy_needs(world: World, params: Params) -> More:
     """Yield what a copy needs: the source is BUCKET/KEY in URL encoding, with a version; its tags come along unless replaced."""
-    path, _, query = str(asked.get("CopySource", "")).partition("?")
+    path, _, query = str(params.get("CopySource", "")).partition("?")
     bucket, _, key = unquote(path).lstrip("/").partition("/")
     version = parse_qs(query).get("versionId", [""])[0]
     source = f"arn:aws:s3:::{bucket}/{key}"
     yield ("s3:GetObjectVersion", source, {"s3:versionid": version}) if version else ("s3:GetObject", source, {})
-    yield from list_write_needs(world, asked)
-    if asked.get("TaggingDirective") != "REPLACE" and has_object_tags(world, bucket, key, version):
+    yield from list_write_needs(world, params)
+    if params.get("TaggingDirective") != "REPLACE" and has_object_tags(world, bucket, key, version):
         yield "s3:GetObjectVersionTagging" if version else "s3:GetObjectTagging", source, {}
-        yield "s3:PutObjectTagging", resolve_object_arn(world, asked)[0], {}
+        yield "s3:PutObjectTagging", resolve_object_arn(world, params)[0], {}
 
 
-def list_part_copy_needs(world: World, asked: Params) -> More:
+def list_part_copy_needs(world: World, params: Params) -> More:
     """Yield the read of the source only: a part has neither tags nor an ACL, which belong to the upload."""
-    yield next(list_copy_needs(world, asked))
+    yield next(list_copy_needs(world, params))
 
 
 def has_object_tags(world: World, bucket: str, key: str, version: str) -> bool:

@@ -1,6 +1,6 @@
-"""The unseen calls that AWS's services make in a role's name: read models, pull images, join networks, write logs.
+"""The calls that AWS's services make with a role: read models, pull images, join networks, write logs.
 
-Each is decided on like a call of the role's own, and recorded with them. All but can_write_logs raise enforce.Denied.
+Each is authorised and recorded like a call by the role itself. All but can_write_logs raise enforce.Denied.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def authorize_as_role(world: World, role: str, session: str, *wanted: Need) -> N
 
 
 def can_write_logs(world: World, role: str, session: str, group: str, stream: str) -> bool:
-    """Return whether the service may log in the role's name; if it may not, AWS goes on without logs."""
+    """Return whether the service may write logs with the role; if it may not, AWS continues without logs."""
     of_group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:"
     wanted = [Need("logs:CreateLogStream", f"{of_group}{stream}"), Need("logs:PutLogEvents", f"{of_group}{stream}")]
     if group not in world.backend("logs").groups:
@@ -26,7 +26,7 @@ def can_write_logs(world: World, role: str, session: str, group: str, stream: st
     try:
         authorize_as_role(world, role, session, *wanted)
     except Denied as denied:
-        world.note(f"{group} {stream}: nothing is logged: {denied}")
+        world.note(f"{group} {stream}: the role may not write logs: {denied}")
         return False
     return True
 

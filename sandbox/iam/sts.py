@@ -18,24 +18,25 @@ NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
 class Sts(TokenResponse):
     def assume_role(self) -> ActionResult:
-        held = get_world().keys.session(self.get_access_key())
-        self._fits(chained=held is not None)
-        inherited = {key: held.tags[key] for key in held.transitive} if held else {}
+        caller_session = get_world().keys.get_session(self.get_access_key())
+        self._validate_session(chained=caller_session is not None)
+        inherited = {key: caller_session.tags[key] for key in caller_session.transitive} if caller_session else {}
         given = {tag["Key"]: tag.get("Value", "") for tag in self._get_param("Tags", [])}
         if again := sorted(inherited.keys() & given.keys()):
-            raise STSValidationError(f"The session tags {', '.join(again)} are transitive, and cannot be overridden")
+            raise STSValidationError(f"The session tags {', '.join(again)} are transitive and cannot be overridden")
         return self._record_session(
             super().assume_role(),
             tags=inherited | given,
             transitive=frozenset(inherited) | {key for key in self._get_param("TransitiveTagKeys", []) if key in given},
-            source_identity=self._get_param("SourceIdentity", "") or (held.source_identity if held else ""),
+            source_identity=self._get_param("SourceIdentity", "")
+            or (caller_session.source_identity if caller_session else ""),
         )
 
     def assume_role_with_web_identity(self) -> ActionResult:
-        self._fits(chained=False)
+        self._validate_session(chained=False)
         return self._record_session(super().assume_role_with_web_identity())
 
-    def _fits(self, chained: bool) -> None:
+    def _validate_session(self, chained: bool) -> None:
         name, wanted = self._get_param("RoleSessionName"), int(self._get_param("DurationSeconds", 3600))
         if not NAME.fullmatch(name or ""):
             raise STSValidationError(
@@ -55,7 +56,7 @@ class Sts(TokenResponse):
         if role is not None and wanted > int(role.max_session_duration or CHAINED_S):
             raise STSValidationError("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 
-    def _record_session(self, answer: ActionResult, **told: Any) -> ActionResult:
+    def _record_session(self, answer: ActionResult, **fields: Any) -> ActionResult:
         result: Any = answer.result
-        get_world().keys.begin(result["Credentials"], **told)
+        get_world().keys.record_session(result["Credentials"], **fields)
         return answer

@@ -23,28 +23,28 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def prepare_host_folder(s3: Any, asked: dict[str, Any], root: Path, host: int) -> None:
+def prepare_host_folder(s3: Any, request: dict[str, Any], root: Path, host: int) -> None:
     """Fill one host's /opt/ml with channels and configuration, in SageMaker's layout. Raises JobError."""
     for name in FOLDERS:
         (root / name).mkdir(parents=True)
-    hosts = [f"algo-{n + 1}" for n in range(asked["ResourceConfig"]["InstanceCount"])]
+    hosts = [f"algo-{n + 1}" for n in range(request["ResourceConfig"]["InstanceCount"])]
     resource = {
         "current_host": hosts[host],
         "hosts": hosts,
         "network_interface_name": "lo",
-        "current_instance_type": asked["ResourceConfig"]["InstanceType"],
+        "current_instance_type": request["ResourceConfig"]["InstanceType"],
     }
-    channels = {c["ChannelName"]: {"TrainingInputMode": "File"} for c in asked.get("InputDataConfig", [])}
+    channels = {c["ChannelName"]: {"TrainingInputMode": "File"} for c in request.get("InputDataConfig", [])}
     for name, content in (
         ("resourceconfig", resource),
-        ("hyperparameters", asked.get("HyperParameters", {})),
+        ("hyperparameters", request.get("HyperParameters", {})),
         ("inputdataconfig", channels),
     ):
         (root / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
-    for channel in asked.get("InputDataConfig", []):
+    for channel in request.get("InputDataConfig", []):
         source = channel["DataSource"]["S3DataSource"]
         try:
-            download_channel(s3, source, root / "input" / "data" / channel["ChannelName"], asked["RoleArn"])
+            download_channel(s3, source, root / "input" / "data" / channel["ChannelName"], request["RoleArn"])
         except ClientError as error:
             raise JobError(f"ClientError: Data download failed: {source['S3Uri']}: {error}") from error
 
@@ -52,7 +52,7 @@ def prepare_host_folder(s3: Any, asked: dict[str, Any], root: Path, host: int) -
 def download_channel(s3: Any, source: dict[str, str], folder: Path, role: str) -> None:
     """Download a channel: all objects of a prefix, or those that a manifest file lists, named as below the prefix.
 
-    Raises JobError when there are none.
+    Raises JobError when there are no objects.
     """
     bucket, key = split_s3_uri(source["S3Uri"])
     if source["S3DataType"] == "ManifestFile":
@@ -105,9 +105,9 @@ def download_to_folder(s3: Any, bucket: str, key: str, folder: Path, name: str) 
     return path
 
 
-def upload_artifacts(s3: Any, asked: dict[str, Any], roots: list[Path], folder: Path) -> None:
+def upload_artifacts(s3: Any, request: dict[str, Any], roots: list[Path], folder: Path) -> None:
     """Upload all hosts' model folders as one model.tar.gz, and output/data as output.tar.gz. Raises JobError."""
-    bucket, prefix = split_s3_uri(asked["OutputDataConfig"]["S3OutputPath"])
+    bucket, prefix = split_s3_uri(request["OutputDataConfig"]["S3OutputPath"])
     for name, part in (("model.tar.gz", "model"), ("output.tar.gz", "output/data")):
         files = {
             path.relative_to(root / part).as_posix(): path
@@ -121,7 +121,7 @@ def upload_artifacts(s3: Any, asked: dict[str, Any], roots: list[Path], folder: 
         with tarfile.open(packed, "w:gz", compresslevel=1) as tar:
             for inner, path in sorted(files.items()):
                 tar.add(path, inner)
-        key = "/".join(filter(None, (prefix.rstrip("/"), asked["TrainingJobName"], "output", name)))
+        key = "/".join(filter(None, (prefix.rstrip("/"), request["TrainingJobName"], "output", name)))
         try:
             s3.upload_file(str(packed), bucket, key)
         except Exception as error:  # boto3 wraps the ClientError of upload_file in its own error
@@ -155,7 +155,7 @@ class Checkpoints:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         """Upload the last changes. Raises JobError when that fails, unless the job has failed already."""
         if not self._on:
             return
@@ -164,7 +164,7 @@ class Checkpoints:
         try:
             self._upload_changes()
         except ClientError as error:
-            if kind is None:
+            if error_type is None:
                 raise JobError(f"ClientError: Checkpoint upload failed: {error}") from error
 
     def _download_checkpoints(self) -> None:

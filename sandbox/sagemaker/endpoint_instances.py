@@ -70,12 +70,12 @@ def boot_endpoint_instance(world: World, instance: Instance, endpoint: str, vari
     image = images.find_image(world, container["Image"])
     try:
         if image is None:
-            raise OSError(f"the image {container['Image']} is gone")
+            raise OSError(f"the image {container['Image']} was deleted")
         service_calls.authorize_image_pull(world, role, session, container["Image"])
         service_calls.authorize_vpc_join(world, role, session, model.vpc_config)
         install_model(world, container["ModelDataUrl"], model.execution_role_arn, instance)
     except Exception as error:  # any fault of the artefact fails the endpoint, and its log says why
-        logs.write(world, group, stream, f"the model could not be fetched: {type(error).__name__}: {error}")
+        logs.write(world, group, stream, f"the instance could not start: {type(error).__name__}: {error}")
         instance.healthy = False
         return
     with socket.socket() as probe:

@@ -44,7 +44,7 @@ class LiveEndpoint:
     turn: float = 0.0
     lag_s: float = 0.0  # an injected fault: extra time per request, one at a time per instance
 
-    def routed(self) -> Fleet | None:
+    def choose_fleet(self) -> Fleet | None:
         """Return the fleet that gets the next request. The caller holds the lock."""
         if self.canary is None:
             return self.fleet
@@ -175,7 +175,7 @@ def route_invocation(
     if live is None or live.fleet is None:
         return build_invocation_error(400, "ValidationError", f"Endpoint {name} of account not found.")
     with live.lock:
-        fleet = live.routed()
+        fleet = live.choose_fleet()
         assert fleet is not None
         ready = [member for member in fleet.members if member.healthy and member.alive]
         member = min(ready, key=lambda m: m.outstanding, default=None)
@@ -188,8 +188,8 @@ def route_invocation(
         if member:
             with live.lock:
                 member.outstanding -= 1
-    took = time.monotonic() - began
-    put_invocation_metrics(world, live, fleet, status, took)
+    seconds = time.monotonic() - began
+    put_invocation_metrics(world, live, fleet, status, seconds)
     if status >= 400:
         return build_model_error(name, status, answer)
     return 200, {**headers, "x-Amzn-Invoked-Production-Variant": fleet.variant}, answer
@@ -211,8 +211,8 @@ def forward_to_instance(
             headers={"Content-Type": content_type or "application/octet-stream", "Accept": accept or "*/*"},
             timeout=ANSWER_S,
         )
-        kept = {key: value for key, value in answer.headers.items() if key.lower() not in HOP_BY_HOP}
-        return answer.status, kept, answer.data
+        forwarded = {key: value for key, value in answer.headers.items() if key.lower() not in HOP_BY_HOP}
+        return answer.status, forwarded, answer.data
     except urllib3.exceptions.HTTPError as error:
         return 500, {}, f"the container did not answer: {type(error).__name__}".encode()
 
@@ -236,8 +236,8 @@ def put_invocation_metrics(world: World, live: LiveEndpoint, fleet: Fleet, statu
 def build_model_error(name: str, status: int, answer: bytes) -> tuple[int, dict[str, str], bytes]:
     """Return InvokeEndpoint's response to a container's 4xx or 5xx: 424 ModelError with the container's own words."""
     text = answer.decode(errors="replace")[:1000]
-    kind = "client" if status < 500 else "server"
-    message = f'Received {kind} error ({status}) from primary with message "{text}". See CloudWatch logs /aws/sagemaker/Endpoints/{name}.'
+    side = "client" if status < 500 else "server"
+    message = f'Received {side} error ({status}) from primary with message "{text}". See CloudWatch logs /aws/sagemaker/Endpoints/{name}.'
     body = {"Message": message, "OriginalMessage": text, "OriginalStatusCode": status, "LogStreamArn": ""}
     return 424, {"Content-Type": "application/json", "x-amzn-ErrorType": "ModelError"}, json.dumps(body).encode()
 

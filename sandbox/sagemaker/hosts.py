@@ -37,7 +37,7 @@ class Host:
         code = self.process.poll()
         return 128 - code if code is not None and code < 0 else code
 
-    def household(self) -> set[psutil.Process]:
+    def find_processes(self) -> set[psutil.Process]:
         """Return every process of this host. The group is not enough: torchrun gives each worker its own session."""
         found = set()
         for process in psutil.process_iter():
@@ -50,19 +50,19 @@ class Host:
     def signal_all(self, number: int) -> int:
         """Send a signal to all processes of the host and those they start meanwhile; return how many there were."""
         done: set[psutil.Process] = set()
-        while new := self.household() - done:
+        while new := self.find_processes() - done:
             for process in new:
                 with contextlib.suppress(psutil.Error):
                     process.send_signal(number)
             done |= new
         return len(done)
 
-    def ask_to_end(self) -> None:
+    def request_stop(self) -> None:
         """Send SIGTERM to the first program alone: other processes of a container only get it if it passes it on."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """Send SIGKILL to all processes, as when a container is removed; then reap the first one."""
         self.signal_all(signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -81,17 +81,17 @@ def start_host(argv: list[str], root: Path, sandbox: Path, env: dict[str, str]) 
     return Host(root, process)
 
 
-def prepare_host_command(asked: dict[str, Any], root: Path) -> list[str]:
+def prepare_host_command(request: dict[str, Any], root: Path) -> list[str]:
     """Return a host's command: the request's entry point, or what AWS's toolkit would run. Raises JobError."""
-    specification = asked["AlgorithmSpecification"]
+    specification = request["AlgorithmSpecification"]
     if specification.get("ContainerEntrypoint"):
         return [*specification["ContainerEntrypoint"], *specification.get("ContainerArguments", [])]
-    parameters = {name: decode_hyperparameter(value) for name, value in asked.get("HyperParameters", {}).items()}
+    parameters = {name: decode_hyperparameter(value) for name, value in request.get("HyperParameters", {}).items()}
     program, folder = (str(parameters.get(f"sagemaker_{name}", "")) for name in ("program", "submit_directory"))
     if not program or not folder:
         raise JobError(
-            "AlgorithmError: neither ContainerEntrypoint nor the hyperparameters sagemaker_program and "
-            "sagemaker_submit_directory say what to run, exit code: 1"
+            "AlgorithmError: the request needs ContainerEntrypoint, or the hyperparameters sagemaker_program and "
+            "sagemaker_submit_directory, exit code: 1"
         )
     if (resolve_container_path(root, folder) / "requirements.txt").exists():
         raise JobError(
@@ -103,7 +103,7 @@ def prepare_host_command(asked: dict[str, Any], root: Path) -> list[str]:
 
 
 def decode_hyperparameter(value: str) -> Any:
-    """Return a hyperparameter parsed as JSON, or as it is when it is not JSON, as the toolkit does."""
+    """Return a hyperparameter parsed as JSON, or unchanged when it is not JSON, as the toolkit does."""
     try:
         return json.loads(value)
     except ValueError:
@@ -125,6 +125,6 @@ def resolve_container_path(root: Path, path: str) -> Path:
     local = (root / path.removeprefix("/opt/ml").lstrip("/")).resolve()
     if not path.startswith("/opt/ml/") or not local.is_relative_to(root.resolve()) or not local.is_dir():
         raise JobError(
-            f"AlgorithmError: the sandbox runs programs of folders below /opt/ml, not of {path}, exit code: 1"
+            f"AlgorithmError: the sandbox runs programs only from folders below /opt/ml, not from {path}, exit code: 1"
         )
     return local

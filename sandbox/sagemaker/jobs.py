@@ -34,19 +34,19 @@ RECORDED = (
 )  # fmt: skip
 
 
-def record_and_start_job(world: World, asked: dict[str, Any]) -> Run:
+def record_and_start_job(world: World, request: dict[str, Any]) -> Run:
     """Record a job in moto's store and start it in a thread."""
     # Pass a copy, because moto adds its own metrics to its arguments.
-    given = {camelcase_to_underscores(name): copy.deepcopy(asked.get(name)) for name in RECORDED}
+    given = {camelcase_to_underscores(name): copy.deepcopy(request.get(name)) for name in RECORDED}
     for flag in [name for name in given if name.startswith("enable_")]:
         given[flag] = bool(given[flag])
     record = world.backend("sagemaker").create_training_job(**given)
     record.final_metric_data_list, record.secondary_status_transitions = [], []
     record.training_start_time = record.training_end_time = None
-    record.environment = asked.get("Environment", {})
-    record.algorithm_specification = asked["AlgorithmSpecification"]
+    record.environment = request.get("Environment", {})
+    record.algorithm_specification = request["AlgorithmSpecification"]
     record.training_job_status = "InProgress"
-    run = Run(world, asked, record)
+    run = Run(world, request, record)
     world.sagemaker.runs[run.name] = run
     set_secondary_status(run, "Starting", "Preparing the instances for training")
     threading.Thread(target=run_training_job, args=(run,), daemon=True).start()
@@ -57,7 +57,7 @@ def run_training_job(run: Run) -> None:
     try:
         while (ending := run_attempt(run)) == "Interrupted":
             run.interrupting.clear()
-            set_secondary_status(run, "Interrupted", "Interrupted: the managed spot training instances were taken back")
+            set_secondary_status(run, "Interrupted", "Interrupted: EC2 reclaimed the managed spot training instances")
             set_secondary_status(run, "Starting", "Preparing the instances for training")
         finish_training_job(run, "Completed" if ending == "Completed" else "Stopped", ending)
     except JobError as error:
@@ -74,17 +74,17 @@ def run_attempt(run: Run) -> str:
     try:
         if ending := await_capacity(run):
             return ending
-        service_calls.authorize_vpc_join(run.world, run.asked["RoleArn"], run.name, run.asked.get("VpcConfig"))
+        service_calls.authorize_vpc_join(run.world, run.request["RoleArn"], run.name, run.request.get("VpcConfig"))
         set_secondary_status(run, "Downloading", "Downloading input data")
-        s3 = run.world.create_role_client(run.asked["RoleArn"], "s3", f"SageMaker-{run.name}"[:60])
+        s3 = run.world.create_role_client(run.request["RoleArn"], "s3", f"SageMaker-{run.name}"[:60])
         roots = [run.folder / f"algo-{host + 1}" / "opt-ml" for host in range(run.count)]
         for host, root in enumerate(roots):
-            channels.prepare_host_folder(s3, run.asked, root, host)
-        with channels.Checkpoints(s3, run.asked.get("CheckpointConfig"), roots):
+            channels.prepare_host_folder(s3, run.request, root, host)
+        with channels.Checkpoints(s3, run.request.get("CheckpointConfig"), roots):
             ending = run_host_programs(run, roots)
         if ending != "Interrupted":
             set_secondary_status(run, "Uploading", "Uploading generated training model")
-            channels.upload_artifacts(s3, run.asked, roots, run.folder)
+            channels.upload_artifacts(s3, run.request, roots, run.folder)
         return ending
     finally:
         run.hosts = []
@@ -96,18 +96,18 @@ def await_capacity(run: Run) -> str:
 
     Only spot jobs wait: others raise JobError when capacity is short.
     """
-    while run.asked["ResourceConfig"]["InstanceType"] in run.world.faults.short_of:
+    while run.request["ResourceConfig"]["InstanceType"] in run.world.faults.short_of:
         if not run.spot:
             raise JobError(CAPACITY)
-        if ending := run.overdue():
+        if ending := run.find_ending():
             return ending
         run.stopping.wait(0.1)
-    return run.overdue()
+    return run.find_ending()
 
 
 def run_host_programs(run: Run, roots: list[Path]) -> str:
     """Start one program per host and wait until the attempt ends; return its secondary status. Raises JobError."""
-    programs = [prepare_host_command(run.asked, root) for root in roots]
+    programs = [prepare_host_command(run.request, root) for root in roots]
     started = run.attempt_began = time.time()
     run.record.training_start_time = run.record.training_start_time or datetime.now(UTC).replace(tzinfo=None)
     pumps = []
@@ -117,13 +117,13 @@ def run_host_programs(run: Run, roots: list[Path]) -> str:
             host = start_host(argv, root, run.world.folder, env)
             run.hosts.append(host)
             stream = f"{run.name}/algo-{place}-{int(started * 1000)}"
-            logs.ensure_log_stream(run.world, GROUP, stream, run.asked["RoleArn"])
-            pumps.append(logs.follow_output(run.world, host.process, GROUP, stream, run.heard))
+            logs.ensure_log_stream(run.world, GROUP, stream, run.request["RoleArn"])
+            pumps.append(logs.follow_output(run.world, host.process, GROUP, stream, run.record_metrics))
         set_secondary_status(run, "Training", "Training image download completed. Training in progress.")
         return wait_for_hosts(run)
     finally:
         for host in run.hosts:
-            host.end()
+            host.kill()
         for pump in pumps:
             pump.join(5)
         if run.interrupting.is_set():
@@ -135,14 +135,14 @@ def build_job_environment(run: Run) -> dict[str, str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    secret = run.world.keys.source(run.asked["RoleArn"], f"SageMaker-{run.name}"[:60])
+    secret = run.world.keys.create_credential_path(run.request["RoleArn"], f"SageMaker-{run.name}"[:60])
     return {
         "TRAINING_JOB_NAME": run.name,
         "AWS_ENDPOINT_URL": run.world.url,
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{run.world.url}/_credentials/{secret}",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        **run.asked.get("Environment", {}),
+        **run.request.get("Environment", {}),
     }
 
 
@@ -154,7 +154,7 @@ def wait_for_hosts(run: Run) -> str:
             raise JobError(f"AlgorithmError: {read_failure_message(run)}, exit code: {failed}")
         if all(code == 0 for code in codes):
             return "Stopped" if run.stopping.is_set() else "Completed"
-        if ending := run.overdue():
+        if ending := run.find_ending():
             stop_hosts_gracefully(run)
             return ending
         run.stopping.wait(0.05)
@@ -164,18 +164,18 @@ def read_failure_message(run: Run) -> str:
     """Return the text of the first failure file that a host left; SageMaker takes 1,024 characters."""
     files = [host.root / "output" / "failure" for host in run.hosts]
     texts = [file.read_text(errors="replace") for file in files if file.exists()]
-    return texts[0][:REASON_CHARACTERS] if texts else "the program said nothing"
+    return texts[0][:REASON_CHARACTERS] if texts else "the program wrote no failure file"
 
 
 def stop_hosts_gracefully(run: Run) -> None:
     """Send SIGTERM to each host's first program; kill the rest of a host once that has ended, or after STOP_S."""
     for host in run.hosts:
-        host.ask_to_end()
-    deadline, left = run.world.clock.now() + STOP_S, list(run.hosts)
-    while left and run.world.clock.now() < deadline:
+        host.request_stop()
+    deadline, remaining = run.world.clock.now() + STOP_S, list(run.hosts)
+    while remaining and run.world.clock.now() < deadline:
         time.sleep(0.05)
-        for host in [host for host in left if host.code is not None]:
-            host.end()
-            left.remove(host)
-    for host in left:
-        host.end()
+        for host in [host for host in remaining if host.code is not None]:
+            host.kill()
+            remaining.remove(host)
+    for host in remaining:
+        host.kill()

@@ -20,23 +20,23 @@ from sandbox.sagemaker.endpoints import (
 from sandbox.world import World
 
 
-def start_blue_green_update(world: World, backend: Any, record: Any, asked: dict[str, Any]) -> None:
+def start_blue_green_update(world: World, backend: Any, record: Any, request: dict[str, Any]) -> None:
     live = world.sagemaker.endpoints[record.endpoint_name]
-    variant = backend.endpoint_configs[asked["EndpointConfigName"]].production_variants[0]
-    count = get_desired_count(live) if asked.get("RetainAllVariantProperties") else variant["InitialInstanceCount"]
+    variant = backend.endpoint_configs[request["EndpointConfigName"]].production_variants[0]
+    count = get_desired_count(live) if request.get("RetainAllVariantProperties") else variant["InitialInstanceCount"]
     set_endpoint_status(world, live, "Updating")
-    threading.Thread(target=run_blue_green_update, args=(world, backend, live, asked, count), daemon=True).start()
+    threading.Thread(target=run_blue_green_update, args=(world, backend, live, request, count), daemon=True).start()
 
 
-def run_blue_green_update(world: World, backend: Any, live: LiveEndpoint, asked: dict[str, Any], count: int) -> None:
+def run_blue_green_update(world: World, backend: Any, live: LiveEndpoint, request: dict[str, Any], count: int) -> None:
     """Start the second fleet, shift the traffic, watch the alarms, and only then stop the first fleet."""
     blue = live.fleet
-    green = build_fleet(world, backend, live, asked["EndpointConfigName"], count)
+    green = build_fleet(world, backend, live, request["EndpointConfigName"], count)
     if green is None:
         set_endpoint_status(world, live, "RollingBack")
         set_endpoint_status(world, live, "InService", format_ping_failure(live))
         return
-    alarm = shift_traffic(world, live, green, asked.get("DeploymentConfig", {}))
+    alarm = shift_traffic(world, live, green, request.get("DeploymentConfig", {}))
     if alarm:
         set_endpoint_status(world, live, "RollingBack")
         with live.lock:
@@ -44,7 +44,7 @@ def run_blue_green_update(world: World, backend: Any, live: LiveEndpoint, asked:
         stop_fleet(green)
         set_endpoint_status(world, live, "InService", f"One or more alarms fired: {alarm}")
         return
-    live.record.endpoint_config_name = asked["EndpointConfigName"]
+    live.record.endpoint_config_name = request["EndpointConfigName"]
     live.record.production_variants[0]["DesiredInstanceCount"] = count
     update_current_count(live)
     stop_fleet(blue)
@@ -84,10 +84,10 @@ def find_deployment_error(deployment: dict[str, Any], count: int) -> str:
     """Return why AWS refuses this deployment for `count` instances, or ""."""
     policy = deployment.get("BlueGreenUpdatePolicy", {})
     routing = policy.get("TrafficRoutingConfiguration", {})
-    kind, wait = routing.get("Type", "ALL_AT_ONCE"), routing.get("WaitIntervalInSeconds", 0)
-    if kind == "LINEAR":
+    routing_type, wait = routing.get("Type", "ALL_AT_ONCE"), routing.get("WaitIntervalInSeconds", 0)
+    if routing_type == "LINEAR":
         return "The sandbox has no linear traffic shifting"
-    if kind == "CANARY" and 2 * compute_canary_size(routing["CanarySize"], count) > count:
+    if routing_type == "CANARY" and 2 * compute_canary_size(routing["CanarySize"], count) > count:
         return "CanarySize must be at most 50% of the variant's total instance count"
     if policy.get("MaximumExecutionTimeoutInSeconds", 28800) <= wait + policy.get("TerminationWaitInSeconds", 0):
         return "MaximumExecutionTimeoutInSeconds must be longer than the waiting intervals together"

@@ -24,7 +24,7 @@ class Run:
     """A running job: its request, moto's record of it, its hosts, its metrics and its pending stop or interruption."""
 
     world: World
-    asked: dict[str, Any]
+    request: dict[str, Any]
     record: Any
     hosts: list[Host] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -37,7 +37,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return str(self.asked["TrainingJobName"])
+        return str(self.request["TrainingJobName"])
 
     @property
     def status(self) -> str:
@@ -49,15 +49,15 @@ class Run:
 
     @property
     def spot(self) -> bool:
-        return bool(self.asked.get("EnableManagedSpotTraining"))
+        return bool(self.request.get("EnableManagedSpotTraining"))
 
     @property
     def count(self) -> int:
-        return int(self.asked["ResourceConfig"]["InstanceCount"])
+        return int(self.request["ResourceConfig"]["InstanceCount"])
 
-    def overdue(self) -> str:
+    def find_ending(self) -> str:
         """Return the secondary status that ends the attempt now, or "" if it goes on. Limits are in wall time."""
-        limits, now = self.asked["StoppingCondition"], time.time()
+        limits, now = self.request["StoppingCondition"], time.time()
         ran = self.trained_s + (now - self.attempt_began if self.attempt_began else 0.0)
         if self.stopping.is_set():
             return "Stopped"
@@ -67,9 +67,9 @@ class Run:
             return "MaxWaitTimeExceeded"
         return "Interrupted" if self.interrupting.is_set() else ""
 
-    def heard(self, line: str) -> None:
+    def record_metrics(self, line: str) -> None:
         """Read the job's metrics from a line of its log; the last match is a metric's final value."""
-        for metric in self.asked["AlgorithmSpecification"].get("MetricDefinitions", []):
+        for metric in self.request["AlgorithmSpecification"].get("MetricDefinitions", []):
             found = re.search(metric["Regex"], line)
             if found and found.groups() and (value := parse_finite_number(found[1])) is not None:
                 now = datetime.now(UTC).replace(tzinfo=None)
@@ -103,12 +103,12 @@ def require_training_run(world: World, name: str) -> Run:
     """Return the run of a job that is in Training. Raises KeyError for an unknown job, ValueError otherwise."""
     run = world.sagemaker.runs[name]
     if run.record.secondary_status != "Training":
-        raise ValueError(f"{name} is not in training: {run.record.secondary_status}")
+        raise ValueError(f"{name} is not in status Training but {run.record.secondary_status}")
     return run
 
 
 def interrupt_spot_job(world: World, name: str) -> dict[str, Any]:
-    """Take back a spot job's instances, as AWS does. Raises KeyError, ValueError."""
+    """Reclaim a spot job's instances, as AWS does. Raises KeyError, ValueError."""
     run = require_training_run(world, name)
     if not run.spot:
         raise ValueError(f"{name} does not run on spot instances")
@@ -151,9 +151,9 @@ def finish_training_job(run: Run, status: str, secondary: str, reason: str = "")
     run.record.training_end_time = ended
     if run.record.training_start_time:
         seconds = run.trained_s + (time.time() - run.attempt_began if run.attempt_began else 0.0)
-        whole = max(1, round(seconds))
-        run.record.training_time_in_seconds = whole
-        run.record.billable_time_in_seconds = round(whole * SPOT_SHARE) if run.spot else whole
+        billed_s = max(1, round(seconds))
+        run.record.training_time_in_seconds = billed_s
+        run.record.billable_time_in_seconds = round(billed_s * SPOT_SHARE) if run.spot else billed_s
     if reason:
         run.record.failure_reason = reason
     set_secondary_status(run, secondary, reason or f"Training job {status.lower()}", status)

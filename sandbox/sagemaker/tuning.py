@@ -44,7 +44,7 @@ class Search:
     """A running tuning job: its request, moto's record of it, and its trials in the order of their start."""
 
     world: World
-    asked: dict[str, Any]
+    request: dict[str, Any]
     record: Any
     trials: list[Trial] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -53,34 +53,34 @@ class Search:
 
     @property
     def name(self) -> str:
-        return str(self.asked["HyperParameterTuningJobName"])
+        return str(self.request["HyperParameterTuningJobName"])
 
     @property
     def config(self) -> dict[str, Any]:
-        config: dict[str, Any] = self.asked["HyperParameterTuningJobConfig"]
+        config: dict[str, Any] = self.request["HyperParameterTuningJobConfig"]
         return config
 
     @property
     def metric(self) -> str:
         return str(self.config["HyperParameterTuningJobObjective"]["MetricName"])
 
-    def objective(self, trial: Trial) -> float | None:
+    def get_objective(self, trial: Trial) -> float | None:
         """Return the last value of the metric in the trial's log, or None when the log has none."""
         found = trial.run.measured.get(self.metric)
         return found["Value"] if found else None
 
-    def succeeded(self) -> list[Trial]:
+    def rank_successes(self) -> list[Trial]:
         """Return the trials that ended with an objective and did not fail, best first."""
         sign = 1 if self.config["HyperParameterTuningJobObjective"]["Type"] == "Minimize" else -1
-        good = [t for t in self.trials if t.ended and t.run.status != "Failed" and self.objective(t) is not None]
-        return sorted(good, key=lambda trial: sign * (self.objective(trial) or 0.0))
+        good = [t for t in self.trials if t.ended and t.run.status != "Failed" and self.get_objective(t) is not None]
+        return sorted(good, key=lambda trial: sign * (self.get_objective(trial) or 0.0))
 
 
-def record_and_start_tuning(world: World, asked: dict[str, Any], record: Any) -> None:
+def record_and_start_tuning(world: World, request: dict[str, Any], record: Any) -> None:
     record.hyper_parameter_tuning_end_time = record.failure_reason = record.tuning_job_completion_details = None
     record.best_training_job = record.OverallBestTrainingJob = record.consumed_resources = None
     record.hyper_parameter_tuning_job_status = "InProgress"
-    search = Search(world, asked, record)
+    search = Search(world, request, record)
     world.sagemaker.searches[search.name] = search
     refresh_tuning_record(search)
     world.note(f"tuning {search.name}: InProgress")
@@ -146,7 +146,7 @@ def run_trials(search: Search) -> tuple[str, str]:
 def derive_failure_reason(search: Search, most: float) -> str:
     """Return why the tuning job can no longer succeed, in AWS's words, or "" while it can."""
     ended = [trial for trial in search.trials if trial.ended]
-    if search.succeeded() or len(ended) < min(ATTEMPTS, most):
+    if search.rank_successes() or len(ended) < min(ATTEMPTS, most):
         return ""
     if all(trial.run.status == "Failed" for trial in ended):
         return (
@@ -161,18 +161,18 @@ def derive_failure_reason(search: Search, most: float) -> str:
 
 def start_trial(search: Search, values: dict[str, str]) -> None:
     """Start a training job with these values, named like TUNINGJOB-001-1a2b3c4d."""
-    definition = search.asked["TrainingJobDefinition"]
+    definition = search.request["TrainingJobDefinition"]
     name = f"{search.name}-{len(search.trials) + 1:03}-{secrets.token_hex(4)}"
     static = definition.get("StaticHyperParameters", {})
-    asked = {
+    request = {
         **{key: definition[key] for key in OF_THE_DEFINITION if key in definition},
         "TrainingJobName": name,
         "HyperParameters": {**static, **values, "_tuning_objective_metric": search.metric},
-        "Tags": search.asked.get("Tags", []),
+        "Tags": search.request.get("Tags", []),
     }
     if checkpoints := definition.get("CheckpointConfig"):
-        asked["CheckpointConfig"] = {**checkpoints, "S3Uri": f"{checkpoints['S3Uri'].rstrip('/')}/{name}"}
-    run = jobs.record_and_start_job(search.world, asked)
+        request["CheckpointConfig"] = {**checkpoints, "S3Uri": f"{checkpoints['S3Uri'].rstrip('/')}/{name}"}
+    run = jobs.record_and_start_job(search.world, request)
     run.record.tuning_job_arn = search.record.arn
     search.trials.append(Trial(run, values))
 
@@ -187,7 +187,7 @@ def end_trials(search: Search) -> None:
 def refresh_tuning_record(search: Search) -> None:
     """Bring moto's record up to date, from which the job is described and listed."""
     count = {status: sum(t.run.status == status for t in search.trials) for status in TERMINAL}
-    ended, best = sum(count.values()), search.succeeded()
+    ended, best = sum(count.values()), search.rank_successes()
     search.record.training_job_status_counters = {
         "Completed": count["Completed"],
         "InProgress": len(search.trials) - ended,
@@ -206,8 +206,8 @@ def refresh_tuning_record(search: Search) -> None:
 
 
 def summarize_trial(search: Search, trial: Trial) -> dict[str, Any]:
-    record, value = trial.run.record, search.objective(trial)
-    told = {
+    record, value = trial.run.record, search.get_objective(trial)
+    summary = {
         "TrainingJobName": trial.run.name,
         "TrainingJobArn": record.arn,
         "CreationTime": record.creation_time,
@@ -216,11 +216,15 @@ def summarize_trial(search: Search, trial: Trial) -> dict[str, Any]:
         "TrainingJobStatus": trial.run.status,
         "TunedHyperParameters": trial.values,
         "FailureReason": getattr(record, "failure_reason", None),
-        "ObjectiveStatus": "Pending" if not trial.ended else "Succeeded" if trial in search.succeeded() else "Failed",
+        "ObjectiveStatus": "Pending"
+        if not trial.ended
+        else "Succeeded"
+        if trial in search.rank_successes()
+        else "Failed",
     }
     if trial.ended and value is not None:
-        told["FinalHyperParameterTuningJobObjectiveMetric"] = {"MetricName": search.metric, "Value": value}
-    return {key: value for key, value in told.items() if value is not None}
+        summary["FinalHyperParameterTuningJobObjectiveMetric"] = {"MetricName": search.metric, "Value": value}
+    return {key: value for key, value in summary.items() if value is not None}
 
 
 def iterate_hyperparameters(config: dict[str, Any], name: str) -> Iterator[dict[str, str]]:
@@ -234,8 +238,10 @@ def iterate_hyperparameters(config: dict[str, Any], name: str) -> Iterator[dict[
     dice = random.Random(config.get("RandomSeed", zlib.crc32(name.encode())))
     while True:
         reals = {one["Name"]: repr(draw_from_range(dice, one)) for one in given.get("ContinuousParameterRanges", [])}
-        whole = {one["Name"]: str(round(draw_from_range(dice, one))) for one in given.get("IntegerParameterRanges", [])}
-        yield {**reals, **whole, **{key: dice.choice(values) for key, values in choices.items()}}
+        integers = {
+            one["Name"]: str(round(draw_from_range(dice, one))) for one in given.get("IntegerParameterRanges", [])
+        }
+        yield {**reals, **integers, **{key: dice.choice(values) for key, values in choices.items()}}
 
 
 def draw_from_range(dice: random.Random, bounds: dict[str, str]) -> float:

@@ -16,8 +16,8 @@ from sandbox.state import ACCOUNT, REGION
 from sandbox.world import get_world
 
 # Options of a tuning job that the sandbox does not support.
-NOT_HERE = ("TrainingJobDefinitions", "WarmStartConfig", "Autotune")
-NOT_IN_CONFIG = ("StrategyConfig", "TuningJobCompletionCriteria")
+UNSUPPORTED = ("TrainingJobDefinitions", "WarmStartConfig", "Autotune")
+UNSUPPORTED_CONFIG = ("StrategyConfig", "TuningJobCompletionCriteria")
 MOST_PARALLEL, MOST_JOBS = 10, 750  # AWS's own quotas
 
 
@@ -55,22 +55,22 @@ def validate_alarm_access(arn: str, deployment: dict[str, Any]) -> None:
         raise ValidationError(f"Unable to describe the alarms {', '.join(names)} with role {arn}: {denied}") from None
 
 
-def validate_training_job(asked: dict[str, Any]) -> None:
+def validate_training_job(request: dict[str, Any]) -> None:
     """Validate a training job, or the training job definition of a tuning job. Raises ValidationError."""
-    validate_role_trust(asked["RoleArn"])
-    specification, limits = asked["AlgorithmSpecification"], asked["StoppingCondition"]
+    validate_role_trust(request["RoleArn"])
+    specification, limits = request["AlgorithmSpecification"], request["StoppingCondition"]
     if images.TRAINING not in specification.get("TrainingImage", ""):
         raise ValidationError(f"Cannot find the requested image: {specification.get('TrainingImage')}")
     longest = limits.get("MaxWaitTimeInSeconds")
-    if longest and not asked.get("EnableManagedSpotTraining"):
+    if longest and not request.get("EnableManagedSpotTraining"):
         raise ValidationError(
             "Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining is set to true"
         )
-    if asked.get("EnableManagedSpotTraining") and (longest or 0) < limits.get("MaxRuntimeInSeconds", 86_400):
+    if request.get("EnableManagedSpotTraining") and (longest or 0) < limits.get("MaxRuntimeInSeconds", 86_400):
         raise ValidationError(
             "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
         )
-    local = asked.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
+    local = request.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
     if not local.startswith("/opt/ml/") or ".." in local:
         raise ValidationError(f"The sandbox keeps checkpoints below /opt/ml only, not in {local} (sandbox/README.md)")
     for metric in specification.get("MetricDefinitions", []):
@@ -84,20 +84,24 @@ def validate_metric_regex(metric: dict[str, str]) -> None:
         raise ValidationError(f"Invalid regular expression of metric {metric['Name']}: {error}") from error
 
 
-def validate_tuning_job(asked: dict[str, Any]) -> None:
-    name, config = asked["HyperParameterTuningJobName"], asked["HyperParameterTuningJobConfig"]
+def validate_tuning_job(request: dict[str, Any]) -> None:
+    name, config = request["HyperParameterTuningJobName"], request["HyperParameterTuningJobConfig"]
     if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}", name) or len(name) > 32:
         raise ValidationError(
             f"1 validation error detected: Value '{name}' at 'hyperParameterTuningJobName' failed to satisfy constraint: "
             "Member must have length less than or equal to 32 and satisfy regular expression pattern: [a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}"
         )
-    pretended = [key for key in NOT_HERE if asked.get(key)] + [key for key in NOT_IN_CONFIG if config.get(key)]
-    pretended += [config["Strategy"]] if config["Strategy"] == "Hyperband" else []
-    pretended += ["TrainingJobEarlyStoppingType"] if config.get("TrainingJobEarlyStoppingType", "Off") != "Off" else []
-    if pretended or "ResourceConfig" not in asked.get("TrainingJobDefinition", {}):
-        what = ", ".join(pretended) or "A tuning job without TrainingJobDefinition and its ResourceConfig"
+    unsupported = [key for key in UNSUPPORTED if request.get(key)] + [
+        key for key in UNSUPPORTED_CONFIG if config.get(key)
+    ]
+    unsupported += [config["Strategy"]] if config["Strategy"] == "Hyperband" else []
+    unsupported += (
+        ["TrainingJobEarlyStoppingType"] if config.get("TrainingJobEarlyStoppingType", "Off") != "Off" else []
+    )
+    if unsupported or "ResourceConfig" not in request.get("TrainingJobDefinition", {}):
+        what = ", ".join(unsupported) or "A tuning job without TrainingJobDefinition and its ResourceConfig"
         raise ValidationError(f"{what}: not part of the sandbox (sandbox/README.md)")
-    definition = asked["TrainingJobDefinition"]
+    definition = request["TrainingJobDefinition"]
     validate_training_job(definition)
     metrics = [metric["Name"] for metric in definition["AlgorithmSpecification"].get("MetricDefinitions", [])]
     if config.get("HyperParameterTuningJobObjective", {}).get("MetricName") not in metrics:
@@ -118,7 +122,7 @@ def validate_resource_limits(config: dict[str, Any]) -> None:
         (parallel, MOST_PARALLEL, "parallel training jobs per hyperparameter tuning job"),
     ):
         if wanted > allowed:
-            raise ValidationError(f"The maximum {what} is {allowed}, but {wanted} were asked for.")
+            raise ValidationError(f"The maximum {what} is {allowed}, but {wanted} were requested.")
 
 
 def validate_parameter_ranges(config: dict[str, Any], definition: dict[str, Any]) -> None:
@@ -141,17 +145,17 @@ def validate_parameter_ranges(config: dict[str, Any], definition: dict[str, Any]
             raise ValidationError(f"Invalid range of {one['Name']} for scaling {scale}: {low} to {high}.")
 
 
-def validate_endpoint_update(asked: dict[str, Any], config: Any, live: Any, record: Any) -> None:
+def validate_endpoint_update(request: dict[str, Any], config: Any, live: Any, record: Any) -> None:
     """Raise ValidationError for what UpdateEndpoint refuses.
 
     It refuses an impossible deployment, alarms the role may not describe, and another variant name or instance type
     while the variant is a scalable target.
     """
     count = record.production_variants[0]["DesiredInstanceCount"]
-    if words := rollout.find_deployment_error(asked.get("DeploymentConfig", {}), count):
-        raise ValidationError(words)
+    if message := rollout.find_deployment_error(request.get("DeploymentConfig", {}), count):
+        raise ValidationError(message)
     model = get_world().backend("sagemaker")._models[config.production_variants[0]["ModelName"]]
-    validate_alarm_access(model.execution_role_arn, asked.get("DeploymentConfig", {}))
+    validate_alarm_access(model.execution_role_arn, request.get("DeploymentConfig", {}))
     new, old = config.production_variants[0], live.production_variants[0]
     resource = f"endpoint/{record.endpoint_name}/variant/{old['VariantName']}"
     targets = get_world().backend("applicationautoscaling").targets.get("sagemaker:variant:DesiredInstanceCount", {})

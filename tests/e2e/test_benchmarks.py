@@ -177,7 +177,7 @@ def test_without_its_opponents_a_benchmark_says_how_to_get_them(bench, words, mo
 def test_a_server_that_does_not_start_says_why(tmp_path):
     made = servers.make_release("resnet_tiny", 64)
     with (
-        pytest.raises(OpsError, match=r"serving/ does not start: .*not whole"),
+        pytest.raises(OpsError, match=r"serving/ does not start: .*incomplete or unreadable"),
         servers.start_server(servers.OURS, made / "opt", {}, tmp_path / "log"),
     ):
         pass

@@ -89,10 +89,10 @@ def test_a_line_that_breaks_says_what_was_left(cli, drill, tmp_path, pictures, c
 def test_sync_sends_code_once_and_data_by_way_of_the_bucket(cli, pictures):
     cli("data.push", "--dir", str(pictures))
     first = cli("ec2.sync")
-    assert "sent, checked by SHA-256. 6 shards of the data set are here, checked by SHA-256" in first.out
+    assert "sent, checked by SHA-256. 6 shards of the data set are on the box, checked by SHA-256" in first.out
     second = cli("ec2.sync")
     assert "was there, checked by SHA-256" in second.out
-    assert "; 0 were fetched" in second.out
+    assert "; 0 were downloaded" in second.out
     assert "Sending" not in second.err
 
 
@@ -104,7 +104,7 @@ def test_a_disk_that_lost_something_gets_it_again(cli, pictures):
     cli("ec2.run", f"printf x >> kennel/shards/{shard}.tar; printf x >> kennel/code/*/train.py")
     again = cli("ec2.sync")
     assert "sent, checked" in again.out
-    assert "; 1 were fetched" in again.out
+    assert "; 1 were downloaded" in again.out
 
 
 def test_a_spoilt_shard_in_the_bucket_does_not_get_onto_the_box(cli, pictures):
@@ -117,7 +117,7 @@ def test_a_spoilt_shard_in_the_bucket_does_not_get_onto_the_box(cli, pictures):
     s3.put_object(Bucket=bucket, Key=key, Body=b"spoilt")
     refused = cli("ec2.sync", ok=False)
     s3.put_object(Bucket=bucket, Key=key, Body=whole)
-    assert "is missing or spoilt: invoke data.verify" in refused.err
+    assert "is missing or corrupt. Run: invoke data.verify" in refused.err
     assert cli("ec2.run", f"ls kennel/{key}", ok=False).code != 0
 
 

@@ -99,7 +99,7 @@ def test_a_trainer_that_was_told_to_end_is_carried_on_by_the_next(box_stack):
     assert training.returncode == 1
     assert "its checkpoint is kept" in said
     again = cli("ec2.train")
-    assert "carrying on at epoch" in again.err
+    assert "resuming at epoch" in again.err
     assert "epoch 1/30" not in again.err
 
 

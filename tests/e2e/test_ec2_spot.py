@@ -77,8 +77,8 @@ def test_spot_is_noticed_on_the_box_and_the_job_carries_on_after_it(stacks, dril
     drill("interrupt", instance=ident)
     said, _ = training.communicate(timeout=90)
     assert training.returncode == 1
-    assert "spot takes this machine at" in said
-    assert "its checkpoint is kept (in the bucket and here)" in said
+    assert "spot interruption at" in said
+    assert "its checkpoint is kept (in the bucket and on the box)" in said
     until(lambda: state(cli) == "stopped")
     drill("clock", speed=1)
     status = cli("ec2.status", ok=False)
@@ -99,8 +99,8 @@ def test_spot_is_noticed_on_the_box_and_the_job_carries_on_after_it(stacks, dril
         if "epoch 4/" in line:
             break
     again.terminate()
-    assert "the checkpoint of another box is here" in "".join(said)
-    assert "carrying on at epoch" in "".join(said)
+    assert "downloaded the checkpoint of an earlier box" in "".join(said)
+    assert "resuming at epoch" in "".join(said)
     assert "epoch 1/30" not in "".join(said)
     cli("ec2.down", "--yes")
 

@@ -27,7 +27,7 @@ def test_again_starts_anew_and_not_from_a_checkpoint(stack):
     cli("sm.stop", job)
     anew = cli("sm.train", "--again")
     assert f"{job}-2: Completed" in anew.out
-    assert "carrying on" not in anew.err
+    assert "resuming at" not in anew.err
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_a_spot_job_that_is_interrupted_ends_with_the_very_weights_of_one_that_i
             break
     said += process.communicate(timeout=120)[0]
     assert process.returncode == 0, said
-    assert "carrying on at epoch" in said
+    assert "resuming at epoch" in said
     assert "% saved" in said
     one, two = model_of(cli, whole), model_of(cli, f"{whole}-2")
     assert one["model.safetensors"] == two["model.safetensors"]
@@ -159,7 +159,7 @@ def test_a_job_that_was_stopped_is_carried_on_by_the_next(stack):
     assert found["fix"] == "invoke sm.train: it resumes from the checkpoint"
     again = cli("sm.train")
     assert f"{job}-2: Completed" in again.out
-    assert "carrying on at epoch" in again.err
+    assert "resuming at epoch" in again.err
     assert "has ended already: Stopped" in cli("sm.stop", job).out
 
 

@@ -15,7 +15,7 @@ from ops.core.errors import AwsError
 from ops.core.paths import ROOT
 from ops.releases import image_build
 from sandbox.codebuild import layers
-from sandbox.codebuild.layers import Refusal
+from sandbox.codebuild.layers import BuildError
 from tests.conftest import Ran
 
 
@@ -51,7 +51,7 @@ def test_an_environment_holds_what_was_required_and_nothing_else(tmp_path):
 
 
 def test_an_environment_that_could_not_be_filled_is_not_kept(tmp_path, capfd):
-    with pytest.raises(Refusal, match="pip install returned a non-zero code: 1"):
+    with pytest.raises(BuildError, match="pip install returned a non-zero code: 1"):
         layers.ensure_environment(b"/nowhere/none-1-py3-none-any.whl\n", tmp_path)
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
     assert "/nowhere/none" in capfd.readouterr().err
@@ -138,7 +138,7 @@ def test_an_image_is_built_once_and_is_then_one_that_a_model_can_name(checkout, 
             {"dockerfile": SERVER + "HEALTHCHECK CMD true\n"},
             "Dockerfile, line 6: the instruction HEALTHCHECK is not part",
         ),
-        ({"dockerfile": SERVER.replace("ENTRYPOINT", "CMD")}, "there is no ENTRYPOINT"),
+        ({"dockerfile": SERVER.replace("ENTRYPOINT", "CMD")}, "ENTRYPOINT is missing"),
     ],
     ids=["requirements.txt lacks a package", "an unknown instruction", "no entry point"],
 )

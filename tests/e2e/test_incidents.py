@@ -196,7 +196,7 @@ def test_training_failed(stacks, pictures):
     page = Page("training-failed", job.cli, job=name, again=f"{name}-2", dir=str(pictures))
     job.cli("sm.attach", name, ok=False)
     assert page.confirmed()
-    assert "missing or spoilt" in job.cli("sm.explain", name, ok=False).out
+    assert "missing or corrupt" in job.cli("sm.explain", name, ok=False).out
     assert not page.verified()
     assert not page.works("again")  # the data are still spoilt
     page.inputs["again"] = f"{name}-3"
@@ -225,4 +225,4 @@ def test_training_stuck(stacks, sandbox, tmp_path):
     assert not page.verified()
     assert page.works("resume")
     assert page.verified()
-    assert "carrying on at epoch" in job.cli("sm.logs", "--job", f"{name}-2").out
+    assert "resuming at epoch" in job.cli("sm.logs", "--job", f"{name}-2").out

@@ -160,7 +160,7 @@ def test_a_job_finds_the_checkpoints_of_the_one_before(jobs):
 def test_checkpoints_of_a_job_that_fails_are_kept(jobs):
     dies = COUNTS.replace("while done", "\nwhile done").replace("part.rename(steps)", "part.rename(steps); os._exit(3)")
     failed = jobs.until(jobs.create("dies", dies, **jobs.checkpoints("dies")), "Failed")
-    assert failed["FailureReason"] == "AlgorithmError: the program said nothing, exit code: 3"
+    assert failed["FailureReason"] == "AlgorithmError: the program wrote no failure file, exit code: 3"
     assert count_of(jobs, "dies") == 1
 
 

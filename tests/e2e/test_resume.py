@@ -97,7 +97,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(data, whole, tmp_path)
         [sys.executable, "-c", limited, *command(data, tmp_path / "out")[1:]], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "checkpoint not written, the one before stays: File too large" in done.stdout
+    assert "checkpoint not written, the previous one is kept: File too large" in done.stdout
     assert resume.read_weights(tmp_path / "out") == whole
     assert list((tmp_path / "out-checkpoints").iterdir()) == []
 
@@ -124,7 +124,7 @@ def test_three_processes_resume_bit_equal(forks, data, tmp_path):
     assert {code for _, code in run(tmp_path / "a")} == {0}
     assert {code for _, code in run(tmp_path / "b", kill_after=4)} == {143}
     again = run(tmp_path / "b")
-    assert "carrying on at epoch 1, step 4" in again[0][0]
+    assert "resuming at epoch 1, step 4" in again[0][0]
     assert resume.read_weights(tmp_path / "a") == resume.read_weights(tmp_path / "b")
     ledger = json.loads((tmp_path / "b" / "ledger.json").read_text())
     assert (ledger["complete"], ledger["beyond_padding"], ledger["padding"]) == (True, 0, 0)

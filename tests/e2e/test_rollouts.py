@@ -78,9 +78,9 @@ def slow(folder):
     network, card = model.load(folder)
     with np.load(folder / "golden.npz") as golden:
         whole, ends = golden["pictures"].tobytes(), golden["ends"]
-    preprocess = Preprocess.of(card)
-    pictures = torch.stack([preprocess.decoded(whole[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)])
-    scores = model.compute_scores(network, preprocess.normalised(pictures)).numpy()
+    preprocess = Preprocess.from_card(card)
+    pictures = torch.stack([preprocess.decode(whole[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)])
+    scores = model.compute_scores(network, preprocess.normalise(pictures)).numpy()
     np.savez(folder / "golden.npz", pictures=np.frombuffer(whole, np.uint8), ends=ends, scores=scores)
 
 
@@ -94,7 +94,7 @@ BAD = {
     crash_at_load: "golden.npz cannot be read",
     wrong_order: "its classes stand in another order: score 0 is 9's, and was 0's",
     slow: "it is slow: p99",
-    wrong_answers: "the model does not give its golden answers",
+    wrong_answers: "the model does not reproduce its golden answers",
 }
 
 

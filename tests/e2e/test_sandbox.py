@@ -99,7 +99,7 @@ def test_a_call_without_its_key_is_refused(sandbox):
     stolen = "AWS4-HMAC-SHA256 Credential=AKIAAAAAAAAAAAAAAAAA/20261122/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=x"
     status, body = get(url, Authorization=stolen)
     assert (status, "InvalidClientTokenId" in body) == (403, True)
-    assert "Is it an old one? invoke sandbox.up" in body
+    assert "it may be from an earlier one. Run: invoke sandbox.up" in body
 
 
 def test_a_web_page_cannot_drive_it(sandbox):

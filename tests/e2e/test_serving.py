@@ -113,18 +113,18 @@ def test_what_is_no_picture_is_the_callers_fault(release, tmp_path):
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(release):
-    with pytest.raises(PictureError, match="at most 25000000"):
+    with pytest.raises(PictureError, match="the limit is 25000000"):
         engine.Engine(release).classify(picture("1", size=(6000, 5000)))
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda m: (m / "model.onnx").unlink(), "not whole"),
-        (lambda m: (m / "model.onnx").write_bytes(b"rubbish"), "model.onnx is not the file that was released"),
-        (lambda m: (m / "release.json").write_text("{}"), "not whole"),
+        (lambda m: (m / "model.onnx").unlink(), "incomplete or unreadable"),
+        (lambda m: (m / "model.onnx").write_bytes(b"rubbish"), "model.onnx is corrupt"),
+        (lambda m: (m / "release.json").write_text("{}"), "incomplete or unreadable"),
         (lambda m: resigned(m, "model.onnx", b"rubbish"), "does not load"),
-        (lambda m: resigned(m, "golden.npz", other_golden(m)), "does not give its golden answers"),
+        (lambda m: resigned(m, "golden.npz", other_golden(m)), "does not reproduce its golden answers"),
         (lambda m: resigned(m, "golden.npz", b"rubbish"), "golden.npz cannot be read"),
     ],
     ids=["no model", "spoilt model", "no release", "no network", "wrong answers", "no golden answers"],
@@ -242,4 +242,4 @@ def test_a_failure_of_the_server_is_a_500_that_is_counted(release):
 
     answer = asyncio.run(serving.invocations(Request(scope, receive)))
     assert (answer.status_code, json.loads(answer.body)) == (500, {"error": "the server failed"})
-    assert b'serving_requests_total{status="500"} 1.0' in serving.telemetry.text()
+    assert b'serving_requests_total{status="500"} 1.0' in serving.telemetry.render()

@@ -184,7 +184,7 @@ def test_what_the_sandbox_would_have_to_pretend_is_refused(tuner):
     refused("Hyperband: not part of the sandbox", strategy="Hyperband")
     refused("EarlyStoppingType: not part of the sandbox", TrainingJobEarlyStoppingType="Auto")
     refused("A metric is required", HyperParameterTuningJobObjective={"Type": "Minimize", "MetricName": "other"})
-    refused("is 10, but 11 were asked for", parallel=11)
+    refused("is 10, but 11 were requested", parallel=11)
     low = [{"Name": "y", "MinValue": "0", "MaxValue": "1", "ScalingType": "Logarithmic"}]
     refused("Invalid range of y", ParameterRanges={"ContinuousParameterRanges": low})
     refused(

@@ -78,7 +78,7 @@ def box() -> Iterator[Step]:
     yield Step("net.up", settings=PUBLIC)
     yield Step("ec2.up --spot", settings=PUBLIC)
     yield Step("ec2.reach", settings=PUBLIC)
-    yield Step("ec2.train", INTERRUPTED, PUBLIC | LONG, until="carrying on")
+    yield Step("ec2.train", INTERRUPTED, PUBLIC | LONG, until="resuming at")
     yield Step("ec2.down --yes", settings=PUBLIC)
     yield Step("net.up")
 
@@ -86,7 +86,7 @@ def box() -> Iterator[Step]:
 def training() -> Iterator[Step]:
     yield Step("sm.train", INTERRUPTED, LONG, until="epoch 2/")
     yield Step("sm.stop {job}")
-    yield Step("sm.train", INTERRUPTED, LONG, until="carrying on")
+    yield Step("sm.train", INTERRUPTED, LONG, until="resuming at")
     yield Step("sm.stop {job}")
     yield Step("sm.train")
     yield Step("sm.train --instances 2")

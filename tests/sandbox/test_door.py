@@ -280,7 +280,7 @@ def test_what_the_sandbox_has_not_is_said_by_name(porter, method, path, service,
 def test_an_unknown_key_is_refused_in_each_protocols_own_words(porter, service, headers, status, code):
     got, said = porter.send("POST", "/", service, headers, b"", key=NOBODY)
     assert (got, code in said) == (status, True), said
-    assert "Is it an old one? invoke sandbox.up" in said
+    assert "it may be from an earlier one. Run: invoke sandbox.up" in said
 
 
 def test_a_session_whose_time_is_over_is_told_so_in_each_protocols_own_words(porter, sandbox):

@@ -5,7 +5,7 @@ import threading
 
 import admission
 import pytest
-from admission import Admission, Busy, Late
+from admission import Admission, DeadlineExceeded, QueueFull
 
 
 async def body():
@@ -15,16 +15,16 @@ async def body():
 def test_more_than_the_limit_are_refused_until_some_have_left():
     async def story():
         door, line = threading.Event(), Admission(1)
-        asked = [asyncio.create_task(line.answer(body, lambda _: door.wait(5))) for _ in range(line.limit)]
+        asked = [asyncio.create_task(line.process(body, lambda _: door.wait(5))) for _ in range(line.limit)]
         await asyncio.sleep(0.05)
-        assert line.inside == line.limit
-        with pytest.raises(Busy):
-            await line.answer(body, len)
+        assert line.request_count == line.limit
+        with pytest.raises(QueueFull):
+            await line.process(body, len)
         door.set()
         await asyncio.gather(*asked)
         await asyncio.sleep(0.01)
-        assert line.inside == 0
-        assert await line.answer(body, len) == 7
+        assert line.request_count == 0
+        assert await line.process(body, len) == 7
 
     asyncio.run(story())
 
@@ -34,18 +34,18 @@ def test_who_waits_too_long_is_told_so_and_the_place_stays_taken_until_the_work_
 
     async def story():
         door, line = threading.Event(), Admission(1)
-        with pytest.raises(Late):
-            await line.answer(body, lambda _: door.wait(5))
-        assert line.inside == 1
+        with pytest.raises(DeadlineExceeded):
+            await line.process(body, lambda _: door.wait(5))
+        assert line.request_count == 1
         done = []
-        with pytest.raises(Late):  # behind it, and never begun: nobody waits for it any more
-            await line.answer(body, done.append)
+        with pytest.raises(DeadlineExceeded):  # behind it, and never begun: nobody waits for it any more
+            await line.process(body, done.append)
         door.set()
         for _ in range(100):
             await asyncio.sleep(0.01)
-            if not line.inside:
+            if not line.request_count:
                 break
-        assert (line.inside, done) == (0, [])
+        assert (line.request_count, done) == (0, [])
 
     asyncio.run(story())
 
@@ -60,9 +60,9 @@ def test_a_body_that_never_comes_is_late_too(monkeypatch):
             await asyncio.sleep(5)
             return b""
 
-        with pytest.raises(Late):
-            await line.answer(never, len)
-        assert line.inside == 0
+        with pytest.raises(DeadlineExceeded):
+            await line.process(never, len)
+        assert line.request_count == 0
 
     asyncio.run(story())
 
@@ -71,9 +71,9 @@ def test_what_goes_wrong_inside_comes_out_and_leaves_no_place_taken():
     async def story():
         line = Admission(1)
         with pytest.raises(ZeroDivisionError):
-            await line.answer(body, lambda _: 1 // 0)
+            await line.process(body, lambda _: 1 // 0)
         await asyncio.sleep(0.01)
-        assert line.inside == 0
+        assert line.request_count == 0
 
     asyncio.run(story())
 
@@ -81,11 +81,11 @@ def test_what_goes_wrong_inside_comes_out_and_leaves_no_place_taken():
 def test_only_an_answer_says_that_inferences_pass():
     async def story():
         line = Admission(1)
-        line.answered_at = 0.0
+        line.last_answer_at = 0.0
         with pytest.raises(ZeroDivisionError):
-            await line.answer(body, lambda _: 1 // 0)
-        assert line.answered_at == 0.0
-        await line.answer(body, len)
-        assert line.answered_at > 0.0
+            await line.process(body, lambda _: 1 // 0)
+        assert line.last_answer_at == 0.0
+        await line.process(body, len)
+        assert line.last_answer_at > 0.0
 
     asyncio.run(story())

@@ -50,7 +50,7 @@ REFUSED = {
     "WebP": (encoded(PHOTO, "WEBP"), "it is neither PNG nor JPEG but WebP"),
     "animated PNG": (
         encoded(PHOTO, "PNG", save_all=True, append_images=[PHOTO.rotate(9)]),
-        "it is animated, 2 pictures",
+        "it is animated (2 frames)",
     ),
     "26 megapixels": (png_of(6500, 4000, 8, bytes(10)), "it has more than 25 megapixels: 6500 x 4000"),
     "a bomb": (png_of(60000, 60000, 8, bytes(10)), "it has more than 25 megapixels"),
@@ -87,7 +87,7 @@ def test_what_training_can_read_is_taken_and_training_reads_it(name, tmp_path):
     (tmp_path / "p.jpg").write_bytes(data)
     seen = inspect_image(tmp_path / "p.jpg")
     assert (seen.fault, seen.mode, seen.turned) == ("", mode, name == "EXIF-rotated")
-    assert Preprocess(16).decoded(data).shape == (3, 16, 16)
+    assert Preprocess(16).decode(data).shape == (3, 16, 16)
 
 
 def test_what_is_compared_is_what_training_sees(tmp_path):

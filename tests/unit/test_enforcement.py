@@ -8,7 +8,7 @@ from iampolicy import actions
 from iampolicy.lint import arns
 from sandbox.http.parsing import MODELS
 from sandbox.iam.permissions import TABLE
-from sandbox.iam.resource_lookup import KINDS
+from sandbox.iam.resource_lookup import RESOURCE_TYPES
 
 ACCOUNT = "123456789012"
 ROWS = [(service, operation) for service, (_, _, rows) in TABLE.items() for operation in rows]
@@ -55,4 +55,4 @@ def test_the_kinds_of_ec2_are_those_of_its_arns():
     from iampolicy.actions import list_resource_types
 
     known = {kind["key"] for kind in list_resource_types("ec2:CreateTags")}
-    assert set(KINDS.values()) <= known
+    assert set(RESOURCE_TYPES.values()) <= known

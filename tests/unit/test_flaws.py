@@ -35,7 +35,7 @@ def figures(scores, labels, batch):
     tally = Tally(scores.shape[1])
     for start in range(0, len(labels), batch):
         tally.add(scores[start : start + batch], labels[start : start + batch])
-    return tally.figures()
+    return tally.compute_figures()
 
 
 def test_f3_the_loss_does_not_depend_on_the_batch():
@@ -57,7 +57,7 @@ def test_f4_a_perfect_model_has_an_accuracy_of_one():
 
 
 def test_f5_test_has_no_say_in_what_is_kept():
-    """Ours chooses in Fit.epoch, of which valid's loss is all that it is given; here it sees epochs in which test differs."""
+    """Ours chooses in Fit.run_epoch, of which valid's loss is all that it is given; here it sees epochs in which test differs."""
     epochs = [{"valid": 0.5, "test": 0.1}, {"valid": 0.2, "test": 0.9}, {"valid": 0.3, "test": 0.3}]
 
     class Told(fit.Fit):
@@ -71,10 +71,10 @@ def test_f5_test_has_no_say_in_what_is_kept():
         def train_epoch(self, began):
             self.at.sums = [1.0, 1.0, 1.0]
 
-        def valid(self):
+        def evaluate_valid(self):
             return {"loss": epochs[self.at.epoch]["valid"], "accuracy": 0.5}
 
-        def settle(self, due): ...
+        def save_or_stop(self, action): ...
 
     def ours(_):
         done = Told().run()

@@ -32,7 +32,7 @@ def test_the_trainers_progress_within_an_epoch_is_understood():
     told = fit.Fit.__new__(fit.Fit)
     told.at, told.steps = fit.Progress(epoch=1, step=3), 10
     told.args, told.ranks = argparse.Namespace(epochs=4, batch=64), type("Ranks", (), {"size": 2})()
-    line = told.progress(torch.tensor([30.0, 50.0, 96.0]), 2.0)
+    line = told.format_progress(torch.tensor([30.0, 50.0, 96.0]), 2.0)
     assert follow.parse_progress(line) == follow.Progress(2, 4, 0.3125, 96, 18.0)
 
 
@@ -80,7 +80,7 @@ def test_a_failure_has_a_cause_and_a_next_command(reason, meaning):
 def test_the_log_is_read_before_a_failure_is_called_one_of_its_kind(monkeypatch):
     lines = {"x/algo-1-1": ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"]}
     monkeypatch.setattr(failures.Tail, "read_new", lambda self: lines)
-    reason = "AlgorithmError: train.py ended with code 1 and said nothing, exit code: 1"
+    reason = "AlgorithmError: train.py ended with code 1 without a message, exit code: 1"
     found = failures.explain_job(
         None, "x", {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": reason}
     )

@@ -15,10 +15,10 @@ class Alone:
 
     rank, size = 0, 1
 
-    def summed(self, values):
+    def sum(self, values):
         return values
 
-    def gathered(self, value):
+    def gather(self, value):
         return [value]
 
 
@@ -47,7 +47,7 @@ def test_figures_are_scikit_learns_however_the_pictures_are_split_up(count, clas
             own.add(scores[mine], labels[mine])
         for name in ("confusion", "bins", "loss", "top"):
             setattr(whole, name, getattr(whole, name) + getattr(own, name))
-    found, answers, chances = whole.figures(), scores.argmax(1).numpy(), scores.double().softmax(1).numpy()
+    found, answers, chances = whole.compute_figures(), scores.argmax(1).numpy(), scores.double().softmax(1).numpy()
     assert found["pictures"] == count
     assert found["accuracy"] == pytest.approx(theirs.accuracy_score(labels, answers))
     assert found["loss"] == pytest.approx(theirs.log_loss(labels, chances, labels=list(range(classes))))
@@ -56,7 +56,7 @@ def test_figures_are_scikit_learns_however_the_pictures_are_split_up(count, clas
     assert found["top5"] == pytest.approx(
         np.mean([label in best for label, best in zip(labels.tolist(), top, strict=True)])
     )
-    recall = whole.recall([str(n) for n in range(classes)])
+    recall = whole.compute_recall([str(n) for n in range(classes)])
     wanted = theirs.recall_score(labels, answers, average=None, labels=list(range(classes)), zero_division=0)
     for n in range(classes):
         assert recall[str(n)] == (pytest.approx(wanted[n]) if (labels == n).any() else None)
@@ -66,16 +66,16 @@ def test_the_calibration_error_is_the_gap_between_confidence_and_being_right():
     sure = torch.tensor([[20.0, 0.0]] * 10)
     half_right = Tally(2)
     half_right.add(sure, torch.tensor([0, 1] * 5))
-    assert half_right.figures()["calibration_error"] == pytest.approx(0.5, abs=1e-6)
+    assert half_right.compute_figures()["calibration_error"] == pytest.approx(0.5, abs=1e-6)
     right = Tally(2)
     right.add(sure, torch.zeros(10, dtype=torch.long))
-    assert right.figures()["calibration_error"] == pytest.approx(0, abs=1e-6)
+    assert right.compute_figures()["calibration_error"] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_pass_that_saw_each_picture_once_is_complete():
     ledger = Ledger(5)
-    ledger.saw([3, 1])
-    ledger.saw([0, 2, 4])
+    ledger.record([3, 1])
+    ledger.record([0, 2, 4])
     entry = ledger.close("train epoch 1", 0, Alone())
     assert (entry["overlap"], entry["ranks"][0]["seen"]) == (0, 5)
     assert ledger.counts.sum() == 0
@@ -92,15 +92,15 @@ def test_a_pass_that_saw_each_picture_once_is_complete():
 )
 def test_a_pass_that_did_not_is_an_error(seen, words):
     ledger = Ledger(5)
-    ledger.saw(seen)
+    ledger.record(seen)
     with pytest.raises(LedgerError, match=words):
         ledger.close("train epoch 1", 0, Alone())
 
 
 def test_a_resumed_ledger_goes_on_where_it_was():
     one, two = Ledger(4), Ledger(4)
-    one.saw([2, 0])
+    one.record([2, 0])
     two.restore(one.state())
     for ledger in (one, two):
-        ledger.saw([1, 3])
+        ledger.record([1, 3])
     assert one.close("x", 0, Alone()) == two.close("x", 0, Alone())

@@ -39,7 +39,7 @@ def test_the_mlp_head_is_the_originals():
 def test_what_is_unknown_is_refused_by_name():
     with pytest.raises(ValueError, match="unknown architecture 'resnet19'; known: resnet_tiny, alexnet"):
         model.build("resnet19", 2)
-    with pytest.raises(ValueError, match="head is one of linear, mlp"):
+    with pytest.raises(ValueError, match="head must be one of linear, mlp"):
         model.build("resnet18", 2, "svm")
 
 
@@ -68,14 +68,14 @@ def test_torchvisions_file_and_ours_are_taken_and_others_are_not(tmp_path):
     torch.save(published.state_dict(), tmp_path / "resnet18-abcdef12.pth")
     sha = hashlib.sha256((tmp_path / "resnet18-abcdef12.pth").read_bytes()).hexdigest()
     network = model.build("resnet18", 5)
-    assert model.start_from(network, tmp_path / "resnet18-abcdef12.pth", sha) == 120
+    assert model.load_backbone_weights(network, tmp_path / "resnet18-abcdef12.pth", sha) == 120
     assert torch.equal(network.backbone.conv1.weight, published.conv1.weight)
     with pytest.raises(ValueError, match="its SHA-256 differs"):
-        model.start_from(network, tmp_path / "resnet18-abcdef12.pth", "0" * 64)
+        model.load_backbone_weights(network, tmp_path / "resnet18-abcdef12.pth", "0" * 64)
     with pytest.raises(ValueError, match="does not fit"):
-        model.start_from(model.build("resnet34", 5), tmp_path / "resnet18-abcdef12.pth")
+        model.load_backbone_weights(model.build("resnet34", 5), tmp_path / "resnet18-abcdef12.pth")
     save_file(model.build("resnet18", 9).state_dict(), tmp_path / "model.safetensors")
-    assert model.start_from(network, tmp_path / "model.safetensors") == 120
+    assert model.load_backbone_weights(network, tmp_path / "model.safetensors") == 120
 
 
 def test_a_pickle_that_runs_something_is_not_run(tmp_path):
@@ -85,7 +85,7 @@ def test_a_pickle_that_runs_something_is_not_run(tmp_path):
 
     torch.save({"x": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(Exception, match=r"weights_only|Unsupported"):
-        model.start_from(model.build("resnet18", 2), tmp_path / "evil.pth")
+        model.load_backbone_weights(model.build("resnet18", 2), tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 
 
@@ -98,7 +98,7 @@ def test_the_fast_frozen_part_gives_the_backbones_features(arch, monkeypatch):
     preprocess = Preprocess(side)
     pictures = torch.randint(0, 256, (5, 3, side, side), dtype=torch.uint8)
     frozen = Frozen(backbone, preprocess, torch.device("cpu"), batch=4)
-    found, wanted = frozen(pictures), model.compute_scores(backbone, preprocess.normalised(pictures))
+    found, wanted = frozen(pictures), model.compute_scores(backbone, preprocess.normalise(pictures))
     assert found.dtype == torch.float32
     assert torch.allclose(found, wanted, atol=1e-3 * wanted.abs().max().item())
     assert torch.equal(found[:2], frozen(pictures[:2]))  # whatever else is in the batch

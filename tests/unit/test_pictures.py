@@ -79,31 +79,31 @@ BAD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_what_can_be_read_is_the_same_in_training_and_in_the_server(name):
-    trained = Preprocess(16).normalised(Preprocess(16).decoded(ODD[name])[None])
+    trained = Preprocess(16).normalise(Preprocess(16).decode(ODD[name])[None])
     served = serving.prepare_picture(ODD[name], CARD)
     assert trained.shape == (1, 3, 16, 16)
     assert np.abs(trained.numpy() - served).max() < 1e-5
 
 
 def test_sixteen_bits_are_scaled_and_not_cut_off():
-    decoded = Preprocess(16).decoded(ODD["16 bit"])
-    grey = Preprocess(16).decoded(ODD["grey"])
+    decoded = Preprocess(16).decode(ODD["16 bit"])
+    grey = Preprocess(16).decode(ODD["grey"])
     assert (decoded.int() - grey.int()).abs().max() <= 1
     assert decoded.max() < 255
 
 
 def test_a_picture_lies_as_its_exif_says():
-    plain = Preprocess(16).decoded(ODD["jpeg"]).float()
-    rotated = Preprocess(16).decoded(ODD["rotated by EXIF"]).float()
+    plain = Preprocess(16).decode(ODD["jpeg"]).float()
+    rotated = Preprocess(16).decode(ODD["rotated by EXIF"]).float()
     assert (rotated - torch.rot90(plain, -1, (1, 2))).abs().mean() < 8
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_read_is_refused_by_both(name):
     with pytest.raises(PictureError):
-        Preprocess(16).decoded(BAD[name])
+        Preprocess(16).decode(BAD[name])
     with pytest.raises(PictureError):
-        Preprocess(16).cropped(BAD[name], 0.3, random.Random(0))
+        Preprocess(16).decode_cropped(BAD[name], 0.3, random.Random(0))
     with pytest.raises(PictureError):
         serving.prepare_picture(BAD[name], CARD)
 
@@ -209,8 +209,8 @@ def accepted_by_all(data, side):
     pushed = inspect_bytes(data)
     answers = []
     for work in (
-        lambda: Preprocess(side).decoded(data),
-        lambda: Preprocess(side).cropped(data, 0.3, random.Random(0)),
+        lambda: Preprocess(side).decode(data),
+        lambda: Preprocess(side).decode_cropped(data, 0.3, random.Random(0)),
         lambda: serving.prepare_picture(data, CARD | {"pixels": side}),
     ):
         try:
@@ -222,7 +222,7 @@ def accepted_by_all(data, side):
     if not pushed.fault:
         whole = imaging.decode_picture(data).image
         assert pushed.pixels == hashlib.sha256(f"{whole.size}".encode() + whole.tobytes()).hexdigest()
-        assert np.abs(Preprocess(side).normalised(answers[0][None]).numpy() - answers[2]).max() < 1e-5
+        assert np.abs(Preprocess(side).normalise(answers[0][None]).numpy() - answers[2]).max() < 1e-5
     return not pushed.fault
 
 
@@ -264,11 +264,11 @@ GREY = saved(gradient().convert("L"))
 TURNED_6 = exif(6, "")
 LIMITS = {
     "a side of 65,500": (saved(Image.new("L", (65_500, 1))), ""),
-    "a longer side": (saved(Image.new("L", (70_000, 1))), "it has a side that is too long: 70000 x 1; at most"),
-    "a longer column": (saved(Image.new("L", (1, 70_000))), "it has a side that is too long: 1 x 70000; at most"),
-    "more pixels": (saved(Image.new("1", (5001, 5000))), "it has more than 25 megapixels: 5001 x 5000; at most"),
+    "a longer side": (saved(Image.new("L", (70_000, 1))), "it has a side that is too long: 70000 x 1; the limit is"),
+    "a longer column": (saved(Image.new("L", (1, 70_000))), "it has a side that is too long: 1 x 70000; the limit is"),
+    "more pixels": (saved(Image.new("1", (5001, 5000))), "it has more than 25 megapixels: 5001 x 5000; the limit is"),
     "a bomb in PNG": (GREY[:16] + struct.pack(">II", 60_000, 60_000) + GREY[24:], "it has more than 25 megapixels"),
-    "animated": (BAD["animated"], "it is animated, 2 pictures; save the one that is meant"),
+    "animated": (BAD["animated"], "it is animated (2 frames); save one frame as a picture of its own"),
     "many chunks": (GREY[:8] + 2001 * png_chunk(b"teXt") + GREY[8:], "it has more than 2000 chunks"),
     "many small pieces": (in_pieces(saved(noise("RGB", (120, 60), 1)), 10), "it has more than 2000 chunks"),
     "a large PNG in pieces of 4 KB": (in_pieces(saved(noise("RGB", (1900, 1600), 1), compress_level=0), 4096), ""),
@@ -278,12 +278,12 @@ LIMITS = {
         ODD["jpeg"][:2] + 2001 * b"\xff\xff\xff\xfe\0\x02" + ODD["jpeg"][2:],
         "it has more than 2000 segments",
     ),
-    "Exif hidden behind a second start": (hidden_exif(b"\xff\xd8"), "it has more than 2000 segments, or 16"),
-    "Exif hidden behind an extension": (hidden_exif(b"\xff\xf0"), "it has more than 2000 segments, or 16"),
-    "Exif hidden behind an end": (hidden_exif(b"\xff\xd9"), "it has more than 2000 segments, or 16"),
+    "Exif hidden behind a second start": (hidden_exif(b"\xff\xd8"), "it has more than 2000 segments, or more than 16"),
+    "Exif hidden behind an extension": (hidden_exif(b"\xff\xf0"), "it has more than 2000 segments, or more than 16"),
+    "Exif hidden behind an end": (hidden_exif(b"\xff\xd9"), "it has more than 2000 segments, or more than 16"),
     "much Exif": (
         ODD["jpeg"][:2] + 17 * (b"\xff\xe1" + struct.pack(">H", len(TURNED_6) + 2) + TURNED_6) + ODD["jpeg"][2:],
-        "it has more than 2000 segments, or 16 of Exif",
+        "it has more than 2000 segments, or more than 16 Exif segments",
     ),
 }
 

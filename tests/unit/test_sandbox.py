@@ -40,7 +40,12 @@ def test_reading_and_changing_are_told_apart():
 def test_faults_are_used_up():
     faults = Faults()
     faults.add(Fault("A", "error", times=2))
-    assert [bool(faults.take("A")), bool(faults.take("B")), bool(faults.take("A")), bool(faults.take("A"))] == [
+    assert [
+        bool(faults.take_due_fault("A")),
+        bool(faults.take_due_fault("B")),
+        bool(faults.take_due_fault("A")),
+        bool(faults.take_due_fault("A")),
+    ] == [
         True,
         False,
         True,

@@ -98,6 +98,6 @@ def test_when_a_scheduled_action_is_due(schedule, zone, until, expected):
 )  # fmt: skip
 def test_a_schedule_that_aws_would_not_take_is_refused(schedule):
     with pytest.raises(ValueError, match="."):
-        schedules.check(schedule, "UTC")
+        schedules.validate_schedule(schedule, "UTC")
     with pytest.raises(KeyError):
-        schedules.check("at(2026-11-23T08:00:00)", "Middle/Earth")
+        schedules.validate_schedule("at(2026-11-23T08:00:00)", "Middle/Earth")

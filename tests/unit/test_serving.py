@@ -75,11 +75,11 @@ def jpeg_with(extra, size=(40, 30)):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (jpeg_with(20 * (b"\xff\xe1\x00\x12Exif\0\0" + b"x" * 10)), "16 of Exif"),
-        (jpeg_with(300_000 * (b"\xff\xe1\x00\x12Exif\0\0" + b"x" * 10)), "16 of Exif"),
+        (jpeg_with(20 * (b"\xff\xe1\x00\x12Exif\0\0" + b"x" * 10)), "16 Exif segments"),
+        (jpeg_with(300_000 * (b"\xff\xe1\x00\x12Exif\0\0" + b"x" * 10)), "16 Exif segments"),
         (jpeg_with(100_000 * b"\xff\xfe\x00\x02"), "more than 2000 segments"),
         (picture()[:8] + 100_000 * b"\0\0\0\0teXt\0\0\0\0" + picture()[8:], "more than 2000 chunks"),
-        (picture("L", size=(1, 70_000)), "65500 a side"),
+        (picture("L", size=(1, 70_000)), "65500 for a side"),
     ],
     ids=["Exif", "much Exif", "segments", "chunks", "one column"],
 )

@@ -63,10 +63,10 @@ def test_a_spoilt_shard_and_a_foreign_picture_are_refused(shards):
     victim = next((shards / "shards").iterdir())
     kept = victim.read_bytes()
     victim.write_bytes(kept[:-1] + b"x")
-    with pytest.raises(dataset.DataError, match="is missing or spoilt"):
+    with pytest.raises(dataset.DataError, match="is missing or corrupt"):
         dataset.load(shards)
     victim.unlink()
-    with pytest.raises(dataset.DataError, match="is missing or spoilt"):
+    with pytest.raises(dataset.DataError, match="is missing or corrupt"):
         dataset.load(shards)
 
 
@@ -98,9 +98,9 @@ def test_augmentation_is_another_each_epoch_and_keeps_what_it_must():
     noise = Image.effect_noise((40, 30), 80).convert("RGB")
     data = io.BytesIO()
     noise.save(data, "PNG")
-    cuts = [Preprocess(16).cropped(data.getvalue(), 0.1, Augment(seed=0).draw(epoch, 3)) for epoch in range(4)]
+    cuts = [Preprocess(16).decode_cropped(data.getvalue(), 0.1, Augment(seed=0).draw(epoch, 3)) for epoch in range(4)]
     assert len({cut.numpy().tobytes() for cut in cuts}) == 4
-    moved = Augment(shift=0.25, flip=True).moved(cuts[0], Augment().draw(1, 1))
+    moved = Augment(shift=0.25, flip=True).shift_and_flip(cuts[0], Augment().draw(1, 1))
     assert sorted(moved.flatten().tolist()) == sorted(cuts[0].flatten().tolist())
 
 

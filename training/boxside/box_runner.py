@@ -1,10 +1,10 @@
-"""The job runner on the box. It does what SageMaker does around a container: channels, program, model.tar.gz, status.
+"""The job runner on the box. It does what SageMaker does for a container: channels, program, model.tar.gz, status.
 
     python3 -P -m boxside.box_runner JOB.json  runs detached from the connection that starts it; ops/box/remote_jobs.py
                                                writes JOB.json and puts the code folder on PYTHONPATH
 
-The instance's role reads the data and writes the artefact, so that closing the laptop loses nothing. Each checkpoint is
-uploaded when it is written, so that a spot interruption loses no more than the time since the last one.
+It reads the data and writes the artefact with the instance's role, so the operator may disconnect. Each checkpoint is
+uploaded when it is written, so a spot interruption loses only the steps since the last one.
 """
 
 import fcntl
@@ -25,23 +25,23 @@ from launch import STOPPED, Stop
 CODE = Path(__file__).resolve().parent.parent
 HOME = CODE.parent.parent
 LOCK_TRIES = 50  # one every 0.2 s
-LOOK_S = 5.0  # seconds between two checks of instance metadata and checkpoint, as AWS advises
+CHECK_S = 5.0  # seconds between two checks of instance metadata and checkpoint, as AWS advises
 CHECKPOINT = "checkpoint.pt"
 
 
 class Job:
     """The job: its folder, its request (JOB.json), and the bucket."""
 
-    def __init__(self, file: Path, asked: dict[str, Any], s3: Any, stop: Stop) -> None:
-        self.folder, self.asked, self.s3, self.stop = file.parent, asked, s3, stop
+    def __init__(self, file: Path, request: dict[str, Any], s3: Any, stop: Stop) -> None:
+        self.folder, self.request, self.s3, self.stop = file.parent, request, s3, stop
         self.opt = file.parent / "opt-ml"
-        self.output = asked["output"].rsplit("/", 1)[0]
-        self.checkpoint = HOME / "checkpoints" / asked["checkpoints"] / CHECKPOINT
-        self.sent = self.looked = 0.0  # times of the uploaded checkpoint and the last check
+        self.output = request["output"].rsplit("/", 1)[0]
+        self.checkpoint = HOME / "checkpoints" / request["checkpoints"] / CHECKPOINT
+        self.uploaded_at = self.checked_at = 0.0  # times of the uploaded checkpoint and the last check
 
     @property
     def checkpoint_key(self) -> str:
-        return f"checkpoints/{self.asked['checkpoints']}/{CHECKPOINT}"
+        return f"checkpoints/{self.request['checkpoints']}/{CHECKPOINT}"
 
     def write_status(self, state: str, **more: Any) -> None:
         """Write status.json beside the job's file, atomically; it is the authority on the job's state."""
@@ -56,56 +56,56 @@ class Job:
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if not (self.opt / "checkpoints").is_symlink():
             (self.opt / "checkpoints").symlink_to(self.checkpoint.parent)
-        (self.opt / "input" / "config" / "hyperparameters.json").write_text(json.dumps(self.asked["hyperparameters"]))
+        (self.opt / "input" / "config" / "hyperparameters.json").write_text(json.dumps(self.request["hyperparameters"]))
         data = self.opt / "input" / "data"
-        fetch_data.link_data(self.asked, HOME, data / "data")
-        if weights := self.asked["weights"]:
+        fetch_data.link_data(self.request, HOME, data / "data")
+        if weights := self.request["weights"]:
             path = data / "weights" / Path(weights).name
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.s3.download_file(self.asked["bucket"], weights, str(path))
+            self.s3.download_file(self.request["bucket"], weights, str(path))
         if not self.checkpoint.exists() and self.fetch_checkpoint():
-            print("the checkpoint of another box is here", flush=True)
+            print("downloaded the checkpoint of an earlier box", flush=True)
 
     def fetch_checkpoint(self) -> bool:
         """Download the checkpoint; return whether there was one.
 
         A listing finds it: a forbidden HEAD looks like a missing object, and a fresh start would then overwrite it.
         """
-        bucket, key = self.asked["bucket"], self.checkpoint_key
+        bucket, key = self.request["bucket"], self.checkpoint_key
         if not self.s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"):
             return False
         part = self.checkpoint.with_name(".checkpoint.part")
         self.s3.download_file(bucket, key, str(part))
         part.replace(self.checkpoint)
-        self.sent = self.checkpoint.stat().st_mtime
+        self.uploaded_at = self.checkpoint.stat().st_mtime
         return True
 
     def send_checkpoint(self) -> None:
         """Upload the newest checkpoint if it is not in the bucket yet. A failed upload is retried at the next check."""
         try:
             written = self.checkpoint.stat().st_mtime
-            if written != self.sent:
-                self.s3.upload_file(str(self.checkpoint), self.asked["bucket"], self.checkpoint_key)
-                self.sent = written
+            if written != self.uploaded_at:
+                self.s3.upload_file(str(self.checkpoint), self.request["bucket"], self.checkpoint_key)
+                self.uploaded_at = written
         except FileNotFoundError:
             pass
         except Exception as error:
-            print(f"the checkpoint is not in the bucket yet: {type(error).__name__}: {error}", flush=True)
+            print(f"checkpoint not uploaded, will retry: {type(error).__name__}: {error}", flush=True)
 
     def find_reason_to_end(self) -> str:
-        """Return why to end, or "": a request to stop, or a spot interruption, which is checked every LOOK_S."""
-        if self.stop.asked:
-            return "asked to stop"
-        if time.monotonic() - self.looked > LOOK_S:
-            self.looked = time.monotonic()
+        """Return why the job must end, or "": a request to stop, or a spot interruption, which is checked every CHECK_S."""
+        if self.stop.requested:
+            return "stopped on request"
+        if time.monotonic() - self.checked_at > CHECK_S:
+            self.checked_at = time.monotonic()
             self.send_checkpoint()
             if when := spot_notice.read_interruption_time():
-                return f"spot takes this machine at {when}"
+                return f"spot interruption at {when}"
         return ""
 
     def train(self) -> tuple[int, str]:
         """Run launch.py until it ends; return its exit code, and why it was stopped, if it was."""
-        env = os.environ | {"OPT_ML": str(self.opt), "KENNEL_COMMIT": self.asked["commit"]}
+        env = os.environ | {"OPT_ML": str(self.opt), "KENNEL_COMMIT": self.request["commit"]}
         process, why = subprocess.Popen([sys.executable, str(CODE / "launch.py")], env=env), ""
         while process.poll() is None:
             time.sleep(0.1)
@@ -121,27 +121,30 @@ class Job:
         with tarfile.open(packed, "w:gz", compresslevel=1) as tar:
             for path in sorted((self.opt / "model").iterdir()):
                 tar.add(path, path.name)
-        self.s3.upload_file(str(packed), self.asked["bucket"], self.asked["output"])
+        self.s3.upload_file(str(packed), self.request["bucket"], self.request["output"])
         metrics = self.opt / "model" / "metrics.jsonl"
-        self.s3.upload_file(str(metrics), self.asked["bucket"], f"{self.output}/metrics.jsonl")
+        self.s3.upload_file(str(metrics), self.request["bucket"], f"{self.output}/metrics.jsonl")
         packed.unlink()
-        return f"s3://{self.asked['bucket']}/{self.asked['output']}"
+        return f"s3://{self.request['bucket']}/{self.request['output']}"
 
     def run(self) -> int:
         self.write_status("Downloading")
         try:
             with fetch_data.hold_data(HOME):
-                fetch_data.fetch_missing(self.s3, self.asked, HOME, self.find_reason_to_end)
+                fetch_data.fetch_missing(self.s3, self.request, HOME, self.find_reason_to_end)
                 self.prepare()
-        except fetch_data.Ended as told:
-            self.write_status("Stopped", code=STOPPED, reason=f"{told}, while its data came; nothing was trained")
+        except fetch_data.DownloadStopped as stopped:
+            self.write_status(
+                "Stopped", code=STOPPED, reason=f"{stopped}, during the data download; nothing was trained"
+            )
             return STOPPED
         self.write_status("Training")
         code, why = self.train()
         if code == STOPPED:
             self.send_checkpoint()
-            kept = "in the bucket and here" if self.sent else "not there: it was stopped before the first"
-            self.write_status("Stopped", code=code, reason=f"{why or 'asked to stop'}; its checkpoint is kept ({kept})")
+            kept = "its checkpoint is kept (in the bucket and on the box)"
+            outcome = kept if self.uploaded_at else "it has no checkpoint yet"
+            self.write_status("Stopped", code=code, reason=f"{why or 'stopped on request'}; {outcome}")
             return code
         if code:
             failure = self.opt / "output" / "failure"
@@ -152,7 +155,7 @@ class Job:
         self.write_status("Uploading")
         where = self.upload()
         shutil.rmtree(self.checkpoint.parent, ignore_errors=True)  # the next attempt starts from scratch
-        self.s3.delete_object(Bucket=self.asked["bucket"], Key=self.checkpoint_key)
+        self.s3.delete_object(Bucket=self.request["bucket"], Key=self.checkpoint_key)
         self.write_status("Completed", code=0, artefact=where)
         print(f"Completed: {where}", flush=True)
         return 0
@@ -162,13 +165,13 @@ class Job:
         sys.stdout.flush()
         for name in ("status.json", "log"):
             try:
-                self.s3.upload_file(str(self.folder / name), self.asked["bucket"], f"{self.output}/{name}")
+                self.s3.upload_file(str(self.folder / name), self.request["bucket"], f"{self.output}/{name}")
             except Exception as error:
-                print(f"{name} is not in the bucket: {type(error).__name__}: {error}", flush=True)
+                print(f"{name} was not uploaded: {type(error).__name__}: {error}", flush=True)
 
 
 def take_lock(lock: Any) -> bool:
-    """Take the trainer lock: one job trains at a time. Wait for one that is ending; return whether it was taken."""
+    """Take the trainer lock, since one job trains at a time; wait if a job is ending. Return whether it was taken."""
     for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,12 +191,12 @@ def mark_newest(folder: Path) -> None:
 
 
 def main(file: Path) -> int:
-    stop, asked = Stop(), json.loads(file.read_text())
-    job = Job(file, asked, None, stop)
+    stop, request = Stop(), json.loads(file.read_text())
+    job = Job(file, request, None, stop)
     job.write_status("Starting")  # before the SDK is loaded, which may take a while
     import boto3
 
-    job.s3 = boto3.client("s3", region_name=asked["region"])
+    job.s3 = boto3.client("s3", region_name=request["region"])
     with (HOME / "trainer.lock").open("w") as lock:
         if not take_lock(lock):
             job.write_status("Failed", code=1, reason="another job is training on this box")

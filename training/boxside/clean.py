@@ -1,4 +1,4 @@
-"""The clean-up of the box: `python3 - [--dry] HOME SHA256 ...` with this file on stdin, to work on a full disk.
+"""The clean-up of the box: `python3 - [--dry] HOME SHA256 ...` with this file on stdin, so that it works on a full disk.
 
 It deletes what ended jobs left, but keeps each job's status, log and checkpoints, the shards with the given SHA-256,
 and the newest code and wheels. It deletes nothing while a trainer or a data download holds its lock. It prints one JSON
@@ -22,10 +22,10 @@ def find_leftovers(home: Path, shards: set[str]) -> Iterator[Path]:
     yield from (path for path in home.glob("jobs/*/opt-ml") if not path.parent.is_symlink())
     yield from (path for path in home.glob("shards/*") if path.stem not in shards)
     for folder in ("code", "wheels"):
-        here = sorted(
+        versions = sorted(
             (p for p in home.glob(f"{folder}/*") if p.suffix not in (".part", ".old")), key=lambda p: p.stat().st_mtime
         )
-        yield from here[:-1]
+        yield from versions[:-1]
         yield from (p for p in home.glob(f"{folder}/*") if p.suffix in (".part", ".old"))
 
 
@@ -47,5 +47,5 @@ def main(home: Path, shards: set[str], dry: bool) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    words = [word for word in sys.argv[1:] if word != "--dry"]
-    print(json.dumps(main(Path(words[0]).expanduser(), set(words[1:]), "--dry" in sys.argv)))
+    arguments = [word for word in sys.argv[1:] if word != "--dry"]
+    print(json.dumps(main(Path(arguments[0]).expanduser(), set(arguments[1:]), "--dry" in sys.argv)))

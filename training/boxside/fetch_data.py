@@ -23,8 +23,8 @@ class DiskFull(Exception):
     """The missing data does not fit on the disk."""
 
 
-class Ended(Exception):
-    """The download was asked to end; the message says why."""
+class DownloadStopped(Exception):
+    """The download was stopped; the message says why."""
 
 
 def locate_object(home: Path, key: str) -> Path:
@@ -32,16 +32,16 @@ def locate_object(home: Path, key: str) -> Path:
     return home / key
 
 
-def find_missing(home: Path, asked: dict[str, Any]) -> dict[str, int]:
+def find_missing(home: Path, request: dict[str, Any]) -> dict[str, int]:
     """Return missing and corrupt shards, and always the manifest, with their bytes. Every shard is read and hashed."""
-    sizes: dict[str, int] = asked["sizes"]
-    return {key: sizes.get(key, 0) for key in asked["keys"] if not is_whole(locate_object(home, key), key)}
+    sizes: dict[str, int] = request["sizes"]
+    return {key: sizes.get(key, 0) for key in request["keys"] if not is_whole(locate_object(home, key), key)}
 
 
 def is_whole(path: Path, key: str) -> bool:
     found = SHARD.fullmatch(key)
     if not found or not path.exists():
-        return False  # a manifest is small, and fetched every time
+        return False  # a manifest is small, and is downloaded every time
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == found[1]
 
@@ -52,8 +52,8 @@ def check_room(home: Path, wanted: int) -> None:
     free = int(answer.splitlines()[1].split()[3]) << 10
     if free < wanted + SPARE:
         raise DiskFull(
-            f"No space left on device: {wanted / 1e9:.2f} GB of data and {SPARE / 1e9:.2f} GB beside them are wanted, "
-            f"{free / 1e9:.2f} GB are free"
+            f"No space left on device: the job needs {(wanted + SPARE) / 1e9:.2f} GB ({wanted / 1e9:.2f} GB of data and "
+            f"{SPARE / 1e9:.2f} GB for its results), {free / 1e9:.2f} GB are free"
         )
 
 
@@ -65,24 +65,24 @@ def hold_data(home: Path) -> Iterator[None]:
         yield
 
 
-def fetch_missing(s3: Any, asked: dict[str, Any], home: Path, ended: Callable[[], str] = str) -> int:
-    """Download the missing objects; return how many shards. `ended`, called between objects, returns why to end, or "".
+def fetch_missing(s3: Any, request: dict[str, Any], home: Path, find_reason_to_end: Callable[[], str] = str) -> int:
+    """Download the missing objects; return how many shards. `find_reason_to_end` is called between objects.
 
-    Raises DiskFull, Ended, or OSError for an object that is missing or corrupt in the bucket.
+    Raises DiskFull, DownloadStopped, or OSError for an object that is missing or corrupt in the bucket.
     """
-    wanted = find_missing(home, asked)
+    wanted = find_missing(home, request)
     check_room(home, sum(wanted.values()))
-    total, done, told = sum(wanted.values()), 0, time.monotonic()
+    total, done, reported_at = sum(wanted.values()), 0, time.monotonic()
     for number, (key, size) in enumerate(wanted.items(), 1):
-        if why := ended():
-            raise Ended(why)
-        download_and_verify(s3, asked["bucket"], key, locate_object(home, key))
+        if why := find_reason_to_end():
+            raise DownloadStopped(why)
+        download_and_verify(s3, request["bucket"], key, locate_object(home, key))
         done += size
-        if time.monotonic() - told > 1:
-            told = time.monotonic()
+        if time.monotonic() - reported_at > 1:
+            reported_at = time.monotonic()
             print(f"{number} of {len(wanted)} objects, {done / 1e6:.1f} of {total / 1e6:.1f} MB", flush=True)
-    shards, new = (sum(map(bool, map(SHARD.fullmatch, keys))) for keys in (asked["keys"], wanted))
-    print(f"{shards} shards of the data set are here, checked by SHA-256; {new} were fetched", flush=True)
+    shards, new = (sum(map(bool, map(SHARD.fullmatch, keys))) for keys in (request["keys"], wanted))
+    print(f"{shards} shards of the data set are on the box, checked by SHA-256; {new} were downloaded", flush=True)
     return new
 
 
@@ -92,13 +92,13 @@ def download_and_verify(s3: Any, bucket: str, key: str, path: Path) -> None:
     s3.download_file(bucket, key, str(part))
     if SHARD.fullmatch(key) and not is_whole(part, key):
         part.unlink()
-        raise OSError(f"{key} in the bucket is missing or spoilt: invoke data.verify")
+        raise OSError(f"{key} in the bucket is missing or corrupt. Run: invoke data.verify")
     part.replace(path)
 
 
-def link_data(asked: dict[str, Any], home: Path, data: Path) -> None:
+def link_data(request: dict[str, Any], home: Path, data: Path) -> None:
     """Link the data set's objects to where train.py looks for them."""
-    for key in asked["keys"]:
+    for key in request["keys"]:
         path = data / key
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_symlink():
@@ -108,12 +108,12 @@ def link_data(asked: dict[str, Any], home: Path, data: Path) -> None:
 def main(job: Path) -> None:
     import boto3
 
-    asked, home = (
+    request, home = (
         json.loads(job.read_text()),
         Path(__file__).resolve().parents[3],
     )  # this file is HOME/code/DIGEST/boxside/fetch_data.py
     with hold_data(home):
-        fetch_missing(boto3.client("s3", region_name=asked["region"]), asked, home)
+        fetch_missing(boto3.client("s3", region_name=request["region"]), request, home)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The idle watchdog shuts an idle box down. It runs as root from boot on: `python3 idle_watchdog.py MINUTES HOMES`.
 
-A box is in use while a trainer holds its lock, an SSH connection is open, or a command of ops/box has touched its mark
-(most commands end between two checks). ops/box/user_data.py puts this file unchanged into the instance's user data, so
-it is one small file that needs only the standard library. BOX_ROOT and BOX_SSH_PORT are set where a box is not a
+A box is in use while a trainer holds its lock, an SSH connection is open, or a command of ops/box has touched its `used`
+file (most commands end between two checks). ops/box/user_data.py puts this file unchanged into the instance's user data,
+so it is one small file that needs only the standard library. BOX_ROOT and BOX_SSH_PORT are set where a box is not a
 separate machine (the local AWS).
 """
 
@@ -59,7 +59,7 @@ def main(minutes: float, homes: Path) -> None:
     path = Path(os.environ.get("BOX_ROOT", "") + "/var/lib/kennel/idle.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     port, limit = int(os.environ.get("BOX_SSH_PORT", "22")), minutes * 60
-    idle, looked, marked = 0.0, time.monotonic(), read_marks(homes)
+    idle, checked_at, marked = 0.0, time.monotonic(), read_marks(homes)
     while idle < limit:
         write_state(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})
         time.sleep(max(0.2, min(15.0, limit / 20)))
@@ -70,9 +70,9 @@ def main(minutes: float, homes: Path) -> None:
             or any(is_training(lock) for lock in homes.glob("*/*/trainer.lock"))
         )
         # Monotonic time: suspending the host or setting its clock must not count as idle.
-        idle, looked = 0.0 if used else idle + now - looked, now
+        idle, checked_at = 0.0 if used else idle + now - checked_at, now
     write_state(path, {"idle_s": idle, "limit_s": limit, "time": time.time()})
-    print(f"nobody has used this box for {minutes:g} minutes", flush=True)
+    print(f"this box was idle for {minutes:g} minutes; shutting down", flush=True)
     subprocess.run(["shutdown", "-h", "now"], check=True)
 
 

@@ -6,16 +6,16 @@ import urllib.error
 import urllib.request
 
 METADATA = "http://169.254.169.254/"
-ANSWER_S = 2.0
+TIMEOUT_S = 2.0
 
 
 def read_metadata(path: str, method: str = "GET", **headers: str) -> str:
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA)
     request = urllib.request.Request(f"{base.rstrip('/')}/latest/{path}", method=method, headers=headers)  # noqa: S310
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=ANSWER_S) as answer:
-        said: bytes = answer.read(4096)
-        return said.decode()
+    with opener.open(request, timeout=TIMEOUT_S) as response:
+        body: bytes = response.read(4096)
+        return body.decode()
 
 
 def read_interruption_time() -> str:

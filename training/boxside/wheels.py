@@ -32,7 +32,7 @@ def download_and_install(url: str, sha256: str, target: Path) -> None:
     with urllib.request.urlopen(url, timeout=120) as answer:  # noqa: S310  an https URL that the operator signed
         data = answer.read()
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise SystemExit("the wheels are not those that were sent")
+        raise SystemExit("the downloaded wheels are corrupt: their SHA-256 differs")
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
