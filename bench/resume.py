@@ -58,7 +58,7 @@ class ForkServer:
             for number, ended in enumerate(self._ask(runs)):
                 if ended["code"]:
                     last = (folder / f"{number}.err").read_text().strip()[-600:]
-                    raise OpsError(f"{script.name} ended with {ended['code']}: {last}")
+                    raise OpsError(f"{script.name} failed with exit code {ended['code']}: {last}")
             return [(folder / f"{number}.out").read_text() for number in range(len(runs))]
 
     def _ask(self, asked: Any) -> Any:
@@ -71,7 +71,7 @@ class ForkServer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise OpsError("bench/fork_server.py ended: does `python training/train.py --help` work?")
+            raise OpsError("bench/fork_server.py has ended. Try: python training/train.py --help")
         return json.loads(line)
 
     def close(self) -> None:
@@ -125,13 +125,13 @@ def kill_and_resume(warm: ForkServer, data: Path, out: Path, whole: bytes, draw:
 def verify_resume(runs: int, seed: int) -> Result:
     """Kill and resume `runs` runs, check their weights, return the report. Raises OpsError if the first run fails."""
     if runs < 1:
-        raise OpsError("--runs takes 1 or more.")
+        raise OpsError(f"--runs must be 1 or more, not {runs}.")
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder, ForkServer() as warm:
         place = Path(folder)
         data = write_noise_pictures(place / "data")
         if code := warm.train(data, place / "whole", every=False):
-            raise OpsError(f"training/train.py, which nothing interrupted, ended with {code}.")
+            raise OpsError(f"The uninterrupted run of training/train.py failed with exit code {code}.")
         outcomes = []
         for number in range(runs):
             outcome = kill_and_resume(warm, data, place / str(number), read_weights(place / "whole"), draw)
@@ -143,9 +143,13 @@ def verify_resume(runs: int, seed: int) -> Result:
             )
     equal = sum(outcome.equal for outcome in outcomes)
     check = Check(
-        "killed runs whose weights are bit-equal to the uninterrupted run's", equal, f"of {runs}", "all", equal == runs
+        "resumed runs whose weights are bit-equal to those of the uninterrupted run",
+        equal,
+        f"of {runs}",
+        "all",
+        equal == runs,
     )
     times = [(outcome.seconds, outcome.whole_s) for outcome in outcomes]
     return report_pairs(
-        times, [check], "killed and started again, a checkpoint at each step", "uninterrupted, a checkpoint an epoch"
+        times, [check], "killed and resumed, a checkpoint at each step", "uninterrupted, a checkpoint per epoch"
     )

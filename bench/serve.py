@@ -60,7 +60,7 @@ class Callers:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise OpsError(f"The callers of {server.name} ended.")
+            raise OpsError(f"bench/callers.py ended while it measured {server.name}.")
         spent, found = server.read_cpu_time() - before, json.loads(line)
         return Cell(**found["cell"] | {"cpu_s": spent / found["good"] if found["good"] else None})
 
@@ -111,7 +111,7 @@ def measure_servers(
             for server in servers[first:] + servers[:first]:
                 found.setdefault((server.name, callers), []).append(calling.call(server, callers, seconds))
         rates = ", ".join(f"{server.name} {found[server.name, CALLERS[1]][-1].rate:.1f}" for server in servers)
-        say(f"  {what}, round {number + 1}/{rounds}: successes a second of {CALLERS[1]} callers: {rates}")
+        say(f"  {what}, round {number + 1}/{rounds}: successes/s with {CALLERS[1]} callers: {rates}")
     return found
 
 
@@ -126,10 +126,10 @@ def find_best_load(found: Rounds, name: str) -> int:
 
 
 def list_serving_checks(found: Rounds, what: str, limit: int, bound: float, agreed: float) -> Iterator[Check]:
-    yield Check(f"{what}: pictures of one class by {OURS} and {EAGER}", agreed, "", "exactly 1", agreed == 1)
+    yield Check(f"{what}: pictures that {OURS} and {EAGER} classify alike", agreed, "", "exactly 1", agreed == 1)
     callers = find_best_load(found, EAGER)
     ratio = statistics.median(compare_rates(found, EAGER, callers))
-    name = f"{what}: successes a second, {OURS} against {EAGER}, {callers} callers"
+    name = f"{what}: successes/s, {OURS} against {EAGER}, {callers} callers"
     yield Check(name, ratio, "x", f"at least {bound:g}", ratio >= bound)
     spent = [
         b.cpu_s / a.cpu_s
@@ -137,11 +137,17 @@ def list_serving_checks(found: Rounds, what: str, limit: int, bound: float, agre
         if a.cpu_s and b.cpu_s
     ]
     if spent:
-        yield Check(f"{what}: the same by the server's CPU time", statistics.median(spent), "x", "said", True)
+        yield Check(
+            f"{what}: successes per CPU second, {OURS} against {EAGER}",
+            statistics.median(spent),
+            "x",
+            "reported only",
+            True,
+        )
     if (LIT, CALLERS[0]) in found:
         callers = find_best_load(found, LIT)
         ratio = statistics.median(compare_rates(found, LIT, callers))
-        yield Check(f"{what}: the same against {LIT}, {callers} callers", ratio, "x", "said", True)
+        yield Check(f"{what}: successes/s, {OURS} against {LIT}, {callers} callers", ratio, "x", "reported only", True)
     full, over = found[OURS, limit], found[OURS, OVER * limit]
     longer = statistics.median((b.p99 or float("inf")) / (a.p99 or 1) for a, b in zip(full, over, strict=True))
     name = f"{what}: p99 of successes, {OVER * limit} callers against {limit}"
@@ -150,7 +156,7 @@ def list_serving_checks(found: Rounds, what: str, limit: int, bound: float, agre
     name = f"{what}: p99 of refusals, {OVER * limit} callers, {sum(cell.refused for cell in over)} refused"
     yield Check(name, late, "s", f"at most {REFUSED_S:g}", late <= REFUSED_S and any(cell.refused for cell in over))
     failed = sum(cell.failed for (name, _), cells in found.items() for cell in cells if name == OURS)
-    yield Check(f"{what}: answers that were neither", failed, "", "exactly 0", failed == 0)
+    yield Check(f"{what}: responses that are neither success nor refusal", failed, "", "exactly 0", failed == 0)
 
 
 def compute_median(cells: list[Cell], name: str) -> float | None:
@@ -175,18 +181,18 @@ def format_rows(lines: list[dict[str, Any]]) -> str:
         return "-" if value is None else f"{value * 1000:.1f}"
 
     names = (
-        "",
+        "CPU",
         "callers",
         "server",
         "ok/s",
-        "least",
-        "most",
+        "min",
+        "max",
         "p50 ms",
         "p99 ms",
         "refused",
-        "p99 ms",
+        "refused p99 ms",
         "failed",
-        "CPU ms",
+        "CPU ms per ok",
     )
     cells = [
         (line["instructions"], line["callers"], line["server"], f"{line['rate']:.1f}", f"{line['rate_least']:.1f}",
@@ -211,7 +217,7 @@ def compare_servers(what: str, env: dict[str, str], bound: float, rounds: int, s
         ]
         limit, precision = read_limit_and_precision(servers[0].port)
         agreed = compute_agreement([server for server in servers if server.name in (OURS, EAGER)], golden)
-        say(f"  ours runs in {precision} and lets {limit} in")
+        say(f"  ours runs in {precision} and admits {limit} requests at a time")
         what = f"{what}, {precision}"
         calling = stack.enter_context(Callers(golden))
         found = measure_servers(servers, [*CALLERS, limit, OVER * limit], rounds, seconds, calling, what)
@@ -223,7 +229,7 @@ def read_capabilities() -> dict[str, Any]:
     argv = [sys.executable, str(ROOT / "bench" / "capabilities.py")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OpsError(f"torch could not be asked what this CPU can do: {done.stderr.strip()[-600:]}")
+        raise OpsError(f"Could not read the CPU's capabilities from torch: {done.stderr.strip()[-600:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -233,22 +239,22 @@ def measure_serving(
 ) -> Result:
     """Measure all servers, check the ratios and return the report. `native` skips the pass with bf16 masked."""
     if rounds < 1 or seconds <= 0:
-        raise OpsError("--rounds takes 1 or more, --seconds more than 0.")
+        raise OpsError("--rounds must be 1 or more, --seconds more than 0.")
     find_python()
     able, made = read_capabilities(), make_release(arch, pixels)
     if able["amx"]:
-        passes = [("AMX", {}, AMX), ("bf16 masked", MASKED, NO_AMX)]
+        passes = [("AMX", {}, AMX), ("bf16 disabled", MASKED, NO_AMX)]
     elif able["bf16"]:
-        passes = [("no AMX, but AVX512-BF16", {}, NO_AMX), ("bf16 masked", MASKED, FLOOR)]
+        passes = [("no AMX, but AVX512-BF16", {}, NO_AMX), ("bf16 disabled", MASKED, FLOOR)]
     else:
-        passes = [("no bf16 here", {}, NO_AMX)]
+        passes = [("CPU without bf16", {}, NO_AMX)]
     if native:
         passes = passes[:1]
     every: list[Check] = []
     lines: list[dict[str, Any]] = []
     for what, env, bound in passes:
-        more, found, told_of = compare_servers(what, env, bound, rounds, seconds, made)
-        every, lines = every + more, lines + told_of
+        more, found, rows = compare_servers(what, env, bound, rounds, seconds, made)
+        every, lines = every + more, lines + rows
     callers = find_best_load(found, EAGER)
     both = zip(found[OURS, callers], found[EAGER, callers], strict=True)
     pairs = [(1 / a.rate, 1 / b.rate) for a, b in both]

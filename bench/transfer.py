@@ -103,10 +103,10 @@ def run_timed(argv: list[str]) -> tuple[float, str]:
         try:
             out, err = process.communicate(timeout=TRANSFER_S)
         except subprocess.TimeoutExpired as error:
-            raise OpsError(f"{argv[0]} did not end in {TRANSFER_S} s.") from error
+            raise OpsError(f"{argv[0]} did not end within {TRANSFER_S} s.") from error
         took = time.perf_counter() - began
     if process.returncode:
-        raise OpsError(f"{Path(argv[0]).name} ended with {process.returncode}: {err.strip()[-600:]}")
+        raise OpsError(f"{Path(argv[0]).name} failed with exit code {process.returncode}: {err.strip()[-600:]}")
     return took, out
 
 
