@@ -47,8 +47,8 @@ Sender = Callable[[], float]
 
 
 @dataclass
-class Line:
-    """The store behind one line, with what each side needs to reach it; `url` is the near end."""
+class LinkedStore:
+    """The store behind one link, with what each program needs to reach it; `url` is the near end of the link."""
 
     store: Store
     url: str
@@ -140,8 +140,8 @@ def draw_pictures(folder: Path, count: int) -> int:
 
 
 @contextmanager
-def open_lines(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) -> Iterator[list[Line]]:
-    """Serve the store on a thread of this process, behind one line for each rate; yield the lines."""
+def open_linked_stores(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) -> Iterator[list[LinkedStore]]:
+    """Serve the store on a thread of this process, behind one link for each rate; yield them."""
     loop, store = asyncio.new_event_loop(), Store()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -154,7 +154,7 @@ def open_lines(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) ->
     made = []
     for number, rate in enumerate(rates):
         url = f"http://127.0.0.1:{port(Link(far, ROUND_TRIP_S, rate).serve())}"
-        made.append(Line(store, url, rate, write_bench_settings(folder / str(number), url), sent, aws))
+        made.append(LinkedStore(store, url, rate, write_bench_settings(folder / str(number), url), sent, aws))
     try:
         yield made
     finally:
@@ -175,7 +175,7 @@ async def cancel_connections() -> None:
 
 
 def write_bench_settings(folder: Path, url: str) -> Path:
-    """Write a profile and a settings file that direct our side to the line; nothing else distinguishes it from AWS."""
+    """Write a profile and a settings file that direct our side to the link; nothing else distinguishes it from AWS."""
     folder.mkdir()
     keys = "aws_access_key_id = bench\naws_secret_access_key = bench"
     (folder / "config").write_text(f"[profile bench]\nregion = us-east-1\nendpoint_url = {url}\n{keys}\n")
@@ -200,7 +200,7 @@ def measure_push(rounds: int, files: int) -> Result:
         say(
             f"Measuring {files} pictures of noise, {total / 1e6:.1f} MB, {CLASSES} classes; round trip {ROUND_TRIP_S * 1000:.0f} ms"
         )
-        with open_lines(folder, sent, aws, (GBIT, MBIT_100)) as (wide, narrow):
+        with open_linked_stores(folder, sent, aws, (GBIT, MBIT_100)) as (wide, narrow):
             for send in wide.build_senders(fresh=True).values():
                 send()  # unmeasured: it fills the caches of bytecode and files
             new = time_senders(
@@ -217,7 +217,7 @@ def measure_push(rounds: int, files: int) -> Result:
                 send()  # each has now sent everything
             wide.store.requests.clear()
             wide.time_push(fresh=False)
-            request_count = wide.store.to_s3()
+            request_count = wide.store.count_s3_requests()
             same = time_senders("1 Gbit/s, nothing changed", wide.build_senders(fresh=False), rounds, lambda: None)
     return report_push({"new": new, "slow": slow, "same": same}, total / MBIT_100, total, request_count)
 

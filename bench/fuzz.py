@@ -223,11 +223,11 @@ def inspect_log(log: Path) -> tuple[list[str], int]:
     odd, answered = [], 0
     for line in log.read_bytes().splitlines():
         try:
-            said = json.loads(line)
+            entry = json.loads(line)
         except ValueError:
-            said = {"": line}
-        answered += said.get("message") == "answered"
-        if set(said) - LOG_FIELDS or said["level"] == "error" or MARK in line:
+            entry = {"": line}
+        answered += entry.get("message") == "answered"
+        if set(entry) - LOG_FIELDS or entry["level"] == "error" or MARK in line:
             odd.append(line.decode(errors="replace")[:300])
     return odd, answered
 

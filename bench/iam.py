@@ -131,9 +131,9 @@ def is_false_positive(have: Snapshot, role: str, actions: list[str]) -> bool:
 
 def compare_findings(have: Snapshot, ours: Run, theirs: Run) -> tuple[list[tuple[str, str]], int]:
     """Return (their correct findings that ours lacks, the number of incorrect ones among those ours lacks)."""
-    said = {(role, one["type"]): one["actions"] for role, every in theirs.found.items() for one in every}
+    their_actions = {(role, one["type"]): one["actions"] for role, every in theirs.found.items() for one in every}
     lacking = find_missed(ours.found, theirs.found)
-    right = [key for key in lacking if not is_false_positive(have, key[0], said[key])]
+    right = [key for key in lacking if not is_false_positive(have, key[0], their_actions[key])]
     return right, len(lacking) - len(right)
 
 

@@ -28,7 +28,7 @@ from ops.core.paths import ROOT, WORK
 READY_S = 120.0
 NICE = "5"  # as serving/ sets for its own threads, or a busy neighbour would slow down ours alone
 TICKS = os.sysconf("SC_CLK_TCK")
-OURS, EAGER, LIT = "serving/", "flask, gunicorn, torch", "LitServe, torch"
+OURS, FLASK, LITSERVE = "serving/", "flask, gunicorn, torch", "LitServe, torch"
 SHARED = ("torch", "numpy", "PIL")  # packages that both sides share
 # For two vCPUs. Alternatives measured: 1 process with 2 torch threads, 2 with 1 thread, and for gunicorn 1 process with
 # 2 request threads and 1 torch thread each. The results are in bench/serve.py.
@@ -80,7 +80,7 @@ def build_server_command(name: str, port: int) -> tuple[list[str], Path]:
     """Return (the command of one of the three servers, its working directory)."""
     if name == OURS:
         return [sys.executable, "server.py", "serve"], ROOT / "serving"
-    if name == LIT:
+    if name == LITSERVE:
         return ["nice", "-n", NICE, str(find_python()), "litserve_app.py", str(port), str(WORKERS)], ROOT / "bench"
     gunicorn = [
         "nice",

@@ -64,14 +64,14 @@ Times = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Course:
-    """The files to send and the path to the server; `near` is the port of the link's near end."""
+class Testbed:
+    """The files to send and the path to the server; `link_port` is the port of the link's near end."""
 
     sent: Path
     targets: Path
     keys: Keys
     server: str
-    near: int
+    link_port: int
 
     def run(self, name: str, fresh: bool) -> dict[str, float]:
         """Run one contender; return its process's seconds, and for ours also those from connecting on.
@@ -83,7 +83,7 @@ class Course:
         if fresh:
             shutil.rmtree(target, ignore_errors=True)
         took, said = transfer.run_timed(
-            transfer.build_transfer_command(name, transfer.Transfer(self.sent, str(target), self.keys, self.near))
+            transfer.build_transfer_command(name, transfer.Transfer(self.sent, str(target), self.keys, self.link_port))
         )
         if hash_files(target) != hash_files(self.sent):
             raise OpsError(f"{LABELS[name]}: the files in {target} differ from those that were sent.")
@@ -110,7 +110,7 @@ def write_noise_files(folder: Path, count: int) -> None:
 
 
 @contextmanager
-def open_course(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) -> Iterator[Course]:
+def open_testbed(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) -> Iterator[Testbed]:
     """Prepare files, keys, a server that accepts our key, and the link. Raises OpsError when a program is missing."""
     opponents.find_on_path("bench.sync", "rsync and OpenSSH's client", INSTALL, "rsync", "ssh")
     sent, targets, keys = folder / "sent", folder / "targets", Keys(folder / "keys")
@@ -119,7 +119,7 @@ def open_course(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) ->
     ssh.ensure_key_pair(keys.client)
     ssh.pin_host_keys(keys.known_hosts, HOST, [ssh.ensure_key_pair(keys.host)])
     with start_sshd_or_asyncssh(keys) as (name, far), open_link(far, round_trip_s) as near:
-        yield Course(sent, targets, keys, name, near)
+        yield Testbed(sent, targets, keys, name, near)
 
 
 @contextmanager
@@ -217,18 +217,18 @@ def open_link(far: int, round_trip_s: float) -> Iterator[int]:
         thread.join()
 
 
-def time_contenders(here: Course, names: list[str], rounds: int, fresh: bool) -> Times:
+def time_contenders(testbed: Testbed, names: list[str], rounds: int, fresh: bool) -> Times:
     """Return the seconds of each contender. The order rotates; an unmeasured round of all but put comes first."""
     for name in names:
         if name != PUT:
-            here.run(name, fresh)
+            testbed.run(name, fresh)
     found: Times = {}
     for number in range(rounds):
         first = number % len(names)
         took: dict[str, float] = {}
         for name in names[first:] + names[:first]:
             if name != PUT or number < PUTS:
-                took |= here.run(name, fresh)
+                took |= testbed.run(name, fresh)
         for name, seconds in took.items():
             found.setdefault(name, []).append(seconds)
         times = ", ".join(f"{LABELS.get(name, name)} {seconds:.2f} s" for name, seconds in took.items())
@@ -242,12 +242,12 @@ def measure_sync(rounds: int, files: int) -> Result:
         raise OpsError("--rounds and --files must be 1 or more.")
     with (
         tempfile.TemporaryDirectory(prefix="kennel-bench-", dir=find_memory_folder(files)) as name,
-        open_course(Path(name), files) as here,
+        open_testbed(Path(name), files) as testbed,
     ):
-        say(f"Sending {files} files of {BYTES} bytes to {here.server}; round trip {ROUND_TRIP_S * 1000:.0f} ms")
-        new = time_contenders(here, [OURS, RSYNC, TAR, PUT], rounds, fresh=True)
-        same = time_contenders(here, [OURS, RSYNC], rounds, fresh=False)
-        return report_sync(here.server, files, {NEW: new, SAME: same})
+        say(f"Sending {files} files of {BYTES} bytes to {testbed.server}; round trip {ROUND_TRIP_S * 1000:.0f} ms")
+        new = time_contenders(testbed, [OURS, RSYNC, TAR, PUT], rounds, fresh=True)
+        same = time_contenders(testbed, [OURS, RSYNC], rounds, fresh=False)
+        return report_sync(testbed.server, files, {NEW: new, SAME: same})
 
 
 def find_memory_folder(files: int) -> Path | None:

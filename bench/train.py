@@ -34,11 +34,11 @@ Measured = dict[str, float]
 class Sides:
     """The two programs, on one set of pictures and one file of weights, in a folder of their own."""
 
-    def __init__(self, warm: ForkServer, folder: Path, pictures: int, pixels: int) -> None:
-        """Make pictures and weights. `warm` runs the programs; `pictures` is the number per class in train and test."""
+    def __init__(self, server: ForkServer, folder: Path, pictures: int, pixels: int) -> None:
+        """Make pictures and weights. `server` runs the programs; `pictures` is the number per class in train and test."""
         self.folder, self.pixels, self.tested = folder / str(pictures), pixels, pictures * photos.CLASSES
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._warm = warm
+        self._server = server
         say("Creating pictures and weights ...")
         counts = {"train": pictures, "valid": max(1, pictures // 4), "test": pictures}
         self.pictures = photos.make_photos(self.folder / "photos", counts)
@@ -50,7 +50,7 @@ class Sides:
 
     def run(self, script: str, flags: list[str], env: dict[str, str], *ranks: dict[str, str]) -> Measured:
         """Run a program, once per rank at the same time if `ranks` is given; return what the first prints last."""
-        outputs = self._warm.run_together(ROOT / "bench" / script, flags, *[env | rank for rank in ranks or ({},)])
+        outputs = self._server.run_together(ROOT / "bench" / script, flags, *[env | rank for rank in ranks or ({},)])
         return parse_last_line(outputs[0])
 
     def run_reference(self, seed: int, env: dict[str, str], threads: int = 1, workers: int = 0) -> Measured:
@@ -195,9 +195,9 @@ def measure_training(pairs: int, pictures: int, pixels: int) -> Result:
     """Measure both programs, check speed and accuracy, and return the report."""
     if min(pairs, pictures) < 1 or pixels < 32:
         raise OpsError("--pairs and --pictures must be 1 or more, --pixels 32 or more.")
-    with ForkServer({"OMP_NUM_THREADS": "1"}) as warm:
-        capabilities = parse_last_line(warm.run_together(ROOT / "bench" / "capabilities.py", [], {})[0])
-        sides = Sides(warm, WORK / "bench" / "train", pictures, pixels)
+    with ForkServer({"OMP_NUM_THREADS": "1"}) as server:
+        capabilities = parse_last_line(server.run_together(ROOT / "bench" / "capabilities.py", [], {})[0])
+        sides = Sides(server, WORK / "bench" / "train", pictures, pixels)
         if capabilities["gpu"]:
             checks, times = compare_on_gpu(sides, pairs, capabilities["gpu"])
             return report_pairs(times, checks, "training/train.py", "bench/reference.py")
