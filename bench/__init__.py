@@ -1,1 +1,1 @@
-"""Benchmarks: ours against theirs, alternating in one run. The result is a ratio, not a time."""
+"""Benchmarks of Kennel against other tools, measured alternately in one run. The result is a ratio, not a time."""

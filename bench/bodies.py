@@ -1,7 +1,7 @@
 """The bodies that bench.fuzz sends: malformed, hostile and odd pictures.
 
 `draw_body(seed, number)` always returns the same body, independent of earlier calls; the first are one of each kind.
-MARK is wherever a file has room for text, so that body content in a log is detected.
+Files contain MARK wherever the format allows text, so that body content in a log is detected.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 @dataclass(frozen=True)
 class Body:
-    """The body, sent `how`: plain, chunked, short (fewer bytes than Content-Length, then closed) or long (more)."""
+    """The body of a request. `delivery` is plain, chunked, short (fewer bytes than Content-Length, then closed) or long (more)."""
 
     number: int
     kind: str
     data: bytes
     content_type: str = "application/x-image"
-    how: str = "plain"
+    delivery: str = "plain"
 
 
 def draw_size(draw: Draw) -> tuple[int, int]:
@@ -63,7 +63,7 @@ def draw_jpeg(draw: Draw, **more: object) -> bytes:
     return encode_image(image, "JPEG", quality=draw.randint(1, 95), comment=MARK, **more)
 
 
-def whole(draw: Draw) -> bytes:
+def draw_whole(draw: Draw) -> bytes:
     return draw_png(draw) if draw.random() < 0.5 else draw_jpeg(draw)
 
 
@@ -75,11 +75,11 @@ def insert_exif(draw: Draw, tags: bytes) -> bytes:
     return file[:2] + build_segment(0xE1, b"Exif\0\0" + tags[:65_000]) + file[2:]
 
 
-def upright(draw: Draw) -> bytes:
+def draw_upright(draw: Draw) -> bytes:
     return insert_exif(draw, build_exif(draw.randint(1, 8), MARK))
 
 
-def broken_exif(draw: Draw) -> bytes:
+def draw_broken_exif(draw: Draw) -> bytes:
     count = draw.choice((2, 50, 5000))
     tags = b"".join(
         struct.pack(">HHII", draw.randrange(65536), draw.randint(0, 14), draw.randrange(1 << draw.randint(1, 32)), draw.randrange(1 << 16))
@@ -91,26 +91,26 @@ def broken_exif(draw: Draw) -> bytes:
     return insert_exif(draw, bytes(made))
 
 
-def truncated(draw: Draw) -> bytes:
-    file = whole(draw)
+def draw_truncated(draw: Draw) -> bytes:
+    file = draw_whole(draw)
     return file[: draw.randrange(len(file))]
 
 
-def flipped(draw: Draw) -> bytes:
-    file = bytearray(whole(draw))
+def draw_flipped(draw: Draw) -> bytes:
+    file = bytearray(draw_whole(draw))
     for _ in range(draw.choice((1, 1, 3, 30))):
         file[draw.randrange(len(file))] ^= 1 << draw.randrange(8)
     return bytes(file)
 
 
-def spliced(draw: Draw) -> bytes:
-    one, other = whole(draw), whole(draw)
+def draw_spliced(draw: Draw) -> bytes:
+    one, other = draw_whole(draw), draw_whole(draw)
     return one[: draw.randrange(len(one))] + other[draw.randrange(len(other)) :]
 
 
-def parts_moved(draw: Draw) -> bytes:
+def draw_parts_moved(draw: Draw) -> bytes:
     """Return a picture with chunks or segments omitted, repeated or reordered."""
-    file = whole(draw)
+    file = draw_whole(draw)
     head, parts = (SIGNATURE, split_chunks(file)) if file.startswith(SIGNATURE) else (b"", split_segments(file))
     for _ in range(draw.randint(1, 3)):
         at, what = draw.randrange(len(parts)), draw.randrange(3)
@@ -123,7 +123,7 @@ def parts_moved(draw: Draw) -> bytes:
     return head + b"".join(parts)
 
 
-def resized(draw: Draw) -> bytes:
+def draw_resized(draw: Draw) -> bytes:
     """Return a PNG whose IHDR has another size, depth, colour or interlacing, with a valid CRC."""
     file = draw_png(draw)
     fields = [*struct.unpack(">IIBBBBB", file[16:29])]
@@ -132,7 +132,7 @@ def resized(draw: Draw) -> bytes:
     return file[:8] + build_chunk(b"IHDR", struct.pack(">IIBBBBB", *fields)) + file[33:]
 
 
-def interlaced(draw: Draw) -> bytes:
+def draw_interlaced(draw: Draw) -> bytes:
     """Return an 8-bit grey PNG with Adam7 interlacing, which Pillow cannot write."""
     wide, high = draw_size(draw)
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -146,7 +146,7 @@ def interlaced(draw: Draw) -> bytes:
     return SIGNATURE + header + build_chunk(b"IDAT", zlib.compress(rows)) + build_chunk(b"IEND")
 
 
-def animated(draw: Draw) -> bytes:
+def draw_animated(draw: Draw) -> bytes:
     frames = [draw_noise(draw, "RGB", (20, 20)) for _ in range(3)]
     file = bytearray(encode_image(frames[0], "PNG", save_all=True, append_images=frames[1:]))
     if draw.random() < 0.7:
@@ -154,7 +154,7 @@ def animated(draw: Draw) -> bytes:
     return bytes(file)
 
 
-def mpo(draw: Draw) -> bytes:
+def draw_mpo(draw: Draw) -> bytes:
     frames = [draw_noise(draw, "RGB", (20, 20)) for _ in range(2)]
     return encode_image(frames[0], "MPO", save_all=True, append_images=frames[1:])
 
@@ -164,7 +164,7 @@ def compress_zeros(megabytes: int) -> bytes:
     return zlib.compress(bytes(megabytes * 1_000_000), 9)
 
 
-def bomb(draw: Draw) -> bytes:
+def draw_bomb(draw: Draw) -> bytes:
     """Return a PNG with a decompression bomb in a text or profile chunk."""
     bombs = (b"zTXt", MARK + b"\0\0"), (b"iCCP", MARK + b"\0\0"), (b"iTXt", MARK + b"\0\1\0\0\0")
     name, head = draw.choice(bombs)
@@ -173,12 +173,12 @@ def bomb(draw: Draw) -> bytes:
     return file[:33] + build_chunk(name, head + big) * draw.choice((1, 20)) + file[33:]
 
 
-def long_text(draw: Draw) -> bytes:
+def draw_long_text(draw: Draw) -> bytes:
     file, text = draw_png(draw), MARK * draw.choice((10_000, 400_000))
     return file[:33] + build_chunk(draw.choice((b"tEXt", b"iTXt")), b"k\0" + text)[:LIMIT] + file[33:]
 
 
-def many_parts(draw: Draw) -> bytes:
+def draw_many_parts(draw: Draw) -> bytes:
     """Return a picture with very many tiny chunks or segments."""
     most = draw.choice((100_000, 1_000_000, LIMIT))
     if draw.random() < 0.5:
@@ -196,7 +196,7 @@ def many_parts(draw: Draw) -> bytes:
     return repeat_part(file[:2], each, file[2:], most)
 
 
-def many_scans(draw: Draw) -> bytes:
+def draw_many_scans(draw: Draw) -> bytes:
     """Return a progressive JPEG whose last scan is repeated many times."""
     side = draw.choice((64, 500))
     file = encode_image(Image.new("L", (side, side), draw.randrange(256)), "JPEG", progressive=True, comment=MARK)
@@ -209,7 +209,7 @@ def encode_blank_image(mode: str, wide: int, high: int, form: str, progressive: 
     return encode_image(Image.new(mode, (wide, high)), form, **({"progressive": True} if progressive else {}))
 
 
-def largest(draw: Draw) -> bytes:
+def draw_largest(draw: Draw) -> bytes:
     """Return a picture with as many pixels as the server accepts."""
     if draw.random() < 0.4:
         file = encode_blank_image(draw.choice(("L", "RGB", "CMYK")), 5000, 5000, "JPEG", draw.random() < 0.5)
@@ -218,19 +218,19 @@ def largest(draw: Draw) -> bytes:
     return file[:33] + build_chunk(b"eXIf", build_exif(draw.randint(1, 8))) + file[33:]
 
 
-def longest(draw: Draw) -> bytes:
+def draw_longest(draw: Draw) -> bytes:
     """Return a picture with as many pixels as the server accepts, one pixel wide or high."""
     wide = draw.choice((1, PIXELS))
     return encode_blank_image(draw.choice(("1", "L", "RGB")), wide, PIXELS // wide, "PNG")
 
 
-def too_large(draw: Draw) -> bytes:
+def draw_too_large(draw: Draw) -> bytes:
     wide, high = draw.choice(((PIXELS + 1, 1), (1, PIXELS + 1), (5001, 5000), (30_000, 30_000)))
     file = encode_blank_image("1", 5000, 5000, "PNG")
     return file[:8] + build_chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 1, 0, 0, 0, 0)) + file[33:]
 
 
-def magic(draw: Draw) -> bytes:
+def draw_magic(draw: Draw) -> bytes:
     """Return the first bytes of some format, then random bytes."""
     heads = (
         *(
@@ -247,28 +247,47 @@ def magic(draw: Draw) -> bytes:
     return draw.choice(heads) + draw.randbytes(draw.choice((0, 1, 20, 3000))) + MARK
 
 
-def other_format(draw: Draw) -> bytes:
+def draw_other_format(draw: Draw) -> bytes:
     return encode_image(
         draw_noise(draw, "RGB", (30, 20)), draw.choice(("GIF", "WEBP", "TIFF", "BMP", "PPM", "TGA", "PCX", "ICO"))
     )
 
 
-def full(draw: Draw) -> bytes:
+def draw_full(draw: Draw) -> bytes:
     """Return exactly as many bytes as the server accepts, or one more."""
-    file, most = whole(draw), LIMIT + draw.randrange(2)
+    file, most = draw_whole(draw), LIMIT + draw.randrange(2)
     return file + bytes(most - len(file))
 
 
-def empty(draw: Draw) -> bytes:
+def draw_empty(draw: Draw) -> bytes:
     return b""
 
 
-# Weights of the kinds; those that take seconds to make or to judge are rare.
+# Weights of the kinds; those that take seconds to create or to check are rare.
 KINDS: dict[Callable[[Draw], bytes], int] = {
-    whole: 60, upright: 60, broken_exif: 60, truncated: 100, flipped: 150, spliced: 60, parts_moved: 100, resized: 60,
-    interlaced: 30, animated: 30, mpo: 10, bomb: 8, long_text: 8, many_parts: 16, many_scans: 8, largest: 8, longest: 2,
-    too_large: 8, magic: 60, other_format: 30, full: 4, empty: 4,
-}  # fmt: skip
+    draw_whole: 60,
+    draw_upright: 60,
+    draw_broken_exif: 60,
+    draw_truncated: 100,
+    draw_flipped: 150,
+    draw_spliced: 60,
+    draw_parts_moved: 100,
+    draw_resized: 60,
+    draw_interlaced: 30,
+    draw_animated: 30,
+    draw_mpo: 10,
+    draw_bomb: 8,
+    draw_long_text: 8,
+    draw_many_parts: 16,
+    draw_many_scans: 8,
+    draw_largest: 8,
+    draw_longest: 2,
+    draw_too_large: 8,
+    draw_magic: 60,
+    draw_other_format: 30,
+    draw_full: 4,
+    draw_empty: 4,
+}
 TYPES = ("application/x-image", "image/png", "image/jpeg", "IMAGE/PNG; charset=utf-8", "image/jpeg;;;")
 ODD_TYPES = ("", "text/plain", "image/webp", "application/json", "multipart/form-data", ";", "é", "x" * 5000,
              "image/png, image/jpeg", MARK.decode())  # fmt: skip
@@ -277,10 +296,10 @@ ODD_TYPES = ("", "text/plain", "image/webp", "application/json", "multipart/form
 def draw_body(seed: int, number: int) -> Body:
     draw = random.Random(f"{seed} {number}")
     make = [*KINDS][number] if number < len(KINDS) else draw.choices([*KINDS], [*KINDS.values()])[0]
-    kind, how = draw.choice(TYPES), draw.choices(("plain", "chunked", "short", "long"), (85, 9, 3, 3))[0]
+    content_type, delivery = draw.choice(TYPES), draw.choices(("plain", "chunked", "short", "long"), (85, 9, 3, 3))[0]
     if draw.random() < 0.05:
-        kind = draw.choice(ODD_TYPES)
-    return Body(number, make.__name__, make(draw), kind, how)
+        content_type = draw.choice(ODD_TYPES)
+    return Body(number, make.__name__.removeprefix("draw_"), make(draw), content_type, delivery)
 
 
 def iterate_bodies(seed: int) -> Iterator[Body]:

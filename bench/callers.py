@@ -30,7 +30,7 @@ class Cell:
     cpu_s: float | None = None  # of the server, per success
 
     @classmethod
-    def of(cls, found: load_test.LoadResult, seconds: float) -> Cell:
+    def from_load_test(cls, found: load_test.LoadResult, seconds: float) -> Cell:
         """Summarise a load test; `seconds` lasts until the last answer: `found` includes requests that ended late."""
         good, refused = found.latencies(200), found.latencies(503)
         middle, high, late = ((load_test.compute_quantile(times, q) if times else None) for times, q in
@@ -40,16 +40,16 @@ class Cell:
 
 def read_pictures(golden: Path) -> list[bytes]:
     """Return the pictures of a golden.npz, each as the bytes of its file."""
-    with np.load(golden) as kept:
-        whole, ends = kept["pictures"].tobytes(), kept["ends"].tolist()
+    with np.load(golden) as archive:
+        whole, ends = archive["pictures"].tobytes(), archive["ends"].tolist()
     return [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def measure_server(asked: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
+def measure_server(request: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
     """Measure one server with the requested number of callers and seconds."""
     began = time.monotonic()
-    found = load_test.run_load(asked["port"], pictures, asked["callers"], asked["seconds"])
-    return {"good": len(found.latencies(200)), "cell": asdict(Cell.of(found, time.monotonic() - began))}
+    found = load_test.run_load(request["port"], pictures, request["callers"], request["seconds"])
+    return {"good": len(found.latencies(200)), "cell": asdict(Cell.from_load_test(found, time.monotonic() - began))}
 
 
 if __name__ == "__main__":

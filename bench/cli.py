@@ -12,7 +12,7 @@ from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.task import Result
 
-MOST = 1.35  # times the CPU time of `invoke --version`
+MOST_RATIO = 1.35  # times the CPU time of `invoke --version`
 
 
 def find_aws() -> str | None:
@@ -26,16 +26,20 @@ def find_aws() -> str | None:
 def measure_cli_start(pairs: int) -> Result:
     """Measure `pairs` pairs, check the ratios and return the report."""
     if pairs < 1:
-        raise OpsError("--pairs takes 1 or more.")
+        raise OpsError(f"--pairs must be 1 or more, not {pairs}.")
     invoke = [sys.executable, "-m", "invoke"]
     ours, theirs = [*invoke, "--list"], [*invoke, "--version"]
     found = measure_pairs(lambda: measure_cpu_time(ours), lambda: measure_cpu_time(theirs), pairs)
     cost = 1 / compute_speedup(found)
-    checks = [Check("invoke --list against invoke --version, CPU time", cost, "x", f"at most {MOST:g}", cost <= MOST)]
+    checks = [
+        Check(
+            "invoke --list against invoke --version, CPU time", cost, "x", f"at most {MOST_RATIO:g}", cost <= MOST_RATIO
+        )
+    ]
     if aws := find_aws():
         against = measure_pairs(lambda: measure_cpu_time(ours), lambda: measure_cpu_time([aws, "--version"]), pairs)
         ratio = compute_speedup(against)
         checks.append(Check("aws --version against invoke --list, CPU time", ratio, "x", "at least 1", ratio >= 1))
     else:
-        say(f"No AWS CLI to compare with: {opponents.INSTALL}")
+        say(f"aws --version is not measured: there is no AWS CLI. Install it: {opponents.INSTALL}")
     return report_pairs(found, checks, "invoke --list", "invoke --version")

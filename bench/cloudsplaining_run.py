@@ -18,10 +18,10 @@ def collect_escalations(results: dict[str, Any], pages: dict[str, str | None]) -
     documents = results["inline_policies"] | results["customer_managed_policies"] | results["aws_managed_policies"]
     found: dict[str, list[dict[str, Any]]] = {}
     for role in results["roles"].values():
-        held = [*role["inline_policies"], *role["customer_managed_policies"], *role["aws_managed_policies"]]
-        said = [one for ident in held for one in documents[ident]["PrivilegeEscalation"]["findings"]]
-        if said:
-            found[role["name"]] = [one | {"id": (pages.get(one["type"]) or "").rpartition("/")[2]} for one in said]
+        policies = [*role["inline_policies"], *role["customer_managed_policies"], *role["aws_managed_policies"]]
+        findings = [one for policy_id in policies for one in documents[policy_id]["PrivilegeEscalation"]["findings"]]
+        if findings:
+            found[role["name"]] = [one | {"id": (pages.get(one["type"]) or "").rpartition("/")[2]} for one in findings]
     return found
 
 

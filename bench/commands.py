@@ -1,4 +1,4 @@
-"""The benchmarks as commands. --json prints one object; exit code 1 when a check fails, 7 for iam and rights."""
+"""Commands that run the benchmarks. The exit code is 1 when a check fails, 7 for bench.iam and bench.rights."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from invoke import Context
 from ops.core.task import Result, task
 
 
-@task(help={"pairs": "How many pairs are measured.", "json": "Print the one JSON object."})
+@task(help={"pairs": "Number of paired measurements (default: 25).", "json": "Print the result as JSON."})
 def cli(c: Context, pairs: int = 25, json: bool = False) -> Result:
-    """What `invoke --list` costs, against `invoke --version` and `aws --version`."""
+    """Measure the CPU time of `invoke --list`.
+
+    Compared with `invoke --version` and `aws --version`.
+
+    Example: invoke bench.cli --pairs 5
+    """
     from bench import cli
 
     return cli.measure_cli_start(pairs)
@@ -17,13 +22,16 @@ def cli(c: Context, pairs: int = 25, json: bool = False) -> Result:
 
 @task(
     help={
-        "rounds": "How many times each side is measured.",
-        "files": "How many pictures are pushed.",
-        "json": "Print the one JSON object.",
+        "rounds": "Measurements of each side (default: 5).",
+        "files": "Number of pictures to push (default: 2000).",
+        "json": "Print the result as JSON.",
     }
 )
 def data(c: Context, rounds: int = 5, files: int = 2000, json: bool = False) -> Result:
-    """What a push of 2,000 pictures takes, against `aws s3 sync`."""
+    """Measure data.push against `aws s3 sync` over simulated network links.
+
+    Example: invoke bench.data --files 100 --rounds 1
+    """
     from bench import data
 
     return data.measure_push(rounds, files)
@@ -31,13 +39,16 @@ def data(c: Context, rounds: int = 5, files: int = 2000, json: bool = False) -> 
 
 @task(
     help={
-        "rounds": "How many times each side is measured.",
-        "files": "How many files are sent.",
-        "json": "Print the one JSON object.",
+        "rounds": "Measurements of each side (default: 5).",
+        "files": "Number of files to send (default: 2000).",
+        "json": "Print the result as JSON.",
     }
 )
 def sync(c: Context, rounds: int = 5, files: int = 2000, json: bool = False) -> Result:
-    """What 2,000 files take to a box, against paramiko's put and rsync."""
+    """Measure file transfer to the box against rsync and paramiko's put.
+
+    Example: invoke bench.sync --files 100 --rounds 1
+    """
     from bench import sync
 
     return sync.measure_sync(rounds, files)
@@ -45,24 +56,36 @@ def sync(c: Context, rounds: int = 5, files: int = 2000, json: bool = False) -> 
 
 @task(
     help={
-        "pairs": "How many pairs are measured.",
-        "pictures": "How many of a class are trained on, and how many tested.",
-        "pixels": "Pictures are trained on as squares of so many.",
-        "json": "Print the one JSON object.",
+        "pairs": "Number of paired measurements (default: 5).",
+        "pictures": "Pictures per class, for training and for testing (default: 16).",
+        "pixels": "Width and height of the training input (default: 224).",
+        "json": "Print the result as JSON.",
     }
 )
 def train(c: Context, pairs: int = 5, pictures: int = 16, pixels: int = 224, json: bool = False) -> Result:
-    """What frozen fine-tuning takes, against a plain loop in torchvision's manner."""
+    """Measure fine-tuning of a frozen backbone against torchvision's reference loop.
+
+    Compares speed and accuracy on the same pictures and weights.
+
+    Example: invoke bench.train --pairs 1 --pictures 2 --pixels 32
+    """
     from bench import train
 
     return train.measure_training(pairs, pictures, pixels)
 
 
 @task(
-    help={"runs": "How many runs are killed.", "seed": "Of the moments at which.", "json": "Print the one JSON object."}
+    help={
+        "runs": "Number of runs to kill and resume (default: 20).",
+        "seed": "Random seed (default: 0).",
+        "json": "Print the result as JSON.",
+    }
 )
 def resume(c: Context, runs: int = 20, seed: int = 0, json: bool = False) -> Result:
-    """Whether a killed training ends with the weights of one that was not."""
+    """Kill and resume training runs and compare their weights bit by bit.
+
+    Example: invoke bench.resume --runs 5
+    """
     from bench import resume
 
     return resume.verify_resume(runs, seed)
@@ -70,12 +93,12 @@ def resume(c: Context, runs: int = 20, seed: int = 0, json: bool = False) -> Res
 
 @task(
     help={
-        "rounds": "How many times each server is measured.",
-        "seconds": "Of each measurement.",
-        "arch": "Of the network that is served, as in train.arch.",
-        "pixels": "The network sees squares of so many.",
-        "native": "Measure with this CPU's own instructions alone, and not again as if it had no bf16.",
-        "json": "Print the one JSON object.",
+        "rounds": "Measurements of each server (default: 5).",
+        "seconds": "Seconds of each measurement (default: 1.5).",
+        "arch": "Architecture of the served model, as in train.arch (default: resnet18).",
+        "pixels": "Width and height of the model's input (default: 224).",
+        "native": "Skip the second pass, which runs with bf16 instructions disabled.",
+        "json": "Print the result as JSON.",
     }
 )
 def serve(
@@ -87,7 +110,10 @@ def serve(
     native: bool = False,
     json: bool = False,
 ) -> Result:
-    """What the server answers a second, against flask on gunicorn and LitServe."""
+    """Measure the throughput of the server against flask on gunicorn and LitServe.
+
+    Example: invoke bench.serve --rounds 1 --seconds 0.5 --native
+    """
     from bench import serve
 
     return serve.measure_serving(rounds, seconds, arch, pixels, native)
@@ -95,14 +121,19 @@ def serve(
 
 @task(
     help={
-        "bodies": "How many are sent.",
-        "seed": "Of what they are made.",
-        "pixels": "The network sees squares of so many.",
-        "json": "Print the one JSON object.",
+        "bodies": "Number of request bodies to send (default: 10000).",
+        "seed": "Random seed of the bodies (default: 0).",
+        "pixels": "Width and height of the model's input (default: 224).",
+        "json": "Print the result as JSON.",
     }
 )
 def fuzz(c: Context, bodies: int = 10_000, seed: int = 0, pixels: int = 224, json: bool = False) -> Result:
-    """Whether the server bears bodies that are broken, hostile or odd."""
+    """Send malformed and hostile request bodies to the server.
+
+    Reports wrong answers, slow refusals, memory use and unexpected log lines.
+
+    Example: invoke bench.fuzz --bodies 500 --seed 7
+    """
     from bench import fuzz
 
     return fuzz.check_hostile_bodies(bodies, seed, pixels=pixels)
@@ -110,18 +141,23 @@ def fuzz(c: Context, bodies: int = 10_000, seed: int = 0, pixels: int = 224, jso
 
 @task(
     help={
-        "rounds": "How many times 3,000 roles are audited.",
-        "pairs": "How many times 300 are, in turn with cloudsplaining.",
-        "roles": "How many in place of 3,000; a tenth of them are audited in turn with cloudsplaining.",
-        "seed": "Of the accounts.",
-        "oracle": "A Python that has cloudsplaining, in place of .venv-bench.",
-        "json": "Print the one JSON object.",
+        "rounds": "Audits of all roles (default: 5).",
+        "pairs": "Paired audits, with cloudsplaining, of a tenth of the roles (default: 2).",
+        "roles": "Number of roles in the synthetic account (default: 3000).",
+        "seed": "Random seed of the account (default: 0).",
+        "oracle": "Python with cloudsplaining (default: that of .venv-bench).",
+        "json": "Print the result as JSON.",
     }
 )
 def iam(
     c: Context, rounds: int = 5, pairs: int = 2, roles: int = 3000, seed: int = 0, oracle: str = "", json: bool = False
 ) -> Result:
-    """What an audit takes, against cloudsplaining, and whether it misses anything."""
+    """Measure the audit of a synthetic account against cloudsplaining.
+
+    Also checks that the audit misses no correct finding of cloudsplaining.
+
+    Example: invoke bench.iam --roles 200 --rounds 1 --pairs 1
+    """
     from bench import iam
 
     return iam.measure_audit(rounds, pairs, roles, seed, oracle)
@@ -129,14 +165,19 @@ def iam(
 
 @task(
     help={
-        "replay": "How many actions are taken away for real.",
-        "steps": "Record the first so many steps of the job alone; the page in docs/ stays as it is. 0: all.",
-        "seed": "Of which.",
-        "json": "Print the one JSON object.",
+        "replay": "Number of actions to remove and test (default: 5).",
+        "steps": "Record only this number of first steps and do not write docs/needed-actions.md (default: all).",
+        "seed": "Random seed for the choice of removed actions (default: 0).",
+        "json": "Print the result as JSON.",
     }
 )
 def rights(c: Context, replay: int = 5, steps: int = 0, seed: int = 0, json: bool = False) -> Result:
-    """Record the whole job: which action of which role does it need? Remove some, and see it break."""
+    """Record the complete workflow and report which IAM actions each role needs.
+
+    Some actions are then removed, to check that the predicted step fails.
+
+    Example: invoke bench.rights --steps 3 --replay 1 --seed 1
+    """
     from bench import needed_actions
 
     return needed_actions.verify_needed_actions(replay, steps, seed)

@@ -40,15 +40,15 @@ CLASSES, SIDE = 10, 80  # a picture of SIDE x SIDE noise is 19.3 KB of PNG
 ARCHIVE_END = 10_240  # bytes: tar fills its last record
 ROUND_TRIP_S = 0.02
 GBIT, MBIT_100 = 1e9 / 8, 1e8 / 8  # bytes a second
-FASTER, WIRE, UNCHANGED = 5.0, 1.5, 1.0  # the bounds of the checks
-SECRETS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_DEFAULT_REGION": "us-east-1"}
+MIN_SPEEDUP, MAX_WIRE_RATIO, MAX_UNCHANGED_RATIO = 5.0, 1.5, 1.0  # the bounds of the checks
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_DEFAULT_REGION": "us-east-1"}
 
 Sender = Callable[[], float]
 
 
 @dataclass
-class Line:
-    """The store behind one line, with what each side needs to reach it; `url` is the near end."""
+class LinkedStore:
+    """The store behind one link, with what each program needs to reach it; `url` is the near end of the link."""
 
     store: Store
     url: str
@@ -57,7 +57,7 @@ class Line:
     pictures: Path
     aws: Path
 
-    def ours(self, fresh: bool) -> float:
+    def time_push(self, fresh: bool) -> float:
         """Return the seconds of one `invoke data.push`; `fresh` empties the bucket and the local cache first."""
         work = self.folder / "work"
         if fresh:
@@ -66,24 +66,27 @@ class Line:
         argv = [sys.executable, "-m", "invoke", "-f", str(self.folder / "bench.yaml"), "data.push", "--dir"]
         return time_command([*argv, str(self.pictures)], {"KENNEL_WORK": str(work)})
 
-    def senders(self, fresh: bool) -> dict[str, Sender]:
-        """Return ours, the AWS CLI, and those of rclone and s5cmd that are installed."""
-        found: dict[str, Sender] = {"data.push": lambda: self.ours(fresh), "aws s3 sync": lambda: self.sync(fresh)}
+    def build_senders(self, fresh: bool) -> dict[str, Sender]:
+        """Return data.push, the AWS CLI, and those of rclone and s5cmd that are installed."""
+        found: dict[str, Sender] = {
+            "data.push": lambda: self.time_push(fresh),
+            "aws s3 sync": lambda: self.time_aws_sync(fresh),
+        }
         for name in ("rclone", "s5cmd"):
             if shutil.which(name):
-                found[name] = partial(self.other, name, fresh)
+                found[name] = partial(self.time_other, name, fresh)
         return found
 
-    def theirs(self, argv: list[str], fresh: bool) -> float:
+    def time_program(self, argv: list[str], fresh: bool) -> float:
         if fresh:
             self.store.clear()
-        return time_command([*argv], {**SECRETS, "HOME": str(self.folder), "AWS_EC2_METADATA_DISABLED": "true"})
+        return time_command([*argv], {**CREDENTIALS, "HOME": str(self.folder), "AWS_EC2_METADATA_DISABLED": "true"})
 
-    def sync(self, fresh: bool) -> float:
+    def time_aws_sync(self, fresh: bool) -> float:
         argv = [str(self.aws), "--endpoint-url", self.url, "s3", "sync", "--only-show-errors"]
-        return self.theirs([*argv, str(self.pictures), "s3://bench/"], fresh)
+        return self.time_program([*argv, str(self.pictures), "s3://bench/"], fresh)
 
-    def other(self, name: str, fresh: bool) -> float:
+    def time_other(self, name: str, fresh: bool) -> float:
         rclone = f":s3,provider=Other,env_auth=true,force_path_style=true,endpoint='{self.url}':bench"
         argv = {
             "rclone": [
@@ -108,19 +111,19 @@ class Line:
                 "s3://bench/",
             ],
         }
-        return self.theirs(argv[name], fresh)
+        return self.time_program(argv[name], fresh)
 
 
 def time_command(argv: list[str], env: dict[str, str]) -> float:
     """Return the wall time of a whole command in seconds. Raises OpsError with its stderr when it fails."""
-    kept = {
+    environment = {
         name: value for name, value in os.environ.items() if not name.startswith("AWS_") and "proxy" not in name.lower()
     }
     began = time.perf_counter()
-    done = subprocess.run(argv, cwd=ROOT, env=kept | env, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, cwd=ROOT, env=environment | env, capture_output=True, text=True, check=False)
     took = time.perf_counter() - began
     if done.returncode:
-        raise OpsError(f"{Path(argv[0]).name} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
+        raise OpsError(f"{Path(argv[0]).name} failed with exit code {done.returncode}: {done.stderr.strip()[-600:]}")
     return took
 
 
@@ -137,8 +140,8 @@ def draw_pictures(folder: Path, count: int) -> int:
 
 
 @contextmanager
-def open_lines(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) -> Iterator[list[Line]]:
-    """Serve the store on a thread of this process, behind one line for each rate; yield the lines."""
+def open_linked_stores(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) -> Iterator[list[LinkedStore]]:
+    """Serve the store on a thread of this process, behind one link for each rate; yield them."""
     loop, store = asyncio.new_event_loop(), Store()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -151,28 +154,28 @@ def open_lines(folder: Path, sent: Path, aws: Path, rates: tuple[float, ...]) ->
     made = []
     for number, rate in enumerate(rates):
         url = f"http://127.0.0.1:{port(Link(far, ROUND_TRIP_S, rate).serve())}"
-        made.append(Line(store, url, rate, write_bench_settings(folder / str(number), url), sent, aws))
+        made.append(LinkedStore(store, url, rate, write_bench_settings(folder / str(number), url), sent, aws))
     try:
         yield made
     finally:
-        asyncio.run_coroutine_threadsafe(end_others(), loop).result()
+        asyncio.run_coroutine_threadsafe(cancel_connections(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
 
-async def end_others() -> None:
+async def cancel_connections() -> None:
     """Cancel the tasks of connections that clients left open, which would complain when their loop ends."""
     asyncio.get_running_loop().set_exception_handler(
         lambda loop, context: None
     )  # the default handler would log that each was cancelled
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for other in others:
-        other.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    connections = asyncio.all_tasks() - {asyncio.current_task()}
+    for connection in connections:
+        connection.cancel()
+    await asyncio.gather(*connections, return_exceptions=True)
 
 
 def write_bench_settings(folder: Path, url: str) -> Path:
-    """Write a profile and a settings file that direct our side to the line; nothing else distinguishes it from AWS."""
+    """Write a profile and a settings file that direct our side to the link; nothing else distinguishes it from AWS."""
     folder.mkdir()
     keys = "aws_access_key_id = bench\naws_secret_access_key = bench"
     (folder / "config").write_text(f"[profile bench]\nregion = us-east-1\nendpoint_url = {url}\n{keys}\n")
@@ -186,40 +189,45 @@ def write_bench_settings(folder: Path, url: str) -> Path:
 def measure_push(rounds: int, files: int) -> Result:
     """Measure all senders, check the ratios, return the report. Raises OpsError when a push fails or is incomplete."""
     if rounds < 1 or files < 10 * CLASSES:
-        raise OpsError(f"--rounds takes 1 or more, --files {10 * CLASSES} or more: each class in each split.")
+        raise OpsError(
+            f"--rounds must be 1 or more, --files {10 * CLASSES} or more, so that each split has each class."
+        )
     aws = opponents.find_in_venv("aws", "bench.data", "the AWS CLI")
     with tempfile.TemporaryDirectory(prefix="kennel-bench-") as name:
         folder = Path(name)
         sent = folder / "pictures"
         total = draw_pictures(sent, files)
         say(
-            f"{files} pictures of noise, {total / 1e6:.1f} MB, {CLASSES} classes; {ROUND_TRIP_S * 1000:.0f} ms there and back"
+            f"Measuring {files} pictures of noise, {total / 1e6:.1f} MB, {CLASSES} classes; round trip {ROUND_TRIP_S * 1000:.0f} ms"
         )
-        with open_lines(folder, sent, aws, (GBIT, MBIT_100)) as (wide, narrow):
-            for send in wide.senders(fresh=True).values():
+        with open_linked_stores(folder, sent, aws, (GBIT, MBIT_100)) as (wide, narrow):
+            for send in wide.build_senders(fresh=True).values():
                 send()  # unmeasured: it fills the caches of bytecode and files
             new = time_senders(
-                "1 Gbit/s, all new", wide.senders(fresh=True), rounds, lambda: check_arrival(wide.store, total)
+                "1 Gbit/s, all new", wide.build_senders(fresh=True), rounds, lambda: check_arrival(wide.store, total)
             )
             slow = time_senders(
-                "100 Mbit/s, all new", narrow.senders(fresh=True), rounds, lambda: check_arrival(narrow.store, total)
+                "100 Mbit/s, all new",
+                narrow.build_senders(fresh=True),
+                rounds,
+                lambda: check_arrival(narrow.store, total),
             )
-            wide.ours(fresh=True)
-            for send in [*wide.senders(fresh=False).values()][1:]:
+            wide.time_push(fresh=True)
+            for send in [*wide.build_senders(fresh=False).values()][1:]:
                 send()  # each has now sent everything
             wide.store.requests.clear()
-            wide.ours(fresh=False)
-            asked = wide.store.to_s3()
-            same = time_senders("1 Gbit/s, nothing changed", wide.senders(fresh=False), rounds, lambda: None)
-    return report_push({"new": new, "slow": slow, "same": same}, total / MBIT_100, total, asked)
+            wide.time_push(fresh=False)
+            request_count = wide.store.count_s3_requests()
+            same = time_senders("1 Gbit/s, nothing changed", wide.build_senders(fresh=False), rounds, lambda: None)
+    return report_push({"new": new, "slow": slow, "same": same}, total / MBIT_100, total, request_count)
 
 
 def check_arrival(store: Store, total: int) -> None:
     """Check that the last sender sent everything, as shards or as files. Raises OpsError."""
-    there = sum(len(found.body) for key, found in store.objects.items() if not key.endswith(".json"))
+    stored = sum(len(found.body) for key, found in store.objects.items() if not key.endswith(".json"))
     ends = ARCHIVE_END * sum(key.endswith(".tar") for key in store.objects)
-    if not total <= there <= total * 1.1 + ends:
-        raise OpsError(f"{there} bytes are in the store, and {total} were to be sent.")
+    if not total <= stored <= total * 1.1 + ends:
+        raise OpsError(f"The upload is incomplete: the store has {stored} bytes, the pictures have {total}.")
 
 
 def time_senders(
@@ -235,29 +243,33 @@ def time_senders(
     return found
 
 
-def report_push(found: dict[str, dict[str, list[float]]], wire: float, total: int, asked: int) -> Result:
+def report_push(found: dict[str, dict[str, list[float]]], wire: float, total: int, request_count: int) -> Result:
     both = {what: list(zip(times["data.push"], times["aws s3 sync"], strict=True)) for what, times in found.items()}
-    faster, unchanged = measure.compute_speedup(both["new"]), 1 / measure.compute_speedup(both["same"])
-    over = statistics.median(found["slow"]["data.push"]) / wire
+    speedup, unchanged = measure.compute_speedup(both["new"]), 1 / measure.compute_speedup(both["same"])
+    wire_ratio = statistics.median(found["slow"]["data.push"]) / wire
     checks = [
         measure.Check(
-            "all new at 1 Gbit/s: aws s3 sync against data.push", faster, "x", f"at least {FASTER:g}", faster >= FASTER
-        ),
-        measure.Check(
-            f"all new at 100 Mbit/s: data.push against {wire:.2f} s on the wire",
-            over,
+            "all new at 1 Gbit/s: aws s3 sync / data.push",
+            speedup,
             "x",
-            f"at most {WIRE:g}",
-            over <= WIRE,
+            f"at least {MIN_SPEEDUP:g}",
+            speedup >= MIN_SPEEDUP,
         ),
         measure.Check(
-            "nothing changed: data.push against aws s3 sync",
+            f"all new at 100 Mbit/s: data.push / transmission time of {wire:.2f} s",
+            wire_ratio,
+            "x",
+            f"at most {MAX_WIRE_RATIO:g}",
+            wire_ratio <= MAX_WIRE_RATIO,
+        ),
+        measure.Check(
+            "nothing changed: data.push / aws s3 sync",
             unchanged,
             "x",
-            f"at most {UNCHANGED:g}",
-            unchanged <= UNCHANGED,
+            f"at most {MAX_UNCHANGED_RATIO:g}",
+            unchanged <= MAX_UNCHANGED_RATIO,
         ),
-        measure.Check("nothing changed: requests to S3", asked, "", "exactly 1", asked == 1),
+        measure.Check("nothing changed: requests to S3", request_count, "", "exactly 1", request_count == 1),
     ]
     answer = measure.report_pairs(both["new"], checks, "invoke data.push", "aws s3 sync")
     rows = [
@@ -267,6 +279,6 @@ def report_push(found: dict[str, dict[str, list[float]]], wire: float, total: in
         )
         for name, times in line.items()
     ]
-    shown = format_table(("", "", "median s", "least", "most"), rows)
+    table = format_table(("link", "program", "median s", "min s", "max s"), rows)
     data = {"bytes": total, "wire_s": round(wire, 3), "seconds": found}
-    return Result(answer.data | data, f"{shown}\n\n{answer.text}", code=answer.code)
+    return Result(answer.data | data, f"{table}\n\n{answer.text}", code=answer.code)

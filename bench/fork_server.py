@@ -43,34 +43,34 @@ def arm_kill(kill: dict[str, int], every: bool) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, *batch)
 
-    def taking_its_place(self: Path, target: Any) -> Path:
+    def replace_file(self: Path, target: Any) -> Path:
         counted["save"] += self.name.startswith(f".{checkpoint.NAME}")
         if counted["save"] == kill.get("save"):
             os.kill(os.getpid(), signal.SIGKILL)
         return replace(self, target)
 
-    fit.Fit.train_step, Path.replace = train_step, taking_its_place  # type: ignore[method-assign,assignment]
+    fit.Fit.train_step, Path.replace = train_step, replace_file  # type: ignore[method-assign,assignment]
 
 
-def run(asked: dict[str, Any]) -> int:
+def run(request: dict[str, Any]) -> int:
     """Train in this fork as the command line says; return train.py's exit code."""
-    arm_kill(asked.get("kill", {}), asked.get("every", False))
+    arm_kill(request.get("kill", {}), request.get("every", False))
     try:
         global alive
-        alive = train.main(train.build_parser().parse_args(asked["argv"]))
+        alive = train.main(train.build_parser().parse_args(request["argv"]))
     except fit.Stopped:
         return int(train.STOPPED)
     return 0
 
 
-def run_script(asked: dict[str, Any]) -> int:
+def run_script(request: dict[str, Any]) -> int:
     """Run another program in this fork like `python SCRIPT`, but with torch already imported; return 0 or 1."""
-    os.environ.update(asked["env"])
+    os.environ.update(request["env"])
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.argv = [asked["script"], *asked["argv"]]
+        os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = [request["script"], *request["argv"]]
     try:
-        runpy.run_path(asked["script"], run_name="__main__")
+        runpy.run_path(request["script"], run_name="__main__")
         sys.stdout.flush()
     except BaseException:
         traceback.print_exc()
@@ -78,14 +78,14 @@ def run_script(asked: dict[str, Any]) -> int:
     return 0
 
 
-def spawn_run(asked: dict[str, Any]) -> int:
+def spawn_run(request: dict[str, Any]) -> int:
     """Fork a run; return its process id."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
             os.dup2(2, 1)
-            code = run_script(asked) if "script" in asked else run(asked)
+            code = run_script(request) if "script" in request else run(request)
         finally:
             os._exit(code)
     return child
@@ -94,12 +94,12 @@ def spawn_run(asked: dict[str, Any]) -> int:
 def main() -> None:
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         began = time.monotonic()
-        children = [spawn_run(one) for one in (asked if isinstance(asked, list) else [asked])]
+        children = [spawn_run(one) for one in (request if isinstance(request, list) else [request])]
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         ended = [{"code": code, "seconds": time.monotonic() - began} for code in codes]
-        print(json.dumps(ended if isinstance(asked, list) else ended[0]), flush=True)
+        print(json.dumps(ended if isinstance(request, list) else ended[0]), flush=True)
 
 
 if __name__ == "__main__":

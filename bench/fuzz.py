@@ -34,15 +34,15 @@ from ops.core.task import Result
 CALLERS = 4  # fewer than the server admits: none is refused because the queue is full
 REFUSED_S, PING_S = 1.0, 2.0  # SageMaker gives a ping two seconds
 COPIES = 3  # decoded, upright, and as RGB: each has 4 bytes a pixel in Pillow
-KEPT = 1.25  # malloc returns freed memory late
-AGAIN = 3  # repetitions of a slow refusal, alone: on a shared host only the fastest of several is meaningful
-SHOWN = 40  # faults that are printed
-ALWAYS = ("whole", "upright", "interlaced", "largest")  # pictures that must be classified
-KNOWN = {"time", "level", "message", "status", "ms", "bytes", "release", "classes", "precision", "threads"}
+MALLOC_FACTOR = 1.25  # malloc returns freed memory late
+REPEATS = 3  # repetitions of a slow refusal, alone: on a shared host only the fastest of several is meaningful
+PRINTED_FAULTS = 40
+VALID_KINDS = ("whole", "upright", "interlaced", "largest")  # pictures that must be classified
+LOG_FIELDS = {"time", "level", "message", "status", "ms", "bytes", "release", "classes", "precision", "threads"}
 
 
 @dataclass(frozen=True)
-class Got:
+class Response:
     """The server's response. Status 0 means that the connection ended without one."""
 
     status: int
@@ -59,7 +59,7 @@ class Got:
 
 
 @dataclass
-class Found:
+class FuzzResults:
     """The results of all bodies."""
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -71,11 +71,11 @@ class Found:
 
 def iterate_packets(one: Body) -> Iterator[bytes]:
     lengths = {"short": len(one.data) + 100, "long": len(one.data) // 2}
-    size = f"Content-Length: {lengths.get(one.how, len(one.data))}"
-    framing = "Transfer-Encoding: chunked" if one.how == "chunked" else size
+    size = f"Content-Length: {lengths.get(one.delivery, len(one.data))}"
+    framing = "Transfer-Encoding: chunked" if one.delivery == "chunked" else size
     head = f"POST /invocations HTTP/1.1\r\nHost: fuzz\r\nContent-Type: {one.content_type}\r\n{framing}\r\n\r\n"
     yield head.encode()
-    if one.how != "chunked":
+    if one.delivery != "chunked":
         yield one.data
         return
     step = 1 + one.number * 7919 % 65_536
@@ -86,58 +86,58 @@ def iterate_packets(one: Body) -> Iterator[bytes]:
     yield b"0\r\n\r\n"
 
 
-def send_body(port: int, one: Body) -> Got:
+def send_body(port: int, one: Body) -> Response:
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
         try:
             for packet in iterate_packets(one):
                 line.sendall(packet)
-            if one.how == "short":
+            if one.delivery == "short":
                 line.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the server answered before it had read everything
         try:
             answer = http.client.HTTPResponse(line, method="POST")
             answer.begin()
-            return Got(answer.status, time.monotonic() - began, answer.read())
+            return Response(answer.status, time.monotonic() - began, answer.read())
         except (OSError, http.client.HTTPException):
-            return Got(0, time.monotonic() - began, b"")
+            return Response(0, time.monotonic() - began, b"")
 
 
-def judge_response(one: Body, got: Got) -> str:
+def judge_response(body: Body, response: Response) -> str:
     """Return what is wrong with the response, or ""."""
-    if one.how == "short" and got.status == 0:
+    if body.delivery == "short" and response.status == 0:
         return ""
-    if one.how == "long" and got.status == 400:
+    if body.delivery == "long" and response.status == 400:
         return ""  # uvicorn itself rejects the bytes after the body as a malformed request
-    if got.status not in (200, 400, 413, 415):
-        return f"answered {got.status}"
-    if got.status == 200:
-        lacking = {"release", "best", "classes", "scores", "probabilities"} - got.answer.keys()
-        if lacking or one.how == "short":
-            return f"200 without {', '.join(lacking) or 'the whole body'}"
-    elif not isinstance(got.answer.get("error"), str):
-        return f"{got.status} without a reason in JSON"
-    wanted = derive_expected_status(one)
-    return f"answered {got.status}, not {wanted}" if wanted and got.status != wanted else ""
+    if response.status not in (200, 400, 413, 415):
+        return f"answered {response.status}"
+    if response.status == 200:
+        missing = {"release", "best", "classes", "scores", "probabilities"} - response.answer.keys()
+        if missing or body.delivery == "short":
+            return f"answered 200 without {', '.join(missing) or 'the whole body'}"
+    elif not isinstance(response.answer.get("error"), str):
+        return f"answered {response.status} without a reason in JSON"
+    expected = derive_expected_status(body)
+    return f"answered {response.status}, not {expected}" if expected and response.status != expected else ""
 
 
-def derive_expected_status(one: Body) -> int | None:
+def derive_expected_status(body: Body) -> int | None:
     """Return the only correct status, or None if several are."""
-    if one.content_type not in TYPES:
+    if body.content_type not in TYPES:
         return 415
-    if one.how in ("short", "long"):
+    if body.delivery in ("short", "long"):
         return None
-    if one.kind in ALWAYS:
+    if body.kind in VALID_KINDS:
         return 200
-    if len(one.data) > LIMIT:
+    if len(body.data) > LIMIT:
         return 413
-    return {"too_large": 400, "empty": 400, "other_format": 400, "full": 200}.get(one.kind)
+    return {"too_large": 400, "empty": 400, "other_format": 400, "full": 200}.get(body.kind)
 
 
-def send_all_bodies(port: int, seed: int, count: int) -> Found:
+def send_all_bodies(port: int, seed: int, count: int) -> FuzzResults:
     """Send all bodies, CALLERS at a time, and pings meanwhile; return the results."""
-    found, lock, ended = Found(), threading.Lock(), threading.Event()
+    found, lock, ended = FuzzResults(), threading.Lock(), threading.Event()
 
     def ping() -> None:
         while not ended.wait(0.2):
@@ -168,22 +168,24 @@ def send_all_bodies(port: int, seed: int, count: int) -> Found:
     return found
 
 
-def repeat_slow_refusals(port: int, found: Found) -> float:
+def repeat_slow_refusals(port: int, found: FuzzResults) -> float:
     """Repeat the refusals that were too slow, alone; return the slowest refusal in seconds."""
-    alone = [(min(send_body(port, one).seconds for _ in range(AGAIN)), one) for one in found.slow]
-    found.faults += [(one, f"refused after {took:.1f} s, alone") for took, one in alone if took > REFUSED_S]
+    alone = [(min(send_body(port, one).seconds for _ in range(REPEATS)), one) for one in found.slow]
+    found.faults += [(one, f"refused after {took:.1f} s when sent alone") for took, one in alone if took > REFUSED_S]
     quick = [took for status, (took, _) in found.longest.items() if 400 <= status < 500 and took <= REFUSED_S]
     return max([took for took, _ in alone] or quick, default=0.0)
 
 
-def save_faults(found: Found, seed: int) -> None:
-    """Print the first SHOWN faults and write their bodies to files."""
+def save_faults(found: FuzzResults, seed: int) -> None:
+    """Print the first PRINTED_FAULTS faults and write their bodies to files."""
     folder = WORK / "fuzz"
-    for one, reason in sorted(found.faults, key=lambda fault: fault[0].number)[:SHOWN]:
+    for one, reason in sorted(found.faults, key=lambda fault: fault[0].number)[:PRINTED_FAULTS]:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{seed}-{one.number}-{one.kind}"
         file.write_bytes(one.data)
-        say(f"  seed {seed}, number {one.number}, {one.kind}, {one.how}, {one.content_type[:40]!r}: {reason}; {file}")
+        say(
+            f"  seed {seed}, number {one.number}, {one.kind}, {one.delivery}, {one.content_type[:40]!r}: {reason}; {file}"
+        )
 
 
 def read_server_peak(server: Server) -> float:
@@ -194,7 +196,7 @@ def read_server_peak(server: Server) -> float:
 
 def compute_memory_bound(base: float, workers: int) -> float:
     """Return the bound in MB: `base`, COPIES of the largest picture per worker, and two copies of a body per caller."""
-    return base + (workers * COPIES * 4 * PIXELS + CALLERS * 2 * LIMIT) / 1e6 * KEPT
+    return base + (workers * COPIES * 4 * PIXELS + CALLERS * 2 * LIMIT) / 1e6 * MALLOC_FACTOR
 
 
 def request_golden_answers(port: int, pictures: list[bytes]) -> list[tuple[float, list[float]]]:
@@ -221,27 +223,29 @@ def inspect_log(log: Path) -> tuple[list[str], int]:
     odd, answered = [], 0
     for line in log.read_bytes().splitlines():
         try:
-            said = json.loads(line)
+            entry = json.loads(line)
         except ValueError:
-            said = {"": line}
-        answered += said.get("message") == "answered"
-        if set(said) - KNOWN or said["level"] == "error" or MARK in line:
+            entry = {"": line}
+        answered += entry.get("message") == "answered"
+        if set(entry) - LOG_FIELDS or entry["level"] == "error" or MARK in line:
             odd.append(line.decode(errors="replace")[:300])
     return odd, answered
 
 
-def list_fuzz_checks(found: Found, count: int, slowest: float, memory: tuple[float, float], odd: list[str], same: bool) -> list[Check]:  # fmt: skip
+def list_fuzz_checks(
+    found: FuzzResults, count: int, slowest: float, memory: tuple[float, float], odd: list[str], same: bool
+) -> list[Check]:
     used, most = memory
     kinds = Counter(reason for _, reason in found.faults)
-    quick = not any("alone" in reason for _, reason in found.faults)
+    quick = not any("sent alone" in reason for _, reason in found.faults)
     worst, wrong = max(found.pings, default=0.0), len(found.faults)
     return [
-        Check(f"answers that are wrong, of {count} {dict(kinds) or ''}", wrong, "", "none", not wrong),
-        Check("the slowest refusal; what took longer is asked again, alone", slowest, "s", f"at most {REFUSED_S:g}", quick),
-        Check("the slowest ping meanwhile", worst, "s", f"at most {PING_S:g}", worst <= PING_S),
-        Check("the same process, with its golden answers", same, "", "yes", same),
-        Check("resident memory at its peak", used, "MB", f"at most {most:.0f}", used <= most),
-        Check("lines of the log that are not a request's or the start's", len(odd), "", "none", not odd),
+        Check(f"wrong answers to {count} bodies {dict(kinds) or ''}", wrong, "", "none", not wrong),
+        Check("slowest refusal (slower ones are repeated alone)", slowest, "s", f"at most {REFUSED_S:g}", quick),
+        Check("slowest ping under load", worst, "s", f"at most {PING_S:g}", worst <= PING_S),
+        Check("the server did not restart and gives its golden answers", same, "", "yes", same),
+        Check("peak resident memory", used, "MB", f"at most {most:.0f}", used <= most),
+        Check("unexpected log lines", len(odd), "", "none", not odd),
     ]  # fmt: skip
 
 
@@ -252,7 +256,7 @@ def read_start_time(server: Server) -> str:
 def check_hostile_bodies(count: int, seed: int, arch: str = "resnet_tiny", pixels: int = 224) -> Result:
     """Send `count` bodies to a server, check its answers, log and memory, and return the report."""
     if count < 1:
-        raise OpsError("--bodies takes 1 or more.")
+        raise OpsError(f"--bodies must be 1 or more, not {count}.")
     made = make_release(arch, pixels)
     pictures = read_pictures(made / "model" / "golden.npz")
     with tempfile.TemporaryDirectory(prefix="kennel-fuzz-") as folder:
@@ -264,7 +268,7 @@ def check_hostile_bodies(count: int, seed: int, arch: str = "resnet_tiny", pixel
                 read_server_peak(server),
                 read_start_time(server),
             )
-            say(f"{count} bodies of seed {seed}, {CALLERS} at a time, to a server of {base:.0f} MB ...")
+            say(f"Sending {count} bodies of seed {seed}, {CALLERS} at a time; the server uses {base:.0f} MB ...")
             found = send_all_bodies(server.port, seed, count)
             slowest = repeat_slow_refusals(server.port, found)
             last = request_golden_answers(server.port, pictures)
@@ -276,10 +280,10 @@ def check_hostile_bodies(count: int, seed: int, arch: str = "resnet_tiny", pixel
         odd, answered = inspect_log(log)
     save_faults(found, seed)
     for line in odd[:5]:
-        say(f"  in the log: {line}")
+        say(f"  unexpected log line: {line}")
     every = list_fuzz_checks(found, count, slowest, memory, odd, same)
     pairs = [(after, before) for (after, _), (before, _) in zip(last, first, strict=True)]
-    answer = measure.report_pairs(pairs, every, "golden pictures afterwards", "golden pictures before")
+    answer = measure.report_pairs(pairs, every, "golden pictures after the bodies", "golden pictures before")
     longest = {str(status): longest for status, longest in sorted(found.longest.items())}
     data = {"seed": seed, "bodies": count, "statuses": dict(found.statuses), "slowest": longest, "logged": answered}
     slow = [f"slowest {status}: {took:.2f} s, {what}" for status, (took, what) in longest.items()]

@@ -24,7 +24,7 @@ class Line:
         self.bytes = 0
         self._free_at = 0.0
 
-    def arrival(self, length: int, now: float) -> float:
+    def schedule_arrival(self, length: int, now: float) -> float:
         """Return when the next `length` bytes arrive if they are sent now."""
         self._free_at = max(now, self._free_at) + length / self.rate
         self.bytes += length
@@ -65,7 +65,7 @@ async def forward_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     clock = asyncio.get_running_loop().time
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(CHUNK):
-            await under_way.put((line.arrival(len(data), clock()), data))
+            await under_way.put((line.schedule_arrival(len(data), clock()), data))
     await under_way.put((clock() + line.delay_s, b""))
     await arriving
 

@@ -23,14 +23,14 @@ from tests.e2e import replays, whole_job
 from tests.e2e.recorder import Run, shipped
 
 PAGE = ROOT / "docs" / "needed-actions.md"
-KEPT = WORK / "bench" / "requests.jsonl"
+RECORD = WORK / "bench" / "requests.jsonl"
 WHY = ("a run", "expect.toml", "nothing")
 
 
 def verify_needed_actions(count: int, first: int, seed: int) -> Result:
     """Record the job, or its `first` steps (0: all), replay it without each of `count` actions, report the outcomes."""
     if min(count, first) < 0:
-        raise OpsError("--replay is a number of removals, 0 or more, and --steps one of steps.")
+        raise OpsError("--replay and --steps must be 0 or more.")
     began = time.monotonic()
     steps = list(whole_job.steps())
     is_whole = first in (0, len(steps))
@@ -38,13 +38,13 @@ def verify_needed_actions(count: int, first: int, seed: int) -> Result:
     with tempfile.TemporaryDirectory(prefix="kennel-rights-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         source = shipped(folder)
-        whole = record_job(Run(folder / "whole", source), steps, KEPT if is_whole else folder / "requests.jsonl")
+        whole = record_job(Run(folder / "whole", source), steps, RECORD if is_whole else folder / "requests.jsonl")
         settings = whole.place.settings
         found = list_uses(settings, file=str(whole.kept))
         say(f"{ROLES}: {format_counts(found)}.")
         if is_whole:
             PAGE.write_text(format_page(found, whole, steps, settings))
-            say(f"Written: docs/{PAGE.name}")
+            say(f"Wrote docs/{PAGE.name}.")
         possible = replays.removals(found, whole, settings, source / ROLES)
         chosen = replays.drawn(possible, count, seed)
         outcomes = [
@@ -58,11 +58,11 @@ def record_job(run: Run, steps: Sequence[whole_job.Step], keep: Path) -> Run:
     """Run the steps and save their record to `keep`. Raises OpsError at the first step with an unexpected outcome."""
     run.prepare()
     run.start()
-    say(f"The job, {len(steps)} steps:")
+    say(f"Recording {len(steps)} steps of the workflow:")
     try:
         for number, step in enumerate(steps):
             if wrong := run.step(number, step):
-                raise OpsError(f"Step {number}, {step.does}, went otherwise: {wrong}")
+                raise OpsError(f"Step {number}, {step.does}, did not end as expected: {wrong}")
     finally:
         run.down()
     keep.parent.mkdir(parents=True, exist_ok=True)
@@ -91,12 +91,12 @@ def report_removals(
         )
         for one in outcomes
     ]
-    columns = ("role", "statement", "without", "predicted", "broke", "denied", "so")
+    columns = ("role", "statement", "removed action", "predicted", "failed at", "denied at", "as predicted")
     parts = [format_uses(found, all=False)] if is_whole else []
     parts += [format_table(columns, rows)] if rows else []
     right = sum(one.as_predicted for one in outcomes)
     parts.append(
-        f"{format_counts(found)}; {right} of {len(outcomes)} removals (seed {seed}) went as predicted; {seconds:.0f} s"
+        f"{format_counts(found)}; {right} of {len(outcomes)} removals (seed {seed}) failed as predicted; {seconds:.0f} s"
     )
     idle = is_whole and any(use.why == "nothing" for use in found)
     data = {
@@ -111,7 +111,10 @@ def report_removals(
 
 def format_counts(found: list[Use]) -> str:
     counts = Counter(use.why for use in found)
-    return f"of {len(found)} actions a run needs {counts['a run']}, expect.toml alone {counts['expect.toml']}, nothing {counts['nothing']}"
+    return (
+        f"{len(found)} actions: {counts['a run']} needed by a run, {counts['expect.toml']} by expect.toml only, "
+        f"{counts['nothing']} by nothing"
+    )
 
 
 def format_page(found: list[Use], whole: Run, steps: Sequence[whole_job.Step], settings: Settings) -> str:
@@ -126,15 +129,15 @@ def format_page(found: list[Use], whole: Run, steps: Sequence[whole_job.Step], s
     ]  # fmt: skip
     return "\n".join(
         (
-            "# Which action of which role is needed, and by what",
+            "# Which action each role needs, and for what",
             "",
-            f"Written by `invoke bench.rights`: the whole job ({len(steps)} steps, `tests/e2e/whole_job.py`) ran on the local AWS, which decides on",
-            "every call and writes it down. Then each action of each statement was taken away in thought, and every recorded request",
-            "decided again. An action is needed by the first step of which a request would be denied without it; `times` counts the",
-            "different requests that would. What no run on the local AWS can ask for is justified by the calls of",
-            "`iam_policies/ROLE/expect.toml` alone. How to use it: [narrow a role](../runbooks/narrow-a-role.md).",
+            f"Written by `invoke bench.rights`, which runs the complete workflow ({len(steps)} steps, `tests/e2e/whole_job.py`) on the local AWS.",
+            "The local AWS authorizes and records each request. Each action of each statement is then removed in a simulation, and all",
+            "recorded requests are authorized again. `step` and `needed by` name the first step with a request that is denied without the",
+            "action; `times` counts the different requests that are denied. Actions that no run on the local AWS needs are justified by",
+            "`iam_policies/ROLE/expect.toml` only. How to use this page: [narrow a role](../runbooks/narrow-a-role.md).",
             "",
-            *format_markdown_table(("role", "a run needs", "expect.toml alone", "nothing"), [*head, *total]),
+            *format_markdown_table(("role", "needed by a run", "by expect.toml only", "by nothing"), [*head, *total]),
             "",
             *format_markdown_table(("role", "statement", "action", "step", "needed by", "times"), rows),
             "",

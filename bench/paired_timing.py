@@ -60,7 +60,7 @@ def report_pairs(pairs: list[tuple[float, float]], checks: list[Check], ours: st
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "commands": {"ours": ours, "theirs": theirs},
     }
-    say(f"ours: {ours}; theirs: {theirs}; {len(pairs)} pairs on {data['machine']}")
+    say(f"Measured {len(pairs)} pairs: {ours} (ours) and {theirs} (theirs), on {data['machine']}")
     rows = [("ok" if c.ok else "FAILED", c.name, f"{c.value:.3f} {c.unit}", c.bound) for c in checks]
     return Result(
         data, format_table(("", "check", "value", "bound"), rows), code=0 if all(c.ok for c in checks) else FAILED

@@ -76,7 +76,7 @@ def classify_batches(network: model.Classifier, seen: list[torch.Tensor]) -> lis
     return [{"number": number, "top": [top]} for number, top in enumerate(scores.argmax(1).tolist())]
 
 
-def write(arch: str, pixels: int, folder: Path) -> None:
+def write_release(arch: str, pixels: int, folder: Path) -> None:
     preprocess = Preprocess(pixels)
     network = fit_network(arch, preprocess)
     pictures, labels = draw_photos(TEST, 1)
@@ -92,7 +92,7 @@ def write(arch: str, pixels: int, folder: Path) -> None:
     np.savez(
         trained / "golden.npz", pictures=np.frombuffer(b"".join(golden), np.uint8), ends=ends, scores=scores.numpy()
     )
-    about = {
+    card = {
         "arch": arch,
         "classes": [f"class{label}" for label in range(photos.CLASSES)],
         "preprocess": vars(preprocess),
@@ -101,9 +101,9 @@ def write(arch: str, pixels: int, folder: Path) -> None:
         "metrics": {"test": {"precision": precision.count_agreement(exact, short, labels.tolist())}},
         "golden": hashlib.sha256((trained / "golden.npz").read_bytes()).hexdigest(),
     }
-    model.save(network, trained, about)
+    model.save(network, trained, card)
     export.package_for_serving(trained, folder / "opt" / "model")
 
 
 if __name__ == "__main__":
-    write(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    write_release(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

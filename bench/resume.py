@@ -43,8 +43,8 @@ class ForkServer:
     def train(self, data: Path, out: Path, *more: str, kill: dict[str, int] | None = None, every: bool = True) -> int:
         """Run training once; return its exit code."""
         folders = ["--data", str(data), "--out", str(out), "--checkpoints", str(out) + "-checkpoints"]
-        asked = {"argv": [*folders, *SETTINGS, *more], "kill": kill or {}, "every": every}
-        return int(self._ask(asked)["code"])
+        request = {"argv": [*folders, *SETTINGS, *more], "kill": kill or {}, "every": every}
+        return int(self._send_request(request)["code"])
 
     def run_together(self, script: Path, argv: list[str], *envs: dict[str, str]) -> list[str]:
         """Run a program in each environment at once; return what each printed. Raises OpsError with its stderr."""
@@ -55,15 +55,15 @@ class ForkServer:
                 | {kind: str(folder / f"{number}.{kind}") for kind in ("out", "err")}
                 for number, env in enumerate(envs)
             ]
-            for number, ended in enumerate(self._ask(runs)):
+            for number, ended in enumerate(self._send_request(runs)):
                 if ended["code"]:
                     last = (folder / f"{number}.err").read_text().strip()[-600:]
-                    raise OpsError(f"{script.name} ended with {ended['code']}: {last}")
+                    raise OpsError(f"{script.name} failed with exit code {ended['code']}: {last}")
             return [(folder / f"{number}.out").read_text() for number in range(len(runs))]
 
-    def _ask(self, asked: Any) -> Any:
+    def _send_request(self, request: Any) -> Any:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._read_reply()
 
@@ -71,7 +71,7 @@ class ForkServer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise OpsError("bench/fork_server.py ended: does `python training/train.py --help` work?")
+            raise OpsError("bench/fork_server.py has ended. Try: python training/train.py --help")
         return json.loads(line)
 
     def close(self) -> None:
@@ -110,42 +110,48 @@ def read_weights(out: Path) -> bytes:
     return (out / "model.safetensors").read_bytes()
 
 
-def kill_and_resume(warm: ForkServer, data: Path, out: Path, whole: bytes, draw: random.Random, *more: str) -> Outcome:
-    """Start a run, kill it at a random place one to three times, then start it again and let it end."""
+def kill_and_resume(
+    server: ForkServer, data: Path, out: Path, whole: bytes, draw: random.Random, *more: str
+) -> Outcome:
+    """Start a run, kill it at random moments one to three times, then resume it until it ends."""
     kills = tuple(
         {draw.choice(("step", "save", "term")): draw.randint(1, STEPS * EPOCHS)} for _ in range(draw.randint(1, 3))
     )
     began = time.monotonic()
     for kill in kills:
-        warm.train(data, out, *more, kill=kill)
-    code = warm.train(data, out, *more)
+        server.train(data, out, *more, kill=kill)
+    code = server.train(data, out, *more)
     return Outcome(kills, code == 0 and read_weights(out) == whole, time.monotonic() - began)
 
 
 def verify_resume(runs: int, seed: int) -> Result:
     """Kill and resume `runs` runs, check their weights, return the report. Raises OpsError if the first run fails."""
     if runs < 1:
-        raise OpsError("--runs takes 1 or more.")
+        raise OpsError(f"--runs must be 1 or more, not {runs}.")
     draw = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder, ForkServer() as warm:
+    with tempfile.TemporaryDirectory() as folder, ForkServer() as server:
         place = Path(folder)
         data = write_noise_pictures(place / "data")
-        if code := warm.train(data, place / "whole", every=False):
-            raise OpsError(f"training/train.py, which nothing interrupted, ended with {code}.")
+        if code := server.train(data, place / "whole", every=False):
+            raise OpsError(f"The uninterrupted run of training/train.py failed with exit code {code}.")
         outcomes = []
         for number in range(runs):
-            outcome = kill_and_resume(warm, data, place / str(number), read_weights(place / "whole"), draw)
+            outcome = kill_and_resume(server, data, place / str(number), read_weights(place / "whole"), draw)
             began = time.monotonic()
-            warm.train(data, place / f"{number}-whole", every=False)
+            server.train(data, place / f"{number}-whole", every=False)
             outcomes.append(replace(outcome, whole_s=time.monotonic() - began))
             say(
                 f"  {number + 1}/{runs}: {', '.join(map(str, outcomes[-1].kills))}: {'equal' if outcomes[-1].equal else 'DIFFERENT'}"
             )
     equal = sum(outcome.equal for outcome in outcomes)
     check = Check(
-        "killed runs whose weights are bit-equal to the uninterrupted run's", equal, f"of {runs}", "all", equal == runs
+        "resumed runs whose weights are bit-equal to those of the uninterrupted run",
+        equal,
+        f"of {runs}",
+        "all",
+        equal == runs,
     )
     times = [(outcome.seconds, outcome.whole_s) for outcome in outcomes]
     return report_pairs(
-        times, [check], "killed and started again, a checkpoint at each step", "uninterrupted, a checkpoint an epoch"
+        times, [check], "killed and resumed, a checkpoint at each step", "uninterrupted, a checkpoint per epoch"
     )

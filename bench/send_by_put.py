@@ -16,17 +16,17 @@ import paramiko
 from bench.transfer import HOST, Transfer
 
 
-def put_folder(asked: Transfer) -> None:
+def put_folder(transfer: Transfer) -> None:
     """Send the folder in one SFTP session; each file's size is confirmed, as paramiko does by default."""
-    key: dict[str, Any] = {"key_filename": str(asked.keys.client), "allow_agent": False, "look_for_keys": False}
+    key: dict[str, Any] = {"key_filename": str(transfer.keys.client), "allow_agent": False, "look_for_keys": False}
     with paramiko.SSHClient() as client:
-        client.load_host_keys(str(asked.keys.known_hosts))
+        client.load_host_keys(str(transfer.keys.known_hosts))
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        client.connect(HOST, username=getpass.getuser(), sock=asked.socket(), **key)
+        client.connect(HOST, username=getpass.getuser(), sock=transfer.socket(), **key)
         sftp = client.open_sftp()
-        sftp.mkdir(asked.target)
-        for path in sorted(asked.folder.rglob("*")):  # a folder comes before what is in it
-            there = f"{asked.target}/{path.relative_to(asked.folder).as_posix()}"
+        sftp.mkdir(transfer.target)
+        for path in sorted(transfer.folder.rglob("*")):  # a folder comes before what is in it
+            there = f"{transfer.target}/{path.relative_to(transfer.folder).as_posix()}"
             if path.is_dir():
                 sftp.mkdir(there)
             else:
@@ -34,7 +34,7 @@ def put_folder(asked: Transfer) -> None:
 
 
 if __name__ == "__main__":
-    transfer = Transfer.from_words(*sys.argv[1:])
+    requested = Transfer.from_words(*sys.argv[1:])
     began = time.perf_counter()
-    put_folder(transfer)
+    put_folder(requested)
     print(json.dumps({"seconds": time.perf_counter() - began, "sent": True}))

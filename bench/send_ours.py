@@ -15,14 +15,16 @@ from ops.box.file_sync import build_file_set, send_files
 from ops.core import ssh
 
 
-def send_folder(asked: Transfer) -> bool:
+def send_folder(transfer: Transfer) -> bool:
     """Return whether the files had to be sent."""
-    with ssh.connect_to_host(HOST, getpass.getuser(), asked.keys.client, asked.keys.known_hosts, asked.socket) as link:
-        return send_files(link, build_file_set(asked.folder), asked.target, asked.folder.name)
+    with ssh.connect_to_host(
+        HOST, getpass.getuser(), transfer.keys.client, transfer.keys.known_hosts, transfer.socket
+    ) as link:
+        return send_files(link, build_file_set(transfer.folder), transfer.target, transfer.folder.name)
 
 
 if __name__ == "__main__":
-    transfer = Transfer.from_words(*sys.argv[1:])
+    requested = Transfer.from_words(*sys.argv[1:])
     began = time.perf_counter()
-    sent = send_folder(transfer)
+    sent = send_folder(requested)
     print(json.dumps({"seconds": time.perf_counter() - began, "sent": sent}))

@@ -25,7 +25,7 @@ from typing import Any
 from bench import paired_timing as measure
 from bench.callers import Cell, read_pictures
 from bench.paired_timing import Check
-from bench.servers import EAGER, LIT, OURS, Server, find_python, make_release, start_server
+from bench.servers import FLASK, LITSERVE, OURS, Server, find_python, make_release, start_server
 from bench.train import MASKED
 from ops.core.errors import OpsError
 from ops.core.output import format_table, say
@@ -34,12 +34,12 @@ from ops.core.task import Result
 from ops.releases import load_test
 
 CALLERS = (1, 8, 32)
-OVER = 4  # times as many callers as are admitted
-AMX, NO_AMX = 2.5, 1.4  # least speed-up over torch, with AMX and without it
+OVERLOAD = 4  # times as many callers as are admitted
+MIN_SPEEDUP_AMX, MIN_SPEEDUP = 2.5, 1.4  # over torch, with AMX and without it
 # In fp32, on a CPU with bf16 and without AMX: just below the measured value, so that a regression fails.
-FLOOR = 1.1
-LONGER, REFUSED_S = 2.0, 0.05
-WARM_S = 1.0
+MIN_SPEEDUP_FP32 = 1.1
+MAX_P99_RATIO, REFUSED_S = 2.0, 0.05
+WARMUP_S = 1.0
 
 Rounds = dict[tuple[str, int], list["Cell"]]
 
@@ -55,12 +55,12 @@ class Callers:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         before = server.read_cpu_time()
-        asked = {"port": server.port, "callers": callers, "seconds": seconds}
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        request = {"port": server.port, "callers": callers, "seconds": seconds}
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise OpsError(f"The callers of {server.name} ended.")
+            raise OpsError(f"bench/callers.py ended while it measured {server.name}.")
         spent, found = server.read_cpu_time() - before, json.loads(line)
         return Cell(**found["cell"] | {"cpu_s": spent / found["good"] if found["good"] else None})
 
@@ -99,19 +99,19 @@ def compute_agreement(servers: list[Server], golden: Path) -> float:
 
 
 def measure_servers(
-    servers: list[Server], levels: list[int], rounds: int, seconds: float, calling: Callers, what: str
+    servers: list[Server], levels: list[int], rounds: int, seconds: float, callers_process: Callers, what: str
 ) -> Rounds:
     """Measure each server in turn in each round, starting with another one; return cells by server and callers."""
     found: Rounds = {}
     for server in servers:
-        calling.call(server, servers.index(server) + 2, min(WARM_S, seconds))
+        callers_process.call(server, servers.index(server) + 2, min(WARMUP_S, seconds))
     for number in range(rounds):
         first = number % len(servers)
         for callers in levels:
             for server in servers[first:] + servers[:first]:
-                found.setdefault((server.name, callers), []).append(calling.call(server, callers, seconds))
+                found.setdefault((server.name, callers), []).append(callers_process.call(server, callers, seconds))
         rates = ", ".join(f"{server.name} {found[server.name, CALLERS[1]][-1].rate:.1f}" for server in servers)
-        say(f"  {what}, round {number + 1}/{rounds}: successes a second of {CALLERS[1]} callers: {rates}")
+        say(f"  {what}, round {number + 1}/{rounds}: successes/s with {CALLERS[1]} callers: {rates}")
     return found
 
 
@@ -126,31 +126,39 @@ def find_best_load(found: Rounds, name: str) -> int:
 
 
 def list_serving_checks(found: Rounds, what: str, limit: int, bound: float, agreed: float) -> Iterator[Check]:
-    yield Check(f"{what}: pictures of one class by {OURS} and {EAGER}", agreed, "", "exactly 1", agreed == 1)
-    callers = find_best_load(found, EAGER)
-    ratio = statistics.median(compare_rates(found, EAGER, callers))
-    name = f"{what}: successes a second, {OURS} against {EAGER}, {callers} callers"
+    yield Check(f"{what}: pictures that {OURS} and {FLASK} classify alike", agreed, "", "exactly 1", agreed == 1)
+    callers = find_best_load(found, FLASK)
+    ratio = statistics.median(compare_rates(found, FLASK, callers))
+    name = f"{what}: successes/s, {OURS} against {FLASK}, {callers} callers"
     yield Check(name, ratio, "x", f"at least {bound:g}", ratio >= bound)
     spent = [
         b.cpu_s / a.cpu_s
-        for a, b in zip(found[OURS, callers], found[EAGER, callers], strict=True)
+        for a, b in zip(found[OURS, callers], found[FLASK, callers], strict=True)
         if a.cpu_s and b.cpu_s
     ]
     if spent:
-        yield Check(f"{what}: the same by the server's CPU time", statistics.median(spent), "x", "said", True)
-    if (LIT, CALLERS[0]) in found:
-        callers = find_best_load(found, LIT)
-        ratio = statistics.median(compare_rates(found, LIT, callers))
-        yield Check(f"{what}: the same against {LIT}, {callers} callers", ratio, "x", "said", True)
-    full, over = found[OURS, limit], found[OURS, OVER * limit]
-    longer = statistics.median((b.p99 or float("inf")) / (a.p99 or 1) for a, b in zip(full, over, strict=True))
-    name = f"{what}: p99 of successes, {OVER * limit} callers against {limit}"
-    yield Check(name, longer, "x", f"at most {LONGER:g}", longer <= LONGER)
+        yield Check(
+            f"{what}: successes per CPU second, {OURS} against {FLASK}",
+            statistics.median(spent),
+            "x",
+            "reported only",
+            True,
+        )
+    if (LITSERVE, CALLERS[0]) in found:
+        callers = find_best_load(found, LITSERVE)
+        ratio = statistics.median(compare_rates(found, LITSERVE, callers))
+        yield Check(
+            f"{what}: successes/s, {OURS} against {LITSERVE}, {callers} callers", ratio, "x", "reported only", True
+        )
+    full, over = found[OURS, limit], found[OURS, OVERLOAD * limit]
+    p99_ratio = statistics.median((b.p99 or float("inf")) / (a.p99 or 1) for a, b in zip(full, over, strict=True))
+    name = f"{what}: p99 of successes, {OVERLOAD * limit} callers against {limit}"
+    yield Check(name, p99_ratio, "x", f"at most {MAX_P99_RATIO:g}", p99_ratio <= MAX_P99_RATIO)
     late = statistics.median(cell.refused_p99 or 0.0 for cell in over)
-    name = f"{what}: p99 of refusals, {OVER * limit} callers, {sum(cell.refused for cell in over)} refused"
+    name = f"{what}: p99 of refusals, {OVERLOAD * limit} callers, {sum(cell.refused for cell in over)} refused"
     yield Check(name, late, "s", f"at most {REFUSED_S:g}", late <= REFUSED_S and any(cell.refused for cell in over))
     failed = sum(cell.failed for (name, _), cells in found.items() for cell in cells if name == OURS)
-    yield Check(f"{what}: answers that were neither", failed, "", "exactly 0", failed == 0)
+    yield Check(f"{what}: responses that are neither success nor refusal", failed, "", "exactly 0", failed == 0)
 
 
 def compute_median(cells: list[Cell], name: str) -> float | None:
@@ -175,18 +183,18 @@ def format_rows(lines: list[dict[str, Any]]) -> str:
         return "-" if value is None else f"{value * 1000:.1f}"
 
     names = (
-        "",
+        "CPU",
         "callers",
         "server",
         "ok/s",
-        "least",
-        "most",
+        "min",
+        "max",
         "p50 ms",
         "p99 ms",
         "refused",
-        "p99 ms",
+        "refused p99 ms",
         "failed",
-        "CPU ms",
+        "CPU ms per ok",
     )
     cells = [
         (line["instructions"], line["callers"], line["server"], f"{line['rate']:.1f}", f"{line['rate_least']:.1f}",
@@ -201,7 +209,7 @@ def compare_servers(what: str, env: dict[str, str], bound: float, rounds: int, s
     list[Check], Rounds, list[dict[str, Any]]
 ]:  # fmt: skip
     """Start all servers and measure them, one at a time; return (checks, cells, rows of the table)."""
-    names = (OURS, EAGER, LIT)
+    names = (OURS, FLASK, LITSERVE)
     golden = made / "model" / "golden.npz"
     with tempfile.TemporaryDirectory(prefix="kennel-bench-") as logs, ExitStack() as stack:
         say(f"{what}: starting {', '.join(names)} ...")
@@ -210,11 +218,11 @@ def compare_servers(what: str, env: dict[str, str], bound: float, rounds: int, s
             for number, name in enumerate(names)
         ]
         limit, precision = read_limit_and_precision(servers[0].port)
-        agreed = compute_agreement([server for server in servers if server.name in (OURS, EAGER)], golden)
-        say(f"  ours runs in {precision} and lets {limit} in")
+        agreed = compute_agreement([server for server in servers if server.name in (OURS, FLASK)], golden)
+        say(f"  ours runs in {precision} and admits {limit} requests at a time")
         what = f"{what}, {precision}"
-        calling = stack.enter_context(Callers(golden))
-        found = measure_servers(servers, [*CALLERS, limit, OVER * limit], rounds, seconds, calling, what)
+        callers_process = stack.enter_context(Callers(golden))
+        found = measure_servers(servers, [*CALLERS, limit, OVERLOAD * limit], rounds, seconds, callers_process, what)
     return list(list_serving_checks(found, what, limit, bound, agreed)), found, summarise_cells(found, what)
 
 
@@ -223,7 +231,7 @@ def read_capabilities() -> dict[str, Any]:
     argv = [sys.executable, str(ROOT / "bench" / "capabilities.py")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OpsError(f"torch could not be asked what this CPU can do: {done.stderr.strip()[-600:]}")
+        raise OpsError(f"Could not read the CPU's capabilities from torch: {done.stderr.strip()[-600:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -233,24 +241,24 @@ def measure_serving(
 ) -> Result:
     """Measure all servers, check the ratios and return the report. `native` skips the pass with bf16 masked."""
     if rounds < 1 or seconds <= 0:
-        raise OpsError("--rounds takes 1 or more, --seconds more than 0.")
+        raise OpsError("--rounds must be 1 or more, --seconds more than 0.")
     find_python()
     able, made = read_capabilities(), make_release(arch, pixels)
     if able["amx"]:
-        passes = [("AMX", {}, AMX), ("bf16 masked", MASKED, NO_AMX)]
+        passes = [("AMX", {}, MIN_SPEEDUP_AMX), ("bf16 disabled", MASKED, MIN_SPEEDUP)]
     elif able["bf16"]:
-        passes = [("no AMX, but AVX512-BF16", {}, NO_AMX), ("bf16 masked", MASKED, FLOOR)]
+        passes = [("no AMX, but AVX512-BF16", {}, MIN_SPEEDUP), ("bf16 disabled", MASKED, MIN_SPEEDUP_FP32)]
     else:
-        passes = [("no bf16 here", {}, NO_AMX)]
+        passes = [("CPU without bf16", {}, MIN_SPEEDUP)]
     if native:
         passes = passes[:1]
     every: list[Check] = []
     lines: list[dict[str, Any]] = []
     for what, env, bound in passes:
-        more, found, told_of = compare_servers(what, env, bound, rounds, seconds, made)
-        every, lines = every + more, lines + told_of
-    callers = find_best_load(found, EAGER)
-    both = zip(found[OURS, callers], found[EAGER, callers], strict=True)
+        more, found, rows = compare_servers(what, env, bound, rounds, seconds, made)
+        every, lines = every + more, lines + rows
+    callers = find_best_load(found, FLASK)
+    both = zip(found[OURS, callers], found[FLASK, callers], strict=True)
     pairs = [(1 / a.rate, 1 / b.rate) for a, b in both]
     answer = measure.report_pairs(pairs, every, f"python {OURS}server.py serve", "gunicorn 'flask_app:application()'")
     data = {"cells": lines, "rounds": rounds, "seconds": seconds}

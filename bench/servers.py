@@ -28,7 +28,7 @@ from ops.core.paths import ROOT, WORK
 READY_S = 120.0
 NICE = "5"  # as serving/ sets for its own threads, or a busy neighbour would slow down ours alone
 TICKS = os.sysconf("SC_CLK_TCK")
-OURS, EAGER, LIT = "serving/", "flask, gunicorn, torch", "LitServe, torch"
+OURS, FLASK, LITSERVE = "serving/", "flask, gunicorn, torch", "LitServe, torch"
 SHARED = ("torch", "numpy", "PIL")  # packages that both sides share
 # For two vCPUs. Alternatives measured: 1 process with 2 torch threads, 2 with 1 thread, and for gunicorn 1 process with
 # 2 request threads and 1 torch thread each. The results are in bench/serve.py.
@@ -55,12 +55,12 @@ def make_release(arch: str = "resnet18", pixels: int = 224) -> Path:
     """Return a folder with `model`, as trained, and `opt`, as served; build it once per version of training/."""
     folder = WORK / "bench" / f"{arch}-{pixels}-{compute_folder_digest(ROOT / 'training')[:12]}"
     if not folder.is_dir():
-        say(f"Making a {arch} of {pixels} pixels and its release ...")
+        say(f"Creating a release of {arch} with input {pixels} x {pixels} ...")
         part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         argv = [sys.executable, str(ROOT / "bench" / "release.py"), arch, str(pixels), str(part)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise OpsError(f"The release could not be made: {done.stderr.strip()[-600:]}")
+            raise OpsError(f"Could not create the release: {done.stderr.strip()[-600:]}")
         part.rename(folder)
     return folder
 
@@ -69,8 +69,10 @@ def find_python(benchmark: str = "bench.serve") -> Path:
     """Return the Python of the other servers. Raises OpsError where it is missing, or has a torch of its own."""
     python = opponents.find_in_venv("python", benchmark, "flask, gunicorn and LitServe")
     own = Path(sysconfig.get_path("purelib", vars={"base": str(opponents.VENV)}))
-    if twice := [name for name in SHARED if (own / name).exists()]:
-        raise OpsError(f"{own} has its own {', '.join(twice)}: the servers would not run the same.")
+    if duplicates := [name for name in SHARED if (own / name).exists()]:
+        raise OpsError(
+            f"{own} has its own {', '.join(duplicates)}, so the servers would run different versions. Uninstall it there."
+        )
     return python
 
 
@@ -78,7 +80,7 @@ def build_server_command(name: str, port: int) -> tuple[list[str], Path]:
     """Return (the command of one of the three servers, its working directory)."""
     if name == OURS:
         return [sys.executable, "server.py", "serve"], ROOT / "serving"
-    if name == LIT:
+    if name == LITSERVE:
         return ["nice", "-n", NICE, str(find_python()), "litserve_app.py", str(port), str(WORKERS)], ROOT / "bench"
     gunicorn = [
         "nice",
@@ -98,19 +100,23 @@ def build_server_command(name: str, port: int) -> tuple[list[str], Path]:
 
 
 @contextmanager
-def start_server(name: str, made: Path, env: dict[str, str], log: Path) -> Iterator[Server]:
-    """Start one of the three servers on the release `made` and wait until it is ready. Raises OpsError."""
+def start_server(name: str, release: Path, env: dict[str, str], log: Path) -> Iterator[Server]:
+    """Start one of the three servers on a release and wait until it is ready. Raises OpsError."""
     port = find_free_port()
-    words, folder = build_server_command(name, port)
-    told = {"OPT_ML": str(made / "opt"), "SAGEMAKER_BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)}
-    told |= {"MODEL": str(made / "model"), "TORCH_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}
-    told["TORCH_PACKAGES"] = sysconfig.get_path("purelib")
-    kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
+    argv, folder = build_server_command(name, port)
+    variables = {
+        "OPT_ML": str(release / "opt"),
+        "SAGEMAKER_BIND_HOST": "127.0.0.1",
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+    }
+    variables |= {"MODEL": str(release / "model"), "TORCH_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}
+    variables["TORCH_PACKAGES"] = sysconfig.get_path("purelib")
+    inherited = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
     if name == OURS:
-        told.pop("OMP_NUM_THREADS")
+        variables.pop("OMP_NUM_THREADS")
     with log.open("w") as out:
         process = subprocess.Popen(
-            words, cwd=folder, env=kept | told | env, stdout=out, stderr=out, start_new_session=True
+            argv, cwd=folder, env=inherited | variables | env, stdout=out, stderr=out, start_new_session=True
         )
     try:
         wait_for_ping(process, port, log, name)
@@ -121,7 +127,7 @@ def start_server(name: str, made: Path, env: dict[str, str], log: Path) -> Itera
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
-            say(f"{name} did not end on SIGTERM")
+            say(f"{name} did not end after SIGTERM; killing it.")
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -134,7 +140,7 @@ def wait_for_ping(process: subprocess.Popen[bytes], port: int, log: Path, name: 
         if is_ready(port):
             return
         time.sleep(0.05)
-    raise OpsError(f"{name} does not start: {log.read_text().strip()[-600:] or 'it said nothing'}")
+    raise OpsError(f"{name} does not start: {log.read_text().strip()[-600:] or 'it logged nothing'}")
 
 
 def is_ready(port: int) -> bool:

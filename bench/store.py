@@ -71,17 +71,17 @@ class Store:
         self.objects.clear()
         self.requests.clear()
 
-    def to_s3(self) -> int:
+    def count_s3_requests(self) -> int:
         """Return the number of requests to S3 since `clear`, without those to STS."""
         return sum(line != TO_STS for line in self.requests)
 
     async def serve(self) -> asyncio.Server:
         """Listen on a free port of the loopback interface."""
-        return await asyncio.start_server(self._talk, "127.0.0.1", 0, limit=1 << 20)
+        return await asyncio.start_server(self._handle_connection, "127.0.0.1", 0, limit=1 << 20)
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while request := await read(reader, writer):
+            while request := await read_request(reader, writer):
                 self.requests.append(f"{request.method} {request.path}")
                 reply = self.answer(request)
                 lines = [f"HTTP/1.1 {reply.status}", *(f"{name}: {value}" for name, value in reply.headers.items())]
@@ -101,7 +101,7 @@ class Store:
         if request.method == "POST" and not bucket:
             return handle_sts(parse_qs(request.body.decode()))
         if request.method == "GET" and not key:
-            return self.listing(bucket, request.query)
+            return self.list_objects(bucket, request.query)
         if request.method in ("GET", "HEAD") and key:
             return self.get(request)
         return Reply("200 OK", {})  # buckets exist, and may be created
@@ -110,10 +110,10 @@ class Store:
         body, metadata = request.body, {n: v for n, v in request.headers.items() if n.startswith("x-amz-meta-")}
         if "aws-chunked" in request.headers.get("content-encoding", ""):
             body = decode_aws_chunks(body)
-        found = self.objects[request.path] = self.kept(body, metadata)
+        found = self.objects[request.path] = self.build_object(body, metadata)
         return Reply("200 OK", {"ETag": found.etag})
 
-    def kept(self, body: bytes, metadata: dict[str, str]) -> Object:
+    def build_object(self, body: bytes, metadata: dict[str, str]) -> Object:
         # Any text may be an ETag. An MD5, which S3's servers compute, must not cost time on the client's host.
         return Object(body, f'"{next(self._tags):032x}"', datetime.now(UTC), metadata)
 
@@ -127,7 +127,7 @@ class Store:
             return Reply("200 OK", found.headers() | {"Content-Length": str(len(found.body))})
         return Reply("200 OK", found.headers(), found.body)
 
-    def listing(self, bucket: str, query: dict[str, str]) -> Reply:
+    def list_objects(self, bucket: str, query: dict[str, str]) -> Reply:
         """Answer ListObjectsV2, and ListObjects up to a single page; `delimiter` groups keys."""
         start, prefix = f"/{bucket}/", query.get("prefix", "")
         keys = sorted(path.removeprefix(start) for path in self.objects if path.startswith(start + prefix))
@@ -143,7 +143,7 @@ class Store:
                 break
             head, cut, _ = key[len(prefix) :].partition(query.get("delimiter") or "\0")
             rows.append(
-                self.row(start, key)
+                self.format_row(start, key)
                 if not cut
                 else f"<CommonPrefixes><Prefix>{escape(prefix + head + cut)}</Prefix></CommonPrefixes>"
             )
@@ -151,7 +151,7 @@ class Store:
         text = f"<ListBucketResult><Name>{bucket}</Name><MaxKeys>{PAGE}</MaxKeys>{''.join(dict.fromkeys(rows))}</ListBucketResult>"
         return Reply("200 OK", {"Content-Type": "application/xml"}, text.encode())
 
-    def row(self, start: str, key: str) -> str:
+    def format_row(self, start: str, key: str) -> str:
         found = self.objects[start + key]
         modified = found.modified.strftime("%Y-%m-%dT%H:%M:%S.000Z")
         return (
@@ -172,11 +172,11 @@ def handle_sts(form: dict[str, list[str]]) -> Reply:
         return Reply(
             "200 OK", kind, ASSUMED.format(role=escape(role), session=escape(session), expires=expires).encode()
         )
-    error = f"<Code>NotImplemented</Code><Message>bench/store.py does not answer {escape(action) or 'this'}.</Message>"
+    error = f"<Code>NotImplemented</Code><Message>bench/store.py does not support {escape(action) or 'this action'}.</Message>"
     return Reply("501 Not Implemented", kind, f"<ErrorResponse><Error>{error}</Error></ErrorResponse>".encode())
 
 
-async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:
+async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:
     """Return the next request of a connection, or None at its end. Answer `Expect: 100-continue`."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")

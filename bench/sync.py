@@ -28,7 +28,7 @@ from pathlib import Path
 
 from bench import opponents, transfer
 from bench import paired_timing as measure
-from bench.data import GBIT, ROUND_TRIP_S, end_others
+from bench.data import GBIT, ROUND_TRIP_S, cancel_connections
 from bench.link import CHUNK, Link, forward_bytes
 from bench.transfer import HOST, OURS, PUT, RSYNC, TAR, Keys
 from ops.box.file_sync import SUMS
@@ -39,12 +39,12 @@ from ops.core.task import Result
 
 FOLDERS, BYTES = 20, 20_000
 PUTS = 2  # rounds in which paramiko's put takes part, since it takes minutes
-FASTER, AS_RSYNC, UNCHANGED = 15.0, 1.2, 1.2  # the bounds of the checks
+MIN_SPEEDUP, MAX_RSYNC_RATIO, MAX_UNCHANGED_RATIO = 15.0, 1.2, 1.2  # the bounds of the checks
 ROOM = 10  # times the size of the files: originals, a copy per contender, one in progress, and partly filled blocks
 START_S = 15
 NEW, SAME = "all new", "nothing changed"
-INSIDE = "ours from connecting on"  # without the start of Python and the imports
-SHOWN = {OURS: "ours", PUT: "paramiko put", RSYNC: "rsync -a", TAR: "tar | ssh"}
+INSIDE = "ours from connecting on"  # without Python's start and imports
+LABELS = {OURS: "ours", PUT: "paramiko put", RSYNC: "rsync -a", TAR: "tar | ssh"}
 INSTALL = "apt-get install rsync openssh-client openssh-server"
 # HOME is set so that the operator's shell settings are not measured at each login.
 SSHD = """\
@@ -64,14 +64,14 @@ Times = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Course:
-    """The files to send and the path to the server; `near` is the port of the link's near end."""
+class Testbed:
+    """The files to send and the path to the server; `link_port` is the port of the link's near end."""
 
     sent: Path
     targets: Path
     keys: Keys
     server: str
-    near: int
+    link_port: int
 
     def run(self, name: str, fresh: bool) -> dict[str, float]:
         """Run one contender; return its process's seconds, and for ours also those from connecting on.
@@ -83,15 +83,15 @@ class Course:
         if fresh:
             shutil.rmtree(target, ignore_errors=True)
         took, said = transfer.run_timed(
-            transfer.build_transfer_command(name, transfer.Transfer(self.sent, str(target), self.keys, self.near))
+            transfer.build_transfer_command(name, transfer.Transfer(self.sent, str(target), self.keys, self.link_port))
         )
         if hash_files(target) != hash_files(self.sent):
-            raise OpsError(f"{SHOWN[name]}: what is in {target} is not what was sent.")
+            raise OpsError(f"{LABELS[name]}: the files in {target} differ from those that were sent.")
         if name != OURS:
             return {name: took}
         answer = json.loads(said)
         if answer["sent"] != fresh:
-            raise OpsError(f"Ours {'sent' if answer['sent'] else 'did not send'} the files, and should not have.")
+            raise OpsError("Ours sent unchanged files again." if answer["sent"] else "Ours did not send the files.")
         return {name: took, INSIDE: answer["seconds"]}
 
 
@@ -110,7 +110,7 @@ def write_noise_files(folder: Path, count: int) -> None:
 
 
 @contextmanager
-def open_course(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) -> Iterator[Course]:
+def open_testbed(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) -> Iterator[Testbed]:
     """Prepare files, keys, a server that accepts our key, and the link. Raises OpsError when a program is missing."""
     opponents.find_on_path("bench.sync", "rsync and OpenSSH's client", INSTALL, "rsync", "ssh")
     sent, targets, keys = folder / "sent", folder / "targets", Keys(folder / "keys")
@@ -119,7 +119,7 @@ def open_course(folder: Path, files: int, round_trip_s: float = ROUND_TRIP_S) ->
     ssh.ensure_key_pair(keys.client)
     ssh.pin_host_keys(keys.known_hosts, HOST, [ssh.ensure_key_pair(keys.host)])
     with start_sshd_or_asyncssh(keys) as (name, far), open_link(far, round_trip_s) as near:
-        yield Course(sent, targets, keys, name, near)
+        yield Testbed(sent, targets, keys, name, near)
 
 
 @contextmanager
@@ -212,48 +212,52 @@ def open_link(far: int, round_trip_s: float) -> Iterator[int]:
     try:
         yield serving.sockets[0].getsockname()[1]
     finally:
-        asyncio.run_coroutine_threadsafe(end_others(), loop).result()
+        asyncio.run_coroutine_threadsafe(cancel_connections(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
 
-def time_contenders(here: Course, names: list[str], rounds: int, fresh: bool) -> Times:
+def time_contenders(testbed: Testbed, names: list[str], rounds: int, fresh: bool) -> Times:
     """Return the seconds of each contender. The order rotates; an unmeasured round of all but put comes first."""
     for name in names:
         if name != PUT:
-            here.run(name, fresh)
+            testbed.run(name, fresh)
     found: Times = {}
     for number in range(rounds):
         first = number % len(names)
         took: dict[str, float] = {}
         for name in names[first:] + names[:first]:
             if name != PUT or number < PUTS:
-                took |= here.run(name, fresh)
+                took |= testbed.run(name, fresh)
         for name, seconds in took.items():
             found.setdefault(name, []).append(seconds)
-        told = ", ".join(f"{SHOWN.get(name, name)} {seconds:.2f} s" for name, seconds in took.items())
-        say(f"{NEW if fresh else SAME}, round {number + 1}: {told}")
+        times = ", ".join(f"{LABELS.get(name, name)} {seconds:.2f} s" for name, seconds in took.items())
+        say(f"{NEW if fresh else SAME}, round {number + 1}: {times}")
     return found
 
 
 def measure_sync(rounds: int, files: int) -> Result:
     """Measure all contenders, check the ratios and return the report. Raises OpsError when a transfer fails."""
     if min(rounds, files) < 1:
-        raise OpsError("--rounds and --files take 1 or more.")
+        raise OpsError("--rounds and --files must be 1 or more.")
     with (
         tempfile.TemporaryDirectory(prefix="kennel-bench-", dir=find_memory_folder(files)) as name,
-        open_course(Path(name), files) as here,
+        open_testbed(Path(name), files) as testbed,
     ):
-        say(f"{files} files of {BYTES} bytes, {ROUND_TRIP_S * 1000:.0f} ms there and back, to {here.server}")
-        new = time_contenders(here, [OURS, RSYNC, TAR, PUT], rounds, fresh=True)
-        same = time_contenders(here, [OURS, RSYNC], rounds, fresh=False)
-        return report_sync(here.server, files, {NEW: new, SAME: same})
+        say(f"Sending {files} files of {BYTES} bytes to {testbed.server}; round trip {ROUND_TRIP_S * 1000:.0f} ms")
+        new = time_contenders(testbed, [OURS, RSYNC, TAR, PUT], rounds, fresh=True)
+        same = time_contenders(testbed, [OURS, RSYNC], rounds, fresh=False)
+        return report_sync(testbed.server, files, {NEW: new, SAME: same})
 
 
 def find_memory_folder(files: int) -> Path | None:
     """Return a folder in memory with room for all copies, or None. A disk would add a second or two to each run."""
-    there = Path("/dev/shm")  # noqa: S108  only a uniquely named folder is made in it
-    return there if there.is_dir() and shutil.disk_usage(there).free > ROOM * files * BYTES else None
+    shared_memory = Path("/dev/shm")  # noqa: S108  only a uniquely named folder is made in it
+    return (
+        shared_memory
+        if shared_memory.is_dir() and shutil.disk_usage(shared_memory).free > ROOM * files * BYTES
+        else None
+    )
 
 
 def compute_rsync_ratio(times: Times, which: str) -> float:
@@ -265,32 +269,42 @@ def report_sync(server: str, files: int, found: dict[str, Times]) -> Result:
     new, same = found[NEW], found[SAME]
     puts = list(zip(new[OURS], new[PUT], strict=False))
     values = (measure.compute_speedup(puts), compute_rsync_ratio(new, INSIDE), compute_rsync_ratio(same, INSIDE))
-    against = f"{INSIDE}, against {SHOWN[RSYNC]}"
+    against_rsync = f"{INSIDE} / {LABELS[RSYNC]}"
     checks = [
         measure.Check(
-            f"{NEW}: {SHOWN[PUT]} against ours, {len(puts)} rounds",
+            f"{NEW}: {LABELS[PUT]} / ours, {len(puts)} rounds",
             values[0],
             "x",
-            f"at least {FASTER:g}",
-            values[0] >= FASTER,
+            f"at least {MIN_SPEEDUP:g}",
+            values[0] >= MIN_SPEEDUP,
         ),
-        measure.Check(f"{NEW}: {against}", values[1], "x", f"at most {AS_RSYNC:g}", values[1] <= AS_RSYNC),
-        measure.Check(f"{SAME}: {against}", values[2], "x", f"at most {UNCHANGED:g}", values[2] <= UNCHANGED),
+        measure.Check(
+            f"{NEW}: {against_rsync}", values[1], "x", f"at most {MAX_RSYNC_RATIO:g}", values[1] <= MAX_RSYNC_RATIO
+        ),
+        measure.Check(
+            f"{SAME}: {against_rsync}",
+            values[2],
+            "x",
+            f"at most {MAX_UNCHANGED_RATIO:g}",
+            values[2] <= MAX_UNCHANGED_RATIO,
+        ),
     ]
     pairs = list(zip(new[INSIDE], new[RSYNC], strict=True))
-    answer = measure.report_pairs(pairs, checks, "ops.core.ssh.connect and ops.box.file_sync.send", SHOWN[RSYNC])
+    answer = measure.report_pairs(
+        pairs, checks, "ops.core.ssh.connect_to_host and ops.box.file_sync.send_files", LABELS[RSYNC]
+    )
     whole = {when: round(compute_rsync_ratio(times, OURS), 3) for when, times in found.items()}
     data = {"server": server, "files": files, "bytes": files * BYTES, "whole": whole, "seconds": found}
-    told = f"As a process, with the start of Python and the imports, ours takes {whole[NEW]} x {SHOWN[RSYNC]}, {NEW}, and {whole[SAME]} x, {SAME}."
+    note = f"As a whole process, with Python's start and imports, ours / {LABELS[RSYNC]}: {whole[NEW]} ({NEW}), {whole[SAME]} ({SAME})."
     return Result(
-        answer.data | data, f"{format_times(found)}\nto {server}\n\n{answer.text}\n\n{told}", code=answer.code
+        answer.data | data, f"{format_times(found)}\nServer: {server}\n\n{answer.text}\n\n{note}", code=answer.code
     )
 
 
 def format_times(found: dict[str, Times]) -> str:
     rows = [
-        (when, SHOWN.get(name, name), f"{statistics.median(times):.2f}", f"{min(times):.2f}", f"{max(times):.2f}")
+        (when, LABELS.get(name, name), f"{statistics.median(times):.2f}", f"{min(times):.2f}", f"{max(times):.2f}")
         for when, line in found.items()
         for name, times in line.items()
     ]
-    return format_table(("", "", "median s", "least", "most"), rows)
+    return format_table(("files", "program", "median s", "min s", "max s"), rows)

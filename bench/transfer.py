@@ -74,26 +74,26 @@ class Transfer:
         return joined
 
 
-def build_transfer_command(name: str, asked: Transfer) -> list[str]:
+def build_transfer_command(name: str, transfer: Transfer) -> list[str]:
     """Return a contender's command line. -F none keeps the operator's ssh settings out of the measurement."""
     if name in MODULES:
-        where = [str(asked.folder), asked.target, str(asked.keys.folder), str(asked.port)]
+        where = [str(transfer.folder), transfer.target, str(transfer.keys.folder), str(transfer.port)]
         return [sys.executable, "-m", MODULES[name], *where]
     options = {
-        "UserKnownHostsFile": asked.keys.known_hosts,
+        "UserKnownHostsFile": transfer.keys.known_hosts,
         "HostKeyAlias": HOST,
         "StrictHostKeyChecking": "yes",
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
         "BatchMode": "yes",
     }
-    ssh = ["ssh", "-F", "none", "-p", str(asked.port), "-i", str(asked.keys.client)]
+    ssh = ["ssh", "-F", "none", "-p", str(transfer.port), "-i", str(transfer.keys.client)]
     ssh += [f"-o{option}={value}" for option, value in options.items()]
-    at, into = f"{getpass.getuser()}@127.0.0.1", shlex.quote(asked.target)
+    login, target = f"{getpass.getuser()}@127.0.0.1", shlex.quote(transfer.target)
     if name == RSYNC:
-        return ["rsync", "-a", "-e", shlex.join(ssh), f"{asked.folder}/", f"{at}:{asked.target}/"]
-    packed = shlex.join(["tar", "-cf", "-", "-C", str(asked.folder), "."])
-    return ["sh", "-c", f"{packed} | {shlex.join([*ssh, at, f'mkdir {into} && tar -xf - -C {into}'])}"]
+        return ["rsync", "-a", "-e", shlex.join(ssh), f"{transfer.folder}/", f"{login}:{transfer.target}/"]
+    packed = shlex.join(["tar", "-cf", "-", "-C", str(transfer.folder), "."])
+    return ["sh", "-c", f"{packed} | {shlex.join([*ssh, login, f'mkdir {target} && tar -xf - -C {target}'])}"]
 
 
 def run_timed(argv: list[str]) -> tuple[float, str]:
@@ -103,10 +103,10 @@ def run_timed(argv: list[str]) -> tuple[float, str]:
         try:
             out, err = process.communicate(timeout=TRANSFER_S)
         except subprocess.TimeoutExpired as error:
-            raise OpsError(f"{argv[0]} did not end in {TRANSFER_S} s.") from error
+            raise OpsError(f"{argv[0]} did not end within {TRANSFER_S} s.") from error
         took = time.perf_counter() - began
     if process.returncode:
-        raise OpsError(f"{Path(argv[0]).name} ended with {process.returncode}: {err.strip()[-600:]}")
+        raise OpsError(f"{Path(argv[0]).name} failed with exit code {process.returncode}: {err.strip()[-600:]}")
     return took, out
 
 

@@ -1,4 +1,4 @@
-"""Datasets and the bucket they live in: fetched, checked, packed, pushed, verified, pulled; the bucket itself made safe."""
+"""Commands for datasets and their bucket: create the bucket; fetch, check, push, pull, list and verify datasets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ops.core.task import Result, run_plan, task
 if TYPE_CHECKING:
     from ops.core.settings import Settings
 
-DIR = "Folder with train/, valid/ and test/; data.dir of the settings by default."
-SHOWN = 40  # findings, for people; --json has them all
+DIR = "Dataset folder with train/, valid/ and test/ (default: data.dir of the settings)."
+PRINTED_FINDINGS = 40  # --json has all findings
 
 
 def resolve_data_folder(settings: Settings, given: str) -> Path:
@@ -30,7 +30,12 @@ def format_split_counts(pictures: dict[str, int]) -> str:
 
 @task()
 def up(c: Context) -> Result:
-    """Make the bucket: private, encrypted, versioned, TLS only."""
+    """Create the dataset bucket: private, encrypted, versioned, HTTPS only.
+
+    If the bucket exists, only the properties that differ are changed.
+
+    Example: invoke data.up
+    """
     from ops.core.aws.account import Account
     from ops.datasets import bucket_setup
 
@@ -38,55 +43,86 @@ def up(c: Context) -> Result:
     account.guard()
     done = run_plan(c, account, bucket_setup.steps(bucket_setup.facts(account), account.settings))
     data = done.data | {"bucket": account.settings.bucket}
-    return Result(data, f"{account.settings.bucket}. {done.text}", changes=done.changes)
+    return Result(data, f"Bucket {account.settings.bucket} is ready. {done.text}", changes=done.changes)
 
 
 @task(
     help={
-        "archive": "A name under data.archives of the settings (dogs: 133 breeds), or an http(s) address of a zip.",
-        "dir": "Folder to make; data.dir of the settings by default.",
-        "json": "Print where it came from as JSON.",
+        "archive": "Name of an archive in data.archives of the settings, or the http(s) URL of a zip file.",
+        "dir": "Dataset folder to create (default: data.dir of the settings).",
+        "json": "Print the result as JSON.",
     }
 )
 def fetch(c: Context, archive: str, dir: str = "", json: bool = False) -> Result:
-    """Fetch a public archive of pictures; interrupted, it goes on where it was."""
+    """Download a public archive of pictures and unpack it as a dataset folder.
+
+    An interrupted download resumes. URL, SHA-256 and counts are written to
+    source.json in the folder.
+
+    Example: invoke data.fetch dogs --dir DIR
+    """
     from ops.core.settings import load
     from ops.datasets import fetch
 
     settings = load(c.config)
-    folder, wanted = resolve_data_folder(settings, dir), fetch.find_archive(settings.data, archive)
+    folder, source_archive = resolve_data_folder(settings, dir), fetch.find_archive(settings.data, archive)
     if c.config.run.dry:
-        return Result({"url": wanted.url, "dir": str(folder)}, f"{wanted.url} would be fetched into {folder}.")
-    source = fetch.fetch_archive(wanted, folder)
+        text = f"would download {source_archive.url} into {folder}"
+        return Result({"url": source_archive.url, "dir": str(folder)}, text)
+    source = fetch.fetch_archive(source_archive, folder)
     text = (
-        f"{folder}: {format_split_counts(source['pictures'])} pictures from {wanted.url}, SHA-256 {source['sha256']}."
+        f"{folder}: {format_split_counts(source['pictures'])} pictures from {source_archive.url}, "
+        f"SHA-256 {source['sha256']}."
     )
     return Result({"dir": str(folder)} | source, text)
 
 
-@task(help={"dir": DIR, "json": "Print every finding as JSON."})
+@task(help={"dir": DIR, "json": "Print the result as JSON."})
 def check(c: Context, dir: str = "", json: bool = False) -> Result:
-    """Look for what a push would refuse, and for what spoils a model."""
+    """Check a dataset folder for problems before a push.
+
+    Errors stop a push, warnings cost accuracy, notes need no action. Exit code
+    7 with errors or warnings.
+
+    Example: invoke data.check --dir DIR
+    """
     from ops.core.finding import SEVERITIES
     from ops.core.settings import load
     from ops.datasets import folder_findings
 
     folder = resolve_data_folder(load(c.config), dir)
-    found, every = folder_findings.examine_folder(folder)
-    counts: dict[str, int] = {severity: sum(one.severity == severity for one in every) for severity in SEVERITIES}
-    said = ", ".join(f"{count} {severity}s" for severity, count in counts.items())
-    text = f"{folder}: {len(found.pictures)} pictures of {len(found.list_nonempty_classes('train'))} classes; {said}."
-    if every:
-        rows = [(one.severity, one.kind, one.where, one.message) for one in every[:SHOWN]]
-        more = f"\n... and {len(every) - SHOWN} more: invoke data.check --json" if len(every) > SHOWN else ""
-        text = f"{format_table(('', 'what', 'where', 'why'), rows)}{more}\n{text}"
-    data = {"dir": str(folder), "pictures": len(found.pictures), **counts, "findings": [vars(one) for one in every]}
+    scanned, findings = folder_findings.examine_folder(folder)
+    counts: dict[str, int] = {severity: sum(one.severity == severity for one in findings) for severity in SEVERITIES}
+    counted = ", ".join(f"{count} {severity}s" for severity, count in counts.items())
+    text = f"{folder}: {len(scanned.pictures)} pictures of {len(scanned.list_nonempty_classes('train'))} classes; {counted}."
+    if findings:
+        rows = [(one.severity, one.kind, one.where, one.message) for one in findings[:PRINTED_FINDINGS]]
+        hidden = len(findings) - PRINTED_FINDINGS
+        more = f"\n... and {hidden} more: invoke data.check --json" if hidden > 0 else ""
+        text = f"{format_table(('severity', 'kind', 'where', 'message'), rows)}{more}\n{text}"
+    data = {
+        "dir": str(folder),
+        "pictures": len(scanned.pictures),
+        **counts,
+        "findings": [vars(one) for one in findings],
+    }
     return Result(data, text, code=FINDINGS if counts["error"] + counts["warning"] else 0)
 
 
-@task(help={"dir": DIR, "skip_bad": "Leave refused pictures out.", "json": "Print the manifest's summary as JSON."})
+@task(
+    help={
+        "dir": DIR,
+        "skip_bad": "Leave out pictures that the check refuses, instead of failing.",
+        "json": "Print the result as JSON.",
+    }
+)
 def push(c: Context, dir: str = "", skip_bad: bool = False, json: bool = False) -> Result:
-    """Pack the pictures and upload what is not in the bucket yet."""
+    """Pack a dataset folder into shards and upload those that the bucket lacks.
+
+    The pushed dataset becomes the current one, which training uses.
+
+    Example: invoke data.push --dir DIR
+    """
     from ops.core.aws.account import Account
     from ops.datasets import push
 
@@ -107,50 +143,70 @@ def push(c: Context, dir: str = "", skip_bad: bool = False, json: bool = False) 
 
 @task(
     help={
-        "dir": "Folder to fill; data.dir of the settings by default.",
-        "digest": "Of the data set, or its first digits; the current one by default.",
-        "json": "Print what was fetched as JSON.",
+        "dir": "Folder to write to (default: data.dir of the settings).",
+        "digest": "Digest of the dataset, or its first digits (default: the current dataset).",
+        "json": "Print the result as JSON.",
     }
 )
 def pull(c: Context, dir: str = "", digest: str = "", json: bool = False) -> Result:
-    """Write the bucket's pictures into a folder, each compared with its SHA-256."""
+    """Download a dataset from the bucket into a folder.
+
+    The SHA-256 of each picture is verified. Pictures that are already in the
+    folder are not downloaded again.
+
+    Example: invoke data.pull --dir DIR --digest DIGEST
+    """
     from ops.core.aws.account import Account
     from ops.datasets import pull
 
     account = Account.from_context(c)
     manifest, folder = pull.choose_manifest(account, digest), resolve_data_folder(account.settings, dir)
     done = pull.pull_dataset(account, manifest, folder, c.config.run.dry)
-    verb = "would be fetched" if c.config.run.dry else "fetched"
-    text = f"{folder}: {manifest.name} {manifest.digest[:12]}, {done['fetched']} pictures {verb}, {done['kept']} were there."
+    verb = "would be downloaded" if c.config.run.dry else "downloaded"
+    text = (
+        f"{folder}: {manifest.name} {manifest.digest[:12]}, {done['fetched']} pictures {verb}, "
+        f"{done['kept']} were already there."
+    )
     if done["others"]:
-        text += f" {done['others']} other pictures lie there; they were left alone, and a push would take them too."
+        text += (
+            f" The folder has {done['others']} other pictures; they were not changed, and a push would include them."
+        )
     return Result({"dir": str(folder), "digest": manifest.digest} | done, text)
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def verify(c: Context, json: bool = False) -> Result:
-    """Read all of the current data set back and compare it with the manifest."""
+    """Download the current dataset and compare every object with the manifest.
+
+    Exit code 7 if an object is missing or corrupt; the next push uploads it
+    again.
+
+    Example: invoke data.verify
+    """
     from ops.core.aws.account import Account
     from ops.datasets import verify
 
     digest, objects, bad = verify.verify_dataset(Account.from_context(c))
-    text = f"{digest[:12]}: {objects} objects, {len(bad)} missing or spoilt."
+    text = f"{digest[:12]}: {objects} objects, {len(bad)} missing or corrupt."
     text = "\n".join([*(f"{one['state']}: {one['what']}: {one['key']}" for one in bad), text])
     if bad:
-        text += " Send them again: invoke data.push"
+        text += " Upload them again: invoke data.push"
     return Result({"digest": digest, "objects": objects, "bad": bad}, text, code=FINDINGS if bad else 0)
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def list(c: Context, json: bool = False) -> Result:
-    """Show the data sets in the bucket."""
+    """List the datasets in the bucket and mark the current one.
+
+    Example: invoke data.list
+    """
     from ops.core.aws.account import Account
     from ops.datasets import pull
 
     account = Account.from_context(c)
     rows = pull.list_datasets(account)
     if not rows:
-        raise OpsError(f"No data set is in {account.settings.bucket}. Push one: invoke data.push --dir DIR")
+        raise OpsError(f"Bucket {account.settings.bucket} has no dataset. Push one: invoke data.push --dir DIR")
     shown = [
         (
             "current" if row["current"] else "",
@@ -163,25 +219,33 @@ def list(c: Context, json: bool = False) -> Result:
         )
         for row in rows
     ]
-    return Result(rows, format_table(("", "name", "digest", "pushed, UTC", "classes", "pictures", "MB"), shown))
+    return Result(rows, format_table(("", "name", "digest", "pushed (UTC)", "classes", "pictures", "MB"), shown))
 
 
 @task(
     help={
-        "arch": "An architecture of torchvision's, as train.arch names it.",
-        "url": "Another address; the file's name must carry the first digits of its SHA-256, as torchvision's do.",
+        "arch": "Name of a torchvision architecture, as in train.arch.",
+        "url": "Another URL of the weights; the file name must contain the first digits of its SHA-256, as torchvision's do.",
     }
 )
 def weights(c: Context, arch: str, url: str = "") -> Result:
-    """Stage torchvision's published weights in the bucket, for train.weights: imagenet."""
+    """Download torchvision's pretrained weights and upload them to the bucket.
+
+    Set train.weights: imagenet to start training from them.
+
+    Example: invoke data.weights resnet18
+    """
     from ops.core.aws.account import Account
     from ops.datasets import pretrained
 
     account = Account.from_context(c)
     if c.config.run.dry:
-        text = f"torchvision's weights of {arch} would be put in s3://{account.settings.bucket}/weights/."
+        text = f"would upload torchvision's weights of {arch} to s3://{account.settings.bucket}/weights/"
         return Result({"arch": arch}, text)
     account.guard()
     found = pretrained.publish_weights(account, arch, pretrained.fetch_published(arch, url))
-    text = f"{arch}: {found.name}, SHA-256 {found.sha256[:12]}, is in the bucket. Next: train.weights: imagenet, then invoke sm.train"
+    text = (
+        f"{arch}: {found.name}, SHA-256 {found.sha256[:12]}, is in the bucket. "
+        "Next: set train.weights: imagenet, then invoke sm.train"
+    )
     return Result({"arch": arch, "key": found.key, "sha256": found.sha256}, text, changes=1)

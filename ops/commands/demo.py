@@ -1,4 +1,4 @@
-"""The whole job, end to end, on the local AWS: each step is a command, run in this process as if it had been typed."""
+"""The command demo: every step of the workflow on the local AWS; each is a command, run in this process as if typed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ops.core.task import Result, run_command, task
 if TYPE_CHECKING:
     from ops.reports.demo import Step, StepResult
 
-LOOK = {
+DIAGNOSIS = {  # by namespace: the command that helps to find why a step failed
     "ec2": "invoke ec2.status",
     "sm": "invoke sm.status",
     "lambda": "invoke lambda.status",
@@ -27,13 +27,19 @@ LOOK = {
 
 @task(
     help={
-        "data": "A folder of your own pictures: DIR/{train,valid,test}/CLASS/.",
-        "seed": "Which test pictures are asked about.",
-        "again": "Train anew.",
+        "data": "Dataset folder with train/, valid/ and test/ (default: scikit-learn's handwritten digits).",
+        "seed": "Random seed for the choice of test pictures (default: 0).",
+        "again": "Train again, even if this dataset was trained before.",
     }
 )
 def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Result:
-    """Run the whole job on the local AWS and show what came of it."""
+    """Run every step on the local AWS: push, train, deploy, scale, evaluate.
+
+    Prints a report with accuracy and costs at the end. A failed demo resumes
+    where it stopped.
+
+    Example: invoke demo --data DIR
+    """
     from ops.core import settings as config
     from ops.datasets import digits
     from ops.reports import demo as journey
@@ -46,11 +52,13 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
         return Result([step.command for step in steps], "\n".join(f"invoke {step.command}" for step in steps))
     done = [run_step(c, step, number, len(steps)) for number, step in enumerate(steps, 1)]
     results = [result for result, _ in done]
-    asked, model = done[-3][1].data, done[-1][1].data  # results of lambda.invoke and sm.evaluate
+    answers, model = done[-3][1].data, done[-1][1].data  # results of lambda.invoke and sm.evaluate
     report = journey.DemoReport(
         steps=results,
-        test_accuracy=journey.TestAccuracy(asked[0]["release"], model["accuracy"], model["pictures"]),
-        answers=[journey.Answer(a["picture"], a["truth"], a["answer"], model["answers"][a["picture"]]) for a in asked],
+        test_accuracy=journey.TestAccuracy(answers[0]["release"], model["accuracy"], model["pictures"]),
+        answers=[
+            journey.Answer(a["picture"], a["truth"], a["answer"], model["answers"][a["picture"]]) for a in answers
+        ],
         dollars_per_hour=journey.compute_standing_cost(results),
         seconds=round(time.monotonic() - began, 1),
     )
@@ -59,20 +67,21 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
     return Result(asdict(report), journey.describe_report(report, settings, pictures), code=code)
 
 
-def run_step(c: Context, step: Step, number: int, of: int) -> tuple[StepResult, Result]:
+def run_step(c: Context, step: Step, number: int, count: int) -> tuple[StepResult, Result]:
     """Run one command and measure it. Raises OpsError with the command that helps to find the cause."""
     from ops.core.aws.account import Account
     from ops.reports.demo import StepResult, shorten_outcome
 
-    say(f"\n== {number}/{of} {step.name}: invoke {step.command}")
-    began, sent = time.monotonic(), Account.sent
+    say(f"\n== {number}/{count} {step.name}: invoke {step.command}")
+    began, sent_before = time.monotonic(), Account.sent
     try:
         result = run_command(c, step.command)
     except Exit as error:
-        look = LOOK.get(step.command.split(".")[0], "invoke doctor")
-        words = str(error.message or f"it ended with {error.code}")
+        diagnose = DIAGNOSIS.get(step.command.split(".")[0], "invoke doctor")
+        message = str(error.message or f"exit code {error.code}")
         raise OpsError(
-            f"Step {number}, invoke {step.command}: {words}\nLook further: {look}. Then run invoke demo again: it goes on from what is there.",
+            f"Step {number}, invoke {step.command}, failed: {message}\n"
+            f"Find the cause: {diagnose}. Then resume: invoke demo",
             error.code,
         ) from error
     return StepResult(
@@ -82,5 +91,5 @@ def run_step(c: Context, step: Step, number: int, of: int) -> tuple[StepResult, 
         seconds=round(time.monotonic() - began, 2),
         outcome=shorten_outcome(result.text),
         changes=result.changes,
-        calls=Account.sent - sent,
+        calls=Account.sent - sent_before,
     ), result

@@ -9,17 +9,22 @@ from ops.core.output import format_table
 from ops.core.task import Result, task
 
 
-@task(help={"json": "Print the checks as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def doctor(c: Context, json: bool = False) -> Result:
-    """Check credentials, account, region, roles, image and disk."""
+    """Check credentials, account, region, roles, serving image and disk space.
+
+    Prints how to fix each check that fails; exit code 1 if one does.
+
+    Example: invoke doctor
+    """
     from dataclasses import asdict
 
     from ops.core.aws.account import Account
     from ops.stack import checks
 
     found = list(checks.check_prerequisites(Account.from_context(c, role="")))
-    rows = [("ok" if check.ok else "WRONG", check.name, check.found, "" if check.ok else check.fix) for check in found]
-    wrong = [check for check in found if not check.ok]
-    verdict = f"{len(found) - len(wrong)} of {len(found)} checks are right."
+    rows = [("ok" if check.ok else "FAILED", check.name, check.found, "" if check.ok else check.fix) for check in found]
+    failed = [check for check in found if not check.ok]
+    verdict = f"{len(failed)} of {len(found)} checks failed." if failed else f"All {len(found)} checks passed."
     text = format_table(("", "check", "found", "fix"), rows) + "\n" + verdict
-    return Result([asdict(check) for check in found], text, code=FAILED if wrong else 0)
+    return Result([asdict(check) for check in found], text, code=FAILED if failed else 0)

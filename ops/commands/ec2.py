@@ -1,4 +1,4 @@
-"""The GPU box in the private network: start it, reach it, train on it, work on it, pay only while it works."""
+"""Commands for the GPU box in the private network: start and stop it, connect to it, train on it, manage its files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ ROLE = "operator-infra"
 
 @task(
     help={
-        "spot": "On spot capacity, and on demand where there is none.",
-        "instance-type": "This type, instead of ec2.instance_types.",
+        "spot": "Request spot capacity first, then on-demand capacity.",
+        "instance-type": "EC2 instance type of a new box (default: the types in ec2.instance_types, in order).",
     }
 )
 def up(c: Context, spot: bool = False, instance_type: str = "") -> Result | None:
-    """Start the box, or say that it is up."""
+    """Launch the GPU box, or start it if it is stopped.
+
+    Instance types and zones are tried in the order of the settings until one
+    has capacity.
+
+    Example: invoke ec2.up --spot --instance-type g5.xlarge
+    """
     from ops.box import facts, plan
     from ops.box.launch import LaunchOptions
     from ops.core.aws.account import Account
@@ -32,11 +38,11 @@ def up(c: Context, spot: bool = False, instance_type: str = "") -> Result | None
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
     if have.group is None or not have.subnets:
-        raise OpsError("There is no network to put a box in. Make it: invoke net.up")
+        raise OpsError("The private network for the box is missing. Create it: invoke net.up")
     options = LaunchOptions((instance_type,) if instance_type else tuple(account.settings.ec2.instance_types), spot)
     have = facts.read_for_launch(account, have, list(options.instance_types), dry=c.config.run.dry)
     if have.box and instance_type not in ("", have.box["InstanceType"]):
-        say(f"{have.instance_id} is there, a {have.box['InstanceType']}; --instance-type is for a new one.")
+        say(f"{have.instance_id} exists, a {have.box['InstanceType']}; --instance-type only applies to a new box.")
     account.guard()
     done = run_plan(c, account, plan.steps(have, options, account.settings))
     return None if c.config.run.dry else report_running_box(account, done)
@@ -52,7 +58,10 @@ def report_running_box(account: Account, done: Result) -> Result:
 
 @task()
 def start(c: Context) -> Result | None:
-    """Start the box that was stopped."""
+    """Start the stopped box.
+
+    Example: invoke ec2.start
+    """
     from ops.box import facts, plan
     from ops.box.launch import LaunchOptions
     from ops.core.aws.account import Account
@@ -60,7 +69,7 @@ def start(c: Context) -> Result | None:
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
     if have.box is None:
-        raise OpsError("There is no box to start. A new one: invoke ec2.up")
+        raise OpsError("There is no box to start. Launch one: invoke ec2.up")
     account.guard()
     options = LaunchOptions(tuple(account.settings.ec2.instance_types))
     have = facts.read_for_launch(account, have, list(options.instance_types))
@@ -68,55 +77,74 @@ def start(c: Context) -> Result | None:
     return None if c.config.run.dry else report_running_box(account, done)
 
 
-@task(help={"yes": "Do not ask."})
+@task(help={"yes": "Skip the confirmation prompt."})
 def stop(c: Context, yes: bool = False) -> Result | None:
-    """Stop the box; its disk is kept. A job on it writes a checkpoint first."""
+    """Stop the box and keep its disk.
+
+    A running job writes a checkpoint first, and the next ec2.train resumes
+    from it.
+
+    Example: invoke ec2.stop --yes
+    """
     from ops.box import facts, plan, training
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
     if have.box is None or have.state == "stopped":
-        return Result({"made": 0}, f"{have.instance_id} is stopped already." if have.box else "There is no box.")
+        return Result({"made": 0}, f"{have.instance_id} is already stopped." if have.box else "There is no box.")
     account.guard()
-    # Looking for a job takes a login, and a login pushes a key: not under --dry.
+    # Not under --dry: finding a job needs a login, and a login pushes a key.
     name = training.find_running_job(account, have) if have.state == "running" and not c.config.run.dry else ""
-    what = f"{name} trains on {have.instance_id}; it writes a checkpoint, and ec2.train carries on. " if name else ""
-    request_confirmation(c, f"{what}This stops {have.instance_id}.", yes=yes or not name)
+    warning = (
+        f"{name} is running on {have.instance_id}; it writes a checkpoint, and ec2.train resumes it. " if name else ""
+    )
+    request_confirmation(c, f"{warning}This stops {have.instance_id}.", yes=yes or not name)
     if name:
         training.end_job(account, have, name)
     done = run_plan(c, account, plan.stop_box_steps(have))
     if c.config.run.dry:
         return None
-    text = f"{have.instance_id} is stopped, its disk kept. {done.text}. Next: invoke ec2.start"
+    text = f"{have.instance_id} is stopped; its disk is kept. {done.text}. Next: invoke ec2.start"
     return Result(done.data, text, changes=done.changes)
 
 
-@task(help={"yes": "Do not ask."})
+@task(help={"yes": "Skip the confirmation prompt."})
 def down(c: Context, yes: bool = False) -> Result | None:
-    """Terminate the box; its disk goes too, what is in the bucket stays."""
+    """Terminate the box and delete its disk.
+
+    Objects in the bucket are kept.
+
+    Example: invoke ec2.down --yes
+    """
     from ops.box import facts, plan
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
     have = facts.read(account, several=True)
     if not (have.box or have.alarm or have.key_pair or have.spot_requests):
-        others = f" (Not touched: {','.join(have.others)}.)" if have.others else ""
+        others = f" (Boxes of other stacks, not changed: {', '.join(have.others)}.)" if have.others else ""
         return Result({"made": 0}, f"There is no box.{others}")
     account.guard()
     if have.box is not None:
-        all_of_them = ", ".join([have.instance_id, *have.extra])
-        request_confirmation(c, f"This terminates {all_of_them} and deletes the disk of each.", yes=yes)
+        instances = ", ".join([have.instance_id, *have.extra])
+        request_confirmation(c, f"This terminates {instances} and deletes the disk of each.", yes=yes)
     done = run_plan(c, account, plan.remove_box_steps(have, account.settings))
     if c.config.run.dry:
         return None
-    text = f"{have.instance_id if have.box else 'The box'} is gone. {done.text}"
+    text = f"{have.instance_id if have.box else 'The box'} is terminated. {done.text}"
     return Result(done.data, text, changes=done.changes)
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def status(c: Context, json: bool = False) -> Result:
-    """Show the box, what it costs, when it stops by itself, and whether SSH reaches it; exit 7 if not."""
+    """Show the box: its state, cost, idle stop and whether SSH reaches it.
+
+    Exit code 7 if the box was interrupted, cannot be reached, or could not be
+    launched for lack of capacity.
+
+    Example: invoke ec2.status
+    """
     from ops.box import facts, status
     from ops.core.aws.account import Account
 
@@ -124,35 +152,52 @@ def status(c: Context, json: bool = False) -> Result:
     have = facts.read(account)
     if have.box is None:
         refusals = facts.list_capacity_failures(account)
-        others = f" (Not touched: {', '.join(have.others)}.)" if have.others else ""
-        words = "".join(f"\nno capacity: {line}" for line in refusals)
-        next_one = "See runbooks/no-capacity.md" if refusals else "Start one: invoke ec2.up"
-        text = f"There is no box.{others}{words}\n{next_one}"
+        others = f" (Boxes of other stacks, not changed: {', '.join(have.others)}.)" if have.others else ""
+        reasons = "".join(f"\nno capacity: {line}" for line in refusals)
+        next_step = "See runbooks/no-capacity.md" if refusals else "Launch one: invoke ec2.up"
+        text = f"There is no box.{others}{reasons}\n{next_step}"
         return Result({"box": None, "refusals": refusals}, text, code=FINDINGS if refusals else 0)
     found = status.read(account, have)
     return Result(found.data, found.text, code=FINDINGS if found.problem else 0)
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def reach(c: Context, json: bool = False) -> Result:
-    """Walk the path to the box hop by hop; name the first that fails and what fixes it; exit 7 then."""
+    """Check the path to the box hop by hop and name the first hop that fails.
+
+    Prints the command that fixes that hop; exit code 7 if one fails.
+
+    Example: invoke ec2.reach
+    """
     from dataclasses import asdict
 
     from ops.box import connectivity, facts
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
-    found = list(connectivity.check_path(account, facts.read(account)))
-    rows = [("FAILS" if hop.problem else "ok", hop.name, hop.problem or hop.found) for hop in found]
-    bad = connectivity.find_first_failure(found)
-    verdict = f"It ends at {bad.name}: {bad.problem}. Next: {bad.fix}" if bad else "SSH reaches the box."
+    hops = list(connectivity.check_path(account, facts.read(account)))
+    rows = [("FAILED" if hop.problem else "ok", hop.name, hop.problem or hop.found) for hop in hops]
+    failure = connectivity.find_first_failure(hops)
+    verdict = (
+        f"The path fails at {failure.name}: {failure.problem}. Next: {failure.fix}"
+        if failure
+        else "SSH reaches the box."
+    )
     text = f"{format_table(('', 'hop', 'found'), rows)}\n{verdict}"
-    return Result([asdict(hop) for hop in found], text, code=FINDINGS if bad else 0)
+    return Result([asdict(hop) for hop in hops], text, code=FINDINGS if failure else 0)
 
 
-@task(help={"lock": "Write the one that would be taken into the settings file.", "json": "Print it as JSON."})
+@task(
+    help={"lock": "Write the newest suitable AMI to ec2.ami in the settings file.", "json": "Print the result as JSON."}
+)
 def ami(c: Context, lock: bool = False, json: bool = False) -> Result:
-    """Show the Deep Learning AMIs: age, end of support, whether they suit; exit 7 if ours does not."""
+    """List the Deep Learning AMIs with their age and end of support.
+
+    The first is the one that a new box gets; exit code 7 if it does not suit
+    ec2.instance_types or the disk size.
+
+    Example: invoke ec2.ami --lock
+    """
     from ops.box import images
     from ops.core.aws.account import Account
     from ops.core.paths import ROOT
@@ -164,7 +209,7 @@ def ami(c: Context, lock: bool = False, json: bool = False) -> Result:
         if c.config.run.dry:
             return Result({"ami": newest.image_id}, f"would write ami: {newest.image_id} into the settings file")
         path = images.pin_image(find_settings_file(c) or ROOT / "invoke.yaml", newest)
-        text = f"{path}: ec2.ami is {newest.image_id} ({newest.name}) now. Commit it."
+        text = f"{path}: ec2.ami is now {newest.image_id} ({newest.name}). Commit the file."
         return Result({"ami": newest.image_id}, text, changes=1)
     found = images.judge_all(account)
     rows = [
@@ -178,14 +223,20 @@ def ami(c: Context, lock: bool = False, json: bool = False) -> Result:
         )
         for n, r in enumerate(found)
     ]
-    text = format_table(("", "image", "name", "age", "supported until", "for our types and disk"), rows)
-    text += f"\n-> is what ec2.up takes{' (locked)' if account.settings.ec2.ami else ''}. Lock the newest: invoke ec2.ami --lock"
+    text = format_table(("", "AMI", "name", "age", "supported until", "suits types and disk"), rows)
+    locked = " (locked by ec2.ami)" if account.settings.ec2.ami else ""
+    text += f"\n-> marks the AMI that ec2.up uses{locked}. Lock the newest: invoke ec2.ami --lock"
     return Result(found, text, code=FINDINGS if found[0]["problem"] else 0)
 
 
 @task()
 def sync(c: Context) -> Result | None:
-    """Bring code and data set onto the box, without training; what is there is checked, not sent."""
+    """Send code and dataset to the box without starting a job.
+
+    Files that are already on the box are verified, not sent again.
+
+    Example: invoke ec2.sync
+    """
     from ops.box import access, facts, training
     from ops.core.aws.account import Account
     from ops.jobs import spec
@@ -195,17 +246,24 @@ def sync(c: Context) -> Result | None:
     have = facts.read(account)
     instance_id, digest = access.check(have)["InstanceId"], job.data.digest
     if c.config.run.dry:
-        say(f"would bring code {job.code} and data {digest[:12]} to {instance_id}, as far as they are not there")
+        say(f"would send code {job.code} and dataset {digest[:12]} to {instance_id}, unless they are there")
         return None
     account.guard()
     done = training.sync_job_files(account, have, job)
-    text = f"Code {job.code} {'sent' if done.sent else 'was there'}, checked by SHA-256. {done.data}. Next: invoke ec2.train"
+    sent = "was sent" if done.sent else "was already there"
+    text = f"Code {job.code} {sent}; its SHA-256 is verified. {done.data}. Next: invoke ec2.train"
     return Result({"code": job.code, "sent": done.sent, "data": digest}, text, changes=int(done.sent))
 
 
-@task(help={"again": "Train even if the same data, code and settings were trained before."})
+@task(help={"again": "Train again, even if the same dataset, code and settings were trained before."})
 def train(c: Context, again: bool = False) -> Result | None:
-    """Train on the box, detached; follow the log. What runs already is attached to."""
+    """Train on the box and follow the log.
+
+    The job survives a lost connection. If it is already running, the command
+    follows it.
+
+    Example: invoke ec2.train --again
+    """
     from functools import partial
 
     from ops.box import access, facts, remote_jobs, training
@@ -215,10 +273,10 @@ def train(c: Context, again: bool = False) -> Result | None:
 
     account = Account.from_context(c, ROLE)
     job = spec.build_spec_from_settings(account, "box")
-    trained = remote_jobs.list_trained_attempts(account, job)
-    if trained and not again:
-        text = f"{trained[-1]} was trained before, from the same data, code and settings. --again trains anew."
-        return Result({"job": trained[-1]}, text)
+    attempts = remote_jobs.list_trained_attempts(account, job)
+    if attempts and not again:
+        text = f"{attempts[-1]} was already trained with this dataset, code and settings; --again trains again."
+        return Result({"job": attempts[-1]}, text)
     have = facts.read(account)
     instance_id = access.check(have)["InstanceId"]
     if c.config.run.dry:
@@ -233,9 +291,20 @@ def train(c: Context, again: bool = False) -> Result | None:
     return Result({"job": name, "artefact": found["artefact"]}, text, changes=1)
 
 
-@task(help={"job": "A job of this box; the newest by default.", "line": "The first line of its log to print, from 1."})
+@task(
+    help={
+        "job": "Name of a job of the box (default: the newest).",
+        "line": "First line of the log to print (default: 1).",
+    }
+)
 def attach(c: Context, job: str = "", line: int = 1) -> Result:
-    """Follow a job on the box from any line of its log, or tell how it ended."""
+    """Follow the log of a job on the box until it ends.
+
+    Prints the job's final state. If the box does not run, the log comes from
+    the bucket.
+
+    Example: invoke ec2.attach --job JOB --line 120
+    """
     from functools import partial
 
     from ops.box import access, facts, follow, remote_jobs, training
@@ -243,12 +312,12 @@ def attach(c: Context, job: str = "", line: int = 1) -> Result:
 
     account = Account.from_context(c, ROLE)
     if line < 1:
-        raise OpsError("--line counts from 1.")
+        raise OpsError(f"--line must be 1 or more, not {line}.")
     have = facts.read(account)
     if job and have.state != "running":
         found = follow.print_from_bucket(account, job, line)
-        why = found.get("artefact", found.get("reason", "-"))
-        return Result({"job": job, **found}, f"{job}: {found['state']}: {why}")
+        detail = found.get("artefact", found.get("reason", "-"))
+        return Result({"job": job, **found}, f"{job}: {found['state']}: {detail}")
     there = remote_jobs.locate_folders(account.settings)
     with access.open_box_connection(account, have) as link:
         name = training.find_job(link, there, job)
@@ -256,9 +325,12 @@ def attach(c: Context, job: str = "", line: int = 1) -> Result:
     return Result({"job": name, **found}, f"{name}: {found['state']}: {found['artefact']}")
 
 
-@task(help={"command": "What the box's shell runs."})
+@task(help={"command": "Command line for the shell of the box."})
 def run(c: Context, command: str) -> Result | None:
-    """Run a command on the box; its output and exit code are yours."""
+    """Run a command on the box; print its output and exit with its code.
+
+    Example: invoke ec2.run 'nvidia-smi'
+    """
     import sys
 
     from ops.box import access, facts
@@ -271,18 +343,19 @@ def run(c: Context, command: str) -> Result | None:
     if c.config.run.dry:
         say(f"would run on {instance_id}: {command}")
         return None
-    left = (
-        "The command may have been ended, or run still: invoke ec2.run 'ps aux'. What ec2.train started is not touched."
-    )
-    with access.open_box_connection(account, have, left) as link:
+    hint = "The command may have ended or may still run: invoke ec2.run 'ps aux'. Training jobs are not affected."
+    with access.open_box_connection(account, have, hint) as link:
         code = stream_command(link, command, on_output=sys.stdout.buffer.write)
     sys.stdout.flush()
     return Result({"code": code}, "", code=code)
 
 
-@task(help={"command": "What to run instead of a shell."})
+@task(help={"command": "Command to run instead of a shell."})
 def ssh(c: Context, command: str = "") -> Result | None:
-    """Open a shell on the box with OpenSSH's own client."""
+    """Open a shell on the box with the OpenSSH client.
+
+    Example: invoke ec2.ssh
+    """
     from ops.box import access, facts
     from ops.core.aws.account import Account
     from ops.core.settings import find_settings_file
@@ -294,13 +367,16 @@ def ssh(c: Context, command: str = "") -> Result | None:
         return None
     code = access.run_openssh(account, instance_id, find_settings_file(c), command)
     if code == access.OPENSSH_FAILED:
-        say("The connection failed, or was lost. What ec2.train started goes on. Where it ends: invoke ec2.reach")
+        say("The connection failed or was lost. Training jobs are not affected. Find the failing hop: invoke ec2.reach")
     return Result({"code": code}, "", code=code)
 
 
 @task()
 def ssh_config(c: Context) -> Result:
-    """Print the block for ~/.ssh/config that brings ssh, scp and rsync to the box."""
+    """Print a Host block for ~/.ssh/config, for ssh, scp and rsync to the box.
+
+    Example: invoke ec2.ssh-config
+    """
     from ops.box import access, facts
     from ops.core.aws.account import Account
     from ops.core.settings import find_settings_file
@@ -313,33 +389,48 @@ def ssh_config(c: Context) -> Result:
     return Result({"host": alias, "options": options}, text)
 
 
-@task(help={"path": "On the box, from the user's home or /.", "to": "The folder here that it goes into."})
+@task(
+    help={
+        "path": "File or folder on the box, relative to the home folder or absolute.",
+        "to": "Local folder (default: .).",
+    }
+)
 def fetch(c: Context, path: str, to: str = ".") -> Result | None:
-    """Bring a file or a folder from the box; nothing here is overwritten."""
+    """Download a file or folder from the box.
+
+    A local file of the same name is never overwritten.
+
+    Example: invoke ec2.fetch PATH --to DIR
+    """
     from ops.box import access, facts
     from ops.box.download import download_from_box
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
     if Path(path).name in ("", ".."):
-        raise OpsError(f"{path!r} is not the path of a file or folder.")
+        raise OpsError(f"{path!r} does not name a file or folder. Give its path: invoke ec2.fetch PATH")
     have = facts.read(account)
     instance_id = access.check(have)["InstanceId"]
     target = Path(to).expanduser() / Path(path).name
     if target.exists():
-        raise OpsError(f"{target} is here already. Nothing was fetched. Another folder: --to DIR")
+        raise OpsError(f"{target} already exists. Nothing was downloaded. Choose another folder: --to DIR")
     if c.config.run.dry:
-        say(f"would fetch {path} from {instance_id} to {target}")
+        say(f"would download {path} from {instance_id} to {target}")
         return None
-    left = f"Nothing is at {target}, and what had come is deleted. Again: invoke ec2.fetch {path}"
-    with access.open_box_connection(account, have, left) as link:
+    hint = f"The partial download was deleted. Try again: invoke ec2.fetch {path}"
+    with access.open_box_connection(account, have, hint) as link:
         size = download_from_box(link, path, target)
     return Result({"path": str(target), "bytes": size}, f"{target}: {size / 1e6:.1f} MB")
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def disk(c: Context, json: bool = False) -> Result:
-    """Show how full the box's disk is, and with what; exit 7 when it is nearly full."""
+    """Show the free space and the largest folders on the disk of the box.
+
+    Exit code 7 if the disk is nearly full.
+
+    Example: invoke ec2.disk
+    """
     from ops.box import access, disk, facts
     from ops.core.aws.account import Account
 
@@ -347,17 +438,23 @@ def disk(c: Context, json: bool = False) -> Result:
     with access.open_box_connection(account, facts.read(account), "Nothing was changed.", use=False) as link:
         found = disk.measure_disk(link, account.settings)
     rows = [(name, f"{size:.3f}") for name, size in sorted(found.parts.items(), key=lambda part: -part[1])]
-    verdict = "the disk is nearly full. Next: invoke ec2.clean" if found.is_full else "there is room"
-    text = f"{found.free:.1f} of {found.total:.1f} GB are free: {verdict}\n{format_table((f'in {found.home}', 'GB'), rows)}"
+    verdict = "the disk is nearly full. Next: invoke ec2.clean" if found.is_full else "enough space"
+    table = format_table((f"folder in {found.home}", "GB"), rows)
+    text = f"{found.free:.1f} of {found.total:.1f} GB are free: {verdict}\n{table}"
     sizes = {"total_gb": round(found.total, 2), "free_gb": round(found.free, 2)}
     return Result(
         {**sizes, "full": found.is_full, "parts_gb": found.parts}, text, code=FINDINGS if found.is_full else 0
     )
 
 
-@task(help={"yes": "Do not ask."})
+@task(help={"yes": "Skip the confirmation prompt."})
 def clean(c: Context, yes: bool = False) -> Result:
-    """Delete what ended jobs left on the box; logs, checkpoints and the current data set stay."""
+    """Delete files of ended jobs from the box to free disk space.
+
+    Logs, checkpoints and the current dataset are kept.
+
+    Example: invoke ec2.clean --yes
+    """
     from ops.box import access, disk, facts
     from ops.core.aws.account import Account
 
@@ -365,22 +462,27 @@ def clean(c: Context, yes: bool = False) -> Result:
     have = facts.read(account)
     access.check(have)
     shards = disk.list_current_shards(account)
-    left = "Some of it may be gone; all of it can be fetched or made again. Again: invoke ec2.clean"
-    with access.open_box_connection(account, have, left) as link:
+    hint = "Some of the files may be deleted; jobs fetch or create them again. Try again: invoke ec2.clean"
+    with access.open_box_connection(account, have, hint) as link:
         found = disk.clean_disk(link, account.settings, shards, dry=True)
         total = sum(size for _, size in found)
         for name, size in found:
             say(f"~ {name}  {size / 1e6:.1f} MB")
         if c.config.run.dry or not found:
-            return Result({"gone": found}, f"{total / 1e6:.1f} MB could go.")
+            return Result({"gone": found}, f"{total / 1e6:.1f} MB can be deleted.")
         request_confirmation(c, f"This deletes {total / 1e6:.1f} MB on {have.instance_id}.", yes=yes)
         disk.clean_disk(link, account.settings, shards, dry=False)
     return Result({"gone": found}, f"{total / 1e6:.1f} MB were deleted.", changes=1)
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def ps(c: Context, json: bool = False) -> Result:
-    """List the jobs of the box and their states; where it is off, those that left something in the bucket."""
+    """List the jobs of the box with their states.
+
+    If the box does not run, the jobs that left files in the bucket are listed.
+
+    Example: invoke ec2.ps
+    """
     from ops.box import access, facts, remote_jobs, status
     from ops.core.aws.account import Account
 
@@ -388,7 +490,7 @@ def ps(c: Context, json: bool = False) -> Result:
     have = facts.read(account)
     if have.state != "running":
         found = remote_jobs.list_bucket_jobs(account)
-        note = f"The box is not running; {'this is what the bucket has' if found else 'no job is in the bucket'}."
+        note = f"The box is not running; {'these jobs are in the bucket' if found else 'the bucket has no job'}."
     else:
         with access.open_box_connection(account, have, "Nothing was changed.", use=False) as link:
             found, note = (
@@ -398,19 +500,26 @@ def ps(c: Context, json: bool = False) -> Result:
     rows = [
         (job["job"], job["state"], "yes" if job.get("alive") else "no", job.get("reason", "-")[:80]) for job in found
     ]
-    return Result(found, "\n".join(filter(None, (format_table(("job", "state", "alive", "why"), rows), note))))
+    return Result(found, "\n".join(filter(None, (format_table(("job", "state", "running", "reason"), rows), note))))
 
 
-@task(help={"job": "A job; the newest of the box by default.", "lines": "How many of the last lines."})
+@task(
+    help={"job": "Name of a job (default: the newest of the box).", "lines": "Number of lines to print (default: 100)."}
+)
 def logs(c: Context, job: str = "", lines: int = 100) -> Result:
-    """Print the end of a job's log, from the box or, where that is off, from the bucket."""
+    """Print the last lines of a job's log.
+
+    If the box does not run, the log of --job comes from the bucket.
+
+    Example: invoke ec2.logs --job JOB --lines 50
+    """
     from ops.box import access, facts, follow, remote_jobs, training
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
     if lines < 1:
-        raise OpsError("--lines is how many of the last lines: 1 or more.")
+        raise OpsError(f"--lines must be 1 or more, not {lines}.")
     if have.state != "running" and job:
         text = b"\n".join(follow.read_from_bucket(account, job)[1].rstrip(b"\n").split(b"\n")[-lines:])
     else:

@@ -10,13 +10,18 @@ from ops.core.task import Result, task
 
 @task(
     help={
-        "role": "Only this role: a folder of iam_policies/.",
-        "remote": "Ask AWS's simulator about the roles as they are applied, and tell where it and we differ.",
-        "json": "Print counts, failures and differences as JSON.",
+        "role": "Only this role, a folder of iam_policies/ (default: all).",
+        "remote": "Compare with the decisions of AWS's policy simulator for the applied roles.",
+        "json": "Print the result as JSON.",
     }
 )
 def check(c: Context, role: str = "", remote: bool = False, json: bool = False) -> Result:
-    """Decide every call of each role's expect.toml, offline; exit 7 where one goes otherwise."""
+    """Check each role of iam_policies/ against its expect.toml, without AWS.
+
+    Exit code 7 if a call is not decided as expected.
+
+    Example: invoke iam.check --role ROLE
+    """
     from ops.core.aws.account import Account
     from ops.core.settings import load
     from ops.iam.check import check_roles, format_check

@@ -1,4 +1,4 @@
-"""The command iam.explain: why was that denied?"""
+"""The command iam.explain."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ops.core.task import Result, task
 @task(
     iterable=["context"],
     help={
-        "text": "The error as it was printed; @FILE for a file that holds it, - for standard input.",
-        "principal": "Who asked, where the text does not say: a role of iam_policies/, a name, an ARN.",
-        "action": "What was asked for, where the text does not say.",
-        "resource": "Of what, where the text does not say; for Lambda the function's role.",
-        "context": "A condition key of the request, key=value; again for more.",
-        "json": "Print the explanation as JSON.",
+        "text": "The complete error message, @FILE, or - for standard input.",
+        "principal": "Caller, if the message does not name it: a role of iam_policies/, a name or an ARN.",
+        "action": "Action, if the message does not name it, such as s3:GetObject.",
+        "resource": "ARN of the resource, if the message does not name it; for Lambda the function's role.",
+        "context": "Condition key of the request as KEY=VALUE; repeatable.",
+        "json": "Print the result as JSON.",
     },
 )
 def explain(
@@ -28,7 +28,13 @@ def explain(
     context: list[str] | None = None,
     json: bool = False,
 ) -> Result:
-    """Say which hop of a denied call failed, by which policy, and the smallest change that mends it."""
+    """Explain an access-denied error and print the smallest change that fixes it.
+
+    Names the policy that denied the call, or the one that lacks a statement.
+    Exit code 7 if the call is still denied.
+
+    Example: invoke iam.explain @FILE
+    """
     from iampolicy.explain import diagnosis, error_parser, simulation
     from ops.core.aws.account import Account
     from ops.core.settings import load
@@ -40,7 +46,7 @@ def explain(
     denial = error_parser.parse(expand_known(read_error_text(text), settings))
     if not denial:
         raise OpsError(
-            "This is no denial that is known here. Paste all of it, or ask: invoke iam.simulate PRINCIPAL ACTION RESOURCE"
+            "Not a recognised access-denied error. Paste the whole message, or run: invoke iam.simulate PRINCIPAL ACTION RESOURCE"
         )
     evidence, folders = gather_evidence(Account.from_context(c, "auditor"), settings)
     denial = add_flags(denial, evidence, principal, action, resource, simulation.parse_context_flags(pairs))

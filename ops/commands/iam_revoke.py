@@ -12,24 +12,32 @@ from ops.core.task import Result, request_confirmation, run_plan, task
 
 
 @task(
-    help={"name": "A role of iam_policies/ (operator), a role or user of the account, or an ARN.", "yes": "Do not ask."}
+    help={
+        "name": "A role of iam_policies/ (operator), a role or user of the account, or an ARN.",
+        "yes": "Skip the confirmation prompt.",
+    }
 )
 def revoke(c: Context, name: str, yes: bool = False) -> Result:
-    """Cut off a user's access keys, or the sessions of a role that are under way."""
+    """Revoke a user's access keys, or all current sessions of a role.
+
+    Keys are deactivated, not deleted; sessions opened later are not affected.
+
+    Example: invoke iam.revoke NAME --yes
+    """
     from ops.core.aws.account import Account
     from ops.core.plan import preview
     from ops.iam import revocation
 
-    account = Account.from_context(c, "")  # no role of the stack may do this to another
+    account = Account.from_context(c, "")  # no role of the stack may revoke another
     account.guard()
     who = revocation.read_principal(account, name)
     caller, moment = revocation.read_caller_and_time(account)
-    if why := revocation.explain_revoke_refusal(who.principal, caller):
-        raise OpsError(f"{who.principal.name} {why}. Nothing was touched.")
+    if reason := revocation.explain_revoke_refusal(who.principal, caller):
+        raise OpsError(f"{who.principal.name} {reason}. Nothing was touched.")
     if not preview(revocation.steps(who, moment)):
         return Result({"made": 0}, f"{revocation.describe_revocation(who)}\n0 made")
     say(revocation.describe_consequences(who.principal))
-    request_confirmation(c, f"{who.principal.name} is to be cut off.", yes=yes)
+    request_confirmation(c, f"This revokes {who.principal.name}.", yes=yes)
     _, moment = revocation.read_caller_and_time(account)  # sessions opened before this answer are revoked too
     if not c.config.run.dry:
         revocation.save_overwritten_policy(who, preview(revocation.steps(who, moment)), account.settings)

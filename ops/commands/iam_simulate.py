@@ -1,4 +1,4 @@
-"""The command iam.simulate: may this principal do this?"""
+"""The command iam.simulate."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ops.core.task import Result, task
     iterable=["context"],
     help={
         "principal": "A role of iam_policies/ (operator), a role or user of the account, or an ARN.",
-        "action": "Such as s3:GetObject.",
-        "resource": "An ARN, or *.",
-        "context": "A condition key, key=value; again for more keys, or for more values of one.",
-        "explain": "Layer by layer: what was looked at, what came near, which keys are missing.",
-        "remote": "Ask AWS's own simulator too; exit 1 when it decides otherwise.",
-        "files": "Ask iam_policies/ as if applied, not the account.",
-        "snapshot": "Ask a file that holds what aws iam get-account-authorization-details printed.",
-        "json": "Print the decision as JSON.",
+        "action": "IAM action, such as s3:GetObject.",
+        "resource": "ARN of the resource, or *.",
+        "context": "Condition key of the request as KEY=VALUE; repeatable.",
+        "explain": "Print each policy layer: its statements, near matches and missing condition keys.",
+        "remote": "Ask AWS's policy simulator too; exit code 1 if it decides differently.",
+        "files": "Use iam_policies/ as if applied, not the account.",
+        "snapshot": "Use this file, from aws iam get-account-authorization-details, not the account.",
+        "json": "Print the result as JSON.",
     },
 )
 def simulate(
@@ -34,7 +34,12 @@ def simulate(
     snapshot: str = "",
     json: bool = False,
 ) -> Result:
-    """Say whether a principal may do something, by which statement, or what is lacking."""
+    """Simulate a request and name the statement that allows or denies it.
+
+    Exit code 4 if the request is denied.
+
+    Example: invoke iam.simulate operator s3:GetObject 'arn:aws:s3:::BUCKET/*'
+    """
     from iampolicy.account.snapshot import read
     from iampolicy.explain.simulation import describe_layers, format_verdict
     from ops.core.aws.account import Account
@@ -43,12 +48,12 @@ def simulate(
     from ops.iam.simulate import compare_with_aws, describe_simulation, format_hint, read_offline, simulate_request
 
     if sum(map(bool, (remote, files, snapshot))) > 1:
-        raise OpsError("--remote, --files and --snapshot are about different accounts: give one of them.")
+        raise OpsError("--remote, --files and --snapshot cannot be combined: give one of them.")
     account = None if files or snapshot else Account.from_context(c, "auditor")
     settings = account.settings if account else load(c.config)
     have = read(account) if account else read_offline(settings, snapshot)
-    words = (expand_known(principal, settings), action, expand_known(resource, settings))
-    found = simulate_request(settings, have, account, words, [expand_known(one, settings) for one in context or []])
+    request = (expand_known(principal, settings), action, expand_known(resource, settings))
+    found = simulate_request(settings, have, account, request, [expand_known(one, settings) for one in context or []])
     text = [format_verdict(found.decision), *found.notes]
     text += (
         ["  " + one for one in describe_layers(found.asked, found.decision, found.keys)]

@@ -1,4 +1,4 @@
-"""The commands iam.record, iam.needed and iam.suggest: what a run used, what of that a role needs, the smallest policy for it."""
+"""The commands iam.record, iam.needed and iam.suggest, which evaluate the requests that the local AWS recorded."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from ops.core.task import Result, task
 
 @task(
     help={
-        "role": "Only this role: a folder of iam_policies/.",
-        "step": "Only what this command used, such as sm.deploy.",
-        "denied": "Only what was denied.",
-        "file": "Another record than that of the local AWS.",
-        "json": "Print it as JSON.",
+        "role": "Only this role, a folder of iam_policies/ (default: all).",
+        "step": "Only the requests of this command, such as sm.deploy.",
+        "denied": "Only denied requests.",
+        "file": "File with recorded requests (default: the record of the local AWS).",
+        "json": "Print the result as JSON.",
     },
 )
 def record(
     c: Context, role: str = "", step: str = "", denied: bool = False, file: str = "", json: bool = False
 ) -> Result:
-    """Show which permissions the stack's roles used, by the local AWS's own record."""
+    """List the permissions that the stack's roles used on the local AWS.
+
+    Example: invoke iam.record --role ROLE --denied
+    """
     from ops.core.settings import load
     from ops.iam import roles
     from ops.iam.usage import format_record, read_stack_requests
@@ -39,14 +42,20 @@ def record(
 
 @task(
     help={
-        "role": "Only this role: a folder of iam_policies/.",
-        "file": "Another record than that of the local AWS.",
-        "all": "Show the needed ones too, with the command that needs each.",
-        "json": "Print every action with what needs it, as JSON.",
+        "role": "Only this role, a folder of iam_policies/ (default: all).",
+        "file": "File with recorded requests (default: the record of the local AWS).",
+        "all": "List needed actions too, with the command that needs each.",
+        "json": "Print the result as JSON.",
     },
 )
 def needed(c: Context, role: str = "", file: str = "", all: bool = False, json: bool = False) -> Result:
-    """Take each action of each role away in thought: what breaks? Exit 7 for one that nothing needs."""
+    """Simulate removing each action of each role; report those nothing needs.
+
+    An action is needed by recorded requests or by expect.toml. Exit code 7 if
+    there is one that nothing needs.
+
+    Example: invoke iam.needed --role ROLE --all
+    """
     from ops.core.settings import load
     from ops.iam import usage
 
@@ -55,9 +64,17 @@ def needed(c: Context, role: str = "", file: str = "", all: bool = False, json: 
     return Result([use.data for use in found], usage.format_uses(found, all), code=FINDINGS if idle else 0)
 
 
-@task(help={"file": "Another record than that of the local AWS."})
+@task(
+    help={
+        "role": "Role, a folder of iam_policies/.",
+        "file": "File with recorded requests (default: the record of the local AWS).",
+    }
+)
 def suggest(c: Context, role: str, file: str = "") -> Result:
-    """Print the smallest policy for what a role did, by the record; compare it with iam_policies/ROLE."""
+    """Print the smallest policy that allows the recorded requests of a role.
+
+    Example: invoke iam.suggest ROLE
+    """
     import json
 
     from ops.core.settings import load
@@ -67,10 +84,10 @@ def suggest(c: Context, role: str, file: str = "") -> Result:
 
     settings = load(c.config)
     name = settings.build_role_name(role)
-    mine = [one for one in read_stack_requests(settings, file) if one.role == name and one.allowed]
-    if not mine:
-        raise OpsError(f"The record holds nothing of {name}. Run what it should do first.")
-    policy = suggest_policy([vars(one) for one in mine])
+    requests = [one for one in read_stack_requests(settings, file) if one.role == name and one.allowed]
+    if not requests:
+        raise OpsError(f"The record has no requests of {name}. First run the commands that the role is for.")
+    policy = suggest_policy([vars(one) for one in requests])
     if (size := len(dump_document(policy))) > POLICY_CHARACTERS:
-        say(f"{size:,} characters: AWS takes {POLICY_CHARACTERS:,} a policy. Split it: permissions-2.json ...")
+        say(f"The policy has {size:,} characters; AWS allows {POLICY_CHARACTERS:,}. Split it: permissions-2.json ...")
     return Result(policy, json.dumps(policy, indent=2))

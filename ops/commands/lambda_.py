@@ -1,4 +1,4 @@
-"""The Lambda function in front of the endpoint: deployed by version behind the alias `live`, with real limits."""
+"""Commands for the Lambda function in front of the endpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from ops.core.task import Result, request_confirmation, run_plan, task
 
 @task()
 def deploy(c: Context) -> Result | None:
-    """Package lambda/, publish a version, move the alias, set the limits."""
+    """Deploy lambda/ as a new function version behind the alias live.
+
+    Sets reserved and provisioned concurrency too.
+
+    Example: invoke lambda.deploy
+    """
     from ops.core.aws.account import Account
     from ops.function import plan
 
@@ -30,9 +35,14 @@ def deploy(c: Context) -> Result | None:
     )
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def status(c: Context, json: bool = False) -> Result:
-    """Show the function, its live version and its limits; exit 7 when its environments failed."""
+    """Show the function: its live version, memory, timeout and concurrency.
+
+    Exit code 7 if provisioned concurrency has failed.
+
+    Example: invoke lambda.status
+    """
     from ops.core.aws.account import Account
     from ops.function.status import read_status
 
@@ -41,9 +51,12 @@ def status(c: Context, json: bool = False) -> Result:
     return Result(data, format_table(list(data), [list(data.values())]), code=code)
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def concurrency(c: Context, json: bool = False) -> Result:
-    """Show what the limits let through, and what the account has left."""
+    """Show the concurrency limits of the function and of the account.
+
+    Example: invoke lambda.concurrency
+    """
     from ops.core.aws.account import Account
     from ops.function.status import describe_concurrency, read_concurrency
 
@@ -54,20 +67,26 @@ def concurrency(c: Context, json: bool = False) -> Result:
 
 @task(
     help={
-        "picture": "A JPEG or PNG file.",
-        "sample": "Instead: this many pictures of the test split.",
-        "seed": "Which ones.",
-        "json": "Print the answers as JSON.",
+        "picture": "JPEG or PNG file to send.",
+        "sample": "Number of test pictures to send, in place of --picture.",
+        "seed": "Random seed for the choice of test pictures (default: 0).",
+        "json": "Print the result as JSON.",
     }
 )
 def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: bool = False) -> Result | None:
-    """Ask through the function, as callers do: about a file, or about test pictures as s3_uri events."""
+    """Invoke the function with a picture file, or with pictures of the test split.
+
+    Test pictures are uploaded and passed as s3_uri events; the answers are
+    compared with their classes.
+
+    Example: invoke lambda.invoke --sample 5
+    """
     from ops.core.aws.account import Account
     from ops.datasets import samples
     from ops.function import invocation
 
     if bool(picture) == bool(sample):
-        raise OpsError("Give a picture or a number of test pictures: --picture FILE, or --sample 5")
+        raise OpsError("Give either --picture FILE or a number of test pictures, such as --sample 5.")
     account = Account.from_context(c)
     if picture:
         answer = invocation.ask_about_file(account, picture)
@@ -76,17 +95,20 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
     drawn = samples.draw_samples(account, sample, seed)
     sent = samples.send_samples(account, drawn, dry=c.config.run.dry)
     if c.config.run.dry:
-        say(f"would send {sent} pictures and ask about {len(drawn)}")
+        say(f"would upload {sent} pictures and invoke the function with {len(drawn)}")
         return None
     answers = invocation.ask_about_samples(account, drawn)
     right = sum(one.truth == one.answer for one in answers)
-    text = f"{right} of {len(answers)} right, by release {answers[0].release[:12]}."
+    text = f"{right} of {len(answers)} answers right, by release {answers[0].release[:12]}."
     return Result([asdict(one) for one in answers], text, changes=sent)
 
 
-@task(help={"yes": "Do not ask."})
+@task(help={"yes": "Skip the confirmation prompt."})
 def down(c: Context, yes: bool = False) -> Result | None:
-    """Delete the function with its versions and limits."""
+    """Delete the function with its versions and concurrency settings.
+
+    Example: invoke lambda.down --yes
+    """
     from ops.core.aws.account import Account
     from ops.function import plan
 

@@ -1,4 +1,4 @@
-"""The runbooks, from the command line: which there are, and one of them on the screen."""
+"""Commands that list and print the runbooks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from ops.core.output import format_table
 from ops.core.task import Result, task
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def list(c: Context, json: bool = False) -> Result:
-    """List the runbooks: jobs, and what to do when something breaks."""
+    """List the runbooks, for planned work and for incidents.
+
+    Example: invoke runbook.list
+    """
     from ops.incidents import runbooks
 
     found = {name: runbooks.read_title(path) for name, path in runbooks.list_pages().items()}
-    return Result(found, format_table(("page", "what for"), found.items()))
+    return Result(found, format_table(("page", "title"), found.items()))
 
 
-@task(help={"page": "A page's name, as `runbook.list` shows it."})
+@task(help={"page": "Name of a page, as in runbook.list."})
 def show(c: Context, page: str) -> Result | None:
-    """Print one runbook."""
+    """Print a runbook.
+
+    Example: invoke runbook.show endpoint-5xx
+    """
     import sys
 
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Capacity of the endpoint: which scaling target, how many instances, for how much, and whether the function sends too much."""
+"""The command sm.capacity: the scaling target, instance counts and costs for a load, and what the function may send."""
 
 from __future__ import annotations
 
@@ -17,23 +17,29 @@ if TYPE_CHECKING:
     from ops.core.settings import Settings
     from ops.releases.load_test import LoadTestResult
 
-LEAST, MOST = 0.001, 1e6  # bounds of a number given by flag: anything outside is a typo
+LEAST, MOST = 0.001, 1e6  # bounds of a number given by flag; a number outside is a typo
 EXAMPLE = "invoke sm.capacity --rps 11 --latency-ms 1269"
 
 
 @task(
     help={
-        "traffic": "Requests a minute at the peak; without it, what the function lets through.",
-        "rps": "Requests a second that one instance can do, instead of a measurement; asks AWS nothing.",
-        "latency-ms": "With --rps: how long one call of the function takes.",
-        "out": "A PNG file to draw.",
-        "json": "Print every number as JSON.",
+        "traffic": "Peak load in requests per minute (default: the maximum that the function lets through).",
+        "rps": "Requests per second of one instance, in place of the preflight's measurement.",
+        "latency-ms": "Duration of one call of the function in milliseconds; required with --rps.",
+        "out": "PNG file to draw the plan to.",
+        "json": "Print the result as JSON.",
     }
 )
 def capacity(
     c: Context, traffic: str = "", rps: str = "", latency_ms: str = "", out: str = "", json: bool = False
 ) -> Result:
-    """Plan scaling target, instances and dollars from a measurement; exit 7 with findings."""
+    """Calculate scaling target, instance counts and costs for a load.
+
+    Uses the preflight's measurement of the live release, or --rps and
+    --latency-ms, which need no AWS. Exit code 7 with findings.
+
+    Example: invoke sm.capacity --rps 11 --latency-ms 1269 --traffic 400
+    """
     from ops.capacity import model, summary
 
     peak = parse_rate_or_time("--traffic", traffic) if traffic else None
@@ -42,7 +48,7 @@ def capacity(
     plan = model.plan(measured, settings, peak)
     options, found = model.list_type_options(plan, measured), list(model.findings(plan, measured))
     if path and c.config.run.dry:
-        say(f"This would draw {path}.")
+        say(f"would draw {path}")
     elif path:
         draw_capacity_plan(plan, options, summary.describe_source(plan, measured), path)
     text = summary.describe_plan(plan, measured, options, found)
@@ -50,7 +56,7 @@ def capacity(
 
 
 def choose_measurement(c: Context, rps: str, latency_ms: str) -> tuple[Settings, LoadTestResult]:
-    """Return the settings, and one instance's load: from the flags, or as measured with the live release. Raises OpsError."""
+    """Return (settings, load test of one instance): from the flags, or as measured with the live release. Raises OpsError."""
     from ops.capacity import model
     from ops.core import settings as config
     from ops.core.aws.account import Account
@@ -61,10 +67,10 @@ def choose_measurement(c: Context, rps: str, latency_ms: str) -> tuple[Settings,
         account = Account.from_context(c)
         return account.settings, build.read_load_test(account, probe.find_live_release(account))
     if not (rps and latency_ms):
-        raise OpsError(f"--rps and --latency-ms go together: {EXAMPLE}")
-    each, took = parse_rate_or_time("--rps", rps), parse_rate_or_time("--latency-ms", latency_ms)
+        raise OpsError(f"--rps and --latency-ms must be given together. For example: {EXAMPLE}")
+    rate, latency = parse_rate_or_time("--rps", rps), parse_rate_or_time("--latency-ms", latency_ms)
     settings = config.load(c.config)
-    return settings, model.from_flags(each, took, settings.endpoint.instance_type)
+    return settings, model.from_flags(rate, latency, settings.endpoint.instance_type)
 
 
 def parse_rate_or_time(flag: str, text: str) -> float:
@@ -74,7 +80,7 @@ def parse_rate_or_time(flag: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not LEAST <= value <= MOST:
-        raise OpsError(f"{flag} is a number from {LEAST} to {MOST:,.0f}, not {text!r}. For example: {EXAMPLE}")
+        raise OpsError(f"{flag} must be a number from {LEAST} to {MOST:,.0f}, not {text!r}. For example: {EXAMPLE}")
     return value
 
 
@@ -82,9 +88,9 @@ def check_picture(out: str) -> Path:
     """Return the path of the PNG to draw. Raises OpsError for another suffix, or a missing folder."""
     path = Path(out).expanduser()
     if path.suffix.lower() != ".png":
-        raise OpsError(f"--out is a file that ends in .png, not {out!r}.")
+        raise OpsError(f"--out must be a file that ends in .png, not {out!r}.")
     if not path.parent.is_dir():
-        raise OpsError(f"--out: there is no folder {path.parent}. Make it: mkdir -p {path.parent}")
+        raise OpsError(f"--out: the folder {path.parent} does not exist. Create it: mkdir -p {path.parent}")
     return path
 
 
@@ -94,5 +100,5 @@ def draw_capacity_plan(plan: Plan, options: list[Option], source: str, path: Pat
     try:
         drawing.draw_capacity(plan, options, source, path)
     except OSError as error:
-        raise OpsError(f"--out: {path} cannot be written: {error.strerror}. Name another file.") from error
-    say(f"Drawn: {path}")
+        raise OpsError(f"--out: cannot write {path}: {error.strerror}. Choose another file.") from error
+    say(f"Wrote {path}.")

@@ -1,4 +1,4 @@
-"""The commands that show the endpoint: its state and price, its answers, its logs, its numbers."""
+"""Commands that read the endpoint: status, logs, predictions, smoke test and metrics."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from ops.core.task import Result, task
 from ops.core.text import escape_control_characters
 
 
-@task(help={"minutes": "How far back errors count.", "json": "Print it as JSON."})
+@task(help={"minutes": "Minutes to count errors over (default: 15).", "json": "Print the result as JSON."})
 def status(c: Context, minutes: int = 15, json: bool = False) -> Result:
-    """Show what is live, what it costs and since when, and its errors; exit 7 when something is wrong."""
+    """Show the endpoint: its state, live release, cost and errors.
+
+    Exit code 7 if it is not in service or had 5xx errors.
+
+    Example: invoke sm.status --minutes 60
+    """
     from ops.core.aws.account import Account
     from ops.endpoint.status import describe_status, read_status
 
@@ -25,13 +30,16 @@ def status(c: Context, minutes: int = 15, json: bool = False) -> Result:
 
 @task(
     help={
-        "job": "A training job's name; without it, the endpoint's log.",
-        "minutes": "Of the endpoint's log: how far back.",
-        "errors": "Only lines that speak of an error.",
+        "job": "Name of a training job (default: print the endpoint's log).",
+        "minutes": "Minutes of the endpoint's log to print (default: 15).",
+        "errors": 'Only lines of the endpoint\'s log that contain "error".',
     }
 )
 def logs(c: Context, job: str = "", minutes: int = 15, errors: bool = False) -> None:
-    """Print a training job's log, or the endpoint's."""
+    """Print the log of the endpoint or of a training job.
+
+    Example: invoke sm.logs --minutes 60 --errors
+    """
     from ops.core.aws.account import Account
     from ops.endpoint.status import read_log
     from ops.jobs.follow import read_log as read_job_log
@@ -42,25 +50,33 @@ def logs(c: Context, job: str = "", minutes: int = 15, errors: bool = False) -> 
         print(escape_control_characters(f"{source}  {line}"))
 
 
-@task(help={"picture": "A JPEG or PNG file.", "json": "Print the whole answer as JSON."})
+@task(help={"picture": "JPEG or PNG file.", "json": "Print the result as JSON."})
 def invoke(c: Context, picture: str, json: bool = False) -> Result:
-    """Send one picture to the endpoint."""
+    """Send one picture to the endpoint and print the predicted class.
+
+    Example: invoke sm.invoke PICTURE
+    """
     from ops.core.aws.account import Account
     from ops.endpoint import probe
 
     account = Account.from_context(c)
     path = Path(picture)
     if not path.is_file():
-        raise OpsError(f"There is no file {picture}.")
+        raise OpsError(f"The file {picture} does not exist. Give a JPEG or PNG file: invoke sm.invoke PICTURE")
     probe.require_endpoint(account)
     answer = probe.invoke_once(account, path.read_bytes())
     best = max(answer["probabilities"])
     return Result(answer, f"{answer['best']}  {best:.3f}  release {answer['release'][:12]}")
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def smoke(c: Context, json: bool = False) -> Result:
-    """Ask the endpoint its release's golden pictures; exit 7 when an answer is not the trained model's."""
+    """Send the golden pictures to the endpoint and compare the answers.
+
+    Exit code 7 if an answer differs from the trained model's.
+
+    Example: invoke sm.smoke
+    """
     from ops.core.aws.account import Account
     from ops.endpoint import probe
 
@@ -71,22 +87,27 @@ def smoke(c: Context, json: bool = False) -> Result:
     took = time.monotonic() - began
     data = {"release": release.digest, "job": release.job, "wrong": wrong, "seconds": round(took, 2)}
     text = (
-        "\n".join(wrong) + "\nGo back: invoke sm.rollback"
+        "\n".join(wrong) + "\nRoll back: invoke sm.rollback"
         if wrong
-        else f"release {release.short} gives its golden answers, in {took:.1f} s"
+        else f"Release {release.short} gives all golden answers ({took:.1f} s)."
     )
     return Result(data, text, code=FINDINGS if wrong else 0)
 
 
-@task(help={"minutes": "How far back.", "json": "Print it as JSON."})
+@task(help={"minutes": "Minutes to show (default: 15).", "json": "Print the result as JSON."})
 def metrics(c: Context, minutes: int = 15, json: bool = False) -> Result:
-    """Show requests, errors and latency by the minute; exit 7 when one is above its alarm's bound."""
+    """Show requests, errors and latency of the endpoint for each minute.
+
+    Exit code 7 if a value is above the threshold of its alarm.
+
+    Example: invoke sm.metrics --minutes 60
+    """
     from ops.core.aws.account import Account
     from ops.endpoint.status import describe_metrics, read_metrics
 
     account = Account.from_context(c)
     points, over = read_metrics(account, minutes)
     if not points:
-        return Result({"points": [], "over": []}, f"Nobody called in the last {minutes} minutes.")
+        return Result({"points": [], "over": []}, f"No requests in the last {minutes} minutes.")
     text = describe_metrics(account, points, over)
     return Result({"points": points, "over": over}, text, code=FINDINGS if over else 0)

@@ -1,4 +1,4 @@
-"""The commands that turn a trained model into a live release, and back."""
+"""Commands that package, test, deploy and roll back a release."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from ops.releases.history import DeploymentReason
 
 JOB = {
-    "job": "A training job's name, of SageMaker or of the box.",
-    "instances": "Without --job: the job that `sm.train --instances N` runs.",
+    "job": "Training job, of SageMaker or the box (default: the newest completed job of the current settings).",
+    "instances": "Number of hosts of the default job (default: 1).",
 }
 
 
-@task(help={"json": "Print it as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def image(c: Context, json: bool = False) -> Result | None:
-    """Build the serving container's image in CodeBuild and put it into ECR, unless it is there."""
+    """Build the serving image in CodeBuild and push it to ECR.
+
+    Nothing is built if ECR has the image of the current serving/.
+
+    Example: invoke sm.image
+    """
     from ops.core import pricing
     from ops.core.aws.account import Account
     from ops.releases import image_build
@@ -45,9 +50,15 @@ def image(c: Context, json: bool = False) -> Result | None:
     return Result(data, text, changes=done.changes)
 
 
-@task(help={**JOB, "json": "Print it as JSON."})
+@task(help={**JOB, "json": "Print the result as JSON."})
 def package(c: Context, job: str = "", instances: int = 1, json: bool = False) -> Result:
-    """Make a release of a trained model on this machine: ONNX, golden answers, one digest."""
+    """Package a trained model as a release, on this machine.
+
+    A release has the ONNX model, its golden answers and one digest. Nothing is
+    uploaded.
+
+    Example: invoke sm.package --job JOB
+    """
     from ops.core.aws.account import Account
     from ops.jobs.training_jobs import find_newest_completed
     from ops.releases import build
@@ -62,19 +73,31 @@ def package(c: Context, job: str = "", instances: int = 1, json: bool = False) -
         "precisions": precisions,
         "evidence": evidence,
     }
-    proof = "no evidence for bf16" if not evidence else (
-        f"bf16 answers {evidence['agree']} of {evidence['pictures']} as fp32 does, "
-        f"{evidence['right_bf16']} right against {evidence['right_fp32']}"
+    comparison = "bf16 was not measured" if not evidence else (
+        f"bf16 and fp32 agree on {evidence['agree']} of {evidence['pictures']} pictures; "
+        f"{evidence['right_bf16']} right in bf16, {evidence['right_fp32']} in fp32"
     )  # fmt: skip
-    text = f"Release {release.short} of {release.job}: may run in {' or '.join(precisions)} ({proof}). Next: invoke sm.preflight --job {release.job}"
+    text = (
+        f"Release {release.short} of {release.job} is packaged. Precision: {' or '.join(precisions)} ({comparison}). "
+        f"Next: invoke sm.preflight --job {release.job}"
+    )
     return Result(data, text)
 
 
 @task(
-    help={**JOB, "release": "A kept release, by the first digits of its digest.", "json": "Print it as JSON."},
+    help={
+        **JOB,
+        "release": "Stored release, by the first digits of its digest, in place of --job.",
+        "json": "Print the result as JSON.",
+    },
 )
 def preflight(c: Context, job: str = "", instances: int = 1, release: str = "", json: bool = False) -> Result:
-    """Start the server on a release here: ping, golden answers, a short load; then keep it in the bucket."""
+    """Test a release with the real server on this machine, then upload it.
+
+    The test checks the ping, the golden answers and latency under a short load.
+
+    Example: invoke sm.preflight --job JOB
+    """
     from ops.core.aws.account import Account
     from ops.jobs.training_jobs import find_newest_completed
     from ops.releases import build, preflight
@@ -87,7 +110,7 @@ def preflight(c: Context, job: str = "", instances: int = 1, release: str = "", 
         account.guard()
         build.store_preflight(account, found, measured, again=bool(release))
     text = (
-        f"Release {found.short} answers as it should: {measured.requests_per_second:.0f} requests a second in {measured.precision} "
+        f"Release {found.short} passed the preflight: {measured.requests_per_second:.0f} requests/s in {measured.precision} "
         f"on {measured.vcpus} vCPUs, p50 {measured.p50_ms:.0f} ms, p99 {measured.p99_ms:.0f} ms. Next: invoke sm.deploy --job {found.job}"
     )
     return Result({**asdict(measured), "job": found.job}, text)
@@ -96,12 +119,19 @@ def preflight(c: Context, job: str = "", instances: int = 1, release: str = "", 
 @task(
     help={
         **JOB,
-        "once": "Do nothing if this release has ever been deployed here.",
-        "because": "Why a release is wanted that is worse, or of other classes or data, than what is live. Kept on record.",
+        "once": "Do nothing if this release was deployed before.",
+        "because": "Recorded reason; required if the gate finds the release worse than the live one, or of other classes or data.",
     }
 )
 def deploy(c: Context, job: str = "", instances: int = 1, once: bool = False, because: str = "") -> Result | None:
-    """Package a trained model, try it here, make it live, and prove that it is."""
+    """Deploy a trained model as the live release, blue/green.
+
+    The model is packaged and passes the preflight first; the endpoint must then
+    answer with the digest of the release. Exit code 8 if the release is stopped
+    before AWS, 9 if AWS rolls it back.
+
+    Example: invoke sm.deploy --job JOB --because "REASON"
+    """
     from ops.core.aws.account import Account
     from ops.endpoint import deployment, plan
     from ops.jobs.training_jobs import find_newest_completed
@@ -112,19 +142,26 @@ def deploy(c: Context, job: str = "", instances: int = 1, once: bool = False, be
     release, have = deployment.prepare_release(account, job, dry=c.config.run.dry)
     want = plan.EndpointSpec(release, account.settings)
     if once and deployment.has_been_deployed(account, have, want):
-        return Result({"release": release.digest}, f"Release {release.short} was deployed before; {have.live} is live.")
+        return Result(
+            {"release": release.digest}, f"Release {release.short} was already deployed; {have.live} is live."
+        )
     findings = deployment.check_gate(account, have, release, because)
     return make_live(c, account, have, want, DeploymentReason(because, findings))
 
 
 @task(
     help={
-        "to": "The release, by the first digits of its digest; without it, the one that was live before.",
-        "because": "Why. Kept on record.",
+        "to": "Release, by the first digits of its digest (default: the one that was live before).",
+        "because": "Recorded reason.",
     }
 )
 def rollback(c: Context, to: str = "", because: str = "") -> Result | None:
-    """Go back to a kept release, as it was deployed: neither packaged nor tried again."""
+    """Roll back to an earlier release, exactly as it was deployed.
+
+    It is neither packaged nor tested again.
+
+    Example: invoke sm.rollback --to RELEASE --because "REASON"
+    """
     from ops.core.aws.account import Account
     from ops.endpoint import deployment
     from ops.releases.history import DeploymentReason
@@ -133,13 +170,16 @@ def rollback(c: Context, to: str = "", because: str = "") -> Result | None:
     have = deployment.read_facts(account, dry=c.config.run.dry)
     want = deployment.choose_rollback(account, have, to)
     if have.live == want.config:
-        return Result({"release": want.release.digest}, f"Release {want.release.short} is live already.")
+        return Result({"release": want.release.digest}, f"Release {want.release.short} is already live.")
     return make_live(c, account, have, want, DeploymentReason(because, rollback=True))
 
 
-@task(help={"json": "Print them as JSON."})
+@task(help={"json": "Print the result as JSON."})
 def releases(c: Context, json: bool = False) -> Result:
-    """List the kept releases: what they are worth, when they were live, and why."""
+    """List the stored releases with accuracy, last deployment and reason.
+
+    Example: invoke sm.releases
+    """
     from ops.core.aws.account import Account
     from ops.endpoint import plan
     from ops.releases import history
@@ -148,13 +188,13 @@ def releases(c: Context, json: bool = False) -> Result:
     found = plan.find_endpoint(account)
     rows = history.list_releases(account, found["EndpointConfigName"] if found else "")
     if not rows:
-        return Result([], "No release is kept. Make one live: invoke sm.deploy")
+        return Result([], "No release is stored. Deploy one: invoke sm.deploy")
     lines = [
         (r.release[:12], f"{r.accuracy:.4f}", "/".join(r.precisions), r.deployed[:16], r.outcome, r.job, r.because or "-")
         for r in rows
     ]  # fmt: skip
-    columns = ("release", "accuracy", "precision", "last deployed", "outcome", "job", "because")
-    text = format_table(columns, lines) + "\nGo to one: invoke sm.rollback --to RELEASE"
+    columns = ("release", "accuracy", "precision", "last deployed", "outcome", "job", "reason")
+    text = format_table(columns, lines) + "\nRoll back to one: invoke sm.rollback --to RELEASE"
     return Result([asdict(row) for row in rows], text)
 
 
@@ -170,5 +210,5 @@ def make_live(
     with deployment.record_and_verify(account, have, want, why):
         done = run_plan(c, account, plan.steps(have, want))
     release = want.release
-    text = f"{account.settings.endpoint_name} answers as release {release.short}. {done.text}. Next: invoke sm.status"
+    text = f"{account.settings.endpoint_name} serves release {release.short}. {done.text}. Next: invoke sm.status"
     return Result({"release": release.digest, "job": release.job, "config": want.config}, text, changes=done.changes)

@@ -1,4 +1,4 @@
-"""The report of a trained model from the command line."""
+"""The command sm.report."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from ops.core.task import Result, task
 
 @task(
     help={
-        "job": "A training job's name, of SageMaker or of the box.",
-        "open": "Open it in the browser.",
-        "json": "Print the paths and the metrics as JSON.",
+        "job": "Training job, of SageMaker or the box.",
+        "open": "Open the report in the browser.",
+        "json": "Print the result as JSON.",
     }
 )
 def report(c: Context, job: str, open: bool = False, json: bool = False) -> Result:
-    """Draw a trained model's curves, confusions and worst mistakes."""
+    """Write an HTML report of a trained model.
+
+    It shows the learning curves, the confusion matrix and the worst mistakes.
+
+    Example: invoke sm.report JOB --open
+    """
     from ops.core.aws.account import Account
     from ops.reports import drawing
 

@@ -1,4 +1,4 @@
-"""Scaling from the command line: let the endpoint follow its load, or say why it does not."""
+"""The command sm.autoscale."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 @task(
     help={
-        "min-instances": "At least so many for now, instead of endpoint.min_instances: they start at once.",
-        "max-instances": "At most so many for now, instead of endpoint.max_instances.",
-        "explain": "Change nothing; tell whether it follows its load, and why not; exit 7 when something stops it.",
-        "json": "Print it as JSON.",
+        "min-instances": "Minimum number of instances, for now (default: endpoint.min_instances); missing ones start at once.",
+        "max-instances": "Maximum number of instances, for now (default: endpoint.max_instances).",
+        "explain": "Change nothing; print whether scaling works, and why not. Exit code 7 if something prevents it.",
+        "json": "Print the result as JSON.",
     }
 )
 def autoscale(
     c: Context, min_instances: int = 0, max_instances: int = 0, explain: bool = False, json: bool = False
 ) -> Result:
-    """Let the number of instances follow the load; with --explain, tell why it does or does not."""
+    """Scale the endpoint's instances with its load.
+
+    Registers target tracking with the bounds and target of the settings.
+
+    Example: invoke sm.autoscale --max-instances 4
+    """
     from ops.core.aws.account import Account
     from ops.endpoint import plan, probe, scaling
 
@@ -42,13 +47,15 @@ def autoscale(
     found = probe.require_endpoint(account)
     if found["EndpointStatus"] == "Failed":
         raise OpsError(
-            f"The endpoint {settings.endpoint_name} has failed: nothing scales it. Why: invoke sm.logs --errors"
+            f"The endpoint {settings.endpoint_name} has failed and cannot be scaled. Find the cause: invoke sm.logs --errors"
         )
     have = scaling.facts(account, found["ProductionVariants"][0]["DesiredInstanceCount"])
-    own = bounds if min_instances or max_instances else None
-    done = run_plan(c, account, scaling.steps(have, settings, own))
+    given_bounds = bounds if min_instances or max_instances else None
+    done = run_plan(c, account, scaling.steps(have, settings, given_bounds))
     say(scaling.describe_expectation(settings))
-    return Result(done.data, f"{bounds[0]} to {bounds[1]} instances. {done.text}", changes=done.changes)
+    return Result(
+        done.data, f"Scaling between {bounds[0]} and {bounds[1]} instances. {done.text}", changes=done.changes
+    )
 
 
 def diagnose_scaling(account: Account) -> Result:

@@ -1,4 +1,4 @@
-"""Tuning from the command line: let SageMaker try learning rates and batch sizes, and say which were best."""
+"""The command sm.tune."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 
 @task(
     help={
-        "jobs": "How many trials; 0 is tune.jobs.",
-        "parallel": "How many at a time; 0 is tune.parallel.",
-        "again": "Search even if the same data, code and settings were searched before.",
-        "wait": "Follow the trials to their end; without it, run the same command again to see them.",
-        "json": "Print the trials as JSON.",
+        "jobs": "Number of trials (default: tune.jobs).",
+        "parallel": "Number of trials at a time (default: tune.parallel).",
+        "again": "Tune again, even if the same dataset, code and settings were tuned before.",
+        "wait": "Follow the trials until they end (default); --no-wait only starts them.",
+        "json": "Print the result as JSON.",
     }
 )
 def tune(
     c: Context, jobs: int = 0, parallel: int = 0, again: bool = False, wait: bool = True, json: bool = False
 ) -> Result | None:
-    """Try learning rates and batch sizes in a SageMaker tuning job; show the best."""
+    """Search for the best learning rate and batch size in a SageMaker tuning job.
+
+    Prints the trials with their validation loss and draws a plot.
+
+    Example: invoke sm.tune --jobs 12 --parallel 3
+    """
     from ops.core.aws.account import Account
     from ops.jobs import spec, training_jobs, tuning
 
@@ -35,16 +40,16 @@ def tune(
     search = tuning.search_from_settings(account, jobs, parallel)
     have = tuning.facts(account, search)
     if have.completed and not have.under_way and not again:
-        say(f"{have.completed} searched before, with the same data, code and settings. --again searches anew.")
+        say(f"{have.completed} already tuned this dataset, code and settings; --again tunes again.")
         return report_tuning(tuning.read_outcome(account, have.completed))
     training_jobs.check_network(have.subnets, have.group, "train")
     account.guard()
-    idle = c.config.run.dry or have.under_way
-    code = "code/.../" if idle else spec.send_code(account, search.job)
-    made = run_plan(c, account, tuning.steps(have, search, code, wait)).changes
+    sends_nothing = c.config.run.dry or have.under_way
+    code = "code/.../" if sends_nothing else spec.send_code(account, search.job)
+    changes = run_plan(c, account, tuning.steps(have, search, code, wait)).changes
     if c.config.run.dry:
         return None
-    return report_tuning(tuning.read_outcome(account, have.under_way or have.free), made)
+    return report_tuning(tuning.read_outcome(account, have.under_way or have.free), changes)
 
 
 def report_tuning(found: Outcome, changes: int = 0) -> Result:
@@ -57,26 +62,26 @@ def report_tuning(found: Outcome, changes: int = 0) -> Result:
         "best": found.best, "plot": None,
     }  # fmt: skip
     if found.status in tuning.UNDER_WAY:
-        return Result(data, f"{trials}\n{name}: {found.status}. Follow it: run the same command without --no-wait")
+        return Result(data, f"{trials}\n{name}: {found.status}. To follow it, run the same command without --no-wait.")
     data["plot"] = plot_trials(found)
     best = found.best_trial
-    words = [
+    sentences = [
         f"{name} was stopped." if found.status == "Stopped" else "",
-        f"Best: lr {best.lr:.3g}, batch {best.batch}, valid loss {best.objective:.4f}.",
+        f"Best: learning rate {best.lr:.3g}, batch {best.batch}, valid loss {best.objective:.4f}.",
         f"Plot: {data['plot']}" if data["plot"] else "",
         f"Next: invoke sm.train --from-tuning {name}",
     ]
-    return Result(data, f"{trials}\n{' '.join(filter(None, words))}", changes=changes)
+    return Result(data, f"{trials}\n{' '.join(filter(None, sentences))}", changes=changes)
 
 
 def plot_trials(found: Outcome) -> str | None:
-    """Draw the trials and return the plot's path; when that fails, print why and return None."""
+    """Draw the trials and return the plot's path. If that fails, print the reason and return None."""
     from ops.core.paths import WORK
 
     try:
         from ops.reports import drawing
 
         return str(drawing.draw_trials(found.trials, WORK / "tuning" / f"{found.job}.png"))
-    except OpsError as error:  # without matplotlib the numbers are still worth printing
+    except OpsError as error:  # without matplotlib, the table is still printed
         say(f"No plot: {error}")
         return None

@@ -14,7 +14,7 @@ def test_another_metric_and_a_schedule_come_and_go(whole, drill):
     more = "endpoint:\n  scaling_metric: concurrency\n" + SCHEDULE.split("\n", 1)[1]
     other.file.write_text(whole.file.read_text() + more)
     whole("sm.autoscale")
-    assert whole("sm.autoscale").out.startswith("1 to 2 instances. 0 made")
+    assert whole("sm.autoscale").out.startswith("Scaling between 1 and 2 instances. 0 made")
     explained = other("sm.autoscale", "--explain", "--json", ok=False)
     assert explained.code == 7
     assert [
@@ -27,8 +27,8 @@ def test_another_metric_and_a_schedule_come_and_go(whole, drill):
     ]
     drill("fault", operation="PutScalingPolicy", do="error", code="ConcurrentUpdateException", message="pending")
     assert "Wait until invoke sm.status says InService" in other("sm.autoscale", ok=False).err
-    assert "1 to 2 instances. 4 made" in other("sm.autoscale").out
-    assert "1 to 2 instances. 0 made" in other("sm.autoscale").out
+    assert "Scaling between 1 and 2 instances. 4 made" in other("sm.autoscale").out
+    assert "Scaling between 1 and 2 instances. 0 made" in other("sm.autoscale").out
     said = other("sm.autoscale", "--explain").out
     assert said.startswith("kennel-whole follows its load: ")
     assert "Adds after 3 ten-second points in a row above 2 requests at once each; the last: " in said

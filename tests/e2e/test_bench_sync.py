@@ -12,7 +12,7 @@ from ops.core.errors import FAILED, OpsError
 
 
 @pytest.fixture(params=["sshd", "asyncssh"])
-def here(request, tmp_path, monkeypatch):
+def testbed(request, tmp_path, monkeypatch):
     if not shutil.which("rsync") or not shutil.which("ssh"):
         pytest.skip(bench.INSTALL)
     if request.param == "asyncssh":
@@ -20,7 +20,7 @@ def here(request, tmp_path, monkeypatch):
     elif not bench.find_sshd():
         pytest.skip(bench.INSTALL)
     before = psutil.Process().children(recursive=True)
-    with bench.open_course(tmp_path, files=12, round_trip_s=0.002) as made:
+    with bench.open_testbed(tmp_path, files=12, round_trip_s=0.002) as made:
         assert request.param in made.server
         yield made
     assert set(psutil.Process().children(recursive=True)) <= set(before)
@@ -30,29 +30,29 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.bin")}
 
 
-def test_each_delivers_the_files_and_ours_and_rsync_find_them_there(here):
+def test_each_delivers_the_files_and_ours_and_rsync_find_them_there(testbed):
     for name in (OURS, RSYNC, TAR, PUT):
-        assert here.run(name, fresh=True).keys() == {name, *([bench.INSIDE] if name == OURS else [])}
-        assert len(files(here.targets / name)) == 12
-        assert files(here.targets / name) == files(here.sent), name
+        assert testbed.run(name, fresh=True).keys() == {name, *([bench.INSIDE] if name == OURS else [])}
+        assert len(files(testbed.targets / name)) == 12
+        assert files(testbed.targets / name) == files(testbed.sent), name
     for name in (OURS, RSYNC):
-        here.run(name, fresh=False)
+        testbed.run(name, fresh=False)
 
 
-def test_ours_that_sends_although_nothing_should_have_changed_is_noticed(here):
-    here.run(OURS, fresh=True)
-    next(iter(here.sent.rglob("*.bin"))).write_bytes(b"other")
-    with pytest.raises(OpsError, match="Ours sent the files"):
-        here.run(OURS, fresh=False)
+def test_ours_that_sends_although_nothing_should_have_changed_is_noticed(testbed):
+    testbed.run(OURS, fresh=True)
+    next(iter(testbed.sent.rglob("*.bin"))).write_bytes(b"other")
+    with pytest.raises(OpsError, match="Ours sent unchanged files"):
+        testbed.run(OURS, fresh=False)
 
 
-def test_a_contender_that_delivers_nothing_or_fails_is_noticed(here, monkeypatch):
+def test_a_contender_that_delivers_nothing_or_fails_is_noticed(testbed, monkeypatch):
     monkeypatch.setattr(transfer, "build_transfer_command", lambda name, asked: ["true"])
-    with pytest.raises(OpsError, match="is not what was sent"):
-        here.run(TAR, fresh=True)
+    with pytest.raises(OpsError, match="differ from those that were sent"):
+        testbed.run(TAR, fresh=True)
     monkeypatch.setattr(transfer, "build_transfer_command", lambda name, asked: ["sh", "-c", "echo why >&2; exit 3"])
-    with pytest.raises(OpsError, match="sh ended with 3: why"):
-        here.run(TAR, fresh=True)
+    with pytest.raises(OpsError, match="sh failed with exit code 3: why"):
+        testbed.run(TAR, fresh=True)
 
 
 def times(ours, rsync, **more):
@@ -74,10 +74,12 @@ def test_the_bounds(new, same, put, good):
     assert [check["ok"] for check in answer.data["checks"]] == good
     assert answer.code == (0 if all(good) else FAILED)
     assert answer.data["whole"][bench.NEW] == pytest.approx(new + 0.2)
-    assert "to a server" in answer.text
+    assert "Server: a server" in answer.text
 
 
 def test_what_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OpsError, match=r"bench\.sync needs rsync and OpenSSH's client: apt-get install rsync"):
-        bench.open_course(tmp_path, files=12).__enter__()
+    with pytest.raises(
+        OpsError, match=r"bench\.sync needs rsync and OpenSSH's client. Install it: apt-get install rsync"
+    ):
+        bench.open_testbed(tmp_path, files=12).__enter__()

@@ -75,7 +75,7 @@ def test_a_step_that_fails_stops_the_demo_and_says_where_to_look(stacks, tmp_pat
     assert failed.code == 1
     assert "Step 5, invoke data.push --dir" in failed.err
     assert "has no valid folder" in failed.err
-    assert "Look further: invoke doctor. Then run invoke demo again" in failed.err
+    assert "Find the cause: invoke doctor. Then resume: invoke demo" in failed.err
     assert "== 6/18" not in failed.err
 
 
@@ -84,5 +84,5 @@ def test_doctor_names_what_is_wrong_and_what_mends_it(whole):
     assert (found[0]["ok"], list(found[0])) == (True, ["name", "ok", "found", "fix"])
     wrong = whole("doctor", ok=False, env={"INVOKE_AWS_REGION": "eu-west-1"})
     assert wrong.code == 1
-    assert "WRONG   region" in wrong.out
-    assert "3 of 4 checks are right" in wrong.out
+    assert "FAILED   region" in wrong.out
+    assert "1 of 4 checks failed" in wrong.out

@@ -25,7 +25,7 @@ def test_up_twice_starts_one(box_stack):
 
 def test_dry_up_prices_the_box_and_starts_none(stacks):
     cli = stacks("boxdry")
-    assert "There is no network to put a box in. Make it: invoke net.up" in cli("ec2.up", ok=False).err
+    assert "The private network for the box is missing. Create it: invoke net.up" in cli("ec2.up", ok=False).err
     cli("iam.apply", "net.up")
     dry = cli("--dry", "ec2.up")
     assert dry.err == (ROOT / "tests" / "golden" / "ec2-up.txt").read_text()
@@ -142,7 +142,7 @@ def test_a_box_of_another_stack_is_named_and_not_touched(box_stack, stacks):
         said = other(*command, ok=False).said
         assert f"{ident} of box" in said or "There is no dataset" in said
     for command in (("ec2.down", "--yes"), ("ec2.status",)):  # boxes of other tests may stand beside it
-        assert f"{ident} of box" in other(*command).out.split("Not touched: ")[1]
+        assert f"{ident} of box" in other(*command).out.split("not changed: ")[1]
     assert facts.read(box_stack.account).state == "running"
 
 

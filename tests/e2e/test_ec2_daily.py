@@ -41,10 +41,10 @@ def test_fetch_brings_a_file_and_a_folder_and_overwrites_nothing(cli, tmp_path):
     cli("ec2.fetch", "./2", "--to", str(tmp_path))
     assert (tmp_path / "2").read_text() == "two\n"
     again = cli("ec2.fetch", "2", "--to", str(tmp_path), ok=False)
-    assert "is here already. Nothing was fetched" in again.err
+    assert "already exists. Nothing was downloaded" in again.err
     assert "There is no nothing on the box" in cli("ec2.fetch", "nothing", "--to", str(tmp_path), ok=False).err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "a folder"]
-    assert "would fetch" in cli("--dry", "ec2.fetch", "3", "--to", str(tmp_path)).err
+    assert "would download" in cli("--dry", "ec2.fetch", "3", "--to", str(tmp_path)).err
 
 
 def test_a_link_out_of_the_folder_is_not_followed_here(cli, tmp_path):
@@ -58,8 +58,8 @@ def test_a_link_out_of_the_folder_is_not_followed_here(cli, tmp_path):
 @pytest.mark.parametrize(
     ("command", "left"),
     [
-        (["ec2.run", "echo begun; sleep 30"], "The command may have been ended, or run still"),
-        (["ec2.fetch", "big"], "Nothing is at"),
+        (["ec2.run", "echo begun; sleep 30"], "The command may have ended or may still run"),
+        (["ec2.fetch", "big"], "The partial download was deleted"),
         (["ec2.sync"], "Complete files on the box are kept"),
     ],
     ids=["run", "fetch", "sync"],
@@ -89,9 +89,9 @@ def test_a_line_that_breaks_says_what_was_left(cli, drill, tmp_path, pictures, c
 def test_sync_sends_code_once_and_data_by_way_of_the_bucket(cli, pictures):
     cli("data.push", "--dir", str(pictures))
     first = cli("ec2.sync")
-    assert "sent, checked by SHA-256. 6 shards of the data set are on the box, checked by SHA-256" in first.out
+    assert "was sent; its SHA-256 is verified. 6 shards of the data set are on the box, checked by SHA-256" in first.out
     second = cli("ec2.sync")
-    assert "was there, checked by SHA-256" in second.out
+    assert "was already there; its SHA-256 is verified" in second.out
     assert "; 0 were downloaded" in second.out
     assert "Sending" not in second.err
 
@@ -103,7 +103,7 @@ def test_a_disk_that_lost_something_gets_it_again(cli, pictures):
     shard = manifest.read_current(cli.account).shards[0].sha256
     cli("ec2.run", f"printf x >> kennel/shards/{shard}.tar; printf x >> kennel/code/*/train.py")
     again = cli("ec2.sync")
-    assert "sent, checked" in again.out
+    assert "was sent; its SHA-256 is verified" in again.out
     assert "; 1 were downloaded" in again.out
 
 

@@ -53,7 +53,7 @@ def test_the_ssh_connection_killed_in_the_middle_leaves_the_job_to_end(box_stack
         "s3", "list_objects_v2", "Contents", Bucket=box_stack.settings.bucket, Prefix="jobs/"
     )
     assert {item["Key"].rsplit("/", 1)[1] for item in found} == {"model.tar.gz", "metrics.jsonl", "status.json", "log"}
-    assert "was trained before" in box_stack("ec2.train").out
+    assert "was already trained" in box_stack("ec2.train").out
 
 
 @pytest.mark.timeout(240)
@@ -206,7 +206,7 @@ def test_stop_lets_the_job_write_its_checkpoint_and_train_carries_on(box_stack):
     running = longer(box_stack, 200).background("ec2.train", "--again")
     until(running, "epoch 1/")
     refused = box_stack("ec2.stop", ok=False)
-    assert "it writes a checkpoint, and ec2.train carries on" in refused.err
+    assert "it writes a checkpoint, and ec2.train resumes it" in refused.err
     stopped = box_stack("ec2.stop", "--yes")
     assert "its checkpoint is kept" in stopped.err
     running.communicate(timeout=60)

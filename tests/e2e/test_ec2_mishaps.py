@@ -228,7 +228,7 @@ def test_a_job_that_never_was_is_refused(cli, job):
         assert refused.code == 1
         assert "was never started on this box" in refused.err
     assert cli("ec2.run", "ls pwned", ok=False).code != 0
-    assert "--lines is how many" in cli("ec2.logs", "--lines", "0", ok=False).err
+    assert "--lines must be 1 or more" in cli("ec2.logs", "--lines", "0", ok=False).err
 
 
 def with_more(cli, name, more):
@@ -248,7 +248,7 @@ def test_a_program_of_the_settings_that_is_no_line_is_what_is_blamed(cli):
 
 def test_a_user_that_the_image_does_not_have_is_what_is_blamed(cli):
     said = with_more(cli, "user", "ec2: {user: ec2-user}\n")("ec2.reach", ok=False).out
-    assert "It ends at authentication" in said
+    assert "The path fails at authentication" in said
     assert "Next: set ec2.user to ubuntu" in said
 
 
@@ -266,8 +266,8 @@ def test_what_a_link_leads_to_is_fetched(cli, tmp_path):
     for path, words in (
         ("./-rf", "There is no"),
         ("no\nline", "There is no"),
-        ("../..", "is not the path"),
-        ("/", "is not the path"),
+        ("../..", "does not name a file or folder"),
+        ("/", "does not name a file or folder"),
     ):
         refused = cli("ec2.fetch", path, "--to", str(tmp_path), ok=False)
         assert refused.code == 1
@@ -275,4 +275,4 @@ def test_what_a_link_leads_to_is_fetched(cli, tmp_path):
 
 
 def test_a_type_that_was_asked_for_too_late_is_not_ignored_in_silence(cli):
-    assert "--instance-type is for a new one" in cli("ec2.up", "--instance-type", "g5.xlarge").err
+    assert "--instance-type only applies to a new box" in cli("ec2.up", "--instance-type", "g5.xlarge").err

@@ -120,7 +120,7 @@ def test_a_public_address_lets_one_in(stacks):
     # Back to the private way: refused while the box has its address, done when it is gone.
     private = type(cli)(cli.file.with_name("publicback.yaml"))
     private.file.write_text(cli.file.read_text().replace(PUBLIC, ""))
-    assert "Not touched" not in private("ec2.down", "--yes").out
+    assert "not changed" not in private("ec2.down", "--yes").out
     private("net.up")
     gateways = private.account.list_tagged("describe_internet_gateways", "InternetGateways")
     assert gateways == []

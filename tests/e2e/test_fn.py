@@ -118,7 +118,7 @@ def test_a_picture_goes_through_the_function(whole, digits):
     assert whole("lambda.invoke", "--picture", str(path)).out.split()[0] == "4"
     refused = whole("lambda.invoke", "--picture", "README.md", ok=False)
     assert "not a readable PNG or JPEG" in refused.out
-    assert "Give a picture or a number" in whole("lambda.invoke", ok=False).err
+    assert "Give either --picture FILE or a number" in whole("lambda.invoke", ok=False).err
 
 
 def test_what_the_function_refuses(whole):

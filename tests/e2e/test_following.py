@@ -160,7 +160,7 @@ def test_a_job_that_was_stopped_is_carried_on_by_the_next(stack):
     again = cli("sm.train")
     assert f"{job}-2: Completed" in again.out
     assert "resuming at epoch" in again.err
-    assert "has ended already: Stopped" in cli("sm.stop", job).out
+    assert "has already ended: Stopped" in cli("sm.stop", job).out
 
 
 def test_a_host_that_dies_takes_the_job_down_within_seconds(stack, sandbox):
@@ -186,7 +186,7 @@ def test_what_does_not_exist_is_said_not_to_exist(stack):
         assert refused.code == 1
         assert f"There is no training job {nope}" in refused.err
     assert stack("sm.attach", "somebody-elses", ok=False).code == 4  # the operator may not even look
-    assert "--via is one of boto3, sdk" in stack("sm.train", "--via", "terraform", ok=False).err
+    assert "--via must be one of boto3, sdk" in stack("sm.train", "--via", "terraform", ok=False).err
 
 
 def test_a_dry_run_says_what_it_would_train_and_costs(stack):

@@ -72,7 +72,7 @@ def test_box_unreachable_because_it_hangs(boxed, drill):
     page = Page("box-unreachable", boxed)
     drill("box", instance=ec2_facts.read(boxed.account).instance_id, sshd="down")
     assert page.confirmed()
-    assert "It ends at TCP" in boxed("ec2.reach", ok=False).out
+    assert "The path fails at TCP" in boxed("ec2.reach", ok=False).out
     assert not page.verified()
     assert page.works("stop")
     assert page.confirmed()  # stopped, it is not reached either, and the page says so

@@ -34,13 +34,13 @@ def get(url, **headers):
 
 def test_up_down_and_up_again(own):
     cli, folder = own
-    assert "is up" in cli.typed("sandbox.up").out
-    assert "was up already" in cli.typed("sandbox.up").out
+    assert "is running" in cli.typed("sandbox.up").out
+    assert "was already running" in cli.typed("sandbox.up").out
     running = state.read(folder)
     assert json.loads(cli("sandbox.status", "--json").out)["up"] is True
     assert oct(folder.stat().st_mode)[-3:] == "700"
     assert oct((folder / "aws" / "config").stat().st_mode)[-3:] == "600"
-    assert "is down" in cli.typed("sandbox.down").out
+    assert "is stopped" in cli.typed("sandbox.down").out
     assert not running.alive
     assert processes.list_sandbox_processes(folder) == []
     assert not (folder / "state.json").exists()
@@ -48,7 +48,7 @@ def test_up_down_and_up_again(own):
     with pytest.raises(urllib.error.URLError):
         get(running.url)
     assert cli("sandbox.status", ok=False).code == 1
-    assert "is up" in cli.typed("sandbox.up").out
+    assert "is running" in cli.typed("sandbox.up").out
 
 
 def test_two_ups_at_once_give_one_sandbox(own):
@@ -70,7 +70,7 @@ def test_up_after_kill_9_sweeps_what_was_left_and_works(own):
     )
     os.kill(running.pid, signal.SIGKILL)
     again = cli.typed("sandbox.up")
-    assert "Ended 1 processes that a killed sandbox had left." in again.err
+    assert "Ended 1 processes of a sandbox that was killed." in again.err
     assert left.wait(5) != 0
     assert state.read(folder).pid != running.pid
     cli("doctor")

@@ -82,4 +82,4 @@ def test_a_picture_can_be_sent(whole, digits):
     path = next((digits / "test" / "7").iterdir())
     answer = json.loads(whole("sm.invoke", str(path), "--json").out)
     assert sorted(answer) == ["best", "classes", "probabilities", "release", "scores"]
-    assert "There is no file nowhere.png" in whole("sm.invoke", "nowhere.png", ok=False).err
+    assert "The file nowhere.png does not exist" in whole("sm.invoke", "nowhere.png", ok=False).err

@@ -19,7 +19,7 @@ def web(monkeypatch, tmp_path):
 
 def test_by_command_and_a_second_time(web, stacks, tmp_path):
     cli = stacks("fetch")
-    assert "would be fetched" in cli("--dry", "data.fetch", web.url, "--dir", str(tmp_path / "p")).out
+    assert "would download" in cli("--dry", "data.fetch", web.url, "--dir", str(tmp_path / "p")).out
     assert not (tmp_path / "p").exists()
     told = json.loads(cli("data.fetch", web.url, "--dir", str(tmp_path / "p"), "--json").out)
     assert told["pictures"] == COUNTS

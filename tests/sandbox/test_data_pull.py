@@ -34,7 +34,7 @@ def files(folder):
 
 def test_what_went_in_comes_out_once(cli, pictures, tmp_path):
     there = tmp_path / "there"
-    assert "18 pictures would be fetched" in cli("--dry", "data.pull", "--dir", str(there)).out
+    assert "18 pictures would be downloaded" in cli("--dry", "data.pull", "--dir", str(there)).out
     assert not there.exists()
     told = json.loads(cli("data.pull", "--dir", str(there), "--json").out)
     assert (told["fetched"], told["kept"], told["others"]) == (18, 0, 0)
@@ -58,7 +58,7 @@ def test_somebodys_own_pictures_are_neither_overwritten_nor_removed(cli, tmp_pat
     manifest = dataset.read_current(cli.account)
     pull.pull_dataset(cli.account, manifest, there, dry=False)
     Image.new("RGB", (5, 5)).save(there / "train" / "cat" / "mine.png")
-    assert "1 other pictures lie there" in cli("data.pull", "--dir", str(there)).out
+    assert "has 1 other pictures" in cli("data.pull", "--dir", str(there)).out
     Image.new("RGB", (5, 5)).save(there / "train" / "cat" / "0.png")
     (there / "test" / "dog" / "2.png").unlink()
     with pytest.raises(OpsError, match="1 files in .*first: train/cat/0.png"):
@@ -149,5 +149,5 @@ def test_an_empty_or_missing_bucket_is_told(stacks):
     cli = stacks("pullnone")
     assert "There is no bucket" in cli("data.list", ok=False).err
     plan.apply(bucket_setup.steps(bucket_setup.Facts(), cli.settings), cli.account, print)
-    assert "No data set is in" in cli("data.list", ok=False).err
+    assert "has no dataset. Push one" in cli("data.list", ok=False).err
     assert "There is no dataset 'pictures'" in cli("data.pull", ok=False).err

@@ -53,7 +53,7 @@ def test_broken_off_after_any_change_the_next_run_goes_on(stacks):
         made += 1
         assert made <= whole
     assert made == whole
-    assert "no difference in meaning" in cli("iam.diff").out
+    assert "no differences" in cli("iam.diff").out
 
 
 def test_an_answer_that_was_lost_is_mended_by_the_next_run(stacks, drill):
@@ -131,8 +131,8 @@ def test_applied_twice_and_mended_when_changed_by_hand(stacks):
     dry = cli("--dry", "iam.apply")
     assert "nothing was touched" in dry.err
     assert not (WORK / "iam" / "roles").exists()
-    assert cli("iam.apply").out.startswith(f"{count} roles. ")
-    assert cli("iam.apply").out.strip() == f"{count} roles. 0 made"
+    assert cli("iam.apply").out.startswith(f"{count} roles: ")
+    assert cli("iam.apply").out.strip() == f"{count} roles: 0 made"
     iam, name = cli.account.client("iam"), cli.settings.build_role_name("lambda-invoke")
     iam.attach_role_policy(
         RoleName=name, PolicyArn=policies.derive_policy_arn("operator", "permissions-models", cli.settings)
@@ -143,7 +143,7 @@ def test_applied_twice_and_mended_when_changed_by_hand(stacks):
     trust = json.loads(json.dumps(WANTED[0].trust.document).replace(SETTINGS.stack.name, "roles"))
     iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
     assert cli("iam.diff", ok=False).code == 7
-    assert cli("iam.apply").out.strip() == f"{count} roles. 4 made"
+    assert cli("iam.apply").out.strip() == f"{count} roles: 4 made"
     assert cli("iam.diff").code == 0
     kept = WORK / "iam" / "roles" / name / "inline-extra.json"
     assert json.loads(kept.read_text())["document"] == doc("s3:GetObject")
@@ -201,7 +201,7 @@ def test_roll_back_and_forward_again(stacks):
     assert "1 to make; nothing was touched" in cli("--dry", *back).err
     assert default(cli, arn)[0] == "v3"
     done = cli(*back, "--yes")
-    assert "1 made. Forward again: invoke iam.apply --role auditor" in done.out
+    assert "1 made. Undo: invoke iam.apply --role auditor" in done.out
     assert default(cli, arn) == ("v2", doc("s3:ListAllMyBuckets"))
     assert "is back already, at v2" in cli(*back, "--yes").err
     assert default(cli, arn)[0] == "v2"

@@ -98,7 +98,7 @@ def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
     dry = cli("--dry", "iam.restore", str(path))
     assert "iam.create_role" in dry.err
     assert name not in snapshot.read(account).roles
-    assert f"{name} is back. " in cli("iam.restore", str(path)).out
+    assert f"{name} is restored. " in cli("iam.restore", str(path)).out
     assert seen(account, name) == before
     assert "0 made" in cli("iam.restore", str(path)).out
 
@@ -236,10 +236,10 @@ def test_bootstrap_is_enough_for_a_role_of_the_stack(stacks, drill):
     drill("age", role=name, days=200)
     before = seen(cli.account, name)
     ran = cli("iam.prune", "--roles", name, "--confirm", name)
-    assert "going on as the profile is" not in ran.err
+    assert "the profile's own credentials" not in ran.err
     assert name not in snapshot.read(cli.account).roles
     (path,) = (WORK / "iam" / "prunewithin" / "removed").glob("*.json")
-    assert "going on as the profile is" not in cli("iam.restore", str(path)).err
+    assert "the profile's own credentials" not in cli("iam.restore", str(path)).err
     assert seen(cli.account, name) == before
 
 
@@ -263,7 +263,7 @@ def test_the_command_finds_an_old_role_asks_and_removes_it(aged):
     asked = cli("iam.prune", "--roles", "pruneaged-old", ok=False)
     assert (asked.code, "say --confirm pruneaged-old" in asked.err) == (1, True)
     other = cli("iam.prune", "--roles", "pruneaged-old", "--confirm", "another", ok=False)
-    assert (other.code, "another is not among the roles to be removed" in other.err) == (1, True)
+    assert (other.code, "another is not among the roles to remove" in other.err) == (1, True)
     assert "pruneaged-old" in snapshot.read(cli.account).roles
     done = cli("iam.prune", "--confirm", "pruneaged-old")
     assert "pruneaged-old" not in snapshot.read(cli.account).roles
@@ -314,7 +314,7 @@ def test_a_file_that_was_tampered_with_makes_nothing(stacks, tmp_path):
     own = f"arn:aws:iam::{settings.aws.account}:policy{settings.role_path}x"
     before = snapshot.read(cli.account)
     for more, words, wide in (
-        ({"trust": OPEN}, "The role brings what the audit calls high or worse", True),
+        ({"trust": OPEN}, "The role causes findings of severity high or above", True),
         ({"inline": {"a": ALL}}, "IAM-ADMIN-001", True),
         (
             {"attached": [own], "policies": {own: {"description": "", "tags": {}, "document": ALL}}},

@@ -995,9 +995,9 @@ def test_files_and_snapshots_are_audited_without_an_account(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--fail-on", "all"), "--fail-on takes one of critical, high, medium, low, info, not 'all'"),
-        (("--files", "--snapshot", "x"), "give one of these alone"),
-        (("--files", "--save", "x"), "give one of these alone"),
+        (("--fail-on", "all"), "--fail-on must be one of critical, high, medium, low, info, not 'all'"),
+        (("--files", "--snapshot", "x"), "omit --snapshot and --files, which cannot be combined"),
+        (("--files", "--save", "x"), "omit --snapshot and --files, which cannot be combined"),
         (("--snapshot", "/nowhere/x.json"), "was not read: No such file"),
     ],
 )

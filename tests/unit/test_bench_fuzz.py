@@ -9,7 +9,7 @@ from PIL import Image
 from bench import bodies, fuzz
 from bench.anatomy import SIGNATURE
 from bench.bodies import Body
-from bench.fuzz import Got
+from bench.fuzz import Response
 
 
 def test_a_body_is_the_same_whatever_was_made_before():
@@ -17,19 +17,19 @@ def test_a_body_is_the_same_whatever_was_made_before():
     bodies.draw_body(3, 71)
     assert bodies.draw_body(3, 70) == one != bodies.draw_body(4, 70)
     made = bodies.iterate_bodies(3)
-    assert [next(made).kind for _ in bodies.KINDS] == [make.__name__ for make in bodies.KINDS]
+    assert [next(made).kind for _ in bodies.KINDS] == [make.__name__.removeprefix("draw_") for make in bodies.KINDS]
 
 
 @pytest.mark.parametrize("kind", ["whole", "upright", "interlaced", "largest"])
 def test_what_must_be_classified_is_a_picture(kind):
-    make = getattr(bodies, kind)
+    make = getattr(bodies, f"draw_{kind}")
     with Image.open(io.BytesIO(make(bodies.random.Random(1)))) as picture:
         picture.load()
         assert picture.width * picture.height <= bodies.PIXELS
 
 
 def test_a_size_that_is_only_said_has_a_right_checksum():
-    file = bodies.resized(bodies.random.Random(1))
+    file = bodies.draw_resized(bodies.random.Random(1))
     assert file.startswith(SIGNATURE)
     assert bodies.build_chunk(b"IHDR", file[16:29]) == file[8:33]
 
@@ -37,15 +37,15 @@ def test_a_size_that_is_only_said_has_a_right_checksum():
 @pytest.mark.parametrize(
     ("body", "got", "words"),
     [
-        (Body(0, "flipped", b"x"), Got(503, 0.1, b'{"error": "late"}'), "answered 503"),
-        (Body(0, "flipped", b"x"), Got(0, 0.1, b""), "answered 0"),
-        (Body(0, "flipped", b"x"), Got(400, 0.1, b"Internal"), "without a reason"),
-        (Body(0, "flipped", b"x"), Got(200, 0.1, b"{}"), "200 without"),
-        (Body(0, "flipped", b"x", "text/plain"), Got(400, 0.1, b'{"error": "x"}'), "not 415"),
-        (Body(0, "whole", b"x"), Got(400, 0.1, b'{"error": "x"}'), "not 200"),
-        (Body(0, "full", bytes(bodies.LIMIT + 1)), Got(400, 0.1, b'{"error": "x"}'), "not 413"),
-        (Body(0, "flipped", b"x"), Got(400, 0.1, b'{"error": "x"}'), "^$"),
-        (Body(0, "whole", b"x", how="short"), Got(0, 0.1, b""), "^$"),
+        (Body(0, "flipped", b"x"), Response(503, 0.1, b'{"error": "late"}'), "answered 503"),
+        (Body(0, "flipped", b"x"), Response(0, 0.1, b""), "answered 0"),
+        (Body(0, "flipped", b"x"), Response(400, 0.1, b"Internal"), "without a reason"),
+        (Body(0, "flipped", b"x"), Response(200, 0.1, b"{}"), "200 without"),
+        (Body(0, "flipped", b"x", "text/plain"), Response(400, 0.1, b'{"error": "x"}'), "not 415"),
+        (Body(0, "whole", b"x"), Response(400, 0.1, b'{"error": "x"}'), "not 200"),
+        (Body(0, "full", bytes(bodies.LIMIT + 1)), Response(400, 0.1, b'{"error": "x"}'), "not 413"),
+        (Body(0, "flipped", b"x"), Response(400, 0.1, b'{"error": "x"}'), "^$"),
+        (Body(0, "whole", b"x", delivery="short"), Response(0, 0.1, b""), "^$"),
     ],
 )
 def test_answers_are_judged(body, got, words):

@@ -166,8 +166,12 @@ def escalating(role):
         ({}, 0, []),
         ({"found": escalating("r6")}, 0, []),  # a keeper: so do we
         ({"found": escalating("r0")}, 0, []),  # a reader: wrong
-        ({"found": {"r0": [{"type": "Reading", "id": "", "actions": ["s3:getobject"]}]}}, FINDINGS, ["right ones"]),
-        ({"seconds": 0.001}, FINDINGS, ["against cloudsplaining"]),
+        (
+            {"found": {"r0": [{"type": "Reading", "id": "", "actions": ["s3:getobject"]}]}},
+            FINDINGS,
+            ["correct findings"],
+        ),
+        ({"seconds": 0.001}, FINDINGS, ["cloudsplaining / ours"]),
     ],
 )
 def test_the_verdict(audits, told, code, failed):
@@ -189,7 +193,7 @@ def test_without_cloudsplaining_it_says_how_to_get_it(monkeypatch, tmp_path):
     with pytest.raises(OpsError, match=r"no cloudsplaining.*make \.venv-bench/\.ready"):
         bench.find_oracle("/bin/false")
     monkeypatch.setattr(opponents, "VENV", tmp_path)
-    with pytest.raises(OpsError, match=r"^bench\.iam needs cloudsplaining: make \.venv-bench/\.ready$"):
+    with pytest.raises(OpsError, match=r"^bench\.iam needs cloudsplaining\. Install it: make \.venv-bench/\.ready$"):
         bench.find_oracle("")
 
 

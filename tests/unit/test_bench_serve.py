@@ -7,21 +7,21 @@ import pytest
 
 from bench import opponents, serve, servers
 from bench.callers import Cell
-from bench.servers import EAGER, LIT, OURS
+from bench.servers import FLASK, LITSERVE, OURS
 from ops.core.errors import OpsError
 from ops.releases.load_test import LoadResult
 
 
 def test_a_rate_is_of_the_time_until_the_last_answer():
     found = LoadResult([(200, 0.1), (200, 0.3), (503, 0.002), (0, 1.0)], 1.0)
-    assert Cell.of(found, 2.0) == Cell(1.0, 0.3, 0.3, 1, 0.002, 1)
-    assert Cell.of(LoadResult([], 1.0), 1.0) == Cell(0.0, None, None, 0, None, 0)
+    assert Cell.from_load_test(found, 2.0) == Cell(1.0, 0.3, 0.3, 1, 0.002, 1)
+    assert Cell.from_load_test(LoadResult([], 1.0), 1.0) == Cell(0.0, None, None, 0, None, 0)
 
 
 def rounds(ours: float, eager: float, over_p99: float = 0.2, refused_p99: float = 0.01):
     found = {(name, callers): [Cell(rate, 0.1, 0.15, 0, None, 0, 0.02)] * 3
-             for name, rate in ((OURS, ours), (EAGER, eager), (LIT, eager)) for callers in (*serve.CALLERS, 18)}  # fmt: skip
-    found[EAGER, 32] = [Cell(eager + 1, 0.1, 0.15, 0, None, 0, 0.05)] * 3
+             for name, rate in ((OURS, ours), (FLASK, eager), (LITSERVE, eager)) for callers in (*serve.CALLERS, 18)}  # fmt: skip
+    found[FLASK, 32] = [Cell(eager + 1, 0.1, 0.15, 0, None, 0, 0.05)] * 3
     found[OURS, 72] = [Cell(ours, 0.1, over_p99, 50, refused_p99, 0, 0.02)] * 3
     return found
 
@@ -36,7 +36,7 @@ def rounds(ours: float, eager: float, over_p99: float = 0.2, refused_p99: float 
     ],
 )
 def test_checks_hold_against_the_others_at_their_best(found, failing):
-    checks = list(serve.list_serving_checks(found, "here", 18, serve.AMX, 1.0))
+    checks = list(serve.list_serving_checks(found, "here", 18, serve.MIN_SPEEDUP_AMX, 1.0))
     assert [check.name.split(": ")[1].split(", ", 1)[-1] if "serving/" in check.name else check.name.split(": ")[1]
             for check in checks if not check.ok] == failing  # fmt: skip
 

@@ -270,10 +270,10 @@ def test_the_command_asks_nobody_when_the_figures_are_given(tmp_path):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--rps", "0", "--latency-ms", "5"), "--rps is a number from 0.001"),
-        ((*BY_HAND, "--traffic", "-5"), "--traffic is a number from 0.001 to 1,000,000, not '-5'"),
-        (("--rps", "11"), "--rps and --latency-ms go together"),
-        ((*BY_HAND, "--out", "a.jpg"), "--out is a file that ends in .png"),
+        (("--rps", "0", "--latency-ms", "5"), "--rps must be a number from 0.001"),
+        ((*BY_HAND, "--traffic", "-5"), "--traffic must be a number from 0.001 to 1,000,000, not '-5'"),
+        (("--rps", "11"), "--rps and --latency-ms must be given together"),
+        ((*BY_HAND, "--out", "a.jpg"), "--out must be a file that ends in .png"),
     ],
 )
 def test_nonsense_is_refused_with_a_sentence(words, why):
@@ -285,5 +285,5 @@ def test_nonsense_is_refused_with_a_sentence(words, why):
 
 @pytest.mark.parametrize("text", ["", "abc", "nan", "inf", "-1", "0", "1e9"])
 def test_what_is_no_number_is_refused(text):
-    with pytest.raises(OpsError, match="--rps is a number"):
+    with pytest.raises(OpsError, match="--rps must be a number"):
         parse_rate_or_time("--rps", text)

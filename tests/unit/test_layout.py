@@ -53,13 +53,6 @@ def test_the_extras_and_the_payloads_requirements_agree():
     assert set(training) <= set(extras["train"])
 
 
-def test_every_task_says_what_it_does_in_one_imperative_line():
-    for name in tasks.ns.task_names:
-        first = (tasks.ns[name].__doc__ or "").strip().splitlines()[0]
-        assert first.endswith("."), name
-        assert len(first) <= 100, name
-
-
 def test_tasks_of_one_name_all_run():
     """Invoke drops a task that equals an earlier one, by name and code; ours share their decorator's code."""
     assert yaml.safe_load((ROOT / "invoke.yaml").read_text())["tasks"]["dedupe"] is False

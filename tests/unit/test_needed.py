@@ -229,12 +229,12 @@ def test_the_commands_read_a_record(cli, tmp_path):
         "iam:GetAccountSummary",
         "s3:GetObject",
     }
-    assert "holds nothing of kennel-x-operator" in cli("iam.suggest", "operator", ok=False).err
+    assert "has no requests of kennel-x-operator" in cli("iam.suggest", "operator", ok=False).err
     roles = [
         f"arn:aws:iam::123456789012:role/{'r' * 40}{'abcdefghijklmnopqrstuvwxyz'[n % 26] * (n + 1)}" for n in range(60)
     ]
     file.write_text("\n".join(line(auditor, action="iam:GetRole", resource=one, step="x") for one in roles))
-    assert "AWS takes 6,144 a policy. Split it" in cli("iam.suggest", "auditor").err
+    assert "AWS allows 6,144. Split it" in cli("iam.suggest", "auditor").err
 
 
 def test_what_nothing_needs_exits_7(monkeypatch):
