@@ -91,7 +91,11 @@ def restore(c: Context, file: str, confirm: str = "") -> Result:
     restoration.refuse_unfit(account, have, saved)
     if new := restoration.find_new_findings(account, have, saved):
         # A file may have been altered since iam.prune wrote it: rights that are too wide come back only by the role's name.
-        say("\n".join(["The role brings what the audit calls high or worse:", *(f"  {one.told()}" for one in new)]))
+        say(
+            "\n".join(
+                ["The role brings what the audit calls high or worse:", *(f"  {one.format_line()}" for one in new)]
+            )
+        )
         dialogue.request_confirmation(c, f"{saved.name} comes back with that.", name=saved.name, given=confirm)
     for arn in restoration.list_changed_policies(have, saved):
         say(f"{arn} is there and says something else than it did; it stays as it is.")
