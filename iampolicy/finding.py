@@ -10,7 +10,7 @@ SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding: `policy`, `statement` and `element` locate the fault; `path` has the steps from the principal to its gain.
+    """A finding: `policy`, `statement` and `element` locate the fault; `path` has the steps of an escalation path.
 
     `waived` is the reason of the waiver that covers the finding, or "".
     """
@@ -26,16 +26,16 @@ class Finding:
     waived: str = ""
     element: str = ""
 
-    def told(self, where: str = "") -> str:
-        """Return the finding in one line, which names where its text is or else the principal."""
+    def format_line(self, where: str = "") -> str:
+        """Return the finding in one line, with the place of its text or else the principal."""
         return f"{self.severity} {self.rule} {where or self.principal}: {self.message}; {self.fix}"
 
     @property
     def data(self) -> dict[str, Any]:
         """Return the finding as --json prints it."""
-        told = asdict(self) | {"waived": self.waived or False, "path": list(self.path)}
-        del told["element"]  # It only locates a line in a policy file; an account's policies have no lines.
-        return told
+        data = asdict(self) | {"waived": self.waived or False, "path": list(self.path)}
+        del data["element"]  # It only locates a line in a policy file; an account's policies have no lines.
+        return data
 
 
 def sort_by_severity(found: list[Finding]) -> list[Finding]:

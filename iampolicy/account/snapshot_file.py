@@ -99,7 +99,7 @@ def load_snapshot(path: Path) -> tuple[snapshot.Snapshot, RawExtras | None]:
     if not isinstance(details, dict) or not set(LISTS) & set(details):
         raise InputError(f"{path}: {HINT}")
     if details.get("IsTruncated") is True:
-        raise InputError(f"{path}: only the first page of an answer. Let the AWS CLI get all pages, or use --save.")
+        raise InputError(f"{path}: only the first page of a response. Let the AWS CLI fetch all pages, or use --save.")
     try:
         read = DETAILS.validate_python(details, strict=True)
         more = EXTRAS.validate_python({"extras": extras}, strict=True).get("extras")
@@ -108,7 +108,7 @@ def load_snapshot(path: Path) -> tuple[snapshot.Snapshot, RawExtras | None]:
     return snapshot.parse_snapshot([read]), more
 
 
-HINT = "A snapshot is what invoke iam.audit --save FILE or aws iam get-account-authorization-details writes."
+HINT = "Write a snapshot with: invoke iam.audit --save FILE, or aws iam get-account-authorization-details"
 
 
 def read_checked_json(path: Path) -> Any:
@@ -123,7 +123,7 @@ def read_checked_json(path: Path) -> Any:
     except RecursionError:
         raise InputError(f"{path}: nested too deep. {HINT}") from None
     except ValueError as error:  # not JSON, not UTF-8, or a number of thousands of digits
-        raise InputError(f"{path} is no JSON: {error}. {HINT}") from error
+        raise InputError(f"{path} is not JSON: {error}. {HINT}") from error
     level = [body]
     for _ in range(DEEPEST):
         inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, NESTING))

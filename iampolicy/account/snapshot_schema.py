@@ -19,7 +19,7 @@ Listed = Annotated[list[Annotated[T, DROP_NULLS]], FailFast()]
 
 def check_arn(value: str) -> str:
     if value.count(":") < 5:
-        raise ValueError("is no ARN")
+        raise ValueError("must be an ARN")
     return value
 
 
@@ -27,11 +27,11 @@ def check_date(value: Any) -> Any:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError("is no text")
+        raise ValueError("must be a string")
     try:
         snapshot.parse_datetime(value)
     except ValueError:
-        raise ValueError("is no date") from None
+        raise ValueError("must be a date") from None
     return value
 
 
@@ -40,9 +40,9 @@ def parse_document(value: Any) -> dict[str, Any]:
     try:
         found = snapshot.decode_document(value)
     except (ValueError, RecursionError):
-        raise ValueError("is no JSON") from None
+        raise ValueError("must be JSON") from None
     if not isinstance(value, str | dict) or (isinstance(value, str) and not found):
-        raise ValueError("is no policy")
+        raise ValueError("must be a policy")
     return found
 
 

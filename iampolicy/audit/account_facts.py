@@ -1,4 +1,4 @@
-"""The facts that GetAccountAuthorizationDetails lacks: keys and passwords, services used, and what of the stack the world can reach."""
+"""The facts that GetAccountAuthorizationDetails lacks: keys and passwords, services used, and the public exposure of the stack."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Credential:
 
 @dataclass(frozen=True)
 class AccountFacts:
-    """Facts of an account; one that was not asked for, or could not be read, is None or empty.
+    """Facts of an account; one that was not requested, or could not be read, is None or empty.
 
     `carriers` has the role of each function of the region, by the function's ARN. `usage` has, by ARN and then by service, when
     it was last used. `buckets` have blocks, policy and grants, `functions` have policies and urls; `groups` and `acls` are as EC2
-    gives them.
+    returns them.
     """
 
     credentials: tuple[Credential, ...] | None = None
@@ -49,7 +49,7 @@ class AccountFacts:
 
     @property
     def rules_without_facts(self) -> tuple[str, ...]:
-        """Return the rules that had no facts to judge."""
+        """Return the rules whose facts are missing."""
         missing = {
             "IAM-KEY": self.credentials is None, "IAM-EXPO-001": self.buckets is None, "IAM-EXPO-003": self.groups is None,
             "IAM-USE-002": not self.usage,
@@ -58,7 +58,7 @@ class AccountFacts:
 
 
 def parse(raw: Mapping[str, Any]) -> AccountFacts:
-    """Parse what was collected from AWS, as it is or from a file."""
+    """Parse the facts that were collected from AWS, directly or from a snapshot file."""
     rows, carriers, usage = raw.get("credentials"), raw.get("carriers"), raw.get("usage") or {}
     groups = raw.get("groups")
     return AccountFacts(
@@ -83,12 +83,12 @@ def parse_credential(row: Mapping[str, str]) -> Credential:
         )
         for n in (1, 2)
     )
-    password = row.get("password_enabled") == "true"  # root's says not_supported: it always has one
+    password = row.get("password_enabled") == "true"  # root's row has not_supported: root always has a password
     return Credential(row.get("user", ""), row.get("arn", ""), password, row.get("mfa_active") == "true", keys)
 
 
 def parse_date(text: str | None) -> datetime | None:
-    """Return the date; None for N/A, no_information and not_supported, which the report has where it knows none."""
+    """Return the date; None for N/A, no_information and not_supported, which the report has for an unknown date."""
     return parse_datetime(text) if text and text[:1].isdigit() else None
 
 

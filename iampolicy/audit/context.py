@@ -1,7 +1,7 @@
-"""The context of an audit: what a statement still allows once denies, boundary, dates and conditions are taken into account.
+"""The context of an audit: decide what a statement allows under denies, permissions boundary, dates and conditions.
 
-A rule names a candidate finding about one statement, with probes: requests that would confirm it. Here they are decided. A probe
-is about a name that no account has, so that it passes only where the statement is as wide as the rule says.
+A rule yields a candidate finding about one statement, with probes: requests that would confirm it. They are decided here. A probe
+uses a name that no account has, so that it passes only where the statement is as wide as the rule says.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ ConfirmedCandidate = tuple[int, Candidate, str, str]  # the policy's number, can
 
 @dataclass
 class EffectivePrincipal:
-    """A principal, with the parsed policies that it holds and what is known of each of its requests."""
+    """A principal with its parsed policies and the known context keys of its requests."""
 
     principal: Principal
     rights: Rights
@@ -77,7 +77,7 @@ class EffectivePrincipal:
 class AuditContext:
     """The snapshot and time of one audit, and the candidates found so far in each document.
 
-    With `only`, just the principals of these names are examined; the account is still modelled as a whole.
+    With `only`, examine just the principals of these names; the account is still modelled as a whole.
     """
 
     snapshot: Snapshot
@@ -102,8 +102,8 @@ class AuditContext:
         )
 
     def candidates(self, policy: Policy, rules: tuple[CandidateRule, ...]) -> list[Candidate]:
-        """Return the candidates of a document, worked out once however many principals hold it."""
-        key = id(policy.statements)  # shared by all who hold the same text
+        """Return the candidates of a document, computed once however many principals have it."""
+        key = id(policy.statements)  # shared by all principals with the same document
         if key not in self._candidates:
             found = [s for one in policy.statements if one.allow for rule in rules for s in rule(one, self.account)]
             self._candidates[key] = policy, found
@@ -112,7 +112,7 @@ class AuditContext:
     def list_confirmed_findings(
         self, holder: EffectivePrincipal, rules: tuple[CandidateRule, ...]
     ) -> Iterator[Finding]:
-        """Yield the confirmed findings, decided once for all who hold the same; the names of their policies may differ."""
+        """Yield the confirmed findings, decided once for all principals with the same permissions; their policies' names may differ."""
         key = id(self.model.find_permission_set(holder.principal))
         if key not in self._confirmed:
             uncapped = holder.uncapped
@@ -130,7 +130,7 @@ class AuditContext:
 def confirm_candidate(holder: EffectivePrincipal, s: Candidate, uncapped: bool) -> tuple[str, str] | None:
     """Return severity and message if a subject passes, else None.
 
-    Where nothing limits the principal and the statement has no conditions, all subjects pass: they fit it by design.
+    Where nothing limits the principal and the statement has no conditions, all subjects pass: they match it by design.
     """
     sure = uncapped and not s.statement.conditions
     passing = [
@@ -153,7 +153,7 @@ def format_shortlist(names: list[str], shown: int = 4) -> str:
 
 
 def is_boundless(one: Statement) -> bool:
-    """Return whether a statement reaches any resource: `*`, or an ARN that leaves region, account and name open."""
+    """Return whether a statement covers any resource: `*`, or an ARN with wildcards for region, account and name."""
     if "resource" in one.negated:
         return True
     return not one.resources or any(is_open_ended(pattern) for pattern in one.resources)
@@ -192,7 +192,7 @@ def has_resource(one: Statement, resource: str) -> bool:
 
 
 def is_pattern_match(pattern: str, resource: str) -> bool:
-    """Return whether a pattern fits; it is compiled only if its text up to the first wildcard agrees, since most do not."""
+    """Return whether a pattern matches; compile it only if its text up to the first wildcard matches, as most do not."""
     if pattern in ("*", resource):
         return True
     start = WILD.split(pattern, maxsplit=1)[0]
@@ -212,7 +212,7 @@ def build_example_action(action: str) -> str:
 
 
 def list_example_resources(one: Statement, action: str, account: str) -> list[str]:
-    """Return resources that the statement reaches, of a type that the action acts on."""
+    """Return resources that the statement covers, of a type that the action acts on."""
     if "resource" in one.negated or not one.resources:
         return [r for r in list_typical_resources(action, account) if has_resource(one, r)]
     found: list[str] = []
@@ -239,7 +239,7 @@ def list_typical_resources(action: str, account: str) -> tuple[str, ...]:
 
 
 def build_probes(one: Statement, action: str, account: str) -> tuple[Probe, ...]:
-    """Return probes of an action on resources that no account has, as far as the statement reaches them."""
+    """Return probes of an action on resources that no account has, if the statement covers them."""
     if action.endswith(":*"):
         service = action.partition(":")[0]
         places = [f"arn:aws:{service}:::{NOBODY}/{NOBODY}", f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}"]

@@ -22,9 +22,9 @@ LINKED = "/aws-service-role/"  # AWS's own: the account cannot change them
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """The options of an audit. `facts` are what else was read of the account, `region` is the one in which its functions were listed.
+    """The options of an audit. `facts` are further facts about the account, `region` is the one in which its functions were listed.
 
-    With `only`, just these principals are examined: chains that lead through others are then not followed.
+    With `only`, examine just these principals: chains that lead through others are then not followed.
     """
 
     facts: AccountFacts = field(default_factory=AccountFacts)
@@ -43,8 +43,10 @@ def run_audit(snapshot: Snapshot, options: AuditOptions | None = None) -> list[F
 
 @contextmanager
 def pause_garbage_collection() -> Iterator[None]:
-    """Pause the garbage collector, for an audit in a process of its own: what is read and found stays to the end anyway, and the
-    collector's walks over it took a fifth of the time."""
+    """Pause the garbage collector during an audit in a process of its own.
+
+    Everything that is read stays in use to the end, and the collector took a fifth of the time to walk over it.
+    """
     gc.disable()
     try:
         yield
@@ -100,14 +102,14 @@ def lint_documents(context: AuditContext) -> Iterator[Finding]:
 
 
 def lint_inline(holder: str, policies: Mapping[str, Policy]) -> Iterator[Finding]:
-    """Yield the lint's findings without the quota, which is for all inline policies of a holder together (find_exceeded_quotas)."""
+    """Yield the lint's findings except on the quota, which is for all inline policies of a holder together (find_exceeded_quotas)."""
     for name, policy in policies.items():
         if "/" not in name:  # a group's, under its user
             yield from (f for f in linter.findings(policy, "inline", holder) if f.rule != "IAM-QUOTA-001")
 
 
 def map_arns_by_name(snapshot: Snapshot) -> dict[str, str]:
-    """Return each principal's ARN, but not for a user and a role of one name, so that no waiver by ARN takes one for the other."""
+    """Return each principal's ARN by name, except for a user and a role of the same name, which a waiver by ARN could confuse."""
     roles, users = snapshot.roles, snapshot.users
     found = {name: p.arn for name, p in (roles | users).items() if not (name in roles and name in users)}
     return found | {"<root_account>": f"arn:aws:iam::{find_account_number(snapshot)}:root"}

@@ -1,9 +1,9 @@
-"""Callers from outside: people with keys and without, over the internet or from a network of their own, and services that work for
-another account.
+"""Callers from outside the account: anonymous ones, principals of other accounts, over the internet or from their own network, and
+services that act for another account.
 
 An external caller has, for each condition key, the values that it may choose: patterns, and None where its request lacks the key.
 These are intersected with what a policy requires, so that `arn:aws:iam::*:role/ci` becomes the role of that name in its own
-account. The evaluator then decides whether the caller is admitted.
+account. The evaluator then decides whether the caller is allowed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from iampolicy.policy.evaluate import Caller, Rights
 
 UNKNOWN_ACCOUNT = "000000000000"  # no account has this number
 MOST = 256  # requests that are tried for one external caller
-# What a caller's own account allows it is unknown, and so counts as everything.
+# The permissions that a caller has in its own account are unknown, and so count as unlimited.
 UNLIMITED = Rights(
     (
         parse_policy(
@@ -31,8 +31,8 @@ UNLIMITED = Rights(
     )
 )
 KnownKeys = dict[str, tuple[str | None, ...]]
-Asked = Mapping[str, tuple[str, ...]]  # the values that a policy asks of each key
-# AWS calls a policy public that admits addresses "broader than /8 for IPv4 and /32 for IPv6 (excluding RFC1918 private
+RequiredValues = Mapping[str, tuple[str, ...]]  # the values that a policy compares each condition key with
+# AWS calls a policy public if it allows addresses "broader than /8 for IPv4 and /32 for IPv6 (excluding RFC1918 private
 # ranges)": docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html. A whole /8 counts here too.
 WORLD = {4: 8, 6: 31}
 ORG, ORG_PATHS = (None, f"o-{NOBODY}"), (None, f"o-{NOBODY}/r-{NOBODY}/")  # not every account is in an organisation
@@ -65,12 +65,12 @@ OF_A_PRINCIPAL = (
 
 @dataclass(frozen=True)
 class ExternalCaller:
-    """A caller, the keys that it chooses, and the prefixes of those that its requests lack unless chosen. Any other key is unknown."""
+    """A caller, the condition keys that it chooses, and the prefixes of keys that its requests lack. Any other key is unknown."""
 
     caller: Caller
     keys: KnownKeys
     absent: tuple[str, ...] = ()
-    origin_matters: bool = False  # whether it matters from which network it comes
+    origin_matters: bool = False  # whether its network of origin matters
 
 
 def build_external_role(account: str, arn: str = "", session: str = "") -> ExternalCaller:
@@ -128,8 +128,8 @@ def list_named_callers(value: str, account: str) -> tuple[ExternalCaller, ...]:
     return (build_external_role(account, value),)
 
 
-def collect_condition_keys(policy: Policy) -> Asked:
-    """Return the keys that decide, in conditions and as variables, with the values that conditions compare them with."""
+def collect_condition_keys(policy: Policy) -> RequiredValues:
+    """Return the condition keys and variables of a policy, with the values that conditions compare them with."""
     found: dict[str, tuple[str, ...]] = {}
     for one in policy.statements:
         for _, key, values in one.conditions:
@@ -141,9 +141,9 @@ def collect_condition_keys(policy: Policy) -> Asked:
 
 
 def iterate_caller_requests(
-    external: ExternalCaller, policy: Policy, asked: Asked
+    external: ExternalCaller, policy: Policy, asked: RequiredValues
 ) -> Iterator[tuple[Policy, dict[str, str]]]:
-    """Yield, for each request that the caller may make, the policy as that request meets it, and the keys of the request."""
+    """Yield (policy, condition keys) for each request that the caller may make; the policy is reduced to the keys that it has."""
     origins = (INTERNET, OF_NETWORK) if external.origin_matters and not asked.keys().isdisjoint(INTERNET) else ({},)
     for origin in origins:
         chosen_keys = {key: values for key, values in {**external.keys, **origin}.items() if key in asked}
@@ -152,18 +152,18 @@ def iterate_caller_requests(
             if external.absent
             else set()
         )
-        ways = [
+        choices = [
             [(key, value) for value in list_possible_values(key, shown, asked[key])]
             for key, shown in chosen_keys.items()
         ]
-        for chosen in islice(product(*ways), MOST):
+        for chosen in islice(product(*choices), MOST):
             absent = lacking.union(key for key, value in chosen if value is None)
             known = {key: value for key, value in chosen if value is not None}
             yield drop_absent_keys(policy, absent.__contains__) if absent else policy, known
 
 
 def list_possible_values(key: str, shown: tuple[str | None, ...], wanted: tuple[str, ...]) -> list[str | None]:
-    """Return the values that the caller may have for a key: one of its own, and what also fits the policy's own patterns."""
+    """Return the values that the caller may have for a key: one of its own, and those that also match the policy's patterns."""
     found: list[str | None] = []
     for one in shown:
         found.append(one.replace("*", NOBODY) if one else one)

@@ -1,4 +1,4 @@
-"""Rules about what a principal's statements allow: everything, whole services, unnamed resources, all but something."""
+"""Rules about what a principal's statements allow: everything, whole services, all resources, NotAction and NotResource."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from iampolicy.policy.document import Statement
 
 NAMES = "name the actions it needs, and their resources by ARN"
 WRITES = ("Write", "Permissions management", "Tagging")
-# Each alone makes its holder, or a principal whose keys it then has, an administrator.
+# Each action by itself makes its principal, or one whose keys it can create, an administrator.
 RULES_IAM = (
     ("iam:AttachRolePolicy", "role"), ("iam:PutRolePolicy", "role"), ("iam:AttachUserPolicy", "user"), ("iam:PutUserPolicy", "user"),
     ("iam:CreatePolicyVersion", "policy"), ("iam:CreateAccessKey", "user"),
@@ -40,7 +40,7 @@ RULES_IAM = (
 
 
 def find_admin_rights(one: Statement, account: str) -> Iterator[Candidate]:
-    """Yield a candidate for everything on everything (high without IAM, as with PowerUserAccess), or for all of IAM, which amounts to it."""
+    """Yield a candidate for all actions on all resources (high without IAM, as in PowerUserAccess), or for all of IAM, which is equivalent."""
     writes = tuple(Probe(action, f"arn:aws:iam::{account}:{kind}/{NOBODY}") for action, kind in RULES_IAM)
     anything = Probe(f"{NOBODY}:{NOTHING}", f"arn:aws:{NOBODY}:{REGION}:{account}:{NOBODY}/{NOBODY}")
     every = has_action(one, anything.action.lower()) and has_resource(one, anything.resource)
@@ -49,7 +49,7 @@ def find_admin_rights(one: Statement, account: str) -> Iterator[Candidate]:
     )
     if every:
         yield Candidate(
-            "IAM-ADMIN-001", "high", one, {"everything": (anything, *writes)}, "may do {} on everything", NAMES, writes, "critical"
+            "IAM-ADMIN-001", "high", one, {"all actions": (anything, *writes)}, "allows {} on all resources", NAMES, writes, "critical"
         )  # fmt: skip
     elif all_iam:
         yield Candidate(
@@ -57,7 +57,7 @@ def find_admin_rights(one: Statement, account: str) -> Iterator[Candidate]:
             "critical",
             one,
             {"IAM": tuple(probe for probe in writes if has_resource(one, probe.resource))},
-            "may do everything in {}, and so give itself the rest",
+            "allows all actions of {}, and so can grant itself everything",
             NAMES,
         )
 
@@ -67,19 +67,19 @@ def find_wildcards(one: Statement, account: str) -> Iterator[Candidate]:
         return
     services = {a: build_probes(one, a, account) for a in one.actions if re.fullmatch(r"[\w-]+:\*+", a)}
     if wide := {a: found for a, found in services.items() if found}:
-        yield Candidate("IAM-WILD-001", "high", one, wide, "allows {} on every resource", NAMES)
+        yield Candidate("IAM-WILD-001", "high", one, wide, "allows {} on all resources", NAMES)
     if not is_boundless(one):
         return
     partly = {a: build_probes(one, a, account) for a in one.actions if a not in services and has_scopable_writes(a)}
     if partly:
-        yield Candidate("IAM-WILD-001", "medium", one, partly, "allows whatever {} comes to mean, on every resource", NAMES)  # fmt: skip
+        yield Candidate("IAM-WILD-001", "medium", one, partly, "allows all actions of the pattern {} on all resources", NAMES)  # fmt: skip
     if is_named_by_condition(one):
         return
     named = [a for a in one.actions if "*" not in a and "?" not in a and should_name(a)]
     writing = {a: build_probes(one, a, account) for a in named if not (one.conditions and has_optional_resource(a))}
     if writing:
-        fix = "name the resources by ARN: these actions take one"
-        yield Candidate("IAM-WILD-002", "medium", one, restore_action_keys(writing), "allows {} on every resource", fix)
+        fix = "name the resources by ARN: these actions support it"
+        yield Candidate("IAM-WILD-002", "medium", one, restore_action_keys(writing), "allows {} on all resources", fix)
 
 
 def has_scopable_writes(pattern: str) -> bool:
@@ -108,7 +108,7 @@ def has_optional_resource(action: str) -> bool:
 
 
 def is_named_by_condition(one: Statement) -> bool:
-    """Return whether the statement requires a tag of the resource, or a metric's namespace: other ways to name it."""
+    """Return whether the statement requires a tag of the resource, or a metric's namespace, which also restrict the resource."""
     return any(
         (":resourcetag/" in key or key == "cloudwatch:namespace")
         and not operator.lower().removesuffix("ifexists").endswith("null")
@@ -117,21 +117,21 @@ def is_named_by_condition(one: Statement) -> bool:
 
 
 def find_partial_arns(one: Statement, account: str) -> Iterator[Candidate]:
-    """Yield a candidate for ARNs that leave open whose they are: region or account `*`, every bucket, every role."""
+    """Yield a candidate for ARNs that do not name an owner: `*` as region or account, every bucket, every role."""
     if "resource" in one.negated or is_named_by_condition(one):
         return
     loose = [p for p in one.resources if p.strip("*") and is_open_arn(p)]
     if not loose:
         return
-    if asked := [probe.action for probe in build_liveness_probes(one, account)]:
-        subjects = {p: tuple(Probe(action, fill_pattern(p, account)) for action in asked) for p in loose}
+    if probed := [probe.action for probe in build_liveness_probes(one, account)]:
+        subjects = {p: tuple(Probe(action, fill_pattern(p, account)) for action in probed) for p in loose}
         yield Candidate(
             "IAM-WILD-003",
             "medium",
             one,
             subjects,
-            "reaches {}",
-            "write out what * stands for: region, account, kind or name",
+            "allows resources {}",
+            "replace * by the region, account, resource type or name",
         )
 
 
@@ -144,9 +144,12 @@ def is_open_arn(pattern: str) -> bool:
 
 
 def find_negations(one: Statement, account: str) -> Iterator[Candidate]:
-    for element, severity, tomorrow in (("action", "high", "AWS adds"), ("resource", "medium", "is made")):
+    for element, severity, future in (
+        ("action", "high", "actions that AWS adds"),
+        ("resource", "medium", "resources that are created"),
+    ):
         if element in one.negated:
-            name, message = f"Not{element.capitalize()}", f"allows by {{}}: also what {tomorrow} tomorrow"
+            name, message = f"Not{element.capitalize()}", f"allows with {{}}: this includes {future} in future"
             yield Candidate("IAM-NOT-001", severity, one, {name: build_liveness_probes(one, account)}, message, NAMES)
             return
 
@@ -159,7 +162,7 @@ CANDIDATE_RULES: tuple[CandidateRule, ...] = (
 
 
 def findings(context: AuditContext, holder: EffectivePrincipal) -> Iterator[Finding]:
-    """Yield all findings but those that depend on other principals."""
+    """Yield all findings except those that depend on other principals."""
     bound = holder.principal.boundary != ""
     yield from (
         f for f in context.list_confirmed_findings(holder, CANDIDATE_RULES) if not (bound and f.rule == "IAM-BOUND-001")
@@ -170,7 +173,7 @@ def findings(context: AuditContext, holder: EffectivePrincipal) -> Iterator[Find
 
 
 def find_full_access(context: AuditContext, holder: EffectivePrincipal) -> Iterator[Finding]:
-    """Yield a finding for each of AWS's own wide policies, by name; what its text allows is left to the other rules."""
+    """Yield a finding for each AWS managed policy named ...FullAccess; the other rules judge its statements."""
     name_of = holder.principal.name
     for arn in dict.fromkeys(holder.principal.attached):
         name = arn.rsplit("/", 1)[-1]
@@ -180,25 +183,25 @@ def find_full_access(context: AuditContext, holder: EffectivePrincipal) -> Itera
             and name.endswith("FullAccess")
             and is_effective(context, holder, arn)
         ):
-            fix = "attach a policy with the actions it uses, or waive this with a reason"
-            yield Finding("IAM-ADMIN-002", "high", name_of, f"holds AWS's {name}", fix, arn)
+            fix = "attach a policy with only the actions it uses, or waive this with a reason"
+            yield Finding("IAM-ADMIN-002", "high", name_of, f"has the AWS managed policy {name}", fix, arn)
 
 
 def find_unread_policies(context: AuditContext, p: Principal) -> Iterator[Finding]:
-    """Yield a finding for each policy that cannot be judged, or only by its name, because its text is missing."""
-    fix = "save the account anew: invoke iam.audit --save; or hold a policy of the account's own"
+    """Yield a finding for each policy that cannot be judged, or only by its name, because its document is missing."""
+    fix = "save the account again: invoke iam.audit --save FILE; or use a customer managed policy"
     for arn in context.snapshot.unread(p):
         if arn in WELL_KNOWN:
             continue
-        what = "holds {}, whose text is not at hand: what it gives is not known"
+        what = "has the policy {}, whose document is not in the snapshot: its permissions are unknown"
         if arn == p.boundary:
-            judged = "nothing bounded it" if ":aws:policy/" in arn else "that let nothing through"
-            what = f"is bounded by {{}}, whose text is not at hand: judged as if {judged}"
+            judged = "there were no boundary" if ":aws:policy/" in arn else "it allowed nothing"
+            what = f"has the permissions boundary {{}}, whose document is not in the snapshot: judged as if {judged}"
         yield Finding("IAM-UNREAD-001", "medium", p.name, what.format(shorten_arn(arn)), fix, arn)
 
 
 def is_effective(context: AuditContext, holder: EffectivePrincipal, arn: str) -> bool:
-    """Return whether an attached policy allows anything; one whose text is unknown counts as if it did."""
+    """Return whether an attached policy allows anything; one whose document is missing counts as if it did."""
     held = next((p for p in holder.rights.identity if p.name == arn), None)
     if held is None or holder.uncapped:
         return True

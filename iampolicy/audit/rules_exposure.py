@@ -1,4 +1,4 @@
-"""Rules about what is open to the world: the bucket, the function, the network."""
+"""Rules about what is public: the bucket, the function, the network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from iampolicy.policy.evaluate import Request, decide_request
 
 BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 PUBLIC_GRANTS = ("/global/AllUsers", "/global/AuthenticatedUsers")
-SOLD = (80, 443)  # ports that are open on purpose more often than not
+WEB_PORTS = (80, 443)  # mostly open on purpose
 PROTOCOLS = {"tcp": "6", "udp": "17", "icmp": "1", "icmpv6": "58"}
 
 
@@ -41,53 +41,53 @@ def findings(context: AuditContext, facts: AccountFacts) -> Iterator[Finding]:
 def find_bucket_exposure(context: AuditContext, name: str, bucket: Mapping[str, Any]) -> Iterator[Finding]:
     blocks = bucket.get("blocks") or {}
     if missing := [block for block in BLOCKS if blocks.get(block) is not True]:
-        message = f"public access is not blocked: {', '.join(missing)}"
+        message = f"Block Public Access is off: {', '.join(missing)}"
         yield Finding("IAM-EXPO-001", "high", name, message, "invoke data.up")
     public = [uri for uri in bucket.get("grants") or () if str(uri).endswith(PUBLIC_GRANTS)]
     if public and blocks.get("IgnorePublicAcls") is not True:
-        yield Finding("IAM-EXPO-001", "high", name, "its ACL lets everybody in", "block public access: invoke data.up", "ACL")  # fmt: skip
+        yield Finding("IAM-EXPO-001", "high", name, "its ACL allows everyone", "block public access: invoke data.up", "ACL")  # fmt: skip
     held = parse_policy("bucket policy", bucket.get("policy"))
     for one in held.statements:
         for found in describe_outside_access(
             context, held, one, [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/{NOBODY}"]
         ):
-            fix = "name the principals of this account that may"
+            fix = "name the principals of this account that need access"
             yield Finding("IAM-EXPO-001", "high", name, found, fix, held.name, one.name)
 
 
 def find_function_exposure(context: AuditContext, name: str, function: Mapping[str, Any]) -> Iterator[Finding]:
     if "NONE" in (function.get("urls") or ()):
-        yield Finding("IAM-EXPO-001", "high", name, "its URL asks nobody who he is", "set its AuthType to AWS_IAM", "URL")  # fmt: skip
+        yield Finding("IAM-EXPO-001", "high", name, "its URL has no authentication", "set its AuthType to AWS_IAM", "URL")  # fmt: skip
     for document in function.get("policies") or ():
         held = parse_policy("function policy", document)
         for one in held.statements:
-            fix = "name who may, and aws:SourceArn or aws:SourceAccount for a service"
+            fix = "name the principals, and require aws:SourceArn or aws:SourceAccount for a service"
             for found in describe_outside_access(context, held, one, []):
                 yield Finding("IAM-EXPO-001", "high", name, found, fix, held.name, one.name)
             for value in [value for kind, value in one.principals or () if kind == "Service" and one.allow]:
                 if can_any_caller_pass(context, held, one, [build_foreign_service(value)], []):
-                    found = f"{value} may call it on behalf of any account"
+                    found = f"{value} may invoke it on behalf of any account"
                     yield Finding("IAM-EXPO-001", "high", name, found, fix, held.name, one.name)
 
 
 def describe_outside_access(context: AuditContext, held: Policy, one: Statement, resources: list[str]) -> Iterator[str]:
-    """Yield, in words, the callers from outside this account that the statement admits."""
+    """Yield a sentence for each caller from outside this account that the statement allows."""
     if not one.allow:
         return
     if can_any_caller_pass(context, held, one, EXTERNAL_CALLERS, resources):
-        yield "its policy lets everybody in"
+        yield "its policy allows everyone"
         return
     for kind, value in one.principals or ():
         account = extract_account(value) if kind == "AWS" else ""
         foreign = account not in ("", context.account) and "principal" not in one.negated
         if foreign and can_any_caller_pass(context, held, one, list_named_callers(value, account), resources):
-            yield f"its policy lets {value} of another account in"
+            yield f"its policy allows {value} of another account"
 
 
 def can_any_caller_pass(
     context: AuditContext, held: Policy, one: Statement, callers: Iterable[ExternalCaller], named: list[str]
 ) -> bool:
-    """Return whether some request of one of the callers passes this statement."""
+    """Return whether this statement allows some request of one of the callers."""
     now = {"aws:currenttime": context.now.isoformat(), "aws:epochtime": str(int(context.now.timestamp()))}
     asked = collect_condition_keys(held)
     actions = [a.replace("*", NOBODY).replace("?", "x") for a in one.actions] or [f"{NOBODY}:{NOBODY}"]
@@ -112,7 +112,7 @@ Opening = tuple[str, int, int, frozenset[int]]  # protocol, first port, last por
 
 
 def list_world_openings(group: Mapping[str, Any]) -> list[Opening]:
-    """Return what a security group admits from the whole world."""
+    """Return what a security group allows from the whole internet."""
     found: list[Opening] = []
     for rule in group.get("IpPermissions") or ():
         ranges = [r.get("CidrIp", "") for r in rule.get("IpRanges") or ()]
@@ -125,31 +125,31 @@ def list_world_openings(group: Mapping[str, Any]) -> list[Opening]:
 
 
 def find_group_exposure(group: Mapping[str, Any], acls: tuple[Mapping[str, Any], ...]) -> Iterator[Finding]:
-    """Yield a finding for each opening to the world; it is low where, for now, the network ACLs block all of its ports."""
+    """Yield a finding for each opening to the internet; it is low while the network ACLs block all of its ports."""
     name = f"{group.get('GroupId', '')} {group.get('GroupName', '')}".strip()
     for opening in list_world_openings(group):
         protocol, first, last, _ = opening
         there = [acl for acl in acls if acl.get("VpcId") == group.get("VpcId")]
-        stopped = bool(there) and not any(is_acl_open(acl, opening) for acl in there)
-        meant = protocol == "tcp" and first == last and first in SOLD
-        severity = "low" if stopped or protocol.startswith("icmp") else "medium" if meant else "high"
+        blocked = bool(there) and not any(is_acl_open(acl, opening) for acl in there)
+        meant = protocol == "tcp" and first == last and first in WEB_PORTS
+        severity = "low" if blocked or protocol.startswith("icmp") else "medium" if meant else "high"
         ports = (
-            "every port"
+            "all ports"
             if (first, last) == (0, 65535)
             else f"port {first}"
             if first == last
             else f"ports {first} to {last}"
         )
-        message = f"lets the whole world to {ports}" + (", which the network ACLs stop" if stopped else "")
-        yield Finding("IAM-EXPO-003", severity, name, message, "name the addresses that may: invoke net.up")
+        message = f"is open to the internet on {ports}" + (", which the network ACLs block" if blocked else "")
+        yield Finding("IAM-EXPO-003", severity, name, message, "allow only the addresses that need it: invoke net.up")
 
 
 def is_acl_open(acl: Mapping[str, Any], opening: Opening) -> bool:
-    """Return whether a network ACL admits the world to any of the ports; for each port, the first entry that fits decides."""
+    """Return whether a network ACL allows the internet to any of the ports; for each port, the first matching entry decides."""
     entries = [e for e in sorted(acl.get("Entries") or (), key=lambda e: e.get("RuleNumber", 0)) if not e.get("Egress")]
     protocol, first, last, versions = opening
-    spoken = {str(e.get("Protocol")) for e in entries}  # "-1" among them stands for those that no entry names
-    protocols = spoken if protocol == "-1" else {PROTOCOLS.get(protocol, protocol)}
+    named = {str(e.get("Protocol")) for e in entries}  # "-1" among them stands for all that no entry names
+    protocols = named if protocol == "-1" else {PROTOCOLS.get(protocol, protocol)}
     return any(
         is_any_port_allowed([e for e in entries if is_world_entry(e, one, version)], max(first, 0), last)
         for one in protocols
@@ -158,14 +158,14 @@ def is_acl_open(acl: Mapping[str, Any], opening: Opening) -> bool:
 
 
 def is_world_entry(entry: Mapping[str, Any], protocol: str, version: int) -> bool:
-    """Return whether an entry is about the protocol, and about the world in this version of IP."""
+    """Return whether an entry is for the protocol, and for the whole internet in this version of IP."""
     network = entry.get("CidrBlock") or entry.get("Ipv6CidrBlock") or ""
     same = str(entry.get("Protocol")) in ("-1", protocol, *(name for name, n in PROTOCOLS.items() if n == protocol))
     return same and is_worldwide(network) and ip_network(network, strict=False).version == version
 
 
 def is_any_port_allowed(entries: list[Mapping[str, Any]], first: int, last: int) -> bool:
-    """Return whether one of the ports is allowed before it is denied to the whole world."""
+    """Return whether one of the ports is allowed before it is denied to the whole internet."""
     left = [(first, last)]
     for entry in entries:
         ports = entry.get("PortRange") or {"From": 0, "To": 65535}

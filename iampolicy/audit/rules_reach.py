@@ -1,4 +1,4 @@
-"""Rules about how far a principal reaches: roles it passes, policies it writes, data and credentials it takes, its own boundary."""
+"""Rules about what a principal can reach: roles it passes, policies it writes, data and credentials it reads, its own boundary."""
 
 from __future__ import annotations
 
@@ -59,37 +59,37 @@ PASSING = "iam:passrole"
 def find_role_passing(one: Statement, account: str) -> Iterator[Candidate]:
     if not is_about_iam(one) or not has_action(one, PASSING):
         return
-    somebody, anyone = f"arn:aws:iam::{account}:role/{NOBODY}", {"iam:passedtoservice": f"{NOBODY}.amazonaws.com"}
-    wide = has_resource(one, somebody)
-    roles = [somebody] if wide else list_example_resources(one, "iam:PassRole", account)
-    to_any = tuple(Probe("iam:PassRole", role, anyone) for role in roles)
+    any_role, any_service = f"arn:aws:iam::{account}:role/{NOBODY}", {"iam:passedtoservice": f"{NOBODY}.amazonaws.com"}
+    wide = has_resource(one, any_role)
+    roles = [any_role] if wide else list_example_resources(one, "iam:PassRole", account)
+    to_any = tuple(Probe("iam:PassRole", role, any_service) for role in roles)
     to_some = tuple(Probe("iam:PassRole", role) for role in roles)
     named = any(key == "iam:passedtoservice" for _, key, _ in one.conditions)
-    fix = "name the role in a statement of its own, and iam:PassedToService"
+    fix = "name the role in a separate statement, with the condition key iam:PassedToService"
     if "action" in one.negated or "resource" in one.negated or "iam:*" in one.actions or "*" in one.actions:
-        how = "all but some actions" if one.negated else "a wildcard"
-        yield Candidate("IAM-PASS-003", "high", one, {how: to_some}, "may pass roles, by way of {}", fix)
+        how = "NotAction or NotResource" if one.negated else "a wildcard"
+        yield Candidate("IAM-PASS-003", "high", one, {how: to_some}, "may pass roles, through {}", fix)
     elif wide:
         what = "may pass {} to a service" if named else "may pass {} to any service"
         yield Candidate("IAM-PASS-001", "medium", one, {"any role": to_some}, what, fix, to_any, "high")
     elif not named:
         subjects = {pattern: (probe,) for pattern, probe in zip(one.resources, to_any, strict=False)}
-        yield Candidate("IAM-PASS-002", "medium", one, subjects, "may pass {} to any service", "add iam:PassedToService")  # fmt: skip
+        yield Candidate("IAM-PASS-002", "medium", one, subjects, "may pass {} to any service", "add a condition on iam:PassedToService")  # fmt: skip
 
 
 def find_resource_sharing(one: Statement, account: str) -> Iterator[Candidate]:
-    """Yield a candidate for a statement that may write the policies of any resource: that may hand the resources to anyone."""
+    """Yield a candidate for a statement that may write the policies of any resource, and so grant access to anyone."""
     if not is_boundless(one):
         return
     found = {a: build_probes(one, a.lower(), account) for a in list_policy_writers(one)}
     if subjects := {a: probing for a, probing in found.items() if probing}:
         yield Candidate(
-            "IAM-EXPO-002", "high", one, subjects, "may change who may use any resource: {}", "name the resources by ARN, or leave these out"
+            "IAM-EXPO-002", "high", one, subjects, "may change the policies of any resource: {}", "name the resources by ARN, or remove these actions"
         )  # fmt: skip
 
 
 def list_policy_writers(one: Statement) -> Iterable[str]:
-    """Return the actions on resources' policies that the statement covers; of `*` and NotAction those of services that hold data."""
+    """Return the actions on resource-based policies that the statement covers; for `*` and NotAction, those of data services."""
     if "action" in one.negated or "*" in one.actions:
         return select_covered_actions(one, POLICY_WRITERS)
     return [a for pattern in one.actions for a in list_granting_actions(pattern)]
@@ -108,7 +108,7 @@ def list_granting_actions(pattern: str) -> tuple[str, ...]:
 
 
 def is_granting_action(action: str) -> bool:
-    """Return whether the action gives rights on a resource; passing roles and linking services have rules of their own, or none."""
+    """Return whether the action grants permissions on a resource. iam:PassRole has its own rules; service-linked roles need none."""
     if action in ("iam:PassRole", "iam:CreateServiceLinkedRole") or action.startswith("sts:"):
         return False
     return actions.find_access_level(action) == "Permissions management"
@@ -121,11 +121,11 @@ def find_data_exfiltration(one: Statement, account: str) -> Iterator[Candidate]:
         reading = [a for a in select_covered_actions(one, tuple(READS_DATA)) if READS_DATA[a] == severity]
         if subjects := {a: probing for a in reading if (probing := build_probes(one, a.lower(), account))}:
             fix = "name the resources by ARN"
-            yield Candidate("IAM-EXFIL-001", severity, one, subjects, "may take data away from anywhere: {}", fix)
+            yield Candidate("IAM-EXFIL-001", severity, one, subjects, "may read data of any resource: {}", fix)
 
 
 def find_credential_access(one: Statement, account: str) -> Iterator[Candidate]:
-    """Yield candidates for actions that hand out credentials; those that take no resource, as ecr:GetAuthorizationToken, are info."""
+    """Yield candidates for actions that return credentials; those that take no resource, as ecr:GetAuthorizationToken, are info."""
     if not is_boundless(one):
         return
     handed = select_covered_actions(one, HANDS_OUT)
@@ -134,12 +134,12 @@ def find_credential_access(one: Statement, account: str) -> Iterator[Candidate]:
         ("info", [a for a in handed if a in NO_RESOURCE]),
     ):
         if subjects := {a: probing for a in chosen if (probing := build_probes(one, a.lower(), account))}:
-            fix = "name the resources by ARN" if severity == "medium" else "nothing: AWS takes no resource here"
-            yield Candidate("IAM-CRED-001", severity, one, subjects, "is given credentials by {}", fix)
+            fix = "name the resources by ARN" if severity == "medium" else "none: these actions take no resource"
+            yield Candidate("IAM-CRED-001", severity, one, subjects, "may obtain credentials by {}", fix)
 
 
 def find_unbounded_iam_writes(one: Statement, account: str) -> Iterator[Candidate]:
-    """Yield a candidate for making roles and policies; rules_access.findings drops it for a principal with a boundary."""
+    """Yield a candidate for creating roles and policies; rules_access.findings drops it for a principal with a boundary."""
     if not is_about_iam(one):
         return
     found = {
@@ -148,7 +148,8 @@ def find_unbounded_iam_writes(one: Statement, account: str) -> Iterator[Candidat
     }
     if found:
         yield Candidate(
-            "IAM-BOUND-001", "medium", one, restore_action_keys(found), "has no boundary, and may use {}", "give it a permissions boundary"
+            "IAM-BOUND-001", "medium", one, restore_action_keys(found),
+            "has no permissions boundary, and may use {}", "give it a permissions boundary"
         )  # fmt: skip
 
 
@@ -163,22 +164,24 @@ def find_boundary_gaps(holder: EffectivePrincipal) -> Iterator[Finding]:
     p = holder.principal
     if not p.boundary:
         if p.path.startswith("/kennel/"):
-            yield Finding("IAM-BOUND-001", "medium", p.name, "has no boundary", "invoke iam.apply, with a boundary.json in its folder")  # fmt: skip
+            fix = "add a boundary.json to its folder, then: invoke iam.apply"
+            yield Finding("IAM-BOUND-001", "medium", p.name, "has no permissions boundary", fix)
         return
     kind = "Role" if p.trust is not None else "User"
-    ways = [(action, p.boundary) for action in ("iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion")]
-    ways += [(f"iam:{verb}{kind}PermissionsBoundary", p.arn) for verb in ("Delete", "Put")]
-    # The probe is an arbitrary policy: replacing one prescribed boundary by another is left to the escalation rules.
+    requests = [(action, p.boundary) for action in ("iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion")]
+    requests += [(f"iam:{verb}{kind}PermissionsBoundary", p.arn) for verb in ("Delete", "Put")]
+    # The probe is an arbitrary policy: the escalation rules judge the replacement of one prescribed boundary by another.
     other = {"iam:permissionsboundary": f"arn:aws:iam::{holder.principal.caller.account}:policy/{NOBODY}"}
-    if passing := [action for action, resource in ways if holder.may(Probe(action, resource, other))]:
-        message = f"may lift its own boundary: {format_shortlist(passing)}"
-        yield Finding("IAM-BOUND-001", "high", p.name, message, "deny it these on its boundary and on itself", p.boundary)  # fmt: skip
+    if passing := [action for action, resource in requests if holder.may(Probe(action, resource, other))]:
+        message = f"may remove its own permissions boundary: {format_shortlist(passing)}"
+        fix = "deny these actions on its boundary and on itself"
+        yield Finding("IAM-BOUND-001", "high", p.name, message, fix, p.boundary)
 
 
 def find_admin_role_passing(
     context: AuditContext, holders: list[EffectivePrincipal], administrators: set[str]
 ) -> Iterator[Finding]:
-    """Yield a finding for each principal that may pass a role that may do everything, and may not do everything itself."""
+    """Yield a finding for each principal that is no administrator, but may pass a role that is one."""
     strong = {p.arn: p for name, p in context.snapshot.roles.items() if name in administrators}
     place = {arn: number for number, arn in enumerate(strong)}
     passed: dict[int, list[Principal]] = {}
@@ -186,7 +189,7 @@ def find_admin_role_passing(
         holding = context.model.find_permission_set(holder.principal)
         if holder.principal.name in administrators or PASSING not in holding.actions:
             continue
-        if id(holding) not in passed:  # decided once for all who hold the same
+        if id(holding) not in passed:  # decided once for all principals with the same permissions
             meant = sorted(holding.candidates("iam:PassRole", strong), key=place.__getitem__)
             may = (strong[arn] for arn in meant if holding.may("iam:PassRole", arn))
             passed[id(holding)] = [*islice(may, 2)]
@@ -195,7 +198,7 @@ def find_admin_role_passing(
                 "IAM-PASS-002",
                 "high",
                 holder.principal.name,
-                f"may pass {role.name}, which may do everything" + (", and others" if others else ""),
-                "let it pass only roles that may do less than itself",
+                f"may pass {role.name}, which has administrator access" + (", and others" if others else ""),
+                "limit iam:PassRole to roles with fewer permissions than its own",
                 path=(holder.principal.arn, f"iam:PassRole {role.arn}", role.arn),
             )

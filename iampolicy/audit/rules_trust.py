@@ -1,4 +1,4 @@
-"""Rules about who may assume a role: each tries the trust policy as an outsider, a neighbour, a service or a pipeline would."""
+"""Rules about who may assume a role: each evaluates the trust policy for callers of other accounts, of this account, services and pipelines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from iampolicy.audit.context import NOBODY, AuditContext, format_shortlist, has_
 from iampolicy.audit.external_principals import (
     UNLIMITED,
     WITH_KEYS,
-    Asked,
     ExternalCaller,
     KnownKeys,
+    RequiredValues,
     build_foreign_service,
     collect_condition_keys,
     iterate_caller_requests,
@@ -25,8 +25,8 @@ from iampolicy.finding import Finding
 from iampolicy.policy.document import Policy, Statement
 from iampolicy.policy.evaluate import Caller, Request, decide_request
 
-# Services that send aws:SourceAccount and aws:SourceArn when they take a role, by their pages on the confused deputy. EC2 and
-# Lambda are not among them: they send neither, and a role cannot be passed to them from another account.
+# Services that send aws:SourceAccount and aws:SourceArn when they assume a role, by their pages on the confused deputy. EC2 and
+# Lambda are not among them: they send neither key, and a role cannot be passed to them from another account.
 SENDERS = frozenset(
     f"{name}.amazonaws.com"
     for name in (
@@ -35,7 +35,7 @@ SENDERS = frozenset(
         "pipes", "sagemaker", "scheduler", "ssm", "states", "transcribe", "transfer", "vpc-flow-logs",
     )
 )  # fmt: skip
-# A request signed with a long-term access key has neither; in a session without a second factor it is false, and has no age.
+# A request signed with a long-term access key has neither key; a session without MFA has aws:MultiFactorAuthPresent false and no age.
 # docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 WITHOUT_MFA: KnownKeys = {"aws:multifactorauthpresent": (None, "false"), "aws:multifactorauthage": (None,)}
 # The forms of a token's subject: of GitHub, GitLab, Terraform and Buildkite, Vercel, a cluster, and plain names.
@@ -49,7 +49,7 @@ WHOLE = (
     f"owner:{{0}}:project:{NOBODY}:*", f"system:serviceaccount:{NOBODY}:*",
 )  # fmt: skip
 ORGANISATION = re.compile(r"(?:repo|project_path|organization|owner):([^/:@]+)")
-# Other claims that say whose a token is. Those that its owner is free to choose, as branch and environment, stay unknown.
+# Other claims that identify a token's owner. Those that the owner chooses freely, as branch and environment, stay unknown.
 CLAIMS = (
     "actor", "actor_id", "email", "enterprise", "enterprise_id", "hd", "namespace_id", "namespace_path", "organization_id", "project_id",
     "project_path", "repository", "repository_id", "repository_owner", "repository_owner_id", "terraform_organization_id",
@@ -61,7 +61,7 @@ ACTIONS = ("sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWit
 
 @dataclass(frozen=True)
 class TrustEntry:
-    """One statement of a trust policy that admits callers, with the whole policy, whose denies count."""
+    """One Allow statement of a trust policy, with the whole policy, whose Deny statements count."""
 
     trust: Policy
     statement: Statement
@@ -70,11 +70,11 @@ class TrustEntry:
     moment: Mapping[str, str]
 
     @cached_property
-    def asked(self) -> Asked:
+    def asked(self) -> RequiredValues:
         return collect_condition_keys(self.trust)
 
     def admits(self, *callers: ExternalCaller) -> bool:
-        """Return whether some request of one of the callers passes this statement; the keys that a caller does not have are unknown."""
+        """Return whether this statement allows some request of one of the callers; keys that a caller does not have are unknown."""
         return any(
             self.passes(trust, external.caller, {**self.moment, **known})
             for external in callers
@@ -129,14 +129,19 @@ def find_open_trust(entry: TrustEntry) -> Found:
     one = entry.statement
     named = [value for kind, value in one.principals or () if kind == "AWS"]
     if "principal" in one.negated:
-        yield "IAM-TRUST-006", "medium", "lets all in but some: NotPrincipal", "name who may take it"
+        yield (
+            "IAM-TRUST-006",
+            "medium",
+            "allows everyone except some, with NotPrincipal",
+            "name the principals that may assume it",
+        )
     elif "*" not in named:
         return
     if entry.admits(*WITH_KEYS):
-        yield "IAM-TRUST-001", "critical", "anyone may take it", "name the principals that may"
+        yield "IAM-TRUST-001", "critical", "anyone may assume it", "name the principals that may assume it"
     elif "*" in named and entry.admits(build_neighbour_caller(entry)):
-        fix = "name the principals that may; a condition is easily lost"
-        yield "IAM-TRUST-001", "medium", "names anyone, and only its conditions hold them back", fix
+        fix = "name the principals that may assume it; a condition is easily lost"
+        yield "IAM-TRUST-001", "medium", "its trust policy names Principal *, restricted only by conditions", fix
 
 
 def build_neighbour_caller(entry: TrustEntry, kind: str = "role") -> ExternalCaller:
@@ -161,11 +166,12 @@ def find_trusted_accounts(entry: TrustEntry) -> Found:
             continue
         if account == entry.account:
             if is_whole_account(value) and entry.admits(build_neighbour_caller(entry)):
-                fix = "name the roles or users that may"
-                yield "IAM-TRUST-003", "low", "whoever the account's IAM lets may take it: it trusts root", fix
+                fix = "name the roles or users that may assume it"
+                message = "anyone in the account with sts:AssumeRole may assume it: its trust policy names root"
+                yield "IAM-TRUST-003", "low", message, fix
         elif entry.admits(*list_named_callers(value, account)):
-            message = f"{value} of another account may take it without an external id"
-            yield "IAM-TRUST-002", "high", message, "ask for sts:ExternalId, or take the account out"
+            message = f"{value} of another account may assume it without an external id"
+            yield "IAM-TRUST-002", "high", message, "require sts:ExternalId, or remove the account"
 
 
 def extract_account(value: str) -> str:
@@ -179,18 +185,23 @@ def is_whole_account(value: str) -> bool:
 def find_deleted_principals(entry: TrustEntry) -> Found:
     for _, value in entry.statement.principals or ():
         if DELETED.fullmatch(value):
-            yield "IAM-TRUST-006", "medium", f"names {value[:4]}..., who was deleted", "take the id out"
+            yield (
+                "IAM-TRUST-006",
+                "medium",
+                f"its trust policy names {value[:4]}..., a deleted principal",
+                "remove the id",
+            )
 
 
 def find_confused_deputies(entry: TrustEntry) -> Found:
     for kind, value in entry.statement.principals or ():
         if kind == "Service" and strip_region(value) in SENDERS and entry.admits(build_foreign_service(value)):
-            fix = "ask for aws:SourceAccount, or aws:SourceArn"
-            yield "IAM-TRUST-004", "medium", f"{value} may take it on behalf of any account", fix
+            fix = "require aws:SourceAccount or aws:SourceArn"
+            yield "IAM-TRUST-004", "medium", f"{value} may assume it on behalf of any account", fix
 
 
 def find_open_providers(entry: TrustEntry) -> Found:
-    """Yield findings about web identities: a pipeline or a pod presents a token with its subject and its audience."""
+    """Yield findings about web identities: a pipeline or a pod presents a token with a subject and an audience."""
     for kind, value in entry.statement.principals or ():
         if kind != "Federated" or ":saml-provider/" in value:
             continue
@@ -198,33 +209,33 @@ def find_open_providers(entry: TrustEntry) -> Found:
         caller, sub, aud = Caller(federated=value), f"{host}:sub".lower(), f"{host}:aud".lower()
         claims: KnownKeys = {f"{host}:{name}".lower(): (NOBODY, f"{NOBODY}/*") for name in CLAIMS}
         subjects = list_condition_values(entry.statement, sub)
-        anyones = entry.admits(ExternalCaller(caller, claims | {sub: tuple(list_foreign_subjects(subjects))}))
-        if anyones and host != "cognito-identity.amazonaws.com":  # whose pool is the audience
-            held = f"is {format_shortlist(subjects)}" if subjects else "is not held to a value"
-            message = f"anybody whom {host} vouches for may take it: {sub} {held}"
-            yield "IAM-TRUST-005", "critical", message, f"ask for {sub} with StringEquals"
+        is_open = entry.admits(ExternalCaller(caller, claims | {sub: tuple(list_foreign_subjects(subjects))}))
+        if is_open and host != "cognito-identity.amazonaws.com":  # whose pool is the audience
+            condition = f"is {format_shortlist(subjects)}" if subjects else "has no condition"
+            message = f"any identity of {host} may assume it: {sub} {condition}"
+            yield "IAM-TRUST-005", "critical", message, f"require {sub} with StringEquals"
         wide = (
             one
             for one in subjects
             if entry.admits(ExternalCaller(caller, claims | {sub: tuple(list_organisation_subjects(one))}))
         )
-        if not anyones and (one := next(wide, "")):
-            message = f"a whole organisation may take it: {sub} is {one}"
+        if not is_open and (one := next(wide, "")):
+            message = f"a whole organisation may assume it: {sub} is {one}"
             yield "IAM-TRUST-005", "high", message, "name the repository, and its branch or environment"
         if entry.admits(ExternalCaller(caller, {aud: (NOBODY,)})):
-            message = f"a token that {host} gave out for anybody may take it: {aud} is not held to a value"
-            yield "IAM-TRUST-005", "critical", message, f"ask for {aud} with StringEquals"
+            message = f"a token of {host} for any audience may assume it: {aud} has no condition"
+            yield "IAM-TRUST-005", "critical", message, f"require {aud} with StringEquals"
 
 
 def list_foreign_subjects(subjects: Iterable[str]) -> Iterator[str]:
-    """Yield subjects of an unrelated organisation: one of any name, or of a name that a pattern leaves partly open."""
+    """Yield subjects of an unrelated organisation: one of any name, or of a name that matches a pattern."""
     named = [found[1] for one in subjects if (found := ORGANISATION.match(one))]
-    strangers = [NOBODY, *(one.replace("*", NOBODY).replace("?", "x") for one in named if {*"*?"} & {*one})]
-    yield from dict.fromkeys(form.format(one) for one in strangers for form in SUBJECTS)
+    organisations = [NOBODY, *(one.replace("*", NOBODY).replace("?", "x") for one in named if {*"*?"} & {*one})]
+    yield from dict.fromkeys(form.format(one) for one in organisations for form in SUBJECTS)
 
 
 def list_organisation_subjects(subject: str) -> Iterator[str]:
-    """Yield subjects of the organisation that a subject names, from anywhere in it."""
+    """Yield subjects of other repositories or workspaces of the organisation that a subject names."""
     found = ORGANISATION.match(subject)
     yield from (form.format(found[1] if found else NOBODY) for form in WHOLE)
 
@@ -234,7 +245,7 @@ def list_condition_values(one: Statement, key: str) -> list[str]:
 
 
 def find_missing_mfa(entry: TrustEntry) -> Found:
-    """Yield a finding if a user, or any user of the whole account, may assume it without a second factor; a role cannot bring one."""
+    """Yield a finding if a user, or any user of the account, may assume it without MFA; for a role there is no MFA."""
     if "principal" in entry.statement.negated:
         return
     for kind, value in entry.statement.principals or ():
@@ -250,12 +261,14 @@ def find_missing_mfa(entry: TrustEntry) -> Found:
             else build_known_caller(value, entry.account)
         )
         if entry.admits(replace(person, keys=person.keys | WITHOUT_MFA)):
-            yield "IAM-TRUST-007", "low", "a person may take it without a second factor", "ask for aws:MultiFactorAuthPresent"  # fmt: skip
+            yield "IAM-TRUST-007", "low", "a user may assume it without MFA", "require aws:MultiFactorAuthPresent"  # fmt: skip
             return
 
 
 def find_long_sessions(role: Principal) -> Iterator[Finding]:
-    """Yield a finding for a role that may do everything if its sessions may last longer than an hour."""
+    """Yield a finding for an administrator role whose sessions may last longer than an hour."""
     if role.trust is not None and role.session_s > 3600:
-        message = f"may do everything, for {role.session_s / 3600:.1f} h at a time"
-        yield Finding("IAM-TRUST-007", "low", role.name, message, "let its sessions last an hour", "trust")
+        message = f"has administrator access, in sessions of up to {role.session_s / 3600:.1f} h"
+        yield Finding(
+            "IAM-TRUST-007", "low", role.name, message, "set its maximum session duration to one hour", "trust"
+        )

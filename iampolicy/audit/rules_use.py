@@ -1,4 +1,4 @@
-"""Rules about what is unused, keys and passwords, inline policies, and AWS's quotas."""
+"""Rules about unused principals and policies, keys and passwords, inline policies, and AWS's quotas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT_VERSIONS = 5
 ATTACHED = 10
 # docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html: of all inline policies of one holder together
 INLINE = {"role": 10_240, "user": 2_048, "group": 5_120}
-CONSOLE_MADE = re.compile(r"(?P<function>.+)-role(-[a-z0-9]{8})?")  # as Lambda's console names a role that it makes
+CONSOLE_MADE = re.compile(r"(?P<function>.+)-role(-[a-z0-9]{8})?")  # as Lambda's console names a role that it creates
 
 
 def is_too_young(p: Principal, now: datetime) -> bool:
@@ -30,23 +30,23 @@ def is_too_young(p: Principal, now: datetime) -> bool:
 
 
 def find_unused_roles(context: AuditContext, role: Principal, facts: AccountFacts) -> Iterator[Finding]:
-    """Yield a finding for a role unused for 90 days, or whose function is gone. AWS remembers the last 400 days."""
+    """Yield a finding for a role unused for 90 days, or whose function is deleted. AWS keeps the last use for 400 days."""
     if role.trust is None or is_too_young(role, context.now) or role.created is None:
         return
     function = find_function_of_role(role)
-    fix = "invoke iam.prune, if nothing needs it"
+    fix = "if nothing needs it, remove it: invoke iam.prune"
     known = facts.function_names is not None and not is_recently_used(context, role)
     if function and known and function not in (facts.function_names or ()):
-        where = f" from {context.region}, the one region that was asked" if context.region else ""
-        yield Finding("IAM-USE-001", "medium", role.name, f"its function {function} is gone{where}", fix)
+        where = f" in {context.region}, the only region that was checked" if context.region else ""
+        yield Finding("IAM-USE-001", "medium", role.name, f"its function {function} does not exist{where}", fix)
     elif role.last_used is None and context.now - role.created > UNUSED:
-        yield Finding("IAM-USE-001", "medium", role.name, f"never used since it was made on {role.created:%Y-%m-%d}", fix)  # fmt: skip
+        yield Finding("IAM-USE-001", "medium", role.name, f"never used since it was created on {role.created:%Y-%m-%d}", fix)  # fmt: skip
     elif role.last_used is not None and context.now - max(role.last_used, role.created) > UNUSED:
         yield Finding("IAM-USE-001", "medium", role.name, f"not used since {role.last_used:%Y-%m-%d}", fix)
 
 
 def is_recently_used(context: AuditContext, role: Principal) -> bool:
-    """Return whether the role was used in the last 7 days, or 90 if in another region: a function of that name may exist there."""
+    """Return whether the role was used in the last 7 days, or 90 in another region, where a function of that name may exist."""
     if role.last_used is None:
         return False
     elsewhere = role.last_region not in ("", context.region)
@@ -54,14 +54,14 @@ def is_recently_used(context: AuditContext, role: Principal) -> bool:
 
 
 def find_function_of_role(role: Principal) -> str:
-    """Return the function that a role is for if only Lambda may assume it and its name is as Lambda's console makes it, else ""."""
+    """Return the function of a role that only Lambda may assume and that is named as Lambda's console names roles, else ""."""
     found = CONSOLE_MADE.fullmatch(role.name)
     trusted = {who for one in role.trust_policy.statements for who in one.principals or ()} if found else set()
     return found["function"] if found and trusted == {("Service", "lambda.amazonaws.com")} else ""
 
 
 def find_unused_services(context: AuditContext, p: Principal, facts: AccountFacts) -> Iterator[Finding]:
-    """Yield a finding for services that the principal may use and has not used; only where AWS was asked (--usage)."""
+    """Yield a finding for services that the principal may use but has not used; it needs the facts of --usage."""
     seen = facts.usage.get(p.arn)
     if seen is None or is_too_young(p, context.now):
         return
@@ -71,8 +71,8 @@ def find_unused_services(context: AuditContext, p: Principal, facts: AccountFact
     }
     idle = sorted(name for name in granted & set(seen) if is_long_unused(seen[name], context.now, p.created))
     if idle:
-        message = f"may use {', '.join(idle)}, and has not for {UNUSED.days} days"
-        fix = f"take {', '.join(f'{name}:*' for name in idle)} out of its policies"
+        message = f"may use {', '.join(idle)}, but has not for {UNUSED.days} days"
+        fix = f"remove {', '.join(f'{name}:*' for name in idle)} from its policies"
         yield Finding("IAM-USE-002", "medium", p.name, message, fix)
 
 
@@ -82,7 +82,7 @@ def is_long_unused(used: datetime | None, now: datetime, created: datetime | Non
 
 
 def find_orphans(context: AuditContext) -> Iterator[Finding]:
-    """Yield a finding for each policy that no principal holds, and each group without users."""
+    """Yield a finding for each policy that no principal has, and each group without users."""
     snapshot = context.snapshot
     held = {arn for p in snapshot.principals() for arn in (*p.attached, p.boundary)}
     held |= {arn for group in snapshot.groups.values() for arn in group.attached}
@@ -93,14 +93,14 @@ def find_orphans(context: AuditContext) -> Iterator[Finding]:
                 "IAM-USE-003",
                 "low",
                 policy.name,
-                "a policy that nobody holds",
-                "invoke iam.apply, if iam_policies/ has it; else delete it",
+                "is attached to no principal",
+                "if iam_policies/ has it: invoke iam.apply; otherwise delete it",
                 arn,
             )
-    peopled = {name for user in snapshot.users.values() for name in user.groups}
+    with_users = {name for user in snapshot.users.values() for name in user.groups}
     for name in snapshot.groups:
-        if name not in peopled:
-            yield Finding("IAM-USE-003", "low", name, "a group without users", "delete it")
+        if name not in with_users:
+            yield Finding("IAM-USE-003", "low", name, "is a group without users", "delete it")
 
 
 def find_weak_credentials(context: AuditContext, facts: AccountFacts, administrators: set[str]) -> Iterator[Finding]:
@@ -111,11 +111,11 @@ def find_weak_credentials(context: AuditContext, facts: AccountFacts, administra
         yield from find_old_keys(one, context.now)
         if one.password and not one.mfa:
             severity = "high" if one.user in administrators else "medium"
-            yield Finding("IAM-KEY-002", severity, one.user, "has a password and no second factor", "give it an MFA device")  # fmt: skip
+            yield Finding("IAM-KEY-002", severity, one.user, "has a password, but no MFA", "give it an MFA device")  # fmt: skip
     if facts.credentials is None and facts.summary:
-        shared = {"AccountMFAEnabled": "mfa", "AccountAccessKeysPresent": "key"}
-        told = {name: facts.summary[key] for key, name in shared.items() if key in facts.summary}
-        yield from list_root_findings(has_key=bool(told.get("key")), has_mfa=bool(told.get("mfa", 1)))
+        summary = facts.summary
+        has_key, has_mfa = summary.get("AccountAccessKeysPresent"), summary.get("AccountMFAEnabled", 1)
+        yield from list_root_findings(has_key=bool(has_key), has_mfa=bool(has_mfa))
 
 
 def find_weak_root(one: Credential) -> Iterator[Finding]:
@@ -124,9 +124,9 @@ def find_weak_root(one: Credential) -> Iterator[Finding]:
 
 def list_root_findings(has_key: bool, has_mfa: bool) -> Iterator[Finding]:
     if has_key:
-        yield Finding("IAM-KEY-001", "critical", "<root_account>", "the account's root has an access key", "delete it")
+        yield Finding("IAM-KEY-001", "critical", "<root_account>", "the root user has an access key", "delete it")
     if not has_mfa:
-        yield Finding("IAM-KEY-002", "critical", "<root_account>", "the account's root has no second factor", "give it an MFA device")  # fmt: skip
+        yield Finding("IAM-KEY-002", "critical", "<root_account>", "the root user has no MFA", "give it an MFA device")  # fmt: skip
 
 
 def find_old_keys(one: Credential, now: datetime) -> Iterator[Finding]:
@@ -134,40 +134,42 @@ def find_old_keys(one: Credential, now: datetime) -> Iterator[Finding]:
     for key in active:
         made, used = key.rotated, key.used or key.rotated
         if made and now - made > KEY_AGE:
-            message = f"an access key is {(now - made).days} days old"
-            yield Finding("IAM-KEY-001", "high", one.user, message, f"make another, then delete it: {KEY_AGE.days} days are the most")  # fmt: skip
+            message = f"has an access key that is {(now - made).days} days old; {KEY_AGE.days} is the maximum"
+            yield Finding("IAM-KEY-001", "high", one.user, message, "create a new key, then delete this one")  # fmt: skip
         if used and now - used > KEY_IDLE:
-            message = f"an access key was not used for {(now - used).days} days"
+            message = f"has an access key that was not used for {(now - used).days} days"
             yield Finding("IAM-KEY-001", "high", one.user, message, "deactivate it")
     if len(active) > 1:
         yield Finding("IAM-KEY-001", "medium", one.user, "has two active access keys", "delete the older")
 
 
 def find_long_lived_users(users: Iterable[Principal], facts: AccountFacts) -> Iterator[Finding]:
-    """Yield a finding for each user, unless the credential report shows it without keys and password: it can do nothing."""
+    """Yield a finding for each user, except those without keys and password in the credential report, who cannot log in."""
     idle = {one.user for one in facts.credentials or () if not one.password and not any(key.active for key in one.keys)}
     for user in users:
         if user.name not in idle:
-            yield Finding("IAM-KEY-003", "medium", user.name, "is a user, whose keys never expire", "use roles instead")
+            yield Finding(
+                "IAM-KEY-003", "medium", user.name, "is an IAM user: its access keys do not expire", "use roles instead"
+            )
 
 
 def find_inline_policies(context: AuditContext) -> Iterator[Finding]:
-    fix = "make it a managed policy: those have versions"
+    fix = "make it a managed policy, which keeps versions to roll back to"
     for p in context.snapshot.principals():
         for name in p.inline:
             revoked = name == POLICY_NAME and find_revocation_time(
                 p
-            )  # iam.revoke's deny, which iam.apply takes away in time
-            if "/" not in name and not revoked:  # with one it is a group's, under its user
+            )  # iam.revoke's deny, which iam.apply removes after 12 hours
+            if "/" not in name and not revoked:  # a name with a slash is a group's policy, under its user
                 severity = "low" if p.trust is not None else "medium"
-                yield Finding("IAM-INLINE-001", severity, p.name, f"holds {name} itself", fix, name)
+                yield Finding("IAM-INLINE-001", severity, p.name, f"has the inline policy {name}", fix, name)
     for group in context.snapshot.groups.values():
         for name in group.inline:
-            yield Finding("IAM-INLINE-001", "low", group.name, f"holds {name} itself", fix, name)
+            yield Finding("IAM-INLINE-001", "low", group.name, f"has the inline policy {name}", fix, name)
 
 
 def find_exceeded_quotas(context: AuditContext) -> Iterator[Finding]:
-    """Yield findings for the quotas of several documents together; the lint has that of a single one."""
+    """Yield findings on the quotas of several documents together; the lint checks that of a single one."""
     snapshot = context.snapshot
     holders = [("role", p.name, p.inline, p.attached) for p in snapshot.roles.values()]
     for user in snapshot.users.values():
@@ -179,15 +181,16 @@ def find_exceeded_quotas(context: AuditContext) -> Iterator[Finding]:
         used = sum(count_policy_characters(policy.document) for policy in policies.values())
         if used > 0.9 * INLINE[kind]:
             severity = "high" if used > INLINE[kind] else "low"
-            message = f"its inline policies have {used:,} of {INLINE[kind]:,} characters"
-            yield Finding("IAM-QUOTA-001", severity, name, message, "make managed policies of them")
+            message = f"its inline policies have {used:,} characters; the quota is {INLINE[kind]:,}"
+            yield Finding("IAM-QUOTA-001", severity, name, message, "make them managed policies")
         if len(set(attached)) > ATTACHED:
-            message = f"holds {len(set(attached))} managed policies; {ATTACHED} is what AWS takes unless asked"
-            yield Finding("IAM-QUOTA-002", "high", name, message, "put them together")
+            message = f"has {len(set(attached))} managed policies attached; the default quota is {ATTACHED}"
+            yield Finding("IAM-QUOTA-002", "high", name, message, "merge them")
     for arn, policy in snapshot.policies.items():
         if len(policy.versions) >= KEPT_VERSIONS and ":iam::aws:policy/" not in arn:
-            message = f"has {len(policy.versions)} versions: AWS keeps no more, and the next change fails"
-            yield Finding("IAM-QUOTA-003", "medium", policy.name, message, "invoke iam.apply prunes the oldest; or delete it", arn)  # fmt: skip
+            message = f"has {len(policy.versions)} versions, the maximum: the next change by hand fails"
+            fix = "delete the oldest; invoke iam.apply does so before a change"
+            yield Finding("IAM-QUOTA-003", "medium", policy.name, message, fix, arn)
 
 
 def count_policy_characters(document: object) -> int:

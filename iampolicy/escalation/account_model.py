@@ -1,7 +1,7 @@
-"""The model of a snapshot at a given time: permission sets, known context keys, trusts, and who may assume which role.
+"""The model of a snapshot at a given time: permission sets, known context keys, trust policies, and who may assume which role.
 
-A role's session may have other tags than the role, and a policy whose text is not in the snapshot may say anything: what is unknown
-is assumed in the principal's favour.
+A role's session may have other tags than the role, and a policy whose document is not in the snapshot may allow anything: unknowns
+are assumed in the principal's favour.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ AWS = "arn:aws:iam::aws:policy/"
 TAG = "aws:principaltag/"
 NO_TAGS: Tags = {}
 REGIONAL = re.compile(r"\.[a-z]{2}(-[a-z]+)+-\d\.")
-NEW_SESSION = "the session that the new trust names"
+NEW_SESSION = "the session that the new trust policy names"
 WELCOME = Policy("trust", (Statement(1, "", True, ("sts:assumerole",), principals=(("AWS", NEW_SESSION),)),))
 
 Found = TypeVar("Found")
@@ -43,7 +43,7 @@ def make_well_known_policy(name: str, **what: object) -> tuple[str, Policy]:
     return AWS + name, parse_policy(AWS + name, text)
 
 
-# The effect of these policies is known without their text. docs.aws.amazon.com/aws-managed-policy/latest/reference/
+# The permissions of these policies are known without their document. docs.aws.amazon.com/aws-managed-policy/latest/reference/
 WELL_KNOWN = dict([
     (ADMINISTRATOR, parse_policy(ADMINISTRATOR, {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}})),
     make_well_known_policy("IAMFullAccess", Action="iam:*"),
@@ -61,7 +61,7 @@ class RankedPrincipals:
 
 
 class AccountModel:
-    """The account's principals with cached results; what depends on a permission set alone is computed once for all who share it.
+    """The account's principals with cached results; results that depend only on a permission set are computed once per set.
 
     `carriers` maps the ARN of a resource, such as a function, to the ARN of its role.
     """
@@ -77,7 +77,7 @@ class AccountModel:
         }
         self.roles = {role.arn: role for role in snapshot.roles.values()}
         self.users = {user.arn: user for user in snapshot.users.values()}
-        # Roles by the principals that their trusts name (services and providers by name); `named` has a role's principals.
+        # Roles by the principals that their trust policies name (services and providers by name); `named` has a role's principals.
         self.by_service: dict[str, dict[str, Principal]] = {}
         self.open_trust: dict[str, Principal] = {}
         self.personal_trust: dict[str, Principal] = {}
@@ -130,23 +130,23 @@ class AccountModel:
         return self._rights[p.arn]
 
     def complete_rights(self, p: Principal) -> Rights:
-        """Return the rights, with well-known policies for missing texts. An AWS boundary without text restricts nothing."""
+        """Return the rights, with well-known policies for missing documents. An AWS boundary without document restricts nothing."""
         absent = [WELL_KNOWN[arn] for arn in p.attached if arn in WELL_KNOWN and arn not in self.snapshot.policies]
         boundary = self.find_policy_text(p.boundary) if p.boundary else None
         return Rights((*self.snapshot.rights(p).identity, *absent), boundary)
 
     def find_policy_text(self, arn: str) -> Policy | None:
-        """Return the policy; None for an AWS policy of unknown text. A missing policy of the account itself allows nothing."""
+        """Return the policy; None for an unknown AWS managed policy. A missing policy of the account itself allows nothing."""
         if arn in self.snapshot.policies or not arn.startswith(AWS):
             return self.snapshot.managed(arn)
         return WELL_KNOWN.get(arn)
 
     @cached_property
     def strong_policies(self) -> dict[str, PermissionSet]:
-        """The policies of the snapshot that make a principal strong on their own."""
-        somebody = next(self.snapshot.principals())
+        """The policies of the snapshot each of which gives a principal powers by itself."""
+        any_principal = next(self.snapshot.principals())
         held = {
-            arn: self.build_permission_set(Rights((self.snapshot.managed(arn),)), somebody)
+            arn: self.build_permission_set(Rights((self.snapshot.managed(arn),)), any_principal)
             for arn in self.snapshot.policies
         }
         return {arn: one for arn, one in held.items() if one.is_admin or one.powers}
@@ -185,7 +185,7 @@ class AccountModel:
     def can_choose_tag(self, p: Principal, name: str) -> bool:
         """Return whether the principal can use another value of the tag than its own, by tagging itself or its session.
 
-        AWS: a session's tag takes the place of the role's. docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
+        AWS: a session's tag overrides the role's. docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
         """
         own = self.complete_rights(p)
         if self.can_tag_itself(p, own):
@@ -212,7 +212,7 @@ class AccountModel:
         return any(decide_request(one, rights, possible=True).allowed for one in asked)
 
     def _index_trust(self, role: Principal) -> None:
-        """Index the principals that the role's trust names. Conditions and denies are evaluated later."""
+        """Index the principals that the role's trust policy names. Conditions and denies are evaluated later."""
         account = role.caller.account
         for one in role.trust_policy.statements:
             if not one.allow:
@@ -230,12 +230,12 @@ class AccountModel:
                     self.direct.setdefault(normalise_principal(value), {})[role.arn] = role
 
     def find_candidate_roles(self, p: Principal) -> dict[str, Principal]:
-        """Return the roles whose trust has to be evaluated for this individual principal."""
+        """Return the roles whose trust policy has to be evaluated for this individual principal."""
         by_name = self.direct.get(f"arn:aws:iam::{p.caller.account}:role/{p.name}", {}) if p.trust is not None else {}
         return {**self.direct.get(p.arn, {}), **by_name, **self.personal_trust}
 
     def can_service_assume(self, role: Principal, service: str) -> bool:
-        """Return whether the trust lets the service assume the role; an identity pool counts as a federated provider."""
+        """Return whether the trust policy allows the service to assume the role; an identity pool counts as a federated provider."""
         policy = role.trust_policy
         key = (id(policy), service)
         if key not in self._service_assumes:
@@ -271,7 +271,7 @@ class AccountModel:
         return None
 
     def can_assume_rewritten(self, permissions: PermissionSet, arn: str) -> bool:
-        """Return whether the holder could assume a role after writing its trust for itself: only a deny prevents it."""
+        """Return whether the holder could assume a role after it has rewritten its trust policy: only a deny prevents it."""
         me = Caller(permissions.caller.arn, NEW_SESSION)
         return any(
             decide_request(
@@ -341,7 +341,7 @@ def list_trusted_sessions(policy: Policy, p: Principal) -> list[str]:
 
 
 def is_session_tag_allowed(trust: Policy, name: str, wanted: Iterable[str]) -> bool:
-    """Return whether a trust lets a caller set this session tag to one of the values (or any). Tags set by services do not count."""
+    """Return whether a trust policy allows a caller to set this session tag to one of the values (or any), apart from services."""
     about = [one for one in trust.statements if is_about_action(one, "sts:TagSession")]
     if not any(one.allow for one in about):
         return False

@@ -26,7 +26,7 @@ REWRITE = "iam:UpdateAssumeRolePolicy"
 
 
 def find_action_resources(path: Path, permissions: PermissionSet) -> list[tuple[str, Decision, bool]] | None:
-    """Return a resource for each action of the path but iam:PassRole; None when one of these actions is allowed nowhere."""
+    """Return a resource for each action of the path except iam:PassRole; None when one of these actions is allowed nowhere."""
     places = [permissions.find_resource(action) for action in path.actions if action != PASS_ROLE]
     return [place for place in places if place] if all(places) else None
 
@@ -51,7 +51,7 @@ def pass_role(model: AccountModel, path: Path, permissions: PermissionSet, p: Pr
         if (pool := model.rank_service_roles(path.services)).members:
             return find_strongest(model, permissions, pool, build_pass_question(path, permissions))
         places = [permissions.find_resource(PASS_ROLE, {"iam:passedtoservice": service}) for service in path.services]
-        note = f"no role trusts {path.services[0]} yet, and it may pass any that will"
+        note = f"no role trusts {path.services[0]} yet, but it may pass any new one that does"
         return next((Outcome(GAINS, place[1], note=note) for place in places if place and place[2]), None)
 
     return model.remember(permissions, path.id, find)
@@ -60,7 +60,7 @@ def pass_role(model: AccountModel, path: Path, permissions: PermissionSet, p: Pr
 def reach_carrier(model: AccountModel, path: Path, permissions: PermissionSet, p: Principal) -> Outcome | None:
     """Return the outcome of using an existing function or instance.
 
-    IAM does not say which role it runs with: unless `carriers` does, assume any role that its service may assume.
+    IAM's API does not return the role that it runs with: unless `carriers` has it, assume any role that its service may assume.
     """
 
     def find() -> Outcome | None:
@@ -73,11 +73,11 @@ def reach_carrier(model: AccountModel, path: Path, permissions: PermissionSet, p
                 compute_outcome(model, permissions, model.find_permission_set(role), narrow[1], role) for role in known
             )
         if not pool.members:
-            note = f"no role trusts {path.services[0]} yet, but any that will is within reach"
+            note = f"no role trusts {path.services[0]} yet, but it reaches any new one that does"
             return None if narrow else Outcome(GAINS, places[0][1], note=note)
         found = find_strongest(model, permissions, pool, build_any_role_question(places[0][1]))
         if found and narrow and found.level == ADMIN:
-            note = f"only on {narrow[0]}, and IAM does not say which role that runs with"
+            note = f"only on {narrow[0]}, whose role IAM's API does not return"
             return Outcome(GAINS, found.decision, found.target, found.gains, note)
         return found
 
@@ -107,7 +107,7 @@ def derive_regional_prefix(arn: str) -> str:
 
 def reach_outside(model: AccountModel, path: Path, permissions: PermissionSet, p: Principal) -> Outcome | None:
     places = find_action_resources(path, permissions)
-    return Outcome(GAINS, places[0][1], note="what it leads to is not in IAM") if places else None
+    return Outcome(GAINS, places[0][1], note="its target is outside IAM") if places else None
 
 
 def build_user_question(path: Path, permissions: PermissionSet) -> TargetQuestion:
@@ -125,11 +125,11 @@ def create_keys(model: AccountModel, path: Path, permissions: PermissionSet, p: 
     found = find_best_outcome(model, path, permissions, p, model.users, build_user_question(path, permissions))
     if found or model.users.keys() - {p.arn}:
         return found
-    return compute_newcomer_outcome(permissions, path, "there is no other user yet, and it may have any that comes")
+    return compute_newcomer_outcome(permissions, path, "there is no other user yet, but it can become any new one")
 
 
 def become_role(model: AccountModel, path: Path, permissions: PermissionSet, p: Principal) -> Outcome | None:
-    """Return the outcome of becoming a role, by sts:AssumeRole (the trust must allow it too) or by rewriting its trust."""
+    """Return the outcome of becoming a role, by sts:AssumeRole (its trust policy must allow it too) or by rewriting that policy."""
     if ASSUME_ROLE in path.actions:
         own = find_best_outcome(
             model, path, permissions, p, model.find_candidate_roles(p), build_assume_question(model, p), alone=True
@@ -145,7 +145,7 @@ def become_role(model: AccountModel, path: Path, permissions: PermissionSet, p: 
     found = find_best_outcome(model, path, permissions, p, model.roles, build_rewrite_question(model, permissions))
     if found or model.roles.keys() - {p.arn}:
         return found
-    return compute_newcomer_outcome(permissions, path, "there is no other role yet, and it may have any that comes")
+    return compute_newcomer_outcome(permissions, path, "there is no other role yet, but it can become any new one")
 
 
 def build_assume_question(
@@ -173,7 +173,7 @@ def find_best_outcome(
     question: TargetQuestion,
     alone: bool = False,
 ) -> Outcome | None:
-    """Return the best outcome in the pool, with each target's own rights, or with any where the path writes its policies.
+    """Return the best outcome in the pool, with each target's own permissions, or with any if the path writes its policies.
 
     With `alone` the result holds for this principal only and is not cached.
     """
@@ -222,7 +222,5 @@ def join_group(model: AccountModel, path: Path, permissions: PermissionSet, p: P
             held = model.build_permission_set(Rights((*rights.identity, *more), rights.boundary), p)
             found.append(compute_outcome(model, permissions, held, hit, p, f"in {one.name}"))
     if p.trust is not None and (place := permissions.find_resource(path.actions[0])) and not place[2]:
-        return Outcome(BOUNDED, place[1], note="it is no user, so it is in no group")
-    return choose_strongest(found) or compute_newcomer_outcome(
-        permissions, path, "it may put whom it likes into any group"
-    )
+        return Outcome(BOUNDED, place[1], note="it is not a user, so it cannot be in a group")
+    return choose_strongest(found) or compute_newcomer_outcome(permissions, path, "it may add any user to any group")

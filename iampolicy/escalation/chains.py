@@ -1,4 +1,4 @@
-"""Escalation chains: which principals reach an administrator hop by hop, each hop by becoming another principal."""
+"""Escalation chains: which principals reach administrator access hop by hop, each hop by becoming another principal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from iampolicy.policy.document import compile_arn_glob
 
 HOW = ("passed", "carried", "keys", "role")
 SHOWN = 8  # hops that a finding lists one by one
-ALL_ROLES, ALL_USERS, OPEN = "every role", "every user", "whoever trusts the account"
+ALL_ROLES, ALL_USERS, OPEN = "every role", "every user", "every role that trusts the account"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def find_chains(
     reached = {p.arn: p for p in weak if p.arn in hops}
     while reached and waiting:
         frontier, met = Frontier(model, reached), {}
-        for p, steps, nearer in (*seekers.hops(frontier), *frontier.trusted(waiting)):
+        for p, steps, nearer in (*seekers.hops(frontier), *frontier.trusted_hops(waiting)):
             if p.arn in waiting:
                 met[p.arn] = waiting.pop(p.arn)
                 hops[p.arn] = Hop(steps, nearer, hops[nearer.arn].left + 1, hops[nearer.arn].end)
@@ -71,8 +71,8 @@ def make_finding(p: Principal, nearer: Principal, path: tuple[str, ...]) -> Find
         "IAM-PRIVESC-CHAIN",
         "critical",
         p.name,
-        f"becomes an administrator by way of {shorten_arn(nearer.arn)}: {' > '.join(path)}",
-        f"Break the chain where it is weakest, at the latest at its first step: {path[0]}.",
+        f"becomes an administrator through {shorten_arn(nearer.arn)}: {' > '.join(path)}",
+        f"Break the chain at one of its steps, for example the first: {path[0]}.",
         path=path,
     )
 
@@ -85,7 +85,7 @@ class Seeker:
     kinds: frozenset[str]
     exact: frozenset[str]
     globs: tuple[Callable[[str], Any], ...]
-    anybody: bool
+    any_target: bool
 
 
 class Seekers:
@@ -99,23 +99,25 @@ class Seekers:
         for one in self.waiting.values():
             for arn in one.exact:
                 self.exact.setdefault(arn, []).append(one)
-        self.wide = {key: one for key, one in self.waiting.items() if one.globs or one.anybody}
+        self.wide = {key: one for key, one in self.waiting.items() if one.globs or one.any_target}
 
     def hops(self, frontier: Frontier) -> Iterator[tuple[Principal, tuple[str, ...], Principal]]:
-        for one in {id(one): one for one in (*self.narrow(frontier), *self.matching(frontier))}.values():
+        for one in {
+            id(one): one for one in (*self.match_exact_arns(frontier), *self.match_patterns(frontier))
+        }.values():
             if hop := frontier.hop(one.members[0]):
                 self.waiting.pop(id(one), None)
                 self.wide.pop(id(one), None)
                 yield from ((p, *hop) for p in one.members)
 
-    def narrow(self, frontier: Frontier) -> Iterator[Seeker]:
+    def match_exact_arns(self, frontier: Frontier) -> Iterator[Seeker]:
         for arn in frontier.people:
             yield from (one for one in self.exact.get(arn, ()) if id(one) in self.waiting)
 
-    def matching(self, frontier: Frontier) -> Iterator[Seeker]:
+    def match_patterns(self, frontier: Frontier) -> Iterator[Seeker]:
         for one in self.wide.values():
             if not one.kinds.isdisjoint(frontier.kinds) and (
-                one.anybody or any(fits(arn) for fits in one.globs for arn in frontier.people)
+                one.any_target or any(fits(arn) for fits in one.globs for arn in frontier.people)
             ):
                 yield one
 
@@ -123,18 +125,18 @@ class Seekers:
 def make_seeker(permissions: PermissionSet, members: list[Principal]) -> Seeker:
     kinds: set[str] = set()
     aimed: set[str] = set()
-    anybody = False
+    any_target = False
     for path in list_hop_paths(permissions):
         kinds |= {*path.services} or {
             ALL_USERS if path.how == "keys" else OPEN if ASSUME_ROLE in path.actions else ALL_ROLES
         }
-        anybody |= path.how == "carried"
+        any_target |= path.how == "carried"
         aimed |= {PASS_ROLE} if path.how == "passed" else {path.actions[0]} if path.how != "carried" else set()
     patterns = {pattern for action in aimed for pattern in permissions.index_action(action).patterns}
     exact = {pattern for pattern in patterns if not {*"*?$"} & {*pattern}}
-    anybody |= any(pattern == "*" or "$" in pattern for pattern in patterns)
-    globs = tuple(compile_arn_glob(pattern).fullmatch for pattern in patterns - exact) if not anybody else ()
-    return Seeker(members, frozenset(kinds), frozenset(exact), globs, anybody)
+    any_target |= any(pattern == "*" or "$" in pattern for pattern in patterns)
+    globs = tuple(compile_arn_glob(pattern).fullmatch for pattern in patterns - exact) if not any_target else ()
+    return Seeker(members, frozenset(kinds), frozenset(exact), globs, any_target)
 
 
 def list_hop_paths(permissions: PermissionSet) -> list[Path]:
@@ -145,7 +147,7 @@ def list_hop_paths(permissions: PermissionSet) -> list[Path]:
 
 
 class Frontier:
-    """The principals worth becoming, grouped by the way to become them."""
+    """The principals worth becoming, grouped by the kind of path that leads to them."""
 
     def __init__(self, model: AccountModel, people: Mapping[str, Principal]) -> None:
         self.model, self.people = model, people
@@ -164,13 +166,13 @@ class Frontier:
         """Return the steps to a principal of the frontier, and that principal, for all with the permissions of `p`; or None."""
         permissions = self.model.find_permission_set(p)
         for path in list_hop_paths(permissions):
-            pool, asked = self.along(path, permissions, p)
+            pool, asked = self.find_targets(path, permissions, p)
             if found := next(asked.hits(pool), None):
                 who = shorten_arn(found[0].arn)
                 return (*path.steps(who), who), found[0]
         return None
 
-    def along(
+    def find_targets(
         self, path: Path, permissions: PermissionSet, p: Principal
     ) -> tuple[Mapping[str, Principal], TargetQuestion]:
         """Return the principals to which the path could lead, and the question that decides about each."""
@@ -186,8 +188,8 @@ class Frontier:
             return pool if places else {}, assume_and_pass.build_pass_question(path, permissions)
         return pool if all(place[2] for place in places) else {}, assume_and_pass.build_any_role_question(places[0][1])
 
-    def trusted(self, waiting: Mapping[str, Principal]) -> Iterator[tuple[Principal, tuple[str, ...], Principal]]:
-        """Yield hops of principals that a trust names directly, or whose identity it checks in a condition."""
+    def trusted_hops(self, waiting: Mapping[str, Principal]) -> Iterator[tuple[Principal, tuple[str, ...], Principal]]:
+        """Yield hops of principals that a trust policy names directly, or whose identity it checks in a condition."""
         for arn, role in self.roles.items():
             asked = (
                 [*waiting.values()] if arn in self.model.personal_trust else self.find_named_principals(arn, waiting)

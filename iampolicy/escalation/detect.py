@@ -1,9 +1,9 @@
-"""Decide escalation paths (paths.toml) for each principal; a path is a high or critical finding only when something is gained.
+"""Decide escalation paths (paths.toml) for each principal; a path is a high or critical finding only when the principal gains something.
 
-The evaluator is asked whether some request could perform a path's actions: certain denies, boundaries, dates and resources
-count, and so does the trust of a role that is passed, assumed or rewritten. The target of the path is looked up in the snapshot.
-A gain is what makes a principal strong (`powers` in paths.toml) and the holder lacks: rights over IAM, secrets and other
-roles, wherever they apply; data and machines only where the policy names no specific resource. A role that may access only its own
+The evaluator decides whether some request could perform a path's actions: certain denies, boundaries, dates and resources
+count, and so does the trust policy of a role that is passed, assumed or rewritten. The target of the path is looked up in the
+snapshot. A gain is a power (`powers` in paths.toml) that the holder lacks: permissions over IAM, secrets and other roles, on any
+resource; over data and machines only where the policy names no specific resource. A role that may access only its own
 bucket is no gain for a principal that may pass it: such a path is `bounded`, with severity info.
 
 critical: the target may do everything (a principal that may write its own policies is limited by its boundary alone).
@@ -45,7 +45,7 @@ Wordings = dict[
 
 
 def findings(model: AccountModel, judged: Callable[[Principal], bool] = lambda p: True) -> list[Finding]:
-    """Return all IAM-PRIVESC findings about the principals that are judged."""
+    """Return all IAM-PRIVESC findings about the principals that `judged` accepts."""
     found: list[Finding] = []
     wordings: Wordings = {}
     critical: dict[str, tuple[str, ...]] = {}
@@ -62,7 +62,7 @@ def findings(model: AccountModel, judged: Callable[[Principal], bool] = lambda p
 
 
 def list_paths_to_try(model: AccountModel, p: Principal) -> tuple[Path, ...]:
-    """Return the paths whose actions may all be allowed: a principal that a trust names does not need sts:AssumeRole itself."""
+    """Return the paths whose actions may all be allowed: a principal that a trust policy names does not need sts:AssumeRole itself."""
     actions = model.find_permission_set(p).actions
     return list_available_paths(actions | {ASSUME_ROLE.lower()} if model.find_candidate_roles(p) else actions)
 
@@ -83,7 +83,7 @@ def find_allowing_statement(model: AccountModel, p: Principal, decision: Decisio
         if one.layer == "identity":
             return model.rights(p).identity[int(one.policy)].name, one.statement.name
         if one.layer == "resource":
-            return "the role's trust", one.statement.name
+            return "the role's trust policy", one.statement.name
     return "", ""
 
 
@@ -92,7 +92,7 @@ def describe_outcome(path: Path, p: Principal, outcome: Outcome) -> str:
     note = f"; {outcome.note}" if outcome.note else ""
     if outcome.level == BOUNDED:
         who = f" through {shorten_arn(outcome.target.arn)}" if outcome.target else ""
-        return f"{what}: bounded, nothing is gained{who}{note}"
+        return f"{what}: bounded, no gain{who}{note}"
     who = f"{shorten_arn(outcome.target.arn)}: " if outcome.target else ""
     more = len(outcome.gains) - SHOWN
     gains = ", ".join(outcome.gains[:SHOWN]) + (f" and {more} more" if more > 0 else "")
@@ -102,4 +102,4 @@ def describe_outcome(path: Path, p: Principal, outcome: Outcome) -> str:
 def describe_path_steps(path: Path, p: Principal, outcome: Outcome) -> tuple[str, ...]:
     who = shorten_arn(outcome.target.arn) if outcome.target else ""
     myself = outcome.level == ADMIN and outcome.target == p
-    return (*path.steps(who), "administrator" if myself else who or "whoever comes")
+    return (*path.steps(who), "administrator" if myself else who or "any new role")

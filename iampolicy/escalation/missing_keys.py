@@ -1,7 +1,7 @@
 """Drop conditions on keys that a request certainly lacks, as opposed to unknown keys.
 
-Asked what is possible, the evaluator treats a key that is not in the context as unknown. A policy's conditions on an absent key
-are therefore decided here first, and the rest of the policy is passed on.
+With `possible`, the evaluator treats a key that is not in the context as unknown. A policy's conditions on an absent key
+are therefore decided here first, and the evaluator gets the rest of the policy.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def compute_outcome(
 def find_strongest(
     model: AccountModel, permissions: PermissionSet, ranked: RankedPrincipals, question: TargetQuestion, skip: str = ""
 ) -> Outcome | None:
-    """Return the outcome for the strongest target that the holder reaches; when all give it nothing, that of the first."""
+    """Return the outcome for the strongest target that the holder reaches; if no target is a gain, that of the first."""
     bounded: Outcome | None = None
     tried: set[int] = set()
     arns = question.candidates(ranked.members)

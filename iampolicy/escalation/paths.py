@@ -46,7 +46,7 @@ class Path:
         return f"IAM-PRIVESC-{self.id}"
 
     def steps(self, who: str) -> tuple[str, ...]:
-        """Return the actions, with the target `who`, which may be empty, behind those that act on a principal."""
+        """Return the actions, those on a principal followed by the target `who`, which may be ""."""
         about = [one for one in self.actions if one.startswith(("iam:", "sts:")) and not one.endswith("PolicyVersion")]
         return tuple(f"{action} {who}" if who and action in about else action for action in self.actions)
 

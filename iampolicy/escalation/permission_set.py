@@ -1,4 +1,4 @@
-"""Permission sets: what principals may do among the relevant actions, decided once for all that hold the same documents.
+"""Permission sets: what principals may do among the relevant actions, decided once for all that have the same documents.
 
 Every check asks whether *some* request could be allowed: unknown context keys are assumed in the principal's favour.
 """
@@ -28,7 +28,7 @@ UNKNOWN_NAME = "q7x-that-nobody-names"
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 REGION = "us-east-1"  # stands for any region
 LONGEST = 2048  # characters of an ARN
-# The values of these keys differ between principals that hold the same documents.
+# The values of these keys differ between principals that have the same documents.
 PERSONAL = ("aws:principal", "aws:userid", "aws:username")
 NO_KEYS: frozenset[str] = frozenset()
 Tags = Mapping[str, str]  # The names are in lower case: in conditions AWS ignores their case.
@@ -39,9 +39,9 @@ def find_common_text(one: str, other: str) -> str | None:
     """Return a text that matches both patterns, or None. Where both patterns allow anything, the text is empty."""
     if max(len(one), len(other)) > LONGEST:
         return None
-    ways, seen = [(0, 0, "")], set()
-    while ways:
-        i, j, text = ways.pop()
+    states, seen = [(0, 0, "")], set()
+    while states:
+        i, j, text = states.pop()
         if (i, j) in seen:
             continue
         seen.add((i, j))
@@ -49,15 +49,15 @@ def find_common_text(one: str, other: str) -> str | None:
         if not a and not b:
             return text
         if a == "*":
-            ways.append((i + 1, j, text))
+            states.append((i + 1, j, text))
             if b and b != "*":
-                ways.append((i, j + 1, text + b.replace("?", "x")))
+                states.append((i, j + 1, text + b.replace("?", "x")))
         if b == "*":
-            ways.append((i, j + 1, text))
+            states.append((i, j + 1, text))
             if a and a != "*":
-                ways.append((i + 1, j, text + a.replace("?", "x")))
+                states.append((i + 1, j, text + a.replace("?", "x")))
         if a and b and "*" not in (a, b) and (a == b or "?" in (a, b)):
-            ways.append((i + 1, j + 1, text + (b if a == "?" else a).replace("?", "x")))
+            states.append((i + 1, j + 1, text + (b if a == "?" else a).replace("?", "x")))
     return None
 
 
@@ -127,7 +127,7 @@ def is_blanket_deny(one: Statement) -> bool:
 class ActionIndex:
     """The statements about one action, and the resources of those that allow it.
 
-    `free` means that no boundary or deny restricts it. `tags` are the condition keys that ask for the resource's tags.
+    `free` means that no boundary or deny restricts it. `tags` are the condition keys on the resource's tags.
     """
 
     rights: Rights
@@ -227,8 +227,8 @@ class PermissionSet:
         patterns = [one for one in self.index_action(action).patterns if False in at_large or "*" in one]
         found = build_sample_arns(action, self.caller.account) if patterns else ()
         for pattern in patterns:
-            for nobodys, end in ((nobodys, end) for nobodys in at_large for end in found):
-                resource = find_common_arn(pattern, end[nobodys])
+            for unnamed, end in ((unnamed, end) for unnamed in at_large for end in found):
+                resource = find_common_arn(pattern, end[unnamed])
                 if resource is not None and (decision := self.may(action, resource, context)):
                     yield resource, decision
                     break
@@ -280,9 +280,9 @@ class PermissionSet:
         return tuple(found)
 
     def list_missing_powers(self, other: PermissionSet) -> tuple[str, ...]:
-        """Return the powers of `other` that this set lacks on at least one resource: what there is to gain."""
+        """Return the powers of `other` that this set lacks on at least one resource."""
         if other.is_admin and not self.is_admin:
-            return ("everything",)
+            return ("administrator access",)
         return tuple(action for action, places in other.powers if not all(self.may(action, place) for place in places))
 
 

@@ -1,4 +1,4 @@
-"""Escalation paths that write policies: a principal with arbitrary policies is limited by its boundary alone."""
+"""Escalation paths that write policies: a principal with arbitrary policies is limited only by its permissions boundary."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def compute_write_outcome(
 ) -> Outcome:
     """Return the outcome for a holder that writes the target's policies and becomes it: only a fixed boundary limits it."""
     if not target.boundary or can_lift_boundary(model, permissions, target):
-        return Outcome(ADMIN, decision, target, ("everything",))
+        return Outcome(ADMIN, decision, target, ("administrator access",))
     bounds = dict.fromkeys([target.boundary, *list_possible_boundaries(model, permissions, target)])
-    note = "as far as its boundary lets it"
-    held = (model.build_permission_set(Rights((find_assumed_text(model, arn),)), target) for arn in bounds)
+    note = "within its permissions boundary"
+    held = (model.build_permission_set(Rights((find_assumed_policy(model, arn),)), target) for arn in bounds)
     worst = choose_strongest(compute_outcome(model, permissions, one, decision, target, note) for one in held)
     return worst or Outcome(BOUNDED, decision, target, note=note)
 
 
-def find_assumed_text(model: AccountModel, arn: str) -> Policy:
-    """Return the policy's text; an unknown text is assumed to allow everything."""
+def find_assumed_policy(model: AccountModel, arn: str) -> Policy:
+    """Return the policy; one whose document is missing is assumed to allow everything."""
     return model.find_policy_text(arn) or WELL_KNOWN[ADMINISTRATOR]
 
 
@@ -58,7 +58,7 @@ def list_possible_boundaries(model: AccountModel, permissions: PermissionSet, ta
 
 
 def write_policy(model: AccountModel, permissions: PermissionSet, action: str, target: Principal) -> Outcome | None:
-    """Return the outcome where the holder writes one of the target's policies; None when it may not."""
+    """Return the outcome if the holder writes one of the target's policies; None if it may not."""
     if action == VERSION:
         hits = (permissions.may(action, arn) for arn in target.attached if is_customer_managed(arn))
         hit = next((one for one in hits if one), None)
@@ -83,7 +83,7 @@ def attach_policy(
         if hit := permissions.may(action, to, {**build_boundary_context(target), "iam:policyarn": arn}):
             return compute_write_outcome(model, permissions, target, hit)
     found: list[Outcome | None] = [
-        Outcome(BOUNDED, weak, target, note="the policies that it may attach give it nothing more")
+        Outcome(BOUNDED, weak, target, note="the policies that it may attach give it no further permissions")
     ]
     for arn, name in [*((arn, "") for arn in among), *list_aws_policies(model, permissions, action)]:
         if hit := permissions.may(action, to, {**build_boundary_context(target), "iam:policyarn": arn}):
@@ -96,10 +96,10 @@ def compute_attach_outcome(
 ) -> Outcome:
     """Return the outcome of attaching this policy, which may let the target write its own. `name` describes an AWS policy."""
     bound = model.find_policy_text(target.boundary) if target.boundary else None
-    held = model.build_permission_set(Rights((find_assumed_text(model, arn),), bound), target)
+    held = model.build_permission_set(Rights((find_assumed_policy(model, arn),), bound), target)
     if model.find_policy_text(arn) is None:
         found = compute_outcome(model, permissions, held, decision, target)
-        gains = (f"what {name} gives, whose text is not at hand",) if found.level else ()
+        gains = (f"the permissions of {name}, whose document is missing",) if found.level else ()
         return Outcome(min(found.level, GAINS), decision, target, gains)
     attach, put = f"iam:Attach{classify_principal(target)}Policy", f"iam:Put{classify_principal(target)}Policy"
     if held.may(attach, target.arn, {**build_boundary_context(target), "iam:policyarn": ADMINISTRATOR}) or held.may(
@@ -115,7 +115,10 @@ def list_aws_policies(model: AccountModel, permissions: PermissionSet, action: s
     for pattern in list_required_values(model, permissions, action, "iam:policyarn") or ["*"]:
         arn = find_common_arn(VARIABLE.sub("*", pattern), f"{AWS}*")
         if arn is not None and arn not in model.snapshot.policies and arn not in WELL_KNOWN:
-            yield arn, f"AWS's {pattern.removeprefix(AWS)}" if pattern.strip("*") else "a policy of AWS's"
+            yield (
+                arn,
+                f"AWS managed policy {pattern.removeprefix(AWS)}" if pattern.strip("*") else "an AWS managed policy",
+            )
 
 
 def list_required_values(model: AccountModel, permissions: PermissionSet, action: str, key: str) -> list[str]:
@@ -132,7 +135,7 @@ def list_required_values(model: AccountModel, permissions: PermissionSet, action
 def list_matching_policies(
     model: AccountModel, permissions: PermissionSet, action: str, key: str, arns: Iterable[str]
 ) -> list[str]:
-    """Return the ARNs that the conditions on this key could allow, which leaves few of many stacks' policies to decide on."""
+    """Return the ARNs that the conditions on this key could allow, which are few where an account has many stacks."""
 
     def find() -> list[str]:
         patterns = list_required_values(model, permissions, action, key)
@@ -177,7 +180,7 @@ def write_own_policies(model: AccountModel, path: Path, permissions: PermissionS
         found = [write_group_policy(model, permissions, action, arn, p) for arn in groups]
     elif action == VERSION or classify_principal(p) in action:
         found = [write_policy(model, permissions, action, p)]
-    note = "it may do so to whom it likes, if not to itself"
+    note = "not on itself, but on any new principal"
     return (
         choose_strongest(found)
         or compute_newcomer_outcome(permissions, path, note)
@@ -195,7 +198,7 @@ def write_group_policy(
 
 
 def change_others(model: AccountModel, action: str, permissions: PermissionSet) -> Outcome | None:
-    """Return the outcome where the holder may change other principals. Other paths decide whether it can become one of them."""
+    """Return the outcome if the holder may change other principals. Other paths decide whether it can become one of them."""
     snapshot = model.snapshot
     if action == VERSION:
         held = {arn: p for p in snapshot.principals() for arn in p.attached if is_customer_managed(arn)}
@@ -206,7 +209,7 @@ def change_others(model: AccountModel, action: str, permissions: PermissionSet) 
         held = {p.arn: p for p in (snapshot.users if "User" in action else snapshot.roles).values()}
     for arn in permissions.candidates(action, held):
         if hit := permissions.may(action, arn, build_boundary_context(held[arn])):
-            return Outcome(BOUNDED, hit, held[arn], note="it changes what others may do, not what it may do itself")
+            return Outcome(BOUNDED, hit, held[arn], note="it changes the permissions of others, not its own")
     return None
 
 
@@ -222,7 +225,7 @@ def restore_version(model: AccountModel, path: Path, permissions: PermissionSet,
             if hit:
                 found.append(compute_outcome(model, permissions, other, hit, p, f"with version {ident} of {arn}"))
     return choose_strongest(found) or compute_newcomer_outcome(
-        permissions, path, "it may bring back any version of any policy"
+        permissions, path, "it may restore any version of any policy"
     )
 
 

@@ -1,6 +1,6 @@
 """The diagnosis of a denied call: which of its four hops fails today, what decides it, and the smallest change that would allow it.
 
-The hops are: 1 the caller's own action; 2 iam:PassRole; 3 the trust of the passed role; 4 the passed role at work.
+The hops are: 1 the caller's own action; 2 iam:PassRole; 3 the trust policy of the passed role; 4 an action of the passed role.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ NAMED = re.compile(r"(role|user|group|policy) ([\w+=,.@-]{1,128})")
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence on a denial: the account as it is, its roles as their files want them, and where to get a bucket's policy.
+    """The evidence on a denial: the account, its roles as their files describe them, and a function that reads a bucket policy.
 
-    `number` is the account's, `region` is where requests go that name none, `prefix` is how the names of the roles in files
-    start.
+    `number` is the account's, `region` is the default region of requests, `prefix` starts the names of the roles in files.
     """
 
     have: Snapshot
@@ -41,7 +40,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Fix:
-    """One edit: a statement to add to a layer, or one to remove; `holder` is the ARN whose policy it is."""
+    """One edit: a statement to add to a layer, or one to remove; `holder` is the ARN of the role, user or resource with the policy."""
 
     verb: str
     layer: str
@@ -66,7 +65,7 @@ class Explanation:
 
     @property
     def unseen(self) -> bool:
-        """Return whether what AWS blames lies in no policy that can be read here."""
+        """Return whether AWS blames a policy that cannot be read here."""
         layer, asked = self.denial.layer, self.question
         read = asked.action.lower().startswith("s3:") or asked.action.lower() == "sts:assumerole"
         return layer in UNSEEN or (layer == "resource" and not read)
@@ -88,15 +87,15 @@ def explain_denial(denial: Denial, evidence: Evidence) -> Explanation:
         return Explanation(denial, full, None, None, notes=notes)
     if decision.allowed:
         return Explanation(denial, full, asked, decision, notes=notes)
-    wished = prepare_decision(full, evidence.files, evidence)
-    drift = bool(wished and wished.decision().allowed)
+    in_files = prepare_decision(full, evidence.files, evidence)
+    drift = bool(in_files and in_files.decision().allowed)
     return Explanation(denial, full, asked, decision, tuple(find_smallest_fixes(asked)), drift, notes)
 
 
 def complete_question(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
     """Return the question completed from the account, and notes on what was assumed.
 
-    Raises InputError when it remains unknown who asked, for what, or of what.
+    Raises InputError when principal, action or resource remains unknown.
     """
     known = actions.list_matching_actions(question.action) if actions.is_known_action(question.action) else []
     spelled = known[0] if known else actions.OPERATIONS.get(question.action.lower(), question.action)
@@ -108,7 +107,7 @@ def complete_question(question: Question, evidence: Evidence) -> tuple[Question,
     lacking = [f for f, v in (("--principal", question.who), ("--resource", question.resource)) if not v]
     lacking += ["--action"] if question.action.endswith(":") else []
     if lacking:
-        raise InputError(f"This text does not say enough. Say who asked for what, of what: {' '.join(lacking)}")
+        raise InputError(f"The message does not name the whole request. Add {' '.join(lacking)}")
     if question.hop == 1 and is_service_role(find_principal(question, evidence.have, evidence)):
         question = replace(question, hop=4)
     if question.hop == 2 and "iam:passedtoservice" not in {key.lower() for key, _ in question.context}:
@@ -117,7 +116,7 @@ def complete_question(question: Question, evidence: Evidence) -> tuple[Question,
 
 
 def expand_arn(resource: str, evidence: Evidence) -> str:
-    """Return the ARN of a role, user, group or policy that IAM gives by its name alone, as `role NAME`; other text as it is."""
+    """Return the ARN of a role, user, group or policy that IAM names as `role NAME`; any other text unchanged."""
     found = NAMED.fullmatch(resource)
     if not found:
         return resource
@@ -128,13 +127,13 @@ def expand_arn(resource: str, evidence: Evidence) -> str:
 
 
 def assume_own_role(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
-    """Fill in the role that a service did not name: it is ours if exactly one role of iam_policies/ is for the service."""
+    """Fill in the role that a service did not name, if exactly one role of iam_policies/ is for the service."""
     arns = [
         role.arn for role in evidence.files.roles.values() if question.who in list_trusted_services(role.trust_policy)
     ]
     if len(arns) != 1:
         return (question if question.hop == 3 else replace(question, who="")), ()
-    note = f"the text names no role; taken for granted: {arns[0].rsplit('/', 1)[1]}"
+    note = f"the message names no role; assumed: {arns[0].rsplit('/', 1)[1]}"
     filled = replace(question, resource=arns[0]) if question.hop == 3 else replace(question, who=arns[0])
     return filled, (note,)
 
@@ -142,21 +141,21 @@ def assume_own_role(question: Question, evidence: Evidence) -> tuple[Question, t
 def assume_service(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
     """Fill in the service that a denied PassRole does not name: it is the one that may assume the role, if there is only one."""
     role = find_principal(replace(question, who=question.resource), evidence.have, evidence)
-    takers = list_trusted_services(role.trust_policy) if role else []
-    if len(takers) != 1:
-        return question, ("the text does not say to which service: give it with -c iam:PassedToService=SERVICE",)
-    note = f"iam:PassedToService is taken to be {takers[0]}, the one service that may take the role"
-    return replace(question, context=(*question.context, ("iam:PassedToService", takers[0]))), (note,)
+    services = list_trusted_services(role.trust_policy) if role else []
+    if len(services) != 1:
+        return question, ("the message does not name the service: give it with -c iam:PassedToService=SERVICE",)
+    note = f"iam:PassedToService is assumed to be {services[0]}, the only service that may assume the role"
+    return replace(question, context=(*question.context, ("iam:PassedToService", services[0]))), (note,)
 
 
 def list_trusted_services(trust: Policy) -> list[str]:
-    """Return the services that a trust admits."""
+    """Return the services that a trust policy allows to assume the role."""
     allows = [s for s in trust.statements if s.allow and "principal" not in s.negated]
     return list(dict.fromkeys(value for s in allows for kind, value in s.principals or () if kind == "Service"))
 
 
 def is_service_role(p: Principal | None) -> bool:
-    """Return whether only services may assume the role: then it is at work for one, and not for a person."""
+    """Return whether only services may assume the role."""
     allows = [s for s in p.trust_policy.statements if s.allow] if p else []
     kinds = {kind for s in allows for kind, _ in s.principals or ()}
     return kinds == {"Service"}
@@ -193,9 +192,9 @@ def build_service_context(own: dict[str, Any], evidence: Evidence) -> Context:
 
 
 def find_smallest_fixes(asked: DecisionInput) -> list[Fix]:
-    """Return the edits after which the evaluator allows the request; none when it would not even then."""
+    """Return the edits after which the evaluator allows the request; [] if there are none."""
     found: list[Fix] = []
-    for _ in range(6):  # one round takes the denials away, then one for each layer that has to allow
+    for _ in range(6):  # one round removes the denies, then one adds the Allow of each layer
         decision = asked.decision()
         if decision.allowed:
             return found
@@ -209,7 +208,7 @@ def find_smallest_fixes(asked: DecisionInput) -> list[Fix]:
             raw = build_granting_statement(asked, decision.layer)
             bound = asked.rights.boundary.name if decision.layer == "boundary" and asked.rights.boundary else ""
             found.append(Fix("add", decision.layer, find_holder(asked, decision.layer), bound, statement=raw))
-            asked = with_statement(asked, decision.layer, raw)
+            asked = add_statement(asked, decision.layer, raw)
     return []
 
 
@@ -218,21 +217,21 @@ def find_holder(asked: DecisionInput, layer: str) -> str:
 
 
 def drop_denies(asked: DecisionInput, denies: tuple[DecidingStatement, ...]) -> DecisionInput:
-    gone = {(d.layer, d.policy, d.statement) for d in denies}
+    dropped = {(d.layer, d.policy, d.statement) for d in denies}
 
-    def kept(layer: str, one: Policy) -> Policy:
-        return Policy(one.name, tuple(s for s in one.statements if (layer, one.name, s) not in gone))
+    def drop_statements(layer: str, one: Policy) -> Policy:
+        return Policy(one.name, tuple(s for s in one.statements if (layer, one.name, s) not in dropped))
 
     rights = asked.rights
     changed = Rights(
-        tuple(kept("identity", one) for one in rights.identity),
-        rights.boundary and kept("boundary", rights.boundary),
-        None if rights.session is None else tuple(kept("session", one) for one in rights.session),
+        tuple(drop_statements("identity", one) for one in rights.identity),
+        rights.boundary and drop_statements("boundary", rights.boundary),
+        None if rights.session is None else tuple(drop_statements("session", one) for one in rights.session),
     )
-    return replace(asked, rights=changed, resource=asked.resource and kept("resource", asked.resource))
+    return replace(asked, rights=changed, resource=asked.resource and drop_statements("resource", asked.resource))
 
 
-def with_statement(asked: DecisionInput, layer: str, raw: dict[str, Any]) -> DecisionInput:
+def add_statement(asked: DecisionInput, layer: str, raw: dict[str, Any]) -> DecisionInput:
     more, rights = parse_statement(0, raw, variables=True), asked.rights
     if layer == "identity":
         return replace(asked, rights=replace(rights, identity=(*rights.identity, Policy("new", (more,)))))

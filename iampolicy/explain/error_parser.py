@@ -1,4 +1,4 @@
-"""The parser of a denial's error text: who asked for what, which hop failed, which layer AWS blames. The text is not trusted."""
+"""Parse the error text of a denial: principal, action, resource, failed hop, and the layer that AWS blames. The text is untrusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ACTION = re.compile(r"[a-z0-9-]{2,40}:[A-Za-z0-9]{2,80}")
 REFUSED = re.compile(r"AWS refused (\w{1,80})|when calling the (\w{1,80}) operation")
 LAMBDA, SAGEMAKER, CODEBUILD = "lambda.amazonaws.com", "sagemaker.amazonaws.com", "codebuild.amazonaws.com"
 LIMITS = (" because no ", " with an explicit deny", ". Encoded authorization", " Encoded authorization")
-# what AWS calls a layer -> its name here; those that no policy of the account holds keep AWS's name
+# AWS's name of a layer -> its name here; layers outside the account's IAM keep AWS's name
 LAYERS = {
     "identity-based": "identity",
     "permissions boundary": "boundary",
@@ -31,7 +31,7 @@ UNSEEN = frozenset({"service control policy", "resource control policy", "VPC en
 
 @dataclass(frozen=True)
 class Question:
-    """A request that AWS decided. `who` is an ARN; or a service, which is the caller in hop 3 and whose role acts in hop 4; or "".
+    """A request that AWS decided. `who` is an ARN, a service (the caller in hop 3; the owner of the acting role in hop 4), or "".
 
     `action` and `resource` are "" where the text does not name them.
     """
@@ -47,8 +47,8 @@ class Question:
 class Denial:
     """A denial; `questions` are in the order in which AWS checks them, and the first that fails is the cause.
 
-    `layer` is the one that AWS blames, "" where it does not say; `policy` is the ARN that it may add. `encoded` means that EC2
-    has hidden the rest in an encoded message.
+    `layer` is the one that AWS blames, "" if the text does not name it; `policy` is the ARN that AWS may add. `encoded` means that
+    the rest is in EC2's encoded message.
     """
 
     kind: str
@@ -84,7 +84,7 @@ def parse(text: str) -> Denial | None:
 
 
 def parse_pass_role(line: str) -> Denial | None:
-    """Parse a denied iam:PassRole, which has a hop of its own; apart from that it reads like any other denial."""
+    """Parse a denied iam:PassRole, which is a hop of its own; its text is like that of any other denial."""
     found = parse_not_authorized(line)
     if not found or found.questions[0].action.lower() != "iam:passrole":
         return None
@@ -99,11 +99,11 @@ def parse_not_authorized(line: str) -> Denial | None:
     if not found or not action:
         return None
     ends = [place for limit in LIMITS if (place := after.find(limit)) >= 0]
-    asked, reason = after[: min(ends, default=len(after))], after[min(ends, default=len(after)) :]
-    _, on, resource = asked[action.end() :].partition("resource:")
+    request, reason = after[: min(ends, default=len(after))], after[min(ends, default=len(after)) :]
+    _, on, resource = request[action.end() :].partition("resource:")
     resource = resource.strip(" .,;\"'}\\")[:2048]
     who = before.rpartition(" ")[2].rpartition(">")[2].strip("\"'")[:2048]
-    layer = next((name for said, name in LAYERS.items() if said in reason[:120]), "")
+    layer = next((name for aws_name, name in LAYERS.items() if aws_name in reason[:120]), "")
     blamed = re.search(r"policy: (arn:\S{1,400})|boundary: (arn:\S{1,400})", reason[:800])
     return Denial(
         "not authorized",
@@ -117,7 +117,7 @@ def parse_not_authorized(line: str) -> Denial | None:
 def parse_lambda_trust(line: str) -> Denial | None:
     if "cannot be assumed by Lambda" not in line:
         return None
-    return Denial("Lambda cannot take the role", (build_trust_question(extract_role_arn(line), LAMBDA),))
+    return Denial("Lambda cannot assume the role", (build_trust_question(extract_role_arn(line), LAMBDA),))
 
 
 def parse_lambda_rights(line: str) -> Denial | None:
@@ -125,7 +125,9 @@ def parse_lambda_rights(line: str) -> Denial | None:
     if not found:
         return None
     action = f"{found[2].lower()}:{found[1]}"
-    return Denial("the function's role lacks a right", (Question(4, action, "*", extract_role_arn(line) or LAMBDA),))
+    return Denial(
+        "the function's role lacks a permission", (Question(4, action, "*", extract_role_arn(line) or LAMBDA),)
+    )
 
 
 def parse_assume_failure(line: str) -> Denial | None:
@@ -150,7 +152,7 @@ def extract_role_arn(line: str) -> str:
 
 
 def parse_empty_listing(line: str) -> Denial | None:
-    """Parse SageMaker's message that no objects are there, which it also gives when the role may not list them."""
+    """Parse SageMaker's message that there are no objects, which it also gives when the role may not list them."""
     found = PLACE.search(line)
     if "No S3 objects found" not in line or not found:
         return None
@@ -169,21 +171,23 @@ def parse_model_data(line: str) -> Denial | None:
     questions = [build_trust_question(extract_role_arn(line), SAGEMAKER)]
     questions += [Question(4, "s3:ListBucket", bucket, role, (("s3:prefix", key),))] if folder else []
     questions += [Question(4, "s3:GetObject", f"{bucket}/{key}" + ("*" if folder else ""), role)]
-    return Denial("model data at s3:// is out of reach", tuple(questions))
+    return Denial("model data at s3:// is not accessible", tuple(questions))
 
 
 def parse_encoded_denial(line: str) -> Denial | None:
-    """Parse EC2's denial, which lacks the part that names user and action."""
+    """Parse EC2's denial, which does not name principal and action."""
     if "Encoded authorization failure message" not in line and "UnauthorizedOperation" not in line:
         return None
-    return Denial("EC2 does not say what was denied", (Question(1, f"ec2:{extract_operation(line)}"),), encoded=True)
+    return Denial(
+        "EC2 does not name the denied request", (Question(1, f"ec2:{extract_operation(line)}"),), encoded=True
+    )
 
 
 def parse_plain_denial(line: str) -> Denial | None:
-    """Parse S3's denial, which says only Access Denied, or Forbidden for HEAD, whose response has no text."""
+    """Parse S3's denial, which is only Access Denied, or Forbidden for HEAD, whose response has no text."""
     if not re.search(r"Access ?Denied|403|Forbidden", line):
         return None
-    return Denial("access denied, without who and what", (Question(1, f"s3:{extract_operation(line)}"),))
+    return Denial("access denied, without principal and action", (Question(1, f"s3:{extract_operation(line)}"),))
 
 
 def extract_operation(line: str) -> str:

@@ -1,4 +1,4 @@
-"""The report on a denial, in lines: the account's number becomes ${account}, other accounts' numbers and key ids are masked."""
+"""The report on a denial, in lines. The account's number becomes ${account}; other accounts' numbers and key ids are masked."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from iampolicy.revoked_sessions import list_active_revocations
 HOPS = {
     1: "the caller's own action",
     2: "iam:PassRole",
-    3: "the trust of the passed role",
-    4: "the execution role at work",
+    3: "the trust policy of the passed role",
+    4: "an action of the execution role",
 }
 WIDEST = 400  # characters of a line; an S3 key alone may have 1024
 FRESH = 120  # seconds in which a change may not have reached all of AWS
 
 
 def mask_identifiers(text: str, number: str) -> str:
-    """Mask account numbers, of which the account's own stays recognisable, and what looks like an access key's id."""
+    """Replace the account's own number by ${account}, and mask other account numbers and what looks like an access key's id."""
     own = text.replace(number, "${account}")
     return KEY_ID.sub(r"\1*", re.sub(r":\d{12}(?=[:/])", ":<account>", own))
 
@@ -36,7 +36,7 @@ def shorten_line(text: str, number: str) -> str:
 def format_heading(found: Explanation, evidence: Evidence) -> list[str]:
     q = found.question
     name = simulation.extract_policy_name(q.who) if ":assumed-role/" not in q.who else q.who.split("/")[1]
-    first = f"Hop {q.hop} of 4, {HOPS[q.hop]}: {name} asks {q.action} of {q.resource}"
+    first = f"Hop {q.hop} of 4, {HOPS[q.hop]}: {name} requests {q.action} on {q.resource}"
     return [shorten_line(one, evidence.number) for one in (first, *found.notes)]
 
 
@@ -51,7 +51,7 @@ def describe_current_decision(found: Explanation, evidence: Evidence) -> list[st
         where = denial.layer if " " in denial.layer else f"{denial.layer} policy"
         return [
             shorten_line(
-                f"Still denied, as far as one can tell: AWS blames a {where}{policy}, which IAM's lists do not show.",
+                f"Probably still denied: AWS blames a {where}{policy}, which IAM's API does not return.",
                 evidence.number,
             )
         ]
@@ -63,28 +63,30 @@ def describe_current_decision(found: Explanation, evidence: Evidence) -> list[st
     misses = [one for one in simulation.find_near_misses(found.asked) if one.layer == decision.layer]
     lines = [f"Still denied: {simulation.format_verdict(decision).removeprefix('implicitDeny: ')}"]
     if denial.layer and denial.layer not in (decision.layer, "trust"):
-        lines.append(f"The message blames another layer, {denial.layer}: it may be next.")
-    lines += [f"Near: {one.text}" for one in misses[:2] if decision.effect == "implicitDeny"]
+        lines.append(f"The message blames another layer, {denial.layer}: it may deny the request next.")
+    lines += [f"Near miss: {one.text}" for one in misses[:2] if decision.effect == "implicitDeny"]
     return [shorten_line(one, evidence.number) for one in lines]
 
 
 def explain_past_denial(found: Explanation, evidence: Evidence) -> list[str]:
-    """Return lines on why it may have been denied a moment ago."""
+    """Return lines on why a request that is allowed now may have been denied before."""
     if "s3://" in found.denial.kind:
-        return ["So IAM lets it: look whether anything lies there, and whether the bucket is in the job's region."]
+        return ["IAM allows it: check that objects exist there, and that the bucket is in the job's region."]
     role = evidence.have.roles.get(found.question.who.split("/")[1]) if ":assumed-role/" in found.question.who else None
     if role and (cut := list_active_revocations(evidence.have).get(role.name)):
-        return [f"Its sessions from before {cut:%Y-%m-%d %H:%M:%S} UTC are cut off (iam.revoke): take the role anew."]
+        return [
+            f"Its sessions from before {cut:%Y-%m-%d %H:%M:%S} UTC are revoked (iam.revoke): assume the role again."
+        ]
     role = role or next((r for r in evidence.have.roles.values() if found.question.resource == r.arn), None)
     held = [evidence.have.policies[arn] for arn in (role.attached if role else ()) if arn in evidence.have.policies]
     made = [when for p in held for _, default, when in p.versions if default and when]
     made += [role.created] if role and role.created else []
     age = (datetime.now(UTC) - max(made)).total_seconds() if made else FRESH
     if 0 <= age < FRESH:
-        return [
-            f"The role or its policy is {age:.0f} seconds old, and AWS takes some to know it everywhere: try again."
-        ]
-    return ["It was mended since, or the role was too new: try again. If it stays, see what the message leaves out."]
+        return [f"The role or its policy is {age:.0f} seconds old, and IAM is eventually consistent: try again."]
+    return [
+        "It was fixed since, or the role was too new: try again. If it fails again, add what the message leaves out."
+    ]
 
 
 def describe_explanation(found: Explanation) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The simulation of one request: find the caller and its context keys, and say what decides and what almost applies."""
+"""The simulation of one request: find the caller and its context keys, and describe what decides and which statements nearly apply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABSENCES = {
     "identity": "no identity policy allows it",
     "boundary": "the permissions boundary does not allow it",
     "session": "the session policy does not allow it",
-    "resource": "the resource's own policy, as a role's trust or a bucket's, does not let it in",
+    "resource": "the resource-based policy, such as a trust policy or a bucket policy, does not allow it",
 }
 
 
@@ -39,7 +39,7 @@ class DecisionInput:
 
 @dataclass(frozen=True)
 class NearMiss:
-    """An Allow for the action that does not apply: it is for another resource or principal, or has a condition that fails."""
+    """An Allow for the action that does not apply: it names another resource or principal, or a condition fails."""
 
     layer: str
     policy: str
@@ -58,10 +58,9 @@ def extract_policy_name(policy: str) -> str:
 
 
 def resolve_principal(have: Snapshot, name: str, prefix: str = "") -> tuple[Principal, Caller]:
-    """Find a role or user: by its own name, by a role's without the `prefix` that names share, or by its or its session's ARN.
+    """Find a role or user by its name, by a role's name without `prefix`, or by the ARN of the principal or its session.
 
-    Raises InputError if there is none, or several may be meant: a word may be a role's short name and another principal's full
-    one.
+    Raises InputError if there is none, and for a name that is one role's short name and another principal's full name.
     """
     if name.startswith("arn:"):
         parts = name.split(":", 5)
@@ -75,7 +74,7 @@ def resolve_principal(have: Snapshot, name: str, prefix: str = "") -> tuple[Prin
         kinds = {"role": have.roles, "user": have.users}
         found = [kinds[kind][full] for kind, full in places if full in kinds[kind]]
     if len(found) > 1:
-        raise InputError(f"{name} may be {' or '.join(p.arn for p in found)}: give the ARN.")
+        raise InputError(f"{name} is ambiguous: {' or '.join(p.arn for p in found)}. Give the ARN.")
     if not found:
         short = [one.removeprefix(prefix) for one in have.roles]
         close = get_close_matches(name[:200].rsplit("/", 1)[-1], dict.fromkeys([*short, *have.roles, *have.users]), 1)
@@ -101,15 +100,18 @@ def resolve_resource(name: str, action: str) -> tuple[str, str]:
     Raises InputError for anything but an ARN or *.
     """
     if name != "*" and (not name.startswith("arn:") or name.count(":") < 5):
-        raise InputError(f"{name[:200]!r} is no ARN and not *. An object's is arn:aws:s3:::BUCKET/KEY.")
+        raise InputError(f"{name[:200]!r} is neither an ARN nor *. The ARN of an object is arn:aws:s3:::BUCKET/KEY.")
     if name == "*":
         return name, ""
     if actions.is_unscopable(action):
-        return "*", f"{action} takes no resource: AWS asks it of *, and only statements with that cover it."
+        return (
+            "*",
+            f"{action} takes no resource: its requests are for *, and only statements with Resource * cover them.",
+        )
     if not is_possible_resource(name, action):
         return (
             name,
-            f"{action} is never asked of such a resource, but of {' '.join(actions.list_resource_arns(action)[:3])}",
+            f"{action} does not act on such a resource, but on {' '.join(actions.list_resource_arns(action)[:3])}",
         )
     return name, ""
 
@@ -137,7 +139,7 @@ def parse_context_flags(pairs: Iterable[str]) -> dict[str, str | list[str]]:
 def build_context(
     p: Principal, request: tuple[str, str], region: str, own: Mapping[str, Any]
 ) -> dict[str, str | list[str]]:
-    """Return what every request by the principal carries, for an (action, resource), and over that the `own` keys."""
+    """Return the context keys of every request by the principal for an (action, resource), overridden by the `own` keys."""
     now = datetime.now(UTC)
     arn, service = request[1], request[0].partition(":")[0]
     here = arn.split(":")[3] if arn.count(":") >= 5 else ""
@@ -164,11 +166,11 @@ def normalise_context(context: Mapping[str, Any]) -> Context:
 
 
 def find_role_trust(have: Snapshot, action: str, arn: str) -> Policy | None:
-    """Return the trust of the role that is to be assumed; None if the action is another one, or the role is missing."""
+    """Return the trust policy of the role that is to be assumed; None for another action, or a missing role."""
     if action.lower() != "sts:assumerole":
         return None
     role = next((r for r in have.roles.values() if r.arn == arn), None)
-    return as_policy(f"{role.name}'s trust", role.trust_policy) if role else None
+    return as_policy(f"trust policy of {role.name}", role.trust_policy) if role else None
 
 
 def iterate_layer_policies(asked: DecisionInput) -> Iterator[tuple[str, Policy]]:
@@ -181,26 +183,26 @@ def iterate_layer_policies(asked: DecisionInput) -> Iterator[tuple[str, Policy]]
 
 
 def find_near_misses(asked: DecisionInput) -> list[NearMiss]:
-    """Return the statements that allow the action, and yet not this request."""
+    """Return the statements that allow the action, but not this request."""
     found, request = [], asked.request
     for layer, one in iterate_layer_policies(asked):
         for s in one.statements:
             if not s.allow or not is_about_action(s, request.action):
                 continue
             if layer == "resource" and not match_caller(s, request.caller):
-                who = ", ".join(value for _, value in s.principals or ()) or "nobody"
-                found.append(NearMiss(layer, one.name, s, "principal", f"it names {who}"))
+                who = ", ".join(value for _, value in s.principals or ()) or "no principal"
+                found.append(NearMiss(layer, one.name, s, "principal", f"it is for {who}"))
             elif not is_about_resource(s, request):
-                where = ("all but " if "resource" in s.negated else "") + ", ".join(s.resources[:3])
+                where = ("all except " if "resource" in s.negated else "") + ", ".join(s.resources[:3])
                 more = f" and {len(s.resources) - 3} more" if len(s.resources) > 3 else ""
-                found.append(NearMiss(layer, one.name, s, "resource", f"the action, but of {where}{more}"))
+                found.append(NearMiss(layer, one.name, s, "resource", f"it allows the action on {where}{more}"))
             elif failing := describe_unmet_conditions(s, request):
                 found.append(NearMiss(layer, one.name, s, "condition", failing))
     return found
 
 
 def describe_unmet_conditions(s: Statement, request: Request) -> str:
-    """Return, in words, the conditions of the statement that the request does not meet."""
+    """Return a text on the conditions of the statement that the request does not meet."""
     failing = [
         one for one in s.conditions if not evaluate_conditions(replace(s, conditions=(one,)), request.context)[0]
     ]
@@ -210,12 +212,12 @@ def describe_unmet_conditions(s: Statement, request: Request) -> str:
 def describe_condition(condition: tuple[str, str, tuple[str, ...]], request: Request) -> str:
     operator, key, values = condition
     value = request.context.get(key)
-    has = "none" if value is None else value if isinstance(value, str) else ", ".join(value)
-    return f"{operator} {restore_key_case(key, request.action)} wants {' or '.join(values)}, the request has {has}"
+    has = "no such key" if value is None else value if isinstance(value, str) else ", ".join(value)
+    return f"{operator} {restore_key_case(key, request.action)} requires {' or '.join(values)}; the request has {has}"
 
 
 def restore_key_case(key: str, action: str) -> str:
-    """Return the condition key as AWS writes it."""
+    """Return the condition key in AWS's spelling."""
     found = actions.find_known_key(key, actions.GLOBAL_KEYS) or actions.find_known_key(
         key, actions.list_condition_keys(action)
     )
@@ -230,15 +232,15 @@ def format_verdict(decision: Decision) -> str:
 
 
 def describe_layers(asked: DecisionInput, decision: Decision, context: Mapping[str, Any]) -> list[str]:
-    """Return lines that show, layer by layer, what was considered."""
+    """Return lines that show each layer's policies, near misses, and context keys."""
     misses, rights = find_near_misses(asked), asked.rights
-    held = ", ".join(extract_policy_name(one.name) for one in rights.identity) or "none"
-    lines = [f"identity policies: {held}"]
+    names = ", ".join(extract_policy_name(one.name) for one in rights.identity) or "none"
+    lines = [f"identity policies: {names}"]
     lines += [f"permissions boundary: {extract_policy_name(rights.boundary.name) if rights.boundary else 'none'}"]
     lines += [f"session policies: {len(rights.session) if rights.session is not None else 'none'}"]
-    lines += [f"the resource's own policy: {asked.resource.name if asked.resource else 'none'}"]
-    lines += [f"near: {one.text}" for one in misses[:8]]
-    lines += [f"near: {len(misses) - 8} more"] * (len(misses) > 8)
+    lines += [f"resource-based policy: {asked.resource.name if asked.resource else 'none'}"]
+    lines += [f"near miss: {one.text}" for one in misses[:8]]
+    lines += [f"near misses: {len(misses) - 8} more"] * (len(misses) > 8)
     lines += ["context: " + " ".join(f"{key}={value}" for key, value in context.items())]
     missing = sorted(restore_key_case(key, asked.request.action) for key in decision.missing)
-    return lines + [f"missing: {', '.join(missing)} (give them with -c)"] * bool(missing)
+    return lines + [f"missing condition keys: {', '.join(missing)} (give them with -c)"] * bool(missing)

@@ -27,11 +27,15 @@ def check_placeholders(element: str, text: str) -> Iterator[Finding]:
         return
     if found := LEFT_OVER.search(text):
         yield make_issue(
-            FORM, "high", f"{element} {quote_text(text)} still holds the placeholder {found[0]}", "fill it in", element
+            FORM, "high", f"{element} {quote_text(text)} still has the placeholder {found[0]}", "replace it", element
         )
     if HALF_VARIABLE.search(text):
         yield make_issue(
-            FORM, "low", f"{element} {quote_text(text)}: a variable is written ${{aws:...}}", "write $ and { }", element
+            FORM,
+            "low",
+            f"{element} {quote_text(text)}: a policy variable has the form ${{aws:...}}",
+            "write $ and { }",
+            element,
         )
     for variable in VARIABLE.findall(text):
         key = variable.partition(",")[0].strip()
@@ -39,8 +43,8 @@ def check_placeholders(element: str, text: str) -> Iterator[Finding]:
             yield make_issue(
                 FORM,
                 "medium",
-                f"{element} {quote_text(text)}: there is no variable {quote_text(key)}",
-                "mend its name",
+                f"{element} {quote_text(text)}: unknown policy variable {quote_text(key)}",
+                "correct its name",
                 element,
             )
 
@@ -53,7 +57,7 @@ def explain_malformed(arn: str) -> str:
     if not PARTITIONS.fullmatch(parts[1]):
         return f"has the partition '{quote_text(parts[1])}'; there are aws, aws-cn, aws-us-gov"
     if has_misplaced_variable(arn):
-        return "has a variable before its fifth colon, where AWS fills none in"
+        return "has a policy variable before its fifth colon, where AWS does not substitute it"
     if len(parts) <= FIRST_PARTS and "*" not in arn:
         return f"has {len(parts)} parts; an ARN has six: arn:aws:SERVICE:REGION:ACCOUNT:RESOURCE"
     if len(parts) > FIRST_PARTS and parts[4].isdigit() and len(parts[4]) != 12:
@@ -62,7 +66,7 @@ def explain_malformed(arn: str) -> str:
 
 
 def check_resources(resources: Sequence[str], patterns: Sequence[str], allow: bool, bare: bool) -> Iterator[Finding]:
-    """Check the resources of a statement with Action. With `bare`, accept texts that are not ARNs, as some services do."""
+    """Check the resources of a statement with Action. With `bare`, accept strings that are not ARNs, as some services do."""
     arns = [one for one in resources if one.startswith("arn:")]
     for one in resources:
         if one != "*" and (one.startswith("arn:") or not bare) and (wrong := explain_malformed(one)):
@@ -80,34 +84,34 @@ def check_resources(resources: Sequence[str], patterns: Sequence[str], allow: bo
     for pattern in idle:
         yield make_issue(
             MISFIT,
-            # An Allow that allows nothing is a nuisance; a Deny that denies nothing is a hole.
+            # An Allow that allows nothing is harmless; a Deny that denies nothing is a security hole.
             "high" if list_target_arns(pattern) or not allow else "medium",
             f"{quote_text(pattern)} never applies: {describe_targets(pattern)}, and no Resource here is one",
-            "give it a statement of its own with what it acts on",
+            "move it to a statement with the resources that it acts on",
             "Action",
         )
 
 
 def check_log_groups(arns: Sequence[str], patterns: Sequence[str], allow: bool) -> Iterator[Finding]:
-    """Report log groups without a trailing `:*`, which requests for all actions except the tagging ones have.
+    """Report log groups without a trailing `:*`, which the requests of all actions except the tagging ones have.
 
     AWS's reference of actions omits it: docs.aws.amazon.com/AmazonCloudWatch/latest/logs/iam-access-control-overview-cwl.html
     """
-    asking = [one for one in patterns if one.lower().startswith("logs:") and one.lower() not in TAGGING_LOGS]
-    for arn in arns if asking else ():
+    log_actions = [one for one in patterns if one.lower().startswith("logs:") and one.lower() not in TAGGING_LOGS]
+    for arn in arns if log_actions else ():
         if LOG_GROUP.fullmatch(arn) and not any(
             compile_arn_glob(other).fullmatch(f"{arn}:log-stream:") for other in arns
         ):
-            message = f"Resource {quote_text(arn)} is not what {quote_text(asking[0])} is asked of: a log group stands there with :* behind"
+            message = f"Resource {quote_text(arn)} does not match requests for {quote_text(log_actions[0])}: their log groups end with :*"
             yield make_issue(MISFIT, "medium" if allow else "high", message, f"write {quote_text(arn)}:*", "Resource")
 
 
 def make_misfit_issue(arn: str, single: str, patterns: Sequence[str]) -> Finding:
     one = single or next((p for p in patterns if list_target_arns(p)), patterns[0])
-    said = (
+    reason = (
         f"{quote_text(one)} {describe_targets(one).removeprefix('it ')}"
         if single
-        else f"none of its actions acts on it: {quote_text(one)} {describe_targets(one).removeprefix('it ')}"
+        else f"no action of the statement acts on it: {quote_text(one)} {describe_targets(one).removeprefix('it ')}"
     )
     better = next((other for other in suggest_arns(arn) if any(can_reach(p, other) for p in patterns)), "")
     if not better and not any(list_target_arns(p) for p in patterns):
@@ -115,8 +119,8 @@ def make_misfit_issue(arn: str, single: str, patterns: Sequence[str]) -> Finding
     return make_issue(
         MISFIT,
         "high",
-        f"Resource {quote_text(arn)} matches nothing: {said}",
-        f"write {better}" if better else "name what it acts on",
+        f"Resource {quote_text(arn)} matches nothing: {reason}",
+        f"write {better}" if better else "name a resource that it acts on",
         "Resource",
     )
 
@@ -128,7 +132,7 @@ def describe_targets(pattern: str) -> str:
 
 
 def suggest_arns(arn: str) -> Iterator[str]:
-    """Yield ARNs that were probably meant, likeliest first."""
+    """Yield ARNs that were probably intended, the most likely first."""
     parts = arn.split(":", FIRST_PARTS)
     if len(parts) <= FIRST_PARTS:
         return
@@ -159,17 +163,17 @@ def can_meet(arn: str, target: str) -> bool:
     """
     leads, holds, narrow, last = compile_target(target)
 
-    def widened(at: int) -> int:
+    def extend(at: int) -> int:
         return at | ((at & holds) << 1)
 
-    at = widened(1)
+    at = extend(1)
     for sign in split_pattern(arn):
         if sign == "*":
             at = (1 << last + 1) - (at & -at)  # the first reached state and all after it
         elif sign == "?":
-            at = widened((at & ~holds & ~(1 << last)) << 1 | at & holds)
+            at = extend((at & ~holds & ~(1 << last)) << 1 | at & holds)
         else:
-            at = widened((at & leads.get(sign, 0)) << 1 | at & (holds & ~narrow if sign in ":/" else holds))
+            at = extend((at & leads.get(sign, 0)) << 1 | at & (holds & ~narrow if sign in ":/" else holds))
         if not at:
             return False
     return bool(at >> last & 1)

@@ -1,4 +1,4 @@
-"""Check for conditions that never hold, always hold, or use a key that no request carries."""
+"""Check for conditions that are never true, always true, or use a condition key that no request has."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ INSTEAD = {
 
 
 def check_conditions(raw: Any, patterns: Sequence[str], allow: bool, exact: bool) -> Iterator[Finding]:
-    """Check a statement's Condition. `patterns` are its actions, none for a NotAction; with `exact`, each must carry every key."""
+    """Check a statement's Condition. `patterns` are its actions, [] for a NotAction; with `exact`, each must have every key."""
     if not isinstance(raw, dict):
-        yield make_issue(FORM, "high", "Condition is no object", "write {operator: {key: value}}", "Condition")
+        yield make_issue(FORM, "high", "Condition must be an object", "write {operator: {key: value}}", "Condition")
         return
     for operator, block in raw.items():
         yield from check_operator(operator)
         if not isinstance(block, dict):
             yield make_issue(
-                FORM, "high", f"{quote_text(operator)} is no object", "write {key: value} in it", "Condition"
+                FORM, "high", f"{quote_text(operator)} must be an object", "write {key: value} in it", "Condition"
             )
             continue
         seen: dict[str, str] = {}
@@ -71,7 +71,7 @@ def check_conditions(raw: Any, patterns: Sequence[str], allow: bool, exact: bool
                 yield make_issue(
                     FORM,
                     "high",
-                    f"{operator} names {quote_text(key)} twice: also as {quote_text(same)}",
+                    f"{operator} has {quote_text(key)} twice: also as {quote_text(same)}",
                     "keep one",
                     "Condition",
                 )
@@ -92,7 +92,7 @@ def check_operator(operator: str) -> Iterator[Finding]:
     yield make_issue(
         CONDITION,
         "high",
-        f"there is no condition operator {quote_text(operator)}",
+        f"unknown condition operator {quote_text(operator)}",
         suggest_fix(wanted, "see IAM's operators"),
         "Condition",
     )
@@ -107,11 +107,11 @@ def check_condition(
     found = as_list(values)
     if not found:
         yield make_issue(
-            FORM, "low", f"{operator} {quote_text(key)} lists no value", "name one, or drop the condition", "Condition"
+            FORM, "low", f"{operator} {quote_text(key)} has no value", "add one, or delete the condition", "Condition"
         )
     if any(not isinstance(one, str | bool | int | float) for one in found):
         yield make_issue(
-            FORM, "high", f"{operator} {quote_text(key)} holds what is no text", "write texts", "Condition"
+            FORM, "high", f"{operator} {quote_text(key)}: values must be strings", "write strings", "Condition"
         )
         return
     words = [as_iam_string(one) for one in found]
@@ -127,7 +127,7 @@ def check_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exa
     kind = actions.find_key_type(key)
     if not kind and "." not in key.partition(":")[0] and not (patterns and not lacking and "*" not in patterns):
         known = {*actions.GLOBAL_KEYS, *(key for one in patterns if one != "*" for key in list_pattern_keys(one))}
-        message = f"there is no condition key {quote_text(key)}"
+        message = f"unknown condition key {quote_text(key)}"
         yield make_issue(
             CONDITION,
             "medium",
@@ -144,9 +144,9 @@ def check_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exa
         or (not whole and (not allow or if_exists or base in NEGATIVE or base == "null"))
     ):
         return
-    message = f"{', '.join(map(quote_text, lacking[:3]))} never {'carries' if len(lacking) == 1 else 'carry'} {quote_text(key)}"
+    message = f"{', '.join(map(quote_text, lacking[:3]))} never {'has' if len(lacking) == 1 else 'have'} the condition key {quote_text(key)}"
     effect = (
-        "the condition says nothing"
+        "the condition has no effect"
         if if_exists or base in NEGATIVE
         else "so it never applies"
         if len(lacking) == 1
@@ -156,7 +156,7 @@ def check_key(operator: str, key: str, patterns: Sequence[str], allow: bool, exa
         CONDITION,
         "medium",
         f"{message}: {effect}",
-        "move the condition to a statement of the actions that take it",
+        "move the condition to a statement with the actions that support it",
         "Condition",
     )
 
@@ -170,14 +170,14 @@ def list_pattern_keys(pattern: str) -> frozenset[str]:
 
 @lru_cache(100_000)
 def is_asked(pattern: str, key: str) -> bool:
-    """Return whether requests for some action of the pattern carry the key."""
+    """Return whether requests for some action of the pattern have the condition key."""
     if actions.find_known_key(key, actions.GLOBAL_KEYS) or actions.find_known_key(key, list_pattern_keys(pattern)):
         return True
     return any(actions.can_carry_key(action, key) for action in actions.list_matching_actions(pattern))
 
 
 def parse_network(text: str) -> Any:
-    return ipaddress.ip_network(text)  # strict: 10.0.0.1/8 is likely a slip
+    return ipaddress.ip_network(text)  # strict: 10.0.0.1/8 is probably a mistake
 
 
 def parse_bool(text: str) -> None:
@@ -191,14 +191,14 @@ def parse_arn(text: str) -> None:
 
 
 READERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "numeric": (parse_number, "no number"),
-    "date": (parse_date, "no date: write 2026-12-31T00:00:00Z"),
-    "ipaddress": (parse_network, "no network: write 203.0.113.0/24"),
-    "notipaddress": (parse_network, "no network: write 203.0.113.0/24"),
+    "numeric": (parse_number, "not a number"),
+    "date": (parse_date, "not a date: write 2026-12-31T00:00:00Z"),
+    "ipaddress": (parse_network, "not a network: write 203.0.113.0/24"),
+    "notipaddress": (parse_network, "not a network: write 203.0.113.0/24"),
     "bool": (parse_bool, "neither true nor false"),
     "null": (parse_bool, "neither true nor false"),
-    "binary": (parse_binary, "no base64"),
-    "arn": (parse_arn, "no ARN"),
+    "binary": (parse_binary, "not base64"),
+    "arn": (parse_arn, "not an ARN"),
 }
 
 
@@ -210,30 +210,30 @@ def check_values(operator: str, key: str, words: Sequence[str], allow: bool) -> 
             try:
                 reader[0](text)
             except (ValueError, OverflowError):
-                severity = "medium" if allow else "high"  # A Deny with this value never holds.
+                severity = "medium" if allow else "high"  # A Deny with this value never applies.
                 yield make_issue(
                     CONDITION,
                     severity,
                     f"{operator} {quote_text(key)}: '{quote_text(text)}' is {reader[1]}",
-                    "mend the value",
+                    "correct the value",
                     "Condition",
                 )
         if base in TEXTUAL and re.search(r"[*?]", VARIABLE.sub("", text)):
-            message = f"{operator} {quote_text(key)}: in '{quote_text(text)}' the wildcard stands for itself"
+            message = f"{operator} {quote_text(key)}: in '{quote_text(text)}' the wildcard is taken literally"
             fix = "write " + ("StringNotLike" if "not" in base else "StringLike")
             yield make_issue(CONDITION, "medium", message, fix, "Condition")
         if base in TEXTUAL and key.lower() in ACCOUNT_KEYS and "$" not in text and not re.fullmatch(r"\d{12}", text):
             yield make_issue(
                 CONDITION,
                 "medium",
-                f"{key}: '{quote_text(text)}' is no account of 12 digits",
-                "mend the value",
+                f"{key}: '{quote_text(text)}' is not an account of 12 digits",
+                "correct the value",
                 "Condition",
             )
 
 
 def check_type(operator: str, key: str, words: Sequence[str]) -> Iterator[Finding]:
-    """Report operators that do not read a key of this type. String operators read any type, but suit ARNs and numbers badly."""
+    """Report operators that do not fit a key of this type. String operators accept any type, but compare ARNs and numbers badly."""
     quantifier, base, _ = split_operator(operator)
     family = next((name for start, name in FAMILIES.items() if base.removeprefix("not").startswith(start)), "")
     full = actions.find_key_type(key)
@@ -247,28 +247,30 @@ def check_type(operator: str, key: str, words: Sequence[str]) -> Iterator[Findin
         message = f"{operator} {quote_text(key)}: the key's type is {kind}"
         yield make_issue(CONDITION, severity, message, f"write {INSTEAD[kind]}", "Condition")
     if quantifier and not full.startswith("ArrayOf") and not key.lower().startswith("aws:principalorg"):
-        message = f"{operator} {quote_text(key)}: the key has one value"
+        message = f"{operator} {quote_text(key)}: the key is single-valued"
         yield make_issue(CONDITION, "low", message, f"write {SPELLED[base]}", "Condition")
 
 
 def check_absence(operator: str, key: str, words: Sequence[str], allow: bool) -> Iterator[Finding]:
-    """Report conditions that treat a request without the key otherwise than was probably meant.
+    """Report conditions that probably do not treat a request without the key as intended.
 
     Requests signed with a long-term access key have no aws:MultiFactorAuthPresent at all.
     """
     quantifier, base, if_exists = split_operator(operator)
     if quantifier == "foranyvalue" and if_exists:
         message = (
-            f"{operator} {quote_text(key)} never holds for a request without the key: ForAnyValue overrules IfExists"
+            f"{operator} {quote_text(key)} is never true for a request without the key: ForAnyValue overrides IfExists"
         )
         yield make_issue(CONDITION, "medium", message, f"write {operator.removesuffix('IfExists')}", "Condition")
     if key.lower() != "aws:multifactorauthpresent" or base != "bool" or if_exists != allow:
         return
     if allow and "true" in words:
-        message = f"{operator} {quote_text(key)} lets through access keys, whose requests have no such key"
+        message = f"{operator} {quote_text(key)} allows access keys, whose requests do not have the condition key"
         yield make_issue(CONDITION, "medium", message, "write Bool", "Condition")
     if not allow and "false" in words:
-        message = f"{operator} {quote_text(key)} denies no access keys, whose requests have no such key"
+        message = (
+            f"{operator} {quote_text(key)} does not deny access keys, whose requests do not have the condition key"
+        )
         yield make_issue(CONDITION, "medium", message, "write BoolIfExists", "Condition")
 
 
@@ -288,5 +290,5 @@ def check_guard(operator: str, key: str, raw: dict[str, Any], allow: bool) -> It
         tags = key.lower() == "aws:tagkeys" and any(name.startswith("aws:requesttag/") for name in present)
         if key.lower() in present or tags:
             return
-    message = f"{operator} {quote_text(key)} also lets through a request without the key"
+    message = f"{operator} {quote_text(key)} also allows a request without the condition key"
     yield make_issue(CONDITION, "medium", message, f'add "Null": {{"{quote_text(key)}": "false"}}', "Condition")

@@ -92,13 +92,17 @@ def check_characters(element: str, value: Any) -> Iterator[Finding]:
 
 
 def check_text(element: str, text: str, strict: bool) -> Iterator[Finding]:
-    # All of an ARN but the resource's own name is ASCII; that name, like a condition's value, may contain any of Latin-1.
+    # All of an ARN except the resource's own name is ASCII; that name, like a condition's value, may contain any of Latin-1.
     head = ":".join(text.split(":")[:5]) if text.startswith("arn:") else ""
     if found := find_strange_character(text, strict) or find_strange_character(head, True):
         yield make_issue(
-            FORM, "high", f"{element} {quote_text(text)} holds {found}", "type it again with plain signs", element
+            FORM, "high", f"{element} {quote_text(text)} contains {found}", "type it again in plain ASCII", element
         )
     if head and text != text.strip():
         yield make_issue(
-            FORM, "medium", f"{element} '{quote_text(text)}' ends with a space, which counts", "delete it", element
+            FORM,
+            "medium",
+            f"{element} '{quote_text(text)}' begins or ends with a space, which is significant",
+            "delete it",
+            element,
         )

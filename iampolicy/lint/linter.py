@@ -1,4 +1,4 @@
-"""Check a policy's text without asking AWS, for what AWS would refuse and for what it accepts but never applies."""
+"""Check a policy's document without calling AWS, for what AWS would refuse and for what it accepts but never applies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Kind = Literal["identity", "inline", "trust", "boundary", "resource"]
 
 ELEMENTS = ("Version", "Id", "Statement")
 PARTS = ("Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition")
-PLACES = {"trust": "a trust", "boundary": "a boundary"}
+POLICY_TYPES = {"trust": "a trust policy", "boundary": "a permissions boundary"}
 OLD = "2008-10-17"
 DEEPEST = 12
 LARGEST = 100_000  # characters; a larger document's statements are not checked
@@ -56,7 +56,7 @@ def findings(policy: Policy, kind: Kind, principal: str = "") -> list[Finding]:
 
 
 def check_once(policy: Policy, kind: Kind) -> tuple[Finding, ...]:
-    """Return the findings on a document, without policy and principal, because thousands of roles may hold the same document."""
+    """Return the findings on a document, without policy and principal, because thousands of roles may have the same document."""
     if not policy.key:
         return tuple(islice(check_policy(policy, kind), MOST))
     key = policy.key, kind
@@ -78,11 +78,13 @@ def check_document(policy: Policy, kind: Kind) -> Iterator[tuple[str, Finding]]:
     if is_too_deep(document):
         yield (
             "",
-            make_issue(FORM, "high", f"nested more than {DEEPEST} levels deep; a policy has seven", "write it flat"),
+            make_issue(
+                FORM, "high", f"nested more than {DEEPEST} levels deep; a policy has seven", "reduce the nesting"
+            ),
         )
         return
     if not isinstance(document, dict):
-        yield "", make_issue(FORM, "high", "a policy is an object", "write Version and Statement")
+        yield "", make_issue(FORM, "high", "a policy must be an object", "write Version and Statement")
         return
     used = count_characters(document)
     for one in (*check_head(document), *check_size(used, QUOTAS[kind])):
@@ -97,7 +99,7 @@ def check_document(policy: Policy, kind: Kind) -> Iterator[tuple[str, Finding]]:
         for one in check_statement(raw, kind, old):
             yield label, one
         if isinstance(sid, str) and sid and (first := seen.setdefault(sid, number)) != number:
-            yield label, make_issue(FORM, "high", f"the Sid of statement {first} too", "give it another", "Sid")
+            yield label, make_issue(FORM, "high", f"statement {first} has the same Sid", "choose another", "Sid")
 
 
 def is_too_deep(document: Any) -> bool:
@@ -116,20 +118,20 @@ def check_head(document: dict[str, Any]) -> Iterator[Finding]:
     for element in ("Version", "Id"):
         yield from check_characters(element, document.get(element))
     if version is None:
-        yield make_issue(FORM, "low", f"Version is missing: the one of {OLD} holds", f'write "Version": "{CURRENT}"')
+        yield make_issue(FORM, "low", f"Version is missing: {OLD} applies", f'write "Version": "{CURRENT}"')
     elif version == OLD:
         yield make_issue(
-            FORM, "low", f"Version {OLD} knows no policy variables", f'write "Version": "{CURRENT}"', "Version"
+            FORM, "low", f"Version {OLD} does not support policy variables", f'write "Version": "{CURRENT}"', "Version"
         )
     elif version != CURRENT:
         yield make_issue(
-            FORM, "high", f"there is no Version {quote_text(version)}", f'write "Version": "{CURRENT}"', "Version"
+            FORM, "high", f"unknown Version {quote_text(version)}", f'write "Version": "{CURRENT}"', "Version"
         )
     if not isinstance(document.get("Id", ""), str):
-        yield make_issue(FORM, "high", "Id is no text", "write a text", "Id")
+        yield make_issue(FORM, "high", "Id must be a string", "write a string", "Id")
     if not isinstance(statements, dict | list):
         yield make_issue(
-            FORM, "high", "Statement is missing" if statements is None else "Statement is no list", "write a list"
+            FORM, "high", "Statement is missing" if statements is None else "Statement must be a list", "write a list"
         )
     elif not statements:
         yield make_issue(FORM, "high", "Statement is empty", "write a statement", "Statement")
@@ -141,11 +143,9 @@ def count_characters(document: Any) -> int:
 
 def check_size(used: int, quota: int) -> Iterator[Finding]:
     if used > quota:
-        yield make_issue(QUOTA, "high", f"{used:,} characters, AWS takes {quota:,}", "split it, or group actions")
+        yield make_issue(QUOTA, "high", f"{used:,} characters; the quota is {quota:,}", "split it, or group actions")
     elif used > NEAR * quota:
-        yield make_issue(
-            QUOTA, "low", f"{used:,} characters of the {quota:,} that AWS takes", "split it before it grows"
-        )
+        yield make_issue(QUOTA, "low", f"{used:,} characters; the quota is {quota:,}", "split it before it grows")
 
 
 def check_elements(raw: dict[str, Any], known: tuple[str, ...]) -> Iterator[Finding]:
@@ -154,7 +154,7 @@ def check_elements(raw: dict[str, Any], known: tuple[str, ...]) -> Iterator[Find
             yield make_issue(
                 FORM,
                 "high",
-                f"there is no element {quote_text(element)}",
+                f"unknown element {quote_text(element)}",
                 suggest_fix(find_closest_word(element, known), "delete it"),
                 element,
             )
@@ -162,7 +162,7 @@ def check_elements(raw: dict[str, Any], known: tuple[str, ...]) -> Iterator[Find
 
 def check_statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
     if not isinstance(raw, dict):
-        yield make_issue(FORM, "high", "a statement is an object", "write Effect, Action and Resource")
+        yield make_issue(FORM, "high", "a statement must be an object", "write Effect, Action and Resource")
         return
     yield from check_elements(raw, PARTS)
     for element, value in raw.items():
@@ -192,7 +192,7 @@ def check_statement(raw: Any, kind: Kind, old: bool) -> Iterator[Finding]:
         yield make_issue(
             FORM,
             "medium",
-            f"a policy variable, which Version {OLD} takes as it stands",
+            f"a policy variable, which Version {OLD} takes literally",
             f'write "Version": "{CURRENT}"',
         )
 
@@ -204,15 +204,15 @@ def check_shape(raw: dict[str, Any], kind: Kind) -> Iterator[Finding]:
         yield make_issue(FORM, "high", wrong, "write Allow or Deny", "Effect")
     sid = raw.get("Sid", "")
     if not isinstance(sid, str):
-        yield make_issue(FORM, "high", "Sid is no text", "write letters and digits", "Sid")
+        yield make_issue(FORM, "high", "Sid must be a string", "write letters and digits", "Sid")
     elif kind != "resource" and not SID.fullmatch(sid):
         yield make_issue(
-            FORM, "high", f"Sid '{quote_text(sid)}' holds signs that IAM refuses", "write letters and digits", "Sid"
+            FORM, "high", f"Sid '{quote_text(sid)}' has characters that IAM refuses", "write letters and digits", "Sid"
         )
     for element in ("Action", "Resource", "Principal"):
         both = [one for one in (element, f"Not{element}") if one in raw]
         if len(both) == 2:
-            yield make_issue(FORM, "high", f"{both[0]} and {both[1]} stand together", "keep one", both[1])
+            yield make_issue(FORM, "high", f"{both[0]} and {both[1]} exclude each other", "keep one", both[1])
         yield from check_presence(element, both, kind)
         for one in both if element != "Principal" else ():
             yield from check_strings(one, raw[one])
@@ -223,17 +223,21 @@ def check_presence(element: str, there: list[str], kind: Kind) -> Iterator[Findi
     optional = element == "Resource" and kind == "resource"  # A repository's policy has no Resource.
     if there and element == barred:
         yield make_issue(
-            FORM, "high", f"{there[0]} has no place in {PLACES.get(kind, 'an identity policy')}", "delete it", there[0]
+            FORM,
+            "high",
+            f"{POLICY_TYPES.get(kind, 'an identity policy')} must not have {there[0]}",
+            "delete it",
+            there[0],
         )
     if not there and element != barred and not optional:
-        yield make_issue(FORM, "high", f"{element} is missing", f"name what {element} it is about", "")
+        yield make_issue(FORM, "high", f"{element} is missing", f"add {element}", "")
 
 
 def check_strings(element: str, value: Any) -> Iterator[Finding]:
     if any(not isinstance(one, str) for one in as_list(value)):
-        yield make_issue(FORM, "high", f"{element} holds what is no text", "write texts", element)
+        yield make_issue(FORM, "high", f"{element}: values must be strings", "write strings", element)
     elif value == []:
-        yield make_issue(FORM, "high", f"{element} is empty", "name one", element)
+        yield make_issue(FORM, "high", f"{element} is empty", "add a value", element)
 
 
 def select_strings(value: Any) -> list[str]:
@@ -251,10 +255,10 @@ def check_actions(element: str, patterns: list[str]) -> Iterator[Finding]:
             better = actions.find_nearest_action(pattern) or (
                 actions.find_nearest_action(pattern.replace(".", ":", 1)) if not colon else ""
             )
-            message = f"{element} '{quote_text(pattern)}' is not written SERVICE:NAME"
+            message = f"{element} '{quote_text(pattern)}' is not of the form SERVICE:NAME"
             yield make_issue(UNKNOWN, "high", message, suggest_fix(better, "name the service: s3:GetObject"), element)
         elif not actions.list_matching_actions(pattern):
-            wild = "matches no action" if "*" in pattern or "?" in pattern else "is no action"
+            wild = "matches no action" if "*" in pattern or "?" in pattern else "is not an action of AWS"
             yield make_issue(
                 UNKNOWN,
                 "high",
@@ -269,6 +273,6 @@ def check_actions(element: str, patterns: list[str]) -> Iterator[Finding]:
             message = (
                 f"{quote_text(pattern)} is covered by {quote_text(cover)}"
                 if cover
-                else f"{quote_text(pattern)} stands twice"
+                else f"{quote_text(pattern)} is listed twice"
             )
             yield make_issue(FORM, "low", message, "delete it", element)

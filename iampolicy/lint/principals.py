@@ -32,48 +32,48 @@ def check_principals(element: str, raw: Any, trust: bool) -> Iterator[Finding]:
         )
         return
     if not raw:
-        yield make_issue(FORM, "high", f"{element} names nobody", "name a principal", element)
+        yield make_issue(FORM, "high", f"{element} is empty", "name a principal", element)
     for kind, values in raw.items():
         if kind not in KINDS:
             yield make_issue(
                 FORM,
                 "high",
-                f"there is no kind of principal {quote_text(kind)}",
+                f"unknown principal type {quote_text(kind)}",
                 suggest_fix(find_closest_word(kind, KINDS), f"write one of {', '.join(KINDS)}"),
                 element,
             )
             continue
         if not as_list(values):
-            yield make_issue(FORM, "high", f"{element} {kind} lists nobody", "name a principal", element)
+            yield make_issue(FORM, "high", f"{element} {kind} is empty", "name a principal", element)
         for value in as_list(values):
             yield from check_principal(element, kind, value, trust)
 
 
 def check_not_principal(allow: bool, trust: bool) -> Iterator[Finding]:
-    """Report NotPrincipal: high in a trust or an Allow, low in a Deny.
+    """Report NotPrincipal: high in a trust policy or an Allow, low in a Deny.
 
     docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html
     """
-    instead_of = "name principals, or write Principal * with ArnNotEquals aws:PrincipalArn"
+    fix = "name principals, or write Principal * with ArnNotEquals aws:PrincipalArn"
     if trust:
-        yield make_issue(FORM, "high", "NotPrincipal has no place in a trust", instead_of, "NotPrincipal")
+        yield make_issue(FORM, "high", "a trust policy must not have NotPrincipal", fix, "NotPrincipal")
     elif allow:
-        yield make_issue(FORM, "high", "NotPrincipal in an Allow lets everybody else in", instead_of, "NotPrincipal")
+        yield make_issue(FORM, "high", "NotPrincipal in an Allow allows everyone else", fix, "NotPrincipal")
     else:
-        message = "NotPrincipal denies whoever has a boundary, named or not"
-        yield make_issue(FORM, "low", message, instead_of, "NotPrincipal")
+        message = "NotPrincipal denies every principal with a permissions boundary, even those it names"
+        yield make_issue(FORM, "low", message, fix, "NotPrincipal")
 
 
 def check_principal(element: str, kind: str, value: Any, trust: bool) -> Iterator[Finding]:
     if not isinstance(value, str):
-        yield make_issue(FORM, "high", f"{element} {kind} holds what is no text", "write texts", element)
+        yield make_issue(FORM, "high", f"{element} {kind}: values must be strings", "write strings", element)
         return
     yield from check_placeholders(element, value)
     if "$" in value or "<" in value or not value.isascii():
         return  # other checks report these
     if wrong := explain_refusal(kind, value, trust):
         yield make_issue(
-            MISFIT, "high", f"{element} {kind} {quote_text(value)} {wrong}", "name the principal as AWS does", element
+            MISFIT, "high", f"{element} {kind} {quote_text(value)} {wrong}", "use AWS's form of a principal", element
         )
 
 
@@ -83,13 +83,15 @@ def explain_refusal(kind: str, value: str, trust: bool) -> str:
         if value == "*" or ARN.fullmatch(value) or ACCOUNT.fullmatch(value) or IDENTITY.fullmatch(value):
             return ""
         if value.startswith("arn:") and ("*" in value or "?" in value):
-            return "holds a wildcard, which no principal may: name the account, and the role in a condition on aws:PrincipalArn"
-        return "is no account of 12 digits and no ARN of a user, role or session"
+            return (
+                "has a wildcard, which AWS refuses: name the account, and the role in a condition on aws:PrincipalArn"
+            )
+        return "is neither an account of 12 digits nor the ARN of a user, role or session"
     if kind == "Service":
-        return "" if SERVICE.fullmatch(value) or value == "*" else "is no service: lambda.amazonaws.com"
+        return "" if SERVICE.fullmatch(value) or value == "*" else "is not a service, such as lambda.amazonaws.com"
     if kind == "Federated":
-        return "" if value == "*" or PROVIDER.fullmatch(value) or value in PROVIDERS else "is no identity provider"
-    return "is of no use in a trust" if trust else ""
+        return "" if value == "*" or PROVIDER.fullmatch(value) or value in PROVIDERS else "is not an identity provider"
+    return "is not supported in a trust policy" if trust else ""
 
 
 def check_trust_actions(statement: dict[str, Any], patterns: Sequence[str]) -> Iterator[Finding]:
@@ -99,7 +101,7 @@ def check_trust_actions(statement: dict[str, Any], patterns: Sequence[str]) -> I
             yield make_issue(
                 MISFIT,
                 "high",
-                f"a trust takes sts:AssumeRole and its like, not {quote_text(action)}",
+                f"a trust policy allows sts:AssumeRole and similar actions, not {quote_text(action)}",
                 "write sts:AssumeRole",
                 "Action",
             )
@@ -112,7 +114,7 @@ def check_trust_actions(statement: dict[str, Any], patterns: Sequence[str]) -> I
             yield make_issue(
                 MISFIT,
                 "high",
-                f"{quote_text(one)} comes in by {entry}, which is not among the actions",
+                f"{quote_text(one)} assumes the role by {entry}, which is not among the actions",
                 f"write {entry}",
                 "Action",
             )

@@ -114,7 +114,7 @@ def evaluate_conditions(
     """Return (whether all conditions of the statement hold, the keys that the request lacks).
 
     With `unknown` None, a missing key is absent, as in a request to AWS. Otherwise the key is unknown, and a condition on it
-    counts as `unknown`: this is how an audit asks what some request could do.
+    counts as `unknown`: with True, an audit finds what some request could do.
     An unknown operator, an unreadable value or a variable without a value never makes a request allowed.
     """
     lacking = frozenset(key for _, key, _ in one.conditions if key not in context)

@@ -22,7 +22,7 @@ CURRENT = "2012-10-17"  # Older versions have no policy variables.
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a list as it is, and any other value as its only item: IAM takes one value wherever it takes several."""
+    """Return a list unchanged, and any other value as a list of one: IAM accepts one value wherever it accepts several."""
     return value if isinstance(value, list) else [value]
 
 

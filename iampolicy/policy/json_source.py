@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from iampolicy.errors import InputError
 
-LARGEST = 100_000  # bytes; IAM takes 6,144 characters, S3 20 KB
+LARGEST = 100_000  # bytes; IAM accepts 6,144 characters, S3 20 KB
 DEEPEST = 12  # levels; a condition's list of values is the seventh
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}:,]|[^][{}:,"\s]+')
 LONE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -39,7 +39,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}.") from error
     if len(body) > LARGEST:
-        raise InputError(f"{name}: larger than {LARGEST:,} bytes. No policy is: IAM takes 6,144 characters.")
+        raise InputError(f"{name}: larger than {LARGEST:,} bytes; IAM accepts 6,144 characters.")
     try:
         return body.decode()
     except UnicodeDecodeError as error:
@@ -69,7 +69,7 @@ def parse(source: str, name: str) -> tuple[Any, Source]:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         half = LONE.search(source)
-        raise_input_error(name, source, half.start() if half else 0, "half of a surrogate pair is no character")
+        raise_input_error(name, source, half.start() if half else 0, "half of a surrogate pair is not a character")
     return value, found
 
 
@@ -130,7 +130,7 @@ def explain_fault(error: json.JSONDecodeError, source: str) -> str:
 
 def refuse_word(name: str, source: str, word: str) -> NoReturn:
     raise_input_error(
-        name, source, next(t.start() for t in TOKEN.finditer(source) if t[0] == word), f"{word} is no JSON"
+        name, source, next(t.start() for t in TOKEN.finditer(source) if t[0] == word), f"{word} is not JSON"
     )
 
 

@@ -1,4 +1,4 @@
-"""Permissions: what a policy means apart from how it is written, one action on one resource each."""
+"""Permissions: what a policy means independent of its spelling, one action on one resource each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from iampolicy.policy.document import (
 
 Condition = tuple[tuple[str, str, tuple[str, ...]], ...]
 
-SHOWN = 4  # shown of what a wildcard covers beyond the other side; the rest is counted
+SHOWN = 4  # of the items that a wildcard covers beyond the other side; the rest is counted
 
 
 @dataclass(frozen=True, order=True)
@@ -122,7 +122,7 @@ def describe_principals(one: Statement) -> list[str]:
     if one.principals is None:
         return [""]
     named = [f"{kind} {as_root_arn(value) if kind == 'AWS' else value}" for kind, value in one.principals]
-    return [f"anyone but {', '.join(sorted(named))}"] if "principal" in one.negated else named
+    return [f"everyone except {', '.join(sorted(named))}"] if "principal" in one.negated else named
 
 
 Read = Callable[[str], re.Pattern[str] | ArnGlob]
@@ -185,11 +185,13 @@ def subtract_permissions(one: set[Permission], other: set[Permission]) -> list[G
 
 
 def describe_action(permission: Permission) -> str:
-    return f"all but {permission.action}" if "action" in permission.apart else permission.written or permission.action
+    return (
+        f"all except {permission.action}" if "action" in permission.apart else permission.written or permission.action
+    )
 
 
 def describe_resource(permission: Permission) -> str:
-    return f"all but {permission.resource}" if "resource" in permission.apart else permission.resource
+    return f"all except {permission.resource}" if "resource" in permission.apart else permission.resource
 
 
 def describe_difference(permission: Permission, beside: Permission) -> str:

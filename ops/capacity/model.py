@@ -1,4 +1,4 @@
-"""Compute from one measurement how much the endpoint and the function in front of it can take, and what that costs.
+"""Compute from one measurement how many requests the endpoint and the function in front of it can handle, and what that costs.
 
 Rates are requests a minute unless a name says otherwise, because SageMaker's scaling metric counts by the minute.
 """
@@ -27,12 +27,12 @@ POINTS, LAG, START = (
     (1, 2),
     (3, 7),
 )  # minutes of a spike: the alarm's points, the metric's lateness, an instance's start
-GIVEN = "given"  # stands where a measurement has its release
+GIVEN = "given"  # the release of a measurement that was given by flags
 
 
 @dataclass(frozen=True)
 class Option:
-    """The cost of the traffic on one instance type. Numbers are None where the measurement says nothing about its CPU."""
+    """The cost of the traffic on one instance type. Numbers are None where the measurement does not apply to its CPU."""
 
     instance_type: str
     vcpus: int | None
@@ -57,7 +57,7 @@ class Plan:
     least: int
     most: int
     traffic: float
-    asked: bool = False  # the traffic was given, and is not what the function admits
+    traffic_given: bool = False  # else the traffic is what the function admits
 
     @property
     def limit(self) -> float:
@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def covered(self) -> int:
-        """Return the requests a minute that the scaling target, as it is set, plans for."""
+        """Return the requests a minute that the current scaling target plans for."""
         return self.most * self.as_set
 
     @property
@@ -82,7 +82,7 @@ class Plan:
 
     @property
     def usable(self) -> int:
-        """Return the target as set, if that is between the advised one and the limit; else the advised one."""
+        """Return the current target, if that is between the advised one and the limit; else the advised one."""
         return self.as_set if self.target <= self.as_set < self.limit else self.target
 
     def instances(self, each: float) -> int:
@@ -104,12 +104,12 @@ def compute_instances(traffic: float, each: float, least: int = 1) -> int:
 
 
 def estimate_call_duration(measured: LoadTestResult) -> float:
-    """Return the ms of a call that need not queue: of more callers than vCPUs, the p50 holds the wait for each other."""
+    """Return the ms of a call without queueing: with more callers than vCPUs, the p50 contains their wait for each other."""
     return measured.p50_ms * min(1.0, measured.vcpus / measured.concurrency) + OVERHEAD_MS
 
 
 def from_flags(rps: float, latency_ms: float, instance_type: str) -> LoadTestResult:
-    """Return figures given by hand, as if they had been measured on that type. On a CPU that has bf16 they count as bf16."""
+    """Return figures given by flags, as if they had been measured on that type. On a CPU that has bf16 they count as bf16."""
     there = find_cpu_type(instance_type)
     return LoadTestResult(
         release=GIVEN, vcpus=there.vcpus if there else 0, cpu=instance_type,
@@ -136,7 +136,7 @@ def plan(measured: LoadTestResult, settings: Settings, traffic: float | None = N
     slots = ACCOUNT_CONCURRENCY if settings.fn.reserved is None else settings.fn.reserved
     if traffic is None and not slots:
         raise OpsError(
-            "fn.reserved is 0: the function lets nothing through. Say what to plan for: invoke sm.capacity --traffic 600"
+            "fn.reserved is 0: the function admits no calls. Give the traffic to plan for: invoke sm.capacity --traffic 600"
         )
     duration = measured.p50_ms if measured.release == GIVEN else estimate_call_duration(measured)
     endpoint = settings.endpoint
@@ -152,7 +152,7 @@ def plan(measured: LoadTestResult, settings: Settings, traffic: float | None = N
         least=endpoint.min_instances,
         most=max(endpoint.min_instances, endpoint.max_instances),
         traffic=max(1, round_down(compute_function_throughput(slots, duration))) if traffic is None else traffic,
-        asked=traffic is not None,
+        traffic_given=traffic is not None,
     )
 
 
@@ -194,43 +194,43 @@ def estimate_spike(plan: Plan) -> Spike:
 
 
 def findings(plan: Plan, measured: LoadTestResult) -> Iterator[Finding]:
-    """Yield what is wrong between function, scaling and instances, and what to set instead."""
+    """Yield where function, scaling and instances do not fit each other, and what to set instead."""
     if scale_to_instance_type(measured, plan.instance_type)[0] is None:
         yield Finding(
             "warning",
-            f"{measured.precision} on {measured.cpu} says little about {plan.instance_type}: the figures are for the machine "
-            "that was measured, by vCPUs.",
+            f"A measurement in {measured.precision} on {measured.cpu} says little about {plan.instance_type}: the figures assume "
+            "the measured machine.",
             f"Measure one {plan.instance_type}, then: invoke sm.capacity --rps RPS --latency-ms MS",
         )
     if plan.exceeds:
         yield Finding(
             "warning",
             f"The function admits {format_rate(plan.admitted)} requests a minute; the endpoint's scaling target covers "
-            f"{plan.covered:,}. That is {format_ratio(plan.admitted / plan.covered)} times what {plan.most} x {plan.as_set:,} plan for; "
-            f"at its target an instance is {100 * plan.as_set / plan.limit:.0f} % busy.",
+            f"{plan.covered:,} ({plan.most} x {plan.as_set:,}). That is {format_ratio(plan.admitted / plan.covered)} times as many; "
+            f"at that target an instance uses {100 * plan.as_set / plan.limit:.0f} % of its limit.",
             suggest_settings(plan, plan.usable),
         )
     if round_down(plan.admitted) > plan.most * plan.limit:
         wait = plan.slots / (plan.most * plan.rps)
         yield Finding(
             "warning",
-            f"The function admits {format_rate(plan.admitted)} requests a minute; {plan.most} instances can do "
-            f"{format_rate(plan.most * plan.limit)}. With {plan.slots:,} calls under way each waits about {wait:.1f} s.",
+            f"The function admits {format_rate(plan.admitted)} requests a minute; {plan.most} instances can handle "
+            f"{format_rate(plan.most * plan.limit)}. With {plan.slots:,} concurrent calls each waits about {wait:.1f} s.",
             suggest_settings(plan, plan.target),
         )
     if plan.as_set >= plan.limit:
         yield Finding(
             "warning",
-            f"One instance can do {format_rate(plan.limit)} requests a minute, and the target of {plan.as_set:,} is no less: "
-            "the endpoint would be full before it scales.",
+            f"One instance can handle {format_rate(plan.limit)} requests a minute, and the scaling target of {plan.as_set:,} is not "
+            "below that: the endpoint is full before it scales out.",
             f"Set endpoint.invocations_per_instance to {plan.target:,}; then: invoke sm.autoscale",
         )
     yield from check_traffic(plan)
 
 
 def check_traffic(plan: Plan) -> Iterator[Finding]:
-    """Yield what is wrong with a given traffic; `findings` judges what the function admits."""
-    if plan.asked and plan.traffic > plan.admitted:
+    """Yield where a given traffic exceeds function or instances; `findings` judges what the function admits."""
+    if plan.traffic_given and plan.traffic > plan.admitted:
         slots = math.ceil(round(plan.traffic / compute_function_throughput(1, plan.duration_ms), 6))
         yield Finding(
             "warning",
@@ -238,10 +238,10 @@ def check_traffic(plan: Plan) -> Iterator[Finding]:
             "the others are refused with 429.",
             f"Set fn.reserved to {slots:,}; then: invoke lambda.deploy",
         )
-    if plan.asked and plan.instances(plan.target) > plan.most:
+    if plan.traffic_given and plan.instances(plan.target) > plan.most:
         yield Finding(
             "warning",
-            f"{format_rate(plan.traffic)} requests a minute want {plan.instances(plan.target):,} instances at the advised target, and "
+            f"{format_rate(plan.traffic)} requests a minute need {plan.instances(plan.target):,} instances at the advised target, and "
             f"endpoint.max_instances is {plan.most}.",
             f"Set endpoint.max_instances to {plan.instances(plan.target):,}; then: invoke sm.autoscale",
         )
@@ -267,7 +267,7 @@ def format_rate(number: float) -> str:
 
 
 def describe_call_limit(plan: Plan) -> str:
-    """Return what bounds the function, such as `10 at a time, 1.27 s a call`."""
+    """Return what limits the function, such as `10 at a time, 1.27 s a call`."""
     if plan.duration_ms < 1000 / CALLS_A_SECOND:
         return f"{plan.slots:,} at a time, each at most {CALLS_A_SECOND} a second"
     return f"{plan.slots:,} at a time, {plan.duration_ms / 1000:.3g} s a call"

@@ -23,20 +23,20 @@ from ops.releases.load_test import LoadTestResult
 
 
 def describe_source(plan: Plan, measured: LoadTestResult) -> str:
-    """Say where the figures are from."""
+    """Return a sentence on where the figures are from."""
     if measured.release == GIVEN:
         return (
-            f"As given by hand, not measured: {plan.rps:g} requests a second for one {plan.instance_type}, "
+            f"Given by flags, not measured: {plan.rps:g} requests a second for one {plan.instance_type}, "
             f"{plan.duration_ms:,.0f} ms for a call of the function."
         )
     rps, _ = scale_to_instance_type(measured, plan.instance_type)
     guess = (
-        f"What one {plan.instance_type} does is not known: the figures are as if it were such a machine."
+        f"There is no measurement for {plan.instance_type}: the figures assume the measured machine."
         if rps is None
-        else f"By vCPUs, one {plan.instance_type} does {rps:.3g} a second (an estimate)."
+        else f"By vCPUs, one {plan.instance_type} does {format_rate(rps)} a second (an estimate)."
     )
     return (
-        f"Release {measured.release[:12]}, measured {measured.date}: {measured.requests_per_second:.3g} requests a second, p50 "
+        f"Release {measured.release[:12]}, measured {measured.date}: {format_rate(measured.requests_per_second)} requests a second, p50 "
         f"{measured.p50_ms:.3g} ms, p99 {measured.p99_ms:.3g} ms with {measured.concurrency} callers, in {measured.precision} on "
         f"{measured.vcpus} vCPUs of {measured.cpu}. "
         f"{guess} A call of the function takes {plan.duration_ms:,.0f} ms, of which {OVERHEAD_MS:.0f} are assumed."
@@ -44,7 +44,7 @@ def describe_source(plan: Plan, measured: LoadTestResult) -> str:
 
 
 def describe_plan(plan: Plan, measured: LoadTestResult, options: list[Option], found: list[Finding]) -> str:
-    """Return the plan for people, part by part."""
+    """Return the plan as text, part by part."""
     parts = [
         describe_source(plan, measured),
         format_rates_table(plan),
@@ -52,7 +52,7 @@ def describe_plan(plan: Plan, measured: LoadTestResult, options: list[Option], f
         format_prices_table(plan, options),
     ]
     warned = [f"! {each.message}\n  {each.fix}" for each in found]
-    return "\n\n".join([*parts, *(warned or ["Nothing is wrong between function, scaling and instances."])])
+    return "\n\n".join([*parts, *(warned or ["Function, scaling and instances agree."])])
 
 
 def format_rates_table(plan: Plan) -> str:
@@ -61,7 +61,7 @@ def format_rates_table(plan: Plan) -> str:
 
     fleet = f"{plan.least} to {plan.most} instances" if plan.least < plan.most else f"{plan.most} instances"
     rows = [
-        row("scaling target, as set", plan.as_set),
+        row("scaling target, current", plan.as_set),
         row("scaling target, advised", plan.target),
         row("limit", plan.limit),
         (f"the function admits: {describe_call_limit(plan)}", "", format_rate(plan.admitted), ""),
@@ -70,30 +70,41 @@ def format_rates_table(plan: Plan) -> str:
 
 
 def format_fleet_range(plan: Plan, each: float) -> str:
-    """Return what the smallest and the largest fleet take, such as `20 to 40`."""
+    """Return what the smallest and the largest fleet can handle, such as `20 to 40`."""
     low, high = format_rate(plan.least * each), format_rate(plan.most * each)
     return high if plan.least == plan.most else f"{low} to {high}"
 
 
 def describe_traffic(plan: Plan) -> str:
-    """Say how many instances the traffic needs, and what happens in a spike."""
+    """Return sentences on how many instances the traffic needs, and on what happens in a spike."""
     wanted, as_set = plan.instances(plan.target), plan.instances(plan.as_set)
     over = f" (endpoint.max_instances is {plan.most})" if max(wanted, as_set) > plan.most else ""
-    why = "" if plan.asked else ", all that the function admits,"
+    why = "" if plan.traffic_given else ", all that the function admits,"
     peak = estimate_spike(plan)
     (soon, late), (few, many) = peak.minutes, peak.unanswered
-    meanwhile = f"too little: {format_rate(few)} to {format_rate(many)} wait or are refused" if many else "enough"
+    meanwhile = f"too few: {format_rate(few)} to {format_rate(many)} requests wait or are refused" if many else "enough"
     fleet = f"{plan.least} instance{'s' if plan.least > 1 else ''}"
     return (
-        f"Traffic of {format_rate(plan.traffic)} a minute{why} wants {wanted:,} instances at the advised target, "
-        f"{as_set:,} at the target as set{over}.\n"
-        f"A spike to it: 3 points of one minute, 1 to 2 minutes until they are seen, 3 to 7 to start. Until one more answers, "
-        f"after {soon} to {late} minutes, {fleet} can take {format_rate(peak.taken_per_minute)} a minute: {meanwhile}."
+        f"Traffic of {format_rate(plan.traffic)} a minute{why} needs {wanted:,} instances at the advised target, "
+        f"{as_set:,} at the current target{over}.\n"
+        f"A spike to it: the alarm takes 3 points of one minute, which arrive 1 to 2 minutes late; an instance starts in 3 to 7. "
+        f"Until one more answers, after {soon} to {late} minutes, {fleet} can handle {format_rate(peak.taken_per_minute)} "
+        f"a minute: {meanwhile}."
     )
 
 
 def format_prices_table(plan: Plan, options: list[Option]) -> str:
-    heads = ("type", "vCPU", "AMX", "requests/s", "instances", "$/month", "$/1,000", "$/1,000 full", "requests/s is")
+    heads = (
+        "type",
+        "vCPU",
+        "AMX",
+        "requests/s",
+        "instances",
+        "$/month",
+        "$/1,000",
+        "$/1,000 full",
+        "source of requests/s",
+    )
     rows = []
     for each in options:
         head = (each.instance_type, each.vcpus or "?", "yes" if each.amx else "no")
@@ -101,7 +112,7 @@ def format_prices_table(plan: Plan, options: list[Option]) -> str:
             rows.append((*head, "?", "?", "?", "?", "?", each.note))
             continue
         costs = (f"{each.dollars_per_month:,.2f}", f"{each.dollars_per_1000:.4f}", f"{each.dollars_per_1000_full:.4f}")
-        rows.append((*head, f"{each.requests_per_second:.3g}", f"{each.instances:,}", *costs, each.note))
+        rows.append((*head, format_rate(each.requests_per_second), f"{each.instances:,}", *costs, each.note))
     note = (
         f"List prices of {pricing.read_prices()['dated']}, {pricing.HOURS_A_MONTH} hours; $/1,000 pictures at this traffic, and full: at the "
         "advised target, both all month. Estimates are by vCPUs alone."

@@ -25,7 +25,7 @@ def status(c: Context, minutes: int = 15, json: bool = False) -> Result:
     from ops.endpoint.status import describe_status, read_status
 
     seen, failure = read_status(Account.from_context(c), minutes)
-    return Result(asdict(seen), describe_status(seen, failure), code=FINDINGS if seen.wrong() else 0)
+    return Result(asdict(seen), describe_status(seen, failure), code=FINDINGS if seen.is_unhealthy() else 0)
 
 
 @task(

@@ -18,7 +18,7 @@ def log_group(settings: Settings) -> str:
 
 
 def build_endpoint_alarms(settings: Settings) -> list[dict[str, Any]]:
-    """Return the alarms of the endpoint, for any config: 5XX answers and the p99 of latency, which CloudWatch has in microseconds."""
+    """Return the alarms of the endpoint, for any config: 5XX answers and the p99 of latency, which CloudWatch gives in microseconds."""
     where = build_dimensions(settings)
     return [
         build_5xx_alarm(settings, f"{settings.prefix}-5xx", where),
@@ -66,15 +66,13 @@ def guard_steps(settings: Settings, config: str) -> Steps:
     """Yield the alarms that watch a fleet while it is new."""
     for guard in build_guard_alarms(settings, config):
         args = {**guard, "Tags": settings.tags(guard["AlarmName"])}
-        why = f"{guard['MetricName']} of the new fleet alone rolls the update back"
+        why = f"alarm on the new fleet's {guard['MetricName']}; if it fires, AWS rolls back"
         yield Change("cloudwatch", "put_metric_alarm", args, why, dollars_per_hour=pricing.price_alarm())
 
 
 def remove_guard_steps(names: Iterable[str]) -> Steps:
     if names := sorted(names):
-        yield Change(
-            "cloudwatch", "delete_alarms", {"AlarmNames": names}, why="no new fleet is left that they would watch"
-        )
+        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": names}, why="remove the rollout's temporary alarms")
 
 
 def steps(have_alarms: dict[str, float], have_log_group: bool, settings: Settings) -> Steps:
@@ -85,11 +83,11 @@ def steps(have_alarms: dict[str, float], have_log_group: bool, settings: Setting
                 "cloudwatch",
                 "put_metric_alarm",
                 args,
-                why=f"alarm {alarm['AlarmName']} is missing or differs",
+                why=f"create or update alarm {alarm['AlarmName']}",
                 dollars_per_hour=pricing.price_alarm(),
             )
     if not have_log_group:
-        yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "the endpoint's logs need a group")
+        yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "create the endpoint's log group")
 
 
 def count_requests_and_errors(account: Account, minutes: int) -> tuple[int, int]:
@@ -103,9 +101,9 @@ def count_requests_and_errors(account: Account, minutes: int) -> tuple[int, int]
 def read_minute_metrics(
     account: Account, wanted: dict[str, tuple[str, str]], minutes: int
 ) -> dict[str, dict[datetime, float]]:
-    """Return some of the endpoint's metrics by minute, the oldest first; minutes without a point are left out.
+    """Return some of the endpoint's metrics by minute, the oldest first; minutes without a data point are left out.
 
-    `wanted` maps a name of ours to a metric and its statistic: Sum, Average, Maximum, or a percentile such as p99.
+    `wanted` maps a name of our own to a metric and its statistic: Sum, Average, Maximum, or a percentile such as p99.
     """
     now = datetime.now(UTC)
     where = {"Namespace": "AWS/SageMaker", "Dimensions": build_dimensions(account.settings)}

@@ -12,9 +12,9 @@ EXPIRES = "%Y-%m-%dT%H:%MZ"  # as Settings.expires writes it
 
 
 def decide_cleanup(account: Account, idle_hours: int) -> tuple[str, str]:
-    """Return why the endpoint may go, "" where it stays, and the sentence on why it stays. Raises OpsError without an endpoint."""
+    """Return why the endpoint may be deleted ("" if it stays), and a sentence on why it stays. Raises OpsError without an endpoint."""
     if idle_hours < 1:
-        raise OpsError(f"--idle-hours is a number of hours, not {idle_hours}.")
+        raise OpsError(f"--idle-hours must be at least 1, not {idle_hours}.")
     found = probe.require_endpoint(account)
     expires = status.read_expiry(account, found["EndpointArn"])
     calls, _ = alarms.count_requests_and_errors(account, idle_hours * 60)
@@ -23,22 +23,22 @@ def decide_cleanup(account: Account, idle_hours: int) -> tuple[str, str]:
 
 
 def find_cleanup_reason(created: datetime, expires: str, calls: int, idle_hours: int, now: datetime) -> str:
-    """Return why an endpoint may go, or "". `expires` is the tag kennel:expires."""
+    """Return why an endpoint may be deleted, or "". `expires` is the tag kennel:expires."""
     if expires and now >= datetime.strptime(expires, EXPIRES).replace(tzinfo=UTC):
         return f"It expired at {expires}"
     if not calls and (now - created).total_seconds() >= idle_hours * 3600:
-        return f"Nobody has called it for {idle_hours} hours"
+        return f"It had no calls for {idle_hours} hours"
     return ""
 
 
 def read_facts(account: Account, dry: bool) -> tuple[plan.Facts, scaling.Facts]:
-    """Return what there is to delete, once nothing changes any more. Raises OpsError when there is nothing."""
+    """Return what there is to delete, once the endpoint is stable. Raises OpsError when there is nothing."""
     if not dry:
         plan.await_stable_endpoint(account)
     have = teardown.facts(account)
     if not teardown.has_resources(have):
         raise OpsError(
-            f"There is no endpoint {account.settings.endpoint_name}. Deploy one: invoke sm.deploy. Nothing is left of an older one either."
+            f"There is no endpoint {account.settings.endpoint_name}, and no resource of an earlier one. Deploy one: invoke sm.deploy"
         )
     account.guard()
     return have

@@ -1,4 +1,4 @@
-"""The deployment of a release: the facts it needs, the gate, and the note that is kept until it is verified."""
+"""The deployment of a release: the facts it needs, the gate, the record of it, and its verification."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ops.releases.build import Release
 
 
 def read_facts(account: Account, dry: bool) -> plan.Facts:
-    """Return what is there, once nothing changes any more. Raises OpsError where nothing could be deployed."""
+    """Return the endpoint's facts, once it is stable. Raises OpsError when the network to deploy into is missing."""
     if not dry:
         plan.await_stable_endpoint(account)
     have = plan.facts(account)
@@ -24,19 +24,19 @@ def read_facts(account: Account, dry: bool) -> plan.Facts:
 
 
 def prepare_release(account: Account, job: str, dry: bool) -> tuple[Release, plan.Facts]:
-    """Return the release of a job, packaged and preflighted unless it was before, and what is there.
+    """Return the release of a job, packaged and preflighted unless it was before, and the endpoint's facts.
 
-    Raises OpsError without an image to run it, and in a dry run for a job that was never packaged.
+    Raises OpsError without a serving image, and in a dry run for a job that was never packaged.
     """
     have = read_facts(account, dry)
     release = build.find_job_release(account, job)
     if release is None and dry:
         raise OpsError(
-            f"The model of {job} was never packaged, so its release has no name yet. invoke sm.preflight --job {job}"
+            f"The model of {job} was never packaged, so its release has no name yet. Package it: invoke sm.preflight --job {job}"
         )
     if missing := image_build.find_missing_image_tag(account):
         raise OpsError(
-            f"The image of serving/ ({missing}) was not built, so nothing could run a release. Build it: invoke sm.image"
+            f"ECR has no image of the current serving/ ({missing}) to run a release. Build it: invoke sm.image"
         )
     if release is None:
         release = build.package_model(account, job)
@@ -46,7 +46,7 @@ def prepare_release(account: Account, job: str, dry: bool) -> tuple[Release, pla
 
 
 def check_gate(account: Account, have: plan.Facts, release: Release, because: str) -> list[str]:
-    """Return the gate's findings on a release. Raises OpsError for a release that needs a reason and has none."""
+    """Return the gate's findings on a release. Raises OpsError when there are findings but no reason (`because`)."""
     new = build.read_summary(account, release.digest)
     if new is None:
         raise OpsError(
@@ -55,11 +55,11 @@ def check_gate(account: Account, have: plan.Facts, release: Release, because: st
     now = probe.find_release_summary(account, have.live) if have.live else None
     found = gate.findings(new, now, account.settings.endpoint.worse_at_most)
     if have.live and now is None:
-        found = [f"nothing is known of what is live ({have.live}), so it cannot be compared"]
+        found = [f"the release of the live config {have.live} has no metadata, so the gate cannot compare with it"]
     if found and not because:
         raise OpsError(
-            f"Release {release.short} is stopped here: {'; '.join(found)}.\n"
-            'If that is wanted, say why: invoke sm.deploy ... --because "..."', STOPPED,
+            f"The gate stopped release {release.short}: {'; '.join(found)}.\n"
+            'To deploy it anyway, give a reason: invoke sm.deploy ... --because "..."', STOPPED,
         )  # fmt: skip
     return found
 
@@ -71,9 +71,9 @@ def has_been_deployed(account: Account, have: plan.Facts, want: plan.EndpointSpe
 
 
 def choose_rollback(account: Account, have: plan.Facts, to: str) -> plan.EndpointSpec:
-    """Return what to go back to: the release whose digest begins with `to`, or without it the one that was live before.
+    """Return what to roll back to: the release whose digest begins with `to`, or without it the one that was live before.
 
-    It is taken as it was deployed where its config is still there. Raises OpsError when there is nothing to go back to.
+    The config of that deployment is reused if it still exists. Raises OpsError when there is nothing to roll back to.
     """
     probe.require_endpoint(account)
     notes = history.read(account)
@@ -84,24 +84,24 @@ def choose_rollback(account: Account, have: plan.Facts, to: str) -> plan.Endpoin
         note = history.find_rollback_target(notes, have.live)
         if note is None:
             raise OpsError(
-                "Nothing else was live before. See which releases are kept: invoke sm.releases; then sm.rollback --to DIGEST"
+                "There is no earlier deployment to roll back to. List the releases: invoke sm.releases; then: invoke sm.rollback --to DIGEST"
             )
         release = build.find_release(account, note.release)
-    made = note.config if note and note.config in have.configs else ""
-    kind = plan.read_instance_type(account, made) if made else ""
-    return plan.EndpointSpec(release, account.settings, made=made, kind=kind)
+    config = note.config if note and note.config in have.configs else ""
+    instance_type = plan.read_instance_type(account, config) if config else ""
+    return plan.EndpointSpec(release, account.settings, existing_config=config, config_instance_type=instance_type)
 
 
 @contextmanager
 def record_and_verify(
     account: Account, have: plan.Facts, want: plan.EndpointSpec, why: history.DeploymentReason
 ) -> Iterator[None]:
-    """Keep a note around the changes of a deployment, and verify after them that the release is what answers."""
+    """Record a deployment around its changes, and verify after them that the endpoint answers with the release."""
     if have.live == want.config and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
-        yield  # alarms and logs may have been taken away
+        yield  # alarms and logs may have been deleted
         probe.verify_release(account, want, have.live)
         history.record_verified(account, want.config)
         return
-    with history.record_deployment(account, want.release, want.config, why, have.scaled or have.lost):
+    with history.record_deployment(account, want.release, want.config, why, have.has_scaling or have.lost_scaling):
         yield
         probe.verify_release(account, want, have.live)

@@ -19,12 +19,12 @@ from ops.releases import history
 from ops.releases.records import ReleaseSummary
 from ops.releases.trained_model import fetch_model
 
-SIGMAS = 3.0  # standard errors that a sample may be off: one in 700 is, by chance alone
+SIGMAS = 3.0  # standard errors that a sample may be too low: by chance alone, one sample in 700 is
 
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """The answers that a trained model itself gives to the whole test split: its class, by picture."""
+    """The predictions of a trained model itself for the whole test split: the predicted class, by picture."""
 
     accuracy: float
     pictures: int
@@ -32,12 +32,14 @@ class ModelEvaluation:
 
 
 def evaluate_model(account: Account, job: str) -> ModelEvaluation:
-    """Ask the trained model itself: no endpoint, no ONNX and no network in between. Raises OpsError when it fails."""
+    """Evaluate the trained model itself, without endpoint, ONNX and network. Raises OpsError when that fails."""
     folders = (str(fetch_model(account, job)), str(local_shards.fetch_current(account)))
     argv = [sys.executable, str(ROOT / "training" / "evaluate.py"), *folders]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OpsError(f"The model of {job} could not be evaluated: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        raise OpsError(
+            f"The model of {job} could not be evaluated: {(done.stderr.strip().splitlines() or ['it printed no error'])[-1]}"
+        )
     found = json.loads(done.stdout)
     return ModelEvaluation(found["accuracy"], found["pictures"], found["answers"])
 
@@ -55,14 +57,14 @@ class EndpointEvaluation:
 
 
 def evaluate_endpoint(account: Account, count: int, seed: int) -> EndpointEvaluation:
-    """Ask the endpoint, and compare it with the test results of its own release and of the one before. Raises OpsError."""
+    """Send test pictures to the endpoint, and compare with the test results of its own release and of the one before. Raises OpsError."""
     config = probe.require_endpoint(account)["EndpointConfigName"]
     if count < 1:
-        raise OpsError(f"--live is a number of pictures, not {count}.")
+        raise OpsError(f"--live must be at least 1, not {count}.")
     drawn = samples.draw_samples(account, count, seed)
     if not drawn:
         raise OpsError("The test split has no pictures. Push some: invoke data.push --dir DIR")
-    say(f"Asking {account.settings.endpoint_name} about {len(drawn)} test pictures ...")
+    say(f"Sending {len(drawn)} test pictures to {account.settings.endpoint_name} ...")
     pictures = samples.unpack_pictures(account, {sample.shard for sample in drawn})
     answers = [
         {"picture": one.name, "truth": one.label, "answer": probe.invoke_once(account, pictures[one.name])["best"]}
@@ -78,16 +80,16 @@ def evaluate_endpoint(account: Account, count: int, seed: int) -> EndpointEvalua
 def list_expected_releases(account: Account, config: str) -> Iterator[tuple[str, ReleaseSummary]]:
     """Yield (phrase, summary) of the releases that the endpoint is compared with: its own, and the one that was live before."""
     if own := probe.find_release_summary(account, config):
-        yield "its own release had", own
+        yield "its own release", own
     before = history.find_rollback_target(history.read(account), config)
     if before and (other := probe.find_release_summary(account, before.config)):
-        yield "the release before it had", other
+        yield "the release before it", other
 
 
 def findings(right: int, count: int, margin: float, expected: Iterable[tuple[str, ReleaseSummary]]) -> Iterator[str]:
-    """Yield a sentence for each figure that the sample falls below by more than the margin and what chance explains."""
+    """Yield a sentence for each accuracy that the sample is below by more than the margin and what chance explains."""
     for whose, summary in expected:
         accuracy = summary.accuracy
         chance = SIGMAS * math.sqrt(accuracy * (1 - accuracy) / count)
         if right / count < accuracy - margin - chance:
-            yield f"That is worse than the {accuracy:.4f} that {whose}. Go back: invoke sm.rollback"
+            yield f"That is lower than the test accuracy of {whose}, {accuracy:.4f}. Roll back: invoke sm.rollback"

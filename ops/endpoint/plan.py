@@ -29,8 +29,8 @@ MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 class Facts:
     """The facts about the endpoint: its description (None without one), names of configs and models, alarms.
 
-    `alarms` maps a name to its threshold; `guards` are those that an update left. `kind` is the live instance type, and
-    `scaled` says whether a scalable target is registered, `lost` that a deployment took it away and ended too soon.
+    `alarms` maps a name to its threshold; `guards` are alarms left over from an update. `instance_type` is the live one.
+    `has_scaling` says whether a scalable target is registered, `lost_scaling` that a deployment deregistered it and died.
     """
 
     endpoint: dict[str, Any] | None = None
@@ -38,9 +38,9 @@ class Facts:
     models: tuple[str, ...] = ()
     alarms: dict[str, float] = field(default_factory=dict)
     guards: tuple[str, ...] = ()
-    kind: str = ""
-    scaled: bool = False
-    lost: bool = False
+    instance_type: str = ""
+    has_scaling: bool = False
+    lost_scaling: bool = False
     log_group: bool = False
     subnets: tuple[str, ...] = ()
     group: str | None = None
@@ -59,13 +59,16 @@ class Facts:
 
 @dataclass(frozen=True)
 class EndpointSpec:
-    """A release on the settings' instance type; all names follow from it. `made` is an earlier config that is taken as it is."""
+    """A release on the settings' instance type; all names follow from it.
+
+    `existing_config` is an earlier config to reuse unchanged, and `config_instance_type` its instance type.
+    """
 
     release: Release
     settings: Settings
     image_tag: str = field(default_factory=lambda: compute_folder_digest(ROOT / "serving"))
-    made: str = ""
-    kind: str = ""
+    existing_config: str = ""
+    config_instance_type: str = ""
 
     @property
     def image(self) -> str:
@@ -77,12 +80,12 @@ class EndpointSpec:
 
     @property
     def config(self) -> str:
-        kind = hashlib.sha256(self.instance_type.encode()).hexdigest()[:4]
-        return self.made or f"{self.model}-{kind}"
+        type_digest = hashlib.sha256(self.instance_type.encode()).hexdigest()[:4]
+        return self.existing_config or f"{self.model}-{type_digest}"
 
     @property
     def instance_type(self) -> str:
-        return self.kind or self.settings.endpoint.instance_type
+        return self.config_instance_type or self.settings.endpoint.instance_type
 
 
 def find_endpoint(account: Account) -> dict[str, Any] | None:
@@ -92,7 +95,7 @@ def find_endpoint(account: Account) -> dict[str, Any] | None:
 
 
 def facts(account: Account) -> Facts:
-    """Read the facts of resources with exactly the names we give: `demo` must not see those of `demo-2`."""
+    """Read the facts of resources whose names match our pattern exactly: `demo` must not see those of `demo-2`."""
     settings = account.settings
     ours = re.compile(re.escape(settings.prefix) + r"-[0-9a-f]{12}-[0-9a-f]{6}(-[0-9a-f]{4})?")
     named = {"NameContains": settings.prefix + "-"}
@@ -128,32 +131,35 @@ def steps(have: Facts, want: EndpointSpec) -> Steps:
     yield from alarms.steps(have.alarms, have.log_group, settings)
     yield from alarms.remove_guard_steps(have.guards)
     if have.endpoint and have.endpoint["EndpointStatus"] == "Failed":
-        why = "it failed, and AWS lets a failed endpoint only be deleted"
+        why = "delete the failed endpoint: AWS allows nothing else"
         yield Change("sagemaker", "delete_endpoint", {"EndpointName": settings.endpoint_name}, why)
-        yield Wait(f"endpoint {settings.endpoint_name}", poll_deletion, why="it is being deleted")
+        yield Wait(f"endpoint {settings.endpoint_name}", poll_deletion, why="AWS deletes it")
         have = Facts()
     if have.endpoint is None:
         yield build_endpoint_creation(want)
         yield wait_for_endpoint(settings, "instances start, load the release and answer pings")
     elif have.live != want.config:
         yield from update_steps(have, want)
-    if have.lost:
+    if have.lost_scaling:
         yield from scaling.steps(scaling.Facts(), settings)
 
 
 def update_steps(have: Facts, want: EndpointSpec) -> Steps:
-    """Yield a blue/green update under the new fleet's own alarms. AWS refuses another instance type while the variant is registered for
-    scaling: then that is taken away before, and registered again after; if this process dies between, by the next deployment."""
+    """Yield a blue/green update under the new fleet's own alarms.
+
+    AWS refuses another instance type while the variant is registered for scaling. So the scaling is deregistered before and
+    registered again after the update; if this process dies in between, the next deployment registers it.
+    """
     settings = want.settings
-    moved = have.scaled and have.kind != want.instance_type
+    moved = have.has_scaling and have.instance_type != want.instance_type
     yield from alarms.guard_steps(settings, want.config)
     if moved:
-        why = f"from {have.kind} to {want.instance_type}: AWS wants scaling registered anew"
+        why = f"deregister scaling to change {have.instance_type} to {want.instance_type}; it is registered again after"
         yield Change(
             "application-autoscaling", "deregister_scalable_target", scaling.identify_resource(settings), why=why
         )
     try:
-        yield change_over(have, want)
+        yield build_endpoint_update(have, want)
     except AwsError:
         if moved:
             yield from scaling.steps(scaling.Facts(), settings)
@@ -169,15 +175,15 @@ def update_steps(have: Facts, want: EndpointSpec) -> Steps:
 
 
 def create_artefact_steps(have: Facts, want: EndpointSpec) -> Steps:
-    """Yield the model and the config, which never change once made: their names carry the release."""
+    """Yield the model and the config, which never change once created: their names contain the release."""
     short = want.release.short
-    if want.made:
+    if want.existing_config:
         return
     if want.model not in have.models:
-        why = f"release {short} has no model"
+        why = f"create the model of release {short}"
         yield Change("sagemaker", "create_model", build_model_request(have, want), why)
     if want.config not in have.configs:
-        why = f"release {short} has no config on {want.instance_type}"
+        why = f"create the config of release {short} on {want.instance_type}"
         yield Change("sagemaker", "create_endpoint_config", build_config_request(want), why)
 
 
@@ -186,11 +192,11 @@ def build_endpoint_creation(want: EndpointSpec) -> Change:
     name = settings.endpoint_name
     args = {"EndpointName": name, "EndpointConfigName": want.config, "Tags": settings.tags(name, settings.expires())}
     rate = pricing.price_instances("sagemaker", want.instance_type, settings.endpoint.instances)
-    why = f"no endpoint runs; start one with release {want.release.short}"
+    why = f"start the endpoint with release {want.release.short}"
     return Change("sagemaker", "create_endpoint", args, why, dollars_per_hour=rate)
 
 
-def change_over(have: Facts, want: EndpointSpec) -> Change:
+def build_endpoint_update(have: Facts, want: EndpointSpec) -> Change:
     """Return the update to the wanted config. It keeps instance counts, because scaling may have changed them."""
     args = {
         "EndpointName": want.settings.endpoint_name,
@@ -198,11 +204,13 @@ def change_over(have: Facts, want: EndpointSpec) -> Change:
         "RetainAllVariantProperties": True,
         "DeploymentConfig": build_deployment_config(want, have.desired),
     }
-    shift = "first one instance of it, then all" if have.desired > 1 else "then change over"
+    shift = "one instance first, then all" if have.desired > 1 else "all at once"
     watched = (
-        "its alarms roll it back" if want.settings.endpoint.bake_s else "endpoint.bake_s is 0: no alarm is waited for"
+        "rolled back if an alarm fires"
+        if want.settings.endpoint.bake_s
+        else "endpoint.bake_s is 0: alarms are not watched"
     )
-    why = f"{have.live} answers; bring {want.config} up beside it, {shift}; {watched}"
+    why = f"blue/green update {have.live} -> {want.config}, {shift}; {watched}"
     return Change("sagemaker", "update_endpoint", args, why)
 
 
@@ -215,18 +223,20 @@ def poll_update(account: Account) -> str | None:
     """Return the state that the endpoint is still in, or None. Raises OpsError when it failed."""
     found = account.call("sagemaker", "describe_endpoint", EndpointName=account.settings.endpoint_name)
     if found["EndpointStatus"] in ("Failed", "UpdateRollbackFailed"):
-        raise OpsError(f"The endpoint {found['EndpointStatus']}: {found.get('FailureReason', '')}\nWhy: invoke sm.logs")
+        raise OpsError(
+            f"The endpoint {found['EndpointStatus']}: {found.get('FailureReason', '')}\nRead its log: invoke sm.logs"
+        )
     return found["EndpointStatus"] if found["EndpointStatus"] in MOVING else None
 
 
 def await_stable_endpoint(account: Account) -> None:
-    """Wait until the endpoint is stable: the plan depends on the outcome of what was under way."""
+    """Wait until the endpoint is stable: the plan depends on the outcome of a change that is in progress."""
 
     def until(account: Account) -> str | None:
         found = find_endpoint(account)
         return found["EndpointStatus"] if found and found["EndpointStatus"] in MOVING else None
 
-    account.wait(Wait(f"endpoint {account.settings.endpoint_name}", until, why="something is under way already"))
+    account.wait(Wait(f"endpoint {account.settings.endpoint_name}", until, why="an earlier change is in progress"))
 
 
 def poll_deletion(account: Account) -> str | None:
@@ -258,8 +268,10 @@ def build_config_request(want: EndpointSpec) -> dict[str, Any]:
 
 
 def build_deployment_config(want: EndpointSpec, count: int) -> dict[str, Any]:
-    """Return the update's policy: a canary of one of two or more instances (AWS allows half of the fleet), else all at once.
-    The guards are watched for `bake_s` between the shifts, and as long after the last, while the old fleet still stands by."""
+    """Return the update's policy: a canary of one instance for two or more (AWS allows half of the fleet), else all at once.
+
+    The guards are watched for `bake_s` between the shifts, and as long after the last one, while the old fleet still exists.
+    """
     bake = want.settings.endpoint.bake_s
     canary = {"Type": "CANARY", "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1}}
     routing = {**(canary if count > 1 else {"Type": "ALL_AT_ONCE"}), "WaitIntervalInSeconds": bake}

@@ -1,4 +1,4 @@
-"""Call the live endpoint: find its release, ask it about pictures, and verify that a deployed release is what answers."""
+"""Call the live endpoint: find its release, send it pictures, and verify that it answers with the deployed release."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ def verify_release(account: Account, want: plan.EndpointSpec, before: str) -> No
     found = account.call("sagemaker", "describe_endpoint", EndpointName=want.settings.endpoint_name)
     if found["EndpointConfigName"] not in (want.config, before):
         raise OpsError(
-            f"{found['EndpointConfigName']} is live: somebody else deployed it meanwhile. See invoke sm.releases"
+            f"Another deployment ran at the same time: {found['EndpointConfigName']} is live. List the deployments: invoke sm.releases"
         )
     if found["EndpointConfigName"] != want.config:
         why = found.get("FailureReason", "no reason given")
         raise OpsError(
-            f"Release {want.release.short} is not live: AWS went back to {found['EndpointConfigName']}: {why}\n"
-            "Why: invoke sm.logs --errors",
+            f"Release {want.release.short} is not live: AWS rolled back to {found['EndpointConfigName']}: {why}\n"
+            "Read the log: invoke sm.logs --errors",
             ROLLED_BACK,
         )
     if wrong := smoke_test_endpoint(account, want.release):
         raise OpsError(
-            f"{want.settings.endpoint_name} answers, but not as it should: {'; '.join(wrong[:3])}. Go back: invoke sm.rollback"
+            f"{want.settings.endpoint_name} gives wrong answers: {'; '.join(wrong[:3])}. Roll back: invoke sm.rollback"
         )
 
 
 def smoke_test_endpoint(account: Account, release: Release) -> list[str]:
-    """Return what is wrong with the endpoint's answers to a release's golden pictures."""
+    """Return a sentence for each answer of the endpoint that differs from a release's golden answer."""
     pictures = golden.read(build.fetch_release(account, release).folder / "golden.npz")
     return golden.check_golden_answers(pictures, lambda picture: invoke_with_retry(account, picture), release.digest)
 
 
 def invoke_with_retry(account: Account, picture: bytes) -> dict[str, Any]:
-    """Invoke the endpoint; ask a busy one again for some seconds, since that says nothing about the release."""
+    """Invoke the endpoint, and retry for some seconds while it is busy, which says nothing about the release."""
     for seconds in BUSY_S:
         try:
             return invoke_once(account, picture)
@@ -58,12 +58,12 @@ def invoke_with_retry(account: Account, picture: bytes) -> dict[str, Any]:
 
 
 def parse_short_digest(account: Account, config: str) -> str:
-    """Return the first digits of a release's digest, which a config's name carries."""
+    """Return the first digits of a release's digest, which a config's name contains."""
     return config.removeprefix(account.settings.prefix + "-").split("-")[0]
 
 
 def find_release_summary(account: Account, config: str) -> ReleaseSummary | None:
-    """Return what is on record of the release that a config's name carries; None when it is not kept."""
+    """Return the summary of the release whose digest a config's name contains; None when that release is not stored."""
     found = [
         digest
         for digest in build.list_release_digests(account)

@@ -1,4 +1,4 @@
-"""The scaling of the endpoint's instances: its bounds, target tracking of its load, and bounds that a schedule changes."""
+"""The scaling of the endpoint's instances: bounds, a target tracking policy, and scheduled actions that change the bounds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Bounds = tuple[int, int]
 
 @dataclass(frozen=True)
 class Metric:
-    """A predefined metric of target tracking, what CloudWatch calls it, and the seconds of a point of its high alarm."""
+    """A predefined metric of target tracking, its name in CloudWatch, and the period in seconds of its high alarm."""
 
     predefined: str
     name: str
@@ -55,8 +55,8 @@ METRICS = {
 class Facts:
     """The registered scaling: bounds (None without a target), policies and scheduled actions by name, what is suspended.
 
-    `instances` is how many the endpoint should have now. `alarms` are those of our policy, as described; `lost` is how many
-    of them were deleted.
+    `instances` is how many the endpoint should have now. `alarms` are those of our policy, as AWS describes them, and
+    `deleted_alarms` counts those that are missing.
     """
 
     bounds: Bounds | None = None
@@ -65,7 +65,7 @@ class Facts:
     schedule: dict[str, dict[str, Any]] = field(default_factory=dict)
     instances: int = 1
     alarms: tuple[dict[str, Any], ...] = ()
-    lost: int = 0
+    deleted_alarms: int = 0
 
 
 def identify_resource(settings: Settings) -> dict[str, str]:
@@ -98,7 +98,7 @@ def facts(account: Account, instances: int = 1) -> Facts:
 
 
 def extract_policy_config(policy: dict[str, Any]) -> dict[str, Any]:
-    """Return a policy as it was requested, without a default that AWS may add."""
+    """Return a policy's configuration as requested, without a default that AWS may add."""
     found = dict(policy.get("TargetTrackingScalingPolicyConfiguration", {}))
     if not found.get("DisableScaleIn"):
         found.pop("DisableScaleIn", None)
@@ -135,32 +135,32 @@ def refuse_burstable(settings: Settings) -> None:
     if settings.endpoint.instance_type.startswith(BURSTABLE):
         raise OpsError(
             f"endpoint.instance_type is {settings.endpoint.instance_type}: AWS does not scale burstable types. "
-            "Take another, such as ml.m5.large, then: invoke sm.deploy"
+            "Set another type, such as ml.m5.large, then: invoke sm.deploy"
         )
 
 
 def describe_expectation(settings: Settings) -> str:
-    """Say when AWS will add and take away instances with these settings."""
+    """Return a sentence on when AWS will add and remove instances with these settings."""
     target = select_target_value(settings)
     if settings.endpoint.scaling_metric == "concurrency":
         out = f"thirty seconds above {target:g} requests at once each"
     else:
         out = f"three minutes above {target:g} requests a minute each ({target / 60:.2f} a second)"
     return (
-        f"AWS adds instances after {out}, which take 3 to 7 minutes more to start, and takes some away after fifteen minutes "
-        "below. Is it so? invoke sm.autoscale --explain"
+        f"AWS adds instances after {out}; they take 3 to 7 minutes more to start. It removes instances after fifteen minutes "
+        "below. Check: invoke sm.autoscale --explain"
     )
 
 
 def resolve_bounds(settings: Settings, least: int = 0, most: int = 0) -> Bounds:
-    """Return the settings' bounds, or those given for this run. Raises OpsError when they are negative, or leave no room."""
+    """Return the settings' bounds, or those given for this run. Raises OpsError for negative ones and for a minimum above the maximum."""
     for flag, given in (("--min-instances", least), ("--max-instances", most)):
         if given < 0:
-            raise OpsError(f"{flag} is a number of instances, at least 1, not {given}.")
+            raise OpsError(f"{flag} must be at least 1, not {given}.")
     bounds = (least or settings.endpoint.min_instances, most or settings.endpoint.max_instances)
     if bounds[0] > bounds[1]:
         raise OpsError(
-            f"At least {bounds[0]} and at most {bounds[1]} instances leave no room. Give both: "
+            f"The minimum of {bounds[0]} instances is above the maximum of {bounds[1]}. Give both: "
             f"invoke sm.autoscale --min-instances {bounds[0]} --max-instances {max(bounds)}"
         )
     return bounds
@@ -171,7 +171,7 @@ def build_schedule(settings: Settings, now: datetime) -> dict[str, dict[str, Any
     return {
         f"{settings.prefix}-{action.name}": {
             "Schedule": action.when,
-            # A rate counts from when it was put, and knows no time zone.
+            # A rate counts from when it was put, and has no time zone.
             **({} if action.when.startswith("rate") else {"Timezone": action.timezone}),
             "ScalableTargetAction": {"MinCapacity": action.min_instances, "MaxCapacity": action.max_instances},
         }
@@ -187,44 +187,45 @@ def is_past(when: str, timezone: str, now: datetime) -> bool:
 
 
 def list_acceptable_bounds(have: Facts, settings: Settings) -> set[Bounds]:
-    """Return bounds that the settings explain: their own, or those of a recurring scheduled action, which may have run last."""
+    """Return the bounds that agree with the settings: their own, and those of recurring scheduled actions, which may have run last."""
     want = build_schedule(settings, datetime.now(UTC))
-    again = [
+    recurring = [
         action["ScalableTargetAction"]
         for name, action in have.schedule.items()
         if action == want.get(name) and not action["Schedule"].startswith("at(")
     ]
-    return {resolve_bounds(settings), *((bounds["MinCapacity"], bounds["MaxCapacity"]) for bounds in again)}
+    return {resolve_bounds(settings), *((bounds["MinCapacity"], bounds["MaxCapacity"]) for bounds in recurring)}
 
 
 def steps(have: Facts, settings: Settings, bounds: Bounds | None = None, now: datetime | None = None) -> Steps:
-    """Yield the changes to the scaling. `bounds` are this run's own; by default the settings' hold, or what their schedule has set."""
+    """Yield the changes to the scaling. `bounds` are for this run; by default those of the settings or their schedule apply."""
     yield from register_target_steps(have, settings, bounds)
     yield from put_policy_steps(have, settings)
     yield from schedule_steps(have, settings, now or datetime.now(UTC))
 
 
 def register_target_steps(have: Facts, settings: Settings, bounds: Bounds | None) -> Steps:
-    fit = {bounds} if bounds else list_acceptable_bounds(have, settings)
-    right = have.bounds in fit
-    if right and not have.suspended:
+    acceptable = {bounds} if bounds else list_acceptable_bounds(have, settings)
+    is_acceptable = have.bounds in acceptable
+    if is_acceptable and not have.suspended:
         return
-    least, most = have.bounds if right and have.bounds else bounds or resolve_bounds(settings)
+    least, most = have.bounds if is_acceptable and have.bounds else bounds or resolve_bounds(settings)
     words = [f"resume {' and '.join(SUSPENSIONS[name] for name in have.suspended)}"] if have.suspended else []
-    if not right:
-        words.append(f"let it run {least} to {most} instances")
+    if not is_acceptable:
+        words.append(f"scale between {least} and {most} instances")
     if have.instances < least:
         words.append(f"start {least - have.instances} more at once")
     if have.instances > most:
-        words.append(f"take {have.instances - most} away at once")
+        words.append(f"remove {have.instances - most} at once")
     args = {**identify_resource(settings), "MinCapacity": least, "MaxCapacity": most, "SuspendedState": RESUMED}
+    extra = compute_extra_rate(settings, most - have.instances)
     yield from request_change(
         Change(
             SERVICE,
             "register_scalable_target",
             args,
-            why=f"{', '.join(words)}; at the most",
-            dollars_per_hour=compute_extra_rate(settings, most - have.instances),
+            why=f"{', '.join(words)}{'; costs up to' if extra else ''}",
+            dollars_per_hour=extra,
         )
     )
 
@@ -235,9 +236,9 @@ def compute_extra_rate(settings: Settings, instances: int) -> float:
 
 
 def put_policy_steps(have: Facts, settings: Settings) -> Steps:
-    """Yield the new policy first: between the two calls both hold, and the one that wants more instances decides."""
+    """Yield the new policy first: between the two calls both apply, and AWS follows the one that asks for more instances."""
     name, metric = derive_policy_name(settings), METRICS[settings.endpoint.scaling_metric]
-    if have.policies.get(name) != build_policy_config(settings) or have.lost:
+    if have.policies.get(name) != build_policy_config(settings) or have.deleted_alarms:
         args = {
             **identify_resource(settings),
             "PolicyName": name,
@@ -246,12 +247,12 @@ def put_policy_steps(have: Facts, settings: Settings) -> Steps:
         }
         target = f"{select_target_value(settings):g}"
         what = "invocations per instance and minute" if metric.period == 60 else "requests at once per instance"
-        lost = "; an alarm of it is gone" if have.lost else ""
-        yield from request_change(Change(SERVICE, "put_scaling_policy", args, why=f"hold {target} {what}{lost}"))
+        repair = "; recreate its deleted alarms" if have.deleted_alarms else ""
+        yield from request_change(Change(SERVICE, "put_scaling_policy", args, why=f"track {target} {what}{repair}"))
     for other in METRICS:
         if (old := derive_policy_name(settings, other)) != name and old in have.policies:
             args = {**identify_resource(settings), "PolicyName": old}
-            why = f"it is scaled by {settings.endpoint.scaling_metric} now, not by {other}"
+            why = f"scale by {settings.endpoint.scaling_metric} instead of {other}"
             yield from request_change(Change(SERVICE, "delete_scaling_policy", args, why=why))
 
 
@@ -262,32 +263,43 @@ def schedule_steps(have: Facts, settings: Settings, now: datetime) -> Steps:
             continue
         least, most = action["ScalableTargetAction"].values()
         args = {**identify_resource(settings), "ScheduledActionName": name, **action}
-        why = f"{least} to {most} instances from {action['Schedule']} {action.get('Timezone', '')}".rstrip()
+        why = f"scale between {least} and {most} instances from {action['Schedule']} {action.get('Timezone', '')}".rstrip()
         extra, top = compute_extra_rate(settings, most - top), max(top, most)
         yield from request_change(
-            Change(SERVICE, "put_scheduled_action", args, why=f"{why}; at the most", dollars_per_hour=extra)
+            Change(
+                SERVICE,
+                "put_scheduled_action",
+                args,
+                why=f"{why}{'; costs up to' if extra else ''}",
+                dollars_per_hour=extra,
+            )
         )
     for name in list_unwanted_actions(have, settings, now):
         args = {**identify_resource(settings), "ScheduledActionName": name}
         yield from request_change(
-            Change(SERVICE, "delete_scheduled_action", args, why="it is not in endpoint.schedule, or has passed")
+            Change(
+                SERVICE,
+                "delete_scheduled_action",
+                args,
+                why="remove an action that is not in endpoint.schedule, or has passed",
+            )
         )
 
 
 def list_unwanted_actions(have: Facts, settings: Settings, now: datetime) -> Iterator[str]:
-    """Return scheduled actions with our prefix that no setting asks for; actions without it are left alone."""
+    """Return scheduled actions with our prefix that are not in the settings; actions without it are left alone."""
     want = build_schedule(settings, now)
     return (name for name in have.schedule if name.startswith(f"{settings.prefix}-") and name not in want)
 
 
 def request_change(change: Change) -> Steps:
-    """Yield the change. Raises OpsError during another one: AWS takes one change of an endpoint at a time, and SDKs do not retry."""
+    """Yield the change. Raises OpsError during another one: AWS allows one change of an endpoint at a time, and SDKs do not retry."""
     try:
         return (yield change)
     except AwsError as error:
         if error.says("ConcurrentUpdate"):
             raise OpsError(
-                f"{error}\nSomething else changes the endpoint's scaling at this moment. Wait until invoke sm.status says "
-                "InService, then run invoke sm.autoscale again: it goes on from what is there."
+                f"{error}\nAnother change of the endpoint's scaling is in progress. Wait until invoke sm.status says "
+                "InService, then continue: invoke sm.autoscale"
             ) from error
         raise

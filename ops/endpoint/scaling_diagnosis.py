@@ -1,4 +1,4 @@
-"""Diagnose why the endpoint does, or does not, follow its load: what is registered, what its alarms see, what was tried last."""
+"""Diagnose why the endpoint does, or does not, scale with its load: its registration, its alarms, its latest scaling activities."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ops.core.finding import SEVERITIES, Finding
 from ops.core.settings import Settings
 from ops.endpoint import alarms, plan, probe, scaling
 
-LAG_POINTS = 2  # CloudWatch has a minute's number one or two minutes later
+LAG_POINTS = 2  # CloudWatch publishes a minute's data point one or two minutes later
 BOOT_S = 180  # an instance takes 3 to 7 minutes to start, and nothing is scaled meanwhile
 RECENT = 5
 PERIODS = {10: "ten-second", 60: "one-minute"}
 WHY_NOT = {
-    "AlreadyAtMaxCapacity": "it has the most instances that it may have",
-    "AlreadyAtMinCapacity": "it has the fewest instances that it may have",
-    "AlreadyAtDesiredCapacity": "the number of instances is right already",
+    "AlreadyAtMaxCapacity": "it has its maximum of instances",
+    "AlreadyAtMinCapacity": "it has its minimum of instances",
+    "AlreadyAtDesiredCapacity": "it has the desired number of instances",
     "AutoScalingAnticipatedFlapping": "the next change would undo this one",
     "TargetServicePutResourceAsUnscalable": "SageMaker says that the endpoint cannot be scaled now",
 }
@@ -27,7 +27,7 @@ WHY_NOT = {
 
 @dataclass(frozen=True)
 class Alarm:
-    """An alarm of the policy. `way` is out or in; `points` holds a value for each period, the newest last, None where it is missing."""
+    """An alarm of the policy. `way` is out or in; `points` has a value for each period, the newest last, None for a missing one."""
 
     way: str
     name: str
@@ -65,14 +65,14 @@ def inspect_scaling(account: Account) -> ScalingState:
         found["EndpointStatus"],
         variant.get("CurrentInstanceCount", 0),
         have,
-        tuple(read(account, alarm, now) for alarm in have.alarms),
+        tuple(read_alarm(account, alarm, now) for alarm in have.alarms),
         tuple(answer["ScalingActivities"]),
         now,
     )
 
 
-def read(account: Account, alarm: dict[str, Any], now: datetime) -> Alarm:
-    """Read an alarm with the points that it has evaluated, or will."""
+def read_alarm(account: Account, alarm: dict[str, Any], now: datetime) -> Alarm:
+    """Read an alarm with the data points that it has evaluated, or is about to."""
     metric = scaling.METRICS[account.settings.endpoint.scaling_metric]
     period, needs = alarm.get("Period", metric.period), alarm["EvaluationPeriods"]
     statistic = alarm.get("Statistic", metric.statistic)
@@ -95,13 +95,13 @@ def read(account: Account, alarm: dict[str, Any], now: datetime) -> Alarm:
 
 
 def select_last_points(values: dict[int, float], needs: int) -> tuple[float | None, ...]:
-    """Return the last `needs` points; `values` has them by periods since their start. Period 0 and late points do not count."""
+    """Return the last `needs` points; `values` maps periods ago to a value. The running period 0 and late points do not count."""
     newest = next((ago for ago in range(1, LAG_POINTS + 1) if ago in values), 1)
     return tuple(values.get(ago) for ago in range(newest + needs - 1, newest - 1, -1))
 
 
 def findings(seen: ScalingState, settings: Settings) -> list[Finding]:
-    """Return the findings, errors first: because of one, the endpoint does not follow its load. A note only explains."""
+    """Return the findings, errors first. An error keeps the endpoint from scaling with its load; a note only explains."""
     found = [*diagnose_registration(seen, settings), *diagnose_load(seen, settings), *diagnose_settings(seen, settings)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
@@ -109,26 +109,28 @@ def findings(seen: ScalingState, settings: Settings) -> list[Finding]:
 def diagnose_registration(seen: ScalingState, settings: Settings) -> Iterator[Finding]:
     have = seen.have
     if seen.status == "Failed":
-        yield Finding("error", "The endpoint has failed, and nothing scales it.", "Why: invoke sm.logs --errors")
+        yield Finding("error", "The endpoint has failed, and is not scaled.", "Read its log: invoke sm.logs --errors")
     elif seen.status in plan.MOVING:
         yield Finding("note", f"The endpoint is {seen.status}: its instances are not scaled until it is InService.")
     if have.bounds is None:
-        message = f"No scalable target is registered: it stays at {have.instances}."
+        message = f"No scalable target is registered: the number of instances stays at {have.instances}."
         yield Finding("error", message, "invoke sm.autoscale")
         return
     if have.bounds not in scaling.list_acceptable_bounds(have, settings):
         least, most = scaling.resolve_bounds(settings)
         yield Finding(
             "error",
-            f"It may have {have.bounds[0]} to {have.bounds[1]} instances, the settings say {least} to {most}.",
-            "Back to them: invoke sm.autoscale",
+            f"Its bounds are {have.bounds[0]} to {have.bounds[1]} instances, the settings say {least} to {most}.",
+            "Restore them: invoke sm.autoscale",
         )
     for name in have.suspended:
         message = f"{scaling.SUSPENSIONS[name].capitalize()} is suspended."
         yield Finding("error", message, "Resume it: invoke sm.autoscale")
     policy = have.policies.get(scaling.derive_policy_name(settings))
     if policy is None:
-        yield Finding("error", f"It has no policy by {settings.endpoint.scaling_metric}.", "invoke sm.autoscale")
+        yield Finding(
+            "error", f"It has no scaling policy for {settings.endpoint.scaling_metric}.", "invoke sm.autoscale"
+        )
     elif policy != scaling.build_policy_config(settings):
         yield Finding(
             "error",
@@ -137,8 +139,8 @@ def diagnose_registration(seen: ScalingState, settings: Settings) -> Iterator[Fi
         )
     ours = {scaling.derive_policy_name(settings, metric) for metric in scaling.METRICS}
     for name in have.policies.keys() - {scaling.derive_policy_name(settings)}:
-        whose = "left from another metric: invoke sm.autoscale" if name in ours else "somebody else's"
-        message = f"There is a second policy, {name}, {whose}. Of two, the one that wants more decides."
+        whose = "left from another metric: invoke sm.autoscale" if name in ours else "not created by Kennel"
+        message = f"There is a second policy, {name}, {whose}. AWS follows the one that asks for more instances."
         yield Finding("error", message, "invoke sm.autoscale") if name in ours else Finding("note", message)
 
 
@@ -158,28 +160,30 @@ def diagnose_load(seen: ScalingState, settings: Settings) -> Iterator[Finding]:
             more = f"invoke sm.autoscale --max-instances {2 * have.bounds[1]}"
             yield Finding(
                 "error",
-                f"It has the most instances that it may have, {have.bounds[1]}, and is above its target.",
-                f"More for now: {more}; for good: endpoint.max_instances",
+                f"It has its maximum of {have.bounds[1]} instances, and is above its target.",
+                f"Raise the maximum for now: {more}; for good: endpoint.max_instances",
             )
         else:
-            yield Finding("note", f"It has the most instances that it may have, {have.bounds[1]}: more load adds none.")
+            yield Finding("note", f"It has its maximum of {have.bounds[1]} instances: more load adds none.")
     if seen.running < have.instances:
-        yield Finding("note", f"{have.instances - seen.running} of {have.instances} are starting: 3 to 7 minutes each.")
-    if have.lost:
-        yield Finding("error", "Somebody deleted an alarm of its policy.", "Make it anew: invoke sm.autoscale")
+        starting = f"{have.instances - seen.running} of {have.instances} instances are starting: 3 to 7 minutes each."
+        yield Finding("note", starting)
+    if have.deleted_alarms:
+        yield Finding("error", "An alarm of its policy was deleted.", "Create it again: invoke sm.autoscale")
     if low and None in low.points and not low.fires and have.instances > have.bounds[0]:
         gaps = low.points.count(None)
         yield Finding(
             "note",
-            f"Nothing is taken away yet: {gaps} of the last {low.needs} minutes had no request, and so no point; "
-            f"it takes {low.needs} in a row, each with some and below {low.threshold:g}.",
+            f"No instance is removed yet: {gaps} of the last {low.needs} minutes had no request, and so no data point; "
+            f"removing one takes {low.needs} points in a row, each below {low.threshold:g}.",
         )
     done = [activity for activity in seen.activities if not activity.get("NotScaledReasons")]
     if done and done[0]["StatusCode"] in ("Failed", "Unfulfilled"):
         words = done[0].get("StatusMessage", done[0]["Description"])
         yield Finding(
             "error",
-            f"The last change {done[0]['StatusCode']}: {words} A quota, or no capacity of {settings.endpoint.instance_type}.",
+            f"The last scaling activity {done[0]['StatusCode']}: {words}",
+            f"Check the quota of {settings.endpoint.instance_type}; if it is not reached, AWS lacks capacity: try again later",
         )
 
 
@@ -193,20 +197,20 @@ def diagnose_settings(seen: ScalingState, settings: Settings) -> Iterator[Findin
             yield Finding("error", message, "invoke sm.autoscale")
     unwanted = set(scaling.list_unwanted_actions(seen.have, settings, seen.now))
     for name in have.keys() - wanted.keys():
-        whose = "is not in the settings: invoke sm.autoscale" if name in unwanted else "is somebody else's"
+        whose = "is not in the settings: invoke sm.autoscale" if name in unwanted else "was not created by Kennel"
         message = f"The scheduled action {name}, {have[name]['Schedule']}, {whose}."
         yield Finding("error", message, "invoke sm.autoscale") if name in unwanted else Finding("note", message)
     cool, metric = settings.endpoint, scaling.METRICS[settings.endpoint.scaling_metric]
     if 0 < cool.scale_out_cooldown_s < BOOT_S:
         yield Finding(
             "note",
-            f"endpoint.scale_out_cooldown_s {cool.scale_out_cooldown_s} cannot bind: an instance takes longer to start, "
-            "and nothing is scaled meanwhile.",
+            f"endpoint.scale_out_cooldown_s {cool.scale_out_cooldown_s} has no effect: an instance takes longer to start, "
+            "and AWS does not scale meanwhile.",
         )
     if 0 < cool.scale_in_cooldown_s < 60:
         yield Finding(
             "note",
-            f"endpoint.scale_in_cooldown_s {cool.scale_in_cooldown_s} cannot bind: {metric.name} is looked at once a minute.",
+            f"endpoint.scale_in_cooldown_s {cool.scale_in_cooldown_s} has no effect: AWS evaluates {metric.name} once a minute.",
         )
 
 
@@ -224,19 +228,19 @@ def as_data(seen: ScalingState, found: list[Finding]) -> dict[str, Any]:
 def describe_diagnosis(seen: ScalingState, found: list[Finding], settings: Settings) -> str:
     name, have = settings.endpoint_name, seen.have
     if any(one.severity == "error" for one in found):
-        head = f"{name} does not follow its load as the settings want:"
+        head = f"{name} does not scale as the settings say:"
     else:
         least, most = have.bounds or (0, 0)
-        head = f"{name} follows its load: {seen.running} now, {least} to {most} instances by {settings.endpoint.scaling_metric}."
+        head = f"{name} scales with its load: {seen.running} now, {least} to {most} instances by {settings.endpoint.scaling_metric}."
     lines = [head, *map(describe_finding, found)]
     lines += [describe_alarm(alarm, settings) for alarm in seen.alarms]
     if seen.activities:
-        lines += ["The last that was done, or not:", *(f"  {describe_activity(one)}" for one in seen.activities)]
+        lines += ["Latest scaling activities:", *(f"  {describe_activity(one)}" for one in seen.activities)]
     return "\n".join(lines)
 
 
 def describe_finding(one: Finding) -> str:
-    """Return a finding as a line. A fix that its message names is not repeated; a command alone is introduced."""
+    """Return a finding as a line. A fix that the message contains is not repeated; a bare command is introduced by "Next:"."""
     mark = "!" if one.severity == "error" else "-"
     if not one.fix or one.fix in one.message:
         return f"{mark} {one.message}"
@@ -246,9 +250,9 @@ def describe_finding(one: Finding) -> str:
 def describe_alarm(alarm: Alarm, settings: Settings) -> str:
     unit = scaling.METRICS[settings.endpoint.scaling_metric].unit
     points = ", ".join("none" if point is None else f"{point:.4g}" for point in alarm.points)
-    verb, side = ("Adds", "above") if alarm.way == "out" else ("Takes away", "below")
+    verb, side = ("Adds instances", "above") if alarm.way == "out" else ("Removes instances", "below")
     period = PERIODS.get(alarm.period, f"{alarm.period} s")
-    return f"{verb} after {alarm.needs} {period} points in a row {side} {alarm.threshold:g} {unit} each; the last: {points}. {alarm.state}"
+    return f"{verb} after {alarm.needs} {period} points in a row {side} {alarm.threshold:g} {unit} each; latest points: {points}. {alarm.state}"
 
 
 def describe_activity(one: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The endpoint's status: its state, its price, its requests by the minute and its log, as they are now."""
+"""The endpoint's status: its current state and price, its requests by the minute and its log."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Status:
     since: str
     in_state_minutes: int
 
-    def wrong(self) -> bool:
+    def is_unhealthy(self) -> bool:
         return self.status != "InService" or self.errors_5xx > 0
 
 
 def read_status(account: Account, minutes: int) -> tuple[Status, str]:
     """Return the endpoint's status, and AWS's reason for its last failure or "". Raises OpsError without an endpoint."""
     found = probe.require_endpoint(account)
-    variant = (found.get("ProductionVariants") or [{}])[0]  # one that never came up has none
+    variant = (found.get("ProductionVariants") or [{}])[0]  # an endpoint that never started has none
     requests, failed = alarms.count_requests_and_errors(account, minutes)
     count = variant.get("CurrentInstanceCount", 0)
-    kind = plan.read_instance_type(account, found["EndpointConfigName"])
-    hourly = pricing.price_instances("sagemaker", kind, count) if kind else 0.0
+    instance_type = plan.read_instance_type(account, found["EndpointConfigName"])
+    hourly = pricing.price_instances("sagemaker", instance_type, count) if instance_type else 0.0
     now = datetime.now(UTC)
     seen = Status(
         endpoint=found["EndpointName"],
@@ -51,7 +51,7 @@ def read_status(account: Account, minutes: int) -> tuple[Status, str]:
         config=found["EndpointConfigName"],
         instances=count,
         desired=variant.get("DesiredInstanceCount", 0),
-        instance_type=kind,
+        instance_type=instance_type,
         requests=requests,
         errors_5xx=failed,
         minutes=minutes,
@@ -65,7 +65,7 @@ def read_status(account: Account, minutes: int) -> tuple[Status, str]:
 
 
 def read_expiry(account: Account, arn: str) -> str:
-    """Return when the endpoint may be deleted, as its tag says; "" without one."""
+    """Return when the endpoint expires, from its tag kennel:expires; "" without that tag."""
     tags = account.list_all("sagemaker", "list_tags", "Tags", ResourceArn=arn)
     return next((tag["Value"] for tag in tags if tag["Key"] == "kennel:expires"), "")
 
@@ -78,7 +78,7 @@ def describe_status(seen: Status, failure: str) -> str:
     columns = ("endpoint", "status", "instances", f"5xx in {seen.minutes} min", "$/h", "$ so far", "expires", "config")
     text = format_table(columns, [row])
     if seen.status in plan.MOVING:
-        text += f"\n{seen.status} for {seen.in_state_minutes} minutes"
+        text += f"\nin state {seen.status} for {seen.in_state_minutes} minutes"
     return f"{text}\nlast failure: {failure}" if failure else text
 
 
@@ -106,7 +106,7 @@ METRICS = {  # our name, CloudWatch's, statistic
 
 
 def read_metrics(account: Account, minutes: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return requests, errors and latency (ms), a row a minute, and the minutes that are above an alarm's bound."""
+    """Return requests, errors and latency (ms), one row per minute, and the minutes that are above an alarm's threshold."""
     probe.require_endpoint(account)
     bounds = account.settings.endpoint
     series = alarms.read_minute_metrics(account, METRICS, minutes)

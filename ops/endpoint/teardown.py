@@ -13,7 +13,7 @@ def facts(account: Account) -> tuple[plan.Facts, scaling.Facts]:
 
 
 def has_resources(have: tuple[plan.Facts, scaling.Facts]) -> bool:
-    """Report whether there is something to delete; an interrupted delete may have left all but the endpoint."""
+    """Report whether there is something to delete; an interrupted delete may have left everything except the endpoint."""
     there, scaled = have
     return bool(there.endpoint or there.configs or there.models or there.alarms or there.guards or scaled.bounds)
 
@@ -27,21 +27,27 @@ def steps(have: tuple[plan.Facts, scaling.Facts], settings: Settings) -> Steps:
             "application-autoscaling",
             "deregister_scalable_target",
             scaling.identify_resource(settings),
-            why=f"{name} is not to be scaled any more; its policy{also} go with it",
+            why=f"remove the autoscaling of {name}, with its policy{also}",
         )
     if there.endpoint:
         yield Change(
-            "sagemaker", "delete_endpoint", {"EndpointName": name}, why="asked for", danger="callers fail from now on"
+            "sagemaker",
+            "delete_endpoint",
+            {"EndpointName": name},
+            why=f"delete endpoint {name}",
+            danger="callers fail from now on",
         )
-        yield Wait(f"endpoint {name}", plan.poll_deletion, why="its role must stay until it is gone")
+        yield Wait(f"endpoint {name}", plan.poll_deletion, why="its role must exist until it is deleted")
     for config in there.configs:
-        yield Change("sagemaker", "delete_endpoint_config", {"EndpointConfigName": config}, why="its endpoint is gone")
+        yield Change(
+            "sagemaker", "delete_endpoint_config", {"EndpointConfigName": config}, why=f"delete config {config}"
+        )
     for model in there.models:
         yield Change(
             "sagemaker",
             "delete_model",
             {"ModelName": model},
-            why="its endpoint is gone; its release stays in the bucket",
+            why=f"delete model {model}; its release stays in the bucket",
         )
     if watching := sorted({*there.alarms, *there.guards}):
-        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": watching}, why="they watch nothing any more")
+        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": watching}, why="remove the endpoint's alarms")

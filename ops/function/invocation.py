@@ -15,7 +15,7 @@ from ops.function.plan import ALIAS, MISSING, log_group
 
 
 def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
-    """Return the function's unpacked response, with `statusCode` where it is not 200. Raises OpsError when the function failed."""
+    """Return the function's unpacked response, with `statusCode` unless that is 200. Raises OpsError when the function failed."""
     try:
         answer = account.call(
             "lambda",
@@ -28,13 +28,13 @@ def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
     except AwsError as error:
         if error.says(MISSING):
             raise OpsError(
-                f"There is no function {account.settings.function_name}:{ALIAS}. Make it: invoke lambda.deploy"
+                f"There is no function {account.settings.function_name}:{ALIAS}. Create it: invoke lambda.deploy"
             ) from error
         raise
     found = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         raise OpsError(
-            f"The function failed: {found.get('errorType')}: {found.get('errorMessage')}. Its log group is {log_group(account.settings)}"
+            f"The function failed: {found.get('errorType')}: {found.get('errorMessage')}. Read its log group: {log_group(account.settings)}"
         )
     body: Any = json.loads(found["body"])
     if isinstance(body, list):  # the original response format
@@ -43,7 +43,7 @@ def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask_about_file(account: Account, picture: str) -> dict[str, Any]:
-    """Send the file as an {"image"} event. Raises OpsError when it is not there."""
+    """Send the file as an {"image"} event. Raises OpsError when there is no such file."""
     if not Path(picture).is_file():
         raise OpsError(f"There is no file {picture}.")
     return invoke_function(account, {"image": base64.b64encode(Path(picture).read_bytes()).decode()})
@@ -60,12 +60,12 @@ class SampleAnswer:
 
 
 def ask_about_samples(account: Account, samples: list[Sample]) -> list[SampleAnswer]:
-    """Ask about pictures that lie in the bucket, as {"s3_uri"} events. Raises OpsError for a response without an answer."""
+    """Send pictures of the bucket as {"s3_uri"} events. Raises OpsError for a response without an answer."""
     answers = []
     for one in samples:
         found = invoke_function(account, {"s3_uri": one.uri(account.settings)})
         if "best" not in found:
-            raise OpsError(f"{one.name}: the function answers {found}. Look: invoke sm.status")
+            raise OpsError(f"{one.name}: the function answers {found}. Check the endpoint: invoke sm.status")
         answers.append(SampleAnswer(one.name, one.label, found["best"], found["release"]))
     return answers
 

@@ -19,7 +19,7 @@ from ops.core.plan import Change, Steps, Wait, retry_until_trusted
 from ops.core.settings import IMAGES, Settings
 
 ALIAS = "live"
-UNRESERVED = 100  # AWS keeps this much of an account's limit for functions that reserve nothing
+UNRESERVED = 100  # AWS keeps this much of an account's concurrency for functions without reserved concurrency
 NOT_YET = "cannot be assumed by Lambda"  # Lambda's error for a role made seconds ago
 ROLE_WAITS_S = (2.0, 4.0, 6.0, 8.0, 10.0)
 MISSING = "ResourceNotFoundException"
@@ -109,16 +109,16 @@ def build_function_config(settings: Settings) -> dict[str, Any]:
 
 
 def derive_fingerprint(config: dict[str, Any]) -> str:
-    """Return code and configuration of a version as a text, to compare the one behind the alias with what is wanted."""
+    """Return code and configuration of a version as a text, to compare the live version with the wanted one."""
     names = ("CodeSha256", "Runtime", "Role", "Handler", "Timeout", "MemorySize", "Environment")
     return json.dumps({name: config.get(name) for name in names}, sort_keys=True)
 
 
 def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
     name, want = {"FunctionName": settings.function_name}, build_function_config(settings)
-    check_room(have, settings)
+    check_reservable_concurrency(have, settings)
     if not have.log_group:
-        yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "the function's logs need a group")
+        yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "create the function's log group")
     if have.config is None:
         args = {
             **name,
@@ -127,32 +127,50 @@ def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
             "Tags": {t["Key"]: t["Value"] for t in settings.tags(settings.function_name)},
         }
         yield from retry_until_trusted(
-            Change("lambda", "create_function", args, why="there is no function"), NOT_YET, ROLE_WAITS_S
+            Change("lambda", "create_function", args, why=f"create function {settings.function_name}"),
+            NOT_YET,
+            ROLE_WAITS_S,
         )
         yield wait_for_function()
     else:
         if have.config["CodeSha256"] != compute_code_sha256(code):
             yield Change(
-                "lambda", "update_function_code", {**name, "ZipFile": code}, why="its code differs from lambda/"
+                "lambda",
+                "update_function_code",
+                {**name, "ZipFile": code},
+                why="upload the code of lambda/, which differs",
             )
             yield wait_for_function()
         differing = [key for key in want if have.config.get(key) != want[key]]
         if differing:
             yield Change(
-                "lambda", "update_function_configuration", {**name, **want}, why=f"{', '.join(differing)} differ"
+                "lambda",
+                "update_function_configuration",
+                {**name, **want},
+                why=describe_differences(have.config, want, differing),
             )
             yield wait_for_function()
     version: Any = have.alias
     if have.alias_sha != derive_fingerprint({"CodeSha256": compute_code_sha256(code), **want}):
-        answer = yield Change("lambda", "publish_version", name, why="the alias needs a version that never changes")
+        answer = yield Change(
+            "lambda", "publish_version", name, why="publish a version, which never changes, for the alias"
+        )
         version = answer["Version"]
         verb, why = (
-            ("create_alias", "callers need a name that stays")
+            ("create_alias", f"create alias {ALIAS}, which callers invoke")
             if have.alias is None
-            else ("update_alias", f"it points at version {have.alias}")
+            else ("update_alias", f"move alias {ALIAS} from version {have.alias} to the new one")
         )
         yield Change("lambda", verb, {**name, "Name": ALIAS, "FunctionVersion": version}, why=why)
     yield from set_concurrency_steps(have, settings)
+
+
+def describe_differences(have: dict[str, Any], want: dict[str, Any], differing: list[str]) -> str:
+    """Return the settings that change, such as `Timeout: 30 -> 3`; an environment or a new key by its name alone."""
+    return "; ".join(
+        f"set {key}" if isinstance(want[key], dict) or key not in have else f"{key}: {have[key]} -> {want[key]}"
+        for key in differing
+    )
 
 
 def wait_for_function() -> Wait:
@@ -160,32 +178,39 @@ def wait_for_function() -> Wait:
         found = account.call("lambda", "get_function", FunctionName=account.settings.function_name)["Configuration"]
         if found.get("State") == "Failed" or found.get("LastUpdateStatus") == "Failed":
             raise OpsError(
-                f"Lambda could not take the function: {found.get('StateReason') or found.get('LastUpdateStatusReason')}"
+                f"Lambda could not create or update the function: {found.get('StateReason') or found.get('LastUpdateStatusReason')}"
             )
         done = found.get("State") == "Active" and found.get("LastUpdateStatus", "Successful") == "Successful"
         return None if done else f"{found.get('State')}, update {found.get('LastUpdateStatus')}"
 
-    return Wait("the function", until, why="until it is active, nothing else may change it", timeout_s=300)
+    return Wait("the function", until, why="Lambda allows the next change when it is active", timeout_s=300)
 
 
-def check_room(have: Facts, settings: Settings) -> None:
-    """Raise OpsError when the account cannot reserve that much; lowering a reservation, or stopping all calls, is always allowed."""
+def check_reservable_concurrency(have: Facts, settings: Settings) -> None:
+    """Raise OpsError when the account cannot reserve that much concurrency; lowering a reservation, even to 0, is always allowed."""
     wanted = settings.fn.reserved or 0
     room = max(0, have.unreserved + (have.reserved or 0) - UNRESERVED)
     if wanted > (have.reserved or 0) and wanted > room:
         raise OpsError(
             f"fn.reserved is {wanted}, but this account can reserve {room} at most: AWS keeps {UNRESERVED} of its concurrency "
-            "for other functions. Ask for more (quota L-B99A9384), or reserve nothing: fn.reserved: null. Nothing was touched."
+            "for other functions. Nothing was changed. Request a higher quota (L-B99A9384), or set fn.reserved to null."
         )
 
 
 def set_concurrency_steps(have: Facts, settings: Settings) -> Steps:
     name, wanted = {"FunctionName": settings.function_name}, settings.fn.reserved
     if wanted is None and have.reserved is not None:
-        yield Change("lambda", "delete_function_concurrency", name, why="nothing is to be reserved")
+        yield Change(
+            "lambda", "delete_function_concurrency", name, why="remove the reserved concurrency: fn.reserved is null"
+        )
     elif wanted is not None and have.reserved != wanted:
         args = {**name, "ReservedConcurrentExecutions": wanted}
-        yield Change("lambda", "put_function_concurrency", args, why=f"at most {wanted} may run at once")
+        yield Change(
+            "lambda",
+            "put_function_concurrency",
+            args,
+            why=f"reserve concurrency {wanted}: at most {wanted} calls run at once",
+        )
     if settings.fn.provisioned and have.provisioned != settings.fn.provisioned:
         args = {**name, "Qualifier": ALIAS, "ProvisionedConcurrentExecutions": settings.fn.provisioned}
         rate = pricing.price_provisioned_concurrency(settings.fn.provisioned, settings.fn.memory_mb)
@@ -193,13 +218,16 @@ def set_concurrency_steps(have: Facts, settings: Settings) -> Steps:
             "lambda",
             "put_provisioned_concurrency_config",
             args,
-            why=f"{settings.fn.provisioned} started ahead",
+            why=f"provisioned concurrency {settings.fn.provisioned}: environments that start ahead of calls",
             dollars_per_hour=rate,
         )
         yield wait_for_concurrency()
     elif not settings.fn.provisioned and have.provisioned:
         yield Change(
-            "lambda", "delete_provisioned_concurrency_config", {**name, "Qualifier": ALIAS}, why="none is wanted"
+            "lambda",
+            "delete_provisioned_concurrency_config",
+            {**name, "Qualifier": ALIAS},
+            why="remove the provisioned concurrency",
         )
     elif have.provisioned_state == "IN_PROGRESS":
         yield wait_for_concurrency()
@@ -214,17 +242,17 @@ def wait_for_concurrency() -> Wait:
         )
         if found["Status"] == "FAILED":
             raise OpsError(
-                f"Provisioned concurrency failed: {found.get('StatusReason')}. Why: the log group {log_group(account.settings)}"
+                f"Provisioned concurrency failed: {found.get('StatusReason')}. Read the log group {log_group(account.settings)}"
             )
         return None if found["Status"] == "READY" else found["Status"]
 
-    return Wait("provisioned concurrency", until, why="environments start ahead of their first call", timeout_s=600)
+    return Wait("provisioned concurrency", until, why="Lambda starts the environments", timeout_s=600)
 
 
 def require_function(account: Account) -> Facts:
     have = facts(account)
     if have.config is None:
-        raise OpsError(f"There is no function {account.settings.function_name}. Make it: invoke lambda.deploy")
+        raise OpsError(f"There is no function {account.settings.function_name}. Create it: invoke lambda.deploy")
     return have
 
 
@@ -233,6 +261,6 @@ def remove_function_steps(settings: Settings) -> Steps:
         "lambda",
         "delete_function",
         {"FunctionName": settings.function_name},
-        why="asked for",
+        why=f"delete function {settings.function_name}",
         danger="callers fail from now on",
     )

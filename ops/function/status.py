@@ -1,4 +1,4 @@
-"""The function's status: its state, its live version and its concurrency limits, as they are now."""
+"""The function's current status: its state, its live version and its concurrency limits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_status(account: Account) -> Status:
 
 @dataclass(frozen=True)
 class Concurrency:
-    """The limits on calls that run at once; `unreserved_of_account` is what all functions without a reservation share."""
+    """The limits on concurrent calls; `unreserved_of_account` is shared by all functions without reserved concurrency."""
 
     reserved: int | None
     provisioned: int | None
@@ -55,8 +55,13 @@ def read_concurrency(account: Account) -> Concurrency:
 
 
 def describe_concurrency(account: Account, found: Concurrency) -> str:
+    name = account.settings.function_name
+    limit = (
+        f"{name} has no reserved concurrency: it shares the account's unreserved concurrency. "
+        if found.reserved is None
+        else f"At most {found.reserved} calls of {name} run at once (reserved concurrency); the next gets 429. "
+    )
     return (
-        f"At most {found.reserved} calls of {account.settings.function_name} run at once; the next is refused with 429. "
-        f"{found.provisioned or 0} environments are started ahead for the alias {plan.ALIAS} ({found.provisioned_state or 'none'}); "
-        f"$LATEST never uses them. The account has {found.unreserved_of_account} unreserved."
+        f"{limit}Provisioned concurrency of alias {plan.ALIAS}: {found.provisioned or 0} ({found.provisioned_state or 'none'}); "
+        f"$LATEST never uses it. The account has {found.unreserved_of_account} unreserved."
     )

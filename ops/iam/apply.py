@@ -1,4 +1,4 @@
-"""The changes that make IAM match iam_policies/. After an interruption, the next run makes those that are left."""
+"""The changes that make IAM match iam_policies/. After an interruption, the next run makes the remaining ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ops.iam.versions import plan_new_version
 
 @dataclass(frozen=True)
 class ApplyPlan:
-    """The roles of iam_policies/ that are to be applied, and the account as it was read."""
+    """The roles of iam_policies/ to apply, and the account as it was read."""
 
     wanted: list[Wanted]
     have: Snapshot
@@ -35,7 +35,7 @@ class ApplyPlan:
 
 
 def prepare_apply_plan(account: Account, role: str) -> ApplyPlan:
-    """Read the account and the wanted roles. Raises OpsError for roles that must not be applied as their folders are."""
+    """Read the account and the wanted roles. Raises OpsError for roles whose folders must not be applied."""
     settings = account.settings
     plan = ApplyPlan(roles.read_roles(settings, only=role), snapshot.read(account), settings)
     report_revoked_sessions(plan.have, plan.wanted, settings)
@@ -50,12 +50,12 @@ def report_revoked_sessions(have: Snapshot, wanted: list[Wanted], settings: Sett
     for name in revoked.keys() & {settings.build_role_name(want.role) for want in wanted}:
         until = revoked[name] + LONGEST
         say(
-            f"{name}: old sessions are cut off (iam.revoke). iam.apply leaves that, and takes it away after {until:%Y-%m-%d %H:%M} UTC."
+            f"{name}: old sessions are revoked (iam.revoke). iam.apply keeps that deny until {until:%Y-%m-%d %H:%M} UTC, then removes it."
         )
 
 
 def save_lost_documents(have: Snapshot, planned: Iterable[Step], settings: Settings) -> None:
-    """Write to disk all that the changes would lose, before the first of them."""
+    """Back up all documents that the changes overwrite or delete, before the first of them."""
     for kept in backups.list_lost_documents(have, planned):
         backups.save_backup(settings, kept)
 
@@ -63,10 +63,10 @@ def save_lost_documents(have: Snapshot, planned: Iterable[Step], settings: Setti
 def wait_until_applied(account: Account, steps: Callable[[Snapshot], Steps], timeout_s: float = SPREADING_S) -> None:
     """Wait until IAM reads back what was written. Raises OpsError with what still differs."""
 
-    def left(account: Account) -> str | None:
+    def find_differences(account: Account) -> str | None:
         return "; ".join(step.why for step in preview(steps(snapshot.read(account)))) or None
 
-    account.wait(Wait("what IAM reads back", left, why="IAM spreads what it is told", timeout_s=timeout_s))
+    account.wait(Wait("IAM", find_differences, why="until IAM returns what was written", timeout_s=timeout_s))
 
 
 def steps(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
@@ -76,7 +76,7 @@ def steps(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
 
 
 def refuse_misplaced(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
-    """Raise OpsError when a wanted name is taken under another ARN: IAM gives a name once, whatever its path and case."""
+    """Raise OpsError when a wanted name is taken under another ARN: a name is unique in IAM, whatever its path and case."""
     there = {derive_name_key(arn): arn for arn in (*(role.arn for role in have.roles.values()), *have.policies)}
     for want in wanted:
         stems = [*want.permissions, *(["boundary"] if want.boundary else [])]
@@ -84,11 +84,11 @@ def refuse_misplaced(have: Snapshot, wanted: list[Wanted], settings: Settings) -
             found = there.get(derive_name_key(arn), arn)
             if found != arn:
                 name = found.rsplit("/", 1)[1]
-                kept = f"invoke iam.prune --roles {name} keeps all of it in a file; by hand while it is younger than 7 days"
-                way = kept if ":role/" in arn else "delete it by hand"
+                prune = f"invoke iam.prune --roles {name}, which saves it to a file; by hand while it is younger than 7 days"
+                how = prune if ":role/" in arn else "delete it by hand"
                 raise OpsError(
-                    f"{found} is in the way of {arn}: IAM gives a name once, and a path cannot be changed. Nothing was touched. "
-                    f"Take it away first ({way}), or name another stack in the settings."
+                    f"{found} has the name of {arn}: a name is unique in IAM, and a path cannot be changed. Nothing was changed. "
+                    f"Remove it first ({how}), or name another stack in the settings."
                 )
 
 
@@ -106,8 +106,8 @@ def translate_name_conflict(steps: Steps) -> Steps:
         if not error.says("EntityAlreadyExists"):
             raise
         raise OpsError(
-            f"{error}. It was not there a moment ago: somebody else made it, or an earlier try of this very call did, whose answer "
-            "was lost. Run the same command again: it goes on from what is there."
+            f"{error}. It did not exist a moment ago: another operator created it, or an earlier attempt of this call did, whose "
+            "response was lost. Run the same command again: it continues from the current state."
         ) from error
 
 
@@ -115,14 +115,16 @@ def plan_all_roles(have: Snapshot, wanted: list[Wanted], settings: Settings) -> 
     for want in wanted:
         name = settings.build_role_name(want.role)
         role = have.roles.get(name)
-        if want.boundary:  # before the role, which must never be without it
+        if want.boundary:  # before the role, which must never exist without its boundary
             yield from plan_policy(have, want, "boundary", want.boundary, settings)
         yield from plan_role(have, want, settings)
         for stem, wanted_policy in want.permissions.items():
             yield from plan_policy(have, want, stem, wanted_policy, settings)
         yield from plan_attachments(have, want, settings)
-        if role and role.boundary and not want.boundary:  # last: until here it still limits what is removed above
-            why = f"{name}: {role.boundary.rsplit('/', 1)[1]} bounds it, and there is no {ROLES}/{want.role}/boundary.json"
+        if (
+            role and role.boundary and not want.boundary
+        ):  # last: until then it limits the policies that are removed above
+            why = f"{name}: remove its permissions boundary {role.boundary.rsplit('/', 1)[1]}: no {ROLES}/{want.role}/boundary.json"
             change = Change("iam", "delete_role_permissions_boundary", {"RoleName": name}, why)
             yield annotate_with_backup(settings, have, change)
         if want.for_instances:
@@ -140,18 +142,18 @@ def plan_role(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
             "AssumeRolePolicyDocument": dump_document(want.trust.document),
             "Tags": settings.tags(name),
         } | ({"PermissionsBoundary": bounds} if bounds else {})
-        yield Change("iam", "create_role", args, why=f"{name}: the role is missing")
+        yield Change("iam", "create_role", args, why=f"{name}: create the role")
         return
     if bounds and role.boundary != bounds:
         args = {"RoleName": name, "PermissionsBoundary": bounds}
-        change = Change("iam", "put_role_permissions_boundary", args, why=f"{name}: its boundary is not in force")
+        change = Change("iam", "put_role_permissions_boundary", args, why=f"{name}: set its permissions boundary")
         yield annotate_with_backup(settings, have, change)
     if not is_equivalent(role.trust_policy.document, want.trust.document):
         args = {"RoleName": name, "PolicyDocument": dump_document(want.trust.document)}
-        why = f"{name}: its trust differs from {ROLES}/{want.role}/trust.json"
+        why = f"{name}: set its trust policy to {ROLES}/{want.role}/trust.json"
         yield annotate_with_backup(settings, have, Change("iam", "update_assume_role_policy", args, why))
     if tags := list_tags_to_set(role, settings):
-        why = f"{name}: {', '.join(tag['Key'] for tag in tags)} is missing or wrong"
+        why = f"{name}: set tag {', '.join(tag['Key'] for tag in tags)}"
         yield annotate_with_backup(settings, have, Change("iam", "tag_role", {"RoleName": name, "Tags": tags}, why))
 
 
@@ -166,9 +168,9 @@ def plan_policy(have: Snapshot, want: Wanted, stem: str, wanted: Policy, setting
             "PolicyDocument": dump_document(wanted.document),
             "Tags": settings.tags(name),
         }
-        yield Change("iam", "create_policy", args, why=f"{name}: the policy is missing")
+        yield Change("iam", "create_policy", args, why=f"{name}: create the policy")
     elif not is_equivalent(policy.document, wanted.document):
-        why = f"{name}: it differs from {ROLES}/{want.role}/{stem}.json"
+        why = f"{name}: set it to {ROLES}/{want.role}/{stem}.json"
         yield from plan_new_version(policy, wanted.document, why, settings)
 
 
@@ -180,13 +182,13 @@ def plan_attachments(have: Snapshot, want: Wanted, settings: Settings) -> Steps:
     for arn in arns:
         if arn not in attached:
             args = {"RoleName": name, "PolicyArn": arn}
-            yield Change("iam", "attach_role_policy", args, why=f"{name}: {arn.rsplit('/', 1)[1]} is not attached")
+            yield Change("iam", "attach_role_policy", args, why=f"{name}: attach {arn.rsplit('/', 1)[1]}")
     for arn in attached:
         if arn not in arns:
-            why = f"{name}: {arn.rsplit('/', 1)[1]} is attached, but not in {ROLES}/{want.role}/"
+            why = f"{name}: detach {arn.rsplit('/', 1)[1]}, which is not in {ROLES}/{want.role}/"
             yield Change("iam", "detach_role_policy", {"RoleName": name, "PolicyArn": arn}, why)
     for inline in role.inline if role else ():
-        why = f"{name}: it holds {inline} itself, which is not in {ROLES}/{want.role}/"
+        why = f"{name}: delete its inline policy {inline}, which is not in {ROLES}/{want.role}/"
         args = {"RoleName": name, "PolicyName": inline}
         yield annotate_with_backup(settings, have, Change("iam", "delete_role_policy", args, why))
 
@@ -197,9 +199,9 @@ def plan_instance_profile(have: Principal | None, name: str, settings: Settings)
         return
     args = {"InstanceProfileName": name, "Path": settings.role_path, "Tags": settings.tags(name)}
     try:
-        yield Change("iam", "create_instance_profile", args, why=f"{name}: the instance profile is missing")
+        yield Change("iam", "create_instance_profile", args, why=f"{name}: create the instance profile")
     except AwsError as error:  # a crash may have left one without a role, which no role's description shows
         if not error.says("EntityAlreadyExists"):
             raise
     args = {"InstanceProfileName": name, "RoleName": name}
-    yield Change("iam", "add_role_to_instance_profile", args, why=f"{name}: the profile holds no role")
+    yield Change("iam", "add_role_to_instance_profile", args, why=f"{name}: add the role to its instance profile")

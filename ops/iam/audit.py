@@ -1,4 +1,4 @@
-"""The audit with what this repository knows: drift against iam_policies/, waivers, and the file and line of a finding."""
+"""The audit in the context of this repository: drift against iam_policies/, waivers, and the file and line of a finding."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from ops.iam.waivers import FOLLOWS, Waiver, apply_waivers
 
 ADMIN = "IAM-ADMIN-001"
 ESCALATION = "IAM-PRIVESC-"
-PATHS_SHOWN = 5  # of one principal and severity; more are folded into one row
-SHOWN = 200  # rows that a person may read; --json has all
+PATHS_SHOWN = 5  # escalation paths of one principal and severity; more are folded into one row
+SHOWN = 200  # rows that are printed; --json has all
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def audit_with_waivers(
 ) -> list[Finding]:
     """Return all findings, worst first; a waived one has its waiver's reason. Without `wanted`, iam_policies/ is not compared.
 
-    With `only`, just these principals are examined: chains that lead through others are then not followed.
+    With `only`, examine just these principals: chains that lead through others are then not followed.
     """
     now = now or datetime.now(UTC)
     options = engine.AuditOptions(facts or AccountFacts(), now, only, settings.aws.region)
@@ -69,7 +69,7 @@ def audit_with_waivers(
 
 
 def read_account(account: Account, save: str, exposure: bool, usage: bool) -> AuditSource:
-    """Read the account and what else the rules need; with `save`, write what was read to that file."""
+    """Read the account and the facts that the rules need; with `save`, write them to that file."""
     settings, before = account.settings, Account.sent
     pages = list(account_snapshot.read_detail_pages(account))
     have = account_snapshot.parse_snapshot(pages)
@@ -80,7 +80,7 @@ def read_account(account: Account, save: str, exposure: bool, usage: bool) -> Au
         raw |= collect.collect_exposure(account)
     if save:
         snapshot_file.save_snapshot(Path(save), pages, raw, settings.aws.account)
-        say(f"Kept in {save}: audit it again with --snapshot {save}")
+        say(f"Snapshot saved to {save}. Audit it again: invoke iam.audit --snapshot {save}")
     calls = (for_iam, Account.sent - before - for_iam)
     return AuditSource("the account", have, settings, roles.read_roles(settings), account_facts.parse(raw), calls)
 
@@ -91,7 +91,7 @@ def refuse_other_account(have: Snapshot, settings: Settings) -> None:
     if found and settings.aws.account not in found:
         raise OpsError(
             f"The settings are for account {settings.aws.account}, but profile {settings.aws.profile!r} reads {', '.join(sorted(found))}. "
-            "Take the settings file of that account: invoke -f FILE iam.audit"
+            "Use the settings file of that account: invoke -f FILE iam.audit"
         )
 
 
@@ -101,7 +101,7 @@ def read_file(settings: Settings, file: str) -> AuditSource:
     ours = any(p.caller.account == settings.aws.account and p.path == settings.role_path for p in have.roles.values())
     if not ours:
         say(
-            f"{file} has no role of stack {settings.stack.name!r} in account {settings.aws.account}: not held against iam_policies/."
+            f"{file} has no role of stack {settings.stack.name!r} in account {settings.aws.account}: it is not compared with iam_policies/."
         )
     wanted = roles.read_roles(settings) if ours else None
     return AuditSource(file, have, settings, wanted, None if raw is None else account_facts.parse(raw))
@@ -116,10 +116,13 @@ def read_folder(settings: Settings) -> AuditSource:
 def count_findings(source: AuditSource, found: list[Finding]) -> str:
     left = [f for f in found if not f.waived]
     counts = Counter(f.severity for f in left)
-    by_severity = ", ".join(f"{n} {severity}" for severity, n in counts.items()) or "nothing found"
+    by_severity = ", ".join(f"{n} {severity}" for severity, n in counts.items()) or "no findings"
     waived = f", {len(found) - len(left)} waived" if len(left) < len(found) else ""
     have = source.snapshot
-    return f"{len(have.roles)} roles and {len(have.users)} users: {by_severity}{waived}"
+    roles_and_users = " and ".join(
+        f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((len(have.roles), "role"), (len(have.users), "user"))
+    )
+    return f"{roles_and_users}: {by_severity}{waived}"
 
 
 def fold_paths(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]:
@@ -134,7 +137,7 @@ def fold_paths(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]
 
 
 def format_findings(found: list[Finding], counted: str, have: Snapshot) -> str:
-    """Return a row for each finding, and the count; an administrator's row counts what follows from it instead of repeating it."""
+    """Return a row for each finding, and the count; an administrator's row counts the findings that follow from it."""
     everything = {f.principal for f in found if f.rule == ADMIN and f.severity == "critical"}
     left = [f for f in found if f.rule == ADMIN or f.principal not in everything or not f.rule.startswith(FOLLOWS)]
     follows = Counter(f.principal for f in found) - Counter(f.principal for f in left)
@@ -143,11 +146,11 @@ def format_findings(found: list[Finding], counted: str, have: Snapshot) -> str:
     for f in left[:SHOWN]:
         more = follows.pop(f.principal, 0) if f.rule == ADMIN else 0
         message = f"{f.message} (and {more} findings that follow: --json)" if more else f.message
-        message += f" (and {alike[f]} more ways to more rights: --json)" if f in alike else ""
+        message += f" (and {alike[f]} more escalation paths: --json)" if f in alike else ""
         where = source_lines.locate_finding(f, have) or " ".join(
             filter(None, (f.policy.rsplit("/", 1)[-1], f.statement))
         )
         rows.append((f.severity, f.rule, f.principal, where, message, f.fix))
-    lines = [format_table(("severity", "rule", "principal", "policy", "what", "fix"), rows)] if rows else []
+    lines = [format_table(("severity", "rule", "principal", "policy", "finding", "fix"), rows)] if rows else []
     lines += [f"... and {len(left) - SHOWN} more: --json"] if len(left) > SHOWN else []
     return "\n".join([*lines, counted])

@@ -18,8 +18,8 @@ from ops.core.paths import WORK
 from ops.core.plan import Change, Step
 from ops.core.settings import Settings
 
-LARGEST = 1_000_000  # bytes; the largest policy that IAM takes, indented, is 20 KB
-LOSING = ("create_policy_version", "set_default_policy_version", "delete_policy")  # the default loses its place
+LARGEST = 1_000_000  # bytes; the largest policy that IAM accepts, indented, is 20 KB
+LOSING = ("create_policy_version", "set_default_policy_version", "delete_policy")  # each replaces the default version
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def derive_backup_path(settings: Settings, kept: Backup) -> Path:
 
 
 def choose_backup_path(settings: Settings, kept: Backup) -> Path:
-    """Return the file for this very document. Another of the same owner and version (of a stack created again) stays beside it."""
+    """Return the file for this document. Another one of the same owner and version (of a stack created again) is not overwritten."""
     path = derive_backup_path(settings, kept)
     return (
         path.with_stem(f"{kept.version}-{hash_document(kept)}")
@@ -67,7 +67,7 @@ def write_private_json(path: Path, data: Any) -> Path:
 
 
 def make_private_folders(folder: Path) -> None:
-    """Make the folder, and make it and each parent that holds such files private; mkdir's mode applies to its last folder only."""
+    """Make the folder, and make it and its parents below .kennel/iam private; mkdir's mode applies to its last folder only."""
     for one in reversed([folder, *folder.parents]):
         if one.is_relative_to(WORK / "iam"):
             one.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,8 +101,10 @@ def read(path: Path) -> Backup | None:
 
 
 def list_saved_versions(settings: Settings, arn: str, since: datetime | None = None) -> list[Backup]:
-    """Return the saved versions of a managed policy, the last saved first. `since` is when the policy was created: versions saved before
-    that are of an earlier policy of the same name, and are left out."""
+    """Return the saved versions of a managed policy, the last saved first.
+
+    `since` is when the policy was created: versions saved before that are of an earlier policy of the same name, and are left out.
+    """
     files = sorted(derive_backup_path(settings, Backup(arn, "v", {})).parent.glob("v*.json"))
     found = [kept for path in files if (kept := read(path)) and kept.owner == arn and not is_older_than(kept, since)]
     return sorted(found, key=lambda kept: kept.saved, reverse=True)
@@ -116,13 +118,13 @@ def is_older_than(kept: Backup, since: datetime | None) -> bool:
 
 
 def list_lost_documents(have: Snapshot, planned: Iterable[Step]) -> list[Backup]:
-    """Return all documents that these changes delete, overwrite or put out of force."""
+    """Return all documents that these changes delete, overwrite or replace as the default version."""
     found = [kept for step in planned if isinstance(step, Change) and (kept := find_lost_document(have, step))]
     return list({(kept.owner, kept.version): kept for kept in found}.values())
 
 
 def find_lost_document(have: Snapshot, step: Change) -> Backup | None:
-    """Return the document that this change overwrites, deletes or puts out of force; None where nothing is lost."""
+    """Return the document that this change overwrites, deletes or replaces as the default version; None if there is none."""
     args, arn = step.args, step.args.get("PolicyArn", "")
     if step.call == "delete_policy_version":
         return Backup(arn, args["VersionId"], have.policies[arn].version(args["VersionId"]))
@@ -135,7 +137,7 @@ def find_lost_document(have: Snapshot, step: Change) -> Backup | None:
 
 
 def find_changed_part(holder: Principal, step: Change) -> tuple[str, dict[str, Any] | None]:
-    """Return (its name here, its content) for the part of a role or user that the change is about."""
+    """Return (its name in the backups, its content) for the part of a role or user that the change is about."""
     name = step.args.get("PolicyName", "")
     match step.call.removeprefix("delete_").removeprefix("put_"):
         case "role_policy" | "user_policy":
@@ -151,6 +153,6 @@ def find_changed_part(holder: Principal, step: Change) -> tuple[str, dict[str, A
 
 
 def annotate_with_backup(settings: Settings, have: Snapshot, step: Change) -> Change:
-    """Return the change with a warning that names the file which alone keeps what it loses, if it loses anything."""
+    """Return the change with a warning that names the only backup of the document that it replaces, if it replaces one."""
     kept = find_lost_document(have, step)
-    return replace(step, danger=f"stays only in {choose_backup_path(settings, kept)}") if kept else step
+    return replace(step, danger=f"only backup: {choose_backup_path(settings, kept)}") if kept else step

@@ -42,9 +42,9 @@ def format_check(data: dict[str, Any]) -> str:
     if found := [(f["role"], format_entry(f), format_call(f), f["found"]) for f in data["failures"]]:
         shown.append(format_table(("role", "entry", "call", "found"), found))
     if apart := [(d["role"], format_entry(d), format_call(d), d["ours"], d["theirs"]) for d in data["differences"]]:
-        shown.append(format_table(("role", "entry", "call", "we say", "AWS says"), apart))
+        shown.append(format_table(("role", "entry", "call", "Kennel says", "AWS says"), apart))
     counted = [tuple(row.values()) for row in data["roles"]]
-    shown.append(format_table(("role", "allowed", "denied", "may assume", "may not", "failed"), counted))
+    shown.append(format_table(("role", "allowed", "denied", "may assume", "may not assume", "failed"), counted))
     return "\n\n".join(shown)
 
 
@@ -60,9 +60,9 @@ def format_call(about: dict[str, Any]) -> str:
 def find_disagreements(
     account: Account, role: str, expected: list[Expectation], have: Snapshot
 ) -> list[dict[str, Any]]:
-    """Return the calls on which AWS's simulator and our evaluator disagree. Trust policies are left out: the simulator knows none.
+    """Return the calls on which AWS's simulator and our evaluator disagree, without trust policies, which it cannot simulate.
 
-    Each request holds the calls of one resource and one context: for several resources, the simulator does not say which result
+    Each request has the calls of one resource and one context: for several resources, the simulator does not say which result
     belongs to which.
     """
     principal = have.roles[account.settings.build_role_name(role)]
@@ -70,7 +70,7 @@ def find_disagreements(
     for one in expected:
         if one.is_call:
             batches.setdefault(f"{one.resource} {sorted(one.context.items())}", []).append(one)
-    say(f"{role}: {sum(map(len, batches.values()))} calls in {len(batches)} questions to AWS ...")
+    say(f"{role}: {sum(map(len, batches.values()))} calls in {len(batches)} requests to AWS's simulator ...")
     return [row for batch in batches.values() for row in compare_with_aws(account, principal, batch, have)]
 
 

@@ -31,16 +31,18 @@ ACL = ("NetworkAclId", "VpcId", "Entries")
 
 
 def collect_iam_facts(account: Account, have: Snapshot, usage: bool) -> dict[str, Any]:
-    """Return IAM's own facts, in JSON's types. What the role may not read is reported and left out."""
-    raw: dict[str, Any] = {"credentials": ask_or_skip("the credential report", lambda: read_credential_report(account))}
+    """Return IAM's own facts, in JSON's types; report and leave out those that the caller may not read."""
+    raw: dict[str, Any] = {
+        "credentials": read_or_skip("the credential report", lambda: read_credential_report(account))
+    }
     if raw["credentials"] is None:
-        raw["summary"] = ask_or_skip(
+        raw["summary"] = read_or_skip(
             "the account's summary", lambda: account.call("iam", "get_account_summary")["SummaryMap"]
         )
     if any(LAMBDA in (one.principals or ()) for role in have.roles.values() for one in role.trust_policy.statements):
-        raw["carriers"] = ask_or_skip("the functions' roles", lambda: list_function_roles(account))
+        raw["carriers"] = read_or_skip("the functions' roles", lambda: list_function_roles(account))
     if usage:
-        raw["usage"] = ask_or_skip("when services were used", lambda: read_service_usage(account, have))
+        raw["usage"] = read_or_skip("when services were used", lambda: read_service_usage(account, have))
     return {name: value for name, value in raw.items() if value is not None}
 
 
@@ -48,20 +50,20 @@ def collect_exposure(account: Account) -> dict[str, Any]:
     """Return the exposure of the stack's bucket, function and network. The ACLs are read only if a group is open to the world."""
     settings = account.settings
     raw = {
-        "buckets": ask_or_skip("the bucket", lambda: read_bucket_exposure(account, settings.bucket)),
-        "functions": ask_or_skip("the function", lambda: read_function_exposure(account, settings.function_name)),
-        "groups": ask_or_skip("the security groups", lambda: list_security_groups(account)),
+        "buckets": read_or_skip("the bucket", lambda: read_bucket_exposure(account, settings.bucket)),
+        "functions": read_or_skip("the function", lambda: read_function_exposure(account, settings.function_name)),
+        "groups": read_or_skip("the security groups", lambda: list_security_groups(account)),
     }
     if any(list_world_openings(group) for group in raw["groups"] or ()):
-        raw["acls"] = ask_or_skip("the network ACLs", lambda: list_network_acls(account, raw["groups"]))
+        raw["acls"] = read_or_skip("the network ACLs", lambda: list_network_acls(account, raw["groups"]))
     return {name: value for name, value in raw.items() if value is not None}
 
 
-def ask_or_skip(what: str, ask: Callable[[], Any]) -> Any:
+def read_or_skip(what: str, ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except AwsError as error:
-        say(f"Not looked at: {what}. {error}")
+        say(f"Not checked: {what}. {error}")
         return None
 
 
@@ -71,9 +73,9 @@ def read_credential_report(account: Account) -> list[dict[str, str]]:
         account.call("iam", "generate_credential_report")
 
         def ready(account: Account) -> Any:
-            return account.call_or_none("iam", "get_credential_report", NO_REPORT) or "being written"
+            return account.call_or_none("iam", "get_credential_report", NO_REPORT) or "in progress"
 
-        answer = account.wait(Wait("the credential report", ready, why="the audit reads it", timeout_s=REPORT_S))
+        answer = account.wait(Wait("the credential report", ready, why="AWS generates it", timeout_s=REPORT_S))
     rows = csv.DictReader(io.StringIO(answer["Content"].decode()))
     return [{column: row.get(column) or "" for column in COLUMNS} for row in rows]
 
@@ -92,7 +94,7 @@ def list_function_roles(account: Account) -> dict[str, str]:
 
 
 def read_service_usage(account: Account, have: Snapshot) -> dict[str, dict[str, Any]]:
-    """Return when each role of the stack last used each service: two calls a role, and AWS takes seconds to gather the result."""
+    """Return when each role of the stack last used each service, by two calls a role; AWS takes seconds to collect the result."""
     found = {}
     for role in have.roles.values():
         if role.path != account.settings.role_path:
@@ -101,16 +103,18 @@ def read_service_usage(account: Account, have: Snapshot) -> dict[str, dict[str, 
 
         def ready(account: Account, job: str = job) -> Any:
             answer = account.call("iam", "get_service_last_accessed_details", JobId=job)
-            return "being gathered" if answer["JobStatus"] == "IN_PROGRESS" else answer
+            return "in progress" if answer["JobStatus"] == "IN_PROGRESS" else answer
 
-        answer = account.wait(Wait(f"what {role.name} used", ready, why="--usage", timeout_s=REPORT_S))
+        answer = account.wait(
+            Wait(f"the service usage of {role.name}", ready, why="AWS generates it (--usage)", timeout_s=REPORT_S)
+        )
         services = answer.get("ServicesLastAccessed", [])
         found[role.arn] = {one["ServiceNamespace"]: one.get("LastAuthenticated") for one in services}
     return found
 
 
 def read_bucket_exposure(account: Account, bucket: str) -> dict[str, Any]:
-    """Return the exposure of the stack's bucket, empty if it is missing. Its ACL counts only where public ones are not ignored."""
+    """Return the exposure of the stack's bucket, {} if it is missing. Its ACL counts only if public ACLs are not ignored."""
     try:
         answer = account.call("s3", "get_public_access_block", Bucket=bucket)
         blocks = answer["PublicAccessBlockConfiguration"]
@@ -142,7 +146,7 @@ def read_function_exposure(account: Account, function: str) -> dict[str, Any]:
 
 
 def list_security_groups(account: Account) -> list[dict[str, Any]]:
-    """Return the security groups of the stack's networks, also those that were made there by hand, without a tag."""
+    """Return the security groups of the stack's networks, including those that were created by hand, without a tag."""
     found = account.list_all("ec2", "describe_security_groups", "SecurityGroups")
     tag = {"Key": "kennel:stack", "Value": account.settings.stack.name}
     networks = {one.get("VpcId") for one in found if tag in one.get("Tags", [])}

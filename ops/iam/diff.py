@@ -1,4 +1,4 @@
-"""The differences in meaning between the repository and the account: who could do what after iam.apply, and who no longer could."""
+"""The semantic differences between the repository and the account: which permissions iam.apply would add and remove."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from iampolicy.policy.semantics import list_permissions as permissions_of
 from ops.core.settings import ROLES, Settings
 from ops.iam.revocation import drop_revocations
 
-Way = Literal["gives", "takes", "leaves"]
-OURS = ("kennel:stack", "kennel:name")  # tags; a role's other tags are not ours to change
+Effect = Literal["gives", "takes", "leaves"]
+OURS = ("kennel:stack", "kennel:name")  # the tags that we set; a role's other tags stay
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference. `apply` is what iam.apply would do: it gives what only the repository has, and takes or leaves what only AWS has."""
+    """A difference. `apply` is what iam.apply would do: give what only the repository has, and take or leave what only AWS has."""
 
     role: str
     kind: str
-    apply: Way
+    apply: Effect
     text: str
     grant: Grant | None = None
 
@@ -46,14 +46,14 @@ def find_differences(have: Snapshot, want: Snapshot, settings: Settings, whole: 
             for part in (compare_permissions, compare_trust, compare_boundary, compare_attachments, compare_tags):
                 found += part(have, live, want, wanted, settings)
         else:
-            found.append(Difference(name, "role", "gives", "the role is missing"))
+            found.append(Difference(name, "role", "gives", "apply would create the role"))
     return found + (list(list_unmanaged(have, want, settings)) if whole else [])
 
 
 def compare_permissions(
     have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
 ) -> Iterator[Difference]:
-    """Yield the differences over all policies of the role together: which of them holds a statement does not change the meaning."""
+    """Yield the differences over all policies of the role together: which policy contains a statement does not matter."""
     ours, theirs = (merge_permissions(side.held(p)) for side, p in ((want, wanted), (have, live)))
     yield from list_grant_changes(
         live.name, "permissions", subtract_permissions(ours, theirs), subtract_permissions(theirs, ours)
@@ -64,12 +64,12 @@ def list_grant_changes(
     role: str, kind: str, given: list[Grant], taken: list[Grant], what: str = ""
 ) -> Iterator[Difference]:
     for grant in taken:
-        says = "can" if grant.effect == "Allow" else "is denied"
-        text = f"live{what} {says} {grant.text}; the repository does not say so"
+        verb = "allows" if grant.effect == "Allow" else "denies"
+        text = f"live{what} {verb} {grant.text}; the repository does not"
         yield Difference(role, kind, "takes", text, grant)
     for grant in given:
-        says = "give" if grant.effect == "Allow" else "deny"
-        yield Difference(role, kind, "gives", f"apply would {says}{what} {grant.text}", grant)
+        verb = "allow" if grant.effect == "Allow" else "deny"
+        yield Difference(role, kind, "gives", f"apply would {verb}{what} {grant.text}", grant)
 
 
 def compare_trust(
@@ -77,11 +77,13 @@ def compare_trust(
 ) -> Iterator[Difference]:
     ours, theirs = permissions_of(wanted.trust_policy), permissions_of(live.trust_policy)
     for grant in subtract_permissions(theirs, ours):
-        may = "may" if grant.effect == "Allow" else "may not"
-        yield Difference(live.name, "trust", "takes", f"live {grant.who} {may} {grant.text}", grant)
+        verb = "allows" if grant.effect == "Allow" else "denies"
+        text = f"live trust policy {verb} {grant.who} {grant.text}"
+        yield Difference(live.name, "trust", "takes", text, grant)
     for grant in subtract_permissions(ours, theirs):
-        say = "let" if grant.effect == "Allow" else "keep out"
-        yield Difference(live.name, "trust", "gives", f"apply would {say} {grant.who} {grant.text}", grant)
+        verb = "allow" if grant.effect == "Allow" else "deny"
+        text = f"apply's trust policy would {verb} {grant.who} {grant.text}"
+        yield Difference(live.name, "trust", "gives", text, grant)
 
 
 def compare_boundary(
@@ -89,9 +91,11 @@ def compare_boundary(
 ) -> Iterator[Difference]:
     if live.boundary != wanted.boundary:
         if live.boundary:
-            yield Difference(live.name, "boundary", "takes", f"live is bounded by {live.boundary.rsplit('/', 1)[1]}")
+            yield Difference(
+                live.name, "boundary", "takes", f"live has the permissions boundary {live.boundary.rsplit('/', 1)[1]}"
+            )
         if wanted.boundary:
-            text = f"apply would bound it by {wanted.boundary.rsplit('/', 1)[1]}"
+            text = f"apply would set the permissions boundary {wanted.boundary.rsplit('/', 1)[1]}"
             yield Difference(live.name, "boundary", "gives", text)
     if wanted.boundary and (found := have.policies.get(wanted.boundary)):
         ours, theirs = permissions_of(want.policies[wanted.boundary].policy), permissions_of(found.policy)
@@ -114,9 +118,9 @@ def compare_attachments(
         else:
             yield Difference(live.name, "attachments", "gives", f"apply would attach {name}")
     for name in sorted(live.inline):
-        yield Difference(live.name, "inline", "takes", f"live holds the inline policy {name}")
+        yield Difference(live.name, "inline", "takes", f"live has the inline policy {name}")
     for name in sorted(set(wanted.instance_profiles) - set(live.instance_profiles)):
-        yield Difference(live.name, "profile", "gives", f"apply would put it into the instance profile {name}")
+        yield Difference(live.name, "profile", "gives", f"apply would add it to the instance profile {name}")
 
 
 def compare_tags(
@@ -137,23 +141,23 @@ def list_unmanaged(have: Snapshot, want: Snapshot, settings: Settings) -> Iterat
     """Yield the roles and policies under the stack's paths that no folder describes: iam.apply leaves them."""
     for name, role in sorted(have.roles.items()):
         if role.path == settings.role_path and name not in want.roles:
-            text = f"live has the role, {ROLES}/ has not; apply leaves it, iam.prune removes it when it is obsolete"
+            text = f"live has the role, {ROLES}/ does not; apply keeps it, iam.prune removes it when it is obsolete"
             yield Difference(name, "role", "leaves", text)
     paths = (f":policy{settings.role_path}", f":policy/kennel-boundary/{settings.stack.name}/")
     for arn, policy in sorted(have.policies.items()):
         if any(path in arn for path in paths) and arn not in want.policies:
-            yield Difference("", "policy", "leaves", f"live has the policy {policy.name}, {ROLES}/ has not")
+            yield Difference("", "policy", "leaves", f"live has the policy {policy.name}, {ROLES}/ does not")
 
 
 def format_differences(found: list[Difference]) -> str:
     lines: list[str] = []
     for number, one in enumerate(found):
         if not number or found[number - 1].role != one.role:
-            lines.append(one.role or "policies of no role")
+            lines.append(one.role or "policies without a role")
         lines.append(one.line)
     return "\n".join(lines)
 
 
 def is_equivalent(one: Any, other: Any) -> bool:
-    """Return whether two documents mean the same, so that neither need be written over the other."""
+    """Return whether two documents mean the same, so that neither has to overwrite the other."""
     return bool(normalise_document(one) == normalise_document(other))

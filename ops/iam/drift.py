@@ -11,12 +11,12 @@ from ops.core.settings import ROLES, Settings
 from ops.iam.diff import Difference, find_differences
 from ops.iam.roles import Wanted, build_applied_snapshot
 
-MEND = "invoke iam.diff shows it all, invoke --dry iam.apply what would change"
-FIXES = {"leaves": f"delete it, or write it into {ROLES}/", "role": "invoke iam.apply"}
+APPLY = "see all differences: invoke iam.diff; then what would change: invoke --dry iam.apply"
+FIXES = {"leaves": f"delete it, or add it to {ROLES}/", "role": "invoke iam.apply"}
 
 
 def findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Iterator[Finding]:
-    """Yield a finding for each role and kind: IAM-DRIFT-001 is about what policies say, 002 about everything else."""
+    """Yield a finding for each role and kind: IAM-DRIFT-001 is about policies' statements, 002 about everything else."""
     kinds: dict[tuple[str, str, str], list[Difference]] = {}
     for one in find_differences(have, build_applied_snapshot(wanted, settings), settings):
         kinds.setdefault((choose_rule(one), one.role, one.kind), []).append(one)
@@ -25,12 +25,12 @@ def findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Iterat
         message = (
             format_shortlist([one.text for one in found], 2)
             if not leaves
-            else f"stands under the stack's path, not in {ROLES}/"
+            else f"exists under the stack's path, but not in {ROLES}/"
         )
         who = role or format_shortlist(
             [p.name for p in have.policies.values() if any(f"policy {p.name}," in one.text for one in found)]
         )
-        fix = FIXES["leaves"] if leaves else FIXES.get(kind, MEND)
+        fix = FIXES["leaves"] if leaves else FIXES.get(kind, APPLY)
         yield Finding(name, "high" if name == "IAM-DRIFT-001" else "medium", who, message, fix)
 
 

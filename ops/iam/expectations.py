@@ -22,7 +22,7 @@ from ops.iam import roles
 from ops.iam.roles import Wanted
 
 EVERYTHING = parse_policy(
-    "all there is", {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
+    "everything", {"Version": CURRENT, "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
 )
 NAME = re.compile(r"\{(\w+)\}")
 SERVICE = re.compile(r"[a-z0-9.-]+\.amazonaws\.com")
@@ -32,7 +32,7 @@ IDENTITY = re.compile(r"arn:aws:iam::\d{12}:((user|role)/.+|root)")
 
 def check_context(value: dict[str, Any]) -> dict[str, Any]:
     if not all(isinstance(text, str) for one in value.values() for text in as_list(one)):
-        raise ValueError("holds what is no text")
+        raise ValueError("values must be strings")
     return value
 
 
@@ -54,15 +54,15 @@ class DeniedEntry(CallEntry):
     capped: bool = False
 
 
-class TakerEntry(Entry):
+class AssumeEntry(Entry):
     by: str
 
 
 LISTS: dict[str, type[Entry]] = {
     "allowed": CallEntry,
     "denied": DeniedEntry,
-    "may_assume": TakerEntry,
-    "may_not_assume": TakerEntry,
+    "may_assume": AssumeEntry,
+    "may_not_assume": AssumeEntry,
 }
 NAMES = TypeAdapter(dict[str, str])
 
@@ -71,7 +71,7 @@ NAMES = TypeAdapter(dict[str, str])
 class Expectation:
     """An entry of expect.toml: it is the `number`-th of the list `kind`. `by` is the principal that would assume the role.
 
-    `capped` means that not only the permissions but the boundary alone, too, must not allow the call.
+    `capped` means that neither the permissions nor the permissions boundary by itself may allow the call.
     """
 
     kind: str
@@ -92,9 +92,9 @@ class Expectation:
         return self.kind in ("allowed", "denied")
 
     @property
-    def told(self) -> str:
-        """Return the entry in words: denied 3, s3:DeleteObject on arn:... (a release can be gone back to)"""
-        about = f"{self.action} on {self.resource}" if self.is_call else f"taken by {self.by}"
+    def label(self) -> str:
+        """Return the entry in words: denied 3, s3:DeleteObject on arn:... (a release can be rolled back to)"""
+        about = f"{self.action} on {self.resource}" if self.is_call else f"assumed by {self.by}"
         return f"{self.kind} {self.number}, {about}{f' ({self.why})' if self.why else ''}"
 
 
@@ -126,14 +126,14 @@ def read_expectations(role: str, settings: Settings) -> list[Expectation]:
 
 
 def find_violations(want: Wanted, settings: Settings) -> list[Failure]:
-    """Return what the folder of a role allows, as a call or as a principal that may assume it, against its expect.toml."""
+    """Return the calls and assuming principals that the folder of a role allows although its expect.toml denies them."""
     have = roles.build_applied_snapshot([want], settings)
     found = find_failures(read_expectations(want.role, settings), have.roles[settings.build_role_name(want.role)], have)
     return [one for one in found if not one.expected.wants_yes]
 
 
 def parse_expectations(text: str, name: str) -> list[Expectation]:
-    """Return the entries of an expect.toml. Raises InputError that names an impossible entry, or says that the file has none."""
+    """Return the entries of an expect.toml. Raises InputError for an impossible entry, and for a file without entries."""
     try:
         lists = tomllib.loads(text)
         lists = substitute_names(lists, read_names(lists.pop("names", {}), name))
@@ -147,7 +147,7 @@ def parse_expectations(text: str, name: str) -> list[Expectation]:
             found += read_entry(kind, number, entry, name)
     if not found:
         raise InputError(
-            f"{name} says nothing: write what the role must and must not do; lists are {', '.join(LISTS)}."
+            f"{name} has no entries: write what the role must and must not do; lists are {', '.join(LISTS)}."
         )
     return found
 
@@ -159,7 +159,7 @@ def read_entry(kind: str, number: int, entry: Any, file: str) -> list[Expectatio
     except ValidationError as error:
         raise InputError(f"{place}: {explain_entry(LISTS[kind], error)}") from None
     if not found:
-        raise InputError(f"{place}: action names none")
+        raise InputError(f"{place}: action is an empty list")
     for one in found:
         if fault := validate_semantics(one):
             raise InputError(f"{place}: {fault}")
@@ -171,7 +171,7 @@ def read_names(names: Any, file: str) -> dict[str, str]:
         return NAMES.validate_python(names, strict=True)
     except ValidationError:
         raise InputError(
-            f"{file}: names is a table of texts, each of which {{its name}} stands for in the entries."
+            f"{file}: names must be a table of strings; {{NAME}} in an entry is replaced by its string."
         ) from None
 
 
@@ -186,7 +186,7 @@ def expand_entry(kind: str, number: int, entry: Entry) -> Iterator[Expectation]:
 def substitute_names(value: Any, names: dict[str, str]) -> Any:
     """Return the value with each {name} of the table `names` expanded. Raises KeyError that names an unknown one."""
 
-    def written(found: re.Match[str]) -> str:
+    def look_up(found: re.Match[str]) -> str:
         if found[1] not in names:
             raise KeyError(f"there is no {found[0]} in names")
         return names[found[1]]
@@ -195,7 +195,7 @@ def substitute_names(value: Any, names: dict[str, str]) -> Any:
         return {substitute_names(key, names): substitute_names(one, names) for key, one in value.items()}
     if isinstance(value, list):
         return [substitute_names(one, names) for one in value]
-    return NAME.sub(written, value) if isinstance(value, str) else value
+    return NAME.sub(look_up, value) if isinstance(value, str) else value
 
 
 def explain_entry(model: type[Entry], error: ValidationError) -> str:
@@ -204,31 +204,33 @@ def explain_entry(model: type[Entry], error: ValidationError) -> str:
     names = [(one["type"], str(one["loc"][0]) if one["loc"] else "") for one in errors]
     needed = sorted(name for name, about in model.model_fields.items() if about.is_required())
     if ("model_type", "") in names:
-        return "an entry is a table in braces"
+        return "an entry must be a table in braces"
     if missing := [name for kind, name in names if kind == "missing"]:
         return f"it lacks {min(missing)!r}"
     if unknown := [name for kind, name in names if kind == "extra_forbidden"]:
-        return f"it knows no {min(unknown)!r}; it takes {', '.join(sorted(model.model_fields))}"
+        return f"unknown field {min(unknown)!r}; known: {', '.join(sorted(model.model_fields))}"
     if any(name in (*needed, "why") for _, name in names):
-        return f"{', '.join(needed)} and why are texts; action may be a list of them"
+        return f"{', '.join(needed)} and why must be strings; action may be a list of strings"
     if any(name == "capped" for _, name in names):
-        return "capped is true or false"
-    return 'context is a table of texts, or of lists of texts: {"s3:prefix" = "shards/"}'
+        return "capped must be true or false"
+    return 'context must be a table of strings or lists of strings: {"s3:prefix" = "shards/"}'
 
 
 def validate_semantics(one: Expectation) -> str:
-    """Return why AWS would never be asked this, or ""."""
+    """Return why no request to AWS can be like this entry, or ""."""
     if not one.is_call:
         known = any(form.fullmatch(one.by) for form in (SERVICE, PROVIDER, IDENTITY))
-        return "" if known else f"{one.by!r} is no service, no OIDC provider's ARN and no ARN of a user, a role or root"
+        return (
+            "" if known else f"{one.by!r} is neither a service nor the ARN of an OIDC provider, a user, a role or root"
+        )
     if not actions.is_known_action(one.action):
         near = actions.find_nearest_action(one.action)
         return f"AWS has no action {one.action!r}." + (f" Did you mean {near}?" if near else "")
     if not can_act_on(one.action, one.resource):
-        return f"{one.action} never acts on {one.resource!r}, but on {' or '.join(actions.list_resource_arns(one.action)) or '*'}"
+        return f"{one.action} does not act on {one.resource!r}, but on {' or '.join(actions.list_resource_arns(one.action)) or '*'}"
     for key in one.context:
         if not actions.can_carry_key(one.action, key):
-            return f"no request for {one.action} carries {key!r}"
+            return f"no request for {one.action} has the condition key {key!r}"
     return ""
 
 
@@ -247,24 +249,23 @@ def find_failures(expected: Sequence[Expectation], role: Principal, have: Snapsh
         if found.allowed != one.wants_yes:
             yield Failure(role.name, one, describe_decision(found))
         elif one.capped and (found := decide_by_boundary(one, role, have)).allowed:
-            yield Failure(role.name, one, "its boundary would let it through")
+            yield Failure(role.name, one, "its permissions boundary would allow it")
 
 
 def decide_expectation(one: Expectation, role: Principal, have: Snapshot) -> Decision:
     """Decide an expectation; an allowed call needs permissions and boundary.
 
-    A denied call must be denied by the permissions alone, so that the first wrong word in them is found, and not only once the
-    boundary is wrong too.
+    A denied call must be denied by the permissions alone, so that a fault in them is found even while the boundary denies the call.
     """
     rights = have.rights(role)
     if one.kind == "allowed":
         return decide_request(build_request(one, role), rights)
     if one.kind == "denied":
         return decide_request(build_request(one, role), Rights(rights.identity))
-    asking, account = parse_caller(one.by), role.arn.split(":")[4]
-    action = "sts:AssumeRoleWithWebIdentity" if asking.federated else "sts:AssumeRole"
-    asked = Request(asking, action, role.arn, one.context)
-    return decide_request(asked, Rights((EVERYTHING,)), resource=role.trust_policy, owner=account, required=True)
+    caller, account = parse_caller(one.by), role.arn.split(":")[4]
+    action = "sts:AssumeRoleWithWebIdentity" if caller.federated else "sts:AssumeRole"
+    request = Request(caller, action, role.arn, one.context)
+    return decide_request(request, Rights((EVERYTHING,)), resource=role.trust_policy, owner=account, required=True)
 
 
 def decide_by_boundary(one: Expectation, role: Principal, have: Snapshot) -> Decision:
@@ -277,7 +278,7 @@ def build_request(one: Expectation, role: Principal) -> Request:
 
 
 def parse_caller(by: str) -> Caller:
-    """Return the caller that would assume a role; one with an ARN is taken to hold policies that allow it."""
+    """Return the caller that would assume a role; one with an ARN is assumed to have policies that allow it."""
     if SERVICE.fullmatch(by):
         return Caller(service=by)
     return Caller(federated=by) if PROVIDER.fullmatch(by) else Caller(by)
@@ -290,6 +291,9 @@ def describe_decision(found: Decision) -> str:
         return f"allowed by {by}"
     if found.effect == "explicitDeny":
         return f"denied by {by}"
-    nobody = {"boundary": "its boundary does not allow it", "resource": "its trust does not name who asks"}
+    reasons = {
+        "boundary": "its permissions boundary does not allow it",
+        "resource": "its trust policy does not allow the caller",
+    }
     lacking = f"; the call has no {', '.join(sorted(found.missing))}" if found.missing else ""
-    return nobody.get(found.layer, "no statement allows it") + lacking
+    return reasons.get(found.layer, "no statement allows it") + lacking

@@ -1,4 +1,4 @@
-"""iam.explain compares a denial with the account, and gives the smallest change in terms of iam_policies/ and its commands."""
+"""iam.explain compares a denial with the account, and names the smallest change of iam_policies/ and the commands to run."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from ops.iam import expectations, roles
 from ops.iam.roles import Wanted, build_placeholders, derive_policy_arn
 from ops.iam.simulate import fetch_bucket_policy
 
-LINES = 24  # what fits on a screen
+LINES = 24  # of a screen
 
 
 @dataclass(frozen=True)
 class RoleFolders:
-    """The part of iam_policies/ that an explanation needs: which folder and file a fix belongs to, and what expect.toml says of it."""
+    """The part of iam_policies/ that an explanation needs: which folder and file a fix belongs to, and what its expect.toml forbids."""
 
     wanted: Sequence[Wanted]
     settings: Settings
@@ -50,7 +50,7 @@ class RoleFolders:
         return report.shorten_line(text, self.settings.aws.account)
 
     def file(self, fix: Fix, asked: DecisionInput) -> str:
-        """Return the file in iam_policies/ that the edit belongs to; "" for a role without a folder and for a bucket's policy."""
+        """Return the file in iam_policies/ that the edit belongs to; "" for a role without a folder and for a bucket policy."""
         want = self.find(fix)
         if not want:
             return ""
@@ -66,7 +66,7 @@ class RoleFolders:
         return f"{ROLES}/{want.role}/{named or likely}.json"
 
     def find_broken_entries(self, fix: Fix) -> list[str]:
-        """Return the entries of the role's expect.toml that the edit would break: they say that this must not be allowed."""
+        """Return the entries of the role's expect.toml that the edit would break: those that forbid this."""
         want = self.find(fix)
         if not want or not fix.statement or fix.layer not in ("identity", "boundary"):
             return []
@@ -79,15 +79,15 @@ class RoleFolders:
             else replace(want, permissions=want.permissions | {"permissions-explained": changed})
         )
         try:
-            already = {one.expected.told for one in expectations.find_violations(want, self.settings)}
-            then = [one.expected.told for one in expectations.find_violations(grown, self.settings)]
-        except InputError:  # without expectations, or with none that can be read, there is still a denial to explain
+            already = {one.expected.label for one in expectations.find_violations(want, self.settings)}
+            then = [one.expected.label for one in expectations.find_violations(grown, self.settings)]
+        except InputError:  # a missing or invalid expect.toml must not stop the explanation
             return []
         return [one for one in then if one not in already]
 
 
 def gather_evidence(account: Account, settings: Settings) -> tuple[Evidence, RoleFolders]:
-    """Read the account; where the caller may not, take iam_policies/ as if it were applied."""
+    """Read the account; if the caller may not, use iam_policies/ as if it were applied."""
     wanted = roles.read_roles(settings)
     files = roles.build_applied_snapshot(wanted, settings)
     try:
@@ -95,7 +95,7 @@ def gather_evidence(account: Account, settings: Settings) -> tuple[Evidence, Rol
     except AwsError as error:
         if error.code != DENIED:
             raise
-        say(f"You may not read the account's IAM, so this is about iam_policies/ as if applied. {error}")
+        say(f"You may not read the account's IAM, so this explains iam_policies/ as if it were applied. {error}")
         have = files
     read_bucket_policy = cache(lambda arn: fetch_bucket_policy(account, arn)[0])
     evidence = Evidence(
@@ -107,19 +107,19 @@ def gather_evidence(account: Account, settings: Settings) -> tuple[Evidence, Rol
 def add_flags(
     denial: Denial, evidence: Evidence, principal: str, action: str, resource: str, own: Mapping[str, Any]
 ) -> Denial:
-    """Return the denial completed by the flags: --action replaces that of hop 1, an ARN in the text stays. Names become ARNs."""
+    """Return the denial completed by the flags: --action replaces the action of hop 1, an ARN in the text is kept, names become ARNs."""
 
     def arn(name: str) -> str:
         return simulation.resolve_principal(evidence.have, name, evidence.prefix)[0].arn if name else ""
 
-    def whole(q: Question) -> Question:
-        taken = arn(resource) if q.hop == 3 else resource
-        doing = simulation.resolve_action(action) if action and q.hop == 1 else q.action
+    def complete(q: Question) -> Question:
+        resource_arn = arn(resource) if q.hop == 3 else resource
+        full_action = simulation.resolve_action(action) if action and q.hop == 1 else q.action
         keys = (*q.context, *own.items())
-        asker = arn(principal) if principal and q.hop != 3 and not q.who.startswith("arn:") else q.who
-        return Question(q.hop, doing, q.resource or taken, asker, keys)
+        caller = arn(principal) if principal and q.hop != 3 and not q.who.startswith("arn:") else q.who
+        return Question(q.hop, full_action, q.resource or resource_arn, caller, keys)
 
-    return replace(denial, questions=tuple(whole(q) for q in denial.questions))
+    return replace(denial, questions=tuple(complete(q) for q in denial.questions))
 
 
 def read_error_text(text: str) -> str:
@@ -135,7 +135,7 @@ def read_error_text(text: str) -> str:
         except (OSError, ValueError) as error:
             raise OpsError(f"{text[1:200]}: {getattr(error, 'strerror', None) or error}") from error
     if len(found) > LONGEST:
-        raise OpsError(f"The text is longer than {LONGEST} characters: paste the one message.")
+        raise OpsError(f"The text is longer than {LONGEST} characters: paste only the error message.")
     return found
 
 
@@ -161,14 +161,14 @@ def describe_changes(found: Explanation, folders: RoleFolders) -> list[str]:
     ]
     lines = []
     if misses and decision.effect == "implicitDeny":
-        lines.append("Smallest change: meet that condition: log in so, pass the value.")
+        lines.append("Smallest change: meet that condition: log in accordingly, or pass the value.")
     for number, fix in enumerate(found.fixes[:3]):
         lead = "And" if number else "Otherwise" if lines else "Smallest change"
         forbidden = folders.find_broken_entries(fix)
-        lines += [folders.shorten(f"Not without thought: expect.toml says {one}") for one in forbidden[:2]]
+        lines += [folders.shorten(f"Careful: expect.toml forbids this: {one}") for one in forbidden[:2]]
         before = found.fixes[number - 1].statement if number else None
         lines += describe_fix(fix, found, folders, lead, again=fix.statement == before)
-    return lines or ["No change of a policy that is known here would let it through."]
+    return lines or ["No change of a policy that can be read here would allow it."]
 
 
 def describe_fix(fix: Fix, found: Explanation, folders: RoleFolders, lead: str, again: bool) -> list[str]:
@@ -176,14 +176,14 @@ def describe_fix(fix: Fix, found: Explanation, folders: RoleFolders, lead: str, 
     path = folders.file(fix, found.asked)
     owner = fix.holder.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
     kinds = {"identity": "a policy of", "boundary": "the permissions boundary of", "session": "the session policy of"}
-    trust = "the trust of" if found.asked.required else "the policy of the bucket of"
+    trust = "the trust policy of" if found.asked.required else "the bucket policy of"
     where = path or f"{kinds.get(fix.layer, trust)} {owner}"
     if fix.verb == "remove":
-        text = f"{lead}: remove or narrow {fix.name} in {where} ({simulation.extract_policy_name(fix.policy)}); a Deny may be meant"
+        text = f"{lead}: remove or narrow {fix.name} in {where} ({simulation.extract_policy_name(fix.policy)}); this Deny may be intended"
         return [folders.shorten(text)]
-    meant = ", if this is to be within its bounds at all" if fix.layer == "boundary" else ""
+    meant = ", if its permissions boundary should allow this at all" if fix.layer == "boundary" else ""
     if again and fix.statement:
-        return [folders.shorten(f"{lead}: the same to {where}{meant}")]
+        return [folders.shorten(f"{lead}: add the same to {where}{meant}")]
     return [
         folders.shorten(f"{lead}: add to {where}{meant}"),
         *("  " + one for one in format_statement(fix, path, folders)),
@@ -191,15 +191,15 @@ def describe_fix(fix: Fix, found: Explanation, folders: RoleFolders, lead: str, 
 
 
 def format_statement(fix: Fix, path: str, folders: RoleFolders) -> list[str]:
-    """Return the lines of the statement as it goes into the file: with placeholders if that file is in iam_policies/."""
+    """Return the lines of the statement as they belong in the file: with placeholders if that file is in iam_policies/."""
     text = KEY_ID.sub(r"\1*", json.dumps(fix.statement))
     if path:
-        text = with_placeholders(text, folders.settings)
+        text = insert_placeholders(text, folders.settings)
     parts = [f'"{key}": {json.dumps(value)}' for key, value in json.loads(text).items()]
     return ["{", *(f"  {part}{',' if part is not parts[-1] else ''}" for part in parts), "}"]
 
 
-def with_placeholders(text: str, settings: Settings) -> str:
+def insert_placeholders(text: str, settings: Settings) -> str:
     """Return the text with ${account} ${region} ${stack} ${bucket}, such that expanding them gives the text again."""
     found = text.replace("$", "$$").replace(settings.bucket, "${bucket}").replace(settings.aws.account, "${account}")
     found = found.replace(f":{settings.aws.region}:", ":${region}:").replace(settings.role_path, "/kennel/${stack}/")
@@ -211,7 +211,7 @@ def with_placeholders(text: str, settings: Settings) -> str:
 def format_next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
     lines = [f"Next: {' ; '.join(list_next_commands(found, folders))}"] if list_next_commands(found, folders) else []
     if found.denial.encoded:
-        lines.append("EC2 hides the rest; on AWS: aws sts decode-authorization-message --encoded-message MESSAGE")
+        lines.append("EC2 encodes the rest; on AWS: aws sts decode-authorization-message --encoded-message MESSAGE")
     return lines
 
 

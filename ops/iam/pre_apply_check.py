@@ -20,7 +20,7 @@ from ops.iam.source_lines import locate_finding
 
 BLOCKING = ("critical", "high")
 OBSOLETE = "IAM-USE-001"
-WAIVERS = "IAM-WAIVER"  # a faulty waiver gives no role a right
+WAIVERS = "IAM-WAIVER"  # an invalid waiver grants no permission
 SHOWN = 5  # refused entries that the error lists
 
 
@@ -36,7 +36,7 @@ def audit_without_drift(
 
 
 def merge_applied_roles(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snapshot:
-    """Return the account once these roles are applied. A role's tags, and when it was made and last used, stay."""
+    """Return the account once these roles are applied. A role keeps its tags, and when it was created and last used."""
     want = build_applied_snapshot(wanted, settings)
     roles = dict(have.roles)
     for name, role in want.roles.items():
@@ -52,9 +52,9 @@ def merge_applied_roles(have: Snapshot, wanted: list[Wanted], settings: Settings
 
 
 def split_new_findings(have: Snapshot, wanted: list[Wanted], settings: Settings) -> tuple[list[Finding], list[Finding]]:
-    """Return (the findings that these roles would bring, those that they have already): high and above, not waived.
+    """Return (the findings that these roles would add, those that they have already): high and above, not waived.
 
-    Only these roles are examined: an account may hold hundreds that have nothing to do with them. iam.audit looks at all.
+    Only these roles are examined: an account may have hundreds of unrelated ones. iam.audit examines all.
     """
     ours = frozenset(settings.build_role_name(want.role) for want in wanted)
     there = {derive_finding_key(one) for one in select_blocking(audit_without_drift(have, settings, only=ours))}
@@ -81,40 +81,40 @@ def find_obsolete_roles(
 
 
 def refuse_unexpected(wanted: list[Wanted], settings: Settings) -> None:
-    """Raise OpsError with code 7 when a role could do what its expect.toml denies, or be assumed by a principal that may not."""
+    """Raise OpsError with code 7 when a role violates its expect.toml: it is allowed a denied call, or a denied principal may assume it."""
     if broken := [(want.role, one) for want in wanted for one in expectations.find_violations(want, settings)]:
-        lines = [f"  {role}: {one.expected.told}: {one.found}" for role, one in broken[:SHOWN]]
+        lines = [f"  {role}: {one.expected.label}: {one.found}" for role, one in broken[:SHOWN]]
         more = f"\n  and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
         raise OpsError(
-            f"The roles would do what their expect.toml denies:\n{chr(10).join(lines)}{more}\nNothing was touched. All of it: invoke iam.check",
+            f"The roles would be allowed what their expect.toml denies:\n{chr(10).join(lines)}{more}\nNothing was changed. See all: invoke iam.check",
             FINDINGS,
         )
 
 
 def refuse_new(have: Snapshot, wanted: list[Wanted], settings: Settings) -> None:
-    """Raise OpsError with code 7 when these roles would bring a finding that is high or worse."""
+    """Raise OpsError with code 7 when these roles would add a finding that is high or worse."""
     new, old = split_new_findings(have, wanted, settings)
     for one in old:
-        say(f"Already so: {one.severity} {one.rule} {one.principal}: {one.message}")
+        say(f"Existing finding: {one.severity} {one.rule} {one.principal}: {one.message}")
     if new:
         folder = build_applied_snapshot(wanted, settings)
-        lines = "\n".join(f"  {one.told(locate_finding(one, folder))}" for one in new)
+        lines = "\n".join(f"  {one.format_line(locate_finding(one, folder))}" for one in new)
         raise OpsError(
-            f"The roles would bring what the audit calls high or worse:\n{lines}\n"
-            "Nothing was touched. Mend the folder, or waive it with a reason in iam_policies/waivers.toml.",
+            f"The roles would add audit findings of severity high or worse:\n{lines}\n"
+            "Nothing was changed. Fix the folder, or waive the finding with a reason in iam_policies/waivers.toml.",
             FINDINGS,
         )
 
 
 def refuse_bounding(account: Account, planned: Steps) -> None:
-    """Raise OpsError before the first change if one writes a boundary and the caller uses the stack's own role, which may not."""
+    """Raise OpsError before the first change if one writes a permissions boundary and the caller has the stack's own role, which may not."""
     bounds = [
         step.why for step in preview(planned)
         if isinstance(step, Change) and "/kennel-boundary/" in f"{step.args.get('Path', '')}{step.args.get('PolicyArn', '')}"
     ]  # fmt: skip
     if bounds and account.role and account.settings.aws.take_roles:
         raise OpsError(
-            f"{bounds[0]}. {account.settings.build_role_name(account.role)} may not write what bounds it. As an administrator: "
-            "INVOKE_AWS_TAKE_ROLES=false invoke iam.apply. Nothing was touched.",
+            f"{bounds[0]}. {account.settings.build_role_name(account.role)} may not change permissions boundaries. Nothing was changed. "
+            "Run it as an administrator: INVOKE_AWS_TAKE_ROLES=false invoke iam.apply",
             DENIED,
         )

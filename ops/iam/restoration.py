@@ -1,6 +1,6 @@
-"""iam.restore brings a removed role back from its file, which may come from anywhere.
+"""iam.restore creates a removed role again from its file, which is untrusted.
 
-The file is checked against the account before anything is made.
+The file is checked against the account before the first change.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ def drop_empty(**args: Any) -> dict[str, Any]:
 
 
 def explain_restore_refusal(have: Snapshot, saved: SavedRole, wanted: list[Wanted], settings: Settings) -> str:
-    """Return why the role of this file must not be made, by this stack or at all, or ""."""
+    """Return why this stack must not create the role of this file, or ""."""
     if why := describe_foreign_owner(saved.name, saved.path, settings):
         return f"{saved.name} {why}"
     if saved.name in [settings.build_role_name(want.role) for want in wanted]:
-        return f"{saved.name} is wanted, and stands in {ROLES}/: invoke iam.apply makes it"
+        return f"{saved.name} is described in {ROLES}/. Create it: invoke iam.apply"
     for arn in saved.held:
         if arn.split(":")[4] != saved.account or arn in have.policies:
             continue
         if arn not in saved.policies:
-            return f"{saved.name} held {arn}, which is gone, and its text is not in the file"
+            return f"{saved.name} had {arn} attached, which is missing, and the file does not contain it"
         if stack := find_other_stack(arn.partition(":policy")[2].rpartition("/")[0], settings):
-            return f"{saved.name} held {arn}, which is gone, and of another stack, {stack}"
+            return f"{saved.name} had {arn} attached, which is missing and belongs to another stack, {stack}"
     for name, profile in saved.profiles.items():
         if stack := find_other_stack(profile["path"], settings):
             return f"{saved.name} was in the instance profile {name} of another stack, {stack}"
@@ -64,7 +64,7 @@ def describe_conflict(
     """
     for name, inside in profiles.items():
         if others := [role for role in inside or [] if role != saved.name]:
-            return f"the instance profile {name} holds {others[0]}"
+            return f"the instance profile {name} contains {others[0]}"
     role = have.roles.get(saved.name)
     if role is None:
         return ""
@@ -77,15 +77,15 @@ def describe_conflict(
         "tags": not saved.tags.items() <= role.tags.items(),
     }
     if other := [what for what, unlike in differs.items() if unlike]:
-        return f"a role {saved.name} is there, with another {' and '.join(other)}"
+        return f"a role {saved.name} exists, with another {' and '.join(other)}"
     for name in set(role.inline) & set(saved.inline):
         if not is_equivalent(role.inline[name].document, saved.inline[name]):
-            return f"the role {saved.name} is there, and its policy {name} says something else"
+            return f"the role {saved.name} exists, and its inline policy {name} differs"
     return ""
 
 
 def build_restored_snapshot(have: Snapshot, saved: SavedRole, texts: Mapping[str, dict[str, Any]]) -> Snapshot:
-    """Return the account once the role is back. `texts` are AWS's own policies that it holds and no other principal does."""
+    """Return the account with the role restored. `texts` are AWS managed policies that only this role has attached."""
     there = have.roles.get(saved.name)
     role = Principal(
         saved.name,
@@ -105,12 +105,12 @@ def build_restored_snapshot(have: Snapshot, saved: SavedRole, texts: Mapping[str
 
 
 def plan_restoration(have: Snapshot, saved: SavedRole, profiles: Mapping[str, list[str] | None]) -> Steps:
-    """Yield the changes that bring the role back. `profiles` has the roles now in each saved instance profile, None for a missing one.
+    """Yield the changes that restore the role. `profiles` has the roles now in each saved instance profile, None for a missing one.
 
-    A managed policy that exists is left as it is: others may hold it.
+    A managed policy that exists is not changed: other principals may have it attached.
     """
     name, role = saved.name, have.roles.get(saved.name)
-    yield from plan_restored_policies(have, saved, [saved.boundary])  # the role must never be without it
+    yield from plan_restored_policies(have, saved, [saved.boundary])  # the role must never exist without it
     if role is None:
         args = {"RoleName": name, "Path": saved.path, "AssumeRolePolicyDocument": dump_document(saved.trust)}
         args |= drop_empty(
@@ -119,27 +119,27 @@ def plan_restoration(have: Snapshot, saved: SavedRole, profiles: Mapping[str, li
             PermissionsBoundary=saved.boundary,
             Tags=build_tag_list(saved.tags),
         )
-        yield Change("iam", "create_role", args, why=f"{name}: back as it was on {saved.saved[:10]}")
+        yield Change("iam", "create_role", args, why=f"{name}: create the role as it was on {saved.saved[:10]}")
     yield from plan_restored_policies(
         have, saved, saved.attached
     )  # after the role, whose trust AWS may no longer accept
     for arn in saved.attached:
         if role is None or arn not in role.attached:
             args = {"RoleName": name, "PolicyArn": arn}
-            yield Change("iam", "attach_role_policy", args, why=f"{name}: with {arn.rsplit('/', 1)[1]}")
+            yield Change("iam", "attach_role_policy", args, why=f"{name}: attach {arn.rsplit('/', 1)[1]}")
     for inline, document in saved.inline.items():
         if role is None or inline not in role.inline:
             args = {"RoleName": name, "PolicyName": inline, "PolicyDocument": dump_document(document)}
-            yield Change("iam", "put_role_policy", args, why=f"{name}: with {inline}")
+            yield Change("iam", "put_role_policy", args, why=f"{name}: put inline policy {inline}")
     for profile, kept in saved.profiles.items():
         if profiles[profile] is None:
             args = {"InstanceProfileName": profile, "Path": kept["path"]} | drop_empty(
                 Tags=build_tag_list(kept["tags"])
             )
-            yield Change("iam", "create_instance_profile", args, why=f"{profile}: {name} was in it")
+            yield Change("iam", "create_instance_profile", args, why=f"{profile}: create the instance profile")
         if name not in (profiles[profile] or []):
             args = {"InstanceProfileName": profile, "RoleName": name}
-            yield Change("iam", "add_role_to_instance_profile", args, why=f"{profile}: {name} was in it")
+            yield Change("iam", "add_role_to_instance_profile", args, why=f"{profile}: add {name}")
 
 
 def plan_restored_policies(have: Snapshot, saved: SavedRole, arns: Iterable[str]) -> Steps:
@@ -149,7 +149,7 @@ def plan_restored_policies(have: Snapshot, saved: SavedRole, arns: Iterable[str]
             policy = saved.policies[arn]
             args = {"PolicyName": name, "Path": f"{path}/", "PolicyDocument": dump_document(policy["document"])}
             args |= drop_empty(Description=policy["description"], Tags=build_tag_list(policy["tags"]))
-            yield Change("iam", "create_policy", args, why=f"{name}: {saved.name} held it")
+            yield Change("iam", "create_policy", args, why=f"{name}: create the policy, which {saved.name} had")
 
 
 def steps(account: Account, have: Snapshot, saved: SavedRole) -> Steps:
@@ -157,14 +157,14 @@ def steps(account: Account, have: Snapshot, saved: SavedRole) -> Steps:
 
 
 def refuse_unfit(account: Account, have: Snapshot, saved: SavedRole) -> None:
-    """Raise OpsError for a role that this stack must not make, or whose name or instance profile is taken."""
+    """Raise OpsError for a role that this stack must not create, or whose name or instance profile is taken."""
     if why := explain_restore_refusal(have, saved, roles.read_roles(account.settings), account.settings):
-        raise OpsError(f"{why}. Nothing was touched.")
+        raise OpsError(f"{why}. Nothing was changed.")
     described: Mapping[str, Any] = {}
     if saved.name in have.roles:
         described = account.call("iam", "get_role", RoleName=saved.name)["Role"]
     if found := describe_conflict(have, saved, described, read_profile_roles(account, saved)):
-        raise OpsError(f"{found}. Rename or remove that one first. Nothing was touched.")
+        raise OpsError(f"{found}. Rename or remove that one first. Nothing was changed.")
 
 
 def find_new_findings(account: Account, have: Snapshot, saved: SavedRole) -> list[Finding]:
@@ -183,14 +183,14 @@ def find_new_findings(account: Account, have: Snapshot, saved: SavedRole) -> lis
 
 
 def read_aws_policies(account: Account, have: Snapshot, saved: SavedRole) -> dict[str, dict[str, Any]]:
-    """Return AWS's own policies of the role that no other principal holds: the snapshot leaves those out. Raises OpsError for a missing one."""
+    """Return the AWS managed policies that only this role has attached: the snapshot lacks those. Raises OpsError for a missing one."""
     found = {}
     for arn in saved.held:
         if arn in have.policies or arn in saved.policies:
             continue
         policy = account.call_or_none("iam", "get_policy", "NoSuchEntity", PolicyArn=arn)
         if policy is None:
-            raise OpsError(f"{saved.name} held {arn}, which AWS does not have. Nothing was touched.")
+            raise OpsError(f"{saved.name} had {arn} attached, which AWS does not have. Nothing was changed.")
         version = policy["Policy"]["DefaultVersionId"]
         answer = account.call("iam", "get_policy_version", PolicyArn=arn, VersionId=version)
         found[arn] = snapshot.decode_document(answer["PolicyVersion"]["Document"])
@@ -203,7 +203,7 @@ def read_profile_roles(account: Account, saved: SavedRole) -> dict[str, list[str
     for name, kept in saved.profiles.items():
         answer = account.call_or_none("iam", "get_instance_profile", "NoSuchEntity", InstanceProfileName=name)
         if answer and (path := answer["InstanceProfile"]["Path"]) != kept["path"]:
-            raise OpsError(f"The instance profile {name} is at {path}, not at {kept['path']}. Nothing was touched.")
+            raise OpsError(f"The instance profile {name} is at {path}, not at {kept['path']}. Nothing was changed.")
         found[name] = answer and [role["RoleName"] for role in answer["InstanceProfile"]["Roles"]]
     return found
 
@@ -218,4 +218,6 @@ def list_changed_policies(have: Snapshot, saved: SavedRole) -> list[str]:
 
 def warn_of_trusting(have: Snapshot, saved: SavedRole) -> None:
     for name in list_trusting_roles(have, saved.role_id):
-        say(f"{name}: its trust holds the inner id that {saved.name} had before. Save that trust again.")
+        say(
+            f"{name}: its trust policy names the unique id of the deleted role {saved.name}. Save that trust policy again."
+        )

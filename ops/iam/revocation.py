@@ -1,6 +1,6 @@
-"""iam.revoke cuts a principal off at once: it makes a user's access keys inactive, and denies all sessions from before a moment.
+"""iam.revoke revokes a principal's access: it makes a user's access keys inactive, and denies all sessions from before a moment.
 
-The deny is the one that IAM's console writes (iampolicy.revoked_sessions).
+The deny policy is the one that IAM's console writes (iampolicy.revoked_sessions).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ops.core.settings import Settings
 from ops.iam import backups
 from ops.iam.roles import dump_document
 
-SPREADING_S = 45.0  # IAM mostly reads back a change at once; AWS promises no more than "eventually"
+SPREADING_S = 45.0  # IAM mostly returns a change at once; AWS promises no more than eventual consistency
 
 
 @dataclass(frozen=True)
 class RevocationTarget:
-    """A principal to cut off; for a user also the active keys, as ListAccessKeys returns them, and whether it has a password."""
+    """A principal to revoke; for a user also the active keys, as ListAccessKeys returns them, and whether it has a password."""
 
     principal: Principal
     active: tuple[dict[str, Any], ...] = ()
@@ -37,7 +37,7 @@ class RevocationTarget:
 
 
 def drop_revocations(have: Snapshot, now: datetime | None = None) -> Snapshot:
-    """Return the account without these denies: while they are active they are not drift, and no change of roles lifts them."""
+    """Return the account without the active deny policies of iam.revoke: they are not drift, and no change of roles removes them."""
     found = list_active_revocations(have, now)
     if not found:
         return have
@@ -46,34 +46,36 @@ def drop_revocations(have: Snapshot, now: datetime | None = None) -> Snapshot:
 
 
 def steps(who: RevocationTarget, moment: datetime) -> Steps:
-    """Yield the changes that cut the principal off; none for a user who is cut off and cannot start a new session."""
+    """Yield the changes that revoke the principal; none for a user who is revoked and cannot start a new session."""
     p = who.principal
     for key in who.active:
         args = {"UserName": p.name, "AccessKeyId": key["AccessKeyId"], "Status": "Inactive"}
-        why = f"{p.name}: its key of {key['CreateDate']:%Y-%m-%d} is active"
+        why = f"{p.name}: deactivate its key of {key['CreateDate']:%Y-%m-%d}"
         try:
-            yield Change("iam", "update_access_key", args, why, danger="what signs with it fails")
-        except AwsError as error:  # deleted meanwhile, which is as good. The message has the key's id
+            yield Change("iam", "update_access_key", args, why, danger="clients that use it fail")
+        except (
+            AwsError
+        ) as error:  # deleted meanwhile, which serves as well; the error is not shown, because it contains the key's id
             if not error.says("NoSuchEntity"):
                 raise
     if p.trust is None and not who.active and not who.password and find_revocation_time(p):
         return
     kind, call = ("RoleName", "put_role_policy") if p.trust is not None else ("UserName", "put_user_policy")
     args = {kind: p.name, "PolicyName": POLICY_NAME, "PolicyDocument": dump_document(build_deny_document(moment))}
-    why = f"{p.name}: sessions from before {moment:%Y-%m-%d %H:%M:%S} UTC are to be cut off"
-    yield Change("iam", call, args, why, danger="what runs in them fails")
+    why = f"{p.name}: deny sessions from before {moment:%Y-%m-%d %H:%M:%S} UTC"
+    yield Change("iam", call, args, why, danger="clients that use them fail")
 
 
 def describe_revocation(who: RevocationTarget) -> str:
-    """Return one line that says whether the principal is cut off, and what still works."""
+    """Return one line that says whether the principal is revoked, and what still works."""
     p, active = who.principal, len(who.active)
     cut, role = find_revocation_time(p), p.trust is not None
     if cut and not active:
-        said = f"no session from before {cut:%Y-%m-%d %H:%M:%S} UTC{', but a password' if who.password else ''}"
-        return f"{p.name} is cut off: {'' if role else 'no active key, '}{said}"
+        remains = f"no session from before {cut:%Y-%m-%d %H:%M:%S} UTC{', but a password' if who.password else ''}"
+        return f"{p.name} is revoked: {'' if role else 'no active key, '}{remains}"
     keys = f"a user with {active or 'no'} active {'keys' if active > 1 else 'key'}"
     keys += " and a password" if who.password else ""
-    return f"{p.name} is not cut off: {'a role' if role else keys}, whose sessions go on until they end"
+    return f"{p.name} is not revoked: {'a role' if role else keys}, whose sessions stay valid until they expire"
 
 
 def read_principal(account: Account, name: str) -> RevocationTarget:
@@ -95,21 +97,23 @@ def read_caller_and_time(account: Account) -> tuple[str, datetime]:
 
 
 def explain_revoke_refusal(p: Principal, caller: str) -> str:
-    """Return why this principal must not be cut off here, or ""."""
+    """Return why this principal must not be revoked here, or ""."""
     if "/aws-service-role/" in p.arn or "/aws-reserved/" in p.arn:
-        return "is kept by AWS, which lets nobody write its policies; end its sessions at that service, or in IAM Identity Center"
+        return "is managed by AWS, and its policies cannot be changed; end its sessions in that service, or in IAM Identity Center"
     if p.arn == caller or (":assumed-role/" in caller and p.trust is not None and caller.split("/")[1] == p.name):
-        return "is whom you call as, and you would cut yourself off; log in as somebody else"
+        return "is your own identity, and you would revoke yourself; log in as another principal"
     return ""
 
 
 def describe_consequences(p: Principal) -> str:
-    """Return a sentence on what fails once the principal is cut off."""
+    """Return a sentence on what fails once the principal is revoked."""
     if p.trust is None:
-        return f"{p.name}: whatever signs with its keys, and every session made with them, fails from now on."
-    running = ", ".join(list_trusted_services(p.trust_policy))
-    held = f" What {running} runs in its name fails too, until it is started anew." if running else ""
-    return f"{p.name}: every session that is under way fails from now on; who may take the role takes it again.{held}"
+        return f"{p.name}: every client that uses its keys, and every session made with them, fails from now on."
+    services = ", ".join(list_trusted_services(p.trust_policy))
+    workloads = f" What {services} runs with the role fails too, until it is restarted." if services else ""
+    return (
+        f"{p.name}: every current session fails from now on; trusted principals can assume the role again.{workloads}"
+    )
 
 
 def save_overwritten_policy(who: RevocationTarget, planned: Iterable[Step], settings: Settings) -> None:
@@ -120,26 +124,26 @@ def save_overwritten_policy(who: RevocationTarget, planned: Iterable[Step], sett
     for kept in backups.list_lost_documents(
         Snapshot({p.name: p}) if p.trust is not None else Snapshot(users={p.name: p}), planned
     ):
-        say(f"{p.name}: its own policy {POLICY_NAME} stays only in {backups.save_backup(settings, kept)}")
+        say(f"{p.name}: its inline policy {POLICY_NAME} is overwritten; backup: {backups.save_backup(settings, kept)}")
 
 
 def wait_until_revoked(account: Account, arn: str, moment: datetime) -> RevocationTarget:
     """Wait until IAM reads back the revocation, and return the principal as it then is. Raises OpsError when it does not."""
 
-    def seen(account: Account) -> RevocationTarget | str:
+    def read_state(account: Account) -> RevocationTarget | str:
         who = read_principal(account, arn)
         cut = find_revocation_time(who.principal)
         return who if cut and cut >= moment and not who.active else describe_revocation(who)
 
     found: RevocationTarget = account.wait(
-        Wait("what IAM reads back", seen, why="IAM spreads what it is told", timeout_s=SPREADING_S)
+        Wait("IAM", read_state, why="until IAM returns what was written", timeout_s=SPREADING_S)
     )
     return found
 
 
 def describe_next_step(who: RevocationTarget) -> str:
     if who.password:
-        return f"Next: its password still lets it in: aws iam delete-login-profile --user-name {who.principal.name} ; then invoke iam.revoke again"
+        return f"Next: its password still works: aws iam delete-login-profile --user-name {who.principal.name} ; then invoke iam.revoke again"
     if who.principal.trust is None:
-        return "Next: invoke iam.audit. What it was for needs a role, or a new key; delete the old key when nobody misses it."
-    return "Next: invoke iam.audit: whoever may still take the role has it again. invoke iam.apply leaves this deny for 12 hours."
+        return "Next: invoke iam.audit. Its clients need a role, or a new key; delete the old key when nothing needs it any more."
+    return "Next: invoke iam.audit: trusted principals can assume the role again. invoke iam.apply keeps this deny for 12 hours."

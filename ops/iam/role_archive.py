@@ -1,4 +1,4 @@
-"""The file of a removed role: it holds everything that made up the role, and is fully validated when it is read back."""
+"""The file of a removed role: it contains everything that made up the role, and is fully validated when it is read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def require_pattern(pattern: str, what: str, flags: re.RegexFlag = re.ASCII) -> 
 
     def check(value: str) -> str:
         if not compiled.fullmatch(value):
-            raise ValueError(f"is no {what}")
+            raise ValueError(f"is not a {what}")
         return value
 
     return AfterValidator(check)
@@ -39,7 +39,7 @@ def check_document(value: dict[str, Any]) -> dict[str, Any]:
     statements = value.get("Statement")
     statements = statements if isinstance(statements, list) else [statements]
     if not all(isinstance(one, dict) for one in statements):
-        raise ValueError("is no policy")
+        raise ValueError("is not a policy")
     return value
 
 
@@ -49,14 +49,14 @@ def check_seconds(value: int) -> int:
     return value
 
 
-RoleName = Annotated[StrictStr, require_pattern(r"[\w+=,.@-]{1,64}", "role's name")]
-Name = Annotated[StrictStr, require_pattern(r"[\w+=,.@-]{1,128}", "name of IAM's")]
-IamPath = Annotated[StrictStr, require_pattern(r"/|/[!-~]{1,510}/", "path of IAM's")]
-Arn = Annotated[StrictStr, require_pattern(POLICY.pattern, "policy's ARN")]
-BoundaryArn = Annotated[StrictStr, require_pattern(f"|{POLICY.pattern}", "policy's ARN")]
+RoleName = Annotated[StrictStr, require_pattern(r"[\w+=,.@-]{1,64}", "role name")]
+Name = Annotated[StrictStr, require_pattern(r"[\w+=,.@-]{1,128}", "IAM name")]
+IamPath = Annotated[StrictStr, require_pattern(r"/|/[!-~]{1,510}/", "IAM path")]
+Arn = Annotated[StrictStr, require_pattern(POLICY.pattern, "policy ARN")]
+BoundaryArn = Annotated[StrictStr, require_pattern(f"|{POLICY.pattern}", "policy ARN")]
 Text = Annotated[StrictStr, require_pattern(r".{0,1000}", "text of at most 1,000 characters", re.DOTALL)]
-TagKey = Annotated[StrictStr, require_pattern(r".{1,128}", "tag's key", re.DOTALL)]
-TagValue = Annotated[StrictStr, require_pattern(r".{0,256}", "tag", re.DOTALL)]
+TagKey = Annotated[StrictStr, require_pattern(r".{1,128}", "tag key", re.DOTALL)]
+TagValue = Annotated[StrictStr, require_pattern(r".{0,256}", "tag value", re.DOTALL)]
 Document = Annotated[dict[str, Any], AfterValidator(check_document)]
 
 
@@ -106,12 +106,12 @@ class SavedRole:
 
     @property
     def held(self) -> list[str]:
-        """Return the ARNs of the managed policies that it holds or is bounded by."""
+        """Return the ARNs of its attached managed policies and of its permissions boundary."""
         return [arn for arn in (*self.attached, self.boundary) if arn]
 
 
 def read(path: Path) -> SavedRole:
-    """Return the role saved in a file. Raises OpsError for a file that holds none."""
+    """Return the role saved in a file. Raises OpsError for any other file."""
     try:
         with path.open("rb") as file:
             body = file.read(LARGEST + 1)
@@ -119,16 +119,16 @@ def read(path: Path) -> SavedRole:
             raise InputError(f"it is larger than {LARGEST:,} bytes")
         data, _ = json_source.parse(body.decode(), path.name)
     except (OSError, InputError, UnicodeDecodeError) as error:
-        raise OpsError(f"{path} cannot be read: {error}. Nothing was touched.") from error
+        raise OpsError(f"{path} cannot be read: {error}. Nothing was changed.") from error
     return parse_saved_role(data, str(path))
 
 
 def read_for_account(path: Path, settings: Settings) -> SavedRole:
-    """Return the role saved in a file. Raises OpsError for a file that holds none, or one of another account."""
+    """Return the role saved in a file. Raises OpsError for any other file, and for a role of another account."""
     found = read(path)
     if found.account != settings.aws.account:
         raise OpsError(
-            f"{path} is of account {found.account}; the settings are for {settings.aws.account}. Nothing was touched."
+            f"{path} is of account {found.account}; the settings are for {settings.aws.account}. Nothing was changed."
         )
     return found
 
@@ -137,25 +137,25 @@ def parse_saved_role(data: Any, name: str) -> SavedRole:
     """Return the role that a file's data describe. Raises OpsError with the first fault when they describe none."""
     try:
         if not isinstance(data, dict) or data.get("kind") != KIND:
-            raise ValueError(f"it has not kind {KIND!r}")
+            raise ValueError(f"its kind is not {KIND!r}")
         found = SAVED.validate_python({key: one for key, one in data.items() if key != "kind"})
         check_owner(found)
     except ValueError as error:  # pydantic's is one too
         fault = first_fault(error) if isinstance(error, ValidationError) else error
         raise OpsError(
-            f"{name} is no role that iam.prune saved: {fault}. They lie in .kennel/iam/STACK/removed/. Nothing was touched."
+            f"{name} is not a role that iam.prune saved: {fault}. Saved roles are in .kennel/iam/STACK/removed/. Nothing was changed."
         ) from None
     return found
 
 
 def check_owner(saved: SavedRole) -> None:
-    """Raise ValueError unless the role holds policies of AWS and its own account alone, and the file has no texts but of its own."""
+    """Raise ValueError unless the role has only policies of AWS and its own account, and the file only documents of the role's policies."""
     for arn in saved.held:
         if arn.split(":")[4] not in ("aws", saved.account):
-            raise ValueError(f"it holds {arn}, which is not of account {saved.account}")
+            raise ValueError(f"it has {arn}, which is not of account {saved.account}")
     for arn in saved.policies:
         if arn not in saved.held or arn.split(":")[4] != saved.account:
-            raise ValueError(f"it has the text of {arn}, which is none of its own policies")
+            raise ValueError(f"it has the document of {arn}, which is not a policy of the role")
 
 
 SAVED = TypeAdapter(SavedRole)

@@ -58,13 +58,15 @@ def read(folder: Path, settings: Settings) -> Wanted:
     stray = [path.name for path in sorted(folder.glob("*.json")) if not FILES.fullmatch(path.name)]
     if stray:
         raise InputError(
-            f"{folder.name}/{stray[0]}: a role has trust.json, permissions.json, permissions-MORE.json, boundary.json"
+            f"{folder.name}/{stray[0]}: unknown file; a role has trust.json, permissions.json, permissions-MORE.json, boundary.json"
         )
     if not (folder / "trust.json").exists():
-        raise InputError(f"{folder.name}/trust.json is missing: who may take the role; see {ROLES}/README.md")
+        raise InputError(f"{folder.name}/trust.json is missing: it says who may assume the role; see {ROLES}/README.md")
     permissions = {path.stem: read_document(path, settings) for path in sorted(folder.glob("permissions*.json"))}
     if not permissions:
-        raise InputError(f"{folder.name}: there is no permissions.json beside trust.json.")
+        raise InputError(
+            f"{folder.name}/permissions.json is missing: it says what the role may do; see {ROLES}/README.md"
+        )
     trust = read_document(folder / "trust.json", settings)
     bounds = read_document(folder / "boundary.json", settings) if (folder / "boundary.json").exists() else None
     managed = permissions | ({"boundary": bounds} if bounds else {})
@@ -73,7 +75,7 @@ def read(folder: Path, settings: Settings) -> Wanted:
     ]:
         if size > quota:
             raise InputError(
-                f"{folder.name}/{name}: {size} characters, AWS takes {quota}. Split it: permissions-2.json ..."
+                f"{folder.name}/{name}: {size} characters; AWS accepts at most {quota}. Split it: permissions-2.json ..."
             )
     return Wanted(folder.name, trust, permissions, bounds)
 
@@ -105,7 +107,7 @@ def build_placeholders(settings: Settings) -> dict[str, str]:
 
 
 def expand_known(text: str, settings: Settings) -> str:
-    """Expand the placeholders of a command line that the files and iam.explain's answers have; leave all others."""
+    """Expand the placeholders in a command line, as the files and iam.explain's output have them; leave all others."""
     return Template(text).safe_substitute(build_placeholders(settings))
 
 
@@ -114,7 +116,7 @@ def expand_text(text: str, name: str, settings: Settings) -> str:
     values = build_placeholders(settings)
     if own := IAMS_OWN.search(text):
         line = text.count("\n", 0, own.start()) + 1
-        raise InputError(f"{name}:{line}: {own[0]} is a variable of IAM's own: write ${own[0]}")
+        raise InputError(f"{name}:{line}: {own[0]} is a policy variable of IAM: write ${own[0]}")
     try:
         return Template(text).substitute(values)
     except KeyError as error:
@@ -124,7 +126,7 @@ def expand_text(text: str, name: str, settings: Settings) -> str:
 
 
 def expand_strings(value: Any, name: str, settings: Settings) -> Any:
-    """Expand the placeholders in all strings of a JSON value, so that the text is parsed once, as it stands in the file."""
+    """Expand the placeholders in all strings of a JSON value, so that the file's text is parsed before they are expanded."""
     if isinstance(value, str):
         return expand_text(value, name, settings) if "$" in value else value
     if isinstance(value, list):
@@ -143,14 +145,16 @@ def derive_role_policy_name(role: str, stem: str, settings: Settings) -> str:
 
 
 def derive_policy_arn(role: str, stem: str, settings: Settings) -> str:
-    """Return the ARN of a role's policy. Boundaries have their own path: a principal that may write the policies need not be able to
-    lift them."""
+    """Return the ARN of a role's policy.
+
+    Permissions boundaries have their own path: a principal may be allowed to write the policies without the boundaries.
+    """
     path = f"/kennel-boundary/{settings.stack.name}/" if stem == "boundary" else settings.role_path
     return f"arn:aws:iam::{settings.aws.account}:policy{path}{derive_role_policy_name(role, stem, settings)}"
 
 
 def build_applied_snapshot(wanted: list[Wanted], settings: Settings) -> Snapshot:
-    """Return the account as iam.apply leaves it, as far as these roles go; --files asks about it."""
+    """Return an account with just these roles, as iam.apply would create them; --files uses it."""
     roles: dict[str, Principal] = {}
     policies: dict[str, Managed] = {}
     for want in wanted:

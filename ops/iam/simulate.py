@@ -1,4 +1,4 @@
-"""iam.simulate gathers what decides a request, puts the decision into words, and compares it with AWS's own simulator."""
+"""iam.simulate collects the policies that decide a request, describes the decision, and compares it with AWS's own simulator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIMULATORS = {"Bool": "boolean", "Numeric": "numeric", "Date": "date", "IPAddres
 
 @dataclass(frozen=True)
 class Simulation:
-    """A request with its decision; `keys` are its context keys, `notes` say what was not checked or was replaced."""
+    """A request with its decision; `keys` are its context keys, `notes` tell what was not checked or was replaced."""
 
     principal: Principal
     asked: DecisionInput
@@ -53,7 +53,7 @@ def simulate_request(
     ours = action == "sts:AssumeRole" and find_other_account(request) == ""
     asked = DecisionInput(request, have.rights(p), policy, required=ours)
     lost = [
-        f"{simulation.extract_policy_name(arn)} is attached, but its text is not there"
+        f"{simulation.extract_policy_name(arn)} is attached, but its document is missing"
         for arn in p.attached
         if arn not in have.policies
     ]
@@ -76,18 +76,18 @@ def find_other_account(request: Request) -> str:
 def read_resource_policy(request: Request, have: Snapshot, account: Account | None) -> tuple[Policy | None, list[str]]:
     """Return the resource's own policy where it can be read, and notes on what could not be."""
     if other := find_other_account(request):
-        return None, [f"Of account {other} nothing can be read: it has to allow this too."]
+        return None, [f"The policies of account {other} cannot be read: it has to allow this too."]
     if request.action == "sts:AssumeRole":
         found = simulation.find_role_trust(have, request.action, request.resource)
-        return found, [] if found else [f"There is no role {request.resource} here."]
+        return found, [] if found else [f"There is no role {request.resource} in this account."]
     if request.action.startswith("kms:"):
         return None, [
-            "The key's own policy was not looked at: it has to allow this, or to leave it to the account's IAM."
+            "The key policy was not checked: it has to allow this, or to delegate it to the account's IAM policies."
         ]
     if not request.action.startswith("s3:"):
         return None, []
     if not account:
-        return None, ["A bucket's policy was not looked at: it is in the live account only."]
+        return None, ["The bucket policy was not checked: it is in the live account only."]
     return fetch_bucket_policy(account, request.resource)
 
 
@@ -98,18 +98,18 @@ def fetch_bucket_policy(account: Account, resource: str) -> tuple[Policy | None,
     try:
         text = account.call_or_none("s3", "get_bucket_policy", "NoSuchBucketPolicy", Bucket=bucket)
     except AwsError as error:
-        return None, [f"The policy of bucket {bucket} was not looked at: {error}"]
+        return None, [f"The policy of bucket {bucket} was not checked: {error}"]
     return (parse_policy(f"bucket {bucket}", json.loads(text["Policy"])), []) if text else (None, [])
 
 
 def format_hint(found: Simulation) -> str:
-    """Return one line after a denial that is not explained layer by layer; "" for an allowed request."""
+    """Return one line with a hint after a denial; "" for an allowed request."""
     asked, decision = found.asked, found.decision
     missing = [simulation.restore_key_case(key, asked.request.action) for key in sorted(decision.missing)]
     if decision.allowed:
         return ""
-    known = f"Missing: {', '.join(missing)} (give them with -c). " if missing else ""
-    return f"{known}Layer by layer: the same with --explain"
+    known = f"Missing condition keys: {', '.join(missing)} (give them with -c). " if missing else ""
+    return f"{known}See each policy layer: run the same command with --explain"
 
 
 def describe_simulation(found: Simulation) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def compare_with_aws(
 ) -> tuple[dict[str, Any], str]:
     """Return AWS's simulator's decision on the same request, as data and as a line.
 
-    It accepts no role as the caller of a resource's policy, so both sides leave that policy out.
+    It does not accept a role as the caller for a resource-based policy, so both sides leave that policy out.
     """
     mine = replace(asked, resource=None, required=False).decision()
     args: dict[str, Any] = {
@@ -152,12 +152,12 @@ def compare_with_aws(
     except AwsError as error:
         return {"decision": "", "agree": False, "why": str(error)}, f"AWS's simulator did not answer. {error}"
     theirs = result["EvalDecision"]
-    apart = " (policies of roles and users and boundaries alone)" if asked.resource or asked.required else ""
+    apart = " (identity policies and permissions boundaries only)" if asked.resource or asked.required else ""
     if theirs == mine.effect:
         return {"decision": theirs, "agree": True, "why": ""}, f"AWS's simulator agrees: {theirs}{apart}"
     outside = result.get("OrganizationsDecisionDetail", {}).get("AllowedByOrganizations") is False
     why = "a policy of the organization denies it" if outside else "see --explain"
-    line = f"AWS's simulator says {theirs}, and we {mine.effect}{apart}: {why}"
+    line = f"AWS's simulator says {theirs}, Kennel says {mine.effect}{apart}: {why}"
     return {"decision": theirs, "agree": False, "why": why}, line
 
 

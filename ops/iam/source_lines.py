@@ -1,4 +1,4 @@
-"""The file and line in iam_policies/ of the text that a finding is about."""
+"""The file and line in iam_policies/ that a finding is about."""
 
 from __future__ import annotations
 

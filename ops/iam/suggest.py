@@ -1,4 +1,4 @@
-"""The smallest policy for recorded requests: they become statements without any action that was not used."""
+"""Suggest the smallest policy for recorded requests: statements with only the actions that were used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ops.iam.roles import POLICY_CHARACTERS, dump_document
 Patterns = frozenset[str]
 
 PASS, TO_SERVICE = "iam:PassRole", "iam:PassedToService"
-# The parts that change from run to run: a UUID, a time, a digest (letters alone are a word), a row of digits; a version after a colon.
+# The parts that change from run to run: a UUID, a time, a digest (letters alone are a word), a run of digits, a version after a colon.
 FLEETING = re.compile(
     r"(?<![A-Za-z0-9])(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}([-/]?)\d{2}\1\d{2}(?:T\d+Z?)?"
     r"|(?=[a-f]*\d)[0-9a-f]{7,64}|\d{6,})(?![A-Za-z0-9])|(?<=:)\d+$"
@@ -22,10 +22,10 @@ FLEETING = re.compile(
 
 
 def suggest_policy(requests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the policy that allows each request (action, resource, context) and its like: `training-job/kennel-dev-3f2a91c` stands for
-    `training-job/kennel-dev-*`, an object for its first folder.
+    """Return the policy that allows each request (action, resource, context) and similar ones.
 
-        If that is over the quota of a managed policy, the actions of each service share their resources.
+    `training-job/kennel-dev-3f2a91c` stands for `training-job/kennel-dev-*`, an object for its first folder. If that is over the
+    quota of a managed policy, the actions of each service share their resources.
     """
     seen: dict[str, set[str]] = defaultdict(set)
     passed: dict[str, set[str]] = defaultdict(set)  # service -> roles
@@ -122,16 +122,16 @@ def build_statement(name: str, names: list[str], patterns: Patterns) -> dict[str
     return {"Sid": name, "Effect": "Allow", "Action": sorted(names), "Resource": sorted(patterns)}
 
 
-def build_sid(of: str, patterns: Patterns) -> str:
+def build_sid(service: str, patterns: Patterns) -> str:
     """Return a Sid of the service and what it acts on: S3Objects, SagemakerTrainingJob, LambdaFunction."""
     first = min(patterns)
     name = first.split(":", 5)[-1]
     if first == "*":
-        return f"{join_capitalised(of)}Everywhere"
-    if of == "s3":
+        return f"{join_capitalised(service)}Everywhere"
+    if service == "s3":
         return "S3Objects" if "/" in name else "S3Bucket"
     kind = re.match(r"([a-z-]+)[:/]", name)
-    return join_capitalised(of) + (join_capitalised(kind[1]) if kind else "")
+    return join_capitalised(service) + (join_capitalised(kind[1]) if kind else "")
 
 
 def join_capitalised(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The search for unneeded actions: each action of a role is removed hypothetically, and the recorded requests are decided again."""
+"""Find unneeded actions: simulate the removal of each action of a role, and decide the recorded requests again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ops.iam import expectations, roles
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """A permission that a run asked for. `step` is the command it belongs to, `line` is where the record has it first, from 0."""
+    """A request of a run. `step` is the command that made it, `line` is its first line in the record, from 0."""
 
     role: str
     action: str
@@ -38,8 +38,11 @@ class RecordedRequest:
 
 @dataclass(frozen=True)
 class Use:
-    """One action of one statement, and what needs it: the number of different requests that would be denied without it, with the
-    step, resource and line in the record of the first one, and the number of calls of expect.toml."""
+    """One action of one statement, and what needs it.
+
+    `requests` counts the different requests that would be denied without it, with step, resource and line in the record of the
+    first one; `expected` counts the calls of expect.toml.
+    """
 
     role: str
     policy: str
@@ -62,7 +65,7 @@ class Use:
 
 def check_texts(value: Any) -> Any:
     if not all(isinstance(one, str) for one in as_list(value)):
-        raise ValueError("is no text")
+        raise ValueError("must be a string")
     return value
 
 
@@ -101,29 +104,29 @@ def read_request_record(path: Path) -> list[RecordedRequest]:
 
 
 def read_whole_lines(path: Path) -> list[str]:
-    """Return the complete lines: the last one may be half written, by a local AWS that still runs or was killed."""
+    """Return the complete lines: the last one may be half written by a local AWS that still runs or was killed."""
     if not path.exists():
         raise OpsError(
-            f"There is no record at {path}. The local AWS keeps one while it is up: invoke sandbox.up demo. On AWS, CloudTrail does."
+            f"There is no request record at {path}. The local AWS writes one while it runs: invoke sandbox.up demo. On AWS, use CloudTrail."
         )
     try:
         *whole, last = path.read_text().split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise OpsError(f"{path} is no record of the local AWS: {error}") from error
+        raise OpsError(f"{path} is not a request record of the local AWS: {error}") from error
     try:
         return [*whole, last] if last and json.loads(last) else whole
     except ValueError:
-        say(f"{path}:{len(whole) + 1}: the last line is only begun; it is left out")
+        say(f"{path}:{len(whole) + 1}: the last line is incomplete; it is skipped")
         return whole
 
 
 def parse_record_line(line: str, place: str) -> Line:
-    """Return the request of a line of the record. Raises OpsError for a line that holds none."""
+    """Return the request of a line of the record. Raises OpsError for any other line."""
     try:
         return LINE.validate_python(json.loads(line), strict=True)
     except (ValueError, RecursionError) as error:  # pydantic's is a ValueError
         fault = first_fault(error) if isinstance(error, ValidationError) else error
-        raise OpsError(f"{place} is no request that the local AWS wrote down: {fault}. Take that line out.") from None
+        raise OpsError(f"{place} is not a request that the local AWS recorded: {fault}. Remove that line.") from None
 
 
 def compute_uses(
@@ -153,7 +156,7 @@ def compute_uses(
 
 
 def restore_action_case(action: str) -> str:
-    """Return the action as AWS writes it; policies are kept in lower case. A pattern stays as it is."""
+    """Return the action in AWS's spelling; policies are parsed to lower case. A pattern is returned unchanged."""
     found = actions.list_matching_actions(action) if not set("*?") & set(action) else []
     return found[0] if found else action
 
@@ -194,7 +197,7 @@ def format_record(found: list[RecordedRequest], settings: Settings) -> str:
         (one.role.removeprefix(f"{settings.prefix}-"), one.step, one.action, one.allowed) for one in found
     )
     rows = [(r, s, a, "" if ok else "denied", n) for (r, s, a, ok), n in sorted(counted.items())]
-    return format_table(("role", "step", "action", "", "requests"), rows) if rows else "Nothing of that was asked."
+    return format_table(("role", "step", "action", "", "requests"), rows) if rows else "The record has no such request."
 
 
 def format_uses(found: list[Use], all: bool) -> str:

@@ -1,4 +1,4 @@
-"""The versions of a managed policy: make room for a new one, and roll back to an old one."""
+"""The versions of a managed policy: make room for a new version, and roll back to an old one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Target:
-    """The target of a roll-back: a version that AWS has, or a document that is saved here."""
+    """The target of a roll-back: a version that AWS has, or (`kept`) a document from our backups."""
 
     policy: Managed
     version: str
@@ -44,32 +44,32 @@ def parse_version_number(version: str) -> int:
 
 
 def plan_new_version(policy: Managed, document: dict[str, Any], why: str, settings: Settings) -> Steps:
-    """Yield the changes that make the document the policy's default; where AWS has no room, the oldest that is not in force goes first."""
+    """Yield the changes that make the document the default version; at AWS's limit, delete the oldest other version first."""
     if len(policy.versions) >= VERSIONS_KEPT:
         oldest = min((version for version, default, _ in policy.versions if not default), key=parse_version_number)
         yield Change(
             "iam",
             "delete_policy_version",
             {"PolicyArn": policy.arn, "VersionId": oldest},
-            why=f"{policy.name}: AWS keeps {VERSIONS_KEPT} versions; {oldest} is the oldest",
-            danger=f"stays only in {choose_backup_path(settings, Backup(policy.arn, oldest, policy.version(oldest)))}",
+            why=f"{policy.name}: delete version {oldest}, the oldest: AWS keeps {VERSIONS_KEPT}",
+            danger=f"only backup: {choose_backup_path(settings, Backup(policy.arn, oldest, policy.version(oldest)))}",
         )
     args = {"PolicyArn": policy.arn, "PolicyDocument": dump_document(document), "SetAsDefault": True}
     yield Change("iam", "create_policy_version", args, why)
 
 
 def choose_target(policy: Managed, kept: Sequence[Backup], returned: bool, to: str = "") -> Target | str:
-    """Return where a roll-back leads, or the reason why it leads nowhere.
+    """Return the target of a roll-back, or the reason why there is none.
 
-    Without `to` it is the newest older version that says something else, once: a policy that is rolled back already stays, so
-    that an interrupted roll-back can be run again. `kept` are the documents saved here, the last saved first, and `returned` says
-    that one of them is in force again.
+    Without `to` it is the newest older version that differs, once: a policy that is rolled back already is not changed, so
+    that an interrupted roll-back can be run again. `kept` are our backups, the last saved first, and `returned` says that one of
+    them is the default version again.
     """
     others = [version for version, default, _ in policy.versions if not default]
     if to:
         return choose_named_target(policy, others, kept, to)
     if is_back(policy, returned):
-        return f"is back already, at {policy.default}; further back: --policy {policy.name} --to VERSION"
+        return f"is rolled back already, to {policy.default}; further back: --policy {policy.name} --to VERSION"
     older = sorted(others, key=parse_version_number, reverse=True)
     for version in older:
         if not is_equivalent(policy.version(version), policy.document):
@@ -77,7 +77,7 @@ def choose_target(policy: Managed, kept: Sequence[Backup], returned: bool, to: s
     for one in kept:
         if not is_equivalent(one.document, policy.document):
             return Target(policy, one.version, one.document, kept=True)
-    return "has no older version that says something else, neither at AWS nor kept here"
+    return "has no older version that differs, neither in AWS nor in the backups"
 
 
 def is_back(policy: Managed, returned: bool) -> bool:
@@ -98,7 +98,7 @@ def locate_rollback_note(settings: Settings, arn: str) -> Path:
 
 
 def write_rollback_note(settings: Settings, target: Target) -> None:
-    """Note the roll-back before a saved document comes back: AWS's versions alone would not show it."""
+    """Note the roll-back before a saved document is restored: AWS's versions alone would not show it."""
     if target.kept:
         write_private_json(
             locate_rollback_note(settings, target.policy.arn),
@@ -107,11 +107,11 @@ def write_rollback_note(settings: Settings, target: Target) -> None:
 
 
 def has_returned(settings: Settings, policy: Managed) -> bool:
-    """Return whether the document in force is one that a roll-back restored from this machine."""
+    """Return whether the default version is one that a roll-back restored from our backups."""
     try:
-        told = json.loads(locate_rollback_note(settings, policy.arn).read_text())
-        return parse_version_number(policy.default) > parse_version_number(told["from"]) and is_equivalent(
-            policy.document, told["document"]
+        note = json.loads(locate_rollback_note(settings, policy.arn).read_text())
+        return parse_version_number(policy.default) > parse_version_number(note["from"]) and is_equivalent(
+            policy.document, note["document"]
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -119,30 +119,30 @@ def has_returned(settings: Settings, policy: Managed) -> bool:
 
 def choose_named_target(policy: Managed, others: list[str], kept: Sequence[Backup], to: str) -> Target | str:
     if to == policy.default:
-        return f"is at {to} already"
+        return f"has {to} as its default version already"
     if to in others:
         return Target(policy, to, policy.version(to), kept=False)
     found = next((one for one in kept if one.version == to), None)
     if found is None:
         there = ", ".join(sorted({policy.default, *others, *(one.version for one in kept)}, key=parse_version_number))
-        return f"has no {to}; there are {there}"
+        return f"has no version {to}; it has {there}"
     if is_equivalent(found.document, policy.document):
-        return f"says what {to} said already"
+        return f"is equivalent to {to} already"
     return Target(policy, to, found.document, kept=True)
 
 
 def steps(targets: Sequence[Target], settings: Settings) -> Steps:
     for target in targets:
-        policy, why = target.policy, f"{target.policy.name}: back from {target.policy.default} to {target.version}"
+        policy, why = target.policy, f"{target.policy.name}: roll back from {target.policy.default} to {target.version}"
         if target.kept:
-            yield from plan_new_version(policy, target.document, f"{why}, which was kept here", settings)
+            yield from plan_new_version(policy, target.document, f"{why}, from its backup", settings)
         else:
             args = {"PolicyArn": policy.arn, "VersionId": target.version}
             yield Change("iam", "set_default_policy_version", args, why)
 
 
 def choose_targets(have: Snapshot, settings: Settings, want: Wanted, policy: str, to: str) -> list[Target]:
-    """Decide where each of the role's policies goes back to. Raises OpsError for a policy or a version that is not there."""
+    """Decide what each of the role's policies is rolled back to. Raises OpsError for a missing policy or version."""
     targets = []
     for one in choose_policies(have, settings, want, policy):
         kept = backups.list_saved_versions(settings, one.arn, since=one.created)
@@ -157,14 +157,14 @@ def choose_targets(have: Snapshot, settings: Settings, want: Wanted, policy: str
 
 
 def choose_policies(have: Snapshot, settings: Settings, want: Wanted, policy: str) -> list[Managed]:
-    """Return the role's policy of that name; else those that differ from the folder and are not back yet; else those changed last.
+    """Return the role's policy of that name; else those that differ from the folder and are not rolled back yet; else those changed last.
 
-    Raises OpsError when the role differs from its folder only in what has no versions. Boundaries are not rolled back here
-    either: those who may lift a role's boundary do so by iam.apply.
+    Raises OpsError when the role differs from its folder only in parts that have no versions. Permissions boundaries are not
+    rolled back here either: an administrator changes them with iam.apply.
     """
     name = settings.build_role_name(want.role)
     if name not in have.roles:
-        raise OpsError(f"{name} is not there. Make it: invoke iam.apply --role {want.role}")
+        raise OpsError(f"There is no role {name}. Create it: invoke iam.apply --role {want.role}")
     own = [
         have.policies[arn]
         for arn in have.roles[name].attached
@@ -181,20 +181,20 @@ def choose_policies(have: Snapshot, settings: Settings, want: Wanted, policy: st
         return left
     if not differing and find_differences(have, build_applied_snapshot([want], settings), settings, whole=False):
         raise OpsError(
-            f"What {name} has otherwise than its folder has no versions: attachments, inline policies, trust, boundary or tags. "
-            f"See it: invoke iam.diff --role {want.role}. Mend it: invoke iam.apply --role {want.role}"
+            f"{name} differs from its folder only in parts without versions: attachments, inline policies, trust policy, boundary or "
+            f"tags. See them: invoke iam.diff --role {want.role}. Fix them: invoke iam.apply --role {want.role}"
         )
     return list_last_changed(own)
 
 
 def describe_target(target: Target) -> str:
-    """Say what a roll-back would give and take."""
+    """Return lines on the permissions that a roll-back would add and remove."""
     now, then = (
         list_permissions(target.policy.policy),
         list_permissions(parse_policy(target.policy.arn, target.document)),
     )
     lines = [
-        f"{target.policy.name}: {target.policy.default} -> {target.version}{' (kept here)' if target.kept else ''}"
+        f"{target.policy.name}: {target.policy.default} -> {target.version}{' (from its backup)' if target.kept else ''}"
     ]
     lines += [f"  - {grant.effect.lower()} {grant.text}" for grant in subtract_permissions(now, then)]
     lines += [f"  + {grant.effect.lower()} {grant.text}" for grant in subtract_permissions(then, now)]

@@ -1,4 +1,4 @@
-"""The accepted findings: iam_policies/waivers.toml names them, and so does a file of that name beside the profile's config file."""
+"""Waivers of findings: in iam_policies/waivers.toml, and in a file of that name beside the profile's config file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ops.core.settings import ROLES, Settings
 
 LONGEST = timedelta(days=180)
 SHORTEST_REASON = 20  # characters
-# A principal that may do everything may do each of these: to accept the one is to accept the others.
+# A principal that may do everything may do each of these: a waiver of IAM-ADMIN-001 covers them too.
 FOLLOWS = ("IAM-ADMIN-", "IAM-WILD-", "IAM-PASS-", "IAM-PRIVESC-", "IAM-EXPO-002", "IAM-EXFIL-", "IAM-CRED-", "IAM-NOT-", "IAM-BOUND-")  # fmt: skip
 
 
 def check_day(value: Any) -> date:
     if type(value) is not date:  # a datetime is a date too
-        raise ValueError("is no date")
+        raise ValueError("must be a date")
     return value
 
 
@@ -34,7 +34,7 @@ Day = Annotated[date, PlainValidator(check_day)]
 
 @dataclass(frozen=True)
 class Waiver:
-    """A waiver of a rule. `principal` is a glob over names, or with arn: over ARNs; `policy` is one over policies, if not all are meant."""
+    """A waiver of a rule. `principal` is a glob over names, or with arn: over ARNs; `policy` is a glob over policies, "" for all."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -48,18 +48,18 @@ class Waiver:
     ticket: StrictStr = ""
 
     def fault(self, today: date) -> str:
-        """Return why the waiver does not count, or ""."""
+        """Return why the waiver is not in force, or ""."""
         if self.expires < today:
-            return f"ended on {self.expires}"
+            return f"expired on {self.expires}"
         if len(self.reason.strip()) < SHORTEST_REASON:
-            return f"gives no reason of {SHORTEST_REASON} characters or more"
+            return f"has no reason of {SHORTEST_REASON} characters or more"
         if not self.owner.strip():
             return "has no owner"
         since = self.created or today
-        if since > today + timedelta(days=1):  # a day is what two time zones may differ by
-            return f"was created on {self.created}, which is yet to come"
+        if since > today + timedelta(days=1):  # two time zones may differ by a day
+            return f"was created on {self.created}, which is in the future"
         if self.expires - since > LONGEST:
-            return f"runs for {(self.expires - since).days} days; {LONGEST.days} is the most"
+            return f"lasts {(self.expires - since).days} days; {LONGEST.days} is the maximum"
         return ""
 
     def covers(self, finding: Finding, arn: str) -> bool:
@@ -70,20 +70,20 @@ class Waiver:
         )
         return same and fnmatchcase(who, self.principal) and by_policy
 
-    def elsewhere(self, account: str) -> bool:
+    def is_for_another_account(self, account: str) -> bool:
         """Return whether the waiver is about another account than this one."""
         parts = self.principal.split(":")
         return len(parts) > 4 and account != "" and not fnmatchcase(account, parts[4])
 
 
 def read(settings: Settings) -> list[Waiver]:
-    """Return the repository's waivers, and those of one account: they lie beside the config file that holds its profile."""
+    """Return the repository's waivers, and those of one account, whose file is beside the config file with its profile."""
     own = [ROOT / Path(settings.aws.config_file).parent / "waivers.toml"] if settings.aws.config_file else []
     return [waiver for path in (ROOT / ROLES / "waivers.toml", *own) for waiver in read_waiver_file(path)]
 
 
 def read_waiver_file(path: Path) -> list[Waiver]:
-    """Return the waivers of a file. Raises InputError if it is not a list of waivers; a waiver that does not count is a finding instead."""
+    """Return the waivers of a file. Raises InputError if it is not a list of waivers; a waiver that is not in force becomes a finding."""
     try:
         found = tomllib.loads(path.read_text())
     except FileNotFoundError:
@@ -92,13 +92,13 @@ def read_waiver_file(path: Path) -> list[Waiver]:
         raise InputError(f"{path.name}: {error}. Waivers are written as [[waiver]] tables.") from error
     entries = found.get("waiver", [])
     if set(found) - {"waiver"} or not isinstance(entries, list):
-        raise InputError(f"{path.name}: waivers are written as [[waiver]] tables, and nothing else stands there.")
+        raise InputError(f"{path.name}: waivers are written as [[waiver]] tables; the file must contain nothing else.")
     return [parse_waiver(entry, f"{path.name}: waiver {number}") for number, entry in enumerate(entries, 1)]
 
 
 def parse_waiver(entry: Any, where: str) -> Waiver:
     if not isinstance(entry, dict):
-        raise InputError(f"{where} is no table. Write [[waiver]].")
+        raise InputError(f"{where} is not a table. Write [[waiver]].")
     try:
         return WAIVER.validate_python({"reason": "", "owner": ""} | entry)
     except ValidationError as error:
@@ -112,8 +112,8 @@ def explain_waiver(error: ValidationError) -> str:
     if missing := faults.get("missing"):
         return f" has no {missing['loc'][0]}. A waiver has rule, principal, reason, owner and expires."
     wrong = error.errors(include_url=False)[0]
-    kind = "a text" if wrong["type"] == "string_type" else "a date, as 2027-01-31"
-    return f": {wrong['loc'][0]} is {kind}, not {wrong['input']!r}."
+    kind = "a string" if wrong["type"] == "string_type" else "a date, as 2027-01-31"
+    return f": {wrong['loc'][0]} must be {kind}, not {wrong['input']!r}."
 
 
 WAIVER = TypeAdapter(Waiver)
@@ -125,12 +125,12 @@ def apply_waivers(
     arns: dict[str, str],
     today: date,
     account: str,
-    unasked: tuple[str, ...],
+    skipped_rules: tuple[str, ...],
 ) -> list[Finding]:
-    """Return the findings, the waived ones with the reason, and one more for each waiver that does not count or covers nothing.
+    """Return the findings, the waived ones with the reason, and one more for each waiver that is not in force or covers no finding.
 
-    `arns` has each principal's ARN by name. A waiver of this account that covers nothing is stale, unless its rule starts with
-    one of `unasked`.
+    `arns` has each principal's ARN by name. A waiver of this account that covers no finding is stale, unless its rule starts with
+    one of `skipped_rules`.
     """
     waivers, findings = list(waivers), list(found)
     good = [w for w in waivers if not w.fault(today)]
@@ -144,10 +144,14 @@ def apply_waivers(
     for waiver in waivers:
         about = f"the waiver of {waiver.rule}"
         if fault := waiver.fault(today):
-            fix = "mend what it covers, or decide again: iam_policies/waivers.toml"
+            fix = "fix the finding that it covers, or renew the waiver: iam_policies/waivers.toml"
             findings.append(Finding("IAM-WAIVER-001", "high", waiver.principal, f"{about} {fault}", fix))
-        elif not waiver.rule.startswith(unasked) and id(waiver) not in used and not waiver.elsewhere(account):
+        elif (
+            not waiver.rule.startswith(skipped_rules)
+            and id(waiver) not in used
+            and not waiver.is_for_another_account(account)
+        ):
             findings.append(
-                Finding("IAM-WAIVER-002", "medium", waiver.principal, f"{about} covers nothing", "delete the waiver")
+                Finding("IAM-WAIVER-002", "medium", waiver.principal, f"{about} covers no finding", "delete the waiver")
             )
     return findings

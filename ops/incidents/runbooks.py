@@ -27,6 +27,7 @@ def find_page(name: str) -> Path:
     if found is None:
         near = difflib.get_close_matches(name, pages, n=1)
         raise OpsError(
-            f"There is no runbook {name}." + (f" Did you mean {near[0]}?" if near else " invoke runbook.list")
+            f"There is no runbook {name}."
+            + (f" Did you mean {near[0]}?" if near else " List them: invoke runbook.list")
         )
     return found

@@ -1,4 +1,4 @@
-"""Make a release of a trained model: fetch, package and upload it; and find the releases that the bucket keeps."""
+"""Make a release of a trained model: fetch, package and upload it; and find the releases that are stored in the bucket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ops.core.output import say
 from ops.core.paths import ROOT, WORK
 from ops.releases.load_test import LoadTestResult
 from ops.releases.records import JobRelease, Precisions, ReleaseCard, ReleaseSummary, parse
-from ops.releases.trained_model import fetch_model, model_tag
+from ops.releases.trained_model import fetch_model, read_model_tag
 
 RELEASES = WORK / "releases"
 
@@ -58,20 +58,20 @@ def derive_job_release_key(job: str) -> str:
 
 
 def find_job_release(account: Account, job: str) -> Release | None:
-    """Return the release that was made of this job before, if its tar is still in the bucket as it was put there."""
+    """Return the release that was built from this job before, if its tar is still in the bucket, unchanged."""
     key = derive_job_release_key(job)
     data = account.bucket.get_object_or_none(key)
     if data is None:
         return None
     note = parse(JobRelease, data, f"s3://{account.bucket.name}/{key}")
-    if note.packaging != compute_packaging_digest() or note.model != model_tag(account, job):
+    if note.packaging != compute_packaging_digest() or note.model != read_model_tag(account, job):
         return None
     release = Release(note.digest, job)
     return release if is_whole(account, release, note.tar) else None
 
 
 def is_whole(account: Account, release: Release, tar: str | None) -> bool:
-    """Return whether its tar lies in the bucket as it was put there: `tar` is its SHA-256 as S3 writes it."""
+    """Return whether its tar is in the bucket, unchanged: `tar` is its SHA-256 as S3 writes it."""
     there = account.bucket.checksum(release.key)
     return there is not None and there == tar
 
@@ -84,8 +84,8 @@ def package_model(account: Account, job: str) -> Release:
     argv = [sys.executable, str(ROOT / "training" / "export.py"), str(fetch_model(account, job)), str(part)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        hint = " pip install -e '.[train]'" if "ModuleNotFoundError" in last[0] else ""
+        last = done.stderr.strip().splitlines()[-1:] or ["it printed no error"]
+        hint = " Run: pip install -e '.[train]'" if "ModuleNotFoundError" in last[0] else ""
         raise OpsError(f"The model of {job} could not be packaged: {last[0]}{hint}", STOPPED)
     release = Release(json.loads(done.stdout)["digest"], job)
     shutil.rmtree(release.folder, ignore_errors=True)  # the old folder may be corrupt; this one is complete
@@ -127,15 +127,15 @@ def upload_release(account: Account, release: Release, measured: LoadTestResult)
     account.bucket.put(release.key, packed)
     write_summary(account, release, tar, measured)
     note = JobRelease(
-        digest=release.digest, tar=tar, packaging=compute_packaging_digest(), model=model_tag(account, release.job)
+        digest=release.digest, tar=tar, packaging=compute_packaging_digest(), model=read_model_tag(account, release.job)
     )
     account.bucket.put(derive_job_release_key(release.job), json.dumps(note.model_dump()).encode())
 
 
 def store_preflight(account: Account, release: Release, measured: LoadTestResult, again: bool) -> None:
-    """Keep a release that passed its preflight. With `again`, a release that is kept already only gets a new summary."""
+    """Store a release that passed its preflight. With `again`, a release that is stored already only gets a new summary."""
     if again and (summary := read_summary(account, release.digest)):
-        write_summary(account, release, summary.tar, measured)  # the note of its job's release stays as it is
+        write_summary(account, release, summary.tar, measured)  # the note of its job's release does not change
     else:
         upload_release(account, release, measured)
 
@@ -146,17 +146,19 @@ def write_summary(account: Account, release: Release, tar: str, measured: LoadTe
 
 
 def read_summary(account: Account, digest: str) -> ReleaseSummary | None:
-    """Return what is on record of a release, or None when it is not kept. Raises OpsError for a record that is corrupt."""
+    """Return the stored summary of a release, or None without one. Raises OpsError for a corrupt summary."""
     key = Release(digest, "").summary_key
     data = account.bucket.get_object_or_none(key)
     return None if data is None else parse(ReleaseSummary, data, f"s3://{account.bucket.name}/{key}")
 
 
 def read_load_test(account: Account, release: Release) -> LoadTestResult:
-    """Return what the preflight of a release measured. Raises OpsError when there is nothing on record."""
+    """Return what the preflight of a release measured. Raises OpsError when no measurement is stored."""
     summary = read_summary(account, release.digest)
     if summary is None or summary.measured is None:
-        raise OpsError(f"Release {release.short} was never measured: invoke sm.preflight --job {release.job or 'JOB'}")
+        raise OpsError(
+            f"Release {release.short} has no measurement. Run its preflight: invoke sm.preflight --job {release.job or 'JOB'}"
+        )
     return summary.measured
 
 
@@ -166,15 +168,15 @@ def list_release_digests(account: Account) -> list[str]:
 
 
 def find_release(account: Account, short: str) -> Release:
-    """Return the kept release whose digest begins with `short`. Raises OpsError for none, several, or a corrupt one."""
+    """Return the stored release whose digest begins with `short`. Raises OpsError for none, several, or a corrupt one."""
     found = [digest for digest in list_release_digests(account) if digest.startswith(short.lower())] if short else []
     if len(found) != 1:
         what = f"{len(found)} releases begin" if found else "No release begins"
-        raise OpsError(f"{what} with {short!r}. See which are kept: invoke sm.releases")
+        raise OpsError(f"{what} with {short!r}. List the releases: invoke sm.releases")
     there = read_summary(account, found[0])
     if there is None or not is_whole(account, Release(found[0], ""), there.tar):
         raise OpsError(
-            f"Release {short} is not in the bucket as it was put there. Make it anew: invoke sm.deploy --job JOB"
+            f"The file of release {short} in S3 is missing or changed. Rebuild it: invoke sm.deploy --job JOB"
         )
     return Release(found[0], there.job)
 

@@ -23,7 +23,7 @@ class CpuType:
 
 
 def find_cpu_type(instance_type: str) -> CpuType | None:
-    """Return the CPU of a type; None when it is unknown here, or does not do the work."""
+    """Return the CPU of an instance type; None for an unknown type, such as one whose GPU does the work."""
     family, _, size = instance_type.removeprefix("ml.").partition(".")
     if family not in CHIPS or size not in VCPUS:
         return None

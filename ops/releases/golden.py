@@ -1,4 +1,4 @@
-"""A release's golden pictures and the scores its trained model gave them, read without numpy: ops does not need it otherwise."""
+"""Read a release's golden pictures and the scores that its trained model gave them, without numpy, which ops does not depend on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TOLERANCE = 0.06  # of scores: what the server allows itself in bf16 (serving/engine.py)
+TOLERANCE = 0.06  # of the largest score: the difference that the server accepts in bf16 (serving/engine.py)
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,23 @@ def read(path: Path) -> list[Golden]:
 
 
 def parse_npy_array(npy: bytes) -> Any:
-    """Return an .npy file's values in a row: its header is a Python literal, then come the bytes. Raises ValueError for other kinds."""
+    """Return an .npy file's values as one flat sequence: its header is a Python literal, then come the bytes.
+
+    Raises ValueError for any other element type.
+    """
     size = struct.unpack_from("<H", npy, 8)[0]
     header = ast.literal_eval(npy[10 : 10 + size].decode("latin1"))
     data = npy[10 + size :]
     if header["fortran_order"] or header["descr"] not in ("|u1", "<i8", "<f4"):
-        raise ValueError(f"not an array of ours: {header}")
+        raise ValueError(f"unsupported array: {header}")
     if header["descr"] == "|u1":
         return data
-    kind = {"<i8": "q", "<f4": "f"}[header["descr"]]
-    return struct.unpack(f"<{len(data) // struct.calcsize(kind)}{kind}", data)
+    code = {"<i8": "q", "<f4": "f"}[header["descr"]]
+    return struct.unpack(f"<{len(data) // struct.calcsize(code)}{code}", data)
 
 
 def check_golden_answers(golden: list[Golden], ask: Callable[[bytes], dict[str, Any]], release: str) -> list[str]:
-    """Return a sentence for each wrong answer that `ask` gives; an empty list when all are the release's own."""
+    """Return a sentence for each answer of `ask` that differs from the release's golden answer."""
     found = []
     for number, one in enumerate(golden, 1):
         answer = ask(one.picture)
@@ -68,5 +71,5 @@ def check_golden_answers(golden: list[Golden], ask: Callable[[bytes], dict[str, 
         elif (off := max(abs(a - b) for a, b in zip(scores, one.scores, strict=True))) > TOLERANCE * most:
             found.append(f"golden picture {number}: scores differ by {off:.3g}")
         elif answer["best"] != answer["classes"][scores.index(max(scores))]:
-            found.append(f"golden picture {number}: best is {answer['best']}, its highest score another's")
+            found.append(f"golden picture {number}: best is {answer['best']}, but another class has the highest score")
     return found

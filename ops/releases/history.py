@@ -1,4 +1,4 @@
-"""The deployment history says what was deployed, by which operator and why: a note for each in the bucket.
+"""The deployment history: what was deployed, by which operator and why, as one note per deployment in the bucket.
 
 A note is written before the first change, and completed after verification.
 """
@@ -35,7 +35,7 @@ def record_deployment(
 ) -> Iterator[None]:
     """Record the deployment of a config in a note around its changes; `scaled` says whether the endpoint has, or lost, its scaling.
 
-    Its outcome is "live", or the first line of the error; it stays "unfinished" when this process died.
+    The note's outcome is "live", or the first line of the error; it stays "unfinished" when this process dies.
     """
     note = DeploymentNote(
         at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
@@ -58,7 +58,7 @@ def record_deployment(
 
 
 def record_verified(account: Account, config: str) -> None:
-    """Mark the last deployment of a config, which is live and verified now, as live where an earlier process could not."""
+    """Mark the last deployment of a config, which is live and verified now, as live if an earlier process died before it could."""
     last = next((note for note in reversed(read(account)) if note.config == config), None)
     if last and last.outcome != LIVE:
         write(account, last.model_copy(update={"outcome": LIVE}))
@@ -78,23 +78,23 @@ def read(account: Account, newest: int = 0) -> list[DeploymentNote]:
 def find_rollback_target(notes: list[DeploymentNote], live: str) -> DeploymentNote | None:
     """Return the deployment to go back to from config `live`; None when there is none.
 
-    Deployments form a stack; a roll-back takes off all that lie above the one it goes back to. So a second roll-back goes
-    further back, and none goes to a release that was rolled back before. The live config counts as live whatever its note says:
-    the process may have died, or the verification failed, after AWS had changed over.
+    Deployments form a stack; a roll-back removes all that lie above the one it goes back to. So a second roll-back goes
+    further back, and never to a release that was rolled back before. The live config counts as live whatever its note says:
+    the process may have died, or the verification failed, after AWS had moved the traffic.
     """
-    pile: list[DeploymentNote] = []
+    stack: list[DeploymentNote] = []
     last = max((n for n, note in enumerate(notes) if note.config == live), default=-1)
     for note in (note for n, note in enumerate(notes) if note.outcome == LIVE or n == last):
-        if note.rollback and any(below.config == note.config for below in pile):
-            while pile[-1].config != note.config:
-                pile.pop()
-        elif not pile or pile[-1].config != note.config:
-            pile.append(note)
-    return pile[-2] if len(pile) > 1 else None
+        if note.rollback and any(below.config == note.config for below in stack):
+            while stack[-1].config != note.config:
+                stack.pop()
+        elif not stack or stack[-1].config != note.config:
+            stack.append(note)
+    return stack[-2] if len(stack) > 1 else None
 
 
 def has_lost_scaling(notes: list[DeploymentNote]) -> bool:
-    """Report whether the last deployment ended before it could register the scaling again that it had taken away."""
+    """Report whether the last deployment deregistered the scaling and ended before it could register it again."""
     return bool(notes) and notes[-1].outcome != LIVE and notes[-1].scaled
 
 
@@ -122,7 +122,7 @@ class StoredRelease:
 
 
 def list_releases(account: Account, live_config: str) -> list[StoredRelease]:
-    """Return the kept releases, the one that was deployed last first. `live_config` is what the endpoint runs, "" for none."""
+    """Return the stored releases, the one that was deployed last first. `live_config` is what the endpoint runs, "" for none."""
     notes = read(account)
     summaries = (build.read_summary(account, digest) for digest in build.list_release_digests(account))
     rows = [describe_stored_release(summary, notes, live_config) for summary in summaries if summary]

@@ -23,8 +23,8 @@ TAIL = 15  # lines of a failed build's log
 NOT_YET = "sts:AssumeRole"  # CodeBuild's error for a role made seconds ago, and for a missing role
 ROLE_WAITS_S = (2.0, 4.0, 6.0)
 
-# The image is pushed in the build phase: post_build runs after a failed build too. SageMaker takes no image index,
-# which attestations would make of it.
+# The image is pushed in the build phase: post_build runs after a failed build too. SageMaker does not accept an image
+# index, which attestations would turn the image into.
 BUILDSPEC = """\
 version: 0.2
 env:
@@ -44,7 +44,7 @@ phases:
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts about `tag`: the image's bytes, or None without it; CodeBuild's description of the project; a running build's id."""
+    """The facts about `tag`: the image's size in bytes (None without an image), CodeBuild's description of the project, a running build's id."""
 
     tag: str
     size: int | None = None
@@ -92,7 +92,7 @@ def check_built(account: Account, tag: str) -> tuple[str, int]:
 
 
 def facts(account: Account, tag: str = "") -> Facts:
-    """Read the facts about a tag, by default the current one; when the image exists, no other request is made."""
+    """Read the facts about a tag, by default the current one; when the image exists, make no other request."""
     settings, tag = account.settings, tag or compute_folder_digest(SERVING)
     if (size := read_image_size(account, tag)) is not None:
         return Facts(tag, size)
@@ -144,7 +144,7 @@ def build_project_config(settings: Settings) -> dict[str, Any]:
 
 
 def has_wanted_values(have: Any, want: Any) -> bool:
-    """Report whether all wanted values are there; CodeBuild adds defaults, and keeps no order of tags."""
+    """Report whether `have` contains all wanted values; CodeBuild adds defaults, and does not keep the order of tags."""
     if isinstance(want, dict):
         return isinstance(have, dict) and all(has_wanted_values(have.get(key), value) for key, value in want.items())
     if isinstance(want, list):
@@ -157,20 +157,20 @@ def steps(have: Facts, settings: Settings) -> Steps:
     if have.size is not None:
         return
     if not have.build:
-        yield from place_steps(have, settings)
+        yield from build_place_steps(have, settings)
         args = {
             "projectName": derive_project_name(settings),
             "sourceLocationOverride": derive_source_location(settings, have.tag),
             "environmentVariablesOverride": [{"name": "TAG", "value": have.tag}],
         }
-        why = f"ECR has no {REPOSITORY}:{have.tag}; ${pricing.price_build_minute()} for each begun minute"
+        why = f"build {REPOSITORY}:{have.tag}, which ECR does not have; ${pricing.price_build_minute()} per started minute"
         answer = yield Change("codebuild", "start_build", args, why)
         yield wait_for_build(answer["build"]["id"], have.tag)
     else:
         yield wait_for_build(have.build, have.tag)
 
 
-def place_steps(have: Facts, settings: Settings) -> Steps:
+def build_place_steps(have: Facts, settings: Settings) -> Steps:
     """Yield what a build needs: the repository, the log group and the project."""
     if not have.repository:
         args = {
@@ -180,38 +180,40 @@ def place_steps(have: Facts, settings: Settings) -> Steps:
             "tags": settings.tags(REPOSITORY),
         }
         try:
-            yield Change("ecr", "create_repository", args, why=f"there is no repository {REPOSITORY}")
+            yield Change("ecr", "create_repository", args, why=f"create repository {REPOSITORY}")
         except AwsError as error:  # all stacks of an account share it: another may just have made it
             if not error.says("RepositoryAlreadyExists"):
                 raise
     if not have.log_group:
-        yield from log_group_steps(log_group(settings), settings.endpoint.log_days, "the builds' logs need a group")
+        yield from log_group_steps(
+            log_group(settings), settings.endpoint.log_days, "create the log group of the builds"
+        )
     want = build_project_config(settings)
     if have.project is None:
         yield from retry_until_role_trusted(
-            Change("codebuild", "create_project", want, why=f"there is no project {want['name']}"), want
+            Change("codebuild", "create_project", want, why=f"create project {want['name']}"), want
         )
     elif differing := [key for key in want if not has_wanted_values(have.project.get(key), want[key])]:
-        why = f"{want['name']}: {', '.join(differing)} differ"
+        why = f"update {', '.join(differing)} of project {want['name']}"
         yield from retry_until_role_trusted(Change("codebuild", "update_project", want, why), want)
 
 
 def retry_until_role_trusted(change: Change, want: dict[str, Any]) -> Steps:
-    """Retry a change until CodeBuild trusts its role. Raises OpsError when it still does not: then there is no such role."""
+    """Retry a change until CodeBuild can assume its role. Raises OpsError when it still cannot: then the role is missing."""
     try:
         return (yield from retry_until_trusted(change, NOT_YET, ROLE_WAITS_S))
     except AwsError as error:
         if not error.says(NOT_YET):
             raise
         role = want["serviceRole"].rsplit("/", 1)[-1]
-        raise OpsError(f"CodeBuild cannot take the role {role}. Make it: invoke iam.apply") from error
+        raise OpsError(f"CodeBuild cannot assume role {role}. Create it: invoke iam.apply") from error
 
 
-def wait_for_build(ident: str, tag: str) -> Wait:
+def wait_for_build(build_id: str, tag: str) -> Wait:
     """Return a wait for a build. A failed build counts as done when another one pushed the same tag first: tags never change."""
 
     def until(account: Account) -> str | None:
-        build = account.call("codebuild", "batch_get_builds", ids=[ident])["builds"][0]
+        build = account.call("codebuild", "batch_get_builds", ids=[build_id])["builds"][0]
         if build["buildStatus"] == "IN_PROGRESS":
             return str(build["currentPhase"])
         if build["buildStatus"] != "SUCCEEDED" and read_image_size(account, tag) is None:
@@ -234,10 +236,10 @@ def describe_build_failure(account: Account, build: dict[str, Any]) -> str:
     lines = [f"  | {event['message'].rstrip()}" for event in (found or {"events": []})["events"]]
     return "\n".join(
         (
-            f"The build of the image {build['buildStatus']}{where}: {'; '.join(reasons) or 'CodeBuild gives no reason'}",
+            f"The image build {build['buildStatus']}{where}: {'; '.join(reasons) or 'CodeBuild gives no reason'}",
             *lines,
-            f"The whole log: CloudWatch's log group {group}, stream {stream or 'none'}. "
-            "Mend serving/, then: invoke sm.image",
+            f"Full log: CloudWatch log group {group}, stream {stream or 'none'}. "
+            "Fix serving/, then run: invoke sm.image",
         )
     )
 
@@ -248,11 +250,11 @@ def package_serving(folder: Path = SERVING) -> bytes:
 
 
 def upload_serving(account: Account, tag: str) -> None:
-    """Upload serving/ to where the build reads it, unless it is there. Raises OpsError."""
+    """Upload serving/ to where the build reads it, unless it is there already. Raises OpsError."""
     bucket, key = account.bucket, derive_source_key(tag)
     if bucket.has(key):
         return
-    say(f"Sending serving/ to s3://{bucket.name}/{key} ...")
+    say(f"Uploading serving/ to s3://{bucket.name}/{key} ...")
     code = package_serving()
     if compute_folder_digest(SERVING) != tag:  # tags are immutable: this one must not name other content
         raise OpsError("serving/ changed while it was packed. Run it again: invoke sm.image")
@@ -260,5 +262,5 @@ def upload_serving(account: Account, tag: str) -> None:
         bucket.put(key, code)
     except AwsError as error:
         if error.says("NoSuchBucket"):
-            raise OpsError(f"There is no bucket {bucket.name}. Make it: invoke data.up") from error
+            raise OpsError(f"There is no bucket {bucket.name}. Create it: invoke data.up") from error
         raise

@@ -1,6 +1,6 @@
-"""The preflight starts the real server here on a release, pings it, checks its golden answers, and puts it under a short load.
+"""The preflight starts the real server locally with a release, pings it, checks its golden answers, and runs a short load test.
 
-A failing health check is found in seconds; SageMaker tries for half an hour, and refuses to delete the endpoint meanwhile.
+It finds a failing health check in seconds; SageMaker tries for half an hour, and refuses to delete the endpoint meanwhile.
 """
 
 from __future__ import annotations
@@ -37,62 +37,62 @@ NO_BF16 = "AVX512_CORE"  # oneDNN's name for a CPU without bf16, which most inst
 
 def run(release: Release, settings: Settings) -> LoadTestResult:
     """Run the preflight; return what it measured. Raises OpsError at the first failure."""
-    say(f"Trying release {release.short} on this machine ...")
+    say(f"Testing release {release.short} locally ...")
     try:
         pictures = golden.read(release.folder / "golden.npz")
     except (OSError, ValueError) as error:
-        raise build_stop_error(release, f"it has no golden answers: {error}") from error
+        raise build_preflight_error(release, f"its golden answers cannot be read: {error}") from error
     with run_local_server(release, settings) as (port, about):
         if wrong := golden.check_golden_answers(pictures, lambda picture: post_picture(port, picture), release.digest):
-            raise build_stop_error(release, f"it does not answer as it should: {'; '.join(wrong[:3])}")
+            raise build_preflight_error(release, f"its answers are not its golden answers: {'; '.join(wrong[:3])}")
         callers = os.cpu_count() or 1
-        seen = load_test.run_load(port, [one.picture for one in pictures], callers, LOAD_S)
-    answers = seen.latencies(200)
-    if seen.failed or not answers:
-        raise build_stop_error(
-            release, f"under load {len(seen.answers) - len(answers)} of {len(seen.answers)} requests failed"
+        load = load_test.run_load(port, [one.picture for one in pictures], callers, LOAD_S)
+    answers = load.latencies(200)
+    if load.failed or not answers:
+        raise build_preflight_error(
+            release, f"under load {len(load.answers) - len(answers)} of {len(load.answers)} requests failed"
         )
     p99 = load_test.compute_quantile(answers, 0.99) * 1000
     if p99 > settings.endpoint.p99_ms:
-        raise build_stop_error(
+        raise build_preflight_error(
             release,
-            f"it is slow: p99 {p99:.0f} ms with {callers} callers, and endpoint.p99_ms is {settings.endpoint.p99_ms}",
+            f"it is too slow: p99 {p99:.0f} ms with {callers} callers; endpoint.p99_ms allows {settings.endpoint.p99_ms}",
         )
     return LoadTestResult(
-        release.digest, about["threads"], read_cpu_model(), about["precision"], round(seen.rate, 2),
+        release.digest, about["threads"], read_cpu_model(), about["precision"], round(load.rate, 2),
         round(load_test.compute_quantile(answers, 0.5) * 1000, 2), round(p99, 2), callers, f"{datetime.now(UTC):%Y-%m-%d}",
     )  # fmt: skip
 
 
-def build_stop_error(release: Release, why: str) -> OpsError:
-    return OpsError(f"Release {release.short} is stopped here, and nothing reached AWS: {why}", STOPPED)
+def build_preflight_error(release: Release, why: str) -> OpsError:
+    return OpsError(f"Release {release.short} failed its preflight, and nothing in AWS was changed: {why}", STOPPED)
 
 
 def read_cpu_model() -> str:
     """Return the model name of this machine's CPU, as the kernel reports it."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 @contextmanager
 def run_local_server(release: Release, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Run a server on the release, as on the settings' instance type; yield (port, what it logs about itself). Raises OpsError."""
+    """Run a server with the release, as on the settings' instance type; yield (port, what it logs about itself). Raises OpsError."""
     home = Path(tempfile.mkdtemp(prefix=f"{release.short}-", dir=RELEASES))
     shutil.copytree(release.folder, home / "model")
     port = find_free_port()
-    there = find_cpu_type(settings.endpoint.instance_type)
+    target = find_cpu_type(settings.endpoint.instance_type)
     env = {"OPT_ML": str(home), "SAGEMAKER_BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)}
-    env |= {"PATH": os.environ.get("PATH", "")} | ({} if there and there.amx else {"ONEDNN_MAX_CPU_ISA": NO_BF16})
-    said = home / "log"
-    with said.open("w") as log:
+    env |= {"PATH": os.environ.get("PATH", "")} | ({} if target and target.amx else {"ONEDNN_MAX_CPU_ISA": NO_BF16})
+    log_path = home / "log"
+    with log_path.open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "server.py", "serve"], cwd=ROOT / "serving", env=env, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        wait_until_ready(server, port, said, release)
+        wait_until_ready(server, port, log_path, release)
         lines = [
-            line for line in said.read_text().splitlines() if '"precision"' in line
+            line for line in log_path.read_text().splitlines() if '"precision"' in line
         ]  # libraries may log lines as well
         yield port, json.loads(lines[0])
     finally:
@@ -107,20 +107,20 @@ def find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_ready(server: subprocess.Popen[Any], port: int, said: Path, release: Release) -> None:
+def wait_until_ready(server: subprocess.Popen[Any], port: int, log_path: Path, release: Release) -> None:
     """Wait until the server answers pings. Raises OpsError with its last line when it ends, or does not answer in time."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            last = (said.read_text().strip().splitlines() or ["it said nothing"])[-1]
-            hint = " pip install -e '.[serve]'" if "ModuleNotFoundError" in last else ""
-            raise build_stop_error(release, f"the server does not start on it: {last}{hint}")
+            last = (log_path.read_text().strip().splitlines() or ["it printed no error"])[-1]
+            hint = " Run: pip install -e '.[serve]'" if "ModuleNotFoundError" in last else ""
+            raise build_preflight_error(release, f"the server does not start: {last}{hint}")
         try:
             with build_direct_opener().open(f"http://127.0.0.1:{port}/ping", timeout=2):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.05)
-    raise build_stop_error(release, f"the server did not answer a ping within {READY_S:.0f} s")
+    raise build_preflight_error(release, f"the server did not answer a ping within {READY_S:.0f} s")
 
 
 def build_direct_opener() -> urllib.request.OpenerDirector:

@@ -23,7 +23,7 @@ class Record(BaseModel):
 
 
 class SplitMetrics(Record):
-    """The metrics of the test split. `precision` counts how often bf16 answered as fp32 did, where that was tested."""
+    """The metrics of the test split. `precision` counts how often bf16 gave the same answer as fp32, where that was tested."""
 
     accuracy: float
     pictures: int
@@ -35,7 +35,7 @@ class CardMetrics(Record):
 
 
 class ReleaseCard(Record):
-    """The model.json of a release: what training/train.py wrote about the model, as far as a release needs it."""
+    """The model.json of a release: the part of what training/train.py wrote about the model that a release needs."""
 
     classes: list[str]
     data: str
@@ -50,7 +50,7 @@ class Precisions(Record):
 
 
 class ReleaseSummary(Record):
-    """The about.json of a release: what the gate, `sm.releases` and `sm.capacity` need without fetching the whole.
+    """The about.json of a release: what the gate, `sm.releases` and `sm.capacity` need without fetching the whole release.
 
     `tar` is the release's SHA-256 as S3 writes it, `data` the digest of the dataset it was trained and tested on.
     """
@@ -69,7 +69,7 @@ class ReleaseSummary(Record):
 
 
 class JobRelease(Record):
-    """The jobs/JOB/release.json: which release a job's model became, by which code (`packaging`), of which model.tar.gz."""
+    """The jobs/JOB/release.json: which release was built from a job's model, by which code (`packaging`), from which model.tar.gz."""
 
     digest: Digest
     tar: str | None = None
@@ -78,7 +78,7 @@ class JobRelease(Record):
 
 
 class DeploymentNote(Record):
-    """The deployments/AT-CONFIG.json: one deployment. `scaled` says that it, or one before that ended early, took scaling away."""
+    """The deployments/AT-CONFIG.json: one deployment. `scaled`: this deployment, or an earlier unfinished one, deregistered the scaling."""
 
     at: str
     release: str
@@ -93,7 +93,7 @@ class DeploymentNote(Record):
 
 
 def parse(record: type[R], data: bytes, place: str) -> R:
-    """Parse a record from JSON. Raises OpsError with the place and what is wrong there."""
+    """Parse a record from JSON. Raises OpsError that names the place and what is wrong."""
     with translate_validation_error(place):
         return TypeAdapter(record).validate_json(data)
 

@@ -1,4 +1,4 @@
-"""A trained model's folder: the job's model.tar.gz is unpacked here, and its files are read as untrusted input.
+"""A trained model's folder: unpack the job's model.tar.gz, and read its files as untrusted input.
 
 Older models lack some of the files, and a run that diverged holds NaN.
 """
@@ -25,7 +25,7 @@ def derive_artefact_key(job: str) -> str:
     return f"jobs/{job}/output/model.tar.gz"
 
 
-def model_tag(account: Account, job: str) -> str | None:
+def read_model_tag(account: Account, job: str) -> str | None:
     """Return S3's ETag of the job's model.tar.gz, None without one: another ETag is another model."""
     found = account.bucket.head(derive_artefact_key(job))
     return found["ETag"].strip('"') if found else None
@@ -33,7 +33,7 @@ def model_tag(account: Account, job: str) -> str | None:
 
 def fetch_model(account: Account, job: str) -> Path:
     """Return the job's model.tar.gz, unpacked below .kennel/models. Raises OpsError when the job left none."""
-    key, tag = derive_artefact_key(job), model_tag(account, job)
+    key, tag = derive_artefact_key(job), read_model_tag(account, job)
     if tag is None:
         raise OpsError(
             f"There is no model of {job}: s3://{account.bucket.name}/{key} is missing. Train it: invoke sm.train"
@@ -53,7 +53,7 @@ class SplitFigures:
 
 @dataclass(frozen=True)
 class LedgerFigures:
-    """The figures of the ledger: how many processes trained together, and how many pictures an epoch repeated to fill up batches."""
+    """The figures of the ledger: how many processes trained together, and how many pictures were repeated per epoch to fill the last batch."""
 
     processes: int
     padding: int
@@ -97,13 +97,16 @@ def describe_result(found: TrainingResult, described: dict[str, Any]) -> str:
     counted = parse_value(LedgerFigures, found.ledger, f"ledger.json of {found.job}")
     if counted.processes < hosts:
         raise OpsError(
-            f"{found.job} had {hosts} hosts, but its ledger names fewer processes: each may have trained alone."
+            f"{found.job} had {hosts} hosts, but its ledger names fewer processes: each may have trained alone. "
+            f"Read its log: invoke sm.logs --job {found.job}"
         )
     padding = counted.padding
-    proof = "each picture once an epoch" + (f", {padding} once more to fill up batches" if padding else "")
+    proof = "each picture was used once per epoch" + (
+        f" ({padding} repeated to fill the last batch)" if padding else ""
+    )
     return (
         f"{found.job}: Completed. Test accuracy {test.accuracy:.4f}, loss {test.loss:.4f} on {test.pictures} pictures; "
-        f"ledger: {proof}; ${found.dollars:.4f}. {follow.describe_spot_saving(described)}\n"
+        f"{proof}; ${found.dollars:.4f}. {follow.describe_spot_saving(described)}\n"
         f"Next: invoke sm.report {found.job}   then: invoke sm.deploy --job {found.job}"
     )
 
@@ -122,7 +125,7 @@ def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     if not path.is_file():
         return [], 0
     found, corrupt = [], 0
-    for line in path.read_text(errors="replace").split("\n"):  # not splitlines: U+2028 may stand inside a name
+    for line in path.read_text(errors="replace").split("\n"):  # not splitlines: a name may contain U+2028
         try:
             value = json.loads(line) if line.strip() else None
         except (ValueError, RecursionError):

@@ -1,1 +1,1 @@
-"""Reports that people look at: a trained model's plots and page, and the demo's summary."""
+"""Reports: a trained model's plots and page, the capacity chart, and the demo's summary."""

@@ -15,10 +15,10 @@ from ops.reports.misclassified import make_thumbnail
 from ops.reports.plot_style import BLUE, GREY, ORANGE, SKY, format_percent, open_figure
 from ops.reports.results import Picture, Results, format_label
 
-COLUMNS, TILE = 5, 2.3  # the sheet: pictures a row, inches a picture
-COUNTED = 20  # up to so many classes, each cell of the confusion matrix carries its count
+COLUMNS, TILE = 5, 2.3  # of the sheet of mistakes: pictures per row, inches per picture
+COUNTED = 20  # the largest number of classes for which each cell of the confusion matrix shows its count
 LABEL = 28  # letters of a class's name beside the matrix
-RIGHT = ("#dbe9f6", BLUE, "#08264d")  # from some to all of a class: blue when right, orange when wrong
+RIGHT = ("#dbe9f6", BLUE, "#08264d")  # from a few to all pictures of a class: blue when right, orange when wrong
 WRONG = ("#fde3cc", ORANGE, "#6b2400")
 TICKS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -40,11 +40,11 @@ def draw_confusion_matrix(found: Results, path: Path) -> Path:
         panel = drawing.add_axes((edge / width, below / height, side / width, side / height))
         draw_cells(panel, counts)
         draw_labels_and_lines(panel, classes, labels, points)
-        panel.set_xlabel("class that the model said", fontsize=large)
-        panel.set_ylabel("class that it is (its test pictures)", fontsize=large)
-        for row, of in enumerate(counts):
-            said = format_percent(of[row] / sum(of)) if sum(of) else "none"
-            panel.text(size - 0.4, row, said, va="center", fontsize=points, color="black" if sum(of) else GREY)
+        panel.set_xlabel("predicted class", fontsize=large)
+        panel.set_ylabel("true class (test pictures)", fontsize=large)
+        for row, cells in enumerate(counts):
+            recall = format_percent(cells[row] / sum(cells)) if sum(cells) else "none"
+            panel.text(size - 0.4, row, recall, va="center", fontsize=points, color="black" if sum(cells) else GREY)
         panel.text(size - 0.4, -0.6, "recall", fontsize=max(points, 7), color=GREY, va="bottom")
         tall = min(side, 4.0)
         draw_colour_scales(
@@ -58,16 +58,16 @@ def draw_confusion_matrix(found: Results, path: Path) -> Path:
 
 
 def format_confusion_title(found: Results) -> str:
-    text = f"{found.right} of {len(found.pictures)} test pictures are right"
+    text = f"{found.right} of {len(found.pictures)} test pictures classified correctly"
     most = results.list_confused_pairs(found, 1)
     if not most:
         return text
-    label, said, times, total = most[0]
-    return f'{text}; most often "{format_label(label, LABEL)}" was taken for "{format_label(said, LABEL)}": {times} of {total}'
+    label, predicted, times, total = most[0]
+    return f'{text}; most confused: "{format_label(label, LABEL)}" predicted as "{format_label(predicted, LABEL)}", {times} of {total}'
 
 
 def draw_cells(panel: Any, counts: list[list[int]]) -> None:
-    """Draw the shares of each row in colour; up to COUNTED classes the counts too. What never happened stays white."""
+    """Draw the shares of each row in colour; up to COUNTED classes the counts too. Empty cells stay white."""
     nan = float("nan")
     size = len(counts)
     share = [[count / sum(row) if count else nan for count in row] for row in counts]
@@ -89,7 +89,7 @@ def build_colour_ramp(colours: tuple[str, ...]) -> Any:
 
 
 def build_colour_norm() -> Any:
-    """Return a square-root scale from 0 to 1: one mistake among fifty is still seen, and 40 % still differs from 80 %."""
+    """Return a square-root scale from 0 to 1: one mistake among fifty is still visible, and 40 % still differs from 80 %."""
     return PowerNorm(0.5, 0, 1)
 
 
@@ -130,24 +130,30 @@ def draw_colour_scales(drawing: Any, box: tuple[float, float, float, float], apa
 
 
 def draw_calibration(found: Results, path: Path) -> Path:
-    """Draw how often answers of some confidence are right, and how many there are; bars are 95 % intervals."""
+    """Draw accuracy by confidence, and how many answers each group has; error bars are 95 % intervals."""
     bins = results.group_by_confidence(found)
     with open_figure(path, 6.5, 6.5) as drawing:
         upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        upper.plot([0, 1], [0, 1], "--", color=GREY, label="as often right as sure")
+        upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
         if bins:
-            sure, right = [one.sure for one in bins], [one.right / one.pictures for one in bins]
+            confidence, right = [one.confidence for one in bins], [one.right / one.pictures for one in bins]
             ranges = [results.compute_interval(one.right, one.pictures) for one in bins]
             below = [max(0.0, share - low) for share, (low, _) in zip(right, ranges, strict=True)]
             above = [max(0.0, high - share) for share, (_, high) in zip(right, ranges, strict=True)]
             upper.errorbar(
-                sure, right, [below, above], fmt="o", color=BLUE, capsize=3, label="answers, grouped by confidence"
+                confidence,
+                right,
+                [below, above],
+                fmt="o",
+                color=BLUE,
+                capsize=3,
+                label="answers, grouped by confidence",
             )
-            lower.bar(sure, [one.pictures for one in bins], 0.05, color=SKY)
+            lower.bar(confidence, [one.pictures for one in bins], 0.05, color=SKY)
         upper.set_title(format_calibration_title(bins))
-        upper.set_ylabel("right (%)")
+        upper.set_ylabel("accuracy (%)")
         lower.set_ylabel("pictures")
-        lower.set_xlabel("confidence: probability of the class that was said (%)")
+        lower.set_xlabel("confidence: probability of the predicted class (%)")
         for axis in (upper.yaxis, upper.xaxis):
             axis.set_major_formatter(PercentFormatter(1.0, symbol=""))
         upper.set_xlim(0, 1.03)
@@ -160,11 +166,11 @@ def format_calibration_title(bins: list[results.Bin]) -> str:
     count = sum(one.pictures for one in bins)
     if not count:
         return "No probabilities were recorded"
-    sure = sum(one.sure * one.pictures for one in bins) / count
+    confidence = sum(one.confidence * one.pictures for one in bins) / count
     right = sum(one.right for one in bins)
     low, high = results.compute_interval(right, count)
-    verdict = "over-confident" if sure > high else "under-confident" if sure < low else "calibrated"
-    return f"On average {format_percent(sure)} sure and {format_percent(right / count)} right: {verdict}"
+    verdict = "over-confident" if confidence > high else "under-confident" if confidence < low else "calibrated"
+    return f"Mean confidence {format_percent(confidence)}, accuracy {format_percent(right / count)}: {verdict}"
 
 
 def draw_mistakes(found: Results, worst: dict[str, bytes], path: Path) -> Path:
@@ -214,8 +220,8 @@ def draw_tile(panel: Any, picture: Picture, image: Any) -> None:
         panel.imshow(image, interpolation=smooth, extent=(-wide, wide, -high, high))
         panel.set(xlim=(-half, half), ylim=(-half, half), facecolor="#f2f2f2")
     above = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-    panel.annotate(f"is {format_label(picture.label, 26)}", (0, 1), (0, 16), color=BLUE, fontweight="bold", **above)
-    said = f"said {format_label(picture.said, 19)}, {format_percent(picture.probability)}"
-    panel.annotate(said, (0, 1), (0, 4), color="#a84300", **above)
+    panel.annotate(f"true: {format_label(picture.label, 24)}", (0, 1), (0, 16), color=BLUE, fontweight="bold", **above)
+    predicted = f"predicted: {format_label(picture.predicted, 14)}, {format_percent(picture.probability)}"
+    panel.annotate(predicted, (0, 1), (0, 4), color="#a84300", **above)
     name = f"{format_label(picture.name.rpartition('/')[2], 24)}  loss {picture.loss:.2f}"
     panel.annotate(name, (0, 0), (0, -10), color=GREY, fontsize=7.5, **above)

@@ -1,4 +1,4 @@
-"""Draw the capacity of function and endpoint as one picture: what may arrive, what is planned for, and what it costs."""
+"""Draw the capacity of function and endpoint as one picture: what the function admits, what scaling plans for, and what it costs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ops.capacity.model import Option, Plan, describe_call_limit, format_rate, f
 from ops.reports.plot_style import BLUE, GREEN, GREY, ORANGE, SKY, open_figure
 
 WIDTH, HEIGHT = 10, 5  # inches; 1200 x 600 at 120 dots an inch (plot_style.py)
-CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # behind words that a line would cross
-LARGE, SMALL = 13, 10.5  # points: legible still when the picture is shown 800 wide
+CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # the background of words that a line would cross
+LARGE, SMALL = 13, 10.5  # points: legible even when the picture is shown 800 pixels wide
 
 
 def draw_capacity_chart(plan: Plan, options: list[Option], source: str, path: Path) -> Path:
@@ -41,7 +41,7 @@ def draw_rates(panel: Any, plan: Plan) -> None:
     """Draw four bars in requests a minute; the endpoint's dark part is the smallest fleet, the light part the largest."""
     rows = [
         (f"Function admits: {describe_call_limit(plan)}", 0.0, ORANGE),
-        (f"Endpoint, target as set: {plan.as_set:,} an instance", float(plan.as_set), BLUE),
+        (f"Endpoint, current target: {plan.as_set:,} an instance", float(plan.as_set), BLUE),
         (f"Endpoint, advised target: {plan.target:,} an instance", float(plan.target), GREEN),
         (f"Endpoint, limit: {format_rate(plan.limit)} an instance", plan.limit, GREY),
     ]
@@ -69,7 +69,7 @@ def format_fleet_label(plan: Plan) -> str:
 
 
 def draw_gap(panel: Any, plan: Plan, end: float) -> None:
-    """Draw what arrives beyond what is planned for, as an arrow from one to the other."""
+    """Draw the gap between what the function admits and what scaling plans for, as an arrow."""
     height, middle = 1.36, max((plan.admitted + plan.covered) / 2, end * 0.05)
     style = {"arrowstyle": "<->", "color": ORANGE, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
     panel.annotate("", (plan.admitted, height), (plan.covered, height), arrowprops=style)
@@ -92,7 +92,7 @@ def draw_prices(panel: Any, plan: Plan, options: list[Option]) -> None:
     panel.set_yticks(range(len(options)), names)
     panel.set(xlim=(0, most * 1.3), ylim=(len(options) - 0.4, -0.6))
     panel.set_title(f"Instances for {format_rate(plan.traffic)} a minute")
-    panel.set_xlabel("US dollars a month (dark: as set)", fontsize=SMALL)
+    panel.set_xlabel("US dollars a month (dark: current type)", fontsize=SMALL)
     format_axis(panel, 4)
 
 

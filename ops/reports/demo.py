@@ -1,4 +1,4 @@
-"""The demo: its steps, each a command that can be typed by itself, and the report of what they did."""
+"""The demo: its steps, each of which is a command of its own, and the report of what they did."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class TestAccuracy:
-    """The accuracy that the trained model itself has on the whole test split, and the release that was made of it."""
+    """The accuracy of the trained model itself on the whole test split, and the release that was built from it."""
 
     release: str
     value: float
@@ -52,7 +52,7 @@ class TestAccuracy:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer that function and endpoint gave for one test picture, and the trained model's own (`offline`)."""
+    """The answer of function and endpoint for one test picture, and the trained model's own (`offline`)."""
 
     picture: str
     truth: str
@@ -84,43 +84,44 @@ class DemoReport:
 
 
 def plan_steps(settings: Settings, pictures: Path, seed: int, again: bool) -> Iterator[Step]:
-    """Yield the steps in the order in which each needs the one before."""
-    anew = " --again" if again else ""
-    kind = settings.train.instance_type
+    """Yield the steps in order: each needs the ones before it."""
+    again_flag = " --again" if again else ""
+    train_type = settings.train.instance_type
     box = pricing.price_instances("ec2", settings.ec2.instance_types[0]) + pricing.price_disk(settings.ec2.disk_gib)
     endpoint = pricing.price_instances("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
     yield Step("start the local AWS", "sandbox.up")
-    yield Step("look around", "doctor")
-    yield Step("roles and policies", "iam.apply")
-    yield Step("bucket", "data.up")
-    yield Step("pictures", f"data.push --dir {shlex.quote(str(pictures))}")
-    yield Step("private network", "net.up")
-    yield Step("GPU box", "ec2.up", box)
-    yield Step("train on the box", "ec2.train" + anew)
-    yield Step("train on one host", "sm.train" + anew, pricing.price_instances("sagemaker", kind))
-    yield Step("train on two hosts", "sm.train --instances 2" + anew, pricing.price_instances("sagemaker", kind, 2))
-    yield Step("serving image", "sm.image")
+    yield Step("check prerequisites", "doctor")
+    yield Step("create roles and policies", "iam.apply")
+    yield Step("create the bucket", "data.up")
+    yield Step("push the dataset", f"data.push --dir {shlex.quote(str(pictures))}")
+    yield Step("create the network", "net.up")
+    yield Step("start the GPU box", "ec2.up", box)
+    yield Step("train on the box", "ec2.train" + again_flag)
+    one_host, two_hosts = (pricing.price_instances("sagemaker", train_type, hosts) for hosts in (1, 2))
+    yield Step("train on one host", "sm.train" + again_flag, one_host)
+    yield Step("train on two hosts", "sm.train --instances 2" + again_flag, two_hosts)
+    yield Step("build the serving image", "sm.image")
     yield Step("deploy release 1", "sm.deploy --once", endpoint + 2 * pricing.price_alarm())
     yield Step("deploy release 2", "sm.deploy --instances 2")
     yield Step("scale with load", "sm.autoscale")
     yield Step(
-        "function in front",
+        "deploy the function",
         "lambda.deploy",
         pricing.price_provisioned_concurrency(settings.fn.provisioned, settings.fn.memory_mb),
     )
-    yield Step(f"ask about {SAMPLE} pictures", f"lambda.invoke --sample {SAMPLE} --seed {seed}")
-    yield Step("audit", "iam.audit")
-    yield Step("ask the model itself", "sm.evaluate --instances 2")
+    yield Step(f"classify {SAMPLE} pictures", f"lambda.invoke --sample {SAMPLE} --seed {seed}")
+    yield Step("audit the policies", "iam.audit")
+    yield Step("evaluate the model itself", "sm.evaluate --instances 2")
 
 
 def shorten_outcome(text: str) -> str:
-    """Return what a command said, without its hint at the next one."""
-    said = [line for line in text.splitlines() if line.strip() and not line.startswith("Next:")] or ["done"]
-    return said[-1].split(" Next: ")[0].split(" --again")[0].split("; ")[0][:96]
+    """Return the last line that a command printed, without its hint at the next one."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Next:")] or ["done"]
+    return lines[-1].split(" Next: ")[0].split(" --again")[0].split("; ")[0][:96]
 
 
 def compute_standing_cost(steps: list[StepResult]) -> float:
-    """Return dollars an hour of what is left standing until it is taken down; training costs only while it trains."""
+    """Return dollars an hour of what runs until it is torn down; training costs only while it trains."""
     return round(sum(step.dollars_per_hour for step in steps if ".train" not in step.command), 4)
 
 
@@ -141,10 +142,10 @@ def describe_report(report: DemoReport, settings: Settings, pictures: Path) -> s
             format_table(("step", "s", "outcome", "$/h on AWS"), rows),
             "",
             f"accuracy {accuracy.value:.4f} on the {accuracy.pictures} test pictures, release {accuracy.release[:12]}",
-            f"{report.agreeing} of {len(report.answers)} answers through Lambda and endpoint are the model's own",
-            f"{report.seconds} s; left standing on AWS it would cost ${report.dollars_per_hour:.3f} an hour "
+            f"{report.agreeing} of {len(report.answers)} answers through Lambda and endpoint are the trained model's own",
+            f"{report.seconds} s; left running on AWS it would cost ${report.dollars_per_hour:.3f} an hour "
             f"(list prices of {pricing.read_prices()['dated']}, ops/core/pricing.toml)",
-            f"written: {shorten_path(REPORT)}",
+            f"report: {shorten_path(REPORT)}",
             "",
             "Next: invoke sm.status            look at the endpoint",
             f"      invoke sm.invoke {pick_test_picture(pictures)}",
@@ -161,5 +162,5 @@ def pick_test_picture(pictures: Path) -> str:
 
 
 def shorten_path(path: Path) -> Path:
-    """Return the path as it would be typed from here, if it lies below."""
+    """Return the path relative to the current folder, if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

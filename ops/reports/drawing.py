@@ -37,7 +37,7 @@ def write_report(account: Account, job: str) -> Report:
     folder = fetch_model(account, job)
     found = results.read(job, folder)
     pictures, why = misclassified.fetch_wanted_pictures(account, found, results.list_worst_mistakes(found))
-    found = found.noting(why)
+    found = found.add_missing(why)
     for sentence in (*found.missing, f"Drawing the report of {job} ..."):
         say(sentence)
     plots = draw_plots(found, pictures, folder)
@@ -48,7 +48,7 @@ def write_report(account: Account, job: str) -> Report:
 
 
 def draw_plots(found: Results, pictures: dict[str, bytes], folder: Path) -> dict[str, Path]:
-    """Draw what the results allow into `folder`; return the PNG of each plot. `pictures` are files, by name."""
+    """Draw the plots that the results have data for into `folder`; return the PNG of each. `pictures` are files, by name."""
     drawn = {}
     if found.epochs:
         drawn["curves"] = training_plots.draw_curves(found, folder / "curves.png")

@@ -1,6 +1,6 @@
 """The report of a trained model as one HTML file, which embeds its pictures, has no scripts, and loads nothing else.
 
-Names of classes and files are untrusted: report.html.j2 escapes every text, and `shown` leaves nothing unprintable in it.
+Names of classes and files are untrusted: report.html.j2 escapes every text, and its filter `label` removes unprintable characters.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ class Tile:
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact that the page shows: `bad` speaks against trusting it, `soft` stands where nothing is known, `more` holds details."""
+    """A fact that the page shows: `warning` is a reason not to trust it, `placeholder` replaces a missing text, `details` come last."""
 
     text: str = ""
-    bad: str = ""
-    soft: str = ""
-    more: str = ""
+    warning: str = ""
+    placeholder: str = ""
+    details: str = ""
 
 
 def render_report(found: Results, drawn: dict[str, Path]) -> str:
-    """Return the page; `drawn` has the PNG of each plot: curves, confusion, mistakes, calibration, as far as they exist."""
+    """Return the page; `drawn` has the PNG of each plot that exists: curves, confusion, mistakes, calibration."""
     jinja = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
-    jinja.filters["shown"] = lambda value, limit=200: format_label(value, limit)
+    jinja.filters["label"] = lambda value, limit=200: format_label(value, limit)
     least_head, least, least_figures = find_least_recalled(found)
     return jinja.get_template(TEMPLATE.name).render(
         job=found.job,
@@ -59,14 +59,14 @@ def render_report(found: Results, drawn: dict[str, Path]) -> str:
         facts=facts(found),
         plots={name: encode_png(drawn[name]) if name in drawn else "" for name in PLOTS},
         confused=[
-            (label, said, f"{n} of {of}", format_percent(n / of))
-            for label, said, n, of in results.list_confused_pairs(found)
+            (label, predicted, f"{n} of {total}", format_percent(n / total))
+            for label, predicted, n, total in results.list_confused_pairs(found)
         ],
         least_head=least_head,
         least=least,
         least_figures=least_figures,
         mistakes=[
-            (p.name, p.label, p.said, format_percent(p.probability), format_decimal(p.loss))
+            (p.name, p.label, p.predicted, format_percent(p.probability), format_decimal(p.loss))
             for p in results.list_worst_mistakes(found)
         ],
         tables={name: read_section(found, name) for name in SECTIONS},
@@ -92,27 +92,27 @@ def build_tiles(found: Results) -> list[Tile]:
     if math.isfinite(pictures) and math.isfinite(accuracy):
         low, high = results.compute_interval(round(accuracy * pictures), int(pictures))
         tested = f"of {pictures:.0f} test pictures; 95 % interval {100 * low:.1f} to {100 * high:.1f}"
-    five = "always, with so few classes" if len(found.classes) <= 5 else "the class is among the first five"
+    five = "always 100 % with at most 5 classes" if len(found.classes) <= 5 else "true class among the top five"
     error, loss = found.test("calibration_error"), found.test("loss")
     return [
         Tile("accuracy", format_percent(accuracy), tested),
         Tile("top-5 accuracy", format_percent(found.test("top5")), five),
         Tile("macro F1", format_decimal(found.test("macro_f1")), "mean over classes, 1 is perfect"),
-        Tile("calibration error", format_decimal(error), "confidence against share right, 0 is perfect"),
+        Tile("calibration error", format_decimal(error), "gap between confidence and accuracy, 0 is perfect"),
         Tile("test loss", format_decimal(loss), "cross-entropy, nats"),
     ]
 
 
 def facts(found: Results) -> dict[str, Fact]:
-    """Return where the model comes from, and whether it may be trusted to come from there."""
+    """Return where the model comes from, with warnings where that is uncertain."""
     card = found.card
     commit = str(card.get("commit", "not recorded"))
     dirty = "dirty: files differed from this commit" if commit.endswith("-dirty") else ""
-    unknown = Fact(bad="unknown: trained from no git checkout")
+    unknown = Fact(warning="unknown: not trained from a Git checkout")
     return {
         "job": Fact(found.job),
         "data": Fact(str(card.get("data", "not recorded"))),
-        "commit": unknown if commit == "unknown" else Fact(commit, bad=dirty),
+        "commit": unknown if commit == "unknown" else Fact(commit, warning=dirty),
         "processes": Fact(str(card.get("processes", "not recorded"))),
         "device": Fact(str(card.get("device", "not recorded"))),
         "ledger": describe_ledger(found),
@@ -120,29 +120,31 @@ def facts(found: Results) -> dict[str, Fact]:
 
 
 def describe_ledger(found: Results) -> Fact:
-    """Say whether every picture was trained on exactly once an epoch, but for what fills the last batch up."""
+    """Report whether every picture was used exactly once per epoch, except for those repeated to fill the last batch."""
     if found.ledger is None:
-        return Fact(soft="not recorded")
+        return Fact(placeholder="not recorded")
     counts = {name: read_number(found.ledger, name) for name in ("pictures", "overlap", "padding")}
     counted = ", ".join(f"{name} {count:.0f}" for name, count in counts.items() if math.isfinite(count))
     if found.ledger.get("complete") is True and not counts["overlap"] > counts["padding"]:
-        return Fact(f"complete: each picture exactly once an epoch, but for what fills up the last batch ({counted})")
-    return Fact(bad="not complete: not every picture was trained on exactly once an epoch", more=f"({counted})")
+        return Fact(
+            f"complete: each picture was used once per epoch, except for repeats that fill the last batch ({counted})"
+        )
+    return Fact(warning="incomplete: not every picture was used exactly once per epoch", details=f"({counted})")
 
 
 def find_least_recalled(found: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]], int]:
-    """Return the classes that are recognised least: the head of the table, its rows, how many columns are numbers."""
+    """Return the table of the classes with the lowest recall: its head, its rows, how many columns are numbers."""
     if found.pictures:
         each = [one for one in results.compute_recalls(found) if one.right < one.pictures][:10]
         rows = [
             (one.label, one.mostly or "-", f"{one.right} of {one.pictures}", format_percent(one.share)) for one in each
         ]
-        return ("class", "mostly taken for", "right", "recall"), [*rows], 2
+        return ("class", "mostly predicted as", "right", "recall"), [*rows], 2
     return ("class", "recall"), [(name, format_percent(value)) for name, value in read_least_recalls(found)], 1
 
 
 def read_least_recalls(found: Results) -> list[tuple[str, float]]:
-    """Return the ten least of model.json's recalls, for models without predictions.jsonl."""
+    """Return the ten lowest of model.json's recalls, for models without predictions.jsonl."""
     value: Any = found.card
     for name in ("metrics", "test", "recall"):
         value = value.get(name) if isinstance(value, dict) else None

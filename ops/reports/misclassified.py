@@ -1,4 +1,4 @@
-"""The pictures of a model's worst mistakes, which are read from the dataset's shards and decoded as untrusted input."""
+"""Read the pictures of a model's worst mistakes from the dataset's shards, and decode them as untrusted input."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ BYTES = 32 << 20  # the largest picture file that is drawn: a larger one is an a
 def fetch_wanted_pictures(account: Account, found: Results, wanted: list[Picture]) -> tuple[dict[str, bytes], str]:
     """Return the wanted test pictures' files by name, and a sentence on why some are missing ("" when none is).
 
-    They come from the very dataset that the model was tested on, by its digest, and each is what the manifest says it is.
+    They come from the dataset that the model was tested on, by its digest, and each has the SHA-256 that the manifest gives.
     """
     if not wanted:
         return {}, ""
     digest = str(found.card.get("data"))
     try:
         if not SHA256.fullmatch(digest):
-            raise OpsError("model.json names no data set.")
+            raise OpsError("model.json names no dataset.")
         tested_on = read_manifest(account, digest)
     except OpsError as error:
-        return {}, f"The mistakes are drawn without their pictures. {error}"
+        return {}, f"The mistakes are shown without their pictures. {error}"
     names = {picture.name for picture in wanted}
     got: dict[str, bytes] = {}
     for shard in tested_on.shards:
@@ -37,12 +37,12 @@ def fetch_wanted_pictures(account: Account, found: Results, wanted: list[Picture
         if sums:
             got |= read_shard(account, digest, shard.key, sums)
     lost = len(names - set(got))
-    why = f"{lost} pictures of mistakes are not in the data set's shards. Look: invoke data.verify"
+    why = f"{lost} pictures of mistakes are not in the dataset's shards. Check the dataset: invoke data.verify"
     return got, why if lost else ""
 
 
 def read_shard(account: Account, digest: str, shard: str, sums: dict[str, str]) -> dict[str, bytes]:
-    """Return those files of one shard that have these SHA-256; none of a shard that is missing or corrupt."""
+    """Return the files of one shard that have these SHA-256 digests; {} for a shard that is missing or corrupt."""
     try:
         return local_shards.read_pictures(local_shards.fetch_object(account, digest, shard), sums)
     except (OpsError, tarfile.TarError):

@@ -1,7 +1,7 @@
 """The style of every plot: colours, fonts, and the figure that becomes a PNG.
 
-Equal inputs give equal bytes: plots have no times, no versions and no style of the operator. Blue is right, orange is wrong,
-on white; the two stay apart for the colour-blind and in print.
+Equal inputs give equal bytes: plots contain no times and no versions, and ignore the operator's own style. Blue is right,
+orange is wrong, on white: colour-blind readers and greyscale prints can tell the two apart.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ops.core.files import write_atomically
 
 BLUE, ORANGE, SKY, GREEN, GREY = "#0072B2", "#D55E00", "#56B4E9", "#009E73", "#666666"  # after Okabe and Ito
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", SKY, "#E69F00")
-MARKERS = "osD^vPX"  # a batch size has a mark too: colour is never the only difference
+MARKERS = "osD^vPX"  # each batch size has its own marker too: colour is never the only difference
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
     "font.size": 9,
@@ -43,8 +43,10 @@ STYLE = {
 @contextmanager
 def open_figure(path: Path, width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
     """Yield a matplotlib Figure of so many inches; save it as a PNG at `path` when the block ends."""
-    with warnings.catch_warnings(), style.context(["default", STYLE]):  # the operator's own style stays out
-        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks, numbers too long: they show as such
+    with warnings.catch_warnings(), style.context(["default", STYLE]):  # ignore the operator's own style
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # letters that the font lacks, or numbers that are too long, are visible in the plot
         drawing = Figure((width, height), layout=layout)
         yield drawing
         png = io.BytesIO()

@@ -1,7 +1,7 @@
-"""Read what a trained model's folder holds, as untrusted input, and count it; other modules draw.
+"""Read the results in a trained model's folder as untrusted input, and compute their figures; other modules draw them.
 
-The folder is an unpacked model.tar.gz. Older models lack some of its files, and a run that diverged holds NaN: both are
-reported, neither stops a report.
+The folder is an unpacked model.tar.gz. Older models lack some of its files, and a run that diverged contains NaN: both are
+reported, and neither stops a report.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from typing import Any
 from ops.core.errors import OpsError
 from ops.releases.trained_model import read_json_lines, read_json_object, read_number
 
-AGAIN = "Train once more to have it: invoke sm.train --again (on the box: invoke ec2.train --again)"
-LOST = {
+AGAIN = "Train again to get it: invoke sm.train --again (on the box: invoke ec2.train --again)"
+CONTENTS = {
     "metrics.jsonl": "the learning curves",
     "predictions.jsonl": "the confusion matrix, the worst mistakes and the calibration",
-    "ledger.json": "the word on whether each picture was trained on exactly once an epoch",
+    "ledger.json": "the check that each picture was used exactly once per epoch",
 }
 WORST = 20  # mistakes that are shown
-BINS = 15  # as training's calibration error has them
+BINS = 15  # as in training's calibration error
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The model's answer to one test picture; `probability` is that of the class it `said`. Numbers may be NaN."""
+    """The model's answer to one test picture; `probability` is that of the `predicted` class. Numbers may be NaN."""
 
     name: str
     label: str
-    said: str
+    predicted: str
     probability: float
     loss: float
 
 
 @dataclass(frozen=True)
 class Recall:
-    """The recall of one class: `right` of its `pictures` were recognised, the others mostly taken for `mostly` ("" when none was)."""
+    """The recall of one class: `right` of its `pictures` were recognised; `mostly` is the most frequent wrong class, or ""."""
 
     label: str
     right: int
@@ -53,38 +53,38 @@ class Recall:
 
 @dataclass(frozen=True)
 class Bin:
-    """A group of answers that have similar confidence: how sure they were on average (0..1), how many of how many were right."""
+    """A group of answers of similar confidence: their mean confidence (0..1), how many are right, and how many there are."""
 
-    sure: float
+    confidence: float
     right: int
     pictures: int
 
 
 @dataclass(frozen=True)
 class Results:
-    """The content of a model folder. `missing` holds sentences for people: what is not there, and how to get it."""
+    """The content of a model folder. `missing` holds sentences on what is missing, and how to get it."""
 
     job: str
     card: dict[str, Any]
     epochs: tuple[dict[str, Any], ...]
-    best: int | None  # the epoch whose weights were kept
+    best: int | None  # the epoch whose weights the model has
     pictures: tuple[Picture, ...]
     ledger: dict[str, Any] | None
     missing: tuple[str, ...]
 
     @cached_property
     def classes(self) -> list[str]:
-        """Return the classes in the model's order; a label that the model does not know comes last, and is not left out."""
+        """Return the classes in the model's order, then any labels that the model does not have."""
         known = [str(name) for name in list_or_empty(self.card.get("classes"))]
-        others = {picture.label for picture in self.pictures} | {picture.said for picture in self.pictures}
+        others = {picture.label for picture in self.pictures} | {picture.predicted for picture in self.pictures}
         return [*dict.fromkeys(known), *sorted(others - set(known))]
 
     @cached_property
     def right(self) -> int:
-        return sum(picture.said == picture.label for picture in self.pictures)
+        return sum(picture.predicted == picture.label for picture in self.pictures)
 
-    def noting(self, sentence: str) -> Results:
-        """Return the same with one sentence more on what is missing; "" adds none."""
+    def add_missing(self, sentence: str) -> Results:
+        """Return a copy with one more sentence on what is missing; "" adds none."""
         return replace(self, missing=(*self.missing, sentence)) if sentence else self
 
     def test(self, name: str) -> float:
@@ -93,7 +93,7 @@ class Results:
 
 
 def list_or_empty(value: Any) -> list[Any]:
-    """Return a list from a file as it is, and [] for anything else."""
+    """Return the value if it is a list, and [] for anything else."""
     return value if isinstance(value, list) else []
 
 
@@ -113,12 +113,15 @@ def read(job: str, folder: Path) -> Results:
     if card is None:
         raise OpsError(f"The model of {job} has no readable model.json: it was not made by training/train.py.")
     missing = [
-        f"{name} is missing, and with it {what}. {AGAIN}" for name, what in LOST.items() if not has_file(folder, name)
+        f"{name} is missing, so the report lacks {what}. {AGAIN}"
+        for name, what in CONTENTS.items()
+        if not has_file(folder, name)
     ]
-    lines, spoilt = read_json_lines(folder / "metrics.jsonl")
-    answers, odd = read_json_lines(folder / "predictions.jsonl")
+    lines, corrupt_lines = read_json_lines(folder / "metrics.jsonl")
+    answers, corrupt_answers = read_json_lines(folder / "predictions.jsonl")
     pictures = [picture for picture in map(parse_picture, answers) if picture]
-    for name, count in (("metrics.jsonl", spoilt), ("predictions.jsonl", odd + len(answers) - len(pictures))):
+    unread = corrupt_answers + len(answers) - len(pictures)
+    for name, count in (("metrics.jsonl", corrupt_lines), ("predictions.jsonl", unread)):
         if count:
             missing.append(f"{count} lines of {name} could not be read and are left out.")
     epochs = tuple(line for line in lines if math.isfinite(read_number(line, "epoch")))
@@ -135,41 +138,41 @@ def has_file(folder: Path, name: str) -> bool:
 
 def parse_picture(line: dict[str, Any]) -> Picture | None:
     """Return the picture that a line describes; None when the line lacks its label or the model's answer."""
-    said, chances = list_or_empty(line.get("top")), list_or_empty(line.get("probabilities"))
-    if not said or "label" not in line:
+    top, chances = list_or_empty(line.get("top")), list_or_empty(line.get("probabilities"))
+    if not top or "label" not in line:
         return None
     chance = read_number(chances[0]) if chances else math.nan
-    return Picture(str(line.get("name", "")), str(line["label"]), str(said[0]), chance, read_number(line, "loss"))
+    return Picture(str(line.get("name", "")), str(line["label"]), str(top[0]), chance, read_number(line, "loss"))
 
 
 def find_best_epoch(lines: list[dict[str, Any]], epochs: tuple[dict[str, Any], ...]) -> int | None:
-    """Return the epoch that the last line names; in older files, that of the least valid loss, which is what training keeps."""
+    """Return the epoch that the last line names; in older files, that of the lowest valid loss, whose weights training keeps."""
     for line in reversed(lines):
-        if math.isfinite(said := read_number(line, "best_epoch")):
-            return int(said)
+        if math.isfinite(best := read_number(line, "best_epoch")):
+            return int(best)
     losses = [(read_number(line, "valid", "loss"), int(line["epoch"])) for line in epochs]
     return min(((loss, epoch) for loss, epoch in losses if math.isfinite(loss)), default=(0.0, None))[1]
 
 
 def count_confusions(found: Results) -> list[list[int]]:
-    """Return counts [true class][class that was said], in the order of `found.classes`."""
+    """Return counts [true class][predicted class], in the order of `found.classes`."""
     place = {name: index for index, name in enumerate(found.classes)}
     counts = [[0] * len(place) for _ in place]
     for picture in found.pictures:
-        counts[place[picture.label]][place[picture.said]] += 1
+        counts[place[picture.label]][place[picture.predicted]] += 1
     return counts
 
 
 def list_confused_pairs(found: Results, count: int = 20) -> list[tuple[str, str, int, int]]:
-    """Return the most confused pairs: (is, said, how often, pictures of the class), most often first."""
+    """Return the most confused pairs: (true class, predicted class, count, pictures of the true class), the highest count first."""
     total = Counter(picture.label for picture in found.pictures)
-    wrong = Counter((p.label, p.said) for p in found.pictures if p.said != p.label)
+    wrong = Counter((p.label, p.predicted) for p in found.pictures if p.predicted != p.label)
     order = sorted(wrong.items(), key=lambda item: (-item[1], -item[1] / total[item[0][0]], item[0]))
-    return [(label, said, times, total[label]) for (label, said), times in order[:count]]
+    return [(label, predicted, times, total[label]) for (label, predicted), times in order[:count]]
 
 
 def compute_recalls(found: Results) -> list[Recall]:
-    """Return the recall of each class that has test pictures, the least first."""
+    """Return the recall of each class that has test pictures, the lowest first."""
     each = []
     for index, (label, row) in enumerate(zip(found.classes, count_confusions(found), strict=True)):
         wrong = [(count, -place) for place, count in enumerate(row) if count and place != index]
@@ -181,24 +184,24 @@ def compute_recalls(found: Results) -> list[Recall]:
 
 def list_worst_mistakes(found: Results, count: int = WORST) -> list[Picture]:
     """Return the wrong answers of the highest loss; a loss that is not a number counts as the highest."""
-    wrong = [picture for picture in found.pictures if picture.said != picture.label]
+    wrong = [picture for picture in found.pictures if picture.predicted != picture.label]
     return sorted(wrong, key=lambda p: (-p.loss if math.isfinite(p.loss) else -math.inf, p.name))[:count]
 
 
 def group_by_confidence(found: Results) -> list[Bin]:
     """Group the answers by confidence in BINS equal ranges; leave out empty ones, and answers without a probability."""
-    held: dict[int, list[Picture]] = {}
+    groups: dict[int, list[Picture]] = {}
     for picture in found.pictures:
         if 0 <= picture.probability <= 1 + 1e-6:  # a sum of float32 may be a little more than one
-            held.setdefault(min(int(picture.probability * BINS), BINS - 1), []).append(picture)
+            groups.setdefault(min(int(picture.probability * BINS), BINS - 1), []).append(picture)
     return [
-        Bin(sum(p.probability for p in some) / len(some), sum(p.said == p.label for p in some), len(some))
-        for _, some in sorted(held.items())
+        Bin(sum(p.probability for p in some) / len(some), sum(p.predicted == p.label for p in some), len(some))
+        for _, some in sorted(groups.items())
     ]
 
 
 def compute_interval(right: int, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share: what so few pictures leave open. It is (0, 1) when there are none."""
+    """Return Wilson's 95 % confidence interval of a share; (0, 1) without pictures."""
     if not count:
         return 0.0, 1.0
     z = 1.96

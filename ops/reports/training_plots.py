@@ -19,7 +19,7 @@ Line = tuple[tuple[str, ...], str, str, str]
 
 
 def draw_curves(found: Results, path: Path) -> Path:
-    """Draw loss, shares right, learning rate and speed, each by epoch; the epoch that was kept is marked."""
+    """Draw loss, accuracy, learning rate and speed, each by epoch, and mark the epoch whose weights were kept."""
     with open_figure(path, 11, 7.4) as drawing:
         for panel, plot in zip(
             drawing.subplots(2, 2).flat, (plot_losses, plot_accuracy, plot_learning_rate, plot_speed), strict=True
@@ -37,7 +37,7 @@ def draw_curves(found: Results, path: Path) -> Path:
 
 
 def set_log_axis(panel: Any, axis: str) -> None:
-    """Set a logarithmic axis with plain numbers: matplotlib's own are formulas, and those are switched off."""
+    """Set a logarithmic axis with plain numbers: matplotlib's own labels are formulas, which our style does not render."""
     panel.set(**{f"{axis}scale": "log"})
     ticks = panel.xaxis if axis == "x" else panel.yaxis
     ticks.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -53,12 +53,12 @@ def read_column(found: Results, *name: str) -> tuple[list[float], list[float]]:
 
 
 def find_best_value(found: Results, *name: str) -> float:
-    """Return the number at the epoch that was kept (they count from 1); NaN when there is none."""
+    """Return the number at the epoch whose weights were kept (epochs count from 1); NaN when there is none."""
     return dict(zip(*read_column(found, *name), strict=True)).get(float(found.best or 0), math.nan)
 
 
 def plot_lines(panel: Any, found: Results, wanted: Sequence[Line]) -> list[float]:
-    """Plot some numbers of metrics.jsonl; return all values that were there."""
+    """Plot some numbers of metrics.jsonl; return all values that it has."""
     every: list[float] = []
     for name, label, colour, dashes in wanted:
         epochs, values = read_column(found, *name)
@@ -75,7 +75,7 @@ def plot_losses(panel: Any, found: Results) -> None:
     if every and min(every) > 0 and max(every) > 30 * min(every):
         set_log_axis(panel, "y")
     least = find_best_value(found, "valid", "loss")
-    panel.set_title(f"Valid loss is {least:.3f} at epoch {found.best}" if math.isfinite(least) else "Loss")
+    panel.set_title(f"Valid loss {least:.3f} at epoch {found.best}" if math.isfinite(least) else "Loss")
     panel.set_ylabel("cross-entropy (nats)")
 
 
@@ -85,14 +85,14 @@ def plot_accuracy(panel: Any, found: Results) -> None:
         (("valid", "accuracy"), "valid accuracy", BLUE, "-"),
         (("valid", "macro_f1"), "valid macro F1", GREEN, "-."),
     ]
-    if len(found.classes) > 5:  # with fewer, one of five answers is always right
+    if len(found.classes) > 5:  # with at most five classes, top-5 is always right
         names.append((("valid", "top5"), "valid top-5", ORANGE, ":"))
     plot_lines(panel, found, names)
     panel.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     valid, train = find_best_value(found, "valid", "accuracy"), find_best_value(found, "train", "accuracy")
     known = math.isfinite(valid)
     panel.set_title(
-        f"{format_percent(valid, 1)} of valid right, {format_percent(train, 1)} of train" if known else "Shares right"
+        f"Accuracy: valid {format_percent(valid, 1)}, train {format_percent(train, 1)}" if known else "Accuracy"
     )
     panel.set_ylabel("share of pictures (%)")
 
@@ -105,12 +105,12 @@ def plot_learning_rate(panel: Any, found: Results) -> None:
 
 
 def plot_speed(panel: Any, found: Results) -> None:
-    """Plot pictures a second, and how many more it would have been without waiting for data (a share of the training time)."""
+    """Plot pictures a second, and how many more there would be without waiting for data (a share of the training time)."""
     epochs, reached = read_column(found, "images_per_s")
     waits = dict(zip(*read_column(found, "data_wait"), strict=True))
     waited = [
         min(max(waits.get(epoch, 0.0), 0.0), 0.9) for epoch in epochs
-    ]  # at more, the rest would be too small to see
+    ]  # with a larger share, the rest would be too small to see
     panel.bar(epochs, reached, 0.7, color=SKY, label="reached")
     title = f"{sorted(reached)[len(reached) // 2]:,.0f} images/s" if reached else "Images per second: not recorded"
     if seconds := read_column(found, "seconds")[1]:
@@ -124,9 +124,9 @@ def plot_speed(panel: Any, found: Results) -> None:
 
 
 def draw_trial_plot(found: list[Trial], path: Path) -> Path:
-    """Draw a tuning job's trials as a PNG: learning rate across (log), mean valid loss up, batch size by colour and mark.
+    """Draw a tuning job's trials as a PNG: x is the learning rate (log), y the mean valid loss, colour and marker the batch size.
 
-    Trials without a result stand along the bottom.
+    Trials without a result are marked along the bottom.
     """
     usable = [trial for trial in found if trial.lr > 0 and math.isfinite(trial.lr)]
     done = [trial for trial in usable if math.isfinite(read_loss(trial))]
@@ -162,7 +162,7 @@ def read_loss(trial: Trial) -> float:
 
 
 def plot_finished_trials(panel: Any, done: list[Trial]) -> None:
-    """Plot the trials that have a result; use a log scale as soon as one is so bad that the good ones would look alike."""
+    """Plot the trials that have a result; use a log scale when one is so bad that the good ones would look alike."""
     values = [read_loss(trial) for trial in done]
     if values and min(values) > 0 and max(values) > 20 * min(values):
         set_log_axis(panel, "y")
@@ -177,5 +177,5 @@ def plot_finished_trials(panel: Any, done: list[Trial]) -> None:
 def format_trials_title(best: Trial | None, count: int) -> str:
     """Return the title over `count` trials."""
     if best is None:
-        return f"None of {count} trials has a result" if count else "No trials yet"
+        return f"No result yet from {count} trials" if count else "No trials yet"
     return f"Best of {count} trials: loss {best.objective:.4f} at learning rate {best.lr:.2g}, batch {best.batch}"

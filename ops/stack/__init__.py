@@ -1,1 +1,1 @@
-"""The stack as a whole: what has to be right before anything else can work."""
+"""The stack as a whole: the prerequisites of all other commands."""

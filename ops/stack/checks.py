@@ -36,11 +36,14 @@ def check_prerequisites(account: Account) -> Iterator[Check]:
         "account",
         same,
         caller["Account"],
-        f"the settings say {settings.aws.account}: take that account's file, invoke -f FILE ...",
+        f"the settings say {settings.aws.account}: use that account's settings file, invoke -f FILE ...",
     )
     region = account.region or settings.aws.region
     yield Check(
-        "region", region == settings.aws.region, region, f"aws.region is {settings.aws.region}: one of the two is wrong"
+        "region",
+        region == settings.aws.region,
+        region,
+        f"aws.region is {settings.aws.region}: change it, or the profile's region",
     )
     if region == settings.aws.region:  # the stack has nothing in another region
         yield check_operator_role(account)
@@ -50,23 +53,23 @@ def check_prerequisites(account: Account) -> Iterator[Check]:
         "disk",
         free > DISK_GB,
         f"{free:.0f} GB free",
-        f"{DISK_GB} GB are wanted for models and releases: rm -r .kennel/models .kennel/releases",
+        f"models and releases need {DISK_GB} GB: rm -r .kennel/models .kennel/releases",
     )
 
 
 def check_operator_role(account: Account) -> Check:
-    """Report whether the stack's roles can be assumed. They may be missing: the first iam.apply makes them."""
+    """Report whether the stack's roles can be assumed. They may be missing: the first iam.apply creates them."""
     settings = account.settings
     if not settings.aws.take_roles:
-        return Check("roles", True, "commands go as the profile is (aws.take_roles: false)")
+        return Check("roles", True, "commands use the profile's own credentials (aws.take_roles: false)")
     operator = settings.role_arn("operator")
     try:
         account.call("sts", "assume_role", RoleArn=operator, RoleSessionName="doctor")
     except AwsError:
         return Check(
-            "roles", True, f"{settings.build_role_name('operator')} cannot be taken; first of all: invoke iam.apply"
+            "roles", True, f"{settings.build_role_name('operator')} cannot be assumed; run first: invoke iam.apply"
         )
-    return Check("roles", True, f"{settings.build_role_name('operator')} can be taken")
+    return Check("roles", True, f"{settings.build_role_name('operator')} can be assumed")
 
 
 def check_serving_image(account: Account) -> Check:

@@ -20,7 +20,7 @@ def test_another_metric_and_a_schedule_come_and_go(whole, drill):
     assert [
         one["message"].split(".")[0] for one in json.loads(explained.out)["findings"] if one["severity"] == "error"
     ] == [
-        "It has no policy by concurrency",
+        "It has no scaling policy for concurrency",
         "There is a second policy, kennel-whole-invocations, left from another metric: invoke sm",
         "The scheduled action kennel-whole-morning is missing",
         "The scheduled action kennel-whole-launch is missing",
@@ -30,11 +30,9 @@ def test_another_metric_and_a_schedule_come_and_go(whole, drill):
     assert "Scaling between 1 and 2 instances. 4 made" in other("sm.autoscale").out
     assert "Scaling between 1 and 2 instances. 0 made" in other("sm.autoscale").out
     said = other("sm.autoscale", "--explain").out
-    assert said.startswith("kennel-whole follows its load: ")
-    assert "Adds after 3 ten-second points in a row above 2 requests at once each; the last: " in said
+    assert said.startswith("kennel-whole scales with its load: ")
+    assert "Adds instances after 3 ten-second points in a row above 2 requests at once each; latest points: " in said
     back = whole("sm.autoscale").err
     assert back.count("delete_scheduled_action") == 2
-    assert (
-        "+ application-autoscaling.delete_scaling_policy: it is scaled by invocations now, not by concurrency" in back
-    )
-    assert whole("sm.autoscale", "--explain", ok=False).out.startswith("kennel-whole follows its load: ")
+    assert "+ application-autoscaling.delete_scaling_policy: scale by invocations instead of concurrency" in back
+    assert whole("sm.autoscale", "--explain", ok=False).out.startswith("kennel-whole scales with its load: ")

@@ -110,7 +110,7 @@ def test_a_function_has_its_roles_keys_and_none_of_ours(function, whole):
 def test_status_and_concurrency_tell_the_limits(whole):
     found = json.loads(whole("lambda.status", "--json").out)
     assert (found["reserved"], found["provisioned"], found["provisioned_state"]) == (10, 1, "READY")
-    assert "the next is refused with 429" in whole("lambda.concurrency").out
+    assert "the next gets 429" in whole("lambda.concurrency").out
 
 
 def test_a_picture_goes_through_the_function(whole, digits):

@@ -147,9 +147,9 @@ def test_a_build_that_fails_says_why_and_what_next(checkout, serving, words):
     failed = checkout("sm.image")
     assert failed.code == 1
     assert words in failed.err
-    assert "The build of the image FAILED in BUILD: Error while executing command: docker build --tag" in failed.err
+    assert "The image build FAILED in BUILD: Error while executing command: docker build --tag" in failed.err
     assert "log group /aws/codebuild/kennel-building-image, stream " in failed.err
-    assert "Mend serving/, then: invoke sm.image" in failed.err
+    assert "Fix serving/, then run: invoke sm.image" in failed.err
 
 
 def test_an_interrupted_wait_goes_on_with_the_same_build(checkout):
@@ -178,7 +178,7 @@ def test_a_build_that_is_stopped_says_so(checkout):
     client.stop_build(id=client.list_builds_for_project(projectName="kennel-building-image")["ids"][0])
     _, err = building.communicate(timeout=30)
     assert building.returncode == 1
-    assert "The build of the image STOPPED in BUILD: Build stopped" in err
+    assert "The image build STOPPED in BUILD: Build stopped" in err
     assert time.monotonic() - began < 20
 
 

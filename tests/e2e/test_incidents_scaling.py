@@ -36,7 +36,7 @@ def test_endpoint_not_scaling(whole, drill, digits):
         until(lambda: alarms(whole)[0] == "OK")
         assert page.verified()
         assert not page.confirmed()
-    # More for now, and back: the page says that Verify fails in between
+    # The maximum raised, and back: the page says that Verify fails in between
     assert page.works("more")
     assert not page.verified()
     whole("sm.autoscale")

@@ -69,7 +69,7 @@ def test_bad_model(served, digits, tmp_path):
     assert page.verified()
     job = json.loads(served("sm.train", "--data", str(shuffled(digits, tmp_path / "shuffled")), "--json").out)["job"]
     refused = served("sm.deploy", "--job", job, ok=False)
-    assert "it was trained on other data" in refused.err
+    assert "it was trained on another dataset" in refused.err
     served("sm.deploy", "--job", job, "--because", "new pictures")
     assert page.confirmed()
     assert not page.verified()

@@ -92,8 +92,8 @@ def wrong_answers(folder):
 BAD = {
     no_model: "could not be packaged",
     crash_at_load: "golden.npz cannot be read",
-    wrong_order: "its classes stand in another order: score 0 is 9's, and was 0's",
-    slow: "it is slow: p99",
+    wrong_order: "its classes have another order: score 0 belongs to 9, in the live release to 0",
+    slow: "it is too slow: p99",
     wrong_answers: "the model does not reproduce its golden answers",
 }
 
@@ -167,9 +167,11 @@ def test_a_silent_roll_back_is_an_error_with_aws_reason(live):
 
     cli, jobs = live
     config = config_of_a_spoilt_release(cli, jobs)
-    want = plan.EndpointSpec(Release("0" * 64, "spoilt"), cli.settings, made=config, kind="ml.m5.large")
+    want = plan.EndpointSpec(
+        Release("0" * 64, "spoilt"), cli.settings, existing_config=config, config_instance_type="ml.m5.large"
+    )
     apply(plan.steps(plan.facts(cli.account), want), cli.account, lambda _: None)
-    with pytest.raises(OpsError, match="is not live: AWS went back to .*did not pass the ping health check") as told:
+    with pytest.raises(OpsError, match="is not live: AWS rolled back to .*did not pass the ping health check") as told:
         asking.verify_release(cli.account, want, plan.find_endpoint(cli.account)["EndpointConfigName"])
     assert told.value.code == ROLLED_BACK
     assert cli("sm.smoke").code == 0
@@ -320,7 +322,7 @@ def test_what_is_live_and_unknown_cannot_be_compared(live):
     refused = cli("sm.deploy", "--job", jobs[1], ok=False)
     cli.account.call("s3", "put_object", **told, Body=kept)
     assert refused.code == STOPPED
-    assert "nothing is known of what is live" in refused.err
+    assert "has no metadata, so the gate cannot compare with it" in refused.err
 
 
 def test_what_aws_refuses_of_an_update_is_refused_here_too(live):
@@ -350,7 +352,7 @@ def test_another_instance_type_under_scaling_goes_the_long_way_round(live):
     done = other("sm.deploy", "--job", jobs[0])
     assert "deregister_scalable_target" in done.err
     assert plan.read_instance_type(cli.account, plan.find_endpoint(cli.account)["EndpointConfigName"]) == "ml.c5.xlarge"
-    assert plan.facts(cli.account).scaled
+    assert plan.facts(cli.account).has_scaling
 
 
 def test_an_endpoint_whose_time_is_over_is_reaped_after_asking(live):

@@ -119,8 +119,8 @@ def test_load_adds_an_instance_and_a_quiet_quarter_of_an_hour_takes_it_away(whol
     until(lambda: "NotScaledReasons" in activities(whole, IncludeNotScaledActivities=True)[0])
     explained = whole("sm.autoscale", "--explain", ok=False)
     assert explained.code == 7
-    assert "! It has the most instances that it may have, 2, and is above its target." in explained.out
-    assert "not scaled: it has the most instances that it may have" in explained.out
+    assert "! It has its maximum of 2 instances, and is above its target." in explained.out
+    assert "not scaled: it has its maximum of instances" in explained.out
     done = activities(whole)[0]
     assert done["Description"] == "Setting desired instance count to 2."
     assert done["StatusCode"] == "Successful"
@@ -155,7 +155,9 @@ def test_registering_and_the_schedule_move_the_capacity_at_once(whole, drill):
     assert "start 1 more at once" in whole("sm.autoscale", "--min-instances", "2").err
     assert capacity(whole)[1] == 2
     until(lambda: capacity(whole) == (2, 2))
-    assert "It may have 2 to 2 instances, the settings say 1 to 2" in whole("sm.autoscale", "--explain", ok=False).out
+    assert (
+        "Its bounds are 2 to 2 instances, the settings say 1 to 2" in whole("sm.autoscale", "--explain", ok=False).out
+    )
     # what is not given stays; suspended, the schedule does nothing
     suspended = {"ScheduledScalingSuspended": True}
     account.call(AAS, "register_scalable_target", **where, SuspendedState=suspended)
@@ -184,7 +186,7 @@ def test_registering_and_the_schedule_move_the_capacity_at_once(whole, drill):
     assert activities(whole)[0]["Cause"] == "scheduled action name x was triggered"
     account.call(AAS, "delete_scheduled_action", **where, ScheduledActionName="x")
     drill("clock", speed=1)
-    assert "let it run 1 to 2 instances" in whole("sm.autoscale").err
+    assert "scale between 1 and 2 instances" in whole("sm.autoscale").err
 
 
 @pytest.mark.timeout(300)

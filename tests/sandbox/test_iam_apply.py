@@ -24,7 +24,7 @@ def test_a_boundary_is_changed_by_an_administrator_and_bootstrap_is_told_before_
     for dry in ((), ("--dry",)):
         told = cli(*dry, "iam.apply", ok=False)
         assert told.code == 4
-        assert "As an administrator: INVOKE_AWS_TAKE_ROLES=false invoke iam.apply. Nothing was touched" in told.err
+        assert "Run it as an administrator: INVOKE_AWS_TAKE_ROLES=false invoke iam.apply" in told.err
     assert "1 made" in cli("iam.apply", env={"INVOKE_AWS_TAKE_ROLES": "false"}).out
 
 
@@ -87,7 +87,7 @@ def test_a_role_in_the_way_is_refused_before_anything_is_made(stacks):
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(BEFORE))
     for command in (("iam.diff",), ("--dry", "iam.apply"), ("iam.apply",)):
         ran = cli(*command, ok=False)
-        assert (ran.code, f"role/{name} is in the way of" in ran.err) == (1, True), ran.said
+        assert (ran.code, f"role/{name} has the name of" in ran.err) == (1, True), ran.said
     assert [one for one in snapshot.read(cli.account).policies if "/intheway/" in one] == []
     iam.delete_role(RoleName=name)  # anybody may take it, which other tests' audits would tell
 
@@ -100,7 +100,7 @@ def test_a_policy_of_the_name_of_ours_is_kept_before_iam_revoke_writes_over_it(s
     )
     ran = cli("iam.revoke", "ec2-box", "--yes")
     kept = WORK / "iam" / "revokekeeps" / name / "inline-AWSRevokeOlderSessions.json"
-    assert f"stays only in {kept}" in ran.err
+    assert f"only backup: {kept}" in ran.err
     assert json.loads(kept.read_text())["document"] == doc("s3:ListAllMyBuckets")
     cli("iam.revoke", "ec2-box", "--yes")
     assert len(list(kept.parent.iterdir())) == 1
@@ -159,7 +159,7 @@ def test_the_sixth_version_is_made_and_the_first_is_kept(stacks):
     first = iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"]
     folder = WORK / "iam" / "sixth" / cli.settings.build_role_name("auditor")
     dry = cli("--dry", "iam.apply", "--role", "auditor").err
-    assert f"stays only in {folder / 'v1.json'}" in dry
+    assert f"only backup: {folder / 'v1.json'}" in dry
     assert not folder.exists()
     assert "2 made" in cli("iam.apply", "--role", "auditor").out
     there = {one["VersionId"] for one in iam.list_policy_versions(PolicyArn=arn)["Versions"]}
@@ -178,7 +178,7 @@ def test_the_sixth_version_is_made_and_the_first_is_kept(stacks):
         "v1",
         "--yes",
     )
-    assert "says what v1 said already" in cli(*back).err  # v1 was the repository's own, and so is v6
+    assert "is equivalent to v1 already" in cli(*back).err  # v1 was the repository's own, and so is v6
 
 
 def default(cli, arn):
@@ -203,12 +203,12 @@ def test_roll_back_and_forward_again(stacks):
     done = cli(*back, "--yes")
     assert "1 made. Undo: invoke iam.apply --role auditor" in done.out
     assert default(cli, arn) == ("v2", doc("s3:ListAllMyBuckets"))
-    assert "is back already, at v2" in cli(*back, "--yes").err
+    assert "is rolled back already, to v2" in cli(*back, "--yes").err
     assert default(cli, arn)[0] == "v2"
     assert "1 made" in cli("iam.apply", "--role", "auditor").out
     for version in ("v1", "v2", "v3"):
         iam.delete_policy_version(PolicyArn=arn, VersionId=version)
-    assert "v4 -> v2 (kept here)" in cli(*back, "--yes").err
+    assert "v4 -> v2 (from its backup)" in cli(*back, "--yes").err
     assert default(cli, arn) == ("v5", doc("s3:ListAllMyBuckets"))
     assert "0 made" in cli(*back, "--yes").out
     name = cli.settings.build_role_name("auditor")
@@ -240,8 +240,8 @@ def test_a_roll_back_leaves_alone_what_was_not_changed_last(stacks):
     iam = cli.account.client("iam")
     iam.detach_role_policy(RoleName=cli.settings.build_role_name("operator"), PolicyArn=data)
     refused = cli(*back, ok=False)
-    assert "has no versions: attachments, inline policies" in refused.err
-    assert "Mend it: invoke iam.apply --role operator" in refused.err
+    assert "parts without versions: attachments, inline policies" in refused.err
+    assert "Fix them: invoke iam.apply --role operator" in refused.err
     assert default(cli, models)[0] == "v3"
     cli("iam.apply", "--role", "operator")
 
@@ -276,6 +276,6 @@ def test_what_iam_does_not_read_back_is_said(stacks):
         replace(want, trust=WANTED[0].trust) if want.role == "ec2-box" else want
         for want in policies.read_roles(cli.settings)
     ]
-    with pytest.raises(OpsError, match="kennel-unread-ec2-box: its trust differs") as missed:
+    with pytest.raises(OpsError, match="kennel-unread-ec2-box: set its trust policy") as missed:
         apply.wait_until_applied(cli.account, lambda have: apply.steps(have, wanted, cli.settings), timeout_s=0.3)
     assert missed.value.code == 1

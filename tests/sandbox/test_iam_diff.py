@@ -18,9 +18,9 @@ def test_the_command_tells_drift_by_its_exit_code(stacks):
     assert ran.code == 7
     assert ran.out.splitlines() == [
         name,
-        f"  - live can s3:Get* on {BUCKET}/*; the repository does not say so",
-        f"  + apply would bound it by {name}-boundary",
-        "  - live holds the inline policy extra",
+        f"  - live allows s3:Get* on {BUCKET}/*; the repository does not",
+        f"  + apply would set the permissions boundary {name}-boundary",
+        "  - live has the inline policy extra",
     ]
     data = json.loads(cli("iam.diff", "--role", "lambda-invoke", "--json", ok=False).out)
     assert [(one["role"], one["kind"], one["apply"]) for one in data] == [

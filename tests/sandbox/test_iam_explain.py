@@ -34,7 +34,7 @@ def test_what_the_text_leaves_out_is_taken_from_flags(cli):
     flags = ("--principal", "operator", "--resource", f"arn:aws:s3:::{cli.settings.bucket}/elsewhere/x")
     done = cli("iam.explain", "AWS refused HeadObject: 403: Forbidden", *flags, ok=False)
     assert done.code == 7
-    assert "kennel-explain-operator asks s3:GetObject of arn:aws:s3:::${bucket}" not in done.out
+    assert "kennel-explain-operator requests s3:GetObject on arn:aws:s3:::${bucket}" not in done.out
     assert '"Resource": "arn:aws:s3:::${bucket}/elsewhere/x"' in done.out
 
 

@@ -183,7 +183,7 @@ def test_what_the_command_refuses(stacks, tmp_path):
     iam = account.client("iam")
     iam.create_role(RoleName="prunerefuses-new", AssumeRolePolicyDocument=json.dumps(TRUST))
     for name, words in (
-        (settings.build_role_name("auditor"), "is wanted: it stands in iam_policies/"),
+        (settings.build_role_name("auditor"), "is in use: it is described in iam_policies/"),
         ("prunerefuses-new", "is younger than 7 days"),
         ("nobody", "There is no role nobody"),
     ):
@@ -193,14 +193,14 @@ def test_what_the_command_refuses(stacks, tmp_path):
     file = tmp_path / "f.json"
     for text, words in (
         ("{", "cannot be read"),
-        ("{}", "is no role that iam.prune saved"),
+        ("{}", "is not a role that iam.prune saved"),
         (
             json.dumps(saved().data).replace("123456789012", "999999999999"),
             "is of account 999999999999; the settings are for 123456789012",
         ),
-        (json.dumps(saved(name=settings.build_role_name("auditor")).data), "is wanted, and stands in iam_policies/"),
+        (json.dumps(saved(name=settings.build_role_name("auditor")).data), "is described in iam_policies/"),
         (json.dumps(saved(path="/kennel/prod/").data), "of another stack, prod"),
-        (json.dumps(saved(attached=["x"]).data), "attached[0] is no policy's ARN"),
+        (json.dumps(saved(attached=["x"]).data), "attached[0] is not a policy ARN"),
         ("[" * 5000 + "]" * 5000, "cannot be read"),
         ('{"a":' * 30 + "1" + "}" * 30, "nested more than 12 levels deep"),
         ('{"kind": 1, "kind": 2}', 'duplicate key "kind"'),
@@ -284,7 +284,7 @@ def test_a_removal_that_died_at_its_end_is_done_and_its_file_named(stacks, drill
     assert name not in snapshot.read(cli.account).roles
     (path,) = (WORK / "iam" / "pruneend" / "removed").glob("*.json")
     path.with_name("a.json").write_text("[" * 5000)  # somebody else's file is no reason to stop
-    words = f"{name} is removed already. Back again: invoke iam.restore {path}"
+    words = f"{name} is removed already. Restore it: invoke iam.restore {path}"
     assert words in cli("--dry", "iam.prune").err
     assert json.loads(path.read_text())["finished"] is False
     assert words in cli("iam.prune").err
@@ -362,5 +362,5 @@ def test_a_role_whose_name_another_trust_holds_is_told_of(stacks, drill):
         "Statement": [{"Effect": "Allow", "Principal": {"AWS": who}, "Action": "sts:AssumeRole"}],
     }
     cli.account.client("iam").create_role(RoleName="prunetrusted-b", AssumeRolePolicyDocument=json.dumps(trust))
-    assert f"prunetrusted-b: its trust names {name}" in cli("--dry", "iam.prune", "--roles", name).err
+    assert f"prunetrusted-b: its trust policy names {name}" in cli("--dry", "iam.prune", "--roles", name).err
     cli.account.client("iam").delete_role(RoleName="prunetrusted-b")

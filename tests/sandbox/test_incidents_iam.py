@@ -254,7 +254,7 @@ def test_sessions_under_way_are_cut_off_and_later_ones_work(stacks, tmp_path):
     listed = {"Bucket": cli.settings.bucket}
     session.call("s3", "get_bucket_versioning", **listed)
     dry = cli("--dry", "iam.revoke", "operator")
-    assert "is not cut off" in dry.out
+    assert "is not revoked" in dry.out
     assert "1 to make" in dry.err
     session.call("s3", "get_bucket_versioning", **listed)
     assert "say --yes" in cli("iam.revoke", "operator", ok=False).err
@@ -263,12 +263,12 @@ def test_sessions_under_way_are_cut_off_and_later_ones_work(stacks, tmp_path):
     assert "with an explicit deny in an identity-based policy" in message
     file = tmp_path / "error.txt"
     file.write_text(message)
-    assert "(iam.revoke): take the role anew" in cli("iam.explain", f"@{file}").out
+    assert "(iam.revoke): assume the role again" in cli("iam.explain", f"@{file}").out
     later = Account(cli.settings, "operator")
     later.call("s3", "get_bucket_versioning", **listed)
     # iam.apply does not lift it, and it is no drift
     assert "0 made" in cli("iam.apply").out
-    assert "old sessions are cut off" in cli("iam.diff").err
+    assert "old sessions are revoked" in cli("iam.diff").err
     refused(session, "s3", "get_bucket_versioning", **listed)
     # what is cut off a second time includes what came between
     cli("iam.revoke", "operator", "--yes")
@@ -305,7 +305,7 @@ def test_a_word_that_means_two_is_refused(stack, leak):
         said = stack("iam.revoke", "operator", "--yes", ok=False)
         assert said.code == 1
         assert (
-            f"{stack.settings.role_arn('operator')} or arn:aws:iam::{ACCOUNT}:user/operator: give the ARN" in said.err
+            f"{stack.settings.role_arn('operator')} or arn:aws:iam::{ACCOUNT}:user/operator. Give the ARN" in said.err
         )
     finally:
         iam.delete_user(UserName="operator")
@@ -326,4 +326,4 @@ def test_a_password_is_told(stack, leak):
 
 def test_nobody_cuts_himself_off(stack):
     refusal = stack("iam.revoke", "administrator", "--yes", ok=False)
-    assert (refusal.code, "you would cut yourself off" in refusal.err) == (1, True)
+    assert (refusal.code, "you would revoke yourself" in refusal.err) == (1, True)

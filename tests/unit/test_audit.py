@@ -194,7 +194,7 @@ def test_a_finding_names_the_statement_the_policy_and_what_passed():
     ]
     one = next(f for f in audited(account(role("r", *statements, deny("kms:*")))) if f.rule == "IAM-EXPO-002")
     assert (one.policy, one.statement) == (f"arn:aws:iam::{ACCOUNT}:policy/r", "Wide")
-    assert one.message == "may change who may use any resource: s3:PutBucketPolicy"
+    assert one.message == "may change the policies of any resource: s3:PutBucketPolicy"
 
 
 ATTACHED = "arn:aws:iam::aws:policy/"
@@ -242,7 +242,7 @@ def test_a_policy_whose_text_is_not_at_hand_is_told():
     gone = f"arn:aws:iam::{ACCOUNT}:policy/gone"
     (told,) = audited(account((replace(made, boundary=gone), held)))
     assert (told.rule, told.policy) == ("IAM-UNREAD-001", gone)
-    assert "let nothing through" in told.message
+    assert "it allowed nothing" in told.message
 
 
 def test_what_only_a_user_can_be_asked_is_no_condition_that_a_role_meets():
@@ -481,8 +481,8 @@ def test_a_role_whose_function_is_gone(name, trust, days, functions, gone):
         for f in audited(have, facts=account_facts.AccountFacts(function_names=functions))
         if f.rule == "IAM-USE-001"
     ]
-    where = f"from {SETTINGS.aws.region}, the one region that was asked"
-    assert told == ([f"its function resize is gone {where}"] if gone else [])
+    where = f"in {SETTINGS.aws.region}, the only region that was checked"
+    assert told == ([f"its function resize does not exist {where}"] if gone else [])
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ def test_a_role_that_works_in_another_region_is_not_obsolete(used, region, gone)
     (made, policies) = role("resize-role-a1b2c3d4", trust=LAMBDA, days=100 if used else 30, last_used=used)
     have = account((replace(made, last_region=region), policies))
     told = [f.message for f in audited(have, facts=account_facts.AccountFacts(function_names=frozenset()))]
-    assert any("its function resize is gone" in message for message in told) is gone
+    assert any("its function resize does not exist" in message for message in told) is gone
 
 
 def test_services_that_were_granted_and_never_used():
@@ -510,7 +510,7 @@ def test_services_that_were_granted_and_never_used():
     (one,) = [
         f for f in audited(account(made), facts=account_facts.AccountFacts(usage=usage)) if f.rule == "IAM-USE-002"
     ]
-    assert (one.severity, one.message) == ("medium", "may use sns, sqs, and has not for 90 days")
+    assert (one.severity, one.message) == ("medium", "may use sns, sqs, but has not for 90 days")
     assert found(account(made), "IAM-USE-002", facts=account_facts.AccountFacts()) == []
 
 
@@ -645,34 +645,34 @@ def guarded(allowed, denied=None, who="*"):
     [
         ({"blocks": PRIVATE, "policy": TLS_ONLY}, ""),
         ({"blocks": PRIVATE, "policy": None}, ""),
-        ({"blocks": {}}, "public access is not blocked"),
-        ({"blocks": PRIVATE | {"BlockPublicAcls": False}}, "not blocked: BlockPublicAcls"),
-        ({"blocks": PRIVATE, "policy": doc(trusting("*", "s3:GetObject", Resource="arn:aws:s3:::b/*"))}, "lets everybody in"),
+        ({"blocks": {}}, "Block Public Access is off"),
+        ({"blocks": PRIVATE | {"BlockPublicAcls": False}}, "Block Public Access is off: BlockPublicAcls"),
+        ({"blocks": PRIVATE, "policy": doc(trusting("*", "s3:GetObject", Resource="arn:aws:s3:::b/*"))}, "its policy allows everyone"),
         ({"blocks": PRIVATE, "policy": doc(trusting(FOREIGN, "s3:GetObject", Resource="arn:aws:s3:::b/*"))}, "of another account"),
         ({"blocks": PRIVATE, "policy": doc(trusting(OWN_ROOT, "s3:GetObject", Resource="arn:aws:s3:::b/*"))}, ""),
         ({"blocks": PRIVATE, "policy": doc(trusting("*", "s3:*", Resource="*", **when("StringEquals", "aws:SourceVpce", "vpce-1")))}, ""),
         ({"blocks": PRIVATE, "policy": doc(trusting("*", "s3:*", Resource="*", **when("StringEquals", "aws:PrincipalAccount", ACCOUNT)))}, ""),
-        (guarded(when("StringEqualsIfExists", "aws:SourceVpce", "vpce-1")), "lets everybody in"),
+        (guarded(when("StringEqualsIfExists", "aws:SourceVpce", "vpce-1")), "its policy allows everyone"),
         (guarded({}, when("StringNotEqualsIfExists", "aws:SourceVpce", "vpce-1")), ""),
         (guarded({}, when("StringNotEquals", "aws:SourceVpce", "vpce-1")), ""),
-        (guarded({}, {"Condition": {"StringNotEquals": {"aws:SourceVpce": "vpce-1"}, "Null": {"aws:SourceVpce": "false"}}}), "lets everybody in"),
-        (guarded(when("Null", "aws:SourceVpce", "true")), "lets everybody in"),
-        (guarded(when("StringEqualsIfExists", "aws:PrincipalOrgID", "o-ours")), "lets everybody in"),
+        (guarded({}, {"Condition": {"StringNotEquals": {"aws:SourceVpce": "vpce-1"}, "Null": {"aws:SourceVpce": "false"}}}), "its policy allows everyone"),
+        (guarded(when("Null", "aws:SourceVpce", "true")), "its policy allows everyone"),
+        (guarded(when("StringEqualsIfExists", "aws:PrincipalOrgID", "o-ours")), "its policy allows everyone"),
         (guarded(when("StringEquals", "aws:PrincipalOrgID", "o-ours")), ""),
-        (guarded(when("IpAddress", "aws:SourceIp", "::/0")), "lets everybody in"),
-        (guarded(when("IpAddress", "aws:SourceIp", "2000::/3")), "lets everybody in"),
+        (guarded(when("IpAddress", "aws:SourceIp", "::/0")), "its policy allows everyone"),
+        (guarded(when("IpAddress", "aws:SourceIp", "2000::/3")), "its policy allows everyone"),
         (guarded(when("IpAddress", "aws:SourceIp", "2001:db8:7::/48")), ""),
         (guarded(when("IpAddress", "aws:SourceIp", "10.0.0.0/8")), ""),
-        (guarded(when("NotIpAddress", "aws:SourceIp", "198.51.100.0/24")), "lets everybody in"),
-        (guarded(when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::*:role/foo")), "lets everybody in"),
+        (guarded(when("NotIpAddress", "aws:SourceIp", "198.51.100.0/24")), "its policy allows everyone"),
+        (guarded(when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::*:role/foo")), "its policy allows everyone"),
         (guarded(when("ArnLike", "aws:PrincipalArn", f"{ROLE}/*")), ""),
-        (guarded(when("StringEquals", "aws:PrincipalType", "Anonymous")), "lets everybody in"),
-        (guarded({}, when("Null", "aws:PrincipalArn", "true")), "lets everybody in"),
+        (guarded(when("StringEquals", "aws:PrincipalType", "Anonymous")), "its policy allows everyone"),
+        (guarded({}, when("Null", "aws:PrincipalArn", "true")), "its policy allows everyone"),
         (guarded({}, when("StringNotEquals", "aws:PrincipalAccount", ACCOUNT)), ""),
         (guarded(when("StringEquals", "s3:DataAccessPointAccount", ACCOUNT)), ""),
         (guarded(when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::999999999999:role/ci-*"), who=FOREIGN), "of another account"),
         (guarded(when("ArnLike", "aws:PrincipalArn", f"{ROLE}/ci-*"), who=FOREIGN), ""),
-        ({"blocks": PRIVATE | {"IgnorePublicAcls": False}, "grants": [ANYONE]}, "its ACL lets everybody in"),
+        ({"blocks": PRIVATE | {"IgnorePublicAcls": False}, "grants": [ANYONE]}, "its ACL allows everyone"),
         ({"blocks": PRIVATE, "grants": [ANYONE]}, ""),
     ],
 )  # fmt: skip
@@ -694,8 +694,8 @@ def function(principal, **more):
     ("given", "expected"),
     [
         ({"policies": [], "urls": []}, ""),
-        (function("*"), "lets everybody in"),
-        (function("*", **when("StringEquals", "lambda:FunctionUrlAuthType", "NONE")), "lets everybody in"),
+        (function("*"), "its policy allows everyone"),
+        (function("*", **when("StringEquals", "lambda:FunctionUrlAuthType", "NONE")), "its policy allows everyone"),
         (function(FOREIGN), "of another account"),
         (function({"AWS": f"{ROLE}/ours"}), ""),
         (function({"Service": "s3.amazonaws.com"}), "on behalf of any account"),
@@ -705,7 +705,7 @@ def function(principal, **more):
         (function({"Service": "s3.amazonaws.com"}, **when("ArnLike", "aws:SourceArn", "arn:aws:s3:::logs-*")), "on behalf of any account"),
         (function({"Service": "s3.amazonaws.com"}, **when("ArnLike", "aws:SourceArn", "arn:aws:s3:::mine")), ""),
         (function({"Service": "events.amazonaws.com"}, **when("ArnLike", "aws:SourceArn", "arn:aws:events:*:*:rule/*")), "on behalf of any account"),
-        ({"policies": [], "urls": ["NONE"]}, "asks nobody"),
+        ({"policies": [], "urls": ["NONE"]}, "no authentication"),
         ({"policies": [], "urls": ["AWS_IAM"]}, ""),
     ],
 )  # fmt: skip
@@ -886,11 +886,11 @@ def test_to_accept_an_administrator_is_to_accept_what_follows():
     [
         ("[[waiver]]\nrule = 'R'\nexpires = 2027-01-01", "waiver 1 has no principal"),
         ("[[waiver]]\nrule = 'R'\nprincipal = 'p'\nexpires = 2027-01-01\nrole = 'x'", "unknown field 'role'"),
-        ("[[waiver]]\nrule = 'R'\nprincipal = 'p'\nexpires = '2027-01-01'", "expires is a date"),
-        ("[[waiver]]\nrule = 'R'\nprincipal = 'p'\nexpires = 2027-01-01T00:00:00Z", "expires is a date"),
-        ("[[waiver]]\nrule = 5\nprincipal = 'p'\nexpires = 2027-01-01", "rule is a text"),
+        ("[[waiver]]\nrule = 'R'\nprincipal = 'p'\nexpires = '2027-01-01'", "expires must be a date"),
+        ("[[waiver]]\nrule = 'R'\nprincipal = 'p'\nexpires = 2027-01-01T00:00:00Z", "expires must be a date"),
+        ("[[waiver]]\nrule = 5\nprincipal = 'p'\nexpires = 2027-01-01", "rule must be a string"),
         ("waiver = 5", "written as"),
-        ("waiver = [5]", "is no table"),
+        ("waiver = [5]", "is not a table"),
         ("[[waivers]]", "nothing else"),
         ("[[waiver", "waivers.toml"),
     ],
@@ -988,7 +988,7 @@ def test_files_and_snapshots_are_audited_without_an_account(tmp_path):
     assert cli("iam.audit", "--snapshot", str(file), "--fail-on", "critical").code == 0
     text = cli("iam.audit", "--snapshot", str(file), ok=False)
     assert "IAM-PASS-001" in text.out
-    assert "not held against iam_policies/" in text.err
+    assert "not compared with iam_policies/" in text.err
     assert "2 roles and 0 users: 1 high" in text.err
 
 
@@ -1024,32 +1024,32 @@ def test_many_ways_of_one_principal_to_more_rights_are_one_row_and_few_are_told_
     assert (len(many) > 6, len(few)) == (True, 1)
     rows = format_findings(told, "2 roles", Snapshot()).splitlines()
     assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "r"] == [many[0].rule]
-    assert sum(f"(and {len(many) - 1} more ways to more rights: --json)" in row for row in rows) == 1
+    assert sum(f"(and {len(many) - 1} more escalation paths: --json)" in row for row in rows) == 1
     assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "s"] == [few[0].rule]
     assert len(fold_paths(many[:5])[0]) == 5
     assert len(fold_paths(many[:6])[0]) == 1
 
 
 HOSTILE = [
-    ("[]", "A snapshot is what"),
-    ("{}", "A snapshot is what"),
-    ("5", "A snapshot is what"),
-    ("{half", "is no JSON"),
-    ("\xff\xfe", "is no JSON"),
+    ("[]", "Write a snapshot with"),
+    ("{}", "Write a snapshot with"),
+    ("5", "Write a snapshot with"),
+    ("{half", "is not JSON"),
+    ("\xff\xfe", "is not JSON"),
     ('{"kennel_snapshot": 2, "details": {}}', "schema 2; this Kennel reads 1"),
-    ('{"kennel_snapshot": 1, "details": []}', "A snapshot is what"),
+    ('{"kennel_snapshot": 1, "details": []}', "Write a snapshot with"),
     ('{"RoleDetailList": [], "IsTruncated": true}', "only the first page"),
-    ('{"RoleDetailList": 5}', "RoleDetailList is no list"),
-    ('{"RoleDetailList": [5]}', "RoleDetailList[0] is no object"),
+    ('{"RoleDetailList": 5}', "RoleDetailList must be a list"),
+    ('{"RoleDetailList": [5]}', "RoleDetailList[0] must be an object"),
     ('{"RoleDetailList": [{"RoleName": "r"}]}', "RoleDetailList[0] has no Arn"),
-    ('{"RoleDetailList": [{"RoleName": "r", "Arn": "r"}]}', "RoleDetailList[0].Arn is no ARN"),
-    ('{"RoleDetailList": [{"RoleName": "r", "Arn": "a:b:c:d:e:f", "CreateDate": "soon"}]}', "CreateDate is no date"),
-    ('{"RoleDetailList": [{"RoleName": "r", "Arn": "a:b:c:d:e:f", "AssumeRolePolicyDocument": "{half"}]}', "is no JSON"),
-    ('{"RoleDetailList": [{"RoleName": "r", "Arn": "a:b:c:d:e:f", "AssumeRolePolicyDocument": 7}]}', "is no policy"),
-    ('{"RoleDetailList": [{"RoleName": "r", "Arn": "a:b:c:d:e:f", "MaxSessionDuration": "1 h"}]}', "is no number"),
+    ('{"RoleDetailList": [{"RoleName": "r", "Arn": "r"}]}', "RoleDetailList[0].Arn must be an ARN"),
+    ('{"RoleDetailList": [{"RoleName": "r", "Arn": "a:b:c:d:e:f", "CreateDate": "soon"}]}', "CreateDate must be a date"),
+    ('{"RoleDetailList": [{"RoleName": "r", "Arn": "a:b:c:d:e:f", "AssumeRolePolicyDocument": "{half"}]}', "must be JSON"),
+    ('{"RoleDetailList": [{"RoleName": "r", "Arn": "a:b:c:d:e:f", "AssumeRolePolicyDocument": 7}]}', "must be a policy"),
+    ('{"RoleDetailList": [{"RoleName": "r", "Arn": "a:b:c:d:e:f", "MaxSessionDuration": "1 h"}]}', "must be a whole number"),
     ('{"RoleDetailList": ' + "[" * 3000 + "]" * 3000 + "}", "nested"),
     ('{"RoleDetailList": ' + "[" * 60 + "]" * 60 + "}", "nested more than 40 levels"),
-    ('{"RoleDetailList": ' + "9" * 5000 + "}", "is no JSON"),
+    ('{"RoleDetailList": ' + "9" * 5000 + "}", "is not JSON"),
 ]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def test_a_bare_endpoint_gets_bounds_and_a_policy():
                 "ScheduledScalingSuspended": False,
             },
         },
-        why="let it run 1 to 2 instances; at the most",
+        why="scale between 1 and 2 instances; costs up to",
         dollars_per_hour=0.115,
     )
     assert policy == change.Change(
@@ -69,7 +69,7 @@ def test_a_bare_endpoint_gets_bounds_and_a_policy():
                 "ScaleInCooldown": 20,
             },
         },
-        why="hold 20 invocations per instance and minute",
+        why="track 20 invocations per instance and minute",
     )
 
 
@@ -81,7 +81,7 @@ def test_a_bare_endpoint_gets_bounds_and_a_policy():
         (scaling.Facts((1, 4), RIGHT), PLAIN, (1, 4), []),
         (scaling.Facts((1, 2), RIGHT), PLAIN, (2, 2), ["register_scalable_target"]),
         (scaling.Facts((1, 2), RIGHT, ("DynamicScalingInSuspended",)), PLAIN, None, ["register_scalable_target"]),
-        (scaling.Facts((1, 2), RIGHT, lost=1), PLAIN, None, ["put_scaling_policy"]),
+        (scaling.Facts((1, 2), RIGHT, deleted_alarms=1), PLAIN, None, ["put_scaling_policy"]),
         (scaling.Facts((1, 2), {"kennel-demo-invocations": {}}), PLAIN, None, ["put_scaling_policy"]),
         (scaling.Facts((1, 2), RIGHT | {"theirs": {}}), PLAIN, None, []),
         (scaling.Facts((1, 2), RIGHT), BY_CONCURRENCY, None, ["put_scaling_policy", "delete_scaling_policy"]),
@@ -116,9 +116,9 @@ def test_another_metric_is_put_before_the_old_one_goes():
             "ScaleInCooldown": 20,
         }
     )
-    assert put.why == "hold 3 requests at once per instance"
+    assert put.why == "track 3 requests at once per instance"
     assert delete.args == {**WHERE, "PolicyName": "kennel-demo-invocations"}
-    assert delete.why == "it is scaled by concurrency now, not by invocations"
+    assert delete.why == "scale by concurrency instead of invocations"
 
 
 def test_a_schedule_is_put_with_the_stacks_name_and_its_price():
@@ -130,7 +130,7 @@ def test_a_schedule_is_put_with_the_stacks_name_and_its_price():
         "Timezone": "Europe/Berlin",
         "ScalableTargetAction": {"MinCapacity": 2, "MaxCapacity": 6},
     }
-    assert morning.why == "2 to 6 instances from cron(45 7 ? * MON-FRI *) Europe/Berlin; at the most"
+    assert morning.why == "scale between 2 and 6 instances from cron(45 7 ? * MON-FRI *) Europe/Berlin; costs up to"
     assert morning.dollars_per_hour == pytest.approx(4 * 0.115)  # beyond the two that are priced already
     assert launch.dollars_per_hour == 0
     later = datetime(2026, 12, 2, tzinfo=UTC)
@@ -142,12 +142,12 @@ def test_a_schedule_is_put_with_the_stacks_name_and_its_price():
 @pytest.mark.parametrize(
     ("have", "bounds", "why", "dollars"),
     [
-        (scaling.Facts((1, 2), RIGHT), (3, 6), "let it run 3 to 6 instances, start 2 more at once; at the most", 0.575),
-        (scaling.Facts((1, 4), RIGHT, instances=4), None, "let it run 1 to 2 instances, take 2 away at once; at the most", 0),
-        (scaling.Facts((1, 2), RIGHT, ("DynamicScalingOutSuspended",)), None, "resume scaling out; at the most", 0.115),
+        (scaling.Facts((1, 2), RIGHT), (3, 6), "scale between 3 and 6 instances, start 2 more at once; costs up to", 0.575),
+        (scaling.Facts((1, 4), RIGHT, instances=4), None, "scale between 1 and 2 instances, remove 2 at once", 0),
+        (scaling.Facts((1, 2), RIGHT, ("DynamicScalingOutSuspended",)), None, "resume scaling out; costs up to", 0.115),
         (
             scaling.Facts((1, 9), RIGHT, ("DynamicScalingOutSuspended", "ScheduledScalingSuspended")), None,
-            "resume scaling out and the schedule, let it run 1 to 2 instances; at the most", 0.115,
+            "resume scaling out and the schedule, scale between 1 and 2 instances; costs up to", 0.115,
         ),
     ],
 )  # fmt: skip
@@ -181,7 +181,7 @@ def test_bounds_without_room_and_burstable_types_are_refused_before_any_call():
 def test_scheduled_actions_are_said_to_go_with_the_endpoint():
     have = (endpoint.Facts(), scaling.Facts((1, 2), RIGHT, schedule=ACTIONS))
     (deregister,) = change.preview(teardown.steps(have, CLOCKED))
-    assert deregister.why.endswith("its policy and its scheduled actions go with it")
+    assert deregister.why.endswith("with its policy and its scheduled actions")
 
 
 HIGH = Alarm("out", "h", "OK", 20.0, 3, 60, (4.0, 12.0, 25.0))
@@ -190,7 +190,7 @@ LOW = Alarm("in", "l", "OK", 18.0, 15, 60, (4.0,) * 15)
 GAPS = Alarm("in", "l", "INSUFFICIENT_DATA", 18.0, 15, 60, (4.0,) * 6 + (None,) * 9)
 QUIET = settings_of(text="endpoint: {scale_out_cooldown_s: 300, scale_in_cooldown_s: 300}\n")
 OURS = {"kennel-demo-invocations": scaling.build_policy_config(QUIET)}
-FULL = "It has the most instances that it may have, 2"
+FULL = "It has its maximum of 2 instances"
 
 
 def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=()):
@@ -201,19 +201,19 @@ def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=())
     ("facts", "expected"),
     [
         (seen(scaling.Facts((1, 2), OURS)), []),
-        (seen(scaling.Facts(None)), [("error", "No scalable target is registered: it stays at 1.")]),
-        (seen(scaling.Facts((1, 2))), [("error", "It has no policy by invocations.")]),
+        (seen(scaling.Facts(None)), [("error", "No scalable target is registered: the number of instances stays at 1.")]),
+        (seen(scaling.Facts((1, 2))), [("error", "It has no scaling policy for invocations.")]),
         (
             seen(scaling.Facts((1, 2), OURS, ("DynamicScalingOutSuspended", "ScheduledScalingSuspended"))),
             [("error", "Scaling out is suspended."), ("error", "The schedule is suspended.")],
         ),
-        (seen(scaling.Facts((1, 8), OURS)), [("error", "It may have 1 to 8 instances, the settings say 1 to 2.")]),
+        (seen(scaling.Facts((1, 8), OURS)), [("error", "Its bounds are 1 to 8 instances, the settings say 1 to 2.")]),
         (
             seen(scaling.Facts((1, 2), {"kennel-demo-invocations": {**scaling.build_policy_config(QUIET), "TargetValue": 900.0}})),
             [("error", "Its policy has TargetValue 900.0, the settings say 20.0.")],
         ),
-        (seen(scaling.Facts((1, 2), OURS, lost=1)), [("error", "Somebody deleted an alarm of its policy.")]),
-        (seen(scaling.Facts((1, 2), OURS | {"x": {}})), [("note", "There is a second policy, x, somebody else's.")]),
+        (seen(scaling.Facts((1, 2), OURS, deleted_alarms=1)), [("error", "An alarm of its policy was deleted.")]),
+        (seen(scaling.Facts((1, 2), OURS | {"x": {}})), [("note", "There is a second policy, x, not created by Kennel.")]),
         (
             seen(scaling.Facts((1, 2), OURS | {"kennel-demo-concurrency": {}})),
             [("error", "There is a second policy, kennel-demo-concurrency, left from another metric")],
@@ -221,21 +221,21 @@ def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=())
         (seen(scaling.Facts((1, 2), OURS, instances=2), running=2), [("note", FULL + ": more load adds none.")]),
         (
             seen(scaling.Facts((1, 2), OURS, instances=2), running=2, alarms=(FIRING, LOW)),
-            [("error", FULL + ", and is above its target. More for now: invoke sm.autoscale --max-instances 4")],
+            [("error", FULL + ", and is above its target. Raise the maximum for now: invoke sm.autoscale --max-instances 4")],
         ),
         (seen(scaling.Facts((1, 2), OURS), alarms=(FIRING, LOW)), []),
         (seen(scaling.Facts((1, 3), OURS, instances=2), alarms=(HIGH, LOW)), [
-            ("error", "It may have 1 to 3 instances"), ("note", "1 of 2 are starting: 3 to 7 minutes each."),
+            ("error", "Its bounds are 1 to 3 instances"), ("note", "1 of 2 instances are starting: 3 to 7 minutes each."),
         ]),
         (
             seen(scaling.Facts((1, 2), OURS, instances=2), running=2, alarms=(HIGH, GAPS)),
-            [("note", FULL), ("note", "Nothing is taken away yet: 9 of the last 15 minutes had no request, and so no point;")],
+            [("note", FULL), ("note", "No instance is removed yet: 9 of the last 15 minutes had no request, and so no data point;")],
         ),
         (seen(scaling.Facts((1, 2), OURS), status="Updating"), [("note", "The endpoint is Updating: its instances are not")]),
         (seen(scaling.Facts((1, 2), OURS), status="Failed"), [("error", "The endpoint has failed")]),
         (
             seen(scaling.Facts((1, 2), OURS), activities=({"StatusCode": "Failed", "Description": "x", "StatusMessage": "No quota."},)),
-            [("error", "The last change Failed: No quota. A quota, or no capacity of ml.m5.large.")],
+            [("error", "The last scaling activity Failed: No quota. Check the quota of ml.m5.large; if it is not reached, AWS lacks capacity: try again later")],
         ),
         (
             seen(scaling.Facts((1, 2), OURS), activities=(
@@ -268,8 +268,8 @@ def test_a_schedule_that_is_not_there_and_cooldowns_that_do_nothing_are_found():
     assert [(one.severity, one.message.split(":")[0], one.fix) for one in found] == [
         ("error", "The scheduled action kennel-demo-morning is missing.", "invoke sm.autoscale"),
         ("error", "The scheduled action kennel-demo-launch is missing.", "invoke sm.autoscale"),
-        ("note", "endpoint.scale_out_cooldown_s 20 cannot bind", ""),
-        ("note", "endpoint.scale_in_cooldown_s 20 cannot bind", ""),
+        ("note", "endpoint.scale_out_cooldown_s 20 has no effect", ""),
+        ("note", "endpoint.scale_in_cooldown_s 20 has no effect", ""),
     ]
 
 
@@ -313,12 +313,12 @@ def test_it_is_told_in_plain_words():
         ),
     )  # fmt: skip
     lines = scaling_diagnosis.describe_diagnosis(facts, scaling_diagnosis.findings(facts, QUIET), QUIET).splitlines()
-    assert lines[0] == "kennel-demo does not follow its load as the settings want:"
-    assert lines[1].startswith("! It has the most instances that it may have, 2, and is above its target.")
+    assert lines[0] == "kennel-demo does not scale as the settings say:"
+    assert lines[1].startswith("! It has its maximum of 2 instances, and is above its target.")
     assert lines[-4:] == [
-        "Adds after 3 one-minute points in a row above 20 requests a minute each; the last: 24, 32, 25. ALARM",
-        "Takes away after 15 one-minute points in a row below 18 requests a minute each; the last: "
+        "Adds instances after 3 one-minute points in a row above 20 requests a minute each; latest points: 24, 32, 25. ALARM",
+        "Removes instances after 15 one-minute points in a row below 18 requests a minute each; latest points: "
         + "4, " * 6 + "none, " * 8 + "none. INSUFFICIENT_DATA",
-        "The last that was done, or not:",
-        "  2026-11-22 00:00:00Z  not scaled: it has the most instances that it may have (monitor alarm h)",
+        "Latest scaling activities:",
+        "  2026-11-22 00:00:00Z  not scaled: it has its maximum of instances (monitor alarm h)",
     ]  # fmt: skip

@@ -101,8 +101,8 @@ def test_the_originals_settings_let_twelve_times_through_of_what_they_plan_for(o
     plan, measured = planned(original)
     (finding,) = model.findings(plan, measured)
     assert finding.message == (
-        "The function admits 472 requests a minute; the endpoint's scaling target covers 40. "
-        "That is 12 times what 2 x 20 plan for; at its target an instance is 3 % busy."
+        "The function admits 472 requests a minute; the endpoint's scaling target covers 40 (2 x 20). "
+        "That is 12 times as many; at that target an instance uses 3 % of its limit."
     )
     assert finding.fix == "Set endpoint.invocations_per_instance to 330; then: invoke sm.autoscale"
     assert plan.instances(plan.as_set) == 24
@@ -112,7 +112,7 @@ def test_the_originals_settings_let_twelve_times_through_of_what_they_plan_for(o
 def test_what_is_advised_mends_it(original):
     plan, measured = planned(changed(original, "endpoint", invocations_per_instance=330))
     assert said(plan, measured) == []
-    assert "Nothing is wrong" in describe_plan(plan, measured, [], [])
+    assert "Function, scaling and instances agree." in describe_plan(plan, measured, [], [])
 
 
 @given(rps=st.floats(0.1, 500), ms=st.floats(5, 20_000), slots=st.integers(1, 500), as_set=st.integers(1, 20_000))
@@ -132,14 +132,14 @@ def test_fewer_calls_at_a_time_are_advised_only_where_some_are_left(original):
     plan, measured = planned(changed(original, "fn", reserved=100))
     first, second = model.findings(plan, measured)
     assert "endpoint.max_instances to 15 (or fn.reserved to 13, then invoke lambda.deploy)" in first.fix
-    assert "2 instances can do 1,320. With 100 calls under way each waits about 4.5 s." in second.message
+    assert "2 instances can handle 1,320. With 100 concurrent calls each waits about 4.5 s." in second.message
     slow, measured = planned(original, rps=0.1, ms=30_000)  # one call is more than the endpoint covers
     assert not any("fn.reserved to 0" in finding.fix for finding in model.findings(slow, measured))
 
 
 def test_a_target_that_no_instance_reaches_is_found(original):
     plan, measured = planned(changed(original, "endpoint", invocations_per_instance=700))
-    assert any("the endpoint would be full before it scales" in text for text in said(plan, measured))
+    assert any("the endpoint is full before it scales out" in text for text in said(plan, measured))
 
 
 def test_traffic_beyond_function_and_instances_is_found(original):
@@ -147,13 +147,13 @@ def test_traffic_beyond_function_and_instances_is_found(original):
     _, refused, short = model.findings(plan, measured)
     assert "more than the function admits (472): the others are refused with 429" in refused.message
     assert refused.fix.startswith("Set fn.reserved to 43;")
-    assert "2,000 requests a minute want 7 instances" in short.message
+    assert "2,000 requests a minute need 7 instances" in short.message
     assert model.compute_function_throughput(43, 1268.95) >= 2000 > model.compute_function_throughput(42, 1268.95)
 
 
 def test_a_function_that_is_switched_off_has_no_traffic_to_plan_for(original):
     off = changed(original, "fn", reserved=0)
-    with pytest.raises(OpsError, match="lets nothing through"):
+    with pytest.raises(OpsError, match="admits no calls"):
         planned(off)
     assert planned(off, traffic=60)[0].admitted == 0
     assert planned(changed(original, "fn", reserved=None))[0].slots == 1000
@@ -174,7 +174,7 @@ def test_bf16_is_not_carried_over_to_a_cpu_that_has_none(original):
         assert options[name].dollars_per_month is None
         assert options[name].note == "not comparable, no bf16: measure there"
     assert "bf16 on Xeon with AMX says little about ml.m5.large" in said(plan, ON_AMX)[0]
-    assert "What one ml.m5.large does is not known" in describe_source(plan, ON_AMX)
+    assert "There is no measurement for ml.m5.large" in describe_source(plan, ON_AMX)
 
 
 def test_other_types_are_estimated_by_vcpus_and_say_so(original):
@@ -254,8 +254,8 @@ def test_the_picture_is_a_png_of_its_size(original, tmp_path, settings):
 def test_the_command_asks_nobody_when_the_figures_are_given(tmp_path):
     done = ran(*BY_HAND, "--out", str(tmp_path / "a.png"))
     assert done.returncode == 7
-    assert "The function admits 472 requests a minute; the endpoint's scaling target covers 40." in done.stdout
-    assert "As given by hand, not measured: 11 requests a second for one ml.m5.large" in done.stdout
+    assert "The function admits 472 requests a minute; the endpoint's scaling target covers 40 (2 x 20)." in done.stdout
+    assert "Given by flags, not measured: 11 requests a second for one ml.m5.large" in done.stdout
     assert (tmp_path / "a.png").stat().st_size > 10_000
     found = json.loads(ran(*BY_HAND, "--json").stdout)
     assert found["function"]["admitted_per_minute"] == 472

@@ -21,12 +21,15 @@ LIVE = ReleaseSummary(
         ({}, None),
         ({"accuracy": 0.941}, None),
         ({"accuracy": 0.99}, None),
-        ({"accuracy": 0.93}, "it is worse: accuracy 0.9300 on the test split, and 0.9500 is live"),
-        ({"classes": ["a", "c", "b"]}, "its classes stand in another order: score 1 is c's, and was b's"),
-        ({"classes": ["a", "b"]}, "without c"),
-        ({"classes": ["a", "b", "c", "z"]}, "with z"),
-        ({"classes": ["a", "b", "z"]}, "without c and with z"),
-        ({"data": "e" * 64}, "it was trained on other data"),
+        ({"accuracy": 0.93}, "its accuracy on the test split is lower: 0.9300, the live release has 0.9500"),
+        (
+            {"classes": ["a", "c", "b"]},
+            "its classes have another order: score 1 belongs to c, in the live release to b",
+        ),
+        ({"classes": ["a", "b"]}, "removed c"),
+        ({"classes": ["a", "b", "c", "z"]}, "added z"),
+        ({"classes": ["a", "b", "z"]}, "removed c; added z"),
+        ({"data": "e" * 64}, "it was trained on another dataset"),
         ({"data": "e" * 64, "accuracy": 0.5}, "are of different test pictures"),
     ],
 )
@@ -55,11 +58,11 @@ def note(config, rollback=False, outcome="live", release="", scaled=False):
         ([note("a"), note("b"), note("a", rollback=True)], "a", None),
         ([note("a"), note("b"), note("c"), note("b", rollback=True)], "b", "a"),
         ([note("a"), note("b"), note("a", rollback=True), note("c")], "c", "a"),  # not to b, which was bad
-        ([note("a"), note("b", outcome="AWS went back"), note("c")], "c", "a"),
+        ([note("a"), note("b", outcome="AWS rolled back"), note("c")], "c", "a"),
         ([note("a"), note("b"), note("x", rollback=True)], "x", "b"),  # to one that was never deployed by a note
         ([note("a"), note("a")], "a", None),
-        # Live, whatever its note says: the proof failed, or the process died, after AWS had changed over
-        ([note("a"), note("b", outcome="answers, but not as it should")], "b", "a"),
+        # Live, whatever its note says: the proof failed, or the process died, after AWS had moved the traffic
+        ([note("a"), note("b", outcome="gives wrong answers")], "b", "a"),
         ([note("x"), note("a"), note("b", outcome="unfinished")], "b", "a"),
         ([note("a"), note("b"), note("c"), note("b", rollback=True, outcome="unfinished")], "b", "a"),
     ],
@@ -70,7 +73,7 @@ def test_a_roll_back_goes_to_what_lay_below_and_never_forward(notes, live, befor
 
 
 def test_a_release_is_gone_back_to_as_it_was_when_it_went_live():
-    notes = [note("c1", release="r"), note("c2", outcome="AWS went back", release="r"), note("c3")]
+    notes = [note("c1", release="r"), note("c2", outcome="AWS rolled back", release="r"), note("c3")]
     assert history.find_last_deployment(notes, "r").config == "c1"
     assert history.find_last_deployment(notes, "s") is None
 
@@ -87,7 +90,7 @@ def test_scaling_that_was_taken_away_is_missed_after_a_deployment_that_ended_too
     [
         (48, "2026-11-30T00:00Z", 9, ""),
         (48, "2026-11-24T11:59Z", 9, "It expired at 2026-11-24T11:59Z"),
-        (48, "", 0, "Nobody has called it for 24 hours"),
+        (48, "", 0, "It had no calls for 24 hours"),
         (23, "", 0, ""),  # younger than that
         (48, "", 1, ""),
     ],

@@ -50,7 +50,7 @@ def test_an_unknown_placeholder_is_an_error(tmp_path):
     ):
         roles.read_roles(SETTINGS, folder=tmp_path)
     (tmp_path / "r" / "permissions.json").write_text(json.dumps({"Statement": ["x" * 6200]}))
-    with pytest.raises(InputError, match="AWS takes 6144"):
+    with pytest.raises(InputError, match="AWS accepts at most 6144"):
         roles.read_roles(SETTINGS, folder=tmp_path)
 
 

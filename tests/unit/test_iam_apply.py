@@ -149,7 +149,7 @@ def test_all_that_is_written_over_is_kept_and_each_file_named():
         Backup(f"role/{NAME}", "tags", {"kennel:stack": "other"}),
     ]
     files = [WORK / "iam" / SETTINGS.stack.name / NAME / f"{part}.json" for part in ("boundary", "trust", "tags")]
-    assert [step.danger for step in steps] == [f"stays only in {path}" for path in files]
+    assert [step.danger for step in steps] == [f"only backup: {path}" for path in files]
 
 
 def test_somebody_elses_policy_of_the_same_name_is_kept():
@@ -182,7 +182,7 @@ def test_the_file_that_is_named_is_the_one_in_which_it_lies():
 @pytest.mark.parametrize(
     ("name", "path", "words"),
     [
-        (NAME, "/", "invoke iam.prune --roles kennel-demo-auditor keeps all of it in a file"),
+        (NAME, "/", "invoke iam.prune --roles kennel-demo-auditor, which saves it to a file"),
         (NAME.upper(), SETTINGS.role_path, "invoke iam.prune --roles KENNEL-DEMO-AUDITOR"),
     ],
 )
@@ -190,14 +190,14 @@ def test_a_role_of_the_name_at_another_path_is_not_adopted(name, path, words):
     have = applied()
     del have.roles[NAME]
     have.roles[name] = Principal(name, f"arn:aws:iam::{SETTINGS.aws.account}:role{path}{name}", BEFORE)
-    with pytest.raises(OpsError, match="is in the way of arn.*Nothing was touched") as refused:
+    with pytest.raises(OpsError, match="has the name of arn.*Nothing was changed") as refused:
         planned(have)
     assert words in str(refused.value)
 
 
 def test_a_policy_of_the_name_at_another_path_is_not_adopted():
     there = OWN.replace(SETTINGS.role_path, "/")
-    with pytest.raises(OpsError, match=f"{there} is in the way of {OWN}.*delete it"):
+    with pytest.raises(OpsError, match=f"{there} has the name of {OWN}.*delete it"):
         planned(Snapshot(policies={there: Managed(there, doc("*"))}))
 
 
@@ -255,7 +255,7 @@ ADMIN = Wanted("planted", {"Version": "2012-10-17", "Statement": []}, {"permissi
 
 
 def test_a_role_that_brings_a_new_finding_is_refused():
-    with pytest.raises(OpsError, match=r"IAM-ADMIN-001 .*planted(.*\n)+Nothing was touched") as refused:
+    with pytest.raises(OpsError, match=r"IAM-ADMIN-001 .*planted(.*\n)+Nothing was changed") as refused:
         pre_apply_check.refuse_new(applied(), [ADMIN], SETTINGS)
     assert refused.value.code == FINDINGS
 
@@ -263,7 +263,7 @@ def test_a_role_that_brings_a_new_finding_is_refused():
 def test_a_finding_that_is_there_already_is_told_and_blocks_nothing(capsys):
     have = pre_apply_check.merge_applied_roles(applied(), [ADMIN], SETTINGS)
     pre_apply_check.refuse_new(have, [ADMIN], SETTINGS)
-    assert "Already so: critical IAM-ADMIN-001" in capsys.readouterr().err
+    assert "Existing finding: critical IAM-ADMIN-001" in capsys.readouterr().err
 
 
 def test_a_finding_that_is_waived_blocks_nothing(monkeypatch):
@@ -277,7 +277,7 @@ def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
     want = next(one for one in WANTED if one.role == "operator")
     pre_apply_check.refuse_unexpected(WANTED, SETTINGS)
     wide = replace(want, permissions=want.permissions | {"permissions-more": doc("s3:*")})
-    with pytest.raises(OpsError, match=r"operator: denied \d+, s3:(.*\n)+.*All of it: invoke iam.check") as refused:
+    with pytest.raises(OpsError, match=r"operator: denied \d+, s3:(.*\n)+.*See all: invoke iam.check") as refused:
         pre_apply_check.refuse_unexpected([wide], SETTINGS)
     assert refused.value.code == FINDINGS
     trusting = replace(
@@ -287,7 +287,7 @@ def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
             "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}],
         },
     )
-    with pytest.raises(OpsError, match="operator: may_not_assume 1, taken by "):
+    with pytest.raises(OpsError, match="operator: may_not_assume 1, assumed by "):
         pre_apply_check.refuse_unexpected([trusting], SETTINGS)
 
 
@@ -311,10 +311,10 @@ POLICY = Managed(
         (replace(POLICY, raw={"v1": doc("s3:A"), "v2": doc("s3:C")}), [], "", ("v1", False)),  # v2 says the same
         (POLICY, [], "v1", ("v1", False)),
         (POLICY, [Backup(OWN, "v0", doc("s3:0"))], "v0", ("v0", True)),
-        (POLICY, [], "v3", "is at v3 already"),
-        (POLICY, [Backup(OWN, "v0", doc("s3:0"))], "v9", "has no v9; there are v0, v1, v2, v3"),
-        (POLICY, [Backup(OWN, "v0", doc("s3:C"))], "v0", "says what v0 said already"),
-        (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [], "", "has no older version that says something else, neither at AWS nor kept here"),
+        (POLICY, [], "v3", "has v3 as its default version already"),
+        (POLICY, [Backup(OWN, "v0", doc("s3:0"))], "v9", "has no version v9; it has v0, v1, v2, v3"),
+        (POLICY, [Backup(OWN, "v0", doc("s3:C"))], "v0", "is equivalent to v0 already"),
+        (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [], "", "has no older version that differs, neither in AWS nor in the backups"),
         (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [Backup(OWN, "v2", doc("s3:B"))], "", ("v2", True)),
     ],
 )  # fmt: skip
@@ -325,10 +325,12 @@ def test_where_a_roll_back_leads(policy, kept, to, expected):
 
 def test_a_policy_that_is_back_stays_when_the_command_runs_again():
     back = replace(POLICY, policy=doc("s3:B"), versions=(("v1", False, NOW), ("v2", True, NOW), ("v3", False, NOW)))
-    assert str(versions.choose_target(back, [], False)).startswith("is back already, at v2; further back: --policy")
+    assert str(versions.choose_target(back, [], False)).startswith(
+        "is rolled back already, to v2; further back: --policy"
+    )
     kept = Managed(OWN, doc("s3:B"), (("v4", True, NOW),))
     assert str(versions.choose_target(kept, [Backup(OWN, "v2", doc("s3:B"))], True)).startswith(
-        "is back already, at v4"
+        "is rolled back already, to v4"
     )
 
 

@@ -174,7 +174,7 @@ def test_a_pattern_within_a_pattern(whole, part, covered):
         (
             {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"},
             allow("s3:GetObject"),
-            [Grant("Allow", ("all but iam:*",), ("*",), beyond=("s3:GetObject",))],
+            [Grant("Allow", ("all except iam:*",), ("*",), beyond=("s3:GetObject",))],
         ),
         (allow("s3:GetObject"), {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}, []),
         (
@@ -242,19 +242,19 @@ STRANGER = "arn:aws:iam::999999999999:root"
         (
             {"inline": {"extra": doc(allow("sns:*"))}},
             [
-                ("permissions", "takes", "live can sns:* on *; the repository does not say so"),
-                ("inline", "takes", "live holds the inline policy extra"),
+                ("permissions", "takes", "live allows sns:* on *; the repository does not"),
+                ("inline", "takes", "live has the inline policy extra"),
             ],
         ),
         (
             {"boundary": ""},
-            [("boundary", "gives", f"apply would bound it by {BOUND.rsplit('/', 1)[1]}")],
+            [("boundary", "gives", f"apply would set the permissions boundary {BOUND.rsplit('/', 1)[1]}")],
         ),
         (
             {"boundary": "arn:aws:iam::1:policy/own"},
             [
-                ("boundary", "takes", "live is bounded by own"),
-                ("boundary", "gives", f"apply would bound it by {BOUND.rsplit('/', 1)[1]}"),
+                ("boundary", "takes", "live has the permissions boundary own"),
+                ("boundary", "gives", f"apply would set the permissions boundary {BOUND.rsplit('/', 1)[1]}"),
             ],
         ),
         (
@@ -280,7 +280,7 @@ def test_who_may_take_a_role_is_told():
     trust = json.loads(json.dumps(have.roles[name].trust.document))
     trust["Statement"].append({"Effect": "Allow", "Principal": {"AWS": STRANGER}, "Action": "sts:AssumeRole"})
     have.roles[name] = replace(have.roles[name], trust=trust)
-    assert found(have) == [("trust", "takes", f"live AWS {STRANGER} may sts:AssumeRole")]
+    assert found(have) == [("trust", "takes", f"live trust policy allows AWS {STRANGER} sts:AssumeRole")]
 
 
 def test_an_account_is_its_root():
@@ -308,6 +308,6 @@ def test_what_is_missing_and_what_is_foreign():
     shown = diff.format_differences(
         diff.find_differences(have, roles.build_applied_snapshot(WANTED, SETTINGS), SETTINGS)
     )
-    assert shown.splitlines()[:2] == [name, "  + the role is missing"]
+    assert shown.splitlines()[:2] == [name, "  + apply would create the role"]
     only = roles.build_applied_snapshot([want for want in WANTED if want.role == "auditor"], SETTINGS)
     assert [one.kind for one in diff.find_differences(have, only, SETTINGS, whole=False)] == ["role"]

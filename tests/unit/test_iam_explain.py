@@ -15,7 +15,7 @@ from iampolicy.explain.simulation import DecisionInput
 from iampolicy.policy.document import parse_policy
 from iampolicy.policy.evaluate import Caller, Request, Rights
 from ops.iam import expectations, roles
-from ops.iam.explain import LINES, RoleFolders, build_explanation_data, format_explanation, with_placeholders
+from ops.iam.explain import LINES, RoleFolders, build_explanation_data, format_explanation, insert_placeholders
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
@@ -159,12 +159,12 @@ FOREIGN = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker
         (denied(session("operator"), "sagemaker:CreateModel", MODEL), FILES, 1, "no identity policy allows it"),
         (denied(session("operator"), "iam:PassRole", LAMBDA), without_statement("operator", "PassToLambda"), 2, "iam.apply --role operator"),
         (TRUST, changed("sagemaker-execution", trust={"Statement": []}), 3, "iam.apply --role sagemaker-execution"),
-        (TRUST, changed("sagemaker-execution", trust=FOREIGN), 3, "aws:SourceAccount wants 999999999999"),
-        (NO_LAMBDA, changed("lambda-invoke", trust={"Statement": []}), 3, "taken for granted: kennel-demo-lambda-invoke"),
+        (TRUST, changed("sagemaker-execution", trust=FOREIGN), 3, "aws:SourceAccount requires 999999999999"),
+        (NO_LAMBDA, changed("lambda-invoke", trust={"Statement": []}), 3, "assumed: kennel-demo-lambda-invoke"),
         (LISTING, without_statement("sagemaker-execution", "ListInput"), 4, "s3:ListBucket"),
         (LISTING, without_statement("sagemaker-execution", "ReadInput"), 4, "s3:GetObject"),
         (MODEL_DATA, without_statement("sagemaker-execution", "ReadInput"), 4, "s3:GetObject"),
-        (LISTING.replace(EXECUTION, ""), without_statement("sagemaker-execution", "ListInput"), 4, "for granted: kennel-demo-sagemaker"),
+        (LISTING.replace(EXECUTION, ""), without_statement("sagemaker-execution", "ListInput"), 4, "assumed: kennel-demo-sagemaker"),
         (MODEL_DATA, changed("sagemaker-execution", trust={}), 3, "sts:AssumeRole"),
         (denied(session("ec2-box"), "s3:PutObject", f"arn:aws:s3:::{BUCKET}/shards/x"), FILES, 4, "ec2-box/permissions.json"),
     ],
@@ -184,14 +184,14 @@ def test_what_is_allowed_today_is_said_to_be(text):
     found, said = told(text, evidence())
     assert not found.denied
     assert "Allowed today: allowed by" in said
-    assert ("look whether anything lies there" in said) is ("s3://" in text)
+    assert ("check that objects exist there" in said) is ("s3://" in text)
 
 
 def test_a_statement_that_is_lacking_in_the_files_goes_into_one_of_them():
     _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
     assert "add to iam_policies/operator/permissions-models.json" in said
     assert '"Resource": "arn:aws:sagemaker:${region}:${account}:model/zoo"' in said
-    assert "And: the same to iam_policies/operator/boundary.json" in said
+    assert "And: add the same to iam_policies/operator/boundary.json" in said
     assert said.splitlines()[-1] == (
         "Next: invoke iam.apply --role operator ; it worked before the last change? invoke iam.rollback --role operator"
     )
@@ -206,7 +206,7 @@ def test_a_statement_that_is_lacking_in_the_files_goes_into_one_of_them():
 )
 def test_what_the_roles_own_expectations_deny_is_not_offered_without_a_word(action, resource, why):
     _, said = told(denied(session("operator"), action, resource), evidence())
-    assert ("Not without thought: expect.toml says denied" in said) is bool(why)
+    assert ("Careful: expect.toml forbids this: denied" in said) is bool(why)
     assert "Smallest change: add to iam_policies/operator/" in said
 
 
@@ -242,7 +242,7 @@ def test_a_condition_that_is_not_met_is_to_be_met_not_lifted():
     human = Question(1, "sts:AssumeRole", OPERATOR, session("operator"))
     found = diagnosis.explain_denial(error_parser.Denial("x", (human,), "trust"), evidence())
     said = format_explanation(found, evidence(), FOLDERS)
-    assert "Bool aws:MultiFactorAuthPresent wants true, the request has none" in said
+    assert "Bool aws:MultiFactorAuthPresent requires true; the request has no such key" in said
     assert "Smallest change: meet that condition" in said
 
 
@@ -252,7 +252,7 @@ def test_a_bucket_policy_counts_and_is_no_file_of_ours():
     _, said = told(
         denied(session("operator"), "s3:GetObject", thing, "resource-based policy", True), evidence(bucket=shut)
     )
-    assert "remove or narrow Shut in the policy of the bucket of" in said
+    assert "remove or narrow Shut in the bucket policy of" in said
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_iam_names_what_is_there_by_its_name_alone(kind):
     path = "" if kind == "user" else "kennel/demo/"
     assert found.question.resource == f"arn:aws:iam::{ACCOUNT}:{kind}/{path}{names[kind]}"
     assert found.denied
-    assert said.startswith(f"Hop 1 of 4, the caller's own action: kennel-demo-operator asks {action}")
+    assert said.startswith(f"Hop 1 of 4, the caller's own action: kennel-demo-operator requests {action}")
 
 
 def test_placeholders_give_the_text_again():
@@ -315,9 +315,9 @@ def test_placeholders_give_the_text_again():
         f'"arn:aws:s3:us-east-1:{ACCOUNT}:x/kennel-demo"',
         '"a$b${c}"',
     ):
-        assert Template(with_placeholders(text, SETTINGS)).substitute(values) == text
+        assert Template(insert_placeholders(text, SETTINGS)).substitute(values) == text
     assert (
-        with_placeholders(f'"{LAMBDA}"', SETTINGS)
+        insert_placeholders(f'"{LAMBDA}"', SETTINGS)
         == '"arn:aws:iam::${account}:role/kennel/${stack}/kennel-${stack}-lambda-invoke"'
     )
 
@@ -369,7 +369,7 @@ def edited(asked, mend):
     """The edit as a person makes it: the statement goes into the text, or the Deny out of it."""
     rights, own = asked.rights, asked.resource
     if mend.verb == "add":
-        return diagnosis.with_statement(asked, mend.layer, json.loads(json.dumps(mend.statement)))
+        return diagnosis.add_statement(asked, mend.layer, json.loads(json.dumps(mend.statement)))
 
     def cut(one):
         if not one or one.name != mend.policy:
@@ -421,7 +421,7 @@ def test_no_text_is_a_surprise(text, pieces, cut):
     try:
         explained = diagnosis.explain_denial(found, evidence())
     except InputError as error:
-        assert "does not say enough" in str(error)
+        assert "does not name the whole request" in str(error)
         return
     said = format_explanation(explained, evidence(), FOLDERS)
     assert said.count("\n") < LINES

@@ -37,14 +37,14 @@ def role(name="old", path="/", created=OLD, **more):
         (role(), ""),
         (role(path=SETTINGS.role_path), ""),
         (role(created=NOW - timedelta(days=7)), ""),
-        (role(created=NOW - timedelta(days=6, hours=23)), "younger than 7 days: it was made on 2026-11-17"),
+        (role(created=NOW - timedelta(days=6, hours=23)), "younger than 7 days: it was created on 2026-11-17"),
         (role(created=None), "unknown age"),
-        (role(path="/aws-service-role/sagemaker.amazonaws.com/"), "a service's own"),
+        (role(path="/aws-service-role/sagemaker.amazonaws.com/"), "a service-linked role"),
         (role("AWSReservedSSO_Admin_1"), "Identity Center"),
         (role(path="/aws-reserved/sso.amazonaws.com/"), "Identity Center"),
-        (role(SETTINGS.build_role_name("auditor"), SETTINGS.role_path), "is wanted: it stands in iam_policies/"),
+        (role(SETTINGS.build_role_name("auditor"), SETTINGS.role_path), "is in use: it is described in iam_policies/"),
         (role(SETTINGS.build_role_name("auditor")), ""),  # at another path it is in the way of the one that is wanted
-        (role("kennel-x-auditor", "/kennel/x/"), "of another stack, x: take that stack's settings"),
+        (role("kennel-x-auditor", "/kennel/x/"), "belongs to another stack, x: use that stack's settings"),
     ],
     ids=lambda value: value.arn.partition(":role")[2] if isinstance(value, Principal) else "",
 )
@@ -201,7 +201,7 @@ def test_a_save_is_what_it_was_after_a_trip_through_a_file():
     ],
 )
 def test_what_is_no_save_is_refused(data):
-    with pytest.raises(OpsError, match="is no role that iam.prune saved"):
+    with pytest.raises(OpsError, match="is not a role that iam.prune saved"):
         parse_saved_role(data, "f")
 
 
@@ -232,7 +232,7 @@ def test_a_version_of_a_policy_that_goes_is_kept_with_its_file_named():
     (step,) = [step for step in planned if step.call == "delete_policy_version"]
     (kept,) = backups.list_lost_documents(one, [step])
     assert (kept.version, kept.document) == ("v1", NARROW)
-    assert step.danger == f"stays only in {backups.choose_backup_path(SETTINGS, kept)}"
+    assert step.danger == f"only backup: {backups.choose_backup_path(SETTINGS, kept)}"
 
 
 def test_whose_trust_names_a_role():
@@ -259,7 +259,7 @@ def there(**more):
         (replace(there(), arn=role(path="/x/").arn), TOLD, "another path"),
         (there(boundary="arn:aws:iam::1:policy/b"), TOLD, "another boundary"),
         (there(trust={"Statement": []}), TOLD, "another trust"),
-        (there(inline={"notes": {"Statement": []}}), TOLD, "its policy notes says something else"),
+        (there(inline={"notes": {"Statement": []}}), TOLD, "its inline policy notes differs"),
         # Made again by hand: it is not back.
         (there(tags={}), {}, "another description and MaxSessionDuration and tags"),
         (there(tags={"k": "w"}), TOLD, "another tags"),
@@ -271,7 +271,7 @@ def test_another_role_of_the_name_is_not_written_over(one, told, words):
 
 
 def test_an_instance_profile_that_another_role_has_is_not_taken():
-    assert "box holds other" in restoration.describe_conflict(Snapshot(), saved(), {}, {"box": ["other"]})
+    assert "box contains other" in restoration.describe_conflict(Snapshot(), saved(), {}, {"box": ["other"]})
     assert (
         restoration.describe_conflict(Snapshot(), saved(), {}, {"box": None})
         == restoration.describe_conflict(Snapshot(), saved(), {}, {"box": []})
@@ -287,17 +287,17 @@ OTHERS = LOOSE.replace(SETTINGS.role_path, "/kennel/prod/")
     [
         ({}, ""),
         ({"path": SETTINGS.role_path}, ""),
-        ({"path": "/kennel/prod/"}, "of another stack, prod: take that stack's settings"),
-        ({"path": "/aws-service-role/x.amazonaws.com/"}, "a service's own"),
+        ({"path": "/kennel/prod/"}, "belongs to another stack, prod: use that stack's settings"),
+        ({"path": "/aws-service-role/x.amazonaws.com/"}, "a service-linked role"),
         ({"name": "AWSReservedSSO_Admin_1"}, "Identity Center"),
         (
             {"name": SETTINGS.build_role_name("auditor")},
-            "is wanted, and stands in iam_policies/: invoke iam.apply makes it",
+            "is described in iam_policies/. Create it: invoke iam.apply",
         ),
-        ({"attached": [f"{LOOSE}-gone"], "policies": {}}, "is gone, and its text is not in the file"),
+        ({"attached": [f"{LOOSE}-gone"], "policies": {}}, "which is missing, and the file does not contain it"),
         (
             {"attached": [OTHERS], "policies": {OTHERS: saved().policies[LOOSE]}},
-            "is gone, and of another stack, prod",
+            "which is missing and belongs to another stack, prod",
         ),
         ({"profiles": {"box": {"path": "/kennel/prod/", "tags": {}}}}, "instance profile box of another stack, prod"),
     ],

@@ -55,7 +55,7 @@ def test_nobody_of_that_name(name, says):
 
 def test_a_role_and_a_user_of_one_name_are_told_apart_by_arn():
     have = Snapshot({"x": principal("x")}, {"x": principal("x", kind="user")})
-    with pytest.raises(InputError, match="give the ARN"):
+    with pytest.raises(InputError, match="Give the ARN"):
         simulation.resolve_principal(have, "x", PREFIX)
     assert simulation.resolve_principal(have, have.users["x"].arn, PREFIX)[0] == have.users["x"]
 
@@ -73,8 +73,13 @@ def test_actions_are_spelled_as_aws_does_or_refused_with_the_nearest():
     [
         ("s3:GetObject", "arn:aws:s3:::b/k", "arn:aws:s3:::b/k", ""),
         ("s3:ListBucket", "arn:aws:s3:::b", "arn:aws:s3:::b", ""),
-        ("s3:ListBucket", "arn:aws:s3:::b/k", "arn:aws:s3:::b/k", "never asked of such a resource"),
-        ("s3:GetObject", "arn:aws:ec2:us-east-1:1:instance/i", "arn:aws:ec2:us-east-1:1:instance/i", "never asked"),
+        ("s3:ListBucket", "arn:aws:s3:::b/k", "arn:aws:s3:::b/k", "does not act on such a resource"),
+        (
+            "s3:GetObject",
+            "arn:aws:ec2:us-east-1:1:instance/i",
+            "arn:aws:ec2:us-east-1:1:instance/i",
+            "does not act on such a resource",
+        ),
         ("ecr:GetAuthorizationToken", "arn:aws:ecr:us-east-1:1:repository/r", "*", "takes no resource"),
         ("sagemaker:CreateModel", "*", "*", ""),
     ],
@@ -86,7 +91,7 @@ def test_the_resource_has_to_fit_the_action(action, given, asked, note):
 
 @pytest.mark.parametrize("name", ["b/k", "s3://b/k", "arn:aws:s3", ""])
 def test_what_is_no_arn_is_refused(name):
-    with pytest.raises(InputError, match="no ARN"):
+    with pytest.raises(InputError, match="neither an ARN"):
         simulation.resolve_resource(name, "s3:GetObject")
 
 
@@ -141,10 +146,10 @@ def test_near_misses_say_what_is_lacking():
     own = parse_policy("bucket b", {"Statement": [allow("s3:GetObject", Principal={"AWS": "arn:aws:iam::9:role/x"})]})
     found = simulation.find_near_misses(asked(p, "s3:GetObject", "arn:aws:s3:::b/k", own))
     assert [(n.layer, n.lacks, n.why) for n in found] == [
-        ("identity", "resource", "the action, but of arn:aws:s3:::other/*"),
-        ("identity", "condition", "IpAddress aws:SourceIp wants 10.0.0.0/8, the request has none"),
-        ("identity", "condition", "Bool aws:SecureTransport wants false, the request has true"),
-        ("resource", "principal", "it names arn:aws:iam::9:role/x"),
+        ("identity", "resource", "it allows the action on arn:aws:s3:::other/*"),
+        ("identity", "condition", "IpAddress aws:SourceIp requires 10.0.0.0/8; the request has no such key"),
+        ("identity", "condition", "Bool aws:SecureTransport requires false; the request has true"),
+        ("resource", "principal", "it is for arn:aws:iam::9:role/x"),
     ]
 
 
@@ -167,8 +172,8 @@ def test_files_are_asked_without_an_account(offline):
     words = ("operator", "iam:PassRole", EXECUTION, "--files")
     assert "implicitDeny: no identity policy allows it" in run(offline, *words, code=4)
     explained = run(offline, *words, "--explain", code=4)
-    assert "StringEquals iam:PassedToService wants sagemaker.amazonaws.com, the request has none" in explained
-    assert "missing: iam:PassedToService" in explained
+    assert "StringEquals iam:PassedToService requires sagemaker.amazonaws.com; the request has no such key" in explained
+    assert "missing condition keys: iam:PassedToService" in explained
     assert "aws:SecureTransport=true" in explained
     data = json.loads(run(offline, *words, "--json", "-c", "iam:PassedToService=sagemaker.amazonaws.com"))
     assert (data["decision"], data["context"]["iam:PassedToService"]) == ("allowed", "sagemaker.amazonaws.com")
@@ -197,7 +202,7 @@ def test_a_snapshot_file_is_asked_and_a_bad_one_refused(offline, tmp_path):
         file.write_text(text)
         done = offline("iam.simulate", "r", "ec2:DescribeInstances", "*", "--snapshot", str(file), ok=False)
         assert done.code == 1
-        assert "A snapshot is what invoke iam.audit --save FILE" in done.err
+        assert "Write a snapshot with: invoke iam.audit --save FILE" in done.err
         assert "Traceback" not in done.err
 
 
@@ -230,7 +235,7 @@ class Simulator:
     ("result", "agree", "says"),
     [
         ({"EvalDecision": "allowed"}, True, "agrees: allowed"),
-        ({"EvalDecision": "implicitDeny"}, False, "says implicitDeny, and we allowed: see --explain"),
+        ({"EvalDecision": "implicitDeny"}, False, "says implicitDeny, Kennel says allowed: see --explain"),
         (
             {"EvalDecision": "explicitDeny", "OrganizationsDecisionDetail": {"AllowedByOrganizations": False}},
             False,
@@ -256,7 +261,7 @@ def test_a_resource_of_another_account_is_half_the_answer():
     request = asked(p, "ecr:BatchGetImage", "arn:aws:ecr:us-east-1:763104351884:repository/pytorch").request
     assert read_resource_policy(request, Snapshot(), None) == (
         None,
-        ["Of account 763104351884 nothing can be read: it has to allow this too."],
+        ["The policies of account 763104351884 cannot be read: it has to allow this too."],
     )
 
 
@@ -266,4 +271,4 @@ def test_a_policy_that_is_attached_and_not_in_the_snapshot_is_told(offline, tmp_
     page = {"RoleDetailList": [role | {"AttachedManagedPolicies": [{"PolicyArn": gone}]}]}
     (tmp_path / "iam.json").write_text(json.dumps(page))
     said = run(offline, "r", "ec2:DescribeInstances", "*", "--snapshot", str(tmp_path / "iam.json"), code=4)
-    assert "gone is attached, but its text is not there" in said
+    assert "gone is attached, but its document is missing" in said

@@ -53,7 +53,7 @@ def test_a_build_gets_its_tag_and_its_source():
             "sourceLocationOverride": where,
             "environmentVariablesOverride": [{"name": "TAG", "value": TAG}],
         },
-        "ECR has no kennel-serving:aaaaaaaaaaaa; $0.005 for each begun minute",
+        "build kennel-serving:aaaaaaaaaaaa, which ECR does not have; $0.005 per started minute",
     )
 
 
@@ -88,7 +88,7 @@ def test_a_role_that_is_new_is_tried_again_and_one_that_is_not_there_is_named():
 
     assert walk([image_build.NOT_YET]) == ["call", "wait", "call"]
     with pytest.raises(
-        OpsError, match=r"CodeBuild cannot take the role kennel-demo-image-build\. Make it: invoke iam\.apply"
+        OpsError, match=r"CodeBuild cannot assume role kennel-demo-image-build\. Create it: invoke iam\.apply"
     ):
         walk([image_build.NOT_YET] * 9)
     with pytest.raises(AwsError, match="something else"):

@@ -34,12 +34,16 @@ SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role"
     ("p", "caller", "words"),
     [
         (USER, f"arn:aws:iam::{ACCOUNT}:user/other", ""),
-        (USER, USER.arn, "cut yourself off"),
+        (USER, USER.arn, "revoke yourself"),
         (ROLE, f"{SESSION}/other/me", ""),
-        (ROLE, f"{SESSION}/r/me", "cut yourself off"),
+        (ROLE, f"{SESSION}/r/me", "revoke yourself"),
         (Principal("r", f"arn:aws:iam::{ACCOUNT}:user/r"), f"{SESSION}/r/me", ""),
-        (replace(ROLE, arn=f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/x/r"), USER.arn, "kept by AWS"),
-        (replace(ROLE, arn=f"arn:aws:iam::{ACCOUNT}:role/aws-reserved/sso.amazonaws.com/r"), USER.arn, "kept by AWS"),
+        (replace(ROLE, arn=f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/x/r"), USER.arn, "managed by AWS"),
+        (
+            replace(ROLE, arn=f"arn:aws:iam::{ACCOUNT}:role/aws-reserved/sso.amazonaws.com/r"),
+            USER.arn,
+            "managed by AWS",
+        ),
     ],
 )
 def test_who_is_not_cut_off(p, caller, words):

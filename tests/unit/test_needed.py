@@ -169,20 +169,20 @@ def test_a_record_is_read_once_each_in_order_and_roles_alone(tmp_path):
         ("kennel-x-r", "s3:GetObject", "data.pull", False, 3),
         ("kennel-x-r", "s3:PutObject", "data.pull", True, 4),
     ]
-    with pytest.raises(OpsError, match=r"no record .* invoke sandbox\.up demo"):
+    with pytest.raises(OpsError, match=r"no request record .* invoke sandbox\.up demo"):
         usage.read_request_record(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (line() + '\n{"principal": "arn\n' + line() + "\n", ":2 is no request that the local AWS wrote down"),
-        ('{"a": 1}\n', ":1 is no request that the local AWS wrote down: it has no principal. Take that line out."),
-        (line(context={"k": 7}) + "\n", ":1 is no request .* context.k is no text"),
-        (line(context=[]) + "\n", ":1 is no request .* context is no object"),
-        ("7\n", ":1 is no request .* it is no object"),
-        ("[" * 100_000 + "\n", ":1 is no request"),
-        ("\udcff", "is no record of the local AWS"),
+        (line() + '\n{"principal": "arn\n' + line() + "\n", ":2 is not a request that the local AWS recorded"),
+        ('{"a": 1}\n', ":1 is not a request that the local AWS recorded: it has no principal. Remove that line."),
+        (line(context={"k": 7}) + "\n", ":1 is not a request .* context.k must be a string"),
+        (line(context=[]) + "\n", ":1 is not a request .* context must be an object"),
+        ("7\n", ":1 is not a request .* it must be an object"),
+        ("[" * 100_000 + "\n", ":1 is not a request"),
+        ("\udcff", "is not a request record of the local AWS"),
     ],
 )
 def test_a_record_that_is_none_is_an_error_with_its_place(tmp_path, text, said):
@@ -190,7 +190,7 @@ def test_a_record_that_is_none_is_an_error_with_its_place(tmp_path, text, said):
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(OpsError, match=said):
         usage.read_request_record(file)
-    with pytest.raises(OpsError, match="is no record of the local AWS"):
+    with pytest.raises(OpsError, match="is not a request record of the local AWS"):
         usage.read_request_record(tmp_path)
 
 
@@ -199,7 +199,7 @@ def test_a_last_line_that_is_only_begun_is_left_out(tmp_path, capsys):
     file = tmp_path / "requests.jsonl"
     file.write_text(line() + "\n" + line(action="s3:PutObject")[:-20])
     assert [one.action for one in usage.read_request_record(file)] == ["s3:GetObject"]
-    assert f"{file}:2: the last line is only begun" in capsys.readouterr().err
+    assert f"{file}:2: the last line is incomplete" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_the_commands_read_a_record(cli, tmp_path):
     assert "denied" in rows
     denied = json.loads(cli("iam.record", "--denied", "--json").out)
     assert [one["role"] for one in denied] == ["kennel-x-auditor"]
-    assert "Nothing of that was asked" in cli("iam.record", "--step", "net.up").out
+    assert "The record has no such request" in cli("iam.record", "--step", "net.up").out
     assert "There is no role 'nope' in iam_policies/" in cli("iam.record", "--role", "nope", ok=False).err
     found = json.loads(cli("iam.needed", "--role", "auditor", "--json").out)
     by_run = [(use["action"], use["step"], use["resource"]) for use in found if use["why"] == "a run"]

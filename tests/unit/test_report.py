@@ -217,15 +217,15 @@ def test_the_headline_comes_before_the_plots_and_says_where_the_model_is_from(fo
     ("ledger", "words"),
     [
         ({"complete": True, "pictures": 9, "overlap": 3, "padding": 3}, "complete: each picture"),
-        ({"complete": True, "pictures": 9, "overlap": 4, "padding": 3}, "not complete"),
-        ({"complete": False}, "not complete"),
-        ({}, "not complete"),
+        ({"complete": True, "pictures": 9, "overlap": 4, "padding": 3}, "incomplete"),
+        ({"complete": False}, "incomplete"),
+        ({}, "incomplete"),
     ],
 )
 def test_the_ledgers_verdict(folder, ledger, words):
     (folder / "ledger.json").write_text(json.dumps(ledger))
     verdict = html.describe_ledger(results.read("job", folder))
-    assert (verdict.text or verdict.bad).startswith(words)
+    assert (verdict.text or verdict.warning).startswith(words)
 
 
 def test_the_counts_are_those_of_the_predictions(folder):
@@ -257,7 +257,7 @@ def test_the_most_confused_and_the_least_recalled_are_listed(tmp_path):
 def test_the_worst_mistakes_have_the_highest_loss(folder):
     found = results.read("kennel-job", folder)
     worst_ones = results.list_worst_mistakes(found, 5)
-    assert all(one.label != one.said for one in worst_ones)
+    assert all(one.label != one.predicted for one in worst_ones)
     assert [one.loss for one in worst_ones] == sorted((one.loss for one in worst_ones), reverse=True)
 
 

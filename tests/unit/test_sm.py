@@ -70,7 +70,7 @@ def test_alarms_and_logs_come_with_the_endpoint():
 
 def update(count=1, **facts):
     have = {**live("other"), "ProductionVariants": [{"DesiredInstanceCount": count}]}
-    known = {"models": (WANT.model,), "configs": (WANT.config,), "kind": "ml.m5.large", "endpoint": have}
+    known = {"models": (WANT.model,), "configs": (WANT.config,), "instance_type": "ml.m5.large", "endpoint": have}
     return preview(plan.steps(plan.Facts(**{**NETWORK, **WATCHED, **known, **facts}), WANT))
 
 
@@ -109,12 +109,12 @@ def test_a_canary_where_there_are_two_and_all_at_once_where_there_is_one():
 
 
 def test_another_instance_type_takes_scaling_away_before_and_brings_it_back_after():
-    calls = [s.call for s in update(kind="ml.c5.xlarge", scaled=True) if isinstance(s, Change)]
+    calls = [s.call for s in update(instance_type="ml.c5.xlarge", has_scaling=True) if isinstance(s, Change)]
     assert calls[2:4] == ["deregister_scalable_target", "update_endpoint"]
     assert calls[-2:] == ["register_scalable_target", "put_scaling_policy"]
-    same = [s.call for s in update(scaled=True) if isinstance(s, Change)]
+    same = [s.call for s in update(has_scaling=True) if isinstance(s, Change)]
     assert "deregister_scalable_target" not in same
-    lost = [s.call for s in update(lost=True) if isinstance(s, Change)]
+    lost = [s.call for s in update(lost_scaling=True) if isinstance(s, Change)]
     assert lost[-2:] == ["register_scalable_target", "put_scaling_policy"]
 
 
@@ -122,7 +122,7 @@ def test_scaling_comes_back_when_aws_refuses_the_update():
     from ops.core.errors import AwsError
 
     steps = plan.update_steps(
-        plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge", scaled=True), WANT
+        plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), instance_type="ml.c5.xlarge", has_scaling=True), WANT
     )
     made = []
 
@@ -138,8 +138,10 @@ def test_scaling_comes_back_when_aws_refuses_the_update():
 
 
 def test_a_roll_back_takes_the_config_as_it_was():
-    want = plan.EndpointSpec(WANT.release, SETTINGS, made="kennel-demo-old", kind="ml.c5.xlarge")
-    have = plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), kind="ml.c5.xlarge")
+    want = plan.EndpointSpec(
+        WANT.release, SETTINGS, existing_config="kennel-demo-old", config_instance_type="ml.c5.xlarge"
+    )
+    have = plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), instance_type="ml.c5.xlarge")
     steps = preview(plan.steps(have, want))
     assert asked(steps, "update_endpoint")["EndpointConfigName"] == "kennel-demo-old"
     assert not [s for s in steps if isinstance(s, Change) and s.call.startswith("create")]

@@ -21,21 +21,21 @@ def fault(adapter, value):
     [
         ({"Arn": ARN}, "RoleDetailList[1] has no RoleName"),
         ({"Arn": ARN, "RoleName": None}, "RoleDetailList[1] has no RoleName"),
-        ({"Arn": ARN, "RoleName": 7}, "RoleDetailList[1].RoleName is no text"),
+        ({"Arn": ARN, "RoleName": 7}, "RoleDetailList[1].RoleName must be a string"),
         (
             {"Arn": ARN, "RoleName": "r", "MaxSessionDuration": True},
-            "RoleDetailList[1].MaxSessionDuration is no number",
+            "RoleDetailList[1].MaxSessionDuration must be a whole number",
         ),
-        ({"Arn": ARN, "RoleName": "r", "Tags": {}}, "RoleDetailList[1].Tags is no list"),
+        ({"Arn": ARN, "RoleName": "r", "Tags": {}}, "RoleDetailList[1].Tags must be a list"),
         ({"Arn": ARN, "RoleName": "r", "Tags": [{"Key": "k"}]}, "RoleDetailList[1].Tags[0] has no Value"),
-        ({"Arn": ARN, "RoleName": "r", "RoleLastUsed": "now"}, "RoleDetailList[1].RoleLastUsed is no object"),
+        ({"Arn": ARN, "RoleName": "r", "RoleLastUsed": "now"}, "RoleDetailList[1].RoleLastUsed must be an object"),
         (
             {"Arn": ARN, "RoleName": "r", "RoleLastUsed": {"LastUsedDate": "soon"}},
-            "RoleDetailList[1].RoleLastUsed.LastUsedDate is no date",
+            "RoleDetailList[1].RoleLastUsed.LastUsedDate must be a date",
         ),
         (
             {"Arn": ARN, "RoleName": "r", "RolePolicyList": [{"PolicyName": "p", "PolicyDocument": "{"}]},
-            "RoleDetailList[1].RolePolicyList[0].PolicyDocument is no JSON",
+            "RoleDetailList[1].RolePolicyList[0].PolicyDocument must be JSON",
         ),
     ],
 )
@@ -46,16 +46,16 @@ def test_a_fault_is_named_by_its_place(role, said):
 @pytest.mark.parametrize(
     ("extras", "said"),
     [
-        (5, "extras is no object"),
-        ({"summary": {"Users": "many"}}, "extras.summary.Users is no number"),
-        ({"usage": {ARN: {"s3": "soon"}}}, f"extras.usage.{ARN}.s3 is no date"),
+        (5, "extras must be an object"),
+        ({"summary": {"Users": "many"}}, "extras.summary.Users must be a whole number"),
+        ({"usage": {ARN: {"s3": "soon"}}}, f"extras.usage.{ARN}.s3 must be a date"),
         (
             {"groups": [{"IpPermissions": [{"FromPort": "22"}]}]},
-            "extras.groups[0].IpPermissions[0].FromPort is no number",
+            "extras.groups[0].IpPermissions[0].FromPort must be a whole number",
         ),
         (
             {"credentials": [{"access_key_1_last_rotated": "2026-99-01"}]},
-            "extras.credentials[0] has access_key_1_last_rotated, which is no date",
+            "extras.credentials[0] has access_key_1_last_rotated, which must be a date",
         ),
     ],
 )
