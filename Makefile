@@ -33,6 +33,8 @@ check: $(READY)
 	cd serving && ../$(BIN)/mypy --config-file ../pyproject.toml .
 	cd lambda && ../$(BIN)/mypy --config-file ../pyproject.toml .
 	cd training && ../$(BIN)/mypy --config-file ../pyproject.toml .
+	git ls-files -z | xargs -0 $(BIN)/codespell
+	$(BIN)/python -m tests.vocabulary
 
 clean:
 	-$(BIN)/invoke sandbox.down
