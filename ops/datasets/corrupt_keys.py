@@ -8,11 +8,11 @@ from ops.core.paths import WORK
 
 def read(bucket: str) -> set[str]:
     """Return the keys that data.verify found missing or corrupt, and that no push has sent again since."""
-    return set(read_json(WORK / "spoilt" / f"{bucket}.json") or [])
+    return set(read_json(WORK / "corrupt" / f"{bucket}.json") or [])
 
 
 def save_keys(bucket: str, keys: set[str]) -> None:
-    path = WORK / "spoilt" / f"{bucket}.json"
+    path = WORK / "corrupt" / f"{bucket}.json"
     if keys:
         save_json(path, sorted(keys))
     else:

@@ -36,7 +36,7 @@ CAUSES = (
     Cause(r"No S3 objects found|Data download failed|AccessDenied|not authorized to perform|Could not assume role",
           "the job's role could not read its input: either the objects are gone, or the role may not list them",
           "invoke data.verify, then invoke iam.apply"),
-    Cause(r"DataError|PictureError|is missing or (spoilt|corrupt)", "a picture or shard differs from the manifest, or is unreadable",
+    Cause(r"DataError|PictureError|is missing or corrupt", "a picture or shard differs from the manifest, or is unreadable",
           "invoke data.verify, then invoke data.push --dir DIR: it sends corrupt shards again, and names unreadable pictures"),
     Cause(r"LedgerError", "the processes did not use every picture exactly once: a bug in training/, not in the data",
           "invoke sm.logs --job JOB, then check training/sample_order.py"),
