@@ -35,7 +35,7 @@ def test_live_endpoint_needs_its_name_typed(monkeypatch, typed, given, goes_on):
 
 
 def test_yes_does_not_confirm_a_named_deletion():
-    with pytest.raises(OpsError, match="say --confirm kennel-x"):
+    with pytest.raises(OpsError, match="pass --confirm kennel-x"):
         task.request_confirmation(context(), "This deletes it.", yes=True, name="kennel-x")
     with pytest.raises(OpsError, match="--confirm says 'kennel-y', but this would be lost: 'kennel-x'"):
         task.request_confirmation(context(), "This deletes it.", name="kennel-x", given="kennel-y")

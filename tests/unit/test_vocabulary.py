@@ -13,7 +13,7 @@ VOCABULARY = read_vocabulary()
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("Cannot ask for confirmation without a terminal; pass --yes.", "Nobody"),
+        ("Nobody is here to agree: say --yes.", "Nobody"),
         ("raise OpsError(f'{path} is no JSON')", "is no"),
         ("    told = audited(account)", "told"),
         ("def is_spoilt(shard):", "spoilt"),
