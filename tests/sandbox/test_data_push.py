@@ -117,13 +117,13 @@ def test_a_refused_upload_is_told_and_the_next_push_sends_the_rest(pictures, cli
     send_control_request(state.read(sandbox), "POST", "faults/clear")
     cli("data.push", "--dir", str(pictures))
     assert len([one for one in log.seen(status=200) if one == "PutObject"]) == 9  # each once
-    assert "0 missing or spoilt" in cli("data.verify").out
+    assert "0 missing or corrupt" in cli("data.verify").out
 
 
 def test_throttled_calls_are_made_again(pictures, cli, sandbox, no_faults):
     fault(sandbox, operation="PutObject", do="error", times=4, code="SlowDown", message="slow down", status=503)
     cli("data.push", "--dir", str(pictures))
-    assert "0 missing or spoilt" in cli("data.verify").out
+    assert "0 missing or corrupt" in cli("data.verify").out
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
@@ -149,7 +149,7 @@ def test_a_push_that_was_cut_off_goes_on(pictures, cli, sandbox, no_faults, how)
     assert 16 <= arrived < 126
     again = json.loads(cli("data.push", "--dir", str(pictures), "--json").out)
     assert again["uploaded"] == 126 - arrived + 3
-    assert "0 missing or spoilt" in cli("data.verify").out
+    assert "0 missing or corrupt" in cli("data.verify").out
 
 
 def test_what_is_spoilt_or_gone_is_named_and_sent_again(pictures, cli):

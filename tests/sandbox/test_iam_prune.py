@@ -168,7 +168,7 @@ def test_what_was_narrowed_meanwhile_comes_back_narrow(stacks, monkeypatch):
     iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(NARROW))
     path = removing(cli.account, name, roles.read_roles(cli.settings))
     assert name not in snapshot.read(cli.account).roles
-    assert f"{name} is back" in cli("iam.restore", str(path)).out
+    assert f"{name} is restored" in cli("iam.restore", str(path)).out
     back = snapshot.read(cli.account)
     assert back.policies[own].document == back.roles[name].inline["notes"].document == NARROW
     assert back.roles[name].trust.document == TRUST | {"Id": "narrow"}
@@ -295,7 +295,7 @@ def test_a_removal_that_died_at_its_end_is_done_and_its_file_named(stacks, drill
     raced = cli("iam.restore", str(path), ok=False)
     assert (raced.code, "Run the same command again" in raced.err) == (1, True)
     drill("faults/clear")
-    assert f"{name} is back" in cli("iam.restore", str(path)).out
+    assert f"{name} is restored" in cli("iam.restore", str(path)).out
 
 
 OPEN = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
@@ -346,7 +346,7 @@ def test_a_role_that_was_too_wide_comes_back_by_its_name(stacks, drill):
     (file,) = (WORK / "iam" / "prunewide" / "removed").glob(f"{name}-*.json")
     assert "say --confirm" in cli("iam.restore", str(file), ok=False).err
     assert name not in snapshot.read(cli.account).roles
-    assert f"{name} is back" in cli("iam.restore", str(file), "--confirm", name).out
+    assert f"{name} is restored" in cli("iam.restore", str(file), "--confirm", name).out
     assert snapshot.read(cli.account).roles[name].inline["all"].document == ALL
     iam.delete_role_policy(RoleName=name, PolicyName="all")  # other tests' audits would tell of it
     iam.delete_role(RoleName=name)

@@ -60,7 +60,7 @@ def test_dry_up_twice_and_down(stacks):
     assert "Nobody is here to agree: say --yes." in refused.err
     cli("net.down", "--yes")
     assert facts.read(cli.account).vpc is None
-    assert "There is no network" in cli("net.down", "--yes").out
+    assert "has no network" in cli("net.down", "--yes").out
 
 
 def test_a_crash_after_any_call_leaves_nothing_that_a_second_run_does_not_find(stacks):
