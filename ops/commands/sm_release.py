@@ -156,7 +156,7 @@ def deploy(c: Context, job: str = "", instances: int = 1, once: bool = False, be
     }
 )
 def rollback(c: Context, to: str = "", because: str = "") -> Result | None:
-    """Roll back to an earlier release, exactly as it was deployed.
+    """Roll back to an earlier release, as it was deployed.
 
     It is neither packaged nor tested again.
 

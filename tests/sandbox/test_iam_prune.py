@@ -170,7 +170,7 @@ def test_role_narrowed_meanwhile_is_restored_narrow(make_stack, monkeypatch):
     iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(NARROW))
     path = removing(cli.account, name, roles.read_roles(cli.settings))
     assert name not in snapshot.read(cli.account).roles
-    assert f"{name} is back" in cli("iam.restore", str(path)).out
+    assert f"{name} is restored" in cli("iam.restore", str(path)).out
     back = snapshot.read(cli.account)
     assert back.policies[own].document == back.roles[name].inline["notes"].document == NARROW
     assert back.roles[name].trust.document == TRUST | {"Id": "narrow"}
@@ -298,7 +298,7 @@ def test_removal_with_a_lost_response_is_recognised_as_done(make_stack, inject_f
     raced = cli("iam.restore", str(path), ok=False)
     assert (raced.code, "Run the same command again" in raced.err) == (1, True)
     inject_fault("faults/clear")
-    assert f"{name} is back" in cli("iam.restore", str(path)).out
+    assert f"{name} is restored" in cli("iam.restore", str(path)).out
 
 
 OPEN = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
@@ -351,7 +351,7 @@ def test_too_wide_role_is_restored_only_by_its_name(make_stack, inject_fault):
     (file,) = (WORK / "iam" / "prunewide" / "removed").glob(f"{name}-*.json")
     assert "say --confirm" in cli("iam.restore", str(file), ok=False).err
     assert name not in snapshot.read(cli.account).roles
-    assert f"{name} is back" in cli("iam.restore", str(file), "--confirm", name).out
+    assert f"{name} is restored" in cli("iam.restore", str(file), "--confirm", name).out
     assert snapshot.read(cli.account).roles[name].inline["all"].document == ALL
     iam.delete_role_policy(RoleName=name, PolicyName="all")  # other tests' audits would tell of it
     iam.delete_role(RoleName=name)

@@ -60,7 +60,7 @@ def test_net_is_planned_created_repeated_and_deleted(make_stack):
     assert "Cannot ask for confirmation without a terminal; pass --yes." in refused.err
     cli("net.down", "--yes")
     assert facts.read(cli.account).vpc is None
-    assert "There is no network" in cli("net.down", "--yes").out
+    assert "has no network" in cli("net.down", "--yes").out
 
 
 def test_second_run_continues_after_a_crash_at_any_call(make_stack):
