@@ -52,7 +52,7 @@ def audit(
             source = read_folder(load(c.config))
         else:
             source = read_account(Account.from_context_or_profile(c, "auditor"), save, exposure, usage)
-        accepted = waivers.read(source.settings)
+        accepted = waivers.read_waivers(source.settings)
         found = audit_with_waivers(
             source.snapshot, source.settings, wanted=source.wanted, facts=source.facts, waivers=accepted
         )

@@ -293,10 +293,10 @@ def test_a_deployment_whose_process_died_is_noted_when_it_is_proved(live):
 
     cli, _ = live
     now = plan.find_endpoint(cli.account)["EndpointConfigName"]
-    note = [one for one in history.read(cli.account) if one.config == now][-1]
-    history.write(cli.account, note.model_copy(update={"outcome": UNFINISHED}))
+    note = [one for one in history.read_notes(cli.account) if one.config == now][-1]
+    history.write_note(cli.account, note.model_copy(update={"outcome": UNFINISHED}))
     assert "update_endpoint" not in cli("sm.deploy", "--job", note.job).err
-    again = [one for one in history.read(cli.account) if one.config == now][-1]
+    again = [one for one in history.read_notes(cli.account) if one.config == now][-1]
     assert (again.at, again.outcome) == (note.at, LIVE)
 
 

@@ -113,7 +113,7 @@ def test_load_adds_an_instance_and_a_quiet_quarter_of_an_hour_takes_it_away(whol
     load.each = 15
     until(lambda: capacity(whole)[1] == 2, 120)
     assert capacity(whole) == (1, 2)
-    assert "1 of 2 are starting" in whole("sm.autoscale", "--explain", ok=False).out
+    assert "1 of 2 instances are starting" in whole("sm.autoscale", "--explain", ok=False).out
     drill("clock", speed=20)
     until(lambda: capacity(whole) == (2, 2))
     until(lambda: "NotScaledReasons" in activities(whole, IncludeNotScaledActivities=True)[0])

@@ -85,8 +85,8 @@ def test_what_of_the_stack_the_world_can_reach_is_found(stacks):
     )
     told = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.collect_exposure(account)))
     assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == [
-        "its policy allows everyone",
         "Block Public Access is off: BlockPublicAcls, IgnorePublicAcls, BlockPublicPolicy, RestrictPublicBuckets",
+        "its policy allows everyone",
     ]
     s3.delete_bucket_policy(Bucket=bucket)
     cli("data.up")

@@ -29,7 +29,7 @@ from tests.unit.test_door import (
     target_of,
 )
 
-NOBODY = "AKIAAAAAAAAAAAAAAAAA"
+UNUSED_NAME = "AKIAAAAAAAAAAAAAAAAA"
 MAY = [
     {"Action": ["s3:ListAllMyBuckets", "sagemaker:ListModels", "ec2:DescribeVpcs", "codebuild:CreateProject"], "Resource": "*"},
     {"Action": "logs:CreateLogGroup", "Resource": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/porter-own:*"},
@@ -278,7 +278,7 @@ def test_what_the_sandbox_has_not_is_said_by_name(porter, method, path, service,
     ],
 )
 def test_an_unknown_key_is_refused_in_each_protocols_own_words(porter, service, headers, status, code):
-    got, said = porter.send("POST", "/", service, headers, b"", key=NOBODY)
+    got, said = porter.send("POST", "/", service, headers, b"", key=UNUSED_NAME)
     assert (got, code in said) == (status, True), said
     assert "Is it an old one? invoke sandbox.up" in said
 

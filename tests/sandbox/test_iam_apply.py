@@ -77,7 +77,7 @@ def test_what_somebody_else_made_meanwhile_says_what_to_do(stacks, drill):
         status=409,
     )
     ran = cli("iam.apply", ok=False)
-    assert (ran.code, "Run the same command again: it goes on from what is there." in ran.err) == (1, True)
+    assert (ran.code, "Run the same command again: it continues from the current state." in ran.err) == (1, True)
 
 
 def test_a_role_in_the_way_is_refused_before_anything_is_made(stacks):
@@ -100,7 +100,7 @@ def test_a_policy_of_the_name_of_ours_is_kept_before_iam_revoke_writes_over_it(s
     )
     ran = cli("iam.revoke", "ec2-box", "--yes")
     kept = WORK / "iam" / "revokekeeps" / name / "inline-AWSRevokeOlderSessions.json"
-    assert f"only backup: {kept}" in ran.err
+    assert f"backup: {kept}" in ran.err
     assert json.loads(kept.read_text())["document"] == doc("s3:ListAllMyBuckets")
     cli("iam.revoke", "ec2-box", "--yes")
     assert len(list(kept.parent.iterdir())) == 1
@@ -212,7 +212,7 @@ def test_roll_back_and_forward_again(stacks):
     assert default(cli, arn) == ("v5", doc("s3:ListAllMyBuckets"))
     assert "0 made" in cli(*back, "--yes").out
     name = cli.settings.build_role_name("auditor")
-    assert "has no v77" in cli(*back, "--policy", name, "--to", "v77", ok=False).err
+    assert "has no version v77" in cli(*back, "--policy", name, "--to", "v77", ok=False).err
     assert "has no policy 'other'" in cli(*back, "--policy", "other", ok=False).err
     assert "There is no role 'nobody'" in cli("iam.rollback", "--role", "nobody", ok=False).err
 
@@ -264,7 +264,7 @@ def test_a_boundary_is_not_rolled_back(stacks):
     cli.account.call(
         "iam", "create_policy_version", PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:*")), SetAsDefault=True
     )
-    assert "has no versions" in cli("iam.rollback", "--role", "ec2-box", "--yes", ok=False).err
+    assert "parts without versions" in cli("iam.rollback", "--role", "ec2-box", "--yes", ok=False).err
     assert default(cli, arn)[0] == "v2"
     named = ("--policy", "kennel-rollbound-ec2-box-boundary")
     assert "has no policy" in cli("iam.rollback", "--role", "ec2-box", *named, "--yes", ok=False).err

@@ -165,7 +165,7 @@ def test_a_role_may_not_be_passed(stack, tmp_path, alter):
     assert "iam:PassRole" in denied.err
     told.says(denied.err)
     assert page.confirmed()
-    near = "iam:PassedToService" in stack("iam.explain", f"@{told.file}", ok=False).out.partition("Near: ")[2]
+    near = "iam:PassedToService" in stack("iam.explain", f"@{told.file}", ok=False).out.partition("Near miss: ")[2]
     assert near is (alter is for_another)
     assert not page.works("allowed")
     assert not page.works("simulate")

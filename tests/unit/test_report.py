@@ -115,7 +115,7 @@ def picture(colour, kind="PNG", size=(40, 30)):
 
 def drawn(folder, pictures=None):
     """(what was read, the page) after everything was drawn."""
-    found = results.read("kennel-job", folder)
+    found = results.read_results("kennel-job", folder)
     return found, html.render_report(found, drawing.draw_plots(found, pictures or {}, folder))
 
 
@@ -142,7 +142,7 @@ def folder(tmp_path):
 
 
 def test_a_plot_of_each_kind_lies_beside_the_model(folder):
-    found = results.read("kennel-job", folder)
+    found = results.read_results("kennel-job", folder)
     plots = drawing.draw_plots(found, {}, folder)
     assert {name: path.name for name, path in plots.items()} == {
         name: f"{name}.png" for name in ("curves", "confusion", "mistakes", "calibration")
@@ -224,12 +224,12 @@ def test_the_headline_comes_before_the_plots_and_says_where_the_model_is_from(fo
 )
 def test_the_ledgers_verdict(folder, ledger, words):
     (folder / "ledger.json").write_text(json.dumps(ledger))
-    verdict = html.describe_ledger(results.read("job", folder))
+    verdict = html.describe_ledger(results.read_results("job", folder))
     assert (verdict.text or verdict.warning).startswith(words)
 
 
 def test_the_counts_are_those_of_the_predictions(folder):
-    found = results.read("kennel-job", folder)
+    found = results.read_results("kennel-job", folder)
     counts = results.count_confusions(found)
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     for i, label in enumerate(found.classes):
@@ -255,7 +255,7 @@ def test_the_most_confused_and_the_least_recalled_are_listed(tmp_path):
 
 
 def test_the_worst_mistakes_have_the_highest_loss(folder):
-    found = results.read("kennel-job", folder)
+    found = results.read_results("kennel-job", folder)
     worst_ones = results.list_worst_mistakes(found, 5)
     assert all(one.label != one.predicted for one in worst_ones)
     assert [one.loss for one in worst_ones] == sorted((one.loss for one in worst_ones), reverse=True)
@@ -281,13 +281,13 @@ def test_what_an_older_model_lacks_is_told(folder, name):
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
     with pytest.raises(OpsError, match=r"no readable model\.json"):
-        results.read("kennel-job", tmp_path)
+        results.read_results("kennel-job", tmp_path)
 
 
 def test_spoilt_lines_are_left_out_and_told(folder):
     with (folder / "predictions.jsonl").open("a") as file:
         file.write('{"name": "cut off\n[1]\n{"top": [], "label": "cat"}\n')
-    assert any("3 lines of predictions.jsonl" in sentence for sentence in results.read("job", folder).missing)
+    assert any("3 lines of predictions.jsonl" in sentence for sentence in results.read_results("job", folder).missing)
 
 
 ODD = st.sampled_from([0.0, 0.5, 1.0, 1e-300, 1e300, -1.0, float("nan"), float("inf"), -float("inf"), None, "x"])
@@ -332,7 +332,7 @@ def test_an_odd_card_is_refused_or_drawn(folder, content):
         assert "not recorded" in drawn(folder)[1]
     else:
         with pytest.raises(OpsError, match=r"model\.json"):
-            results.read("kennel-job", folder)
+            results.read_results("kennel-job", folder)
 
 
 def test_a_hundred_and_thirty_three_classes_are_readable(tmp_path):
@@ -344,7 +344,7 @@ def test_a_hundred_and_thirty_three_classes_are_readable(tmp_path):
     answer_plots.draw_labels_and_lines(panel, names, names, points=6.7)
     assert [label.get_text() for label in panel.get_yticklabels()] == names
     folder = folder_of(tmp_path / "model", names, each=2)
-    found = results.read("kennel-job", folder)
+    found = results.read_results("kennel-job", folder)
     with Image.open(answer_plots.draw_confusion_matrix(found, folder / "confusion.png")) as image:
         assert image.width > 133 * 16
 
