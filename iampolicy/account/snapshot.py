@@ -123,20 +123,20 @@ class Snapshot:
         yield from self.roles.values()
         yield from self.users.values()
 
-    def held(self, p: Principal) -> tuple[Policy, ...]:
+    def list_policies(self, p: Principal) -> tuple[Policy, ...]:
         """Return all policies of the principal: its inline policies, and the attached ones whose text is in the snapshot."""
         return (*p.inline.values(), *(self.policies[arn].policy for arn in p.attached if arn in self.policies))
 
-    def unread(self, p: Principal) -> list[str]:
+    def list_missing_policies(self, p: Principal) -> list[str]:
         """Return the ARNs of the principal's attached policies and boundary whose text is not in the snapshot."""
         held = (*p.attached, p.boundary) if p.boundary else p.attached
         return [arn for arn in dict.fromkeys(held) if arn not in self.policies]
 
     def rights(self, p: Principal) -> Rights:
-        return Rights(self.held(p), self.managed(p.boundary) if p.boundary else None)
+        return Rights(self.list_policies(p), self.find_policy(p.boundary) if p.boundary else None)
 
-    def managed(self, arn: str) -> Policy:
-        """Return the policy with this ARN; one whose text is not in the snapshot (`unread`) allows nothing."""
+    def find_policy(self, arn: str) -> Policy:
+        """Return the policy with this ARN; one whose text is not in the snapshot (`list_missing_policies`) allows nothing."""
         return self.policies[arn].policy if arn in self.policies else Policy(arn)
 
 

@@ -19,8 +19,8 @@ from iampolicy.finding import Finding
 from iampolicy.policy.document import VARIABLE, Policy, Statement, compile_arn_glob, match_action
 from iampolicy.policy.evaluate import Request, Rights, decide_request
 
-NOBODY = "any-0q7z"  # no account, bucket, role or tag has this name
-NOTHING = "any0q7z"  # no action has this name
+UNUSED_NAME = "any-0q7z"  # no account, bucket, role or tag has this name
+UNUSED_ACTION = "any0q7z"  # no action has this name
 REGION = "us-east-1"
 WILD = re.compile(r"[*?]")
 
@@ -201,14 +201,18 @@ def is_pattern_match(pattern: str, resource: str) -> bool:
 
 def build_liveness_probes(one: Statement, account: str) -> tuple[Probe, ...]:
     """Return probes of whether the statement allows anything at all: its own patterns, filled with names that no account has."""
-    actions = [f"{NOBODY}:{NOTHING}"] if "action" in one.negated else [build_example_action(a) for a in one.actions[:6]]
+    actions = (
+        [f"{UNUSED_NAME}:{UNUSED_ACTION}"]
+        if "action" in one.negated
+        else [build_example_action(a) for a in one.actions[:6]]
+    )
     return tuple(
         Probe(action, resource) for action in actions for resource in list_example_resources(one, action, account)
     )
 
 
 def build_example_action(action: str) -> str:
-    return f"{NOBODY}:{NOTHING}" if action == "*" else action.replace("*", NOTHING).replace("?", "x")
+    return f"{UNUSED_NAME}:{UNUSED_ACTION}" if action == "*" else action.replace("*", UNUSED_ACTION).replace("?", "x")
 
 
 def list_example_resources(one: Statement, action: str, account: str) -> list[str]:
@@ -223,10 +227,10 @@ def list_example_resources(one: Statement, action: str, account: str) -> list[st
 
 def fill_pattern(pattern: str, account: str) -> str:
     """Return an ARN that the pattern covers."""
-    parts = VARIABLE.sub(NOBODY, pattern).split(":", 5)
+    parts = VARIABLE.sub(UNUSED_NAME, pattern).split(":", 5)
     stand_in = {1: "aws", 3: REGION, 4: account}
-    parts = [stand_in.get(at, NOBODY) if part == "*" else part for at, part in enumerate(parts)]
-    return ":".join(parts).replace("*", NOBODY).replace("?", "x")
+    parts = [stand_in.get(at, UNUSED_NAME) if part == "*" else part for at, part in enumerate(parts)]
+    return ":".join(parts).replace("*", UNUSED_NAME).replace("?", "x")
 
 
 @lru_cache(20_000)
@@ -234,7 +238,7 @@ def list_typical_resources(action: str, account: str) -> tuple[str, ...]:
     """Return resources that no account has, of the types that the action acts on; `*` where it acts on none."""
     service = action.partition(":")[0].lower()
     if not actions.is_known_action(action):
-        return (f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}",)
+        return (f"arn:aws:{service}:{REGION}:{account}:{UNUSED_NAME}/{UNUSED_NAME}",)
     return tuple(fill_pattern(arn, account) for arn in actions.list_resource_arns(action)) or ("*",)
 
 
@@ -242,10 +246,13 @@ def build_probes(one: Statement, action: str, account: str) -> tuple[Probe, ...]
     """Return probes of an action on resources that no account has, if the statement covers them."""
     if action.endswith(":*"):
         service = action.partition(":")[0]
-        places = [f"arn:aws:{service}:::{NOBODY}/{NOBODY}", f"arn:aws:{service}:{REGION}:{account}:{NOBODY}/{NOBODY}"]
-        asked = f"{service}:{NOTHING}"
+        places = [
+            f"arn:aws:{service}:::{UNUSED_NAME}/{UNUSED_NAME}",
+            f"arn:aws:{service}:{REGION}:{account}:{UNUSED_NAME}/{UNUSED_NAME}",
+        ]
+        asked = f"{service}:{UNUSED_ACTION}"
         return tuple(Probe(asked, place) for place in places if has_resource(one, place)) if is_boundless(one) else ()
-    asked = action.replace("*", NOTHING).replace("?", "x")
+    asked = action.replace("*", UNUSED_ACTION).replace("?", "x")
     known = actions.list_matching_actions(action)[:3] if asked != action else [action]
     pairs = [(asked, place) for example in known for place in list_typical_resources(example, account)]
     return tuple(Probe(a, place) for a, place in pairs if has_resource(one, place))

@@ -14,7 +14,7 @@ from functools import lru_cache
 from ipaddress import ip_network
 from itertools import islice, product
 
-from iampolicy.audit.context import NOBODY
+from iampolicy.audit.context import UNUSED_NAME
 from iampolicy.escalation.missing_keys import drop_absent_keys
 from iampolicy.escalation.permission_set import find_common_arn, find_common_text
 from iampolicy.policy.document import CURRENT, VARIABLE, Policy, parse_policy
@@ -35,10 +35,13 @@ RequiredValues = Mapping[str, tuple[str, ...]]  # the values that a policy compa
 # AWS calls a policy public if it allows addresses "broader than /8 for IPv4 and /32 for IPv6 (excluding RFC1918 private
 # ranges)": docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html. A whole /8 counts here too.
 WORLD = {4: 8, 6: 31}
-ORG, ORG_PATHS = (None, f"o-{NOBODY}"), (None, f"o-{NOBODY}/r-{NOBODY}/")  # not every account is in an organisation
+ORG, ORG_PATHS = (
+    (None, f"o-{UNUSED_NAME}"),
+    (None, f"o-{UNUSED_NAME}/r-{UNUSED_NAME}/"),
+)  # not every account is in an organisation
 OF_NETWORK: KnownKeys = {
-    "aws:sourceip": (None,), "aws:sourcevpc": (f"vpc-{NOBODY}",), "aws:sourcevpce": (f"vpce-{NOBODY}",), "aws:vpcsourceip": ("10.0.0.7",),
-    "aws:sourcevpcarn": (f"arn:aws:ec2:us-east-1:{UNKNOWN_ACCOUNT}:vpc/vpc-{NOBODY}",), "aws:vpceaccount": (UNKNOWN_ACCOUNT,),
+    "aws:sourceip": (None,), "aws:sourcevpc": (f"vpc-{UNUSED_NAME}",), "aws:sourcevpce": (f"vpce-{UNUSED_NAME}",), "aws:vpcsourceip": ("10.0.0.7",),
+    "aws:sourcevpcarn": (f"arn:aws:ec2:us-east-1:{UNKNOWN_ACCOUNT}:vpc/vpc-{UNUSED_NAME}",), "aws:vpceaccount": (UNKNOWN_ACCOUNT,),
     "aws:vpceorgid": ORG, "aws:vpceorgpaths": ORG_PATHS,
 }  # fmt: skip
 INTERNET: KnownKeys = {**dict.fromkeys(OF_NETWORK, (None,)), "aws:sourceip": ("198.51.100.7", "2001:db8::7")}
@@ -50,7 +53,7 @@ OF_ALL: KnownKeys = {
 }  # fmt: skip
 OF_PEOPLE: KnownKeys = OF_ALL | {
     **dict.fromkeys(BY_SERVICES, (None,)),  # AWS sets them where a service itself calls
-    "aws:principalorgid": ORG, "aws:principalorgpaths": ORG_PATHS, "sts:externalid": (None, NOBODY),
+    "aws:principalorgid": ORG, "aws:principalorgpaths": ORG_PATHS, "sts:externalid": (None, UNUSED_NAME),
     "aws:principalisawsservice": ("false",),
 }  # fmt: skip
 OF_A_PRINCIPAL = (
@@ -80,7 +83,7 @@ def build_external_role(account: str, arn: str = "", session: str = "") -> Exter
         "aws:username": (None,),
     }  # fmt: skip
     return ExternalCaller(
-        Caller(arn or f"arn:aws:iam::{account}:role/{NOBODY}", session), OF_PEOPLE | own, origin_matters=True
+        Caller(arn or f"arn:aws:iam::{account}:role/{UNUSED_NAME}", session), OF_PEOPLE | own, origin_matters=True
     )
 
 
@@ -90,7 +93,9 @@ def build_external_user(account: str, arn: str = "") -> ExternalCaller:
         "aws:principalarn": arns, "aws:principalaccount": (account,), "aws:principaltype": ("User", "Account"), "aws:userid": ("AIDAANY0Q7Z",),
         "aws:username": (arn.rsplit("/", 1)[-1] or "*",),
     }  # fmt: skip
-    return ExternalCaller(Caller(arn or f"arn:aws:iam::{account}:user/{NOBODY}"), OF_PEOPLE | own, origin_matters=True)
+    return ExternalCaller(
+        Caller(arn or f"arn:aws:iam::{account}:user/{UNUSED_NAME}"), OF_PEOPLE | own, origin_matters=True
+    )
 
 
 def build_foreign_service(name: str = "") -> ExternalCaller:
@@ -101,8 +106,8 @@ def build_foreign_service(name: str = "") -> ExternalCaller:
     own: KnownKeys = dict.fromkeys(OF_NETWORK, (None,)) | {
         "aws:sourceaccount": (UNKNOWN_ACCOUNT,), "aws:sourceowner": (UNKNOWN_ACCOUNT,), "aws:sourceorgid": ORG,
         "aws:sourceorgpaths": ORG_PATHS,
-        "aws:sourcearn": (f"arn:aws:*:*:{UNKNOWN_ACCOUNT}:*", f"arn:aws:s3:::*{NOBODY}*"), "aws:principalisawsservice": ("true",),
-        "sts:externalid": (None,), "aws:principalservicename": (name or f"{NOBODY}.amazonaws.com",),
+        "aws:sourcearn": (f"arn:aws:*:*:{UNKNOWN_ACCOUNT}:*", f"arn:aws:s3:::*{UNUSED_NAME}*"), "aws:principalisawsservice": ("true",),
+        "sts:externalid": (None,), "aws:principalservicename": (name or f"{UNUSED_NAME}.amazonaws.com",),
     }  # fmt: skip
     return ExternalCaller(Caller(service=name), OF_ALL | own, OF_A_PRINCIPAL)
 
@@ -166,7 +171,7 @@ def list_possible_values(key: str, shown: tuple[str | None, ...], wanted: tuple[
     """Return the values that the caller may have for a key: one of its own, and those that also match the policy's patterns."""
     found: list[str | None] = []
     for one in shown:
-        found.append(one.replace("*", NOBODY) if one else one)
+        found.append(one.replace("*", UNUSED_NAME) if one else one)
         if one and "*" in one:
             found += [met for value in wanted if (met := meet_value(VARIABLE.sub("*", value), one)) is not None]
     if key == "aws:sourceip" and shown != (None,):

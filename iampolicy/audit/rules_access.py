@@ -9,9 +9,9 @@ from iampolicy import actions
 from iampolicy.account.snapshot import Principal
 from iampolicy.audit import rules_reach
 from iampolicy.audit.context import (  # fmt: skip
-    NOBODY,
-    NOTHING,
     REGION,
+    UNUSED_ACTION,
+    UNUSED_NAME,
     AuditContext,
     Candidate,
     CandidateRule,
@@ -41,11 +41,15 @@ RULES_IAM = (
 
 def find_admin_rights(one: Statement, account: str) -> Iterator[Candidate]:
     """Yield a candidate for all actions on all resources (high without IAM, as in PowerUserAccess), or for all of IAM, which is equivalent."""
-    writes = tuple(Probe(action, f"arn:aws:iam::{account}:{kind}/{NOBODY}") for action, kind in RULES_IAM)
-    anything = Probe(f"{NOBODY}:{NOTHING}", f"arn:aws:{NOBODY}:{REGION}:{account}:{NOBODY}/{NOBODY}")
+    writes = tuple(Probe(action, f"arn:aws:iam::{account}:{kind}/{UNUSED_NAME}") for action, kind in RULES_IAM)
+    anything = Probe(
+        f"{UNUSED_NAME}:{UNUSED_ACTION}", f"arn:aws:{UNUSED_NAME}:{REGION}:{account}:{UNUSED_NAME}/{UNUSED_NAME}"
+    )
     every = has_action(one, anything.action.lower()) and has_resource(one, anything.resource)
     all_iam = (
-        not every and has_action(one, f"iam:{NOTHING}") and any(has_resource(one, probe.resource) for probe in writes)
+        not every
+        and has_action(one, f"iam:{UNUSED_ACTION}")
+        and any(has_resource(one, probe.resource) for probe in writes)
     )
     if every:
         yield Candidate(
@@ -190,7 +194,7 @@ def find_full_access(context: AuditContext, holder: EffectivePrincipal) -> Itera
 def find_unread_policies(context: AuditContext, p: Principal) -> Iterator[Finding]:
     """Yield a finding for each policy that cannot be judged, or only by its name, because its document is missing."""
     fix = "save the account again: invoke iam.audit --save FILE; or use a customer managed policy"
-    for arn in context.snapshot.unread(p):
+    for arn in context.snapshot.list_missing_policies(p):
         if arn in WELL_KNOWN:
             continue
         what = "has the policy {}, whose document is not in the snapshot: its permissions are unknown"

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from iampolicy.audit.account_facts import AccountFacts
-from iampolicy.audit.context import NOBODY, AuditContext, list_example_resources
+from iampolicy.audit.context import UNUSED_NAME, AuditContext, list_example_resources
 from iampolicy.audit.external_principals import (
     EXTERNAL_CALLERS,
     UNLIMITED,
@@ -49,7 +49,7 @@ def find_bucket_exposure(context: AuditContext, name: str, bucket: Mapping[str, 
     held = parse_policy("bucket policy", bucket.get("policy"))
     for one in held.statements:
         for found in describe_outside_access(
-            context, held, one, [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/{NOBODY}"]
+            context, held, one, [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/{UNUSED_NAME}"]
         ):
             fix = "name the principals of this account that need access"
             yield Finding("IAM-EXPO-001", "high", name, found, fix, held.name, one.name)
@@ -90,7 +90,7 @@ def can_any_caller_pass(
     """Return whether this statement allows some request of one of the callers."""
     now = {"aws:currenttime": context.now.isoformat(), "aws:epochtime": str(int(context.now.timestamp()))}
     asked = collect_condition_keys(held)
-    actions = [a.replace("*", NOBODY).replace("?", "x") for a in one.actions] or [f"{NOBODY}:{NOBODY}"]
+    actions = [a.replace("*", UNUSED_NAME).replace("?", "x") for a in one.actions] or [f"{UNUSED_NAME}:{UNUSED_NAME}"]
     places = [
         (action, place)
         for action in actions

@@ -9,7 +9,7 @@ from itertools import islice
 from iampolicy import actions
 from iampolicy.account.snapshot import Principal
 from iampolicy.audit.context import (  # fmt: skip
-    NOBODY,
+    UNUSED_NAME,
     AuditContext,
     Candidate,
     EffectivePrincipal,
@@ -59,7 +59,10 @@ PASSING = "iam:passrole"
 def find_role_passing(one: Statement, account: str) -> Iterator[Candidate]:
     if not is_about_iam(one) or not has_action(one, PASSING):
         return
-    any_role, any_service = f"arn:aws:iam::{account}:role/{NOBODY}", {"iam:passedtoservice": f"{NOBODY}.amazonaws.com"}
+    any_role, any_service = (
+        f"arn:aws:iam::{account}:role/{UNUSED_NAME}",
+        {"iam:passedtoservice": f"{UNUSED_NAME}.amazonaws.com"},
+    )
     wide = has_resource(one, any_role)
     roles = [any_role] if wide else list_example_resources(one, "iam:PassRole", account)
     to_any = tuple(Probe("iam:PassRole", role, any_service) for role in roles)
@@ -171,7 +174,7 @@ def find_boundary_gaps(holder: EffectivePrincipal) -> Iterator[Finding]:
     requests = [(action, p.boundary) for action in ("iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion")]
     requests += [(f"iam:{verb}{kind}PermissionsBoundary", p.arn) for verb in ("Delete", "Put")]
     # The probe is an arbitrary policy: the escalation rules judge the replacement of one prescribed boundary by another.
-    other = {"iam:permissionsboundary": f"arn:aws:iam::{holder.principal.caller.account}:policy/{NOBODY}"}
+    other = {"iam:permissionsboundary": f"arn:aws:iam::{holder.principal.caller.account}:policy/{UNUSED_NAME}"}
     if passing := [action for action, resource in requests if holder.may(Probe(action, resource, other))]:
         message = f"may remove its own permissions boundary: {format_shortlist(passing)}"
         fix = "deny these actions on its boundary and on itself"

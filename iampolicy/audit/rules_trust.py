@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from iampolicy.account.snapshot import Principal
-from iampolicy.audit.context import NOBODY, AuditContext, format_shortlist, has_action
+from iampolicy.audit.context import UNUSED_NAME, AuditContext, format_shortlist, has_action
 from iampolicy.audit.external_principals import (
     UNLIMITED,
     WITH_KEYS,
@@ -40,13 +40,14 @@ SENDERS = frozenset(
 WITHOUT_MFA: KnownKeys = {"aws:multifactorauthpresent": (None, "false"), "aws:multifactorauthage": (None,)}
 # The forms of a token's subject: of GitHub, GitLab, Terraform and Buildkite, Vercel, a cluster, and plain names.
 SUBJECTS = (
-    "repo:{0}/*:*", "project_path:{0}/*:*", "organization:{0}:*", "owner:{0}:*", f"system:serviceaccount:{NOBODY}:{NOBODY}",
-    f"{NOBODY}/{NOBODY}", NOBODY,
+    "repo:{0}/*:*", "project_path:{0}/*:*", "organization:{0}:*", "owner:{0}:*", f"system:serviceaccount:{UNUSED_NAME}:{UNUSED_NAME}",
+    f"{UNUSED_NAME}/{UNUSED_NAME}", UNUSED_NAME,
 )  # fmt: skip
 # The same forms of one organisation, for a repository or workspace in it that no policy names; or any namespace of a cluster.
 WHOLE = (
-    f"repo:{{0}}/{NOBODY}:*", f"project_path:{{0}}/{NOBODY}:*", f"organization:{{0}}:project:{NOBODY}:*", f"organization:{{0}}:pipeline:{NOBODY}:*",
-    f"owner:{{0}}:project:{NOBODY}:*", f"system:serviceaccount:{NOBODY}:*",
+    f"repo:{{0}}/{UNUSED_NAME}:*", f"project_path:{{0}}/{UNUSED_NAME}:*", f"organization:{{0}}:project:{UNUSED_NAME}:*",
+    f"organization:{{0}}:pipeline:{UNUSED_NAME}:*",
+    f"owner:{{0}}:project:{UNUSED_NAME}:*", f"system:serviceaccount:{UNUSED_NAME}:*",
 )  # fmt: skip
 ORGANISATION = re.compile(r"(?:repo|project_path|organization|owner):([^/:@]+)")
 # Other claims that identify a token's owner. Those that the owner chooses freely, as branch and environment, stay unknown.
@@ -146,7 +147,7 @@ def find_open_trust(entry: TrustEntry) -> Found:
 
 def build_neighbour_caller(entry: TrustEntry, kind: str = "role") -> ExternalCaller:
     """Return a caller of the same account that no policy names."""
-    return build_known_caller(f"arn:aws:iam::{entry.account}:{kind}/{NOBODY}", entry.account)
+    return build_known_caller(f"arn:aws:iam::{entry.account}:{kind}/{UNUSED_NAME}", entry.account)
 
 
 def build_known_caller(arn: str, account: str) -> ExternalCaller:
@@ -207,7 +208,7 @@ def find_open_providers(entry: TrustEntry) -> Found:
             continue
         host = value.partition(":oidc-provider/")[2] or value
         caller, sub, aud = Caller(federated=value), f"{host}:sub".lower(), f"{host}:aud".lower()
-        claims: KnownKeys = {f"{host}:{name}".lower(): (NOBODY, f"{NOBODY}/*") for name in CLAIMS}
+        claims: KnownKeys = {f"{host}:{name}".lower(): (UNUSED_NAME, f"{UNUSED_NAME}/*") for name in CLAIMS}
         subjects = list_condition_values(entry.statement, sub)
         is_open = entry.admits(ExternalCaller(caller, claims | {sub: tuple(list_foreign_subjects(subjects))}))
         if is_open and host != "cognito-identity.amazonaws.com":  # whose pool is the audience
@@ -222,7 +223,7 @@ def find_open_providers(entry: TrustEntry) -> Found:
         if not is_open and (one := next(wide, "")):
             message = f"a whole organisation may assume it: {sub} is {one}"
             yield "IAM-TRUST-005", "high", message, "name the repository, and its branch or environment"
-        if entry.admits(ExternalCaller(caller, {aud: (NOBODY,)})):
+        if entry.admits(ExternalCaller(caller, {aud: (UNUSED_NAME,)})):
             message = f"a token of {host} for any audience may assume it: {aud} has no condition"
             yield "IAM-TRUST-005", "critical", message, f"require {aud} with StringEquals"
 
@@ -230,14 +231,17 @@ def find_open_providers(entry: TrustEntry) -> Found:
 def list_foreign_subjects(subjects: Iterable[str]) -> Iterator[str]:
     """Yield subjects of an unrelated organisation: one of any name, or of a name that matches a pattern."""
     named = [found[1] for one in subjects if (found := ORGANISATION.match(one))]
-    organisations = [NOBODY, *(one.replace("*", NOBODY).replace("?", "x") for one in named if {*"*?"} & {*one})]
+    organisations = [
+        UNUSED_NAME,
+        *(one.replace("*", UNUSED_NAME).replace("?", "x") for one in named if {*"*?"} & {*one}),
+    ]
     yield from dict.fromkeys(form.format(one) for one in organisations for form in SUBJECTS)
 
 
 def list_organisation_subjects(subject: str) -> Iterator[str]:
     """Yield subjects of other repositories or workspaces of the organisation that a subject names."""
     found = ORGANISATION.match(subject)
-    yield from (form.format(found[1] if found else NOBODY) for form in WHOLE)
+    yield from (form.format(found[1] if found else UNUSED_NAME) for form in WHOLE)
 
 
 def list_condition_values(one: Statement, key: str) -> list[str]:

@@ -138,7 +138,7 @@ class AccountModel:
     def find_policy_text(self, arn: str) -> Policy | None:
         """Return the policy; None for an unknown AWS managed policy. A missing policy of the account itself allows nothing."""
         if arn in self.snapshot.policies or not arn.startswith(AWS):
-            return self.snapshot.managed(arn)
+            return self.snapshot.find_policy(arn)
         return WELL_KNOWN.get(arn)
 
     @cached_property
@@ -146,7 +146,7 @@ class AccountModel:
         """The policies of the snapshot each of which gives a principal powers by itself."""
         any_principal = next(self.snapshot.principals())
         held = {
-            arn: self.build_permission_set(Rights((self.snapshot.managed(arn),)), any_principal)
+            arn: self.build_permission_set(Rights((self.snapshot.find_policy(arn),)), any_principal)
             for arn in self.snapshot.policies
         }
         return {arn: one for arn, one in held.items() if one.is_admin or one.powers}

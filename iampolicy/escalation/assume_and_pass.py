@@ -218,7 +218,7 @@ def join_group(model: AccountModel, path: Path, permissions: PermissionSet, p: P
     snapshot, rights = model.snapshot, model.rights(p)
     for one in snapshot.groups.values() if p.trust is None else ():
         if one.name not in p.groups and (hit := permissions.may(path.actions[0], one.arn)):
-            more = (*one.inline.values(), *(snapshot.managed(arn) for arn in one.attached))
+            more = (*one.inline.values(), *(snapshot.find_policy(arn) for arn in one.attached))
             held = model.build_permission_set(Rights((*rights.identity, *more), rights.boundary), p)
             found.append(compute_outcome(model, permissions, held, hit, p, f"in {one.name}"))
     if p.trust is not None and (place := permissions.find_resource(path.actions[0])) and not place[2]:

@@ -56,7 +56,7 @@ def audit(
         )
     with pause_garbage_collection():
         source = read_source(c, snapshot, files, save, exposure, usage)
-        accepted = waivers.read(source.settings)
+        accepted = waivers.read_waivers(source.settings)
         found = audit_with_waivers(
             source.snapshot, source.settings, wanted=source.wanted, facts=source.facts, waivers=accepted
         )

@@ -105,7 +105,7 @@ def preflight(c: Context, job: str = "", instances: int = 1, release: str = "", 
     account = Account.from_context(c)
     job = job if job or release else find_newest_completed(account, instances)
     found = build.find_release(account, release) if release else build.package_model(account, job)
-    measured = preflight.run(build.fetch_release(account, found), account.settings)
+    measured = preflight.run_preflight(build.fetch_release(account, found), account.settings)
     if not c.config.run.dry:
         account.guard()
         build.store_preflight(account, found, measured, again=bool(release))

@@ -38,7 +38,7 @@ def read_facts(account: Account, dry: bool) -> tuple[plan.Facts, scaling.Facts]:
     have = teardown.facts(account)
     if not teardown.has_resources(have):
         raise OpsError(
-            f"There is no endpoint {account.settings.endpoint_name}, and no resource of an earlier one. Deploy one: invoke sm.deploy"
+            f"No resource of an earlier endpoint is left. There is no endpoint {account.settings.endpoint_name}. Deploy one: invoke sm.deploy"
         )
     account.guard()
     return have

@@ -40,7 +40,7 @@ def prepare_release(account: Account, job: str, dry: bool) -> tuple[Release, pla
         )
     if release is None:
         release = build.package_model(account, job)
-        build.upload_release(account, release, preflight.run(release, account.settings))
+        build.upload_release(account, release, preflight.run_preflight(release, account.settings))
         have = read_facts(account, dry)  # packaging took a while
     return release, have
 
@@ -76,7 +76,7 @@ def choose_rollback(account: Account, have: plan.Facts, to: str) -> plan.Endpoin
     The config of that deployment is reused if it still exists. Raises OpsError when there is nothing to roll back to.
     """
     probe.require_endpoint(account)
-    notes = history.read(account)
+    notes = history.read_notes(account)
     if to:
         release = build.find_release(account, to)
         note = history.find_last_deployment(notes, release.digest)

@@ -81,7 +81,7 @@ def list_expected_releases(account: Account, config: str) -> Iterator[tuple[str,
     """Yield (phrase, summary) of the releases that the endpoint is compared with: its own, and the one that was live before."""
     if own := probe.find_release_summary(account, config):
         yield "its own release", own
-    before = history.find_rollback_target(history.read(account), config)
+    before = history.find_rollback_target(history.read_notes(account), config)
     if before and (other := probe.find_release_summary(account, before.config)):
         yield "the release before it", other
 

@@ -112,7 +112,7 @@ def facts(account: Account) -> Facts:
         tuple(a["AlarmName"] for a in there if ours.fullmatch(re.sub("-(5xx|p99)$", "", a["AlarmName"]))),
         read_instance_type(account, found["EndpointConfigName"]) if found else "",
         scaled,
-        not scaled and found is not None and history.has_lost_scaling(history.read(account, newest=1)),
+        not scaled and found is not None and history.has_lost_scaling(history.read_notes(account, newest=1)),
         has_retention(account, alarms.log_group(settings), settings.endpoint.log_days),
         *training_jobs.read_job_network(account),
     )

@@ -41,7 +41,7 @@ def verify_release(account: Account, want: plan.EndpointSpec, before: str) -> No
 
 def smoke_test_endpoint(account: Account, release: Release) -> list[str]:
     """Return a sentence for each answer of the endpoint that differs from a release's golden answer."""
-    pictures = golden.read(build.fetch_release(account, release).folder / "golden.npz")
+    pictures = golden.read_golden_pictures(build.fetch_release(account, release).folder / "golden.npz")
     return golden.check_golden_answers(pictures, lambda picture: invoke_with_retry(account, picture), release.digest)
 
 

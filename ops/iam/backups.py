@@ -82,7 +82,7 @@ def save_backup(settings: Settings, kept: Backup) -> Path:
 
 
 def is_backed_up(path: Path, kept: Backup) -> bool:
-    found = read(path)
+    found = read_backup(path)
     return found is not None and (found.owner, found.document) == (kept.owner, kept.document)
 
 
@@ -90,7 +90,7 @@ def hash_document(kept: Backup) -> str:
     return hashlib.sha256(json.dumps([kept.owner, kept.document], sort_keys=True).encode()).hexdigest()[:8]
 
 
-def read(path: Path) -> Backup | None:
+def read_backup(path: Path) -> Backup | None:
     """Return the backup in a file; None for a file that is missing, too large or altered."""
     try:
         if path.stat().st_size > LARGEST:
@@ -106,7 +106,9 @@ def list_saved_versions(settings: Settings, arn: str, since: datetime | None = N
     `since` is when the policy was created: versions saved before that are of an earlier policy of the same name, and are left out.
     """
     files = sorted(derive_backup_path(settings, Backup(arn, "v", {})).parent.glob("v*.json"))
-    found = [kept for path in files if (kept := read(path)) and kept.owner == arn and not is_older_than(kept, since)]
+    found = [
+        kept for path in files if (kept := read_backup(path)) and kept.owner == arn and not is_older_than(kept, since)
+    ]
     return sorted(found, key=lambda kept: kept.saved, reverse=True)
 
 

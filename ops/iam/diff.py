@@ -54,7 +54,7 @@ def compare_permissions(
     have: Snapshot, live: Principal, want: Snapshot, wanted: Principal, settings: Settings
 ) -> Iterator[Difference]:
     """Yield the differences over all policies of the role together: which policy contains a statement does not matter."""
-    ours, theirs = (merge_permissions(side.held(p)) for side, p in ((want, wanted), (have, live)))
+    ours, theirs = (merge_permissions(side.list_policies(p)) for side, p in ((want, wanted), (have, live)))
     yield from list_grant_changes(
         live.name, "permissions", subtract_permissions(ours, theirs), subtract_permissions(theirs, ours)
     )

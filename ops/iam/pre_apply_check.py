@@ -32,7 +32,7 @@ def audit_without_drift(
     only: frozenset[str] | None = None,
 ) -> list[Finding]:
     """Return the audit's findings without drift; those that are waived are marked."""
-    return audit_with_waivers(have, settings, facts=facts, waivers=waivers.read(settings), now=now, only=only)
+    return audit_with_waivers(have, settings, facts=facts, waivers=waivers.read_waivers(settings), now=now, only=only)
 
 
 def merge_applied_roles(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Snapshot:

@@ -110,7 +110,7 @@ class SavedRole:
         return [arn for arn in (*self.attached, self.boundary) if arn]
 
 
-def read(path: Path) -> SavedRole:
+def read_saved_role(path: Path) -> SavedRole:
     """Return the role saved in a file. Raises OpsError for any other file."""
     try:
         with path.open("rb") as file:
@@ -125,7 +125,7 @@ def read(path: Path) -> SavedRole:
 
 def read_for_account(path: Path, settings: Settings) -> SavedRole:
     """Return the role saved in a file. Raises OpsError for any other file, and for a role of another account."""
-    found = read(path)
+    found = read_saved_role(path)
     if found.account != settings.aws.account:
         raise OpsError(
             f"{path} is of account {found.account}; the settings are for {settings.aws.account}. Nothing was changed."

@@ -51,10 +51,10 @@ def read_roles(settings: Settings, only: str = "", folder: Path = FOLDER) -> lis
     roles = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
     if only and only not in roles:
         raise InputError(f"There is no role {only!r} in {ROLES}/. There are: {', '.join(roles)}")
-    return [read(folder / role, settings) for role in roles if only in ("", role)]
+    return [read_role(folder / role, settings) for role in roles if only in ("", role)]
 
 
-def read(folder: Path, settings: Settings) -> Wanted:
+def read_role(folder: Path, settings: Settings) -> Wanted:
     stray = [path.name for path in sorted(folder.glob("*.json")) if not FILES.fullmatch(path.name)]
     if stray:
         raise InputError(

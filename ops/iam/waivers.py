@@ -76,7 +76,7 @@ class Waiver:
         return len(parts) > 4 and account != "" and not fnmatchcase(account, parts[4])
 
 
-def read(settings: Settings) -> list[Waiver]:
+def read_waivers(settings: Settings) -> list[Waiver]:
     """Return the repository's waivers, and those of one account, whose file is beside the config file with its profile."""
     own = [ROOT / Path(settings.aws.config_file).parent / "waivers.toml"] if settings.aws.config_file else []
     return [waiver for path in (ROOT / ROLES / "waivers.toml", *own) for waiver in read_waiver_file(path)]

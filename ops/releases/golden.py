@@ -21,7 +21,7 @@ class Golden:
     scores: list[float]
 
 
-def read(path: Path) -> list[Golden]:
+def read_golden_pictures(path: Path) -> list[Golden]:
     """Read all of a golden.npz: pictures uint8 [bytes], ends int64 [n], scores float32 [n, classes]. Raises ValueError."""
     try:
         with zipfile.ZipFile(path) as archive:

@@ -48,27 +48,27 @@ def record_deployment(
         rollback=why.rollback,
         scaled=scaled,
     )
-    write(account, note)
+    write_note(account, note)
     try:
         yield
     except OpsError as error:
-        write(account, note.model_copy(update={"outcome": str(error).splitlines()[0]}))
+        write_note(account, note.model_copy(update={"outcome": str(error).splitlines()[0]}))
         raise
-    write(account, note.model_copy(update={"outcome": LIVE}))
+    write_note(account, note.model_copy(update={"outcome": LIVE}))
 
 
 def record_verified(account: Account, config: str) -> None:
     """Mark the last deployment of a config, which is live and verified now, as live if an earlier process died before it could."""
-    last = next((note for note in reversed(read(account)) if note.config == config), None)
+    last = next((note for note in reversed(read_notes(account)) if note.config == config), None)
     if last and last.outcome != LIVE:
-        write(account, last.model_copy(update={"outcome": LIVE}))
+        write_note(account, last.model_copy(update={"outcome": LIVE}))
 
 
-def write(account: Account, note: DeploymentNote) -> None:
+def write_note(account: Account, note: DeploymentNote) -> None:
     account.bucket.put(f"{PREFIX}{note.at}-{note.config}.json", json.dumps(note.model_dump()).encode())
 
 
-def read(account: Account, newest: int = 0) -> list[DeploymentNote]:
+def read_notes(account: Account, newest: int = 0) -> list[DeploymentNote]:
     """Return all notes, or the newest few; the oldest first."""
     bucket = account.bucket
     keys = sorted(bucket.keys(PREFIX))[-newest:]
@@ -99,7 +99,7 @@ def has_lost_scaling(notes: list[DeploymentNote]) -> bool:
 
 
 def has_been_live(account: Account, config: str) -> bool:
-    return any(note.config == config and note.outcome == LIVE for note in read(account))
+    return any(note.config == config and note.outcome == LIVE for note in read_notes(account))
 
 
 def find_last_deployment(notes: list[DeploymentNote], release: str) -> DeploymentNote | None:
@@ -123,7 +123,7 @@ class StoredRelease:
 
 def list_releases(account: Account, live_config: str) -> list[StoredRelease]:
     """Return the stored releases, the one that was deployed last first. `live_config` is what the endpoint runs, "" for none."""
-    notes = read(account)
+    notes = read_notes(account)
     summaries = (build.read_summary(account, digest) for digest in build.list_release_digests(account))
     rows = [describe_stored_release(summary, notes, live_config) for summary in summaries if summary]
     return sorted(rows, key=lambda row: row.deployed, reverse=True)

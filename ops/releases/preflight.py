@@ -35,11 +35,11 @@ LOAD_S = 2.0
 NO_BF16 = "AVX512_CORE"  # oneDNN's name for a CPU without bf16, which most instance types have
 
 
-def run(release: Release, settings: Settings) -> LoadTestResult:
+def run_preflight(release: Release, settings: Settings) -> LoadTestResult:
     """Run the preflight; return what it measured. Raises OpsError at the first failure."""
     say(f"Testing release {release.short} locally ...")
     try:
-        pictures = golden.read(release.folder / "golden.npz")
+        pictures = golden.read_golden_pictures(release.folder / "golden.npz")
     except (OSError, ValueError) as error:
         raise build_preflight_error(release, f"its golden answers cannot be read: {error}") from error
     with run_local_server(release, settings) as (port, about):

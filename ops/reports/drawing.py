@@ -35,7 +35,7 @@ class Report:
 def write_report(account: Account, job: str) -> Report:
     """Write the report of a trained model into its folder. Raises OpsError when there is no such model."""
     folder = fetch_model(account, job)
-    found = results.read(job, folder)
+    found = results.read_results(job, folder)
     pictures, why = misclassified.fetch_wanted_pictures(account, found, results.list_worst_mistakes(found))
     found = found.add_missing(why)
     for sentence in (*found.missing, f"Drawing the report of {job} ..."):

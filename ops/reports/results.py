@@ -107,7 +107,7 @@ def format_label(text: Any, limit: int = 80) -> str:
     return f"{clean[: limit - 1 - head]}…{clean[len(clean) - head :]}"
 
 
-def read(job: str, folder: Path) -> Results:
+def read_results(job: str, folder: Path) -> Results:
     """Read the folder's files. Raises OpsError when there is no readable model.json, which every trained model has."""
     card = read_json_object(folder / "model.json")
     if card is None:

@@ -117,7 +117,7 @@ def test_image_is_built_once_and_accepted_by_create_model(checkout, sandbox):
     dry = checkout("--dry", "sm.image")
     assert "codebuild.start_build" in dry.err
     assert "nothing was touched" in dry.err
-    assert "Sending" not in dry.err
+    assert "Uploading" not in dry.err
     tag = json.loads(checkout("sm.image", "--json").out)["image"].rpartition(":")[2]
     assert checkout("sm.image").out.startswith(f"kennel-serving:{tag} is in ECR: ")
     assert ". 0 made." in checkout("sm.image").out
@@ -187,7 +187,7 @@ def test_build_restores_the_project_settings(checkout):
     checkout.write(server="# third\n")
     client.update_project(name="kennel-building-image", timeoutInMinutes=99)
     ran = checkout("sm.image")
-    assert "codebuild.update_project: kennel-building-image: timeoutInMinutes differ" in ran.err
+    assert "codebuild.update_project: update timeoutInMinutes of project kennel-building-image" in ran.err
     repaired = client.batch_get_projects(names=["kennel-building-image"])["projects"][0]
     assert repaired["timeoutInMinutes"] == image_build.BUILD_MINUTES
 
@@ -197,5 +197,5 @@ def test_missing_bucket_is_named_before_any_change(make_stack, tmp_path):
     bare.write(server="# bare\n")
     ran = bare("sm.image")
     assert ran.code == 1
-    assert "There is no bucket kennel-bareimage-123456789012-us-east-1. Make it: invoke data.up" in ran.err
+    assert "There is no bucket kennel-bareimage-123456789012-us-east-1. Create it: invoke data.up" in ran.err
     assert bare.cli.account.call("codebuild", "batch_get_projects", names=["kennel-bareimage-image"])["projects"] == []

@@ -298,10 +298,10 @@ def test_interrupted_deployment_is_recorded_once_verified(live_endpoint):
 
     cli, _ = live_endpoint
     now = plan.find_endpoint(cli.account)["EndpointConfigName"]
-    note = [one for one in history.read(cli.account) if one.config == now][-1]
-    history.write(cli.account, note.model_copy(update={"outcome": UNFINISHED}))
+    note = [one for one in history.read_notes(cli.account) if one.config == now][-1]
+    history.write_note(cli.account, note.model_copy(update={"outcome": UNFINISHED}))
     assert "update_endpoint" not in cli("sm.deploy", "--job", note.job).err
-    again = [one for one in history.read(cli.account) if one.config == now][-1]
+    again = [one for one in history.read_notes(cli.account) if one.config == now][-1]
     assert (again.at, again.outcome) == (note.at, LIVE)
 
 

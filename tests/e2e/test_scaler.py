@@ -114,7 +114,7 @@ def test_load_scales_out_and_quiet_scales_in(demo_stack, inject_fault, load):
     load.each = 15
     until(lambda: capacity(demo_stack)[1] == 2, 120)
     assert capacity(demo_stack) == (1, 2)
-    assert "1 of 2 are starting" in demo_stack("sm.autoscale", "--explain", ok=False).out
+    assert "1 of 2 instances are starting" in demo_stack("sm.autoscale", "--explain", ok=False).out
     inject_fault("clock", speed=20)
     until(lambda: capacity(demo_stack) == (2, 2))
     until(lambda: "NotScaledReasons" in activities(demo_stack, IncludeNotScaledActivities=True)[0])

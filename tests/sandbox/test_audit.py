@@ -87,8 +87,8 @@ def test_audit_finds_what_the_world_can_reach(make_stack):
     )
     report = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.collect_exposure(account)))
     assert [f.message for f in report if f.rule == "IAM-EXPO-001"] == [
-        "its policy allows everyone",
         "Block Public Access is off: BlockPublicAcls, IgnorePublicAcls, BlockPublicPolicy, RestrictPublicBuckets",
+        "its policy allows everyone",
     ]
     s3.delete_bucket_policy(Bucket=bucket)
     cli("data.up")

@@ -78,7 +78,7 @@ def test_concurrent_creation_says_to_run_again(make_stack, inject_fault):
         status=409,
     )
     ran = cli("iam.apply", ok=False)
-    assert (ran.code, "Run the same command again: it goes on from what is there." in ran.err) == (1, True)
+    assert (ran.code, "Run the same command again: it continues from the current state." in ran.err) == (1, True)
 
 
 def test_conflicting_role_is_rejected_before_any_change(make_stack):
@@ -103,7 +103,7 @@ def test_revoke_backs_up_a_policy_that_it_overwrites(make_stack):
     )
     ran = cli("iam.revoke", "ec2-box", "--yes")
     kept = WORK / "iam" / "revokekeeps" / name / "inline-AWSRevokeOlderSessions.json"
-    assert f"only backup: {kept}" in ran.err
+    assert f"backup: {kept}" in ran.err
     assert json.loads(kept.read_text())["document"] == doc("s3:ListAllMyBuckets")
     cli("iam.revoke", "ec2-box", "--yes")
     assert len(list(kept.parent.iterdir())) == 1
@@ -216,7 +216,7 @@ def test_rollback_goes_back_and_apply_forward_again(make_stack):
     assert default(cli, arn) == ("v5", doc("s3:ListAllMyBuckets"))
     assert "0 made" in cli(*back, "--yes").out
     name = cli.settings.build_role_name("auditor")
-    assert "has no v77" in cli(*back, "--policy", name, "--to", "v77", ok=False).err
+    assert "has no version v77" in cli(*back, "--policy", name, "--to", "v77", ok=False).err
     assert "has no policy 'other'" in cli(*back, "--policy", "other", ok=False).err
     assert "There is no role 'absent'" in cli("iam.rollback", "--role", "absent", ok=False).err
 
@@ -268,7 +268,7 @@ def test_boundary_is_not_rolled_back(make_stack):
     cli.account.call(
         "iam", "create_policy_version", PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:*")), SetAsDefault=True
     )
-    assert "has no versions" in cli("iam.rollback", "--role", "ec2-box", "--yes", ok=False).err
+    assert "parts without versions" in cli("iam.rollback", "--role", "ec2-box", "--yes", ok=False).err
     assert default(cli, arn)[0] == "v2"
     named = ("--policy", "kennel-rollbound-ec2-box-boundary")
     assert "has no policy" in cli("iam.rollback", "--role", "ec2-box", *named, "--yes", ok=False).err

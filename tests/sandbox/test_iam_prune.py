@@ -57,7 +57,7 @@ def seen(account, name):
     one = snapshot.read(account).roles[name]
     tags = sorted((tag["Key"], tag["Value"]) for tag in found.get("Tags", []))
     texts = (found["Path"], found["Description"], found["MaxSessionDuration"], tags, found["AssumeRolePolicyDocument"])
-    documents = {policy.name: policy.document for policy in snapshot.read(account).held(one)}
+    documents = {policy.name: policy.document for policy in snapshot.read(account).list_policies(one)}
     profiles = {
         p: account.call("iam", "get_instance_profile", InstanceProfileName=p)["InstanceProfile"]["Path"]
         for p in one.instance_profiles
@@ -190,7 +190,7 @@ def test_prune_and_restore_reject_invalid_requests(make_stack, tmp_path):
         ("absent", "There is no role absent"),
     ):
         ran = cli("iam.prune", "--roles", name, "--confirm", name, ok=False)
-        assert (ran.code, words in ran.err, "Nothing was touched" in ran.err) == (1, True, True), ran.said
+        assert (ran.code, words in ran.err, "Nothing was changed" in ran.err) == (1, True, True), ran.said
     assert {settings.build_role_name("auditor"), "prunerefuses-new"} <= set(snapshot.read(account).roles)
     file = tmp_path / "f.json"
     for text, words in (
@@ -201,7 +201,7 @@ def test_prune_and_restore_reject_invalid_requests(make_stack, tmp_path):
             "is of account 999999999999; the settings are for 123456789012",
         ),
         (json.dumps(saved(name=settings.build_role_name("auditor")).data), "is described in iam_policies/"),
-        (json.dumps(saved(path="/kennel/prod/").data), "of another stack, prod"),
+        (json.dumps(saved(path="/kennel/prod/").data), "another stack, prod"),
         (json.dumps(saved(attached=["x"]).data), "attached[0] is not a policy ARN"),
         ("[" * 5000 + "]" * 5000, "cannot be read"),
         ('{"a":' * 30 + "1" + "}" * 30, "nested more than 12 levels deep"),
@@ -209,7 +209,7 @@ def test_prune_and_restore_reject_invalid_requests(make_stack, tmp_path):
     ):
         file.write_text(text)
         ran = cli("iam.restore", str(file), ok=False)
-        assert (ran.code, words in ran.err, "Nothing was touched" in ran.err) == (1, True, True), ran.said
+        assert (ran.code, words in ran.err, "Nothing was changed" in ran.err) == (1, True, True), ran.said
         assert "Traceback" not in ran.said
     assert "cannot be read" in cli("iam.restore", str(tmp_path / "none.json"), ok=False).err
 
@@ -324,7 +324,7 @@ def test_tampered_file_restores_nothing(make_stack, tmp_path):
             "IAM-ADMIN-001",
             True,
         ),
-        ({"attached": ["arn:aws:iam::aws:policy/NoSuch"]}, "which AWS does not have. Nothing was touched", False),
+        ({"attached": ["arn:aws:iam::aws:policy/NoSuch"]}, "which AWS does not have. Nothing was changed", False),
         ({"attached": ["arn:aws:iam::999999999999:policy/x"]}, "which is not of account 123456789012", False),
     ):
         path.write_text(json.dumps(saved(**(quiet | more)).data))

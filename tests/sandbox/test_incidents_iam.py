@@ -167,7 +167,7 @@ def test_iam_passrole_page_restores_the_permission(stack, tmp_path, alter):
     assert "iam:PassRole" in denied.err
     case.says(denied.err)
     assert page.confirmed()
-    near = "iam:PassedToService" in stack("iam.explain", f"@{case.file}", ok=False).out.partition("Near: ")[2]
+    near = "iam:PassedToService" in stack("iam.explain", f"@{case.file}", ok=False).out.partition("Near miss: ")[2]
     assert near is (alter is for_another)
     assert not page.works("allowed")
     assert not page.works("simulate")

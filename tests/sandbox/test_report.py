@@ -58,7 +58,7 @@ def test_report_command_writes_the_same_page_twice(make_stack, pictures, tmp_pat
     assert found["missing"] == []
     assert found["metrics"]["pictures"] == 6
     assert all(Path(found[name]).is_file() for name in ("curves", "confusion", "mistakes", "calibration"))
-    account, read = cli.account, results.read("kennel-fake", Path(path).parent)
+    account, read = cli.account, results.read_results("kennel-fake", Path(path).parent)
     wrong = results.list_worst_mistakes(read, 20)
     files, why = misclassified.fetch_wanted_pictures(account, read, wrong)
     assert why == ""

@@ -29,7 +29,7 @@ from tests.unit.test_sandbox_http import (
     target_of,
 )
 
-UNKNOWN_KEY = "AKIAAAAAAAAAAAAAAAAA"
+UNUSED_NAME = "AKIAAAAAAAAAAAAAAAAA"
 MAY = [
     {"Action": ["s3:ListAllMyBuckets", "sagemaker:ListModels", "ec2:DescribeVpcs", "codebuild:CreateProject"], "Resource": "*"},
     {"Action": "logs:CreateLogGroup", "Resource": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/porter-own:*"},
@@ -280,7 +280,7 @@ def test_unsupported_operation_is_named(raw_client, method, path, service, heade
     ],
 )
 def test_unknown_key_gets_the_error_of_its_protocol(raw_client, service, headers, status, code):
-    got, said = raw_client.send("POST", "/", service, headers, b"", key=UNKNOWN_KEY)
+    got, said = raw_client.send("POST", "/", service, headers, b"", key=UNUSED_NAME)
     assert (got, code in said) == (status, True), said
     assert "it may be from an earlier one. Run: invoke sandbox.up" in said
 

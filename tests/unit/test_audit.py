@@ -1182,5 +1182,5 @@ def test_waivers_of_one_account_lie_beside_its_profile(tmp_path):
     entry = f"[[waiver]]\nrule = 'R'\nprincipal = 'p'\nreason = '{REASON}'\nowner = 'o'\nexpires = 2027-01-01\n"
     (tmp_path / "aws" / "waivers.toml").write_text(entry)
     own = settings_of(text=f"aws: {{config_file: {tmp_path}/aws/config}}\n")
-    assert waivers.read(own)[-1] == Waiver("R", "p", REASON, "o", date(2027, 1, 1))
-    assert len(waivers.read(own)) == len(waivers.read_waiver_file(ROOT / "iam_policies" / "waivers.toml")) + 1
+    assert waivers.read_waivers(own)[-1] == Waiver("R", "p", REASON, "o", date(2027, 1, 1))
+    assert len(waivers.read_waivers(own)) == len(waivers.read_waiver_file(ROOT / "iam_policies" / "waivers.toml")) + 1

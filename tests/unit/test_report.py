@@ -115,7 +115,7 @@ def picture(colour, kind="PNG", size=(40, 30)):
 
 def drawn(folder, pictures=None):
     """(what was read, the page) after everything was drawn."""
-    found = results.read("kennel-job", folder)
+    found = results.read_results("kennel-job", folder)
     return found, html.render_report(found, drawing.draw_plots(found, pictures or {}, folder))
 
 
@@ -142,7 +142,7 @@ def folder(tmp_path):
 
 
 def test_every_plot_is_written_beside_the_model(folder):
-    found = results.read("kennel-job", folder)
+    found = results.read_results("kennel-job", folder)
     plots = drawing.draw_plots(found, {}, folder)
     assert {name: path.name for name, path in plots.items()} == {
         name: f"{name}.png" for name in ("curves", "confusion", "mistakes", "calibration")
@@ -225,12 +225,12 @@ def test_headline_precedes_the_plots_and_names_the_origin(folder):
 )
 def test_ledger_verdict_is_described(folder, ledger, words):
     (folder / "ledger.json").write_text(json.dumps(ledger))
-    verdict = html.describe_ledger(results.read("job", folder))
+    verdict = html.describe_ledger(results.read_results("job", folder))
     assert (verdict.text or verdict.warning).startswith(words)
 
 
 def test_counts_equal_those_of_the_predictions(folder):
-    found = results.read("kennel-job", folder)
+    found = results.read_results("kennel-job", folder)
     counts = results.count_confusions(found)
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     for i, label in enumerate(found.classes):
@@ -256,7 +256,7 @@ def test_most_confused_and_least_recalled_are_listed(tmp_path):
 
 
 def test_worst_mistakes_have_the_highest_loss(folder):
-    found = results.read("kennel-job", folder)
+    found = results.read_results("kennel-job", folder)
     worst_ones = results.list_worst_mistakes(found, 5)
     assert all(one.label != one.predicted for one in worst_ones)
     assert [one.loss for one in worst_ones] == sorted((one.loss for one in worst_ones), reverse=True)
@@ -282,13 +282,13 @@ def test_missing_files_of_an_older_model_are_reported(folder, name):
 
 def test_folder_without_a_model_is_rejected(tmp_path):
     with pytest.raises(OpsError, match=r"no readable model\.json"):
-        results.read("kennel-job", tmp_path)
+        results.read_results("kennel-job", tmp_path)
 
 
 def test_corrupt_lines_are_skipped_and_reported(folder):
     with (folder / "predictions.jsonl").open("a") as file:
         file.write('{"name": "cut off\n[1]\n{"top": [], "label": "cat"}\n')
-    assert any("3 lines of predictions.jsonl" in sentence for sentence in results.read("job", folder).missing)
+    assert any("3 lines of predictions.jsonl" in sentence for sentence in results.read_results("job", folder).missing)
 
 
 ODD = st.sampled_from([0.0, 0.5, 1.0, 1e-300, 1e300, -1.0, float("nan"), float("inf"), -float("inf"), None, "x"])
@@ -333,7 +333,7 @@ def test_odd_model_card_is_rejected_or_drawn(folder, content):
         assert "not recorded" in drawn(folder)[1]
     else:
         with pytest.raises(OpsError, match=r"model\.json"):
-            results.read("kennel-job", folder)
+            results.read_results("kennel-job", folder)
 
 
 def test_names_of_133_classes_are_readable(tmp_path):
@@ -345,7 +345,7 @@ def test_names_of_133_classes_are_readable(tmp_path):
     answer_plots.draw_labels_and_lines(panel, names, names, points=6.7)
     assert [label.get_text() for label in panel.get_yticklabels()] == names
     folder = folder_of(tmp_path / "model", names, each=2)
-    found = results.read("kennel-job", folder)
+    found = results.read_results("kennel-job", folder)
     with Image.open(answer_plots.draw_confusion_matrix(found, folder / "confusion.png")) as image:
         assert image.width > 133 * 16
 
