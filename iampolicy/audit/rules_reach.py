@@ -184,7 +184,7 @@ def find_boundary_gaps(holder: EffectivePrincipal) -> Iterator[Finding]:
 def find_admin_role_passing(
     context: AuditContext, holders: list[EffectivePrincipal], administrators: set[str]
 ) -> Iterator[Finding]:
-    """Yield a finding for each principal that is no administrator, but may pass a role that is one."""
+    """Yield a finding for each principal that is not an administrator, but may pass a role that is one."""
     strong = {p.arn: p for name, p in context.snapshot.roles.items() if name in administrators}
     place = {arn: number for number, arn in enumerate(strong)}
     passed: dict[int, list[Principal]] = {}

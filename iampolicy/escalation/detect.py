@@ -4,7 +4,7 @@ The evaluator decides whether some request could perform a path's actions: certa
 count, and so does the trust policy of a role that is passed, assumed or rewritten. The target of the path is looked up in the
 snapshot. A gain is a power (`powers` in paths.toml) that the holder lacks: permissions over IAM, secrets and other roles, on any
 resource; over data and machines only where the policy names no specific resource. A role that may access only its own
-bucket is no gain for a principal that may pass it: such a path is `bounded`, with severity info.
+bucket gives nothing to a principal that may pass it: such a path is `bounded`, with severity info.
 
 critical: the target may do everything (a principal that may write its own policies is limited by its boundary alone).
 high: the target is stronger than the holder, or no target exists yet and the holder may use any new one.

@@ -24,7 +24,7 @@ from iampolicy.policy.evaluate import (
     is_about_resource,
 )
 
-UNKNOWN_NAME = "q7x-that-nobody-names"
+UNKNOWN_NAME = "q7x-named-nowhere"
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 REGION = "us-east-1"  # stands for any region
 LONGEST = 2048  # characters of an ARN

@@ -85,7 +85,7 @@ def split_operator(operator: str) -> tuple[str, str, bool]:
 def resolve_variables(text: str, context: Context, like: bool = True) -> str | None:
     """Return the text with its policy variables substituted; None when one has no value.
 
-    With `like`, wildcards in the values are marked as literal. `${aws:username, 'nobody'}` has a default; `${*}` `${?}` `${$}` stand
+    With `like`, wildcards in the values are marked as literal. `${aws:username, 'guest'}` has a default; `${*}` `${?}` `${$}` stand
     for the characters themselves.
     """
     lacking = []
