@@ -60,6 +60,19 @@ WITHOUT_LENGTH = {
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that give a JPEG's size
 BASELINE = {0xC0, 0xC1}  # frames whose picture may be a single scan
 
+# What callers send by mistake, by its first bytes.
+OTHER_CONTENT = (
+    (b"data:", "a data: URL; send the bytes that it stands for"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"%PDF", "PDF"),
+    (b"{", "JSON"),
+    (b"<", "HTML or XML"),
+)
+BASE64_TEXT = re.compile(rb"[A-Za-z0-9+/_\s-]{16,}={0,2}\s*")
+
 ORIENTATION = 0x0112  # Exif's tag
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -121,8 +134,25 @@ def decode_picture(data: bytes, at_least: int = 0) -> Picture:
     except Image.DecompressionBombError as error:
         raise LimitError(f"has more than {PIXELS // 1_000_000} megapixels") from error
     except Exception as error:  # Pillow raises many kinds for a broken file
-        refusal = UnidentifiedError if isinstance(error, UnidentifiedImageError) else UnreadableError
-        raise refusal(f"not a readable PNG or JPEG: {type(error).__name__}") from error
+        if isinstance(error, UnidentifiedImageError):
+            raise UnidentifiedError(f"not a readable PNG or JPEG: {name_content(data)}") from error
+        raise UnreadableError(f"not a readable PNG or JPEG: {type(error).__name__}") from error
+
+
+def name_content(data: bytes) -> str:
+    """Name what a file that is neither PNG nor JPEG seems to be, by its first bytes. Quotes none of them."""
+    if not data:
+        return "it is empty"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "it is WebP"
+    for start, what in OTHER_CONTENT:
+        if data.startswith(start):
+            return f"it is {what}"
+    if BASE64_TEXT.fullmatch(data[:256]):
+        return "it is base64 text; send the bytes that it stands for"
+    if data.startswith((PNG_START, JPEG_START)):
+        return "it is damaged"
+    return "it has another format"
 
 
 def decode_square(data: bytes, side: int) -> Image.Image:

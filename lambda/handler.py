@@ -14,6 +14,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 PICTURE_BYTES = 5 << 20  # below InvokeEndpoint's 6,291,456, above any sensible photograph
+IMAGE_BYTES = (6 << 20) * 3 // 4 - 1024  # what fits as base64 into Lambda's 6 MB, with the rest of the event
+STANDARD_LETTERS = str.maketrans("-_", "+/")
 READ_TIMEOUT_S = 10
 
 # Made once per environment. A retry would run the model again: one attempt, shorter than the function's timeout.
@@ -66,22 +68,26 @@ def read_s3_object(uri: str) -> bytes:
         if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
             raise HttpError(404, f"{uri} does not exist") from error
         raise HttpError(502, "S3 did not answer") from error
-    return check_byte_limit(data)
+    if len(data) > PICTURE_BYTES:
+        raise HttpError(413, f"the picture has more than {PICTURE_BYTES} bytes")
+    return data
 
 
 def decode_base64(text: str) -> bytes:
-    if len(text) > PICTURE_BYTES * 4 // 3 + 4:
-        raise HttpError(413, f"at most {PICTURE_BYTES} bytes are taken")
+    """Decode base64 in each spelling that programs write: data URL, line breaks, URL-safe letters, no padding. Raises HttpError."""
+    if text[:5].lower() == "data:":
+        text = text.partition(",")[2]
+    text = "".join(text.split()).translate(STANDARD_LETTERS).rstrip("=")
+    if not text:
+        raise HttpError(400, "image is empty")
+    if len(text) * 3 // 4 > IMAGE_BYTES:
+        raise HttpError(
+            413, f"image has more than {IMAGE_BYTES} bytes, which is Lambda's limit for an event; send it by s3_uri"
+        )
     try:
-        return check_byte_limit(base64.b64decode(text, validate=True))
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise HttpError(400, "image is not base64") from error
-
-
-def check_byte_limit(data: bytes) -> bytes:
-    if len(data) > PICTURE_BYTES:
-        raise HttpError(413, f"at most {PICTURE_BYTES} bytes are taken")
-    return data
 
 
 def classify_picture(data: bytes) -> tuple[str, dict[str, Any]]:
@@ -102,11 +108,21 @@ def translate_error(error: ClientError) -> HttpError:
     code = error.response["Error"]["Code"]
     status = error.response.get("OriginalStatusCode", 500)
     if code == "ModelError" and 400 <= status < 500:
-        return HttpError(400, str(error.response.get("OriginalMessage", "the picture was refused"))[:300])
+        return HttpError(400, read_reason(error, "the picture was refused"))
     busy = ("TooManyRequestsException", "ServiceUnavailable", "ModelNotReadyException")
     if code.startswith("Throttling") or code in busy or (code == "ModelError" and status == 503):
-        return HttpError(503, "the endpoint is busy; try again")
+        return HttpError(503, f"{read_reason(error, 'the endpoint is busy')}; try again")
     return HttpError(502, "the endpoint failed")
+
+
+def read_reason(error: ClientError, otherwise: str) -> str:
+    """Return the server's own reason, which it sends as {"error": REASON}, or `otherwise`."""
+    sent = str(error.response.get("OriginalMessage", ""))
+    try:
+        reason = json.loads(sent)["error"]
+    except (ValueError, KeyError, TypeError):
+        reason = sent
+    return str(reason or otherwise)[:300]
 
 
 def format_response(status: int, body: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from engine import Answer, BadRelease, Engine, count_vcpus
 from imaging import REQUEST_BYTES, PictureError
 from telemetry import Telemetry, log, setup_logging
 
-CONTENT_TYPES = {"image/jpeg", "image/png", "application/x-image"}
+CONTENT_TYPES = {"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "application/x-image"}
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM
 RECENT_S = 10.0  # an inference that succeeded within this time answers a ping
 PING_S = 1.5  # SageMaker gives a ping two seconds

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from invoke import Context
 
-from ops.core.errors import FINDINGS, OpsError
+from ops.core.errors import FAILED, FINDINGS, OpsError
 from ops.core.output import format_table, say
 from ops.core.task import Result, request_confirmation, run_plan, task
 
@@ -15,7 +15,8 @@ from ops.core.task import Result, request_confirmation, run_plan, task
 def deploy(c: Context) -> Result | None:
     """Deploy lambda/ as a new function version behind the alias live.
 
-    Sets reserved and provisioned concurrency too.
+    The new version is called before the alias moves to it; if it fails, callers
+    keep the version that is live. Sets reserved and provisioned concurrency too.
 
     Example: invoke lambda.deploy
     """
@@ -32,6 +33,31 @@ def deploy(c: Context) -> Result | None:
     text = f"{account.settings.function_name}:{plan.ALIAS} is version {have.alias}. {done.text}. Next: invoke lambda.invoke --sample 5"
     return Result(
         {"function": account.settings.function_name, "version": have.alias, **done.data}, text, changes=done.changes
+    )
+
+
+@task(help={"to": "Version to go back to (default: the one before the live one)."})
+def rollback(c: Context, to: str = "") -> Result | None:
+    """Point the alias live at an earlier version of the function.
+
+    The version is called first; if it fails, the alias stays where it is.
+    The next lambda.deploy moves it to the code and settings of this checkout.
+
+    Example: invoke lambda.rollback
+    """
+    from ops.core.aws.account import Account
+    from ops.function import plan
+
+    account = Account.from_context(c)
+    have = plan.require_function(account)
+    version = plan.choose_rollback_version(account, have, to)
+    account.guard()
+    done = run_plan(c, account, plan.rollback_steps(have, version, account.settings))
+    if c.config.run.dry:
+        return None
+    text = f"{account.settings.function_name}:{plan.ALIAS} is version {version}. {done.text}. Next: invoke lambda.invoke --sample 5"
+    return Result(
+        {"function": account.settings.function_name, "version": version, **done.data}, text, changes=done.changes
     )
 
 
@@ -77,7 +103,7 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
     """Invoke the function with a picture file, or with pictures of the test split.
 
     Test pictures are uploaded and passed as s3_uri events; the answers are
-    compared with their classes.
+    compared with their classes. Exit code 1 if an answer is an error.
 
     Example: invoke lambda.invoke --sample 5
     """
@@ -90,7 +116,7 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
     account = Account.from_context(c)
     if picture:
         answer = invocation.ask_about_file(account, picture)
-        return Result(answer, invocation.format_answer(answer))
+        return Result(answer, invocation.format_answer(answer), code=FAILED if invocation.has_failed(answer) else 0)
     account.guard()
     drawn = samples.draw_samples(account, sample, seed)
     sent = samples.send_samples(account, drawn, dry=c.config.run.dry)

@@ -10,8 +10,11 @@ from typing import Any
 
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
+from ops.core.settings import IMAGES
 from ops.datasets.samples import Sample
 from ops.function.plan import ALIAS, MISSING, log_group
+
+IMAGE_BYTES = (6 << 20) * 3 // 4 - 1024  # as in lambda/handler.py
 
 
 def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
     found = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         raise OpsError(
-            f"The function failed: {found.get('errorType')}: {found.get('errorMessage')}. Read its log group: {log_group(account.settings)}"
+            f"The function failed: {found.get('errorType')}: {found.get('errorMessage')}. "
+            f"Read its log group {log_group(account.settings)}, or go back a version: invoke lambda.rollback"
         )
     body: Any = json.loads(found["body"])
     if isinstance(body, list):  # the original response format
@@ -43,10 +47,16 @@ def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask_about_file(account: Account, picture: str) -> dict[str, Any]:
-    """Send the file as an {"image"} event. Raises OpsError when there is no such file."""
-    if not Path(picture).is_file():
+    """Send the file as an {"image"} event. Raises OpsError when there is no such file, or when it does not fit into an event."""
+    path = Path(picture)
+    if not path.is_file():
         raise OpsError(f"There is no file {picture}.")
-    return invoke_function(account, {"image": base64.b64encode(Path(picture).read_bytes()).decode()})
+    if (size := path.stat().st_size) > IMAGE_BYTES:
+        raise OpsError(
+            f"{picture} has {size:,} bytes; at most {IMAGE_BYTES:,} fit into an event (Lambda's limit of 6 MB). "
+            f"Upload it below s3://{account.settings.bucket}/{IMAGES}, and send its s3_uri."
+        )
+    return invoke_function(account, {"image": base64.b64encode(path.read_bytes()).decode()})
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,20 @@ def ask_about_samples(account: Account, samples: list[Sample]) -> list[SampleAns
     return answers
 
 
+def has_failed(answer: dict[str, Any]) -> bool:
+    """Return whether the function refused the picture or could not classify it."""
+    return int(answer.get("statusCode", 200)) >= 400
+
+
 def format_answer(answer: dict[str, Any]) -> str:
+    if has_failed(answer):
+        return f"The function answers {answer['statusCode']}: {answer.get('error', answer)}. {suggest_next_command(answer['statusCode'])}"
     if "best" not in answer:
         return json.dumps(answer.get("original", answer))
     return f"{answer['best']}  {max(answer['probabilities']):.3f}  release {answer['release'][:12]}"
+
+
+def suggest_next_command(status: int) -> str:
+    if status < 500:
+        return "Send another picture: invoke lambda.invoke --picture FILE"
+    return "Check the endpoint: invoke sm.status"

@@ -35,6 +35,7 @@ class Facts:
     reserved: int | None = None
     provisioned: int | None = None
     provisioned_state: str = ""
+    provisioned_reason: str = ""
     unreserved: int = 0
     log_group: bool = False
 
@@ -80,6 +81,7 @@ def facts(account: Account) -> Facts:
         account.call("lambda", "get_function_concurrency", **name).get("ReservedConcurrentExecutions"),
         ready["RequestedProvisionedConcurrentExecutions"] if ready else None,
         ready["Status"] if ready else "",
+        ready.get("StatusReason", "") if ready else "",
         limit,
         kept,
     )
@@ -156,6 +158,7 @@ def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
             "lambda", "publish_version", name, why="publish a version, which never changes, for the alias"
         )
         version = answer["Version"]
+        yield wait_for_answer(version)
         verb, why = (
             ("create_alias", f"create alias {ALIAS}, which callers invoke")
             if have.alias is None
@@ -184,6 +187,68 @@ def wait_for_function() -> Wait:
         return None if done else f"{found.get('State')}, update {found.get('LastUpdateStatus')}"
 
     return Wait("the function", until, why="Lambda allows the next change when it is active", timeout_s=300)
+
+
+def wait_for_answer(version: Any) -> Wait:
+    """Return a wait that calls a version before callers get it. Raises OpsError when the version fails: the alias stays where it is.
+
+    An event without a picture is refused by the handler itself, so that neither the endpoint nor a picture is needed.
+    """
+
+    def until(account: Account) -> None:
+        name = account.settings.function_name
+        answer = account.call("lambda", "invoke", FunctionName=name, Qualifier=str(version), Payload=b"{}")
+        payload = answer["Payload"].read()
+        if "FunctionError" in answer:
+            raise OpsError(
+                f"Version {version} of {name} fails: {describe_function_error(payload)}. Alias {ALIAS} was not moved. "
+                "Correct lambda/, then run: invoke lambda.deploy"
+            )
+
+    return Wait(
+        f"an answer of version {version}", until, why="call the version before the alias points to it", timeout_s=60
+    )
+
+
+def describe_function_error(payload: bytes) -> str:
+    """Return type and message of Lambda's report about a function that failed, or its first 300 characters."""
+    try:
+        found = json.loads(payload)
+        return f"{found['errorType']}: {found['errorMessage']}"
+    except (ValueError, KeyError, TypeError):
+        return payload[:300].decode(errors="replace")
+
+
+def choose_rollback_version(account: Account, have: Facts, wanted: str = "") -> str:
+    """Return the version to roll back to: `wanted`, or the newest one below the live one. Raises OpsError if there is none."""
+    live = int(have.alias or 1)
+    if wanted and not wanted.isdigit():
+        raise OpsError(f"--to takes the number of a version, such as {max(1, live - 1)}; got {wanted!r}.")
+    for number in [int(wanted)] if wanted else range(live - 1, 0, -1):
+        if exists_version(account, number):
+            return str(number)
+    which = f"version {wanted}" if wanted else f"version before version {live}, which is live"
+    raise OpsError(
+        f"Function {account.settings.function_name} has no {which}. Nothing was changed. See: invoke lambda.status"
+    )
+
+
+def exists_version(account: Account, number: int) -> bool:
+    name = account.settings.function_name
+    return account.call_or_none("lambda", "get_function", MISSING, FunctionName=name, Qualifier=str(number)) is not None
+
+
+def rollback_steps(have: Facts, version: str, settings: Settings) -> Steps:
+    """Yield the changes that point the alias at an earlier version, which has to answer first."""
+    if have.alias == version:
+        return
+    yield wait_for_answer(version)
+    args = {"FunctionName": settings.function_name, "Name": ALIAS, "FunctionVersion": version}
+    yield Change(
+        "lambda", "update_alias", args, why=f"move alias {ALIAS} from version {have.alias} back to version {version}"
+    )
+    if have.provisioned:
+        yield wait_for_concurrency()
 
 
 def check_reservable_concurrency(have: Facts, settings: Settings) -> None:

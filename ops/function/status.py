@@ -20,6 +20,7 @@ class Status:
     reserved: int | None
     provisioned: int | None
     provisioned_state: str
+    provisioned_reason: str
 
 
 def read_status(account: Account) -> Status:
@@ -35,6 +36,7 @@ def read_status(account: Account) -> Status:
         reserved=have.reserved,
         provisioned=have.provisioned,
         provisioned_state=have.provisioned_state,
+        provisioned_reason=have.provisioned_reason,
     )
 
 

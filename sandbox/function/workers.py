@@ -29,6 +29,14 @@ INIT_S = 10.0  # AWS gives the code outside the handler ten seconds
 IDLE_KEPT = 10
 
 
+class InitError(Exception):
+    """The code outside the handler failed. `report` is Lambda's JSON about it."""
+
+    def __init__(self, report: dict[str, str]) -> None:
+        super().__init__(report["errorMessage"])
+        self.report = report
+
+
 class ThrottledError(Exception):
     """The reason for a 429 response, in AWS's words."""
 
@@ -134,6 +142,8 @@ def run_handler(world: World, function: Any, payload: bytes) -> InvocationResult
         result = build_function_error(
             "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited without providing a reason"
         )
+    except InitError as error:
+        result = InvocationResult(json.dumps(error.report), "Unhandled")
     except json.JSONDecodeError as error:
         result = build_function_error("InvalidRequestContentException", str(error))
     finally:
@@ -180,11 +190,8 @@ def return_worker(world: World, function: Any, worker: Worker) -> None:
     worker.end()
 
 
-def start_worker(world: World, function: Any) -> Worker:
-    """Start an execution environment: unpack the package and run the code outside the handler.
-
-    Raises EOFError, TimeoutError or MemoryError when that code fails.
-    """
+def unpack_package(world: World, function: Any) -> Path:
+    """Return the folder with the function's code; unpack it for the first environment of a version."""
     folder = world.folder / "functions" / "-".join(derive_worker_key(function)).replace("/", "_")
     with world.functions.lock:
         if not folder.exists():
@@ -193,6 +200,15 @@ def start_worker(world: World, function: Any) -> Worker:
             with zipfile.ZipFile(io.BytesIO(function.code_bytes)) as package:
                 package.extractall(part)
             part.rename(folder)
+    return folder
+
+
+def start_worker(world: World, function: Any) -> Worker:
+    """Start an execution environment, and run the code outside the handler.
+
+    Raises InitError, EOFError, TimeoutError or MemoryError when that code fails.
+    """
+    folder = unpack_package(world, function)
     access, secret, token, _ = world.keys.assume_role(function.role, function.function_name)
     ask_read, ask_write = os.pipe()
     answer_read, answer_write = os.pipe()
@@ -225,7 +241,9 @@ def start_worker(world: World, function: Any) -> Worker:
     )
     worker = Worker(process, os.fdopen(ask_write, "wb"), answer_read)
     try:
-        worker.read(time.monotonic() + INIT_S, function.memory_size)  # says that it is ready
+        started = worker.read(time.monotonic() + INIT_S, function.memory_size)
+        if "init_error" in started:
+            raise InitError(started["init_error"])
     except BaseException:
         worker.end()
         raise
@@ -251,7 +269,7 @@ def provision_workers(world: World, function: Any, qualifier: str, count: int) -
                 AllocatedProvisionedConcurrentExecutions=count,
                 AvailableProvisionedConcurrentExecutions=count,
             )
-        except (EOFError, TimeoutError, MemoryError):
+        except (InitError, EOFError, TimeoutError, MemoryError):
             config.update(Status="FAILED", StatusReason="FUNCTION_ERROR_INIT_FAILURE")
 
     threading.Thread(target=work, daemon=True).start()

@@ -87,3 +87,49 @@ def test_oversized_event_is_rejected():
 def test_url_is_not_fetched():
     answer = handler.lambda_handler({"url": "file:///proc/self/environ"}, None)
     assert (answer["statusCode"], "not enabled" in answer["body"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "_-8=", "/+8", "data:image/png;base64,/+8=", "DATA:;base64,/+8=", "/+\r\n8=\n", " /+8= ", "/+8==",
+    ],
+)  # fmt: skip
+def test_image_is_taken_in_each_spelling_of_base64(text):
+    assert handler.decode_base64(text) == b"\xff\xef"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "reason"),
+    [
+        ("", 400, "image is empty"),
+        ("data:image/png;base64,", 400, "image is empty"),
+        ("not base64!", 400, "image is not base64"),
+        ("A", 400, "image is not base64"),
+        ("é", 400, "image is not base64"),
+        ("A" * 6_291_456, 413, "send it by s3_uri"),
+    ],
+)
+def test_bad_image_text_is_refused_with_its_reason(text, status, reason):
+    refused = handler.lambda_handler({"image": text}, None)
+    assert refused["statusCode"] == status
+    assert reason in json.loads(refused["body"])["error"]
+
+
+@pytest.mark.parametrize(
+    ("status", "sent", "answered", "reason"),
+    [
+        (400, '{"error": "not a readable PNG or JPEG: it is WebP"}', 400, "not a readable PNG or JPEG: it is WebP"),
+        (503, "no healthy instance", 503, "no healthy instance; try again"),
+        (503, '{"error": "the queue is full"}', 503, "the queue is full; try again"),
+        (503, "", 503, "the endpoint is busy; try again"),
+        (400, '{"other": 1}', 400, '{"other": 1}'),
+    ],
+)
+def test_server_reason_is_passed_on_once(monkeypatch, status, sent, answered, reason):
+    error = ClientError(
+        {"Error": {"Code": "ModelError"}, "OriginalStatusCode": status, "OriginalMessage": sent}, "InvokeEndpoint"
+    )
+    monkeypatch.setattr(handler, "endpoint", Endpoint(error))
+    refused = handler.lambda_handler({"image": "eA=="}, None)
+    assert (refused["statusCode"], json.loads(refused["body"])["error"]) == (answered, reason)

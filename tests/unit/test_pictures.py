@@ -345,3 +345,21 @@ def test_both_payloads_carry_the_same_decoder(folder):
     assert (ROOT / folder / "imaging.py").resolve() == ROOT / "imaging.py"
     assert ("imaging.py", ROOT / "training" / "imaging.py") in spec.list_code_files([])
     assert b"def decode_picture(" in zipfile.ZipFile(io.BytesIO(image_build.package_serving())).read("imaging.py")
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"", "it is empty"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "it is WebP"),
+        (b"GIF89a\1\0\1\0", "it is GIF"),
+        (b"BM\1\2\3", "it is BMP"),
+        (b"data:image/png;base64,iVBORw0KGgo", "it is a data: URL"),
+        (b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ", "it is base64 text"),
+        (b'{"image": "x"}', "it is JSON"),
+        (b"\0\1\2\3", "it has another format"),
+    ],
+)
+def test_refusal_of_a_picture_names_what_came(data, named):
+    with pytest.raises(imaging.UnidentifiedError, match=f"^not a readable PNG or JPEG: {named}"):
+        imaging.decode_picture(data)
