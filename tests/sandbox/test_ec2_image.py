@@ -41,7 +41,7 @@ def test_requested_type_decides_the_architecture(make_stack):
 def test_lock_pins_the_image_and_reports_an_old_one(make_stack):
     cli = make_stack("imagelock", 'ec2:\n  ami: ""  # nothing yet\n  disk_gib: 90\n')
     assert "would write ami" in cli("--dry", "ec2.ami", "--lock").out
-    assert "ec2.ami is ami-0f0e0d0c0b0a09080" in cli("ec2.ami", "--lock").out
+    assert "ec2.ami is now ami-0f0e0d0c0b0a09080" in cli("ec2.ami", "--lock").out
     assert f"  ami: {NEWEST}  # locked 20" in cli.file.read_text()
     assert "  disk_gib: 90\n" in cli.file.read_text()
     assert cli.settings.ec2.ami == NEWEST

@@ -198,7 +198,7 @@ def test_rollback_goes_back_and_apply_forward_again(make_stack):
     assert default(cli, arn)[0] == "v3"
     back = ("iam.rollback", "--role", "auditor")
     asked = cli(*back, ok=False)
-    assert (asked.code, "say --yes" in asked.err) == (1, True)
+    assert (asked.code, "pass --yes" in asked.err) == (1, True)
     assert "v3 -> v2" in asked.err
     assert "+ allow s3:ListAllMyBuckets on *" in asked.err
     assert "- allow iam:" in asked.err

@@ -263,7 +263,7 @@ def test_prune_finds_an_old_role_asks_and_removes_it(make_aged_role):
     assert "iam.delete_role: pruneaged-old" in dry.err
     assert not (WORK / "iam" / "pruneaged").exists()
     asked = cli("iam.prune", "--roles", "pruneaged-old", ok=False)
-    assert (asked.code, "say --confirm pruneaged-old" in asked.err) == (1, True)
+    assert (asked.code, "pass --confirm pruneaged-old" in asked.err) == (1, True)
     other = cli("iam.prune", "--roles", "pruneaged-old", "--confirm", "another", ok=False)
     assert (other.code, "another is not among the roles to remove" in other.err) == (1, True)
     assert "pruneaged-old" in snapshot.read(cli.account).roles
@@ -349,7 +349,7 @@ def test_too_wide_role_is_restored_only_by_its_name(make_stack, inject_fault):
     inject_fault("age", role=name, days=200)
     cli("iam.prune", "--roles", name, "--confirm", name)
     (file,) = (WORK / "iam" / "prunewide" / "removed").glob(f"{name}-*.json")
-    assert "say --confirm" in cli("iam.restore", str(file), ok=False).err
+    assert "pass --confirm" in cli("iam.restore", str(file), ok=False).err
     assert name not in snapshot.read(cli.account).roles
     assert f"{name} is restored" in cli("iam.restore", str(file), "--confirm", name).out
     assert snapshot.read(cli.account).roles[name].inline["all"].document == ALL

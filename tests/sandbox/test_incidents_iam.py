@@ -259,7 +259,7 @@ def test_revoke_ends_current_sessions_and_allows_new_ones(make_stack, tmp_path):
     assert "is not revoked" in dry.out
     assert "1 to make" in dry.err
     session.call("s3", "get_bucket_versioning", **listed)
-    assert "say --yes" in cli("iam.revoke", "operator", ok=False).err
+    assert "pass --yes" in cli("iam.revoke", "operator", ok=False).err
     cli("iam.revoke", "operator", "--yes")
     message = refused(session, "s3", "get_bucket_versioning", **listed)
     assert "with an explicit deny in an identity-based policy" in message

@@ -25,7 +25,7 @@ def test_unreadable_golden_answers_are_reported(tmp_path):
     for data in (b"", b"PK\x03\x04rubbish"):
         (tmp_path / "golden.npz").write_bytes(data)
         with pytest.raises(ValueError, match="golden.npz cannot be read"):
-            golden_answers.read(tmp_path / "golden.npz")
+            golden_answers.read_golden_pictures(tmp_path / "golden.npz")
 
 
 def test_wrong_golden_answers_are_listed():
