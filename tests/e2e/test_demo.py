@@ -4,6 +4,8 @@ import io
 import json
 import tarfile
 
+import yaml
+
 from ops.jobs import spec
 from sandbox import request_log
 from tests.conftest import HOME
@@ -82,7 +84,12 @@ def test_a_step_that_fails_stops_the_demo_and_says_where_to_look(stacks, tmp_pat
 def test_doctor_names_what_is_wrong_and_what_mends_it(whole):
     found = json.loads(whole("doctor", "--json").out)
     assert (found[0]["ok"], list(found[0])) == (True, ["name", "ok", "found", "fix"])
-    wrong = whole("doctor", ok=False, env={"INVOKE_AWS_REGION": "eu-west-1"})
+    elsewhere = type(whole)(whole.file.with_name("wholeelsewhere.yaml"))
+    settings = yaml.safe_load(whole.file.read_text()) or {}
+    settings["aws"] = settings.get("aws", {}) | {"region": "eu-west-1"}
+    settings["net"] = settings.get("net", {}) | {"zones": ["eu-west-1a", "eu-west-1b"]}
+    elsewhere.file.write_text(yaml.safe_dump(settings))
+    wrong = elsewhere("doctor", ok=False)
     assert wrong.code == 1
     assert "FAILED   region" in wrong.out
     assert "1 of 4 checks failed" in wrong.out

@@ -71,10 +71,10 @@ def test_a_second_train_while_one_runs_attaches_to_it(box_stack):
 
 def test_a_job_that_fails_says_why(box_stack):
     cli = type(box_stack)(box_stack.file.with_name("boxbroken.yaml"))
-    cli.file.write_text(box_stack.file.read_text() + "train: {arch: resnet_nonsense}\n")
+    cli.file.write_text(box_stack.file.read_text() + "train: {arch: alexnet, pixels: 32}\n")
     failed = cli("ec2.train", ok=False)
     assert failed.code == 1
-    assert "unknown architecture 'resnet_nonsense'" in failed.err
+    assert "Given input size" in failed.err
 
 
 def test_a_trainer_that_was_killed_is_told_to_be_gone(box_stack):
@@ -183,7 +183,7 @@ def test_attach_goes_on_at_any_line(box_stack):
 
 
 def test_a_job_outlives_its_box_in_the_bucket(stacks, pictures):
-    cli = stacks("boxgone", "train: {arch: resnet_nonsense, batch: 4}\n")
+    cli = stacks("boxgone", "train: {arch: alexnet, pixels: 32, batch: 4}\n")
     cli("iam.apply", "net.up", "ec2.up", "data.up")
     cli("data.push", "--dir", str(pictures))
     failed = cli("ec2.train", ok=False)
@@ -191,11 +191,11 @@ def test_a_job_outlives_its_box_in_the_bucket(stacks, pictures):
     cli("ec2.down", "--yes")
     verdict = json.loads(in_bucket(cli, name, "status.json"))
     assert (verdict["state"], verdict["code"]) == ("Failed", 1)
-    assert "unknown architecture" in verdict["reason"]
+    assert "Given input size" in verdict["reason"]
     told = cli("ec2.attach", "--job", name)
     assert "Failed: " in told.out
-    assert "unknown architecture" in told.err
-    assert "unknown architecture" in cli("ec2.logs", "--job", name, "--lines", "3").out
+    assert "Given input size" in told.err
+    assert "Given input size" in cli("ec2.logs", "--job", name, "--lines", "3").out
     assert [job["job"] for job in json.loads(cli("ec2.ps", "--json").out)] == [name]
     left = cli("ec2.attach", "--job", "kennel-boxgone-box1-none", ok=False)
     assert "kennel-boxgone-box1-none left no status.json in the bucket" in left.err

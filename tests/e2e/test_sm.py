@@ -35,12 +35,12 @@ def test_a_model_whose_image_was_not_built_is_refused(whole):
 
 def test_a_training_job_that_fails_says_why_and_the_next_attempt_has_another_name(whole):
     cli = type(whole)(whole.file.with_name("wholebroken.yaml"))
-    cli.file.write_text(whole.file.read_text() + "train: {arch: resnet_nonsense}\n")
+    cli.file.write_text(whole.file.read_text() + "train: {arch: alexnet, pixels: 32}\n")
     for attempt in ("", "-2"):
         failed = cli("sm.train", ok=False)
         assert failed.code == 1
         assert re.search(
-            rf"kennel-whole-sm1-[0-9a-f]{{8}}{attempt} ended Failed: AlgorithmError: ValueError: unknown architecture",
+            rf"kennel-whole-sm1-[0-9a-f]{{8}}{attempt} ended Failed: AlgorithmError: RuntimeError: Given input size",
             failed.err,
         )
 

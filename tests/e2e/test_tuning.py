@@ -254,7 +254,7 @@ def test_a_search_goes_on_without_its_command_and_is_found_again(tuned):
 
 def test_trials_that_all_fail_are_told_with_their_reason(tuned):
     broken = type(tuned)(tuned.file.with_name("tunedbroken.yaml"))
-    broken.file.write_text(tuned.file.read_text().replace("epochs: 1", "epochs: 1, arch: resnet_nonsense"))
+    broken.file.write_text(tuned.file.read_text().replace("epochs: 1", "epochs: 1, arch: alexnet"))
     failed = broken("sm.tune", "--jobs", "1", ok=False)
     assert failed.code == 1
     assert "ended Failed: No training job succeeded after 1 attempts." in failed.err
