@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,16 +14,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from ops.core import settings_errors
+from ops.core import settings_values as values
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT, WORK
 
@@ -33,16 +30,6 @@ ROLES = "iam_policies"
 IMAGES = "images/"  # the prefix of the pictures that {"s3_uri"} events may name
 REPOSITORY = "kennel-serving"  # in ECR; an image's tag is the digest of serving/
 
-# No hyphen: it ends the stack's name, so that kennel-demo-* matches the stack demo alone. At most 20: the longest name must stay under 63.
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,19}$")]
-
-
-BELOW = r"^\w[\w.-]*(/\w[\w.-]*)*$"  # a path that does not lead out of its folder
-
-SCHEDULE = (  # as AWS writes them; cron: minutes hours day-of-month month day-of-week year
-    r"^(at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\)|rate\([1-9]\d* (minute|hour|day)s?\)|cron\((\S+ ){5}\S+\))$"
-)
-
 FLAGS = (  # of training/train.py
     "arch", "head", "layers", "pixels", "epochs", "patience", "batch", "lr", "weight_decay", "shift", "flip", "crop", "views",
     "seed", "threads",
@@ -50,93 +37,95 @@ FLAGS = (  # of training/train.py
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Stack(Section):
-    name: Name
-    expires_hours: PositiveInt
+    name: values.Name
+    expires_hours: values.Hours
 
 
 class Aws(Section):
-    profile: str
-    config_file: str
+    profile: values.NonEmptyText
+    config_file: values.FilePath
     take_roles: bool
-    account: Annotated[str, Field(pattern=r"^\d{12}$")]
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+    account: values.Account
+    region: values.Region
 
 
 class Archive(Section):
-    url: Annotated[str, Field(pattern=r"^https?://")]
+    url: values.Url
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
-    classes: NonNegativeInt
-    pictures: dict[str, NonNegativeInt]
+    classes: values.Pictures
+    pictures: dict[Literal["train", "valid", "test"], values.Pictures]
 
 
 class Data(Section):
-    dir: str
+    dir: values.NonEmptyPath
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-    shard_mb: PositiveInt
-    archives: dict[str, Archive]
+    shard_mb: values.ShardMebibytes
+    archives: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")], Archive]
 
 
 class Net(Section):
-    cidr: str
-    zones: Annotated[list[str], Field(min_length=2, max_length=6)]
-    interface_endpoints: list[str]
+    cidr: values.Network
+    zones: Annotated[list[values.Zone], Field(min_length=2, max_length=6), values.Distinct]
+    interface_endpoints: Annotated[list[values.EndpointService], Field(max_length=50), values.Distinct]
     own_address: str
-    address_service: Annotated[str, Field(pattern=r"^https?://")]
+    address_service: values.Url
 
     @field_validator("own_address")
     @classmethod
     def check_own_address(cls, value: str) -> str:
         """Accept "" or one IPv4 address, never a range: only this /32 may connect. Raises ValueError."""
-        if value and (
-            ip_address(value).version != 4 or ip_address(value).is_unspecified or ip_address(value).is_multicast
-        ):
+        try:
+            address = IPv4Address(value or "203.0.113.7")
+        except ValueError:
+            address = IPv4Address(0)
+        if address.is_unspecified or address.is_multicast:
             raise ValueError("must be one IPv4 address, such as 203.0.113.7; find yours: invoke net.my-address")
         return value
 
 
 class Ec2(Section):
-    instance_types: Annotated[list[str], Field(min_length=1, max_length=10)]
+    instance_types: Annotated[list[values.InstanceType], Field(min_length=1, max_length=10), values.Distinct]
     ami: Annotated[str, Field(pattern=r"^(ami-[0-9a-f]{8,17})?$")]
-    ami_parameter: str
-    disk_gib: PositiveInt
+    ami_parameter: values.AmiParameter
+    disk_gib: values.Gibibytes
     idle_minutes: Annotated[float, Field(ge=0, le=5040)]  # half of the week that CloudWatch looks back
     way: Literal["eice", "public", "command"]
     public_port: Annotated[int, Field(ge=1, le=65535)]
-    proxy_command: str
+    proxy_command: values.Text
     user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
-    python: str
-    home: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
-    key: Annotated[str, Field(pattern=BELOW)]
-    known_hosts: Annotated[str, Field(pattern=BELOW)]
+    python: values.Python
+    home: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
+    key: values.PathBelow
+    known_hosts: values.PathBelow
 
 
 class Train(Section):
-    arch: str
+    arch: values.Architecture
     head: Literal["linear", "mlp"]
     layers: Literal["all", "last", "head"]
-    weights: str
+    weights: values.Weights
     pixels: Annotated[int, Field(ge=8, le=1024)]
-    epochs: PositiveInt
-    patience: NonNegativeInt
-    batch: PositiveInt
-    lr: PositiveFloat
-    weight_decay: NonNegativeFloat
+    epochs: values.Epochs
+    patience: values.Patience
+    batch: values.Batch
+    lr: values.Rate
+    weight_decay: values.Decay
     shift: Annotated[float, Field(ge=0, lt=0.5)]
     flip: bool
     crop: Annotated[float, Field(gt=0, le=1)]
-    views: NonNegativeInt
-    seed: NonNegativeInt
-    threads: PositiveInt
-    image: str
-    instance_type: str
-    volume_gib: PositiveInt
-    max_runtime_s: PositiveInt
-    max_wait_s: PositiveInt
-    platform: str
+    views: values.Views
+    seed: values.Seed
+    threads: values.Threads
+    image: values.Image
+    instance_type: values.HostedInstanceType
+    volume_gib: values.Gibibytes
+    max_runtime_s: values.JobSeconds
+    max_wait_s: values.JobSeconds
+    platform: values.Platform
 
     def hyperparameters(self) -> dict[str, str]:
         """Return the flags of training/train.py, all strings, as SageMaker wants them; `weights` is added elsewhere."""
@@ -144,56 +133,56 @@ class Train(Section):
 
 
 class Tune(Section):
-    lr_min: PositiveFloat
-    lr_max: PositiveFloat
-    batches: Annotated[list[PositiveInt], Field(min_length=1, max_length=30)]
+    lr_min: values.Rate
+    lr_max: values.Rate
+    batches: Annotated[list[values.Batch], Field(min_length=1, max_length=30), values.Distinct]
     jobs: Annotated[int, Field(ge=1, le=750)]
     parallel: Annotated[int, Field(ge=1, le=10)]
     strategy: Literal["Bayesian", "Random"]
-    seed: NonNegativeInt
-    instances: PositiveInt
+    seed: values.Seed
+    instances: values.Hosts
 
 
 class Scheduled(Section):
     """A scheduled action: the bounds of the endpoint's instances from `when` on."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-    when: Annotated[str, Field(pattern=SCHEDULE)]
+    when: values.Schedule
     timezone: Annotated[str, AfterValidator(settings_errors.check_time_zone)]
-    min_instances: PositiveInt
-    max_instances: PositiveInt
+    min_instances: values.Hosts
+    max_instances: values.Hosts
 
 
 class Endpoint(Section):
-    instance_type: str
-    variant: str
-    instances: PositiveInt
+    instance_type: values.HostedInstanceType
+    variant: values.Variant
+    instances: values.Hosts
     bake_s: Annotated[int, Field(ge=0, le=3600)]
-    min_instances: PositiveInt
-    max_instances: PositiveInt
+    min_instances: values.Hosts
+    max_instances: values.Hosts
     scaling_metric: Literal["invocations", "concurrency"]
-    invocations_per_instance: PositiveInt
-    concurrency_per_instance: PositiveFloat
-    scale_out_cooldown_s: NonNegativeInt
-    scale_in_cooldown_s: NonNegativeInt
-    schedule: list[Scheduled]
-    errors_5xx_per_minute: PositiveInt
-    p99_ms: PositiveInt
+    invocations_per_instance: values.Requests
+    concurrency_per_instance: values.Requested
+    scale_out_cooldown_s: values.Cooldown
+    scale_in_cooldown_s: values.Cooldown
+    schedule: Annotated[list[Scheduled], Field(max_length=100)]
+    errors_5xx_per_minute: values.Requests
+    p99_ms: values.Milliseconds
     worse_at_most: Annotated[float, Field(ge=0, le=1)]
-    log_days: PositiveInt
+    log_days: values.LogDays
 
 
 class Function(Section):
-    runtime: str
+    runtime: values.Runtime
     memory_mb: Annotated[int, Field(ge=128, le=10240)]
     timeout_s: Annotated[int, Field(ge=3, le=900)]
-    reserved: NonNegativeInt | None
-    provisioned: NonNegativeInt
+    reserved: values.Concurrency | None
+    provisioned: values.Concurrency
     response: Literal["plain", "original"]
 
 
 class Iam(Section):
-    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$")]  # in a trust policy: no wildcards
+    repository: values.Repository
 
 
 class Settings(Section):
@@ -211,6 +200,9 @@ class Settings(Section):
     @model_validator(mode="after")
     def check_consistency(self) -> Settings:
         settings_errors.check_instance_bounds(self.endpoint)
+        settings_errors.check_zones_of_region(self.net, self.aws)
+        settings_errors.check_concurrency(self.fn)
+        settings_errors.check_search(self.tune)
         if self.ec2.way == "public" and not self.net.own_address:
             raise ValueError(
                 "ec2.way is public, so set net.own_address, the one address that may connect; find yours: invoke net.my-address"
@@ -276,9 +268,9 @@ class Settings(Section):
         return [{"Key": key, "Value": value} for key, value in tags.items() if value]
 
 
-def load(values: Any) -> Settings:
+def load(merged: Any) -> Settings:
     """Return the settings of Invoke's merged configuration. Raises OpsError for an unknown name, wrong type or missing value."""
-    sections = {name: convert_to_dicts(values[name]) for name in values if name not in INVOKES_OWN}
+    sections = {name: convert_to_dicts(merged[name]) for name in merged if name not in INVOKES_OWN}
     settings_errors.fix_environment_booleans(sections)
     try:
         return Settings.model_validate(sections)

@@ -4,24 +4,56 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 OFF = ("false", "no", "off")
+EXPONENT = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?[eE][+-]?\d{1,3}")
+LONGEST_SHOWN = 80
 
 
 def describe_setting_error(error: Any, settings: Any) -> str:
     """Return the error as a sentence: `endpoint: unknown setting max_instance; did you mean max_instances?`"""
     if not error["loc"]:
         return str(error["msg"]).removeprefix("Value error, ")
-    *path, last = (str(part) for part in error["loc"])
+    *path, last = (shorten_name(str(part)) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         names = list_setting_names(path, settings)
-        near = difflib.get_close_matches(last, names, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(last[:LONGEST_SHOWN], names, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}"
         return f"{'.'.join(path) or 'settings'}: unknown {'setting' if path else 'section'} {last}{hint}"
-    message = str(error["msg"]).removeprefix("Value error, ").lower()
-    return f"{'.'.join([*path, last])}: {message}, got {error['input']!r}"
+    name = ".".join(last if last != "[key]" else "its name" for last in [*path, last])
+    if hint := suggest_other_spelling(error["type"], error["input"]):
+        return f"{name}: {hint}"
+    if error["type"] == "missing":
+        return f"{name}: field required"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message[:1].lower()}{message[1:]}, got {shorten(error['input'])}"
+
+
+def suggest_other_spelling(kind: str, value: Any) -> str:
+    """Return what to write when YAML took a value for another type; "" for any other error.
+
+    YAML takes 012345670123 for an octal number, so the number is not shown: it is not the one in the file.
+    """
+    if kind == "string_type" and isinstance(value, int | float) and not isinstance(value, bool):
+        return 'is a number, and must be text: put account numbers, and any text that looks like a number, in quotes: "012345670123"'
+    if kind == "float_type" and isinstance(value, str) and EXPONENT.fullmatch(value):
+        mantissa, _, power = value.lower().partition("e")
+        return f"{value} is text in YAML; write {mantissa if '.' in mantissa else mantissa + '.0'}e{power if power[0] in '+-' else '+' + power}"
+    return ""
+
+
+def shorten_name(name: str) -> str:
+    """Return a usual name unchanged, so that it can be searched for; any other as shorten does."""
+    return name if name.isprintable() and len(name) <= LONGEST_SHOWN else shorten(name)
+
+
+def shorten(value: Any) -> str:
+    """Return the value as Python writes it, without control characters; of a long one the beginning and the length."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}... ({len(text)} characters)"
 
 
 def list_setting_names(path: list[str], settings: Any) -> list[str]:
@@ -49,6 +81,30 @@ def check_instance_bounds(endpoint: Any) -> None:
             raise ValueError(f"{what}: min_instances {one.min_instances} is above max_instances {one.max_instances}")
     if len(named) <= len(endpoint.schedule):
         raise ValueError("endpoint.schedule: two actions have the same name")
+
+
+def check_zones_of_region(net: Any, aws: Any) -> None:
+    """Raise ValueError for a zone of another region than aws.region."""
+    for zone in net.zones:
+        if zone[:-1] != aws.region:
+            raise ValueError(
+                f"net.zones: {zone} is not in aws.region {aws.region}; name zones of that region, such as {aws.region}a, or correct aws.region"
+            )
+
+
+def check_concurrency(function: Any) -> None:
+    """Raise ValueError for more provisioned than reserved concurrency, which AWS refuses."""
+    if function.reserved is not None and function.provisioned > function.reserved:
+        raise ValueError(
+            f"fn.provisioned {function.provisioned} is above fn.reserved {function.reserved}; "
+            "set fn.provisioned to that or less, or fn.reserved to more or null"
+        )
+
+
+def check_search(tune: Any) -> None:
+    """Raise ValueError for a range of learning rates without width."""
+    if tune.lr_min >= tune.lr_max:
+        raise ValueError(f"tune.lr_min {tune.lr_min} must be below tune.lr_max {tune.lr_max}")
 
 
 def fix_environment_booleans(sections: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ def find_archive(data: Data, name: str) -> Archive:
     if name in data.archives:
         return data.archives[name]
     if name.startswith(("http://", "https://")):
-        return Archive(url=name, sha256="", classes=0, pictures={})
+        return Archive.model_construct(url=name, sha256="", classes=0, pictures={})
     raise OpsError(f"There is no archive {name!r} in data.archives. Known: {', '.join(data.archives)}; or give a URL.")
 
 

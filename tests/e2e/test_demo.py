@@ -4,6 +4,8 @@ import io
 import json
 import tarfile
 
+import yaml
+
 from ops.jobs import spec
 from sandbox import request_log
 from tests.conftest import HOME
@@ -83,7 +85,12 @@ def test_failed_step_stops_demo_and_names_next_command(make_stack, tmp_path, pic
 def test_doctor_names_the_problem_and_its_fix(demo_stack):
     found = json.loads(demo_stack("doctor", "--json").out)
     assert (found[0]["ok"], list(found[0])) == (True, ["name", "ok", "found", "fix"])
-    wrong = demo_stack("doctor", ok=False, env={"INVOKE_AWS_REGION": "eu-west-1"})
+    elsewhere = type(demo_stack)(demo_stack.file.with_name("wholeelsewhere.yaml"))
+    settings = yaml.safe_load(demo_stack.file.read_text()) or {}
+    settings["aws"] = settings.get("aws", {}) | {"region": "eu-west-1"}
+    settings["net"] = settings.get("net", {}) | {"zones": ["eu-west-1a", "eu-west-1b"]}
+    elsewhere.file.write_text(yaml.safe_dump(settings))
+    wrong = elsewhere("doctor", ok=False)
     assert wrong.code == 1
     assert "FAILED   region" in wrong.out
     assert "1 of 4 checks failed" in wrong.out

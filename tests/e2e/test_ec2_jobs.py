@@ -72,10 +72,10 @@ def test_second_train_attaches_to_the_running_job(box_stack):
 
 def test_failed_job_reports_why(box_stack):
     cli = type(box_stack)(box_stack.file.with_name("boxbroken.yaml"))
-    cli.file.write_text(box_stack.file.read_text() + "train: {arch: resnet_nonsense}\n")
+    cli.file.write_text(box_stack.file.read_text() + "train: {arch: alexnet, pixels: 32}\n")
     failed = cli("ec2.train", ok=False)
     assert failed.code == 1
-    assert "unknown architecture 'resnet_nonsense'" in failed.err
+    assert "Given input size" in failed.err
 
 
 def test_killed_trainer_is_reported(box_stack):
@@ -185,7 +185,7 @@ def test_attach_starts_at_any_line(box_stack):
 
 
 def test_job_record_outlives_the_box_in_the_bucket(make_stack, pictures):
-    cli = make_stack("boxgone", "train: {arch: resnet_nonsense, batch: 4}\n")
+    cli = make_stack("boxgone", "train: {arch: alexnet, pixels: 32, batch: 4}\n")
     cli("iam.apply", "net.up", "ec2.up", "data.up")
     cli("data.push", "--dir", str(pictures))
     failed = cli("ec2.train", ok=False)
@@ -193,11 +193,11 @@ def test_job_record_outlives_the_box_in_the_bucket(make_stack, pictures):
     cli("ec2.down", "--yes")
     verdict = json.loads(in_bucket(cli, name, "status.json"))
     assert (verdict["state"], verdict["code"]) == ("Failed", 1)
-    assert "unknown architecture" in verdict["reason"]
+    assert "Given input size" in verdict["reason"]
     attached = cli("ec2.attach", "--job", name)
     assert "Failed: " in attached.out
-    assert "unknown architecture" in attached.err
-    assert "unknown architecture" in cli("ec2.logs", "--job", name, "--lines", "3").out
+    assert "Given input size" in attached.err
+    assert "Given input size" in cli("ec2.logs", "--job", name, "--lines", "3").out
     assert [job["job"] for job in json.loads(cli("ec2.ps", "--json").out)] == [name]
     left = cli("ec2.attach", "--job", "kennel-boxgone-box1-none", ok=False)
     assert "kennel-boxgone-box1-none left no status.json in the bucket" in left.err

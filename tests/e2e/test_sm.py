@@ -36,12 +36,12 @@ def test_model_with_an_unbuilt_image_is_rejected(demo_stack):
 def test_failed_job_reports_why_and_the_next_gets_a_new_name(demo_stack):
     """A failed training job reports why, and the next attempt has another name."""
     cli = type(demo_stack)(demo_stack.file.with_name("wholebroken.yaml"))
-    cli.file.write_text(demo_stack.file.read_text() + "train: {arch: resnet_nonsense}\n")
+    cli.file.write_text(demo_stack.file.read_text() + "train: {arch: alexnet, pixels: 32}\n")
     for attempt in ("", "-2"):
         failed = cli("sm.train", ok=False)
         assert failed.code == 1
         assert re.search(
-            rf"kennel-whole-sm1-[0-9a-f]{{8}}{attempt} ended Failed: AlgorithmError: ValueError: unknown architecture",
+            rf"kennel-whole-sm1-[0-9a-f]{{8}}{attempt} ended Failed: AlgorithmError: RuntimeError: Given input size",
             failed.err,
         )
 

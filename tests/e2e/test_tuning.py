@@ -256,7 +256,7 @@ def test_search_survives_its_command_and_is_found_again(tuning_stack):
 
 def test_failed_trials_are_reported_with_their_reason(tuning_stack):
     broken = type(tuning_stack)(tuning_stack.file.with_name("tunedbroken.yaml"))
-    broken.file.write_text(tuning_stack.file.read_text().replace("epochs: 1", "epochs: 1, arch: resnet_nonsense"))
+    broken.file.write_text(tuning_stack.file.read_text().replace("epochs: 1", "epochs: 1, arch: alexnet"))
     failed = broken("sm.tune", "--jobs", "1", ok=False)
     assert failed.code == 1
     assert "ended Failed: No training job succeeded after 1 attempts." in failed.err

@@ -35,7 +35,7 @@ def test_aws_example_is_valid_on_top_of_them():
     [
         ("endpoint", "max_instance", 2, "endpoint: unknown setting max_instance; did you mean max_instances?"),
         ("endpoint", "max_instances", "two", "endpoint.max_instances: input should be a valid integer, got 'two'"),
-        ("endpoint", "max_instances", 0, "endpoint.max_instances: input should be greater than 0, got 0"),
+        ("endpoint", "max_instances", 0, "endpoint.max_instances: input should be greater than or equal to 1, got 0"),
         ("aws", "account", "12", "aws.account: string should match"),
         ("stack", "name", "Prod_1", "stack.name: string should match"),
         ("stack", "name", "demo-b", "stack.name: string should match"),  # kennel-demo-* would be its names too
