@@ -18,7 +18,7 @@ def say(text: str) -> None:
 @contextmanager
 def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar of `total` bytes on a TTY, one line elsewhere. Call what it yields with the number of bytes just moved."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         say(f"{what}: {total / 1e6:.1f} MB ...")
         yield lambda more: None
         return
@@ -47,7 +47,7 @@ def format_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     grid = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:  # as Text, so that [brackets] are not taken for markup
         grid.add_row(*(Text(escape_control_characters(str(cell))) for cell in row))
-    width = None if sys.stdout.isatty() else 1000
+    width = None if sys.stdout is not None and sys.stdout.isatty() else 1000
     # Without colour the table has no escape codes of ours, so print_result can escape every control character.
     console = Console(width=width, highlight=False, color_system=None)
     with console.capture() as captured:
