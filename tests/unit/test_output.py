@@ -1,0 +1,56 @@
+"""Tables at the widths of terminals: the screens are those of tests/golden."""
+
+import io
+import sys
+
+import pytest
+
+from ops.core.output import format_table
+from ops.core.paths import ROOT
+
+STATUS = (
+    ("endpoint", "state", "instances", "release", "type", "$/h"),
+    [("kennel-demo", "InService", "2 of 2", "kennel-demo-20260729-101500-3f9a1c", "ml.m5.large", "0.230")],
+)
+FINDINGS = (
+    ("severity", "rule", "principal", "finding", "fix"),
+    [
+        ("high", "IAM-TRUST-1", "kennel-demo-ci-apply", "Any branch may assume it.", "Name the branch in its trust policy."),
+        ("low", "IAM-UNUSED-2", "kennel-demo-auditor", "Unused for 90 days.", ""),
+    ],
+)  # fmt: skip
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_tables_fit_the_terminal_as_the_screens_show(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    screen = "\n\n".join(format_table(*table) for table in (STATUS, FINDINGS)) + "\n"
+    assert screen == (ROOT / f"tests/golden/tables-{width}.txt").read_text(encoding="utf-8")
+    assert max(map(len, screen.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 60, 80, 100, 120])
+def test_no_width_cuts_a_word(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    for columns, rows in (STATUS, FINDINGS):
+        shown = format_table(columns, rows)
+        assert "…" not in shown
+        assert {word for row in rows for cell in row for word in cell.split()} <= set(shown.split())
+
+
+def test_a_piped_table_has_one_line_a_row(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setenv("COLUMNS", "40")
+    assert len(format_table(*FINDINGS).splitlines()) == 2 + len(FINDINGS[1])
+
+
+def test_a_closed_stdout_is_no_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert "kennel-demo" in format_table(*STATUS)
