@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,10 +10,20 @@ from typing import Any
 
 from ops.core.text import escape_control_characters
 
+SIGNS = {"+ ": 32, "~ ": 33, "- ": 31}  # what a plan adds is green, what it changes yellow, what it removes red
+
 
 def say(text: str) -> None:
     """Print progress to stderr; results go to stdout."""
-    print(escape_control_characters(text), file=sys.stderr, flush=True)
+    print(paint_sign(escape_control_characters(text)), file=sys.stderr, flush=True)
+
+
+def paint_sign(text: str) -> str:
+    """Return a line of a plan with its sign in colour on a TTY; NO_COLOR and TERM=dumb keep it plain."""
+    colour = SIGNS.get(text[:2])
+    if colour is None or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return text
+    return f"\x1b[{colour}m{text[0]}\x1b[0m{text[1:]}" if sys.stderr is not None and sys.stderr.isatty() else text
 
 
 @contextmanager

@@ -34,5 +34,5 @@ def test_another_metric_and_a_schedule_come_and_go(whole, drill):
     assert "Adds instances after 3 ten-second points in a row above 2 requests at once each; latest points: " in said
     back = whole("sm.autoscale").err
     assert back.count("delete_scheduled_action") == 2
-    assert "+ application-autoscaling.delete_scaling_policy: scale by invocations instead of concurrency" in back
+    assert "- application-autoscaling.delete_scaling_policy: scale by invocations instead of concurrency" in back
     assert whole("sm.autoscale", "--explain", ok=False).out.startswith("kennel-whole scales with its load: ")

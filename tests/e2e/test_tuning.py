@@ -220,7 +220,7 @@ def tuned(stacks, tmp_path_factory):
 
 def test_tuning_trains_real_trials_and_a_second_run_only_shows_them(tuned):
     dry = tuned("--dry", "sm.tune")
-    assert "~ sagemaker.create_hyper_parameter_tuning_job: run 2 trials, 1 at a time, on 1 x ml.m5.xlarge" in dry.err
+    assert "+ sagemaker.create_hyper_parameter_tuning_job: run 2 trials, 1 at a time, on 1 x ml.m5.xlarge" in dry.err
     assert "nothing was touched" in dry.err
     first = tuned("sm.tune")
     (name,) = set(re.findall(r"kennel-tuned-tune-[0-9a-f]{8}(?=\n)", first.out))

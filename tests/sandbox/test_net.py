@@ -50,7 +50,7 @@ def test_the_plan_of_an_empty_account_is_as_it_was_agreed(stacks):
 def test_dry_up_twice_and_down(stacks):
     cli = stacks("network")
     dry = cli("--dry", "net.up")
-    assert "~ ec2.create_vpc: create the VPC, 10.20.0.0/16" in dry.err
+    assert "+ ec2.create_vpc: create the VPC, 10.20.0.0/16" in dry.err
     assert dry.err.strip().endswith("28 to make; nothing was touched")
     assert facts.read(cli.account).vpc is None
     assert cli("net.up").out.strip().endswith("28 made")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ops.core.output import format_table
+from ops.core.output import format_table, say
 from ops.core.paths import ROOT
 
 STATUS = (
@@ -54,3 +54,22 @@ def test_a_piped_table_has_one_line_a_row(monkeypatch):
 def test_a_closed_stdout_is_no_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     assert "kennel-demo" in format_table(*STATUS)
+
+
+@pytest.mark.parametrize(
+    ("stream", "env", "coloured"),
+    [
+        (Terminal, {}, True),
+        (Terminal, {"NO_COLOR": "1"}, False),
+        (Terminal, {"TERM": "dumb"}, False),
+        (io.StringIO, {}, False),
+    ],
+)
+def test_signs_have_colour_on_a_terminal_alone(monkeypatch, stream, env, coloured):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in ({"TERM": "xterm"} | env).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", stream())
+    say("- iam.delete_role: gone")
+    sign = "\x1b[31m-\x1b[0m" if coloured else "-"
+    assert sys.stderr.getvalue() == f"{sign} iam.delete_role: gone\n"
