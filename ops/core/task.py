@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import gc
+import io
 import os
 import shlex
 import signal
@@ -64,6 +65,8 @@ def derive_command_name(body: Callable[..., Any]) -> str:
 
 
 def print_result(result: Result, as_json: bool) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in the C locale a letter that is not ASCII becomes ?
+        sys.stdout.reconfigure(errors="replace")
     if as_json:
         import json
 

@@ -7,6 +7,7 @@ import pytest
 
 from ops.core.output import format_table, say
 from ops.core.paths import ROOT
+from ops.core.task import Result, print_result
 
 STATUS = (
     ("endpoint", "state", "instances", "release", "type", "$/h"),
@@ -49,6 +50,14 @@ def test_a_piped_table_has_one_line_a_row(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setenv("COLUMNS", "40")
     assert len(format_table(*FINDINGS).splitlines()) == 2 + len(FINDINGS[1])
+
+
+def test_an_ascii_stdout_gets_other_letters_as_marks(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    print_result(Result(None, format_table(("class",), [("caf\u00e9",)])), as_json=False)
+    sys.stdout.flush()
+    assert b"caf?" in written.getvalue()
 
 
 def test_a_closed_stdout_is_no_terminal(monkeypatch):
