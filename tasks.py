@@ -38,7 +38,10 @@ from ops.commands import (  # noqa: E402
     sm_training,
     sm_tuning,
 )
+from ops.core import entry  # noqa: E402
 from sandbox import commands as sandbox  # noqa: E402
+
+entry.install()
 
 NAMESPACES = {
     "bench": [bench],

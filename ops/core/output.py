@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,16 +10,26 @@ from typing import Any
 
 from ops.core.text import escape_control_characters
 
+SIGNS = {"+ ": 32, "~ ": 33, "- ": 31}  # what a plan adds is green, what it changes yellow, what it removes red
+
 
 def say(text: str) -> None:
     """Print progress to stderr; results go to stdout."""
-    print(escape_control_characters(text), file=sys.stderr, flush=True)
+    print(paint_sign(escape_control_characters(text)), file=sys.stderr, flush=True)
+
+
+def paint_sign(text: str) -> str:
+    """Return a line of a plan with its sign in colour on a TTY; NO_COLOR and TERM=dumb keep it plain."""
+    colour = SIGNS.get(text[:2])
+    if colour is None or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return text
+    return f"\x1b[{colour}m{text[0]}\x1b[0m{text[1:]}" if sys.stderr is not None and sys.stderr.isatty() else text
 
 
 @contextmanager
 def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar of `total` bytes on a TTY, one line elsewhere. Call what it yields with the number of bytes just moved."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         say(f"{what}: {total / 1e6:.1f} MB ...")
         yield lambda more: None
         return
@@ -38,18 +49,40 @@ def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def format_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return the rows as text: full width when piped, the terminal's width on a TTY."""
+    """Return the rows as a table: full width when piped; on a TTY wrapped to its width, or in blocks where a word would be cut."""
+    cells = [[escape_control_characters(str(cell)) for cell in row] for row in rows]
+    if sys.stdout is None or not sys.stdout.isatty():
+        return format_grid(columns, cells, 1000)
+    import shutil
+
+    text = format_grid(columns, cells, shutil.get_terminal_size().columns)
+    shown = set(text.split())
+    words = {word for row in [columns, *cells] for cell in row for word in cell.split()}
+    return text if words <= shown else format_blocks(columns, cells)
+
+
+def format_grid(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    """Return one line a row, with the cells of prose wrapped where `width` asks for it. The last resort of Rich is to cut words."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, name in enumerate(columns):
+        grid.add_column(name, no_wrap=all(len(row[number].split()) < 2 for row in rows))
     for row in rows:  # as Text, so that [brackets] are not taken for markup
-        grid.add_row(*(Text(escape_control_characters(str(cell))) for cell in row))
-    width = None if sys.stdout.isatty() else 1000
+        grid.add_row(*map(Text, row))
     # Without colour the table has no escape codes of ours, so print_result can escape every control character.
     console = Console(width=width, highlight=False, color_system=None)
     with console.capture() as captured:
         console.print(grid)
     return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
+
+
+def format_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return one block a row, with a line `column: cell` for each cell that is not empty."""
+    blocks = (
+        [f"{name}: {cell}" if name else cell for name, cell in zip(columns, row, strict=True) if cell] for row in rows
+    )
+    return "\n\n".join("\n".join(block) for block in blocks)

@@ -17,6 +17,22 @@ if TYPE_CHECKING:
     from ops.core.aws.account import Account
 
 
+# The first word of boto3's method tells what a call does; any other word adds something.
+CHANGING = {"disable", "enable", "modify", "reboot", "replace", "set", "start", "stop", "tag", "update"}
+REMOVING = {
+    "abort",
+    "cancel",
+    "delete",
+    "deregister",
+    "detach",
+    "disassociate",
+    "remove",
+    "revoke",
+    "terminate",
+    "untag",
+}
+
+
 @dataclass(frozen=True)
 class Change:
     """One AWS call that changes something. `call` is boto3's method name; `danger` says what would be lost."""
@@ -27,6 +43,12 @@ class Change:
     why: str
     dollars_per_hour: float = 0.0
     danger: str = ""
+
+    @property
+    def sign(self) -> str:
+        """Return + for a call that adds something, ~ for one that changes, - for one that removes."""
+        verb = self.call.partition("_")[0]
+        return "-" if verb in REMOVING else "~" if verb in CHANGING else "+"
 
 
 @dataclass(frozen=True)
@@ -109,7 +131,7 @@ def format_step(step: Step) -> str:
         return f". wait for {step.what}: {step.why}"
     price = f"  ${format_dollars(step.dollars_per_hour)}/h" if step.dollars_per_hour else ""
     danger = f"  [{step.danger}]" if step.danger else ""
-    return f"~ {step.service}.{step.call}: {step.why}{price}{danger}"
+    return f"{step.sign} {step.service}.{step.call}: {step.why}{price}{danger}"
 
 
 def format_dollars(amount: float) -> str:
@@ -128,8 +150,15 @@ def print_dry_run(steps: Steps, say: Callable[[str], None]) -> int:
         say(
             f"This adds ${format_dollars(hourly)} an hour, ${hourly * 24:.2f} a day (list price; ops/core/pricing.toml)."
         )
+    if changes:
+        say(f"Plan: {count_by_kind(changes)}.")
     say(f"{len(changes)} to make; nothing was touched")
     return len(changes)
+
+
+def count_by_kind(changes: Sequence[Change]) -> str:
+    signs = [change.sign for change in changes]
+    return f"{signs.count('+')} to add, {signs.count('~')} to change, {signs.count('-')} to remove"
 
 
 def apply(steps: Steps, account: Account, say: Callable[[str], None]) -> int:
@@ -145,5 +174,5 @@ def apply(steps: Steps, account: Account, say: Callable[[str], None]) -> int:
         return result
 
     for step in walk_steps(steps, answer):
-        say(format_step(step).replace("~", "+", 1))
+        say(format_step(step))
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import gc
+import io
 import os
 import shlex
 import signal
@@ -64,6 +65,8 @@ def derive_command_name(body: Callable[..., Any]) -> str:
 
 
 def print_result(result: Result, as_json: bool) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in the C locale a letter that is not ASCII becomes ?
+        sys.stdout.reconfigure(errors="replace")
     if as_json:
         import json
 
@@ -106,7 +109,7 @@ def request_confirmation(c: invoke.Context, what: str, yes: bool = False, name: 
     flag = f"--confirm {name}" if name else "--yes"
     if given:
         raise OpsError(f"--confirm says {given!r}, but this would be lost: {name!r}. Nothing was touched.")
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise OpsError(f"{what} Cannot ask for confirmation without a terminal; pass {flag}.")
     asked = input(escape_control_characters(f"{what} Type {name!r} to go on: " if name else f"{what} Go on? [y/N] "))
     if asked.strip() != name if name else asked.strip().lower() not in ("y", "yes"):
@@ -121,7 +124,8 @@ class Executor(InvokeExecutor):
         running.collection = self.collection
         try:
             done = super().execute(*tasks)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # None: the shell closed it, as `>&-` does
+                sys.stdout.flush()
             return done
         except KeyboardInterrupt as error:
             raise OpsError(
@@ -141,6 +145,11 @@ def explain_error(error: Exception) -> Exception:
     """Return the error as a sentence with the next command, or itself where only a traceback helps."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return OpsError(f"A disk of this machine is full: {error}. Make room, then run the same command again")
+    if isinstance(error, OSError) and error.filename is not None:
+        return OpsError(
+            f"Cannot use {os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename}: {error.strerror}. "
+            "Correct that, then run the same command again."
+        )
     if "iampolicy.errors" in sys.modules:
         from iampolicy.errors import InputError
 

@@ -34,5 +34,5 @@ def test_autoscale_applies_and_reverts_metric_and_schedule(demo_stack, inject_fa
     assert "Adds instances after 3 ten-second points in a row above 2 requests at once each; latest points: " in said
     back = demo_stack("sm.autoscale").err
     assert back.count("delete_scheduled_action") == 2
-    assert "+ application-autoscaling.delete_scaling_policy: scale by invocations instead of concurrency" in back
+    assert "- application-autoscaling.delete_scaling_policy: scale by invocations instead of concurrency" in back
     assert demo_stack("sm.autoscale", "--explain", ok=False).out.startswith("kennel-whole scales with its load: ")

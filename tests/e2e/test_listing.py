@@ -27,6 +27,7 @@ def test_listing_tasks_loads_commands_and_little_else():
     ours = {m for m in more if m.startswith("ops.") and not m.startswith("ops.commands")}
     assert ours <= {
         "ops.core",
+        "ops.core.entry",
         "ops.core.errors",
         "ops.core.output",
         "ops.core.running",

@@ -222,7 +222,7 @@ def tuning_stack(make_stack, tmp_path_factory):
 def test_second_tune_shows_the_finished_search(tuning_stack):
     """Tuning trains real trials; a second run only shows them."""
     dry = tuning_stack("--dry", "sm.tune")
-    assert "~ sagemaker.create_hyper_parameter_tuning_job: run 2 trials, 1 at a time, on 1 x ml.m5.xlarge" in dry.err
+    assert "+ sagemaker.create_hyper_parameter_tuning_job: run 2 trials, 1 at a time, on 1 x ml.m5.xlarge" in dry.err
     assert "nothing was touched" in dry.err
     first = tuning_stack("sm.tune")
     (name,) = set(re.findall(r"kennel-tuned-tune-[0-9a-f]{8}(?=\n)", first.out))

@@ -50,7 +50,7 @@ def test_plan_of_an_empty_account_equals_the_golden_file(make_stack):
 def test_net_is_planned_created_repeated_and_deleted(make_stack):
     cli = make_stack("network")
     dry = cli("--dry", "net.up")
-    assert "~ ec2.create_vpc: create the VPC, 10.20.0.0/16" in dry.err
+    assert "+ ec2.create_vpc: create the VPC, 10.20.0.0/16" in dry.err
     assert dry.err.strip().endswith("28 to make; nothing was touched")
     assert facts.read(cli.account).vpc is None
     assert cli("net.up").out.strip().endswith("28 made")

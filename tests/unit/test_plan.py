@@ -101,12 +101,31 @@ def test_dry_run_counts_and_prices_without_a_call(capsys):
         yield Wait("box", lambda account: 1 / 0, why="it boots")
 
     assert plan.print_dry_run(steps(), lines.append) == 1
-    assert lines[0] == "~ ec2.run_instances: a box  $0.500/h"
-    assert lines[-2:] == [
+    assert lines[0] == "+ ec2.run_instances: a box  $0.500/h"
+    assert lines[-3:] == [
         "This adds $0.500 an hour, $12.00 a day (list price; ops/core/pricing.toml).",
+        "Plan: 1 to add, 0 to change, 0 to remove.",
         "1 to make; nothing was touched",
     ]
 
 
 def test_settings_build_the_role_arn():
     assert settings_of().role_arn("ec2-box") == "arn:aws:iam::123456789012:role/kennel/demo/kennel-demo-ec2-box"
+
+
+@pytest.mark.parametrize(
+    ("call", "sign"),
+    [
+        ("create_vpc", "+"),
+        ("put_role_policy", "+"),
+        ("run_instances", "+"),
+        ("update_endpoint", "~"),
+        ("modify_vpc_attribute", "~"),
+        ("stop_instances", "~"),
+        ("delete_role", "-"),
+        ("terminate_instances", "-"),
+        ("revoke_security_group_egress", "-"),
+    ],
+)
+def test_a_line_of_a_plan_has_the_sign_of_its_call(call, sign):
+    assert plan.format_step(Change("x", call, {}, why="why")).startswith(f"{sign} x.{call}: ")

@@ -1,0 +1,89 @@
+"""What happens before a task runs: Invoke reads files, the environment and the names typed, and Kennel words what is wrong.
+
+Invoke lets a program replace these only as a program of its own; `invoke` is everyone's. So tasks.py calls `install`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from invoke.config import Config
+from invoke.exceptions import Exit, ParseError
+from invoke.program import Program
+
+read_arguments = Program.parse_tasks
+read_runtime_file = Config.load_runtime
+
+
+def install() -> None:
+    """Put Kennel's checks in the place of Invoke's own reading. Calling it twice is the same as once."""
+    patches: dict[type, dict[str, Any]] = {
+        Config: {
+            "_load_yaml": load_file,
+            "_load_yml": load_file,
+            "_load_json": load_file,
+            "load_runtime": load_runtime,
+            "load_shell_env": load_environment,
+        },
+        Program: {"parse_tasks": parse_tasks, "no_tasks_given": print_first_commands},
+    }
+    for owner, methods in patches.items():
+        for name, method in methods.items():
+            setattr(owner, name, method)
+
+
+def load_file(self: Any, path: str) -> Any:
+    from ops.core.settings_files import read_settings_file
+
+    return read_settings_file(path, self._project or {})
+
+
+def load_runtime(self: Any, merge: bool = True) -> None:
+    if self._runtime_path is not None:
+        from ops.core.settings_files import require_settings_file
+
+        require_settings_file(str(self._runtime_path))
+    read_runtime_file(self, merge)
+
+
+def load_environment(self: Any) -> None:
+    from ops.core.settings_environment import read_environment
+
+    self.merge()
+    self._set(_env=read_environment(self._config, self._runtime or {}, str(self._runtime_path)))
+    self.merge()
+
+
+def parse_tasks(self: Any) -> None:
+    """Parse the tasks as Invoke does; a namespace alone lists its commands, a wrong name is answered with the nearest."""
+    try:
+        read_arguments(self)
+    except ParseError as error:
+        from ops.core import typed_names
+
+        words = self.core.unparsed
+        if len(words) == 1 and words[0] in self.collection.collections:
+            print_text(typed_names.list_namespace(self.collection, words[0]))
+            raise Exit from None
+        raise Exit(typed_names.describe_parse_error(error, self.collection, words), code=1) from None
+    except ValueError as error:  # a word where a flag takes a number
+        from ops.core import typed_names
+
+        raise Exit(typed_names.describe_wrong_value(error, self.core.unparsed), code=1) from None
+
+
+def print_first_commands(self: Any) -> None:
+    from ops.core import typed_names
+
+    print_text(typed_names.list_first_commands(self.collection))
+    raise Exit
+
+
+def print_text(text: str) -> None:
+    """Print text on stdout; a reader that has closed it, as `head` does, ends the program without a traceback."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

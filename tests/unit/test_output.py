@@ -1,0 +1,84 @@
+"""Tables at the widths of terminals: the screens are those of tests/golden."""
+
+import io
+import sys
+
+import pytest
+
+from ops.core.output import format_table, say
+from ops.core.paths import ROOT
+from ops.core.task import Result, print_result
+
+STATUS = (
+    ("endpoint", "state", "instances", "release", "type", "$/h"),
+    [("kennel-demo", "InService", "2 of 2", "kennel-demo-20260729-101500-3f9a1c", "ml.m5.large", "0.230")],
+)
+FINDINGS = (
+    ("severity", "rule", "principal", "finding", "fix"),
+    [
+        ("high", "IAM-TRUST-1", "kennel-demo-ci-apply", "Any branch may assume it.", "Name the branch in its trust policy."),
+        ("low", "IAM-UNUSED-2", "kennel-demo-auditor", "Unused for 90 days.", ""),
+    ],
+)  # fmt: skip
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_tables_fit_the_terminal_as_the_screens_show(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    screen = "\n\n".join(format_table(*table) for table in (STATUS, FINDINGS)) + "\n"
+    assert screen == (ROOT / f"tests/golden/tables-{width}.txt").read_text(encoding="utf-8")
+    assert max(map(len, screen.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 60, 80, 100, 120])
+def test_no_width_cuts_a_word(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    for columns, rows in (STATUS, FINDINGS):
+        shown = format_table(columns, rows)
+        assert "…" not in shown
+        assert {word for row in rows for cell in row for word in cell.split()} <= set(shown.split())
+
+
+def test_a_piped_table_has_one_line_a_row(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setenv("COLUMNS", "40")
+    assert len(format_table(*FINDINGS).splitlines()) == 2 + len(FINDINGS[1])
+
+
+def test_an_ascii_stdout_gets_other_letters_as_marks(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    print_result(Result(None, format_table(("class",), [("Gro\u00dfhund",)])), as_json=False)
+    sys.stdout.flush()
+    assert b"Gro?hund" in written.getvalue()
+
+
+def test_a_closed_stdout_is_no_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert "kennel-demo" in format_table(*STATUS)
+
+
+@pytest.mark.parametrize(
+    ("stream", "env", "coloured"),
+    [
+        (Terminal, {}, True),
+        (Terminal, {"NO_COLOR": "1"}, False),
+        (Terminal, {"TERM": "dumb"}, False),
+        (io.StringIO, {}, False),
+    ],
+)
+def test_signs_have_colour_on_a_terminal_alone(monkeypatch, stream, env, coloured):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in ({"TERM": "xterm"} | env).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", stream())
+    say("- iam.delete_role: gone")
+    sign = "\x1b[31m-\x1b[0m" if coloured else "-"
+    assert sys.stderr.getvalue() == f"{sign} iam.delete_role: gone\n"
