@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions as sdk
 
@@ -13,6 +14,15 @@ from ops.core.errors import AwsError, OpsError, Unreachable
 SKEWED = ("RequestTimeTooSkewed", "RequestExpired")  # EC2 also returns the second for an expired session
 OFF_MIN = 4.0  # minutes; AWS rejects a signature that is 5 minutes off
 HIDDEN = ("Environment", "UserData", "AccessKeyId")  # arguments that are never logged
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
+NO_KEYS = (  # session.py loads the keys first, so these are of keys that a long command has to fetch again
+    sdk.NoCredentialsError,
+    sdk.PartialCredentialsError,
+    sdk.TokenRetrievalError,
+    sdk.CredentialRetrievalError,
+    sdk.SSOError,
+    sdk.LoginError,
+)
 SHORT = 8  # characters: shorter values are not redacted, since they occur in messages by chance
 
 
@@ -68,14 +78,16 @@ def explain_sdk_error(error: Exception) -> Exception:
     """Return an SDK error that an operator can act on as a sentence, any other unchanged: ParamValidationError is our bug."""
     if isinstance(error, sdk.ClientError):
         return build_aws_error(error)
+    if isinstance(error, sdk.ProxyConnectionError):
+        return Unreachable(f"{error}. Correct or unset HTTPS_PROXY, then run: invoke doctor")
     if isinstance(error, sdk.ConnectionError | sdk.HTTPClientError):
-        local = "127.0.0.1" in str(error)
+        host = urlsplit(str(error.kwargs.get("endpoint_url", ""))).hostname
         hint = (
             "Is the sandbox running? Start it: invoke sandbox.up"
-            if local
+            if host in LOCAL_HOSTS
             else "Check the network, the proxy and aws.region: invoke doctor"
         )
         return Unreachable(f"Cannot reach AWS: {error}\n{hint}")
-    if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.TokenRetrievalError):
+    if isinstance(error, NO_KEYS):
         return OpsError(f"There are no usable AWS credentials: {error}. Log in, then run: invoke doctor")
     return error
